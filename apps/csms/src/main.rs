@@ -1,0 +1,3 @@
+//! The charging station management system.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The model and the runtime of Leftfold.

@@ -1,0 +1,1 @@
+//! Leftfold: state is a left fold of events.
