@@ -1,1 +1,7 @@
-//! The model and the runtime of Leftfold.
+//! The model and the runtime of Leftfold: state is a left fold of events.
+//!
+//! - [`store`]: the words, the contract that every backend fulfils, and the [`Store`](store::Store) handle.
+//!
+//! This crate knows no backend but the one in memory.
+
+pub mod store;

@@ -1,0 +1,332 @@
+//! An append: what goes in together, under which condition, and what came of it.
+
+use bytes::Bytes;
+
+use super::limits::{
+    ANSWER_BYTES_MAX, APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, METADATA_BYTES_MAX, TAGS_MAX,
+};
+use super::{
+    CommandId, ContentType, Digest, Hash, Invalid, Label, NewEvent, Position, Query, StoreId, StreamName, Tag, Timestamp, Version,
+};
+
+/// Everything that becomes durable together, or not at all.
+///
+/// Each part may be absent: events without a condition are facts that nothing depends on; a command record alone
+/// remembers a refusal, or an acceptance without events; a checkpoint record alone moves a consumer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Append {
+    /// The events, in order; they get consecutive positions, and versions in their streams.
+    pub events: Vec<NewEvent>,
+    /// What must hold for the append to happen.
+    pub condition: Condition,
+    /// The request that this append answers.
+    pub command: Option<CommandRecord>,
+    /// Where a consumer stands after this append.
+    pub checkpoint: Option<CheckpointRecord>,
+}
+
+impl Append {
+    /// An append of events without a condition.
+    #[must_use]
+    pub fn of(events: Vec<NewEvent>) -> Self {
+        Self { events, ..Self::default() }
+    }
+
+    /// The same append, under a condition.
+    #[must_use]
+    pub fn when(mut self, condition: Condition) -> Self {
+        self.condition = condition;
+        self
+    }
+
+    /// Holds the append against its limits.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        Invalid::if_over("the events of an append", self.events.len(), APPEND_EVENTS_MAX)?;
+        let mut bytes = 0;
+        for event in &self.events {
+            bytes += validate_event(event)?;
+        }
+        Invalid::if_over("the bytes of an append", bytes, APPEND_BYTES_MAX)?;
+        Invalid::if_over("the expectations of a condition", self.condition.streams.len(), EXPECTATIONS_MAX)?;
+        if let Some(none) = &self.condition.none_matching {
+            none.query.validate()?;
+        }
+        if let Some(command) = &self.command {
+            Invalid::if_over("the answer kept with a command id", command.answer.len(), ANSWER_BYTES_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+/// The bytes that the event adds to its append.
+fn validate_event(event: &NewEvent) -> Result<usize, Invalid> {
+    Invalid::if_over("the data of an event", event.data.len(), DATA_BYTES_MAX)?;
+    Invalid::if_over("the user metadata of an event", event.metadata.user.len(), METADATA_BYTES_MAX)?;
+    Invalid::if_over("the tags of an event", event.tags.len(), TAGS_MAX)?;
+    let mut bytes = event.data.len() + event.metadata.user.len() + event.event_type.len();
+    bytes += event.stream.as_ref().map_or(0, |name| name.len());
+    for tag in &event.tags {
+        Tag::try_from(tag.as_str())?;
+        bytes += tag.len();
+    }
+    let labels = [&event.metadata.correlation, &event.metadata.causation, &event.key_id];
+    bytes += labels.into_iter().flatten().map(|label| label.len()).sum::<usize>();
+    if let ContentType::Other(label) = &event.content_type {
+        bytes += label.len();
+    }
+    Ok(bytes)
+}
+
+/// What must hold, in everything that is ordered before the append, for it to happen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Expectations on streams, also on ones that are not written. The first that fails is reported.
+    pub streams: Vec<(StreamName, Expected)>,
+    /// No event may match this.
+    pub none_matching: Option<NoneMatching>,
+}
+
+impl Condition {
+    /// Always holds.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// One stream must be as expected.
+    #[must_use]
+    pub fn stream(name: StreamName, expected: Expected) -> Self {
+        Self { streams: vec![(name, expected)], none_matching: None }
+    }
+
+    /// No event after a position may match a query.
+    #[must_use]
+    pub fn none_matching(query: Query, after: Position) -> Self {
+        Self { streams: Vec::new(), none_matching: Some(NoneMatching { query, after }) }
+    }
+
+    /// Whether it always holds.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.none_matching.is_none() && self.streams.iter().all(|(_, expected)| *expected == Expected::Any)
+    }
+}
+
+/// What a stream is expected to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Anything.
+    Any,
+    /// It does not exist.
+    Absent,
+    /// It has at least one event.
+    Exists,
+    /// It has exactly this version. `Exact(Version::ABSENT)` is the same as [`Expected::Absent`].
+    Exact(Version),
+}
+
+impl Expected {
+    /// Whether a stream of this version is as expected.
+    #[must_use]
+    pub fn holds(self, actual: Version) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Absent => actual == Version::ABSENT,
+            Self::Exists => actual > Version::ABSENT,
+            Self::Exact(version) => actual == version,
+        }
+    }
+}
+
+/// No event after a position matches a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoneMatching {
+    /// The events that must not be there.
+    pub query: Query,
+    /// Up to here (inclusive) they may; [`Position::START`] asks for none at all.
+    pub after: Position,
+}
+
+/// What is remembered of a request: no event, without position or version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandRecord {
+    /// Which request.
+    pub id: CommandId,
+    /// What its bytes were; other bytes under the same id are refused.
+    pub digest: Digest,
+    /// What was answered, beside the events that were appended with it.
+    pub answer: Bytes,
+}
+
+/// A request that took effect earlier, as the store remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// What was recorded.
+    pub record: CommandRecord,
+    /// When.
+    pub recorded_at: Timestamp,
+    /// The position of the first of the events appended with it; where there were none, of the last event before it.
+    pub first: Position,
+    /// How many events were appended with it.
+    pub events: u32,
+}
+
+/// The scope of order, conditions and atomicity that a checkpoint speaks of. The embedded log is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Partition(pub Option<Label>);
+
+/// Where a consumer stands: it has handled everything at and before the position.
+///
+/// The hash is the history's at that position: it tells a consumer that its log was restored or replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The store that the position belongs to. A consumer of another system writes that system's id.
+    pub store: StoreId,
+    /// The partition.
+    pub partition: Partition,
+    /// Everything up to here is handled.
+    pub position: Position,
+    /// The hash of the group that recorded the position; [`Hash::EMPTY`] at the start or where the source has none.
+    pub hash: Hash,
+}
+
+/// Moves a consumer, atomically with the events of the same append. It must advance, or the append is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointRecord {
+    /// Who.
+    pub consumer: Label,
+    /// Where it stands now.
+    pub checkpoint: Checkpoint,
+}
+
+/// What came of an append that the store could judge.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is durable.
+    Appended(Appended),
+    /// A request with this command id and digest took effect before; nothing was appended. What it saw is durable.
+    Repeated(Answered),
+    /// The condition failed; nothing was appended. What it saw is durable.
+    Conflict(Conflict),
+}
+
+/// A durable append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The position of the first event; where there were no events, of the last event before the append.
+    pub first: Position,
+    /// The version of each event in its stream; 0 for an event in none.
+    pub versions: Vec<Version>,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+}
+
+impl Appended {
+    /// The position of the last event; where there were no events, of the last event before the append.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        Position(self.first.0 + (self.versions.len() as u64).saturating_sub(1))
+    }
+}
+
+/// A condition failed. It carries which clause did, and what is there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// A stream is not as expected.
+    #[error("stream {stream} has version {actual}, expected {expected:?}; load what is new and decide again")]
+    Stream {
+        /// Which.
+        stream: StreamName,
+        /// What was expected.
+        expected: Expected,
+        /// What it is.
+        actual: Version,
+    },
+    /// An event matches that must not be there.
+    #[error("an event at position {found} matches, none was expected after {after}; load what is new and decide again")]
+    Matching {
+        /// Where the condition began to look.
+        after: Position,
+        /// An event that matches: the first one.
+        found: Position,
+    },
+}
+
+/// Why nothing can be said of an append but this.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The append is beyond a limit. Nothing was written.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The command id named another request before. Nothing was written.
+    #[error("command id {id} was used before with other request bytes, choose a new key for a new request")]
+    CommandIdReused {
+        /// The id.
+        id: CommandId,
+    },
+    /// The checkpoint would not advance. Nothing was written.
+    #[error("consumer {consumer} stands at {current} already and cannot go to {proposed}; another runner may own it")]
+    CheckpointBehind {
+        /// Who.
+        consumer: Label,
+        /// Where it stands.
+        current: Position,
+        /// Where the append wanted it.
+        proposed: Position,
+    },
+    /// The disk is full. Nothing was written, and the store goes on as soon as there is room.
+    #[error("the disk is full, free some room and append again: {detail}")]
+    Full {
+        /// What the system said.
+        detail: String,
+    },
+    /// Writing failed half-way: the append may be there after the store is opened again, or not.
+    #[error("whether the append is durable is unknown, open the store again and look: {detail}")]
+    Unknown {
+        /// What the system said.
+        detail: String,
+    },
+    /// An earlier write failed, the disk is read-only, or the store was opened to be read. Nothing was written.
+    #[error("the store is read-only until it is opened again: {detail}")]
+    ReadOnly {
+        /// Since what.
+        detail: String,
+    },
+    /// The store is closed, or its writer is gone. Nothing was written.
+    #[error("the store is closed, open it again")]
+    Closed,
+    /// What the append depends on could not be read. Nothing was written.
+    #[error(transparent)]
+    Read(#[from] super::ReadError),
+}
+
+impl From<super::Gone> for AppendError {
+    fn from(_: super::Gone) -> Self {
+        Self::Unknown { detail: "the writer ended without an answer".to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::EventType;
+    use crate::store::Tags;
+
+    fn event(data: Vec<u8>) -> NewEvent {
+        NewEvent::new(EventType::new("test.Happened").unwrap(), data)
+    }
+
+    #[test]
+    fn every_limit_refuses_what_is_beyond_it() {
+        let size = |append: &Append| match append.validate() {
+            Err(Invalid::TooLarge { what, .. }) => what,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(size(&Append::of(vec![event(vec![0; DATA_BYTES_MAX + 1])])), "the data of an event");
+        assert_eq!(size(&Append::of(vec![event(vec![0; DATA_BYTES_MAX]); 3])), "the bytes of an append");
+        assert_eq!(size(&Append::of(vec![event(vec![]); APPEND_EVENTS_MAX + 1])), "the events of an append");
+        let overlong = event(vec![]).tagged(Tags::none().with("x".repeat(600)));
+        assert_eq!(size(&Append::of(vec![overlong])), "a tag");
+        assert_eq!(Append::of(vec![event(vec![0; DATA_BYTES_MAX])]).validate(), Ok(()));
+    }
+}

@@ -1,0 +1,145 @@
+//! The contract that every store fulfils. The memory backend is the template for one; the conformance suite judges it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Answered, Append, AppendError, Checkpoint, CommandId, EventId, Hash, Head, Label, Outcome, Page, Position, Read, ReadError,
+    StoreId, Timestamp,
+};
+
+/// A durable, totally ordered store of events.
+///
+/// Every method returns at once; the work happens behind the [`Pending`]. A request that was handed over is carried
+/// out whether or not its future is polled or dropped.
+///
+/// Promises that every backend keeps (DESIGN section 3):
+/// - What is acknowledged is durable. Every answer of `append`, a conflict too, waits until what it saw is durable.
+/// - A condition is checked against everything ordered before the append.
+/// - The command id is looked at before the condition. One id takes effect once.
+/// - Positions are gapless from 1 in the order of appends; a read sees a prefix of what is durable.
+/// - Recorded times increase strictly from group to group.
+pub trait Backend: Send + Sync + 'static {
+    /// Which store this is.
+    fn identity(&self) -> Identity;
+
+    /// Appends, if the condition holds and the command id is new.
+    fn append(&self, append: Append) -> Pending<Outcome, AppendError>;
+
+    /// Reads one page.
+    fn read(&self, read: Read) -> Pending<Page, ReadError>;
+
+    /// What is remembered of a request.
+    fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError>;
+
+    /// Where a consumer stands.
+    fn checkpoint(&self, consumer: Label) -> Pending<Option<Checkpoint>, ReadError>;
+
+    /// The last position recorded at or before the moment, [`Position::START`] where there is none. The answer for a
+    /// moment before the head's time never changes.
+    fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError>;
+
+    /// The hash of the group that recorded the position: [`Hash::EMPTY`] at the start, nothing beyond the head.
+    fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError>;
+
+    /// The positions of the events that callers brought with this id. Minted ids are not found.
+    fn positions_of(&self, id: EventId) -> Pending<Vec<Position>, ReadError>;
+
+    /// A cached value, as last kept. A cache: it may be gone at any time, and is when the store is rebuilt.
+    fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError>;
+
+    /// Keeps a cached value, at some time soon and without a promise. One beyond its limit is not kept.
+    fn keep_snapshot(&self, key: Bytes, value: Bytes);
+
+    /// The durable end, and every later one: what live subscriptions wait on. Touched, without a new end, when the
+    /// store closes, so that whoever waits looks again.
+    fn head(&self) -> watch::Receiver<Head>;
+
+    /// Ends the store: what was handed over before is answered first. Idempotent.
+    fn close(&self) -> Pending<(), CloseError>;
+}
+
+/// Which store this is, and which life of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Drawn when the store was created.
+    pub store: StoreId,
+    /// Which life of the store.
+    pub epoch: Epoch,
+}
+
+/// A life of a store. It begins with the store, and anew when someone declares that the store was restored from a copy:
+/// what the outside world saw after that copy was made is unknown to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// 1 for a store that was never restored.
+    pub number: u32,
+    /// The durable end when the epoch began: everything up to here is of an earlier life.
+    pub began_after: Position,
+}
+
+impl Epoch {
+    /// The first life.
+    pub const FIRST: Self = Self { number: 1, began_after: Position::START };
+}
+
+/// Why a store could not be closed cleanly. It is closed all the same, and will recover when opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store could not be closed cleanly, it will recover when it is opened: {detail}")]
+pub struct CloseError {
+    /// What went wrong.
+    pub detail: String,
+}
+
+impl From<Gone> for CloseError {
+    fn from(_: Gone) -> Self {
+        Self { detail: "the writer ended without an answer".to_owned() }
+    }
+}
+
+/// The answer that is still to come: a concrete future, so that the contract needs no boxing.
+#[derive(Debug)]
+#[must_use = "the work goes on without it, but its answer is lost"]
+pub struct Pending<T, E>(State<T, E>);
+
+#[derive(Debug)]
+enum State<T, E> {
+    Ready(Option<Result<T, E>>),
+    Waiting(oneshot::Receiver<Result<T, E>>),
+}
+
+/// The other side ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+impl<T, E> Pending<T, E> {
+    /// An answer that is there already.
+    pub const fn ready(answer: Result<T, E>) -> Self {
+        Self(State::Ready(Some(answer)))
+    }
+
+    /// An answer that comes through a channel.
+    pub const fn waiting(answer: oneshot::Receiver<Result<T, E>>) -> Self {
+        Self(State::Waiting(answer))
+    }
+}
+
+impl<T, E> Unpin for Pending<T, E> {}
+
+impl<T, E: From<Gone>> Future for Pending<T, E> {
+    type Output = Result<T, E>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            // A future that is polled after its end has no answer left to give.
+            State::Ready(answer) => Poll::Ready(answer.take().unwrap_or_else(|| Err(Gone.into()))),
+            State::Waiting(receiver) => {
+                Pin::new(receiver).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(Gone.into())))
+            }
+        }
+    }
+}

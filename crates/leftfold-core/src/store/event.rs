@@ -1,0 +1,145 @@
+//! The envelope: an event as it goes into the store, and as it comes out.
+
+use bytes::Bytes;
+
+use super::{EventId, EventType, Label, Position, StreamName, Tags, Timestamp, Version};
+
+/// How an event's data is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ContentType {
+    /// `application/json`: what the model writes.
+    #[default]
+    Json,
+    /// `application/octet-stream`.
+    Binary,
+    /// Any other media type.
+    Other(Label),
+}
+
+/// What belongs to an event beside its data. The structured fields are the model's; `user` is opaque to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// The conversation that the event belongs to.
+    pub correlation: Option<Label>,
+    /// The message that caused the event.
+    pub causation: Option<Label>,
+    /// The user's own bytes, never parsed.
+    pub user: Bytes,
+}
+
+impl Metadata {
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.correlation.is_none() && self.causation.is_none() && self.user.is_empty()
+    }
+}
+
+/// An event on its way into the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    /// The stream that it becomes part of; a fact may belong to none.
+    pub stream: Option<StreamName>,
+    /// What kind of fact it is.
+    pub event_type: EventType,
+    /// The version of the data's shape, from 1.
+    pub schema_version: u32,
+    /// How the data is written.
+    pub content_type: ContentType,
+    /// The fact itself, never parsed by the store.
+    pub data: Bytes,
+    /// Beside the data.
+    pub metadata: Metadata,
+    /// What the event can be found by.
+    pub tags: Tags,
+    /// The id that the caller brings; the store mints one where there is none.
+    pub id: Option<EventId>,
+    /// The key that encrypts fields of the data, where one does.
+    pub key_id: Option<Label>,
+}
+
+impl NewEvent {
+    /// A JSON event of schema version 1, in no stream, without tags.
+    #[must_use]
+    pub fn new(event_type: EventType, data: impl Into<Bytes>) -> Self {
+        Self {
+            stream: None,
+            event_type,
+            schema_version: 1,
+            content_type: ContentType::Json,
+            data: data.into(),
+            metadata: Metadata::default(),
+            tags: Tags::none(),
+            id: None,
+            key_id: None,
+        }
+    }
+
+    /// The same event as part of a stream.
+    #[must_use]
+    pub fn in_stream(mut self, stream: StreamName) -> Self {
+        self.stream = Some(stream);
+        self
+    }
+
+    /// The same event with tags.
+    #[must_use]
+    pub fn tagged(mut self, tags: Tags) -> Self {
+        self.tags = tags;
+        self
+    }
+}
+
+/// Where an event stands in its stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InStream {
+    /// The stream.
+    pub name: StreamName,
+    /// The stream's version with this event; the first event has version 1.
+    pub version: Version,
+}
+
+/// An event as the store recorded it.
+///
+/// Cheap to clone: texts and data share the buffer that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedEvent {
+    /// Its place in the store's order.
+    pub position: Position,
+    /// When it was recorded, by the store's strictly increasing clock.
+    pub recorded_at: Timestamp,
+    /// Its place in its stream, where it has one.
+    pub stream: Option<InStream>,
+    /// Its id, the caller's or minted.
+    pub id: EventId,
+    /// What kind of fact it is.
+    pub event_type: EventType,
+    /// The version of the data's shape.
+    pub schema_version: u32,
+    /// How the data is written.
+    pub content_type: ContentType,
+    /// The fact itself.
+    pub data: Bytes,
+    /// Beside the data.
+    pub metadata: Metadata,
+    /// What the event can be found by.
+    pub tags: Tags,
+    /// The key that encrypts fields of the data, where one does.
+    pub key_id: Option<Label>,
+    /// Whether the next position belongs to the same append. A reader that must not split an append reads on.
+    pub append_continues: bool,
+}
+
+impl RecordedEvent {
+    /// Whether the event is one of the runtime's own: its type or its stream begins with `$`.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        self.event_type.is_system() || self.stream.as_ref().is_some_and(|at| at.name.is_system())
+    }
+
+    /// The version of the event's stream with this event, 0 where it belongs to none.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.stream.as_ref().map_or(Version::ABSENT, |at| at.version)
+    }
+}

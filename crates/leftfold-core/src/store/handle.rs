@@ -1,0 +1,232 @@
+//! The store handle: one type-erased backend, and what the layers above keep beside it.
+
+use std::any::{Any, TypeId};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::{
+    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, EventId, Hash, Head, Identity, Label,
+    MemoryBackend, Outcome, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, StreamName, SubscribeError,
+    Subscription, Timestamp, Version,
+};
+
+/// A store of events. Cheap to clone; all clones are the same store.
+#[derive(Clone)]
+pub struct Store {
+    backend: Arc<dyn Backend>,
+    partition: Partition,
+    attached: Arc<Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>>,
+}
+
+impl Store {
+    /// A store over any backend.
+    #[must_use]
+    pub fn new(backend: impl Backend) -> Self {
+        Self { backend: Arc::new(backend), partition: Partition::default(), attached: Arc::default() }
+    }
+
+    /// An empty store in memory, for tests.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::new(MemoryBackend::new())
+    }
+
+    /// The same store, within one partition: the scope of order, conditions and atomicity. A store of one partition,
+    /// as the embedded log is, has only the default one, and refuses any other.
+    pub fn within(&self, partition: Partition) -> Result<Self, UnknownPartition> {
+        if partition == self.partition { Ok(self.clone()) } else { Err(UnknownPartition { partition }) }
+    }
+
+    /// Which store this is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.backend.identity()
+    }
+
+    /// Appends, if the condition holds and the command id is new. See [`Backend`] for the promises.
+    pub fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
+        self.backend.append(append)
+    }
+
+    /// Reads one page.
+    pub fn page(&self, read: Read) -> Pending<super::Page, ReadError> {
+        self.backend.read(read)
+    }
+
+    /// Reads everything that was asked for, page by page, one page ahead.
+    #[must_use]
+    pub fn read(&self, read: Read) -> Events {
+        Events::new(self.clone(), read)
+    }
+
+    /// Catches up with the events that match and then follows live, from just after a position.
+    #[must_use]
+    pub fn subscribe(&self, query: Query, after: Position) -> Subscription {
+        Subscription::new(self.clone(), query, after)
+    }
+
+    /// The same from a checkpoint, which must belong to this store's history.
+    pub async fn resume(&self, query: Query, from: &Checkpoint) -> Result<Subscription, SubscribeError> {
+        self.verify(from).await?;
+        Ok(self.subscribe(query, from.position))
+    }
+
+    /// Holds a checkpoint against this store's history.
+    pub async fn verify(&self, checkpoint: &Checkpoint) -> Result<(), SubscribeError> {
+        let store = self.identity().store;
+        if checkpoint.store != store {
+            return Err(SubscribeError::OtherStore { expected: checkpoint.store, actual: store });
+        }
+        match self.hash_at(checkpoint.position).await? {
+            None => Err(SubscribeError::Ahead { checkpoint: checkpoint.position, head: self.head().position }),
+            Some(hash) if hash == checkpoint.hash => Ok(()),
+            Some(_) => Err(SubscribeError::OtherHistory { position: checkpoint.position }),
+        }
+    }
+
+    /// The checkpoint of a consumer that has handled everything up to the position.
+    pub async fn checkpoint_at(&self, position: Position) -> Result<Checkpoint, SubscribeError> {
+        let head = self.head().position;
+        let hash = self.hash_at(position).await?.ok_or(SubscribeError::Ahead { checkpoint: position, head })?;
+        Ok(Checkpoint { store: self.identity().store, partition: self.partition.clone(), position, hash })
+    }
+
+    /// The version of a stream, 0 where it does not exist.
+    pub async fn version(&self, stream: StreamName) -> Result<Version, ReadError> {
+        let page = self.page(Read::stream(stream, Version::END).at_most(0)).await?;
+        Ok(page.stream_version.unwrap_or(Version::ABSENT))
+    }
+
+    /// What is remembered of a request.
+    pub fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
+        self.backend.answered(id)
+    }
+
+    /// Where a consumer stands.
+    pub fn checkpoint(&self, consumer: Label) -> Pending<Option<Checkpoint>, ReadError> {
+        self.backend.checkpoint(consumer)
+    }
+
+    /// The last position recorded at or before the moment.
+    pub fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
+        self.backend.position_at(moment)
+    }
+
+    /// The hash of the group that recorded the position.
+    pub fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
+        self.backend.hash_at(position)
+    }
+
+    /// The positions of the events that callers brought with this id.
+    pub fn positions_of(&self, id: EventId) -> Pending<Vec<Position>, ReadError> {
+        self.backend.positions_of(id)
+    }
+
+    /// A cached value.
+    pub fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {
+        self.backend.snapshot(key)
+    }
+
+    /// Keeps a cached value, at some time soon and without a promise.
+    pub fn keep_snapshot(&self, key: Bytes, value: Bytes) {
+        self.backend.keep_snapshot(key, value);
+    }
+
+    /// The durable end.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        *self.backend.head().borrow()
+    }
+
+    /// The durable end, and every later one.
+    #[must_use]
+    pub fn heads(&self) -> watch::Receiver<Head> {
+        self.backend.head()
+    }
+
+    /// Ends the store: what was handed over before is answered first, then locks are released. Idempotent; every
+    /// clone of the handle is closed with it.
+    pub fn close(&self) -> Pending<(), CloseError> {
+        self.backend.close()
+    }
+
+    /// What a layer above keeps beside this store, made when it is first asked for. One value per type and store.
+    pub fn attached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = attached.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(make()));
+        // The entry was made, or found, under the type's own id.
+        Arc::clone(entry).downcast().expect("an attachment is of the type that it is kept under")
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("identity", &self.identity()).finish_non_exhaustive()
+    }
+}
+
+/// The store does not have this partition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store has no partition {:?}, this backend keeps everything in the default one", .partition.0)]
+pub struct UnknownPartition {
+    /// The one that was asked for.
+    pub partition: Partition,
+}
+
+/// The events of one read, page by page. While one page is consumed, the next is on its way.
+#[derive(Debug)]
+pub struct Events {
+    store: Store,
+    request: Read,
+    ready: VecDeque<RecordedEvent>,
+    coming: Option<Pending<super::Page, ReadError>>,
+}
+
+impl Events {
+    fn new(store: Store, request: Read) -> Self {
+        let coming = Some(store.page(request.clone()));
+        Self { store, request, ready: VecDeque::new(), coming }
+    }
+
+    /// The next event; none at the end. Safe to cancel.
+    pub async fn next(&mut self) -> Result<Option<RecordedEvent>, ReadError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            match self.page().await? {
+                Some(page) => self.ready = page.into(),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The rest of the current page, or the next one; none at the end. Safe to cancel.
+    pub async fn page(&mut self) -> Result<Option<Vec<RecordedEvent>>, ReadError> {
+        if !self.ready.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.ready).into()));
+        }
+        let Some(coming) = &mut self.coming else { return Ok(None) };
+        let answer = coming.await;
+        self.coming = None;
+        let page = answer?;
+        if let Some(next) = page.next {
+            self.request.what = next;
+            self.coming = Some(self.store.page(self.request.clone()));
+        }
+        Ok(Some(page.events))
+    }
+
+    /// Everything that is left.
+    pub async fn all(mut self) -> Result<Vec<RecordedEvent>, ReadError> {
+        let mut all = Vec::new();
+        while let Some(page) = self.page().await? {
+            all.extend(page);
+        }
+        Ok(all)
+    }
+}

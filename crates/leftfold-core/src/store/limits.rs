@@ -1,0 +1,31 @@
+//! The limits that stand on every size the store accepts. A value beyond its limit is refused with
+//! [`Invalid`](super::Invalid) before anything is written.
+
+/// Bytes of an event's data.
+pub const DATA_BYTES_MAX: usize = 16 << 20;
+/// Bytes of an event's user metadata.
+pub const METADATA_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a stream name.
+pub const STREAM_BYTES_MAX: usize = 512;
+/// Bytes of an event type.
+pub const TYPE_BYTES_MAX: usize = 255;
+/// Bytes of one tag.
+pub const TAG_BYTES_MAX: usize = 512;
+/// Tags on one event.
+pub const TAGS_MAX: usize = 64;
+/// Bytes of a correlation, causation, content type, key id, consumer or partition name.
+pub const LABEL_BYTES_MAX: usize = 255;
+/// Events in one append.
+pub const APPEND_EVENTS_MAX: usize = 10_000;
+/// Bytes of one append: all data, metadata, names and tags together.
+pub const APPEND_BYTES_MAX: usize = 32 << 20;
+/// Bytes of the answer kept with a command id.
+pub const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Stream expectations in one condition.
+pub const EXPECTATIONS_MAX: usize = 1_000;
+/// Items of a query.
+pub const QUERY_ITEMS_MAX: usize = 1_000;
+/// Types, or tags, in one item of a query.
+pub const ITEM_TERMS_MAX: usize = 1_000;
+/// Bytes of a snapshot; a larger one is not stored.
+pub const SNAPSHOT_BYTES_MAX: usize = 8 << 20;

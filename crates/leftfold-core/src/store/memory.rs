@@ -1,0 +1,281 @@
+//! The memory backend: the contract in its shortest form, for tests, and the template for backend writers.
+//!
+//! Everything stands in one vector behind one lock; every query is a scan. "Durable" means "in the vector".
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::backend::Identity;
+use super::limits::SNAPSHOT_BYTES_MAX;
+use super::{
+    Answered, Append, AppendError, Appended, Backend, Checkpoint, CloseError, CommandId, Condition, Conflict, Direction, Epoch,
+    EventId, Hash, Head, InStream, Invalid, Label, NewEvent, Outcome, Page, Pending, Position, Read, ReadError, RecordedEvent,
+    StoreId, StreamName, Timestamp, Version, What,
+};
+
+/// A store in memory: it keeps every promise but durability.
+#[derive(Debug)]
+pub struct MemoryBackend {
+    store: StoreId,
+    state: Mutex<State>,
+    head: watch::Sender<Head>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    events: Vec<RecordedEvent>,
+    /// The hash of the group of each event.
+    hashes: Vec<Hash>,
+    versions: HashMap<StreamName, Version>,
+    answers: HashMap<CommandId, Answered>,
+    checkpoints: HashMap<Label, Checkpoint>,
+    brought: HashMap<EventId, Vec<Position>>,
+    snapshots: HashMap<Bytes, Bytes>,
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self { store: StoreId::random(), state: Mutex::default(), head: watch::Sender::new(Head::EMPTY) }
+    }
+}
+
+impl MemoryBackend {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No invariant spans a panic: each change below is made of infallible steps.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_with<T>(&self, read: impl FnOnce(&State) -> T) -> Pending<T, ReadError> {
+        let state = self.state();
+        Pending::ready(if state.closed { Err(ReadError::Closed) } else { Ok(read(&state)) })
+    }
+
+    fn try_append(&self, append: Append) -> Result<Outcome, AppendError> {
+        append.validate()?;
+        let mut state = self.state();
+        if state.closed {
+            return Err(AppendError::Closed);
+        }
+        if let Some(command) = &append.command
+            && let Some(answered) = state.answers.get(&command.id)
+        {
+            let same = answered.record.digest == command.digest;
+            return if same {
+                Ok(Outcome::Repeated(answered.clone()))
+            } else {
+                Err(AppendError::CommandIdReused { id: command.id })
+            };
+        }
+        if let Some(conflict) = state.conflict(&append.condition) {
+            return Ok(Outcome::Conflict(conflict));
+        }
+        state.advances(&append)?;
+        let head = *self.head.borrow();
+        let (appended, head) = state.commit(self.store, head, append);
+        self.head.send_replace(head);
+        Ok(Outcome::Appended(appended))
+    }
+}
+
+impl State {
+    fn version(&self, stream: &StreamName) -> Version {
+        self.versions.get(stream).copied().unwrap_or(Version::ABSENT)
+    }
+
+    fn conflict(&self, condition: &Condition) -> Option<Conflict> {
+        for (stream, expected) in &condition.streams {
+            let actual = self.version(stream);
+            if !expected.holds(actual) {
+                return Some(Conflict::Stream { stream: stream.clone(), expected: *expected, actual });
+            }
+        }
+        let none = condition.none_matching.as_ref()?;
+        let found = self.events.iter().find(|event| event.position > none.after && none.query.matches(event))?;
+        Some(Conflict::Matching { after: none.after, found: found.position })
+    }
+
+    fn advances(&self, append: &Append) -> Result<(), AppendError> {
+        let Some(record) = &append.checkpoint else { return Ok(()) };
+        let proposed = record.checkpoint.position;
+        match self.checkpoints.get(&record.consumer) {
+            Some(current) if proposed <= current.position => {
+                Err(AppendError::CheckpointBehind { consumer: record.consumer.clone(), current: current.position, proposed })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Each append is a group of its own.
+    fn commit(&mut self, store: StoreId, head: Head, append: Append) -> (Appended, Head) {
+        let recorded_at = Timestamp::now().max(head.recorded_at.plus(std::time::Duration::from_micros(1)));
+        let count = append.events.len();
+        let first = Position(head.position.0 + u64::from(count > 0));
+        let hash = chain(head.hash, &append, recorded_at);
+        let mut versions = Vec::with_capacity(count);
+        for (index, event) in append.events.into_iter().enumerate() {
+            let position = Position(first.0 + index as u64);
+            let recorded = self.record(store, position, recorded_at, event, index + 1 < count);
+            versions.push(recorded.version());
+            self.events.push(recorded);
+            self.hashes.push(hash);
+        }
+        if let Some(record) = append.command {
+            let answered = Answered { record, recorded_at, first, events: count as u32 };
+            self.answers.insert(answered.record.id, answered);
+        }
+        if let Some(record) = append.checkpoint {
+            self.checkpoints.insert(record.consumer, record.checkpoint);
+        }
+        let appended = Appended { first, versions, recorded_at };
+        let head = Head { position: Position(self.events.len() as u64), hash, recorded_at };
+        (appended, head)
+    }
+
+    fn record(&mut self, store: StoreId, position: Position, at: Timestamp, new: NewEvent, more: bool) -> RecordedEvent {
+        let stream = new.stream.map(|name| {
+            let version = self.version(&name).next();
+            self.versions.insert(name.clone(), version);
+            InStream { name, version }
+        });
+        if let Some(id) = new.id {
+            self.brought.entry(id).or_default().push(position);
+        }
+        RecordedEvent {
+            position,
+            recorded_at: at,
+            stream,
+            id: new.id.unwrap_or_else(|| EventId::minted(store, position, at)),
+            event_type: new.event_type,
+            schema_version: new.schema_version,
+            content_type: new.content_type,
+            data: new.data,
+            metadata: new.metadata,
+            tags: new.tags,
+            key_id: new.key_id,
+            append_continues: more,
+        }
+    }
+
+    fn page(&self, read: &Read, head: Head) -> Page {
+        let wanted = |event: &&RecordedEvent| match &read.what {
+            What::Stream { stream, from } => event.stream.as_ref().is_some_and(|at| {
+                at.name == *stream
+                    && if read.direction == Direction::Forwards { at.version >= *from } else { at.version <= *from }
+            }),
+            What::Matching { query, from } => {
+                (if read.direction == Direction::Forwards { event.position >= *from } else { event.position <= *from })
+                    && query.matches(event)
+            }
+        };
+        let mut events: Vec<RecordedEvent> = Vec::new();
+        let mut bytes = 0;
+        let mut more = None;
+        let mut take = |event: &RecordedEvent| {
+            let full =
+                events.len() >= read.events_max as usize || (bytes > 0 && bytes + event.data.len() > read.bytes_max as usize);
+            if full {
+                more = Some(event.clone());
+            } else {
+                bytes += event.data.len().max(1);
+                events.push(event.clone());
+            }
+            !full
+        };
+        match read.direction {
+            Direction::Forwards => self.events.iter().filter(wanted).all(&mut take),
+            Direction::Backwards => self.events.iter().rev().filter(wanted).all(&mut take),
+        };
+        let stream_version = match &read.what {
+            What::Stream { stream, .. } => Some(self.version(stream)),
+            What::Matching { .. } => None,
+        };
+        let (through, next) = match (more, read.direction) {
+            (Some(more), Direction::Forwards) => (Position(more.position.0 - 1), Some(read.what.starting_at(&more))),
+            (Some(more), Direction::Backwards) => (more.position.next(), Some(read.what.starting_at(&more))),
+            (None, Direction::Forwards) => (head.position, None),
+            (None, Direction::Backwards) => (Position::START, None),
+        };
+        Page { events, next, through, head, stream_version }
+    }
+}
+
+fn chain(previous: Hash, append: &Append, at: Timestamp) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&previous.0).update(&at.as_micros().to_le_bytes());
+    for event in &append.events {
+        hasher.update(event.event_type.as_bytes()).update(&event.data);
+    }
+    Hash(*hasher.finalize().as_bytes())
+}
+
+impl Backend for MemoryBackend {
+    fn identity(&self) -> Identity {
+        Identity { store: self.store, epoch: Epoch::FIRST }
+    }
+
+    fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
+        Pending::ready(self.try_append(append))
+    }
+
+    fn read(&self, read: Read) -> Pending<Page, ReadError> {
+        if let What::Matching { query, .. } = &read.what
+            && let Err(invalid) = query.validate()
+        {
+            return Pending::ready(Err(invalid.into()));
+        }
+        self.read_with(|state| state.page(&read, *self.head.borrow()))
+    }
+
+    fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
+        self.read_with(|state| state.answers.get(&id).cloned())
+    }
+
+    fn checkpoint(&self, consumer: Label) -> Pending<Option<Checkpoint>, ReadError> {
+        self.read_with(|state| state.checkpoints.get(&consumer).cloned())
+    }
+
+    fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
+        self.read_with(|state| Position(state.events.partition_point(|event| event.recorded_at <= moment) as u64))
+    }
+
+    fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
+        self.read_with(|state| match position {
+            Position::START => Some(Hash::EMPTY),
+            Position(n) => usize::try_from(n - 1).ok().and_then(|index| state.hashes.get(index).copied()),
+        })
+    }
+
+    fn positions_of(&self, id: EventId) -> Pending<Vec<Position>, ReadError> {
+        self.read_with(|state| state.brought.get(&id).cloned().unwrap_or_default())
+    }
+
+    fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {
+        self.read_with(|state| state.snapshots.get(&key).cloned())
+    }
+
+    fn keep_snapshot(&self, key: Bytes, value: Bytes) {
+        if Invalid::if_over("a snapshot", value.len(), SNAPSHOT_BYTES_MAX).is_ok() {
+            self.state().snapshots.insert(key, value);
+        }
+    }
+
+    fn head(&self) -> watch::Receiver<Head> {
+        self.head.subscribe()
+    }
+
+    fn close(&self) -> Pending<(), CloseError> {
+        self.state().closed = true;
+        self.head.send_modify(|_| ());
+        Pending::ready(Ok(()))
+    }
+}

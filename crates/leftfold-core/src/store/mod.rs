@@ -1,0 +1,29 @@
+//! The store: its words, its contract, and the handle that everything above it holds.
+
+mod append;
+mod backend;
+mod event;
+mod handle;
+mod invalid;
+pub mod limits;
+mod memory;
+mod names;
+mod query;
+mod read;
+mod subscription;
+mod time;
+
+pub use append::{
+    Answered, Append, AppendError, Appended, Checkpoint, CheckpointRecord, CommandRecord, Condition, Conflict, Expected,
+    NoneMatching, Outcome, Partition,
+};
+pub use backend::{Backend, CloseError, Epoch, Gone, Identity, Pending};
+pub use event::{ContentType, InStream, Metadata, NewEvent, RecordedEvent};
+pub use handle::{Events, Store, UnknownPartition};
+pub use invalid::Invalid;
+pub use memory::MemoryBackend;
+pub use names::{CommandId, Digest, EventId, EventType, Hash, Label, Position, StoreId, StreamName, Tag, Tags, Version};
+pub use query::{Query, QueryItem, StreamMatch, System, TypeMatch};
+pub use read::{Direction, Head, Page, Read, ReadError, What};
+pub use subscription::{Signal, SubscribeError, Subscription};
+pub use time::{NotATime, Timestamp};

@@ -1,0 +1,156 @@
+//! Reading: one bounded page at a time, each with how to go on.
+
+use super::{Hash, Invalid, Position, Query, RecordedEvent, StreamName, Timestamp, Version};
+
+/// A request for one page of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Which events, from where.
+    pub what: What,
+    /// Which way.
+    pub direction: Direction,
+    /// At most so many events; 0 asks for none, only for where things stand.
+    pub events_max: u32,
+    /// At most about so many bytes of events; one event is always returned, however large.
+    pub bytes_max: u32,
+}
+
+/// Which events, from where. The bound is inclusive in both directions; an `END` reads backwards from the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The events of one stream, by version.
+    Stream {
+        /// The stream.
+        stream: StreamName,
+        /// The first version that is returned, if it is there.
+        from: Version,
+    },
+    /// The events that match, by position.
+    Matching {
+        /// Which.
+        query: Query,
+        /// The first position that is looked at.
+        from: Position,
+    },
+}
+
+/// Which way to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// From old to new.
+    #[default]
+    Forwards,
+    /// From new to old.
+    Backwards,
+}
+
+impl What {
+    /// The same request from the place of an event on.
+    #[must_use]
+    pub fn starting_at(&self, event: &RecordedEvent) -> Self {
+        match self {
+            Self::Stream { stream, .. } => Self::Stream { stream: stream.clone(), from: event.version() },
+            Self::Matching { query, .. } => Self::Matching { query: query.clone(), from: event.position },
+        }
+    }
+}
+
+impl Read {
+    /// The bytes of a page where nothing else is said: 1 MiB.
+    pub const PAGE_BYTES: u32 = 1 << 20;
+    /// The events of a page where nothing else is said.
+    pub const PAGE_EVENTS: u32 = 8_192;
+
+    /// The events of a stream, forwards from a version.
+    #[must_use]
+    pub fn stream(stream: StreamName, from: Version) -> Self {
+        Self::forwards(What::Stream { stream, from })
+    }
+
+    /// The events that match, forwards from a position.
+    #[must_use]
+    pub fn matching(query: Query, from: Position) -> Self {
+        Self::forwards(What::Matching { query, from })
+    }
+
+    const fn forwards(what: What) -> Self {
+        Self { what, direction: Direction::Forwards, events_max: Self::PAGE_EVENTS, bytes_max: Self::PAGE_BYTES }
+    }
+
+    /// The same, from new to old.
+    #[must_use]
+    pub fn backwards(mut self) -> Self {
+        self.direction = Direction::Backwards;
+        self
+    }
+
+    /// The same, at most so many events a page.
+    #[must_use]
+    pub fn at_most(mut self, events: u32) -> Self {
+        self.events_max = events;
+        self
+    }
+}
+
+/// One page: a prefix of what was asked for, and how to go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The events, in the direction of the read. A page may be empty and still not the last: much was looked at.
+    pub events: Vec<RecordedEvent>,
+    /// The same request from where this page ends; none where there is nothing more now: forwards the durable end,
+    /// `head`, was reached; backwards the beginning.
+    pub next: Option<What>,
+    /// Every event that matches up to here (backwards: down to here), inclusive, has been returned.
+    pub through: Position,
+    /// The durable end of the store when the page was read.
+    pub head: Head,
+    /// The version of the stream, where one was read.
+    pub stream_version: Option<Version>,
+}
+
+/// The durable end of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The last event; [`Position::START`] while there is none.
+    pub position: Position,
+    /// The hash over the whole history.
+    pub hash: Hash,
+    /// When the last group was recorded; [`Timestamp::MIN`] while there is none.
+    pub recorded_at: Timestamp,
+}
+
+impl Head {
+    /// The end of an empty store.
+    pub const EMPTY: Self = Self { position: Position::START, hash: Hash::EMPTY, recorded_at: Timestamp::MIN };
+}
+
+/// Why something cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The request is beyond a limit.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// What is stored is damaged. Everything before the place can still be read.
+    #[error("the store is damaged at {place}: {detail}; restore it from a copy")]
+    Damaged {
+        /// Which file and byte.
+        place: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The system refused to read.
+    #[error("the store cannot be read: {detail}")]
+    Io {
+        /// What the system said.
+        detail: String,
+    },
+    /// The store is closed.
+    #[error("the store is closed, open it again")]
+    Closed,
+}
+
+impl From<super::Gone> for ReadError {
+    fn from(_: super::Gone) -> Self {
+        Self::Closed
+    }
+}
