@@ -1,0 +1,57 @@
+//! The disk as the engine sees it: one directory of files. The real one, or a simulated one that can fail and crash.
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+
+/// One directory. Names are plain file names.
+///
+/// Nothing is durable before a sync: a file's content before [`File::sync`], a name (made, replaced or removed) before
+/// [`Disk::sync_names`].
+pub trait Disk: Debug + Send + Sync + 'static {
+    /// The files that are there, in no order.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Opens a file that is there: [`io::ErrorKind::NotFound`] where it is not.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+
+    /// Makes a file that is not there: [`io::ErrorKind::AlreadyExists`] where it is.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
+
+    /// Gives a file another name, replacing what had it, in one step.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes every name durable.
+    fn sync_names(&self) -> io::Result<()>;
+
+    /// Takes the exclusive lock of the directory, held until the value is dropped: [`io::ErrorKind::WouldBlock`] where
+    /// another process has it.
+    fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>>;
+
+    /// Where the directory is, for messages.
+    fn place(&self) -> String;
+}
+
+/// An exclusive lock, released when dropped.
+pub trait Lock: Debug + Send + Sync {}
+
+/// One open file. Shared by readers and at most one writer.
+pub trait File: Debug + Send + Sync {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Fills the buffer from an offset: [`io::ErrorKind::UnexpectedEof`] where the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes at an offset, growing the file where needed.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts the file, or grows it with zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes the content and the length durable.
+    fn sync(&self) -> io::Result<()>;
+}
