@@ -1,6 +1,7 @@
 //! OCPP without sockets, clocks or tasks: text goes in, values come out.
 //!
 //! - [`frame`]: the envelope, OCPP-J's CALL, CALLRESULT and CALLERROR
+//! - [`session`]: the state machine of one connection
 //! - [`v16`]: the messages of OCPP 1.6
 //! - [`reading`]: how a message may break the specification and still be read, with each [`Violation`](reading::Violation)
 //!   recorded
@@ -11,4 +12,5 @@
 pub mod frame;
 mod open_enum;
 pub mod reading;
+pub mod session;
 pub mod v16;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::types::{IdTagInfo, RegistrationStatus, TransactionId};
 use crate::ocpp::frame::Payload;
+use crate::ocpp::session::Reply;
 
 /// The confirmation of a [`StationRequest`](super::StationRequest). Moments are written in UTC with milliseconds, as in
 /// the specification's examples; some stations cannot read more digits.
@@ -73,6 +74,12 @@ impl From<&Confirmation> for Payload {
             | Confirmation::StopTransaction { id_tag_info: None } => json!({}),
         };
         json.into()
+    }
+}
+
+impl From<&Confirmation> for Reply {
+    fn from(confirmation: &Confirmation) -> Self {
+        Self::Result(confirmation.into())
     }
 }
 

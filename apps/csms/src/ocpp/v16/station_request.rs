@@ -6,6 +6,7 @@ use super::meter::{MeterValue, read_meter_values};
 use super::types::{ChargePointErrorCode, ChargePointStatus, Reason};
 use crate::ocpp::frame::{ErrorCode, Payload};
 use crate::ocpp::reading::{Fields, Notes, Presence, Read, ViolationKind};
+use crate::ocpp::session::Reply;
 
 /// A station's request, an operation initiated by the charge point (OCPP 1.6 section 4).
 ///
@@ -167,6 +168,12 @@ impl RequestError {
             Self::Missing { .. } => ErrorCode::OccurenceConstraintViolation,
             Self::Unreadable { .. } => ErrorCode::TypeConstraintViolation,
         }
+    }
+}
+
+impl From<RequestError> for Reply {
+    fn from(error: RequestError) -> Self {
+        Self::Error { code: error.code(), description: error.to_string() }
     }
 }
 

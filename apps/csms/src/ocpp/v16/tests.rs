@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::ocpp::frame::{ErrorCode, MessageId, Payload};
 use crate::ocpp::reading::{Read, Violation, ViolationKind};
+use crate::ocpp::session::Reply;
 
 fn payload(json: &str) -> Payload {
     Payload::parse(json).unwrap()
@@ -121,6 +122,9 @@ fn unsupported_and_unknown_actions_are_told_apart() {
     assert_eq!(error_code("DataTransfer", "{}"), ErrorCode::NotSupported);
     assert_eq!(error_code("Reset", "{}"), ErrorCode::NotSupported);
     assert_eq!(error_code("MakeCoffee", "{}"), ErrorCode::NotImplemented);
+    let reply = Reply::from(StationRequest::read("MakeCoffee", &Payload::empty()).unwrap_err());
+    let description = "no action of OCPP 1.6: MakeCoffee".to_owned();
+    assert_eq!(reply, Reply::Error { code: ErrorCode::NotImplemented, description });
 }
 
 #[test]
