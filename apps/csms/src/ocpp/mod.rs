@@ -14,3 +14,6 @@ mod open_enum;
 pub mod reading;
 pub mod session;
 pub mod v16;
+
+#[cfg(test)]
+mod tests;
