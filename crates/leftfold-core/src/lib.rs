@@ -3,7 +3,10 @@
 //! - [`store`]: the words, the contract that every backend fulfils, and the [`Store`](store::Store) handle.
 //! - [`fold`]: events, aggregates, decisions, snapshots, upcasters.
 //!
+//! - [`testing`]: given/when/then for users.
+//!
 //! This crate knows no backend but the one in memory.
 
 pub mod fold;
 pub mod store;
+pub mod testing;
