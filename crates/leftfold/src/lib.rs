@@ -1,6 +1,6 @@
 //! Leftfold: state is a left fold of events.
 
-pub use leftfold_core::{fold, store, testing};
+pub use leftfold_core::{fold, runtime, store, testing};
 
 /// What most programs need.
 pub mod prelude {
