@@ -4,4 +4,14 @@
 
 mod harness;
 
+mod bad_input;
+mod crashes;
+mod dashboard;
+mod frames;
+mod liveness;
+mod remote_start;
+mod requests;
+mod resends;
 mod sessions;
+mod startup;
+mod tags;

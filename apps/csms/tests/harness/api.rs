@@ -37,6 +37,15 @@ impl Api {
         http::send(self.address, method, path, &headers, body)
     }
 
+    /// A POST to a server that does not live to answer it.
+    pub(crate) fn post_in_vain(&self, path: &str, headers: &[(&str, &str)], body: &Value) {
+        let body = body.to_string();
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{headers}", self.address);
+        let reply = http::exchange(self.address, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+        assert_eq!(reply, "", "it lived to answer");
+    }
+
     pub(crate) fn fetch(&self, path: &str) -> Reply {
         self.send("GET", path, &[], "")
     }

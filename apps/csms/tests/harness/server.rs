@@ -17,34 +17,47 @@ use super::station::Station;
 /// How a server is started.
 #[derive(Clone)]
 pub(crate) struct Options {
-    /// Where it listens; the port is chosen for it.
     host: &'static str,
-    call_timeout: f64,
-    offline_after: f64,
+    /// None for one that is free.
+    port: Option<u16>,
+    call_timeout_ms: u32,
+    offline_after_ms: u32,
+    start_within_ms: u32,
     variables: Vec<(&'static str, String)>,
 }
 
 impl Default for Options {
-    /// Calls time out quickly, and silence means nothing.
+    /// Nothing runs out within a test.
     fn default() -> Self {
-        Self { host: "127.0.0.1", call_timeout: 10.0, offline_after: 300.0, variables: Vec::new() }
+        let (call_timeout_ms, offline_after_ms, start_within_ms) = (15_000, 300_000, 60_000);
+        Self { host: "127.0.0.1", port: None, call_timeout_ms, offline_after_ms, start_within_ms, variables: Vec::new() }
     }
 }
 
 impl Options {
-    /// How long a station may take to answer, in seconds.
-    pub(crate) fn call_timeout(self, seconds: f64) -> Self {
-        Self { call_timeout: seconds, ..self }
+    /// How long a station may take to answer.
+    pub(crate) fn call_timeout_ms(self, call_timeout_ms: u32) -> Self {
+        Self { call_timeout_ms, ..self }
     }
 
-    /// After how much silence a station is offline, in seconds.
-    pub(crate) fn offline_after(self, seconds: f64) -> Self {
-        Self { offline_after: seconds, ..self }
+    /// After how much silence a station is offline.
+    pub(crate) fn offline_after_ms(self, offline_after_ms: u32) -> Self {
+        Self { offline_after_ms, ..self }
+    }
+
+    /// How long a remote start keeps its connector.
+    pub(crate) fn start_within_ms(self, start_within_ms: u32) -> Self {
+        Self { start_within_ms, ..self }
     }
 
     /// Listens on all interfaces.
     pub(crate) fn everywhere(self) -> Self {
         Self { host: "0.0.0.0", ..self }
+    }
+
+    /// Where that server listens already.
+    pub(crate) fn on_port_of(self, server: &Server) -> Self {
+        Self { port: Some(server.port), ..self }
     }
 
     pub(crate) fn variable(mut self, name: &'static str, value: &str) -> Self {
@@ -90,7 +103,8 @@ impl Server {
     /// Tries to start on this store, which must fail.
     #[track_caller]
     pub(crate) fn refuses_to_start(options: &Options, store: &Path) -> Ended {
-        let mut running = Running::spawn(options, free_port(), store);
+        let port = options.port.unwrap_or_else(free_port);
+        let mut running = Running::spawn(options, port, store);
         if running.wait_ready() {
             panic!("it started: {}", running.errors());
         }
@@ -187,8 +201,9 @@ impl Running {
     fn spawn(options: &Options, port: u16, store: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_csms"));
         command.args(["--listen", &format!("{}:{port}", options.host)]).arg("--store").arg(store);
-        command.args(["--call-timeout", &options.call_timeout.to_string()]);
-        command.args(["--offline-after", &options.offline_after.to_string()]);
+        command.args(["--call-timeout", &format!("{}ms", options.call_timeout_ms)]);
+        command.args(["--offline-after", &format!("{}ms", options.offline_after_ms)]);
+        command.args(["--start-within", &format!("{}ms", options.start_within_ms)]);
         command.env_remove("CSMS_API_TOKEN").envs(options.variables.iter().map(|(name, value)| (name, value)));
         let mut process =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cargo has built it");

@@ -180,6 +180,12 @@ impl Station {
         })
     }
 
+    /// All frames with that message id that have come.
+    pub(crate) fn frames_under(&self, message_id: &str) -> Vec<Value> {
+        let events = self.heard.events.lock().unwrap();
+        events.iter().filter_map(frame_of).filter(|frame| frame[1] == message_id).collect()
+    }
+
     #[track_caller]
     pub(crate) fn boot(&self) -> Value {
         self.call("BootNotification", json!({"chargePointVendor": "Leftfold", "chargePointModel": "Tester"}))
