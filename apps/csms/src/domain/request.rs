@@ -88,8 +88,8 @@ pub enum StationAnswer {
         /// The status or error code of its answer.
         status: String,
     },
-    /// The station was never asked.
-    NotSent {
+    /// It did not take place, and will not.
+    NotDone {
         /// Why.
         reason: String,
     },

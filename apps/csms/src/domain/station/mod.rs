@@ -170,7 +170,7 @@ impl Station {
             StationAnswer::Accepted => {
                 self.remote_starts.iter_mut().filter(|start| this(start)).for_each(|start| start.accepted = true);
             }
-            StationAnswer::Rejected { .. } | StationAnswer::NotSent { .. } => self.remote_starts.retain(|start| !this(start)),
+            StationAnswer::Rejected { .. } | StationAnswer::NotDone { .. } => self.remote_starts.retain(|start| !this(start)),
         }
     }
 

@@ -305,7 +305,7 @@ fn a_transaction_is_not_asked_twice_to_stop() {
     let being_stopped = StationRefusal::BeingStopped { transaction_id: transaction_id(1) };
     station([running(1, 1, "CAFE"), asked.clone()]).when(remote_stop(1, None)).then_refused(being_stopped);
     let reason = "no connection".to_owned();
-    let answer = StationAnswer::NotSent { reason };
+    let answer = StationAnswer::NotDone { reason };
     let answered = StationEvent::RemoteStopAnswered(Answered { request: RequestId("first".to_owned()), answer });
     let given = station([running(1, 1, "CAFE"), asked, answered]);
     assert!(given.state().decide(&remote_stop(1, None)).is_ok());
