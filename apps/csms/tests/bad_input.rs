@@ -136,7 +136,7 @@ fn lists_come_in_pages_that_lead_on_to_each_other() {
         station.stop(transaction_id);
     }
     for path in
-        ["/api/stations", "/api/transactions", "/api/transactions?station=CP-0", "/api/effects", "/api/effects?state=done"]
+        ["/api/stations", "/api/transactions", "/api/transactions?station=CP-0", "/api/effects", "/api/effects?state=concluded"]
     {
         let limited = format!("{path}{}limit=2", if path.contains('?') { '&' } else { '?' });
         let mut sizes = Vec::new();

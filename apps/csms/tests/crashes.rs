@@ -51,7 +51,7 @@ fn killed_between_intent_and_attempt_the_effect_is_carried_out_once_after_the_re
     assert_eq!(effect.attempts, 1);
     assert_whole(&api, &station, &effect, 1);
     let transaction_id = station.start(1, "TAG");
-    assert_eq!(api.transaction(transaction_id).remote_start, Some(effect.id));
+    assert_eq!(api.transaction(transaction_id).remote_start, Some(effect.request));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn killed_between_attempt_and_outcome_the_effect_is_in_doubt_until_the_transacti
     // The station did start; its message was queued while the server was away.
     let transaction_id = station.start(1, "TAG");
     let effect = api.effect_when(&asked.id, State::Done);
-    assert_eq!(api.transaction(transaction_id).remote_start.as_ref(), Some(&effect.id));
+    assert_eq!(api.transaction(transaction_id).remote_start.as_ref(), Some(&effect.request));
     assert_whole(&api, &station, &effect, 1);
 }
 

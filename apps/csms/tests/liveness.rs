@@ -86,7 +86,7 @@ fn a_station_that_lost_its_connection_is_offline_only_after_a_silence() {
     station.connect();
     station.heartbeat();
     assert_eq!(api.count_in_history("CP-1", "station.WentOffline"), 0, "a short break is no event");
-    station.abort();
+    station.close();
     api.station_when("CP-1", "offline", |view| !view.online);
 }
 

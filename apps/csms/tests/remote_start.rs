@@ -29,7 +29,11 @@ fn an_accepted_remote_start_is_done_and_named_by_the_transaction_that_follows() 
     let by_another = station.start(1, "SOMEBODY");
     let its_own = station.start(2, "TAG");
     assert_eq!(api.transaction(by_another).remote_start, None);
-    assert_eq!(api.transaction(its_own).remote_start.as_ref(), Some(&effect.id), "OCPP.md point 6: by tag, connector and time");
+    assert_eq!(
+        api.transaction(its_own).remote_start.as_ref(),
+        Some(&effect.request),
+        "OCPP.md point 6: by tag, connector and time"
+    );
     assert_eq!(api.effect(&effect.id).state, State::Done);
     assert_eq!(api.effects(), [api.effect(&effect.id)]);
 }
@@ -70,7 +74,7 @@ fn a_station_may_choose_the_connector() {
     let effect = reply.concluded(State::Done);
     assert_eq!(station.calls(START), [json!({"idTag": "TAG"})]);
     let transaction_id = station.start(2, "TAG");
-    assert_eq!(server.api().transaction(transaction_id).remote_start, Some(effect.id));
+    assert_eq!(server.api().transaction(transaction_id).remote_start, Some(effect.request));
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn an_unanswered_remote_start_is_in_doubt_until_its_transaction_starts() {
     let transaction_id = station.start(1, "TAG");
     let effect = api.effect_when(&effect.id, State::Done);
     assert_eq!(effect.attempts, 1);
-    assert_eq!(api.transaction(transaction_id).remote_start, Some(effect.id));
+    assert_eq!(api.transaction(transaction_id).remote_start, Some(effect.request));
     assert_eq!(station.count_calls(START), 1, "never sent twice");
 }
 
@@ -215,7 +219,7 @@ fn a_station_serves_no_more_transactions_than_it_may() {
     let server = Server::start();
     let api = server.api();
     let station = server.ready_station("CP-1", 3);
-    let limited = api.put(&station_path("CP-1", ""), &json!({"transactionsMax": 1}));
+    let limited = api.put(&station_path("CP-1", ""), &json!({"maxTransactions": 1}));
     assert!(matches!(limited.status, 200 | 201 | 204), "{limited:?}");
     api.remote_start_and_wait("CP-1", 1, "ANN").concluded(State::Done);
     api.remote_start("CP-1", 2, "BOB").refused("transaction-limit-reached");
@@ -302,6 +306,6 @@ fn a_station_may_start_before_it_answers() {
     let transaction_id = station.start(1, "TAG");
     station.release(START, "Accepted");
     api.effect_when(&effect.id, State::Done);
-    assert_eq!(api.transaction(transaction_id).remote_start, Some(effect.id));
+    assert_eq!(api.transaction(transaction_id).remote_start, Some(effect.request));
     assert_eq!(station.count_calls(START), 1);
 }

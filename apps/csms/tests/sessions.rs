@@ -24,7 +24,8 @@ fn a_session_is_seen_from_boot_to_stop() {
 
     let view = api.station_when("CP-1", "charging", |view| view.status_of(1) == Some("Charging"));
     assert!(view.online);
-    assert_eq!((view.vendor.as_deref(), view.model.as_deref()), (Some("Leftfold"), Some("Tester")));
+    let boot = view.boot.as_ref().unwrap();
+    assert_eq!((boot.vendor.as_deref(), boot.model.as_deref()), (Some("Leftfold"), Some("Tester")));
     assert_eq!(view.connector(1).transaction_id, Some(transaction_id));
     assert_eq!(view.connector(1).error_code.as_deref(), Some("NoError"));
 
@@ -32,8 +33,8 @@ fn a_session_is_seen_from_boot_to_stop() {
     station.call("MeterValues", meter_values(1, transaction_id, 1900));
     let running = api.transaction(transaction_id);
     assert_eq!((running.station.as_str(), running.connector_id, running.id_tag.as_str()), ("CP-1", 1, "TAG"));
-    assert_eq!((running.meter_start_wh, running.meter_stop_wh, running.stopped_at), (Some(1000), None, None));
-    assert_eq!(running.meter_values.len(), 2);
+    assert_eq!(running.meter_messages(), 2);
+    assert_eq!((running.meter_start_wh, running.meter_stop_wh, &running.stopped_at), (Some(1000), None, &None));
     assert_eq!(running.energy_wh, Some(900), "the latest reading less the one at the start");
 
     station.stop(transaction_id);
@@ -41,7 +42,7 @@ fn a_session_is_seen_from_boot_to_stop() {
     let stopped = api.transaction(transaction_id);
     assert_eq!((stopped.meter_stop_wh, stopped.energy_wh), (Some(2500), Some(1500)));
     assert!(stopped.started_at.is_some() && stopped.stopped_at >= stopped.started_at, "{stopped:?}");
-    assert_eq!(stopped.meter_values.len(), 2);
+    assert_eq!(stopped.meter_messages(), 2);
     assert_eq!(stopped.remote_start, None);
     api.station_when("CP-1", "free again", |view| view.connector(1).transaction_id.is_none());
 }
@@ -118,8 +119,8 @@ fn values_that_come_with_the_stop_are_kept() {
                       "reason": "EVDisconnected", "transactionData": data});
     station.call("StopTransaction", stop);
     let transaction = server.api().transaction(transaction_id);
-    assert_eq!((transaction.energy_wh, transaction.reason.as_deref()), (Some(700), Some("EVDisconnected")));
-    assert_eq!(transaction.meter_values.len(), 1);
+    assert_eq!((transaction.energy_wh, transaction.stop_reason.as_deref()), (Some(700), Some("EVDisconnected")));
+    assert_eq!(transaction.transaction_data.len(), 1);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! How the API spells what it answers with. The issue names the routes; these names are nowhere else in the tests.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// `{"items": [...], "next": cursor or null}`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
     pub(crate) next: Option<Value>,
@@ -16,16 +16,22 @@ pub(crate) struct StationView {
     pub(crate) id: String,
     pub(crate) version: u64,
     pub(crate) online: bool,
-    pub(crate) vendor: Option<String>,
-    pub(crate) model: Option<String>,
+    /// What it said of itself when it started last.
+    pub(crate) boot: Option<Boot>,
     #[serde(default)]
     pub(crate) connectors: Vec<ConnectorView>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct Boot {
+    pub(crate) vendor: Option<String>,
+    pub(crate) model: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ConnectorView {
-    pub(crate) connector_id: u32,
+    pub(crate) id: u32,
     pub(crate) status: Option<String>,
     pub(crate) error_code: Option<String>,
     pub(crate) transaction_id: Option<i64>,
@@ -54,29 +60,71 @@ pub(crate) struct TransactionView {
     pub(crate) energy_wh: Option<i64>,
     pub(crate) started_at: Option<String>,
     pub(crate) stopped_at: Option<String>,
-    pub(crate) reason: Option<String>,
-    /// The effect that led to it.
-    #[serde(default, deserialize_with = "id_or_null")]
+    pub(crate) stop_reason: Option<String>,
+    /// The request that led to it; see [`EffectView::request`].
     pub(crate) remote_start: Option<String>,
-    /// Only where one transaction is asked for.
+    /// The messages with meter values; only where one transaction is asked for.
+    pub(crate) meter_values: Option<Page<Value>>,
+    /// The values that came with the stop; only there too.
     #[serde(default)]
-    pub(crate) meter_values: Vec<Value>,
+    pub(crate) transaction_data: Vec<Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(from = "WireEffect")]
 pub(crate) struct EffectView {
-    #[serde(deserialize_with = "id")]
     pub(crate) id: String,
+    /// What kind of effect it is.
     pub(crate) name: String,
     pub(crate) station: String,
     pub(crate) state: State,
     pub(crate) attempts: u32,
     pub(crate) reason: Option<String>,
+    /// Names the request, also towards the station: it is the message id of the call.
+    pub(crate) request: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// How an effect stands (`state`), and what that means for whoever asked (`answer`).
+#[derive(Deserialize)]
+struct WireEffect {
+    id: String,
+    kind: String,
+    station: String,
+    state: WireState,
+    answer: Option<WireAnswer>,
+    attempts: u32,
+    reason: Option<String>,
+    request: WireRequest,
+}
+
+#[derive(Deserialize)]
+struct WireRequest {
+    request: String,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+enum WireState {
+    Pending,
+    InFlight,
+    Waiting,
+    InDoubt,
+    Done,
+    NotDone,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum WireAnswer {
+    Done,
+    Rejected,
+    NoAnswer,
+    InDoubt,
+    NotDone,
+}
+
+/// What became of a request to a station, so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// Nothing has been sent.
     Pending,
@@ -102,28 +150,39 @@ pub(crate) struct Problem {
     pub(crate) code: Option<String>,
 }
 
-/// Ids are opaque: a number is as good as a text.
-fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::String(text) => text,
-        other => other.to_string(),
-    })
+impl From<WireEffect> for EffectView {
+    fn from(wire: WireEffect) -> Self {
+        let state = match (wire.state, wire.answer) {
+            (WireState::Pending | WireState::Waiting, None) => State::Pending,
+            (WireState::InFlight, None) => State::InFlight,
+            (WireState::InDoubt, Some(WireAnswer::NoAnswer | WireAnswer::InDoubt)) => State::InDoubt,
+            (WireState::Done, Some(WireAnswer::Done)) => State::Done,
+            (WireState::Done, Some(WireAnswer::Rejected)) => State::Rejected,
+            (WireState::NotDone, Some(WireAnswer::NotDone)) => State::NotDone,
+            _ => panic!("effect {}: its answer does not belong to its state", wire.id),
+        };
+        let WireEffect { id, kind: name, station, attempts, reason, request, .. } = wire;
+        Self { id, name, station, state, attempts, reason, request: request.request }
+    }
 }
 
-fn id_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let text = id(deserializer)?;
-    Ok((text != "null").then_some(text))
+impl TransactionView {
+    /// How many messages with meter values are counted.
+    #[track_caller]
+    pub(crate) fn meter_messages(&self) -> usize {
+        self.meter_values.as_ref().expect("it was asked for by its id").items.len()
+    }
 }
 
 impl StationView {
     /// A connector that the station has told of.
     #[track_caller]
     pub(crate) fn connector(&self, connector_id: u32) -> &ConnectorView {
-        let found = self.connectors.iter().find(|connector| connector.connector_id == connector_id);
+        let found = self.connectors.iter().find(|connector| connector.id == connector_id);
         found.unwrap_or_else(|| panic!("no connector {connector_id} in {self:?}"))
     }
 
     pub(crate) fn status_of(&self, connector_id: u32) -> Option<&str> {
-        self.connectors.iter().find(|connector| connector.connector_id == connector_id)?.status.as_deref()
+        self.connectors.iter().find(|connector| connector.id == connector_id)?.status.as_deref()
     }
 }
