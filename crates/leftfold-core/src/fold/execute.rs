@@ -141,13 +141,25 @@ impl<A: Aggregate> Command<A> {
             Some(KeptAnswer::Accepted(version)) => {
                 let schema = self.aggregates.schema()?;
                 let recorded = events_of(&self.aggregates.store, &answered).await?;
-                let own = recorded.iter().filter(|event| in_stream(event, &slot.stream));
-                let events = decode_all(&schema, own, A::UNKNOWN)?;
-                let position = Position(answered.first.0 + u64::from(answered.events).saturating_sub(1));
+                let own = || recorded.iter().filter(|event| in_stream(event, &slot.stream));
+                let events = decode_all(&schema, own(), A::UNKNOWN)?;
+                let position = match own().last() {
+                    Some(last) => last.position,
+                    None => self.position_of(slot, version).await?,
+                };
                 Ok(Executed { events, version, position, answer: Answer::Again })
             }
             None => Err(foreign_answer(&answered)),
         }
+    }
+
+    /// Where the event is that gave the aggregate a version: what a command without events rested on.
+    async fn position_of(&self, slot: &Slot<A>, version: Version) -> Result<Position, ReadError> {
+        if version == Version::ABSENT {
+            return Ok(Position::START);
+        }
+        let page = self.aggregates.store.page(Read::stream(slot.stream.clone(), version).page_of(1)).await?;
+        Ok(page.events.first().map_or(Position::START, |event| event.position))
     }
 
     fn refused_again(&self, refusal: &[u8]) -> ExecuteError<A::Refusal> {
