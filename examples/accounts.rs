@@ -23,7 +23,7 @@ impl Password {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct PasswordHash(String);
 
 impl PasswordHash {
@@ -34,7 +34,7 @@ impl PasswordHash {
 }
 
 /// A name as it is compared: `Ada` and `ada` are one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct UserName(String);
 
 impl UserName {
@@ -49,14 +49,14 @@ impl UserName {
     /// Whether somebody has the name after an event, where it was so before or not.
     fn taken_after(&self, event: &AccountEvent, before: bool) -> bool {
         match event {
-            AccountEvent::SignedUp { name, .. } | AccountEvent::Renamed { to: name, .. } if name == self => true,
+            AccountEvent::SignedUp(Profile { name, .. }) | AccountEvent::Renamed { to: name, .. } if name == self => true,
             AccountEvent::Renamed { from: name, .. } | AccountEvent::Closed { name, .. } if name == self => false,
             _ => before,
         }
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Email(String);
 
 impl Email {
@@ -70,8 +70,17 @@ impl Email {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Profile {
+    /// Drawn by whoever asks; a UUID, in earnest.
+    account: String,
+    name: UserName,
+    email: Email,
+    password: PasswordHash,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum AccountEvent {
-    SignedUp { account: String, name: UserName, email: Email, password: PasswordHash },
+    SignedUp(Profile),
     Renamed { account: String, from: UserName, to: UserName },
     Closed { account: String, name: UserName, email: Email },
 }
@@ -82,7 +91,7 @@ impl Event for AccountEvent {
     /// Whoever asks for a name finds all that took it and all that gave it back.
     fn tags(&self) -> Tags {
         match self {
-            AccountEvent::SignedUp { account, name, email, .. } | AccountEvent::Closed { account, name, email } => {
+            AccountEvent::SignedUp(Profile { account, name, email, .. }) | AccountEvent::Closed { account, name, email } => {
                 Tags::none().with(account_tag(account)).with(name.tag()).with(email.tag())
             }
             AccountEvent::Renamed { account, from, to } => {
@@ -108,12 +117,12 @@ enum AccountRefusal {
 
 // What concerns all accounts: decisions.
 
-struct SignUp {
-    /// Drawn by whoever asks; a UUID, in earnest.
-    account: String,
-    name: UserName,
-    email: Email,
-    password: PasswordHash,
+struct SignUp(Profile);
+
+impl SignUp {
+    fn new(account: &str, name: &str, email: &str, password: PasswordHash) -> Self {
+        Self(Profile { account: account.into(), name: UserName::new(name), email: Email::new(email), password })
+    }
 }
 
 #[derive(Default)]
@@ -128,28 +137,24 @@ impl Decision for SignUp {
     type Refusal = AccountRefusal;
 
     fn query(&self) -> Query {
-        Query::tag(self.name.tag()).or(Query::tag(self.email.tag()))
+        Query::tag(self.0.name.tag()).or(Query::tag(self.0.email.tag()))
     }
 
     fn apply(&self, taken: &mut Taken, event: &AccountEvent) {
-        taken.name = self.name.taken_after(event, taken.name);
+        taken.name = self.0.name.taken_after(event, taken.name);
         match event {
-            AccountEvent::SignedUp { email, .. } if *email == self.email => taken.email = true,
-            AccountEvent::Closed { email, .. } if *email == self.email => taken.email = false,
+            AccountEvent::SignedUp(Profile { email, .. }) if *email == self.0.email => taken.email = true,
+            AccountEvent::Closed { email, .. } if *email == self.0.email => taken.email = false,
             _ => {}
         }
     }
 
     fn decide(&self, taken: &Taken) -> Result<Decided<AccountEvent>, AccountRefusal> {
-        if taken.name {
-            return Err(AccountRefusal::NameTaken);
+        match taken {
+            Taken { name: true, .. } => Err(AccountRefusal::NameTaken),
+            Taken { email: true, .. } => Err(AccountRefusal::EmailTaken),
+            _ => Ok(Decided::event(format!("account-{}", self.0.account), AccountEvent::SignedUp(self.0.clone()))),
         }
-        if taken.email {
-            return Err(AccountRefusal::EmailTaken);
-        }
-        let (account, name) = (self.account.clone(), self.name.clone());
-        let signed_up = AccountEvent::SignedUp { account, name, email: self.email.clone(), password: self.password.clone() };
-        Ok(Decided::event(format!("account-{}", self.account), signed_up))
     }
 }
 
@@ -176,7 +181,7 @@ impl Decision for Rename {
     fn apply(&self, renaming: &mut Renaming, event: &AccountEvent) {
         renaming.taken = self.to.taken_after(event, renaming.taken);
         match event {
-            AccountEvent::SignedUp { account, name, .. } | AccountEvent::Renamed { account, to: name, .. } => {
+            AccountEvent::SignedUp(Profile { account, name, .. }) | AccountEvent::Renamed { account, to: name, .. } => {
                 if *account == self.account {
                     renaming.current = Some(name.clone());
                 }
@@ -203,11 +208,7 @@ impl Decision for Rename {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Account {
-    open: bool,
-    account: String,
-    name: UserName,
-    email: Email,
-    password: PasswordHash,
+    profile: Option<Profile>,
 }
 
 struct Close;
@@ -219,20 +220,16 @@ impl Aggregate for Account {
     type Refusal = AccountRefusal;
 
     fn apply(&mut self, event: &AccountEvent) {
-        match event.clone() {
-            AccountEvent::SignedUp { account, name, email, password } => {
-                *self = Account { open: true, account, name, email, password };
-            }
-            AccountEvent::Renamed { to, .. } => self.name = to,
-            AccountEvent::Closed { .. } => self.open = false,
+        match (event, &mut self.profile) {
+            (AccountEvent::SignedUp(profile), mine) => *mine = Some(profile.clone()),
+            (AccountEvent::Renamed { to, .. }, Some(profile)) => profile.name = to.clone(),
+            (AccountEvent::Renamed { .. }, None) => {}
+            (AccountEvent::Closed { .. }, mine) => *mine = None,
         }
     }
 
     fn decide(&self, Close: &Close) -> Result<Vec<AccountEvent>, AccountRefusal> {
-        if !self.open {
-            return Err(AccountRefusal::NoAccount);
-        }
-        let (account, name, email) = (self.account.clone(), self.name.clone(), self.email.clone());
+        let Profile { account, name, email, .. } = self.profile.clone().ok_or(AccountRefusal::NoAccount)?;
         Ok(vec![AccountEvent::Closed { account, name, email }])
     }
 }
@@ -243,24 +240,29 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = leftfold::open(place.path()).await?;
     let accounts = store.aggregate::<Account>();
 
-    let people = [("1", "Ada", "ada@example.org"), ("2", "ada", "lovelace@example.org"), ("3", "Grace", "ADA@example.org")];
-    for (account, name, email) in people {
-        let password = tokio::task::spawn_blocking(|| Password("correct horse".into()).hash()).await??;
-        let sign_up = SignUp { account: account.into(), name: UserName::new(name), email: Email::new(email), password };
-        tell(&format!("{name} <{email}> signs up"), store.decide(&sign_up).await)?;
-    }
-    let rename = |account: &str, to| Rename { account: account.into(), to: UserName::new(to) };
-    tell("Ada becomes countess", store.decide(&rename("1", "countess")).await)?;
-    let password = tokio::task::spawn_blocking(|| Password("battery staple".into()).hash()).await??;
-    let sign_up = SignUp { account: "2".into(), name: UserName::new("ada"), email: Email::new("a@example.org"), password };
-    tell("another ada signs up", store.decide(&sign_up).await)?;
-    tell("the countess wants to be ada again", store.decide(&rename("1", "ada")).await)?;
-    tell("ada leaves", accounts.execute("2", Close).await)?;
-    tell("the countess is ada again", store.decide(&rename("1", "ada")).await)?;
+    let sign_up = async |account, name, email, password: &'static str| {
+        let password = tokio::task::spawn_blocking(|| Password(password.into()).hash()).await??;
+        let sign_up = SignUp::new(account, name, email, password);
+        tell(&format!("{name} <{email}> signs up"), store.decide(&sign_up).await)
+    };
+    let rename = async |account: &str, to| {
+        let rename = Rename { account: account.into(), to: UserName::new(to) };
+        tell(&format!("{account} wants to be {to}"), store.decide(&rename).await)
+    };
 
-    let ada = accounts.load("1").await?.state;
-    println!("her password fits: {}", ada.password.fits(&Password("correct horse".into())));
-    println!("another does not:  {}", !ada.password.fits(&Password("battery staple".into())));
+    sign_up("1", "Ada", "ada@example.org", "correct horse").await?;
+    sign_up("2", "ada", "lovelace@example.org", "battery staple").await?;
+    sign_up("2", "Grace", "ADA@example.org", "battery staple").await?;
+    rename("1", "countess").await?;
+    sign_up("2", "ada", "lovelace@example.org", "battery staple").await?;
+    rename("1", "ada").await?;
+    tell("2 leaves", accounts.execute("2", Close).await)?;
+    rename("1", "ada").await?;
+
+    if let Some(ada) = accounts.load("1").await?.state.profile {
+        println!("her password fits: {}", ada.password.fits(&Password("correct horse".into())));
+        println!("another one fits: {}", ada.password.fits(&Password("battery staple".into())));
+    }
     store.close().await?;
     Ok(())
 }
@@ -268,11 +270,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 type Done = Result<Executed<AccountEvent>, ExecuteError<AccountRefusal>>;
 
 /// Prints how it went. A refusal belongs to the story, anything else ends it.
-fn tell(what: &str, done: Done) -> Result<(), ExecuteError<AccountRefusal>> {
+fn tell(what: &str, done: Done) -> Result<(), Box<dyn Error>> {
     match done {
         Ok(_) => println!("{what}: done"),
         Err(ExecuteError::Refused(no)) => println!("{what}: {no}"),
-        Err(other) => return Err(other),
+        Err(other) => return Err(other.into()),
     }
     Ok(())
 }
@@ -286,8 +288,7 @@ mod tests {
 
     async fn sign_up(store: &Store, account: &str, name: &str, email: &str) -> Result<(), AccountRefusal> {
         let password = Password("pa55word".into()).hash().unwrap();
-        let sign_up = SignUp { account: account.into(), name: UserName::new(name), email: Email::new(email), password };
-        outcome(store.decide(&sign_up).await)
+        outcome(store.decide(&SignUp::new(account, name, email, password)).await)
     }
 
     async fn rename(store: &Store, account: &str, to: &str) -> Result<(), AccountRefusal> {
@@ -349,7 +350,7 @@ mod tests {
         for event in store.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap() {
             assert!(!format!("{event:?}").contains("pa55word"), "{event:?}");
         }
-        let ada = store.aggregate::<Account>().load("1").await.unwrap().state;
+        let ada = store.aggregate::<Account>().load("1").await.unwrap().state.profile.unwrap();
         assert!(ada.password.fits(&Password("pa55word".into())));
         assert!(!ada.password.fits(&Password("password".into())));
     }

@@ -10,8 +10,8 @@ use super::command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteEr
 use super::event::{Schema, Unknown};
 use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
 use crate::store::{
-    Answered, Append, Appended, CommandId, Condition, Digest, Expected, NewEvent, NoneMatching, Outcome, Position, Query, Read,
-    Store, StreamName, Version,
+    Answered, Append, Appended, CommandId, Condition, Conflict, Digest, Expected, NewEvent, NoneMatching, Outcome, Position,
+    Query, Read, Store, StreamName, Version,
 };
 
 /// A decision over any events, of any streams: a dynamic consistency boundary.
@@ -144,7 +144,8 @@ impl<D: Decision> DecisionCommand<'_, D> {
         self
     }
 
-    /// Decides; again on what is new where others were faster, at most [`ATTEMPTS_MAX`] times.
+    /// Decides; again on what is new where others were faster, at most [`ATTEMPTS_MAX`] times. An expectation on a
+    /// stream that fails while nothing is new is an error at once.
     pub async fn execute(self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
         let schema = Schema::of::<D::Event>()?;
         if let Some(id) = self.origin.id
@@ -154,8 +155,15 @@ impl<D: Decision> DecisionCommand<'_, D> {
         }
         let query = self.decision.query().of_types(schema.wanted());
         let mut read = Reading { state: D::State::default(), through: Position::START, events: 0 };
+        let mut conflict = None;
         for _ in 0..ATTEMPTS_MAX {
+            let before = read.events;
             self.read_on(&schema, &query, &mut read).await?;
+            if let Some(Conflict::Stream { stream, expected, actual }) = conflict.take()
+                && read.events == before
+            {
+                return Err(ExecuteError::Unexpected { stream, expected, actual });
+            }
             let (decided, answer) = match self.decision.decide(&read.state) {
                 Ok(decided) => (decided, None),
                 Err(refusal) => match (&self.remember, self.origin.id) {
@@ -173,7 +181,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
             };
             let append = self.append(&schema, &query, &read, &decided, &kept)?;
             match (self.store.append(append).await?, answer) {
-                (Outcome::Conflict(_), _) => {}
+                (Outcome::Conflict(failed), _) => conflict = Some(failed),
                 (Outcome::Repeated(answered), _) => return self.answer_again(&schema, answered).await,
                 (Outcome::Appended(_), Some((_, refusal))) => return Err(ExecuteError::Refused(refusal)),
                 (Outcome::Appended(appended), None) => return Ok(executed(decided, &appended)),

@@ -43,8 +43,9 @@ impl<A: Aggregate> Command<A> {
                     *place = Some(kept);
                     return self.answer_again(&slot, answered).await;
                 }
-                // A "no" (or "nothing to do") from a fold that was kept may be out of date where others write.
-                Attempted::Concluded(conclusion) if confirmed => {
+                // A "no" (or "nothing to do") from a fold that was kept may be out of date where others write; not so
+                // one that the store took.
+                Attempted::Concluded(conclusion) if confirmed || conclusion.is_durable() => {
                     *place = Some(kept);
                     return self.conclude(&slot, conclusion).await;
                 }
@@ -192,6 +193,12 @@ enum Conclusion<A: Aggregate> {
         expected: Version,
         actual: Version,
     },
+}
+
+impl<A: Aggregate> Conclusion<A> {
+    fn is_durable(&self) -> bool {
+        matches!(self, Self::RefusedDurably { .. })
+    }
 }
 
 /// Decides each command on the state that those before it lead to.
