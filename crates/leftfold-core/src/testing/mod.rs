@@ -1,5 +1,6 @@
 //! What users and backend writers test with.
 
+pub mod conformance;
 mod given;
 pub mod history;
 

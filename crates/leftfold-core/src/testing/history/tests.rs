@@ -114,7 +114,7 @@ fn with_one_more(outcome: Outcome) -> Outcome {
 
 impl Backend for Liar {
     fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
-        let lies = self.appends.fetch_add(1, Ordering::Relaxed) % 3 == 0;
+        let lies = self.appends.fetch_add(1, Ordering::Relaxed).is_multiple_of(3);
         Pending::ready(if lies { self.lied(append) } else { self.judged(append) })
     }
     fn identity(&self) -> Identity {
