@@ -99,6 +99,15 @@ pub enum ExecuteError<R> {
 }
 
 impl<R> ExecuteError<R> {
+    /// The refusal where there is one, and any failure as an error: what a caller who answers a
+    /// person needs.
+    pub fn into_refusal(self) -> Result<R, Self> {
+        match self {
+            Self::Refused(refusal) => Ok(refusal),
+            failure => Err(failure),
+        }
+    }
+
     /// Whether the store failed, and the same command may succeed later.
     pub(crate) fn is_of_the_store(&self) -> bool {
         match self {

@@ -25,7 +25,8 @@ pub trait Decision: Send + Sync {
     type State: Default + Send;
     /// A domain "no".
     type Refusal: std::error::Error + Clone + PartialEq + Send + Sync + 'static;
-    /// The events that it may read, at most.
+    /// The events that it may read, at most: a decision has no snapshot, so what grows without end belongs into an
+    /// aggregate, or into a narrower query.
     const EVENTS_MAX: usize = DECISION_EVENTS_MAX;
 
     /// The events that the decision rests on. An item that names no types means those of [`Decision::Event`].
@@ -68,6 +69,12 @@ impl<E> Decided<E> {
     #[must_use]
     pub fn fact(event: E) -> Self {
         Self::nothing().and_fact(event)
+    }
+
+    /// One event into the stream of an aggregate.
+    #[must_use]
+    pub fn of<A: super::Aggregate>(id: &str, event: E) -> Self {
+        Self::event(format!("{}-{id}", A::CATEGORY), event)
     }
 
     /// Another event into a stream.
@@ -126,6 +133,12 @@ impl<D: Decision> DecisionCommand<'_, D> {
     /// The caller's own request bytes: others under the same command id are refused.
     pub fn request(mut self, bytes: &[u8]) -> Self {
         self.origin.digest = Some(Digest::of(bytes));
+        self
+    }
+
+    /// The caller's own bytes for the metadata of the events.
+    pub fn metadata(mut self, user: impl Into<bytes::Bytes>) -> Self {
+        self.origin.metadata.user = user.into();
         self
     }
 

@@ -113,6 +113,9 @@ impl<A: Aggregate> Command<A> {
             kept.folded.version = kept.folded.version.next();
             kept.folded.position = Position(appended.first.0 + index as u64);
         }
+        if !events.is_empty() {
+            kept.unsaved_since = kept.unsaved_since.or(Some(appended.recorded_at));
+        }
         self.aggregates.weigh(&self.id, before, &kept.folded);
         self.aggregates.keep_snapshot(&slot.stream, kept);
         Executed { events, version: kept.folded.version, position: kept.folded.position, answer: Answer::First }
