@@ -104,16 +104,8 @@ Each flag can be given by the environment: --call-timeout as CSMS_CALL_TIMEOUT=3
 RUST_LOG is not read; CSMS_LOG=debug says more on standard error.";
 
 /// The flags that take a value.
-const VALUES: [&str; 8] = [
-    "listen",
-    "store",
-    "api-token",
-    "stations",
-    "call-timeout",
-    "offline-after",
-    "start-within",
-    "heartbeat-interval",
-];
+const VALUES: [&str; 8] =
+    ["listen", "store", "api-token", "stations", "call-timeout", "offline-after", "start-within", "heartbeat-interval"];
 /// The flags that take none.
 const SWITCHES: [&str; 3] = ["open", "closed", "keep-heartbeats"];
 

@@ -21,7 +21,7 @@ use crate::effects::{RemoteStart, RemoteStop, Unlock};
 use crate::gateway::{Liveness, Registry, is_identity, watch_for_silence};
 use crate::transaction_numbers::TransactionNumbers;
 use crate::view::{View, ViewError};
-use crate::{api, dashboard, gateway};
+use crate::{api, gateway, web};
 
 /// Boots that are worked on at a time. After a restart all stations come at once.
 const BOOTS_MAX: usize = 64;
@@ -180,7 +180,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let router = axum::Router::new()
         .route("/ocpp/{identity}", axum::routing::any(gateway::connect))
         .merge(api::router(csms.clone()))
-        .merge(dashboard::router(csms.clone()))
+        .merge(web::router(csms.clone()))
         .fallback(api::not_found)
         .with_state(csms.clone());
     let listener = listener.tap_io(|stream| {

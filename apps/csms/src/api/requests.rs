@@ -181,7 +181,8 @@ async fn respond(csms: &Csms, executed: &Executed<StationEvent>, wait: Option<Du
     let status = effects.wait(id, wait.unwrap_or_default()).await?.ok_or_else(starting)?;
     let is_settled = status.state.is_concluded() || matches!(status.state, leftfold::runtime::EffectState::InDoubt { .. });
     let code = if is_settled && wait.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = (code, [(header::LOCATION, format!("/api/effects/{id}"))], json_body(&effect_json(&status))).into_response();
+    let mut response =
+        (code, [(header::LOCATION, format!("/api/effects/{id}"))], json_body(&effect_json(&status))).into_response();
     if executed.answer == Answer::Again {
         response.headers_mut().insert(REPLAYED, header::HeaderValue::from_static("true"));
     }
