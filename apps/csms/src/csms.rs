@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::domain::id_tag::{IdTag, Strangers};
 use crate::domain::station::{OfflineReason, Station, StationCommand, StationRefusal};
 use crate::effects::{RemoteStart, RemoteStop, Unlock};
+use crate::fault::Fault;
 use crate::gateway::{Liveness, Registry, is_identity, watch_for_silence};
 use crate::transaction_numbers::TransactionNumbers;
 use crate::view::{View, ViewError};
@@ -166,12 +167,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         return Err(StartError::NoStations);
     }
     assume_nobody_online(&csms).await?;
-    let runtime = Runtime::new(&store)
-        .effect(RemoteStart(csms.clone()))
-        .effect(RemoteStop(csms.clone()))
-        .effect(Unlock(csms.clone()))
-        .start()
-        .await?;
+    let mut runtime = Runtime::new(&store);
+    if !Fault::BeforeAttempt.is_set() {
+        let (start, stop, unlock) = (RemoteStart(csms.clone()), RemoteStop(csms.clone()), Unlock(csms.clone()));
+        runtime = runtime.effect(start).effect(stop).effect(unlock);
+    }
+    let runtime = runtime.start().await?;
     // Nothing else sets it.
     let _ = csms.effects.set(runtime.effects());
     let listen = csms.config.listen;

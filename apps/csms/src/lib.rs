@@ -15,6 +15,7 @@ mod csms;
 pub mod dashboard;
 pub mod domain;
 pub mod effects;
+mod fault;
 pub mod gateway;
 pub mod ocpp;
 pub mod transaction_numbers;

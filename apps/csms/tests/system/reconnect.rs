@@ -63,8 +63,7 @@ fn silence_is_recorded_and_so_is_its_end() {
     let refused = server.post("/api/stations/CP1/remote-start", r#"{"connectorId": 1, "idTag": "CAFE"}"#);
     refused.is_problem(409, "station-offline");
     station.connect(&server, "CP1");
-    // It says nothing of its own, and is asked; its answer is a sign of life.
-    assert_eq!(station.received("TriggerMessage")["payload"]["requested_message"], "Heartbeat");
+    // It says nothing, but answers pings.
     server.until("/api/stations/CP1", |station| station["online"] == true);
     let history = server.json("/api/stations/CP1/history");
     let types: Vec<_> = history["items"].as_array().unwrap().iter().filter_map(|event| event["type"].as_str()).collect();
@@ -83,4 +82,20 @@ fn a_connection_that_answers_pings_is_not_silent() {
     let history = server.json("/api/stations/CP1/history");
     let offline = history["items"].as_array().unwrap().iter().filter(|event| event["type"] == "station.WentOffline").count();
     assert_eq!((offline, &server.json("/api/stations/CP1")["online"]), (0, &json!(true)));
+}
+
+#[test]
+fn a_station_that_connects_and_says_nothing_is_asked_and_is_not_assumed_to_be_online() {
+    let store = Folder::new();
+    let server = Server::start(store.path(), &[]);
+    assert_eq!(server.put("/api/stations/CP1", "").status, 201);
+    let mut station = Station::new();
+    station.answer("TriggerMessage", None);
+    station.connect(&server, "CP1");
+    assert_eq!(station.received("TriggerMessage")["payload"], json!({ "requestedMessage": "Heartbeat" }));
+    assert_eq!(server.json("/api/stations/CP1")["online"], false, "it was connected, but not heard of");
+    // It does what it was asked for, and is asked on for what is not known of it.
+    station.call("Heartbeat", json!({}));
+    server.until("/api/stations/CP1", |station| station["online"] == true);
+    assert_eq!(station.received("TriggerMessage")["payload"], json!({ "requestedMessage": "StatusNotification" }));
 }

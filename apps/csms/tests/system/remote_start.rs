@@ -27,7 +27,7 @@ fn accepted_means_that_the_station_tries_and_the_start_that_follows_is_taken_for
     let mut station = Station::ready(&server, "CP1");
     let answered = server.post(&format!("{START}?wait=30s"), CAFE);
     assert_eq!((answered.status, &answered.json()["answer"]), (200, &json!("done")), "{answered:?}");
-    assert_eq!(station.received("RemoteStartTransaction")["payload"], json!({ "connector_id": 1, "id_tag": "CAFE" }));
+    assert_eq!(station.received("RemoteStartTransaction")["payload"], json!({ "connectorId": 1, "idTag": "CAFE" }));
     assert_eq!(server.json("/api/transactions")["items"], json!([]), "accepted is no transaction");
     server.post(START, r#"{"connectorId": 1, "idTag": "BEEF"}"#).is_problem(409, "connector-claimed");
     let id = start(&mut station, "CAFE", 1);
@@ -39,7 +39,7 @@ fn accepted_means_that_the_station_tries_and_the_start_that_follows_is_taken_for
     let foreign = format!(r#"{{"transactionId": {id}, "idTag": "BEEF"}}"#);
     server.post("/api/stations/CP1/remote-stop", &foreign).is_problem(409, "foreign-tag");
     assert_eq!(server.post("/api/stations/CP1/remote-stop?wait=30s", &stop).json()["answer"], "done");
-    assert_eq!(station.received("RemoteStopTransaction")["payload"], json!({ "transaction_id": id }));
+    assert_eq!(station.received("RemoteStopTransaction")["payload"], json!({ "transactionId": id }));
     let unlocked = server.post("/api/stations/CP1/unlock?wait=30s", r#"{"connectorId": 1}"#);
     assert_eq!(unlocked.json()["answer"], "done", "{unlocked:?}");
 }
@@ -84,7 +84,7 @@ fn no_answer_is_resolved_by_asking_the_station_how_its_connector_is() {
     assert_eq!(answered.json()["answer"], "noAnswer");
     station.received("RemoteStartTransaction");
     let asked = station.received("TriggerMessage");
-    assert_eq!(asked["payload"], json!({ "requested_message": "StatusNotification", "connector_id": 1 }));
+    assert_eq!(asked["payload"], json!({ "requestedMessage": "StatusNotification", "connectorId": 1 }));
     station.status(1, "Available", "NoError");
     let effect = server.until(&effect_of(&answered), |effect| effect["state"] == "notDone");
     assert!(effect["reason"].as_str().unwrap().contains("no transaction has started"), "{effect}");
@@ -120,7 +120,7 @@ fn of_two_drivers_in_the_same_millisecond_exactly_one_gets_the_connector() {
     assert_eq!((won.len(), lost.len()), (1, 7));
     lost.iter().for_each(|response| response.is_problem(409, "connector-claimed"));
     let sent = station.received("RemoteStartTransaction");
-    assert_eq!(sent["payload"]["id_tag"], won[0].json()["request"]["id_tag"]);
+    assert_eq!(sent["payload"]["idTag"], won[0].json()["request"]["id_tag"]);
     assert_eq!(station.count_within("RemoteStartTransaction", Duration::from_millis(200)), 0);
 }
 
