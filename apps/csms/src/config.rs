@@ -104,21 +104,13 @@ Each flag can be given by the environment: --call-timeout as CSMS_CALL_TIMEOUT=3
 RUST_LOG is not read; CSMS_LOG=debug says more on standard error.";
 
 /// The flags that take a value.
-const VALUES: [&str; 8] = [
-    "listen",
-    "store",
-    "api-token",
-    "stations",
-    "call-timeout",
-    "offline-after",
-    "start-within",
-    "heartbeat-interval",
-];
+const VALUES: [&str; 8] =
+    ["listen", "store", "api-token", "stations", "call-timeout", "offline-after", "start-within", "heartbeat-interval"];
 /// The flags that take none.
 const SWITCHES: [&str; 3] = ["open", "closed", "keep-heartbeats"];
 
 impl Config {
-    /// Reads flags and environment.
+    /// Reads flags and environment. The program's own name is not among the flags.
     pub fn read(
         arguments: impl IntoIterator<Item = OsString>,
         environment: impl Fn(&str) -> Option<String>,
@@ -216,18 +208,19 @@ impl Given {
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Reads `500ms`, `30s`, `2m`, `1h`; a number alone is seconds.
+/// Reads `500ms`, `30s`, `2m`, `1h`; a number alone is seconds, also `0.5`.
 #[must_use]
 pub fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().ok()?;
-    match &text[digits..] {
-        "ms" => Some(Duration::from_millis(number)),
-        "" | "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
-        _ => None,
-    }
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().ok()?;
+    let unit_s = match &text[end..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number * unit_s).ok()
 }
 
 fn variable(name: &str) -> String {
@@ -244,7 +237,7 @@ mod tests {
 
     fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, String> {
         let variable = |name: &str| environment.iter().find(|(given, _)| *given == name).map(|(_, text)| (*text).to_owned());
-        let arguments = std::iter::once("csms").chain(arguments.iter().copied()).map(OsString::from);
+        let arguments = arguments.iter().map(OsString::from);
         match Config::read(arguments, variable).map_err(|error| error.to_string())? {
             Asked::Serve(config) => Ok(*config),
             Asked::Help => Err("help".to_owned()),
@@ -253,8 +246,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_environment_which_wins_over_defaults() {
-        let config = read(&["--call-timeout", "2s"], &[("CSMS_CALL_TIMEOUT", "9s"), ("CSMS_OFFLINE_AFTER", "5m")]).unwrap();
-        assert_eq!((config.call_timeout.as_secs(), config.offline_after.as_secs()), (2, 300));
+        let config = read(&["--call-timeout", "2s"], &[("CSMS_CALL_TIMEOUT", "9s"), ("CSMS_OFFLINE_AFTER", "0.5")]).unwrap();
+        assert_eq!((config.call_timeout.as_millis(), config.offline_after.as_millis()), (2_000, 500));
         assert_eq!(config.store, "./csms-data");
         assert!(config.open);
     }

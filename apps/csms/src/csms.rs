@@ -18,10 +18,11 @@ use crate::config::Config;
 use crate::domain::id_tag::{IdTag, Strangers};
 use crate::domain::station::{OfflineReason, Station, StationCommand, StationRefusal};
 use crate::effects::{RemoteStart, RemoteStop, Unlock};
+use crate::fault::Fault;
 use crate::gateway::{Liveness, Registry, is_identity, watch_for_silence};
 use crate::transaction_numbers::TransactionNumbers;
 use crate::view::{View, ViewError};
-use crate::{api, dashboard, gateway};
+use crate::{api, gateway, web};
 
 /// Boots that are worked on at a time. After a restart all stations come at once.
 const BOOTS_MAX: usize = 64;
@@ -166,12 +167,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         return Err(StartError::NoStations);
     }
     assume_nobody_online(&csms).await?;
-    let runtime = Runtime::new(&store)
-        .effect(RemoteStart(csms.clone()))
-        .effect(RemoteStop(csms.clone()))
-        .effect(Unlock(csms.clone()))
-        .start()
-        .await?;
+    let mut runtime = Runtime::new(&store);
+    if !Fault::BeforeAttempt.is_set() {
+        let (start, stop, unlock) = (RemoteStart(csms.clone()), RemoteStop(csms.clone()), Unlock(csms.clone()));
+        runtime = runtime.effect(start).effect(stop).effect(unlock);
+    }
+    let runtime = runtime.start().await?;
     // Nothing else sets it.
     let _ = csms.effects.set(runtime.effects());
     let listen = csms.config.listen;
@@ -180,7 +181,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let router = axum::Router::new()
         .route("/ocpp/{identity}", axum::routing::any(gateway::connect))
         .merge(api::router(csms.clone()))
-        .merge(dashboard::router(csms.clone()))
+        .merge(web::router(csms.clone()))
         .fallback(api::not_found)
         .with_state(csms.clone());
     let listener = listener.tap_io(|stream| {

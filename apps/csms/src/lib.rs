@@ -6,7 +6,7 @@
 //! - [`gateway`]: where stations connect
 //! - [`effects`]: what is asked of stations, after the commit
 //! - [`view`]: a read model in memory, for lists and the dashboard
-//! - [`api`]: JSON over HTTP; [`dashboard`]: the same for people
+//! - [`api`]: JSON over HTTP; [`dashboard`]: the same for people, rendered from plain values
 //! - [`config`]: what can be set
 
 pub mod api;
@@ -15,9 +15,11 @@ mod csms;
 pub mod dashboard;
 pub mod domain;
 pub mod effects;
+mod fault;
 pub mod gateway;
 pub mod ocpp;
 pub mod transaction_numbers;
 pub mod view;
+mod web;
 
 pub use csms::{Csms, Running, StartError, start};

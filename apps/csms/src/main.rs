@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(variable: impl Fn(&str) -> Option<String>) -> Result<(), Box<dyn std::error::Error>> {
-    let config = match Config::read(std::env::args_os(), variable)? {
+    let config = match Config::read(std::env::args_os().skip(1), variable)? {
         Asked::Help => {
             println!("{HELP}");
             return Ok(());

@@ -190,7 +190,9 @@ impl Model {
             // A station may name any number: what is another's is left alone.
             if let Some(row) = row.filter(|row| row.station == station) {
                 row.meter_messages += 1;
-                row.register_wh = row.register_wh.max(energy_active_import_register_wh(&values).map(|(at, wh)| (crate::domain::moment(at), wh)));
+                row.register_wh = row
+                    .register_wh
+                    .max(energy_active_import_register_wh(&values).map(|(at, wh)| (crate::domain::moment(at), wh)));
             }
         }
         Ok(())

@@ -54,16 +54,15 @@ pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Pro
 /// The body.
 pub(super) fn body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
     body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "send at most 64 KiB")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "send at most 64 KiB"),
         _ => Problem::bad_request("body-unreadable", rejection.body_text()),
     })
 }
 
 /// The body as JSON.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| Problem::bad_request("invalid-json", format!("the body is not as expected: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request("invalid-json", format!("the body is not as expected: {error}")))
 }
 
 /// The key that makes a request take effect at most once, 1 to 255 bytes.

@@ -23,6 +23,7 @@ use crate::config::duration;
 use crate::domain::id_tag::IdTag;
 use crate::domain::request::RequestId;
 use crate::domain::station::{OnBehalf, StationCommand, StationEvent};
+use crate::fault::Fault;
 use crate::ocpp::v16::IdToken;
 
 /// The longest a caller may wait.
@@ -166,6 +167,7 @@ impl Request {
             command = command.id(&scope, key).request(&self.bytes);
         }
         let executed = command.execute().await?;
+        Fault::BeforeAttempt.strike();
         respond(csms, &executed, self.wait).await
     }
 }
@@ -180,8 +182,12 @@ async fn respond(csms: &Csms, executed: &Executed<StationEvent>, wait: Option<Du
     let effects = csms.effects().ok_or_else(starting)?;
     let status = effects.wait(id, wait.unwrap_or_default()).await?.ok_or_else(starting)?;
     let is_settled = status.state.is_concluded() || matches!(status.state, leftfold::runtime::EffectState::InDoubt { .. });
+    if status.state.is_concluded() {
+        Fault::AfterOutcome.strike();
+    }
     let code = if is_settled && wait.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = (code, [(header::LOCATION, format!("/api/effects/{id}"))], json_body(&effect_json(&status))).into_response();
+    let mut response =
+        (code, [(header::LOCATION, format!("/api/effects/{id}"))], json_body(&effect_json(&status))).into_response();
     if executed.answer == Answer::Again {
         response.headers_mut().insert(REPLAYED, header::HeaderValue::from_static("true"));
     }

@@ -152,7 +152,8 @@ fn event_json(recorded: &Recorded<StationEvent>) -> Value {
 }
 
 fn station_json(csms: &Csms, id: &str, state: &Station, version: u64, now: Timestamp) -> Value {
-    let connectors: Vec<Value> = state.connectors.iter().map(|(id, connector)| connector_json(*id, connector, state, now)).collect();
+    let connectors: Vec<Value> =
+        state.connectors.iter().map(|(id, connector)| connector_json(*id, connector, state, now)).collect();
     json!({
         "id": id,
         "version": version,
