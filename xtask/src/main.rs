@@ -1,3 +1,74 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask <command>`.
+//!
+//! No dependencies: this crate is compiled before anything else is checked.
 
-fn main() {}
+mod setup;
+mod steps;
+mod test;
+mod tidy;
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  test [arguments]    set up, check and test everything; with arguments: set up, then
+                      `cargo test` with them, for example `test -- recover` or `test -p leftfold-log`
+  setup               set up what the tests need and print the variables they read
+  tidy                check the source against the rules of the house
+  bench [names]       run the benchmarks, all or those named";
+
+/// What a command ends with: nothing, or a message that says what went wrong and what to do.
+type Outcome<T = ()> = Result<T, String>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Outcome {
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("", arguments),
+    };
+    match command {
+        "test" => test::run(rest),
+        "setup" => setup::run(),
+        "tidy" => tidy::run(),
+        "bench" => bench(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        "" => Err(format!("a command is missing\n\n{USAGE}")),
+        other => Err(format!("there is no command `{other}`\n\n{USAGE}")),
+    }
+}
+
+fn bench(names: &[String]) -> Outcome {
+    let mut cargo = cargo();
+    cargo.args(["run", "--release", "-p", "bench", "--"]);
+    steps::execute(cargo.args(names))
+}
+
+/// The cargo that runs this program, in the workspace's root.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+/// The workspace's root.
+fn root() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent()
+        .expect("this crate is a folder of the workspace")
+}

@@ -1,7 +1,9 @@
 //! The model and the runtime of Leftfold: state is a left fold of events.
 //!
 //! - [`store`]: the words, the contract that every backend fulfils, and the [`Store`](store::Store) handle.
+//! - [`fold`]: events, aggregates, decisions, snapshots, upcasters.
 //!
 //! This crate knows no backend but the one in memory.
 
+pub mod fold;
 pub mod store;

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::limits::{
-    ANSWER_BYTES_MAX, APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, METADATA_BYTES_MAX, TAGS_MAX,
+    ANSWER_BYTES_MAX, APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, KEY_IDS_MAX, METADATA_BYTES_MAX,
+    TAGS_MAX,
 };
 use super::{
     CommandId, ContentType, Digest, Hash, Invalid, Label, NewEvent, Position, Query, StoreId, StreamName, Tag, Timestamp, Version,
@@ -69,8 +70,9 @@ fn validate_event(event: &NewEvent) -> Result<usize, Invalid> {
         Tag::try_from(tag.as_str())?;
         bytes += tag.len();
     }
-    let labels = [&event.metadata.correlation, &event.metadata.causation, &event.key_id];
-    bytes += labels.into_iter().flatten().map(|label| label.len()).sum::<usize>();
+    let labels = [&event.metadata.correlation, &event.metadata.causation];
+    Invalid::if_over("the key ids of an event", event.key_ids.len(), KEY_IDS_MAX)?;
+    bytes += labels.into_iter().flatten().chain(&event.key_ids).map(|label| label.len()).sum::<usize>();
     if let ContentType::Other(label) = &event.content_type {
         bytes += label.len();
     }
@@ -190,13 +192,41 @@ pub struct Checkpoint {
     pub hash: Hash,
 }
 
-/// Moves a consumer, atomically with the events of the same append. It must advance, or the append is refused.
+/// Moves a consumer, atomically with the events of the same append.
+///
+/// A consumer has one checkpoint for each source store and partition that it follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointRecord {
     /// Who.
     pub consumer: Label,
+    /// Where it stood before, or the append is refused.
+    pub from: MoveFrom,
     /// Where it stands now.
     pub checkpoint: Checkpoint,
+}
+
+/// Where a consumer must stand for its checkpoint to be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveFrom {
+    /// Exactly here; [`Position::START`] where it has no checkpoint yet. Of two runners only one moves on: what a
+    /// process needs so that it reacts once.
+    Exactly(Position),
+    /// Anywhere before where it goes.
+    Earlier,
+    /// Anywhere: a consumer that is rebuilt goes back.
+    Anywhere,
+}
+
+impl MoveFrom {
+    /// Whether a consumer that stands at `current` may go to `proposed`.
+    #[must_use]
+    pub fn allows(self, current: Option<Position>, proposed: Position) -> bool {
+        match self {
+            Self::Exactly(position) => current.unwrap_or(Position::START) == position,
+            Self::Earlier => current.is_none_or(|current| current < proposed),
+            Self::Anywhere => true,
+        }
+    }
 }
 
 /// What came of an append that the store could judge.
@@ -264,15 +294,23 @@ pub enum AppendError {
         /// The id.
         id: CommandId,
     },
-    /// The checkpoint would not advance. Nothing was written.
-    #[error("consumer {consumer} stands at {current} already and cannot go to {proposed}; another runner may own it")]
-    CheckpointBehind {
+    /// The consumer does not stand where the checkpoint was to be moved from. Nothing was written.
+    #[error("consumer {consumer} stands at {current} and cannot go to {proposed} from {from:?}; another runner moved it")]
+    CheckpointMoved {
         /// Who.
         consumer: Label,
         /// Where it stands.
         current: Position,
+        /// Where it was to stand.
+        from: MoveFrom,
         /// Where the append wanted it.
         proposed: Position,
+    },
+    /// More waits to be written than the store holds in memory. Nothing was written.
+    #[error("{waiting} bytes of appends wait to be written, append again when some were answered")]
+    Busy {
+        /// Bytes that wait.
+        waiting: usize,
     },
     /// The disk is full. Nothing was written, and the store goes on as soon as there is room.
     #[error("the disk is full, free some room and append again: {detail}")]

@@ -6,10 +6,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
 
 use super::{
-    Answered, Append, AppendError, Checkpoint, CommandId, EventId, Hash, Head, Label, Outcome, Page, Position, Read, ReadError,
-    StoreId, Timestamp,
+    Answered, Append, AppendError, Checkpoint, CommandId, EventId, Hash, Label, Outcome, Page, Partition, Position, Read,
+    ReadError, Status, StoreId, Timestamp,
 };
 
 /// A durable, totally ordered store of events.
@@ -21,6 +22,7 @@ use super::{
 /// - What is acknowledged is durable. Every answer of `append`, a conflict too, waits until what it saw is durable.
 /// - A condition is checked against everything ordered before the append.
 /// - The command id is looked at before the condition. One id takes effect once.
+/// - A request that waits for the disk is bounded in bytes and number; beyond that the answer is [`AppendError::Busy`].
 /// - Positions are gapless from 1 in the order of appends; a read sees a prefix of what is durable.
 /// - Recorded times increase strictly from group to group.
 pub trait Backend: Send + Sync + 'static {
@@ -36,8 +38,8 @@ pub trait Backend: Send + Sync + 'static {
     /// What is remembered of a request.
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError>;
 
-    /// Where a consumer stands.
-    fn checkpoint(&self, consumer: Label) -> Pending<Option<Checkpoint>, ReadError>;
+    /// Where a consumer stands in a partition of a source store.
+    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError>;
 
     /// The last position recorded at or before the moment, [`Position::START`] where there is none. The answer for a
     /// moment before the head's time never changes.
@@ -46,8 +48,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The hash of the group that recorded the position: [`Hash::EMPTY`] at the start, nothing beyond the head.
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError>;
 
-    /// The positions of the events that callers brought with this id. Minted ids are not found.
-    fn positions_of(&self, id: EventId) -> Pending<Vec<Position>, ReadError>;
+    /// The positions of the events that callers brought with this id, at most so many, the oldest first. Minted ids
+    /// are not found.
+    fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError>;
 
     /// A cached value, as last kept. A cache: it may be gone at any time, and is when the store is rebuilt.
     fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError>;
@@ -55,9 +58,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Keeps a cached value, at some time soon and without a promise. One beyond its limit is not kept.
     fn keep_snapshot(&self, key: Bytes, value: Bytes);
 
-    /// The durable end, and every later one: what live subscriptions wait on. Touched, without a new end, when the
-    /// store closes, so that whoever waits looks again.
-    fn head(&self) -> watch::Receiver<Head>;
+    /// The durable end and whether the store takes appends, and every later change of it: what live subscriptions
+    /// wait on. The last one says [`State::Closed`](super::State::Closed).
+    fn status(&self) -> watch::Receiver<Status>;
 
     /// Ends the store: what was handed over before is answered first. Idempotent.
     fn close(&self) -> Pending<(), CloseError>;
@@ -76,6 +79,8 @@ pub struct Identity {
 /// what the outside world saw after that copy was made is unknown to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch {
+    /// Drawn when it began: two restores of one copy are two lives.
+    pub id: Uuid,
     /// 1 for a store that was never restored.
     pub number: u32,
     /// The durable end when the epoch began: everything up to here is of an earlier life.
@@ -83,8 +88,11 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// The first life.
-    pub const FIRST: Self = Self { number: 1, began_after: Position::START };
+    /// A first life.
+    #[must_use]
+    pub fn first() -> Self {
+        Self { id: Uuid::new_v4(), number: 1, began_after: Position::START }
+    }
 }
 
 /// Why a store could not be closed cleanly. It is closed all the same, and will recover when opened.

@@ -54,8 +54,8 @@ pub struct NewEvent {
     pub tags: Tags,
     /// The id that the caller brings; the store mints one where there is none.
     pub id: Option<EventId>,
-    /// The key that encrypts fields of the data, where one does.
-    pub key_id: Option<Label>,
+    /// The keys that encrypt fields of the data: whoever destroys one makes those fields unreadable.
+    pub key_ids: Vec<Label>,
 }
 
 impl NewEvent {
@@ -71,7 +71,7 @@ impl NewEvent {
             metadata: Metadata::default(),
             tags: Tags::none(),
             id: None,
-            key_id: None,
+            key_ids: Vec::new(),
         }
     }
 
@@ -124,8 +124,8 @@ pub struct RecordedEvent {
     pub metadata: Metadata,
     /// What the event can be found by.
     pub tags: Tags,
-    /// The key that encrypts fields of the data, where one does.
-    pub key_id: Option<Label>,
+    /// The keys that encrypt fields of the data: whoever destroys one makes those fields unreadable.
+    pub key_ids: Vec<Label>,
     /// Whether the next position belongs to the same append. A reader that must not split an append reads on.
     pub append_continues: bool,
 }

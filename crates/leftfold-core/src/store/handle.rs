@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use super::{
     Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, EventId, Hash, Head, Identity, Label,
-    MemoryBackend, Outcome, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, StreamName, SubscribeError,
-    Subscription, Timestamp, Version,
+    MemoryBackend, Outcome, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, Status, StoreId, StreamName,
+    SubscribeError, Subscription, Timestamp, Version,
 };
 
 /// A store of events. Cheap to clone; all clones are the same store.
@@ -97,7 +97,7 @@ impl Store {
 
     /// The version of a stream, 0 where it does not exist.
     pub async fn version(&self, stream: StreamName) -> Result<Version, ReadError> {
-        let page = self.page(Read::stream(stream, Version::END).at_most(0)).await?;
+        let page = self.page(Read::stream(stream, Version::END).page_of(0)).await?;
         Ok(page.stream_version.unwrap_or(Version::ABSENT))
     }
 
@@ -106,9 +106,14 @@ impl Store {
         self.backend.answered(id)
     }
 
-    /// Where a consumer stands.
+    /// Where a consumer of this store stands, by what it recorded here.
     pub fn checkpoint(&self, consumer: Label) -> Pending<Option<Checkpoint>, ReadError> {
-        self.backend.checkpoint(consumer)
+        self.checkpoint_in(consumer, self.identity().store)
+    }
+
+    /// Where a consumer of another store stands, by what it recorded here.
+    pub fn checkpoint_in(&self, consumer: Label, source: StoreId) -> Pending<Option<Checkpoint>, ReadError> {
+        self.backend.checkpoint(consumer, source, self.partition.clone())
     }
 
     /// The last position recorded at or before the moment.
@@ -121,9 +126,9 @@ impl Store {
         self.backend.hash_at(position)
     }
 
-    /// The positions of the events that callers brought with this id.
-    pub fn positions_of(&self, id: EventId) -> Pending<Vec<Position>, ReadError> {
-        self.backend.positions_of(id)
+    /// The positions of the events that callers brought with this id, at most so many, the oldest first.
+    pub fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
+        self.backend.positions_of(id, at_most)
     }
 
     /// A cached value.
@@ -139,13 +144,13 @@ impl Store {
     /// The durable end.
     #[must_use]
     pub fn head(&self) -> Head {
-        *self.backend.head().borrow()
+        self.backend.status().borrow().head
     }
 
-    /// The durable end, and every later one.
+    /// The durable end and whether the store takes appends, and every later change of it.
     #[must_use]
-    pub fn heads(&self) -> watch::Receiver<Head> {
-        self.backend.head()
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.backend.status()
     }
 
     /// Ends the store: what was handed over before is answered first, then locks are released. Idempotent; every
@@ -183,16 +188,26 @@ pub struct Events {
     store: Store,
     request: Read,
     ready: VecDeque<RecordedEvent>,
-    coming: Option<Pending<super::Page, ReadError>>,
+    stage: Stage,
+    through: Position,
+    head: Head,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The request is to be sent: for the first time, or again after an error.
+    Asking,
+    Coming(Pending<super::Page, ReadError>),
+    Ended,
 }
 
 impl Events {
     fn new(store: Store, request: Read) -> Self {
-        let coming = Some(store.page(request.clone()));
-        Self { store, request, ready: VecDeque::new(), coming }
+        let (through, head) = (Position::START, store.head());
+        Self { store, request, ready: VecDeque::new(), stage: Stage::Asking, through, head }
     }
 
-    /// The next event; none at the end. Safe to cancel.
+    /// The next event; none at the end. Safe to cancel; after an error it asks again.
     pub async fn next(&mut self) -> Result<Option<RecordedEvent>, ReadError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -205,19 +220,31 @@ impl Events {
         }
     }
 
-    /// The rest of the current page, or the next one; none at the end. Safe to cancel.
+    /// The rest of the current page, or the next one; none at the end. Safe to cancel; after an error it asks again.
     pub async fn page(&mut self) -> Result<Option<Vec<RecordedEvent>>, ReadError> {
         if !self.ready.is_empty() {
             return Ok(Some(std::mem::take(&mut self.ready).into()));
         }
-        let Some(coming) = &mut self.coming else { return Ok(None) };
+        let coming = match &mut self.stage {
+            Stage::Ended => return Ok(None),
+            Stage::Coming(coming) => coming,
+            Stage::Asking => {
+                self.stage = Stage::Coming(self.store.page(self.request.clone()));
+                let Stage::Coming(coming) = &mut self.stage else { return Ok(None) };
+                coming
+            }
+        };
         let answer = coming.await;
-        self.coming = None;
+        self.stage = Stage::Asking;
         let page = answer?;
-        if let Some(next) = page.next {
-            self.request.what = next;
-            self.coming = Some(self.store.page(self.request.clone()));
-        }
+        (self.through, self.head) = (page.through, page.head);
+        self.stage = match page.next {
+            Some(next) if self.request.page_events > 0 => {
+                self.request.what = next;
+                Stage::Coming(self.store.page(self.request.clone()))
+            }
+            _ => Stage::Ended,
+        };
         Ok(Some(page.events))
     }
 
@@ -228,5 +255,17 @@ impl Events {
             all.extend(page);
         }
         Ok(all)
+    }
+
+    /// Every event that matches up to here (backwards: down to here) was in the pages so far.
+    #[must_use]
+    pub fn through(&self) -> Position {
+        self.through
+    }
+
+    /// The durable end when the last page was read.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.head
     }
 }

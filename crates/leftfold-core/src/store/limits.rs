@@ -13,6 +13,8 @@ pub const TYPE_BYTES_MAX: usize = 255;
 pub const TAG_BYTES_MAX: usize = 512;
 /// Tags on one event.
 pub const TAGS_MAX: usize = 64;
+/// Keys that encrypt fields of one event.
+pub const KEY_IDS_MAX: usize = 16;
 /// Bytes of a correlation, causation, content type, key id, consumer or partition name.
 pub const LABEL_BYTES_MAX: usize = 255;
 /// Events in one append.

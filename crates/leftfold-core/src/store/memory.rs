@@ -11,35 +11,37 @@ use tokio::sync::watch;
 use super::backend::Identity;
 use super::limits::SNAPSHOT_BYTES_MAX;
 use super::{
-    Answered, Append, AppendError, Appended, Backend, Checkpoint, CloseError, CommandId, Condition, Conflict, Direction, Epoch,
-    EventId, Hash, Head, InStream, Invalid, Label, NewEvent, Outcome, Page, Pending, Position, Read, ReadError, RecordedEvent,
-    StoreId, StreamName, Timestamp, Version, What,
+    Answered, Append, AppendError, Appended, Backend, Checkpoint, CheckpointRecord, CloseError, CommandId, Condition, Conflict,
+    Direction, Epoch, EventId, Hash, Head, InStream, Invalid, Label, NewEvent, Outcome, Page, Partition, Pending, Position, Read,
+    ReadError, RecordedEvent, State, Status, StoreId, StreamName, Timestamp, Version, What,
 };
 
 /// A store in memory: it keeps every promise but durability.
 #[derive(Debug)]
 pub struct MemoryBackend {
-    store: StoreId,
-    state: Mutex<State>,
-    head: watch::Sender<Head>,
+    identity: Identity,
+    state: Mutex<Contents>,
+    status: watch::Sender<Status>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Contents {
     closed: bool,
     events: Vec<RecordedEvent>,
     /// The hash of the group of each event.
     hashes: Vec<Hash>,
     versions: HashMap<StreamName, Version>,
     answers: HashMap<CommandId, Answered>,
-    checkpoints: HashMap<Label, Checkpoint>,
+    checkpoints: HashMap<(Label, StoreId, Partition), Checkpoint>,
     brought: HashMap<EventId, Vec<Position>>,
     snapshots: HashMap<Bytes, Bytes>,
 }
 
 impl Default for MemoryBackend {
     fn default() -> Self {
-        Self { store: StoreId::random(), state: Mutex::default(), head: watch::Sender::new(Head::EMPTY) }
+        let identity = Identity { store: StoreId::random(), epoch: Epoch::first() };
+        let status = watch::Sender::new(Status { head: Head::EMPTY, state: State::Open });
+        Self { identity, state: Mutex::default(), status }
     }
 }
 
@@ -50,12 +52,12 @@ impl MemoryBackend {
         Self::default()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Contents> {
         // No invariant spans a panic: each change below is made of infallible steps.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_with<T>(&self, read: impl FnOnce(&State) -> T) -> Pending<T, ReadError> {
+    fn read_with<T>(&self, read: impl FnOnce(&Contents) -> T) -> Pending<T, ReadError> {
         let state = self.state();
         Pending::ready(if state.closed { Err(ReadError::Closed) } else { Ok(read(&state)) })
     }
@@ -80,14 +82,14 @@ impl MemoryBackend {
             return Ok(Outcome::Conflict(conflict));
         }
         state.advances(&append)?;
-        let head = *self.head.borrow();
-        let (appended, head) = state.commit(self.store, head, append);
-        self.head.send_replace(head);
+        let head = self.status.borrow().head;
+        let (appended, head) = state.commit(self.identity.store, head, append);
+        self.status.send_modify(|status| status.head = head);
         Ok(Outcome::Appended(appended))
     }
 }
 
-impl State {
+impl Contents {
     fn version(&self, stream: &StreamName) -> Version {
         self.versions.get(stream).copied().unwrap_or(Version::ABSENT)
     }
@@ -105,14 +107,18 @@ impl State {
     }
 
     fn advances(&self, append: &Append) -> Result<(), AppendError> {
-        let Some(record) = &append.checkpoint else { return Ok(()) };
-        let proposed = record.checkpoint.position;
-        match self.checkpoints.get(&record.consumer) {
-            Some(current) if proposed <= current.position => {
-                Err(AppendError::CheckpointBehind { consumer: record.consumer.clone(), current: current.position, proposed })
-            }
-            _ => Ok(()),
+        let Some(CheckpointRecord { consumer, from, checkpoint }) = &append.checkpoint else { return Ok(()) };
+        let key = (consumer.clone(), checkpoint.store, checkpoint.partition.clone());
+        let current = self.checkpoints.get(&key).map(|current| current.position);
+        if from.allows(current, checkpoint.position) {
+            return Ok(());
         }
+        Err(AppendError::CheckpointMoved {
+            consumer: consumer.clone(),
+            current: current.unwrap_or(Position::START),
+            from: *from,
+            proposed: checkpoint.position,
+        })
     }
 
     /// Each append is a group of its own.
@@ -120,7 +126,7 @@ impl State {
         let recorded_at = Timestamp::now().max(head.recorded_at.plus(std::time::Duration::from_micros(1)));
         let count = append.events.len();
         let first = Position(head.position.0 + u64::from(count > 0));
-        let hash = chain(head.hash, &append, recorded_at);
+        let hash = chain(head.chain, &append, recorded_at);
         let mut versions = Vec::with_capacity(count);
         for (index, event) in append.events.into_iter().enumerate() {
             let position = Position(first.0 + index as u64);
@@ -134,10 +140,11 @@ impl State {
             self.answers.insert(answered.record.id, answered);
         }
         if let Some(record) = append.checkpoint {
-            self.checkpoints.insert(record.consumer, record.checkpoint);
+            let key = (record.consumer, record.checkpoint.store, record.checkpoint.partition.clone());
+            self.checkpoints.insert(key, record.checkpoint);
         }
         let appended = Appended { first, versions, recorded_at };
-        let head = Head { position: Position(self.events.len() as u64), hash, recorded_at };
+        let head = Head { position: Position(self.events.len() as u64), chain: hash, recorded_at };
         (appended, head)
     }
 
@@ -161,7 +168,7 @@ impl State {
             data: new.data,
             metadata: new.metadata,
             tags: new.tags,
-            key_id: new.key_id,
+            key_ids: new.key_ids,
             append_continues: more,
         }
     }
@@ -182,7 +189,7 @@ impl State {
         let mut more = None;
         let mut take = |event: &RecordedEvent| {
             let full =
-                events.len() >= read.events_max as usize || (bytes > 0 && bytes + event.data.len() > read.bytes_max as usize);
+                events.len() >= read.page_events as usize || (bytes > 0 && bytes + event.data.len() > read.page_bytes as usize);
             if full {
                 more = Some(event.clone());
             } else {
@@ -220,7 +227,7 @@ fn chain(previous: Hash, append: &Append, at: Timestamp) -> Hash {
 
 impl Backend for MemoryBackend {
     fn identity(&self) -> Identity {
-        Identity { store: self.store, epoch: Epoch::FIRST }
+        self.identity
     }
 
     fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
@@ -233,15 +240,15 @@ impl Backend for MemoryBackend {
         {
             return Pending::ready(Err(invalid.into()));
         }
-        self.read_with(|state| state.page(&read, *self.head.borrow()))
+        self.read_with(|state| state.page(&read, self.status.borrow().head))
     }
 
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
         self.read_with(|state| state.answers.get(&id).cloned())
     }
 
-    fn checkpoint(&self, consumer: Label) -> Pending<Option<Checkpoint>, ReadError> {
-        self.read_with(|state| state.checkpoints.get(&consumer).cloned())
+    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
+        self.read_with(|state| state.checkpoints.get(&(consumer, source, partition)).cloned())
     }
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
@@ -255,8 +262,8 @@ impl Backend for MemoryBackend {
         })
     }
 
-    fn positions_of(&self, id: EventId) -> Pending<Vec<Position>, ReadError> {
-        self.read_with(|state| state.brought.get(&id).cloned().unwrap_or_default())
+    fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
+        self.read_with(|state| state.brought.get(&id).into_iter().flatten().copied().take(at_most as usize).collect())
     }
 
     fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {
@@ -269,13 +276,13 @@ impl Backend for MemoryBackend {
         }
     }
 
-    fn head(&self) -> watch::Receiver<Head> {
-        self.head.subscribe()
+    fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
     }
 
     fn close(&self) -> Pending<(), CloseError> {
         self.state().closed = true;
-        self.head.send_modify(|_| ());
+        self.status.send_modify(|status| status.state = State::Closed);
         Pending::ready(Ok(()))
     }
 }

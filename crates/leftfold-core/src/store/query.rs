@@ -116,9 +116,12 @@ impl Query {
         self
     }
 
-    /// The same query, with every item that names no type restricted to these.
+    /// The same query, with every item that names no type restricted to these. No types leave no such item.
     #[must_use]
     pub fn of_types(mut self, types: &[EventType]) -> Self {
+        if types.is_empty() {
+            self.items.retain(|item| !item.types.is_empty());
+        }
         for item in self.items.iter_mut().filter(|item| item.types.is_empty()) {
             item.types = types.iter().cloned().map(TypeMatch::Exact).collect();
         }

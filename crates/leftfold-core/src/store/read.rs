@@ -9,10 +9,10 @@ pub struct Read {
     pub what: What,
     /// Which way.
     pub direction: Direction,
-    /// At most so many events; 0 asks for none, only for where things stand.
-    pub events_max: u32,
-    /// At most about so many bytes of events; one event is always returned, however large.
-    pub bytes_max: u32,
+    /// At most so many events a page; 0 asks for none, only for where things stand.
+    pub page_events: u32,
+    /// At most about so many bytes of events a page; one event is always returned, however large.
+    pub page_bytes: u32,
 }
 
 /// Which events, from where. The bound is inclusive in both directions; an `END` reads backwards from the end.
@@ -74,7 +74,7 @@ impl Read {
     }
 
     const fn forwards(what: What) -> Self {
-        Self { what, direction: Direction::Forwards, events_max: Self::PAGE_EVENTS, bytes_max: Self::PAGE_BYTES }
+        Self { what, direction: Direction::Forwards, page_events: Self::PAGE_EVENTS, page_bytes: Self::PAGE_BYTES }
     }
 
     /// The same, from new to old.
@@ -86,8 +86,8 @@ impl Read {
 
     /// The same, at most so many events a page.
     #[must_use]
-    pub fn at_most(mut self, events: u32) -> Self {
-        self.events_max = events;
+    pub fn page_of(mut self, events: u32) -> Self {
+        self.page_events = events;
         self
     }
 }
@@ -113,15 +113,39 @@ pub struct Page {
 pub struct Head {
     /// The last event; [`Position::START`] while there is none.
     pub position: Position,
-    /// The hash over the whole history.
-    pub hash: Hash,
+    /// The chain hash over everything durable, also over what has no position (command records, seals): what is
+    /// exported and signed as an anchor. The hash of a position is another: see [`hash_at`](super::Backend::hash_at).
+    pub chain: Hash,
     /// When the last group was recorded; [`Timestamp::MIN`] while there is none.
     pub recorded_at: Timestamp,
 }
 
 impl Head {
     /// The end of an empty store.
-    pub const EMPTY: Self = Self { position: Position::START, hash: Hash::EMPTY, recorded_at: Timestamp::MIN };
+    pub const EMPTY: Self = Self { position: Position::START, chain: Hash::EMPTY, recorded_at: Timestamp::MIN };
+}
+
+/// How a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The durable end.
+    pub head: Head,
+    /// Whether it takes appends.
+    pub state: State,
+}
+
+/// Whether a store takes appends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Open,
+    /// It does not, until it is opened again; it can be read.
+    ReadOnly {
+        /// Since what.
+        detail: String,
+    },
+    /// It answers nothing any more.
+    Closed,
 }
 
 /// Why something cannot be read.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::watch;
 
-use super::{Head, Page, Pending, Position, Query, Read, ReadError, RecordedEvent, Store, StoreId, What};
+use super::{Page, Pending, Position, Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId, What};
 
 /// Follows the events that match a query.
 ///
@@ -13,7 +13,7 @@ use super::{Head, Page, Pending, Position, Query, Read, ReadError, RecordedEvent
 #[derive(Debug)]
 pub struct Subscription {
     store: Store,
-    heads: watch::Receiver<Head>,
+    status: watch::Receiver<Status>,
     request: Read,
     ready: VecDeque<RecordedEvent>,
     coming: Option<Pending<Page, ReadError>>,
@@ -75,10 +75,10 @@ pub enum SubscribeError {
 
 impl Subscription {
     pub(super) fn new(store: Store, query: Query, after: Position) -> Self {
-        let heads = store.heads();
+        let status = store.status();
         let request = Read::matching(query, after.next());
         let coming = Some(store.page(request.clone()));
-        Self { store, heads, request, ready: VecDeque::new(), coming, mark: None, through: after, phase: Phase::CatchingUp }
+        Self { store, status, request, ready: VecDeque::new(), coming, mark: None, through: after, phase: Phase::CatchingUp }
     }
 
     /// What comes next; waits while there is nothing new. Safe to cancel: nothing is lost.
@@ -126,14 +126,9 @@ impl Subscription {
     /// Waits until the store has more than was looked at, where all of it was.
     async fn await_more(&mut self) -> Result<(), ReadError> {
         let What::Matching { from, .. } = &self.request.what else { return Ok(()) };
-        while self.heads.borrow_and_update().position < *from {
-            self.heads.changed().await.map_err(|_| ReadError::Closed)?;
-            if self.heads.borrow().position < *from {
-                // A touch without a new end: the store is closing, and says so when it is asked.
-                return Ok(());
-            }
-        }
-        Ok(())
+        let more = |status: &Status| status.head.position >= *from || status.state == State::Closed;
+        // A store that is closed says so when it is asked.
+        self.status.wait_for(more).await.map(drop).map_err(|_| ReadError::Closed)
     }
 
     fn take(&mut self, page: Page) {

@@ -1,0 +1,391 @@
+//! The frames of OCPP-J 1.6 section 4.2: CALL, CALLRESULT and CALLERROR.
+//!
+//! Parsing is lenient and never panics; writing is strict. A payload stays JSON text here: it is kept as it came, and
+//! [`v16`](super::v16) gives it its meaning.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::open_enum::open_enum;
+use super::reading::{Notes, Read, ViolationKind, cut, text_of};
+
+/// The largest frame that is read, in bytes. A socket should accept somewhat more, so that the sender of a larger one
+/// gets an answer instead of a closed connection.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// The longest message id that the specification allows, in characters (OCPP-J 1.6 section 4.1.4). Ours keep to it.
+pub const MESSAGE_ID_CHARS_MAX: usize = 36;
+
+/// The longest message id that is accepted from a station, in characters. It is answered under that same id.
+pub const MESSAGE_ID_CHARS_MAX_INWARD: usize = 255;
+
+/// The longest description in a CALLERROR, in characters (OCPP-J 1.6 section 4.2.3). Longer ones are cut.
+pub const ERROR_DESCRIPTION_CHARS_MAX: usize = 255;
+
+/// How much of a broken frame is searched for its message id and action, in bytes.
+const HEAD_BYTES_MAX: usize = 2_048;
+
+/// The longest action that is kept of a frame, in characters; those of the specification are far shorter.
+const ACTION_CHARS_MAX: usize = 64;
+
+/// One message of OCPP-J.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A request.
+    Call(Call),
+    /// The answer to a request.
+    CallResult(CallResult),
+    /// The refusal of a request.
+    CallError(CallError),
+}
+
+/// CALL, `[2, id, action, payload]` (OCPP-J 1.6 section 4.2.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Matches the answer to the call; unique among the sender's calls on one connection.
+    pub id: MessageId,
+    /// What is requested, such as `Heartbeat`.
+    pub action: String,
+    /// The request's fields.
+    pub payload: Payload,
+}
+
+/// CALLRESULT, `[3, id, payload]` (OCPP-J 1.6 section 4.2.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallResult {
+    /// The id of the call that is answered.
+    pub id: MessageId,
+    /// The confirmation's fields.
+    pub payload: Payload,
+}
+
+/// CALLERROR, `[4, id, code, description, details]` (OCPP-J 1.6 section 4.2.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallError {
+    /// The id of the call that is refused.
+    pub id: MessageId,
+    /// Why.
+    pub code: ErrorCode,
+    /// Why, in words; written up to [`ERROR_DESCRIPTION_CHARS_MAX`].
+    pub description: String,
+    /// Anything more; an empty object if there is nothing.
+    pub details: Payload,
+}
+
+open_enum! {
+    /// Error codes of OCPP-J 1.6 section 4.2.3, spelt as there.
+    ErrorCode {
+        NotImplemented = "NotImplemented",
+        NotSupported = "NotSupported",
+        InternalError = "InternalError",
+        ProtocolError = "ProtocolError",
+        SecurityError = "SecurityError",
+        FormationViolation = "FormationViolation",
+        PropertyConstraintViolation = "PropertyConstraintViolation",
+        OccurenceConstraintViolation = "OccurenceConstraintViolation",
+        TypeConstraintViolation = "TypeConstraintViolation",
+        GenericError = "GenericError",
+    }
+}
+
+impl ErrorCode {
+    /// Whether the other side cannot do what was asked. Stations confuse the two codes for it, so they are one here.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::NotImplemented | Self::NotSupported)
+    }
+}
+
+/// The id of a CALL. It matches an answer to its call and says nothing more: a resent message comes under a new id.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId(String);
+
+impl MessageId {
+    /// An id for a call of ours: 1 to [`MESSAGE_ID_CHARS_MAX`] characters, so a hyphenated UUID fits.
+    pub fn new(text: impl Into<String>) -> Result<Self, MessageIdError> {
+        let text = text.into();
+        match text.chars().count() {
+            1..=MESSAGE_ID_CHARS_MAX => Ok(Self(text)),
+            chars => Err(MessageIdError { chars }),
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for MessageId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that cannot be the id of a call of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a message id of {chars} characters; use 1 to {MESSAGE_ID_CHARS_MAX}")]
+pub struct MessageIdError {
+    /// Its length in characters.
+    pub chars: usize,
+}
+
+/// The payload of a frame: JSON text whose syntax has been checked, and nothing else about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload(String);
+
+impl Payload {
+    /// A payload without fields, `{}`.
+    pub fn empty() -> Self {
+        Self("{}".to_owned())
+    }
+
+    /// Takes JSON text as it is.
+    pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
+        let raw: &RawValue = serde_json::from_str(json)?;
+        Ok(Self(raw.get().to_owned()))
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Value> for Payload {
+    fn from(value: Value) -> Self {
+        Self(value.to_string())
+    }
+}
+
+/// The kinds of frame (OCPP-J 1.6 section 4.1.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageType {
+    /// 2
+    Call,
+    /// 3
+    CallResult,
+    /// 4
+    CallError,
+}
+
+/// A text that is no frame, with what could still be read of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct FrameError {
+    /// What is wrong.
+    pub problem: FrameProblem,
+    /// The kind of frame it was to be, if readable.
+    pub message_type: Option<MessageType>,
+    /// The message id, if readable.
+    pub id: Option<MessageId>,
+    /// The action of a call, if readable.
+    pub action: Option<String>,
+}
+
+/// What is wrong with a text that is no frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameProblem {
+    /// Larger than [`FRAME_BYTES_MAX`].
+    #[error("a message of {bytes} bytes; send at most {FRAME_BYTES_MAX}")]
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+    },
+    /// Not JSON, or not an array.
+    #[error("no JSON array ({detail}); send a frame as in OCPP-J 1.6 section 4.2")]
+    NotJsonArray {
+        /// Where and why parsing ended.
+        detail: String,
+    },
+    /// A message type other than 2, 3 and 4. Section 4.1.3 wants it ignored.
+    #[error("unknown message type; send 2, 3 or 4")]
+    MessageType,
+    /// The message id is missing, empty, no text, or longer than [`MESSAGE_ID_CHARS_MAX_INWARD`].
+    #[error("message id missing or unreadable; send a text of 1 to {MESSAGE_ID_CHARS_MAX} characters")]
+    MessageId,
+    /// The action of a call is missing or no text.
+    #[error("action missing or unreadable; send its name as the third element")]
+    Action,
+}
+
+impl FrameError {
+    /// Whether it was to be an answer to a call of ours.
+    pub fn is_answer(&self) -> bool {
+        matches!(self.message_type, Some(MessageType::CallResult | MessageType::CallError))
+    }
+
+    /// The CALLERROR to send back. `None` where none may be sent: only a call whose id is readable can be answered.
+    pub fn answer(&self) -> Option<CallError> {
+        if self.message_type != Some(MessageType::Call) {
+            return None;
+        }
+        let code = match self.problem {
+            FrameProblem::TooLarge { .. } => ErrorCode::GenericError,
+            _ => ErrorCode::FormationViolation,
+        };
+        let id = self.id.clone()?;
+        Some(CallError { id, code, description: self.to_string(), details: Payload::empty() })
+    }
+}
+
+impl Frame {
+    /// Reads a frame. Tolerated and recorded: a message type that is a text, an id that is a number, missing or surplus elements at the end, a payload
+    /// that is missing, and stray byte order marks and NULs around the frame.
+    pub fn parse(text: &str) -> Result<Read<Self>, FrameError> {
+        if text.len() > FRAME_BYTES_MAX {
+            return Err(broken(text, FrameProblem::TooLarge { bytes: text.len() }));
+        }
+        let mut notes = Notes::default();
+        let json = text.trim_matches(['\0', '\u{feff}', ' ', '\t', '\r', '\n']);
+        if json.len() < text.trim_matches([' ', '\t', '\r', '\n']).len() {
+            notes.note("", ViolationKind::StrayCharacters);
+        }
+        let elements: Vec<&RawValue> =
+            serde_json::from_str(json).map_err(|error| broken(json, FrameProblem::NotJsonArray { detail: error.to_string() }))?;
+        let frame = read_elements(&elements, &mut notes).map_err(|problem| broken(json, problem))?;
+        Ok(notes.read(frame))
+    }
+
+    /// The id of the call that this frame makes or answers.
+    pub fn id(&self) -> &MessageId {
+        match self {
+            Self::Call(call) => &call.id,
+            Self::CallResult(result) => &result.id,
+            Self::CallError(error) => &error.id,
+        }
+    }
+
+    /// The frame as text for the socket.
+    pub fn encode(&self) -> String {
+        match self {
+            Self::Call(Call { id, action, payload }) => {
+                format!("[2,{},{},{}]", json_text(&id.0), json_text(action), payload.0)
+            }
+            Self::CallResult(CallResult { id, payload }) => {
+                format!("[3,{},{}]", json_text(&id.0), payload.0)
+            }
+            Self::CallError(CallError { id, code, description, details }) => format!(
+                "[4,{},{},{},{}]",
+                json_text(&id.0),
+                json_text(code.as_str()),
+                json_text(&cut(description, ERROR_DESCRIPTION_CHARS_MAX)),
+                details.0
+            ),
+        }
+    }
+}
+
+fn read_elements(elements: &[&RawValue], notes: &mut Notes) -> Result<Frame, FrameProblem> {
+    let message_type = elements.first().and_then(|raw| message_type(raw, notes)).ok_or(FrameProblem::MessageType)?;
+    let id = elements.get(1).and_then(|raw| message_id(raw, notes)).ok_or(FrameProblem::MessageId)?;
+    let (frame, expected) = match message_type {
+        MessageType::Call => {
+            let action = elements.get(2).and_then(|raw| action(raw)).ok_or(FrameProblem::Action)?;
+            (Frame::Call(Call { id, action, payload: payload(elements.get(3)) }), 4)
+        }
+        MessageType::CallResult => (Frame::CallResult(CallResult { id, payload: payload(elements.get(2)) }), 3),
+        MessageType::CallError => {
+            let mut text = |at: usize, path| elements.get(at).and_then(|raw| text_of(raw, path, notes));
+            let code = text(2, "errorCode").unwrap_or_default();
+            let description = text(3, "errorDescription").unwrap_or_default();
+            let code = ErrorCode::from(code.as_str());
+            if let ErrorCode::Other(_) = code {
+                notes.note("errorCode", ViolationKind::UnknownValue);
+            }
+            (Frame::CallError(CallError { id, code, description, details: payload(elements.get(4)) }), 5)
+        }
+    };
+    if elements.len() < expected {
+        notes.note("", ViolationKind::ElementsMissing);
+    }
+    if elements.len() > expected {
+        notes.note("", ViolationKind::ElementsExtra);
+    }
+    Ok(frame)
+}
+
+fn message_type(raw: &RawValue, notes: &mut Notes) -> Option<MessageType> {
+    let (message_type, exact) = match raw.get().trim_matches('"') {
+        "2" | "2.0" => (MessageType::Call, "2"),
+        "3" | "3.0" => (MessageType::CallResult, "3"),
+        "4" | "4.0" => (MessageType::CallError, "4"),
+        _ => return None,
+    };
+    if raw.get() != exact {
+        notes.note("messageTypeId", ViolationKind::Converted);
+    }
+    Some(message_type)
+}
+
+/// A text or a number of 1 to [`MESSAGE_ID_CHARS_MAX_INWARD`] characters. An id that is no text (half a surrogate pair)
+/// could not be sent back as it came, so it counts as unreadable.
+fn message_id(raw: &RawValue, notes: &mut Notes) -> Option<MessageId> {
+    let json = raw.get();
+    let text = match json.as_bytes().first()? {
+        b'"' => serde_json::from_str::<String>(json).ok()?,
+        b'-' | b'0'..=b'9' => {
+            notes.note("messageId", ViolationKind::Converted);
+            json.to_owned()
+        }
+        _ => return None,
+    };
+    let chars = text.chars().count();
+    if chars == 0 || chars > MESSAGE_ID_CHARS_MAX_INWARD {
+        return None;
+    }
+    if chars > MESSAGE_ID_CHARS_MAX {
+        notes.note("messageId", ViolationKind::TooLong { chars_max: MESSAGE_ID_CHARS_MAX });
+    }
+    Some(MessageId(text))
+}
+
+fn action(raw: &RawValue) -> Option<String> {
+    let text: String = serde_json::from_str(raw.get()).ok()?;
+    Some(cut(&text, ACTION_CHARS_MAX))
+}
+
+/// A missing payload is read as an empty one.
+fn payload(raw: Option<&&RawValue>) -> Payload {
+    raw.map_or_else(Payload::empty, |raw| Payload(raw.get().to_owned()))
+}
+
+/// Looks for the message type, id and action at the start of a frame that cannot be read as a whole.
+fn broken(text: &str, problem: FrameProblem) -> FrameError {
+    let mut error = FrameError { problem, message_type: None, id: None, action: None };
+    let head_bytes = (0..=text.len().min(HEAD_BYTES_MAX)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let head = text[..head_bytes].trim_start_matches(['\0', '\u{feff}', ' ', '\t', '\r', '\n']);
+    let Some(head) = head.strip_prefix('[') else {
+        return error;
+    };
+    let Some((raw, rest)) = first_value(head) else {
+        return error;
+    };
+    let mut unheeded = Notes::default();
+    error.message_type = message_type(raw, &mut unheeded);
+    let Some((raw, rest)) = after_comma(rest).and_then(first_value) else {
+        return error;
+    };
+    error.id = message_id(raw, &mut unheeded);
+    if error.message_type == Some(MessageType::Call) {
+        error.action = after_comma(rest).and_then(first_value).and_then(|(raw, _)| action(raw));
+    }
+    error
+}
+
+fn first_value(text: &str) -> Option<(&RawValue, &str)> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    let raw = values.next()?.ok()?;
+    Some((raw, text.get(values.byte_offset()..)?))
+}
+
+fn after_comma(text: &str) -> Option<&str> {
+    text.trim_start().strip_prefix(',')
+}
+
+fn json_text(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! OCPP without sockets, clocks or tasks: text goes in, values come out.
+//!
+//! - [`frame`]: the envelope, OCPP-J's CALL, CALLRESULT and CALLERROR
+//! - [`session`]: the state machine of one connection
+//! - [`v16`]: the messages of OCPP 1.6
+//! - [`reading`]: how a message may break the specification and still be read, with each [`Violation`](reading::Violation)
+//!   recorded
+//!
+//! Invariant: inwards everything is lenient and nothing panics, whatever the bytes; outwards only what the 1.6 schemas
+//! allow can be built.
+
+pub mod frame;
+mod open_enum;
+pub mod reading;
+pub mod session;
+pub mod v16;
+
+#[cfg(test)]
+mod tests;

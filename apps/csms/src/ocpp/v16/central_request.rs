@@ -1,0 +1,113 @@
+//! What we request of stations, and how their answers are read.
+
+use std::num::NonZeroU32;
+
+use serde_json::json;
+
+use super::types::{IdToken, MessageTrigger, RemoteStartStopStatus, TransactionId, TriggerMessageStatus, UnlockStatus};
+use crate::ocpp::frame::{Call, MessageId, Payload};
+use crate::ocpp::open_enum::OpenEnum;
+use crate::ocpp::reading::{Fields, Notes, Presence, Read};
+
+/// A request of ours, an operation initiated by the central system (OCPP 1.6 section 5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CentralRequest {
+    /// Start charging (section 5.11). `Accepted` only means that the station will try; the StartTransaction that may
+    /// follow carries no reference to this request.
+    RemoteStartTransaction {
+        /// Where; without it the station chooses.
+        connector_id: Option<NonZeroU32>,
+        /// For whom.
+        id_tag: IdToken,
+    },
+    /// Stop a transaction (section 5.12).
+    RemoteStopTransaction {
+        /// Which.
+        transaction_id: TransactionId,
+    },
+    /// Unlock a connector (section 5.18). It stops a running transaction there.
+    UnlockConnector {
+        /// Which.
+        connector_id: NonZeroU32,
+    },
+    /// Ask for a message (section 5.17). It follows after the answer.
+    TriggerMessage {
+        /// Which message.
+        requested_message: MessageTrigger,
+        /// About which connector; without it about all, where the message is about connectors.
+        connector_id: Option<NonZeroU32>,
+    },
+}
+
+/// A station's answer to a [`CentralRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To RemoteStartTransaction.
+    RemoteStartTransaction(RemoteStartStopStatus),
+    /// To RemoteStopTransaction.
+    RemoteStopTransaction(RemoteStartStopStatus),
+    /// To UnlockConnector.
+    UnlockConnector(UnlockStatus),
+    /// To TriggerMessage.
+    TriggerMessage(TriggerMessageStatus),
+}
+
+/// The station answered, but not what it will do. Whether it acts is unknown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the answer has no readable status; treat the outcome as unknown")]
+pub struct AnswerError;
+
+impl CentralRequest {
+    /// The action's name.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::RemoteStartTransaction { .. } => "RemoteStartTransaction",
+            Self::RemoteStopTransaction { .. } => "RemoteStopTransaction",
+            Self::UnlockConnector { .. } => "UnlockConnector",
+            Self::TriggerMessage { .. } => "TriggerMessage",
+        }
+    }
+
+    /// The request as a CALL.
+    pub fn call(&self, id: MessageId) -> Call {
+        Call { id, action: self.action().to_owned(), payload: self.payload() }
+    }
+
+    /// Reads the station's answer to this request. A status that nobody foresaw is kept as its text.
+    pub fn read_answer(&self, payload: &Payload) -> Result<Read<Answer>, AnswerError> {
+        match self {
+            Self::RemoteStartTransaction { .. } => read_status(payload, Answer::RemoteStartTransaction),
+            Self::RemoteStopTransaction { .. } => read_status(payload, Answer::RemoteStopTransaction),
+            Self::UnlockConnector { .. } => read_status(payload, Answer::UnlockConnector),
+            Self::TriggerMessage { .. } => read_status(payload, Answer::TriggerMessage),
+        }
+    }
+
+    fn payload(&self) -> Payload {
+        let json = match self {
+            Self::RemoteStartTransaction { connector_id: None, id_tag } => json!({ "idTag": id_tag.as_str() }),
+            Self::RemoteStartTransaction { connector_id: Some(connector_id), id_tag } => {
+                json!({ "connectorId": connector_id, "idTag": id_tag.as_str() })
+            }
+            Self::RemoteStopTransaction { transaction_id } => {
+                json!({ "transactionId": transaction_id.value() })
+            }
+            Self::UnlockConnector { connector_id } => json!({ "connectorId": connector_id }),
+            Self::TriggerMessage { requested_message, connector_id: None } => {
+                json!({ "requestedMessage": requested_message.as_str() })
+            }
+            Self::TriggerMessage { requested_message, connector_id: Some(connector_id) } => {
+                json!({ "requestedMessage": requested_message.as_str(), "connectorId": connector_id })
+            }
+        };
+        json.into()
+    }
+}
+
+fn read_status<S: OpenEnum>(payload: &Payload, answer: fn(S) -> Answer) -> Result<Read<Answer>, AnswerError> {
+    let mut notes = Notes::default();
+    let mut fields = Fields::of(payload.as_str(), "").ok_or(AnswerError)?;
+    let status = fields.choice("status", Presence::Required, &mut notes).ok_or(AnswerError)?;
+    fields.finish(&mut notes);
+    Ok(notes.read(answer(status)))
+}

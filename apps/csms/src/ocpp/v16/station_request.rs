@@ -1,0 +1,345 @@
+//! What stations request of us.
+
+use jiff::Timestamp;
+
+use super::meter::{MeterValue, read_meter_values};
+use super::types::{ChargePointErrorCode, ChargePointStatus, Reason};
+use crate::ocpp::frame::{ErrorCode, Payload};
+use crate::ocpp::reading::{Fields, Notes, Presence, Read, ViolationKind};
+use crate::ocpp::session::Reply;
+
+/// A station's request, an operation initiated by the charge point (OCPP 1.6 section 4).
+///
+/// BootNotification, Heartbeat and the three messages of a transaction can be read from any payload. A CALLERROR to
+/// StartTransaction, StopTransaction or MeterValues makes the station send it again, with everything that it has queued
+/// waiting behind, and in the end drop it (section 9.1, TransactionMessageAttempts); so what is missing is none, and they are answered always.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StationRequest {
+    /// BootNotification
+    BootNotification(BootNotification),
+    /// Heartbeat, which has no fields
+    Heartbeat,
+    /// StatusNotification
+    StatusNotification(StatusNotification),
+    /// Authorize
+    Authorize(Authorize),
+    /// StartTransaction
+    StartTransaction(StartTransaction),
+    /// MeterValues
+    MeterValues(MeterValues),
+    /// StopTransaction
+    StopTransaction(StopTransaction),
+}
+
+/// A station has started (OCPP 1.6 sections 4.2 and 6.3). Nothing in it is indispensable to serve the station.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BootNotification {
+    /// Required by the specification.
+    pub charge_point_vendor: Option<String>,
+    /// Required by the specification.
+    pub charge_point_model: Option<String>,
+    /// The charge point's serial number.
+    pub charge_point_serial_number: Option<String>,
+    /// The charge box's serial number; deprecated.
+    pub charge_box_serial_number: Option<String>,
+    /// The firmware's version.
+    pub firmware_version: Option<String>,
+    /// Of the modem's SIM card.
+    pub iccid: Option<String>,
+    /// Of the modem's SIM card.
+    pub imsi: Option<String>,
+    /// The main meter's type.
+    pub meter_type: Option<String>,
+    /// The main meter's serial number.
+    pub meter_serial_number: Option<String>,
+}
+
+/// A connector's state has changed (OCPP 1.6 sections 4.9 and 6.47).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusNotification {
+    /// 0 is the station itself.
+    pub connector_id: u32,
+    /// `NoError` if the station left it out.
+    pub error_code: ChargePointErrorCode,
+    /// The state.
+    pub status: ChargePointStatus,
+    /// More about the error.
+    pub info: Option<String>,
+    /// Since when, by the station's clock; without it, since now.
+    pub timestamp: Option<Timestamp>,
+    /// Whose the vendor's error code is.
+    pub vendor_id: Option<String>,
+    /// The vendor's error code.
+    pub vendor_error_code: Option<String>,
+}
+
+/// May this tag charge? (OCPP 1.6 sections 4.1 and 6.1)
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorize {
+    /// As it came: it may be empty or too long for any tag that we know.
+    pub id_tag: String,
+}
+
+/// A transaction has started (OCPP 1.6 sections 4.8 and 6.45). It is a fact, told perhaps long after it happened, and
+/// perhaps for the second time under another message id. All fields but `reservation_id` are required by the
+/// specification and none if missing or nonsense.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StartTransaction {
+    /// Where; above 0 if the station is right.
+    pub connector_id: Option<u32>,
+    /// By whom, as it came.
+    pub id_tag: Option<String>,
+    /// The meter at the start, in Wh.
+    pub meter_start: Option<i64>,
+    /// When, by the station's clock.
+    pub timestamp: Option<Timestamp>,
+    /// The reservation that it ends.
+    pub reservation_id: Option<i64>,
+}
+
+/// Meter values, of a transaction or not (OCPP 1.6 sections 4.7 and 6.31).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MeterValues {
+    /// Where; 0 is the station's main meter. Required by the specification.
+    pub connector_id: Option<u32>,
+    /// The transaction, if any. It may be any number, such as `-1`.
+    pub transaction_id: Option<i64>,
+    /// The values; required by the specification.
+    pub meter_values: Vec<MeterValue>,
+}
+
+/// A transaction has stopped (OCPP 1.6 sections 4.10 and 6.49). It is a fact, like [`StartTransaction`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StopTransaction {
+    /// Which; perhaps none that we know, and `-1` where the station never learnt its id. Required by the specification.
+    pub transaction_id: Option<i64>,
+    /// Who stopped it, if it was stopped with a tag.
+    pub id_tag: Option<String>,
+    /// The meter at the stop, in Wh. Required by the specification.
+    pub meter_stop: Option<i64>,
+    /// When, by the station's clock. Required by the specification.
+    pub timestamp: Option<Timestamp>,
+    /// Why; left out for `Local`.
+    pub reason: Option<Reason>,
+    /// Values of the whole transaction.
+    pub transaction_data: Vec<MeterValue>,
+}
+
+/// A request that is answered with a CALLERROR.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// No action of OCPP 1.6.
+    #[error("no action of OCPP 1.6: {action}")]
+    UnknownAction {
+        /// Its name.
+        action: String,
+    },
+    /// An action of OCPP 1.6 that is not supported here.
+    #[error("{action} is not supported here")]
+    UnsupportedAction {
+        /// Its name.
+        action: String,
+    },
+    /// The payload is not an object.
+    #[error("the payload is no JSON object; send the fields of the request as one")]
+    NotAnObject,
+    /// A field without which the request means nothing is missing.
+    #[error("{field} is missing; send it")]
+    Missing {
+        /// Its name.
+        field: &'static str,
+    },
+    /// A field without which the request means nothing is unreadable.
+    #[error("{field} is unreadable; send it in the type that the schema demands")]
+    Unreadable {
+        /// Its name.
+        field: &'static str,
+    },
+}
+
+impl RequestError {
+    /// The code to answer with (OCPP-J 1.6 section 4.2.3).
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownAction { .. } => ErrorCode::NotImplemented,
+            Self::UnsupportedAction { .. } => ErrorCode::NotSupported,
+            Self::NotAnObject => ErrorCode::FormationViolation,
+            Self::Missing { .. } => ErrorCode::OccurenceConstraintViolation,
+            Self::Unreadable { .. } => ErrorCode::TypeConstraintViolation,
+        }
+    }
+}
+
+impl From<RequestError> for Reply {
+    fn from(error: RequestError) -> Self {
+        Self::Error { code: error.code(), description: error.to_string() }
+    }
+}
+
+impl StationRequest {
+    /// Reads a request. `Err` is to be answered with its [`code`](RequestError::code); it never concerns
+    /// BootNotification, Heartbeat, StartTransaction, MeterValues or StopTransaction.
+    pub fn read(action: &str, payload: &Payload) -> Result<Read<Self>, RequestError> {
+        let json = payload.as_str();
+        let mut notes = Notes::default();
+        let request = match action {
+            "Heartbeat" => {
+                any_object(json, &mut notes).finish(&mut notes);
+                Self::Heartbeat
+            }
+            "BootNotification" => Self::BootNotification(read_boot_notification(json, &mut notes)),
+            "StartTransaction" => Self::StartTransaction(read_start_transaction(json, &mut notes)),
+            "MeterValues" => Self::MeterValues(read_meter_values_request(json, &mut notes)),
+            "StopTransaction" => Self::StopTransaction(read_stop_transaction(json, &mut notes)),
+            "StatusNotification" => Self::StatusNotification(read_status_notification(json, &mut notes)?),
+            "Authorize" => Self::Authorize(read_authorize(json, &mut notes)?),
+            action if UNSUPPORTED_ACTIONS.contains(&action) => {
+                return Err(RequestError::UnsupportedAction { action: action.to_owned() });
+            }
+            action => {
+                return Err(RequestError::UnknownAction { action: action.to_owned() });
+            }
+        };
+        Ok(notes.read(request))
+    }
+}
+
+/// Actions of OCPP 1.6 and its security extension that we do not take from a station, those included that only go to
+/// stations.
+const UNSUPPORTED_ACTIONS: [&str; 32] = [
+    "CancelReservation",
+    "CertificateSigned",
+    "ChangeAvailability",
+    "ChangeConfiguration",
+    "ClearCache",
+    "ClearChargingProfile",
+    "DataTransfer",
+    "DeleteCertificate",
+    "DiagnosticsStatusNotification",
+    "ExtendedTriggerMessage",
+    "FirmwareStatusNotification",
+    "GetCompositeSchedule",
+    "GetConfiguration",
+    "GetDiagnostics",
+    "GetInstalledCertificateIds",
+    "GetLocalListVersion",
+    "GetLog",
+    "InstallCertificate",
+    "LogStatusNotification",
+    "RemoteStartTransaction",
+    "RemoteStopTransaction",
+    "ReserveNow",
+    "Reset",
+    "SecurityEventNotification",
+    "SendLocalList",
+    "SetChargingProfile",
+    "SignCertificate",
+    "SignedFirmwareStatusNotification",
+    "SignedUpdateFirmware",
+    "TriggerMessage",
+    "UnlockConnector",
+    "UpdateFirmware",
+];
+
+const ID_TAG_CHARS_MAX: usize = super::types::IdToken::CHARS_MAX;
+
+fn read_boot_notification(json: &str, notes: &mut Notes) -> BootNotification {
+    use Presence::{Optional, Required};
+    let mut fields = any_object(json, notes);
+    let boot = BootNotification {
+        charge_point_vendor: fields.text("chargePointVendor", 20, Required, notes),
+        charge_point_model: fields.text("chargePointModel", 20, Required, notes),
+        charge_point_serial_number: fields.text("chargePointSerialNumber", 25, Optional, notes),
+        charge_box_serial_number: fields.text("chargeBoxSerialNumber", 25, Optional, notes),
+        firmware_version: fields.text("firmwareVersion", 50, Optional, notes),
+        iccid: fields.text("iccid", 20, Optional, notes),
+        imsi: fields.text("imsi", 20, Optional, notes),
+        meter_type: fields.text("meterType", 25, Optional, notes),
+        meter_serial_number: fields.text("meterSerialNumber", 25, Optional, notes),
+    };
+    fields.finish(notes);
+    boot
+}
+
+fn read_status_notification(json: &str, notes: &mut Notes) -> Result<StatusNotification, RequestError> {
+    use Presence::{Optional, Required};
+    let mut fields = Fields::of(json, "").ok_or(RequestError::NotAnObject)?;
+    let missing = indispensable(&fields, "connectorId");
+    let connector_id = fields.ordinal("connectorId", Required, notes).ok_or(missing)?;
+    let missing = indispensable(&fields, "status");
+    let status = fields.choice("status", Required, notes).ok_or(missing)?;
+    let notification = StatusNotification {
+        connector_id,
+        status,
+        error_code: fields.choice("errorCode", Required, notes).unwrap_or(ChargePointErrorCode::NoError),
+        info: fields.text("info", 50, Optional, notes),
+        timestamp: fields.timestamp("timestamp", Optional, notes),
+        vendor_id: fields.text("vendorId", 255, Optional, notes),
+        vendor_error_code: fields.text("vendorErrorCode", 50, Optional, notes),
+    };
+    fields.finish(notes);
+    Ok(notification)
+}
+
+fn read_authorize(json: &str, notes: &mut Notes) -> Result<Authorize, RequestError> {
+    let mut fields = Fields::of(json, "").ok_or(RequestError::NotAnObject)?;
+    let missing = indispensable(&fields, "idTag");
+    let id_tag = fields.text("idTag", ID_TAG_CHARS_MAX, Presence::Required, notes).ok_or(missing)?;
+    fields.finish(notes);
+    Ok(Authorize { id_tag })
+}
+
+fn read_start_transaction(json: &str, notes: &mut Notes) -> StartTransaction {
+    use Presence::{Optional, Required};
+    let mut fields = any_object(json, notes);
+    let start = StartTransaction {
+        connector_id: fields.ordinal("connectorId", Required, notes),
+        id_tag: fields.text("idTag", ID_TAG_CHARS_MAX, Required, notes),
+        meter_start: fields.quantity("meterStart", Required, notes),
+        timestamp: fields.timestamp("timestamp", Required, notes),
+        reservation_id: fields.integer("reservationId", Optional, notes),
+    };
+    fields.finish(notes);
+    start
+}
+
+fn read_meter_values_request(json: &str, notes: &mut Notes) -> MeterValues {
+    use Presence::{Optional, Required};
+    let mut fields = any_object(json, notes);
+    let values = MeterValues {
+        connector_id: fields.ordinal("connectorId", Required, notes),
+        transaction_id: fields.integer("transactionId", Optional, notes),
+        meter_values: read_meter_values(&mut fields, "meterValue", Required, notes),
+    };
+    fields.finish(notes);
+    values
+}
+
+fn read_stop_transaction(json: &str, notes: &mut Notes) -> StopTransaction {
+    use Presence::{Optional, Required};
+    let mut fields = any_object(json, notes);
+    let stop = StopTransaction {
+        transaction_id: fields.integer("transactionId", Required, notes),
+        id_tag: fields.text("idTag", ID_TAG_CHARS_MAX, Optional, notes),
+        meter_stop: fields.quantity("meterStop", Required, notes),
+        timestamp: fields.timestamp("timestamp", Required, notes),
+        reason: fields.choice("reason", Optional, notes),
+        transaction_data: read_meter_values(&mut fields, "transactionData", Optional, notes),
+    };
+    fields.finish(notes);
+    stop
+}
+
+/// The fields of a payload; none if it is no object.
+fn any_object<'a>(json: &'a str, notes: &mut Notes) -> Fields<'a> {
+    Fields::of(json, "").unwrap_or_else(|| {
+        notes.note("", ViolationKind::Unreadable);
+        Fields::empty()
+    })
+}
+
+/// The error to give if a field cannot be read.
+fn indispensable(fields: &Fields<'_>, field: &'static str) -> RequestError {
+    if fields.has(field) { RequestError::Unreadable { field } } else { RequestError::Missing { field } }
+}

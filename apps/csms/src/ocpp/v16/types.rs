@@ -1,0 +1,275 @@
+//! Types of OCPP 1.6 section 7 that several messages share.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ocpp::open_enum::open_enum;
+
+open_enum! {
+    /// What a station reports a connector to be (OCPP 1.6 section 7.7). Connector 0 is the station itself and knows
+    /// `Available`, `Unavailable` and `Faulted` only.
+    ChargePointStatus {
+        Available = "Available",
+        Preparing = "Preparing",
+        Charging = "Charging",
+        SuspendedEvse = "SuspendedEVSE",
+        SuspendedEv = "SuspendedEV",
+        Finishing = "Finishing",
+        Reserved = "Reserved",
+        Unavailable = "Unavailable",
+        Faulted = "Faulted",
+    }
+}
+
+open_enum! {
+    /// What is wrong with a connector (OCPP 1.6 section 7.6).
+    ChargePointErrorCode {
+        ConnectorLockFailure = "ConnectorLockFailure",
+        EvCommunicationError = "EVCommunicationError",
+        GroundFailure = "GroundFailure",
+        HighTemperature = "HighTemperature",
+        InternalError = "InternalError",
+        LocalListConflict = "LocalListConflict",
+        NoError = "NoError",
+        OtherError = "OtherError",
+        OverCurrentFailure = "OverCurrentFailure",
+        OverVoltage = "OverVoltage",
+        PowerMeterFailure = "PowerMeterFailure",
+        PowerSwitchFailure = "PowerSwitchFailure",
+        ReaderFailure = "ReaderFailure",
+        ResetFailure = "ResetFailure",
+        UnderVoltage = "UnderVoltage",
+        WeakSignal = "WeakSignal",
+    }
+}
+
+open_enum! {
+    /// Why a transaction stopped (OCPP 1.6 section 7.36). The specification's `Other` is [`Reason::OtherReason`].
+    Reason {
+        DeAuthorized = "DeAuthorized",
+        EmergencyStop = "EmergencyStop",
+        EvDisconnected = "EVDisconnected",
+        HardReset = "HardReset",
+        Local = "Local",
+        OtherReason = "Other",
+        PowerLoss = "PowerLoss",
+        Reboot = "Reboot",
+        Remote = "Remote",
+        SoftReset = "SoftReset",
+        UnlockCommand = "UnlockCommand",
+    }
+}
+
+open_enum! {
+    /// A station's answer to a remote start or stop (OCPP 1.6 section 7.39). `Accepted` means that it will try.
+    RemoteStartStopStatus {
+        Accepted = "Accepted",
+        Rejected = "Rejected",
+    }
+}
+
+open_enum! {
+    /// A station's answer to UnlockConnector (OCPP 1.6 section 7.46).
+    UnlockStatus {
+        Unlocked = "Unlocked",
+        UnlockFailed = "UnlockFailed",
+        NotSupported = "NotSupported",
+    }
+}
+
+open_enum! {
+    /// A station's answer to TriggerMessage (OCPP 1.6 section 7.44).
+    TriggerMessageStatus {
+        Accepted = "Accepted",
+        Rejected = "Rejected",
+        NotImplemented = "NotImplemented",
+    }
+}
+
+/// Our answer to a BootNotification (OCPP 1.6 section 7.38).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RegistrationStatus {
+    /// The station may work.
+    Accepted,
+    /// The station is to wait; remote starts and stops may not be sent to it yet.
+    Pending,
+    /// The station is not served.
+    Rejected,
+}
+
+/// What we think of an id tag (OCPP 1.6 section 7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AuthorizationStatus {
+    /// It may charge.
+    Accepted,
+    /// It has been blocked.
+    Blocked,
+    /// Its time is over.
+    Expired,
+    /// It is unknown.
+    Invalid,
+    /// It is already charging elsewhere, and may not do so twice. Only for StartTransaction.
+    ConcurrentTx,
+}
+
+impl RegistrationStatus {
+    /// As the specification spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Pending => "Pending",
+            Self::Rejected => "Rejected",
+        }
+    }
+}
+
+impl AuthorizationStatus {
+    /// As the specification spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Blocked => "Blocked",
+            Self::Expired => "Expired",
+            Self::Invalid => "Invalid",
+            Self::ConcurrentTx => "ConcurrentTx",
+        }
+    }
+}
+
+/// The message that TriggerMessage asks for (OCPP 1.6 section 7.32).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MessageTrigger {
+    /// BootNotification
+    BootNotification,
+    /// DiagnosticsStatusNotification
+    DiagnosticsStatusNotification,
+    /// FirmwareStatusNotification
+    FirmwareStatusNotification,
+    /// Heartbeat
+    Heartbeat,
+    /// MeterValues
+    MeterValues,
+    /// StatusNotification
+    StatusNotification,
+}
+
+impl MessageTrigger {
+    /// As the specification spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BootNotification => "BootNotification",
+            Self::DiagnosticsStatusNotification => "DiagnosticsStatusNotification",
+            Self::FirmwareStatusNotification => "FirmwareStatusNotification",
+            Self::Heartbeat => "Heartbeat",
+            Self::MeterValues => "MeterValues",
+            Self::StatusNotification => "StatusNotification",
+        }
+    }
+}
+
+/// An id tag that may be sent: 1 to 20 characters (OCPP 1.6 section 7.28, IdToken, CiString20Type). The specification
+/// compares id tags without regard to upper and lower case; equality here is of the exact text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IdToken(String);
+
+impl IdToken {
+    /// The longest id tag, in characters.
+    pub const CHARS_MAX: usize = 20;
+
+    /// Takes 1 to [`Self::CHARS_MAX`] characters.
+    pub fn new(text: impl Into<String>) -> Result<Self, IdTokenError> {
+        let text = text.into();
+        match text.chars().count() {
+            1..=Self::CHARS_MAX => Ok(Self(text)),
+            chars => Err(IdTokenError { chars }),
+        }
+    }
+
+    /// The tag as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for IdToken {
+    type Error = IdTokenError;
+
+    fn try_from(text: String) -> Result<Self, IdTokenError> {
+        Self::new(text)
+    }
+}
+
+impl From<IdToken> for String {
+    fn from(token: IdToken) -> Self {
+        token.0
+    }
+}
+
+/// A text that no station can take for an id tag.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an id tag of {chars} characters; use 1 to {}", IdToken::CHARS_MAX)]
+pub struct IdTokenError {
+    /// Its length in characters.
+    pub chars: usize,
+}
+
+/// The id that we assign to a transaction: positive, and within 32 bits, as stations keep it in a signed integer.
+/// What a station sends as transaction id may be anything, `-1` included, and is an `i64`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct TransactionId(i32);
+
+impl TransactionId {
+    /// Takes 1 to 2,147,483,647.
+    pub fn new(id: i64) -> Result<Self, TransactionIdError> {
+        match i32::try_from(id) {
+            Ok(id) if id > 0 => Ok(Self(id)),
+            _ => Err(TransactionIdError { id }),
+        }
+    }
+
+    /// The id as a number.
+    pub fn value(self) -> i64 {
+        self.0.into()
+    }
+}
+
+impl TryFrom<i64> for TransactionId {
+    type Error = TransactionIdError;
+
+    fn try_from(id: i64) -> Result<Self, TransactionIdError> {
+        Self::new(id)
+    }
+}
+
+impl From<TransactionId> for i64 {
+    fn from(id: TransactionId) -> Self {
+        id.value()
+    }
+}
+
+/// A number that we never assign as a transaction id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("transaction id {id} is not one of ours; use 1 to {}", i32::MAX)]
+pub struct TransactionIdError {
+    /// The number.
+    pub id: i64,
+}
+
+/// What we tell a station about an id tag (OCPP 1.6 section 7.27).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdTagInfo {
+    /// Whether it may charge.
+    pub status: AuthorizationStatus,
+    /// Until when the station may keep it in its cache; written in UTC with milliseconds.
+    pub expiry_date: Option<Timestamp>,
+    /// The group that the tag belongs to: tags of one group can stop each other's transactions.
+    pub parent_id_tag: Option<IdToken>,
+}
+
+impl From<AuthorizationStatus> for IdTagInfo {
+    fn from(status: AuthorizationStatus) -> Self {
+        Self { status, expiry_date: None, parent_id_tag: None }
+    }
+}

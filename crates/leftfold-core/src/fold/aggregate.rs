@@ -1,0 +1,429 @@
+//! Aggregates: a fold of one stream that decides commands.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
+use super::command::{Alongside, ExecuteError, Executed, Origin, Remember};
+use super::event::{Event, EventError, Recorded, Schema, Unknown};
+use super::snapshot::{self, SnapshotPolicy};
+use crate::store::{
+    Append, AppendError, Appended, CommandId, Digest, Events, Invalid, NewEvent, Outcome, Position, Read, ReadError,
+    RecordedEvent, Store, StreamName, Timestamp, Version,
+};
+
+/// State that is the left fold of one stream's events, and decides commands.
+///
+/// `apply` and `decide` are pure: no clock, no randomness, no I/O. What they need comes in the command or the event.
+/// So a decision may be repeated on a fresher state, and history may be folded again at any time.
+pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Stands before the id in the stream's name, `category-id`. Has no `-`.
+    const CATEGORY: &'static str;
+    /// Raised whenever `apply` comes to mean something else, so that older snapshots are not used.
+    const FOLD_VERSION: u32 = 1;
+    /// What the fold does with event types that it does not know.
+    const UNKNOWN: Unknown = Unknown::Refuse;
+
+    /// What happened.
+    type Event: Event;
+    /// What is asked for.
+    type Command: Send + Sync + 'static;
+    /// A domain "no": not a failure.
+    type Refusal: std::error::Error + Clone + PartialEq + Send + Sync + 'static;
+
+    /// Takes an event into the state. It happened: there is no refusing it here.
+    fn apply(&mut self, event: &Self::Event);
+
+    /// What a command leads to: events, none where there is nothing to do, or a refusal.
+    fn decide(&self, command: &Self::Command) -> Result<Vec<Self::Event>, Self::Refusal>;
+
+    /// When snapshots are made.
+    fn snapshots() -> SnapshotPolicy {
+        SnapshotPolicy::never()
+    }
+}
+
+/// Why a fold cannot be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// An event cannot be read as the fold's.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// The id cannot name a stream.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl<R> From<LoadError> for ExecuteError<R> {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Event(error) => Self::Event(error),
+            LoadError::Invalid(error) => Self::Invalid(error),
+            LoadError::Read(error) => Self::Read(error),
+        }
+    }
+}
+
+/// Why facts could not be recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// An event cannot be written.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// The id cannot name a stream.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The store did not take them.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// A moment in the past of an aggregate: a version, or a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// After the event that gave it this version.
+    Version(Version),
+    /// With everything recorded at or before this time.
+    Time(Timestamp),
+}
+
+impl From<Version> for Moment {
+    fn from(version: Version) -> Self {
+        Self::Version(version)
+    }
+}
+
+impl From<Timestamp> for Moment {
+    fn from(time: Timestamp) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl Store {
+    /// The aggregates of one kind. An event type that is no plain enum makes every use of them an error.
+    #[must_use]
+    pub fn aggregate<A: Aggregate>(&self) -> Aggregates<A> {
+        let folds = self.attached(|| FoldCache::new(FoldCache::BYTES_MAX));
+        Aggregates { schema: Schema::of::<A::Event>(), store: self.clone(), folds, kind: std::marker::PhantomData }
+    }
+}
+
+/// All aggregates of one kind in a store. Cheap to clone.
+#[derive(Debug)]
+pub struct Aggregates<A> {
+    pub(super) store: Store,
+    pub(super) folds: Arc<FoldCache>,
+    schema: Result<Arc<Schema>, EventError>,
+    kind: std::marker::PhantomData<fn() -> A>,
+}
+
+impl<A> Clone for Aggregates<A> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), folds: self.folds.clone(), schema: self.schema.clone(), kind: self.kind }
+    }
+}
+
+/// One in so many loads from a snapshot is held against a fold from the beginning.
+const REFOLD_ONE_IN: u32 = 64;
+/// Longer histories are not folded again for that.
+const REFOLD_EVENTS_MAX: u64 = 100_000;
+
+impl<A: Aggregate> Aggregates<A> {
+    /// Carries out one command. Commands on one aggregate queue within the process; where another writer is faster,
+    /// the command is decided again on the fresh state.
+    pub async fn execute(&self, id: &str, command: A::Command) -> Result<Executed<A::Event>, ExecuteError<A::Refusal>> {
+        self.command(id, command).execute().await
+    }
+
+    /// A command with an id, a cause, an expected version; to be executed.
+    pub fn command(&self, id: &str, command: A::Command) -> Command<A> {
+        self.commands(id, vec![command])
+    }
+
+    /// Several commands as one atomic append: each is decided on the state that those before it lead to. One refusal
+    /// refuses them all.
+    pub fn commands(&self, id: &str, commands: Vec<A::Command>) -> Command<A> {
+        Command {
+            aggregates: self.clone(),
+            id: id.to_owned(),
+            commands,
+            expecting: None,
+            origin: Origin::default(),
+            remember: None,
+            alongside: Alongside::default(),
+        }
+    }
+
+    /// Records facts that nothing depends on, without deciding and without any condition: they never conflict.
+    pub async fn record(&self, id: &str, events: &[A::Event]) -> Result<Appended, RecordError> {
+        let stream = StreamName::of(A::CATEGORY, id)?;
+        let events = self.encode(&stream, events, &Origin::default())?;
+        match self.store.append(Append::of(events)).await? {
+            Outcome::Appended(appended) => Ok(appended),
+            // Without a condition and a command id there is nothing to conflict with or to repeat.
+            other => unreachable!("an unconditional append was answered with {other:?}"),
+        }
+    }
+
+    /// The state now.
+    pub async fn load(&self, id: &str) -> Result<Folded<A>, LoadError> {
+        let slot = self.slot(id)?;
+        let mut place = slot.fold.lock().await;
+        let kept = self.fresh(id, &slot.stream, place.take()).await?;
+        let folded = kept.folded.clone();
+        *place = Some(kept);
+        Ok(folded)
+    }
+
+    /// The state as it was at a version, or at a time. A version beyond the last gives the last.
+    pub async fn load_at(&self, id: &str, moment: impl Into<Moment>) -> Result<Folded<A>, LoadError> {
+        let stream = StreamName::of(A::CATEGORY, id)?;
+        let (version, position) = match moment.into() {
+            Moment::Version(version) => (version, Position::END),
+            Moment::Time(time) => (Version::END, self.store.position_at(time).await?),
+        };
+        let start = self.snapshotted(&stream).await?.map(|kept| kept.folded);
+        let mut folded =
+            start.filter(|folded| folded.version <= version && folded.position <= position).unwrap_or_else(Folded::empty);
+        self.fold_on(&mut folded, &stream, version, position).await?;
+        Ok(folded)
+    }
+
+    /// The aggregate's events with their metadata, from a version on.
+    pub fn history(&self, id: &str, from: Version) -> Result<History<A::Event>, LoadError> {
+        let stream = StreamName::of(A::CATEGORY, id)?;
+        let events = self.store.read(Read::stream(stream, Version(from.0.max(1))));
+        Ok(History { events, schema: self.schema()?, unknown: A::UNKNOWN, ready: Vec::new().into_iter() })
+    }
+
+    /// A recorded event as the fold reads it: usually one event, none where its type does not concern the fold.
+    pub fn decode(&self, event: &RecordedEvent) -> Result<Vec<A::Event>, EventError> {
+        self.schema()?.decode(event, A::UNKNOWN)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn schema(&self) -> Result<Arc<Schema>, EventError> {
+        self.schema.clone()
+    }
+
+    pub(super) fn slot(&self, id: &str) -> Result<Arc<Slot<A>>, Invalid> {
+        self.folds.slot(id, || StreamName::of(A::CATEGORY, id))
+    }
+
+    pub(super) fn encode(&self, stream: &StreamName, events: &[A::Event], origin: &Origin) -> Result<Vec<NewEvent>, EventError> {
+        let schema = self.schema.as_ref().map_err(Clone::clone)?;
+        let encode = |event| {
+            let mut new = schema.encode(event)?.in_stream(stream.clone());
+            if !origin.metadata.is_empty() {
+                new.metadata = origin.metadata.clone();
+            }
+            Ok(new)
+        };
+        events.iter().map(encode).collect()
+    }
+
+    /// The fold as of the durable end, from what is kept where something is.
+    pub(super) async fn fresh(&self, id: &str, stream: &StreamName, kept: Option<Kept<A>>) -> Result<Kept<A>, LoadError> {
+        let known = match kept {
+            Some(kept) => Some(kept),
+            None => self.snapshotted(stream).await?,
+        };
+        let mut kept = known.unwrap_or_else(|| Kept {
+            folded: Folded::empty(),
+            snapshot_version: Version::ABSENT,
+            snapshot_at: Instant::now(),
+        });
+        let before = kept.folded.version;
+        self.fold_on(&mut kept.folded, stream, Version::END, Position::END).await?;
+        self.weigh(id, before, &kept.folded);
+        Ok(kept)
+    }
+
+    /// Says what the fold weighs, if it has grown to double its version.
+    pub(super) fn weigh(&self, id: &str, before: Version, folded: &Folded<A>) {
+        if before.0.checked_ilog2() != folded.version.0.checked_ilog2() {
+            self.folds.weigh::<A>(id, state_bytes(&folded.state));
+        }
+    }
+
+    /// Applies what follows in the stream, up to a version and a position.
+    async fn fold_on(
+        &self,
+        folded: &mut Folded<A>,
+        stream: &StreamName,
+        version: Version,
+        position: Position,
+    ) -> Result<(), LoadError> {
+        let schema = self.schema()?;
+        let mut events = self.store.read(Read::stream(stream.clone(), folded.version.next()));
+        while let Some(page) = events.page().await? {
+            for event in page {
+                if event.version() > version || event.position > position {
+                    return Ok(());
+                }
+                schema.decode_each(&event, A::UNKNOWN, |event: A::Event| folded.state.apply(&event))?;
+                folded.version = event.version();
+                folded.position = event.position;
+            }
+        }
+        Ok(())
+    }
+
+    /// The fold of a snapshot that belongs to this fold and to this history.
+    async fn snapshotted(&self, stream: &StreamName) -> Result<Option<Kept<A>>, LoadError> {
+        if A::snapshots().is_never() {
+            return Ok(None);
+        }
+        let key = snapshot::key::<A>(self.store.identity().store, stream);
+        let Some(bytes) = self.store.snapshot(key).await? else { return Ok(None) };
+        let Some(found) = snapshot::decode::<A>(&bytes) else { return Ok(None) };
+        let folded = found.folded;
+        let page = self.store.page(Read::stream(stream.clone(), folded.version).page_of(1)).await?;
+        let last = page.events.first().map(|event| (event.version(), event.position));
+        if last != Some((folded.version, folded.position)) {
+            tracing::warn!(%stream, version = %folded.version, "a snapshot does not belong to this history and is not used");
+            return Ok(None);
+        }
+        if fastrand::u32(..REFOLD_ONE_IN) == 0 && folded.version.0 <= REFOLD_EVENTS_MAX && !self.agrees(&folded, stream).await? {
+            let (category, version) = (A::CATEGORY, A::FOLD_VERSION);
+            tracing::error!(%stream, category, version, "a snapshot differs from the fold of its events: raise FOLD_VERSION");
+            return Ok(None);
+        }
+        let age = Timestamp::now().since(found.taken_at);
+        let snapshot_at = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+        Ok(Some(Kept { snapshot_version: folded.version, snapshot_at, folded }))
+    }
+
+    /// Whether a fold from the beginning gives the same state.
+    async fn agrees(&self, folded: &Folded<A>, stream: &StreamName) -> Result<bool, LoadError> {
+        let mut anew = Folded::<A>::empty();
+        self.fold_on(&mut anew, stream, folded.version, folded.position).await?;
+        // As JSON values, in which the order of a map's keys does not count.
+        let json = |state: &A| serde_json::to_value(state).unwrap_or(Value::Null);
+        Ok(json(&anew.state) == json(&folded.state))
+    }
+
+    /// Makes a snapshot where the policy asks for one.
+    pub(super) fn keep_snapshot(&self, stream: &StreamName, kept: &mut Kept<A>) {
+        let policy = A::snapshots();
+        let events = kept.folded.version.0.saturating_sub(kept.snapshot_version.0);
+        if policy.is_never() || !policy.is_due(events, kept.snapshot_at.elapsed()) {
+            return;
+        }
+        if let Some(bytes) = snapshot::encode(&kept.folded) {
+            self.store.keep_snapshot(snapshot::key::<A>(self.store.identity().store, stream), bytes);
+        }
+        kept.snapshot_version = kept.folded.version;
+        kept.snapshot_at = Instant::now();
+    }
+}
+
+/// The events of one aggregate, as the fold reads them.
+#[derive(Debug)]
+pub struct History<E> {
+    events: Events,
+    schema: Arc<Schema>,
+    unknown: Unknown,
+    ready: std::vec::IntoIter<Recorded<E>>,
+}
+
+impl<E: Event> History<E> {
+    /// The next event; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Recorded<E>>, LoadError> {
+        loop {
+            if let Some(event) = self.ready.next() {
+                return Ok(Some(event));
+            }
+            let Some(envelope) = self.events.next().await? else { return Ok(None) };
+            let events: Vec<E> = self.schema.decode(&envelope, self.unknown)?;
+            let recorded: Vec<_> = events.into_iter().map(|event| Recorded { event, envelope: envelope.clone() }).collect();
+            self.ready = recorded.into_iter();
+        }
+    }
+
+    /// Everything that is left.
+    pub async fn all(mut self) -> Result<Vec<Recorded<E>>, LoadError> {
+        let mut all = Vec::new();
+        while let Some(event) = self.next().await? {
+            all.push(event);
+        }
+        Ok(all)
+    }
+}
+
+/// One or several commands on one aggregate, to be executed.
+#[must_use = "a command does nothing until it is executed"]
+pub struct Command<A: Aggregate> {
+    pub(super) aggregates: Aggregates<A>,
+    pub(super) id: String,
+    pub(super) commands: Vec<A::Command>,
+    pub(super) expecting: Option<Version>,
+    pub(super) origin: Origin,
+    pub(super) remember: Option<Remember<A::Refusal>>,
+    pub(super) alongside: Alongside,
+}
+
+impl<A: Aggregate> Command<A> {
+    /// Names the request, so that it takes effect at most once: a repetition is answered as the first time.
+    pub fn id(self, scope: &str, key: &str) -> Self {
+        self.with_id(CommandId::new(scope, key))
+    }
+
+    /// The same with an id that is there already.
+    pub fn with_id(mut self, id: CommandId) -> Self {
+        self.origin.id = Some(id);
+        self
+    }
+
+    /// The caller's own request bytes: others under the same command id are refused.
+    pub fn request(mut self, bytes: &[u8]) -> Self {
+        self.origin.digest = Some(Digest::of(bytes));
+        self
+    }
+
+    /// What caused the command: an event, or a message from outside.
+    pub fn caused_by(mut self, cause: impl Into<super::Cause>) -> Self {
+        self.origin.caused_by(cause.into());
+        self
+    }
+
+    /// The caller's own bytes for the metadata of the events.
+    pub fn metadata(mut self, user: impl Into<bytes::Bytes>) -> Self {
+        self.origin.metadata.user = user.into();
+        self
+    }
+
+    /// The version that the caller saw: if there were events since, nothing is done and they come with the error.
+    pub fn expecting(mut self, version: Version) -> Self {
+        self.expecting = Some(version);
+        self
+    }
+
+    /// A refusal is kept too, and given again to a repetition. Without this a refused request may be tried again.
+    pub fn remembering_refusal(mut self) -> Self
+    where
+        A::Refusal: Serialize + DeserializeOwned,
+    {
+        self.remember = Some(Remember::as_json());
+        self
+    }
+
+    /// What goes into the same append.
+    #[allow(dead_code, reason = "the runtime's effects are the first to use it")]
+    pub(crate) fn alongside(mut self, alongside: Alongside) -> Self {
+        self.alongside = alongside;
+        self
+    }
+}

@@ -1,0 +1,158 @@
+//! Folded aggregates that are kept in memory: bounded by bytes, shared by all commands of the process.
+
+use std::any::{Any, TypeId};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use super::Aggregate;
+use crate::store::{Position, StreamName, Version};
+
+/// The fold of one stream: the state after the event that gave it this version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Folded<A> {
+    /// The left fold of the stream's events.
+    pub state: A,
+    /// How many events were folded; 0 where the stream does not exist.
+    pub version: Version,
+    /// The position of the last of them.
+    pub position: Position,
+}
+
+impl<A: Default> Folded<A> {
+    /// The fold of no event.
+    pub(super) fn empty() -> Self {
+        Self { state: A::default(), version: Version::ABSENT, position: Position::START }
+    }
+}
+
+/// A fold that is kept, with what is known of its snapshot.
+#[derive(Debug)]
+pub(super) struct Kept<A> {
+    pub(super) folded: Folded<A>,
+    pub(super) snapshot_version: Version,
+    pub(super) snapshot_at: Instant,
+}
+
+/// The place of one aggregate. Whoever holds the lock runs its commands; the others queue, in the order they came.
+///
+/// The fold is taken out while a command runs, and put back when its outcome is known: a command that is dropped, or
+/// that panics, leaves the place empty, and the next one loads from the store.
+#[derive(Debug)]
+pub(super) struct Slot<A> {
+    pub(super) stream: StreamName,
+    pub(super) fold: tokio::sync::Mutex<Option<Kept<A>>>,
+}
+
+/// All folds of one store that are kept.
+///
+/// The weight of a fold is the length of its state as JSON, measured whenever its version has doubled. Beyond the
+/// bound the folds that were not used for the longest time go (second chance), those in use excepted.
+#[derive(Debug)]
+pub(super) struct FoldCache {
+    bytes_max: usize,
+    shelves: Mutex<Shelves>,
+}
+
+#[derive(Debug, Default)]
+struct Shelves {
+    bytes: usize,
+    folds: HashMap<TypeId, HashMap<Arc<str>, Held>>,
+    /// Second-chance order, the oldest first.
+    ring: VecDeque<(TypeId, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Held {
+    slot: Arc<dyn Any + Send + Sync>,
+    weight: usize,
+    used: bool,
+}
+
+/// What the place of a fold weighs beside its state.
+const SLOT_BYTES: usize = 512;
+
+impl FoldCache {
+    /// The bytes of folds that a store keeps where nothing else is said: 64 MiB.
+    pub(super) const BYTES_MAX: usize = 64 << 20;
+
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, shelves: Mutex::default() }
+    }
+
+    /// The place of an aggregate; made by `stream` where there is none.
+    pub(super) fn slot<A: Aggregate, E>(
+        &self,
+        id: &str,
+        stream: impl FnOnce() -> Result<StreamName, E>,
+    ) -> Result<Arc<Slot<A>>, E> {
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let kind = TypeId::of::<A>();
+        let shelf = shelves.folds.entry(kind).or_default();
+        if let Some(held) = shelf.get_mut(id) {
+            held.used = true;
+            return Ok(downcast(&held.slot));
+        }
+        let slot = Arc::new(Slot::<A> { stream: stream()?, fold: tokio::sync::Mutex::new(None) });
+        let id: Arc<str> = id.into();
+        let any: Arc<dyn Any + Send + Sync> = slot.clone();
+        shelf.insert(id.clone(), Held { slot: any, weight: SLOT_BYTES, used: true });
+        shelves.ring.push_back((kind, id));
+        shelves.bytes += SLOT_BYTES;
+        shelves.shrink(self.bytes_max);
+        Ok(slot)
+    }
+
+    /// Says what the state of an aggregate weighs now.
+    pub(super) fn weigh<A: Aggregate>(&self, id: &str, state_bytes: usize) {
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(held) = shelves.folds.get_mut(&TypeId::of::<A>()).and_then(|shelf| shelf.get_mut(id)) else { return };
+        let before = std::mem::replace(&mut held.weight, SLOT_BYTES + state_bytes);
+        shelves.bytes = shelves.bytes + SLOT_BYTES + state_bytes - before;
+        shelves.shrink(self.bytes_max);
+    }
+}
+
+impl Shelves {
+    fn shrink(&mut self, bytes_max: usize) {
+        // Each fold is looked at twice at most: once to lose its chance, once to go.
+        let mut looks = self.ring.len() * 2;
+        while self.bytes > bytes_max && looks > 0 {
+            looks -= 1;
+            let Some((kind, id)) = self.ring.pop_front() else { return };
+            let Some(shelf) = self.folds.get_mut(&kind) else { continue };
+            let Some(held) = shelf.get_mut(&id) else { continue };
+            let in_use = Arc::strong_count(&held.slot) > 1;
+            if in_use || std::mem::take(&mut held.used) {
+                self.ring.push_back((kind, id));
+            } else {
+                self.bytes -= held.weight;
+                shelf.remove(&id);
+            }
+        }
+    }
+}
+
+fn downcast<A: Aggregate>(slot: &Arc<dyn Any + Send + Sync>) -> Arc<Slot<A>> {
+    // Slots stand on the shelf of their own type id.
+    Arc::clone(slot).downcast().expect("a slot is of the type whose shelf it stands on")
+}
+
+/// How many bytes a state has as JSON, without writing it anywhere.
+pub(super) fn state_bytes(state: &impl serde::Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // A state that does not serialize has no snapshots and counts as what was written of it.
+    let _ = serde_json::to_writer(&mut count, state);
+    count.0
+}

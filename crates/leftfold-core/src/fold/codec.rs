@@ -1,0 +1,305 @@
+//! Serde as the only macro: an externally tagged enum is taken apart into variant and data, and put together again.
+//!
+//! A variant without data is stored as `{}`, so that it can grow fields later. Tuple variants have no names to grow by
+//! and are refused.
+
+use serde::de::value::StrDeserializer;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
+use serde::forward_to_deserialize_any;
+use serde::ser::{Impossible, Serialize, SerializeStructVariant, Serializer};
+
+use super::EventError;
+
+/// The variants of an externally tagged enum, as serde names them.
+pub(super) fn variants<E: DeserializeOwned>() -> Result<&'static [&'static str], EventError> {
+    match E::deserialize(Probe) {
+        Err(Probed::Variants(variants)) => Ok(variants),
+        _ => Err(EventError::NotAnEnum { name: std::any::type_name::<E>() }),
+    }
+}
+
+/// The variant and the JSON of its data.
+pub(super) fn encode<E: Serialize>(event: &E) -> Result<(&'static str, Vec<u8>), EventError> {
+    event.serialize(Splitter).map_err(|error| match error {
+        SplitError::Shape(what) => EventError::Shape { name: std::any::type_name::<E>(), what },
+        SplitError::Json(detail) => EventError::Encode { name: std::any::type_name::<E>(), detail },
+    })
+}
+
+/// The event of a variant and the JSON of its data.
+pub(super) fn decode<E: DeserializeOwned>(variant: &str, data: &[u8]) -> Result<E, serde_json::Error> {
+    E::deserialize(Joined { variant, data })
+}
+
+/// Asks a type for its variants: the answer comes as the error.
+struct Probe;
+
+#[derive(Debug)]
+enum Probed {
+    Variants(&'static [&'static str]),
+    Other,
+}
+
+impl std::fmt::Display for Probed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a probe has no value")
+    }
+}
+
+impl std::error::Error for Probed {}
+
+impl serde::de::Error for Probed {
+    fn custom<T: std::fmt::Display>(_: T) -> Self {
+        Self::Other
+    }
+}
+
+impl<'de> Deserializer<'de> for Probe {
+    type Error = Probed;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Probed> {
+        Err(Probed::Other)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Probed> {
+        Err(Probed::Variants(variants))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+/// Presents a variant and its data as the enum that they are.
+struct Joined<'a> {
+    variant: &'a str,
+    data: &'a [u8],
+}
+
+impl<'de> Joined<'de> {
+    fn read<T>(
+        self,
+        read: impl FnOnce(&mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>) -> serde_json::Result<T>,
+    ) -> serde_json::Result<T> {
+        let mut json = serde_json::Deserializer::from_slice(self.data);
+        let value = read(&mut json)?;
+        json.end()?;
+        Ok(value)
+    }
+}
+
+impl<'de> Deserializer<'de> for Joined<'de> {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(serde::de::Error::custom("not an externally tagged enum"))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        visitor.visit_enum(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+impl<'de> EnumAccess<'de> for Joined<'de> {
+    type Error = serde_json::Error;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Self::Error> {
+        let name: StrDeserializer<'_, Self::Error> = self.variant.into_deserializer();
+        Ok((seed.deserialize(name)?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Joined<'de> {
+    type Error = serde_json::Error;
+
+    /// Fields that were stored with a variant that has none today are of no interest to it.
+    fn unit_variant(self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Self::Error> {
+        self.read(|json| seed.deserialize(json))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Self::Error> {
+        Err(serde::de::Error::custom("a tuple variant cannot be an event, give its fields names"))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Self::Error> {
+        self.read(|json| json.deserialize_struct("", fields, visitor))
+    }
+}
+
+/// Takes an enum apart into its variant and the JSON of its data.
+struct Splitter;
+
+type Split = (&'static str, Vec<u8>);
+
+#[derive(Debug)]
+enum SplitError {
+    Shape(&'static str),
+    Json(String),
+}
+
+impl std::fmt::Display for SplitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Shape(what) => f.write_str(what),
+            Self::Json(detail) => f.write_str(detail),
+        }
+    }
+}
+
+impl std::error::Error for SplitError {}
+
+impl serde::ser::Error for SplitError {
+    fn custom<T: std::fmt::Display>(detail: T) -> Self {
+        Self::Json(detail.to_string())
+    }
+}
+
+impl From<serde_json::Error> for SplitError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error.to_string())
+    }
+}
+
+/// The bytes that most events fit into without growing.
+const DATA_BYTES_USUAL: usize = 256;
+
+/// The fields of a struct variant, as they are written.
+struct Fields {
+    variant: &'static str,
+    json: Vec<u8>,
+}
+
+impl SerializeStructVariant for Fields {
+    type Ok = Split;
+    type Error = SplitError;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), SplitError> {
+        if self.json.len() > 1 {
+            self.json.push(b',');
+        }
+        serde_json::to_writer(&mut self.json, key)?;
+        self.json.push(b':');
+        Ok(serde_json::to_writer(&mut self.json, value)?)
+    }
+
+    fn end(mut self) -> Result<Split, SplitError> {
+        self.json.push(b'}');
+        Ok((self.variant, self.json))
+    }
+}
+
+const NOT_A_VARIANT: &str = "it must be written as an externally tagged enum";
+
+macro_rules! refuse {
+    ($($method:ident($($type:ty),*)),* $(,)?) => {
+        $(fn $method(self, $(_: $type),*) -> Result<Split, SplitError> {
+            Err(SplitError::Shape(NOT_A_VARIANT))
+        })*
+    };
+}
+
+impl Serializer for Splitter {
+    type Ok = Split;
+    type Error = SplitError;
+    type SerializeSeq = Impossible<Split, SplitError>;
+    type SerializeTuple = Impossible<Split, SplitError>;
+    type SerializeTupleStruct = Impossible<Split, SplitError>;
+    type SerializeTupleVariant = Impossible<Split, SplitError>;
+    type SerializeMap = Impossible<Split, SplitError>;
+    type SerializeStruct = Impossible<Split, SplitError>;
+    type SerializeStructVariant = Fields;
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Split, SplitError> {
+        Ok((variant, b"{}".to_vec()))
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<Split, SplitError> {
+        let mut json = Vec::with_capacity(DATA_BYTES_USUAL);
+        serde_json::to_writer(&mut json, value)?;
+        Ok((variant, json))
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStructVariant, SplitError> {
+        let mut json = Vec::with_capacity(DATA_BYTES_USUAL);
+        json.push(b'{');
+        Ok(Fields { variant, json })
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleVariant, SplitError> {
+        Err(SplitError::Shape("a tuple variant cannot be an event, give its fields names"))
+    }
+
+    refuse! {
+        serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
+        serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64), serialize_f32(f32),
+        serialize_f64(f64), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]), serialize_none(),
+        serialize_unit(), serialize_unit_struct(&'static str),
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<Split, SplitError> {
+        Err(SplitError::Shape(NOT_A_VARIANT))
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Split, SplitError> {
+        value.serialize(self)
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, SplitError> {
+        Err(SplitError::Shape(NOT_A_VARIANT))
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, SplitError> {
+        Err(SplitError::Shape(NOT_A_VARIANT))
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, SplitError> {
+        Err(SplitError::Shape(NOT_A_VARIANT))
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, SplitError> {
+        Err(SplitError::Shape(NOT_A_VARIANT))
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, SplitError> {
+        Err(SplitError::Shape(NOT_A_VARIANT))
+    }
+}

@@ -1,0 +1,229 @@
+//! What every command has, whether an aggregate or a decision carries it out: its id, its cause, its bounds, its
+//! answer, and the ways in which it can fail.
+
+use bytes::Bytes;
+
+use super::EventError;
+use crate::store::{
+    Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Digest, Expected, Invalid, Label, Metadata, NewEvent,
+    Position, ReadError, RecordedEvent, StreamName, Version,
+};
+
+/// How often a command is decided anew because others were faster.
+pub const ATTEMPTS_MAX: u32 = 32;
+/// Events that a decision may read, where it does not say otherwise.
+pub const DECISION_EVENTS_MAX: usize = 10_000;
+/// Intervening events that a stale client is given; it reads the rest itself.
+pub const STALE_EVENTS_MAX: u32 = 1_000;
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Executed<E> {
+    /// The events that it recorded; none where there was nothing to do.
+    pub events: Vec<E>,
+    /// The version of the aggregate after them. For a decision, the version of the stream of its last event.
+    pub version: Version,
+    /// The position of the last of them; without events, of the last event that the decision rests on.
+    pub position: Position,
+    /// Whether this request was carried out now, or earlier under the same command id.
+    pub answer: Answer,
+}
+
+/// Whether a request was carried out now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Now.
+    First,
+    /// Earlier: nothing was done now, and this is what was answered then.
+    Again,
+}
+
+/// Why a command did nothing.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ExecuteError<R> {
+    /// The domain said no.
+    #[error("refused: {0}")]
+    Refused(R),
+    /// The caller stated a version that is not the aggregate's.
+    #[error("version {expected} was expected, the aggregate has {actual}; look at what came since and decide again")]
+    Stale {
+        /// The version that the caller saw.
+        expected: Version,
+        /// The version that is.
+        actual: Version,
+        /// What came after the version that the caller saw, at most [`STALE_EVENTS_MAX`] events.
+        since: Vec<RecordedEvent>,
+    },
+    /// Others were faster, every time.
+    #[error("others were faster {attempts} times, try again later")]
+    Contended {
+        /// How often it was decided.
+        attempts: u32,
+    },
+    /// The decision reads more events than it may.
+    #[error("the decision reads more than {limit} events, narrow its query or raise its limit")]
+    TooManyEvents {
+        /// How many it may.
+        limit: usize,
+    },
+    /// The command id belongs to a refusal that cannot be read as this command's.
+    #[error("command id {id} was answered with a refusal that does not parse here: {detail}")]
+    AnswerUnreadable {
+        /// The id.
+        id: CommandId,
+        /// What is wrong.
+        detail: String,
+    },
+    /// An event cannot be written or read.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// A name or size is beyond its limit.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The store did not take it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// What caused a command: goes into the metadata of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The message that caused it.
+    pub causation: Label,
+    /// The conversation that the message belongs to.
+    pub correlation: Label,
+}
+
+impl Cause {
+    /// A message from outside, that begins a conversation.
+    pub fn message(id: &str) -> Result<Self, Invalid> {
+        let id = Label::try_from(id)?;
+        Ok(Self { causation: id.clone(), correlation: id })
+    }
+}
+
+impl From<&RecordedEvent> for Cause {
+    /// The conversation goes on, or begins with the event.
+    fn from(event: &RecordedEvent) -> Self {
+        // A UUID has 36 bytes, well within a label's limit.
+        let id = Label::new(event.id.to_string()).expect("an id is a label");
+        let correlation = event.metadata.correlation.clone().unwrap_or_else(|| id.clone());
+        Self { causation: id, correlation }
+    }
+}
+
+/// Where a command comes from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    pub(crate) id: Option<CommandId>,
+    pub(crate) digest: Option<Digest>,
+    pub(crate) metadata: Metadata,
+}
+
+impl Origin {
+    pub(crate) fn caused_by(&mut self, cause: Cause) {
+        self.metadata.causation = Some(cause.causation);
+        self.metadata.correlation = Some(cause.correlation);
+    }
+
+    /// What to remember; `target` stands in for the request's bytes where the caller gave none.
+    pub(crate) fn record(&self, target: &str, answer: Bytes) -> Option<CommandRecord> {
+        let digest = self.digest(target);
+        self.id.map(|id| CommandRecord { id, digest, answer })
+    }
+
+    pub(crate) fn digest(&self, target: &str) -> Digest {
+        self.digest.unwrap_or_else(|| Digest::of(target.as_bytes()))
+    }
+
+    /// Refuses an earlier request under the same id that was another.
+    pub(crate) fn same_request(&self, answered: &Answered, target: &str) -> Result<(), AppendError> {
+        if answered.record.digest == self.digest(target) {
+            Ok(())
+        } else {
+            Err(AppendError::CommandIdReused { id: answered.record.id })
+        }
+    }
+}
+
+/// What goes into the same append as a command's events: the runtime's way to make an outcome and what follows from
+/// it one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Alongside {
+    pub(crate) events: Vec<NewEvent>,
+    pub(crate) expected: Vec<(StreamName, Expected)>,
+    pub(crate) checkpoint: Option<CheckpointRecord>,
+}
+
+impl Alongside {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.checkpoint.is_none()
+    }
+}
+
+/// The answer that is kept with a command id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeptAnswer {
+    /// It was carried out; the aggregate had this version then.
+    Accepted(Version),
+    /// It was refused; the refusal as JSON.
+    Refused(Bytes),
+}
+
+const ACCEPTED: u8 = 0;
+const REFUSED: u8 = 1;
+
+impl KeptAnswer {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(9);
+        match self {
+            Self::Accepted(version) => {
+                bytes.push(ACCEPTED);
+                bytes.extend_from_slice(&version.0.to_le_bytes());
+            }
+            Self::Refused(refusal) => {
+                bytes.push(REFUSED);
+                bytes.extend_from_slice(refusal);
+            }
+        }
+        Bytes::from(bytes)
+    }
+
+    /// None where a client of another kind kept something of its own under the id.
+    pub(crate) fn decode(bytes: &Bytes) -> Option<Self> {
+        match bytes.split_first()? {
+            (&ACCEPTED, version) => Some(Self::Accepted(Version(u64::from_le_bytes(version.try_into().ok()?)))),
+            (&REFUSED, _) => Some(Self::Refused(bytes.slice(1..))),
+            _ => None,
+        }
+    }
+}
+
+/// How a refusal is remembered, where it is.
+pub(crate) struct Remember<R> {
+    pub(crate) encode: fn(&R) -> Result<Vec<u8>, serde_json::Error>,
+    pub(crate) decode: fn(&[u8]) -> Result<R, serde_json::Error>,
+}
+
+impl<R: serde::Serialize + serde::de::DeserializeOwned> Remember<R> {
+    pub(crate) fn as_json() -> Self {
+        Self { encode: |refusal| serde_json::to_vec(refusal), decode: |bytes| serde_json::from_slice(bytes) }
+    }
+}
+
+impl<R> Remember<R> {
+    /// The refusal that was kept, or why it is none of this command's.
+    pub(crate) fn again(remember: Option<&Self>, id: CommandId, refusal: &[u8]) -> ExecuteError<R> {
+        let unreadable = |detail: String| ExecuteError::AnswerUnreadable { id, detail };
+        match remember {
+            None => unreadable("the command was repeated without asking for remembered refusals".to_owned()),
+            Some(remember) => match (remember.decode)(refusal) {
+                Ok(refusal) => ExecuteError::Refused(refusal),
+                Err(error) => unreadable(error.to_string()),
+            },
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Decisions: a fold over whatever a query finds, across streams, that decides once and keeps nothing.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Event;
+use super::command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, KeptAnswer, Origin, Remember};
+use super::event::{Schema, Unknown};
+use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
+use crate::store::{
+    Answered, Append, Appended, CommandId, Condition, Digest, Expected, NewEvent, NoneMatching, Outcome, Position, Query, Read,
+    Store, StreamName, Version,
+};
+
+/// A decision over any events, of any streams: a dynamic consistency boundary.
+///
+/// What it read is its boundary: if anything that its query matches is recorded between the reading and the append, it
+/// is decided anew. `apply` and `decide` are pure.
+pub trait Decision: Send + Sync {
+    /// What it reads, and what it records.
+    type Event: Event;
+    /// What it needs to know, folded from what it reads.
+    type State: Default + Send;
+    /// A domain "no".
+    type Refusal: std::error::Error + Clone + PartialEq + Send + Sync + 'static;
+    /// The events that it may read, at most.
+    const EVENTS_MAX: usize = DECISION_EVENTS_MAX;
+
+    /// The events that the decision rests on. An item that names no types means those of [`Decision::Event`].
+    fn query(&self) -> Query;
+
+    /// Takes an event into the state.
+    fn apply(&self, state: &mut Self::State, event: &Self::Event);
+
+    /// What follows: events, each into a stream or none, or a refusal.
+    fn decide(&self, state: &Self::State) -> Result<Decided<Self::Event>, Self::Refusal>;
+}
+
+/// What a decision records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decided<E> {
+    events: Vec<(Place, E)>,
+    expected: Vec<(String, Expected)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Place {
+    Stream(String),
+    NoStream,
+}
+
+impl<E> Decided<E> {
+    /// Nothing to do.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self { events: Vec::new(), expected: Vec::new() }
+    }
+
+    /// One event into a stream, `category-id`.
+    #[must_use]
+    pub fn event(stream: impl Into<String>, event: E) -> Self {
+        Self::nothing().and(stream, event)
+    }
+
+    /// One event into no stream: found by its tags and type.
+    #[must_use]
+    pub fn fact(event: E) -> Self {
+        Self::nothing().and_fact(event)
+    }
+
+    /// Another event into a stream.
+    #[must_use]
+    pub fn and(mut self, stream: impl Into<String>, event: E) -> Self {
+        self.events.push((Place::Stream(stream.into()), event));
+        self
+    }
+
+    /// Another event into no stream.
+    #[must_use]
+    pub fn and_fact(mut self, event: E) -> Self {
+        self.events.push((Place::NoStream, event));
+        self
+    }
+
+    /// Requires a stream to be as expected, beside the query.
+    #[must_use]
+    pub fn expecting(mut self, stream: impl Into<String>, expected: Expected) -> Self {
+        self.expected.push((stream.into(), expected));
+        self
+    }
+}
+
+impl Store {
+    /// Decides and records what follows.
+    pub async fn decide<D: Decision>(&self, decision: &D) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
+        self.decision(decision).execute().await
+    }
+
+    /// A decision with an id and a cause; to be executed.
+    pub fn decision<'a, D: Decision>(&self, decision: &'a D) -> DecisionCommand<'a, D> {
+        DecisionCommand { store: self.clone(), decision, origin: Origin::default(), remember: None }
+    }
+}
+
+/// A decision, to be executed.
+#[must_use = "a decision does nothing until it is executed"]
+pub struct DecisionCommand<'a, D: Decision> {
+    store: Store,
+    decision: &'a D,
+    origin: Origin,
+    remember: Option<Remember<D::Refusal>>,
+}
+
+/// Stands in for a stream where a request without bytes is digested.
+const NO_TARGET: &str = "";
+
+impl<D: Decision> DecisionCommand<'_, D> {
+    /// Names the request, so that it takes effect at most once: a repetition is answered as the first time.
+    pub fn id(mut self, scope: &str, key: &str) -> Self {
+        self.origin.id = Some(CommandId::new(scope, key));
+        self
+    }
+
+    /// The caller's own request bytes: others under the same command id are refused.
+    pub fn request(mut self, bytes: &[u8]) -> Self {
+        self.origin.digest = Some(Digest::of(bytes));
+        self
+    }
+
+    /// What caused the decision: an event, or a message from outside.
+    pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
+        self.origin.caused_by(cause.into());
+        self
+    }
+
+    /// A refusal is kept too, and given again to a repetition.
+    pub fn remembering_refusal(mut self) -> Self
+    where
+        D::Refusal: Serialize + DeserializeOwned,
+    {
+        self.remember = Some(Remember::as_json());
+        self
+    }
+
+    /// Decides; again on what is new where others were faster, at most [`ATTEMPTS_MAX`] times.
+    pub async fn execute(self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
+        let schema = Schema::of::<D::Event>()?;
+        if let Some(id) = self.origin.id
+            && let Some(answered) = self.store.answered(id).await?
+        {
+            return self.answer_again(&schema, answered).await;
+        }
+        let query = self.decision.query().of_types(schema.wanted());
+        let mut read = Reading { state: D::State::default(), through: Position::START, events: 0 };
+        for _ in 0..ATTEMPTS_MAX {
+            self.read_on(&schema, &query, &mut read).await?;
+            let (decided, answer) = match self.decision.decide(&read.state) {
+                Ok(decided) => (decided, None),
+                Err(refusal) => match (&self.remember, self.origin.id) {
+                    (Some(remember), Some(_)) => (Decided::nothing(), Some((encode_refusal(remember, &refusal)?, refusal))),
+                    _ => return Err(ExecuteError::Refused(refusal)),
+                },
+            };
+            if decided.events.is_empty() && self.origin.id.is_none() {
+                let (version, position) = (Version::ABSENT, read.through);
+                return Ok(Executed { events: Vec::new(), version, position, answer: Answer::First });
+            }
+            let kept = match &answer {
+                None => KeptAnswer::Accepted(Version::ABSENT),
+                Some((bytes, _)) => KeptAnswer::Refused(bytes.clone()),
+            };
+            let append = self.append(&schema, &query, &read, &decided, &kept)?;
+            match (self.store.append(append).await?, answer) {
+                (Outcome::Conflict(_), _) => {}
+                (Outcome::Repeated(answered), _) => return self.answer_again(&schema, answered).await,
+                (Outcome::Appended(_), Some((_, refusal))) => return Err(ExecuteError::Refused(refusal)),
+                (Outcome::Appended(appended), None) => return Ok(executed(decided, &appended)),
+            }
+        }
+        Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
+    }
+
+    async fn read_on(
+        &self,
+        schema: &Arc<Schema>,
+        query: &Query,
+        read: &mut Reading<D::State>,
+    ) -> Result<(), ExecuteError<D::Refusal>> {
+        let mut request = Read::matching(query.clone(), read.through.next());
+        loop {
+            let page = self.store.page(request.clone()).await?;
+            read.events += page.events.len();
+            if read.events > D::EVENTS_MAX {
+                return Err(ExecuteError::TooManyEvents { limit: D::EVENTS_MAX });
+            }
+            for event in &page.events {
+                schema.decode_each(event, Unknown::Ignore, |event| self.decision.apply(&mut read.state, &event))?;
+            }
+            read.through = page.through.max(read.through);
+            match page.next {
+                Some(next) => request.what = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn append(
+        &self,
+        schema: &Schema,
+        query: &Query,
+        read: &Reading<D::State>,
+        decided: &Decided<D::Event>,
+        answer: &KeptAnswer,
+    ) -> Result<Append, ExecuteError<D::Refusal>> {
+        let mut events = Vec::with_capacity(decided.events.len());
+        for (place, event) in &decided.events {
+            let mut new: NewEvent = schema.encode(event)?;
+            new.metadata = self.origin.metadata.clone();
+            if let Place::Stream(stream) = place {
+                new.stream = Some(StreamName::new(stream.clone())?);
+            }
+            events.push(new);
+        }
+        let mut streams = Vec::with_capacity(decided.expected.len());
+        for (stream, expected) in &decided.expected {
+            streams.push((StreamName::new(stream.clone())?, *expected));
+        }
+        let none_matching = Some(NoneMatching { query: query.clone(), after: read.through });
+        let command = self.origin.id.and_then(|_| self.origin.record(NO_TARGET, answer.encode()));
+        Ok(Append { events, condition: Condition { streams, none_matching }, command, checkpoint: None })
+    }
+
+    async fn answer_again(&self, schema: &Schema, answered: Answered) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
+        self.origin.same_request(&answered, NO_TARGET)?;
+        match KeptAnswer::decode(&answered.record.answer) {
+            Some(KeptAnswer::Refused(refusal)) => Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal)),
+            Some(KeptAnswer::Accepted(_)) => {
+                let recorded = events_of(&self.store, &answered).await?;
+                let version = recorded.last().map_or(Version::ABSENT, |event| event.version());
+                let position = recorded.last().map_or(answered.first, |event| event.position);
+                let events = decode_all(schema, recorded.iter(), Unknown::Ignore)?;
+                Ok(Executed { events, version, position, answer: Answer::Again })
+            }
+            None => Err(foreign_answer(&answered)),
+        }
+    }
+}
+
+/// How far a decision has read.
+struct Reading<S> {
+    state: S,
+    through: Position,
+    events: usize,
+}
+
+fn executed<E>(decided: Decided<E>, appended: &Appended) -> Executed<E> {
+    let version = appended.versions.last().copied().unwrap_or(Version::ABSENT);
+    let events = decided.events.into_iter().map(|(_, event)| event).collect();
+    Executed { events, version, position: appended.last(), answer: Answer::First }
+}

@@ -1,0 +1,246 @@
+//! The way of a command: load, decide, append under a condition, and again where others were faster.
+
+use bytes::Bytes;
+
+use super::aggregate::{Aggregate, Command};
+use super::cache::{Kept, Slot};
+use super::command::{ATTEMPTS_MAX, Answer, ExecuteError, Executed, KeptAnswer, Remember, STALE_EVENTS_MAX};
+use super::event::{Event, EventError, Schema, Unknown};
+use crate::store::{
+    Answered, Append, Appended, Condition, Expected, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName,
+    Version,
+};
+
+type Done<A> = Result<Executed<<A as Aggregate>::Event>, ExecuteError<<A as Aggregate>::Refusal>>;
+
+impl<A: Aggregate> Command<A> {
+    /// Carries the command out.
+    ///
+    /// The id is looked at first, then the expected version, then the domain decides. A conflict loads only what is
+    /// new and decides again, at most [`ATTEMPTS_MAX`] times. Safe to cancel: the command then took effect wholly or
+    /// not at all, and one with an id can be repeated to learn which.
+    pub async fn execute(self) -> Done<A> {
+        let slot = self.aggregates.slot(&self.id)?;
+        let mut place = slot.fold.lock().await;
+        if let Some(id) = self.origin.id
+            && let Some(answered) = self.aggregates.store.answered(id).await?
+        {
+            return self.answer_again(&slot, answered).await;
+        }
+        let held = place.take();
+        let mut confirmed = held.is_none();
+        let mut kept = match held {
+            Some(kept) => kept,
+            None => self.aggregates.fresh(&self.id, &slot.stream, None).await?,
+        };
+        for _ in 0..ATTEMPTS_MAX {
+            match self.attempt(&slot, &mut kept).await? {
+                Attempted::Done(done) => {
+                    *place = Some(kept);
+                    return Ok(done);
+                }
+                Attempted::Repeated(answered) => {
+                    *place = Some(kept);
+                    return self.answer_again(&slot, answered).await;
+                }
+                // A "no" (or "nothing to do") from a fold that was kept may be out of date where others write.
+                Attempted::Concluded(conclusion) if confirmed => {
+                    *place = Some(kept);
+                    return self.conclude(&slot, conclusion).await;
+                }
+                Attempted::Concluded(_) | Attempted::Conflict => {
+                    kept = self.aggregates.fresh(&self.id, &slot.stream, Some(kept)).await?;
+                    confirmed = true;
+                }
+            }
+        }
+        Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
+    }
+
+    /// Decides once, and appends what follows.
+    async fn attempt(&self, slot: &Slot<A>, kept: &mut Kept<A>) -> Result<Attempted<A>, ExecuteError<A::Refusal>> {
+        let version = kept.folded.version;
+        if let Some(expected) = self.expecting
+            && expected != version
+        {
+            return Ok(Attempted::Concluded(Conclusion::Stale { expected, actual: version }));
+        }
+        let (events, answer) = match decide_all(&kept.folded.state, &self.commands) {
+            Ok(events) => {
+                let after = Version(version.0 + events.len() as u64);
+                (events, KeptAnswer::Accepted(after))
+            }
+            Err(refusal) => match (&self.remember, self.origin.id) {
+                (Some(remember), Some(_)) => (Vec::new(), KeptAnswer::Refused(encode_refusal(remember, &refusal)?)),
+                _ => return Ok(Attempted::Concluded(Conclusion::Refused(refusal))),
+            },
+        };
+        if events.is_empty() && self.origin.id.is_none() && self.alongside.is_empty() {
+            let (version, position) = (version, kept.folded.position);
+            return Ok(Attempted::Concluded(Conclusion::Nothing { version, position }));
+        }
+        let append = self.append(slot, version, &events, &answer)?;
+        let outcome = self.aggregates.store.append(append).await?;
+        Ok(match (outcome, answer) {
+            (Outcome::Conflict(_), _) => Attempted::Conflict,
+            (Outcome::Repeated(answered), _) => Attempted::Repeated(answered),
+            (Outcome::Appended(_), KeptAnswer::Refused(refusal)) => Attempted::Concluded(Conclusion::RefusedDurably { refusal }),
+            (Outcome::Appended(appended), KeptAnswer::Accepted(_)) => Attempted::Done(self.take(slot, kept, events, &appended)),
+        })
+    }
+
+    fn append(
+        &self,
+        slot: &Slot<A>,
+        version: Version,
+        events: &[A::Event],
+        answer: &KeptAnswer,
+    ) -> Result<Append, ExecuteError<A::Refusal>> {
+        let mut condition = Condition::stream(slot.stream.clone(), Expected::Exact(version));
+        condition.streams.extend(self.alongside.expected.iter().cloned());
+        let mut new = self.aggregates.encode(&slot.stream, events, &self.origin)?;
+        new.extend(self.alongside.events.iter().cloned());
+        let command = self.origin.id.and_then(|_| self.origin.record(&slot.stream, answer.encode()));
+        Ok(Append { events: new, condition, command, checkpoint: self.alongside.checkpoint.clone() })
+    }
+
+    /// Takes durable events into the fold that is kept.
+    fn take(&self, slot: &Slot<A>, kept: &mut Kept<A>, events: Vec<A::Event>, appended: &Appended) -> Executed<A::Event> {
+        let before = kept.folded.version;
+        for (index, event) in events.iter().enumerate() {
+            kept.folded.state.apply(event);
+            kept.folded.version = kept.folded.version.next();
+            kept.folded.position = Position(appended.first.0 + index as u64);
+        }
+        self.aggregates.weigh(&self.id, before, &kept.folded);
+        self.aggregates.keep_snapshot(&slot.stream, kept);
+        Executed { events, version: kept.folded.version, position: kept.folded.position, answer: Answer::First }
+    }
+
+    /// Ends without events, on a state that is known to be fresh.
+    async fn conclude(&self, slot: &Slot<A>, conclusion: Conclusion<A>) -> Done<A> {
+        match conclusion {
+            Conclusion::Refused(refusal) => Err(ExecuteError::Refused(refusal)),
+            Conclusion::RefusedDurably { refusal } => Err(self.refused_again(&refusal)),
+            Conclusion::Nothing { version, position } => {
+                Ok(Executed { events: Vec::new(), version, position, answer: Answer::First })
+            }
+            Conclusion::Stale { expected, actual } => {
+                let read = Read::stream(slot.stream.clone(), expected.next()).page_of(STALE_EVENTS_MAX);
+                let since = self.aggregates.store.page(read).await?.events;
+                Err(ExecuteError::Stale { expected, actual, since })
+            }
+        }
+    }
+
+    /// Answers as the first time.
+    async fn answer_again(&self, slot: &Slot<A>, answered: Answered) -> Done<A> {
+        self.origin.same_request(&answered, &slot.stream)?;
+        match KeptAnswer::decode(&answered.record.answer) {
+            Some(KeptAnswer::Refused(refusal)) => Err(self.refused_again(&refusal)),
+            Some(KeptAnswer::Accepted(version)) => {
+                let schema = self.aggregates.schema()?;
+                let recorded = events_of(&self.aggregates.store, &answered).await?;
+                let own = recorded.iter().filter(|event| in_stream(event, &slot.stream));
+                let events = decode_all(&schema, own, A::UNKNOWN)?;
+                let position = Position(answered.first.0 + u64::from(answered.events).saturating_sub(1));
+                Ok(Executed { events, version, position, answer: Answer::Again })
+            }
+            None => Err(foreign_answer(&answered)),
+        }
+    }
+
+    fn refused_again(&self, refusal: &[u8]) -> ExecuteError<A::Refusal> {
+        // Refusals are only kept and found under an id.
+        let id = self.origin.id.unwrap_or(crate::store::CommandId([0; 16]));
+        Remember::again(self.remember.as_ref(), id, refusal)
+    }
+}
+
+/// What one attempt came to.
+enum Attempted<A: Aggregate> {
+    Done(Executed<A::Event>),
+    Concluded(Conclusion<A>),
+    Repeated(Answered),
+    Conflict,
+}
+
+/// An end without events: to be trusted only from a fresh state.
+enum Conclusion<A: Aggregate> {
+    Refused(A::Refusal),
+    /// Refused, and the store took the refusal under the condition that the state was fresh.
+    RefusedDurably {
+        refusal: Bytes,
+    },
+    Nothing {
+        version: Version,
+        position: Position,
+    },
+    Stale {
+        expected: Version,
+        actual: Version,
+    },
+}
+
+/// Decides each command on the state that those before it lead to.
+fn decide_all<A: Aggregate>(state: &A, commands: &[A::Command]) -> Result<Vec<A::Event>, A::Refusal> {
+    let [first, rest @ ..] = commands else { return Ok(Vec::new()) };
+    let mut events = state.decide(first)?;
+    if rest.is_empty() {
+        return Ok(events);
+    }
+    let mut state = state.clone();
+    events.iter().for_each(|event| state.apply(event));
+    for command in rest {
+        let more = state.decide(command)?;
+        more.iter().for_each(|event| state.apply(event));
+        events.extend(more);
+    }
+    Ok(events)
+}
+
+pub(super) fn encode_refusal<R>(remember: &Remember<R>, refusal: &R) -> Result<Bytes, ExecuteError<R>> {
+    let encoded = (remember.encode)(refusal);
+    encoded
+        .map(Bytes::from)
+        .map_err(|error| ExecuteError::Event(EventError::Encode { name: std::any::type_name::<R>(), detail: error.to_string() }))
+}
+
+pub(super) fn foreign_answer<R>(answered: &Answered) -> ExecuteError<R> {
+    let detail = "the answer kept under it was not written by the model".to_owned();
+    ExecuteError::AnswerUnreadable { id: answered.record.id, detail }
+}
+
+/// The events that were appended with a request.
+pub(super) async fn events_of(store: &Store, answered: &Answered) -> Result<Vec<RecordedEvent>, ReadError> {
+    if answered.events == 0 {
+        return Ok(Vec::new());
+    }
+    let mut left = answered.events as usize;
+    let mut events = store.read(Read::matching(Query::everything(), answered.first).page_of(answered.events));
+    let mut all = Vec::with_capacity(left);
+    while left > 0
+        && let Some(page) = events.page().await?
+    {
+        let taken = page.len().min(left);
+        all.extend(page.into_iter().take(taken));
+        left -= taken;
+    }
+    Ok(all)
+}
+
+pub(super) fn decode_all<'a, E: Event>(
+    schema: &Schema,
+    recorded: impl Iterator<Item = &'a RecordedEvent>,
+    unknown: Unknown,
+) -> Result<Vec<E>, EventError> {
+    let mut events = Vec::new();
+    for event in recorded {
+        schema.decode_each(event, unknown, |event| events.push(event))?;
+    }
+    Ok(events)
+}
+
+fn in_stream(event: &RecordedEvent, stream: &StreamName) -> bool {
+    event.stream.as_ref().is_some_and(|at| at.name == *stream)
+}

@@ -1,0 +1,20 @@
+//! The model: everything a user writes is a fold with one more verb.
+
+mod aggregate;
+mod cache;
+mod codec;
+mod command;
+mod decision;
+mod event;
+mod execute;
+mod shape;
+mod snapshot;
+mod upcast;
+
+pub use aggregate::{Aggregate, Aggregates, Command, History, LoadError, Moment, RecordError};
+pub use cache::Folded;
+pub use command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, STALE_EVENTS_MAX};
+pub use decision::{Decided, Decision, DecisionCommand};
+pub use event::{Event, EventError, Recorded, Schema, Unknown};
+pub use snapshot::SnapshotPolicy;
+pub use upcast::{Upcast, Upcasters};

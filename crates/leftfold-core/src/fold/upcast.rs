@@ -1,0 +1,203 @@
+//! Upcasters: the stored shape of an old event becomes today's, on read.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::EventError;
+use crate::store::{EventType, Invalid};
+
+/// How stored shapes of old events become today's. Each step declares from what and to what, so that queries and
+/// conditions for the new type find the old one.
+///
+/// ```
+/// use leftfold_core::fold::Upcasters;
+///
+/// let upcasters = Upcasters::none()
+///     // version 1 of invoice.Sent had a bare number, version 2 has an amount and a currency
+///     .change("invoice.Sent", 1, |mut data| {
+///         data["currency"] = "EUR".into();
+///         Ok(data)
+///     })
+///     // one old event was really two
+///     .split(("invoice.Created", 1), &[("invoice.Initiated", 1), ("invoice.Issued", 1)], |data| {
+///         Ok(vec![("invoice.Initiated", data.clone()), ("invoice.Issued", data)])
+///     });
+/// ```
+#[derive(Clone, Default)]
+pub struct Upcasters {
+    steps: Vec<Step>,
+}
+
+/// What one old event becomes: types that the step declared, each with its data.
+pub type Upcast = Result<Vec<(&'static str, Value)>, String>;
+
+#[derive(Clone)]
+struct Step {
+    from: (&'static str, u32),
+    to: Vec<(&'static str, u32)>,
+    cast: Cast,
+}
+
+#[derive(Clone, Copy)]
+enum Cast {
+    Change(fn(Value) -> Result<Value, String>),
+    Split(fn(Value) -> Upcast),
+}
+
+/// A stored shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) event_type: EventType,
+    pub(super) schema_version: u32,
+}
+
+/// More steps than this for one event mean that they lead in a circle.
+const STEPS_MAX: usize = 1_000;
+
+impl Upcasters {
+    /// Every event is stored as it is today.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { steps: Vec::new() }
+    }
+
+    /// The data of a type changed its shape: from a schema version to the one after it.
+    #[must_use]
+    pub fn change(mut self, event_type: &'static str, from: u32, cast: fn(Value) -> Result<Value, String>) -> Self {
+        let to = vec![(event_type, from + 1)];
+        self.steps.push(Step { from: (event_type, from), to, cast: Cast::Change(cast) });
+        self
+    }
+
+    /// A type got another name.
+    #[must_use]
+    pub fn rename(mut self, from: (&'static str, u32), to: (&'static str, u32)) -> Self {
+        self.steps.push(Step { from, to: vec![to], cast: Cast::Change(Ok) });
+        self
+    }
+
+    /// An event becomes any number of others, of the types that are declared here.
+    #[must_use]
+    pub fn split(mut self, from: (&'static str, u32), to: &[(&'static str, u32)], cast: fn(Value) -> Upcast) -> Self {
+        self.steps.push(Step { from, to: to.to_vec(), cast: Cast::Split(cast) });
+        self
+    }
+
+    /// The schema version that events of the type are written with: the highest that any step leads to, from 1.
+    pub(super) fn current_version(&self, event_type: &EventType) -> u32 {
+        let reached = self.steps.iter().flat_map(|step| &step.to).filter(|(to, _)| *to == event_type.as_str());
+        reached.map(|(_, version)| *version).max().unwrap_or(1)
+    }
+
+    /// The types, and every type from which steps lead to one of them.
+    pub(super) fn widen(&self, mut types: BTreeSet<EventType>) -> Result<BTreeSet<EventType>, Invalid> {
+        loop {
+            let before = types.len();
+            for step in &self.steps {
+                if step.to.iter().any(|(to, _)| types.iter().any(|known| known.as_str() == *to)) {
+                    types.insert(EventType::new(step.from.0)?);
+                }
+            }
+            if types.len() == before {
+                return Ok(types);
+            }
+        }
+    }
+
+    /// Whether a step leads on from this shape.
+    pub(super) fn start_at(&self, stored: &Stored) -> bool {
+        self.step(stored).is_some()
+    }
+
+    /// Takes every step that leads on.
+    pub(super) fn upcast(&self, stored: Stored, data: &[u8], position: u64) -> Result<Vec<(Stored, Value)>, EventError> {
+        let failed = |at: &Stored, detail: String| EventError::Upcast { position, event_type: at.event_type.clone(), detail };
+        let data = serde_json::from_slice(data).map_err(|error| failed(&stored, error.to_string()))?;
+        let mut open = vec![(stored, data)];
+        let mut done = Vec::new();
+        let mut steps = 0;
+        while let Some((at, data)) = open.pop() {
+            let Some(step) = self.step(&at) else {
+                done.push((at, data));
+                continue;
+            };
+            steps += 1;
+            if steps > STEPS_MAX {
+                return Err(failed(&at, "upcasters lead in a circle".to_owned()));
+            }
+            let results = step.run(data).map_err(|detail| failed(&at, detail))?;
+            // The last is taken up first, so that results come out in order.
+            open.extend(results.into_iter().rev());
+        }
+        Ok(done)
+    }
+
+    fn step(&self, stored: &Stored) -> Option<&Step> {
+        self.steps.iter().find(|step| step.from == (stored.event_type.as_str(), stored.schema_version))
+    }
+}
+
+impl Step {
+    fn run(&self, data: Value) -> Result<Vec<(Stored, Value)>, String> {
+        let results = match self.cast {
+            Cast::Change(change) => self.to.iter().map(|(to, _)| *to).zip([change(data)?]).collect(),
+            Cast::Split(split) => split(data)?,
+        };
+        results.into_iter().map(|(to, data)| Ok((self.declared(to)?, data))).collect()
+    }
+
+    fn declared(&self, to: &'static str) -> Result<Stored, String> {
+        let (_, schema_version) = self
+            .to
+            .iter()
+            .find(|(declared, _)| *declared == to)
+            .ok_or_else(|| format!("it became {to}, which the step does not declare"))?;
+        let event_type = EventType::new(to).map_err(|invalid| invalid.to_string())?;
+        Ok(Stored { event_type, schema_version: *schema_version })
+    }
+}
+
+impl std::fmt::Debug for Upcasters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.steps.iter().map(|step| (step.from, &step.to))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(event_type: &'static str, schema_version: u32) -> Stored {
+        Stored { event_type: EventType::new(event_type).unwrap(), schema_version }
+    }
+
+    #[test]
+    fn steps_are_taken_one_after_another_and_splits_keep_their_order() {
+        let upcasters = Upcasters::none()
+            .change("a.One", 1, |mut data| {
+                data["x"] = 2.into();
+                Ok(data)
+            })
+            .split(("a.One", 2), &[("a.Two", 1), ("a.Three", 3)], |data| Ok(vec![("a.Two", data.clone()), ("a.Three", data)]))
+            .rename(("a.Two", 1), ("a.Four", 1));
+        let done = upcasters.upcast(at("a.One", 1), br#"{"x":1}"#, 1).unwrap();
+        assert_eq!(done, [(at("a.Four", 1), json!({"x": 2})), (at("a.Three", 3), json!({"x": 2}))]);
+        let wanted = upcasters.widen([EventType::new("a.Four").unwrap()].into()).unwrap();
+        assert_eq!(wanted.iter().map(|t| t.as_str()).collect::<Vec<_>>(), ["a.Four", "a.One", "a.Two"]);
+        assert_eq!(upcasters.current_version(&EventType::new("a.Three").unwrap()), 3);
+    }
+
+    #[test]
+    fn a_circle_of_upcasters_is_an_error() {
+        let circle = Upcasters::none().rename(("a.One", 1), ("a.Two", 1)).rename(("a.Two", 1), ("a.One", 1));
+        assert!(matches!(circle.upcast(at("a.One", 1), b"{}", 9), Err(EventError::Upcast { position: 9, .. })));
+    }
+
+    #[test]
+    fn a_result_that_was_not_declared_is_an_error() {
+        let liar = Upcasters::none().split(("a.One", 1), &[("a.Two", 1)], |data| Ok(vec![("a.Three", data)]));
+        assert!(matches!(liar.upcast(at("a.One", 1), b"{}", 9), Err(EventError::Upcast { .. })));
+    }
+}

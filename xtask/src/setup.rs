@@ -1,0 +1,77 @@
+//! What the tests need besides Rust: a Python with the charge point's packages, and a headless Chromium.
+//!
+//! What is missing is installed where that is possible (packages of Python into `target/venv`, programs with
+//! apt where this runs as root); otherwise the error says what to install. When all is there this takes a
+//! fraction of a second and uses no network.
+
+mod apt;
+mod chromium;
+mod python;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::Outcome;
+use crate::steps::{execute, shown};
+use apt::Apt;
+
+const PYTHON_VARIABLE: &str = "LEFTFOLD_PYTHON";
+const CHROMIUM_VARIABLE: &str = "LEFTFOLD_CHROMIUM";
+
+/// Where the tests find what they need.
+pub(crate) struct Environment {
+    /// A Python that can import what `apps/csms/tests/requirements.txt` pins.
+    pub(crate) python: PathBuf,
+    /// A Chromium or Chrome that starts.
+    pub(crate) chromium: PathBuf,
+}
+
+impl Environment {
+    /// The variables by which the tests are told.
+    pub(crate) fn variables(&self) -> [(&'static str, &Path); 2] {
+        [
+            (PYTHON_VARIABLE, &self.python),
+            (CHROMIUM_VARIABLE, &self.chromium),
+        ]
+    }
+}
+
+/// `cargo xtask setup`: only the export lines go to standard output, so that a shell can evaluate them.
+pub(crate) fn run() -> Outcome {
+    for (name, path) in prepare()?.variables() {
+        let quoted = path.to_string_lossy().replace('\'', r"'\''");
+        println!("export {name}='{quoted}'");
+    }
+    Ok(())
+}
+
+/// Finds or installs everything. What is found elsewhere is taken from the variables that the tests read.
+pub(crate) fn prepare() -> Outcome<Environment> {
+    let mut apt = Apt::new();
+    let python = python::prepare(&mut apt, env::var_os(PYTHON_VARIABLE).map(PathBuf::from))?;
+    let chromium = chromium::prepare(&mut apt, env::var_os(CHROMIUM_VARIABLE).map(PathBuf::from))?;
+    Ok(Environment { python, chromium })
+}
+
+/// Runs a program that may take a while; all it says goes to standard error.
+fn execute_aside(command: &mut Command) -> Outcome {
+    eprintln!("    {}", shown(command));
+    execute(command.stdin(Stdio::null()).stdout(std::io::stderr()))
+}
+
+/// Runs a program silently and tells whether it succeeded.
+fn succeeds(command: &mut Command) -> bool {
+    let output = command.stdin(Stdio::null()).output();
+    output.is_ok_and(|Output { status, .. }| status.success())
+}
+
+/// The first of these programs on the search path.
+fn find_program(names: &[&str]) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    let mut candidates = names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |f| f.join(name)));
+    candidates.find(|candidate| candidate.is_file())
+}

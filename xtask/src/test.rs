@@ -1,0 +1,99 @@
+//! `cargo xtask test`: everything that must hold before a change is taken in.
+//!
+//! The cheap checks come first and the tests last, so that their closing lines end the output.
+
+use std::env;
+use std::process::Command;
+
+use crate::setup::Environment;
+use crate::steps::{execute, step};
+use crate::{Outcome, cargo, setup, tidy};
+
+/// Runs all steps; with arguments only set-up and `cargo test` with these arguments.
+pub(crate) fn run(arguments: &[String]) -> Outcome {
+    let environment = step("set-up", setup::prepare)?;
+    if !arguments.is_empty() {
+        step("tests (a selection, no other checks)", || {
+            execute(&mut selected_tests(arguments, &environment))
+        })?;
+        println!("the selected tests passed");
+        return Ok(());
+    }
+    step("formatting", || {
+        execute(cargo().args(["fmt", "--all", "--check"]))
+    })?;
+    step("source checks", tidy::run)?;
+    step("clippy", || {
+        let arguments = [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        execute(cargo().args(arguments))
+    })?;
+    step("documentation", || execute(&mut documentation()))?;
+    step("tests", || execute(&mut all_tests(&environment)))?;
+    println!("all steps passed");
+    Ok(())
+}
+
+fn documentation() -> Command {
+    let flags = env::var("RUSTDOCFLAGS").unwrap_or_default();
+    let mut cargo = cargo();
+    cargo.args(["doc", "--workspace", "--no-deps"]);
+    cargo.env("RUSTDOCFLAGS", format!("{flags} -D warnings"));
+    cargo
+}
+
+fn all_tests(environment: &Environment) -> Command {
+    let mut cargo = cargo();
+    // One run names every failure, not only those of the first crate.
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    cargo.envs(environment.variables());
+    cargo
+}
+
+/// The arguments are cargo's own, a further `--` included; the whole workspace unless they name a package.
+fn selected_tests(arguments: &[String], environment: &Environment) -> Command {
+    let mut of_cargo = arguments.iter().take_while(|a| *a != "--");
+    let package_named = of_cargo.any(|a| a.starts_with("-p") || a.starts_with("--package"));
+    let mut cargo = cargo();
+    cargo.arg("test");
+    if !package_named {
+        cargo.arg("--workspace");
+    }
+    cargo.args(arguments);
+    cargo.envs(environment.variables());
+    cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::shown;
+
+    #[test]
+    fn a_filter_runs_over_the_whole_workspace_unless_a_package_is_named() {
+        assert_eq!(selection(&["recover"]), "cargo test --workspace recover");
+        assert_eq!(
+            selection(&["--", "recover", "-p"]),
+            "cargo test --workspace -- recover -p"
+        );
+        assert_eq!(
+            selection(&["-p", "leftfold-log", "--", "recover", "cut"]),
+            "cargo test -p leftfold-log -- recover cut"
+        );
+    }
+
+    fn selection(arguments: &[&str]) -> String {
+        let arguments: Vec<String> = arguments.iter().map(|a| a.to_string()).collect();
+        let environment = Environment {
+            python: "python".into(),
+            chromium: "chromium".into(),
+        };
+        shown(&selected_tests(&arguments, &environment))
+    }
+}

@@ -1,0 +1,236 @@
+//! The arrows between the rooms of the house: which crate may import which.
+//!
+//! Front doors import `leftfold`, `leftfold` imports backends, backends import the core, and the core imports
+//! no other room. The bench additionally imports what it measures, layer by layer. Tests of any room may look
+//! below it, but they too never import a front door, nor one backend another.
+
+use super::Violation;
+use super::manifest::{Dependency, Manifest, Table, manifests};
+use super::source::File;
+
+/// A kind of room; the law is stated between kinds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Room {
+    Core,
+    /// A store, or read models: one way of keeping what the core works with.
+    Backend,
+    /// The crate that users name: `leftfold`.
+    Door,
+    /// A part that any application can mount.
+    Mountable,
+    /// Something that runs: applications, examples, the server.
+    Front,
+    Bench,
+    Xtask,
+}
+
+const BACKENDS: [&str; 6] = [
+    "leftfold-log",
+    "leftfold-sqlite",
+    "leftfold-postgres",
+    "leftfold-jetstream",
+    "leftfold-dynamodb",
+    "leftfold-remote",
+];
+
+/// Which room a crate is, by its name and by the folder of its manifest.
+fn room(package: &str, folder: &str) -> Option<Room> {
+    let top = folder.split('/').next().unwrap_or(folder);
+    match (top, package) {
+        ("apps" | "examples", _) | ("crates", "leftfold-server") => Some(Room::Front),
+        ("bench", _) => Some(Room::Bench),
+        ("xtask", _) => Some(Room::Xtask),
+        ("crates", "leftfold") => Some(Room::Door),
+        ("crates", "leftfold-core") => Some(Room::Core),
+        ("crates", "leftfold-console") => Some(Room::Mountable),
+        ("crates", backend) if BACKENDS.contains(&backend) => Some(Room::Backend),
+        _ => None,
+    }
+}
+
+/// The law. A new arrow needs a reason in ARCHITECTURE.md.
+fn may_import(from: Room, to: Room) -> bool {
+    match from {
+        Room::Core | Room::Xtask => false,
+        Room::Backend => to == Room::Core,
+        Room::Door => matches!(to, Room::Core | Room::Backend),
+        Room::Mountable => to == Room::Door,
+        Room::Front => matches!(to, Room::Door | Room::Mountable),
+        Room::Bench => matches!(to, Room::Door | Room::Backend | Room::Core),
+    }
+}
+
+/// What only tests import: besides what the law allows, anything further down for what stands at the front.
+fn tests_may_import(from: Room, to: Room) -> bool {
+    let below = matches!(to, Room::Core | Room::Backend);
+    may_import(from, to) || (matches!(from, Room::Front | Room::Mountable) && below)
+}
+
+pub(super) fn check(files: &[File]) -> Vec<Violation> {
+    let manifests = manifests(files);
+    manifests
+        .iter()
+        .flat_map(|manifest| check_manifest(manifest, &manifests))
+        .collect()
+}
+
+fn check_manifest(manifest: &Manifest<'_>, all: &[Manifest<'_>]) -> Vec<Violation> {
+    let Some(package) = &manifest.package else {
+        return Vec::new();
+    };
+    let Some(from) = room_of(manifest) else {
+        let message = format!(
+            "the crate {package} is no room of the house; \
+             add it to xtask/src/tidy/arrows.rs and to ARCHITECTURE.md"
+        );
+        return vec![manifest.file.violation(0, message)];
+    };
+    let imports = manifest.dependencies.iter();
+    imports
+        .filter_map(|import| check_import(manifest, from, import, all))
+        .collect()
+}
+
+fn check_import(
+    manifest: &Manifest<'_>,
+    from: Room,
+    import: &Dependency,
+    all: &[Manifest<'_>],
+) -> Option<Violation> {
+    let target = all
+        .iter()
+        .find(|m| m.package.as_ref() == Some(&import.package))?;
+    let to = room_of(target)?;
+    let allowed = match import.table {
+        Table::Shipped => may_import(from, to),
+        Table::Dev => tests_may_import(from, to),
+        // What the workspace offers is no import.
+        Table::Workspace => true,
+    };
+    (!allowed).then(|| Violation {
+        path: manifest.file.path.clone(),
+        line: import.line,
+        message: format!(
+            "{} ({from:?}) must not import {} ({to:?}); the arrows are law, see ARCHITECTURE.md",
+            manifest.package.as_deref().unwrap_or_default(),
+            import.package,
+        ),
+    })
+}
+
+fn room_of(manifest: &Manifest<'_>) -> Option<Room> {
+    let folder = manifest.file.path.trim_end_matches("Cargo.toml");
+    room(manifest.package.as_deref()?, folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::tree;
+    use super::*;
+
+    /// One crate of each kind, and a second backend.
+    const HOUSE: [(&str, &str); 9] = [
+        ("crates/leftfold-core", "leftfold-core"),
+        ("crates/leftfold-log", "leftfold-log"),
+        ("crates/leftfold-sqlite", "leftfold-sqlite"),
+        ("crates/leftfold", "leftfold"),
+        ("crates/leftfold-console", "leftfold-console"),
+        ("apps/csms", "csms"),
+        ("examples", "examples"),
+        ("bench", "bench"),
+        ("xtask", "xtask"),
+    ];
+
+    #[test]
+    fn exactly_the_arrows_of_the_law_are_allowed() {
+        let allowed = arrows_allowed_in("dependencies");
+        let expected = [
+            "leftfold-log -> leftfold-core",
+            "leftfold-sqlite -> leftfold-core",
+            "leftfold -> leftfold-core",
+            "leftfold -> leftfold-log",
+            "leftfold -> leftfold-sqlite",
+            "leftfold-console -> leftfold",
+            "csms -> leftfold",
+            "csms -> leftfold-console",
+            "examples -> leftfold",
+            "examples -> leftfold-console",
+            "bench -> leftfold-core",
+            "bench -> leftfold-log",
+            "bench -> leftfold-sqlite",
+            "bench -> leftfold",
+        ];
+        assert_eq!(allowed, expected);
+    }
+
+    #[test]
+    fn tests_look_further_down_but_never_to_the_front_nor_to_another_backend() {
+        let allowed = arrows_allowed_in("dev-dependencies");
+        assert!(allowed.contains(&"csms -> leftfold-log".to_owned()));
+        assert!(
+            !allowed
+                .iter()
+                .any(|a| a.ends_with("-> csms") || a.starts_with("leftfold-core ->"))
+        );
+        assert!(!allowed.contains(&"leftfold-log -> leftfold-sqlite".to_owned()));
+    }
+
+    #[test]
+    fn a_renamed_import_and_its_line_are_found() {
+        let found = check(&tree(&[
+            (
+                "crates/leftfold-core/Cargo.toml",
+                "[package]\nname = \"leftfold-core\"\n",
+            ),
+            (
+                "apps/csms/Cargo.toml",
+                "[package]\nname = \"csms\"\n[dependencies]\nc = { package = \"leftfold-core\" }\n",
+            ),
+        ]));
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            found[0]
+                .to_string()
+                .find("apps/csms/Cargo.toml:4: csms (Front) must not"),
+            Some(0)
+        );
+    }
+
+    #[test]
+    fn a_crate_without_a_place_is_found() {
+        let found = check(&tree(&[(
+            "crates/extra/Cargo.toml",
+            "[package]\nname = \"leftfold-extra\"\n",
+        )]));
+        assert!(
+            found[0]
+                .message
+                .starts_with("the crate leftfold-extra is no room"),
+            "{found:?}"
+        );
+    }
+
+    /// Tries every arrow, one at a time.
+    fn arrows_allowed_in(section: &str) -> Vec<String> {
+        let pairs = HOUSE
+            .iter()
+            .flat_map(|from| HOUSE.iter().map(move |to| (from, to)));
+        let different = pairs.filter(|((_, from), (_, to))| from != to);
+        let allowed = different.filter(|(from, to)| {
+            let importing = manifest(from.1, &format!("[{section}]\n{}.workspace = true\n", to.1));
+            let imported = manifest(to.1, "");
+            let paths = [
+                format!("{}/Cargo.toml", from.0),
+                format!("{}/Cargo.toml", to.0),
+            ];
+            check(&tree(&[(&paths[0], &importing), (&paths[1], &imported)])).is_empty()
+        });
+        allowed
+            .map(|((_, from), (_, to))| format!("{from} -> {to}"))
+            .collect()
+    }
+
+    fn manifest(package: &str, rest: &str) -> String {
+        format!("[package]\nname = \"{package}\"\n{rest}")
+    }
+}
