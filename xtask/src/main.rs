@@ -69,6 +69,5 @@ fn cargo() -> Command {
 /// The workspace's root.
 fn root() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent()
-        .expect("this crate is a folder of the workspace")
+    own.parent().expect("this crate is a folder of the workspace")
 }

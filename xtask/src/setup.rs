@@ -30,10 +30,7 @@ pub(crate) struct Environment {
 impl Environment {
     /// The variables by which the tests are told.
     pub(crate) fn variables(&self) -> [(&'static str, &Path); 2] {
-        [
-            (PYTHON_VARIABLE, &self.python),
-            (CHROMIUM_VARIABLE, &self.chromium),
-        ]
+        [(PYTHON_VARIABLE, &self.python), (CHROMIUM_VARIABLE, &self.chromium)]
     }
 }
 
@@ -70,8 +67,6 @@ fn succeeds(command: &mut Command) -> bool {
 fn find_program(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let folders: Vec<PathBuf> = env::split_paths(&path).collect();
-    let mut candidates = names
-        .iter()
-        .flat_map(|name| folders.iter().map(move |f| f.join(name)));
+    let mut candidates = names.iter().flat_map(|name| folders.iter().map(move |f| f.join(name)));
     candidates.find(|candidate| candidate.is_file())
 }

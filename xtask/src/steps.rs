@@ -25,9 +25,7 @@ pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Outcome<T>) -> Outcome<
 
 /// Runs a program to its end, its output shown as it comes. Anything but success is an error.
 pub(crate) fn execute(command: &mut Command) -> Outcome {
-    let status = command
-        .status()
-        .map_err(|e| format!("cannot start `{}`: {e}", shown(command)))?;
+    let status = command.status().map_err(|e| format!("cannot start `{}`: {e}", shown(command)))?;
     match status.success() {
         true => Ok(()),
         false => Err(format!("`{}` ended with {status}", shown(command))),
@@ -39,11 +37,7 @@ pub(crate) fn shown(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();
     let name = program.rsplit('/').next().unwrap_or(&program).to_owned();
     let arguments = command.get_args().map(|a| a.to_string_lossy().into_owned());
-    [name]
-        .into_iter()
-        .chain(arguments)
-        .collect::<Vec<_>>()
-        .join(" ")
+    [name].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -52,22 +46,13 @@ mod tests {
 
     #[test]
     fn a_failing_step_names_itself_and_the_command() {
-        let outcome = step("lights", || {
-            execute(Command::new("sh").args(["-c", "exit 3"]))
-        });
-        assert_eq!(
-            outcome,
-            Err("the step \"lights\" failed: `sh -c exit 3` ended with exit status: 3".into())
-        );
+        let outcome = step("lights", || execute(Command::new("sh").args(["-c", "exit 3"])));
+        assert_eq!(outcome, Err("the step \"lights\" failed: `sh -c exit 3` ended with exit status: 3".into()));
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let outcome = execute(&mut Command::new("no-such-program"));
-        assert!(
-            outcome
-                .unwrap_err()
-                .starts_with("cannot start `no-such-program`")
-        );
+        assert!(outcome.unwrap_err().starts_with("cannot start `no-such-program`"));
     }
 }

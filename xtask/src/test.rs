@@ -13,25 +13,14 @@ use crate::{Outcome, cargo, setup, tidy};
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let environment = step("set-up", setup::prepare)?;
     if !arguments.is_empty() {
-        step("tests (a selection, no other checks)", || {
-            execute(&mut selected_tests(arguments, &environment))
-        })?;
+        step("tests (a selection, no other checks)", || execute(&mut selected_tests(arguments, &environment)))?;
         println!("the selected tests passed");
         return Ok(());
     }
-    step("formatting", || {
-        execute(cargo().args(["fmt", "--all", "--check"]))
-    })?;
+    step("formatting", || execute(cargo().args(["fmt", "--all", "--check"])))?;
     step("source checks", tidy::run)?;
     step("clippy", || {
-        let arguments = [
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ];
+        let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         execute(cargo().args(arguments))
     })?;
     step("documentation", || execute(&mut documentation()))?;
@@ -78,22 +67,13 @@ mod tests {
     #[test]
     fn a_filter_runs_over_the_whole_workspace_unless_a_package_is_named() {
         assert_eq!(selection(&["recover"]), "cargo test --workspace recover");
-        assert_eq!(
-            selection(&["--", "recover", "-p"]),
-            "cargo test --workspace -- recover -p"
-        );
-        assert_eq!(
-            selection(&["-p", "leftfold-log", "--", "recover", "cut"]),
-            "cargo test -p leftfold-log -- recover cut"
-        );
+        assert_eq!(selection(&["--", "recover", "-p"]), "cargo test --workspace -- recover -p");
+        assert_eq!(selection(&["-p", "leftfold-log", "--", "recover", "cut"]), "cargo test -p leftfold-log -- recover cut");
     }
 
     fn selection(arguments: &[&str]) -> String {
         let arguments: Vec<String> = arguments.iter().map(|a| a.to_string()).collect();
-        let environment = Environment {
-            python: "python".into(),
-            chromium: "chromium".into(),
-        };
+        let environment = Environment { python: "python".into(), chromium: "chromium".into() };
         shown(&selected_tests(&arguments, &environment))
     }
 }

@@ -40,10 +40,7 @@ impl fmt::Display for Violation {
 pub(crate) fn run() -> Outcome {
     let files = read_tree(root())?;
     if !files.iter().any(|f| f.path == dependencies::ARCHITECTURE) {
-        println!(
-            "there is no {} yet: dependencies are not checked",
-            dependencies::ARCHITECTURE
-        );
+        println!("there is no {} yet: dependencies are not checked", dependencies::ARCHITECTURE);
     }
     let violations = check(&files);
     for violation in &violations {
@@ -54,21 +51,13 @@ pub(crate) fn run() -> Outcome {
             println!("{} files are tidy", files.len());
             Ok(())
         }
-        n => Err(format!(
-            "the source breaks {n} rules of the house; mend the places listed above"
-        )),
+        n => Err(format!("the source breaks {n} rules of the house; mend the places listed above")),
     }
 }
 
 /// All violations, in order of place.
 fn check(files: &[File]) -> Vec<Violation> {
-    let rules = [
-        arrows::check,
-        modules::check,
-        size::check,
-        words::check,
-        dependencies::check,
-    ];
+    let rules = [arrows::check, modules::check, size::check, words::check, dependencies::check];
     let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(files)).collect();
     violations.sort();
     violations
@@ -78,28 +67,18 @@ fn check(files: &[File]) -> Vec<Violation> {
 fn read_tree(root: &Path) -> Outcome<Vec<File>> {
     let mut git = Command::new("git");
     // A checkout owned by someone else (a container's volume) is read all the same; it is only listed.
-    git.args([
-        "-c",
-        "safe.directory=*",
-        "ls-files",
-        "-z",
-        "-co",
-        "--exclude-standard",
-    ]);
-    let output = git.current_dir(root).output().map_err(|e| {
-        format!("cannot start git: {e}; install git, the source checks list files with it")
-    })?;
+    git.args(["-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"]);
+    let output = git
+        .current_dir(root)
+        .output()
+        .map_err(|e| format!("cannot start git: {e}; install git, the source checks list files with it"))?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(format!(
-            "git cannot list the files: {reason}; run this in a git clone"
-        ));
+        return Err(format!("git cannot list the files: {reason}; run this in a git clone"));
     }
     let listed = String::from_utf8_lossy(&output.stdout);
     let paths = listed.split('\0').filter(|path| !path.is_empty());
-    Ok(source::classify(
-        paths.filter_map(|path| read(root, path)).collect(),
-    ))
+    Ok(source::classify(paths.filter_map(|path| read(root, path)).collect()))
 }
 
 /// None for what is no text, and for what is tracked but deleted in the working folder.
@@ -119,20 +98,14 @@ mod tests {
     #[test]
     fn the_source_keeps_the_rules_of_the_house() {
         let files = read_tree(root()).unwrap();
-        assert!(
-            files.iter().any(|f| f.path == "xtask/src/tidy.rs"),
-            "this file was not listed"
-        );
+        assert!(files.iter().any(|f| f.path == "xtask/src/tidy.rs"), "this file was not listed");
         let violations: Vec<String> = check(&files).iter().map(Violation::to_string).collect();
         assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
     }
 
     #[test]
     fn violations_come_in_order_of_place_and_say_where() {
-        let planted = source::tree(&[
-            ("b.rs", "fn a() {\n    todo!()\n}\n"),
-            ("a.rs", "mod util;\n"),
-        ]);
+        let planted = source::tree(&[("b.rs", "fn a() {\n    todo!()\n}\n"), ("a.rs", "mod util;\n")]);
         let shown: Vec<String> = check(&planted).iter().map(Violation::to_string).collect();
         assert_eq!(shown.len(), 2);
         assert!(shown[0].starts_with("a.rs:1: "), "{shown:?}");

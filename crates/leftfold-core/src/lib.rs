@@ -3,7 +3,12 @@
 //! - [`store`]: the words, the contract that every backend fulfils, and the [`Store`](store::Store) handle.
 //! - [`fold`]: events, aggregates, decisions, snapshots, upcasters.
 //!
+//! - [`runtime`]: what runs behind the log: effects and timers.
+//! - [`testing`]: given/when/then for users.
+//!
 //! This crate knows no backend but the one in memory.
 
 pub mod fold;
+pub mod runtime;
 pub mod store;
+pub mod testing;

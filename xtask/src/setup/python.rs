@@ -28,10 +28,9 @@ pub(super) fn prepare(apt: &mut Apt, given: Option<PathBuf>) -> Outcome<PathBuf>
 fn accept(python: PathBuf) -> Outcome<PathBuf> {
     match runs(&python, PROBE) {
         true => Ok(python),
-        false => Err(format!(
-            "`{} -c \"{PROBE}\"` fails; install {REQUIREMENTS} there, or unset {PYTHON_VARIABLE}",
-            python.display()
-        )),
+        false => {
+            Err(format!("`{} -c \"{PROBE}\"` fails; install {REQUIREMENTS} there, or unset {PYTHON_VARIABLE}", python.display()))
+        }
     }
 }
 
@@ -41,21 +40,12 @@ fn prepare_own(apt: &mut Apt, venv: &Path, python: PathBuf) -> Outcome<PathBuf> 
         .map_err(|e| format!("cannot read {REQUIREMENTS}: {e}; restore it from the repository"))?;
     // The stamp is the pinned file itself, written last: it is there only after a complete installation.
     let stamp = venv.join("installed-requirements.txt");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && runs(&python, PROBE)
-    {
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && runs(&python, PROBE) {
         return Ok(python);
     }
     create(apt, venv)?;
     let mut pip = Command::new(&python);
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-input",
-        "--disable-pip-version-check",
-        "-r",
-    ]);
+    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r"]);
     execute_aside(pip.arg(&requirements)).map_err(|e| {
         format!(
             "cannot install the Python packages of {REQUIREMENTS}: {e}; this needs the network \
@@ -81,22 +71,13 @@ fn create(apt: &mut Apt, venv: &Path) -> Outcome {
             return Ok(());
         }
     }
-    apt.install("python3-venv")
-        .map_err(|e| format!("the tests need Python's venv; {e}"))?;
-    let installed =
-        find_program(&["python3"]).filter(|python| runs(python, "import ensurepip, venv"));
-    create_with(
-        &installed.unwrap_or_else(|| "/usr/bin/python3".into()),
-        venv,
-    )
+    apt.install("python3-venv").map_err(|e| format!("the tests need Python's venv; {e}"))?;
+    let installed = find_program(&["python3"]).filter(|python| runs(python, "import ensurepip, venv"));
+    create_with(&installed.unwrap_or_else(|| "/usr/bin/python3".into()), venv)
 }
 
 fn create_with(python: &Path, venv: &Path) -> Outcome {
-    execute_aside(
-        Command::new(python)
-            .args(["-m", "venv", "--clear"])
-            .arg(venv),
-    )
+    execute_aside(Command::new(python).args(["-m", "venv", "--clear"]).arg(venv))
 }
 
 fn runs(python: &Path, program: &str) -> bool {

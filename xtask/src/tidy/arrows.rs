@@ -24,14 +24,8 @@ enum Room {
     Xtask,
 }
 
-const BACKENDS: [&str; 6] = [
-    "leftfold-log",
-    "leftfold-sqlite",
-    "leftfold-postgres",
-    "leftfold-jetstream",
-    "leftfold-dynamodb",
-    "leftfold-remote",
-];
+const BACKENDS: [&str; 6] =
+    ["leftfold-log", "leftfold-sqlite", "leftfold-postgres", "leftfold-jetstream", "leftfold-dynamodb", "leftfold-remote"];
 
 /// Which room a crate is, by its name and by the folder of its manifest.
 fn room(package: &str, folder: &str) -> Option<Room> {
@@ -68,10 +62,7 @@ fn tests_may_import(from: Room, to: Room) -> bool {
 
 pub(super) fn check(files: &[File]) -> Vec<Violation> {
     let manifests = manifests(files);
-    manifests
-        .iter()
-        .flat_map(|manifest| check_manifest(manifest, &manifests))
-        .collect()
+    manifests.iter().flat_map(|manifest| check_manifest(manifest, &manifests)).collect()
 }
 
 fn check_manifest(manifest: &Manifest<'_>, all: &[Manifest<'_>]) -> Vec<Violation> {
@@ -86,20 +77,11 @@ fn check_manifest(manifest: &Manifest<'_>, all: &[Manifest<'_>]) -> Vec<Violatio
         return vec![manifest.file.violation(0, message)];
     };
     let imports = manifest.dependencies.iter();
-    imports
-        .filter_map(|import| check_import(manifest, from, import, all))
-        .collect()
+    imports.filter_map(|import| check_import(manifest, from, import, all)).collect()
 }
 
-fn check_import(
-    manifest: &Manifest<'_>,
-    from: Room,
-    import: &Dependency,
-    all: &[Manifest<'_>],
-) -> Option<Violation> {
-    let target = all
-        .iter()
-        .find(|m| m.package.as_ref() == Some(&import.package))?;
+fn check_import(manifest: &Manifest<'_>, from: Room, import: &Dependency, all: &[Manifest<'_>]) -> Option<Violation> {
+    let target = all.iter().find(|m| m.package.as_ref() == Some(&import.package))?;
     let to = room_of(target)?;
     let allowed = match import.table {
         Table::Shipped => may_import(from, to),
@@ -167,67 +149,37 @@ mod tests {
     fn tests_look_further_down_but_never_to_the_front_nor_to_another_backend() {
         let allowed = arrows_allowed_in("dev-dependencies");
         assert!(allowed.contains(&"csms -> leftfold-log".to_owned()));
-        assert!(
-            !allowed
-                .iter()
-                .any(|a| a.ends_with("-> csms") || a.starts_with("leftfold-core ->"))
-        );
+        assert!(!allowed.iter().any(|a| a.ends_with("-> csms") || a.starts_with("leftfold-core ->")));
         assert!(!allowed.contains(&"leftfold-log -> leftfold-sqlite".to_owned()));
     }
 
     #[test]
     fn a_renamed_import_and_its_line_are_found() {
         let found = check(&tree(&[
-            (
-                "crates/leftfold-core/Cargo.toml",
-                "[package]\nname = \"leftfold-core\"\n",
-            ),
-            (
-                "apps/csms/Cargo.toml",
-                "[package]\nname = \"csms\"\n[dependencies]\nc = { package = \"leftfold-core\" }\n",
-            ),
+            ("crates/leftfold-core/Cargo.toml", "[package]\nname = \"leftfold-core\"\n"),
+            ("apps/csms/Cargo.toml", "[package]\nname = \"csms\"\n[dependencies]\nc = { package = \"leftfold-core\" }\n"),
         ]));
         assert_eq!(found.len(), 1);
-        assert_eq!(
-            found[0]
-                .to_string()
-                .find("apps/csms/Cargo.toml:4: csms (Front) must not"),
-            Some(0)
-        );
+        assert_eq!(found[0].to_string().find("apps/csms/Cargo.toml:4: csms (Front) must not"), Some(0));
     }
 
     #[test]
     fn a_crate_without_a_place_is_found() {
-        let found = check(&tree(&[(
-            "crates/extra/Cargo.toml",
-            "[package]\nname = \"leftfold-extra\"\n",
-        )]));
-        assert!(
-            found[0]
-                .message
-                .starts_with("the crate leftfold-extra is no room"),
-            "{found:?}"
-        );
+        let found = check(&tree(&[("crates/extra/Cargo.toml", "[package]\nname = \"leftfold-extra\"\n")]));
+        assert!(found[0].message.starts_with("the crate leftfold-extra is no room"), "{found:?}");
     }
 
     /// Tries every arrow, one at a time.
     fn arrows_allowed_in(section: &str) -> Vec<String> {
-        let pairs = HOUSE
-            .iter()
-            .flat_map(|from| HOUSE.iter().map(move |to| (from, to)));
+        let pairs = HOUSE.iter().flat_map(|from| HOUSE.iter().map(move |to| (from, to)));
         let different = pairs.filter(|((_, from), (_, to))| from != to);
         let allowed = different.filter(|(from, to)| {
             let importing = manifest(from.1, &format!("[{section}]\n{}.workspace = true\n", to.1));
             let imported = manifest(to.1, "");
-            let paths = [
-                format!("{}/Cargo.toml", from.0),
-                format!("{}/Cargo.toml", to.0),
-            ];
+            let paths = [format!("{}/Cargo.toml", from.0), format!("{}/Cargo.toml", to.0)];
             check(&tree(&[(&paths[0], &importing), (&paths[1], &imported)])).is_empty()
         });
-        allowed
-            .map(|((_, from), (_, to))| format!("{from} -> {to}"))
-            .collect()
+        allowed.map(|((_, from), (_, to))| format!("{from} -> {to}")).collect()
     }
 
     fn manifest(package: &str, rest: &str) -> String {

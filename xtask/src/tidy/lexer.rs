@@ -31,14 +31,12 @@ pub(super) fn find_words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item
     let bytes = code.as_bytes();
     let first = word.as_bytes().first().copied().is_some_and(is_word);
     let last = word.as_bytes().last().copied().is_some_and(is_word);
-    code.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |&at| {
-            let end = at + word.len();
-            let goes_on_before = first && at > 0 && is_word(bytes[at - 1]);
-            let goes_on_after = last && end < bytes.len() && is_word(bytes[end]);
-            !goes_on_before && !goes_on_after
-        })
+    code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
+        let end = at + word.len();
+        let goes_on_before = first && at > 0 && is_word(bytes[at - 1]);
+        let goes_on_after = last && end < bytes.len() && is_word(bytes[end]);
+        !goes_on_before && !goes_on_after
+    })
 }
 
 /// The identifier at this offset, spaces before it skipped; empty if there is none.
@@ -157,9 +155,7 @@ fn raw_string_end(s: &[u8], content: usize, hashes: usize) -> usize {
         let behind = &s[quote + 1..];
         s[quote] == b'"' && behind.len() >= hashes && behind[..hashes].iter().all(|b| *b == b'#')
     };
-    (content..s.len())
-        .find(|at| closes(*at))
-        .map_or(s.len(), |quote| quote + 1 + hashes)
+    (content..s.len()).find(|at| closes(*at)).map_or(s.len(), |quote| quote + 1 + hashes)
 }
 
 fn find(s: &[u8], from: usize, byte: u8) -> Option<usize> {
@@ -178,14 +174,8 @@ mod tests {
             (r#"a("b \" {", c)"#, "a(        , c)"),
             (r##"r#"a " {"# b"##, "           b"),
             ("br\"a\\\" b", "       b"),
-            (
-                "b'{' c\"{\" 'x' '\\'' '\\u{7f}' 'ä' d",
-                "                                 d",
-            ),
-            (
-                "fn a<'b>(c: &'b str) { 'd: loop {} }",
-                "fn a<'b>(c: &'b str) { 'd: loop {} }",
-            ),
+            ("b'{' c\"{\" 'x' '\\'' '\\u{7f}' 'ä' d", "                                 d"),
+            ("fn a<'b>(c: &'b str) { 'd: loop {} }", "fn a<'b>(c: &'b str) { 'd: loop {} }"),
             ("r#type bar\"\"", "r#type bar  "),
             ("\"open", "     "),
             ("'\\", "'\\"),
@@ -200,10 +190,7 @@ mod tests {
     fn words_are_found_whole() {
         let at: Vec<usize> = find_words("get get_ a.get(", "get").collect();
         assert_eq!(at, [0, 11]);
-        assert_eq!(
-            find_words("mytodo!( todo!(", "todo!(").collect::<Vec<_>>(),
-            [9]
-        );
+        assert_eq!(find_words("mytodo!( todo!(", "todo!(").collect::<Vec<_>>(), [9]);
     }
 
     #[test]

@@ -36,27 +36,19 @@ pub(super) enum Table {
 
 /// All manifests of the tree, renamed dependencies resolved.
 pub(super) fn manifests(files: &[File]) -> Vec<Manifest<'_>> {
-    let own = files
-        .iter()
-        .filter(|f| f.path == "Cargo.toml" || f.path.ends_with("/Cargo.toml"));
+    let own = files.iter().filter(|f| f.path == "Cargo.toml" || f.path.ends_with("/Cargo.toml"));
     own.map(parse).collect()
 }
 
 fn parse(file: &File) -> Manifest<'_> {
-    let mut manifest = Manifest {
-        file,
-        package: None,
-        dependencies: Vec::new(),
-    };
+    let mut manifest = Manifest { file, package: None, dependencies: Vec::new() };
     let mut section = "";
     for (index, line) in file.text.lines().enumerate() {
         let line = line.trim();
         if let Some(header) = line.strip_prefix('[') {
             section = header.split(']').next().unwrap_or_default();
             if let Some((table, name)) = dependency_section(section) {
-                manifest
-                    .dependencies
-                    .push(dependency(name, "", table, index + 1));
+                manifest.dependencies.push(dependency(name, "", table, index + 1));
             }
             continue;
         }
@@ -67,14 +59,9 @@ fn parse(file: &File) -> Manifest<'_> {
         if section == "package" && key == "name" {
             manifest.package = Some(unquote(value).to_owned());
         } else if let Some(table) = table(section) {
-            manifest
-                .dependencies
-                .push(dependency(key, value, table, index + 1));
+            manifest.dependencies.push(dependency(key, value, table, index + 1));
         } else if dependency_section(section).is_some() {
-            let entry = manifest
-                .dependencies
-                .last_mut()
-                .expect("the section's header made an entry");
+            let entry = manifest.dependencies.last_mut().expect("the section's header made an entry");
             describe(entry, key, value);
         }
     }
@@ -100,18 +87,9 @@ fn dependency_section(section: &str) -> Option<(Table, &str)> {
 /// An entry such as `name = "1"`, `name = { path = ".." }` or `name.workspace = true`.
 fn dependency(key: &str, value: &str, table: Table, line: usize) -> Dependency {
     let (name, attribute) = key.split_once('.').unwrap_or((key, ""));
-    let mut entry = Dependency {
-        package: unquote(name).to_owned(),
-        table,
-        local: false,
-        inherited: false,
-        line,
-    };
+    let mut entry = Dependency { package: unquote(name).to_owned(), table, local: false, inherited: false, line };
     describe(&mut entry, attribute, value);
-    let attributes = value
-        .trim_matches(['{', '}'])
-        .split(',')
-        .filter_map(|a| a.split_once('='));
+    let attributes = value.trim_matches(['{', '}']).split(',').filter_map(|a| a.split_once('='));
     if value.starts_with('{') {
         attributes.for_each(|(key, value)| describe(&mut entry, key.trim(), value.trim()));
     }
@@ -165,11 +143,8 @@ h = "1"
         let files = tree(&[("Cargo.toml", text)]);
         let manifest = &manifests(&files)[0];
         assert_eq!(manifest.package.as_deref(), Some("a"));
-        let read: Vec<_> = manifest
-            .dependencies
-            .iter()
-            .map(|d| (d.package.as_str(), d.table, d.local, d.inherited, d.line))
-            .collect();
+        let read: Vec<_> =
+            manifest.dependencies.iter().map(|d| (d.package.as_str(), d.table, d.local, d.inherited, d.line)).collect();
         let expected = [
             ("b", Table::Shipped, false, false, 8),
             ("c", Table::Shipped, false, true, 9),

@@ -10,9 +10,7 @@ use super::source::File;
 const CORE: &str = "crates/leftfold-core/src/";
 
 pub(super) fn check(files: &[File]) -> Vec<Violation> {
-    let core = files
-        .iter()
-        .filter(|f| f.is_rust() && f.path.starts_with(CORE));
+    let core = files.iter().filter(|f| f.is_rust() && f.path.starts_with(CORE));
     core.flat_map(check_file).collect()
 }
 
@@ -22,8 +20,7 @@ fn check_file(file: &File) -> Vec<Violation> {
     for (at, to) in mentions(&file.code) {
         let in_test = to == "testing" && file.is_test(at);
         if let Some(reason) = forbidden(from, to).filter(|_| !in_test) {
-            violations
-                .push(file.violation(at, format!("`{from}` mentions `crate::{to}`: {reason}")));
+            violations.push(file.violation(at, format!("`{from}` mentions `crate::{to}`: {reason}")));
         }
     }
     violations
@@ -31,16 +28,10 @@ fn check_file(file: &File) -> Vec<Violation> {
 
 fn forbidden(from: &str, to: &str) -> Option<&'static str> {
     match (from, to) {
-        ("store", "fold") => {
-            Some("the store knows nothing of folds; move what both need into store")
-        }
-        ("fold" | "store", "runtime") => {
-            Some("the runtime builds upon folds and stores, never the other way")
-        }
+        ("store", "fold") => Some("the store knows nothing of folds; move what both need into store"),
+        ("fold" | "store", "runtime") => Some("the runtime builds upon folds and stores, never the other way"),
         ("testing" | "lib", _) => None,
-        (_, "testing") => {
-            Some("only tests use it; put the use under #[cfg(test)] or move it into testing")
-        }
+        (_, "testing") => Some("only tests use it; put the use under #[cfg(test)] or move it into testing"),
         _ => None,
     }
 }
@@ -95,61 +86,28 @@ mod tests {
         for (path, text, line) in [
             ("store/query.rs", "\nuse crate::fold::Event;\n", 2),
             ("store.rs", "fn a() -> crate::runtime::Timer {}\n", 1),
-            (
-                "fold/mod.rs",
-                "use crate::{\n    store::{Query, Store},\n    runtime,\n};\n",
-                3,
-            ),
+            ("fold/mod.rs", "use crate::{\n    store::{Query, Store},\n    runtime,\n};\n", 3),
             ("fold/event.rs", "use crate::testing::given;\n", 1),
-            (
-                "runtime/timer.rs",
-                "use crate::{testing::given, fold};\n",
-                1,
-            ),
+            ("runtime/timer.rs", "use crate::{testing::given, fold};\n", 1),
         ] {
             let path = format!("{CORE}{path}");
             let found = check(&tree(&[(&path, text)]));
-            assert_eq!(
-                found.iter().map(|v| v.line).collect::<Vec<_>>(),
-                [line],
-                "{path}: {found:?}"
-            );
+            assert_eq!(found.iter().map(|v| v.line).collect::<Vec<_>>(), [line], "{path}: {found:?}");
         }
     }
 
     #[test]
     fn right_arrows_tests_and_documentation_are_left_alone() {
         for (path, text) in [
-            (
-                "lib.rs",
-                "pub mod testing;\npub use crate::testing::given;\n",
-            ),
-            (
-                "testing/given.rs",
-                "use crate::{fold, runtime, store, testing};\n",
-            ),
-            (
-                "runtime/timer.rs",
-                "use crate::{fold::Event, store::{testing, Query}};\n",
-            ),
-            (
-                "fold/event.rs",
-                "//! See [crate::runtime].\nuse crate::store::Query;\n",
-            ),
-            (
-                "store/query.rs",
-                "#[cfg(test)]\nmod tests {\n    use crate::testing::given;\n}\n",
-            ),
+            ("lib.rs", "pub mod testing;\npub use crate::testing::given;\n"),
+            ("testing/given.rs", "use crate::{fold, runtime, store, testing};\n"),
+            ("runtime/timer.rs", "use crate::{fold::Event, store::{testing, Query}};\n"),
+            ("fold/event.rs", "//! See [crate::runtime].\nuse crate::store::Query;\n"),
+            ("store/query.rs", "#[cfg(test)]\nmod tests {\n    use crate::testing::given;\n}\n"),
         ] {
             let path = format!("{CORE}{path}");
             assert_eq!(check(&tree(&[(&path, text)])), [], "{path}");
         }
-        assert_eq!(
-            check(&tree(&[(
-                "crates/leftfold-log/src/store.rs",
-                "use crate::fold;\n"
-            )])),
-            []
-        );
+        assert_eq!(check(&tree(&[("crates/leftfold-log/src/store.rs", "use crate::fold;\n")])), []);
     }
 }

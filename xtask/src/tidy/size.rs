@@ -10,23 +10,19 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 pub(super) fn check(files: &[File]) -> Vec<Violation> {
     let rust = files.iter().filter(|f| f.is_rust());
-    rust.flat_map(|file| long_file(file).into_iter().chain(long_functions(file)))
-        .collect()
+    rust.flat_map(|file| long_file(file).into_iter().chain(long_functions(file))).collect()
 }
 
 fn long_file(file: &File) -> Option<Violation> {
     let lines = file.text.lines().count();
     (lines > FILE_LINES_MAX).then(|| {
-        let message =
-            format!("the file has {lines} lines, {FILE_LINES_MAX} at most; split it by concept");
+        let message = format!("the file has {lines} lines, {FILE_LINES_MAX} at most; split it by concept");
         file.violation(0, message)
     })
 }
 
 fn long_functions(file: &File) -> Vec<Violation> {
-    find_words(&file.code, "fn")
-        .filter_map(|at| long_function(file, at))
-        .collect()
+    find_words(&file.code, "fn").filter_map(|at| long_function(file, at)).collect()
 }
 
 /// A `fn` without a name is a type, one without a body a declaration.
@@ -56,10 +52,7 @@ mod tests {
         assert_eq!(check(&tree(&[("a.rs", &"\n".repeat(600))])), []);
         assert_eq!(check(&tree(&[("a.md", &"\n".repeat(601))])), []);
         let found = check(&tree(&[("a.rs", &"\n".repeat(601))]));
-        assert!(
-            found[0].message.starts_with("the file has 601 lines"),
-            "{found:?}"
-        );
+        assert!(found[0].message.starts_with("the file has 601 lines"), "{found:?}");
     }
 
     #[test]
@@ -68,12 +61,7 @@ mod tests {
         let found = check(&tree(&[("a.rs", &function_of(71))]));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].line, 3);
-        assert!(
-            found[0]
-                .message
-                .starts_with("the function long has 71 lines"),
-            "{found:?}"
-        );
+        assert!(found[0].message.starts_with("the function long has 71 lines"), "{found:?}");
     }
 
     /// With what could deceive a scan for braces: types, declarations, literals.

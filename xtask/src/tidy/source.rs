@@ -24,22 +24,13 @@ enum Tests {
 
 impl File {
     pub(super) fn new(path: &str, text: String) -> File {
-        let code = if path.ends_with(".rs") {
-            mask(&text)
-        } else {
-            String::new()
-        };
+        let code = if path.ends_with(".rs") { mask(&text) } else { String::new() };
         let in_tests_folder = path.split('/').any(|part| part == "tests");
         let tests = match in_tests_folder || code.contains("#![cfg(test)]") {
             true => Tests::All,
             false => Tests::Items(test_items(&code)),
         };
-        File {
-            path: path.to_owned(),
-            text,
-            code,
-            tests,
-        }
+        File { path: path.to_owned(), text, code, tests }
     }
 
     pub(super) fn is_rust(&self) -> bool {
@@ -56,20 +47,12 @@ impl File {
 
     /// The line of an offset, counted from 1.
     pub(super) fn line(&self, at: usize) -> usize {
-        self.text.as_bytes()[..at]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count()
-            + 1
+        self.text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1
     }
 
     /// A violation at an offset.
     pub(super) fn violation(&self, at: usize, message: String) -> Violation {
-        Violation {
-            path: self.path.clone(),
-            line: self.line(at),
-            message,
-        }
+        Violation { path: self.path.clone(), line: self.line(at), message }
     }
 
     /// Paths without extension of the modules declared as `#[cfg(test)] mod name;`.
@@ -79,13 +62,9 @@ impl File {
         };
         let declared = items.iter().filter_map(|item| {
             let declaration = self.code[item.clone()].strip_suffix(';')?;
-            declaration
-                .rsplit_once("mod ")
-                .map(|(_, name)| name.trim().to_owned())
+            declaration.rsplit_once("mod ").map(|(_, name)| name.trim().to_owned())
         });
-        declared
-            .map(|name| format!("{}/{name}", self.module_folder()))
-            .collect()
+        declared.map(|name| format!("{}/{name}", self.module_folder())).collect()
     }
 
     /// Where the files of this module's own modules are.
@@ -128,21 +107,14 @@ fn test_items(code: &str) -> Vec<Range<usize>> {
 fn item_end(code: &str, start: usize) -> usize {
     match body_of(code, start) {
         Some(open) => closing_brace(code, open),
-        None => code[start..]
-            .find(';')
-            .map_or(code.len(), |at| start + at + 1),
+        None => code[start..].find(';').map_or(code.len(), |at| start + at + 1),
     }
 }
 
 /// A tree as the tests of the rules plant it.
 #[cfg(test)]
 pub(super) fn tree(files: &[(&str, &str)]) -> Vec<File> {
-    classify(
-        files
-            .iter()
-            .map(|(path, text)| File::new(path, text.to_string()))
-            .collect(),
-    )
+    classify(files.iter().map(|(path, text)| File::new(path, text.to_string())).collect())
 }
 
 #[cfg(test)]
@@ -151,8 +123,7 @@ mod tests {
 
     #[test]
     fn test_code_is_told_apart() {
-        let text =
-            "fn a() {}\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n    fn b() {}\n}\nfn c() {}\n";
+        let text = "fn a() {}\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n    fn b() {}\n}\nfn c() {}\n";
         let file = File::new("src/a.rs", text.to_owned());
         let is_test = |what: &str| file.is_test(text.find(what).unwrap());
         assert!(!is_test("fn a"));
@@ -171,11 +142,8 @@ mod tests {
             ("x/src/a/fuzzy.rs", "fn c() {}"),
             ("x/src/a/b.rs", "fn c() {}"),
         ]);
-        let of_tests: Vec<&str> = files
-            .iter()
-            .filter(|f| f.path != "x/src/a.rs" && f.is_test(0))
-            .map(|f| f.path.as_str())
-            .collect();
+        let of_tests: Vec<&str> =
+            files.iter().filter(|f| f.path != "x/src/a.rs" && f.is_test(0)).map(|f| f.path.as_str()).collect();
         assert_eq!(of_tests, ["x/src/a/fuzz.rs", "x/src/a/fuzz/deep.rs"]);
     }
 }

@@ -421,7 +421,6 @@ impl<A: Aggregate> Command<A> {
     }
 
     /// What goes into the same append.
-    #[allow(dead_code, reason = "the runtime's effects are the first to use it")]
     pub(crate) fn alongside(mut self, alongside: Alongside) -> Self {
         self.alongside = alongside;
         self

@@ -88,6 +88,17 @@ pub enum ExecuteError<R> {
     Read(#[from] ReadError),
 }
 
+impl<R> ExecuteError<R> {
+    /// Whether the store failed, and the same command may succeed later.
+    pub(crate) fn is_of_the_store(&self) -> bool {
+        match self {
+            Self::Append(error) => !matches!(error, AppendError::Invalid(_) | AppendError::CommandIdReused { .. }),
+            Self::Read(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// What caused a command: goes into the metadata of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {

@@ -251,6 +251,27 @@ impl Schema {
         Ok(())
     }
 
+    /// The data of an event as today's shape of one type: what a variant with one struct carries.
+    pub(crate) fn payload<T: DeserializeOwned>(&self, recorded: &RecordedEvent, as_type: &EventType) -> Result<T, EventError> {
+        let position = recorded.position.0;
+        let (event_type, schema_version) = (recorded.event_type.clone(), recorded.schema_version);
+        let unparsed = |error: serde_json::Error| EventError::Decode {
+            position,
+            event_type: recorded.event_type.clone(),
+            schema_version,
+            detail: error.to_string(),
+        };
+        let stored = Stored { event_type, schema_version };
+        if !self.upcasters.start_at(&stored) {
+            return serde_json::from_slice(&recorded.data).map_err(unparsed);
+        }
+        let today = self.upcasters.upcast(stored, &recorded.data, position)?;
+        match today.into_iter().find(|(stored, _)| stored.event_type == *as_type) {
+            Some((_, data)) => serde_json::from_value(data).map_err(unparsed),
+            None => Err(EventError::UnknownType { position, event_type: recorded.event_type.clone() }),
+        }
+    }
+
     fn parse<E: Event>(&self, variant: &str, data: &[u8], recorded: &RecordedEvent) -> Result<E, EventError> {
         codec::decode(variant, data).map_err(|error| EventError::Decode {
             position: recorded.position.0,

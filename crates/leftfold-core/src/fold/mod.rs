@@ -18,3 +18,5 @@ pub use decision::{Decided, Decision, DecisionCommand};
 pub use event::{Event, EventError, Recorded, Schema, Unknown};
 pub use snapshot::SnapshotPolicy;
 pub use upcast::{Upcast, Upcasters};
+
+pub(crate) use command::Alongside;

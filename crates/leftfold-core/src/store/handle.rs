@@ -26,7 +26,13 @@ impl Store {
     /// A store over any backend.
     #[must_use]
     pub fn new(backend: impl Backend) -> Self {
-        Self { backend: Arc::new(backend), partition: Partition::default(), attached: Arc::default() }
+        Self::shared(Arc::new(backend))
+    }
+
+    /// A store over a backend that others hold too. It keeps its own caches: to the others it is another process.
+    #[must_use]
+    pub fn shared(backend: Arc<dyn Backend>) -> Self {
+        Self { backend, partition: Partition::default(), attached: Arc::default() }
     }
 
     /// An empty store in memory, for tests.

@@ -15,7 +15,7 @@ mod time;
 
 pub use append::{
     Answered, Append, AppendError, Appended, Checkpoint, CheckpointRecord, CommandRecord, Condition, Conflict, Expected,
-    NoneMatching, Outcome, Partition,
+    MoveFrom, NoneMatching, Outcome, Partition,
 };
 pub use backend::{Backend, CloseError, Epoch, Gone, Identity, Pending};
 pub use event::{ContentType, InStream, Metadata, NewEvent, RecordedEvent};

@@ -1,0 +1,199 @@
+//! Effects: the one place where the outside world is touched, after the commit.
+
+use std::fmt;
+use std::future::{self, Future};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::fold::Aggregate;
+use crate::store::{Position, RecordedEvent, Timestamp};
+
+/// Something done in the outside world because an event asks for it.
+///
+/// The event is the *intent*. The runtime finds it behind the log and opens an *attempt*: an event of its own, durable
+/// before [`perform`](Effect::perform) is called. What came of it is recorded with what the target aggregate makes of
+/// it, in one atomic append. There is at most one open attempt. An attempt that ended without a known outcome (the
+/// process was killed, the answer never came) is *in doubt*, and is not repeated unless the policy says that repeating
+/// does no harm: after its deadline [`resolve`](Effect::resolve) looks what happened, or a person says so.
+///
+/// The window that remains: between the opening of an attempt and its outcome nobody but the outside world knows
+/// whether it took place. That window is never closed by guessing.
+pub trait Effect: Send + Sync + 'static {
+    /// Names the effect in logs and status.
+    const NAME: &'static str;
+    /// The event type that asks for it, `station.RemoteStartRequested`: a variant of the target's events that carries
+    /// one [`Effect::Intent`].
+    const INTENT: &'static str;
+    /// What is to be done.
+    type Intent: DeserializeOwned + Clone + Send + Sync + 'static;
+    /// What came of it.
+    type Outcome: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
+    /// The aggregate that hears of it.
+    type Target: Aggregate;
+
+    /// How it may be carried out.
+    fn policy(&self) -> Policy;
+
+    /// Does it. The runtime gives up waiting at the attempt's deadline; a panic counts as a doubt.
+    fn perform(&self, attempt: &Attempt<Self::Intent>) -> impl Future<Output = Performed<Self::Outcome>> + Send;
+
+    /// Finds out what became of an attempt that is in doubt, without doing it again.
+    fn resolve(&self, attempt: &Attempt<Self::Intent>) -> impl Future<Output = Performed<Self::Outcome>> + Send {
+        let _ = attempt;
+        future::ready(Performed::InDoubt { reason: "nothing can be looked up, a person must say what happened".to_owned() })
+    }
+
+    /// Whom to tell, and what. Its events and the outcome are one append; where the target refuses, the outcome is
+    /// recorded all the same, with the refusal.
+    fn report(
+        &self,
+        attempt: &Attempt<Self::Intent>,
+        conclusion: &Conclusion<Self::Outcome>,
+    ) -> Option<(String, <Self::Target as Aggregate>::Command)>;
+}
+
+/// Names an effect: the position of the event that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EffectId(pub Position);
+
+impl fmt::Display for EffectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for EffectId {
+    type Err = std::num::ParseIntError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(|position| Self(Position(position)))
+    }
+}
+
+/// One try at an effect.
+#[derive(Clone, Debug)]
+pub struct Attempt<I> {
+    /// Which effect. With the number it makes an idempotency key for services that take one.
+    pub effect: EffectId,
+    /// Which try, from 1. 0 where the log knows of none, after a declared restore.
+    pub number: u32,
+    /// What is to be done.
+    pub intent: I,
+    /// The event that asks for it.
+    pub event: RecordedEvent,
+    /// When the runtime stops waiting for it.
+    pub deadline: Timestamp,
+}
+
+/// What is known of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Performed<O> {
+    /// It took place, and this came of it; a "no" of the outside world is an outcome too.
+    Done(O),
+    /// It certainly did not take place.
+    NotDone {
+        /// Why.
+        reason: String,
+    },
+    /// It may have taken place.
+    InDoubt {
+        /// Why that is not known.
+        reason: String,
+    },
+}
+
+/// How an effect ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conclusion<O> {
+    /// It took place, and this came of it.
+    Done(O),
+    /// It did not take place, and will not.
+    NotDone {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How an effect may be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub(super) repetition: Repetition,
+    pub(super) deadline: Duration,
+    pub(super) attempts_max: u32,
+    pub(super) backoff: Backoff,
+    pub(super) concurrency: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repetition {
+    /// An attempt in doubt is not repeated.
+    Once,
+    /// Repeating does no harm.
+    Repeatable,
+}
+
+/// How long to wait before trying again: doubled from the first to the longest, with a quarter of jitter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Backoff {
+    pub(super) first: Duration,
+    pub(super) longest: Duration,
+}
+
+impl Backoff {
+    /// The wait after so many tries, from 1.
+    pub(super) fn after(self, tries: u32) -> Duration {
+        let doubled = self.first.saturating_mul(1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));
+        doubled.min(self.longest).mul_f64(0.75 + 0.25 * fastrand::f64())
+    }
+}
+
+impl Policy {
+    /// Never repeated blindly: one attempt, 30 seconds, 64 at a time.
+    #[must_use]
+    pub const fn once() -> Self {
+        Self {
+            repetition: Repetition::Once,
+            deadline: Duration::from_secs(30),
+            attempts_max: 1,
+            backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(600) },
+            concurrency: 64,
+        }
+    }
+
+    /// Repeating does no harm: at most 10 attempts of 30 seconds, 64 at a time.
+    #[must_use]
+    pub const fn repeatable() -> Self {
+        Self { repetition: Repetition::Repeatable, attempts_max: 10, ..Self::once() }
+    }
+
+    /// How long one attempt may take.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How many attempts there may be, at least 1. A further one is made only where the one before certainly did not
+    /// take place, or where repeating does no harm.
+    #[must_use]
+    pub const fn attempts(mut self, attempts_max: u32) -> Self {
+        self.attempts_max = if attempts_max == 0 { 1 } else { attempts_max };
+        self
+    }
+
+    /// The wait between attempts, and between looks at what is in doubt: doubled from the first to the longest.
+    #[must_use]
+    pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.backoff = Backoff { first, longest };
+        self
+    }
+
+    /// How many may be under way at a time, at least 1.
+    #[must_use]
+    pub const fn concurrency(mut self, effects: usize) -> Self {
+        self.concurrency = if effects == 0 { 1 } else { effects };
+        self
+    }
+}

@@ -1,0 +1,248 @@
+//! The handle on all effects: how each one stands, waiting for one, and a person's answer where one is in doubt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::board::Board;
+use super::effect::EffectId;
+use super::ledger::{EffectState, Ledger};
+use crate::fold::LoadError;
+use crate::store::{EventType, Position, Query, Read, ReadError, Store, StreamName, Timestamp};
+
+/// Effects looked at for one page of a list.
+const LOOKED_AT_MAX: usize = 1_000;
+
+/// All effects of a runtime. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Effects {
+    pub(super) store: Store,
+    pub(super) board: Arc<Board>,
+    pub(super) kinds: Arc<[Kind]>,
+}
+
+/// One kind of effect that the runtime carries out.
+#[derive(Clone, Debug)]
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    pub(super) intent: EventType,
+    pub(super) asked: mpsc::Sender<Asked>,
+}
+
+/// A person's answer on its way to the runner.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) id: EffectId,
+    pub(super) verdict: Verdict,
+    pub(super) by: String,
+    pub(super) answer: oneshot::Sender<Result<(), ResolveError>>,
+}
+
+/// How one effect stands, read from the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EffectStatus {
+    /// Which.
+    pub id: EffectId,
+    /// What kind.
+    pub name: &'static str,
+    /// The stream of the event that asks for it.
+    pub stream: Option<StreamName>,
+    /// The data of that event.
+    pub intent: Value,
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+    /// How it stands.
+    pub state: EffectState,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why the target refused what follows from the outcome, where it did.
+    pub report_refused: Option<String>,
+}
+
+/// Which effects are meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EffectFilter {
+    /// Every one.
+    #[default]
+    All,
+    /// Those that are not concluded.
+    Open,
+    /// Those that are in doubt.
+    InDoubt,
+    /// Those that are concluded.
+    Concluded,
+}
+
+impl EffectFilter {
+    fn admits(self, state: &EffectState) -> bool {
+        match self {
+            Self::All => true,
+            Self::Open => !state.is_concluded(),
+            Self::InDoubt => matches!(state, EffectState::InDoubt { .. }),
+            Self::Concluded => state.is_concluded(),
+        }
+    }
+}
+
+/// A page of effects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EffectPage {
+    /// The effects, the oldest first.
+    pub effects: Vec<EffectStatus>,
+    /// Where the next page begins, after this one; none at the end.
+    pub next: Option<EffectId>,
+}
+
+/// What a person says of an effect in doubt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It took place, and this came of it: the effect's outcome as JSON.
+    Done(Value),
+    /// It did not take place.
+    NotDone {
+        /// How that is known.
+        reason: String,
+    },
+}
+
+/// Why a person's answer was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No effect of this runtime has the id, or it is concluded.
+    #[error("effect {id} is not open, look it up to see how it ended")]
+    NotOpen {
+        /// The id.
+        id: EffectId,
+    },
+    /// What became of it is not in doubt.
+    #[error("effect {id} is not in doubt, wait for its outcome")]
+    NotInDoubt {
+        /// The id.
+        id: EffectId,
+    },
+    /// Something else is being recorded of it.
+    #[error("effect {id} is being looked at right now, try again")]
+    Busy {
+        /// The id.
+        id: EffectId,
+    },
+    /// The outcome is none of this effect.
+    #[error("this is no outcome of {effect}: {detail}")]
+    Outcome {
+        /// The kind of effect.
+        effect: &'static str,
+        /// What serde said.
+        detail: String,
+    },
+    /// The store failed, or the runtime has stopped.
+    #[error("the answer could not be recorded: {detail}")]
+    Store {
+        /// What went wrong.
+        detail: String,
+    },
+}
+
+impl Effects {
+    /// How an effect stands; none where the position holds no intent of this runtime's effects.
+    pub async fn find(&self, id: EffectId) -> Result<Option<EffectStatus>, LoadError> {
+        if id.0 == Position::START {
+            return Ok(None);
+        }
+        let page = self.store.page(Read::matching(self.intents(), id.0).page_of(1)).await?;
+        let Some(event) = page.events.into_iter().next().filter(|event| event.position == id.0) else { return Ok(None) };
+        let Some(kind) = self.kinds.iter().find(|kind| kind.intent == event.event_type) else { return Ok(None) };
+        let ledger = Ledger::load(&self.store, id).await?;
+        Ok(Some(EffectStatus {
+            id,
+            name: kind.name,
+            stream: event.stream.map(|at| at.name),
+            intent: serde_json::from_slice(&event.data).unwrap_or_default(),
+            requested_at: event.recorded_at,
+            state: ledger.state,
+            attempts: ledger.attempts,
+            report_refused: ledger.report_refused,
+        }))
+    }
+
+    /// How an effect stands as soon as it is concluded or in doubt; when the time is up, as it stands then.
+    pub async fn wait(&self, id: EffectId, within: Duration) -> Result<Option<EffectStatus>, LoadError> {
+        let mut moves = self.board.moves();
+        let settled = async {
+            loop {
+                moves.mark_unchanged();
+                let status = self.find(id).await?;
+                let open = status
+                    .as_ref()
+                    .is_some_and(|status| !status.state.is_concluded() && !matches!(status.state, EffectState::InDoubt { .. }));
+                if !open || moves.changed().await.is_err() {
+                    return Ok(status);
+                }
+            }
+        };
+        match timeout(within, settled).await {
+            Ok(status) => status,
+            Err(_) => self.find(id).await,
+        }
+    }
+
+    /// Effects after one of them, the oldest first. A page may be short and still not the last.
+    pub async fn list(&self, filter: EffectFilter, after: EffectId, at_most: usize) -> Result<EffectPage, LoadError> {
+        let candidates = match filter {
+            EffectFilter::Open | EffectFilter::InDoubt => self.board.open_after(after, LOOKED_AT_MAX),
+            EffectFilter::All | EffectFilter::Concluded => self.recorded_after(after).await?,
+        };
+        let mut page = EffectPage { effects: Vec::new(), next: None };
+        let whole = candidates.len() < LOOKED_AT_MAX;
+        for (index, id) in candidates.iter().enumerate() {
+            if let Some(status) = self.find(*id).await?
+                && filter.admits(&status.state)
+            {
+                page.effects.push(status);
+            }
+            let more = index + 1 < candidates.len() || !whole;
+            if more && (page.effects.len() >= at_most || index + 1 == candidates.len()) {
+                page.next = Some(*id);
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Records what a person says of an effect in doubt, and who. The target hears of it as of any outcome.
+    pub async fn resolve(&self, id: EffectId, verdict: Verdict, by: &str) -> Result<EffectStatus, ResolveError> {
+        let failed = |error: LoadError| ResolveError::Store { detail: error.to_string() };
+        let status = self.find(id).await.map_err(failed)?.ok_or(ResolveError::NotOpen { id })?;
+        // The status names one of these kinds.
+        let kind = self.kinds.iter().find(|kind| kind.name == status.name).ok_or(ResolveError::NotOpen { id })?;
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked { id, verdict, by: by.to_owned(), answer };
+        let stopped = || ResolveError::Store { detail: "the runtime has stopped".to_owned() };
+        kind.asked.send(asked).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())??;
+        self.find(id).await.map_err(failed)?.ok_or(ResolveError::NotOpen { id })
+    }
+
+    /// Looks at once at what is in doubt, or waits to be tried again: the outside world has come back.
+    pub fn look_again(&self) {
+        self.board.look_again();
+    }
+
+    fn intents(&self) -> Query {
+        Query::types(self.kinds.iter().map(|kind| kind.intent.clone()))
+    }
+
+    async fn recorded_after(&self, after: EffectId) -> Result<Vec<EffectId>, ReadError> {
+        let mut ids = Vec::new();
+        let mut intents = self.store.read(Read::matching(self.intents(), after.0.next()));
+        while ids.len() < LOOKED_AT_MAX
+            && let Some(page) = intents.page().await?
+        {
+            ids.extend(page.iter().map(|event| EffectId(event.position)));
+        }
+        ids.truncate(LOOKED_AT_MAX);
+        Ok(ids)
+    }
+}

@@ -1,0 +1,134 @@
+//! The ledger of one effect: what the log says of its attempts and their outcome, in a stream of the runtime's own.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::effect::EffectId;
+use crate::fold::{Event, EventError, LoadError, Schema, Unknown};
+use crate::store::{NewEvent, Read, Store, StreamName, Timestamp, Version};
+
+/// What happened to an effect, stored as `$effect.…` in the stream `$effect-ID`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum LedgerEvent {
+    /// The outside world is about to be touched.
+    AttemptOpened { effect: String, number: u32, deadline: Timestamp },
+    /// The attempt did not take place, or may be repeated.
+    AttemptFailed { number: u32, reason: String, again_at: Timestamp },
+    /// Whether the attempt took place is not known.
+    Doubted { number: u32, reason: String },
+    /// It took place.
+    Done { outcome: Value, by: String, report_refused: Option<String> },
+    /// It did not take place, and will not.
+    NotDone { reason: String, by: String, report_refused: Option<String> },
+}
+
+impl Event for LedgerEvent {
+    const NAMESPACE: &'static str = "$effect";
+}
+
+/// How an effect stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum EffectState {
+    /// Nobody has begun.
+    Pending,
+    /// An attempt is under way.
+    InFlight {
+        /// When the runtime stops waiting for it.
+        deadline: Timestamp,
+    },
+    /// The last attempt failed, another one follows.
+    Waiting {
+        /// Why it failed.
+        reason: String,
+        /// When.
+        again_at: Timestamp,
+    },
+    /// Whether it took place is not known. It is looked up, or a person says so.
+    InDoubt {
+        /// Why.
+        reason: String,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It took place.
+    Done {
+        /// What came of it.
+        outcome: Value,
+        /// Who says so: the runtime, or a person.
+        by: String,
+    },
+    /// It did not take place, and will not.
+    NotDone {
+        /// Why.
+        reason: String,
+        /// Who says so: the runtime, or a person.
+        by: String,
+    },
+}
+
+impl EffectState {
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub const fn is_concluded(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::NotDone { .. })
+    }
+}
+
+/// The fold of a ledger.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    pub(super) stream: StreamName,
+    pub(super) version: Version,
+    pub(super) attempts: u32,
+    /// The deadline of the last attempt.
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) state: EffectState,
+    pub(super) report_refused: Option<String>,
+}
+
+impl Ledger {
+    pub(super) async fn load(store: &Store, id: EffectId) -> Result<Self, LoadError> {
+        let stream = StreamName::new(format!("$effect-{id}"))?;
+        let schema = Schema::of::<LedgerEvent>()?;
+        let mut ledger = Self {
+            stream: stream.clone(),
+            version: Version::ABSENT,
+            attempts: 0,
+            deadline: None,
+            state: EffectState::Pending,
+            report_refused: None,
+        };
+        let mut events = store.read(Read::stream(stream, Version(1)));
+        while let Some(recorded) = events.next().await? {
+            schema.decode_each(&recorded, Unknown::Refuse, |event| ledger.apply(event, recorded.recorded_at))?;
+            ledger.version = recorded.version();
+        }
+        Ok(ledger)
+    }
+
+    fn apply(&mut self, event: LedgerEvent, at: Timestamp) {
+        self.state = match event {
+            LedgerEvent::AttemptOpened { number, deadline, .. } => {
+                self.attempts = number;
+                self.deadline = Some(deadline);
+                EffectState::InFlight { deadline }
+            }
+            LedgerEvent::AttemptFailed { reason, again_at, .. } => EffectState::Waiting { reason, again_at },
+            LedgerEvent::Doubted { reason, .. } => EffectState::InDoubt { reason, since: at },
+            LedgerEvent::Done { outcome, by, report_refused } => {
+                self.report_refused = report_refused;
+                EffectState::Done { outcome, by }
+            }
+            LedgerEvent::NotDone { reason, by, report_refused } => {
+                self.report_refused = report_refused;
+                EffectState::NotDone { reason, by }
+            }
+        };
+    }
+
+    /// The event as the store takes it.
+    pub(super) fn entry(&self, event: &LedgerEvent) -> Result<NewEvent, EventError> {
+        Ok(Schema::of::<LedgerEvent>()?.encode(event)?.in_stream(self.stream.clone()))
+    }
+}

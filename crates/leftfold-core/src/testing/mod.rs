@@ -1,0 +1,5 @@
+//! What users and backend writers test with.
+
+mod given;
+
+pub use given::{Given, When, given};
