@@ -10,7 +10,7 @@ use leftfold_core::store::{
 use tokio::sync::oneshot;
 
 use crate::error::unreadable;
-use crate::format::{CheckpointView, CommandView, EncodedEvents, Frame};
+use crate::format::{CheckpointView, CommandView, EncodedEvents, Frame, checkpoint_key};
 use crate::log::Shared;
 use crate::plan;
 use crate::scan::place_of;
@@ -91,7 +91,7 @@ pub(crate) fn examine(shared: &Shared, append: &Append) -> Result<Examined, Appe
     let mut facts = Facts { at: head.position, ..Facts::default() };
     streams(shared, append, head, &mut facts)?;
     if let Some(record) = &append.checkpoint {
-        facts.consumer = consumer_at(shared, &record.consumer)?;
+        facts.consumer = consumer_at(shared, &consumer_key(record))?;
     }
     if let Some(none) = &append.condition.none_matching {
         facts.found = plan::first_match(shared, &none.query, none.after, head.position)?;
@@ -172,7 +172,7 @@ pub(crate) fn repeated(shared: &Shared, command: &CommandRecord, address: u64) -
 /// The same, from the bytes of the record.
 pub(crate) fn judge_repeat(command: &CommandRecord, record: &[u8], address: u64) -> Result<Outcome, AppendError> {
     let (number, offset) = place_of(address);
-    let view = Frame::decode(record).and_then(|frame| CommandView::decode(frame.body));
+    let view = Frame::decode(record, Position::START).and_then(|frame| CommandView::decode(frame.body));
     let view = view.map_err(|fault| damaged(number, offset, &fault))?;
     if view.id != command.id.0 {
         return Err(damaged(number, offset, &"another command's record is here").into());
@@ -185,6 +185,12 @@ pub(crate) fn judge_repeat(command: &CommandRecord, record: &[u8], address: u64)
     }
 }
 
+/// What the index keeps a consumer's checkpoint under.
+pub(crate) fn consumer_key(record: &CheckpointRecord) -> String {
+    let partition = record.checkpoint.partition.0.as_deref().unwrap_or("");
+    checkpoint_key(&record.consumer, record.checkpoint.store.0.as_bytes(), partition)
+}
+
 fn consumer_at(shared: &Shared, consumer: &str) -> Result<Option<Position>, ReadError> {
     let Some(address) = shared.index.checkpoint(consumer).map_err(unreadable)? else { return Ok(None) };
     checkpoint_position(&shared.segments.record_at(address)?, address).map(Some)
@@ -193,7 +199,7 @@ fn consumer_at(shared: &Shared, consumer: &str) -> Result<Option<Position>, Read
 /// The position of a checkpoint record.
 pub(crate) fn checkpoint_position(record: &[u8], address: u64) -> Result<Position, ReadError> {
     let (number, offset) = place_of(address);
-    Frame::decode(record)
+    Frame::decode(record, Position::START)
         .and_then(|frame| CheckpointView::decode(frame.body))
         .map(|view| view.position)
         .map_err(|fault| damaged(number, offset, &fault))

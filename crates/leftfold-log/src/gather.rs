@@ -3,17 +3,16 @@
 use std::collections::HashMap;
 
 use leftfold_core::store::{
-    AppendError, Appended, CommandId, Condition, Conflict, Label, NewEvent, Outcome, Position, ReadError, Version,
+    AppendError, Appended, CommandId, Condition, Conflict, Hash, NewEvent, Outcome, Position, Query, ReadError, Version,
 };
 
-use crate::check::{Answer, Facts, Request, appended_nothing, checkpoint_position, judge_repeat, repeated};
+use crate::check::{Answer, Facts, Request, appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
 use crate::error::unreadable;
-use crate::format::{GROUP_HEADER_BYTES, GroupHeader, put_checkpoint, put_command};
+use crate::format::{GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command};
 use crate::index::{Index, Key, Memtable, Recent};
 use crate::log::Shared;
 use crate::plan;
 use crate::scan::{Chain, place_of};
-use crate::writer::recorded;
 
 /// Consumers whose position the writer keeps at hand.
 const CONSUMERS_KEPT: usize = 4_096;
@@ -34,7 +33,7 @@ pub(crate) struct Gathering {
     address: u64,
     answers: Vec<(Answer, Result<Outcome, AppendError>)>,
     /// Where consumers stand, the group included. The writer alone moves them, so it is never stale.
-    consumers: HashMap<Label, Position>,
+    consumers: HashMap<String, Position>,
 }
 
 impl Gathering {
@@ -46,7 +45,7 @@ impl Gathering {
             events: Vec::new(),
             pending: index.pending(),
             recent: index.recent(),
-            chain: Chain { next: Position(1), hash: leftfold_core::store::Hash::EMPTY, recorded_at: 0 },
+            chain: Chain { next: Position(1), hash: Hash::EMPTY, recorded_at: 0 },
             time: 0,
             address: 0,
             answers: Vec::new(),
@@ -139,9 +138,11 @@ impl Gathering {
         }
         if let Some(record) = &request.checkpoint {
             let proposed = record.checkpoint.position;
-            let current = self.consumer(shared, facts, &record.consumer)?;
-            if let Some(current) = current.filter(|current| proposed <= *current) {
-                return Err(AppendError::CheckpointBehind { consumer: record.consumer.clone(), current, proposed });
+            let current = self.consumer(shared, facts, &consumer_key(record))?;
+            if !record.from.allows(current, proposed) {
+                let current = current.unwrap_or(Position::START);
+                let (consumer, from) = (record.consumer.clone(), record.from);
+                return Err(AppendError::CheckpointMoved { consumer, current, from, proposed });
             }
         }
         Ok(None)
@@ -163,7 +164,7 @@ impl Gathering {
         }
     }
 
-    fn consumer(&self, shared: &Shared, facts: &Facts, consumer: &Label) -> Result<Option<Position>, ReadError> {
+    fn consumer(&self, shared: &Shared, facts: &Facts, consumer: &str) -> Result<Option<Position>, ReadError> {
         if let Some(position) = self.consumers.get(consumer) {
             return Ok(Some(*position));
         }
@@ -203,7 +204,7 @@ impl Gathering {
     fn found_durable(
         &self,
         shared: &Shared,
-        query: &leftfold_core::store::Query,
+        query: &Query,
         seen: Position,
     ) -> Result<Option<Position>, ReadError> {
         let head = self.chain.last();
@@ -223,7 +224,7 @@ impl Gathering {
     }
 
     /// The same, of those that are in this group.
-    fn found_pending(&self, query: &leftfold_core::store::Query, seen: Position) -> Option<Position> {
+    fn found_pending(&self, query: &Query, seen: Position) -> Option<Position> {
         let mut after = seen.max(self.chain.last());
         loop {
             let at = plan::next_candidate(query, after, &|key: Key<'_>, after| self.pending.first_after(key, after))?;
@@ -240,6 +241,7 @@ impl Gathering {
         let before = Position(self.next().0 - 1);
         let first = if request.events.is_empty() { before } else { before.next() };
         let count = request.events.len();
+        let then = |more: bool| if more { Next::SameAppend } else { Next::Other };
         let mut versions = Vec::with_capacity(count);
         for (index, event) in request.events.iter().enumerate() {
             let version = match request.facts.of_events[index] {
@@ -252,7 +254,8 @@ impl Gathering {
             };
             let position = self.next();
             self.offsets.push(self.place());
-            request.encoded.put(index, self.time, version, &mut self.buffer);
+            let next = then(index + 1 < count || request.command.is_some() || request.checkpoint.is_some());
+            request.encoded.put(index, (position, version), self.time, next, &mut self.buffer);
             let stream = event.stream.as_ref().map(|name| (&**name, version));
             let id = event.id.as_ref().map(|id| id.0.as_bytes());
             self.pending.add_event(position, &event.event_type, stream, event.tags.iter().map(|tag| &**tag), id);
@@ -262,18 +265,20 @@ impl Gathering {
         self.events.append(&mut request.events);
         if let Some(command) = &request.command {
             let address = self.address_here();
-            put_command(&mut self.buffer, command, self.time, first, count as u32);
+            let next = then(request.checkpoint.is_some());
+            put_command(&mut self.buffer, command, self.time, first, count as u32, next);
             self.pending.add_command(&command.id.0, address);
             self.records += 1;
         }
         if let Some(record) = &request.checkpoint {
             let address = self.address_here();
             put_checkpoint(&mut self.buffer, record);
-            self.pending.add_checkpoint(&record.consumer, address);
-            self.consumers.insert(record.consumer.clone(), record.checkpoint.position);
+            let key = consumer_key(record);
+            self.pending.add_checkpoint(&key, address);
+            self.consumers.insert(key, record.checkpoint.position);
             self.records += 1;
         }
-        Appended { first, versions, recorded_at: recorded(self.time) }
+        Appended { first, versions, recorded_at: moment(self.time) }
     }
 
     /// The byte of the segment where the next record begins.

@@ -26,6 +26,6 @@ mod writer;
 pub use clock::{CLOCK_JUMP_MAX, Clock, SystemClock};
 pub use error::{Cut, OpenError, Recovery};
 pub use format::FormatError;
-pub use log::{Log, Status};
+pub use log::Log;
 pub use options::{Existing, Options, Upkeep};
 pub use scan::GroupFault;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use leftfold_core::store::{
     Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Direction, EventId, Hash, Head, Identity, Label,
-    Outcome, Page, Pending, Position, Read, ReadError, Timestamp, What,
+    Outcome, Page, Partition, Pending, Position, Read, ReadError, State, Status, StoreId, Timestamp, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -16,7 +16,7 @@ use crate::check::{Examined, Request, examine, is_slow};
 use crate::clock::{CLOCK_JUMP_MAX, RecordedTime};
 use crate::disk::Disk;
 use crate::error::{OpenError, Recovery, unreadable};
-use crate::format::{CheckpointView, CommandView, Frame};
+use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
 use crate::index::{Index, Key};
 use crate::options::Options;
 use crate::pool::Pool;
@@ -45,14 +45,12 @@ pub struct Log {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) identity: Identity,
-    pub(crate) head: watch::Sender<Head>,
+    pub(crate) status: watch::Sender<Status>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) index: Index,
     pub(crate) queue: Queue,
     pub(crate) groups: RwLock<VecDeque<GroupSpan>>,
     pool: Pool,
-    /// Why nothing can be written any more, where it cannot.
-    read_only: RwLock<Option<String>>,
     skew_micros: AtomicI64,
 }
 
@@ -64,30 +62,29 @@ pub(crate) struct GroupSpan {
     pub(crate) hash: Hash,
 }
 
-/// How a log is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Why nothing can be written until the log is opened again, where it cannot.
-    pub read_only: Option<String>,
-    /// Microseconds that the wall clock is ahead of the log's time, where it was set by more than
-    /// [`CLOCK_JUMP_MAX`] and is not followed; else 0.
-    pub clock_skew_micros: i64,
-}
-
 impl Shared {
     /// The durable end.
     pub(crate) fn head(&self) -> Head {
-        *self.head.borrow()
+        self.status.borrow().head
     }
 
     pub(crate) fn read_only(&self) -> Option<String> {
-        self.read_only.read().unwrap_or_else(PoisonError::into_inner).clone()
+        match &self.status.borrow().state {
+            State::ReadOnly { detail } => Some(detail.clone()),
+            State::Open | State::Closed => None,
+        }
     }
 
     pub(crate) fn become_read_only(&self, detail: &str) {
         tracing::error!(detail, "the log is read-only until it is opened again");
-        let mut held = self.read_only.write().unwrap_or_else(PoisonError::into_inner);
-        held.get_or_insert_with(|| detail.to_owned());
+        let state = State::ReadOnly { detail: detail.to_owned() };
+        self.status.send_if_modified(|status| {
+            let first = status.state == State::Open;
+            if first {
+                status.state = state;
+            }
+            first
+        });
     }
 
     pub(crate) fn note_skew(&self, micros: i64) {
@@ -124,15 +121,15 @@ impl Log {
         if read_only.is_none() && recorded.since(now) > CLOCK_JUMP_MAX {
             return Err(OpenError::ClockBehind { recorded, now });
         }
+        let state = read_only.map_or(State::Open, |detail| State::ReadOnly { detail });
         let shared = Arc::new(Shared {
             identity: recovered.report.identity,
-            head: watch::Sender::new(recovered.report.head),
+            status: watch::Sender::new(Status { head: recovered.report.head, state }),
             segments: recovered.segments,
             index: recovered.index,
-            queue: Queue::new(options.queue_bytes),
+            queue: Queue::new(options.queue_bytes, options.queue_appends),
             groups: RwLock::default(),
             pool: Pool::new(READERS_MAX),
-            read_only: RwLock::new(read_only),
             skew_micros: AtomicI64::new(0),
         });
         let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
@@ -146,21 +143,24 @@ impl Log {
         Ok(Self { shared, writer: Some(thread) })
     }
 
-    /// How the log is.
+    /// Microseconds that the wall clock is ahead of the log's time, where it was set by more than [`CLOCK_JUMP_MAX`] and
+    /// is not followed; else 0.
     #[must_use]
-    pub fn status(&self) -> Status {
-        Status {
-            read_only: self.shared.read_only(),
-            clock_skew_micros: self.shared.skew_micros.load(Ordering::Relaxed),
-        }
+    pub fn clock_skew_micros(&self) -> i64 {
+        self.shared.skew_micros.load(Ordering::Relaxed)
     }
 
     /// Hands several appends over at once. Each is judged, and answered, by itself; as far as limits allow one group
     /// takes them all, in this order.
     pub fn append_together(&self, appends: Vec<Append>) -> Vec<Pending<Outcome, AppendError>> {
-        let mut requests = Vec::with_capacity(appends.len());
+        let count = appends.len();
+        let mut requests = Vec::with_capacity(count);
         let mut pending = Vec::with_capacity(appends.len());
         for append in appends {
+            if let Err(invalid) = append.validate() {
+                pending.push(Pending::ready(Err(invalid.into())));
+                continue;
+            }
             match self.shared.request(append) {
                 Ok((request, receiver)) => {
                     requests.push(request);
@@ -169,11 +169,14 @@ impl Log {
                 Err(answer) => pending.push(Pending::ready(*answer)),
             }
         }
-        if self.shared.queue.push(requests).is_err() {
-            // The requests are dropped, and with them their channels; their appends were never looked at.
-            return pending.iter().map(|_| Pending::ready(Err(AppendError::Closed))).collect();
+        match self.shared.queue.push(requests) {
+            Ok(()) => pending,
+            // The requests are dropped, and with them their channels; nothing of them was written.
+            Err(refused) => {
+                let error = AppendError::from(refused);
+                (0..count).map(|_| Pending::ready(Err(error.clone()))).collect()
+            }
         }
-        pending
     }
 
     fn in_background<T: Send + 'static>(
@@ -206,9 +209,6 @@ impl Shared {
         &self,
         append: Append,
     ) -> Result<(Request, Reply<Outcome, AppendError>), Box<Result<Outcome, AppendError>>> {
-        if let Err(invalid) = append.validate() {
-            return Err(Box::new(Err(invalid.into())));
-        }
         match examine(self, &append) {
             Ok(Examined::Facts(facts)) => {
                 let (sender, receiver) = oneshot::channel();
@@ -221,8 +221,8 @@ impl Shared {
 
     /// The same, on a thread of the log, and on to the queue.
     fn request_later(self: &Arc<Self>, append: Append) -> Pending<Outcome, AppendError> {
-        if self.queue.announce().is_err() {
-            return Pending::ready(Err(AppendError::Closed));
+        if let Err(refused) = self.queue.announce() {
+            return Pending::ready(Err(refused.into()));
         }
         let (sender, receiver) = oneshot::channel();
         let shared = Arc::clone(self);
@@ -263,7 +263,7 @@ impl Backend for Log {
         match self.shared.request(append) {
             Ok((request, receiver)) => match self.shared.queue.push([request]) {
                 Ok(()) => Pending::waiting(receiver),
-                Err(_) => Pending::ready(Err(AppendError::Closed)),
+                Err(refused) => Pending::ready(Err(refused.into())),
             },
             Err(answer) => Pending::ready(*answer),
         }
@@ -280,7 +280,7 @@ impl Backend for Log {
             let valid = query.validate();
             return self.at_once(|_| valid.map(|()| page).map_err(ReadError::from));
         }
-        if matches!(read.what, What::Stream { .. }) && read.events_max == 0 {
+        if matches!(read.what, What::Stream { .. }) && read.page_events == 0 {
             return self.at_once(|shared| read::page(shared, &read));
         }
         self.in_background(move |shared| read::page(shared, &read))
@@ -290,17 +290,18 @@ impl Backend for Log {
         self.at_once(|shared| {
             let Some(address) = shared.index.command(&id.0).map_err(unreadable)? else { return Ok(None) };
             let bytes = shared.segments.record_at(address)?;
-            let view = Frame::decode(&bytes).and_then(|frame| CommandView::decode(frame.body));
+            let view = Frame::decode(&bytes, Position::START).and_then(|frame| CommandView::decode(frame.body));
             let (number, offset) = place_of(address);
             view.map(|view| Some(view.to_answered())).map_err(|fault| damaged(number, offset, &fault))
         })
     }
 
-    fn checkpoint(&self, consumer: Label) -> Pending<Option<Checkpoint>, ReadError> {
+    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
         self.at_once(|shared| {
-            let Some(address) = shared.index.checkpoint(&consumer).map_err(unreadable)? else { return Ok(None) };
+            let key = checkpoint_key(&consumer, source.0.as_bytes(), partition.0.as_deref().unwrap_or(""));
+            let Some(address) = shared.index.checkpoint(&key).map_err(unreadable)? else { return Ok(None) };
             let bytes = shared.segments.record_at(address)?;
-            let view = Frame::decode(&bytes).and_then(|frame| CheckpointView::decode(frame.body));
+            let view = Frame::decode(&bytes, Position::START).and_then(|frame| CheckpointView::decode(frame.body));
             let (number, offset) = place_of(address);
             view.and_then(CheckpointView::to_checkpoint).map(Some).map_err(|fault| damaged(number, offset, &fault))
         })
@@ -326,12 +327,12 @@ impl Backend for Log {
         }
     }
 
-    fn positions_of(&self, id: EventId) -> Pending<Vec<Position>, ReadError> {
+    fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
         self.in_background(move |shared| {
             let through = shared.head().position;
             let key = Key::EventId(id.0.as_bytes());
             let postings = shared.index.postings(key, Position(1), Direction::Forwards, through);
-            postings.map(|position| position.map_err(unreadable)).collect()
+            postings.take(at_most as usize).map(|position| position.map_err(unreadable)).collect()
         })
     }
 
@@ -345,14 +346,12 @@ impl Backend for Log {
         }
     }
 
-    fn head(&self) -> watch::Receiver<Head> {
-        self.shared.head.subscribe()
+    fn status(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
     }
 
     fn close(&self) -> Pending<(), CloseError> {
-        let closed = self.shared.queue.close();
-        self.shared.head.send_modify(|_| ());
-        Pending::waiting(closed)
+        Pending::waiting(self.shared.queue.close())
     }
 }
 

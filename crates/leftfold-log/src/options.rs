@@ -13,9 +13,10 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of memory for the index and the caches of readers together.
     pub memory_bytes: usize,
-    /// Bytes of appends that may wait for the writer. Whoever hands over more waits until there is room: his thread
-    /// does, for a moment of about one group, because what is handed over is carried out.
+    /// Bytes of appends that may wait for the writer; beyond that the answer is `Busy`.
     pub queue_bytes: usize,
+    /// Appends that may wait for the writer; beyond that the answer is `Busy`.
+    pub queue_appends: usize,
     /// Bytes after which no further append is gathered into a group. One append always fits.
     pub group_bytes: usize,
     /// Who writes the index.
@@ -53,6 +54,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             memory_bytes: 64 << 20,
             queue_bytes: 64 << 20,
+            queue_appends: 65_536,
             group_bytes: 4 << 20,
             upkeep: Upkeep::default(),
             clock: Arc::new(SystemClock::default()),

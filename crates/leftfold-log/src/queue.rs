@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use leftfold_core::store::CloseError;
+use leftfold_core::store::{AppendError, CloseError};
 use tokio::sync::oneshot;
 
 use crate::check::Request;
@@ -12,8 +12,8 @@ use crate::check::Request;
 pub(crate) struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
-    room: Condvar,
     bytes_max: usize,
+    appends_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -35,9 +35,23 @@ enum Life {
     Closed(Result<(), CloseError>),
 }
 
-/// The store is closed, or about to be.
+/// Why an append cannot wait.
 #[derive(Debug)]
-pub(crate) struct Closing;
+pub(crate) enum Refused {
+    /// The store is closed, or about to be.
+    Closing,
+    /// More waits than may.
+    Busy { waiting: usize },
+}
+
+impl From<Refused> for AppendError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Closing => Self::Closed,
+            Refused::Busy { waiting } => Self::Busy { waiting },
+        }
+    }
+}
 
 /// What the writer gets.
 #[derive(Debug)]
@@ -48,8 +62,8 @@ pub(crate) enum Taken {
 }
 
 impl Queue {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { state: Mutex::default(), arrived: Condvar::new(), room: Condvar::new(), bytes_max }
+    pub(crate) fn new(bytes_max: usize, appends_max: usize) -> Self {
+        Self { state: Mutex::default(), arrived: Condvar::new(), bytes_max, appends_max }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -62,14 +76,9 @@ impl Queue {
     }
 
     /// Adds appends that are to follow each other closely: a group takes them together if it can.
-    pub(crate) fn push(&self, requests: impl IntoIterator<Item = Request>) -> Result<(), Closing> {
+    pub(crate) fn push(&self, requests: impl IntoIterator<Item = Request>) -> Result<(), Refused> {
         let mut state = self.state();
-        while matches!(state.life, Life::Open) && state.bytes > self.bytes_max {
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if !matches!(state.life, Life::Open) {
-            return Err(Closing);
-        }
+        self.check(&state)?;
         for request in requests {
             state.bytes += request.weight();
             state.requests.push_back(request);
@@ -79,12 +88,21 @@ impl Queue {
     }
 
     /// Announces an append that will be added later, so that a close waits for it.
-    pub(crate) fn announce(&self) -> Result<(), Closing> {
+    pub(crate) fn announce(&self) -> Result<(), Refused> {
         let mut state = self.state();
-        if !matches!(state.life, Life::Open) {
-            return Err(Closing);
-        }
+        self.check(&state)?;
         state.coming += 1;
+        Ok(())
+    }
+
+    /// What waits now decides: the last append that comes in may be as large as an append can be.
+    fn check(&self, state: &State) -> Result<(), Refused> {
+        if !matches!(state.life, Life::Open) {
+            return Err(Refused::Closing);
+        }
+        if state.bytes >= self.bytes_max || state.requests.len() + state.coming >= self.appends_max {
+            return Err(Refused::Busy { waiting: state.bytes });
+        }
         Ok(())
     }
 
@@ -113,12 +131,7 @@ impl Queue {
         loop {
             if !state.requests.is_empty() {
                 into.append(&mut state.requests);
-                let full = state.bytes > self.bytes_max;
                 state.bytes = 0;
-                drop(state);
-                if full {
-                    self.room.notify_all();
-                }
                 return Taken::Requests;
             }
             if !matches!(state.life, Life::Open) && state.coming == 0 {
@@ -133,12 +146,7 @@ impl Queue {
     pub(crate) fn take_more(&self, into: &mut VecDeque<Request>) {
         let mut state = self.state();
         into.append(&mut state.requests);
-        let full = state.bytes > self.bytes_max;
         state.bytes = 0;
-        drop(state);
-        if full {
-            self.room.notify_all();
-        }
     }
 
     /// Asks for the end, which is told through the channel; at once where it is there.
@@ -152,7 +160,6 @@ impl Queue {
         }
         state.closers.push(sender);
         state.life = Life::Closing;
-        self.room.notify_all();
         self.wake(state);
         receiver
     }
@@ -166,7 +173,5 @@ impl Queue {
         }
         state.requests.clear();
         state.life = Life::Closed(result);
-        drop(state);
-        self.room.notify_all();
     }
 }

@@ -70,7 +70,7 @@ impl<'a> Filling<'a> {
     fn fill(&mut self, shared: &Shared, span: Span<'_>, mut candidates: Candidates) -> Result<(), ReadError> {
         let mut batch = Vec::new();
         // The first batch is about what the page may hold; later ones grow, for few of the candidates match.
-        let first = self.read.events_max.clamp(1, BATCH_MAX as u32 - 1) as usize + 1;
+        let first = self.read.page_events.clamp(1, BATCH_MAX as u32 - 1) as usize + 1;
         let mut count = if matches!(span.direction, Direction::Backwards) { first.min(512) } else { first };
         loop {
             candidates.take(span, count, &mut batch)?;
@@ -114,8 +114,8 @@ impl<'a> Filling<'a> {
         if self.query.is_some_and(|query| !query.matches(&event)) {
             return Take::More;
         }
-        let bytes_max = self.read.bytes_max as usize;
-        let full = self.events.len() >= self.read.events_max as usize
+        let bytes_max = self.read.page_bytes as usize;
+        let full = self.events.len() >= self.read.page_events as usize
             || (!self.events.is_empty() && self.bytes.saturating_add(bytes) > bytes_max);
         if full {
             self.through = Some(match self.read.direction {

@@ -8,7 +8,10 @@ use leftfold_core::store::{Epoch, Hash, Head, Identity, Position, StoreId};
 
 use crate::disk::{Disk, File};
 use crate::error::{Cut, OpenError, Recovery};
-use crate::format::{NO_TIME, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, moment, segment_name, segment_number};
+use crate::format::{
+    GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, moment, segment_name,
+    segment_number,
+};
 use crate::index::{Covered, Index, Memtable, Settings};
 use crate::offsets::{Offsets, OffsetsFile};
 use crate::options::{Existing, Options, Upkeep};
@@ -33,6 +36,7 @@ pub(crate) struct Tail {
     pub(crate) end: u64,
     /// The length of the file: what is behind the end are zeros.
     pub(crate) len: u64,
+    zeros_behind: bool,
     pub(crate) chain: Chain,
     /// Whether the last group is a seal.
     pub(crate) sealed: bool,
@@ -43,7 +47,28 @@ pub(crate) struct Tail {
 impl Tail {
     pub(crate) fn head(&self) -> Head {
         let recorded_at = if self.chain.recorded_at == NO_TIME { Head::EMPTY.recorded_at } else { moment(self.chain.recorded_at) };
-        Head { position: self.chain.last(), hash: self.chain.hash, recorded_at }
+        Head { position: self.chain.last(), chain: self.chain.hash, recorded_at }
+    }
+
+    /// Writes a seal at the end, and makes it durable. What stands behind the end are zeros, or nothing.
+    pub(crate) fn write_seal(&mut self, recorded_at: i64) -> io::Result<()> {
+        let header = GroupHeader {
+            body_bytes: 0,
+            records: 0,
+            events: 0,
+            flags: SEAL,
+            first: self.chain.next,
+            recorded_at,
+            address: address(self.segment.header.number, self.end),
+            hash: self.chain.hash,
+        };
+        self.file.write_all_at(&header.encode(), self.end)?;
+        self.file.sync()?;
+        self.chain = Chain { next: self.chain.next, hash: header.chain(&[]), recorded_at };
+        self.end += GROUP_HEADER_BYTES as u64;
+        self.len = self.len.max(self.end);
+        self.sealed = true;
+        Ok(())
     }
 }
 
@@ -57,18 +82,18 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
     for (index, header) in headers.iter().enumerate().skip(walk.from) {
         walk.segment(header, headers.get(index + 1))?;
     }
-    let Walk { index, segments, tail, replayed, rebuilt, cut, .. } = walk;
+    let Walk { index, segments, complete, tail, last: last_group, replayed, rebuilt, cut, .. } = walk;
     let mut tail = tail.ok_or_else(|| OpenError::damaged(last.number, 0, &"the last segment was not reached"))?;
-    settle(disk, &mut tail, cut.as_ref())?;
-    let list = segments.clone();
-    let segments = Segments::new(Arc::clone(disk), last.store, list, options.memory_bytes / 8);
-    for segment in walk.complete {
-        segments.keep_offsets(&segment.0, segment.1, Then::ReadFromFile);
+    let closed_cleanly = tail.sealed || tail.chain.recorded_at == NO_TIME;
+    settle(disk, options, &mut tail, last_group.as_ref())?;
+    let segments = Segments::new(Arc::clone(disk), last.store, segments, options.memory_bytes / 8);
+    for (segment, hash) in complete {
+        segments.keep_offsets(&segment, hash, Then::ReadFromFile);
     }
     let report = Recovery {
         identity: Identity { store: last.store, epoch: last.epoch },
         head: tail.head(),
-        closed_cleanly: tail.sealed || tail.chain.recorded_at == NO_TIME,
+        closed_cleanly,
         replayed,
         cut,
         index_rebuilt: rebuilt,
@@ -77,15 +102,24 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
     Ok(Recovered { segments: Arc::new(segments), index, tail, report })
 }
 
-/// Makes what was found durable before anything of it is shown: a process that was killed may have written it without
-/// a sync. What is behind the last group is cut.
-fn settle(disk: &Arc<dyn Disk>, tail: &mut Tail, cut: Option<&Cut>) -> Result<(), OpenError> {
-    if cut.is_some() {
+/// Makes what was found durable before anything of it is shown, with a seal behind it. The last group may stand in the
+/// system's memory only: written and not synced, or synced in vain. So it is written again.
+fn settle(disk: &Arc<dyn Disk>, options: &Options, tail: &mut Tail, last: Option<&LastGroup>) -> Result<(), OpenError> {
+    if tail.len > tail.end && !tail.zeros_behind {
         tail.file.set_len(tail.end)?;
         tail.len = tail.end;
     }
+    if !tail.sealed
+        && let Some(last) = last
+    {
+        tail.file.write_all_at(&last.bytes, last.offset)?;
+    }
     tail.file.sync()?;
     disk.sync_names()?;
+    if !tail.sealed && tail.end > SEGMENT_HEADER_BYTES as u64 {
+        let now = options.clock.wall().as_micros();
+        tail.write_seal(now.max(tail.chain.recorded_at.saturating_add(1)))?;
+    }
     Ok(())
 }
 
@@ -94,7 +128,7 @@ fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<SegmentHeader>
     let names = disk.names()?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
-    if numbers.first() != Some(&1) {
+    if numbers.is_empty() {
         let ours = |name: &str| name == LOCK || name.ends_with(".tmp");
         if let Some(file) = names.iter().find(|name| !ours(name)) {
             return Err(OpenError::Foreign { place: disk.place(), file: file.clone() });
@@ -104,19 +138,17 @@ fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<SegmentHeader>
     if let Some((index, _)) = numbers.iter().enumerate().find(|(index, number)| **number != *index as u64 + 1) {
         return Err(OpenError::damaged(index as u64 + 1, 0, &"the segment is missing"));
     }
-    let mut headers = Vec::with_capacity(numbers.len());
-    for number in &numbers {
-        match header(disk, *number)? {
-            Ok(header) => headers.push(header),
-            Err(SegmentFault::Broken(_)) if Some(number) == numbers.last() && never_begun(disk, *number)? => {
-                disk.remove(&segment_name(*number))?;
-                disk.sync_names()?;
-            }
-            Err(fault) => return Err(OpenError::header(*number, fault, &disk.place())),
+    let mut headers: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
+    let mut length_before = 0;
+    for number in numbers {
+        let file = disk.open(&segment_name(number))?;
+        let header = header(&*file)?.map_err(|fault| OpenError::header(number, fault, &disk.place()))?;
+        let follows = headers.last().is_none_or(|before| follows(before, &header));
+        if !follows || header.number != number || u64::from(header.length_before) != length_before {
+            return Err(OpenError::damaged(number, 0, &"the segment does not follow from the one before"));
         }
-    }
-    if headers.is_empty() {
-        return create(disk, options).map(|header| vec![header]);
+        length_before = file.len()?;
+        headers.push(header);
     }
     if options.open == Existing::Never {
         return Err(OpenError::AlreadyThere { place: disk.place() });
@@ -124,63 +156,65 @@ fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<SegmentHeader>
     for name in names.iter().filter(|name| name.ends_with(".tmp")) {
         disk.remove(name)?;
     }
-    check_order(&headers)?;
     Ok(headers)
 }
 
 /// The name of the file that is locked while the log is open.
 pub(crate) const LOCK: &str = "lock";
 
-fn header(disk: &Arc<dyn Disk>, number: u64) -> Result<Result<SegmentHeader, SegmentFault>, OpenError> {
-    let file = disk.open(&segment_name(number))?;
+fn header(file: &dyn File) -> io::Result<Result<SegmentHeader, SegmentFault>> {
     let mut bytes = vec![0; file.len()?.min(SEGMENT_HEADER_BYTES as u64) as usize];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(SegmentHeader::decode(&bytes))
 }
 
-/// Whether a segment whose header does not check holds no group either.
-fn never_begun(disk: &Arc<dyn Disk>, number: u64) -> Result<bool, OpenError> {
-    let mut groups = Groups::new(disk.open(&segment_name(number))?, number)?;
-    Ok(groups.look_on(0)?.header_at.is_none())
-}
-
-fn check_order(headers: &[SegmentHeader]) -> Result<(), OpenError> {
-    for (index, header) in headers.iter().enumerate() {
-        let before = if index == 0 { header } else { &headers[index - 1] };
-        let follows = header.number == index as u64 + 1
-            && header.store == before.store
-            && header.first >= before.first
-            && header.epoch.number >= before.epoch.number;
-        if !follows {
-            return Err(OpenError::damaged(index as u64 + 1, 0, &"the segment does not follow from the one before"));
-        }
-    }
-    Ok(())
+fn follows(before: &SegmentHeader, header: &SegmentHeader) -> bool {
+    let same_epoch = header.epoch == before.epoch;
+    header.store == before.store
+        && header.first >= before.first
+        && header.recorded_at >= before.recorded_at
+        && (same_epoch || header.epoch.number == before.epoch.number.wrapping_add(1))
 }
 
 fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, OpenError> {
     if options.open == Existing::Only {
         return Err(OpenError::Missing { place: disk.place() });
     }
+    let (store, epoch) = (StoreId::random(), Epoch::first());
     let header = SegmentHeader {
-        store: StoreId::random(),
-        epoch: Epoch::FIRST,
+        store,
+        epoch,
+        length_before: 0,
         number: 1,
         first: Position(1),
-        hash: Hash::EMPTY,
+        hash: SegmentHeader::epoch_hash(Hash::EMPTY, store, &epoch),
         recorded_at: NO_TIME,
     };
     begin_segment(&**disk, &header)?;
     Ok(header)
 }
 
-/// Makes the file of a segment, durable with its name, before a group goes into it.
+/// Makes the file of a segment, durable with its name, before a group goes into it. A segment that has its name has its
+/// header.
 pub(crate) fn begin_segment(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<Arc<dyn File>> {
-    let file = disk.create(&segment_name(header.number))?;
+    let name = segment_name(header.number);
+    let temporary = format!("{name}.tmp");
+    match disk.remove(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.create(&temporary)?;
     file.write_all_at(&header.encode(), 0)?;
     file.sync()?;
+    disk.rename(&temporary, &name)?;
     disk.sync_names()?;
     Ok(file)
+}
+
+/// The bytes of the last group, to be written again.
+struct LastGroup {
+    offset: u64,
+    bytes: Vec<u8>,
 }
 
 /// The walk from the last group that the index covers to the end of the log.
@@ -200,6 +234,7 @@ struct Walk {
     replayed: u64,
     rebuilt: Option<String>,
     cut: Option<Cut>,
+    last: Option<LastGroup>,
 }
 
 impl Walk {
@@ -211,20 +246,10 @@ impl Walk {
         let settings = Settings { memory_bytes: options.memory_bytes / 8 * 7, upkeep };
         let store = headers[0].store;
         let opened = Index::open(Arc::clone(disk), store, settings)?;
-        let mut rebuilt = opened.discarded;
-        let (mut index, mut covered) = (opened.index, opened.covered);
+        let (index, covered, rebuilt) = (opened.index, opened.covered, opened.discarded);
         let mut resumed = Resumed { from: 0, offset: SEGMENT_HEADER_BYTES as u64, chain: Chain::before(&headers[0]) };
         if covered != Covered::NONE {
-            match resume(disk, headers, &covered)? {
-                Ok(found) => resumed = found,
-                Err(why) => {
-                    drop(index);
-                    Index::discard(&**disk)?;
-                    let opened = Index::open(Arc::clone(disk), store, settings)?;
-                    (index, covered) = (opened.index, opened.covered);
-                    rebuilt = Some(why);
-                }
-            }
+            resumed = resume(disk, headers, &covered)?;
         }
         let segments = headers[..resumed.from].iter().map(|header| Arc::new(Segment::new(*header, None))).collect();
         Ok(Self {
@@ -241,12 +266,16 @@ impl Walk {
             replayed: 0,
             rebuilt,
             cut: None,
+            last: None,
         })
     }
 
     fn segment(&mut self, header: &SegmentHeader, next: Option<&SegmentHeader>) -> Result<(), OpenError> {
         let from = std::mem::replace(&mut self.offset, SEGMENT_HEADER_BYTES as u64);
         let whole = from == SEGMENT_HEADER_BYTES as u64;
+        if whole {
+            self.enter(header)?;
+        }
         if whole && Chain::before(header) != self.chain {
             return Err(OpenError::damaged(header.number, 0, &"the segment does not follow from the one before"));
         }
@@ -266,10 +295,13 @@ impl Walk {
                 Ok(group) => group,
                 Err(fault) if next.is_some() => return Err(OpenError::damaged(header.number, offset, &fault)),
                 Err(fault) => {
-                    self.cut = end_of_log(&mut groups, header.number, offset, fault)?;
+                    self.cut = end_of_log(&mut groups, header.number, offset, &self.chain, fault)?;
                     break;
                 }
             };
+            if next.is_none() {
+                self.last.replace(LastGroup { offset, bytes: group.to_bytes() });
+            }
             let events = self.take(header.number, &group)?;
             if let Some(offsets) = &mut offsets {
                 offsets.add_group(offset as u32, &events, group.end() as u32);
@@ -288,7 +320,24 @@ impl Walk {
         } else {
             // Reading may have begun behind the seal's predecessor, never behind the seal.
             let (chain, covered) = (self.chain, self.covered);
-            self.tail = Some(Tail { segment, file, end: offset, len, chain, sealed, covered });
+            let zeros_behind = self.cut.is_none();
+            self.tail = Some(Tail { segment, file, end: offset, len, zeros_behind, chain, sealed, covered });
+        }
+        Ok(())
+    }
+
+    /// An epoch begins with its identity in the chain.
+    fn enter(&mut self, header: &SegmentHeader) -> Result<(), OpenError> {
+        let Some(before) = self.segments.last().map(|segment| segment.header) else {
+            let identity = SegmentHeader::epoch_hash(Hash::EMPTY, header.store, &header.epoch);
+            let begun = Chain { next: Position(1), hash: identity, recorded_at: NO_TIME };
+            if begun != Chain::before(header) {
+                return Err(OpenError::damaged(header.number, 0, &"the first segment does not begin a history"));
+            }
+            return Ok(());
+        };
+        if before.epoch != header.epoch {
+            self.chain.hash = SegmentHeader::epoch_hash(self.chain.hash, header.store, &header.epoch);
         }
         Ok(())
     }
@@ -306,7 +355,7 @@ impl Walk {
                     position = position.next();
                 }
                 Record::Command(command) => self.pending.add_command(&command.id, address(number, offset)),
-                Record::Checkpoint(record) => self.pending.add_checkpoint(record.consumer, address(number, offset)),
+                Record::Checkpoint(record) => self.pending.add_checkpoint(&record.key(), address(number, offset)),
                 Record::Skipped => {}
             }
         }
@@ -327,27 +376,25 @@ struct Resumed {
     chain: Chain,
 }
 
-/// Where to go on behind what the index covers: the last group that it covers must be there, as it was.
-fn resume(
-    disk: &Arc<dyn Disk>,
-    headers: &[SegmentHeader],
-    covered: &Covered,
-) -> Result<Result<Resumed, String>, OpenError> {
+/// Where to go on behind what the index covers. It covers only what was durable, so the last group that it covers must
+/// be there, as it was.
+fn resume(disk: &Arc<dyn Disk>, headers: &[SegmentHeader], covered: &Covered) -> Result<Resumed, OpenError> {
     let (number, offset) = place_of(covered.address);
-    let Some(from) = usize::try_from(number).ok().and_then(|number| number.checked_sub(1)).filter(|i| *i < headers.len())
-    else {
-        return Ok(Err(format!("the index covers segment {number}, which is not there")));
+    let missing = |detail: &dyn std::fmt::Display| {
+        let what = format!("the index knows of a durable group here, up to position {}, but {detail}", covered.position);
+        OpenError::damaged(number, offset, &what)
     };
+    let from = usize::try_from(number).unwrap_or(usize::MAX).wrapping_sub(1);
+    if from >= headers.len() {
+        return Err(missing(&"the segment is not there"));
+    }
     let mut groups = Groups::new(disk.open(&segment_name(number))?, number)?;
-    let group = match groups.at(offset, None)? {
-        Ok(group) => group,
-        Err(fault) => return Ok(Err(format!("the index covers a group that is not there: {fault}"))),
-    };
+    let group = groups.at(offset, None)?.map_err(|fault| missing(&fault))?;
     let chain = group.chain();
     if chain.hash != covered.hash || chain.last() != covered.position {
-        return Ok(Err("the index covers another history".to_owned()));
+        return Err(missing(&"another group is there"));
     }
-    Ok(Ok(Resumed { from, offset: group.end(), chain }))
+    Ok(Resumed { from, offset: group.end(), chain })
 }
 
 /// The offsets of the last segment up to where the index covers it: from their file if it goes just that far, else by
@@ -384,20 +431,29 @@ fn offsets_until(
 }
 
 /// Decides what the first place without a valid group is: damage, something to be cut, or just the end.
-fn end_of_log(groups: &mut Groups, number: u64, offset: u64, fault: GroupFault) -> Result<Option<Cut>, OpenError> {
-    let behind = groups.look_on(offset)?;
-    if let Some(later) = behind.header_at {
+fn end_of_log(
+    groups: &mut Groups,
+    number: u64,
+    offset: u64,
+    chain: &Chain,
+    fault: GroupFault,
+) -> Result<Option<Cut>, OpenError> {
+    if groups.only_zeros(offset)? {
+        return Ok(None);
+    }
+    if let Some(later) = groups.later_group(offset, chain)? {
         let detail = format!("{fault}, though a later group at byte {later} was begun when this one was durable");
         return Err(OpenError::damaged(number, offset, &detail));
-    }
-    if behind.only_zeros {
-        return Ok(None);
     }
     let bytes = groups.len() - offset;
     Ok(Some(Cut { place: crate::segment::place(number, offset), bytes, fault }))
 }
 
-/// The position that an epoch which begins now begins after.
+/// The epoch that begins now, by a declared restore.
 pub(crate) fn next_epoch(identity: Identity, head: Head) -> Epoch {
-    Epoch { number: identity.epoch.number.saturating_add(1), began_after: Position(head.position.0) }
+    Epoch {
+        id: uuid::Uuid::new_v4(),
+        number: identity.epoch.number.saturating_add(1),
+        began_after: head.position,
+    }
 }

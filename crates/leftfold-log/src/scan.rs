@@ -108,6 +108,13 @@ impl<'a> Group<'a> {
         self.offset + (GROUP_HEADER_BYTES + self.body.len()) as u64
     }
 
+    /// The bytes of the group, as they are stored.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = self.header.encode().to_vec();
+        bytes.extend_from_slice(self.body);
+        bytes
+    }
+
     /// Whether a clean close wrote it.
     pub(crate) fn is_seal(&self) -> bool {
         self.header.flags & SEAL != 0
@@ -125,14 +132,19 @@ impl<'a> Group<'a> {
     /// The records, each with the byte of the segment where it begins. An error is the last item.
     pub(crate) fn records(&self) -> impl Iterator<Item = Result<(u64, Record<'a>), GroupFault>> + use<'a> {
         let (body, start) = (self.body, self.offset + GROUP_HEADER_BYTES as u64);
+        let mut position = self.header.first;
         let mut at = 0;
         std::iter::from_fn(move || {
             let rest = body.get(at..).filter(|rest| !rest.is_empty())?;
             let offset = start + at as u64;
-            let decoded = Frame::decode(rest).and_then(|frame| Record::decode(&frame).map(|record| (frame.bytes, record)));
+            let decoded = Frame::decode(rest, position)
+                .and_then(|frame| Record::decode(&frame).map(|record| (frame.bytes, record)));
             Some(match decoded {
                 Ok((bytes, record)) => {
                     at += bytes;
+                    if matches!(record, Record::Event(_)) {
+                        position = position.next();
+                    }
                     Ok((offset, record))
                 }
                 Err(fault) => {
@@ -202,7 +214,7 @@ impl Groups {
 
     /// The header at a byte, if it checks and stands where it belongs.
     pub(crate) fn header_at(&mut self, offset: u64) -> io::Result<Result<GroupHeader, GroupFault>> {
-        if offset + GROUP_HEADER_BYTES as u64 > self.len {
+        if offset.saturating_add(GROUP_HEADER_BYTES as u64) > self.len {
             return Ok(Err(GroupFault::End));
         }
         let number = self.number;
@@ -215,32 +227,48 @@ impl Groups {
         })
     }
 
-    /// What stands from a byte on where no valid group begins: the place of the first later header that stands where it
-    /// belongs, if there is one, and whether anything but zeros is there.
-    pub(crate) fn look_on(&mut self, from: u64) -> io::Result<LookedOn> {
-        let mut only_zeros = true;
+    /// Whether, behind a place where no valid group begins, there is one that was begun when that place was durable.
+    pub(crate) fn later_group(&mut self, from: u64, chain: &Chain) -> io::Result<Option<u64>> {
+        if let Ok(header) = self.header_at(from)? {
+            let behind = from + (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64;
+            return Ok(self.is_later(behind, chain)?.then_some(behind));
+        }
+        let mut offset = from + 1;
+        while offset + GROUP_HEADER_BYTES as u64 <= self.len {
+            let count = (self.len - offset).min(WINDOW_BYTES) as usize;
+            let bytes = self.bytes(offset, count)?;
+            let found = bytes.windows(GROUP_MAGIC.len()).position(|window| window == GROUP_MAGIC);
+            let Some(found) = found else {
+                // Windows overlap, so that a magic across their border is seen.
+                offset += (count - (GROUP_MAGIC.len() - 1).min(count - 1)) as u64;
+                continue;
+            };
+            let candidate = offset + found as u64;
+            if self.is_later(candidate, chain)? {
+                return Ok(Some(candidate));
+            }
+            offset = candidate + 1;
+        }
+        Ok(None)
+    }
+
+    fn is_later(&mut self, offset: u64, chain: &Chain) -> io::Result<bool> {
+        Ok(self.at(offset, None)?.is_ok_and(|group| {
+            group.header.recorded_at >= chain.recorded_at && group.header.first >= chain.next
+        }))
+    }
+
+    /// Whether there are only zeros from a byte to the end.
+    pub(crate) fn only_zeros(&mut self, from: u64) -> io::Result<bool> {
         let mut offset = from;
         while offset < self.len {
             let count = (self.len - offset).min(WINDOW_BYTES) as usize;
-            let bytes = self.bytes(offset, count)?;
-            only_zeros &= bytes.iter().all(|byte| *byte == 0);
-            let candidates: Vec<u64> = bytes
-                .windows(GROUP_MAGIC.len())
-                .enumerate()
-                .filter(|(_, window)| *window == GROUP_MAGIC)
-                .map(|(index, _)| offset + index as u64)
-                .filter(|candidate| *candidate != from)
-                .collect();
-            for candidate in candidates {
-                if self.header_at(candidate)?.is_ok() {
-                    return Ok(LookedOn { header_at: Some(candidate), only_zeros: false });
-                }
+            if self.bytes(offset, count)?.iter().any(|byte| *byte != 0) {
+                return Ok(false);
             }
-            // Windows overlap, so that a magic across their border is seen.
-            let step = count - if count > GROUP_MAGIC.len() { GROUP_MAGIC.len() - 1 } else { 0 };
-            offset += if offset + count as u64 == self.len { count } else { step } as u64;
+            offset += count as u64;
         }
-        Ok(LookedOn { header_at: None, only_zeros })
+        Ok(true)
     }
 
     /// Bytes that lie within the file.
@@ -259,11 +287,4 @@ impl Groups {
         let start = (offset - self.base) as usize;
         Ok(&self.window[start..start + count])
     }
-}
-
-/// What stands behind the last valid group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LookedOn {
-    pub(crate) header_at: Option<u64>,
-    pub(crate) only_zeros: bool,
 }

@@ -269,7 +269,7 @@ impl Segments {
             }
             buffer = read_at(file, segment, start, end)?;
         }
-        let frame = Frame::decode(&buffer).map_err(|fault| damage(fault.to_string()))?;
+        let frame = Frame::decode(&buffer, position).map_err(|fault| damage(fault.to_string()))?;
         if frame.kind != Kind::Event {
             return Err(damage(format!("no event of position {position} is here")));
         }

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, PoisonError};
 
-use leftfold_core::store::{AppendError, CloseError, Epoch, Head, Position};
+use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
 
 use crate::check::Request;
 use crate::clock::RecordedTime;
 use crate::disk::{Disk, Lock};
 use crate::error::is_full;
-use crate::format::{GROUP_HEADER_BYTES, GroupHeader, SEAL, SEGMENT_HEADER_BYTES, SegmentHeader, moment, segment_name};
+use crate::format::{NO_TIME, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::gather::Gathering;
 use crate::index::{Covered, IndexError};
 use crate::log::{GroupSpan, Shared};
@@ -62,7 +62,7 @@ impl Writer {
         let closed = self.seal();
         drop(self.lock.take());
         shared.queue.closed(closed);
-        shared.head.send_modify(|_| ());
+        shared.status.send_modify(|status| status.state = State::Closed);
     }
 
     /// Takes what waits into one group, as far as it goes.
@@ -142,6 +142,7 @@ impl Writer {
         let sealed = std::mem::replace(&mut self.tail.segment, Arc::clone(&segment));
         self.shared.segments.push(segment);
         self.shared.segments.keep_offsets(&sealed, self.tail.chain.hash, Then::ReadFromFile);
+        self.tail.chain.hash = header.hash;
         self.tail.file = file;
         self.tail.end = SEGMENT_HEADER_BYTES as u64;
         self.tail.len = self.tail.end;
@@ -150,12 +151,16 @@ impl Writer {
 
     fn next_header(&self, epoch: Epoch) -> SegmentHeader {
         let chain = self.tail.chain;
+        let store = self.shared.segments.store();
+        let begins = epoch != self.tail.segment.header.epoch;
         SegmentHeader {
-            store: self.shared.segments.store(),
+            store,
             epoch,
+            // A segment is at most 2^31 bytes long.
+            length_before: self.tail.end as u32,
             number: self.number() + 1,
             first: chain.next,
-            hash: chain.hash,
+            hash: if begins { SegmentHeader::epoch_hash(chain.hash, store, &epoch) } else { chain.hash },
             recorded_at: chain.recorded_at,
         }
     }
@@ -184,7 +189,8 @@ impl Writer {
         if header.events > 0 {
             self.shared.note_group(GroupSpan { first: header.first, last: chain.last(), hash: chain.hash });
         }
-        self.shared.head.send_replace(self.tail.head());
+        let head = self.tail.head();
+        self.shared.status.send_modify(|status| status.head = head);
         Ok(())
     }
 
@@ -254,26 +260,11 @@ impl Writer {
             self.tail.file.set_len(self.tail.end)?;
             self.tail.len = self.tail.end;
         }
-        if self.tail.sealed || self.tail.chain.next == Position(1) && self.tail.chain.recorded_at == crate::format::NO_TIME {
+        if self.tail.sealed || self.tail.chain.recorded_at == NO_TIME {
             return if cut { self.tail.file.sync() } else { Ok(()) };
         }
-        let chain = self.tail.chain;
-        let header = GroupHeader {
-            body_bytes: 0,
-            records: 0,
-            events: 0,
-            flags: SEAL,
-            address: address(self.number(), self.tail.end),
-            first: chain.next,
-            recorded_at: self.time.tick(&*self.options.clock).micros,
-            hash: chain.hash,
-        };
-        self.tail.file.write_all_at(&header.encode(), self.tail.end)?;
-        self.tail.file.sync()?;
-        let after = Chain { next: chain.next, hash: header.chain(&[]), recorded_at: header.recorded_at };
-        self.advance(after, self.tail.end + GROUP_HEADER_BYTES as u64);
-        self.tail.sealed = true;
-        Ok(())
+        let recorded_at = self.time.tick(&*self.options.clock).micros;
+        self.tail.write_seal(recorded_at)
     }
 
     /// Seals the log, and begins a new life of it in a segment of its own.
@@ -306,9 +297,4 @@ impl Shared {
         }
         groups.push_back(span);
     }
-}
-
-/// The recorded time of a group, as callers get it.
-pub(crate) fn recorded(micros: i64) -> leftfold_core::store::Timestamp {
-    moment(micros)
 }

@@ -2,22 +2,23 @@
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use leftfold_core::store::limits::{LABEL_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX};
+use leftfold_core::store::limits::{KEY_IDS_MAX, LABEL_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX};
 use leftfold_core::store::{
     ContentType, EventId, EventType, InStream, Invalid, Label, Metadata, NewEvent, Position, RecordedEvent, StoreId, StreamName,
     Tag, Tags, Version,
 };
 
-use super::{FormatError, Input, moment, record, varint};
+use super::record::{EventParts, put_event};
+use super::{FormatError, Input, Next, moment, varint};
 
 const ID: u8 = 1;
 const STREAM: u8 = 1 << 1;
 const TAGS: u8 = 1 << 2;
 const CONTENT_TYPE: u8 = 1 << 3;
-const KEY_ID: u8 = 1 << 4;
+const KEY_IDS: u8 = 1 << 4;
 const METADATA: u8 = 1 << 5;
 const CONTINUES: u8 = 1 << 6;
-const RESERVED: u8 = 1 << 7;
+const EXTENSION: u8 = 1 << 7;
 
 const BINARY: u8 = 1;
 const OTHER: u8 = 2;
@@ -63,12 +64,19 @@ impl EncodedEvents {
     }
 
     /// Writes the record of the event at an index.
-    pub(crate) fn put(&self, index: usize, recorded_at: i64, version: Version, out: &mut Vec<u8>) {
+    pub(crate) fn put(
+        &self,
+        index: usize,
+        (position, version): (Position, Version),
+        recorded_at: i64,
+        next: Next,
+        out: &mut Vec<u8>,
+    ) {
         let Parts { flags, head_end, end } = self.parts[index];
         let start = if index == 0 { 0 } else { self.parts[index - 1].end as usize };
         let (head, tail) = (&self.bytes[start..head_end as usize], &self.bytes[head_end as usize..end as usize]);
-        let version = (flags & STREAM != 0).then_some(version.0);
-        record::put_event(out, flags, recorded_at, head, version, tail);
+        let version = (flags & STREAM != 0).then_some(version);
+        put_event(out, &EventParts { flags, head, version, tail }, position, recorded_at, next);
     }
 
     fn head(&mut self, event: &NewEvent) -> u8 {
@@ -105,9 +113,10 @@ impl EncodedEvents {
                 self.short_text(label);
             }
         }
-        if let Some(key) = &event.key_id {
-            flags |= KEY_ID;
-            self.short_text(key);
+        if !event.key_ids.is_empty() {
+            flags |= KEY_IDS;
+            varint::put(event.key_ids.len() as u64, &mut self.bytes);
+            event.key_ids.iter().for_each(|key| self.short_text(key));
         }
         if !event.metadata.is_empty() {
             flags |= METADATA;
@@ -143,7 +152,8 @@ pub(crate) struct EventView<'a> {
     tags: Input<'a>,
     tag_count: usize,
     content_type: StoredContentType<'a>,
-    key_id: Option<&'a str>,
+    key_ids: Input<'a>,
+    key_id_count: usize,
     correlation: &'a str,
     causation: &'a str,
     user: &'a [u8],
@@ -164,9 +174,6 @@ impl<'a> EventView<'a> {
         let what = "event record";
         let mut input = Input::new(body, what);
         let flags = input.u8()?;
-        if flags & RESERVED != 0 {
-            return Err(FormatError::Value { what });
-        }
         let has = |flag: u8| flags & flag != 0;
         let recorded_at = input.i64()?;
         let id = if has(ID) { Some(input.array()?) } else { None };
@@ -186,13 +193,24 @@ impl<'a> EventView<'a> {
             within(input.long_text()?, TAG_BYTES_MAX)?;
         }
         let content_type = if has(CONTENT_TYPE) { content_type(&mut input)? } else { StoredContentType::Json };
-        let key_id = if has(KEY_ID) { Some(within(input.short_text()?, LABEL_BYTES_MAX)?) } else { None };
+        let key_id_count = if has(KEY_IDS) { input.count()? } else { 0 };
+        if key_id_count > KEY_IDS_MAX {
+            return Err(FormatError::Value { what });
+        }
+        let key_ids = input;
+        for _ in 0..key_id_count {
+            within(input.short_text()?, LABEL_BYTES_MAX)?;
+        }
         let (mut correlation, mut causation, mut user) = ("", "", [].as_slice());
         if has(METADATA) {
             correlation = input.short_text()?;
             causation = input.short_text()?;
             let bytes = input.count()?;
             user = input.bytes(bytes)?;
+        }
+        if has(EXTENSION) {
+            let bytes = input.count()?;
+            input.bytes(bytes)?;
         }
         Ok(Self {
             recorded_at,
@@ -203,7 +221,8 @@ impl<'a> EventView<'a> {
             tags,
             tag_count,
             content_type,
-            key_id,
+            key_ids,
+            key_id_count,
             correlation,
             causation,
             user,
@@ -217,6 +236,11 @@ impl<'a> EventView<'a> {
         let mut input = self.tags;
         // They were decoded once: the iterator gives as many as were found then.
         (0..self.tag_count).map_while(move |_| input.long_text().ok())
+    }
+
+    fn key_ids(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut input = self.key_ids;
+        (0..self.key_id_count).map_while(move |_| input.short_text().ok())
     }
 
     /// The event as readers get it. Its texts and data share `buffer`, which the view was decoded from.
@@ -259,7 +283,7 @@ impl<'a> EventView<'a> {
                 user: buffer.slice_ref(self.user),
             },
             tags,
-            key_id: label(self.key_id.unwrap_or(""))?,
+            key_ids: self.key_ids().map(|key| name(Label::new(share(key)?))).collect::<Result<_, _>>()?,
             append_continues: self.continues,
         })
     }
@@ -298,7 +322,7 @@ mod tests {
         event.stream = random.bool().then(|| StreamName::new(text(random, STREAM_BYTES_MAX)).unwrap());
         event.tags = (0..random.usize(..4)).map(|_| Tag::new(text(random, TAG_BYTES_MAX)).unwrap()).collect();
         event.id = random.bool().then(|| EventId(uuid::Uuid::from_u128(random.u128(..))));
-        event.key_id = label(random);
+        event.key_ids = (0..random.usize(..3)).filter_map(|_| label(random)).collect();
         event.content_type = match random.u8(..3) {
             0 => ContentType::Json,
             1 => ContentType::Binary,
@@ -320,16 +344,18 @@ mod tests {
             let encoded = EncodedEvents::take(&mut events.clone());
             for (index, event) in events.iter().enumerate() {
                 let mut record = Vec::new();
-                encoded.put(index, 1_700_000_000_000_000, Version(random.u64(..)), &mut record);
+                let at = (Position(7), Version(random.u64(..)));
+                encoded.put(index, at, 1_700_000_000_000_000, Next::SameAppend, &mut record);
                 let buffer = Bytes::from(record.clone());
-                let frame = Frame::decode(&buffer).unwrap();
+                let frame = Frame::decode(&buffer, Position(7)).unwrap();
+                assert!(Frame::decode(&buffer, Position(8)).is_err(), "an event checks only at its own position");
                 assert_eq!((frame.kind, frame.bytes), (Kind::Event, record.len()));
                 let back = EventView::decode(frame.body).unwrap().to_event(store, Position(7), &buffer).unwrap();
                 assert_eq!(new(&back, event.id), *event);
                 assert_eq!(back.append_continues, index + 1 < events.len());
                 let byte = random.usize(..record.len());
                 record[byte] ^= 1 << random.u8(..8);
-                assert!(Frame::decode(&record).is_err());
+                assert!(Frame::decode(&record, Position(7)).is_err());
                 let body = &record[9..];
                 let _ = EventView::decode(&body[..random.usize(..body.len())]);
             }
@@ -347,7 +373,7 @@ mod tests {
             metadata: event.metadata,
             tags: event.tags,
             id: id.map(|_| event.id),
-            key_id: event.key_id,
+            key_ids: event.key_ids,
         }
     }
 }

@@ -16,11 +16,11 @@ pub(crate) struct GroupHeader {
     pub(crate) records: u32,
     pub(crate) events: u32,
     pub(crate) flags: u32,
-    /// Where the group stands: the durable end before it.
-    pub(crate) address: u64,
     /// The position of its first event, or the one that the next event gets.
     pub(crate) first: Position,
     pub(crate) recorded_at: i64,
+    /// Where the group stands: the durable end before it.
+    pub(crate) address: u64,
     /// The chain hash before it.
     pub(crate) hash: Hash,
 }
@@ -33,9 +33,9 @@ impl GroupHeader {
         out[12..16].copy_from_slice(&self.records.to_le_bytes());
         out[16..20].copy_from_slice(&self.events.to_le_bytes());
         out[20..24].copy_from_slice(&self.flags.to_le_bytes());
-        out[24..32].copy_from_slice(&self.address.to_le_bytes());
-        out[32..40].copy_from_slice(&self.first.0.to_le_bytes());
-        out[40..48].copy_from_slice(&self.recorded_at.to_le_bytes());
+        out[24..32].copy_from_slice(&self.first.0.to_le_bytes());
+        out[32..40].copy_from_slice(&self.recorded_at.to_le_bytes());
+        out[40..48].copy_from_slice(&self.address.to_le_bytes());
         out[48..80].copy_from_slice(&self.hash.0);
         let crc = crc32c::crc32c(&out[8..]);
         out[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -55,9 +55,9 @@ impl GroupHeader {
             records: input.u32()?,
             events: input.u32()?,
             flags: input.u32()?,
-            address: input.u64()?,
             first: Position(input.u64()?),
             recorded_at: input.i64()?,
+            address: input.u64()?,
             hash: Hash(input.array()?),
         };
         if header.flags & !SEAL != 0 || header.events > header.records {
@@ -66,10 +66,10 @@ impl GroupHeader {
         Ok(header)
     }
 
-    /// The chain hash after the group.
+    /// The chain hash after the group. Its address is left out: history is the same however it is cut into segments.
     pub(crate) fn chain(&self, body: &[u8]) -> Hash {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.hash.0).update(&self.encode()[8..48]).update(body);
+        hasher.update(&self.hash.0).update(&self.encode()[8..40]).update(body);
         Hash(*hasher.finalize().as_bytes())
     }
 
