@@ -79,8 +79,17 @@ pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
     })
 }
 
+/// Whether an append may be judged before those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// It may.
+    Free,
+    /// It is judged after those that were handed over with it.
+    InTurn,
+}
+
 /// Looks everything up that the append depends on.
-pub(crate) fn examine(shared: &Shared, append: &Append) -> Result<Examined, AppendError> {
+pub(crate) fn examine(shared: &Shared, append: &Append, order: Order) -> Result<Examined, AppendError> {
     // The head is read first: the index then knows at least as much.
     let head = shared.head();
     if let Some(command) = &append.command
@@ -97,7 +106,8 @@ pub(crate) fn examine(shared: &Shared, append: &Append) -> Result<Examined, Appe
         facts.found = plan::first_match(shared, &none.query, none.after, head.position)?;
     }
     // A command id that comes from somewhere else at the same time is the writer's to see.
-    if append.command.is_none()
+    if order == Order::Free
+        && append.command.is_none()
         && let Some(conflict) = lasting_conflict(&append.condition, &facts)
     {
         return Ok(Examined::Answered(Outcome::Conflict(conflict)));
