@@ -73,7 +73,7 @@ pub(crate) enum Examined {
 pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
     append.condition.none_matching.as_ref().is_some_and(|none| {
         let head = shared.head().position;
-        let since = shared.index.recent().since();
+        let since = shared.index.recent().since().position;
         let span = head.0.saturating_sub(none.after.0);
         span > if none.after >= since && plan::is_indexed(&none.query) { 100_000 } else { 100 }
     })
@@ -202,7 +202,7 @@ pub(crate) fn consumer_key(record: &CheckpointRecord) -> String {
 }
 
 fn consumer_at(shared: &Shared, consumer: &str) -> Result<Option<Position>, ReadError> {
-    let Some(address) = shared.index.checkpoint(consumer).map_err(unreadable)? else { return Ok(None) };
+    let Some(address) = shared.index.checkpoint(consumer.as_bytes()).map_err(unreadable)? else { return Ok(None) };
     checkpoint_position(&shared.segments.record_at(address)?, address).map(Some)
 }
 

@@ -9,7 +9,6 @@ pub mod disk;
 mod error;
 mod format;
 mod gather;
-#[path = "stand_in.rs"]
 mod index;
 mod log;
 mod offsets;

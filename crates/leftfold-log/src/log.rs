@@ -309,7 +309,7 @@ impl Backend for Log {
     fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
         self.at_once(|shared| {
             let key = checkpoint_key(&consumer, source.0.as_bytes(), partition.0.as_deref().unwrap_or(""));
-            let Some(address) = shared.index.checkpoint(&key).map_err(unreadable)? else { return Ok(None) };
+            let Some(address) = shared.index.checkpoint(key.as_bytes()).map_err(unreadable)? else { return Ok(None) };
             let bytes = shared.segments.record_at(address)?;
             let view = Frame::decode(&bytes, Position::START).and_then(|frame| CheckpointView::decode(frame.body));
             let (number, offset) = place_of(address);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Append, AppendError, Backend, Hash, MemoryBackend, NewEvent, Outcome, Position, Read, RecordedEvent, Signal, Store,
+    Append, AppendError, Backend, Hash, MemoryBackend, NewEvent, Label, Outcome, Partition, Position, Read, RecordedEvent, Signal, Store,
     StoreId, StreamName, Version,
 };
 use leftfold_log::disk::{Fault, Simulated, Use};
@@ -47,6 +47,7 @@ struct Run {
     /// What may have become durable, in order, all or nothing of each, and only a first part of them.
     unknown: Vec<Append>,
     model: Store,
+    model_backend: Arc<dyn Backend>,
     /// What was read of the log: it never changes.
     seen: Vec<(RecordedEvent, Hash)>,
     snapshots: BTreeMap<Bytes, Vec<Bytes>>,
@@ -64,6 +65,7 @@ enum End {
 impl Run {
     fn new(random: &mut fastrand::Rng) -> Self {
         let mut random = random.fork();
+        let model_backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
         let clock = Arc::new(TestClock::default());
         let options = Options {
             segment_bytes: 4 << random.u32(10..16),
@@ -79,7 +81,8 @@ impl Run {
             options,
             accepted: Vec::new(),
             unknown: Vec::new(),
-            model: Store::memory(),
+            model: Store::shared(Arc::clone(&model_backend)),
+            model_backend,
             seen: Vec::new(),
             snapshots: BTreeMap::new(),
         }
@@ -140,7 +143,7 @@ impl Run {
     fn plan(&mut self, fault: Fault, within: u64) -> Use {
         let kind = Use::CHANGES[self.random.usize(..Use::CHANGES.len())];
         // Rarer uses come sooner, or they would hardly ever be stopped at.
-        let within = if matches!(kind, Use::Write | Use::Sync) { within * 2 } else { within / 4 };
+        let within = if matches!(kind, Use::Write | Use::Sync) { within } else { within / 4 };
         self.disk.plan(kind, 1 + self.random.u64(..within.max(1)), fault);
         kind
     }
@@ -161,7 +164,7 @@ impl Run {
         let known = Known {
             head: model.head().position,
             version: &|name: &StreamName| wait(model.version(name.clone())).unwrap(),
-            checkpoint: wait(model.checkpoint_of(SOURCE)).unwrap_or(Position::START),
+            checkpoint: stands(&*self.model_backend)[0].unwrap_or(Position::START),
             store: SOURCE,
         };
         let appends: Vec<Append> =
@@ -222,8 +225,7 @@ impl Run {
             answered.map(|answered| (answered.record, answered.first, answered.events))
         };
         assert_eq!(kept(wait(log.answered(command)).unwrap()), kept(wait(self.model.answered(command)).unwrap()));
-        let checkpoint = |store: &Store| wait(store.checkpoint_of(SOURCE));
-        assert_eq!(checkpoint(&Store::new(log.clone())), checkpoint(&self.model));
+        assert_eq!(stands(log), stands(&*self.model_backend));
     }
 
     fn snapshot(&mut self, log: &Log) {
@@ -245,7 +247,8 @@ impl Run {
         let found: Vec<(NewEvent, Version)> = all.iter().cloned().map(bare).collect();
         let mut candidates = vec![];
         for kept in 0..=self.unknown.len() {
-            let model = self.rebuilt(kept);
+            let backend = self.rebuilt(kept);
+            let model = Store::shared(Arc::clone(&backend));
             let expected = wait(model.read(Read::matching(leftfold_core::store::Query::everything(), Position(1))).all()).unwrap();
             let same = expected.into_iter().map(bare).collect::<Vec<_>>() == found
                 && (0..20).all(|n| {
@@ -253,17 +256,17 @@ impl Run {
                     let answer = |store: &Store| wait(store.answered(id)).unwrap().map(|answered| answered.record);
                     answer(&model) == answer(&store)
                 })
-                && wait(model.checkpoint_of(SOURCE)) == wait(store.checkpoint_of(SOURCE))
-                && wait(model.checkpoint_of_part(SOURCE)) == wait(store.checkpoint_of_part(SOURCE));
+                && stands(&*backend) == stands(log);
             if same {
-                candidates.push((kept, model));
+                candidates.push((kept, backend));
             }
         }
-        let Some((kept, model)) = candidates.pop() else {
+        let Some((kept, backend)) = candidates.pop() else {
             panic!("the log holds {} events, which is not what was accepted, nor with what was unknown", found.len());
         };
         self.accepted.extend(self.unknown.drain(..).take(kept));
-        self.model = model;
+        self.model = Store::shared(Arc::clone(&backend));
+        self.model_backend = backend;
         for (position, (event, hash)) in (1..).zip(&self.seen) {
             assert_eq!(all.get(position as usize - 1), Some(event), "what was seen stays");
             assert_eq!(wait(log.hash_at(Position(position))).unwrap(), Some(*hash), "and so does its hash");
@@ -279,8 +282,8 @@ impl Run {
         self.moments(log, &all);
     }
 
-    fn rebuilt(&self, kept: usize) -> Store {
-        let model = Store::new(MemoryBackend::new());
+    fn rebuilt(&self, kept: usize) -> Arc<dyn Backend> {
+        let model = Arc::new(MemoryBackend::new());
         for append in self.accepted.iter().chain(self.unknown.iter().take(kept)) {
             // Of what was unknown some was judged to be a conflict; then it changes nothing here either.
             let _ = wait(model.append(append.clone()));
@@ -346,24 +349,10 @@ fn comparable(outcome: Result<Outcome, AppendError>) -> Result<Outcome, AppendEr
     })
 }
 
-trait CheckpointOf {
-    async fn checkpoint_of(&self, source: StoreId) -> Option<Position>;
-    async fn checkpoint_of_part(&self, source: StoreId) -> Option<Position>;
-}
-
-impl CheckpointOf for Store {
-    async fn checkpoint_of(&self, source: StoreId) -> Option<Position> {
-        let checkpoint = self.checkpoint_in(consumer(), source).await.unwrap();
+/// Where the consumer stands in the default partition, and in another.
+fn stands(backend: &dyn Backend) -> [Option<Position>; 2] {
+    [None, Some(Label::new("p").unwrap())].map(|partition| {
+        let checkpoint = wait(backend.checkpoint(consumer(), SOURCE, Partition(partition))).unwrap();
         checkpoint.map(|checkpoint| checkpoint.position)
-    }
-
-    async fn checkpoint_of_part(&self, source: StoreId) -> Option<Position> {
-        let part = Partition(Some(leftfold_core::store::Label::new("p").unwrap()));
-        let store = self.within(part);
-        let checkpoint = match store {
-            Ok(store) => store.checkpoint_in(consumer(), source).await.unwrap(),
-            Err(_) => return None,
-        };
-        checkpoint.map(|checkpoint| checkpoint.position)
-    }
+    })
 }
