@@ -117,7 +117,7 @@ impl Index {
         let (manifest, runs, discarded) = match open_files(&*disk, store, &cache) {
             Ok((manifest, runs)) => {
                 let orphans = manifest::sweep(&*disk, &manifest.runs)? && manifest == Manifest::EMPTY;
-                (manifest, runs, orphans.then(|| "index.manifest is missing".to_owned()))
+                (manifest, runs, orphans.then(|| "index.manifest is missing, or was never written".to_owned()))
             }
             Err(error @ IndexError::Damaged { .. }) => {
                 Self::discard(&*disk)?;
