@@ -1,8 +1,12 @@
 //! The disk as the engine sees it: one directory of files. The real one, or a simulated one that can fail and crash.
 
+mod real;
+
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
+
+pub use real::Real;
 
 /// One directory. Names are plain file names.
 ///
