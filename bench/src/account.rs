@@ -12,7 +12,7 @@ pub(crate) const ACCOUNTS: u64 = 1_000;
 const FIRST_NUMBER: u64 = 1_000;
 
 const COUNTERPARTY: &str = "DE89370400440532013000";
-const NOTE: &str = "Invoice 2024-1187, hosting and support, thank you for your order";
+const NOTE: &str = "Invoice 2024-1187, hosting and support, thank you for your order; this is due within fourteen days of it";
 
 /// The fold of an account's bookings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

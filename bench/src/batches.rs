@@ -32,7 +32,7 @@ pub(crate) async fn batches(run: &mut Run) -> Outcome<Row> {
     let rounds = alternating(run.settings.rounds, run.settings.span, reference, candidate).await?;
     fresh.discard().await?;
     Ok(Row {
-        name: format!("events in batches of {BATCH_EVENTS}, {WRITERS} writers"),
+        name: format!("events in batches of {BATCH_EVENTS}, writers: {WRITERS}"),
         rounds,
         unit: Unit::PerSecond,
         reference: "ceiling",

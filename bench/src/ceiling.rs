@@ -18,8 +18,10 @@ use crate::rounds::{Work, rate};
 /// What one event weighs at the ceiling: 256 bytes of data and what surrounds it.
 pub(crate) const EVENT_BYTES: usize = 300;
 
-/// The file is written over and over, within this length.
-const FILE_BYTES: u64 = 256 << 20;
+/// The file is written over and over. It is shorter for shorter rounds, which need less of it.
+const FILE_BYTES_PER_SECOND: f64 = 128.0 * 1024.0 * 1024.0;
+const FILE_BYTES_MIN: u64 = 4 << 20;
+const FILE_BYTES_MAX: u64 = 256 << 20;
 const CHUNK_BYTES: u64 = 1 << 20;
 
 /// The way to the thread. It ends with the last of its handles.
@@ -33,13 +35,14 @@ struct Handed {
 }
 
 impl Ceiling {
-    /// Fills the file with zeros and starts the thread.
-    pub(crate) fn start(path: &Path) -> Outcome<Self> {
-        let file = zeros(path)?;
+    /// Fills a file with zeros, long enough for rounds of this length, and starts the thread.
+    pub(crate) fn start(path: &Path, span: Duration) -> Outcome<Self> {
+        let file_bytes = ((span.as_secs_f64() * FILE_BYTES_PER_SECOND) as u64).clamp(FILE_BYTES_MIN, FILE_BYTES_MAX);
+        let file = zeros(path, file_bytes)?;
         let (sender, handed) = mpsc::channel();
         std::thread::Builder::new().name("ceiling".to_owned()).spawn(move || {
             // Whoever waits for an answer learns that the thread ended; why, is told here.
-            if let Err(error) = write_groups(&file, &handed) {
+            if let Err(error) = write_groups(&file, file_bytes, &handed) {
                 eprintln!("the ceiling's file cannot be written: {error}");
             }
         })?;
@@ -53,17 +56,17 @@ impl Ceiling {
     }
 }
 
-fn zeros(path: &Path) -> io::Result<File> {
+fn zeros(path: &Path, file_bytes: u64) -> io::Result<File> {
     let mut file = File::create_new(path)?;
     let chunk = vec![0; CHUNK_BYTES as usize];
-    for _ in 0..FILE_BYTES / CHUNK_BYTES {
+    for _ in 0..file_bytes / CHUNK_BYTES {
         file.write_all(&chunk)?;
     }
     file.sync_all()?;
     Ok(file)
 }
 
-fn write_groups(file: &File, handed: &mpsc::Receiver<Handed>) -> io::Result<()> {
+fn write_groups(file: &File, file_bytes: u64, handed: &mpsc::Receiver<Handed>) -> io::Result<()> {
     let mut at = 0;
     let mut group = Vec::new();
     let mut waiting = Vec::new();
@@ -73,7 +76,7 @@ fn write_groups(file: &File, handed: &mpsc::Receiver<Handed>) -> io::Result<()> 
             group.extend_from_slice(&bytes);
             waiting.push(durable);
         }
-        if at + group.len() as u64 > FILE_BYTES {
+        if at + group.len() as u64 > file_bytes {
             at = 0;
         }
         file.write_all_at(&group, at)?;

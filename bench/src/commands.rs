@@ -21,7 +21,7 @@ pub(crate) async fn commands(run: &mut Run, writers: usize, target: Target) -> O
     };
     let rounds = alternating(run.settings.rounds, run.settings.span, reference, candidate).await?;
     fresh.discard().await?;
-    let name = format!("commands, {writers} writers");
+    let name = format!("commands, writers: {writers}");
     Ok(Row { name, rounds, unit: Unit::PerSecond, reference: "ceiling", target })
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn in_large_store(run: &mut Run, writers: usize) -> Outcome<Row
 }
 
 fn row(rounds: Vec<Round>, writers: usize, events: u64) -> Row {
-    let name = format!("conditional append, {writers} writers, {events} events");
+    let name = format!("conditional append, events: {events}, writers: {writers}");
     Row { name, rounds, unit: Unit::Microseconds, reference: "unconditional", target: Target::RatioAtMost(1.3) }
 }
 

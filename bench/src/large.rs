@@ -14,7 +14,7 @@ pub(crate) const STREAM_EVENTS: u64 = 1_000;
 
 const DISK_BYTES_PER_EVENT_MAX: f64 = 345.0;
 /// What the program and its runtime may have beside the memory setting.
-const PROGRAM_BYTES: u64 = 32 << 20;
+const PROGRAM_BYTES: usize = 32 << 20;
 
 /// A store that a process of its own has filled and closed.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Large {
             reference: "target",
             target: Target::RatioAtMost(1.0),
         };
-        let bound_mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let bound_mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let memory = Row {
             name: format!("peak memory while loading, set to {:.0} MiB", bound_mib(store::MEMORY_BYTES)),
             rounds: vec![Round { measured: self.filled.peak_mib, reference: bound_mib(store::MEMORY_BYTES + PROGRAM_BYTES) }],

@@ -136,7 +136,7 @@ impl Run {
     pub(crate) fn ceiling(&mut self) -> Outcome<Ceiling> {
         let ceiling = match self.ceiling.take() {
             Some(ceiling) => ceiling,
-            None => Ceiling::start(&self.folder.join("ceiling"))?,
+            None => Ceiling::start(&self.folder.join("ceiling"), self.settings.span)?,
         };
         Ok(self.ceiling.insert(ceiling).clone())
     }

@@ -11,12 +11,12 @@ fn every_benchmark_ends_with_its_rows_in_the_table() {
     let (table, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{table}\n{errors}");
     for row in [
-        "| commands, 1 writers ",
-        "| commands, 16 writers ",
-        "| commands, 256 writers ",
-        "| events in batches of 100, 16 writers ",
-        "| conditional append, 1 writers, 1000 events ",
-        "| conditional append, 16 writers, 1000 events ",
+        "| commands, writers: 1 ",
+        "| commands, writers: 16 ",
+        "| commands, writers: 256 ",
+        "| events in batches of 100, writers: 16 ",
+        "| conditional append, events: 1000, writers: 1 ",
+        "| conditional append, events: 1000, writers: 16 ",
         "| disk for each of 2000 events in 2 streams ",
         "| peak memory while loading, set to 64 MiB ",
         "| open 2000 events after a close ",
@@ -25,8 +25,8 @@ fn every_benchmark_ends_with_its_rows_in_the_table() {
         "| events read and folded, of 2000 ",
         "| stream of 1000 among 2000, median ",
         "| stream of 1000 among 2000, 99 of 100 ",
-        "| conditional append, 1 writers, 2000 events ",
-        "| conditional append, 16 writers, 2000 events ",
+        "| conditional append, events: 2000, writers: 1 ",
+        "| conditional append, events: 2000, writers: 16 ",
         "| open 2000 events after SIGKILL ",
     ] {
         assert!(table.contains(row), "there is no row {row:?}\n{table}\n{errors}");
