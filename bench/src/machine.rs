@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::settings::{FOLDER_VARIABLE, Settings};
 
-/// Syncs whose median is told.
-const SYNCS: usize = 200;
+/// Syncs whose median is told, where a round is long enough for them.
+const SYNCS_MAX: usize = 200;
 const SYNC_BYTES: usize = 4 << 10;
 
 /// What a reader of the table must know to compare it with another.
@@ -25,10 +25,11 @@ pub(crate) fn describe(settings: &Settings, folder: &Path) -> Outcome<String> {
     let mut told = String::new();
     writeln!(told, "machine    {cores} cores, {model}; memory {memory}; Linux {}", kernel.trim())?;
     writeln!(told, "folder     {} on {kind}; another can be named by {FOLDER_VARIABLE}", settings.folder.display())?;
-    writeln!(told, "disk       one fdatasync of 4 KiB: {:.3} ms (median of {SYNCS})", sync_ms(folder)?)?;
+    let (syncs, sync_ms) = sync_ms(folder, settings.span)?;
+    writeln!(told, "disk       one write of 4 KiB with its fdatasync: {sync_ms:.3} ms (median of {syncs})")?;
     writeln!(told, "command    {command}")?;
     let Settings { rounds, events, span, .. } = settings;
-    writeln!(told, "rounds     {rounds} of {:.1} s a side; {events} events in the large store", span.as_secs_f64())?;
+    writeln!(told, "rounds     {rounds} of {:.2} s a side; {events} events in the large store", span.as_secs_f64())?;
     if kind == "tmpfs" {
         writeln!(told, "warning    this folder is in memory: what is durable here is not measured")?;
     }
@@ -73,12 +74,13 @@ fn file_system(folder: &Path) -> io::Result<String> {
         .map_or_else(|| "an unknown file system".to_owned(), |fields| fields[2].to_owned()))
 }
 
-/// The median time of a sync after one block was written anew.
-fn sync_ms(folder: &Path) -> io::Result<f64> {
+/// How many syncs were timed, each after one block was written anew, and the median.
+fn sync_ms(folder: &Path, span: Duration) -> io::Result<(usize, f64)> {
     let path = folder.join("sync");
     let file = File::create_new(&path)?;
     let mut times_ms = Vec::new();
-    for _ in 0..=SYNCS {
+    let first = Instant::now();
+    while times_ms.is_empty() || (times_ms.len() < SYNCS_MAX && first.elapsed() < span) {
         let began = Instant::now();
         file.write_all_at(&[b'x'; SYNC_BYTES], 0)?;
         file.sync_data()?;
@@ -86,5 +88,5 @@ fn sync_ms(folder: &Path) -> io::Result<f64> {
     }
     fs::remove_file(path)?;
     times_ms.sort_by(f64::total_cmp);
-    Ok(times_ms[SYNCS / 2])
+    Ok((times_ms.len(), times_ms[times_ms.len() / 2]))
 }

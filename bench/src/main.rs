@@ -54,7 +54,9 @@ fn start() -> Outcome {
 async fn measure(settings: Settings) -> Outcome {
     let mut run = run::Run::new(settings)?;
     println!("{}", machine::describe(&run.settings, run.folder())?);
-    let rows = run.rows().await?;
+    // What was measured before a failure is told too.
+    let mut rows = Vec::new();
+    let outcome = run.measure_into(&mut rows).await;
     println!("{}", table::render(&rows));
-    Ok(())
+    outcome
 }

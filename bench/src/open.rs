@@ -28,7 +28,7 @@ pub(crate) fn after_kill(run: &mut Run) -> Outcome<Row> {
     large.have(Deed::Die, appended)?;
     let killed = (0..rounds).map(|_| Ok(large.have(Deed::Die, appended)?.open_ms)).collect::<Outcome<_>>()?;
     large.have(Deed::Open, 0)?;
-    Ok(row(format!("open {} events after SIGKILL", large.events), killed, Target::None))
+    Ok(row(format!("open {} events and more after SIGKILL", large.events), killed, Target::None))
 }
 
 fn row(name: String, measured_ms: Vec<f64>, target: Target) -> Row {

@@ -103,14 +103,13 @@ impl Run {
         &self.folder
     }
 
-    /// Measures what was asked for.
-    pub(crate) async fn rows(&mut self) -> Outcome<Vec<Row>> {
-        let mut rows = Vec::new();
+    /// Measures what was asked for, one after the other, up to the first that fails.
+    pub(crate) async fn measure_into(&mut self, rows: &mut Vec<Row>) -> Outcome {
         for benchmark in self.settings.benchmarks.clone() {
             eprintln!("{}: {}", benchmark.name(), benchmark.about());
             rows.extend(self.measure(benchmark).await?);
         }
-        Ok(rows)
+        Ok(())
     }
 
     async fn measure(&mut self, benchmark: Benchmark) -> Outcome<Vec<Row>> {

@@ -88,7 +88,8 @@ usage: cargo xtask bench [names] [--rounds n] [--events n] [--seconds s]
   --events n   events of the large store (1000000)
   --seconds s  how long each side of a round lasts (2)
 
-Stores are made in the folder that LEFTFOLD_BENCH_DIR names, or in the target directory.
+Stores are made in the folder that LEFTFOLD_BENCH_DIR names, or in the target directory;
+what an interrupted run leaves there may be deleted.
 
 benchmarks:
 "
