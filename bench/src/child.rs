@@ -39,7 +39,7 @@ pub(crate) struct Report {
     pub(crate) first_read_ms: f64,
     /// How long the load took.
     pub(crate) load_seconds: f64,
-    /// The most memory that the process had before it closed the store.
+    /// The most memory that the process had until the store was closed; nothing of one that is to be killed.
     pub(crate) peak_mib: f64,
 }
 
@@ -134,7 +134,6 @@ pub(crate) async fn perform(task: Task) -> Outcome {
         load(&store, task.events, task.streams).await?;
         report.load_seconds = began.elapsed().as_secs_f64();
     }
-    report.peak_mib = machine::peak_memory_mib()?;
     if task.deed == Deed::Die {
         report.write()?;
         // The end comes at once; should the other process be gone, not all of the disk is filled.
@@ -142,5 +141,6 @@ pub(crate) async fn perform(task: Task) -> Outcome {
         return Err("nobody killed the process that was to be killed".into());
     }
     store.close().await?;
+    report.peak_mib = machine::peak_memory_mib()?;
     Ok(report.write()?)
 }

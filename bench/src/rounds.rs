@@ -36,7 +36,8 @@ pub(crate) async fn rate<W: Work>(workers: Vec<W>, span: Duration) -> Outcome<f6
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Measures the reference and the candidate in turn, after a short unmeasured run of both.
+/// Measures the reference and the candidate in turn, after a short unmeasured run of both. What the candidate still does
+/// in the background when its turn is over weighs on the reference; rounds of seconds keep that small.
 pub(crate) async fn alternating(
     rounds: u32,
     span: Duration,

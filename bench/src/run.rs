@@ -117,7 +117,7 @@ impl Run {
             Benchmark::Commands1 => vec![commands::commands(self, 1, Target::RatioAtLeast(0.75)).await?],
             Benchmark::Commands16 => vec![commands::commands(self, 16, Target::None).await?],
             Benchmark::Commands256 => vec![commands::commands(self, 256, Target::RatioAtLeast(0.4)).await?],
-            Benchmark::Batches => vec![batches::batches(self).await?],
+            Benchmark::Batches => batches::batches(self).await?,
             Benchmark::ConditionsSmall1 => vec![conditions::in_small_store(self, 1).await?],
             Benchmark::ConditionsSmall16 => vec![conditions::in_small_store(self, 16).await?],
             Benchmark::Disk => self.large()?.rows(),
