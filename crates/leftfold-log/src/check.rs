@@ -73,14 +73,23 @@ pub(crate) enum Examined {
 pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
     append.condition.none_matching.as_ref().is_some_and(|none| {
         let head = shared.head().position;
-        let since = shared.index.recent().since();
+        let since = shared.index.recent().since().position;
         let span = head.0.saturating_sub(none.after.0);
         span > if none.after >= since && plan::is_indexed(&none.query) { 100_000 } else { 100 }
     })
 }
 
+/// Whether an append may be judged before those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// It may.
+    Free,
+    /// It is judged after those that were handed over with it.
+    InTurn,
+}
+
 /// Looks everything up that the append depends on.
-pub(crate) fn examine(shared: &Shared, append: &Append) -> Result<Examined, AppendError> {
+pub(crate) fn examine(shared: &Shared, append: &Append, order: Order) -> Result<Examined, AppendError> {
     // The head is read first: the index then knows at least as much.
     let head = shared.head();
     if let Some(command) = &append.command
@@ -97,7 +106,8 @@ pub(crate) fn examine(shared: &Shared, append: &Append) -> Result<Examined, Appe
         facts.found = plan::first_match(shared, &none.query, none.after, head.position)?;
     }
     // A command id that comes from somewhere else at the same time is the writer's to see.
-    if append.command.is_none()
+    if order == Order::Free
+        && append.command.is_none()
         && let Some(conflict) = lasting_conflict(&append.condition, &facts)
     {
         return Ok(Examined::Answered(Outcome::Conflict(conflict)));
@@ -192,7 +202,7 @@ pub(crate) fn consumer_key(record: &CheckpointRecord) -> String {
 }
 
 fn consumer_at(shared: &Shared, consumer: &str) -> Result<Option<Position>, ReadError> {
-    let Some(address) = shared.index.checkpoint(consumer).map_err(unreadable)? else { return Ok(None) };
+    let Some(address) = shared.index.checkpoint(consumer.as_bytes()).map_err(unreadable)? else { return Ok(None) };
     checkpoint_position(&shared.segments.record_at(address)?, address).map(Some)
 }
 

@@ -129,7 +129,7 @@ impl Gathering {
         for (name, version) in &mut facts.streams {
             if let Some(now) = self.pending.version(name).or_else(|| self.recent.version(name)) {
                 *version = now;
-            } else if facts.at < self.recent.since() {
+            } else if facts.at < self.recent.since().position {
                 *version = shared.index.stream_version(name, self.chain.last()).map_err(unreadable)?;
             }
         }
@@ -159,7 +159,7 @@ impl Gathering {
     fn command(&self, shared: &Shared, facts: &Facts, id: CommandId) -> Result<Option<u64>, ReadError> {
         match self.recent.command(&id.0) {
             Some(address) => Ok(Some(address)),
-            None if facts.at > self.recent.since() => Ok(None),
+            None if facts.at > self.recent.since().position => Ok(None),
             None => shared.index.command(&id.0).map_err(unreadable),
         }
     }
@@ -168,10 +168,10 @@ impl Gathering {
         if let Some(position) = self.consumers.get(consumer) {
             return Ok(Some(*position));
         }
-        let address = match self.recent.checkpoint(consumer) {
+        let address = match self.recent.checkpoint(consumer.as_bytes()) {
             Some(address) => address,
-            None if facts.at > self.recent.since() => return Ok(facts.consumer),
-            None => match shared.index.checkpoint(consumer).map_err(unreadable)? {
+            None if facts.at > self.recent.since().position => return Ok(facts.consumer),
+            None => match shared.index.checkpoint(consumer.as_bytes()).map_err(unreadable)? {
                 Some(address) => address,
                 None => return Ok(None),
             },
@@ -208,7 +208,7 @@ impl Gathering {
         seen: Position,
     ) -> Result<Option<Position>, ReadError> {
         let head = self.chain.last();
-        if seen < self.recent.since() {
+        if seen < self.recent.since().position {
             return plan::first_match(shared, query, seen, head);
         }
         let mut after = seen;
@@ -274,7 +274,7 @@ impl Gathering {
             let address = self.address_here();
             put_checkpoint(&mut self.buffer, record);
             let key = consumer_key(record);
-            self.pending.add_checkpoint(&key, address);
+            self.pending.add_checkpoint(key.as_bytes(), address);
             self.consumers.insert(key, record.checkpoint.position);
             self.records += 1;
         }

@@ -12,7 +12,7 @@ use leftfold_core::store::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::check::{Examined, Request, examine, is_slow};
+use crate::check::{Examined, Order, Request, examine, is_slow};
 use crate::clock::{CLOCK_JUMP_MAX, RecordedTime};
 use crate::disk::Disk;
 use crate::error::{OpenError, Recovery, unreadable};
@@ -34,11 +34,19 @@ const READERS_MAX: usize = 8;
 
 /// The embedded log: one directory, one writer, any number of readers.
 ///
-/// Dropping it closes it, and waits until it is closed; [`close`](Backend::close) waits without holding a thread up.
-#[derive(Debug)]
+/// Cheap to clone; all clones are the same log. Dropping the last one closes it, and waits until it is closed;
+/// [`close`](Backend::close) waits without holding a thread up.
+#[derive(Clone, Debug)]
 pub struct Log {
     shared: Arc<Shared>,
-    writer: Option<JoinHandle<()>>,
+    _writer: Arc<Running>,
+}
+
+/// The thread of the writer.
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// What the writer and readers share.
@@ -140,7 +148,8 @@ impl Log {
     pub(crate) fn start(writer: Writer) -> Result<Self, OpenError> {
         let shared = Arc::clone(&writer.shared);
         let thread = std::thread::Builder::new().name("leftfold-write".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { shared, writer: Some(thread) })
+        let running = Running { shared: Arc::clone(&shared), thread: Some(thread) };
+        Ok(Self { shared, _writer: Arc::new(running) })
     }
 
     /// Microseconds that the wall clock is ahead of the log's time, where it was set by more than [`CLOCK_JUMP_MAX`] and
@@ -161,7 +170,7 @@ impl Log {
                 pending.push(Pending::ready(Err(invalid.into())));
                 continue;
             }
-            match self.shared.request(append) {
+            match self.shared.request(append, Order::InTurn) {
                 Ok((request, receiver)) => {
                     requests.push(request);
                     pending.push(Pending::waiting(receiver));
@@ -208,8 +217,9 @@ impl Shared {
     fn request(
         &self,
         append: Append,
+        order: Order,
     ) -> Result<(Request, Reply<Outcome, AppendError>), Box<Result<Outcome, AppendError>>> {
-        match examine(self, &append) {
+        match examine(self, &append, order) {
             Ok(Examined::Facts(facts)) => {
                 let (sender, receiver) = oneshot::channel();
                 Ok((Request::new(append, facts, sender), receiver))
@@ -227,7 +237,7 @@ impl Shared {
         let (sender, receiver) = oneshot::channel();
         let shared = Arc::clone(self);
         self.pool.run(move || {
-            let request = match examine(&shared, &append) {
+            let request = match examine(&shared, &append, Order::Free) {
                 Ok(Examined::Facts(facts)) => Some(Request::new(append, facts, sender)),
                 Ok(Examined::Answered(outcome)) => {
                     // Whoever asked may have gone.
@@ -260,7 +270,7 @@ impl Backend for Log {
         if is_slow(&self.shared, &append) {
             return self.shared.request_later(append);
         }
-        match self.shared.request(append) {
+        match self.shared.request(append, Order::Free) {
             Ok((request, receiver)) => match self.shared.queue.push([request]) {
                 Ok(()) => Pending::waiting(receiver),
                 Err(refused) => Pending::ready(Err(refused.into())),
@@ -299,7 +309,7 @@ impl Backend for Log {
     fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
         self.at_once(|shared| {
             let key = checkpoint_key(&consumer, source.0.as_bytes(), partition.0.as_deref().unwrap_or(""));
-            let Some(address) = shared.index.checkpoint(&key).map_err(unreadable)? else { return Ok(None) };
+            let Some(address) = shared.index.checkpoint(key.as_bytes()).map_err(unreadable)? else { return Ok(None) };
             let bytes = shared.segments.record_at(address)?;
             let view = Frame::decode(&bytes, Position::START).and_then(|frame| CheckpointView::decode(frame.body));
             let (number, offset) = place_of(address);
@@ -355,10 +365,10 @@ impl Backend for Log {
     }
 }
 
-impl Drop for Log {
+impl Drop for Running {
     fn drop(&mut self) {
         drop(self.shared.queue.close());
-        if let Some(writer) = self.writer.take() {
+        if let Some(writer) = self.thread.take() {
             // A writer that panicked has told so by dropping the channels of those who waited.
             let _ = writer.join();
         }

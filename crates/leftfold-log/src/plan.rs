@@ -5,7 +5,7 @@
 use leftfold_core::store::{Direction, Position, Query, QueryItem, ReadError, RecordedEvent, StreamMatch, TypeMatch};
 
 use crate::error::unreadable;
-use crate::index::{Index, Key, Kind, ListError, Postings};
+use crate::index::{Index, Key, ListError, Postings};
 use crate::log::Shared;
 use crate::segment::Take;
 
@@ -174,7 +174,7 @@ impl Span<'_> {
         all.extend(match &item.streams {
             Some(StreamMatch::Exact(stream)) => Some(self.list(Key::Stream(stream))?),
             Some(StreamMatch::Category(category)) => Some(self.list(Key::Category(category))?),
-            Some(StreamMatch::Prefix(prefix)) => self.names(Kind::Stream, prefix)?.map(Node::Any),
+            Some(StreamMatch::Prefix(prefix)) => self.names(Key::Stream(prefix))?.map(Node::Any),
             None => None,
         });
         if !item.types.is_empty()
@@ -194,7 +194,7 @@ impl Span<'_> {
         for one in types {
             match one {
                 TypeMatch::Exact(exact) => any.push(self.list(Key::Type(exact))?),
-                TypeMatch::Prefix(prefix) => match self.names(Kind::Type, prefix)? {
+                TypeMatch::Prefix(prefix) => match self.names(Key::Type(prefix))? {
                     Some(named) => any.extend(named),
                     None => return Ok(None),
                 },
@@ -203,16 +203,17 @@ impl Span<'_> {
         Ok(Some(any))
     }
 
-    fn names(&self, kind: Kind, prefix: &str) -> Result<Option<Vec<Node>>, ReadError> {
-        if prefix.is_empty() {
+    /// The lists of all names that begin so; nothing where they are too many.
+    fn names(&self, prefix: Key<'_>) -> Result<Option<Vec<Node>>, ReadError> {
+        if matches!(prefix, Key::Stream("") | Key::Type("")) {
             return Ok(None);
         }
-        let names = match self.index.keys_with_prefix(kind, prefix, NAMES_MAX) {
+        let names = match self.index.keys_with_prefix(prefix, NAMES_MAX) {
             Ok(names) => names,
             Err(ListError::TooMany { .. }) => return Ok(None),
             Err(ListError::Index(error)) => return Err(unreadable(error)),
         };
-        let key = |name| if matches!(kind, Kind::Stream) { Key::Stream(name) } else { Key::Type(name) };
+        let key = |name| if matches!(prefix, Key::Stream(_)) { Key::Stream(name) } else { Key::Type(name) };
         names.iter().map(|name| self.list(key(name))).collect::<Result<_, _>>().map(Some)
     }
 }

@@ -355,7 +355,7 @@ impl Walk {
                     position = position.next();
                 }
                 Record::Command(command) => self.pending.add_command(&command.id, address(number, offset)),
-                Record::Checkpoint(record) => self.pending.add_checkpoint(&record.key(), address(number, offset)),
+                Record::Checkpoint(record) => self.pending.add_checkpoint(record.key().as_bytes(), address(number, offset)),
                 Record::Skipped => {}
             }
         }

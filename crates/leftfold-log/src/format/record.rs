@@ -250,7 +250,11 @@ mod tests {
                 position: Position(9),
                 hash: Hash([3; 32]),
             };
-            let record = CheckpointRecord { consumer: Label::new("c").unwrap(), checkpoint };
+            let record = CheckpointRecord {
+                consumer: Label::new("c").unwrap(),
+                from: leftfold_core::store::MoveFrom::Earlier,
+                checkpoint,
+            };
             let mut out = Vec::new();
             put_checkpoint(&mut out, &record);
             let view = CheckpointView::decode(Frame::decode(&out, Position(1)).unwrap().body).unwrap();

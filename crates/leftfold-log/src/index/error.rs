@@ -52,3 +52,10 @@ pub(crate) enum ListError {
     #[error(transparent)]
     Index(#[from] IndexError),
 }
+
+impl ListError {
+    /// Of a raw prefix, kind first.
+    pub(super) fn too_many(prefix: &[u8], limit: usize) -> Self {
+        Self::TooMany { prefix: String::from_utf8_lossy(prefix.get(1..).unwrap_or_default()).into_owned(), limit }
+    }
+}

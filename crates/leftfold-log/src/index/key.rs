@@ -18,7 +18,7 @@ pub(crate) enum Key<'a> {
 /// The first byte of every key, in files too: the kinds lie one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Kind {
+pub(super) enum Kind {
     /// Stream names: positions, and the version of the first of each chunk.
     Stream = 1,
     /// Categories: positions.
@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     EventId = 5,
     /// Command ids: an address each.
     Command = 6,
-    /// Consumers: the address of the latest checkpoint.
+    /// Consumers, each with what it follows: the address of the latest checkpoint.
     Consumer = 7,
     /// Cached values; the newest wins.
     Snapshot = 8,
@@ -57,13 +57,33 @@ impl<'a> From<Key<'a>> for RawKey<'a> {
     }
 }
 
+impl Kind {
+    /// The kind of a raw key.
+    pub(super) fn of(raw: &[u8]) -> Option<Self> {
+        const ALL: [Kind; 8] =
+            [Kind::Stream, Kind::Category, Kind::Type, Kind::Tag, Kind::EventId, Kind::Command, Kind::Consumer, Kind::Snapshot];
+        let first = *raw.first()?;
+        ALL.into_iter().find(|kind| *kind as u8 == first)
+    }
+}
+
 impl<'a> RawKey<'a> {
+    /// The key that was stored so.
+    pub(super) fn parse(raw: &'a [u8]) -> Option<Self> {
+        Some(Self { kind: Kind::of(raw)?, bytes: &raw[1..] })
+    }
+
+    /// Whether it is stored so.
+    pub(super) fn is(self, raw: &[u8]) -> bool {
+        raw.split_first().is_some_and(|(&kind, bytes)| kind == self.kind as u8 && bytes == self.bytes)
+    }
+
     pub(super) fn command(id: &'a [u8; 16]) -> Self {
         Self { kind: Kind::Command, bytes: id }
     }
 
-    pub(super) fn consumer(name: &'a str) -> Self {
-        Self { kind: Kind::Consumer, bytes: name.as_bytes() }
+    pub(super) fn consumer(key: &'a [u8]) -> Self {
+        Self { kind: Kind::Consumer, bytes: key }
     }
 
     pub(super) fn snapshot(key: &'a [u8]) -> Self {
