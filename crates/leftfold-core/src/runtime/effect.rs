@@ -56,8 +56,8 @@ pub trait Effect: Send + Sync + 'static {
     ) -> Option<(String, <Self::Target as Aggregate>::Command)>;
 }
 
-/// Names an effect: the position of the event that asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Names an effect: the position of the event that asks for it. The default stands before every effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EffectId(pub Position);
 
 impl fmt::Display for EffectId {

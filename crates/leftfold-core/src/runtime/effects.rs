@@ -215,7 +215,7 @@ impl Effects {
     }
 
     /// Records what a person says of an effect in doubt, and who. It must be in doubt, and its attempt's deadline must
-    /// have passed. The target hears of it as of any outcome. A look-up that is under way ends first.
+    /// have passed. The target hears of it as of any outcome. Where it is being looked up, the first to know counts.
     pub async fn resolve(&self, id: EffectId, verdict: Verdict, by: &str) -> Result<EffectStatus, ResolveError> {
         let failed = |error: LoadError| ResolveError::Store { detail: error.to_string() };
         let found = self.intent(id).await.map_err(|error| failed(error.into()))?;

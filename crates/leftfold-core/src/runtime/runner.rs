@@ -9,7 +9,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::effect::{Backoff, Effect, EffectId};
 use super::turn::{Ended, Haste, Intent, Next, Turn};
-use super::{Asked, Host, ResolveError, StartError};
+use super::{Asked, Host, StartError};
 use crate::store::{
     Append, AppendError, CheckpointRecord, Label, MoveFrom, Outcome, Position, Query, ReadError, RecordedEvent, Signal,
     Subscription, Timestamp,
@@ -35,8 +35,7 @@ pub(super) struct Runner<E: Effect> {
     waiting: BTreeSet<(Timestamp, EffectId)>,
     ready: VecDeque<EffectId>,
     jobs: JoinSet<Next<E>>,
-    /// Whose turn each job is; that of a verdict on what was not taken up is nobody's.
-    turns: HashMap<Id, Option<EffectId>>,
+    kinds: HashMap<Id, (JobKind, EffectId)>,
     conclusions: u32,
     checkpoint: Position,
     reading: Reading,
@@ -51,7 +50,15 @@ struct Open<E: Effect> {
     failures: u32,
     haste: Haste,
     unrecorded: Option<Ended<E>>,
-    verdict: Option<Asked>,
+}
+
+/// What a job is.
+#[derive(Clone, Copy)]
+enum JobKind {
+    /// The turn of an effect, of which there is one at a time.
+    Turn,
+    /// A person's verdict, which waits for no turn: the first to write the ledger counts.
+    Verdict,
 }
 
 /// How reading the log goes.
@@ -81,7 +88,7 @@ impl<E: Effect> Runner<E> {
             waiting: BTreeSet::new(),
             ready: VecDeque::new(),
             jobs: JoinSet::new(),
-            turns: HashMap::new(),
+            kinds: HashMap::new(),
             conclusions: 0,
             checkpoint,
             reading: Reading { failures: 0, again_at: None },
@@ -157,7 +164,7 @@ impl<E: Effect> Runner<E> {
     fn take_up(&mut self, event: RecordedEvent) {
         let id = EffectId(event.position);
         self.host.board.opened(id);
-        let open = Open { event, wakes_at: None, failures: 0, haste: Haste::Due, unrecorded: None, verdict: None };
+        let open = Open { event, wakes_at: None, failures: 0, haste: Haste::Due, unrecorded: None };
         self.open.insert(id, open);
         self.ready.push_back(id);
     }
@@ -170,7 +177,7 @@ impl<E: Effect> Runner<E> {
         }
     }
 
-    /// Takes a turn: first what must not be lost, then what a person says.
+    /// Takes a turn; first of all what came of the last one is recorded.
     fn start(&mut self, id: EffectId) {
         let Some(open) = self.open.get_mut(&id) else { return };
         let turn = self.turn.clone();
@@ -178,12 +185,10 @@ impl<E: Effect> Runner<E> {
         let haste = std::mem::replace(&mut open.haste, Haste::Due);
         let job = if let Some(ended) = open.unrecorded.take() {
             self.jobs.spawn(async move { turn.record(ended).await })
-        } else if let Some(asked) = open.verdict.take() {
-            self.jobs.spawn(async move { turn.verdict(&intent, asked).await })
         } else {
             self.jobs.spawn(async move { turn.take(&intent, haste).await })
         };
-        self.turns.insert(job.id(), Some(id));
+        self.kinds.insert(job.id(), (JobKind::Turn, id));
     }
 
     async fn job_ended(&mut self, ended: Result<(Id, Next<E>), JoinError>) {
@@ -195,8 +200,15 @@ impl<E: Effect> Runner<E> {
                 (error.id(), Next::Failed { detail, unrecorded: None })
             }
         };
-        let Some(id) = self.turns.remove(&job).flatten() else { return };
+        let Some((kind, id)) = self.kinds.remove(&job) else { return };
         let Some(open) = self.open.get_mut(&id) else { return };
+        if matches!(kind, JobKind::Verdict) {
+            // Its next turn, if none is under way, finds what was said.
+            if let (Next::Concluded, Some(at)) = (next, open.wakes_at) {
+                self.wake(at, id, Haste::Due);
+            }
+            return;
+        }
         let at = match next {
             Next::Concluded => {
                 self.trouble = None;
@@ -215,18 +227,12 @@ impl<E: Effect> Runner<E> {
                 self.host.clock.now().plus(STORE_RETRY.after(open.failures))
             }
         };
-        if open.verdict.is_some() && open.unrecorded.is_none() {
-            self.ready.push_back(id);
-        } else {
-            open.wakes_at = Some(at);
-            self.waiting.insert((at, id));
-        }
+        open.wakes_at = Some(at);
+        self.waiting.insert((at, id));
     }
 
     async fn concluded(&mut self, id: EffectId) {
-        if let Some(asked) = self.open.remove(&id).and_then(|open| open.verdict) {
-            drop(asked.answer.send(Err(ResolveError::NotOpen { id })));
-        }
+        self.open.remove(&id);
         self.host.board.closed(id);
         self.conclusions += 1;
         if self.conclusions >= CONCLUSIONS_PER_CHECKPOINT {
@@ -234,27 +240,11 @@ impl<E: Effect> Runner<E> {
         }
     }
 
-    /// A person says what happened. Where a turn is under way, it ends first; a slot is not waited for, as nothing
-    /// outside is touched.
+    /// A person says what happened. That waits for no slot, as nothing outside is touched.
     fn take_verdict(&mut self, asked: Asked) {
-        let id = asked.intent.id;
-        match self.open.get_mut(&id) {
-            Some(open) if open.verdict.is_some() => drop(asked.answer.send(Err(ResolveError::Busy { id }))),
-            Some(open) => {
-                open.verdict = Some(asked);
-                if let Some(at) = open.wakes_at.take_if(|_| open.unrecorded.is_none()) {
-                    self.waiting.remove(&(at, id));
-                    self.start(id);
-                }
-            }
-            // It is concluded, or was not taken up so far: the ledger knows.
-            None => {
-                let turn = self.turn.clone();
-                let intent = Intent { id, event: asked.intent.event.clone() };
-                let job = self.jobs.spawn(async move { turn.verdict(&intent, asked).await });
-                self.turns.insert(job.id(), None);
-            }
-        }
+        let (turn, id) = (self.turn.clone(), asked.intent.id);
+        let job = self.jobs.spawn(async move { turn.verdict(asked).await });
+        self.kinds.insert(job.id(), (JobKind::Verdict, id));
     }
 
     fn wake_due(&mut self) {

@@ -377,9 +377,15 @@ impl<E: Effect> Turn<E> {
     }
 
     /// Records what a person says of an effect in doubt.
-    pub(super) async fn verdict(&self, intent: &Intent, asked: Asked) -> Next<E> {
-        let Asked { verdict, by, answer, .. } = asked;
-        let judged = self.judge(intent, verdict, &by).await;
+    pub(super) async fn verdict(&self, asked: Asked) -> Next<E> {
+        let Asked { intent, verdict, by, answer } = asked;
+        let mut judged = Err(ResolveError::Busy { id: intent.id });
+        for _ in 0..ROUNDS_MAX {
+            judged = self.judge(&intent, verdict.clone(), &by).await;
+            if !matches!(judged, Err(ResolveError::Busy { .. })) {
+                break;
+            }
+        }
         let (answered, next) = match judged {
             Ok(next) => (Ok(()), next),
             Err(error) => (Err(error), Next::At(self.now())),
