@@ -77,6 +77,15 @@ async fn after_a_crash_in_the_middle_what_may_be_repeated_is_repeated() {
 
 #[tokio::test]
 async fn of_two_processes_one_performs_and_both_know_of_it() {
+    shared_by_two(50).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_processes_one_performs_also_where_they_race() {
+    shared_by_two(500).await;
+}
+
+async fn shared_by_two(effects: u32) {
     let stage = Stage::new();
     let opener = Opener::doing(|_| async {
         tokio::task::yield_now().await;
@@ -85,7 +94,7 @@ async fn of_two_processes_one_performs_and_both_know_of_it() {
     let (one, two) = (stage.process(), stage.process());
     let runtimes = [one.opens(&opener).await, two.opens(&opener).await];
     let mut asked = Vec::new();
-    for code in 0..50 {
+    for code in 0..effects {
         asked.push([&one, &two][code as usize % 2].ask(&format!("d{}", code % 5), code).await);
     }
     for id in asked {
@@ -94,8 +103,12 @@ async fn of_two_processes_one_performs_and_both_know_of_it() {
         }
         assert_eq!(opener.performed.lock().unwrap()[&id], 1);
     }
-    let opened = story(&one.store).await.iter().filter(|line| line.as_str() == "Opened+Done").count();
-    assert_eq!((opened, opener.performs()), (50, 50));
+    let lines = story(&one.store).await;
+    let count = |line: &str| lines.iter().filter(|found| found.as_str() == line).count();
+    assert_eq!(
+        (count("Opened+Done"), count("AttemptOpened"), lines.len()),
+        (effects as usize, effects as usize, 3 * effects as usize)
+    );
 }
 
 #[tokio::test]

@@ -25,7 +25,8 @@ pub trait Effect: Send + Sync + 'static {
     /// Names the effect in logs and status.
     const NAME: &'static str;
     /// The event type that asks for it, `station.RemoteStartRequested`: a variant of the target's events that carries
-    /// one [`Effect::Intent`].
+    /// one [`Effect::Intent`]. Events of older types are not found, also where an upcaster turns them into this one: an
+    /// intent keeps its type.
     const INTENT: &'static str;
     /// What is to be done.
     type Intent: DeserializeOwned + Clone + Send + Sync + 'static;

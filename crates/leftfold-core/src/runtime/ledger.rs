@@ -156,6 +156,8 @@ const REASON_BYTES_MAX: usize = 4_096;
 
 /// A reason within its limit: what users' code says may be of any length.
 pub(super) fn shortened(mut reason: String) -> String {
-    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    // The start of a text is a boundary.
+    let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+    reason.truncate(end.unwrap_or(0));
     reason
 }

@@ -49,7 +49,8 @@ struct Open<E: Effect> {
     /// Failures of the store in a row.
     failures: u32,
     haste: Haste,
-    unrecorded: Option<Ended<E>>,
+    /// What came of its attempt, until it is recorded.
+    unrecorded: Option<Box<Ended<E>>>,
 }
 
 /// What a job is.

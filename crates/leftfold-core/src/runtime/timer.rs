@@ -129,6 +129,7 @@ impl<T: Timer> TimerRunner<T> {
         let subscription = host.store.subscribe(schema.query().or(Query::from(fired)), position);
         let targets = host.store.aggregate();
         let timer = Arc::new(timer);
+        host.board.say_where(T::NAME, position, "its start", 0, set.instances.len());
         let (held, barrier, trouble) = (None, None, None);
         Ok(Self { host, timer, stream, schema, own, targets, subscription, set, held, barrier, since_snapshot: 0, trouble })
     }

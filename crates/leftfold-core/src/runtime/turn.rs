@@ -67,7 +67,7 @@ pub(super) enum Next<E: Effect> {
     Failed {
         detail: String,
         /// What came of an attempt, to be recorded then. Nobody else knows it.
-        unrecorded: Option<Ended<E>>,
+        unrecorded: Option<Box<Ended<E>>>,
     },
 }
 
@@ -202,7 +202,7 @@ impl<E: Effect> Turn<E> {
             // Others may hold it for lost by now.
             Performed::NotDone { reason: "its deadline had passed before the attempt could begin".to_owned() }
         };
-        Ok(self.record(Ended { attempt, performed }).await)
+        Ok(self.record(Box::new(Ended { attempt, performed })).await)
     }
 
     /// Looks what became of an attempt in doubt.
@@ -210,7 +210,7 @@ impl<E: Effect> Turn<E> {
         let until = self.now().plus(self.policy.deadline);
         match self.call(&attempt, Call::Resolve, until).await {
             Performed::InDoubt { .. } if !self.repeats(ledger) => Ok(Next::At(self.now().plus(self.look_wait(since)))),
-            performed => Ok(self.record(Ended { attempt, performed }).await),
+            performed => Ok(self.record(Box::new(Ended { attempt, performed })).await),
         }
     }
 
@@ -254,7 +254,7 @@ impl<E: Effect> Turn<E> {
     }
 
     /// Records what came of an attempt. It is known to this process alone, so it is not let go before it is recorded.
-    pub(super) async fn record(&self, ended: Ended<E>) -> Next<E> {
+    pub(super) async fn record(&self, ended: Box<Ended<E>>) -> Next<E> {
         for _ in 0..ROUNDS_MAX {
             match self.try_record(&ended).await {
                 Ok(next) => return next,
