@@ -54,6 +54,22 @@ async fn after_a_crash_in_the_middle_nothing_is_repeated_and_the_doubt_waits_for
     assert_eq!(story(&process.store).await, ["OpeningAsked", "AttemptOpened", "Doubted", "Opened+Done"]);
 }
 
+#[test]
+fn what_is_under_way_ends_with_the_runtime_that_it_runs_in() {
+    let executor = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (stage, opener) = (Stage::new(), Opener::silent());
+    let (first, second) = (executor(), executor());
+    let (id, _dead) = first.block_on(killed_in_the_middle(&stage, &opener));
+    drop(first);
+    assert_eq!(opener.under_way.load(Ordering::SeqCst), 0);
+    second.block_on(async {
+        let runtime = stage.process().opens(&opener).await;
+        stage.clock.advance(30 * SECOND + LEASE);
+        assert!(matches!(settled(&runtime.effects(), id).await, EffectState::InDoubt { .. }));
+        assert_eq!(opener.performs(), 1);
+    });
+}
+
 #[tokio::test]
 async fn after_a_crash_in_the_middle_what_may_be_repeated_is_repeated() {
     let stage = Stage::new();
