@@ -7,8 +7,8 @@ use super::cache::{Kept, Slot};
 use super::command::{ATTEMPTS_MAX, Answer, ExecuteError, Executed, KeptAnswer, Remember, STALE_EVENTS_MAX};
 use super::event::{Event, EventError, Schema, Unknown};
 use crate::store::{
-    Answered, Append, Appended, Condition, Expected, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName,
-    Version,
+    Answered, Append, Appended, Condition, Conflict, Expected, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store,
+    StreamName, Version,
 };
 
 type Done<A> = Result<Executed<<A as Aggregate>::Event>, ExecuteError<<A as Aggregate>::Refusal>>;
@@ -83,7 +83,9 @@ impl<A: Aggregate> Command<A> {
         let append = self.append(slot, version, &events, &answer)?;
         let outcome = self.aggregates.store.append(append).await?;
         Ok(match (outcome, answer) {
-            (Outcome::Conflict(_), _) => Attempted::Conflict,
+            // Only what goes alongside has such a clause.
+            (Outcome::Conflict(Conflict::Matching { .. }), _) => return Err(ExecuteError::Contended { attempts: 1 }),
+            (Outcome::Conflict(Conflict::Stream { .. }), _) => Attempted::Conflict,
             (Outcome::Repeated(answered), _) => Attempted::Repeated(answered),
             (Outcome::Appended(_), KeptAnswer::Refused(refusal)) => Attempted::Concluded(Conclusion::RefusedDurably { refusal }),
             (Outcome::Appended(appended), KeptAnswer::Accepted(_)) => Attempted::Done(self.take(slot, kept, events, &appended)),
@@ -99,6 +101,7 @@ impl<A: Aggregate> Command<A> {
     ) -> Result<Append, ExecuteError<A::Refusal>> {
         let mut condition = Condition::stream(slot.stream.clone(), Expected::Exact(version));
         condition.streams.extend(self.alongside.expected.iter().cloned());
+        condition.none_matching.clone_from(&self.alongside.none_matching);
         let mut new = self.aggregates.encode(&slot.stream, events, &self.origin)?;
         new.extend(self.alongside.events.iter().cloned());
         let command = self.origin.id.and_then(|_| self.origin.record(&slot.stream, answer.encode()));
