@@ -23,7 +23,7 @@ impl<A: Aggregate> Command<A> {
         let slot = self.aggregates.slot(&self.id)?;
         let mut place = slot.fold.lock().await;
         if let Some(id) = self.origin.id
-            && let Some(answered) = self.aggregates.store.answered(id).await?
+            && let Some(answered) = self.aggregates.shared.store.answered(id).await?
         {
             return self.answer_again(&slot, answered).await;
         }
@@ -81,7 +81,7 @@ impl<A: Aggregate> Command<A> {
             return Ok(Attempted::Concluded(Conclusion::Nothing { version, position }));
         }
         let append = self.append(slot, version, &events, &answer)?;
-        let outcome = self.aggregates.store.append(append).await?;
+        let outcome = self.aggregates.shared.store.append(append).await?;
         Ok(match (outcome, answer) {
             // Only what goes alongside has such a clause.
             (Outcome::Conflict(Conflict::Matching { .. }), _) => return Err(ExecuteError::Contended { attempts: 1 }),
@@ -134,7 +134,7 @@ impl<A: Aggregate> Command<A> {
             }
             Conclusion::Stale { expected, actual } => {
                 let read = Read::stream(slot.stream.clone(), expected.next()).page_of(STALE_EVENTS_MAX);
-                let since = self.aggregates.store.page(read).await?.events;
+                let since = self.aggregates.shared.store.page(read).await?.events;
                 Err(ExecuteError::Stale { expected, actual, since })
             }
         }
@@ -147,7 +147,7 @@ impl<A: Aggregate> Command<A> {
             Some(KeptAnswer::Refused(refusal)) => Err(self.refused_again(&refusal)),
             Some(KeptAnswer::Accepted(version)) => {
                 let schema = self.aggregates.schema()?;
-                let recorded = events_of(&self.aggregates.store, &answered).await?;
+                let recorded = events_of(&self.aggregates.shared.store, &answered).await?;
                 let own = || recorded.iter().filter(|event| in_stream(event, &slot.stream));
                 let events = decode_all(&schema, own(), A::UNKNOWN)?;
                 let position = match own().last() {
@@ -165,7 +165,7 @@ impl<A: Aggregate> Command<A> {
         if version == Version::ABSENT {
             return Ok(Position::START);
         }
-        let page = self.aggregates.store.page(Read::stream(slot.stream.clone(), version).page_of(1)).await?;
+        let page = self.aggregates.shared.store.page(Read::stream(slot.stream.clone(), version).page_of(1)).await?;
         Ok(page.events.first().map_or(Position::START, |event| event.position))
     }
 
