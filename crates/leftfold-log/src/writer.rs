@@ -8,7 +8,7 @@ use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
 
 use crate::check::Request;
 use crate::clock::RecordedTime;
-use crate::disk::{Disk, Lock};
+use crate::disk::{Disk, Lease, Lock};
 use crate::error::is_full;
 use crate::format::{NO_TIME, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::gather::Gathering;
@@ -16,7 +16,7 @@ use crate::index::{Covered, IndexError};
 use crate::log::{GroupSpan, Shared};
 use crate::options::Options;
 use crate::queue::Taken;
-use crate::recover::{Tail, begin_segment};
+use crate::recover::{Purpose, Tail, begin_segment};
 use crate::scan::{Chain, address};
 use crate::segment::{Segment, Then};
 
@@ -33,8 +33,10 @@ pub(crate) struct Writer {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) options: Options,
     pub(crate) epoch: Epoch,
+    pub(crate) purpose: Purpose,
     pub(crate) tail: Tail,
     pub(crate) time: RecordedTime,
+    pub(crate) lease: Lease,
     /// Held as long as the log is open.
     pub(crate) lock: Option<Box<dyn Lock>>,
 }
@@ -60,6 +62,7 @@ impl Writer {
             }
         }
         let closed = self.seal();
+        self.lease.give_back();
         drop(self.lock.take());
         shared.queue.closed(closed);
         shared.status.send_modify(|status| status.state = State::Closed);
@@ -239,6 +242,9 @@ impl Writer {
 
     /// Ends the log cleanly: with a seal, so that opening knows that what stands before it is durable.
     fn seal(&mut self) -> Result<(), CloseError> {
+        if self.purpose == Purpose::Read {
+            return Ok(());
+        }
         if let Some(detail) = self.shared.read_only() {
             return Err(CloseError { detail });
         }
