@@ -1,1 +1,37 @@
-//! One small program per system.
+//! One small program per system. All that they share is where they keep their store.
+
+use std::io::{Error, ErrorKind, Result};
+
+use tempfile::TempDir;
+
+/// Where an example keeps its store.
+#[derive(Debug)]
+pub struct Place {
+    path: String,
+    /// Removes the directory when the example ends.
+    _fresh: Option<TempDir>,
+}
+
+impl Place {
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+/// The directory that the program's first argument names, or a fresh one that goes with the value.
+pub fn place() -> Result<Place> {
+    match std::env::args_os().nth(1) {
+        Some(named) => Ok(Place { path: text(named)?, _fresh: None }),
+        None => {
+            let fresh = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
+            let path = text(fresh.path().join("store").into_os_string())?;
+            Ok(Place { path, _fresh: Some(fresh) })
+        }
+    }
+}
+
+fn text(path: std::ffi::OsString) -> Result<String> {
+    path.into_string().map_err(|path| Error::new(ErrorKind::InvalidInput, format!("{} is not UTF-8", path.display())))
+}

@@ -4,7 +4,7 @@
 //! - [`fold`]: events, aggregates, decisions, snapshots, upcasters.
 //!
 //! - [`runtime`]: what runs behind the log: effects and timers.
-//! - [`testing`]: given/when/then for users.
+//! - [`testing`]: given/when/then for users, the suite that every backend passes, the checker of concurrent histories.
 //!
 //! This crate knows no backend but the one in memory.
 

@@ -201,12 +201,7 @@ impl Gathering {
     }
 
     /// The first event that matches, after a position, of those that are durable.
-    fn found_durable(
-        &self,
-        shared: &Shared,
-        query: &Query,
-        seen: Position,
-    ) -> Result<Option<Position>, ReadError> {
+    fn found_durable(&self, shared: &Shared, query: &Query, seen: Position) -> Result<Option<Position>, ReadError> {
         let head = self.chain.last();
         if seen < self.recent.since().position {
             return plan::first_match(shared, query, seen, head);
@@ -308,11 +303,7 @@ impl Gathering {
 
     /// The chain after the group.
     pub(crate) fn chain(&self, header: &GroupHeader) -> Chain {
-        Chain {
-            next: self.next(),
-            hash: header.chain(&self.buffer[GROUP_HEADER_BYTES..]),
-            recorded_at: self.time,
-        }
+        Chain { next: self.next(), hash: header.chain(&self.buffer[GROUP_HEADER_BYTES..]), recorded_at: self.time }
     }
 
     /// Tells everyone, now that what they saw is durable.

@@ -66,9 +66,10 @@ impl Table {
     /// Where an event's record begins, and a bound of where it ends: the next event, or the end of the last group.
     pub(crate) fn extent(&self, index: u32, blocks: &Blocks) -> Result<Option<(u32, u32)>, OffsetsFault> {
         match self {
-            Self::Memory(offsets) => Ok(offsets.events.get(index as usize).map(|start| {
-                (*start, offsets.events.get(index as usize + 1).copied().unwrap_or(offsets.end))
-            })),
+            Self::Memory(offsets) => Ok(offsets
+                .events
+                .get(index as usize)
+                .map(|start| (*start, offsets.events.get(index as usize + 1).copied().unwrap_or(offsets.end)))),
             Self::File(file) if index < file.events => {
                 let start = file.word(index, blocks)?;
                 let end = if index + 1 < file.events { file.word(index + 1, blocks)? } else { file.end };

@@ -1,8 +1,6 @@
 //! Pages.
 
-use leftfold_core::store::{
-    Direction, Head, Page, Position, Query, Read, ReadError, RecordedEvent, StreamName, Version, What,
-};
+use leftfold_core::store::{Direction, Head, Page, Position, Query, Read, ReadError, RecordedEvent, StreamName, Version, What};
 
 use crate::error::unreadable;
 use crate::log::Shared;

@@ -56,7 +56,8 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) fn head(&self) -> Head {
-        let recorded_at = if self.chain.recorded_at == NO_TIME { Head::EMPTY.recorded_at } else { moment(self.chain.recorded_at) };
+        let recorded_at =
+            if self.chain.recorded_at == NO_TIME { Head::EMPTY.recorded_at } else { moment(self.chain.recorded_at) };
         Head { position: self.chain.last(), chain: self.chain.hash, recorded_at }
     }
 
@@ -469,9 +470,5 @@ pub(crate) fn end_of_log(
 
 /// The epoch that begins now, by a declared restore.
 pub(crate) fn next_epoch(identity: Identity, head: Head) -> Epoch {
-    Epoch {
-        id: uuid::Uuid::new_v4(),
-        number: identity.epoch.number.saturating_add(1),
-        began_after: head.position,
-    }
+    Epoch { id: uuid::Uuid::new_v4(), number: identity.epoch.number.saturating_add(1), began_after: head.position }
 }

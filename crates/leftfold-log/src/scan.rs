@@ -137,8 +137,8 @@ impl<'a> Group<'a> {
         std::iter::from_fn(move || {
             let rest = body.get(at..).filter(|rest| !rest.is_empty())?;
             let offset = start + at as u64;
-            let decoded = Frame::decode(rest, position)
-                .and_then(|frame| Record::decode(&frame).map(|record| (frame.bytes, record)));
+            let decoded =
+                Frame::decode(rest, position).and_then(|frame| Record::decode(&frame).map(|record| (frame.bytes, record)));
             Some(match decoded {
                 Ok((bytes, record)) => {
                     at += bytes;
@@ -253,9 +253,9 @@ impl Groups {
     }
 
     fn is_later(&mut self, offset: u64, chain: &Chain) -> io::Result<bool> {
-        Ok(self.at(offset, None)?.is_ok_and(|group| {
-            group.header.recorded_at >= chain.recorded_at && group.header.first >= chain.next
-        }))
+        Ok(self
+            .at(offset, None)?
+            .is_ok_and(|group| group.header.recorded_at >= chain.recorded_at && group.header.first >= chain.next))
     }
 
     /// Whether there are only zeros from a byte to the end.

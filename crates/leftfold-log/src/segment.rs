@@ -116,11 +116,7 @@ impl Segments {
     }
 
     /// Asks the table of a segment, which is loaded, or made anew, where that is needed.
-    fn table<T>(
-        &self,
-        segment: &Segment,
-        ask: impl Fn(&Table, &Blocks) -> Result<T, OffsetsFault>,
-    ) -> Result<T, ReadError> {
+    fn table<T>(&self, segment: &Segment, ask: impl Fn(&Table, &Blocks) -> Result<T, OffsetsFault>) -> Result<T, ReadError> {
         if let Some(table) = &*segment.table.read().unwrap_or_else(PoisonError::into_inner) {
             match ask(table, &self.blocks) {
                 Ok(answer) => return Ok(answer),

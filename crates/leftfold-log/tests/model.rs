@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Append, AppendError, Backend, Hash, MemoryBackend, NewEvent, Label, Outcome, Partition, Position, Read, RecordedEvent, Signal, Store,
-    StoreId, StreamName, Version,
+    Append, AppendError, Backend, Hash, Label, MemoryBackend, NewEvent, Outcome, Partition, Position, Read, RecordedEvent,
+    Signal, Store, StoreId, StreamName, Version,
 };
 use leftfold_log::disk::{Fault, Simulated, Use};
 use leftfold_log::{Log, OpenError, Options, Upkeep};
@@ -167,8 +167,7 @@ impl Run {
             checkpoint: stands(&*self.model_backend)[0].unwrap_or(Position::START),
             store: SOURCE,
         };
-        let appends: Vec<Append> =
-            (0..=self.random.usize(..3)).map(|_| random_append(&mut self.random, &known)).collect();
+        let appends: Vec<Append> = (0..=self.random.usize(..3)).map(|_| random_append(&mut self.random, &known)).collect();
         let pending = log.append_together(appends.clone());
         for (append, pending) in appends.into_iter().zip(pending) {
             let outcome = wait(pending);
@@ -178,7 +177,10 @@ impl Run {
                 Err(AppendError::ReadOnly { .. } | AppendError::Closed) => {}
                 Err(AppendError::Read(_)) if self.disk.is_stopped() => {}
                 judged if !self.unknown.is_empty() => {
-                    assert!(!matches!(judged, Ok(Outcome::Appended(_))), "nothing is appended after what is unknown: {judged:?} of {append:?}");
+                    assert!(
+                        !matches!(judged, Ok(Outcome::Appended(_))),
+                        "nothing is appended after what is unknown: {judged:?} of {append:?}"
+                    );
                 }
                 judged => {
                     let expected = wait(self.model.append(append.clone()));
@@ -249,7 +251,8 @@ impl Run {
         for kept in 0..=self.unknown.len() {
             let backend = self.rebuilt(kept);
             let model = Store::shared(Arc::clone(&backend));
-            let expected = wait(model.read(Read::matching(leftfold_core::store::Query::everything(), Position(1))).all()).unwrap();
+            let expected =
+                wait(model.read(Read::matching(leftfold_core::store::Query::everything(), Position(1))).all()).unwrap();
             let same = expected.into_iter().map(bare).collect::<Vec<_>>() == found
                 && (0..20).all(|n| {
                     let id = leftfold_core::store::CommandId([n; 16]);

@@ -1,11 +1,11 @@
 //! Aggregates: a fold of one stream that decides commands.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
 use super::command::{Alongside, ExecuteError, Executed, Origin, Remember};
@@ -107,10 +107,16 @@ impl From<Timestamp> for Moment {
 }
 
 impl Store {
+    /// Bounds the bytes of folded aggregates that are kept in memory, all kinds together; 64 MiB where this is not called
+    /// before the first use of an aggregate. Whether the bound was taken.
+    pub fn keep_folds(&self, bytes_max: usize) -> bool {
+        self.attached(|| FoldCache::new(bytes_max)).bytes_max() == bytes_max
+    }
+
     /// The aggregates of one kind. An event type that is no plain enum makes every use of them an error.
     #[must_use]
     pub fn aggregate<A: Aggregate>(&self) -> Aggregates<A> {
-        let folds = self.attached(|| FoldCache::new(FoldCache::BYTES_MAX));
+        let folds = self.attached(|| FoldCache::new(FoldCache::BYTES_USUAL));
         Aggregates { schema: Schema::of::<A::Event>(), store: self.clone(), folds, kind: std::marker::PhantomData }
     }
 }
@@ -240,14 +246,13 @@ impl<A: Aggregate> Aggregates<A> {
             Some(kept) => Some(kept),
             None => self.snapshotted(stream).await?,
         };
-        let mut kept = known.unwrap_or_else(|| Kept {
-            folded: Folded::empty(),
-            snapshot_version: Version::ABSENT,
-            snapshot_at: Instant::now(),
-        });
+        let mut kept =
+            known.unwrap_or_else(|| Kept { folded: Folded::empty(), snapshot_version: Version::ABSENT, unsaved_since: None });
         let before = kept.folded.version;
-        self.fold_on(&mut kept.folded, stream, Version::END, Position::END).await?;
+        let first = self.fold_on(&mut kept.folded, stream, Version::END, Position::END).await?;
+        kept.unsaved_since = kept.unsaved_since.or(first);
         self.weigh(id, before, &kept.folded);
+        self.keep_snapshot(stream, &mut kept);
         Ok(kept)
     }
 
@@ -258,27 +263,29 @@ impl<A: Aggregate> Aggregates<A> {
         }
     }
 
-    /// Applies what follows in the stream, up to a version and a position.
+    /// Applies what follows in the stream, up to a version and a position. Tells when the first of it was recorded.
     async fn fold_on(
         &self,
         folded: &mut Folded<A>,
         stream: &StreamName,
         version: Version,
         position: Position,
-    ) -> Result<(), LoadError> {
+    ) -> Result<Option<Timestamp>, LoadError> {
         let schema = self.schema()?;
+        let mut first = None;
         let mut events = self.store.read(Read::stream(stream.clone(), folded.version.next()));
         while let Some(page) = events.page().await? {
             for event in page {
                 if event.version() > version || event.position > position {
-                    return Ok(());
+                    return Ok(first);
                 }
                 schema.decode_each(&event, A::UNKNOWN, |event: A::Event| folded.state.apply(&event))?;
+                first = first.or(Some(event.recorded_at));
                 folded.version = event.version();
                 folded.position = event.position;
             }
         }
-        Ok(())
+        Ok(first)
     }
 
     /// The fold of a snapshot that belongs to this fold and to this history.
@@ -288,8 +295,7 @@ impl<A: Aggregate> Aggregates<A> {
         }
         let key = snapshot::key::<A>(self.store.identity().store, stream);
         let Some(bytes) = self.store.snapshot(key).await? else { return Ok(None) };
-        let Some(found) = snapshot::decode::<A>(&bytes) else { return Ok(None) };
-        let folded = found.folded;
+        let Some(folded) = snapshot::decode::<A>(&bytes) else { return Ok(None) };
         let page = self.store.page(Read::stream(stream.clone(), folded.version).page_of(1)).await?;
         let last = page.events.first().map(|event| (event.version(), event.position));
         if last != Some((folded.version, folded.position)) {
@@ -301,9 +307,7 @@ impl<A: Aggregate> Aggregates<A> {
             tracing::error!(%stream, category, version, "a snapshot differs from the fold of its events: raise FOLD_VERSION");
             return Ok(None);
         }
-        let age = Timestamp::now().since(found.taken_at);
-        let snapshot_at = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
-        Ok(Some(Kept { snapshot_version: folded.version, snapshot_at, folded }))
+        Ok(Some(Kept { snapshot_version: folded.version, unsaved_since: None, folded }))
     }
 
     /// Whether a fold from the beginning gives the same state.
@@ -319,14 +323,16 @@ impl<A: Aggregate> Aggregates<A> {
     pub(super) fn keep_snapshot(&self, stream: &StreamName, kept: &mut Kept<A>) {
         let policy = A::snapshots();
         let events = kept.folded.version.0.saturating_sub(kept.snapshot_version.0);
-        if policy.is_never() || !policy.is_due(events, kept.snapshot_at.elapsed()) {
+        let waiting = kept.unsaved_since.map_or(Duration::ZERO, |since| Timestamp::now().since(since));
+        if policy.is_never() || !policy.is_due(events, waiting) {
             return;
         }
         if let Some(bytes) = snapshot::encode(&kept.folded) {
+            tracing::debug!(%stream, version = %kept.folded.version, bytes = bytes.len(), "a snapshot was made");
             self.store.keep_snapshot(snapshot::key::<A>(self.store.identity().store, stream), bytes);
         }
         kept.snapshot_version = kept.folded.version;
-        kept.snapshot_at = Instant::now();
+        kept.unsaved_since = None;
     }
 }
 
@@ -377,6 +383,9 @@ pub struct Command<A: Aggregate> {
 
 impl<A: Aggregate> Command<A> {
     /// Names the request, so that it takes effect at most once: a repetition is answered as the first time.
+    ///
+    /// Say the request's own bytes too, with [`request`](Command::request): without them another command on the same
+    /// aggregate under the same id cannot be told from a repetition, and is answered as the first one.
     pub fn id(self, scope: &str, key: &str) -> Self {
         self.with_id(CommandId::new(scope, key))
     }

@@ -4,10 +4,8 @@ use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::time::Instant;
-
 use super::Aggregate;
-use crate::store::{Position, StreamName, Version};
+use crate::store::{Position, StreamName, Timestamp, Version};
 
 /// The fold of one stream: the state after the event that gave it this version.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +30,8 @@ impl<A: Default> Folded<A> {
 pub(super) struct Kept<A> {
     pub(super) folded: Folded<A>,
     pub(super) snapshot_version: Version,
-    pub(super) snapshot_at: Instant,
+    /// When the first event was recorded that is in no snapshot.
+    pub(super) unsaved_since: Option<Timestamp>,
 }
 
 /// The place of one aggregate. Whoever holds the lock runs its commands; the others queue, in the order they came.
@@ -75,10 +74,14 @@ const SLOT_BYTES: usize = 512;
 
 impl FoldCache {
     /// The bytes of folds that a store keeps where nothing else is said: 64 MiB.
-    pub(super) const BYTES_MAX: usize = 64 << 20;
+    pub(super) const BYTES_USUAL: usize = 64 << 20;
 
     pub(super) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, shelves: Mutex::default() }
+    }
+
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// The place of an aggregate; made by `stream` where there is none.

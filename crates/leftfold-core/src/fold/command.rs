@@ -60,6 +60,16 @@ pub enum ExecuteError<R> {
         /// How often it was decided.
         attempts: u32,
     },
+    /// A stream is not as the decision expects, though nothing that it reads is new: it would decide the same again.
+    #[error("stream {stream} has version {actual}, the decision expects {expected:?}; let its query read what decides that")]
+    Unexpected {
+        /// Which.
+        stream: StreamName,
+        /// What the decision expects.
+        expected: Expected,
+        /// What the stream had.
+        actual: Version,
+    },
     /// The decision reads more events than it may.
     #[error("the decision reads more than {limit} events, narrow its query or raise its limit")]
     TooManyEvents {
@@ -89,6 +99,15 @@ pub enum ExecuteError<R> {
 }
 
 impl<R> ExecuteError<R> {
+    /// The refusal where there is one, and any failure as an error: what a caller who answers a
+    /// person needs.
+    pub fn into_refusal(self) -> Result<R, Self> {
+        match self {
+            Self::Refused(refusal) => Ok(refusal),
+            failure => Err(failure),
+        }
+    }
+
     /// Whether the store failed, and the same command may succeed later.
     pub(crate) fn is_of_the_store(&self) -> bool {
         match self {

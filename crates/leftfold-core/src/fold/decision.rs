@@ -10,8 +10,8 @@ use super::command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteEr
 use super::event::{Schema, Unknown};
 use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
 use crate::store::{
-    Answered, Append, Appended, CommandId, Condition, Digest, Expected, NewEvent, NoneMatching, Outcome, Position, Query, Read,
-    Store, StreamName, Version,
+    Answered, Append, Appended, CommandId, Condition, Conflict, Digest, Expected, NewEvent, NoneMatching, Outcome, Position,
+    Query, Read, Store, StreamName, Version,
 };
 
 /// A decision over any events, of any streams: a dynamic consistency boundary.
@@ -25,7 +25,8 @@ pub trait Decision: Send + Sync {
     type State: Default + Send;
     /// A domain "no".
     type Refusal: std::error::Error + Clone + PartialEq + Send + Sync + 'static;
-    /// The events that it may read, at most.
+    /// The events that it may read, at most: a decision has no snapshot, so what grows without end belongs into an
+    /// aggregate, or into a narrower query.
     const EVENTS_MAX: usize = DECISION_EVENTS_MAX;
 
     /// The events that the decision rests on. An item that names no types means those of [`Decision::Event`].
@@ -68,6 +69,12 @@ impl<E> Decided<E> {
     #[must_use]
     pub fn fact(event: E) -> Self {
         Self::nothing().and_fact(event)
+    }
+
+    /// One event into the stream of an aggregate.
+    #[must_use]
+    pub fn of<A: super::Aggregate>(id: &str, event: E) -> Self {
+        Self::event(format!("{}-{id}", A::CATEGORY), event)
     }
 
     /// Another event into a stream.
@@ -129,6 +136,12 @@ impl<D: Decision> DecisionCommand<'_, D> {
         self
     }
 
+    /// The caller's own bytes for the metadata of the events.
+    pub fn metadata(mut self, user: impl Into<bytes::Bytes>) -> Self {
+        self.origin.metadata.user = user.into();
+        self
+    }
+
     /// What caused the decision: an event, or a message from outside.
     pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
         self.origin.caused_by(cause.into());
@@ -144,7 +157,8 @@ impl<D: Decision> DecisionCommand<'_, D> {
         self
     }
 
-    /// Decides; again on what is new where others were faster, at most [`ATTEMPTS_MAX`] times.
+    /// Decides; again on what is new where others were faster, at most [`ATTEMPTS_MAX`] times. An expectation on a
+    /// stream that fails while nothing is new is an error at once.
     pub async fn execute(self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
         let schema = Schema::of::<D::Event>()?;
         if let Some(id) = self.origin.id
@@ -154,8 +168,15 @@ impl<D: Decision> DecisionCommand<'_, D> {
         }
         let query = self.decision.query().of_types(schema.wanted());
         let mut read = Reading { state: D::State::default(), through: Position::START, events: 0 };
+        let mut conflict = None;
         for _ in 0..ATTEMPTS_MAX {
+            let before = read.events;
             self.read_on(&schema, &query, &mut read).await?;
+            if let Some(Conflict::Stream { stream, expected, actual }) = conflict.take()
+                && read.events == before
+            {
+                return Err(ExecuteError::Unexpected { stream, expected, actual });
+            }
             let (decided, answer) = match self.decision.decide(&read.state) {
                 Ok(decided) => (decided, None),
                 Err(refusal) => match (&self.remember, self.origin.id) {
@@ -173,7 +194,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
             };
             let append = self.append(&schema, &query, &read, &decided, &kept)?;
             match (self.store.append(append).await?, answer) {
-                (Outcome::Conflict(_), _) => {}
+                (Outcome::Conflict(failed), _) => conflict = Some(failed),
                 (Outcome::Repeated(answered), _) => return self.answer_again(&schema, answered).await,
                 (Outcome::Appended(_), Some((_, refusal))) => return Err(ExecuteError::Refused(refusal)),
                 (Outcome::Appended(appended), None) => return Ok(executed(decided, &appended)),

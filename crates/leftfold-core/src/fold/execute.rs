@@ -43,8 +43,9 @@ impl<A: Aggregate> Command<A> {
                     *place = Some(kept);
                     return self.answer_again(&slot, answered).await;
                 }
-                // A "no" (or "nothing to do") from a fold that was kept may be out of date where others write.
-                Attempted::Concluded(conclusion) if confirmed => {
+                // A "no" (or "nothing to do") from a fold that was kept may be out of date where others write; not so
+                // one that the store took.
+                Attempted::Concluded(conclusion) if confirmed || conclusion.is_durable() => {
                     *place = Some(kept);
                     return self.conclude(&slot, conclusion).await;
                 }
@@ -112,6 +113,9 @@ impl<A: Aggregate> Command<A> {
             kept.folded.version = kept.folded.version.next();
             kept.folded.position = Position(appended.first.0 + index as u64);
         }
+        if !events.is_empty() {
+            kept.unsaved_since = kept.unsaved_since.or(Some(appended.recorded_at));
+        }
         self.aggregates.weigh(&self.id, before, &kept.folded);
         self.aggregates.keep_snapshot(&slot.stream, kept);
         Executed { events, version: kept.folded.version, position: kept.folded.position, answer: Answer::First }
@@ -141,13 +145,25 @@ impl<A: Aggregate> Command<A> {
             Some(KeptAnswer::Accepted(version)) => {
                 let schema = self.aggregates.schema()?;
                 let recorded = events_of(&self.aggregates.store, &answered).await?;
-                let own = recorded.iter().filter(|event| in_stream(event, &slot.stream));
-                let events = decode_all(&schema, own, A::UNKNOWN)?;
-                let position = Position(answered.first.0 + u64::from(answered.events).saturating_sub(1));
+                let own = || recorded.iter().filter(|event| in_stream(event, &slot.stream));
+                let events = decode_all(&schema, own(), A::UNKNOWN)?;
+                let position = match own().last() {
+                    Some(last) => last.position,
+                    None => self.position_of(slot, version).await?,
+                };
                 Ok(Executed { events, version, position, answer: Answer::Again })
             }
             None => Err(foreign_answer(&answered)),
         }
+    }
+
+    /// Where the event is that gave the aggregate a version: what a command without events rested on.
+    async fn position_of(&self, slot: &Slot<A>, version: Version) -> Result<Position, ReadError> {
+        if version == Version::ABSENT {
+            return Ok(Position::START);
+        }
+        let page = self.aggregates.store.page(Read::stream(slot.stream.clone(), version).page_of(1)).await?;
+        Ok(page.events.first().map_or(Position::START, |event| event.position))
     }
 
     fn refused_again(&self, refusal: &[u8]) -> ExecuteError<A::Refusal> {
@@ -180,6 +196,12 @@ enum Conclusion<A: Aggregate> {
         expected: Version,
         actual: Version,
     },
+}
+
+impl<A: Aggregate> Conclusion<A> {
+    fn is_durable(&self) -> bool {
+        matches!(self, Self::RefusedDurably { .. })
+    }
 }
 
 /// Decides each command on the state that those before it lead to.

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::Aggregate;
 use super::cache::Folded;
 use super::shape::fingerprint;
-use crate::store::{Position, StoreId, StreamName, Timestamp, Version};
+use crate::store::{Position, StoreId, StreamName, Version};
 
-/// When a snapshot is made: with the command that finds either bound reached.
+/// When a snapshot is made: with the command, or the load, that finds either bound reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotPolicy {
     every_events: Option<u64>,
@@ -35,7 +35,7 @@ impl SnapshotPolicy {
         Self { every_events: Some(if events == 0 { 1 } else { events }), every: None }
     }
 
-    /// Also after so long since the last one, where there were events.
+    /// Also when the oldest event that is in no snapshot is so old.
     #[must_use]
     pub const fn or_every(mut self, duration: Duration) -> Self {
         self.every = Some(duration);
@@ -47,8 +47,8 @@ impl SnapshotPolicy {
         self == Self::never()
     }
 
-    pub(super) fn is_due(self, events: u64, elapsed: Duration) -> bool {
-        events > 0 && (self.every_events.is_some_and(|n| events >= n) || self.every.is_some_and(|d| elapsed >= d))
+    pub(super) fn is_due(self, events: u64, waiting: Duration) -> bool {
+        events > 0 && (self.every_events.is_some_and(|n| events >= n) || self.every.is_some_and(|d| waiting >= d))
     }
 }
 
@@ -57,15 +57,7 @@ impl SnapshotPolicy {
 struct Stored<A> {
     version: u64,
     position: u64,
-    taken_at: Timestamp,
     state: A,
-}
-
-/// A snapshot as it was found: still to be held against the stream.
-#[derive(Debug)]
-pub(super) struct Found<A> {
-    pub(super) folded: Folded<A>,
-    pub(super) taken_at: Timestamp,
 }
 
 /// The key of an aggregate's snapshot: another store, fold version or shape is another key.
@@ -81,21 +73,19 @@ pub(super) fn key<A: Aggregate>(store: StoreId, stream: &StreamName) -> Bytes {
 
 /// The bytes of a snapshot; none where the state does not serialize, which costs speed and nothing else.
 pub(super) fn encode<A: Aggregate>(folded: &Folded<A>) -> Option<Bytes> {
-    let stored =
-        Stored { version: folded.version.0, position: folded.position.0, taken_at: Timestamp::now(), state: &folded.state };
+    let stored = Stored { version: folded.version.0, position: folded.position.0, state: &folded.state };
     let json = serde_json::to_vec(&stored).ok()?;
     let mut bytes = blake3::hash(&json).as_bytes()[..8].to_vec();
     bytes.extend_from_slice(&json);
     Some(Bytes::from(bytes))
 }
 
-/// The snapshot, unless it is damaged.
-pub(super) fn decode<A: Aggregate>(bytes: &[u8]) -> Option<Found<A>> {
+/// The snapshot, unless it is damaged; still to be held against the stream.
+pub(super) fn decode<A: Aggregate>(bytes: &[u8]) -> Option<Folded<A>> {
     let (sum, json) = bytes.split_at_checked(8)?;
     if blake3::hash(json).as_bytes()[..8] != *sum {
         return None;
     }
     let stored: Stored<A> = serde_json::from_slice(json).ok()?;
-    let folded = Folded { state: stored.state, version: Version(stored.version), position: Position(stored.position) };
-    Some(Found { folded, taken_at: stored.taken_at })
+    Some(Folded { state: stored.state, version: Version(stored.version), position: Position(stored.position) })
 }

@@ -1,5 +1,22 @@
 //! What users and backend writers test with.
 
+pub mod conformance;
 mod given;
+pub mod history;
 
 pub use given::{Given, When, given};
+
+/// The seed of a random test: `LEFTFOLD_SEED` where it is set, or else a new one. It is printed, so that a failure can
+/// be replayed.
+///
+/// # Panics
+/// Where `LEFTFOLD_SEED` is set to something that is not a number.
+#[must_use]
+pub fn seed() -> u64 {
+    let seed = match std::env::var("LEFTFOLD_SEED") {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("LEFTFOLD_SEED is {text:?}, set it to a number")),
+        Err(_) => fastrand::u64(..),
+    };
+    eprintln!("replay with LEFTFOLD_SEED={seed}");
+    seed
+}

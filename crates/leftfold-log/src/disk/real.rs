@@ -54,9 +54,7 @@ impl Disk for Real {
         let path = self.path.join(name);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             // Media that are written once are read all the same; writing then fails where it is tried.
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
                 OpenOptions::new().read(true).open(&path)
             }
             other => other,

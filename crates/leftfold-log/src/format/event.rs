@@ -41,10 +41,8 @@ impl EncodedEvents {
     /// Encodes events that are within their limits. What they carry beside names and tags is taken out of them.
     pub(crate) fn take(events: &mut [NewEvent]) -> Self {
         let payload = |event: &NewEvent| event.data.len() + event.metadata.user.len() + 96;
-        let mut encoded = Self {
-            bytes: Vec::with_capacity(events.iter().map(payload).sum()),
-            parts: Vec::with_capacity(events.len()),
-        };
+        let mut encoded =
+            Self { bytes: Vec::with_capacity(events.iter().map(payload).sum()), parts: Vec::with_capacity(events.len()) };
         let count = events.len();
         for (index, event) in events.iter_mut().enumerate() {
             let continues = if index + 1 < count { CONTINUES } else { 0 };
@@ -179,11 +177,8 @@ impl<'a> EventView<'a> {
         let id = if has(ID) { Some(input.array()?) } else { None };
         let event_type = within(input.short_text()?, TYPE_BYTES_MAX)?;
         let schema_version = u32::try_from(input.varint()?).map_err(|_| FormatError::Value { what })?;
-        let stream = if has(STREAM) {
-            Some((within(input.long_text()?, STREAM_BYTES_MAX)?, Version(input.varint()?)))
-        } else {
-            None
-        };
+        let stream =
+            if has(STREAM) { Some((within(input.long_text()?, STREAM_BYTES_MAX)?, Version(input.varint()?))) } else { None };
         let tag_count = if has(TAGS) { input.count()? } else { 0 };
         if tag_count > TAGS_MAX {
             return Err(FormatError::Value { what });
@@ -265,10 +260,7 @@ impl<'a> EventView<'a> {
             position,
             recorded_at,
             stream,
-            id: self.id.map_or_else(
-                || EventId::minted(store, position, recorded_at),
-                |id| EventId(uuid::Uuid::from_bytes(id)),
-            ),
+            id: self.id.map_or_else(|| EventId::minted(store, position, recorded_at), |id| EventId(uuid::Uuid::from_bytes(id))),
             event_type: name(EventType::new(share(self.event_type)?))?,
             schema_version: self.schema_version,
             content_type: match self.content_type {

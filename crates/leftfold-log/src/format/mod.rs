@@ -8,7 +8,9 @@ mod varint;
 
 pub(crate) use event::{EncodedEvents, EventView};
 pub(crate) use group::{GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, SEAL};
-pub(crate) use record::{CheckpointView, CommandView, Frame, Kind, Next, RECORD_HEADER_BYTES, checkpoint_key, put_checkpoint, put_command};
+pub(crate) use record::{
+    CheckpointView, CommandView, Frame, Kind, Next, RECORD_HEADER_BYTES, checkpoint_key, put_checkpoint, put_command,
+};
 pub(crate) use segment::{SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, segment_name, segment_number};
 
 use leftfold_core::store::Timestamp;

@@ -1,8 +1,7 @@
 //! Records: their frame, and the command and checkpoint records. Events are in `event.rs`.
 
 use leftfold_core::store::{
-    Answered, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, Hash, Label, Partition, Position, StoreId,
-    Version,
+    Answered, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, Hash, Label, Partition, Position, StoreId, Version,
 };
 
 use super::{FormatError, Input, moment, varint};
@@ -171,11 +170,7 @@ impl<'a> CommandView<'a> {
 
     pub(crate) fn to_answered(self) -> Answered {
         Answered {
-            record: CommandRecord {
-                id: CommandId(self.id),
-                digest: Digest(self.digest),
-                answer: self.answer.to_vec().into(),
-            },
+            record: CommandRecord { id: CommandId(self.id), digest: Digest(self.digest), answer: self.answer.to_vec().into() },
             recorded_at: moment(self.recorded_at),
             first: self.first,
             events: self.events,

@@ -78,9 +78,7 @@ impl SegmentHeader {
         let what = "segment header";
         let mut input = Input::new(header, what);
         let magic: [u8; 8] = input.array()?;
-        for (what, known) in
-            [("format version", VERSION), ("hash id", BLAKE3), ("checksum id", CRC32C), ("codec id", STORED)]
-        {
+        for (what, known) in [("format version", VERSION), ("hash id", BLAKE3), ("checksum id", CRC32C), ("codec id", STORED)] {
             let found = input.u16()?;
             if magic == MAGIC && found != known {
                 return Ok(Err(SegmentFault::OtherRelease { what, found }));
@@ -149,10 +147,7 @@ mod tests {
         let bytes = header().encode();
         let mut other = bytes;
         other[8] = 2;
-        assert_eq!(
-            SegmentHeader::decode(&other),
-            Err(SegmentFault::OtherRelease { what: "format version", found: 2 })
-        );
+        assert_eq!(SegmentHeader::decode(&other), Err(SegmentFault::OtherRelease { what: "format version", found: 2 }));
         assert_eq!(SegmentHeader::decode(b"\x89PNG\r\n\x1a\n and more"), Err(SegmentFault::Foreign));
         let mut broken = bytes;
         broken[50] ^= 1;

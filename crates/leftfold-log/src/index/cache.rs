@@ -21,7 +21,9 @@ pub(super) enum Cached {
     Bloom(Arc<Bloom>),
 }
 
-const SHARDS: usize = 8;
+/// Locks at most; fewer where each would hold but a few pages.
+const SHARDS_MAX: usize = 8;
+const SHARD_BYTES_MIN: usize = 256 << 10;
 
 /// The cache, shared by all runs of an index.
 #[derive(Debug)]
@@ -48,7 +50,8 @@ struct Slot {
 
 impl Cache {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), shard_bytes_max: bytes_max / SHARDS }
+        let shards = (bytes_max / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
+        Self { shards: (0..shards).map(|_| Mutex::default()).collect(), shard_bytes_max: bytes_max / shards }
     }
 
     pub(super) fn page(&self, id: PageId) -> Option<Cached> {
@@ -80,7 +83,7 @@ impl Cache {
 
     fn shard(&self, (file, offset): PageId) -> &Mutex<Shard> {
         let spread = (file.rotate_left(32) ^ offset).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        &self.shards[spread as usize % SHARDS]
+        &self.shards[spread as usize % self.shards.len()]
     }
 }
 
@@ -121,16 +124,16 @@ mod tests {
 
     #[test]
     fn it_never_holds_more_than_its_bytes_and_keeps_what_is_used() {
-        let cache = Cache::new(SHARDS * 4_000);
+        let cache = Cache::new(4_000);
         let bloom = || Cached::Bloom(Arc::new(Bloom::of(&[0; 800])));
         cache.keep((0, 0), bloom());
         for n in 1..10_000 {
             assert!(cache.page((0, 0)).is_some(), "the page in use was let go");
             cache.keep((n, n), bloom());
             let held: usize = cache.shards.iter().map(|shard| shard.lock().unwrap().bytes).sum();
-            assert!(held <= SHARDS * 4_000);
+            assert!(held <= 4_000);
         }
         cache.keep((1, 1), Cached::Bloom(Arc::new(Bloom::of(&[0; 100_000]))));
-        assert!(cache.page((1, 1)).is_none(), "a page larger than a shard is not kept");
+        assert!(cache.page((1, 1)).is_none(), "a page larger than the cache is not kept");
     }
 }

@@ -64,6 +64,9 @@ impl Covered {
 pub(crate) struct Settings {
     /// Bytes of memory for all of it. A quarter is for entries that are gathered, a quarter for those gathered before
     /// (on their way to a file, or kept for [`Recent`] when they are there), and half for pages of files.
+    ///
+    /// Beyond it go the last group that filled a table, the buffers of one flush or merge (under 1 MiB, or one
+    /// snapshot), and the root pages of runs, about a thousandth of the files.
     pub(crate) memory_bytes: usize,
     /// Who writes and merges files.
     pub(crate) upkeep: Upkeep,
@@ -117,7 +120,7 @@ impl Index {
         let (manifest, runs, discarded) = match open_files(&*disk, store, &cache) {
             Ok((manifest, runs)) => {
                 let orphans = manifest::sweep(&*disk, &manifest.runs)? && manifest == Manifest::EMPTY;
-                (manifest, runs, orphans.then(|| "index.manifest is missing".to_owned()))
+                (manifest, runs, orphans.then(|| "index.manifest is missing, or was never written".to_owned()))
             }
             Err(error @ IndexError::Damaged { .. }) => {
                 Self::discard(&*disk)?;

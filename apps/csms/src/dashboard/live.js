@@ -1,0 +1,57 @@
+"use strict";
+
+const main = document.getElementById("live");
+const link = document.getElementById("link");
+
+function say(state, text) {
+  link.dataset.state = state;
+  link.textContent = text;
+}
+
+function listen() {
+  const source = new EventSource("/live");
+  source.addEventListener("view", (event) => {
+    say("live", "live");
+    // Someone who is about to answer a question keeps it in front of him.
+    if (!main.querySelector("[data-asking]")) main.innerHTML = event.data;
+  });
+  source.onerror = () => say("lost", "reconnecting…");
+}
+
+// A person says what became of an effect in doubt: the first press asks, the second one says it.
+async function answer(button) {
+  if (!button.dataset.asking) {
+    button.dataset.asking = "yes";
+    button.textContent = button.dataset.confirm;
+    setTimeout(() => {
+      delete button.dataset.asking;
+      button.textContent = button.dataset.label;
+    }, 6000);
+    return;
+  }
+  const card = button.closest("[data-effect]");
+  const note = card.querySelector("[data-note]");
+  const token = localStorage.getItem("csms-token");
+  const headers = { "Content-Type": "application/json" };
+  if (token) headers.Authorization = "Bearer " + token;
+  try {
+    const reply = await fetch(`/api/effects/${card.dataset.effect}/resolve`, {
+      method: "POST",
+      headers,
+      body: button.dataset.body,
+    });
+    const problem = reply.ok ? null : await reply.json();
+    note.textContent = problem ? problem.detail || problem.title : "recorded";
+  } catch {
+    note.textContent = "the server did not answer, nothing was recorded";
+  }
+  delete button.dataset.asking;
+  button.textContent = button.dataset.label;
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-body]");
+  if (button) answer(button);
+});
+
+listen();

@@ -1,0 +1,164 @@
+use std::time::Duration;
+
+use leftfold::prelude::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+
+fn now() -> Timestamp {
+    "2026-05-04T10:00:00Z".parse().unwrap()
+}
+
+fn ago(seconds: u64) -> Timestamp {
+    now().minus(Duration::from_secs(seconds))
+}
+
+fn empty() -> View {
+    View {
+        as_of: now(),
+        connect_url: "ws://127.0.0.1:8180/ocpp/".to_owned(),
+        api_url: "http://127.0.0.1:8180/api".to_owned(),
+        admission: Admission::Open,
+        stations: Vec::new(),
+        transactions: Vec::new(),
+        effects: Vec::new(),
+    }
+}
+
+fn connector(number: u32, status: &str, tone: Tone) -> ConnectorView {
+    ConnectorView {
+        number,
+        status: status.to_owned(),
+        tone,
+        error: None,
+        since: Some(ago(60 * u64::from(number + 1))),
+        held_for: None,
+    }
+}
+
+fn station(identity: &str, connection: Connection, connectors: Vec<ConnectorView>) -> StationView {
+    StationView {
+        identity: identity.to_owned(),
+        model: Some("Voltera Duo 22".to_owned()),
+        firmware: Some("3.1.4".to_owned()),
+        connection,
+        connectors,
+    }
+}
+
+fn effect(id: u64, station: &str, state: OpenState) -> EffectView {
+    EffectView {
+        id,
+        name: "Remote start".to_owned(),
+        station: station.to_owned(),
+        about: "connector 1 for TAG-7".to_owned(),
+        state,
+        requested_at: ago(42),
+        outcome_if_done: "\"Accepted\"".to_owned(),
+    }
+}
+
+/// A day like many.
+fn typical() -> View {
+    let mut faulted = connector(2, "Faulted", Tone::Wrong);
+    faulted.error = Some("UnderVoltage".to_owned());
+    let mut held = connector(1, "Available", Tone::Waiting);
+    held.held_for = Some("held for TAG-7".to_owned());
+    View {
+        stations: vec![
+            station("CP-1", Connection::Online(ago(8_000)), vec![connector(0, "Available", Tone::Ready), held, faulted]),
+            station(
+                "CP-2",
+                Connection::Online(ago(90_000)),
+                vec![connector(1, "Charging", Tone::Busy), connector(2, "Available", Tone::Ready)],
+            ),
+            station("Garage Nord / 3", Connection::Offline(ago(700)), vec![connector(1, "Unavailable", Tone::Quiet)]),
+            station("CP-4", Connection::Unknown, vec![connector(1, "Preparing", Tone::Waiting)]),
+        ],
+        transactions: vec![
+            TransactionView {
+                id: 1042,
+                station: "CP-2".to_owned(),
+                connector: Some(1),
+                id_tag: "TAG-3".to_owned(),
+                started_at: ago(5_400),
+                energy_wh: Some(18_450),
+                last_meter_at: Some(ago(25)),
+            },
+            TransactionView {
+                id: 1043,
+                station: "CP-4".to_owned(),
+                connector: None,
+                id_tag: "TAG-9".to_owned(),
+                started_at: ago(95),
+                energy_wh: None,
+                last_meter_at: None,
+            },
+        ],
+        effects: vec![
+            effect(881, "CP-1", OpenState::InDoubt("no answer before the deadline".to_owned())),
+            effect(882, "CP-2", OpenState::InFlight),
+            effect(883, "CP-4", OpenState::Waiting("the station is not connected".to_owned())),
+        ],
+        ..empty()
+    }
+}
+
+#[test]
+fn an_empty_page_says_how_to_begin() {
+    let page = page(&empty());
+    assert!(page.contains("ws://127.0.0.1:8180/ocpp/CP-1"));
+    assert!(page.contains("/stations/CP-1/remote-start?wait=30s"));
+    assert!(!page.contains("Bearer"));
+    assert!(super::page(&View { admission: Admission::Registered, ..empty() }).contains("Bearer"));
+}
+
+#[test]
+fn what_is_in_doubt_comes_first_and_can_be_answered() {
+    let live = live(&typical());
+    let (doubt, stations) = (live.find("In doubt</h2>").unwrap(), live.find("Stations</h2>").unwrap());
+    assert!(doubt < stations);
+    assert!(live.contains("data-effect=\"881\""));
+    assert!(live.contains("data-body=\"{&quot;verdict&quot;:&quot;done&quot;,&quot;outcome&quot;:&quot;Accepted&quot;}\""));
+    assert!(live.contains("18.45 kWh"));
+    assert!(live.contains("1 h 30 min"));
+}
+
+#[test]
+fn the_page_loads_nothing_from_elsewhere_and_holds_no_code() {
+    let page = page(&typical());
+    assert_eq!(page.matches("<script").count(), 1);
+    assert!(!page.contains(" style="));
+    assert!(!page.contains("onclick"));
+}
+
+proptest! {
+    #[test]
+    fn nothing_from_outside_becomes_markup(text in "\\PC*|[<>&\"'\\x00-\\x1f]{0,40}") {
+        let mut view = typical();
+        view.stations[0].identity.clone_from(&text);
+        view.stations[0].connectors[0].status.clone_from(&text);
+        view.stations[0].connectors[0].error = Some(text.clone());
+        view.transactions[0].id_tag.clone_from(&text);
+        view.effects[0].about.clone_from(&text);
+        view.effects[0].outcome_if_done = text;
+        let (plain, rendered) = (live(&typical()), live(&view));
+        // The connector's error is one element more: an opening and a closing tag.
+        prop_assert_eq!(rendered.matches('<').count(), plain.matches('<').count() + 2);
+        prop_assert!(!rendered.contains('\0'));
+    }
+}
+
+/// Writes the pages out, so that they can be looked at: `target/dashboard/*.html`.
+#[test]
+fn previews_are_written_for_people() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/dashboard");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut busy = typical();
+    busy.stations = (0..60).map(|n| StationView { identity: format!("CP-{n}"), ..busy.stations[n % 4].clone() }).collect();
+    for (name, view) in [("empty", empty()), ("typical", typical()), ("busy", busy)] {
+        let page = page(&view).replace("/dashboard.css", "dashboard.css").replace("/dashboard.js", "");
+        std::fs::write(folder.join(format!("{name}.html")), page).unwrap();
+    }
+    std::fs::write(folder.join("dashboard.css"), STYLE).unwrap();
+}

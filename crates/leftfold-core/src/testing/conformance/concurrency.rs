@@ -1,0 +1,96 @@
+//! Promises under concurrency: no lost update, no write skew, no false success, no false conflict.
+
+use tokio::task::JoinSet;
+
+use super::Factory;
+use super::examples::{event, events, stream, tagged};
+use super::subject::Subject;
+use crate::store::{Append, Condition, Conflict, Expected, Outcome, Position, Query, Version};
+use crate::testing::history::load;
+
+/// Runs the appends at once, and tells which went through and what the others met.
+async fn race<F: Factory>(store: &Subject<'_, F>, appends: Vec<Append>) -> (usize, Vec<Conflict>) {
+    let mut running = JoinSet::new();
+    for append in appends {
+        let store = (**store).clone();
+        running.spawn(async move { store.append(append).await });
+    }
+    let (mut appended, mut conflicts) = (0, Vec::new());
+    while let Some(answer) = running.join_next().await {
+        match answer.expect("a task ends without a panic") {
+            Ok(Outcome::Appended(_)) => appended += 1,
+            Ok(Outcome::Conflict(conflict)) => conflicts.push(conflict),
+            other => panic!("a plain append was answered {other:?}"),
+        }
+    }
+    (appended, conflicts)
+}
+
+/// Facts that nothing depends on never conflict.
+pub async fn concurrent_appends_all_land(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    let appends = (0..200).map(|number| events(&format!("a-{}", number % 7), 1 + number % 3)).collect();
+    let (appended, conflicts) = race(&store, appends).await;
+    assert_eq!((appended, conflicts), (200, vec![]));
+    let count: u64 = (0..200).map(|number| 1 + number % 3).sum();
+    assert_eq!(store.head().position, Position(count));
+}
+
+/// Of those who expect the same version, one goes through; the others are told what is there then.
+pub async fn one_of_those_who_expect_the_same_version_wins(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    for round in 0..30 {
+        let expected = Expected::Exact(Version(round));
+        let append = events("a-1", 1).when(Condition::stream(stream("a-1"), expected));
+        let (appended, conflicts) = race(&store, vec![append; 8]).await;
+        let told = Conflict::Stream { stream: stream("a-1"), expected, actual: Version(round + 1) };
+        assert_eq!((appended, conflicts), (1, vec![told; 7]), "round {round}");
+    }
+}
+
+/// Two decisions that each depend on what the other writes: one of them meets a conflict. By streams, and by queries.
+pub async fn there_is_no_write_skew(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    for round in 0..50 {
+        let names = [format!("x-{round}"), format!("y-{round}")];
+        let appends = [0, 1].map(|own| {
+            let other_is_absent = Condition::stream(stream(&names[1 - own]), Expected::Absent);
+            events(&names[own], 1).when(other_is_absent)
+        });
+        let (appended, conflicts) = race(&store, appends.to_vec()).await;
+        assert_eq!((appended, conflicts.len()), (1, 1), "by streams in round {round}: {conflicts:?}");
+        let head = store.head().position;
+        let tags = [format!("on:x{round}"), format!("on:y{round}")];
+        let appends = [0, 1].map(|own| {
+            let new = tagged(event("doctors-1"), &[&tags[own]]);
+            Append::of(vec![new]).when(Condition::none_matching(Query::tag(tags[1 - own].clone()), head))
+        });
+        let (appended, conflicts) = race(&store, appends.to_vec()).await;
+        let told = Conflict::Matching { after: head, found: head.next() };
+        assert_eq!((appended, conflicts), (1, vec![told]), "by queries in round {round}");
+    }
+}
+
+/// A random concurrent load, proved by the history checker.
+pub async fn a_random_history_is_consistent(factory: &impl Factory) {
+    let seed = crate::testing::seed();
+    for round in 0..4 {
+        let store = Subject::new(factory).await;
+        let history = load(&store, seed.wrapping_add(1_000 * round), 8, 150).await;
+        let verdict = history.verify(&store).await.expect("the store can be read");
+        assert_eq!(verdict, Ok(()), "seed {seed}, round {round}");
+    }
+}
+
+/// The same, and again on what it left, after the store was opened again.
+pub async fn a_random_history_goes_on_after_reopening(factory: &impl Factory) {
+    let seed = crate::testing::seed();
+    let mut store = Subject::new(factory).await;
+    for round in 0..4 {
+        // The same seed again: half of the requests repeat what took effect in an earlier life.
+        let history = load(&store, seed.wrapping_add(round / 2), 8, 60).await;
+        store.reopen().await;
+        let verdict = history.verify(&store).await.expect("the store can be read");
+        assert_eq!(verdict, Ok(()), "seed {seed}, round {round}");
+    }
+}

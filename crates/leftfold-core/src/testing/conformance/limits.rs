@@ -1,0 +1,140 @@
+//! What is beyond a limit gets a typed error and changes nothing; what is at it is kept.
+
+use super::Factory;
+use super::examples::{command, event, events, fact, label, stream, tagged};
+use super::subject::Subject;
+use crate::store::limits::{
+    ANSWER_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, ITEM_TERMS_MAX, KEY_IDS_MAX, METADATA_BYTES_MAX,
+    QUERY_ITEMS_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX,
+};
+use crate::store::{
+    Append, AppendError, CommandRecord, Condition, Expected, Invalid, NewEvent, Position, Query, QueryItem, Read, ReadError, Tags,
+};
+
+fn sized(bytes: usize) -> NewEvent {
+    NewEvent { data: vec![7; bytes].into(), ..event("a-1") }
+}
+
+fn with_metadata(bytes: usize) -> NewEvent {
+    let mut new = event("a-1");
+    new.metadata.user = vec![7; bytes].into();
+    new
+}
+
+fn with_tags(count: usize) -> NewEvent {
+    event("a-1").tagged((0..count).fold(Tags::none(), |tags, number| tags.with(format!("t:{number}"))))
+}
+
+fn with_keys(count: usize) -> NewEvent {
+    NewEvent { key_ids: (0..count).map(|number| label(&format!("key {number}"))).collect(), ..event("a-1") }
+}
+
+fn expecting(count: usize) -> Append {
+    let streams = (0..count).map(|number| (stream(&format!("s-{number}")), Expected::Absent)).collect();
+    events("a-1", 1).when(Condition { streams, none_matching: None })
+}
+
+fn answering(bytes: usize) -> Append {
+    let record = CommandRecord { answer: vec![7; bytes].into(), ..command("limit") };
+    Append { command: Some(record), ..events("a-1", 1) }
+}
+
+fn query_of_items(count: usize) -> Query {
+    (0..count).map(|number| Query::tag(format!("t {number}")).items()[0].clone()).collect()
+}
+
+fn query_of_types(count: usize) -> Query {
+    Query::types((0..count).map(|number| super::examples::event_type(&format!("never.{number}"))))
+}
+
+fn query_of_tags(count: usize) -> Query {
+    let tags = (0..count).map(|number| Query::tag(format!("t {number}")).items()[0].tags[0].clone());
+    Query::from(QueryItem { tags: tags.collect(), ..QueryItem::default() })
+}
+
+fn without(query: Query) -> Append {
+    events("a-1", 1).when(Condition::none_matching(query, Position::START))
+}
+
+/// Each limit, one beyond it; nothing of the append is there after it, not even its command id.
+pub async fn what_is_beyond_a_limit_is_refused(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    store.appended(events("a-1", 1)).await;
+    let of = |new| Append::of(vec![event("b-1"), new]);
+    let cases = [
+        ("data", of(sized(DATA_BYTES_MAX + 1))),
+        ("metadata", of(with_metadata(METADATA_BYTES_MAX + 1))),
+        ("tags", of(with_tags(TAGS_MAX + 1))),
+        ("an overlong tag", of(tagged(event("a-1"), &[&"x".repeat(TAG_BYTES_MAX + 1)]))),
+        ("an empty tag", of(tagged(event("a-1"), &[""]))),
+        ("keys", of(with_keys(KEY_IDS_MAX + 1))),
+        ("bytes", Append::of(vec![sized(DATA_BYTES_MAX); 3])),
+        ("events", events("a-1", APPEND_EVENTS_MAX + 1)),
+        ("expectations", expecting(EXPECTATIONS_MAX + 1)),
+        ("answer", answering(ANSWER_BYTES_MAX + 1)),
+        ("items", without(query_of_items(QUERY_ITEMS_MAX + 1))),
+        ("types", without(query_of_types(ITEM_TERMS_MAX + 1))),
+        ("query tags", without(query_of_tags(ITEM_TERMS_MAX + 1))),
+        ("an overlong query tag", without(Query::tag("x".repeat(TAG_BYTES_MAX + 1)))),
+        ("an empty query tag", without(Query::tag(""))),
+    ];
+    for (what, append) in cases {
+        let append = Append { command: append.command.or_else(|| Some(command("limit"))), ..append };
+        let refused = store.refused(append).await;
+        let expected = if what.contains("empty") {
+            matches!(refused, AppendError::Invalid(Invalid::Empty { .. }))
+        } else {
+            matches!(refused, AppendError::Invalid(Invalid::TooLarge { size, limit, .. }) if size > limit)
+        };
+        assert!(expected, "{what}: {refused:?}");
+        assert_eq!(store.answered(command("limit").id).await, Ok(None), "{what}: the command id is not remembered");
+    }
+    assert_eq!(store.appended(events("a-1", 1)).await.first, Position(2), "the store goes on");
+}
+
+/// Each limit, at it.
+pub async fn what_is_at_a_limit_is_kept(factory: &impl Factory) {
+    let mut store = Subject::new(factory).await;
+    let longest = fact(&"y".repeat(TYPE_BYTES_MAX)).in_stream(stream(&"s".repeat(STREAM_BYTES_MAX)));
+    let new = [
+        sized(DATA_BYTES_MAX),
+        with_metadata(METADATA_BYTES_MAX),
+        with_tags(TAGS_MAX),
+        tagged(event("a-1"), &[&"x".repeat(TAG_BYTES_MAX)]),
+        with_keys(KEY_IDS_MAX),
+        longest,
+    ];
+    for event in &new {
+        store.appended(Append::of(vec![event.clone()])).await;
+    }
+    for append in [
+        expecting(EXPECTATIONS_MAX),
+        answering(ANSWER_BYTES_MAX),
+        without(query_of_items(QUERY_ITEMS_MAX).and_tag("none")),
+        without(query_of_types(ITEM_TERMS_MAX)),
+        without(query_of_tags(ITEM_TERMS_MAX)),
+    ] {
+        store.appended(append).await;
+    }
+    store.reopen().await;
+    let all = store.everything().await;
+    assert_eq!(all.len(), new.len() + 5);
+    for (found, new) in all.iter().zip(&new) {
+        let same = found.data == new.data && found.metadata == new.metadata && found.tags == new.tags;
+        let same = same && found.key_ids == new.key_ids && found.event_type == new.event_type;
+        assert!(same, "the event at {} is not what was appended", found.position);
+    }
+}
+
+/// A read with a query beyond a limit is refused.
+pub async fn a_query_beyond_a_limit_cannot_be_read(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    store.appended(events("a-1", 1)).await;
+    for query in [query_of_items(QUERY_ITEMS_MAX + 1), query_of_types(ITEM_TERMS_MAX + 1), query_of_tags(ITEM_TERMS_MAX + 1)] {
+        let error = store.read_error(Read::matching(query, Position(1))).await;
+        assert!(matches!(error, ReadError::Invalid(Invalid::TooLarge { .. })), "{error:?}");
+    }
+    let error = store.read_error(Read::matching(Query::tag(""), Position(1))).await;
+    assert!(matches!(error, ReadError::Invalid(Invalid::Empty { .. })), "{error:?}");
+    assert_eq!(store.matching(query_of_items(QUERY_ITEMS_MAX)).await, [] as [u64; 0]);
+}

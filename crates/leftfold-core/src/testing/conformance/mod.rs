@@ -1,0 +1,192 @@
+//! The conformance suite: what every backend owes, one named rule at a time.
+//!
+//! A backend's test makes a [`Factory`] and awaits [`conformance`] on a runtime with several threads:
+//!
+//! ```
+//! use leftfold_core::store::Store;
+//! use leftfold_core::testing::conformance::{Factory, Reopens, one};
+//!
+//! struct Memory;
+//! impl Factory for Memory {
+//!     type Place = ();
+//!     const REOPENS: Reopens = Reopens::No;
+//!     async fn place(&self) {}
+//!     async fn open(&self, _: &()) -> Store {
+//!         Store::memory()
+//!     }
+//! }
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+//! # runtime.block_on(async {
+//! one(&Memory, "append::positions_count_up_from_one_without_gaps").await;
+//! # });
+//! ```
+
+pub mod append;
+pub mod checkpoint;
+pub mod close;
+pub mod command;
+pub mod concurrency;
+pub mod condition;
+pub mod durability;
+pub mod envelope;
+mod examples;
+pub mod hash;
+pub mod limits;
+pub mod query;
+pub mod read;
+pub mod snapshot;
+mod subject;
+pub mod subscription;
+pub mod time;
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::store::Store;
+
+/// Makes the stores that are judged.
+pub trait Factory: Sync {
+    /// Where one store lives: a directory, a database. It is dropped after the
+    /// store, which was told to close and may still be at it.
+    type Place: Send + Sync;
+
+    /// Whether what was stored is still there when the same place is opened again.
+    const REOPENS: Reopens;
+
+    /// A place where no store has been yet.
+    fn place(&self) -> impl Future<Output = Self::Place> + Send;
+
+    /// Opens the store at a place; at a new place, an empty one. The store that was open there has been closed.
+    fn open(&self, place: &Self::Place) -> impl Future<Output = Store> + Send;
+}
+
+/// Whether a store outlives its handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reopens {
+    /// It does; what the suite says of reopening is judged.
+    Yes,
+    /// It does not: where the suite would reopen it, it goes on with the same one.
+    No,
+}
+
+/// Runs every rule, and fails with the names of those that are broken.
+///
+/// # Panics
+/// Where a rule is broken, which is how a test fails.
+pub async fn conformance<F: Factory>(factory: &F) {
+    let cases = cases::<F>();
+    let mut broken = Vec::new();
+    for case in &cases {
+        if let Err(how) = case.judge(factory).await {
+            eprintln!("conformance: {}: {how}", case.name);
+            broken.push(format!("{}: {how}", case.name));
+        }
+    }
+    let (count, all) = (broken.len(), cases.len());
+    assert!(broken.is_empty(), "{count} of {all} rules are broken:\n{}", broken.join("\n"));
+}
+
+/// Runs the rule of one name, as it stands in [`cases`].
+///
+/// # Panics
+/// Where the rule is broken, or there is none of that name.
+pub async fn one<F: Factory>(factory: &F, name: &str) {
+    let case = cases::<F>().into_iter().find(|case| case.name == name);
+    let case = case.unwrap_or_else(|| panic!("there is no rule {name:?}, see conformance::cases"));
+    if let Err(how) = case.judge(factory).await {
+        panic!("{name}: {how}");
+    }
+}
+
+/// One rule.
+pub struct Case<F> {
+    /// The module and the function that says it.
+    pub name: &'static str,
+    run: for<'f> fn(&'f F) -> Running<'f>,
+}
+
+type Running<'f> = Pin<Box<dyn Future<Output = ()> + 'f>>;
+
+impl<F> Case<F> {
+    /// A rule that takes longer than this waits for something that will not come.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Runs the rule; the error says how it is broken.
+    pub async fn judge(&self, factory: &F) -> Result<(), String> {
+        let mut running = (self.run)(factory);
+        // Nothing of a rule is used after its panic: its store and place are dropped with it.
+        let caught =
+            std::future::poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+                Err(panic) => {
+                    let text = panic.downcast_ref::<String>().cloned();
+                    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+                    Poll::Ready(Err(text.unwrap_or_else(|| "it panicked".to_owned())))
+                }
+            });
+        let hung = || Err(format!("it was not done after {:?}", Self::PATIENCE));
+        tokio::time::timeout(Self::PATIENCE, caught).await.unwrap_or_else(|_| hung())
+    }
+}
+
+macro_rules! list {
+    ($($file:ident: $($rule:ident),+;)+) => {
+        /// Every rule, in the order of the files.
+        #[must_use]
+        pub fn cases<F: Factory>() -> Vec<Case<F>> {
+            vec![$($(Case {
+                name: concat!(stringify!($file), "::", stringify!($rule)),
+                run: |factory| Box::pin($file::$rule(factory)),
+            }),+),+]
+        }
+    };
+}
+
+list! {
+    append: positions_count_up_from_one_without_gaps, versions_count_the_events_of_each_stream,
+        a_batch_over_streams_stands_together, a_batch_is_all_or_nothing, an_append_without_events_takes_no_position,
+        an_append_does_not_conflict_with_itself, what_is_answered_can_be_read, a_request_is_carried_out_without_its_caller,
+        the_largest_number_of_events_goes_in_at_once;
+    condition: expectations_hold_for_streams_that_are_written, expectations_hold_for_streams_that_are_not_written,
+        the_first_expectation_that_fails_is_reported, streams_and_query_must_both_hold,
+        a_query_looks_only_after_its_position, every_kind_of_query_can_be_a_condition, a_condition_without_events_is_judged,
+        a_conflict_tells_enough_to_try_again, conditions_see_what_was_before_reopening;
+    command: a_repeated_request_is_answered_as_first, a_request_without_events_is_remembered,
+        other_bytes_under_one_id_are_refused, the_id_is_looked_at_before_the_condition,
+        an_append_that_was_refused_leaves_its_id_free, an_unknown_id_has_no_answer, answers_are_remembered_for_ever,
+        of_concurrent_requests_one_takes_effect, of_concurrent_requests_with_other_bytes_one_takes_effect,
+        answers_of_every_size_survive;
+    checkpoint: an_unknown_consumer_stands_nowhere, a_checkpoint_comes_back_as_it_was_recorded,
+        a_move_from_exactly_one_place_needs_the_consumer_there, a_move_from_earlier_must_advance,
+        a_move_from_anywhere_may_go_back, consumers_sources_and_partitions_stand_apart,
+        a_checkpoint_is_atomic_with_the_events, of_two_runners_only_one_moves_on, checkpoints_survive_reopening;
+    envelope: every_field_survives, any_text_survives, data_of_every_size_survives, every_read_finds_the_same_event,
+        minted_ids_are_version_7_and_distinct, ids_that_callers_brought_are_found, ids_are_the_same_after_reopening;
+    limits: what_is_beyond_a_limit_is_refused, what_is_at_a_limit_is_kept, a_query_beyond_a_limit_cannot_be_read;
+    read: an_empty_store_has_nothing, forwards_and_backwards_are_the_same_events, a_read_begins_where_it_is_told,
+        a_stream_is_read_by_version, pages_continue_exactly, a_page_is_bounded_by_its_bytes, one_event_is_always_returned,
+        a_page_of_none_tells_where_things_stand, through_covers_everything_that_matches, an_absent_stream_has_no_events,
+        a_read_sees_a_prefix_while_writers_go_on;
+    query: types_are_alternatives, all_tags_must_be_there, items_are_alternatives, an_item_restricts_by_everything_it_names,
+        streams_are_found_by_name_category_and_prefix, types_are_found_by_prefix,
+        system_events_are_found_only_where_they_are_meant, names_of_every_kind_are_matched_exactly,
+        random_queries_find_what_they_say;
+    subscription: it_catches_up_and_then_follows, it_says_when_it_has_caught_up, it_reports_progress_past_what_does_not_match,
+        it_resumes_from_a_checkpoint, a_checkpoint_of_another_store_is_refused, a_checkpoint_ahead_of_the_store_is_refused,
+        a_checkpoint_of_another_history_is_refused, a_slow_reader_does_not_hold_up_writers, it_never_skips_under_load,
+        a_cancelled_wait_loses_nothing;
+    time: recorded_time_strictly_increases, a_moment_maps_to_the_last_position_at_it,
+        the_answer_for_a_moment_never_changes, time_goes_on_after_reopening;
+    hash: the_start_has_the_empty_hash_and_the_future_none, a_hash_never_changes, histories_differ_by_their_hashes,
+        the_chain_of_the_head_covers_everything;
+    snapshot: a_snapshot_is_what_was_kept_or_nothing, a_snapshot_beyond_its_limit_is_not_kept;
+    durability: the_identity_survives_reopening, everything_survives_reopening, stores_are_apart;
+    close: a_closed_store_says_so, what_was_handed_over_is_answered, closing_again_is_no_error,
+        a_waiting_subscription_ends, a_subscription_that_was_not_waiting_ends;
+    concurrency: concurrent_appends_all_land, one_of_those_who_expect_the_same_version_wins, there_is_no_write_skew,
+        a_random_history_is_consistent, a_random_history_goes_on_after_reopening;
+}

@@ -1,0 +1,146 @@
+//! A command id takes effect at most once, and its answer is given again.
+
+use leftfold_core::fold::{Answer, ExecuteError};
+use leftfold_core::store::{AppendError, CommandId, Position, Version};
+
+use crate::probe::Probe;
+use crate::purse::{Do, Purse, put, refused, taken};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_at_once_with_one_id_one_takes_effect_and_all_are_answered_alike() {
+    let probe = Probe::default();
+    let handles = [probe.store(), probe.store(), probe.store()];
+    let send = |n: usize| {
+        let purses = handles[n % handles.len()].aggregate::<Purse>();
+        tokio::spawn(async move { purses.command("1", Do::Put(7)).id("api", "k").execute().await.unwrap() })
+    };
+    let mut first = 0;
+    for running in (0..60).map(send).collect::<Vec<_>>() {
+        let done = running.await.unwrap();
+        first += usize::from(done.answer == Answer::First);
+        assert_eq!((done.events, done.version, done.position), (vec![put(7)], Version(1), Position(1)));
+    }
+    assert_eq!(first, 1);
+    assert_eq!(probe.store().aggregate::<Purse>().load("1").await.unwrap().state.coins, 7);
+}
+
+#[tokio::test]
+async fn a_repetition_is_answered_as_the_first_time_whatever_happened_since() {
+    let probe = Probe::default();
+    let purses = probe.store().aggregate::<Purse>();
+    purses.execute("other", Do::Put(1)).await.unwrap();
+    let commands = vec![Do::Put(5), Do::Take(2)];
+    let first = purses.commands("1", commands.clone()).id("api", "k").execute().await.unwrap();
+    purses.execute("1", Do::Take(3)).await.unwrap();
+    purses.execute("other", Do::Put(1)).await.unwrap();
+    for purses in [purses, probe.store().aggregate::<Purse>()] {
+        let again = purses.commands("1", commands.clone()).id("api", "k").execute().await.unwrap();
+        assert_eq!(again.answer, Answer::Again);
+        assert_eq!((&again.events, again.version, again.position), (&first.events, first.version, first.position));
+    }
+    assert_eq!((first.events, first.version, first.position), (vec![put(5), taken(2)], Version(2), Position(3)));
+}
+
+/// The first answer said where the aggregate stood, the second where the store stood.
+#[tokio::test]
+async fn a_repetition_of_a_command_without_events_is_answered_alike_and_still_does_nothing() {
+    let probe = Probe::default();
+    let purses = probe.store().aggregate::<Purse>();
+    purses.execute("1", Do::Put(5)).await.unwrap();
+    purses.execute("other", Do::Put(1)).await.unwrap();
+    for id in ["1", "absent"] {
+        let coins = if id == "1" { 5 } else { 0 };
+        let first = purses.command(id, Do::FillTo(coins)).id(id, "k").execute().await.unwrap();
+        assert_eq!((first.events.len(), first.answer), (0, Answer::First));
+        if id == "1" {
+            assert_eq!((first.version, first.position), (Version(1), Position(1)));
+            purses.execute("1", Do::Take(5)).await.unwrap();
+        }
+        let again = purses.command(id, Do::FillTo(coins)).id(id, "k").execute().await.unwrap();
+        assert_eq!((again.events.len(), again.answer), (0, Answer::Again));
+        assert_eq!((again.version, again.position), (first.version, first.position));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_remembered_where_that_was_asked_for() {
+    let probe = Probe::default();
+    let purses = probe.store().aggregate::<Purse>();
+    let ask = || purses.command("1", Do::Take(3)).id("api", "k").remembering_refusal().execute();
+    assert_eq!(ask().await, refused(0));
+    purses.execute("1", Do::Put(5)).await.unwrap();
+    assert_eq!(ask().await, refused(0));
+    let elsewhere = probe.store().aggregate::<Purse>();
+    assert_eq!(elsewhere.command("1", Do::Take(3)).id("api", "k").remembering_refusal().execute().await, refused(0));
+    let forgetful = purses.command("1", Do::Take(3)).id("api", "k").execute().await;
+    assert!(matches!(forgetful, Err(ExecuteError::AnswerUnreadable { .. })), "{forgetful:?}");
+    assert_eq!(purses.load("1").await.unwrap().version, Version(1));
+}
+
+/// The store had taken the refusal on the condition that nothing was newer, and then it was asked a second time; had
+/// others written in between, a caller who stated a version was told that it was stale.
+#[tokio::test]
+async fn a_refusal_that_the_store_took_is_the_answer_without_asking_again() {
+    let probe = Probe::default();
+    let purses = probe.store().aggregate::<Purse>();
+    purses.execute("1", Do::Put(1)).await.unwrap();
+    let before = (probe.appends(), probe.reads_from()).0;
+    let ask = || purses.command("1", Do::Take(3)).id("api", "k").remembering_refusal().expecting(Version(1)).execute();
+    assert_eq!(ask().await, refused(1));
+    assert_eq!((probe.appends() - before, probe.reads_from()), (1, vec![]));
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_not_remembered_may_be_tried_again() {
+    let purses = Probe::default().store().aggregate::<Purse>();
+    let ask = || purses.command("1", Do::Take(3)).id("api", "k").execute();
+    assert_eq!(ask().await, refused(0));
+    purses.execute("1", Do::Put(5)).await.unwrap();
+    assert_eq!(ask().await.unwrap().answer, Answer::First);
+    assert_eq!(ask().await.unwrap().answer, Answer::Again);
+}
+
+#[tokio::test]
+async fn a_refusal_is_remembered_only_of_the_newest_state() {
+    let probe = Probe::default();
+    let purses = probe.store().aggregate::<Purse>();
+    purses.load("1").await.unwrap();
+    probe.store().aggregate::<Purse>().execute("1", Do::Put(5)).await.unwrap();
+    let done = purses.command("1", Do::Take(3)).id("api", "k").remembering_refusal().execute().await.unwrap();
+    assert_eq!(done.events, [taken(3)]);
+}
+
+#[tokio::test]
+async fn other_bytes_or_another_aggregate_under_the_same_id_are_refused() {
+    let purses = Probe::default().store().aggregate::<Purse>();
+    purses.command("1", Do::Put(1)).id("api", "bytes").request(b"put 1").execute().await.unwrap();
+    let other = purses.command("1", Do::Put(2)).id("api", "bytes").request(b"put 2").execute().await;
+    let id = CommandId::new("api", "bytes");
+    assert_eq!(other, Err(ExecuteError::Append(AppendError::CommandIdReused { id })));
+
+    purses.command("1", Do::Put(1)).id("api", "place").execute().await.unwrap();
+    let elsewhere = purses.command("2", Do::Put(1)).id("api", "place").execute().await;
+    let id = CommandId::new("api", "place");
+    assert_eq!(elsewhere, Err(ExecuteError::Append(AppendError::CommandIdReused { id })));
+    assert_eq!(purses.load("1").await.unwrap().state.coins, 2);
+    assert_eq!(purses.load("2").await.unwrap().version, Version::ABSENT);
+}
+
+#[tokio::test]
+async fn the_id_is_looked_at_before_the_version() {
+    let purses = Probe::default().store().aggregate::<Purse>();
+    let ask = || purses.command("1", Do::Put(1)).id("api", "k").expecting(Version::ABSENT).execute();
+    assert_eq!(ask().await.unwrap().answer, Answer::First);
+    assert_eq!(ask().await.unwrap().answer, Answer::Again);
+    let new = purses.command("1", Do::Put(1)).id("api", "new").expecting(Version::ABSENT).execute().await;
+    assert!(matches!(new, Err(ExecuteError::Stale { .. })), "{new:?}");
+}
+
+#[tokio::test]
+async fn a_stale_request_is_not_remembered_and_may_come_again_with_the_right_version() {
+    let purses = Probe::default().store().aggregate::<Purse>();
+    purses.execute("1", Do::Put(1)).await.unwrap();
+    let ask = |version| purses.command("1", Do::Put(1)).id("api", "k").expecting(version).execute();
+    assert!(matches!(ask(Version(9)).await, Err(ExecuteError::Stale { .. })));
+    assert_eq!(ask(Version(1)).await.unwrap().version, Version(2));
+}

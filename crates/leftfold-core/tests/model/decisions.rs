@@ -1,0 +1,255 @@
+//! Decisions over any events: their boundary is what they read.
+
+use leftfold_core::fold::{ATTEMPTS_MAX, Answer, Decided, Decision, Event, ExecuteError, Upcasters};
+use leftfold_core::store::{
+    Append, AppendError, Backend, CommandId, EventType, Expected, NewEvent, Outcome, Position, Query, Read, StreamName, Tags,
+    Version,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::probe::{Probe, now};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum SeatEvent {
+    Booked { seat: String, by: String },
+    Freed { seat: String },
+}
+
+impl Event for SeatEvent {
+    const NAMESPACE: &'static str = "seat";
+
+    fn tags(&self) -> Tags {
+        match self {
+            Self::Booked { seat, .. } | Self::Freed { seat } => Tags::none().with(format!("seat:{seat}")),
+        }
+    }
+
+    fn upcasters() -> Upcasters {
+        Upcasters::none().rename(("hall.SeatTaken", 1), ("seat.Booked", 1))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+enum NoSeat {
+    #[error("it belongs to {0}")]
+    Taken(String),
+}
+
+/// Books a seat; into the seat's stream, or into none.
+#[derive(Clone, Debug)]
+struct Book {
+    seat: &'static str,
+    by: &'static str,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Stream,
+    NewStream,
+    Fact,
+}
+
+fn book(seat: &'static str, by: &'static str) -> Book {
+    Book { seat, by, place: Place::Stream }
+}
+
+impl Decision for Book {
+    type Event = SeatEvent;
+    type State = Option<String>;
+    type Refusal = NoSeat;
+    const EVENTS_MAX: usize = 10;
+
+    fn query(&self) -> Query {
+        Query::tag(format!("seat:{}", self.seat))
+    }
+
+    fn apply(&self, owner: &mut Option<String>, event: &SeatEvent) {
+        *owner = match event {
+            SeatEvent::Booked { by, .. } => Some(by.clone()),
+            SeatEvent::Freed { .. } => None,
+        }
+    }
+
+    fn decide(&self, owner: &Option<String>) -> Result<Decided<SeatEvent>, NoSeat> {
+        match owner {
+            Some(owner) if owner == self.by => return Ok(Decided::nothing()),
+            Some(owner) => return Err(NoSeat::Taken(owner.clone())),
+            None => {}
+        }
+        let booked = SeatEvent::Booked { seat: self.seat.into(), by: self.by.into() };
+        let stream = format!("seat-{}", self.seat);
+        Ok(match self.place {
+            Place::Stream => Decided::event(stream, booked),
+            Place::NewStream => Decided::event(stream.clone(), booked).expecting(stream, Expected::Absent),
+            Place::Fact => Decided::fact(booked),
+        })
+    }
+}
+
+/// An event about a seat that somebody else writes, into no stream.
+fn foreign(event_type: &'static str, seat: &str, data: &str) -> NewEvent {
+    let new = NewEvent::new(EventType::new(event_type).unwrap(), data.to_owned());
+    new.tagged(Tags::none().with(format!("seat:{seat}")))
+}
+
+fn append(backend: &impl Backend, event: NewEvent) {
+    assert!(matches!(now(backend.append(Append::of(vec![event]))), Ok(Outcome::Appended(_))));
+}
+
+fn taken(by: &str) -> Result<leftfold_core::fold::Executed<SeatEvent>, ExecuteError<NoSeat>> {
+    Err(ExecuteError::Refused(NoSeat::Taken(by.into())))
+}
+
+#[tokio::test]
+async fn a_decision_records_what_follows_and_says_where() {
+    let store = Probe::default().store();
+    store.decide(&book("0", "eve")).await.unwrap();
+    let done = store.decide(&book("1", "ann")).await.unwrap();
+    let booked = SeatEvent::Booked { seat: "1".into(), by: "ann".into() };
+    assert_eq!((done.events, done.version, done.position, done.answer), (vec![booked], Version(1), Position(2), Answer::First));
+    assert_eq!(store.decide(&book("1", "bob")).await, taken("ann"));
+    let nothing = store.decide(&book("1", "ann")).await.unwrap();
+    assert_eq!((nothing.events.len(), store.head().position), (0, Position(2)));
+}
+
+#[tokio::test]
+async fn who_is_overtaken_is_decided_anew_on_what_the_other_recorded() {
+    let probe = Probe::default();
+    let store = probe.store();
+    probe.rival(|memory| append(memory, foreign("seat.Booked", "1", r#"{"seat":"1","by":"bob"}"#)));
+    assert_eq!(store.decide(&book("1", "ann")).await, taken("bob"));
+    probe.rival(|memory| append(memory, foreign("seat.Booked", "2", r#"{"seat":"2","by":"bob"}"#)));
+    assert_eq!(store.decide(&book("3", "ann")).await.unwrap().position, Position(3));
+    assert_eq!(probe.appends(), 2, "what the query does not match is no conflict");
+}
+
+#[tokio::test]
+async fn a_condition_sees_events_of_old_types_that_upcasters_turn_into_todays() {
+    let probe = Probe::default();
+    let store = probe.store();
+    append(&probe, foreign("hall.SeatTaken", "1", r#"{"seat":"1","by":"old"}"#));
+    assert_eq!(store.decide(&book("1", "ann")).await, taken("old"));
+    probe.rival(|memory| append(memory, foreign("hall.SeatTaken", "2", r#"{"seat":"2","by":"older"}"#)));
+    assert_eq!(store.decide(&book("2", "ann")).await, taken("older"));
+}
+
+#[tokio::test]
+async fn events_of_other_types_are_neither_read_nor_in_the_way() {
+    let probe = Probe::default();
+    append(&probe, foreign("other.Happened", "1", "{}"));
+    probe.rival(|memory| append(memory, foreign("other.Happened", "1", "{}")));
+    assert_eq!(probe.store().decide(&book("1", "ann")).await.unwrap().position, Position(3));
+}
+
+#[tokio::test]
+async fn a_decision_reads_a_bounded_number_of_events() {
+    let probe = Probe::default();
+    for _ in 0..Book::EVENTS_MAX {
+        append(&probe, foreign("seat.Freed", "1", r#"{"seat":"1"}"#));
+    }
+    probe.rival(|memory| append(memory, foreign("seat.Freed", "1", r#"{"seat":"1"}"#)));
+    let limit = Book::EVENTS_MAX;
+    assert_eq!(probe.store().decide(&book("1", "ann")).await, Err(ExecuteError::TooManyEvents { limit }));
+    assert!(probe.store().decide(&book("2", "ann")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_fact_is_in_no_stream_and_found_by_its_tags() {
+    let store = Probe::default().store();
+    let done = store.decide(&Book { place: Place::Fact, ..book("1", "ann") }).await.unwrap();
+    assert_eq!((done.version, done.position), (Version::ABSENT, Position(1)));
+    let found = store.read(Read::matching(Query::tag("seat:1"), Position::START)).all().await.unwrap();
+    assert_eq!((found.len(), &found[0].stream), (1, &None));
+    assert_eq!(store.decide(&book("1", "bob")).await, taken("ann"));
+}
+
+#[tokio::test]
+async fn an_expected_stream_is_part_of_the_condition() {
+    let probe = Probe::default();
+    let store = probe.store();
+    let new = |seat, by| Book { place: Place::NewStream, ..book(seat, by) };
+    assert_eq!(store.decide(&new("1", "ann")).await.unwrap().version, Version(1));
+    // In the stream of seat 2, and yet nothing that the query matches.
+    let event = foreign("other.Happened", "elsewhere", "{}").in_stream(StreamName::new("seat-2").unwrap());
+    append(&probe, event);
+    let answer = store.decide(&new("2", "ann")).await;
+    let (stream, expected) = (StreamName::new("seat-2").unwrap(), Expected::Absent);
+    assert_eq!(answer, Err(ExecuteError::Unexpected { stream, expected, actual: Version(1) }));
+    assert_eq!(probe.appends(), 3, "deciding again could not help");
+}
+
+#[tokio::test]
+async fn an_expected_stream_that_changes_with_what_was_read_is_decided_anew() {
+    let probe = Probe::default();
+    let seat = |by| format!(r#"{{"seat":"1","by":"{by}"}}"#);
+    probe.rival(move |memory| {
+        let event = foreign("seat.Booked", "1", &seat("bob")).in_stream(StreamName::new("seat-1").unwrap());
+        append(memory, event);
+    });
+    assert_eq!(probe.store().decide(&Book { place: Place::NewStream, ..book("1", "ann") }).await, taken("bob"));
+}
+
+#[tokio::test]
+async fn conflicts_without_end_become_an_error() {
+    let probe = Probe::default();
+    let store = probe.store();
+    let by = |memory: &leftfold_core::store::MemoryBackend| append(memory, foreign("seat.Freed", "1", r#"{"seat":"1"}"#));
+    probe.rival_for_ever(by);
+    struct Patient(Book);
+    impl Decision for Patient {
+        type Event = SeatEvent;
+        type State = Option<String>;
+        type Refusal = NoSeat;
+        fn query(&self) -> Query {
+            self.0.query()
+        }
+        fn apply(&self, owner: &mut Option<String>, event: &SeatEvent) {
+            self.0.apply(owner, event);
+        }
+        fn decide(&self, owner: &Option<String>) -> Result<Decided<SeatEvent>, NoSeat> {
+            self.0.decide(owner)
+        }
+    }
+    let answer = store.decide(&Patient(book("1", "ann"))).await;
+    assert_eq!(answer, Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX }));
+    assert_eq!(store.head().position, Position(u64::from(ATTEMPTS_MAX)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_at_once_with_one_id_one_takes_effect_and_all_are_answered_alike() {
+    let probe = Probe::default();
+    let send = |_| {
+        let store = probe.store();
+        tokio::spawn(async move { store.decision(&book("1", "ann")).id("api", "k").execute().await.unwrap() })
+    };
+    let mut first = 0;
+    for running in (0..40).map(send).collect::<Vec<_>>() {
+        let done = running.await.unwrap();
+        first += usize::from(done.answer == Answer::First);
+        assert_eq!((done.events.len(), done.version, done.position), (1, Version(1), Position(1)));
+    }
+    assert_eq!((first, probe.store().head().position), (1, Position(1)));
+}
+
+#[tokio::test]
+async fn refusals_and_nothing_to_do_are_answered_again_and_other_bytes_are_refused() {
+    let probe = Probe::default();
+    let store = probe.store();
+    let (ann, bob) = (book("1", "ann"), book("1", "bob"));
+    store.decide(&ann).await.unwrap();
+    let nothing = || store.decision(&ann).id("ann", "k").request(b"mine").execute();
+    let refusal = || store.decision(&bob).id("bob", "k").remembering_refusal().execute();
+    let forgotten = || store.decision(&bob).id("bob", "other").execute();
+    let first = nothing().await.unwrap();
+    assert_eq!(refusal().await, taken("ann"));
+    assert_eq!(forgotten().await, taken("ann"));
+    append(&probe, foreign("seat.Freed", "1", r#"{"seat":"1"}"#));
+    let again = nothing().await.unwrap();
+    assert_eq!((first.events.len(), again.events.len(), again.answer), (0, 0, Answer::Again));
+    assert_eq!((again.version, again.position), (first.version, first.position));
+    assert_eq!(refusal().await, taken("ann"));
+    let other = store.decision(&ann).id("ann", "k").request(b"other").execute().await;
+    assert_eq!(other, Err(ExecuteError::Append(AppendError::CommandIdReused { id: CommandId::new("ann", "k") })));
+    assert_eq!(forgotten().await.unwrap().answer, Answer::First);
+}

@@ -1,0 +1,13 @@
+//! The model's behaviour, through its public interface, on the memory store.
+
+mod aggregates;
+mod command_ids;
+mod conflicts;
+mod decisions;
+mod events;
+mod past;
+mod probe;
+mod purse;
+mod random;
+mod snapshots;
+mod subscriptions;

@@ -1,0 +1,182 @@
+//! A memory store that several handles share, that can be watched, and that rivals can be let into at a chosen moment.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use leftfold_core::store::{
+    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Conflict, EventId, Expected, Hash, Identity,
+    Label, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, Store, StoreId, StreamName,
+    Timestamp, Version, What,
+};
+use tokio::sync::{oneshot, watch};
+
+type Answer = Result<Outcome, AppendError>;
+
+enum Rival {
+    Once(Box<dyn FnOnce(&MemoryBackend) + Send>),
+    Always(Arc<dyn Fn(&MemoryBackend) + Send + Sync>),
+}
+
+/// One memory store. Every [`Probe::store`] is a handle of its own, with a cache of its own: as if of another process.
+#[derive(Clone, Default)]
+pub(crate) struct Probe(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    memory: MemoryBackend,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What happens just before the next append, or before each.
+    rival: Option<Rival>,
+    refuses_conditions: bool,
+    /// Answers that are withheld, once that was asked for.
+    withheld: Option<Vec<(oneshot::Sender<Answer>, Answer)>>,
+    /// The first version of each read of a stream.
+    reads_from: Vec<Version>,
+    appends: usize,
+    snapshots: Vec<(Bytes, Bytes)>,
+}
+
+impl Probe {
+    /// A fresh handle.
+    pub(crate) fn store(&self) -> Store {
+        Store::new(self.clone())
+    }
+
+    /// Lets somebody in just before the next append.
+    pub(crate) fn rival(&self, rival: impl FnOnce(&MemoryBackend) + Send + 'static) {
+        self.state().rival = Some(Rival::Once(Box::new(rival)));
+    }
+
+    /// Lets somebody in just before every append from now on.
+    pub(crate) fn rival_for_ever(&self, rival: impl Fn(&MemoryBackend) + Send + Sync + 'static) {
+        self.state().rival = Some(Rival::Always(Arc::new(rival)));
+    }
+
+    /// From now on every append under a condition conflicts, or no longer.
+    pub(crate) fn refuse_conditions(&self, refuse: bool) {
+        self.state().refuses_conditions = refuse;
+    }
+
+    /// From now on appends happen, but their answers wait for [`Probe::answer`].
+    pub(crate) fn withhold(&self) {
+        self.state().withheld = Some(Vec::new());
+    }
+
+    /// Gives the answers that were withheld, to whoever still waits.
+    pub(crate) fn answer(&self) {
+        let withheld = self.state().withheld.take();
+        for (sender, answer) in withheld.into_iter().flatten() {
+            let _ = sender.send(answer);
+        }
+    }
+
+    /// The first versions of the reads of streams since this was asked last.
+    pub(crate) fn reads_from(&self) -> Vec<Version> {
+        std::mem::take(&mut self.state().reads_from)
+    }
+
+    pub(crate) fn appends(&self) -> usize {
+        self.state().appends
+    }
+
+    /// The snapshots that were kept, the oldest first.
+    pub(crate) fn snapshots(&self) -> Vec<(Bytes, Bytes)> {
+        self.state().snapshots.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap()
+    }
+}
+
+/// The answer of a memory store is always there.
+pub(crate) fn now<T, E>(mut pending: Pending<T, E>) -> Result<T, E>
+where
+    Pending<T, E>: Future<Output = Result<T, E>>,
+{
+    match Pin::new(&mut pending).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("a memory store answers at once"),
+    }
+}
+
+impl Backend for Probe {
+    fn identity(&self) -> Identity {
+        self.0.memory.identity()
+    }
+
+    fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
+        let rival = self.state().rival.take();
+        match rival {
+            None => {}
+            Some(Rival::Once(rival)) => rival(&self.0.memory),
+            Some(Rival::Always(rival)) => {
+                rival(&self.0.memory);
+                self.state().rival = Some(Rival::Always(rival));
+            }
+        }
+        let mut state = self.state();
+        state.appends += 1;
+        if state.refuses_conditions && !append.condition.is_none() {
+            let stream = StreamName::new("other-1").unwrap();
+            let conflict = Conflict::Stream { stream, expected: Expected::Absent, actual: Version(1) };
+            return Pending::ready(Ok(Outcome::Conflict(conflict)));
+        }
+        let answer = now(self.0.memory.append(append));
+        let Some(withheld) = &mut state.withheld else { return Pending::ready(answer) };
+        let (sender, receiver) = oneshot::channel();
+        withheld.push((sender, answer));
+        Pending::waiting(receiver)
+    }
+
+    fn read(&self, read: Read) -> Pending<Page, ReadError> {
+        if let What::Stream { from, .. } = &read.what {
+            self.state().reads_from.push(*from);
+        }
+        self.0.memory.read(read)
+    }
+
+    fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
+        self.0.memory.answered(id)
+    }
+
+    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
+        self.0.memory.checkpoint(consumer, source, partition)
+    }
+
+    fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
+        self.0.memory.position_at(moment)
+    }
+
+    fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
+        self.0.memory.hash_at(position)
+    }
+
+    fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
+        self.0.memory.positions_of(id, at_most)
+    }
+
+    fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {
+        self.0.memory.snapshot(key)
+    }
+
+    fn keep_snapshot(&self, key: Bytes, value: Bytes) {
+        self.state().snapshots.push((key.clone(), value.clone()));
+        self.0.memory.keep_snapshot(key, value);
+    }
+
+    fn status(&self) -> watch::Receiver<Status> {
+        self.0.memory.status()
+    }
+
+    fn close(&self) -> Pending<(), CloseError> {
+        self.0.memory.close()
+    }
+}

@@ -1,0 +1,268 @@
+//! An activity belongs to at most one company, and a company has at most so many active ones, by its membership level.
+//! The pattern is the decision: one question over the events of both, whatever stream they are in; what it read may not
+//! change before its answer is recorded, so there is no moment in which either rule is broken, and nothing to undo.
+//! Where the two live in different partitions, or one side's owner must be asked, there is no such moment: use a process.
+
+use std::error::Error;
+
+use leftfold::prelude::*;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Level {
+    Basic,
+    Gold,
+}
+
+impl Level {
+    fn active_max(self) -> usize {
+        match self {
+            Level::Basic => 2,
+            Level::Gold => 5,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Membership {
+    LevelGranted { company: String, level: Level },
+    Assigned { activity: String, company: String },
+    Unassigned { activity: String, company: String },
+}
+
+impl Event for Membership {
+    const NAMESPACE: &'static str = "membership";
+
+    fn tags(&self) -> Tags {
+        match self {
+            Membership::LevelGranted { company, .. } => Tags::none().with(company_tag(company)),
+            Membership::Assigned { activity, company } | Membership::Unassigned { activity, company } => {
+                Tags::none().with(company_tag(company)).with(activity_tag(activity))
+            }
+        }
+    }
+}
+
+fn company_tag(company: &str) -> String {
+    format!("company:{company}")
+}
+
+fn activity_tag(activity: &str) -> String {
+    format!("activity:{activity}")
+}
+
+/// A company buys another level. Nobody asks whether that fits: it is a fact, and it makes an assignment that races
+/// with it decide anew.
+struct Grant {
+    company: String,
+    level: Level,
+}
+
+impl Decision for Grant {
+    type Event = Membership;
+    type State = ();
+    type Refusal = MembershipRefusal;
+
+    fn query(&self) -> Query {
+        Query::nothing()
+    }
+
+    fn apply(&self, (): &mut (), _: &Membership) {}
+
+    fn decide(&self, (): &()) -> Result<Decided<Membership>, MembershipRefusal> {
+        let event = Membership::LevelGranted { company: self.company.clone(), level: self.level };
+        Ok(Decided::event(format!("company-{}", self.company), event))
+    }
+}
+
+/// An activity is to be with a company, where it then is active, or with it no longer.
+#[derive(Clone, Debug)]
+struct Change {
+    activity: String,
+    company: String,
+    to: To,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum To {
+    Assigned,
+    Unassigned,
+}
+
+/// Just what a change needs to know of both.
+#[derive(Default)]
+struct Picture {
+    /// Of the company.
+    level: Option<Level>,
+    active: usize,
+    /// Of the activity.
+    belongs_to: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+enum MembershipRefusal {
+    #[error("the company is no member")]
+    NoMember,
+    #[error("the activity belongs to {company}")]
+    BelongsTo { company: String },
+    #[error("the activity does not belong to the company")]
+    NotTheirs,
+    #[error("the company has {active} active activities, its level allows {active_max}")]
+    Full { active: usize, active_max: usize },
+}
+
+impl Decision for Change {
+    type Event = Membership;
+    type State = Picture;
+    type Refusal = MembershipRefusal;
+
+    fn query(&self) -> Query {
+        Query::tag(company_tag(&self.company)).or(Query::tag(activity_tag(&self.activity)))
+    }
+
+    fn apply(&self, picture: &mut Picture, event: &Membership) {
+        match event {
+            Membership::LevelGranted { level, .. } => picture.level = Some(*level),
+            Membership::Assigned { activity, company } => {
+                if *company == self.company {
+                    picture.active += 1;
+                }
+                if *activity == self.activity {
+                    picture.belongs_to = Some(company.clone());
+                }
+            }
+            Membership::Unassigned { activity, company } => {
+                if *company == self.company {
+                    picture.active = picture.active.saturating_sub(1);
+                }
+                if *activity == self.activity {
+                    picture.belongs_to = None;
+                }
+            }
+        }
+    }
+
+    fn decide(&self, picture: &Picture) -> Result<Decided<Membership>, MembershipRefusal> {
+        let (activity, company) = (self.activity.clone(), self.company.clone());
+        let level = picture.level.ok_or(MembershipRefusal::NoMember)?;
+        let (active, active_max) = (picture.active, level.active_max());
+        let event = match (self.to, &picture.belongs_to) {
+            (To::Assigned, Some(owner)) if *owner == company => return Ok(Decided::nothing()),
+            (To::Assigned, Some(owner)) => return Err(MembershipRefusal::BelongsTo { company: owner.clone() }),
+            (To::Assigned, None) if active >= active_max => return Err(MembershipRefusal::Full { active, active_max }),
+            (To::Assigned, None) => Membership::Assigned { activity, company },
+            (To::Unassigned, Some(owner)) if *owner == company => Membership::Unassigned { activity, company },
+            (To::Unassigned, _) => return Err(MembershipRefusal::NotTheirs),
+        };
+        Ok(Decided::event(format!("activity-{}", self.activity), event))
+    }
+}
+
+fn change(activity: &str, company: &str, to: To) -> Change {
+    Change { activity: activity.into(), company: company.into(), to }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let place = examples::place()?;
+    let store = leftfold::open(place.path()).await?;
+    for company in ["acme", "zeta"] {
+        store.decide(&Grant { company: company.into(), level: Level::Basic }).await?;
+        println!("{company} is a basic member: two active activities");
+    }
+    let wishes = [
+        change("yoga", "acme", To::Assigned),
+        change("yoga", "zeta", To::Assigned),
+        change("chess", "acme", To::Assigned),
+        change("choir", "acme", To::Assigned),
+        change("yoga", "acme", To::Unassigned),
+        change("choir", "acme", To::Assigned),
+        change("yoga", "zeta", To::Assigned),
+    ];
+    for wish in wishes {
+        let Change { activity, company, to } = &wish;
+        match store.decide(&wish).await {
+            Ok(_) => println!("{activity} at {company} {to:?}"),
+            Err(ExecuteError::Refused(no)) => println!("{activity} at {company} not {to:?}: {no}"),
+            Err(other) => return Err(other.into()),
+        }
+    }
+    store.close().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn members(level: Level, companies: &[&str]) -> Store {
+        let store = Store::memory();
+        for company in companies {
+            store.decide(&Grant { company: (*company).into(), level }).await.unwrap();
+        }
+        store
+    }
+
+    async fn attempt(store: &Store, activity: &str, company: &str, to: To) -> Result<(), MembershipRefusal> {
+        match store.decide(&change(activity, company, to)).await {
+            Ok(_) => Ok(()),
+            Err(ExecuteError::Refused(refusal)) => Err(refusal),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// How many of these changes, all made at once, are accepted.
+    async fn race(store: &Store, changes: Vec<Change>) -> usize {
+        let decide = |change: Change| {
+            let store = store.clone();
+            tokio::spawn(async move { store.decide(&change).await })
+        };
+        let mut won = 0;
+        for running in changes.into_iter().map(decide).collect::<Vec<_>>() {
+            match running.await.unwrap() {
+                Ok(_) => won += 1,
+                Err(ExecuteError::Refused(_)) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+        won
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_companies_that_race_for_one_activity_exactly_one_gets_it() {
+        let companies: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
+        let store = members(Level::Basic, &companies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let changes = companies.iter().map(|company| change("yoga", company, To::Assigned)).collect();
+        assert_eq!(race(&store, changes).await, 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_activities_that_race_for_one_company_as_many_win_as_its_level_allows() {
+        let store = members(Level::Gold, &["acme"]).await;
+        let changes = (0..20).map(|n| change(&format!("a{n}"), "acme", To::Assigned)).collect();
+        assert_eq!(race(&store, changes).await, Level::Gold.active_max());
+    }
+
+    #[tokio::test]
+    async fn an_activity_can_change_companies_only_by_leaving_one() {
+        let store = members(Level::Basic, &["acme", "zeta"]).await;
+        attempt(&store, "yoga", "acme", To::Assigned).await.unwrap();
+        let theirs = Err(MembershipRefusal::BelongsTo { company: "acme".into() });
+        assert_eq!(attempt(&store, "yoga", "zeta", To::Assigned).await, theirs);
+        assert_eq!(attempt(&store, "yoga", "zeta", To::Unassigned).await, Err(MembershipRefusal::NotTheirs));
+        attempt(&store, "yoga", "acme", To::Unassigned).await.unwrap();
+        assert_eq!(attempt(&store, "yoga", "zeta", To::Assigned).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_lower_level_takes_nothing_away_but_lets_nothing_more_in() {
+        let store = members(Level::Gold, &["acme"]).await;
+        for activity in ["yoga", "chess", "choir"] {
+            attempt(&store, activity, "acme", To::Assigned).await.unwrap();
+        }
+        store.decide(&Grant { company: "acme".into(), level: Level::Basic }).await.unwrap();
+        let full = MembershipRefusal::Full { active: 3, active_max: 2 };
+        assert_eq!(attempt(&store, "judo", "acme", To::Assigned).await, Err(full));
+        assert_eq!(attempt(&store, "nobody", "nowhere", To::Assigned).await, Err(MembershipRefusal::NoMember));
+    }
+}
