@@ -22,6 +22,7 @@ mod read;
 mod recover;
 mod scan;
 mod segment;
+mod spent;
 mod verify;
 mod writer;
 

@@ -26,6 +26,7 @@ use crate::read;
 use crate::recover::{Purpose, recover};
 use crate::scan::place_of;
 use crate::segment::{Segments, damaged};
+use crate::spent::Spent;
 use crate::writer::Writer;
 
 /// Groups whose hash is at hand: consumers that are nearly live ask for those.
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) index: Index,
     pub(crate) queue: Queue,
     pub(crate) groups: RwLock<VecDeque<GroupSpan>>,
+    pub(crate) spent: Spent,
     pool: Pool,
     skew_micros: AtomicI64,
 }
@@ -132,6 +134,7 @@ impl Log {
             index: recovered.index,
             queue: Queue::new(options.queue_bytes, options.queue_appends),
             groups: RwLock::default(),
+            spent: Spent::default(),
             pool: Pool::new(READERS_MAX),
             skew_micros: AtomicI64::new(0),
         });
@@ -262,6 +265,7 @@ impl Backend for Log {
         if !self.shared.queue.is_open() {
             return Pending::ready(Err(AppendError::Closed));
         }
+        self.shared.spent.free_some();
         if is_slow(&self.shared, &append) {
             return self.shared.request_later(append);
         }

@@ -10,7 +10,7 @@ use crate::clock::CLOCK_JUMP_MAX;
 use crate::disk::{Disk, File};
 use crate::error::{Cut, OpenError, Recovery};
 use crate::format::{
-    GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, moment, segment_name,
+    GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, segment_name,
     segment_number,
 };
 use crate::index::{Covered, Index, Memtable, Settings};
@@ -56,9 +56,7 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) fn head(&self) -> Head {
-        let recorded_at =
-            if self.chain.recorded_at == NO_TIME { Head::EMPTY.recorded_at } else { moment(self.chain.recorded_at) };
-        Head { position: self.chain.last(), chain: self.chain.hash, recorded_at }
+        self.chain.head()
     }
 
     /// Writes a seal at the end, and makes it durable. What stands behind the end are zeros, or nothing.

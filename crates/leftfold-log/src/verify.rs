@@ -8,7 +8,7 @@ use leftfold_core::store::{Direction, Hash, Head, Identity, Position, StreamName
 
 use crate::disk::{Disk, Overlay};
 use crate::error::{Cut, OpenError};
-use crate::format::{EventView, NO_TIME, SEGMENT_HEADER_BYTES, SegmentHeader, moment, segment_name};
+use crate::format::{EventView, NO_TIME, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::index::{Index, IndexError, Key};
 use crate::open::directory;
 use crate::options::{Existing, Options};
@@ -171,8 +171,7 @@ pub(crate) fn walk(
             break;
         }
     }
-    let recorded_at = if chain.recorded_at == NO_TIME { Head::EMPTY.recorded_at } else { moment(chain.recorded_at) };
-    verified.head = Head { position: chain.last(), chain: chain.hash, recorded_at };
+    verified.head = chain.head();
     Ok(verified)
 }
 

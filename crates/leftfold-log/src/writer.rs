@@ -90,14 +90,14 @@ impl Writer {
             }
         }
         if gathering.is_empty() {
-            return gathering.answer();
+            return gathering.answer(&self.shared);
         }
         match self.commit(gathering) {
-            Ok(()) => gathering.answer(),
-            Err(Failed::Full(detail)) => gathering.fail(&AppendError::Full { detail }),
+            Ok(()) => gathering.answer(&self.shared),
+            Err(Failed::Full(detail)) => gathering.fail(&self.shared, &AppendError::Full { detail }),
             Err(Failed::Unknown(detail)) => {
                 self.shared.become_read_only(&detail);
-                gathering.fail(&AppendError::Unknown { detail });
+                gathering.fail(&self.shared, &AppendError::Unknown { detail });
             }
         }
     }
@@ -288,9 +288,8 @@ fn failure(error: &io::Error) -> Failed {
 }
 
 fn refuse(waiting: &mut VecDeque<Request>, error: &AppendError) {
-    for request in waiting.drain(..) {
-        // Whoever asked may have gone.
-        let _ = request.answer.send(Err(error.clone()));
+    for mut request in waiting.drain(..) {
+        request.answer(Err(error.clone()));
     }
 }
 
