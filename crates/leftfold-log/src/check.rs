@@ -28,7 +28,8 @@ pub(crate) struct Request {
     pub(crate) command: Option<CommandRecord>,
     pub(crate) checkpoint: Option<CheckpointRecord>,
     pub(crate) facts: Facts,
-    pub(crate) answer: Answer,
+    /// Taken when it is answered.
+    pub(crate) answer: Option<Answer>,
 }
 
 /// What was true at a head.
@@ -51,7 +52,14 @@ impl Request {
     pub(crate) fn new(append: Append, facts: Facts, answer: Answer) -> Self {
         let Append { mut events, condition, command, checkpoint } = append;
         let encoded = EncodedEvents::take(&mut events);
-        Self { events, encoded, condition, command, checkpoint, facts, answer }
+        Self { events, encoded, condition, command, checkpoint, facts, answer: Some(answer) }
+    }
+
+    /// Answers. Whoever asked may have gone.
+    pub(crate) fn answer(&mut self, outcome: Result<Outcome, AppendError>) {
+        if let Some(answer) = self.answer.take() {
+            let _ = answer.send(outcome);
+        }
     }
 
     /// What it counts for in the queue.

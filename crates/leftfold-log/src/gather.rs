@@ -6,7 +6,7 @@ use leftfold_core::store::{
     AppendError, Appended, CommandId, Condition, Conflict, Hash, NewEvent, Outcome, Position, Query, ReadError, Version,
 };
 
-use crate::check::{Answer, Facts, Request, appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
+use crate::check::{Facts, Request, appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
 use crate::error::unreadable;
 use crate::format::{GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command};
 use crate::index::{Index, Key, Memtable, Recent};
@@ -25,13 +25,14 @@ pub(crate) struct Gathering {
     records: u32,
     /// Where each event is in the segment.
     offsets: Vec<u32>,
-    events: Vec<NewEvent>,
+    /// Every append that was judged, those that went in with the position of their first event.
+    requests: Vec<(Position, Request)>,
     pending: Memtable,
     recent: Recent,
     chain: Chain,
     time: i64,
     address: u64,
-    answers: Vec<(Answer, Result<Outcome, AppendError>)>,
+    answers: Vec<(usize, Result<Outcome, AppendError>)>,
     /// Where consumers stand, the group included. The writer alone moves them, so it is never stale.
     consumers: HashMap<String, Position>,
 }
@@ -42,7 +43,7 @@ impl Gathering {
             buffer: Vec::new(),
             records: 0,
             offsets: Vec::new(),
-            events: Vec::new(),
+            requests: Vec::new(),
             pending: index.pending(),
             recent: index.recent(),
             chain: Chain { next: Position(1), hash: Hash::EMPTY, recorded_at: 0 },
@@ -59,7 +60,7 @@ impl Gathering {
         self.buffer.resize(GROUP_HEADER_BYTES, 0);
         self.records = 0;
         self.offsets.clear();
-        self.events.clear();
+        debug_assert!(self.requests.is_empty(), "the group before was answered");
         self.pending.clear();
         self.recent = shared.index.recent();
         (self.chain, self.time, self.address) = (chain, time, address);
@@ -90,6 +91,7 @@ impl Gathering {
 
     /// Judges an append against everything before it, and takes it into the group if it may go in.
     pub(crate) fn add(&mut self, shared: &Shared, mut request: Request) {
+        let first = self.next();
         let judged = self.judge(shared, &mut request);
         let outcome = match judged {
             Ok(None) => Ok(Outcome::Appended(self.put(&mut request))),
@@ -102,11 +104,11 @@ impl Gathering {
                 Ok(Outcome::Appended(_)) => Ok(appended_nothing(shared.head())),
                 other => other,
             };
-            // Whoever asked may have gone.
-            let _ = request.answer.send(outcome);
+            request.answer(outcome);
         } else {
-            self.answers.push((request.answer, outcome));
+            self.answers.push((self.requests.len(), outcome));
         }
+        self.requests.push((first, request));
     }
 
     /// The position that the next event gets.
@@ -223,12 +225,20 @@ impl Gathering {
         let mut after = seen.max(self.chain.last());
         loop {
             let at = plan::next_candidate(query, after, &|key: Key<'_>, after| self.pending.first_after(key, after))?;
-            let event = self.events.get(usize::try_from(at.0 - self.chain.next.0).ok()?)?;
+            let event = self.event(at)?;
             if query.matches_parts(&event.event_type, event.stream.as_ref(), &event.tags) {
                 return Some(at);
             }
             after = at;
         }
+    }
+
+    /// An event of this group.
+    fn event(&self, position: Position) -> Option<&NewEvent> {
+        // Appends without events have the position of the event after them, so the last one at a position has it.
+        let after = self.requests.partition_point(|(first, _)| *first <= position);
+        let (first, request) = self.requests.get(after.checked_sub(1)?)?;
+        request.events.get(usize::try_from(position.0 - first.0).ok()?)
     }
 
     /// Takes an append in that may go in.
@@ -257,7 +267,6 @@ impl Gathering {
             versions.push(version);
         }
         self.records += count as u32;
-        self.events.append(&mut request.events);
         if let Some(command) = &request.command {
             let address = self.address_here();
             let next = then(request.checkpoint.is_some());
@@ -307,18 +316,18 @@ impl Gathering {
     }
 
     /// Tells everyone, now that what they saw is durable.
-    pub(crate) fn answer(&mut self) {
-        for (answer, outcome) in self.answers.drain(..) {
-            // Whoever asked may have gone.
-            let _ = answer.send(outcome);
+    pub(crate) fn answer(&mut self, shared: &Shared) {
+        for (index, outcome) in self.answers.drain(..) {
+            self.requests[index].1.answer(outcome);
         }
+        shared.spent.give(self.requests.drain(..).map(|(_, request)| request));
     }
 
     /// Gives the group up. Nothing of it is shown; who was told of it is told that it failed.
-    pub(crate) fn fail(&mut self, error: &AppendError) {
+    pub(crate) fn fail(&mut self, shared: &Shared, error: &AppendError) {
         self.pending.clear();
         self.consumers.clear();
-        for (answer, outcome) in self.answers.drain(..) {
+        for (index, outcome) in self.answers.drain(..) {
             let told = match (&outcome, error) {
                 // It changed nothing, but what it saw may never be there.
                 (Ok(Outcome::Conflict(_)) | Err(_), AppendError::Unknown { detail }) => {
@@ -326,7 +335,8 @@ impl Gathering {
                 }
                 _ => error.clone(),
             };
-            let _ = answer.send(Err(told));
+            self.requests[index].1.answer(Err(told));
         }
+        shared.spent.give(self.requests.drain(..).map(|(_, request)| request));
     }
 }

@@ -6,6 +6,7 @@
 mod check;
 mod clock;
 pub mod disk;
+mod dump;
 mod error;
 mod format;
 mod gather;
@@ -21,11 +22,16 @@ mod read;
 mod recover;
 mod scan;
 mod segment;
+mod spent;
+mod verify;
 mod writer;
 
 pub use clock::{CLOCK_JUMP_MAX, Clock, SystemClock};
 pub use error::{Cut, OpenError, Recovery};
 pub use format::FormatError;
+pub use dump::{dump, dump_on};
 pub use log::Log;
+pub use open::{Restored, restore, restore_on};
 pub use options::{Existing, Options, Upkeep};
 pub use scan::GroupFault;
+pub use verify::{Damage, Verified, verify, verify_on};

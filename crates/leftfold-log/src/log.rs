@@ -13,18 +13,20 @@ use leftfold_core::store::{
 use tokio::sync::{oneshot, watch};
 
 use crate::check::{Examined, Order, Request, examine, is_slow};
-use crate::clock::{CLOCK_JUMP_MAX, RecordedTime};
-use crate::disk::Disk;
+use crate::clock::RecordedTime;
+use crate::disk::{Disk, Leased};
 use crate::error::{OpenError, Recovery, unreadable};
 use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
 use crate::index::{Index, Key};
+use crate::open::take_lock;
 use crate::options::Options;
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::read;
-use crate::recover::{LOCK, recover};
+use crate::recover::{Purpose, recover};
 use crate::scan::place_of;
 use crate::segment::{Segments, damaged};
+use crate::spent::Spent;
 use crate::writer::Writer;
 
 /// Groups whose hash is at hand: consumers that are nearly live ask for those.
@@ -58,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) index: Index,
     pub(crate) queue: Queue,
     pub(crate) groups: RwLock<VecDeque<GroupSpan>>,
+    pub(crate) spent: Spent,
     pool: Pool,
     skew_micros: AtomicI64,
 }
@@ -105,31 +108,25 @@ impl Shared {
 impl Log {
     /// Opens a log on any disk, or begins one there.
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
-        let lock = disk.lock(LOCK).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => OpenError::InUse { place: disk.place() },
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                OpenError::ReadOnly { place: disk.place(), detail: error.to_string() }
-            }
-            _ => OpenError::io(&error),
-        })?;
-        let mut writer = Self::writer(disk, options, None)?;
-        writer.0.lock = Some(lock);
-        Self::start(writer.0).map(|log| (log, writer.1))
+        let lock = take_lock(&*disk)?;
+        let (mut writer, report) = Self::writer(disk, options, Purpose::Write)?;
+        writer.lock = Some(lock);
+        Ok((Self::start(writer)?, report))
     }
 
-    /// Everything but the thread. `read_only` says why nothing is to be written.
+    /// Everything but the thread.
     pub(crate) fn writer(
         disk: Arc<dyn Disk>,
         options: Options,
-        read_only: Option<String>,
+        purpose: Purpose,
     ) -> Result<(Writer, Recovery), OpenError> {
-        let recovered = recover(&disk, &options)?;
-        let recorded = recovered.report.head.recorded_at;
-        let now = options.clock.wall();
-        if read_only.is_none() && recorded.since(now) > CLOCK_JUMP_MAX {
-            return Err(OpenError::ClockBehind { recorded, now });
-        }
-        let state = read_only.map_or(State::Open, |detail| State::ReadOnly { detail });
+        let (leased, lease) = Leased::of(disk);
+        let disk: Arc<dyn Disk> = Arc::new(leased);
+        let recovered = recover(&disk, &options, purpose)?;
+        let state = match purpose {
+            Purpose::Write => State::Open,
+            Purpose::Read => State::ReadOnly { detail: "it was opened to be read only".to_owned() },
+        };
         let shared = Arc::new(Shared {
             identity: recovered.report.identity,
             status: watch::Sender::new(Status { head: recovered.report.head, state }),
@@ -137,12 +134,13 @@ impl Log {
             index: recovered.index,
             queue: Queue::new(options.queue_bytes, options.queue_appends),
             groups: RwLock::default(),
+            spent: Spent::default(),
             pool: Pool::new(READERS_MAX),
             skew_micros: AtomicI64::new(0),
         });
         let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
         let epoch = recovered.report.identity.epoch;
-        Ok((Writer { shared, disk, options, epoch, tail: recovered.tail, time, lock: None }, recovered.report))
+        Ok((Writer { shared, disk, options, epoch, purpose, tail: recovered.tail, time, lease, lock: None }, recovered.report))
     }
 
     pub(crate) fn start(writer: Writer) -> Result<Self, OpenError> {
@@ -152,8 +150,8 @@ impl Log {
         Ok(Self { shared, _writer: Arc::new(running) })
     }
 
-    /// Microseconds that the wall clock is ahead of the log's time, where it was set by more than [`CLOCK_JUMP_MAX`] and
-    /// is not followed; else 0.
+    /// Microseconds that the wall clock is ahead of the log's time, where it was set by more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX)
+    /// and is not followed; else 0.
     #[must_use]
     pub fn clock_skew_micros(&self) -> i64 {
         self.shared.skew_micros.load(Ordering::Relaxed)
@@ -267,6 +265,7 @@ impl Backend for Log {
         if !self.shared.queue.is_open() {
             return Pending::ready(Err(AppendError::Closed));
         }
+        self.shared.spent.free_some();
         if is_slow(&self.shared, &append) {
             return self.shared.request_later(append);
         }

@@ -46,11 +46,7 @@ impl Offsets {
         self.end = end;
     }
 
-    pub(crate) fn end(&self) -> u32 {
-        self.end
-    }
-
-    pub(crate) fn events(&self) -> u32 {
+    fn events(&self) -> u32 {
         self.events.len() as u32
     }
 }
@@ -63,20 +59,31 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    /// Where an event's record begins, and a bound of where it ends: the next event, or the end of the last group.
-    pub(crate) fn extent(&self, index: u32, blocks: &Blocks) -> Result<Option<(u32, u32)>, OffsetsFault> {
+    /// Where the records of events begin, each with a bound of where it ends: the next event, or the end of the last
+    /// group. It ends early where there is no such event.
+    pub(crate) fn extents(
+        &self,
+        indexes: impl Iterator<Item = u32>,
+        blocks: &Blocks,
+    ) -> Result<Vec<(u32, u32)>, OffsetsFault> {
+        let mut extents = Vec::with_capacity(indexes.size_hint().0);
         match self {
-            Self::Memory(offsets) => Ok(offsets
-                .events
-                .get(index as usize)
-                .map(|start| (*start, offsets.events.get(index as usize + 1).copied().unwrap_or(offsets.end)))),
-            Self::File(file) if index < file.events => {
-                let start = file.word(index, blocks)?;
-                let end = if index + 1 < file.events { file.word(index + 1, blocks)? } else { file.end };
-                Ok(Some((start, end)))
+            Self::Memory(offsets) => {
+                let start = |index: u32| offsets.events.get(index as usize).copied();
+                extents.extend(indexes.map_while(|index| {
+                    start(index).map(|at| (at, start(index + 1).unwrap_or(offsets.end)))
+                }));
             }
-            Self::File(_) => Ok(None),
+            Self::File(file) => {
+                let mut words = Words { file, blocks, at: None };
+                for index in indexes.take_while(|index| *index < file.events) {
+                    let start = words.word(index)?;
+                    let end = if index + 1 < file.events { words.word(index + 1)? } else { file.end };
+                    extents.push((start, end));
+                }
+            }
         }
+        Ok(extents)
     }
 
     /// The last anchor at or before the event with an index.
@@ -154,9 +161,7 @@ impl OffsetsFile {
     }
 
     fn word(&self, index: u32, blocks: &Blocks) -> Result<u32, OffsetsFault> {
-        let (block, word) = (index / BLOCK_WORDS as u32, index as usize % BLOCK_WORDS);
-        let words = blocks.block(self, block)?;
-        words.get(word).copied().ok_or(OffsetsFault::Format(FormatError::Short { what: "offsets block" }))
+        Words { file: self, blocks, at: None }.word(index)
     }
 
     fn read_block(&self, block: u32) -> Result<Vec<u32>, OffsetsFault> {
@@ -186,6 +191,24 @@ impl OffsetsFile {
             .map(|[offset, events_before]| Anchor { offset: *offset, events_before: *events_before })
             .collect();
         Ok(Offsets { events: all, anchors, end: self.end })
+    }
+}
+
+/// Reads words of a file one after the other, mostly of the same block.
+struct Words<'a> {
+    file: &'a OffsetsFile,
+    blocks: &'a Blocks,
+    at: Option<(u32, Arc<Vec<u32>>)>,
+}
+
+impl Words<'_> {
+    fn word(&mut self, index: u32) -> Result<u32, OffsetsFault> {
+        let (block, word) = (index / BLOCK_WORDS as u32, index as usize % BLOCK_WORDS);
+        let words = match &self.at {
+            Some((at, words)) if *at == block => words,
+            _ => &self.at.insert((block, self.blocks.block(self.file, block)?)).1,
+        };
+        words.get(word).copied().ok_or(OffsetsFault::Format(FormatError::Short { what: "offsets block" }))
     }
 }
 

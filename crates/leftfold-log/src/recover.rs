@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use leftfold_core::store::{Epoch, Hash, Head, Identity, Position, StoreId};
 
+use crate::clock::CLOCK_JUMP_MAX;
 use crate::disk::{Disk, File};
 use crate::error::{Cut, OpenError, Recovery};
 use crate::format::{
-    GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, moment, segment_name,
+    GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, segment_name,
     segment_number,
 };
 use crate::index::{Covered, Index, Memtable, Settings};
@@ -25,6 +26,15 @@ pub(crate) struct Recovered {
     pub(crate) index: Index,
     pub(crate) tail: Tail,
     pub(crate) report: Recovery,
+}
+
+/// What a log is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its end is made durable, and cut where that is needed.
+    Write,
+    /// Nothing is changed.
+    Read,
 }
 
 /// Where the writer goes on.
@@ -46,9 +56,7 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) fn head(&self) -> Head {
-        let recorded_at =
-            if self.chain.recorded_at == NO_TIME { Head::EMPTY.recorded_at } else { moment(self.chain.recorded_at) };
-        Head { position: self.chain.last(), chain: self.chain.hash, recorded_at }
+        self.chain.head()
     }
 
     /// Writes a seal at the end, and makes it durable. What stands behind the end are zeros, or nothing.
@@ -74,7 +82,7 @@ impl Tail {
 }
 
 /// Opens what a directory holds, or begins a log in it.
-pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recovered, OpenError> {
+pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose) -> Result<Recovered, OpenError> {
     let started = Instant::now();
     let headers = headers(disk, options)?;
     // The list has at least the first segment, which was there or was just made.
@@ -86,7 +94,10 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
     let Walk { index, segments, complete, tail, last: last_group, replayed, rebuilt, cut, .. } = walk;
     let mut tail = tail.ok_or_else(|| OpenError::damaged(last.number, 0, &"the last segment was not reached"))?;
     let closed_cleanly = tail.sealed || tail.chain.recorded_at == NO_TIME;
-    settle(disk, options, &mut tail, last_group.as_ref())?;
+    if purpose == Purpose::Write {
+        check_clock(options, tail.head())?;
+        settle(disk, options, &mut tail, last_group.as_ref())?;
+    }
     let segments = Segments::new(Arc::clone(disk), last.store, segments, options.memory_bytes / 8);
     for (segment, hash) in complete {
         segments.keep_offsets(&segment, hash, Then::ReadFromFile);
@@ -101,6 +112,11 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recover
         elapsed: started.elapsed(),
     };
     Ok(Recovered { segments: Arc::new(segments), index, tail, report })
+}
+
+fn check_clock(options: &Options, head: Head) -> Result<(), OpenError> {
+    let (recorded, now) = (head.recorded_at, options.clock.wall());
+    if recorded.since(now) > CLOCK_JUMP_MAX { Err(OpenError::ClockBehind { recorded, now }) } else { Ok(()) }
 }
 
 /// Makes what was found durable before anything of it is shown, with a seal behind it. The last group may stand in the
@@ -125,7 +141,7 @@ fn settle(disk: &Arc<dyn Disk>, options: &Options, tail: &mut Tail, last: Option
 }
 
 /// The headers of all segments, in order, of a log that is there or is begun.
-fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<SegmentHeader>, OpenError> {
+pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<SegmentHeader>, OpenError> {
     let names = disk.names()?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
@@ -432,7 +448,13 @@ fn offsets_until(
 }
 
 /// Decides what the first place without a valid group is: damage, something to be cut, or just the end.
-fn end_of_log(groups: &mut Groups, number: u64, offset: u64, chain: &Chain, fault: GroupFault) -> Result<Option<Cut>, OpenError> {
+pub(crate) fn end_of_log(
+    groups: &mut Groups,
+    number: u64,
+    offset: u64,
+    chain: &Chain,
+    fault: GroupFault,
+) -> Result<Option<Cut>, OpenError> {
     if groups.only_zeros(offset)? {
         return Ok(None);
     }

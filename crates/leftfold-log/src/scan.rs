@@ -3,12 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use leftfold_core::store::{Hash, Position};
+use leftfold_core::store::{Hash, Head, Position};
 
 use crate::disk::File;
 use crate::format::{
-    CheckpointView, CommandView, EventView, FormatError, Frame, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, SEAL,
-    SegmentHeader,
+    CheckpointView, CommandView, EventView, FormatError, Frame, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, NO_TIME,
+    SEAL, SegmentHeader, moment,
 };
 
 /// The address of a place: segment number, then byte.
@@ -35,6 +35,14 @@ impl Chain {
     /// Where the history stands before the first group of a segment.
     pub(crate) fn before(header: &SegmentHeader) -> Self {
         Self { next: header.first, hash: header.hash, recorded_at: header.recorded_at }
+    }
+
+    /// The same, as readers are told. While nothing was recorded they see an empty store, whatever its identity.
+    pub(crate) fn head(&self) -> Head {
+        if self.recorded_at == NO_TIME {
+            return Head::EMPTY;
+        }
+        Head { position: self.last(), chain: self.hash, recorded_at: moment(self.recorded_at) }
     }
 
     /// The position of the last event.

@@ -206,42 +206,30 @@ impl Segments {
         take: &mut dyn FnMut(RecordedEvent, usize) -> Take,
     ) -> Result<Take, ReadError> {
         let file = self.file(segment.header.number)?;
+        let indexes = positions.iter().map(|position| segment.index_of(*position));
+        let mut extents = self.table(segment, |table, blocks| table.extents(indexes.clone(), blocks))?;
+        if extents.len() < positions.len() {
+            return Err(missing(positions[extents.len()]));
+        }
+        for (start, end) in &mut extents {
+            *end = (*end).min(start.saturating_add(FIRST_BYTES_MAX)).max(*start);
+        }
         let mut rest = positions;
-        let mut extents = Vec::new();
-        while !rest.is_empty() {
-            self.run(segment, rest, &mut extents)?;
-            let (Some(first), Some(last)) = (extents.first(), extents.last()) else { return Err(missing(rest[0])) };
-            let start = first.0;
-            let run = Run { segment: segment.header.number, start, bytes: read_at(&file, segment, start, last.1)? };
-            for (position, (offset, end)) in rest.iter().zip(&extents) {
+        let mut extents = extents.as_slice();
+        while let Some((start, _)) = extents.first() {
+            let count = run_length(extents);
+            let end = extents[count - 1].1;
+            let run = Run { segment: segment.header.number, start: *start, bytes: read_at(&file, segment, *start, end)? };
+            for (position, (offset, end)) in rest.iter().zip(&extents[..count]) {
                 let event = self.event(&file, segment, &run, *position, (*offset, *end))?;
                 if take(event, (end - offset) as usize) == Take::Enough {
                     return Ok(Take::Enough);
                 }
             }
-            rest = &rest[extents.len()..];
+            rest = &rest[count..];
+            extents = &extents[count..];
         }
         Ok(Take::More)
-    }
-
-    /// The extents of the first positions: those that are worth one read.
-    fn run(&self, segment: &Segment, positions: &[Position], extents: &mut Vec<(u32, u32)>) -> Result<(), ReadError> {
-        let found = self.table(segment, |table, blocks| {
-            let mut run: Vec<(u32, u32)> = Vec::new();
-            for position in positions {
-                let Some((start, limit)) = table.extent(segment.index_of(*position), blocks)? else { break };
-                let end = limit.min(start.saturating_add(FIRST_BYTES_MAX));
-                if let (Some(first), Some(last)) = (run.first(), run.last())
-                    && (start.saturating_sub(last.1) > GAP_BYTES_MAX || end.saturating_sub(first.0) > RUN_BYTES_MAX)
-                {
-                    break;
-                }
-                run.push((start, end));
-            }
-            Ok(run)
-        })?;
-        *extents = found;
-        Ok(())
     }
 
     fn event(
@@ -334,6 +322,13 @@ pub(crate) enum Then {
 pub(crate) enum Take {
     More,
     Enough,
+}
+
+/// How many of the first extents are worth one read.
+fn run_length(extents: &[(u32, u32)]) -> usize {
+    let near = |pair: &[(u32, u32)]| pair[1].0.saturating_sub(pair[0].1) <= GAP_BYTES_MAX;
+    let small = |pair: &[(u32, u32)]| pair[1].1.saturating_sub(extents[0].0) <= RUN_BYTES_MAX;
+    1 + extents.windows(2).take_while(|pair| near(pair) && small(pair)).count()
 }
 
 /// Bytes that were read together.

@@ -8,7 +8,7 @@ use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
 
 use crate::check::Request;
 use crate::clock::RecordedTime;
-use crate::disk::{Disk, Lock};
+use crate::disk::{Disk, Lease, Lock};
 use crate::error::is_full;
 use crate::format::{NO_TIME, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::gather::Gathering;
@@ -16,7 +16,7 @@ use crate::index::{Covered, IndexError};
 use crate::log::{GroupSpan, Shared};
 use crate::options::Options;
 use crate::queue::Taken;
-use crate::recover::{Tail, begin_segment};
+use crate::recover::{Purpose, Tail, begin_segment};
 use crate::scan::{Chain, address};
 use crate::segment::{Segment, Then};
 
@@ -33,8 +33,10 @@ pub(crate) struct Writer {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) options: Options,
     pub(crate) epoch: Epoch,
+    pub(crate) purpose: Purpose,
     pub(crate) tail: Tail,
     pub(crate) time: RecordedTime,
+    pub(crate) lease: Lease,
     /// Held as long as the log is open.
     pub(crate) lock: Option<Box<dyn Lock>>,
 }
@@ -60,6 +62,7 @@ impl Writer {
             }
         }
         let closed = self.seal();
+        self.lease.give_back();
         drop(self.lock.take());
         shared.queue.closed(closed);
         shared.status.send_modify(|status| status.state = State::Closed);
@@ -87,14 +90,14 @@ impl Writer {
             }
         }
         if gathering.is_empty() {
-            return gathering.answer();
+            return gathering.answer(&self.shared);
         }
         match self.commit(gathering) {
-            Ok(()) => gathering.answer(),
-            Err(Failed::Full(detail)) => gathering.fail(&AppendError::Full { detail }),
+            Ok(()) => gathering.answer(&self.shared),
+            Err(Failed::Full(detail)) => gathering.fail(&self.shared, &AppendError::Full { detail }),
             Err(Failed::Unknown(detail)) => {
                 self.shared.become_read_only(&detail);
-                gathering.fail(&AppendError::Unknown { detail });
+                gathering.fail(&self.shared, &AppendError::Unknown { detail });
             }
         }
     }
@@ -239,6 +242,9 @@ impl Writer {
 
     /// Ends the log cleanly: with a seal, so that opening knows that what stands before it is durable.
     fn seal(&mut self) -> Result<(), CloseError> {
+        if self.purpose == Purpose::Read {
+            return Ok(());
+        }
         if let Some(detail) = self.shared.read_only() {
             return Err(CloseError { detail });
         }
@@ -282,9 +288,8 @@ fn failure(error: &io::Error) -> Failed {
 }
 
 fn refuse(waiting: &mut VecDeque<Request>, error: &AppendError) {
-    for request in waiting.drain(..) {
-        // Whoever asked may have gone.
-        let _ = request.answer.send(Err(error.clone()));
+    for mut request in waiting.drain(..) {
+        request.answer(Err(error.clone()));
     }
 }
 

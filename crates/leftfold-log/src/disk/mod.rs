@@ -1,5 +1,7 @@
 //! The disk as the engine sees it: one directory of files. The real one, or a simulated one that can fail and crash.
 
+mod leased;
+mod overlay;
 mod real;
 mod simulated;
 
@@ -7,6 +9,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+pub(crate) use leased::{Lease, Leased};
+pub(crate) use overlay::Overlay;
 pub use real::Real;
 pub use simulated::{Fault, Simulated, Use};
 
