@@ -18,7 +18,7 @@ usage: cargo xtask <command>
                       `cargo test` with them, for example `test -- recover` or `test -p leftfold-log`
   setup               set up what the tests need and print the variables they read
   tidy                check the source against the rules of the house
-  bench [names]       run the benchmarks, all or those named";
+  bench [arguments]   run the benchmarks, all or those named; `bench --help` says more";
 
 /// What a command ends with: nothing, or a message that says what went wrong and what to do.
 type Outcome<T = ()> = Result<T, String>;

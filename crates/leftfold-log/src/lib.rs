@@ -1,1 +1,37 @@
-//! The embedded log of Leftfold.
+//! The embedded log of Leftfold: a durable, append-only store of events inside your process.
+//!
+//! [`Log::open`] makes a directory a store. What is acknowledged is durable; what was not acknowledged is there whole
+//! or not at all. One process at a time writes; `docs/log-format.md` says what, byte by byte.
+
+mod check;
+mod clock;
+pub mod disk;
+mod dump;
+mod error;
+mod format;
+mod gather;
+mod index;
+mod log;
+mod offsets;
+mod open;
+mod options;
+mod plan;
+mod pool;
+mod queue;
+mod read;
+mod recover;
+mod scan;
+mod segment;
+mod spent;
+mod verify;
+mod writer;
+
+pub use clock::{CLOCK_JUMP_MAX, Clock, SystemClock};
+pub use error::{Cut, OpenError, Recovery};
+pub use format::FormatError;
+pub use dump::{dump, dump_on};
+pub use log::Log;
+pub use open::{Restored, restore, restore_on};
+pub use options::{Existing, Options, Upkeep};
+pub use scan::GroupFault;
+pub use verify::{Damage, Verified, verify, verify_on};

@@ -1,17 +1,23 @@
-//! Leftfold: state is a left fold of events.
+#![doc = include_str!("../../../README.md")]
+//!
+//! # The crate
+//!
+//! [`open`] a store; [`prelude`] has what most programs need. The rooms behind it: [`fold`] (events, aggregates,
+//! decisions), [`runtime`] (effects, timers), [`store`] (the contract, queries, subscriptions), [`testing`], and
+//! [`log`] (the embedded engine).
+
+mod open;
 
 pub use leftfold_core::{fold, runtime, store, testing};
+#[cfg(feature = "log")]
+pub use leftfold_log as log;
+pub use open::{OpenError, open};
 
 /// What most programs need.
 pub mod prelude {
     pub use leftfold_core::fold::{
-        Aggregate, Aggregates, Cause, Decided, Decision, Event, ExecuteError, Executed, Folded, Recorded, SnapshotPolicy,
-        Unknown, Upcasters,
+        Aggregate, Aggregates, Answer, Cause, Decided, Decision, Event, ExecuteError, Executed, Folded, LoadError, Moment,
+        Recorded, SnapshotPolicy, Unknown, Upcasters,
     };
-    pub use leftfold_core::store::{Position, Query, Store, StreamName, Tags, Timestamp, Version};
-}
-
-/// Opens the store of a URL or path. For now every store is in memory.
-pub async fn open(_url: &str) -> Result<store::Store, std::convert::Infallible> {
-    Ok(store::Store::memory())
+    pub use leftfold_core::store::{Invalid, Position, Query, Store, StreamName, Tags, Timestamp, Version};
 }

@@ -91,6 +91,7 @@ impl From<ResolveError> for Problem {
         let (status, code) = match &error {
             ResolveError::NotOpen { .. } => (StatusCode::CONFLICT, "effect-concluded"),
             ResolveError::NotInDoubt { .. } => (StatusCode::CONFLICT, "effect-not-in-doubt"),
+            ResolveError::TooEarly { .. } => (StatusCode::CONFLICT, "effect-under-way"),
             ResolveError::Busy { .. } => (StatusCode::CONFLICT, "effect-busy"),
             ResolveError::Outcome { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-outcome"),
             ResolveError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store-failed"),

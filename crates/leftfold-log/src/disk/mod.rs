@@ -1,8 +1,18 @@
 //! The disk as the engine sees it: one directory of files. The real one, or a simulated one that can fail and crash.
 
+mod leased;
+mod overlay;
+mod real;
+mod simulated;
+
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
+
+pub(crate) use leased::{Lease, Leased};
+pub(crate) use overlay::Overlay;
+pub use real::Real;
+pub use simulated::{Fault, Simulated, Use};
 
 /// One directory. Names are plain file names.
 ///

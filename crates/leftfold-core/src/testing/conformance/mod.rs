@@ -112,7 +112,7 @@ type Running<'f> = Pin<Box<dyn Future<Output = ()> + 'f>>;
 
 impl<F> Case<F> {
     /// A rule that takes longer than this waits for something that will not come.
-    const PATIENCE: Duration = Duration::from_secs(180);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// Runs the rule; the error says how it is broken.
     pub async fn judge(&self, factory: &F) -> Result<(), String> {

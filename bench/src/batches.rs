@@ -1,0 +1,80 @@
+//! Many events in one append.
+
+use leftfold_core::store::{Append, NewEvent, Outcome as Answer, Store};
+
+use crate::Outcome;
+use crate::account::{self, ACCOUNTS};
+use crate::ceiling::EVENT_BYTES;
+use crate::rounds::{Work, alternating, rate};
+use crate::run::Run;
+use crate::table::{Row, Target, Unit};
+
+const WRITERS: usize = 16;
+const BATCH_EVENTS: usize = 100;
+
+/// Where the events of a batch belong.
+#[derive(Clone, Copy)]
+enum Batch {
+    /// To one stream, another one for each writer.
+    OneStream,
+    /// Each to a stream of its own.
+    ManyStreams,
+}
+
+/// Unconditional appends of 100 events; the ceiling is handed 100 times 300 bytes at once.
+pub(crate) async fn batches(run: &mut Run) -> Outcome<Vec<Row>> {
+    Ok(vec![
+        measure(run, Batch::OneStream, "of one stream").await?,
+        measure(run, Batch::ManyStreams, "of as many streams").await?,
+    ])
+}
+
+async fn measure(run: &mut Run, batch: Batch, told: &str) -> Outcome<Row> {
+    let ceiling = run.ceiling()?;
+    let fresh = run.fresh_store()?;
+    let batches = (0..WRITERS).map(|number| batch.of(number)).collect::<Outcome<Vec<_>>>()?;
+    let reference = async |span| {
+        let appends = ceiling.rate(WRITERS, BATCH_EVENTS * EVENT_BYTES, span).await?;
+        Ok(appends * BATCH_EVENTS as f64)
+    };
+    let candidate = async |span| {
+        let writer = |batch: &Vec<NewEvent>| Batcher { store: fresh.store.clone(), batch: batch.clone() };
+        Ok(rate(batches.iter().map(writer).collect(), span).await? * BATCH_EVENTS as f64)
+    };
+    let rounds = alternating(run.settings.rounds, run.settings.span, reference, candidate).await?;
+    fresh.discard().await?;
+    Ok(Row {
+        name: format!("events in batches of {BATCH_EVENTS} {told}, writers: {WRITERS}"),
+        rounds,
+        unit: Unit::PerSecond,
+        reference: "ceiling",
+        target: Target::RatioAtLeastOr { ratio: 0.6, measured: 800_000.0 },
+    })
+}
+
+impl Batch {
+    /// What the writer of this number appends over and over.
+    fn of(self, number: usize) -> Outcome<Vec<NewEvent>> {
+        match self {
+            Self::OneStream => Ok(vec![account::event(number as u64)?; BATCH_EVENTS]),
+            Self::ManyStreams => {
+                let first = number * BATCH_EVENTS;
+                (first..first + BATCH_EVENTS).map(|index| account::event(index as u64 % ACCOUNTS)).collect()
+            }
+        }
+    }
+}
+
+struct Batcher {
+    store: Store,
+    batch: Vec<NewEvent>,
+}
+
+impl Work for Batcher {
+    async fn once(&mut self) -> Outcome {
+        match self.store.append(Append::of(self.batch.clone())).await? {
+            Answer::Appended(_) => Ok(()),
+            other => Err(format!("an append without a condition was answered with {other:?}").into()),
+        }
+    }
+}

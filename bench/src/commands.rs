@@ -1,0 +1,49 @@
+//! Durable commands on aggregates, against the ceiling with as many tasks.
+
+use leftfold_core::fold::Aggregates;
+
+use crate::Outcome;
+use crate::account::{self, ACCOUNTS, Account};
+use crate::ceiling::EVENT_BYTES;
+use crate::rounds::{Work, alternating, rate};
+use crate::run::Run;
+use crate::table::{Row, Target, Unit};
+
+/// Every writer has its own accounts, decides, and folds what was recorded.
+pub(crate) async fn commands(run: &mut Run, writers: usize, target: Target) -> Outcome<Row> {
+    let ceiling = run.ceiling()?;
+    let fresh = run.fresh_store()?;
+    let accounts = fresh.store.aggregate::<Account>();
+    let reference = async |span| ceiling.rate(writers, EVENT_BYTES, span).await;
+    let candidate = async |span| {
+        let writer = |number| Commander::new(&accounts, number, writers);
+        rate((0..writers).map(writer).collect(), span).await
+    };
+    let rounds = alternating(run.settings.rounds, run.settings.span, reference, candidate).await?;
+    fresh.discard().await?;
+    let name = format!("commands, writers: {writers}");
+    Ok(Row { name, rounds, unit: Unit::PerSecond, reference: "ceiling", target })
+}
+
+struct Commander {
+    accounts: Aggregates<Account>,
+    /// Indexes and ids of the writer's own accounts.
+    own: Vec<(u64, String)>,
+    serial: u64,
+}
+
+impl Commander {
+    fn new(accounts: &Aggregates<Account>, number: usize, writers: usize) -> Self {
+        let own = (number as u64..ACCOUNTS).step_by(writers).map(|index| (index, account::id(index)));
+        Self { accounts: accounts.clone(), own: own.collect(), serial: number as u64 }
+    }
+}
+
+impl Work for Commander {
+    async fn once(&mut self) -> Outcome {
+        self.serial += 1;
+        let (index, id) = &self.own[self.serial as usize % self.own.len()];
+        self.accounts.execute(id, account::book(*index, self.serial)).await?;
+        Ok(())
+    }
+}

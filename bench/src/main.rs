@@ -1,0 +1,62 @@
+//! What is fast, measured against a ceiling in the same run: `cargo xtask bench [names] [--rounds n] [--events n]`.
+//!
+//! The machine's own figures drift from minute to minute, so every throughput is held against a reference that is
+//! measured in turn with it, round by round, and the median of the rounds' ratios is judged. Figures that have an
+//! absolute target are held against that. No framework: rounds in turn with a reference, and stores and processes that
+//! live across them, are what the known ones do not do, and what is left is a loop and a table.
+
+mod account;
+mod batches;
+mod ceiling;
+mod child;
+mod commands;
+mod conditions;
+mod large;
+mod load;
+mod machine;
+mod open;
+mod reads;
+mod rounds;
+mod run;
+mod settings;
+mod store;
+mod table;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use settings::{Purpose, Settings};
+
+/// What a step ends with; every failure is told to a person and ends the program.
+type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match Purpose::parse(&arguments)? {
+        Purpose::Help => println!("{}", settings::usage()),
+        Purpose::Measure(settings) => runtime.block_on(measure(settings))?,
+        Purpose::Child(task) => runtime.block_on(child::perform(task))?,
+    }
+    Ok(())
+}
+
+async fn measure(settings: Settings) -> Outcome {
+    let mut run = run::Run::new(settings)?;
+    println!("{}", machine::describe(&run.settings, run.folder())?);
+    // What was measured before a failure is told too.
+    let mut rows = Vec::new();
+    let outcome = run.measure_into(&mut rows).await;
+    println!("{}", table::render(&rows));
+    outcome
+}

@@ -1,0 +1,44 @@
+//! Every benchmark still runs: the program itself, with sizes that measure nothing.
+
+use std::process::Command;
+
+#[test]
+fn every_benchmark_ends_with_its_rows_in_the_table() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("smoke");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    bench.args(["--rounds", "1", "--events", "2000", "--seconds", "0.02"]).env("LEFTFOLD_BENCH_DIR", &folder);
+    let output = bench.output().unwrap();
+    let (table, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{table}\n{errors}");
+    for row in [
+        "| commands, writers: 1 ",
+        "| commands, writers: 16 ",
+        "| commands, writers: 256 ",
+        "| events in batches of 100 of one stream, writers: 16 ",
+        "| events in batches of 100 of as many streams, writers: 16 ",
+        "| conditional append, events: 1000, writers: 1 ",
+        "| conditional append, events: 1000, writers: 16 ",
+        "| disk for each of 2000 events in 2 streams ",
+        "| peak memory while loading, set to 64 MiB ",
+        "| open 2000 events after a close ",
+        "| open and read from 2000 events after a close ",
+        "| events read, of 2000 ",
+        "| events read and folded, of 2000 ",
+        "| stream of 1000 among 2000, median ",
+        "| stream of 1000 among 2000, 99 of 100 ",
+        "| conditional append, events: 2000, writers: 1 ",
+        "| conditional append, events: 2000, writers: 16 ",
+        "| open 2000 events and more after SIGKILL ",
+    ] {
+        assert!(table.contains(row), "there is no row {row:?}\n{table}\n{errors}");
+    }
+    let left = std::fs::read_dir(&folder).unwrap().count();
+    assert_eq!(left, 0, "the run left something in {}", folder.display());
+}
+
+#[test]
+fn an_unknown_name_is_an_error_that_tells_the_known_ones() {
+    let output = Command::new(env!("CARGO_BIN_EXE_bench")).arg("no-such").output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("read-stream"), "{errors}");
+}

@@ -1,0 +1,229 @@
+//! What the caller of an append finds out for the writer, off the writer's path: against the durable history up to some
+//! head. The writer then looks only at what came since.
+
+use std::collections::HashMap;
+
+use leftfold_core::store::{
+    Append, AppendError, Appended, CheckpointRecord, CommandRecord, Condition, Conflict, Expected, Head, NewEvent, Outcome,
+    Position, ReadError, StreamName, Version,
+};
+use tokio::sync::oneshot;
+
+use crate::error::unreadable;
+use crate::format::{CheckpointView, CommandView, EncodedEvents, Frame, checkpoint_key};
+use crate::log::Shared;
+use crate::plan;
+use crate::scan::place_of;
+use crate::segment::damaged;
+
+pub(crate) type Answer = oneshot::Sender<Result<Outcome, AppendError>>;
+
+/// An append on its way to the writer.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Without what only their records carry.
+    pub(crate) events: Vec<NewEvent>,
+    pub(crate) encoded: EncodedEvents,
+    pub(crate) condition: Condition,
+    pub(crate) command: Option<CommandRecord>,
+    pub(crate) checkpoint: Option<CheckpointRecord>,
+    pub(crate) facts: Facts,
+    /// Taken when it is answered.
+    pub(crate) answer: Option<Answer>,
+}
+
+/// What was true at a head.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) at: Position,
+    /// The streams that the append writes, or expects something of, and their versions.
+    pub(crate) streams: Vec<(StreamName, Version)>,
+    /// Which of them each event goes to.
+    pub(crate) of_events: Vec<Option<u32>>,
+    /// Which of them each expectation is about.
+    pub(crate) of_expectations: Vec<u32>,
+    /// An event that must not be there: once there, it stays.
+    pub(crate) found: Option<Position>,
+    /// Where the consumer stands that the append moves.
+    pub(crate) consumer: Option<Position>,
+}
+
+impl Request {
+    pub(crate) fn new(append: Append, facts: Facts, answer: Answer) -> Self {
+        let Append { mut events, condition, command, checkpoint } = append;
+        let encoded = EncodedEvents::take(&mut events);
+        Self { events, encoded, condition, command, checkpoint, facts, answer: Some(answer) }
+    }
+
+    /// Answers. Whoever asked may have gone.
+    pub(crate) fn answer(&mut self, outcome: Result<Outcome, AppendError>) {
+        if let Some(answer) = self.answer.take() {
+            let _ = answer.send(outcome);
+        }
+    }
+
+    /// What it counts for in the queue.
+    pub(crate) fn weight(&self) -> usize {
+        let command = self.command.as_ref().map_or(0, |command| command.answer.len() + 64);
+        self.encoded.weight() + self.events.len() * size_of::<NewEvent>() + command + 256
+    }
+}
+
+/// What is known of an append before the writer sees it.
+pub(crate) enum Examined {
+    /// Nothing that may come can change the answer.
+    Answered(Outcome),
+    /// The writer decides, from these.
+    Facts(Facts),
+}
+
+/// Whether looking everything up may take long: it is done on a thread of the log then.
+pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
+    append.condition.none_matching.as_ref().is_some_and(|none| {
+        let head = shared.head().position;
+        let since = shared.index.recent().since().position;
+        let span = head.0.saturating_sub(none.after.0);
+        span > if none.after >= since && plan::is_indexed(&none.query) { 100_000 } else { 100 }
+    })
+}
+
+/// Whether an append may be judged before those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// It may.
+    Free,
+    /// It is judged after those that were handed over with it.
+    InTurn,
+}
+
+/// Looks everything up that the append depends on.
+pub(crate) fn examine(shared: &Shared, append: &Append, order: Order) -> Result<Examined, AppendError> {
+    // The head is read first: the index then knows at least as much.
+    let head = shared.head();
+    if let Some(command) = &append.command
+        && let Some(address) = shared.index.command(&command.id.0).map_err(unreadable)?
+    {
+        return repeated(shared, command, address).map(Examined::Answered);
+    }
+    let mut facts = Facts { at: head.position, ..Facts::default() };
+    streams(shared, append, head, &mut facts)?;
+    if let Some(record) = &append.checkpoint {
+        facts.consumer = consumer_at(shared, &consumer_key(record))?;
+    }
+    if let Some(none) = &append.condition.none_matching {
+        facts.found = plan::first_match(shared, &none.query, none.after, head.position)?;
+    }
+    // A command id that comes from somewhere else at the same time is the writer's to see.
+    if order == Order::Free
+        && append.command.is_none()
+        && let Some(conflict) = lasting_conflict(&append.condition, &facts)
+    {
+        return Ok(Examined::Answered(Outcome::Conflict(conflict)));
+    }
+    Ok(Examined::Facts(facts))
+}
+
+fn streams(shared: &Shared, append: &Append, head: Head, facts: &mut Facts) -> Result<(), ReadError> {
+    let mut known: HashMap<StreamName, u32> = HashMap::new();
+    let mut slot = |name: &StreamName, facts: &mut Facts| -> Result<u32, ReadError> {
+        // Most appends are about one stream; only large ones need the map.
+        let few = facts.streams.len() <= 8;
+        let found = if few {
+            facts.streams.iter().position(|(other, _)| other == name).map(|index| index as u32)
+        } else {
+            if known.is_empty() {
+                known.extend(facts.streams.iter().enumerate().map(|(index, (name, _))| (name.clone(), index as u32)));
+            }
+            known.get(name).copied()
+        };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let version = shared.index.stream_version(name, head.position).map_err(unreadable)?;
+        let index = facts.streams.len() as u32;
+        facts.streams.push((name.clone(), version));
+        if !few {
+            known.insert(name.clone(), index);
+        }
+        Ok(index)
+    };
+    for (name, _) in &append.condition.streams {
+        let index = slot(name, facts)?;
+        facts.of_expectations.push(index);
+    }
+    facts.of_events.reserve(append.events.len());
+    for event in &append.events {
+        let index = event.stream.as_ref().map(|name| slot(name, facts)).transpose()?;
+        facts.of_events.push(index);
+    }
+    Ok(())
+}
+
+/// The conflict of a condition at the head of the facts, if it is one that nothing can undo: versions only grow, and
+/// events stay.
+fn lasting_conflict(condition: &Condition, facts: &Facts) -> Option<Conflict> {
+    for ((stream, expected), slot) in condition.streams.iter().zip(&facts.of_expectations) {
+        let actual = facts.streams[*slot as usize].1;
+        let lasting = match expected {
+            Expected::Any | Expected::Exists => false,
+            Expected::Absent => actual > Version::ABSENT,
+            Expected::Exact(version) => actual > *version,
+        };
+        if lasting {
+            return Some(Conflict::Stream { stream: stream.clone(), expected: *expected, actual });
+        }
+        if !expected.holds(actual) {
+            // It may hold by the time that the writer looks.
+            return None;
+        }
+    }
+    let none = condition.none_matching.as_ref()?;
+    Some(Conflict::Matching { after: none.after, found: facts.found? })
+}
+
+/// What was answered under a command id, whose durable record is at the address.
+pub(crate) fn repeated(shared: &Shared, command: &CommandRecord, address: u64) -> Result<Outcome, AppendError> {
+    let bytes = shared.segments.record_at(address)?;
+    judge_repeat(command, &bytes, address)
+}
+
+/// The same, from the bytes of the record.
+pub(crate) fn judge_repeat(command: &CommandRecord, record: &[u8], address: u64) -> Result<Outcome, AppendError> {
+    let (number, offset) = place_of(address);
+    let view = Frame::decode(record, Position::START).and_then(|frame| CommandView::decode(frame.body));
+    let view = view.map_err(|fault| damaged(number, offset, &fault))?;
+    if view.id != command.id.0 {
+        return Err(damaged(number, offset, &"another command's record is here").into());
+    }
+    let answered = view.to_answered();
+    if answered.record.digest == command.digest {
+        Ok(Outcome::Repeated(answered))
+    } else {
+        Err(AppendError::CommandIdReused { id: command.id })
+    }
+}
+
+/// What the index keeps a consumer's checkpoint under.
+pub(crate) fn consumer_key(record: &CheckpointRecord) -> String {
+    let partition = record.checkpoint.partition.0.as_deref().unwrap_or("");
+    checkpoint_key(&record.consumer, record.checkpoint.store.0.as_bytes(), partition)
+}
+
+fn consumer_at(shared: &Shared, consumer: &str) -> Result<Option<Position>, ReadError> {
+    let Some(address) = shared.index.checkpoint(consumer.as_bytes()).map_err(unreadable)? else { return Ok(None) };
+    checkpoint_position(&shared.segments.record_at(address)?, address).map(Some)
+}
+
+/// The position of a checkpoint record.
+pub(crate) fn checkpoint_position(record: &[u8], address: u64) -> Result<Position, ReadError> {
+    let (number, offset) = place_of(address);
+    Frame::decode(record, Position::START)
+        .and_then(|frame| CheckpointView::decode(frame.body))
+        .map(|view| view.position)
+        .map_err(|fault| damaged(number, offset, &fault))
+}
+
+/// The answer to an append of nothing, under a condition that holds.
+pub(crate) fn appended_nothing(head: Head) -> Outcome {
+    Outcome::Appended(Appended { first: head.position, versions: Vec::new(), recorded_at: head.recorded_at })
+}

@@ -1,0 +1,114 @@
+//! A directory that may be changed only as long as its lock is held, whoever still has a handle on it.
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use super::{Disk, File, Lock};
+
+/// Changes are refused from the moment that the lease is given back. A thread of the index, or a reader that makes
+/// offsets anew, may come to the end of its work when another process has the directory already.
+#[derive(Clone, Debug)]
+pub(crate) struct Leased {
+    disk: Arc<dyn Disk>,
+    lease: Lease,
+}
+
+/// The right to change a directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease(Arc<RwLock<Right>>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    Held,
+    GivenBack,
+}
+
+impl Leased {
+    pub(crate) fn of(disk: Arc<dyn Disk>) -> (Self, Lease) {
+        let lease = Lease(Arc::new(RwLock::new(Right::Held)));
+        (Self { disk, lease: lease.clone() }, lease)
+    }
+}
+
+impl Lease {
+    /// Waits until the change that is under way is made; no other follows.
+    pub(crate) fn give_back(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Right::GivenBack;
+    }
+
+    fn held(&self) -> io::Result<RwLockReadGuard<'_, Right>> {
+        let right = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if *right == Right::Held { Ok(right) } else { Err(io::Error::other("the log is closed")) }
+    }
+}
+
+impl Disk for Leased {
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.names()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let file = self.disk.open(name)?;
+        Ok(Arc::new(LeasedFile { file, lease: self.lease.clone() }))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let _held = self.lease.held()?;
+        let file = self.disk.create(name)?;
+        Ok(Arc::new(LeasedFile { file, lease: self.lease.clone() }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let _held = self.lease.held()?;
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let _held = self.lease.held()?;
+        self.disk.remove(name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        let _held = self.lease.held()?;
+        self.disk.sync_names()
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>> {
+        self.disk.lock(name)
+    }
+
+    fn place(&self) -> String {
+        self.disk.place()
+    }
+}
+
+#[derive(Debug)]
+struct LeasedFile {
+    file: Arc<dyn File>,
+    lease: Lease,
+}
+
+impl File for LeasedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let _held = self.lease.held()?;
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let _held = self.lease.held()?;
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let _held = self.lease.held()?;
+        self.file.sync()
+    }
+}

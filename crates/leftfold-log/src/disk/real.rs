@@ -1,0 +1,127 @@
+//! A directory of the machine.
+
+use std::fs::{self, File as SystemFile, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Disk, File, Lock};
+
+/// A directory of the machine.
+#[derive(Debug)]
+pub struct Real {
+    path: PathBuf,
+}
+
+impl Real {
+    /// A directory that is there.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if fs::metadata(path)?.is_dir() {
+            Ok(Self { path: path.to_owned() })
+        } else {
+            Err(io::Error::new(io::ErrorKind::NotADirectory, "not a directory"))
+        }
+    }
+
+    /// A directory that is made where it is not there, its name durable.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        if !path.exists() {
+            fs::create_dir_all(path)?;
+            let absolute = fs::canonicalize(path)?;
+            // Parents that were there already only cost a sync.
+            for made in absolute.ancestors().skip(1).take(absolute.components().count().min(8)) {
+                match SystemFile::open(made).and_then(|directory| directory.sync_all()) {
+                    // Directories far above may not be ours to open; their names were durable before.
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+        Self::open(path)
+    }
+}
+
+impl Disk for Real {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let path = self.path.join(name);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            // Media that are written once are read all the same; writing then fails where it is tried.
+            Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+                OpenOptions::new().read(true).open(&path)
+            }
+            other => other,
+        }?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        SystemFile::open(&self.path)?.sync_all()
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.path.join(name))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(RealLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(SystemFile);
+
+impl File for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+/// The system releases the lock with the file.
+#[derive(Debug)]
+struct RealLock {
+    _file: SystemFile,
+}
+
+impl Lock for RealLock {}

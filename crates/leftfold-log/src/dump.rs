@@ -1,0 +1,114 @@
+//! A log as lines that a person can read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use leftfold_core::store::{EventId, Position, StoreId};
+
+use crate::disk::{Disk, Overlay};
+use crate::error::OpenError;
+use crate::format::{EventView, moment, segment_name};
+use crate::open::directory;
+use crate::options::{Existing, Options};
+use crate::scan::{Group, Record};
+use crate::verify::{Step, Verified, lock_if_writable, walk};
+
+/// Bytes of data that are shown.
+const SHOWN_BYTES: usize = 512;
+
+/// Gives every segment, group and record of the log in a directory as a line, and at the end says what it was found to
+/// be: as [`verify`](crate::verify) does, but for the index. No process may have the log open; nothing is changed.
+pub fn dump(path: impl AsRef<Path>, line: &mut dyn FnMut(&str)) -> Result<Verified, OpenError> {
+    dump_on(directory(path.as_ref(), Existing::Only)?, line)
+}
+
+/// The same, on any disk.
+pub fn dump_on(disk: Arc<dyn Disk>, line: &mut dyn FnMut(&str)) -> Result<Verified, OpenError> {
+    let _lock = lock_if_writable(&*disk)?;
+    let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
+    let options = Options { open: Existing::Only, ..Options::default() };
+    let mut store = None;
+    walk(&over, &options, &mut |step| {
+        match step {
+            Step::Segment(header) => {
+                store = Some(header.store);
+                line(&format!(
+                    "segment {} store {} epoch {} ({}) from position {} chain {}",
+                    segment_name(header.number),
+                    header.store,
+                    header.epoch.number,
+                    header.epoch.id,
+                    header.first,
+                    header.hash
+                ));
+            }
+            Step::Group(number, group) => {
+                if let Some(store) = store {
+                    lines_of_group(store, number, group, line);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn lines_of_group(store: StoreId, number: u64, group: &Group<'_>, line: &mut dyn FnMut(&str)) {
+    let header = &group.header;
+    let what = if group.is_seal() { "seal" } else { "group" };
+    line(&format!(
+        "{what} {}:{} at {} records {} events {} chain {}",
+        number,
+        group.offset,
+        moment(header.recorded_at),
+        header.records,
+        header.events,
+        group.chain().hash
+    ));
+    let mut position = header.first;
+    for (_, record) in group.records().flatten() {
+        match record {
+            Record::Event(event) => {
+                line(&line_of_event(store, position, &event));
+                position = position.next();
+            }
+            Record::Command(command) => {
+                let answered = command.to_answered();
+                line(&format!(
+                    "  command {} first {} events {} answer {}",
+                    answered.record.id,
+                    answered.first,
+                    answered.events,
+                    shown(&answered.record.answer)
+                ));
+            }
+            Record::Checkpoint(record) => {
+                line(&format!("  checkpoint {:?} at {}", record.consumer, record.position));
+            }
+            Record::Skipped => line("  a record of a later release"),
+        }
+    }
+}
+
+fn line_of_event(store: StoreId, position: Position, event: &EventView<'_>) -> String {
+    let id = match event.id {
+        Some(id) => EventId(uuid::Uuid::from_bytes(id)),
+        None => EventId::minted(store, position, moment(event.recorded_at)),
+    };
+    let stream = event.stream.map_or_else(String::new, |(name, version)| format!(" stream {name:?} version {version}"));
+    let tags: Vec<&str> = event.tags().collect();
+    let tags = if tags.is_empty() { String::new() } else { format!(" tags {tags:?}") };
+    let more = if event.continues { " continues" } else { "" };
+    format!("  event {position} {:?} id {id}{stream}{tags}{more} data {}", event.event_type, shown(event.data))
+}
+
+/// Bytes as text where they are one, else in hexadecimal; the beginning of many.
+fn shown(bytes: &[u8]) -> String {
+    let head = &bytes[..bytes.len().min(SHOWN_BYTES)];
+    let more = if head.len() < bytes.len() { format!("… ({} bytes)", bytes.len()) } else { String::new() };
+    let plain = std::str::from_utf8(bytes).is_ok_and(|text| !text.chars().any(char::is_control));
+    if plain {
+        return format!("{}{more}", String::from_utf8_lossy(head));
+    }
+    let hex: String = head.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("0x{hex}{more}")
+}

@@ -1,0 +1,153 @@
+//! Why a log cannot be opened, and what opening one did.
+
+use std::io;
+use std::time::Duration;
+
+use leftfold_core::store::{Head, Identity, ReadError, Timestamp};
+
+use crate::format::{SegmentFault, segment_name};
+use crate::index::IndexError;
+use crate::scan::GroupFault;
+use crate::segment::place;
+
+/// Why a log cannot be opened. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open, or this one does.
+    #[error("the log in {place} is open already, close it there first")]
+    InUse {
+        /// The directory.
+        place: String,
+    },
+    /// There is no log, and none was to be made.
+    #[error("there is no log in {place}, give the right directory or let one be created")]
+    Missing {
+        /// The directory.
+        place: String,
+    },
+    /// There is a log, and a new one was to be made.
+    #[error("there is a log in {place} already, open it or give another directory")]
+    AlreadyThere {
+        /// The directory.
+        place: String,
+    },
+    /// The directory holds something else.
+    #[error("{place} holds {file}, which is no part of a Leftfold log; give a directory of its own")]
+    Foreign {
+        /// The directory.
+        place: String,
+        /// What was found.
+        file: String,
+    },
+    /// Another release wrote it.
+    #[error("{file} has {what} {found}, another release wrote it; open it with that release")]
+    OtherRelease {
+        /// The file.
+        file: String,
+        /// What is other.
+        what: &'static str,
+        /// What was found.
+        found: u16,
+    },
+    /// What must be there is not what was written.
+    #[error("the log is damaged at {place}: {detail}; restore it from a copy")]
+    Damaged {
+        /// Which file and byte.
+        place: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The machine's clock is more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) behind what is recorded.
+    #[error("the clock says {now}, but the last record is of {recorded}; set the clock right and open the log again")]
+    ClockBehind {
+        /// When the last group was recorded.
+        recorded: Timestamp,
+        /// What the clock says.
+        now: Timestamp,
+    },
+    /// The directory cannot be written.
+    #[error("{place} cannot be written, change its permissions or open the log to be read only: {detail}")]
+    ReadOnly {
+        /// The directory.
+        place: String,
+        /// What the system said.
+        detail: String,
+    },
+    /// The system refused.
+    #[error("the log cannot be opened, mend the disk and try again: {detail}")]
+    Io {
+        /// What the system said.
+        detail: String,
+    },
+}
+
+/// What opening a log did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Which store it is.
+    pub identity: Identity,
+    /// Its durable end.
+    pub head: Head,
+    /// Whether it was closed before. If not, its last group may be one whose callers were told *unknown*.
+    pub closed_cleanly: bool,
+    /// Events that the index did not cover.
+    pub replayed: u64,
+    /// What stood behind the last whole group, if anything did: it was never acknowledged, and was cut off.
+    pub cut: Option<Cut>,
+    /// Why the index was made anew, where it was.
+    pub index_rebuilt: Option<String>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// What was cut off the end of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Where: file and byte.
+    pub place: String,
+    /// How much.
+    pub bytes: u64,
+    /// Why it is no whole group.
+    pub fault: GroupFault,
+}
+
+impl OpenError {
+    pub(crate) fn io(error: &io::Error) -> Self {
+        Self::Io { detail: error.to_string() }
+    }
+
+    pub(crate) fn damaged(number: u64, offset: u64, detail: &impl ToString) -> Self {
+        Self::Damaged { place: place(number, offset), detail: detail.to_string() }
+    }
+
+    pub(crate) fn header(number: u64, fault: SegmentFault, directory: &str) -> Self {
+        let file = segment_name(number);
+        match fault {
+            SegmentFault::Foreign => Self::Foreign { place: directory.to_owned(), file },
+            SegmentFault::OtherRelease { what, found } => Self::OtherRelease { file, what, found },
+            SegmentFault::Broken(fault) => Self::damaged(number, 0, &fault),
+        }
+    }
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::io(&error)
+    }
+}
+
+impl From<IndexError> for OpenError {
+    fn from(error: IndexError) -> Self {
+        Self::Io { detail: error.to_string() }
+    }
+}
+
+/// What the index cannot answer cannot be read. It is derived, so a damaged part of it is no damage of the log.
+pub(crate) fn unreadable(error: IndexError) -> ReadError {
+    ReadError::Io { detail: error.to_string() }
+}
+
+/// Whether the system means that the disk is full.
+pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}

@@ -1,0 +1,167 @@
+//! The header of a segment, and its name.
+
+use leftfold_core::store::{Epoch, Hash, Position, StoreId};
+use uuid::Uuid;
+
+use super::{FormatError, Input};
+
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 128;
+const MAGIC: [u8; 8] = *b"LEFTFOLD";
+const VERSION: u16 = 1;
+const BLAKE3: u16 = 1;
+const CRC32C: u16 = 1;
+const STORED: u16 = 0;
+
+/// What stands before the first group of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) store: StoreId,
+    pub(crate) epoch: Epoch,
+    /// Durable length of the segment before.
+    pub(crate) length_before: u32,
+    pub(crate) number: u64,
+    /// The position that the next event gets.
+    pub(crate) first: Position,
+    /// The chain hash before the first group.
+    pub(crate) hash: Hash,
+    /// The recorded time of the last group before, as it is stored.
+    pub(crate) recorded_at: i64,
+}
+
+/// Why a file is no segment that can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SegmentFault {
+    /// It is some other program's.
+    Foreign,
+    /// Another release wrote it.
+    OtherRelease { what: &'static str, found: u16 },
+    /// The header is short, empty or does not check: damage.
+    Broken(FormatError),
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+        out.extend_from_slice(&MAGIC);
+        for id in [VERSION, BLAKE3, CRC32C, STORED] {
+            out.extend_from_slice(&id.to_le_bytes());
+        }
+        out.extend_from_slice(self.store.0.as_bytes());
+        out.extend_from_slice(&self.epoch.number.to_le_bytes());
+        out.extend_from_slice(&self.length_before.to_le_bytes());
+        out.extend_from_slice(&self.epoch.began_after.0.to_le_bytes());
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.first.0.to_le_bytes());
+        out.extend_from_slice(&self.hash.0);
+        out.extend_from_slice(&self.recorded_at.to_le_bytes());
+        out.extend_from_slice(self.epoch.id.as_bytes());
+        out.resize(SEGMENT_HEADER_BYTES - 4, 0);
+        out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        header.copy_from_slice(&out);
+        header
+    }
+
+    /// Decodes what a file begins with: fewer bytes where it is shorter.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SegmentFault> {
+        let what = "segment header";
+        let begun = &bytes[..bytes.len().min(MAGIC.len())];
+        if begun.iter().any(|byte| *byte != 0) && !MAGIC.starts_with(begun) {
+            return Err(SegmentFault::Foreign);
+        }
+        let short = SegmentFault::Broken(FormatError::Short { what });
+        let header = bytes.first_chunk::<SEGMENT_HEADER_BYTES>().ok_or(short)?;
+        Self::decode_whole(header).map_err(SegmentFault::Broken)?
+    }
+
+    fn decode_whole(header: &[u8; SEGMENT_HEADER_BYTES]) -> Result<Result<Self, SegmentFault>, FormatError> {
+        let what = "segment header";
+        let mut input = Input::new(header, what);
+        let magic: [u8; 8] = input.array()?;
+        for (what, known) in [("format version", VERSION), ("hash id", BLAKE3), ("checksum id", CRC32C), ("codec id", STORED)] {
+            let found = input.u16()?;
+            if magic == MAGIC && found != known {
+                return Ok(Err(SegmentFault::OtherRelease { what, found }));
+            }
+        }
+        let (body, crc) = header.split_at(SEGMENT_HEADER_BYTES - 4);
+        if magic != MAGIC || crc != crc32c::crc32c(body).to_le_bytes() {
+            return Err(FormatError::Checksum { what });
+        }
+        let store = StoreId(Uuid::from_bytes(input.array()?));
+        let epoch_number = input.u32()?;
+        let length_before = input.u32()?;
+        let began_after = Position(input.u64()?);
+        let number = input.u64()?;
+        let first = Position(input.u64()?);
+        let hash = Hash(input.array()?);
+        let recorded_at = input.i64()?;
+        let epoch = Epoch { id: Uuid::from_bytes(input.array()?), number: epoch_number, began_after };
+        Ok(Ok(Self { store, epoch, length_before, number, first, hash, recorded_at }))
+    }
+
+    /// The chain hash before the first group of an epoch: the identity of a store, and its restores, are history too.
+    pub(crate) fn epoch_hash(so_far: Hash, store: StoreId, epoch: &Epoch) -> Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&so_far.0).update(store.0.as_bytes()).update(epoch.id.as_bytes());
+        hasher.update(&epoch.number.to_le_bytes()).update(&epoch.began_after.0.to_le_bytes());
+        Hash(*hasher.finalize().as_bytes())
+    }
+}
+
+/// The name of the file of a segment.
+pub(crate) fn segment_name(number: u64) -> String {
+    format!("log-{number:012}.seg")
+}
+
+/// The segment that a file is, by its name.
+pub(crate) fn segment_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("log-")?.strip_suffix(".seg")?;
+    (digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> SegmentHeader {
+        SegmentHeader {
+            store: StoreId::random(),
+            epoch: Epoch { id: Uuid::from_u128(12), number: 3, began_after: Position(17) },
+            length_before: 4711,
+            number: 9,
+            first: Position(99),
+            hash: Hash([7; 32]),
+            recorded_at: -5,
+        }
+    }
+
+    #[test]
+    fn a_header_decodes_to_what_was_encoded() {
+        let one = header();
+        assert_eq!(SegmentHeader::decode(&one.encode()), Ok(one));
+    }
+
+    #[test]
+    fn foreign_other_and_broken_headers_are_told_apart() {
+        let bytes = header().encode();
+        let mut other = bytes;
+        other[8] = 2;
+        assert_eq!(SegmentHeader::decode(&other), Err(SegmentFault::OtherRelease { what: "format version", found: 2 }));
+        assert_eq!(SegmentHeader::decode(b"\x89PNG\r\n\x1a\n and more"), Err(SegmentFault::Foreign));
+        let mut broken = bytes;
+        broken[50] ^= 1;
+        assert!(matches!(SegmentHeader::decode(&broken), Err(SegmentFault::Broken(_))));
+        for len in 0..bytes.len() {
+            assert!(matches!(SegmentHeader::decode(&bytes[..len]), Err(SegmentFault::Broken(_))));
+            assert!(matches!(SegmentHeader::decode(&vec![0; len]), Err(SegmentFault::Broken(_))));
+        }
+    }
+
+    #[test]
+    fn a_name_has_twelve_digits() {
+        assert_eq!(segment_number(&segment_name(12)), Some(12));
+        assert_eq!(segment_number("log-12.seg"), None);
+        assert_eq!(segment_number("log-+00000000012.seg"), None);
+    }
+}

@@ -1,0 +1,342 @@
+//! The group that is being gathered: its bytes, and what it changes, which the next append's condition must see.
+
+use std::collections::HashMap;
+
+use leftfold_core::store::{
+    AppendError, Appended, CommandId, Condition, Conflict, Hash, NewEvent, Outcome, Position, Query, ReadError, Version,
+};
+
+use crate::check::{Facts, Request, appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
+use crate::error::unreadable;
+use crate::format::{GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command};
+use crate::index::{Index, Key, Memtable, Recent};
+use crate::log::Shared;
+use crate::plan;
+use crate::scan::{Chain, place_of};
+
+/// Consumers whose position the writer keeps at hand.
+const CONSUMERS_KEPT: usize = 4_096;
+
+/// A group that is being gathered.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    /// Room for the header, then the records.
+    buffer: Vec<u8>,
+    records: u32,
+    /// Where each event is in the segment.
+    offsets: Vec<u32>,
+    /// Every append that was judged, those that went in with the position of their first event.
+    requests: Vec<(Position, Request)>,
+    pending: Memtable,
+    recent: Recent,
+    chain: Chain,
+    time: i64,
+    address: u64,
+    answers: Vec<(usize, Result<Outcome, AppendError>)>,
+    /// Where consumers stand, the group included. The writer alone moves them, so it is never stale.
+    consumers: HashMap<String, Position>,
+}
+
+impl Gathering {
+    pub(crate) fn new(index: &Index) -> Self {
+        Self {
+            buffer: Vec::new(),
+            records: 0,
+            offsets: Vec::new(),
+            requests: Vec::new(),
+            pending: index.pending(),
+            recent: index.recent(),
+            chain: Chain { next: Position(1), hash: Hash::EMPTY, recorded_at: 0 },
+            time: 0,
+            address: 0,
+            answers: Vec::new(),
+            consumers: HashMap::new(),
+        }
+    }
+
+    /// Begins a group that follows from a chain.
+    pub(crate) fn begin(&mut self, shared: &Shared, chain: Chain, time: i64, address: u64) {
+        self.buffer.clear();
+        self.buffer.resize(GROUP_HEADER_BYTES, 0);
+        self.records = 0;
+        self.offsets.clear();
+        debug_assert!(self.requests.is_empty(), "the group before was answered");
+        self.pending.clear();
+        self.recent = shared.index.recent();
+        (self.chain, self.time, self.address) = (chain, time, address);
+        if self.consumers.len() > CONSUMERS_KEPT {
+            self.consumers.clear();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    pub(crate) fn buffer(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    pub(crate) fn offsets(&self) -> &[u32] {
+        &self.offsets
+    }
+
+    pub(crate) fn pending(&mut self) -> &mut Memtable {
+        &mut self.pending
+    }
+
+    /// Judges an append against everything before it, and takes it into the group if it may go in.
+    pub(crate) fn add(&mut self, shared: &Shared, mut request: Request) {
+        let first = self.next();
+        let judged = self.judge(shared, &mut request);
+        let outcome = match judged {
+            Ok(None) => Ok(Outcome::Appended(self.put(&mut request))),
+            Ok(Some(outcome)) => Ok(outcome),
+            Err(error) => Err(error),
+        };
+        if self.is_empty() {
+            // All that was seen is durable.
+            let outcome = match outcome {
+                Ok(Outcome::Appended(_)) => Ok(appended_nothing(shared.head())),
+                other => other,
+            };
+            request.answer(outcome);
+        } else {
+            self.answers.push((self.requests.len(), outcome));
+        }
+        self.requests.push((first, request));
+    }
+
+    /// The position that the next event gets.
+    fn next(&self) -> Position {
+        Position(self.chain.next.0 + self.offsets.len() as u64)
+    }
+
+    /// An answer where the append may not go in; nothing where it may. The versions of its streams are then what they
+    /// are now.
+    fn judge(&self, shared: &Shared, request: &mut Request) -> Result<Option<Outcome>, AppendError> {
+        let facts = &mut request.facts;
+        if let Some(command) = &request.command {
+            if let Some(address) = self.pending.command(&command.id.0) {
+                return judge_repeat(command, self.record_at(address), address).map(Some);
+            }
+            if let Some(address) = self.command(shared, facts, command.id)? {
+                return repeated(shared, command, address).map(Some);
+            }
+        }
+        for (name, version) in &mut facts.streams {
+            if let Some(now) = self.pending.version(name).or_else(|| self.recent.version(name)) {
+                *version = now;
+            } else if facts.at < self.recent.since().position {
+                *version = shared.index.stream_version(name, self.chain.last()).map_err(unreadable)?;
+            }
+        }
+        if let Some(conflict) = self.conflict(shared, &request.condition, facts)? {
+            return Ok(Some(Outcome::Conflict(conflict)));
+        }
+        if let Some(record) = &request.checkpoint {
+            let proposed = record.checkpoint.position;
+            let current = self.consumer(shared, facts, &consumer_key(record))?;
+            if !record.from.allows(current, proposed) {
+                let current = current.unwrap_or(Position::START);
+                let (consumer, from) = (record.consumer.clone(), record.from);
+                return Err(AppendError::CheckpointMoved { consumer, current, from, proposed });
+            }
+        }
+        Ok(None)
+    }
+
+    /// The bytes from the record at an address of this group on.
+    fn record_at(&self, address: u64) -> &[u8] {
+        let within = place_of(address).1.saturating_sub(place_of(self.address).1);
+        self.buffer.get(within as usize..).unwrap_or(&[])
+    }
+
+    /// Where the record of a command is that was durable before this group. Records without events do not move the
+    /// head, so only facts from behind the point where memory begins are complete with what is in memory.
+    fn command(&self, shared: &Shared, facts: &Facts, id: CommandId) -> Result<Option<u64>, ReadError> {
+        match self.recent.command(&id.0) {
+            Some(address) => Ok(Some(address)),
+            None if facts.at > self.recent.since().position => Ok(None),
+            None => shared.index.command(&id.0).map_err(unreadable),
+        }
+    }
+
+    fn consumer(&self, shared: &Shared, facts: &Facts, consumer: &str) -> Result<Option<Position>, ReadError> {
+        if let Some(position) = self.consumers.get(consumer) {
+            return Ok(Some(*position));
+        }
+        let address = match self.recent.checkpoint(consumer.as_bytes()) {
+            Some(address) => address,
+            None if facts.at > self.recent.since().position => return Ok(facts.consumer),
+            None => match shared.index.checkpoint(consumer.as_bytes()).map_err(unreadable)? {
+                Some(address) => address,
+                None => return Ok(None),
+            },
+        };
+        checkpoint_position(&shared.segments.record_at(address)?, address).map(Some)
+    }
+
+    fn conflict(&self, shared: &Shared, condition: &Condition, facts: &Facts) -> Result<Option<Conflict>, ReadError> {
+        for ((stream, expected), slot) in condition.streams.iter().zip(&facts.of_expectations) {
+            let actual = facts.streams[*slot as usize].1;
+            if !expected.holds(actual) {
+                return Ok(Some(Conflict::Stream { stream: stream.clone(), expected: *expected, actual }));
+            }
+        }
+        let Some(none) = &condition.none_matching else { return Ok(None) };
+        let found = match facts.found {
+            Some(found) => Some(found),
+            None => {
+                let seen = none.after.max(facts.at);
+                match self.found_durable(shared, &none.query, seen)? {
+                    Some(found) => Some(found),
+                    None => self.found_pending(&none.query, seen),
+                }
+            }
+        };
+        Ok(found.map(|found| Conflict::Matching { after: none.after, found }))
+    }
+
+    /// The first event that matches, after a position, of those that are durable.
+    fn found_durable(&self, shared: &Shared, query: &Query, seen: Position) -> Result<Option<Position>, ReadError> {
+        let head = self.chain.last();
+        if seen < self.recent.since().position {
+            return plan::first_match(shared, query, seen, head);
+        }
+        let mut after = seen;
+        while let Some(at) = plan::next_candidate(query, after, &|key: Key<'_>, after| self.recent.first_after(key, after))
+            && at <= head
+        {
+            if query.matches(&shared.segments.event_at(at)?) {
+                return Ok(Some(at));
+            }
+            after = at;
+        }
+        Ok(None)
+    }
+
+    /// The same, of those that are in this group.
+    fn found_pending(&self, query: &Query, seen: Position) -> Option<Position> {
+        let mut after = seen.max(self.chain.last());
+        loop {
+            let at = plan::next_candidate(query, after, &|key: Key<'_>, after| self.pending.first_after(key, after))?;
+            let event = self.event(at)?;
+            if query.matches_parts(&event.event_type, event.stream.as_ref(), &event.tags) {
+                return Some(at);
+            }
+            after = at;
+        }
+    }
+
+    /// An event of this group.
+    fn event(&self, position: Position) -> Option<&NewEvent> {
+        // Appends without events have the position of the event after them, so the last one at a position has it.
+        let after = self.requests.partition_point(|(first, _)| *first <= position);
+        let (first, request) = self.requests.get(after.checked_sub(1)?)?;
+        request.events.get(usize::try_from(position.0 - first.0).ok()?)
+    }
+
+    /// Takes an append in that may go in.
+    fn put(&mut self, request: &mut Request) -> Appended {
+        let before = Position(self.next().0 - 1);
+        let first = if request.events.is_empty() { before } else { before.next() };
+        let count = request.events.len();
+        let then = |more: bool| if more { Next::SameAppend } else { Next::Other };
+        let mut versions = Vec::with_capacity(count);
+        for (index, event) in request.events.iter().enumerate() {
+            let version = match request.facts.of_events[index] {
+                Some(slot) => {
+                    let (_, version) = &mut request.facts.streams[slot as usize];
+                    *version = version.next();
+                    *version
+                }
+                None => Version::ABSENT,
+            };
+            let position = self.next();
+            self.offsets.push(self.place());
+            let next = then(index + 1 < count || request.command.is_some() || request.checkpoint.is_some());
+            request.encoded.put(index, (position, version), self.time, next, &mut self.buffer);
+            let stream = event.stream.as_ref().map(|name| (&**name, version));
+            let id = event.id.as_ref().map(|id| id.0.as_bytes());
+            self.pending.add_event(position, &event.event_type, stream, event.tags.iter().map(|tag| &**tag), id);
+            versions.push(version);
+        }
+        self.records += count as u32;
+        if let Some(command) = &request.command {
+            let address = self.address_here();
+            let next = then(request.checkpoint.is_some());
+            put_command(&mut self.buffer, command, self.time, first, count as u32, next);
+            self.pending.add_command(&command.id.0, address);
+            self.records += 1;
+        }
+        if let Some(record) = &request.checkpoint {
+            let address = self.address_here();
+            put_checkpoint(&mut self.buffer, record);
+            let key = consumer_key(record);
+            self.pending.add_checkpoint(key.as_bytes(), address);
+            self.consumers.insert(key, record.checkpoint.position);
+            self.records += 1;
+        }
+        Appended { first, versions, recorded_at: moment(self.time) }
+    }
+
+    /// The byte of the segment where the next record begins.
+    fn place(&self) -> u32 {
+        (place_of(self.address).1 + self.buffer.len() as u64) as u32
+    }
+
+    fn address_here(&self) -> u64 {
+        self.address + self.buffer.len() as u64
+    }
+
+    /// Completes the bytes of the group with its header.
+    pub(crate) fn finish(&mut self) -> GroupHeader {
+        let header = GroupHeader {
+            body_bytes: (self.buffer.len() - GROUP_HEADER_BYTES) as u32,
+            records: self.records,
+            events: self.offsets.len() as u32,
+            flags: 0,
+            address: self.address,
+            first: self.chain.next,
+            recorded_at: self.time,
+            hash: self.chain.hash,
+        };
+        self.buffer[..GROUP_HEADER_BYTES].copy_from_slice(&header.encode());
+        header
+    }
+
+    /// The chain after the group.
+    pub(crate) fn chain(&self, header: &GroupHeader) -> Chain {
+        Chain { next: self.next(), hash: header.chain(&self.buffer[GROUP_HEADER_BYTES..]), recorded_at: self.time }
+    }
+
+    /// Tells everyone, now that what they saw is durable.
+    pub(crate) fn answer(&mut self, shared: &Shared) {
+        for (index, outcome) in self.answers.drain(..) {
+            self.requests[index].1.answer(outcome);
+        }
+        shared.spent.give(self.requests.drain(..).map(|(_, request)| request));
+    }
+
+    /// Gives the group up. Nothing of it is shown; who was told of it is told that it failed.
+    pub(crate) fn fail(&mut self, shared: &Shared, error: &AppendError) {
+        self.pending.clear();
+        self.consumers.clear();
+        for (index, outcome) in self.answers.drain(..) {
+            let told = match (&outcome, error) {
+                // It changed nothing, but what it saw may never be there.
+                (Ok(Outcome::Conflict(_)) | Err(_), AppendError::Unknown { detail }) => {
+                    AppendError::ReadOnly { detail: detail.clone() }
+                }
+                _ => error.clone(),
+            };
+            self.requests[index].1.answer(Err(told));
+        }
+        shared.spent.give(self.requests.drain(..).map(|(_, request)| request));
+    }
+}

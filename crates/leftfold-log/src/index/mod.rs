@@ -1,0 +1,363 @@
+//! The index of the log: from streams, categories, types, tags and ids to positions, and from command ids and consumers
+//! to addresses. Derived: deleted and rebuilt from the log whenever it is doubted.
+
+mod block;
+mod bloom;
+mod cache;
+mod chunk;
+mod error;
+mod key;
+mod levels;
+mod manifest;
+mod memtable;
+mod merge;
+mod postings;
+mod run;
+mod run_writer;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod varint;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use hashbrown::DefaultHashBuilder;
+use leftfold_core::store::limits::SNAPSHOT_BYTES_MAX;
+use leftfold_core::store::{Direction, Hash, Position, StoreId, Version};
+
+use crate::disk::Disk;
+use cache::Cache;
+use key::RawKey;
+use levels::{Levels, read};
+use manifest::Manifest;
+use run::Run;
+use upkeep::{Desk, Files, ManifestState, Shared, lock};
+
+pub(crate) use error::{IndexError, ListError};
+pub(crate) use key::Key;
+pub(crate) use memtable::Memtable;
+pub(crate) use postings::Postings;
+
+/// How far into the log an index goes: to the end of some group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Covered {
+    /// The last position.
+    pub(crate) position: Position,
+    /// The address where the next group begins.
+    pub(crate) address: u64,
+    /// The chain hash there.
+    pub(crate) hash: Hash,
+}
+
+impl Covered {
+    /// Nothing is covered: the index is to be built from the first segment on.
+    pub(crate) const NONE: Self = Self { position: Position::START, address: 0, hash: Hash::EMPTY };
+}
+
+/// How an index lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// Bytes of memory for all of it. A quarter is for entries that are gathered, a quarter for those gathered before
+    /// (on their way to a file, or kept for [`Recent`] when they are there), and half for pages of files.
+    ///
+    /// Beyond it go the last group that filled a table, the buffers of one flush or merge (under 1 MiB, or one
+    /// snapshot), and the root pages of runs, about a thousandth of the files.
+    pub(crate) memory_bytes: usize,
+    /// Who writes and merges files.
+    pub(crate) upkeep: Upkeep,
+}
+
+/// Who writes and merges files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upkeep {
+    /// A thread of the index.
+    Thread,
+    /// Whoever inserts: every use of the disk has its fixed place, so that a simulated run can be repeated.
+    Inline,
+}
+
+/// An index that was opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The index.
+    pub(crate) index: Index,
+    /// What it covers: insert what the log holds from there on.
+    pub(crate) covered: Covered,
+    /// Why files that were there were deleted, where they were: the index is empty then, and covers nothing.
+    pub(crate) discarded: Option<String>,
+}
+
+/// A table that one writer fills while others read.
+type Memory = Arc<RwLock<Memtable>>;
+
+/// Entries that are inserted under one lock, so that readers never wait long for a large group.
+const SLICE_ENTRIES: usize = 2048;
+
+/// The index. Shared by one writer and any number of readers.
+///
+/// Levels: a table in memory that takes the entries of each group, the table before it, and runs, which are sorted files.
+/// Each covers a range of positions of its own, the older ones first, so that a list is the lists of all levels one after
+/// the other, and merging is joining. Dropping the index ends its thread, and loses what was not [flushed](Self::flush);
+/// the log still has it.
+#[derive(Debug)]
+pub(crate) struct Index {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Index {
+    /// Opens what the files hold. Where they are damaged, foreign, or of another version, they are deleted.
+    ///
+    /// Whether the log holds what [`Opened::covered`] says is for the caller to judge: an index that goes further is a
+    /// witness of lost groups, so nothing of a sound index is deleted here.
+    pub(crate) fn open(disk: Arc<dyn Disk>, store: StoreId, settings: Settings) -> Result<Opened, IndexError> {
+        let cache = Arc::new(Cache::new(settings.memory_bytes / 2));
+        let (manifest, runs, discarded) = match open_files(&*disk, store, &cache) {
+            Ok((manifest, runs)) => {
+                let orphans = manifest::sweep(&*disk, &manifest.runs)? && manifest == Manifest::EMPTY;
+                (manifest, runs, orphans.then(|| "index.manifest is missing, or was never written".to_owned()))
+            }
+            Err(error @ IndexError::Damaged { .. }) => {
+                Self::discard(&*disk)?;
+                (Manifest::EMPTY, Vec::new(), Some(error.to_string()))
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(reason) = &discarded {
+            tracing::warn!(%reason, "the index is rebuilt from the log");
+        }
+        let covered = manifest.covered;
+        let hasher = DefaultHashBuilder::default();
+        let active = Arc::new(RwLock::new(Memtable::new(hasher.clone())));
+        let levels = Levels { active, previous: None, since: covered, runs };
+        let files = Files { next_run: manifest.next_run, covered, merged: Vec::new(), manifest: ManifestState::Kept };
+        let shared = Arc::new(Shared {
+            disk,
+            store,
+            upkeep: settings.upkeep,
+            table_bytes: settings.memory_bytes / 4,
+            hasher,
+            cache,
+            levels: RwLock::new(Arc::new(levels)),
+            end: Mutex::new(covered),
+            files: Mutex::new(files),
+            desk: Mutex::new(Desk::default()),
+            asked: Condvar::new(),
+            tried: Condvar::new(),
+            hurry: AtomicBool::new(false),
+        });
+        let thread = match settings.upkeep {
+            Upkeep::Inline => None,
+            Upkeep::Thread => Some(start_thread(&shared)?),
+        };
+        Ok(Opened { index: Self { shared, thread }, covered, discarded })
+    }
+
+    /// Deletes every file of an index that is not open: when a person declares that the log was restored.
+    pub(crate) fn discard(disk: &dyn Disk) -> Result<(), IndexError> {
+        manifest::remove_manifest(disk)?;
+        manifest::sweep(disk, &[]).map(|_| ())
+    }
+
+    /// An empty table for the group that the writer gathers.
+    pub(crate) fn pending(&self) -> Memtable {
+        Memtable::new(self.shared.hasher.clone())
+    }
+
+    /// Makes room for the next group: called by the writer before it gathers one. Returns at once, but where the table
+    /// in memory is full and the one before it is not yet in a file, it waits for that.
+    ///
+    /// An error means that memory cannot be relieved (the disk is full, or broken): append nothing until a later call
+    /// succeeds. Each call tries again.
+    pub(crate) fn make_room(&self) -> Result<(), IndexError> {
+        self.shared.make_room()
+    }
+
+    /// Takes the entries of a durable group over and leaves `group` empty. Called by the single writer, before it
+    /// publishes the head that includes the group. `covered` is the end of the group; its position is that of the last
+    /// event ever inserted.
+    ///
+    /// It never fails and never waits for the disk (with [`Upkeep::Inline`] it does use the disk, and what fails is
+    /// tried again, and reported, by [`make_room`](Self::make_room)).
+    pub(crate) fn insert_group(&self, group: &mut Memtable, covered: Covered) {
+        let active = Arc::clone(&self.shared.levels().active);
+        let mut start = 0;
+        while start < group.len() {
+            let end = group.len().min(start + SLICE_ENTRIES);
+            active.write().unwrap_or_else(PoisonError::into_inner).absorb(group, start..end);
+            start = end;
+        }
+        group.clear();
+        *lock(&self.shared.end) = covered;
+        self.shared.relieve();
+    }
+
+    /// Brings everything into files, merges small ones, and makes that durable: called by the writer at a close, with
+    /// what the seal covers. A merge of large ones that is under way is given up.
+    pub(crate) fn flush(&self, covered: Covered) -> Result<(), IndexError> {
+        *lock(&self.shared.end) = covered;
+        self.shared.flush()
+    }
+
+    /// What was found wrong in a file, if anything was. Lookups that need the damaged part fail, others and inserts go
+    /// on; the manifest is taken away, so that the next opening rebuilds the index.
+    pub(crate) fn damage(&self) -> Option<IndexError> {
+        lock(&self.shared.desk).damage.clone()
+    }
+
+    /// The version of a stream, counting its events up to and including `through`.
+    pub(crate) fn stream_version(&self, stream: &str, through: Position) -> Result<Version, IndexError> {
+        self.shared.heed(self.shared.levels().stream_version(stream, through))
+    }
+
+    /// Where the event is that has this version in its stream.
+    pub(crate) fn position_of(&self, stream: &str, version: Version) -> Result<Option<Position>, IndexError> {
+        self.shared.heed(self.shared.levels().position_of(stream, version))
+    }
+
+    /// The positions of a key: forwards those at and after `from`, backwards those at and before it; none after
+    /// `through`, which is the head that the caller reads at.
+    pub(crate) fn postings(&self, key: Key<'_>, from: Position, direction: Direction, through: Position) -> Postings {
+        Postings::new(Arc::clone(&self.shared), key.into(), from, direction, through)
+    }
+
+    /// The first position after `after` in the list of a key: the question of a condition.
+    pub(crate) fn first_after(&self, key: Key<'_>, after: Position) -> Result<Option<Position>, IndexError> {
+        self.shared.heed(self.shared.levels().first_after(key, after))
+    }
+
+    /// The address of the record of a command.
+    pub(crate) fn command(&self, id: &[u8; 16]) -> Result<Option<u64>, IndexError> {
+        let found = self.shared.levels().address(RawKey::command(id), |table| table.command(id));
+        self.shared.heed(found)
+    }
+
+    /// The address of the latest checkpoint record under a key: see [`Memtable::add_checkpoint`].
+    pub(crate) fn checkpoint(&self, consumer: &[u8]) -> Result<Option<u64>, IndexError> {
+        let found = self.shared.levels().address(RawKey::consumer(consumer), |table| table.checkpoint(consumer));
+        self.shared.heed(found)
+    }
+
+    /// The value last kept under a key, if it is still there.
+    pub(crate) fn snapshot(&self, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
+        self.shared.heed(self.shared.levels().snapshot(key))
+    }
+
+    /// Keeps a value, from any thread. It waits for no disk: where memory is full, or the value is over
+    /// [`SNAPSHOT_BYTES_MAX`], it is not kept.
+    pub(crate) fn keep_snapshot(&self, key: &[u8], value: Bytes) {
+        if value.len() > SNAPSHOT_BYTES_MAX {
+            return;
+        }
+        // Held while the value is put in, so that the table is not frozen, and written, before it is.
+        let levels = self.shared.levels.read().unwrap_or_else(PoisonError::into_inner);
+        let mut active = levels.active.write().unwrap_or_else(PoisonError::into_inner);
+        if !active.is_over(self.shared.table_bytes) {
+            active.put_snapshot(key, value);
+        }
+    }
+
+    /// The texts of a kind of key that begin as `prefix` does, in order. Some may have no position up to the caller's
+    /// head. Ids are no texts: none is found.
+    pub(crate) fn keys_with_prefix(&self, prefix: Key<'_>, limit: usize) -> Result<Vec<ByteString>, ListError> {
+        let prefix = RawKey::from(prefix).to_vec();
+        let mut found: BTreeSet<Vec<u8>> = BTreeSet::new();
+        let levels = self.shared.levels();
+        for table in levels.tables() {
+            let count = read(table).len();
+            for start in (0..count).step_by(SLICE_ENTRIES) {
+                let table = read(table);
+                let keys = table.keys(start..count.min(start + SLICE_ENTRIES));
+                found.extend(keys.filter(|key| key.starts_with(&prefix)).map(<[u8]>::to_vec));
+                if found.len() > limit {
+                    return Err(ListError::too_many(&prefix, limit));
+                }
+            }
+        }
+        for run in &levels.runs {
+            let mut add = |key: &[u8]| {
+                found.insert(key.to_vec());
+                found.len() <= limit
+            };
+            self.shared.heed(run.keys_with_prefix(&prefix, &mut add))?;
+            if found.len() > limit {
+                return Err(ListError::too_many(&prefix, limit));
+            }
+        }
+        let text = |key: Vec<u8>| ByteString::try_from(Bytes::from(key).slice(1..)).ok();
+        Ok(found.into_iter().filter_map(text).collect())
+    }
+
+    /// What is in memory, for the writer: it never touches the disk.
+    pub(crate) fn recent(&self) -> Recent {
+        Recent { levels: self.shared.levels() }
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.shared.end_work();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the index panicked; the index is as its last manifest says");
+        }
+    }
+}
+
+/// What is in memory, as the writer asks for it. It always goes back over at least one full table, or to where the index
+/// was opened; so a condition that was checked against files a moment ago needs no file again.
+#[derive(Clone, Debug)]
+pub(crate) struct Recent {
+    levels: Arc<Levels>,
+}
+
+impl Recent {
+    /// Everything after this is in memory: for a later `after`, and for records at later addresses, the answers below
+    /// are complete.
+    pub(crate) fn since(&self) -> Covered {
+        self.levels.since
+    }
+
+    /// The version of a stream that has an event after [`since`](Self::since).
+    pub(crate) fn version(&self, stream: &str) -> Option<Version> {
+        self.levels.tables().find_map(|table| read(table).version(stream))
+    }
+
+    /// The first position after `after` in the list of a key.
+    pub(crate) fn first_after(&self, key: Key<'_>, after: Position) -> Option<Position> {
+        self.levels.recent_first_after(key, after)
+    }
+
+    /// The address of the record of a command.
+    pub(crate) fn command(&self, id: &[u8; 16]) -> Option<u64> {
+        self.levels.tables().find_map(|table| read(table).command(id))
+    }
+
+    /// The address of the latest checkpoint record under a key.
+    pub(crate) fn checkpoint(&self, consumer: &[u8]) -> Option<u64> {
+        self.levels.tables().find_map(|table| read(table).checkpoint(consumer))
+    }
+}
+
+/// The manifest, and the runs that it names.
+fn open_files(disk: &dyn Disk, store: StoreId, cache: &Arc<Cache>) -> Result<(Manifest, Vec<Arc<Run>>), IndexError> {
+    let manifest = Manifest::read(disk, store)?.unwrap_or(Manifest::EMPTY);
+    let open = |entry: &manifest::RunEntry| Run::open(disk, store, *entry, Arc::clone(cache)).map(Arc::new);
+    let runs = manifest.runs.iter().map(open).collect::<Result<_, _>>()?;
+    Ok((manifest, runs))
+}
+
+/// Starts the thread of an index, which first looks whether an earlier life left something to merge.
+fn start_thread(shared: &Arc<Shared>) -> Result<JoinHandle<()>, IndexError> {
+    let own = Arc::clone(shared);
+    let thread = std::thread::Builder::new().name("leftfold-index".to_owned()).spawn(move || own.run_thread());
+    let thread = thread.map_err(|error| IndexError::io(&shared.disk.place(), &error))?;
+    shared.ask();
+    Ok(thread)
+}

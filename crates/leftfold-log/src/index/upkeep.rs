@@ -1,0 +1,371 @@
+//! Keeping the index in files: freezing the table in memory, writing it as a run, merging runs.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use hashbrown::DefaultHashBuilder;
+use leftfold_core::store::StoreId;
+
+use super::cache::Cache;
+use super::error::IndexError;
+use super::levels::{Levels, PlaceOfPrevious, Previous, read};
+use super::manifest::{self, Manifest, RunEntry, remove_if_there, run_name, temporary};
+use super::memtable::{Memtable, Value};
+use super::merge;
+use super::run::Run;
+use super::run_writer::RunWriter;
+use super::{Covered, Upkeep};
+use crate::disk::Disk;
+
+/// What the writer, the readers and the thread of an index share.
+///
+/// Locks are taken in this order: files, desk, levels, a table.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) store: StoreId,
+    pub(super) upkeep: Upkeep,
+    /// Bytes of one table in memory.
+    pub(super) table_bytes: usize,
+    pub(super) hasher: DefaultHashBuilder,
+    pub(super) cache: Arc<Cache>,
+    pub(super) levels: RwLock<Arc<Levels>>,
+    /// How far the active table goes.
+    pub(super) end: Mutex<Covered>,
+    /// Held by whoever changes files.
+    pub(super) files: Mutex<Files>,
+    pub(super) desk: Mutex<Desk>,
+    /// There is work, or an end.
+    pub(super) asked: Condvar,
+    /// A flush came to an end, well or not.
+    pub(super) tried: Condvar,
+    /// A merge under way is to be given up.
+    pub(super) hurry: AtomicBool,
+}
+
+/// What is known of the files.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) next_run: u64,
+    /// What the manifest says is covered.
+    pub(super) covered: Covered,
+    /// Runs that were merged into others. Their files go when no reader has them any more.
+    pub(super) merged: Vec<Arc<Run>>,
+    /// After damage there is no manifest, so that opening rebuilds; runs go on being written, to relieve memory.
+    pub(super) manifest: ManifestState,
+}
+
+/// Whether the manifest is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ManifestState {
+    Kept,
+    Given,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    pub(super) work: Work,
+    /// How many flushes came to an end.
+    tries: u64,
+    /// Why the last flush failed.
+    fault: Option<IndexError>,
+    /// What was found wrong in a file, first.
+    pub(super) damage: Option<IndexError>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Work {
+    #[default]
+    None,
+    Asked,
+    /// No more of it.
+    Ended,
+}
+
+impl Shared {
+    pub(super) fn levels(&self) -> Arc<Levels> {
+        Arc::clone(&self.levels.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sees to damage that a lookup found.
+    pub(super) fn heed<T>(&self, result: Result<T, IndexError>) -> Result<T, IndexError> {
+        if let Err(error @ IndexError::Damaged { .. }) = &result {
+            let mut desk = lock(&self.desk);
+            if desk.damage.is_none() {
+                tracing::warn!(%error, "the index is damaged and will be rebuilt when the store is opened again");
+                desk.damage = Some(error.clone());
+            }
+            drop(desk);
+            if self.upkeep == Upkeep::Thread {
+                self.ask();
+            }
+        }
+        result
+    }
+
+    /// Freezes the active table if it is full and nothing is before it, and sees that it is written.
+    pub(super) fn relieve(&self) {
+        if read(&self.levels().active).is_over(self.table_bytes) && self.freeze() {
+            self.work_or_ask();
+        }
+    }
+
+    /// Waits until there is room in the active table.
+    pub(super) fn make_room(&self) -> Result<(), IndexError> {
+        loop {
+            if !read(&self.levels().active).is_over(self.table_bytes) {
+                return Ok(());
+            }
+            if self.freeze() {
+                self.work_or_ask();
+                return Ok(());
+            }
+            let tries = lock(&self.desk).tries;
+            self.work_or_ask();
+            let mut desk = lock(&self.desk);
+            // A flush changes the levels first and the desk then, so none is missed here.
+            while desk.tries == tries && desk.work != Work::Ended && self.levels().frozen().is_some() {
+                desk = self.tried.wait(desk).unwrap_or_else(PoisonError::into_inner);
+            }
+            if self.levels().frozen().is_some()
+                && let Some(fault) = &desk.fault
+            {
+                return Err(fault.clone());
+            }
+        }
+    }
+
+    /// Brings everything into files.
+    pub(super) fn flush(&self) -> Result<(), IndexError> {
+        self.hurry.store(true, Ordering::Relaxed);
+        let mut files = lock(&self.files);
+        self.hurry.store(false, Ordering::Relaxed);
+        self.heed_damage(&mut files);
+        self.flush_frozen(&mut files)?;
+        if !read(&self.levels().active).is_empty() || *lock(&self.end) != files.covered {
+            self.freeze();
+            self.flush_frozen(&mut files)?;
+        }
+        if let Some(range) = merge::choose_at_close(&self.run_entries()) {
+            self.merge(&mut files, range, Patience::UntilDone);
+        }
+        self.heed_damage(&mut files);
+        self.bury(&mut files);
+        Ok(())
+    }
+
+    /// The thread of an index: works whenever it is asked.
+    pub(super) fn run_thread(&self) {
+        loop {
+            let mut desk = lock(&self.desk);
+            while desk.work == Work::None {
+                desk = self.asked.wait(desk).unwrap_or_else(PoisonError::into_inner);
+            }
+            if desk.work == Work::Ended {
+                return;
+            }
+            desk.work = Work::None;
+            drop(desk);
+            self.work();
+        }
+    }
+
+    pub(super) fn ask(&self) {
+        let mut desk = lock(&self.desk);
+        if desk.work == Work::None {
+            desk.work = Work::Asked;
+        }
+        self.asked.notify_one();
+    }
+
+    /// No more work is begun, and a merge under way is given up.
+    pub(super) fn end_work(&self) {
+        self.hurry.store(true, Ordering::Relaxed);
+        lock(&self.desk).work = Work::Ended;
+        self.asked.notify_all();
+        self.tried.notify_all();
+    }
+
+    fn work_or_ask(&self) {
+        match self.upkeep {
+            Upkeep::Thread => self.ask(),
+            Upkeep::Inline => self.work(),
+        }
+    }
+
+    fn work(&self) {
+        let mut files = lock(&self.files);
+        self.heed_damage(&mut files);
+        if self.flush_frozen(&mut files).is_ok() {
+            while files.manifest == ManifestState::Kept
+                && let Some(range) = merge::choose(&self.run_entries())
+                && self.merge(&mut files, range, Patience::UntilHurried)
+            {}
+        }
+        self.heed_damage(&mut files);
+        self.bury(&mut files);
+    }
+
+    /// Puts an empty table in the place of the active one, unless the one before is not yet in a file.
+    fn freeze(&self) -> bool {
+        let mut levels = self.levels.write().unwrap_or_else(PoisonError::into_inner);
+        if levels.frozen().is_some() {
+            return false;
+        }
+        let since = levels.previous.as_ref().map_or(levels.since, |previous| previous.covered);
+        let covered = *lock(&self.end);
+        let previous = Previous { table: Arc::clone(&levels.active), covered, place: PlaceOfPrevious::Memory };
+        *levels = Arc::new(Levels {
+            active: Arc::new(RwLock::new(Memtable::new(self.hasher.clone()))),
+            previous: Some(previous),
+            since,
+            runs: levels.runs.clone(),
+        });
+        true
+    }
+
+    /// Makes a run of the frozen table, if there is one.
+    fn flush_frozen(&self, files: &mut Files) -> Result<(), IndexError> {
+        let levels = self.levels();
+        let Some(frozen) = levels.frozen() else { return Ok(()) };
+        let number = files.next_run;
+        let written = self.write_run(files, &levels, frozen);
+        let result = written.map(|run| {
+            let mut levels = self.levels.write().unwrap_or_else(PoisonError::into_inner);
+            let mut next = Levels::clone(&levels);
+            next.runs.extend(run.map(Arc::new));
+            if let Some(previous) = &mut next.previous {
+                previous.place = PlaceOfPrevious::File;
+            }
+            *levels = Arc::new(next);
+        });
+        if let Err(error) = &result {
+            tracing::warn!(%error, "the index could not be written, it will be tried again");
+            self.remove_remains(number);
+        }
+        let mut desk = lock(&self.desk);
+        desk.tries += 1;
+        desk.fault = result.as_ref().err().cloned();
+        self.tried.notify_all();
+        result
+    }
+
+    /// The file of a table, named in the manifest; none for a table that adds nothing.
+    fn write_run(&self, files: &mut Files, levels: &Levels, frozen: &Previous) -> Result<Option<Run>, IndexError> {
+        let after = levels.runs.last().map_or(0, |run| run.entry.through);
+        let table = read(&frozen.table);
+        let covered = frozen.covered;
+        let mut run = None;
+        if !table.is_empty() || covered.position.0 != after {
+            let mut writer = RunWriter::create(&*self.disk, self.store, files.next_run)?;
+            files.next_run += 1;
+            for entry in table.sorted() {
+                writer.push_sorted(entry.key, &entry.value)?;
+            }
+            let entry = writer.finish(after, covered.position.0)?;
+            run = Some(Run::open(&*self.disk, self.store, entry, Arc::clone(&self.cache))?);
+        }
+        let runs = levels.runs.iter().map(|run| run.entry).chain(run.as_ref().map(|run| run.entry));
+        self.replace_manifest(files, covered, runs.collect())?;
+        Ok(run)
+    }
+
+    /// Merges neighbouring runs. False where that was given up, or failed: the runs stay as they are.
+    fn merge(&self, files: &mut Files, range: Range<usize>, patience: Patience) -> bool {
+        let old = self.levels().runs[range].to_vec();
+        let number = files.next_run;
+        files.next_run += 1;
+        let mut go_on = || match patience {
+            Patience::UntilDone => true,
+            // Memory goes first: the writer may be waiting for it.
+            Patience::UntilHurried => !self.hurry.load(Ordering::Relaxed) && self.flush_frozen(files).is_ok(),
+        };
+        let merged = RunWriter::create(&*self.disk, self.store, number)
+            .and_then(|writer| merge::merge(&old, writer, &mut go_on))
+            .and_then(|entry| entry.map(|entry| self.install_merged(files, &old, entry)).transpose());
+        if !matches!(merged, Ok(Some(()))) {
+            self.remove_remains(number);
+        }
+        match self.heed(merged) {
+            Ok(done) => done.is_some(),
+            Err(error) => {
+                tracing::warn!(%error, "parts of the index could not be merged");
+                false
+            }
+        }
+    }
+
+    fn install_merged(&self, files: &mut Files, old: &[Arc<Run>], entry: RunEntry) -> Result<(), IndexError> {
+        let run = Arc::new(Run::open(&*self.disk, self.store, entry, Arc::clone(&self.cache))?);
+        let mut runs = self.levels().runs.clone();
+        let start = runs.iter().position(|run| Arc::ptr_eq(run, &old[0])).unwrap_or(0);
+        runs.splice(start..start + old.len(), [run]);
+        self.replace_manifest(files, files.covered, runs.iter().map(|run| run.entry).collect())?;
+        let mut levels = self.levels.write().unwrap_or_else(PoisonError::into_inner);
+        *levels = Arc::new(Levels { runs, ..Levels::clone(&levels) });
+        files.merged.extend_from_slice(old);
+        Ok(())
+    }
+
+    fn replace_manifest(&self, files: &mut Files, covered: Covered, runs: Vec<RunEntry>) -> Result<(), IndexError> {
+        if files.manifest == ManifestState::Kept {
+            Manifest { covered, next_run: files.next_run, runs }.replace(&*self.disk, self.store)?;
+        }
+        files.covered = covered;
+        Ok(())
+    }
+
+    /// Takes the manifest away once damage was found, so that opening rebuilds the index.
+    fn heed_damage(&self, files: &mut Files) {
+        if files.manifest == ManifestState::Kept && lock(&self.desk).damage.is_some() {
+            match manifest::remove_manifest(&*self.disk) {
+                Ok(()) => files.manifest = ManifestState::Given,
+                Err(error) => tracing::warn!(%error, "the manifest of the damaged index could not be removed"),
+            }
+        }
+    }
+
+    /// Removes the files of merged runs that nobody reads. What stays is removed by a later opening.
+    fn bury(&self, files: &mut Files) {
+        files.merged.retain(|run| {
+            let read = Arc::strong_count(run) > 1;
+            read || remove_if_there(&*self.disk, &run_name(run.entry.number)).is_err()
+        });
+    }
+
+    /// Removes what a failed flush or merge left.
+    fn remove_remains(&self, number: u64) {
+        for name in [temporary(&run_name(number)), run_name(number)] {
+            // It takes room, but harms nothing: opening removes it.
+            let _ = remove_if_there(&*self.disk, &name);
+        }
+    }
+
+    fn run_entries(&self) -> Vec<RunEntry> {
+        self.levels().runs.iter().map(|run| run.entry).collect()
+    }
+}
+
+/// How long a merge goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    UntilDone,
+    UntilHurried,
+}
+
+impl RunWriter<'_> {
+    fn push_sorted(&mut self, key: &[u8], value: &Value<'_>) -> Result<(), IndexError> {
+        use super::block::Entry;
+        match value {
+            Value::Positions { ordinal, positions } => self.push_positions(key, *ordinal, positions),
+            Value::Address(address) => self.push(Entry { key, at: *address, ordinal: 0, value: &[] }),
+            Value::Bytes(value) => self.push(Entry { key, at: 0, ordinal: 0, value }),
+        }
+    }
+}
+
+/// No invariant of these values spans a panic.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,375 @@
+//! A log that is open: the contract of a store, over the writer, the segments and the index.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use leftfold_core::store::{
+    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Direction, EventId, Hash, Head, Identity, Label,
+    Outcome, Page, Partition, Pending, Position, Read, ReadError, State, Status, StoreId, Timestamp, What,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::check::{Examined, Order, Request, examine, is_slow};
+use crate::clock::RecordedTime;
+use crate::disk::{Disk, Leased};
+use crate::error::{OpenError, Recovery, unreadable};
+use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
+use crate::index::{Index, Key};
+use crate::open::take_lock;
+use crate::options::Options;
+use crate::pool::Pool;
+use crate::queue::Queue;
+use crate::read;
+use crate::recover::{Purpose, recover};
+use crate::scan::place_of;
+use crate::segment::{Segments, damaged};
+use crate::spent::Spent;
+use crate::writer::Writer;
+
+/// Groups whose hash is at hand: consumers that are nearly live ask for those.
+pub(crate) const GROUPS_KEPT: usize = 4_096;
+/// Threads that wait for the disk on behalf of readers.
+const READERS_MAX: usize = 8;
+
+/// The embedded log: one directory, one writer, any number of readers.
+///
+/// Cheap to clone; all clones are the same log. Dropping the last one closes it, and waits until it is closed;
+/// [`close`](Backend::close) waits without holding a thread up.
+#[derive(Clone, Debug)]
+pub struct Log {
+    shared: Arc<Shared>,
+    _writer: Arc<Running>,
+}
+
+/// The thread of the writer.
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the writer and readers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) index: Index,
+    pub(crate) queue: Queue,
+    pub(crate) groups: RwLock<VecDeque<GroupSpan>>,
+    pub(crate) spent: Spent,
+    pool: Pool,
+    skew_micros: AtomicI64,
+}
+
+/// The positions that one group recorded, and the chain hash after it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupSpan {
+    pub(crate) first: Position,
+    pub(crate) last: Position,
+    pub(crate) hash: Hash,
+}
+
+impl Shared {
+    /// The durable end.
+    pub(crate) fn head(&self) -> Head {
+        self.status.borrow().head
+    }
+
+    pub(crate) fn read_only(&self) -> Option<String> {
+        match &self.status.borrow().state {
+            State::ReadOnly { detail } => Some(detail.clone()),
+            State::Open | State::Closed => None,
+        }
+    }
+
+    pub(crate) fn become_read_only(&self, detail: &str) {
+        tracing::error!(detail, "the log is read-only until it is opened again");
+        let state = State::ReadOnly { detail: detail.to_owned() };
+        self.status.send_if_modified(|status| {
+            let first = status.state == State::Open;
+            if first {
+                status.state = state;
+            }
+            first
+        });
+    }
+
+    pub(crate) fn note_skew(&self, micros: i64) {
+        if self.skew_micros.swap(micros, Ordering::Relaxed) == 0 && micros != 0 {
+            tracing::error!(micros, "the machine's clock was set by more than a day and is not followed");
+        }
+    }
+}
+
+impl Log {
+    /// Opens a log on any disk, or begins one there.
+    pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
+        let lock = take_lock(&*disk)?;
+        let (mut writer, report) = Self::writer(disk, options, Purpose::Write)?;
+        writer.lock = Some(lock);
+        Ok((Self::start(writer)?, report))
+    }
+
+    /// Everything but the thread.
+    pub(crate) fn writer(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        purpose: Purpose,
+    ) -> Result<(Writer, Recovery), OpenError> {
+        let (leased, lease) = Leased::of(disk);
+        let disk: Arc<dyn Disk> = Arc::new(leased);
+        let recovered = recover(&disk, &options, purpose)?;
+        let state = match purpose {
+            Purpose::Write => State::Open,
+            Purpose::Read => State::ReadOnly { detail: "it was opened to be read only".to_owned() },
+        };
+        let shared = Arc::new(Shared {
+            identity: recovered.report.identity,
+            status: watch::Sender::new(Status { head: recovered.report.head, state }),
+            segments: recovered.segments,
+            index: recovered.index,
+            queue: Queue::new(options.queue_bytes, options.queue_appends),
+            groups: RwLock::default(),
+            spent: Spent::default(),
+            pool: Pool::new(READERS_MAX),
+            skew_micros: AtomicI64::new(0),
+        });
+        let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
+        let epoch = recovered.report.identity.epoch;
+        Ok((Writer { shared, disk, options, epoch, purpose, tail: recovered.tail, time, lease, lock: None }, recovered.report))
+    }
+
+    pub(crate) fn start(writer: Writer) -> Result<Self, OpenError> {
+        let shared = Arc::clone(&writer.shared);
+        let thread = std::thread::Builder::new().name("leftfold-write".to_owned()).spawn(move || writer.run())?;
+        let running = Running { shared: Arc::clone(&shared), thread: Some(thread) };
+        Ok(Self { shared, _writer: Arc::new(running) })
+    }
+
+    /// Microseconds that the wall clock is ahead of the log's time, where it was set by more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX)
+    /// and is not followed; else 0.
+    #[must_use]
+    pub fn clock_skew_micros(&self) -> i64 {
+        self.shared.skew_micros.load(Ordering::Relaxed)
+    }
+
+    /// Hands several appends over at once. Each is judged, and answered, by itself; as far as limits allow one group
+    /// takes them all, in this order.
+    pub fn append_together(&self, appends: Vec<Append>) -> Vec<Pending<Outcome, AppendError>> {
+        let count = appends.len();
+        let mut requests = Vec::with_capacity(count);
+        let mut pending = Vec::with_capacity(appends.len());
+        for append in appends {
+            if let Err(invalid) = append.validate() {
+                pending.push(Pending::ready(Err(invalid.into())));
+                continue;
+            }
+            match self.shared.request(append, Order::InTurn) {
+                Ok((request, receiver)) => {
+                    requests.push(request);
+                    pending.push(Pending::waiting(receiver));
+                }
+                Err(answer) => pending.push(Pending::ready(*answer)),
+            }
+        }
+        match self.shared.queue.push(requests) {
+            Ok(()) => pending,
+            // The requests are dropped, and with them their channels; nothing of them was written.
+            Err(refused) => {
+                let error = AppendError::from(refused);
+                (0..count).map(|_| Pending::ready(Err(error.clone()))).collect()
+            }
+        }
+    }
+
+    fn in_background<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, ReadError> + Send + 'static,
+    ) -> Pending<T, ReadError> {
+        if !self.shared.queue.is_open() {
+            return Pending::ready(Err(ReadError::Closed));
+        }
+        let (sender, receiver) = oneshot::channel();
+        let shared = Arc::clone(&self.shared);
+        self.shared.pool.run(move || {
+            // Whoever asked may have gone.
+            let _ = sender.send(work(&shared));
+        });
+        Pending::waiting(receiver)
+    }
+
+    fn at_once<T>(&self, work: impl FnOnce(&Shared) -> Result<T, ReadError>) -> Pending<T, ReadError> {
+        Pending::ready(if self.shared.queue.is_open() { work(&self.shared) } else { Err(ReadError::Closed) })
+    }
+}
+
+type Reply<T, E> = oneshot::Receiver<Result<T, E>>;
+
+impl Shared {
+    /// Looks up what the append depends on, and makes a request of it; or answers.
+    #[expect(clippy::type_complexity, reason = "a request and where its answer comes, or the answer")]
+    fn request(
+        &self,
+        append: Append,
+        order: Order,
+    ) -> Result<(Request, Reply<Outcome, AppendError>), Box<Result<Outcome, AppendError>>> {
+        match examine(self, &append, order) {
+            Ok(Examined::Facts(facts)) => {
+                let (sender, receiver) = oneshot::channel();
+                Ok((Request::new(append, facts, sender), receiver))
+            }
+            Ok(Examined::Answered(outcome)) => Err(Box::new(Ok(outcome))),
+            Err(error) => Err(Box::new(Err(error))),
+        }
+    }
+
+    /// The same, on a thread of the log, and on to the queue.
+    fn request_later(self: &Arc<Self>, append: Append) -> Pending<Outcome, AppendError> {
+        if let Err(refused) = self.queue.announce() {
+            return Pending::ready(Err(refused.into()));
+        }
+        let (sender, receiver) = oneshot::channel();
+        let shared = Arc::clone(self);
+        self.pool.run(move || {
+            let request = match examine(&shared, &append, Order::Free) {
+                Ok(Examined::Facts(facts)) => Some(Request::new(append, facts, sender)),
+                Ok(Examined::Answered(outcome)) => {
+                    // Whoever asked may have gone.
+                    let _ = sender.send(Ok(outcome));
+                    None
+                }
+                Err(error) => {
+                    let _ = sender.send(Err(error));
+                    None
+                }
+            };
+            shared.queue.arrive(request);
+        });
+        Pending::waiting(receiver)
+    }
+}
+
+impl Backend for Log {
+    fn identity(&self) -> Identity {
+        self.shared.identity
+    }
+
+    fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
+        if let Err(invalid) = append.validate() {
+            return Pending::ready(Err(invalid.into()));
+        }
+        if !self.shared.queue.is_open() {
+            return Pending::ready(Err(AppendError::Closed));
+        }
+        self.shared.spent.free_some();
+        if is_slow(&self.shared, &append) {
+            return self.shared.request_later(append);
+        }
+        match self.shared.request(append, Order::Free) {
+            Ok((request, receiver)) => match self.shared.queue.push([request]) {
+                Ok(()) => Pending::waiting(receiver),
+                Err(refused) => Pending::ready(Err(refused.into())),
+            },
+            Err(answer) => Pending::ready(*answer),
+        }
+    }
+
+    fn read(&self, read: Read) -> Pending<Page, ReadError> {
+        let head = self.shared.head();
+        if let What::Matching { query, from } = &read.what
+            && read.direction == Direction::Forwards
+            && *from > head.position
+        {
+            // Nothing is there yet: whoever waits for it need not wait for a thread.
+            let page = Page { events: Vec::new(), next: None, through: head.position, head, stream_version: None };
+            let valid = query.validate();
+            return self.at_once(|_| valid.map(|()| page).map_err(ReadError::from));
+        }
+        if matches!(read.what, What::Stream { .. }) && read.page_events == 0 {
+            return self.at_once(|shared| read::page(shared, &read));
+        }
+        self.in_background(move |shared| read::page(shared, &read))
+    }
+
+    fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
+        self.at_once(|shared| {
+            let Some(address) = shared.index.command(&id.0).map_err(unreadable)? else { return Ok(None) };
+            let bytes = shared.segments.record_at(address)?;
+            let view = Frame::decode(&bytes, Position::START).and_then(|frame| CommandView::decode(frame.body));
+            let (number, offset) = place_of(address);
+            view.map(|view| Some(view.to_answered())).map_err(|fault| damaged(number, offset, &fault))
+        })
+    }
+
+    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
+        self.at_once(|shared| {
+            let key = checkpoint_key(&consumer, source.0.as_bytes(), partition.0.as_deref().unwrap_or(""));
+            let Some(address) = shared.index.checkpoint(key.as_bytes()).map_err(unreadable)? else { return Ok(None) };
+            let bytes = shared.segments.record_at(address)?;
+            let view = Frame::decode(&bytes, Position::START).and_then(|frame| CheckpointView::decode(frame.body));
+            let (number, offset) = place_of(address);
+            view.and_then(CheckpointView::to_checkpoint).map(Some).map_err(|fault| damaged(number, offset, &fault))
+        })
+    }
+
+    fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
+        self.in_background(move |shared| read::position_at(shared, moment))
+    }
+
+    fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
+        if position == Position::START {
+            return self.at_once(|_| Ok(Some(Hash::EMPTY)));
+        }
+        if position > self.shared.head().position {
+            return self.at_once(|_| Ok(None));
+        }
+        let groups = self.shared.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let recent = groups.get(groups.partition_point(|group| group.last < position)).copied();
+        drop(groups);
+        match recent {
+            Some(group) if group.first <= position => self.at_once(|_| Ok(Some(group.hash))),
+            _ => self.in_background(move |shared| shared.segments.hash_after_group_of(position).map(Some)),
+        }
+    }
+
+    fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
+        self.in_background(move |shared| {
+            let through = shared.head().position;
+            let key = Key::EventId(id.0.as_bytes());
+            let postings = shared.index.postings(key, Position(1), Direction::Forwards, through);
+            postings.take(at_most as usize).map(|position| position.map_err(unreadable)).collect()
+        })
+    }
+
+    fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {
+        self.at_once(|shared| shared.index.snapshot(&key).map_err(unreadable))
+    }
+
+    fn keep_snapshot(&self, key: Bytes, value: Bytes) {
+        if self.shared.queue.is_open() {
+            self.shared.index.keep_snapshot(&key, value);
+        }
+    }
+
+    fn status(&self) -> watch::Receiver<Status> {
+        self.shared.status.subscribe()
+    }
+
+    fn close(&self) -> Pending<(), CloseError> {
+        Pending::waiting(self.shared.queue.close())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.shared.queue.close());
+        if let Some(writer) = self.thread.take() {
+            // A writer that panicked has told so by dropping the channels of those who waited.
+            let _ = writer.join();
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Opening a directory of the machine: to write, to read only, and after it was restored from a copy.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use leftfold_core::store::{Head, Identity};
+
+use crate::disk::{Disk, Overlay, Real};
+use crate::error::{OpenError, Recovery};
+use crate::format::segment_number;
+use crate::index::Index;
+use crate::log::Log;
+use crate::options::{Existing, Options};
+use crate::recover::{LOCK, Purpose, next_epoch};
+
+impl Log {
+    /// Opens the log in a directory, or begins one there, as the options say.
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<(Self, Recovery), OpenError> {
+        Self::open_on(directory(path.as_ref(), options.open)?, options)
+    }
+
+    /// Opens the log in a directory to be read only, as it is now: media that are written once, a copy, or the
+    /// directory of a process that has it open. Nothing is changed and no lock is taken; what it lacks of the index is
+    /// made in memory.
+    pub fn open_read_only(path: impl AsRef<Path>, options: Options) -> Result<(Self, Recovery), OpenError> {
+        Self::open_read_only_on(directory(path.as_ref(), Existing::Only)?, options)
+    }
+
+    /// The same, on any disk.
+    pub fn open_read_only_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
+        let options = Options { open: Existing::Only, ..options };
+        let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
+        let (writer, report) = Self::writer(over, options, Purpose::Read)?;
+        Ok((Self::start(writer)?, report))
+    }
+}
+
+/// What a declared restore did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The store, with its new epoch.
+    pub identity: Identity,
+    /// Its end when the epoch began.
+    pub head: Head,
+}
+
+/// Declares that the log in a directory is a copy that was brought back: its index is made anew, and a new epoch begins.
+/// Consumers that have seen more, or something else, are told so when they come back.
+pub fn restore(path: impl AsRef<Path>, options: Options) -> Result<Restored, OpenError> {
+    restore_on(directory(path.as_ref(), Existing::Only)?, options)
+}
+
+/// The same, on any disk.
+pub fn restore_on(disk: Arc<dyn Disk>, options: Options) -> Result<Restored, OpenError> {
+    let options = Options { open: Existing::Only, ..options };
+    let lock = take_lock(&*disk)?;
+    if disk.names()?.iter().all(|name| segment_number(name).is_none()) {
+        return Err(OpenError::Missing { place: disk.place() });
+    }
+    Index::discard(&*disk)?;
+    for name in disk.names()?.iter().filter(|name| name.ends_with(".off")) {
+        disk.remove(name)?;
+    }
+    let (mut writer, report) = Log::writer(Arc::clone(&disk), options, Purpose::Write)?;
+    writer.lock = Some(lock);
+    let epoch = next_epoch(report.identity, report.head);
+    let head = writer.begin_epoch(epoch).map_err(|error| OpenError::Io { detail: error.detail })?;
+    Ok(Restored { identity: Identity { store: report.identity.store, epoch }, head })
+}
+
+/// The lock of a directory that is to be written.
+pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn crate::disk::Lock>, OpenError> {
+    disk.lock(LOCK).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::InUse { place: disk.place() },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            OpenError::ReadOnly { place: disk.place(), detail: error.to_string() }
+        }
+        _ => OpenError::io(&error),
+    })
+}
+
+/// The directory, made where that is meant.
+pub(crate) fn directory(path: &Path, open: Existing) -> Result<Arc<dyn Disk>, OpenError> {
+    let place = path.display().to_string();
+    let opened = match open {
+        Existing::Only => Real::open(path),
+        Existing::OrCreate | Existing::Never => Real::create(path),
+    };
+    match opened {
+        Ok(disk) => Ok(Arc::new(disk)),
+        Err(error) => Err(match error.kind() {
+            io::ErrorKind::NotFound => OpenError::Missing { place },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                OpenError::ReadOnly { place, detail: error.to_string() }
+            }
+            _ => OpenError::Io { detail: format!("{place}: {error}") },
+        }),
+    }
+}

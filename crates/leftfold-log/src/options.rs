@@ -1,0 +1,75 @@
+//! How a log is opened.
+
+use std::sync::Arc;
+
+use crate::clock::{Clock, SystemClock};
+
+/// How a log is opened. The default suits most.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether a log is made where there is none.
+    pub open: Existing,
+    /// Bytes after which a segment is sealed and the next one begun, from 4 KiB to 1 GiB.
+    pub segment_bytes: u64,
+    /// Bytes of memory for the index and the caches of readers together.
+    pub memory_bytes: usize,
+    /// Bytes of appends that may wait for the writer; beyond that the answer is `Busy`.
+    pub queue_bytes: usize,
+    /// Appends that may wait for the writer; beyond that the answer is `Busy`.
+    pub queue_appends: usize,
+    /// Bytes after which no further append is gathered into a group. One append always fits.
+    pub group_bytes: usize,
+    /// Who writes the index.
+    pub upkeep: Upkeep,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Whether a log is made where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// It is made.
+    #[default]
+    OrCreate,
+    /// It must be there.
+    Only,
+    /// It must not be there: its directory is made, or is empty.
+    Never,
+}
+
+/// Who writes the index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Upkeep {
+    /// A thread of its own.
+    #[default]
+    Thread,
+    /// The writer, at fixed places, so that a run on a simulated disk can be repeated.
+    Inline,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            open: Existing::default(),
+            segment_bytes: 64 << 20,
+            memory_bytes: 64 << 20,
+            queue_bytes: 64 << 20,
+            queue_appends: 65_536,
+            group_bytes: 4 << 20,
+            upkeep: Upkeep::default(),
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+}
+
+impl Options {
+    /// The bytes of a segment, within what the format can hold.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.clamp(4 << 10, 1 << 30)
+    }
+
+    /// The bytes of a group, within what the format can hold.
+    pub(crate) fn group_bytes(&self) -> usize {
+        self.group_bytes.clamp(1, 256 << 20)
+    }
+}

@@ -1,0 +1,93 @@
+//! The log's own threads for what waits for the disk, so that no runtime's thread does, and none is needed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A few threads, started as they are needed. They end with the pool, when what they were given is done.
+pub(crate) struct Pool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    arrived: Condvar,
+    threads_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+    ended: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(threads_max: usize) -> Self {
+        Self { inner: Arc::new(Inner { state: Mutex::default(), arrived: Condvar::new(), threads_max }) }
+    }
+
+    /// Does it soon; here and now where no thread can be had.
+    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
+        let mut state = self.inner.state();
+        state.jobs.push_back(Box::new(job));
+        if state.idle >= state.jobs.len() || state.threads >= self.inner.threads_max {
+            drop(state);
+            self.inner.arrived.notify_one();
+            return;
+        }
+        state.threads += 1;
+        drop(state);
+        let inner = Arc::clone(&self.inner);
+        let spawned = std::thread::Builder::new().name("leftfold-read".to_owned()).spawn(move || inner.work());
+        if spawned.is_err() {
+            let mut state = self.inner.state();
+            state.threads -= 1;
+            let job = if state.threads == 0 { state.jobs.pop_back() } else { None };
+            drop(state);
+            if let Some(job) = job {
+                job();
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.inner.state().ended = true;
+        self.inner.arrived.notify_all();
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("threads_max", &self.inner.threads_max).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Jobs run outside the lock; what happens inside it is single steps.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut state = self.state();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                // A job that panics tells its caller by dropping its channel; the thread goes on.
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+                state = self.state();
+            } else if state.ended {
+                return;
+            } else {
+                state.idle += 1;
+                state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What waits for the writer: appends, in the order they came, and the wish to close.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use leftfold_core::store::{AppendError, CloseError};
+use tokio::sync::oneshot;
+
+use crate::check::Request;
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+    bytes_max: usize,
+    appends_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    requests: VecDeque<Request>,
+    bytes: usize,
+    /// Appends that were handed over, and are not in the queue yet: their condition is being looked up elsewhere.
+    coming: usize,
+    life: Life,
+    writer_sleeps: bool,
+    closers: Vec<oneshot::Sender<Result<(), CloseError>>>,
+}
+
+#[derive(Debug, Default)]
+enum Life {
+    #[default]
+    Open,
+    Closing,
+    Closed(Result<(), CloseError>),
+}
+
+/// Why an append cannot wait.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The store is closed, or about to be.
+    Closing,
+    /// More waits than may.
+    Busy { waiting: usize },
+}
+
+impl From<Refused> for AppendError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Closing => Self::Closed,
+            Refused::Busy { waiting } => Self::Busy { waiting },
+        }
+    }
+}
+
+/// What the writer gets.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Requests,
+    /// It is to close, and nothing more will come.
+    Close,
+}
+
+impl Queue {
+    pub(crate) fn new(bytes_max: usize, appends_max: usize) -> Self {
+        Self { state: Mutex::default(), arrived: Condvar::new(), bytes_max, appends_max }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is a single step, so it is whole even where its thread panicked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state().life, Life::Open)
+    }
+
+    /// Adds appends that are to follow each other closely: a group takes them together if it can.
+    pub(crate) fn push(&self, requests: impl IntoIterator<Item = Request>) -> Result<(), Refused> {
+        let mut state = self.state();
+        self.check(&state)?;
+        for request in requests {
+            state.bytes += request.weight();
+            state.requests.push_back(request);
+        }
+        self.wake(state);
+        Ok(())
+    }
+
+    /// Announces an append that will be added later, so that a close waits for it.
+    pub(crate) fn announce(&self) -> Result<(), Refused> {
+        let mut state = self.state();
+        self.check(&state)?;
+        state.coming += 1;
+        Ok(())
+    }
+
+    /// What waits now decides: the last append that comes in may be as large as an append can be.
+    fn check(&self, state: &State) -> Result<(), Refused> {
+        if !matches!(state.life, Life::Open) {
+            return Err(Refused::Closing);
+        }
+        if state.bytes >= self.bytes_max || state.requests.len() + state.coming >= self.appends_max {
+            return Err(Refused::Busy { waiting: state.bytes });
+        }
+        Ok(())
+    }
+
+    /// Adds an append that was announced, or only takes the announcement back.
+    pub(crate) fn arrive(&self, request: Option<Request>) {
+        let mut state = self.state();
+        state.coming = state.coming.saturating_sub(1);
+        if let Some(request) = request {
+            state.bytes += request.weight();
+            state.requests.push_back(request);
+        }
+        self.wake(state);
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let sleeps = std::mem::replace(&mut state.writer_sleeps, false);
+        drop(state);
+        if sleeps {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Waits until something is there, and moves all of it behind what `into` holds.
+    pub(crate) fn take(&self, into: &mut VecDeque<Request>) -> Taken {
+        let mut state = self.state();
+        loop {
+            if !state.requests.is_empty() {
+                into.append(&mut state.requests);
+                state.bytes = 0;
+                return Taken::Requests;
+            }
+            if !matches!(state.life, Life::Open) && state.coming == 0 {
+                return Taken::Close;
+            }
+            state.writer_sleeps = true;
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What is there now goes behind what `into` holds; it does not wait.
+    pub(crate) fn take_more(&self, into: &mut VecDeque<Request>) {
+        let mut state = self.state();
+        into.append(&mut state.requests);
+        state.bytes = 0;
+    }
+
+    /// Asks for the end, which is told through the channel; at once where it is there.
+    pub(crate) fn close(&self) -> oneshot::Receiver<Result<(), CloseError>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state();
+        if let Life::Closed(result) = &state.life {
+            // The receiver is held here.
+            let _ = sender.send(result.clone());
+            return receiver;
+        }
+        state.closers.push(sender);
+        state.life = Life::Closing;
+        self.wake(state);
+        receiver
+    }
+
+    /// Told by the writer, as its last word.
+    pub(crate) fn closed(&self, result: Result<(), CloseError>) {
+        let mut state = self.state();
+        for closer in state.closers.drain(..) {
+            // Whoever asked may have gone.
+            let _ = closer.send(result.clone());
+        }
+        state.requests.clear();
+        state.life = Life::Closed(result);
+    }
+}

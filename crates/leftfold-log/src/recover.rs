@@ -1,0 +1,472 @@
+//! Opening: docs/log-format.md, section 5.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use leftfold_core::store::{Epoch, Hash, Head, Identity, Position, StoreId};
+
+use crate::clock::CLOCK_JUMP_MAX;
+use crate::disk::{Disk, File};
+use crate::error::{Cut, OpenError, Recovery};
+use crate::format::{
+    GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, segment_name,
+    segment_number,
+};
+use crate::index::{Covered, Index, Memtable, Settings};
+use crate::offsets::{Offsets, OffsetsFile};
+use crate::options::{Existing, Options, Upkeep};
+use crate::scan::{Chain, Group, GroupFault, Groups, Record, address, place_of};
+use crate::segment::{Segment, Segments, Then};
+
+/// A log that is ready to be read, and to be written on.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) index: Index,
+    pub(crate) tail: Tail,
+    pub(crate) report: Recovery,
+}
+
+/// What a log is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its end is made durable, and cut where that is needed.
+    Write,
+    /// Nothing is changed.
+    Read,
+}
+
+/// Where the writer goes on.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<dyn File>,
+    /// The durable end.
+    pub(crate) end: u64,
+    /// The length of the file: what is behind the end are zeros.
+    pub(crate) len: u64,
+    zeros_behind: bool,
+    pub(crate) chain: Chain,
+    /// Whether the last group is a seal.
+    pub(crate) sealed: bool,
+    /// What the index holds.
+    pub(crate) covered: Covered,
+}
+
+impl Tail {
+    pub(crate) fn head(&self) -> Head {
+        self.chain.head()
+    }
+
+    /// Writes a seal at the end, and makes it durable. What stands behind the end are zeros, or nothing.
+    pub(crate) fn write_seal(&mut self, recorded_at: i64) -> io::Result<()> {
+        let header = GroupHeader {
+            body_bytes: 0,
+            records: 0,
+            events: 0,
+            flags: SEAL,
+            first: self.chain.next,
+            recorded_at,
+            address: address(self.segment.header.number, self.end),
+            hash: self.chain.hash,
+        };
+        self.file.write_all_at(&header.encode(), self.end)?;
+        self.file.sync()?;
+        self.chain = Chain { next: self.chain.next, hash: header.chain(&[]), recorded_at };
+        self.end += GROUP_HEADER_BYTES as u64;
+        self.len = self.len.max(self.end);
+        self.sealed = true;
+        Ok(())
+    }
+}
+
+/// Opens what a directory holds, or begins a log in it.
+pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose) -> Result<Recovered, OpenError> {
+    let started = Instant::now();
+    let headers = headers(disk, options)?;
+    // The list has at least the first segment, which was there or was just made.
+    let last = headers[headers.len() - 1];
+    let mut walk = Walk::begin(disk, options, &headers)?;
+    for (index, header) in headers.iter().enumerate().skip(walk.from) {
+        walk.segment(header, headers.get(index + 1))?;
+    }
+    let Walk { index, segments, complete, tail, last: last_group, replayed, rebuilt, cut, .. } = walk;
+    let mut tail = tail.ok_or_else(|| OpenError::damaged(last.number, 0, &"the last segment was not reached"))?;
+    let closed_cleanly = tail.sealed || tail.chain.recorded_at == NO_TIME;
+    if purpose == Purpose::Write {
+        check_clock(options, tail.head())?;
+        settle(disk, options, &mut tail, last_group.as_ref())?;
+    }
+    let segments = Segments::new(Arc::clone(disk), last.store, segments, options.memory_bytes / 8);
+    for (segment, hash) in complete {
+        segments.keep_offsets(&segment, hash, Then::ReadFromFile);
+    }
+    let report = Recovery {
+        identity: Identity { store: last.store, epoch: last.epoch },
+        head: tail.head(),
+        closed_cleanly,
+        replayed,
+        cut,
+        index_rebuilt: rebuilt,
+        elapsed: started.elapsed(),
+    };
+    Ok(Recovered { segments: Arc::new(segments), index, tail, report })
+}
+
+fn check_clock(options: &Options, head: Head) -> Result<(), OpenError> {
+    let (recorded, now) = (head.recorded_at, options.clock.wall());
+    if recorded.since(now) > CLOCK_JUMP_MAX { Err(OpenError::ClockBehind { recorded, now }) } else { Ok(()) }
+}
+
+/// Makes what was found durable before anything of it is shown, with a seal behind it. The last group may stand in the
+/// system's memory only: written and not synced, or synced in vain. So it is written again.
+fn settle(disk: &Arc<dyn Disk>, options: &Options, tail: &mut Tail, last: Option<&LastGroup>) -> Result<(), OpenError> {
+    if tail.len > tail.end && !tail.zeros_behind {
+        tail.file.set_len(tail.end)?;
+        tail.len = tail.end;
+    }
+    if !tail.sealed
+        && let Some(last) = last
+    {
+        tail.file.write_all_at(&last.bytes, last.offset)?;
+    }
+    tail.file.sync()?;
+    disk.sync_names()?;
+    if !tail.sealed && tail.end > SEGMENT_HEADER_BYTES as u64 {
+        let now = options.clock.wall().as_micros();
+        tail.write_seal(now.max(tail.chain.recorded_at.saturating_add(1)))?;
+    }
+    Ok(())
+}
+
+/// The headers of all segments, in order, of a log that is there or is begun.
+pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<SegmentHeader>, OpenError> {
+    let names = disk.names()?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    if numbers.is_empty() {
+        let ours = |name: &str| name == LOCK || name.ends_with(".tmp");
+        if let Some(file) = names.iter().find(|name| !ours(name)) {
+            return Err(OpenError::Foreign { place: disk.place(), file: file.clone() });
+        }
+        return create(disk, options).map(|header| vec![header]);
+    }
+    if let Some((index, _)) = numbers.iter().enumerate().find(|(index, number)| **number != *index as u64 + 1) {
+        return Err(OpenError::damaged(index as u64 + 1, 0, &"the segment is missing"));
+    }
+    let mut headers: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
+    let mut length_before = 0;
+    for number in numbers {
+        let file = disk.open(&segment_name(number))?;
+        let header = header(&*file)?.map_err(|fault| OpenError::header(number, fault, &disk.place()))?;
+        let follows = headers.last().is_none_or(|before| follows(before, &header));
+        if !follows || header.number != number || u64::from(header.length_before) != length_before {
+            return Err(OpenError::damaged(number, 0, &"the segment does not follow from the one before"));
+        }
+        length_before = file.len()?;
+        headers.push(header);
+    }
+    if options.open == Existing::Never {
+        return Err(OpenError::AlreadyThere { place: disk.place() });
+    }
+    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+        disk.remove(name)?;
+    }
+    Ok(headers)
+}
+
+/// The name of the file that is locked while the log is open.
+pub(crate) const LOCK: &str = "lock";
+
+fn header(file: &dyn File) -> io::Result<Result<SegmentHeader, SegmentFault>> {
+    let mut bytes = vec![0; file.len()?.min(SEGMENT_HEADER_BYTES as u64) as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(SegmentHeader::decode(&bytes))
+}
+
+fn follows(before: &SegmentHeader, header: &SegmentHeader) -> bool {
+    let same_epoch = header.epoch == before.epoch;
+    header.store == before.store
+        && header.first >= before.first
+        && header.recorded_at >= before.recorded_at
+        && (same_epoch || header.epoch.number == before.epoch.number.wrapping_add(1))
+}
+
+fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, OpenError> {
+    if options.open == Existing::Only {
+        return Err(OpenError::Missing { place: disk.place() });
+    }
+    let (store, epoch) = (StoreId::random(), Epoch::first());
+    let header = SegmentHeader {
+        store,
+        epoch,
+        length_before: 0,
+        number: 1,
+        first: Position(1),
+        hash: SegmentHeader::epoch_hash(Hash::EMPTY, store, &epoch),
+        recorded_at: NO_TIME,
+    };
+    begin_segment(&**disk, &header)?;
+    Ok(header)
+}
+
+/// Makes the file of a segment, durable with its name, before a group goes into it. A segment that has its name has its
+/// header.
+pub(crate) fn begin_segment(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<Arc<dyn File>> {
+    let name = segment_name(header.number);
+    let temporary = format!("{name}.tmp");
+    match disk.remove(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.create(&temporary)?;
+    file.write_all_at(&header.encode(), 0)?;
+    file.sync()?;
+    disk.rename(&temporary, &name)?;
+    disk.sync_names()?;
+    Ok(file)
+}
+
+/// The bytes of the last group, to be written again.
+struct LastGroup {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+/// The walk from the last group that the index covers to the end of the log.
+struct Walk {
+    disk: Arc<dyn Disk>,
+    index: Index,
+    pending: Memtable,
+    covered: Covered,
+    chain: Chain,
+    /// Which segment is read first, and from which byte.
+    from: usize,
+    offset: u64,
+    segments: Vec<Arc<Segment>>,
+    /// Sealed segments that were gone through from their start, and the hash at their end.
+    complete: Vec<(Arc<Segment>, Hash)>,
+    tail: Option<Tail>,
+    replayed: u64,
+    rebuilt: Option<String>,
+    cut: Option<Cut>,
+    last: Option<LastGroup>,
+}
+
+impl Walk {
+    fn begin(disk: &Arc<dyn Disk>, options: &Options, headers: &[SegmentHeader]) -> Result<Self, OpenError> {
+        let upkeep = match options.upkeep {
+            Upkeep::Thread => crate::index::Upkeep::Thread,
+            Upkeep::Inline => crate::index::Upkeep::Inline,
+        };
+        let settings = Settings { memory_bytes: options.memory_bytes / 8 * 7, upkeep };
+        let store = headers[0].store;
+        let opened = Index::open(Arc::clone(disk), store, settings)?;
+        let (index, covered, rebuilt) = (opened.index, opened.covered, opened.discarded);
+        let mut resumed = Resumed { from: 0, offset: SEGMENT_HEADER_BYTES as u64, chain: Chain::before(&headers[0]) };
+        if covered != Covered::NONE {
+            resumed = resume(disk, headers, &covered)?;
+        }
+        let segments = headers[..resumed.from].iter().map(|header| Arc::new(Segment::new(*header, None))).collect();
+        Ok(Self {
+            disk: Arc::clone(disk),
+            pending: index.pending(),
+            index,
+            covered,
+            chain: resumed.chain,
+            from: resumed.from,
+            offset: resumed.offset,
+            segments,
+            complete: Vec::new(),
+            tail: None,
+            replayed: 0,
+            rebuilt,
+            cut: None,
+            last: None,
+        })
+    }
+
+    fn segment(&mut self, header: &SegmentHeader, next: Option<&SegmentHeader>) -> Result<(), OpenError> {
+        let from = std::mem::replace(&mut self.offset, SEGMENT_HEADER_BYTES as u64);
+        let whole = from == SEGMENT_HEADER_BYTES as u64;
+        if whole {
+            self.enter(header)?;
+        }
+        if whole && Chain::before(header) != self.chain {
+            return Err(OpenError::damaged(header.number, 0, &"the segment does not follow from the one before"));
+        }
+        let file = self.disk.open(&segment_name(header.number))?;
+        let mut groups = Groups::new(Arc::clone(&file), header.number)?;
+        let mut offsets = if whole {
+            Some(Offsets::default())
+        } else if next.is_none() {
+            Some(offsets_until(&*self.disk, &mut groups, header, from, self.chain.hash)?)
+        } else {
+            None
+        };
+        let mut offset = from;
+        let mut sealed = false;
+        while offset < groups.len() {
+            let group = match groups.at(offset, Some(&self.chain))? {
+                Ok(group) => group,
+                Err(fault) if next.is_some() => return Err(OpenError::damaged(header.number, offset, &fault)),
+                Err(fault) => {
+                    self.cut = end_of_log(&mut groups, header.number, offset, &self.chain, fault)?;
+                    break;
+                }
+            };
+            if next.is_none() {
+                self.last.replace(LastGroup { offset, bytes: group.to_bytes() });
+            }
+            let events = self.take(header.number, &group)?;
+            if let Some(offsets) = &mut offsets {
+                offsets.add_group(offset as u32, &events, group.end() as u32);
+            }
+            sealed = group.is_seal();
+            self.chain = group.chain();
+            offset = group.end();
+        }
+        let len = groups.len();
+        let segment = Arc::new(Segment::new(*header, offsets));
+        self.segments.push(Arc::clone(&segment));
+        if next.is_some() {
+            if whole {
+                self.complete.push((segment, self.chain.hash));
+            }
+        } else {
+            // Reading may have begun behind the seal's predecessor, never behind the seal.
+            let (chain, covered) = (self.chain, self.covered);
+            let zeros_behind = self.cut.is_none();
+            self.tail = Some(Tail { segment, file, end: offset, len, zeros_behind, chain, sealed, covered });
+        }
+        Ok(())
+    }
+
+    /// An epoch begins with its identity in the chain.
+    fn enter(&mut self, header: &SegmentHeader) -> Result<(), OpenError> {
+        let Some(before) = self.segments.last().map(|segment| segment.header) else {
+            let identity = SegmentHeader::epoch_hash(Hash::EMPTY, header.store, &header.epoch);
+            let begun = Chain { next: Position(1), hash: identity, recorded_at: NO_TIME };
+            if begun != Chain::before(header) {
+                return Err(OpenError::damaged(header.number, 0, &"the first segment does not begin a history"));
+            }
+            return Ok(());
+        };
+        if before.epoch != header.epoch {
+            self.chain.hash = SegmentHeader::epoch_hash(self.chain.hash, header.store, &header.epoch);
+        }
+        Ok(())
+    }
+
+    /// Brings the index up to date with a group. Returns where its events are.
+    fn take(&mut self, number: u64, group: &Group<'_>) -> Result<Vec<u32>, OpenError> {
+        let mut position = group.header.first;
+        let mut events = Vec::with_capacity(group.header.events as usize);
+        for record in group.records() {
+            let (offset, record) = record.map_err(|fault| OpenError::damaged(number, group.offset, &fault))?;
+            match record {
+                Record::Event(event) => {
+                    events.push(offset as u32);
+                    self.pending.add_event(position, event.event_type, event.stream, event.tags(), event.id.as_ref());
+                    position = position.next();
+                }
+                Record::Command(command) => self.pending.add_command(&command.id, address(number, offset)),
+                Record::Checkpoint(record) => self.pending.add_checkpoint(record.key().as_bytes(), address(number, offset)),
+                Record::Skipped => {}
+            }
+        }
+        self.replayed += events.len() as u64;
+        if !group.is_seal() {
+            self.index.make_room()?;
+            let chain = group.chain();
+            self.covered = Covered { position: chain.last(), address: address(number, group.offset), hash: chain.hash };
+            self.index.insert_group(&mut self.pending, self.covered);
+        }
+        Ok(events)
+    }
+}
+
+struct Resumed {
+    from: usize,
+    offset: u64,
+    chain: Chain,
+}
+
+/// Where to go on behind what the index covers. It covers only what was durable, so the last group that it covers must
+/// be there, as it was.
+fn resume(disk: &Arc<dyn Disk>, headers: &[SegmentHeader], covered: &Covered) -> Result<Resumed, OpenError> {
+    let (number, offset) = place_of(covered.address);
+    let missing = |detail: &dyn std::fmt::Display| {
+        let what = format!("the index knows of a durable group here, up to position {}, but {detail}", covered.position);
+        OpenError::damaged(number, offset, &what)
+    };
+    let from = usize::try_from(number).unwrap_or(usize::MAX).wrapping_sub(1);
+    if from >= headers.len() {
+        return Err(missing(&"the segment is not there"));
+    }
+    let mut groups = Groups::new(disk.open(&segment_name(number))?, number)?;
+    let group = groups.at(offset, None)?.map_err(|fault| missing(&fault))?;
+    let chain = group.chain();
+    if chain.hash != covered.hash || chain.last() != covered.position {
+        return Err(missing(&"another group is there"));
+    }
+    Ok(Resumed { from, offset: group.end(), chain })
+}
+
+/// The offsets of the last segment up to where the index covers it: from their file if it goes just that far, else by
+/// going through the groups.
+fn offsets_until(
+    disk: &dyn Disk,
+    groups: &mut Groups,
+    header: &SegmentHeader,
+    end: u64,
+    hash: Hash,
+) -> Result<Offsets, OpenError> {
+    if let Ok(file) = OffsetsFile::open(disk, header, Some((end, hash)))
+        && let Ok(offsets) = file.load()
+    {
+        return Ok(offsets);
+    }
+    let mut offsets = Offsets::default();
+    let mut chain = Chain::before(header);
+    let mut offset = SEGMENT_HEADER_BYTES as u64;
+    while offset < end {
+        let damage = |fault| OpenError::damaged(header.number, offset, &fault);
+        let group = groups.at(offset, Some(&chain))?.map_err(damage)?;
+        let mut events = Vec::with_capacity(group.header.events as usize);
+        for record in group.records() {
+            if let (at, Record::Event(_)) = record.map_err(damage)? {
+                events.push(at as u32);
+            }
+        }
+        offsets.add_group(offset as u32, &events, group.end() as u32);
+        chain = group.chain();
+        offset = group.end();
+    }
+    Ok(offsets)
+}
+
+/// Decides what the first place without a valid group is: damage, something to be cut, or just the end.
+pub(crate) fn end_of_log(
+    groups: &mut Groups,
+    number: u64,
+    offset: u64,
+    chain: &Chain,
+    fault: GroupFault,
+) -> Result<Option<Cut>, OpenError> {
+    if groups.only_zeros(offset)? {
+        return Ok(None);
+    }
+    if let Some(later) = groups.later_group(offset, chain)? {
+        let detail = format!("{fault}, though a later group at byte {later} was begun when this one was durable");
+        return Err(OpenError::damaged(number, offset, &detail));
+    }
+    let bytes = groups.len() - offset;
+    Ok(Some(Cut { place: crate::segment::place(number, offset), bytes, fault }))
+}
+
+/// The epoch that begins now, by a declared restore.
+pub(crate) fn next_epoch(identity: Identity, head: Head) -> Epoch {
+    Epoch { id: uuid::Uuid::new_v4(), number: identity.epoch.number.saturating_add(1), began_after: head.position }
+}

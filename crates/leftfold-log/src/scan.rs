@@ -1,0 +1,298 @@
+//! Going through the groups of one segment, checking each: what recovery, verification and rebuilding share.
+
+use std::io;
+use std::sync::Arc;
+
+use leftfold_core::store::{Hash, Head, Position};
+
+use crate::disk::File;
+use crate::format::{
+    CheckpointView, CommandView, EventView, FormatError, Frame, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, NO_TIME,
+    SEAL, SegmentHeader, moment,
+};
+
+/// The address of a place: segment number, then byte.
+pub(crate) const fn address(segment: u64, offset: u64) -> u64 {
+    segment << 32 | offset
+}
+
+/// Segment number and byte of an address.
+pub(crate) const fn place_of(address: u64) -> (u64, u64) {
+    (address >> 32, address & 0xffff_ffff)
+}
+
+/// Where the history stands: what the next group must follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chain {
+    /// The position that the next event gets.
+    pub(crate) next: Position,
+    pub(crate) hash: Hash,
+    /// The recorded time of the last group, as it is stored.
+    pub(crate) recorded_at: i64,
+}
+
+impl Chain {
+    /// Where the history stands before the first group of a segment.
+    pub(crate) fn before(header: &SegmentHeader) -> Self {
+        Self { next: header.first, hash: header.hash, recorded_at: header.recorded_at }
+    }
+
+    /// The same, as readers are told. While nothing was recorded they see an empty store, whatever its identity.
+    pub(crate) fn head(&self) -> Head {
+        if self.recorded_at == NO_TIME {
+            return Head::EMPTY;
+        }
+        Head { position: self.last(), chain: self.hash, recorded_at: moment(self.recorded_at) }
+    }
+
+    /// The position of the last event.
+    pub(crate) fn last(&self) -> Position {
+        Position(self.next.0.saturating_sub(1))
+    }
+}
+
+/// Why there is no valid group at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupFault {
+    /// The file ends there.
+    #[error("the file ends")]
+    End,
+    /// The header does not check.
+    #[error(transparent)]
+    Header(FormatError),
+    /// The group was written for another place.
+    #[error("the group belongs elsewhere")]
+    Address,
+    /// The group does not follow from the one before.
+    #[error("the group does not follow from the one before")]
+    Chain,
+    /// The body does not lie within the file.
+    #[error("the body ends beyond the file")]
+    Length,
+    /// A record does not check.
+    #[error("the record at byte {offset} does not check: {fault}")]
+    Record {
+        /// Where it begins in the segment.
+        offset: u64,
+        /// What is wrong.
+        fault: FormatError,
+    },
+    /// The header counts other records than there are.
+    #[error("the header counts other records than there are")]
+    Counts,
+}
+
+/// A group whose header and records check.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Group<'a> {
+    pub(crate) header: GroupHeader,
+    pub(crate) body: &'a [u8],
+    pub(crate) offset: u64,
+}
+
+/// A record, decoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Record<'a> {
+    Event(EventView<'a>),
+    Command(CommandView<'a>),
+    Checkpoint(CheckpointView<'a>),
+    Skipped,
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn decode(frame: &Frame<'a>) -> Result<Self, FormatError> {
+        Ok(match frame.kind {
+            Kind::Event => Self::Event(EventView::decode(frame.body)?),
+            Kind::Command => Self::Command(CommandView::decode(frame.body)?),
+            Kind::Checkpoint => Self::Checkpoint(CheckpointView::decode(frame.body)?),
+            Kind::Skipped => Self::Skipped,
+        })
+    }
+}
+
+impl<'a> Group<'a> {
+    /// Where the next group begins.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset + (GROUP_HEADER_BYTES + self.body.len()) as u64
+    }
+
+    /// The bytes of the group, as they are stored.
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = self.header.encode().to_vec();
+        bytes.extend_from_slice(self.body);
+        bytes
+    }
+
+    /// Whether a clean close wrote it.
+    pub(crate) fn is_seal(&self) -> bool {
+        self.header.flags & SEAL != 0
+    }
+
+    /// The chain after the group.
+    pub(crate) fn chain(&self) -> Chain {
+        Chain {
+            next: Position(self.header.first.0.saturating_add(u64::from(self.header.events))),
+            hash: self.header.chain(self.body),
+            recorded_at: self.header.recorded_at,
+        }
+    }
+
+    /// The records, each with the byte of the segment where it begins. An error is the last item.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Result<(u64, Record<'a>), GroupFault>> + use<'a> {
+        let (body, start) = (self.body, self.offset + GROUP_HEADER_BYTES as u64);
+        let mut position = self.header.first;
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let rest = body.get(at..).filter(|rest| !rest.is_empty())?;
+            let offset = start + at as u64;
+            let decoded =
+                Frame::decode(rest, position).and_then(|frame| Record::decode(&frame).map(|record| (frame.bytes, record)));
+            Some(match decoded {
+                Ok((bytes, record)) => {
+                    at += bytes;
+                    if matches!(record, Record::Event(_)) {
+                        position = position.next();
+                    }
+                    Ok((offset, record))
+                }
+                Err(fault) => {
+                    at = body.len();
+                    Err(GroupFault::Record { offset, fault })
+                }
+            })
+        })
+    }
+
+    fn check(&self) -> Result<(), GroupFault> {
+        let (mut records, mut events) = (0_u32, 0_u32);
+        for record in self.records() {
+            records = records.saturating_add(1);
+            if let (_, Record::Event(_)) = record? {
+                events += 1;
+            }
+        }
+        let counted = records == self.header.records && events == self.header.events;
+        if counted && self.header.next().is_some() { Ok(()) } else { Err(GroupFault::Counts) }
+    }
+}
+
+/// Reads the groups of one file, through a window that slides over it.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    file: Arc<dyn File>,
+    number: u64,
+    len: u64,
+    window: Vec<u8>,
+    base: u64,
+}
+
+const WINDOW_BYTES: u64 = 1 << 20;
+
+impl Groups {
+    pub(crate) fn new(file: Arc<dyn File>, number: u64) -> io::Result<Self> {
+        let len = file.len()?;
+        Ok(Self { file, number, len, window: Vec::new(), base: 0 })
+    }
+
+    /// The length of the file, zeros that were allocated ahead included.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The group at a byte, valid in itself, and where a chain is given, following from it.
+    pub(crate) fn at(&mut self, offset: u64, chain: Option<&Chain>) -> io::Result<Result<Group<'_>, GroupFault>> {
+        let header = match self.header_at(offset)? {
+            Ok(header) => header,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let follows = chain.is_none_or(|chain| {
+            header.hash == chain.hash && header.first == chain.next && header.recorded_at > chain.recorded_at
+        });
+        if !follows {
+            return Ok(Err(GroupFault::Chain));
+        }
+        let bytes = (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64;
+        if self.len - offset < bytes {
+            return Ok(Err(GroupFault::Length));
+        }
+        let whole = self.bytes(offset, bytes as usize)?;
+        let group = Group { header, body: &whole[GROUP_HEADER_BYTES..], offset };
+        Ok(group.check().map(|()| group))
+    }
+
+    /// The header at a byte, if it checks and stands where it belongs.
+    pub(crate) fn header_at(&mut self, offset: u64) -> io::Result<Result<GroupHeader, GroupFault>> {
+        if offset.saturating_add(GROUP_HEADER_BYTES as u64) > self.len {
+            return Ok(Err(GroupFault::End));
+        }
+        let number = self.number;
+        let bytes = self.bytes(offset, GROUP_HEADER_BYTES)?;
+        let Some(bytes) = bytes.first_chunk() else { return Ok(Err(GroupFault::End)) };
+        Ok(match GroupHeader::decode(bytes) {
+            Err(fault) => Err(GroupFault::Header(fault)),
+            Ok(header) if header.address != address(number, offset) => Err(GroupFault::Address),
+            Ok(header) => Ok(header),
+        })
+    }
+
+    /// Whether, behind a place where no valid group begins, there is one that was begun when that place was durable.
+    pub(crate) fn later_group(&mut self, from: u64, chain: &Chain) -> io::Result<Option<u64>> {
+        if let Ok(header) = self.header_at(from)? {
+            let behind = from + (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64;
+            return Ok(self.is_later(behind, chain)?.then_some(behind));
+        }
+        let mut offset = from + 1;
+        while offset + GROUP_HEADER_BYTES as u64 <= self.len {
+            let count = (self.len - offset).min(WINDOW_BYTES) as usize;
+            let bytes = self.bytes(offset, count)?;
+            let found = bytes.windows(GROUP_MAGIC.len()).position(|window| window == GROUP_MAGIC);
+            let Some(found) = found else {
+                // Windows overlap, so that a magic across their border is seen.
+                offset += (count - (GROUP_MAGIC.len() - 1).min(count - 1)) as u64;
+                continue;
+            };
+            let candidate = offset + found as u64;
+            if self.is_later(candidate, chain)? {
+                return Ok(Some(candidate));
+            }
+            offset = candidate + 1;
+        }
+        Ok(None)
+    }
+
+    fn is_later(&mut self, offset: u64, chain: &Chain) -> io::Result<bool> {
+        Ok(self
+            .at(offset, None)?
+            .is_ok_and(|group| group.header.recorded_at >= chain.recorded_at && group.header.first >= chain.next))
+    }
+
+    /// Whether there are only zeros from a byte to the end.
+    pub(crate) fn only_zeros(&mut self, from: u64) -> io::Result<bool> {
+        let mut offset = from;
+        while offset < self.len {
+            let count = (self.len - offset).min(WINDOW_BYTES) as usize;
+            if self.bytes(offset, count)?.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            offset += count as u64;
+        }
+        Ok(true)
+    }
+
+    /// Bytes that lie within the file.
+    fn bytes(&mut self, offset: u64, count: usize) -> io::Result<&[u8]> {
+        let end = offset + count as u64;
+        if offset < self.base || end > self.base + self.window.len() as u64 {
+            let fill = (self.len - offset).min((count as u64).max(WINDOW_BYTES)) as usize;
+            // Where reading fails the window holds nothing.
+            self.base = offset;
+            self.window.clear();
+            let mut window = std::mem::take(&mut self.window);
+            window.resize(fill, 0);
+            self.file.read_exact_at(&mut window, offset)?;
+            self.window = window;
+        }
+        let start = (offset - self.base) as usize;
+        Ok(&self.window[start..start + count])
+    }
+}

@@ -1,0 +1,369 @@
+//! The segments of a log, as readers use them: where an event is, and the bytes there.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use leftfold_core::store::{Hash, Position, ReadError, RecordedEvent, StoreId};
+
+use crate::disk::{Disk, File};
+use crate::format::{EventView, Frame, Kind, RECORD_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::offsets::{self, Blocks, Offsets, OffsetsFault, OffsetsFile, Table};
+use crate::scan::{Chain, GroupFault, Groups, Record, place_of};
+
+/// At most so many files are kept open for reading.
+const OPEN_FILES_MAX: usize = 256;
+/// Records are read together where no more than this lies between them.
+const GAP_BYTES_MAX: u32 = 8 << 10;
+/// What is read at once.
+const RUN_BYTES_MAX: u32 = 1 << 20;
+/// What is read of a record before its length is known.
+const FIRST_BYTES_MAX: u32 = 64 << 10;
+
+/// One segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    /// Loaded when it is first needed.
+    table: RwLock<Option<Table>>,
+}
+
+/// All segments, in order.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    disk: Arc<dyn Disk>,
+    store: StoreId,
+    list: RwLock<Vec<Arc<Segment>>>,
+    files: Mutex<HashMap<u64, Arc<dyn File>>>,
+    blocks: Blocks,
+}
+
+impl Segment {
+    pub(crate) fn new(header: SegmentHeader, offsets: Option<Offsets>) -> Self {
+        Self { header, table: RwLock::new(offsets.map(Table::Memory)) }
+    }
+
+    fn index_of(&self, position: Position) -> u32 {
+        // A segment of 2^31 bytes holds fewer events than that.
+        u32::try_from(position.0 - self.header.first.0).unwrap_or(u32::MAX)
+    }
+}
+
+impl Segments {
+    pub(crate) fn new(disk: Arc<dyn Disk>, store: StoreId, list: Vec<Arc<Segment>>, memory_bytes: usize) -> Self {
+        Self { disk, store, list: RwLock::new(list), files: Mutex::default(), blocks: Blocks::new(memory_bytes) }
+    }
+
+    pub(crate) fn store(&self) -> StoreId {
+        self.store
+    }
+
+    pub(crate) fn push(&self, segment: Arc<Segment>) {
+        self.list.write().unwrap_or_else(PoisonError::into_inner).push(segment);
+    }
+
+    /// The segment that holds a position at or before the head.
+    pub(crate) fn holding(&self, position: Position) -> Option<Arc<Segment>> {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        let after = list.partition_point(|segment| segment.header.first <= position);
+        list.get(after.checked_sub(1)?).cloned()
+    }
+
+    /// The segment after one.
+    fn following(&self, segment: &Segment) -> Option<Arc<Segment>> {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        let after = list.partition_point(|other| other.header.number <= segment.header.number);
+        list.get(after).cloned()
+    }
+
+    pub(crate) fn file(&self, number: u64) -> Result<Arc<dyn File>, ReadError> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = files.get(&number) {
+            return Ok(Arc::clone(file));
+        }
+        let file = self.disk.open(&segment_name(number)).map_err(|error| io_error(number, &error))?;
+        if files.len() >= OPEN_FILES_MAX {
+            let out = files.keys().next().copied();
+            out.and_then(|out| files.remove(&out));
+        }
+        files.insert(number, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Adds a durable group to the segment that grows. Only the writer calls this, before it publishes the head.
+    pub(crate) fn add_group(&self, segment: &Segment, offset: u32, events: &[u32], end: u32) {
+        let mut table = segment.table.write().unwrap_or_else(PoisonError::into_inner);
+        if let Table::Memory(offsets) = table.get_or_insert_with(|| Table::Memory(Offsets::default())) {
+            offsets.add_group(offset, events, end);
+        }
+    }
+
+    /// Writes the offsets of a segment to their file. They stay in memory where that fails, or the segment grows on.
+    pub(crate) fn keep_offsets(&self, segment: &Segment, hash: Hash, then: Then) {
+        let held = segment.table.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(Table::Memory(offsets)) = &*held else { return };
+        let written = offsets::write(&*self.disk, &segment.header, offsets, hash);
+        drop(held);
+        self.blocks.forget(segment.header.number);
+        match (written, then) {
+            (Ok(file), Then::ReadFromFile) => {
+                *segment.table.write().unwrap_or_else(PoisonError::into_inner) = Some(Table::File(file));
+            }
+            (Ok(_), Then::StayInMemory) => {}
+            (Err(error), _) => tracing::debug!(%error, "the offsets of a segment stay in memory"),
+        }
+    }
+
+    /// Asks the table of a segment, which is loaded, or made anew, where that is needed.
+    fn table<T>(&self, segment: &Segment, ask: impl Fn(&Table, &Blocks) -> Result<T, OffsetsFault>) -> Result<T, ReadError> {
+        if let Some(table) = &*segment.table.read().unwrap_or_else(PoisonError::into_inner) {
+            match ask(table, &self.blocks) {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => tracing::warn!(%fault, segment = segment.header.number, "offsets are made anew"),
+            }
+        }
+        let mut held = segment.table.write().unwrap_or_else(PoisonError::into_inner);
+        let table = match held.take() {
+            None => self.load(segment)?,
+            Some(Table::File(_)) => Table::Memory(self.rebuild(segment)?),
+            Some(memory) => memory,
+        };
+        let table = held.insert(table);
+        match ask(table, &self.blocks) {
+            Ok(answer) => Ok(answer),
+            Err(_) => {
+                let rebuilt = held.insert(Table::Memory(self.rebuild(segment)?));
+                ask(rebuilt, &self.blocks).map_err(|fault| ReadError::Io { detail: fault.to_string() })
+            }
+        }
+    }
+
+    fn load(&self, segment: &Segment) -> Result<Table, ReadError> {
+        let len = self.file(segment.header.number)?.len().map_err(|error| io_error(segment.header.number, &error))?;
+        if let Some(next) = self.following(segment)
+            && let Ok(file) = OffsetsFile::open(&*self.disk, &segment.header, Some((len, next.header.hash)))
+        {
+            return Ok(Table::File(file));
+        }
+        self.rebuild(segment).map(Table::Memory)
+    }
+
+    /// Goes through a sealed segment for its offsets.
+    fn rebuild(&self, segment: &Segment) -> Result<Offsets, ReadError> {
+        let number = segment.header.number;
+        self.blocks.forget(number);
+        let mut groups = Groups::new(self.file(number)?, number).map_err(|error| io_error(number, &error))?;
+        let mut chain = Chain::before(&segment.header);
+        let mut offset = crate::format::SEGMENT_HEADER_BYTES as u64;
+        let mut offsets = Offsets::default();
+        while offset < groups.len() {
+            let group = groups.at(offset, Some(&chain)).map_err(|error| io_error(number, &error))?;
+            let group = group.map_err(|fault| group_damage(number, offset, fault))?;
+            let mut events = Vec::new();
+            for record in group.records() {
+                if let (at, Record::Event(_)) = record.map_err(|fault| group_damage(number, offset, fault))? {
+                    events.push(at as u32);
+                }
+            }
+            offsets.add_group(offset as u32, &events, group.end() as u32);
+            chain = group.chain();
+            offset = group.end();
+        }
+        if let Ok(file) = offsets::write(&*self.disk, &segment.header, &offsets, chain.hash) {
+            drop(file);
+        }
+        Ok(offsets)
+    }
+
+    /// Reads events, whose positions increase and are at or before the head, and gives each to `take`, with about the
+    /// bytes that it has in the log, until it has enough.
+    pub(crate) fn fetch(
+        &self,
+        positions: &[Position],
+        take: &mut dyn FnMut(RecordedEvent, usize) -> Take,
+    ) -> Result<Take, ReadError> {
+        let mut rest = positions;
+        while let Some(first) = rest.first() {
+            let segment = self.holding(*first).ok_or_else(|| missing(*first))?;
+            let last = self.following(&segment).map_or(Position::END, |next| Position(next.header.first.0 - 1));
+            let (here, beyond) = rest.split_at(rest.partition_point(|position| *position <= last));
+            if here.is_empty() {
+                return Err(missing(*first));
+            }
+            if self.fetch_within(&segment, here, take)? == Take::Enough {
+                return Ok(Take::Enough);
+            }
+            rest = beyond;
+        }
+        Ok(Take::More)
+    }
+
+    fn fetch_within(
+        &self,
+        segment: &Segment,
+        positions: &[Position],
+        take: &mut dyn FnMut(RecordedEvent, usize) -> Take,
+    ) -> Result<Take, ReadError> {
+        let file = self.file(segment.header.number)?;
+        let indexes = positions.iter().map(|position| segment.index_of(*position));
+        let mut extents = self.table(segment, |table, blocks| table.extents(indexes.clone(), blocks))?;
+        if extents.len() < positions.len() {
+            return Err(missing(positions[extents.len()]));
+        }
+        for (start, end) in &mut extents {
+            *end = (*end).min(start.saturating_add(FIRST_BYTES_MAX)).max(*start);
+        }
+        let mut rest = positions;
+        let mut extents = extents.as_slice();
+        while let Some((start, _)) = extents.first() {
+            let count = run_length(extents);
+            let end = extents[count - 1].1;
+            let run = Run { segment: segment.header.number, start: *start, bytes: read_at(&file, segment, *start, end)? };
+            for (position, (offset, end)) in rest.iter().zip(&extents[..count]) {
+                let event = self.event(&file, segment, &run, *position, (*offset, *end))?;
+                if take(event, (end - offset) as usize) == Take::Enough {
+                    return Ok(Take::Enough);
+                }
+            }
+            rest = &rest[count..];
+            extents = &extents[count..];
+        }
+        Ok(Take::More)
+    }
+
+    fn event(
+        &self,
+        file: &Arc<dyn File>,
+        segment: &Segment,
+        run: &Run,
+        position: Position,
+        (start, end): (u32, u32),
+    ) -> Result<RecordedEvent, ReadError> {
+        let damage = |fault| damaged(run.segment, u64::from(start), &fault);
+        let within = (start - run.start) as usize..(end - run.start) as usize;
+        let mut buffer = run.bytes.slice(within);
+        let length = buffer.get(4..8).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+        let whole = length.map_or(0, |length| u64::from(length) + RECORD_HEADER_BYTES as u64);
+        if whole > buffer.len() as u64 {
+            let end = u32::try_from(u64::from(start) + whole).unwrap_or(u32::MAX);
+            let bound = self.table(segment, |table, _| Ok(table.end()))?;
+            if end > bound {
+                return Err(damaged(run.segment, u64::from(start), &"a record ends beyond its segment"));
+            }
+            buffer = read_at(file, segment, start, end)?;
+        }
+        let frame = Frame::decode(&buffer, position).map_err(|fault| damage(fault.to_string()))?;
+        if frame.kind != Kind::Event {
+            return Err(damage(format!("no event of position {position} is here")));
+        }
+        EventView::decode(frame.body)
+            .and_then(|view| view.to_event(self.store, position, &buffer))
+            .map_err(|fault| damage(fault.to_string()))
+    }
+
+    /// One event.
+    pub(crate) fn event_at(&self, position: Position) -> Result<RecordedEvent, ReadError> {
+        let mut found = None;
+        self.fetch(&[position], &mut |event, _| {
+            found = Some(event);
+            Take::Enough
+        })?;
+        found.ok_or_else(|| missing(position))
+    }
+
+    /// The record at an address, as bytes that [`Frame::decode`] takes.
+    pub(crate) fn record_at(&self, address: u64) -> Result<Bytes, ReadError> {
+        let (number, offset) = place_of(address);
+        let file = self.file(number)?;
+        let mut header = [0; RECORD_HEADER_BYTES];
+        file.read_exact_at(&mut header, offset).map_err(|error| io_error(number, &error))?;
+        let len = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        let file_len = file.len().map_err(|error| io_error(number, &error))?;
+        let whole = RECORD_HEADER_BYTES + len;
+        if offset + whole as u64 > file_len {
+            return Err(damaged(number, offset, &"a record ends beyond its segment"));
+        }
+        let mut bytes = vec![0; whole];
+        file.read_exact_at(&mut bytes, offset).map_err(|error| io_error(number, &error))?;
+        Ok(bytes.into())
+    }
+
+    /// The chain hash after the group that recorded a position at or before the head.
+    pub(crate) fn hash_after_group_of(&self, position: Position) -> Result<Hash, ReadError> {
+        let segment = self.holding(position).ok_or_else(|| missing(position))?;
+        let number = segment.header.number;
+        let anchor = self.table(&segment, |table, blocks| table.anchor(segment.index_of(position), blocks))?;
+        let mut offset = u64::from(anchor.ok_or_else(|| missing(position))?.offset);
+        let mut groups = Groups::new(self.file(number)?, number).map_err(|error| io_error(number, &error))?;
+        loop {
+            let header = groups.header_at(offset).map_err(|error| io_error(number, &error))?;
+            let header = header.map_err(|fault| group_damage(number, offset, fault))?;
+            if header.next().is_some_and(|next| next > position) && header.events > 0 {
+                let group = groups.at(offset, None).map_err(|error| io_error(number, &error))?;
+                return group.map(|group| group.chain().hash).map_err(|fault| group_damage(number, offset, fault));
+            }
+            offset += (crate::format::GROUP_HEADER_BYTES + header.body_bytes as usize) as u64;
+        }
+    }
+}
+
+/// What becomes of the offsets of a segment when they are in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// The segment is sealed.
+    ReadFromFile,
+    /// It may grow.
+    StayInMemory,
+}
+
+/// Whether a reader wants more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    More,
+    Enough,
+}
+
+/// How many of the first extents are worth one read.
+fn run_length(extents: &[(u32, u32)]) -> usize {
+    let near = |pair: &[(u32, u32)]| pair[1].0.saturating_sub(pair[0].1) <= GAP_BYTES_MAX;
+    let small = |pair: &[(u32, u32)]| pair[1].1.saturating_sub(extents[0].0) <= RUN_BYTES_MAX;
+    1 + extents.windows(2).take_while(|pair| near(pair) && small(pair)).count()
+}
+
+/// Bytes that were read together.
+struct Run {
+    segment: u64,
+    start: u32,
+    bytes: Bytes,
+}
+
+fn read_at(file: &Arc<dyn File>, segment: &Segment, start: u32, end: u32) -> Result<Bytes, ReadError> {
+    let mut bytes = vec![0; end.saturating_sub(start) as usize];
+    file.read_exact_at(&mut bytes, u64::from(start)).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => damaged(segment.header.number, u64::from(start), &"the file ends too early"),
+        _ => io_error(segment.header.number, &error),
+    })?;
+    Ok(bytes.into())
+}
+
+fn missing(position: Position) -> ReadError {
+    ReadError::Damaged { place: format!("position {position}"), detail: "no segment holds it".to_owned() }
+}
+
+/// The place of a byte, for messages.
+pub(crate) fn place(number: u64, offset: u64) -> String {
+    format!("{} byte {offset}", segment_name(number))
+}
+
+pub(crate) fn damaged(number: u64, offset: u64, detail: &impl ToString) -> ReadError {
+    ReadError::Damaged { place: place(number, offset), detail: detail.to_string() }
+}
+
+fn group_damage(number: u64, offset: u64, fault: GroupFault) -> ReadError {
+    damaged(number, offset, &fault)
+}
+
+fn io_error(number: u64, error: &io::Error) -> ReadError {
+    ReadError::Io { detail: format!("{}: {error}", segment_name(number)) }
+}

@@ -1,0 +1,251 @@
+//! Holding a whole log against itself: every group, the chain, every record, and the index against them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use leftfold_core::store::{Direction, Hash, Head, Identity, Position, StreamName};
+
+use crate::disk::{Disk, Overlay};
+use crate::error::{Cut, OpenError};
+use crate::format::{EventView, NO_TIME, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::index::{Index, IndexError, Key};
+use crate::open::directory;
+use crate::options::{Existing, Options};
+use crate::recover::{LOCK, end_of_log, headers, recover};
+use crate::scan::{Chain, Group, Groups, Record, address};
+
+/// What a log was found to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Which store it is.
+    pub identity: Identity,
+    /// Its durable end, or the last group before the damage.
+    pub head: Head,
+    /// Whether the last group is a seal.
+    pub closed_cleanly: bool,
+    /// Segments that were gone through.
+    pub segments: u64,
+    /// Groups that were gone through.
+    pub groups: u64,
+    /// Events that were gone through.
+    pub events: u64,
+    /// Command records that were gone through.
+    pub commands: u64,
+    /// Checkpoint records that were gone through.
+    pub checkpoints: u64,
+    /// What stands behind the last group and was never acknowledged: opening the log cuts it off.
+    pub tail: Option<Cut>,
+    /// The first damage, if there is any.
+    pub damage: Option<Damage>,
+    /// The first place where the index says something else than the log. Delete the index, and it is made anew.
+    pub index_damage: Option<Damage>,
+}
+
+impl Verified {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_none() && self.index_damage.is_none()
+    }
+}
+
+/// Something that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {detail}")]
+pub struct Damage {
+    /// Which file and byte.
+    pub place: String,
+    /// What is wrong.
+    pub detail: String,
+}
+
+/// Verifies the log in a directory, which no process has open. It changes nothing.
+pub fn verify(path: impl AsRef<Path>) -> Result<Verified, OpenError> {
+    verify_on(directory(path.as_ref(), Existing::Only)?)
+}
+
+/// The same, on any disk.
+pub fn verify_on(disk: Arc<dyn Disk>) -> Result<Verified, OpenError> {
+    let _lock = lock_if_writable(&*disk)?;
+    let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
+    let options = Options { open: Existing::Only, ..Options::default() };
+    let mut verified = walk(&over, &options, &mut |_| Ok(()))?;
+    if verified.damage.is_none() {
+        verified.index_damage = index_damage(&over, &options)?;
+    }
+    Ok(verified)
+}
+
+/// Takes the lock, so that nobody writes meanwhile; nobody can where the directory cannot be written.
+pub(crate) fn lock_if_writable(disk: &dyn Disk) -> Result<Option<Box<dyn crate::disk::Lock>>, OpenError> {
+    match disk.lock(LOCK) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Err(OpenError::InUse { place: disk.place() }),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Ok(None),
+            _ => Err(OpenError::io(&error)),
+        },
+    }
+}
+
+/// One thing that a walk over a log comes by.
+pub(crate) enum Step<'a> {
+    Segment(&'a SegmentHeader),
+    Group(u64, &'a Group<'a>),
+}
+
+impl Verified {
+    fn count(&mut self, group: &Group<'_>) {
+        self.groups += 1;
+        for record in group.records().flatten() {
+            match record.1 {
+                Record::Event(_) => self.events += 1,
+                Record::Command(_) => self.commands += 1,
+                Record::Checkpoint(_) => self.checkpoints += 1,
+                Record::Skipped => {}
+            }
+        }
+    }
+}
+
+/// Goes through all groups from the first on, until the end or the first damage.
+pub(crate) fn walk(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    visit: &mut dyn FnMut(Step<'_>) -> Result<(), OpenError>,
+) -> Result<Verified, OpenError> {
+    let headers = headers(disk, options)?;
+    // A log that is there has a first segment.
+    let last = headers[headers.len() - 1];
+    let mut chain = Chain { next: Position(1), hash: Hash::EMPTY, recorded_at: NO_TIME };
+    let mut verified = Verified {
+        identity: Identity { store: last.store, epoch: last.epoch },
+        head: Head::EMPTY,
+        closed_cleanly: false,
+        segments: 0,
+        groups: 0,
+        events: 0,
+        commands: 0,
+        checkpoints: 0,
+        tail: None,
+        damage: None,
+        index_damage: None,
+    };
+    for (index, header) in headers.iter().enumerate() {
+        visit(Step::Segment(header))?;
+        verified.segments += 1;
+        let begins = index == 0 || headers[index - 1].epoch != header.epoch;
+        if begins {
+            chain.hash = SegmentHeader::epoch_hash(chain.hash, header.store, &header.epoch);
+        }
+        if Chain::before(header) != chain {
+            verified.damage = Some(damage(header.number, 0, "the segment does not follow from the one before"));
+            break;
+        }
+        let mut groups = Groups::new(disk.open(&segment_name(header.number))?, header.number)?;
+        let mut offset = SEGMENT_HEADER_BYTES as u64;
+        while offset < groups.len() {
+            match groups.at(offset, Some(&chain))? {
+                Ok(group) => {
+                    visit(Step::Group(header.number, &group))?;
+                    verified.count(&group);
+                    (chain, offset) = (group.chain(), group.end());
+                    verified.closed_cleanly = group.is_seal();
+                }
+                Err(fault) if header.number == last.number => {
+                    match end_of_log(&mut groups, header.number, offset, &chain, fault) {
+                        Ok(tail) => verified.tail = tail,
+                        Err(OpenError::Damaged { place, detail }) => verified.damage = Some(Damage { place, detail }),
+                        Err(other) => return Err(other),
+                    }
+                    break;
+                }
+                Err(fault) => {
+                    verified.damage = Some(damage(header.number, offset, &fault.to_string()));
+                    break;
+                }
+            }
+        }
+        if verified.damage.is_some() {
+            break;
+        }
+    }
+    verified.head = chain.head();
+    Ok(verified)
+}
+
+fn damage(number: u64, offset: u64, detail: &str) -> Damage {
+    Damage { place: crate::segment::place(number, offset), detail: detail.to_owned() }
+}
+
+/// Brings the index up to date in memory, and asks it for everything that the log holds.
+fn index_damage(disk: &Arc<dyn Disk>, options: &Options) -> Result<Option<Damage>, OpenError> {
+    let recovered = match recover(disk, options, crate::recover::Purpose::Read) {
+        Ok(recovered) => recovered,
+        Err(OpenError::Damaged { place, detail }) => return Ok(Some(Damage { place, detail })),
+        Err(other) => return Err(other),
+    };
+    let head = recovered.report.head.position;
+    let mut found = None;
+    walk(disk, options, &mut |step| {
+        if let (Step::Group(number, group), None) = (step, &found) {
+            found = compare(&recovered.index, head, number, group);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn compare(index: &Index, head: Position, number: u64, group: &Group<'_>) -> Option<Damage> {
+    let mut position = group.header.first;
+    for (offset, record) in group.records().flatten() {
+        let checked = match record {
+            Record::Event(event) => {
+                let checked = compare_event(index, head, position, &event);
+                position = position.next();
+                checked
+            }
+            Record::Command(command) => index.command(&command.id).map(|found| {
+                // Of one id there is one record.
+                (found != Some(address(number, offset))).then(|| "the index does not find the command".to_owned())
+            }),
+            Record::Checkpoint(record) => index
+                .checkpoint(record.key().as_bytes())
+                .map(|found| (found < Some(address(number, offset))).then(|| "the index has an older checkpoint".to_owned())),
+            Record::Skipped => Ok(None),
+        };
+        match checked {
+            Ok(None) => {}
+            Ok(Some(detail)) => return Some(damage(number, offset, &detail)),
+            Err(error) => return Some(damage(number, offset, &error.to_string())),
+        }
+    }
+    None
+}
+
+fn compare_event(
+    index: &Index,
+    head: Position,
+    position: Position,
+    event: &EventView<'_>,
+) -> Result<Option<String>, IndexError> {
+    if let Some((stream, version)) = event.stream
+        && index.position_of(stream, version)? != Some(position)
+    {
+        return Ok(Some(format!("the index does not find version {version} of stream {stream}")));
+    }
+    let category = event.stream.and_then(|(stream, _)| StreamName::new(stream.to_owned()).ok());
+    let keys = [Key::Type(event.event_type)]
+        .into_iter()
+        .chain(category.as_ref().map(|stream| Key::Category(stream.category())))
+        .chain(event.tags().map(Key::Tag))
+        .chain(event.id.as_ref().map(Key::EventId));
+    for key in keys {
+        let found = index.postings(key, position, Direction::Forwards, head).next().transpose()?;
+        if found != Some(position) {
+            return Ok(Some(format!("the index does not find position {position} under {key:?}")));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,305 @@
+//! The one writer: it gathers what waits into a group, makes the group durable with one sync, and answers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
+
+use crate::check::Request;
+use crate::clock::RecordedTime;
+use crate::disk::{Disk, Lease, Lock};
+use crate::error::is_full;
+use crate::format::{NO_TIME, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::gather::Gathering;
+use crate::index::{Covered, IndexError};
+use crate::log::{GroupSpan, Shared};
+use crate::options::Options;
+use crate::queue::Taken;
+use crate::recover::{Purpose, Tail, begin_segment};
+use crate::scan::{Chain, address};
+use crate::segment::{Segment, Then};
+
+/// Groups below this are worth zeros ahead: an overwrite is synced faster than a file that grows. Above it, the bytes
+/// of the zeros cost more than that saves.
+const SMALL_GROUP_BYTES: usize = 32 << 10;
+/// How many zeros are written ahead.
+const AHEAD_BYTES: usize = 512 << 10;
+
+/// The writer, and all that only it may touch.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) options: Options,
+    pub(crate) epoch: Epoch,
+    pub(crate) purpose: Purpose,
+    pub(crate) tail: Tail,
+    pub(crate) time: RecordedTime,
+    pub(crate) lease: Lease,
+    /// Held as long as the log is open.
+    pub(crate) lock: Option<Box<dyn Lock>>,
+}
+
+/// Why a group was not made durable.
+#[derive(Debug)]
+enum Failed {
+    /// There was no room. What was written is cut off again, durably.
+    Full(String),
+    /// It may be there or not.
+    Unknown(String),
+}
+
+impl Writer {
+    /// Works until the log is closed.
+    pub(crate) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut waiting = VecDeque::new();
+        let mut gathering = Gathering::new(&shared.index);
+        while let Taken::Requests = shared.queue.take(&mut waiting) {
+            while !waiting.is_empty() {
+                self.group(&mut waiting, &mut gathering);
+            }
+        }
+        let closed = self.seal();
+        self.lease.give_back();
+        drop(self.lock.take());
+        shared.queue.closed(closed);
+        shared.status.send_modify(|status| status.state = State::Closed);
+    }
+
+    /// Takes what waits into one group, as far as it goes.
+    fn group(&mut self, waiting: &mut VecDeque<Request>, gathering: &mut Gathering) {
+        if let Some(detail) = self.shared.read_only() {
+            return refuse(waiting, &AppendError::ReadOnly { detail });
+        }
+        if let Err(error) = self.make_room() {
+            return refuse(waiting, &error);
+        }
+        let tick = self.time.tick(&*self.options.clock);
+        self.shared.note_skew(tick.skew_micros);
+        gathering.begin(&self.shared, self.tail.chain, tick.micros, address(self.number(), self.tail.end));
+        while let Some(request) = waiting.pop_front() {
+            gathering.add(&self.shared, request);
+            if gathering.bytes() >= self.options.group_bytes() {
+                break;
+            }
+            if waiting.is_empty() {
+                // What came in while these were looked at goes along.
+                self.shared.queue.take_more(waiting);
+            }
+        }
+        if gathering.is_empty() {
+            return gathering.answer(&self.shared);
+        }
+        match self.commit(gathering) {
+            Ok(()) => gathering.answer(&self.shared),
+            Err(Failed::Full(detail)) => gathering.fail(&self.shared, &AppendError::Full { detail }),
+            Err(Failed::Unknown(detail)) => {
+                self.shared.become_read_only(&detail);
+                gathering.fail(&self.shared, &AppendError::Unknown { detail });
+            }
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.tail.segment.header.number
+    }
+
+    /// Makes room in the index, and begins the next segment where this one is full.
+    fn make_room(&mut self) -> Result<(), AppendError> {
+        self.shared.index.make_room().map_err(|error| match &error {
+            IndexError::Io { kind, .. } if is_full(*kind) => AppendError::Full { detail: error.to_string() },
+            _ => AppendError::ReadOnly { detail: error.to_string() },
+        })?;
+        if self.tail.end < self.options.segment_bytes() {
+            return Ok(());
+        }
+        self.rotate(self.epoch).map_err(|failed| match failed {
+            Failed::Full(detail) => AppendError::Full { detail },
+            Failed::Unknown(detail) => {
+                self.shared.become_read_only(&detail);
+                AppendError::ReadOnly { detail }
+            }
+        })
+    }
+
+    /// Completes the segment, and begins the next.
+    fn rotate(&mut self, epoch: Epoch) -> Result<(), Failed> {
+        let unknown = |error: io::Error| Failed::Unknown(error.to_string());
+        if self.tail.len > self.tail.end {
+            self.tail.file.set_len(self.tail.end).map_err(unknown)?;
+            self.tail.file.sync().map_err(unknown)?;
+            self.tail.len = self.tail.end;
+        }
+        let header = self.next_header(epoch);
+        let file = match begin_segment(&*self.disk, &header) {
+            Ok(file) => file,
+            Err(error) => {
+                // Until there is room, the log grows no further; the file that was begun must not stay.
+                self.unmake(&segment_name(header.number)).map_err(unknown)?;
+                return Err(failure(&error));
+            }
+        };
+        let segment = Arc::new(Segment::new(header, Some(crate::offsets::Offsets::default())));
+        let sealed = std::mem::replace(&mut self.tail.segment, Arc::clone(&segment));
+        self.shared.segments.push(segment);
+        self.shared.segments.keep_offsets(&sealed, self.tail.chain.hash, Then::ReadFromFile);
+        self.tail.chain.hash = header.hash;
+        self.tail.file = file;
+        self.tail.end = SEGMENT_HEADER_BYTES as u64;
+        self.tail.len = self.tail.end;
+        Ok(())
+    }
+
+    fn next_header(&self, epoch: Epoch) -> SegmentHeader {
+        let chain = self.tail.chain;
+        let store = self.shared.segments.store();
+        let begins = epoch != self.tail.segment.header.epoch;
+        SegmentHeader {
+            store,
+            epoch,
+            // A segment is at most 2^31 bytes long.
+            length_before: self.tail.end as u32,
+            number: self.number() + 1,
+            first: chain.next,
+            hash: if begins { SegmentHeader::epoch_hash(chain.hash, store, &epoch) } else { chain.hash },
+            recorded_at: chain.recorded_at,
+        }
+    }
+
+    fn unmake(&self, name: &str) -> io::Result<()> {
+        match self.disk.remove(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.disk.sync_names()
+    }
+
+    /// Writes the group, syncs it, and shows it to readers.
+    fn commit(&mut self, gathering: &mut Gathering) -> Result<(), Failed> {
+        let header = gathering.finish();
+        let chain = gathering.chain(&header);
+        self.write(gathering.buffer())?;
+        let start = self.tail.end;
+        let end = start + gathering.buffer().len() as u64;
+        let covered = Covered { position: chain.last(), address: header.address, hash: chain.hash };
+        self.shared.segments.add_group(&self.tail.segment, start as u32, gathering.offsets(), end as u32);
+        self.shared.index.insert_group(gathering.pending(), covered);
+        self.advance(chain, end);
+        self.tail.sealed = false;
+        self.tail.covered = covered;
+        if header.events > 0 {
+            self.shared.note_group(GroupSpan { first: header.first, last: chain.last(), hash: chain.hash });
+        }
+        let head = self.tail.head();
+        self.shared.status.send_modify(|status| status.head = head);
+        Ok(())
+    }
+
+    fn advance(&mut self, chain: Chain, end: u64) {
+        self.tail.chain = chain;
+        self.tail.end = end;
+        self.tail.len = self.tail.len.max(end);
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failed> {
+        let end = self.tail.end + bytes.len() as u64;
+        if let Err(error) = self.tail.file.write_all_at(bytes, self.tail.end) {
+            return Err(self.take_back(&error));
+        }
+        if end > self.tail.len {
+            self.tail.len = end;
+            if bytes.len() < SMALL_GROUP_BYTES {
+                self.write_ahead(end);
+            }
+        }
+        self.tail.file.sync().map_err(|error| Failed::Unknown(error.to_string()))
+    }
+
+    /// Writes zeros behind the end. Where that fails nothing is lost: the group itself is there, and what becomes of it
+    /// its sync tells.
+    fn write_ahead(&mut self, end: u64) {
+        let room = self.options.segment_bytes().saturating_sub(end).min(AHEAD_BYTES as u64);
+        if room > 0 && self.tail.file.write_all_at(&vec![0; room as usize], end).is_ok() {
+            self.tail.len = end + room;
+        } else {
+            self.tail.len = self.tail.file.len().unwrap_or(end).max(end);
+        }
+    }
+
+    /// After a write that failed: cuts off what it may have left, durably. Only then is it known that nothing was written.
+    fn take_back(&mut self, error: &io::Error) -> Failed {
+        let cut = self.tail.file.set_len(self.tail.end).and_then(|()| self.tail.file.sync());
+        match cut {
+            Ok(()) => {
+                self.tail.len = self.tail.end;
+                failure(error)
+            }
+            Err(later) => Failed::Unknown(format!("{error}; and taking it back: {later}")),
+        }
+    }
+
+    /// Ends the log cleanly: with a seal, so that opening knows that what stands before it is durable.
+    fn seal(&mut self) -> Result<(), CloseError> {
+        if self.purpose == Purpose::Read {
+            return Ok(());
+        }
+        if let Some(detail) = self.shared.read_only() {
+            return Err(CloseError { detail });
+        }
+        let indexed = self.shared.index.flush(self.tail.covered);
+        let offsets_hash = self.tail.chain.hash;
+        if !self.tail.sealed {
+            self.shared.segments.keep_offsets(&self.tail.segment, offsets_hash, Then::StayInMemory);
+        }
+        self.write_seal().map_err(|error| {
+            self.shared.become_read_only(&error.to_string());
+            CloseError { detail: error.to_string() }
+        })?;
+        indexed.map_err(|error| CloseError { detail: error.to_string() })
+    }
+
+    fn write_seal(&mut self) -> io::Result<()> {
+        let cut = self.tail.len > self.tail.end;
+        if cut {
+            self.tail.file.set_len(self.tail.end)?;
+            self.tail.len = self.tail.end;
+        }
+        if self.tail.sealed || self.tail.chain.recorded_at == NO_TIME {
+            return if cut { self.tail.file.sync() } else { Ok(()) };
+        }
+        let recorded_at = self.time.tick(&*self.options.clock).micros;
+        self.tail.write_seal(recorded_at)
+    }
+
+    /// Seals the log, and begins a new life of it in a segment of its own.
+    pub(crate) fn begin_epoch(mut self, epoch: Epoch) -> Result<Head, CloseError> {
+        self.seal()?;
+        let begun = self.rotate(epoch).map_err(|failed| match failed {
+            Failed::Full(detail) | Failed::Unknown(detail) => CloseError { detail },
+        });
+        begun.map(|()| self.tail.head())
+    }
+}
+
+fn failure(error: &io::Error) -> Failed {
+    if is_full(error.kind()) { Failed::Full(error.to_string()) } else { Failed::Unknown(error.to_string()) }
+}
+
+fn refuse(waiting: &mut VecDeque<Request>, error: &AppendError) {
+    for mut request in waiting.drain(..) {
+        request.answer(Err(error.clone()));
+    }
+}
+
+impl Shared {
+    /// Remembers which group recorded the latest positions.
+    fn note_group(&self, span: GroupSpan) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        if groups.len() >= crate::log::GROUPS_KEPT {
+            groups.pop_front();
+        }
+        groups.push_back(span);
+    }
+}

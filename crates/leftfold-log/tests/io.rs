@@ -1,0 +1,310 @@
+//! Disks that are full, broken, taken or foreign: a clear error, and nothing lost.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use leftfold_core::store::{
+    Append, AppendError, Backend, CloseError, Condition, Expected, NewEvent, Outcome, Position, Query, Read, ReadError, State,
+    Store, Version,
+};
+use leftfold_log::disk::{Disk, Fault, Simulated, Use};
+use leftfold_log::{Existing, Log, OpenError, Options, Upkeep, dump_on, restore, verify, verify_on};
+use support::{TestClock, event_type, stream, wait};
+
+fn options() -> Options {
+    Options { upkeep: Upkeep::Inline, clock: Arc::new(TestClock::default()), ..Options::default() }
+}
+
+fn on(disk: &Simulated) -> Log {
+    Log::open_on(Arc::new(disk.clone()), options()).unwrap().0
+}
+
+fn event(data: &str) -> NewEvent {
+    NewEvent::new(event_type("test.Happened"), data.to_owned()).in_stream(stream("test-1"))
+}
+
+fn append(log: &Log, data: &str) -> Result<Outcome, AppendError> {
+    wait(log.append(Append::of(vec![event(data)])))
+}
+
+fn count(log: &Log) -> usize {
+    wait(Store::new(log.clone()).read(Read::matching(Query::all(), Position(1))).all()).unwrap().len()
+}
+
+/// A directory of its own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_takes_them_again_when_there_is_room() {
+    let disk = Simulated::new(1);
+    let log = on(&disk);
+    append(&log, "first").unwrap();
+    disk.set_room(Some(0));
+    let large = "x".repeat(1 << 20);
+    assert!(matches!(append(&log, &large), Err(AppendError::Full { .. })));
+    assert_eq!(log.status().borrow().state, State::Open);
+    disk.set_room(None);
+    append(&log, &large).unwrap();
+    assert_eq!(count(&log), 2);
+    wait(log.close()).unwrap();
+    drop(log);
+    assert_eq!(count(&on(&disk.crash())), 2);
+}
+
+#[test]
+fn a_failed_sync_makes_waiting_appends_unknown_and_the_store_read_only() {
+    let disk = Simulated::new(2);
+    let log = on(&disk);
+    append(&log, "first").unwrap();
+    disk.plan(Use::Sync, 1, Fault::Fail);
+    assert!(matches!(append(&log, "second"), Err(AppendError::Unknown { .. })));
+    assert!(matches!(append(&log, "third"), Err(AppendError::ReadOnly { .. })));
+    assert!(matches!(log.status().borrow().state, State::ReadOnly { .. }));
+    assert_eq!(count(&log), 1, "what is durable can be read");
+    assert!(matches!(wait(log.close()), Err(CloseError { .. })));
+    drop(log);
+    // The system may still show what the disk never got: whatever is shown after opening must outlive a crash.
+    let log = on(&disk.kill());
+    let shown = count(&log);
+    assert!(shown == 1 || shown == 2);
+    drop(log);
+    assert_eq!(count(&on(&disk.crash())), shown);
+}
+
+#[test]
+fn what_a_failed_write_of_a_group_left_is_never_shown() {
+    for nth in 1..4 {
+        let disk = Simulated::new(nth);
+        let log = on(&disk);
+        append(&log, "first").unwrap();
+        disk.plan(Use::Write, nth, Fault::Fail);
+        for n in 0..5 {
+            let _ = append(&log, &format!("{n}"));
+        }
+        drop(log);
+        let log = on(&disk.kill());
+        let found = count(&log);
+        assert!((1..=6).contains(&found));
+        assert_eq!(append(&log, "last").map(|outcome| matches!(outcome, Outcome::Appended(_))), Ok(true));
+    }
+}
+
+#[test]
+fn a_second_opening_is_refused_while_the_first_lasts() {
+    let folder = Folder::new("taken");
+    let (log, _) = Log::open(&folder.0, Options::default()).unwrap();
+    let again = Log::open(&folder.0, Options::default());
+    assert!(matches!(again.map(|_| ()), Err(OpenError::InUse { .. })));
+    drop(log);
+    Log::open(&folder.0, Options { open: Existing::Only, ..Options::default() }).unwrap();
+}
+
+#[test]
+fn a_directory_that_is_no_log_is_left_alone() {
+    let folder = Folder::new("foreign");
+    fs::create_dir_all(&folder.0).unwrap();
+    fs::write(folder.0.join("photo.jpg"), b"\xff\xd8").unwrap();
+    let opened = Log::open(&folder.0, Options::default()).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Foreign { file, .. }) if file == "photo.jpg"));
+    fs::remove_file(folder.0.join("photo.jpg")).unwrap();
+    fs::write(folder.0.join("log-000000000001.seg"), b"something else entirely").unwrap();
+    let opened = Log::open(&folder.0, Options::default()).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Foreign { .. })), "{opened:?}");
+    let missing = Log::open(folder.0.join("none"), Options { open: Existing::Only, ..Options::default() }).map(|_| ());
+    assert!(matches!(missing, Err(OpenError::Missing { .. })));
+}
+
+#[test]
+fn another_format_version_is_named_and_nothing_is_changed() {
+    let folder = Folder::new("version");
+    drop(Log::open(&folder.0, Options::default()).unwrap());
+    let file = folder.0.join("log-000000000001.seg");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[8] = 2;
+    fs::write(&file, &bytes).unwrap();
+    let opened = Log::open(&folder.0, Options::default()).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::OtherRelease { what: "format version", found: 2, .. })), "{opened:?}");
+    assert_eq!(fs::read(&file).unwrap(), bytes);
+}
+
+#[test]
+fn a_clock_far_behind_the_last_record_is_refused() {
+    let disk = Simulated::new(3);
+    let clock = Arc::new(TestClock::default());
+    let with = |clock: &Arc<TestClock>| Options { clock: Arc::clone(clock) as _, ..options() };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), with(&clock)).unwrap();
+    append(&log, "first").unwrap();
+    drop(log);
+    clock.shift(-25 * 3_600_000_000);
+    let opened = Log::open_on(Arc::new(disk.clone()), with(&clock)).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::ClockBehind { .. })), "{opened:?}");
+    clock.shift(25 * 3_600_000_000);
+    assert_eq!(count(&Log::open_on(Arc::new(disk), with(&clock)).unwrap().0), 1);
+}
+
+#[test]
+fn damage_below_a_durable_mark_is_an_error_with_its_place_wherever_it_is() {
+    let disk = Simulated::new(4);
+    let log = on(&disk);
+    for n in 0..6 {
+        append(&log, &format!("event {n}")).unwrap();
+    }
+    wait(log.close()).unwrap();
+    drop(log);
+    let sound = disk.content("log-000000000001.seg").unwrap();
+    for byte in 0..sound.len() - 1 {
+        disk.rot("log-000000000001.seg", byte, 3);
+        let verified = verify_on(Arc::new(disk.clone()));
+        let seal = byte >= sound.len() - 80;
+        match verified {
+            Ok(verified) => {
+                // A seal that is damaged looks like a group that was never acknowledged.
+                let found = if seal { verified.tail.is_some() } else { verified.damage.is_some() };
+                assert!(found, "byte {byte}: {verified:?}");
+            }
+            Err(error) => assert!(byte < 128, "byte {byte}: {error}"),
+        }
+        disk.rot("log-000000000001.seg", byte, 3);
+    }
+    assert!(verify_on(Arc::new(disk)).unwrap().is_sound());
+}
+
+#[test]
+fn rot_is_noticed_by_readers_of_an_open_log() {
+    let disk = Simulated::new(5);
+    let log = on(&disk);
+    append(&log, "first").unwrap();
+    append(&log, "second").unwrap();
+    let place = disk.content("log-000000000001.seg").unwrap().windows(6).position(|bytes| bytes == b"second").unwrap();
+    disk.rot("log-000000000001.seg", place, 0);
+    let found = wait(Store::new(log.clone()).read(Read::matching(Query::all(), Position(2))).all());
+    let Err(ReadError::Damaged { place, .. }) = found else { panic!("{found:?}") };
+    assert!(place.contains("log-000000000001.seg byte"), "{place}");
+    let first = wait(log.read(Read::matching(Query::all(), Position(1)).page_of(1)));
+    assert!(first.is_ok() || matches!(first, Err(ReadError::Damaged { .. })));
+}
+
+#[test]
+fn a_torn_end_is_cut_and_reported() {
+    let disk = Simulated::new(6);
+    let log = on(&disk);
+    append(&log, "first").unwrap();
+    let end = disk.content("log-000000000001.seg").unwrap().iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    append(&log, "second").unwrap();
+    let dead = disk.kill();
+    drop(log);
+    dead.rot("log-000000000001.seg", end + 100, 1);
+    let (log, recovery) = Log::open_on(Arc::new(dead), options()).unwrap();
+    assert_eq!(count(&log), 1);
+    let cut = recovery.cut.unwrap();
+    assert_eq!(cut.place, format!("log-000000000001.seg byte {end}"));
+    assert!(!recovery.closed_cleanly);
+}
+
+#[test]
+fn an_index_that_knows_more_than_the_log_is_a_witness_of_loss() {
+    let disk = Simulated::new(7);
+    let log = on(&disk);
+    append(&log, "first").unwrap();
+    let old = disk.content("log-000000000001.seg").unwrap();
+    append(&log, "second").unwrap();
+    wait(log.close()).unwrap();
+    drop(log);
+    let file = disk.open("log-000000000001.seg").unwrap();
+    file.set_len(0).unwrap();
+    file.write_all_at(&old, 0).unwrap();
+    file.sync().unwrap();
+    let opened = Log::open_on(Arc::new(disk.clone()), options()).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{opened:?}");
+    let restored = leftfold_log::restore_on(Arc::new(disk.clone()), options()).unwrap();
+    assert_eq!((restored.identity.epoch.number, restored.head.position), (2, Position(1)));
+    let log = on(&disk);
+    assert_eq!(log.identity(), restored.identity);
+    assert_eq!(count(&log), 1);
+    append(&log, "another").unwrap();
+    drop(log);
+    assert!(verify_on(Arc::new(disk)).unwrap().is_sound());
+}
+
+#[test]
+fn a_log_is_read_only_where_it_is_opened_so_and_its_directory_stays_as_it_is() {
+    let folder = Folder::new("read-only");
+    let (log, _) = Log::open(&folder.0, Options { segment_bytes: 4096, ..Options::default() }).unwrap();
+    for n in 0..50 {
+        append(&log, &format!("{n} {}", "x".repeat(400))).unwrap();
+    }
+    // The directory of a process that has it open.
+    let (reader, _) = Log::open_read_only(&folder.0, Options::default()).unwrap();
+    assert_eq!(count(&reader), 50);
+    assert!(matches!(append(&reader, "no"), Err(AppendError::ReadOnly { .. })));
+    wait(reader.close()).unwrap();
+    drop(log);
+    let names = |path: &Path| {
+        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    // A copy without anything that is derived.
+    for name in names(&folder.0) {
+        let name = name.to_string_lossy().into_owned();
+        if !name.ends_with(".seg") {
+            fs::remove_file(folder.0.join(name)).unwrap();
+        }
+    }
+    let before = names(&folder.0);
+    let (reader, recovery) = Log::open_read_only(&folder.0, Options::default()).unwrap();
+    assert_eq!((count(&reader), recovery.replayed), (50, 50));
+    drop(reader);
+    assert_eq!(names(&folder.0), before);
+    assert!(verify(&folder.0).unwrap().is_sound());
+    assert_eq!(restore(&folder.0, Options::default()).unwrap().identity.epoch.number, 2);
+}
+
+#[test]
+fn a_dump_has_a_line_for_every_record() {
+    let disk = Simulated::new(8);
+    let log = on(&disk);
+    append(&log, "{\"n\":1}").unwrap();
+    let condition = Condition::stream(stream("test-1"), Expected::Exact(Version(1)));
+    wait(log.append(Append::of(vec![event("two"), event("\u{1}")]).when(condition))).unwrap();
+    drop(log);
+    let mut lines = Vec::new();
+    let verified = dump_on(Arc::new(disk), &mut |line| lines.push(line.to_owned())).unwrap();
+    assert_eq!((verified.events, verified.groups), (3, 3));
+    assert_eq!(lines.len(), 1 + 3 + 3, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("data {\"n\":1}")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("continues data two")));
+    assert!(lines.iter().any(|line| line.contains("data 0x01")));
+}
+
+#[test]
+fn more_than_may_wait_is_refused_as_busy() {
+    let disk = Simulated::new(9);
+    let small = Options { queue_appends: 1, ..options() };
+    let (log, _) = Log::open_on(Arc::new(disk), small).unwrap();
+    let answers = log.append_together((0..4).map(|n| Append::of(vec![event(&n.to_string())])).collect());
+    let more: Vec<_> = (0..64).map(|n| log.append(Append::of(vec![event(&n.to_string())]))).collect();
+    for answer in answers {
+        assert!(matches!(wait(answer), Ok(Outcome::Appended(_))));
+    }
+    for answer in more {
+        assert!(matches!(wait(answer), Ok(Outcome::Appended(_)) | Err(AppendError::Busy { .. })));
+    }
+}
