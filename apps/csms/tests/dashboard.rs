@@ -49,5 +49,8 @@ fn an_open_dashboard_is_told_what_changes() {
     let server = Server::start();
     let mut stations = Vec::new();
     stream_until(server.address(), "/live", "CP-NEW-1", || stations.push(server.ready_station("CP-NEW-1", 1)));
-    stream_until(server.address(), "/live", "TAG-OF-ANN", || drop(stations[0].start(1, "TAG-OF-ANN")));
+    let start = || {
+        stations[0].start(1, "TAG-OF-ANN");
+    };
+    stream_until(server.address(), "/live", "TAG-OF-ANN", start);
 }
