@@ -7,7 +7,7 @@
 use serde_json::json;
 
 use crate::harness::server::Options;
-use crate::harness::station::{start, stop};
+use crate::harness::station::{meter_values, start, stop};
 use crate::harness::views::EffectView;
 use crate::harness::{Api, Policy, Server, State, Station};
 
@@ -159,4 +159,38 @@ fn transactions_resent_after_kills_in_the_middle_are_counted_once() {
     assert_eq!(known, ids, "each once, and none besides");
     assert_eq!(server.api().count_in_history("CP-1", "station.TransactionStarted"), ids.len());
     assert_eq!(server.api().count_in_history("CP-1", "station.TransactionStopped"), ids.len());
+}
+
+/// A station is told when its message could not be kept, so that it sends it again; what was acknowledged is there.
+#[test]
+fn a_full_disk_costs_nothing_that_was_acknowledged() {
+    let mut server = Server::start_with(Options::default().file_kib_max(512));
+    let api = server.api();
+    let station = server.ready_station("CP-1", 1);
+    let transaction_id = station.start(1, "TAG");
+    let padded = |energy_wh: i64| {
+        let mut values = meter_values(1, transaction_id, energy_wh);
+        values["meterValue"][0]["sampledValue"][0]["value"] = json!(format!("{energy_wh}{}", " ".repeat(30_000)));
+        values
+    };
+    let mut refused = None;
+    let mut acknowledged = 0;
+    while refused.is_none() && acknowledged < 49 {
+        match station.try_call("MeterValues", padded(1_000 + acknowledged)) {
+            Ok(_) => acknowledged += 1,
+            Err(error) => refused = Some(error),
+        }
+    }
+    assert_eq!(refused.expect("512 KiB do not hold 49 messages of 30 KB").code, "InternalError");
+    // It lives, and what is there can be read.
+    api.fetch("/health").expect(200);
+    assert_eq!(api.transaction(transaction_id).meter_messages() as i64, acknowledged);
+
+    server.restart_with(Options::default());
+    station.wait_closed(1);
+    let kept = api.transaction(transaction_id).meter_messages() as i64;
+    assert!((acknowledged..=acknowledged + 1).contains(&kept), "{kept} of {acknowledged} and one whose fate was unknown");
+    station.connect();
+    station.call("MeterValues", padded(1_000 + acknowledged));
+    assert_eq!(api.transaction(transaction_id).meter_messages() as i64, acknowledged + 1);
 }

@@ -23,6 +23,7 @@ pub(crate) struct Options {
     call_timeout_ms: u32,
     offline_after_ms: u32,
     start_within_ms: u32,
+    file_kib_max: Option<u32>,
     variables: Vec<(&'static str, String)>,
 }
 
@@ -30,7 +31,8 @@ impl Default for Options {
     /// Nothing runs out within a test.
     fn default() -> Self {
         let (call_timeout_ms, offline_after_ms, start_within_ms) = (15_000, 300_000, 60_000);
-        Self { host: "127.0.0.1", port: None, call_timeout_ms, offline_after_ms, start_within_ms, variables: Vec::new() }
+        let (host, port, file_kib_max) = ("127.0.0.1", None, None);
+        Self { host, port, call_timeout_ms, offline_after_ms, start_within_ms, file_kib_max, variables: Vec::new() }
     }
 }
 
@@ -48,6 +50,11 @@ impl Options {
     /// How long a remote start keeps its connector.
     pub(crate) fn start_within_ms(self, start_within_ms: u32) -> Self {
         Self { start_within_ms, ..self }
+    }
+
+    /// No file can grow beyond this: what a full disk is to whoever writes.
+    pub(crate) fn file_kib_max(self, file_kib_max: u32) -> Self {
+        Self { file_kib_max: Some(file_kib_max), ..self }
     }
 
     /// Listens on all interfaces.
@@ -199,7 +206,16 @@ impl Server {
 
 impl Running {
     fn spawn(options: &Options, port: u16, store: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_csms"));
+        let mut command = match options.file_kib_max {
+            None => Command::new(env!("CARGO_BIN_EXE_csms")),
+            Some(kib_max) => {
+                let mut shell = Command::new("sh");
+                // In blocks of 512 bytes. Without the trap the signal would end the process; with it the write fails.
+                let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", 2 * kib_max);
+                shell.args(["-c", &script, env!("CARGO_BIN_EXE_csms")]);
+                shell
+            }
+        };
         command.args(["--listen", &format!("{}:{port}", options.host)]).arg("--store").arg(store);
         command.args(["--call-timeout", &format!("{}ms", options.call_timeout_ms)]);
         command.args(["--offline-after", &format!("{}ms", options.offline_after_ms)]);
