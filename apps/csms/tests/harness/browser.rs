@@ -27,7 +27,7 @@ fn browse(url: &str, arguments: &[&str]) -> Output {
     let profile = Folder::new();
     let output = Command::new(chromium)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"])
-        .args(["--disable-dev-shm-usage", "--virtual-time-budget=2000", "--timeout=15000"])
+        .args(["--disable-dev-shm-usage", "--timeout=15000"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(arguments)
         .arg(url)
