@@ -1,6 +1,7 @@
 //! The dashboard as a browser shows it.
 
 use crate::harness::browser::{dom, screenshot};
+use crate::harness::http::stream_until;
 use crate::harness::server::Options;
 use crate::harness::{Policy, Server, State};
 
@@ -14,8 +15,9 @@ fn the_dashboard_shows_stations_transactions_and_doubts() {
     station.on("RemoteStartTransaction", &Policy::Hold);
     api.remote_start_and_wait("CP-BERLIN-1", 2, "TAG-OF-BOB").concluded(State::InDoubt);
     let page = dom(&server.url());
-    for shown in ["CP-BERLIN-1", "Charging", "Available", "TAG-OF-ANN", &transaction_id.to_string(), "remote-start", "doubt"] {
-        assert!(page.contains(shown), "{shown:?} in {page}");
+    let page = page.to_lowercase();
+    for shown in ["CP-BERLIN-1", "Charging", "Available", "TAG-OF-ANN", &transaction_id.to_string(), "remote start", "in doubt"] {
+        assert!(page.contains(&shown.to_lowercase()), "{shown:?} in {page}");
     }
     let picture = screenshot(&server.url());
     assert!(picture.starts_with(b"\x89PNG") && picture.len() > 5_000, "{} bytes", picture.len());
@@ -40,4 +42,12 @@ fn an_empty_dashboard_says_how_to_connect_a_station() {
     let server = Server::start();
     let page = dom(&server.url());
     assert!(page.contains("/ocpp/"), "{page}");
+}
+
+#[test]
+fn an_open_dashboard_is_told_what_changes() {
+    let server = Server::start();
+    let mut stations = Vec::new();
+    stream_until(server.address(), "/live", "CP-NEW-1", || stations.push(server.ready_station("CP-NEW-1", 1)));
+    stream_until(server.address(), "/live", "TAG-OF-ANN", || drop(stations[0].start(1, "TAG-OF-ANN")));
 }

@@ -145,7 +145,7 @@ fn a_person_can_resolve_a_doubt_once() {
     let effect = api.remote_start_and_wait("CP-1", 1, "TAG").concluded(State::InDoubt);
     let in_doubt: Vec<EffectView> = api.all("/api/effects?state=inDoubt");
     assert_eq!(in_doubt.iter().map(|effect| &effect.id).collect::<Vec<_>>(), [&effect.id]);
-    let resolved: EffectView = api.resolve(&effect.id, "notDone", "the driver has left").expect(200).view();
+    let resolved = api.resolve_when_over(&effect.id, "notDone", "the driver has left");
     assert_eq!(resolved.state, State::NotDone);
     api.resolve(&effect.id, "done", "or has he?").problem(409);
     assert_eq!(api.effect(&effect.id).state, State::NotDone);

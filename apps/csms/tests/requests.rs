@@ -103,7 +103,7 @@ fn an_unanswered_unlocking_stays_in_doubt_until_a_person_has_looked() {
     let station = server.ready_station("CP-1", 1);
     station.on(UNLOCK, &Policy::Hold);
     let effect = api.unlock("CP-1", 1).concluded(State::InDoubt);
-    api.resolve(&effect.id, "done", "seen on the spot").expect(200);
+    api.resolve_when_over(&effect.id, "done", "seen on the spot");
     assert_eq!(api.effect(&effect.id).state, State::Done);
     assert_eq!(station.count_calls(UNLOCK), 1);
 }

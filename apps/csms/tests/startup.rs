@@ -75,7 +75,7 @@ fn in_closed_mode_callers_need_the_token_and_stations_and_tags_must_be_known() {
 fn a_store_in_use_is_refused_and_the_user_of_it_is_not_disturbed() {
     let server = Server::start();
     let ended = Server::refuses_to_start(&Options::default(), &server.store_path());
-    assert_said(&ended, &["in use", &server.store_path().to_string_lossy()]);
+    assert_said(&ended, &["open already", &server.store_path().to_string_lossy()]);
     server.ready_station("CP-1", 1).start(1, "TAG");
 }
 

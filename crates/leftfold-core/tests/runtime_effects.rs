@@ -280,6 +280,9 @@ async fn a_repeatable_effect_whose_last_attempt_is_unknown_is_in_doubt() {
     let id = process.ask("front", 7).await;
     until("the attempt failed", async || story(&process.store).await.len() == 3).await;
     effects.look_again();
+    quiet().await;
+    assert_eq!(opener.performs(), 1, "a look spends no attempt");
+    stage.clock.advance(SECOND);
     assert!(matches!(settled(&effects, id).await, EffectState::InDoubt { .. }));
     stage.clock.advance(3_000 * SECOND);
     quiet().await;

@@ -115,11 +115,7 @@ impl Log {
     }
 
     /// Everything but the thread.
-    pub(crate) fn writer(
-        disk: Arc<dyn Disk>,
-        options: Options,
-        purpose: Purpose,
-    ) -> Result<(Writer, Recovery), OpenError> {
+    pub(crate) fn writer(disk: Arc<dyn Disk>, options: Options, purpose: Purpose) -> Result<(Writer, Recovery), OpenError> {
         let (leased, lease) = Leased::of(disk);
         let disk: Arc<dyn Disk> = Arc::new(leased);
         let recovered = recover(&disk, &options, purpose)?;

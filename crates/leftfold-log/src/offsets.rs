@@ -61,18 +61,12 @@ pub(crate) enum Table {
 impl Table {
     /// Where the records of events begin, each with a bound of where it ends: the next event, or the end of the last
     /// group. It ends early where there is no such event.
-    pub(crate) fn extents(
-        &self,
-        indexes: impl Iterator<Item = u32>,
-        blocks: &Blocks,
-    ) -> Result<Vec<(u32, u32)>, OffsetsFault> {
+    pub(crate) fn extents(&self, indexes: impl Iterator<Item = u32>, blocks: &Blocks) -> Result<Vec<(u32, u32)>, OffsetsFault> {
         let mut extents = Vec::with_capacity(indexes.size_hint().0);
         match self {
             Self::Memory(offsets) => {
                 let start = |index: u32| offsets.events.get(index as usize).copied();
-                extents.extend(indexes.map_while(|index| {
-                    start(index).map(|at| (at, start(index + 1).unwrap_or(offsets.end)))
-                }));
+                extents.extend(indexes.map_while(|index| start(index).map(|at| (at, start(index + 1).unwrap_or(offsets.end)))));
             }
             Self::File(file) => {
                 let mut words = Words { file, blocks, at: None };

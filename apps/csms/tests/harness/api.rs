@@ -148,6 +148,18 @@ impl Api {
     pub(crate) fn resolve(&self, id: &str, verdict: &str, reason: &str) -> Reply {
         self.post(&format!("/api/effects/{id}/resolve"), &json!({"verdict": verdict, "reason": reason}))
     }
+
+    /// What a person found out once the attempt can no longer take place: before that nobody can know.
+    #[track_caller]
+    pub(crate) fn resolve_when_over(&self, id: &str, verdict: &str, reason: &str) -> EffectView {
+        until(&format!("the end of the attempt of effect {id}"), || {
+            let reply = self.resolve(id, verdict, reason);
+            if reply.status == 409 && reply.view::<Problem>().code.as_deref() == Some("effect-under-way") {
+                return Err(reply.body);
+            }
+            Ok(reply.expect(200).view())
+        })
+    }
 }
 
 /// Transactions and tags.

@@ -1,39 +1,52 @@
 //! Headless Chromium.
+//!
+//! Without `--virtual-time-budget`: virtual time stands still while the page's event stream is open, so that the browser
+//! would never end.
 
 use std::env;
-use std::process::{Command, Output, Stdio};
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
 
+use super::deadline::until;
 use super::folder::Folder;
 
-/// The page after its scripts have run for a while, as HTML.
+/// The page once it has loaded, as HTML.
 #[track_caller]
 pub(crate) fn dom(url: &str) -> String {
-    let output = browse(url, &["--dump-dom"]);
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let folder = browse(url, &["--dump-dom"]);
+    fs::read_to_string(folder.path().join("stdout")).unwrap()
 }
 
 /// A picture of the page, as PNG.
 #[track_caller]
 pub(crate) fn screenshot(url: &str) -> Vec<u8> {
-    let folder = Folder::new();
-    let path = folder.path().join("page.png");
-    let output = browse(url, &["--window-size=1280,1024", &format!("--screenshot={}", path.display())]);
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+    let pictures = Folder::new();
+    let path = pictures.path().join("page.png");
+    browse(url, &["--window-size=1280,1024", &format!("--screenshot={}", path.display())]);
+    fs::read(&path).unwrap_or_else(|error| panic!("there is no picture of {url}: {error}"))
 }
 
+/// Runs the browser to its end. The folder has what it wrote to standard output.
 #[track_caller]
-fn browse(url: &str, arguments: &[&str]) -> Output {
+fn browse(url: &str, arguments: &[&str]) -> Folder {
     let chromium = env::var_os("LEFTFOLD_CHROMIUM").expect("LEFTFOLD_CHROMIUM is not set; run cargo xtask test");
-    let profile = Folder::new();
-    let output = Command::new(chromium)
+    let folder = Folder::new();
+    let file = |name: &str| File::create(folder.path().join(name)).unwrap();
+    let mut process = Command::new(chromium)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"])
-        .args(["--disable-dev-shm-usage", "--timeout=15000"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .args(["--disable-dev-shm-usage", "--timeout=5000"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
         .args(arguments)
         .arg(url)
         .stdin(Stdio::null())
-        .output()
+        .stdout(file("stdout"))
+        .stderr(file("stderr"))
+        .spawn()
         .expect("LEFTFOLD_CHROMIUM does not start; run cargo xtask test");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output
+    let status = until("the end of Chromium", || match process.try_wait().unwrap() {
+        Some(status) => Ok(status),
+        None => Err("it runs".to_owned()),
+    });
+    assert!(status.success(), "{}", fs::read_to_string(folder.path().join("stderr")).unwrap_or_default());
+    folder
 }

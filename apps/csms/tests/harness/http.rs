@@ -46,6 +46,26 @@ pub(crate) fn exchange(to: SocketAddr, text: &str) -> String {
     String::from_utf8_lossy(&reply).into_owned()
 }
 
+/// Reads an endless reply until a text has come, while something else is done that brings it.
+///
+/// # Panics
+/// When it does not come in time.
+pub(crate) fn stream_until(to: SocketAddr, path: &str, text: &str, bring: impl FnOnce()) {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {to}\r\n\r\n").unwrap();
+    let mut read = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    let mut bring = Some(bring);
+    while !String::from_utf8_lossy(&read).contains(text) {
+        let bytes = stream.read(&mut buffer).unwrap_or_else(|error| panic!("waited {PATIENCE:?} for {text:?}: {error}"));
+        assert!(bytes > 0, "the stream ended: {}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&buffer[..bytes]);
+        // Not before the reply has begun.
+        bring.take().into_iter().for_each(|bring| bring());
+    }
+}
+
 fn join_chunks(mut rest: &str) -> String {
     let mut body = String::new();
     while let Some((size, chunks)) = rest.split_once("\r\n") {

@@ -187,7 +187,11 @@ class Program:
         elif do == "release":
             self.behaviour.release(command["action"], command["status"])
         elif do == "send":
-            await station._connection.send(command["text"])
+            try:
+                await station._connection.send(command["text"])
+            except ConnectionClosed:
+                # Its end is reported where the socket is read.
+                pass
         elif do == "ping":
             await (await station._connection.ping())
             report("answer", request=request, payload={})

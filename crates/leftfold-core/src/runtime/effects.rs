@@ -228,8 +228,8 @@ impl Effects {
         self.find(id).await.map_err(failed)?.ok_or(ResolveError::NotOpen { id })
     }
 
-    /// Looks at once at what is in doubt, and tries at once what waits to be tried again: the outside world has come
-    /// back. Deadlines still hold.
+    /// Looks at once at what is in doubt and past its deadline: the outside world has come back. What waits to be tried
+    /// again keeps waiting, so that no attempt is spent by it.
     pub fn look_again(&self) {
         self.board.look_again();
     }

@@ -143,15 +143,14 @@ impl Runtime {
             running.push((name, starting(self.host.clone(), stop.subscribe()).await?));
         }
         let Host { store, board, .. } = self.host;
-        let ended_by_panic = |name, board: Arc<Board>| EndedByPanic { name, board };
-        let tasks = running.into_iter().map(|(name, consumer)| {
-            let guard = ended_by_panic(name, board.clone());
-            tokio::spawn(async move {
+        let mut tasks = Vec::with_capacity(running.len());
+        for (name, consumer) in running {
+            let guard = EndedByPanic { name, board: board.clone() };
+            tasks.push(tokio::spawn(async move {
                 let _guard = guard;
                 consumer.await;
-            })
-        });
-        let tasks = tasks.collect();
+            }));
+        }
         Ok(RunningRuntime { effects: Effects { store, board, kinds: kinds.into() }, stop, tasks })
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::effect::{Backoff, Effect, EffectId};
-use super::turn::{Ended, Haste, Intent, Next, Turn};
+use super::turn::{Ended, Intent, Next, Turn};
 use super::{Asked, Host, StartError};
 use crate::store::{
     Append, AppendError, CheckpointRecord, Label, MoveFrom, Outcome, Position, Query, ReadError, RecordedEvent, Signal,
@@ -48,7 +48,6 @@ struct Open<E: Effect> {
     wakes_at: Option<Timestamp>,
     /// Failures of the store in a row.
     failures: u32,
-    haste: Haste,
     /// What came of its attempt, until it is recorded.
     unrecorded: Option<Box<Ended<E>>>,
 }
@@ -165,7 +164,7 @@ impl<E: Effect> Runner<E> {
     fn take_up(&mut self, event: RecordedEvent) {
         let id = EffectId(event.position);
         self.host.board.opened(id);
-        let open = Open { event, wakes_at: None, failures: 0, haste: Haste::Due, unrecorded: None };
+        let open = Open { event, wakes_at: None, failures: 0, unrecorded: None };
         self.open.insert(id, open);
         self.ready.push_back(id);
     }
@@ -183,11 +182,10 @@ impl<E: Effect> Runner<E> {
         let Some(open) = self.open.get_mut(&id) else { return };
         let turn = self.turn.clone();
         let intent = Intent { id, event: open.event.clone() };
-        let haste = std::mem::replace(&mut open.haste, Haste::Due);
         let job = if let Some(ended) = open.unrecorded.take() {
             self.jobs.spawn(async move { turn.record(ended).await })
         } else {
-            self.jobs.spawn(async move { turn.take(&intent, haste).await })
+            self.jobs.spawn(async move { turn.take(&intent).await })
         };
         self.kinds.insert(job.id(), (JobKind::Turn, id));
     }
@@ -206,7 +204,7 @@ impl<E: Effect> Runner<E> {
         if matches!(kind, JobKind::Verdict) {
             // Its next turn, if none is under way, finds what was said.
             if let (Next::Concluded, Some(at)) = (next, open.wakes_at) {
-                self.wake(at, id, Haste::Due);
+                self.wake(at, id);
             }
             return;
         }
@@ -254,20 +252,20 @@ impl<E: Effect> Runner<E> {
         while let Some((at, id)) = self.waiting.first().copied()
             && at <= now
         {
-            self.wake(at, id, Haste::Due);
+            self.wake(at, id);
         }
     }
 
     fn wake_all(&mut self) {
         for (at, id) in std::mem::take(&mut self.waiting) {
-            self.wake(at, id, Haste::Hurried);
+            self.wake(at, id);
         }
     }
 
-    fn wake(&mut self, at: Timestamp, id: EffectId, haste: Haste) {
+    fn wake(&mut self, at: Timestamp, id: EffectId) {
         self.waiting.remove(&(at, id));
         if let Some(open) = self.open.get_mut(&id) {
-            (open.wakes_at, open.haste) = (None, haste);
+            open.wakes_at = None;
             self.ready.push_back(id);
         }
     }

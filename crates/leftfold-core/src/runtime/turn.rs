@@ -48,15 +48,6 @@ pub(super) struct Intent {
     pub(super) event: RecordedEvent,
 }
 
-/// Why a turn is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Haste {
-    /// It is time.
-    Due,
-    /// Someone says that it need not wait any longer.
-    Hurried,
-}
-
 /// When the next turn is.
 pub(super) enum Next<E: Effect> {
     /// Never: it is concluded.
@@ -123,9 +114,9 @@ impl<E: Effect> Turn<E> {
     }
 
     /// Does what is next, as far as it goes without waiting for anything but the effect itself.
-    pub(super) async fn take(&self, intent: &Intent, haste: Haste) -> Next<E> {
+    pub(super) async fn take(&self, intent: &Intent) -> Next<E> {
         for _ in 0..ROUNDS_MAX {
-            match self.step(intent, haste).await {
+            match self.step(intent).await {
                 Ok(next) => return next,
                 Err(Stopped::Overtaken) => {}
                 Err(Stopped::Failed(detail) | Stopped::Unwritable(detail)) => return Next::Failed { detail, unrecorded: None },
@@ -134,7 +125,7 @@ impl<E: Effect> Turn<E> {
         Next::Failed { detail: "others keep writing the effect's ledger".to_owned(), unrecorded: None }
     }
 
-    async fn step(&self, intent: &Intent, haste: Haste) -> Result<Next<E>, Stopped> {
+    async fn step(&self, intent: &Intent) -> Result<Next<E>, Stopped> {
         let ledger = Ledger::load(&self.host.store, intent.id).await?;
         let now = self.now();
         match &ledger.state {
@@ -143,7 +134,7 @@ impl<E: Effect> Turn<E> {
                 let reason = "the store was restored from a copy after this was asked for".to_owned();
                 self.unknown(&ledger, reason).await
             }
-            EffectState::Waiting { again_at, .. } if now < *again_at && haste == Haste::Due => Ok(Next::At(*again_at)),
+            EffectState::Waiting { again_at, .. } if now < *again_at => Ok(Next::At(*again_at)),
             EffectState::Pending | EffectState::Waiting { .. } => self.perform(intent, &ledger).await,
             // A turn that opens an attempt ends with its outcome: this one is another runner's, which may be gone.
             EffectState::InFlight { deadline } => {
