@@ -179,7 +179,7 @@ fn effect(status: &EffectStatus) -> EffectView {
         .join(", ");
     EffectView {
         id: status.id.0.0,
-        name: status.name.replace('-', " "),
+        name: status.name.to_owned(),
         station: status.stream.as_ref().map_or_else(String::new, |stream| stream.id().to_owned()),
         about,
         state: match &status.state {

@@ -70,7 +70,9 @@ pub(super) async fn resolve(
     let Resolve { verdict: said, reason, by } = parse(&body(bytes)?)?;
     let verdict = verdict(&said, reason.as_deref())?;
     let by = by.as_deref().filter(|by| !by.trim().is_empty()).unwrap_or("operator");
-    let status = effects(&csms)?.resolve(id, verdict, &by.chars().take(100).collect::<String>()).await?;
+    let effects = effects(&csms)?;
+    effects.find(id).await?.ok_or_else(unknown)?;
+    let status = effects.resolve(id, verdict, &by.chars().take(100).collect::<String>()).await?;
     Ok(json_body(&effect_json(&status)).into_response())
 }
 

@@ -67,6 +67,10 @@ pub(super) async fn one(
     if version == Version::ABSENT {
         return Err(unknown());
     }
+    if when.version.is_some_and(|wanted| wanted > version.0) {
+        let detail = format!("the station has had {version} events so far; ask for one of these versions");
+        return Err(Problem::not_found("unknown-version", detail));
+    }
     let now = match moment {
         Some(Moment::Time(at)) => at,
         _ => Timestamp::now(),
