@@ -7,7 +7,7 @@ use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use super::api::{Api, encoded};
 use super::deadline::{PATIENCE, until};
@@ -84,6 +84,7 @@ pub(crate) struct Server {
 struct Running {
     process: Child,
     stderr: Arc<Mutex<String>>,
+    reading: Option<JoinHandle<()>>,
 }
 
 /// How a server ended that did not want to run.
@@ -116,6 +117,8 @@ impl Server {
             panic!("it started: {}", running.errors());
         }
         let status = running.process.wait().unwrap();
+        // All that it said has been read when its pipe has ended.
+        running.reading.take().into_iter().for_each(|reading| reading.join().unwrap());
         Ended { status, stderr: running.errors() }
     }
 
@@ -225,7 +228,7 @@ impl Running {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cargo has built it");
         let stderr = Arc::<Mutex<String>>::default();
         let mut pipe = BufReader::new(process.stderr.take().expect("it is piped"));
-        thread::spawn({
+        let reading = thread::spawn({
             let stderr = Arc::clone(&stderr);
             move || {
                 let mut line = Vec::new();
@@ -235,7 +238,7 @@ impl Running {
                 }
             }
         });
-        Self { process, stderr }
+        Self { process, stderr, reading: Some(reading) }
     }
 
     /// Waits until it says where it listens; false if it ends first.
