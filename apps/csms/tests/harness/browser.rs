@@ -5,7 +5,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::deadline::until;
 use super::folder::Folder;
@@ -32,7 +32,7 @@ fn browse(url: &str, arguments: &[&str]) -> Folder {
     let chromium = env::var_os("LEFTFOLD_CHROMIUM").expect("LEFTFOLD_CHROMIUM is not set; run cargo xtask test");
     let folder = Folder::new();
     let file = |name: &str| File::create(folder.path().join(name)).unwrap();
-    let mut process = Command::new(chromium)
+    let process = Command::new(chromium)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"])
         .args(["--disable-dev-shm-usage", "--timeout=5000"])
         .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
@@ -43,10 +43,21 @@ fn browse(url: &str, arguments: &[&str]) -> Folder {
         .stderr(file("stderr"))
         .spawn()
         .expect("LEFTFOLD_CHROMIUM does not start; run cargo xtask test");
-    let status = until("the end of Chromium", || match process.try_wait().unwrap() {
+    let mut browser = Browser(process);
+    let status = until("the end of Chromium", || match browser.0.try_wait().unwrap() {
         Some(status) => Ok(status),
         None => Err("it runs".to_owned()),
     });
     assert!(status.success(), "{}", fs::read_to_string(folder.path().join("stderr")).unwrap_or_default());
     folder
+}
+
+/// Ends with the test, even if it does not end by itself.
+struct Browser(Child);
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
