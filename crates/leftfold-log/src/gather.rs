@@ -235,7 +235,10 @@ impl Gathering {
 
     /// An event of this group.
     fn event(&self, position: Position) -> Option<&NewEvent> {
-        // Appends without events have the position of the event after them, so the last one at a position has it.
+        if position >= self.next() {
+            return None;
+        }
+        // One that went in without events, or not at all, has the position of what came in after it: the last one counts.
         let after = self.requests.partition_point(|(first, _)| *first <= position);
         let (first, request) = self.requests.get(after.checked_sub(1)?)?;
         request.events.get(usize::try_from(position.0 - first.0).ok()?)

@@ -9,23 +9,30 @@ use crate::check::Request;
 
 /// Appends that are kept at most; beyond that the writer frees them.
 const KEPT_MAX: usize = 1_024;
-/// Larger ones are not kept.
-const KEPT_BYTES_MAX: usize = 4 << 10;
+/// Bytes of them that are kept at most, about.
+const KEPT_BYTES_MAX: usize = 8 << 20;
 /// More than one is freed for each that comes, so that few are kept.
 const FREED_AT_ONCE: usize = 2;
 
 #[derive(Debug, Default)]
-pub(crate) struct Spent(Mutex<Vec<Request>>);
+pub(crate) struct Spent(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    requests: Vec<Request>,
+    bytes: usize,
+}
 
 impl Spent {
     pub(crate) fn give(&self, requests: impl Iterator<Item = Request>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = KEPT_MAX.saturating_sub(kept.len());
-        let mut small = requests.filter(|request| request.weight() <= KEPT_BYTES_MAX);
-        kept.extend(small.by_ref().take(room));
-        drop(kept);
-        // What is left is freed here.
-        small.for_each(drop);
+        for request in requests {
+            let weight = request.weight();
+            if kept.requests.len() < KEPT_MAX && kept.bytes + weight <= KEPT_BYTES_MAX {
+                kept.bytes += weight;
+                kept.requests.push(request);
+            }
+        }
     }
 
     pub(crate) fn free_some(&self) {
@@ -34,8 +41,8 @@ impl Spent {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let start = kept.len().saturating_sub(FREED_AT_ONCE);
-        let freed: [Option<Request>; FREED_AT_ONCE] = std::array::from_fn(|_| if kept.len() > start { kept.pop() } else { None });
+        let freed: [Option<Request>; FREED_AT_ONCE] = std::array::from_fn(|_| kept.requests.pop());
+        kept.bytes -= freed.iter().flatten().map(Request::weight).sum::<usize>();
         drop(kept);
         drop(freed);
     }

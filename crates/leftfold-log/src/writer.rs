@@ -20,11 +20,11 @@ use crate::recover::{Purpose, Tail, begin_segment};
 use crate::scan::{Chain, address};
 use crate::segment::{Segment, Then};
 
-/// Groups below this are worth zeros ahead: an overwrite is synced faster than a file that grows. Above it, the bytes
+/// Where groups are usually smaller than this they are worth zeros ahead: an overwrite is synced faster than a file that grows. Above it, the bytes
 /// of the zeros cost more than that saves.
-const SMALL_GROUP_BYTES: usize = 32 << 10;
+const SMALL_GROUP_BYTES: usize = 64 << 10;
 /// How many zeros are written ahead.
-const AHEAD_BYTES: usize = 512 << 10;
+const AHEAD_BYTES: usize = 1 << 20;
 
 /// The writer, and all that only it may touch.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Writer {
     pub(crate) purpose: Purpose,
     pub(crate) tail: Tail,
     pub(crate) time: RecordedTime,
+    /// Bytes of the latest groups, smoothed.
+    pub(crate) usual_bytes: usize,
     pub(crate) lease: Lease,
     /// Held as long as the log is open.
     pub(crate) lock: Option<Box<dyn Lock>>,
@@ -205,12 +207,13 @@ impl Writer {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failed> {
         let end = self.tail.end + bytes.len() as u64;
+        self.usual_bytes = (self.usual_bytes * 7 + bytes.len()) / 8;
         if let Err(error) = self.tail.file.write_all_at(bytes, self.tail.end) {
             return Err(self.take_back(&error));
         }
         if end > self.tail.len {
             self.tail.len = end;
-            if bytes.len() < SMALL_GROUP_BYTES {
+            if self.usual_bytes < SMALL_GROUP_BYTES {
                 self.write_ahead(end);
             }
         }
