@@ -136,7 +136,10 @@ impl Log {
         });
         let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
         let epoch = recovered.report.identity.epoch;
-        Ok((Writer { shared, disk, options, epoch, purpose, tail: recovered.tail, time, usual_bytes: 0, lease, lock: None }, recovered.report))
+        Ok((
+            Writer { shared, disk, options, epoch, purpose, tail: recovered.tail, time, usual_bytes: 0, lease, lock: None },
+            recovered.report,
+        ))
     }
 
     pub(crate) fn start(writer: Writer) -> Result<Self, OpenError> {

@@ -255,10 +255,13 @@ pub(crate) fn offsets_name(number: u64) -> String {
     format!("log-{number:012}.off")
 }
 
+/// Segment and block.
+type BlockKey = (u64, u32);
+
 /// Blocks of offsets that were read, up to a bound; which one goes when it is reached is left to chance.
 #[derive(Debug)]
 pub(crate) struct Blocks {
-    kept: Mutex<HashMap<(u64, u32), Arc<Vec<u32>>>>,
+    kept: Mutex<HashMap<BlockKey, Arc<Vec<u32>>>>,
     blocks_max: usize,
 }
 

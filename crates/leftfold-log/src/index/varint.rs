@@ -48,7 +48,7 @@ mod tests {
         for number in (0..64).flat_map(|bit| [1_u64 << bit, (1 << bit) - 1, u64::MAX >> bit]) {
             let mut bytes = Vec::new();
             put(&mut bytes, number);
-            assert_eq!(bytes.len(), len(number));
+            assert_eq!(bytes.len(), (64 - (number | 1).leading_zeros() as usize).div_ceil(7));
             assert_eq!(take(&mut bytes.as_slice()), Some(number));
             assert_eq!(take(&mut &bytes[..bytes.len() - 1]), None);
         }
