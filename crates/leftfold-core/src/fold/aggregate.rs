@@ -249,13 +249,14 @@ impl<A: Aggregate> Aggregates<A> {
 
     /// The fold as of the durable end, from what is kept where something is.
     pub(super) async fn fresh(&self, id: &str, stream: &StreamName, kept: Option<Kept<A>>) -> Result<Kept<A>, LoadError> {
-        let known = match kept {
-            Some(kept) => Some(kept),
-            None => self.snapshotted(stream).await?,
+        let (mut kept, before) = match kept {
+            Some(kept) => {
+                let before = kept.folded.version;
+                (kept, before)
+            }
+            // What comes from a snapshot has not been weighed, however old it is.
+            None => (self.snapshotted(stream).await?.unwrap_or_else(Kept::empty), Version::ABSENT),
         };
-        let mut kept =
-            known.unwrap_or_else(|| Kept { folded: Folded::empty(), snapshot_version: Version::ABSENT, unsaved_since: None });
-        let before = kept.folded.version;
         let first = self.fold_on(&mut kept.folded, stream, Version::END, Position::END).await?;
         kept.unsaved_since = kept.unsaved_since.or(first);
         self.weigh(id, before, &kept.folded);

@@ -34,6 +34,12 @@ pub(super) struct Kept<A> {
     pub(super) unsaved_since: Option<Timestamp>,
 }
 
+impl<A: Default> Kept<A> {
+    pub(super) fn empty() -> Self {
+        Self { folded: Folded::empty(), snapshot_version: Version::ABSENT, unsaved_since: None }
+    }
+}
+
 /// The place of one aggregate. Whoever holds the lock runs its commands; the others queue, in the order they came.
 ///
 /// The fold is taken out while a command runs, and put back when its outcome is known: a command that is dropped, or

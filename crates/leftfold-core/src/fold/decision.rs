@@ -125,11 +125,11 @@ pub struct DecisionCommand<'a, D: Decision> {
     remember: Option<Remember<D::Refusal>>,
 }
 
-/// Stands in for a stream where a request without bytes is digested.
-const NO_TARGET: &str = "";
-
 impl<D: Decision> DecisionCommand<'_, D> {
     /// Names the request, so that it takes effect at most once: a repetition is answered as the first time.
+    ///
+    /// Say the request's own bytes too, with [`request`](DecisionCommand::request): without them another decision about
+    /// the same query under the same id cannot be told from a repetition, and is answered as the first one.
     pub fn id(mut self, scope: &str, key: &str) -> Self {
         self.origin.id = Some(CommandId::new(scope, key));
         self
@@ -208,6 +208,11 @@ impl<D: Decision> DecisionCommand<'_, D> {
         Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
     }
 
+    /// What the decision is about, by its query: stands in for the request where its bytes are not given.
+    fn target(&self) -> String {
+        self.decision.query().to_string()
+    }
+
     async fn read_on(
         &self,
         schema: &Arc<Schema>,
@@ -254,12 +259,12 @@ impl<D: Decision> DecisionCommand<'_, D> {
             streams.push((StreamName::new(stream.clone())?, *expected));
         }
         let none_matching = Some(NoneMatching { query: query.clone(), after: read.through });
-        let command = self.origin.id.and_then(|_| self.origin.record(NO_TARGET, answer.encode()));
+        let command = self.origin.id.and_then(|_| self.origin.record(&self.target(), answer.encode()));
         Ok(Append { events, condition: Condition { streams, none_matching }, command, checkpoint: None })
     }
 
     async fn answer_again(&self, schema: &Schema, answered: Answered) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
-        self.origin.same_request(&answered, NO_TARGET)?;
+        self.origin.same_request(&answered, &self.target())?;
         match KeptAnswer::decode(&answered.record.answer) {
             Some(KeptAnswer::Refused(refusal)) => Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal)),
             Some(KeptAnswer::Accepted(_)) => {

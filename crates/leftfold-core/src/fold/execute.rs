@@ -66,13 +66,16 @@ impl<A: Aggregate> Command<A> {
         {
             return Ok(Attempted::Concluded(Conclusion::Stale { expected, actual: version }));
         }
-        let (events, answer) = match decide_all(&kept.folded.state, &self.commands) {
+        let (events, answer, refused) = match decide_all(&kept.folded.state, &self.commands) {
             Ok(events) => {
                 let after = Version(version.0 + events.len() as u64);
-                (events, KeptAnswer::Accepted(after))
+                (events, KeptAnswer::Accepted(after), None)
             }
             Err(refusal) => match (&self.remember, self.origin.id) {
-                (Some(remember), Some(_)) => (Vec::new(), KeptAnswer::Refused(encode_refusal(remember, &refusal)?)),
+                (Some(remember), Some(_)) => {
+                    let kept = KeptAnswer::Refused(encode_refusal(remember, &refusal)?);
+                    (Vec::new(), kept, Some(refusal))
+                }
                 _ => return Ok(Attempted::Concluded(Conclusion::Refused(refusal))),
             },
         };
@@ -82,13 +85,13 @@ impl<A: Aggregate> Command<A> {
         }
         let append = self.append(slot, version, &events, &answer)?;
         let outcome = self.aggregates.shared.store.append(append).await?;
-        Ok(match (outcome, answer) {
+        Ok(match (outcome, refused) {
             // Only what goes alongside has such a clause.
             (Outcome::Conflict(Conflict::Matching { .. }), _) => return Err(ExecuteError::Contended { attempts: 1 }),
             (Outcome::Conflict(Conflict::Stream { .. }), _) => Attempted::Conflict,
             (Outcome::Repeated(answered), _) => Attempted::Repeated(answered),
-            (Outcome::Appended(_), KeptAnswer::Refused(refusal)) => Attempted::Concluded(Conclusion::RefusedDurably { refusal }),
-            (Outcome::Appended(appended), KeptAnswer::Accepted(_)) => Attempted::Done(self.take(slot, kept, events, &appended)),
+            (Outcome::Appended(_), Some(refusal)) => Attempted::Concluded(Conclusion::RefusedDurably(refusal)),
+            (Outcome::Appended(appended), None) => Attempted::Done(self.take(slot, kept, events, &appended)),
         })
     }
 
@@ -127,8 +130,7 @@ impl<A: Aggregate> Command<A> {
     /// Ends without events, on a state that is known to be fresh.
     async fn conclude(&self, slot: &Slot<A>, conclusion: Conclusion<A>) -> Done<A> {
         match conclusion {
-            Conclusion::Refused(refusal) => Err(ExecuteError::Refused(refusal)),
-            Conclusion::RefusedDurably { refusal } => Err(self.refused_again(&refusal)),
+            Conclusion::Refused(refusal) | Conclusion::RefusedDurably(refusal) => Err(ExecuteError::Refused(refusal)),
             Conclusion::Nothing { version, position } => {
                 Ok(Executed { events: Vec::new(), version, position, answer: Answer::First })
             }
@@ -144,7 +146,7 @@ impl<A: Aggregate> Command<A> {
     async fn answer_again(&self, slot: &Slot<A>, answered: Answered) -> Done<A> {
         self.origin.same_request(&answered, &slot.stream)?;
         match KeptAnswer::decode(&answered.record.answer) {
-            Some(KeptAnswer::Refused(refusal)) => Err(self.refused_again(&refusal)),
+            Some(KeptAnswer::Refused(refusal)) => Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal)),
             Some(KeptAnswer::Accepted(version)) => {
                 let schema = self.aggregates.schema()?;
                 let recorded = events_of(&self.aggregates.shared.store, &answered).await?;
@@ -168,12 +170,6 @@ impl<A: Aggregate> Command<A> {
         let page = self.aggregates.shared.store.page(Read::stream(slot.stream.clone(), version).page_of(1)).await?;
         Ok(page.events.first().map_or(Position::START, |event| event.position))
     }
-
-    fn refused_again(&self, refusal: &[u8]) -> ExecuteError<A::Refusal> {
-        // Refusals are only kept and found under an id.
-        let id = self.origin.id.unwrap_or(crate::store::CommandId([0; 16]));
-        Remember::again(self.remember.as_ref(), id, refusal)
-    }
 }
 
 /// What one attempt came to.
@@ -188,9 +184,7 @@ enum Attempted<A: Aggregate> {
 enum Conclusion<A: Aggregate> {
     Refused(A::Refusal),
     /// Refused, and the store took the refusal under the condition that the state was fresh.
-    RefusedDurably {
-        refusal: Bytes,
-    },
+    RefusedDurably(A::Refusal),
     Nothing {
         version: Version,
         position: Position,
@@ -203,7 +197,7 @@ enum Conclusion<A: Aggregate> {
 
 impl<A: Aggregate> Conclusion<A> {
     fn is_durable(&self) -> bool {
-        matches!(self, Self::RefusedDurably { .. })
+        matches!(self, Self::RefusedDurably(_))
     }
 }
 

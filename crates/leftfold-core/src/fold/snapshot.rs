@@ -35,6 +35,12 @@ impl SnapshotPolicy {
         Self { every_events: Some(if events == 0 { 1 } else { events }), every: None }
     }
 
+    /// When the oldest event that is in no snapshot is so old.
+    #[must_use]
+    pub const fn every(duration: Duration) -> Self {
+        Self { every_events: None, every: Some(duration) }
+    }
+
     /// Also when the oldest event that is in no snapshot is so old.
     #[must_use]
     pub const fn or_every(mut self, duration: Duration) -> Self {

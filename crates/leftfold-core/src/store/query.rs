@@ -1,5 +1,7 @@
 //! Which events are meant.
 
+use std::fmt;
+
 use super::limits::{ITEM_TERMS_MAX, QUERY_ITEMS_MAX};
 use super::{EventType, Invalid, RecordedEvent, StreamName, Tag};
 
@@ -156,6 +158,29 @@ impl Query {
             for tag in &item.tags {
                 Tag::try_from(tag.as_str())?;
             }
+        }
+        Ok(())
+    }
+}
+
+/// The query as a text that never changes: items in order, each part with its length. What is digested of a request
+/// that has no bytes of its own.
+impl fmt::Display for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |f: &mut fmt::Formatter<'_>, kind: char, text: &str| write!(f, "{kind}{}:{text}", text.len());
+        for item in &self.items {
+            f.write_str(if item.system == System::Included { "[$" } else { "[" })?;
+            for matched in &item.types {
+                part(f, if matches!(matched, TypeMatch::Exact(_)) { 't' } else { 'p' }, matched.text())?;
+            }
+            item.tags.iter().try_for_each(|tag| part(f, '#', tag))?;
+            match &item.streams {
+                None => {}
+                Some(StreamMatch::Exact(stream)) => part(f, 's', stream)?,
+                Some(StreamMatch::Category(category)) => part(f, 'c', category)?,
+                Some(StreamMatch::Prefix(prefix)) => part(f, '^', prefix)?,
+            }
+            f.write_str("]")?;
         }
         Ok(())
     }

@@ -1,16 +1,15 @@
 //! Given, when, then for decisions: the events go through the decision's own query first, as they would in a store.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 
 use super::given::{recorded, round_trip};
 use crate::fold::{Decided, Decision, Event, Schema};
-use crate::store::{StreamName, Version};
+use crate::store::{InStream, StreamName, Version};
 
 /// A history that a decision is about: events, each in its stream, or in none where the name is empty.
 ///
-/// ```text
-/// given_events([("account-1", signed_up("ada"))]).decide(&sign_up("ada")).then_refused(NameTaken);
-/// ```
+/// `given_events([("account-1", signed_up)]).decide(&sign_up).then_refused(NameTaken)`: see `examples/accounts.rs`.
 #[must_use]
 pub fn given_events<S: AsRef<str>, E: Event>(events: impl IntoIterator<Item = (S, E)>) -> GivenEvents<E> {
     GivenEvents { events: events.into_iter().map(|(stream, event)| (stream.as_ref().to_owned(), event)).collect() }
@@ -23,9 +22,9 @@ pub struct GivenEvents<E> {
 }
 
 impl<E: Event + Debug + PartialEq> GivenEvents<E> {
-    /// Decides, on what the decision's query finds. Checks on the way that events come back as they were written, that
-    /// folding and deciding twice give the same, and that the decision's own events are found by nobody's mistake: an
-    /// event that `apply` needs but the query does not find is missing here as it would be in a store.
+    /// Decides, on what the decision's query finds: an event that `apply` needs but the query does not find is missing here
+    /// as it would be in a store. Checks on the way that events come back as they were written, and that folding and
+    /// deciding twice give the same.
     #[must_use = "say what is expected with then, then_nothing or then_refused"]
     pub fn decide<D: Decision<Event = E>>(&self, decision: &D) -> WhenDecided<D> {
         let (decided, again) = (self.decided(decision), self.decided(decision));
@@ -37,16 +36,23 @@ impl<E: Event + Debug + PartialEq> GivenEvents<E> {
         let schema = Schema::of::<E>().unwrap_or_else(|error| panic!("{error}"));
         let query = decision.query().of_types(schema.wanted());
         let mut state = D::State::default();
+        let mut versions: HashMap<&str, Version> = HashMap::new();
         for (index, (stream, event)) in self.events.iter().enumerate() {
             let mut found = recorded(schema.encode(event).unwrap_or_else(|error| panic!("{event:?}: {error}")), index);
-            found.stream = StreamName::try_from(stream.as_str())
-                .ok()
-                .map(|name| crate::store::InStream { name, version: Version(index as u64 + 1) });
+            found.stream = None;
+            if !stream.is_empty() {
+                let name = StreamName::try_from(stream.as_str()).unwrap_or_else(|error| panic!("{stream:?}: {error}"));
+                let version = versions.entry(stream).or_default();
+                *version = version.next();
+                found.stream = Some(InStream { name, version: *version });
+            }
             if query.matches(&found) {
                 decision.apply(&mut state, &round_trip(&schema, event));
             }
         }
-        decision.decide(&state)
+        let decided = decision.decide(&state)?;
+        decided.events().for_each(|event| drop(round_trip(&schema, event)));
+        Ok(decided)
     }
 }
 

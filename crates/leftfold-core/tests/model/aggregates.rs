@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use leftfold_core::fold::{Aggregate, Event, ExecuteError, STALE_EVENTS_MAX};
+use leftfold_core::fold::{Aggregate, Event, ExecuteError, STALE_EVENTS_MAX, SnapshotPolicy};
 use leftfold_core::store::{Position, Store, Version};
 use serde::{Deserialize, Serialize};
 
@@ -189,6 +189,10 @@ impl Aggregate for Book {
     fn decide(&self, pages: &usize) -> Result<Vec<BookEvent>, std::fmt::Error> {
         Ok(vec![BookEvent::Printed { pages: *pages }])
     }
+
+    fn snapshots() -> SnapshotPolicy {
+        SnapshotPolicy::every_events(1)
+    }
 }
 
 #[tokio::test]
@@ -203,7 +207,30 @@ async fn kept_folds_are_bounded_by_bytes_and_the_longest_unused_go_first() {
     }
     probe.reads_from();
     books.load("0").await.unwrap();
-    assert_eq!(probe.reads_from(), [Version(1)], "80 MiB are not kept: the first book is read anew");
+    assert_eq!(probe.reads_from(), [Version(1), Version(2)], "80 MiB are not kept: the first book comes from its snapshot");
     books.load(&(BOOKS - 1).to_string()).await.unwrap();
     assert_eq!(probe.reads_from(), [Version(2)], "the last is kept: only what is new is read");
+}
+
+#[tokio::test]
+async fn a_setting_bounds_kept_folds_also_where_they_come_from_snapshots() {
+    const PAGES: usize = 1_000;
+    let probe = Probe::default();
+    for book in 0..4 {
+        probe.store().aggregate::<Book>().execute(&book.to_string(), PAGES).await.unwrap();
+    }
+    assert_eq!(probe.snapshots().len(), 4);
+    let store = probe.store();
+    // Room for one book of 21,000 bytes, not for two.
+    assert!(store.keep_folds(30_000));
+    assert!(!store.keep_folds(1), "it is too late for another bound");
+    let books = store.aggregate::<Book>();
+    for book in 0..4 {
+        books.load(&book.to_string()).await.unwrap();
+    }
+    probe.reads_from();
+    books.load("3").await.unwrap();
+    assert_eq!(probe.reads_from(), [Version(2)], "the last is kept");
+    books.load("0").await.unwrap();
+    assert_eq!(probe.reads_from(), [Version(1), Version(2)], "the first went, and comes from its snapshot");
 }

@@ -253,3 +253,12 @@ async fn refusals_and_nothing_to_do_are_answered_again_and_other_bytes_are_refus
     assert_eq!(other, Err(ExecuteError::Append(AppendError::CommandIdReused { id: CommandId::new("ann", "k") })));
     assert_eq!(forgotten().await.unwrap().answer, Answer::First);
 }
+
+#[tokio::test]
+async fn another_decision_under_the_same_id_is_refused_though_neither_says_its_bytes() {
+    let store = Probe::default().store();
+    store.decision(&book("1", "ann")).id("api", "k").execute().await.unwrap();
+    let other = store.decision(&book("2", "ann")).id("api", "k").execute().await.unwrap_err();
+    let id = CommandId::new("api", "k");
+    assert_eq!(other, ExecuteError::Append(AppendError::CommandIdReused { id }));
+}
