@@ -7,7 +7,7 @@ use leftfold_core::store::{Direction, Position, Query, QueryItem, ReadError, Rec
 use crate::error::unreadable;
 use crate::index::{Index, Key, ListError, Postings};
 use crate::log::Shared;
-use crate::segment::Take;
+use crate::fetch::Take;
 
 /// A prefix that more names begin with is not looked up by name.
 const NAMES_MAX: usize = 256;
