@@ -283,6 +283,7 @@ fn tell(what: &str, done: Done) -> Result<(), Box<dyn Error>> {
 mod tests {
     use super::*;
     use leftfold::store::Read;
+    use leftfold::testing::given_events;
 
     const REFUSED_NAME: Result<(), AccountRefusal> = Err(AccountRefusal::NameTaken);
 
@@ -301,6 +302,20 @@ mod tests {
             Err(ExecuteError::Refused(refusal)) => Err(refusal),
             Err(other) => panic!("{other}"),
         }
+    }
+
+    #[test]
+    fn a_name_is_taken_from_the_sign_up_until_it_is_released() {
+        let ada = || SignUp::new("1", "ada", "ada@example.org", PasswordHash("x".into()));
+        let other = SignUp::new("2", "Ada", "other@example.org", PasswordHash("y".into()));
+        let (signed_up, renamed) = (
+            AccountEvent::SignedUp(ada().0),
+            AccountEvent::Renamed { account: "1".into(), from: UserName::new("ada"), to: UserName::new("lovelace") },
+        );
+        given_events([("account-1", signed_up.clone())]).decide(&other).then_refused(AccountRefusal::NameTaken);
+        given_events([("account-1", signed_up), ("account-1", renamed)])
+            .decide(&other)
+            .then([AccountEvent::SignedUp(other.0.clone())]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

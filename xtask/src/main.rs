@@ -17,6 +17,9 @@ usage: cargo xtask <command>
   test [arguments]    set up, check and test everything; with arguments: set up, then
                       `cargo test` with them, for example `test -- recover` or `test -p leftfold-log`
   setup               set up what the tests need and print the variables they read
+  crash [points] [seed]
+                      crash the log at so many points of a simulated disk, in a release build;
+                      a seed repeats a run
   tidy                check the source against the rules of the house
   bench [arguments]   run the benchmarks, all or those named; `bench --help` says more";
 
@@ -42,6 +45,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
     match command {
         "test" => test::run(rest),
         "setup" => setup::run(),
+        "crash" => crash(rest),
         "tidy" => tidy::run(),
         "bench" => bench(rest),
         "help" | "--help" | "-h" => {
@@ -57,6 +61,19 @@ fn bench(names: &[String]) -> Outcome {
     let mut cargo = cargo();
     cargo.args(["run", "--release", "-p", "bench", "--"]);
     steps::execute(cargo.args(names))
+}
+
+/// Crash points of a run where nothing is said.
+const CRASHES: &str = "50000";
+
+fn crash(arguments: &[String]) -> Outcome {
+    let mut cargo = cargo();
+    cargo.args(["test", "--release", "-p", "leftfold-log", "--test", "model", "--", "--nocapture"]);
+    cargo.env("LEFTFOLD_CRASHES", arguments.first().map_or(CRASHES, String::as_str));
+    if let Some(seed) = arguments.get(1) {
+        cargo.env("LEFTFOLD_SEED", seed);
+    }
+    steps::execute(&mut cargo)
 }
 
 /// The cargo that runs this program, in the workspace's root.

@@ -1,3 +1,84 @@
 //! The charging station management system.
 
-fn main() {}
+use std::process::ExitCode;
+
+use csms::config::{Asked, Config, HELP};
+use tracing_subscriber::filter::LevelFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let variable = |name: &str| std::env::var(name).ok();
+    let level = variable("CSMS_LOG").and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+    match serve(variable).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("csms: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(variable: impl Fn(&str) -> Option<String>) -> Result<(), Box<dyn std::error::Error>> {
+    let config = match Config::read(std::env::args_os().skip(1), variable)? {
+        Asked::Help => {
+            println!("{HELP}");
+            return Ok(());
+        }
+        Asked::Serve(config) => *config,
+    };
+    let stop = stop_signal()?;
+    let (store, open) = (config.store.clone(), config.open);
+    let running = csms::start(config).await?;
+    println!("{}", welcome(running.address, &store, open));
+    stop.await;
+    tracing::info!("stopping");
+    running.stop().await;
+    Ok(())
+}
+
+/// What to try next.
+fn welcome(address: std::net::SocketAddr, store: &str, open: bool) -> String {
+    let token = if open { "" } else { " -H 'Authorization: Bearer TOKEN'" };
+    format!(
+        "csms is listening; events are kept in {store}
+
+  dashboard  http://{address}/
+  stations   ws://{address}/ocpp/IDENTITY   (OCPP 1.6J, subprotocol ocpp1.6)
+  API        http://{address}/api/stations
+
+try a station in Python (pip install ocpp websockets):
+
+  import asyncio, websockets
+  from ocpp.v16 import ChargePoint, call
+  async def main():
+      async with websockets.connect('ws://{address}/ocpp/CP1', subprotocols=['ocpp1.6']) as ws:
+          cp = ChargePoint('CP1', ws); asyncio.create_task(cp.start())
+          await cp.call(call.BootNotification('Model', 'Vendor'))
+          await cp.call(call.StatusNotification(1, 'NoError', 'Available'))
+          await asyncio.sleep(600)
+  asyncio.run(main())
+
+and then:
+
+  curl{token} http://{address}/api/stations/CP1
+  curl{token} -X POST 'http://{address}/api/stations/CP1/remote-start?wait=30s' -d '{{\"connectorId\": 1, \"idTag\": \"CAFE\"}}'
+  curl{token} 'http://{address}/api/transactions?open=true'"
+    )
+}
+
+/// Waits for ctrl-c or SIGTERM.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    Ok(async move {
+        let interrupt = tokio::signal::ctrl_c();
+        #[cfg(unix)]
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = interrupt.await;
+    })
+}

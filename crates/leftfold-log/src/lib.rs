@@ -29,9 +29,9 @@ mod verify;
 mod writer;
 
 pub use clock::{CLOCK_JUMP_MAX, Clock, SystemClock};
+pub use dump::{dump, dump_on};
 pub use error::{Cut, OpenError, Recovery};
 pub use format::FormatError;
-pub use dump::{dump, dump_on};
 pub use log::Log;
 pub use open::{Restored, restore, restore_on};
 pub use options::{Existing, Options, Upkeep};

@@ -115,11 +115,7 @@ impl Log {
     }
 
     /// Everything but the thread.
-    pub(crate) fn writer(
-        disk: Arc<dyn Disk>,
-        options: Options,
-        purpose: Purpose,
-    ) -> Result<(Writer, Recovery), OpenError> {
+    pub(crate) fn writer(disk: Arc<dyn Disk>, options: Options, purpose: Purpose) -> Result<(Writer, Recovery), OpenError> {
         let (leased, lease) = Leased::of(disk);
         let disk: Arc<dyn Disk> = Arc::new(leased);
         let recovered = recover(&disk, &options, purpose)?;
@@ -140,7 +136,10 @@ impl Log {
         });
         let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
         let epoch = recovered.report.identity.epoch;
-        Ok((Writer { shared, disk, options, epoch, purpose, tail: recovered.tail, time, usual_bytes: 0, lease, lock: None }, recovered.report))
+        Ok((
+            Writer { shared, disk, options, epoch, purpose, tail: recovered.tail, time, usual_bytes: 0, lease, lock: None },
+            recovered.report,
+        ))
     }
 
     pub(crate) fn start(writer: Writer) -> Result<Self, OpenError> {

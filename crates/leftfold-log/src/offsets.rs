@@ -61,18 +61,12 @@ pub(crate) enum Table {
 impl Table {
     /// Where the records of events begin, each with a bound of where it ends: the next event, or the end of the last
     /// group. It ends early where there is no such event.
-    pub(crate) fn extents(
-        &self,
-        indexes: impl Iterator<Item = u32>,
-        blocks: &Blocks,
-    ) -> Result<Vec<(u32, u32)>, OffsetsFault> {
+    pub(crate) fn extents(&self, indexes: impl Iterator<Item = u32>, blocks: &Blocks) -> Result<Vec<(u32, u32)>, OffsetsFault> {
         let mut extents = Vec::with_capacity(indexes.size_hint().0);
         match self {
             Self::Memory(offsets) => {
                 let start = |index: u32| offsets.events.get(index as usize).copied();
-                extents.extend(indexes.map_while(|index| {
-                    start(index).map(|at| (at, start(index + 1).unwrap_or(offsets.end)))
-                }));
+                extents.extend(indexes.map_while(|index| start(index).map(|at| (at, start(index + 1).unwrap_or(offsets.end)))));
             }
             Self::File(file) => {
                 let mut words = Words { file, blocks, at: None };
@@ -261,10 +255,13 @@ pub(crate) fn offsets_name(number: u64) -> String {
     format!("log-{number:012}.off")
 }
 
+/// Segment and block.
+type BlockKey = (u64, u32);
+
 /// Blocks of offsets that were read, up to a bound; which one goes when it is reached is left to chance.
 #[derive(Debug)]
 pub(crate) struct Blocks {
-    kept: Mutex<HashMap<(u64, u32), Arc<Vec<u32>>>>,
+    kept: Mutex<HashMap<BlockKey, Arc<Vec<u32>>>>,
     blocks_max: usize,
 }
 

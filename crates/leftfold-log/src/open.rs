@@ -12,7 +12,7 @@ use crate::format::segment_number;
 use crate::index::Index;
 use crate::log::Log;
 use crate::options::{Existing, Options};
-use crate::recover::{LOCK, Purpose, next_epoch};
+use crate::recover::{LOCK, Purpose, next_epoch, refuse_foreign};
 
 impl Log {
     /// Opens the log in a directory, or begins one there, as the options say.
@@ -69,8 +69,9 @@ pub fn restore_on(disk: Arc<dyn Disk>, options: Options) -> Result<Restored, Ope
     Ok(Restored { identity: Identity { store: report.identity.store, epoch }, head })
 }
 
-/// The lock of a directory that is to be written.
+/// The lock of a directory that is to be written. Nothing, not even the lock, is made in one that is somebody else's.
 pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn crate::disk::Lock>, OpenError> {
+    refuse_foreign(disk, &disk.names()?)?;
     disk.lock(LOCK).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::InUse { place: disk.place() },
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

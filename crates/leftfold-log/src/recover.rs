@@ -146,10 +146,7 @@ pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<Seg
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
     if numbers.is_empty() {
-        let ours = |name: &str| name == LOCK || name.ends_with(".tmp");
-        if let Some(file) = names.iter().find(|name| !ours(name)) {
-            return Err(OpenError::Foreign { place: disk.place(), file: file.clone() });
-        }
+        refuse_foreign(&**disk, &names)?;
         return create(disk, options).map(|header| vec![header]);
     }
     if let Some((index, _)) = numbers.iter().enumerate().find(|(index, number)| **number != *index as u64 + 1) {
@@ -174,6 +171,16 @@ pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<Seg
         disk.remove(name)?;
     }
     Ok(headers)
+}
+
+/// Refuses a directory without a log that holds something else: it is somebody's.
+pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), OpenError> {
+    let ours = |name: &str| name == LOCK || name.ends_with(".tmp");
+    let has_log = names.iter().any(|name| segment_number(name).is_some());
+    match names.iter().find(|name| !ours(name)) {
+        Some(file) if !has_log => Err(OpenError::Foreign { place: disk.place(), file: file.clone() }),
+        _ => Ok(()),
+    }
 }
 
 /// The name of the file that is locked while the log is open.

@@ -224,12 +224,7 @@ fn compare(index: &Index, head: Position, number: u64, group: &Group<'_>) -> Opt
     None
 }
 
-fn compare_event(
-    index: &Index,
-    head: Position,
-    position: Position,
-    event: &EventView<'_>,
-) -> Result<Option<String>, IndexError> {
+fn compare_event(index: &Index, head: Position, position: Position, event: &EventView<'_>) -> Result<Option<String>, IndexError> {
     if let Some((stream, version)) = event.stream
         && index.position_of(stream, version)? != Some(position)
     {

@@ -81,8 +81,7 @@ fn store_version_1(path: &Path) {
     let mut append = Append::of(vec![full, text]);
     append.command = Some(CommandRecord { id: CommandId([1; 16]), digest: Digest([2; 16]), answer: "answer".into() });
     let source = StoreId(uuid::Uuid::from_u128(5));
-    let checkpoint =
-        Checkpoint { store: source, partition: Partition::default(), position: Position(3), hash: Hash([4; 32]) };
+    let checkpoint = Checkpoint { store: source, partition: Partition::default(), position: Position(3), hash: Hash([4; 32]) };
     let consumer = Label::new("consumer").unwrap();
     append.checkpoint = Some(CheckpointRecord { consumer, from: MoveFrom::Earlier, checkpoint });
     wait(log.append(append)).unwrap();

@@ -99,14 +99,12 @@ fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
         .text(capitalized(reason))
         .raw(". It is not repeated: the station is asked, or you say what happened.</p>");
     html.raw("<div class=\"answers\">");
-    let done = format!("{{\"verdict\":\"done\",\"outcome\":{}}}", effect.outcome_if_done);
-    write_answer(html, "It happened", "Record that it happened?", &done);
-    let not_done = r#"{"verdict":"notDone","reason":"said so by a person on the dashboard"}"#;
-    write_answer(html, "It did not", "Record that it did not?", not_done);
+    write_answer(html, "It happened", "Record that it happened?", r#"{"verdict":"done","by":"dashboard"}"#);
+    write_answer(html, "It did not", "Record that it did not?", r#"{"verdict":"notDone","by":"dashboard"}"#);
     html.raw("<span class=\"soft\" role=\"status\" data-note></span></div></article>");
 }
 
-fn write_answer(html: &mut Html, label: &'static str, confirm: &'static str, body: &str) {
+fn write_answer(html: &mut Html, label: &'static str, confirm: &'static str, body: &'static str) {
     html.raw("<button type=\"button\"").attribute("data-label", label).attribute("data-confirm", confirm);
     html.attribute("data-body", body).raw(">").raw(label).raw("</button>");
 }

@@ -54,7 +54,6 @@ fn effect(id: u64, station: &str, state: OpenState) -> EffectView {
         about: "connector 1 for TAG-7".to_owned(),
         state,
         requested_at: ago(42),
-        outcome_if_done: "\"Accepted\"".to_owned(),
     }
 }
 
@@ -119,7 +118,7 @@ fn what_is_in_doubt_comes_first_and_can_be_answered() {
     let (doubt, stations) = (live.find("In doubt</h2>").unwrap(), live.find("Stations</h2>").unwrap());
     assert!(doubt < stations);
     assert!(live.contains("data-effect=\"881\""));
-    assert!(live.contains("data-body=\"{&quot;verdict&quot;:&quot;done&quot;,&quot;outcome&quot;:&quot;Accepted&quot;}\""));
+    assert!(live.contains("data-body=\"{&quot;verdict&quot;:&quot;done&quot;,&quot;by&quot;:&quot;dashboard&quot;}\""));
     assert!(live.contains("18.45 kWh"));
     assert!(live.contains("1 h 30 min"));
 }
@@ -140,8 +139,7 @@ proptest! {
         view.stations[0].connectors[0].status.clone_from(&text);
         view.stations[0].connectors[0].error = Some(text.clone());
         view.transactions[0].id_tag.clone_from(&text);
-        view.effects[0].about.clone_from(&text);
-        view.effects[0].outcome_if_done = text;
+        view.effects[0].about = text;
         let (plain, rendered) = (live(&typical()), live(&view));
         // The connector's error is one element more: an opening and a closing tag.
         prop_assert_eq!(rendered.matches('<').count(), plain.matches('<').count() + 2);

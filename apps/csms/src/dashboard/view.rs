@@ -122,8 +122,6 @@ pub struct EffectView {
     pub state: OpenState,
     /// When it was asked for.
     pub requested_at: Timestamp,
-    /// The outcome, as the API takes it, if a person says that it took place.
-    pub outcome_if_done: String,
 }
 
 /// How an open effect stands.

@@ -117,22 +117,29 @@ impl Store {
     #[must_use]
     pub fn aggregate<A: Aggregate>(&self) -> Aggregates<A> {
         let folds = self.attached(|| FoldCache::new(FoldCache::BYTES_USUAL));
-        Aggregates { schema: Schema::of::<A::Event>(), store: self.clone(), folds, kind: std::marker::PhantomData }
+        let shared = Shared { store: self.clone(), folds, schema: Schema::of::<A::Event>() };
+        Aggregates { shared: Arc::new(shared), kind: std::marker::PhantomData }
     }
 }
 
 /// All aggregates of one kind in a store. Cheap to clone.
 #[derive(Debug)]
 pub struct Aggregates<A> {
-    pub(super) store: Store,
-    pub(super) folds: Arc<FoldCache>,
-    schema: Result<Arc<Schema>, EventError>,
+    pub(super) shared: Arc<Shared>,
     kind: std::marker::PhantomData<fn() -> A>,
+}
+
+/// What all clones have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) store: Store,
+    folds: Arc<FoldCache>,
+    schema: Result<Arc<Schema>, EventError>,
 }
 
 impl<A> Clone for Aggregates<A> {
     fn clone(&self) -> Self {
-        Self { store: self.store.clone(), folds: self.folds.clone(), schema: self.schema.clone(), kind: self.kind }
+        Self { shared: self.shared.clone(), kind: self.kind }
     }
 }
 
@@ -171,7 +178,7 @@ impl<A: Aggregate> Aggregates<A> {
     pub async fn record(&self, id: &str, events: &[A::Event]) -> Result<Appended, RecordError> {
         let stream = StreamName::of(A::CATEGORY, id)?;
         let events = self.encode(&stream, events, &Origin::default())?;
-        match self.store.append(Append::of(events)).await? {
+        match self.shared.store.append(Append::of(events)).await? {
             Outcome::Appended(appended) => Ok(appended),
             // Without a condition and a command id there is nothing to conflict with or to repeat.
             other => unreachable!("an unconditional append was answered with {other:?}"),
@@ -193,7 +200,7 @@ impl<A: Aggregate> Aggregates<A> {
         let stream = StreamName::of(A::CATEGORY, id)?;
         let (version, position) = match moment.into() {
             Moment::Version(version) => (version, Position::END),
-            Moment::Time(time) => (Version::END, self.store.position_at(time).await?),
+            Moment::Time(time) => (Version::END, self.shared.store.position_at(time).await?),
         };
         let start = self.snapshotted(&stream).await?.map(|kept| kept.folded);
         let mut folded =
@@ -205,7 +212,7 @@ impl<A: Aggregate> Aggregates<A> {
     /// The aggregate's events with their metadata, from a version on.
     pub fn history(&self, id: &str, from: Version) -> Result<History<A::Event>, LoadError> {
         let stream = StreamName::of(A::CATEGORY, id)?;
-        let events = self.store.read(Read::stream(stream, Version(from.0.max(1))));
+        let events = self.shared.store.read(Read::stream(stream, Version(from.0.max(1))));
         Ok(History { events, schema: self.schema()?, unknown: A::UNKNOWN, ready: Vec::new().into_iter() })
     }
 
@@ -217,19 +224,19 @@ impl<A: Aggregate> Aggregates<A> {
     /// The store.
     #[must_use]
     pub fn store(&self) -> &Store {
-        &self.store
+        &self.shared.store
     }
 
     pub(super) fn schema(&self) -> Result<Arc<Schema>, EventError> {
-        self.schema.clone()
+        self.shared.schema.clone()
     }
 
     pub(super) fn slot(&self, id: &str) -> Result<Arc<Slot<A>>, Invalid> {
-        self.folds.slot(id, || StreamName::of(A::CATEGORY, id))
+        self.shared.folds.slot(id, || StreamName::of(A::CATEGORY, id))
     }
 
     pub(super) fn encode(&self, stream: &StreamName, events: &[A::Event], origin: &Origin) -> Result<Vec<NewEvent>, EventError> {
-        let schema = self.schema.as_ref().map_err(Clone::clone)?;
+        let schema = self.shared.schema.as_ref().map_err(Clone::clone)?;
         let encode = |event| {
             let mut new = schema.encode(event)?.in_stream(stream.clone());
             if !origin.metadata.is_empty() {
@@ -259,7 +266,7 @@ impl<A: Aggregate> Aggregates<A> {
     /// Says what the fold weighs, if it has grown to double its version.
     pub(super) fn weigh(&self, id: &str, before: Version, folded: &Folded<A>) {
         if before.0.checked_ilog2() != folded.version.0.checked_ilog2() {
-            self.folds.weigh::<A>(id, state_bytes(&folded.state));
+            self.shared.folds.weigh::<A>(id, state_bytes(&folded.state));
         }
     }
 
@@ -273,7 +280,7 @@ impl<A: Aggregate> Aggregates<A> {
     ) -> Result<Option<Timestamp>, LoadError> {
         let schema = self.schema()?;
         let mut first = None;
-        let mut events = self.store.read(Read::stream(stream.clone(), folded.version.next()));
+        let mut events = self.shared.store.read(Read::stream(stream.clone(), folded.version.next()));
         while let Some(page) = events.page().await? {
             for event in page {
                 if event.version() > version || event.position > position {
@@ -293,10 +300,10 @@ impl<A: Aggregate> Aggregates<A> {
         if A::snapshots().is_never() {
             return Ok(None);
         }
-        let key = snapshot::key::<A>(self.store.identity().store, stream);
-        let Some(bytes) = self.store.snapshot(key).await? else { return Ok(None) };
+        let key = snapshot::key::<A>(self.shared.store.identity().store, stream);
+        let Some(bytes) = self.shared.store.snapshot(key).await? else { return Ok(None) };
         let Some(folded) = snapshot::decode::<A>(&bytes) else { return Ok(None) };
-        let page = self.store.page(Read::stream(stream.clone(), folded.version).page_of(1)).await?;
+        let page = self.shared.store.page(Read::stream(stream.clone(), folded.version).page_of(1)).await?;
         let last = page.events.first().map(|event| (event.version(), event.position));
         if last != Some((folded.version, folded.position)) {
             tracing::warn!(%stream, version = %folded.version, "a snapshot does not belong to this history and is not used");
@@ -329,7 +336,7 @@ impl<A: Aggregate> Aggregates<A> {
         }
         if let Some(bytes) = snapshot::encode(&kept.folded) {
             tracing::debug!(%stream, version = %kept.folded.version, bytes = bytes.len(), "a snapshot was made");
-            self.store.keep_snapshot(snapshot::key::<A>(self.store.identity().store, stream), bytes);
+            self.shared.store.keep_snapshot(snapshot::key::<A>(self.shared.store.identity().store, stream), bytes);
         }
         kept.snapshot_version = kept.folded.version;
         kept.unsaved_since = None;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::EventError;
 use crate::store::{
     Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Digest, Expected, Invalid, Label, Metadata, NewEvent,
-    Position, ReadError, RecordedEvent, StreamName, Version,
+    NoneMatching, Position, ReadError, RecordedEvent, StreamName, Version,
 };
 
 /// How often a command is decided anew because others were faster.
@@ -185,6 +185,8 @@ impl Origin {
 pub(crate) struct Alongside {
     pub(crate) events: Vec<NewEvent>,
     pub(crate) expected: Vec<(StreamName, Expected)>,
+    /// Where this fails, the command is [`Contended`](ExecuteError::Contended) at once: a fresher fold does not help.
+    pub(crate) none_matching: Option<NoneMatching>,
     pub(crate) checkpoint: Option<CheckpointRecord>,
 }
 

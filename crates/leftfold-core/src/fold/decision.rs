@@ -91,6 +91,11 @@ impl<E> Decided<E> {
         self
     }
 
+    /// The events, in order.
+    pub fn events(&self) -> impl Iterator<Item = &E> {
+        self.events.iter().map(|(_, event)| event)
+    }
+
     /// Requires a stream to be as expected, beside the query.
     #[must_use]
     pub fn expecting(mut self, stream: impl Into<String>, expected: Expected) -> Self {

@@ -7,8 +7,8 @@ use super::cache::{Kept, Slot};
 use super::command::{ATTEMPTS_MAX, Answer, ExecuteError, Executed, KeptAnswer, Remember, STALE_EVENTS_MAX};
 use super::event::{Event, EventError, Schema, Unknown};
 use crate::store::{
-    Answered, Append, Appended, Condition, Expected, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName,
-    Version,
+    Answered, Append, Appended, Condition, Conflict, Expected, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store,
+    StreamName, Version,
 };
 
 type Done<A> = Result<Executed<<A as Aggregate>::Event>, ExecuteError<<A as Aggregate>::Refusal>>;
@@ -23,7 +23,7 @@ impl<A: Aggregate> Command<A> {
         let slot = self.aggregates.slot(&self.id)?;
         let mut place = slot.fold.lock().await;
         if let Some(id) = self.origin.id
-            && let Some(answered) = self.aggregates.store.answered(id).await?
+            && let Some(answered) = self.aggregates.shared.store.answered(id).await?
         {
             return self.answer_again(&slot, answered).await;
         }
@@ -81,9 +81,11 @@ impl<A: Aggregate> Command<A> {
             return Ok(Attempted::Concluded(Conclusion::Nothing { version, position }));
         }
         let append = self.append(slot, version, &events, &answer)?;
-        let outcome = self.aggregates.store.append(append).await?;
+        let outcome = self.aggregates.shared.store.append(append).await?;
         Ok(match (outcome, answer) {
-            (Outcome::Conflict(_), _) => Attempted::Conflict,
+            // Only what goes alongside has such a clause.
+            (Outcome::Conflict(Conflict::Matching { .. }), _) => return Err(ExecuteError::Contended { attempts: 1 }),
+            (Outcome::Conflict(Conflict::Stream { .. }), _) => Attempted::Conflict,
             (Outcome::Repeated(answered), _) => Attempted::Repeated(answered),
             (Outcome::Appended(_), KeptAnswer::Refused(refusal)) => Attempted::Concluded(Conclusion::RefusedDurably { refusal }),
             (Outcome::Appended(appended), KeptAnswer::Accepted(_)) => Attempted::Done(self.take(slot, kept, events, &appended)),
@@ -99,6 +101,7 @@ impl<A: Aggregate> Command<A> {
     ) -> Result<Append, ExecuteError<A::Refusal>> {
         let mut condition = Condition::stream(slot.stream.clone(), Expected::Exact(version));
         condition.streams.extend(self.alongside.expected.iter().cloned());
+        condition.none_matching.clone_from(&self.alongside.none_matching);
         let mut new = self.aggregates.encode(&slot.stream, events, &self.origin)?;
         new.extend(self.alongside.events.iter().cloned());
         let command = self.origin.id.and_then(|_| self.origin.record(&slot.stream, answer.encode()));
@@ -131,7 +134,7 @@ impl<A: Aggregate> Command<A> {
             }
             Conclusion::Stale { expected, actual } => {
                 let read = Read::stream(slot.stream.clone(), expected.next()).page_of(STALE_EVENTS_MAX);
-                let since = self.aggregates.store.page(read).await?.events;
+                let since = self.aggregates.shared.store.page(read).await?.events;
                 Err(ExecuteError::Stale { expected, actual, since })
             }
         }
@@ -144,7 +147,7 @@ impl<A: Aggregate> Command<A> {
             Some(KeptAnswer::Refused(refusal)) => Err(self.refused_again(&refusal)),
             Some(KeptAnswer::Accepted(version)) => {
                 let schema = self.aggregates.schema()?;
-                let recorded = events_of(&self.aggregates.store, &answered).await?;
+                let recorded = events_of(&self.aggregates.shared.store, &answered).await?;
                 let own = || recorded.iter().filter(|event| in_stream(event, &slot.stream));
                 let events = decode_all(&schema, own(), A::UNKNOWN)?;
                 let position = match own().last() {
@@ -162,7 +165,7 @@ impl<A: Aggregate> Command<A> {
         if version == Version::ABSENT {
             return Ok(Position::START);
         }
-        let page = self.aggregates.store.page(Read::stream(slot.stream.clone(), version).page_of(1)).await?;
+        let page = self.aggregates.shared.store.page(Read::stream(slot.stream.clone(), version).page_of(1)).await?;
         Ok(page.events.first().map_or(Position::START, |event| event.position))
     }
 

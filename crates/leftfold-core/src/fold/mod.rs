@@ -19,4 +19,4 @@ pub use event::{Event, EventError, Recorded, Schema, Unknown};
 pub use snapshot::SnapshotPolicy;
 pub use upcast::{Upcast, Upcasters};
 
-pub(crate) use command::Alongside;
+pub(crate) use command::{Alongside, KeptAnswer};

@@ -1,12 +1,11 @@
-//! What the runtime's consumers are doing: for status pages, and for those who wait for an effect.
+//! What the runtime's consumers are doing: for status pages, and for lists of what is open.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use super::effect::EffectId;
-use super::ledger::EffectState;
 use crate::store::Position;
 
 /// What one consumer is doing.
@@ -27,50 +26,37 @@ pub struct ConsumerStatus {
 /// What all consumers of one runtime are doing.
 #[derive(Debug)]
 pub(super) struct Board {
-    open: Mutex<BTreeMap<EffectId, EffectState>>,
+    open: Mutex<BTreeSet<EffectId>>,
     consumers: Mutex<HashMap<&'static str, ConsumerStatus>>,
-    /// Counts changes of any effect.
-    moves: watch::Sender<u64>,
     /// Counts requests to look at what is in doubt.
     looks: watch::Sender<u64>,
 }
 
 impl Default for Board {
     fn default() -> Self {
-        Self { open: Mutex::default(), consumers: Mutex::default(), moves: watch::Sender::new(0), looks: watch::Sender::new(0) }
+        Self { open: Mutex::default(), consumers: Mutex::default(), looks: watch::Sender::new(0) }
     }
 }
 
 impl Board {
     pub(super) fn opened(&self, id: EffectId) {
-        self.open().insert(id, EffectState::Pending);
-    }
-
-    pub(super) fn shows(&self, id: EffectId, state: &EffectState) {
-        if let Some(open) = self.open().get_mut(&id) {
-            open.clone_from(state);
-        }
-        self.moved();
+        self.open().insert(id);
     }
 
     pub(super) fn closed(&self, id: EffectId) {
         self.open().remove(&id);
-        self.moved();
-    }
-
-    pub(super) fn moved(&self) {
-        self.moves.send_modify(|moves| *moves = moves.wrapping_add(1));
-    }
-
-    /// Changes of any effect.
-    pub(super) fn moves(&self) -> watch::Receiver<u64> {
-        self.moves.subscribe()
     }
 
     /// The effects that were taken up and are not concluded, after one of them.
     pub(super) fn open_after(&self, after: EffectId, at_most: usize) -> Vec<EffectId> {
         use std::ops::Bound::{Excluded, Unbounded};
-        self.open().range((Excluded(after), Unbounded)).take(at_most).map(|(id, _)| *id).collect()
+        self.open().range((Excluded(after), Unbounded)).take(at_most).copied().collect()
+    }
+
+    /// Everything up to here was taken up by all of these consumers.
+    pub(super) fn taken_up(&self, names: impl Iterator<Item = &'static str>) -> Position {
+        let consumers = self.consumers();
+        names.map(|name| consumers.get(name).map_or(Position::START, |status| status.through)).min().unwrap_or_default()
     }
 
     pub(super) fn look_again(&self) {
@@ -82,9 +68,8 @@ impl Board {
         self.looks.subscribe()
     }
 
-    pub(super) fn say(&self, name: &'static str, waits_for: String) {
-        tracing::debug!(consumer = name, %waits_for);
-        self.with(name, |status| status.waits_for = waits_for);
+    pub(super) fn say(&self, name: &'static str, waits_for: &str) {
+        self.with(name, |status| waits_for.clone_into(&mut status.waits_for));
     }
 
     pub(super) fn say_where(&self, name: &'static str, through: Position, waits_for: &str, under_way: usize, waiting: usize) {
@@ -108,7 +93,7 @@ impl Board {
         change(consumers.entry(name).or_insert_with(new));
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<EffectId, EffectState>> {
+    fn open(&self) -> MutexGuard<'_, BTreeSet<EffectId>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

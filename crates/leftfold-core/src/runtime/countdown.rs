@@ -27,6 +27,11 @@ struct Timers<K> {
     queue: BinaryHeap<Reverse<(Instant, K)>>,
 }
 
+/// Longer timers are as long as this, a hundred years: so no sum of times overflows.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+/// Entries beyond two for each key before the queue is tidied.
+const QUEUE_SPARE: usize = 64;
+
 #[derive(Clone, Copy, Debug)]
 struct Key {
     due: Instant,
@@ -52,7 +57,7 @@ impl<K: Clone + Ord + Hash> Countdowns<K> {
 
     /// Starts the key's timer, or starts it again.
     pub fn restart(&self, key: K, duration: Duration) {
-        let due = Instant::now() + duration;
+        let due = Instant::now() + duration.min(DURATION_MAX);
         let mut timers = self.timers();
         // An entry that stands is early enough, and will find the new time.
         let standing = timers.keys.get(&key).map(|key| key.queued).filter(|queued| *queued <= due);
@@ -60,6 +65,7 @@ impl<K: Clone + Ord + Hash> Countdowns<K> {
         if standing.is_none() {
             let first = timers.queue.peek().is_none_or(|Reverse((first, _))| due < *first);
             timers.queue.push(Reverse((due, key)));
+            timers.tidy();
             drop(timers);
             if first {
                 self.sooner.notify_one();
@@ -99,6 +105,19 @@ impl<K: Clone + Ord + Hash> Countdowns<K> {
 }
 
 impl<K: Clone + Ord + Hash> Timers<K> {
+    /// Drops the entries of keys that ended or were overtaken, once they are the most: so cancelling is cheap, and
+    /// memory is bounded by the keys that run.
+    fn tidy(&mut self) {
+        if self.queue.len() <= 2 * self.keys.len() + QUEUE_SPARE {
+            return;
+        }
+        let entry = |(key, times): (&K, &mut Key)| {
+            times.queued = times.due;
+            Reverse((times.due, key.clone()))
+        };
+        self.queue = self.keys.iter_mut().map(entry).collect();
+    }
+
     /// A key that is due, or when to look again.
     fn take_due(&mut self, now: Instant) -> Result<K, Option<Instant>> {
         loop {
@@ -168,5 +187,21 @@ mod tests {
             }
         }
         assert_eq!(countdowns.timers().queue.len(), 1_000);
+    }
+
+    /// A cancelled timer used to leave its entry until its time came: stations that come and go would have filled the
+    /// memory with them.
+    #[tokio::test(start_paused = true)]
+    async fn timers_that_are_cancelled_or_shortened_again_and_again_leave_nothing_behind() {
+        let countdowns = Countdowns::new();
+        for round in 0..100_000 {
+            countdowns.restart("comes and goes", SECOND * 3_600);
+            countdowns.restart("comes and goes", SECOND * 3_599);
+            if round % 2 == 0 {
+                assert!(countdowns.cancel(&"comes and goes"));
+            }
+        }
+        assert!(countdowns.timers().queue.len() <= 2 + QUEUE_SPARE + 1);
+        assert_eq!(countdowns.expired().await, "comes and goes");
     }
 }

@@ -25,7 +25,8 @@ pub trait Effect: Send + Sync + 'static {
     /// Names the effect in logs and status.
     const NAME: &'static str;
     /// The event type that asks for it, `station.RemoteStartRequested`: a variant of the target's events that carries
-    /// one [`Effect::Intent`].
+    /// one [`Effect::Intent`]. Events of older types are not found, also where an upcaster turns them into this one: an
+    /// intent keeps its type.
     const INTENT: &'static str;
     /// What is to be done.
     type Intent: DeserializeOwned + Clone + Send + Sync + 'static;
@@ -37,17 +38,18 @@ pub trait Effect: Send + Sync + 'static {
     /// How it may be carried out.
     fn policy(&self) -> Policy;
 
-    /// Does it. The runtime gives up waiting at the attempt's deadline; a panic counts as a doubt.
+    /// Does it. At the attempt's deadline the future is dropped, and the attempt is in doubt; so it is where this panics.
     fn perform(&self, attempt: &Attempt<Self::Intent>) -> impl Future<Output = Performed<Self::Outcome>> + Send;
 
-    /// Finds out what became of an attempt that is in doubt, without doing it again.
+    /// Finds out what became of an attempt that is in doubt, without doing it again. Called after the attempt's
+    /// deadline, and given as long as an attempt.
     fn resolve(&self, attempt: &Attempt<Self::Intent>) -> impl Future<Output = Performed<Self::Outcome>> + Send {
         let _ = attempt;
         future::ready(Performed::InDoubt { reason: "nothing can be looked up, a person must say what happened".to_owned() })
     }
 
-    /// Whom to tell, and what. Its events and the outcome are one append; where the target refuses, the outcome is
-    /// recorded all the same, with the refusal.
+    /// Whom to tell, and what. Its events and the outcome are one append; where the target refuses, or this panics,
+    /// the outcome is recorded all the same, with the refusal.
     fn report(
         &self,
         attempt: &Attempt<Self::Intent>,
@@ -55,8 +57,8 @@ pub trait Effect: Send + Sync + 'static {
     ) -> Option<(String, <Self::Target as Aggregate>::Command)>;
 }
 
-/// Names an effect: the position of the event that asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Names an effect: the position of the event that asks for it. The default stands before every effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EffectId(pub Position);
 
 impl fmt::Display for EffectId {
@@ -168,7 +170,8 @@ impl Policy {
         Self { repetition: Repetition::Repeatable, attempts_max: 10, ..Self::once() }
     }
 
-    /// How long one attempt may take.
+    /// How long one attempt may take. For so long the attempt belongs to whoever opened it: where that process is
+    /// gone, another one waits until then (and [`LEASE`](super::LEASE) longer) before it finds the effect in doubt.
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;

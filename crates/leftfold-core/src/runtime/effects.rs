@@ -1,5 +1,6 @@
 //! The handle on all effects: how each one stands, waiting for one, and a person's answer where one is in doubt.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use tokio::time::timeout;
 use super::board::Board;
 use super::effect::EffectId;
 use super::ledger::{EffectState, Ledger};
+use super::turn::Intent;
 use crate::fold::LoadError;
-use crate::store::{EventType, Position, Query, Read, ReadError, Store, StreamName, Timestamp};
+use crate::store::{EventType, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp};
 
 /// Effects looked at for one page of a list.
 const LOOKED_AT_MAX: usize = 1_000;
@@ -33,9 +35,8 @@ pub(super) struct Kind {
 }
 
 /// A person's answer on its way to the runner.
-#[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) id: EffectId,
+    pub(super) intent: Intent,
     pub(super) verdict: Verdict,
     pub(super) by: String,
     pub(super) answer: oneshot::Sender<Result<(), ResolveError>>,
@@ -123,6 +124,14 @@ pub enum ResolveError {
         /// The id.
         id: EffectId,
     },
+    /// The attempt may still take place.
+    #[error("effect {id} may take place until {deadline}, say then what happened")]
+    TooEarly {
+        /// The id.
+        id: EffectId,
+        /// The attempt's deadline.
+        deadline: Timestamp,
+    },
     /// Something else is being recorded of it.
     #[error("effect {id} is being looked at right now, try again")]
     Busy {
@@ -148,12 +157,7 @@ pub enum ResolveError {
 impl Effects {
     /// How an effect stands; none where the position holds no intent of this runtime's effects.
     pub async fn find(&self, id: EffectId) -> Result<Option<EffectStatus>, LoadError> {
-        if id.0 == Position::START {
-            return Ok(None);
-        }
-        let page = self.store.page(Read::matching(self.intents(), id.0).page_of(1)).await?;
-        let Some(event) = page.events.into_iter().next().filter(|event| event.position == id.0) else { return Ok(None) };
-        let Some(kind) = self.kinds.iter().find(|kind| kind.intent == event.event_type) else { return Ok(None) };
+        let Some((kind, event)) = self.intent(id).await? else { return Ok(None) };
         let ledger = Ledger::load(&self.store, id).await?;
         Ok(Some(EffectStatus {
             id,
@@ -167,18 +171,16 @@ impl Effects {
         }))
     }
 
-    /// How an effect stands as soon as it is concluded or in doubt; when the time is up, as it stands then.
+    /// How an effect stands as soon as it is concluded or in doubt, whichever process carries it out; when the time is
+    /// up, as it stands then.
     pub async fn wait(&self, id: EffectId, within: Duration) -> Result<Option<EffectStatus>, LoadError> {
-        let mut moves = self.board.moves();
         let settled = async {
+            let mut ledger = self.store.subscribe(Query::stream(Ledger::stream(id)?), id.0);
             loop {
-                moves.mark_unchanged();
-                let status = self.find(id).await?;
-                let open = status
-                    .as_ref()
-                    .is_some_and(|status| !status.state.is_concluded() && !matches!(status.state, EffectState::InDoubt { .. }));
-                if !open || moves.changed().await.is_err() {
-                    return Ok(status);
+                match self.find(id).await? {
+                    Some(status) if status.state.is_settled() => return Ok(Some(status)),
+                    None => return Ok(None),
+                    Some(_) => drop(ledger.event().await?),
                 }
             }
         };
@@ -190,8 +192,9 @@ impl Effects {
 
     /// Effects after one of them, the oldest first. A page may be short and still not the last.
     pub async fn list(&self, filter: EffectFilter, after: EffectId, at_most: usize) -> Result<EffectPage, LoadError> {
+        let at_most = at_most.max(1);
         let candidates = match filter {
-            EffectFilter::Open | EffectFilter::InDoubt => self.board.open_after(after, LOOKED_AT_MAX),
+            EffectFilter::Open | EffectFilter::InDoubt => self.open_after(after).await?,
             EffectFilter::All | EffectFilter::Concluded => self.recorded_after(after).await?,
         };
         let mut page = EffectPage { effects: Vec::new(), next: None };
@@ -211,27 +214,48 @@ impl Effects {
         Ok(page)
     }
 
-    /// Records what a person says of an effect in doubt, and who. The target hears of it as of any outcome.
+    /// Records what a person says of an effect in doubt, and who. It must be in doubt, and its attempt's deadline must
+    /// have passed. The target hears of it as of any outcome. Where it is being looked up, the first to know counts.
     pub async fn resolve(&self, id: EffectId, verdict: Verdict, by: &str) -> Result<EffectStatus, ResolveError> {
         let failed = |error: LoadError| ResolveError::Store { detail: error.to_string() };
-        let status = self.find(id).await.map_err(failed)?.ok_or(ResolveError::NotOpen { id })?;
-        // The status names one of these kinds.
-        let kind = self.kinds.iter().find(|kind| kind.name == status.name).ok_or(ResolveError::NotOpen { id })?;
+        let found = self.intent(id).await.map_err(|error| failed(error.into()))?;
+        let (kind, event) = found.ok_or(ResolveError::NotOpen { id })?;
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { id, verdict, by: by.to_owned(), answer };
+        let asked = Asked { intent: Intent { id, event }, verdict, by: by.to_owned(), answer };
         let stopped = || ResolveError::Store { detail: "the runtime has stopped".to_owned() };
         kind.asked.send(asked).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())??;
         self.find(id).await.map_err(failed)?.ok_or(ResolveError::NotOpen { id })
     }
 
-    /// Looks at once at what is in doubt, or waits to be tried again: the outside world has come back.
+    /// Looks at once at what is in doubt and past its deadline: the outside world has come back. What waits to be tried
+    /// again keeps waiting, so that no attempt is spent by it.
     pub fn look_again(&self) {
         self.board.look_again();
     }
 
     fn intents(&self) -> Query {
         Query::types(self.kinds.iter().map(|kind| kind.intent.clone()))
+    }
+
+    /// The event that asks for an effect.
+    async fn intent(&self, id: EffectId) -> Result<Option<(&Kind, RecordedEvent)>, ReadError> {
+        if id.0 == Position::START {
+            return Ok(None);
+        }
+        let page = self.store.page(Read::matching(self.intents(), id.0).page_of(1)).await?;
+        let Some(event) = page.events.into_iter().next().filter(|event| event.position == id.0) else { return Ok(None) };
+        let kind = self.kinds.iter().find(|kind| kind.intent == event.event_type);
+        Ok(kind.map(|kind| (kind, event)))
+    }
+
+    /// What was taken up and is not concluded, and everything that was not taken up so far.
+    async fn open_after(&self, after: EffectId) -> Result<Vec<EffectId>, ReadError> {
+        // In this order: what is taken up in between is in both.
+        let taken_up = self.board.taken_up(self.kinds.iter().map(|kind| kind.name));
+        let mut open: BTreeSet<EffectId> = self.board.open_after(after, LOOKED_AT_MAX).into_iter().collect();
+        open.extend(self.recorded_after(after.max(EffectId(taken_up))).await?);
+        Ok(open.into_iter().take(LOOKED_AT_MAX).collect())
     }
 
     async fn recorded_after(&self, after: EffectId) -> Result<Vec<EffectId>, ReadError> {

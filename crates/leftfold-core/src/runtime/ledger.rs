@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::effect::EffectId;
 use crate::fold::{Event, EventError, LoadError, Schema, Unknown};
-use crate::store::{NewEvent, Read, Store, StreamName, Timestamp, Version};
+use crate::store::{Invalid, NewEvent, Position, Read, Store, StreamName, Timestamp, Version};
 
 /// What happened to an effect, stored as `$effect.…` in the stream `$effect-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +73,12 @@ impl EffectState {
     pub const fn is_concluded(&self) -> bool {
         matches!(self, Self::Done { .. } | Self::NotDone { .. })
     }
+
+    /// Whether it is concluded or in doubt: nothing more is known soon.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.is_concluded() || matches!(self, Self::InDoubt { .. })
+    }
 }
 
 /// The fold of a ledger.
@@ -80,6 +86,8 @@ impl EffectState {
 pub(super) struct Ledger {
     pub(super) stream: StreamName,
     pub(super) version: Version,
+    /// The last thing known of the effect: that it was asked for, if nothing else.
+    pub(super) position: Position,
     pub(super) attempts: u32,
     /// The deadline of the last attempt.
     pub(super) deadline: Option<Timestamp>,
@@ -88,12 +96,17 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    pub(super) fn stream(id: EffectId) -> Result<StreamName, Invalid> {
+        StreamName::new(format!("$effect-{id}"))
+    }
+
     pub(super) async fn load(store: &Store, id: EffectId) -> Result<Self, LoadError> {
-        let stream = StreamName::new(format!("$effect-{id}"))?;
+        let stream = Self::stream(id)?;
         let schema = Schema::of::<LedgerEvent>()?;
         let mut ledger = Self {
             stream: stream.clone(),
             version: Version::ABSENT,
+            position: id.0,
             attempts: 0,
             deadline: None,
             state: EffectState::Pending,
@@ -102,7 +115,7 @@ impl Ledger {
         let mut events = store.read(Read::stream(stream, Version(1)));
         while let Some(recorded) = events.next().await? {
             schema.decode_each(&recorded, Unknown::Refuse, |event| ledger.apply(event, recorded.recorded_at))?;
-            ledger.version = recorded.version();
+            (ledger.version, ledger.position) = (recorded.version(), recorded.position);
         }
         Ok(ledger)
     }
@@ -127,8 +140,24 @@ impl Ledger {
         };
     }
 
+    /// Whether the attempt of this number still stands for an outcome: no other one was opened, none was concluded.
+    pub(super) fn waits_for(&self, attempt: u32) -> bool {
+        self.attempts == attempt && matches!(self.state, EffectState::InFlight { .. } | EffectState::InDoubt { .. })
+    }
+
     /// The event as the store takes it.
     pub(super) fn entry(&self, event: &LedgerEvent) -> Result<NewEvent, EventError> {
         Ok(Schema::of::<LedgerEvent>()?.encode(event)?.in_stream(self.stream.clone()))
     }
+}
+
+/// Bytes of a reason that are recorded.
+const REASON_BYTES_MAX: usize = 4_096;
+
+/// A reason within its limit: what users' code says may be of any length.
+pub(super) fn shortened(mut reason: String) -> String {
+    // The start of a text is a boundary.
+    let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+    reason.truncate(end.unwrap_or(0));
+    reason
 }

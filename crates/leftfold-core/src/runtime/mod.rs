@@ -1,6 +1,7 @@
 //! What runs behind the log: effects and timers.
 
 mod board;
+mod clock;
 mod countdown;
 mod effect;
 mod effects;
@@ -14,38 +15,47 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 pub use board::ConsumerStatus;
+pub use clock::{Clock, Sleep, SystemClock};
 pub use countdown::Countdowns;
 pub use effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
 pub use effects::{EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict};
 pub use ledger::EffectState;
 pub use runner::OPEN_EFFECTS_MAX;
 pub use timer::{Schedule, Timer};
+pub use turn::LEASE;
 
 use crate::fold::EventError;
 use crate::store::{EventType, Invalid, ReadError, Store, SubscribeError};
 use board::Board;
 use effects::{Asked, Kind};
+use ledger::shortened;
 use runner::Runner;
 use timer::TimerRunner;
 
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
 
-type Starting = Pin<Box<dyn Future<Output = Result<Running, StartError>> + Send>>;
+type Starting = Box<dyn FnOnce(Host, watch::Receiver<bool>) -> Start + Send>;
+type Start = Pin<Box<dyn Future<Output = Result<Running, StartError>> + Send>>;
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What runs behind a store, before it is started.
 #[must_use = "a runtime does nothing until it is started"]
 pub struct Runtime {
-    store: Store,
-    board: Arc<Board>,
-    stop: watch::Sender<bool>,
-    names: Vec<&'static str>,
+    host: Host,
     kinds: Vec<Result<Kind, Invalid>>,
-    starting: Vec<Starting>,
+    consumers: Vec<(&'static str, Starting)>,
+}
+
+/// What every consumer stands on.
+#[derive(Clone, Debug)]
+struct Host {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    board: Arc<Board>,
 }
 
 /// Why a runtime does not start. Nothing runs then.
@@ -65,6 +75,12 @@ pub enum StartError {
         /// The name.
         name: &'static str,
     },
+    /// Two effects have one intent: an event asks for one effect.
+    #[error("two effects are asked for by {intent}, give each its own event type")]
+    IntentTaken {
+        /// The type that both name.
+        intent: EventType,
+    },
     /// The events cannot be read or written.
     #[error(transparent)]
     Event(#[from] EventError),
@@ -82,55 +98,86 @@ pub enum StartError {
 impl Runtime {
     /// Nothing yet, behind a store.
     pub fn new(store: &Store) -> Self {
-        Self {
-            store: store.clone(),
-            board: Arc::default(),
-            stop: watch::Sender::new(false),
-            names: Vec::new(),
-            kinds: Vec::new(),
-            starting: Vec::new(),
-        }
+        let host = Host { store: store.clone(), clock: Arc::new(SystemClock), board: Arc::default() };
+        Self { host, kinds: Vec::new(), consumers: Vec::new() }
+    }
+
+    /// Takes the time from another clock than the machine's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.host.clock = clock;
+        self
     }
 
     /// Carries out an effect.
     pub fn effect<E: Effect>(mut self, effect: E) -> Self {
         let (asked, asks) = mpsc::channel(ASKED_MAX);
         self.kinds.push(EventType::new(E::INTENT).map(|intent| Kind { name: E::NAME, intent, asked }));
-        self.names.push(E::NAME);
-        let (store, board, stop) = (self.store.clone(), self.board.clone(), self.stop.subscribe());
-        self.starting.push(Box::pin(async move {
-            let runner = Runner::new(store, effect, board, asks).await?;
-            Ok(Box::pin(runner.run(stop)) as Running)
-        }));
+        let starting: Starting = Box::new(|host, stop| {
+            Box::pin(async move { Ok(Box::pin(Runner::new(host, effect, asks).await?.run(stop)) as Running) })
+        });
+        self.consumers.push((E::NAME, starting));
         self
     }
 
     /// Runs a timer.
     pub fn timer<T: Timer>(mut self, timer: T) -> Self {
-        self.names.push(T::NAME);
-        let (store, board, stop) = (self.store.clone(), self.board.clone(), self.stop.subscribe());
-        self.starting.push(Box::pin(async move {
-            let runner = TimerRunner::new(store, timer, board).await?;
-            Ok(Box::pin(runner.run(stop)) as Running)
-        }));
+        let starting: Starting = Box::new(|host, stop| {
+            Box::pin(async move { Ok(Box::pin(TimerRunner::new(host, timer).await?.run(stop)) as Running) })
+        });
+        self.consumers.push((T::NAME, starting));
         self
     }
 
     /// Starts everything, or nothing.
     pub async fn start(self) -> Result<RunningRuntime, StartError> {
-        let mut names = self.names.clone();
-        names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(StartError::NameTaken { name: twice[0] });
+        if let Some(name) = twice(self.consumers.iter().map(|(name, _)| *name)) {
+            return Err(StartError::NameTaken { name });
         }
         let kinds: Vec<Kind> = self.kinds.into_iter().collect::<Result<_, _>>()?;
-        let mut running = Vec::with_capacity(self.starting.len());
-        for starting in self.starting {
-            running.push(starting.await?);
+        if let Some(intent) = twice(kinds.iter().map(|kind| &kind.intent)) {
+            return Err(StartError::IntentTaken { intent: intent.clone() });
         }
-        let effects = Effects { store: self.store, board: self.board, kinds: kinds.into() };
-        let tasks = running.into_iter().map(tokio::spawn).collect();
-        Ok(RunningRuntime { effects, stop: self.stop, tasks })
+        let stop = watch::Sender::new(false);
+        let mut running = Vec::with_capacity(self.consumers.len());
+        for (name, starting) in self.consumers {
+            running.push((name, starting(self.host.clone(), stop.subscribe()).await?));
+        }
+        let Host { store, board, .. } = self.host;
+        let mut tasks = Vec::with_capacity(running.len());
+        for (name, consumer) in running {
+            let guard = EndedByPanic { name, board: board.clone() };
+            tasks.push(tokio::spawn(async move {
+                let _guard = guard;
+                consumer.await;
+            }));
+        }
+        Ok(RunningRuntime { effects: Effects { store, board, kinds: kinds.into() }, stop, tasks })
+    }
+}
+
+/// The first that is there twice.
+fn twice<T: Ord>(all: impl Iterator<Item = T>) -> Option<T> {
+    let mut seen = std::collections::BTreeSet::new();
+    for one in all {
+        if let Some(twice) = seen.replace(one) {
+            return Some(twice);
+        }
+    }
+    None
+}
+
+/// Says so where a consumer panics: a bug of the runtime, that must not go unseen.
+struct EndedByPanic {
+    name: &'static str,
+    board: Arc<Board>,
+}
+
+impl Drop for EndedByPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(consumer = self.name, "a consumer ended by a panic");
+            self.board.say(self.name, "a restart of the process: it ended by a panic");
+        }
     }
 }
 
@@ -157,15 +204,34 @@ impl RunningRuntime {
         self.effects.board.statuses()
     }
 
-    /// Stops taking up new work, and waits for effects under way, each within its own deadline. The error names the
-    /// task that had panicked.
+    /// Stops taking up new work, and waits for effects under way, each within its own deadline. The error is of the
+    /// first task that had panicked.
     pub async fn stop(mut self) -> Result<(), tokio::task::JoinError> {
         self.stop.send_replace(true);
+        let mut stopped = Ok(());
         for task in std::mem::take(&mut self.tasks) {
-            task.await?;
+            stopped = stopped.and(task.await);
         }
-        Ok(())
+        stopped
     }
+}
+
+/// Runs users' code in a task of its own, which ends with this future; if it panics, the error says with what.
+async fn contained<T: Send + 'static>(code: impl Future<Output = T> + Send + 'static) -> Result<T, String> {
+    let mut task = JoinSet::new();
+    task.spawn(code);
+    match task.join_next().await {
+        Some(Ok(ended)) => Ok(ended),
+        Some(Err(error)) => Err(error.try_into_panic().map_or_else(|error| error.to_string(), |panic| message(&*panic))),
+        // One task was spawned.
+        None => Err("it was never run".to_owned()),
+    }
+}
+
+/// What a panic says.
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a message").to_owned()
 }
 
 /// Waits until a runtime is told to stop, or is gone.

@@ -1,20 +1,18 @@
 //! The runner of one kind of effect: finds intents behind the log, takes each one turn at a time.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::{Id, JoinError, JoinSet};
 
-use super::board::Board;
-use super::effect::{Effect, EffectId};
-use super::turn::{Intent, Next, Turn};
-use super::{Asked, ResolveError};
+use super::effect::{Backoff, Effect, EffectId};
+use super::turn::{Ended, Intent, Next, Turn};
+use super::{Asked, Host, StartError};
 use crate::store::{
-    Append, AppendError, CheckpointRecord, Label, MoveFrom, Outcome, Position, Query, RecordedEvent, Signal, Store, Subscription,
-    Timestamp,
+    Append, AppendError, CheckpointRecord, Label, MoveFrom, Outcome, Position, Query, ReadError, RecordedEvent, Signal,
+    Subscription, Timestamp,
 };
 
 /// Effects that wait, or are in doubt, at most; beyond that no further intents are taken up until some are concluded.
@@ -22,52 +20,67 @@ pub const OPEN_EFFECTS_MAX: usize = 100_000;
 /// The runner's checkpoint is recorded after so many conclusions, and when it stops: what is read again after a crash.
 const CONCLUSIONS_PER_CHECKPOINT: u32 = 1_000;
 /// The first and the longest wait before a turn is tried again after the store failed.
-const STORE_RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+const STORE_RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
 
 /// Runs one kind of effect until it is told to stop.
 pub(super) struct Runner<E: Effect> {
-    store: Store,
+    host: Host,
     turn: Arc<Turn<E>>,
-    board: Arc<Board>,
     consumer: Label,
     subscription: Subscription,
     asked: mpsc::Receiver<Asked>,
     /// Every intent that was taken up and is not concluded.
-    open: BTreeMap<EffectId, Open>,
+    open: BTreeMap<EffectId, Open<E>>,
     /// When to take the next turn of those that wait.
-    waiting: BTreeSet<(Instant, EffectId)>,
+    waiting: BTreeSet<(Timestamp, EffectId)>,
     ready: VecDeque<EffectId>,
-    jobs: JoinSet<(EffectId, Next)>,
+    jobs: JoinSet<Next<E>>,
+    kinds: HashMap<Id, (JobKind, EffectId)>,
     conclusions: u32,
     checkpoint: Position,
+    reading: Reading,
+    /// What failed last, until something works again.
+    trouble: Option<String>,
 }
 
-struct Open {
+struct Open<E: Effect> {
     event: RecordedEvent,
-    wakes_at: Option<Instant>,
+    wakes_at: Option<Timestamp>,
     /// Failures of the store in a row.
     failures: u32,
-    verdict: Option<Asked>,
+    /// What came of its attempt, until it is recorded.
+    unrecorded: Option<Box<Ended<E>>>,
+}
+
+/// What a job is.
+#[derive(Clone, Copy)]
+enum JobKind {
+    /// The turn of an effect, of which there is one at a time.
+    Turn,
+    /// A person's verdict, which waits for no turn: the first to write the ledger counts.
+    Verdict,
+}
+
+/// How reading the log goes.
+#[derive(Clone, Copy)]
+struct Reading {
+    failures: u32,
+    again_at: Option<Timestamp>,
 }
 
 impl<E: Effect> Runner<E> {
-    pub(super) async fn new(
-        store: Store,
-        effect: E,
-        board: Arc<Board>,
-        asked: mpsc::Receiver<Asked>,
-    ) -> Result<Self, super::StartError> {
-        let turn = Arc::new(Turn::new(store.clone(), effect)?);
+    pub(super) async fn new(host: Host, effect: E, asked: mpsc::Receiver<Asked>) -> Result<Self, StartError> {
+        let turn = Arc::new(Turn::new(host.clone(), effect)?);
         let consumer = Label::new(format!("$effect:{}", E::NAME))?;
         let query = Query::types([turn.intent_type()]);
-        let (subscription, checkpoint) = match store.checkpoint(consumer.clone()).await? {
-            Some(checkpoint) => (store.resume(query, &checkpoint).await?, checkpoint.position),
-            None => (store.subscribe(query, Position::START), Position::START),
+        let (subscription, checkpoint) = match host.store.checkpoint(consumer.clone()).await? {
+            Some(checkpoint) => (host.store.resume(query, &checkpoint).await?, checkpoint.position),
+            None => (host.store.subscribe(query, Position::START), Position::START),
         };
+        host.board.say_where(E::NAME, checkpoint, "its start", 0, 0);
         Ok(Self {
-            store,
+            host,
             turn,
-            board,
             consumer,
             subscription,
             asked,
@@ -75,60 +88,84 @@ impl<E: Effect> Runner<E> {
             waiting: BTreeSet::new(),
             ready: VecDeque::new(),
             jobs: JoinSet::new(),
+            kinds: HashMap::new(),
             conclusions: 0,
             checkpoint,
+            reading: Reading { failures: 0, again_at: None },
+            trouble: None,
         })
     }
 
     /// Runs until told to stop; then what is under way ends first, within its own deadlines.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut failures = 0;
-        let mut looks = self.board.looks();
-        loop {
+        let mut looks = self.host.board.looks();
+        let clock = self.host.clock.clone();
+        let why = loop {
             self.start_ready();
-            let room = self.ready.is_empty() && self.has_room();
+            let reads = self.ready.is_empty() && self.has_room() && self.reading.again_at.is_none();
             let wake = self.waiting.first().map(|(at, _)| *at);
-            self.say_status(room);
+            let next = [wake, self.reading.again_at].into_iter().flatten().min();
+            self.say_status();
             tokio::select! {
                 biased;
-                () = super::stopped(&mut stop) => break,
-                Some(ended) = self.jobs.join_next() => self.job_ended(ended).await,
+                () = super::stopped(&mut stop) => break "stopped",
+                Some(ended) = self.jobs.join_next_with_id() => self.job_ended(ended).await,
                 Some(asked) = self.asked.recv() => self.take_verdict(asked),
                 Ok(()) = looks.changed() => self.wake_all(),
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.wake_due(),
-                signal = self.subscription.next(), if room => match signal {
-                    Ok(Signal::Event(event)) => self.take_up(event),
-                    Ok(_) => failures = 0,
-                    Err(crate::store::ReadError::Closed) => break,
-                    Err(error) => {
-                        failures += 1;
-                        self.board.say(E::NAME, format!("reading failed, trying again: {error}"));
-                        tokio::time::sleep(store_backoff(failures)).await;
-                    }
+                () = clock.sleep_until(next.unwrap_or(Timestamp::MAX)), if next.is_some() => self.wake_due(),
+                signal = self.subscription.next(), if reads => match signal {
+                    Err(ReadError::Closed) => break "stopped: the store is closed",
+                    signal => self.take_signal(signal),
                 },
             }
-        }
-        while let Some(ended) = self.jobs.join_next().await {
+        };
+        self.host.board.say(E::NAME, "effects under way to end, then it stops");
+        while let Some(ended) = self.jobs.join_next_with_id().await {
             self.job_ended(ended).await;
         }
         self.save_checkpoint().await;
-        self.board.say(E::NAME, "stopped".to_owned());
+        self.host.board.say(E::NAME, why);
     }
 
     fn has_room(&self) -> bool {
         self.jobs.len() < self.turn.policy().concurrency && self.open.len() < OPEN_EFFECTS_MAX
     }
 
-    fn say_status(&self, room: bool) {
-        let waits_for = if room { "new intents" } else { "effects under way to be concluded" };
+    fn say_status(&self) {
+        let waits_for = match &self.trouble {
+            Some(trouble) => trouble.as_str(),
+            None if self.open.len() >= OPEN_EFFECTS_MAX => "open effects to be concluded, there are too many",
+            None if !self.has_room() => "effects under way to be concluded",
+            None => "new intents",
+        };
         let (through, under_way) = (self.subscription.through(), self.jobs.len());
-        self.board.say_where(E::NAME, through, waits_for, under_way, self.open.len() - under_way.min(self.open.len()));
+        self.host.board.say_where(E::NAME, through, waits_for, under_way, self.open.len().saturating_sub(under_way));
+    }
+
+    fn take_signal(&mut self, signal: Result<Signal, ReadError>) {
+        match signal {
+            Ok(signal) => {
+                if self.reading.failures > 0 {
+                    (self.reading.failures, self.trouble) = (0, None);
+                }
+                if let Signal::Event(event) = signal {
+                    self.take_up(event);
+                }
+            }
+            Err(error) => {
+                self.reading.failures += 1;
+                self.reading.again_at = Some(self.host.clock.now().plus(STORE_RETRY.after(self.reading.failures)));
+                self.trouble = Some(format!("the log to be read again: {error}"));
+                tracing::error!(effect = E::NAME, %error, "intents cannot be read, trying again");
+            }
+        }
     }
 
     fn take_up(&mut self, event: RecordedEvent) {
         let id = EffectId(event.position);
-        self.board.opened(id);
-        self.open.insert(id, Open { event, wakes_at: None, failures: 0, verdict: None });
+        self.host.board.opened(id);
+        let open = Open { event, wakes_at: None, failures: 0, unrecorded: None };
+        self.open.insert(id, open);
         self.ready.push_back(id);
     }
 
@@ -136,72 +173,82 @@ impl<E: Effect> Runner<E> {
         while self.jobs.len() < self.turn.policy().concurrency
             && let Some(id) = self.ready.pop_front()
         {
-            let Some(open) = self.open.get_mut(&id) else { continue };
-            let (turn, board) = (self.turn.clone(), self.board.clone());
-            let intent = Intent { id, event: open.event.clone() };
-            let verdict = open.verdict.take();
-            self.jobs.spawn(async move {
-                let next = match verdict {
-                    Some(asked) => turn.verdict(&intent, asked).await,
-                    None => turn.take(&intent, &board).await,
-                };
-                board.moved();
-                (id, next)
-            });
+            self.start(id);
         }
     }
 
-    async fn job_ended(&mut self, ended: Result<(EffectId, Next), tokio::task::JoinError>) {
-        // A turn catches what users' code panics with; a panic of its own is a bug that must not be swallowed.
-        let (id, next) = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    /// Takes a turn; first of all what came of the last one is recorded.
+    fn start(&mut self, id: EffectId) {
         let Some(open) = self.open.get_mut(&id) else { return };
-        let at = match next {
-            Next::Concluded => {
-                self.open.remove(&id);
-                self.board.closed(id);
-                self.conclusions += 1;
-                if self.conclusions >= CONCLUSIONS_PER_CHECKPOINT {
-                    self.save_checkpoint().await;
-                }
-                return;
-            }
-            Next::At(moment) => {
-                open.failures = 0;
-                Instant::now() + moment.since(Timestamp::now())
-            }
-            Next::StoreFailed(detail) => {
-                open.failures += 1;
-                let wait = store_backoff(open.failures);
-                self.board.say(E::NAME, format!("effect {id} cannot be recorded, trying again: {detail}"));
-                Instant::now() + wait
+        let turn = self.turn.clone();
+        let intent = Intent { id, event: open.event.clone() };
+        let job = if let Some(ended) = open.unrecorded.take() {
+            self.jobs.spawn(async move { turn.record(ended).await })
+        } else {
+            self.jobs.spawn(async move { turn.take(&intent).await })
+        };
+        self.kinds.insert(job.id(), (JobKind::Turn, id));
+    }
+
+    async fn job_ended(&mut self, ended: Result<(Id, Next<E>), JoinError>) {
+        let (job, next) = match ended {
+            Ok((job, next)) => (job, next),
+            // What users' code panics with is caught where it is called, but for its serde code.
+            Err(error) => {
+                let detail = format!("it panicked: {error}");
+                (error.id(), Next::Failed { detail, unrecorded: None })
             }
         };
-        if open.verdict.is_some() {
-            self.ready.push_back(id);
-        } else {
-            open.wakes_at = Some(at);
-            self.waiting.insert((at, id));
+        let Some((kind, id)) = self.kinds.remove(&job) else { return };
+        let Some(open) = self.open.get_mut(&id) else { return };
+        if matches!(kind, JobKind::Verdict) {
+            // Its next turn, if none is under way, finds what was said.
+            if let (Next::Concluded, Some(at)) = (next, open.wakes_at) {
+                self.wake(at, id);
+            }
+            return;
+        }
+        let at = match next {
+            Next::Concluded => {
+                self.trouble = None;
+                return self.concluded(id).await;
+            }
+            Next::At(moment) => {
+                self.trouble = None;
+                open.failures = 0;
+                moment
+            }
+            Next::Failed { detail, unrecorded } => {
+                open.failures += 1;
+                open.unrecorded = unrecorded;
+                tracing::error!(effect = E::NAME, %id, detail, "an effect cannot be recorded, trying again");
+                self.trouble = Some(format!("effect {id} to be recorded: {detail}"));
+                self.host.clock.now().plus(STORE_RETRY.after(open.failures))
+            }
+        };
+        open.wakes_at = Some(at);
+        self.waiting.insert((at, id));
+    }
+
+    async fn concluded(&mut self, id: EffectId) {
+        self.open.remove(&id);
+        self.host.board.closed(id);
+        self.conclusions += 1;
+        if self.conclusions >= CONCLUSIONS_PER_CHECKPOINT {
+            self.save_checkpoint().await;
         }
     }
 
-    /// A person says what happened. Where a turn is under way, it ends first.
+    /// A person says what happened. That waits for no slot, as nothing outside is touched.
     fn take_verdict(&mut self, asked: Asked) {
-        let id = asked.id;
-        match self.open.get_mut(&id) {
-            None => drop(asked.answer.send(Err(ResolveError::NotOpen { id }))),
-            Some(open) if open.verdict.is_some() => drop(asked.answer.send(Err(ResolveError::Busy { id }))),
-            Some(open) => {
-                open.verdict = Some(asked);
-                if let Some(at) = open.wakes_at.take() {
-                    self.waiting.remove(&(at, id));
-                    self.ready.push_back(id);
-                }
-            }
-        }
+        let (turn, id) = (self.turn.clone(), asked.intent.id);
+        let job = self.jobs.spawn(async move { turn.verdict(asked).await });
+        self.kinds.insert(job.id(), (JobKind::Verdict, id));
     }
 
     fn wake_due(&mut self) {
-        let now = Instant::now();
+        let now = self.host.clock.now();
+        self.reading.again_at.take_if(|at| *at <= now);
         while let Some((at, id)) = self.waiting.first().copied()
             && at <= now
         {
@@ -215,7 +262,7 @@ impl<E: Effect> Runner<E> {
         }
     }
 
-    fn wake(&mut self, at: Instant, id: EffectId) {
+    fn wake(&mut self, at: Timestamp, id: EffectId) {
         self.waiting.remove(&(at, id));
         if let Some(open) = self.open.get_mut(&id) {
             open.wakes_at = None;
@@ -230,11 +277,12 @@ impl<E: Effect> Runner<E> {
         if through <= self.checkpoint {
             return;
         }
+        let store = &self.host.store;
         let saved = async {
-            let checkpoint = self.store.checkpoint_at(through).await.map_err(|error| error.to_string())?;
+            let checkpoint = store.checkpoint_at(through).await.map_err(|error| error.to_string())?;
             let record = CheckpointRecord { consumer: self.consumer.clone(), from: MoveFrom::Earlier, checkpoint };
             let append = Append { checkpoint: Some(record), ..Append::default() };
-            self.store.append(append).await.map_err(|error: AppendError| error.to_string())
+            store.append(append).await.map_err(|error: AppendError| error.to_string())
         };
         match saved.await {
             Ok(Outcome::Appended(_)) => self.checkpoint = through,
@@ -242,8 +290,4 @@ impl<E: Effect> Runner<E> {
             Err(detail) => tracing::warn!(effect = E::NAME, %detail, "the checkpoint of an effect was not recorded"),
         }
     }
-}
-
-fn store_backoff(failures: u32) -> Duration {
-    super::effect::Backoff { first: STORE_RETRY.0, longest: STORE_RETRY.1 }.after(failures)
 }

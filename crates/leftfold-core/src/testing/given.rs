@@ -128,24 +128,27 @@ where
 /// The events as a store would give them back.
 fn written_and_read<E: Event + Debug + PartialEq>(events: &[E]) -> Vec<E> {
     let schema = Schema::of::<E>().unwrap_or_else(|error| panic!("{error}"));
-    let round_trip = |event: &E| {
-        let recorded = recorded(schema.encode(event).unwrap_or_else(|error| panic!("{event:?}: {error}")));
-        let read: Vec<E> =
-            schema.decode(&recorded, Unknown::Refuse).unwrap_or_else(|error| panic!("{event:?} does not come back: {error}"));
-        assert_eq!(read, std::slice::from_ref(event), "the event is another when it was written and read");
-        read
-    };
-    events.iter().flat_map(round_trip).collect()
+    events.iter().map(|event| round_trip(&schema, event)).collect()
 }
 
-fn recorded(new: NewEvent) -> RecordedEvent {
-    let (position, recorded_at) = (Position(1), Timestamp::from_micros(0));
+/// The event as a store would give it back, which must be the same.
+pub(super) fn round_trip<E: Event + Debug + PartialEq>(schema: &Schema, event: &E) -> E {
+    let recorded = recorded(schema.encode(event).unwrap_or_else(|error| panic!("{event:?}: {error}")), 0);
+    let read: Vec<E> =
+        schema.decode(&recorded, Unknown::Refuse).unwrap_or_else(|error| panic!("{event:?} does not come back: {error}"));
+    assert_eq!(read, std::slice::from_ref(event), "the event is another when it was written and read");
+    event.clone()
+}
+
+/// The event as it would be recorded after so many others.
+pub(super) fn recorded(new: NewEvent, before: usize) -> RecordedEvent {
+    let (position, recorded_at) = (Position(before as u64 + 1), Timestamp::from_micros(before as i64));
     // A constant, short name.
     let name = StreamName::new("test-1").expect("the name is a stream's");
     RecordedEvent {
         position,
         recorded_at,
-        stream: Some(InStream { name, version: Version(1) }),
+        stream: Some(InStream { name, version: Version(before as u64 + 1) }),
         id: EventId::minted(StoreId(uuid::Uuid::nil()), position, recorded_at),
         event_type: new.event_type,
         schema_version: new.schema_version,

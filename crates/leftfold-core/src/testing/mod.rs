@@ -1,9 +1,11 @@
 //! What users and backend writers test with.
 
 pub mod conformance;
+mod decided;
 mod given;
 pub mod history;
 
+pub use decided::{GivenEvents, WhenDecided, given_events};
 pub use given::{Given, When, given};
 
 /// The seed of a random test: `LEFTFOLD_SEED` where it is set, or else a new one. It is printed, so that a failure can

@@ -49,6 +49,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
 pub trait Lock: Debug + Send + Sync {}
 
 /// One open file. Shared by readers and at most one writer.
+#[expect(clippy::len_without_is_empty, reason = "the length of a file is asked for to go on at its end")]
 pub trait File: Debug + Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;

@@ -117,6 +117,7 @@ impl Levels {
         Ok(None)
     }
 
+    #[cfg(test)]
     pub(super) fn first_after(&self, key: Key<'_>, after: Position) -> Result<Option<Position>, IndexError> {
         let Some(bound) = after.0.checked_add(1) else { return Ok(None) };
         if after >= self.since.position {

@@ -206,6 +206,7 @@ impl Index {
 
     /// What was found wrong in a file, if anything was. Lookups that need the damaged part fail, others and inserts go
     /// on; the manifest is taken away, so that the next opening rebuilds the index.
+    #[cfg(test)]
     pub(crate) fn damage(&self) -> Option<IndexError> {
         lock(&self.shared.desk).damage.clone()
     }
@@ -227,6 +228,7 @@ impl Index {
     }
 
     /// The first position after `after` in the list of a key: the question of a condition.
+    #[cfg(test)]
     pub(crate) fn first_after(&self, key: Key<'_>, after: Position) -> Result<Option<Position>, IndexError> {
         self.shared.heed(self.shared.levels().first_after(key, after))
     }

@@ -9,11 +9,6 @@ pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// How many bytes a number takes.
-pub(super) fn len(number: u64) -> usize {
-    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
-}
-
 /// Takes a number off the front; nothing where the bytes end before, or hold more than 64 bits.
 pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
@@ -53,7 +48,7 @@ mod tests {
         for number in (0..64).flat_map(|bit| [1_u64 << bit, (1 << bit) - 1, u64::MAX >> bit]) {
             let mut bytes = Vec::new();
             put(&mut bytes, number);
-            assert_eq!(bytes.len(), len(number));
+            assert_eq!(bytes.len(), (64 - (number | 1).leading_zeros() as usize).div_ceil(7));
             assert_eq!(take(&mut bytes.as_slice()), Some(number));
             assert_eq!(take(&mut &bytes[..bytes.len() - 1]), None);
         }

@@ -1,0 +1,148 @@
+//! `/api/effects`: what was asked of stations, and what became of it.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use leftfold::prelude::Position;
+use leftfold::runtime::{EffectFilter, EffectId, EffectState, EffectStatus, Effects, ResolveError, Verdict};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::reading::{Bounds, body, list as page, parse, path, query};
+use super::{Problem, json_body};
+use crate::Csms;
+use crate::domain::request::StationAnswer;
+use crate::gateway::NO_ANSWER;
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Which {
+    state: Option<String>,
+}
+
+/// Lists the effects, the oldest first.
+pub(super) async fn list(
+    State(csms): State<Arc<Csms>>,
+    which: Result<Query<Which>, QueryRejection>,
+    bounds: Result<Query<Bounds>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let (which, bounds) = (query(which)?, query(bounds)?);
+    let filter = match which.state.as_deref() {
+        None | Some("all") => EffectFilter::All,
+        Some("open") => EffectFilter::Open,
+        Some("inDoubt") => EffectFilter::InDoubt,
+        Some("concluded") => EffectFilter::Concluded,
+        Some(_) => return Err(Problem::bad_request("invalid-query", "state is one of all, open, inDoubt, concluded")),
+    };
+    let after = EffectId(Position(bounds.after_number()?));
+    let found = effects(&csms)?.list(filter, after, bounds.limit()).await?;
+    let items = found.effects.iter().map(effect_json).collect();
+    Ok(json_body(&page(items, found.next.map(|next| next.to_string()))).into_response())
+}
+
+/// One effect.
+pub(super) async fn one(State(csms): State<Arc<Csms>>, id: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
+    let id = effect_id(&path(id)?)?;
+    let status = effects(&csms)?.find(id).await?.ok_or_else(unknown)?;
+    Ok(json_body(&effect_json(&status)).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Resolve {
+    verdict: String,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    by: Option<String>,
+}
+
+/// Takes a person's word on an effect in doubt.
+pub(super) async fn resolve(
+    State(csms): State<Arc<Csms>>,
+    id: Result<Path<String>, PathRejection>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let id = effect_id(&path(id)?)?;
+    let Resolve { verdict: said, reason, by } = parse(&body(bytes)?)?;
+    let verdict = verdict(&said, reason.as_deref())?;
+    let by = by.as_deref().filter(|by| !by.trim().is_empty()).unwrap_or("operator");
+    let effects = effects(&csms)?;
+    effects.find(id).await?.ok_or_else(unknown)?;
+    let status = effects.resolve(id, verdict, &by.chars().take(100).collect::<String>()).await?;
+    Ok(json_body(&effect_json(&status)).into_response())
+}
+
+/// What a person said.
+pub fn verdict(said: &str, reason: Option<&str>) -> Result<Verdict, Problem> {
+    let reason: String = reason.unwrap_or("a person said so").chars().take(500).collect();
+    let outcome = |answer: StationAnswer| serde_json::to_value(answer).unwrap_or_default();
+    match said {
+        "done" => Ok(Verdict::Done(outcome(StationAnswer::Accepted))),
+        "rejected" => Ok(Verdict::Done(outcome(StationAnswer::Rejected { status: reason }))),
+        "notDone" => Ok(Verdict::NotDone { reason }),
+        _ => Err(Problem::bad_request("invalid-json", "verdict is one of done, rejected, notDone")),
+    }
+}
+
+impl From<ResolveError> for Problem {
+    fn from(error: ResolveError) -> Self {
+        let (status, code) = match &error {
+            ResolveError::NotOpen { .. } => (StatusCode::CONFLICT, "effect-concluded"),
+            ResolveError::NotInDoubt { .. } => (StatusCode::CONFLICT, "effect-not-in-doubt"),
+            ResolveError::TooEarly { .. } => (StatusCode::CONFLICT, "effect-under-way"),
+            ResolveError::Busy { .. } => (StatusCode::CONFLICT, "effect-busy"),
+            ResolveError::Outcome { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-outcome"),
+            ResolveError::Store { .. } => (StatusCode::SERVICE_UNAVAILABLE, "store-failed"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+fn effects(csms: &Csms) -> Result<&Effects, Problem> {
+    csms.effects().ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the server is starting; try again"))
+}
+
+fn effect_id(text: &str) -> Result<EffectId, Problem> {
+    text.parse().map_err(|_| unknown())
+}
+
+fn unknown() -> Problem {
+    Problem::not_found("unknown-effect", "there is no such effect; take its id from the answer to the request")
+}
+
+/// An effect as JSON. `state` is how it stands, `answer` what that means for whoever asked.
+#[must_use]
+pub fn effect_json(status: &EffectStatus) -> Value {
+    let outcome = |outcome: &Value| serde_json::from_value::<StationAnswer>(outcome.clone()).ok();
+    let (state, answer, reason, by) = match &status.state {
+        EffectState::Pending => ("pending", None, None, None),
+        EffectState::InFlight { .. } => ("inFlight", None, None, None),
+        EffectState::Waiting { reason, .. } => ("waiting", None, Some(reason.clone()), None),
+        EffectState::InDoubt { reason, .. } if reason == NO_ANSWER => ("inDoubt", Some("noAnswer"), Some(reason.clone()), None),
+        EffectState::InDoubt { reason, .. } => ("inDoubt", Some("inDoubt"), Some(reason.clone()), None),
+        EffectState::NotDone { reason, by } => ("notDone", Some("notDone"), Some(reason.clone()), Some(by)),
+        EffectState::Done { outcome: value, by } => match outcome(value) {
+            Some(StationAnswer::Rejected { status }) => ("done", Some("rejected"), Some(status), Some(by)),
+            Some(StationAnswer::NotDone { reason }) => ("notDone", Some("notDone"), Some(reason), Some(by)),
+            Some(StationAnswer::Accepted) | None => ("done", Some("done"), None, Some(by)),
+        },
+    };
+    json!({
+        "id": status.id.to_string(),
+        "kind": status.name,
+        "station": status.stream.as_ref().map(|stream| stream.id()),
+        "request": status.intent,
+        "requestedAt": status.requested_at,
+        "state": state,
+        "answer": answer,
+        "reason": reason,
+        "by": by,
+        "attempts": status.attempts,
+        "refused": status.report_refused,
+        "link": format!("/api/effects/{}", status.id),
+    })
+}

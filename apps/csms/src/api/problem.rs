@@ -1,0 +1,106 @@
+//! Errors as problem documents (RFC 9457).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use leftfold::fold::LoadError;
+use leftfold::prelude::ExecuteError;
+use leftfold::store::{AppendError, ReadError};
+use serde_json::{Map, Value, json};
+
+use crate::domain::station::StationRefusal;
+
+/// An error, for programs and for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    more: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem. The code is a word for programs; the detail says what to do.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), more: Map::new() }
+    }
+
+    /// Something in the request is not as it should be.
+    #[must_use]
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// There is no such thing.
+    #[must_use]
+    pub fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, detail)
+    }
+
+    /// The same with another member.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-failed", error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": format!("urn:leftfold:csms:{}", self.code),
+            "title": self.code.replace('-', " "),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        });
+        if let Some(body) = body.as_object_mut() {
+            body.extend(self.more);
+        }
+        let kind = HeaderValue::from_static("application/problem+json");
+        (self.status, [(header::CONTENT_TYPE, kind)], body.to_string()).into_response()
+    }
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Invalid(invalid) => Self::bad_request("invalid-id", invalid.to_string()),
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<ExecuteError<StationRefusal>> for Problem {
+    fn from(error: ExecuteError<StationRefusal>) -> Self {
+        match error {
+            ExecuteError::Refused(refusal @ StationRefusal::Unknown) => Self::not_found(refusal.code(), refusal.to_string()),
+            ExecuteError::Refused(refusal) => Self::new(StatusCode::CONFLICT, refusal.code(), refusal.to_string()),
+            error => execute_failed(error),
+        }
+    }
+}
+
+/// What is wrong with a command that the domain did not refuse.
+pub(super) fn execute_failed<R: std::error::Error>(error: ExecuteError<R>) -> Problem {
+    match error {
+        ExecuteError::Append(AppendError::CommandIdReused { .. }) => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency-key-reused",
+            "the Idempotency-Key was used for another request before; choose a new one",
+        ),
+        ExecuteError::Invalid(invalid) => Problem::bad_request("invalid-id", invalid.to_string()),
+        error => Problem::internal(&error),
+    }
+}

@@ -1,0 +1,195 @@
+//! `POST /api/stations/{id}/…`: what is asked of a station. The answer is 202 and an effect, or, with `?wait=`, what
+//! became of it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use leftfold::fold::Answer;
+use leftfold::prelude::{Executed, Timestamp};
+use leftfold::runtime::EffectId;
+use serde::Deserialize;
+
+use super::effects::effect_json;
+use super::reading::{body, idempotency_key, parse, path, query};
+use super::{Problem, json_body};
+use crate::Csms;
+use crate::config::duration;
+use crate::domain::id_tag::IdTag;
+use crate::domain::request::RequestId;
+use crate::domain::station::{OnBehalf, StationCommand, StationEvent};
+use crate::fault::Fault;
+use crate::ocpp::v16::IdToken;
+
+/// The longest a caller may wait.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Wait {
+    wait: Option<String>,
+}
+
+impl Wait {
+    fn duration(&self) -> Result<Option<Duration>, Problem> {
+        let Some(text) = &self.wait else { return Ok(None) };
+        match duration(text) {
+            Some(wait) if wait <= WAIT_MAX => Ok(Some(wait)),
+            _ => Err(Problem::bad_request("invalid-query", "wait is a time up to 120s, such as 30s")),
+        }
+    }
+}
+
+type Id = Result<Path<String>, PathRejection>;
+type Waiting = Result<Query<Wait>, QueryRejection>;
+type Body = Result<Bytes, BytesRejection>;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RemoteStart {
+    #[serde(default)]
+    connector_id: Option<NonZeroU32>,
+    id_tag: IdToken,
+}
+
+/// Starts a transaction.
+pub(super) async fn remote_start(
+    State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
+    id: Id,
+    wait: Waiting,
+    bytes: Body,
+) -> Result<Response, Problem> {
+    let request = Request::read("remote-start", &headers, id, wait, bytes)?;
+    let RemoteStart { connector_id, id_tag } = parse(&request.bytes)?;
+    let now = Timestamp::now();
+    let tag = csms.tags.load(&IdTag::id(id_tag.as_str())).await?;
+    let command = StationCommand::RemoteStart {
+        station: request.station.clone(),
+        request: RequestId::random(),
+        connector_id,
+        id_tag,
+        authorization: tag.state.info(now, csms.config.strangers()).status,
+        now,
+        until: now.plus(csms.config.call_timeout + csms.config.start_within),
+    };
+    request.execute(&csms, command).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RemoteStop {
+    transaction_id: i64,
+    /// For a driver: it must be the tag that started the transaction, or one of its group.
+    #[serde(default)]
+    id_tag: Option<IdToken>,
+}
+
+/// Stops a transaction.
+pub(super) async fn remote_stop(
+    State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
+    id: Id,
+    wait: Waiting,
+    bytes: Body,
+) -> Result<Response, Problem> {
+    let request = Request::read("remote-stop", &headers, id, wait, bytes)?;
+    let RemoteStop { transaction_id, id_tag } = parse(&request.bytes)?;
+    let now = Timestamp::now();
+    let on_behalf = match id_tag {
+        None => None,
+        Some(id_tag) => {
+            let tag = csms.tags.load(&IdTag::id(id_tag.as_str())).await?;
+            let parent = tag.state.info(now, csms.config.strangers()).parent_id_tag;
+            Some(OnBehalf { id_tag: id_tag.into(), parent_id_tag: parent.map(String::from) })
+        }
+    };
+    let command = StationCommand::RemoteStop {
+        station: request.station.clone(),
+        request: RequestId::random(),
+        transaction_id,
+        on_behalf,
+        now,
+        until: now.plus(2 * csms.config.call_timeout),
+    };
+    request.execute(&csms, command).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Unlock {
+    connector_id: NonZeroU32,
+}
+
+/// Unlocks a connector.
+pub(super) async fn unlock(
+    State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
+    id: Id,
+    wait: Waiting,
+    bytes: Body,
+) -> Result<Response, Problem> {
+    let request = Request::read("unlock", &headers, id, wait, bytes)?;
+    let Unlock { connector_id } = parse(&request.bytes)?;
+    let command = StationCommand::Unlock {
+        station: request.station.clone(),
+        request: RequestId::random(),
+        connector_id,
+        until: Timestamp::now().plus(2 * csms.config.call_timeout),
+    };
+    request.execute(&csms, command).await
+}
+
+/// A request of a caller, before it is understood.
+struct Request {
+    route: &'static str,
+    station: String,
+    key: Option<String>,
+    wait: Option<Duration>,
+    bytes: Bytes,
+}
+
+impl Request {
+    fn read(route: &'static str, headers: &HeaderMap, id: Id, wait: Waiting, bytes: Body) -> Result<Self, Problem> {
+        let (key, wait) = (idempotency_key(headers)?, query(wait)?.duration()?);
+        Ok(Self { route, station: path(id)?, key, wait, bytes: body(bytes)? })
+    }
+
+    async fn execute(self, csms: &Csms, command: StationCommand) -> Result<Response, Problem> {
+        let mut command = csms.stations.command(&self.station, command);
+        if let Some(key) = &self.key {
+            // There is one caller: whoever has the token, or is on this machine.
+            let scope = format!("api/operator/{}/{}", self.station, self.route);
+            command = command.id(&scope, key).request(&self.bytes);
+        }
+        let executed = command.execute().await?;
+        Fault::BeforeAttempt.strike();
+        respond(csms, &executed, self.wait).await
+    }
+}
+
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Tells of the effect, at once or when something has become of it.
+async fn respond(csms: &Csms, executed: &Executed<StationEvent>, wait: Option<Duration>) -> Result<Response, Problem> {
+    // A request leads to one event, its intent, whose position names the effect.
+    let id = EffectId(executed.position);
+    let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the server is starting; try again");
+    let effects = csms.effects().ok_or_else(starting)?;
+    let status = effects.wait(id, wait.unwrap_or_default()).await?.ok_or_else(starting)?;
+    let is_settled = status.state.is_concluded() || matches!(status.state, leftfold::runtime::EffectState::InDoubt { .. });
+    if status.state.is_concluded() {
+        Fault::AfterOutcome.strike();
+    }
+    let code = if is_settled && wait.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response =
+        (code, [(header::LOCATION, format!("/api/effects/{id}"))], json_body(&effect_json(&status))).into_response();
+    if executed.answer == Answer::Again {
+        response.headers_mut().insert(REPLAYED, header::HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}

@@ -1,0 +1,192 @@
+//! `/api/stations`: the stations, now and in the past.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use leftfold::fold::Moment;
+use leftfold::prelude::{Folded, Recorded, Timestamp, Version};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::reading::{Bounds, body, list as page, parse, path, query};
+use super::{Problem, json_body};
+use crate::Csms;
+use crate::domain::connector::Connector;
+use crate::domain::station::{Station, StationCommand, StationEvent, StationRefusal};
+use crate::gateway::is_identity;
+
+/// Lists the stations by identity.
+pub(super) async fn list(
+    State(csms): State<Arc<Csms>>,
+    bounds: Result<Query<Bounds>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let bounds = query(bounds)?;
+    csms.view.caught_up(&csms.store).await;
+    let model = csms.view.read();
+    let after = bounds.after.clone().unwrap_or_default();
+    let mut rows = model.stations.range::<String, _>((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
+    let items: Vec<(String, Value)> = rows
+        .by_ref()
+        .take(bounds.limit())
+        .map(|(id, row)| (id.clone(), station_json(&csms, id, &row.state, row.version, Timestamp::now())))
+        .collect();
+    let next = rows.next().and_then(|_| items.last().map(|(id, _)| id.clone()));
+    Ok(json_body(&page(items.into_iter().map(|(_, item)| item).collect(), next)).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct When {
+    version: Option<u64>,
+    at: Option<String>,
+}
+
+/// One station, now, or at a version or a time.
+pub(super) async fn one(
+    State(csms): State<Arc<Csms>>,
+    id: Result<Path<String>, PathRejection>,
+    when: Result<Query<When>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let (id, when) = (path(id)?, query(when)?);
+    let moment: Option<Moment> = match (when.version, &when.at) {
+        (Some(_), Some(_)) => return Err(Problem::bad_request("invalid-query", "give a version or a time, not both")),
+        (Some(version), None) => Some(Version(version).into()),
+        (None, Some(at)) => {
+            let at: Timestamp = at.parse().map_err(|error| Problem::bad_request("invalid-query", format!("{error}")))?;
+            Some(at.into())
+        }
+        (None, None) => None,
+    };
+    let Folded { state, version, .. } = match moment {
+        None => csms.stations.load(&id).await?,
+        Some(moment) => csms.stations.load_at(&id, moment).await?,
+    };
+    if version == Version::ABSENT {
+        return Err(unknown());
+    }
+    if when.version.is_some_and(|wanted| wanted > version.0) {
+        let detail = format!("the station has had {version} events so far; ask for one of these versions");
+        return Err(Problem::not_found("unknown-version", detail));
+    }
+    let now = match moment {
+        Some(Moment::Time(at)) => at,
+        _ => Timestamp::now(),
+    };
+    let mut station = station_json(&csms, &id, &state, version.0, now);
+    if moment.is_some() {
+        // Who is connected now says nothing of the past.
+        station["connected"] = Value::Null;
+    }
+    Ok(json_body(&station).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Put {
+    #[serde(default)]
+    max_transactions: Option<u32>,
+}
+
+/// Registers a station, and says how many transactions it serves at a time.
+pub(super) async fn put(
+    State(csms): State<Arc<Csms>>,
+    id: Result<Path<String>, PathRejection>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let (id, bytes) = (path(id)?, body(bytes)?);
+    if !is_identity(&id) {
+        return Err(Problem::bad_request("invalid-id", "an identity has up to 128 bytes and no control characters"));
+    }
+    let Put { max_transactions } = if bytes.is_empty() { Put::default() } else { parse(&bytes)? };
+    let limit = StationCommand::LimitTransactions { transactions_max: max_transactions };
+    let executed = csms.stations.commands(&id, vec![StationCommand::Register, limit]).execute().await?;
+    let is_new = executed.version.0 == executed.events.len() as u64 && !executed.events.is_empty();
+    let Folded { state, version, .. } = csms.stations.load(&id).await?;
+    let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((code, json_body(&station_json(&csms, &id, &state, version.0, Timestamp::now()))).into_response())
+}
+
+/// The events of a station with their metadata, from the first on.
+pub(super) async fn history(
+    State(csms): State<Arc<Csms>>,
+    id: Result<Path<String>, PathRejection>,
+    bounds: Result<Query<Bounds>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let (id, bounds) = (path(id)?, query(bounds)?);
+    let after = bounds.after_number()?;
+    let mut events = csms.stations.history(&id, Version(after.saturating_add(1)))?;
+    let mut items = Vec::new();
+    let mut last = after;
+    while items.len() < bounds.limit()
+        && let Some(recorded) = events.next().await?
+    {
+        last = recorded.version().0;
+        items.push(event_json(&recorded));
+    }
+    if items.is_empty() && after == 0 {
+        return Err(unknown());
+    }
+    let more = items.len() == bounds.limit() && events.next().await?.is_some();
+    Ok(json_body(&page(items, more.then(|| last.to_string()))).into_response())
+}
+
+fn unknown() -> Problem {
+    Problem::not_found(StationRefusal::Unknown.code(), StationRefusal::Unknown.to_string())
+}
+
+fn event_json(recorded: &Recorded<StationEvent>) -> Value {
+    let envelope = &recorded.envelope;
+    let label = |label: &Option<leftfold::store::Label>| label.as_ref().map(|label| label.as_str().to_owned());
+    json!({
+        "version": envelope.version().0,
+        "position": envelope.position.0,
+        "recordedAt": envelope.recorded_at,
+        "id": envelope.id.to_string(),
+        "type": envelope.event_type.as_str(),
+        "data": serde_json::from_slice::<Value>(&envelope.data).unwrap_or_default(),
+        "metadata": {
+            "correlation": label(&envelope.metadata.correlation),
+            "causation": label(&envelope.metadata.causation),
+            "note": serde_json::from_slice::<Value>(&envelope.metadata.user).ok(),
+        },
+    })
+}
+
+fn station_json(csms: &Csms, id: &str, state: &Station, version: u64, now: Timestamp) -> Value {
+    let connectors: Vec<Value> =
+        state.connectors.iter().map(|(id, connector)| connector_json(*id, connector, state, now)).collect();
+    json!({
+        "id": id,
+        "version": version,
+        "registered": state.registered,
+        "online": state.online,
+        "onlineChangedAt": state.online_changed_at,
+        "connected": csms.registry.is_connected(id),
+        "maxTransactions": state.transactions_max,
+        "boot": state.booted,
+        "connectors": connectors,
+        "transactions": state.transactions.keys().collect::<Vec<_>>(),
+    })
+}
+
+fn connector_json(id: u32, connector: &Connector, state: &Station, now: Timestamp) -> Value {
+    let report = connector.report.as_ref();
+    let claim = state.remote_starts.iter().find(|start| {
+        let named = start.asked.connector_id.map(std::num::NonZeroU32::get);
+        named == Some(id) && start.holds(now)
+    });
+    json!({
+        "id": id,
+        "status": report.map(|report| report.status.as_str()),
+        "errorCode": report.map(|report| report.error_code.as_str()),
+        "info": report.and_then(|report| report.info.as_deref()),
+        "vendorId": report.and_then(|report| report.vendor_id.as_deref()),
+        "vendorErrorCode": report.and_then(|report| report.vendor_error_code.as_deref()),
+        "since": report.map(|report| report.since()),
+        "transactionId": connector.transaction,
+        "claimedUntil": claim.map(|claim| claim.asked.until),
+    })
+}

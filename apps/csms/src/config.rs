@@ -1,0 +1,274 @@
+//! What can be set: by flags, or by environment variables of the same names. Flags win.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::ValueExt;
+
+use crate::domain::id_tag::Strangers;
+
+/// What is set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen, for stations and people alike.
+    pub listen: SocketAddr,
+    /// Where the events are kept: a folder, or the URL of a store.
+    pub store: String,
+    /// How long a station may take to answer.
+    pub call_timeout: Duration,
+    /// How long a station may be silent before it counts as offline.
+    pub offline_after: Duration,
+    /// How long after a remote start the driver may take to plug in: the connector is kept for so long.
+    pub start_within: Duration,
+    /// How often stations are to send heartbeats.
+    pub heartbeat_interval: Duration,
+    /// Whether heartbeats are recorded.
+    pub keep_heartbeats: bool,
+    /// Whether unknown stations and tags are served.
+    pub open: bool,
+    /// What callers of the API must know.
+    pub api_token: Option<String>,
+    /// A file with the identities of stations to register, one a line.
+    pub stations: Option<PathBuf>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// To serve.
+    Serve(Box<Config>),
+    /// How it is used.
+    Help,
+}
+
+/// Why what is set cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A flag is unknown, or lacks its value.
+    #[error("{0}; see csms --help")]
+    Arguments(#[from] lexopt::Error),
+    /// A value is none.
+    #[error("{name} is {text:?}, which is no {expected}")]
+    Value {
+        /// The flag or variable.
+        name: String,
+        /// What was given.
+        text: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// Open mode is for trying out.
+    #[error(
+        "{listen} can be reached from outside: open mode is only for loopback addresses; \
+         listen on 127.0.0.1, or leave --open out and set --api-token and the stations"
+    )]
+    OpenToAll {
+        /// Where it was to listen.
+        listen: SocketAddr,
+    },
+    /// Closed mode needs a token.
+    #[error("without open mode the API needs a token: set --api-token, or CSMS_API_TOKEN, to a long random text")]
+    NoToken,
+    /// The token is too easily guessed.
+    #[error("the API token has {bytes} bytes; use at least {TOKEN_BYTES_MIN}")]
+    WeakToken {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// The shortest token.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// How it is used.
+pub const HELP: &str = "csms: a charging station management system for OCPP 1.6J
+
+usage: csms [flags]
+
+  --listen ADDRESS       where to listen [127.0.0.1:8180]
+  --store FOLDER         where the events are kept [./csms-data]
+  --open, --closed       serve unknown stations and id tags, or only registered ones
+                         [open on a loopback address without a token, else closed]
+  --api-token TEXT       callers of the API must send it: Authorization: Bearer TEXT
+  --stations FILE        register these stations at the start, one identity a line
+  --call-timeout 30s     how long a station may take to answer
+  --offline-after 120s   how long a station may be silent before it counts as offline
+  --start-within 60s     how long a connector is kept for a remote start
+  --heartbeat-interval 60s
+                         how often stations are to send heartbeats
+  --keep-heartbeats      record heartbeats too
+
+Each flag can be given by the environment: --call-timeout as CSMS_CALL_TIMEOUT=30s.
+RUST_LOG is not read; CSMS_LOG=debug says more on standard error.";
+
+/// The flags that take a value.
+const VALUES: [&str; 8] =
+    ["listen", "store", "api-token", "stations", "call-timeout", "offline-after", "start-within", "heartbeat-interval"];
+/// The flags that take none.
+const SWITCHES: [&str; 3] = ["open", "closed", "keep-heartbeats"];
+
+impl Config {
+    /// Reads flags and environment. The program's own name is not among the flags.
+    pub fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Asked, ConfigError> {
+        let mut given = Given::default();
+        for name in VALUES {
+            if let Some(text) = environment(&variable(name)) {
+                given.values.push((name, text));
+            }
+        }
+        for name in SWITCHES {
+            if environment(&variable(name)).is_some_and(|text| !matches!(text.as_str(), "" | "0" | "false")) {
+                given.switches.push(name);
+            }
+        }
+        let mut parser = lexopt::Parser::from_args(arguments);
+        while let Some(argument) = parser.next()? {
+            let lexopt::Arg::Long(long) = argument else {
+                return match argument {
+                    lexopt::Arg::Short('h') => Ok(Asked::Help),
+                    other => Err(other.unexpected().into()),
+                };
+            };
+            if long == "help" {
+                return Ok(Asked::Help);
+            }
+            if let Some(name) = VALUES.into_iter().find(|name| *name == long) {
+                given.values.push((name, parser.value()?.string()?));
+            } else if let Some(name) = SWITCHES.into_iter().find(|name| *name == long) {
+                given.switches.push(name);
+            } else {
+                return Err(argument.unexpected().into());
+            }
+        }
+        given.config().map(|config| Asked::Serve(Box::new(config)))
+    }
+
+    /// What becomes of stations and tags that nobody has registered.
+    #[must_use]
+    pub fn strangers(&self) -> Strangers {
+        if self.open { Strangers::Welcome } else { Strangers::Refused }
+    }
+}
+
+#[derive(Default)]
+struct Given {
+    /// Later ones win.
+    values: Vec<(&'static str, String)>,
+    switches: Vec<&'static str>,
+}
+
+impl Given {
+    fn config(&self) -> Result<Config, ConfigError> {
+        let listen = self.value("listen").unwrap_or("127.0.0.1:8180");
+        let listen: SocketAddr = listen.parse().map_err(|_| invalid("listen", listen, "address such as 127.0.0.1:8180"))?;
+        let api_token = self.value("api-token").map(str::to_owned);
+        let said = self.switches.iter().rev().find(|switch| matches!(**switch, "open" | "closed"));
+        let open = match said {
+            Some(switch) => *switch == "open",
+            None => listen.ip().is_loopback() && api_token.is_none(),
+        };
+        if open && !listen.ip().is_loopback() {
+            return Err(ConfigError::OpenToAll { listen });
+        }
+        match &api_token {
+            None if !open => return Err(ConfigError::NoToken),
+            Some(token) if token.len() < TOKEN_BYTES_MIN => return Err(ConfigError::WeakToken { bytes: token.len() }),
+            _ => {}
+        }
+        Ok(Config {
+            listen,
+            store: self.value("store").unwrap_or("./csms-data").to_owned(),
+            call_timeout: self.duration("call-timeout", 30)?,
+            offline_after: self.duration("offline-after", 120)?,
+            start_within: self.duration("start-within", 60)?,
+            heartbeat_interval: self.duration("heartbeat-interval", 60)?,
+            keep_heartbeats: self.switches.contains(&"keep-heartbeats"),
+            open,
+            api_token,
+            stations: self.value("stations").map(PathBuf::from),
+        })
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.values.iter().rev().find(|(given, _)| *given == name).map(|(_, text)| text.as_str())
+    }
+
+    fn duration(&self, name: &'static str, default_s: u64) -> Result<Duration, ConfigError> {
+        let Some(text) = self.value(name) else { return Ok(Duration::from_secs(default_s)) };
+        let read = duration(text).filter(|duration| (MILLISECOND..=DAY).contains(duration));
+        read.ok_or_else(|| invalid(name, text, "time from 1ms to 24h, such as 30s"))
+    }
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reads `500ms`, `30s`, `2m`, `1h`; a number alone is seconds, also `0.5`.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().ok()?;
+    let unit_s = match &text[end..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number * unit_s).ok()
+}
+
+fn variable(name: &str) -> String {
+    format!("CSMS_{}", name.replace('-', "_").to_uppercase())
+}
+
+fn invalid(name: &str, text: &str, expected: &'static str) -> ConfigError {
+    ConfigError::Value { name: name.to_owned(), text: text.to_owned(), expected }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, String> {
+        let variable = |name: &str| environment.iter().find(|(given, _)| *given == name).map(|(_, text)| (*text).to_owned());
+        let arguments = arguments.iter().map(OsString::from);
+        match Config::read(arguments, variable).map_err(|error| error.to_string())? {
+            Asked::Serve(config) => Ok(*config),
+            Asked::Help => Err("help".to_owned()),
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_which_wins_over_defaults() {
+        let config = read(&["--call-timeout", "2s"], &[("CSMS_CALL_TIMEOUT", "9s"), ("CSMS_OFFLINE_AFTER", "0.5")]).unwrap();
+        assert_eq!((config.call_timeout.as_millis(), config.offline_after.as_millis()), (2_000, 500));
+        assert_eq!(config.store, "./csms-data");
+        assert!(config.open);
+    }
+
+    #[test]
+    fn open_mode_is_only_for_loopback_and_anything_else_needs_a_token() {
+        assert!(read(&["--listen", "0.0.0.0:8180"], &[]).unwrap_err().contains("--api-token"));
+        assert!(read(&["--listen", "0.0.0.0:8180", "--open"], &[]).unwrap_err().contains("loopback"));
+        assert!(read(&["--closed"], &[]).unwrap_err().contains("--api-token"));
+        assert!(read(&["--closed", "--api-token", "short"], &[]).unwrap_err().contains("at least 16"));
+        let closed = read(&["--listen", "[::]:1", "--api-token", "0123456789abcdef"], &[]).unwrap();
+        assert!(!closed.open);
+        assert!(!read(&["--api-token", "0123456789abcdef"], &[]).unwrap().open);
+    }
+
+    #[test]
+    fn what_is_no_value_is_named() {
+        assert!(read(&["--offline-after", "soon"], &[]).unwrap_err().contains("offline-after"));
+        assert!(read(&["--offline-after", "0"], &[]).unwrap_err().contains("1ms to 24h"));
+        assert!(read(&["--listen", "everywhere"], &[]).unwrap_err().contains("everywhere"));
+        assert!(read(&["--frobnicate"], &[]).unwrap_err().contains("--help"));
+        assert_eq!(read(&["-h"], &[]).unwrap_err(), "help");
+    }
+}

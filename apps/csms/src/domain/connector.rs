@@ -1,0 +1,104 @@
+//! A connector of a station: a fold nested in the station's.
+
+use leftfold::prelude::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::transaction::Transaction;
+use crate::ocpp::v16::{ChargePointErrorCode, ChargePointStatus, TransactionId};
+
+/// A connector reported something that it had not reported before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusChanged {
+    /// Which connector; 0 is the station itself.
+    pub connector_id: u32,
+    /// What it is.
+    pub status: ChargePointStatus,
+    /// What is wrong with it.
+    pub error_code: ChargePointErrorCode,
+    /// More about the error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<String>,
+    /// Whose the vendor's error code is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor_id: Option<String>,
+    /// The vendor's error code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor_error_code: Option<String>,
+    /// Since when, by the station's clock, as it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
+    /// When the report reached us.
+    pub received_at: Timestamp,
+}
+
+impl StatusChanged {
+    /// Since when, as far as can be known: a clock that is ahead of ours is not believed.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.timestamp.map_or(self.received_at, |timestamp| timestamp.min(self.received_at))
+    }
+
+    fn says_the_same(&self, other: &Self) -> bool {
+        (&self.status, &self.error_code, &self.info) == (&other.status, &other.error_code, &other.info)
+            && (&self.vendor_id, &self.vendor_error_code) == (&other.vendor_id, &other.vendor_error_code)
+    }
+}
+
+/// One connector. Number 0 is the station itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Connector {
+    /// The latest report about it; none while it has never been heard of but by a transaction.
+    pub report: Option<StatusChanged>,
+    /// The moment of the latest report, by which later ones are told from ones out of the past. Forgotten when the
+    /// station boots, since its clock may have been wrong until then.
+    pub reported_since: Option<Timestamp>,
+    /// The latest moment of a report that came out of the past: that one is not recorded twice.
+    pub late_since: Option<Timestamp>,
+    /// The transaction that runs on it: the one that was started last.
+    pub transaction: Option<TransactionId>,
+}
+
+impl Connector {
+    /// What it was last reported to be.
+    #[must_use]
+    pub fn status(&self) -> Option<&ChargePointStatus> {
+        self.report.as_ref().map(|report| &report.status)
+    }
+
+    /// Whether the report tells anything that is not known.
+    #[must_use]
+    pub fn is_news(&self, report: &StatusChanged) -> bool {
+        if self.is_past(report) {
+            return self.late_since != Some(report.since());
+        }
+        self.report.as_ref().is_none_or(|known| !known.says_the_same(report))
+    }
+
+    /// Whether a later report is known: stations queue messages, and send some after newer ones.
+    #[must_use]
+    pub fn is_past(&self, report: &StatusChanged) -> bool {
+        self.reported_since.is_some_and(|since| report.since() < since)
+    }
+
+    pub(super) fn changed(&mut self, report: &StatusChanged) {
+        if self.is_past(report) {
+            self.late_since = Some(report.since());
+        } else {
+            self.reported_since = Some(report.since());
+            self.report = Some(report.clone());
+        }
+    }
+
+    pub(super) fn booted(&mut self) {
+        self.reported_since = None;
+        self.late_since = None;
+    }
+
+    pub(super) fn started(&mut self, transaction: &Transaction) {
+        self.transaction = Some(transaction.id);
+    }
+
+    pub(super) fn stopped(&mut self, transaction: TransactionId) {
+        self.transaction.take_if(|running| *running == transaction);
+    }
+}

@@ -1,0 +1,185 @@
+//! An id tag: who may charge, and with whom it forms a group.
+
+use leftfold::prelude::{Aggregate, Event, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::ocpp::v16::{AuthorizationStatus, IdTagInfo, IdToken};
+
+/// What an operator says of a tag.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The tag, as it was written.
+    pub id_tag: IdToken,
+    /// Whether it may charge.
+    pub status: TagStatus,
+    /// The group: its tags may stop each other's transactions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id_tag: Option<IdToken>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry_date: Option<Timestamp>,
+}
+
+/// What an operator can say of a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TagStatus {
+    /// It may charge.
+    Accepted,
+    /// It has been blocked.
+    Blocked,
+    /// Its time is over.
+    Expired,
+    /// It is not known.
+    Invalid,
+}
+
+impl From<TagStatus> for AuthorizationStatus {
+    fn from(status: TagStatus) -> Self {
+        match status {
+            TagStatus::Accepted => Self::Accepted,
+            TagStatus::Blocked => Self::Blocked,
+            TagStatus::Expired => Self::Expired,
+            TagStatus::Invalid => Self::Invalid,
+        }
+    }
+}
+
+/// What happened to a tag.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum IdTagEvent {
+    /// An operator said what it may do.
+    Defined(Terms),
+    /// An operator took it back.
+    Removed,
+}
+
+impl Event for IdTagEvent {
+    const NAMESPACE: &'static str = "id_tag";
+}
+
+/// A tag; unknown without terms.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IdTag {
+    /// What was said of it last.
+    pub terms: Option<Terms>,
+}
+
+/// What an operator wants.
+#[derive(Clone, Debug)]
+pub enum IdTagCommand {
+    /// Say what a tag may do.
+    Define(Terms),
+    /// Take it back.
+    Remove,
+}
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum IdTagRefusal {
+    /// There is nothing to remove.
+    #[error("there is no such tag; define it first")]
+    Unknown,
+    /// A tag cannot be its own group.
+    #[error("a tag cannot be its own parent; name another, or none")]
+    OwnParent,
+}
+
+impl Aggregate for IdTag {
+    const CATEGORY: &'static str = "id_tag";
+    type Event = IdTagEvent;
+    type Command = IdTagCommand;
+    type Refusal = IdTagRefusal;
+
+    fn apply(&mut self, event: &IdTagEvent) {
+        self.terms = match event {
+            IdTagEvent::Defined(terms) => Some(terms.clone()),
+            IdTagEvent::Removed => None,
+        };
+    }
+
+    fn decide(&self, command: &IdTagCommand) -> Result<Vec<IdTagEvent>, IdTagRefusal> {
+        match command {
+            IdTagCommand::Define(terms) if self.terms.as_ref() == Some(terms) => Ok(Vec::new()),
+            IdTagCommand::Define(Terms { id_tag, parent_id_tag: Some(parent), .. })
+                if id_tag.as_str().eq_ignore_ascii_case(parent.as_str()) =>
+            {
+                Err(IdTagRefusal::OwnParent)
+            }
+            IdTagCommand::Define(terms) => Ok(vec![IdTagEvent::Defined(terms.clone())]),
+            IdTagCommand::Remove if self.terms.is_none() => Err(IdTagRefusal::Unknown),
+            IdTagCommand::Remove => Ok(vec![IdTagEvent::Removed]),
+        }
+    }
+}
+
+/// What becomes of tags that nobody has defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strangers {
+    /// They may charge: open mode.
+    Welcome,
+    /// They may not.
+    Refused,
+}
+
+impl IdTag {
+    /// The id of the aggregate: tags are compared without regard to upper and lower case.
+    #[must_use]
+    pub fn id(id_tag: &str) -> String {
+        id_tag.to_lowercase()
+    }
+
+    /// What a station is told of the tag.
+    #[must_use]
+    pub fn info(&self, now: Timestamp, strangers: Strangers) -> IdTagInfo {
+        let Some(terms) = &self.terms else {
+            return IdTagInfo::from(match strangers {
+                Strangers::Welcome => AuthorizationStatus::Accepted,
+                Strangers::Refused => AuthorizationStatus::Invalid,
+            });
+        };
+        let is_over = terms.expiry_date.is_some_and(|expiry| expiry <= now);
+        let status = match terms.status {
+            TagStatus::Accepted if is_over => AuthorizationStatus::Expired,
+            status => status.into(),
+        };
+        let expiry_date = terms.expiry_date.and_then(|expiry| jiff::Timestamp::from_microsecond(expiry.as_micros()).ok());
+        IdTagInfo { status, expiry_date, parent_id_tag: terms.parent_id_tag.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leftfold::testing::given;
+    use std::time::Duration;
+
+    fn terms(status: TagStatus, expiry_date: Option<Timestamp>) -> Terms {
+        let token = |text| IdToken::new(text).unwrap();
+        Terms { id_tag: token("CAFE"), status, parent_id_tag: Some(token("FLEET")), expiry_date }
+    }
+
+    #[test]
+    fn a_tag_is_defined_once_changed_and_removed() {
+        let accepted = terms(TagStatus::Accepted, None);
+        let defined = || IdTagEvent::Defined(accepted.clone());
+        given::<IdTag>([]).when(IdTagCommand::Define(accepted.clone())).then([defined()]);
+        given::<IdTag>([defined()]).when(IdTagCommand::Define(accepted.clone())).then_nothing();
+        given::<IdTag>([defined()]).when(IdTagCommand::Remove).then([IdTagEvent::Removed]);
+        given::<IdTag>([defined(), IdTagEvent::Removed]).when(IdTagCommand::Remove).then_refused(IdTagRefusal::Unknown);
+        let own = Terms { parent_id_tag: Some(IdToken::new("cafe").unwrap()), ..accepted.clone() };
+        given::<IdTag>([]).when(IdTagCommand::Define(own)).then_refused(IdTagRefusal::OwnParent);
+    }
+
+    #[test]
+    fn a_tag_beyond_its_expiry_is_expired_and_a_stranger_depends_on_the_mode() {
+        let now = Timestamp::now();
+        let expiring = IdTagEvent::Defined(terms(TagStatus::Accepted, Some(now)));
+        let given = given::<IdTag>([expiring]);
+        let status = |at: Timestamp| given.state().info(at, Strangers::Welcome).status;
+        assert_eq!(status(now), AuthorizationStatus::Expired);
+        assert_eq!(status(now.minus(Duration::from_secs(1))), AuthorizationStatus::Accepted);
+        let stranger = IdTag::default();
+        assert_eq!(stranger.info(now, Strangers::Welcome).status, AuthorizationStatus::Accepted);
+        assert_eq!(stranger.info(now, Strangers::Refused).status, AuthorizationStatus::Invalid);
+    }
+}

@@ -1,0 +1,45 @@
+//! What stations read from their meters: facts in a stream beside the station's, so that they neither conflict with
+//! decisions about the station nor make its fold slow.
+
+use leftfold::prelude::{Event, Tags, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::ocpp::v16::MeterValue;
+
+/// Meter values; in the stream `meter-{station}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MeterEvent {
+    /// A station told what it read.
+    ValuesRecorded {
+        /// The station.
+        station: String,
+        /// Where; 0 is the main meter.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connector_id: Option<u32>,
+        /// The transaction, as the station said: any number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        transaction_id: Option<i64>,
+        /// The values.
+        values: Vec<MeterValue>,
+        /// When they reached us.
+        received_at: Timestamp,
+    },
+}
+
+impl Event for MeterEvent {
+    const NAMESPACE: &'static str = "meter";
+
+    fn tags(&self) -> Tags {
+        let Self::ValuesRecorded { transaction_id, .. } = self;
+        transaction_id.map_or_else(Tags::none, |id| Tags::none().with(transaction_tag(id)))
+    }
+}
+
+/// The category of the streams.
+pub const CATEGORY: &str = "meter";
+
+/// What the values of one transaction are found by, within the stream of their station.
+#[must_use]
+pub fn transaction_tag(transaction_id: i64) -> String {
+    format!("transaction:{transaction_id}")
+}

@@ -1,0 +1,354 @@
+//! A charging station: what is known of it, and what may be asked of it.
+//!
+//! What is recorded: a boot; a report of state if it tells anything new, also out of the past; the start and the stop
+//! of transactions, whatever they say; silence and the end of silence; what we ask and what came of it. Heartbeats are
+//! not, unless that is asked for (`--keep-heartbeats`), and meter values have a stream of their own.
+//!
+//! Reports are facts. They are never refused for what they say, and never change what a newer report said.
+
+mod command;
+mod event;
+
+pub use command::{OnBehalf, StationCommand, StationRefusal};
+pub use event::{Booted, OfflineReason, StationEvent};
+
+use std::collections::BTreeMap;
+
+use leftfold::prelude::{Aggregate, SnapshotPolicy, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::connector::{Connector, StatusChanged};
+use super::request::{
+    Answered, RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestId, StationAnswer, UnlockRequested,
+};
+use super::transaction::{Started, Stopped, Transaction};
+use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, TransactionId};
+
+/// How many connectors of a station are kept.
+pub const CONNECTORS_MAX: usize = 128;
+/// How many open transactions of a station are kept; beyond them the oldest superseded one is forgotten here.
+pub const OPEN_TRANSACTIONS_MAX: usize = 256;
+/// How many remote starts of a station can be under way.
+pub const REMOTE_STARTS_MAX: usize = 64;
+
+/// A charging station.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Station {
+    /// Whether anything is known of it.
+    pub known: bool,
+    /// Whether an operator made it known.
+    pub registered: bool,
+    /// Whether it can be counted on.
+    pub online: bool,
+    /// Since when that is so.
+    pub online_changed_at: Option<Timestamp>,
+    /// What it said when it started last.
+    pub booted: Option<Booted>,
+    /// How many transactions it serves at a time; none for as many as it has connectors.
+    pub transactions_max: Option<u32>,
+    /// Its connectors by number; 0 is the station itself.
+    pub connectors: BTreeMap<u32, Connector>,
+    /// Its transactions that have not stopped.
+    pub transactions: BTreeMap<i64, Transaction>,
+    /// Remote starts that keep a place, or whose result is not known in full.
+    pub remote_starts: Vec<RemoteStart>,
+}
+
+impl Aggregate for Station {
+    const CATEGORY: &'static str = "station";
+    type Event = StationEvent;
+    type Command = StationCommand;
+    type Refusal = StationRefusal;
+
+    fn snapshots() -> SnapshotPolicy {
+        SnapshotPolicy::every_events(500)
+    }
+
+    fn apply(&mut self, event: &StationEvent) {
+        self.known = true;
+        match event {
+            StationEvent::Registered => self.registered = true,
+            StationEvent::TransactionsLimited { transactions_max } => self.transactions_max = *transactions_max,
+            StationEvent::Booted(booted) => {
+                self.booted = Some(booted.clone());
+                self.connectors.values_mut().for_each(Connector::booted);
+            }
+            StationEvent::CameOnline { at } => (self.online, self.online_changed_at) = (true, Some(*at)),
+            StationEvent::WentOffline { at, .. } => (self.online, self.online_changed_at) = (false, Some(*at)),
+            StationEvent::HeartbeatReceived { .. } => {}
+            StationEvent::StatusChanged(report) => {
+                self.connectors.entry(report.connector_id).or_default().changed(report);
+            }
+            StationEvent::TransactionStarted(started) => self.started(started),
+            StationEvent::TransactionStopped(stopped) => self.stopped(stopped),
+            StationEvent::UnmatchedStopReported(_) => {}
+            StationEvent::RemoteStartRequested(asked) => self.remote_start_requested(asked),
+            StationEvent::RemoteStartAnswered(answered) => self.remote_start_answered(answered),
+            StationEvent::RemoteStopRequested(asked) => {
+                if let Some(transaction) = self.transactions.get_mut(&asked.transaction_id.value()) {
+                    transaction.stop_requested = Some((asked.request.clone(), asked.until));
+                }
+            }
+            StationEvent::RemoteStopAnswered(answered) => {
+                for transaction in self.transactions.values_mut() {
+                    transaction.stop_requested.take_if(|(request, _)| *request == answered.request);
+                }
+            }
+            StationEvent::UnlockRequested(_) | StationEvent::UnlockAnswered(_) => {}
+        }
+    }
+
+    fn decide(&self, command: &StationCommand) -> Result<Vec<StationEvent>, StationRefusal> {
+        match command {
+            StationCommand::Register if self.registered => Ok(Vec::new()),
+            StationCommand::Register => Ok(vec![StationEvent::Registered]),
+            StationCommand::LimitTransactions { transactions_max } if self.transactions_max == *transactions_max => {
+                Ok(Vec::new())
+            }
+            StationCommand::LimitTransactions { transactions_max } => {
+                Ok(vec![StationEvent::TransactionsLimited { transactions_max: *transactions_max }])
+            }
+            StationCommand::Boot(booted) => Ok(vec![StationEvent::Booted(booted.clone())]),
+            StationCommand::MarkOnline { .. } if self.online => Ok(Vec::new()),
+            StationCommand::MarkOnline { at } => Ok(vec![StationEvent::CameOnline { at: *at }]),
+            StationCommand::MarkOffline { .. } if !self.online => Ok(Vec::new()),
+            StationCommand::MarkOffline { at, reason } => Ok(vec![StationEvent::WentOffline { at: *at, reason: *reason }]),
+            StationCommand::ReportStatus(report) => self.decide_status(report),
+            StationCommand::ReportStart(started) => Ok(self.decide_start(started)),
+            StationCommand::ReportStop(stopped) => Ok(self.decide_stop(stopped)),
+            StationCommand::RemoteStart { .. } => self.decide_remote_start(command),
+            StationCommand::RemoteStop { .. } => self.decide_remote_stop(command),
+            StationCommand::Unlock { .. } => self.decide_unlock(command),
+            StationCommand::ConcludeRemoteStart(answered) => Ok(vec![StationEvent::RemoteStartAnswered(answered.clone())]),
+            StationCommand::ConcludeRemoteStop(answered) => Ok(vec![StationEvent::RemoteStopAnswered(answered.clone())]),
+            StationCommand::ConcludeUnlock(answered) => Ok(vec![StationEvent::UnlockAnswered(answered.clone())]),
+        }
+    }
+}
+
+/// The folds.
+impl Station {
+    fn started(&mut self, started: &Started) {
+        if let Some(Some(before)) = self.connectors.get(&started.connector_id).map(|connector| connector.transaction)
+            && let Some(transaction) = self.transactions.get_mut(&before.value())
+        {
+            transaction.superseded = true;
+        }
+        let transaction = Transaction::from(started);
+        if self.connectors.len() < CONNECTORS_MAX || self.connectors.contains_key(&started.connector_id) {
+            self.connectors.entry(started.connector_id).or_default().started(&transaction);
+        }
+        let remote_start =
+            self.remote_starts.iter_mut().find(|start| Some(&start.asked.request) == started.remote_start.as_ref());
+        if let Some(remote_start) = remote_start {
+            remote_start.transaction = Some(started.transaction_id);
+        }
+        self.transactions.insert(started.transaction_id.value(), transaction);
+        if self.transactions.len() > OPEN_TRANSACTIONS_MAX
+            && let Some(oldest) = self.transactions.values().find(|t| t.superseded).map(|t| t.id.value())
+        {
+            self.transactions.remove(&oldest);
+        }
+        self.forget_finished_remote_starts(started.received_at);
+    }
+
+    fn stopped(&mut self, stopped: &Stopped) {
+        let Some(transaction) = stopped.transaction_id.and_then(|id| self.transactions.remove(&id)) else { return };
+        if let Some(connector) = self.connectors.get_mut(&transaction.connector_id) {
+            connector.stopped(transaction.id);
+        }
+    }
+
+    fn remote_start_requested(&mut self, asked: &RemoteStartRequested) {
+        self.forget_finished_remote_starts(asked.requested_at);
+        self.remote_starts.push(RemoteStart { asked: asked.clone(), accepted: false, transaction: None });
+    }
+
+    fn remote_start_answered(&mut self, answered: &Answered) {
+        let this = |start: &RemoteStart| start.asked.request == answered.request;
+        match answered.answer {
+            StationAnswer::Accepted => {
+                self.remote_starts.iter_mut().filter(|start| this(start)).for_each(|start| start.accepted = true);
+            }
+            StationAnswer::Rejected { .. } | StationAnswer::NotDone { .. } => self.remote_starts.retain(|start| !this(start)),
+        }
+    }
+
+    /// Forgets remote starts that keep no place. Those that led to a transaction are kept for a while, for whoever asks
+    /// what became of them; the newest have the best right to it.
+    fn forget_finished_remote_starts(&mut self, now: Timestamp) {
+        self.remote_starts.retain(|start| start.holds(now) || (start.transaction.is_some() && !start.accepted));
+        while self.remote_starts.len() >= REMOTE_STARTS_MAX {
+            self.remote_starts.remove(0);
+        }
+    }
+}
+
+/// The reports.
+impl Station {
+    fn decide_status(&self, report: &StatusChanged) -> Result<Vec<StationEvent>, StationRefusal> {
+        match self.connectors.get(&report.connector_id) {
+            Some(connector) if !connector.is_news(report) => Ok(Vec::new()),
+            None if self.connectors.len() >= CONNECTORS_MAX => {
+                Err(StationRefusal::TooManyConnectors { connectors_max: CONNECTORS_MAX })
+            }
+            _ => Ok(vec![StationEvent::StatusChanged(report.clone())]),
+        }
+    }
+
+    fn decide_start(&self, started: &Started) -> Vec<StationEvent> {
+        if self.running_as(started).is_some() {
+            return Vec::new();
+        }
+        let led_to = |start: &&RemoteStart| {
+            start.may_have_led_to(started.connector_id, &started.id_tag, started.timestamp, started.received_at)
+        };
+        // One that named this connector is likelier than one that left the choice to the station.
+        let mut candidates: Vec<_> = self.remote_starts.iter().filter(led_to).collect();
+        candidates.sort_by_key(|start| start.asked.connector_id.is_none());
+        let remote_start = candidates.first().map(|start| start.asked.request.clone());
+        vec![StationEvent::TransactionStarted(Started { remote_start, ..started.clone() })]
+    }
+
+    fn decide_stop(&self, stopped: &Stopped) -> Vec<StationEvent> {
+        let is_open = stopped.transaction_id.is_some_and(|id| self.transactions.contains_key(&id));
+        let stopped = stopped.clone();
+        vec![if is_open { StationEvent::TransactionStopped(stopped) } else { StationEvent::UnmatchedStopReported(stopped) }]
+    }
+
+    /// The open transaction that a report of a start is about, if it was reported before.
+    #[must_use]
+    pub fn running_as(&self, started: &Started) -> Option<&Transaction> {
+        self.transactions.values().find(|transaction| !transaction.superseded && started.is_same_start(transaction))
+    }
+
+    /// A remote start that is under way, or that led to a transaction.
+    #[must_use]
+    pub fn remote_start(&self, request: &RequestId) -> Option<&RemoteStart> {
+        self.remote_starts.iter().find(|start| start.asked.request == *request)
+    }
+
+    /// The open transaction that a remote start led to.
+    #[must_use]
+    pub fn result_of(&self, request: &RequestId) -> Option<TransactionId> {
+        let open = self.transactions.values().find(|transaction| transaction.remote_start.as_ref() == Some(request));
+        open.map(|transaction| transaction.id).or_else(|| self.remote_start(request)?.transaction)
+    }
+}
+
+/// The requests.
+impl Station {
+    fn decide_remote_start(&self, command: &StationCommand) -> Result<Vec<StationEvent>, StationRefusal> {
+        let StationCommand::RemoteStart { station, request, connector_id, id_tag, authorization, now, until } = command else {
+            return Ok(Vec::new());
+        };
+        self.reachable()?;
+        if *authorization != AuthorizationStatus::Accepted {
+            return Err(StationRefusal::NotAuthorized { status: *authorization });
+        }
+        if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) = self.own_status() {
+            return Err(StationRefusal::StationOutOfOrder { status: status.clone() });
+        }
+        let claims: Vec<&RemoteStart> = self.remote_starts.iter().filter(|start| start.holds(*now)).collect();
+        match connector_id {
+            Some(connector_id) => self.free(connector_id.get(), &claims)?,
+            None => self.any_free(&claims)?,
+        }
+        let running = self.transactions.values().filter(|transaction| !transaction.superseded).count();
+        if let Some(transactions_max) = self.transactions_max
+            && running + claims.len() >= transactions_max as usize
+        {
+            return Err(StationRefusal::LimitReached { transactions_max });
+        }
+        if claims.len() >= REMOTE_STARTS_MAX {
+            return Err(StationRefusal::TooManyRequests);
+        }
+        Ok(vec![StationEvent::RemoteStartRequested(RemoteStartRequested {
+            station: station.clone(),
+            request: request.clone(),
+            connector_id: *connector_id,
+            id_tag: id_tag.clone(),
+            requested_at: *now,
+            until: *until,
+        })])
+    }
+
+    fn decide_remote_stop(&self, command: &StationCommand) -> Result<Vec<StationEvent>, StationRefusal> {
+        let StationCommand::RemoteStop { station, request, transaction_id, on_behalf, now, until } = command else {
+            return Ok(Vec::new());
+        };
+        self.reachable()?;
+        let transaction = self.transactions.get(transaction_id);
+        let transaction = transaction.ok_or(StationRefusal::NotRunning { transaction_id: *transaction_id })?;
+        let transaction_id = transaction.id;
+        if let Some(OnBehalf { id_tag, parent_id_tag }) = on_behalf
+            && !transaction.may_be_stopped_by(id_tag, parent_id_tag.as_deref())
+        {
+            return Err(StationRefusal::ForeignTag { transaction_id });
+        }
+        if transaction.stop_requested.as_ref().is_some_and(|(_, until)| now < until) {
+            return Err(StationRefusal::BeingStopped { transaction_id });
+        }
+        let (station, request, until) = (station.clone(), request.clone(), *until);
+        Ok(vec![StationEvent::RemoteStopRequested(RemoteStopRequested { station, request, transaction_id, until })])
+    }
+
+    fn decide_unlock(&self, command: &StationCommand) -> Result<Vec<StationEvent>, StationRefusal> {
+        let StationCommand::Unlock { station, request, connector_id, until } = command else { return Ok(Vec::new()) };
+        self.reachable()?;
+        if !self.connectors.contains_key(&connector_id.get()) {
+            return Err(StationRefusal::UnknownConnector { connector_id: connector_id.get() });
+        }
+        let (station, request, connector_id, until) = (station.clone(), request.clone(), *connector_id, *until);
+        Ok(vec![StationEvent::UnlockRequested(UnlockRequested { station, request, connector_id, until })])
+    }
+
+    fn reachable(&self) -> Result<(), StationRefusal> {
+        match (self.known, self.online) {
+            (false, _) => Err(StationRefusal::Unknown),
+            (true, false) => Err(StationRefusal::Offline),
+            (true, true) => Ok(()),
+        }
+    }
+
+    /// What the station says of itself as a whole.
+    #[must_use]
+    pub fn own_status(&self) -> Option<&ChargePointStatus> {
+        self.connectors.get(&0).and_then(Connector::status)
+    }
+
+    fn free(&self, connector_id: u32, claims: &[&RemoteStart]) -> Result<(), StationRefusal> {
+        let connector = self.connectors.get(&connector_id).ok_or(StationRefusal::UnknownConnector { connector_id })?;
+        if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) = connector.status() {
+            return Err(StationRefusal::OutOfOrder { connector_id, status: status.clone() });
+        }
+        let claim = claims.iter().find(|start| start.asked.connector_id.is_some_and(|claimed| claimed.get() == connector_id));
+        if let Some(claim) = claim {
+            return Err(StationRefusal::Claimed { connector_id, until: claim.asked.until });
+        }
+        if connector.transaction.is_some() || connector.status().is_some_and(is_charging) {
+            return Err(StationRefusal::Occupied { connector_id });
+        }
+        // Claims that name no connector take any: one of those that are left must remain for each.
+        self.any_free(claims).map_err(|_| StationRefusal::Occupied { connector_id })
+    }
+
+    fn any_free(&self, claims: &[&RemoteStart]) -> Result<(), StationRefusal> {
+        let named = |claimed: u32| claims.iter().any(|start| start.asked.connector_id.is_some_and(|id| id.get() == claimed));
+        let unnamed = claims.iter().filter(|start| start.asked.connector_id.is_none()).count();
+        let usable = |connector: &Connector| {
+            let out_of_order = matches!(connector.status(), Some(ChargePointStatus::Faulted | ChargePointStatus::Unavailable));
+            !out_of_order && connector.transaction.is_none() && !connector.status().is_some_and(is_charging)
+        };
+        let free = self.connectors.iter().filter(|(id, connector)| **id > 0 && usable(connector) && !named(**id)).count();
+        if free > unnamed { Ok(()) } else { Err(StationRefusal::NoFreeConnector) }
+    }
+}
+
+/// Whether the state belongs to a transaction that is under way.
+fn is_charging(status: &ChargePointStatus) -> bool {
+    matches!(status, ChargePointStatus::Charging | ChargePointStatus::SuspendedEv | ChargePointStatus::SuspendedEvse)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! A transaction: what a station told of its start and its stop.
+//!
+//! Stations report facts, perhaps long after they happened, perhaps twice. What makes two reports the same is their
+//! content, see [`Started::natural_key`] and [`Stopped::natural_key`]; the message id says nothing.
+
+use leftfold::prelude::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::request::RequestId;
+use crate::ocpp::v16::{AuthorizationStatus, MeterValue, Reason, TransactionId};
+
+/// A station reported that a transaction started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// The id that it was given.
+    pub transaction_id: TransactionId,
+    /// Where; 0 if the station did not say.
+    pub connector_id: u32,
+    /// By whom, as it came; empty if the station did not say.
+    pub id_tag: String,
+    /// The group of the tag at that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id_tag: Option<String>,
+    /// What the station was told of the tag. The transaction exists all the same.
+    pub authorization: AuthorizationStatus,
+    /// The meter at the start, in Wh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meter_start_wh: Option<i64>,
+    /// When, by the station's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
+    /// When the report reached us.
+    pub received_at: Timestamp,
+    /// The reservation that it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation_id: Option<i64>,
+    /// The remote start that led to it, as far as that can be told: same tag, same connector, in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_start: Option<RequestId>,
+}
+
+impl Started {
+    /// What makes two reports of a station the same start. Without a moment there is no such key: then only a start
+    /// that is still running can be recognized.
+    #[must_use]
+    pub fn natural_key(&self) -> Option<String> {
+        let timestamp = self.timestamp?;
+        let meter = self.meter_start_wh.map_or_else(|| "-".to_owned(), |wh| wh.to_string());
+        Some(format!("{}/{timestamp}/{meter}/{}", self.connector_id, self.id_tag))
+    }
+
+    /// Whether both tell of one start, by all that a station says.
+    #[must_use]
+    pub fn is_same_start(&self, other: &Transaction) -> bool {
+        (self.connector_id, self.meter_start_wh, self.timestamp) == (other.connector_id, other.meter_start_wh, other.timestamp)
+            && self.id_tag == other.id_tag
+    }
+}
+
+/// A station reported that a transaction stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Which, as the station said; it may be any number, and missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction_id: Option<i64>,
+    /// Who stopped it, if a tag did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_tag: Option<String>,
+    /// The meter at the stop, in Wh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meter_stop_wh: Option<i64>,
+    /// When, by the station's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
+    /// When the report reached us.
+    pub received_at: Timestamp,
+    /// Why; `Local` where the station leaves it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Meter values of the whole transaction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transaction_data: Vec<MeterValue>,
+}
+
+impl Stopped {
+    /// What makes two reports of a station the same stop.
+    #[must_use]
+    pub fn natural_key(&self) -> String {
+        let number = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let timestamp = self.timestamp.map_or_else(|| "-".to_owned(), |timestamp| timestamp.to_string());
+        format!("{}/{timestamp}/{}", number(self.transaction_id), number(self.meter_stop_wh))
+    }
+}
+
+/// A transaction that has not stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Its id.
+    pub id: TransactionId,
+    /// Where.
+    pub connector_id: u32,
+    /// Whose.
+    pub id_tag: String,
+    /// The tag's group when it started.
+    pub parent_id_tag: Option<String>,
+    /// The meter at the start, in Wh.
+    pub meter_start_wh: Option<i64>,
+    /// When it started, by the station's clock.
+    pub timestamp: Option<Timestamp>,
+    /// The remote start that led to it.
+    pub remote_start: Option<RequestId>,
+    /// Another one was started on its connector since: its stop was lost, or will come late. It holds nothing.
+    pub superseded: bool,
+    /// The remote stop that is under way, and until when it stands in the way of another.
+    pub stop_requested: Option<(RequestId, Timestamp)>,
+}
+
+impl From<&Started> for Transaction {
+    fn from(started: &Started) -> Self {
+        Self {
+            id: started.transaction_id,
+            connector_id: started.connector_id,
+            id_tag: started.id_tag.clone(),
+            parent_id_tag: started.parent_id_tag.clone(),
+            meter_start_wh: started.meter_start_wh,
+            timestamp: started.timestamp,
+            remote_start: started.remote_start.clone(),
+            superseded: false,
+            stop_requested: None,
+        }
+    }
+}
+
+impl Transaction {
+    /// Whether a tag may stop it: the tag that started it, and any of the same group.
+    #[must_use]
+    pub fn may_be_stopped_by(&self, id_tag: &str, parent_id_tag: Option<&str>) -> bool {
+        let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+        let own_group = self.parent_id_tag.as_deref();
+        same(&self.id_tag, id_tag) || own_group.zip(parent_id_tag).is_some_and(|(own, its)| same(own, its))
+    }
+}

@@ -1,0 +1,107 @@
+//! Where stations connect: `ws://…/ocpp/{identity}`.
+
+mod liveness;
+mod registry;
+mod report;
+mod socket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+pub use liveness::{Liveness, watch_for_silence};
+pub use registry::{Called, NO_ANSWER, Registry};
+
+use crate::Csms;
+use crate::api::Problem;
+use crate::domain::id_tag::Strangers;
+use crate::ocpp::frame::FRAME_BYTES_MAX;
+use crate::ocpp::v16::{CentralRequest, MessageTrigger, SUBPROTOCOL};
+
+/// The longest identity, in bytes. OCPP 1.6 allows 20 characters, 2.0.1 allows 48.
+pub const IDENTITY_BYTES_MAX: usize = 128;
+/// What a connection may send in one message: somewhat more than the session reads, so that the sender of too much
+/// gets an answer.
+const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 64 * 1024;
+/// What a connection's buffers begin with; the library's own 128 KiB are too much for a hundred thousand stations.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// How long a station may be silent after it connected before it is asked for a heartbeat; spread up to twice that,
+/// since after a restart all stations come at once.
+const ASK_AFTER: Duration = Duration::from_secs(1);
+
+/// Takes a connection.
+pub async fn connect(
+    State(csms): State<Arc<Csms>>,
+    identity: Result<Path<String>, PathRejection>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let unknown = |detail| Problem::new(StatusCode::NOT_FOUND, "unknown-station", detail).into_response();
+    let Ok(Path(identity)) = identity else { return unknown("the identity is no text; percent-encode its UTF-8 bytes") };
+    if !is_identity(&identity) {
+        return unknown("this cannot be an identity; use up to 128 bytes without control characters");
+    }
+    if csms.config.strangers() == Strangers::Refused {
+        match csms.stations.load(&identity).await {
+            Ok(station) if station.state.registered => {}
+            Ok(_) => return unknown("the station is not registered; register it with PUT /api/stations/{id}"),
+            Err(error) => return Problem::from(error).into_response(),
+        }
+    }
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(_) => {
+            let detail = "stations connect here by WebSocket, with the subprotocol ocpp1.6";
+            return Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket-required", detail).into_response();
+        }
+    };
+    let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(MESSAGE_BYTES_MAX)
+        .max_frame_size(MESSAGE_BYTES_MAX);
+    let speaks = upgrade.selected_protocol().is_some();
+    upgrade.on_upgrade(move |socket| async move {
+        if !speaks {
+            return turn_away(socket).await;
+        }
+        let station: Arc<str> = identity.into();
+        tokio::spawn(ask(csms.clone(), station.clone()));
+        socket::serve(csms, station, socket).await;
+    })
+}
+
+/// Whether a text can be a station's identity.
+#[must_use]
+pub fn is_identity(text: &str) -> bool {
+    !text.is_empty() && text.len() <= IDENTITY_BYTES_MAX && !text.chars().any(char::is_control)
+}
+
+/// OCPP-J 1.6 section 3.1.2: without a common subprotocol the handshake is completed without that header, and the
+/// connection is closed.
+async fn turn_away(mut socket: WebSocket) {
+    let frame = CloseFrame { code: close_code::PROTOCOL, reason: "offer the subprotocol ocpp1.6".into() };
+    let _ = socket.send(Message::Close(Some(frame))).await;
+}
+
+/// Asks a station that says nothing whether it is there, and one of which no connector is known for its state.
+async fn ask(csms: Arc<Csms>, station: Arc<str>) {
+    tokio::time::sleep(ASK_AFTER.mul_f64(1.0 + fastrand::f64())).await;
+    let trigger = |requested_message| CentralRequest::TriggerMessage { requested_message, connector_id: None };
+    let within = csms.config.call_timeout;
+    if !csms.liveness.is_online(&station) {
+        let called = csms.registry.call(&station, None, &trigger(MessageTrigger::Heartbeat), within).await;
+        tracing::debug!(station = &*station, ?called, "asked for a heartbeat");
+    }
+    let known = csms.stations.load(&station).await;
+    if known.is_ok_and(|station| station.state.connectors.keys().all(|id| *id == 0)) {
+        let called = csms.registry.call(&station, None, &trigger(MessageTrigger::StatusNotification), within).await;
+        tracing::debug!(station = &*station, ?called, "asked for the state of the connectors");
+    }
+}

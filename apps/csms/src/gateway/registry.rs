@@ -1,0 +1,236 @@
+//! Which stations are connected, and the way to call one.
+//!
+//! The newest connection of an identity wins. An older one learns of it because nothing can reach it any more; what it
+//! cleans up when it ends is its own, never the newer one's.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::domain::request::RequestId;
+use crate::ocpp::frame::{Call, CallError, MessageId};
+use crate::ocpp::session::{Delivery, Outcome};
+use crate::ocpp::v16::{Answer, CentralRequest};
+
+/// Calls that wait for one connection's task. The session bounds what waits behind that.
+const CALLS_MAX: usize = 8;
+/// Late answers that are kept for whoever resolves a doubt.
+const LATE_ANSWERS_MAX: usize = 1_024;
+/// What a call may take beyond its deadline, until its task has said so.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The connected stations.
+#[derive(Debug)]
+pub struct Registry {
+    connections: Mutex<HashMap<String, Connection>>,
+    late: Mutex<HashMap<RequestId, Outcome>>,
+    next_generation: AtomicU64,
+    /// Counts connections that were made.
+    joined: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    generation: u64,
+    calls: mpsc::Sender<Outgoing>,
+    reports: watch::Sender<u64>,
+}
+
+/// A call on its way to the task of a connection.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) call: Call,
+    pub(super) deadline: Instant,
+    pub(super) answer: oneshot::Sender<Outcome>,
+}
+
+/// One connection's end of the registry.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) generation: u64,
+    /// Ends when a newer connection has taken over.
+    pub(super) calls: mpsc::Receiver<Outgoing>,
+}
+
+/// What became of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// The station answered.
+    Answered(Answer),
+    /// The station answered with an error.
+    Refused(CallError),
+    /// It certainly did not reach the station.
+    NotSent(&'static str),
+    /// It may have reached the station, and what became of it is not known.
+    Unknown(&'static str),
+}
+
+/// Why the outcome of a call is not known: what an answer in time would have told.
+pub const NO_ANSWER: &str = "the station did not answer in time";
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            connections: Mutex::default(),
+            late: Mutex::default(),
+            next_generation: AtomicU64::new(1),
+            joined: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Registry {
+    /// Takes the identity's place, from whoever had it.
+    pub(super) fn enter(&self, station: &str) -> Place {
+        let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
+        let (sender, calls) = mpsc::channel(CALLS_MAX);
+        let connection = Connection { generation, calls: sender, reports: watch::Sender::new(0) };
+        if self.connections().insert(station.to_owned(), connection).is_some() {
+            tracing::info!(station, "a newer connection replaces an older one");
+        }
+        self.joined.send_modify(|joined| *joined = joined.wrapping_add(1));
+        Place { generation, calls }
+    }
+
+    /// Gives the place up, unless a newer connection has it.
+    pub(super) fn leave(&self, station: &str, generation: u64) {
+        let mut connections = self.connections();
+        if connections.get(station).is_some_and(|connection| connection.generation == generation) {
+            connections.remove(station);
+        }
+    }
+
+    /// The station has reported the state of a connector, and the report is recorded.
+    pub(super) fn reported(&self, station: &str) {
+        if let Some(connection) = self.connections().get(station) {
+            connection.reports.send_modify(|reports| *reports = reports.wrapping_add(1));
+        }
+    }
+
+    /// Follows the reports of state over the present connection.
+    #[must_use]
+    pub fn reports(&self, station: &str) -> Option<watch::Receiver<u64>> {
+        self.connections().get(station).map(|connection| connection.reports.subscribe())
+    }
+
+    /// How many stations are connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.connections().len()
+    }
+
+    /// Whether the station is connected.
+    #[must_use]
+    pub fn is_connected(&self, station: &str) -> bool {
+        self.connections().contains_key(station)
+    }
+
+    /// Waits until the station is connected, but not for ever; whether it is.
+    pub async fn wait_for(&self, station: &str, within: Duration) -> bool {
+        let mut joined = self.joined.subscribe();
+        let connected = async {
+            while !self.is_connected(station) {
+                joined.mark_unchanged();
+                // Looked at again, lest it joined in between.
+                if self.is_connected(station) || joined.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(within, connected).await;
+        self.is_connected(station)
+    }
+
+    /// Calls a station over its newest connection. The name, if there is one, becomes the message id.
+    pub async fn call(&self, station: &str, name: Option<&RequestId>, request: &CentralRequest, within: Duration) -> Called {
+        let name = name.cloned().unwrap_or_else(RequestId::random);
+        let Ok(id) = MessageId::new(name.0) else { return Called::NotSent("the request's name is no message id") };
+        let calls = self.connections().get(station).map(|connection| connection.calls.clone());
+        let Some(calls) = calls else { return Called::NotSent("the station is not connected") };
+        let (answer, answered) = oneshot::channel();
+        let outgoing = Outgoing { call: request.call(id), deadline: Instant::now() + within, answer };
+        if calls.try_send(outgoing).is_err() {
+            return Called::NotSent("too many calls to the station are waiting, or it is just leaving");
+        }
+        // The connection must not be held by those who wait: a newer one could not take over.
+        drop(calls);
+        match timeout(within + GRACE, answered).await {
+            Ok(Ok(outcome)) => read(request, outcome),
+            Ok(Err(_)) | Err(_) => Called::Unknown("the connection's task ended without a word"),
+        }
+    }
+
+    /// Keeps an answer that came after its call was given up.
+    pub(super) fn answered_late(&self, name: RequestId, outcome: Outcome) {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        if late.len() >= LATE_ANSWERS_MAX {
+            late.clear();
+        }
+        late.insert(name, outcome);
+    }
+
+    /// The answer to a request, if it came after the call was given up.
+    #[must_use]
+    pub fn late_answer(&self, name: &RequestId, request: &CentralRequest) -> Option<Called> {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.get(name).map(|outcome| read(request, outcome.clone()))
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<String, Connection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an outcome means for whoever called.
+fn read(request: &CentralRequest, outcome: Outcome) -> Called {
+    match outcome {
+        Outcome::Answered(payload) => match request.read_answer(&payload.message) {
+            Ok(answer) => Called::Answered(answer.message),
+            Err(_) => Called::Unknown("the station's answer cannot be read"),
+        },
+        Outcome::Refused(error) => Called::Refused(error.message),
+        Outcome::Unreadable(_) => Called::Unknown("the station's answer cannot be read"),
+        Outcome::TimedOut(Delivery::NeverWritten) => Called::NotSent("the station was busy with earlier calls"),
+        Outcome::ConnectionLost(Delivery::NeverWritten) => Called::NotSent("the connection ended before the call was sent"),
+        Outcome::TimedOut(Delivery::MayBeWritten) => Called::Unknown(NO_ANSWER),
+        Outcome::ConnectionLost(Delivery::MayBeWritten) => Called::Unknown("the connection ended before the station answered"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ocpp::v16::MessageTrigger;
+
+    const TRIGGER: CentralRequest =
+        CentralRequest::TriggerMessage { requested_message: MessageTrigger::Heartbeat, connector_id: None };
+
+    #[tokio::test]
+    async fn the_late_clean_up_of_an_old_connection_leaves_the_new_one_alone() {
+        let registry = Registry::default();
+        let mut old = registry.enter("CP1");
+        let mut new = registry.enter("CP1");
+        assert!(old.calls.recv().await.is_none(), "nothing reaches the old one");
+        registry.leave("CP1", old.generation);
+        assert!(registry.is_connected("CP1"));
+        let called = registry.call("CP1", None, &TRIGGER, Duration::from_secs(5));
+        let answered = async {
+            let outgoing = new.calls.recv().await.unwrap();
+            outgoing.answer.send(Outcome::TimedOut(Delivery::MayBeWritten)).unwrap();
+        };
+        assert_eq!(tokio::join!(called, answered).0, Called::Unknown(NO_ANSWER));
+        registry.leave("CP1", new.generation);
+        assert!(!registry.is_connected("CP1"));
+    }
+
+    #[tokio::test]
+    async fn a_station_that_is_not_connected_is_certainly_not_reached() {
+        let registry = Registry::default();
+        let called = registry.call("CP1", None, &TRIGGER, Duration::from_secs(5)).await;
+        assert!(matches!(called, Called::NotSent(_)), "{called:?}");
+    }
+}

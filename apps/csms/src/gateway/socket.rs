@@ -1,0 +1,222 @@
+//! One connection: a task that owns the socket and drives the [`Session`].
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use tokio::sync::oneshot;
+use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
+
+use super::liveness::{SignOfLife, come_online};
+use super::registry::{Outgoing, Place};
+use super::report::answer;
+use crate::Csms;
+use crate::domain::request::RequestId;
+use crate::ocpp::frame::MessageId;
+use crate::ocpp::session::{CallKey, Delivery, Limits, Outcome, Output, Received, Reply, Session, Settled, StationCall};
+
+/// How long writing one message may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What is done for the station, one after the other: its messages keep their order.
+enum Job {
+    ComeOnline,
+    Answer(StationCall),
+}
+
+type Working = Pin<Box<dyn Future<Output = Option<(CallKey, Reply)>> + Send>>;
+
+struct Connection {
+    csms: Arc<Csms>,
+    station: Arc<str>,
+    socket: WebSocket,
+    session: Session,
+    place: Place,
+    /// Who awaits the answers to our calls.
+    waiting: HashMap<MessageId, oneshot::Sender<Outcome>>,
+    jobs: VecDeque<Job>,
+    working: Option<Working>,
+    pings: Interval,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The station left, or the socket broke.
+    Gone,
+    /// We end it, and say why.
+    Close(u16, &'static str),
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(csms: Arc<Csms>, station: Arc<str>, socket: WebSocket) {
+    let place = csms.registry.enter(&station);
+    tracing::info!(station = &*station, "connected");
+    let every = csms.config.offline_after / 3;
+    let mut pings = interval_at(tokio::time::Instant::now() + every, every);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let connection = Connection {
+        session: Session::new(Limits::default()),
+        csms: csms.clone(),
+        station: station.clone(),
+        socket,
+        place,
+        waiting: HashMap::new(),
+        jobs: VecDeque::new(),
+        working: None,
+        pings,
+    };
+    connection.run().await;
+    tracing::info!(station = &*station, "disconnected");
+}
+
+impl Connection {
+    async fn run(mut self) {
+        let end = loop {
+            if let Err(end) = self.write().await {
+                break end;
+            }
+            self.start_working();
+            if let Err(end) = self.next().await {
+                break end;
+            }
+        };
+        self.csms.registry.leave(&self.station, self.place.generation);
+        self.place.calls.close();
+        while let Some(outgoing) = self.place.calls.recv().await {
+            // Whoever called may be gone.
+            let _ = outgoing.answer.send(Outcome::ConnectionLost(Delivery::NeverWritten));
+        }
+        for Settled { id, outcome } in self.session.close() {
+            settle(&mut self.waiting, &id, outcome);
+        }
+        if let End::Close(code, reason) = end {
+            let frame = CloseFrame { code, reason: reason.into() };
+            let _ = timeout(WRITE_TIMEOUT, self.socket.send(Message::Close(Some(frame)))).await;
+        }
+    }
+
+    /// Writes what there is to write.
+    async fn write(&mut self) -> Result<(), End> {
+        while let Some(output) = self.session.poll(Instant::now()) {
+            match output {
+                Output::Settled(Settled { id, outcome }) => settle(&mut self.waiting, &id, outcome),
+                Output::Send(text) => self.send(Message::text(text)).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        match timeout(WRITE_TIMEOUT, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Gone),
+        }
+    }
+
+    fn start_working(&mut self) {
+        if self.working.is_some() {
+            return;
+        }
+        let Some(job) = self.jobs.pop_front() else { return };
+        let (csms, station) = (self.csms.clone(), self.station.clone());
+        self.working = Some(Box::pin(async move {
+            match job {
+                Job::ComeOnline => {
+                    come_online(&csms, &station).await;
+                    None
+                }
+                Job::Answer(call) => Some((call.key, answer(&csms, &station, &call).await)),
+            }
+        }));
+    }
+
+    /// Waits for the next thing to happen, and takes it in.
+    async fn next(&mut self) -> Result<(), End> {
+        let deadline = self.session.next_deadline().map(tokio::time::Instant::from_std);
+        let work = async {
+            match &mut self.working {
+                Some(working) => working.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            done = work => {
+                self.working = None;
+                if let Some((key, reply)) = done {
+                    // The session knows the call, since it handed it out and answers it here only.
+                    let _ = self.session.reply(key, reply, Instant::now());
+                }
+                Ok(())
+            }
+            call = self.place.calls.recv() => match call {
+                Some(outgoing) => {
+                    self.call(outgoing);
+                    Ok(())
+                }
+                None => Err(End::Close(close_code::NORMAL, "replaced by a newer connection")),
+            },
+            message = self.socket.recv(), if !self.session.is_saturated() => match message {
+                Some(Ok(message)) => self.take(message),
+                Some(Err(error)) => {
+                    tracing::info!(station = &*self.station, %error, "the connection broke");
+                    Err(End::Gone)
+                }
+                None => Err(End::Gone),
+            },
+            () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => Ok(()),
+            _ = self.pings.tick() => self.send(Message::Ping(bytes::Bytes::new())).await,
+            () = self.csms.stopping() => Err(End::Close(close_code::AWAY, "the server is going down")),
+        }
+    }
+
+    fn call(&mut self, Outgoing { call, deadline, answer }: Outgoing) {
+        let id = call.id.clone();
+        match self.session.call(call, deadline) {
+            Ok(()) => drop(self.waiting.insert(id, answer)),
+            Err(rejected) => {
+                tracing::warn!(station = &*self.station, %rejected, "a call was not sent");
+                let _ = answer.send(Outcome::ConnectionLost(Delivery::NeverWritten));
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) -> Result<(), End> {
+        if self.csms.liveness.heard(&self.station) == SignOfLife::First {
+            self.jobs.push_back(Job::ComeOnline);
+        }
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Ping(_) | Message::Pong(_) => return Ok(()),
+            Message::Close(_) => return Err(End::Gone),
+            Message::Binary(_) => return Err(End::Close(close_code::UNSUPPORTED, "send text, as in OCPP-J")),
+        };
+        match self.session.received(&text, Instant::now()) {
+            Received::Call(call) => self.jobs.push_back(Job::Answer(call)),
+            Received::Settled(Settled { id, outcome }) => settle(&mut self.waiting, &id, outcome),
+            Received::Late { id, outcome } => self.answered_late(&id, outcome),
+            Received::Repeated { id } | Received::InProgress { id } => {
+                tracing::debug!(station = &*self.station, %id, "a message came again");
+            }
+            Received::Unsolicited { id } => tracing::debug!(station = &*self.station, %id, "an answer to nothing"),
+            Received::Malformed(error) => tracing::warn!(station = &*self.station, %error, "no frame of OCPP-J"),
+            Received::Overrun => return Err(End::Close(close_code::POLICY, "await the answer before the next call")),
+        }
+        Ok(())
+    }
+
+    /// An answer that came too late for its call may still resolve a doubt.
+    fn answered_late(&self, id: &MessageId, outcome: Outcome) {
+        self.csms.registry.answered_late(RequestId(id.as_str().to_owned()), outcome);
+        self.csms.look_again();
+    }
+}
+
+fn settle(waiting: &mut HashMap<MessageId, oneshot::Sender<Outcome>>, id: &MessageId, outcome: Outcome) {
+    if let Some(answer) = waiting.remove(id) {
+        // Whoever called may be gone.
+        let _ = answer.send(outcome);
+    }
+}

@@ -1,0 +1,20 @@
+//! What the tests are told with: a real server, real charge points, the API and a browser.
+//!
+//! - [`server`]: the binary `csms` on a free port of the loopback interface and a store of its own.
+//! - [`station`]: a charge point, python/station.py, driven step by step.
+//! - [`api`]: the JSON API; what it answers with is spelt in [`views`], and only there.
+//! - [`browser`]: the dashboard as headless Chromium sees it.
+
+pub(crate) mod api;
+pub(crate) mod browser;
+pub(crate) mod deadline;
+pub(crate) mod folder;
+pub(crate) mod http;
+pub(crate) mod server;
+pub(crate) mod station;
+pub(crate) mod views;
+
+pub(crate) use api::Api;
+pub(crate) use server::Server;
+pub(crate) use station::{Policy, Station};
+pub(crate) use views::State;

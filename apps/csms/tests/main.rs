@@ -1,0 +1,17 @@
+//! csms from outside: the real binary, real charge points (the PyPI package `ocpp`), the JSON API and a browser.
+//!
+//! One crate, so that all themes run in parallel. What the tests need besides Rust is set up by `cargo xtask test`.
+
+mod harness;
+
+mod bad_input;
+mod crashes;
+mod dashboard;
+mod frames;
+mod liveness;
+mod remote_start;
+mod requests;
+mod resends;
+mod sessions;
+mod startup;
+mod tags;

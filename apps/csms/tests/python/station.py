@@ -1,0 +1,219 @@
+"""A charge point for the tests of csms, on the PyPI packages `ocpp` (OCPP 1.6J) and `websockets`.
+
+Started with the identity and the base URL, it reads one JSON command a line from stdin and reports what happens as one
+JSON event a line on stdout. It ends with its stdin. Requests and confirmations are validated against OCA's schemas by
+the package, so an answer that csms spells wrongly is an error here.
+
+Commands (`do`; `request` names the command in the events that answer it):
+  connect     subprotocols?                   -> connected | refused
+  call        action, payload, messageId?     -> answer | error | failed
+  policy      action, status | hold | error   how calls of that action are answered from now on
+  release     action, status                  answers the oldest held call of that action
+  send        text                            a text frame as it is
+  ping                                        -> answer
+  pause, resume                               stop reading the socket, as a frozen station would
+  close                                       the closing handshake; -> closed
+  abort                                       drops the TCP connection; -> closed
+Events further: frame (every text received), closed (of every connection).
+"""
+
+import asyncio
+import json
+import logging
+import sys
+
+from ocpp.charge_point import camel_to_snake_case
+from ocpp.exceptions import NotImplementedError as NotImplementedCallError
+from ocpp.exceptions import NotSupportedError
+from ocpp.routing import after, on
+from ocpp.v16 import ChargePoint, call, call_result
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+ERRORS = {"NotImplemented": NotImplementedCallError, "NotSupported": NotSupportedError}
+
+
+def report(event, **fields):
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+class Behaviour:
+    """How the station answers; it outlives connections."""
+
+    def __init__(self):
+        self.policies = {
+            "RemoteStartTransaction": {"status": "Accepted"},
+            "RemoteStopTransaction": {"status": "Accepted"},
+            "UnlockConnector": {"status": "Unlocked"},
+            "TriggerMessage": {"status": "Accepted"},
+        }
+        self.held = []
+        # The latest StatusNotification of each connector, for whoever triggers it again.
+        self.statuses = {}
+
+    async def status_for(self, action):
+        policy = self.policies[action]
+        if "error" in policy:
+            raise ERRORS[policy["error"]]()
+        if policy.get("hold"):
+            answer = asyncio.get_running_loop().create_future()
+            self.held.append((action, answer))
+            return await answer
+        return policy["status"]
+
+    def release(self, action, status):
+        at = next(at for at, (held, _) in enumerate(self.held) if held == action)
+        self.held.pop(at)[1].set_result(status)
+
+
+class Station(ChargePoint):
+    def __init__(self, identity, connection, behaviour, number):
+        super().__init__(identity, connection, response_timeout=15)
+        self.behaviour = behaviour
+        self.number = number
+        self.replies = {}
+        self.triggered = []
+
+    async def run(self):
+        """Reads until the socket ends. Unlike `start`, it goes on reading while a call of csms waits for its answer."""
+        routes = set()
+        try:
+            while True:
+                text = await self._connection.recv()
+                report("frame", connection=self.number, text=text)
+                self.remember_reply(text)
+                task = asyncio.create_task(self.route_message(text))
+                routes.add(task)
+                task.add_done_callback(routes.discard)
+        except ConnectionClosed as end:
+            code = end.rcvd.code if end.rcvd else 1006
+            report("closed", connection=self.number, code=code)
+
+    def remember_reply(self, text):
+        try:
+            frame = json.loads(text)
+        except ValueError:
+            return
+        if isinstance(frame, list) and frame and frame[0] in (3, 4):
+            self.replies[frame[1]] = frame
+
+    async def perform(self, action, payload, message_id, request):
+        message_id = message_id or f"{self.number}-{request}"
+        try:
+            message = getattr(call, action)(**camel_to_snake_case(payload))
+            await self.call(message, suppress=False, unique_id=message_id)
+            report("answer", request=request, payload=self.replies.pop(message_id)[2])
+        except Exception as failure:
+            reply = self.replies.pop(message_id, None)
+            if reply and reply[0] == 4:
+                report("error", request=request, code=reply[2], description=reply[3])
+            else:
+                report("failed", request=request, reason=f"{type(failure).__name__}: {failure}", reply=reply)
+
+    @on("RemoteStartTransaction")
+    async def on_remote_start(self, **_):
+        status = await self.behaviour.status_for("RemoteStartTransaction")
+        return call_result.RemoteStartTransaction(status=status)
+
+    @on("RemoteStopTransaction")
+    async def on_remote_stop(self, **_):
+        status = await self.behaviour.status_for("RemoteStopTransaction")
+        return call_result.RemoteStopTransaction(status=status)
+
+    @on("UnlockConnector")
+    async def on_unlock(self, **_):
+        return call_result.UnlockConnector(status=await self.behaviour.status_for("UnlockConnector"))
+
+    @on("TriggerMessage")
+    async def on_trigger(self, **_):
+        status = await self.behaviour.status_for("TriggerMessage")
+        self.triggered.append(status == "Accepted")
+        return call_result.TriggerMessage(status=status)
+
+    @after("TriggerMessage")
+    async def send_triggered(self, requested_message, connector_id=None, **_):
+        if not self.triggered.pop(0):
+            return
+        if requested_message == "Heartbeat":
+            await self.call(call.Heartbeat())
+        if requested_message == "StatusNotification":
+            known = self.behaviour.statuses
+            wanted = known if connector_id is None else {connector_id: known.get(connector_id)}
+            for payload in [payload for payload in wanted.values() if payload]:
+                await self.call(call.StatusNotification(**camel_to_snake_case(payload)))
+
+
+class Program:
+    def __init__(self, identity, url):
+        self.identity = identity
+        self.url = url
+        self.behaviour = Behaviour()
+        self.station = None
+        self.connections = 0
+        self.tasks = set()
+
+    def start(self, coroutine):
+        task = asyncio.create_task(coroutine)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def connect(self, request, subprotocols):
+        self.connections += 1
+        try:
+            # Pings of ours would be signs of life that a test did not ask for.
+            connection = await connect(f"{self.url}", subprotocols=subprotocols or None, ping_interval=None, close_timeout=2)
+        except InvalidStatus as refusal:
+            report("refused", request=request, status=refusal.response.status_code)
+            return
+        except Exception as failure:
+            report("failed", request=request, reason=f"{type(failure).__name__}: {failure}")
+            return
+        self.station = Station(self.identity, connection, self.behaviour, self.connections)
+        self.start(self.station.run())
+        report("connected", request=request, subprotocol=connection.subprotocol)
+
+    async def obey(self, command):
+        do, request = command["do"], command.get("request")
+        station = self.station
+        if do == "connect":
+            await self.connect(request, command.get("subprotocols", ["ocpp1.6"]))
+        elif do == "call":
+            action, payload = command["action"], command["payload"]
+            if action == "StatusNotification":
+                self.behaviour.statuses[payload["connectorId"]] = payload
+            self.start(station.perform(action, payload, command.get("messageId"), request))
+        elif do == "policy":
+            self.behaviour.policies[command["action"]] = command
+        elif do == "release":
+            self.behaviour.release(command["action"], command["status"])
+        elif do == "send":
+            try:
+                await station._connection.send(command["text"])
+            except ConnectionClosed:
+                # Its end is reported where the socket is read.
+                pass
+        elif do == "ping":
+            await (await station._connection.ping())
+            report("answer", request=request, payload={})
+        elif do == "pause":
+            station._connection.transport.pause_reading()
+        elif do == "resume":
+            station._connection.transport.resume_reading()
+        elif do == "close":
+            await station._connection.close()
+        elif do == "abort":
+            station._connection.transport.abort()
+        else:
+            raise ValueError(f"no such command: {do}")
+
+
+async def main():
+    logging.disable(logging.CRITICAL)
+    program = Program(sys.argv[1], sys.argv[2])
+    stdin = asyncio.StreamReader(limit=2**24)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    while line := await stdin.readline():
+        await program.obey(json.loads(line))
+
+
+asyncio.run(main())
