@@ -48,7 +48,14 @@ impl Segment {
 
 impl Segments {
     pub(crate) fn new(disk: Arc<dyn Disk>, store: StoreId, list: Vec<Arc<Segment>>, memory_bytes: usize) -> Self {
-        Self { disk, store, list: RwLock::new(list), files: Mutex::default(), blocks: Blocks::new(memory_bytes), buffers: Buffers::default() }
+        Self {
+            disk,
+            store,
+            list: RwLock::new(list),
+            files: Mutex::default(),
+            blocks: Blocks::new(memory_bytes),
+            buffers: Buffers::default(),
+        }
     }
 
     pub(crate) fn store(&self) -> StoreId {
@@ -112,7 +119,11 @@ impl Segments {
     }
 
     /// Asks the table of a segment, which is loaded, or made anew, where that is needed.
-    pub(crate) fn table<T>(&self, segment: &Segment, ask: impl Fn(&Table, &Blocks) -> Result<T, OffsetsFault>) -> Result<T, ReadError> {
+    pub(crate) fn table<T>(
+        &self,
+        segment: &Segment,
+        ask: impl Fn(&Table, &Blocks) -> Result<T, OffsetsFault>,
+    ) -> Result<T, ReadError> {
         if let Some(table) = &*segment.table.read().unwrap_or_else(PoisonError::into_inner) {
             match ask(table, &self.blocks) {
                 Ok(answer) => return Ok(answer),
