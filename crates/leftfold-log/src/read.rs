@@ -3,13 +3,15 @@
 use leftfold_core::store::{Direction, Head, Page, Position, Query, Read, ReadError, RecordedEvent, StreamName, Version, What};
 
 use crate::error::unreadable;
+use crate::fetch::Take;
 use crate::log::Shared;
 use crate::plan::{Candidates, Span};
-use crate::segment::Take;
 
 /// Events that are looked at for one page: it ends there, however few of them match.
 const LOOKED_AT_MAX: usize = 65_536;
 const BATCH_MAX: usize = 8_192;
+/// Room that is made for the events of a page before it is known how many match.
+const RESERVED_MAX: usize = 4_096;
 
 /// Reads one page.
 pub(crate) fn page(shared: &Shared, read: &Read) -> Result<Page, ReadError> {
@@ -74,6 +76,9 @@ impl<'a> Filling<'a> {
             candidates.take(span, count, &mut batch)?;
             if batch.is_empty() {
                 return Ok(());
+            }
+            if self.events.is_empty() {
+                self.events.reserve(batch.len().min(self.read.page_events as usize).min(RESERVED_MAX));
             }
             self.looked_at += batch.len();
             let taken = match span.direction {

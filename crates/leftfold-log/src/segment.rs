@@ -5,21 +5,16 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use leftfold_core::store::{Hash, Position, ReadError, RecordedEvent, StoreId};
+use leftfold_core::store::{Hash, Position, ReadError, StoreId};
 
+use crate::buffers::Buffers;
 use crate::disk::{Disk, File};
-use crate::format::{EventView, Frame, Kind, RECORD_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::format::{RECORD_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::offsets::{self, Blocks, Offsets, OffsetsFault, OffsetsFile, Table};
 use crate::scan::{Chain, GroupFault, Groups, Record, place_of};
 
 /// At most so many files are kept open for reading.
 const OPEN_FILES_MAX: usize = 256;
-/// Records are read together where no more than this lies between them.
-const GAP_BYTES_MAX: u32 = 8 << 10;
-/// What is read at once.
-const RUN_BYTES_MAX: u32 = 1 << 20;
-/// What is read of a record before its length is known.
-const FIRST_BYTES_MAX: u32 = 64 << 10;
 
 /// One segment.
 #[derive(Debug)]
@@ -37,6 +32,7 @@ pub(crate) struct Segments {
     list: RwLock<Vec<Arc<Segment>>>,
     files: Mutex<HashMap<u64, Arc<dyn File>>>,
     blocks: Blocks,
+    pub(crate) buffers: Buffers,
 }
 
 impl Segment {
@@ -44,7 +40,7 @@ impl Segment {
         Self { header, table: RwLock::new(offsets.map(Table::Memory)) }
     }
 
-    fn index_of(&self, position: Position) -> u32 {
+    pub(crate) fn index_of(&self, position: Position) -> u32 {
         // A segment of 2^31 bytes holds fewer events than that.
         u32::try_from(position.0 - self.header.first.0).unwrap_or(u32::MAX)
     }
@@ -52,7 +48,14 @@ impl Segment {
 
 impl Segments {
     pub(crate) fn new(disk: Arc<dyn Disk>, store: StoreId, list: Vec<Arc<Segment>>, memory_bytes: usize) -> Self {
-        Self { disk, store, list: RwLock::new(list), files: Mutex::default(), blocks: Blocks::new(memory_bytes) }
+        Self {
+            disk,
+            store,
+            list: RwLock::new(list),
+            files: Mutex::default(),
+            blocks: Blocks::new(memory_bytes),
+            buffers: Buffers::default(),
+        }
     }
 
     pub(crate) fn store(&self) -> StoreId {
@@ -71,7 +74,7 @@ impl Segments {
     }
 
     /// The segment after one.
-    fn following(&self, segment: &Segment) -> Option<Arc<Segment>> {
+    pub(crate) fn following(&self, segment: &Segment) -> Option<Arc<Segment>> {
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
         let after = list.partition_point(|other| other.header.number <= segment.header.number);
         list.get(after).cloned()
@@ -116,7 +119,11 @@ impl Segments {
     }
 
     /// Asks the table of a segment, which is loaded, or made anew, where that is needed.
-    fn table<T>(&self, segment: &Segment, ask: impl Fn(&Table, &Blocks) -> Result<T, OffsetsFault>) -> Result<T, ReadError> {
+    pub(crate) fn table<T>(
+        &self,
+        segment: &Segment,
+        ask: impl Fn(&Table, &Blocks) -> Result<T, OffsetsFault>,
+    ) -> Result<T, ReadError> {
         if let Some(table) = &*segment.table.read().unwrap_or_else(PoisonError::into_inner) {
             match ask(table, &self.blocks) {
                 Ok(answer) => return Ok(answer),
@@ -176,102 +183,6 @@ impl Segments {
         Ok(offsets)
     }
 
-    /// Reads events, whose positions increase and are at or before the head, and gives each to `take`, with about the
-    /// bytes that it has in the log, until it has enough.
-    pub(crate) fn fetch(
-        &self,
-        positions: &[Position],
-        take: &mut dyn FnMut(RecordedEvent, usize) -> Take,
-    ) -> Result<Take, ReadError> {
-        let mut rest = positions;
-        while let Some(first) = rest.first() {
-            let segment = self.holding(*first).ok_or_else(|| missing(*first))?;
-            let last = self.following(&segment).map_or(Position::END, |next| Position(next.header.first.0 - 1));
-            let (here, beyond) = rest.split_at(rest.partition_point(|position| *position <= last));
-            if here.is_empty() {
-                return Err(missing(*first));
-            }
-            if self.fetch_within(&segment, here, take)? == Take::Enough {
-                return Ok(Take::Enough);
-            }
-            rest = beyond;
-        }
-        Ok(Take::More)
-    }
-
-    fn fetch_within(
-        &self,
-        segment: &Segment,
-        positions: &[Position],
-        take: &mut dyn FnMut(RecordedEvent, usize) -> Take,
-    ) -> Result<Take, ReadError> {
-        let file = self.file(segment.header.number)?;
-        let indexes = positions.iter().map(|position| segment.index_of(*position));
-        let mut extents = self.table(segment, |table, blocks| table.extents(indexes.clone(), blocks))?;
-        if extents.len() < positions.len() {
-            return Err(missing(positions[extents.len()]));
-        }
-        for (start, end) in &mut extents {
-            *end = (*end).min(start.saturating_add(FIRST_BYTES_MAX)).max(*start);
-        }
-        let mut rest = positions;
-        let mut extents = extents.as_slice();
-        while let Some((start, _)) = extents.first() {
-            let count = run_length(extents);
-            let end = extents[count - 1].1;
-            let run = Run { segment: segment.header.number, start: *start, bytes: read_at(&file, segment, *start, end)? };
-            for (position, (offset, end)) in rest.iter().zip(&extents[..count]) {
-                let event = self.event(&file, segment, &run, *position, (*offset, *end))?;
-                if take(event, (end - offset) as usize) == Take::Enough {
-                    return Ok(Take::Enough);
-                }
-            }
-            rest = &rest[count..];
-            extents = &extents[count..];
-        }
-        Ok(Take::More)
-    }
-
-    fn event(
-        &self,
-        file: &Arc<dyn File>,
-        segment: &Segment,
-        run: &Run,
-        position: Position,
-        (start, end): (u32, u32),
-    ) -> Result<RecordedEvent, ReadError> {
-        let damage = |fault| damaged(run.segment, u64::from(start), &fault);
-        let within = (start - run.start) as usize..(end - run.start) as usize;
-        let mut buffer = run.bytes.slice(within);
-        let length = buffer.get(4..8).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
-        let whole = length.map_or(0, |length| u64::from(length) + RECORD_HEADER_BYTES as u64);
-        if whole > buffer.len() as u64 {
-            let end = u32::try_from(u64::from(start) + whole).unwrap_or(u32::MAX);
-            let bound = self.table(segment, |table, _| Ok(table.end()))?;
-            if end > bound {
-                return Err(damaged(run.segment, u64::from(start), &"a record ends beyond its segment"));
-            }
-            buffer = read_at(file, segment, start, end)?;
-        }
-        let frame = Frame::decode(&buffer, position).map_err(|fault| damage(fault.to_string()))?;
-        if frame.kind != Kind::Event {
-            return Err(damage(format!("no event of position {position} is here")));
-        }
-        EventView::decode(frame.body)
-            .and_then(|view| view.to_event(self.store, position, &buffer))
-            .map_err(|fault| damage(fault.to_string()))
-    }
-
-    /// One event.
-    pub(crate) fn event_at(&self, position: Position) -> Result<RecordedEvent, ReadError> {
-        let mut found = None;
-        self.fetch(&[position], &mut |event, _| {
-            found = Some(event);
-            Take::Enough
-        })?;
-        found.ok_or_else(|| missing(position))
-    }
-
     /// The record at an address, as bytes that [`Frame::decode`] takes.
     pub(crate) fn record_at(&self, address: u64) -> Result<Bytes, ReadError> {
         let (number, offset) = place_of(address);
@@ -317,37 +228,7 @@ pub(crate) enum Then {
     StayInMemory,
 }
 
-/// Whether a reader wants more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
-    More,
-    Enough,
-}
-
-/// How many of the first extents are worth one read.
-fn run_length(extents: &[(u32, u32)]) -> usize {
-    let near = |pair: &[(u32, u32)]| pair[1].0.saturating_sub(pair[0].1) <= GAP_BYTES_MAX;
-    let small = |pair: &[(u32, u32)]| pair[1].1.saturating_sub(extents[0].0) <= RUN_BYTES_MAX;
-    1 + extents.windows(2).take_while(|pair| near(pair) && small(pair)).count()
-}
-
-/// Bytes that were read together.
-struct Run {
-    segment: u64,
-    start: u32,
-    bytes: Bytes,
-}
-
-fn read_at(file: &Arc<dyn File>, segment: &Segment, start: u32, end: u32) -> Result<Bytes, ReadError> {
-    let mut bytes = vec![0; end.saturating_sub(start) as usize];
-    file.read_exact_at(&mut bytes, u64::from(start)).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => damaged(segment.header.number, u64::from(start), &"the file ends too early"),
-        _ => io_error(segment.header.number, &error),
-    })?;
-    Ok(bytes.into())
-}
-
-fn missing(position: Position) -> ReadError {
+pub(crate) fn missing(position: Position) -> ReadError {
     ReadError::Damaged { place: format!("position {position}"), detail: "no segment holds it".to_owned() }
 }
 
@@ -364,6 +245,6 @@ fn group_damage(number: u64, offset: u64, fault: GroupFault) -> ReadError {
     damaged(number, offset, &fault)
 }
 
-fn io_error(number: u64, error: &io::Error) -> ReadError {
+pub(crate) fn io_error(number: u64, error: &io::Error) -> ReadError {
     ReadError::Io { detail: format!("{}: {error}", segment_name(number)) }
 }

@@ -24,17 +24,17 @@ impl Real {
         }
     }
 
-    /// A directory that is made where it is not there, its name durable.
+    /// A directory that is made where it is not there. Its name is durable: also if it was made, and not synced, by a
+    /// process that was killed.
     pub fn create(path: &Path) -> io::Result<Self> {
-        if !path.exists() {
-            fs::create_dir_all(path)?;
-            let absolute = fs::canonicalize(path)?;
-            // Parents that were there already only cost a sync.
-            for made in absolute.ancestors().skip(1).take(absolute.components().count().min(8)) {
-                match SystemFile::open(made).and_then(|directory| directory.sync_all()) {
-                    // Directories far above may not be ours to open; their names were durable before.
-                    Ok(()) | Err(_) => {}
-                }
+        let absolute = std::path::absolute(path)?;
+        let missing = absolute.ancestors().take_while(|above| !above.exists()).count();
+        fs::create_dir_all(&absolute)?;
+        for above in absolute.ancestors().skip(1).take(missing.max(1)) {
+            match SystemFile::open(above).and_then(|directory| directory.sync_all()) {
+                // Who may not read it cannot have made anything in it a moment ago.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                other => other?,
             }
         }
         Self::open(path)
