@@ -1,13 +1,14 @@
 //! A library lends each member at most three books, none of them twice, takes back only what was lent, and notices when
 //! a book is overdue, once.
-//! The pattern is an aggregate with time as a value: the command says what day it is, the event keeps the day when the
-//! book is due, so that a decision can be repeated and a later change of the rules alters no earlier promise.
+//! The pattern is time as a value: the command says what day it is, the event keeps the day when the book is due, and a
+//! durable timer, which is a fold of those events, tells the member's aggregate when that day has passed.
 //! Leave it where a rule spans members, such as one copy of a book and many who want it: that is a decision over both.
 
 use std::collections::BTreeMap;
 use std::{error::Error, time::Duration};
 
 use leftfold::prelude::*;
+use leftfold::store::EventType;
 use serde::{Deserialize, Serialize};
 
 const BOOKS_MAX: usize = 3;
@@ -34,9 +35,10 @@ enum Lending {
     Return {
         book: String,
     },
-    /// Given every day; a timer does it where the store's runtime is at hand.
-    CheckOverdue {
-        today: Timestamp,
+    /// The day has passed: the timer says so.
+    FallOverdue {
+        book: String,
+        due: Timestamp,
     },
 }
 
@@ -48,6 +50,8 @@ enum LendingRefusal {
     HasIt,
     #[error("the member does not have this book")]
     HasItNot,
+    #[error("the book was given another day since, or was told overdue")]
+    NotDue,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,11 +87,34 @@ impl Aggregate for Member {
             Lending::Borrow { book, today } => Ok(vec![LendingEvent::Borrowed { book, due: today.plus(DAY * LENT_DAYS) }]),
             Lending::Return { book } if !self.books.contains_key(&book) => Err(LendingRefusal::HasItNot),
             Lending::Return { book } => Ok(vec![LendingEvent::Returned { book }]),
-            Lending::CheckOverdue { today } => {
-                let late = self.books.iter().filter(|(_, loan)| loan.due < today && !loan.overdue);
-                Ok(late.map(|(book, loan)| LendingEvent::FellOverdue { book: book.clone(), due: loan.due }).collect())
-            }
+            Lending::FallOverdue { book, due } => match self.books.get(&book) {
+                None => Err(LendingRefusal::HasItNot),
+                Some(loan) if loan.overdue || loan.due != due => Err(LendingRefusal::NotDue),
+                Some(_) => Ok(vec![LendingEvent::FellOverdue { book, due }]),
+            },
         }
+    }
+}
+
+/// One timer for each book that is out. After a restart they are folded anew; each fires once.
+struct DueDays;
+
+impl Timer for DueDays {
+    const NAME: &'static str = "due_days";
+    type Event = LendingEvent;
+    type Target = Member;
+
+    fn schedule(&self, event: &Recorded<LendingEvent>) -> Schedule {
+        let key = |book: &str| format!("{}/{book}", event.stream_id());
+        match &event.event {
+            LendingEvent::Borrowed { book, due } => Schedule::Set { key: key(book), due: *due },
+            LendingEvent::Returned { book } | LendingEvent::FellOverdue { book, .. } => Schedule::Cancel { key: key(book) },
+        }
+    }
+
+    fn fire(&self, key: &str, due: Timestamp) -> (String, Lending) {
+        let (member, book) = key.split_once('/').unwrap_or((key, ""));
+        (member.to_owned(), Lending::FallOverdue { book: book.to_owned(), due })
     }
 }
 
@@ -105,20 +132,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = leftfold::open(place.path()).await?;
     let members = store.aggregate::<Member>();
 
-    let first: Timestamp = "2026-03-01T09:00:00Z".parse()?;
-    let later = first.plus(DAY * 15);
+    let long_ago: Timestamp = "2026-03-01T09:00:00Z".parse()?;
+    let today = Timestamp::now();
     let story = [
-        borrow("Momo", first),
-        borrow("Momo", first),
-        borrow("Emil", first),
-        borrow("Heidi", later),
-        borrow("Ronja", later),
-        bring_back("Ronja"),
+        borrow("Momo", long_ago),
+        borrow("Momo", today),
+        borrow("Emil", today),
+        borrow("Heidi", today),
+        borrow("Ronja", today),
         bring_back("Emil"),
-        Lending::CheckOverdue { today: later },
-        Lending::CheckOverdue { today: later },
-        bring_back("Momo"),
-        bring_back("Heidi"),
+        bring_back("Emil"),
     ];
     for command in story {
         let what = format!("{command:?}");
@@ -128,6 +151,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Err(other) => return Err(other.into()),
         }
     }
+
+    let runtime = Runtime::new(&store).timer(DueDays).start().await?;
+    let overdue = Query::category(Member::CATEGORY).of_types(&[EventType::new("lending.FellOverdue")?]);
+    let noticed = store.subscribe(overdue, Position::START).event().await?;
+    println!("the timer noticed:\n    -> {:?}", members.decode(&noticed)?);
+    runtime.stop().await?;
+
+    for book in ["Momo", "Heidi"] {
+        members.execute("ann", bring_back(book)).await?;
+    }
+    println!("all books are back");
     store.close().await?;
     Ok(())
 }
@@ -175,21 +209,52 @@ mod tests {
         given::<Member>([borrowed("a", day(14)), returned("a")]).when(bring_back("a")).then_refused(LendingRefusal::HasItNot);
     }
 
+    fn fall_overdue(book: &str, due: Timestamp) -> Lending {
+        Lending::FallOverdue { book: book.into(), due }
+    }
+
     #[test]
-    fn a_book_falls_overdue_after_its_day_and_once() {
-        let lent = [borrowed("a", day(14)), borrowed("b", day(20))];
-        given::<Member>(lent.clone()).when(Lending::CheckOverdue { today: day(14) }).then_nothing();
-        given::<Member>(lent.clone()).when(Lending::CheckOverdue { today: day(15) }).then([overdue("a", day(14))]);
+    fn a_book_falls_overdue_once_and_only_while_it_is_out() {
+        let lent = [borrowed("a", day(14))];
+        given::<Member>(lent.clone()).when(fall_overdue("a", day(14))).then([overdue("a", day(14))]);
         let told = lent.clone().into_iter().chain([overdue("a", day(14))]);
-        given::<Member>(told).when(Lending::CheckOverdue { today: day(21) }).then([overdue("b", day(20))]);
-        let back = lent.into_iter().chain([returned("a"), returned("b")]);
-        given::<Member>(back).when(Lending::CheckOverdue { today: day(21) }).then_nothing();
+        given::<Member>(told).when(fall_overdue("a", day(14))).then_refused(LendingRefusal::NotDue);
+        let back = lent.into_iter().chain([returned("a")]);
+        given::<Member>(back).when(fall_overdue("a", day(14))).then_refused(LendingRefusal::HasItNot);
     }
 
     #[test]
     fn a_book_that_comes_back_late_may_be_borrowed_anew_and_fall_overdue_anew() {
         let late = [borrowed("a", day(14)), overdue("a", day(14)), returned("a"), borrowed("a", day(34))];
-        given::<Member>(late).when(Lending::CheckOverdue { today: day(35) }).then([overdue("a", day(34))]);
+        given::<Member>(late.clone()).when(fall_overdue("a", day(14))).then_refused(LendingRefusal::NotDue);
+        given::<Member>(late).when(fall_overdue("a", day(34))).then([overdue("a", day(34))]);
+    }
+
+    #[tokio::test]
+    async fn the_timer_tells_of_every_book_that_is_late_once_also_after_a_restart() {
+        let store = Store::memory();
+        let members = store.aggregate::<Member>();
+        for (member, book, back) in [("ann", "a", false), ("ann", "b", true), ("bob", "a", false)] {
+            members.execute(member, borrow(book, day(1))).await.unwrap();
+            if back {
+                members.execute(member, bring_back(book)).await.unwrap();
+            }
+        }
+        members.execute("bob", borrow("c", Timestamp::now())).await.unwrap();
+        let types = [EventType::new("lending.FellOverdue").unwrap()];
+        let mut told = store.subscribe(Query::types(types), Position::START);
+        for late in [vec![("ann", "a"), ("bob", "a")], vec![("cid", "z")]] {
+            let runtime = Runtime::new(&store).timer(DueDays).start().await.unwrap();
+            if late[0].0 == "cid" {
+                members.execute("cid", borrow("z", day(2))).await.unwrap();
+            }
+            for (member, book) in late {
+                let event = told.event().await.unwrap();
+                assert_eq!(event.stream.as_ref().unwrap().name.id(), member);
+                assert!(matches!(&members.decode(&event).unwrap()[..], [LendingEvent::FellOverdue { book: b, .. }] if b == book));
+            }
+            runtime.stop().await.unwrap();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

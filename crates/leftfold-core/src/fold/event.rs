@@ -135,6 +135,12 @@ impl<E> Recorded<E> {
         self.envelope.version()
     }
 
+    /// The id in its stream's name, empty where it belongs to none.
+    #[must_use]
+    pub fn stream_id(&self) -> &str {
+        self.envelope.stream.as_ref().map_or("", |at| at.name.id())
+    }
+
     /// When it was recorded.
     #[must_use]
     pub fn recorded_at(&self) -> Timestamp {
