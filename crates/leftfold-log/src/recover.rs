@@ -10,7 +10,7 @@ use crate::clock::CLOCK_JUMP_MAX;
 use crate::disk::{Disk, File};
 use crate::error::{Cut, OpenError, Recovery};
 use crate::format::{
-    GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, segment_name,
+    EventView, GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, segment_name,
     segment_number,
 };
 use crate::index::{Covered, Index, Memtable, Settings};
@@ -91,13 +91,15 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
     for (index, header) in headers.iter().enumerate().skip(walk.from) {
         walk.segment(header, headers.get(index + 1))?;
     }
-    let Walk { index, segments, complete, tail, last: last_group, replayed, rebuilt, cut, .. } = walk;
+    let tail = walk.tail.take();
     let mut tail = tail.ok_or_else(|| OpenError::damaged(last.number, 0, &"the last segment was not reached"))?;
     let closed_cleanly = tail.sealed || tail.chain.recorded_at == NO_TIME;
     if purpose == Purpose::Write {
         check_clock(options, tail.head())?;
-        settle(disk, options, &mut tail, last_group.as_ref())?;
+        settle(disk, options, &mut tail, walk.last.as_ref())?;
     }
+    walk.release()?;
+    let Walk { index, segments, complete, replayed, rebuilt, cut, .. } = walk;
     let segments = Segments::new(Arc::clone(disk), last.store, segments, options.memory_bytes / 8);
     for (segment, hash) in complete {
         segments.keep_offsets(&segment, hash, Then::ReadFromFile);
@@ -126,9 +128,7 @@ fn settle(disk: &Arc<dyn Disk>, options: &Options, tail: &mut Tail, last: Option
         tail.file.set_len(tail.end)?;
         tail.len = tail.end;
     }
-    if !tail.sealed
-        && let Some(last) = last
-    {
+    if let Some(last) = last {
         tail.file.write_all_at(&last.bytes, last.offset)?;
     }
     tail.file.sync()?;
@@ -247,6 +247,8 @@ struct Walk {
     index: Index,
     pending: Memtable,
     covered: Covered,
+    /// What the index is to be told of the group in `pending`.
+    held: Option<Covered>,
     chain: Chain,
     /// Which segment is read first, and from which byte.
     from: usize,
@@ -281,6 +283,7 @@ impl Walk {
             pending: index.pending(),
             index,
             covered,
+            held: None,
             chain: resumed.chain,
             from: resumed.from,
             offset: resumed.offset,
@@ -366,8 +369,19 @@ impl Walk {
         Ok(())
     }
 
-    /// Brings the index up to date with a group. Returns where its events are.
+    /// Tells the index of the group that was held back.
+    fn release(&mut self) -> Result<(), OpenError> {
+        if let Some(covered) = self.held.take() {
+            self.index.make_room()?;
+            self.index.insert_group(&mut self.pending, covered);
+        }
+        Ok(())
+    }
+
+    /// Takes a group for the index, which is told of it when another one follows, or when it is known to be durable: the
+    /// index must never know of more than that. Returns where its events are.
     fn take(&mut self, number: u64, group: &Group<'_>) -> Result<Vec<u32>, OpenError> {
+        self.release()?;
         let mut position = group.header.first;
         let mut events = Vec::with_capacity(group.header.events as usize);
         for record in group.records() {
@@ -375,6 +389,7 @@ impl Walk {
             match record {
                 Record::Event(event) => {
                     events.push(offset as u32);
+                    self.check_version(&event).map_err(|detail| OpenError::damaged(number, offset, &detail))?;
                     self.pending.add_event(position, event.event_type, event.stream, event.tags(), event.id.as_ref());
                     position = position.next();
                 }
@@ -385,12 +400,21 @@ impl Walk {
         }
         self.replayed += events.len() as u64;
         if !group.is_seal() {
-            self.index.make_room()?;
             let chain = group.chain();
             self.covered = Covered { position: chain.last(), address: address(number, group.offset), hash: chain.hash };
-            self.index.insert_group(&mut self.pending, self.covered);
+            self.held = Some(self.covered);
         }
         Ok(events)
+    }
+
+    /// Versions of a stream follow each other without gaps, or someone else wrote this.
+    fn check_version(&self, event: &EventView<'_>) -> Result<(), String> {
+        let Some((name, version)) = event.stream else { return Ok(()) };
+        let before = match self.pending.version(name) {
+            Some(version) => version,
+            None => self.index.stream_version(name, Position::END).map_err(|error| error.to_string())?,
+        };
+        if version == before.next() { Ok(()) } else { Err(format!("version {version} of {name} follows version {before}")) }
     }
 }
 
@@ -464,6 +488,9 @@ pub(crate) fn end_of_log(
 ) -> Result<Option<Cut>, OpenError> {
     if groups.only_zeros(offset)? {
         return Ok(None);
+    }
+    if !fault.may_be_torn() {
+        return Err(OpenError::damaged(number, offset, &fault));
     }
     if let Some(later) = groups.later_group(offset, chain)? {
         let detail = format!("{fault}, though a later group at byte {later} was begun when this one was durable");

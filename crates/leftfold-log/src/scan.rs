@@ -82,6 +82,20 @@ pub enum GroupFault {
     Counts,
 }
 
+impl GroupFault {
+    /// Whether a write that was interrupted can have left it. What checks, and is wrong all the same, was written so:
+    /// by another release, or into another history.
+    pub(crate) fn may_be_torn(&self) -> bool {
+        match self {
+            Self::End | Self::Length => true,
+            Self::Header(fault) | Self::Record { fault, .. } => {
+                matches!(fault, FormatError::Checksum { .. } | FormatError::Short { .. })
+            }
+            Self::Address | Self::Chain | Self::Counts => false,
+        }
+    }
+}
+
 /// A group whose header and records check.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group<'a> {
@@ -236,12 +250,14 @@ impl Groups {
     }
 
     /// Whether, behind a place where no valid group begins, there is one that was begun when that place was durable.
+    ///
+    /// Where the header at the place checks, its body is passed over: it may be torn, and hold anything that a user
+    /// wrote. Behind the one group that was not synced there was nothing but zeros.
     pub(crate) fn later_group(&mut self, from: u64, chain: &Chain) -> io::Result<Option<u64>> {
-        if let Ok(header) = self.header_at(from)? {
-            let behind = from + (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64;
-            return Ok(self.is_later(behind, chain)?.then_some(behind));
-        }
-        let mut offset = from + 1;
+        let mut offset = match self.header_at(from)? {
+            Ok(header) => from + (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64,
+            Err(_) => from + 1,
+        };
         while offset + GROUP_HEADER_BYTES as u64 <= self.len {
             let count = (self.len - offset).min(WINDOW_BYTES) as usize;
             let bytes = self.bytes(offset, count)?;

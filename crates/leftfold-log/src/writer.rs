@@ -52,10 +52,24 @@ enum Failed {
     Unknown(String),
 }
 
+/// Says that the log is closed when the writer ends, also by a panic of a clock or a disk: nobody waits for one who is
+/// gone.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.queue.closed(Err(CloseError { detail: "the writer panicked".to_owned() }));
+        }
+        self.0.status.send_modify(|status| status.state = State::Closed);
+    }
+}
+
 impl Writer {
     /// Works until the log is closed.
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
+        let ending = Ending(Arc::clone(&shared));
         let mut waiting = VecDeque::new();
         let mut gathering = Gathering::new(&shared.index);
         while let Taken::Requests = shared.queue.take(&mut waiting) {
@@ -67,7 +81,7 @@ impl Writer {
         self.lease.give_back();
         drop(self.lock.take());
         shared.queue.closed(closed);
-        shared.status.send_modify(|status| status.state = State::Closed);
+        drop(ending);
     }
 
     /// Takes what waits into one group, as far as it goes.
@@ -81,9 +95,12 @@ impl Writer {
         let tick = self.time.tick(&*self.options.clock);
         self.shared.note_skew(tick.skew_micros);
         gathering.begin(&self.shared, self.tail.chain, tick.micros, address(self.number(), self.tail.end));
+        let mut judged_bytes = 0;
         while let Some(request) = waiting.pop_front() {
+            judged_bytes += request.weight();
             gathering.add(&self.shared, request);
-            if gathering.bytes() >= self.options.group_bytes() {
+            // What is refused adds nothing to the group, but waits for its answer all the same.
+            if gathering.bytes().max(judged_bytes) >= self.options.group_bytes() {
                 break;
             }
             if waiting.is_empty() {
