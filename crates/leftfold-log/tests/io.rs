@@ -186,6 +186,58 @@ fn damage_below_a_durable_mark_is_an_error_with_its_place_wherever_it_is() {
     assert!(verify_on(Arc::new(disk)).unwrap().is_sound());
 }
 
+/// A sector across the end of one group and the header of the next was lost. Recovery looked only right behind the first
+/// group for a later one, found none, and cut everything from there on: acknowledged groups were gone without a word.
+#[test]
+fn a_lost_sector_across_two_groups_is_damage_where_a_later_group_stands() {
+    let disk = Simulated::new(4);
+    let log = on(&disk);
+    for n in 0..6 {
+        append(&log, &format!("event {n}")).unwrap();
+    }
+    let dead = disk.kill();
+    drop(log);
+    let bytes = dead.content("log-000000000001.seg").unwrap();
+    let groups: Vec<usize> = (0..bytes.len() - 4).filter(|at| &bytes[*at..*at + 4] == b"LFG1").collect();
+    assert_eq!(groups.len(), 6);
+    for pair in groups[..5].windows(2) {
+        let (body, header) = (pair[0] + 100, pair[1] + 50);
+        for at in [body, header] {
+            dead.rot("log-000000000001.seg", at, 2);
+        }
+        let opened = Log::open_on(Arc::new(dead.clone()), options());
+        assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{pair:?}: {opened:?}");
+        for at in [body, header] {
+            dead.rot("log-000000000001.seg", at, 2);
+        }
+    }
+    assert_eq!(count(&on(&dead)), 6);
+}
+
+/// What a later release wrote last was cut off as if it had been torn.
+#[test]
+fn a_last_record_that_checks_and_is_not_understood_is_refused_and_not_cut() {
+    let disk = Simulated::new(4);
+    let log = on(&disk);
+    append(&log, "known").unwrap();
+    append(&log, "strange").unwrap();
+    let dead = disk.kill();
+    drop(log);
+    let name = "log-000000000001.seg";
+    let bytes = dead.content(name).unwrap();
+    let group = (0..bytes.len() - 4).rfind(|at| &bytes[*at..*at + 4] == b"LFG1").unwrap();
+    let mut record = bytes[group + 80..].to_vec();
+    let len = u32::from_le_bytes(record[4..8].try_into().unwrap()) as usize;
+    record.truncate(9 + len);
+    record[8] = 9;
+    let crc = crc32c::crc32c(&record[4..]);
+    record[..4].copy_from_slice(&crc.to_le_bytes());
+    dead.open(name).unwrap().write_all_at(&record, group as u64 + 80).unwrap();
+    let opened = Log::open_on(Arc::new(dead.clone()), options());
+    assert!(matches!(&opened, Err(OpenError::Damaged { detail, .. }) if detail.contains("kind 9")), "{opened:?}");
+    assert_eq!(dead.content(name).unwrap()[group + 80..][..record.len()], record, "nothing was changed");
+}
+
 #[test]
 fn rot_is_noticed_by_readers_of_an_open_log() {
     let disk = Simulated::new(5);

@@ -48,7 +48,7 @@ pub(crate) use postings::Postings;
 pub(crate) struct Covered {
     /// The last position.
     pub(crate) position: Position,
-    /// The address where the next group begins.
+    /// The address of the group that they came with: what is there is held against this when the log is opened.
     pub(crate) address: u64,
     /// The chain hash there.
     pub(crate) hash: Hash,
