@@ -25,6 +25,7 @@ mod recover;
 mod scan;
 mod segment;
 mod spent;
+mod varint;
 mod verify;
 mod writer;
 

@@ -54,14 +54,19 @@ enum Failed {
 
 /// Says that the log is closed when the writer ends, also by a panic of a clock or a disk: nobody waits for one who is
 /// gone.
-struct Ending(Arc<Shared>);
+struct Ending {
+    shared: Arc<Shared>,
+    /// How it ended, where it did in order.
+    closed: Option<Result<(), CloseError>>,
+}
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.queue.closed(Err(CloseError { detail: "the writer panicked".to_owned() }));
-        }
-        self.0.status.send_modify(|status| status.state = State::Closed);
+        let panicked = || Err(CloseError { detail: "the writer panicked".to_owned() });
+        let closed = self.closed.take().unwrap_or_else(panicked);
+        // Whoever is told that it is closed finds that the status says so.
+        self.shared.status.send_modify(|status| status.state = State::Closed);
+        self.shared.queue.closed(closed);
     }
 }
 
@@ -69,7 +74,7 @@ impl Writer {
     /// Works until the log is closed.
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let ending = Ending(Arc::clone(&shared));
+        let mut ending = Ending { shared: Arc::clone(&shared), closed: None };
         let mut waiting = VecDeque::new();
         let mut gathering = Gathering::new(&shared.index);
         while let Taken::Requests = shared.queue.take(&mut waiting) {
@@ -77,11 +82,9 @@ impl Writer {
                 self.group(&mut waiting, &mut gathering);
             }
         }
-        let closed = self.seal();
+        ending.closed = Some(self.seal());
         self.lease.give_back();
         drop(self.lock.take());
-        shared.queue.closed(closed);
-        drop(ending);
     }
 
     /// Takes what waits into one group, as far as it goes.

@@ -9,7 +9,8 @@ use leftfold_core::store::{
 };
 
 use super::record::{EventParts, put_event};
-use super::{FormatError, Input, Next, moment, varint};
+use super::{FormatError, Input, Next, moment};
+use crate::varint;
 
 const ID: u8 = 1;
 const STREAM: u8 = 1 << 1;

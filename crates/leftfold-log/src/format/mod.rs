@@ -4,7 +4,6 @@ mod event;
 mod group;
 mod record;
 mod segment;
-mod varint;
 
 pub(crate) use event::{EncodedEvents, EventView};
 pub(crate) use group::{GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, SEAL};
@@ -13,6 +12,7 @@ pub(crate) use record::{
 };
 pub(crate) use segment::{SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, segment_name, segment_number};
 
+use crate::varint;
 use leftfold_core::store::Timestamp;
 
 /// Why bytes are not what they should be.
@@ -103,9 +103,7 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn varint(&mut self) -> Result<u64, FormatError> {
-        let (value, rest) = varint::take(self.rest).ok_or(FormatError::Value { what: self.what })?;
-        self.rest = rest;
-        Ok(value)
+        varint::take(&mut self.rest).ok_or(FormatError::Value { what: self.what })
     }
 
     /// A varint that counts bytes or members of what follows.

@@ -4,7 +4,8 @@ use leftfold_core::store::{
     Answered, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, Hash, Label, Partition, Position, StoreId, Version,
 };
 
-use super::{FormatError, Input, moment, varint};
+use super::{FormatError, Input, moment};
+use crate::varint;
 
 /// Checksum, length and kind.
 pub(crate) const RECORD_HEADER_BYTES: usize = 9;

@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 
 use super::key::Kind;
-use super::varint;
+use crate::varint;
 
 /// Bytes of entries after which a page is cut. An entry larger than that has a page of its own.
 pub(super) const PAGE_BYTES: usize = 4096;
@@ -72,14 +72,14 @@ impl PageWriter {
             self.first = Some(First { key: entry.key.to_vec(), at: entry.at, ordinal: entry.ordinal });
         }
         let shared = entry.key.iter().zip(&self.last_key).take_while(|(a, b)| a == b).count();
-        varint::put(&mut self.bytes, shared as u64);
-        varint::put(&mut self.bytes, (entry.key.len() - shared) as u64);
+        varint::put(shared as u64, &mut self.bytes);
+        varint::put((entry.key.len() - shared) as u64, &mut self.bytes);
         self.bytes.extend_from_slice(&entry.key[shared..]);
-        varint::put(&mut self.bytes, entry.at);
+        varint::put(entry.at, &mut self.bytes);
         if Kind::of(entry.key) == Some(Kind::Stream) {
-            varint::put(&mut self.bytes, entry.ordinal);
+            varint::put(entry.ordinal, &mut self.bytes);
         }
-        varint::put(&mut self.bytes, entry.value.len() as u64);
+        varint::put(entry.value.len() as u64, &mut self.bytes);
         self.bytes.extend_from_slice(entry.value);
         self.last_key.truncate(shared);
         self.last_key.extend_from_slice(&entry.key[shared..]);

@@ -1,6 +1,6 @@
 //! The positions of a key, cut into chunks so that any of them is found without reading those before it.
 
-use super::varint;
+use crate::varint;
 
 /// Positions in one chunk: about 1 to 3 KiB.
 pub(super) const CHUNK_POSITIONS: usize = 1024;
@@ -9,7 +9,7 @@ pub(super) const CHUNK_POSITIONS: usize = 1024;
 pub(super) fn encode(positions: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(positions.len() * 2);
     for pair in positions.windows(2) {
-        varint::put(&mut bytes, pair[1] - pair[0]);
+        varint::put(pair[1] - pair[0], &mut bytes);
     }
     bytes
 }

@@ -17,7 +17,6 @@ mod run_writer;
 #[cfg(test)]
 mod tests;
 mod upkeep;
-mod varint;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;

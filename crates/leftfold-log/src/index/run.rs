@@ -28,8 +28,8 @@ use super::cache::{Cache, Cached};
 use super::chunk;
 use super::error::IndexError;
 use super::manifest::{RunEntry, run_name, take, take_u64};
-use super::varint;
 use crate::disk::{Disk, File};
+use crate::varint;
 
 /// A run that is open. Its file may be removed while readers have it.
 #[derive(Debug)]

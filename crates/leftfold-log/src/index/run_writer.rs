@@ -10,8 +10,8 @@ use super::chunk::{self, CHUNK_POSITIONS};
 use super::error::IndexError;
 use super::manifest::{RunEntry, remove_if_there, run_name, temporary};
 use super::run::{Footer, filter_seed};
-use super::varint;
 use crate::disk::{Disk, File};
+use crate::varint;
 
 /// Data pages in one part of a run: each part has one page that leads to them, and one filter.
 const PART_PAGES: usize = 64;
@@ -106,8 +106,8 @@ impl<'d> RunWriter<'d> {
         let offset = self.offset();
         let Some((page, first)) = self.data.finish(self.number, offset) else { return Ok(()) };
         let mut place = Vec::new();
-        varint::put(&mut place, offset);
-        varint::put(&mut place, page.len() as u64);
+        varint::put(offset, &mut place);
+        varint::put(page.len() as u64, &mut place);
         self.part.push(first.leading_to(&place));
         self.buffer.extend_from_slice(&page);
         if self.part.count() >= PART_PAGES {
@@ -124,7 +124,7 @@ impl<'d> RunWriter<'d> {
         seal(&mut filter, self.number, filter_offset);
         let mut place = Vec::new();
         for number in [offset, page.len() as u64, filter_offset, filter.len() as u64] {
-            varint::put(&mut place, number);
+            varint::put(number, &mut place);
         }
         self.root.push(first.leading_to(&place));
         self.buffer.extend_from_slice(&page);
