@@ -9,7 +9,7 @@ use axum::serve::ListenerExt;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold::prelude::{Aggregates, ExecuteError, Store, Timestamp};
 use leftfold::runtime::{Effects, RunningRuntime, Runtime};
-use leftfold::store::ReadError;
+use leftfold::store::{CloseError, ReadError};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -146,6 +146,10 @@ pub struct Running {
 
 /// Starts the system.
 pub async fn start(config: Config) -> Result<Running, StartError> {
+    // A port that is taken is found out before a store is made.
+    let listen = config.listen;
+    let bound = TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = bound.map_err(|error| StartError::Listen { listen, error })?;
     let opened = leftfold::open(&config.store).await;
     let store = opened.map_err(|error| StartError::Store { store: config.store.clone(), error: error.into() })?;
     let view = View::follow(&store).await?;
@@ -175,9 +179,6 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let runtime = runtime.start().await?;
     // Nothing else sets it.
     let _ = csms.effects.set(runtime.effects());
-    let listen = csms.config.listen;
-    let bound = TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (address, listener) = bound.map_err(|error| StartError::Listen { listen, error })?;
     let router = axum::Router::new()
         .route("/ocpp/{identity}", axum::routing::any(gateway::connect))
         .merge(api::router(csms.clone()))
@@ -197,7 +198,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
 impl Running {
     /// Ends it in order: no new work, then what is under way, then the store.
-    pub async fn stop(self) {
+    ///
+    /// A store that does not close is an error; it recovers when it is opened, and nothing that was acknowledged is lost.
+    pub async fn stop(self) -> Result<(), CloseError> {
         self.csms.stop.send_replace(true);
         let Self { csms, runtime, serving, watching, .. } = self;
         watching.abort();
@@ -211,9 +214,7 @@ impl Running {
         if ended.await.is_err() {
             tracing::warn!("not everything ended in time; what is under way is looked at when the server starts again");
         }
-        if let Err(error) = csms.store.close().await {
-            tracing::error!(%error, "the store did not close");
-        }
+        csms.store.close().await
     }
 }
 

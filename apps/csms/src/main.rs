@@ -9,7 +9,8 @@ use tracing_subscriber::filter::LevelFilter;
 async fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
     let level = variable("CSMS_LOG").and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_writer(std::io::stderr).with_target(false).init();
     match serve(variable).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -33,13 +34,16 @@ async fn serve(variable: impl Fn(&str) -> Option<String>) -> Result<(), Box<dyn 
     println!("{}", welcome(running.address, &store, open));
     stop.await;
     tracing::info!("stopping");
-    running.stop().await;
-    Ok(())
+    Ok(running.stop().await?)
 }
+
+/// A charge point to try, for Python.
+const STATION: &str = include_str!("station.py");
 
 /// What to try next.
 fn welcome(address: std::net::SocketAddr, store: &str, open: bool) -> String {
     let token = if open { "" } else { " -H 'Authorization: Bearer TOKEN'" };
+    let station = STATION.replace("ADDRESS", &address.to_string());
     format!(
         "csms is listening; events are kept in {store}
 
@@ -47,23 +51,14 @@ fn welcome(address: std::net::SocketAddr, store: &str, open: bool) -> String {
   stations   ws://{address}/ocpp/IDENTITY   (OCPP 1.6J, subprotocol ocpp1.6)
   API        http://{address}/api/stations
 
-try a station in Python (pip install ocpp websockets):
+A station to try, in Python (pip install ocpp websockets); save it as station.py, and run it:
 
-  import asyncio, websockets
-  from ocpp.v16 import ChargePoint, call
-  async def main():
-      async with websockets.connect('ws://{address}/ocpp/CP1', subprotocols=['ocpp1.6']) as ws:
-          cp = ChargePoint('CP1', ws); asyncio.create_task(cp.start())
-          await cp.call(call.BootNotification('Model', 'Vendor'))
-          await cp.call(call.StatusNotification(1, 'NoError', 'Available'))
-          await asyncio.sleep(600)
-  asyncio.run(main())
+{station}
+Then, in another terminal, start charging from afar and look:
 
-and then:
-
-  curl{token} http://{address}/api/stations/CP1
-  curl{token} -X POST 'http://{address}/api/stations/CP1/remote-start?wait=30s' -d '{{\"connectorId\": 1, \"idTag\": \"CAFE\"}}'
-  curl{token} 'http://{address}/api/transactions?open=true'"
+curl{token} -X POST 'http://{address}/api/stations/CP-1/remote-start?wait=30s' -d '{{\"connectorId\": 1, \"idTag\": \"TAG-1\"}}'
+curl{token} 'http://{address}/api/transactions?open=true'
+curl{token} 'http://{address}/api/stations/CP-1/history'"
     )
 }
 

@@ -64,7 +64,7 @@ fn write_first_steps(html: &mut Html, view: &View) {
         html.raw("/stations/CP-1 -H 'Authorization: Bearer …' -H 'Content-Type: application/json' -d '{}'</pre>");
     }
     html.raw("<p>Once it is here, start charging from afar:</p><pre>curl -X POST '").text(&view.api_url);
-    html.raw("/stations/CP-1/remote-start?wait=30s' \\\n  -H 'Content-Type: application/json' -H 'Idempotency-Key: 1' \\\n  ");
+    html.raw("/stations/CP-1/remote-start?wait=30s' \\\n  -H 'Content-Type: application/json' \\\n  ");
     html.raw("-d '{\"connectorId\": 1, \"idTag\": \"TAG-1\"}'</pre></section>\n");
 }
 
@@ -93,7 +93,7 @@ fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
         .raw("</h3>")
         .element("span", "tag wrong", "in doubt")
         .raw("</div><p>");
-    html.text(capitalized(&effect.about)).raw(", asked for ");
+    html.text(capitalized(&effect.about)).raw(", asked ");
     write_ago(html, effect.requested_at, now);
     html.raw(".</p><p>")
         .text(capitalized(reason))
@@ -162,20 +162,25 @@ fn write_transactions(html: &mut Html, view: &View) {
 }
 
 fn write_transaction(html: &mut Html, transaction: &TransactionView, now: Timestamp) {
-    html.raw("<tr><td class=\"number\"><a").attribute("href", format_args!("/api/transactions/{}", transaction.id)).raw(">");
-    html.text(transaction.id).raw("</a></td><td>").text(&transaction.station).raw("</td><td class=\"number\">");
+    html.raw("<tr><td class=\"number\" data-label=\"Transaction\"><a")
+        .attribute("href", format_args!("/api/transactions/{}", transaction.id))
+        .raw(">");
+    html.text(transaction.id)
+        .raw("</a></td><td data-label=\"Station\">")
+        .text(&transaction.station)
+        .raw("</td><td class=\"number\" data-label=\"Connector\">");
     match transaction.connector {
         Some(connector) => html.text(connector),
         None => html.raw("–"),
     };
-    html.raw("</td><td>").text(&transaction.id_tag).raw("</td><td class=\"number\">");
+    html.raw("</td><td data-label=\"Id tag\">").text(&transaction.id_tag).raw("</td><td class=\"number\" data-label=\"Energy\">");
     match transaction.energy_wh {
         Some(wh) => html.text(kilowatt_hours(wh)).raw(" kWh"),
         None => html.raw("–"),
     };
-    html.raw("</td><td class=\"number\">")
+    html.raw("</td><td class=\"number\" data-label=\"Running for\">")
         .text(span(now.since(transaction.started_at).as_secs()))
-        .raw("</td><td class=\"number\">");
+        .raw("</td><td class=\"number\" data-label=\"Last meter value\">");
     match transaction.last_meter_at {
         Some(at) => write_ago(html, at, now),
         None => drop(html.raw("–")),
@@ -190,18 +195,24 @@ fn write_in_flight(html: &mut Html, effects: &[&EffectView], now: Timestamp) {
         return;
     }
     html.raw("<div class=\"wide\"><table><caption>Effects in flight</caption><thead><tr><th class=\"number\">Effect</th>");
-    html.raw("<th>What</th><th>Station</th><th>About</th><th>State</th><th class=\"number\">Asked for</th></tr></thead><tbody>");
+    html.raw("<th>What</th><th>Station</th><th>About</th><th>State</th><th class=\"number\">Asked</th></tr></thead><tbody>");
     for effect in effects {
-        html.raw("<tr><td class=\"number\"><a").attribute("href", format_args!("/api/effects/{}", effect.id)).raw(">");
-        html.text(effect.id).raw("</a></td><td>").text(&effect.name).raw("</td><td>").text(&effect.station);
-        html.raw("</td><td>").text(&effect.about).raw("</td><td>");
+        html.raw("<tr><td class=\"number\" data-label=\"Effect\"><a")
+            .attribute("href", format_args!("/api/effects/{}", effect.id))
+            .raw(">");
+        html.text(effect.id)
+            .raw("</a></td><td data-label=\"What\">")
+            .text(&effect.name)
+            .raw("</td><td data-label=\"Station\">")
+            .text(&effect.station);
+        html.raw("</td><td data-label=\"About\">").text(&effect.about).raw("</td><td data-label=\"State\">");
         match &effect.state {
             OpenState::Waiting(reason) => {
                 html.element("span", "tag waiting", "tried again").raw(" ").element("span", "soft", reason)
             }
             OpenState::InFlight | OpenState::InDoubt(_) => html.element("span", "tag busy", "in flight"),
         };
-        html.raw("</td><td class=\"number\">");
+        html.raw("</td><td class=\"number\" data-label=\"Asked\">");
         write_ago(html, effect.requested_at, now);
         html.raw("</td></tr>");
     }
