@@ -22,7 +22,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 pub use effects::{effect_json, verdict};
-pub use guard::{admit, challenge};
+pub use guard::{admit, admit_station, challenge};
 pub use problem::Problem;
 
 use crate::Csms;
