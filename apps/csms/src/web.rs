@@ -20,13 +20,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::Csms;
 use crate::api::{Problem, admit, challenge};
 use crate::dashboard::{
-    self, Admission, Connection, ConnectorView, EffectView, OpenState, StationView, Tone, TransactionView, View,
+    self, Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone, TransactionView, View,
 };
 use crate::domain::connector::Connector;
 use crate::domain::id_tag::Strangers;
 use crate::domain::station::Station;
 use crate::ocpp::v16::{ChargePointErrorCode, ChargePointStatus};
-use crate::view::TransactionRow;
+use crate::view::{Model, TransactionRow};
 
 /// The most of each kind that the page shows.
 const SHOWN_MAX: usize = 500;
@@ -94,11 +94,10 @@ fn host(headers: &HeaderMap) -> String {
 
 async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
     let now = Timestamp::now();
-    let (stations, transactions) = {
+    let (counts, stations, transactions) = {
         let model = csms.view.read();
         let stations = model.stations.iter().take(SHOWN_MAX).map(|(identity, row)| station(identity, &row.state, now)).collect();
-        let open = model.transactions.iter().filter(|(_, row)| row.stopped.is_none());
-        (stations, open.take(SHOWN_MAX).map(|(id, row)| transaction(*id, row)).collect())
+        (counts(&model), stations, running(&model))
     };
     let effects = match csms.effects() {
         Some(effects) => effects.list(EffectFilter::Open, EffectId(Position::START), SHOWN_MAX).await?.effects,
@@ -109,10 +108,28 @@ async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
         connect_url: format!("ws://{host}/ocpp/"),
         api_url: format!("http://{host}/api"),
         admission: if csms.config.strangers() == Strangers::Welcome { Admission::Open } else { Admission::Registered },
+        counts,
         stations,
         transactions,
         effects: effects.iter().map(effect).collect(),
     })
+}
+
+fn counts(model: &Model) -> Counts {
+    let stations = || model.stations.values().map(|row| &row.state);
+    let is_faulted = |connector: &&Connector| connector.status() == Some(&ChargePointStatus::Faulted);
+    Counts {
+        stations: model.stations.len(),
+        online: stations().filter(|station| station.online).count(),
+        running: model.transactions.values().filter(|row| row.is_running()).count(),
+        faulted: stations().flat_map(|station| station.connectors.values()).filter(is_faulted).count(),
+    }
+}
+
+/// The newest of the transactions that run.
+fn running(model: &Model) -> Vec<TransactionView> {
+    let newest = model.transactions.iter().rev().filter(|(_, row)| row.is_running());
+    newest.take(SHOWN_MAX).map(|(id, row)| transaction(*id, row)).collect()
 }
 
 fn station(identity: &str, station: &Station, now: Timestamp) -> StationView {

@@ -129,7 +129,7 @@ impl Aggregate for Station {
 /// The folds.
 impl Station {
     fn started(&mut self, started: &Started) {
-        if let Some(Some(before)) = self.connectors.get(&started.connector_id).map(|connector| connector.transaction)
+        if let Some(before) = self.superseded_by(started)
             && let Some(transaction) = self.transactions.get_mut(&before.value())
         {
             transaction.superseded = true;
@@ -226,6 +226,12 @@ impl Station {
     #[must_use]
     pub fn remote_start(&self, request: &RequestId) -> Option<&RemoteStart> {
         self.remote_starts.iter().find(|start| start.asked.request == *request)
+    }
+
+    /// The transaction that a start on its connector leaves behind: its stop was lost, or will come late.
+    #[must_use]
+    pub fn superseded_by(&self, started: &Started) -> Option<TransactionId> {
+        self.connectors.get(&started.connector_id)?.transaction
     }
 
     /// The open transaction that a remote start led to.
