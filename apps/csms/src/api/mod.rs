@@ -1,7 +1,8 @@
 //! JSON over HTTP under `/api`, and `/health`.
 //!
 //! Lists are `{"items": [...], "next": cursor or null}` with `?limit=` and `?after=`; errors are problem documents of
-//! RFC 9457 with a `code`; an `Idempotency-Key` makes a POST take effect at most once.
+//! RFC 9457 with a `code`. An `Idempotency-Key` is for the requests to stations (remote-start, remote-stop, unlock): such a
+//! POST takes effect at most once. Elsewhere it is not looked at: the other writes do no harm when they are repeated.
 
 mod effects;
 mod guard;

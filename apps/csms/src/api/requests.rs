@@ -181,11 +181,10 @@ async fn respond(csms: &Csms, executed: &Executed<StationEvent>, wait: Option<Du
     let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the server is starting; try again");
     let effects = csms.effects().ok_or_else(starting)?;
     let status = effects.wait(id, wait.unwrap_or_default()).await?.ok_or_else(starting)?;
-    let is_settled = status.state.is_concluded() || matches!(status.state, leftfold::runtime::EffectState::InDoubt { .. });
     if status.state.is_concluded() {
         Fault::AfterOutcome.strike();
     }
-    let code = if is_settled && wait.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let code = if status.state.is_settled() && wait.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response =
         (code, [(header::LOCATION, format!("/api/effects/{id}"))], json_body(&effect_json(&status))).into_response();
     if executed.answer == Answer::Again {
