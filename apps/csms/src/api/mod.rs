@@ -4,6 +4,7 @@
 //! RFC 9457 with a `code`. An `Idempotency-Key` is for the requests to stations (remote-start, remote-stop, unlock): such a
 //! POST takes effect at most once. Elsewhere it is not looked at: the other writes do no harm when they are repeated.
 
+mod availability;
 mod effects;
 mod guard;
 mod problem;
@@ -37,6 +38,7 @@ pub fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/stations", get(stations::list))
         .route("/api/stations/{id}", get(stations::one).put(stations::put))
         .route("/api/stations/{id}/history", get(stations::history))
+        .route("/api/stations/{id}/availability", get(availability::one))
         .route("/api/stations/{id}/remote-start", post(requests::remote_start))
         .route("/api/stations/{id}/remote-stop", post(requests::remote_stop))
         .route("/api/stations/{id}/unlock", post(requests::unlock))
