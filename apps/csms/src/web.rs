@@ -207,3 +207,38 @@ fn effect(status: &EffectStatus) -> EffectView {
         requested_at: status.requested_at,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::transaction::Started;
+    use crate::ocpp::v16::{AuthorizationStatus, TransactionId};
+
+    fn row(id: i64) -> TransactionRow {
+        let started = Started {
+            transaction_id: TransactionId::new(id).unwrap(),
+            connector_id: 1,
+            id_tag: "CAFE".to_owned(),
+            parent_id_tag: None,
+            authorization: AuthorizationStatus::Accepted,
+            meter_start_wh: None,
+            timestamp: None,
+            received_at: Timestamp::from_micros(id),
+            reservation_id: None,
+            remote_start: None,
+        };
+        TransactionRow::new("CP1", started)
+    }
+
+    /// The oldest were shown, and what had just begun was left out without a word.
+    #[test]
+    fn the_newest_that_run_are_shown_and_all_of_them_counted() {
+        let mut model = Model::default();
+        let last = SHOWN_MAX as i64 + 100;
+        model.transactions.extend((1..=last).map(|id| (id, row(id))));
+        model.transactions.insert(last, TransactionRow { superseded: true, ..row(last) });
+        let shown = running(&model);
+        assert_eq!((shown.len(), shown[0].id, shown[1].id), (SHOWN_MAX, last - 1, last - 2));
+        assert_eq!(counts(&model).running, SHOWN_MAX + 99);
+    }
+}

@@ -82,6 +82,8 @@ async fn from_log(store: &Store, id: i64) -> Result<Option<TransactionRow>, Prob
     let Some(start) = starts.next().await? else { return Ok(None) };
     let Some(stream) = &start.stream else { return Ok(None) };
     let station = stream.name.id();
+    // Looked at before the events are read: what it has no more by then has stopped, which these tell, or was superseded.
+    let known = store.aggregate::<Station>().load(station).await?.state.transactions.remove(&id);
     let mut row = None;
     // Any station may name this id; what concerns the transaction is in the stream of its own one, from its start on.
     let stream = StreamMatch::Exact(stream.name.clone());
@@ -100,11 +102,8 @@ async fn from_log(store: &Store, id: i64) -> Result<Option<TransactionRow>, Prob
             row.read_meter(&values);
         }
     }
-    if row.stopped.is_none() {
-        // The station forgets a superseded one some day, and keeps what runs.
-        let station = store.aggregate::<Station>().load(station).await?.state;
-        row.superseded = station.transactions.get(&id).is_none_or(|transaction| transaction.superseded);
-    }
+    // The station keeps what runs, and forgets a superseded one some day.
+    row.superseded = row.stopped.is_none() && known.is_none_or(|transaction| transaction.superseded);
     Ok(Some(row))
 }
 
