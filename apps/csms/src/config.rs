@@ -69,7 +69,7 @@ pub enum ConfigError {
         listen: SocketAddr,
     },
     /// Closed mode needs a token.
-    #[error("without open mode the API needs a token: set --api-token, or CSMS_API_TOKEN, to a long random text")]
+    #[error("without open mode the API needs a token: set CSMS_API_TOKEN, or --api-token, to a long random text")]
     NoToken,
     /// The token is too easily guessed.
     #[error("the API token has {bytes} bytes; use at least {TOKEN_BYTES_MIN}")]
@@ -92,6 +92,7 @@ usage: csms [flags]
   --open, --closed       serve unknown stations and id tags, or only registered ones
                          [open on a loopback address without a token, else closed]
   --api-token TEXT       callers of the API must send it: Authorization: Bearer TEXT
+                         [better given as CSMS_API_TOKEN: everyone here can see arguments with ps]
   --stations FILE        register these stations at the start, one identity a line
   --call-timeout 30s     how long a station may take to answer
   --offline-after 120s   how long a station may be silent before it counts as offline
@@ -99,6 +100,9 @@ usage: csms [flags]
   --heartbeat-interval 60s
                          how often stations are to send heartbeats
   --keep-heartbeats      record heartbeats too
+
+Closed mode knows stations by their registered identity alone, which anyone can claim: it asks them for no password and
+speaks no TLS. Where others can reach the address, put a proxy before it that does TLS and basic authentication.
 
 Each flag can be given by the environment: --call-timeout as CSMS_CALL_TIMEOUT=30s.
 RUST_LOG is not read; CSMS_LOG=debug says more on standard error.";
@@ -261,6 +265,16 @@ mod tests {
         let closed = read(&["--listen", "[::]:1", "--api-token", "0123456789abcdef"], &[]).unwrap();
         assert!(!closed.open);
         assert!(!read(&["--api-token", "0123456789abcdef"], &[]).unwrap().open);
+    }
+
+    #[test]
+    fn the_help_says_what_closed_mode_does_not_do_and_where_a_token_is_seen() {
+        for said in ["registered identity alone", "proxy", "TLS", "basic authentication", "CSMS_API_TOKEN", "ps]"] {
+            assert!(HELP.contains(said), "{said}");
+        }
+        assert!(HELP.lines().all(|line| line.len() <= 120));
+        let named = VALUES.iter().chain(&SWITCHES).all(|name| HELP.contains(&format!("--{name}")));
+        assert!(named, "each flag is named");
     }
 
     #[test]

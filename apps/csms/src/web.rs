@@ -20,13 +20,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::Csms;
 use crate::api::{Problem, admit, challenge};
 use crate::dashboard::{
-    self, Admission, Connection, ConnectorView, EffectView, OpenState, StationView, Tone, TransactionView, View,
+    self, Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone, TransactionView, View,
 };
 use crate::domain::connector::Connector;
 use crate::domain::id_tag::Strangers;
 use crate::domain::station::Station;
 use crate::ocpp::v16::{ChargePointErrorCode, ChargePointStatus};
-use crate::view::TransactionRow;
+use crate::view::{Model, TransactionRow};
 
 /// The most of each kind that the page shows.
 const SHOWN_MAX: usize = 500;
@@ -94,11 +94,10 @@ fn host(headers: &HeaderMap) -> String {
 
 async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
     let now = Timestamp::now();
-    let (stations, transactions) = {
+    let (counts, stations, transactions) = {
         let model = csms.view.read();
         let stations = model.stations.iter().take(SHOWN_MAX).map(|(identity, row)| station(identity, &row.state, now)).collect();
-        let open = model.transactions.iter().filter(|(_, row)| row.stopped.is_none());
-        (stations, open.take(SHOWN_MAX).map(|(id, row)| transaction(*id, row)).collect())
+        (counts(&model), stations, running(&model))
     };
     let effects = match csms.effects() {
         Some(effects) => effects.list(EffectFilter::Open, EffectId(Position::START), SHOWN_MAX).await?.effects,
@@ -109,10 +108,28 @@ async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
         connect_url: format!("ws://{host}/ocpp/"),
         api_url: format!("http://{host}/api"),
         admission: if csms.config.strangers() == Strangers::Welcome { Admission::Open } else { Admission::Registered },
+        counts,
         stations,
         transactions,
         effects: effects.iter().map(effect).collect(),
     })
+}
+
+fn counts(model: &Model) -> Counts {
+    let stations = || model.stations.values().map(|row| &row.state);
+    let is_faulted = |connector: &&Connector| connector.status() == Some(&ChargePointStatus::Faulted);
+    Counts {
+        stations: model.stations.len(),
+        online: stations().filter(|station| station.online).count(),
+        running: model.transactions.values().filter(|row| row.is_running()).count(),
+        faulted: stations().flat_map(|station| station.connectors.values()).filter(is_faulted).count(),
+    }
+}
+
+/// The newest of the transactions that run.
+fn running(model: &Model) -> Vec<TransactionView> {
+    let newest = model.transactions.iter().rev().filter(|(_, row)| row.is_running());
+    newest.take(SHOWN_MAX).map(|(id, row)| transaction(*id, row)).collect()
 }
 
 fn station(identity: &str, station: &Station, now: Timestamp) -> StationView {
@@ -188,5 +205,40 @@ fn effect(status: &EffectStatus) -> EffectView {
             _ => OpenState::InFlight,
         },
         requested_at: status.requested_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::transaction::Started;
+    use crate::ocpp::v16::{AuthorizationStatus, TransactionId};
+
+    fn row(id: i64) -> TransactionRow {
+        let started = Started {
+            transaction_id: TransactionId::new(id).unwrap(),
+            connector_id: 1,
+            id_tag: "CAFE".to_owned(),
+            parent_id_tag: None,
+            authorization: AuthorizationStatus::Accepted,
+            meter_start_wh: None,
+            timestamp: None,
+            received_at: Timestamp::from_micros(id),
+            reservation_id: None,
+            remote_start: None,
+        };
+        TransactionRow::new("CP1", started)
+    }
+
+    /// The oldest were shown, and what had just begun was left out without a word.
+    #[test]
+    fn the_newest_that_run_are_shown_and_all_of_them_counted() {
+        let mut model = Model::default();
+        let last = SHOWN_MAX as i64 + 100;
+        model.transactions.extend((1..=last).map(|id| (id, row(id))));
+        model.transactions.insert(last, TransactionRow { superseded: true, ..row(last) });
+        let shown = running(&model);
+        assert_eq!((shown.len(), shown[0].id, shown[1].id), (SHOWN_MAX, last - 1, last - 2));
+        assert_eq!(counts(&model).running, SHOWN_MAX + 99);
     }
 }

@@ -109,6 +109,36 @@ fn after_a_restart_nobody_is_assumed_online_and_who_connects_is_asked() {
 }
 
 #[test]
+fn the_availability_report_tells_of_outages_and_restarts() {
+    let mut server = Server::start_with(Options::default().offline_after_ms(900));
+    let api = server.api();
+    let station = server.ready_station("CP-1", 1);
+    station.freeze();
+    api.station_when("CP-1", "offline", |view| !view.online);
+    station.thaw();
+    station.heartbeat();
+    api.station_when("CP-1", "online", |view| view.online);
+    server.restart();
+    let report = api.fetch("/api/stations/CP-1/availability").expect(200).json();
+    let seconds = |name: &str| report[name].as_f64().unwrap();
+    assert!(seconds("onlineSeconds") > 0.0 && seconds("offlineSeconds") > 0.0, "{report}");
+    assert!((0.0..1.0).contains(&report["share"].as_f64().unwrap()), "{report}");
+    let outages = report["outages"].as_array().unwrap();
+    assert_eq!((outages.len(), &report["outagesTotal"]), (2, &json!(2)), "{report}");
+    assert_eq!((&outages[0]["reason"], outages[0]["to"].is_string()), (&json!("Silent"), true), "{report}");
+    assert_eq!((&outages[1]["reason"], &outages[1]["to"]), (&json!("ServerRestarted"), &json!(null)), "{report}");
+
+    let before = api.fetch("/api/stations/CP-1/availability?from=2020-01-01T00:00:00Z&to=2020-02-01T00:00:00Z");
+    let before = before.expect(200).json();
+    assert_eq!((&before["share"], &before["outages"]), (&json!(null), &json!([])), "{before}");
+    let backwards = "/api/stations/CP-1/availability?from=2021-01-01T00:00:00Z&to=2020-02-01T00:00:00Z";
+    for wrong in [backwards, "/api/stations/CP-1/availability?from=yesterday"] {
+        assert_eq!(api.fetch(wrong).problem(400).code.as_deref(), Some("invalid-query"));
+    }
+    api.fetch("/api/stations/CP-2/availability").problem(404);
+}
+
+#[test]
 fn a_station_that_never_told_of_its_connectors_is_asked() {
     let server = Server::start();
     let station = server.station("CP-1");

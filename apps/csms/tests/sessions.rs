@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::harness::Server;
 use crate::harness::station::{meter_values, start};
-use crate::harness::views::StationView;
+use crate::harness::views::{StationView, TransactionView};
 
 #[test]
 fn a_session_is_seen_from_boot_to_stop() {
@@ -70,6 +70,26 @@ fn transactions_are_listed_by_station_and_by_whether_they_are_open() {
     assert_eq!(ids("/api/transactions?station=CP-1"), sorted(vec![over, open]));
     assert_eq!(ids("/api/transactions?open=true"), sorted(vec![open, elsewhere]));
     assert_eq!(ids("/api/transactions?station=CP-1&open=false"), [over]);
+}
+
+/// A transaction whose stop was lost was shown as running for ever.
+#[test]
+fn a_transaction_whose_stop_was_lost_runs_no_more_once_another_one_started_there() {
+    let server = Server::start();
+    let api = server.api();
+    let station = server.ready_station("CP-1", 1);
+    let (lost, next) = (station.start(1, "ANN"), station.start(1, "BOB"));
+    let seen = |id| {
+        let view = api.transaction(id);
+        (view.open, view.superseded)
+    };
+    assert_eq!((seen(lost), seen(next)), ((false, true), (true, false)));
+    assert_eq!(api.all::<TransactionView>("/api/transactions?open=true").len(), 1);
+    let page = api.fetch("/").expect(200).body;
+    assert!(page.contains("BOB") && !page.contains("ANN"), "{page}");
+    station.stop(lost);
+    assert_eq!((seen(lost), seen(next)), ((false, false), (true, false)));
+    assert!(api.transaction(lost).stopped_at.is_some());
 }
 
 #[test]

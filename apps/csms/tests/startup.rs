@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::harness::folder::Folder;
+use crate::harness::http::status_of;
 use crate::harness::server::{Ended, Options};
 use crate::harness::views::StationView;
 use crate::harness::{Server, Station};
@@ -69,6 +70,27 @@ fn in_closed_mode_callers_need_the_token_and_stations_and_tags_must_be_known() {
     assert_eq!(api.put("/api/stations/CP-2", &json!({})).status / 100, 2);
     unknown.connect();
     unknown.boot();
+}
+
+/// In open mode any page in the operator's browser could open a WebSocket to this machine and be a station.
+#[test]
+fn a_web_page_of_another_origin_cannot_act_as_a_station() {
+    let folder = Folder::new();
+    let (open, closed) = (Server::start(), Server::start_with(closed(&folder)));
+    for (server, identity) in [(&open, "CP-9"), (&closed, "CP-1")] {
+        let host = server.address().to_string();
+        let handshake = |host: &str, origin: &str| {
+            let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
+            let request = format!("GET /ocpp/{identity} HTTP/1.1\r\nHost: {host}\r\n{origin}{upgrade}");
+            let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+            status_of(server.address(), &format!("{request}\r\n{key}\r\n\r\n"))
+        };
+        assert_eq!(handshake(&host, "Origin: https://evil.example\r\n"), 403);
+        assert_eq!(handshake(&host, "Origin: null\r\n"), 403);
+        assert_eq!(handshake(&host, &format!("Origin: http://{host}\r\n")), 101);
+        assert_eq!(handshake(&host, ""), 101);
+    }
+    assert_eq!(open.api().send("GET", "/ocpp/CP-9", &[("Origin", "https://evil.example")], "").status, 403);
 }
 
 #[test]

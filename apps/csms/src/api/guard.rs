@@ -2,12 +2,12 @@
 //!
 //! With a token, whoever sends it: as `Authorization: Bearer`, or, from a browser, as the password of basic
 //! authentication. In open mode, whoever is on this machine; but not a web page of somewhere else in a browser here,
-//! which would come with a foreign `Host` or `Origin`.
+//! which would come with a foreign `Host` or `Origin`. Stations are no browsers, and are admitted by [`admit_station`].
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -15,6 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::Problem;
 use crate::Csms;
+use crate::domain::id_tag::Strangers;
 
 /// Lets a request to the API through, or not.
 pub(super) async fn api(State(csms): State<Arc<Csms>>, request: Request, next: Next) -> Response {
@@ -38,26 +39,51 @@ pub fn challenge(problem: Problem) -> Response {
 
 /// Whether the caller may call.
 pub fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let host = text(header::HOST);
-    if *method != Method::GET
-        && let Some(origin) = text(header::ORIGIN)
-        && origin.split_once("://").map(|(_, authority)| authority) != host
-    {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", "a page of another origin may not call this"));
+    if *method != Method::GET {
+        refuse_foreign_origin(headers)?;
     }
     match &csms.config.api_token {
         Some(token) => {
-            let given = text(header::AUTHORIZATION).and_then(token_of);
+            let given = text(headers, &header::AUTHORIZATION).and_then(token_of);
             if given.is_some_and(|given| is_equal(given.as_bytes(), token.as_bytes())) {
                 return Ok(());
             }
             let detail = "send the token that the server was started with: Authorization: Bearer TOKEN";
             Err(Problem::new(StatusCode::UNAUTHORIZED, "token-required", detail))
         }
-        None if host.is_some_and(is_local) => Ok(()),
-        None => Err(Problem::new(StatusCode::FORBIDDEN, "foreign-host", "in open mode call by 127.0.0.1 or localhost")),
+        None => refuse_foreign_host(headers),
     }
+}
+
+/// Whether a station may connect. A browser lets any page open a WebSocket to anywhere, and says only by `Origin` whose
+/// page it is; a name that a page made point here comes as its `Host`.
+pub fn admit_station(strangers: Strangers, headers: &HeaderMap) -> Result<(), Problem> {
+    refuse_foreign_origin(headers)?;
+    match strangers {
+        Strangers::Welcome => refuse_foreign_host(headers),
+        Strangers::Refused => Ok(()),
+    }
+}
+
+fn refuse_foreign_origin(headers: &HeaderMap) -> Result<(), Problem> {
+    // What cannot be read as an origin is a foreign one, as is `null`.
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    if authority.is_some() && authority == text(headers, &header::HOST) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", "a page of another origin may not call this"))
+}
+
+fn refuse_foreign_host(headers: &HeaderMap) -> Result<(), Problem> {
+    if text(headers, &header::HOST).is_some_and(is_local) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "foreign-host", "in open mode call by 127.0.0.1 or localhost"))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 fn token_of(authorization: &str) -> Option<String> {
@@ -97,6 +123,34 @@ mod tests {
         for host in ["evil.example", "127.0.0.1.evil.example:80", "", "10.0.0.1", "[::2]:1", "localhost.evil"] {
             assert!(!is_local(host), "{host}");
         }
+    }
+
+    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+        origin.map(|origin| headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap()));
+        headers
+    }
+
+    /// In open mode any page in the operator's browser could open ws://127.0.0.1:8180/ocpp/X and be a station.
+    #[test]
+    fn a_web_page_of_somewhere_else_is_no_station() {
+        let status = |strangers, host, origin| {
+            admit_station(strangers, &headers(host, origin)).map_err(|problem| problem.into_response().status())
+        };
+        for strangers in [Strangers::Welcome, Strangers::Refused] {
+            for origin in ["https://evil.example", "null", "http://127.0.0.1:3000", "127.0.0.1:8180", "http://"] {
+                assert_eq!(status(strangers, "127.0.0.1:8180", Some(origin)), Err(StatusCode::FORBIDDEN), "{origin}");
+            }
+            assert_eq!(status(strangers, "127.0.0.1:8180", Some("http://127.0.0.1:8180")), Ok(()));
+            assert_eq!(status(strangers, "[::1]:8180", None), Ok(()), "stations send no origin");
+        }
+        // A name that its owner made point to this machine.
+        let rebound = "evil.example:8180";
+        assert_eq!(status(Strangers::Welcome, rebound, Some("http://evil.example:8180")), Err(StatusCode::FORBIDDEN));
+        assert_eq!(status(Strangers::Welcome, rebound, None), Err(StatusCode::FORBIDDEN));
+        assert_eq!(status(Strangers::Refused, "csms.example", None), Ok(()), "closed mode is reached by any name");
+        assert!(admit_station(Strangers::Welcome, &HeaderMap::new()).is_err());
     }
 
     #[test]

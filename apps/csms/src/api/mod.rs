@@ -1,8 +1,10 @@
 //! JSON over HTTP under `/api`, and `/health`.
 //!
 //! Lists are `{"items": [...], "next": cursor or null}` with `?limit=` and `?after=`; errors are problem documents of
-//! RFC 9457 with a `code`; an `Idempotency-Key` makes a POST take effect at most once.
+//! RFC 9457 with a `code`. An `Idempotency-Key` is for the requests to stations (remote-start, remote-stop, unlock): such a
+//! POST takes effect at most once. Elsewhere it is not looked at: the other writes do no harm when they are repeated.
 
+mod availability;
 mod effects;
 mod guard;
 mod problem;
@@ -22,7 +24,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 pub use effects::{effect_json, verdict};
-pub use guard::{admit, challenge};
+pub use guard::{admit, admit_station, challenge};
 pub use problem::Problem;
 
 use crate::Csms;
@@ -36,6 +38,7 @@ pub fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/stations", get(stations::list))
         .route("/api/stations/{id}", get(stations::one).put(stations::put))
         .route("/api/stations/{id}/history", get(stations::history))
+        .route("/api/stations/{id}/availability", get(availability::one))
         .route("/api/stations/{id}/remote-start", post(requests::remote_start))
         .route("/api/stations/{id}/remote-stop", post(requests::remote_stop))
         .route("/api/stations/{id}/unlock", post(requests::unlock))

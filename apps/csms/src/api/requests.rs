@@ -21,8 +21,8 @@ use super::{Problem, json_body};
 use crate::Csms;
 use crate::config::duration;
 use crate::domain::id_tag::IdTag;
-use crate::domain::request::RequestId;
-use crate::domain::station::{OnBehalf, StationCommand, StationEvent};
+use crate::domain::request::{RemoteStartRequested, RequestId, UnlockRequested};
+use crate::domain::station::{self, OnBehalf, StationCommand, StationEvent};
 use crate::fault::Fault;
 use crate::ocpp::v16::IdToken;
 
@@ -68,16 +68,16 @@ pub(super) async fn remote_start(
     let RemoteStart { connector_id, id_tag } = parse(&request.bytes)?;
     let now = Timestamp::now();
     let tag = csms.tags.load(&IdTag::id(id_tag.as_str())).await?;
-    let command = StationCommand::RemoteStart {
+    let authorization = tag.state.info(now, csms.config.strangers()).status;
+    let asked = RemoteStartRequested {
         station: request.station.clone(),
         request: RequestId::random(),
         connector_id,
         id_tag,
-        authorization: tag.state.info(now, csms.config.strangers()).status,
-        now,
+        requested_at: now,
         until: now.plus(csms.config.call_timeout + csms.config.start_within),
     };
-    request.execute(&csms, command).await
+    request.execute(&csms, StationCommand::RemoteStart { asked, authorization }).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +108,7 @@ pub(super) async fn remote_stop(
             Some(OnBehalf { id_tag: id_tag.into(), parent_id_tag: parent.map(String::from) })
         }
     };
-    let command = StationCommand::RemoteStop {
+    let wanted = station::RemoteStop {
         station: request.station.clone(),
         request: RequestId::random(),
         transaction_id,
@@ -116,7 +116,7 @@ pub(super) async fn remote_stop(
         now,
         until: now.plus(2 * csms.config.call_timeout),
     };
-    request.execute(&csms, command).await
+    request.execute(&csms, StationCommand::RemoteStop(wanted)).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,13 +135,13 @@ pub(super) async fn unlock(
 ) -> Result<Response, Problem> {
     let request = Request::read("unlock", &headers, id, wait, bytes)?;
     let Unlock { connector_id } = parse(&request.bytes)?;
-    let command = StationCommand::Unlock {
+    let asked = UnlockRequested {
         station: request.station.clone(),
         request: RequestId::random(),
         connector_id,
         until: Timestamp::now().plus(2 * csms.config.call_timeout),
     };
-    request.execute(&csms, command).await
+    request.execute(&csms, StationCommand::Unlock(asked)).await
 }
 
 /// A request of a caller, before it is understood.
@@ -181,11 +181,10 @@ async fn respond(csms: &Csms, executed: &Executed<StationEvent>, wait: Option<Du
     let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the server is starting; try again");
     let effects = csms.effects().ok_or_else(starting)?;
     let status = effects.wait(id, wait.unwrap_or_default()).await?.ok_or_else(starting)?;
-    let is_settled = status.state.is_concluded() || matches!(status.state, leftfold::runtime::EffectState::InDoubt { .. });
     if status.state.is_concluded() {
         Fault::AfterOutcome.strike();
     }
-    let code = if is_settled && wait.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let code = if status.state.is_settled() && wait.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response =
         (code, [(header::LOCATION, format!("/api/effects/{id}"))], json_body(&effect_json(&status))).into_response();
     if executed.answer == Answer::Again {

@@ -11,7 +11,7 @@ mod tests;
 mod view;
 
 pub use render::{live, page};
-pub use view::{Admission, Connection, ConnectorView, EffectView, OpenState, StationView, Tone, TransactionView, View};
+pub use view::{Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone, TransactionView, View};
 
 /// The style sheet, served at `/dashboard.css`.
 pub const STYLE: &str = include_str!("style.css");

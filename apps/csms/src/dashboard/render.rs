@@ -3,7 +3,9 @@
 use std::fmt::Display;
 
 use super::markup::Html;
-use super::view::{Admission, Connection, ConnectorView, EffectView, OpenState, StationView, Tone, TransactionView, View};
+use super::view::{
+    Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone, TransactionView, View,
+};
 use leftfold::prelude::Timestamp;
 
 /// The whole page.
@@ -46,7 +48,9 @@ fn write_live(html: &mut Html, view: &View) {
         doubts.iter().for_each(|effect| write_doubt(html, effect, view.as_of));
         html.raw("</div></section>\n");
     }
-    html.raw("<section aria-labelledby=\"stations\"><h2 id=\"stations\">Stations</h2><div class=\"grid\">");
+    html.raw("<section aria-labelledby=\"stations\"><h2 id=\"stations\">Stations</h2>");
+    write_cut(html, view.stations.len(), view.counts.stations);
+    html.raw("<div class=\"grid\">");
     view.stations.iter().for_each(|station| write_station(html, station, view.as_of));
     html.raw("</div></section>\n");
     write_transactions(html, view);
@@ -69,19 +73,25 @@ fn write_first_steps(html: &mut Html, view: &View) {
 }
 
 fn write_counts(html: &mut Html, view: &View) {
-    let online = view.stations.iter().filter(|station| matches!(station.connection, Connection::Online(_))).count();
+    let Counts { stations, online, running, faulted } = view.counts;
     let doubts = view.effects.iter().filter(|effect| matches!(effect.state, OpenState::InDoubt(_))).count();
-    let wrong = view.stations.iter().flat_map(|s| &s.connectors).filter(|connector| connector.tone == Tone::Wrong).count();
     html.raw("<dl class=\"counts\">");
     let mut count = |number: String, what: &'static str, class: &'static str| {
         html.raw("<div").attribute("class", class).raw("><dt>").raw(what).raw("</dt><dd>").text(number).raw("</dd></div>");
     };
     let alarm = |count: usize| if count > 0 { "alarm" } else { "calm" };
-    count(format!("{online} / {}", view.stations.len()), "stations online", "calm");
-    count(view.transactions.len().to_string(), "charging", "calm");
-    count(wrong.to_string(), "faulted", alarm(wrong));
+    count(format!("{online} / {stations}"), "stations online", "calm");
+    count(running.to_string(), "charging", "calm");
+    count(faulted.to_string(), "faulted", alarm(faulted));
     count(doubts.to_string(), "in doubt", alarm(doubts));
     html.raw("</dl>\n");
+}
+
+/// Says what is left out.
+fn write_cut(html: &mut Html, shown: usize, all: usize) {
+    if shown < all {
+        html.element("p", "soft", format_args!("{shown} of {all}"));
+    }
 }
 
 fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
@@ -152,6 +162,7 @@ fn write_transactions(html: &mut Html, view: &View) {
         html.raw("<p class=\"soft\">Nobody.</p></section>\n");
         return;
     }
+    write_cut(html, view.transactions.len(), view.counts.running);
     html.raw(
         "<div class=\"wide\"><table><caption>Transactions that run</caption><thead><tr><th class=\"number\">Transaction</th>",
     );

@@ -19,6 +19,7 @@ fn empty() -> View {
         connect_url: "ws://127.0.0.1:8180/ocpp/".to_owned(),
         api_url: "http://127.0.0.1:8180/api".to_owned(),
         admission: Admission::Open,
+        counts: Counts::default(),
         stations: Vec::new(),
         transactions: Vec::new(),
         effects: Vec::new(),
@@ -64,6 +65,7 @@ fn typical() -> View {
     let mut held = connector(1, "Available", Tone::Waiting);
     held.held_for = Some("held for TAG-7".to_owned());
     View {
+        counts: Counts { stations: 4, online: 2, running: 2, faulted: 1 },
         stations: vec![
             station("CP-1", Connection::Online(ago(8_000)), vec![connector(0, "Available", Tone::Ready), held, faulted]),
             station(
@@ -121,6 +123,16 @@ fn what_is_in_doubt_comes_first_and_can_be_answered() {
     assert!(live.contains("data-body=\"{&quot;verdict&quot;:&quot;done&quot;,&quot;by&quot;:&quot;dashboard&quot;}\""));
     assert!(live.contains("18.45 kWh"));
     assert!(live.contains("1 h 30 min"));
+}
+
+#[test]
+fn what_is_left_out_is_said_and_counted() {
+    assert!(!live(&typical()).contains(" of "));
+    let counts = Counts { stations: 1_200, online: 900, running: 777, faulted: 3 };
+    let live = live(&View { counts, ..typical() });
+    for said in [">4 of 1200<", ">2 of 777<", ">900 / 1200<", ">777<", ">3<"] {
+        assert!(live.contains(said), "{said} in {live}");
+    }
 }
 
 #[test]

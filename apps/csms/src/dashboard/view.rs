@@ -13,12 +13,27 @@ pub struct View {
     pub api_url: String,
     /// Who may connect.
     pub admission: Admission,
-    /// The stations, in the order of their identities.
+    /// How many there are, shown or not.
+    pub counts: Counts,
+    /// The stations, in the order of their identities; not all of them where there are too many.
     pub stations: Vec<StationView>,
-    /// The transactions that run, the oldest first.
+    /// The transactions that run, the newest first; not all of them where there are too many.
     pub transactions: Vec<TransactionView>,
     /// The effects that are not concluded, those in doubt first.
     pub effects: Vec<EffectView>,
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Stations.
+    pub stations: usize,
+    /// Stations that are online.
+    pub online: usize,
+    /// Transactions that run.
+    pub running: usize,
+    /// Connectors, and stations as a whole, that are faulted.
+    pub faulted: usize,
 }
 
 /// Who may connect.

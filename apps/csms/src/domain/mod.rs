@@ -3,10 +3,12 @@
 //!
 //! - [`station`]: a charging station. Its [`connector`]s are a fold nested in it, as are its open [`transaction`]s; what
 //!   was asked of it and awaits its answer is in [`request`].
+//! - [`availability`]: how much of a span of time a station could be counted on.
 //! - [`id_tag`]: who may charge.
 //! - [`meter`]: what stations read from their meters. Facts that nothing depends on.
 //! - [`transaction_ids`]: which numbers are still free.
 
+pub mod availability;
 pub mod connector;
 pub mod id_tag;
 pub mod meter;

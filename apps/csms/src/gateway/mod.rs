@@ -12,14 +12,14 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 pub use liveness::{Liveness, watch_for_silence};
 pub use registry::{Called, NO_ANSWER, Registry};
 
 use crate::Csms;
-use crate::api::Problem;
+use crate::api::{Problem, admit_station};
 use crate::domain::id_tag::Strangers;
 use crate::ocpp::frame::FRAME_BYTES_MAX;
 use crate::ocpp::v16::{CentralRequest, MessageTrigger, SUBPROTOCOL};
@@ -38,9 +38,13 @@ const ASK_AFTER: Duration = Duration::from_secs(1);
 /// Takes a connection.
 pub async fn connect(
     State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
     identity: Result<Path<String>, PathRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    if let Err(problem) = admit_station(csms.config.strangers(), &headers) {
+        return problem.into_response();
+    }
     let unknown = |detail| Problem::new(StatusCode::NOT_FOUND, "unknown-station", detail).into_response();
     let Ok(Path(identity)) = identity else { return unknown("the identity is no text; percent-encode its UTF-8 bytes") };
     if !is_identity(&identity) {

@@ -3,7 +3,7 @@
 //! The newest connection of an identity wins. An older one learns of it because nothing can reach it any more; what it
 //! cleans up when it ends is its own, never the newer one's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,10 +27,33 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Registry {
     connections: Mutex<HashMap<String, Connection>>,
-    late: Mutex<HashMap<RequestId, Outcome>>,
+    late: Mutex<LateAnswers>,
     next_generation: AtomicU64,
     /// Counts connections that were made.
     joined: watch::Sender<u64>,
+}
+
+/// Answers that came after their call was given up, at most [`LATE_ANSWERS_MAX`].
+#[derive(Debug, Default)]
+struct LateAnswers {
+    by_name: HashMap<RequestId, Outcome>,
+    /// The names of all of them, the oldest first.
+    order: VecDeque<RequestId>,
+}
+
+impl LateAnswers {
+    fn keep(&mut self, name: RequestId, outcome: Outcome) {
+        if self.by_name.insert(name.clone(), outcome).is_some() {
+            return;
+        }
+        self.order.push_back(name);
+        if self.order.len() > LATE_ANSWERS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_name.remove(&oldest);
+        }
+        assert_eq!(self.order.len(), self.by_name.len(), "each answer has its place in the order");
+    }
 }
 
 #[derive(Debug)]
@@ -166,18 +189,14 @@ impl Registry {
 
     /// Keeps an answer that came after its call was given up.
     pub(super) fn answered_late(&self, name: RequestId, outcome: Outcome) {
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        if late.len() >= LATE_ANSWERS_MAX {
-            late.clear();
-        }
-        late.insert(name, outcome);
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).keep(name, outcome);
     }
 
     /// The answer to a request, if it came after the call was given up.
     #[must_use]
     pub fn late_answer(&self, name: &RequestId, request: &CentralRequest) -> Option<Called> {
         let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.get(name).map(|outcome| read(request, outcome.clone()))
+        late.by_name.get(name).map(|outcome| read(request, outcome.clone()))
     }
 
     fn connections(&self) -> MutexGuard<'_, HashMap<String, Connection>> {
@@ -232,5 +251,22 @@ mod tests {
         let registry = Registry::default();
         let called = registry.call("CP1", None, &TRIGGER, Duration::from_secs(5)).await;
         assert!(matches!(called, Called::NotSent(_)), "{called:?}");
+    }
+
+    /// At the limit all of them were forgotten at once, those included that had just come.
+    #[test]
+    fn of_too_many_late_answers_only_the_oldest_is_forgotten() {
+        let registry = Registry::default();
+        let name = |number: usize| RequestId(number.to_string());
+        for number in 0..=LATE_ANSWERS_MAX {
+            registry.answered_late(name(number), Outcome::TimedOut(Delivery::MayBeWritten));
+        }
+        assert_eq!(registry.late_answer(&name(0), &TRIGGER), None);
+        for number in 1..=LATE_ANSWERS_MAX {
+            assert!(registry.late_answer(&name(number), &TRIGGER).is_some(), "{number}");
+        }
+        // The same one again takes no other's place.
+        registry.answered_late(name(1), Outcome::TimedOut(Delivery::MayBeWritten));
+        assert!(registry.late_answer(&name(2), &TRIGGER).is_some());
     }
 }

@@ -46,6 +46,16 @@ pub(crate) fn exchange(to: SocketAddr, text: &str) -> String {
     String::from_utf8_lossy(&reply).into_owned()
 }
 
+/// Writes a text and reads the status of the reply, which need not end.
+pub(crate) fn status_of(to: SocketAddr, text: &str) -> u16 {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut head = [0; "HTTP/1.1 200".len()];
+    stream.read_exact(&mut head).unwrap();
+    String::from_utf8_lossy(&head[9..]).parse().unwrap_or_else(|_| panic!("no status in {head:?}"))
+}
+
 /// Reads an endless reply until a text has come, while something else is done that brings it.
 ///
 /// # Panics

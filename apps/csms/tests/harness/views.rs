@@ -55,6 +55,10 @@ pub(crate) struct TransactionView {
     pub(crate) station: String,
     pub(crate) connector_id: u32,
     pub(crate) id_tag: String,
+    /// Whether it runs.
+    pub(crate) open: bool,
+    /// Another one started on its connector, and its stop was not heard of.
+    pub(crate) superseded: bool,
     pub(crate) meter_start_wh: Option<i64>,
     pub(crate) meter_stop_wh: Option<i64>,
     pub(crate) energy_wh: Option<i64>,

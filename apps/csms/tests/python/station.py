@@ -48,6 +48,8 @@ class Behaviour:
             "TriggerMessage": {"status": "Accepted"},
         }
         self.held = []
+        # Releases that came before their call was held: a frame is reported before it is handled.
+        self.released = []
         # The latest StatusNotification of each connector, for whoever triggers it again.
         self.statuses = {}
 
@@ -56,14 +58,22 @@ class Behaviour:
         if "error" in policy:
             raise ERRORS[policy["error"]]()
         if policy.get("hold"):
+            for at, (released, status) in enumerate(self.released):
+                if released == action:
+                    self.released.pop(at)
+                    return status
             answer = asyncio.get_running_loop().create_future()
             self.held.append((action, answer))
             return await answer
         return policy["status"]
 
     def release(self, action, status):
-        at = next(at for at, (held, _) in enumerate(self.held) if held == action)
-        self.held.pop(at)[1].set_result(status)
+        for at, (held, answer) in enumerate(self.held):
+            if held == action:
+                self.held.pop(at)
+                answer.set_result(status)
+                return
+        self.released.append((action, status))
 
 
 class Station(ChargePoint):

@@ -1,14 +1,12 @@
 //! What is wanted of a station, and why it may not be had.
 
-use std::num::NonZeroU32;
-
 use leftfold::prelude::Timestamp;
 
 use super::event::{Booted, OfflineReason};
 use crate::domain::connector::StatusChanged;
-use crate::domain::request::{Answered, RequestId};
+use crate::domain::request::{Answered, RemoteStartRequested, RequestId, UnlockRequested};
 use crate::domain::transaction::{Started, Stopped};
-use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
+use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, TransactionId};
 
 /// What is wanted of a station, or reported by it. Reports of transactions are never refused.
 #[derive(Clone, Debug)]
@@ -43,53 +41,38 @@ pub enum StationCommand {
     ReportStop(Stopped),
     /// Ask it to start a transaction.
     RemoteStart {
-        /// This station.
-        station: String,
-        /// A new name for the request.
-        request: RequestId,
-        /// Where; without it the station chooses.
-        connector_id: Option<NonZeroU32>,
-        /// For whom.
-        id_tag: IdToken,
+        /// What is asked for. Its moment is now, and its name a new one.
+        asked: RemoteStartRequested,
         /// What is thought of the tag.
         authorization: AuthorizationStatus,
-        /// Now.
-        now: Timestamp,
-        /// Until when it may be sent and lead to a transaction.
-        until: Timestamp,
     },
     /// Ask it to stop a transaction.
-    RemoteStop {
-        /// This station.
-        station: String,
-        /// A new name for the request.
-        request: RequestId,
-        /// Which.
-        transaction_id: i64,
-        /// On whose behalf; none for the operator's own.
-        on_behalf: Option<OnBehalf>,
-        /// Now.
-        now: Timestamp,
-        /// Until when it may be sent.
-        until: Timestamp,
-    },
-    /// Ask it to unlock a connector.
-    Unlock {
-        /// This station.
-        station: String,
-        /// A new name for the request.
-        request: RequestId,
-        /// Which.
-        connector_id: NonZeroU32,
-        /// Until when it may be sent.
-        until: Timestamp,
-    },
+    RemoteStop(RemoteStop),
+    /// Ask it to unlock a connector, under a new name.
+    Unlock(UnlockRequested),
     /// A remote start came to its end.
     ConcludeRemoteStart(Answered),
     /// A remote stop came to its end.
     ConcludeRemoteStop(Answered),
     /// An unlocking came to its end.
     ConcludeUnlock(Answered),
+}
+
+/// What is wanted of a station that is to stop a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteStop {
+    /// The station.
+    pub station: String,
+    /// A new name for the request.
+    pub request: RequestId,
+    /// Which transaction, as the caller said: any number.
+    pub transaction_id: i64,
+    /// On whose behalf; none for the operator's own.
+    pub on_behalf: Option<OnBehalf>,
+    /// Now.
+    pub now: Timestamp,
+    /// Until when it may be sent.
+    pub until: Timestamp,
 }
 
 /// A driver for whom a transaction is to be stopped.

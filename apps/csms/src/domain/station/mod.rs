@@ -9,7 +9,7 @@
 mod command;
 mod event;
 
-pub use command::{OnBehalf, StationCommand, StationRefusal};
+pub use command::{OnBehalf, RemoteStop, StationCommand, StationRefusal};
 pub use event::{Booted, OfflineReason, StationEvent};
 
 use std::collections::BTreeMap;
@@ -116,9 +116,9 @@ impl Aggregate for Station {
             StationCommand::ReportStatus(report) => self.decide_status(report),
             StationCommand::ReportStart(started) => Ok(self.decide_start(started)),
             StationCommand::ReportStop(stopped) => Ok(self.decide_stop(stopped)),
-            StationCommand::RemoteStart { .. } => self.decide_remote_start(command),
-            StationCommand::RemoteStop { .. } => self.decide_remote_stop(command),
-            StationCommand::Unlock { .. } => self.decide_unlock(command),
+            StationCommand::RemoteStart { asked, authorization } => self.decide_remote_start(asked, *authorization),
+            StationCommand::RemoteStop(wanted) => self.decide_remote_stop(wanted),
+            StationCommand::Unlock(asked) => self.decide_unlock(asked),
             StationCommand::ConcludeRemoteStart(answered) => Ok(vec![StationEvent::RemoteStartAnswered(answered.clone())]),
             StationCommand::ConcludeRemoteStop(answered) => Ok(vec![StationEvent::RemoteStopAnswered(answered.clone())]),
             StationCommand::ConcludeUnlock(answered) => Ok(vec![StationEvent::UnlockAnswered(answered.clone())]),
@@ -129,7 +129,7 @@ impl Aggregate for Station {
 /// The folds.
 impl Station {
     fn started(&mut self, started: &Started) {
-        if let Some(Some(before)) = self.connectors.get(&started.connector_id).map(|connector| connector.transaction)
+        if let Some(before) = self.superseded_by(started)
             && let Some(transaction) = self.transactions.get_mut(&before.value())
         {
             transaction.superseded = true;
@@ -228,6 +228,12 @@ impl Station {
         self.remote_starts.iter().find(|start| start.asked.request == *request)
     }
 
+    /// The transaction that a start on its connector leaves behind: its stop was lost, or will come late.
+    #[must_use]
+    pub fn superseded_by(&self, started: &Started) -> Option<TransactionId> {
+        self.connectors.get(&started.connector_id)?.transaction
+    }
+
     /// The open transaction that a remote start led to.
     #[must_use]
     pub fn result_of(&self, request: &RequestId) -> Option<TransactionId> {
@@ -238,19 +244,20 @@ impl Station {
 
 /// The requests.
 impl Station {
-    fn decide_remote_start(&self, command: &StationCommand) -> Result<Vec<StationEvent>, StationRefusal> {
-        let StationCommand::RemoteStart { station, request, connector_id, id_tag, authorization, now, until } = command else {
-            return Ok(Vec::new());
-        };
+    fn decide_remote_start(
+        &self,
+        asked: &RemoteStartRequested,
+        authorization: AuthorizationStatus,
+    ) -> Result<Vec<StationEvent>, StationRefusal> {
         self.reachable()?;
-        if *authorization != AuthorizationStatus::Accepted {
-            return Err(StationRefusal::NotAuthorized { status: *authorization });
+        if authorization != AuthorizationStatus::Accepted {
+            return Err(StationRefusal::NotAuthorized { status: authorization });
         }
         if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) = self.own_status() {
             return Err(StationRefusal::StationOutOfOrder { status: status.clone() });
         }
-        let claims: Vec<&RemoteStart> = self.remote_starts.iter().filter(|start| start.holds(*now)).collect();
-        match connector_id {
+        let claims: Vec<&RemoteStart> = self.remote_starts.iter().filter(|start| start.holds(asked.requested_at)).collect();
+        match asked.connector_id {
             Some(connector_id) => self.free(connector_id.get(), &claims)?,
             None => self.any_free(&claims)?,
         }
@@ -263,20 +270,11 @@ impl Station {
         if claims.len() >= REMOTE_STARTS_MAX {
             return Err(StationRefusal::TooManyRequests);
         }
-        Ok(vec![StationEvent::RemoteStartRequested(RemoteStartRequested {
-            station: station.clone(),
-            request: request.clone(),
-            connector_id: *connector_id,
-            id_tag: id_tag.clone(),
-            requested_at: *now,
-            until: *until,
-        })])
+        Ok(vec![StationEvent::RemoteStartRequested(asked.clone())])
     }
 
-    fn decide_remote_stop(&self, command: &StationCommand) -> Result<Vec<StationEvent>, StationRefusal> {
-        let StationCommand::RemoteStop { station, request, transaction_id, on_behalf, now, until } = command else {
-            return Ok(Vec::new());
-        };
+    fn decide_remote_stop(&self, wanted: &RemoteStop) -> Result<Vec<StationEvent>, StationRefusal> {
+        let RemoteStop { station, request, transaction_id, on_behalf, now, until } = wanted;
         self.reachable()?;
         let transaction = self.transactions.get(transaction_id);
         let transaction = transaction.ok_or(StationRefusal::NotRunning { transaction_id: *transaction_id })?;
@@ -293,14 +291,12 @@ impl Station {
         Ok(vec![StationEvent::RemoteStopRequested(RemoteStopRequested { station, request, transaction_id, until })])
     }
 
-    fn decide_unlock(&self, command: &StationCommand) -> Result<Vec<StationEvent>, StationRefusal> {
-        let StationCommand::Unlock { station, request, connector_id, until } = command else { return Ok(Vec::new()) };
+    fn decide_unlock(&self, asked: &UnlockRequested) -> Result<Vec<StationEvent>, StationRefusal> {
         self.reachable()?;
-        if !self.connectors.contains_key(&connector_id.get()) {
-            return Err(StationRefusal::UnknownConnector { connector_id: connector_id.get() });
+        if !self.connectors.contains_key(&asked.connector_id.get()) {
+            return Err(StationRefusal::UnknownConnector { connector_id: asked.connector_id.get() });
         }
-        let (station, request, connector_id, until) = (station.clone(), request.clone(), *connector_id, *until);
-        Ok(vec![StationEvent::UnlockRequested(UnlockRequested { station, request, connector_id, until })])
+        Ok(vec![StationEvent::UnlockRequested(asked.clone())])
     }
 
     fn reachable(&self) -> Result<(), StationRefusal> {

@@ -80,15 +80,15 @@ fn asked(name: &str, connector_id: u32, id_tag: &str) -> RemoteStartRequested {
 }
 
 fn remote_start(name: &str, connector_id: u32, id_tag: &str) -> StationCommand {
-    let RemoteStartRequested { station, request, connector_id, id_tag, requested_at, until } = asked(name, connector_id, id_tag);
     let authorization = AuthorizationStatus::Accepted;
-    StationCommand::RemoteStart { station, request, connector_id, id_tag, authorization, now: requested_at, until }
+    StationCommand::RemoteStart { asked: asked(name, connector_id, id_tag), authorization }
 }
 
 fn remote_stop(transaction_id: i64, on_behalf: Option<OnBehalf>) -> StationCommand {
     let request = RequestId("stop".to_owned());
     let until = now().plus(MINUTE);
-    StationCommand::RemoteStop { station: "CP1".to_owned(), request, transaction_id, on_behalf, now: now(), until }
+    let station = "CP1".to_owned();
+    StationCommand::RemoteStop(RemoteStop { station, request, transaction_id, on_behalf, now: now(), until })
 }
 
 fn claimed(name: &str, connector_id: u32, id_tag: &str) -> StationEvent {
@@ -174,13 +174,8 @@ fn what_cannot_charge_is_refused_before_anything_is_sent() {
     station([running(1, 1, "BEEF")])
         .when(remote_start("a", 1, "CAFE"))
         .then_refused(StationRefusal::Occupied { connector_id: 1 });
-    let StationCommand::RemoteStart { station: name, request, connector_id, id_tag, now, until, .. } =
-        remote_start("a", 1, "CAFE")
-    else {
-        unreachable!("remote_start makes a RemoteStart");
-    };
     let authorization = AuthorizationStatus::Blocked;
-    let blocked = StationCommand::RemoteStart { station: name, request, connector_id, id_tag, authorization, now, until };
+    let blocked = StationCommand::RemoteStart { asked: asked("a", 1, "CAFE"), authorization };
     station([]).when(blocked).then_refused(StationRefusal::NotAuthorized { status: AuthorizationStatus::Blocked });
 }
 
@@ -292,6 +287,20 @@ fn a_transaction_is_stopped_by_its_tag_or_its_group_and_never_by_a_foreign_tag()
     running().when(remote_stop(1, on_behalf("BEEF", Some("OTHERS")))).then_refused(foreign.clone());
     running().when(remote_stop(1, on_behalf("BEEF", None))).then_refused(foreign);
     running().when(remote_stop(2, None)).then_refused(StationRefusal::NotRunning { transaction_id: 2 });
+}
+
+#[test]
+fn a_connector_is_unlocked_if_the_station_can_be_asked_and_has_told_of_it() {
+    let asked = |connector_id| UnlockRequested {
+        station: "CP1".to_owned(),
+        request: RequestId("unlock".to_owned()),
+        connector_id: NonZeroU32::new(connector_id).unwrap(),
+        until: now().plus(MINUTE),
+    };
+    let unlock = |connector_id| StationCommand::Unlock(asked(connector_id));
+    station([running(1, 1, "CAFE")]).when(unlock(1)).then([StationEvent::UnlockRequested(asked(1))]);
+    station([]).when(unlock(7)).then_refused(StationRefusal::UnknownConnector { connector_id: 7 });
+    given::<Station>([]).when(unlock(1)).then_refused(StationRefusal::Unknown);
 }
 
 #[test]
