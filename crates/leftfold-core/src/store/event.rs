@@ -131,6 +131,25 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
+    /// The event as it is recorded there and then, as the last one of its append.
+    #[must_use]
+    pub fn of(new: NewEvent, position: Position, recorded_at: Timestamp, stream: Option<InStream>, id: EventId) -> Self {
+        Self {
+            position,
+            recorded_at,
+            stream,
+            id,
+            event_type: new.event_type,
+            schema_version: new.schema_version,
+            content_type: new.content_type,
+            data: new.data,
+            metadata: new.metadata,
+            tags: new.tags,
+            key_ids: new.key_ids,
+            append_continues: false,
+        }
+    }
+
     /// Whether the event is one of the runtime's own: its type or its stream begins with `$`.
     #[must_use]
     pub fn is_system(&self) -> bool {

@@ -148,8 +148,8 @@ impl Contents {
         (appended, head)
     }
 
-    fn record(&mut self, store: StoreId, position: Position, at: Timestamp, new: NewEvent, more: bool) -> RecordedEvent {
-        let stream = new.stream.map(|name| {
+    fn record(&mut self, store: StoreId, position: Position, at: Timestamp, mut new: NewEvent, more: bool) -> RecordedEvent {
+        let stream = new.stream.take().map(|name| {
             let version = self.version(&name).next();
             self.versions.insert(name.clone(), version);
             InStream { name, version }
@@ -157,20 +157,8 @@ impl Contents {
         if let Some(id) = new.id {
             self.brought.entry(id).or_default().push(position);
         }
-        RecordedEvent {
-            position,
-            recorded_at: at,
-            stream,
-            id: new.id.unwrap_or_else(|| EventId::minted(store, position, at)),
-            event_type: new.event_type,
-            schema_version: new.schema_version,
-            content_type: new.content_type,
-            data: new.data,
-            metadata: new.metadata,
-            tags: new.tags,
-            key_ids: new.key_ids,
-            append_continues: more,
-        }
+        let id = new.id.unwrap_or_else(|| EventId::minted(store, position, at));
+        RecordedEvent { append_continues: more, ..RecordedEvent::of(new, position, at, stream, id) }
     }
 
     fn page(&self, read: &Read, head: Head) -> Page {

@@ -145,20 +145,9 @@ pub(super) fn recorded(new: NewEvent, before: usize) -> RecordedEvent {
     let (position, recorded_at) = (Position(before as u64 + 1), Timestamp::from_micros(before as i64));
     // A constant, short name.
     let name = StreamName::new("test-1").expect("the name is a stream's");
-    RecordedEvent {
-        position,
-        recorded_at,
-        stream: Some(InStream { name, version: Version(before as u64 + 1) }),
-        id: EventId::minted(StoreId(uuid::Uuid::nil()), position, recorded_at),
-        event_type: new.event_type,
-        schema_version: new.schema_version,
-        content_type: new.content_type,
-        data: new.data,
-        metadata: new.metadata,
-        tags: new.tags,
-        key_ids: new.key_ids,
-        append_continues: false,
-    }
+    let stream = InStream { name, version: Version(before as u64 + 1) };
+    let id = EventId::minted(StoreId(uuid::Uuid::nil()), position, recorded_at);
+    RecordedEvent::of(new, position, recorded_at, Some(stream), id)
 }
 
 fn survives_snapshot<A: Aggregate>(state: &A) {
