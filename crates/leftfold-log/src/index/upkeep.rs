@@ -1,5 +1,6 @@
 //! Keeping the index in files: freezing the table in memory, writing it as a run, merging runs.
 
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -157,6 +158,7 @@ impl Shared {
 
     /// The thread of an index: works whenever it is asked.
     pub(super) fn run_thread(&self) {
+        let _gone = Gone(self);
         loop {
             let mut desk = lock(&self.desk);
             while desk.work == Work::None {
@@ -366,6 +368,19 @@ impl RunWriter<'_> {
 }
 
 /// No invariant of these values spans a panic.
+/// Says so when the index's thread ends by a panic: the writer, which waits for room, is told instead of left waiting.
+struct Gone<'a>(&'a Shared);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let panicked = io::Error::other("the index's thread panicked, open the store again");
+            lock(&self.0.desk).fault = Some(IndexError::io("index", &panicked));
+            self.0.end_work();
+        }
+    }
+}
+
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
