@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use futures_util::stream::{self, Stream};
 use leftfold::fold::LoadError;
@@ -18,7 +18,7 @@ use leftfold::runtime::{EffectFilter, EffectId, EffectState, EffectStatus};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::Csms;
-use crate::api::{Problem, admit, challenge};
+use crate::api::{Problem, guard};
 use crate::dashboard::{
     self, Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone, TransactionView, View,
 };
@@ -41,13 +41,6 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/dashboard.css", get(([(header::CONTENT_TYPE, "text/css; charset=utf-8")], dashboard::STYLE)))
         .route("/dashboard.js", get(([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], dashboard::SCRIPT)))
         .layer(from_fn_with_state(csms, guard))
-}
-
-async fn guard(State(csms): State<Arc<Csms>>, request: Request, next: Next) -> Response {
-    match admit(&csms, request.method(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => challenge(problem),
-    }
 }
 
 async fn page(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
@@ -153,10 +146,7 @@ fn station(identity: &str, station: &Station, now: Timestamp) -> StationView {
 }
 
 fn connector(number: u32, connector: &Connector, station: &Station, now: Timestamp) -> ConnectorView {
-    let held = station
-        .remote_starts
-        .iter()
-        .find(|start| start.holds(now) && start.asked.connector_id.is_some_and(|connector| connector.get() == number));
+    let held = station.claim_on(number, now);
     let report = connector.report.as_ref();
     let tone = match report.map(|report| &report.status) {
         Some(ChargePointStatus::Available) if held.is_none() => Tone::Ready,

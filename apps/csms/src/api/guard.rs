@@ -17,8 +17,8 @@ use super::Problem;
 use crate::Csms;
 use crate::domain::id_tag::Strangers;
 
-/// Lets a request to the API through, or not.
-pub(super) async fn api(State(csms): State<Arc<Csms>>, request: Request, next: Next) -> Response {
+/// Lets a request of whoever may call through, or not: to the API, and to the dashboard.
+pub(crate) async fn guard(State(csms): State<Arc<Csms>>, request: Request, next: Next) -> Response {
     match admit(&csms, request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => challenge(problem),
@@ -26,8 +26,7 @@ pub(super) async fn api(State(csms): State<Arc<Csms>>, request: Request, next: N
 }
 
 /// A refusal that tells how to be let in.
-#[must_use]
-pub fn challenge(problem: Problem) -> Response {
+fn challenge(problem: Problem) -> Response {
     let mut response = problem.into_response();
     if response.status() == StatusCode::UNAUTHORIZED {
         let basic = HeaderValue::from_static("Basic realm=\"csms\", charset=\"UTF-8\"");
@@ -38,7 +37,7 @@ pub fn challenge(problem: Problem) -> Response {
 }
 
 /// Whether the caller may call.
-pub fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     if *method != Method::GET {
         refuse_foreign_origin(headers)?;
     }

@@ -24,7 +24,8 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 pub use effects::{effect_json, verdict};
-pub use guard::{admit, admit_station, challenge};
+pub use guard::admit_station;
+pub(crate) use guard::guard;
 pub use problem::Problem;
 
 use crate::Csms;
@@ -50,7 +51,7 @@ pub fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/tags/{id_tag}", get(tags::one).put(tags::put).delete(tags::delete))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(csms, guard::api));
+        .layer(axum::middleware::from_fn_with_state(csms, guard));
     Router::new().route("/health", get(health)).merge(api)
 }
 

@@ -174,10 +174,7 @@ fn station_json(csms: &Csms, id: &str, state: &Station, version: u64, now: Times
 
 fn connector_json(id: u32, connector: &Connector, state: &Station, now: Timestamp) -> Value {
     let report = connector.report.as_ref();
-    let claim = state.remote_starts.iter().find(|start| {
-        let named = start.asked.connector_id.map(std::num::NonZeroU32::get);
-        named == Some(id) && start.holds(now)
-    });
+    let claim = state.claim_on(id, now);
     json!({
         "id": id,
         "status": report.map(|report| report.status.as_str()),

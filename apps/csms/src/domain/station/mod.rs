@@ -222,6 +222,13 @@ impl Station {
         self.transactions.values().find(|transaction| !transaction.superseded && started.is_same_start(transaction))
     }
 
+    /// The remote start that keeps a connector now.
+    #[must_use]
+    pub fn claim_on(&self, connector_id: u32, now: Timestamp) -> Option<&RemoteStart> {
+        let names_it = |start: &&RemoteStart| start.asked.connector_id.is_some_and(|named| named.get() == connector_id);
+        self.remote_starts.iter().filter(names_it).find(|start| start.holds(now))
+    }
+
     /// A remote start that is under way, or that led to a transaction.
     #[must_use]
     pub fn remote_start(&self, request: &RequestId) -> Option<&RemoteStart> {
