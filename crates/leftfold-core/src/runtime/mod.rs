@@ -6,6 +6,7 @@ mod countdown;
 mod effect;
 mod effects;
 mod ledger;
+pub mod projection;
 mod runner;
 mod timer;
 mod turn;

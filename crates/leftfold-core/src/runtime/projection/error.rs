@@ -1,0 +1,46 @@
+//! Why an event could not be applied: whatever the user's code, or the driver of the target, said.
+
+use std::error::Error;
+use std::fmt;
+
+/// Any error, so that `?` takes those of every driver. It is not an [`Error`] itself, which lets it be made from all.
+pub struct ProjectionError(Box<dyn Error + Send + Sync>);
+
+impl ProjectionError {
+    /// An error that is no more than what it says.
+    #[must_use]
+    pub fn message(text: impl Into<String>) -> Self {
+        Self(text.into().into())
+    }
+
+    /// The error as a type of its own, where it is one: how a target tells that its database is away.
+    #[must_use]
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for ProjectionError {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Display for ProjectionError {
+    /// The error and everything that it says caused it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ProjectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}

@@ -1,0 +1,60 @@
+//! Projections: read models that follow the log, rows and checkpoint in one transaction.
+
+mod error;
+mod target;
+
+use std::future::{self, Future};
+
+pub use error::ProjectionError;
+pub use target::{Place, Rows, Session, Target};
+
+use crate::fold::{Event, Recorded};
+use crate::store::RecordedEvent;
+
+/// A read model: rows that follow the events.
+///
+/// [`apply`](Projection::apply) writes through a transaction that the runtime opened and commits together with the
+/// checkpoint, many events at a time. So each event is in the rows exactly once, whenever the process is killed. It
+/// touches nothing but the rows: no clock, no network, no effect; a rebuild calls it for every event that there ever was.
+///
+/// An event that fails is tried again a few times; then its [`key`](Projection::key) is *parked*: it and every later
+/// event of that key wait in order until a person lets them be tried again or skipped, while other keys go on. An event
+/// that cannot be read has no key; it is parked under its stream, and later events of that stream wait with it.
+///
+/// A database that is away is waited for; nothing is parked for it.
+pub trait Projection<T: Target>: Send + Sync + 'static {
+    /// Names the read model in status, in the target, and for readers: `[a-z][a-z0-9_]*`, at most 40 bytes.
+    const NAME: &'static str;
+    /// Raised whenever rows come to mean something else: the new version is built beside the one that serves, and
+    /// takes its place when it has caught up.
+    const VERSION: u32 = 1;
+    /// How many parts the keys may be divided into, each with a transaction of its own, where the target can: events of
+    /// one key stay in order, those of different keys may be applied in any order. 1 keeps all in order.
+    const LANES: usize = 1;
+    /// The events that it reads: its own view of them, with no more variants and fields than it needs.
+    type Event: Event;
+
+    /// What must be applied in order, and waits together where it is parked: the stream, where nothing else is said. Pure.
+    fn key(&self, event: &Recorded<Self::Event>) -> String {
+        stream_key(&event.envelope)
+    }
+
+    /// Makes the tables, in the first transaction of a version.
+    fn set_up(&self, rows: &mut Rows<T>) -> impl Future<Output = Result<(), ProjectionError>> + Send {
+        let _ = rows;
+        future::ready(Ok(()))
+    }
+
+    /// Takes one event into the rows.
+    fn apply(
+        &self,
+        rows: &mut Rows<T>,
+        event: &Recorded<Self::Event>,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+}
+
+/// The key of an event where a projection names none: its stream; where it is in none, all such events together.
+#[must_use]
+pub fn stream_key(event: &RecordedEvent) -> String {
+    event.stream.as_ref().map_or_else(String::new, |at| at.name.to_string())
+}

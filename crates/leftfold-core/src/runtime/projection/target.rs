@@ -1,0 +1,90 @@
+//! What a database has to offer for projections to live in it.
+//!
+//! A target keeps two things in one transaction: the user's rows, and *notes*, small values by which the runtime
+//! remembers where each version of a projection stands, what it has parked, and what it consumed. The runtime alone
+//! knows what notes mean; a target only keeps them.
+
+use std::future::Future;
+
+use super::ProjectionError;
+
+/// One version of one projection, in one of its lanes: what a session is for. Versions do not see each other's rows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The projection.
+    pub name: &'static str,
+    /// Its version.
+    pub version: u32,
+    /// Which of its lanes, from 0; lane 0 sets up.
+    pub lane: usize,
+}
+
+/// Where projections can live. Cheap to clone; clones are the same target.
+pub trait Target: Clone + Send + Sync + 'static {
+    /// A connection for one lane of one version.
+    type Session: Session;
+    /// Whether its calls block the thread, as an embedded database does: its sessions then get a thread of their own.
+    const BLOCKING: bool = false;
+    /// Whether what it holds can be built anew: not so where it was sent to somebody.
+    const REBUILDS: bool = true;
+    /// Whether rows outlive the process. Where they do not, they are built at every start.
+    const DURABLE: bool = true;
+    /// How many lanes of one projection can write at the same time.
+    const LANES_MAX: usize = 1;
+
+    /// A session for a place, which is made where it does not exist. One session for a place at a time: another one, of
+    /// this process or another, makes this an error that says who has it.
+    fn open(&self, place: &Place) -> impl Future<Output = Result<Self::Session, ProjectionError>> + Send;
+
+    /// The version that readers see; none while there was none.
+    fn serving(&self, name: &str) -> impl Future<Output = Result<Option<u32>, ProjectionError>> + Send;
+
+    /// Lets readers see a version, from one moment to the next.
+    fn serve(&self, name: &str, version: u32) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+
+    /// Every version that there are rows of, in ascending order.
+    fn versions(&self, name: &str) -> impl Future<Output = Result<Vec<u32>, ProjectionError>> + Send;
+
+    /// Removes the rows and the notes of a version.
+    fn discard(&self, name: &str, version: u32) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+
+    /// Whether an error means that the target cannot be used now, whoever asks (it is away, its disk is full, another
+    /// holds a lock), and not that this event cannot be applied. It is waited for then.
+    fn is_away(&self, error: &ProjectionError) -> bool;
+}
+
+/// A connection for one lane of one version, with at most one transaction open.
+///
+/// A future of it that is dropped half-way leaves the session unusable; the runtime drops it then, which must undo
+/// whatever was not committed.
+pub trait Session: Send {
+    /// What users' code writes through.
+    type Rows: Send;
+
+    /// Opens a transaction.
+    fn begin(&mut self) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+
+    /// What users' code writes through, while a transaction is open.
+    fn rows(&mut self) -> &mut Self::Rows;
+
+    /// Keeps a note, or removes it, with the transaction. Keys have at most 200 bytes.
+    fn note(&mut self, key: &str, value: Option<&[u8]>) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+
+    /// The notes whose keys begin so, in ascending order of their keys' bytes, at most so many, after a key; those of
+    /// the open transaction are seen.
+    fn notes(
+        &mut self,
+        prefix: &str,
+        after: Option<&str>,
+        at_most: usize,
+    ) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, ProjectionError>> + Send;
+
+    /// Ends the transaction: rows and notes are durable together.
+    fn commit(&mut self) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+
+    /// Ends the transaction: nothing of it remains.
+    fn rollback(&mut self) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+}
+
+/// What users' code of a projection writes through.
+pub type Rows<T> = <<T as Target>::Session as Session>::Rows;
