@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::EventError;
 use crate::store::{
-    Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Digest, Expected, Invalid, Label, Metadata, NewEvent,
-    NoneMatching, Position, ReadError, RecordedEvent, StreamName, Version,
+    Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Digest, Expected, Fence, Invalid, Label, Metadata,
+    NewEvent, NoneMatching, Position, ReadError, RecordedEvent, StreamName, Version,
 };
 
 /// How often a command is decided anew because others were faster.
@@ -188,6 +188,8 @@ pub(crate) struct Alongside {
     /// Where this fails, the command is [`Contended`](ExecuteError::Contended) at once: a fresher fold does not help.
     pub(crate) none_matching: Option<NoneMatching>,
     pub(crate) checkpoint: Option<CheckpointRecord>,
+    /// The work that the runtime does in this, and the fence of its lease.
+    pub(crate) fence: Option<(Label, Fence)>,
 }
 
 impl Alongside {
