@@ -73,7 +73,8 @@ mod tests {
 
     fn selection(arguments: &[&str]) -> String {
         let arguments: Vec<String> = arguments.iter().map(|a| a.to_string()).collect();
-        let environment = Environment { python: "python".into(), chromium: "chromium".into() };
+        let [python, chromium, postgres, redis, rabbitmq] = ["python", "chromium", "pg", "redis", "mq"].map(Into::into);
+        let environment = Environment { python, chromium, postgres, redis, rabbitmq };
         shown(&selected_tests(&arguments, &environment))
     }
 }
