@@ -88,7 +88,7 @@ impl Batch {
             }));
         }
         let streams = self.expected.iter().map(|(stream, version)| (stream.clone(), Expected::Exact(*version))).collect();
-        Ok(Append { events, condition: Condition { streams, none_matching }, command: None, checkpoint })
+        Ok(Append { events, condition: Condition { streams, none_matching }, command: None, checkpoint, fence: None })
     }
 
     /// What was recorded where.
