@@ -360,3 +360,21 @@ fn more_than_may_wait_is_refused_as_busy() {
         assert!(matches!(wait(answer), Ok(Outcome::Appended(_)) | Err(AppendError::Busy { .. })));
     }
 }
+
+#[test]
+fn a_page_backwards_reads_no_more_than_it_may_hold() {
+    let disk = Simulated::new(10);
+    let log = on(&disk);
+    let large = "x".repeat(1 << 20);
+    for _ in 0..40 {
+        append(&log, &large).unwrap();
+    }
+    let reads = [Read::matching(Query::all(), Position::END), Read::stream(stream("test-1"), Version::END)];
+    for read in reads.map(Read::backwards) {
+        let before = disk.count(Use::Read);
+        let page = wait(log.read(read.clone())).unwrap();
+        assert_eq!(page.events.iter().map(|event| event.position.0).collect::<Vec<_>>(), [40]);
+        let used = disk.count(Use::Read) - before;
+        assert!(used < 10, "{used} reads for a page of one event, of {read:?}");
+    }
+}
