@@ -57,8 +57,11 @@ pub enum OpenError {
         /// What is wrong.
         detail: String,
     },
-    /// The machine's clock is more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) behind what is recorded.
-    #[error("the clock says {now}, but the last record is of {recorded}; set the clock right and open the log again")]
+    /// The machine's clock is more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) behind what is recorded, and the log was
+    /// not to be opened then: see [`ClockBehind`](crate::ClockBehind).
+    #[error(
+        "the clock says {now}, but the last record is of {recorded}; set the clock right, or if it was wrong then, open the log with `ClockBehind::GoOn`"
+    )]
     ClockBehind {
         /// When the last group was recorded.
         recorded: Timestamp,

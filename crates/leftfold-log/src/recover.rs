@@ -15,7 +15,7 @@ use crate::format::{
 };
 use crate::index::{Covered, Index, Memtable, Settings};
 use crate::offsets::{Offsets, OffsetsFile};
-use crate::options::{Existing, Options, Upkeep};
+use crate::options::{ClockBehind, Existing, Options, Upkeep};
 use crate::scan::{Chain, Group, GroupFault, Groups, Record, address, place_of};
 use crate::segment::{Segment, Segments, Then};
 
@@ -118,7 +118,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
 
 fn check_clock(options: &Options, head: Head) -> Result<(), OpenError> {
     let (recorded, now) = (head.recorded_at, options.clock.wall());
-    if recorded.since(now) > CLOCK_JUMP_MAX { Err(OpenError::ClockBehind { recorded, now }) } else { Ok(()) }
+    let refused = recorded.since(now) > CLOCK_JUMP_MAX && options.clock_behind == ClockBehind::Refuse;
+    if refused { Err(OpenError::ClockBehind { recorded, now }) } else { Ok(()) }
 }
 
 /// Makes what was found durable before anything of it is shown, with a seal behind it. The last group may stand in the

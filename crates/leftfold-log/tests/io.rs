@@ -11,7 +11,7 @@ use leftfold_core::store::{
     Store, Version,
 };
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
-use leftfold_log::{Existing, Log, OpenError, Options, Upkeep, dump_on, restore, verify, verify_on};
+use leftfold_log::{ClockBehind, Existing, Log, OpenError, Options, Upkeep, dump_on, restore, verify, verify_on};
 use support::{TestClock, event_type, stream, wait};
 
 fn options() -> Options {
@@ -157,6 +157,41 @@ fn a_clock_far_behind_the_last_record_is_refused() {
     assert!(matches!(opened, Err(OpenError::ClockBehind { .. })), "{opened:?}");
     clock.shift(25 * 3_600_000_000);
     assert_eq!(count(&Log::open_on(Arc::new(disk), with(&clock)).unwrap().0), 1);
+}
+
+/// A machine whose clock said 2099 once, when a log was opened: every later opening was refused, for good.
+#[test]
+fn a_log_with_a_record_of_the_far_future_goes_on_where_that_is_meant() {
+    const YEARS: i64 = 75 * 365 * 86_400_000_000;
+    let (disk, clock) = (Simulated::new(3), Arc::new(TestClock::default()));
+    let open = |clock_behind| {
+        let options = Options { clock: Arc::clone(&clock) as _, clock_behind, ..options() };
+        Log::open_on(Arc::new(disk.clone()), options).map(|(log, _)| log)
+    };
+    let recorded = |log: &Log| log.status().borrow().head.recorded_at;
+    clock.shift(YEARS);
+    let log = open(ClockBehind::Refuse).unwrap();
+    append(&log, "of the future").unwrap();
+    let mut last = recorded(&log);
+    drop(log);
+    clock.shift(-YEARS);
+    for opening in 1..4 {
+        assert!(matches!(open(ClockBehind::Refuse), Err(OpenError::ClockBehind { .. })));
+        let log = open(ClockBehind::GoOn).unwrap();
+        append(&log, "now").unwrap();
+        clock.shift(5_000_000);
+        append(&log, "five seconds later").unwrap();
+        assert!(log.clock_skew_micros() < -YEARS / 2, "it is told: {}", log.clock_skew_micros());
+        let passed = recorded(&log).since(last);
+        assert!((5..6).contains(&passed.as_secs()), "{passed:?} passed in opening {opening}");
+        last = recorded(&log);
+        drop(log);
+    }
+    assert_eq!(verify_on(Arc::new(disk.clone())).unwrap().events, 7);
+    clock.shift(YEARS);
+    let log = open(ClockBehind::Refuse).unwrap();
+    append(&log, "when the clock has come there").unwrap();
+    assert_eq!((count(&log), log.clock_skew_micros()), (8, 0));
 }
 
 #[test]
