@@ -131,6 +131,23 @@ fn a_directory_that_is_no_log_is_left_alone() {
     assert!(matches!(missing, Err(OpenError::Missing { .. })));
 }
 
+/// The root of a fresh ext4 volume holds a directory of the file system's own, and looked like somebody's.
+#[test]
+fn a_fresh_volume_is_an_empty_directory() {
+    let folder = Folder::new("volume");
+    fs::create_dir_all(folder.0.join("lost+found")).unwrap();
+    let (log, _) = Log::open(&folder.0, Options { open: Existing::Never, ..Options::default() }).unwrap();
+    append(&log, "first").unwrap();
+    drop(log);
+    assert!(verify(&folder.0).unwrap().is_sound());
+    assert_eq!(count(&Log::open(&folder.0, Options::default()).unwrap().0), 1);
+    let other = Folder::new("no-volume");
+    fs::create_dir_all(&other.0).unwrap();
+    fs::write(other.0.join("lost+found"), "somebody's own list").unwrap();
+    let opened = Log::open(&other.0, Options::default()).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Foreign { file, .. }) if file == "lost+found"));
+}
+
 #[test]
 fn another_format_version_is_named_and_nothing_is_changed() {
     let folder = Folder::new("version");
