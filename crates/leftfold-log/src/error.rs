@@ -97,6 +97,9 @@ pub struct Recovery {
     pub replayed: u64,
     /// What stood behind the last whole group, if anything did: it was never acknowledged, and was cut off.
     pub cut: Option<Cut>,
+    /// Events at the end that are not shown, where the log was opened to be read only: they stand in the last group, of
+    /// which nobody but the process that wrote it can say whether it is durable. Opening the log to be written shows them.
+    pub held_back: u64,
     /// Why the index was made anew, where it was.
     pub index_rebuilt: Option<String>,
     /// How long it took.
