@@ -456,3 +456,37 @@ fn a_page_backwards_reads_no_more_than_it_may_hold() {
         assert!(used < 10, "{used} reads for a page of one event, of {read:?}");
     }
 }
+
+/// Versions are held against the index when a log is opened. An index that could not be read was taken for damage of
+/// the log.
+#[test]
+fn an_index_that_cannot_be_read_is_no_damage_of_the_log() {
+    let disk = Simulated::new(11);
+    let small = || Options { memory_bytes: 256 << 10, ..options() };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), small()).unwrap();
+    let spread = |n: u64| event("x").in_stream(stream(&format!("test-{}", n * 7_919 % 500)));
+    for first in (0..6_000).step_by(50) {
+        wait(log.append(Append::of((first..first + 50).map(spread).collect()))).unwrap();
+    }
+    // It is not closed, and what the index had no time to cover is gone through again.
+    let disk = disk.kill();
+    drop(log);
+    let open = |disk: &Simulated| Log::open_read_only_on(Arc::new(disk.clone()), small());
+    let before = disk.count(Use::Read);
+    let (_, recovery) = open(&disk).unwrap();
+    let reads = disk.count(Use::Read) - before;
+    assert!(recovery.replayed > 500 && recovery.replayed < 5_500, "{recovery:?}");
+    let mut opened = 0;
+    for nth in 1..=reads {
+        disk.plan(Use::Read, nth, Fault::Fail);
+        match open(&disk) {
+            Ok((_, again)) => {
+                assert_eq!(again.head, recovery.head, "read {nth}");
+                opened += 1;
+            }
+            Err(error) => assert!(matches!(error, OpenError::Io { .. }), "read {nth}: {error:?}"),
+        }
+        disk.plan_nothing();
+    }
+    assert!(opened > reads / 4, "{opened} openings went on, of {reads}");
+}
