@@ -36,6 +36,6 @@ pub use error::{Cut, OpenError, Recovery};
 pub use format::FormatError;
 pub use log::Log;
 pub use open::{Restored, restore, restore_on};
-pub use options::{Existing, Options, Upkeep};
+pub use options::{ClockBehind, Existing, Options, Upkeep};
 pub use scan::GroupFault;
 pub use verify::{Damage, Verified, verify, verify_on};

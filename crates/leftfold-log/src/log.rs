@@ -124,7 +124,7 @@ impl Log {
         let recovered = recover(&disk, &options, purpose)?;
         let state = match purpose {
             Purpose::Write => State::Open,
-            Purpose::Read => State::ReadOnly { detail: "it was opened to be read only".to_owned() },
+            Purpose::Read | Purpose::Verify => State::ReadOnly { detail: "it was opened to be read only".to_owned() },
         };
         let shared = Arc::new(Shared {
             identity: recovered.report.identity,
