@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Direction, EventId, Hash, Head, Identity, Label,
-    Outcome, Page, Partition, Pending, Position, Read, ReadError, State, Status, StoreId, Timestamp, What,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Direction, EventId,
+    Hash, Head, Identity, Label, Outcome, Page, Partition, Pending, Position, Read, ReadError, State, Status, StoreId, Timestamp,
+    What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -317,6 +318,10 @@ impl Backend for Log {
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.in_background(move |shared| read::position_at(shared, moment))
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.in_background(move |shared| crate::appends::page(shared, from, page_bytes))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {

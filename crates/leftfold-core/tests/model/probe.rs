@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Conflict, EventId, Expected, Hash, Identity,
-    Label, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, Store, StoreId, StreamName,
-    Timestamp, Version, What,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Conflict, EventId,
+    Expected, Hash, Identity, Label, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, Store,
+    StoreId, StreamName, Timestamp, Version, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -153,6 +153,10 @@ impl Backend for Probe {
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.0.memory.position_at(moment)
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.0.memory.appends(from, page_bytes)
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
