@@ -1,10 +1,16 @@
 //! Stores to copy, and short ways to say events.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
 use leftfold_core::copy::{Copy, Transformed};
 use leftfold_core::store::{
-    Append, AppendsFrom, CommandId, CommandRecord, Digest, EventType, NewEvent, Outcome, Position, Query, Read, RecordedAppend,
-    RecordedEvent, Store, StreamName, Tags,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, CommandRecord, Digest,
+    EventId, EventType, Hash, Identity, Label, MemoryBackend, NewEvent, Outcome, Page, Partition, Pending, Position, Query, Read,
+    ReadError, RecordedAppend, RecordedEvent, Status, Store, StoreId, StreamName, Tags, Timestamp,
 };
+use tokio::sync::watch;
 
 pub(crate) fn event(stream: &str, kind: &str, data: &str) -> NewEvent {
     let event = NewEvent::new(EventType::new(kind.to_owned()).unwrap(), data.to_owned());
@@ -102,4 +108,101 @@ pub(crate) fn reform(event: &RecordedEvent) -> Transformed {
 
 pub(crate) fn reforming(old: &Store, new: &Store) -> Copy {
     Copy::from(old).into(new).through(reform)
+}
+
+/// When the process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crash {
+    /// Before the append took effect.
+    Before,
+    /// After it did, and before anyone heard of it.
+    After,
+}
+
+/// A backend whose process dies at one of its appends. It may also change one on the way.
+pub(crate) struct Crashing {
+    backend: Arc<MemoryBackend>,
+    appends: AtomicUsize,
+    at: usize,
+    crash: Crash,
+    planted: Option<fn(&mut Append) -> bool>,
+}
+
+impl Crashing {
+    pub(crate) fn new(backend: Arc<MemoryBackend>, at: usize, crash: Crash) -> Self {
+        Self { backend, appends: AtomicUsize::new(0), at, crash, planted: None }
+    }
+
+    /// Changes every append that the function says it changed.
+    pub(crate) fn planting(backend: Arc<MemoryBackend>, planted: fn(&mut Append) -> bool) -> Self {
+        Self { planted: Some(planted), ..Self::new(backend, usize::MAX, Crash::Before) }
+    }
+
+    pub(crate) fn appends(&self) -> usize {
+        self.appends.load(Ordering::SeqCst)
+    }
+}
+
+impl Backend for Crashing {
+    fn identity(&self) -> Identity {
+        self.backend.identity()
+    }
+
+    fn append(&self, mut append: Append) -> Pending<Outcome, AppendError> {
+        let number = self.appends.fetch_add(1, Ordering::SeqCst);
+        if let Some(plant) = self.planted {
+            plant(&mut append);
+        }
+        if number < self.at {
+            return self.backend.append(append);
+        }
+        if number == self.at && self.crash == Crash::After {
+            drop(self.backend.append(append));
+        }
+        Pending::ready(Err(AppendError::Unknown { detail: "the process died".to_owned() }))
+    }
+
+    fn read(&self, read: Read) -> Pending<Page, ReadError> {
+        self.backend.read(read)
+    }
+
+    fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
+        self.backend.answered(id)
+    }
+
+    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
+        self.backend.checkpoint(consumer, source, partition)
+    }
+
+    fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
+        self.backend.position_at(moment)
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.backend.appends(from, page_bytes)
+    }
+
+    fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
+        self.backend.hash_at(position)
+    }
+
+    fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
+        self.backend.positions_of(id, at_most)
+    }
+
+    fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {
+        self.backend.snapshot(key)
+    }
+
+    fn keep_snapshot(&self, key: Bytes, value: Bytes) {
+        self.backend.keep_snapshot(key, value);
+    }
+
+    fn status(&self) -> watch::Receiver<Status> {
+        self.backend.status()
+    }
+
+    fn close(&self) -> Pending<(), CloseError> {
+        self.backend.close()
+    }
 }
