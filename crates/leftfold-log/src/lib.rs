@@ -3,6 +3,7 @@
 //! [`Log::open`] makes a directory a store. What is acknowledged is durable; what was not acknowledged is there whole
 //! or not at all. One process at a time writes; `docs/log-format.md` says what, byte by byte.
 
+mod appends;
 mod buffers;
 mod check;
 mod clock;

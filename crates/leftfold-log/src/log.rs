@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Direction, EventId, Hash, Head, Holder, Identity,
-    Label, Lease, LeaseError, Leased, Outcome, Page, Partition, Pending, Position, Read, ReadError, State, Status, StoreId,
-    Timestamp, What,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Direction, EventId,
+    Hash, Head, Holder, Identity, Label, Lease, LeaseError, Leased, Outcome, Page, Partition, Pending, Position, Read, ReadError,
+    State, Status, StoreId, Timestamp, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -327,6 +327,10 @@ impl Backend for Log {
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.in_background(move |shared| read::position_at(shared, moment))
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.in_background(move |shared| crate::appends::page(shared, from, page_bytes))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {

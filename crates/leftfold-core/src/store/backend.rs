@@ -10,8 +10,8 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::{
-    Answered, Append, AppendError, Checkpoint, CommandId, EventId, Hash, Holder, Label, Lease, LeaseError, Leased, Outcome, Page,
-    Partition, Position, Read, ReadError, Status, StoreId, Timestamp,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Checkpoint, CommandId, EventId, Hash, Holder, Label, Lease,
+    LeaseError, Leased, Outcome, Page, Partition, Position, Read, ReadError, Status, StoreId, Timestamp,
 };
 
 /// A durable, totally ordered store of events.
@@ -46,6 +46,10 @@ pub trait Backend: Send + Sync + 'static {
     /// The last position recorded at or before the moment, [`Position::START`] where there is none. The answer for a
     /// moment before the head's time never changes.
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError>;
+
+    /// Whole appends with their records, in order, at most about so many bytes a page; one append is always returned,
+    /// however large, and none is ever split. What a copy of the store is made from.
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError>;
 
     /// The hash of the group that recorded the position: [`Hash::EMPTY`] at the start, nothing beyond the head.
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError>;
