@@ -1,4 +1,4 @@
-//! mdBook, which builds the book: a program, because as a library it would triple the time to compile xtask.
+//! mdBook, which builds the book: a program, because as a library it would multiply the time to compile xtask.
 
 use std::path::PathBuf;
 use std::process::Command;
