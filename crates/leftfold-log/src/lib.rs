@@ -29,6 +29,7 @@ mod segment;
 mod spent;
 mod varint;
 mod verify;
+mod weight;
 mod writer;
 
 pub use clock::{CLOCK_JUMP_MAX, Clock, SystemClock};

@@ -13,7 +13,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of memory for the index and the caches of readers together.
     pub memory_bytes: usize,
-    /// Bytes of appends that may wait for the writer; beyond that the answer is `Busy`.
+    /// Bytes of appends, conditions included, that may wait for the writer, and as many of reads that may wait for a thread;
+    /// beyond that the answer is `Busy`. What comes in last may be as large as one can be.
     pub queue_bytes: usize,
     /// Appends that may wait for the writer; beyond that the answer is `Busy`.
     pub queue_appends: usize,

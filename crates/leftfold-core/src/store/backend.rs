@@ -24,7 +24,8 @@ use super::{
 /// - A condition is checked against everything ordered before the append.
 /// - The command id is looked at first. One id takes effect once.
 /// - The fence is looked at next, the condition after it: whoever lost its work is told so, not sent to decide again.
-/// - A request that waits for the disk is bounded in bytes and number; beyond that the answer is [`AppendError::Busy`].
+/// - What waits for the disk is bounded, in bytes of all that it holds; beyond that the answer is [`AppendError::Busy`] or
+///   [`ReadError::Busy`].
 /// - Positions are gapless from 1 in the order of appends; a read sees a prefix of what is durable.
 /// - Recorded times increase strictly from group to group.
 pub trait Backend: Send + Sync + 'static {

@@ -197,6 +197,12 @@ pub enum ReadError {
     /// The request is beyond a limit.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// More reads wait than the store holds in memory. None of this one was carried out.
+    #[error("{waiting} bytes of reads wait to be carried out, read again when some were answered")]
+    Busy {
+        /// Bytes that wait.
+        waiting: usize,
+    },
     /// What is stored is damaged. Everything before the place can still be read.
     #[error("the store is damaged at {place}: {detail}; restore it from a copy")]
     Damaged {
