@@ -4,17 +4,19 @@
 use std::collections::HashMap;
 
 use leftfold_core::store::{
-    Append, AppendError, Appended, CheckpointRecord, CommandRecord, Condition, Conflict, Expected, Head, NewEvent, Outcome,
-    Position, ReadError, StreamName, Version,
+    Append, AppendError, Appended, CheckpointRecord, CommandRecord, Condition, Conflict, Expected, Fence, Head, Label, NewEvent,
+    Outcome, Position, ReadError, StreamName, Version,
 };
 use tokio::sync::oneshot;
 
 use crate::error::unreadable;
 use crate::format::{CheckpointView, CommandView, EncodedEvents, Frame, checkpoint_key};
+use crate::lease::Ask;
 use crate::log::Shared;
 use crate::plan;
 use crate::scan::place_of;
 use crate::segment::damaged;
+use crate::weight;
 
 pub(crate) type Answer = oneshot::Sender<Result<Outcome, AppendError>>;
 
@@ -27,9 +29,14 @@ pub(crate) struct Request {
     pub(crate) condition: Condition,
     pub(crate) command: Option<CommandRecord>,
     pub(crate) checkpoint: Option<CheckpointRecord>,
+    pub(crate) fence: Option<(Label, Fence)>,
+    /// What it counts for in the queue.
+    weight: usize,
     pub(crate) facts: Facts,
     /// Taken when it is answered.
     pub(crate) answer: Option<Answer>,
+    /// What is asked about a lease, in an append of nothing. Taken when it is answered.
+    pub(crate) ask: Option<Box<Ask>>,
 }
 
 /// What was true at a head.
@@ -50,22 +57,32 @@ pub(crate) struct Facts {
 
 impl Request {
     pub(crate) fn new(append: Append, facts: Facts, answer: Answer) -> Self {
-        let Append { mut events, condition, command, checkpoint } = append;
+        let Append { mut events, condition, command, checkpoint, fence } = append;
         let encoded = EncodedEvents::take(&mut events);
-        Self { events, encoded, condition, command, checkpoint, facts, answer: Some(answer) }
+        let beside = weight::beside_events(&condition, command.as_ref());
+        let weight = encoded.weight() + events.len() * size_of::<NewEvent>() + beside;
+        Self { events, encoded, condition, command, checkpoint, fence, weight, facts, answer: Some(answer), ask: None }
+    }
+
+    /// An append of nothing, on which something rides.
+    pub(crate) fn asking(ask: Ask) -> Self {
+        // Nobody waits for the answer of the append itself.
+        let (answer, _) = oneshot::channel();
+        Self { ask: Some(Box::new(ask)), ..Self::new(Append::default(), Facts::default(), answer) }
     }
 
     /// Answers. Whoever asked may have gone.
     pub(crate) fn answer(&mut self, outcome: Result<Outcome, AppendError>) {
-        if let Some(answer) = self.answer.take() {
+        if let Some(ask) = self.ask.take() {
+            ask.answer(outcome.err());
+        } else if let Some(answer) = self.answer.take() {
             let _ = answer.send(outcome);
         }
     }
 
     /// What it counts for in the queue.
     pub(crate) fn weight(&self) -> usize {
-        let command = self.command.as_ref().map_or(0, |command| command.answer.len() + 64);
-        self.encoded.weight() + self.events.len() * size_of::<NewEvent>() + command + 256
+        self.weight
     }
 }
 
@@ -113,9 +130,10 @@ pub(crate) fn examine(shared: &Shared, append: &Append, order: Order) -> Result<
     if let Some(none) = &append.condition.none_matching {
         facts.found = plan::first_match(shared, &none.query, none.after, head.position)?;
     }
-    // A command id that comes from somewhere else at the same time is the writer's to see.
+    // A command id that comes from somewhere else at the same time is the writer's to see, and so are fences.
     if order == Order::Free
         && append.command.is_none()
+        && append.fence.is_none()
         && let Some(conflict) = lasting_conflict(&append.condition, &facts)
     {
         return Ok(Examined::Answered(Outcome::Conflict(conflict)));

@@ -100,7 +100,10 @@ impl Writer {
         self.shared.note_skew(tick.skew_micros);
         gathering.begin(&self.shared, self.tail.chain, tick.micros, address(self.number(), self.tail.end));
         let mut judged_bytes = 0;
-        while let Some(request) = waiting.pop_front() {
+        while let Some(mut request) = waiting.pop_front() {
+            if let Some(ask) = &mut request.ask {
+                ask.at = self.time.steady(&*self.options.clock);
+            }
             judged_bytes += request.weight();
             gathering.add(&self.shared, request);
             // What is refused adds nothing to the group, but waits for its answer all the same.
@@ -266,7 +269,7 @@ impl Writer {
 
     /// Ends the log cleanly: with a seal, so that opening knows that what stands before it is durable.
     fn seal(&mut self) -> Result<(), CloseError> {
-        if self.purpose == Purpose::Read {
+        if self.purpose != Purpose::Write {
             return Ok(());
         }
         if let Some(detail) = self.shared.read_only() {

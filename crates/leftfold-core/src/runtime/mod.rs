@@ -8,12 +8,13 @@ mod effect;
 mod effects;
 mod idle;
 mod ledger;
+pub mod process;
 pub mod projection;
 mod runner;
 mod timer;
 mod turn;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use board::Board;
 use contained::{contained, message};
 use effects::{Asked, Kind};
 use ledger::shortened;
+use process::{Process, ProcessRunner, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
 use runner::Runner;
 use timer::TimerRunner;
@@ -53,6 +55,7 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Runtime {
     host: Host,
     kinds: Vec<Result<Kind, Invalid>>,
+    processes: BTreeMap<&'static str, mpsc::Sender<process::Asked>>,
     consumers: Vec<(&'static str, Starting)>,
     projections: Vec<Registered>,
     rebuild: BTreeSet<String>,
@@ -136,7 +139,14 @@ impl Runtime {
     /// Nothing yet, behind a store.
     pub fn new(store: &Store) -> Self {
         let host = Host { store: store.clone(), clock: Arc::new(SystemClock), board: Arc::default() };
-        Self { host, kinds: Vec::new(), consumers: Vec::new(), projections: Vec::new(), rebuild: BTreeSet::new() }
+        Self {
+            host,
+            kinds: Vec::new(),
+            processes: BTreeMap::new(),
+            consumers: Vec::new(),
+            projections: Vec::new(),
+            rebuild: BTreeSet::new(),
+        }
     }
 
     /// Takes the time from another clock than the machine's.
@@ -154,6 +164,17 @@ impl Runtime {
             Box::pin(async move { Ok(Box::pin(Runner::new(host, effect, asks).await?.run(stop)) as Running) })
         });
         self.consumers.push((E::NAME, starting));
+        self
+    }
+
+    /// Runs a process.
+    pub fn process<P: Process>(mut self) -> Self {
+        let (asked, asks) = mpsc::channel(ASKED_MAX);
+        self.processes.insert(P::NAME, asked);
+        let starting: Starting = Box::new(|host, stop| {
+            Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.run(stop)) as Running) })
+        });
+        self.consumers.push((P::NAME, starting));
         self
     }
 
@@ -181,9 +202,9 @@ impl Runtime {
 
     /// Starts everything, or nothing.
     pub async fn start(self) -> Result<RunningRuntime, StartError> {
-        let Ready { effects, projections, stop, consumers } = self.ready().await?;
+        let Ready { effects, processes, projections, stop, consumers } = self.ready().await?;
         let tasks = consumers.into_iter().map(tokio::spawn).collect();
-        Ok(RunningRuntime { effects, projections, stop, tasks })
+        Ok(RunningRuntime { effects, processes, projections, stop, tasks })
     }
 
     /// Runs everything in the caller's task until all of it has taken up the log to its durable end and nothing is under
@@ -222,15 +243,17 @@ impl Runtime {
             }) as Running);
         }
         let Host { store, board, .. } = self.host;
+        let processes = Processes { store: store.clone(), asked: self.processes };
         let projections = Projections { store: store.clone(), board: board.clone(), entries: entries.into() };
         let effects = Effects { store, board, kinds: kinds.into() };
-        Ok(Ready { effects, projections, stop, consumers })
+        Ok(Ready { effects, processes, projections, stop, consumers })
     }
 }
 
 /// A runtime before its first step.
 struct Ready {
     effects: Effects,
+    processes: Processes,
     projections: Projections,
     stop: watch::Sender<bool>,
     consumers: Vec<Running>,
@@ -268,6 +291,7 @@ impl Drop for EndedByPanic {
 #[derive(Debug)]
 pub struct RunningRuntime {
     effects: Effects,
+    processes: Processes,
     projections: Projections,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -278,6 +302,12 @@ impl RunningRuntime {
     #[must_use]
     pub fn effects(&self) -> Effects {
         self.effects.clone()
+    }
+
+    /// The processes.
+    #[must_use]
+    pub fn processes(&self) -> Processes {
+        self.processes.clone()
     }
 
     /// The projections.

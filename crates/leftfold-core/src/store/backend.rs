@@ -3,14 +3,15 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::{
-    Answered, Append, AppendError, Checkpoint, CommandId, EventId, Hash, Label, Outcome, Page, Partition, Position, Read,
-    ReadError, Status, StoreId, Timestamp,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Checkpoint, CommandId, EventId, Hash, Holder, Label, Lease,
+    LeaseError, Leased, Outcome, Page, Partition, Position, Read, ReadError, Status, StoreId, Timestamp,
 };
 
 /// A durable, totally ordered store of events.
@@ -21,8 +22,10 @@ use super::{
 /// Promises that every backend keeps (DESIGN section 3):
 /// - What is acknowledged is durable. Every answer of `append`, a conflict too, waits until what it saw is durable.
 /// - A condition is checked against everything ordered before the append.
-/// - The command id is looked at before the condition. One id takes effect once.
-/// - A request that waits for the disk is bounded in bytes and number; beyond that the answer is [`AppendError::Busy`].
+/// - The command id is looked at first. One id takes effect once.
+/// - The fence is looked at next, the condition after it: whoever lost its work is told so, not sent to decide again.
+/// - What waits for the disk is bounded, in bytes of all that it holds; beyond that the answer is [`AppendError::Busy`] or
+///   [`ReadError::Busy`].
 /// - Positions are gapless from 1 in the order of appends; a read sees a prefix of what is durable.
 /// - Recorded times increase strictly from group to group.
 pub trait Backend: Send + Sync + 'static {
@@ -45,6 +48,10 @@ pub trait Backend: Send + Sync + 'static {
     /// moment before the head's time never changes.
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError>;
 
+    /// Whole appends with their records, in order, at most about so many bytes a page; one append is always returned,
+    /// however large, and none is ever split. What a copy of the store is made from.
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError>;
+
     /// The hash of the group that recorded the position: [`Hash::EMPTY`] at the start, nothing beyond the head.
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError>;
 
@@ -57,6 +64,26 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Keeps a cached value, at some time soon and without a promise. One beyond its limit is not kept.
     fn keep_snapshot(&self, key: Bytes, value: Bytes);
+
+    /// Gives some work to a holder for so long from now, if nobody else has it; to the holder that has it, for so long
+    /// again, under the same fence.
+    ///
+    /// Every new tenure has a greater fence than all before it, those of earlier openings included. From the moment that
+    /// it is given, an append under another fence of that work is refused; it is answered when everything that went in
+    /// before is durable. So the holder then reads all that was ever done under earlier fences.
+    ///
+    /// A lease lasts as long as the backend's clock says. Nothing rests on that clock but how long work stands still
+    /// whose holder is gone, and how often it changes hands without need: where it runs too fast, or jumps, two believe
+    /// that they hold the work, and the fence refuses the earlier one.
+    ///
+    /// How long is at most [`LEASE_SECONDS_MAX`](super::limits::LEASE_SECONDS_MAX), how many at most
+    /// [`LEASES_MAX`](super::limits::LEASES_MAX). A lease that is over may be forgotten.
+    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError>;
+
+    /// Gives the work back, so that the next holder need not wait. A lease that is no longer the latest of its work is
+    /// none, and giving it back changes nothing. An append
+    /// under it that is not answered yet may then be refused.
+    fn release(&self, lease: Lease) -> Pending<(), LeaseError>;
 
     /// The durable end and whether the store takes appends, and every later change of it: what live subscriptions
     /// wait on. The last one says [`State::Closed`](super::State::Closed).
