@@ -7,6 +7,7 @@
 use std::future::Future;
 
 use super::ProjectionError;
+use crate::store::Position;
 
 /// One version of one projection, in one of its lanes: what a session is for. Versions do not see each other's rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +64,13 @@ pub trait Session: Send {
 
     /// Opens a transaction.
     fn begin(&mut self) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+
+    /// Says where the event stands that is applied next, within an open transaction. Positions may come again: after a
+    /// crash, or where an event is tried again. A target that cannot keep rows and checkpoint in one transaction guards
+    /// what it writes by this; others need not care.
+    fn at(&mut self, position: Position) {
+        let _ = position;
+    }
 
     /// What users' code writes through, while a transaction is open.
     fn rows(&mut self) -> &mut Self::Rows;
