@@ -2,6 +2,7 @@
 
 mod board;
 mod clock;
+mod contained;
 mod countdown;
 mod effect;
 mod effects;
@@ -16,7 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 pub use board::ConsumerStatus;
 pub use clock::{Clock, Sleep, SystemClock};
@@ -31,6 +32,7 @@ pub use turn::LEASE;
 use crate::fold::EventError;
 use crate::store::{EventType, Invalid, ReadError, Store, SubscribeError};
 use board::Board;
+use contained::{contained, message};
 use effects::{Asked, Kind};
 use ledger::shortened;
 use runner::Runner;
@@ -215,24 +217,6 @@ impl RunningRuntime {
         }
         stopped
     }
-}
-
-/// Runs users' code in a task of its own, which ends with this future; if it panics, the error says with what.
-async fn contained<T: Send + 'static>(code: impl Future<Output = T> + Send + 'static) -> Result<T, String> {
-    let mut task = JoinSet::new();
-    task.spawn(code);
-    match task.join_next().await {
-        Some(Ok(ended)) => Ok(ended),
-        Some(Err(error)) => Err(error.try_into_panic().map_or_else(|error| error.to_string(), |panic| message(&*panic))),
-        // One task was spawned.
-        None => Err("it was never run".to_owned()),
-    }
-}
-
-/// What a panic says.
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message").to_owned()
 }
 
 /// Waits until a runtime is told to stop, or is gone.

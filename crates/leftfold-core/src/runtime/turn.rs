@@ -220,7 +220,7 @@ impl<E: Effect> Turn<E> {
         ledger.attempts < self.policy.attempts_max
     }
 
-    /// Calls the user's code in a task of its own: within the time, and a panic is a doubt.
+    /// Calls the user's code, contained: within the time, and a panic is a doubt.
     async fn call(&self, attempt: &Attempt<E::Intent>, call: Call, until: Timestamp) -> Performed<E::Outcome> {
         let (effect, attempt, clock) = (self.effect.clone(), attempt.clone(), self.host.clock.clone());
         let in_doubt = |reason: &str| Performed::InDoubt { reason: reason.to_owned() };
@@ -330,7 +330,7 @@ impl<E: Effect> Turn<E> {
         Ok(Next::Concluded)
     }
 
-    /// Tells the target, in a task of its own: a panic of users' code is a refusal.
+    /// Tells the target, contained: a panic of users' code is a refusal.
     async fn tell(
         &self,
         attempt: &Attempt<E::Intent>,

@@ -30,6 +30,10 @@ pub trait Target: Clone + Send + Sync + 'static {
     const REBUILDS: bool = true;
     /// Whether rows outlive the process. Where they do not, they are built at every start.
     const DURABLE: bool = true;
+    /// Whether a rollback undoes what was written. Where it does not, it empties the version, rows and notes, and the
+    /// version is built anew; so that an event that fails does not lead there, what
+    /// [`apply`](super::Projection::apply) refuses must be refused before anything is written.
+    const UNDOES: bool = true;
     /// How many lanes of one projection can write at the same time.
     const LANES_MAX: usize = 1;
 
@@ -75,11 +79,12 @@ pub trait Session: Send {
     /// What users' code writes through, while a transaction is open.
     fn rows(&mut self) -> &mut Self::Rows;
 
-    /// Keeps a note, or removes it, with the transaction. Keys have at most 200 bytes.
+    /// Keeps a note, or removes it, with the transaction. Keys have at most 200 bytes, values at most 16 KiB. Notes
+    /// belong to the version: its lanes see each other's, and never write the same.
     fn note(&mut self, key: &str, value: Option<&[u8]>) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// The notes whose keys begin so, in ascending order of their keys' bytes, at most so many, after a key; those of
-    /// the open transaction are seen.
+    /// the open transaction are seen. Asked for while a transaction is open.
     fn notes(
         &mut self,
         prefix: &str,
