@@ -50,7 +50,8 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// Every version that there are rows of, in ascending order.
     fn versions(&self, name: &str) -> impl Future<Output = Result<Vec<u32>, ProjectionError>> + Send;
 
-    /// Removes the rows and the notes of a version.
+    /// Removes the rows and the notes of a version; that it serves ends with it. Where a session has the version, this
+    /// is an error that says who.
     fn discard(&self, name: &str, version: u32) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Whether an error means that the target cannot be used now, whoever asks (it is away, its disk is full, another

@@ -104,6 +104,7 @@ pub async fn names_of_every_kind_are_apart<S: Subject>(subject: &S) {
     assert_eq!(done(stage.target.versions("a").await), [1]);
     done(stage.target.serve("a", 1).await);
     assert_eq!(done(stage.target.serving("a_v1").await), None);
+    drop(other);
     done(stage.target.discard("a_v1", 1).await);
     assert_eq!(stage.served("a", "tom").await.as_deref(), Some("grey"));
 }
