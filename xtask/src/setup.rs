@@ -1,19 +1,23 @@
-//! What the tests need besides Rust: a Python with the charge point's packages, and a headless Chromium.
+//! What the tests need besides Rust: a Python with the packages of clients, a headless Chromium, PostgreSQL,
+//! Redis and RabbitMQ; and mdBook for the book.
 //!
-//! What is missing is installed where that is possible (packages of Python into `target/venv`, programs with
-//! apt where this runs as root); otherwise the error says what to install. When all is there this takes a
-//! fraction of a second and uses no network.
+//! What is missing is installed where that is possible (packages of Python into `target/venv`, mdBook into
+//! `target/mdbook`, programs with apt where this runs as root); otherwise the error says what to install. When
+//! all is there this takes a fraction of a second and uses no network.
 
 mod apt;
 mod chromium;
+mod mdbook;
+mod policy;
 mod python;
+mod servers;
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::Outcome;
 use crate::steps::{execute, shown};
+use crate::{Outcome, root};
 use apt::Apt;
 
 const PYTHON_VARIABLE: &str = "LEFTFOLD_PYTHON";
@@ -21,16 +25,28 @@ const CHROMIUM_VARIABLE: &str = "LEFTFOLD_CHROMIUM";
 
 /// Where the tests find what they need.
 pub(crate) struct Environment {
-    /// A Python that can import what `apps/csms/tests/requirements.txt` pins.
+    /// A Python that can import what the files of requirements pin.
     pub(crate) python: PathBuf,
     /// A Chromium or Chrome that starts.
     pub(crate) chromium: PathBuf,
+    /// The folder of `initdb`, `postgres` and `createdb`.
+    pub(crate) postgres: PathBuf,
+    /// `redis-server`.
+    pub(crate) redis: PathBuf,
+    /// The folder of `rabbitmq-server` and `rabbitmqctl`, those that run as anybody.
+    pub(crate) rabbitmq: PathBuf,
 }
 
 impl Environment {
     /// The variables by which the tests are told.
-    pub(crate) fn variables(&self) -> [(&'static str, &Path); 2] {
-        [(PYTHON_VARIABLE, &self.python), (CHROMIUM_VARIABLE, &self.chromium)]
+    pub(crate) fn variables(&self) -> [(&'static str, &Path); 5] {
+        [
+            (PYTHON_VARIABLE, &self.python),
+            (CHROMIUM_VARIABLE, &self.chromium),
+            (servers::POSTGRES.variable, &self.postgres),
+            (servers::REDIS.variable, &self.redis),
+            (servers::RABBITMQ.variable, &self.rabbitmq),
+        ]
     }
 }
 
@@ -43,12 +59,23 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
-/// Finds or installs everything. What is found elsewhere is taken from the variables that the tests read.
+/// Finds or installs everything that tests need. What is found elsewhere is taken from the variables that the
+/// tests read.
 pub(crate) fn prepare() -> Outcome<Environment> {
     let mut apt = Apt::new();
-    let python = python::prepare(&mut apt, env::var_os(PYTHON_VARIABLE).map(PathBuf::from))?;
-    let chromium = chromium::prepare(&mut apt, env::var_os(CHROMIUM_VARIABLE).map(PathBuf::from))?;
-    Ok(Environment { python, chromium })
+    let python = python::prepare(&mut apt, given(PYTHON_VARIABLE))?;
+    let chromium = chromium::prepare(&mut apt, given(CHROMIUM_VARIABLE))?;
+    let postgres = servers::POSTGRES.prepare(&mut apt)?;
+    let redis = servers::REDIS.prepare(&mut apt)?;
+    let rabbitmq = servers::RABBITMQ.prepare(&mut apt)?;
+    Ok(Environment { python, chromium, postgres, redis, rabbitmq })
+}
+
+/// The mdBook that builds the book, found or installed. Tests do not need it.
+pub(crate) use mdbook::prepare as prepare_mdbook;
+
+fn given(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from)
 }
 
 /// Runs a program that may take a while; all it says goes to standard error.
@@ -69,4 +96,10 @@ fn find_program(names: &[&str]) -> Option<PathBuf> {
     let folders: Vec<PathBuf> = env::split_paths(&path).collect();
     let mut candidates = names.iter().flat_map(|name| folders.iter().map(move |f| f.join(name)));
     candidates.find(|candidate| candidate.is_file())
+}
+
+/// Cargo's target folder, where it is moved by the environment too.
+fn target() -> PathBuf {
+    let moved = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    root().join(moved)
 }

@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 
 use leftfold_core::store::{
-    Append, AppendError, Appended, CheckpointRecord, CommandRecord, Condition, Conflict, Expected, Head, NewEvent, Outcome,
-    Position, ReadError, StreamName, Version,
+    Append, AppendError, Appended, CheckpointRecord, CommandRecord, Condition, Conflict, Expected, Fence, Head, Label, NewEvent,
+    Outcome, Position, ReadError, StreamName, Version,
 };
 use tokio::sync::oneshot;
 
 use crate::error::unreadable;
 use crate::format::{CheckpointView, CommandView, EncodedEvents, Frame, checkpoint_key};
+use crate::lease::Ask;
 use crate::log::Shared;
 use crate::plan;
 use crate::scan::place_of;
@@ -27,9 +28,12 @@ pub(crate) struct Request {
     pub(crate) condition: Condition,
     pub(crate) command: Option<CommandRecord>,
     pub(crate) checkpoint: Option<CheckpointRecord>,
+    pub(crate) fence: Option<(Label, Fence)>,
     pub(crate) facts: Facts,
     /// Taken when it is answered.
     pub(crate) answer: Option<Answer>,
+    /// What is asked about a lease, in an append of nothing. Taken when it is answered.
+    pub(crate) ask: Option<Box<Ask>>,
 }
 
 /// What was true at a head.
@@ -50,14 +54,34 @@ pub(crate) struct Facts {
 
 impl Request {
     pub(crate) fn new(append: Append, facts: Facts, answer: Answer) -> Self {
-        let Append { mut events, condition, command, checkpoint } = append;
+        let Append { mut events, condition, command, checkpoint, fence } = append;
         let encoded = EncodedEvents::take(&mut events);
-        Self { events, encoded, condition, command, checkpoint, facts, answer: Some(answer) }
+        Self { events, encoded, condition, command, checkpoint, fence, facts, answer: Some(answer), ask: None }
+    }
+
+    /// An append of nothing, on which something rides.
+    pub(crate) fn asking(ask: Ask) -> Self {
+        let mut nothing = Append::default();
+        let encoded = EncodedEvents::take(&mut nothing.events);
+        let Append { events, condition, command, checkpoint, fence } = nothing;
+        Self {
+            events,
+            encoded,
+            condition,
+            command,
+            checkpoint,
+            fence,
+            facts: Facts::default(),
+            answer: None,
+            ask: Some(Box::new(ask)),
+        }
     }
 
     /// Answers. Whoever asked may have gone.
     pub(crate) fn answer(&mut self, outcome: Result<Outcome, AppendError>) {
-        if let Some(answer) = self.answer.take() {
+        if let Some(ask) = self.ask.take() {
+            ask.answer(outcome.err());
+        } else if let Some(answer) = self.answer.take() {
             let _ = answer.send(outcome);
         }
     }
@@ -113,9 +137,10 @@ pub(crate) fn examine(shared: &Shared, append: &Append, order: Order) -> Result<
     if let Some(none) = &append.condition.none_matching {
         facts.found = plan::first_match(shared, &none.query, none.after, head.position)?;
     }
-    // A command id that comes from somewhere else at the same time is the writer's to see.
+    // A command id that comes from somewhere else at the same time is the writer's to see, and so are fences.
     if order == Order::Free
         && append.command.is_none()
+        && append.fence.is_none()
         && let Some(conflict) = lasting_conflict(&append.condition, &facts)
     {
         return Ok(Examined::Answered(Outcome::Conflict(conflict)));

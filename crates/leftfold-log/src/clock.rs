@@ -50,6 +50,8 @@ pub(crate) struct RecordedTime {
     wall: Timestamp,
     monotonic: Duration,
     last: i64,
+    /// The wall clock and the other one when it began.
+    began: (Timestamp, Duration),
 }
 
 /// A recorded time, and how far the wall clock is from what the log believes.
@@ -62,7 +64,13 @@ pub(crate) struct Tick {
 
 impl RecordedTime {
     pub(crate) fn starting(clock: &dyn Clock, last: i64) -> Self {
-        Self { wall: clock.wall(), monotonic: clock.monotonic(), last }
+        let (wall, monotonic) = (clock.wall(), clock.monotonic());
+        Self { wall, monotonic, last, began: (wall, monotonic) }
+    }
+
+    /// What the wall clock said at the beginning, and what has passed since: for what lasts so long, and is not recorded.
+    pub(crate) fn steady(&self, clock: &dyn Clock) -> Timestamp {
+        self.began.0.plus(clock.monotonic().saturating_sub(self.began.1))
     }
 
     pub(crate) fn tick(&mut self, clock: &dyn Clock) -> Tick {

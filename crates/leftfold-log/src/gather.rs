@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 
 use leftfold_core::store::{
-    AppendError, Appended, CommandId, Condition, Conflict, Hash, NewEvent, Outcome, Position, Query, ReadError, Version,
+    AppendError, Appended, CheckpointRecord, CommandId, Condition, Conflict, Hash, Leases, NewEvent, Outcome, Position, Query,
+    ReadError, Version,
 };
 
 use crate::check::{Facts, Request, appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
 use crate::error::unreadable;
 use crate::format::{GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command};
 use crate::index::{Index, Key, Memtable, Recent};
+use crate::lease;
 use crate::log::Shared;
 use crate::plan;
 use crate::scan::{Chain, place_of};
@@ -35,6 +37,9 @@ pub(crate) struct Gathering {
     answers: Vec<(usize, Result<Outcome, AppendError>)>,
     /// Where consumers stand, the group included. The writer alone moves them, so it is never stale.
     consumers: HashMap<String, Position>,
+    leases: Leases,
+    /// Whether it stands in the log that this opening gives leases: its fences are its own then.
+    gives_leases: bool,
 }
 
 impl Gathering {
@@ -51,6 +56,8 @@ impl Gathering {
             address: 0,
             answers: Vec::new(),
             consumers: HashMap::new(),
+            leases: Leases::default(),
+            gives_leases: false,
         }
     }
 
@@ -92,7 +99,10 @@ impl Gathering {
     /// Judges an append against everything before it, and takes it into the group if it may go in.
     pub(crate) fn add(&mut self, shared: &Shared, mut request: Request) {
         let first = self.next();
-        let judged = self.judge(shared, &mut request);
+        let judged = match &mut request.ask {
+            Some(ask) => self.judge_lease(shared, ask).map(|()| None).map_err(AppendError::from),
+            None => self.judge(shared, &mut request),
+        };
         let outcome = match judged {
             Ok(None) => Ok(Outcome::Appended(self.put(&mut request))),
             Ok(Some(outcome)) => Ok(outcome),
@@ -128,6 +138,7 @@ impl Gathering {
                 return repeated(shared, command, address).map(Some);
             }
         }
+        self.leases.check(request.fence.as_ref())?;
         for (name, version) in &mut facts.streams {
             if let Some(now) = self.pending.version(name).or_else(|| self.recent.version(name)) {
                 *version = now;
@@ -148,6 +159,21 @@ impl Gathering {
             }
         }
         Ok(None)
+    }
+
+    /// Judges what is asked about a lease. The first time it is recorded that this opening gives leases: so no fence of
+    /// an earlier one is ever given again, whatever became of that one and whatever the clock says.
+    fn judge_lease(&mut self, shared: &Shared, ask: &mut lease::Ask) -> Result<(), ReadError> {
+        if !self.gives_leases {
+            let store = shared.segments.store();
+            let key = lease::key_of_openings(store);
+            let (record, before) = lease::opening(store, self.consumer(shared, &Facts::default(), &key)?);
+            self.leases.go_beyond(before);
+            self.put_consumer(&record, key);
+            self.gives_leases = true;
+        }
+        ask.judge(&mut self.leases);
+        Ok(())
     }
 
     /// The bytes from the record at an address of this group on.
@@ -278,14 +304,17 @@ impl Gathering {
             self.records += 1;
         }
         if let Some(record) = &request.checkpoint {
-            let address = self.address_here();
-            put_checkpoint(&mut self.buffer, record);
-            let key = consumer_key(record);
-            self.pending.add_checkpoint(key.as_bytes(), address);
-            self.consumers.insert(key, record.checkpoint.position);
-            self.records += 1;
+            self.put_consumer(record, consumer_key(record));
         }
         Appended { first, versions, recorded_at: moment(self.time) }
+    }
+
+    fn put_consumer(&mut self, record: &CheckpointRecord, key: String) {
+        let address = self.address_here();
+        put_checkpoint(&mut self.buffer, record);
+        self.pending.add_checkpoint(key.as_bytes(), address);
+        self.consumers.insert(key, record.checkpoint.position);
+        self.records += 1;
     }
 
     /// The byte of the segment where the next record begins.
@@ -330,6 +359,8 @@ impl Gathering {
     pub(crate) fn fail(&mut self, shared: &Shared, error: &AppendError) {
         self.pending.clear();
         self.consumers.clear();
+        // What it recorded of leases is not there; the fences that it gave are not given again.
+        self.gives_leases = false;
         for (index, outcome) in self.answers.drain(..) {
             let told = match (&outcome, error) {
                 // It changed nothing, but what it saw may never be there.

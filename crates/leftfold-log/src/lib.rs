@@ -13,6 +13,7 @@ mod fetch;
 mod format;
 mod gather;
 mod index;
+mod lease;
 mod log;
 mod offsets;
 mod open;

@@ -4,20 +4,23 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Direction, EventId, Hash, Head, Identity, Label,
-    Outcome, Page, Partition, Pending, Position, Read, ReadError, State, Status, StoreId, Timestamp, What,
+    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Direction, EventId, Hash, Head, Holder, Identity,
+    Label, Lease, LeaseError, Leased, Outcome, Page, Partition, Pending, Position, Read, ReadError, State, Status, StoreId,
+    Timestamp, What,
 };
 use tokio::sync::{oneshot, watch};
 
 use crate::check::{Examined, Order, Request, examine, is_slow};
 use crate::clock::RecordedTime;
-use crate::disk::{Disk, Leased};
+use crate::disk::Disk;
 use crate::error::{OpenError, Recovery, unreadable};
 use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
 use crate::index::{Index, Key};
+use crate::lease::{Ask, not_asked};
 use crate::open::take_lock;
 use crate::options::Options;
 use crate::pool::Pool;
@@ -116,7 +119,7 @@ impl Log {
 
     /// Everything but the thread.
     pub(crate) fn writer(disk: Arc<dyn Disk>, options: Options, purpose: Purpose) -> Result<(Writer, Recovery), OpenError> {
-        let (leased, lease) = Leased::of(disk);
+        let (leased, lease) = crate::disk::Leased::of(disk);
         let disk: Arc<dyn Disk> = Arc::new(leased);
         let recovered = recover(&disk, &options, purpose)?;
         let state = match purpose {
@@ -199,6 +202,13 @@ impl Log {
             let _ = sender.send(work(&shared));
         });
         Pending::waiting(receiver)
+    }
+
+    fn ask<T>(&self, ask: Ask, answer: Reply<T, LeaseError>) -> Pending<T, LeaseError> {
+        match self.shared.queue.push([Request::asking(ask)]) {
+            Ok(()) => Pending::waiting(answer),
+            Err(refused) => Pending::ready(Err(not_asked(refused))),
+        }
     }
 
     fn at_once<T>(&self, work: impl FnOnce(&Shared) -> Result<T, ReadError>) -> Pending<T, ReadError> {
@@ -352,6 +362,16 @@ impl Backend for Log {
         if self.shared.queue.is_open() {
             self.shared.index.keep_snapshot(&key, value);
         }
+    }
+
+    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+        let (ask, answer) = Ask::take(work, holder, during);
+        self.ask(ask, answer)
+    }
+
+    fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
+        let (ask, answer) = Ask::give_back(lease);
+        self.ask(ask, answer)
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -51,11 +51,13 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             open: Existing::default(),
+            // ANCHOR: defaults
             segment_bytes: 64 << 20,
             memory_bytes: 64 << 20,
             queue_bytes: 64 << 20,
             queue_appends: 65_536,
             group_bytes: 4 << 20,
+            // ANCHOR_END: defaults
             upkeep: Upkeep::default(),
             clock: Arc::new(SystemClock::default()),
         }

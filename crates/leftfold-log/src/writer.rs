@@ -100,7 +100,10 @@ impl Writer {
         self.shared.note_skew(tick.skew_micros);
         gathering.begin(&self.shared, self.tail.chain, tick.micros, address(self.number(), self.tail.end));
         let mut judged_bytes = 0;
-        while let Some(request) = waiting.pop_front() {
+        while let Some(mut request) = waiting.pop_front() {
+            if let Some(ask) = &mut request.ask {
+                ask.at = self.time.steady(&*self.options.clock);
+            }
             judged_bytes += request.weight();
             gathering.add(&self.shared, request);
             // What is refused adds nothing to the group, but waits for its answer all the same.

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
+use super::policy::Policy;
 use super::{execute_aside, find_program};
 use crate::Outcome;
 
@@ -32,6 +33,8 @@ impl Apt {
             execute_aside(apt_get().args(["-qq", "update"]))?;
             self.refreshed = true;
         }
+        // Tests start servers of their own; a package must not start one for the whole machine.
+        let _no_services = Policy::nothing_starts()?;
         execute_aside(apt_get().args(["-qq", "install", "-y", "--no-install-recommends", package]))
     }
 }

@@ -1,16 +1,18 @@
-//! A Python with the packages of the charge point, in a virtual environment of our own.
+//! A Python with the packages of the tests' clients, in a virtual environment of our own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::apt::Apt;
+use super::target;
 use super::{PYTHON_VARIABLE, execute_aside, find_program, succeeds};
 use crate::{Outcome, root};
 
-const REQUIREMENTS: &str = "apps/csms/tests/requirements.txt";
+/// Each says for itself which clients it is for.
+const REQUIREMENTS: [&str; 2] = ["apps/csms/tests/requirements.txt", "examples/requirements.txt"];
 /// Tells whether a Python has the packages.
-const PROBE: &str = "import ocpp, websockets";
+const PROBE: &str = "import ocpp, websockets, grpc, grpc_reflection";
 /// The oldest Python that the pinned packages run on.
 const PROBE_VERSION: &str = "import sys; sys.exit(sys.version_info < (3, 9))";
 
@@ -29,32 +31,37 @@ fn accept(python: PathBuf) -> Outcome<PathBuf> {
     match runs(&python, PROBE) {
         true => Ok(python),
         false => {
-            Err(format!("`{} -c \"{PROBE}\"` fails; install {REQUIREMENTS} there, or unset {PYTHON_VARIABLE}", python.display()))
+            let wanted = REQUIREMENTS.join(" and ");
+            Err(format!("`{} -c \"{PROBE}\"` fails; install {wanted} there, or unset {PYTHON_VARIABLE}", python.display()))
         }
     }
 }
 
 fn prepare_own(apt: &mut Apt, venv: &Path, python: PathBuf) -> Outcome<PathBuf> {
-    let requirements = root().join(REQUIREMENTS);
-    let wanted = fs::read_to_string(&requirements)
-        .map_err(|e| format!("cannot read {REQUIREMENTS}: {e}; restore it from the repository"))?;
-    // The stamp is the pinned file itself, written last: it is there only after a complete installation.
+    let wanted = REQUIREMENTS.iter().map(|file| pinned(file)).collect::<Outcome<String>>()?;
+    // The stamp is the pinned files themselves, written last: it is there only after a complete installation.
     let stamp = venv.join("installed-requirements.txt");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && runs(&python, PROBE) {
         return Ok(python);
     }
     create(apt, venv)?;
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r"]);
-    execute_aside(pip.arg(&requirements)).map_err(|e| {
+    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
+    pip.args(REQUIREMENTS.iter().flat_map(|file| ["-r", file])).current_dir(root());
+    execute_aside(&mut pip).map_err(|e| {
         format!(
-            "cannot install the Python packages of {REQUIREMENTS}: {e}; this needs the network \
+            "cannot install the Python packages of {}: {e}; this needs the network \
              (or a package index that pip is configured for) once; without one, set \
-             {PYTHON_VARIABLE} to a Python that has them"
+             {PYTHON_VARIABLE} to a Python that has them",
+            REQUIREMENTS.join(" and ")
         )
     })?;
     fs::write(&stamp, wanted).map_err(|e| format!("cannot write {}: {e}", stamp.display()))?;
     Ok(python)
+}
+
+fn pinned(file: &str) -> Outcome<String> {
+    fs::read_to_string(root().join(file)).map_err(|e| format!("cannot read {file}: {e}; restore it from the repository"))
 }
 
 /// Makes an empty virtual environment. Debian keeps the means for that in a package of its own.
@@ -82,10 +89,4 @@ fn create_with(python: &Path, venv: &Path) -> Outcome {
 
 fn runs(python: &Path, program: &str) -> bool {
     succeeds(Command::new(python).args(["-c", program]))
-}
-
-/// Cargo's target folder, where it is moved by the environment too.
-fn target() -> PathBuf {
-    let moved = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    root().join(moved)
 }

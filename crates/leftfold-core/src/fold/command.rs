@@ -5,16 +5,18 @@ use bytes::Bytes;
 
 use super::EventError;
 use crate::store::{
-    Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Digest, Expected, Invalid, Label, Metadata, NewEvent,
-    NoneMatching, Position, ReadError, RecordedEvent, StreamName, Version,
+    Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Digest, Expected, Fence, Invalid, Label, Metadata,
+    NewEvent, NoneMatching, Position, ReadError, RecordedEvent, StreamName, Version,
 };
 
+// ANCHOR: limits
 /// How often a command is decided anew because others were faster.
 pub const ATTEMPTS_MAX: u32 = 32;
 /// Events that a decision may read, where it does not say otherwise.
 pub const DECISION_EVENTS_MAX: usize = 10_000;
 /// Intervening events that a stale client is given; it reads the rest itself.
 pub const STALE_EVENTS_MAX: u32 = 1_000;
+// ANCHOR_END: limits
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq)]
@@ -188,6 +190,8 @@ pub(crate) struct Alongside {
     /// Where this fails, the command is [`Contended`](ExecuteError::Contended) at once: a fresher fold does not help.
     pub(crate) none_matching: Option<NoneMatching>,
     pub(crate) checkpoint: Option<CheckpointRecord>,
+    /// The work that the runtime does in this, and the fence of its lease.
+    pub(crate) fence: Option<(Label, Fence)>,
 }
 
 impl Alongside {

@@ -260,7 +260,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
         }
         let none_matching = Some(NoneMatching { query: query.clone(), after: read.through });
         let command = self.origin.id.and_then(|_| self.origin.record(&self.target(), answer.encode()));
-        Ok(Append { events, condition: Condition { streams, none_matching }, command, checkpoint: None })
+        Ok(Append { events, condition: Condition { streams, none_matching }, command, ..Append::default() })
     }
 
     async fn answer_again(&self, schema: &Schema, answered: Answered) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {

@@ -203,6 +203,11 @@ impl Schema {
         Query::types(self.wanted.iter().cloned())
     }
 
+    /// Today's schema version of a type that is read as it is stored.
+    pub(crate) fn current_version(&self, event_type: &EventType) -> Option<u32> {
+        self.by_type.get(event_type).map(|(_, version)| *version)
+    }
+
     /// The event as the store takes it, with its own tags, in no stream.
     pub fn encode<E: Event>(&self, event: &E) -> Result<NewEvent, EventError> {
         let (variant, data) = codec::encode(event)?;

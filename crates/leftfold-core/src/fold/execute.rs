@@ -108,7 +108,8 @@ impl<A: Aggregate> Command<A> {
         let mut new = self.aggregates.encode(&slot.stream, events, &self.origin)?;
         new.extend(self.alongside.events.iter().cloned());
         let command = self.origin.id.and_then(|_| self.origin.record(&slot.stream, answer.encode()));
-        Ok(Append { events: new, condition, command, checkpoint: self.alongside.checkpoint.clone() })
+        let (checkpoint, fence) = (self.alongside.checkpoint.clone(), self.alongside.fence.clone());
+        Ok(Append { events: new, condition, command, checkpoint, fence })
     }
 
     /// Takes durable events into the fold that is kept.

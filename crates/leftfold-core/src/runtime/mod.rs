@@ -7,11 +7,13 @@ mod countdown;
 mod effect;
 mod effects;
 mod ledger;
+pub mod process;
 pub mod projection;
 mod runner;
 mod timer;
 mod turn;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use board::Board;
 use contained::{contained, message};
 use effects::{Asked, Kind};
 use ledger::shortened;
+use process::{Process, ProcessRunner, Processes};
 use runner::Runner;
 use timer::TimerRunner;
 
@@ -50,6 +53,7 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Runtime {
     host: Host,
     kinds: Vec<Result<Kind, Invalid>>,
+    processes: BTreeMap<&'static str, mpsc::Sender<process::Asked>>,
     consumers: Vec<(&'static str, Starting)>,
 }
 
@@ -102,7 +106,7 @@ impl Runtime {
     /// Nothing yet, behind a store.
     pub fn new(store: &Store) -> Self {
         let host = Host { store: store.clone(), clock: Arc::new(SystemClock), board: Arc::default() };
-        Self { host, kinds: Vec::new(), consumers: Vec::new() }
+        Self { host, kinds: Vec::new(), processes: BTreeMap::new(), consumers: Vec::new() }
     }
 
     /// Takes the time from another clock than the machine's.
@@ -119,6 +123,17 @@ impl Runtime {
             Box::pin(async move { Ok(Box::pin(Runner::new(host, effect, asks).await?.run(stop)) as Running) })
         });
         self.consumers.push((E::NAME, starting));
+        self
+    }
+
+    /// Runs a process.
+    pub fn process<P: Process>(mut self) -> Self {
+        let (asked, asks) = mpsc::channel(ASKED_MAX);
+        self.processes.insert(P::NAME, asked);
+        let starting: Starting = Box::new(|host, stop| {
+            Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.run(stop)) as Running) })
+        });
+        self.consumers.push((P::NAME, starting));
         self
     }
 
@@ -154,7 +169,8 @@ impl Runtime {
                 consumer.await;
             }));
         }
-        Ok(RunningRuntime { effects: Effects { store, board, kinds: kinds.into() }, stop, tasks })
+        let processes = Processes { store: store.clone(), asked: self.processes };
+        Ok(RunningRuntime { effects: Effects { store, board, kinds: kinds.into() }, processes, stop, tasks })
     }
 }
 
@@ -190,6 +206,7 @@ impl Drop for EndedByPanic {
 #[derive(Debug)]
 pub struct RunningRuntime {
     effects: Effects,
+    processes: Processes,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -199,6 +216,12 @@ impl RunningRuntime {
     #[must_use]
     pub fn effects(&self) -> Effects {
         self.effects.clone()
+    }
+
+    /// The processes.
+    #[must_use]
+    pub fn processes(&self) -> Processes {
+        self.processes.clone()
     }
 
     /// What every consumer is doing, and what it waits for.

@@ -294,7 +294,7 @@ impl<T: Timer> TimerRunner<T> {
         let digest = stream.unwrap_or_else(|_| Digest::of(target.as_bytes()));
         let command = CommandRecord { id, digest, answer: KeptAnswer::Accepted(Version::ABSENT).encode() };
         let events = vec![self.fired(timer, Some(super::shortened(refused)))?];
-        let append = Append { events, condition, command: Some(command), checkpoint: None };
+        let append = Append { events, condition, command: Some(command), ..Append::default() };
         match self.host.store.append(append).await {
             Ok(Outcome::Appended(_) | Outcome::Repeated(_)) | Err(AppendError::CommandIdReused { .. }) => Ok(Fired::Done),
             Ok(Outcome::Conflict(_)) => Ok(Fired::LookFirst),

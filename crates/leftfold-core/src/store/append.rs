@@ -7,7 +7,8 @@ use super::limits::{
     TAGS_MAX,
 };
 use super::{
-    CommandId, ContentType, Digest, Hash, Invalid, Label, NewEvent, Position, Query, StoreId, StreamName, Tag, Timestamp, Version,
+    CommandId, ContentType, Digest, Fence, Hash, Invalid, Label, Lease, NewEvent, Position, Query, StoreId, StreamName, Tag,
+    Timestamp, Version,
 };
 
 /// Everything that becomes durable together, or not at all.
@@ -24,6 +25,9 @@ pub struct Append {
     pub command: Option<CommandRecord>,
     /// Where a consumer stands after this append.
     pub checkpoint: Option<CheckpointRecord>,
+    /// The work that this append is part of, and the fence of the lease that its author has: refused where it is not the
+    /// latest that was given for that work. Nothing of it is stored.
+    pub fence: Option<(Label, Fence)>,
 }
 
 impl Append {
@@ -37,6 +41,13 @@ impl Append {
     #[must_use]
     pub fn when(mut self, condition: Condition) -> Self {
         self.condition = condition;
+        self
+    }
+
+    /// The same append, as part of the work of a lease.
+    #[must_use]
+    pub fn under(mut self, lease: &Lease) -> Self {
+        self.fence = Some((lease.work.clone(), lease.fence));
         self
     }
 
@@ -305,6 +316,16 @@ pub enum AppendError {
         from: MoveFrom,
         /// Where the append wanted it.
         proposed: Position,
+    },
+    /// The work went to another holder, or the lease on it is over and was forgotten. Nothing was written.
+    #[error("fence {fence} is not the latest of {work}; stop that work, forget what was read for it, and ask for the lease anew")]
+    Fenced {
+        /// The work.
+        work: Label,
+        /// What the append came with.
+        fence: Fence,
+        /// The latest that was given; none where the store knows of none.
+        current: Option<Fence>,
     },
     /// More waits to be written than the store holds in memory. Nothing was written.
     #[error("{waiting} bytes of appends wait to be written, append again when some were answered")]

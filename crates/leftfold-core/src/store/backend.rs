@@ -3,14 +3,15 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::{
-    Answered, Append, AppendError, Checkpoint, CommandId, EventId, Hash, Label, Outcome, Page, Partition, Position, Read,
-    ReadError, Status, StoreId, Timestamp,
+    Answered, Append, AppendError, Checkpoint, CommandId, EventId, Hash, Holder, Label, Lease, LeaseError, Leased, Outcome, Page,
+    Partition, Position, Read, ReadError, Status, StoreId, Timestamp,
 };
 
 /// A durable, totally ordered store of events.
@@ -21,7 +22,8 @@ use super::{
 /// Promises that every backend keeps (DESIGN section 3):
 /// - What is acknowledged is durable. Every answer of `append`, a conflict too, waits until what it saw is durable.
 /// - A condition is checked against everything ordered before the append.
-/// - The command id is looked at before the condition. One id takes effect once.
+/// - The command id is looked at first. One id takes effect once.
+/// - The fence is looked at next, the condition after it: whoever lost its work is told so, not sent to decide again.
 /// - A request that waits for the disk is bounded in bytes and number; beyond that the answer is [`AppendError::Busy`].
 /// - Positions are gapless from 1 in the order of appends; a read sees a prefix of what is durable.
 /// - Recorded times increase strictly from group to group.
@@ -57,6 +59,26 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Keeps a cached value, at some time soon and without a promise. One beyond its limit is not kept.
     fn keep_snapshot(&self, key: Bytes, value: Bytes);
+
+    /// Gives some work to a holder for so long from now, if nobody else has it; to the holder that has it, for so long
+    /// again, under the same fence.
+    ///
+    /// Every new tenure has a greater fence than all before it, those of earlier openings included. From the moment that
+    /// it is given, an append under another fence of that work is refused; it is answered when everything that went in
+    /// before is durable. So the holder then reads all that was ever done under earlier fences.
+    ///
+    /// A lease lasts as long as the backend's clock says. Nothing rests on that clock but how long work stands still
+    /// whose holder is gone, and how often it changes hands without need: where it runs too fast, or jumps, two believe
+    /// that they hold the work, and the fence refuses the earlier one.
+    ///
+    /// How long is at most [`LEASE_SECONDS_MAX`](super::limits::LEASE_SECONDS_MAX), how many at most
+    /// [`LEASES_MAX`](super::limits::LEASES_MAX). A lease that is over may be forgotten.
+    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError>;
+
+    /// Gives the work back, so that the next holder need not wait. A lease that is no longer the latest of its work is
+    /// none, and giving it back changes nothing. An append
+    /// under it that is not answered yet may then be refused.
+    fn release(&self, lease: Lease) -> Pending<(), LeaseError>;
 
     /// The durable end and whether the store takes appends, and every later change of it: what live subscriptions
     /// wait on. The last one says [`State::Closed`](super::State::Closed).

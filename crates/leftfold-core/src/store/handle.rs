@@ -4,14 +4,15 @@ use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, EventId, Hash, Head, Identity, Label,
-    MemoryBackend, Outcome, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, Status, StoreId, StreamName,
-    SubscribeError, Subscription, Timestamp, Version,
+    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, EventId, Hash, Head, Holder, Identity, Label,
+    Lease, LeaseError, Leased, MemoryBackend, Outcome, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent,
+    Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp, Version,
 };
 
 /// A store of events. Cheap to clone; all clones are the same store.
@@ -145,6 +146,71 @@ impl Store {
     /// Keeps a cached value, at some time soon and without a promise.
     pub fn keep_snapshot(&self, key: Bytes, value: Bytes) {
         self.backend.keep_snapshot(key, value);
+    }
+
+    /// Asks for some work, or to go on with it: of all who ask, one is given it, for so long from now.
+    ///
+    /// Everything that the work appends goes [`under`](Append::under) the lease. From the moment that another is given the
+    /// work, such an append is refused as [`Fenced`](AppendError::Fenced): that, and no clock, keeps two from doing it. So a
+    /// holder need not watch [`until`](Lease::until); it renews after a third of the time by its own clock, which only
+    /// has to run about as fast as the store's. What it does in the outside world can still happen twice, as everywhere:
+    /// that is what [effects](crate::runtime::Effect) are for.
+    ///
+    /// The name says the work within this store, for example `projection foos 2`; names that begin with `$` are the
+    /// runtime's. What a holder knows from reading is good only from the moment that it was given the lease: a new tenure
+    /// begins with reading. On the embedded log one process has the directory, and leases keep its runtimes apart.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use leftfold_core::store::{AppendError, Append, Holder, Label, Leased, Store};
+    ///
+    /// const DURING: Duration = Duration::from_secs(30);
+    ///
+    /// # fn next_step(done: usize) -> Option<Append> { (done < 3).then(Append::default) }
+    /// async fn consume(store: &Store, me: Holder) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let work = Label::try_from("shipping labels")?;
+    ///     'tenure: loop {
+    ///         let mut lease = match store.lease(work.clone(), me, DURING).await? {
+    ///             Leased::Held(lease) => lease,
+    ///             Leased::HeldBy { .. } => {
+    ///                 // Somebody else does it; if it dies, this one is late by a third of the time at most.
+    ///                 tokio::time::sleep(DURING / 3).await;
+    ///                 continue;
+    ///             }
+    ///         };
+    ///         // What an earlier tenure had read is stale: begin from what is stored.
+    ///         let (mut done, mut renewed) = (0, tokio::time::Instant::now());
+    ///         while let Some(append) = next_step(done) {
+    ///             if renewed.elapsed() > DURING / 3 {
+    ///                 renewed = tokio::time::Instant::now();
+    ///                 match store.lease(work.clone(), me, DURING).await? {
+    ///                     // A new fence: somebody else had it in between.
+    ///                     Leased::Held(again) if again.fence != lease.fence => continue 'tenure,
+    ///                     Leased::Held(again) => lease = again,
+    ///                     Leased::HeldBy { .. } => continue 'tenure,
+    ///                 }
+    ///             }
+    ///             match store.append(append.under(&lease)).await {
+    ///                 Ok(_) => done += 1,
+    ///                 Err(AppendError::Fenced { .. }) => continue 'tenure,
+    ///                 Err(error) => return Err(error.into()),
+    ///             }
+    ///         }
+    ///         // Done, or told to stop: the next one need not wait.
+    ///         return Ok(store.release(lease).await?);
+    ///     }
+    /// }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    /// # runtime.block_on(consume(&Store::memory(), Holder::random())).unwrap();
+    /// ```
+    pub fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+        self.backend.lease(work, holder, during)
+    }
+
+    /// Gives work back, so that the next holder need not wait until the lease is over. One that is over already is no
+    /// error.
+    pub fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
+        self.backend.release(lease)
     }
 
     /// The durable end.

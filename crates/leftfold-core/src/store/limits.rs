@@ -29,5 +29,9 @@ pub const EXPECTATIONS_MAX: usize = 1_000;
 pub const QUERY_ITEMS_MAX: usize = 1_000;
 /// Types, or tags, in one item of a query.
 pub const ITEM_TERMS_MAX: usize = 1_000;
+/// Leases that are held at once.
+pub const LEASES_MAX: usize = 10_000;
+/// Seconds that a lease is asked for at once: a day. A holder that needs it longer renews it.
+pub const LEASE_SECONDS_MAX: usize = 24 * 60 * 60;
 /// Bytes of a snapshot; a larger one is not stored.
 pub const SNAPSHOT_BYTES_MAX: usize = 8 << 20;

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -12,8 +13,9 @@ use super::backend::Identity;
 use super::limits::SNAPSHOT_BYTES_MAX;
 use super::{
     Answered, Append, AppendError, Appended, Backend, Checkpoint, CheckpointRecord, CloseError, CommandId, Condition, Conflict,
-    Direction, Epoch, EventId, Hash, Head, InStream, Invalid, Label, NewEvent, Outcome, Page, Partition, Pending, Position, Read,
-    ReadError, RecordedEvent, State, Status, StoreId, StreamName, Timestamp, Version, What,
+    Direction, Epoch, EventId, Hash, Head, Holder, InStream, Invalid, Label, Lease, LeaseError, Leased, Leases, NewEvent,
+    Outcome, Page, Partition, Pending, Position, Read, ReadError, RecordedEvent, State, Status, StoreId, StreamName, Timestamp,
+    Version, What,
 };
 
 /// A store in memory: it keeps every promise but durability.
@@ -21,6 +23,8 @@ use super::{
 pub struct MemoryBackend {
     identity: Identity,
     state: Mutex<Contents>,
+    /// A moment by both clocks: leases are counted by the one that only passes.
+    began: (Timestamp, Instant),
     status: watch::Sender<Status>,
 }
 
@@ -35,13 +39,14 @@ struct Contents {
     checkpoints: HashMap<(Label, StoreId, Partition), Checkpoint>,
     brought: HashMap<EventId, Vec<Position>>,
     snapshots: HashMap<Bytes, Bytes>,
+    leases: Leases,
 }
 
 impl Default for MemoryBackend {
     fn default() -> Self {
         let identity = Identity { store: StoreId::random(), epoch: Epoch::first() };
         let status = watch::Sender::new(Status { head: Head::EMPTY, state: State::Open });
-        Self { identity, state: Mutex::default(), status }
+        Self { identity, state: Mutex::default(), began: (Timestamp::now(), Instant::now()), status }
     }
 }
 
@@ -78,6 +83,7 @@ impl MemoryBackend {
                 Err(AppendError::CommandIdReused { id: command.id })
             };
         }
+        state.leases.check(append.fence.as_ref())?;
         if let Some(conflict) = state.conflict(&append.condition) {
             return Ok(Outcome::Conflict(conflict));
         }
@@ -262,6 +268,24 @@ impl Backend for MemoryBackend {
         if Invalid::if_over("a snapshot", value.len(), SNAPSHOT_BYTES_MAX).is_ok() {
             self.state().snapshots.insert(key, value);
         }
+    }
+
+    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+        let mut state = self.state();
+        if state.closed {
+            return Pending::ready(Err(LeaseError::Closed));
+        }
+        let now = self.began.0.plus(self.began.1.elapsed());
+        Pending::ready(state.leases.lease(work, holder, during, now))
+    }
+
+    fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
+        let mut state = self.state();
+        if state.closed {
+            return Pending::ready(Err(LeaseError::Closed));
+        }
+        state.leases.release(&lease);
+        Pending::ready(Ok(()))
     }
 
     fn status(&self) -> watch::Receiver<Status> {

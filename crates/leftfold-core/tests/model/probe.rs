@@ -4,12 +4,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Conflict, EventId, Expected, Hash, Identity,
-    Label, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, Store, StoreId, StreamName,
-    Timestamp, Version, What,
+    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Conflict, EventId, Expected, Hash, Holder,
+    Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError,
+    Status, Store, StoreId, StreamName, Timestamp, Version, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -170,6 +171,14 @@ impl Backend for Probe {
     fn keep_snapshot(&self, key: Bytes, value: Bytes) {
         self.state().snapshots.push((key.clone(), value.clone()));
         self.0.memory.keep_snapshot(key, value);
+    }
+
+    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+        self.0.memory.lease(work, holder, during)
+    }
+
+    fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
+        self.0.memory.release(lease)
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -16,9 +16,9 @@ use leftfold_core::runtime::{
     Attempt, Clock, Conclusion, Effect, EffectId, EffectState, Effects, Performed, Policy, RunningRuntime, Runtime, Sleep,
 };
 use leftfold_core::store::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId, Hash, Identity, Label,
-    MemoryBackend, Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, Status, Store, StoreId,
-    Timestamp,
+    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId, Hash, Holder, Identity, Label,
+    Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent,
+    Status, Store, StoreId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -189,6 +189,14 @@ impl Backend for Faults {
 
     fn keep_snapshot(&self, key: Bytes, value: Bytes) {
         self.backend.keep_snapshot(key, value);
+    }
+
+    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+        self.backend.lease(work, holder, during)
+    }
+
+    fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
+        self.backend.release(lease)
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -1,10 +1,13 @@
 //! The end of a store: what was handed over is answered, what comes later is told so, who waits is woken.
 
+use std::time::Duration;
+
 use super::examples::{command, events, label, stream};
 use super::subject::Subject;
 use super::{Factory, Reopens};
 use crate::store::{
-    AppendError, EventId, Outcome, Position, Query, Read, ReadError, Signal, State, SubscribeError, Timestamp, Version,
+    AppendError, EventId, Holder, LeaseError, Leased, Outcome, Position, Query, Read, ReadError, Signal, State, SubscribeError,
+    Timestamp, Version,
 };
 
 /// Every call after closing answers that the store is closed; which store it was can still be asked.
@@ -13,6 +16,8 @@ pub async fn a_closed_store_says_so(factory: &impl Factory) {
     store.appended(events("a-1", 2)).await;
     let identity = store.identity();
     let last = store.checkpoint_at(Position(2)).await.expect("the position is there");
+    let (me, during) = (Holder::random(), Duration::from_secs(60));
+    let Ok(Leased::Held(lease)) = store.lease(label("w"), me, during).await else { panic!("nobody else asked") };
     assert_eq!(store.status().borrow().state, State::Open);
     assert_eq!(store.close().await, Ok(()));
     assert_eq!(store.status().borrow().state, State::Closed);
@@ -28,6 +33,8 @@ pub async fn a_closed_store_says_so(factory: &impl Factory) {
     assert_eq!(store.positions_of(EventId(uuid::Uuid::nil()), 1).await, closed.clone().map(|()| vec![]));
     assert_eq!(store.snapshot("key".into()).await, closed.clone().map(|()| None));
     store.keep_snapshot("key".into(), "value".into());
+    assert_eq!(store.lease(label("w"), me, during).await, Err(LeaseError::Closed));
+    assert_eq!(store.release(lease).await, Err(LeaseError::Closed));
     let resumed = store.resume(Query::all(), &last).await.err();
     assert_eq!(resumed, Some(SubscribeError::Read(ReadError::Closed)));
     let mut subscription = store.subscribe(Query::all(), Position::START);

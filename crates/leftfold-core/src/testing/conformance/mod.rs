@@ -31,6 +31,7 @@ pub mod durability;
 pub mod envelope;
 mod examples;
 pub mod hash;
+pub mod lease;
 pub mod limits;
 pub mod query;
 pub mod read;
@@ -171,6 +172,13 @@ list! {
         a_move_from_exactly_one_place_needs_the_consumer_there, a_move_from_earlier_must_advance,
         a_move_from_anywhere_may_go_back, consumers_sources_and_partitions_stand_apart,
         a_checkpoint_is_atomic_with_the_events, of_two_runners_only_one_moves_on, checkpoints_survive_reopening;
+    lease: of_all_who_ask_one_holds_the_work, the_same_holder_renews_under_the_same_fence, every_work_is_leased_by_itself,
+        work_whose_lease_is_over_goes_to_the_next, work_that_was_given_back_is_free,
+        giving_back_what_was_lost_changes_nothing, an_append_under_an_earlier_fence_writes_nothing,
+        a_lease_that_is_over_still_fences_until_another_has_the_work, a_fence_that_was_never_given_is_refused,
+        appends_without_a_fence_go_in_whoever_holds_what, a_repeated_command_is_answered_whatever_its_fence,
+        the_fence_is_looked_at_before_the_condition, a_new_holder_sees_all_that_earlier_ones_did,
+        leases_beyond_a_limit_are_refused, fences_grow_over_reopening;
     envelope: every_field_survives, any_text_survives, data_of_every_size_survives, every_read_finds_the_same_event,
         minted_ids_are_version_7_and_distinct, ids_that_callers_brought_are_found, ids_are_the_same_after_reopening;
     limits: what_is_beyond_a_limit_is_refused, what_is_at_a_limit_is_kept, a_query_beyond_a_limit_cannot_be_read;

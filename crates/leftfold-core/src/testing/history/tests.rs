@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -10,8 +11,8 @@ use tokio::sync::watch;
 use super::{History, Violation, load};
 use crate::store::{
     Answered, Append, AppendError, Appended, Backend, Checkpoint, CloseError, CommandId, CommandRecord, Condition, Conflict,
-    Digest, EventId, EventType, Expected, Hash, Identity, Label, MemoryBackend, NewEvent, Outcome, Page, Partition, Pending,
-    Position, Query, Read, ReadError, Status, Store, StoreId, StreamName, Timestamp, Version,
+    Digest, EventId, EventType, Expected, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, NewEvent,
+    Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, Status, Store, StoreId, StreamName, Timestamp, Version,
 };
 
 /// What the wrapper does wrong, once in a while.
@@ -143,6 +144,12 @@ impl Backend for Liar {
     }
     fn keep_snapshot(&self, key: Bytes, value: Bytes) {
         self.honest.keep_snapshot(key, value);
+    }
+    fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+        self.honest.lease(work, holder, during)
+    }
+    fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
+        self.honest.release(lease)
     }
     fn status(&self) -> watch::Receiver<Status> {
         self.honest.status()

@@ -1,0 +1,137 @@
+//! What follows from a trigger.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::effect::Effect;
+use super::record::{SetTimer, StoredCommand};
+use crate::fold::{Aggregate, EventError, Schema};
+use crate::store::{EventType, NewEvent, StreamName, Timestamp};
+
+/// What follows from a trigger: commands, effects, timers, the end. All of it is recorded in one atomic append.
+///
+/// Commands are carried out in the order given, each whatever became of those before it: what depends on another
+/// command's success is the reaction to its event.
+#[derive(Debug, Default)]
+#[must_use = "a reaction does nothing until it is returned"]
+pub struct Reaction {
+    pub(super) commands: Vec<StoredCommand>,
+    pub(super) intents: Vec<NewEvent>,
+    pub(super) timers: Vec<(String, Option<Due>)>,
+    pub(super) ends: bool,
+    /// What cannot be written: the trigger is parked for it.
+    pub(super) fault: Option<String>,
+}
+
+/// When a timer is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// So long after the moment of the trigger ([`Context::at`](super::Context::at)).
+    After(Duration),
+    /// At a moment; one before the trigger's fires as soon as everything recorded was reacted to.
+    At(Timestamp),
+}
+
+impl From<Duration> for Due {
+    fn from(after: Duration) -> Self {
+        Self::After(after)
+    }
+}
+
+impl From<Timestamp> for Due {
+    fn from(at: Timestamp) -> Self {
+        Self::At(at)
+    }
+}
+
+impl Due {
+    /// The moment, for a trigger's.
+    pub(super) fn moment(self, trigger: Timestamp) -> Timestamp {
+        match self {
+            Self::After(after) => trigger.plus(after),
+            Self::At(at) => at.max(trigger),
+        }
+    }
+}
+
+impl Reaction {
+    /// Nothing follows.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// A command for an aggregate, one of the process's [`targets`](super::Process::targets).
+    pub fn command<A: Aggregate>(mut self, id: impl Into<String>, command: A::Command) -> Self
+    where
+        A::Command: Serialize,
+    {
+        let id = id.into();
+        match serde_json::to_value(&command) {
+            Ok(command) => self.commands.push(StoredCommand { to: A::CATEGORY.to_owned(), id, command }),
+            Err(error) => self.fault(format!("the command for {}-{id} cannot be written: {error}", A::CATEGORY)),
+        }
+        self
+    }
+
+    /// An effect: its intent is recorded in the stream of the aggregate that will hear of the outcome. That aggregate is
+    /// not asked.
+    pub fn effect<E: Effect>(mut self, target: &str, intent: &E::Intent) -> Self
+    where
+        E::Intent: Serialize,
+    {
+        match encode_intent::<E>(target, intent) {
+            Ok(event) => self.intents.push(event),
+            Err(error) => self.fault(format!("the intent of effect {} cannot be written: {error}", E::NAME)),
+        }
+        self
+    }
+
+    /// Sets a timer of this instance; one of the same name is replaced.
+    pub fn timer(mut self, name: impl Into<String>, due: impl Into<Due>) -> Self {
+        self.timers.push((name.into(), Some(due.into())));
+        self
+    }
+
+    /// Cancels a timer of this instance, if it is set.
+    pub fn cancel(mut self, name: impl Into<String>) -> Self {
+        self.timers.push((name.into(), None));
+        self
+    }
+
+    /// Ends the instance: its timers are cancelled, and no event concerns it until one starts it anew. Refusals of
+    /// commands that it issued still come back to it.
+    pub fn end(mut self) -> Self {
+        self.ends = true;
+        self
+    }
+
+    /// The timers as they are recorded: set ones with their moments, and the names of those that are cancelled.
+    pub(super) fn timers_at(&self, trigger: Timestamp) -> (Vec<SetTimer>, Vec<String>) {
+        let mut last: Vec<(&String, Option<Due>)> = Vec::new();
+        for (name, due) in &self.timers {
+            last.retain(|(known, _)| *known != name);
+            last.push((name, *due));
+        }
+        let set =
+            |(name, due): &(&String, Option<Due>)| due.map(|due| SetTimer { name: (*name).clone(), due: due.moment(trigger) });
+        let cancelled = last.iter().filter(|(_, due)| due.is_none()).map(|(name, _)| (*name).clone()).collect();
+        (last.iter().filter_map(set).collect(), cancelled)
+    }
+
+    fn fault(&mut self, what: String) {
+        self.fault.get_or_insert(what);
+    }
+}
+
+fn encode_intent<E: Effect>(target: &str, intent: &E::Intent) -> Result<NewEvent, EventError>
+where
+    E::Intent: Serialize,
+{
+    let schema = Schema::of::<<E::Target as Aggregate>::Event>()?;
+    let data = serde_json::to_vec(intent)
+        .map_err(|error| EventError::Encode { name: std::any::type_name::<E::Intent>(), detail: error.to_string() })?;
+    let mut event = NewEvent::new(EventType::new(E::INTENT)?, data);
+    event.schema_version = schema.current_version(&event.event_type).unwrap_or(1);
+    Ok(event.in_stream(StreamName::of(E::Target::CATEGORY, target)?))
+}

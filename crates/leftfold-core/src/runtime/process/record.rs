@@ -1,0 +1,135 @@
+//! What is recorded of a process: `$process.…` events in the streams of its instances.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::fold::Event;
+use crate::store::{Position, Tags, Timestamp};
+
+/// What happened to an instance, in the stream `$process:NAME-KEY`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum ProcessEvent {
+    /// It reacted.
+    Reacted(Reacted),
+    /// A trigger waits for a person, or behind one that does.
+    Parked(Parked),
+    /// A person let a parked trigger go, without a reaction.
+    Skipped {
+        /// Which.
+        cause: StoredCause,
+        /// Who said so.
+        by: String,
+    },
+    /// A trigger that could not be read was read, and given to the instances that it concerns.
+    Unparked {
+        /// Which.
+        cause: StoredCause,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Reacted {
+    pub(super) process: String,
+    pub(super) cause: StoredCause,
+    /// Whether the instance began with it, on an empty state.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) starts: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) ends: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) commands: Vec<StoredCommand>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) timers: Vec<SetTimer>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) cancelled: Vec<String>,
+    /// How many reactions led here one from another, without anything from outside.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) depth: u32,
+    /// The commands of all reactions of the process up to here are carried out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) carried: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Parked {
+    pub(super) process: String,
+    pub(super) cause: StoredCause,
+    /// Why; absent where it only waits behind another one.
+    pub(super) error: Option<String>,
+}
+
+/// What was reacted to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum StoredCause {
+    /// An event: its place, and which of those that upcasters make of it.
+    Event {
+        position: u64,
+        #[serde(default, skip_serializing_if = "is_default")]
+        part: u32,
+    },
+    /// A timer, and the reaction that set it.
+    Timer { name: String, due: Timestamp, set_at: u64 },
+    /// A refusal of a command: the reaction that issued it, and which of its commands.
+    Refused { position: u64, index: u32, to: String, id: String, command: Value, refusal: Option<Value>, reason: String },
+}
+
+/// A command as it is recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct StoredCommand {
+    pub(super) to: String,
+    pub(super) id: String,
+    pub(super) command: Value,
+}
+
+/// A timer as it is recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct SetTimer {
+    pub(super) name: String,
+    pub(super) due: Timestamp,
+}
+
+impl Event for ProcessEvent {
+    const NAMESPACE: &'static str = "$process";
+
+    /// Timers are found by the minute in which they are due.
+    fn tags(&self) -> Tags {
+        match self {
+            Self::Reacted(reacted) => {
+                reacted.timers.iter().fold(Tags::none(), |tags, timer| tags.with(due_tag(&reacted.process, bucket(timer.due))))
+            }
+            Self::Parked(_) | Self::Skipped { .. } | Self::Unparked { .. } => Tags::none(),
+        }
+    }
+}
+
+/// Microseconds that one bucket of due times spans.
+const BUCKET_MICROS: i64 = 60_000_000;
+
+/// The bucket of a due time: the minutes since 1970.
+pub(super) fn bucket(due: Timestamp) -> i64 {
+    due.as_micros().div_euclid(BUCKET_MICROS)
+}
+
+/// When a bucket begins.
+pub(super) fn bucket_start(bucket: i64) -> Timestamp {
+    Timestamp::from_micros(bucket.saturating_mul(BUCKET_MICROS))
+}
+
+/// What the reactions that set timers of a bucket carry.
+pub(super) fn due_tag(process: &str, bucket: i64) -> String {
+    format!("$due:{process}:{bucket}")
+}
+
+impl StoredCause {
+    /// The position that it speaks of.
+    pub(super) fn position(&self) -> Position {
+        match self {
+            Self::Event { position, .. } | Self::Refused { position, .. } => Position(*position),
+            Self::Timer { set_at, .. } => Position(*set_at),
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

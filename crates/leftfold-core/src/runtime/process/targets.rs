@@ -1,0 +1,114 @@
+//! Whom a process commands, and how a command that was recorded is carried out.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::fold::{Aggregate, Cause, ExecuteError};
+use crate::store::{AppendError, CommandId, Store};
+
+/// The kinds of aggregates that a process commands.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    carriers: BTreeMap<&'static str, Carry>,
+}
+
+/// A command that was recorded, on its way to its aggregate.
+pub(super) struct Order {
+    pub(super) store: Store,
+    pub(super) id: String,
+    pub(super) command: Value,
+    pub(super) command_id: CommandId,
+    pub(super) cause: Cause,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Carried {
+    /// It took effect, now or earlier.
+    Done,
+    /// It did not, and never will.
+    Refused { refusal: Option<Value>, reason: String },
+    /// The store, or the aggregate's history, could not be used: it is to be tried again.
+    Failed(String),
+}
+
+type Carry = fn(Order) -> Pin<Box<dyn Future<Output = Carried> + Send>>;
+
+impl Targets {
+    /// None: the process only sets timers and asks for effects.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// One kind of aggregate. Its commands are recorded, and its refusals remembered, as JSON.
+    #[must_use]
+    pub fn of<A: Aggregate>() -> Self
+    where
+        A::Command: Serialize + DeserializeOwned,
+        A::Refusal: Serialize + DeserializeOwned,
+    {
+        Self::none().and::<A>()
+    }
+
+    /// And another kind.
+    #[must_use]
+    pub fn and<A: Aggregate>(mut self) -> Self
+    where
+        A::Command: Serialize + DeserializeOwned,
+        A::Refusal: Serialize + DeserializeOwned,
+    {
+        self.carriers.insert(A::CATEGORY, |order| Box::pin(carry::<A>(order)));
+        self
+    }
+
+    pub(super) fn know(&self, category: &str) -> bool {
+        self.carriers.contains_key(category)
+    }
+
+    /// Carries a command out, once for its id however often it is called.
+    pub(super) async fn carry(&self, category: &str, order: Order) -> Carried {
+        match self.carriers.get(category) {
+            Some(carry) => carry(order).await,
+            None => Carried::Failed(format!("{category} is no target of the process any more, name it in targets()")),
+        }
+    }
+}
+
+async fn carry<A: Aggregate>(order: Order) -> Carried
+where
+    A::Command: Serialize + DeserializeOwned,
+    A::Refusal: Serialize + DeserializeOwned,
+{
+    let command: A::Command = match serde_json::from_value(order.command.clone()) {
+        Ok(command) => command,
+        Err(error) => return Carried::Failed(format!("a recorded command for {} does not parse: {error}", A::CATEGORY)),
+    };
+    let request = order.command.to_string();
+    let command = order.store.aggregate::<A>().command(&order.id, command);
+    let command = command.with_id(order.command_id).request(request.as_bytes()).caused_by(order.cause);
+    match command.remembering_refusal().execute().await {
+        Ok(_) => Carried::Done,
+        Err(error) => judge::<A>(error),
+    }
+}
+
+fn judge<A: Aggregate>(error: ExecuteError<A::Refusal>) -> Carried
+where
+    A::Refusal: Serialize,
+{
+    let reason = error.to_string();
+    match error {
+        ExecuteError::Refused(refusal) => {
+            Carried::Refused { refusal: serde_json::to_value(&refusal).ok(), reason: refusal.to_string() }
+        }
+        // Under another name or size it might be possible, but this command is what it is.
+        ExecuteError::Invalid(_) | ExecuteError::Append(AppendError::Invalid(_)) => Carried::Refused { refusal: None, reason },
+        _ => Carried::Failed(reason),
+    }
+}

@@ -1,0 +1,90 @@
+//! What a process reacts to.
+
+use serde_json::Value;
+
+use super::record::StoredCause;
+use crate::fold::Aggregate;
+use crate::store::{Position, Timestamp};
+
+/// What an instance of a process reacts to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trigger<E> {
+    /// An event that concerns it.
+    Event(E),
+    /// A timer of its own is due.
+    TimerFired {
+        /// Its name.
+        name: String,
+    },
+    /// A command of its own was refused, or cannot be carried out.
+    Refused(Refused),
+}
+
+/// Where a trigger belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Names the instance.
+    pub key: String,
+    /// The id in the name of the event's stream; empty where it is in none, or the trigger is no event.
+    pub stream_id: String,
+    /// The event; of a timer or a refusal, the reaction that set the timer or issued the command.
+    pub position: Position,
+    /// When the event was recorded; of a timer, when it was due; of a refusal, when the command was issued.
+    pub at: Timestamp,
+}
+
+/// A command of a process that its target refused, or that cannot be carried out. It is issued once; nothing of it
+/// happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    pub(super) category: String,
+    pub(super) id: String,
+    pub(super) command: Value,
+    pub(super) refusal: Option<Value>,
+    pub(super) reason: String,
+}
+
+impl Refused {
+    /// As it was recorded; none where the cause is no refusal.
+    pub(super) fn stored(cause: &StoredCause) -> Option<Self> {
+        let StoredCause::Refused { to, id, command, refusal, reason, .. } = cause.clone() else { return None };
+        Some(Self { category: to, id, command, refusal, reason })
+    }
+
+    /// The refusal, where an aggregate of this kind refused the command.
+    #[must_use]
+    pub fn by<A: Aggregate>(&self) -> Option<A::Refusal>
+    where
+        A::Refusal: serde::de::DeserializeOwned,
+    {
+        let refusal = self.refusal.as_ref().filter(|_| self.is_for::<A>())?;
+        serde_json::from_value(refusal.clone()).ok()
+    }
+
+    /// The command, where it was for an aggregate of this kind.
+    #[must_use]
+    pub fn command<A: Aggregate>(&self) -> Option<A::Command>
+    where
+        A::Command: serde::de::DeserializeOwned,
+    {
+        serde_json::from_value(Some(&self.command).filter(|_| self.is_for::<A>())?.clone()).ok()
+    }
+
+    /// Whether the command was for an aggregate of this kind.
+    #[must_use]
+    pub fn is_for<A: Aggregate>(&self) -> bool {
+        self.category == A::CATEGORY
+    }
+
+    /// The id of the aggregate that the command was for.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.id
+    }
+
+    /// Why, as a person can read it.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}

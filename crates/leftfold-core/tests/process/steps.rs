@@ -1,0 +1,62 @@
+//! Reactions, their commands, refusals.
+
+use leftfold_core::fold::Aggregates;
+use leftfold_core::store::Query;
+
+use crate::runtime_stage::Stage;
+use crate::transfer::{Move, Purse, PurseRefusal, Transfer};
+
+async fn filled(purses: &Aggregates<Purse>) {
+    purses.execute("a", Move::Fill { amount: 10 }).await.unwrap();
+    purses.execute("b", Move::Fill { amount: 1 }).await.unwrap();
+}
+
+fn ask(transfer: &str, amount: u64) -> Move {
+    Move::AskTransfer { transfer: transfer.to_owned(), to: "b".to_owned(), amount }
+}
+
+/// Waits until so many transfers of a purse have ended.
+async fn ended(purses: &Aggregates<Purse>, id: &str, count: usize) -> Purse {
+    let mut news = purses.store().subscribe(Query::all(), leftfold_core::store::Position::START);
+    loop {
+        let purse = purses.load(id).await.unwrap().state;
+        if purse.ended.len() >= count {
+            return purse;
+        }
+        news.event().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_transfer_goes_from_one_purse_to_the_other() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let purses = process.store.aggregate::<Purse>();
+    filled(&purses).await;
+    let running = process.runtime().process::<Transfer>().start().await.unwrap();
+    purses.execute("a", ask("t1", 4)).await.unwrap();
+    let a = ended(&purses, "a", 1).await;
+    assert_eq!((a.amount, a.ended), (6, vec![("t1".to_owned(), None)]));
+    assert_eq!(purses.load("b").await.unwrap().state.amount, 5);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_command_comes_back_with_its_reason_and_is_compensated() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let purses = process.store.aggregate::<Purse>();
+    filled(&purses).await;
+    purses.execute("b", Move::Close).await.unwrap();
+    let running = process.runtime().process::<Transfer>().start().await.unwrap();
+    purses.execute("a", ask("too-much", 40)).await.unwrap();
+    purses.execute("a", ask("to-a-closed-one", 4)).await.unwrap();
+    let a = ended(&purses, "a", 2).await;
+    assert_eq!(a.amount, 10);
+    let too_little = PurseRefusal::TooLittle { amount: 40, there: 10 }.to_string();
+    assert!(a.ended.contains(&("too-much".to_owned(), Some(too_little.clone()))), "{a:?}");
+    assert!(a.ended.contains(&("to-a-closed-one".to_owned(), Some("paid back".to_owned()))), "{a:?}");
+    let status = running.processes().find("transfer", "too-much").await.unwrap().unwrap();
+    assert_eq!(status.refused[0].reason(), too_little);
+    running.stop().await.unwrap();
+}

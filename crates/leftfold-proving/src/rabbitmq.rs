@@ -1,0 +1,176 @@
+//! RabbitMQ.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::ground::{Ground, free_port, told};
+use crate::running::Running;
+
+/// A RabbitMQ node with the user `guest`, a cookie and a name service of its own. It starts in some seconds.
+pub struct RabbitMq {
+    ground: Ground,
+    programs: PathBuf,
+    ports: Ports,
+    /// Erlang's name service, by which `rabbitmqctl` finds the node. It stays while the node is stopped.
+    names: Option<Running>,
+    running: Option<Running>,
+    virtual_hosts: AtomicU32,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    amqp: u16,
+    names: u16,
+    distribution: u16,
+}
+
+impl RabbitMq {
+    /// The node that the tests of this process share; it cannot be stopped. Take a [virtual host](RabbitMq::virtual_host)
+    /// of your own, or names of your own for queues.
+    pub fn shared() -> &'static RabbitMq {
+        static SHARED: OnceLock<RabbitMq> = OnceLock::new();
+        SHARED.get_or_init(RabbitMq::start)
+    }
+
+    /// A new, empty node.
+    #[must_use]
+    pub fn start() -> RabbitMq {
+        let ground = Ground::new("rabbitmq");
+        let programs = told("LEFTFOLD_RABBITMQ");
+        let ports = Ports::free();
+        let virtual_hosts = AtomicU32::new(0);
+        let mut node = RabbitMq { ground, programs, ports, names: None, running: None, virtual_hosts };
+        // Between the choice of ports and their use somebody else may take one.
+        let started = (0..2).any(|_| {
+            node.ports = Ports::free();
+            node.try_start().is_ok()
+        });
+        if !started {
+            node.start_again();
+        }
+        node
+    }
+
+    /// The virtual host `/`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url_of("%2f")
+    }
+
+    /// Makes a virtual host and returns its URL. Its name is made distinct, so that tests may use the same. It takes
+    /// seconds, because `rabbitmqctl` does.
+    ///
+    /// # Panics
+    /// If the name is more than lower case letters and `_`.
+    pub fn virtual_host(&self, name: &str) -> String {
+        let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        assert!(plain, "{name:?} is no name of letters a to z and underscores");
+        let name = format!("{name}_{}", self.virtual_hosts.fetch_add(1, Ordering::Relaxed));
+        self.control(&["add_vhost", &name]);
+        self.control(&["set_permissions", "--vhost", &name, "guest", ".*", ".*", ".*"]);
+        self.url_of(&name)
+    }
+
+    /// What `rabbitmqctl` answers, without headings.
+    pub fn control(&self, arguments: &[&str]) -> String {
+        let mut control = self.command("rabbitmqctl");
+        control.args(["--quiet", "--node", &self.node()]).args(arguments);
+        self.ground.run(&mut control).trim_end().to_owned()
+    }
+
+    /// Kills the node by SIGKILL; returns when it is gone.
+    pub fn stop_hard(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.kill();
+        }
+        self.doom();
+    }
+
+    /// Starts what was stopped, on the same data and port; returns when it answers.
+    pub fn start_again(&mut self) {
+        self.try_start().unwrap_or_else(|why| panic!("RabbitMQ: {why}"));
+    }
+
+    fn try_start(&mut self) -> Result<(), String> {
+        assert!(self.running.is_none(), "it runs already; stop it first");
+        if self.names.is_none() {
+            let mut names = self.ground.command(Path::new("epmd"));
+            // Without `-daemon` it stays ours; `-d` makes it say when it is there.
+            names.args(["-d", "-address", "127.0.0.1", "-port", &self.ports.names.to_string()]);
+            self.names = Some(Running::start(names, "epmd running")?);
+            self.doom();
+        }
+        let mut node = self.command("rabbitmq-server");
+        // Then the script becomes the node instead of standing before it.
+        node.env("RUNNING_UNDER_SYSTEMD", "1");
+        match Running::start(node, "Server startup complete") {
+            Ok(running) => self.running = Some(running),
+            Err(why) => {
+                // The next try is with other ports, the name service's included.
+                self.stop_names();
+                return Err(why);
+            }
+        }
+        self.doom();
+        Ok(())
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = self.ground.command(&self.programs.join(program));
+        let directory = self.ground.directory();
+        command.env("RABBITMQ_NODENAME", self.node());
+        command.env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1");
+        command.env("RABBITMQ_NODE_PORT", self.ports.amqp.to_string());
+        command.env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string());
+        command.env("ERL_EPMD_PORT", self.ports.names.to_string());
+        command.env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        command.env("RABBITMQ_ERLANG_COOKIE", format!("leftfold{}", self.ports.amqp));
+        command.env("RABBITMQ_MNESIA_BASE", directory.join("data"));
+        command.env("RABBITMQ_LOG_BASE", directory.join("log"));
+        command.env("RABBITMQ_LOGS", "-");
+        // None of the machine's own settings.
+        command.env("RABBITMQ_CONFIG_FILE", directory.join("none"));
+        command.env("RABBITMQ_ADVANCED_CONFIG_FILE", directory.join("none.config"));
+        command.env("RABBITMQ_CONF_ENV_FILE", directory.join("none.conf"));
+        command.env("RABBITMQ_ENABLED_PLUGINS_FILE", directory.join("plugins"));
+        let loopback = "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none";
+        command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", loopback);
+        command
+    }
+
+    fn doom(&mut self) {
+        let processes: Vec<u32> = [&self.running, &self.names].into_iter().flatten().map(Running::id).collect();
+        self.ground.doom("KILL", &processes);
+    }
+
+    fn stop_names(&mut self) {
+        if let Some(names) = self.names.take() {
+            names.kill();
+        }
+        self.doom();
+    }
+
+    /// `localhost` needs no name of the machine that can be resolved.
+    fn node(&self) -> String {
+        format!("leftfold{}@localhost", self.ports.amqp)
+    }
+
+    fn url_of(&self, virtual_host: &str) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/{virtual_host}", self.ports.amqp)
+    }
+}
+
+impl Ports {
+    fn free() -> Ports {
+        Ports { amqp: free_port(), names: free_port(), distribution: free_port() }
+    }
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        self.stop_hard();
+        self.stop_names();
+    }
+}
