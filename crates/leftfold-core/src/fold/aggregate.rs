@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
 use super::command::{Alongside, ExecuteError, Executed, Origin, Remember};
 use super::event::{Event, EventError, Recorded, Schema, Unknown};
+use super::execute::CommandAlongside;
 use super::facts::{self, Facts, RecordError};
 use super::snapshot::{self, SnapshotPolicy};
 use crate::store::{
@@ -157,7 +158,6 @@ impl<A: Aggregate> Aggregates<A> {
             expecting: None,
             origin: Origin::default(),
             remember: None,
-            alongside: Alongside::default(),
         }
     }
 
@@ -365,7 +365,6 @@ pub struct Command<A: Aggregate> {
     pub(super) expecting: Option<Version>,
     pub(super) origin: Origin,
     pub(super) remember: Option<Remember<A::Refusal>>,
-    pub(super) alongside: Alongside,
 }
 
 impl<A: Aggregate> Command<A> {
@@ -417,8 +416,7 @@ impl<A: Aggregate> Command<A> {
     }
 
     /// What goes into the same append.
-    pub(crate) fn alongside(mut self, alongside: Alongside) -> Self {
-        self.alongside = alongside;
-        self
+    pub(crate) fn alongside(self, alongside: Alongside) -> CommandAlongside<A> {
+        CommandAlongside { command: self, alongside }
     }
 }

@@ -21,4 +21,4 @@ pub use facts::{Facts, FactsRecorded, RecordError};
 pub use snapshot::SnapshotPolicy;
 pub use upcast::{Upcast, Upcasters};
 
-pub(crate) use command::{Alongside, KeptAnswer};
+pub(crate) use command::{Alongside, AlongsideError, KeptAnswer};
