@@ -247,11 +247,10 @@ impl<'c> Pump<'c> {
         Ok(Schema::of::<CopyEvent>()?.encode(event)?.in_stream(stream(self.copy.old.identity().store)?))
     }
 
-    async fn carry_over(&self, consumer: &Label, source: StoreId) -> Result<(), CopyError> {
+    async fn carry_over(&mut self, consumer: &Label, source: StoreId) -> Result<(), CopyError> {
         let (old, new) = (&self.copy.old, &self.copy.new);
         let Some(stands) = old.checkpoint_in(consumer.clone(), source).await? else { return Ok(()) };
-        let checkpoint =
-            if source == old.identity().store { carried(self.copy, &mut self.map.clone(), stands).await? } else { stands };
+        let checkpoint = if source == old.identity().store { carried(self.copy, &mut self.map, stands).await? } else { stands };
         let record = CheckpointRecord { consumer: consumer.clone(), from: MoveFrom::Anywhere, checkpoint };
         match new.append(Append { checkpoint: Some(record), condition: self.alone(), ..Append::default() }).await? {
             Outcome::Conflict(Conflict::Matching { found, .. }) => Err(CopyError::Foreign { found }),
