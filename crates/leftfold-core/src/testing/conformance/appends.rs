@@ -110,7 +110,11 @@ pub async fn appends_are_read_from_after_a_position(factory: &impl Factory) {
 /// The mark of the end finds what is appended later, also after reopening.
 pub async fn a_mark_goes_on_with_what_comes_later(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
+    let empty = store.appends(AppendsFrom::After(Position::START), 1).await.expect("the store can be read");
+    assert_eq!(empty.appends, []);
     history(&store).await;
+    let whole = all(&store, AppendsFrom::After(Position::START), 1).await;
+    assert_eq!(all(&store, empty.next, 1).await, whole, "from where an empty store ended");
     let mut from = AppendsFrom::After(Position::START);
     loop {
         let page = store.appends(from, 1 << 20).await.expect("the store can be read");
