@@ -147,8 +147,7 @@ impl<T: Timer> TimerRunner<T> {
             let went_on = match self.next_due() {
                 _ if self.held.is_some() => self.look_at_held(),
                 Due::Now(timer, condition) => {
-                    let (through, waiting) = (self.subscription.through(), self.set.instances.len());
-                    self.host.board.say_where(T::NAME, through, "a timer to fire", 1, waiting);
+                    self.host.board.begins(T::NAME);
                     self.fire(&timer, condition).await
                 }
                 due => tokio::select! {
