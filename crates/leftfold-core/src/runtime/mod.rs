@@ -7,6 +7,7 @@ mod countdown;
 mod effect;
 mod effects;
 mod idle;
+pub mod inbox;
 mod ledger;
 pub mod process;
 pub mod projection;
