@@ -2,9 +2,11 @@
 
 pub mod conformance;
 mod decided;
+pub mod explorer;
 mod given;
 pub mod history;
 
+pub use explorer::{Explorer, Schedules};
 pub use decided::{GivenEvents, WhenDecided, given_events};
 pub use given::{Given, When, given};
 
