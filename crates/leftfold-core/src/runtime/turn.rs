@@ -33,7 +33,7 @@ pub const LEASE: Duration = Duration::from_secs(2);
 const LOOK_WAIT_MIN: Duration = Duration::from_millis(10);
 
 /// Takes turns for one kind of effect.
-pub(super) struct Turn<E: Effect> {
+pub(crate) struct Turn<E: Effect> {
     host: Host,
     effect: Arc<E>,
     policy: Policy,
@@ -43,13 +43,13 @@ pub(super) struct Turn<E: Effect> {
 }
 
 /// An intent that was found.
-pub(super) struct Intent {
-    pub(super) id: EffectId,
-    pub(super) event: RecordedEvent,
+pub(crate) struct Intent {
+    pub(crate) id: EffectId,
+    pub(crate) event: RecordedEvent,
 }
 
 /// When the next turn is.
-pub(super) enum Next<E: Effect> {
+pub(crate) enum Next<E: Effect> {
     /// Never: it is concluded.
     Concluded,
     /// At a moment.
@@ -63,7 +63,7 @@ pub(super) enum Next<E: Effect> {
 }
 
 /// An attempt, and what is known of it.
-pub(super) struct Ended<E: Effect> {
+pub(crate) struct Ended<E: Effect> {
     attempt: Attempt<E::Intent>,
     performed: Performed<E::Outcome>,
 }
@@ -95,7 +95,7 @@ enum Told {
 }
 
 impl<E: Effect> Turn<E> {
-    pub(super) fn new(host: Host, effect: E) -> Result<Self, StartError> {
+    pub(crate) fn new(host: Host, effect: E) -> Result<Self, StartError> {
         let schema = Schema::of::<<E::Target as Aggregate>::Event>()?;
         let intent_type = EventType::new(E::INTENT)?;
         if !schema.wanted().contains(&intent_type) {
@@ -109,12 +109,12 @@ impl<E: Effect> Turn<E> {
         self.policy
     }
 
-    pub(super) fn intent_type(&self) -> EventType {
+    pub(crate) fn intent_type(&self) -> EventType {
         self.intent_type.clone()
     }
 
     /// Does what is next, as far as it goes without waiting for anything but the effect itself.
-    pub(super) async fn take(&self, intent: &Intent) -> Next<E> {
+    pub(crate) async fn take(&self, intent: &Intent) -> Next<E> {
         for _ in 0..ROUNDS_MAX {
             match self.step(intent).await {
                 Ok(next) => return next,
@@ -245,7 +245,7 @@ impl<E: Effect> Turn<E> {
     }
 
     /// Records what came of an attempt. It is known to this process alone, so it is not let go before it is recorded.
-    pub(super) async fn record(&self, ended: Box<Ended<E>>) -> Next<E> {
+    pub(crate) async fn record(&self, ended: Box<Ended<E>>) -> Next<E> {
         for _ in 0..ROUNDS_MAX {
             match self.try_record(&ended).await {
                 Ok(next) => return next,
