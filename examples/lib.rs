@@ -8,6 +8,7 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct Place {
     path: String,
+    load: Option<u32>,
     /// Removes the directory when the example ends.
     _fresh: Option<TempDir>,
 }
@@ -18,16 +19,26 @@ impl Place {
     pub fn path(&self) -> &str {
         &self.path
     }
+
+    /// Where the program is not to tell its story, but to do much of the same: how much. The second argument says so.
+    #[must_use]
+    pub fn load(&self) -> Option<u32> {
+        self.load
+    }
 }
 
 /// The directory that the program's first argument names, or a fresh one that goes with the value.
 pub fn place() -> Result<Place> {
+    let load = match std::env::args_os().nth(2) {
+        Some(load) => Some(text(load)?.parse().map_err(|error| Error::new(ErrorKind::InvalidInput, error))?),
+        None => None,
+    };
     match std::env::args_os().nth(1) {
-        Some(named) => Ok(Place { path: text(named)?, _fresh: None }),
+        Some(named) => Ok(Place { path: text(named)?, load, _fresh: None }),
         None => {
             let fresh = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
             let path = text(fresh.path().join("store").into_os_string())?;
-            Ok(Place { path, _fresh: Some(fresh) })
+            Ok(Place { path, load, _fresh: Some(fresh) })
         }
     }
 }

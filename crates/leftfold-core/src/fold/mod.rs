@@ -7,6 +7,7 @@ mod command;
 mod decision;
 mod event;
 mod execute;
+mod follow;
 mod shape;
 mod snapshot;
 mod upcast;
@@ -16,6 +17,7 @@ pub use cache::Folded;
 pub use command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, STALE_EVENTS_MAX};
 pub use decision::{Decided, Decision, DecisionCommand};
 pub use event::{Event, EventError, Recorded, Schema, Unknown};
+pub use follow::Following;
 pub use snapshot::SnapshotPolicy;
 pub use upcast::{Upcast, Upcasters};
 
