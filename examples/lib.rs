@@ -1,4 +1,7 @@
-//! One small program per system. All that they share is where they keep their store, and a clock for stories.
+//! One small program per system. All that they share is where they keep their store, a clock for stories, and how
+//! they are killed in tests.
+
+mod killed;
 
 use std::io::{Error, ErrorKind, Result};
 use std::time::Duration;
@@ -8,6 +11,8 @@ use leftfold::store::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::timeout;
+
+pub use killed::killed;
 
 /// Where an example keeps its store.
 #[derive(Debug)]

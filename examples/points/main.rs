@@ -103,6 +103,7 @@ async fn load(store: &Store, rounds: u32) -> Result<(), Box<dyn Error>> {
 mod tests {
     use super::*;
     use account::{AccountEvent, TooLittle};
+    use leftfold::store::{EventType, Read};
     use leftfold::testing::{given, given_events};
     use project::{ProjectEvent, ProjectRefusal};
     use task::TaskRefusal;
@@ -131,6 +132,19 @@ mod tests {
         let (total, tasks) = points(&store).await;
         assert_eq!(total, FUNDS);
         assert!(tasks.iter().any(|task| task.failure.is_some()), "some ask for more than there is");
+    }
+
+    #[tokio::test]
+    async fn no_point_is_lost_or_made_wherever_the_program_is_killed() {
+        let place = examples::killed("points", 20);
+        let store = leftfold::open(place.path().join("store").to_str().unwrap()).await.unwrap();
+        let (total, _) = points(&store).await;
+        assert_eq!(total, FUNDS);
+        let asked = Query::types(["task.Asked", "task.Offered"].map(|name| EventType::new(name).unwrap()));
+        let asked = store.read(Read::matching(asked, Position(1))).all().await.unwrap().len();
+        let ends = ["task.Received", "task.Given", "task.Denied"].map(|name| EventType::new(name).unwrap());
+        let ended = store.read(Read::matching(Query::types(ends), Position(1))).all().await.unwrap().len();
+        assert_eq!(asked, ended, "every assignment has one end");
     }
 
     #[tokio::test]
