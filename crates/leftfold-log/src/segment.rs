@@ -73,6 +73,13 @@ impl Segments {
         list.get(after.checked_sub(1)?).cloned()
     }
 
+    /// The segment of a number.
+    pub(crate) fn numbered(&self, number: u64) -> Option<Arc<Segment>> {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        let found = list.binary_search_by_key(&number, |segment| segment.header.number);
+        found.ok().map(|index| Arc::clone(&list[index]))
+    }
+
     /// The segment after one.
     pub(crate) fn following(&self, segment: &Segment) -> Option<Arc<Segment>> {
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);

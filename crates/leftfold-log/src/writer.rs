@@ -269,7 +269,7 @@ impl Writer {
 
     /// Ends the log cleanly: with a seal, so that opening knows that what stands before it is durable.
     fn seal(&mut self) -> Result<(), CloseError> {
-        if self.purpose == Purpose::Read {
+        if self.purpose != Purpose::Write {
             return Ok(());
         }
         if let Some(detail) = self.shared.read_only() {

@@ -3,12 +3,12 @@
 //! # The crate
 //!
 //! [`open`] a store; [`prelude`] has what most programs need. The rooms behind it: [`fold`] (events, aggregates,
-//! decisions), [`runtime`] (effects, timers), [`store`] (the contract, queries, subscriptions), [`testing`], and
-//! [`log`] (the embedded engine).
+//! decisions), [`runtime`] (effects, timers), [`store`] (the contract, queries, subscriptions), [`copy`] (a store into a new one,
+//! through a function), [`testing`], and [`log`] (the embedded engine).
 
 mod open;
 
-pub use leftfold_core::{fold, runtime, store, testing};
+pub use leftfold_core::{copy, fold, runtime, store, testing};
 #[cfg(feature = "log")]
 pub use leftfold_log as log;
 pub use open::{OpenError, open};

@@ -9,12 +9,14 @@ use crate::store::{
     NewEvent, NoneMatching, Position, ReadError, RecordedEvent, StreamName, Version,
 };
 
+// ANCHOR: limits
 /// How often a command is decided anew because others were faster.
 pub const ATTEMPTS_MAX: u32 = 32;
 /// Events that a decision may read, where it does not say otherwise.
 pub const DECISION_EVENTS_MAX: usize = 10_000;
 /// Intervening events that a stale client is given; it reads the rest itself.
 pub const STALE_EVENTS_MAX: u32 = 1_000;
+// ANCHOR_END: limits
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq)]

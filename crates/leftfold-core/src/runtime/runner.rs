@@ -15,8 +15,10 @@ use crate::store::{
     Subscription, Timestamp,
 };
 
+// ANCHOR: limits
 /// Effects that wait, or are in doubt, at most; beyond that no further intents are taken up until some are concluded.
 pub const OPEN_EFFECTS_MAX: usize = 100_000;
+// ANCHOR_END: limits
 /// The runner's checkpoint is recorded after so many conclusions, and when it stops: what is read again after a crash.
 const CONCLUSIONS_PER_CHECKPOINT: u32 = 1_000;
 /// The first and the longest wait before a turn is tried again after the store failed.

@@ -16,9 +16,9 @@ use leftfold_core::runtime::{
     Attempt, Clock, Conclusion, Effect, EffectId, EffectState, Effects, Performed, Policy, RunningRuntime, Runtime, Sleep,
 };
 use leftfold_core::store::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId, Hash, Holder, Identity, Label,
-    Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent,
-    Status, Store, StoreId, Timestamp,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId, Hash,
+    Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Query, Read,
+    ReadError, RecordedEvent, Status, Store, StoreId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -173,6 +173,10 @@ impl Backend for Faults {
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.reading(self.backend.position_at(moment))
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.reading(self.backend.appends(from, page_bytes))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
