@@ -140,7 +140,9 @@ impl<E: Effect> Runner<E> {
             None if !self.has_room() => "effects under way to be concluded",
             None => "new intents",
         };
-        let (through, under_way) = (self.subscription.through(), self.jobs.len());
+        // What came of an attempt and is not recorded yet is known to this process alone.
+        let unrecorded = self.trouble.as_ref().map_or(0, |_| self.open.values().filter(|open| open.unrecorded.is_some()).count());
+        let (through, under_way) = (self.subscription.through(), self.jobs.len() + unrecorded);
         self.host.board.say_where(E::NAME, through, waits_for, under_way, self.open.len().saturating_sub(under_way));
     }
 

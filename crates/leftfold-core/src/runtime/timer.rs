@@ -144,7 +144,11 @@ impl<T: Timer> TimerRunner<T> {
             self.say_status();
             let went_on = match self.next_due() {
                 _ if self.held.is_some() => self.look_at_held(),
-                Due::Now(timer, condition) => self.fire(&timer, condition).await,
+                Due::Now(timer, condition) => {
+                    let (through, waiting) = (self.subscription.through(), self.set.instances.len());
+                    self.host.board.say_where(T::NAME, through, "a timer to fire", 1, waiting);
+                    self.fire(&timer, condition).await
+                }
                 due => tokio::select! {
                     () = super::stopped(&mut stop) => break "stopped",
                     signal = self.subscription.next() => match signal {
@@ -156,7 +160,11 @@ impl<T: Timer> TimerRunner<T> {
             };
             if let Err(detail) = went_on {
                 tracing::error!(timer = T::NAME, detail, "a timer cannot go on, trying again");
-                self.host.board.say(T::NAME, &detail);
+                if self.held.is_some() {
+                    self.host.board.say_stalled(T::NAME, &detail);
+                } else {
+                    self.host.board.say(T::NAME, &detail);
+                }
                 tokio::select! {
                     () = super::stopped(&mut stop) => break "stopped",
                     () = clock.sleep_until(clock.now().plus(STORE_RETRY)) => {}

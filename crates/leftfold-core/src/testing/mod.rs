@@ -4,6 +4,7 @@ pub mod conformance;
 mod decided;
 mod given;
 pub mod history;
+pub mod target;
 
 pub use decided::{GivenEvents, WhenDecided, given_events};
 pub use given::{Given, When, given};

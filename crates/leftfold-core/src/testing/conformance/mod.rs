@@ -79,9 +79,12 @@ pub enum Reopens {
 /// # Panics
 /// Where a rule is broken, which is how a test fails.
 pub async fn conformance<F: Factory>(factory: &F) {
-    let cases = cases::<F>();
+    judge_all(&cases::<F>(), factory).await;
+}
+
+pub(super) async fn judge_all<F>(cases: &[Case<F>], factory: &F) {
     let mut broken = Vec::new();
-    for case in &cases {
+    for case in cases {
         if let Err(how) = case.judge(factory).await {
             eprintln!("conformance: {}: {how}", case.name);
             broken.push(format!("{}: {how}", case.name));
@@ -110,11 +113,15 @@ pub struct Case<F> {
     run: for<'f> fn(&'f F) -> Running<'f>,
 }
 
-type Running<'f> = Pin<Box<dyn Future<Output = ()> + 'f>>;
+pub(super) type Running<'f> = Pin<Box<dyn Future<Output = ()> + 'f>>;
 
 impl<F> Case<F> {
     /// A rule that takes longer than this waits for something that will not come.
     const PATIENCE: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(name: &'static str, run: for<'f> fn(&'f F) -> Running<'f>) -> Self {
+        Self { name, run }
+    }
 
     /// Runs the rule; the error says how it is broken.
     pub async fn judge(&self, factory: &F) -> Result<(), String> {
@@ -140,10 +147,10 @@ macro_rules! list {
         /// Every rule, in the order of the files.
         #[must_use]
         pub fn cases<F: Factory>() -> Vec<Case<F>> {
-            vec![$($(Case {
-                name: concat!(stringify!($file), "::", stringify!($rule)),
-                run: |factory| Box::pin($file::$rule(factory)),
-            }),+),+]
+            vec![$($(Case::new(
+                concat!(stringify!($file), "::", stringify!($rule)),
+                |factory| Box::pin($file::$rule(factory)),
+            )),+),+]
         }
     };
 }
