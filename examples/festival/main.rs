@@ -5,12 +5,16 @@
 //! Leave the process where all teams always fit into one append: then the decision that reads them may delete them itself.
 
 mod measure;
+mod teams;
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::time::Duration;
 
 use leftfold::prelude::*;
+use leftfold::sqlite::Sqlite;
 use serde::{Deserialize, Serialize};
+use teams::Teams;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum FestivalEvent {
@@ -364,8 +368,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let place = examples::place()?;
     let store = leftfold::open(place.path()).await?;
-    let running = Runtime::new(&store).process::<Deletion>().start().await?;
+    let rows = Sqlite::at(format!("{}-rows", place.path()));
+    let lists = rows.reader::<Teams>();
+    let running = Runtime::new(&store).process::<Deletion>().project(Teams, rows).start().await?;
     let festivals = store.aggregate::<Festival>();
+    let list = async |store: &Store| {
+        // Who reads what he wrote waits until the list has come that far.
+        running.projections().wait_until(Teams::NAME, store.head().position, Duration::from_secs(10)).await?;
+        for festival in ["jazz", "folk"] {
+            println!("    teams of {festival}: {:?}", teams::of(&lists, festival)?);
+        }
+        Ok::<_, Box<dyn Error>>(())
+    };
 
     for festival in ["jazz", "folk"] {
         festivals.execute(festival, FestivalCommand::Announce { festival: festival.into() }).await?;
@@ -375,6 +389,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     move_to(&store, "fiddles", "jazz").await?;
     move_to(&store, "brass", "folk").await?;
+    list(&store).await?;
 
     println!("jazz is deleted; a choir is created in it, and the fiddles flee, at the same moment");
     let head = store.head().position;
@@ -392,6 +407,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     move_to(&store, "brass", "jazz").await?;
+    list(&store).await?;
     running.stop().await?;
     store.close().await?;
     Ok(())
@@ -407,10 +423,7 @@ async fn move_to(store: &Store, team: &str, to: &str) -> Result<(), Box<dyn Erro
 }
 
 /// Prints how it went. A refusal belongs to the story, anything else ends it.
-fn tell(
-    what: &str,
-    done: Result<Executed<FestivalEvent>, ExecuteError<FestivalRefusal>>,
-) -> Result<(), Box<dyn Error>> {
+fn tell(what: &str, done: Result<Executed<FestivalEvent>, ExecuteError<FestivalRefusal>>) -> Result<(), Box<dyn Error>> {
     match done {
         Ok(_) => println!("{what}: done"),
         Err(error) => println!("{what}: {}", error.into_refusal()?),
@@ -492,7 +505,10 @@ mod tests {
     fn decided(done: Result<Executed<FestivalEvent>, ExecuteError<FestivalRefusal>>) -> bool {
         match done {
             Ok(_) => true,
-            Err(error) => matches!(error.into_refusal(), Ok(FestivalRefusal::BeingDeleted | FestivalRefusal::NoFestival)),
+            Err(error) => matches!(
+                error.into_refusal(),
+                Ok(FestivalRefusal::BeingDeleted | FestivalRefusal::NoFestival | FestivalRefusal::NoTeam)
+            ),
         }
     }
 
