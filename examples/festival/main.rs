@@ -396,7 +396,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let jazz = BeginDeletion { festival: "jazz".into() };
     let (began, choir, fiddles) =
         tokio::join!(store.decide(&jazz), create(&store, "choir", "jazz"), move_to(&store, "fiddles", "folk"));
-    (began?, choir?, fiddles?);
+    began?;
+    choir?;
+    fiddles?;
     let mut told = store.subscribe(Query::tag(festival_tag("jazz")).or(Query::tag(teams_of_tag("jazz"))), head);
     loop {
         match festivals.decode(&told.event().await?)?.as_slice() {

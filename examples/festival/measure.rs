@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use leftfold::prelude::*;
-use leftfold::sqlite::Sqlite;
+use leftfold::sqlite::{Reader, Sqlite, SqliteError};
 use tokio::task::JoinSet;
 
 use super::teams::{self, Teams};
@@ -21,9 +21,17 @@ const PLANNED: u64 = 1_000_000;
 
 type Failed = Box<dyn Error + Send + Sync>;
 
+/// What is measured once, and grows with the number of festivals.
+struct Figures {
+    created_in: Duration,
+    log_bytes: u64,
+    listed_in: Duration,
+    rows_bytes: u64,
+}
+
 pub(super) async fn measure(festivals: u64, teams: u64) -> Result<(), Box<dyn Error>> {
-    if festivals < TIMED {
-        return Err(format!("{TIMED} festivals are deleted to time it: measure that many at least").into());
+    if festivals < TIMED || teams == 0 {
+        return Err(format!("{TIMED} festivals are deleted to time it: measure that many at least, with teams").into());
     }
     let place = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
     let (log, rows) = (place.path().join("store"), place.path().join("rows"));
@@ -33,8 +41,8 @@ pub(super) async fn measure(festivals: u64, teams: u64) -> Result<(), Box<dyn Er
     println!("{festivals} festivals with {teams} teams each, {UNDER_WAY} requests under way at once");
     let began = Instant::now();
     create(&store, festivals, teams).await.map_err(|error| error.to_string())?;
-    let events = store.head().position.0;
     let created_in = began.elapsed();
+    let events = store.head().position.0;
     println!("created: {events} events in {}, {}", seconds(created_in), rate(events, created_in));
     store.close().await?;
     let log_bytes = bytes(&log)?;
@@ -50,30 +58,52 @@ pub(super) async fn measure(festivals: u64, teams: u64) -> Result<(), Box<dyn Er
     running.projections().wait_until(Teams::NAME, store.head().position, Duration::from_secs(24 * 3600)).await?;
     let listed_in = began.elapsed();
     let rows_bytes = bytes(&rows)?;
-    println!("list built in {}, {}; {} of rows", seconds(listed_in), rate(festivals * teams, listed_in), megabytes(rows_bytes));
+    println!("lists built in {}, {}; {} of rows", seconds(listed_in), rate(festivals * teams, listed_in), megabytes(rows_bytes));
 
+    list(&lists, festivals, teams)?;
+    move_teams(&store, festivals).await?;
+    delete(&store).await?;
+    running.projections().wait_until(Teams::NAME, store.head().position, Duration::from_secs(60)).await?;
+    for festival in 0..TIMED {
+        assert!(teams::of(&lists, &festival.to_string())?.is_empty(), "a festival that was deleted has teams");
+    }
+    println!("{}", memory());
+    running.stop().await?;
+    store.close().await?;
+    plan(&Figures { created_in, log_bytes, listed_in, rows_bytes }, festivals, teams);
+    Ok(())
+}
+
+fn list(lists: &Reader, festivals: u64, teams: u64) -> Result<(), SqliteError> {
     let mut draw = fastrand::Rng::with_seed(1);
     let mut times = Vec::new();
     for _ in 0..TIMED {
         let festival = draw.u64(0..festivals).to_string();
         let began = Instant::now();
-        let there = teams::of(&lists, &festival)?;
+        let there = teams::of(lists, &festival)?;
         times.push(began.elapsed());
         assert_eq!(there.len() as u64, teams, "a list is not complete");
     }
     println!("list one festival: {}", spread(&mut times));
-    times.clear();
-    for n in 0..TIMED {
-        let (from, to) = (n, (n + 1) % festivals);
+    Ok(())
+}
+
+async fn move_teams(store: &Store, festivals: u64) -> Result<(), Box<dyn Error>> {
+    let mut times = Vec::new();
+    for from in 0..TIMED {
+        let to = ((from + 1) % festivals).to_string();
         let began = Instant::now();
-        store.decide(&MoveTeam { team: format!("{from}-0"), to: to.to_string() }).await?;
+        store.decide(&MoveTeam { team: format!("{from}-0"), to }).await?;
         times.push(began.elapsed());
     }
     println!("move one team: {}", spread(&mut times));
-    times.clear();
-    let mut deletions = Vec::new();
-    for n in 0..TIMED {
-        let festival = n.to_string();
+    Ok(())
+}
+
+async fn delete(store: &Store) -> Result<(), Box<dyn Error>> {
+    let mut times = Vec::new();
+    for festival in 0..TIMED {
+        let festival = festival.to_string();
         let mut told = store.subscribe(Query::tag(festival_tag(&festival)), store.head().position);
         let began = Instant::now();
         store.decide(&BeginDeletion { festival: festival.clone() }).await?;
@@ -83,29 +113,24 @@ pub(super) async fn measure(festivals: u64, teams: u64) -> Result<(), Box<dyn Er
             deleted = matches!(told.as_slice(), [FestivalEvent::Deleted { .. }]);
         }
         times.push(began.elapsed());
-        deletions.push(festival);
     }
     println!("delete one festival, the last of its teams included: {}", spread(&mut times));
-    running.projections().wait_until(Teams::NAME, store.head().position, Duration::from_secs(60)).await?;
-    for festival in deletions {
-        assert!(teams::of(&lists, &festival)?.is_empty(), "a festival that was deleted has teams");
-    }
-    println!("{}", memory());
-    running.stop().await?;
-    store.close().await?;
+    Ok(())
+}
 
+fn plan(figures: &Figures, festivals: u64, teams: u64) {
     let times_as_many = PLANNED as f64 / festivals as f64;
     let planned = |duration: Duration| format!("{:.1} hours", duration.as_secs_f64() * times_as_many / 3600.0);
     let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 * times_as_many / 1e9);
     println!("\nfor {PLANNED} festivals with {teams} teams each that means:");
-    println!("    {} of log and index: an event is as large as before", gigabytes(log_bytes));
-    println!("    {} to create them all at this rate: a command reads two short lists of positions,", planned(created_in));
-    println!("        found in O(log n), however many other festivals there are");
-    println!("    {} of rows, and {} to build them anew, while the old ones serve", gigabytes(rows_bytes), planned(listed_in));
-    println!("    a list, a move and a deletion take what they take here, as long as the pages that they read are in");
-    println!("        memory, and some reads of the disk more where they are not: none of them looks at another festival");
+    println!("    {} of log and index: an event is as large as before", gigabytes(figures.log_bytes));
+    println!("    {} to create them all at this rate: a command reads two short lists of", planned(figures.created_in));
+    println!("        positions, found in O(log n), however many other festivals there are");
+    println!("    {} of rows, and {} to build them anew,", gigabytes(figures.rows_bytes), planned(figures.listed_in));
+    println!("        while the old ones serve");
+    println!("    a list, a move and a deletion take what they take here while the pages that they read are in memory,");
+    println!("        and some reads of the disk more where they are not: none of them looks at another festival");
     println!("    memory as here: caches have bounds, and an instance of the process is open only while it deletes");
-    Ok(())
 }
 
 /// Each worker creates the festivals of its own, one after the other, as a person would.

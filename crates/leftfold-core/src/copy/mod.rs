@@ -71,6 +71,7 @@ mod pump;
 mod reader;
 mod record;
 mod references;
+mod shape;
 mod state;
 mod transform;
 mod translate;
@@ -80,6 +81,7 @@ use std::sync::Arc;
 
 pub use error::{CopyError, FunctionFault};
 pub use map::{Fate, Image, PositionMap};
+pub use shape::in_todays_shape;
 pub use transform::Transformed;
 pub use verify::{Difference, Report};
 
