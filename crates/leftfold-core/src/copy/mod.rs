@@ -73,6 +73,7 @@ mod pump;
 mod reader;
 mod record;
 mod references;
+mod shape;
 mod state;
 mod transform;
 mod translate;
@@ -82,6 +83,7 @@ use std::sync::Arc;
 
 pub use error::{CopyError, FunctionFault};
 pub use map::{Fate, Image, PositionMap};
+pub use shape::in_todays_shape;
 pub use transform::Transformed;
 pub use verify::{Difference, Report};
 
