@@ -1,8 +1,11 @@
 //! Databases that go away and come back while events flow: nothing is lost, and nothing is parked.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use leftfold::runtime::projection::{Projections, verify};
+use leftfold::fold::Recorded;
+use leftfold::runtime::projection::{Projection, ProjectionError, Projections, verify};
 use leftfold::runtime::{RunningRuntime, Runtime};
 use leftfold::store::{Position, Store};
 use leftfold::testing::seed;
@@ -10,9 +13,10 @@ use leftfold_postgres::Postgres;
 use leftfold_proving::{Postgres as PostgresServer, Redis as RedisServer};
 use leftfold_redis::Redis;
 use leftfold_sqlite::Sqlite;
+use leftfold_sqlite::rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::payments::{Database, Payments, fold, pay, pay_one};
+use crate::payments::{AccountEvent, Database, Payments, fold, pay, pay_one};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -151,4 +155,39 @@ fn fill_up(file: &std::path::Path) {
     use std::io::Write;
     let mut file = std::fs::File::create(file).unwrap();
     while file.write_all(&[7; 4_096]).is_ok() {}
+}
+
+/// Rows in a file that may not grow beyond some pages, until there is room.
+#[derive(Clone, Default)]
+struct Cramped(Arc<AtomicBool>);
+
+impl Projection<Sqlite> for Cramped {
+    const NAME: &'static str = "payments";
+    type Event = AccountEvent;
+
+    async fn set_up(&self, rows: &mut Connection) -> Result<(), ProjectionError> {
+        Sqlite::set_up(rows).await
+    }
+
+    async fn apply(&self, rows: &mut Connection, event: &Recorded<AccountEvent>) -> Result<(), ProjectionError> {
+        let pages = if self.0.load(Ordering::Relaxed) { 1 << 30 } else { 12 };
+        rows.pragma_update(None, "max_page_count", pages)?;
+        Projection::<Sqlite>::apply(&Payments::<1>, rows, event).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_room_is_named_and_waited_for() {
+    let home = TempDir::new().unwrap();
+    let target = Sqlite::at(home.path());
+    let (store, cramped) = (Store::memory(), Cramped::default());
+    let running = Runtime::new(&store).project(cramped.clone(), target.clone()).start().await.unwrap();
+    pay(&store, 5_000, &mut fastrand::Rng::with_seed(seed())).await;
+    waits_for(&running, "database or disk is full").await;
+    cramped.0.store(true, Ordering::Relaxed);
+    let projections = running.projections();
+    reach(&projections, store.head().position).await;
+    assert_eq!(projections.parked("payments").unwrap(), []);
+    assert_eq!(target.balances("payments").await, fold(&store).await);
+    running.stop().await.unwrap();
 }

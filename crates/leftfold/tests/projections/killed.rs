@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::payments::{Database, Payments, fold, pay};
 
 /// What the process that is killed is told: which database, where that is, and where the store is.
-pub const CHILD: &str = "LEFTFOLD_PROJECTING_CHILD";
+pub(crate) const CHILD: &str = "LEFTFOLD_PROJECTING_CHILD";
 const EVENTS: u64 = 50_000;
 
 /// The process that is killed: the tests below start it. It projects until nothing is left.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 const TOGETHER: u64 = 1_000;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum AccountEvent {
+pub(crate) enum AccountEvent {
     Paid { amount: i64 },
 }
 
@@ -23,15 +23,15 @@ impl Event for AccountEvent {
 
 /// What stands in the rows of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Balance {
-    pub sum: i64,
-    pub payments: i64,
+pub(crate) struct Balance {
+    pub(crate) sum: i64,
+    pub(crate) payments: i64,
 }
 
-pub type Balances = BTreeMap<String, Balance>;
+pub(crate) type Balances = BTreeMap<String, Balance>;
 
 /// A target, with rows for accounts.
-pub trait Database: Target {
+pub(crate) trait Database: Target {
     fn set_up(rows: &mut Rows<Self>) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Adds to the row of an account. Doing it twice shows; a negative amount is refused by the database.
@@ -43,7 +43,7 @@ pub trait Database: Target {
 
 /// The projection: in a version of its own, and with as many lanes as the target can.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Payments<const VERSION: u32 = 1>;
+pub(crate) struct Payments<const VERSION: u32 = 1>;
 
 impl<T: Database, const VERSION: u32> Projection<T> for Payments<VERSION> {
     const NAME: &'static str = "payments";
@@ -75,7 +75,7 @@ fn say(position: Position) {
 }
 
 /// Appends payments, of amounts and into accounts that follow from a seed.
-pub async fn pay(store: &Store, payments: u64, random: &mut fastrand::Rng) {
+pub(crate) async fn pay(store: &Store, payments: u64, random: &mut fastrand::Rng) {
     for first in (0..payments).step_by(TOGETHER as usize) {
         let together = (first..payments.min(first + TOGETHER)).map(|_| payment(random.u32(..500), random.i64(1..1_000)));
         append(store, together.collect()).await;
@@ -83,7 +83,7 @@ pub async fn pay(store: &Store, payments: u64, random: &mut fastrand::Rng) {
 }
 
 /// Appends one payment.
-pub async fn pay_one(store: &Store, account: u32, amount: i64) -> Position {
+pub(crate) async fn pay_one(store: &Store, account: u32, amount: i64) -> Position {
     append(store, vec![payment(account, amount)]).await
 }
 
@@ -98,7 +98,7 @@ fn payment(account: u32, amount: i64) -> NewEvent {
 }
 
 /// What the rows must be: the fold of the log, without what cannot be applied.
-pub async fn fold(store: &Store) -> Balances {
+pub(crate) async fn fold(store: &Store) -> Balances {
     let mut balances = Balances::new();
     for event in store.read(Read::matching(Query::all(), Position(1))).all().await.unwrap() {
         let Amount { amount } = serde_json::from_slice(&event.data).unwrap();
