@@ -14,7 +14,7 @@ use crate::is_found;
 const SOUND: u8 = 0;
 /// A refused deposit is not paid back.
 const NO_COMPENSATION: u8 = 1;
-/// The project takes a repeated withdrawal for another one.
+/// An impatient process asks again, and the project takes that for another withdrawal.
 const TWICE: u8 = 2;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,12 +42,11 @@ struct TooFew {
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Project<const BUG: u8> {
+struct Project {
     free: u64,
-    withdrawn: BTreeSet<String>,
 }
 
-impl<const BUG: u8> Aggregate for Project<BUG> {
+impl Aggregate for Project {
     const CATEGORY: &'static str = "project";
     type Event = ProjectEvent;
     type Command = Budget;
@@ -56,16 +55,12 @@ impl<const BUG: u8> Aggregate for Project<BUG> {
     fn apply(&mut self, event: &ProjectEvent) {
         match event {
             ProjectEvent::Funded { points } | ProjectEvent::PaidBack { points, .. } => self.free += points,
-            ProjectEvent::Withdrawn { request, points } => {
-                self.free -= points;
-                self.withdrawn.insert(request.clone());
-            }
+            ProjectEvent::Withdrawn { points, .. } => self.free -= points,
         }
     }
 
     fn decide(&self, command: &Budget) -> Result<Vec<ProjectEvent>, TooFew> {
         Ok(match command.clone() {
-            Budget::Withdraw { request, .. } if BUG != TWICE && self.withdrawn.contains(&request) => vec![],
             Budget::Withdraw { points, .. } if points > self.free => {
                 return Err(TooFew { wanted: points, free: self.free });
             }
@@ -164,7 +159,7 @@ impl<const BUG: u8> Process for PointsAssignment<BUG> {
     type Event = PointsFact;
 
     fn targets() -> Targets {
-        Targets::of::<Project<BUG>>().and::<Task>()
+        Targets::of::<Project>().and::<Task>()
     }
 
     fn correlate(event: &Recorded<PointsFact>) -> Correlation {
@@ -190,17 +185,17 @@ impl<const BUG: u8> Process for PointsAssignment<BUG> {
         let withdraw = || Budget::Withdraw { request: context.key.clone(), points };
         let fail = |reason: &str| Work::Fail { request: context.key.clone(), reason: reason.to_owned() };
         match trigger {
-            Trigger::Event(PointsFact::Asked { .. }) => {
-                Reaction::none().command::<Project<BUG>>("apollo", withdraw()).timer("again", Duration::from_secs(10))
+            Trigger::Event(PointsFact::Asked { .. }) if BUG == TWICE => {
+                Reaction::none().command::<Project>("apollo", withdraw()).timer("again", Duration::from_secs(10))
             }
-            // Asking again does no harm: the project knows the request.
-            Trigger::TimerFired { .. } if !self.withdrawn => Reaction::none().command::<Project<BUG>>("apollo", withdraw()),
+            Trigger::Event(PointsFact::Asked { .. }) => Reaction::none().command::<Project>("apollo", withdraw()),
+            Trigger::TimerFired { .. } if !self.withdrawn => Reaction::none().command::<Project>("apollo", withdraw()),
             Trigger::Event(PointsFact::Withdrawn { .. }) => {
                 Reaction::none().command::<Task>(&self.task, Work::Deposit { request, points })
             }
             Trigger::Event(PointsFact::PaidBack { .. }) => Reaction::none().command::<Task>(&self.task, fail("paid back")),
             Trigger::Refused(refused) if refused.is_for::<Task>() && BUG != NO_COMPENSATION => {
-                Reaction::none().command::<Project<BUG>>("apollo", Budget::PayBack { request, points })
+                Reaction::none().command::<Project>("apollo", Budget::PayBack { request, points })
             }
             Trigger::Refused(refused) => Reaction::none().command::<Task>(&self.task, fail(refused.reason())),
             _ => Reaction::none(),
@@ -215,20 +210,22 @@ fn ask(request: &str, points: u64) -> Work {
 fn explorer<const BUG: u8>() -> Explorer {
     Explorer::new()
         .seed(7)
-        .aggregate::<Project<BUG>>()
+        .aggregate::<Project>()
         .aggregate::<Task>()
         .process::<PointsAssignment<BUG>>()
         .start(|clients| {
-            clients.given::<Project<BUG>>("apollo", [ProjectEvent::Funded { points: 100 }]);
+            clients.given::<Project>("apollo", [ProjectEvent::Funded { points: 100 }]);
             clients.client("anna").command::<Task>("t1", ask("r1", 60));
-            clients.client("ben").command::<Task>("t2", ask("r2", 60)).command::<Task>("t2", Work::Close);
+            if BUG != TWICE {
+                clients.client("ben").command::<Task>("t2", ask("r2", 60)).command::<Task>("t2", Work::Close);
+            }
         })
         .always("no point is made", |world| {
-            let free: u64 = world.states::<Project<BUG>>().map(|project| project.free).sum();
+            let free: u64 = world.states::<Project>().map(|project| project.free).sum();
             free + world.states::<Task>().map(|task| task.points).sum::<u64>() <= 100
         })
         .finally("no point is lost", |world| {
-            let free: u64 = world.states::<Project<BUG>>().map(|project| project.free).sum();
+            let free: u64 = world.states::<Project>().map(|project| project.free).sum();
             free + world.states::<Task>().map(|task| task.points).sum::<u64>() == 100
         })
         .finally("nothing is left in flight", |world| world.open_processes() == 0)

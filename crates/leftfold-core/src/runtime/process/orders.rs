@@ -86,9 +86,14 @@ impl Orders {
         self.waiting.first_key_value().map_or(self.last, |((position, _), _)| Position(position.0 - 1))
     }
 
-    /// When a command can be tried; none where there is none.
-    pub(super) fn wakes_at(&self) -> Option<Timestamp> {
-        self.waiting.values().map(|waiting| waiting.again_at).min()
+    /// When a command can be tried; none where there is none. One that waits behind another one for the same aggregate
+    /// cannot be tried before that.
+    pub(super) fn wakes_at<'o>(&'o self) -> Option<Timestamp> {
+        let mut lanes = HashSet::new();
+        let first = |Waiting { command, again_at, .. }: &'o Waiting| {
+            lanes.insert((command.to.as_str(), command.id.as_str())).then_some(*again_at)
+        };
+        self.waiting.values().filter_map(first).min()
     }
 
     /// What a command that failed waits for.
@@ -184,4 +189,34 @@ async fn carry_lane(targets: &Targets, orders: Vec<((Position, u32), (String, Or
         }
     }
     carried
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A command failed, and another one for the same aggregate waited behind it: that one seemed to be due, was not
+    /// tried, and the process looked for it again and again, without a pause, until the first one was due.
+    #[test]
+    fn a_command_behind_one_that_failed_is_not_due_before_it() {
+        let mut orders = Orders::new("transfer");
+        let command = StoredCommand { to: "purse".to_owned(), id: "a".to_owned(), command: serde_json::Value::Null };
+        let cause = StoredCause::Event { position: 1, part: 0 };
+        let reacted = Reacted {
+            process: "transfer".to_owned(),
+            cause,
+            starts: true,
+            ends: false,
+            commands: vec![command.clone(), command],
+            timers: Vec::new(),
+            cancelled: Vec::new(),
+            depth: 0,
+            carried: 0,
+        };
+        orders.take("t1", &reacted, (Position(2), Version(1)), None);
+        let now = Timestamp::from_micros(0);
+        assert_eq!(orders.wakes_at(), Some(Timestamp::MIN));
+        assert!(orders.judge((Position(2), 0), Carried::Failed("the store is busy".to_owned()), now).is_none());
+        assert!(orders.wakes_at().is_some_and(|at| at > now), "it is tried again after a while");
+    }
 }

@@ -22,15 +22,25 @@ struct Hands {
     now: Timestamp,
     sleeping: BTreeMap<(Timestamp, u64), Waker>,
     sleeps: u64,
+    /// How often the clock was read since the last point.
+    looks: u32,
 }
+
+/// Whoever reads the clock more often between two points runs in circles.
+const LOOKS_MAX: u32 = 100_000;
 
 impl HandClock {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Hands { now: Timestamp::from_micros(BEGIN), sleeping: BTreeMap::new(), sleeps: 0 }))
+        Self(Mutex::new(Hands { now: Timestamp::from_micros(BEGIN), sleeping: BTreeMap::new(), sleeps: 0, looks: 0 }))
     }
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everyone waits, and something is carried out now.
+    pub(super) fn begin_point(&self) {
+        self.hands().looks = 0;
     }
 
     /// Sets the clock, and wakes who waited for that.
@@ -59,7 +69,11 @@ impl HandClock {
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
-        self.hands().now
+        let mut hands = self.hands();
+        hands.looks += 1;
+        // The simulation takes the panic as a failure of whoever runs.
+        assert!(hands.looks < LOOKS_MAX, "it runs in circles, without waiting for anything");
+        hands.now
     }
 
     fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {

@@ -40,6 +40,7 @@ const DRAWN: u64 = 1 << 32;
 pub struct Explorer {
     plan: Plan,
     seed: Option<u64>,
+    applications: u8,
 }
 
 impl Default for Explorer {
@@ -51,7 +52,7 @@ impl Default for Explorer {
 impl Explorer {
     /// Of nothing yet.
     pub fn new() -> Self {
-        Self { plan: Plan::default(), seed: None }
+        Self { plan: Plan::default(), seed: None, applications: 1 }
     }
 
     /// Makes the states of a kind of aggregates known to invariants.
@@ -117,6 +118,13 @@ impl Explorer {
         self
     }
 
+    /// Up to so many applications share the store, each with all processes and effects: what one does, another one may
+    /// try as well. At least 1, which it is where nothing else is said.
+    pub fn applications(mut self, applications: u8) -> Self {
+        self.applications = applications.max(1);
+        self
+    }
+
     /// Draws all schedules from this seed, instead of from another one each time.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -151,7 +159,7 @@ impl Explorer {
         let mut seeds = fastrand::Rng::with_seed(base);
         while explored.schedules < count {
             let seed = seeds.u64(DRAWN..);
-            self.take(&mut explored, seed, Source::drawn(seed, usual))?;
+            self.take(&mut explored, seed, self.drawn(seed, usual))?;
         }
         Ok(explored)
     }
@@ -163,10 +171,14 @@ impl Explorer {
             systematic_schedule(seed)
         } else {
             let usual = simulation::run(&self.plan, Source::Known(Schedule::default()), Telling::NotAtAll);
-            Source::drawn(seed, usual.points)
+            self.drawn(seed, usual.points)
         };
         self.take(&mut explored, seed, source)?;
         Ok(explored)
+    }
+
+    fn drawn(&self, seed: u64, points: u32) -> Source {
+        Source::drawn(seed, points, self.applications - 1)
     }
 
     /// Runs one schedule. How long it was.

@@ -94,7 +94,7 @@ pub(super) struct Options<'a> {
 
 impl Source {
     /// A schedule for a seed, of a system whose usual run has so many points.
-    pub(super) fn drawn(seed: u64, points: u32) -> Self {
+    pub(super) fn drawn(seed: u64, points: u32, others_max: u8) -> Self {
         let mut rng = Rng::with_seed(seed);
         let points = points.max(1) + points / 4;
         let mut planned = BTreeMap::new();
@@ -105,7 +105,7 @@ impl Source {
         }
         let reorders = [0, 5, 40][rng.usize(..3)];
         let varies = [0, 5, 20][rng.usize(..3)];
-        let drawn = Schedule { others: u8::from(rng.u8(..3) == 0), choices: BTreeMap::new() };
+        let drawn = Schedule { others: rng.u8(..=others_max), choices: BTreeMap::new() };
         Self::Drawn(Box::new(Drawing { rng, drawn, planned, reorders, varies }))
     }
 

@@ -5,23 +5,29 @@ use std::collections::BTreeMap;
 use super::schedule::{ALL, Choice, Schedule, Source, Turn};
 use super::simulation::{Ended, Plan, Telling, run};
 
-/// Runs that shrinking takes at most.
+/// Runs that shrinking takes at most, and points of all of them.
 const RUNS_MAX: u32 = 2_000;
+const POINTS_MAX: u64 = 400_000;
 
 /// The shortest run that was found. It fails as the one given does.
 pub(super) fn shrink(plan: &Plan, failed: Ended) -> Ended {
-    let mut shrinking = Shrinking { plan, runs: 0, best: run(plan, Source::Known(failed.schedule), Telling::InFull) };
-    while shrinking.runs < RUNS_MAX && shrinking.round() {}
+    let mut shrinking = Shrinking { plan, runs: 0, points: 0, best: run(plan, Source::Known(failed.schedule), Telling::InFull) };
+    while !shrinking.is_spent() && shrinking.round() {}
     shrinking.best
 }
 
 struct Shrinking<'p> {
     plan: &'p Plan,
     runs: u32,
+    points: u64,
     best: Ended,
 }
 
 impl Shrinking<'_> {
+    fn is_spent(&self) -> bool {
+        self.runs >= RUNS_MAX || self.points >= POINTS_MAX
+    }
+
     /// Tries everything once. Whether something was shorter.
     fn round(&mut self) -> bool {
         let before = cost(&self.best);
@@ -80,11 +86,12 @@ impl Shrinking<'_> {
 
     /// Runs a schedule. Whether it fails in the same way and is shorter.
     fn attempt(&mut self, schedule: Schedule) -> bool {
-        if self.runs >= RUNS_MAX || schedule == self.best.schedule {
+        if self.is_spent() || schedule == self.best.schedule {
             return false;
         }
         self.runs += 1;
         let ended = run(self.plan, Source::Known(schedule), Telling::InFull);
+        self.points += u64::from(ended.points);
         let same = |ended: &Ended| ended.broken.as_ref().map(|broken| broken.name.clone());
         let shorter = same(&ended) == same(&self.best) && cost(&ended) < cost(&self.best);
         if shorter {

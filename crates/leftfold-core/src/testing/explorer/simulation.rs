@@ -80,7 +80,7 @@ pub(super) fn run(plan: &Plan, mut source: Source, telling: Telling) -> Ended {
     let broken = simulation.go(&mut source).err();
     let mut story = simulation.story.take().unwrap_or_default();
     if let Some(broken) = &broken {
-        story.line(format!("broken: {broken}"));
+        story.end(format!("broken: {broken}"));
     }
     Ended { schedule: source.made(), points: simulation.point, broken, story: story.lines() }
 }
@@ -187,6 +187,7 @@ impl<'p> Simulation<'p> {
     fn go(&mut self, source: &mut Source) -> Result<(), Broken> {
         self.give()?;
         loop {
+            self.clock.begin_point();
             self.settle()?;
             let choice = self.choose(source);
             let goes_on = match choice {
