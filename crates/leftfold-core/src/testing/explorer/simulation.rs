@@ -21,7 +21,7 @@ use super::world::{Outside, States, World};
 use super::{Broken, Invariant};
 use crate::fold::Answer;
 use crate::runtime::{Clock, StartError};
-use crate::store::{Append, Backend, CommandId, Position, Store, Timestamp};
+use crate::store::{Append, Backend, CommandId, Store, Timestamp};
 
 /// A run that has not come to its end after so many points never does.
 const POINTS_MAX: u32 = 20_000;
@@ -95,9 +95,10 @@ struct Simulation<'p> {
     tasks: Vec<Task>,
     clients: Vec<ClientRun<'p>>,
     point: u32,
-    /// How far the clock goes at least, as nothing happened when it was moved last; and where the log ended then.
+    /// How far the clock goes at least, as nothing happened when it was moved last.
     patience: Duration,
-    moved_at: Position,
+    /// Whether something was to be appended since the clock was moved.
+    busy: bool,
     story: Option<Story>,
 }
 
@@ -159,9 +160,9 @@ impl<'p> Simulation<'p> {
         let client = |plan| ClientRun { plan, at: 0, tries: 0, application: None, asking: None, flag: Flag::raised() };
         let clients = plan.clients.clients.iter().map(client).collect();
         let (applications, tasks) = (Vec::new(), Vec::new());
-        let (patience, moved_at) = (Duration::ZERO, Position::START);
+        let (patience, busy) = (Duration::ZERO, true);
         let mut simulation =
-            Self { plan, shared, clock, world, outside, applications, tasks, clients, point: 0, patience, moved_at, story };
+            Self { plan, shared, clock, world, outside, applications, tasks, clients, point: 0, patience, busy, story };
         for application in 0..=usize::from(others) {
             simulation.start(application);
         }
@@ -228,13 +229,12 @@ impl<'p> Simulation<'p> {
 
     fn choose(&self, source: &mut Source) -> Option<Choice> {
         let queue = self.shared.queue();
-        let ways: Vec<u8> = queue.iter().map(|operation| operation.ways).collect();
-        let outside: Vec<bool> = queue.iter().map(|operation| matches!(operation.about, About::Outside(_))).collect();
+        let waiting: Vec<_> = queue.iter().map(|operation| (operation.ways, operation.about.kind())).collect();
         let first = queue.iter().position(|operation| !operation.held);
         let asking: Vec<u8> =
             (0_u8..).zip(&self.clients).filter(|(_, client)| client.application.is_some()).map(|(n, _)| n).collect();
         let applications = self.applications.len() as u8;
-        source.choose(self.point, &Options { ways: &ways, outside: &outside, first, applications, asking: &asking })
+        source.choose(self.point, &Options { waiting: &waiting, first, applications, asking: &asking })
     }
 
     /// What happens where the schedule says nothing else. Whether the run goes on.
@@ -255,9 +255,8 @@ impl<'p> Simulation<'p> {
 
     /// Moves the clock to where something may happen. Whether that can be.
     fn go_on_in_time(&mut self) -> bool {
-        let head = self.world.head();
-        self.patience = if head == self.moved_at { (self.patience * 4).max(Duration::from_secs(1)) } else { Duration::ZERO };
-        self.moved_at = head;
+        let busy = std::mem::take(&mut self.busy);
+        self.patience = if busy { Duration::ZERO } else { (self.patience * 4).max(Duration::from_secs(1)) };
         let due = self.world.next_due();
         let expected = due.is_some() || self.clients.iter().any(|client| !client.is_done());
         if self.patience > if expected { QUIET_FOR_EVER } else { QUIET } {
@@ -320,6 +319,7 @@ impl<'p> Simulation<'p> {
 
     fn perform(&mut self, operation: Operation, way: u8) -> Result<(), Broken> {
         let (by, about) = (operation.by, operation.about.clone());
+        self.busy |= matches!(about, About::Append(_));
         operation.carry_out(&self.shared.memory, way);
         if let Some(story) = &mut self.story {
             self.outside.said().into_iter().for_each(|said| story.line(said));
