@@ -304,6 +304,7 @@ mod tests {
         }
     }
 
+    // ANCHOR: decision-test
     #[test]
     fn a_name_is_taken_from_the_sign_up_until_it_is_released() {
         let ada = || SignUp::new("1", "ada", "ada@example.org", PasswordHash("x".into()));
@@ -317,6 +318,7 @@ mod tests {
             .decide(&other)
             .then([AccountEvent::SignedUp(other.0.clone())]);
     }
+    // ANCHOR_END: decision-test
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_a_thousand_racing_sign_ups_of_one_name_exactly_one_wins() {

@@ -2,6 +2,7 @@
 //!
 //! No dependencies: this crate is compiled before anything else is checked.
 
+mod book;
 mod setup;
 mod steps;
 mod test;
@@ -20,6 +21,7 @@ usage: cargo xtask <command>
   crash [points] [seed]
                       crash the log at so many points of a simulated disk, in a release build;
                       a seed repeats a run
+  book                build the book into target/book, and check its links and the code in it
   tidy                check the source against the rules of the house
   bench [arguments]   run the benchmarks, all or those named; `bench --help` says more";
 
@@ -46,6 +48,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         "test" => test::run(rest),
         "setup" => setup::run(),
         "crash" => crash(rest),
+        "book" => book::run(),
         "tidy" => tidy::run(),
         "bench" => bench(rest),
         "help" | "--help" | "-h" => {

@@ -1,12 +1,13 @@
 //! What the tests need besides Rust: a Python with the packages of clients, a headless Chromium, PostgreSQL,
-//! Redis and RabbitMQ.
+//! Redis and RabbitMQ; and mdBook for the book.
 //!
-//! What is missing is installed where that is possible (packages of Python into `target/venv`, programs with
-//! apt where this runs as root); otherwise the error says what to install. When
+//! What is missing is installed where that is possible (packages of Python into `target/venv`, mdBook into
+//! `target/mdbook`, programs with apt where this runs as root); otherwise the error says what to install. When
 //! all is there this takes a fraction of a second and uses no network.
 
 mod apt;
 mod chromium;
+mod mdbook;
 mod policy;
 mod python;
 mod servers;
@@ -69,6 +70,9 @@ pub(crate) fn prepare() -> Outcome<Environment> {
     let rabbitmq = servers::RABBITMQ.prepare(&mut apt)?;
     Ok(Environment { python, chromium, postgres, redis, rabbitmq })
 }
+
+/// The mdBook that builds the book, found or installed. Tests do not need it.
+pub(crate) use mdbook::prepare as prepare_mdbook;
 
 fn given(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from)

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::setup::Environment;
 use crate::steps::{execute, step};
-use crate::{Outcome, cargo, setup, tidy};
+use crate::{Outcome, book, cargo, setup, tidy};
 
 /// Runs all steps; with arguments only set-up and `cargo test` with these arguments.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
@@ -24,6 +24,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         execute(cargo().args(arguments))
     })?;
     step("documentation", || execute(&mut documentation()))?;
+    step("book", book::run)?;
     step("tests", || execute(&mut all_tests(&environment)))?;
     println!("all steps passed");
     Ok(())

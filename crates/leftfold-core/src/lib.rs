@@ -4,10 +4,12 @@
 //! - [`fold`]: events, aggregates, decisions, snapshots, upcasters.
 //!
 //! - [`runtime`]: what runs behind the log: effects and timers.
+//! - [`copy`]: copying a store into a new one through a function.
 //! - [`testing`]: given/when/then for users, the suite that every backend passes, the checker of concurrent histories.
 //!
 //! This crate knows no backend but the one in memory.
 
+pub mod copy;
 pub mod fold;
 pub mod runtime;
 pub mod store;

@@ -16,6 +16,7 @@ use crate::log::Shared;
 use crate::plan;
 use crate::scan::place_of;
 use crate::segment::damaged;
+use crate::weight;
 
 pub(crate) type Answer = oneshot::Sender<Result<Outcome, AppendError>>;
 
@@ -29,6 +30,8 @@ pub(crate) struct Request {
     pub(crate) command: Option<CommandRecord>,
     pub(crate) checkpoint: Option<CheckpointRecord>,
     pub(crate) fence: Option<(Label, Fence)>,
+    /// What it counts for in the queue.
+    weight: usize,
     pub(crate) facts: Facts,
     /// Taken when it is answered.
     pub(crate) answer: Option<Answer>,
@@ -56,25 +59,16 @@ impl Request {
     pub(crate) fn new(append: Append, facts: Facts, answer: Answer) -> Self {
         let Append { mut events, condition, command, checkpoint, fence } = append;
         let encoded = EncodedEvents::take(&mut events);
-        Self { events, encoded, condition, command, checkpoint, fence, facts, answer: Some(answer), ask: None }
+        let beside = weight::beside_events(&condition, command.as_ref());
+        let weight = encoded.weight() + events.len() * size_of::<NewEvent>() + beside;
+        Self { events, encoded, condition, command, checkpoint, fence, weight, facts, answer: Some(answer), ask: None }
     }
 
     /// An append of nothing, on which something rides.
     pub(crate) fn asking(ask: Ask) -> Self {
-        let mut nothing = Append::default();
-        let encoded = EncodedEvents::take(&mut nothing.events);
-        let Append { events, condition, command, checkpoint, fence } = nothing;
-        Self {
-            events,
-            encoded,
-            condition,
-            command,
-            checkpoint,
-            fence,
-            facts: Facts::default(),
-            answer: None,
-            ask: Some(Box::new(ask)),
-        }
+        // Nobody waits for the answer of the append itself.
+        let (answer, _) = oneshot::channel();
+        Self { ask: Some(Box::new(ask)), ..Self::new(Append::default(), Facts::default(), answer) }
     }
 
     /// Answers. Whoever asked may have gone.
@@ -88,8 +82,7 @@ impl Request {
 
     /// What it counts for in the queue.
     pub(crate) fn weight(&self) -> usize {
-        let command = self.command.as_ref().map_or(0, |command| command.answer.len() + 64);
-        self.encoded.weight() + self.events.len() * size_of::<NewEvent>() + command + 256
+        self.weight
     }
 }
 

@@ -44,9 +44,11 @@ pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// A wall clock that goes back a little is waited for, in steps of a microsecond. One that is set by more than
 /// [`CLOCK_JUMP_MAX`], either way, is not followed: time goes on from where it was, as the monotonic clock says, until
-/// the wall clock comes back or the log is opened again.
+/// the wall clock comes back or the log is opened again. One that is that far behind the last record when the log is
+/// opened is not followed either.
 #[derive(Debug)]
 pub(crate) struct RecordedTime {
+    /// What the log believes that the wall clock should say.
     wall: Timestamp,
     monotonic: Duration,
     last: i64,
@@ -65,7 +67,9 @@ pub(crate) struct Tick {
 impl RecordedTime {
     pub(crate) fn starting(clock: &dyn Clock, last: i64) -> Self {
         let (wall, monotonic) = (clock.wall(), clock.monotonic());
-        Self { wall, monotonic, last, began: (wall, monotonic) }
+        let recorded = Timestamp::from_micros(last);
+        let believed = if recorded.since(wall) > CLOCK_JUMP_MAX { recorded } else { wall };
+        Self { wall: believed, monotonic, last, began: (wall, monotonic) }
     }
 
     /// What the wall clock said at the beginning, and what has passed since: for what lasts so long, and is not recorded.
@@ -122,6 +126,18 @@ mod tests {
         assert_eq!(time.tick(&clock).micros, 5_002);
         clock.to(9_000, 2);
         assert_eq!(time.tick(&clock).micros, 9_000);
+    }
+
+    #[test]
+    fn a_clock_far_behind_the_last_record_is_not_followed_until_it_is_near() {
+        let clock = Set(Mutex::new((1_000, 0)));
+        let mut time = RecordedTime::starting(&clock, 1_000 + 10 * 365 * DAY);
+        clock.to(1_500, 500);
+        assert_eq!(time.tick(&clock), Tick { micros: 1_500 + 10 * 365 * DAY, skew_micros: -10 * 365 * DAY });
+        clock.to(2_000 + 10 * 365 * DAY - DAY, 1_000);
+        assert_eq!(time.tick(&clock), Tick { micros: 1_501 + 10 * 365 * DAY, skew_micros: 0 });
+        clock.to(3_000 + 10 * 365 * DAY, 2_000 + DAY as u64);
+        assert_eq!(time.tick(&clock).micros, 3_000 + 10 * 365 * DAY);
     }
 
     #[test]

@@ -57,8 +57,11 @@ pub enum OpenError {
         /// What is wrong.
         detail: String,
     },
-    /// The machine's clock is more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) behind what is recorded.
-    #[error("the clock says {now}, but the last record is of {recorded}; set the clock right and open the log again")]
+    /// The machine's clock is more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) behind what is recorded, and the log was
+    /// not to be opened then: see [`ClockBehind`](crate::ClockBehind).
+    #[error(
+        "the clock says {now}, but the last record is of {recorded}; set the clock right, or if it was wrong then, open the log with `ClockBehind::GoOn`"
+    )]
     ClockBehind {
         /// When the last group was recorded.
         recorded: Timestamp,
@@ -94,6 +97,9 @@ pub struct Recovery {
     pub replayed: u64,
     /// What stood behind the last whole group, if anything did: it was never acknowledged, and was cut off.
     pub cut: Option<Cut>,
+    /// Events at the end that are not shown, where the log was opened to be read only: they stand in the last group, of
+    /// which nobody but the process that wrote it can say whether it is durable. Opening the log to be written shows them.
+    pub held_back: u64,
     /// Why the index was made anew, where it was.
     pub index_rebuilt: Option<String>,
     /// How long it took.

@@ -35,8 +35,8 @@ struct Load {
 }
 
 impl Segments {
-    /// Reads events, whose positions increase and are at or before the head, and gives each to `take`, with about the
-    /// bytes that it has in the log, until it has enough.
+    /// Reads events, whose positions increase and are at or before the head, and gives each to `take`, with the bytes that
+    /// it has in the log, until it has enough.
     pub(crate) fn fetch(
         &self,
         positions: &[Position],
@@ -56,6 +56,50 @@ impl Segments {
             rest = beyond;
         }
         Ok(Take::More)
+    }
+
+    /// The same from the last position to the first. No more than about `bytes_max` are read ahead of what is taken, or
+    /// one event.
+    pub(crate) fn fetch_backwards(
+        &self,
+        positions: &[Position],
+        bytes_max: usize,
+        take: &mut dyn FnMut(RecordedEvent, usize) -> Take,
+    ) -> Result<Take, ReadError> {
+        let mut rest = positions;
+        let mut read = Vec::new();
+        while let Some(last) = rest.last() {
+            let segment = self.holding(*last).ok_or_else(|| missing(*last))?;
+            let here = &rest[rest.partition_point(|position| *position < segment.header.first)..];
+            let here = &here[here.len().saturating_sub(LOAD_EVENTS_MAX)..];
+            let together = &here[here.len() - self.last_within(&segment, here, bytes_max)?..];
+            self.fetch_within(&segment, together, &mut |event, bytes| {
+                read.push((event, bytes));
+                Take::More
+            })?;
+            for (event, bytes) in read.drain(..).rev() {
+                if take(event, bytes) == Take::Enough {
+                    return Ok(Take::Enough);
+                }
+            }
+            rest = &rest[..rest.len() - together.len()];
+        }
+        Ok(Take::More)
+    }
+
+    /// How many of the last events have about so many bytes together; one at least.
+    fn last_within(&self, segment: &Segment, positions: &[Position], bytes_max: usize) -> Result<usize, ReadError> {
+        let indexes = positions.iter().map(|position| segment.index_of(*position));
+        let extents = self.table(segment, |table, blocks| table.extents(indexes.clone(), blocks))?;
+        if extents.len() < positions.len() {
+            return Err(missing(positions[extents.len()]));
+        }
+        let mut bytes = 0;
+        let within = extents.iter().rev().take_while(|(start, end)| {
+            bytes += end.saturating_sub(*start) as usize;
+            bytes <= bytes_max
+        });
+        Ok(within.count().max(1))
     }
 
     /// One event.
@@ -80,8 +124,8 @@ impl Segments {
             let load = self.load_events(segment, &file, &rest[..rest.len().min(LOAD_EVENTS_MAX)])?;
             for (position, (start, within)) in rest.iter().zip(&load.records) {
                 let buffer = load.bytes.slice(within.clone());
-                let event = self.event(segment, &file, *position, *start, buffer)?;
-                if take(event, within.len()) == Take::Enough {
+                let (event, bytes) = self.event(segment, &file, *position, *start, buffer)?;
+                if take(event, bytes) == Take::Enough {
                     return Ok(Take::Enough);
                 }
             }
@@ -128,6 +172,7 @@ impl Segments {
         Ok(Load { bytes, records })
     }
 
+    /// The event, and how many bytes it has.
     fn event(
         &self,
         segment: &Segment,
@@ -135,7 +180,7 @@ impl Segments {
         position: Position,
         start: u32,
         mut buffer: Bytes,
-    ) -> Result<RecordedEvent, ReadError> {
+    ) -> Result<(RecordedEvent, usize), ReadError> {
         let damage = |fault| damaged(segment.header.number, u64::from(start), &fault);
         let length = buffer.get(4..8).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
         let whole = length.map_or(0, |length| u64::from(length) + RECORD_HEADER_BYTES as u64);
@@ -154,6 +199,7 @@ impl Segments {
         }
         EventView::decode(frame.body)
             .and_then(|view| view.to_event(self.store(), position, &buffer))
+            .map(|event| (event, whole as usize))
             .map_err(|fault| damage(fault.to_string()))
     }
 }

@@ -3,6 +3,7 @@
 //! [`Log::open`] makes a directory a store. What is acknowledged is durable; what was not acknowledged is there whole
 //! or not at all. One process at a time writes; `docs/log-format.md` says what, byte by byte.
 
+mod appends;
 mod buffers;
 mod check;
 mod clock;
@@ -28,6 +29,7 @@ mod segment;
 mod spent;
 mod varint;
 mod verify;
+mod weight;
 mod writer;
 
 pub use clock::{CLOCK_JUMP_MAX, Clock, SystemClock};
@@ -36,6 +38,6 @@ pub use error::{Cut, OpenError, Recovery};
 pub use format::FormatError;
 pub use log::Log;
 pub use open::{Restored, restore, restore_on};
-pub use options::{Existing, Options, Upkeep};
+pub use options::{ClockBehind, Existing, Options, Upkeep};
 pub use scan::GroupFault;
 pub use verify::{Damage, Verified, verify, verify_on};

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Direction, EventId, Hash, Head, Holder, Identity,
-    Label, Lease, LeaseError, Leased, Outcome, Page, Partition, Pending, Position, Read, ReadError, State, Status, StoreId,
-    Timestamp, What,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Direction, EventId,
+    Hash, Head, Holder, Identity, Label, Lease, LeaseError, Leased, Outcome, Page, Partition, Pending, Position, Read, ReadError,
+    State, Status, StoreId, Timestamp, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -23,13 +23,14 @@ use crate::index::{Index, Key};
 use crate::lease::{Ask, not_asked};
 use crate::open::take_lock;
 use crate::options::Options;
-use crate::pool::Pool;
+use crate::pool::{Full, Pool};
 use crate::queue::Queue;
 use crate::read;
 use crate::recover::{Purpose, recover};
 use crate::scan::place_of;
 use crate::segment::{Segments, damaged};
 use crate::spent::Spent;
+use crate::weight;
 use crate::writer::Writer;
 
 /// Groups whose hash is at hand: consumers that are nearly live ask for those.
@@ -124,7 +125,7 @@ impl Log {
         let recovered = recover(&disk, &options, purpose)?;
         let state = match purpose {
             Purpose::Write => State::Open,
-            Purpose::Read => State::ReadOnly { detail: "it was opened to be read only".to_owned() },
+            Purpose::Read | Purpose::Verify => State::ReadOnly { detail: "it was opened to be read only".to_owned() },
         };
         let shared = Arc::new(Shared {
             identity: recovered.report.identity,
@@ -134,7 +135,7 @@ impl Log {
             queue: Queue::new(options.queue_bytes, options.queue_appends),
             groups: RwLock::default(),
             spent: Spent::default(),
-            pool: Pool::new(READERS_MAX),
+            pool: Pool::new(READERS_MAX, options.queue_bytes),
             skew_micros: AtomicI64::new(0),
         });
         let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
@@ -190,6 +191,7 @@ impl Log {
 
     fn in_background<T: Send + 'static>(
         &self,
+        weight: usize,
         work: impl FnOnce(&Shared) -> Result<T, ReadError> + Send + 'static,
     ) -> Pending<T, ReadError> {
         if !self.shared.queue.is_open() {
@@ -197,11 +199,14 @@ impl Log {
         }
         let (sender, receiver) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
-        self.shared.pool.run(move || {
+        let run = self.shared.pool.try_run(weight, move || {
             // Whoever asked may have gone.
             let _ = sender.send(work(&shared));
         });
-        Pending::waiting(receiver)
+        match run {
+            Ok(()) => Pending::waiting(receiver),
+            Err(Full { waiting }) => Pending::ready(Err(ReadError::Busy { waiting })),
+        }
     }
 
     fn ask<T>(&self, ask: Ask, answer: Reply<T, LeaseError>) -> Pending<T, LeaseError> {
@@ -238,7 +243,8 @@ impl Shared {
 
     /// The same, on a thread of the log, and on to the queue.
     fn request_later(self: &Arc<Self>, append: Append) -> Pending<Outcome, AppendError> {
-        if let Err(refused) = self.queue.announce() {
+        let weight = weight::of_append(&append);
+        if let Err(refused) = self.queue.announce(weight) {
             return Pending::ready(Err(refused.into()));
         }
         let (sender, receiver) = oneshot::channel();
@@ -256,7 +262,7 @@ impl Shared {
                     None
                 }
             };
-            shared.queue.arrive(request);
+            shared.queue.arrive(weight, request);
         });
         Pending::waiting(receiver)
     }
@@ -301,7 +307,7 @@ impl Backend for Log {
         if matches!(read.what, What::Stream { .. }) && read.page_events == 0 {
             return self.at_once(|shared| read::page(shared, &read));
         }
-        self.in_background(move |shared| read::page(shared, &read))
+        self.in_background(weight::of_read(&read), move |shared| read::page(shared, &read))
     }
 
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
@@ -326,7 +332,11 @@ impl Backend for Log {
     }
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
-        self.in_background(move |shared| read::position_at(shared, moment))
+        self.in_background(weight::EACH, move |shared| read::position_at(shared, moment))
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.in_background(weight::EACH, move |shared| crate::appends::page(shared, from, page_bytes))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
@@ -341,12 +351,12 @@ impl Backend for Log {
         drop(groups);
         match recent {
             Some(group) if group.first <= position => self.at_once(|_| Ok(Some(group.hash))),
-            _ => self.in_background(move |shared| shared.segments.hash_after_group_of(position).map(Some)),
+            _ => self.in_background(weight::EACH, move |shared| shared.segments.hash_after_group_of(position).map(Some)),
         }
     }
 
     fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
-        self.in_background(move |shared| {
+        self.in_background(weight::EACH, move |shared| {
             let through = shared.head().position;
             let key = Key::EventId(id.0.as_bytes());
             let postings = shared.index.postings(key, Position(1), Direction::Forwards, through);

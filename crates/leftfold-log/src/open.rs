@@ -23,6 +23,11 @@ impl Log {
     /// Opens the log in a directory to be read only, as it is now: media that are written once, a copy, or the
     /// directory of a process that has it open. Nothing is changed and no lock is taken; what it lacks of the index is
     /// made in memory.
+    ///
+    /// Shown is what is certainly durable. The last group of a log that was not closed may be written and not synced, by
+    /// a process that is at it or was killed: a crash of the machine would take it back from a reader who has seen it.
+    /// So it is held back, until a group, a seal or a segment stands behind it; [`Recovery::held_back`] tells how many
+    /// events it has. Only opening the log to be written can make it certain.
     pub fn open_read_only(path: impl AsRef<Path>, options: Options) -> Result<(Self, Recovery), OpenError> {
         Self::open_read_only_on(directory(path.as_ref(), Existing::Only)?, options)
     }

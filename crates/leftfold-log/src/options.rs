@@ -13,7 +13,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of memory for the index and the caches of readers together.
     pub memory_bytes: usize,
-    /// Bytes of appends that may wait for the writer; beyond that the answer is `Busy`.
+    /// Bytes of appends, conditions included, that may wait for the writer, and as many of reads that may wait for a thread;
+    /// beyond that the answer is `Busy`. What comes in last may be as large as one can be.
     pub queue_bytes: usize,
     /// Appends that may wait for the writer; beyond that the answer is `Busy`.
     pub queue_appends: usize,
@@ -23,6 +24,8 @@ pub struct Options {
     pub upkeep: Upkeep,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
+    /// What becomes of a log whose last record is of a time that the clock has not reached.
+    pub clock_behind: ClockBehind,
 }
 
 /// Whether a log is made where there is none.
@@ -35,6 +38,23 @@ pub enum Existing {
     Only,
     /// It must not be there: its directory is made, or is empty.
     Never,
+}
+
+/// What becomes of a log that is opened to be written when its last record is more than
+/// [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) ahead of the machine's clock. Less than that is waited for, as in an open log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockBehind {
+    /// It is not opened: most often the clock is wrong now, and set right it opens.
+    #[default]
+    Refuse,
+    /// It is opened, and recorded time goes on from the last record, at the pace of the monotonic clock: the way out where
+    /// the clock was wrong then, and what it said is in the log for good.
+    ///
+    /// Recorded time runs ahead of the wall clock from then on, and comes nearer to it only while the log is closed;
+    /// within [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) of it, it waits for the wall clock and is right again.
+    /// [`Log::clock_skew_micros`](crate::Log::clock_skew_micros) tells how far it is. Order, positions and "as of" a
+    /// recorded time are as true as ever; whoever holds a recorded time against his own clock sees the future.
+    GoOn,
 }
 
 /// Who writes the index.
@@ -51,13 +71,16 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             open: Existing::default(),
+            // ANCHOR: defaults
             segment_bytes: 64 << 20,
             memory_bytes: 64 << 20,
             queue_bytes: 64 << 20,
             queue_appends: 65_536,
             group_bytes: 4 << 20,
+            // ANCHOR_END: defaults
             upkeep: Upkeep::default(),
             clock: Arc::new(SystemClock::default()),
+            clock_behind: ClockBehind::default(),
         }
     }
 }

@@ -5,6 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// More waits than may.
+#[derive(Debug)]
+pub(crate) struct Full {
+    pub(crate) waiting: usize,
+}
+
 /// A few threads, started as they are needed. They end with the pool, when what they were given is done.
 pub(crate) struct Pool {
     inner: Arc<Inner>,
@@ -14,25 +20,42 @@ struct Inner {
     state: Mutex<State>,
     arrived: Condvar,
     threads_max: usize,
+    bytes_max: usize,
 }
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    /// Each with what it counts for.
+    jobs: VecDeque<(usize, Job)>,
+    bytes: usize,
     threads: usize,
     idle: usize,
     ended: bool,
 }
 
 impl Pool {
-    pub(crate) fn new(threads_max: usize) -> Self {
-        Self { inner: Arc::new(Inner { state: Mutex::default(), arrived: Condvar::new(), threads_max }) }
+    pub(crate) fn new(threads_max: usize, bytes_max: usize) -> Self {
+        Self { inner: Arc::new(Inner { state: Mutex::default(), arrived: Condvar::new(), threads_max, bytes_max }) }
     }
 
-    /// Does it soon; here and now where no thread can be had.
+    /// Does it soon, unless more waits already than may; here and now where no thread can be had.
+    pub(crate) fn try_run(&self, weight: usize, job: impl FnOnce() + Send + 'static) -> Result<(), Full> {
+        let state = self.inner.state();
+        if state.bytes >= self.inner.bytes_max {
+            return Err(Full { waiting: state.bytes });
+        }
+        self.add(state, weight, Box::new(job));
+        Ok(())
+    }
+
+    /// Does it soon, whatever waits: something else bounds how many of these there are.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
-        let mut state = self.inner.state();
-        state.jobs.push_back(Box::new(job));
+        self.add(self.inner.state(), 0, Box::new(job));
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State>, weight: usize, job: Job) {
+        state.bytes += weight;
+        state.jobs.push_back((weight, job));
         if state.idle >= state.jobs.len() || state.threads >= self.inner.threads_max {
             drop(state);
             self.inner.arrived.notify_one();
@@ -46,8 +69,9 @@ impl Pool {
             let mut state = self.inner.state();
             state.threads -= 1;
             let job = if state.threads == 0 { state.jobs.pop_back() } else { None };
+            state.bytes -= job.as_ref().map_or(0, |(weight, _)| *weight);
             drop(state);
-            if let Some(job) = job {
+            if let Some((_, job)) = job {
                 job();
             }
         }
@@ -76,7 +100,8 @@ impl Inner {
     fn work(&self) {
         let mut state = self.state();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some((weight, job)) = state.jobs.pop_front() {
+                state.bytes -= weight;
                 drop(state);
                 // A job that panics tells its caller by dropping its channel; the thread goes on.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));

@@ -22,6 +22,7 @@ struct State {
     bytes: usize,
     /// Appends that were handed over, and are not in the queue yet: their condition is being looked up elsewhere.
     coming: usize,
+    coming_bytes: usize,
     life: Life,
     writer_sleeps: bool,
     closers: Vec<oneshot::Sender<Result<(), CloseError>>>,
@@ -87,11 +88,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Announces an append that will be added later, so that a close waits for it.
-    pub(crate) fn announce(&self) -> Result<(), Refused> {
+    /// Announces an append of some weight that will be added later, so that a close waits for it.
+    pub(crate) fn announce(&self, weight: usize) -> Result<(), Refused> {
         let mut state = self.state();
         self.check(&state)?;
         state.coming += 1;
+        state.coming_bytes += weight;
         Ok(())
     }
 
@@ -100,16 +102,18 @@ impl Queue {
         if !matches!(state.life, Life::Open) {
             return Err(Refused::Closing);
         }
-        if state.bytes >= self.bytes_max || state.requests.len() + state.coming >= self.appends_max {
-            return Err(Refused::Busy { waiting: state.bytes });
+        let waiting = state.bytes + state.coming_bytes;
+        if waiting >= self.bytes_max || state.requests.len() + state.coming >= self.appends_max {
+            return Err(Refused::Busy { waiting });
         }
         Ok(())
     }
 
-    /// Adds an append that was announced, or only takes the announcement back.
-    pub(crate) fn arrive(&self, request: Option<Request>) {
+    /// Adds an append that was announced with a weight, or only takes the announcement back.
+    pub(crate) fn arrive(&self, weight: usize, request: Option<Request>) {
         let mut state = self.state();
         state.coming = state.coming.saturating_sub(1);
+        state.coming_bytes = state.coming_bytes.saturating_sub(weight);
         if let Some(request) = request {
             state.bytes += request.weight();
             state.requests.push_back(request);

@@ -13,6 +13,10 @@ const BATCH_MAX: usize = 8_192;
 /// Room that is made for the events of a page before it is known how many match.
 const RESERVED_MAX: usize = 4_096;
 
+/// Bytes that are read ahead of a page backwards, whose events come last in each read: those of the page, within these.
+const AHEAD_BYTES_MIN: usize = 64 << 10;
+const AHEAD_BYTES_MAX: usize = 1 << 20;
+
 /// Reads one page.
 pub(crate) fn page(shared: &Shared, read: &Read) -> Result<Page, ReadError> {
     let head = shared.head();
@@ -83,7 +87,12 @@ impl<'a> Filling<'a> {
             self.looked_at += batch.len();
             let taken = match span.direction {
                 Direction::Forwards => shared.segments.fetch(&batch, &mut |event, bytes| self.take(event, bytes))?,
-                Direction::Backwards => self.take_backwards(shared, &mut batch)?,
+                Direction::Backwards => {
+                    // The batch is left in increasing order.
+                    batch.reverse();
+                    let ahead = (self.read.page_bytes as usize).clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX);
+                    shared.segments.fetch_backwards(&batch, ahead, &mut |event, bytes| self.take(event, bytes))?
+                }
             };
             if taken == Take::Enough {
                 return Ok(());
@@ -95,22 +104,6 @@ impl<'a> Filling<'a> {
             }
             count = (count * 2).min(BATCH_MAX);
         }
-    }
-
-    /// Leaves the batch in increasing order.
-    fn take_backwards(&mut self, shared: &Shared, batch: &mut [Position]) -> Result<Take, ReadError> {
-        batch.reverse();
-        let mut read = Vec::with_capacity(batch.len());
-        shared.segments.fetch(batch, &mut |event, bytes| {
-            read.push((event, bytes));
-            Take::More
-        })?;
-        for (event, bytes) in read.into_iter().rev() {
-            if self.take(event, bytes) == Take::Enough {
-                return Ok(Take::Enough);
-            }
-        }
-        Ok(Take::More)
     }
 
     fn take(&mut self, event: RecordedEvent, bytes: usize) -> Take {

@@ -15,7 +15,7 @@ use crate::format::{
 };
 use crate::index::{Covered, Index, Memtable, Settings};
 use crate::offsets::{Offsets, OffsetsFile};
-use crate::options::{Existing, Options, Upkeep};
+use crate::options::{ClockBehind, Existing, Options, Upkeep};
 use crate::scan::{Chain, Group, GroupFault, Groups, Record, address, place_of};
 use crate::segment::{Segment, Segments, Then};
 
@@ -33,8 +33,10 @@ pub(crate) struct Recovered {
 pub(crate) enum Purpose {
     /// Its end is made durable, and cut where that is needed.
     Write,
-    /// Nothing is changed.
+    /// Nothing is changed, and nothing is shown that is not known to be durable.
     Read,
+    /// Nothing is changed, and everything is looked at.
+    Verify,
 }
 
 /// Where the writer goes on.
@@ -87,7 +89,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
     let headers = headers(disk, options)?;
     // The list has at least the first segment, which was there or was just made.
     let last = headers[headers.len() - 1];
-    let mut walk = Walk::begin(disk, options, &headers)?;
+    let mut walk = Walk::begin(disk, options, &headers, purpose)?;
     for (index, header) in headers.iter().enumerate().skip(walk.from) {
         walk.segment(header, headers.get(index + 1))?;
     }
@@ -99,7 +101,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
         settle(disk, options, &mut tail, walk.last.as_ref())?;
     }
     walk.release()?;
-    let Walk { index, segments, complete, replayed, rebuilt, cut, .. } = walk;
+    let Walk { index, segments, complete, replayed, rebuilt, cut, held_back, .. } = walk;
     let segments = Segments::new(Arc::clone(disk), last.store, segments, options.memory_bytes / 8);
     for (segment, hash) in complete {
         segments.keep_offsets(&segment, hash, Then::ReadFromFile);
@@ -110,6 +112,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
         closed_cleanly,
         replayed,
         cut,
+        held_back,
         index_rebuilt: rebuilt,
         elapsed: started.elapsed(),
     };
@@ -118,7 +121,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
 
 fn check_clock(options: &Options, head: Head) -> Result<(), OpenError> {
     let (recorded, now) = (head.recorded_at, options.clock.wall());
-    if recorded.since(now) > CLOCK_JUMP_MAX { Err(OpenError::ClockBehind { recorded, now }) } else { Ok(()) }
+    let refused = recorded.since(now) > CLOCK_JUMP_MAX && options.clock_behind == ClockBehind::Refuse;
+    if refused { Err(OpenError::ClockBehind { recorded, now }) } else { Ok(()) }
 }
 
 /// Makes what was found durable before anything of it is shown, with a seal behind it. The last group may stand in the
@@ -243,6 +247,7 @@ struct LastGroup {
 
 /// The walk from the last group that the index covers to the end of the log.
 struct Walk {
+    purpose: Purpose,
     disk: Arc<dyn Disk>,
     index: Index,
     pending: Memtable,
@@ -260,11 +265,13 @@ struct Walk {
     replayed: u64,
     rebuilt: Option<String>,
     cut: Option<Cut>,
+    /// Events of a last group that may not be durable.
+    held_back: u64,
     last: Option<LastGroup>,
 }
 
 impl Walk {
-    fn begin(disk: &Arc<dyn Disk>, options: &Options, headers: &[SegmentHeader]) -> Result<Self, OpenError> {
+    fn begin(disk: &Arc<dyn Disk>, options: &Options, headers: &[SegmentHeader], purpose: Purpose) -> Result<Self, OpenError> {
         let upkeep = match options.upkeep {
             Upkeep::Thread => crate::index::Upkeep::Thread,
             Upkeep::Inline => crate::index::Upkeep::Inline,
@@ -279,6 +286,7 @@ impl Walk {
         }
         let segments = headers[..resumed.from].iter().map(|header| Arc::new(Segment::new(*header, None))).collect();
         Ok(Self {
+            purpose,
             disk: Arc::clone(disk),
             pending: index.pending(),
             index,
@@ -293,6 +301,7 @@ impl Walk {
             replayed: 0,
             rebuilt,
             cut: None,
+            held_back: 0,
             last: None,
         })
     }
@@ -318,6 +327,13 @@ impl Walk {
         let mut offset = from;
         let mut sealed = false;
         while offset < groups.len() {
+            if next.is_none()
+                && self.purpose == Purpose::Read
+                && let Some(last) = groups.in_doubt(offset, &self.chain)?
+            {
+                self.held_back = last.events.into();
+                break;
+            }
             let group = match groups.at(offset, Some(&self.chain))? {
                 Ok(group) => group,
                 Err(fault) if next.is_some() => return Err(OpenError::damaged(header.number, offset, &fault)),
@@ -458,7 +474,7 @@ fn offsets_until(
     end: u64,
     hash: Hash,
 ) -> Result<Offsets, OpenError> {
-    if let Ok(file) = OffsetsFile::open(disk, header, Some((end, hash)))
+    if let Ok(file) = OffsetsFile::open(disk, header, end, |found| found == hash)
         && let Ok(offsets) = file.load()
     {
         return Ok(offsets);

@@ -234,6 +234,15 @@ impl Groups {
         Ok(group.check().map(|()| group))
     }
 
+    /// The header of the group at a byte, if it is valid, records something, and nothing shows that it is durable: a group
+    /// is begun only when the one before it is.
+    pub(crate) fn in_doubt(&mut self, offset: u64, chain: &Chain) -> io::Result<Option<GroupHeader>> {
+        let Ok(group) = self.at(offset, Some(chain))? else { return Ok(None) };
+        let (end, after, header, seal) = (group.end(), group.chain(), group.header, group.is_seal());
+        let followed = self.header_at(end)?.is_ok_and(|next| next.hash == after.hash && next.first == after.next);
+        Ok((!seal && !followed).then_some(header))
+    }
+
     /// The header at a byte, if it checks and stands where it belongs.
     pub(crate) fn header_at(&mut self, offset: u64) -> io::Result<Result<GroupHeader, GroupFault>> {
         if offset.saturating_add(GROUP_HEADER_BYTES as u64) > self.len {

@@ -73,6 +73,13 @@ impl Segments {
         list.get(after.checked_sub(1)?).cloned()
     }
 
+    /// The segment of a number.
+    pub(crate) fn numbered(&self, number: u64) -> Option<Arc<Segment>> {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        let found = list.binary_search_by_key(&number, |segment| segment.header.number);
+        found.ok().map(|index| Arc::clone(&list[index]))
+    }
+
     /// The segment after one.
     pub(crate) fn following(&self, segment: &Segment) -> Option<Arc<Segment>> {
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
@@ -99,6 +106,13 @@ impl Segments {
         let mut table = segment.table.write().unwrap_or_else(PoisonError::into_inner);
         if let Table::Memory(offsets) = table.get_or_insert_with(|| Table::Memory(Offsets::default())) {
             offsets.add_group(offset, events, end);
+        }
+    }
+
+    /// A seal ends the segment that grew.
+    pub(crate) fn end_at(&self, segment: &Segment, end: u32) {
+        if let Some(Table::Memory(offsets)) = &mut *segment.table.write().unwrap_or_else(PoisonError::into_inner) {
+            offsets.end_at(end);
         }
     }
 
@@ -149,7 +163,8 @@ impl Segments {
     fn load(&self, segment: &Segment) -> Result<Table, ReadError> {
         let len = self.file(segment.header.number)?.len().map_err(|error| io_error(segment.header.number, &error))?;
         if let Some(next) = self.following(segment)
-            && let Ok(file) = OffsetsFile::open(&*self.disk, &segment.header, Some((len, next.header.hash)))
+            && let Ok(file) =
+                OffsetsFile::open(&*self.disk, &segment.header, len, |hash| next.header.follows_hash(hash, &segment.header))
         {
             return Ok(Table::File(file));
         }

@@ -181,7 +181,7 @@ fn damage(number: u64, offset: u64, detail: &str) -> Damage {
 
 /// Brings the index up to date in memory, and asks it for everything that the log holds.
 fn index_damage(disk: &Arc<dyn Disk>, options: &Options) -> Result<Option<Damage>, OpenError> {
-    let recovered = match recover(disk, options, crate::recover::Purpose::Read) {
+    let recovered = match recover(disk, options, crate::recover::Purpose::Verify) {
         Ok(recovered) => recovered,
         Err(OpenError::Damaged { place, detail }) => return Ok(Some(Damage { place, detail })),
         Err(other) => return Err(other),

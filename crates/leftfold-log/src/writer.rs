@@ -169,6 +169,8 @@ impl Writer {
         };
         let segment = Arc::new(Segment::new(header, Some(crate::offsets::Offsets::default())));
         let sealed = std::mem::replace(&mut self.tail.segment, Arc::clone(&segment));
+        // What it ends with may be a seal, which no group told of.
+        self.shared.segments.end_at(&sealed, self.tail.end as u32);
         self.shared.segments.push(segment);
         self.shared.segments.keep_offsets(&sealed, self.tail.chain.hash, Then::ReadFromFile);
         self.tail.chain.hash = header.hash;
@@ -269,7 +271,7 @@ impl Writer {
 
     /// Ends the log cleanly: with a seal, so that opening knows that what stands before it is durable.
     fn seal(&mut self) -> Result<(), CloseError> {
-        if self.purpose == Purpose::Read {
+        if self.purpose != Purpose::Write {
             return Ok(());
         }
         if let Some(detail) = self.shared.read_only() {

@@ -11,7 +11,7 @@ use leftfold_core::store::{
     Store, Version,
 };
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
-use leftfold_log::{Existing, Log, OpenError, Options, Upkeep, dump_on, restore, verify, verify_on};
+use leftfold_log::{ClockBehind, Existing, Log, OpenError, Options, Upkeep, dump_on, restore, restore_on, verify, verify_on};
 use support::{TestClock, event_type, stream, wait};
 
 fn options() -> Options {
@@ -131,6 +131,23 @@ fn a_directory_that_is_no_log_is_left_alone() {
     assert!(matches!(missing, Err(OpenError::Missing { .. })));
 }
 
+/// The root of a fresh ext4 volume holds a directory of the file system's own, and looked like somebody's.
+#[test]
+fn a_fresh_volume_is_an_empty_directory() {
+    let folder = Folder::new("volume");
+    fs::create_dir_all(folder.0.join("lost+found")).unwrap();
+    let (log, _) = Log::open(&folder.0, Options { open: Existing::Never, ..Options::default() }).unwrap();
+    append(&log, "first").unwrap();
+    drop(log);
+    assert!(verify(&folder.0).unwrap().is_sound());
+    assert_eq!(count(&Log::open(&folder.0, Options::default()).unwrap().0), 1);
+    let other = Folder::new("no-volume");
+    fs::create_dir_all(&other.0).unwrap();
+    fs::write(other.0.join("lost+found"), "somebody's own list").unwrap();
+    let opened = Log::open(&other.0, Options::default()).map(|_| ());
+    assert!(matches!(opened, Err(OpenError::Foreign { file, .. }) if file == "lost+found"));
+}
+
 #[test]
 fn another_format_version_is_named_and_nothing_is_changed() {
     let folder = Folder::new("version");
@@ -157,6 +174,41 @@ fn a_clock_far_behind_the_last_record_is_refused() {
     assert!(matches!(opened, Err(OpenError::ClockBehind { .. })), "{opened:?}");
     clock.shift(25 * 3_600_000_000);
     assert_eq!(count(&Log::open_on(Arc::new(disk), with(&clock)).unwrap().0), 1);
+}
+
+/// A machine whose clock said 2099 once, when a log was opened: every later opening was refused, for good.
+#[test]
+fn a_log_with_a_record_of_the_far_future_goes_on_where_that_is_meant() {
+    const YEARS: i64 = 75 * 365 * 86_400_000_000;
+    let (disk, clock) = (Simulated::new(3), Arc::new(TestClock::default()));
+    let open = |clock_behind| {
+        let options = Options { clock: Arc::clone(&clock) as _, clock_behind, ..options() };
+        Log::open_on(Arc::new(disk.clone()), options).map(|(log, _)| log)
+    };
+    let recorded = |log: &Log| log.status().borrow().head.recorded_at;
+    clock.shift(YEARS);
+    let log = open(ClockBehind::Refuse).unwrap();
+    append(&log, "of the future").unwrap();
+    let mut last = recorded(&log);
+    drop(log);
+    clock.shift(-YEARS);
+    for opening in 1..4 {
+        assert!(matches!(open(ClockBehind::Refuse), Err(OpenError::ClockBehind { .. })));
+        let log = open(ClockBehind::GoOn).unwrap();
+        append(&log, "now").unwrap();
+        clock.shift(5_000_000);
+        append(&log, "five seconds later").unwrap();
+        assert!(log.clock_skew_micros() < -YEARS / 2, "it is told: {}", log.clock_skew_micros());
+        let passed = recorded(&log).since(last);
+        assert!((5..6).contains(&passed.as_secs()), "{passed:?} passed in opening {opening}");
+        last = recorded(&log);
+        drop(log);
+    }
+    assert_eq!(verify_on(Arc::new(disk.clone())).unwrap().events, 7);
+    clock.shift(YEARS);
+    let log = open(ClockBehind::Refuse).unwrap();
+    append(&log, "when the clock has come there").unwrap();
+    assert_eq!((count(&log), log.clock_skew_micros()), (8, 0));
 }
 
 #[test]
@@ -303,8 +355,8 @@ fn a_log_is_read_only_where_it_is_opened_so_and_its_directory_stays_as_it_is() {
         append(&log, &format!("{n} {}", "x".repeat(400))).unwrap();
     }
     // The directory of a process that has it open.
-    let (reader, _) = Log::open_read_only(&folder.0, Options::default()).unwrap();
-    assert_eq!(count(&reader), 50);
+    let (reader, recovery) = Log::open_read_only(&folder.0, Options::default()).unwrap();
+    assert_eq!((count(&reader), recovery.held_back), (49, 1), "of the last group only that process knows that it is durable");
     assert!(matches!(append(&reader, "no"), Err(AppendError::ReadOnly { .. })));
     wait(reader.close()).unwrap();
     drop(log);
@@ -322,11 +374,37 @@ fn a_log_is_read_only_where_it_is_opened_so_and_its_directory_stays_as_it_is() {
     }
     let before = names(&folder.0);
     let (reader, recovery) = Log::open_read_only(&folder.0, Options::default()).unwrap();
-    assert_eq!((count(&reader), recovery.replayed), (50, 50));
+    assert_eq!((count(&reader), recovery.replayed, recovery.held_back), (50, 50, 0), "a seal stands behind the last group");
     drop(reader);
     assert_eq!(names(&folder.0), before);
     assert!(verify(&folder.0).unwrap().is_sound());
     assert_eq!(restore(&folder.0, Options::default()).unwrap().identity.epoch.number, 2);
+}
+
+/// A process was killed between writing a group and its sync: a reader was shown the group, and a crash of the machine
+/// took it back.
+#[test]
+fn what_a_reader_is_shown_outlives_a_crash() {
+    let (mut lost, mut held_back) = (0, 0);
+    for seed in 0..30 {
+        let disk = Simulated::new(seed);
+        let log = on(&disk);
+        append(&log, "first").unwrap();
+        append(&log, "second").unwrap();
+        disk.plan(Use::Sync, 1, Fault::Stop);
+        assert!(append(&log, "third").is_err());
+        drop(log);
+        let disk = disk.kill();
+        let (reader, recovery) = Log::open_read_only_on(Arc::new(disk.clone()), options()).unwrap();
+        let shown = count(&reader);
+        assert_eq!((shown, recovery.head.position), (2, Position(2)), "what is acknowledged and followed is shown");
+        assert_eq!(wait(Store::new(reader).version(stream("test-1"))), Ok(Version(2)));
+        held_back += recovery.held_back;
+        let outlived = count(&on(&disk.crash()));
+        assert!(outlived >= shown, "{shown} events were shown to a reader, {outlived} outlived the crash");
+        lost += usize::from(outlived == 2);
+    }
+    assert!(lost > 0 && held_back > 0, "the group that was not synced is lost sometimes: {lost}, {held_back}");
 }
 
 #[test]
@@ -358,5 +436,86 @@ fn more_than_may_wait_is_refused_as_busy() {
     }
     for answer in more {
         assert!(matches!(wait(answer), Ok(Outcome::Appended(_)) | Err(AppendError::Busy { .. })));
+    }
+}
+
+#[test]
+fn a_page_backwards_reads_no_more_than_it_may_hold() {
+    let disk = Simulated::new(10);
+    let log = on(&disk);
+    let large = "x".repeat(1 << 20);
+    for _ in 0..40 {
+        append(&log, &large).unwrap();
+    }
+    let reads = [Read::matching(Query::all(), Position::END), Read::stream(stream("test-1"), Version::END)];
+    for read in reads.map(Read::backwards) {
+        let before = disk.count(Use::Read);
+        let page = wait(log.read(read.clone())).unwrap();
+        assert_eq!(page.events.iter().map(|event| event.position.0).collect::<Vec<_>>(), [40]);
+        let used = disk.count(Use::Read) - before;
+        assert!(used < 10, "{used} reads for a page of one event, of {read:?}");
+    }
+}
+
+/// Versions are held against the index when a log is opened. An index that could not be read was taken for damage of
+/// the log.
+#[test]
+fn an_index_that_cannot_be_read_is_no_damage_of_the_log() {
+    let disk = Simulated::new(11);
+    let small = || Options { memory_bytes: 256 << 10, ..options() };
+    let (log, _) = Log::open_on(Arc::new(disk.clone()), small()).unwrap();
+    let spread = |n: u64| event("x").in_stream(stream(&format!("test-{}", n * 7_919 % 500)));
+    for first in (0..6_000).step_by(50) {
+        wait(log.append(Append::of((first..first + 50).map(spread).collect()))).unwrap();
+    }
+    // It is not closed, and what the index had no time to cover is gone through again.
+    let disk = disk.kill();
+    drop(log);
+    let open = |disk: &Simulated| Log::open_read_only_on(Arc::new(disk.clone()), small());
+    let before = disk.count(Use::Read);
+    let (_, recovery) = open(&disk).unwrap();
+    let reads = disk.count(Use::Read) - before;
+    assert!(recovery.replayed > 500 && recovery.replayed < 5_500, "{recovery:?}");
+    let mut opened = 0;
+    for nth in 1..=reads {
+        disk.plan(Use::Read, nth, Fault::Fail);
+        match open(&disk) {
+            Ok((_, again)) => {
+                assert_eq!(again.head, recovery.head, "read {nth}");
+                opened += 1;
+            }
+            Err(error) => assert!(matches!(error, OpenError::Io { .. }), "read {nth}: {error:?}"),
+        }
+        disk.plan_nothing();
+    }
+    assert!(opened > reads / 4, "{opened} openings went on, of {reads}");
+}
+
+/// The hash in the header of a new epoch's segment is not that at the end of the one before. The offsets of that one were
+/// taken for another segment's, and made anew, by going through all of it, whenever a log was read that was restored once.
+#[test]
+fn offsets_are_kept_over_a_change_of_epoch() {
+    for closed in [true, false] {
+        let disk = Simulated::new(12);
+        let log = on(&disk);
+        for n in 0..100 {
+            append(&log, &n.to_string()).unwrap();
+        }
+        let disk = if closed {
+            drop(log);
+            disk
+        } else {
+            disk.kill()
+        };
+        for restores in 1..3 {
+            restore_on(Arc::new(disk.clone()), options()).unwrap();
+            for opening in 0..2 {
+                let log = on(&disk);
+                let before = disk.count(Use::Rename);
+                assert_eq!(count(&log), 100);
+                let made = disk.count(Use::Rename) - before;
+                assert_eq!(made, 0, "files of offsets made, restored {restores} times, opening {opening}, closed: {closed}");
+            }
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! What the runtime's consumers are doing: for status pages, and for lists of what is open.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::clock::{Clock, SystemClock};
 use super::effect::EffectId;
-use crate::store::Position;
+use crate::store::{Position, Store, Timestamp};
 
 /// What one consumer is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,30 +18,85 @@ pub struct ConsumerStatus {
     pub name: &'static str,
     /// It has taken up every event that concerns it, up to here.
     pub through: Position,
+    /// Where the log ends.
+    pub head: Position,
     /// What it waits for.
     pub waits_for: String,
-    /// How many of its effects are being carried out.
+    /// How many of its effects are being carried out, or how much else is under way.
     pub under_way: usize,
-    /// How many of its effects or timers wait, or are in doubt.
+    /// How many of its effects or timers wait, or are in doubt; how many items a projection has parked.
     pub waiting: usize,
+    /// Whether it goes on only when a person does something.
+    pub stalled: bool,
+    /// Events of the log that it has gone past since it was started.
+    pub events: u64,
+    /// How many of them a second, over the last seconds.
+    pub per_second: u64,
+}
+
+impl ConsumerStatus {
+    /// How many events of the log it has not gone past.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.head.0.saturating_sub(self.through.0)
+    }
+
+    /// How long it takes to the end at its present speed; none where it does not move.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        match (self.lag(), self.per_second) {
+            (0, _) => Some(Duration::ZERO),
+            (_, 0) => None,
+            (lag, per_second) => Some(Duration::from_millis(lag.saturating_mul(1_000) / per_second)),
+        }
+    }
+
+    /// Whether it has taken up everything, or as much as it can without a person, and nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        (self.through >= self.head || self.stalled) && self.under_way == 0
+    }
 }
 
 /// What all consumers of one runtime are doing.
+///
+/// A consumer says what is `under_way` before it waits for anything that may lead to another event: so whoever finds
+/// all of them at the end and nothing under way knows that all is done.
 #[derive(Debug)]
 pub(super) struct Board {
+    clock: Arc<dyn Clock>,
     open: Mutex<BTreeSet<EffectId>>,
-    consumers: Mutex<HashMap<&'static str, ConsumerStatus>>,
+    consumers: Mutex<HashMap<&'static str, Consumer>>,
     /// Counts requests to look at what is in doubt.
     looks: watch::Sender<u64>,
+    /// Who is to be woken when a consumer says something.
+    waker: Mutex<Option<Waker>>,
 }
+
+#[derive(Debug)]
+struct Consumer {
+    status: ConsumerStatus,
+    /// How many events it had gone past when.
+    samples: VecDeque<(Timestamp, u64)>,
+    doing: Option<Arc<Doing>>,
+}
+
+/// The speed is taken over this time, from samples this far apart.
+const SPEED_OVER: Duration = Duration::from_secs(10);
+const BETWEEN_SAMPLES: Duration = Duration::from_millis(250);
+/// What takes longer than this is named in the status.
+const NAMED_AFTER: Duration = Duration::from_secs(2);
 
 impl Default for Board {
     fn default() -> Self {
-        Self { open: Mutex::default(), consumers: Mutex::default(), looks: watch::Sender::new(0) }
+        Self::new(Arc::new(SystemClock))
     }
 }
 
 impl Board {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, open: Mutex::default(), consumers: Mutex::default(), looks: watch::Sender::new(0), waker: Mutex::default() }
+    }
+
     pub(super) fn opened(&self, id: EffectId) {
         self.open().insert(id);
     }
@@ -56,7 +114,8 @@ impl Board {
     /// Everything up to here was taken up by all of these consumers.
     pub(super) fn taken_up(&self, names: impl Iterator<Item = &'static str>) -> Position {
         let consumers = self.consumers();
-        names.map(|name| consumers.get(name).map_or(Position::START, |status| status.through)).min().unwrap_or_default()
+        let through = |name| consumers.get(name).map_or(Position::START, |consumer| consumer.status.through);
+        names.map(through).min().unwrap_or_default()
     }
 
     pub(super) fn look_again(&self) {
@@ -69,35 +128,148 @@ impl Board {
     }
 
     pub(super) fn say(&self, name: &'static str, waits_for: &str) {
-        self.with(name, |status| waits_for.clone_into(&mut status.waits_for));
-    }
-
-    pub(super) fn say_where(&self, name: &'static str, through: Position, waits_for: &str, under_way: usize, waiting: usize) {
-        self.with(name, |status| {
-            (status.through, status.under_way, status.waiting) = (through, under_way, waiting);
-            if status.waits_for != waits_for {
-                waits_for.clone_into(&mut status.waits_for);
-            }
+        self.with(name, |consumer| {
+            waits_for.clone_into(&mut consumer.status.waits_for);
+            consumer.status.stalled = false;
         });
     }
 
-    pub(super) fn statuses(&self) -> Vec<ConsumerStatus> {
-        let mut all: Vec<_> = self.consumers().values().cloned().collect();
+    /// Something is under way, until more is said.
+    pub(super) fn begins(&self, name: &'static str) {
+        self.with(name, |consumer| consumer.status.under_way = consumer.status.under_way.max(1));
+    }
+
+    /// Nothing goes on until a person does something.
+    pub(super) fn say_stalled(&self, name: &'static str, waits_for: &str) {
+        self.with(name, |consumer| {
+            waits_for.clone_into(&mut consumer.status.waits_for);
+            (consumer.status.stalled, consumer.status.under_way) = (true, 0);
+        });
+    }
+
+    pub(super) fn say_where(&self, name: &'static str, through: Position, waits_for: &str, under_way: usize, waiting: usize) {
+        let now = self.clock.now();
+        self.with(name, |consumer| {
+            let status = &mut consumer.status;
+            // Where it begins, it has not gone past anything.
+            let passed = if consumer.samples.is_empty() { 0 } else { through.0.saturating_sub(status.through.0) };
+            status.events += passed;
+            (status.through, status.under_way, status.waiting, status.stalled) = (through, under_way, waiting, false);
+            if status.waits_for != waits_for {
+                waits_for.clone_into(&mut status.waits_for);
+            }
+            let events = status.events;
+            consumer.sample(now, events);
+        });
+    }
+
+    /// Names, from now on, what a consumer does if it takes long.
+    pub(super) fn watch(&self, name: &'static str, doing: Arc<Doing>) {
+        self.with(name, |consumer| consumer.doing = Some(doing));
+    }
+
+    pub(super) fn statuses(&self, head: Position) -> Vec<ConsumerStatus> {
+        let now = self.clock.now();
+        let mut all: Vec<_> = self.consumers().values().map(|consumer| consumer.status(now, head)).collect();
         all.sort_by_key(|status| status.name);
         all
     }
 
-    fn with(&self, name: &'static str, change: impl FnOnce(&mut ConsumerStatus)) {
-        let mut consumers = self.consumers();
-        let new = || ConsumerStatus { name, through: Position::START, waits_for: String::new(), under_way: 0, waiting: 0 };
-        change(consumers.entry(name).or_insert_with(new));
+    /// Whether all that is recorded was taken up and nothing is under way; if not, the waker is woken when it may be.
+    pub(super) fn is_idle(&self, store: &Store, waker: &Waker) -> bool {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        let head = store.head().position;
+        let at_end = |consumer: &Consumer| ConsumerStatus { head, ..consumer.status.clone() }.is_idle();
+        // Whoever was under way when the end was looked at may have moved it.
+        self.consumers().values().all(at_end) && store.head().position == head
+    }
+
+    fn with(&self, name: &'static str, change: impl FnOnce(&mut Consumer)) {
+        change(self.consumers().entry(name).or_insert_with(|| Consumer::new(name)));
+        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waker.wake();
+        }
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeSet<EffectId>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn consumers(&self) -> MutexGuard<'_, HashMap<&'static str, ConsumerStatus>> {
+    fn consumers(&self) -> MutexGuard<'_, HashMap<&'static str, Consumer>> {
         self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Consumer {
+    fn new(name: &'static str) -> Self {
+        let status = ConsumerStatus {
+            name,
+            through: Position::START,
+            head: Position::START,
+            waits_for: String::new(),
+            under_way: 0,
+            waiting: 0,
+            stalled: false,
+            events: 0,
+            per_second: 0,
+        };
+        Self { status, samples: VecDeque::new(), doing: None }
+    }
+
+    fn sample(&mut self, now: Timestamp, events: u64) {
+        if self.samples.back().is_none_or(|(at, _)| now.since(*at) >= BETWEEN_SAMPLES) {
+            self.samples.push_back((now, events));
+        }
+        // One that is older stays: the speed is taken from there.
+        while self.samples.get(1).is_some_and(|(at, _)| now.since(*at) >= SPEED_OVER) {
+            self.samples.pop_front();
+        }
+    }
+
+    fn status(&self, now: Timestamp, head: Position) -> ConsumerStatus {
+        let mut status = ConsumerStatus { head: head.max(self.status.through), ..self.status.clone() };
+        let from = self.samples.iter().find(|(at, _)| now.since(*at) <= SPEED_OVER).or(self.samples.back());
+        if let Some((at, events)) = from {
+            let millis = u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX).max(1);
+            status.per_second = (status.events - events).saturating_mul(1_000) / millis;
+        }
+        if let Some(what) = self.doing.as_ref().and_then(|doing| doing.named(now)) {
+            status.waits_for = what;
+        }
+        status
+    }
+}
+
+/// What a consumer is at, where that may take long: calls that nobody can interrupt.
+#[derive(Debug, Default)]
+pub(super) struct Doing(Mutex<Vec<(&'static str, Position, Timestamp)>>);
+
+/// Something that is being done, until it is dropped.
+pub(super) struct Begun<'d>(&'d Doing, Position);
+
+impl Doing {
+    pub(super) fn begin(&self, what: &'static str, position: Position, now: Timestamp) -> Begun<'_> {
+        self.all().push((what, position, now));
+        Begun(self, position)
+    }
+
+    fn named(&self, now: Timestamp) -> Option<String> {
+        let all = self.all();
+        let (what, position, since) = all.iter().min_by_key(|(_, _, since)| *since)?;
+        let since = now.since(*since);
+        (since >= NAMED_AFTER).then(|| format!("{what} {position}, under way since {} s", since.as_secs()))
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<(&'static str, Position, Timestamp)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let mut all = self.0.all();
+        if let Some(at) = all.iter().position(|(_, position, _)| *position == self.1) {
+            all.swap_remove(at);
+        }
     }
 }

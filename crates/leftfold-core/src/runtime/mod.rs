@@ -6,6 +6,8 @@ mod contained;
 mod countdown;
 mod effect;
 mod effects;
+mod idle;
+pub mod inbox;
 mod ledger;
 pub mod process;
 pub mod projection;
@@ -13,7 +15,7 @@ mod runner;
 mod timer;
 mod turn;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -43,6 +45,7 @@ use contained::{contained, message};
 use effects::{Asked, Kind};
 use ledger::shortened;
 use process::{Process, Processes};
+use projection::{Placed, Projection, Projections, Registered, Target};
 use runner::Runner;
 use timer::TimerRunner;
 
@@ -60,6 +63,8 @@ pub struct Runtime {
     kinds: Vec<Result<Kind, Invalid>>,
     processes: BTreeMap<&'static str, mpsc::Sender<process::Asked>>,
     consumers: Vec<(&'static str, Starting)>,
+    projections: Vec<Registered>,
+    rebuild: BTreeSet<String>,
 }
 
 /// What every consumer stands on.
@@ -99,6 +104,35 @@ pub enum StartError {
         /// The type that both name.
         intent: EventType,
     },
+    /// What a projection remembers does not belong to this store.
+    #[error("{name} version {version} does not belong to this log, have it built anew by Runtime::rebuild({name:?}): {error}")]
+    ForeignProjection {
+        /// The projection.
+        name: &'static str,
+        /// Its version.
+        version: u32,
+        /// How that is known.
+        #[source]
+        error: SubscribeError,
+    },
+    /// The name of a projection is none that every target can take.
+    #[error("the projection {name:?} needs a name of a to z, 0 to 9 and _ that begins with a letter, at most 40 bytes")]
+    ProjectionName {
+        /// The name.
+        name: &'static str,
+    },
+    /// A projection is to be built anew that is not registered.
+    #[error("the projection {name:?} is to be built anew, but none is named so")]
+    UnknownProjection {
+        /// The name.
+        name: String,
+    },
+    /// A projection is to be built anew whose target has sent what it got to somebody.
+    #[error("{name} cannot be built anew: its target cannot take back what was sent")]
+    CannotRebuild {
+        /// The projection.
+        name: &'static str,
+    },
     /// The events cannot be read or written.
     #[error(transparent)]
     Event(#[from] EventError),
@@ -117,11 +151,19 @@ impl Runtime {
     /// Nothing yet, behind a store.
     pub fn new(store: &Store) -> Self {
         let host = Host::new(store.clone(), Arc::new(SystemClock));
-        Self { host, kinds: Vec::new(), processes: BTreeMap::new(), consumers: Vec::new() }
+        Self {
+            host,
+            kinds: Vec::new(),
+            processes: BTreeMap::new(),
+            consumers: Vec::new(),
+            projections: Vec::new(),
+            rebuild: BTreeSet::new(),
+        }
     }
 
     /// Takes the time from another clock than the machine's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.host.board = Arc::new(Board::new(clock.clone()));
         self.host.clock = clock;
         self
     }
@@ -157,8 +199,44 @@ impl Runtime {
         self
     }
 
+    /// Keeps a projection up to date in a target. Two versions of one may run side by side: the newer one takes the
+    /// older one's place once it has caught up.
+    pub fn project<T: Target, P: Projection<T>>(mut self, projection: P, target: T) -> Self {
+        self.projections.push(Registered::new(projection, target));
+        self
+    }
+
+    /// Discards what there is of a projection at the start, in the versions that are registered, and builds it anew.
+    pub fn rebuild(mut self, name: impl Into<String>) -> Self {
+        self.rebuild.insert(name.into());
+        self
+    }
+
     /// Starts everything, or nothing.
     pub async fn start(self) -> Result<RunningRuntime, StartError> {
+        let Ready { effects, processes, projections, stop, consumers } = self.ready().await?;
+        let tasks = consumers.into_iter().map(tokio::spawn).collect();
+        Ok(RunningRuntime { effects, processes, projections, stop, tasks })
+    }
+
+    /// Runs everything in the caller's task until all of it has taken up the log to its durable end and nothing is under
+    /// way, and says how each one stands then: for programs that are started to do what there is and to end.
+    ///
+    /// Timers that are due later, effects that are in doubt or wait to be tried again, and parked items are not under
+    /// way. A database or a log that is away is waited for, so a caller gives this a time limit; it is safe to drop it.
+    pub async fn run_until_idle(self) -> Result<Vec<ConsumerStatus>, StartError> {
+        let Ready { effects, stop, consumers, .. } = self.ready().await?;
+        idle::run(&effects.store, &effects.board, &stop, consumers).await;
+        Ok(effects.board.statuses(effects.store.head().position))
+    }
+
+    /// Everything as it is before its first step.
+    async fn ready(mut self) -> Result<Ready, StartError> {
+        let mut entries = Vec::with_capacity(self.projections.len());
+        for Placed { label, entry, starting } in Registered::place_all(self.projections, &self.rebuild)? {
+            self.consumers.push((label, starting));
+            entries.push(entry);
+        }
         if let Some(name) = twice(self.consumers.iter().map(|(name, _)| *name)) {
             return Err(StartError::NameTaken { name });
         }
@@ -167,22 +245,30 @@ impl Runtime {
             return Err(StartError::IntentTaken { intent: intent.clone() });
         }
         let stop = watch::Sender::new(false);
-        let mut running = Vec::with_capacity(self.consumers.len());
+        let mut consumers = Vec::with_capacity(self.consumers.len());
         for (name, starting) in self.consumers {
-            running.push((name, starting(self.host.clone(), stop.subscribe()).await?));
-        }
-        let Host { store, board, .. } = self.host;
-        let mut tasks = Vec::with_capacity(running.len());
-        for (name, consumer) in running {
-            let guard = EndedByPanic { name, board: board.clone() };
-            tasks.push(tokio::spawn(async move {
+            let consumer = starting(self.host.clone(), stop.subscribe()).await?;
+            let guard = EndedByPanic { name, board: self.host.board.clone() };
+            consumers.push(Box::pin(async move {
                 let _guard = guard;
                 consumer.await;
-            }));
+            }) as Running);
         }
+        let Host { store, board, .. } = self.host;
         let processes = Processes { store: store.clone(), asked: self.processes };
-        Ok(RunningRuntime { effects: Effects { store, board, kinds: kinds.into() }, processes, stop, tasks })
+        let projections = Projections { store: store.clone(), board: board.clone(), entries: entries.into() };
+        let effects = Effects { store, board, kinds: kinds.into() };
+        Ok(Ready { effects, processes, projections, stop, consumers })
     }
+}
+
+/// A runtime before its first step.
+struct Ready {
+    effects: Effects,
+    processes: Processes,
+    projections: Projections,
+    stop: watch::Sender<bool>,
+    consumers: Vec<Running>,
 }
 
 /// The first that is there twice.
@@ -218,6 +304,7 @@ impl Drop for EndedByPanic {
 pub struct RunningRuntime {
     effects: Effects,
     processes: Processes,
+    projections: Projections,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -235,10 +322,16 @@ impl RunningRuntime {
         self.processes.clone()
     }
 
+    /// The projections.
+    #[must_use]
+    pub fn projections(&self) -> Projections {
+        self.projections.clone()
+    }
+
     /// What every consumer is doing, and what it waits for.
     #[must_use]
     pub fn status(&self) -> Vec<ConsumerStatus> {
-        self.effects.board.statuses()
+        self.effects.board.statuses(self.effects.store.head().position)
     }
 
     /// Stops taking up new work, and waits for effects under way, each within its own deadline. The error is of the

@@ -15,8 +15,10 @@ use crate::store::{
     Subscription, Timestamp,
 };
 
+// ANCHOR: limits
 /// Effects that wait, or are in doubt, at most; beyond that no further intents are taken up until some are concluded.
 pub const OPEN_EFFECTS_MAX: usize = 100_000;
+// ANCHOR_END: limits
 /// The runner's checkpoint is recorded after so many conclusions, and when it stops: what is read again after a crash.
 const CONCLUSIONS_PER_CHECKPOINT: u32 = 1_000;
 /// The first and the longest wait before a turn is tried again after the store failed.
@@ -138,7 +140,9 @@ impl<E: Effect> Runner<E> {
             None if !self.has_room() => "effects under way to be concluded",
             None => "new intents",
         };
-        let (through, under_way) = (self.subscription.through(), self.jobs.len());
+        // What came of an attempt and is not recorded yet is known to this process alone.
+        let unrecorded = self.trouble.as_ref().map_or(0, |_| self.open.values().filter(|open| open.unrecorded.is_some()).count());
+        let (through, under_way) = (self.subscription.through(), self.jobs.len() + unrecorded);
         self.host.board.say_where(E::NAME, through, waits_for, under_way, self.open.len().saturating_sub(under_way));
     }
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy, Repetition};
 use super::ledger::{EffectState, Ledger, LedgerEvent};
 use super::{Asked, Host, ResolveError, StartError, Verdict, shortened};
-use crate::fold::{Aggregate, Aggregates, Alongside, Cause, EventError, ExecuteError, Schema};
+use crate::fold::{Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, Schema};
 use crate::store::{Append, AppendError, Condition, EventType, Expected, Outcome, RecordedEvent, Timestamp};
 
 /// What the runtime writes as the one who says so.
@@ -70,7 +70,7 @@ pub(crate) struct Ended<E: Effect> {
 
 /// Why a turn ended early.
 enum Stopped {
-    /// Someone else wrote the ledger: look again.
+    /// Someone else wrote the ledger, or keeps writing the target: look again.
     Overtaken,
     /// The store failed.
     Failed(String),
@@ -347,10 +347,13 @@ impl<E: Effect> Turn<E> {
             let command = targets.command(&id, command).caused_by(Cause::from(&attempt.event));
             match command.alongside(alongside).execute().await {
                 Ok(_) => Ok(Told::Recorded),
-                // Either the target is hotly contended, or the ledger is no longer what it was.
-                Err(ExecuteError::Contended { .. }) => Err(Stopped::Overtaken),
-                Err(error) if error.is_of_the_store() => Err(Stopped::Failed(error.to_string())),
-                Err(error) => Ok(Told::Refused(error.to_string())),
+                Err(AlongsideError::Overtaken) => Err(Stopped::Overtaken),
+                Err(AlongsideError::Command(error)) => match error {
+                    // The target is hotly contended: look again whether it is still to be told.
+                    ExecuteError::Contended { .. } => Err(Stopped::Overtaken),
+                    error if error.is_of_the_store() => Err(Stopped::Failed(error.to_string())),
+                    error => Ok(Told::Refused(error.to_string())),
+                },
             }
         });
         told.await.unwrap_or_else(|panic| Ok(Told::Refused(format!("the code that reports the outcome panicked: {panic}"))))

@@ -10,8 +10,8 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::{
-    Answered, Append, AppendError, Checkpoint, CommandId, EventId, Hash, Holder, Label, Lease, LeaseError, Leased, Outcome, Page,
-    Partition, Position, Read, ReadError, Status, StoreId, Timestamp,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Checkpoint, CommandId, EventId, Hash, Holder, Label, Lease,
+    LeaseError, Leased, Outcome, Page, Partition, Position, Read, ReadError, Status, StoreId, Timestamp,
 };
 
 /// A durable, totally ordered store of events.
@@ -24,7 +24,8 @@ use super::{
 /// - A condition is checked against everything ordered before the append.
 /// - The command id is looked at first. One id takes effect once.
 /// - The fence is looked at next, the condition after it: whoever lost its work is told so, not sent to decide again.
-/// - A request that waits for the disk is bounded in bytes and number; beyond that the answer is [`AppendError::Busy`].
+/// - What waits for the disk is bounded, in bytes of all that it holds; beyond that the answer is [`AppendError::Busy`] or
+///   [`ReadError::Busy`].
 /// - Positions are gapless from 1 in the order of appends; a read sees a prefix of what is durable.
 /// - Recorded times increase strictly from group to group.
 pub trait Backend: Send + Sync + 'static {
@@ -46,6 +47,10 @@ pub trait Backend: Send + Sync + 'static {
     /// The last position recorded at or before the moment, [`Position::START`] where there is none. The answer for a
     /// moment before the head's time never changes.
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError>;
+
+    /// Whole appends with their records, in order, at most about so many bytes a page; one append is always returned,
+    /// however large, and none is ever split. What a copy of the store is made from.
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError>;
 
     /// The hash of the group that recorded the position: [`Hash::EMPTY`] at the start, nothing beyond the head.
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError>;

@@ -150,6 +150,22 @@ impl RecordedEvent {
         }
     }
 
+    /// The same event on its way into another store: with its id, without its place and time.
+    #[must_use]
+    pub fn to_new(&self) -> NewEvent {
+        NewEvent {
+            stream: self.stream.as_ref().map(|at| at.name.clone()),
+            event_type: self.event_type.clone(),
+            schema_version: self.schema_version,
+            content_type: self.content_type.clone(),
+            data: self.data.clone(),
+            metadata: self.metadata.clone(),
+            tags: self.tags.clone(),
+            id: Some(self.id),
+            key_ids: self.key_ids.clone(),
+        }
+    }
+
     /// Whether the event is one of the runtime's own: its type or its stream begins with `$`.
     #[must_use]
     pub fn is_system(&self) -> bool {

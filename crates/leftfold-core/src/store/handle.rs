@@ -10,9 +10,9 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, EventId, Hash, Head, Holder, Identity, Label,
-    Lease, LeaseError, Leased, MemoryBackend, Outcome, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent,
-    Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp, Version,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, EventId, Hash, Head,
+    Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Partition, Pending, Position, Query, Read,
+    ReadError, RecordedEvent, Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp, Version,
 };
 
 /// A store of events. Cheap to clone; all clones are the same store.
@@ -126,6 +126,11 @@ impl Store {
     /// The last position recorded at or before the moment.
     pub fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.backend.position_at(moment)
+    }
+
+    /// Whole appends with their records, in order: see [`Backend::appends`].
+    pub fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.backend.appends(from, page_bytes)
     }
 
     /// The hash of the group that recorded the position.

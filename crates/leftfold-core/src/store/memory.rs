@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use super::backend::Identity;
 use super::limits::SNAPSHOT_BYTES_MAX;
 use super::{
-    Answered, Append, AppendError, Appended, Backend, Checkpoint, CheckpointRecord, CloseError, CommandId, Condition, Conflict,
-    Direction, Epoch, EventId, Hash, Head, Holder, InStream, Invalid, Label, Lease, LeaseError, Leased, Leases, NewEvent,
-    Outcome, Page, Partition, Pending, Position, Read, ReadError, RecordedEvent, State, Status, StoreId, StreamName, Timestamp,
-    Version, What,
+    Answered, Append, AppendError, Appended, AppendsFrom, AppendsPage, Backend, Checkpoint, CheckpointRecord, CloseError,
+    CommandId, Condition, Conflict, Direction, Epoch, EventId, Hash, Head, Holder, InStream, Invalid, Label, Lease, LeaseError,
+    Leased, Leases, NewEvent, Outcome, Page, Partition, Pending, Position, Read, ReadError, RecordedAppend, RecordedEvent, State,
+    Status, StoreId, StreamName, Timestamp, Version, What,
 };
 
 /// A store in memory: it keeps every promise but durability.
@@ -48,6 +48,18 @@ struct Contents {
     brought: HashMap<EventId, Vec<Position>>,
     snapshots: HashMap<Bytes, Bytes>,
     leases: Leases,
+    /// Every append, in order, without its events.
+    appends: Vec<Kept>,
+}
+
+/// An append: which events it had, and its records.
+#[derive(Debug)]
+struct Kept {
+    first: Position,
+    events: usize,
+    command: Option<Answered>,
+    checkpoint: Option<(Label, Checkpoint)>,
+    hash: Hash,
 }
 
 impl Default for MemoryBackend {
@@ -187,14 +199,16 @@ impl Contents {
             self.events.push(recorded);
             self.hashes.push(hash);
         }
-        if let Some(record) = append.command {
-            let answered = Answered { record, recorded_at, first, events: count as u32 };
-            self.answers.insert(answered.record.id, answered);
+        let command = append.command.map(|record| Answered { record, recorded_at, first, events: count as u32 });
+        if let Some(answered) = &command {
+            self.answers.insert(answered.record.id, answered.clone());
         }
-        if let Some(record) = append.checkpoint {
-            let key = (record.consumer, record.checkpoint.store, record.checkpoint.partition.clone());
-            self.checkpoints.insert(key, record.checkpoint);
+        let checkpoint = append.checkpoint.map(|record| (record.consumer, record.checkpoint));
+        if let Some((consumer, checkpoint)) = &checkpoint {
+            let key = (consumer.clone(), checkpoint.store, checkpoint.partition.clone());
+            self.checkpoints.insert(key, checkpoint.clone());
         }
+        self.appends.push(Kept { first, events: count, command, checkpoint, hash });
         let appended = Appended { first, versions, recorded_at };
         let head = Head { position: Position(self.events.len() as u64), chain: hash, recorded_at };
         (appended, head)
@@ -211,6 +225,31 @@ impl Contents {
         }
         let id = new.id.unwrap_or_else(|| EventId::minted(store, position, at));
         RecordedEvent { append_continues: more, ..RecordedEvent::of(new, position, at, stream, id) }
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32, head: Head) -> AppendsPage {
+        let begin = match from {
+            AppendsFrom::Mark(mark) => usize::try_from(mark).unwrap_or(usize::MAX).min(self.appends.len()),
+            // Appends without events that come before the first one with any stand at the start too.
+            AppendsFrom::After(Position::START) => 0,
+            AppendsFrom::After(position) => {
+                let holds = |kept: &Kept| kept.events > 0 && kept.first <= position;
+                self.appends.iter().rposition(holds).map_or(0, |index| index + 1)
+            }
+        };
+        let mut appends = Vec::new();
+        let mut bytes = 0;
+        for kept in &self.appends[begin..] {
+            let start = (kept.first.0 - u64::from(kept.events > 0)) as usize;
+            let events = if kept.events > 0 { self.events[start..start + kept.events].to_vec() } else { Vec::new() };
+            bytes += events.iter().map(|event| event.data.len() + 64).sum::<usize>() + 64;
+            if bytes > page_bytes as usize && !appends.is_empty() {
+                break;
+            }
+            let (command, checkpoint) = (kept.command.clone(), kept.checkpoint.clone());
+            appends.push(RecordedAppend { first: kept.first, events, command, checkpoint, hash: kept.hash });
+        }
+        AppendsPage { next: AppendsFrom::Mark((begin + appends.len()) as u64), appends, head }
     }
 
     fn page(&self, read: &Read, head: Head) -> Page {
@@ -293,6 +332,10 @@ impl Backend for MemoryBackend {
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.read_with(|state| Position(state.events.partition_point(|event| event.recorded_at <= moment) as u64))
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.read_with(|state| state.appends(from, page_bytes, self.status.borrow().head))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {

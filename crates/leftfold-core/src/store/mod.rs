@@ -26,6 +26,6 @@ pub use lease::{Fence, Holder, Lease, LeaseError, Leased, Leases};
 pub use memory::MemoryBackend;
 pub use names::{CommandId, Digest, EventId, EventType, Hash, Label, Position, StoreId, StreamName, Tag, Tags, Version};
 pub use query::{Query, QueryItem, StreamMatch, System, TypeMatch};
-pub use read::{Direction, Head, Page, Read, ReadError, State, Status, What};
+pub use read::{AppendsFrom, AppendsPage, Direction, Head, Page, Read, ReadError, RecordedAppend, State, Status, What};
 pub use subscription::{Signal, SubscribeError, Subscription};
 pub use time::{NotATime, Timestamp};

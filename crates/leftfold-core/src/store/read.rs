@@ -1,6 +1,6 @@
 //! Reading: one bounded page at a time, each with how to go on.
 
-use super::{Hash, Invalid, Position, Query, RecordedEvent, StreamName, Timestamp, Version};
+use super::{Answered, Checkpoint, Hash, Invalid, Label, Position, Query, RecordedEvent, StreamName, Timestamp, Version};
 
 /// A request for one page of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +108,49 @@ pub struct Page {
     pub stream_version: Option<Version>,
 }
 
+/// An append as the store recorded it: what became durable together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordedAppend {
+    /// The position of its first event; where it has none, of the last event before it.
+    pub first: Position,
+    /// Its events, in order.
+    pub events: Vec<RecordedEvent>,
+    /// The request that it answered.
+    pub command: Option<Answered>,
+    /// The consumer that it moved, and where to.
+    pub checkpoint: Option<(Label, Checkpoint)>,
+    /// The hash of the group that recorded it: what [`hash_at`](super::Backend::hash_at) tells of its events.
+    pub hash: Hash,
+}
+
+impl RecordedAppend {
+    /// The position of its last event; where it has none, of the last event before it.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        Position(self.first.0 + (self.events.len() as u64).saturating_sub(1))
+    }
+}
+
+/// Where to read appends from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendsFrom {
+    /// The append after the one that holds the position; [`Position::START`] is the beginning.
+    After(Position),
+    /// Where a page of this store ended. It stays good for as long as the store does; another store's means nothing.
+    Mark(u64),
+}
+
+/// Some appends, and how to go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppendsPage {
+    /// The appends, in order. Where there are none, the durable end was reached.
+    pub appends: Vec<RecordedAppend>,
+    /// Where the page ends: what was not there yet is read from here later.
+    pub next: AppendsFrom,
+    /// The durable end of the store when the page was read: what the page holds may go a little further.
+    pub head: Head,
+}
+
 /// The durable end of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -154,6 +197,12 @@ pub enum ReadError {
     /// The request is beyond a limit.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// More reads wait than the store holds in memory. None of this one was carried out.
+    #[error("{waiting} bytes of reads wait to be carried out, read again when some were answered")]
+    Busy {
+        /// Bytes that wait.
+        waiting: usize,
+    },
     /// What is stored is damaged. Everything before the place can still be read.
     #[error("the store is damaged at {place}: {detail}; restore it from a copy")]
     Damaged {

@@ -92,7 +92,7 @@ impl Effect for SendMail {
     }
 }
 
-fn explorer(policy: Policy) -> Explorer {
+fn explorer(policy: Policy, mails: &[&str]) -> Explorer {
     let outcomes = [
         Performed::Done(250),
         Performed::NotDone { reason: "mailbox full".to_owned() },
@@ -104,12 +104,13 @@ fn explorer(policy: Policy) -> Explorer {
         .aggregate::<Customer>()
         .effect(SendMail { policy: policy.deadline(Duration::from_secs(10)) }, outcomes)
         .start(|clients| {
-            let mail = |text: &str| Tell::Ask(Mail { text: text.to_owned() });
-            clients.client("anna").command::<Customer>("1", mail("welcome")).command::<Customer>("1", mail("good bye"));
+            for text in mails {
+                clients.client("anna").command::<Customer>("1", Tell::Ask(Mail { text: (*text).to_owned() }));
+            }
         })
         .always("no mail is sent twice", |world| world.performed::<SendMail>().iter().all(|mail| mail.times <= 1))
         .finally("what came of every mail is known", |world| {
-            world.states::<Customer>().all(|customer| (customer.asked, customer.told) == (2, 2))
+            world.states::<Customer>().all(|customer| customer.asked == customer.told)
         })
         .finally("a mail is told to be sent if it was", |world| {
             let sent = world.performed::<SendMail>().iter().filter(|mail| mail.times == 1).count();
@@ -120,16 +121,16 @@ fn explorer(policy: Policy) -> Explorer {
 
 #[test]
 fn a_mail_that_may_not_be_repeated_is_sent_at_most_once_whatever_happens() {
-    explorer(Policy::once()).run(Schedules(3_000));
+    explorer(Policy::once(), &["welcome", "good bye"]).run(Schedules(3_000));
 }
 
 #[test]
 fn attempts_that_certainly_did_not_take_place_may_be_repeated() {
-    explorer(Policy::once().attempts(3)).run(Schedules(1_000));
+    explorer(Policy::once().attempts(3), &["welcome", "good bye"]).run(Schedules(1_000));
 }
 
 #[test]
 fn a_mail_that_is_repeated_blindly_is_found() {
-    let failure = explorer(Policy::repeatable()).explore(Schedules(200)).unwrap_err();
-    is_found(&failure, "no mail is sent twice", 10);
+    let failure = explorer(Policy::repeatable(), &["welcome"]).explore(Schedules(200)).unwrap_err();
+    is_found(&failure, "no mail is sent twice", 13);
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, Conflict, EventId, Expected, Hash, Holder,
-    Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError,
-    Status, Store, StoreId, StreamName, Timestamp, Version, What,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Conflict, EventId,
+    Expected, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending,
+    Position, Read, ReadError, Status, Store, StoreId, StreamName, Timestamp, Version, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -154,6 +154,10 @@ impl Backend for Probe {
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.0.memory.position_at(moment)
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.0.memory.appends(from, page_bytes)
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {

@@ -1,10 +1,11 @@
 //! Reactions, their commands, refusals.
 
-use leftfold_core::fold::Aggregates;
-use leftfold_core::store::Query;
+use leftfold_core::fold::{Aggregates, Recorded};
+use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
+use leftfold_core::store::{Position, Query};
 
-use crate::runtime_stage::Stage;
-use crate::transfer::{Move, Purse, PurseRefusal, Transfer};
+use crate::runtime_stage::{SECOND, Stage};
+use crate::transfer::{Move, Purse, PurseEvent, PurseRefusal, Transfer};
 
 async fn filled(purses: &Aggregates<Purse>) {
     purses.execute("a", Move::Fill { amount: 10 }).await.unwrap();
@@ -17,7 +18,7 @@ fn ask(transfer: &str, amount: u64) -> Move {
 
 /// Waits until so many transfers of a purse have ended.
 async fn ended(purses: &Aggregates<Purse>, id: &str, count: usize) -> Purse {
-    let mut news = purses.store().subscribe(Query::all(), leftfold_core::store::Position::START);
+    let mut news = purses.store().subscribe(Query::all(), Position::START);
     loop {
         let purse = purses.load(id).await.unwrap().state;
         if purse.ended.len() >= count {
@@ -58,5 +59,52 @@ async fn a_refused_command_comes_back_with_its_reason_and_is_compensated() {
     assert!(a.ended.contains(&("to-a-closed-one".to_owned(), Some("paid back".to_owned()))), "{a:?}");
     let status = running.processes().find("transfer", "too-much").await.unwrap().unwrap();
     assert_eq!(status.refused[0].reason(), too_little);
+    running.stop().await.unwrap();
+}
+
+/// Fills a purse again a minute after it was closed.
+#[derive(Debug, Default)]
+struct Reminder;
+
+impl Process for Reminder {
+    const NAME: &'static str = "reminder";
+    type Event = PurseEvent;
+
+    fn targets() -> Targets {
+        Targets::of::<Purse>()
+    }
+
+    fn correlate(event: &Recorded<PurseEvent>) -> Correlation {
+        match event.event {
+            PurseEvent::Closed => Correlation::starts(event.stream_id()),
+            _ => Correlation::ignores(),
+        }
+    }
+
+    fn apply(&mut self, _: &Trigger<PurseEvent>, _: &Context) {}
+
+    fn react(&self, trigger: &Trigger<PurseEvent>, context: &Context) -> Reaction {
+        match trigger {
+            Trigger::Event(_) => Reaction::none().timer("minute", SECOND * 60),
+            _ => Reaction::none().command::<Purse>(&context.key, Move::Fill { amount: 1 }).end(),
+        }
+    }
+}
+
+/// A runner that began on an empty store looked for timers in every minute since the year -9999.
+#[tokio::test]
+async fn a_timer_fires_in_a_store_that_was_empty_when_the_process_started() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let running = process.runtime().process::<Reminder>().start().await.unwrap();
+    let purses = process.store.aggregate::<Purse>();
+    purses.execute("a", Move::Close).await.unwrap();
+    let mut reactions = process.store.subscribe(Query::category("$process:reminder"), Position::START);
+    reactions.event().await.unwrap();
+    stage.clock.advance(SECOND * 61);
+    reactions.event().await.unwrap();
+    let mut filled = process.store.subscribe(Query::category("purse"), Position(1));
+    filled.event().await.unwrap();
+    assert_eq!(purses.load("a").await.unwrap().state.amount, 1);
     running.stop().await.unwrap();
 }

@@ -45,7 +45,12 @@ impl Disk for Real {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
+            let entry = entry?;
+            // A file system makes it at the root of every fresh volume, and keeps it; it is nobody's.
+            if entry.file_name() == "lost+found" && entry.file_type()?.is_dir() {
+                continue;
+            }
+            names.push(entry.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
     }

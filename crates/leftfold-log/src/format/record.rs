@@ -30,6 +30,8 @@ pub(crate) enum Kind {
 pub(crate) struct Frame<'a> {
     pub(crate) kind: Kind,
     pub(crate) body: &'a [u8],
+    /// What the next record belongs to.
+    pub(crate) next: Next,
     /// Bytes of the whole record.
     pub(crate) bytes: usize,
 }
@@ -48,6 +50,7 @@ impl<'a> Frame<'a> {
         if crc != checksum(which, position, &bytes[4..end]) {
             return Err(FormatError::Checksum { what });
         }
+        let next = if which == kind { Next::Other } else { Next::SameAppend };
         let kind = match which {
             EVENT => Kind::Event,
             COMMAND => Kind::Command,
@@ -55,7 +58,7 @@ impl<'a> Frame<'a> {
             which if which & SKIPPABLE != 0 => Kind::Skipped,
             kind => return Err(FormatError::Kind { kind }),
         };
-        Ok(Self { kind, body, bytes: end })
+        Ok(Self { kind, body, next, bytes: end })
     }
 }
 
@@ -206,6 +209,10 @@ impl<'a> CheckpointView<'a> {
     /// What the index keeps it under.
     pub(crate) fn key(&self) -> String {
         checkpoint_key(self.consumer, &self.store, self.partition)
+    }
+
+    pub(crate) fn to_consumer(self) -> Result<Label, FormatError> {
+        Label::new(self.consumer.to_owned()).map_err(|_| FormatError::Text { what: "consumer" })
     }
 
     pub(crate) fn to_checkpoint(self) -> Result<Checkpoint, FormatError> {

@@ -50,9 +50,9 @@ impl Timers {
     pub(super) async fn load(process: &'static str, archive: &Archive) -> Result<Self, LoadError> {
         let mut timers = Self { process, near: BTreeSet::new(), horizon: Near::at(Timestamp::MIN), near_max: NEAR_MAX };
         let Some(memo) = memo(process, archive).await? else {
-            // No timer is due before the event that it is set for.
+            // No timer is due before the event that it is set for; in an empty store there is none, so all are near.
             let first = archive.store.page(Read::matching(Query::everything(), Position(1)).page_of(1)).await?.events;
-            timers.horizon = Near::at(first.first().map_or(Timestamp::MIN, |event| event.recorded_at));
+            timers.horizon = Near::at(first.first().map_or(Timestamp::MAX, |event| event.recorded_at));
             return Ok(timers);
         };
         timers.horizon = Near::at(memo.watermark);

@@ -1,11 +1,30 @@
 //! Projections: read models that follow the log, rows and checkpoint in one transaction.
 
+mod batch;
+mod desk;
 mod error;
+mod handle;
+mod lane;
+mod memory;
+mod notes;
+mod parked;
+mod rebuild;
+mod receipts;
+mod retry;
+mod runner;
+mod start;
 mod target;
 
 use std::future::{self, Future};
 
+pub use desk::{CHANGES_MAX, Change};
 pub use error::ProjectionError;
+pub use handle::{AskError, Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried};
+pub use lane::{APPLY_WITHIN, TRIES};
+pub use memory::{Memory, MemorySession};
+pub use parked::{PARKED_MAX, Parked, ParkedState};
+pub use receipts::{RECEIPT_RANGE, Receipt, Verified, VerifyError, verify};
+pub(in crate::runtime) use start::{Placed, Registered};
 pub use target::{Place, Rows, Session, Target};
 
 use crate::fold::{Event, Recorded};

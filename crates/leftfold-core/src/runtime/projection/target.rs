@@ -7,6 +7,7 @@
 use std::future::Future;
 
 use super::ProjectionError;
+use crate::store::Position;
 
 /// One version of one projection, in one of its lanes: what a session is for. Versions do not see each other's rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +30,10 @@ pub trait Target: Clone + Send + Sync + 'static {
     const REBUILDS: bool = true;
     /// Whether rows outlive the process. Where they do not, they are built at every start.
     const DURABLE: bool = true;
+    /// Whether a rollback undoes what was written. Where it does not, it empties the version, rows and notes, and the
+    /// version is built anew; so that an event that fails does not lead there, what
+    /// [`apply`](super::Projection::apply) refuses must be refused before anything is written.
+    const UNDOES: bool = true;
     /// How many lanes of one projection can write at the same time.
     const LANES_MAX: usize = 1;
 
@@ -45,7 +50,8 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// Every version that there are rows of, in ascending order.
     fn versions(&self, name: &str) -> impl Future<Output = Result<Vec<u32>, ProjectionError>> + Send;
 
-    /// Removes the rows and the notes of a version.
+    /// Removes the rows and the notes of a version; that it serves ends with it. Where a session has the version, this
+    /// is an error that says who.
     fn discard(&self, name: &str, version: u32) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Whether an error means that the target cannot be used now, whoever asks (it is away, its disk is full, another
@@ -64,14 +70,22 @@ pub trait Session: Send {
     /// Opens a transaction.
     fn begin(&mut self) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
+    /// Says where the event stands that is applied next, within an open transaction. Positions may come again: after a
+    /// crash, or where an event is tried again. A target that cannot keep rows and checkpoint in one transaction guards
+    /// what it writes by this; others need not care.
+    fn at(&mut self, position: Position) {
+        let _ = position;
+    }
+
     /// What users' code writes through, while a transaction is open.
     fn rows(&mut self) -> &mut Self::Rows;
 
-    /// Keeps a note, or removes it, with the transaction. Keys have at most 200 bytes.
+    /// Keeps a note, or removes it, with the transaction. Keys have at most 200 bytes, values at most 16 KiB. Notes
+    /// belong to the version: its lanes see each other's, and never write the same.
     fn note(&mut self, key: &str, value: Option<&[u8]>) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// The notes whose keys begin so, in ascending order of their keys' bytes, at most so many, after a key; those of
-    /// the open transaction are seen.
+    /// the open transaction are seen. Asked for while a transaction is open.
     fn notes(
         &mut self,
         prefix: &str,

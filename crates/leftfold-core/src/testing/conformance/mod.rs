@@ -22,6 +22,7 @@
 //! ```
 
 pub mod append;
+pub mod appends;
 pub mod checkpoint;
 pub mod close;
 pub mod command;
@@ -78,9 +79,12 @@ pub enum Reopens {
 /// # Panics
 /// Where a rule is broken, which is how a test fails.
 pub async fn conformance<F: Factory>(factory: &F) {
-    let cases = cases::<F>();
+    judge_all(&cases::<F>(), factory).await;
+}
+
+pub(super) async fn judge_all<F>(cases: &[Case<F>], factory: &F) {
     let mut broken = Vec::new();
-    for case in &cases {
+    for case in cases {
         if let Err(how) = case.judge(factory).await {
             eprintln!("conformance: {}: {how}", case.name);
             broken.push(format!("{}: {how}", case.name));
@@ -109,11 +113,15 @@ pub struct Case<F> {
     run: for<'f> fn(&'f F) -> Running<'f>,
 }
 
-type Running<'f> = Pin<Box<dyn Future<Output = ()> + 'f>>;
+pub(super) type Running<'f> = Pin<Box<dyn Future<Output = ()> + 'f>>;
 
 impl<F> Case<F> {
     /// A rule that takes longer than this waits for something that will not come.
     const PATIENCE: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(name: &'static str, run: for<'f> fn(&'f F) -> Running<'f>) -> Self {
+        Self { name, run }
+    }
 
     /// Runs the rule; the error says how it is broken.
     pub async fn judge(&self, factory: &F) -> Result<(), String> {
@@ -139,10 +147,10 @@ macro_rules! list {
         /// Every rule, in the order of the files.
         #[must_use]
         pub fn cases<F: Factory>() -> Vec<Case<F>> {
-            vec![$($(Case {
-                name: concat!(stringify!($file), "::", stringify!($rule)),
-                run: |factory| Box::pin($file::$rule(factory)),
-            }),+),+]
+            vec![$($(Case::new(
+                concat!(stringify!($file), "::", stringify!($rule)),
+                |factory| Box::pin($file::$rule(factory)),
+            )),+),+]
         }
     };
 }
@@ -189,6 +197,8 @@ list! {
         a_cancelled_wait_loses_nothing;
     time: recorded_time_strictly_increases, a_moment_maps_to_the_last_position_at_it,
         the_answer_for_a_moment_never_changes, time_goes_on_after_reopening;
+    appends: appends_come_back_whole_and_in_order, an_append_is_never_split_over_pages,
+        appends_are_read_from_after_a_position, a_mark_goes_on_with_what_comes_later, leases_are_no_appends;
     hash: the_start_has_the_empty_hash_and_the_future_none, a_hash_never_changes, histories_differ_by_their_hashes,
         the_chain_of_the_head_covers_everything;
     snapshot: a_snapshot_is_what_was_kept_or_nothing, a_snapshot_beyond_its_limit_is_not_kept;

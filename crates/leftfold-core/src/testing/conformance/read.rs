@@ -145,19 +145,22 @@ fn sized(bytes: usize) -> NewEvent {
 
 /// A page holds about so many bytes of events, and the rest comes with the next.
 pub async fn a_page_is_bounded_by_its_bytes(factory: &impl Factory) {
-    let store = Subject::new(factory).await;
-    store.appended(Append::of(vec![sized(10_000); 20])).await;
-    for read in [
-        Read::matching(Query::all(), Position(1)),
-        Read::stream(stream("a-1"), Version(1)),
-        Read::matching(Query::all(), Position::END).backwards(),
-    ] {
-        let pages = pages(&store, Read { page_bytes: 50_000, ..read.clone() }).await;
-        let counts: Vec<usize> = pages.iter().map(|page| page.events.len()).collect();
-        assert_eq!(counts.iter().sum::<usize>(), 20, "{read:?}");
-        // "About": a backend may count what is around the data too, and may end one event later.
-        assert!(counts.iter().all(|count| *count <= 6), "pages of 50000 bytes hold {counts:?} events of 10000");
-        assert!(counts.len() <= 12, "pages of 50000 bytes hold only {counts:?} events of 10000");
+    for bytes in [10_000, 200_000] {
+        let store = Subject::new(factory).await;
+        store.appended(Append::of(vec![sized(bytes); 20])).await;
+        for read in [
+            Read::matching(Query::all(), Position(1)),
+            Read::stream(stream("a-1"), Version(1)),
+            Read::matching(Query::all(), Position::END).backwards(),
+            Read::stream(stream("a-1"), Version::END).backwards(),
+        ] {
+            let pages = pages(&store, Read { page_bytes: 5 * bytes as u32, ..read.clone() }).await;
+            let counts: Vec<usize> = pages.iter().map(|page| page.events.len()).collect();
+            assert_eq!(counts.iter().sum::<usize>(), 20, "{read:?}");
+            // "About": a backend may count what is around the data too, and may end one event later.
+            assert!(counts.iter().all(|count| *count <= 6), "pages of five times {bytes} bytes hold {counts:?} such events");
+            assert!(counts.len() <= 12, "pages of five times {bytes} bytes hold only {counts:?} such events");
+        }
     }
 }
 

@@ -40,7 +40,10 @@ pub(super) type Asking = Pin<Box<dyn Future<Output = Answered> + Send>>;
 /// What a client was answered.
 pub(super) enum Answered {
     /// Accepted; so many events, now or earlier.
-    Accepted { events: usize, answer: Answer },
+    Accepted {
+        events: usize,
+        answer: Answer,
+    },
     Refused(String),
     /// The store could not take it now: ask again.
     Later,

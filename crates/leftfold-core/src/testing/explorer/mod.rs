@@ -61,9 +61,7 @@ impl Explorer {
     /// Where its events are no plain enum.
     pub fn aggregate<A: Aggregate>(mut self) -> Self {
         let schema = Schema::of::<A::Event>().unwrap_or_else(|error| panic!("{error}"));
-        self.plan.folds.push(Box::new(move || {
-            (TypeId::of::<A>(), Box::new(Fold::<A>::new(schema.clone())) as Box<dyn States>)
-        }));
+        self.plan.folds.push(Box::new(move || (TypeId::of::<A>(), Box::new(Fold::<A>::new(schema.clone())) as Box<dyn States>)));
         self
     }
 
@@ -86,13 +84,14 @@ impl Explorer {
     /// schedule says, or no answer before its deadline.
     ///
     /// An attempt that is [in doubt](Performed::InDoubt), or that is not answered, may have taken place or not. When it
-    /// is looked up, the truth is found, at the third look at the latest. Of the effect itself only its
+    /// is looked up, the truth is found, at the third look at the latest. One that reaches the world outside after its
+    /// deadline does not take place: what is looked up then is final, as it has to be. Of the effect itself only its
     /// [`policy`](Effect::policy) and [`report`](Effect::report) are called.
     pub fn effect<E: Effect>(mut self, effect: E, outcomes: impl IntoIterator<Item = Performed<E::Outcome>>) -> Self {
         let (effect, outcomes) = (Arc::new(effect), outcomes.into_iter().collect::<Arc<[_]>>());
         let start = move |scene: &Scene| -> simulation::Running {
-            let (shared, outside) = (scene.shared.clone(), scene.outside.clone());
-            let scripted = Scripted { effect: effect.clone(), outcomes: outcomes.clone(), shared, outside };
+            let (shared, clock, outside) = (scene.shared.clone(), scene.clock.clone(), scene.outside.clone());
+            let scripted = Scripted { effect: effect.clone(), outcomes: outcomes.clone(), shared, clock, outside };
             let host = Host::new(scene.store.clone(), scene.clock.clone());
             Box::pin(effects::run(host, scene.store.clone(), scene.clock.clone(), scripted))
         };
@@ -138,9 +137,7 @@ impl Explorer {
     #[track_caller]
     pub fn run(&self, schedules: Schedules) -> Explored {
         let explored = match std::env::var("LEFTFOLD_SEED") {
-            Ok(text) => {
-                self.replay(text.parse().unwrap_or_else(|_| panic!("LEFTFOLD_SEED is {text:?}, set it to a number")))
-            }
+            Ok(text) => self.replay(text.parse().unwrap_or_else(|_| panic!("LEFTFOLD_SEED is {text:?}, set it to a number"))),
             Err(_) => self.explore(schedules),
         };
         explored.unwrap_or_else(|failure| panic!("{failure}"))

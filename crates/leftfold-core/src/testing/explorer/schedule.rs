@@ -110,7 +110,9 @@ impl Source {
         let mut rng = Rng::with_seed(seed);
         let points = points.max(1) + points / 4;
         let mut planned = BTreeMap::new();
-        for (kind, most) in [(Planned::Crash, 3), (Planned::Clock, 3), (Planned::Hold, 4), (Planned::Lose, 1), (Planned::Outage, 1)] {
+        for (kind, most) in
+            [(Planned::Crash, 3), (Planned::Clock, 3), (Planned::Hold, 4), (Planned::Lose, 1), (Planned::Outage, 1)]
+        {
             for _ in 0..rng.u32(..=most) {
                 planned.insert(rng.u32(..points), kind);
             }

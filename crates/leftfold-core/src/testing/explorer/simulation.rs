@@ -29,7 +29,8 @@ const POINTS_MAX: u32 = 20_000;
 const TRIES_MAX: u32 = 100;
 /// How long nothing happens until nothing more is expected.
 const QUIET: Duration = Duration::from_secs(600);
-/// How long nothing happens until even what must happen is not expected any more.
+/// How long nothing happens until even what must happen is not expected any more; a moment that is further away does not
+/// come.
 const QUIET_FOR_EVER: Duration = Duration::from_secs(400 * 86_400);
 /// The tasks of clients are numbered from here.
 const CLIENTS: usize = usize::MAX / 2;
@@ -257,12 +258,14 @@ impl<'p> Simulation<'p> {
     fn go_on_in_time(&mut self) -> bool {
         let busy = std::mem::take(&mut self.busy);
         self.patience = if busy { Duration::ZERO } else { (self.patience * 4).max(Duration::from_secs(1)) };
-        let due = self.world.next_due();
+        let now = self.clock.now();
+        let for_ever = now.plus(QUIET_FOR_EVER);
+        let due = self.world.next_due().filter(|due| *due < for_ever);
         let expected = due.is_some() || self.clients.iter().any(|client| !client.is_done());
         if self.patience > if expected { QUIET_FOR_EVER } else { QUIET } {
             return false;
         }
-        let awaited = self.clock.awaited(self.clock.now().plus(self.patience)).or_else(|| self.clock.last_awaited());
+        let awaited = self.clock.awaited(now.plus(self.patience), for_ever).or_else(|| self.clock.last_awaited(for_ever));
         match due.into_iter().chain(awaited).min() {
             Some(moment) => self.set_clock(moment),
             None => return false,
@@ -291,7 +294,8 @@ impl<'p> Simulation<'p> {
 
     fn turn_clock(&mut self, turn: Turn) {
         let now = self.clock.now();
-        let next = || self.world.next_due().into_iter().chain(self.clock.awaited(now)).min().unwrap_or(now);
+        let next =
+            || self.world.next_due().into_iter().chain(self.clock.awaited(now, now.plus(QUIET_FOR_EVER))).min().unwrap_or(now);
         let moment = match turn {
             Turn::Next => next(),
             Turn::Past(beyond) => next().plus(beyond),

@@ -10,9 +10,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::schedule::Kind;
 use crate::store::{
-    Answered, Append, AppendError, Backend, Checkpoint, CloseError, CommandId, EventId, EventType, Hash, Holder, Identity, Label,
-    Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, StoreId,
-    StreamName, Timestamp,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, EventId, EventType,
+    Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read,
+    ReadError, Status, StoreId, StreamName, Timestamp,
 };
 
 /// One store, and all that was asked of it and of the world outside.
@@ -147,6 +147,10 @@ impl Backend for SimulatedStore {
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.later(About::Reading, 1, move |memory, _| memory.position_at(moment))
+    }
+
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.later(About::Reading, 1, move |memory, _| memory.appends(from, page_bytes))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {

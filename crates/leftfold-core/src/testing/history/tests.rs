@@ -10,9 +10,10 @@ use tokio::sync::watch;
 
 use super::{History, Violation, load};
 use crate::store::{
-    Answered, Append, AppendError, Appended, Backend, Checkpoint, CloseError, CommandId, CommandRecord, Condition, Conflict,
-    Digest, EventId, EventType, Expected, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, NewEvent,
-    Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, Status, Store, StoreId, StreamName, Timestamp, Version,
+    Answered, Append, AppendError, Appended, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, CommandRecord,
+    Condition, Conflict, Digest, EventId, EventType, Expected, Hash, Holder, Identity, Label, Lease, LeaseError, Leased,
+    MemoryBackend, NewEvent, Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, Status, Store, StoreId,
+    StreamName, Timestamp, Version,
 };
 
 /// What the wrapper does wrong, once in a while.
@@ -133,6 +134,10 @@ impl Backend for Liar {
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.honest.position_at(moment)
     }
+    fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+        self.honest.appends(from, page_bytes)
+    }
+
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
         self.honest.hash_at(position)
     }

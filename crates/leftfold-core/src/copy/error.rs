@@ -1,0 +1,115 @@
+//! Why a copy does not go on.
+
+use super::verify::Difference;
+use crate::fold::EventError;
+use crate::store::{AppendError, Invalid, Position, ReadError, StoreId, SubscribeError};
+
+/// Why a copy does not go on. What was copied stays, and is right; the same call goes on from there once the reason is gone.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CopyError {
+    /// A store cannot be copied into itself.
+    #[error("old and new are the same store {store}, copy into a new one")]
+    SameStore {
+        /// Which.
+        store: StoreId,
+    },
+    /// The new store holds what this copy did not write: before it began, or while it went on.
+    #[error(
+        "the new store holds an event at {found} that the copy did not write; copy into an empty store, which nobody else writes until the switch"
+    )]
+    Foreign {
+        /// The first such event.
+        found: Position,
+    },
+    /// Another process copies into the same store.
+    #[error("another process copies into the new store, let one of them do it: {detail}")]
+    Overtaken {
+        /// What was seen of it.
+        detail: String,
+    },
+    /// The function cannot be used for an event. Nothing of its append was written.
+    #[error("the function failed at position {position} of the old store: {fault}")]
+    Function {
+        /// The event, or the first one of its append.
+        position: Position,
+        /// What it did.
+        fault: FunctionFault,
+    },
+    /// The function says something else of an event than it said when the event was copied.
+    #[error("the copy was made by another function: {0}; go on with that one, or begin anew in an empty store")]
+    OtherFunction(Difference),
+    /// The old store is not the one, or not in the state, that the copy was begun from.
+    #[error("the old store is not the one that was copied so far: {0}")]
+    OtherHistory(SubscribeError),
+    /// The old store took an append during the switch.
+    #[error("the old store grew from {copied} to {head} during the switch; stop whoever writes it and switch again")]
+    StillWritten {
+        /// What was copied.
+        copied: Position,
+        /// Where it ends now.
+        head: Position,
+    },
+    /// The switch is done: the new store goes its own way.
+    #[error("the copy was switched over, the new store is no longer the copier's to write")]
+    Switched,
+    /// More consumers recorded a checkpoint than are carried over.
+    #[error("more than {limit} consumers recorded checkpoints in the old store")]
+    TooManyConsumers {
+        /// How many may be.
+        limit: usize,
+    },
+    /// A position was asked for that is not copied yet.
+    #[error("position {position} is not copied yet, the copy has come to {copied}")]
+    NotYet {
+        /// Which.
+        position: Position,
+        /// How far the copy has come.
+        copied: Position,
+    },
+    /// What the copy remembers of itself in the new store cannot be read.
+    #[error("what the copy recorded of itself in the new store cannot be read: {0}")]
+    Record(#[from] EventError),
+    /// A name that the copy makes is none.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// A store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The new store did not take an append.
+    #[error("the new store took no more: {0}")]
+    Append(#[from] AppendError),
+}
+
+/// What is wrong with what the function said.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FunctionFault {
+    /// It panicked.
+    #[error("it panicked: {message}")]
+    Panicked {
+        /// With what.
+        message: String,
+    },
+    /// It says that it cannot.
+    #[error("it refused: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// It was given an append, and did not say one thing of each event.
+    #[error("it was given {events} events and answered for {answers}, answer for each of them")]
+    Answers {
+        /// The events of the append.
+        events: usize,
+        /// What it answered.
+        answers: usize,
+    },
+    /// It named a type or stream of the runtime.
+    #[error("{name:?} is a name of the runtime, use one without '$'")]
+    System {
+        /// The name.
+        name: String,
+    },
+    /// What it made is beyond a limit, alone or together with the rest of its append: an append stays one.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}

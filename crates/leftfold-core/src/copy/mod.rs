@@ -1,0 +1,213 @@
+//! Copying a store into a new one through a function: rename, split, merge, drop and re-tag events and streams.
+//!
+//! Nothing in a store is edited. Where its history must become another, the store is copied, event by event, while it goes
+//! on serving; then whoever wrote it is stopped, the rest is copied, and the new store takes its place.
+//!
+//! ```
+//! use leftfold_core::copy::{Copy, Transformed};
+//! use leftfold_core::store::{Append, EventType, NewEvent, RecordedEvent, Store, StreamName};
+//!
+//! /// Streams of the category `shop` become `store`; what was only tried out stays behind.
+//! fn renamed(event: &RecordedEvent) -> Transformed {
+//!     let Some(stream) = event.stream.as_ref().map(|at| &at.name) else { return Transformed::Keep };
+//!     match stream.category() {
+//!         "trial" => Transformed::Drop,
+//!         "shop" => match StreamName::of("store", stream.id()) {
+//!             Ok(stream) => event.to_new().in_stream(stream).into(),
+//!             Err(_) => Transformed::Keep,
+//!         },
+//!         _ => Transformed::Keep,
+//!     }
+//! }
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! # runtime.block_on(async {
+//! let (old, new) = (Store::memory(), Store::memory());
+//! for stream in ["shop-1", "trial-1", "shop-1"] {
+//!     let event = NewEvent::new(EventType::new("shop.Sold")?, "{}").in_stream(StreamName::new(stream)?);
+//!     old.append(Append::of(vec![event])).await?;
+//! }
+//!
+//! let copy = Copy::from(&old).into(&new).through(renamed);
+//! copy.run_until_caught_up().await?; // as often as you like; after a crash it goes on
+//! // … stop whoever writes the old store …
+//! copy.switch().await?;
+//! let report = copy.verify().await?;
+//! assert!(report.is_sound());
+//! assert_eq!((report.old_events, report.dropped), (3, 1));
+//! assert_eq!(new.version(StreamName::new("store-1")?).await?.0, 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is kept
+//! - **Order and appends.** Events go over in order; what was appended together stays together.
+//! - **Ids.** The image of an event has its id, so that what refers to an event by its id (causation, correlation) stays
+//!   right. An id that a store minted tells the millisecond at which the event was first recorded
+//!   ([`EventId::moment`](crate::store::EventId::moment)).
+//! - **Requests.** What was accepted or refused under a command id is answered again by the new store. A request without
+//!   bytes of its own is recognised by its target; it is recognised under the stream's new name too, but for one that
+//!   recorded no event, and for a decision whose query speaks of what was renamed: send those with their bytes. The version
+//!   that was answered becomes that of the image of the last event; without an event it stays what it was.
+//! - **The runtime's own events** (`$…`) are not shown to the function. They go over with the positions that they speak of
+//!   rewritten: ledgers of effects, timers, processes. What is concluded stays concluded, what is open stays open; the
+//!   ledger of an intent that was dropped is dropped, and a trigger that waits for a person and was dropped is found at no
+//!   position.
+//! - **Consumers** that keep their checkpoint in the store stand, after the switch, behind everything that came of what
+//!   they had handled.
+//!
+//! # What is not
+//! - **Times.** Time is a log's own and never runs backwards, so an image is recorded when it is copied. Who needs the
+//!   original moment has the function put it where it belongs: into the data, or a tag.
+//! - **Snapshots,** which are a cache, and **checkpoints in other databases** (projections): rebuild those, or give them
+//!   `new.checkpoint_at(copy.map(position).await?.through)`.
+//! - **Positions in users' own data,** which is never parsed. Keep ids of events in data.
+//! - **An intent that becomes several** of the same type asks several times: only its image has its ledger.
+//! - **Effects of a store that was restored** and whose runtime did not run since: run it once before the switch, so that
+//!   what is in doubt is recorded as such.
+
+mod error;
+mod map;
+mod pump;
+mod reader;
+mod record;
+mod references;
+mod shape;
+mod state;
+mod transform;
+mod translate;
+mod verify;
+
+use std::sync::Arc;
+
+pub use error::{CopyError, FunctionFault};
+pub use map::{Fate, Image, PositionMap};
+pub use shape::in_todays_shape;
+pub use transform::Transformed;
+pub use verify::{Difference, Report};
+
+use crate::store::{Position, RecordedEvent, Store};
+use pump::Pump;
+use state::State;
+use transform::Function;
+use translate::Translation;
+
+/// Consumers whose checkpoints are carried over at most.
+pub const CONSUMERS_MAX: usize = 100_000;
+
+/// A copy of a store into a new one.
+///
+/// It keeps nothing in memory between calls: where it stands is recorded in the new store, with what was copied. Each call
+/// goes on from there, in this process or another, and a call that failed, was dropped or was killed is just called again,
+/// with the same function. Nobody else may write the new store before the switch; that is checked at every append.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    old: Store,
+    new: Store,
+    translation: Translation,
+}
+
+/// A copy that still lacks its new store.
+#[derive(Clone, Debug)]
+#[must_use = "say where it goes, with into"]
+pub struct CopyFrom {
+    old: Store,
+}
+
+/// A copy that still lacks its function.
+#[derive(Clone, Debug)]
+#[must_use = "say what becomes of events, with through"]
+pub struct CopyInto {
+    old: Store,
+    new: Store,
+}
+
+/// How far a copy has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything up to here of the old store is copied.
+    pub copied: Position,
+    /// Where the old store ends now.
+    pub old_head: Position,
+    /// Where the new store ends.
+    pub new_head: Position,
+}
+
+impl Copy {
+    /// A copy of this store. It is only read, so a copy opened for reading will do.
+    pub fn from(old: &Store) -> CopyFrom {
+        CopyFrom { old: old.clone() }
+    }
+
+    /// The same copy, without the runtime's streams of a category: `$process:Refund` for a process that is given up.
+    ///
+    /// Mind what they are for: without `$effect` every intent is pending, and is carried out again.
+    #[must_use]
+    pub fn without(mut self, category: impl Into<String>) -> Self {
+        let mut without = self.translation.without.to_vec();
+        without.push(category.into());
+        self.translation.without = without.into();
+        self
+    }
+
+    /// Copies everything that is there. The old store may go on meanwhile.
+    pub async fn run_until_caught_up(&self) -> Result<Progress, CopyError> {
+        Pump::open(self).await?.run().await
+    }
+
+    /// Copies everything that is there and everything that comes, until `stop` is ready.
+    pub async fn follow(&self, stop: impl Future<Output = ()>) -> Result<Progress, CopyError> {
+        Pump::open(self).await?.follow(stop).await
+    }
+
+    /// Copies the rest, carries the checkpoints of consumers over, and ends the copy: from now on the new store is written.
+    ///
+    /// The caller sees to it that nobody writes the old store any more: its runtime is stopped, its writers are gone, best
+    /// is that it is closed and opened again to be read only. An append that comes during the switch is noticed, and is an
+    /// error that ends nothing; one that comes later is noticed by [`verify`](Copy::verify). Again after it succeeded it
+    /// changes nothing.
+    pub async fn switch(&self) -> Result<Progress, CopyError> {
+        if let Some(State { switched: Some(switched), .. }) = State::load(self).await? {
+            let (old_head, new_head) = (self.old.head().position, self.new.head().position);
+            return Ok(Progress { copied: switched.through, old_head, new_head });
+        }
+        Pump::open(self).await?.switch().await
+    }
+
+    /// Holds what was copied against the old store: every append goes through the function again, and must be in the new
+    /// store just so, in order, with its answer, where the position map says. The first difference is named.
+    pub async fn verify(&self) -> Result<Report, CopyError> {
+        verify::verify(self).await
+    }
+
+    /// What became of a position of the old store. See [`PositionMap`] for a map that needs no old store.
+    pub async fn map(&self, position: Position) -> Result<Image, CopyError> {
+        match State::load(self).await? {
+            Some(mut state) => state.map.image(position).await,
+            None => Err(CopyError::NotYet { position, copied: Position::START }),
+        }
+    }
+}
+
+impl CopyFrom {
+    /// Into this store, which must be empty, or hold what this copy wrote so far.
+    pub fn into(self, new: &Store) -> CopyInto {
+        CopyInto { old: self.old, new: new.clone() }
+    }
+}
+
+impl CopyInto {
+    /// Through a function of each event. It is pure: it is asked again when the copy goes on, and when it is verified. The
+    /// runtime's own events are not shown to it.
+    pub fn through(self, function: impl Fn(&RecordedEvent) -> Transformed + Send + Sync + 'static) -> Copy {
+        self.through_appends(move |events| events.iter().map(|event| function(event)).collect())
+    }
+
+    /// Through a function of all events of one append, for what concerns several of them: it answers for each, in order.
+    /// Two become one where one is dropped and the other replaced.
+    pub fn through_appends(self, function: impl Fn(&[&RecordedEvent]) -> Vec<Transformed> + Send + Sync + 'static) -> Copy {
+        let translation = Translation { function: Function::new(function), without: Arc::default() };
+        Copy { old: self.old, new: self.new, translation }
+    }
+}

@@ -1,0 +1,42 @@
+//! What a copy records of itself in the new store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fold::Event;
+use crate::store::{Invalid, StoreId, StreamName};
+
+/// What happened to a copy, stored as `$copy.…`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum CopyEvent {
+    /// It began. The first event of a copied store.
+    Began { old: String },
+    /// A consumer of the old store was seen: its checkpoint is carried over at the switch.
+    ConsumerSeen { consumer: String, source: String },
+    /// Where the events after `after`, up to and including `through`, went. See [`Run`](super::map::Run) for the runs.
+    Mapped { after: u64, through: u64, before: (u64, u64), runs: Vec<(u64, u64, u64, u64)> },
+    /// The old store is not copied any further.
+    Switched { through: u64, chain: String, consumers: u64 },
+}
+
+impl Event for CopyEvent {
+    const NAMESPACE: &'static str = "$copy";
+}
+
+/// What the streams and the consumer of copies begin with.
+pub(super) const COPY: &str = "$copy";
+
+/// The stream of what was begun, mapped and switched. Its first event is `Began`; but for `Switched`, which is the last,
+/// all others are `Mapped`.
+pub(super) fn stream(old: StoreId) -> Result<StreamName, Invalid> {
+    StreamName::of(COPY, &old.to_string())
+}
+
+/// The stream of the consumers that were seen.
+pub(super) fn consumers(old: StoreId) -> Result<StreamName, Invalid> {
+    StreamName::of("$copy:consumers", &old.to_string())
+}
+
+/// Whether a stream is a copy's own.
+pub(super) fn is_own(stream: &str) -> bool {
+    stream.starts_with("$copy-") || stream.starts_with("$copy:")
+}

@@ -1,0 +1,151 @@
+//! What one append of the old store is in the new one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::{CopyError, FunctionFault};
+use super::map::PositionMap;
+use super::record::is_own;
+use super::references::{self, Resolved};
+use super::transform::{Function, Images};
+use crate::fold::KeptAnswer;
+use crate::store::{Append, CommandRecord, Digest, NewEvent, Position, RecordedAppend, RecordedEvent, Version};
+
+/// How appends are translated.
+#[derive(Clone, Debug)]
+pub(super) struct Translation {
+    pub(super) function: Function,
+    /// Categories of the runtime's streams that do not go over.
+    pub(super) without: Arc<[String]>,
+}
+
+/// An append of the old store, as it is in the new one.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Translated {
+    pub(super) events: Vec<NewEvent>,
+    pub(super) command: Option<CommandRecord>,
+    /// Of each old event: how many events took its place, and which of them is its image.
+    pub(super) shares: Vec<(Position, u64, u64)>,
+    /// The event whose version is the one that was answered.
+    answered: Option<usize>,
+}
+
+impl Translated {
+    /// Whether nothing is left of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.command.is_none()
+    }
+
+    /// The command record, once the versions that the events have in their streams are known.
+    pub(super) fn command(&self, versions: &[Version]) -> Option<CommandRecord> {
+        let mut command = self.command.clone()?;
+        if let Some(version) = self.answered.and_then(|index| versions.get(index)) {
+            command.answer = KeptAnswer::Accepted(*version).encode();
+        }
+        Some(command)
+    }
+}
+
+impl Translation {
+    pub(super) async fn translate(&self, append: &RecordedAppend, map: &mut PositionMap) -> Result<Translated, CopyError> {
+        let users: Vec<&RecordedEvent> = append.events.iter().filter(|event| !event.is_system()).collect();
+        let mut of_users = self.function.ask(&users)?.into_iter();
+        let mut images: Vec<Images> = Vec::with_capacity(append.events.len());
+        for event in &append.events {
+            images.push(match event.is_system() {
+                // The function answered for each of the users' events.
+                false => of_users.next().unwrap_or_default(),
+                true if self.stays_behind(event) => Images::default(),
+                true => Images { events: vec![event.to_new()], primary: 0 },
+            });
+        }
+        let resolved = resolve(append, &images, map).await?;
+        for images in &mut images {
+            let mut rewritten = Vec::with_capacity(images.events.len());
+            for event in images.events.drain(..) {
+                rewritten.extend(references::rewritten(event, &resolved)?);
+            }
+            images.events = rewritten;
+        }
+        self.put_together(append, images, &resolved)
+    }
+
+    fn stays_behind(&self, event: &RecordedEvent) -> bool {
+        let Some(stream) = event.stream.as_ref().map(|at| &at.name) else { return false };
+        is_own(stream) || self.without.iter().any(|category| stream.category() == category)
+    }
+
+    fn put_together(&self, append: &RecordedAppend, images: Vec<Images>, resolved: &Resolved) -> Result<Translated, CopyError> {
+        let answered = answered(append, &images);
+        let command = append.command.as_ref().map(|command| {
+            let record = &command.record;
+            CommandRecord {
+                id: references::timer_command(record.id, &append.events, resolved).unwrap_or(record.id),
+                digest: digest(record.digest, append, &images),
+                answer: record.answer.clone(),
+            }
+        });
+        let shares = append.events.iter().zip(&images);
+        let shares = shares.map(|(event, of)| (event.position, of.events.len() as u64, of.primary as u64)).collect();
+        let events = images.into_iter().flat_map(|images| images.events).collect();
+        let whole = Append::of(events);
+        if let Err(invalid) = whole.validate() {
+            return Err(CopyError::Function { position: append.first, fault: FunctionFault::Invalid(invalid) });
+        }
+        Ok(Translated { events: whole.events, command, shares, answered })
+    }
+}
+
+/// Looks up what the events speak of. What is not copied yet is no position that was known when they were recorded.
+async fn resolve(append: &RecordedAppend, images: &[Images], map: &mut PositionMap) -> Result<Resolved, CopyError> {
+    let mut resolved = Resolved::new();
+    for position in images.iter().flat_map(|images| &images.events).flat_map(references::positions) {
+        if position < append.first && position > Position::START && !resolved.contains_key(&position) {
+            resolved.insert(position, map.image(position).await?);
+        }
+    }
+    Ok(resolved)
+}
+
+/// The event whose version is the one that was answered: the aggregate's after the command.
+fn answered(append: &RecordedAppend, images: &[Images]) -> Option<usize> {
+    let Some(KeptAnswer::Accepted(version)) = KeptAnswer::decode(&append.command.as_ref()?.record.answer) else { return None };
+    let meant = |event: &RecordedEvent| !event.is_system() && event.stream.is_some() && event.version() == version;
+    let index = append.events.iter().rposition(meant)?;
+    let through: usize = images[..=index].iter().map(|images| images.events.len()).sum();
+    let last = images[index].events.last().filter(|last| last.stream.is_some());
+    last.map(|_| through - 1)
+}
+
+/// A request without bytes of its own has the digest of its target stream, which may have another name now.
+fn digest(digest: Digest, append: &RecordedAppend, images: &[Images]) -> Digest {
+    let renamed = append.events.iter().zip(images).find_map(|(event, images)| {
+        let old = &event.stream.as_ref()?.name;
+        let new = images.events.get(images.primary)?.stream.as_ref()?;
+        (Digest::of(old.as_bytes()) == digest).then(|| Digest::of(new.as_bytes()))
+    });
+    renamed.unwrap_or(digest)
+}
+
+/// The bytes of an event that are the same however often it is copied, for digests: all but its place.
+pub(super) fn digested(hasher: &mut blake3::Hasher, event: &NewEvent) {
+    let mut part = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    part(event.stream.as_deref().unwrap_or("").as_bytes());
+    part(event.event_type.as_bytes());
+    part(&event.schema_version.to_le_bytes());
+    part(format!("{:?}", event.content_type).as_bytes());
+    part(&event.data);
+    for label in [&event.metadata.correlation, &event.metadata.causation] {
+        part(label.as_deref().unwrap_or("").as_bytes());
+    }
+    part(&event.metadata.user);
+    part(&(event.tags.len() as u64).to_le_bytes());
+    event.tags.iter().for_each(|tag| part(tag.as_bytes()));
+    part(&(event.key_ids.len() as u64).to_le_bytes());
+    event.key_ids.iter().for_each(|key| part(key.as_bytes()));
+    part(&Bytes::from(event.id.map_or_else(Vec::new, |id| id.0.as_bytes().to_vec())));
+}

@@ -1,0 +1,222 @@
+//! Batches: what the log has, read and decoded, a bounded number of events at a time.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use super::parked::stream_of;
+use super::{Projection, Target};
+use crate::fold::{Event, EventError, Recorded, Schema, Unknown};
+use crate::runtime::contained::message;
+use crate::store::{Digest, Position, Read, ReadError, RecordedEvent, Signal, Subscription};
+
+/// Events of one transaction.
+pub(super) const BATCH_EVENTS_MAX: usize = 1_000;
+/// Bytes of events of one transaction, about; one event is always taken.
+const BATCH_BYTES_MAX: usize = Read::PAGE_BYTES as usize;
+
+/// What was read of the log and is to be consumed together.
+pub(super) struct Batch<E> {
+    pub(super) items: Vec<Item<E>>,
+    /// Everything up to here was looked at.
+    pub(super) through: Position,
+    /// Whether the durable end was reached.
+    pub(super) caught_up: bool,
+    /// Where to end, if the batch must not go beyond.
+    pub(super) until: Position,
+    bytes: usize,
+}
+
+/// One event of the log.
+pub(super) struct Item<E> {
+    pub(super) content: Content<E>,
+    /// Whether an earlier one of its stream, in this batch, cannot be read.
+    pub(super) behind_unreadable: bool,
+    /// Its key, where it was needed.
+    pub(super) key: Option<String>,
+    /// The lane that consumes it.
+    pub(super) lane: usize,
+}
+
+/// What an event says to a projection.
+pub(super) enum Content<E> {
+    One(Recorded<E>),
+    /// What an upcaster made of it: several, or nothing that concerns this projection.
+    Several(RecordedEvent, Vec<Recorded<E>>),
+    Unreadable(RecordedEvent, String),
+}
+
+impl<E: Event> Batch<E> {
+    pub(super) fn new(after: Position, until: Position) -> Self {
+        Self { items: Vec::new(), through: after, caught_up: false, until, bytes: 0 }
+    }
+
+    /// Takes up what the subscription has, and waits where it has nothing. Safe to cancel: what was taken stays.
+    pub(super) async fn fill(&mut self, log: &mut Subscription, schema: &Schema) -> Result<(), ReadError> {
+        if self.is_full() {
+            return Ok(());
+        }
+        if self.is_empty() {
+            let signal = log.next().await?;
+            self.take(signal, schema);
+        }
+        while !self.is_full()
+            && let Some(signal) = at_once(log.next()).await
+        {
+            self.take(signal?, schema);
+        }
+        self.mark_behind();
+        Ok(())
+    }
+
+    fn take(&mut self, signal: Signal, schema: &Schema) {
+        match signal {
+            // What is beyond the end is read again by whoever goes on from there.
+            Signal::Event(event) if event.position > self.until => self.through = self.until,
+            Signal::Event(event) => {
+                self.through = event.position;
+                self.bytes += event.data.len() + event.metadata.user.len();
+                self.caught_up = false;
+                self.items.push(Item { content: decode(event, schema), behind_unreadable: false, key: None, lane: 0 });
+            }
+            Signal::Progress(position) | Signal::FellBehind(position) => self.through = position,
+            Signal::CaughtUp(position) => (self.through, self.caught_up) = (position, true),
+        }
+        self.through = self.through.min(self.until);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.items.is_empty() && !self.caught_up
+    }
+
+    fn is_full(&self) -> bool {
+        self.items.len() >= BATCH_EVENTS_MAX || self.bytes >= BATCH_BYTES_MAX || self.through >= self.until
+    }
+
+    /// Gives each lane its part: what has one key stays together.
+    pub(super) fn divide<T: Target, P: Projection<T, Event = E>>(&mut self, projection: &P, lanes: usize) {
+        if lanes < 2 {
+            return;
+        }
+        for item in &mut self.items {
+            item.find_key(projection);
+            let key = item.key.as_deref().unwrap_or_default();
+            item.lane = lane_of(key, lanes);
+        }
+        // Whoever has no key cannot be read.
+        self.mark_behind();
+    }
+
+    /// In order of the log, before lanes take their parts of it.
+    fn mark_behind(&mut self) {
+        let mut unreadable: HashSet<String> = HashSet::new();
+        for item in &mut self.items {
+            let behind = unreadable.contains(stream_of(item.envelope()));
+            if matches!(item.content, Content::Unreadable(..)) {
+                unreadable.insert(stream_of(item.envelope()).to_owned());
+            }
+            item.behind_unreadable = behind;
+        }
+    }
+}
+
+impl<E> Item<E> {
+    pub(super) fn envelope(&self) -> &RecordedEvent {
+        match &self.content {
+            Content::One(recorded) => &recorded.envelope,
+            Content::Several(envelope, _) | Content::Unreadable(envelope, _) => envelope,
+        }
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.envelope().position
+    }
+
+    /// What there is to be applied.
+    pub(super) fn events(&self) -> &[Recorded<E>] {
+        match &self.content {
+            Content::One(recorded) => std::slice::from_ref(recorded),
+            Content::Several(_, recorded) => recorded,
+            Content::Unreadable(..) => &[],
+        }
+    }
+
+    /// The key that it must stay in order with; its stream, where it has none.
+    pub(super) fn known_key<T: Target, P: Projection<T, Event = E>>(&self, projection: &P) -> String {
+        if let Some(key) = &self.key {
+            return key.clone();
+        }
+        let key = key_of(projection, self.events()).and_then(Result::ok);
+        key.unwrap_or_else(|| stream_of(self.envelope()).to_owned())
+    }
+
+    /// Computes the key that it must stay in order with, once. An event that has none cannot be read, and waits under
+    /// its stream.
+    pub(super) fn find_key<T: Target, P: Projection<T, Event = E>>(&mut self, projection: &P)
+    where
+        E: Event,
+    {
+        if self.key.is_some() {
+            return;
+        }
+        match key_of(projection, self.events()) {
+            Some(Ok(key)) => self.key = Some(key),
+            Some(Err(error)) => {
+                let envelope = self.envelope().clone();
+                self.key = Some(stream_of(&envelope).to_owned());
+                self.content = Content::Unreadable(envelope, error);
+            }
+            None => self.key = Some(stream_of(self.envelope()).to_owned()),
+        }
+    }
+}
+
+/// The key of an event, if there is anything to apply; the error says that it has none.
+pub(super) fn key_of<T: Target, P: Projection<T>>(
+    projection: &P,
+    events: &[Recorded<P::Event>],
+) -> Option<Result<String, String>> {
+    let event = events.first()?;
+    let key = catch_unwind(AssertUnwindSafe(|| projection.key(event)));
+    Some(key.map_err(|panic| format!("key panicked: {}", message(&*panic))))
+}
+
+/// The lane of a key: the same for ever, in every process.
+fn lane_of(key: &str, lanes: usize) -> usize {
+    let Digest(digest) = Digest::of(key.as_bytes());
+    let lanes = u128::try_from(lanes).unwrap_or(1);
+    usize::try_from(u128::from_be_bytes(digest) % lanes).unwrap_or(0)
+}
+
+/// What an event says, whatever the user's code does with it.
+pub(super) fn decode<E: Event>(recorded: RecordedEvent, schema: &Schema) -> Content<E> {
+    let (mut first, mut more) = (None, Vec::new());
+    let mut each = |event: E| match first {
+        None => first = Some(event),
+        Some(_) => more.push(event),
+    };
+    let decoded: Result<Result<(), EventError>, _> =
+        catch_unwind(AssertUnwindSafe(|| schema.decode_each(&recorded, Unknown::Ignore, &mut each)));
+    match (decoded, first) {
+        (Err(panic), _) => Content::Unreadable(recorded, format!("reading it panicked: {}", message(&*panic))),
+        (Ok(Err(error)), _) => Content::Unreadable(recorded, error.to_string()),
+        (Ok(Ok(())), Some(event)) if more.is_empty() => Content::One(Recorded { event, envelope: recorded }),
+        (Ok(Ok(())), first) => {
+            let events = first.into_iter().chain(more);
+            let events = events.map(|event| Recorded { event, envelope: recorded.clone() }).collect();
+            Content::Several(recorded, events)
+        }
+    }
+}
+
+/// The answer, if it is there.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| match Pin::as_mut(&mut future).poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}

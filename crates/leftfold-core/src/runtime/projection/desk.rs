@@ -1,0 +1,158 @@
+//! What a runner shares with those who ask: where it stands, what is parked, what it does right now.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{broadcast, watch};
+
+use super::parked::ParkedSet;
+use crate::runtime::board::Doing;
+use crate::store::{Position, Query};
+
+/// Changes that wait for one slow reader of a feed.
+pub const CHANGES_MAX: usize = 4_096;
+
+/// A key whose rows changed, by the event at a position, which is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key, as the projection names it.
+    pub key: String,
+    /// The event.
+    pub position: Position,
+}
+
+/// One version of a projection, as others see it.
+#[derive(Debug)]
+pub(in crate::runtime) struct Desk {
+    pub(super) name: &'static str,
+    pub(super) version: u32,
+    /// How status and metrics name it.
+    pub(super) label: &'static str,
+    /// The events that it reads.
+    pub(super) query: Query,
+    pub(super) readers: Arc<Readers>,
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) doing: Arc<Doing>,
+    parked: Mutex<ParkedSet>,
+    parked_len: AtomicUsize,
+    suspects: Mutex<BTreeMap<Position, Suspect>>,
+}
+
+/// What readers of a projection see, whichever version it comes from.
+#[derive(Debug)]
+pub(in crate::runtime) struct Readers {
+    /// The versions that run here.
+    pub(super) versions: Vec<u32>,
+    /// The version that serves, where it is known.
+    pub(super) serving: watch::Sender<Option<u32>>,
+    pub(super) feed: broadcast::Sender<Change>,
+}
+
+/// Where a version stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Everything up to here is committed.
+    pub(super) through: Position,
+    /// Whether nothing moves it any more.
+    pub(super) ended: bool,
+}
+
+/// An event that failed and was not parked so far.
+#[derive(Clone, Debug)]
+pub(super) struct Suspect {
+    pub(super) attempts: u32,
+    pub(super) error: String,
+}
+
+impl Readers {
+    pub(in crate::runtime) fn new(versions: Vec<u32>) -> Self {
+        Self { versions, serving: watch::Sender::new(None), feed: broadcast::Sender::new(CHANGES_MAX) }
+    }
+
+    pub(super) fn see(&self, version: Option<u32>) {
+        self.serving.send_if_modified(|serving| std::mem::replace(serving, version) != version);
+    }
+}
+
+impl Desk {
+    pub(in crate::runtime) fn new(
+        name: &'static str,
+        version: u32,
+        label: &'static str,
+        query: Query,
+        readers: Arc<Readers>,
+    ) -> Self {
+        Self {
+            name,
+            version,
+            label,
+            query,
+            readers,
+            standing: watch::Sender::default(),
+            doing: Arc::default(),
+            parked: Mutex::default(),
+            parked_len: AtomicUsize::new(0),
+            suspects: Mutex::default(),
+        }
+    }
+
+    /// Whether readers see this version.
+    pub(super) fn serves(&self) -> bool {
+        *self.readers.serving.borrow() == Some(self.version)
+    }
+
+    /// Tells everyone who waits where the version stands.
+    pub(super) fn stands_at(&self, through: Position) {
+        self.standing.send_if_modified(|standing| std::mem::replace(&mut standing.through, through) != through);
+    }
+
+    pub(super) fn ended(&self) {
+        self.standing.send_modify(|standing| standing.ended = true);
+    }
+
+    pub(super) fn through(&self) -> Position {
+        self.standing.borrow().through
+    }
+
+    /// How many items are parked, without waiting for anything.
+    pub(super) fn parked_len(&self) -> usize {
+        self.parked_len.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn parked(&self) -> MutexGuard<'_, ParkedSet> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn change_parked<R>(&self, change: impl FnOnce(&mut ParkedSet) -> R) -> R {
+        let mut parked = self.parked();
+        let result = change(&mut parked);
+        self.parked_len.store(parked.len(), Ordering::Relaxed);
+        result
+    }
+
+    /// Counts a failure of an event; how often it has failed.
+    pub(super) fn failed(&self, position: Position, error: String) -> u32 {
+        let mut suspects = self.suspects();
+        let suspect = suspects.entry(position).or_insert(Suspect { attempts: 0, error: String::new() });
+        suspect.attempts += 1;
+        suspect.error = error;
+        suspect.attempts
+    }
+
+    pub(super) fn suspect(&self, position: Position) -> Option<Suspect> {
+        self.suspects().get(&position).cloned()
+    }
+
+    pub(super) fn has_suspects(&self) -> bool {
+        !self.suspects().is_empty()
+    }
+
+    pub(super) fn cleared(&self, position: Position) {
+        self.suspects().remove(&position);
+    }
+
+    fn suspects(&self) -> MutexGuard<'_, BTreeMap<Position, Suspect>> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

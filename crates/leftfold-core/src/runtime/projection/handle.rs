@@ -1,0 +1,271 @@
+//! The handle on all projections: how each one stands, waiting for one, its parked items, and what changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::desk::{Change, Desk, Readers, Standing};
+use super::parked::Parked;
+use super::receipts::{self, Taken, Verified, VerifyError};
+use crate::runtime::board::{Board, ConsumerStatus};
+use crate::store::{Position, Store};
+
+/// All projections of a runtime. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Projections {
+    pub(in crate::runtime) store: Store,
+    pub(in crate::runtime) board: Arc<Board>,
+    pub(in crate::runtime) entries: Arc<[Entry]>,
+}
+
+/// One version of a projection, and the way to its runner.
+#[derive(Clone, Debug)]
+pub(in crate::runtime) struct Entry {
+    pub(in crate::runtime) desk: Arc<Desk>,
+    pub(in crate::runtime) asks: mpsc::Sender<Ask>,
+}
+
+/// What people ask of a runner.
+pub(in crate::runtime) enum Ask {
+    Retry { key: String, answer: Answer<Retried> },
+    Skip { position: Position, by: String, answer: Answer<Retried> },
+    Taken { answer: Answer<Taken> },
+}
+
+type Answer<T> = oneshot::Sender<Result<T, AskError>>;
+
+/// How one version of a projection stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectionStatus {
+    /// The projection.
+    pub name: &'static str,
+    /// Its version.
+    pub version: u32,
+    /// Whether readers see this version.
+    pub serves: bool,
+    /// How many items are parked.
+    pub parked: usize,
+    /// Where it stands, and what it waits for.
+    pub consumer: ConsumerStatus,
+}
+
+/// What came of trying parked items again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// The events that are in the rows now.
+    pub applied: Vec<Position>,
+    /// The first that failed again, and that others wait for.
+    pub stopped_by: Option<Parked>,
+}
+
+/// Why parked items could not be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// No projection of this runtime has the name.
+    #[error("no projection is named {name}")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// The event is not parked, or not any more.
+    #[error("the event at {position} is not parked, list what is")]
+    NotParked {
+        /// The event.
+        position: Position,
+    },
+    /// The target failed. What was asked may be done, or not.
+    #[error("the target cannot be used, look again what is parked when it is back: {detail}")]
+    Away {
+        /// What it said.
+        detail: String,
+    },
+    /// The runtime has stopped.
+    #[error("the runtime has stopped")]
+    Stopped,
+}
+
+/// A projection has not come to a position in time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReached {
+    /// Time is up.
+    #[error("{name} stands at {stands_at}, it waits for {waits_for}")]
+    Late {
+        /// The projection.
+        name: String,
+        /// What readers see is everything up to here.
+        stands_at: Position,
+        /// Why it has not come further.
+        waits_for: String,
+    },
+    /// No projection of this runtime has the name.
+    #[error("no projection is named {name}")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+}
+
+impl Projections {
+    /// How each version of each projection stands.
+    #[must_use]
+    pub fn list(&self) -> Vec<ProjectionStatus> {
+        let statuses = self.board.statuses(self.store.head().position);
+        let status = |Entry { desk, .. }: &Entry| {
+            let consumer = statuses.iter().find(|status| status.name == desk.label)?.clone();
+            let (serves, parked) = (desk.serves(), desk.parked_len());
+            Some(ProjectionStatus { name: desk.name, version: desk.version, serves, parked, consumer })
+        };
+        self.entries.iter().filter_map(status).collect()
+    }
+
+    /// Waits until what readers see holds every event up to a position, so that they find what was just written: the
+    /// position that it has come to. Where it does not come that far within the time, the error says why.
+    pub async fn wait_until(&self, name: &str, position: Position, within: Duration) -> Result<Position, NotReached> {
+        let readers = self.readers(name).ok_or_else(|| NotReached::Unknown { name: name.to_owned() })?;
+        match timeout(within, self.reach(name, readers, position)).await {
+            Ok(Some(through)) => Ok(through),
+            Ok(None) | Err(_) => Err(self.late(name, readers)),
+        }
+    }
+
+    async fn reach(&self, name: &str, readers: &Readers, position: Position) -> Option<Position> {
+        let mut serving = readers.serving.subscribe();
+        loop {
+            let version = *serving.borrow_and_update();
+            let served = self.named(name).find(|entry| Some(entry.desk.version) == version);
+            let Some(served) = served else {
+                serving.changed().await.ok()?;
+                continue;
+            };
+            let mut standing = served.desk.standing.subscribe();
+            let reached = standing.wait_for(|standing| standing.through >= position || standing.ended);
+            tokio::select! {
+                biased;
+                reached = reached => {
+                    let Standing { through, .. } = *reached.ok()?;
+                    return (through >= position).then_some(through);
+                }
+                changed = serving.changed() => changed.ok()?,
+            }
+        }
+    }
+
+    fn late(&self, name: &str, readers: &Readers) -> NotReached {
+        let version = *readers.serving.borrow();
+        let all = self.list();
+        let mut named = all.iter().filter(|status| status.name == name);
+        let served = named.clone().find(|status| Some(status.version) == version);
+        let (stands_at, waits_for) = match (served, named.next()) {
+            (Some(served), _) => (served.consumer.through, served.consumer.waits_for.clone()),
+            (None, Some(building)) => {
+                let (number, waits_for) = (building.version, &building.consumer.waits_for);
+                (Position::START, format!("version {number} to be built, which waits for {waits_for}"))
+            }
+            (None, None) => (Position::START, "its start".to_owned()),
+        };
+        NotReached::Late { name: name.to_owned(), stands_at, waits_for }
+    }
+
+    /// What every version of a projection has parked, in order of the log.
+    pub fn parked(&self, name: &str) -> Result<Vec<Parked>, AskError> {
+        self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        let mut parked: Vec<Parked> = Vec::new();
+        for entry in self.named(name) {
+            parked.extend(entry.desk.parked().items().cloned());
+        }
+        parked.sort_by_key(|item| item.position);
+        Ok(parked)
+    }
+
+    /// Tries the parked items of a key again, in order, up to the first that fails again. Each event is read again from
+    /// the log, so that today's code and upcasters see it, and goes into the rows once, with its release.
+    pub async fn retry(&self, name: &str, key: &str) -> Result<Retried, AskError> {
+        let key = key.to_owned();
+        self.ask_all(name, |_| true, |answer| Ask::Retry { key: key.clone(), answer }).await
+    }
+
+    /// Lets one parked event go: it never goes into the rows, and who said so is remembered. The rest of its key is
+    /// tried then.
+    pub async fn skip(&self, name: &str, position: Position, by: &str) -> Result<Retried, AskError> {
+        let has_it = |desk: &Desk| desk.parked().find(position).is_some();
+        if self.readers(name).is_some() && !self.named(name).any(|entry| has_it(&entry.desk)) {
+            return Err(AskError::NotParked { position });
+        }
+        self.ask_all(name, has_it, |answer| Ask::Skip { position, by: by.to_owned(), answer }).await
+    }
+
+    /// The keys whose rows change from now on, as readers see them. A version that is being built says nothing here.
+    pub fn changes(&self, name: &str) -> Result<Changes, AskError> {
+        let readers = self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        Ok(Changes(readers.feed.subscribe()))
+    }
+
+    /// Holds what the version that serves has consumed against the log, while it runs.
+    pub async fn verify(&self, name: &str) -> Result<Verified, VerifyError> {
+        let failed = |error: AskError| VerifyError::Target(error.into());
+        let served = self.named(name).find(|entry| entry.desk.serves()).or_else(|| self.named(name).next());
+        let entry = served.ok_or_else(|| failed(AskError::Unknown { name: name.to_owned() }))?;
+        let taken = entry.ask(|answer| Ask::Taken { answer }).await.map_err(failed)?;
+        receipts::compare(&self.store, entry.desk.query.clone(), &taken).await
+    }
+
+    fn named<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p Entry> {
+        self.entries.iter().filter(move |entry| entry.desk.name == name)
+    }
+
+    fn readers(&self, name: &str) -> Option<&Readers> {
+        self.entries.iter().find(|entry| entry.desk.name == name).map(|entry| &*entry.desk.readers)
+    }
+
+    /// Asks every version that is meant, one after the other.
+    async fn ask_all(
+        &self,
+        name: &str,
+        meant: impl Fn(&Desk) -> bool,
+        ask: impl Fn(Answer<Retried>) -> Ask,
+    ) -> Result<Retried, AskError> {
+        self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        let mut all = Retried::default();
+        for entry in self.named(name).filter(|entry| meant(&entry.desk)) {
+            let retried = entry.ask(&ask).await?;
+            all.applied.extend(retried.applied);
+            all.stopped_by = all.stopped_by.or(retried.stopped_by);
+        }
+        Ok(all)
+    }
+}
+
+impl Entry {
+    async fn ask<R>(&self, ask: impl FnOnce(Answer<R>) -> Ask) -> Result<R, AskError> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(ask(answer)).await.map_err(|_| AskError::Stopped)?;
+        answered.await.map_err(|_| AskError::Stopped)?
+    }
+}
+
+/// The changes of a projection, in the order of their commits. Dropped without ceremony.
+#[derive(Debug)]
+pub struct Changes(broadcast::Receiver<Change>);
+
+/// Why there is no next change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangesError {
+    /// The reader was too slow for so many changes: what it shows must be read anew, and then it goes on.
+    #[error("{0} changes were missed, read anew")]
+    Missed(u64),
+    /// The runtime has stopped.
+    #[error("the runtime has stopped")]
+    Ended,
+}
+
+impl Changes {
+    /// The next change; waits for it. Safe to cancel.
+    pub async fn next(&mut self) -> Result<Change, ChangesError> {
+        self.0.recv().await.map_err(|error| match error {
+            broadcast::error::RecvError::Lagged(missed) => ChangesError::Missed(missed),
+            broadcast::error::RecvError::Closed => ChangesError::Ended,
+        })
+    }
+}

@@ -1,0 +1,395 @@
+//! A lane: one session, and the transactions in which events, notes and checkpoint become one.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::batch::{Batch, Content, Item};
+use super::desk::{Change, Desk};
+use super::notes::{self, LaneNote, checkpoint_key, parked_key, receipt_key};
+use super::parked::{PARKED_MAX, Parked, ParkedState, stream_of};
+use super::receipts::Receipts;
+use super::{Projection, ProjectionError, Session, Target};
+use crate::fold::{EventError, Recorded, Schema};
+use crate::runtime::contained::message;
+use crate::runtime::effect::Backoff;
+use crate::runtime::{Host, stopped};
+use crate::store::{Checkpoint, Position, Query, ReadError, SubscribeError};
+
+/// How often an event is tried before it is parked.
+pub const TRIES: u32 = 3;
+/// The wait before it is tried again, doubled each time.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
+/// How long an [`apply`](Projection::apply) may wait for its target. Code that blocks its thread cannot be interrupted;
+/// the status says then what it is at.
+pub const APPLY_WITHIN: Duration = Duration::from_secs(30);
+
+/// What every lane works with.
+pub(super) struct Ground<T: Target, P: Projection<T>> {
+    pub(super) host: Host,
+    pub(super) target: T,
+    pub(super) projection: P,
+    pub(super) schema: Arc<Schema>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// One session, and what is known of its version.
+pub(super) struct Lane<T: Target> {
+    pub(super) session: T::Session,
+    pub(super) number: usize,
+    pub(super) lanes: usize,
+    /// Everything up to here is in the rows.
+    pub(super) position: Position,
+    pub(super) receipts: Receipts,
+    /// What the open transaction parks.
+    pub(super) staged: Vec<Parked>,
+}
+
+/// Why a projection does not go on.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The target cannot be used now.
+    Away(String),
+    /// The session is of no use any more; another one may be.
+    Lost(String),
+    /// The log cannot be read now.
+    Log(ReadError),
+    /// What is remembered does not belong to this log.
+    Foreign(SubscribeError),
+    /// There are too many parked items for one more.
+    Full(Position),
+    /// It is told to stop.
+    Stopped,
+}
+
+/// Why a transaction was not committed.
+pub(super) enum Stop {
+    /// An event of it cannot be applied, or the target does not take what came of it.
+    Event(String),
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for Stop {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl From<SubscribeError> for Trouble {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::Read(error) => Self::Log(error),
+            error => Self::Foreign(error),
+        }
+    }
+}
+
+/// Which events a projection reads.
+pub(super) fn query_of<T: Target, P: Projection<T>>() -> Result<Query, EventError> {
+    Ok(Schema::of::<P::Event>()?.query())
+}
+
+impl<T: Target> Lane<T> {
+    /// Consumes its part of a batch, in one transaction where nothing fails, and stands at its end.
+    pub(super) async fn take<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+        batch: &Batch<P::Event>,
+        end: &Checkpoint,
+    ) -> Result<(), Trouble> {
+        let (from, number) = (self.position, self.number);
+        let own = || batch.items.iter().filter(move |item| item.lane == number && item.position() > from);
+        if end.position <= from {
+            return Ok(());
+        }
+        if !ground.desk.has_suspects() {
+            match self.together(ground, own(), end).await {
+                Ok(()) => {
+                    self.publish(ground, own());
+                    return Ok(());
+                }
+                // Some event fails: which one is found by a transaction each.
+                Err(Stop::Event(_)) => self.undo().await?,
+                Err(Stop::Trouble(Trouble::Full(_))) => self.undo().await?,
+                Err(Stop::Trouble(trouble)) => return Err(trouble),
+            }
+        }
+        for item in own() {
+            self.take_alone(ground, item).await?;
+            self.publish(ground, std::iter::once(item));
+        }
+        if end.position > self.position {
+            self.begin().await?;
+            self.commit(ground, end).await.map_err(not_of_an_event)?;
+        }
+        Ok(())
+    }
+
+    async fn together<'i, P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+        items: impl Iterator<Item = &'i Item<P::Event>>,
+        end: &Checkpoint,
+    ) -> Result<(), Stop> {
+        self.begin().await?;
+        for item in items {
+            self.consume(ground, item).await?;
+        }
+        self.commit(ground, end).await
+    }
+
+    /// Tries one event, in a transaction of its own, until it is in the rows or parked.
+    async fn take_alone<P: Projection<T>>(&mut self, ground: &Ground<T, P>, item: &Item<P::Event>) -> Result<(), Trouble> {
+        let (desk, clock, position) = (&ground.desk, &ground.host.clock, item.position());
+        let end = ground.host.store.checkpoint_at(position).await?;
+        loop {
+            self.begin().await?;
+            let tried = match desk.suspect(position).filter(|suspect| suspect.attempts >= TRIES) {
+                Some(suspect) => {
+                    let parked = self.stage(ground, item, ParkedState::failed(&suspect.error, suspect.attempts)).await;
+                    self.receipts.add(item.envelope());
+                    parked
+                }
+                None => self.consume(ground, item).await,
+            };
+            let tried = match tried {
+                Ok(()) => self.commit(ground, &end).await,
+                stop => stop,
+            };
+            match tried {
+                Ok(()) => {
+                    desk.cleared(position);
+                    return Ok(());
+                }
+                Err(Stop::Event(error)) => {
+                    let tries = desk.failed(position, error.clone());
+                    self.undo().await?;
+                    if tries > TRIES {
+                        return Err(Trouble::Away(format!("the event at {position} can neither be applied nor parked: {error}")));
+                    }
+                    if tries < TRIES {
+                        tracing::warn!(projection = desk.label, %position, error, tries, "an event failed, trying again");
+                        let mut stop = ground.stop.clone();
+                        tokio::select! {
+                            () = stopped(&mut stop) => return Err(Trouble::Stopped),
+                            () = clock.sleep_until(clock.now().plus(RETRY.after(tries))) => {}
+                        }
+                    }
+                }
+                Err(Stop::Trouble(trouble @ Trouble::Full(_))) => {
+                    self.undo().await?;
+                    return Err(trouble);
+                }
+                Err(Stop::Trouble(trouble)) => return Err(trouble),
+            }
+        }
+    }
+
+    /// Applies an event, or parks it where it cannot be applied.
+    async fn consume<P: Projection<T>>(&mut self, ground: &Ground<T, P>, item: &Item<P::Event>) -> Result<(), Stop> {
+        if let Content::Unreadable(_, error) = &item.content {
+            self.stage(ground, item, ParkedState::unreadable(error)).await?;
+        } else if self.must_wait(ground, item) {
+            self.stage(ground, item, ParkedState::Waits).await?;
+        } else {
+            match self.apply(ground, item.events()).await {
+                Err(Stop::Event(error)) if !T::UNDOES => self.stage(ground, item, ParkedState::failed(&error, 1)).await?,
+                applied => applied?,
+            }
+        }
+        self.receipts.add(item.envelope());
+        Ok(())
+    }
+
+    /// Whether something that must come before the event is parked.
+    fn must_wait<P: Projection<T>>(&self, ground: &Ground<T, P>, item: &Item<P::Event>) -> bool {
+        if item.behind_unreadable {
+            return true;
+        }
+        if self.staged.is_empty() && ground.desk.parked_len() == 0 {
+            return false;
+        }
+        let stream = stream_of(item.envelope());
+        let key = item.known_key(&ground.projection);
+        let staged = |parked: &Parked| {
+            parked.key == key || (parked.stream == stream && matches!(parked.state, ParkedState::Unreadable { .. }))
+        };
+        if self.staged.iter().any(staged) {
+            return true;
+        }
+        let parked = ground.desk.parked();
+        parked.has_key(&key) || parked.has_unreadable_before(stream, item.position())
+    }
+
+    /// Parks an event with the open transaction.
+    async fn stage<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+        item: &Item<P::Event>,
+        state: ParkedState,
+    ) -> Result<(), Stop> {
+        let position = item.position();
+        if ground.desk.parked_len() + self.staged.len() >= PARKED_MAX {
+            return Err(Trouble::Full(position).into());
+        }
+        let (key, stream) = (item.known_key(&ground.projection), stream_of(item.envelope()).to_owned());
+        let parked = Parked { position, key, stream, state };
+        self.note_parked(ground, &parked).await?;
+        self.staged.push(parked);
+        Ok(())
+    }
+
+    pub(super) async fn note_parked<P: Projection<T>>(&mut self, ground: &Ground<T, P>, parked: &Parked) -> Result<(), Stop> {
+        let key = parked_key(&parked.key, parked.position);
+        let value = notes::encode(parked).map_err(|error| Stop::Event(error.to_string()))?;
+        self.session.note(&key, Some(&value)).await.map_err(|error| ground.stop_by(&error))
+    }
+
+    /// Opens a transaction, in which the lane must stand where it is believed to.
+    pub(super) async fn begin(&mut self) -> Result<(), Trouble> {
+        let away = |error: ProjectionError| Trouble::Away(error.to_string());
+        self.session.begin().await.map_err(away)?;
+        let key = checkpoint_key(self.number);
+        let noted = self.session.notes(&key, None, 1).await.map_err(away)?;
+        let noted: Option<LaneNote> = noted.first().map(|(key, value)| notes::decode(key, value)).transpose().map_err(away)?;
+        let stands = noted.map(|noted| (Position(noted.position), noted.lanes));
+        if stands == Some((self.position, self.lanes)) {
+            return Ok(());
+        }
+        let stands = stands.map_or_else(|| "nowhere".to_owned(), |(position, lanes)| format!("at {position} in {lanes} lanes"));
+        let (position, lanes) = (self.position, self.lanes);
+        Err(Trouble::Lost(format!("it stands {stands}, not at {position} in {lanes} lanes: another runner moved it")))
+    }
+
+    /// Applies what an event says.
+    pub(super) async fn apply<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+        events: &[Recorded<P::Event>],
+    ) -> Result<(), Stop> {
+        for event in events {
+            self.session.at(event.envelope.position);
+            match guarded(ground, &mut self.session, event).await {
+                Applied::Done => {}
+                Applied::Refused(error) => return Err(ground.stop_by(&error)),
+                Applied::Panicked(said) => return Err(Stop::Event(format!("apply panicked: {said}"))),
+                Applied::Hung => {
+                    let error = format!("apply gave no answer within {} s", APPLY_WITHIN.as_secs());
+                    ground.desk.failed(event.envelope.position, error.clone());
+                    return Err(Trouble::Lost(error).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes where the lane stands and what it consumed, and makes everything durable.
+    async fn commit<P: Projection<T>>(&mut self, ground: &Ground<T, P>, end: &Checkpoint) -> Result<(), Stop> {
+        for (range, receipt) in self.receipts.changed() {
+            let key = receipt_key(range, self.number);
+            self.session.note(&key, Some(&receipt.encode())).await.map_err(|error| ground.stop_by(&error))?;
+        }
+        let note = notes::encode(&LaneNote::new(end, self.lanes)).map_err(|error| Stop::Event(error.to_string()))?;
+        let key = checkpoint_key(self.number);
+        self.session.note(&key, Some(&note)).await.map_err(|error| ground.stop_by(&error))?;
+        self.commit_session(ground, end.position).await?;
+        self.position = end.position;
+        self.receipts.committed();
+        if !self.staged.is_empty() {
+            for parked in &self.staged {
+                tracing::warn!(projection = ground.desk.label, position = %parked.position, key = parked.key,
+                    error = parked.state.error().unwrap_or("an earlier event of its key"), "an event is parked");
+            }
+            let staged = std::mem::take(&mut self.staged);
+            ground.desk.change_parked(|set| staged.into_iter().for_each(|parked| set.insert(parked)));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn commit_session<P: Projection<T>>(&mut self, ground: &Ground<T, P>, at: Position) -> Result<(), Stop> {
+        let doing = T::BLOCKING.then(|| ground.desk.doing.begin("the commit up to", at, ground.host.clock.now()));
+        let committed = self.session.commit().await;
+        drop(doing);
+        committed.map_err(|error| ground.stop_by(&error))
+    }
+
+    /// Undoes the open transaction.
+    pub(super) async fn undo(&mut self) -> Result<(), Trouble> {
+        self.staged.clear();
+        self.receipts.undo();
+        self.session.rollback().await.map_err(|error| Trouble::Lost(error.to_string()))
+    }
+
+    /// Tells the readers of the feed which keys changed. Those that were parked did not.
+    fn publish<'i, P: Projection<T>>(&self, ground: &Ground<T, P>, items: impl Iterator<Item = &'i Item<P::Event>>) {
+        let feed = &ground.desk.readers.feed;
+        if feed.receiver_count() == 0 || !ground.desk.serves() {
+            return;
+        }
+        for item in items.filter(|item| !item.events().is_empty()) {
+            let (key, position) = (item.known_key(&ground.projection), item.position());
+            if ground.desk.parked_len() == 0 || ground.desk.parked().find(position).is_none() {
+                // Nobody may listen any more.
+                let _ = feed.send(Change { key, position });
+            }
+        }
+    }
+}
+
+impl<T: Target, P: Projection<T>> Ground<T, P> {
+    /// What an error of the target means while an event is applied.
+    pub(super) fn stop_by(&self, error: &ProjectionError) -> Stop {
+        if self.target.is_away(error) { Trouble::Away(error.to_string()).into() } else { Stop::Event(error.to_string()) }
+    }
+}
+
+/// What the target refuses where no event is applied is its own trouble.
+pub(super) fn not_of_an_event(stop: Stop) -> Trouble {
+    match stop {
+        Stop::Event(error) => Trouble::Away(error),
+        Stop::Trouble(trouble) => trouble,
+    }
+}
+
+/// What came of users' code.
+enum Applied {
+    Done,
+    Refused(ProjectionError),
+    Panicked(String),
+    Hung,
+}
+
+/// Runs users' code: its panics are caught, and where it waits, it waits within its time.
+async fn guarded<T: Target, P: Projection<T>>(
+    ground: &Ground<T, P>,
+    session: &mut T::Session,
+    event: &Recorded<P::Event>,
+) -> Applied {
+    let (clock, position) = (&ground.host.clock, event.envelope.position);
+    let begun = |at| ground.desk.doing.begin("the event to be applied at", position, at);
+    // A thread that is blocked can be named only if it was said before; otherwise the first wait is early enough.
+    let mut doing = T::BLOCKING.then(|| begun(clock.now()));
+    let mut late = None;
+    let mut code = pin!(async { ground.projection.apply(session.rows(), event).await });
+    poll_fn(|context| {
+        match catch_unwind(AssertUnwindSafe(|| code.as_mut().poll(context))) {
+            Ok(Poll::Ready(Ok(()))) => return Poll::Ready(Applied::Done),
+            Ok(Poll::Ready(Err(error))) => return Poll::Ready(Applied::Refused(error)),
+            Err(panic) => return Poll::Ready(Applied::Panicked(message(&*panic))),
+            Ok(Poll::Pending) => {}
+        }
+        let late = late.get_or_insert_with(|| {
+            let now = clock.now();
+            doing.get_or_insert_with(|| begun(now));
+            clock.sleep_until(now.plus(APPLY_WITHIN))
+        });
+        late.as_mut().poll(context).map(|()| Applied::Hung)
+    })
+    .await
+}

@@ -1,0 +1,219 @@
+//! Rows in memory: a value that is built at every start.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+
+use super::{Place, ProjectionError, Session, Target};
+
+/// Rows of one projection as a value in memory.
+///
+/// They are built at every start, so whoever needs all of it waits for that. Readers see whole batches, never a part of
+/// one. What [`apply`](super::Projection::apply) refuses, it must refuse before it changes anything; where it panics
+/// half-way, what it has changed stays.
+#[derive(Debug)]
+pub struct Memory<S>(Arc<Mutex<Versions<S>>>);
+
+#[derive(Debug)]
+struct Versions<S> {
+    /// The projection that has its rows here.
+    name: Option<&'static str>,
+    all: BTreeMap<u32, Version<S>>,
+    serving: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Version<S> {
+    rows: Arc<RwLock<S>>,
+    notes: Arc<Mutex<Notes>>,
+    open: Arc<()>,
+}
+
+type Notes = BTreeMap<String, Vec<u8>>;
+
+impl<S> Clone for Memory<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: Default> Default for Memory<S> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Versions { name: None, all: BTreeMap::new(), serving: None })))
+    }
+}
+
+impl<S: Default + Send + Sync + 'static> Memory<S> {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Looks at the rows of the version that serves; at none yet, at the first value. Waits while a batch goes in.
+    pub async fn read<R>(&self, look: impl FnOnce(&S) -> R) -> R {
+        let rows = {
+            let versions = self.versions();
+            versions.serving.and_then(|version| versions.all.get(&version)).map(|version| version.rows.clone())
+        };
+        match rows {
+            Some(rows) => look(&*rows.read().await),
+            None => look(&S::default()),
+        }
+    }
+
+    /// Looks at the rows of a version, whether it serves or not.
+    pub async fn read_version<R>(&self, version: u32, look: impl FnOnce(&S) -> R) -> Option<R> {
+        let rows = self.versions().all.get(&version)?.rows.clone();
+        let rows = rows.read().await;
+        Some(look(&*rows))
+    }
+
+    fn versions(&self) -> MutexGuard<'_, Versions<S>> {
+        locked(&self.0)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
+    type Session = MemorySession<S>;
+    const DURABLE: bool = false;
+    const UNDOES: bool = false;
+
+    async fn open(&self, place: &Place) -> Result<MemorySession<S>, ProjectionError> {
+        let mut versions = self.versions();
+        let name = *versions.name.get_or_insert(place.name);
+        if name != place.name {
+            let text = format!("the rows of {name} are here, give {} a memory of its own", place.name);
+            return Err(ProjectionError::message(text));
+        }
+        let version = versions.all.entry(place.version).or_insert_with(|| Version {
+            rows: Arc::default(),
+            notes: Arc::default(),
+            open: Arc::default(),
+        });
+        if Arc::strong_count(&version.open) > 1 {
+            let text = format!("version {} of {name} is open already in this process", place.version);
+            return Err(ProjectionError::message(text));
+        }
+        let (rows, notes, open) = (version.rows.clone(), version.notes.clone(), version.open.clone());
+        Ok(MemorySession { rows, notes, changed: HashMap::new(), guard: None, none: S::default(), _open: open })
+    }
+
+    async fn serving(&self, _: &str) -> Result<Option<u32>, ProjectionError> {
+        Ok(self.versions().serving)
+    }
+
+    async fn serve(&self, _: &str, version: u32) -> Result<(), ProjectionError> {
+        self.versions().serving = Some(version);
+        Ok(())
+    }
+
+    async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
+        let versions = self.versions();
+        Ok(if versions.name == Some(name) { versions.all.keys().copied().collect() } else { Vec::new() })
+    }
+
+    async fn discard(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+        let mut versions = self.versions();
+        if versions.name == Some(name) {
+            versions.all.remove(&version);
+        }
+        Ok(())
+    }
+
+    fn is_away(&self, _: &ProjectionError) -> bool {
+        false
+    }
+}
+
+/// The rows of one version, while a runner has them.
+#[derive(Debug)]
+pub struct MemorySession<S: Default + Send + Sync + 'static> {
+    rows: Arc<RwLock<S>>,
+    notes: Arc<Mutex<Notes>>,
+    /// The notes of the open transaction.
+    changed: HashMap<String, Option<Vec<u8>>>,
+    /// Held while a transaction is open, so that readers see whole ones.
+    guard: Option<OwnedRwLockWriteGuard<S>>,
+    /// What is written to while none is open.
+    none: S,
+    _open: Arc<()>,
+}
+
+impl<S: Default + Send + Sync + 'static> Session for MemorySession<S> {
+    type Rows = S;
+
+    async fn begin(&mut self) -> Result<(), ProjectionError> {
+        self.guard = Some(self.rows.clone().write_owned().await);
+        Ok(())
+    }
+
+    fn rows(&mut self) -> &mut S {
+        self.guard.as_deref_mut().unwrap_or(&mut self.none)
+    }
+
+    async fn note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), ProjectionError> {
+        self.changed.insert(key.to_owned(), value.map(<[u8]>::to_vec));
+        Ok(())
+    }
+
+    async fn notes(
+        &mut self,
+        prefix: &str,
+        after: Option<&str>,
+        at_most: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
+        let notes = locked(&self.notes);
+        let from = after.filter(|after| *after >= prefix).map_or(Bound::Included(prefix), Bound::Excluded);
+        let kept = notes.range::<str, _>((from, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
+        let kept = kept.filter(|(key, _)| !self.changed.contains_key(*key)).map(|(key, value)| (key.clone(), value.clone()));
+        let is_meant = |key: &str| key.starts_with(prefix) && after.is_none_or(|after| key > after);
+        let changed = self.changed.iter().filter(|(key, _)| is_meant(key));
+        let changed = changed.filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        // No more of those kept are needed than of all.
+        let mut all: Vec<_> = kept.take(at_most).chain(changed).collect();
+        all.sort_unstable();
+        all.truncate(at_most);
+        Ok(all)
+    }
+
+    async fn commit(&mut self) -> Result<(), ProjectionError> {
+        let mut notes = locked(&self.notes);
+        for (key, value) in self.changed.drain() {
+            match value {
+                Some(value) => notes.insert(key, value),
+                None => notes.remove(&key),
+            };
+        }
+        self.guard = None;
+        Ok(())
+    }
+
+    async fn rollback(&mut self) -> Result<(), ProjectionError> {
+        self.empty();
+        Ok(())
+    }
+}
+
+impl<S: Default + Send + Sync + 'static> MemorySession<S> {
+    /// What an open transaction has changed is not known: the version begins anew.
+    fn empty(&mut self) {
+        self.changed.clear();
+        if let Some(mut rows) = self.guard.take() {
+            locked(&self.notes).clear();
+            *rows = S::default();
+        }
+    }
+}
+
+impl<S: Default + Send + Sync + 'static> Drop for MemorySession<S> {
+    fn drop(&mut self) {
+        self.empty();
+    }
+}

@@ -1,0 +1,99 @@
+//! What the runtime remembers of a version, in the notes of its target.
+//!
+//! ```text
+//! checkpoint/LANE           where a lane stands: store, position, hash, and how many lanes there are
+//! parked/KEY-HASH/POSITION  an event that waits for a person, or behind one that does
+//! skipped/POSITION          an event that a person let go
+//! receipt/RANGE/LANE        how many events of a range of positions a lane consumed, and the sum of their hashes
+//! ```
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{ProjectionError, Session};
+use crate::store::{Checkpoint, Digest, Hash, Partition, Position, StoreId};
+
+/// Notes read at a time.
+const PAGE: usize = 1_000;
+
+pub(super) const CHECKPOINTS: &str = "checkpoint/";
+pub(super) const PARKED: &str = "parked/";
+pub(super) const RECEIPTS: &str = "receipt/";
+
+pub(super) fn checkpoint_key(lane: usize) -> String {
+    format!("{CHECKPOINTS}{lane:03}")
+}
+
+pub(super) fn parked_key(key: &str, position: Position) -> String {
+    let Digest(hash) = Digest::of(key.as_bytes());
+    format!("{PARKED}{:032x}/{:020}", u128::from_be_bytes(hash), position.0)
+}
+
+pub(super) fn skipped_key(position: Position) -> String {
+    format!("skipped/{:020}", position.0)
+}
+
+pub(super) fn receipt_key(range: u64, lane: usize) -> String {
+    format!("{RECEIPTS}{range:020}/{lane:03}")
+}
+
+/// Where one lane stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LaneNote {
+    store: Uuid,
+    pub(super) position: u64,
+    hash: [u8; 32],
+    /// How many lanes there are.
+    pub(super) lanes: usize,
+}
+
+impl LaneNote {
+    pub(super) fn new(checkpoint: &Checkpoint, lanes: usize) -> Self {
+        Self { store: checkpoint.store.0, position: checkpoint.position.0, hash: checkpoint.hash.0, lanes }
+    }
+
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        let (position, hash) = (Position(self.position), Hash(self.hash));
+        Checkpoint { store: StoreId(self.store), partition: Partition::default(), position, hash }
+    }
+}
+
+/// What a person let go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SkippedNote {
+    pub(super) key: String,
+    pub(super) error: Option<String>,
+    pub(super) by: String,
+    pub(super) at: String,
+}
+
+/// A note as bytes: JSON, so that people can read it.
+pub(super) fn encode(note: &impl Serialize) -> Result<Vec<u8>, ProjectionError> {
+    Ok(serde_json::to_vec(note)?)
+}
+
+pub(super) fn decode<N: DeserializeOwned>(key: &str, value: &[u8]) -> Result<N, ProjectionError> {
+    serde_json::from_slice(value).map_err(|error| {
+        ProjectionError::message(format!("the note {key} cannot be read, upgrade or build the version anew: {error}"))
+    })
+}
+
+/// All notes whose keys begin so.
+pub(super) async fn all(session: &mut impl Session, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
+    let mut all: Vec<(String, Vec<u8>)> = Vec::new();
+    loop {
+        let page = session.notes(prefix, all.last().map(|(key, _)| key.as_str()), PAGE).await?;
+        let last = page.len() < PAGE;
+        all.extend(page);
+        if last {
+            return Ok(all);
+        }
+    }
+}
+
+/// The lanes that are noted, in order.
+pub(super) async fn lanes(session: &mut impl Session) -> Result<Vec<LaneNote>, ProjectionError> {
+    let notes = all(session, CHECKPOINTS).await?;
+    notes.iter().map(|(key, value)| decode(key, value)).collect()
+}

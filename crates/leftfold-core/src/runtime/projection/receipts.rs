@@ -1,0 +1,257 @@
+//! Receipts: what was consumed, so that a skipped or a doubled event is detected.
+//!
+//! For each range of positions a lane notes how many events it consumed and the sum of their hashes. The sum does not
+//! depend on the order, so lanes and retries change nothing, and it is recomputed from the log alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::lane::query_of;
+use super::notes::{self, RECEIPTS};
+use super::{Place, Projection, ProjectionError, Session, Target};
+use crate::store::{EventId, Position, Query, Read, ReadError, RecordedEvent, Store, SubscribeError};
+
+/// Positions that one receipt covers.
+pub const RECEIPT_RANGE: u64 = 4_096;
+
+/// How many events, and the wrapping sum of their hashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Events that were consumed: applied, parked or skipped.
+    pub events: u64,
+    /// The sum of the hashes of their positions and ids.
+    pub sum: u128,
+}
+
+impl Receipt {
+    fn add(&mut self, position: Position, id: EventId) {
+        self.events = self.events.wrapping_add(1);
+        self.sum = self.sum.wrapping_add(hash(position, id));
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.events = self.events.wrapping_add(other.events);
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
+    pub(super) fn encode(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.events.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.sum.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(key: &str, bytes: &[u8]) -> Result<Self, ProjectionError> {
+        let (events, sum) = bytes.split_at_checked(8).unwrap_or_default();
+        match (events.try_into(), sum.try_into()) {
+            (Ok(events), Ok(sum)) => Ok(Self { events: u64::from_be_bytes(events), sum: u128::from_be_bytes(sum) }),
+            _ => Err(ProjectionError::message(format!("the note {key} is no receipt, build the version anew"))),
+        }
+    }
+}
+
+/// The range that a position is in.
+pub(super) fn range_of(position: Position) -> u64 {
+    position.0 / RECEIPT_RANGE
+}
+
+/// The receipts of a lane that are still growing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Receipts {
+    range: u64,
+    receipt: Receipt,
+    /// Those that changed since the last commit and are complete.
+    full: Vec<(u64, Receipt)>,
+    changed: bool,
+    /// What the last commit noted.
+    durable: (u64, Receipt),
+}
+
+impl Receipts {
+    /// Goes on from what was noted for the range that a lane stands in.
+    pub(super) fn resumed(range: u64, receipt: Receipt) -> Self {
+        Self { range, receipt, full: Vec::new(), changed: false, durable: (range, receipt) }
+    }
+
+    /// Takes an event. Those of a lane come in order.
+    pub(super) fn add(&mut self, event: &RecordedEvent) {
+        let range = range_of(event.position);
+        if range != self.range {
+            if self.changed {
+                self.full.push((self.range, self.receipt));
+            }
+            (self.range, self.receipt) = (range, Receipt::default());
+        }
+        self.changed = true;
+        self.receipt.add(event.position, event.id);
+    }
+
+    /// What is to be noted with the transaction.
+    pub(super) fn changed(&self) -> impl Iterator<Item = (u64, Receipt)> {
+        self.full.iter().copied().chain(self.changed.then_some((self.range, self.receipt)))
+    }
+
+    pub(super) fn committed(&mut self) {
+        self.full.clear();
+        self.changed = false;
+        self.durable = (self.range, self.receipt);
+    }
+
+    /// Forgets what was taken since the last commit.
+    pub(super) fn undo(&mut self) {
+        self.full.clear();
+        self.changed = false;
+        (self.range, self.receipt) = self.durable;
+    }
+}
+
+/// Spreads a position and an id over 128 bits: two rounds of SplitMix64's finalizer, which tell any two events of a
+/// log apart.
+fn hash(position: Position, id: EventId) -> u128 {
+    const fn mix(mut x: u64) -> u64 {
+        x ^= x >> 30;
+        x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x ^= x >> 27;
+        x = x.wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+    let (high, low) = id.0.as_u64_pair();
+    let place = mix(position.0.wrapping_add(0x9e37_79b9_7f4a_7c15));
+    u128::from(mix(high ^ place)) << 64 | u128::from(mix(low.wrapping_add(place)))
+}
+
+/// What a projection consumed is what the log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Everything up to here was compared.
+    pub through: Position,
+    /// Ranges of positions that were compared.
+    pub ranges: u64,
+    /// Events that were consumed in them.
+    pub events: u64,
+}
+
+/// Why a projection cannot be trusted, or not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// An event was skipped or taken twice.
+    #[error(
+        "events {from} to {to} were consumed otherwise than they are in the log: {} expected, {} found; rebuild the projection",
+        .expected.events,
+        .found.events
+    )]
+    Mismatch {
+        /// The first position of the range.
+        from: Position,
+        /// The last one.
+        to: Position,
+        /// What the log holds.
+        expected: Receipt,
+        /// What the projection noted.
+        found: Receipt,
+    },
+    /// The version does not exist in the target.
+    #[error("version {version} of {name} is not there, run it first")]
+    Absent {
+        /// The projection.
+        name: &'static str,
+        /// Its version.
+        version: u32,
+    },
+    /// What the projection remembers does not belong to this log.
+    #[error(transparent)]
+    Foreign(#[from] SubscribeError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The target cannot be read; while the projection runs, ask [`Projections::verify`](super::Projections::verify).
+    #[error("the target cannot be read: {0}")]
+    Target(ProjectionError),
+}
+
+/// Holds what a version of a projection consumed against the log, up to where it stands. It must not be running here
+/// or elsewhere.
+///
+/// Ranges that are not complete are compared where all lanes stand at one position.
+pub async fn verify<T: Target, P: Projection<T>>(store: &Store, target: &T, projection: &P) -> Result<Verified, VerifyError> {
+    let _ = projection;
+    let (name, version) = (P::NAME, P::VERSION);
+    if !target.versions(name).await.map_err(VerifyError::Target)?.contains(&version) {
+        return Err(VerifyError::Absent { name, version });
+    }
+    let mut session = target.open(&Place { name, version, lane: 0 }).await.map_err(VerifyError::Target)?;
+    let taken = taken(&mut session).await.map_err(VerifyError::Target)?;
+    drop(session);
+    let query = query_of::<T, P>().map_err(|error| VerifyError::Target(error.into()))?;
+    compare(store, query, &taken).await
+}
+
+/// What a version noted of what it consumed.
+#[derive(Debug)]
+pub(in crate::runtime) struct Taken {
+    lanes: Vec<notes::LaneNote>,
+    receipts: BTreeMap<u64, Receipt>,
+}
+
+/// Reads the receipts, in a transaction of its own.
+pub(super) async fn taken(session: &mut impl Session) -> Result<Taken, ProjectionError> {
+    session.begin().await?;
+    let lanes = notes::lanes(session).await?;
+    let mut receipts: BTreeMap<u64, Receipt> = BTreeMap::new();
+    for (key, value) in notes::all(session, RECEIPTS).await? {
+        let range = key[RECEIPTS.len()..].split('/').next().and_then(|range| range.parse().ok());
+        let range = range.ok_or_else(|| ProjectionError::message(format!("the note {key} is no receipt")))?;
+        receipts.entry(range).or_default().merge(Receipt::decode(&key, &value)?);
+    }
+    session.commit().await?;
+    Ok(Taken { lanes, receipts })
+}
+
+/// Recomputes the receipts from the log.
+pub(super) async fn compare(store: &Store, query: Query, taken: &Taken) -> Result<Verified, VerifyError> {
+    for lane in &taken.lanes {
+        store.verify(&lane.checkpoint()).await?;
+    }
+    let least = taken.lanes.iter().map(|lane| lane.position).min().unwrap_or(0);
+    let most = taken.lanes.iter().map(|lane| lane.position).max().unwrap_or(0);
+    // Where lanes differ, those ahead have noted more than all have consumed: the last complete range is the end.
+    let ends = if least == most { range_of(Position(least)) + 1 } else { (least + 1) / RECEIPT_RANGE };
+    let through = least.min((ends * RECEIPT_RANGE).saturating_sub(1));
+    let mut verified = Verified { through: Position(through), ranges: ends, events: 0 };
+    let mut events = store.read(Read::matching(query, Position(1)));
+    let mut expected: BTreeMap<u64, Receipt> = BTreeMap::new();
+    let mut compared = 0;
+    while compared < ends {
+        let page = events.page().await?;
+        for event in page.iter().flatten().take_while(|event| event.position.0 <= through) {
+            expected.entry(range_of(event.position)).or_default().add(event.position, event.id);
+        }
+        let ended = page.is_none() || events.through().0 >= through;
+        let until = if ended { ends } else { range_of(events.through()) };
+        verified.events += compare_ranges(&mut expected, &taken.receipts, compared..until, through)?;
+        compared = until;
+    }
+    Ok(verified)
+}
+
+/// Compares ranges that were read completely; how many events they hold.
+fn compare_ranges(
+    expected: &mut BTreeMap<u64, Receipt>,
+    found: &BTreeMap<u64, Receipt>,
+    ranges: Range<u64>,
+    through: u64,
+) -> Result<u64, VerifyError> {
+    let mut events = 0;
+    let known = expected.range(ranges.clone()).chain(found.range(ranges)).map(|(range, _)| *range);
+    for range in known.collect::<BTreeSet<u64>>() {
+        let expected = expected.remove(&range).unwrap_or_default();
+        let found = found.get(&range).copied().unwrap_or_default();
+        if expected != found {
+            let from = Position((range * RECEIPT_RANGE).max(1));
+            let to = Position((range * RECEIPT_RANGE + RECEIPT_RANGE - 1).min(through));
+            return Err(VerifyError::Mismatch { from, to, expected, found });
+        }
+        events += expected.events;
+    }
+    Ok(events)
+}

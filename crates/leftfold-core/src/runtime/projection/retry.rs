@@ -1,0 +1,221 @@
+//! What people ask of a runner: to try parked items again, to let one go, to say what was consumed.
+
+use std::collections::VecDeque;
+
+use super::batch::{Content, decode, key_of};
+use super::desk::Change;
+use super::handle::{Ask, AskError, Retried};
+use super::lane::{Stop, Trouble, not_of_an_event};
+use super::notes::{self, SkippedNote, parked_key, skipped_key};
+use super::parked::{Parked, ParkedState, stream_of};
+use super::runner::Runner;
+use super::{Projection, Session, Target, receipts};
+use crate::fold::Recorded;
+use crate::store::{Position, Read};
+
+/// What came of one item.
+enum Tried {
+    /// It is in the rows.
+    Applied,
+    /// It waits under another key now: the one that it has since it can be read.
+    Moved,
+    /// It still cannot be applied.
+    Failed(Box<Parked>),
+}
+
+impl<T: Target, P: Projection<T>> Runner<T, P> {
+    /// Answers whoever asks. Where the target fails meanwhile, the answer says so, and it is opened again.
+    pub(super) async fn answer(&mut self, ask: Ask) -> Result<(), Trouble> {
+        let away = |trouble: &Trouble| AskError::Away { detail: detail(trouble) };
+        // Whoever asked may be gone: what was asked is done all the same.
+        match ask {
+            Ask::Retry { key, answer } => {
+                let done = self.retry(key).await;
+                let _ = answer.send(done.as_ref().map(Clone::clone).map_err(away));
+                done.map(drop)
+            }
+            Ask::Skip { position, by, answer } => match self.skip(position, by).await {
+                Ok(skipped) => {
+                    let _ = answer.send(skipped.ok_or(AskError::NotParked { position }));
+                    Ok(())
+                }
+                Err(trouble) => {
+                    let _ = answer.send(Err(away(&trouble)));
+                    Err(trouble)
+                }
+            },
+            Ask::Taken { answer } => {
+                let taken = match self.lanes.first_mut() {
+                    Some(lane) => receipts::taken(&mut lane.session).await.map_err(|error| Trouble::Away(error.to_string())),
+                    None => Err(not_open()),
+                };
+                let told = taken.as_ref().err().map(detail);
+                let _ = answer.send(taken.map_err(|trouble| away(&trouble)));
+                told.map_or(Ok(()), |detail| Err(Trouble::Away(detail)))
+            }
+        }
+    }
+
+    /// Tries the items of a key in order, each once, and then those that waited for them; up to the first that fails.
+    async fn retry(&mut self, key: String) -> Result<Retried, Trouble> {
+        let mut done = Retried::default();
+        let mut keys = VecDeque::from([key]);
+        while let Some(key) = keys.pop_front() {
+            while let Some(item) = self.first_of(&key) {
+                if self.ground.desk.parked().has_unreadable_before(&item.stream, item.position) {
+                    done.stopped_by.get_or_insert(item);
+                    break;
+                }
+                match self.try_item(&item).await? {
+                    Tried::Applied => {
+                        done.applied.push(item.position);
+                        keys.extend(self.freed_by(&item));
+                    }
+                    Tried::Moved => keys.extend(self.freed_by(&item)),
+                    Tried::Failed(item) => {
+                        done.stopped_by = Some(*item);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Lets one item go, remembers who said so, and tries the rest of its key.
+    async fn skip(&mut self, position: Position, by: String) -> Result<Option<Retried>, Trouble> {
+        let Some(item) = self.ground.desk.parked().find(position).cloned() else { return Ok(None) };
+        let at = self.ground.host.clock.now().to_string();
+        let error = item.state.error().map(str::to_owned);
+        tracing::warn!(projection = self.ground.desk.label, %position, key = item.key, by, "a parked event is skipped");
+        let note = SkippedNote { key: item.key.clone(), error, by, at };
+        let note = notes::encode(&note).map_err(|error| Trouble::Away(error.to_string()))?;
+        let lane = self.lanes.first_mut().ok_or_else(not_open)?;
+        lane.begin().await?;
+        let noted = async {
+            lane.session.note(&parked_key(&item.key, position), None).await?;
+            lane.session.note(&skipped_key(position), Some(&note)).await?;
+            lane.session.commit().await
+        };
+        noted.await.map_err(|error| Trouble::Away(error.to_string()))?;
+        self.ground.desk.change_parked(|set| set.remove(position));
+        let mut done = self.retry(item.key.clone()).await?;
+        for key in self.freed_by(&item) {
+            let more = self.retry(key).await?;
+            done.applied.extend(more.applied);
+            done.stopped_by = done.stopped_by.or(more.stopped_by);
+        }
+        Ok(Some(done))
+    }
+
+    fn first_of(&self, key: &str) -> Option<Parked> {
+        self.ground.desk.parked().first_of(key).cloned()
+    }
+
+    /// The keys that only waited for an item that could not be read.
+    fn freed_by(&self, item: &Parked) -> Vec<String> {
+        let parked = self.ground.desk.parked();
+        if !matches!(item.state, ParkedState::Unreadable { .. }) || parked.has_unreadable(&item.stream) {
+            return Vec::new();
+        }
+        let mut keys = parked.keys_in(&item.stream);
+        keys.retain(|key| parked.first_of(key).is_some_and(|first| first.state == ParkedState::Waits));
+        keys
+    }
+
+    /// Reads the event again, so that today's code and upcasters see it, and applies it together with its release.
+    async fn try_item(&mut self, item: &Parked) -> Result<Tried, Trouble> {
+        let read = Read::matching(self.ground.desk.query.clone(), item.position).page_of(1);
+        let page = self.ground.host.store.page(read).await.map_err(Trouble::Log)?;
+        let event = page.events.into_iter().find(|event| event.position == item.position);
+        // What no variant names any more does not concern the projection.
+        let events: Vec<Recorded<P::Event>> = match event.map(|event| decode(event, &self.ground.schema)) {
+            None => Vec::new(),
+            Some(Content::One(event)) => vec![event],
+            Some(Content::Several(_, events)) => events,
+            Some(Content::Unreadable(_, error)) => return self.fails(item, ParkedState::unreadable(&error)).await,
+        };
+        let key = match key_of(&self.ground.projection, &events) {
+            Some(Ok(key)) => key,
+            Some(Err(error)) => return self.fails(item, ParkedState::unreadable(&error)).await,
+            None => item.key.clone(),
+        };
+        let waits = key != item.key && self.first_of(&key).is_some_and(|first| first.position < item.position);
+        if waits {
+            let stream = events.first().map_or(String::new(), |event| stream_of(&event.envelope).to_owned());
+            let moved = Parked { position: item.position, key, stream, state: ParkedState::Waits };
+            self.replace(item, moved).await?;
+            return Ok(Tried::Moved);
+        }
+        let lane = self.lanes.first_mut().ok_or_else(not_open)?;
+        lane.begin().await?;
+        let tried = match lane.apply(&self.ground, &events).await {
+            Ok(()) => {
+                let removed = lane.session.note(&parked_key(&item.key, item.position), None).await;
+                match removed.map_err(|error| self.ground.stop_by(&error)) {
+                    Ok(()) => lane.commit_session(&self.ground, item.position).await,
+                    stop => stop,
+                }
+            }
+            stop => stop,
+        };
+        match tried {
+            Ok(()) => {
+                self.ground.desk.cleared(item.position);
+                self.ground.desk.change_parked(|set| set.remove(item.position));
+                if self.ground.desk.serves() && !events.is_empty() {
+                    // Nobody may listen.
+                    let _ = self.ground.desk.readers.feed.send(Change { key, position: item.position });
+                }
+                Ok(Tried::Applied)
+            }
+            Err(Stop::Trouble(trouble)) => Err(trouble),
+            Err(Stop::Event(error)) => {
+                let before = if let ParkedState::Failed { attempts, .. } = item.state { attempts } else { 0 };
+                if T::UNDOES {
+                    lane.undo().await?;
+                } else {
+                    // What failed has written nothing: the transaction can end.
+                    lane.session.commit().await.map_err(|error| Trouble::Away(error.to_string()))?;
+                }
+                self.fails(item, ParkedState::failed(&error, before + 1)).await
+            }
+        }
+    }
+
+    /// Keeps what was said this time.
+    async fn fails(&mut self, item: &Parked, state: ParkedState) -> Result<Tried, Trouble> {
+        let failed = Parked { state, ..item.clone() };
+        self.replace(item, failed.clone()).await?;
+        Ok(Tried::Failed(Box::new(failed)))
+    }
+
+    /// Writes an item anew.
+    async fn replace(&mut self, old: &Parked, new: Parked) -> Result<(), Trouble> {
+        let lane = self.lanes.first_mut().ok_or_else(not_open)?;
+        lane.begin().await?;
+        let key = parked_key(&old.key, old.position);
+        lane.session.note(&key, None).await.map_err(|error| Trouble::Away(error.to_string()))?;
+        lane.note_parked(&self.ground, &new).await.map_err(not_of_an_event)?;
+        lane.commit_session(&self.ground, old.position).await.map_err(not_of_an_event)?;
+        self.ground.desk.change_parked(|set| {
+            set.remove(old.position);
+            set.insert(new);
+        });
+        Ok(())
+    }
+}
+
+fn not_open() -> Trouble {
+    Trouble::Away("it is not open".to_owned())
+}
+
+fn detail(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Away(detail) | Trouble::Lost(detail) => detail.clone(),
+        Trouble::Log(error) => error.to_string(),
+        Trouble::Foreign(error) => error.to_string(),
+        Trouble::Full(_) => "there are too many parked items".to_owned(),
+        Trouble::Stopped => "it has stopped".to_owned(),
+    }
+}

@@ -1,0 +1,248 @@
+//! The runner of one version of a projection: follows the log from its checkpoint, batch by batch.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::batch::Batch;
+use super::desk::Desk;
+use super::handle::Ask;
+use super::lane::{Ground, Lane, Trouble, query_of};
+use super::parked::PARKED_MAX;
+use super::rebuild::Role;
+use super::{Projection, Target};
+use crate::fold::Schema;
+use crate::runtime::effect::Backoff;
+use crate::runtime::{Host, StartError, stopped};
+use crate::store::{Position, ReadError, Subscription};
+
+/// Positions that were looked at and did not concern the projection before they are noted too.
+const POSITIONS_PER_CHECKPOINT: u64 = 10_000;
+/// The first and the longest wait before a target, or a log, that is away is tried again.
+const AWAY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(30) };
+/// What it waits for where all is well.
+const EVENTS: &str = "new events";
+const BUILDING: &str = "the end of the log, to take the place of the version that serves";
+
+/// Runs one version of a projection until it is told to stop.
+pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
+    pub(super) ground: Ground<T, P>,
+    pub(super) role: Role,
+    /// One, or several; none while the target is to be opened.
+    pub(super) lanes: Vec<Lane<T>>,
+    pub(super) log: Subscription,
+    pub(super) batch: Batch<P::Event>,
+    asks: mpsc::Receiver<Ask>,
+    /// Where to end before lanes are made anew.
+    pub(super) level_at: Option<Position>,
+    /// Troubles in a row.
+    failures: u32,
+    /// What was said last of what is wrong.
+    said: Option<String>,
+}
+
+/// What a runner is made of.
+pub(in crate::runtime) struct Parts<T, P> {
+    pub(in crate::runtime) host: Host,
+    pub(in crate::runtime) target: T,
+    pub(in crate::runtime) projection: P,
+    pub(in crate::runtime) desk: Arc<Desk>,
+    pub(in crate::runtime) asks: mpsc::Receiver<Ask>,
+    pub(in crate::runtime) role: Role,
+    pub(in crate::runtime) stop: watch::Receiver<bool>,
+}
+
+impl<T: Target, P: Projection<T>> Runner<T, P> {
+    /// Opens the target, if it is there; what is there must belong to the log.
+    pub(in crate::runtime) async fn new(parts: Parts<T, P>) -> Result<Self, StartError> {
+        let Parts { host, target, projection, desk, asks, role, stop } = parts;
+        let schema = Schema::of::<P::Event>()?;
+        let log = host.store.subscribe(query_of::<T, P>()?, host.store.head().position);
+        host.board.watch(desk.label, desk.doing.clone());
+        host.board.say_where(desk.label, Position::START, "its start", 1, 0);
+        let ground = Ground { host, target, projection, schema, desk, stop };
+        let (batch, level_at, said) = (Batch::new(Position::START, Position::END), None, None);
+        let mut runner = Self { ground, role, lanes: Vec::new(), log, batch, asks, level_at, failures: 0, said };
+        match runner.open().await {
+            Ok(()) | Err(Trouble::Stopped) => {}
+            Err(Trouble::Foreign(error)) => {
+                return Err(StartError::ForeignProjection { name: P::NAME, version: P::VERSION, error });
+            }
+            Err(trouble) => runner.say_trouble(&trouble),
+        }
+        Ok(runner)
+    }
+
+    /// Runs until told to stop; a transaction that is under way ends first.
+    pub(in crate::runtime) async fn run(mut self) {
+        let why = loop {
+            if self.is_told_to_stop() {
+                break "stopped";
+            }
+            let went = if self.lanes.is_empty() { self.open().await } else { self.follow().await };
+            match went {
+                Ok(()) => {}
+                Err(Trouble::Stopped) => break "stopped",
+                Err(Trouble::Log(ReadError::Closed)) => break "stopped: the store is closed",
+                Err(trouble) => self.recover(trouble).await,
+            }
+        };
+        self.lanes.clear();
+        self.ground.host.board.say(self.ground.desk.label, why);
+        self.ground.desk.ended();
+    }
+
+    /// It is, too, where nobody is there any more to tell it.
+    fn is_told_to_stop(&self) -> bool {
+        *self.ground.stop.borrow() || self.ground.stop.has_changed().is_err()
+    }
+
+    /// Does what comes next: an answer to a person, or a batch.
+    async fn follow(&mut self) -> Result<(), Trouble> {
+        let mut stop = self.ground.stop.clone();
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => Err(Trouble::Stopped),
+            Some(ask) = self.asks.recv() => self.answer(ask).await,
+            filled = self.batch.fill(&mut self.log, &self.ground.schema) => {
+                filled.map_err(Trouble::Log)?;
+                self.consume().await?;
+                self.went_well();
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a batch into the rows.
+    async fn consume(&mut self) -> Result<(), Trouble> {
+        let after = self.batch.through;
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(after, self.level_at.unwrap_or(Position::END)));
+        let noted = self.stands_at();
+        let due = batch.caught_up || after.0 >= noted.0.saturating_add(POSITIONS_PER_CHECKPOINT) || self.level_at == Some(after);
+        if !batch.items.is_empty() || (due && T::REBUILDS && after > noted) {
+            self.say_where(batch.items.len().max(1));
+            batch.divide(&self.ground.projection, self.lanes.len());
+            let end = self.ground.host.store.checkpoint_at(after).await?;
+            let ground = &self.ground;
+            match &mut self.lanes[..] {
+                [lane] => lane.take(ground, &batch, &end).await?,
+                lanes => all(lanes.iter_mut().map(|lane| lane.take(ground, &batch, &end))).await?,
+            }
+        }
+        self.ground.desk.stands_at(after);
+        if batch.caught_up {
+            self.caught_up().await?;
+        }
+        if self.level_at.take_if(|at| *at <= after).is_some() {
+            // All lanes stand at one place: they can be made anew.
+            self.lanes.clear();
+        }
+        Ok(())
+    }
+
+    /// Everything up to here is durable.
+    pub(super) fn stands_at(&self) -> Position {
+        self.lanes.iter().map(|lane| lane.position).min().unwrap_or_default()
+    }
+
+    fn went_well(&mut self) {
+        self.failures = 0;
+        if self.said.take().is_some() {
+            tracing::info!(projection = self.ground.desk.label, "a projection goes on");
+        }
+        // Until it has taken its place, something is under way.
+        self.say_where(usize::from(self.is_building()));
+    }
+
+    /// Whether it will take another version's place.
+    pub(super) fn is_building(&self) -> bool {
+        self.role.newest && !self.ground.desk.serves()
+    }
+
+    fn say_where(&self, under_way: usize) {
+        let desk = &self.ground.desk;
+        let waits_for = match under_way {
+            _ if self.is_building() => BUILDING,
+            0 => EVENTS,
+            _ => "its target to take what was read",
+        };
+        self.ground.host.board.say_where(desk.label, desk.through(), waits_for, under_way, desk.parked_len());
+    }
+
+    /// Says what is wrong: in the status at once, in the log where it has changed.
+    fn say_trouble(&mut self, trouble: &Trouble) {
+        let (what, stalled) = describe(trouble, P::NAME);
+        let desk = &self.ground.desk;
+        self.ground.host.board.say_where(desk.label, desk.through(), &what, 1, desk.parked_len());
+        if stalled {
+            self.ground.host.board.say_stalled(desk.label, &what);
+        }
+        if self.said.as_ref() != Some(&what) {
+            tracing::error!(projection = desk.label, waits_for = what, "a projection does not go on");
+            self.said = Some(what);
+        }
+    }
+
+    /// Waits for what is away. Nothing is parked for it, and nothing is lost: the target is opened again and says where
+    /// it stands.
+    async fn recover(&mut self, trouble: Trouble) {
+        self.say_trouble(&trouble);
+        let full = matches!(trouble, Trouble::Full(_));
+        if !full {
+            self.lanes.clear();
+        }
+        self.failures += 1;
+        let clock = self.ground.host.clock.clone();
+        let again_at = clock.now().plus(AWAY.after(self.failures));
+        let mut stop = self.ground.stop.clone();
+        loop {
+            let asked = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => return,
+                Some(ask) = self.asks.recv() => self.answer(ask).await,
+                () = clock.sleep_until(again_at), if !full => return,
+            };
+            if full && (asked.is_err() || self.ground.desk.parked_len() < PARKED_MAX) {
+                // What was read of the log and not taken is read again.
+                self.lanes.clear();
+                return;
+            }
+        }
+    }
+}
+
+/// What a trouble is called in status, and whether only a person can end it.
+fn describe(trouble: &Trouble, name: &str) -> (String, bool) {
+    match trouble {
+        Trouble::Away(error) => (format!("its target to come back: {error}"), false),
+        Trouble::Lost(error) => (format!("its target to be opened again: {error}"), false),
+        Trouble::Log(error) => (format!("the log to be read again: {error}"), false),
+        Trouble::Foreign(error) => (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), true),
+        Trouble::Full(position) => {
+            (format!("parked items to be retried or skipped, there are {PARKED_MAX}: the event at {position} is one more"), true)
+        }
+        Trouble::Stopped => ("nothing, it is told to stop".to_owned(), false),
+    }
+}
+
+/// Lets all lanes work at the same time and waits for all of them; the first error in their order.
+async fn all<'l, F: Future<Output = Result<(), Trouble>> + Send + 'l>(lanes: impl Iterator<Item = F>) -> Result<(), Trouble> {
+    let mut lanes: Vec<Pin<Box<F>>> = lanes.map(Box::pin).collect();
+    let mut ended: Vec<Option<Result<(), Trouble>>> = lanes.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (lane, ended) in lanes.iter_mut().zip(&mut ended) {
+            if ended.is_none()
+                && let Poll::Ready(result) = lane.as_mut().poll(context)
+            {
+                *ended = Some(result);
+            }
+        }
+        if ended.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    ended.into_iter().flatten().collect()
+}

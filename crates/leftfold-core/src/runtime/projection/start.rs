@@ -1,0 +1,128 @@
+//! How projections are registered with a runtime, and started.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use super::desk::{Desk, Readers};
+use super::handle::{Ask, Entry};
+use super::lane::query_of;
+use super::rebuild::Role;
+use super::runner::{Parts, Runner};
+use super::{Projection, Target};
+use crate::fold::EventError;
+use crate::runtime::{ASKED_MAX, Host, Running, Start, StartError, Starting};
+use crate::store::Query;
+
+/// Bytes of a projection's name.
+const NAME_BYTES_MAX: usize = 40;
+
+/// A version of a projection, before it is started.
+pub(in crate::runtime) struct Registered {
+    name: &'static str,
+    version: u32,
+    rebuilds: bool,
+    query: Result<Query, EventError>,
+    make: Making,
+}
+
+type Making = Box<dyn FnOnce(Arc<Desk>, mpsc::Receiver<Ask>, Role) -> Starting + Send>;
+
+/// One that has its place among the others.
+pub(in crate::runtime) struct Placed {
+    pub(in crate::runtime) label: &'static str,
+    pub(in crate::runtime) entry: Entry,
+    pub(in crate::runtime) starting: Starting,
+}
+
+impl Registered {
+    pub(in crate::runtime) fn new<T: Target, P: Projection<T>>(projection: P, target: T) -> Self {
+        let make = move |desk: Arc<Desk>, asks, role| -> Starting {
+            Box::new(move |host: Host, stop: watch::Receiver<bool>| -> Start {
+                Box::pin(async move {
+                    let parts = Parts { host, target, projection, desk, asks, role, stop };
+                    let runner = on_own_thread::<T, _>(Runner::new(parts)).await?;
+                    Ok(Box::pin(on_own_thread::<T, _>(runner.run())) as Running)
+                })
+            })
+        };
+        let (name, version, rebuilds) = (P::NAME, P::VERSION, T::REBUILDS);
+        Self { name, version, rebuilds, query: query_of::<T, P>(), make: Box::new(make) }
+    }
+
+    /// Gives each version its place: what it is called, and which of them is the newest.
+    pub(in crate::runtime) fn place_all(all: Vec<Self>, rebuild: &BTreeSet<String>) -> Result<Vec<Placed>, StartError> {
+        let named: Vec<(&'static str, u32)> = all.iter().map(|one| (one.name, one.version)).collect();
+        for name in rebuild {
+            match all.iter().find(|one| one.name == name) {
+                None => return Err(StartError::UnknownProjection { name: name.clone() }),
+                Some(one) if !one.rebuilds => return Err(StartError::CannotRebuild { name: one.name }),
+                Some(_) => {}
+            }
+        }
+        if let Some((name, _)) = crate::runtime::twice(named.iter().copied()) {
+            return Err(StartError::NameTaken { name });
+        }
+        let mut readers: Vec<(&'static str, Arc<Readers>)> = Vec::new();
+        let mut placed = Vec::with_capacity(all.len());
+        for one in all {
+            check(one.name)?;
+            let versions: Vec<u32> = named.iter().filter(|(name, _)| *name == one.name).map(|(_, version)| *version).collect();
+            let newest = versions.iter().all(|version| *version <= one.version);
+            let label = if versions.len() == 1 { one.name } else { kept(format!("{} v{}", one.name, one.version)) };
+            let known = readers.iter().find(|(name, _)| *name == one.name).map(|(_, readers)| readers.clone());
+            let shared = known.unwrap_or_else(|| Arc::new(Readers::new(versions)));
+            readers.push((one.name, shared.clone()));
+            let desk = Arc::new(Desk::new(one.name, one.version, label, one.query?, shared));
+            let (asks, asked) = mpsc::channel(ASKED_MAX);
+            let role = Role { newest, discard: rebuild.contains(one.name) };
+            let starting = (one.make)(desk.clone(), asked, role);
+            placed.push(Placed { label, entry: Entry { desk, asks }, starting });
+        }
+        Ok(placed)
+    }
+}
+
+/// Runs a consumer whose target blocks in a thread of its own, so that nobody else waits for it.
+async fn on_own_thread<T: Target, F>(consumer: F) -> F::Output
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    if !T::BLOCKING {
+        return consumer.await;
+    }
+    let here = Handle::current();
+    match tokio::task::spawn_blocking(move || here.block_on(consumer)).await {
+        Ok(ended) => ended,
+        Err(panic) => match panic.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime that it runs on is shutting down: nobody waits for it any more.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// A name that targets can take into names of their own.
+fn check(name: &'static str) -> Result<(), StartError> {
+    let mut bytes = name.bytes();
+    let begins = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase());
+    let goes_on = bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if begins && goes_on && name.len() <= NAME_BYTES_MAX { Ok(()) } else { Err(StartError::ProjectionName { name }) }
+}
+
+/// Keeps a name for the rest of the process. There is one for each version that code names.
+fn kept(label: String) -> &'static str {
+    static KEPT: OnceLock<Mutex<BTreeSet<&'static str>>> = OnceLock::new();
+    let mut kept = KEPT.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    match kept.get(label.as_str()) {
+        Some(label) => label,
+        None => {
+            let label: &'static str = Box::leak(label.into_boxed_str());
+            kept.insert(label);
+            label
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Appends as they stand in the log, group by group: what a copy of the store reads.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use leftfold_core::store::{AppendsFrom, AppendsPage, Hash, Position, ReadError, RecordedAppend};
+
+use crate::format::{CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, SEGMENT_HEADER_BYTES};
+use crate::lease::OPENINGS;
+use crate::log::Shared;
+use crate::scan::{Group, Groups, address, place_of};
+use crate::segment::{Segment, damaged, io_error, missing};
+
+/// Reads whole groups until the page is full.
+pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Result<AppendsPage, ReadError> {
+    let head = shared.head();
+    let (mut segment, mut offset, after) = begin(shared, from)?;
+    let mut page = AppendsPage { appends: Vec::new(), next: from, head };
+    let mut bytes = 0;
+    loop {
+        let number = segment.header.number;
+        let next = shared.segments.following(&segment);
+        let end = match &next {
+            Some(next) => u64::from(next.header.length_before),
+            // What lies behind it is not durable yet.
+            None => u64::from(shared.segments.table(&segment, |table, _| Ok(table.end()))?),
+        };
+        let file = shared.segments.file(number)?;
+        let mut groups = Groups::new(file, number).map_err(|error| io_error(number, &error))?;
+        while offset < end {
+            let group = groups.at(offset, None).map_err(|error| io_error(number, &error))?;
+            let group = group.map_err(|fault| damaged(number, offset, &fault))?;
+            let appends = appends_of(shared, &group).map_err(|fault| damaged(number, offset, &fault))?;
+            page.appends.extend(appends.into_iter().filter(|append| !is_before(append, after)));
+            bytes += group.body.len();
+            offset = group.end();
+            page.next = AppendsFrom::Mark(address(number, offset));
+            if bytes >= page_bytes as usize && !page.appends.is_empty() {
+                return Ok(page);
+            }
+        }
+        match next {
+            Some(next) => (segment, offset) = (next, SEGMENT_HEADER_BYTES as u64),
+            None => return Ok(page),
+        }
+    }
+}
+
+/// The group to begin with, and the position whose append is the last that is not wanted.
+fn begin(shared: &Shared, from: AppendsFrom) -> Result<(Arc<Segment>, u64, Position), ReadError> {
+    let segments = &shared.segments;
+    match from {
+        AppendsFrom::After(position) => {
+            let position = position.min(shared.head().position);
+            let holding = position.max(Position(1));
+            let segment = segments.holding(holding).ok_or_else(|| missing(holding))?;
+            if position == Position::START {
+                return Ok((segment, SEGMENT_HEADER_BYTES as u64, position));
+            }
+            let index = segment.index_of(position);
+            let anchor = segments.table(&segment, |table, blocks| table.anchor(index, blocks))?;
+            let anchor = anchor.ok_or_else(|| missing(position))?;
+            Ok((segment, u64::from(anchor.offset), position))
+        }
+        AppendsFrom::Mark(mark) => {
+            let (number, offset) = place_of(mark);
+            let segment = segments.numbered(number).filter(|_| offset >= SEGMENT_HEADER_BYTES as u64);
+            let segment = segment.ok_or_else(|| damaged(number, offset, &"no page of this store ended here"))?;
+            Ok((segment, offset, Position::START))
+        }
+    }
+}
+
+/// Whether an append comes at or before the one that holds `after`. One without events stands behind the event that it
+/// names, so it is wanted.
+fn is_before(append: &RecordedAppend, after: Position) -> bool {
+    if append.events.is_empty() { append.first < after } else { append.first <= after }
+}
+
+fn appends_of(shared: &Shared, group: &Group<'_>) -> Result<Vec<RecordedAppend>, FormatError> {
+    // One buffer that the events of the group share.
+    let body = Bytes::copy_from_slice(group.body);
+    let hash = group.chain().hash;
+    let mut position = group.header.first;
+    let mut appends = Vec::new();
+    let mut append = Unfinished::default();
+    let mut at = 0;
+    while at < body.len() {
+        let frame = Frame::decode(&body[at..], position)?;
+        match frame.kind {
+            Kind::Event => {
+                append.events.push(EventView::decode(frame.body)?.to_event(shared.segments.store(), position, &body)?);
+                position = position.next();
+            }
+            Kind::Command => append.command = Some(CommandView::decode(frame.body)?.to_answered()),
+            Kind::Checkpoint => {
+                let view = CheckpointView::decode(frame.body)?;
+                append.checkpoint = Some((view.to_consumer()?, view.to_checkpoint()?));
+            }
+            Kind::Skipped => {}
+        }
+        at += frame.bytes;
+        if frame.next == Next::Other {
+            let whole = std::mem::take(&mut append).finish(position, hash);
+            // The log's own records are nobody's append.
+            if whole.checkpoint.as_ref().is_none_or(|(consumer, _)| consumer.as_str() != OPENINGS) {
+                appends.push(whole);
+            }
+        }
+    }
+    Ok(appends)
+}
+
+/// An append whose last record was not seen yet.
+#[derive(Default)]
+struct Unfinished {
+    events: Vec<leftfold_core::store::RecordedEvent>,
+    command: Option<leftfold_core::store::Answered>,
+    checkpoint: Option<(leftfold_core::store::Label, leftfold_core::store::Checkpoint)>,
+}
+
+impl Unfinished {
+    fn finish(self, next: Position, hash: Hash) -> RecordedAppend {
+        let Self { events, command, checkpoint } = self;
+        let first = events.first().map_or(Position(next.0 - 1), |event| event.position);
+        RecordedAppend { first, events, command, checkpoint, hash }
+    }
+}

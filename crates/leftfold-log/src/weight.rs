@@ -1,0 +1,56 @@
+//! What waits in memory counts for, about: its own bytes, and what stands around them.
+
+use leftfold_core::store::{Append, CommandRecord, Condition, NewEvent, Query, QueryItem, Read, StreamMatch, TypeMatch, What};
+
+/// What every append and every read costs, however little it says.
+pub(crate) const EACH: usize = 256;
+/// What a name costs beside its text.
+const NAME: usize = 32;
+
+/// An append that is still as its caller made it.
+pub(crate) fn of_append(append: &Append) -> usize {
+    let data = |event: &NewEvent| {
+        let tags = event.tags.iter().map(|tag| tag.len() + NAME).sum::<usize>();
+        size_of::<NewEvent>() + event.data.len() + event.metadata.user.len() + tags
+    };
+    EACH + append.events.iter().map(data).sum::<usize>() + of_condition(&append.condition) + of_command(append.command.as_ref())
+}
+
+/// What stays of an append once its events are encoded.
+pub(crate) fn beside_events(condition: &Condition, command: Option<&CommandRecord>) -> usize {
+    EACH + of_condition(condition) + of_command(command)
+}
+
+/// A page that is asked for.
+pub(crate) fn of_read(read: &Read) -> usize {
+    EACH + match &read.what {
+        What::Stream { stream, .. } => stream.len(),
+        What::Matching { query, .. } => of_query(query),
+    }
+}
+
+fn of_command(command: Option<&CommandRecord>) -> usize {
+    command.map_or(0, |command| command.answer.len() + size_of::<CommandRecord>())
+}
+
+fn of_condition(condition: &Condition) -> usize {
+    let streams = condition.streams.iter().map(|(name, _)| name.len() + 2 * NAME).sum::<usize>();
+    streams + condition.none_matching.as_ref().map_or(0, |none| of_query(&none.query))
+}
+
+fn of_query(query: &Query) -> usize {
+    query.items().iter().map(of_item).sum()
+}
+
+fn of_item(item: &QueryItem) -> usize {
+    let types = item.types.iter().map(|one| match one {
+        TypeMatch::Exact(name) => name.len(),
+        TypeMatch::Prefix(prefix) => prefix.len(),
+    });
+    let streams = item.streams.as_ref().map_or(0, |streams| match streams {
+        StreamMatch::Exact(name) => name.len(),
+        StreamMatch::Category(text) | StreamMatch::Prefix(text) => text.len(),
+    });
+    let names = types.chain(item.tags.iter().map(|tag| tag.len())).map(|len| len + NAME).sum::<usize>();
+    size_of::<QueryItem>() + streams + names
+}
