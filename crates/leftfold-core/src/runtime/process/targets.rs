@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::fold::{Aggregate, Alongside, Cause, ExecuteError};
+use crate::fold::{Aggregate, Alongside, AlongsideError, Cause, ExecuteError};
 use crate::runtime::contained;
 use crate::store::{AppendError, CommandId, Fence, Label, Store};
 
@@ -104,7 +104,9 @@ where
     let alongside = Alongside { fence: order.fence, ..Alongside::default() };
     match command.remembering_refusal().alongside(alongside).execute().await {
         Ok(_) => Carried::Done,
-        Err(error) => judge::<A>(error),
+        // A fence stands alongside, and no condition.
+        Err(AlongsideError::Overtaken) => Carried::Failed("others were faster".to_owned()),
+        Err(AlongsideError::Command(error)) => judge::<A>(error),
     }
 }
 
