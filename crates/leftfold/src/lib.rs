@@ -26,6 +26,7 @@ pub mod prelude {
         Aggregate, Aggregates, Answer, Cause, Decided, Decision, Event, ExecuteError, Executed, Folded, LoadError, Moment,
         Recorded, SnapshotPolicy, Unknown, Upcasters,
     };
+    pub use leftfold_core::runtime::inbox::{Delivery, Inbox, OverGap, Receipt, ReceiveError};
     pub use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Refused, Targets, Trigger};
     pub use leftfold_core::runtime::projection::{Projection, ProjectionError};
     pub use leftfold_core::runtime::{Attempt, Conclusion, Effect, EffectId, Performed, Policy, Runtime, Schedule, Timer};

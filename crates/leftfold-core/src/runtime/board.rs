@@ -134,6 +134,11 @@ impl Board {
         });
     }
 
+    /// Something is under way, until more is said.
+    pub(super) fn begins(&self, name: &'static str) {
+        self.with(name, |consumer| consumer.status.under_way = consumer.status.under_way.max(1));
+    }
+
     /// Nothing goes on until a person does something.
     pub(super) fn say_stalled(&self, name: &'static str, waits_for: &str) {
         self.with(name, |consumer| {

@@ -7,6 +7,7 @@ mod countdown;
 mod effect;
 mod effects;
 mod idle;
+pub mod inbox;
 mod ledger;
 pub mod process;
 pub mod projection;
@@ -32,13 +33,18 @@ pub use runner::OPEN_EFFECTS_MAX;
 pub use timer::{Schedule, Timer};
 pub use turn::LEASE;
 
+pub(crate) use contained::message as panic_message;
+pub(crate) use ledger::LedgerEvent;
+pub(crate) use process::ProcessRunner;
+pub(crate) use turn::{Intent, Next, Turn};
+
 use crate::fold::EventError;
 use crate::store::{EventType, Invalid, ReadError, Store, SubscribeError};
 use board::Board;
 use contained::{contained, message};
 use effects::{Asked, Kind};
 use ledger::shortened;
-use process::{Process, ProcessRunner, Processes};
+use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
 use runner::Runner;
 use timer::TimerRunner;
@@ -63,10 +69,16 @@ pub struct Runtime {
 
 /// What every consumer stands on.
 #[derive(Clone, Debug)]
-struct Host {
+pub(crate) struct Host {
     store: Store,
     clock: Arc<dyn Clock>,
     board: Arc<Board>,
+}
+
+impl Host {
+    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock, board: Arc::default() }
+    }
 }
 
 /// Why a runtime does not start. Nothing runs then.
@@ -138,7 +150,7 @@ pub enum StartError {
 impl Runtime {
     /// Nothing yet, behind a store.
     pub fn new(store: &Store) -> Self {
-        let host = Host { store: store.clone(), clock: Arc::new(SystemClock), board: Arc::default() };
+        let host = Host::new(store.clone(), Arc::new(SystemClock));
         Self {
             host,
             kinds: Vec::new(),

@@ -65,6 +65,8 @@ impl Stage {
             fault: Mutex::default(),
             epoch: Mutex::default(),
             before_append: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            crash: Mutex::default(),
         });
         Process { store: Store::shared(faults.clone()), faults, clock: self.clock.clone() }
     }
@@ -117,6 +119,17 @@ pub struct Faults {
     fault: Mutex<Fault>,
     pub epoch: Mutex<Option<Epoch>>,
     before_append: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    calls: AtomicUsize,
+    crash: Mutex<Option<(usize, Crash)>>,
+}
+
+/// How the process is killed at a call of its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The call has no effect.
+    Before,
+    /// It takes effect, and nobody hears of it.
+    After,
 }
 
 impl Faults {
@@ -129,7 +142,30 @@ impl Faults {
         *self.before_append.lock().unwrap() = Some(Box::new(happens));
     }
 
+    /// The process is killed at the call of this number, counted from 0.
+    pub fn crash_at(&self, call: usize, crash: Crash) {
+        *self.crash.lock().unwrap() = Some((call, crash));
+    }
+
+    /// Calls of the store so far.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// Counts a call, and kills the process if this is the one. Whether the call is the last to take effect.
+    fn call(&self) -> bool {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        let crash = self.crash.lock().unwrap().filter(|(at, _)| *at == call).map(|(_, crash)| crash);
+        if crash == Some(Crash::Before) {
+            self.set(Fault::Killed);
+        }
+        crash == Some(Crash::After)
+    }
+
     fn reading<T>(&self, pending: Pending<T, ReadError>) -> Pending<T, ReadError> {
+        if self.call() {
+            self.set(Fault::Killed);
+        }
         match *self.fault.lock().unwrap() {
             Fault::Killed => Pending::ready(Err(ReadError::Closed)),
             Fault::Unreadable => Pending::ready(Err(ReadError::Io { detail: "the disk is gone".to_owned() })),
@@ -147,6 +183,11 @@ impl Backend for Faults {
     fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
         let happens = self.before_append.lock().unwrap().take();
         happens.into_iter().for_each(|happens| happens());
+        if self.call() {
+            drop(self.backend.append(append));
+            self.set(Fault::Killed);
+            return Pending::ready(Err(AppendError::Closed));
+        }
         let detail = "it was pulled".to_owned();
         match *self.fault.lock().unwrap() {
             Fault::Killed => Pending::ready(Err(AppendError::Closed)),

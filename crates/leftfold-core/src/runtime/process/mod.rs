@@ -11,6 +11,7 @@ mod record;
 mod runner;
 mod targets;
 mod timers;
+mod told;
 mod trigger;
 
 pub use correlation::Correlation;
@@ -21,7 +22,8 @@ pub use targets::Targets;
 pub use trigger::{Context, Refused, Trigger};
 
 pub(super) use people::Asked;
-pub(super) use runner::ProcessRunner;
+pub(crate) use runner::ProcessRunner;
+pub(crate) use told::{Heard, Told, What, told};
 
 use crate::fold::{Event, Recorded};
 

@@ -174,6 +174,7 @@ impl<P: Process> ProcessRunner<P> {
 
     /// Does the next thing, if there is one.
     pub(crate) async fn step(&mut self) -> Step {
+        self.host.board.begins(P::NAME);
         let step = match self.known.take() {
             Some(known) => self.step_from(known).await,
             None => match self.begin().await {

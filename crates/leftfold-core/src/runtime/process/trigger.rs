@@ -76,6 +76,12 @@ impl Refused {
         self.category == A::CATEGORY
     }
 
+    /// The category of the aggregate that the command was for.
+    #[must_use]
+    pub fn category(&self) -> &str {
+        &self.category
+    }
+
     /// The id of the aggregate that the command was for.
     #[must_use]
     pub fn target(&self) -> &str {

@@ -224,7 +224,7 @@ impl<T: Target> Lane<T> {
             return true;
         }
         let parked = ground.desk.parked();
-        parked.has_key(&key) || parked.has_unreadable(stream)
+        parked.has_key(&key) || parked.has_unreadable_before(stream, item.position())
     }
 
     /// Parks an event with the open transaction.

@@ -1,6 +1,6 @@
 //! Parked items: events that wait for a person, and those that wait behind them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -100,8 +100,8 @@ pub(super) struct ParkedSet {
     items: BTreeMap<Position, Parked>,
     /// How many items each key has.
     keys: HashMap<String, usize>,
-    /// How many unreadable events each stream has.
-    streams: HashMap<String, usize>,
+    /// The unreadable events of each stream.
+    streams: HashMap<String, BTreeSet<Position>>,
 }
 
 impl ParkedSet {
@@ -126,18 +126,16 @@ impl ParkedSet {
         self.keys.contains_key(key)
     }
 
-    /// Whether an event of a stream waits because one of it cannot be read.
-    pub(super) fn has_unreadable(&self, stream: &str) -> bool {
-        self.streams.contains_key(stream)
+    /// Whether an event of a stream waits because an earlier one of it cannot be read. Lanes that differ may know of a
+    /// later one.
+    pub(super) fn has_unreadable_before(&self, stream: &str, position: Position) -> bool {
+        let first = self.streams.get(stream).and_then(BTreeSet::first);
+        first.is_some_and(|first| *first < position)
     }
 
-    /// An event of the same stream that cannot be read and comes before an item.
-    pub(super) fn unreadable_before(&self, item: &Parked) -> Option<Position> {
-        if !self.has_unreadable(&item.stream) {
-            return None;
-        }
-        let mut before = self.items.range(..item.position).map(|(_, other)| other);
-        before.find(|other| other.state.is_unreadable() && other.stream == item.stream).map(|other| other.position)
+    /// Whether an event of a stream cannot be read.
+    pub(super) fn has_unreadable(&self, stream: &str) -> bool {
+        self.streams.contains_key(stream)
     }
 
     /// The keys of a stream's items that wait, each once.
@@ -153,27 +151,26 @@ impl ParkedSet {
         self.remove(item.position);
         *self.keys.entry(item.key.clone()).or_default() += 1;
         if item.state.is_unreadable() {
-            *self.streams.entry(item.stream.clone()).or_default() += 1;
+            self.streams.entry(item.stream.clone()).or_default().insert(item.position);
         }
         self.items.insert(item.position, item);
     }
 
     pub(super) fn remove(&mut self, position: Position) -> Option<Parked> {
         let item = self.items.remove(&position)?;
-        one_less(&mut self.keys, &item.key);
-        if item.state.is_unreadable() {
-            one_less(&mut self.streams, &item.stream);
+        if let Some(count) = self.keys.get_mut(&item.key) {
+            *count -= 1;
+            if *count == 0 {
+                self.keys.remove(&item.key);
+            }
+        }
+        if let Some(positions) = self.streams.get_mut(&item.stream) {
+            positions.remove(&position);
+            if positions.is_empty() {
+                self.streams.remove(&item.stream);
+            }
         }
         Some(item)
-    }
-}
-
-fn one_less(counts: &mut HashMap<String, usize>, of: &str) {
-    if let Some(count) = counts.get_mut(of) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(of);
-        }
     }
 }
 
@@ -202,10 +199,11 @@ mod tests {
     fn an_item_waits_for_what_cannot_be_read_before_it_in_its_stream() {
         let mut set = ParkedSet::default();
         set.insert(item(3, "s", "s", ParkedState::unreadable("no JSON")));
-        let later = item(5, "k", "s", ParkedState::Waits);
-        assert_eq!(set.unreadable_before(&later), Some(Position(3)));
-        assert_eq!(set.unreadable_before(&item(2, "k", "s", ParkedState::Waits)), None);
-        assert_eq!(set.unreadable_before(&item(5, "k", "t", ParkedState::Waits)), None);
+        for (stream, position, waits) in [("s", 5, true), ("s", 2, false), ("t", 5, false)] {
+            assert_eq!(set.has_unreadable_before(stream, Position(position)), waits, "{stream} {position}");
+        }
+        set.insert(item(3, "s", "s", ParkedState::failed("no", 1)));
+        assert!(!set.has_unreadable_before("s", Position(5)));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let mut keys = VecDeque::from([key]);
         while let Some(key) = keys.pop_front() {
             while let Some(item) = self.first_of(&key) {
-                if self.ground.desk.parked().unreadable_before(&item).is_some() {
+                if self.ground.desk.parked().has_unreadable_before(&item.stream, item.position) {
                     done.stopped_by.get_or_insert(item);
                     break;
                 }

@@ -80,7 +80,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Runs until told to stop; a transaction that is under way ends first.
     pub(in crate::runtime) async fn run(mut self) {
         let why = loop {
-            if *self.ground.stop.borrow() {
+            if self.is_told_to_stop() {
                 break "stopped";
             }
             let went = if self.lanes.is_empty() { self.open().await } else { self.follow().await };
@@ -94,6 +94,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         self.lanes.clear();
         self.ground.host.board.say(self.ground.desk.label, why);
         self.ground.desk.ended();
+    }
+
+    /// It is, too, where nobody is there any more to tell it.
+    fn is_told_to_stop(&self) -> bool {
+        *self.ground.stop.borrow() || self.ground.stop.has_changed().is_err()
     }
 
     /// Does what comes next: an answer to a person, or a batch.

@@ -1,0 +1,170 @@
+//! Exactly once: the target fails, or the process dies, at every call that there is; the rows are the fold all the same.
+
+mod projection_stage;
+mod runtime_stage;
+
+use std::collections::BTreeMap;
+
+use leftfold_core::runtime::projection::{Projection, verify};
+use leftfold_core::store::Store;
+use projection_stage::{Code, Fault, Shelf, Tally, add, add_many, add_unreadable, fold_of};
+use runtime_stage::{Process, SECOND, Stage};
+
+/// Runs until idle, while time goes by.
+async fn settle<const V: u32, const L: usize, const M: usize, const B: bool>(
+    process: &Process,
+    tally: Tally<V, L>,
+    shelf: &Shelf<M, B>,
+) {
+    let running = process.runtime().project(tally, shelf.clone()).run_until_idle();
+    tokio::select! {
+        statuses = running => drop(statuses.unwrap()),
+        () = time_goes_by(process) => {}
+    }
+}
+
+/// Runs until idle or until the process is killed, which is as soon as the target is cut off.
+async fn run_and_die<const V: u32, const L: usize, const M: usize, const B: bool>(
+    process: &Process,
+    tally: Tally<V, L>,
+    shelf: &Shelf<M, B>,
+) {
+    let running = process.runtime().project(tally, shelf.clone()).run_until_idle();
+    let killed = async {
+        while !shelf.is_cut() {
+            process.clock.advance(SECOND / 10);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        statuses = running => drop(statuses.unwrap()),
+        () = killed => {}
+    }
+}
+
+async fn time_goes_by(process: &Process) {
+    loop {
+        process.clock.advance(SECOND / 10);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What rows must be when some events are parked.
+async fn fold_without(store: &Store, parked: &[u64]) -> BTreeMap<String, Vec<u64>> {
+    let mut fold = fold_of(store).await;
+    for positions in fold.values_mut() {
+        positions.retain(|position| !parked.contains(position));
+    }
+    fold.retain(|_, positions| !positions.is_empty());
+    fold
+}
+
+fn parked_positions<const M: usize, const B: bool>(shelf: &Shelf<M, B>) -> Vec<u64> {
+    let notes = shelf.notes("tally", 1, "parked/");
+    let mut positions: Vec<u64> = notes.iter().map(|(key, _)| key.rsplit('/').next().unwrap().parse().unwrap()).collect();
+    positions.sort_unstable();
+    positions
+}
+
+/// Fails at call 1, 2, 3 and so on, until a run has no such call any more.
+async fn at_every_call<const L: usize, const M: usize, const B: bool>(
+    process: &Process,
+    code: impl Fn() -> Code,
+    parked: &[u64],
+) {
+    let expected = fold_without(&process.store, parked).await;
+    for fault in [Fault::Gone, Fault::GoneAfter, Fault::Refused] {
+        for call in 1.. {
+            let shelf = Shelf::<M, B>::new();
+            shelf.fail_at(call, fault);
+            run_and_die(process, Tally::<1, L>(code()), &shelf).await;
+            let last = shelf.calls() < call;
+            let shelf = shelf.restarted::<M>();
+            settle(process, Tally::<1, L>(code()), &shelf).await;
+            let at = format!("{fault:?} at call {call}");
+            assert_eq!(shelf.rows("tally", 1), expected, "{at}");
+            assert_eq!(parked_positions(&shelf), parked, "{at}");
+            let verified = verify(&process.store, &shelf, &Tally::<1, L>(code())).await;
+            assert!(verified.is_ok(), "{at}: {verified:?}");
+            if last {
+                assert!(call > 5, "the run had {call} calls only");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_event_is_in_the_rows_once_wherever_the_process_dies() {
+    let process = Stage::new().process();
+    add_many(&process.store, 12).await;
+    at_every_call::<1, 1, false>(&process, Code::default, &[]).await;
+}
+
+#[tokio::test]
+async fn each_event_is_in_the_rows_once_where_batches_follow_each_other() {
+    let process = Stage::new().process();
+    add_many(&process.store, 2_345).await;
+    at_every_call::<1, 1, false>(&process, Code::default, &[]).await;
+}
+
+#[tokio::test]
+async fn each_event_is_in_the_rows_or_parked_wherever_the_process_dies() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    for (stream, key, what) in
+        [("a", "x", "fine"), ("a", "y", "poison"), ("b", "x", "fine"), ("b", "y", "fine"), ("c", "z", "panics")]
+    {
+        add(store, stream, key, what).await;
+    }
+    add_unreadable(store, "b").await;
+    for (stream, key) in [("b", "v"), ("c", "v"), ("a", "w"), ("d", "z")] {
+        add(store, stream, key, "fine").await;
+    }
+    let code = || {
+        let code = Code::refusing("poison", u32::MAX);
+        code.refuse("panics", u32::MAX);
+        code
+    };
+    // y: 2 fails, 4 waits; z: 5 panics, 10 waits; stream b: 6 cannot be read, 7 waits and with it its key, so 8.
+    at_every_call::<1, 1, false>(&process, code, &[2, 4, 5, 6, 7, 8, 10]).await;
+    at_every_call::<3, 4, false>(&process, code, &[2, 4, 5, 6, 7, 8, 10]).await;
+}
+
+#[tokio::test]
+async fn lanes_that_were_torn_apart_come_together() {
+    let process = Stage::new().process();
+    add_many(&process.store, 1_500).await;
+    at_every_call::<3, 3, false>(&process, Code::default, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_blocks_is_no_exception() {
+    let process = Stage::new().process();
+    add_many(&process.store, 12).await;
+    at_every_call::<1, 1, true>(&process, Code::default, &[]).await;
+}
+
+#[tokio::test]
+async fn another_number_of_lanes_takes_over_wherever_the_last_ones_died() {
+    let process = Stage::new().process();
+    add_many(&process.store, 1_500).await;
+    let expected = fold_of(&process.store).await;
+    for call in 1.. {
+        let shelf = Shelf::<4, false>::new();
+        shelf.fail_at(call, Fault::GoneAfter);
+        run_and_die(&process, Tally::<1, 3>::default(), &shelf).await;
+        let last = shelf.calls() < call;
+        let shelf = shelf.restarted::<4>();
+        settle(&process, Tally::<1, 4>::default(), &shelf).await;
+        let shelf = shelf.restarted::<4>();
+        settle(&process, Tally::<1, 1>::default(), &shelf).await;
+        assert_eq!(shelf.rows("tally", 1), expected, "call {call}");
+        assert_eq!(shelf.notes("tally", 1, "checkpoint/").len(), 1);
+        verify(&process.store, &shelf, &Tally::<1, 1>::default()).await.unwrap();
+        if last {
+            break;
+        }
+    }
+    assert_eq!(<Tally as Projection<Shelf>>::LANES, 1);
+}
