@@ -84,7 +84,8 @@ impl Timers {
 
     /// When there is something to do: a timer is due, or it is time to look further.
     pub(super) fn wakes_at(&self) -> Timestamp {
-        let look_at = self.horizon.due.minus(AHEAD / 2);
+        // Beyond the end of time there is nothing to look for.
+        let look_at = if self.horizon.due == Timestamp::MAX { Timestamp::MAX } else { self.horizon.due.minus(AHEAD / 2) };
         self.near.first().map_or(look_at, |near| near.due.min(look_at))
     }
 
