@@ -1,4 +1,7 @@
-//! One small program per system. All that they share is where they keep their store, and a clock for stories.
+//! One small program per system. All that they share is where they keep their store, a clock for stories, and how
+//! they are killed in tests.
+
+mod killed;
 
 use std::io::{Error, ErrorKind, Result};
 use std::time::Duration;
@@ -9,10 +12,13 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+pub use killed::killed;
+
 /// Where an example keeps its store.
 #[derive(Debug)]
 pub struct Place {
     path: String,
+    load: Option<u32>,
     /// Removes the directory when the example ends.
     _fresh: Option<TempDir>,
 }
@@ -23,16 +29,26 @@ impl Place {
     pub fn path(&self) -> &str {
         &self.path
     }
+
+    /// Where the program is not to tell its story, but to do much of the same: how much. The second argument says so.
+    #[must_use]
+    pub fn load(&self) -> Option<u32> {
+        self.load
+    }
 }
 
 /// The directory that the program's first argument names, or a fresh one that goes with the value.
 pub fn place() -> Result<Place> {
+    let load = match std::env::args_os().nth(2) {
+        Some(load) => Some(text(load)?.parse().map_err(|error| Error::new(ErrorKind::InvalidInput, error))?),
+        None => None,
+    };
     match std::env::args_os().nth(1) {
-        Some(named) => Ok(Place { path: text(named)?, _fresh: None }),
+        Some(named) => Ok(Place { path: text(named)?, load, _fresh: None }),
         None => {
             let fresh = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
             let path = text(fresh.path().join("store").into_os_string())?;
-            Ok(Place { path, _fresh: Some(fresh) })
+            Ok(Place { path, load, _fresh: Some(fresh) })
         }
     }
 }

@@ -8,6 +8,7 @@ mod decision;
 mod event;
 mod execute;
 mod facts;
+mod follow;
 mod shape;
 mod snapshot;
 mod upcast;
@@ -18,6 +19,7 @@ pub use command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError
 pub use decision::{Decided, Decision, DecisionCommand};
 pub use event::{Event, EventError, Recorded, Schema, Unknown};
 pub use facts::{Facts, FactsRecorded, RecordError};
+pub use follow::Following;
 pub use snapshot::SnapshotPolicy;
 pub use upcast::{Upcast, Upcasters};
 
