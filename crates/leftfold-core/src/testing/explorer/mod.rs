@@ -21,6 +21,7 @@ pub use clients::{Client, Clients};
 pub use world::{PerformedIntent, World};
 
 use crate::fold::{Aggregate, Schema};
+use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
 use crate::runtime::{Effect, Host, Performed, ProcessRunner, panic_message};
 use effects::Scripted;
@@ -78,6 +79,11 @@ impl Explorer {
         };
         self.plan.consumers.push((P::NAME, Box::new(start)));
         self
+    }
+
+    /// Delivers what an inbox accepts.
+    pub fn inbox<I: Inbox>(self) -> Self {
+        self.process::<Delivering<I>>()
     }
 
     /// Carries out an effect, but for the outside world: there one of these outcomes comes of an attempt, as the
