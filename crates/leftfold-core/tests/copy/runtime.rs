@@ -152,7 +152,7 @@ async fn a_timer_that_fired_does_not_fire_again_and_one_that_is_set_does() {
     let (before, after) = (Stage::new(), Stage::new());
     let process = before.process();
     // So many that the second timer gets the position that the first one had.
-    trials(&process.store, 3).await;
+    trials(&process.store, 5).await;
     let runtime = process.runtime().process::<Shutting>().start().await.unwrap();
     let first = process.ask("front", 0).await;
     process.clock.advance(10 * SECOND);
