@@ -1,13 +1,24 @@
-//! One small program per system. All that they share is where they keep their store.
+//! One small program per system. All that they share is where they keep their store, a clock for stories, and how
+//! they are killed in tests.
+
+mod killed;
 
 use std::io::{Error, ErrorKind, Result};
+use std::time::Duration;
 
+use leftfold::runtime::{Clock, Sleep};
+use leftfold::store::Timestamp;
 use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+pub use killed::killed;
 
 /// Where an example keeps its store.
 #[derive(Debug)]
 pub struct Place {
     path: String,
+    load: Option<u32>,
     /// Removes the directory when the example ends.
     _fresh: Option<TempDir>,
 }
@@ -18,20 +29,67 @@ impl Place {
     pub fn path(&self) -> &str {
         &self.path
     }
+
+    /// Where the program is not to tell its story, but to do much of the same: how much. The second argument says so.
+    #[must_use]
+    pub fn load(&self) -> Option<u32> {
+        self.load
+    }
 }
 
 /// The directory that the program's first argument names, or a fresh one that goes with the value.
 pub fn place() -> Result<Place> {
+    let load = match std::env::args_os().nth(2) {
+        Some(load) => Some(text(load)?.parse().map_err(|error| Error::new(ErrorKind::InvalidInput, error))?),
+        None => None,
+    };
     match std::env::args_os().nth(1) {
-        Some(named) => Ok(Place { path: text(named)?, _fresh: None }),
+        Some(named) => Ok(Place { path: text(named)?, load, _fresh: None }),
         None => {
             let fresh = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
             let path = text(fresh.path().join("store").into_os_string())?;
-            Ok(Place { path, _fresh: Some(fresh) })
+            Ok(Place { path, load, _fresh: Some(fresh) })
         }
     }
 }
 
 fn text(path: std::ffi::OsString) -> Result<String> {
     path.into_string().map_err(|path| Error::new(ErrorKind::InvalidInput, format!("{} is not UTF-8", path.display())))
+}
+
+/// A clock that a story moves, so that nobody has to wait for its end: as late as the machine's, and what was added.
+#[derive(Debug)]
+pub struct HandClock(watch::Sender<Duration>);
+
+impl Default for HandClock {
+    fn default() -> Self {
+        Self(watch::Sender::new(Duration::ZERO))
+    }
+}
+
+impl HandClock {
+    /// Lets time pass.
+    pub fn advance(&self, time: Duration) {
+        self.0.send_modify(|added| *added += time);
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now().plus(*self.0.borrow())
+    }
+
+    fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
+        Box::pin(async move {
+            let mut moved = self.0.subscribe();
+            loop {
+                let left = moment.since(self.now());
+                if left.is_zero() {
+                    return;
+                }
+                // The clock outlives whoever sleeps by it; where it does not, there is nobody to wake.
+                let _ = timeout(left, moved.changed()).await;
+            }
+        })
+    }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use leftfold_core::store::{AppendsFrom, AppendsPage, Hash, Position, ReadError, RecordedAppend};
 
 use crate::format::{CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, SEGMENT_HEADER_BYTES};
+use crate::lease::OPENINGS;
 use crate::log::Shared;
 use crate::scan::{Group, Groups, address, place_of};
 use crate::segment::{Segment, damaged, io_error, missing};
@@ -100,7 +101,11 @@ fn appends_of(shared: &Shared, group: &Group<'_>) -> Result<Vec<RecordedAppend>,
         }
         at += frame.bytes;
         if frame.next == Next::Other {
-            appends.push(std::mem::take(&mut append).finish(position, hash));
+            let whole = std::mem::take(&mut append).finish(position, hash);
+            // The log's own records are nobody's append.
+            if whole.checkpoint.as_ref().is_none_or(|(consumer, _)| consumer.as_str() != OPENINGS) {
+                appends.push(whole);
+            }
         }
     }
     Ok(appends)

@@ -16,7 +16,7 @@ use crate::queue::Refused;
 const FENCES_OF_AN_OPENING: u32 = 40;
 
 /// The consumer whose checkpoint counts the openings of the log that gave leases.
-const OPENINGS: &str = "$leases";
+pub(crate) const OPENINGS: &str = "$leases";
 
 /// Something that is asked about a lease, on its way through the queue.
 #[derive(Debug)]

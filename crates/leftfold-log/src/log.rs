@@ -336,7 +336,7 @@ impl Backend for Log {
     }
 
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
-        self.in_background(move |shared| crate::appends::page(shared, from, page_bytes))
+        self.in_background(weight::EACH, move |shared| crate::appends::page(shared, from, page_bytes))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {

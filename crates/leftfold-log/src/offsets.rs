@@ -26,7 +26,7 @@ pub(crate) struct Offsets {
     events: Vec<u32>,
     /// Some groups: where each begins, and how many events of the segment are before it.
     anchors: Vec<Anchor>,
-    /// Where the last group ends.
+    /// Where the last group ends, a seal too.
     end: u32,
 }
 
@@ -43,6 +43,11 @@ impl Offsets {
             self.anchors.push(Anchor { offset, events_before: self.events.len() as u32 });
         }
         self.events.extend_from_slice(events);
+        self.end = end;
+    }
+
+    /// A seal stands behind the last group: it holds nothing, and the offsets go as far.
+    pub(crate) fn end_at(&mut self, end: u32) {
         self.end = end;
     }
 
@@ -132,8 +137,13 @@ pub(crate) enum OffsetsFault {
 }
 
 impl OffsetsFile {
-    /// Opens the file that belongs to a segment. `end` is known of a sealed one: its length, and the hash there.
-    pub(crate) fn open(disk: &dyn Disk, header: &SegmentHeader, end: Option<(u64, Hash)>) -> Result<Self, OffsetsFault> {
+    /// Opens the file that belongs to a segment and goes up to `end`, where the chain has a hash that is right.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        header: &SegmentHeader,
+        end: u64,
+        is_right: impl Fn(Hash) -> bool,
+    ) -> Result<Self, OffsetsFault> {
         let file = disk.open(&offsets_name(header.number))?;
         let mut bytes = [0; HEADER_BYTES];
         file.read_exact_at(&mut bytes, 0)?;
@@ -150,7 +160,8 @@ impl OffsetsFile {
         let (before, after) = (Hash(input.array()?), Hash(input.array()?));
         let same = magic == MAGIC
             && (store, number, first, before) == (header.store, header.number, header.first, header.hash)
-            && end.is_none_or(|(end, hash)| u64::from(covered) == end && after == hash);
+            && u64::from(covered) == end
+            && is_right(after);
         if same { Ok(Self { file, number, events, anchors, end: covered }) } else { Err(OffsetsFault::Other) }
     }
 

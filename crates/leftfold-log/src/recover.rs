@@ -474,7 +474,7 @@ fn offsets_until(
     end: u64,
     hash: Hash,
 ) -> Result<Offsets, OpenError> {
-    if let Ok(file) = OffsetsFile::open(disk, header, Some((end, hash)))
+    if let Ok(file) = OffsetsFile::open(disk, header, end, |found| found == hash)
         && let Ok(offsets) = file.load()
     {
         return Ok(offsets);

@@ -109,6 +109,13 @@ impl Segments {
         }
     }
 
+    /// A seal ends the segment that grew.
+    pub(crate) fn end_at(&self, segment: &Segment, end: u32) {
+        if let Some(Table::Memory(offsets)) = &mut *segment.table.write().unwrap_or_else(PoisonError::into_inner) {
+            offsets.end_at(end);
+        }
+    }
+
     /// Writes the offsets of a segment to their file. They stay in memory where that fails, or the segment grows on.
     pub(crate) fn keep_offsets(&self, segment: &Segment, hash: Hash, then: Then) {
         let held = segment.table.read().unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +163,8 @@ impl Segments {
     fn load(&self, segment: &Segment) -> Result<Table, ReadError> {
         let len = self.file(segment.header.number)?.len().map_err(|error| io_error(segment.header.number, &error))?;
         if let Some(next) = self.following(segment)
-            && let Ok(file) = OffsetsFile::open(&*self.disk, &segment.header, Some((len, next.header.hash)))
+            && let Ok(file) =
+                OffsetsFile::open(&*self.disk, &segment.header, len, |hash| next.header.follows_hash(hash, &segment.header))
         {
             return Ok(Table::File(file));
         }

@@ -169,6 +169,8 @@ impl Writer {
         };
         let segment = Arc::new(Segment::new(header, Some(crate::offsets::Offsets::default())));
         let sealed = std::mem::replace(&mut self.tail.segment, Arc::clone(&segment));
+        // What it ends with may be a seal, which no group told of.
+        self.shared.segments.end_at(&sealed, self.tail.end as u32);
         self.shared.segments.push(segment);
         self.shared.segments.keep_offsets(&sealed, self.tail.chain.hash, Then::ReadFromFile);
         self.tail.chain.hash = header.hash;

@@ -11,7 +11,7 @@ use leftfold_core::store::{
     Store, Version,
 };
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
-use leftfold_log::{ClockBehind, Existing, Log, OpenError, Options, Upkeep, dump_on, restore, verify, verify_on};
+use leftfold_log::{ClockBehind, Existing, Log, OpenError, Options, Upkeep, dump_on, restore, restore_on, verify, verify_on};
 use support::{TestClock, event_type, stream, wait};
 
 fn options() -> Options {
@@ -489,4 +489,33 @@ fn an_index_that_cannot_be_read_is_no_damage_of_the_log() {
         disk.plan_nothing();
     }
     assert!(opened > reads / 4, "{opened} openings went on, of {reads}");
+}
+
+/// The hash in the header of a new epoch's segment is not that at the end of the one before. The offsets of that one were
+/// taken for another segment's, and made anew, by going through all of it, whenever a log was read that was restored once.
+#[test]
+fn offsets_are_kept_over_a_change_of_epoch() {
+    for closed in [true, false] {
+        let disk = Simulated::new(12);
+        let log = on(&disk);
+        for n in 0..100 {
+            append(&log, &n.to_string()).unwrap();
+        }
+        let disk = if closed {
+            drop(log);
+            disk
+        } else {
+            disk.kill()
+        };
+        for restores in 1..3 {
+            restore_on(Arc::new(disk.clone()), options()).unwrap();
+            for opening in 0..2 {
+                let log = on(&disk);
+                let before = disk.count(Use::Rename);
+                assert_eq!(count(&log), 100);
+                let made = disk.count(Use::Rename) - before;
+                assert_eq!(made, 0, "files of offsets made, restored {restores} times, opening {opening}, closed: {closed}");
+            }
+        }
+    }
 }

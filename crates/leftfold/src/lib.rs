@@ -3,14 +3,21 @@
 //! # The crate
 //!
 //! [`open`] a store; [`prelude`] has what most programs need. The rooms behind it: [`fold`] (events, aggregates,
-//! decisions), [`runtime`] (effects, timers), [`store`] (the contract, queries, subscriptions), [`copy`] (a store into a new one,
-//! through a function), [`testing`], and [`log`] (the embedded engine).
+//! decisions), [`runtime`] (effects, processes, projections), [`store`] (the contract, queries, subscriptions), [`copy`] (a store
+//! into a new one, through a function), [`testing`], and [`log`] (the embedded engine). By the features `sqlite`, `postgres`
+//! and `redis` there are modules of these names, with the database as a place for read models.
 
 mod open;
 
 pub use leftfold_core::{copy, fold, runtime, store, testing};
 #[cfg(feature = "log")]
 pub use leftfold_log as log;
+#[cfg(feature = "postgres")]
+pub use leftfold_postgres as postgres;
+#[cfg(feature = "redis")]
+pub use leftfold_redis as redis;
+#[cfg(feature = "sqlite")]
+pub use leftfold_sqlite as sqlite;
 pub use open::{OpenError, open};
 
 /// What most programs need.
@@ -19,6 +26,7 @@ pub mod prelude {
         Aggregate, Aggregates, Answer, Cause, Decided, Decision, Event, ExecuteError, Executed, Folded, LoadError, Moment,
         Recorded, SnapshotPolicy, Unknown, Upcasters,
     };
+    pub use leftfold_core::runtime::inbox::{Delivery, Inbox, OverGap, Receipt, ReceiveError};
     pub use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Refused, Targets, Trigger};
     pub use leftfold_core::runtime::projection::{Projection, ProjectionError};
     pub use leftfold_core::runtime::{Attempt, Conclusion, Effect, EffectId, Performed, Policy, Runtime, Schedule, Timer};

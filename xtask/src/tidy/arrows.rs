@@ -26,8 +26,15 @@ enum Room {
     Xtask,
 }
 
-const BACKENDS: [&str; 6] =
-    ["leftfold-log", "leftfold-sqlite", "leftfold-postgres", "leftfold-jetstream", "leftfold-dynamodb", "leftfold-remote"];
+const BACKENDS: [&str; 7] = [
+    "leftfold-log",
+    "leftfold-sqlite",
+    "leftfold-postgres",
+    "leftfold-redis",
+    "leftfold-jetstream",
+    "leftfold-dynamodb",
+    "leftfold-remote",
+];
 
 /// Which room a crate is, by its name and by the folder of its manifest.
 fn room(package: &str, folder: &str) -> Option<Room> {

@@ -4,9 +4,8 @@
 //! again; what was recorded already is recognized by its content.
 
 use bytes::Bytes;
-use leftfold::fold::Schema;
-use leftfold::prelude::{Cause, ExecuteError, StreamName, Timestamp};
-use leftfold::store::{Append, AppendError, CommandId, CommandRecord, Digest, Invalid, Label, Metadata, Outcome};
+use leftfold::prelude::{Answer, Cause, ExecuteError, Timestamp};
+use leftfold::store::CommandId;
 use serde_json::json;
 
 use crate::Csms;
@@ -37,12 +36,6 @@ enum ReportError {
     Load(#[from] leftfold::fold::LoadError),
     #[error(transparent)]
     Record(#[from] leftfold::fold::RecordError),
-    #[error(transparent)]
-    Event(#[from] leftfold::fold::EventError),
-    #[error(transparent)]
-    Append(#[from] AppendError),
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
     #[error("a start was taken for one that is running, and none is")]
     NoSuchStart,
 }
@@ -218,19 +211,17 @@ impl Report<'_> {
             values: meter_values,
             received_at: self.now,
         };
-        let stream = StreamName::of(meter::CATEGORY, self.station)?;
-        let mut new = Schema::of::<MeterEvent>()?.encode(&event)?.in_stream(stream);
-        new.metadata = self.metadata();
-        let mut append = Append::of(vec![new]);
-        if all_have_moments {
-            let digest = Digest::of(key.as_bytes());
-            let id = CommandId::new(&format!("ocpp/{}/MeterValues", self.station), &blake3::hash(key.as_bytes()).to_hex());
-            append.command = Some(CommandRecord { id, digest, answer: Bytes::new() });
+        let events = [event];
+        let mut facts = self.csms.store.facts(meter::CATEGORY, self.station, &events).metadata(self.note.clone());
+        if let Some(cause) = &self.cause {
+            facts = facts.caused_by(cause.clone());
         }
-        match self.csms.store.append(append).await? {
-            Outcome::Appended(_) => {}
-            Outcome::Repeated(_) => tracing::debug!(station = self.station, "meter values came again"),
-            Outcome::Conflict(conflict) => tracing::error!(%conflict, "an append without a condition conflicted"),
+        if all_have_moments {
+            let hash = blake3::hash(key.as_bytes()).to_hex();
+            facts = facts.id(&format!("ocpp/{}/MeterValues", self.station), &hash).request(key.as_bytes());
+        }
+        if facts.record().await?.answer == Answer::Again {
+            tracing::debug!(station = self.station, "meter values came again");
         }
         Ok(Confirmation::MeterValues)
     }
@@ -252,12 +243,6 @@ impl Report<'_> {
             command = command.caused_by(cause.clone());
         }
         Ok(command.execute().await?.events)
-    }
-
-    fn metadata(&self) -> Metadata {
-        let label = |cause: &Cause| -> Label { cause.causation.clone() };
-        let cause = self.cause.as_ref();
-        Metadata { correlation: cause.map(label), causation: cause.map(label), user: self.note.clone() }
     }
 }
 

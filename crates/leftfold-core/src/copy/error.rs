@@ -89,6 +89,12 @@ pub enum FunctionFault {
         /// With what.
         message: String,
     },
+    /// It says that it cannot.
+    #[error("it refused: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
     /// It was given an append, and did not say one thing of each event.
     #[error("it was given {events} events and answered for {answers}, answer for each of them")]
     Answers {

@@ -44,14 +44,16 @@
 //! # What is kept
 //! - **Order and appends.** Events go over in order; what was appended together stays together.
 //! - **Ids.** The image of an event has its id, so that what refers to an event by its id (causation, correlation) stays
-//!   right. An id that a store minted is a UUIDv7, and so tells the millisecond at which the event was first recorded.
+//!   right. An id that a store minted tells the millisecond at which the event was first recorded
+//!   ([`EventId::moment`](crate::store::EventId::moment)).
 //! - **Requests.** What was accepted or refused under a command id is answered again by the new store. A request without
 //!   bytes of its own is recognised by its target; it is recognised under the stream's new name too, but for one that
 //!   recorded no event, and for a decision whose query speaks of what was renamed: send those with their bytes. The version
 //!   that was answered becomes that of the image of the last event; without an event it stays what it was.
 //! - **The runtime's own events** (`$…`) are not shown to the function. They go over with the positions that they speak of
 //!   rewritten: ledgers of effects, timers, processes. What is concluded stays concluded, what is open stays open; the
-//!   ledger of an intent that was dropped is dropped.
+//!   ledger of an intent that was dropped is dropped, and a trigger that waits for a person and was dropped is found at no
+//!   position.
 //! - **Consumers** that keep their checkpoint in the store stand, after the switch, behind everything that came of what
 //!   they had handled.
 //!
@@ -71,6 +73,7 @@ mod pump;
 mod reader;
 mod record;
 mod references;
+mod shape;
 mod state;
 mod transform;
 mod translate;
@@ -80,6 +83,7 @@ use std::sync::Arc;
 
 pub use error::{CopyError, FunctionFault};
 pub use map::{Fate, Image, PositionMap};
+pub use shape::in_todays_shape;
 pub use transform::Transformed;
 pub use verify::{Difference, Report};
 

@@ -172,14 +172,14 @@ impl<'c> Pump<'c> {
         if let Some((consumer, checkpoint)) = &append.checkpoint {
             self.notice(consumer, checkpoint.store).await?;
         }
-        let translated = self.copy.translation.translate(&append, &mut self.map).await?;
+        let mut translated = self.copy.translation.translate(&append, &mut self.map).await?;
         let target = match append.events.is_empty() {
             true => self.looked.clone(),
             false => Checkpoint { position: append.last(), hash: append.hash, ..self.looked.clone() },
         };
         let mut next = self.head.next();
         if !translated.is_empty() {
-            self.write(&translated, target.clone()).await?;
+            self.write(&mut translated, target.clone()).await?;
         }
         for (old, images, primary) in &translated.shares {
             self.map.pending.push(*old, next, *images, *primary);
@@ -189,7 +189,8 @@ impl<'c> Pump<'c> {
         if self.map.pending.is_full() { self.record_map().await } else { Ok(()) }
     }
 
-    async fn write(&mut self, translated: &Translated, target: Checkpoint) -> Result<(), CopyError> {
+    /// Hands the events of an append over.
+    async fn write(&mut self, translated: &mut Translated, target: Checkpoint) -> Result<(), CopyError> {
         if self.versions.len() > VERSIONS_KEPT {
             // What is not kept is asked of the store, which must have everything by then.
             self.settle_all().await?;
@@ -203,7 +204,8 @@ impl<'c> Pump<'c> {
             });
         }
         let command = translated.command(&versions);
-        self.hand_over(Append { events: translated.events.clone(), command, ..Append::default() }, target).await
+        let events = std::mem::take(&mut translated.events);
+        self.hand_over(Append { events, command, ..Append::default() }, target).await
     }
 
     /// The version that the next event of a stream gets.
@@ -247,11 +249,10 @@ impl<'c> Pump<'c> {
         Ok(Schema::of::<CopyEvent>()?.encode(event)?.in_stream(stream(self.copy.old.identity().store)?))
     }
 
-    async fn carry_over(&self, consumer: &Label, source: StoreId) -> Result<(), CopyError> {
+    async fn carry_over(&mut self, consumer: &Label, source: StoreId) -> Result<(), CopyError> {
         let (old, new) = (&self.copy.old, &self.copy.new);
         let Some(stands) = old.checkpoint_in(consumer.clone(), source).await? else { return Ok(()) };
-        let checkpoint =
-            if source == old.identity().store { carried(self.copy, &mut self.map.clone(), stands).await? } else { stands };
+        let checkpoint = if source == old.identity().store { carried(self.copy, &mut self.map, stands).await? } else { stands };
         let record = CheckpointRecord { consumer: consumer.clone(), from: MoveFrom::Anywhere, checkpoint };
         match new.append(Append { checkpoint: Some(record), condition: self.alone(), ..Append::default() }).await? {
             Outcome::Conflict(Conflict::Matching { found, .. }) => Err(CopyError::Foreign { found }),

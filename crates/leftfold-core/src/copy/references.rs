@@ -22,6 +22,8 @@ const SPEAKING: [&str; 2] = ["$process.", "$timer."];
 const POSITION_FIELDS: [&str; 3] = ["position", "positions", "set_at"];
 /// A field whose number says that everything up to there is done.
 const THROUGH_FIELDS: [&str; 1] = ["carried"];
+/// Types that name one event to come back to: where that was dropped, another one would be taken for it.
+const NAMING: [&str; 3] = ["$process.Parked", "$process.Skipped", "$process.Unparked"];
 /// Fields that hold what users wrote.
 const USER_FIELDS: [&str; 4] = ["command", "refusal", "outcome", "state"];
 
@@ -56,9 +58,15 @@ pub(super) fn rewritten(mut event: NewEvent, resolved: &Resolved) -> Result<Opti
         }
     }
     if speaks(&event) {
+        let names_one = NAMING.contains(&event.event_type.as_str());
         event.data = replaced(&event.data, |field, number| {
             let image = resolved.get(&Position(number))?;
-            Some(if field == Field::Through { image.through.0 } else { image.position.0 })
+            Some(match (field, image.fate) {
+                (Field::Through, _) => image.through.0,
+                // No event is there. The entry itself must stay: the versions behind it are part of command ids.
+                (Field::Position, Fate::Dropped) if names_one => Position::START.0,
+                (Field::Position, _) => image.position.0,
+            })
         });
     }
     Ok(Some(event))

@@ -20,6 +20,8 @@ pub enum Transformed {
     /// ([`RecordedEvent::to_new`] brings it); where none does, the first of all, which is given the id. Others that
     /// bear it get ids of their own. No events are the same as [`Transformed::Drop`].
     Replace(Vec<NewEvent>),
+    /// It cannot be said, for this reason: the copy stops here, until it goes on with a function that can.
+    Refuse(String),
 }
 
 impl From<NewEvent> for Transformed {
@@ -68,6 +70,7 @@ impl Function {
             Transformed::Keep => Ok(Images { events: vec![event.to_new()], primary: 0 }),
             Transformed::Drop => Ok(Images::default()),
             Transformed::Replace(new) => checked(event, new).map_err(|fault| failed(event.position, fault)),
+            Transformed::Refuse(reason) => Err(failed(event.position, FunctionFault::Refused { reason })),
         });
         images.collect()
     }

@@ -10,10 +10,12 @@ use serde_json::Value;
 use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
 use super::command::{Alongside, ExecuteError, Executed, Origin, Remember};
 use super::event::{Event, EventError, Recorded, Schema, Unknown};
+use super::execute::CommandAlongside;
+use super::facts::{self, Facts, RecordError};
 use super::snapshot::{self, SnapshotPolicy};
 use crate::store::{
-    Append, AppendError, Appended, CommandId, Digest, Events, Invalid, NewEvent, Outcome, Position, Read, ReadError,
-    RecordedEvent, Store, StreamName, Timestamp, Version,
+    Appended, CommandId, Digest, Events, Invalid, NewEvent, Position, Read, ReadError, RecordedEvent, Store, StreamName,
+    Timestamp, Version,
 };
 
 /// State that is the left fold of one stream's events, and decides commands.
@@ -69,20 +71,6 @@ impl<R> From<LoadError> for ExecuteError<R> {
             LoadError::Read(error) => Self::Read(error),
         }
     }
-}
-
-/// Why facts could not be recorded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// An event cannot be written.
-    #[error(transparent)]
-    Event(#[from] EventError),
-    /// The id cannot name a stream.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// The store did not take them.
-    #[error(transparent)]
-    Append(#[from] AppendError),
 }
 
 /// A moment in the past of an aggregate: a version, or a time.
@@ -170,19 +158,17 @@ impl<A: Aggregate> Aggregates<A> {
             expecting: None,
             origin: Origin::default(),
             remember: None,
-            alongside: Alongside::default(),
         }
     }
 
     /// Records facts that nothing depends on, without deciding and without any condition: they never conflict.
     pub async fn record(&self, id: &str, events: &[A::Event]) -> Result<Appended, RecordError> {
-        let stream = StreamName::of(A::CATEGORY, id)?;
-        let events = self.encode(&stream, events, &Origin::default())?;
-        match self.shared.store.append(Append::of(events)).await? {
-            Outcome::Appended(appended) => Ok(appended),
-            // Without a condition and a command id there is nothing to conflict with or to repeat.
-            other => unreachable!("an unconditional append was answered with {other:?}"),
-        }
+        self.facts(id, events).record().await.map(|recorded| recorded.appended)
+    }
+
+    /// Such facts with an id, a cause, metadata; to be recorded.
+    pub fn facts<'e>(&self, id: &str, events: &'e [A::Event]) -> Facts<'e, A::Event> {
+        Facts::new(&self.shared.store, self.schema(), StreamName::of(A::CATEGORY, id), events)
     }
 
     /// The state now.
@@ -237,14 +223,7 @@ impl<A: Aggregate> Aggregates<A> {
 
     pub(super) fn encode(&self, stream: &StreamName, events: &[A::Event], origin: &Origin) -> Result<Vec<NewEvent>, EventError> {
         let schema = self.shared.schema.as_ref().map_err(Clone::clone)?;
-        let encode = |event| {
-            let mut new = schema.encode(event)?.in_stream(stream.clone());
-            if !origin.metadata.is_empty() {
-                new.metadata = origin.metadata.clone();
-            }
-            Ok(new)
-        };
-        events.iter().map(encode).collect()
+        facts::encode(schema, stream, events, origin)
     }
 
     /// The fold as of the durable end, from what is kept where something is.
@@ -386,7 +365,6 @@ pub struct Command<A: Aggregate> {
     pub(super) expecting: Option<Version>,
     pub(super) origin: Origin,
     pub(super) remember: Option<Remember<A::Refusal>>,
-    pub(super) alongside: Alongside,
 }
 
 impl<A: Aggregate> Command<A> {
@@ -438,8 +416,7 @@ impl<A: Aggregate> Command<A> {
     }
 
     /// What goes into the same append.
-    pub(crate) fn alongside(mut self, alongside: Alongside) -> Self {
-        self.alongside = alongside;
-        self
+    pub(crate) fn alongside(self, alongside: Alongside) -> CommandAlongside<A> {
+        CommandAlongside { command: self, alongside }
     }
 }

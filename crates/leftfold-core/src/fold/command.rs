@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use super::EventError;
 use crate::store::{
-    Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Digest, Expected, Fence, Invalid, Label, Metadata,
-    NewEvent, NoneMatching, Position, ReadError, RecordedEvent, StreamName, Version,
+    Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Conflict, Digest, Expected, Fence, Invalid, Label,
+    Metadata, NewEvent, NoneMatching, Position, ReadError, RecordedEvent, StreamName, Version,
 };
 
 // ANCHOR: limits
@@ -182,21 +182,43 @@ impl Origin {
 }
 
 /// What goes into the same append as a command's events: the runtime's way to make an outcome and what follows from
-/// it one.
+/// it one. Where a condition of its own fails the command is not decided again, for a fresher fold does not help.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Alongside {
     pub(crate) events: Vec<NewEvent>,
     pub(crate) expected: Vec<(StreamName, Expected)>,
-    /// Where this fails, the command is [`Contended`](ExecuteError::Contended) at once: a fresher fold does not help.
     pub(crate) none_matching: Option<NoneMatching>,
     pub(crate) checkpoint: Option<CheckpointRecord>,
     /// The work that the runtime does in this, and the fence of its lease.
     pub(crate) fence: Option<(Label, Fence)>,
 }
 
+/// Why a command with something alongside did nothing.
+#[derive(Debug)]
+pub(crate) enum AlongsideError<R> {
+    /// A condition of what goes alongside failed: somebody else was there before.
+    Overtaken,
+    /// The command itself did nothing.
+    Command(ExecuteError<R>),
+}
+
+impl<R, E: Into<ExecuteError<R>>> From<E> for AlongsideError<R> {
+    fn from(error: E) -> Self {
+        Self::Command(error.into())
+    }
+}
+
 impl Alongside {
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.checkpoint.is_none()
+    }
+
+    /// Whether it is this that a conflict is about, not the command's own stream.
+    pub(crate) fn is_about(&self, conflict: &Conflict, own: &StreamName) -> bool {
+        match conflict {
+            Conflict::Stream { stream, .. } => stream != own && self.expected.iter().any(|(name, _)| name == stream),
+            Conflict::Matching { .. } => self.none_matching.is_some(),
+        }
     }
 }
 

@@ -4,12 +4,28 @@ use bytes::Bytes;
 
 use super::aggregate::{Aggregate, Command};
 use super::cache::{Kept, Slot};
-use super::command::{ATTEMPTS_MAX, Answer, ExecuteError, Executed, KeptAnswer, Remember, STALE_EVENTS_MAX};
+use super::command::{
+    ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, KeptAnswer, Remember, STALE_EVENTS_MAX,
+};
 use super::event::{Event, EventError, Schema, Unknown};
 use crate::store::{
-    Answered, Append, Appended, Condition, Conflict, Expected, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store,
-    StreamName, Version,
+    Answered, Append, Appended, Condition, Expected, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName,
+    Version,
 };
+
+/// A command, and what goes into the same append.
+#[must_use = "a command does nothing until it is executed"]
+pub(crate) struct CommandAlongside<A: Aggregate> {
+    pub(super) command: Command<A>,
+    pub(super) alongside: Alongside,
+}
+
+impl<A: Aggregate> CommandAlongside<A> {
+    /// Carries both out, as [`Command::execute`] does.
+    pub(crate) async fn execute(self) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
+        self.command.carry_out(&self.alongside).await
+    }
+}
 
 type Done<A> = Result<Executed<<A as Aggregate>::Event>, ExecuteError<<A as Aggregate>::Refusal>>;
 
@@ -20,12 +36,20 @@ impl<A: Aggregate> Command<A> {
     /// new and decides again, at most [`ATTEMPTS_MAX`] times. Safe to cancel: the command then took effect wholly or
     /// not at all, and one with an id can be repeated to learn which.
     pub async fn execute(self) -> Done<A> {
+        self.carry_out(&Alongside::default()).await.map_err(|error| match error {
+            AlongsideError::Command(error) => error,
+            // Nothing went alongside, so nothing of it was overtaken; if it were, others were faster.
+            AlongsideError::Overtaken => ExecuteError::Contended { attempts: 1 },
+        })
+    }
+
+    async fn carry_out(&self, alongside: &Alongside) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
         let slot = self.aggregates.slot(&self.id)?;
         let mut place = slot.fold.lock().await;
         if let Some(id) = self.origin.id
             && let Some(answered) = self.aggregates.shared.store.answered(id).await?
         {
-            return self.answer_again(&slot, answered).await;
+            return Ok(self.answer_again(&slot, answered).await?);
         }
         let held = place.take();
         let mut confirmed = held.is_none();
@@ -34,20 +58,24 @@ impl<A: Aggregate> Command<A> {
             None => self.aggregates.fresh(&self.id, &slot.stream, None).await?,
         };
         for _ in 0..ATTEMPTS_MAX {
-            match self.attempt(&slot, &mut kept).await? {
+            match self.attempt(&slot, &mut kept, alongside).await? {
                 Attempted::Done(done) => {
                     *place = Some(kept);
                     return Ok(done);
                 }
                 Attempted::Repeated(answered) => {
                     *place = Some(kept);
-                    return self.answer_again(&slot, answered).await;
+                    return Ok(self.answer_again(&slot, answered).await?);
+                }
+                Attempted::Overtaken => {
+                    *place = Some(kept);
+                    return Err(AlongsideError::Overtaken);
                 }
                 // A "no" (or "nothing to do") from a fold that was kept may be out of date where others write; not so
                 // one that the store took.
                 Attempted::Concluded(conclusion) if confirmed || conclusion.is_durable() => {
                     *place = Some(kept);
-                    return self.conclude(&slot, conclusion).await;
+                    return Ok(self.conclude(&slot, conclusion).await?);
                 }
                 Attempted::Concluded(_) | Attempted::Conflict => {
                     kept = self.aggregates.fresh(&self.id, &slot.stream, Some(kept)).await?;
@@ -55,11 +83,16 @@ impl<A: Aggregate> Command<A> {
                 }
             }
         }
-        Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
+        Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX }.into())
     }
 
     /// Decides once, and appends what follows.
-    async fn attempt(&self, slot: &Slot<A>, kept: &mut Kept<A>) -> Result<Attempted<A>, ExecuteError<A::Refusal>> {
+    async fn attempt(
+        &self,
+        slot: &Slot<A>,
+        kept: &mut Kept<A>,
+        alongside: &Alongside,
+    ) -> Result<Attempted<A>, ExecuteError<A::Refusal>> {
         let version = kept.folded.version;
         if let Some(expected) = self.expecting
             && expected != version
@@ -79,16 +112,16 @@ impl<A: Aggregate> Command<A> {
                 _ => return Ok(Attempted::Concluded(Conclusion::Refused(refusal))),
             },
         };
-        if events.is_empty() && self.origin.id.is_none() && self.alongside.is_empty() {
+        if events.is_empty() && self.origin.id.is_none() && alongside.is_empty() {
             let (version, position) = (version, kept.folded.position);
             return Ok(Attempted::Concluded(Conclusion::Nothing { version, position }));
         }
-        let append = self.append(slot, version, &events, &answer)?;
+        let append = self.append(slot, version, &events, &answer, alongside)?;
         let outcome = self.aggregates.shared.store.append(append).await?;
         Ok(match (outcome, refused) {
-            // Only what goes alongside has such a clause.
-            (Outcome::Conflict(Conflict::Matching { .. }), _) => return Err(ExecuteError::Contended { attempts: 1 }),
-            (Outcome::Conflict(Conflict::Stream { .. }), _) => Attempted::Conflict,
+            // What the command itself expects is looked at first; then it is as it was.
+            (Outcome::Conflict(conflict), _) if alongside.is_about(&conflict, &slot.stream) => Attempted::Overtaken,
+            (Outcome::Conflict(_), _) => Attempted::Conflict,
             (Outcome::Repeated(answered), _) => Attempted::Repeated(answered),
             (Outcome::Appended(_), Some(refusal)) => Attempted::Concluded(Conclusion::RefusedDurably(refusal)),
             (Outcome::Appended(appended), None) => Attempted::Done(self.take(slot, kept, events, &appended)),
@@ -101,14 +134,15 @@ impl<A: Aggregate> Command<A> {
         version: Version,
         events: &[A::Event],
         answer: &KeptAnswer,
+        alongside: &Alongside,
     ) -> Result<Append, ExecuteError<A::Refusal>> {
         let mut condition = Condition::stream(slot.stream.clone(), Expected::Exact(version));
-        condition.streams.extend(self.alongside.expected.iter().cloned());
-        condition.none_matching.clone_from(&self.alongside.none_matching);
+        condition.streams.extend(alongside.expected.iter().cloned());
+        condition.none_matching.clone_from(&alongside.none_matching);
         let mut new = self.aggregates.encode(&slot.stream, events, &self.origin)?;
-        new.extend(self.alongside.events.iter().cloned());
+        new.extend(alongside.events.iter().cloned());
         let command = self.origin.id.and_then(|_| self.origin.record(&slot.stream, answer.encode()));
-        let (checkpoint, fence) = (self.alongside.checkpoint.clone(), self.alongside.fence.clone());
+        let (checkpoint, fence) = (alongside.checkpoint.clone(), alongside.fence.clone());
         Ok(Append { events: new, condition, command, checkpoint, fence })
     }
 
@@ -179,6 +213,7 @@ enum Attempted<A: Aggregate> {
     Concluded(Conclusion<A>),
     Repeated(Answered),
     Conflict,
+    Overtaken,
 }
 
 /// An end without events: to be trusted only from a fresh state.
@@ -263,4 +298,65 @@ pub(super) fn decode_all<'a, E: Event>(
 
 fn in_stream(event: &RecordedEvent, stream: &StreamName) -> bool {
     event.stream.as_ref().is_some_and(|at| at.name == *stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::store::{EventType, NewEvent, NoneMatching};
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Step {
+        Taken {},
+    }
+
+    impl Event for Step {
+        const NAMESPACE: &'static str = "step";
+    }
+
+    #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+    struct Steps;
+
+    impl Aggregate for Steps {
+        const CATEGORY: &'static str = "steps";
+        type Event = Step;
+        /// Counts how often it is decided.
+        type Command = Arc<AtomicU32>;
+        type Refusal = std::convert::Infallible;
+
+        fn apply(&mut self, _: &Step) {}
+
+        fn decide(&self, decided: &Arc<AtomicU32>) -> Result<Vec<Step>, std::convert::Infallible> {
+            decided.fetch_add(1, Ordering::Relaxed);
+            Ok(vec![Step::Taken {}])
+        }
+    }
+
+    #[tokio::test]
+    async fn where_what_goes_alongside_is_overtaken_nothing_is_decided_again() {
+        let store = Store::memory();
+        let (ledger, note) = (StreamName::new("ledger").unwrap(), EventType::new("note.Made").unwrap());
+        let entry = NewEvent::new(note, "{}").in_stream(ledger.clone());
+        store.append(Append::of(vec![entry.clone()])).await.unwrap();
+        let stream = vec![(ledger, Expected::Absent)];
+        let query = NoneMatching { query: Query::all(), after: Position::START };
+        let overtaken = [
+            Alongside { expected: stream, ..Alongside::default() },
+            Alongside { none_matching: Some(query), ..Alongside::default() },
+        ];
+        for alongside in overtaken {
+            let alongside = Alongside { events: vec![entry.clone()], ..alongside };
+            let decided = Arc::new(AtomicU32::new(0));
+            let steps = store.aggregate::<Steps>();
+            let answer = steps.command("1", decided.clone()).alongside(alongside).execute().await;
+            assert!(matches!(answer, Err(AlongsideError::Overtaken)), "{answer:?}");
+            assert_eq!((decided.load(Ordering::Relaxed), store.head().position), (1, Position(1)));
+        }
+        assert_eq!(store.aggregate::<Steps>().execute("1", Arc::default()).await.unwrap().version, Version(1));
+    }
 }

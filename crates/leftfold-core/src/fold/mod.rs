@@ -7,16 +7,20 @@ mod command;
 mod decision;
 mod event;
 mod execute;
+mod facts;
+mod follow;
 mod shape;
 mod snapshot;
 mod upcast;
 
-pub use aggregate::{Aggregate, Aggregates, Command, History, LoadError, Moment, RecordError};
+pub use aggregate::{Aggregate, Aggregates, Command, History, LoadError, Moment};
 pub use cache::Folded;
 pub use command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, STALE_EVENTS_MAX};
 pub use decision::{Decided, Decision, DecisionCommand};
 pub use event::{Event, EventError, Recorded, Schema, Unknown};
+pub use facts::{Facts, FactsRecorded, RecordError};
+pub use follow::Following;
 pub use snapshot::SnapshotPolicy;
 pub use upcast::{Upcast, Upcasters};
 
-pub(crate) use command::{Alongside, KeptAnswer};
+pub(crate) use command::{Alongside, AlongsideError, KeptAnswer};

@@ -9,7 +9,7 @@ use crate::store::{Invalid, NewEvent, Position, Read, Store, StreamName, Timesta
 
 /// What happened to an effect, stored as `$effect.…` in the stream `$effect-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum LedgerEvent {
+pub(crate) enum LedgerEvent {
     /// The outside world is about to be touched.
     AttemptOpened { effect: String, number: u32, deadline: Timestamp },
     /// The attempt did not take place, or may be repeated.

@@ -7,6 +7,7 @@ mod countdown;
 mod effect;
 mod effects;
 mod idle;
+pub mod inbox;
 mod ledger;
 mod metrics;
 pub mod process;
@@ -35,13 +36,18 @@ pub use runner::OPEN_EFFECTS_MAX;
 pub use timer::{Schedule, Timer};
 pub use turn::LEASE;
 
+pub(crate) use contained::message as panic_message;
+pub(crate) use ledger::LedgerEvent;
+pub(crate) use process::ProcessRunner;
+pub(crate) use turn::{Intent, Next, Turn};
+
 use crate::fold::EventError;
 use crate::store::{EventType, Invalid, ReadError, Store, SubscribeError};
 use board::Board;
 use contained::{contained, message};
 use effects::{Asked, Kind};
 use ledger::shortened;
-use process::{Process, ProcessRunner, Processes};
+use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
 use runner::Runner;
 use timer::TimerRunner;
@@ -66,10 +72,16 @@ pub struct Runtime {
 
 /// What every consumer stands on.
 #[derive(Clone, Debug)]
-struct Host {
+pub(crate) struct Host {
     store: Store,
     clock: Arc<dyn Clock>,
     board: Arc<Board>,
+}
+
+impl Host {
+    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock, board: Arc::default() }
+    }
 }
 
 /// Why a runtime does not start. Nothing runs then.
@@ -141,7 +153,7 @@ pub enum StartError {
 impl Runtime {
     /// Nothing yet, behind a store.
     pub fn new(store: &Store) -> Self {
-        let host = Host { store: store.clone(), clock: Arc::new(SystemClock), board: Arc::default() };
+        let host = Host::new(store.clone(), Arc::new(SystemClock));
         Self {
             host,
             kinds: Vec::new(),
@@ -175,7 +187,7 @@ impl Runtime {
         let (asked, asks) = mpsc::channel(ASKED_MAX);
         self.processes.insert(P::NAME, asked);
         let starting: Starting = Box::new(|host, stop| {
-            Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.run(stop)) as Running) })
+            Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.leased().run(stop)) as Running) })
         });
         self.consumers.push((P::NAME, starting));
         self

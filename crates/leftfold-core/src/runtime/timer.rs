@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{Host, StartError};
-use crate::fold::{Aggregate, Aggregates, Alongside, Event, EventError, ExecuteError, KeptAnswer, Recorded, Schema, Unknown};
+use crate::fold::{
+    Aggregate, Aggregates, Alongside, AlongsideError, Event, EventError, ExecuteError, KeptAnswer, Recorded, Schema, Unknown,
+};
 use crate::store::{
     Append, AppendError, CommandId, CommandRecord, Condition, Digest, Hash, Head, NewEvent, Outcome, Position, Query, QueryItem,
     ReadError, RecordedEvent, Signal, Store, StreamMatch, StreamName, Subscription, Timestamp, Version,
@@ -273,13 +275,13 @@ impl<T: Timer> TimerRunner<T> {
         });
         let (error, target) = match fired.await {
             Ok((Ok(_), _)) => return Ok(Fired::Done),
-            Ok((Err(error), target)) => (error, target),
+            Ok((Err(AlongsideError::Overtaken), _)) => return Ok(Fired::LookFirst),
+            Ok((Err(AlongsideError::Command(error)), target)) => (error, target),
             Err(panic) => return Ok(Fired::Postponed(format!("it panicked: {panic}"), POSTPONED)),
         };
         match error {
             // Under this id it has fired, with another command or with a refusal.
             ExecuteError::Append(AppendError::CommandIdReused { .. }) | ExecuteError::AnswerUnreadable { .. } => Ok(Fired::Done),
-            ExecuteError::Contended { .. } if condition.none_matching.is_some() => Ok(Fired::LookFirst),
             ExecuteError::Contended { .. } => Ok(Fired::Postponed(error.to_string(), STORE_RETRY)),
             error if error.is_of_the_store() => Err(error.to_string()),
             // A newer release may have written it, and may fire it.

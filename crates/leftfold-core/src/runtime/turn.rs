@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy, Repetition};
 use super::ledger::{EffectState, Ledger, LedgerEvent};
 use super::{Asked, Host, ResolveError, StartError, Verdict, shortened};
-use crate::fold::{Aggregate, Aggregates, Alongside, Cause, EventError, ExecuteError, Schema};
+use crate::fold::{Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, Schema};
 use crate::store::{Append, AppendError, Condition, EventType, Expected, Outcome, RecordedEvent, Timestamp};
 
 /// What the runtime writes as the one who says so.
@@ -33,7 +33,7 @@ pub const LEASE: Duration = Duration::from_secs(2);
 const LOOK_WAIT_MIN: Duration = Duration::from_millis(10);
 
 /// Takes turns for one kind of effect.
-pub(super) struct Turn<E: Effect> {
+pub(crate) struct Turn<E: Effect> {
     host: Host,
     effect: Arc<E>,
     policy: Policy,
@@ -43,13 +43,13 @@ pub(super) struct Turn<E: Effect> {
 }
 
 /// An intent that was found.
-pub(super) struct Intent {
-    pub(super) id: EffectId,
-    pub(super) event: RecordedEvent,
+pub(crate) struct Intent {
+    pub(crate) id: EffectId,
+    pub(crate) event: RecordedEvent,
 }
 
 /// When the next turn is.
-pub(super) enum Next<E: Effect> {
+pub(crate) enum Next<E: Effect> {
     /// Never: it is concluded.
     Concluded,
     /// At a moment.
@@ -63,14 +63,14 @@ pub(super) enum Next<E: Effect> {
 }
 
 /// An attempt, and what is known of it.
-pub(super) struct Ended<E: Effect> {
+pub(crate) struct Ended<E: Effect> {
     attempt: Attempt<E::Intent>,
     performed: Performed<E::Outcome>,
 }
 
 /// Why a turn ended early.
 enum Stopped {
-    /// Someone else wrote the ledger: look again.
+    /// Someone else wrote the ledger, or keeps writing the target: look again.
     Overtaken,
     /// The store failed.
     Failed(String),
@@ -95,7 +95,7 @@ enum Told {
 }
 
 impl<E: Effect> Turn<E> {
-    pub(super) fn new(host: Host, effect: E) -> Result<Self, StartError> {
+    pub(crate) fn new(host: Host, effect: E) -> Result<Self, StartError> {
         let schema = Schema::of::<<E::Target as Aggregate>::Event>()?;
         let intent_type = EventType::new(E::INTENT)?;
         if !schema.wanted().contains(&intent_type) {
@@ -109,12 +109,12 @@ impl<E: Effect> Turn<E> {
         self.policy
     }
 
-    pub(super) fn intent_type(&self) -> EventType {
+    pub(crate) fn intent_type(&self) -> EventType {
         self.intent_type.clone()
     }
 
     /// Does what is next, as far as it goes without waiting for anything but the effect itself.
-    pub(super) async fn take(&self, intent: &Intent) -> Next<E> {
+    pub(crate) async fn take(&self, intent: &Intent) -> Next<E> {
         for _ in 0..ROUNDS_MAX {
             match self.step(intent).await {
                 Ok(next) => return next,
@@ -245,7 +245,7 @@ impl<E: Effect> Turn<E> {
     }
 
     /// Records what came of an attempt. It is known to this process alone, so it is not let go before it is recorded.
-    pub(super) async fn record(&self, ended: Box<Ended<E>>) -> Next<E> {
+    pub(crate) async fn record(&self, ended: Box<Ended<E>>) -> Next<E> {
         for _ in 0..ROUNDS_MAX {
             match self.try_record(&ended).await {
                 Ok(next) => return next,
@@ -347,10 +347,13 @@ impl<E: Effect> Turn<E> {
             let command = targets.command(&id, command).caused_by(Cause::from(&attempt.event));
             match command.alongside(alongside).execute().await {
                 Ok(_) => Ok(Told::Recorded),
-                // Either the target is hotly contended, or the ledger is no longer what it was.
-                Err(ExecuteError::Contended { .. }) => Err(Stopped::Overtaken),
-                Err(error) if error.is_of_the_store() => Err(Stopped::Failed(error.to_string())),
-                Err(error) => Ok(Told::Refused(error.to_string())),
+                Err(AlongsideError::Overtaken) => Err(Stopped::Overtaken),
+                Err(AlongsideError::Command(error)) => match error {
+                    // The target is hotly contended: look again whether it is still to be told.
+                    ExecuteError::Contended { .. } => Err(Stopped::Overtaken),
+                    error if error.is_of_the_store() => Err(Stopped::Failed(error.to_string())),
+                    error => Ok(Told::Refused(error.to_string())),
+                },
             }
         });
         told.await.unwrap_or_else(|panic| Ok(Told::Refused(format!("the code that reports the outcome panicked: {panic}"))))

@@ -3,6 +3,7 @@
 //! Everything stands in one vector behind one lock; every query is a scan. "Durable" means "in the vector".
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,9 +24,16 @@ use super::{
 pub struct MemoryBackend {
     identity: Identity,
     state: Mutex<Contents>,
-    /// A moment by both clocks: leases are counted by the one that only passes.
-    began: (Timestamp, Instant),
+    time: Time,
     status: watch::Sender<Status>,
+}
+
+/// What the store takes the time from.
+enum Time {
+    /// The machine's clocks: one moment by both of them, as leases are counted by the one that only passes.
+    Machine(Timestamp, Instant),
+    /// Whoever explores what is built on the store.
+    Given(Box<dyn Fn() -> Timestamp + Send + Sync>),
 }
 
 #[derive(Debug, Default)]
@@ -56,9 +64,7 @@ struct Kept {
 
 impl Default for MemoryBackend {
     fn default() -> Self {
-        let identity = Identity { store: StoreId::random(), epoch: Epoch::first() };
-        let status = watch::Sender::new(Status { head: Head::EMPTY, state: State::Open });
-        Self { identity, state: Mutex::default(), began: (Timestamp::now(), Instant::now()), status }
+        Self::at_time(Time::Machine(Timestamp::now(), Instant::now()))
     }
 }
 
@@ -67,6 +73,23 @@ impl MemoryBackend {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that takes the time from elsewhere.
+    pub(crate) fn with_time(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self::at_time(Time::Given(Box::new(now)))
+    }
+
+    /// Every event after a position.
+    pub(crate) fn events_after(&self, position: Position) -> Vec<RecordedEvent> {
+        let from = usize::try_from(position.0).unwrap_or(usize::MAX);
+        self.state().events.get(from..).unwrap_or_default().to_vec()
+    }
+
+    fn at_time(time: Time) -> Self {
+        let identity = Identity { store: StoreId::random(), epoch: Epoch::first() };
+        let status = watch::Sender::new(Status { head: Head::EMPTY, state: State::Open });
+        Self { identity, state: Mutex::default(), time, status }
     }
 
     fn state(&self) -> MutexGuard<'_, Contents> {
@@ -101,9 +124,32 @@ impl MemoryBackend {
         }
         state.advances(&append)?;
         let head = self.status.borrow().head;
-        let (appended, head) = state.commit(self.identity.store, head, append);
+        let (appended, head) = state.commit(self.identity.store, head, append, self.time.now());
         self.status.send_modify(|status| status.head = head);
         Ok(Outcome::Appended(appended))
+    }
+}
+
+impl Time {
+    fn now(&self) -> Timestamp {
+        match self {
+            Self::Machine(..) => Timestamp::now(),
+            Self::Given(now) => now(),
+        }
+    }
+
+    /// By the clock that nobody sets.
+    fn passing(&self) -> Timestamp {
+        match self {
+            Self::Machine(began, since) => began.plus(since.elapsed()),
+            Self::Given(now) => now(),
+        }
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.now().fmt(f)
     }
 }
 
@@ -140,8 +186,8 @@ impl Contents {
     }
 
     /// Each append is a group of its own.
-    fn commit(&mut self, store: StoreId, head: Head, append: Append) -> (Appended, Head) {
-        let recorded_at = Timestamp::now().max(head.recorded_at.plus(std::time::Duration::from_micros(1)));
+    fn commit(&mut self, store: StoreId, head: Head, append: Append, now: Timestamp) -> (Appended, Head) {
+        let recorded_at = now.max(head.recorded_at.plus(std::time::Duration::from_micros(1)));
         let count = append.events.len();
         let first = Position(head.position.0 + u64::from(count > 0));
         let hash = chain(head.chain, &append, recorded_at);
@@ -318,8 +364,7 @@ impl Backend for MemoryBackend {
         if state.closed {
             return Pending::ready(Err(LeaseError::Closed));
         }
-        let now = self.began.0.plus(self.began.1.elapsed());
-        Pending::ready(state.leases.lease(work, holder, during, now))
+        Pending::ready(state.leases.lease(work, holder, during, self.time.passing()))
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {

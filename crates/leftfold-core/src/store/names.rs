@@ -118,6 +118,16 @@ impl EventId {
     }
 }
 
+impl EventId {
+    /// The millisecond that a UUIDv7 tells, which for a minted id is that of its recording: an event that was copied into
+    /// another store with its id still tells when it was first recorded. None for an id of another kind.
+    #[must_use]
+    pub fn moment(self) -> Option<super::Timestamp> {
+        let millis = i64::try_from(self.0.as_u128() >> 80).ok()?;
+        (self.0.get_version_num() == 7).then(|| super::Timestamp::from_micros(millis.saturating_mul(1_000)))
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -356,10 +366,11 @@ mod tests {
         let at = Timestamp::from_micros(1_700_000_000_123_456);
         let ids: std::collections::HashSet<_> = (1..10_000).map(|p| EventId::minted(store, Position(p), at)).collect();
         assert_eq!(ids.len(), 9_999);
+        assert_eq!(EventId(Uuid::from_u128(7)).moment(), None);
         for id in ids {
             assert_eq!(id.0.get_version_num(), 7);
             assert_eq!(id.0.get_variant(), uuid::Variant::RFC4122);
-            assert_eq!(id.0.as_u128() >> 80, 1_700_000_000_123);
+            assert_eq!(id.moment(), Some(Timestamp::from_micros(1_700_000_000_123_000)));
         }
     }
 

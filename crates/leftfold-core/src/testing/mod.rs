@@ -2,11 +2,13 @@
 
 pub mod conformance;
 mod decided;
+pub mod explorer;
 mod given;
 pub mod history;
 pub mod target;
 
 pub use decided::{GivenEvents, WhenDecided, given_events};
+pub use explorer::{Explorer, Schedules};
 pub use given::{Given, When, given};
 
 /// The seed of a random test: `LEFTFOLD_SEED` where it is set, or else a new one. It is printed, so that a failure can

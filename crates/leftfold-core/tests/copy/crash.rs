@@ -94,6 +94,39 @@ async fn handled(store: &Store, through: Position) -> usize {
 }
 
 #[tokio::test]
+async fn nothing_goes_past_an_append_that_was_refused() {
+    let old = Store::memory();
+    history(&old, 5, 60).await;
+    for at in 0..40 {
+        let new = Store::shared(Arc::new(Crashing::new(Arc::new(MemoryBackend::new()), at, Crash::Hiccup)));
+        let copy = reforming(&old, &new);
+        assert_eq!(copy.run_until_caught_up().await, Err(CopyError::Append(AppendError::Busy { waiting: 1 })));
+        assert_eq!(copy.verify().await.unwrap().difference, None, "after append {at} was refused");
+        copy.switch().await.unwrap();
+        assert_eq!(copy.verify().await.unwrap().difference, None, "after append {at} was refused");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_copiers_at_once_none_does_harm() {
+    let (old, new) = (Store::memory(), Store::memory());
+    history(&old, 5, 500).await;
+    let copying = || {
+        let copy = reforming(&old, &new);
+        tokio::spawn(async move { copy.run_until_caught_up().await })
+    };
+    let (one, other) = (copying(), copying());
+    for ended in [one.await.unwrap(), other.await.unwrap()] {
+        let harmless =
+            matches!(ended, Ok(_) | Err(CopyError::Overtaken { .. } | CopyError::Foreign { .. } | CopyError::OtherFunction(_)));
+        assert!(harmless, "{ended:?}");
+    }
+    let copy = reforming(&old, &new);
+    copy.switch().await.unwrap();
+    assert_eq!(copy.verify().await.unwrap().difference, None);
+}
+
+#[tokio::test]
 async fn a_call_that_is_dropped_half_way_is_called_again() {
     let (old, new) = (Store::memory(), Store::memory());
     history(&old, 5, 200).await;

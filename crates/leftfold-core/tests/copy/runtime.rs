@@ -231,6 +231,21 @@ async fn what_a_process_recorded_speaks_of_the_new_positions() {
 }
 
 #[tokio::test]
+async fn a_parked_trigger_that_was_dropped_is_not_taken_for_another_one() {
+    let old = Store::memory();
+    append(&old, Append::of(vec![event("order-1", "order.Placed", "{}")])).await;
+    let dropped = append(&old, Append::of(vec![event("trial-1", "order.Placed", "{}")])).await;
+    let parked = format!(r#"{{"process":"Ship","cause":{{"Event":{{"position":{dropped}}}}},"error":"it does not parse"}}"#);
+    append(&old, Append::of(vec![event("$process:Ship-1", "$process.Parked", &parked)])).await;
+    let new = Store::memory();
+    copied(&old, &new).await;
+    let events = everything(&new).await;
+    let found = events.iter().find(|event| &*event.event_type == "$process.Parked").unwrap();
+    assert_eq!(found.data, parked.replace(&format!(":{dropped}}}"), ":0}"));
+    assert_eq!(found.version(), Version(1));
+}
+
+#[tokio::test]
 async fn a_refusal_is_remembered_too() {
     let (old, new) = (Store::memory(), Store::memory());
     let record = CommandRecord { id: CommandId::new("test", "no"), digest: Digest::of(b"no"), answer: vec![1, 2, 3].into() };

@@ -119,6 +119,8 @@ pub(crate) enum Crash {
     Before,
     /// After it did, and before anyone heard of it.
     After,
+    /// It does not die: the store refuses that append alone, and takes those behind it.
+    Hiccup,
 }
 
 /// A backend whose process dies at one of its appends. It may also change one on the way.
@@ -155,7 +157,10 @@ impl Backend for Crashing {
         if let Some(plant) = self.planted {
             plant(&mut append);
         }
-        if number < self.at {
+        if number == self.at && self.crash == Crash::Hiccup {
+            return Pending::ready(Err(AppendError::Busy { waiting: 1 }));
+        }
+        if number < self.at || self.crash == Crash::Hiccup {
             return self.backend.append(append);
         }
         if number == self.at && self.crash == Crash::After {

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use leftfold_core::copy::{Copy, CopyError, Fate, FunctionFault, PositionMap, Transformed};
+use leftfold_core::copy::{Copy, CopyError, Fate, FunctionFault, PositionMap, Transformed, in_todays_shape};
+use leftfold_core::fold::{Event, Upcasters};
 use leftfold_core::store::limits::APPEND_EVENTS_MAX;
-use leftfold_core::store::{Append, EventType, Invalid, Position, RecordedEvent, Store, StreamName, Version};
+use leftfold_core::store::{Append, EventType, Invalid, Position, RecordedEvent, Store, StreamName, Tags, Version};
 
 use crate::stage::{append, appends, command, event, everything, history, reform, reforming, shape, tagged};
 
@@ -226,6 +227,56 @@ async fn nothing_is_written_of_an_append_that_the_function_fails_at() {
         mended.switch().await.unwrap();
         assert_eq!(mended.verify().await.unwrap().difference, None);
     }
+}
+
+/// Money, as of today: it was a bare number of euros once.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+enum Till {
+    Paid { cents: u64 },
+}
+
+impl Event for Till {
+    const NAMESPACE: &'static str = "till";
+
+    fn tags(&self) -> Tags {
+        Tags::none().with("kind:payment")
+    }
+
+    fn upcasters() -> Upcasters {
+        Upcasters::none().change("till.Paid", 1, |data| {
+            let euros = data["euros"].as_u64().ok_or("euros are missing")?;
+            Ok(serde_json::json!({ "cents": euros * 100 }))
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_upcasters_read_in_todays_shape_is_stored_in_it() {
+    let old = Store::memory();
+    let mut todays = event("till-1", "till.Paid", "{ \"cents\": 5 }");
+    todays.schema_version = 2;
+    let events = vec![event("till-1", "till.Paid", "{\"euros\":3}"), todays, event("depot-1", "goods.Bought", "{}")];
+    append(&old, Append::of(events)).await;
+    let (new, _) = copied(&old, in_todays_shape::<Till>).await;
+    assert_eq!(
+        shape(&new).await,
+        ["till-1@1 till.Paid {\"cents\":300} kind:payment + till-1@2 till.Paid { \"cents\": 5 }  + depot-1@1 goods.Bought {} "]
+    );
+    let users = everything(&new).await.into_iter().filter(|event| !event.is_system());
+    assert_eq!(users.map(|event| event.schema_version).collect::<Vec<_>>(), [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn an_event_that_upcasters_cannot_read_stops_the_copy_at_its_place() {
+    let (old, new) = (Store::memory(), Store::memory());
+    append(&old, Append::of(vec![event("till-1", "till.Paid", "{\"euros\":3}")])).await;
+    append(&old, Append::of(vec![event("till-1", "till.Paid", "{}")])).await;
+    let copy = Copy::from(&old).into(&new).through(in_todays_shape::<Till>);
+    let Err(CopyError::Function { position, fault: FunctionFault::Refused { reason } }) = copy.run_until_caught_up().await else {
+        panic!("it went on")
+    };
+    assert_eq!(position, Position(2));
+    assert!(reason.contains("euros are missing"), "{reason}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod command_ids;
 mod conflicts;
 mod decisions;
 mod events;
+mod facts;
 mod past;
 mod probe;
 mod purse;

@@ -1,7 +1,7 @@
 //! Following what aggregates record: catching up, then live, from a checkpoint, as slowly as one likes.
 
 use leftfold_core::fold::Schema;
-use leftfold_core::store::{Position, Query, Signal, Store, SubscribeError};
+use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, Signal, Store, SubscribeError};
 
 use crate::purse::{Do, Purse, PurseEvent, put, taken};
 
@@ -26,6 +26,22 @@ async fn a_follower_catches_up_and_then_hears_what_commands_record() {
     let event = following.event().await.unwrap();
     assert_eq!(purses.decode(&event), Ok(vec![put(9)]));
     assert_eq!((writing.await.unwrap().position, following.through()), (event.position, event.position));
+}
+
+#[tokio::test]
+async fn who_follows_an_enum_gets_its_events_of_all_streams_and_no_others() {
+    let store = Store::memory();
+    let purses = store.aggregate::<Purse>();
+    let append = Append::of(vec![NewEvent::new(EventType::new("other.Thing").unwrap(), "{}")]);
+    for (purse, command) in [("1", Do::Put(3)), ("2", Do::Put(4)), ("1", Do::Take(1))] {
+        purses.execute(purse, command).await.unwrap();
+        store.append(append.clone()).await.unwrap();
+    }
+    let mut following = store.follow::<PurseEvent>(Position(1)).unwrap();
+    let second = following.next().await.unwrap();
+    assert_eq!((second.stream_id(), &second.event), ("2", &put(4)));
+    let third = following.find(|recorded| recorded.stream_id() == "1").await.unwrap();
+    assert_eq!((third.envelope.position, third.event), (Position(5), taken(1)));
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ use leftfold_core::runtime::{
 };
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId, Hash,
-    Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Query, Read,
-    ReadError, RecordedEvent, Status, Store, StoreId, Timestamp,
+    Holder, Identity, Label, Lease, LeaseError, Leased, Leases, MemoryBackend, Outcome, Page, Partition, Pending, Position,
+    Query, Read, ReadError, RecordedEvent, Status, Store, StoreId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -51,20 +51,26 @@ impl Clock for HandClock {
 pub struct Stage {
     pub backend: Arc<MemoryBackend>,
     pub clock: Arc<HandClock>,
+    /// Leases by the clock of the stage.
+    leases: Arc<Mutex<Leases>>,
 }
 
 impl Stage {
     pub fn new() -> Self {
         let clock = Arc::new(HandClock(watch::Sender::new(Timestamp::now())));
-        Self { backend: Arc::new(MemoryBackend::new()), clock }
+        Self { backend: Arc::new(MemoryBackend::new()), clock, leases: Arc::default() }
     }
 
     pub fn process(&self) -> Process {
         let faults = Arc::new(Faults {
             backend: self.backend.clone(),
+            clock: self.clock.clone(),
+            leases: self.leases.clone(),
             fault: Mutex::default(),
             epoch: Mutex::default(),
             before_append: Mutex::default(),
+            calls: AtomicUsize::new(0),
+            crash: Mutex::default(),
         });
         Process { store: Store::shared(faults.clone()), faults, clock: self.clock.clone() }
     }
@@ -114,9 +120,22 @@ pub enum Fault {
 /// The backend as one process sees it.
 pub struct Faults {
     backend: Arc<MemoryBackend>,
+    clock: Arc<HandClock>,
+    leases: Arc<Mutex<Leases>>,
     fault: Mutex<Fault>,
     pub epoch: Mutex<Option<Epoch>>,
     before_append: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    calls: AtomicUsize,
+    crash: Mutex<Option<(usize, Crash)>>,
+}
+
+/// How the process is killed at a call of its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The call has no effect.
+    Before,
+    /// It takes effect, and nobody hears of it.
+    After,
 }
 
 impl Faults {
@@ -129,7 +148,34 @@ impl Faults {
         *self.before_append.lock().unwrap() = Some(Box::new(happens));
     }
 
+    fn is_killed(&self) -> bool {
+        *self.fault.lock().unwrap() == Fault::Killed
+    }
+
+    /// The process is killed at the call of this number, counted from 0.
+    pub fn crash_at(&self, call: usize, crash: Crash) {
+        *self.crash.lock().unwrap() = Some((call, crash));
+    }
+
+    /// Calls of the store so far.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// Counts a call, and kills the process if this is the one. Whether the call is the last to take effect.
+    fn call(&self) -> bool {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst);
+        let crash = self.crash.lock().unwrap().filter(|(at, _)| *at == call).map(|(_, crash)| crash);
+        if crash == Some(Crash::Before) {
+            self.set(Fault::Killed);
+        }
+        crash == Some(Crash::After)
+    }
+
     fn reading<T>(&self, pending: Pending<T, ReadError>) -> Pending<T, ReadError> {
+        if self.call() {
+            self.set(Fault::Killed);
+        }
         match *self.fault.lock().unwrap() {
             Fault::Killed => Pending::ready(Err(ReadError::Closed)),
             Fault::Unreadable => Pending::ready(Err(ReadError::Io { detail: "the disk is gone".to_owned() })),
@@ -144,9 +190,22 @@ impl Backend for Faults {
         Identity { epoch: self.epoch.lock().unwrap().unwrap_or(identity.epoch), ..identity }
     }
 
-    fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
+    fn append(&self, mut append: Append) -> Pending<Outcome, AppendError> {
         let happens = self.before_append.lock().unwrap().take();
         happens.into_iter().for_each(|happens| happens());
+        let dies = self.call();
+        // Killed, it does nothing that anyone could see; and nobody is given the work between this and the append.
+        let leases = self.leases.lock().unwrap();
+        if *self.fault.lock().unwrap() != Fault::Killed
+            && let Err(fenced) = leases.check(append.fence.take().as_ref())
+        {
+            return Pending::ready(Err(fenced));
+        }
+        if dies {
+            drop(self.backend.append(append));
+            self.set(Fault::Killed);
+            return Pending::ready(Err(AppendError::Closed));
+        }
         let detail = "it was pulled".to_owned();
         match *self.fault.lock().unwrap() {
             Fault::Killed => Pending::ready(Err(AppendError::Closed)),
@@ -196,11 +255,17 @@ impl Backend for Faults {
     }
 
     fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
-        self.backend.lease(work, holder, during)
+        if self.is_killed() {
+            return Pending::ready(Err(LeaseError::Closed));
+        }
+        Pending::ready(self.leases.lock().unwrap().lease(work, holder, during, self.clock.now()))
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
-        self.backend.release(lease)
+        if !self.is_killed() {
+            self.leases.lock().unwrap().release(&lease);
+        }
+        Pending::ready(Ok(()))
     }
 
     fn status(&self) -> watch::Receiver<Status> {

@@ -100,6 +100,13 @@ impl SegmentHeader {
         Ok(Ok(Self { store, epoch, length_before, number, first, hash, recorded_at }))
     }
 
+    /// Whether the segment follows from one whose chain ends with a hash: an epoch that begins between them is part of the
+    /// chain.
+    pub(crate) fn follows_hash(&self, hash: Hash, before: &Self) -> bool {
+        let hash = if self.epoch == before.epoch { hash } else { Self::epoch_hash(hash, self.store, &self.epoch) };
+        self.hash == hash
+    }
+
     /// The chain hash before the first group of an epoch: the identity of a store, and its restores, are history too.
     pub(crate) fn epoch_hash(so_far: Hash, store: StoreId, epoch: &Epoch) -> Hash {
         let mut hasher = blake3::Hasher::new();

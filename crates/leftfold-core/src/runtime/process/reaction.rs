@@ -106,6 +106,19 @@ impl Reaction {
         self
     }
 
+    /// One that cannot be carried out: the trigger is parked.
+    pub(in crate::runtime) fn failed(why: String) -> Self {
+        Self { fault: Some(why), ..Self::default() }
+    }
+
+    /// The same, refused where it sets timers or ends.
+    pub(in crate::runtime) fn without_timers(mut self, what: &str) -> Self {
+        if self.ends || !self.timers.is_empty() {
+            self.fault(format!("{what} can neither set timers nor end"));
+        }
+        self
+    }
+
     /// The timers as they are recorded: set ones with their moments, and the names of those that are cancelled.
     pub(super) fn timers_at(&self, trigger: Timestamp) -> (Vec<SetTimer>, Vec<String>) {
         let mut last: Vec<(&String, Option<Due>)> = Vec::new();
@@ -113,8 +126,10 @@ impl Reaction {
             last.retain(|(known, _)| *known != name);
             last.push((name, *due));
         }
-        let set =
-            |(name, due): &(&String, Option<Due>)| due.map(|due| SetTimer { name: (*name).clone(), due: due.moment(trigger) });
+        let set = |(name, due): &(&String, Option<Due>)| {
+            let due = due.as_ref()?.moment(trigger);
+            Some(SetTimer { name: (*name).clone(), due, at_once: due <= trigger })
+        };
         let cancelled = last.iter().filter(|(_, due)| due.is_none()).map(|(name, _)| (*name).clone()).collect();
         (last.iter().filter_map(set).collect(), cancelled)
     }

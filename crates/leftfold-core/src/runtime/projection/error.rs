@@ -18,6 +18,12 @@ impl ProjectionError {
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         self.0.downcast_ref()
     }
+
+    /// The error, what caused it, what caused that, and so on: users' code may have wrapped what a driver said.
+    pub fn causes(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
+        let first: &(dyn Error + 'static) = self.0.as_ref();
+        std::iter::successors(Some(first), |error: &&(dyn Error + 'static)| (*error).source())
+    }
 }
 
 impl<E: Error + Send + Sync + 'static> From<E> for ProjectionError {

@@ -1,10 +1,13 @@
 //! Whole appends, as a copy of the store reads them.
 
+use std::time::Duration;
+
 use super::Factory;
 use super::examples::{checkpoint, command, events, label, moving, stream};
 use super::subject::Subject;
 use crate::store::{
-    Append, AppendsFrom, CheckpointRecord, Condition, Expected, MoveFrom, Position, RecordedAppend, StoreId, Version,
+    Append, AppendsFrom, CheckpointRecord, Condition, Expected, Holder, Leased, MoveFrom, Position, RecordedAppend, StoreId,
+    Version,
 };
 
 /// Everything from a place on, in pages of so many bytes.
@@ -107,7 +110,11 @@ pub async fn appends_are_read_from_after_a_position(factory: &impl Factory) {
 /// The mark of the end finds what is appended later, also after reopening.
 pub async fn a_mark_goes_on_with_what_comes_later(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
+    let empty = store.appends(AppendsFrom::After(Position::START), 1).await.expect("the store can be read");
+    assert_eq!(empty.appends, []);
     history(&store).await;
+    let whole = all(&store, AppendsFrom::After(Position::START), 1).await;
+    assert_eq!(all(&store, empty.next, 1).await, whole, "from where an empty store ended");
     let mut from = AppendsFrom::After(Position::START);
     loop {
         let page = store.appends(from, 1 << 20).await.expect("the store can be read");
@@ -121,4 +128,18 @@ pub async fn a_mark_goes_on_with_what_comes_later(factory: &impl Factory) {
     store.appended(events("late-1", 2)).await;
     let late = all(&store, from, 1).await;
     assert_eq!(late.iter().map(|append| (append.first.0, append.events.len())).collect::<Vec<_>>(), [(9, 2)]);
+}
+
+/// Leases belong to the backend: what it records of them is no append.
+pub async fn leases_are_no_appends(factory: &impl Factory) {
+    let mut store = Subject::new(factory).await;
+    for opening in 0..2 {
+        let leased = store.lease(label("w"), Holder::random(), Duration::ZERO).await;
+        assert!(matches!(leased, Ok(Leased::Held(_))), "{leased:?}");
+        store.appended(events("a-1", 1)).await;
+        let appends = all(&store, AppendsFrom::After(Position::START), 1).await;
+        assert_eq!(appends.iter().map(|append| append.first.0).collect::<Vec<_>>(), (1..=opening + 1).collect::<Vec<_>>());
+        assert!(appends.iter().all(|append| append.checkpoint.is_none()), "{appends:?}");
+        store.reopen().await;
+    }
 }

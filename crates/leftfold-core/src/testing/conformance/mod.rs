@@ -198,7 +198,7 @@ list! {
     time: recorded_time_strictly_increases, a_moment_maps_to_the_last_position_at_it,
         the_answer_for_a_moment_never_changes, time_goes_on_after_reopening;
     appends: appends_come_back_whole_and_in_order, an_append_is_never_split_over_pages,
-        appends_are_read_from_after_a_position, a_mark_goes_on_with_what_comes_later;
+        appends_are_read_from_after_a_position, a_mark_goes_on_with_what_comes_later, leases_are_no_appends;
     hash: the_start_has_the_empty_hash_and_the_future_none, a_hash_never_changes, histories_differ_by_their_hashes,
         the_chain_of_the_head_covers_everything;
     snapshot: a_snapshot_is_what_was_kept_or_nothing, a_snapshot_beyond_its_limit_is_not_kept;

@@ -1,0 +1,144 @@
+//! Facts: events that nothing was decided about. They happened, so nothing can conflict with them.
+
+use std::sync::Arc;
+
+use super::command::{Answer, Cause, KeptAnswer, Origin};
+use super::event::{Event, EventError, Schema};
+use crate::store::{
+    Answered, Append, AppendError, Appended, CommandId, Conflict, Digest, Invalid, NewEvent, Outcome, Query, Read, ReadError,
+    Store, StreamName, Version,
+};
+
+/// Facts of one stream, to be recorded: all of them in one append, without deciding and without any condition.
+#[must_use = "facts are not recorded until they are told to be"]
+#[derive(Debug)]
+pub struct Facts<'e, E> {
+    store: Store,
+    schema: Result<Arc<Schema>, EventError>,
+    stream: Result<StreamName, Invalid>,
+    events: &'e [E],
+    origin: Origin,
+}
+
+/// Facts that are durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactsRecorded {
+    /// Where they stand, and since when.
+    pub appended: Appended,
+    /// Whether they were recorded now, or earlier under the same command id.
+    pub answer: Answer,
+}
+
+/// Why facts could not be recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// An event cannot be written.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// The id cannot name a stream.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The store did not take them.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// They were recorded earlier, and that cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store speaks of a condition, and there was none: a fault of the backend. Nothing was written.
+    #[error("the store refused an append that had no condition: {0}")]
+    Conflict(#[from] Conflict),
+}
+
+impl Store {
+    /// Facts of a stream `category-id` that no aggregate folds; to be recorded.
+    pub fn facts<'e, E: Event>(&self, category: &str, id: &str, events: &'e [E]) -> Facts<'e, E> {
+        Facts::new(self, Schema::of::<E>(), StreamName::of(category, id), events)
+    }
+}
+
+impl<'e, E: Event> Facts<'e, E> {
+    pub(super) fn new(
+        store: &Store,
+        schema: Result<Arc<Schema>, EventError>,
+        stream: Result<StreamName, Invalid>,
+        events: &'e [E],
+    ) -> Self {
+        Self { store: store.clone(), schema, stream, events, origin: Origin::default() }
+    }
+
+    /// Names the request, so that the facts are recorded at most once: a repetition is answered as the first time.
+    ///
+    /// Say the request's own bytes too, with [`request`](Facts::request): without them other facts of the same stream under
+    /// the same id cannot be told from a repetition.
+    pub fn id(self, scope: &str, key: &str) -> Self {
+        self.with_id(CommandId::new(scope, key))
+    }
+
+    /// The same with an id that is there already.
+    pub fn with_id(mut self, id: CommandId) -> Self {
+        self.origin.id = Some(id);
+        self
+    }
+
+    /// The caller's own request bytes: others under the same command id are refused.
+    pub fn request(mut self, bytes: &[u8]) -> Self {
+        self.origin.digest = Some(Digest::of(bytes));
+        self
+    }
+
+    /// What caused them: an event, or a message from outside.
+    pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
+        self.origin.caused_by(cause.into());
+        self
+    }
+
+    /// The caller's own bytes for the metadata of the events.
+    pub fn metadata(mut self, user: impl Into<bytes::Bytes>) -> Self {
+        self.origin.metadata.user = user.into();
+        self
+    }
+
+    /// Records them.
+    pub async fn record(self) -> Result<FactsRecorded, RecordError> {
+        let (schema, stream) = (self.schema?, self.stream?);
+        let events = encode(&schema, &stream, self.events, &self.origin)?;
+        // The version that they lead to is known when they are recorded; a repetition reads it from the events.
+        let command = self.origin.record(&stream, KeptAnswer::Accepted(Version::ABSENT).encode());
+        match self.store.append(Append { events, command, ..Append::default() }).await? {
+            Outcome::Appended(appended) => Ok(FactsRecorded { appended, answer: Answer::First }),
+            Outcome::Repeated(answered) => again(&self.store, &stream, &answered).await,
+            Outcome::Conflict(conflict) => Err(conflict.into()),
+        }
+    }
+}
+
+/// The events as they go into a stream, with what the caller said of where they come from.
+pub(super) fn encode<E: Event>(
+    schema: &Schema,
+    stream: &StreamName,
+    events: &[E],
+    origin: &Origin,
+) -> Result<Vec<NewEvent>, EventError> {
+    let encode = |event| {
+        let mut new = schema.encode(event)?.in_stream(stream.clone());
+        if !origin.metadata.is_empty() {
+            new.metadata = origin.metadata.clone();
+        }
+        Ok(new)
+    };
+    events.iter().map(encode).collect()
+}
+
+/// What was answered the first time. Facts of one append follow each other in their stream, so the first tells them all.
+async fn again(store: &Store, stream: &StreamName, answered: &Answered) -> Result<FactsRecorded, RecordError> {
+    let mut versions = Vec::with_capacity(answered.events as usize);
+    if answered.events > 0 {
+        let page = store.page(Read::matching(Query::everything(), answered.first).page_of(1)).await?;
+        let first = page.events.first().and_then(|event| event.stream.as_ref()).filter(|at| at.name == *stream);
+        // The id, and even the request's bytes, were those of something else.
+        let first = first.ok_or(AppendError::CommandIdReused { id: answered.record.id })?;
+        versions.extend((0..u64::from(answered.events)).map(|more| Version(first.version.0 + more)));
+    }
+    let appended = Appended { first: answered.first, versions, recorded_at: answered.recorded_at };
+    Ok(FactsRecorded { appended, answer: Answer::Again })
+}

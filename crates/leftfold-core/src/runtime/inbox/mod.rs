@@ -1,0 +1,168 @@
+//! Inboxes: what comes from outside is heard once, in order, and no gap is waited for without end.
+
+mod delivering;
+mod intake;
+mod names;
+mod source;
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use delivering::Delivering;
+pub use intake::{Gap, Intake, Receipt, ReceiveError, Report, ReportPage, Reported, SourceStatus};
+pub use source::{HELD_BYTES_MAX, HELD_MAX, Refusal};
+
+use super::Runtime;
+use super::process::{Reaction, Targets};
+use crate::store::{Store, Timestamp};
+
+/// Bytes of one message, as JSON.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the name of a source, and of the id of a message.
+pub const ID_BYTES_MAX: usize = 200;
+
+/// What comes from outside, of one kind: messages from any number of sources.
+///
+/// [`receive`](Intake::receive) makes a message durable: once it has returned, the sender may forget it. A message is
+/// known by its source and its id, and heard once, however often it comes. Where a source numbers its messages they are
+/// delivered in that order: one that comes before its turn is *held* until those before it have come, at most for
+/// [`hold`](Inbox::hold). Then the gap is [released or reported](OverGap). Sources do not wait for each other, and a
+/// message without a number waits for nothing.
+///
+/// Delivery is a [process](super::process::Process) named `inbox:NAME`, with one instance for each source:
+/// [`deliver`](Inbox::deliver) says which commands a message means, and they are carried out once each. Where `deliver`
+/// panics, or the message does not parse any more, the source is parked under that name until a person retries or skips
+/// it; other sources go on. A command that is refused is [reported](Reported::Refused).
+///
+/// ```
+/// use std::time::Duration;
+/// use leftfold_core::fold::{Aggregate, Event};
+/// use leftfold_core::runtime::Runtime;
+/// use leftfold_core::runtime::inbox::{Delivery, Inbox, Receipt};
+/// use leftfold_core::runtime::process::{Reaction, Targets};
+/// use leftfold_core::store::{Query, Position, Store};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// enum ParcelEvent { Scanned { place: String } }
+/// impl Event for ParcelEvent { const NAMESPACE: &'static str = "parcel"; }
+///
+/// #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// struct Parcel { places: Vec<String> }
+/// #[derive(Serialize, Deserialize)]
+/// struct Scan { place: String }
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+/// #[error("never")]
+/// struct Never;
+///
+/// impl Aggregate for Parcel {
+///     const CATEGORY: &'static str = "parcel";
+///     type Event = ParcelEvent;
+///     type Command = Scan;
+///     type Refusal = Never;
+///     fn apply(&mut self, event: &ParcelEvent) {
+///         let ParcelEvent::Scanned { place } = event;
+///         self.places.push(place.clone());
+///     }
+///     fn decide(&self, scan: &Scan) -> Result<Vec<ParcelEvent>, Never> {
+///         Ok(vec![ParcelEvent::Scanned { place: scan.place.clone() }])
+///     }
+/// }
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Update { parcel: String, place: String }
+///
+/// struct Tracking;
+/// impl Inbox for Tracking {
+///     const NAME: &'static str = "tracking";
+///     type Message = Update;
+///     fn targets() -> Targets { Targets::of::<Parcel>() }
+///     fn hold() -> Duration { Duration::from_secs(600) }
+///     fn deliver(update: &Update, _: &Delivery) -> Reaction {
+///         Reaction::none().command::<Parcel>(&update.parcel, Scan { place: update.place.clone() })
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Store::memory();
+/// let runtime = Runtime::new(&store).inbox::<Tracking>().start().await?;
+/// let inbox = store.inbox::<Tracking>();
+/// let at = |place: &str| Update { parcel: "P1".into(), place: place.into() };
+/// // The second comes first, and waits for the first.
+/// assert_eq!(inbox.receive("depot", "m2", Some(2), at("Ulm")).await?, Receipt::Held { missing: 1 });
+/// assert_eq!(inbox.receive("depot", "m1", Some(1), at("Kiel")).await?, Receipt::Accepted);
+/// assert_eq!(inbox.receive("depot", "m1", Some(1), at("Kiel")).await?, Receipt::Duplicate);
+/// # let mut scans = store.subscribe(Query::category("parcel"), Position::START);
+/// # (scans.event().await?, scans.event().await?);
+/// assert_eq!(store.aggregate::<Parcel>().load("P1").await?.state.places, ["Kiel", "Ulm"]);
+/// runtime.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait Inbox: Send + Sync + 'static {
+    /// Names the inbox in the log and in status. Has no `-`, and at most 40 bytes.
+    const NAME: &'static str;
+    /// The number of the first message of every source that numbers its messages.
+    const FIRST: u64 = 1;
+    /// What comes. Written as JSON; old messages that are not delivered yet are read as this.
+    type Message: Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// Whom it commands.
+    fn targets() -> Targets;
+
+    /// How long a message is held for those before it, counted from when it was received.
+    fn hold() -> Duration {
+        Duration::from_secs(600)
+    }
+
+    /// What becomes of a gap after that time.
+    fn over_gap() -> OverGap {
+        OverGap::Release
+    }
+
+    /// What a message means: commands and effects. Pure. Called in order for each source.
+    fn deliver(message: &Self::Message, from: &Delivery) -> Reaction;
+}
+
+/// What becomes of a gap that was not filled in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverGap {
+    /// What was held behind it is delivered, and the gap is listed. What comes of it afterwards is delivered as
+    /// [late](Delivery::is_late).
+    Release,
+    /// The gap is listed, and what is held waits until the gap is filled, or a person [releases](Intake::release) it.
+    Report,
+}
+
+/// How a message came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Who sent it.
+    pub source: String,
+    /// Its id, as the source gave it.
+    pub id: String,
+    /// Its number, where the source gave it one.
+    pub sequence: Option<u64>,
+    /// Whether messages with greater numbers were delivered before it, because its gap was released.
+    pub is_late: bool,
+    /// When it was accepted for delivery.
+    pub at: Timestamp,
+}
+
+impl Store {
+    /// An inbox of this store.
+    #[must_use]
+    pub fn inbox<I: Inbox>(&self) -> Intake<I> {
+        Intake::new(self)
+    }
+}
+
+impl Runtime {
+    /// Delivers what an inbox accepts.
+    pub fn inbox<I: Inbox>(self) -> Self {
+        self.process::<Delivering<I>>()
+    }
+}

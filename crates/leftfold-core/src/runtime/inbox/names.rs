@@ -1,0 +1,39 @@
+//! Names that are put together when the program is compiled: an inbox's aggregate and process have names of their own.
+
+/// Bytes of an inbox's name.
+const NAME_BYTES_MAX: usize = 40;
+/// Bytes of a name that is put together.
+const BYTES_MAX: usize = 64;
+
+/// A text that is put together.
+pub(super) struct Joined {
+    bytes: [u8; BYTES_MAX],
+    length: usize,
+}
+
+impl Joined {
+    /// The name of something that belongs to an inbox. A name that is too long does not compile.
+    pub(super) const fn new(prefix: &str, name: &str) -> Self {
+        assert!(!name.is_empty() && name.len() <= NAME_BYTES_MAX, "an inbox's name has 1 to 40 bytes");
+        let (prefix, name) = (prefix.as_bytes(), name.as_bytes());
+        let mut bytes = [0; BYTES_MAX];
+        let mut at = 0;
+        while at < prefix.len() {
+            bytes[at] = prefix[at];
+            at += 1;
+        }
+        while at < prefix.len() + name.len() {
+            assert!(name[at - prefix.len()] != b'-', "an inbox's name has no -");
+            bytes[at] = name[at - prefix.len()];
+            at += 1;
+        }
+        Self { bytes, length: at }
+    }
+
+    pub(super) const fn as_str(&self) -> &str {
+        match std::str::from_utf8(self.bytes.split_at(self.length).0) {
+            Ok(text) => text,
+            Err(_) => panic!("texts one after the other are a text"),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What the log says of a process's instance, for those who look at it from outside.
+
+use serde_json::Value;
+
+use super::instance::category;
+use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
+use crate::fold::{Schema, Unknown};
+use crate::store::{Position, RecordedEvent, Timestamp};
+
+/// What one event in the stream of an instance says.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) process: String,
+    pub(crate) key: String,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum What {
+    Reacted {
+        to: Heard,
+        starts: bool,
+        ends: bool,
+        /// For whom, and what.
+        commands: Vec<(String, Value)>,
+        set: Vec<(String, Timestamp)>,
+        cancelled: Vec<String>,
+    },
+    /// Why; nothing where it waits behind another trigger.
+    Parked(Option<String>),
+    /// A person let something go that was parked.
+    LetGo,
+}
+
+/// What was reacted to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Heard {
+    Event(Position),
+    Timer(String),
+    Refused { by: String, command: Value, reason: String },
+}
+
+/// What an event says of an instance; none where it is no event of an instance.
+pub(crate) fn told(event: &RecordedEvent) -> Option<Told> {
+    let stream = &event.stream.as_ref()?.name;
+    let process = stream.category().strip_prefix(&category(""))?;
+    let schema = Schema::of::<ProcessEvent>().ok()?;
+    let what = match schema.decode::<ProcessEvent>(event, Unknown::Ignore).ok()?.pop()? {
+        ProcessEvent::Reacted(reacted) => reacted.what(),
+        ProcessEvent::Parked(Parked { error, .. }) => What::Parked(error),
+        ProcessEvent::Skipped { .. } | ProcessEvent::Unparked { .. } => What::LetGo,
+    };
+    Some(Told { process: process.to_owned(), key: stream.id().to_owned(), what })
+}
+
+impl Reacted {
+    fn what(self) -> What {
+        let to = match self.cause {
+            StoredCause::Event { position, .. } => Heard::Event(Position(position)),
+            StoredCause::Timer { name, .. } => Heard::Timer(name),
+            StoredCause::Refused { to, id, command, reason, .. } => Heard::Refused { by: format!("{to}-{id}"), command, reason },
+        };
+        let commands = self.commands.into_iter().map(|one| (format!("{}-{}", one.to, one.id), one.command)).collect();
+        let set = self.timers.into_iter().map(|timer| (timer.name, timer.due)).collect();
+        What::Reacted { to, starts: self.starts, ends: self.ends, commands, set, cancelled: self.cancelled }
+    }
+}

@@ -1,0 +1,191 @@
+//! Effects of a simulation: the runtime's own turns over a world outside that does what the schedule says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::clock::HandClock;
+use super::shown;
+use super::store::{About, Shared};
+use super::world::Outside;
+use crate::fold::Aggregate;
+use crate::runtime::{Attempt, Clock, Conclusion, Effect, EffectId, Host, Intent, Next, Performed, Policy, StartError, Turn};
+use crate::store::{MemoryBackend, Position, Query, RecordedEvent, Store};
+
+/// How often it is not known what became of an attempt in doubt, before it is.
+const LOOKS_IN_VAIN_MAX: u8 = 2;
+/// The wait before a turn is taken again after the store failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// An effect that is scripted instead of performed.
+pub(super) struct Scripted<E: Effect> {
+    pub(super) effect: Arc<E>,
+    pub(super) outcomes: Arc<[Performed<E::Outcome>]>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) clock: Arc<HandClock>,
+    pub(super) outside: Outside,
+}
+
+/// What happens outside when an attempt is made.
+#[derive(Clone)]
+struct Happens<O> {
+    takes_place: bool,
+    /// What is answered; nothing before the deadline where there is none.
+    answer: Option<Performed<O>>,
+}
+
+impl<O> Happens<O> {
+    fn words(&self) -> String {
+        let takes_place = if self.takes_place { "takes place" } else { "does not take place" };
+        format!("it {takes_place}, {}", self.answered())
+    }
+
+    fn answered(&self) -> &'static str {
+        match self.answer {
+            Some(Performed::Done(_)) => "done",
+            Some(Performed::NotDone { .. }) => "refused",
+            Some(Performed::InDoubt { .. }) => "nobody knows",
+            None => "no answer comes in time",
+        }
+    }
+}
+
+impl<E: Effect> Scripted<E> {
+    /// All that can happen: the outcomes that were given, then an answer that comes too late.
+    fn ways(&self) -> Vec<Happens<E::Outcome>> {
+        let mut ways = Vec::with_capacity(self.outcomes.len() + 3);
+        for outcome in self.outcomes.iter() {
+            let answer = Some(outcome.clone());
+            match outcome {
+                Performed::Done(_) => ways.push(Happens { takes_place: true, answer }),
+                Performed::NotDone { .. } => ways.push(Happens { takes_place: false, answer }),
+                Performed::InDoubt { .. } => {
+                    ways.extend([true, false].map(|takes_place| Happens { takes_place, answer: answer.clone() }));
+                }
+            }
+        }
+        ways.extend([true, false].map(|takes_place| Happens { takes_place, answer: None }));
+        ways
+    }
+
+    fn about(&self, does: &str, attempt: &Attempt<E::Intent>) -> About {
+        About::Outside(format!("{does} {} for {}", E::NAME, shown::event(&attempt.event)))
+    }
+
+    /// What is known of an attempt when it is looked up.
+    fn found(&self, attempt: &Attempt<E::Intent>, way: u8) -> Performed<E::Outcome> {
+        let done = self.outcomes.iter().find(|outcome| matches!(outcome, Performed::Done(_)));
+        match (way, self.outside.was_performed(E::NAME, attempt.effect, attempt.number), done) {
+            (0, true, Some(done)) => done.clone(),
+            (0, false, _) => Performed::NotDone { reason: "it did not take place".to_owned() },
+            _ => Performed::InDoubt { reason: "it is not known yet".to_owned() },
+        }
+    }
+}
+
+impl<E: Effect> Clone for Scripted<E> {
+    fn clone(&self) -> Self {
+        let (effect, outcomes) = (self.effect.clone(), self.outcomes.clone());
+        let (shared, clock, outside) = (self.shared.clone(), self.clock.clone(), self.outside.clone());
+        Self { effect, outcomes, shared, clock, outside }
+    }
+}
+
+impl<E: Effect> Effect for Scripted<E> {
+    const NAME: &'static str = E::NAME;
+    const INTENT: &'static str = E::INTENT;
+    type Intent = E::Intent;
+    type Outcome = E::Outcome;
+    type Target = E::Target;
+
+    fn policy(&self) -> Policy {
+        self.effect.policy()
+    }
+
+    async fn perform(&self, attempt: &Attempt<E::Intent>) -> Performed<E::Outcome> {
+        let ways = self.ways();
+        let (outside, effect, number) = (self.outside.clone(), attempt.effect, attempt.number);
+        let (clock, deadline) = (self.clock.clone(), attempt.deadline);
+        let about = self.about("carrying out", attempt);
+        let done = format!("outside, {} for {}, attempt {number}", E::NAME, shown::event(&attempt.event));
+        let asked = self.shared.ask(about, ways.len() as u8, move |_: &MemoryBackend, way| {
+            if clock.has_been(deadline) {
+                outside.say(format!("{done}: it comes too late, and does not take place"));
+                return None;
+            }
+            let happens = ways[usize::from(way)].clone();
+            if happens.takes_place {
+                outside.perform(E::NAME, effect, number);
+            }
+            outside.say(format!("{done}: {}", happens.words()));
+            happens.answer
+        });
+        match asked.await {
+            Ok(Some(answer)) => answer,
+            // No answer: the runtime waits until the deadline.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    async fn resolve(&self, attempt: &Attempt<E::Intent>) -> Performed<E::Outcome> {
+        let (scripted, looked_up) = (self.clone(), attempt.clone());
+        let ways = if self.outside.look(E::NAME, attempt.effect) < LOOKS_IN_VAIN_MAX { 2 } else { 1 };
+        let about = self.about("looking up", attempt);
+        let asked = self.shared.ask(about, ways, move |_: &MemoryBackend, way| {
+            let found = scripted.found(&looked_up, way);
+            let words = Happens { takes_place: false, answer: Some(found.clone()) }.answered();
+            scripted.outside.say(format!("outside, {} for {} is looked up: {words}", E::NAME, shown::event(&looked_up.event)));
+            found
+        });
+        asked.await.unwrap_or(Performed::InDoubt { reason: "the answer was lost".to_owned() })
+    }
+
+    fn report(
+        &self,
+        attempt: &Attempt<E::Intent>,
+        conclusion: &Conclusion<E::Outcome>,
+    ) -> Option<(String, <E::Target as Aggregate>::Command)> {
+        self.effect.report(attempt, conclusion)
+    }
+}
+
+/// Carries out the effects of a kind, as the runtime's runner does: finds intents, and takes turns at each.
+pub(super) async fn run<E: Effect>(
+    host: Host,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    effect: Scripted<E>,
+) -> Result<(), StartError> {
+    let turn = Arc::new(Turn::new(host, effect)?);
+    let mut intents = store.subscribe(Query::types([turn.intent_type()]), Position::START);
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = under_way.next() => {}
+            event = intents.event() => under_way.push(conclude(turn.clone(), clock.clone(), event?)),
+        }
+    }
+}
+
+/// Takes turns at one effect until it is concluded.
+async fn conclude<E: Effect>(turn: Arc<Turn<Scripted<E>>>, clock: Arc<dyn Clock>, event: RecordedEvent) {
+    let intent = Intent { id: EffectId(event.position), event };
+    let mut unrecorded = None;
+    loop {
+        let next = match unrecorded.take() {
+            Some(ended) => turn.record(ended).await,
+            None => turn.take(&intent).await,
+        };
+        match next {
+            Next::Concluded => return,
+            Next::At(moment) => clock.sleep_until(moment).await,
+            Next::Failed { unrecorded: ended, .. } => {
+                unrecorded = ended;
+                clock.sleep_until(clock.now().plus(RETRY)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The explorer: what is built on the store is run through crashes, delays and doubts, until it breaks or proves to hold.
+mod clients;
+mod clock;
+mod effects;
+mod schedule;
+mod shown;
+mod shrink;
+mod simulation;
+mod store;
+mod story;
+mod world;
+
+use std::any::TypeId;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+pub use clients::{Client, Clients};
+pub use world::{PerformedIntent, World};
+
+use crate::fold::{Aggregate, Schema};
+use crate::runtime::inbox::{Delivering, Inbox};
+use crate::runtime::process::Process;
+use crate::runtime::{Effect, Host, Performed, ProcessRunner, panic_message};
+use effects::Scripted;
+use schedule::{ALL, Schedule, Source};
+use simulation::{Ended, Plan, Scene, Telling};
+use world::{Fold, States};
+
+/// How many schedules are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedules(pub u64);
+
+/// Seeds below this name a crash point; those from here on are drawn from.
+const DRAWN: u64 = 1 << 32;
+
+/// Runs aggregates, processes and effects through many schedules, and holds what becomes durable against invariants.
+#[must_use = "an explorer does nothing until it is run"]
+pub struct Explorer {
+    plan: Plan,
+    seed: Option<u64>,
+    applications: u8,
+}
+
+impl Default for Explorer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Explorer {
+    /// Of nothing yet.
+    pub fn new() -> Self {
+        Self { plan: Plan::default(), seed: None, applications: 1 }
+    }
+
+    /// Makes the states of a kind of aggregates known to invariants.
+    ///
+    /// # Panics
+    /// Where its events are no plain enum.
+    pub fn aggregate<A: Aggregate>(mut self) -> Self {
+        let schema = Schema::of::<A::Event>().unwrap_or_else(|error| panic!("{error}"));
+        self.plan.folds.push(Box::new(move || (TypeId::of::<A>(), Box::new(Fold::<A>::new(schema.clone())) as Box<dyn States>)));
+        self
+    }
+
+    /// Runs a process.
+    pub fn process<P: Process>(mut self) -> Self {
+        let start = |scene: &Scene| -> simulation::Running {
+            let host = Host::new(scene.store.clone(), scene.clock.clone());
+            let stop = scene.stop.clone();
+            Box::pin(async move {
+                let (_asked, asks) = mpsc::channel(1);
+                ProcessRunner::<P>::new(host, asks).await?.run(stop).await;
+                Ok(())
+            })
+        };
+        self.plan.consumers.push((P::NAME, Box::new(start)));
+        self
+    }
+
+    /// Delivers what an inbox accepts.
+    pub fn inbox<I: Inbox>(self) -> Self {
+        self.process::<Delivering<I>>()
+    }
+
+    /// Carries out an effect, but for the outside world: there one of these outcomes comes of an attempt, as the
+    /// schedule says, or no answer before its deadline.
+    ///
+    /// An attempt that is [in doubt](Performed::InDoubt), or that is not answered, may have taken place or not. When it
+    /// is looked up, the truth is found, at the third look at the latest. One that reaches the world outside after its
+    /// deadline does not take place: what is looked up then is final, as it has to be. Of the effect itself only its
+    /// [`policy`](Effect::policy) and [`report`](Effect::report) are called.
+    pub fn effect<E: Effect>(mut self, effect: E, outcomes: impl IntoIterator<Item = Performed<E::Outcome>>) -> Self {
+        let (effect, outcomes) = (Arc::new(effect), outcomes.into_iter().collect::<Arc<[_]>>());
+        let start = move |scene: &Scene| -> simulation::Running {
+            let (shared, clock, outside) = (scene.shared.clone(), scene.clock.clone(), scene.outside.clone());
+            let scripted = Scripted { effect: effect.clone(), outcomes: outcomes.clone(), shared, clock, outside };
+            let host = Host::new(scene.store.clone(), scene.clock.clone());
+            Box::pin(effects::run(host, scene.store.clone(), scene.clock.clone(), scripted))
+        };
+        self.plan.consumers.push((E::NAME, Box::new(start)));
+        self
+    }
+
+    /// Says what was there before, and who asks for what.
+    pub fn start(mut self, start: impl FnOnce(&mut Clients)) -> Self {
+        start(&mut self.plan.clients);
+        self
+    }
+
+    /// What must hold after everything that becomes durable.
+    pub fn always<H: Holds>(mut self, name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
+        self.plan.always.push(Invariant::new(name, holds));
+        self
+    }
+
+    /// What must hold when nothing more happens: all is carried out, all timers have fired.
+    pub fn finally<H: Holds>(mut self, name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
+        self.plan.finally.push(Invariant::new(name, holds));
+        self
+    }
+
+    /// Up to so many applications share the store, each with all processes and effects: what one does, another one may
+    /// try as well. At least 1, which it is where nothing else is said.
+    pub fn applications(mut self, applications: u8) -> Self {
+        self.applications = applications.max(1);
+        self
+    }
+
+    /// Draws all schedules from this seed, instead of from another one each time.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Runs so many schedules; or, where `LEFTFOLD_SEED` is set, the one that it names.
+    ///
+    /// # Panics
+    /// Where one of them breaks what must hold: with its story, and the seed that replays it.
+    #[track_caller]
+    pub fn run(&self, schedules: Schedules) -> Explored {
+        let explored = match std::env::var("LEFTFOLD_SEED") {
+            Ok(text) => self.replay(text.parse().unwrap_or_else(|_| panic!("LEFTFOLD_SEED is {text:?}, set it to a number"))),
+            Err(_) => self.explore(schedules),
+        };
+        explored.unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    /// As [`run`](Self::run), with the failure as a value.
+    pub fn explore(&self, Schedules(count): Schedules) -> Result<Explored, Box<Failure>> {
+        let mut explored = Explored { schedules: 0, points: 0 };
+        let usual = self.take(&mut explored, 0, Source::Known(Schedule::default()))?;
+        // Every crash point of the usual course, for as long as it is short.
+        let systematic = (u64::from(usual) * 2).min(count / 2);
+        for seed in 1..=systematic {
+            self.take(&mut explored, seed, systematic_schedule(seed))?;
+        }
+        let base = self.seed.unwrap_or_else(|| fastrand::Rng::new().u64(..));
+        let mut seeds = fastrand::Rng::with_seed(base);
+        while explored.schedules < count {
+            let seed = seeds.u64(DRAWN..);
+            self.take(&mut explored, seed, self.drawn(seed, usual))?;
+        }
+        Ok(explored)
+    }
+
+    /// Runs the one schedule that a seed names.
+    pub fn replay(&self, seed: u64) -> Result<Explored, Box<Failure>> {
+        let mut explored = Explored { schedules: 0, points: 0 };
+        let source = if seed < DRAWN {
+            systematic_schedule(seed)
+        } else {
+            let usual = simulation::run(&self.plan, Source::Known(Schedule::default()), Telling::NotAtAll);
+            self.drawn(seed, usual.points)
+        };
+        self.take(&mut explored, seed, source)?;
+        Ok(explored)
+    }
+
+    fn drawn(&self, seed: u64, points: u32) -> Source {
+        Source::drawn(seed, points, self.applications - 1)
+    }
+
+    /// Runs one schedule. How long it was.
+    fn take(&self, explored: &mut Explored, seed: u64, source: Source) -> Result<u32, Box<Failure>> {
+        let ended = simulation::run(&self.plan, source, Telling::NotAtAll);
+        explored.schedules += 1;
+        explored.points += u64::from(ended.points);
+        if ended.broken.is_none() {
+            return Ok(ended.points);
+        }
+        let Ended { broken, story, .. } = shrink::shrink(&self.plan, ended);
+        let (name, detail) = broken.map(|broken| (broken.name, broken.detail)).unwrap_or_default();
+        Err(Box::new(Failure { seed, schedules: explored.schedules, name, detail, story }))
+    }
+}
+
+/// Seed 0 is the usual course, 1 and 2 a crash at its first point, 3 and 4 at its second.
+fn systematic_schedule(seed: u64) -> Source {
+    let Some(nth) = seed.checked_sub(1) else { return Source::Known(Schedule::default()) };
+    let point = u32::try_from(nth / 2).unwrap_or(u32::MAX);
+    Source::Known(Schedule::crash_at(point, if nth % 2 == 0 { 0 } else { ALL }))
+}
+
+/// What was explored, and held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Explored {
+    /// How many schedules.
+    pub schedules: u64,
+    /// Points at which something else could have happened, in all of them.
+    pub points: u64,
+}
+
+/// What broke, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Replays it.
+    pub seed: u64,
+    /// The how manyth schedule it was.
+    pub schedules: u64,
+    /// The name of what must hold.
+    pub name: String,
+    /// How it does not.
+    pub detail: String,
+    /// What happened, line by line.
+    pub story: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?} does not hold (schedule {}):\n", self.name, self.schedules)?;
+        for (number, line) in (1..).zip(&self.story) {
+            writeln!(f, "{number:3}  {line}")?;
+        }
+        let test = std::thread::current().name().unwrap_or("NAME").to_owned();
+        write!(f, "\nreplay with LEFTFOLD_SEED={} cargo test {test}, or with .replay({0})", self.seed)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What an invariant answers: whether it holds, or why not.
+pub trait Holds {
+    /// The error says why it does not hold, if it says anything.
+    fn holds(self) -> Result<(), String>;
+}
+
+impl Holds for bool {
+    fn holds(self) -> Result<(), String> {
+        if self { Ok(()) } else { Err(String::new()) }
+    }
+}
+
+impl<E: fmt::Display> Holds for Result<(), E> {
+    fn holds(self) -> Result<(), String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Something that must hold.
+struct Invariant {
+    name: String,
+    holds: Box<dyn Fn(&World) -> Result<(), String>>,
+}
+
+/// Something that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Broken {
+    name: String,
+    detail: String,
+}
+
+impl Invariant {
+    fn new<H: Holds>(name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
+        Self { name: name.to_owned(), holds: Box::new(move |world| holds(world).holds()) }
+    }
+
+    fn hold(&self, world: &World) -> Result<(), Broken> {
+        let held = catch_unwind(AssertUnwindSafe(|| (self.holds)(world)));
+        let why = match held {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(why)) => why,
+            Err(panic) => panic_message(&*panic),
+        };
+        let states = world.show().join("\n     ");
+        let detail = if why.is_empty() { format!("\n     {states}") } else { format!("{why}\n     {states}") };
+        Err(Broken::new(&self.name, detail))
+    }
+}
+
+impl Broken {
+    fn new(name: &str, detail: String) -> Self {
+        Self { name: name.to_owned(), detail }
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.detail)
+    }
+}

@@ -1,0 +1,15 @@
+//! The explorer finds what is planted, and finds nothing where nothing is wrong.
+
+mod bookings;
+mod cash;
+mod mails;
+mod points;
+
+use leftfold_core::testing::explorer::Failure;
+
+/// What was found, with its story where anything of it is not as it should be.
+pub fn is_found(failure: &Failure, name: &str, lines_max: usize) {
+    eprintln!("{failure}\n");
+    assert_eq!(failure.name, name, "{failure}");
+    assert!(failure.story.len() <= lines_max, "the story has {} lines:\n{failure}", failure.story.len());
+}

@@ -1,0 +1,7 @@
+//! Inboxes, on the memory backend and a clock that is moved by hand.
+
+mod delivery;
+mod gaps;
+#[path = "../runtime_stage/mod.rs"]
+mod runtime_stage;
+mod tracking;

@@ -1,0 +1,93 @@
+//! What goes wrong between us and the server, and which of it means that no event could be applied just now.
+
+use std::io;
+
+use leftfold_core::runtime::projection::ProjectionError;
+use tokio_postgres::error::{DbError, Severity};
+
+/// Why a database could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PostgresError {
+    /// The URL is none.
+    #[error("the URL of the database cannot be read; write postgres://user:password@host:port/database")]
+    Url(#[source] tokio_postgres::Error),
+    /// There is no connection to be had.
+    #[error("cannot connect to PostgreSQL")]
+    Unreachable(#[source] tokio_postgres::Error),
+    /// Another session has the version.
+    #[error("{schema} is in use by {holder}; stop that one, since only one session writes a lane of a version at a time")]
+    InUse {
+        /// The schema of the version.
+        schema: String,
+        /// Who has it.
+        holder: String,
+    },
+    /// The schema of a version is there, and is not ours.
+    #[error("the schema {schema} was not made by Leftfold; rename it, or the projection")]
+    NotOurs {
+        /// The schema of the version.
+        schema: String,
+    },
+    /// The transaction was over before the runtime ended it.
+    #[error("the transaction on {schema} was ended by the projection's own code; leave it to the runtime")]
+    TransactionEnded {
+        /// The schema of the version.
+        schema: String,
+    },
+    /// There is nothing to read yet.
+    #[error("no version of {name} serves yet; start a runtime with the projection and wait until it was built")]
+    NothingServes {
+        /// The projection.
+        name: String,
+    },
+    /// The server refused.
+    #[error("cannot use {schema}")]
+    Refused {
+        /// What was used.
+        schema: String,
+        /// What the server said.
+        source: tokio_postgres::Error,
+    },
+}
+
+impl PostgresError {
+    pub(crate) fn refused(schema: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        let schema = schema.into();
+        |source| Self::Refused { schema, source }
+    }
+}
+
+/// Whether an error means that no event could be applied now.
+pub(crate) fn is_away(error: &ProjectionError) -> bool {
+    error.causes().any(|cause| {
+        let ours = cause.downcast_ref::<PostgresError>();
+        let by_us =
+            matches!(ours, Some(PostgresError::Unreachable(_) | PostgresError::InUse { .. } | PostgresError::NotOurs { .. }));
+        by_us || cause.downcast_ref::<tokio_postgres::Error>().is_some_and(stands_still)
+    })
+}
+
+/// Errors of conversion are the event's; those of the connection are not, nor some that the server tells.
+fn stands_still(error: &tokio_postgres::Error) -> bool {
+    let broken = error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>());
+    broken || error.as_db_error().is_some_and(|said| ended(said) || concerns_all(said.code().code()))
+}
+
+/// The connection is over with it.
+fn ended(said: &DbError) -> bool {
+    matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+}
+
+fn concerns_all(code: &str) -> bool {
+    match code {
+        // Cancelled, which a limit on the time of a statement does: that is the event's.
+        "57014" => false,
+        // A server that only reads, as a standby does; serialization, deadlock; a lock that is not to be had.
+        "25006" | "40001" | "40P01" | "55006" | "55P03" => true,
+        // Damage, which a person has to look at.
+        "XX001" | "XX002" => true,
+        // Connection; resources, a full disk among them; intervention of operators; the system around.
+        _ => ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)),
+    }
+}

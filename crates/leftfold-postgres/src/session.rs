@@ -1,0 +1,145 @@
+//! The one connection that writes a lane of a version.
+
+use leftfold_core::runtime::projection::{Place, ProjectionError, Session};
+use tokio_postgres::{Config, Error, SimpleQueryMessage};
+
+use crate::connect::{Connected, connect};
+use crate::place::{make, quoted, schema, take};
+use crate::{PostgresError, Rows};
+
+const KEEP: &str = "INSERT INTO leftfold_notes (key, value) VALUES ($1, $2)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+const REMOVE: &str = "DELETE FROM leftfold_notes WHERE key = $1";
+const LIST: &str = "SELECT key, value FROM leftfold_notes
+    WHERE key >= $1 AND key > $2 AND key < $3 ORDER BY key LIMIT $4";
+/// A setting of our own, which goes when the transaction does.
+const MARK: &str = "SELECT current_setting('leftfold.transaction', true)";
+
+/// The connection that writes a lane of a version.
+#[derive(Debug)]
+pub struct PostgresSession {
+    connected: Connected,
+    schema: String,
+    /// Of the transactions of this session, by which the open one is known.
+    begun: u64,
+}
+
+impl PostgresSession {
+    pub(crate) async fn open(config: &Config, place: &Place) -> Result<Self, PostgresError> {
+        let mut connected = connect(config).await?;
+        // An opening that is given up half-way lets go of what it took.
+        connected.busy = true;
+        take(&connected, place).await?;
+        let schema = schema(place.name, place.version);
+        make(&connected.rows, &schema).await?;
+        connected.busy = false;
+        Ok(Self { connected, schema, begun: 0 })
+    }
+
+    fn refused(&self, error: Error) -> ProjectionError {
+        PostgresError::refused(&self.schema)(error).into()
+    }
+
+    /// Where a statement failed a commit would end in a rollback without a word; this fails then.
+    async fn within_transaction(&self) -> Result<(), ProjectionError> {
+        let said = self.connected.rows.simple_query(MARK).await.map_err(|e| self.refused(e))?;
+        let mark = said.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        if mark != Some(self.begun.to_string().as_str()) {
+            return Err(PostgresError::TransactionEnded { schema: self.schema.clone() }.into());
+        }
+        Ok(())
+    }
+}
+
+impl Session for PostgresSession {
+    type Rows = Rows;
+
+    async fn begin(&mut self) -> Result<(), ProjectionError> {
+        self.begun += 1;
+        self.connected.busy = true;
+        // Code of users may have changed the search path.
+        let begin = format!(
+            "BEGIN; SET LOCAL search_path TO {}, public; SET LOCAL leftfold.transaction TO '{}'",
+            quoted(&self.schema),
+            self.begun
+        );
+        self.connected.rows.batch_execute(&begin).await.map_err(|e| self.refused(e))
+    }
+
+    fn rows(&mut self) -> &mut Rows {
+        &mut self.connected.rows
+    }
+
+    async fn note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), ProjectionError> {
+        let rows = &self.connected.rows;
+        let written = match value {
+            Some(value) => match rows.prepare_cached(KEEP).await {
+                Ok(keep) => rows.execute(&keep, &[&key, &value]).await,
+                Err(error) => Err(error),
+            },
+            None => match rows.prepare_cached(REMOVE).await {
+                Ok(remove) => rows.execute(&remove, &[&key]).await,
+                Err(error) => Err(error),
+            },
+        };
+        written.map(drop).map_err(|e| self.refused(e))
+    }
+
+    async fn notes(
+        &mut self,
+        prefix: &str,
+        after: Option<&str>,
+        at_most: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
+        let rows = &self.connected.rows;
+        let list = rows.prepare_cached(LIST).await.map_err(|e| self.refused(e))?;
+        let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
+        let found = rows.query(&list, &[&prefix, &after.unwrap_or(""), &end_of(prefix), &at_most]).await;
+        let found = found.map_err(|e| self.refused(e))?;
+        let notes = found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        notes.collect::<Result<_, Error>>().map_err(|e| self.refused(e))
+    }
+
+    async fn commit(&mut self) -> Result<(), ProjectionError> {
+        self.within_transaction().await?;
+        self.connected.rows.batch_execute("COMMIT").await.map_err(|e| self.refused(e))?;
+        self.connected.busy = false;
+        Ok(())
+    }
+
+    async fn rollback(&mut self) -> Result<(), ProjectionError> {
+        self.connected.rows.forget_prepared();
+        self.connected.rows.batch_execute("ROLLBACK").await.map_err(|e| self.refused(e))?;
+        self.connected.busy = false;
+        Ok(())
+    }
+}
+
+/// What stands after all texts that begin so: with the last character that has one after it raised to that.
+fn end_of(prefix: &str) -> String {
+    let mut characters: Vec<char> = prefix.chars().collect();
+    while let Some(last) = characters.pop() {
+        // The gap in the numbers is stepped over.
+        let next = (u32::from(last) + 1..).take(0x0802).find_map(char::from_u32);
+        if let Some(next) = next {
+            characters.push(next);
+            return characters.into_iter().collect();
+        }
+    }
+    char::MAX.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end_of;
+
+    #[test]
+    fn the_end_of_a_prefix_stands_after_all_that_begins_so_and_before_the_rest() {
+        for (prefix, end) in [("", "\u{10ffff}"), ("a", "b"), ("a/", "a0"), ("ab\u{10ffff}", "ac"), ("\u{d7ff}", "\u{e000}")] {
+            assert_eq!(end_of(prefix), end, "{prefix:?}");
+        }
+    }
+}

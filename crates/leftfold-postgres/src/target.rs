@@ -1,0 +1,145 @@
+//! A database as a target of projections.
+
+use std::sync::Arc;
+
+use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Target};
+use tokio_postgres::{Config, Error};
+
+use crate::connect::{Connected, connect, with_limits};
+use crate::error::{PostgresError, is_away};
+use crate::place::{self, State};
+use crate::{PostgresSession, Reader, Rows};
+
+/// How long a version is not removed because somebody reads it.
+const REMOVE: &str = "SET lock_timeout TO '5s'";
+
+/// A database with read models, a schema for each version of each.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    config: Arc<Config>,
+}
+
+impl Postgres {
+    /// Read models in the database of a URL: `postgres://user:password@host:port/database`, with the parameters that
+    /// [`Config`] lists. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`PostgresError::Url`] if it is none.
+    pub fn at(url: &str) -> Result<Self, PostgresError> {
+        Ok(Self::with(url.parse().map_err(PostgresError::Url)?))
+    }
+
+    /// Read models in the database that is configured. Left open, a connection is given up after 10 s without success,
+    /// or after 30 s without any sign of the server.
+    #[must_use]
+    pub fn with(config: Config) -> Self {
+        Self { config: Arc::new(with_limits(config)) }
+    }
+
+    /// Reads what a projection wrote.
+    #[must_use]
+    pub fn reader<P: Projection<Self>>(&self) -> Reader {
+        self.reader_of(P::NAME)
+    }
+
+    /// Reads what a projection of this name wrote: for programs that do not have its code.
+    #[must_use]
+    pub fn reader_of(&self, name: impl Into<String>) -> Reader {
+        Reader::new(self.config.clone(), name.into())
+    }
+
+    /// A connection that is cut if what it is for is given up.
+    async fn busy(&self) -> Result<Connected, PostgresError> {
+        let mut connected = connect(&self.config).await?;
+        connected.busy = true;
+        Ok(connected)
+    }
+}
+
+impl Target for Postgres {
+    type Session = PostgresSession;
+    const LANES_MAX: usize = 8;
+
+    async fn open(&self, place: &Place) -> Result<PostgresSession, ProjectionError> {
+        Ok(PostgresSession::open(&self.config, place).await?)
+    }
+
+    async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
+        let mut connected = self.busy().await?;
+        let serving = serving(&connected.rows, name).await.map_err(PostgresError::refused("leftfold.serving"))?;
+        connected.busy = false;
+        Ok(serving)
+    }
+
+    async fn serve(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+        let mut connected = self.busy().await?;
+        serve(&connected.rows, name, version).await.map_err(PostgresError::refused("leftfold.serving"))?;
+        connected.busy = false;
+        Ok(())
+    }
+
+    async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
+        let mut connected = self.busy().await?;
+        let versions = versions(&connected.rows, name).await.map_err(PostgresError::refused(name))?;
+        connected.busy = false;
+        Ok(versions)
+    }
+
+    async fn discard(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+        let mut connected = self.busy().await?;
+        let schema = place::schema(name, version);
+        place::take_all(&connected, &schema).await?;
+        discard(&connected.rows, name, version).await.map_err(PostgresError::refused(schema))?;
+        connected.busy = false;
+        Ok(())
+    }
+
+    fn is_away(&self, error: &ProjectionError) -> bool {
+        is_away(error)
+    }
+}
+
+async fn serving(rows: &Rows, name: &str) -> Result<Option<u32>, Error> {
+    if !has_serving(rows).await? {
+        return Ok(None);
+    }
+    let row = rows.query_opt("SELECT version FROM leftfold.serving WHERE name = $1", &[&name]).await?;
+    let version: Option<i64> = row.map(|row| row.try_get(0)).transpose()?;
+    Ok(version.and_then(|version| u32::try_from(version).ok()))
+}
+
+async fn has_serving(rows: &Rows) -> Result<bool, Error> {
+    rows.query_one("SELECT to_regclass('leftfold.serving') IS NOT NULL", &[]).await?.try_get(0)
+}
+
+async fn serve(rows: &Rows, name: &str, version: u32) -> Result<(), Error> {
+    place::make_serving(rows).await?;
+    let serve = "INSERT INTO leftfold.serving (name, version) VALUES ($1, $2)
+        ON CONFLICT (name) DO UPDATE SET version = excluded.version";
+    rows.execute(serve, &[&name, &i64::from(version)]).await.map(drop)
+}
+
+async fn versions(rows: &Rows, name: &str) -> Result<Vec<u32>, Error> {
+    let begins = format!("{name}_v");
+    let ours = "SELECT schemaname::text FROM pg_tables WHERE tablename = 'leftfold_notes' AND starts_with(schemaname::text, $1)";
+    let mut versions = Vec::new();
+    for row in rows.query(ours, &[&begins]).await? {
+        let schema: String = row.try_get(0)?;
+        versions.extend(schema.strip_prefix(&begins).and_then(|version| version.parse::<u32>().ok()));
+    }
+    versions.sort_unstable();
+    Ok(versions)
+}
+
+async fn discard(rows: &Rows, name: &str, version: u32) -> Result<(), Error> {
+    rows.batch_execute(&format!("BEGIN; {REMOVE}")).await?;
+    if has_serving(rows).await? {
+        let ended = "DELETE FROM leftfold.serving WHERE name = $1 AND version = $2";
+        rows.execute(ended, &[&name, &i64::from(version)]).await?;
+    }
+    let schema = place::schema(name, version);
+    if let State::Ours = place::state(rows, &schema).await? {
+        rows.batch_execute(&format!("DROP SCHEMA {} CASCADE", place::quoted(&schema))).await?;
+    }
+    rows.batch_execute("COMMIT").await
+}

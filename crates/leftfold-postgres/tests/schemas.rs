@@ -1,0 +1,220 @@
+//! What a schema of rows does that the rules for all targets do not say.
+
+use leftfold_core::runtime::projection::{Place, ProjectionError, Session, Target};
+use leftfold_postgres::tokio_postgres::Error;
+use leftfold_postgres::{Postgres, PostgresError, PostgresSession, Rows};
+use leftfold_proving::Postgres as Server;
+
+fn place(version: u32) -> Place {
+    Place { name: "cats", version, lane: 0 }
+}
+
+fn database() -> (Postgres, String) {
+    let url = Server::shared().database("schemas");
+    (Postgres::at(&url).unwrap(), url)
+}
+
+async fn open(postgres: &Postgres, version: u32) -> PostgresSession {
+    let mut session = postgres.open(&place(version)).await.unwrap();
+    session.begin().await.unwrap();
+    session.rows().batch_execute("CREATE TABLE IF NOT EXISTS cats (name text PRIMARY KEY)").await.unwrap();
+    session.commit().await.unwrap();
+    session
+}
+
+async fn add(session: &mut PostgresSession, name: &str) {
+    session.begin().await.unwrap();
+    session.rows().execute("INSERT INTO cats VALUES ($1)", &[&name]).await.unwrap();
+    session.commit().await.unwrap();
+}
+
+async fn count(rows: &Rows) -> i64 {
+    rows.query_one("SELECT count(*) FROM cats", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn an_error_that_users_code_passed_over_fails_the_commit() {
+    let (postgres, _) = database();
+    let mut session = open(&postgres, 1).await;
+    session.begin().await.unwrap();
+    session.rows().execute("INSERT INTO cats VALUES ('tom')", &[]).await.unwrap();
+    session.rows().execute("INSERT INTO cats VALUES ('tom')", &[]).await.unwrap_err();
+    let error = session.commit().await.unwrap_err();
+    assert!(!postgres.is_away(&error), "{error}");
+    session.rollback().await.unwrap();
+    assert_eq!(count_committed(&postgres).await, 0);
+    add(&mut session, "tom").await;
+    assert_eq!(count_committed(&postgres).await, 1);
+}
+
+async fn count_committed(postgres: &Postgres) -> i64 {
+    count(&postgres.reader_of("cats").of_version(1).read().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn code_of_users_that_ends_the_transaction_is_an_error() {
+    let (postgres, _) = database();
+    let mut session = open(&postgres, 1).await;
+    for ends in ["COMMIT", "ROLLBACK", "ROLLBACK; BEGIN"] {
+        session.begin().await.unwrap();
+        session.rows().batch_execute(ends).await.unwrap();
+        let error = session.commit().await.unwrap_err();
+        assert!(error.to_string().contains("leave it to the runtime"), "{ends}: {error}");
+        assert!(!postgres.is_away(&error), "{ends}: {error}");
+        session.rollback().await.unwrap();
+    }
+    add(&mut session, "tom").await;
+}
+
+#[tokio::test]
+async fn whoever_comes_second_is_told_who_writes() {
+    let (postgres, _) = database();
+    let session = open(&postgres, 1).await;
+    let id = std::process::id();
+    let error = postgres.open(&place(1)).await.unwrap_err();
+    assert!(postgres.is_away(&error));
+    assert!(error.to_string().contains("cats_v1 is in use by process "), "{error}");
+    assert!(error.to_string().contains(&format!("(leftfold of process {id}, connected from 127.0.0.1")), "{error}");
+    let error = postgres.discard("cats", 1).await.unwrap_err();
+    assert!(error.to_string().contains("cats_v1 is in use by"), "{error}");
+    drop(session);
+    postgres.discard("cats", 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_schema_of_others_is_neither_used_nor_removed() {
+    let (postgres, url) = database();
+    Server::shared().psql(&url, "CREATE SCHEMA cats_v1; CREATE TABLE cats_v1.mine (a int)");
+    let error = postgres.open(&place(1)).await.unwrap_err();
+    assert!(error.to_string().contains("the schema cats_v1 was not made by Leftfold"), "{error}");
+    assert_eq!(postgres.versions("cats").await.unwrap(), [0; 0]);
+    postgres.discard("cats", 1).await.unwrap();
+    assert_eq!(Server::shared().psql(&url, "SELECT count(*) FROM cats_v1.mine"), "0");
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_is_waited_for_and_nothing_committed_is_lost() {
+    let mut server = Server::start();
+    let postgres = Postgres::at(&server.url()).unwrap();
+    let reader = postgres.reader_of("cats");
+    let mut session = open(&postgres, 1).await;
+    add(&mut session, "tom").await;
+    postgres.serve("cats", 1).await.unwrap();
+    assert_eq!(count(&reader.read().await.unwrap()).await, 1);
+    session.begin().await.unwrap();
+    session.rows().execute("INSERT INTO cats VALUES ('kit')", &[]).await.unwrap();
+    server.stop_hard();
+    let mut errors = vec![ProjectionError::from(session.rows().execute("SELECT 1", &[]).await.unwrap_err())];
+    errors.push(session.commit().await.unwrap_err());
+    errors.push(session.begin().await.unwrap_err());
+    errors.push(postgres.open(&place(1)).await.unwrap_err());
+    errors.push(postgres.serving("cats").await.unwrap_err());
+    for error in errors {
+        assert!(postgres.is_away(&error), "{error}");
+    }
+    assert!(reader.read().await.is_err());
+    drop(session);
+    server.start_again();
+    let mut session = postgres.open(&place(1)).await.unwrap();
+    assert_eq!(count(&reader.read().await.unwrap()).await, 1);
+    add(&mut session, "kit").await;
+    assert_eq!(count(&reader.read().await.unwrap()).await, 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_an_operator_cuts_is_waited_for() {
+    let (postgres, url) = database();
+    let mut session = open(&postgres, 1).await;
+    session.begin().await.unwrap();
+    let cut =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()";
+    Server::shared().psql(&url, cut);
+    let error = session.rows().execute("INSERT INTO cats VALUES ('tom')", &[]).await.unwrap_err().into();
+    assert!(postgres.is_away(&error), "{error}");
+}
+
+#[tokio::test]
+async fn a_table_that_changes_under_a_prepared_statement_costs_one_more_try() {
+    let (postgres, url) = database();
+    let mut session = open(&postgres, 1).await;
+    add(&mut session, "tom").await;
+    for column in ["a", "b"] {
+        session.begin().await.unwrap();
+        select_all(session.rows()).await.unwrap();
+        session.commit().await.unwrap();
+        Server::shared().psql(&url, &format!("ALTER TABLE cats_v1.cats ADD COLUMN {column} int"));
+        session.begin().await.unwrap();
+        let error = select_all(session.rows()).await.unwrap_err().into();
+        assert!(!postgres.is_away(&error), "{error}");
+        session.rollback().await.unwrap();
+    }
+    session.begin().await.unwrap();
+    assert_eq!(select_all(session.rows()).await.unwrap(), 1);
+    session.commit().await.unwrap();
+}
+
+async fn select_all(rows: &Rows) -> Result<usize, Error> {
+    let all = rows.prepare_cached("SELECT * FROM cats").await?;
+    Ok(rows.query(&all, &[]).await?.len())
+}
+
+#[tokio::test]
+async fn one_read_sees_one_moment_of_one_version_and_cannot_write() {
+    let (postgres, _) = database();
+    let reader = postgres.reader_of("cats");
+    assert!(matches!(reader.read().await, Err(PostgresError::NothingServes { .. })));
+    let mut old = open(&postgres, 1).await;
+    add(&mut old, "tom").await;
+    assert!(matches!(reader.read().await, Err(PostgresError::NothingServes { .. })));
+    postgres.serve("cats", 1).await.unwrap();
+    let mut new = open(&postgres, 2).await;
+    let read = reader.read().await.unwrap();
+    add(&mut old, "mia").await;
+    add(&mut new, "kit").await;
+    add(&mut new, "max").await;
+    add(&mut new, "leo").await;
+    postgres.serve("cats", 2).await.unwrap();
+    assert_eq!((read.version(), count(&read).await), (1, 1));
+    let next = reader.read().await.unwrap();
+    assert_eq!((next.version(), count(&next).await), (2, 3));
+    next.execute("INSERT INTO cats VALUES ('leo')", &[]).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn more_reads_than_connections_wait_for_each_other() {
+    let (postgres, url) = database();
+    drop(open(&postgres, 1).await);
+    postgres.serve("cats", 1).await.unwrap();
+    let reader = postgres.reader_of("cats");
+    let mut reads = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let reader = reader.clone();
+        reads.spawn(async move { count(&reader.read().await.unwrap()).await });
+    }
+    let counted = reads.join_all().await;
+    assert_eq!(counted, [0; 100]);
+    let connections = Server::shared().psql(&url, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()");
+    assert!(connections.parse::<u32>().unwrap() <= 17, "{connections} connections");
+}
+
+#[tokio::test]
+async fn what_concerns_one_event_is_not_absence() {
+    let (postgres, _) = database();
+    let mut session = open(&postgres, 1).await;
+    for statement in [
+        "INSERT INTO cats VALUES (NULL)",
+        "SELECT 1 / 0",
+        "SELECT nothing",
+        "SET LOCAL statement_timeout TO 1; SELECT pg_sleep(10)",
+        "not SQL",
+    ] {
+        session.begin().await.unwrap();
+        let error = session.rows().batch_execute(statement).await.unwrap_err().into();
+        assert!(!postgres.is_away(&error), "{statement}: {error}");
+        session.rollback().await.unwrap();
+    }
+    let wrong_type = session.rows().query("SELECT $1::int", &[&"text"]).await.unwrap_err().into();
+    assert!(!postgres.is_away(&wrong_type), "{wrong_type}");
+    let none = session.rows().query_one("SELECT 1 WHERE false", &[]).await.unwrap_err().into();
+    assert!(!postgres.is_away(&none), "{none}");
+}

@@ -1,0 +1,79 @@
+//! What goes wrong between us and the server, and which of it means that no event could be applied just now.
+
+use leftfold_core::runtime::projection::ProjectionError;
+use redis::ErrorKind;
+
+/// What the server answers for a script of ours whose session is not the owner any more.
+pub(crate) const NOT_OWNER: &str = "NOTOWNER";
+/// What it answers to a reader before anything serves.
+pub(crate) const NOTHING: &str = "NOTHING";
+/// By these a server says that nobody can write now.
+const STANDS_STILL: [&str; 11] =
+    ["LOADING", "BUSY", "OOM", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "NOAUTH", NOT_OWNER];
+
+/// Why a database could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedisError {
+    /// The URL is none.
+    #[error("the URL of the database cannot be used; write redis://user:password@host:port/number")]
+    Url(#[source] redis::RedisError),
+    /// The server cannot be reached, or refused.
+    #[error("cannot use Redis")]
+    Refused(#[source] redis::RedisError),
+    /// Another session writes the version.
+    #[error("{version} is written by {holder}; stop that one, since only one session writes a version at a time")]
+    InUse {
+        /// `NAME:vN`.
+        version: String,
+        /// Who writes it.
+        holder: String,
+    },
+    /// The server may remove any key when its memory is full.
+    #[error(
+        "the server evicts keys by {policy}, which would take rows and checkpoint apart; set its maxmemory-policy to noeviction"
+    )]
+    Evicts {
+        /// Its policy.
+        policy: String,
+    },
+    /// A key is empty or too long.
+    #[error("a key of {bytes} bytes; they have 1 to {most}")]
+    Key {
+        /// Its length.
+        bytes: usize,
+        /// The longest.
+        most: usize,
+    },
+    /// A value is too long, or all of one transaction together.
+    #[error("{bytes} bytes in {what}, which holds at most {most}")]
+    TooLarge {
+        /// A value, or a transaction.
+        what: &'static str,
+        /// The length.
+        bytes: usize,
+        /// The longest.
+        most: usize,
+    },
+    /// There is nothing to read yet.
+    #[error("no version of {name} serves yet; start a runtime with the projection and wait until it was built")]
+    NothingServes {
+        /// The projection.
+        name: String,
+    },
+}
+
+/// Whether an error means that no event could be applied now.
+pub(crate) fn is_away(error: &ProjectionError) -> bool {
+    error.causes().any(|cause| {
+        let ours = cause.downcast_ref::<RedisError>();
+        let by_us = matches!(ours, Some(RedisError::InUse { .. } | RedisError::Evicts { .. }));
+        // `Refused` gives its source as a cause.
+        by_us || cause.downcast_ref::<redis::RedisError>().is_some_and(stands_still)
+    })
+}
+
+fn stands_still(error: &redis::RedisError) -> bool {
+    let kind = matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed);
+    kind || error.code().is_some_and(|code| STANDS_STILL.contains(&code))
+}

@@ -1,0 +1,133 @@
+//! A Redis database as a target of projections.
+
+use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Target};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncTypedCommands, Client, RedisResult};
+
+use crate::connect::{check_eviction, connect};
+use crate::error::{RedisError, is_away};
+use crate::keys::{self, Keys};
+use crate::owner::Owner;
+use crate::{Reader, RedisSession};
+
+/// How many rows are removed at once, about.
+const REMOVED_AT_ONCE: usize = 1_000;
+/// What stands for a version in the hash of versions.
+const WRITTEN: &str = "written";
+const BEING_REMOVED: &str = "being removed";
+
+/// A database with read models, a prefix for each version of each.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    client: Client,
+}
+
+impl Redis {
+    /// Read models in the database of a URL: `redis://user:password@host:port/number`. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`RedisError::Url`] if it is none.
+    pub fn at(url: &str) -> Result<Self, RedisError> {
+        Ok(Self { client: Client::open(url).map_err(RedisError::Url)? })
+    }
+
+    /// What connections are made by: for commands of your own.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Reads what a projection wrote.
+    #[must_use]
+    pub fn reader<P: Projection<Self>>(&self) -> Reader {
+        self.reader_of(P::NAME)
+    }
+
+    /// Reads what a projection of this name wrote: for programs that do not have its code.
+    #[must_use]
+    pub fn reader_of(&self, name: impl Into<String>) -> Reader {
+        Reader::new(self.client.clone(), name.into())
+    }
+}
+
+impl Target for Redis {
+    type Session = RedisSession;
+
+    async fn open(&self, place: &Place) -> Result<RedisSession, ProjectionError> {
+        let mut connection = connect(&self.client).await?;
+        check_eviction(&mut connection).await?;
+        let keys = Keys::new(place.name, place.version);
+        let owner = Owner::take(&connection, &keys).await?;
+        made(&mut connection, place, &keys).await.map_err(RedisError::Refused)?;
+        Ok(RedisSession::new(connection, owner, keys))
+    }
+
+    async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
+        let mut connection = connect(&self.client).await?;
+        let version = connection.get(keys::serving(name)).await.map_err(RedisError::Refused)?;
+        Ok(version.and_then(|version| version.parse().ok()))
+    }
+
+    async fn serve(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+        let mut connection = connect(&self.client).await?;
+        Ok(connection.set(keys::serving(name), version).await.map_err(RedisError::Refused)?)
+    }
+
+    async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
+        let mut connection = connect(&self.client).await?;
+        let versions = connection.hkeys(keys::versions(name)).await.map_err(RedisError::Refused)?;
+        let mut versions: Vec<u32> = versions.iter().filter_map(|version| version.parse().ok()).collect();
+        versions.sort_unstable();
+        Ok(versions)
+    }
+
+    async fn discard(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+        let mut connection = connect(&self.client).await?;
+        let keys = Keys::new(name, version);
+        let _owner = Owner::take(&connection, &keys).await?;
+        Ok(discard(&mut connection, name, version, &keys).await.map_err(RedisError::Refused)?)
+    }
+
+    fn is_away(&self, error: &ProjectionError) -> bool {
+        is_away(error)
+    }
+}
+
+/// Notes the version. What an interrupted removal left of it is removed before, guards above all.
+async fn made(connection: &mut MultiplexedConnection, place: &Place, keys: &Keys) -> RedisResult<()> {
+    let versions = keys::versions(place.name);
+    let state = connection.hget(&versions, place.version).await?;
+    if state.as_deref() == Some(BEING_REMOVED) {
+        remove(connection, keys).await?;
+    }
+    connection.hset(&versions, place.version, WRITTEN).await.map(drop)
+}
+
+async fn discard(connection: &mut MultiplexedConnection, name: &str, version: u32, keys: &Keys) -> RedisResult<()> {
+    let versions = keys::versions(name);
+    if connection.get(keys::serving(name)).await? == Some(version.to_string()) {
+        connection.del(keys::serving(name)).await?;
+    }
+    connection.hset(&versions, version, BEING_REMOVED).await?;
+    remove(connection, keys).await?;
+    connection.hdel(&versions, version).await.map(drop)
+}
+
+/// Rows first, by their guards: whatever has a guard may have a row.
+async fn remove(connection: &mut MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = redis::cmd("HSCAN");
+        scan.arg(&keys.guards).arg(cursor).arg("COUNT").arg(REMOVED_AT_ONCE);
+        let (next, guards): (u64, Vec<(String, u64)>) = scan.query_async(connection).await?;
+        let rows: Vec<String> = guards.into_iter().map(|(row, _)| format!("{}{row}", keys.rows)).collect();
+        if !rows.is_empty() {
+            connection.unlink(rows).await?;
+        }
+        if next == 0 {
+            break;
+        }
+        cursor = next;
+    }
+    connection.unlink(&[&keys.guards, &keys.notes, &keys.noted]).await.map(drop)
+}

@@ -1,0 +1,91 @@
+//! What goes wrong with a file of rows, and which of it means that SQLite cannot be used at all just now.
+
+use std::io;
+use std::path::PathBuf;
+
+use leftfold_core::runtime::projection::ProjectionError;
+use rusqlite::ErrorCode;
+
+/// Why a file of rows could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SqliteError {
+    /// Another session writes the version.
+    #[error("{} is written by {holder}; stop that one, since only one session writes a version at a time", path.display())]
+    InUse {
+        /// The file of the version.
+        path: PathBuf,
+        /// Who writes it.
+        holder: String,
+    },
+    /// The directory, or a file in it, cannot be made, listed, or removed.
+    #[error("cannot use {}", path.display())]
+    Directory {
+        /// What cannot be used.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// SQLite refused.
+    #[error("cannot use {}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The transaction was over before the runtime ended it.
+    #[error("the transaction on {} was ended by the projection's own code, or by an error that it passed over; leave it to the runtime", path.display())]
+    TransactionEnded {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is nothing to read yet.
+    #[error("no version of {name} serves in {} yet; start a runtime with the projection and wait until it was built", directory.display())]
+    NothingServes {
+        /// The projection.
+        name: String,
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
+}
+
+impl SqliteError {
+    pub(crate) fn directory(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        |source| Self::Directory { path, source }
+    }
+
+    pub(crate) fn sqlite(path: impl Into<PathBuf>) -> impl FnOnce(rusqlite::Error) -> Self {
+        let path = path.into();
+        |source| Self::Sqlite { path, source }
+    }
+}
+
+/// Whether an error means that no event could be applied now. A damaged file is such a case: each event would fail, and a
+/// person has to look at it.
+pub(crate) fn is_away(error: &ProjectionError) -> bool {
+    error.causes().any(|cause| {
+        let ours = cause.downcast_ref::<SqliteError>();
+        let refused = cause.downcast_ref::<rusqlite::Error>();
+        matches!(ours, Some(SqliteError::InUse { .. } | SqliteError::Directory { .. }))
+            || refused.and_then(rusqlite::Error::sqlite_error_code).is_some_and(stands_still)
+    })
+}
+
+fn stands_still(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase
+            | ErrorCode::NoLargeFileSupport
+    )
+}

@@ -1,0 +1,116 @@
+//! A directory as a target of projections.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Target};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use crate::error::{SqliteError, is_away};
+use crate::files::{self, BUSY_SECONDS, Lock};
+use crate::{Reader, SqliteSession};
+
+/// A directory with read models, a file for each version of each.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    directory: PathBuf,
+}
+
+impl Sqlite {
+    /// Read models in a directory, which is made when the first is opened.
+    pub fn at(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// Reads what a projection wrote.
+    #[must_use]
+    pub fn reader<P: Projection<Self>>(&self) -> Reader {
+        self.reader_of(P::NAME)
+    }
+
+    /// Reads what a projection of this name wrote: for programs that do not have its code.
+    #[must_use]
+    pub fn reader_of(&self, name: impl Into<String>) -> Reader {
+        Reader::new(self.directory.clone(), name.into())
+    }
+
+    fn made(&self) -> Result<&Path, SqliteError> {
+        fs::create_dir_all(&self.directory).map_err(SqliteError::directory(&self.directory))?;
+        Ok(&self.directory)
+    }
+
+    /// Whatever is done to which version serves; it survives a power failure.
+    fn serving_file<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
+        let path = files::serving(self.made()?);
+        let acted = Connection::open(&path).and_then(|connection| {
+            connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.execute_batch(
+                "CREATE TABLE IF NOT EXISTS serving (name TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
+            )?;
+            act(&connection)
+        });
+        acted.map_err(SqliteError::sqlite(path))
+    }
+}
+
+impl Target for Sqlite {
+    type Session = SqliteSession;
+    const BLOCKING: bool = true;
+
+    async fn open(&self, place: &Place) -> Result<SqliteSession, ProjectionError> {
+        let rows = files::rows(self.made()?, place.name, place.version);
+        let lock = Lock::take(&rows)?;
+        Ok(SqliteSession::open(rows, lock)?)
+    }
+
+    async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
+        if !files::serving(&self.directory).exists() {
+            return Ok(None);
+        }
+        Ok(self.serving_file(|connection| version_that_serves(connection, name))?)
+    }
+
+    async fn serve(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+        let rows = files::rows(&self.directory, name, version);
+        sync(&rows).map_err(SqliteError::sqlite(&rows))?;
+        self.serving_file(|connection| {
+            connection.execute("INSERT OR REPLACE INTO serving (name, version) VALUES (?1, ?2)", params![name, version])
+        })?;
+        Ok(())
+    }
+
+    async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
+        Ok(files::versions(&self.directory, name)?)
+    }
+
+    async fn discard(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+        let rows = files::rows(self.made()?, name, version);
+        let _lock = Lock::take(&rows)?;
+        if files::serving(&self.directory).exists() {
+            self.serving_file(|connection| {
+                connection.execute("DELETE FROM serving WHERE name = ?1 AND version = ?2", params![name, version])
+            })?;
+        }
+        Ok(files::remove(&rows)?)
+    }
+
+    fn is_away(&self, error: &ProjectionError) -> bool {
+        is_away(error)
+    }
+}
+
+pub(crate) fn version_that_serves(connection: &Connection, name: &str) -> rusqlite::Result<Option<u32>> {
+    let mut statement = connection.prepare_cached("SELECT version FROM serving WHERE name = ?1")?;
+    statement.query_row([name], |row| row.get(0)).optional()
+}
+
+/// What was committed to a file is on the disk when this returns, so that no power failure leaves readers with a version
+/// that is not there.
+fn sync(rows: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open_with_flags(rows, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}

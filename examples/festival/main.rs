@@ -1,0 +1,598 @@
+//! A team belongs to one festival and can move to another; a festival is deleted with all its teams, and no team may be
+//! left behind because it was created, or moved in, just then.
+//! The pattern is to close the door first: one decision reads the festival's teams and records that the deletion began, who
+//! creates or moves a team reads whether it did, and a process asks each team that was there to go, once.
+//! Leave the process where all teams always fit into one append: then the decision that reads them may delete them itself.
+
+mod measure;
+mod teams;
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::time::Duration;
+
+use leftfold::prelude::*;
+use leftfold::sqlite::Sqlite;
+use serde::{Deserialize, Serialize};
+use teams::Teams;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum FestivalEvent {
+    Announced {
+        festival: String,
+    },
+    /// From now on nobody comes in; these were there.
+    DeletionBegan {
+        festival: String,
+        teams: BTreeSet<String>,
+    },
+    Deleted {
+        festival: String,
+    },
+    TeamCreated {
+        team: String,
+        festival: String,
+    },
+    TeamMoved {
+        team: String,
+        from: String,
+        to: String,
+    },
+    TeamDeleted {
+        team: String,
+        festival: String,
+    },
+}
+
+impl Event for FestivalEvent {
+    const NAMESPACE: &'static str = "festival";
+
+    /// A festival's own events have another tag than those of its teams, so that teams do not conflict with each other.
+    fn tags(&self) -> Tags {
+        match self {
+            Self::Announced { festival } | Self::DeletionBegan { festival, .. } | Self::Deleted { festival } => {
+                Tags::none().with(festival_tag(festival))
+            }
+            Self::TeamCreated { team, festival } | Self::TeamDeleted { team, festival } => {
+                Tags::none().with(team_tag(team)).with(teams_of_tag(festival))
+            }
+            Self::TeamMoved { team, from, to } => {
+                Tags::none().with(team_tag(team)).with(teams_of_tag(from)).with(teams_of_tag(to))
+            }
+        }
+    }
+}
+
+fn festival_tag(festival: &str) -> String {
+    format!("festival:{festival}")
+}
+
+fn teams_of_tag(festival: &str) -> String {
+    format!("teams-of:{festival}")
+}
+
+fn team_tag(team: &str) -> String {
+    format!("team:{team}")
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+enum FestivalRefusal {
+    #[error("there is no such festival")]
+    NoFestival,
+    #[error("the festival is being deleted")]
+    BeingDeleted,
+    #[error("the name of a festival is used once")]
+    FestivalKnown,
+    #[error("there is no such team")]
+    NoTeam,
+    #[error("there is such a team already")]
+    TeamKnown,
+}
+
+// A festival: an aggregate over its own events.
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+enum Festival {
+    #[default]
+    Unknown,
+    Open,
+    BeingDeleted,
+    Deleted,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum FestivalCommand {
+    Announce { festival: String },
+    EndDeletion { festival: String },
+}
+
+impl Aggregate for Festival {
+    const CATEGORY: &'static str = "festival";
+    type Event = FestivalEvent;
+    type Command = FestivalCommand;
+    type Refusal = FestivalRefusal;
+
+    fn apply(&mut self, event: &FestivalEvent) {
+        match event {
+            FestivalEvent::Announced { .. } => *self = Self::Open,
+            FestivalEvent::DeletionBegan { .. } => *self = Self::BeingDeleted,
+            FestivalEvent::Deleted { .. } => *self = Self::Deleted,
+            FestivalEvent::TeamCreated { .. } | FestivalEvent::TeamMoved { .. } | FestivalEvent::TeamDeleted { .. } => {}
+        }
+    }
+
+    fn decide(&self, command: &FestivalCommand) -> Result<Vec<FestivalEvent>, FestivalRefusal> {
+        match (command.clone(), self) {
+            (FestivalCommand::Announce { festival }, Self::Unknown) => Ok(vec![FestivalEvent::Announced { festival }]),
+            (FestivalCommand::Announce { .. }, _) => Err(FestivalRefusal::FestivalKnown),
+            (FestivalCommand::EndDeletion { festival }, Self::BeingDeleted) => Ok(vec![FestivalEvent::Deleted { festival }]),
+            (FestivalCommand::EndDeletion { .. }, _) => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Festival {
+    fn takes_teams(self) -> Result<(), FestivalRefusal> {
+        match self {
+            Self::Open => Ok(()),
+            Self::BeingDeleted => Err(FestivalRefusal::BeingDeleted),
+            Self::Unknown | Self::Deleted => Err(FestivalRefusal::NoFestival),
+        }
+    }
+}
+
+// A team: an aggregate over its own events, for what concerns it alone.
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Team {
+    festival: Option<String>,
+}
+
+/// Go, if you still belong to this festival.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct DeleteTeam {
+    team: String,
+    festival: String,
+}
+
+impl Aggregate for Team {
+    const CATEGORY: &'static str = "team";
+    type Event = FestivalEvent;
+    type Command = DeleteTeam;
+    type Refusal = FestivalRefusal;
+
+    fn apply(&mut self, event: &FestivalEvent) {
+        match event {
+            FestivalEvent::TeamCreated { festival: now, .. } | FestivalEvent::TeamMoved { to: now, .. } => {
+                self.festival = Some(now.clone());
+            }
+            FestivalEvent::TeamDeleted { .. } => self.festival = None,
+            FestivalEvent::Announced { .. } | FestivalEvent::DeletionBegan { .. } | FestivalEvent::Deleted { .. } => {}
+        }
+    }
+
+    fn decide(&self, DeleteTeam { team, festival }: &DeleteTeam) -> Result<Vec<FestivalEvent>, FestivalRefusal> {
+        let is_here = self.festival.as_ref() == Some(festival);
+        let gone = || FestivalEvent::TeamDeleted { team: team.clone(), festival: festival.clone() };
+        Ok(is_here.then(gone).into_iter().collect())
+    }
+}
+
+// What concerns a team and a festival: decisions.
+
+/// What creating and moving a team need to know.
+#[derive(Debug, Default)]
+struct Seen {
+    festival: Festival,
+    team: Team,
+    team_was_there: bool,
+}
+
+impl Seen {
+    fn apply(&mut self, event: &FestivalEvent) {
+        self.festival.apply(event);
+        self.team.apply(event);
+        self.team_was_there |= matches!(event, FestivalEvent::TeamCreated { .. });
+    }
+}
+
+#[derive(Clone, Debug)]
+struct CreateTeam {
+    team: String,
+    festival: String,
+}
+
+impl Decision for CreateTeam {
+    type Event = FestivalEvent;
+    type State = Seen;
+    type Refusal = FestivalRefusal;
+
+    fn query(&self) -> Query {
+        Query::tag(festival_tag(&self.festival)).or(Query::tag(team_tag(&self.team)))
+    }
+
+    fn apply(&self, seen: &mut Seen, event: &FestivalEvent) {
+        seen.apply(event);
+    }
+
+    fn decide(&self, seen: &Seen) -> Result<Decided<FestivalEvent>, FestivalRefusal> {
+        seen.festival.takes_teams()?;
+        if seen.team_was_there {
+            return Err(FestivalRefusal::TeamKnown);
+        }
+        let (team, festival) = (self.team.clone(), self.festival.clone());
+        Ok(Decided::of::<Team>(&self.team, FestivalEvent::TeamCreated { team, festival }))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct MoveTeam {
+    team: String,
+    to: String,
+}
+
+impl Decision for MoveTeam {
+    type Event = FestivalEvent;
+    type State = Seen;
+    type Refusal = FestivalRefusal;
+
+    /// Not the festival that it leaves: one may always flee, from a deletion too.
+    fn query(&self) -> Query {
+        Query::tag(festival_tag(&self.to)).or(Query::tag(team_tag(&self.team)))
+    }
+
+    fn apply(&self, seen: &mut Seen, event: &FestivalEvent) {
+        seen.apply(event);
+    }
+
+    fn decide(&self, seen: &Seen) -> Result<Decided<FestivalEvent>, FestivalRefusal> {
+        let from = seen.team.festival.clone().ok_or(FestivalRefusal::NoTeam)?;
+        if from == self.to {
+            return Ok(Decided::nothing());
+        }
+        seen.festival.takes_teams()?;
+        let (team, to) = (self.team.clone(), self.to.clone());
+        Ok(Decided::of::<Team>(&self.team, FestivalEvent::TeamMoved { team, from, to }))
+    }
+}
+
+/// Reads who is there, so whoever comes in meanwhile makes it read again: either a team is in the list, or it is refused.
+#[derive(Clone, Debug)]
+struct BeginDeletion {
+    festival: String,
+}
+
+impl Decision for BeginDeletion {
+    type Event = FestivalEvent;
+    type State = (Festival, BTreeSet<String>);
+    type Refusal = FestivalRefusal;
+
+    fn query(&self) -> Query {
+        Query::tag(festival_tag(&self.festival)).or(Query::tag(teams_of_tag(&self.festival)))
+    }
+
+    fn apply(&self, (festival, teams): &mut Self::State, event: &FestivalEvent) {
+        festival.apply(event);
+        match event {
+            FestivalEvent::TeamCreated { team, .. } => _ = teams.insert(team.clone()),
+            FestivalEvent::TeamMoved { team, to, .. } if *to == self.festival => _ = teams.insert(team.clone()),
+            FestivalEvent::TeamMoved { team, .. } | FestivalEvent::TeamDeleted { team, .. } => _ = teams.remove(team),
+            FestivalEvent::Announced { .. } | FestivalEvent::DeletionBegan { .. } | FestivalEvent::Deleted { .. } => {}
+        }
+    }
+
+    fn decide(&self, (festival, teams): &Self::State) -> Result<Decided<FestivalEvent>, FestivalRefusal> {
+        match festival.takes_teams() {
+            Err(FestivalRefusal::BeingDeleted) => Ok(Decided::nothing()),
+            Err(refusal) => Err(refusal),
+            Ok(()) => {
+                let began = FestivalEvent::DeletionBegan { festival: self.festival.clone(), teams: teams.clone() };
+                Ok(Decided::of::<Festival>(&self.festival, began))
+            }
+        }
+    }
+}
+
+// What deletes: a process, with its own view of the events. It does not hear of teams that are created.
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Watched {
+    #[serde(rename = "festival.DeletionBegan")]
+    DeletionBegan { festival: String, teams: BTreeSet<String> },
+    #[serde(rename = "festival.TeamMoved")]
+    TeamMoved { team: String, from: String },
+    #[serde(rename = "festival.TeamDeleted")]
+    TeamDeleted { team: String, festival: String },
+    #[serde(rename = "festival.Deleted")]
+    Deleted { festival: String },
+}
+
+impl Event for Watched {
+    const NAMESPACE: &'static str = "festival";
+}
+
+/// The deletion of one festival: the teams that are still there.
+#[derive(Debug, Default)]
+struct Deletion {
+    waits_for: BTreeSet<String>,
+}
+
+impl Process for Deletion {
+    const NAME: &'static str = "deletion";
+    type Event = Watched;
+
+    fn targets() -> Targets {
+        Targets::of::<Festival>().and::<Team>()
+    }
+
+    /// Nothing that it causes starts it, and a festival is deleted once: there is no way round in a circle.
+    fn correlate(event: &Recorded<Watched>) -> Correlation {
+        match &event.event {
+            Watched::DeletionBegan { festival, .. } => Correlation::starts(festival),
+            Watched::TeamMoved { from: festival, .. } | Watched::TeamDeleted { festival, .. } => Correlation::continues(festival),
+            Watched::Deleted { festival } => Correlation::ends(festival),
+        }
+    }
+
+    fn apply(&mut self, trigger: &Trigger<Watched>, _: &Context) {
+        match trigger {
+            Trigger::Event(Watched::DeletionBegan { teams, .. }) => self.waits_for.clone_from(teams),
+            Trigger::Event(Watched::TeamMoved { team, .. } | Watched::TeamDeleted { team, .. }) => {
+                self.waits_for.remove(team);
+            }
+            Trigger::Event(Watched::Deleted { .. }) | Trigger::TimerFired { .. } | Trigger::Refused(_) => {}
+        }
+    }
+
+    fn react(&self, trigger: &Trigger<Watched>, Context { key: festival, .. }: &Context) -> Reaction {
+        let end = || FestivalCommand::EndDeletion { festival: festival.clone() };
+        match trigger {
+            Trigger::Event(Watched::Deleted { .. }) => Reaction::none(),
+            _ if self.waits_for.is_empty() => Reaction::none().command::<Festival>(festival, end()),
+            Trigger::Event(Watched::DeletionBegan { teams, .. }) => teams.iter().fold(Reaction::none(), |reaction, team| {
+                let delete = DeleteTeam { team: team.clone(), festival: festival.clone() };
+                reaction.command::<Team>(team, delete)
+            }),
+            _ => Reaction::none(),
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, festivals, teams] = arguments.as_slice()
+        && word == "measure"
+    {
+        return measure::measure(festivals.parse()?, teams.parse()?).await;
+    }
+    let place = examples::place()?;
+    let store = leftfold::open(place.path()).await?;
+    let rows = Sqlite::at(format!("{}-rows", place.path()));
+    let lists = rows.reader::<Teams>();
+    let running = Runtime::new(&store).process::<Deletion>().project(Teams, rows).start().await?;
+    let festivals = store.aggregate::<Festival>();
+    let list = async |store: &Store| {
+        // Who reads what he wrote waits until the list has come that far.
+        running.projections().wait_until(Teams::NAME, store.head().position, Duration::from_secs(10)).await?;
+        for festival in ["jazz", "folk"] {
+            println!("    teams of {festival}: {:?}", teams::of(&lists, festival)?);
+        }
+        Ok::<_, Box<dyn Error>>(())
+    };
+
+    for festival in ["jazz", "folk"] {
+        festivals.execute(festival, FestivalCommand::Announce { festival: festival.into() }).await?;
+    }
+    for (team, festival) in [("drums", "jazz"), ("brass", "jazz"), ("fiddles", "folk")] {
+        create(&store, team, festival).await?;
+    }
+    move_to(&store, "fiddles", "jazz").await?;
+    move_to(&store, "brass", "folk").await?;
+    list(&store).await?;
+
+    println!("jazz is deleted; a choir is created in it, and the fiddles flee, at the same moment");
+    let head = store.head().position;
+    let jazz = BeginDeletion { festival: "jazz".into() };
+    let (began, choir, fiddles) =
+        tokio::join!(store.decide(&jazz), create(&store, "choir", "jazz"), move_to(&store, "fiddles", "folk"));
+    began?;
+    choir?;
+    fiddles?;
+    let mut told = store.subscribe(Query::tag(festival_tag("jazz")).or(Query::tag(teams_of_tag("jazz"))), head);
+    loop {
+        match festivals.decode(&told.event().await?)?.as_slice() {
+            [FestivalEvent::DeletionBegan { teams, .. }] => println!("    the deletion begins; there are {teams:?}"),
+            [FestivalEvent::TeamDeleted { team, .. }] => println!("    {team} is deleted"),
+            [FestivalEvent::Deleted { .. }] => break println!("    jazz is deleted"),
+            _ => {}
+        }
+    }
+    move_to(&store, "brass", "jazz").await?;
+    list(&store).await?;
+    running.stop().await?;
+    store.close().await?;
+    Ok(())
+}
+
+async fn create(store: &Store, team: &str, festival: &str) -> Result<(), Box<dyn Error>> {
+    let create = CreateTeam { team: team.into(), festival: festival.into() };
+    tell(&format!("{team} is created in {festival}"), store.decide(&create).await)
+}
+
+async fn move_to(store: &Store, team: &str, to: &str) -> Result<(), Box<dyn Error>> {
+    tell(&format!("{team} moves to {to}"), store.decide(&MoveTeam { team: team.into(), to: to.into() }).await)
+}
+
+/// Prints how it went. A refusal belongs to the story, anything else ends it.
+fn tell(what: &str, done: Result<Executed<FestivalEvent>, ExecuteError<FestivalRefusal>>) -> Result<(), Box<dyn Error>> {
+    match done {
+        Ok(_) => println!("{what}: done"),
+        Err(error) => println!("{what}: {}", error.into_refusal()?),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FestivalEvent::*;
+    use leftfold::testing::explorer::{Explorer, Schedules, World};
+    use leftfold::testing::given_events;
+
+    fn announced(festival: &str) -> (String, FestivalEvent) {
+        (format!("festival-{festival}"), Announced { festival: festival.into() })
+    }
+
+    fn began(festival: &str, teams: &[&str]) -> (String, FestivalEvent) {
+        let teams = teams.iter().map(|team| (*team).to_owned()).collect();
+        (format!("festival-{festival}"), DeletionBegan { festival: festival.into(), teams })
+    }
+
+    fn created(team: &str, festival: &str) -> (String, FestivalEvent) {
+        (format!("team-{team}"), TeamCreated { team: team.into(), festival: festival.into() })
+    }
+
+    fn moved(team: &str, from: &str, to: &str) -> (String, FestivalEvent) {
+        (format!("team-{team}"), TeamMoved { team: team.into(), from: from.into(), to: to.into() })
+    }
+
+    fn create(team: &str, festival: &str) -> CreateTeam {
+        CreateTeam { team: team.into(), festival: festival.into() }
+    }
+
+    fn move_to(team: &str, to: &str) -> MoveTeam {
+        MoveTeam { team: team.into(), to: to.into() }
+    }
+
+    #[test]
+    fn a_team_is_created_once_and_only_in_a_festival_that_there_is() {
+        given_events([announced("jazz")]).decide(&create("drums", "jazz")).then([created("drums", "jazz").1]);
+        given_events([announced("jazz")]).decide(&create("drums", "folk")).then_refused(FestivalRefusal::NoFestival);
+        let there = [announced("jazz"), announced("folk"), created("drums", "jazz")];
+        given_events(there.clone()).decide(&create("drums", "folk")).then_refused(FestivalRefusal::TeamKnown);
+        let gone = ("team-drums".to_owned(), TeamDeleted { team: "drums".into(), festival: "jazz".into() });
+        let deleted = there.into_iter().chain([gone]);
+        given_events(deleted.clone()).decide(&create("drums", "jazz")).then_refused(FestivalRefusal::TeamKnown);
+        given_events(deleted).decide(&move_to("drums", "folk")).then_refused(FestivalRefusal::NoTeam);
+    }
+
+    #[test]
+    fn a_team_moves_to_a_festival_that_is_open_and_may_flee_from_one_that_is_not() {
+        let both = [announced("jazz"), announced("folk"), created("drums", "jazz")];
+        given_events(both.clone()).decide(&move_to("drums", "folk")).then([moved("drums", "jazz", "folk").1]);
+        given_events(both.clone()).decide(&move_to("drums", "jazz")).then_nothing();
+        let deleting_jazz = both.clone().into_iter().chain([began("jazz", &["drums"])]);
+        given_events(deleting_jazz).decide(&move_to("drums", "folk")).then([moved("drums", "jazz", "folk").1]);
+        let deleting_folk = both.into_iter().chain([began("folk", &[])]);
+        given_events(deleting_folk).decide(&move_to("drums", "folk")).then_refused(FestivalRefusal::BeingDeleted);
+    }
+
+    #[test]
+    fn a_deletion_begins_with_exactly_the_teams_that_are_there() {
+        let history = [
+            announced("jazz"),
+            announced("folk"),
+            created("stays", "jazz"),
+            created("leaves", "jazz"),
+            created("comes", "folk"),
+            moved("leaves", "jazz", "folk"),
+            moved("comes", "folk", "jazz"),
+        ];
+        let begin = BeginDeletion { festival: "jazz".into() };
+        given_events(history.clone()).decide(&begin).then([began("jazz", &["comes", "stays"]).1]);
+        given_events(history.into_iter().chain([began("jazz", &[])])).decide(&begin).then_nothing();
+    }
+
+    #[test]
+    fn a_team_that_is_created_in_or_moved_into_a_festival_while_it_is_deleted_is_not_left_behind() {
+        let there = |team: &str, festival: &str| created(team, festival).1;
+        let nobody_is_in_a_festival_that_is_gone = |world: &World| {
+            let gone: Vec<&str> = festivals(world, Festival::Deleted).collect();
+            let left = world.aggregates::<Team>().find(|(_, team)| team.festival.as_deref().is_some_and(|of| gone.contains(&of)));
+            left.map_or(Ok(()), |(team, _)| Err(format!("{team} is left")))
+        };
+        Explorer::new()
+            .aggregate::<Festival>()
+            .aggregate::<Team>()
+            .process::<Deletion>()
+            .start(|clients| {
+                clients.given::<Festival>("jazz", [announced("jazz").1]);
+                clients.given::<Festival>("folk", [announced("folk").1]);
+                clients.given::<Team>("drums", [there("drums", "jazz")]);
+                clients.given::<Team>("brass", [there("brass", "jazz")]);
+                clients.given::<Team>("fiddles", [there("fiddles", "folk")]);
+                clients.client("owner").decide(BeginDeletion { festival: "jazz".into() });
+                clients.client("creator").decide(create("choir", "jazz"));
+                clients.client("comer").decide(move_to("fiddles", "jazz"));
+                clients.client("fleer").decide(move_to("drums", "folk")).decide(move_to("drums", "jazz"));
+            })
+            .always("nobody is in a festival that is gone", nobody_is_in_a_festival_that_is_gone)
+            // Five events that were given, five at most of people, and four teams that go before the festival.
+            .always("there is no endless loop", |world: &World| world.events_of::<FestivalEvent>().len() <= 5 + 5 + 5)
+            .finally("jazz is gone, and nothing is left to do", |world: &World| {
+                festivals(world, Festival::Deleted).eq(["jazz"]) && world.open_processes() == 0 && world.parked() == 0
+            })
+            .run(Schedules(1_000));
+    }
+
+    fn festivals(world: &World, are: Festival) -> impl Iterator<Item = &str> {
+        world.aggregates::<Festival>().filter(move |(_, festival)| **festival == are).map(|(id, _)| id)
+    }
+
+    fn decided(done: Result<Executed<FestivalEvent>, ExecuteError<FestivalRefusal>>) -> bool {
+        match done {
+            Ok(_) => true,
+            Err(error) => matches!(
+                error.into_refusal(),
+                Ok(FestivalRefusal::BeingDeleted | FestivalRefusal::NoFestival | FestivalRefusal::NoTeam)
+            ),
+        }
+    }
+
+    /// A hundred people create and move teams while the festival is deleted: nobody is left behind, and it ends.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_team_is_left_in_a_festival_that_is_deleted_while_teams_come_in() {
+        let store = Store::memory();
+        let running = Runtime::new(&store).process::<Deletion>().start().await.unwrap();
+        for (stream, event) in [announced("jazz"), announced("folk")] {
+            store.aggregate::<Festival>().record(&stream["festival-".len()..], &[event]).await.unwrap();
+        }
+        for n in 0..20 {
+            store.decide(&create(&format!("early-{n}"), "folk")).await.unwrap();
+        }
+        let mut tasks = Vec::new();
+        for n in 0..50 {
+            let store = store.clone();
+            tasks.push(tokio::spawn(async move {
+                assert!(decided(store.decide(&create(&format!("new-{n}"), "jazz")).await));
+                assert!(decided(store.decide(&move_to(&format!("early-{}", n % 20), "jazz")).await));
+                if n == 25 {
+                    store.decide(&BeginDeletion { festival: "jazz".into() }).await.unwrap();
+                }
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let mut told = store.subscribe(Query::tag(festival_tag("jazz")), Position::START);
+        while &*told.event().await.unwrap().event_type != "festival.Deleted" {}
+        let head = store.head().position;
+        let (_, left) = fold(&store, "jazz").await;
+        assert_eq!(left, BTreeSet::new());
+        assert!(head.0 > 22);
+        running.stop().await.unwrap();
+    }
+
+    async fn fold(store: &Store, festival: &str) -> (Festival, BTreeSet<String>) {
+        let decision = BeginDeletion { festival: festival.into() };
+        let mut state = Default::default();
+        let mut events = store.read(leftfold::store::Read::matching(decision.query(), Position::START));
+        while let Some(event) = events.next().await.unwrap() {
+            for event in store.aggregate::<Festival>().decode(&event).unwrap() {
+                decision.apply(&mut state, &event);
+            }
+        }
+        state
+    }
+}
