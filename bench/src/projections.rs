@@ -21,8 +21,8 @@ use crate::table::{Row, Target, Unit};
 const SQLITE_PER_SECOND_MIN: f64 = 1e5;
 const MEMORY_PER_SECOND_MIN: f64 = 1e6;
 /// Against a loop that does nothing but read, decode, and upsert or fold.
-const SQLITE_RATIO_MIN: f64 = 0.5;
-const MEMORY_RATIO_MIN: f64 = 0.7;
+const SQLITE_RATIO_MIN: f64 = 0.4;
+const MEMORY_RATIO_MIN: f64 = 0.25;
 /// As many as the runtime puts into one transaction.
 const TOGETHER: usize = 1_000;
 
