@@ -1,6 +1,7 @@
 //! The explorer finds what is planted, and finds nothing where nothing is wrong.
 
 mod bookings;
+mod cascade;
 mod cash;
 mod mails;
 mod points;

@@ -254,10 +254,12 @@ impl<E: fmt::Display> Holds for Result<(), E> {
     }
 }
 
+type Hold = dyn Fn(&World) -> Result<(), String>;
+
 /// Something that must hold.
 struct Invariant {
     name: String,
-    holds: Box<dyn Fn(&World) -> Result<(), String>>,
+    holds: Box<Hold>,
 }
 
 /// Something that does not hold.

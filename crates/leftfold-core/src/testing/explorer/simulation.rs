@@ -281,10 +281,11 @@ impl<'p> Simulation<'p> {
                 }
                 self.carry_out(usize::from(operation), way)?;
             }
-            Choice::Hold { operation } => match self.shared.queue().get_mut(usize::from(operation)) {
-                Some(operation) => operation.held = true,
-                None => {}
-            },
+            Choice::Hold { operation } => {
+                if let Some(operation) = self.shared.queue().get_mut(usize::from(operation)) {
+                    operation.held = true;
+                }
+            }
             Choice::Lose { client } => self.lose(usize::from(client)),
             Choice::Crash { application, carried } => self.crash(usize::from(application), carried)?,
             Choice::Clock(turn) => self.turn_clock(turn),
