@@ -36,6 +36,7 @@ pub use turn::LEASE;
 pub(crate) use contained::message as panic_message;
 pub(crate) use ledger::LedgerEvent;
 pub(crate) use process::ProcessRunner;
+pub(crate) use timer::TimerRunner;
 pub(crate) use turn::{Intent, Next, Turn};
 
 use crate::fold::EventError;
@@ -47,7 +48,6 @@ use ledger::shortened;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
 use runner::Runner;
-use timer::TimerRunner;
 
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;

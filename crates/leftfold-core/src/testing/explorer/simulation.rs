@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::clients::{Answered, Asking, ClientPlan, Clients, Request};
-use super::clock::HandClock;
+use super::clock::{DueClock, HandClock};
 use super::schedule::{Choice, Options, Schedule, Source, Turn};
 use super::store::{About, Operation, Shared, SimulatedStore};
 use super::story::{Story, Teller};
@@ -76,9 +76,11 @@ pub(super) enum Telling {
 /// Carries out one run.
 pub(super) fn run(plan: &Plan, mut source: Source, telling: Telling) -> Ended {
     // Jitter comes from here: it is the same in every run.
+    let seed_of_the_thread = fastrand::get_seed();
     fastrand::seed(0);
     let mut simulation = Simulation::new(plan, source.others(), telling);
     let broken = simulation.go(&mut source).err();
+    fastrand::seed(seed_of_the_thread);
     let mut story = simulation.story.take().unwrap_or_default();
     if let Some(broken) = &broken {
         story.end(format!("broken: {broken}"));
@@ -260,7 +262,7 @@ impl<'p> Simulation<'p> {
         self.patience = if busy { Duration::ZERO } else { (self.patience * 4).max(Duration::from_secs(1)) };
         let now = self.clock.now();
         let for_ever = now.plus(QUIET_FOR_EVER);
-        let due = self.world.next_due().filter(|due| *due < for_ever);
+        let due = self.next_due().filter(|due| *due < for_ever);
         let expected = due.is_some() || self.clients.iter().any(|client| !client.is_done());
         if self.patience > if expected { QUIET_FOR_EVER } else { QUIET } {
             return false;
@@ -271,6 +273,11 @@ impl<'p> Simulation<'p> {
             None => return false,
         }
         true
+    }
+
+    /// The next moment at which something must happen.
+    fn next_due(&self) -> Option<Timestamp> {
+        self.world.next_due().into_iter().chain(self.clock.due()).min()
     }
 
     fn carry_on(&mut self, choice: Choice) -> Result<bool, Broken> {
@@ -515,7 +522,7 @@ impl ClientRun<'_> {
         match self.plan.requests.get(self.at) {
             None => return false,
             Some(Request::Wait(wait)) => {
-                let (clock, until) = (clock.clone(), clock.now().plus(*wait));
+                let (clock, until) = (DueClock(clock.clone()), clock.now().plus(*wait));
                 self.asking = Some(Box::pin(async move {
                     clock.sleep_until(until).await;
                     Answered::Accepted { events: 0, answer: Answer::First }
