@@ -8,7 +8,7 @@ use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, T
 use leftfold_core::testing::explorer::{Clients, Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
-use crate::is_found;
+use crate::{MANY, is_found};
 
 /// Nothing is wrong.
 const SOUND: u8 = 0;
@@ -209,7 +209,7 @@ fn all_companies_end_as_their_city_whatever_happens() {
         anna.command::<City>("ulm", Switch::Enable).command::<City>("ulm", Switch::Disable);
         clients.client("ben").command::<Company>("c4", found());
     };
-    explorer::<SOUND>(quick_succession).run(Schedules(2_000));
+    explorer::<SOUND>(quick_succession).run(MANY);
 }
 
 #[test]

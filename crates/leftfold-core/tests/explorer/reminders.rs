@@ -8,7 +8,7 @@ use leftfold_core::store::Timestamp;
 use leftfold_core::testing::explorer::{Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
-use crate::is_found;
+use crate::{MANY, is_found};
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
@@ -116,7 +116,7 @@ fn explorer<const CANCELS: bool>() -> Explorer {
 
 #[test]
 fn reminders_come_once_and_in_need_whatever_happens() {
-    explorer::<true>().run(Schedules(1_000));
+    explorer::<true>().run(MANY);
 }
 
 #[test]
