@@ -224,6 +224,11 @@ fn a_sound_assignment_of_points_survives_everything() {
 }
 
 #[test]
+fn two_applications_share_the_assignment_of_points() {
+    explorer::<SOUND>().applications(2).run(MANY);
+}
+
+#[test]
 fn a_forgotten_compensation_is_found() {
     let failure = explorer::<NO_COMPENSATION>().explore(Schedules(1_000)).unwrap_err();
     is_found(&failure, "no point is lost", 15);

@@ -86,6 +86,7 @@ pub use clients::{Client, Clients};
 pub use world::{PerformedIntent, World};
 
 use crate::fold::{Aggregate, Schema};
+use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
 use crate::runtime::{Effect, Host, Performed, ProcessRunner, Timer, TimerRunner, panic_message};
 use clock::DueClock;
@@ -135,10 +136,13 @@ impl Explorer {
     pub fn process<P: Process>(mut self) -> Self {
         let start = |scene: &Scene| -> simulation::Running {
             let host = Host::new(scene.store.clone(), scene.clock.clone());
-            let stop = scene.stop.clone();
+            let (stop, is_alone) = (scene.stop.clone(), scene.is_alone);
             Box::pin(async move {
                 let (_asked, asks) = mpsc::channel(1);
-                ProcessRunner::<P>::new(host, asks).await?.run(stop).await;
+                let runner = ProcessRunner::<P>::new(host, asks).await?;
+                // A lease does not outlive the only process that has the log open.
+                let runner = if is_alone { runner } else { runner.leased() };
+                runner.run(stop).await;
                 Ok(())
             })
         };
@@ -158,6 +162,11 @@ impl Explorer {
         };
         self.plan.consumers.push((T::NAME, Box::new(start)));
         self
+    }
+
+    /// Delivers what an inbox accepts.
+    pub fn inbox<I: Inbox>(self) -> Self {
+        self.process::<Delivering<I>>()
     }
 
     /// Carries out an effect, but for the outside world: there one of these outcomes comes of an attempt, as the

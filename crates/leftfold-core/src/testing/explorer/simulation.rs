@@ -56,6 +56,8 @@ pub(super) struct Scene {
     pub(super) shared: Arc<Shared>,
     pub(super) outside: Outside,
     pub(super) stop: watch::Receiver<bool>,
+    /// Whether no other application shares the store.
+    pub(super) is_alone: bool,
 }
 
 /// What came of a run.
@@ -97,6 +99,7 @@ struct Simulation<'p> {
     applications: Vec<Application>,
     tasks: Vec<Task>,
     clients: Vec<ClientRun<'p>>,
+    is_alone: bool,
     point: u32,
     /// How far the clock goes at least, as nothing happened when it was moved last.
     patience: Duration,
@@ -164,8 +167,9 @@ impl<'p> Simulation<'p> {
         let clients = plan.clients.clients.iter().map(client).collect();
         let (applications, tasks) = (Vec::new(), Vec::new());
         let (patience, busy) = (Duration::ZERO, true);
+        let (is_alone, point) = (others == 0, 0);
         let mut simulation =
-            Self { plan, shared, clock, world, outside, applications, tasks, clients, point: 0, patience, busy, story };
+            Self { plan, shared, clock, world, outside, applications, tasks, clients, is_alone, point, patience, busy, story };
         for application in 0..=usize::from(others) {
             simulation.start(application);
         }
@@ -178,7 +182,8 @@ impl<'p> Simulation<'p> {
         let store = Store::shared(Arc::new(SimulatedStore(self.shared.clone())) as Arc<dyn Backend>);
         for (name, start) in &self.plan.consumers {
             let (clock, shared, outside) = (self.clock.clone(), self.shared.clone(), self.outside.clone());
-            let scene = Scene { store: store.clone(), clock, shared, outside, stop: stop.clone() };
+            let (stop, is_alone) = (stop.clone(), self.is_alone);
+            let scene = Scene { store: store.clone(), clock, shared, outside, stop, is_alone };
             self.tasks.push(Task { name, application, running: Some(start(&scene)), flag: Flag::raised() });
         }
         let started = Application { store, _stop: sender };
