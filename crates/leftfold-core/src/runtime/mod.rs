@@ -184,7 +184,7 @@ impl Runtime {
         let (asked, asks) = mpsc::channel(ASKED_MAX);
         self.processes.insert(P::NAME, asked);
         let starting: Starting = Box::new(|host, stop| {
-            Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.run(stop)) as Running) })
+            Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.leased().run(stop)) as Running) })
         });
         self.consumers.push((P::NAME, starting));
         self

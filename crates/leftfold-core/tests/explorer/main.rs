@@ -1,5 +1,8 @@
 //! The explorer finds what is planted, and finds nothing where nothing is wrong.
 
+mod bookings;
+mod cash;
+mod mails;
 mod points;
 
 use leftfold_core::testing::explorer::Failure;

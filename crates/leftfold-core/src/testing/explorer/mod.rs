@@ -21,6 +21,7 @@ pub use clients::{Client, Clients};
 pub use world::{PerformedIntent, World};
 
 use crate::fold::{Aggregate, Schema};
+use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
 use crate::runtime::{Effect, Host, Performed, ProcessRunner, panic_message};
 use effects::Scripted;
@@ -40,6 +41,7 @@ const DRAWN: u64 = 1 << 32;
 pub struct Explorer {
     plan: Plan,
     seed: Option<u64>,
+    applications: u8,
 }
 
 impl Default for Explorer {
@@ -51,7 +53,7 @@ impl Default for Explorer {
 impl Explorer {
     /// Of nothing yet.
     pub fn new() -> Self {
-        Self { plan: Plan::default(), seed: None }
+        Self { plan: Plan::default(), seed: None, applications: 1 }
     }
 
     /// Makes the states of a kind of aggregates known to invariants.
@@ -79,17 +81,23 @@ impl Explorer {
         self
     }
 
+    /// Delivers what an inbox accepts.
+    pub fn inbox<I: Inbox>(self) -> Self {
+        self.process::<Delivering<I>>()
+    }
+
     /// Carries out an effect, but for the outside world: there one of these outcomes comes of an attempt, as the
     /// schedule says, or no answer before its deadline.
     ///
     /// An attempt that is [in doubt](Performed::InDoubt), or that is not answered, may have taken place or not. When it
-    /// is looked up, the truth is found, at the third look at the latest. Of the effect itself only its
+    /// is looked up, the truth is found, at the third look at the latest. One that reaches the world outside after its
+    /// deadline does not take place: what is looked up then is final, as it has to be. Of the effect itself only its
     /// [`policy`](Effect::policy) and [`report`](Effect::report) are called.
     pub fn effect<E: Effect>(mut self, effect: E, outcomes: impl IntoIterator<Item = Performed<E::Outcome>>) -> Self {
         let (effect, outcomes) = (Arc::new(effect), outcomes.into_iter().collect::<Arc<[_]>>());
         let start = move |scene: &Scene| -> simulation::Running {
-            let (shared, outside) = (scene.shared.clone(), scene.outside.clone());
-            let scripted = Scripted { effect: effect.clone(), outcomes: outcomes.clone(), shared, outside };
+            let (shared, clock, outside) = (scene.shared.clone(), scene.clock.clone(), scene.outside.clone());
+            let scripted = Scripted { effect: effect.clone(), outcomes: outcomes.clone(), shared, clock, outside };
             let host = Host::new(scene.store.clone(), scene.clock.clone());
             Box::pin(effects::run(host, scene.store.clone(), scene.clock.clone(), scripted))
         };
@@ -112,6 +120,13 @@ impl Explorer {
     /// What must hold when nothing more happens: all is carried out, all timers have fired.
     pub fn finally<H: Holds>(mut self, name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
         self.plan.finally.push(Invariant::new(name, holds));
+        self
+    }
+
+    /// Up to so many applications share the store, each with all processes and effects: what one does, another one may
+    /// try as well. At least 1, which it is where nothing else is said.
+    pub fn applications(mut self, applications: u8) -> Self {
+        self.applications = applications.max(1);
         self
     }
 
@@ -147,7 +162,7 @@ impl Explorer {
         let mut seeds = fastrand::Rng::with_seed(base);
         while explored.schedules < count {
             let seed = seeds.u64(DRAWN..);
-            self.take(&mut explored, seed, Source::drawn(seed, usual))?;
+            self.take(&mut explored, seed, self.drawn(seed, usual))?;
         }
         Ok(explored)
     }
@@ -159,10 +174,14 @@ impl Explorer {
             systematic_schedule(seed)
         } else {
             let usual = simulation::run(&self.plan, Source::Known(Schedule::default()), Telling::NotAtAll);
-            Source::drawn(seed, usual.points)
+            self.drawn(seed, usual.points)
         };
         self.take(&mut explored, seed, source)?;
         Ok(explored)
+    }
+
+    fn drawn(&self, seed: u64, points: u32) -> Source {
+        Source::drawn(seed, points, self.applications - 1)
     }
 
     /// Runs one schedule. How long it was.

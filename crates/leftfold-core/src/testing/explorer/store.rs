@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::sync::{oneshot, watch};
 
+use super::schedule::Kind;
 use crate::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, EventId, EventType,
     Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read,
@@ -42,6 +43,16 @@ pub(super) enum About {
     Lease,
     /// The world outside is touched, or looked at.
     Outside(String),
+}
+
+impl About {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Reading | Self::Lease => Kind::Looks,
+            Self::Append(_) => Kind::Appends,
+            Self::Outside(_) => Kind::Outside,
+        }
+    }
 }
 
 impl Shared {

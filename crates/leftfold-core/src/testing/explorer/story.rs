@@ -37,6 +37,12 @@ impl Story {
         self.lines.push(line);
     }
 
+    /// The end: how long nothing happened before it does not matter.
+    pub(super) fn end(&mut self, line: String) {
+        (self.passed, self.back) = (Duration::ZERO, Duration::ZERO);
+        self.line(line);
+    }
+
     pub(super) fn time_passes(&mut self, passed: Duration) {
         self.passed += passed;
     }
@@ -74,7 +80,11 @@ impl Story {
             (Teller::Consumer(_), Some(who)) => who.clone(),
             (Teller::Consumer(name), None) => (*name).to_owned(),
         };
-        self.line(format!("{who} -> {}", in_streams(&domain)));
+        let told = in_streams(&domain);
+        // Where it was asked for is said already.
+        let target = domain[0].stream.as_ref().map_or("", |at| &at.name);
+        let told = told.strip_prefix(&format!("{target}: ")).filter(|_| who.ends_with(&format!(" to {target}"))).unwrap_or(&told);
+        self.line(format!("{who} -> {told}"));
     }
 }
 
