@@ -47,9 +47,10 @@ fn status(at: &str, status: Status) -> Result<FooFact, Box<dyn Error>> {
 
 /// Serves the read model until the future ends.
 async fn serve(service: FoosService, listener: TcpListener, until: impl Future<Output = ()>) -> Result<(), Box<dyn Error>> {
-    let reflection = tonic_reflection::server::Builder::configure();
-    let reflection = reflection.register_encoded_file_descriptor_set(proto::DESCRIBED).build_v1()?;
-    let server = Server::builder().add_service(FoosServer::new(service)).add_service(reflection);
+    let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIBED);
+    // Many clients still ask in the older way.
+    let (reflection, older) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+    let server = Server::builder().add_service(FoosServer::new(service)).add_service(reflection).add_service(older);
     server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), until).await?;
     Ok(())
 }

@@ -41,7 +41,8 @@ impl foos_server::Foos for FoosService {
     async fn get_foo(&self, request: Request<proto::GetFooRequest>) -> Result<Response<proto::Foo>, Answer> {
         let proto::GetFooRequest { id, at_least } = request.into_inner();
         let id: Uuid = id.parse().map_err(|_| Answer::invalid_argument(format!("{id:?} is no UUID")))?;
-        let reached = self.projections.wait_until(<Foos as Projection<leftfold::sqlite::Sqlite>>::NAME, Position(at_least), REACHED_WITHIN);
+        let reached =
+            self.projections.wait_until(<Foos as Projection<leftfold::sqlite::Sqlite>>::NAME, Position(at_least), REACHED_WITHIN);
         reached.await.map_err(|not_yet| Answer::unavailable(not_yet.to_string()))?;
         let foos = self.foos.clone();
         let found = blocking(move || tables::find(&foos, id)).await?;

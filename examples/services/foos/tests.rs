@@ -21,7 +21,8 @@ fn labelled(hour: u8, label: &str) -> FooFact {
 
 /// What was seen of some foos, out of order and partly twice.
 async fn seen_of_some(store: &Store) -> Position {
-    let blue = [noon(12, Status::Paused), noon(11, Status::Active), noon(12, Status::Paused), labelled(9, "old"), labelled(8, "older")];
+    let blue =
+        [noon(12, Status::Paused), noon(11, Status::Active), noon(12, Status::Paused), labelled(9, "old"), labelled(8, "older")];
     see(store, "7", "blue", &blue).await.unwrap();
     see(store, "7", "red", &[noon(10, Status::Active)]).await.unwrap();
     see(store, "8", "b-z", &[noon(10, Status::Retired), noon(9, Status::Active)]).await.unwrap()
