@@ -5,7 +5,7 @@
 //!
 //! - [`runtime`]: what runs behind the log: effects, processes, inboxes, projections.
 //! - [`copy`]: copying a store into a new one through a function.
-//! - [`testing`]: given/when/then for users, the suite that every backend passes, the checker of concurrent histories.
+//! - [`testing`]: given/when/then and the explorer for users, the suite that every backend passes, the checker of concurrent histories.
 //!
 //! This crate knows no backend but the one in memory.
 

@@ -9,13 +9,16 @@ mod effects;
 mod idle;
 pub mod inbox;
 mod ledger;
+mod metrics;
 pub mod process;
+mod progress;
 pub mod projection;
 mod runner;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::io::{IsTerminal, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -34,6 +37,7 @@ pub use turn::LEASE;
 pub(crate) use contained::message as panic_message;
 pub(crate) use ledger::LedgerEvent;
 pub(crate) use process::ProcessRunner;
+pub(crate) use timer::TimerRunner;
 pub(crate) use turn::{Intent, Next, Turn};
 
 use crate::fold::EventError;
@@ -320,6 +324,27 @@ impl RunningRuntime {
     #[must_use]
     pub fn status(&self) -> Vec<ConsumerStatus> {
         self.effects.board.statuses(self.effects.store.head().position)
+    }
+
+    /// The same as figures, in the text format of Prometheus (version 0.0.4): for each consumer where it stands, how far
+    /// behind and how fast it is, and what it waits for; for each projection what it has parked.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        metrics::text(&self.status(), &self.projections.list())
+    }
+
+    /// Shows on standard error, where that is a terminal, how far projections are that are being built: a line each,
+    /// until they have caught up.
+    pub fn show_progress(&self) {
+        if std::io::stderr().is_terminal() {
+            self.show_progress_on(std::io::stderr());
+        }
+    }
+
+    /// Shows the same on any terminal.
+    pub fn show_progress_on(&self, terminal: impl Write + Send + 'static) {
+        let clock = self.effects.board.clock();
+        tokio::spawn(progress::show(self.projections(), clock, self.stop.subscribe(), terminal));
     }
 
     /// Stops taking up new work, and waits for effects under way, each within its own deadline. The error is of the
