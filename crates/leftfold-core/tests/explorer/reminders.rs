@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use leftfold_core::fold::{Aggregate, Event, Recorded};
-use leftfold_core::runtime::{Schedule, Timer};
-use leftfold_core::store::Timestamp;
+use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::testing::explorer::{Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
@@ -23,14 +22,14 @@ impl Event for LoanEvent {
     const NAMESPACE: &'static str = "loan";
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Lending {
     Lend,
     TakeBack,
     Remind,
 }
 
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("the book is not lent")]
 struct NotLent;
 
@@ -65,24 +64,30 @@ impl Aggregate for Loan {
 }
 
 /// With `CANCELS` it forgets the loan when the book comes back.
+#[derive(Default)]
 struct Reminders<const CANCELS: bool>;
 
-impl<const CANCELS: bool> Timer for Reminders<CANCELS> {
+impl<const CANCELS: bool> Process for Reminders<CANCELS> {
     const NAME: &'static str = "reminders";
     type Event = LoanEvent;
-    type Target = Loan;
 
-    fn schedule(&self, event: &Recorded<LoanEvent>) -> Schedule {
-        let key = event.stream_id().to_owned();
-        match event.event {
-            LoanEvent::Lent => Schedule::Set { key, due: event.recorded_at().plus(4 * WEEK) },
-            LoanEvent::CameBack if CANCELS => Schedule::Cancel { key },
-            LoanEvent::CameBack | LoanEvent::Reminded => Schedule::Keep,
-        }
+    fn targets() -> Targets {
+        Targets::of::<Loan>()
     }
 
-    fn fire(&self, key: &str, _: Timestamp) -> (String, Lending) {
-        (key.to_owned(), Lending::Remind)
+    fn correlate(event: &Recorded<LoanEvent>) -> Correlation {
+        Correlation::starts(event.stream_id())
+    }
+
+    fn apply(&mut self, _: &Trigger<LoanEvent>, _: &Context) {}
+
+    fn react(&self, trigger: &Trigger<LoanEvent>, loan: &Context) -> Reaction {
+        match trigger {
+            Trigger::Event(LoanEvent::Lent) => Reaction::none().timer("remind", 4 * WEEK),
+            Trigger::Event(LoanEvent::CameBack) if CANCELS => Reaction::none().cancel("remind"),
+            Trigger::TimerFired { .. } => Reaction::none().command::<Loan>(&loan.key, Lending::Remind),
+            Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
+        }
     }
 }
 
@@ -91,7 +96,7 @@ fn explorer<const CANCELS: bool>() -> Explorer {
         .seed(7)
         .applications(2)
         .aggregate::<Loan>()
-        .timer(|| Reminders::<CANCELS>)
+        .process::<Reminders<CANCELS>>()
         .start(|clients| {
             clients.client("anna").command::<Loan>("forgotten", Lending::Lend);
             let ben = clients.client("ben").command::<Loan>("read", Lending::Lend);
