@@ -3,10 +3,15 @@
 mod projection_stage;
 mod runtime_stage;
 
-use leftfold_core::runtime::projection::{APPLY_WITHIN, AskError, PARKED_MAX, Parked, ParkedState, Retried, TRIES, verify};
+use leftfold_core::fold::{Event, Recorded, Upcasters};
+use leftfold_core::runtime::projection::{
+    APPLY_WITHIN, AskError, PARKED_MAX, Parked, ParkedState, Projection, ProjectionError, Retried, TRIES, verify,
+};
 use leftfold_core::runtime::{ConsumerStatus, RunningRuntime};
 use leftfold_core::store::Position;
-use projection_stage::{Code, Shelf, Tally, add, add_all, add_many, add_unreadable, fold_of, fold_without, reach, time_goes_by};
+use projection_stage::{
+    Code, Shelf, Shelved, Tally, add, add_all, add_many, add_unreadable, fold_of, fold_without, reach, time_goes_by,
+};
 use runtime_stage::{Process, Stage, until};
 
 /// Starts a projection with the code.
@@ -272,4 +277,59 @@ async fn what_is_asked_of_nobody_is_an_error() {
     assert_eq!(projections.skip("none", Position(1), "ann").await, Err(unknown));
     running.stop().await.unwrap();
     assert_eq!(projections.retry("tally", "x").await, Err(AskError::Stopped));
+}
+
+/// The events as a later release reads them: it knows what an old release wrote.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+enum Mended {
+    #[serde(rename = "note.Added")]
+    Added { key: String, what: String },
+}
+
+impl Event for Mended {
+    const NAMESPACE: &'static str = "note";
+
+    fn upcasters() -> Upcasters {
+        Upcasters::none().change("note.Added", 1, |data| {
+            let key = data["key"].as_str().unwrap_or("lost");
+            Ok(serde_json::json!({ "key": key, "what": "fine" }))
+        })
+    }
+}
+
+struct MendedTally;
+
+impl Projection<Shelf> for MendedTally {
+    const NAME: &'static str = "tally";
+    type Event = Mended;
+
+    fn key(&self, event: &Recorded<Mended>) -> String {
+        let Mended::Added { key, .. } = &event.event;
+        key.clone()
+    }
+
+    async fn apply(&self, rows: &mut Shelved, event: &Recorded<Mended>) -> Result<(), ProjectionError> {
+        let Mended::Added { key, .. } = &event.event;
+        rows.add(key, event.envelope.position.0);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_replay_applies_the_upcasters_of_the_release_that_replays() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add_unreadable(store, "a").await;
+    let last = add(store, "a", "x", "fine").await;
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &Code::default(), &shelf).await;
+    reach(&process, &running, last).await;
+    running.stop().await.unwrap();
+    let shelf = shelf.restarted::<1>();
+    let running = process.runtime().project(MendedTally, shelf.clone()).start().await.unwrap();
+    assert_eq!(applied(&running.projections().retry("tally", "note-a").await.unwrap()), [1, 2]);
+    let rows = shelf.rows("tally", 1);
+    assert_eq!((&rows["lost"][..], &rows["x"][..]), (&[1][..], &[2][..]));
+    running.stop().await.unwrap();
+    verify(store, &shelf.restarted::<1>(), &MendedTally).await.unwrap();
 }
