@@ -145,7 +145,12 @@ async fn what_follows_an_unreadable_event_waits_in_every_lane() {
         add(&process.store, "a", &format!("k{key}"), "fine").await;
         add(&process.store, "b", &format!("free{key}"), "fine").await;
     }
-    let parked: Vec<u64> = std::iter::once(1).chain((1..=20).map(|number| 2 * number)).collect();
+    // Nor has it a key where that panics, or is too long to be kept.
+    for (stream, key) in [("c", "panics"), ("c", "k1"), ("d", &"k".repeat(1_001)), ("d", "free0"), ("e", "free1")] {
+        add(&process.store, stream, key, "fine").await;
+    }
+    let behind = (1..=20).map(|number| 2 * number);
+    let parked: Vec<u64> = std::iter::once(1).chain(behind).chain(42..=45).collect();
     at_every_call::<4, 4, false>(&process, Code::default, &parked).await;
 }
 

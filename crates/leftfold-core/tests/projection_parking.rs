@@ -5,14 +5,14 @@ mod runtime_stage;
 
 use leftfold_core::fold::{Event, Recorded, Upcasters};
 use leftfold_core::runtime::projection::{
-    APPLY_WITHIN, AskError, PARKED_MAX, Parked, ParkedState, Projection, ProjectionError, Retried, TRIES, verify,
+    APPLY_WITHIN, AskError, Memory, PARKED_MAX, Parked, ParkedState, Projection, ProjectionError, Retried, TRIES, verify,
 };
 use leftfold_core::runtime::{ConsumerStatus, RunningRuntime};
 use leftfold_core::store::Position;
 use projection_stage::{
-    Code, Shelf, Shelved, Tally, add, add_all, add_many, add_unreadable, fold_of, fold_without, reach, time_goes_by,
+    Code, Note, Shelf, Shelved, Tally, add, add_all, add_many, add_unreadable, fold_of, fold_without, reach, time_goes_by,
 };
-use runtime_stage::{Process, Stage, until};
+use runtime_stage::{Process, SECOND, Stage, until};
 
 /// Starts a projection with the code.
 async fn start<const M: usize, const B: bool>(process: &Process, code: &Code, shelf: &Shelf<M, B>) -> RunningRuntime {
@@ -207,6 +207,40 @@ async fn an_apply_that_hangs_is_given_up_in_its_time_and_parked() {
     let item = running.projections().parked("tally").unwrap().swap_remove(0);
     assert_eq!(item.state, ParkedState::Failed { error: "apply gave no answer within 30 s".into(), attempts: TRIES });
     assert_eq!(shelf.rows("tally", 1), fold_without(store, &[2]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_apply_that_blocks_its_thread_is_named_and_holds_up_nobody_else() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add(store, "a", "y", "fine").await;
+    let blocking = add(store, "a", "x", "blocks").await;
+    let code = Code::refusing("blocks", 1);
+    let shelf = Shelf::<1, true>::new();
+    let other = Memory::<usize>::new();
+    let runtime = process.runtime().project(Tally::<1, 1>(code.clone()), shelf.clone());
+    let running = runtime.project(Count, other.clone()).start().await.unwrap();
+    until("it blocks", async || code.tries(blocking) == 1).await;
+    process.clock.advance(40 * SECOND);
+    assert_eq!(status(&running).waits_for, "the event to be applied at 2, under way since 40 s");
+    assert!(running.metrics().contains("reason=\"the event to be applied at 2, under way since 40 s\"} 1"));
+    running.projections().wait_until("count", blocking, 10 * SECOND).await.unwrap();
+    assert_eq!(other.read(|count| *count).await, 2);
+    code.unblock();
+    reach(&process, &running, blocking).await;
+    assert_eq!((status(&running).waits_for.as_str(), shelf.rows("tally", 1)), ("new events", fold_of(store).await));
+}
+
+struct Count;
+
+impl Projection<Memory<usize>> for Count {
+    const NAME: &'static str = "count";
+    type Event = Note;
+
+    async fn apply(&self, rows: &mut usize, _: &Recorded<Note>) -> Result<(), ProjectionError> {
+        *rows += 1;
+        Ok(())
+    }
 }
 
 #[tokio::test]
