@@ -90,7 +90,7 @@ const NAMED_AFTER: Duration = Duration::from_secs(2);
 
 impl Default for Board {
     fn default() -> Self {
-        Self::new(Arc::new(SystemClock))
+        Self::new(Arc::new(SystemClock::default()))
     }
 }
 

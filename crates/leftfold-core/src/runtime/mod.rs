@@ -1,4 +1,4 @@
-//! What runs behind the log: effects and timers.
+//! What runs behind the log: effects, processes with their timers, inboxes, projections.
 
 mod board;
 mod clock;
@@ -14,7 +14,6 @@ pub mod process;
 mod progress;
 pub mod projection;
 mod runner;
-mod timer;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,13 +26,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use board::ConsumerStatus;
-pub use clock::{Clock, Sleep, SystemClock};
+pub use clock::{CLOCK_JUMP_MAX, Clock, Sleep, SystemClock};
 pub use countdown::Countdowns;
 pub use effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
 pub use effects::{EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict};
 pub use ledger::EffectState;
 pub use runner::OPEN_EFFECTS_MAX;
-pub use timer::{Schedule, Timer};
 pub use turn::LEASE;
 
 pub(crate) use contained::message as panic_message;
@@ -50,7 +48,6 @@ use ledger::shortened;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
 use runner::Runner;
-use timer::TimerRunner;
 
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
@@ -153,7 +150,7 @@ pub enum StartError {
 impl Runtime {
     /// Nothing yet, behind a store.
     pub fn new(store: &Store) -> Self {
-        let host = Host::new(store.clone(), Arc::new(SystemClock));
+        let host = Host::new(store.clone(), Arc::new(SystemClock::default()));
         Self {
             host,
             kinds: Vec::new(),
@@ -190,15 +187,6 @@ impl Runtime {
             Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.leased().run(stop)) as Running) })
         });
         self.consumers.push((P::NAME, starting));
-        self
-    }
-
-    /// Runs a timer.
-    pub fn timer<T: Timer>(mut self, timer: T) -> Self {
-        let starting: Starting = Box::new(|host, stop| {
-            Box::pin(async move { Ok(Box::pin(TimerRunner::new(host, timer).await?.run(stop)) as Running) })
-        });
-        self.consumers.push((T::NAME, starting));
         self
     }
 
