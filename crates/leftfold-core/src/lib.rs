@@ -3,7 +3,7 @@
 //! - [`store`]: the words, the contract that every backend fulfils, and the [`Store`](store::Store) handle.
 //! - [`fold`]: events, aggregates, decisions, snapshots, upcasters.
 //!
-//! - [`runtime`]: what runs behind the log: effects and timers.
+//! - [`runtime`]: what runs behind the log: effects, processes, inboxes, projections.
 //! - [`copy`]: copying a store into a new one through a function.
 //! - [`testing`]: given/when/then and the explorer for users, the suite that every backend passes, the checker of concurrent histories.
 //!
