@@ -279,7 +279,7 @@ mod tests {
                 }
             })
             .finally("the change is told", |world| world.states::<Customer>().all(|customer| customer.told == customer.change))
-            .run(Schedules(1_000));
+            .run(Schedules(300));
     }
 
     #[tokio::test]

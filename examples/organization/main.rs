@@ -264,8 +264,8 @@ mod tests {
 
     #[test]
     fn no_crash_and_no_order_of_things_leaves_a_child_of_a_disabled_city_enabled() {
-        explored(&[CityCommand::Disable]).run(Schedules(700));
-        explored(&[CityCommand::Disable, CityCommand::Enable, CityCommand::Disable]).run(Schedules(700));
+        explored(&[CityCommand::Disable]).run(Schedules(300));
+        explored(&[CityCommand::Disable, CityCommand::Enable, CityCommand::Disable]).run(Schedules(300));
         explored(&[CityCommand::Disable, CityCommand::Enable]).run(Schedules(300));
     }
 

@@ -174,7 +174,7 @@ mod tests {
             .always("no point is made", move |world| total(world) <= POINTS)
             .finally("no point is lost", move |world| total(world) == POINTS)
             .finally("every assignment has ended", |world| world.open_processes() == 0 && world.parked() == 0)
-            .run(Schedules(1_000));
+            .run(Schedules(500));
     }
 
     #[tokio::test]
