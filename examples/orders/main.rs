@@ -286,7 +286,7 @@ mod tests {
     async fn a_crash_between_the_two_transactions_is_healed_wherever_it_comes() {
         const CUSTOMERS: u32 = 60;
         let place = examples::killed("orders", CUSTOMERS);
-        let store = leftfold::open(place.path().join("store").to_str().unwrap()).await.unwrap();
+        let store = leftfold::open(place.path()).await.unwrap();
         for customer in 0..CUSTOMERS {
             letters_are_true(&store, &customer.to_string()).await;
         }

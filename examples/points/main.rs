@@ -141,7 +141,7 @@ mod tests {
     #[tokio::test]
     async fn no_point_is_lost_or_made_wherever_the_program_is_killed() {
         let place = examples::killed("points", 20);
-        let store = leftfold::open(place.path().join("store").to_str().unwrap()).await.unwrap();
+        let store = leftfold::open(place.path()).await.unwrap();
         let (total, _) = points(&store).await;
         assert_eq!(total, FUNDS);
         let asked = Query::types(["task.Asked", "task.Offered"].map(|name| EventType::new(name).unwrap()));

@@ -100,7 +100,7 @@ mod tests {
     async fn a_registration_is_complete_or_nothing_of_it_stays_wherever_the_program_is_killed() {
         const LOAD: u32 = 25;
         let place = examples::killed("registration", LOAD);
-        let store = leftfold::open(place.path().join("store").to_str().unwrap()).await.unwrap();
+        let store = leftfold::open(place.path()).await.unwrap();
         for number in 0..LOAD {
             let (one, two) = (format!("1-{number}"), format!("2-{number}"));
             let (ann, again, bob) = (format!("ann{number}"), format!("ann-again{number}"), format!("bob{number}"));
