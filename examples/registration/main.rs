@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use leftfold::testing::explorer::{Explorer, Schedules};
     use leftfold::testing::given;
-    use parts::{AccountEvent, Customer, CustomerCommand, CustomerEvent, LoginEvent, No};
+    use parts::{AccountEvent, Customer, CustomerCommand, CustomerEvent, No};
     use std::time::Duration;
 
     /// What is there of a registration: customer, security account, login.
@@ -128,14 +128,15 @@ mod tests {
             .aggregate::<Login>()
             .process::<Registering>()
             .start(|clients| {
-                clients.given::<Login>("root", [LoginEvent::Created { registration: "none".into() }]);
                 // Two want one login name, two are one person, and approval comes early, late or not at all.
                 clients.client("ann").command::<Registration>("ann", application("ann", "1"));
                 clients.client("bob").command::<Registration>("bob", application("bob", "2"));
                 clients.client("cid").command::<Registration>("cid", application("cid", "2"));
                 let bank = clients.client("bank").wait(Duration::from_secs(3_600));
                 let bank = bank.command::<SecurityAccount>("ann", AccountCommand::Approve);
-                bank.command::<SecurityAccount>("bob", AccountCommand::Approve);
+                let bank = bank.wait(APPROVAL_WITHIN - Duration::from_secs(3_600));
+                bank.command::<SecurityAccount>("bob", AccountCommand::Approve)
+                    .command::<SecurityAccount>("cid", AccountCommand::Approve);
             })
             .finally("each registration is complete, or nothing of it stays", |world| {
                 world.aggregates::<Registration>().all(|(id, registration)| {
