@@ -273,8 +273,9 @@ impl<'p> Simulation<'p> {
         if self.patience > if expected { QUIET_FOR_EVER } else { QUIET } {
             return false;
         }
-        let awaited = self.clock.awaited(now.plus(self.patience), for_ever).or_else(|| self.clock.last_awaited(for_ever));
-        match due.into_iter().chain(awaited).min() {
+        // What is due comes before whoever only looks again and again whether something is: they would use up the patience.
+        let awaited = self.clock.awaited(now.plus(self.patience), for_ever);
+        match due.into_iter().chain(awaited).min().or_else(|| self.clock.last_awaited(for_ever)) {
             Some(moment) => self.set_clock(moment),
             None => return false,
         }
