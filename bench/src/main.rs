@@ -15,6 +15,7 @@ mod large;
 mod load;
 mod machine;
 mod open;
+mod projections;
 mod reads;
 mod rounds;
 mod run;

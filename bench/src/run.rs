@@ -9,7 +9,7 @@ use crate::ceiling::Ceiling;
 use crate::large::Large;
 use crate::settings::Settings;
 use crate::table::{Row, Target};
-use crate::{Outcome, batches, commands, conditions, open, reads, store};
+use crate::{Outcome, batches, commands, conditions, open, projections, reads, store};
 
 /// What can be measured. Each gives one row of the table, or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) enum Benchmark {
     ReadAll,
     ReadFold,
     ReadStream,
+    ProjectionsSqlite,
+    ProjectionsMemory,
     ConditionsLarge1,
     ConditionsLarge16,
     Killed,
@@ -32,7 +34,7 @@ pub(crate) enum Benchmark {
 
 impl Benchmark {
     /// In the order in which they run: what appends to the large store comes after what reads it.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Commands1,
         Self::Commands16,
         Self::Commands256,
@@ -44,6 +46,8 @@ impl Benchmark {
         Self::ReadAll,
         Self::ReadFold,
         Self::ReadStream,
+        Self::ProjectionsSqlite,
+        Self::ProjectionsMemory,
         Self::ConditionsLarge1,
         Self::ConditionsLarge16,
         Self::Killed,
@@ -70,6 +74,8 @@ impl Benchmark {
             Self::ReadAll => ("read-all", "reading every event"),
             Self::ReadFold => ("read-fold", "reading every event, decoded into a fold"),
             Self::ReadStream => ("read-stream", "reading one stream of 1,000 events"),
+            Self::ProjectionsSqlite => ("projections-sqlite", "projecting every event into SQLite, one upsert each"),
+            Self::ProjectionsMemory => ("projections-memory", "projecting every event into a fold in memory"),
             Self::ConditionsLarge1 => ("conditions-large-1", "what a condition costs in the large store, 1 writer"),
             Self::ConditionsLarge16 => ("conditions-large-16", "the same, 16 writers"),
             Self::Killed => ("killed", "opening the large store after its process was killed"),
@@ -125,6 +131,8 @@ impl Run {
             Benchmark::ReadAll => vec![reads::everything(self).await?],
             Benchmark::ReadFold => vec![reads::folded(self).await?],
             Benchmark::ReadStream => reads::one_stream(self).await?,
+            Benchmark::ProjectionsSqlite => projections::into_sqlite(self).await?,
+            Benchmark::ProjectionsMemory => projections::into_memory(self).await?,
             Benchmark::ConditionsLarge1 => vec![conditions::in_large_store(self, 1).await?],
             Benchmark::ConditionsLarge16 => vec![conditions::in_large_store(self, 16).await?],
             Benchmark::Killed => vec![open::after_kill(self)?],

@@ -437,6 +437,7 @@ fn tell(what: &str, done: Result<Executed<FestivalEvent>, ExecuteError<FestivalR
 mod tests {
     use super::*;
     use FestivalEvent::*;
+    use leftfold::testing::explorer::{Explorer, Schedules, World};
     use leftfold::testing::given_events;
 
     fn announced(festival: &str) -> (String, FestivalEvent) {
@@ -503,7 +504,42 @@ mod tests {
         given_events(history.into_iter().chain([began("jazz", &[])])).decide(&begin).then_nothing();
     }
 
-    /// Everything but what concerns who is in which festival is the explorer's to choose.
+    #[test]
+    fn a_team_that_is_created_in_or_moved_into_a_festival_while_it_is_deleted_is_not_left_behind() {
+        let there = |team: &str, festival: &str| created(team, festival).1;
+        let nobody_is_in_a_festival_that_is_gone = |world: &World| {
+            let gone: Vec<&str> = festivals(world, Festival::Deleted).collect();
+            let left = world.aggregates::<Team>().find(|(_, team)| team.festival.as_deref().is_some_and(|of| gone.contains(&of)));
+            left.map_or(Ok(()), |(team, _)| Err(format!("{team} is left")))
+        };
+        Explorer::new()
+            .aggregate::<Festival>()
+            .aggregate::<Team>()
+            .process::<Deletion>()
+            .start(|clients| {
+                clients.given::<Festival>("jazz", [announced("jazz").1]);
+                clients.given::<Festival>("folk", [announced("folk").1]);
+                clients.given::<Team>("drums", [there("drums", "jazz")]);
+                clients.given::<Team>("brass", [there("brass", "jazz")]);
+                clients.given::<Team>("fiddles", [there("fiddles", "folk")]);
+                clients.client("owner").decide(BeginDeletion { festival: "jazz".into() });
+                clients.client("creator").decide(create("choir", "jazz"));
+                clients.client("comer").decide(move_to("fiddles", "jazz"));
+                clients.client("fleer").decide(move_to("drums", "folk")).decide(move_to("drums", "jazz"));
+            })
+            .always("nobody is in a festival that is gone", nobody_is_in_a_festival_that_is_gone)
+            // Five events that were given, five at most of people, and four teams that go before the festival.
+            .always("there is no endless loop", |world: &World| world.events_of::<FestivalEvent>().len() <= 5 + 5 + 5)
+            .finally("jazz is gone, and nothing is left to do", |world: &World| {
+                festivals(world, Festival::Deleted).eq(["jazz"]) && world.open_processes() == 0 && world.parked() == 0
+            })
+            .run(Schedules(1_000));
+    }
+
+    fn festivals(world: &World, are: Festival) -> impl Iterator<Item = &str> {
+        world.aggregates::<Festival>().filter(move |(_, festival)| **festival == are).map(|(id, _)| id)
+    }
+
     fn decided(done: Result<Executed<FestivalEvent>, ExecuteError<FestivalRefusal>>) -> bool {
         match done {
             Ok(_) => true,

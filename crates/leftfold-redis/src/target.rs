@@ -31,6 +31,12 @@ impl Redis {
         Ok(Self { client: Client::open(url).map_err(RedisError::Url)? })
     }
 
+    /// What connections are made by: for commands of your own.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Reads what a projection wrote.
     #[must_use]
     pub fn reader<P: Projection<Self>>(&self) -> Reader {

@@ -106,6 +106,56 @@ async fn a_message_that_cannot_be_delivered_holds_up_its_own_source_until_a_pers
     running.stop().await.unwrap();
 }
 
+/// A story with everything in it: order, a gap that is filled, one that is released, a late message, a refused command.
+async fn tell(process: &crate::runtime_stage::Process) -> Result<(), ReceiveError> {
+    let inbox = process.store.inbox::<Tracking>();
+    for sequence in [2, 1, 4] {
+        inbox.receive("depot", &format!("m{sequence}"), Some(sequence), update("p", &sequence.to_string())).await?;
+    }
+    inbox.receive("depot", "no", None, update("q", "nowhere")).await?;
+    Ok(())
+}
+
+/// Runs what is there to its end.
+async fn settle(process: &crate::runtime_stage::Process) {
+    let Ok(running) = process.runtime().inbox::<Tracking>().start().await else { return };
+    quiet().await;
+    process.clock.advance(HOLD + 2 * SECOND);
+    quiet().await;
+    let late = process.store.inbox::<Tracking>().receive("depot", "m3", Some(3), update("p", "3")).await;
+    drop(late);
+    quiet().await;
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_crash_at_any_call_of_the_store_changes_nothing_of_what_is_delivered() {
+    let mut calls = 0;
+    for number in 0.. {
+        for crash in [Crash::Before, Crash::After] {
+            let stage = Stage::new();
+            let killed = stage.process();
+            killed.faults.crash_at(number, crash);
+            let _ = tell(&killed).await;
+            settle(&killed).await;
+            calls = killed.faults.calls();
+            // The sender repeats what was not acknowledged; so it repeats everything.
+            let again = stage.process();
+            tell(&again).await.unwrap();
+            stage.clock.advance(60 * SECOND);
+            settle(&again).await;
+            let (scanned, reports) = (scans(&again.store, "p").await, again.store.inbox::<Tracking>());
+            assert_eq!(scanned, ["1", "2", "4", "3"], "{crash:?} call {number}");
+            let kinds: Vec<_> = reports.reports(Position::START, 10).await.unwrap().reports;
+            assert_eq!(kinds.len(), 3, "{crash:?} call {number}: {kinds:?}");
+        }
+        if number > calls {
+            assert!(calls > 30, "{calls} calls are too few to have done anything");
+            return;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_thousand_shuffled_messages_with_repetitions_end_in_order() {
     let seed = fastrand::u64(..);

@@ -78,6 +78,36 @@ async fn no_message_is_held_longer_than_the_time_however_many_gaps_are_before_it
 }
 
 #[tokio::test]
+async fn a_gap_is_reported_once_and_waits_for_what_is_missing_or_for_a_person() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let running = process.runtime().inbox::<Strict>().start().await.unwrap();
+    let inbox = process.store.inbox::<Strict>();
+    receive(&inbox, "s", 3, "p").await;
+    quiet().await;
+    stage.clock.advance(HOLD + SECOND);
+    until("it is reported", async || !reports(&inbox).await.is_empty()).await;
+    assert!(inbox.source("s").await.unwrap().is_reported);
+    receive(&inbox, "s", 4, "p").await;
+    receive(&inbox, "s", 7, "p").await;
+    quiet().await;
+    stage.clock.advance(2 * HOLD);
+    quiet().await;
+    assert_eq!(reports(&inbox).await, [Reported::Gap(gap(1, 2)), Reported::Gap(gap(5, 6))]);
+    assert!(scans(&process.store, "p").await.is_empty());
+    receive(&inbox, "s", 1, "p").await;
+    receive(&inbox, "s", 2, "p").await;
+    until_scanned(&process.store, "p", &["1", "2", "3", "4"]).await;
+    assert_eq!(inbox.release("s", "ann").await.unwrap(), 1);
+    assert_eq!(inbox.release("s", "ann").await.unwrap(), 0);
+    until_scanned(&process.store, "p", &["1", "2", "3", "4", "7"]).await;
+    let by_ann = Reported::Released { gap: gap(5, 6), by: "ann".to_owned() };
+    assert_eq!(reports(&inbox).await.last(), Some(&by_ann));
+    assert!(!inbox.source("s").await.unwrap().is_reported);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn sources_do_not_wait_for_each_other() {
     let stage = Stage::new();
     let process = stage.process();

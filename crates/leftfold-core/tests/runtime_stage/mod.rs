@@ -17,8 +17,8 @@ use leftfold_core::runtime::{
 };
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId, Hash,
-    Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Query, Read,
-    ReadError, RecordedEvent, Status, Store, StoreId, Timestamp,
+    Holder, Identity, Label, Lease, LeaseError, Leased, Leases, MemoryBackend, Outcome, Page, Partition, Pending, Position,
+    Query, Read, ReadError, RecordedEvent, Status, Store, StoreId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -32,6 +32,12 @@ pub struct HandClock(watch::Sender<Timestamp>);
 impl HandClock {
     pub fn advance(&self, duration: Duration) {
         self.0.send_modify(|now| *now = now.plus(duration));
+    }
+}
+
+impl HandClock {
+    pub fn set_back(&self, duration: Duration) {
+        self.0.send_modify(|now| *now = now.minus(duration));
     }
 }
 
@@ -51,17 +57,33 @@ impl Clock for HandClock {
 pub struct Stage {
     pub backend: Arc<MemoryBackend>,
     pub clock: Arc<HandClock>,
+    /// Leases by the clock of the stage.
+    leases: Arc<Mutex<Leases>>,
 }
 
 impl Stage {
     pub fn new() -> Self {
         let clock = Arc::new(HandClock(watch::Sender::new(Timestamp::now())));
-        Self { backend: Arc::new(MemoryBackend::new()), clock }
+        Self { backend: Arc::new(MemoryBackend::new()), clock, leases: Arc::default() }
+    }
+
+    /// Somebody else is given some work, whoever has it.
+    pub fn holder_takes(&self, work: &str) -> Lease {
+        let later = self.clock.now().plus(Duration::from_secs(3_600));
+        let leased = self.leases.lock().unwrap().lease(Label::try_from(work).unwrap(), Holder::random(), 60 * SECOND, later);
+        let Ok(Leased::Held(lease)) = leased else { panic!("the work is held: {leased:?}") };
+        lease
+    }
+
+    pub fn gives_back(&self, lease: Lease) {
+        self.leases.lock().unwrap().release(&lease);
     }
 
     pub fn process(&self) -> Process {
         let faults = Arc::new(Faults {
             backend: self.backend.clone(),
+            clock: self.clock.clone(),
+            leases: self.leases.clone(),
             fault: Mutex::default(),
             epoch: Mutex::default(),
             before_append: Mutex::default(),
@@ -116,6 +138,8 @@ pub enum Fault {
 /// The backend as one process sees it.
 pub struct Faults {
     backend: Arc<MemoryBackend>,
+    clock: Arc<HandClock>,
+    leases: Arc<Mutex<Leases>>,
     fault: Mutex<Fault>,
     pub epoch: Mutex<Option<Epoch>>,
     before_append: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -140,6 +164,10 @@ impl Faults {
     /// Something happens just before the next append.
     pub fn before_append(&self, happens: impl FnOnce() + Send + 'static) {
         *self.before_append.lock().unwrap() = Some(Box::new(happens));
+    }
+
+    fn is_killed(&self) -> bool {
+        *self.fault.lock().unwrap() == Fault::Killed
     }
 
     /// The process is killed at the call of this number, counted from 0.
@@ -180,10 +208,18 @@ impl Backend for Faults {
         Identity { epoch: self.epoch.lock().unwrap().unwrap_or(identity.epoch), ..identity }
     }
 
-    fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
+    fn append(&self, mut append: Append) -> Pending<Outcome, AppendError> {
         let happens = self.before_append.lock().unwrap().take();
         happens.into_iter().for_each(|happens| happens());
-        if self.call() {
+        let dies = self.call();
+        // Killed, it does nothing that anyone could see; and nobody is given the work between this and the append.
+        let leases = self.leases.lock().unwrap();
+        if *self.fault.lock().unwrap() != Fault::Killed
+            && let Err(fenced) = leases.check(append.fence.take().as_ref())
+        {
+            return Pending::ready(Err(fenced));
+        }
+        if dies {
             drop(self.backend.append(append));
             self.set(Fault::Killed);
             return Pending::ready(Err(AppendError::Closed));
@@ -237,11 +273,17 @@ impl Backend for Faults {
     }
 
     fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
-        self.backend.lease(work, holder, during)
+        if self.is_killed() {
+            return Pending::ready(Err(LeaseError::Closed));
+        }
+        Pending::ready(self.leases.lock().unwrap().lease(work, holder, during, self.clock.now()))
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
-        self.backend.release(lease)
+        if !self.is_killed() {
+            self.leases.lock().unwrap().release(&lease);
+        }
+        Pending::ready(Ok(()))
     }
 
     fn status(&self) -> watch::Receiver<Status> {

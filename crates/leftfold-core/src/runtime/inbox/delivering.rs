@@ -15,7 +15,7 @@ const GAP: &str = "gap";
 
 /// What is held of a source.
 #[derive(Debug)]
-pub(super) struct Delivering<I> {
+pub(crate) struct Delivering<I> {
     /// Until when, for each message that is held and was not given up.
     held: BTreeMap<u64, Timestamp>,
     /// The message whose time has come just now.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use delivering::Delivering;
 pub use intake::{Gap, Intake, Receipt, ReceiveError, Report, ReportPage, Reported, SourceStatus};
 pub use source::{HELD_BYTES_MAX, HELD_MAX, Refusal};
 
@@ -162,6 +163,6 @@ impl Store {
 impl Runtime {
     /// Delivers what an inbox accepts.
     pub fn inbox<I: Inbox>(self) -> Self {
-        self.process::<delivering::Delivering<I>>()
+        self.process::<Delivering<I>>()
     }
 }

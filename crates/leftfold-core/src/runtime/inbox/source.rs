@@ -39,7 +39,7 @@ pub(super) enum Occurrence {
 /// [`Occurrence`], under the name of the inbox.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
-pub(super) struct Of<I> {
+pub(crate) struct Of<I> {
     pub(super) what: Occurrence,
     #[serde(skip)]
     inbox: PhantomData<fn() -> I>,

@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 
-use super::record::{Parked, ProcessEvent, Reacted};
+use super::record::ProcessEvent;
 use crate::fold::{EventError, Schema};
 use crate::store::{
-    Append, Appended, CheckpointRecord, Condition, Expected, Metadata, NewEvent, NoneMatching, Position, StreamName, Version,
+    Append, Appended, CheckpointRecord, Condition, Expected, Fence, Label, Metadata, NewEvent, NoneMatching, Position,
+    StreamName, Timestamp, Version,
 };
 
 /// Triggers that are taken into one append.
 const TRIGGERS_MAX: usize = 256;
 /// Bytes after which an append takes no further trigger.
 const BYTES_FULL: usize = 4 << 20;
+/// Events after which an append takes no further trigger.
+const EVENTS_FULL: usize = 2_000;
 /// Streams after which an append takes no further trigger: one trigger may bring as many again as it may concern.
 const STREAMS_FULL: usize = 100;
 
@@ -25,6 +28,10 @@ pub(super) struct Entry {
     pub(super) event: ProcessEvent,
     pub(super) intents: Vec<NewEvent>,
     pub(super) metadata: Metadata,
+    /// How many bytes the line takes.
+    pub(super) event_bytes: usize,
+    /// How many it takes with what is asked for, about.
+    pub(super) bytes: usize,
 }
 
 /// Entries on their way into one append.
@@ -33,6 +40,8 @@ pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
     triggers: usize,
     bytes: usize,
+    events: usize,
+    parked: usize,
     expected: HashMap<StreamName, Version>,
 }
 
@@ -56,8 +65,25 @@ impl Batch {
         self.entries.iter().any(|entry| entry.key == key)
     }
 
+    /// How many of the triggers in it are to be parked.
+    pub(super) fn parked(&self) -> usize {
+        self.parked
+    }
+
     pub(super) fn has_room(&self) -> bool {
-        self.triggers < TRIGGERS_MAX && self.bytes < BYTES_FULL && self.expected.len() <= STREAMS_FULL
+        self.triggers < TRIGGERS_MAX
+            && self.bytes < BYTES_FULL
+            && self.events < EVENTS_FULL
+            && self.expected.len() <= STREAMS_FULL
+    }
+
+    /// When the first of the timers is due that it sets.
+    pub(super) fn first_due(&self) -> Timestamp {
+        let timers = self.entries.iter().flat_map(|entry| match &entry.event {
+            ProcessEvent::Reacted(reacted) => reacted.timers.as_slice(),
+            _ => &[],
+        });
+        timers.map(|timer| timer.due).min().unwrap_or(Timestamp::MAX)
     }
 
     /// Takes what one trigger led to.
@@ -65,7 +91,9 @@ impl Batch {
         self.triggers += 1;
         for entry in entries {
             self.expected.entry(entry.stream.clone()).or_insert(entry.before);
-            self.bytes += entry.event.weight() + entry.intents.iter().map(|intent| intent.data.len()).sum::<usize>();
+            self.bytes += entry.bytes;
+            self.events += entry.events();
+            self.parked += usize::from(entry.is_parked());
             self.entries.push(entry);
         }
     }
@@ -76,6 +104,7 @@ impl Batch {
         own: &Schema,
         checkpoint: Option<CheckpointRecord>,
         none_matching: Option<NoneMatching>,
+        fence: Option<(Label, Fence)>,
     ) -> Result<Append, EventError> {
         let mut events = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
@@ -88,7 +117,7 @@ impl Batch {
             }));
         }
         let streams = self.expected.iter().map(|(stream, version)| (stream.clone(), Expected::Exact(*version))).collect();
-        Ok(Append { events, condition: Condition { streams, none_matching }, command: None, checkpoint, fence: None })
+        Ok(Append { events, condition: Condition { streams, none_matching }, command: None, checkpoint, fence })
     }
 
     /// What was recorded where.
@@ -110,34 +139,62 @@ impl Batch {
 }
 
 impl Entry {
-    /// Marks that the commands of all reactions up to there are carried out.
-    pub(super) fn carried(&mut self, up_to: Position) {
+    pub(super) fn new(
+        key: String,
+        (stream, before): (StreamName, Version),
+        event: ProcessEvent,
+        intents: Vec<NewEvent>,
+        metadata: Metadata,
+    ) -> Self {
+        let mut counted = Counted(0);
+        // Nothing can fail here that does not when it is written.
+        let _ = serde_json::to_writer(&mut counted, &event);
+        let event_bytes = counted.0 + MARKS_BYTES;
+        let asked: usize = intents.iter().map(|intent| intent.data.len() + ENVELOPE_BYTES).sum();
+        let bytes = event_bytes + asked + ENVELOPE_BYTES;
+        Self { key, stream, before, event, intents, metadata, event_bytes, bytes }
+    }
+
+    /// The same, as the reaction to something that had been parked: so much still is.
+    pub(super) fn with_behind(mut self, parked: usize) -> Self {
         if let ProcessEvent::Reacted(reacted) = &mut self.event {
-            reacted.carried = up_to.0;
+            reacted.behind = u32::try_from(parked).unwrap_or(u32::MAX);
+        }
+        self
+    }
+
+    /// How many events it is.
+    pub(super) fn events(&self) -> usize {
+        1 + self.intents.len()
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        matches!(self.event, ProcessEvent::Parked(_))
+    }
+
+    /// Marks up to where commands are carried out, and before when timers have fired.
+    pub(super) fn mark(&mut self, carried: Position, fired_before: Timestamp) {
+        if let ProcessEvent::Reacted(reacted) = &mut self.event {
+            (reacted.carried, reacted.fired_before) = (carried.0, fired_before.as_micros());
         }
     }
 }
 
-impl ProcessEvent {
-    /// About how many bytes it takes.
-    pub(super) fn weight(&self) -> usize {
-        match self {
-            Self::Reacted(Reacted { commands, timers, .. }) => {
-                256 + timers.len() * 64 + commands.iter().map(|one| 64 + one.id.len() + size(&one.command)).sum::<usize>()
-            }
-            Self::Parked(Parked { error, .. }) => 256 + error.as_ref().map_or(0, String::len),
-            Self::Skipped { .. } | Self::Unparked { .. } => 256,
-        }
-    }
-}
+/// Bytes of the marks of a reaction.
+const MARKS_BYTES: usize = 96;
+/// Bytes of names, tags and metadata of one event, about and at most.
+const ENVELOPE_BYTES: usize = 1_024;
 
-/// About how many bytes a value takes as JSON.
-fn size(value: &serde_json::Value) -> usize {
-    use serde_json::Value;
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
-        Value::String(text) => 2 + text.len(),
-        Value::Array(all) => 2 + all.iter().map(size).sum::<usize>(),
-        Value::Object(all) => 2 + all.iter().map(|(key, value)| key.len() + 4 + size(value)).sum::<usize>(),
+/// Counts what is written.
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! One instance of a process: the fold of its own stream.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -17,16 +17,26 @@ pub(super) struct Instance<P> {
     pub(super) version: Version,
     pub(super) state: P,
     pub(super) life: Life,
-    /// The timers that are set: when they are due, and the reaction that set them.
-    pub(super) timers: BTreeMap<String, (Timestamp, Position)>,
-    /// The refusals that were reacted to.
-    pub(super) refusals: BTreeSet<(u64, u32)>,
+    /// The reaction that its present life began with; [`Position::END`] while that is not recorded yet.
+    began: Position,
+    /// The timers that are set.
+    pub(super) timers: BTreeMap<String, Set>,
     /// What waits for a person, in order.
     pub(super) parked: VecDeque<StoredCause>,
     /// Why its state cannot be folded, where it cannot: then whatever concerns it is parked.
     pub(super) broken: Option<String>,
     /// The conversation that it takes part in.
     pub(super) correlation: Option<Label>,
+}
+
+/// A timer that is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Set {
+    pub(super) due: Timestamp,
+    /// The reaction that set it.
+    pub(super) at: Position,
+    /// Whether it was due when it was set.
+    pub(super) at_once: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +75,26 @@ impl Archive {
         Ok(Self { store, schema: Schema::of::<P::Event>()?, own: Schema::of::<ProcessEvent>()? })
     }
 
-    /// An instance, folded from its stream.
+    /// An instance, folded from its stream since its present life began: before that, nothing is left of it.
     pub(super) async fn load<P: Process>(&self, key: &str) -> Result<Instance<P>, LoadError> {
         let stream = StreamName::of(&category(P::NAME), key)?;
         let mut instance = Instance::absent(stream.clone());
-        let mut events = self.store.read(Read::stream(stream, Version(1)));
-        while let Some(recorded) = events.next().await? {
-            for event in self.own.decode::<ProcessEvent>(&recorded, Unknown::Refuse)? {
-                self.take(&mut instance, key, event, &recorded).await?;
+        let mut latest_first = Vec::new();
+        let mut pages = self.store.read(Read::stream(stream, Version::END).backwards().page_of(PAGE_EVENTS));
+        'looking: while let Some(page) = pages.page().await? {
+            for recorded in page {
+                instance.version = instance.version.max(recorded.version());
+                let Some(event) = self.own(&recorded)? else { continue };
+                // Where something was parked then, it may still be.
+                let is_first = matches!(&event, ProcessEvent::Reacted(reacted) if reacted.starts && reacted.behind == 0);
+                latest_first.push((event, recorded));
+                if is_first {
+                    break 'looking;
+                }
             }
-            instance.version = recorded.version();
+        }
+        for (event, recorded) in latest_first.into_iter().rev() {
+            self.take(&mut instance, key, event, &recorded).await?;
         }
         Ok(instance)
     }
@@ -88,7 +108,7 @@ impl Archive {
     ) -> Result<(), LoadError> {
         match event {
             ProcessEvent::Reacted(reacted) => {
-                instance.begin(reacted.starts);
+                instance.begin(reacted.starts, recorded.position);
                 match self.heard::<P>(key, &reacted.cause).await {
                     Err(LoadError::Read(error)) => return Err(error.into()),
                     Err(error) => _ = instance.broken.get_or_insert(error.to_string()),
@@ -100,7 +120,8 @@ impl Archive {
                 instance.correlation.clone_from(&recorded.metadata.correlation);
             }
             ProcessEvent::Parked(Parked { cause, .. }) => instance.parked.push_back(cause),
-            ProcessEvent::Skipped { cause, .. } | ProcessEvent::Unparked { cause } => instance.unpark(&cause),
+            ProcessEvent::Skipped { cause, .. } => instance.let_go(&cause),
+            ProcessEvent::Unparked { cause } => instance.unpark(&cause),
         }
         Ok(())
     }
@@ -110,7 +131,7 @@ impl Archive {
         let found = match cause {
             StoredCause::Event { position, part } => {
                 let Some(recorded) = self.event_at(Position(*position)).await? else { return Ok(None) };
-                let mut parts = self.schema.decode::<P::Event>(&recorded, Unknown::Ignore)?.into_iter();
+                let mut parts = self.decode::<P>(&recorded)?.into_iter();
                 parts.nth(*part as usize).map(|event| Heard::event(key, &Recorded { event, envelope: recorded }, *part))
             }
             StoredCause::Timer { name, due, set_at } => Some(Heard::timer(key, name, *due, Position(*set_at))),
@@ -120,6 +141,20 @@ impl Archive {
             }
         };
         Ok(found)
+    }
+
+    /// The event in today's shape. What users' code panics with is an error of the event.
+    fn decode<P: Process>(&self, event: &RecordedEvent) -> Result<Vec<P::Event>, EventError> {
+        let decode = AssertUnwindSafe(|| self.schema.decode::<P::Event>(event, Unknown::Ignore));
+        catch_unwind(decode).unwrap_or_else(|panic| {
+            let detail = format!("it panicked: {}", super::super::message(&*panic));
+            Err(EventError::Upcast { position: event.position.0, event_type: event.event_type.clone(), detail })
+        })
+    }
+
+    /// The event, if it is one of a process's own.
+    pub(super) fn own(&self, event: &RecordedEvent) -> Result<Option<ProcessEvent>, EventError> {
+        Ok(self.own.decode::<ProcessEvent>(event, Unknown::Refuse)?.pop())
     }
 
     /// The event at a position; none beyond the end.
@@ -136,8 +171,8 @@ impl<P: Process> Instance<P> {
             version: Version::ABSENT,
             state: P::default(),
             life: Life::Absent,
+            began: Position::START,
             timers: BTreeMap::new(),
-            refusals: BTreeSet::new(),
             parked: VecDeque::new(),
             broken: None,
             correlation: None,
@@ -156,41 +191,41 @@ impl<P: Process> Instance<P> {
     }
 
     /// Begins a life, on an empty state, if the reaction starts one.
-    pub(super) fn begin(&mut self, starts: bool) {
+    pub(super) fn begin(&mut self, starts: bool, at: Position) {
         if starts {
             self.state = P::default();
+            self.broken = None;
+            self.began = at;
             self.life = Life::Open;
             self.timers.clear();
         }
+    }
+
+    /// The trigger as this instance hears it.
+    pub(super) fn hears(&self, heard: &Heard<P::Event>) -> Trigger<P::Event> {
+        let mut trigger = heard.trigger.clone();
+        if let Trigger::Refused(refused) = &mut trigger {
+            refused.is_of_earlier_life = heard.context.position < self.began;
+        }
+        trigger
     }
 
     /// Takes what was heard into the state. The error is what it panicked with; the state is then of no use any more.
     pub(super) fn apply(&mut self, heard: &Heard<P::Event>) -> Result<(), String> {
-        let apply = AssertUnwindSafe(|| self.state.apply(&heard.trigger, &heard.context));
+        let trigger = self.hears(heard);
+        let apply = AssertUnwindSafe(|| self.state.apply(&trigger, &heard.context));
         catch_unwind(apply).map_err(|panic| super::super::message(&*panic))
     }
 
-    /// Takes in what a reaction, recorded at a position, means for timers and for what waits.
-    pub(super) fn settle(&mut self, reacted: &Reacted, position: Position) {
-        if reacted.starts {
-            self.life = Life::Open;
-            self.timers.clear();
-        }
-        match &reacted.cause {
-            StoredCause::Event { .. } => {}
-            StoredCause::Timer { name, set_at, .. } => {
-                if self.timers.get(name).is_some_and(|(_, set)| set.0 == *set_at) {
-                    self.timers.remove(name);
-                }
-            }
-            StoredCause::Refused { position, index, .. } => _ = self.refusals.insert((*position, *index)),
-        }
-        self.unpark(&reacted.cause);
-        for name in &reacted.cancelled {
+    /// Takes in what a reaction means for timers, but for those that it sets: they are known by where it is recorded.
+    pub(super) fn end_timers(&mut self, reacted: &Reacted) {
+        if let StoredCause::Timer { name, set_at, .. } = &reacted.cause
+            && self.timers.get(name).is_some_and(|set| set.at.0 == *set_at)
+        {
             self.timers.remove(name);
         }
-        for timer in &reacted.timers {
-            self.timers.insert(timer.name.clone(), (timer.due, position));
+        for name in reacted.cancelled.iter().chain(reacted.timers.iter().map(|timer| &timer.name)) {
+            self.timers.remove(name);
         }
         if reacted.ends {
             self.life = Life::Ended;
@@ -198,16 +233,50 @@ impl<P: Process> Instance<P> {
         }
     }
 
+    /// Takes in what a reaction, recorded at a position, means for timers and for what waits.
+    pub(super) fn settle(&mut self, reacted: &Reacted, position: Position) {
+        if reacted.starts {
+            self.began = position;
+            self.life = Life::Open;
+            self.timers.clear();
+        }
+        self.end_timers(reacted);
+        if !reacted.ends {
+            let set = |timer: &super::record::SetTimer| Set { due: timer.due, at: position, at_once: timer.at_once };
+            self.timers.extend(reacted.timers.iter().map(|timer| (timer.name.clone(), set(timer))));
+        }
+    }
+
+    /// A parked trigger is not reacted to any more.
+    pub(super) fn let_go(&mut self, cause: &StoredCause) {
+        self.unpark(cause);
+        if let StoredCause::Timer { name, set_at, .. } = cause
+            && self.timers.get(name).is_some_and(|set| set.at.0 == *set_at)
+        {
+            self.timers.remove(name);
+        }
+    }
+
     pub(super) fn unpark(&mut self, cause: &StoredCause) {
         self.parked.retain(|parked| parked != cause);
     }
 
-    /// Whether a refusal was heard of before.
-    pub(super) fn knows_refusal(&self, position: u64, index: u32) -> bool {
-        let parked = |cause: &StoredCause| matches!(cause, StoredCause::Refused { position: at, index: i, .. } if (*at, *i) == (position, index));
-        self.refusals.contains(&(position, index)) || self.parked.iter().any(parked)
+    /// Whether a trigger is still what it was when it became one: a timer may have been cancelled or replaced since, and
+    /// what waits already is not to wait twice.
+    pub(super) fn is_due(&self, cause: &StoredCause) -> bool {
+        let still_set = match cause {
+            StoredCause::Timer { name, due, set_at } => {
+                let is_it = |set: &Set| (set.due, set.at) == (*due, Position(*set_at));
+                self.life == Life::Open && self.timers.get(name).is_some_and(is_it)
+            }
+            StoredCause::Event { .. } | StoredCause::Refused { .. } => true,
+        };
+        still_set && !self.parked.contains(cause)
     }
 }
+
+/// Events of an instance that are read at once.
+const PAGE_EVENTS: u32 = 64;
 
 /// Whether an instance begins with what it reacts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,18 +1,18 @@
 //! The instances of a process: those in memory, how they hear of a trigger, and what is parked.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::batch::{Batch, Entry};
 use super::correlation::{Concern, Correlation};
-use super::instance::{Archive, Begins, Heard, Instance, Life, category, check_key};
+use super::instance::{Archive, Begins, Heard, Instance, category, check_key};
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
-use super::runner::{Trouble, still_set};
+use super::runner::Trouble;
 use super::{INSTANCES_MAX, Process, Reaction, Targets};
 use crate::fold::{Cause, LoadError, Recorded, Unknown};
 use crate::runtime::{message, shortened};
-use crate::store::limits::DATA_BYTES_MAX;
-use crate::store::{Label, Metadata, Position, Query, Read, RecordedEvent, StreamName, Version};
+use crate::store::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, STREAM_BYTES_MAX};
+use crate::store::{Append, Digest, Label, Metadata, NewEvent, Position, Query, Read, RecordedEvent, StreamName, Version};
 
 /// Instances in memory; of more, those that were not used for longest are read again when they are.
 const KEPT_MAX: usize = 20_000;
@@ -21,6 +21,8 @@ const KEPT_MAX: usize = 20_000;
 pub const CHAIN_MAX: u32 = 100;
 /// Commands of one reaction.
 pub const COMMANDS_MAX: usize = 10_000;
+/// Effects that one reaction asks for.
+pub const EFFECTS_MAX: usize = 1_000;
 /// Timers that one reaction sets.
 pub const TIMERS_MAX: usize = 60;
 /// Bytes of a timer's name.
@@ -38,8 +40,10 @@ pub(super) struct Instances<P: Process> {
     uses: u64,
     /// Events that cannot be read, by the stream that they are in, and what waits behind them.
     pub(super) unread: BTreeMap<String, Unread>,
-    /// The instances that something is parked for.
-    pub(super) parked: BTreeSet<String>,
+    /// How much is parked for each instance that something is parked for.
+    parked: BTreeMap<String, usize>,
+    /// How much is parked in all.
+    parked_count: usize,
     depths: HashMap<u64, u32>,
 }
 
@@ -57,6 +61,28 @@ pub(super) struct Origin {
     pub(super) depth: u32,
 }
 
+/// What came of letting instances hear a trigger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// It is in the batch, as far as it concerns any.
+    Taken,
+    /// It is to be heard again, when what is in the batch is recorded.
+    Again,
+    /// It would have to be parked, and too much is. What is in the batch is to be recorded first.
+    Full,
+}
+
+/// What one instance makes of a trigger.
+enum Heeded {
+    Entry(Box<Entry>),
+    /// It is not concerned.
+    Nothing,
+    /// It cannot react; what is in memory of it is of no use any more.
+    Failed(String),
+    /// It would have to be parked, and too much is.
+    Full,
+}
+
 /// An event as the process reads it: its parts, and whom each concerns.
 type Parts<E> = Vec<(Recorded<E>, Correlation)>;
 
@@ -68,47 +94,70 @@ pub(super) fn unread_category(process: &str) -> String {
 impl<P: Process> Instances<P> {
     /// What is parked, as the log tells it. Instances are read when they are concerned.
     pub(super) async fn load(archive: Archive, targets: Targets) -> Result<Self, LoadError> {
-        let (unread, parked) = (BTreeMap::new(), BTreeSet::new());
-        let mut instances = Self { archive, targets, kept: HashMap::new(), uses: 0, unread, parked, depths: HashMap::new() };
+        let (unread, parked) = (BTreeMap::new(), BTreeMap::new());
+        let mut instances =
+            Self { archive, targets, kept: HashMap::new(), uses: 0, unread, parked, parked_count: 0, depths: HashMap::new() };
         let streams = Query::category(category(P::NAME)).or(Query::category(unread_category(P::NAME)));
         let about_parking = ["$process.Parked", "$process.Unparked", "$process.Skipped"];
         let types: Vec<_> = about_parking.into_iter().map(crate::store::EventType::new).collect::<Result<_, _>>()?;
         let mut events = instances.archive.store.read(Read::matching(streams.of_types(&types), Position(1)));
-        let mut doubtful = BTreeSet::new();
         while let Some(event) = events.next().await? {
-            let Some(at) = &event.stream else { continue };
+            let (Some(at), Some(own)) = (&event.stream, instances.archive.own(&event)?) else { continue };
             if at.name.category() == category(P::NAME) {
-                doubtful.insert(at.name.id().to_owned());
+                instances.count(at.name.id(), &own);
                 continue;
             }
+            instances.count("", &own);
             let unread = instances.unread.entry(at.name.id().to_owned()).or_default();
             unread.version = at.version;
-            match instances.archive.own(&event)? {
-                Some(ProcessEvent::Parked(Parked { cause, .. })) => unread.causes.push_back(cause),
-                Some(ProcessEvent::Skipped { cause, .. } | ProcessEvent::Unparked { cause }) => {
+            match own {
+                ProcessEvent::Parked(Parked { cause, .. }) => unread.causes.push_back(cause),
+                ProcessEvent::Skipped { cause, .. } | ProcessEvent::Unparked { cause } => {
                     unread.causes.retain(|waiting| *waiting != cause);
                 }
-                Some(ProcessEvent::Reacted(_)) | None => {}
+                ProcessEvent::Reacted(_) => {}
             }
-        }
-        for key in doubtful {
-            instances.instance(&key).await?;
-            instances.note_parked(&key);
         }
         Ok(instances)
     }
 
     /// How many triggers are parked, those that wait behind others included.
     pub(super) fn parked_count(&self) -> usize {
-        let of_instances = self.parked.iter().filter_map(|key| self.kept.get(key)).map(|(_, one)| one.parked.len());
-        of_instances.sum::<usize>() + self.unread.values().map(|unread| unread.causes.len()).sum::<usize>()
+        self.parked_count
+    }
+
+    /// Counts what is parked for an instance; without a key, for a stream.
+    fn count(&mut self, key: &str, event: &ProcessEvent) {
+        match event {
+            ProcessEvent::Parked(_) => {
+                self.parked_count += 1;
+                if !key.is_empty() {
+                    *self.parked.entry(key.to_owned()).or_default() += 1;
+                }
+            }
+            ProcessEvent::Skipped { .. } | ProcessEvent::Unparked { .. } => {
+                self.parked_count = self.parked_count.saturating_sub(1);
+                if let Some(parked) = self.parked.get_mut(key) {
+                    *parked = parked.saturating_sub(1);
+                    if *parked == 0 {
+                        self.parked.remove(key);
+                    }
+                }
+            }
+            ProcessEvent::Reacted(_) => {}
+        }
     }
 
     /// What a person is to look at.
     pub(super) fn trouble(&self) -> Option<String> {
-        let parked = self.parked.first().map(|key| format!("instance {key}"));
+        let parked = self.parked.first_key_value().map(|(key, _)| format!("instance {key}"));
         let unread = || self.unread.iter().find(|(_, unread)| !unread.causes.is_empty()).map(|(s, _)| format!("stream {s}"));
         parked.or_else(unread).map(|whose| format!("events; what is parked for {whose} waits for a person"))
+    }
+
+    /// Why nothing more can be parked.
+    pub(super) fn full() -> String {
+        format!("a person: {PARKED_MAX} triggers are parked, retry or skip some")
     }
 
     /// An instance, from memory or from its stream.
@@ -130,74 +179,83 @@ impl<P: Process> Instances<P> {
             let mut used: Vec<u64> = self.kept.values().map(|(used, _)| *used).collect();
             let middle = used.len() / 2;
             let (_, median, _) = used.select_nth_unstable(middle);
-            let (median, parked) = (*median, &self.parked);
-            self.kept.retain(|key, (used, _)| *used >= median || parked.contains(key));
+            let median = *median;
+            self.kept.retain(|_, (used, _)| *used >= median);
         }
         if self.depths.len() > DEPTHS_MAX {
             self.depths.clear();
         }
     }
 
-    /// Lets every instance that an event concerns react to it. False where one of them fails while others wait in the
-    /// batch: then the event is to be heard again, alone.
-    pub(super) async fn hear(&mut self, event: &RecordedEvent, batch: &mut Batch) -> Result<bool, Trouble> {
-        let stream = event.stream.as_ref().map_or("", |at| &at.name).to_owned();
-        if self.unread.get(&stream).is_some_and(|unread| !unread.causes.is_empty()) {
-            batch.take(vec![self.park_unread(&stream, event, None)?]);
-            return Ok(true);
-        }
-        let parts = match self.read(event) {
-            Ok(parts) => parts,
+    /// Lets every instance that an event concerns react to it.
+    pub(super) async fn hear(&mut self, event: &RecordedEvent, batch: &mut Batch) -> Result<Hearing, Trouble> {
+        let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
+        let waits = self.unread.get(&stream).is_some_and(|unread| !unread.causes.is_empty());
+        let parts = if waits { Err(None) } else { self.read(event).map_err(Some) };
+        let heard = match parts {
+            Ok(parts) => self.hear_parts(event, parts, batch).await?,
+            Err(_) if self.parked_count + batch.parked() >= PARKED_MAX => Err(Hearing::Full),
             Err(why) => {
-                tracing::error!(process = P::NAME, position = %event.position, why, "an event cannot be read and is parked");
-                batch.take(vec![self.park_unread(&stream, event, Some(why))?]);
-                return Ok(true);
+                if let Some(why) = &why {
+                    tracing::error!(process = P::NAME, position = %event.position, why, "an event cannot be read and is parked");
+                }
+                Ok(vec![self.park_unread(&stream, event, why)?])
             }
         };
-        match self.hear_parts(event, parts, batch).await? {
-            Some(entries) => {
+        match heard {
+            Ok(entries) => {
                 batch.take(entries);
-                Ok(true)
+                Ok(Hearing::Taken)
             }
-            None => Ok(false),
+            Err(not_now) => Ok(not_now),
         }
     }
 
-    /// What every instance makes of an event. None where one of them fails and the batch is not empty.
+    /// What every instance makes of an event. Those that fail are parked, if the batch is empty.
     async fn hear_parts(
         &mut self,
         event: &RecordedEvent,
         parts: Parts<P::Event>,
         batch: &Batch,
-    ) -> Result<Option<Vec<Entry>>, Trouble> {
+    ) -> Result<Result<Vec<Entry>, Hearing>, Trouble> {
         if parts.iter().all(|(_, correlation)| correlation.concerned.is_empty()) {
-            return Ok(Some(Vec::new()));
+            return Ok(Ok(Vec::new()));
         }
         let origin = Origin { metadata: metadata(&Cause::from(event)), depth: self.depth_after(event).await? };
         let mut faults: BTreeMap<String, String> = BTreeMap::new();
         loop {
-            let mut entries = Vec::new();
-            let mut failed = None;
+            let (mut entries, mut failed, mut parked) = (Vec::new(), BTreeMap::new(), batch.parked());
+            let mut full = false;
             for (part, (recorded, correlation)) in parts.iter().enumerate() {
                 for (key, concern) in &correlation.concerned {
-                    let heard = Heard::event(key, recorded, part as u32);
-                    match self.hear_one(heard, *concern, &origin, faults.get(key)).await? {
-                        Ok(entry) => entries.extend(entry),
-                        Err(why) => failed = Some((key.clone(), why)),
+                    if full || failed.contains_key(key) {
+                        continue;
                     }
-                    if failed.is_some() {
-                        break;
+                    let heard = Heard::event(key, recorded, part as u32);
+                    match self.hear_one(heard, *concern, &origin, faults.get(key), parked).await? {
+                        Heeded::Entry(entry) => {
+                            parked += usize::from(entry.is_parked());
+                            entries.push(*entry);
+                        }
+                        Heeded::Nothing => {}
+                        Heeded::Failed(why) => _ = failed.insert(key.clone(), why),
+                        Heeded::Full => full = true,
                     }
                 }
             }
-            let Some((key, why)) = failed else { return Ok(Some(entries)) };
-            // What they took in is not recorded.
-            entries.iter().for_each(|entry| _ = self.kept.remove(&entry.key));
-            self.kept.remove(&key);
-            if !batch.is_empty() {
-                return Ok(None);
+            if !full && failed.is_empty() {
+                let Some(why) = too_large(&entries) else { return Ok(Ok(entries)) };
+                failed.extend(entries.iter().map(|entry| (entry.key.clone(), why.clone())));
             }
-            faults.insert(key, why);
+            // What they took in is not recorded.
+            entries.iter().map(|entry| &entry.key).chain(failed.keys()).for_each(|key| _ = self.kept.remove(key));
+            if full {
+                return Ok(Err(Hearing::Full));
+            }
+            if !batch.is_empty() {
+                return Ok(Err(Hearing::Again));
+            }
+            faults.extend(failed);
         }
     }
 
@@ -207,65 +265,76 @@ impl<P: Process> Instances<P> {
         heard: Heard<P::Event>,
         correlation: Option<Label>,
         batch: &mut Batch,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Hearing, Trouble> {
         let key = heard.context.key.clone();
-        let correlation = match correlation {
-            Some(correlation) => Some(correlation),
-            None => self.instance(&key).await?.correlation.clone(),
+        let instance = self.instance(&key).await?;
+        let correlation = correlation.or_else(|| instance.correlation.clone());
+        let follows = match &heard.cause {
+            // Time is from outside, but only where some has passed.
+            StoredCause::Timer { name, set_at, .. } => {
+                instance.timers.get(name).filter(|set| set.at_once).map(|_| Position(*set_at))
+            }
+            StoredCause::Refused { position, .. } => Some(Position(*position)),
+            StoredCause::Event { .. } => None,
         };
-        let depth = match &heard.cause {
-            // Time is from outside.
-            StoredCause::Timer { .. } | StoredCause::Event { .. } => 0,
-            StoredCause::Refused { position, .. } => self.depth_of(Position(*position)).await?.saturating_add(1),
+        let depth = match follows {
+            Some(reaction) => self.depth_of(reaction).await?.saturating_add(1),
+            None => 0,
         };
         let causation = Label::new(format!("$process:{}@{}", P::NAME, heard.cause.position())).ok();
         let origin = Origin { metadata: Metadata { correlation, causation, ..Metadata::default() }, depth };
-        let entry = match self.hear_one(heard.clone(), Concern::Own, &origin, None).await? {
-            Ok(entry) => entry,
-            Err(why) => {
-                if batch.concerns(&key) {
-                    // What the instance took in before is not recorded yet: it cannot be read again before it is.
-                    return Err(Trouble::Begin(why));
-                }
-                self.kept.remove(&key);
-                self.hear_one(heard, Concern::Own, &origin, Some(&why)).await?.map_err(Trouble::Store)?
+        let mut heeded = self.hear_one(heard.clone(), Concern::Own, &origin, None, batch.parked()).await?;
+        if let Heeded::Failed(why) = heeded {
+            self.kept.remove(&key);
+            if batch.concerns(&key) {
+                // What the instance took in before is not recorded yet: it cannot be read again before it is.
+                return Ok(Hearing::Again);
             }
-        };
-        batch.take(entry.into_iter().collect());
-        Ok(())
+            heeded = self.hear_one(heard, Concern::Own, &origin, Some(&why), batch.parked()).await?;
+        }
+        match heeded {
+            Heeded::Entry(entry) => batch.take(vec![*entry]),
+            Heeded::Nothing => {}
+            Heeded::Full => return Ok(Hearing::Full),
+            // With a fault given it is parked.
+            Heeded::Failed(why) => return Err(Trouble::Store(why)),
+        }
+        Ok(Hearing::Taken)
     }
 
-    /// What one instance makes of a trigger: an entry for its stream, none where it is not concerned. The error says why
-    /// it cannot react; what is in memory of it is then of no use any more. With a fault given it is parked for that.
+    /// What one instance makes of a trigger. With a fault given it is parked for that. So much is parked in the batch.
     async fn hear_one(
         &mut self,
         heard: Heard<P::Event>,
         concern: Concern,
         origin: &Origin,
         fault: Option<&String>,
-    ) -> Result<Result<Option<Entry>, String>, Trouble> {
-        let full = self.parked_count() >= PARKED_MAX;
+        parked: usize,
+    ) -> Result<Heeded, Trouble> {
+        let full = self.parked_count + parked >= PARKED_MAX;
         let key = heard.context.key.clone();
         let targets = self.targets.clone();
         let instance = self.instance(&key).await?;
-        if instance.has_heard(&heard.cause) || !still_set(instance, &heard.cause) {
-            return Ok(Ok(None));
+        if !instance.is_due(&heard.cause) {
+            return Ok(Heeded::Nothing);
         }
         let error = fault.or(instance.broken.as_ref()).cloned();
-        if error.is_some() || !instance.parked.is_empty() {
-            if full {
-                return Err(Trouble::Store(format!("a person: {PARKED_MAX} triggers are parked, retry or skip some")));
-            }
-            if let Some(why) = &error {
-                tracing::error!(process = P::NAME, key, cause = ?heard.cause, why, "an instance cannot react and is parked");
-            }
-            let event = Parked { process: P::NAME.to_owned(), cause: heard.cause.clone(), error: error.map(shortened) };
-            instance.parked.push_back(heard.cause);
-            let entry = instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), origin);
-            self.parked.insert(key);
-            return Ok(Ok(Some(entry)));
+        if error.is_none() && instance.parked.is_empty() {
+            return Ok(match instance.react(&key, &heard, concern, origin, &targets) {
+                Ok(Some(entry)) => Heeded::Entry(Box::new(entry)),
+                Ok(None) => Heeded::Nothing,
+                Err(why) => Heeded::Failed(why),
+            });
         }
-        Ok(instance.react(&key, &heard, concern, origin, &targets))
+        if full {
+            return Ok(Heeded::Full);
+        }
+        if let Some(why) = &error {
+            tracing::error!(process = P::NAME, key, cause = ?heard.cause, why, "an instance cannot react and is parked");
+        }
+        let event = Parked { process: P::NAME.to_owned(), cause: heard.cause.clone(), error: error.map(shortened) };
+        instance.parked.push_back(heard.cause);
+        Ok(Heeded::Entry(Box::new(instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), origin))))
     }
 
     /// The event in today's shape, and whom it concerns.
@@ -292,9 +361,6 @@ impl<P: Process> Instances<P> {
     }
 
     fn park_unread(&mut self, stream: &str, event: &RecordedEvent, error: Option<String>) -> Result<Entry, Trouble> {
-        if self.parked_count() >= PARKED_MAX {
-            return Err(Trouble::Store(format!("a person: {PARKED_MAX} triggers are parked, retry or skip some")));
-        }
         let cause = StoredCause::Event { position: event.position.0, part: 0 };
         let parked = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: error.map(shortened) };
         let entry = self.unread_entry(stream, ProcessEvent::Parked(parked), metadata(&Cause::from(event)))?;
@@ -309,7 +375,7 @@ impl<P: Process> Instances<P> {
         let unread = self.unread.entry(of.to_owned()).or_default();
         let before = unread.version;
         unread.version = before.next();
-        Ok(Entry { key: String::new(), stream, before, event, intents: Vec::new(), metadata })
+        Ok(Entry::new(String::new(), (stream, before), event, Vec::new(), metadata))
     }
 
     /// How many reactions led to an event, one from another.
@@ -341,20 +407,12 @@ impl<P: Process> Instances<P> {
 
     /// Takes in what is durable now.
     pub(super) fn settle(&mut self, key: &str, event: &ProcessEvent, position: Position) {
+        self.count(key, event);
         if let ProcessEvent::Reacted(reacted) = event {
             self.depths.insert(position.0, reacted.depth);
             if let Some((_, instance)) = self.kept.get_mut(key) {
                 instance.settle(reacted, position);
             }
-        }
-        self.note_parked(key);
-    }
-
-    fn note_parked(&mut self, key: &str) {
-        if self.kept.get(key).is_some_and(|(_, instance)| !instance.parked.is_empty()) {
-            self.parked.insert(key.to_owned());
-        } else {
-            self.parked.remove(key);
         }
     }
 
@@ -388,25 +446,26 @@ impl<P: Process> Instance<P> {
             return Err(format!("more than {CHAIN_MAX} reactions led one to another: the process reacts to itself without end"));
         }
         let starts = begins == Begins::Yes;
-        self.begin(starts);
+        self.begin(starts, Position::END);
         self.apply(heard).map_err(|panic| format!("apply panicked: {panic}"))?;
-        let react = AssertUnwindSafe(|| self.state.react(&heard.trigger, &heard.context));
+        let trigger = self.hears(heard);
+        let react = AssertUnwindSafe(|| self.state.react(&trigger, &heard.context));
         let reaction = catch_unwind(react).map_err(|panic| format!("react panicked: {}", message(&*panic)))?;
         check(&reaction, targets)?;
         let (timers, cancelled) = reaction.timers_at(heard.context.at);
         let ends = reaction.ends || concern == Concern::Ends;
-        if ends {
-            self.life = Life::Ended;
-        }
         let Reaction { commands, intents, .. } = reaction;
         let (process, cause, depth) = (P::NAME.to_owned(), heard.cause.clone(), origin.depth);
-        let reacted = Reacted { process, cause, starts, ends, commands, timers, cancelled, depth, carried: 0 };
-        let event = ProcessEvent::Reacted(reacted);
-        if event.weight() > DATA_BYTES_MAX / 2 {
-            return Err(format!("its commands take more than {} bytes", DATA_BYTES_MAX / 2));
-        }
+        let marks = (0, 0, 0);
+        let (behind, carried, fired_before) = marks;
+        let reacted = Reacted { process, cause, starts, ends, commands, timers, cancelled, behind, depth, carried, fired_before };
+        self.end_timers(&reacted);
         self.correlation.clone_from(&origin.metadata.correlation);
-        Ok(Some(self.entry(key, event, intents, origin)))
+        let entry = self.entry(key, ProcessEvent::Reacted(reacted), intents, origin);
+        if entry.event_bytes > DATA_BYTES_MAX / 2 {
+            return Err(format!("its commands and timers take more than {} bytes", DATA_BYTES_MAX / 2));
+        }
+        Ok(Some(entry))
     }
 
     /// A line for its stream, which has it from now on.
@@ -419,16 +478,7 @@ impl<P: Process> Instance<P> {
     ) -> Entry {
         let before = self.version;
         self.version = before.next();
-        let metadata = origin.metadata.clone();
-        Entry { key: key.to_owned(), stream: self.stream.clone(), before, event, intents, metadata }
-    }
-
-    /// Whether it reacted to a refusal before, or whether the trigger waits already.
-    fn has_heard(&self, cause: &StoredCause) -> bool {
-        match cause {
-            StoredCause::Refused { position, index, .. } => self.knows_refusal(*position, *index),
-            StoredCause::Event { .. } | StoredCause::Timer { .. } => self.parked.contains(cause),
-        }
+        Entry::new(key.to_owned(), (self.stream.clone(), before), event, intents, origin.metadata.clone())
     }
 }
 
@@ -443,6 +493,10 @@ fn check(reaction: &Reaction, targets: &Targets) -> Result<(), String> {
     if reaction.commands.len() > COMMANDS_MAX {
         return Err(format!("it issues {} commands, at most {COMMANDS_MAX} go into one reaction", reaction.commands.len()));
     }
+    if reaction.intents.len() > EFFECTS_MAX {
+        return Err(format!("it asks for {} effects, at most {EFFECTS_MAX} go into one reaction", reaction.intents.len()));
+    }
+    check_intents(&reaction.intents)?;
     if reaction.timers.len() > TIMERS_MAX {
         return Err(format!("it sets or cancels {} timers, at most {TIMERS_MAX} go into one reaction", reaction.timers.len()));
     }
@@ -450,6 +504,38 @@ fn check(reaction: &Reaction, targets: &Targets) -> Result<(), String> {
         Some((name, _)) => Err(format!("a timer's name has {} bytes, at most {TIMER_NAME_BYTES_MAX} are allowed", name.len())),
         None => Ok(()),
     }
+}
+
+/// An intent that no store takes would hold up the whole process.
+fn check_intents(intents: &[NewEvent]) -> Result<(), String> {
+    if intents.is_empty() {
+        return Ok(());
+    }
+    Append::of(intents.to_vec()).validate().map_err(|invalid| format!("an effect that it asks for cannot be recorded: {invalid}"))
+}
+
+/// Why the reactions to one event cannot be recorded together, where they cannot. Half of what an append may hold is
+/// for other triggers.
+fn too_large(entries: &[Entry]) -> Option<String> {
+    let events: usize = entries.iter().map(Entry::events).sum();
+    let bytes: usize = entries.iter().map(|entry| entry.bytes).sum();
+    (events > APPEND_EVENTS_MAX / 2 || bytes > APPEND_BYTES_MAX / 2).then(|| {
+        format!(
+            "all reactions to the event together are {events} events of {bytes} bytes, which is more than can be recorded at once"
+        )
+    })
+}
+
+/// Under which id what is parked for a stream is found: its name, or as much of it as fits into a name.
+pub(super) fn parked_as(process: &str, stream: &str) -> String {
+    let room = STREAM_BYTES_MAX - unread_category(process).len() - 1;
+    if stream.len() <= room {
+        return stream.to_owned();
+    }
+    let Digest(digest) = Digest::of(stream.as_bytes());
+    let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let end = (0..=room - digest.len() - 1).rev().find(|end| stream.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}~{digest}", &stream[..end])
 }
 
 /// Which instances an event concerns; an error where that panics.

@@ -1,6 +1,6 @@
 //! Commands that were recorded and are not carried out yet.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use futures_util::future::join_all;
 
@@ -9,10 +9,12 @@ use super::targets::{Carried, Order, Targets};
 use crate::fold::Cause;
 use crate::runtime::effect::Backoff;
 use crate::runtime::shortened;
-use crate::store::{CommandId, Invalid, Label, Position, Store, Timestamp, Version};
+use crate::store::{CommandId, Fence, Invalid, Label, Position, Store, Timestamp, Version};
 
-/// Commands that are carried out at the same time.
-const AT_ONCE_MAX: usize = 256;
+/// Aggregates that are commanded at the same time.
+const LANES_AT_ONCE_MAX: usize = 64;
+/// Commands for one aggregate that are carried out one after the other before others have their turn.
+const LANE_AT_ONCE_MAX: usize = 16;
 /// The first and the longest wait before a command is tried again after the store failed.
 const RETRY: Backoff = Backoff { first: std::time::Duration::from_millis(100), longest: std::time::Duration::from_secs(30) };
 
@@ -20,10 +22,20 @@ const RETRY: Backoff = Backoff { first: std::time::Duration::from_millis(100), l
 #[derive(Debug)]
 pub(super) struct Orders {
     process: &'static str,
-    waiting: BTreeMap<(Position, u32), Waiting>,
+    waiting: BTreeMap<At, Waiting>,
+    /// The same, for each aggregate in order.
+    lanes: HashMap<Aggregate, Lane>,
+    /// When each of the lanes can go on.
+    ready: BTreeSet<(Timestamp, At, Aggregate)>,
     /// The last reaction that was recorded.
     last: Position,
 }
+
+/// Which command: that of a reaction, and which of its commands.
+type At = (Position, u32);
+
+/// For whom: category and id.
+type Aggregate = (String, String);
 
 #[derive(Debug)]
 struct Waiting {
@@ -31,8 +43,14 @@ struct Waiting {
     command: StoredCommand,
     command_id: CommandId,
     correlation: Option<Label>,
-    failures: u32,
+}
+
+/// The commands for one aggregate, of which there is at least one.
+#[derive(Debug)]
+struct Lane {
+    queue: VecDeque<At>,
     again_at: Timestamp,
+    failures: u32,
     why: String,
 }
 
@@ -44,12 +62,22 @@ pub(super) struct RefusedOrder {
     pub(super) correlation: Option<Label>,
 }
 
+/// What came of carrying out what can be.
+#[derive(Debug, Default)]
+pub(super) struct CarriedOut {
+    /// These wait to be [concluded](Orders::conclude) when that is recorded.
+    pub(super) refused: Vec<RefusedOrder>,
+    /// The lease went to another runner.
+    pub(super) fenced: bool,
+}
+
 impl Orders {
     pub(super) fn new(process: &'static str) -> Self {
-        Self { process, waiting: BTreeMap::new(), last: Position::START }
+        let (waiting, lanes, ready) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
+        Self { process, waiting, lanes, ready, last: Position::START }
     }
 
-    /// Takes the commands of a reaction that is durable.
+    /// Takes the commands of a reaction that is durable. Reactions are taken in their order.
     ///
     /// A command's id is made of the instance and the version of its stream, so it stays the same where the store is
     /// copied into another one.
@@ -62,18 +90,15 @@ impl Orders {
     ) {
         self.last = self.last.max(position);
         for (index, command) in reacted.commands.iter().enumerate() {
-            let index = index as u32;
+            let at = (position, index as u32);
             let command_id = CommandId::new(&format!("$process:{}", self.process), &format!("{version} {index} {key}"));
-            let waiting = Waiting {
-                key: key.to_owned(),
-                command: command.clone(),
-                command_id,
-                correlation: correlation.cloned(),
-                failures: 0,
-                again_at: Timestamp::MIN,
-                why: String::new(),
-            };
-            self.waiting.insert((position, index), waiting);
+            let correlation = correlation.cloned();
+            let aggregate = (command.to.clone(), command.id.clone());
+            self.waiting.insert(at, Waiting { key: key.to_owned(), command: command.clone(), command_id, correlation });
+            match self.lanes.get_mut(&aggregate) {
+                Some(lane) => lane.queue.push_back(at),
+                None => self.open_lane(aggregate, Lane::of(at)),
+            }
         }
     }
 
@@ -81,107 +106,148 @@ impl Orders {
         self.waiting.len()
     }
 
-    /// The commands of all reactions up to here are carried out.
+    /// The commands of all reactions up to here are carried out, and their refusals reacted to.
     pub(super) fn carried(&self) -> Position {
         self.waiting.first_key_value().map_or(self.last, |((position, _), _)| Position(position.0 - 1))
     }
 
     /// When a command can be tried; none where there is none.
     pub(super) fn wakes_at(&self) -> Option<Timestamp> {
-        self.waiting.values().map(|waiting| waiting.again_at).min()
+        self.ready.first().map(|(at, ..)| *at)
     }
 
     /// What a command that failed waits for.
     pub(super) fn trouble(&self) -> Option<String> {
-        let failed = self.waiting.values().find(|waiting| waiting.failures > 0)?;
-        Some(format!("the command for {}-{} to be carried out: {}", failed.command.to, failed.command.id, failed.why))
+        // Those that failed can go on latest.
+        let (_, _, aggregate) = self.ready.last()?;
+        let lane = self.lanes.get(aggregate).filter(|lane| lane.failures > 0)?;
+        let (to, id) = aggregate;
+        Some(format!("the command for {to}-{id} to be carried out: {}", lane.why))
     }
 
-    /// Carries out what can be: commands for one aggregate in order, those for others at the same time. What was
-    /// refused waits to be [concluded](Orders::conclude) when that is recorded.
-    pub(super) async fn carry(&mut self, store: &Store, targets: &Targets, now: Timestamp) -> Result<Vec<RefusedOrder>, Invalid> {
-        let mut lanes: BTreeMap<(&str, &str), Vec<(Position, u32)>> = BTreeMap::new();
-        let mut held: HashSet<(&str, &str)> = HashSet::new();
-        let mut taken = 0;
-        for (at, waiting) in &self.waiting {
-            let lane = (waiting.command.to.as_str(), waiting.command.id.as_str());
-            if waiting.again_at > now || held.contains(&lane) {
-                held.insert(lane);
-                continue;
+    /// Carries out what can be: commands for one aggregate in order, those for others at the same time.
+    pub(super) async fn carry(
+        &mut self,
+        (store, fence): (&Store, Option<&(Label, Fence)>),
+        targets: &Targets,
+        now: Timestamp,
+    ) -> Result<CarriedOut, Invalid> {
+        let mut under_way = Vec::new();
+        while under_way.len() < LANES_AT_ONCE_MAX
+            && self.wakes_at().is_some_and(|at| at <= now)
+            && let Some((.., aggregate)) = self.ready.pop_first()
+            && let Some(lane) = self.lanes.remove(&aggregate)
+        {
+            let orders = lane.queue.iter().take(LANE_AT_ONCE_MAX);
+            let orders = orders.map(|at| Ok((*at, self.order(*at, store, fence)?))).collect::<Result<Vec<_>, Invalid>>()?;
+            under_way.push(carry_lane(targets, aggregate, lane, orders));
+        }
+        let mut out = CarriedOut::default();
+        for (aggregate, mut lane, carried) in join_all(under_way).await {
+            for (at, carried) in carried {
+                self.judge(&aggregate, &mut lane, at, carried, now, &mut out);
             }
-            lanes.entry(lane).or_default().push(*at);
-            taken += 1;
-            if taken >= AT_ONCE_MAX {
-                break;
+            if !lane.queue.is_empty() {
+                self.open_lane(aggregate, lane);
             }
         }
-        let mut under_way = Vec::with_capacity(lanes.len());
-        for lane in lanes.into_values() {
-            let orders = lane.iter().map(|at| Ok((*at, self.order(*at, store)?))).collect::<Result<Vec<_>, Invalid>>()?;
-            under_way.push(carry_lane(targets, orders));
-        }
-        let carried: Vec<_> = join_all(under_way).await.into_iter().flatten().collect();
-        Ok(carried.into_iter().filter_map(|(at, carried)| self.judge(at, carried, now)).collect())
+        Ok(out)
     }
 
-    fn order(&self, at: (Position, u32), store: &Store) -> Result<(String, Order), Invalid> {
+    fn open_lane(&mut self, aggregate: Aggregate, lane: Lane) {
+        if let Some(first) = lane.queue.front() {
+            self.ready.insert((lane.again_at, *first, aggregate.clone()));
+            self.lanes.insert(aggregate, lane);
+        }
+    }
+
+    fn order(&self, at: At, store: &Store, fence: Option<&(Label, Fence)>) -> Result<Order, Invalid> {
+        // What is in a lane waits.
         let waiting = &self.waiting[&at];
         let causation = Label::new(format!("$process:{}@{}", self.process, at.0))?;
         let correlation = waiting.correlation.clone().unwrap_or_else(|| causation.clone());
-        let order = Order {
+        Ok(Order {
             store: store.clone(),
             id: waiting.command.id.clone(),
             command: waiting.command.command.clone(),
             command_id: waiting.command_id,
             cause: Cause { causation, correlation },
-        };
-        Ok((waiting.command.to.clone(), order))
+            fence: fence.cloned(),
+        })
     }
 
-    fn judge(&mut self, at: (Position, u32), carried: Carried, now: Timestamp) -> Option<RefusedOrder> {
+    fn judge(&mut self, to: &Aggregate, lane: &mut Lane, at: At, carried: Carried, now: Timestamp, out: &mut CarriedOut) {
         match carried {
             Carried::Done => {
                 self.waiting.remove(&at);
-                None
+                lane.done();
             }
+            Carried::Fenced => out.fenced = true,
             Carried::Failed(why) => {
-                let waiting = self.waiting.get_mut(&at)?;
-                waiting.failures += 1;
-                waiting.again_at = now.plus(RETRY.after(waiting.failures));
-                if waiting.why != why {
-                    tracing::error!(process = self.process, target = %waiting.command.to, id = waiting.command.id, why, "a command cannot be carried out, trying again");
-                    waiting.why = why;
+                lane.failures += 1;
+                lane.again_at = now.plus(RETRY.after(lane.failures));
+                if lane.why != why {
+                    let (target, id) = to;
+                    tracing::error!(process = self.process, target, id, why, "a command cannot be carried out, trying again");
+                    lane.why = why;
                 }
-                None
             }
             Carried::Refused { refusal, reason } => {
-                let waiting = self.waiting.get(&at)?;
+                lane.done();
+                let Some(waiting) = self.waiting.get(&at) else { return };
                 let StoredCommand { to, id, command } = waiting.command.clone();
                 let (position, index) = (at.0.0, at.1);
                 let cause = StoredCause::Refused { position, index, to, id, command, refusal, reason: shortened(reason) };
-                Some(RefusedOrder { key: waiting.key.clone(), cause, correlation: waiting.correlation.clone() })
+                out.refused.push(RefusedOrder { key: waiting.key.clone(), cause, correlation: waiting.correlation.clone() });
             }
         }
     }
 
     /// A refusal is recorded, or was before.
     pub(super) fn conclude(&mut self, cause: &StoredCause) {
-        if let StoredCause::Refused { position, index, .. } = cause {
-            self.waiting.remove(&(Position(*position), *index));
+        let StoredCause::Refused { position, index, .. } = cause else { return };
+        let at = (Position(*position), *index);
+        let Some(waiting) = self.waiting.remove(&at) else { return };
+        // While the log is read again, it is still in its lane.
+        let aggregate = (waiting.command.to, waiting.command.id);
+        if let Some(mut lane) = self.lanes.remove(&aggregate) {
+            if let Some(first) = lane.queue.front() {
+                self.ready.remove(&(lane.again_at, *first, aggregate.clone()));
+            }
+            lane.queue.retain(|known| *known != at);
+            self.open_lane(aggregate, lane);
         }
     }
 }
 
-/// Carries out the commands for one aggregate, up to the first that fails.
-async fn carry_lane(targets: &Targets, orders: Vec<((Position, u32), (String, Order))>) -> Vec<((Position, u32), Carried)> {
+impl Lane {
+    fn of(at: At) -> Self {
+        Self { queue: VecDeque::from([at]), again_at: Timestamp::MIN, failures: 0, why: String::new() }
+    }
+
+    /// Its first command is carried out, or never will be.
+    fn done(&mut self) {
+        self.queue.pop_front();
+        (self.failures, self.again_at) = (0, Timestamp::MIN);
+        self.why.clear();
+    }
+}
+
+/// Carries out commands for one aggregate, up to the first that fails.
+async fn carry_lane(
+    targets: &Targets,
+    aggregate: Aggregate,
+    lane: Lane,
+    orders: Vec<(At, Order)>,
+) -> (Aggregate, Lane, Vec<(At, Carried)>) {
     let mut carried = Vec::with_capacity(orders.len());
-    for (at, (to, order)) in orders {
-        let done = targets.carry(&to, order).await;
-        let failed = matches!(done, Carried::Failed(_));
+    for (at, order) in orders {
+        let done = targets.carry(&aggregate.0, order).await;
+        let goes_on = matches!(done, Carried::Done | Carried::Refused { .. });
         carried.push((at, done));
-        if failed {
+        if !goes_on {
             break;
         }
     }
-    carried
+    (aggregate, lane, carried)
 }

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::batch::Batch;
 use super::correlation::Concern;
 use super::instance::{Archive, category};
-use super::instances::{Instances, Origin};
+use super::instances::{Hearing, Instances, Origin};
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
 use super::runner::Trouble;
 use super::{Process, Refused};
@@ -69,6 +69,15 @@ pub struct InstanceStatus {
     pub last: Option<Timestamp>,
 }
 
+/// Some of the instances of a process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstancePage {
+    /// The instances.
+    pub instances: Vec<InstanceStatus>,
+    /// Where to go on; none at the end.
+    pub next: Option<Position>,
+}
+
 /// Why nothing could be done about what is parked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
@@ -101,11 +110,6 @@ impl Asked {
     pub(super) fn take(self) -> (What, oneshot::Sender<Answer>) {
         (self.what, self.answer)
     }
-
-    pub(super) fn refuse(self, why: &str) {
-        // Whoever asked may be gone.
-        let _ = self.answer.send(Err(AskError::Store { detail: why.to_owned() }));
-    }
 }
 
 /// All processes of a runtime. Cheap to clone.
@@ -115,6 +119,8 @@ pub struct Processes {
     pub(crate) asked: BTreeMap<&'static str, mpsc::Sender<Asked>>,
 }
 
+/// Instances in one page.
+const INSTANCES_PER_PAGE_MAX: usize = 1_000;
 /// Refusals that a status shows.
 const REFUSED_MAX: usize = 100;
 
@@ -145,13 +151,38 @@ impl Processes {
         Ok(known.then_some(status))
     }
 
+    /// The processes of this runtime.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        self.asked.keys().copied().collect()
+    }
+
+    /// The instances of a process in the order in which they first began, from the first that began after a position, at
+    /// most so many and at most 1,000.
+    pub async fn instances(&self, process: &str, after: Position, at_most: usize) -> Result<InstancePage, LoadError> {
+        let at_most = at_most.clamp(1, INSTANCES_PER_PAGE_MAX);
+        let mut page = InstancePage { instances: Vec::new(), next: None };
+        let mut events = self.store.read(Read::matching(Query::category(category(process)), after.next()));
+        while let Some(event) = events.next().await? {
+            let Some(at) = event.stream.as_ref().filter(|at| at.version == Version(1)) else { continue };
+            page.instances.extend(self.find(process, at.name.id()).await?);
+            if page.instances.len() >= at_most {
+                page.next = Some(event.position);
+                break;
+            }
+        }
+        Ok(page)
+    }
+
     /// What is parked in a process, by whom it is parked for, in order.
     pub async fn parked(&self, process: &str) -> Result<Vec<ParkedTrigger>, LoadError> {
         let schema = Schema::of::<ProcessEvent>()?;
         let unread = super::instances::unread_category(process);
         let streams = Query::category(category(process)).or(Query::category(unread.clone()));
+        let about_parking = ["$process.Parked", "$process.Unparked", "$process.Skipped"];
+        let types: Vec<_> = about_parking.into_iter().map(crate::store::EventType::new).collect::<Result<_, _>>()?;
         let mut parked: Vec<(ParkedTrigger, StoredCause)> = Vec::new();
-        let mut events = self.store.read(Read::matching(streams, Position(1)));
+        let mut events = self.store.read(Read::matching(streams.of_types(&types), Position(1)));
         while let Some(event) = events.next().await? {
             let Some(at) = &event.stream else { continue };
             let id = at.name.id().to_owned();
@@ -162,11 +193,10 @@ impl Processes {
                         let (whose, position, since) = (whose.clone(), cause.position(), event.recorded_at);
                         parked.push((ParkedTrigger { whose, position, error, since }, cause));
                     }
-                    ProcessEvent::Reacted(Reacted { cause, .. })
-                    | ProcessEvent::Skipped { cause, .. }
-                    | ProcessEvent::Unparked { cause } => {
+                    ProcessEvent::Skipped { cause, .. } | ProcessEvent::Unparked { cause } => {
                         parked.retain(|(trigger, waiting)| trigger.whose != whose || *waiting != cause);
                     }
+                    ProcessEvent::Reacted(_) => {}
                 }
             }
         }
@@ -236,7 +266,7 @@ impl<P: Process> Instances<P> {
                 let Some(cause) = instance.parked.iter().find(|cause| cause.position() == position).cloned() else {
                     return Ok(Err(AskError::NotParked));
                 };
-                instance.unpark(&cause);
+                instance.let_go(&cause);
                 let entry = instance.entry(&key, ProcessEvent::Skipped { cause, by }, Vec::new(), &Origin::person());
                 batch.take(vec![entry]);
                 Ok(Ok(1))
@@ -263,60 +293,77 @@ impl<P: Process> Instances<P> {
         while batch.has_room() {
             let instance = self.instance(key).await?;
             let Some(cause) = instance.parked.front().cloned() else { break };
-            let again = |why: String| AskError::FailsAgain { position: cause.position(), why };
-            if let Some(why) = instance.broken.clone() {
-                return Ok(Err(again(why)));
-            }
-            let heard = match archive.concern::<P>(key, &cause).await {
-                Ok(heard) => heard,
-                Err(LoadError::Read(error)) => return Err(error.into()),
-                Err(error) => return Ok(Err(again(error.to_string()))),
-            };
-            let reacted = match &heard {
-                Some((heard, concern, metadata)) => {
-                    let origin = Origin { metadata: metadata.clone(), depth: 0 };
-                    instance.react(key, heard, *concern, &origin, &targets)
-                }
-                None => Ok(None),
-            };
-            let entry = match reacted {
-                Ok(Some(entry)) => entry,
-                Ok(None) => {
-                    let skipped = ProcessEvent::Skipped { cause: cause.clone(), by: RUNTIME.to_owned() };
-                    instance.entry(key, skipped, Vec::new(), &Origin::person())
-                }
-                Err(why) => {
-                    self.forget(key);
-                    return Ok(if done > 0 { Ok(done) } else { Err(again(why)) });
+            let reacted = match (instance.broken.clone(), archive.concern::<P>(key, &cause).await) {
+                (Some(why), _) => Err(why),
+                (None, Err(LoadError::Read(error))) => return Err(error.into()),
+                (None, Err(error)) => Err(error.to_string()),
+                (None, Ok(Err(panic))) => Err(panic),
+                (None, Ok(Ok(None))) => Ok(None),
+                (None, Ok(Ok(Some((heard, concern, metadata))))) => {
+                    instance.unpark(&cause);
+                    let is_due = instance.is_due(&cause);
+                    let origin = Origin { metadata, depth: 0 };
+                    if is_due { instance.react(key, &heard, concern, &origin, &targets) } else { Ok(None) }
                 }
             };
             instance.unpark(&cause);
-            batch.take(vec![entry]);
+            let entries = match reacted {
+                Ok(Some(entry)) => {
+                    let entry = entry.with_behind(instance.parked.len());
+                    let unparked = ProcessEvent::Unparked { cause };
+                    vec![entry, instance.entry(key, unparked, Vec::new(), &Origin::person())]
+                }
+                Ok(None) => {
+                    instance.let_go(&cause);
+                    let skipped = ProcessEvent::Skipped { cause, by: RUNTIME.to_owned() };
+                    vec![instance.entry(key, skipped, Vec::new(), &Origin::person())]
+                }
+                Err(why) => {
+                    self.forget(key);
+                    let again = AskError::FailsAgain { position: cause.position(), why };
+                    return Ok(if done > 0 { Ok(done) } else { Err(again) });
+                }
+            };
+            batch.take(entries);
             done += 1;
         }
         Ok(if done > 0 { Ok(done) } else { Err(AskError::NotParked) })
     }
 
-    /// The first of a stream that can be read again now; those behind it are let go with it, one request each.
+    /// What is parked for a stream, in order, up to the first event that still cannot be read.
     async fn retry_unread(&mut self, stream: &str, batch: &mut Batch) -> Result<Answer, Trouble> {
-        let Some(cause) = self.unread.get(stream).and_then(|unread| unread.causes.front().cloned()) else {
-            return Ok(Err(AskError::NotParked));
-        };
-        let Some(event) = self.archive.event_at(cause.position()).await? else {
-            return Ok(Err(AskError::FailsAgain { position: cause.position(), why: "it is not in the store".to_owned() }));
-        };
-        let waiting = self.unread.get_mut(stream).map(|unread| std::mem::take(&mut unread.causes));
-        let mut waiting = waiting.unwrap_or_default();
-        if let Err(why) = self.try_read(&event) {
+        let mut done = 0;
+        while batch.has_room() {
+            let Some(cause) = self.unread.get(stream).and_then(|unread| unread.causes.front().cloned()) else { break };
+            let event = self.archive.event_at(cause.position()).await?;
+            let readable = match &event {
+                Some(event) => self.try_read(event),
+                None => Err("it is not in the store".to_owned()),
+            };
+            let event = match (event, readable) {
+                (Some(event), Ok(())) => event,
+                (_, readable) => {
+                    let why = readable.err().unwrap_or_default();
+                    let again = AskError::FailsAgain { position: cause.position(), why };
+                    return Ok(if done > 0 { Ok(done) } else { Err(again) });
+                }
+            };
+            // While it is heard, nothing is parked before it.
+            let mut waiting = self.unread.get_mut(stream).map(|unread| std::mem::take(&mut unread.causes)).unwrap_or_default();
+            let heard = self.hear(&event, batch).await?;
+            if heard == Hearing::Taken {
+                waiting.pop_front();
+            }
             self.unread.entry(stream.to_owned()).or_default().causes = waiting;
-            return Ok(Err(AskError::FailsAgain { position: cause.position(), why }));
+            if heard != Hearing::Taken {
+                // With nothing else in the batch only that can be.
+                let full = AskError::Store { detail: Self::full() };
+                return Ok(if done > 0 { Ok(done) } else { Err(full) });
+            }
+            batch.take(vec![self.unread_entry(stream, ProcessEvent::Unparked { cause }, Metadata::default())?]);
+            done += 1;
         }
-        // The batch is empty, so that it is heard whatever happens.
-        self.hear(&event, batch).await?;
-        waiting.pop_front();
-        self.unread.entry(stream.to_owned()).or_default().causes = waiting;
-        batch.take(vec![self.unread_entry(stream, ProcessEvent::Unparked { cause }, Metadata::default())?]);
-        Ok(Ok(1))
+        Ok(if done > 0 { Ok(done) } else { Err(AskError::NotParked) })
     }
 }
 
@@ -328,21 +375,26 @@ impl Origin {
 }
 
 impl Archive {
-    /// What was parked, as of today's code, and how it concerns the instance; none where it does not any more.
-    async fn concern<P: Process>(
-        &self,
-        key: &str,
-        cause: &StoredCause,
-    ) -> Result<Option<(super::instance::Heard<P::Event>, Concern, Metadata)>, LoadError> {
-        let Some(heard) = self.heard::<P>(key, cause).await? else { return Ok(None) };
-        let StoredCause::Event { position, .. } = cause else { return Ok(Some((heard, Concern::Own, Metadata::default()))) };
+    /// What was parked, as of today's code, and how it concerns the instance; none where it does not any more. The inner
+    /// error is what users' code panicked with.
+    async fn concern<P: Process>(&self, key: &str, cause: &StoredCause) -> Result<Result<Option<Retried<P>>, String>, LoadError> {
+        let Some(heard) = self.heard::<P>(key, cause).await? else { return Ok(Ok(None)) };
+        let StoredCause::Event { position, .. } = cause else {
+            return Ok(Ok(Some((heard, Concern::Own, Metadata::default()))));
+        };
         let (Some(envelope), super::Trigger::Event(event)) = (self.event_at(Position(*position)).await?, &heard.trigger) else {
-            return Ok(None);
+            return Ok(Ok(None));
         };
         let metadata = super::instances::metadata(&crate::fold::Cause::from(&envelope));
         let recorded = crate::fold::Recorded { event: event.clone(), envelope };
-        let correlation = super::instances::correlate::<P>(&recorded);
-        let concern = correlation.ok().and_then(|found| found.concerned.into_iter().find(|(known, _)| known == key));
-        Ok(concern.map(|(_, concern)| (heard, concern, metadata)))
+        let concerned = match super::instances::correlate::<P>(&recorded) {
+            Ok(correlation) => correlation.concerned,
+            Err(panic) => return Ok(Err(format!("correlate panicked: {panic}"))),
+        };
+        let concern = concerned.into_iter().find(|(known, _)| known == key);
+        Ok(Ok(concern.map(|(_, concern)| (heard, concern, metadata))))
     }
 }
+
+/// A parked trigger as it is heard, how it concerns its instance, and what its reaction says of where it comes from.
+type Retried<P> = (super::instance::Heard<<P as Process>::Event>, Concern, Metadata);

@@ -126,8 +126,10 @@ impl Reaction {
             last.retain(|(known, _)| *known != name);
             last.push((name, *due));
         }
-        let set =
-            |(name, due): &(&String, Option<Due>)| due.map(|due| SetTimer { name: (*name).clone(), due: due.moment(trigger) });
+        let set = |(name, due): &(&String, Option<Due>)| {
+            let due = due.as_ref()?.moment(trigger);
+            Some(SetTimer { name: (*name).clone(), due, at_once: due <= trigger })
+        };
         let cancelled = last.iter().filter(|(_, due)| due.is_none()).map(|(name, _)| (*name).clone()).collect();
         (last.iter().filter_map(set).collect(), cancelled)
     }

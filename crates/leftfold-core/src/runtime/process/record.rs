@@ -20,7 +20,8 @@ pub(super) enum ProcessEvent {
         /// Who said so.
         by: String,
     },
-    /// A trigger that could not be read was read, and given to the instances that it concerns.
+    /// A trigger was reacted to that had been parked; one that could not be read was given to the instances that it
+    /// concerns.
     Unparked {
         /// Which.
         cause: StoredCause,
@@ -42,12 +43,19 @@ pub(super) struct Reacted {
     pub(super) timers: Vec<SetTimer>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) cancelled: Vec<String>,
+    /// How many triggers were still parked for the instance.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) behind: u32,
     /// How many reactions led here one from another, without anything from outside.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) depth: u32,
     /// The commands of all reactions of the process up to here are carried out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) carried: u64,
+    /// Every timer of the process that was set before this and is due before that moment, in microseconds since 1970, has
+    /// fired or is none any more.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) fired_before: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +94,9 @@ pub(super) struct StoredCommand {
 pub(super) struct SetTimer {
     pub(super) name: String,
     pub(super) due: Timestamp,
+    /// Whether it is due at the moment of its trigger: then no time passes before it fires.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) at_once: bool,
 }
 
 impl Event for ProcessEvent {

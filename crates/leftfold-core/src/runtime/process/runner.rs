@@ -4,22 +4,24 @@
 //! due, react to what is new. Whatever fails, the runner forgets what it holds in memory and begins again from the
 //! log, as after a crash: so there is one way back, and it is always the same.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{Batch, Settled};
-use super::instance::{Archive, Heard, Life, category};
-use super::instances::Instances;
+use super::instance::{Archive, Heard, category};
+use super::instances::{Hearing, Instances, unread_category};
 use super::orders::{Orders, RefusedOrder};
-use super::people::Asked;
-use super::record::{ProcessEvent, StoredCause};
-use super::timers::{Near, Timers};
+use super::people::{AskError, Asked, What};
+use super::record::{Parked, ProcessEvent};
+use super::tenure::{Right, Tenure};
+use super::timers::{NEAR_MAX, Timers};
 use super::{Process, Targets};
 use crate::fold::{EventError, LoadError};
 use crate::runtime::{Host, StartError};
 use crate::store::{
-    AppendError, CheckpointRecord, Direction, Head, Label, MoveFrom, NoneMatching, Outcome, Position, Query, Read, ReadError,
+    AppendError, CheckpointRecord, Head, Invalid, Label, MoveFrom, NoneMatching, Outcome, Position, Query, Read, ReadError,
     RecordedEvent, State, Status, SubscribeError, Timestamp,
 };
 
@@ -33,8 +35,8 @@ const EVENTS_AT_ONCE: u32 = 512;
 const PASSED_OVER_MAX: u64 = 10_000;
 /// The wait before the store is tried again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// Reactions between two memos of the timers that have fired.
-const REACTIONS_PER_MEMO: u64 = 10_000;
+/// Bytes of a process's name.
+const NAME_BYTES_MAX: usize = 60;
 
 /// What a step came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +55,8 @@ pub(crate) enum Step {
 pub(super) enum Trouble {
     /// Others wrote, or it is not known whether something was written: begin again from the log.
     Begin(String),
+    /// Another runner has the work.
+    Fenced,
     /// The store cannot be used now.
     Store(String),
     Closed,
@@ -64,10 +68,16 @@ pub(crate) struct ProcessRunner<P: Process> {
     archive: Archive,
     targets: Targets,
     consumer: Label,
+    /// The events that it follows.
     query: Query,
+    /// What is recorded of itself.
+    own: Query,
     /// What is known of the log; none when it is to be read (again).
     known: Option<Known<P>>,
     asked: mpsc::Receiver<Asked>,
+    /// The lease on its work; none where nobody else can be at it.
+    tenure: Option<Tenure>,
+    near_max: usize,
 }
 
 /// What a runner holds in memory.
@@ -75,13 +85,27 @@ pub(super) struct Known<P: Process> {
     pub(super) instances: Instances<P>,
     orders: Orders,
     timers: Timers,
+    /// Events that were read and not heard yet.
+    ahead: VecDeque<RecordedEvent>,
+    /// Up to here everything is heard once those are.
+    ahead_through: Position,
     /// Everything up to here was reacted to.
     through: Position,
     /// So far the log knows that.
     checkpoint: Position,
+    /// Everything that is recorded of the process up to here is taken in. An append on top of anything else is refused.
+    own_through: Position,
     /// A durable end. Once everything up to it was reacted to, so was everything recorded before its time.
     barrier: Option<Head>,
-    reactions: u64,
+}
+
+/// What came of looking for something new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Took {
+    Nothing,
+    Something,
+    /// What is next would have to be parked, and too much is.
+    Full,
 }
 
 impl<P: Process> ProcessRunner<P> {
@@ -89,17 +113,35 @@ impl<P: Process> ProcessRunner<P> {
         let archive = Archive::new::<P>(host.store.clone())?;
         // The name is checked before anything depends on it.
         super::instance::check_key(P::NAME, "key")?;
+        Invalid::if_over("a process's name", P::NAME.len(), NAME_BYTES_MAX)?;
         let consumer = Label::new(category(P::NAME))?;
         let query = archive.schema.query();
-        let mut runner = Self { host, archive, targets: P::targets(), consumer, query, known: None, asked };
+        let own = Query::category(category(P::NAME)).or(Query::category(unread_category(P::NAME)));
+        let (targets, near_max) = (P::targets(), NEAR_MAX);
+        let mut runner = Self { host, archive, targets, consumer, query, own, known: None, asked, tenure: None, near_max };
         runner.known = Some(runner.begin().await?);
         runner.host.board.say(P::NAME, "its start");
         Ok(runner)
     }
 
+    /// The same, where others may run the process too: it works while it has the lease.
+    pub(crate) fn leased(mut self) -> Self {
+        self.tenure = Some(Tenure::new(self.consumer.clone()));
+        self
+    }
+
+    /// The same, with fewer timers in memory.
+    #[cfg(test)]
+    pub(super) async fn keep_near(&mut self, near_max: usize) {
+        self.near_max = near_max;
+        self.known = self.begin().await.ok();
+    }
+
     /// Reads from the log what the runner stands on.
     async fn begin(&self) -> Result<Known<P>, StartError> {
         let store = &self.host.store;
+        // Whatever is recorded of the process after this may be read below, or not: the next append finds out.
+        let own_through = store.head().position;
         let checkpoint = match store.checkpoint(self.consumer.clone()).await? {
             Some(checkpoint) => {
                 store.verify(&checkpoint).await?;
@@ -107,40 +149,43 @@ impl<P: Process> ProcessRunner<P> {
             }
             None => Position::START,
         };
-        let mut orders = Orders::new(P::NAME);
-        let mut timers = Timers::load(P::NAME, &self.archive).await.map_err(start_error)?;
-        self.unfinished(&mut orders, &mut timers).await.map_err(start_error)?;
+        let (orders, timers) = self.unfinished().await.map_err(start_error)?;
         let instances = Instances::load(self.archive.clone(), self.targets.clone()).await.map_err(start_error)?;
-        Ok(Known { instances, orders, timers, through: checkpoint, checkpoint, barrier: None, reactions: 0 })
+        let (ahead, ahead_through, barrier) = (VecDeque::new(), checkpoint, None);
+        Ok(Known { instances, orders, timers, ahead, ahead_through, through: checkpoint, checkpoint, own_through, barrier })
     }
 
-    /// The commands that may not have been carried out: those of every reaction after the mark that the last one bears.
-    async fn unfinished(&self, orders: &mut Orders, timers: &mut Timers) -> Result<(), LoadError> {
+    /// The commands that may not have been carried out, those of every reaction after the mark that the last one bears,
+    /// and the timers, from its other mark on.
+    async fn unfinished(&self) -> Result<(Orders, Timers), LoadError> {
         let own = Query::category(category(P::NAME));
-        let mut latest = Read::matching(own.clone(), Position::END).backwards().page_of(16);
-        latest.direction = Direction::Backwards;
-        let mut events = self.host.store.read(latest);
-        let mut carried = Position::START;
+        let mut events = self.host.store.read(Read::matching(own.clone(), Position::END).backwards().page_of(16));
+        // Where it never reacted, no timer was set.
+        let (mut carried, mut fired_before) = (Position::START, self.host.clock.now());
         'looking: while let Some(page) = events.page().await? {
             for event in page {
                 if let Some(ProcessEvent::Reacted(reacted)) = self.archive.own(&event)? {
-                    carried = Position(reacted.carried);
+                    (carried, fired_before) = (Position(reacted.carried), Timestamp::from_micros(reacted.fired_before));
                     break 'looking;
                 }
             }
         }
+        let mut orders = Orders::new(P::NAME);
         let mut events = self.host.store.read(Read::matching(own, carried.next()));
         while let Some(event) = events.next().await? {
-            if let Some(ProcessEvent::Reacted(reacted)) = self.archive.own(&event)? {
-                let key = event.stream.as_ref().map_or("", |at| at.name.id());
-                let at = (event.position, event.version());
-                orders.take(key, &reacted, at, event.metadata.correlation.as_ref());
-                for timer in &reacted.timers {
-                    timers.set(Near { due: timer.due, key: key.to_owned(), name: timer.name.clone(), set_at: event.position });
+            match self.archive.own(&event)? {
+                Some(ProcessEvent::Reacted(reacted)) => {
+                    let key = event.stream.as_ref().map_or("", |at| at.name.id());
+                    // What was refused is concluded with the reaction to that.
+                    orders.conclude(&reacted.cause);
+                    let at = (event.position, event.version());
+                    orders.take(key, &reacted, at, event.metadata.correlation.as_ref());
                 }
+                Some(ProcessEvent::Parked(Parked { cause, .. })) => orders.conclude(&cause),
+                Some(ProcessEvent::Skipped { .. } | ProcessEvent::Unparked { .. }) | None => {}
             }
         }
-        Ok(())
+        Ok((orders, Timers::from(P::NAME, fired_before, self.near_max)))
     }
 
     /// Runs until told to stop.
@@ -150,13 +195,28 @@ impl<P: Process> ProcessRunner<P> {
             if *stop.borrow() {
                 break "stopped";
             }
-            let step = self.step().await;
+            let step = match self.right().await {
+                Right::Held => self.step().await,
+                Right::Waits(why, at) => {
+                    self.host.board.say_stalled(P::NAME, &why);
+                    Step::Stalled(why, at)
+                }
+                Right::Closed => Step::Closed,
+            };
             let (wakes_at, waits) = match step {
-                Step::Worked => continue,
+                Step::Worked => {
+                    while let Ok(asked) = self.asked.try_recv() {
+                        self.answer(asked).await;
+                    }
+                    // Others have their turn, also on a store that never waits.
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 Step::Closed => break "stopped: the store is closed",
                 Step::Idle(at) => (at, true),
                 Step::Stalled(_, at) => (at, false),
             };
+            let wakes_at = self.tenure.iter().map(Tenure::renews_at).filter(|_| waits).fold(wakes_at, Timestamp::min);
             let through = self.known.as_ref().map_or(Position::END, |known| known.through);
             let news = |status: &Status| status.head.position > through || status.state == State::Closed;
             tokio::select! {
@@ -169,7 +229,18 @@ impl<P: Process> ProcessRunner<P> {
             }
         };
         self.remember().await;
+        if let Some(tenure) = &mut self.tenure {
+            tenure.release(&self.host).await;
+        }
         self.host.board.say(P::NAME, why);
+    }
+
+    /// Whether it may work.
+    async fn right(&mut self) -> Right {
+        match &mut self.tenure {
+            Some(tenure) => tenure.hold(&self.host).await,
+            None => Right::Held,
+        }
     }
 
     /// Does the next thing, if there is one.
@@ -182,7 +253,9 @@ impl<P: Process> ProcessRunner<P> {
                     self.known = Some(known);
                     Step::Worked
                 }
-                Err(StartError::Read(ReadError::Closed)) => Step::Closed,
+                Err(StartError::Read(ReadError::Closed) | StartError::Foreign(SubscribeError::Read(ReadError::Closed))) => {
+                    Step::Closed
+                }
                 Err(error) => self.stalled(format!("the log to be read again: {error}")),
             },
         };
@@ -196,12 +269,24 @@ impl<P: Process> ProcessRunner<P> {
                 self.known = Some(known);
                 step
             }
-            Err(Trouble::Closed) => Step::Closed,
-            Err(Trouble::Begin(why)) => {
+            Err(trouble) => self.troubled(trouble),
+        }
+    }
+
+    /// Forgets what is in memory: the next step begins with reading.
+    fn troubled(&mut self, trouble: Trouble) -> Step {
+        match trouble {
+            Trouble::Closed => Step::Closed,
+            Trouble::Begin(why) => {
                 tracing::debug!(process = P::NAME, why, "a process begins again from the log");
                 Step::Worked
             }
-            Err(Trouble::Store(why)) => {
+            Trouble::Fenced => {
+                tracing::warn!(process = P::NAME, "a process went to another runner");
+                self.tenure.iter_mut().for_each(Tenure::lost);
+                Step::Worked
+            }
+            Trouble::Store(why) => {
                 tracing::error!(process = P::NAME, why, "a process cannot go on, trying again");
                 self.stalled(why)
             }
@@ -221,18 +306,15 @@ impl<P: Process> ProcessRunner<P> {
         if known.timers.look_ahead(&self.archive, now).await.map_err(Trouble::from)? {
             return Ok(Step::Worked);
         }
-        if let Some(fired) = self.fire(known, now).await? {
-            return Ok(fired);
-        }
-        if known.orders.len() < ORDERS_MAX && self.take_new(known).await? {
-            return Ok(Step::Worked);
-        }
-        if known.through.0 - known.checkpoint.0 >= PASSED_OVER_MAX {
-            self.append(known, Batch::default(), Some(known.through), None).await?;
-        }
-        if known.reactions >= REACTIONS_PER_MEMO {
-            known.reactions = 0;
-            known.timers.keep_memo(&self.archive, known.checkpoint).await;
+        if known.orders.len() < ORDERS_MAX {
+            if let Some(fired) = self.fire(known, now).await? {
+                return Ok(fired);
+            }
+            match self.take_new(known).await? {
+                Took::Something => return Ok(Step::Worked),
+                Took::Full => return Ok(self.stalled(Instances::<P>::full())),
+                Took::Nothing => {}
+            }
         }
         let wakes_at = known.orders.wakes_at().into_iter().fold(known.timers.wakes_at(), Timestamp::min);
         Ok(Step::Idle(wakes_at.max(now.plus(Duration::from_millis(1)))))
@@ -240,85 +322,121 @@ impl<P: Process> ProcessRunner<P> {
 
     /// Carries out commands, and lets their refusals be reacted to.
     async fn carry(&self, known: &mut Known<P>, now: Timestamp) -> Result<(), Trouble> {
-        let refused = known.orders.carry(&self.host.store, &self.targets, now).await;
-        let refused = refused.map_err(|invalid| Trouble::Store(invalid.to_string()))?;
+        let fence = self.fence();
+        let out = known.orders.carry((&self.host.store, fence.as_ref()), &self.targets, now).await;
+        let out = out.map_err(|invalid| Trouble::Store(invalid.to_string()))?;
+        if out.fenced {
+            return Err(Trouble::Fenced);
+        }
         let mut batch = Batch::default();
-        for RefusedOrder { key, cause, correlation } in refused {
+        for RefusedOrder { key, cause, correlation } in out.refused {
             let issued_at = self.archive.event_at(cause.position()).await?.map_or(now, |event| event.recorded_at);
             let Some(heard) = Heard::refused(&key, &cause, issued_at) else { continue };
-            known.instances.hear_own(heard, correlation, &mut batch).await?;
+            if known.instances.hear_own(heard.clone(), correlation.clone(), &mut batch).await? != Hearing::Taken {
+                self.append(known, std::mem::take(&mut batch), None, None).await?;
+                if known.instances.hear_own(heard, correlation, &mut batch).await? != Hearing::Taken {
+                    return Err(Trouble::Store(Instances::<P>::full()));
+                }
+            }
             known.orders.conclude(&cause);
             if !batch.has_room() {
                 self.append(known, std::mem::take(&mut batch), None, None).await?;
             }
         }
-        if !batch.is_empty() {
-            self.append(known, batch, None, None).await?;
-        }
-        Ok(())
+        self.append(known, batch, None, None).await
     }
 
     /// Lets timers fire that are due, if everything recorded up to then was reacted to. None where there is none.
     async fn fire(&self, known: &mut Known<P>, now: Timestamp) -> Result<Option<Step>, Trouble> {
-        let mut due = known.timers.due(now, FIRED_AT_ONCE);
+        let due = known.timers.due(now, FIRED_AT_ONCE);
         let Some(last_due) = due.last().map(|timer| timer.due) else { return Ok(None) };
         if known.barrier.is_none_or(|barrier| barrier.recorded_at <= last_due) {
             known.barrier = Some(self.host.store.head());
         }
         let Some(barrier) = known.barrier else { return Ok(None) };
-        if known.through < barrier.position {
-            // What came before its time may set, replace and cancel timers. Those that it passed over say nothing.
-            return if self.take_new(known).await? { Ok(Some(Step::Worked)) } else { Ok(None) };
+        // What came before its time may set, replace and cancel timers. Those that it passed over say nothing.
+        let heard_through = barrier.position.max(known.own_through);
+        if known.through < heard_through {
+            match self.take_new(known).await? {
+                Took::Something => return Ok(Some(Step::Worked)),
+                Took::Full => return Ok(Some(self.stalled(Instances::<P>::full()))),
+                Took::Nothing if known.through < heard_through => return Ok(None),
+                Took::Nothing => {}
+            }
         }
         // Recorded time increases: what comes after a barrier beyond the due time was recorded after it. An append that
         // is under way may have been stamped before it: then it must not be one that the process follows.
-        let none_matching =
-            (barrier.recorded_at <= last_due).then(|| NoneMatching { query: self.query.clone(), after: known.through });
-        let mut batch = Batch::default();
-        due.truncate(FIRED_AT_ONCE);
+        let none_matching = (barrier.recorded_at <= last_due)
+            .then(|| NoneMatching { query: self.query.clone().or(self.own.clone()), after: known.through });
+        let (mut batch, mut fired) = (Batch::default(), Vec::with_capacity(due.len()));
         for timer in due {
             let heard = Heard::timer(&timer.key, &timer.name, timer.due, timer.set_at);
-            known.instances.hear_own(heard, None, &mut batch).await?;
-            known.timers.forget(&timer);
+            if known.instances.hear_own(heard, None, &mut batch).await? != Hearing::Taken {
+                break;
+            }
+            fired.push(timer);
             if !batch.has_room() {
                 break;
             }
         }
-        if !batch.is_empty() {
-            self.append(known, batch, None, none_matching).await?;
+        if fired.is_empty() {
+            return Ok(Some(self.stalled(Instances::<P>::full())));
         }
+        self.append(known, batch, None, none_matching).await?;
+        fired.iter().for_each(|timer| known.timers.forget(timer));
         Ok(Some(Step::Worked))
     }
 
-    /// Reacts to what was recorded since. Whether there was anything to look at.
-    async fn take_new(&self, known: &mut Known<P>) -> Result<bool, Trouble> {
-        let read = Read::matching(self.query.clone(), known.through.next()).page_of(EVENTS_AT_ONCE);
-        let page = self.host.store.page(read).await?;
-        if page.events.is_empty() {
-            let went_on = page.through > known.through && page.next.is_some();
-            known.through = known.through.max(page.through);
-            return Ok(went_on);
+    /// Reacts to what was recorded since.
+    async fn take_new(&self, known: &mut Known<P>) -> Result<Took, Trouble> {
+        if known.ahead.is_empty() {
+            let read = Read::matching(self.query.clone(), known.through.next()).page_of(EVENTS_AT_ONCE);
+            let page = self.host.store.page(read).await?;
+            if page.events.is_empty() {
+                let more = page.through > known.through && page.next.is_some();
+                self.pass_over(known, page.through).await?;
+                return Ok(if more { Took::Something } else { Took::Nothing });
+            }
+            (known.ahead, known.ahead_through) = (page.events.into(), page.through);
         }
-        let last = page.events.len() - 1;
-        let mut batch = Batch::default();
-        let mut through = known.through;
-        for (index, event) in page.events.iter().enumerate() {
-            if !known.instances.hear(event, &mut batch).await? {
-                // It is heard alone, after what came before it.
+        let (mut batch, mut through) = (Batch::default(), known.through);
+        let mut heard = Hearing::Taken;
+        while let Some(event) = known.ahead.front() {
+            heard = known.instances.hear(event, &mut batch).await?;
+            if heard != Hearing::Taken {
                 break;
             }
-            through = if index == last { page.through.max(event.position) } else { event.position };
+            through = event.position;
+            known.ahead.pop_front();
+            if known.ahead.is_empty() {
+                through = known.ahead_through.max(through);
+            }
             if !batch.has_room() {
                 break;
             }
         }
-        let went_on = through > known.through;
+        if through == known.through {
+            return Ok(if heard == Hearing::Full { Took::Full } else { Took::Nothing });
+        }
         if batch.is_empty() {
-            known.through = through;
+            self.pass_over(known, through).await?;
         } else {
             self.append(known, batch, Some(through), None).await?;
         }
-        Ok(went_on)
+        Ok(Took::Something)
+    }
+
+    /// Nothing up to there concerns the process.
+    async fn pass_over(&self, known: &mut Known<P>, through: Position) -> Result<(), Trouble> {
+        known.through = known.through.max(through);
+        if known.through.0 - known.checkpoint.0 < PASSED_OVER_MAX {
+            return Ok(());
+        }
+        self.append(known, Batch::default(), Some(known.through), None).await
+    }
+
+    fn fence(&self) -> Option<(Label, crate::store::Fence)> {
+        self.tenure.as_ref().and_then(Tenure::fence)
     }
 
     /// Makes reactions durable together with the checkpoint, and takes in what they mean.
@@ -329,8 +447,11 @@ impl<P: Process> ProcessRunner<P> {
         through: Option<Position>,
         none_matching: Option<NoneMatching>,
     ) -> Result<(), Trouble> {
-        let carried = known.orders.carried();
-        batch.entries.iter_mut().for_each(|entry| entry.carried(carried));
+        if batch.is_empty() && through.is_none() {
+            return Ok(());
+        }
+        let (carried, fired_before) = (known.orders.carried(), known.timers.fired_before().min(batch.first_due()));
+        batch.entries.iter_mut().for_each(|entry| entry.mark(carried, fired_before));
         let checkpoint = match through {
             Some(through) => Some(CheckpointRecord {
                 consumer: self.consumer.clone(),
@@ -339,13 +460,16 @@ impl<P: Process> ProcessRunner<P> {
             }),
             None => None,
         };
-        let append =
-            batch.append(&self.archive.own, checkpoint, none_matching).map_err(|error| Trouble::Store(error.to_string()))?;
-        match self.host.store.append(append).await {
+        // The marks speak of everything that is recorded of the process: so nothing may be that is not known.
+        let unknown = || NoneMatching { query: self.own.clone(), after: known.own_through };
+        let none_matching = Some(none_matching.unwrap_or_else(unknown));
+        let append = batch.append(&self.archive.own, checkpoint, none_matching, self.fence());
+        match self.host.store.append(append.map_err(|error| Trouble::Store(error.to_string()))?).await {
             Ok(Outcome::Appended(appended)) => {
                 if let Some(through) = through {
                     (known.through, known.checkpoint) = (through, through);
                 }
+                known.own_through = known.own_through.max(appended.last());
                 for settled in batch.settled(&appended) {
                     known.settle(settled);
                 }
@@ -355,6 +479,7 @@ impl<P: Process> ProcessRunner<P> {
             Ok(Outcome::Conflict(conflict)) => Err(Trouble::Begin(conflict.to_string())),
             Ok(Outcome::Repeated(_)) => Err(Trouble::Begin("an append without a command id was repeated".to_owned())),
             Err(error @ AppendError::CheckpointMoved { .. }) => Err(Trouble::Begin(error.to_string())),
+            Err(AppendError::Fenced { .. }) => Err(Trouble::Fenced),
             Err(AppendError::Closed) => Err(Trouble::Closed),
             Err(error) => Err(Trouble::Store(format!("its reactions to be recorded: {error}"))),
         }
@@ -368,52 +493,55 @@ impl<P: Process> ProcessRunner<P> {
             // Without it, more is passed over at the next start.
             let _ = self.append(&mut known, Batch::default(), Some(through), None).await;
         }
-        known.timers.keep_memo(&self.archive, known.checkpoint).await;
     }
 
     fn say_status(&self, step: &Step) {
-        let Some(known) = &self.known else {
-            if let Step::Stalled(why, _) = step {
-                self.host.board.say(P::NAME, why);
-            }
-            return;
-        };
+        if let Step::Stalled(why, _) = step {
+            return self.host.board.say_stalled(P::NAME, why);
+        }
+        let Some(known) = &self.known else { return };
         let trouble = known.orders.trouble().or_else(|| known.instances.trouble());
-        let waits_for = match step {
-            Step::Stalled(why, _) => why.clone(),
-            Step::Closed => "nothing: the store is closed".to_owned(),
-            Step::Worked | Step::Idle(_) => trouble.unwrap_or_else(|| "events, or the next due time".to_owned()),
-        };
+        let waits_for = trouble.unwrap_or_else(|| "events, or the next due time".to_owned());
         self.host.board.say_where(P::NAME, known.through, &waits_for, known.orders.len(), known.instances.parked_count());
     }
 
     /// Does what a person asks for, and answers.
     async fn answer(&mut self, asked: Asked) {
-        let Some(mut known) = self.known.take() else { return asked.refuse("the process is reading the log, ask again") };
         let (what, answer) = asked.take();
-        let answered = match self.heed(&mut known, what).await {
-            Ok(answered) => {
-                self.known = Some(known);
-                answered
-            }
-            Err(Trouble::Begin(why) | Trouble::Store(why)) => Err(super::people::AskError::Store { detail: why }),
-            Err(Trouble::Closed) => Err(super::people::AskError::Store { detail: "the store is closed".to_owned() }),
-        };
+        let answered = self.heed(what).await;
         // Whoever asked may be gone; what was done stands.
         let _ = answer.send(answered);
     }
 
-    async fn heed(
-        &self,
-        known: &mut Known<P>,
-        what: super::people::What,
-    ) -> Result<Result<usize, super::people::AskError>, Trouble> {
-        let mut batch = Batch::default();
-        let done = known.instances.heed(what, &mut batch).await?;
-        if !batch.is_empty() {
-            self.append(known, batch, None, None).await?;
+    async fn heed(&mut self, what: What) -> Result<usize, AskError> {
+        let not_done = |detail: String| AskError::Store { detail };
+        if let Right::Waits(why, _) = self.right().await {
+            return Err(not_done(format!("this runtime waits for {why}")));
         }
-        Ok(done)
+        let mut known = match self.known.take() {
+            Some(known) => known,
+            None => self.begin().await.map_err(|error| not_done(error.to_string()))?,
+        };
+        let mut batch = Batch::default();
+        let done = match known.instances.heed(what, &mut batch).await {
+            Ok(done) => self.append(&mut known, batch, None, None).await.map(|()| done),
+            Err(trouble) => Err(trouble),
+        };
+        match done {
+            Ok(done) => {
+                self.known = Some(known);
+                done
+            }
+            Err(trouble) => {
+                let why = match &trouble {
+                    Trouble::Begin(why) | Trouble::Store(why) => why.clone(),
+                    Trouble::Fenced => "another runtime has the work".to_owned(),
+                    Trouble::Closed => "the store is closed".to_owned(),
+                };
+                self.troubled(trouble);
+                Err(not_done(why))
+            }
+        }
     }
 }
 
@@ -421,20 +549,11 @@ impl<P: Process> Known<P> {
     /// Takes in what is durable now.
     fn settle(&mut self, Settled { key, event, position, version, metadata }: Settled) {
         if let ProcessEvent::Reacted(reacted) = &event {
-            self.reactions += 1;
             self.orders.take(&key, reacted, (position, version), metadata.correlation.as_ref());
-            for timer in &reacted.timers {
-                self.timers.set(Near { due: timer.due, key: key.clone(), name: timer.name.clone(), set_at: position });
-            }
+            reacted.near(&key, position).for_each(|timer| self.timers.set(timer));
         }
         self.instances.settle(&key, &event, position);
     }
-}
-
-/// Whether a timer of an instance is still what it was when it was set.
-pub(super) fn still_set<P>(instance: &super::instance::Instance<P>, cause: &StoredCause) -> bool {
-    let StoredCause::Timer { name, due, set_at } = cause else { return true };
-    instance.life == Life::Open && instance.timers.get(name) == Some(&(*due, Position(*set_at)))
 }
 
 fn start_error(error: LoadError) -> StartError {
@@ -469,12 +588,5 @@ impl From<SubscribeError> for Trouble {
 impl From<EventError> for Trouble {
     fn from(error: EventError) -> Self {
         Self::Store(error.to_string())
-    }
-}
-
-/// The event, if it is one of a process's own.
-impl Archive {
-    pub(super) fn own(&self, event: &RecordedEvent) -> Result<Option<ProcessEvent>, EventError> {
-        Ok(self.own.decode::<ProcessEvent>(event, crate::fold::Unknown::Refuse)?.pop())
     }
 }

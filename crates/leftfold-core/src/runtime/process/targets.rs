@@ -8,8 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::fold::{Aggregate, Cause, ExecuteError};
-use crate::store::{AppendError, CommandId, Store};
+use crate::fold::{Aggregate, Alongside, AlongsideError, Cause, ExecuteError};
+use crate::runtime::contained;
+use crate::store::{AppendError, CommandId, Fence, Label, Store};
 
 /// The kinds of aggregates that a process commands.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,8 @@ pub(super) struct Order {
     pub(super) command: Value,
     pub(super) command_id: CommandId,
     pub(super) cause: Cause,
+    /// The lease of the process.
+    pub(super) fence: Option<(Label, Fence)>,
 }
 
 /// What became of a command.
@@ -33,6 +36,8 @@ pub(super) enum Carried {
     Done,
     /// It did not, and never will.
     Refused { refusal: Option<Value>, reason: String },
+    /// The process went to another runner: nothing was done, and nothing more is to be.
+    Fenced,
     /// The store, or the aggregate's history, could not be used: it is to be tried again.
     Failed(String),
 }
@@ -74,7 +79,11 @@ impl Targets {
     /// Carries a command out, once for its id however often it is called.
     pub(super) async fn carry(&self, category: &str, order: Order) -> Carried {
         match self.carriers.get(category) {
-            Some(carry) => carry(order).await,
+            // What the aggregate's code panics with is a failure of this command: it may be mended.
+            Some(carry) => match contained(carry(order)).await {
+                Ok(carried) => carried,
+                Err(panic) => Carried::Failed(format!("it panicked: {panic}")),
+            },
             None => Carried::Failed(format!("{category} is no target of the process any more, name it in targets()")),
         }
     }
@@ -92,9 +101,12 @@ where
     let request = order.command.to_string();
     let command = order.store.aggregate::<A>().command(&order.id, command);
     let command = command.with_id(order.command_id).request(request.as_bytes()).caused_by(order.cause);
-    match command.remembering_refusal().execute().await {
+    let alongside = Alongside { fence: order.fence, ..Alongside::default() };
+    match command.remembering_refusal().alongside(alongside).execute().await {
         Ok(_) => Carried::Done,
-        Err(error) => judge::<A>(error),
+        // A fence stands alongside, and no condition.
+        Err(AlongsideError::Overtaken) => Carried::Failed("others were faster".to_owned()),
+        Err(AlongsideError::Command(error)) => judge::<A>(error),
     }
 }
 
@@ -107,6 +119,7 @@ where
         ExecuteError::Refused(refusal) => {
             Carried::Refused { refusal: serde_json::to_value(&refusal).ok(), reason: refusal.to_string() }
         }
+        ExecuteError::Append(AppendError::Fenced { .. }) => Carried::Fenced,
         // Under another name or size it might be possible, but this command is what it is.
         ExecuteError::Invalid(_) | ExecuteError::Append(AppendError::Invalid(_)) => Carried::Refused { refusal: None, reason },
         _ => Carried::Failed(reason),

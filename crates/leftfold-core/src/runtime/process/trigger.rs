@@ -42,13 +42,14 @@ pub struct Refused {
     pub(super) command: Value,
     pub(super) refusal: Option<Value>,
     pub(super) reason: String,
+    pub(super) is_of_earlier_life: bool,
 }
 
 impl Refused {
     /// As it was recorded; none where the cause is no refusal.
     pub(super) fn stored(cause: &StoredCause) -> Option<Self> {
         let StoredCause::Refused { to, id, command, refusal, reason, .. } = cause.clone() else { return None };
-        Some(Self { category: to, id, command, refusal, reason })
+        Some(Self { category: to, id, command, refusal, reason, is_of_earlier_life: false })
     }
 
     /// The refusal, where an aggregate of this kind refused the command.
@@ -86,6 +87,12 @@ impl Refused {
     #[must_use]
     pub fn target(&self) -> &str {
         &self.id
+    }
+
+    /// Whether the command was issued before the instance began anew: the state knows nothing of it then.
+    #[must_use]
+    pub fn is_of_earlier_life(&self) -> bool {
+        self.is_of_earlier_life
     }
 
     /// Why, as a person can read it.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::fold::{Aggregate, Answer, Decision, Event, ExecuteError, Executed, Schema};
+use crate::runtime::inbox::{Inbox, Receipt, ReceiveError};
 use crate::store::{CommandId, NewEvent, Store, StreamName};
 
 /// What was there before, and who asks for what.
@@ -107,6 +108,21 @@ impl Client<'_> {
         self.with(Request::Ask { what, ask: Box::new(ask) })
     }
 
+    /// A message for an inbox, under its own id: sent again after a lost answer, it is heard once.
+    pub fn send<I: Inbox>(self, source: &str, id: &str, sequence: Option<u64>, message: I::Message) -> Self
+    where
+        I::Message: Clone + Debug,
+    {
+        let (source, id) = (source.to_owned(), id.to_owned());
+        let number = sequence.map_or_else(String::new, |sequence| format!(", number {sequence}"));
+        let what = format!("{message:?} as message {id}{number} of {source}");
+        let ask = move |store: Store, _: CommandId| -> Asking {
+            let (source, id, message) = (source.clone(), id.clone(), message.clone());
+            Box::pin(async move { received(store.inbox::<I>().receive(&source, &id, sequence, message).await) })
+        };
+        self.with(Request::Ask { what, ask: Box::new(ask) })
+    }
+
     /// Waits so long before the next request.
     pub fn wait(self, duration: Duration) -> Self {
         self.with(Request::Wait(duration))
@@ -133,6 +149,16 @@ impl Client<'_> {
     fn with(self, request: Request) -> Self {
         self.0.requests.push(request);
         self
+    }
+}
+
+fn received(received: Result<Receipt, ReceiveError>) -> Answered {
+    match received {
+        Ok(Receipt::Duplicate) => Answered::Accepted { events: 0, answer: Answer::Again },
+        Ok(_) => Answered::Accepted { events: 1, answer: Answer::First },
+        Err(ReceiveError::Refused(refusal)) => Answered::Refused(refusal.to_string()),
+        Err(ReceiveError::Store(error)) => answered(Err::<Executed<()>, _>(*error)),
+        Err(error) => Answered::Failed(error.to_string()),
     }
 }
 

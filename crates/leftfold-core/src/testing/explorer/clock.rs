@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -20,56 +20,111 @@ pub(super) struct HandClock(Mutex<Hands>);
 #[derive(Debug)]
 struct Hands {
     now: Timestamp,
-    sleeping: BTreeMap<(Timestamp, u64), Waker>,
+    /// The latest that it ever was.
+    latest: Timestamp,
+    sleeping: BTreeMap<(Timestamp, u64), Sleeper>,
     sleeps: u64,
+    /// How often the clock was read since the last point.
+    looks: u32,
 }
+
+#[derive(Debug)]
+struct Sleeper {
+    waker: Waker,
+    /// Whether something must happen then.
+    matters: bool,
+}
+
+/// The same clock, for whoever sleeps until something must happen.
+#[derive(Debug)]
+pub(super) struct DueClock(pub(super) Arc<HandClock>);
+
+/// Whoever reads the clock more often between two points runs in circles.
+const LOOKS_MAX: u32 = 100_000;
 
 impl HandClock {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Hands { now: Timestamp::from_micros(BEGIN), sleeping: BTreeMap::new(), sleeps: 0 }))
+        let now = Timestamp::from_micros(BEGIN);
+        Self(Mutex::new(Hands { now, latest: now, sleeping: BTreeMap::new(), sleeps: 0, looks: 0 }))
     }
 
     fn hands(&self) -> MutexGuard<'_, Hands> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Everyone waits, and something is carried out now.
+    pub(super) fn begin_point(&self) {
+        self.hands().looks = 0;
+    }
+
     /// Sets the clock, and wakes who waited for that.
     pub(super) fn set(&self, now: Timestamp) {
         let mut hands = self.hands();
         hands.now = now;
-        for waker in hands.sleeping.range(..=(now, u64::MAX)).map(|(_, waker)| waker) {
-            waker.wake_by_ref();
+        hands.latest = hands.latest.max(now);
+        for sleeper in hands.sleeping.range(..=(now, u64::MAX)).map(|(_, sleeper)| sleeper) {
+            sleeper.waker.wake_by_ref();
         }
     }
 
-    /// The first moment from `at_least` on that someone waits for.
-    pub(super) fn awaited(&self, at_least: Timestamp) -> Option<Timestamp> {
-        let hands = self.hands();
-        let from = at_least.max(hands.now.plus(Duration::from_micros(1)));
-        hands.sleeping.range((from, 0)..).map(|((moment, _), _)| *moment).find(|moment| *moment < Timestamp::MAX)
+    /// Whether it was that late at any time: the world outside does not turn its clock back.
+    pub(super) fn has_been(&self, moment: Timestamp) -> bool {
+        self.hands().latest >= moment
     }
 
-    /// The last moment that someone waits for.
-    pub(super) fn last_awaited(&self) -> Option<Timestamp> {
+    /// The first moment from `at_least` on, before another one, that someone waits for.
+    pub(super) fn awaited(&self, at_least: Timestamp, before: Timestamp) -> Option<Timestamp> {
         let hands = self.hands();
-        let moments = hands.sleeping.keys().rev().map(|(moment, _)| *moment);
-        moments.into_iter().find(|moment| *moment < Timestamp::MAX).filter(|moment| *moment > hands.now)
+        let from = at_least.max(hands.now.plus(Duration::from_micros(1)));
+        if from >= before {
+            return None;
+        }
+        hands.sleeping.range((from, 0)..(before, 0)).next().map(|((moment, _), _)| *moment)
+    }
+
+    /// The next moment at which something must happen.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let hands = self.hands();
+        let mut due = hands.sleeping.iter().filter(|((moment, _), sleeper)| sleeper.matters && *moment > hands.now);
+        due.next().map(|((moment, _), _)| *moment)
+    }
+
+    /// The last moment, before another one, that someone waits for.
+    pub(super) fn last_awaited(&self, before: Timestamp) -> Option<Timestamp> {
+        let hands = self.hands();
+        let last = hands.sleeping.range(..(before, 0)).next_back().map(|((moment, _), _)| *moment);
+        last.filter(|moment| *moment > hands.now)
     }
 }
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
-        self.hands().now
+        let mut hands = self.hands();
+        hands.looks += 1;
+        // The simulation takes the panic as a failure of whoever runs.
+        assert!(hands.looks < LOOKS_MAX, "it runs in circles, without waiting for anything");
+        hands.now
     }
 
     fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
-        Box::pin(Sleeping { clock: self, moment, number: None })
+        Box::pin(Sleeping { clock: self, moment, matters: false, number: None })
+    }
+}
+
+impl Clock for DueClock {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
+        Box::pin(Sleeping { clock: &self.0, moment, matters: true, number: None })
     }
 }
 
 struct Sleeping<'a> {
     clock: &'a HandClock,
     moment: Timestamp,
+    matters: bool,
     number: Option<u64>,
 }
 
@@ -86,7 +141,8 @@ impl Future for Sleeping<'_> {
             hands.sleeps += 1;
             hands.sleeps
         });
-        hands.sleeping.insert((self.moment, number), context.waker().clone());
+        let sleeper = Sleeper { waker: context.waker().clone(), matters: self.matters };
+        hands.sleeping.insert((self.moment, number), sleeper);
         Poll::Pending
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
+use super::clock::HandClock;
 use super::shown;
 use super::store::{About, Shared};
 use super::world::Outside;
@@ -23,6 +24,7 @@ pub(super) struct Scripted<E: Effect> {
     pub(super) effect: Arc<E>,
     pub(super) outcomes: Arc<[Performed<E::Outcome>]>,
     pub(super) shared: Arc<Shared>,
+    pub(super) clock: Arc<HandClock>,
     pub(super) outside: Outside,
 }
 
@@ -86,7 +88,8 @@ impl<E: Effect> Scripted<E> {
 impl<E: Effect> Clone for Scripted<E> {
     fn clone(&self) -> Self {
         let (effect, outcomes) = (self.effect.clone(), self.outcomes.clone());
-        Self { effect, outcomes, shared: self.shared.clone(), outside: self.outside.clone() }
+        let (shared, clock, outside) = (self.shared.clone(), self.clock.clone(), self.outside.clone());
+        Self { effect, outcomes, shared, clock, outside }
     }
 }
 
@@ -104,9 +107,14 @@ impl<E: Effect> Effect for Scripted<E> {
     async fn perform(&self, attempt: &Attempt<E::Intent>) -> Performed<E::Outcome> {
         let ways = self.ways();
         let (outside, effect, number) = (self.outside.clone(), attempt.effect, attempt.number);
+        let (clock, deadline) = (self.clock.clone(), attempt.deadline);
         let about = self.about("carrying out", attempt);
         let done = format!("outside, {} for {}, attempt {number}", E::NAME, shown::event(&attempt.event));
         let asked = self.shared.ask(about, ways.len() as u8, move |_: &MemoryBackend, way| {
+            if clock.has_been(deadline) {
+                outside.say(format!("{done}: it comes too late, and does not take place"));
+                return None;
+            }
             let happens = ways[usize::from(way)].clone();
             if happens.takes_place {
                 outside.perform(E::NAME, effect, number);

@@ -68,6 +68,10 @@ pub(super) struct Drawing {
     planned: BTreeMap<u32, Planned>,
     /// How often, of 100, what is carried out next is another operation than usual.
     reorders: u32,
+    /// So many appends find the store busy.
+    outage: u32,
+    /// How often, of 100, the clock goes elsewhere than to the next moment that matters.
+    lateness: u32,
     /// How often, of 100, an operation is carried out in another way than usual.
     varies: u32,
 }
@@ -78,14 +82,22 @@ enum Planned {
     Clock,
     Hold,
     Lose,
+    Outage,
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Looks,
+    Appends,
+    /// It touches the outside world.
+    Outside,
 }
 
 /// What can be chosen from at a point.
 pub(super) struct Options<'a> {
-    /// The ways of each operation that waits.
-    pub(super) ways: &'a [u8],
-    /// Which of them touches the outside world.
-    pub(super) outside: &'a [bool],
+    /// The ways of each operation that waits, and what it does.
+    pub(super) waiting: &'a [(u8, Kind)],
     pub(super) first: Option<usize>,
     pub(super) applications: u8,
     /// Clients that wait for an answer.
@@ -94,19 +106,22 @@ pub(super) struct Options<'a> {
 
 impl Source {
     /// A schedule for a seed, of a system whose usual run has so many points.
-    pub(super) fn drawn(seed: u64, points: u32) -> Self {
+    pub(super) fn drawn(seed: u64, points: u32, others_max: u8) -> Self {
         let mut rng = Rng::with_seed(seed);
         let points = points.max(1) + points / 4;
         let mut planned = BTreeMap::new();
-        for (kind, most) in [(Planned::Crash, 3), (Planned::Clock, 3), (Planned::Hold, 4), (Planned::Lose, 1)] {
+        for (kind, most) in
+            [(Planned::Crash, 3), (Planned::Clock, 3), (Planned::Hold, 4), (Planned::Lose, 1), (Planned::Outage, 1)]
+        {
             for _ in 0..rng.u32(..=most) {
                 planned.insert(rng.u32(..points), kind);
             }
         }
         let reorders = [0, 5, 40][rng.usize(..3)];
         let varies = [0, 5, 20][rng.usize(..3)];
-        let drawn = Schedule { others: u8::from(rng.u8(..3) == 0), choices: BTreeMap::new() };
-        Self::Drawn(Box::new(Drawing { rng, drawn, planned, reorders, varies }))
+        let lateness = [0, 20, 50][rng.usize(..3)];
+        let drawn = Schedule { others: rng.u8(..=others_max), choices: BTreeMap::new() };
+        Self::Drawn(Box::new(Drawing { rng, drawn, planned, reorders, outage: 0, lateness, varies }))
     }
 
     pub(super) fn others(&self) -> u8 {
@@ -139,7 +154,7 @@ impl Source {
 
 impl Drawing {
     fn draw(&mut self, point: u32, options: &Options<'_>) -> Option<Choice> {
-        let waiting = options.ways.len();
+        let waiting = options.waiting.len();
         match self.planned.get(&point) {
             Some(Planned::Crash) => {
                 let carried = [0, ALL, self.rng.u32(..)][self.rng.usize(..3)];
@@ -150,14 +165,27 @@ impl Drawing {
             Some(Planned::Lose) if !options.asking.is_empty() => {
                 return Some(Choice::Lose { client: options.asking[self.rng.usize(..options.asking.len())] });
             }
+            Some(Planned::Outage) => self.outage = self.rng.u32(1..15),
             _ => {}
         }
-        let usual = options.first?;
+        let Some(usual) = options.first else {
+            // Everyone waits for a moment: it need not be the next one that comes.
+            let late = waiting == 0 && self.rng.u32(..100) < self.lateness;
+            return late.then(|| Choice::Clock(self.turn()));
+        };
         let operation = if waiting > 1 && self.rng.u32(..100) < self.reorders { self.operation(waiting) } else { usual as u16 };
         let index = usize::from(operation);
-        let varies = if options.outside[index] { 60 } else { self.varies };
-        let way = if options.ways[index] > 1 && self.rng.u32(..100) < varies { self.rng.u8(1..options.ways[index]) } else { 0 };
+        let way = self.way(options.waiting[index]);
         (index != usual || way > 0).then_some(Choice::Take { operation, way })
+    }
+
+    fn way(&mut self, (ways, kind): (u8, Kind)) -> u8 {
+        if kind == Kind::Appends && self.outage > 0 {
+            self.outage -= 1;
+            return 1;
+        }
+        let varies = if kind == Kind::Outside { 60 } else { self.varies };
+        if ways > 1 && self.rng.u32(..100) < varies { self.rng.u8(1..ways) } else { 0 }
     }
 
     fn operation(&mut self, waiting: usize) -> u16 {

@@ -43,6 +43,8 @@ pub(super) fn fields(value: &Value) -> String {
 
 /// `5 min`, `1 h 30 s`, `1.5 s`.
 pub(super) fn duration(duration: Duration) -> String {
+    // Groups are microseconds apart, which nobody wants to read.
+    let duration = Duration::from_millis(((duration.as_micros() + 500) / 1000) as u64);
     let seconds = duration.as_secs();
     let units = [("d", seconds / 86_400), ("h", seconds / 3_600 % 24), ("min", seconds / 60 % 60)];
     let mut parts: Vec<String> = units.iter().filter(|(_, n)| *n > 0).map(|(unit, n)| format!("{n} {unit}")).collect();

@@ -5,23 +5,32 @@ use std::collections::BTreeMap;
 use super::schedule::{ALL, Choice, Schedule, Source, Turn};
 use super::simulation::{Ended, Plan, Telling, run};
 
-/// Runs that shrinking takes at most.
+/// Runs that shrinking takes at most, and points of all of them.
 const RUNS_MAX: u32 = 2_000;
+const POINTS_MAX: u64 = 400_000;
+/// A single choice that does what several did is looked for up to there.
+const SINGLE_POINTS_MAX: u32 = 100;
 
 /// The shortest run that was found. It fails as the one given does.
 pub(super) fn shrink(plan: &Plan, failed: Ended) -> Ended {
-    let mut shrinking = Shrinking { plan, runs: 0, best: run(plan, Source::Known(failed.schedule), Telling::InFull) };
-    while shrinking.runs < RUNS_MAX && shrinking.round() {}
+    let mut shrinking = Shrinking { plan, runs: 0, points: 0, best: run(plan, Source::Known(failed.schedule), Telling::InFull) };
+    while !shrinking.is_spent() && shrinking.round() {}
+    shrinking.try_single_choices();
     shrinking.best
 }
 
 struct Shrinking<'p> {
     plan: &'p Plan,
     runs: u32,
+    points: u64,
     best: Ended,
 }
 
 impl Shrinking<'_> {
+    fn is_spent(&self) -> bool {
+        self.runs >= RUNS_MAX || self.points >= POINTS_MAX
+    }
+
     /// Tries everything once. Whether something was shorter.
     fn round(&mut self) -> bool {
         let before = cost(&self.best);
@@ -32,6 +41,19 @@ impl Shrinking<'_> {
         self.simplify_choices();
         self.move_choices();
         cost(&self.best) < before
+    }
+
+    /// Looks for one choice that does what several did.
+    fn try_single_choices(&mut self) {
+        let points = u32::min(self.best.points, SINGLE_POINTS_MAX);
+        for choice in [Choice::Hold { operation: 0 }, Choice::Hold { operation: 1 }, Choice::Hold { operation: 2 }] {
+            for point in 0..points {
+                if self.best.schedule.choices.len() <= 1 && self.best.schedule.others == 0 {
+                    return;
+                }
+                self.attempt(Schedule { others: 0, choices: BTreeMap::from([(point, choice)]) });
+            }
+        }
     }
 
     /// Leaves out choices: half of them, a quarter, and so on to single ones.
@@ -80,11 +102,12 @@ impl Shrinking<'_> {
 
     /// Runs a schedule. Whether it fails in the same way and is shorter.
     fn attempt(&mut self, schedule: Schedule) -> bool {
-        if self.runs >= RUNS_MAX || schedule == self.best.schedule {
+        if self.is_spent() || schedule == self.best.schedule {
             return false;
         }
         self.runs += 1;
         let ended = run(self.plan, Source::Known(schedule), Telling::InFull);
+        self.points += u64::from(ended.points);
         let same = |ended: &Ended| ended.broken.as_ref().map(|broken| broken.name.clone());
         let shorter = same(&ended) == same(&self.best) && cost(&ended) < cost(&self.best);
         if shorter {
@@ -102,10 +125,12 @@ fn without(schedule: &Schedule, from: usize, count: usize) -> Schedule {
 
 fn simpler(choice: Choice) -> Vec<Choice> {
     match choice {
-        Choice::Take { operation, way } => (0..way)
-            .map(|way| Choice::Take { operation, way })
-            .chain((way > 0).then_some(Choice::Take { operation: 0, way }))
-            .collect(),
+        Choice::Take { operation, way } => {
+            let ways = (0..way).map(|way| Choice::Take { operation, way });
+            let first = (operation > 0 && way > 0).then_some(Choice::Take { operation: 0, way });
+            let late = (0..3).map(|operation| Choice::Hold { operation });
+            late.chain(ways).chain(first).collect()
+        }
         Choice::Crash { application, carried } => {
             let of = |application, carried| Choice::Crash { application, carried };
             let all = [of(0, 0), of(0, ALL), of(0, carried), of(application, 0), of(application, ALL)];

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::clients::{Answered, Asking, ClientPlan, Clients, Request};
-use super::clock::HandClock;
+use super::clock::{DueClock, HandClock};
 use super::schedule::{Choice, Options, Schedule, Source, Turn};
 use super::store::{About, Operation, Shared, SimulatedStore};
 use super::story::{Story, Teller};
@@ -21,7 +21,7 @@ use super::world::{Outside, States, World};
 use super::{Broken, Invariant};
 use crate::fold::Answer;
 use crate::runtime::{Clock, StartError};
-use crate::store::{Append, Backend, CommandId, Position, Store, Timestamp};
+use crate::store::{Append, Backend, CommandId, Store, Timestamp};
 
 /// A run that has not come to its end after so many points never does.
 const POINTS_MAX: u32 = 20_000;
@@ -29,7 +29,8 @@ const POINTS_MAX: u32 = 20_000;
 const TRIES_MAX: u32 = 100;
 /// How long nothing happens until nothing more is expected.
 const QUIET: Duration = Duration::from_secs(600);
-/// How long nothing happens until even what must happen is not expected any more.
+/// How long nothing happens until even what must happen is not expected any more; a moment that is further away does not
+/// come.
 const QUIET_FOR_EVER: Duration = Duration::from_secs(400 * 86_400);
 /// The tasks of clients are numbered from here.
 const CLIENTS: usize = usize::MAX / 2;
@@ -55,6 +56,8 @@ pub(super) struct Scene {
     pub(super) shared: Arc<Shared>,
     pub(super) outside: Outside,
     pub(super) stop: watch::Receiver<bool>,
+    /// Whether no other application shares the store.
+    pub(super) is_alone: bool,
 }
 
 /// What came of a run.
@@ -75,12 +78,14 @@ pub(super) enum Telling {
 /// Carries out one run.
 pub(super) fn run(plan: &Plan, mut source: Source, telling: Telling) -> Ended {
     // Jitter comes from here: it is the same in every run.
+    let seed_of_the_thread = fastrand::get_seed();
     fastrand::seed(0);
     let mut simulation = Simulation::new(plan, source.others(), telling);
     let broken = simulation.go(&mut source).err();
+    fastrand::seed(seed_of_the_thread);
     let mut story = simulation.story.take().unwrap_or_default();
     if let Some(broken) = &broken {
-        story.line(format!("broken: {broken}"));
+        story.end(format!("broken: {broken}"));
     }
     Ended { schedule: source.made(), points: simulation.point, broken, story: story.lines() }
 }
@@ -94,10 +99,12 @@ struct Simulation<'p> {
     applications: Vec<Application>,
     tasks: Vec<Task>,
     clients: Vec<ClientRun<'p>>,
+    is_alone: bool,
     point: u32,
-    /// How far the clock goes at least, as nothing happened when it was moved last; and where the log ended then.
+    /// How far the clock goes at least, as nothing happened when it was moved last.
     patience: Duration,
-    moved_at: Position,
+    /// Whether something was to be appended since the clock was moved.
+    busy: bool,
     story: Option<Story>,
 }
 
@@ -159,9 +166,10 @@ impl<'p> Simulation<'p> {
         let client = |plan| ClientRun { plan, at: 0, tries: 0, application: None, asking: None, flag: Flag::raised() };
         let clients = plan.clients.clients.iter().map(client).collect();
         let (applications, tasks) = (Vec::new(), Vec::new());
-        let (patience, moved_at) = (Duration::ZERO, Position::START);
+        let (patience, busy) = (Duration::ZERO, true);
+        let (is_alone, point) = (others == 0, 0);
         let mut simulation =
-            Self { plan, shared, clock, world, outside, applications, tasks, clients, point: 0, patience, moved_at, story };
+            Self { plan, shared, clock, world, outside, applications, tasks, clients, is_alone, point, patience, busy, story };
         for application in 0..=usize::from(others) {
             simulation.start(application);
         }
@@ -174,7 +182,8 @@ impl<'p> Simulation<'p> {
         let store = Store::shared(Arc::new(SimulatedStore(self.shared.clone())) as Arc<dyn Backend>);
         for (name, start) in &self.plan.consumers {
             let (clock, shared, outside) = (self.clock.clone(), self.shared.clone(), self.outside.clone());
-            let scene = Scene { store: store.clone(), clock, shared, outside, stop: stop.clone() };
+            let (stop, is_alone) = (stop.clone(), self.is_alone);
+            let scene = Scene { store: store.clone(), clock, shared, outside, stop, is_alone };
             self.tasks.push(Task { name, application, running: Some(start(&scene)), flag: Flag::raised() });
         }
         let started = Application { store, _stop: sender };
@@ -187,6 +196,7 @@ impl<'p> Simulation<'p> {
     fn go(&mut self, source: &mut Source) -> Result<(), Broken> {
         self.give()?;
         loop {
+            self.clock.begin_point();
             self.settle()?;
             let choice = self.choose(source);
             let goes_on = match choice {
@@ -227,13 +237,12 @@ impl<'p> Simulation<'p> {
 
     fn choose(&self, source: &mut Source) -> Option<Choice> {
         let queue = self.shared.queue();
-        let ways: Vec<u8> = queue.iter().map(|operation| operation.ways).collect();
-        let outside: Vec<bool> = queue.iter().map(|operation| matches!(operation.about, About::Outside(_))).collect();
+        let waiting: Vec<_> = queue.iter().map(|operation| (operation.ways, operation.about.kind())).collect();
         let first = queue.iter().position(|operation| !operation.held);
         let asking: Vec<u8> =
             (0_u8..).zip(&self.clients).filter(|(_, client)| client.application.is_some()).map(|(n, _)| n).collect();
         let applications = self.applications.len() as u8;
-        source.choose(self.point, &Options { ways: &ways, outside: &outside, first, applications, asking: &asking })
+        source.choose(self.point, &Options { waiting: &waiting, first, applications, asking: &asking })
     }
 
     /// What happens where the schedule says nothing else. Whether the run goes on.
@@ -254,20 +263,26 @@ impl<'p> Simulation<'p> {
 
     /// Moves the clock to where something may happen. Whether that can be.
     fn go_on_in_time(&mut self) -> bool {
-        let head = self.world.head();
-        self.patience = if head == self.moved_at { (self.patience * 4).max(Duration::from_secs(1)) } else { Duration::ZERO };
-        self.moved_at = head;
-        let due = self.world.next_due();
+        let busy = std::mem::take(&mut self.busy);
+        self.patience = if busy { Duration::ZERO } else { (self.patience * 4).max(Duration::from_secs(1)) };
+        let now = self.clock.now();
+        let for_ever = now.plus(QUIET_FOR_EVER);
+        let due = self.next_due().filter(|due| *due < for_ever);
         let expected = due.is_some() || self.clients.iter().any(|client| !client.is_done());
         if self.patience > if expected { QUIET_FOR_EVER } else { QUIET } {
             return false;
         }
-        let awaited = self.clock.awaited(self.clock.now().plus(self.patience)).or_else(|| self.clock.last_awaited());
+        let awaited = self.clock.awaited(now.plus(self.patience), for_ever).or_else(|| self.clock.last_awaited(for_ever));
         match due.into_iter().chain(awaited).min() {
             Some(moment) => self.set_clock(moment),
             None => return false,
         }
         true
+    }
+
+    /// The next moment at which something must happen.
+    fn next_due(&self) -> Option<Timestamp> {
+        self.world.next_due().into_iter().chain(self.clock.due()).min()
     }
 
     fn carry_on(&mut self, choice: Choice) -> Result<bool, Broken> {
@@ -278,10 +293,11 @@ impl<'p> Simulation<'p> {
                 }
                 self.carry_out(usize::from(operation), way)?;
             }
-            Choice::Hold { operation } => match self.shared.queue().get_mut(usize::from(operation)) {
-                Some(operation) => operation.held = true,
-                None => {}
-            },
+            Choice::Hold { operation } => {
+                if let Some(operation) = self.shared.queue().get_mut(usize::from(operation)) {
+                    operation.held = true;
+                }
+            }
             Choice::Lose { client } => self.lose(usize::from(client)),
             Choice::Crash { application, carried } => self.crash(usize::from(application), carried)?,
             Choice::Clock(turn) => self.turn_clock(turn),
@@ -291,7 +307,8 @@ impl<'p> Simulation<'p> {
 
     fn turn_clock(&mut self, turn: Turn) {
         let now = self.clock.now();
-        let next = || self.world.next_due().into_iter().chain(self.clock.awaited(now)).min().unwrap_or(now);
+        let next =
+            || self.world.next_due().into_iter().chain(self.clock.awaited(now, now.plus(QUIET_FOR_EVER))).min().unwrap_or(now);
         let moment = match turn {
             Turn::Next => next(),
             Turn::Past(beyond) => next().plus(beyond),
@@ -319,6 +336,7 @@ impl<'p> Simulation<'p> {
 
     fn perform(&mut self, operation: Operation, way: u8) -> Result<(), Broken> {
         let (by, about) = (operation.by, operation.about.clone());
+        self.busy |= matches!(about, About::Append(_));
         operation.carry_out(&self.shared.memory, way);
         if let Some(story) = &mut self.story {
             self.outside.said().into_iter().for_each(|said| story.line(said));
@@ -509,7 +527,7 @@ impl ClientRun<'_> {
         match self.plan.requests.get(self.at) {
             None => return false,
             Some(Request::Wait(wait)) => {
-                let (clock, until) = (clock.clone(), clock.now().plus(*wait));
+                let (clock, until) = (DueClock(clock.clone()), clock.now().plus(*wait));
                 self.asking = Some(Box::pin(async move {
                     clock.sleep_until(until).await;
                     Answered::Accepted { events: 0, answer: Answer::First }

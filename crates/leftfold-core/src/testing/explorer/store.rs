@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::sync::{oneshot, watch};
 
+use super::schedule::Kind;
 use crate::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, EventId, EventType,
     Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read,
@@ -31,8 +32,11 @@ pub(super) struct Operation {
     pub(super) ways: u8,
     /// It is late: everything else goes first.
     pub(super) held: bool,
-    carry_out: Box<dyn FnOnce(&MemoryBackend, u8) + Send>,
+    carry_out: CarryOut,
 }
+
+/// Does it, in one of its ways, and answers.
+type CarryOut = Box<dyn FnOnce(&MemoryBackend, u8) + Send>;
 
 /// What an operation is about.
 #[derive(Clone, Debug)]
@@ -42,6 +46,16 @@ pub(super) enum About {
     Lease,
     /// The world outside is touched, or looked at.
     Outside(String),
+}
+
+impl About {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Reading | Self::Lease => Kind::Looks,
+            Self::Append(_) => Kind::Appends,
+            Self::Outside(_) => Kind::Outside,
+        }
+    }
 }
 
 impl Shared {

@@ -28,13 +28,20 @@ pub(super) enum Teller<'a> {
 
 impl Story {
     pub(super) fn line(&mut self, line: String) {
-        if !self.passed.is_zero() {
+        // Less comes from the order of appends alone.
+        if self.passed >= Duration::from_millis(1) {
             self.lines.push(format!("{} later", shown::duration(std::mem::take(&mut self.passed))));
         }
         if !self.back.is_zero() {
             self.lines.push(format!("the clock is turned back by {}", shown::duration(std::mem::take(&mut self.back))));
         }
         self.lines.push(line);
+    }
+
+    /// The end: how long nothing happened before it does not matter.
+    pub(super) fn end(&mut self, line: String) {
+        (self.passed, self.back) = (Duration::ZERO, Duration::ZERO);
+        self.line(line);
     }
 
     pub(super) fn time_passes(&mut self, passed: Duration) {
@@ -61,7 +68,7 @@ impl Story {
                 let intent = id.parse().ok().and_then(|at| event_at(world, Position(at))).map(shown::event).unwrap_or_default();
                 let name = if let Teller::Consumer(name) = teller { name } else { "effect" };
                 self.line(format!("{name} for {intent}: {}", in_words(&entry)));
-            } else {
+            } else if !event.event_type.starts_with('$') {
                 domain.push(event);
             }
         }
@@ -74,7 +81,11 @@ impl Story {
             (Teller::Consumer(_), Some(who)) => who.clone(),
             (Teller::Consumer(name), None) => (*name).to_owned(),
         };
-        self.line(format!("{who} -> {}", in_streams(&domain)));
+        let told = in_streams(&domain);
+        // Where it was asked for is said already.
+        let target = domain[0].stream.as_ref().map_or("", |at| &at.name);
+        let told = told.strip_prefix(&format!("{target}: ")).filter(|_| who.ends_with(&format!(" to {target}"))).unwrap_or(&told);
+        self.line(format!("{who} -> {told}"));
     }
 }
 

@@ -1,21 +1,17 @@
-//! An activity belongs to at most one company, and a company has at most so many active ones, by its membership level.
-//! The pattern is the decision: one question over the events of both, whatever stream they are in; what it read may not
-//! change before its answer is recorded, so there is no moment in which either rule is broken, and nothing to undo.
-//! Where the two live in different partitions, or one side's owner must be asked, there is no such moment: use a process.
-
-use std::error::Error;
+//! (a) One decision over both, whatever stream their events are in: what it read may not change before its answer is recorded,
+//! so there is no moment in which either rule is broken, and nothing to undo. Right wherever both are in one store.
 
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum Level {
+pub(crate) enum Level {
     Basic,
     Gold,
 }
 
 impl Level {
-    fn active_max(self) -> usize {
+    pub(crate) fn active_max(self) -> usize {
         match self {
             Level::Basic => 2,
             Level::Gold => 5,
@@ -24,7 +20,7 @@ impl Level {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Membership {
+pub(crate) enum Membership {
     LevelGranted { company: String, level: Level },
     Assigned { activity: String, company: String },
     Unassigned { activity: String, company: String },
@@ -53,9 +49,9 @@ fn activity_tag(activity: &str) -> String {
 
 /// A company buys another level. Nobody asks whether that fits: it is a fact, and it makes an assignment that races
 /// with it decide anew.
-struct Grant {
-    company: String,
-    level: Level,
+pub(crate) struct Grant {
+    pub(crate) company: String,
+    pub(crate) level: Level,
 }
 
 impl Decision for Grant {
@@ -77,21 +73,21 @@ impl Decision for Grant {
 
 /// An activity is to be with a company, where it then is active, or with it no longer.
 #[derive(Clone, Debug)]
-struct Change {
-    activity: String,
-    company: String,
-    to: To,
+pub(crate) struct Change {
+    pub(crate) activity: String,
+    pub(crate) company: String,
+    pub(crate) to: To,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum To {
+pub(crate) enum To {
     Assigned,
     Unassigned,
 }
 
 /// Just what a change needs to know of both.
 #[derive(Default)]
-struct Picture {
+pub(crate) struct Picture {
     /// Of the company.
     level: Option<Level>,
     active: usize,
@@ -100,7 +96,7 @@ struct Picture {
 }
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-enum MembershipRefusal {
+pub(crate) enum MembershipRefusal {
     #[error("the company is no member")]
     NoMember,
     #[error("the activity belongs to {company}")]
@@ -158,37 +154,8 @@ impl Decision for Change {
     }
 }
 
-fn change(activity: &str, company: &str, to: To) -> Change {
+pub(crate) fn change(activity: &str, company: &str, to: To) -> Change {
     Change { activity: activity.into(), company: company.into(), to }
-}
-
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let place = examples::place()?;
-    let store = leftfold::open(place.path()).await?;
-    for company in ["acme", "zeta"] {
-        store.decide(&Grant { company: company.into(), level: Level::Basic }).await?;
-        println!("{company} is a basic member: two active activities");
-    }
-    let wishes = [
-        change("yoga", "acme", To::Assigned),
-        change("yoga", "zeta", To::Assigned),
-        change("chess", "acme", To::Assigned),
-        change("choir", "acme", To::Assigned),
-        change("yoga", "acme", To::Unassigned),
-        change("choir", "acme", To::Assigned),
-        change("yoga", "zeta", To::Assigned),
-    ];
-    for wish in wishes {
-        let Change { activity, company, to } = &wish;
-        match store.decide(&wish).await {
-            Ok(_) => println!("{activity} at {company} {to:?}"),
-            Err(ExecuteError::Refused(no)) => println!("{activity} at {company} not {to:?}: {no}"),
-            Err(other) => return Err(other.into()),
-        }
-    }
-    store.close().await?;
-    Ok(())
 }
 
 #[cfg(test)]

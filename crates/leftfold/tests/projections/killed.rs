@@ -1,0 +1,103 @@
+//! A real process that projects and is killed by SIGKILL, again and again: each event is in the rows once.
+//!
+//! `LEFTFOLD_KILLS` says how often, `LEFTFOLD_SEED` repeats the choice of moments.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use leftfold::runtime::Runtime;
+use leftfold::runtime::projection::verify;
+use leftfold::testing::seed;
+use leftfold_postgres::Postgres;
+use leftfold_redis::Redis;
+use leftfold_sqlite::Sqlite;
+use tempfile::TempDir;
+
+use crate::payments::{Database, Payments, fold, pay};
+
+/// What the process that is killed is told: which database, where that is, and where the store is.
+pub(crate) const CHILD: &str = "LEFTFOLD_PROJECTING_CHILD";
+const EVENTS: u64 = 50_000;
+
+/// The process that is killed: the tests below start it. It projects until nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn child() {
+    let Ok(told) = std::env::var(CHILD) else { return };
+    let [database, place, store] = told.split('\n').collect::<Vec<_>>()[..] else { panic!("it is told three things") };
+    match database {
+        "sqlite" => project(store, Sqlite::at(place)).await,
+        "postgres" => project(store, Postgres::at(place).unwrap()).await,
+        _ => project(store, Redis::at(place).unwrap()).await,
+    }
+}
+
+async fn project<T: Database>(store: &str, target: T) {
+    let store = leftfold::open(store).await.unwrap();
+    Runtime::new(&store).project(Payments::<1>, target).run_until_idle().await.unwrap();
+    println!("done");
+}
+
+#[tokio::test]
+async fn each_event_is_in_sqlite_once_however_often_the_process_is_killed() {
+    let home = TempDir::new().unwrap();
+    kill_until_done("sqlite", home.path().join("rows").to_str().unwrap(), Sqlite::at(home.path().join("rows"))).await;
+}
+
+#[tokio::test]
+async fn each_event_is_in_postgres_once_however_often_the_process_is_killed() {
+    let url = leftfold_proving::Postgres::shared().database("killed");
+    kill_until_done("postgres", &url, Postgres::at(&url).unwrap()).await;
+}
+
+#[tokio::test]
+async fn each_event_is_in_redis_once_however_often_the_process_is_killed() {
+    let url = leftfold_proving::Redis::shared().database();
+    kill_until_done("redis", &url, Redis::at(&url).unwrap()).await;
+}
+
+async fn kill_until_done<T: Database>(database: &str, place: &str, target: T) {
+    let home = TempDir::new().unwrap();
+    let folder = home.path().join("store");
+    let mut random = fastrand::Rng::with_seed(seed());
+    let store = leftfold::open(folder.to_str().unwrap()).await.unwrap();
+    pay(&store, EVENTS, &mut random).await;
+    let expected = fold(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+
+    let kills: u64 = std::env::var("LEFTFOLD_KILLS").map_or(12, |kills| kills.parse().unwrap());
+    let lines = EVENTS / 97;
+    for _ in 0..kills {
+        let mut child = start(database, place, &folder);
+        // What a process did not commit is done again: all kills together stay well before the end.
+        let lived = wait_for_lines(&mut child, random.u64(1..lines / (kills + 1)));
+        assert!(lived, "the process ended before it could be killed");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let mut last = start(database, place, &folder);
+    assert!(!wait_for_lines(&mut last, u64::MAX));
+    assert!(last.wait().unwrap().success());
+
+    let store = leftfold::open(folder.to_str().unwrap()).await.unwrap();
+    assert_eq!(target.balances("payments").await, expected);
+    let verified = verify(&store, &target, &Payments::<1>).await.unwrap();
+    assert_eq!((verified.events, verified.through), (EVENTS, store.head().position));
+}
+
+fn start(database: &str, place: &str, store: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "killed::child", "--nocapture", "--test-threads=1"])
+        .env(CHILD, format!("{database}\n{place}\n{}", store.display()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Whether the process said so many times how far it is; it goes on meanwhile.
+fn wait_for_lines(child: &mut Child, count: u64) -> bool {
+    let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut applied = said.filter(|line| line.contains("applied "));
+    (0..count).all(|_| applied.next().is_some())
+}
