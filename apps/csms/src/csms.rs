@@ -93,7 +93,7 @@ impl Csms {
     /// The same as figures, in the text format of Prometheus.
     #[must_use]
     pub fn metrics(&self) -> String {
-        String::new()
+        self.runtime().as_ref().map(RunningRuntime::metrics).unwrap_or_default()
     }
 
     fn runtime(&self) -> MutexGuard<'_, Option<RunningRuntime>> {
@@ -255,6 +255,7 @@ async fn run_behind(csms: &Arc<Csms>) -> Result<(), StartError> {
         error => StartError::Runtime(error),
     })?;
     let (projections, head) = (runtime.projections(), csms.store.head().position);
+    runtime.show_progress();
     csms.runs(runtime);
     while let Err(late) = projections.wait_until(fleet::NAME, head, SAY_EVERY).await {
         tracing::info!(%late, "reading the stations from the log");
