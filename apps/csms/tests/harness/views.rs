@@ -193,14 +193,6 @@ impl From<WireEffect> for EffectView {
     }
 }
 
-impl TransactionView {
-    /// How many messages with meter values are counted.
-    #[track_caller]
-    pub(crate) fn meter_messages(&self) -> usize {
-        self.meter_values.as_ref().expect("it was asked for by its id").items.len()
-    }
-}
-
 impl StationView {
     /// A connector that the station has told of.
     #[track_caller]
