@@ -1,6 +1,7 @@
-//! One small program per system. All that they share is where they keep their store, a clock for stories, and how
-//! they are killed in tests.
+//! One small program per system. All that they share is where they keep their store, a clock for stories, how they are
+//! killed in tests, and how they say what they measure.
 
+pub mod figures;
 mod killed;
 
 use std::io::{Error, ErrorKind, Result};

@@ -1,7 +1,7 @@
 //! A library lends each member at most three books, none of them twice, takes back only what was lent, and notices when
 //! a book is overdue, once.
 //! The pattern is time as a value: the command says what day it is, the event keeps the day when the book is due, and a
-//! durable timer, which is a fold of those events, tells the member's aggregate when that day has passed.
+//! durable timer of a process tells the member's aggregate when that day has passed.
 //! Leave it where a rule spans members, such as one copy of a book and many who want it: that is a decision over both.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ impl Event for LendingEvent {
     const NAMESPACE: &'static str = "lending";
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Lending {
     Borrow {
         book: String,
@@ -42,7 +42,7 @@ enum Lending {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 enum LendingRefusal {
     #[error("{BOOKS_MAX} books are the most that one member may have")]
     TooMany,
@@ -96,25 +96,48 @@ impl Aggregate for Member {
     }
 }
 
-/// One timer for each book that is out. After a restart they are folded anew; each fires once.
-struct DueDays;
+/// One instance for each member, with a timer for each book that is out. It begins with the first book, and each timer
+/// fires once, also over restarts.
+#[derive(Default)]
+struct DueDays {
+    due: BTreeMap<String, Timestamp>,
+}
 
-impl Timer for DueDays {
+impl Process for DueDays {
     const NAME: &'static str = "due_days";
     type Event = LendingEvent;
-    type Target = Member;
 
-    fn schedule(&self, event: &Recorded<LendingEvent>) -> Schedule {
-        let key = |book: &str| format!("{}/{book}", event.stream_id());
+    fn targets() -> Targets {
+        Targets::of::<Member>()
+    }
+
+    fn correlate(event: &Recorded<LendingEvent>) -> Correlation {
         match &event.event {
-            LendingEvent::Borrowed { book, due } => Schedule::Set { key: key(book), due: *due },
-            LendingEvent::Returned { book } | LendingEvent::FellOverdue { book, .. } => Schedule::Cancel { key: key(book) },
+            LendingEvent::Borrowed { .. } => Correlation::starts(event.stream_id()),
+            _ => Correlation::continues(event.stream_id()),
         }
     }
 
-    fn fire(&self, key: &str, due: Timestamp) -> (String, Lending) {
-        let (member, book) = key.split_once('/').unwrap_or((key, ""));
-        (member.to_owned(), Lending::FallOverdue { book: book.to_owned(), due })
+    fn apply(&mut self, trigger: &Trigger<LendingEvent>, _: &Context) {
+        if let Trigger::Event(LendingEvent::Borrowed { book, due }) = trigger {
+            self.due.insert(book.clone(), *due);
+        }
+    }
+
+    fn react(&self, trigger: &Trigger<LendingEvent>, member: &Context) -> Reaction {
+        match trigger {
+            Trigger::Event(LendingEvent::Borrowed { book, due }) => Reaction::none().timer(book, *due),
+            Trigger::Event(LendingEvent::Returned { book }) => Reaction::none().cancel(book),
+            Trigger::TimerFired { name: book } => match self.due.get(book) {
+                Some(due) => {
+                    let book = book.clone();
+                    Reaction::none().command::<Member>(&member.key, Lending::FallOverdue { book, due: *due })
+                }
+                None => Reaction::none(),
+            },
+            // It came back at the last moment.
+            Trigger::Event(LendingEvent::FellOverdue { .. }) | Trigger::Refused(_) => Reaction::none(),
+        }
     }
 }
 
@@ -152,7 +175,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    let runtime = Runtime::new(&store).timer(DueDays).start().await?;
+    let runtime = Runtime::new(&store).process::<DueDays>().start().await?;
     let overdue = Query::category(Member::CATEGORY).of_types(&[EventType::new("lending.FellOverdue")?]);
     let noticed = store.subscribe(overdue, Position::START).event().await?;
     println!("the timer noticed:\n    -> {:?}", members.decode(&noticed)?);
@@ -244,7 +267,7 @@ mod tests {
         let types = [EventType::new("lending.FellOverdue").unwrap()];
         let mut told = store.subscribe(Query::types(types), Position::START);
         for late in [vec![("ann", "a"), ("bob", "a")], vec![("cid", "z")]] {
-            let runtime = Runtime::new(&store).timer(DueDays).start().await.unwrap();
+            let runtime = Runtime::new(&store).process::<DueDays>().start().await.unwrap();
             if late[0].0 == "cid" {
                 members.execute("cid", borrow("z", day(2))).await.unwrap();
             }

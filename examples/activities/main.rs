@@ -98,6 +98,7 @@ async fn released_then_ask(store: &Store) -> Result<ListingEvent, Box<dyn Error>
 mod tests {
     use super::*;
     use joining::{JoiningRefusal, MemberEvent};
+    use leftfold::testing::explorer::{Explorer, Schedules};
     use leftfold::testing::given;
     use std::collections::BTreeMap;
 
@@ -165,6 +166,34 @@ mod tests {
         run_until_idle(&store).await;
         assert_eq!(agree(&store, ["a".to_owned()]).await, 1);
         assert_eq!(active(&store).await["a"], 3);
+    }
+
+    #[test]
+    fn no_crash_and_no_order_of_things_makes_the_two_sides_disagree() {
+        Explorer::new()
+            .aggregate::<Listing>()
+            .aggregate::<Member>()
+            .process::<Joining>()
+            .start(|clients| {
+                clients.given::<Member>("omni", [MemberEvent::LevelGranted { level: Level::Basic }]);
+                for activity in ["a", "b", "c"] {
+                    let client = clients.client(activity).command::<Listing>(activity, ask_omni());
+                    client.command::<Listing>(activity, ListingCommand::Leave).command::<Listing>(activity, ask_omni());
+                }
+                clients.client("d").command::<Listing>("d", ask_omni()).command::<Listing>("d", ListingCommand::Cancel);
+            })
+            .always("never more than the level allows", |world| {
+                world.states::<Member>().all(|member| member.active.len() <= Level::Basic.active_max())
+            })
+            .finally("both sides tell the same", |world| {
+                let active = world.state::<Member>("omni").map(|member| &member.active);
+                world.aggregates::<Listing>().all(|(id, listing)| {
+                    let is_settled = listing.joined || listing.company.is_none();
+                    is_settled && listing.joined == active.is_some_and(|active| active.contains_key(id))
+                })
+            })
+            .finally("nothing is parked", |world| world.parked() == 0)
+            .run(Schedules(1_000));
     }
 
     #[tokio::test]

@@ -1,10 +1,9 @@
 //! What many festivals cost: measured, and what follows for a million.
 
 use std::error::Error;
-use std::path::Path;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
+use examples::figures::{bytes, megabytes, memory, millis, rate, seconds};
 use leftfold::prelude::*;
 use leftfold::sqlite::{Reader, Sqlite, SqliteError};
 use tokio::task::JoinSet;
@@ -157,46 +156,8 @@ async fn create(store: &Store, festivals: u64, teams: u64) -> Result<(), Failed>
     Ok(())
 }
 
-fn bytes(path: &Path) -> io::Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        sum += if entry.file_type()?.is_dir() { bytes(&entry.path())? } else { entry.metadata()?.len() };
-    }
-    Ok(sum)
-}
-
-/// What the process has in memory, where the system says so.
-fn memory() -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kilobytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
-    };
-    match (kilobytes("VmRSS:"), kilobytes("VmHWM:")) {
-        (Some(now), Some(most)) => format!("memory: {} MB now, {} MB at most", now / 1000, most / 1000),
-        _ => "memory: not known here".to_owned(),
-    }
-}
-
 fn spread(times: &mut [Duration]) -> String {
     times.sort();
     let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
     format!("{} in the middle, {} of 99 in 100", millis(at(50)), millis(at(99)))
-}
-
-fn rate(count: u64, time: Duration) -> String {
-    format!("{:.0} events/s", count as f64 / time.as_secs_f64())
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.1} s", time.as_secs_f64())
-}
-
-fn millis(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1e3)
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
 }

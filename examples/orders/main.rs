@@ -132,6 +132,7 @@ async fn load(store: &Store, customers_max: u32) -> Result<(), Box<dyn Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use leftfold::testing::explorer::{Explorer, Schedules};
     use leftfold::testing::given;
     use order::{OrderEvent, OrderRefusal};
     use std::collections::BTreeMap;
@@ -241,6 +242,44 @@ mod tests {
             *outcomes.entry(letters_are_true(&store, &customer.to_string()).await).or_default() += 1;
         }
         println!("followed and kept: {outcomes:?}");
+    }
+
+    #[test]
+    fn no_crash_and_no_order_of_things_makes_a_letter_untrue() {
+        let received = |address: Address| OrderEvent::Placed(placed("ann", address, "tea", 1));
+        Explorer::new()
+            .aggregate::<Order>()
+            .aggregate::<Customer>()
+            .process::<Moving>()
+            .start(|clients| {
+                let old = CustomerEvent::AddressChanged { postal: "old".into(), change: 1 };
+                clients.given::<Customer>("ann", [old, CustomerEvent::Told { change: 1, letter: Letter::default() }]);
+                clients.given::<Order>("tea", [received(customers("old", 1))]);
+                clients.given::<Order>("gift", [received(own("own"))]);
+                clients.client("ann").command::<Customer>("ann", moves("new"));
+                clients.client("warehouse").command::<Order>("tea", OrderCommand::Ship);
+                let late = OrderCommand::Place(placed("ann", customers("old", 1), "late", 1));
+                clients.client("an old page").command::<Order>("late", late);
+            })
+            .finally("the letters say where each order went", |world| {
+                let mut told: BTreeMap<String, &str> = BTreeMap::new();
+                let letters = world.events_of::<CustomerEvent>();
+                for letter in letters.iter().filter_map(|event| match event {
+                    CustomerEvent::Told { change: 2, letter } => Some(letter),
+                    _ => None,
+                }) {
+                    told.extend(letter.followed.iter().map(|order| (order.clone(), "new")));
+                    told.extend(letter.kept.keys().map(|order| (order.clone(), if order == "gift" { "own" } else { "old" })));
+                }
+                let late = ("late".to_owned(), "new");
+                let is_told = |(id, order): (&str, &Order)| told.get(id) == Some(&order.postal());
+                match world.aggregates::<Order>().all(is_told) {
+                    true if told.contains_key("late") || world.state::<Order>("late").is_none() => Ok(()),
+                    _ => Err(format!("{told:?} without {late:?}")),
+                }
+            })
+            .finally("the change is told", |world| world.states::<Customer>().all(|customer| customer.told == customer.change))
+            .run(Schedules(1_000));
     }
 
     #[tokio::test]

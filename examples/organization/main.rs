@@ -152,6 +152,7 @@ mod tests {
     use super::*;
     use domain::{CompanyEvent, Refusal};
     use leftfold::store::{EventType, Read};
+    use leftfold::testing::explorer::{Explorer, Schedules};
     use std::collections::BTreeMap;
 
     /// How often each stream of a category was switched by its parent.
@@ -225,6 +226,47 @@ mod tests {
         for company in ["0", "99", "105"] {
             assert_eq!(is_on(&store, company, &format!("{company}.1")).await, (true, true));
         }
+    }
+
+    /// A city that is switched while companies and employees come, under every crash and in many orders.
+    fn explored(switches: &'static [CityCommand]) -> Explorer {
+        let company = || CompanyEvent::Created { city: "lyon".into() };
+        let employee = |company: &str| EmployeeEvent::Created { company: company.into() };
+        Explorer::new()
+            .aggregate::<City>()
+            .aggregate::<Company>()
+            .aggregate::<Employee>()
+            .process::<CityCascade>()
+            .process::<CompanyCascade>()
+            .start(move |clients| {
+                clients.given::<Company>("old", [company()]);
+                clients.given::<Employee>("ann", [employee("old")]);
+                let mayor = clients.client("mayor");
+                switches.iter().fold(mayor, |mayor, switch| mayor.command::<City>("lyon", switch.clone()));
+                let founder = clients.client("founder");
+                let founder = founder.command::<Company>("new", CompanyCommand::Create { city: "lyon".into() });
+                founder.command::<Employee>("bob", EmployeeCommand::Create { company: "new".into() });
+            })
+            .finally("all children are as the city is, the new ones too", |world| {
+                let off = world.state::<City>("lyon").is_some_and(|city| city.disabled);
+                let companies = world.states::<Company>().all(|company| company.switch.is_on() != off);
+                companies && world.states::<Employee>().all(|employee| employee.switch.is_on() != off)
+            })
+            .finally("no child is switched twice", |world| {
+                let mut last = BTreeMap::new();
+                world.events().iter().filter(|event| event.event_type.contains("abled")).all(|event| {
+                    last.insert(event.stream.clone().map(|at| at.name), event.event_type.clone())
+                        != Some(event.event_type.clone())
+                })
+            })
+            .finally("nothing is parked", |world| world.parked() == 0)
+    }
+
+    #[test]
+    fn no_crash_and_no_order_of_things_leaves_a_child_of_a_disabled_city_enabled() {
+        explored(&[CityCommand::Disable]).run(Schedules(700));
+        explored(&[CityCommand::Disable, CityCommand::Enable, CityCommand::Disable]).run(Schedules(700));
+        explored(&[CityCommand::Disable, CityCommand::Enable]).run(Schedules(300));
     }
 
     #[tokio::test]

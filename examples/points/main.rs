@@ -104,9 +104,13 @@ mod tests {
     use super::*;
     use account::{AccountEvent, TooLittle};
     use leftfold::store::{EventType, Read};
+    use leftfold::testing::explorer::{Explorer, Schedules, World};
     use leftfold::testing::{given, given_events};
     use project::{ProjectEvent, ProjectRefusal};
+    use std::time::Duration;
     use task::TaskRefusal;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     async fn points(store: &Store) -> (u64, Vec<Task>) {
         let project = store.aggregate::<Project>().load("apollo").await.unwrap().state;
@@ -145,6 +149,32 @@ mod tests {
         let ends = ["task.Received", "task.Given", "task.Denied"].map(|name| EventType::new(name).unwrap());
         let ended = store.read(Read::matching(Query::types(ends), Position(1))).all().await.unwrap().len();
         assert_eq!(asked, ended, "every assignment has one end");
+    }
+
+    #[test]
+    fn no_crash_and_no_order_of_things_loses_a_point_or_makes_one() {
+        const POINTS: u64 = 10;
+        let total = |world: &World| {
+            let projects: u64 = world.states::<Project>().map(|project| project.points).sum();
+            projects + world.states::<Task>().map(|task| task.points).sum::<u64>()
+        };
+        let wants = |points| TaskCommand::Want { project: "apollo".into(), points };
+        Explorer::new()
+            .aggregate::<Project>()
+            .aggregate::<Task>()
+            .process::<Assignment>()
+            .start(|clients| {
+                clients.given::<Project>("apollo", [ProjectEvent::Funded { points: POINTS }]);
+                let ann = clients.client("ann").command::<Task>("lander", wants(7));
+                ann.wait(SECOND).command::<Task>("lander", wants(2)).wait(SECOND).command::<Task>("lander", wants(0));
+                let bob = clients.client("bob").command::<Task>("suit", wants(5));
+                bob.command::<Task>("suit", TaskCommand::Cancel);
+                clients.client("cid").wait(SECOND).command::<Project>("apollo", ProjectCommand::Close);
+            })
+            .always("no point is made", move |world| total(world) <= POINTS)
+            .finally("no point is lost", move |world| total(world) == POINTS)
+            .finally("every assignment has ended", |world| world.open_processes() == 0 && world.parked() == 0)
+            .run(Schedules(1_000));
     }
 
     #[tokio::test]

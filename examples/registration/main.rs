@@ -78,8 +78,10 @@ async fn ended(store: &Store, registration: &str, after: Position) -> Result<Reg
 #[cfg(test)]
 mod tests {
     use super::*;
+    use leftfold::testing::explorer::{Explorer, Schedules};
     use leftfold::testing::given;
     use parts::{AccountEvent, Customer, CustomerCommand, CustomerEvent, No};
+    use std::time::Duration;
 
     /// What is there of a registration: customer, security account, login.
     async fn parts(store: &Store, registration: &str, tax_id: &str, login: &str) -> (bool, bool, bool) {
@@ -112,6 +114,43 @@ mod tests {
         }
         assert!(matches!(outcome(&store, "cid").await, Some(Err(_))));
         assert_eq!(parts(&store, "cid", "3", "cid 3").await, (false, false, false));
+    }
+
+    #[test]
+    fn no_crash_and_no_order_of_things_leaves_a_part_of_a_registration() {
+        let application = |name: &str, tax_id: &str| {
+            Register::Start(Application { tax_id: tax_id.into(), name: name.into(), login: "ada".into() })
+        };
+        Explorer::new()
+            .aggregate::<Registration>()
+            .aggregate::<Customer>()
+            .aggregate::<SecurityAccount>()
+            .aggregate::<Login>()
+            .process::<Registering>()
+            .start(|clients| {
+                // Two want one login name, two are one person, and approval comes early, late or not at all.
+                clients.client("ann").command::<Registration>("ann", application("ann", "1"));
+                clients.client("bob").command::<Registration>("bob", application("bob", "2"));
+                clients.client("cid").command::<Registration>("cid", application("cid", "2"));
+                let bank = clients.client("bank").wait(Duration::from_secs(3_600));
+                let bank = bank.command::<SecurityAccount>("ann", AccountCommand::Approve);
+                bank.wait(APPROVAL_WITHIN - Duration::from_secs(3_600))
+                    .command::<SecurityAccount>("bob", AccountCommand::Approve);
+            })
+            .finally("each registration is complete, or nothing of it stays", |world| {
+                world.aggregates::<Registration>().all(|(id, registration)| {
+                    let customer = world.states::<Customer>().any(|customer| customer.name.as_deref() == Some(id));
+                    let account = matches!(world.state(id), Some(SecurityAccount::Applied | SecurityAccount::Open));
+                    let login = world.states::<Login>().any(|login| login.registration.as_deref() == Some(id));
+                    match &registration.outcome {
+                        Some(Ok(())) => customer && account && login,
+                        Some(Err(_)) => !customer && !account && !login,
+                        None => false,
+                    }
+                })
+            })
+            .finally("nothing is left under way", |world| world.open_processes() == 0 && world.parked() == 0)
+            .run(Schedules(1_000));
     }
 
     #[tokio::test]

@@ -3,9 +3,9 @@
 //! - [`store`]: the words, the contract that every backend fulfils, and the [`Store`](store::Store) handle.
 //! - [`fold`]: events, aggregates, decisions, snapshots, upcasters.
 //!
-//! - [`runtime`]: what runs behind the log: effects and timers.
+//! - [`runtime`]: what runs behind the log: effects, processes, inboxes, projections.
 //! - [`copy`]: copying a store into a new one through a function.
-//! - [`testing`]: given/when/then for users, the suite that every backend passes, the checker of concurrent histories.
+//! - [`testing`]: given/when/then and the explorer for users, the suite that every backend passes, the checker of concurrent histories.
 //!
 //! This crate knows no backend but the one in memory.
 

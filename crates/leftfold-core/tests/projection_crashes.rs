@@ -3,25 +3,9 @@
 mod projection_stage;
 mod runtime_stage;
 
-use std::collections::BTreeMap;
-
 use leftfold_core::runtime::projection::{Projection, verify};
-use leftfold_core::store::Store;
-use projection_stage::{Code, Fault, Shelf, Tally, add, add_many, add_unreadable, fold_of};
+use projection_stage::{Code, Fault, Shelf, Tally, add, add_many, add_unreadable, fold_of, fold_without, settle};
 use runtime_stage::{Process, SECOND, Stage};
-
-/// Runs until idle, while time goes by.
-async fn settle<const V: u32, const L: usize, const M: usize, const B: bool>(
-    process: &Process,
-    tally: Tally<V, L>,
-    shelf: &Shelf<M, B>,
-) {
-    let running = process.runtime().project(tally, shelf.clone()).run_until_idle();
-    tokio::select! {
-        statuses = running => drop(statuses.unwrap()),
-        () = time_goes_by(process) => {}
-    }
-}
 
 /// Runs until idle or until the process is killed, which is as soon as the target is cut off.
 async fn run_and_die<const V: u32, const L: usize, const M: usize, const B: bool>(
@@ -40,23 +24,6 @@ async fn run_and_die<const V: u32, const L: usize, const M: usize, const B: bool
         statuses = running => drop(statuses.unwrap()),
         () = killed => {}
     }
-}
-
-async fn time_goes_by(process: &Process) {
-    loop {
-        process.clock.advance(SECOND / 10);
-        tokio::task::yield_now().await;
-    }
-}
-
-/// What rows must be when some events are parked.
-async fn fold_without(store: &Store, parked: &[u64]) -> BTreeMap<String, Vec<u64>> {
-    let mut fold = fold_of(store).await;
-    for positions in fold.values_mut() {
-        positions.retain(|position| !parked.contains(position));
-    }
-    fold.retain(|_, positions| !positions.is_empty());
-    fold
 }
 
 fn parked_positions<const M: usize, const B: bool>(shelf: &Shelf<M, B>) -> Vec<u64> {

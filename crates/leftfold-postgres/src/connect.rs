@@ -1,9 +1,12 @@
 //! Connections, each with the task that drives it.
 
+use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, Error, Socket};
 
 use crate::{PostgresError, Rows};
 
@@ -23,8 +26,67 @@ pub(crate) struct Connected {
     drives: JoinHandle<()>,
 }
 
+/// How to come to a connection.
+pub(crate) struct Server {
+    config: Config,
+    dial: Box<dyn Dial>,
+}
+
+/// Connects, encrypted or not; behind it stands one type for each kind of encryption.
+trait Dial: Send + Sync {
+    fn dial<'d>(&'d self, config: &'d Config) -> Dialling<'d>;
+}
+
+/// A client, and the task that drives its connection.
+type Dialling<'d> = Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'd>>;
+
+struct By<T>(T);
+
+impl<T> Dial for By<T>
+where
+    T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    fn dial<'d>(&'d self, config: &'d Config) -> Dialling<'d> {
+        Box::pin(async {
+            let (client, connection) = config.connect(self.0.clone()).await?;
+            // Whoever waits for an answer gets the error too.
+            let drives = tokio::spawn(async move { drop(connection.await) });
+            Ok((client, drives))
+        })
+    }
+}
+
+impl Server {
+    pub(crate) fn new<T>(config: Config, tls: T) -> Self
+    where
+        T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        Self { config: with_limits(config), dial: Box::new(By(tls)) }
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Connected, PostgresError> {
+        let (client, drives) = self.dial.dial(&self.config).await.map_err(PostgresError::Unreachable)?;
+        let connected = Connected { rows: Rows::new(client), busy: false, drives };
+        connected.rows.batch_execute(NOTICE_GONE).await.map_err(PostgresError::Unreachable)?;
+        Ok(connected)
+    }
+}
+
+impl fmt::Debug for Server {
+    /// The configuration shows no password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.config.fmt(f)
+    }
+}
+
 /// What the URL leaves open.
-pub(crate) fn with_limits(mut config: Config) -> Config {
+fn with_limits(mut config: Config) -> Config {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(CONNECT_SECONDS));
     }
@@ -36,15 +98,6 @@ pub(crate) fn with_limits(mut config: Config) -> Config {
         config.application_name(format!("leftfold of process {}", std::process::id()));
     }
     config
-}
-
-pub(crate) async fn connect(config: &Config) -> Result<Connected, PostgresError> {
-    let (client, connection) = config.connect(NoTls).await.map_err(PostgresError::Unreachable)?;
-    // Whoever waits for an answer gets the error too.
-    let drives = tokio::spawn(async move { drop(connection.await) });
-    let connected = Connected { rows: Rows::new(client), busy: false, drives };
-    connected.rows.batch_execute(NOTICE_GONE).await.map_err(PostgresError::Unreachable)?;
-    Ok(connected)
 }
 
 impl Drop for Connected {

@@ -83,8 +83,8 @@ fn concerns_all(code: &str) -> bool {
     match code {
         // Cancelled, which a limit on the time of a statement does: that is the event's.
         "57014" => false,
-        // A server that only reads, as a standby does; serialization, deadlock; a lock that is not to be had.
-        "25006" | "40001" | "40P01" | "55006" | "55P03" => true,
+        // A server that only reads, as a standby does; serialization, deadlock; a lock, or a right, that is not to be had.
+        "25006" | "40001" | "40P01" | "42501" | "55006" | "55P03" => true,
         // Damage, which a person has to look at.
         "XX001" | "XX002" => true,
         // Connection; resources, a full disk among them; intervention of operators; the system around.

@@ -16,7 +16,7 @@
 //! - A [`Reader`] follows the version that serves, from one read to the next, in this process or another, and sees the
 //!   rows of one moment in each read.
 //!
-//! Connections are not encrypted: the database is on the same machine, or the network between is trusted.
+//! Connections are encrypted where [`Postgres::encrypted_by`] is given a connector, and not otherwise.
 
 mod connect;
 mod error;

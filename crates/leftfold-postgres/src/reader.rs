@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_postgres::{Config, Error, SimpleQueryMessage};
+use tokio_postgres::{Error, SimpleQueryMessage};
 
-use crate::connect::{Connected, connect};
+use crate::connect::{Connected, Server};
 use crate::place::literal;
 use crate::{PostgresError, Rows};
 
@@ -23,7 +23,7 @@ pub struct Reader(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    config: Arc<Config>,
+    server: Arc<Server>,
     name: String,
     /// Where it is not the one that serves.
     version: Option<u32>,
@@ -47,19 +47,19 @@ pub struct Reading {
 }
 
 impl Reader {
-    pub(crate) fn new(config: Arc<Config>, name: String) -> Self {
-        Self::of(config, name, None)
+    pub(crate) fn new(server: Arc<Server>, name: String) -> Self {
+        Self::of(server, name, None)
     }
 
-    fn of(config: Arc<Config>, name: String, version: Option<u32>) -> Self {
+    fn of(server: Arc<Server>, name: String, version: Option<u32>) -> Self {
         let permits = Arc::new(Semaphore::new(READERS_MAX));
-        Self(Arc::new(Shared { config, name, version, permits, idle: Mutex::default() }))
+        Self(Arc::new(Shared { server, name, version, permits, idle: Mutex::default() }))
     }
 
     /// Reads a version whether it serves or not: to look at one that is being built, or at the one before.
     #[must_use]
     pub fn of_version(&self, version: u32) -> Self {
-        Self::of(self.0.config.clone(), self.0.name.clone(), Some(version))
+        Self::of(self.0.server.clone(), self.0.name.clone(), Some(version))
     }
 
     /// Begins a read. All that is read through it is of one moment.
@@ -72,7 +72,7 @@ impl Reader {
             let kept = self.0.idle().pop();
             let (connected, before) = match kept {
                 Some(Idle { connected, version }) => (connected, Some(version)),
-                None => (connect(&self.0.config).await?, None),
+                None => (self.0.server.connect().await?, None),
             };
             let read = self.begin(connected, before).await;
             match read {

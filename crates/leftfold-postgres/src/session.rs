@@ -1,9 +1,9 @@
 //! The one connection that writes a lane of a version.
 
 use leftfold_core::runtime::projection::{Place, ProjectionError, Session};
-use tokio_postgres::{Config, Error, SimpleQueryMessage};
+use tokio_postgres::{Error, SimpleQueryMessage};
 
-use crate::connect::{Connected, connect};
+use crate::connect::{Connected, Server};
 use crate::place::{make, quoted, schema, take};
 use crate::{PostgresError, Rows};
 
@@ -25,8 +25,8 @@ pub struct PostgresSession {
 }
 
 impl PostgresSession {
-    pub(crate) async fn open(config: &Config, place: &Place) -> Result<Self, PostgresError> {
-        let mut connected = connect(config).await?;
+    pub(crate) async fn open(server: &Server, place: &Place) -> Result<Self, PostgresError> {
+        let mut connected = server.connect().await?;
         // An opening that is given up half-way lets go of what it took.
         connected.busy = true;
         take(&connected, place).await?;

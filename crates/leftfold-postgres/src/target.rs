@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Target};
-use tokio_postgres::{Config, Error};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Config, Error, NoTls, Socket};
 
-use crate::connect::{Connected, connect, with_limits};
+use crate::connect::{Connected, Server};
 use crate::error::{PostgresError, is_away};
 use crate::place::{self, State};
 use crate::{PostgresSession, Reader, Rows};
@@ -16,7 +17,7 @@ const REMOVE: &str = "SET lock_timeout TO '5s'";
 /// A database with read models, a schema for each version of each.
 #[derive(Clone, Debug)]
 pub struct Postgres {
-    config: Arc<Config>,
+    server: Arc<Server>,
 }
 
 impl Postgres {
@@ -33,7 +34,18 @@ impl Postgres {
     /// or after 30 s without any sign of the server.
     #[must_use]
     pub fn with(config: Config) -> Self {
-        Self { config: Arc::new(with_limits(config)) }
+        Self { server: Arc::new(Server::new(config, NoTls)) }
+    }
+
+    /// The same, by encrypted connections: with the connector of the crate `tokio-postgres-rustls`, `postgres-openssl`, or
+    /// another one. Whether the server must encrypt is for the URL to say: `?sslmode=require`.
+    #[must_use]
+    pub fn encrypted_by<T>(self, connector: T) -> Self
+    where
+        T: MakeTlsConnect<Socket, TlsConnect: Send, Stream: Send> + Clone + Send + Sync + 'static,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        Self { server: Arc::new(Server::new(self.server.config().clone(), connector)) }
     }
 
     /// Reads what a projection wrote.
@@ -45,12 +57,12 @@ impl Postgres {
     /// Reads what a projection of this name wrote: for programs that do not have its code.
     #[must_use]
     pub fn reader_of(&self, name: impl Into<String>) -> Reader {
-        Reader::new(self.config.clone(), name.into())
+        Reader::new(self.server.clone(), name.into())
     }
 
     /// A connection that is cut if what it is for is given up.
     async fn busy(&self) -> Result<Connected, PostgresError> {
-        let mut connected = connect(&self.config).await?;
+        let mut connected = self.server.connect().await?;
         connected.busy = true;
         Ok(connected)
     }
@@ -61,7 +73,7 @@ impl Target for Postgres {
     const LANES_MAX: usize = 8;
 
     async fn open(&self, place: &Place) -> Result<PostgresSession, ProjectionError> {
-        Ok(PostgresSession::open(&self.config, place).await?)
+        Ok(PostgresSession::open(&self.server, place).await?)
     }
 
     async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {

@@ -1,7 +1,11 @@
 //! What a schema of rows does that the rules for all targets do not say.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use leftfold_core::runtime::projection::{Place, ProjectionError, Session, Target};
-use leftfold_postgres::tokio_postgres::Error;
+use leftfold_postgres::tokio_postgres::tls::{MakeTlsConnect, NoTlsError, NoTlsStream};
+use leftfold_postgres::tokio_postgres::{Error, NoTls, Socket};
 use leftfold_postgres::{Postgres, PostgresError, PostgresSession, Rows};
 use leftfold_proving::Postgres as Server;
 
@@ -217,4 +221,46 @@ async fn what_concerns_one_event_is_not_absence() {
     assert!(!postgres.is_away(&wrong_type), "{wrong_type}");
     let none = session.rows().query_one("SELECT 1 WHERE false", &[]).await.unwrap_err().into();
     assert!(!postgres.is_away(&none), "{none}");
+}
+
+/// Encrypts nothing, but is asked to.
+#[derive(Clone, Default)]
+struct Asked(Arc<AtomicU32>);
+
+impl MakeTlsConnect<Socket> for Asked {
+    type Stream = NoTlsStream;
+    type TlsConnect = NoTls;
+    type Error = NoTlsError;
+
+    fn make_tls_connect(&mut self, _: &str) -> Result<NoTls, NoTlsError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(NoTls)
+    }
+}
+
+#[tokio::test]
+async fn every_connection_is_made_by_the_connector_that_is_given() {
+    let (postgres, url) = database();
+    let asked = Asked::default();
+    let encrypted = postgres.clone().encrypted_by(asked.clone());
+    add(&mut open(&encrypted, 1).await, "tom").await;
+    encrypted.serve("cats", 1).await.unwrap();
+    assert_eq!(count(&encrypted.reader_of("cats").read().await.unwrap()).await, 1);
+    assert_eq!(asked.0.load(Ordering::Relaxed), 3);
+    let required = Postgres::at(&format!("{url}?sslmode=require")).unwrap();
+    let error = required.open(&place(2)).await.unwrap_err();
+    assert!(required.is_away(&error) && error.to_string().contains("TLS"), "{error}");
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_waited_for() {
+    let (postgres, url) = database();
+    let database = url.rsplit('/').next().unwrap();
+    Server::shared().psql(&url, &format!("CREATE ROLE {database}_guest LOGIN"));
+    let guest = Postgres::at(&url.replace("postgres@", &format!("{database}_guest@"))).unwrap();
+    let error = guest.open(&place(1)).await.unwrap_err();
+    assert!(guest.is_away(&error) && error.to_string().contains("permission denied"), "{error}");
+    Server::shared().psql(&url, &format!("GRANT CREATE ON DATABASE {database} TO {database}_guest"));
+    add(&mut open(&guest, 1).await, "tom").await;
+    drop(postgres);
 }

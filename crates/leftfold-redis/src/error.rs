@@ -8,8 +8,20 @@ pub(crate) const NOT_OWNER: &str = "NOTOWNER";
 /// What it answers to a reader before anything serves.
 pub(crate) const NOTHING: &str = "NOTHING";
 /// By these a server says that nobody can write now.
-const STANDS_STILL: [&str; 11] =
-    ["LOADING", "BUSY", "OOM", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "NOAUTH", NOT_OWNER];
+const STANDS_STILL: [&str; 12] = [
+    "LOADING",
+    "BUSY",
+    "OOM",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "MISCONF",
+    "NOREPLICAS",
+    "NOAUTH",
+    "NOPERM",
+    NOT_OWNER,
+];
 
 /// Why a database could not be used.
 #[derive(Debug, thiserror::Error)]

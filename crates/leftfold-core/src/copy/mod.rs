@@ -51,9 +51,9 @@
 //!   recorded no event, and for a decision whose query speaks of what was renamed: send those with their bytes. The version
 //!   that was answered becomes that of the image of the last event; without an event it stays what it was.
 //! - **The runtime's own events** (`$…`) are not shown to the function. They go over with the positions that they speak of
-//!   rewritten: ledgers of effects, timers, processes. What is concluded stays concluded, what is open stays open; the
-//!   ledger of an intent that was dropped is dropped, and a trigger that waits for a person and was dropped is found at no
-//!   position.
+//!   rewritten: ledgers of effects, processes and their timers. What is concluded stays concluded, what is open stays
+//!   open; the ledger of an intent that was dropped is dropped, and a trigger that waits for a person and was dropped is
+//!   found at no position.
 //! - **Consumers** that keep their checkpoint in the store stand, after the switch, behind everything that came of what
 //!   they had handled.
 //!

@@ -9,15 +9,14 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::map::{Fate, Image};
-use crate::store::{CommandId, Invalid, Label, NewEvent, Position, RecordedEvent, StreamName};
+use crate::store::{Invalid, Label, NewEvent, Position, StreamName};
 
 /// The ledger of the effect that the event at a position asks for is `$effect-POSITION`.
 const EFFECT: &str = "$effect";
-const TIMER: &str = "$timer";
 /// A cause that is a process: `$process:NAME@POSITION`.
 const PROCESS_CAUSE: &str = "$process:";
-/// Types whose data speaks of positions.
-const SPEAKING: [&str; 2] = ["$process.", "$timer."];
+/// Types whose data speaks of positions begin so.
+const SPEAKING: &str = "$process.";
 /// Fields whose number, or list of numbers, is an event's position.
 const POSITION_FIELDS: [&str; 3] = ["position", "positions", "set_at"];
 /// A field whose number says that everything up to there is done.
@@ -72,24 +71,8 @@ pub(super) fn rewritten(mut event: NewEvent, resolved: &Resolved) -> Result<Opti
     Ok(Some(event))
 }
 
-/// The command id that the runtime would give what the append did, in a store where the event that set its timer has
-/// another position. None where the id is not one of a timer.
-pub(super) fn timer_command(id: CommandId, events: &[RecordedEvent], resolved: &Resolved) -> Option<CommandId> {
-    events.iter().find_map(|event| {
-        let stream = &event.stream.as_ref()?.name;
-        if stream.category() != TIMER {
-            return None;
-        }
-        let data: serde_json::Value = serde_json::from_slice(&event.data).ok()?;
-        let (key, set_at) = (data.get("key")?.as_str()?, data.get("set_at")?.as_u64()?);
-        let of = |set_at: u64| CommandId::new(&format!("{TIMER} {}", stream.id()), &format!("{set_at} {key}"));
-        let image = resolved.get(&Position(set_at))?;
-        (of(set_at) == id).then(|| of(image.position.0))
-    })
-}
-
 fn speaks(event: &NewEvent) -> bool {
-    SPEAKING.iter().any(|prefix| event.event_type.starts_with(prefix))
+    event.event_type.starts_with(SPEAKING)
 }
 
 fn ledger_of(stream: Option<&StreamName>) -> Option<Position> {

@@ -68,7 +68,7 @@ impl Translation {
             }
             images.events = rewritten;
         }
-        self.put_together(append, images, &resolved)
+        self.put_together(append, images)
     }
 
     fn stays_behind(&self, event: &RecordedEvent) -> bool {
@@ -76,15 +76,11 @@ impl Translation {
         is_own(stream) || self.without.iter().any(|category| stream.category() == category)
     }
 
-    fn put_together(&self, append: &RecordedAppend, images: Vec<Images>, resolved: &Resolved) -> Result<Translated, CopyError> {
+    fn put_together(&self, append: &RecordedAppend, images: Vec<Images>) -> Result<Translated, CopyError> {
         let answered = answered(append, &images);
         let command = append.command.as_ref().map(|command| {
             let record = &command.record;
-            CommandRecord {
-                id: references::timer_command(record.id, &append.events, resolved).unwrap_or(record.id),
-                digest: digest(record.digest, append, &images),
-                answer: record.answer.clone(),
-            }
+            CommandRecord { id: record.id, digest: digest(record.digest, append, &images), answer: record.answer.clone() }
         });
         let shares = append.events.iter().zip(&images);
         let shares = shares.map(|(event, of)| (event.position, of.events.len() as u64, of.primary as u64)).collect();

@@ -26,8 +26,10 @@ pub struct ConsumerStatus {
     pub under_way: usize,
     /// How many of its effects or timers wait, or are in doubt; how many items a projection has parked.
     pub waiting: usize,
-    /// Whether it goes on only when a person does something.
+    /// Whether it does not go on: what it waits for says why.
     pub stalled: bool,
+    /// Whether it goes on only when a person does something.
+    pub needs_person: bool,
     /// Events of the log that it has gone past since it was started.
     pub events: u64,
     /// How many of them a second, over the last seconds.
@@ -53,7 +55,7 @@ impl ConsumerStatus {
 
     /// Whether it has taken up everything, or as much as it can without a person, and nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
-        (self.through >= self.head || self.stalled) && self.under_way == 0
+        (self.through >= self.head || self.needs_person) && self.under_way == 0
     }
 }
 
@@ -88,13 +90,17 @@ const NAMED_AFTER: Duration = Duration::from_secs(2);
 
 impl Default for Board {
     fn default() -> Self {
-        Self::new(Arc::new(SystemClock))
+        Self::new(Arc::new(SystemClock::default()))
     }
 }
 
 impl Board {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, open: Mutex::default(), consumers: Mutex::default(), looks: watch::Sender::new(0), waker: Mutex::default() }
+    }
+
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
     }
 
     pub(super) fn opened(&self, id: EffectId) {
@@ -129,8 +135,18 @@ impl Board {
 
     pub(super) fn say(&self, name: &'static str, waits_for: &str) {
         self.with(name, |consumer| {
-            waits_for.clone_into(&mut consumer.status.waits_for);
-            consumer.status.stalled = false;
+            let status = &mut consumer.status;
+            waits_for.clone_into(&mut status.waits_for);
+            (status.stalled, status.needs_person) = (false, false);
+        });
+    }
+
+    /// It does not go on until something comes back.
+    pub(super) fn say_away(&self, name: &'static str, waits_for: &str) {
+        self.with(name, |consumer| {
+            let status = &mut consumer.status;
+            waits_for.clone_into(&mut status.waits_for);
+            (status.stalled, status.needs_person, status.under_way) = (true, false, 1);
         });
     }
 
@@ -139,11 +155,12 @@ impl Board {
         self.with(name, |consumer| consumer.status.under_way = consumer.status.under_way.max(1));
     }
 
-    /// Nothing goes on until a person does something.
+    /// It does not go on until a person does something.
     pub(super) fn say_stalled(&self, name: &'static str, waits_for: &str) {
         self.with(name, |consumer| {
-            waits_for.clone_into(&mut consumer.status.waits_for);
-            (consumer.status.stalled, consumer.status.under_way) = (true, 0);
+            let status = &mut consumer.status;
+            waits_for.clone_into(&mut status.waits_for);
+            (status.stalled, status.needs_person, status.under_way) = (true, true, 0);
         });
     }
 
@@ -154,7 +171,8 @@ impl Board {
             // Where it begins, it has not gone past anything.
             let passed = if consumer.samples.is_empty() { 0 } else { through.0.saturating_sub(status.through.0) };
             status.events += passed;
-            (status.through, status.under_way, status.waiting, status.stalled) = (through, under_way, waiting, false);
+            (status.through, status.under_way, status.waiting) = (through, under_way, waiting);
+            (status.stalled, status.needs_person) = (false, false);
             if status.waits_for != waits_for {
                 waits_for.clone_into(&mut status.waits_for);
             }
@@ -210,6 +228,7 @@ impl Consumer {
             under_way: 0,
             waiting: 0,
             stalled: false,
+            needs_person: false,
             events: 0,
             per_second: 0,
         };

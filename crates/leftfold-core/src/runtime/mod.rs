@@ -1,4 +1,4 @@
-//! What runs behind the log: effects and timers.
+//! What runs behind the log: effects, processes with their timers, inboxes, projections.
 
 mod board;
 mod clock;
@@ -9,14 +9,16 @@ mod effects;
 mod idle;
 pub mod inbox;
 mod ledger;
+mod metrics;
 pub mod process;
+mod progress;
 pub mod projection;
 mod runner;
-mod timer;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::io::{IsTerminal, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -24,18 +26,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use board::ConsumerStatus;
-pub use clock::{Clock, Sleep, SystemClock};
+pub use clock::{CLOCK_JUMP_MAX, Clock, Sleep, SystemClock};
 pub use countdown::Countdowns;
 pub use effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
 pub use effects::{EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict};
 pub use ledger::EffectState;
 pub use runner::OPEN_EFFECTS_MAX;
-pub use timer::{Schedule, Timer};
 pub use turn::LEASE;
 
 pub(crate) use contained::message as panic_message;
 pub(crate) use ledger::LedgerEvent;
 pub(crate) use process::ProcessRunner;
+pub(crate) use timer::TimerRunner;
 pub(crate) use turn::{Intent, Next, Turn};
 
 use crate::fold::EventError;
@@ -47,7 +49,6 @@ use ledger::shortened;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
 use runner::Runner;
-use timer::TimerRunner;
 
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
@@ -150,7 +151,7 @@ pub enum StartError {
 impl Runtime {
     /// Nothing yet, behind a store.
     pub fn new(store: &Store) -> Self {
-        let host = Host::new(store.clone(), Arc::new(SystemClock));
+        let host = Host::new(store.clone(), Arc::new(SystemClock::default()));
         Self {
             host,
             kinds: Vec::new(),
@@ -187,15 +188,6 @@ impl Runtime {
             Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.leased().run(stop)) as Running) })
         });
         self.consumers.push((P::NAME, starting));
-        self
-    }
-
-    /// Runs a timer.
-    pub fn timer<T: Timer>(mut self, timer: T) -> Self {
-        let starting: Starting = Box::new(|host, stop| {
-            Box::pin(async move { Ok(Box::pin(TimerRunner::new(host, timer).await?.run(stop)) as Running) })
-        });
-        self.consumers.push((T::NAME, starting));
         self
     }
 
@@ -332,6 +324,27 @@ impl RunningRuntime {
     #[must_use]
     pub fn status(&self) -> Vec<ConsumerStatus> {
         self.effects.board.statuses(self.effects.store.head().position)
+    }
+
+    /// The same as figures, in the text format of Prometheus (version 0.0.4): for each consumer where it stands, how far
+    /// behind and how fast it is, and what it waits for; for each projection what it has parked.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        metrics::text(&self.status(), &self.projections.list())
+    }
+
+    /// Shows on standard error, where that is a terminal, how far projections are that are being built: a line each,
+    /// until they have caught up.
+    pub fn show_progress(&self) {
+        if std::io::stderr().is_terminal() {
+            self.show_progress_on(std::io::stderr());
+        }
+    }
+
+    /// Shows the same on any terminal.
+    pub fn show_progress_on(&self, terminal: impl Write + Send + 'static) {
+        let clock = self.effects.board.clock();
+        tokio::spawn(progress::show(self.projections(), clock, self.stop.subscribe(), terminal));
     }
 
     /// Stops taking up new work, and waits for effects under way, each within its own deadline. The error is of the

@@ -85,7 +85,7 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 const POSTPONED: Duration = Duration::from_secs(60);
 
 /// Runs one kind of timer until it is told to stop.
-pub(super) struct TimerRunner<T: Timer> {
+pub(crate) struct TimerRunner<T: Timer> {
     host: Host,
     timer: Arc<T>,
     stream: StreamName,
@@ -123,7 +123,7 @@ enum Fired {
 }
 
 impl<T: Timer> TimerRunner<T> {
-    pub(super) async fn new(host: Host, timer: T) -> Result<Self, StartError> {
+    pub(crate) async fn new(host: Host, timer: T) -> Result<Self, StartError> {
         let stream = StreamName::of("$timer", T::NAME)?;
         let (schema, own) = (Schema::of::<T::Event>()?, Schema::of::<TimerEvent>()?);
         let (set, position) = load_snapshot::<T>(&host.store).await?;
@@ -137,7 +137,7 @@ impl<T: Timer> TimerRunner<T> {
     }
 
     /// Runs until told to stop.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let clock = self.host.clock.clone();
         let why = loop {
             if *stop.borrow() {
@@ -151,6 +151,8 @@ impl<T: Timer> TimerRunner<T> {
                     self.fire(&timer, condition).await
                 }
                 due => tokio::select! {
+                    // In this order, so that a run can be repeated.
+                    biased;
                     () = super::stopped(&mut stop) => break "stopped",
                     signal = self.subscription.next() => match signal {
                         Err(ReadError::Closed) => break "stopped: the store is closed",
@@ -167,6 +169,7 @@ impl<T: Timer> TimerRunner<T> {
                     self.host.board.say(T::NAME, &detail);
                 }
                 tokio::select! {
+                    biased;
                     () = super::stopped(&mut stop) => break "stopped",
                     () = clock.sleep_until(clock.now().plus(STORE_RETRY)) => {}
                 }

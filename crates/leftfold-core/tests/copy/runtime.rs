@@ -2,7 +2,8 @@
 
 use leftfold_core::copy::{Copy, Transformed};
 use leftfold_core::fold::{Answer, Recorded};
-use leftfold_core::runtime::{Clock, Conclusion, EffectId, EffectState, Schedule, Timer};
+use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
+use leftfold_core::runtime::{Clock, EffectId, EffectState};
 use leftfold_core::store::{
     Append, CommandId, CommandRecord, Digest, EventType, Label, NewEvent, Position, RecordedEvent, Store, StreamName, Timestamp,
     Version,
@@ -107,26 +108,33 @@ async fn the_ledger_of_a_dropped_intent_does_not_conclude_another_one() {
     assert!(matches!(settled(&runtime.effects(), kept).await, EffectState::Done { .. }));
 }
 
-/// A door that was asked for stays shut, after a time that the code stands for.
+/// Waits for a door that was asked for, for a time that the code stands for.
+#[derive(Default)]
 struct Shutting;
 
-impl Timer for Shutting {
+impl Process for Shutting {
     const NAME: &'static str = "shutting";
     type Event = DoorEvent;
-    type Target = Door;
 
-    fn schedule(&self, event: &Recorded<DoorEvent>) -> Schedule {
+    fn targets() -> Targets {
+        Targets::none()
+    }
+
+    fn correlate(event: &Recorded<DoorEvent>) -> Correlation {
         match &event.event {
-            DoorEvent::OpeningAsked(asked) => {
-                let due = if asked.code == 0 { Timestamp::from_micros(0) } else { later() };
-                Schedule::Set { key: event.stream_id().trim_start_matches("gate-").to_owned(), due }
-            }
-            _ => Schedule::Keep,
+            DoorEvent::OpeningAsked(_) => Correlation::starts(event.stream_id().trim_start_matches("gate-")),
+            _ => Correlation::ignores(),
         }
     }
 
-    fn fire(&self, key: &str, _: Timestamp) -> (String, Command) {
-        (key.to_owned(), Command::Hear(Conclusion::NotDone { reason: "too late".to_owned() }))
+    fn apply(&mut self, _: &Trigger<DoorEvent>, _: &Context) {}
+
+    fn react(&self, trigger: &Trigger<DoorEvent>, _: &Context) -> Reaction {
+        match trigger {
+            Trigger::Event(DoorEvent::OpeningAsked(asked)) if asked.code == 0 => Reaction::none().timer("first", SECOND),
+            Trigger::Event(_) => Reaction::none().timer("second", later()),
+            _ => Reaction::none(),
+        }
     }
 }
 
@@ -136,7 +144,7 @@ fn later() -> Timestamp {
 }
 
 async fn fired(store: &Store) -> usize {
-    everything(store).await.iter().filter(|event| &*event.event_type == "$timer.Fired").count()
+    everything(store).await.iter().filter(|event| event.data.starts_with(br#"{"process":"shutting","cause":{"Timer""#)).count()
 }
 
 #[tokio::test]
@@ -144,9 +152,10 @@ async fn a_timer_that_fired_does_not_fire_again_and_one_that_is_set_does() {
     let (before, after) = (Stage::new(), Stage::new());
     let process = before.process();
     // So many that the second timer gets the position that the first one had.
-    trials(&process.store, 4).await;
-    let runtime = process.runtime().timer(Shutting).start().await.unwrap();
+    trials(&process.store, 5).await;
+    let runtime = process.runtime().process::<Shutting>().start().await.unwrap();
     let first = process.ask("front", 0).await;
+    process.clock.advance(10 * SECOND);
     until("it fired", async || fired(&process.store).await == 1).await;
     runtime.stop().await.unwrap();
     let second = process.ask("front", 1).await;
@@ -154,7 +163,7 @@ async fn a_timer_that_fired_does_not_fire_again_and_one_that_is_set_does() {
     let new = after.process();
     let copy = copied(&process.store, &new.store).await;
     assert_eq!(copy.map(second.0).await.unwrap().position, first.0, "the case is the hard one");
-    let runtime = new.runtime().timer(Shutting).start().await.unwrap();
+    let runtime = new.runtime().process::<Shutting>().start().await.unwrap();
     quiet().await;
     assert_eq!(fired(&new.store).await, 1);
     let wait = later().since(new.clock.now());

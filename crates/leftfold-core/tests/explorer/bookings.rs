@@ -7,7 +7,7 @@ use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, T
 use leftfold_core::testing::explorer::{Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
-use crate::is_found;
+use crate::{MANY, is_found};
 
 /// Nothing is wrong.
 const SOUND: u8 = 0;
@@ -140,7 +140,7 @@ fn explorer<const BUG: u8>() -> Explorer {
 
 #[test]
 fn a_seat_is_paid_or_released_whatever_happens() {
-    explorer::<SOUND>().run(Schedules(2_000));
+    explorer::<SOUND>().run(MANY);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use leftfold_core::fold::{Aggregate, Event};
 use leftfold_core::testing::explorer::{Client, Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
-use crate::is_found;
+use crate::{MANY, is_found};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum AccountEvent {
@@ -69,7 +69,7 @@ fn explorer(withdraw: fn(Client<'_>) -> Client<'_>) -> Explorer {
 
 #[test]
 fn a_withdrawal_with_a_command_id_happens_once_whatever_is_lost() {
-    explorer(|client| client.command::<Account>("1", Withdraw { amount: 20 })).run(Schedules(10_000));
+    explorer(|client| client.command::<Account>("1", Withdraw { amount: 20 })).run(MANY);
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! The explorer finds what is planted, and finds nothing where nothing is wrong.
 
 mod bookings;
+mod cascade;
 mod cash;
 mod mails;
 mod points;
+mod reminders;
 
-use leftfold_core::testing::explorer::Failure;
+use leftfold_core::testing::explorer::{Failure, Schedules};
+
+/// What a system without a fault has to survive. Without optimization they take a minute.
+const MANY: Schedules = Schedules(if cfg!(debug_assertions) { 1_000 } else { 10_000 });
 
 /// What was found, with its story where anything of it is not as it should be.
 pub fn is_found(failure: &Failure, name: &str, lines_max: usize) {

@@ -7,7 +7,7 @@ use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, T
 use leftfold_core::testing::{Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
-use crate::is_found;
+use crate::{MANY, is_found};
 
 /// Nothing is wrong.
 const SOUND: u8 = 0;
@@ -220,8 +220,12 @@ fn explorer<const BUG: u8>() -> Explorer {
 
 #[test]
 fn a_sound_assignment_of_points_survives_everything() {
-    let explored = explorer::<SOUND>().run(Schedules(2_000));
-    eprintln!("{explored:?}");
+    explorer::<SOUND>().run(MANY);
+}
+
+#[test]
+fn two_applications_share_the_assignment_of_points() {
+    explorer::<SOUND>().applications(2).run(MANY);
 }
 
 #[test]

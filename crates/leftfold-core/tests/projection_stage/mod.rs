@@ -7,9 +7,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use leftfold_core::fold::{Event, Recorded, Schema};
+use leftfold_core::runtime::RunningRuntime;
 use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Session, Target};
 use leftfold_core::store::{Append, NewEvent, Outcome, Position, Store, StreamName};
 use serde::{Deserialize, Serialize};
+
+use crate::runtime_stage::{HandClock, Process, SECOND};
 
 /// What outlives processes.
 #[derive(Debug, Default)]
@@ -280,15 +283,24 @@ impl<const LANES: usize, const BLOCKS: bool> Session for ShelfSession<LANES, BLO
         at_most: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
         assert!(self.open, "no transaction is open");
-        let mut notes = self.shelf.clone().act("notes", |disk| self.version(disk).notes.clone())?;
-        for (key, value) in &self.notes {
+        let meant = |key: &String| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after);
+        let changed: BTreeMap<_, _> =
+            self.notes.iter().filter(|(key, _)| meant(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let shelf = self.shelf.clone();
+        let mut notes: BTreeMap<_, _> = shelf.act("notes", |disk| {
+            let kept = self.version(disk).notes.range(prefix.to_owned()..).filter(|(key, _)| meant(key));
+            kept.take_while(|(key, _)| key.starts_with(prefix))
+                .take(at_most + changed.len())
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect()
+        })?;
+        for (key, value) in changed {
             match value {
-                Some(value) => notes.insert(key.clone(), value.clone()),
-                None => notes.remove(key),
+                Some(value) => notes.insert(key, value),
+                None => notes.remove(&key),
             };
         }
-        let meant = |(key, _): &(String, Vec<u8>)| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after);
-        Ok(notes.into_iter().filter(meant).take(at_most).collect())
+        Ok(notes.into_iter().take(at_most).collect())
     }
 
     async fn commit(&mut self) -> Result<(), ProjectionError> {
@@ -354,11 +366,17 @@ async fn append(store: &Store, stream: &str, event: NewEvent) -> Position {
 
 /// Appends many events, over some streams and keys.
 pub async fn add_many(store: &Store, count: u64) {
+    let notes = (0..count).map(|number| (format!("s{}", number % 5), format!("k{}", number % 7)));
+    add_all(store, notes).await;
+}
+
+/// Appends an event for each stream and key.
+pub async fn add_all(store: &Store, notes: impl Iterator<Item = (String, String)>) {
     let schema = Schema::of::<Note>().unwrap();
     let mut batch = Vec::new();
-    for number in 0..count {
-        let note = Note::Added { key: format!("k{}", number % 7), what: "fine".to_owned() };
-        batch.push(schema.encode(&note).unwrap().in_stream(StreamName::of("note", &format!("s{}", number % 5)).unwrap()));
+    for (stream, key) in notes {
+        let note = schema.encode(&Note::Added { key, what: "fine".to_owned() }).unwrap();
+        batch.push(note.in_stream(StreamName::of("note", &stream).unwrap()));
         if batch.len() == 1_000 {
             store.append(Append::of(std::mem::take(&mut batch))).await.unwrap();
         }
@@ -450,4 +468,44 @@ impl<const VERSION: u32, const LANES: usize, const MAX: usize, const BLOCKS: boo
     async fn apply(&self, rows: &mut Shelved, event: &Recorded<Note>) -> Result<(), ProjectionError> {
         self.0.apply(rows, event).await
     }
+}
+
+/// Runs until idle, while time goes by.
+pub async fn settle<const V: u32, const L: usize, const M: usize, const B: bool>(
+    process: &Process,
+    tally: Tally<V, L>,
+    shelf: &Shelf<M, B>,
+) {
+    let running = process.runtime().project(tally, shelf.clone()).run_until_idle();
+    tokio::select! {
+        statuses = running => drop(statuses.unwrap()),
+        () = time_goes_by(&process.clock) => {}
+    }
+}
+
+/// Lets time pass until readers see everything up to a position.
+pub async fn reach(process: &Process, running: &RunningRuntime, position: Position) {
+    let projections = running.projections();
+    tokio::select! {
+        reached = projections.wait_until("tally", position, 10 * SECOND) => assert!(reached.unwrap() >= position),
+        () = time_goes_by(&process.clock) => {}
+    }
+}
+
+/// Lets time pass for ever: for what is to be done meanwhile.
+pub async fn time_goes_by(clock: &HandClock) {
+    loop {
+        clock.advance(SECOND / 10);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What rows must be when some events are parked.
+pub async fn fold_without(store: &Store, parked: &[u64]) -> BTreeMap<String, Vec<u64>> {
+    let mut fold = fold_of(store).await;
+    for positions in fold.values_mut() {
+        positions.retain(|position| !parked.contains(position));
+    }
+    fold.retain(|_, positions| !positions.is_empty());
+    fold
 }

@@ -35,6 +35,12 @@ impl HandClock {
     }
 }
 
+impl HandClock {
+    pub fn set_back(&self, duration: Duration) {
+        self.0.send_modify(|now| *now = now.minus(duration));
+    }
+}
+
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
         *self.0.borrow()
@@ -59,6 +65,18 @@ impl Stage {
     pub fn new() -> Self {
         let clock = Arc::new(HandClock(watch::Sender::new(Timestamp::now())));
         Self { backend: Arc::new(MemoryBackend::new()), clock, leases: Arc::default() }
+    }
+
+    /// Somebody else is given some work, whoever has it.
+    pub fn holder_takes(&self, work: &str) -> Lease {
+        let later = self.clock.now().plus(Duration::from_secs(3_600));
+        let leased = self.leases.lock().unwrap().lease(Label::try_from(work).unwrap(), Holder::random(), 60 * SECOND, later);
+        let Ok(Leased::Held(lease)) = leased else { panic!("the work is held: {leased:?}") };
+        lease
+    }
+
+    pub fn gives_back(&self, lease: Lease) {
+        self.leases.lock().unwrap().release(&lease);
     }
 
     pub fn process(&self) -> Process {

@@ -11,6 +11,8 @@ mod record;
 mod runner;
 mod targets;
 mod tenure;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod told;
 mod trigger;

@@ -130,6 +130,13 @@ impl<P: Process> ProcessRunner<P> {
         self
     }
 
+    /// The same, with fewer timers in memory.
+    #[cfg(test)]
+    pub(super) async fn keep_near(&mut self, near_max: usize) {
+        self.near_max = near_max;
+        self.known = self.begin().await.ok();
+    }
+
     /// Reads from the log what the runner stands on.
     async fn begin(&self) -> Result<Known<P>, StartError> {
         let store = &self.host.store;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::instance::Archive;
+use super::instance::{Archive, category};
 use super::record::{ProcessEvent, Reacted, bucket, bucket_start, due_tag};
 use crate::fold::{LoadError, Unknown};
-use crate::store::{Position, QueryItem, Read, RecordedEvent, Tags, Timestamp};
+use crate::store::{Position, Query, QueryItem, Read, RecordedEvent, Tags, Timestamp};
 
 /// Timers in memory; more that are due soon are looked up again when most of these have fired.
 pub(super) const NEAR_MAX: usize = 100_000;
@@ -14,6 +14,8 @@ pub(super) const NEAR_MAX: usize = 100_000;
 const AHEAD: Duration = Duration::from_secs(120);
 /// Minutes that one look at the log covers.
 const BUCKETS_PER_LOOK: i64 = 500;
+/// Minutes that are looked at minute by minute, about a month; more are looked at in one go.
+const BUCKETS_BY_MINUTE_MAX: i64 = 45_000;
 
 /// A timer that is due soon, unless its instance has cancelled or replaced it since.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,10 +104,16 @@ impl Timers {
         if self.looks_at() > now || self.horizon.due == Timestamp::MAX || !self.has_room() {
             return Ok(false);
         }
-        let from = bucket(self.horizon.due);
-        let to = bucket(now.plus(AHEAD)).min(from.saturating_add(BUCKETS_PER_LOOK - 1));
-        let item = |bucket| QueryItem { tags: tags(self.process, bucket), ..QueryItem::default() }.with_system();
-        let mut events = archive.store.read(Read::matching((from..=to).map(item).collect(), Position(1)));
+        let (from, last) = (bucket(self.horizon.due), bucket(now.plus(AHEAD)));
+        let (query, to) = if last - from > BUCKETS_BY_MINUTE_MAX {
+            // Nothing happened for weeks, or the clock was set: to look at everything that was recorded costs less.
+            (Query::category(category(self.process)), last)
+        } else {
+            let to = last.min(from.saturating_add(BUCKETS_PER_LOOK - 1));
+            let item = |bucket| QueryItem { tags: tags(self.process, bucket), ..QueryItem::default() }.with_system();
+            ((from..=to).map(item).collect(), to)
+        };
+        let mut events = archive.store.read(Read::matching(query, Position(1)));
         let since = std::mem::replace(&mut self.horizon, Near::at(bucket_start(to + 1)));
         while let Some(event) = events.next().await? {
             self.take(archive, &event, &since)?;

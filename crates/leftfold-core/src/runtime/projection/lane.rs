@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::batch::{Batch, Content, Item};
 use super::desk::{Change, Desk};
 use super::notes::{self, LaneNote, checkpoint_key, parked_key, receipt_key};
-use super::parked::{PARKED_MAX, Parked, ParkedState, stream_of};
+use super::parked::{PARKED_MAX, Parked, ParkedSet, ParkedState, stream_of};
 use super::receipts::Receipts;
 use super::{Projection, ProjectionError, Session, Target};
 use crate::fold::{EventError, Recorded, Schema};
@@ -48,7 +48,7 @@ pub(super) struct Lane<T: Target> {
     pub(super) position: Position,
     pub(super) receipts: Receipts,
     /// What the open transaction parks.
-    pub(super) staged: Vec<Parked>,
+    pub(super) staged: ParkedSet,
 }
 
 /// Why a projection does not go on.
@@ -217,14 +217,8 @@ impl<T: Target> Lane<T> {
         }
         let stream = stream_of(item.envelope());
         let key = item.known_key(&ground.projection);
-        let staged = |parked: &Parked| {
-            parked.key == key || (parked.stream == stream && matches!(parked.state, ParkedState::Unreadable { .. }))
-        };
-        if self.staged.iter().any(staged) {
-            return true;
-        }
-        let parked = ground.desk.parked();
-        parked.has_key(&key) || parked.has_unreadable_before(stream, item.position())
+        let waits = |set: &ParkedSet| set.has_key(&key) || set.has_unreadable_before(stream, item.position());
+        waits(&self.staged) || waits(&ground.desk.parked())
     }
 
     /// Parks an event with the open transaction.
@@ -241,7 +235,7 @@ impl<T: Target> Lane<T> {
         let (key, stream) = (item.known_key(&ground.projection), stream_of(item.envelope()).to_owned());
         let parked = Parked { position, key, stream, state };
         self.note_parked(ground, &parked).await?;
-        self.staged.push(parked);
+        self.staged.insert(parked);
         Ok(())
     }
 
@@ -302,12 +296,12 @@ impl<T: Target> Lane<T> {
         self.position = end.position;
         self.receipts.committed();
         if !self.staged.is_empty() {
-            for parked in &self.staged {
+            for parked in self.staged.items() {
                 tracing::warn!(projection = ground.desk.label, position = %parked.position, key = parked.key,
                     error = parked.state.error().unwrap_or("an earlier event of its key"), "an event is parked");
             }
             let staged = std::mem::take(&mut self.staged);
-            ground.desk.change_parked(|set| staged.into_iter().for_each(|parked| set.insert(parked)));
+            ground.desk.change_parked(|set| set.extend(staged));
         }
         Ok(())
     }

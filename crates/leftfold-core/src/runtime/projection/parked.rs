@@ -98,8 +98,8 @@ fn shortened(error: &str) -> String {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ParkedSet {
     items: BTreeMap<Position, Parked>,
-    /// How many items each key has.
-    keys: HashMap<String, usize>,
+    /// The items of each key.
+    keys: HashMap<String, BTreeSet<Position>>,
     /// The unreadable events of each stream.
     streams: HashMap<String, BTreeSet<Position>>,
 }
@@ -107,6 +107,18 @@ pub(super) struct ParkedSet {
 impl ParkedSet {
     pub(super) fn len(&self) -> usize {
         self.items.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn extend(&mut self, other: Self) {
+        other.items.into_values().for_each(|item| self.insert(item));
     }
 
     pub(super) fn items(&self) -> impl Iterator<Item = &Parked> {
@@ -119,7 +131,7 @@ impl ParkedSet {
 
     /// The first item of a key.
     pub(super) fn first_of(&self, key: &str) -> Option<&Parked> {
-        self.has_key(key).then(|| self.items.values().find(|item| item.key == key)).flatten()
+        self.items.get(self.keys.get(key)?.first()?)
     }
 
     pub(super) fn has_key(&self, key: &str) -> bool {
@@ -149,7 +161,7 @@ impl ParkedSet {
 
     pub(super) fn insert(&mut self, item: Parked) {
         self.remove(item.position);
-        *self.keys.entry(item.key.clone()).or_default() += 1;
+        self.keys.entry(item.key.clone()).or_default().insert(item.position);
         if item.state.is_unreadable() {
             self.streams.entry(item.stream.clone()).or_default().insert(item.position);
         }
@@ -158,19 +170,18 @@ impl ParkedSet {
 
     pub(super) fn remove(&mut self, position: Position) -> Option<Parked> {
         let item = self.items.remove(&position)?;
-        if let Some(count) = self.keys.get_mut(&item.key) {
-            *count -= 1;
-            if *count == 0 {
-                self.keys.remove(&item.key);
-            }
-        }
-        if let Some(positions) = self.streams.get_mut(&item.stream) {
-            positions.remove(&position);
-            if positions.is_empty() {
-                self.streams.remove(&item.stream);
-            }
-        }
+        forget(&mut self.keys, &item.key, position);
+        forget(&mut self.streams, &item.stream, position);
         Some(item)
+    }
+}
+
+fn forget(all: &mut HashMap<String, BTreeSet<Position>>, of: &str, position: Position) {
+    if let Some(positions) = all.get_mut(of) {
+        positions.remove(&position);
+        if positions.is_empty() {
+            all.remove(of);
+        }
     }
 }
 
@@ -192,7 +203,7 @@ mod tests {
         set.remove(Position(1));
         assert!(set.has_key("a"));
         set.remove(Position(2));
-        assert!(!set.has_key("a") && set.len() == 0);
+        assert!(!set.has_key("a") && set.is_empty());
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 None => self.session(number).await?,
             };
             let receipts = resume_receipts(&mut session, Position(note.position), number).await.map_err(away)?;
-            let (position, lanes_noted, staged) = (Position(note.position), note.lanes, Vec::new());
+            let (position, lanes_noted, staged) = (Position(note.position), note.lanes, ParkedSet::default());
             lanes.push(Lane { session, number, lanes: lanes_noted, position, receipts, staged });
         }
         self.lanes = lanes;

@@ -176,10 +176,12 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Says what is wrong: in the status at once, in the log where it has changed.
     fn say_trouble(&mut self, trouble: &Trouble) {
         let (what, stalled) = describe(trouble, P::NAME);
-        let desk = &self.ground.desk;
-        self.ground.host.board.say_where(desk.label, desk.through(), &what, 1, desk.parked_len());
+        let (desk, board) = (&self.ground.desk, &self.ground.host.board);
+        board.say_where(desk.label, desk.through(), &what, 1, desk.parked_len());
         if stalled {
-            self.ground.host.board.say_stalled(desk.label, &what);
+            board.say_stalled(desk.label, &what);
+        } else {
+            board.say_away(desk.label, &what);
         }
         if self.said.as_ref() != Some(&what) {
             tracing::error!(projection = desk.label, waits_for = what, "a projection does not go on");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -22,11 +22,22 @@ struct Hands {
     now: Timestamp,
     /// The latest that it ever was.
     latest: Timestamp,
-    sleeping: BTreeMap<(Timestamp, u64), Waker>,
+    sleeping: BTreeMap<(Timestamp, u64), Sleeper>,
     sleeps: u64,
     /// How often the clock was read since the last point.
     looks: u32,
 }
+
+#[derive(Debug)]
+struct Sleeper {
+    waker: Waker,
+    /// Whether something must happen then.
+    matters: bool,
+}
+
+/// The same clock, for whoever sleeps until something must happen.
+#[derive(Debug)]
+pub(super) struct DueClock(pub(super) Arc<HandClock>);
 
 /// Whoever reads the clock more often between two points runs in circles.
 const LOOKS_MAX: u32 = 100_000;
@@ -51,8 +62,8 @@ impl HandClock {
         let mut hands = self.hands();
         hands.now = now;
         hands.latest = hands.latest.max(now);
-        for waker in hands.sleeping.range(..=(now, u64::MAX)).map(|(_, waker)| waker) {
-            waker.wake_by_ref();
+        for sleeper in hands.sleeping.range(..=(now, u64::MAX)).map(|(_, sleeper)| sleeper) {
+            sleeper.waker.wake_by_ref();
         }
     }
 
@@ -69,6 +80,13 @@ impl HandClock {
             return None;
         }
         hands.sleeping.range((from, 0)..(before, 0)).next().map(|((moment, _), _)| *moment)
+    }
+
+    /// The next moment at which something must happen.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let hands = self.hands();
+        let mut due = hands.sleeping.iter().filter(|((moment, _), sleeper)| sleeper.matters && *moment > hands.now);
+        due.next().map(|((moment, _), _)| *moment)
     }
 
     /// The last moment, before another one, that someone waits for.
@@ -89,13 +107,24 @@ impl Clock for HandClock {
     }
 
     fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
-        Box::pin(Sleeping { clock: self, moment, number: None })
+        Box::pin(Sleeping { clock: self, moment, matters: false, number: None })
+    }
+}
+
+impl Clock for DueClock {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
+        Box::pin(Sleeping { clock: &self.0, moment, matters: true, number: None })
     }
 }
 
 struct Sleeping<'a> {
     clock: &'a HandClock,
     moment: Timestamp,
+    matters: bool,
     number: Option<u64>,
 }
 
@@ -112,7 +141,8 @@ impl Future for Sleeping<'_> {
             hands.sleeps += 1;
             hands.sleeps
         });
-        hands.sleeping.insert((self.moment, number), context.waker().clone());
+        let sleeper = Sleeper { waker: context.waker().clone(), matters: self.matters };
+        hands.sleeping.insert((self.moment, number), sleeper);
         Poll::Pending
     }
 }

@@ -1,4 +1,69 @@
-//! The explorer: what is built on the store is run through crashes, delays and doubts, until it breaks or proves to hold.
+//! The explorer: what is built on the store is run through crashes, delays and doubts, until something breaks.
+//!
+//! ```
+//! # use leftfold_core::fold::{Aggregate, Event};
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+//! # enum SeatEvent { Reserved { guest: String }, Released }
+//! # impl Event for SeatEvent { const NAMESPACE: &'static str = "seat"; }
+//! # #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+//! # struct Seat { guests: Vec<String> }
+//! # #[derive(Clone, Debug)]
+//! # enum Seating { Reserve { guest: &'static str } }
+//! # #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+//! # #[error("the seat is taken")]
+//! # struct Taken;
+//! # impl Aggregate for Seat {
+//! #     const CATEGORY: &'static str = "seat";
+//! #     type Event = SeatEvent; type Command = Seating; type Refusal = Taken;
+//! #     fn apply(&mut self, event: &SeatEvent) {
+//! #         match event {
+//! #             SeatEvent::Reserved { guest } => self.guests.push(guest.clone()),
+//! #             SeatEvent::Released => self.guests.clear(),
+//! #         }
+//! #     }
+//! #     fn decide(&self, Seating::Reserve { guest }: &Seating) -> Result<Vec<SeatEvent>, Taken> {
+//! #         if self.guests.is_empty() { Ok(vec![SeatEvent::Reserved { guest: guest.to_string() }]) } else { Err(Taken) }
+//! #     }
+//! # }
+//! use leftfold_core::testing::{Explorer, Schedules};
+//!
+//! Explorer::new()
+//!     .aggregate::<Seat>()
+//!     // .process::<Payment>(), .effect(SendMail { .. }, [outcomes])
+//!     .start(|clients| {
+//!         clients.given::<Seat>("12a", [SeatEvent::Released]);
+//!         clients.client("anna").command::<Seat>("12a", Seating::Reserve { guest: "anna" });
+//!         clients.client("ben").command::<Seat>("12a", Seating::Reserve { guest: "ben" });
+//!     })
+//!     .always("a seat has one guest at most", |world| world.states::<Seat>().all(|seat| seat.guests.len() <= 1))
+//!     .finally("someone got it", |world| world.states::<Seat>().all(|seat| seat.guests.len() == 1))
+//!     .run(Schedules(500));
+//! ```
+//!
+//! # What runs
+//! The real code: commands, processes and effects as they are in production, over a store in memory, on one thread, in a
+//! world where nothing happens by itself. Whatever is asked of the store or of the outside waits, until the *schedule*
+//! lets it be carried out. Between two of these *points* the schedule may
+//! - carry out what was asked for later first, or hold something back for long: delays, and every order between
+//!   clients, processes and effects;
+//! - stop an application and start it again from the store, with each thing that was under way carried out or lost;
+//! - lose an answer, so that a client asks again: under the same command id, where it has one;
+//! - find the store busy, once or for a while; end a page of a read early;
+//! - move the clock: to the next moment that matters, beyond it, a little, or back a little;
+//! - let an effect be done, be refused, be in doubt whether it took place or not, or not be answered in time.
+//!
+//! Orders that no store may show are not tried: a position is seen by everyone at the same place, as every backend
+//! promises within a partition. Between streams it is the order of the appends that varies.
+//!
+//! # Which schedules
+//! First the usual course, then a crash at each of its points, as long as those are no more than half of what may be
+//! run; then schedules that are drawn from seeds. All of it follows from the seed: no thread, no clock and no random
+//! number of the machine has a part in it, as long as the user's own code is pure.
+//!
+//! A schedule that breaks something is made shorter, by leaving out what is not needed, and told line by line. It also
+//! counts as broken when a trigger is parked, a client is never answered, a timer that is due does not fire, a consumer
+//! panics or runs in circles, or the run does not end.
 mod clients;
 mod clock;
 mod effects;
@@ -23,13 +88,14 @@ pub use world::{PerformedIntent, World};
 use crate::fold::{Aggregate, Schema};
 use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
-use crate::runtime::{Effect, Host, Performed, ProcessRunner, panic_message};
+use crate::runtime::{Effect, Host, Performed, ProcessRunner, Timer, TimerRunner, panic_message};
+use clock::DueClock;
 use effects::Scripted;
 use schedule::{ALL, Schedule, Source};
 use simulation::{Ended, Plan, Scene, Telling};
 use world::{Fold, States};
 
-/// How many schedules are run.
+/// How many schedules are run. With a few clients and processes some thousands take a second in a release build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedules(pub u64);
 
@@ -70,14 +136,31 @@ impl Explorer {
     pub fn process<P: Process>(mut self) -> Self {
         let start = |scene: &Scene| -> simulation::Running {
             let host = Host::new(scene.store.clone(), scene.clock.clone());
-            let stop = scene.stop.clone();
+            let (stop, is_alone) = (scene.stop.clone(), scene.is_alone);
             Box::pin(async move {
                 let (_asked, asks) = mpsc::channel(1);
-                ProcessRunner::<P>::new(host, asks).await?.run(stop).await;
+                let runner = ProcessRunner::<P>::new(host, asks).await?;
+                // A lease does not outlive the only process that has the log open.
+                let runner = if is_alone { runner } else { runner.leased() };
+                runner.run(stop).await;
                 Ok(())
             })
         };
         self.plan.consumers.push((P::NAME, Box::new(start)));
+        self
+    }
+
+    /// Runs a timer; made anew whenever an application starts.
+    pub fn timer<T: Timer>(mut self, timer: impl Fn() -> T + 'static) -> Self {
+        let start = move |scene: &Scene| -> simulation::Running {
+            let host = Host::new(scene.store.clone(), Arc::new(DueClock(scene.clock.clone())));
+            let (timer, stop) = (timer(), scene.stop.clone());
+            Box::pin(async move {
+                TimerRunner::new(host, timer).await?.run(stop).await;
+                Ok(())
+            })
+        };
+        self.plan.consumers.push((T::NAME, Box::new(start)));
         self
     }
 
@@ -184,7 +267,7 @@ impl Explorer {
         Source::drawn(seed, points, self.applications - 1)
     }
 
-    /// Runs one schedule. How long it was.
+    /// Runs one schedule, and shrinks it where it fails. How long it was.
     fn take(&self, explored: &mut Explored, seed: u64, source: Source) -> Result<u32, Box<Failure>> {
         let ended = simulation::run(&self.plan, source, Telling::NotAtAll);
         explored.schedules += 1;
@@ -260,10 +343,12 @@ impl<E: fmt::Display> Holds for Result<(), E> {
     }
 }
 
+type Hold = dyn Fn(&World) -> Result<(), String>;
+
 /// Something that must hold.
 struct Invariant {
     name: String,
-    holds: Box<dyn Fn(&World) -> Result<(), String>>,
+    holds: Box<Hold>,
 }
 
 /// Something that does not hold.

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::clients::{Answered, Asking, ClientPlan, Clients, Request};
-use super::clock::HandClock;
+use super::clock::{DueClock, HandClock};
 use super::schedule::{Choice, Options, Schedule, Source, Turn};
 use super::store::{About, Operation, Shared, SimulatedStore};
 use super::story::{Story, Teller};
@@ -56,6 +56,8 @@ pub(super) struct Scene {
     pub(super) shared: Arc<Shared>,
     pub(super) outside: Outside,
     pub(super) stop: watch::Receiver<bool>,
+    /// Whether no other application shares the store.
+    pub(super) is_alone: bool,
 }
 
 /// What came of a run.
@@ -76,9 +78,11 @@ pub(super) enum Telling {
 /// Carries out one run.
 pub(super) fn run(plan: &Plan, mut source: Source, telling: Telling) -> Ended {
     // Jitter comes from here: it is the same in every run.
+    let seed_of_the_thread = fastrand::get_seed();
     fastrand::seed(0);
     let mut simulation = Simulation::new(plan, source.others(), telling);
     let broken = simulation.go(&mut source).err();
+    fastrand::seed(seed_of_the_thread);
     let mut story = simulation.story.take().unwrap_or_default();
     if let Some(broken) = &broken {
         story.end(format!("broken: {broken}"));
@@ -95,6 +99,7 @@ struct Simulation<'p> {
     applications: Vec<Application>,
     tasks: Vec<Task>,
     clients: Vec<ClientRun<'p>>,
+    is_alone: bool,
     point: u32,
     /// How far the clock goes at least, as nothing happened when it was moved last.
     patience: Duration,
@@ -162,8 +167,9 @@ impl<'p> Simulation<'p> {
         let clients = plan.clients.clients.iter().map(client).collect();
         let (applications, tasks) = (Vec::new(), Vec::new());
         let (patience, busy) = (Duration::ZERO, true);
+        let (is_alone, point) = (others == 0, 0);
         let mut simulation =
-            Self { plan, shared, clock, world, outside, applications, tasks, clients, point: 0, patience, busy, story };
+            Self { plan, shared, clock, world, outside, applications, tasks, clients, is_alone, point, patience, busy, story };
         for application in 0..=usize::from(others) {
             simulation.start(application);
         }
@@ -176,7 +182,8 @@ impl<'p> Simulation<'p> {
         let store = Store::shared(Arc::new(SimulatedStore(self.shared.clone())) as Arc<dyn Backend>);
         for (name, start) in &self.plan.consumers {
             let (clock, shared, outside) = (self.clock.clone(), self.shared.clone(), self.outside.clone());
-            let scene = Scene { store: store.clone(), clock, shared, outside, stop: stop.clone() };
+            let (stop, is_alone) = (stop.clone(), self.is_alone);
+            let scene = Scene { store: store.clone(), clock, shared, outside, stop, is_alone };
             self.tasks.push(Task { name, application, running: Some(start(&scene)), flag: Flag::raised() });
         }
         let started = Application { store, _stop: sender };
@@ -260,7 +267,7 @@ impl<'p> Simulation<'p> {
         self.patience = if busy { Duration::ZERO } else { (self.patience * 4).max(Duration::from_secs(1)) };
         let now = self.clock.now();
         let for_ever = now.plus(QUIET_FOR_EVER);
-        let due = self.world.next_due().filter(|due| *due < for_ever);
+        let due = self.next_due().filter(|due| *due < for_ever);
         let expected = due.is_some() || self.clients.iter().any(|client| !client.is_done());
         if self.patience > if expected { QUIET_FOR_EVER } else { QUIET } {
             return false;
@@ -273,6 +280,11 @@ impl<'p> Simulation<'p> {
         true
     }
 
+    /// The next moment at which something must happen.
+    fn next_due(&self) -> Option<Timestamp> {
+        self.world.next_due().into_iter().chain(self.clock.due()).min()
+    }
+
     fn carry_on(&mut self, choice: Choice) -> Result<bool, Broken> {
         match choice {
             Choice::Take { operation, way } => {
@@ -281,10 +293,11 @@ impl<'p> Simulation<'p> {
                 }
                 self.carry_out(usize::from(operation), way)?;
             }
-            Choice::Hold { operation } => match self.shared.queue().get_mut(usize::from(operation)) {
-                Some(operation) => operation.held = true,
-                None => {}
-            },
+            Choice::Hold { operation } => {
+                if let Some(operation) = self.shared.queue().get_mut(usize::from(operation)) {
+                    operation.held = true;
+                }
+            }
             Choice::Lose { client } => self.lose(usize::from(client)),
             Choice::Crash { application, carried } => self.crash(usize::from(application), carried)?,
             Choice::Clock(turn) => self.turn_clock(turn),
@@ -514,7 +527,7 @@ impl ClientRun<'_> {
         match self.plan.requests.get(self.at) {
             None => return false,
             Some(Request::Wait(wait)) => {
-                let (clock, until) = (clock.clone(), clock.now().plus(*wait));
+                let (clock, until) = (DueClock(clock.clone()), clock.now().plus(*wait));
                 self.asking = Some(Box::pin(async move {
                     clock.sleep_until(until).await;
                     Answered::Accepted { events: 0, answer: Answer::First }

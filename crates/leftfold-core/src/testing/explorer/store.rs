@@ -32,8 +32,11 @@ pub(super) struct Operation {
     pub(super) ways: u8,
     /// It is late: everything else goes first.
     pub(super) held: bool,
-    carry_out: Box<dyn FnOnce(&MemoryBackend, u8) + Send>,
+    carry_out: CarryOut,
 }
+
+/// Does it, in one of its ways, and answers.
+type CarryOut = Box<dyn FnOnce(&MemoryBackend, u8) + Send>;
 
 /// What an operation is about.
 #[derive(Clone, Debug)]

@@ -28,7 +28,8 @@ pub(super) enum Teller<'a> {
 
 impl Story {
     pub(super) fn line(&mut self, line: String) {
-        if !self.passed.is_zero() {
+        // Less comes from the order of appends alone.
+        if self.passed >= Duration::from_millis(1) {
             self.lines.push(format!("{} later", shown::duration(std::mem::take(&mut self.passed))));
         }
         if !self.back.is_zero() {
@@ -67,7 +68,7 @@ impl Story {
                 let intent = id.parse().ok().and_then(|at| event_at(world, Position(at))).map(shown::event).unwrap_or_default();
                 let name = if let Teller::Consumer(name) = teller { name } else { "effect" };
                 self.line(format!("{name} for {intent}: {}", in_words(&entry)));
-            } else {
+            } else if !event.event_type.starts_with('$') {
                 domain.push(event);
             }
         }

@@ -1,0 +1,77 @@
+//! What consumers do, as figures: the text format of Prometheus.
+
+use std::fmt::{Display, Write};
+
+use super::board::ConsumerStatus;
+use super::projection::ProjectionStatus;
+
+pub(super) fn text(consumers: &[ConsumerStatus], projections: &[ProjectionStatus]) -> String {
+    let mut text = String::new();
+    let mut each = |name: &str, kind: &str, help: &str, value: fn(&ConsumerStatus) -> u64| {
+        family(&mut text, name, kind, help);
+        for status in consumers {
+            sample(&mut text, name, &[("consumer", status.name)], value(status));
+        }
+    };
+    each("leftfold_consumer_position", "gauge", "Everything up to here was taken up.", |status| status.through.0);
+    each("leftfold_consumer_head", "gauge", "Where the log ends.", |status| status.head.0);
+    each("leftfold_consumer_lag_events", "gauge", "Events of the log that were not taken up.", ConsumerStatus::lag);
+    each("leftfold_consumer_events_total", "counter", "Events of the log gone past since the start.", |status| status.events);
+    each("leftfold_consumer_events_per_second", "gauge", "The same a second, lately.", |status| status.per_second);
+    each("leftfold_consumer_under_way", "gauge", "Things under way.", |status| status.under_way as u64);
+    each("leftfold_consumer_waiting", "gauge", "Things that wait, are in doubt or parked.", |status| status.waiting as u64);
+    each("leftfold_consumer_up", "gauge", "0 where it does not go on.", |status| u64::from(!status.stalled));
+    let waits_for = "leftfold_consumer_waits_for";
+    family(&mut text, waits_for, "gauge", "What it waits for, as a label.");
+    for status in consumers {
+        sample(&mut text, waits_for, &[("consumer", status.name), ("reason", &status.waits_for)], 1);
+    }
+    let mut each = |name: &str, help: &str, value: fn(&ProjectionStatus) -> u64| {
+        family(&mut text, name, "gauge", help);
+        for status in projections {
+            let version = status.version.to_string();
+            sample(&mut text, name, &[("projection", status.name), ("version", &version)], value(status));
+        }
+    };
+    each("leftfold_projection_parked", "Parked items.", |status| status.parked as u64);
+    each("leftfold_projection_serves", "1 where readers see this version.", |status| u64::from(status.serves));
+    text
+}
+
+fn family(text: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing to a text does not fail.
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+}
+
+fn sample(text: &mut String, name: &str, labels: &[(&str, &str)], value: impl Display) {
+    text.push_str(name);
+    for (index, (label, value)) in labels.iter().enumerate() {
+        let _ = write!(text, "{}{label}=\"", if index == 0 { '{' } else { ',' });
+        escape(text, value);
+        text.push('"');
+    }
+    let _ = writeln!(text, "}} {value}");
+}
+
+fn escape(text: &mut String, value: &str) {
+    for character in value.chars() {
+        match character {
+            '\\' => text.push_str("\\\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str("\\n"),
+            other => text.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_escaped() {
+        let mut text = String::new();
+        sample(&mut text, "m", &[("a", "say \"C:\\x\"\nand"), ("b", "ä")], 7);
+        assert_eq!(text, "m{a=\"say \\\"C:\\\\x\\\"\\nand\",b=\"ä\"} 7\n");
+    }
+}

@@ -1,0 +1,126 @@
+//! A loan of a book is reminded of after four weeks, unless the book came back before.
+
+use std::time::Duration;
+
+use leftfold_core::fold::{Aggregate, Event, Recorded};
+use leftfold_core::runtime::{Schedule, Timer};
+use leftfold_core::store::Timestamp;
+use leftfold_core::testing::explorer::{Explorer, Schedules};
+use serde::{Deserialize, Serialize};
+
+use crate::{MANY, is_found};
+
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum LoanEvent {
+    Lent,
+    CameBack,
+    Reminded,
+}
+
+impl Event for LoanEvent {
+    const NAMESPACE: &'static str = "loan";
+}
+
+#[derive(Clone, Debug)]
+enum Lending {
+    Lend,
+    TakeBack,
+    Remind,
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the book is not lent")]
+struct NotLent;
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Loan {
+    lent: bool,
+    reminded: u32,
+}
+
+impl Aggregate for Loan {
+    const CATEGORY: &'static str = "loan";
+    type Event = LoanEvent;
+    type Command = Lending;
+    type Refusal = NotLent;
+
+    fn apply(&mut self, event: &LoanEvent) {
+        match event {
+            LoanEvent::Lent => self.lent = true,
+            LoanEvent::CameBack => self.lent = false,
+            LoanEvent::Reminded => self.reminded += 1,
+        }
+    }
+
+    fn decide(&self, command: &Lending) -> Result<Vec<LoanEvent>, NotLent> {
+        match command {
+            Lending::Lend => Ok(vec![LoanEvent::Lent]),
+            Lending::TakeBack if self.lent => Ok(vec![LoanEvent::CameBack]),
+            Lending::TakeBack => Err(NotLent),
+            Lending::Remind => Ok(vec![LoanEvent::Reminded]),
+        }
+    }
+}
+
+/// With `CANCELS` it forgets the loan when the book comes back.
+struct Reminders<const CANCELS: bool>;
+
+impl<const CANCELS: bool> Timer for Reminders<CANCELS> {
+    const NAME: &'static str = "reminders";
+    type Event = LoanEvent;
+    type Target = Loan;
+
+    fn schedule(&self, event: &Recorded<LoanEvent>) -> Schedule {
+        let key = event.stream_id().to_owned();
+        match event.event {
+            LoanEvent::Lent => Schedule::Set { key, due: event.recorded_at().plus(4 * WEEK) },
+            LoanEvent::CameBack if CANCELS => Schedule::Cancel { key },
+            LoanEvent::CameBack | LoanEvent::Reminded => Schedule::Keep,
+        }
+    }
+
+    fn fire(&self, key: &str, _: Timestamp) -> (String, Lending) {
+        (key.to_owned(), Lending::Remind)
+    }
+}
+
+fn explorer<const CANCELS: bool>() -> Explorer {
+    Explorer::new()
+        .seed(7)
+        .applications(2)
+        .aggregate::<Loan>()
+        .timer(|| Reminders::<CANCELS>)
+        .start(|clients| {
+            clients.client("anna").command::<Loan>("forgotten", Lending::Lend);
+            let ben = clients.client("ben").command::<Loan>("read", Lending::Lend);
+            ben.wait(WEEK).command::<Loan>("read", Lending::TakeBack);
+        })
+        .finally("whoever forgets is reminded once", |world| {
+            world.state::<Loan>("forgotten").is_some_and(|loan| loan.reminded == 1)
+        })
+        .finally("whoever was in time is not", |world| {
+            let of = |event: &str| {
+                world
+                    .events()
+                    .iter()
+                    .find(|one| one.stream.as_ref().is_some_and(|at| at.name.id() == "read") && &*one.event_type == event)
+            };
+            let (Some(lent), Some(back)) = (of("loan.Lent"), of("loan.CameBack")) else { return false };
+            // The schedule may hold the request back for weeks.
+            let in_time = back.recorded_at.since(lent.recorded_at) < 4 * WEEK;
+            !in_time || world.state::<Loan>("read").is_some_and(|loan| loan.reminded == 0)
+        })
+}
+
+#[test]
+fn reminders_come_once_and_in_need_whatever_happens() {
+    explorer::<true>().run(MANY);
+}
+
+#[test]
+fn a_reminder_that_is_not_cancelled_is_found() {
+    let failure = explorer::<false>().explore(Schedules(100)).unwrap_err();
+    is_found(&failure, "whoever was in time is not", 10);
+}

@@ -1,0 +1,275 @@
+//! Events that fail: tried again, parked with their key, replayed or skipped by a person, once each.
+
+mod projection_stage;
+mod runtime_stage;
+
+use leftfold_core::runtime::projection::{APPLY_WITHIN, AskError, PARKED_MAX, Parked, ParkedState, Retried, TRIES, verify};
+use leftfold_core::runtime::{ConsumerStatus, RunningRuntime};
+use leftfold_core::store::Position;
+use projection_stage::{Code, Shelf, Tally, add, add_all, add_many, add_unreadable, fold_of, fold_without, reach, time_goes_by};
+use runtime_stage::{Process, Stage, until};
+
+/// Starts a projection with the code.
+async fn start<const M: usize, const B: bool>(process: &Process, code: &Code, shelf: &Shelf<M, B>) -> RunningRuntime {
+    process.runtime().project(Tally::<1, 1>(code.clone()), shelf.clone()).start().await.unwrap()
+}
+
+fn status(running: &RunningRuntime) -> ConsumerStatus {
+    running.status().into_iter().find(|status| status.name == "tally").unwrap()
+}
+
+fn parked(running: &RunningRuntime) -> Vec<(u64, String)> {
+    let parked = running.projections().parked("tally").unwrap();
+    parked.into_iter().map(|Parked { position, key, .. }| (position.0, key)).collect()
+}
+
+fn applied(retried: &Retried) -> Vec<u64> {
+    retried.applied.iter().map(|position| position.0).collect()
+}
+
+#[tokio::test]
+async fn an_event_that_fails_for_a_while_is_tried_again_and_not_parked() {
+    let process = Stage::new().process();
+    let failing = add(&process.store, "a", "x", "shaky").await;
+    // Once with the others, and all but the last time on its own.
+    let code = Code::refusing("shaky", TRIES);
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &code, &shelf).await;
+    reach(&process, &running, failing).await;
+    assert_eq!(parked(&running), []);
+    assert_eq!(code.tries(failing), 1 + TRIES as usize);
+    assert_eq!(shelf.rows("tally", 1), fold_of(&process.store).await);
+}
+
+#[tokio::test]
+async fn an_event_that_keeps_failing_is_parked_with_its_key_and_other_keys_go_on() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    let poison = add(store, "a", "x", "poison").await;
+    add(store, "b", "x", "fine").await;
+    add(store, "a", "y", "fine").await;
+    let last = add(store, "b", "x", "fine").await;
+    let code = Code::refusing("poison", u32::MAX);
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &code, &shelf).await;
+    reach(&process, &running, last).await;
+    assert_eq!(parked(&running), [(1, "x".into()), (2, "x".into()), (4, "x".into())]);
+    assert_eq!(shelf.rows("tally", 1), fold_without(store, &[1, 2, 4]).await);
+    let first = running.projections().parked("tally").unwrap().swap_remove(0);
+    assert_eq!(first.state, ParkedState::Failed { error: "poison is refused".into(), attempts: TRIES });
+    assert_eq!(code.tries(poison), 1 + TRIES as usize);
+    assert_eq!((status(&running).waiting, status(&running).stalled), (3, false));
+    // What waits was never tried.
+    assert_eq!(code.tries(Position(2)), 0);
+}
+
+#[tokio::test]
+async fn a_parked_key_is_replayed_in_order_after_the_code_was_mended_once_each() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    for what in ["fine", "poison", "fine", "poison", "fine"] {
+        add(store, "a", "x", what).await;
+    }
+    let last = add(store, "a", "y", "fine").await;
+    let code = Code::refusing("poison", u32::MAX);
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &code, &shelf).await;
+    reach(&process, &running, last).await;
+    let projections = running.projections();
+    let again = projections.retry("tally", "x").await.unwrap();
+    assert_eq!((applied(&again), again.stopped_by.map(|item| item.position)), (vec![], Some(Position(2))));
+    code.mend();
+    code.refuse("poison", 0);
+    assert_eq!(applied(&projections.retry("tally", "x").await.unwrap()), [2, 3, 4, 5]);
+    assert_eq!(projections.retry("tally", "x").await.unwrap(), Retried::default());
+    assert_eq!(parked(&running), []);
+    assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
+    let after = add(store, "a", "x", "fine").await;
+    reach(&process, &running, after).await;
+    assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
+    assert_eq!(projections.verify("tally").await.unwrap().events, 7);
+}
+
+#[tokio::test]
+async fn a_replay_stops_at_the_first_that_fails_again_and_says_so() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    for what in ["poison", "fine", "venom"] {
+        add(store, "a", "x", what).await;
+    }
+    let last = add(store, "a", "x", "fine").await;
+    let code = Code::refusing("poison", u32::MAX);
+    code.refuse("venom", u32::MAX);
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &code, &shelf).await;
+    reach(&process, &running, last).await;
+    code.refuse("poison", 0);
+    let retried = running.projections().retry("tally", "x").await.unwrap();
+    assert_eq!(applied(&retried), [1, 2]);
+    let stopped_by = retried.stopped_by.unwrap();
+    assert_eq!(stopped_by.state, ParkedState::Failed { error: "venom is refused".into(), attempts: 1 });
+    assert_eq!(parked(&running), [(3, "x".into()), (4, "x".into())]);
+    // The state is kept with the rows.
+    running.stop().await.unwrap();
+    let running = start(&process, &code, &shelf.restarted::<1>()).await;
+    assert_eq!(running.projections().parked("tally").unwrap()[0], stopped_by);
+}
+
+#[tokio::test]
+async fn a_parked_event_is_skipped_once_and_who_said_so_is_remembered() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    for what in ["poison", "fine"] {
+        add(store, "a", "x", what).await;
+    }
+    let code = Code::refusing("poison", u32::MAX);
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &code, &shelf).await;
+    reach(&process, &running, Position(2)).await;
+    running.stop().await.unwrap();
+    // Also after a restart.
+    let shelf = shelf.restarted::<1>();
+    let running = start(&process, &code, &shelf).await;
+    let projections = running.projections();
+    assert_eq!(applied(&projections.skip("tally", Position(1), "ann").await.unwrap()), [2]);
+    let twice = projections.skip("tally", Position(1), "ben").await;
+    assert_eq!(twice, Err(AskError::NotParked { position: Position(1) }));
+    assert_eq!(shelf.rows("tally", 1), fold_without(store, &[1]).await);
+    let skipped = shelf.notes("tally", 1, "skipped/");
+    let [(key, value)] = &skipped[..] else { panic!("{skipped:?}") };
+    assert_eq!(key, "skipped/00000000000000000001");
+    let value: serde_json::Value = serde_json::from_slice(value).unwrap();
+    assert_eq!((&value["by"], &value["key"], &value["error"]), (&"ann".into(), &"x".into(), &"poison is refused".into()));
+    // It was consumed all the same.
+    running.stop().await.unwrap();
+    assert_eq!(verify(store, &shelf.restarted::<1>(), &Tally::<1, 1>(code)).await.unwrap().events, 2);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_parked_under_its_stream_and_holds_up_only_that() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add(store, "a", "x", "fine").await;
+    add_unreadable(store, "a").await;
+    add(store, "b", "x", "fine").await;
+    add(store, "a", "x", "fine").await;
+    add(store, "b", "x", "fine").await;
+    let last = add(store, "b", "y", "fine").await;
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &Code::default(), &shelf).await;
+    reach(&process, &running, last).await;
+    // 4 waits for its stream, and 5, another event of its key, behind it.
+    assert_eq!(parked(&running), [(2, "note-a".into()), (4, "x".into()), (5, "x".into())]);
+    let projections = running.projections();
+    let still = projections.retry("tally", "x").await.unwrap();
+    assert_eq!((applied(&still), still.stopped_by.map(|item| item.position)), (vec![], Some(Position(4))));
+    let still = projections.retry("tally", "note-a").await.unwrap();
+    assert!(matches!(still.stopped_by.unwrap().state, ParkedState::Unreadable { error } if error.contains("position 2")));
+    // Whoever only waited for it goes on with it.
+    assert_eq!(applied(&projections.skip("tally", Position(2), "ann").await.unwrap()), [4, 5]);
+    assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
+    assert_eq!(parked(&running), []);
+}
+
+#[tokio::test]
+async fn a_panic_is_a_failure_of_its_event() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add(store, "a", "x", "panics").await;
+    let last = add(store, "b", "y", "fine").await;
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &Code::refusing("panics", u32::MAX), &shelf).await;
+    reach(&process, &running, last).await;
+    let item = running.projections().parked("tally").unwrap().swap_remove(0);
+    assert_eq!(item.state.error(), Some("apply panicked: it exploded"));
+    assert_eq!(shelf.rows("tally", 1), fold_without(store, &[1]).await);
+}
+
+#[tokio::test]
+async fn an_apply_that_hangs_is_given_up_in_its_time_and_parked() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add(store, "a", "y", "fine").await;
+    let hanging = add(store, "a", "x", "hangs").await;
+    let last = add(store, "b", "y", "fine").await;
+    let code = Code::refusing("hangs", u32::MAX);
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &code, &shelf).await;
+    until("it hangs", async || code.tries(hanging) == 1).await;
+    process.clock.advance(APPLY_WITHIN / 2);
+    assert_eq!(status(&running).waits_for, "the event to be applied at 2, under way since 15 s");
+    reach(&process, &running, last).await;
+    let item = running.projections().parked("tally").unwrap().swap_remove(0);
+    assert_eq!(item.state, ParkedState::Failed { error: "apply gave no answer within 30 s".into(), attempts: TRIES });
+    assert_eq!(shelf.rows("tally", 1), fold_without(store, &[2]).await);
+}
+
+#[tokio::test]
+async fn a_target_that_is_away_is_waited_for_and_nothing_is_parked() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add_many(store, 10).await;
+    let shelf = Shelf::<1>::new();
+    shelf.cut(true);
+    let code = Code::refusing("away", 5);
+    // It may be away from the start.
+    let running = start(&process, &code, &shelf).await;
+    let waits_for = "its target to come back: the wire is cut";
+    assert_eq!(running.projections().list()[0].consumer.waits_for, waits_for);
+    assert!(status(&running).stalled);
+    assert!(running.metrics().contains("leftfold_consumer_up{consumer=\"tally\"} 0"));
+    shelf.cut(false);
+    reach(&process, &running, Position(10)).await;
+    assert_eq!((status(&running).stalled, status(&running).waits_for.as_str()), (false, "new events"));
+    shelf.cut(true);
+    let last = add(store, "a", "x", "fine").await;
+    until("it is noticed", async || status(&running).stalled).await;
+    assert_eq!((status(&running).waits_for.as_str(), status(&running).through), (waits_for, Position(10)));
+    shelf.cut(false);
+    reach(&process, &running, last).await;
+    // It may go away under the hands of users' code.
+    let last = add(store, "a", "x", "away").await;
+    reach(&process, &running, last).await;
+    assert_eq!(code.tries(last), 6);
+    assert_eq!(parked(&running), []);
+    assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
+}
+
+#[tokio::test]
+async fn a_projection_with_too_many_parked_items_stops_and_says_so() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add(store, "s", "k0", "poison").await;
+    add_all(store, (0..PARKED_MAX + 100).map(|_| ("s".to_owned(), "k0".to_owned()))).await;
+    let last = store.head().position;
+    let code = Code::refusing("poison", u32::MAX);
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &code, &shelf).await;
+    let stalls = until("it stops", async || status(&running).needs_person);
+    tokio::select! {
+        () = stalls => {}
+        () = time_goes_by(&process.clock) => {}
+    }
+    assert!(status(&running).waits_for.starts_with("parked items to be retried or skipped, there are 10000"));
+    let projections = running.projections();
+    assert_eq!(projections.parked("tally").unwrap().len(), PARKED_MAX);
+    code.refuse("poison", 0);
+    assert_eq!(projections.retry("tally", "k0").await.unwrap().applied.len(), PARKED_MAX);
+    reach(&process, &running, last).await;
+    assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
+    assert_eq!(projections.verify("tally").await.unwrap().events, last.0);
+}
+
+#[tokio::test]
+async fn what_is_asked_of_nobody_is_an_error() {
+    let process = Stage::new().process();
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &Code::default(), &shelf).await;
+    let projections = running.projections();
+    let unknown = AskError::Unknown { name: "none".into() };
+    assert_eq!(projections.parked("none"), Err(unknown.clone()));
+    assert_eq!(projections.retry("none", "x").await, Err(unknown.clone()));
+    assert_eq!(projections.skip("none", Position(1), "ann").await, Err(unknown));
+    running.stop().await.unwrap();
+    assert_eq!(projections.retry("tally", "x").await, Err(AskError::Stopped));
+}
