@@ -6,9 +6,9 @@ mod runtime_stage;
 use std::time::Duration;
 
 use leftfold_core::fold::Recorded;
+use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
-use leftfold_core::runtime::{Schedule, Timer};
-use leftfold_core::store::{Position, Timestamp};
+use leftfold_core::store::Position;
 use projection_stage::{Shelf, Tally, add_many, fold_of};
 use runtime_stage::{Command, Door, DoorEvent, Opener, SECOND, Stage, in_doubt, story};
 
@@ -26,25 +26,32 @@ impl<const VERSION: u32> Projection<Memory<u32>> for Openings<VERSION> {
     }
 }
 
-/// Asks again, some time after a door has opened for the first time.
-struct Again(Duration);
+/// Asks again, so many seconds after a door has opened for the first time.
+#[derive(Debug, Default)]
+struct Again<const SECONDS: u64>;
 
-impl Timer for Again {
+impl<const SECONDS: u64> Process for Again<SECONDS> {
     const NAME: &'static str = "again";
     type Event = DoorEvent;
-    type Target = Door;
 
-    fn schedule(&self, event: &Recorded<DoorEvent>) -> Schedule {
+    fn targets() -> Targets {
+        Targets::of::<Door>()
+    }
+
+    fn correlate(event: &Recorded<DoorEvent>) -> Correlation {
         match event.event {
-            DoorEvent::Opened { .. } if event.version().0 <= 2 => {
-                Schedule::Set { key: event.stream_id().to_owned(), due: event.recorded_at().plus(self.0) }
-            }
-            _ => Schedule::Keep,
+            DoorEvent::Opened { .. } if event.version().0 <= 2 => Correlation::starts(event.stream_id()),
+            _ => Correlation::ignores(),
         }
     }
 
-    fn fire(&self, key: &str, _: Timestamp) -> (String, Command) {
-        (key.to_owned(), Command::Ask(2))
+    fn apply(&mut self, _: &Trigger<DoorEvent>, _: &Context) {}
+
+    fn react(&self, trigger: &Trigger<DoorEvent>, context: &Context) -> Reaction {
+        match trigger {
+            Trigger::TimerFired { .. } => Reaction::none().command::<Door>(&context.key, Command::Ask(2)).end(),
+            _ => Reaction::none().timer("again", Duration::from_secs(SECONDS)),
+        }
     }
 }
 
@@ -57,7 +64,7 @@ async fn what_follows_from_what_follows_is_done_too() {
     process.clock.advance(60 * SECOND);
     let (openings, opener) = (Memory::new(), Opener::opening());
     let runtime = process.runtime().project(Openings::<1>, openings.clone()).effect(opener.clone());
-    let statuses = runtime.timer(Again(Duration::ZERO)).run_until_idle().await.unwrap();
+    let statuses = runtime.process::<Again<0>>().run_until_idle().await.unwrap();
     // Each door was asked for, opened, asked for again by the timer, and opened again: all of that was taken up.
     assert_eq!((opener.performs(), openings.read(|openings| *openings).await), (4, 4));
     let head = process.store.head().position;
@@ -71,9 +78,10 @@ async fn timers_that_are_due_later_and_doubts_are_waiting_and_not_under_way() {
     let process = Stage::new().process();
     process.ask("a", 1).await;
     let opener = Opener::opening();
-    let runtime = process.runtime().effect(opener.clone()).timer(Again(3_600 * SECOND));
+    let runtime = process.runtime().effect(opener.clone()).process::<Again<3_600>>();
     let statuses = runtime.run_until_idle().await.unwrap();
-    assert_eq!(statuses.iter().map(|status| (status.name, status.waiting)).collect::<Vec<_>>(), [("again", 1), ("open", 0)]);
+    let head = process.store.head().position;
+    assert!(statuses.iter().all(|status| (status.through, status.under_way) == (head, 0)), "{statuses:?}");
     let process = Stage::new().process();
     process.ask("a", 1).await;
     let doubtful = Opener::doing(|_| async { in_doubt("who knows") });
@@ -85,7 +93,7 @@ async fn timers_that_are_due_later_and_doubts_are_waiting_and_not_under_way() {
 async fn an_empty_store_is_idle_at_once() {
     let process = Stage::new().process();
     let runtime = process.runtime().project(Openings::<1>, Memory::new()).effect(Opener::opening());
-    let statuses = runtime.timer(Again(SECOND)).run_until_idle().await.unwrap();
+    let statuses = runtime.process::<Again<1>>().run_until_idle().await.unwrap();
     assert!(statuses.iter().all(|status| status.through == Position::START));
     assert_eq!(process.runtime().run_until_idle().await.unwrap(), []);
 }

@@ -37,7 +37,6 @@ pub use turn::LEASE;
 pub(crate) use contained::message as panic_message;
 pub(crate) use ledger::LedgerEvent;
 pub(crate) use process::ProcessRunner;
-pub(crate) use timer::TimerRunner;
 pub(crate) use turn::{Intent, Next, Turn};
 
 use crate::fold::EventError;

@@ -11,9 +11,9 @@ use crate::{MANY, is_found};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum CustomerEvent {
-    MailAsked(Mail),
-    MailSent,
-    MailFailed { reason: String },
+    Asked(Mail),
+    Sent,
+    Failed { reason: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,16 +50,16 @@ impl Aggregate for Customer {
 
     fn apply(&mut self, event: &CustomerEvent) {
         match event {
-            CustomerEvent::MailAsked(_) => self.asked += 1,
-            CustomerEvent::MailSent | CustomerEvent::MailFailed { .. } => self.told += 1,
+            CustomerEvent::Asked(_) => self.asked += 1,
+            CustomerEvent::Sent | CustomerEvent::Failed { .. } => self.told += 1,
         }
     }
 
     fn decide(&self, command: &Tell) -> Result<Vec<CustomerEvent>, Never> {
         Ok(vec![match command.clone() {
-            Tell::Ask(mail) => CustomerEvent::MailAsked(mail),
-            Tell::Sent => CustomerEvent::MailSent,
-            Tell::Failed(reason) => CustomerEvent::MailFailed { reason },
+            Tell::Ask(mail) => CustomerEvent::Asked(mail),
+            Tell::Sent => CustomerEvent::Sent,
+            Tell::Failed(reason) => CustomerEvent::Failed { reason },
         }])
     }
 }
@@ -70,7 +70,7 @@ struct SendMail {
 
 impl Effect for SendMail {
     const NAME: &'static str = "mail";
-    const INTENT: &'static str = "customer.MailAsked";
+    const INTENT: &'static str = "customer.Asked";
     type Intent = Mail;
     type Outcome = u16;
     type Target = Customer;
@@ -114,7 +114,7 @@ fn explorer(policy: Policy, mails: &[&str]) -> Explorer {
         })
         .finally("a mail is told to be sent if it was", |world| {
             let sent = world.performed::<SendMail>().iter().filter(|mail| mail.times == 1).count();
-            let told = world.events_of::<CustomerEvent>().into_iter().filter(|event| *event == CustomerEvent::MailSent).count();
+            let told = world.events_of::<CustomerEvent>().into_iter().filter(|event| *event == CustomerEvent::Sent).count();
             if sent == told { Ok(()) } else { Err(format!("{sent} were sent, {told} told")) }
         })
 }

@@ -88,8 +88,7 @@ pub use world::{PerformedIntent, World};
 use crate::fold::{Aggregate, Schema};
 use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
-use crate::runtime::{Effect, Host, Performed, ProcessRunner, Timer, TimerRunner, panic_message};
-use clock::DueClock;
+use crate::runtime::{Effect, Host, Performed, ProcessRunner, panic_message};
 use effects::Scripted;
 use schedule::{ALL, Schedule, Source};
 use simulation::{Ended, Plan, Scene, Telling};
@@ -147,20 +146,6 @@ impl Explorer {
             })
         };
         self.plan.consumers.push((P::NAME, Box::new(start)));
-        self
-    }
-
-    /// Runs a timer; made anew whenever an application starts.
-    pub fn timer<T: Timer>(mut self, timer: impl Fn() -> T + 'static) -> Self {
-        let start = move |scene: &Scene| -> simulation::Running {
-            let host = Host::new(scene.store.clone(), Arc::new(DueClock(scene.clock.clone())));
-            let (timer, stop) = (timer(), scene.stop.clone());
-            Box::pin(async move {
-                TimerRunner::new(host, timer).await?.run(stop).await;
-                Ok(())
-            })
-        };
-        self.plan.consumers.push((T::NAME, Box::new(start)));
         self
     }
 
