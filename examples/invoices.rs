@@ -27,6 +27,7 @@ enum InvoiceEvent {
     Sent { on: String },
 }
 
+// ANCHOR: upcasters
 impl Event for InvoiceEvent {
     const NAMESPACE: &'static str = "invoice";
 
@@ -50,6 +51,7 @@ fn total_to_cents(old: Value) -> Result<Value, String> {
 fn cents_to_amount(old: Value) -> Result<Value, String> {
     Ok(json!({ "customer": old["customer"], "amount": { "cents": old["cents"], "currency": "EUR" } }))
 }
+// ANCHOR_END: upcasters
 
 /// What the programs of other years wrote.
 mod earlier {
@@ -242,6 +244,7 @@ impl fmt::Display for TakenOver {
     }
 }
 
+// ANCHOR: take-over
 /// Brings a table in, as often as one likes: while the old program still writes it, too. The row itself is the id of the
 /// command, so a row that did not change is answered from what is remembered, and one that did is another request.
 async fn take_over(store: &Store, table: &str) -> Result<TakenOver, Box<dyn Error>> {
@@ -267,6 +270,7 @@ async fn take_over(store: &Store, table: &str) -> Result<TakenOver, Box<dyn Erro
     }
     Ok(taken)
 }
+// ANCHOR_END: take-over
 
 const TABLE: &str = "\
 number,customer,total,currency,issued,sent
@@ -411,6 +415,7 @@ mod tests {
         assert!(error.contains("position 1") && error.contains("-1 is no total"), "{error}");
     }
 
+    // ANCHOR: copy
     #[tokio::test]
     async fn the_copy_has_todays_shape_only_and_says_the_same_while_the_old_store_serves() {
         let (old, new) = (three_generations().await, Store::memory());
@@ -423,6 +428,7 @@ mod tests {
         assert_eq!(schema_versions(&old).await.unwrap(), "1 (1 times), 2 (1 times), 3 (1 times)");
         assert_eq!(schema_versions(&new).await.unwrap(), "3 (3 times)");
     }
+    // ANCHOR_END: copy
 
     #[tokio::test]
     async fn a_table_that_is_brought_in_again_doubles_nothing_wherever_it_stopped() {

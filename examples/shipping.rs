@@ -180,6 +180,7 @@ struct PostMessage {
     scan: Scan,
 }
 
+// ANCHOR: inbox
 struct Post;
 
 impl Inbox for Post {
@@ -205,6 +206,7 @@ impl Inbox for Post {
         Reaction::none().command::<Shipment>(shipment, report)
     }
 }
+// ANCHOR_END: inbox
 
 // A carrier whose messages name the one that they follow: the inbox hears each once, the shipment knows the order.
 
@@ -237,6 +239,7 @@ struct Patience {
     shipment: String,
 }
 
+// ANCHOR: process
 impl Process for Patience {
     const NAME: &'static str = "patience";
     type Event = ShipmentEvent;
@@ -272,6 +275,7 @@ impl Process for Patience {
         }
     }
 }
+// ANCHOR_END: process
 
 fn in_transit(place: &str) -> Scan {
     Scan::InTransit { place: place.into() }
@@ -436,6 +440,7 @@ mod tests {
         }
     }
 
+    // ANCHOR: explored
     #[test]
     fn delivered_before_in_transit_and_in_transit_twice_come_right_by_number() {
         Explorer::new()
@@ -460,6 +465,7 @@ mod tests {
             .finally("every message had its turn", all_had_their_turn)
             .run(Schedules(500));
     }
+    // ANCHOR_END: explored
 
     #[test]
     fn delivered_before_in_transit_and_in_transit_twice_come_right_by_cause() {
