@@ -89,8 +89,8 @@ pub(super) fn stream_of(event: &RecordedEvent) -> &str {
     event.stream.as_ref().map_or("", |at| at.name.as_str())
 }
 
-/// An error within its limit: what users' code says may be of any length.
-fn shortened(error: &str) -> String {
+/// A text within its limit: what users' code says may be of any length.
+pub(super) fn shortened(error: &str) -> String {
     // The start of a text is a boundary.
     let end = (0..=ERROR_BYTES_MAX.min(error.len())).rev().find(|end| error.is_char_boundary(*end));
     error[..end.unwrap_or(0)].to_owned()
