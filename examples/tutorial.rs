@@ -313,7 +313,8 @@ mod behind_the_log {
     async fn the_screens_follow_the_rooms_and_go_on_where_they_stood() {
         let (store, place) = (Store::memory(), tempfile::tempdir().unwrap());
         let rooms = store.aggregate::<Room>();
-        for (by, to, says) in [("ada", Ask::Book, "kept for ada"), ("ada", Ask::CheckIn, "in use"), ("ada", Ask::Release, "free")] {
+        for (by, to, says) in [("ada", Ask::Book, "kept for ada"), ("ada", Ask::CheckIn, "in use"), ("ada", Ask::Release, "free")]
+        {
             rooms.execute("blue", asks(by, to)).await.unwrap();
             let rows = Sqlite::at(place.path());
             let reader = rows.reader::<Screens>();
