@@ -21,13 +21,17 @@ use crate::runtime::effect::Backoff;
 use crate::runtime::{Host, stopped};
 use crate::store::{Checkpoint, Position, Query, ReadError, SubscribeError};
 
+// ANCHOR: limits
 /// How often an event is tried before it is parked.
 pub const TRIES: u32 = 3;
+// ANCHOR_END: limits
 /// The wait before it is tried again, doubled each time.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
+// ANCHOR: time
 /// How long an [`apply`](Projection::apply) may wait for its target. Code that blocks its thread cannot be interrupted;
 /// the status says then what it is at.
 pub const APPLY_WITHIN: Duration = Duration::from_secs(30);
+// ANCHOR_END: time
 
 /// What every lane works with.
 pub(super) struct Ground<T: Target, P: Projection<T>> {

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{Position, RecordedEvent};
 
+// ANCHOR: limits
 /// Items that one version of a projection parks; at the next event that would be one more, it stops.
 pub const PARKED_MAX: usize = 10_000;
+// ANCHOR_END: limits
 /// Bytes of an error that are kept.
 const ERROR_BYTES_MAX: usize = 1_000;
 
