@@ -229,6 +229,7 @@ mod tests {
         (alerts, too_late)
     }
 
+    // ANCHOR: killed
     #[tokio::test(flavor = "multi_thread")]
     async fn every_alert_is_there_once_wherever_the_program_is_killed() {
         let place = examples::killed("rules", LOAD);
@@ -245,4 +246,5 @@ mod tests {
         running.stop().await.unwrap();
         store.close().await.unwrap();
     }
+    // ANCHOR_END: killed
 }
