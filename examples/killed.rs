@@ -14,6 +14,7 @@ const NEW_LINES_MAX: usize = 20;
 /// A kill comes at most so long after a line, so that it does not always find the program at the same place.
 const AFTER_A_LINE: Duration = Duration::from_millis(3);
 
+// ANCHOR: killed
 /// Runs `cargo run --example NAME -- DIRECTORY LOAD`, kills it by SIGKILL a little further on every time, and at last lets it
 /// end. Returns the place of its store. The moments are drawn from [`leftfold::testing::seed`].
 ///
@@ -38,6 +39,7 @@ pub fn killed(example: &str, load: u32) -> Place {
     }
     place
 }
+// ANCHOR_END: killed
 
 /// How many lines it had said when it was killed; none where it came to its end.
 fn run(program: &Path, place: &str, load: u32, kill: Option<(usize, Duration)>) -> Option<usize> {

@@ -144,6 +144,7 @@ impl Pool {
         self.gone.insert(half);
     }
 
+    // ANCHOR: time-is-up
     /// What becomes of a half whose time is up.
     fn time_is_up(&self, id: &str) -> Option<PoolEvent> {
         // One that is being corrected has time until that is over.
@@ -172,6 +173,7 @@ impl Pool {
         }
         events
     }
+    // ANCHOR_END: time-is-up
 
     /// The partner with whom as many of the others as possible can still be paired. A half that a largest matching
     /// leaves out takes the partner of another one that it matches: that is as large, and the other has more time.
@@ -216,6 +218,7 @@ struct Buffer {
     article: String,
 }
 
+// ANCHOR: process
 impl Process for Buffer {
     const NAME: &'static str = "buffer";
     type Event = PoolEvent;
@@ -251,12 +254,14 @@ impl Process for Buffer {
         }
     }
 }
+// ANCHOR_END: process
 
 /// The component that knows what a reporter forgot: here a drawer of papers.
 struct Corrector {
     papers: BTreeMap<String, u32>,
 }
 
+// ANCHOR: effect
 impl Effect for Corrector {
     const NAME: &'static str = "corrector";
     const INTENT: &'static str = "pool.CorrectionAsked";
@@ -282,6 +287,7 @@ impl Effect for Corrector {
         })
     }
 }
+// ANCHOR_END: effect
 
 fn half(id: &str, side: Side, pieces: impl Into<Option<u32>>, cents: u32) -> Half {
     Half { id: id.into(), side, cents, pieces: pieces.into() }

@@ -7,12 +7,14 @@ use leftfold::runtime::projection::Memory;
 use crate::domain::{Employee, EmployeeCommand, EmployeeEvent, Refusal};
 use crate::effective::Directory;
 
+// ANCHOR: passed
 pub(crate) async fn clock_in(
     store: &Store,
     directory: &Memory<Directory>,
     employee: &str,
     company: &str,
 ) -> Result<Executed<EmployeeEvent>, ExecuteError<Refusal>> {
+// ANCHOR_END: passed
     let company = format!("company-{company}");
     let parent_enabled = directory.read(|directory| directory.row(&company).enabled_effective).await;
     store.aggregate::<Employee>().execute(employee, EmployeeCommand::ClockIn { parent_enabled }).await

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use leftfold::runtime::Runtime;
 use leftfold::runtime::projection::verify;
@@ -66,13 +67,15 @@ async fn kill_until_done<T: Database>(database: &str, place: &str, target: T) {
     store.close().await.unwrap();
     drop(store);
 
-    let kills: u64 = std::env::var("LEFTFOLD_KILLS").map_or(12, |kills| kills.parse().unwrap());
+    let kills: u64 = std::env::var("LEFTFOLD_KILLS").map_or(20, |kills| kills.parse().unwrap());
     let lines = EVENTS / 97;
     for _ in 0..kills {
         let mut child = start(database, place, &folder);
         // What a process did not commit is done again: all kills together stay well before the end.
         let lived = wait_for_lines(&mut child, random.u64(1..lines / (kills + 1)));
         assert!(lived, "the process ended before it could be killed");
+        // As long as it takes to say something again, so that it can be killed between: in a commit above all.
+        std::thread::sleep(Duration::from_micros(random.u64(..8_000)));
         child.kill().unwrap();
         child.wait().unwrap();
     }
