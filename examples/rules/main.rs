@@ -137,8 +137,8 @@ mod tests {
 
     const LOAD: u32 = 4_000;
 
-    async fn run(store: &Store, place: &TempDir) -> (RunningRuntime, Reader) {
-        let rows = Sqlite::at(place.path().join("store-rows"));
+    async fn run(store: &Store, place: &str) -> (RunningRuntime, Reader) {
+        let rows = Sqlite::at(format!("{place}-rows"));
         let reader = rows.reader::<Alerts>();
         let running = Runtime::new(store).project(Alerts, rows).start().await.unwrap();
         let head = store.head().position;
@@ -150,7 +150,7 @@ mod tests {
     async fn alerted(events: &[(String, CardEvent)]) -> Vec<(u64, String)> {
         let (store, place) = (Store::memory(), TempDir::new().unwrap());
         tell(&store, events).await.unwrap();
-        let (running, reader) = run(&store, &place).await;
+        let (running, reader) = run(&store, place.path().join("store").to_str().unwrap()).await;
         running.stop().await.unwrap();
         alerts::after(&reader, Position::START).unwrap().into_iter().map(|alert| (alert.position.0, alert.rule)).collect()
     }
@@ -190,7 +190,7 @@ mod tests {
         tell(&store, &mad).await.unwrap();
         let others: Vec<_> = (0..5).map(|n| failed("a", n)).chain([paid("mad", 1, 2_000, "FR")]).collect();
         tell(&store, &others).await.unwrap();
-        let (running, reader) = run(&store, &place).await;
+        let (running, reader) = run(&store, place.path().join("store").to_str().unwrap()).await;
         let alerts = alerts::after(&reader, Position::START).unwrap();
         assert_eq!(alerts.iter().map(|alert| alert.card.as_str()).collect::<Vec<_>>(), ["a"]);
         let parked = running.projections().parked(Alerts::NAME).unwrap();
@@ -235,7 +235,7 @@ mod tests {
         let place = examples::killed("rules", LOAD);
         let store = leftfold::open(place.path()).await.unwrap();
         assert!(store.head().position.0 >= u64::from(LOAD));
-        let (running, reader) = run(&store, &place).await;
+        let (running, reader) = run(&store, place.path()).await;
         let (alerts, too_late) = expected(&store).await;
         assert!(alerts.len() > 50 && too_late > 10, "{} alerts, {too_late} too late: the load shows nothing", alerts.len());
         assert_eq!(alerts::after(&reader, Position::START).unwrap(), alerts);
