@@ -193,7 +193,7 @@ mod tests {
                 })
             })
             .finally("nothing is parked", |world| world.parked() == 0)
-            .run(Schedules(1_000));
+            .run(Schedules(300));
     }
 
     #[tokio::test]

@@ -231,6 +231,7 @@ struct MoveTeam {
     to: String,
 }
 
+// ANCHOR: move
 impl Decision for MoveTeam {
     type Event = FestivalEvent;
     type State = Seen;
@@ -255,7 +256,9 @@ impl Decision for MoveTeam {
         Ok(Decided::of::<Team>(&self.team, FestivalEvent::TeamMoved { team, from, to }))
     }
 }
+// ANCHOR_END: move
 
+// ANCHOR: begin
 /// Reads who is there, so whoever comes in meanwhile makes it read again: either a team is in the list, or it is refused.
 #[derive(Clone, Debug)]
 struct BeginDeletion {
@@ -292,6 +295,7 @@ impl Decision for BeginDeletion {
         }
     }
 }
+// ANCHOR_END: begin
 
 // What deletes: a process, with its own view of the events. It does not hear of teams that are created.
 
@@ -317,6 +321,7 @@ struct Deletion {
     waits_for: BTreeSet<String>,
 }
 
+// ANCHOR: process
 impl Process for Deletion {
     const NAME: &'static str = "deletion";
     type Event = Watched;
@@ -357,6 +362,7 @@ impl Process for Deletion {
         }
     }
 }
+// ANCHOR_END: process
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -504,6 +510,7 @@ mod tests {
         given_events(history.into_iter().chain([began("jazz", &[])])).decide(&begin).then_nothing();
     }
 
+    // ANCHOR: explored
     #[test]
     fn a_team_that_is_created_in_or_moved_into_a_festival_while_it_is_deleted_is_not_left_behind() {
         let there = |team: &str, festival: &str| created(team, festival).1;
@@ -535,6 +542,7 @@ mod tests {
             })
             .run(Schedules(1_000));
     }
+    // ANCHOR_END: explored
 
     fn festivals(world: &World, are: Festival) -> impl Iterator<Item = &str> {
         world.aggregates::<Festival>().filter(move |(_, festival)| **festival == are).map(|(id, _)| id)

@@ -129,7 +129,8 @@ fn plan(figures: &Figures, festivals: u64, teams: u64) {
     println!("        while the old ones serve");
     println!("    a list, a move and a deletion take what they take here while the pages that they read are in memory,");
     println!("        and some reads of the disk more where they are not: none of them looks at another festival");
-    println!("    memory as here: caches have bounds, and an instance of the process is open only while it deletes");
+    println!("    memory: at most 64 MiB for the index of the log and what is read of it, 64 MiB for folds, and 32 MiB for the");
+    println!("        lists, which is where it ends here too; an instance of the process is open only while it deletes");
 }
 
 /// Each worker creates the festivals of its own, one after the other, as a person would.

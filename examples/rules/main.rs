@@ -229,10 +229,11 @@ mod tests {
         (alerts, too_late)
     }
 
+    // ANCHOR: killed
     #[tokio::test(flavor = "multi_thread")]
     async fn every_alert_is_there_once_wherever_the_program_is_killed() {
         let place = examples::killed("rules", LOAD);
-        let store = leftfold::open(place.path().join("store").to_str().unwrap()).await.unwrap();
+        let store = leftfold::open(place.path()).await.unwrap();
         assert!(store.head().position.0 >= u64::from(LOAD));
         let (running, reader) = run(&store, &place).await;
         let (alerts, too_late) = expected(&store).await;
@@ -245,4 +246,5 @@ mod tests {
         running.stop().await.unwrap();
         store.close().await.unwrap();
     }
+    // ANCHOR_END: killed
 }

@@ -38,6 +38,7 @@ pub struct RemoteStop(pub Arc<Csms>);
 /// Unlocks a connector.
 pub struct Unlock(pub Arc<Csms>);
 
+// ANCHOR: remote-start
 impl Effect for RemoteStart {
     const NAME: &'static str = "remote-start";
     const INTENT: &'static str = "station.RemoteStartRequested";
@@ -74,6 +75,7 @@ impl Effect for RemoteStart {
         Some((station.clone(), StationCommand::ConcludeRemoteStart(answered(request, conclusion))))
     }
 }
+// ANCHOR_END: remote-start
 
 impl Effect for RemoteStop {
     const NAME: &'static str = "remote-stop";
@@ -323,6 +325,7 @@ impl Csms {
         station.state.result_of(&intent.request).map(|_| Performed::Done(StationAnswer::Accepted))
     }
 
+    // ANCHOR: look
     /// Asks the station how the connector is, and concludes from that what can be.
     async fn look(&self, intent: &RemoteStartRequested) -> Performed<StationAnswer> {
         if Timestamp::now() < intent.until {
@@ -357,6 +360,7 @@ impl Csms {
         }
         doubt("the connector is in use, but by no transaction that was reported")
     }
+    // ANCHOR_END: look
 }
 
 fn trigger_status(connector_id: Option<NonZeroU32>) -> CentralRequest {

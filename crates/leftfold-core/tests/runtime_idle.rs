@@ -3,14 +3,12 @@
 mod projection_stage;
 mod runtime_stage;
 
-use std::time::Duration;
-
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
 use leftfold_core::store::Position;
 use projection_stage::{Shelf, Tally, add_many, fold_of};
-use runtime_stage::{Command, Door, DoorEvent, Opener, SECOND, Stage, in_doubt, story};
+use runtime_stage::{DoorEvent, Opener, Opening, SECOND, Stage, in_doubt, story};
 
 /// Counts what doors did.
 struct Openings<const VERSION: u32>;
@@ -27,15 +25,15 @@ impl<const VERSION: u32> Projection<Memory<u32>> for Openings<VERSION> {
 }
 
 /// Asks again, so many seconds after a door has opened for the first time.
-#[derive(Debug, Default)]
-struct Again<const SECONDS: u64>;
+#[derive(Default)]
+struct Again<const SECONDS: u32>;
 
-impl<const SECONDS: u64> Process for Again<SECONDS> {
+impl<const SECONDS: u32> Process for Again<SECONDS> {
     const NAME: &'static str = "again";
     type Event = DoorEvent;
 
     fn targets() -> Targets {
-        Targets::of::<Door>()
+        Targets::none()
     }
 
     fn correlate(event: &Recorded<DoorEvent>) -> Correlation {
@@ -47,10 +45,10 @@ impl<const SECONDS: u64> Process for Again<SECONDS> {
 
     fn apply(&mut self, _: &Trigger<DoorEvent>, _: &Context) {}
 
-    fn react(&self, trigger: &Trigger<DoorEvent>, context: &Context) -> Reaction {
+    fn react(&self, trigger: &Trigger<DoorEvent>, door: &Context) -> Reaction {
         match trigger {
-            Trigger::TimerFired { .. } => Reaction::none().command::<Door>(&context.key, Command::Ask(2)).end(),
-            _ => Reaction::none().timer("again", Duration::from_secs(SECONDS)),
+            Trigger::TimerFired { .. } => Reaction::none().effect::<Opener>(&door.key, &Opening { code: 2 }),
+            _ => Reaction::none().timer("again", SECOND * SECONDS),
         }
     }
 }
@@ -80,8 +78,8 @@ async fn timers_that_are_due_later_and_doubts_are_waiting_and_not_under_way() {
     let opener = Opener::opening();
     let runtime = process.runtime().effect(opener.clone()).process::<Again<3_600>>();
     let statuses = runtime.run_until_idle().await.unwrap();
-    let head = process.store.head().position;
-    assert!(statuses.iter().all(|status| (status.through, status.under_way) == (head, 0)), "{statuses:?}");
+    let under_way: Vec<_> = statuses.iter().map(|status| (status.name, status.under_way)).collect();
+    assert_eq!((under_way, opener.performs()), (vec![("again", 0), ("open", 0)], 1));
     let process = Stage::new().process();
     process.ask("a", 1).await;
     let doubtful = Opener::doing(|_| async { in_doubt("who knows") });

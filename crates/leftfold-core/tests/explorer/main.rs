@@ -5,6 +5,7 @@ mod cascade;
 mod cash;
 mod mails;
 mod points;
+mod reminders;
 
 use leftfold_core::testing::explorer::{Failure, Schedules};
 

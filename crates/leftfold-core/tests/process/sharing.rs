@@ -110,6 +110,7 @@ async fn a_hundred_handovers_lose_nothing_and_repeat_nothing() {
     let mut expected: Vec<String> = (0..100).map(|round| round.to_string()).collect();
     assert_eq!(texts(&asking.store, "all").await, expected);
     let mut fired = texts(&asking.store, "fired").await;
-    (fired.sort_unstable(), expected.sort_unstable());
+    fired.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(fired, expected);
 }

@@ -31,8 +31,10 @@ pub(crate) use told::{Heard, Told, What, told};
 
 use crate::fold::{Event, Recorded};
 
+// ANCHOR: limits
 /// Instances that one event may concern.
 pub const INSTANCES_MAX: usize = 900;
+// ANCHOR_END: limits
 
 /// A process (also called process manager, or saga): it follows events, keeps its own state for each *instance*, and
 /// reacts with commands, effects and timers.
@@ -45,10 +47,79 @@ pub const INSTANCES_MAX: usize = 900;
 ///
 /// A timer fires once, after every event recorded up to its due time was reacted to: an hour of outage never turns an
 /// answer that came in time into a missed deadline. Timers that wait are found in the log's index; only those due soon
-/// are in memory.
+/// are in memory. One that is due at [`Timestamp::MAX`](crate::store::Timestamp::MAX) never fires.
+///
+/// Of several runtimes over one store one runs the process, the others wait for its [lease](PROCESS_LEASE). More than
+/// [`CHAIN_MAX`] reactions that led one to another, without anything from outside, are parked.
 ///
 /// `correlate`, `apply` and `react` are pure: what they need is in the events. A trigger at which one of them panics, or
 /// that cannot be read, is *parked* with everything that follows for its instance, while other instances go on.
+/// [`Processes`] lists what is parked, and lets people retry or skip it.
+///
+/// ```
+/// use std::time::Duration;
+/// use leftfold_core::fold::{Aggregate, Event, Recorded};
+/// use leftfold_core::runtime::Runtime;
+/// use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
+/// use leftfold_core::store::{Position, Query, Store};
+/// use serde::{Deserialize, Serialize};
+///
+/// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// # enum OrderEvent { Placed, Paid, Cancelled { why: String } }
+/// # impl Event for OrderEvent { const NAMESPACE: &'static str = "order"; }
+/// # #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// # struct Order;
+/// # #[derive(Clone, Debug, Serialize, Deserialize)]
+/// # enum Do { Place, Cancel { why: String } }
+/// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+/// # #[error("never")]
+/// # struct Never;
+/// # impl Aggregate for Order {
+/// #     const CATEGORY: &'static str = "order";
+/// #     type Event = OrderEvent;
+/// #     type Command = Do;
+/// #     type Refusal = Never;
+/// #     fn apply(&mut self, _: &OrderEvent) {}
+/// #     fn decide(&self, command: &Do) -> Result<Vec<OrderEvent>, Never> {
+/// #         Ok(vec![match command.clone() { Do::Place => OrderEvent::Placed, Do::Cancel { why } => OrderEvent::Cancelled { why } }])
+/// #     }
+/// # }
+/// /// An order that is not paid in time is cancelled.
+/// #[derive(Default)]
+/// struct Payment;
+///
+/// impl Process for Payment {
+///     const NAME: &'static str = "payment";
+///     type Event = OrderEvent;
+///     fn targets() -> Targets { Targets::of::<Order>() }
+///     fn correlate(event: &Recorded<OrderEvent>) -> Correlation {
+///         match event.event {
+///             OrderEvent::Placed => Correlation::starts(event.stream_id()),
+///             OrderEvent::Paid | OrderEvent::Cancelled { .. } => Correlation::ends(event.stream_id()),
+///         }
+///     }
+///     fn apply(&mut self, _: &Trigger<OrderEvent>, _: &Context) {}
+///     fn react(&self, trigger: &Trigger<OrderEvent>, order: &Context) -> Reaction {
+///         match trigger {
+///             Trigger::Event(OrderEvent::Placed) => Reaction::none().timer("pay", Duration::ZERO),
+///             Trigger::TimerFired { .. } => Reaction::none().command::<Order>(&order.key, Do::Cancel { why: "not paid".into() }),
+///             Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Store::memory();
+/// let runtime = Runtime::new(&store).process::<Payment>().start().await?;
+/// store.aggregate::<Order>().execute("7", Do::Place).await?;
+/// let mut orders = store.subscribe(Query::category("order"), Position::START);
+/// assert_eq!(&*orders.event().await?.event_type, "order.Placed");
+/// assert_eq!(&*orders.event().await?.event_type, "order.Cancelled");
+/// runtime.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Process: Default + Send + Sync + 'static {
     /// Names the process in the log and in status. Has no `-`, and at most 60 bytes.
     const NAME: &'static str;
