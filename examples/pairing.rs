@@ -355,7 +355,7 @@ mod tests {
     use super::*;
     use PoolEvent::*;
     use Side::{Bought, Sold};
-    use leftfold::testing::given;
+    use leftfold::testing::{Explorer, Schedules, given};
 
     fn arrived(half: Half) -> PoolEvent {
         Arrived { half }
@@ -451,5 +451,36 @@ mod tests {
         given::<Pool>([arrived(b.clone())]).when(Feed::Arrive { half: b.clone() }).then_nothing();
         let gone = [arrived(b.clone()), Discarded { half: "b".into(), why: String::new() }];
         given::<Pool>(gone).when(Feed::Arrive { half: b }).then_nothing();
+    }
+
+    /// Whatever crashes, comes late or twice, or is never corrected: each half ends once, in a trade or discarded.
+    #[test]
+    fn every_half_ends_once_whatever_happens_on_the_way() {
+        let corrections = [Some(3), None].map(Performed::Done);
+        let ends = |world: &leftfold::testing::explorer::World| {
+            let ended = |event| match event {
+                Paired { one, other } => vec![one, other],
+                Discarded { half, .. } => vec![half],
+                _ => Vec::new(),
+            };
+            let mut ended: Vec<String> = world.events_of::<PoolEvent>().into_iter().flat_map(ended).collect();
+            ended.sort();
+            ended
+        };
+        Explorer::new()
+            .aggregate::<Pool>()
+            .process::<Buffer>()
+            .effect(Corrector { papers: BTreeMap::new() }, corrections)
+            .start(|clients| {
+                let arrive = |half| Feed::Arrive { half };
+                let buyers = clients.client("buyers").command::<Pool>("tulips", arrive(half("b1", Bought, 3, 100)));
+                buyers.wait(BUFFER / 2).command::<Pool>("tulips", arrive(half("b2", Bought, 3, 103)));
+                let sellers = clients.client("sellers").command::<Pool>("tulips", arrive(half("s1", Sold, None, 101)));
+                sellers.command::<Pool>("tulips", arrive(half("s2", Sold, 3, 107)));
+            })
+            .always("nobody ends twice", move |world| ends(world).windows(2).all(|two| two[0] != two[1]))
+            .finally("everybody ends", move |world| ends(world) == ["b1", "b2", "s1", "s2"])
+            .finally("no time is kept for anybody", |world| world.open_processes() == 0)
+            .run(Schedules(300));
     }
 }
