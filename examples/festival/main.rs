@@ -18,32 +18,15 @@ use leftfold::sqlite::Sqlite;
 use serde::{Deserialize, Serialize};
 use teams::Teams;
 
+/// Once a deletion began nobody comes in; the teams that it names were there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum FestivalEvent {
-    Announced {
-        festival: String,
-    },
-    /// From now on nobody comes in; these were there.
-    DeletionBegan {
-        festival: String,
-        teams: BTreeSet<String>,
-    },
-    Deleted {
-        festival: String,
-    },
-    TeamCreated {
-        team: String,
-        festival: String,
-    },
-    TeamMoved {
-        team: String,
-        from: String,
-        to: String,
-    },
-    TeamDeleted {
-        team: String,
-        festival: String,
-    },
+    Announced { festival: String },
+    DeletionBegan { festival: String, teams: BTreeSet<String> },
+    Deleted { festival: String },
+    TeamCreated { team: String, festival: String },
+    TeamMoved { team: String, from: String, to: String },
+    TeamDeleted { team: String, festival: String },
 }
 
 impl Event for FestivalEvent {
