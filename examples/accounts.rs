@@ -11,6 +11,7 @@ use argon2::{Argon2, Params};
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
+// ANCHOR: password
 /// What a person types. No event can hold it: it is neither `Serialize` nor `Debug`.
 struct Password(String);
 
@@ -22,6 +23,7 @@ impl Password {
         Ok(PasswordHash(hash.to_string()))
     }
 }
+// ANCHOR_END: password
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct PasswordHash(String);
@@ -85,6 +87,7 @@ enum AccountEvent {
     Closed { account: String, name: UserName, email: Email },
 }
 
+// ANCHOR: tags
 impl Event for AccountEvent {
     const NAMESPACE: &'static str = "account";
 
@@ -100,6 +103,7 @@ impl Event for AccountEvent {
         }
     }
 }
+// ANCHOR_END: tags
 
 fn account_tag(account: &str) -> String {
     format!("account:{account}")
@@ -125,6 +129,7 @@ impl SignUp {
     }
 }
 
+// ANCHOR: sign-up
 #[derive(Default)]
 struct Taken {
     name: bool,
@@ -157,6 +162,7 @@ impl Decision for SignUp {
         }
     }
 }
+// ANCHOR_END: sign-up
 
 struct Rename {
     account: String,
@@ -320,6 +326,7 @@ mod tests {
     }
     // ANCHOR_END: decision-test
 
+    // ANCHOR: race
     #[tokio::test(flavor = "multi_thread")]
     async fn of_a_thousand_racing_sign_ups_of_one_name_exactly_one_wins() {
         let store = Store::memory();
@@ -337,6 +344,7 @@ mod tests {
         assert_eq!(won, 1);
         assert_eq!(store.head().position, Position(1));
     }
+    // ANCHOR_END: race
 
     #[tokio::test]
     async fn names_and_addresses_are_unique_however_they_are_written() {

@@ -124,6 +124,7 @@ impl Bookings {
     const NAME: &'static str = "bookings";
 }
 
+// ANCHOR: projection
 impl Projection<Sqlite> for Bookings {
     const NAME: &'static str = Self::NAME;
     type Event = Shown;
@@ -162,7 +163,9 @@ impl Projection<Sqlite> for Bookings {
         Ok(())
     }
 }
+// ANCHOR_END: projection
 
+// ANCHOR: page
 /// A page that is open: all bookings of a client.
 struct Page {
     client: String,
@@ -217,6 +220,7 @@ impl Page {
         Ok(changed)
     }
 }
+// ANCHOR_END: page
 
 // News items with their comments: the count is the fold's.
 
@@ -229,6 +233,7 @@ impl Event for NewsEvent {
     const NAMESPACE: &'static str = "news";
 }
 
+// ANCHOR: count
 /// A comment and the count are one append: nobody ever sees one without the other, and of a thousand comments at once each is
 /// counted. That holds within one item, which is one stream. A list of all items by their comments is a question to many
 /// streams: its rows are in another database, so they follow a moment later, as bookings do.
@@ -236,6 +241,7 @@ impl Event for NewsEvent {
 struct NewsItem {
     comments: u64,
 }
+// ANCHOR_END: count
 
 struct Comment(String);
 

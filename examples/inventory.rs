@@ -60,6 +60,7 @@ struct Stock {
     reserved: BTreeMap<String, u64>,
 }
 
+// ANCHOR: stock
 impl Stock {
     fn promised(&self) -> u64 {
         self.reserved.values().fold(0, |sum, pieces| sum.saturating_add(*pieces))
@@ -74,7 +75,9 @@ impl Stock {
         self.promised().saturating_sub(self.on_hand)
     }
 }
+// ANCHOR_END: stock
 
+// ANCHOR: aggregate
 impl Aggregate for Stock {
     const CATEGORY: &'static str = "stock";
     type Event = StockEvent;
@@ -115,6 +118,7 @@ impl Aggregate for Stock {
         Ok(vec![event])
     }
 }
+// ANCHOR_END: aggregate
 
 fn reserve(order: &str, pieces: u64) -> Move {
     Move::Reserve { order: order.into(), pieces }
@@ -221,6 +225,7 @@ mod tests {
         assert_eq!(stock.execute("apples", reserve("A", 1)).await.unwrap().version, Version(3));
     }
 
+    // ANCHOR: stale
     #[tokio::test]
     async fn who_states_a_version_that_is_no_longer_gets_what_came_since() {
         let stock = Store::memory().aggregate::<Stock>();
@@ -232,6 +237,7 @@ mod tests {
         assert_eq!(stock.decode(&since[0]), Ok(vec![reserved("A", 3)]));
         stock.command("apples", reserve("B", 2)).expecting(actual).execute().await.unwrap();
     }
+    // ANCHOR_END: stale
 
     #[test]
     fn a_state_that_history_made_impossible_is_flagged_and_nothing_panics() {

@@ -9,9 +9,8 @@ use std::error::Error;
 use std::fmt;
 
 use leftfold::copy::{Copy, in_todays_shape};
-use leftfold::fold::Schema;
 use leftfold::prelude::*;
-use leftfold::store::{Append, Read};
+use leftfold::store::Read;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -28,6 +27,7 @@ enum InvoiceEvent {
     Sent { on: String },
 }
 
+// ANCHOR: upcasters
 impl Event for InvoiceEvent {
     const NAMESPACE: &'static str = "invoice";
 
@@ -51,6 +51,7 @@ fn total_to_cents(old: Value) -> Result<Value, String> {
 fn cents_to_amount(old: Value) -> Result<Value, String> {
     Ok(json!({ "customer": old["customer"], "amount": { "cents": old["cents"], "currency": "EUR" } }))
 }
+// ANCHOR_END: upcasters
 
 /// What the programs of other years wrote.
 mod earlier {
@@ -79,16 +80,6 @@ mod earlier {
         fn upcasters() -> Upcasters {
             Upcasters::none().change("invoice.Initiated", 1, total_to_cents)
         }
-    }
-
-    /// Records events as the program did that had this enum.
-    pub(super) async fn write<E: Event>(store: &Store, invoice: &str, events: &[E]) -> Result<(), Box<dyn Error>> {
-        let schema = Schema::of::<E>()?;
-        for event in events {
-            let event = schema.encode(event)?.in_stream(StreamName::of("invoice", invoice)?);
-            store.append(Append::of(vec![event])).await?;
-        }
-        Ok(())
     }
 }
 
@@ -253,6 +244,7 @@ impl fmt::Display for TakenOver {
     }
 }
 
+// ANCHOR: take-over
 /// Brings a table in, as often as one likes: while the old program still writes it, too. The row itself is the id of the
 /// command, so a row that did not change is answered from what is remembered, and one that did is another request.
 async fn take_over(store: &Store, table: &str) -> Result<TakenOver, Box<dyn Error>> {
@@ -278,6 +270,7 @@ async fn take_over(store: &Store, table: &str) -> Result<TakenOver, Box<dyn Erro
     }
     Ok(taken)
 }
+// ANCHOR_END: take-over
 
 const TABLE: &str = "\
 number,customer,total,currency,issued,sent
@@ -299,9 +292,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let first = |customer: &str, total| earlier::First::Initiated { customer: customer.into(), total };
     let (issued, sent) = ("2020-01-02".to_owned(), "2020-01-03".to_owned());
     let history = [first("Alan", 0.29), earlier::First::Issued { on: issued }, earlier::First::Sent { on: sent }];
-    earlier::write(&store, "2020-1", &history).await?;
+    store.facts(Invoice::CATEGORY, "2020-1", &history).record().await?;
     let second = earlier::Second::Initiated { customer: "Barbara".into(), cents: 1_999 };
-    earlier::write(&store, "2023-1", &[second, earlier::Second::Issued { on: "2023-05-06".into() }]).await?;
+    let history = [second, earlier::Second::Issued { on: "2023-05-06".into() }];
+    store.facts(Invoice::CATEGORY, "2023-1", &history).record().await?;
 
     let invoices = store.aggregate::<Invoice>();
     let amount = Money { cents: 500, currency: "SEK".into() };
@@ -314,6 +308,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("    they are stored as versions {}", schema_versions(&store).await?);
 
+    // ANCHOR: copying
     let new = leftfold::open(&format!("{}-today", place.path())).await?;
     let copy = Copy::from(&store).into(&new).through(in_todays_shape::<InvoiceEvent>);
     let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -329,6 +324,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     copy.switch().await?;
     let report = copy.verify().await?;
     println!("    verified: {}, {} events of {}", report.is_sound(), report.new_events, report.old_events);
+    // ANCHOR_END: copying
     store.close().await?;
 
     println!("the new store has versions {}, and the same invoices:", schema_versions(&new).await?);
@@ -386,9 +382,10 @@ mod tests {
     async fn three_generations() -> Store {
         let store = Store::memory();
         let first = earlier::First::Initiated { customer: "Alan".into(), total: 0.29 };
-        earlier::write(&store, "1", &[first, earlier::First::Issued { on: "2020-01-02".into() }]).await.unwrap();
+        let first = [first, earlier::First::Issued { on: "2020-01-02".into() }];
+        store.facts("invoice", "1", &first).record().await.unwrap();
         let second = earlier::Second::Initiated { customer: "Barbara".into(), cents: 1_999 };
-        earlier::write(&store, "2", &[second]).await.unwrap();
+        store.facts("invoice", "2", &[second]).record().await.unwrap();
         let initiate = Work::Initiate { customer: "Carol".into(), amount: Money { cents: 5, currency: "GBP".into() } };
         store.aggregate::<Invoice>().execute("3", initiate).await.unwrap();
         store
@@ -415,11 +412,12 @@ mod tests {
     async fn an_old_event_that_makes_no_sense_is_an_error_that_names_it() {
         let store = Store::memory();
         let impossible = earlier::First::Initiated { customer: "Alan".into(), total: -1.0 };
-        earlier::write(&store, "1", &[impossible]).await.unwrap();
+        store.facts("invoice", "1", &[impossible]).record().await.unwrap();
         let error = store.aggregate::<Invoice>().load("1").await.unwrap_err().to_string();
         assert!(error.contains("position 1") && error.contains("-1 is no total"), "{error}");
     }
 
+    // ANCHOR: copy
     #[tokio::test]
     async fn the_copy_has_todays_shape_only_and_says_the_same_while_the_old_store_serves() {
         let (old, new) = (three_generations().await, Store::memory());
@@ -432,6 +430,7 @@ mod tests {
         assert_eq!(schema_versions(&old).await.unwrap(), "1 (1 times), 2 (1 times), 3 (1 times)");
         assert_eq!(schema_versions(&new).await.unwrap(), "3 (3 times)");
     }
+    // ANCHOR_END: copy
 
     #[tokio::test]
     async fn a_table_that_is_brought_in_again_doubles_nothing_wherever_it_stopped() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tempfile::TempDir;
+use crate::{Place, fresh};
 
 /// After so many kills the program is let go on to its end.
 const KILLS: usize = 15;
@@ -14,35 +14,37 @@ const NEW_LINES_MAX: usize = 20;
 /// A kill comes at most so long after a line, so that it does not always find the program at the same place.
 const AFTER_A_LINE: Duration = Duration::from_millis(3);
 
+// ANCHOR: killed
 /// Runs `cargo run --example NAME -- DIRECTORY LOAD`, kills it by SIGKILL a little further on every time, and at last lets it
-/// end. Returns the directory with its store. The moments are drawn from [`leftfold::testing::seed`].
+/// end. Returns the place of its store. The moments are drawn from [`leftfold::testing::seed`].
 ///
 /// # Panics
 /// Where the program cannot be built or run, where it fails, and where it ends before it was killed once.
 #[must_use]
-pub fn killed(example: &str, load: u32) -> TempDir {
+pub fn killed(example: &str, load: u32) -> Place {
     let program = built(example);
-    let place = tempfile::Builder::new().prefix("leftfold-killed-").tempdir().expect("there is room for a store");
+    let place = fresh().expect("there is room for a store");
     let mut random = fastrand::Rng::with_seed(leftfold::testing::seed());
     let (mut kills, mut furthest) = (0, 0);
     while kills < KILLS {
         let after = furthest + random.usize(0..NEW_LINES_MAX);
         let delay = AFTER_A_LINE.mul_f64(random.f64());
-        let Some(said) = run(&program, place.path(), load, Some((after, delay))) else { break };
+        let Some(said) = run(&program, &place.path, load, Some((after, delay))) else { break };
         furthest = furthest.max(said);
         kills += 1;
     }
     assert!(kills > 0, "{example} ended before it was killed: give it more to do");
     if kills == KILLS {
-        run(&program, place.path(), load, None);
+        run(&program, &place.path, load, None);
     }
     place
 }
+// ANCHOR_END: killed
 
 /// How many lines it had said when it was killed; none where it came to its end.
-fn run(program: &Path, place: &Path, load: u32, kill: Option<(usize, Duration)>) -> Option<usize> {
+fn run(program: &Path, place: &str, load: u32, kill: Option<(usize, Duration)>) -> Option<usize> {
     let mut child = Command::new(program)
-        .arg(place.join("store"))
+        .arg(place)
         .arg(load.to_string())
         .stdout(Stdio::piped())
         .spawn()

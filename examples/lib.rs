@@ -46,12 +46,14 @@ pub fn place() -> Result<Place> {
     };
     match std::env::args_os().nth(1) {
         Some(named) => Ok(Place { path: text(named)?, load, _fresh: None }),
-        None => {
-            let fresh = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
-            let path = text(fresh.path().join("store").into_os_string())?;
-            Ok(Place { path, load, _fresh: Some(fresh) })
-        }
+        None => Ok(Place { load, ..fresh()? }),
     }
+}
+
+fn fresh() -> Result<Place> {
+    let fresh = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
+    let path = text(fresh.path().join("store").into_os_string())?;
+    Ok(Place { path, load: None, _fresh: Some(fresh) })
 }
 
 fn text(path: std::ffi::OsString) -> Result<String> {

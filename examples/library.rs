@@ -80,6 +80,7 @@ impl Aggregate for Member {
         }
     }
 
+    // ANCHOR: member
     fn decide(&self, command: &Lending) -> Result<Vec<LendingEvent>, LendingRefusal> {
         match command.clone() {
             Lending::Borrow { book, .. } if self.books.contains_key(&book) => Err(LendingRefusal::HasIt),
@@ -94,6 +95,7 @@ impl Aggregate for Member {
             },
         }
     }
+    // ANCHOR_END: member
 }
 
 /// One instance for each member, with a timer for each book that is out. It begins with the first book, and each timer
@@ -103,6 +105,7 @@ struct DueDays {
     due: BTreeMap<String, Timestamp>,
 }
 
+// ANCHOR: process
 impl Process for DueDays {
     const NAME: &'static str = "due_days";
     type Event = LendingEvent;
@@ -140,6 +143,7 @@ impl Process for DueDays {
         }
     }
 }
+// ANCHOR_END: process
 
 fn borrow(book: &str, today: Timestamp) -> Lending {
     Lending::Borrow { book: book.into(), today }

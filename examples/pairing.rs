@@ -144,6 +144,7 @@ impl Pool {
         self.gone.insert(half);
     }
 
+    // ANCHOR: time-is-up
     /// What becomes of a half whose time is up.
     fn time_is_up(&self, id: &str) -> Option<PoolEvent> {
         // One that is being corrected has time until that is over.
@@ -172,6 +173,7 @@ impl Pool {
         }
         events
     }
+    // ANCHOR_END: time-is-up
 
     /// The partner with whom as many of the others as possible can still be paired. A half that a largest matching
     /// leaves out takes the partner of another one that it matches: that is as large, and the other has more time.
@@ -216,6 +218,7 @@ struct Buffer {
     article: String,
 }
 
+// ANCHOR: process
 impl Process for Buffer {
     const NAME: &'static str = "buffer";
     type Event = PoolEvent;
@@ -251,12 +254,14 @@ impl Process for Buffer {
         }
     }
 }
+// ANCHOR_END: process
 
 /// The component that knows what a reporter forgot: here a drawer of papers.
 struct Corrector {
     papers: BTreeMap<String, u32>,
 }
 
+// ANCHOR: effect
 impl Effect for Corrector {
     const NAME: &'static str = "corrector";
     const INTENT: &'static str = "pool.CorrectionAsked";
@@ -282,6 +287,7 @@ impl Effect for Corrector {
         })
     }
 }
+// ANCHOR_END: effect
 
 fn half(id: &str, side: Side, pieces: impl Into<Option<u32>>, cents: u32) -> Half {
     Half { id: id.into(), side, cents, pieces: pieces.into() }
@@ -349,7 +355,7 @@ mod tests {
     use super::*;
     use PoolEvent::*;
     use Side::{Bought, Sold};
-    use leftfold::testing::given;
+    use leftfold::testing::{Explorer, Schedules, given};
 
     fn arrived(half: Half) -> PoolEvent {
         Arrived { half }
@@ -445,5 +451,36 @@ mod tests {
         given::<Pool>([arrived(b.clone())]).when(Feed::Arrive { half: b.clone() }).then_nothing();
         let gone = [arrived(b.clone()), Discarded { half: "b".into(), why: String::new() }];
         given::<Pool>(gone).when(Feed::Arrive { half: b }).then_nothing();
+    }
+
+    /// Whatever crashes, comes late or twice, or is never corrected: each half ends once, in a trade or discarded.
+    #[test]
+    fn every_half_ends_once_whatever_happens_on_the_way() {
+        let corrections = [Some(3), None].map(Performed::Done);
+        let ends = |world: &leftfold::testing::explorer::World| {
+            let ended = |event| match event {
+                Paired { one, other } => vec![one, other],
+                Discarded { half, .. } => vec![half],
+                _ => Vec::new(),
+            };
+            let mut ended: Vec<String> = world.events_of::<PoolEvent>().into_iter().flat_map(ended).collect();
+            ended.sort();
+            ended
+        };
+        Explorer::new()
+            .aggregate::<Pool>()
+            .process::<Buffer>()
+            .effect(Corrector { papers: BTreeMap::new() }, corrections)
+            .start(|clients| {
+                let arrive = |half| Feed::Arrive { half };
+                let buyers = clients.client("buyers").command::<Pool>("tulips", arrive(half("b1", Bought, 3, 100)));
+                buyers.wait(BUFFER / 2).command::<Pool>("tulips", arrive(half("b2", Bought, 3, 103)));
+                let sellers = clients.client("sellers").command::<Pool>("tulips", arrive(half("s1", Sold, None, 101)));
+                sellers.command::<Pool>("tulips", arrive(half("s2", Sold, 3, 107)));
+            })
+            .always("nobody ends twice", move |world| ends(world).windows(2).all(|two| two[0] != two[1]))
+            .finally("everybody ends", move |world| ends(world) == ["b1", "b2", "s1", "s2"])
+            .finally("no time is kept for anybody", |world| world.open_processes() == 0)
+            .run(Schedules(300));
     }
 }

@@ -87,12 +87,15 @@ enum DriveRefusal {
     Placed,
 }
 
+// ANCHOR: fold
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Journey {
     rover: Option<Rover>,
     driven: u64,
 }
+// ANCHOR_END: fold
 
+// ANCHOR: aggregate
 impl Aggregate for Journey {
     const CATEGORY: &'static str = "rover";
     /// 1 knew no distance. It is folded anew from all old events; snapshots of version 1 are not used.
@@ -131,6 +134,7 @@ impl Aggregate for Journey {
         SnapshotPolicy::every_events(100).or_every(Duration::from_secs(24 * 60 * 60))
     }
 }
+// ANCHOR_END: aggregate
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -224,6 +228,7 @@ mod tests {
         given::<Journey>([RoverEvent::Placed { at: at(0, 0, North) }]).when(Forward).then([RoverEvent::MovedForward]);
     }
 
+    // ANCHOR: past
     #[tokio::test]
     async fn any_past_state_is_there_by_version_and_by_moment_and_old_events_tell_the_distance() {
         let rovers = Store::memory().aggregate::<Journey>();
@@ -238,7 +243,9 @@ mod tests {
             assert_eq!((then.state.driven, then.state.rover), (driven, Some(at(0, driven as i32, North))));
         }
     }
+    // ANCHOR_END: past
 
+    // ANCHOR: correction
     #[test]
     fn a_correction_follows_the_wrong_move_and_edits_nothing() {
         let wrong = [RoverEvent::Placed { at: at(0, 0, North) }, RoverEvent::MovedForward];
@@ -247,4 +254,5 @@ mod tests {
         let after = given::<Journey>(wrong.into_iter().chain([corrected])).state().clone();
         assert_eq!(after, Journey { rover: Some(at(0, 0, North)), driven: 1 });
     }
+    // ANCHOR_END: correction
 }

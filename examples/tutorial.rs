@@ -1,8 +1,14 @@
 //! Meeting rooms are booked, and whoever asks twice or too late must get an answer that holds.
-//! This is the program of the book's tutorial: an aggregate, its tests, a durable store, a request that is repeated.
+//! This is the program of the book's tutorial: an aggregate on a durable store, a read model, a process with a deadline.
 //! It is no calendar: where bookings of the same room are planned ahead and overlap, give each booking its own stream.
 
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
 use leftfold::prelude::*;
+use leftfold::sqlite::rusqlite::Connection;
+use leftfold::sqlite::{Reader, Sqlite, SqliteError};
 use serde::{Deserialize, Serialize};
 
 // ANCHOR: events
@@ -27,18 +33,22 @@ struct Room {
 // ANCHOR_END: state
 
 // ANCHOR: commands
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Asked {
     by: String,
     to: Ask,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Ask {
     Book,
     CheckIn,
     Release,
+    /// Nobody came in time. No person asks for this: the last chapter does.
+    Expire,
 }
 
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 enum RoomRefusal {
     #[error("{by} has it")]
     Taken { by: String },
@@ -67,9 +77,10 @@ impl Aggregate for Room {
             (_, Some(other)) if *other != asked.by => Err(RoomRefusal::Taken { by: other.clone() }),
             (Ask::Book, None) => Ok(vec![RoomEvent::Booked { by: asked.by.clone() }]),
             (_, None) => Err(RoomRefusal::NotBooked),
+            (Ask::Expire, Some(_)) if !self.checked_in => Ok(vec![RoomEvent::Released]),
             (Ask::CheckIn, Some(_)) if !self.checked_in => Ok(vec![RoomEvent::CheckedIn]),
             (Ask::Release, Some(_)) => Ok(vec![RoomEvent::Released]),
-            // Booked or checked in already, by the same person: there is nothing to do.
+            // Booked or checked in already, by the same person, or in use: there is nothing to do.
             (_, Some(_)) => Ok(vec![]),
         }
     }
@@ -82,7 +93,7 @@ fn asks(by: &str, to: Ask) -> Asked {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let place = examples::place()?;
     let store = leftfold::open(place.path()).await?;
     let rooms = store.aggregate::<Room>();
@@ -111,10 +122,125 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for recorded in rooms.history("blue", Version(1))?.all().await? {
         println!("  version {}:     {:?}", recorded.version(), recorded.event);
     }
+    // ANCHOR_END: past
+    the_screens(&store, &format!("{}-rows", place.path())).await?;
+    nobody_comes(&store).await?;
+    // ANCHOR: close
     store.close().await?;
     Ok(())
 }
-// ANCHOR_END: past
+// ANCHOR_END: close
+
+// ANCHOR: projection
+/// What the screens at the doors say.
+struct Screens;
+
+impl Projection<Sqlite> for Screens {
+    const NAME: &'static str = "screens";
+    type Event = RoomEvent;
+
+    async fn set_up(&self, rows: &mut Connection) -> Result<(), ProjectionError> {
+        Ok(rows.execute_batch("CREATE TABLE screen (room TEXT PRIMARY KEY, says TEXT NOT NULL)")?)
+    }
+
+    async fn apply(&self, rows: &mut Connection, event: &Recorded<RoomEvent>) -> Result<(), ProjectionError> {
+        let says = match &event.event {
+            RoomEvent::Booked { by } => format!("kept for {by}"),
+            RoomEvent::CheckedIn => "in use".to_owned(),
+            RoomEvent::Released => "free".to_owned(),
+        };
+        let upsert = "INSERT INTO screen VALUES (?1, ?2) ON CONFLICT DO UPDATE SET says = excluded.says";
+        rows.prepare_cached(upsert)?.execute([event.stream_id(), &says])?;
+        Ok(())
+    }
+}
+// ANCHOR_END: projection
+
+// ANCHOR: reader
+fn screens(reader: &Reader) -> Result<Vec<(String, String)>, SqliteError> {
+    reader.read(|rows| {
+        let mut screens = rows.prepare_cached("SELECT room, says FROM screen ORDER BY room")?;
+        let screens = screens.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        screens.collect()
+    })
+}
+// ANCHOR_END: reader
+
+// ANCHOR: read-model
+async fn the_screens(store: &Store, directory: &str) -> Result<(), Box<dyn Error>> {
+    let rows = Sqlite::at(directory);
+    let reader = rows.reader::<Screens>();
+    let runtime = Runtime::new(store).project(Screens, rows).start().await?;
+
+    let booked = store.aggregate::<Room>().execute("blue", asks("bob", Ask::Book)).await?;
+    // Who reads what he wrote waits until the rows have come that far.
+    runtime.projections().wait_until("screens", booked.position, Duration::from_secs(5)).await?;
+    println!("the screens say: {:?}", screens(&reader)?);
+
+    store.aggregate::<Room>().execute("blue", asks("bob", Ask::Release)).await?;
+    runtime.stop().await?;
+    Ok(())
+}
+// ANCHOR_END: read-model
+
+// ANCHOR: process
+/// Who has booked checks in within this time, or the room is free again.
+const CHECK_IN_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+#[derive(Debug, Default)]
+struct NoShow {
+    booked_by: String,
+}
+
+impl Process for NoShow {
+    const NAME: &'static str = "no_show";
+    type Event = RoomEvent;
+
+    fn targets() -> Targets {
+        Targets::of::<Room>()
+    }
+
+    /// One instance for each room, from the booking until somebody comes or gives it back.
+    fn correlate(event: &Recorded<RoomEvent>) -> Correlation {
+        match &event.event {
+            RoomEvent::Booked { .. } => Correlation::starts(event.stream_id()),
+            RoomEvent::CheckedIn | RoomEvent::Released => Correlation::ends(event.stream_id()),
+        }
+    }
+
+    fn apply(&mut self, trigger: &Trigger<RoomEvent>, _: &Context) {
+        if let Trigger::Event(RoomEvent::Booked { by }) = trigger {
+            self.booked_by.clone_from(by);
+        }
+    }
+
+    fn react(&self, trigger: &Trigger<RoomEvent>, context: &Context) -> Reaction {
+        let expire = || asks(&self.booked_by, Ask::Expire);
+        match trigger {
+            Trigger::Event(RoomEvent::Booked { .. }) => Reaction::none().timer("check in", CHECK_IN_WITHIN),
+            Trigger::TimerFired { .. } => Reaction::none().command::<Room>(&context.key, expire()),
+            Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
+        }
+    }
+}
+// ANCHOR_END: process
+
+// ANCHOR: deadline
+async fn nobody_comes(store: &Store) -> Result<(), Box<dyn Error>> {
+    // Moved by hand, so that nobody has to wait for the story's end. Leave it away, and it is the machine's clock.
+    let clock = Arc::new(examples::HandClock::default());
+    let runtime = Runtime::new(store).clock(clock.clone()).process::<NoShow>().start().await?;
+
+    let booked = store.aggregate::<Room>().execute("red", asks("ada", Ask::Book)).await?;
+    clock.advance(CHECK_IN_WITHIN);
+    let mut news = store.follow::<RoomEvent>(booked.position)?;
+    let released = news.find(|news| news.stream_id() == "red" && news.event == RoomEvent::Released).await?;
+    println!("nobody came to the red room: {:?} at version {}", released.event, released.version());
+
+    runtime.stop().await?;
+    Ok(())
+}
+// ANCHOR_END: deadline
 
 // ANCHOR: tests
 #[cfg(test)]
@@ -176,4 +302,50 @@ mod durability {
         store.close().await.unwrap();
     }
     // ANCHOR_END: durability-test
+}
+
+#[cfg(test)]
+mod behind_the_log {
+    use super::*;
+    use leftfold::testing::explorer::{Explorer, Schedules, World};
+
+    // ANCHOR: projection-test
+    #[tokio::test]
+    async fn the_screens_follow_the_rooms_and_go_on_where_they_stood() {
+        let (store, place) = (Store::memory(), tempfile::tempdir().unwrap());
+        let rooms = store.aggregate::<Room>();
+        for (to, says) in [(Ask::Book, "kept for ada"), (Ask::CheckIn, "in use"), (Ask::Release, "free")] {
+            rooms.execute("blue", asks("ada", to)).await.unwrap();
+            let rows = Sqlite::at(place.path());
+            let reader = rows.reader::<Screens>();
+            Runtime::new(&store).project(Screens, rows).run_until_idle().await.unwrap();
+            assert_eq!(screens(&reader).unwrap(), [("blue".to_owned(), says.to_owned())]);
+        }
+    }
+    // ANCHOR_END: projection-test
+
+    // ANCHOR: explorer-test
+    /// In this story nobody gives a room back himself.
+    fn nobody_is_thrown_out(world: &World) -> bool {
+        let events = world.events_of::<RoomEvent>();
+        !events.windows(2).any(|two| two == [RoomEvent::CheckedIn, RoomEvent::Released])
+    }
+
+    #[test]
+    fn a_room_is_used_or_free_again_whatever_happens() {
+        Explorer::new()
+            .aggregate::<Room>()
+            .process::<NoShow>()
+            .start(|clients| {
+                let ada = clients.client("ada").command::<Room>("blue", asks("ada", Ask::Book));
+                ada.wait(CHECK_IN_WITHIN).command::<Room>("blue", asks("ada", Ask::CheckIn));
+            })
+            .always("nobody is thrown out", nobody_is_thrown_out)
+            .finally("no room is kept for nobody", |world| {
+                world.states::<Room>().all(|room| room.booked_by.is_none() || room.checked_in)
+            })
+            .finally("nothing is left to do", |world| world.open_processes() == 0 && world.parked() == 0)
+            .run(Schedules(1_000));
+    }
+    // ANCHOR_END: explorer-test
 }

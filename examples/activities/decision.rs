@@ -26,6 +26,7 @@ pub(crate) enum Membership {
     Unassigned { activity: String, company: String },
 }
 
+// ANCHOR: tags
 impl Event for Membership {
     const NAMESPACE: &'static str = "membership";
 
@@ -38,6 +39,7 @@ impl Event for Membership {
         }
     }
 }
+// ANCHOR_END: tags
 
 fn company_tag(company: &str) -> String {
     format!("company:{company}")
@@ -107,6 +109,7 @@ pub(crate) enum MembershipRefusal {
     Full { active: usize, active_max: usize },
 }
 
+// ANCHOR: decision
 impl Decision for Change {
     type Event = Membership;
     type State = Picture;
@@ -153,6 +156,7 @@ impl Decision for Change {
         Ok(Decided::event(format!("activity-{}", self.activity), event))
     }
 }
+// ANCHOR_END: decision
 
 pub(crate) fn change(activity: &str, company: &str, to: To) -> Change {
     Change { activity: activity.into(), company: company.into(), to }

@@ -200,6 +200,7 @@ pub(crate) struct Joining {
     ask: u32,
 }
 
+// ANCHOR: process
 impl Process for Joining {
     const NAME: &'static str = "joining";
     type Event = JoiningFact;
@@ -249,3 +250,4 @@ impl Process for Joining {
         }
     }
 }
+// ANCHOR_END: process

@@ -54,6 +54,7 @@ impl Activities {
 
 pub(crate) struct Search;
 
+// ANCHOR: search
 impl Projection<Memory<Activities>> for Search {
     const NAME: &'static str = "activities";
     type Event = Found;
@@ -71,3 +72,4 @@ impl Projection<Memory<Activities>> for Search {
         Ok(())
     }
 }
+// ANCHOR_END: search

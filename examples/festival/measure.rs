@@ -8,8 +8,9 @@ use leftfold::prelude::*;
 use leftfold::sqlite::{Reader, Sqlite, SqliteError};
 use tokio::task::JoinSet;
 
+use super::deletion::Deletion;
 use super::teams::{self, Teams};
-use super::{BeginDeletion, CreateTeam, Deletion, Festival, FestivalCommand, FestivalEvent, MoveTeam, festival_tag};
+use super::{BeginDeletion, CreateTeam, Festival, FestivalCommand, FestivalEvent, MoveTeam, festival_tag};
 
 /// Requests that are under way at once: what a busy server has.
 const UNDER_WAY: u64 = 256;
@@ -129,7 +130,8 @@ fn plan(figures: &Figures, festivals: u64, teams: u64) {
     println!("        while the old ones serve");
     println!("    a list, a move and a deletion take what they take here while the pages that they read are in memory,");
     println!("        and some reads of the disk more where they are not: none of them looks at another festival");
-    println!("    memory as here: caches have bounds, and an instance of the process is open only while it deletes");
+    println!("    memory: at most 64 MiB for the index of the log and what is read of it, 64 MiB for folds, and 32 MiB for the");
+    println!("        lists, which is where it ends here too; an instance of the process is open only while it deletes");
 }
 
 /// Each worker creates the festivals of its own, one after the other, as a person would.

@@ -54,6 +54,7 @@ impl Process for Moving {
         }
     }
 
+    // ANCHOR: apply
     fn apply(&mut self, trigger: &Trigger<Fact>, context: &Context) {
         self.open.retain(|_, answers| !answers.waiting.is_empty());
         match trigger {
@@ -86,7 +87,9 @@ impl Process for Moving {
             Trigger::TimerFired { .. } => {}
         }
     }
+    // ANCHOR_END: apply
 
+    // ANCHOR: react
     fn react(&self, trigger: &Trigger<Fact>, context: &Context) -> Reaction {
         let follow = |reaction: Reaction, order: &String| {
             reaction.command::<Order>(order, OrderCommand::Follow { postal: self.postal.clone(), change: self.change })
@@ -104,8 +107,10 @@ impl Process for Moving {
             _ => Reaction::none(),
         }
     }
+    // ANCHOR_END: react
 }
 
+// ANCHOR: tell
 impl Moving {
     fn is_late(&self, address: &Address) -> bool {
         matches!(address, Address::Customers { change, .. } if *change < self.change)
@@ -122,3 +127,4 @@ impl Moving {
         }
     }
 }
+// ANCHOR_END: tell

@@ -61,12 +61,14 @@ impl Event for OrderEvent {
     }
 }
 
+// ANCHOR: lookup
 /// The ids of a customer's orders, found by its id in the store itself: nothing to keep in step.
 pub(crate) async fn orders_of(store: &Store, customer: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let placed = Query::tag(format!("customer:{customer}")).of_types(&[EventType::new("order.Placed")?]);
     let placed = store.read(Read::matching(placed, Position::START)).all().await?;
     Ok(placed.iter().filter_map(|event| Some(event.stream.as_ref()?.name.id().to_owned())).collect())
 }
+// ANCHOR_END: lookup
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum OrderCommand {
@@ -119,6 +121,7 @@ impl Aggregate for Order {
         }
     }
 
+    // ANCHOR: decide
     fn decide(&self, command: &OrderCommand) -> Result<Vec<OrderEvent>, OrderRefusal> {
         let Some((customer, address)) = self.placed.clone() else {
             return match command.clone() {
@@ -138,4 +141,5 @@ impl Aggregate for Order {
             }
         }
     }
+    // ANCHOR_END: decide
 }

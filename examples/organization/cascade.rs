@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{By, Company, CompanyCommand, Employee, EmployeeCommand, Switch};
 
+// ANCHOR: cascade
 /// Carries a city's state to its companies. One instance for each city.
 #[derive(Debug, Default)]
 pub(crate) struct CityCascade {
     off: bool,
     companies: BTreeSet<String>,
 }
+// ANCHOR_END: cascade
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum CityFact {
@@ -32,6 +34,7 @@ impl Event for CityFact {
     const NAMESPACE: &'static str = "city_cascade";
 }
 
+// ANCHOR: process
 impl Process for CityCascade {
     const NAME: &'static str = "city_cascade";
     type Event = CityFact;
@@ -69,6 +72,7 @@ impl Process for CityCascade {
         }
     }
 }
+// ANCHOR_END: process
 
 /// Carries a company's state to its employees. One instance for each company.
 #[derive(Debug, Default)]

@@ -11,12 +11,14 @@ pub(crate) enum By {
     Parent,
 }
 
+// ANCHOR: switch
 /// On, unless it is off for one reason or both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Switch {
     itself_off: bool,
     parent_off: bool,
 }
+// ANCHOR_END: switch
 
 impl Switch {
     pub(crate) fn is_on(self) -> bool {

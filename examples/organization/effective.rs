@@ -64,6 +64,7 @@ impl Directory {
         self.spread(child);
     }
 
+    // ANCHOR: spread
     fn set(&mut self, name: &str, enabled: bool) {
         self.rows.entry(name.to_owned()).or_default().enabled = enabled;
         self.spread(name);
@@ -78,10 +79,12 @@ impl Directory {
             self.spread(&child);
         }
     }
+    // ANCHOR_END: spread
 }
 
 pub(crate) struct Organization;
 
+// ANCHOR: projection
 impl Projection<Memory<Directory>> for Organization {
     const NAME: &'static str = "organization";
     type Event = Change;
@@ -107,3 +110,4 @@ impl Projection<Memory<Directory>> for Organization {
         Ok(())
     }
 }
+// ANCHOR_END: projection

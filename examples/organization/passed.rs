@@ -7,6 +7,7 @@ use leftfold::runtime::projection::Memory;
 use crate::domain::{Employee, EmployeeCommand, EmployeeEvent, Refusal};
 use crate::effective::Directory;
 
+// ANCHOR: passed
 pub(crate) async fn clock_in(
     store: &Store,
     directory: &Memory<Directory>,
@@ -17,3 +18,4 @@ pub(crate) async fn clock_in(
     let parent_enabled = directory.read(|directory| directory.row(&company).enabled_effective).await;
     store.aggregate::<Employee>().execute(employee, EmployeeCommand::ClockIn { parent_enabled }).await
 }
+// ANCHOR_END: passed

@@ -51,6 +51,7 @@ pub(crate) struct Line {
     is_of_city: bool,
 }
 
+// ANCHOR: decision
 impl Decision for ClockIn {
     type Event = Fact;
     type State = Line;
@@ -97,3 +98,4 @@ impl Decision for ClockIn {
         }
     }
 }
+// ANCHOR_END: decision

@@ -71,6 +71,7 @@ impl Aggregate for Account {
     }
 }
 
+// ANCHOR: transfer
 /// From one account to another, in one append.
 pub(crate) struct Transfer {
     pub(crate) from: String,
@@ -100,6 +101,7 @@ impl Decision for Transfer {
         Ok(Decided::of::<Account>(from, withdrawn).and(format!("account-{to}"), deposited))
     }
 }
+// ANCHOR_END: transfer
 
 pub(crate) fn transfer(from: &str, to: &str, cents: u64) -> Transfer {
     Transfer { from: from.into(), to: to.into(), cents }

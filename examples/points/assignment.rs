@@ -40,6 +40,7 @@ pub(crate) struct Assignment {
     in_vain: Option<String>,
 }
 
+// ANCHOR: process
 impl Process for Assignment {
     const NAME: &'static str = "points_assignment";
     type Event = Fact;
@@ -102,3 +103,4 @@ impl Assignment {
         }
     }
 }
+// ANCHOR_END: process

@@ -141,7 +141,7 @@ mod tests {
     #[tokio::test]
     async fn no_point_is_lost_or_made_wherever_the_program_is_killed() {
         let place = examples::killed("points", 20);
-        let store = leftfold::open(place.path().join("store").to_str().unwrap()).await.unwrap();
+        let store = leftfold::open(place.path()).await.unwrap();
         let (total, _) = points(&store).await;
         assert_eq!(total, FUNDS);
         let asked = Query::types(["task.Asked", "task.Offered"].map(|name| EventType::new(name).unwrap()));
@@ -151,6 +151,7 @@ mod tests {
         assert_eq!(asked, ended, "every assignment has one end");
     }
 
+    // ANCHOR: explored
     #[test]
     fn no_crash_and_no_order_of_things_loses_a_point_or_makes_one() {
         const POINTS: u64 = 10;
@@ -174,8 +175,9 @@ mod tests {
             .always("no point is made", move |world| total(world) <= POINTS)
             .finally("no point is lost", move |world| total(world) == POINTS)
             .finally("every assignment has ended", |world| world.open_processes() == 0 && world.parked() == 0)
-            .run(Schedules(1_000));
+            .run(Schedules(500));
     }
+    // ANCHOR_END: explored
 
     #[tokio::test]
     async fn a_task_that_gets_nothing_says_why() {

@@ -100,7 +100,7 @@ mod tests {
     async fn a_registration_is_complete_or_nothing_of_it_stays_wherever_the_program_is_killed() {
         const LOAD: u32 = 25;
         let place = examples::killed("registration", LOAD);
-        let store = leftfold::open(place.path().join("store").to_str().unwrap()).await.unwrap();
+        let store = leftfold::open(place.path()).await.unwrap();
         for number in 0..LOAD {
             let (one, two) = (format!("1-{number}"), format!("2-{number}"));
             let (ann, again, bob) = (format!("ann{number}"), format!("ann-again{number}"), format!("bob{number}"));
@@ -116,6 +116,7 @@ mod tests {
         assert_eq!(parts(&store, "cid", "3", "cid 3").await, (false, false, false));
     }
 
+    // ANCHOR: explored
     #[test]
     fn no_crash_and_no_order_of_things_leaves_a_part_of_a_registration() {
         let application = |name: &str, tax_id: &str| {
@@ -134,8 +135,9 @@ mod tests {
                 clients.client("cid").command::<Registration>("cid", application("cid", "2"));
                 let bank = clients.client("bank").wait(Duration::from_secs(3_600));
                 let bank = bank.command::<SecurityAccount>("ann", AccountCommand::Approve);
-                bank.wait(APPROVAL_WITHIN - Duration::from_secs(3_600))
-                    .command::<SecurityAccount>("bob", AccountCommand::Approve);
+                let bank = bank.wait(APPROVAL_WITHIN - Duration::from_secs(3_600));
+                bank.command::<SecurityAccount>("bob", AccountCommand::Approve)
+                    .command::<SecurityAccount>("cid", AccountCommand::Approve);
             })
             .finally("each registration is complete, or nothing of it stays", |world| {
                 world.aggregates::<Registration>().all(|(id, registration)| {
@@ -150,8 +152,9 @@ mod tests {
                 })
             })
             .finally("nothing is left under way", |world| world.open_processes() == 0 && world.parked() == 0)
-            .run(Schedules(1_000));
+            .run(Schedules(300));
     }
+    // ANCHOR_END: explored
 
     #[tokio::test]
     async fn an_approval_in_time_cancels_the_deadline_though_the_process_hears_of_it_late() {

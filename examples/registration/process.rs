@@ -48,6 +48,7 @@ pub(crate) struct Registering {
     failing: Option<String>,
 }
 
+// ANCHOR: process
 impl Process for Registering {
     const NAME: &'static str = "registering";
     type Event = Step;
@@ -120,3 +121,4 @@ impl Registering {
         }
     }
 }
+// ANCHOR_END: process

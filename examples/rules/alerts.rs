@@ -44,6 +44,7 @@ impl Projection<Sqlite> for Alerts {
         )?)
     }
 
+    // ANCHOR: apply
     async fn apply(&self, rows: &mut Connection, event: &Recorded<CardEvent>) -> Result<(), ProjectionError> {
         let (card, new) = (event.stream_id(), entry(event));
         let known = entries(rows, card)?;
@@ -80,6 +81,7 @@ impl Projection<Sqlite> for Alerts {
         }
         Ok(())
     }
+    // ANCHOR_END: apply
 }
 
 /// Whether the rule has raised an alert for the card so near that another one says nothing new.

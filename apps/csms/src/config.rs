@@ -8,6 +8,7 @@ use std::time::Duration;
 use lexopt::ValueExt;
 
 use crate::domain::id_tag::Strangers;
+use crate::read::Place;
 
 /// What is set.
 #[derive(Clone, Debug)]
@@ -16,6 +17,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the events are kept: a folder, or the URL of a store.
     pub store: String,
+    /// Where the read models live.
+    pub read_models: Place,
+    /// Whether the read models are built anew at the start.
+    pub rebuild_read_models: bool,
     /// How long a station may take to answer.
     pub call_timeout: Duration,
     /// How long a station may be silent before it counts as offline.
@@ -89,6 +94,10 @@ usage: csms [flags]
 
   --listen ADDRESS       where to listen [127.0.0.1:8180]
   --store FOLDER         where the events are kept [./csms-data]
+  --read-models PLACE    where transactions, meter values and reports are kept for reading: a folder, for SQLite,
+                         or postgres://user@host/database, whose password is better given as CSMS_READ_MODELS
+                         [read-models in the store's folder]
+  --rebuild-read-models  have them built anew: after the store was replaced or restored
   --open, --closed       serve unknown stations and id tags, or only registered ones
                          [open on a loopback address without a token, else closed]
   --api-token TEXT       callers of the API must send it: Authorization: Bearer TEXT
@@ -108,10 +117,19 @@ Each flag can be given by the environment: --call-timeout as CSMS_CALL_TIMEOUT=3
 RUST_LOG is not read; CSMS_LOG=debug says more on standard error.";
 
 /// The flags that take a value.
-const VALUES: [&str; 8] =
-    ["listen", "store", "api-token", "stations", "call-timeout", "offline-after", "start-within", "heartbeat-interval"];
+const VALUES: [&str; 9] = [
+    "read-models",
+    "listen",
+    "store",
+    "api-token",
+    "stations",
+    "call-timeout",
+    "offline-after",
+    "start-within",
+    "heartbeat-interval",
+];
 /// The flags that take none.
-const SWITCHES: [&str; 3] = ["open", "closed", "keep-heartbeats"];
+const SWITCHES: [&str; 4] = ["open", "closed", "keep-heartbeats", "rebuild-read-models"];
 
 impl Config {
     /// Reads flags and environment. The program's own name is not among the flags.
@@ -184,9 +202,15 @@ impl Given {
             Some(token) if token.len() < TOKEN_BYTES_MIN => return Err(ConfigError::WeakToken { bytes: token.len() }),
             _ => {}
         }
+        let store = self.value("store").unwrap_or("./csms-data");
         Ok(Config {
             listen,
-            store: self.value("store").unwrap_or("./csms-data").to_owned(),
+            store: store.to_owned(),
+            read_models: match self.value("read-models") {
+                Some(text) => place(text)?,
+                None => Place::Directory(beside(store)),
+            },
+            rebuild_read_models: self.switches.contains(&"rebuild-read-models"),
             call_timeout: self.duration("call-timeout", 30)?,
             offline_after: self.duration("offline-after", 120)?,
             start_within: self.duration("start-within", 60)?,
@@ -225,6 +249,23 @@ pub fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     Duration::try_from_secs_f64(number * unit_s).ok()
+}
+
+/// A folder, or the URL of a database.
+fn place(text: &str) -> Result<Place, ConfigError> {
+    match text.split_once("://") {
+        None if !text.is_empty() => Ok(Place::Directory(text.into())),
+        Some(("postgres" | "postgresql", _)) => Ok(Place::Postgres(text.to_owned())),
+        _ => Err(invalid("read-models", text, "folder, nor postgres://user@host/database")),
+    }
+}
+
+/// Where the read models are if nothing is said: with the events, and for as long as these.
+fn beside(store: &str) -> PathBuf {
+    match store {
+        "memory:" => std::env::temp_dir().join(format!("csms-read-models-{}", std::process::id())),
+        store => PathBuf::from(store.strip_prefix("file:").unwrap_or(store)).join("read-models"),
+    }
 }
 
 fn variable(name: &str) -> String {
@@ -275,6 +316,15 @@ mod tests {
         assert!(HELP.lines().all(|line| line.len() <= 120));
         let named = VALUES.iter().chain(&SWITCHES).all(|name| HELP.contains(&format!("--{name}")));
         assert!(named, "each flag is named");
+    }
+
+    #[test]
+    fn read_models_live_beside_the_events_unless_said() {
+        assert_eq!(read(&["--store", "data"], &[]).unwrap().read_models, Place::Directory("data/read-models".into()));
+        assert_eq!(read(&["--read-models", "rows"], &[]).unwrap().read_models, Place::Directory("rows".into()));
+        let url = "postgres://reader@localhost/csms";
+        assert_eq!(read(&[], &[("CSMS_READ_MODELS", url)]).unwrap().read_models, Place::Postgres(url.to_owned()));
+        assert!(read(&["--read-models", "mysql://localhost"], &[]).unwrap_err().contains("mysql"));
     }
 
     #[test]

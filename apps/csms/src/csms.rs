@@ -2,26 +2,31 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use leftfold::postgres::PostgresError;
 use leftfold::prelude::{Aggregates, ExecuteError, Store, Timestamp};
-use leftfold::runtime::{Effects, RunningRuntime, Runtime};
+use leftfold::runtime::process::Processes;
+use leftfold::runtime::projection::Projections;
+use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime, Runtime};
 use leftfold::store::{CloseError, ReadError};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::deadlines::{RemoteStartDeadline, ReservationExpiry};
 use crate::domain::id_tag::{IdTag, Strangers};
 use crate::domain::station::{OfflineReason, Station, StationCommand, StationRefusal};
-use crate::effects::{RemoteStart, RemoteStop, Unlock};
+use crate::effects::{CancelReservation, RemoteStart, RemoteStop, Reserve, Unlock};
 use crate::fault::Fault;
 use crate::gateway::{Liveness, Registry, is_identity, watch_for_silence};
+use crate::read::ReadModels;
+use crate::read::fleet::{self, Fleet, StationRow};
 use crate::transaction_numbers::TransactionNumbers;
-use crate::view::{View, ViewError};
 use crate::{api, gateway, web};
 
 /// Boots that are worked on at a time. After a restart all stations come at once.
@@ -30,6 +35,8 @@ const BOOTS_MAX: usize = 64;
 const MARKED_AT_ONCE: usize = 256;
 /// How long an orderly end may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is said that the start takes long.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// The parts of the system.
 #[derive(Debug)]
@@ -48,25 +55,62 @@ pub struct Csms {
     pub registry: Registry,
     /// Who was heard of lately.
     pub liveness: Liveness,
-    /// What lists and the dashboard show.
-    pub view: Arc<View>,
+    /// What lists, reports and the dashboard show.
+    pub read: ReadModels,
     /// Turns for boots.
     pub boots: Semaphore,
-    effects: OnceLock<Effects>,
+    /// What the last report that could not be recorded failed at, until one is recorded.
+    pub unrecorded: Mutex<Option<String>>,
+    behind: OnceLock<Behind>,
+    runtime: Mutex<Option<RunningRuntime>>,
     stop: watch::Sender<bool>,
 }
 
+/// What runs behind the log.
+#[derive(Debug)]
+pub struct Behind {
+    /// What is asked of stations.
+    pub effects: Effects,
+    /// The read models.
+    pub projections: Projections,
+    /// Deadlines.
+    pub processes: Processes,
+}
+
 impl Csms {
-    /// The effects; none while the system starts.
+    /// What runs behind the log; none while the system starts.
     #[must_use]
-    pub fn effects(&self) -> Option<&Effects> {
-        self.effects.get()
+    pub fn behind(&self) -> Option<&Behind> {
+        self.behind.get()
+    }
+
+    /// What every consumer of the log is doing; none while the system starts or ends.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<ConsumerStatus> {
+        self.runtime().as_ref().map(RunningRuntime::status).unwrap_or_default()
+    }
+
+    /// The same as figures, in the text format of Prometheus.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.runtime().as_ref().map(RunningRuntime::metrics).unwrap_or_default()
+    }
+
+    fn runtime(&self) -> MutexGuard<'_, Option<RunningRuntime>> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn runs(&self, runtime: RunningRuntime) {
+        let behind = Behind { effects: runtime.effects(), projections: runtime.projections(), processes: runtime.processes() };
+        // Nothing else sets it.
+        let _ = self.behind.set(behind);
+        *self.runtime() = Some(runtime);
     }
 
     /// Something has happened that may resolve a doubt.
     pub fn look_again(&self) {
-        if let Some(effects) = self.effects.get() {
-            effects.look_again();
+        if let Some(behind) = self.behind.get() {
+            behind.effects.look_again();
         }
     }
 
@@ -111,15 +155,18 @@ pub enum StartError {
          further ones are registered with PUT /api/stations/{{id}}"
     )]
     NoStations,
-    /// What is recorded cannot be read.
+    /// The URL of the read models' database is none.
     #[error(transparent)]
-    View(#[from] ViewError),
+    ReadModels(#[from] PostgresError),
+    /// The read models are those of another store, or of what this one was.
+    #[error("{0}; start once with --rebuild-read-models")]
+    ForeignReadModels(leftfold::runtime::StartError),
     /// The store does not take what has to be recorded.
     #[error(transparent)]
     Record(#[from] ExecuteError<StationRefusal>),
-    /// The effects cannot be carried out.
+    /// What runs behind the log cannot start.
     #[error(transparent)]
-    Runtime(#[from] leftfold::runtime::StartError),
+    Runtime(leftfold::runtime::StartError),
     /// The address cannot be listened on.
     #[error("cannot listen on {listen}: {error}; choose another address with --listen")]
     Listen {
@@ -139,7 +186,6 @@ pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     csms: Arc<Csms>,
-    runtime: RunningRuntime,
     serving: JoinHandle<std::io::Result<()>>,
     watching: JoinHandle<()>,
 }
@@ -152,33 +198,29 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (address, listener) = bound.map_err(|error| StartError::Listen { listen, error })?;
     let opened = leftfold::open(&config.store).await;
     let store = opened.map_err(|error| StartError::Store { store: config.store.clone(), error: error.into() })?;
-    let view = View::follow(&store).await?;
+    let read = ReadModels::at(&config.read_models)?;
     let csms = Arc::new(Csms {
         stations: store.aggregate(),
         tags: store.aggregate(),
         transaction_numbers: TransactionNumbers::new(&store),
         registry: Registry::default(),
         liveness: Liveness::new(config.offline_after),
-        view,
+        read,
         boots: Semaphore::new(BOOTS_MAX),
-        effects: OnceLock::new(),
+        unrecorded: Mutex::default(),
+        behind: OnceLock::new(),
+        runtime: Mutex::default(),
         stop: watch::Sender::new(false),
         store: store.clone(),
         config,
     });
+    run_behind(&csms).await?;
     let registered = register_listed(&csms).await?;
-    if csms.config.strangers() == Strangers::Refused && registered == 0 && !csms.view.has_registered_station() {
+    let is_any_registered = |fleet: &Fleet| fleet.stations.values().any(|row| row.state.registered);
+    if csms.config.strangers() == Strangers::Refused && registered == 0 && !csms.read.fleet(is_any_registered).await {
         return Err(StartError::NoStations);
     }
     assume_nobody_online(&csms).await?;
-    let mut runtime = Runtime::new(&store);
-    if !Fault::BeforeAttempt.is_set() {
-        let (start, stop, unlock) = (RemoteStart(csms.clone()), RemoteStop(csms.clone()), Unlock(csms.clone()));
-        runtime = runtime.effect(start).effect(stop).effect(unlock);
-    }
-    let runtime = runtime.start().await?;
-    // Nothing else sets it.
-    let _ = csms.effects.set(runtime.effects());
     let router = axum::Router::new()
         .route("/ocpp/{identity}", axum::routing::any(gateway::connect))
         .merge(api::router(csms.clone()))
@@ -193,7 +235,32 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let served = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.stopping().await });
     let serving = tokio::spawn(served.into_future());
     let watching = tokio::spawn(watch_for_silence(csms.clone()));
-    Ok(Running { address, csms, runtime, serving, watching })
+    Ok(Running { address, csms, serving, watching })
+}
+
+/// Starts what runs behind the log, and waits until all stations are known.
+async fn run_behind(csms: &Arc<Csms>) -> Result<(), StartError> {
+    let runtime = Runtime::new(&csms.store).process::<RemoteStartDeadline>().process::<ReservationExpiry>();
+    let mut runtime = csms.read.follow(runtime);
+    if csms.config.rebuild_read_models {
+        runtime = csms.read.rebuild(runtime);
+    }
+    if !Fault::BeforeAttempt.is_set() {
+        let (start, stop, unlock) = (RemoteStart(csms.clone()), RemoteStop(csms.clone()), Unlock(csms.clone()));
+        let (reserve, cancel) = (Reserve(csms.clone()), CancelReservation(csms.clone()));
+        runtime = runtime.effect(start).effect(stop).effect(unlock).effect(reserve).effect(cancel);
+    }
+    let runtime = runtime.start().await.map_err(|error| match error {
+        error @ leftfold::runtime::StartError::ForeignProjection { .. } => StartError::ForeignReadModels(error),
+        error => StartError::Runtime(error),
+    })?;
+    let (projections, head) = (runtime.projections(), csms.store.head().position);
+    runtime.show_progress();
+    csms.runs(runtime);
+    while let Err(late) = projections.wait_until(fleet::NAME, head, SAY_EVERY).await {
+        tracing::info!(%late, "reading the stations from the log");
+    }
+    Ok(())
 }
 
 impl Running {
@@ -202,13 +269,16 @@ impl Running {
     /// A store that does not close is an error; it recovers when it is opened, and nothing that was acknowledged is lost.
     pub async fn stop(self) -> Result<(), CloseError> {
         self.csms.stop.send_replace(true);
-        let Self { csms, runtime, serving, watching, .. } = self;
+        let Self { csms, serving, watching, .. } = self;
+        let runtime = csms.runtime().take();
         watching.abort();
         let ended = tokio::time::timeout(STOP_WITHIN, async {
             let served = serving.await;
             tracing::debug!(?served, "the listener has ended");
-            if let Err(error) = runtime.stop().await {
-                tracing::error!(%error, "an effect's runner ended badly");
+            if let Some(runtime) = runtime
+                && let Err(error) = runtime.stop().await
+            {
+                tracing::error!(%error, "a consumer of the log ended badly");
             }
         });
         if ended.await.is_err() {
@@ -241,7 +311,9 @@ async fn register_listed(csms: &Csms) -> Result<usize, StartError> {
 /// While the server was away nobody was heard: whoever was online then has to be heard of anew.
 async fn assume_nobody_online(csms: &Csms) -> Result<(), StartError> {
     let (at, reason) = (Timestamp::now(), OfflineReason::ServerRestarted);
+    let is_online = |(id, row): (&String, &StationRow)| row.state.online.then(|| id.clone());
+    let online: Vec<String> = csms.read.fleet(|fleet| fleet.stations.iter().filter_map(is_online).collect()).await;
     let mark = async |station: String| csms.stations.execute(&station, StationCommand::MarkOffline { at, reason }).await;
-    stream::iter(csms.view.online_stations()).map(mark).buffer_unordered(MARKED_AT_ONCE).try_for_each(async |_| Ok(())).await?;
+    stream::iter(online).map(mark).buffer_unordered(MARKED_AT_ONCE).try_for_each(async |_| Ok(())).await?;
     Ok(())
 }

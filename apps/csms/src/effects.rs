@@ -15,11 +15,15 @@ use leftfold::runtime::{Attempt, Conclusion, Effect, Performed, Policy};
 use tokio::time::timeout;
 
 use crate::Csms;
-use crate::domain::request::{Answered, RemoteStartRequested, RemoteStopRequested, RequestId, StationAnswer, UnlockRequested};
+use crate::domain::request::{
+    Answered, RemoteStartRequested, RemoteStopRequested, RequestId, ReservationCancelRequested, ReservationRequested,
+    StationAnswer, UnlockRequested,
+};
 use crate::domain::station::{Station, StationCommand};
 use crate::gateway::Called;
 use crate::ocpp::v16::{
-    Answer, CentralRequest, ChargePointStatus, MessageTrigger, RemoteStartStopStatus, TriggerMessageStatus, UnlockStatus,
+    Answer, CancelReservationStatus, CentralRequest, ChargePointStatus, MessageTrigger, RemoteStartStopStatus, ReservationStatus,
+    TriggerMessageStatus, UnlockStatus,
 };
 
 /// How long the report may take that a station was asked for, after it agreed to send it.
@@ -34,6 +38,7 @@ pub struct RemoteStop(pub Arc<Csms>);
 /// Unlocks a connector.
 pub struct Unlock(pub Arc<Csms>);
 
+// ANCHOR: remote-start
 impl Effect for RemoteStart {
     const NAME: &'static str = "remote-start";
     const INTENT: &'static str = "station.RemoteStartRequested";
@@ -70,6 +75,7 @@ impl Effect for RemoteStart {
         Some((station.clone(), StationCommand::ConcludeRemoteStart(answered(request, conclusion))))
     }
 }
+// ANCHOR_END: remote-start
 
 impl Effect for RemoteStop {
     const NAME: &'static str = "remote-stop";
@@ -143,6 +149,107 @@ impl Effect for Unlock {
     }
 }
 
+/// Keeps a connector for a driver.
+pub struct Reserve(pub Arc<Csms>);
+
+/// Takes a reservation back.
+pub struct CancelReservation(pub Arc<Csms>);
+
+impl Effect for Reserve {
+    const NAME: &'static str = "reserve";
+    const INTENT: &'static str = "station.ReservationRequested";
+    type Intent = ReservationRequested;
+    type Outcome = StationAnswer;
+    type Target = Station;
+
+    fn policy(&self) -> Policy {
+        self.0.once()
+    }
+
+    async fn perform(&self, attempt: &Attempt<ReservationRequested>) -> Performed<StationAnswer> {
+        let ReservationRequested { station, request, until, .. } = &attempt.intent;
+        self.0.ask(station, request, &reserve_now(&attempt.intent), *until).await
+    }
+
+    /// A connector that is reported as reserved is the proof. When the reservation's time is over it no longer matters.
+    async fn resolve(&self, attempt: &Attempt<ReservationRequested>) -> Performed<StationAnswer> {
+        let intent = &attempt.intent;
+        if let Some(known) = self.0.late(&intent.request, &reserve_now(intent)) {
+            return known;
+        }
+        let Ok(station) = self.0.stations.load(&intent.station).await else { return doubt("the station cannot be loaded") };
+        let connector = station.state.connectors.get(&intent.connector_id.get());
+        let reported = connector.and_then(|connector| connector.report.as_ref());
+        if reported.is_some_and(|it| it.status == ChargePointStatus::Reserved && it.received_at >= intent.requested_at) {
+            return Performed::Done(StationAnswer::Accepted);
+        }
+        if Timestamp::now() >= intent.expiry_date {
+            let reason = "its time is over, whether the station kept the connector or not".to_owned();
+            return Performed::NotDone { reason };
+        }
+        doubt("the station did not say whether it keeps the connector")
+    }
+
+    fn report(
+        &self,
+        attempt: &Attempt<ReservationRequested>,
+        conclusion: &Conclusion<StationAnswer>,
+    ) -> Option<(String, StationCommand)> {
+        let ReservationRequested { station, request, .. } = &attempt.intent;
+        Some((station.clone(), StationCommand::ConcludeReservation(answered(request, conclusion))))
+    }
+}
+
+impl Effect for CancelReservation {
+    const NAME: &'static str = "cancel-reservation";
+    const INTENT: &'static str = "station.ReservationCancelRequested";
+    type Intent = ReservationCancelRequested;
+    type Outcome = StationAnswer;
+    type Target = Station;
+
+    fn policy(&self) -> Policy {
+        self.0.once()
+    }
+
+    async fn perform(&self, attempt: &Attempt<ReservationCancelRequested>) -> Performed<StationAnswer> {
+        let ReservationCancelRequested { station, request, reservation_id, until } = &attempt.intent;
+        self.0.ask(station, request, &CentralRequest::CancelReservation { reservation_id: *reservation_id }, *until).await
+    }
+
+    /// A reservation that was used or is over needs no cancelling.
+    async fn resolve(&self, attempt: &Attempt<ReservationCancelRequested>) -> Performed<StationAnswer> {
+        let ReservationCancelRequested { station, request, reservation_id, .. } = &attempt.intent;
+        if let Some(known) = self.0.late(request, &CentralRequest::CancelReservation { reservation_id: *reservation_id }) {
+            return known;
+        }
+        let Ok(station) = self.0.stations.load(station).await else { return doubt("the station cannot be loaded") };
+        if station.state.reservations.contains_key(reservation_id) {
+            return doubt("the station did not say whether it still keeps the connector");
+        }
+        Performed::Done(StationAnswer::Accepted)
+    }
+
+    fn report(
+        &self,
+        attempt: &Attempt<ReservationCancelRequested>,
+        conclusion: &Conclusion<StationAnswer>,
+    ) -> Option<(String, StationCommand)> {
+        let ReservationCancelRequested { station, request, .. } = &attempt.intent;
+        Some((station.clone(), StationCommand::ConcludeCancelReservation(answered(request, conclusion))))
+    }
+}
+
+fn reserve_now(intent: &ReservationRequested) -> CentralRequest {
+    let expiry_date = jiff::Timestamp::from_microsecond(intent.expiry_date.as_micros()).unwrap_or(jiff::Timestamp::MAX);
+    CentralRequest::ReserveNow {
+        connector_id: intent.connector_id,
+        expiry_date,
+        id_tag: intent.id_tag.clone(),
+        parent_id_tag: intent.parent_id_tag.clone(),
+        reservation_id: intent.reservation_id,
+    }
+}
+
 fn remote_start(intent: &RemoteStartRequested) -> CentralRequest {
     CentralRequest::RemoteStartTransaction { connector_id: intent.connector_id, id_tag: intent.id_tag.clone() }
 }
@@ -170,12 +277,16 @@ fn performed(called: Called) -> Performed<StationAnswer> {
         Called::Answered(
             Answer::RemoteStartTransaction(RemoteStartStopStatus::Accepted)
             | Answer::RemoteStopTransaction(RemoteStartStopStatus::Accepted)
-            | Answer::UnlockConnector(UnlockStatus::Unlocked),
+            | Answer::UnlockConnector(UnlockStatus::Unlocked)
+            | Answer::ReserveNow(ReservationStatus::Accepted)
+            | Answer::CancelReservation(CancelReservationStatus::Accepted),
         ) => Performed::Done(StationAnswer::Accepted),
         Called::Answered(Answer::RemoteStartTransaction(status) | Answer::RemoteStopTransaction(status)) => {
             rejected(status.as_str())
         }
         Called::Answered(Answer::UnlockConnector(status)) => rejected(status.as_str()),
+        Called::Answered(Answer::ReserveNow(status)) => rejected(status.as_str()),
+        Called::Answered(Answer::CancelReservation(status)) => rejected(status.as_str()),
         Called::Answered(Answer::TriggerMessage(status)) => rejected(status.as_str()),
         Called::Refused(error) => rejected(error.code.as_str()),
         Called::NotSent(reason) => Performed::NotDone { reason: reason.to_owned() },
@@ -214,6 +325,7 @@ impl Csms {
         station.state.result_of(&intent.request).map(|_| Performed::Done(StationAnswer::Accepted))
     }
 
+    // ANCHOR: look
     /// Asks the station how the connector is, and concludes from that what can be.
     async fn look(&self, intent: &RemoteStartRequested) -> Performed<StationAnswer> {
         if Timestamp::now() < intent.until {
@@ -248,6 +360,7 @@ impl Csms {
         }
         doubt("the connector is in use, but by no transaction that was reported")
     }
+    // ANCHOR_END: look
 }
 
 fn trigger_status(connector_id: Option<NonZeroU32>) -> CentralRequest {

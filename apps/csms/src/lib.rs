@@ -5,7 +5,8 @@
 //! - [`domain`]: what is true and what may follow, without the protocol's transport
 //! - [`gateway`]: where stations connect
 //! - [`effects`]: what is asked of stations, after the commit
-//! - [`view`]: a read model in memory, for lists and the dashboard
+//! - [`deadlines`]: what ends when nothing has happened, also over restarts
+//! - [`read`]: what lists, reports and the dashboard read: projections in memory, in SQLite or in PostgreSQL
 //! - [`api`]: JSON over HTTP; [`dashboard`]: the same for people, rendered from plain values
 //! - [`config`]: what can be set
 
@@ -13,13 +14,14 @@ pub mod api;
 pub mod config;
 mod csms;
 pub mod dashboard;
+pub mod deadlines;
 pub mod domain;
 pub mod effects;
 mod fault;
 pub mod gateway;
 pub mod ocpp;
+pub mod read;
 pub mod transaction_numbers;
-pub mod view;
 mod web;
 
 pub use csms::{Csms, Running, StartError, start};

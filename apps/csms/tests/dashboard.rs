@@ -19,7 +19,7 @@ fn the_dashboard_shows_stations_transactions_and_doubts() {
     for shown in ["CP-BERLIN-1", "Charging", "Available", "TAG-OF-ANN", &transaction_id.to_string(), "TAG-OF-BOB", "in doubt"] {
         assert!(page.contains(&shown.to_lowercase()), "{shown:?} in {page}");
     }
-    let picture = screenshot(&server.url());
+    let picture = screenshot(&server.url(), "1280,1600", "live-wide");
     assert!(picture.starts_with(b"\x89PNG") && picture.len() > 5_000, "{} bytes", picture.len());
 }
 

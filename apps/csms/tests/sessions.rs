@@ -33,7 +33,7 @@ fn a_session_is_seen_from_boot_to_stop() {
     station.call("MeterValues", meter_values(1, transaction_id, 1900));
     let running = api.transaction(transaction_id);
     assert_eq!((running.station.as_str(), running.connector_id, running.id_tag.as_str()), ("CP-1", 1, "TAG"));
-    assert_eq!(running.meter_messages(), 2);
+    assert_eq!(running.meter_messages, 2);
     assert_eq!((running.meter_start_wh, running.meter_stop_wh, &running.stopped_at), (Some(1000), None, &None));
     assert_eq!(running.energy_wh, Some(900), "the latest reading less the one at the start");
 
@@ -42,7 +42,7 @@ fn a_session_is_seen_from_boot_to_stop() {
     let stopped = api.transaction(transaction_id);
     assert_eq!((stopped.meter_stop_wh, stopped.energy_wh), (Some(2500), Some(1500)));
     assert!(stopped.started_at.is_some() && stopped.stopped_at >= stopped.started_at, "{stopped:?}");
-    assert_eq!(stopped.meter_messages(), 2);
+    assert_eq!(stopped.meter_messages, 2);
     assert_eq!(stopped.remote_start, None);
     api.station_when("CP-1", "free again", |view| view.connector(1).transaction_id.is_none());
 }

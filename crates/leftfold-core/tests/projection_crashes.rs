@@ -4,7 +4,8 @@ mod projection_stage;
 mod runtime_stage;
 
 use leftfold_core::runtime::projection::{Projection, verify};
-use projection_stage::{Code, Fault, Shelf, Tally, add, add_many, add_unreadable, fold_of, fold_without, settle};
+use leftfold_core::store::Position;
+use projection_stage::{Code, Fault, Shelf, Tally, add, add_many, add_unreadable, fold_of, fold_without, reach, settle};
 use runtime_stage::{Process, SECOND, Stage};
 
 /// Runs until idle or until the process is killed, which is as soon as the target is cut off.
@@ -134,4 +135,41 @@ async fn another_number_of_lanes_takes_over_wherever_the_last_ones_died() {
         }
     }
     assert_eq!(<Tally as Projection<Shelf>>::LANES, 1);
+}
+
+#[tokio::test]
+async fn what_follows_an_unreadable_event_waits_in_every_lane() {
+    let process = Stage::new().process();
+    add_unreadable(&process.store, "a").await;
+    for key in 0..20 {
+        add(&process.store, "a", &format!("k{key}"), "fine").await;
+        add(&process.store, "b", &format!("free{key}"), "fine").await;
+    }
+    // Nor has it a key where that panics, or is too long to be kept.
+    for (stream, key) in [("c", "panics"), ("c", "k1"), ("d", &"k".repeat(1_001)), ("d", "free0"), ("e", "free1")] {
+        add(&process.store, stream, key, "fine").await;
+    }
+    let behind = (1..=20).map(|number| 2 * number);
+    let parked: Vec<u64> = std::iter::once(1).chain(behind).chain(42..=45).collect();
+    at_every_call::<4, 4, false>(&process, Code::default, &parked).await;
+}
+
+#[tokio::test]
+async fn a_runner_that_was_overtaken_goes_on_where_the_other_one_left() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add_many(store, 10).await;
+    let shelf = Shelf::<1>::new();
+    let code = Code::default();
+    let running = process.runtime().project(Tally::<1, 1>(code.clone()), shelf.clone()).start().await.unwrap();
+    reach(&process, &running, Position(10)).await;
+    // Between two of its batches somebody else takes the next two events.
+    let taken = [add(store, "a", "x", "fine").await, add(store, "a", "x", "fine").await];
+    let at = store.checkpoint_at(taken[1]).await.unwrap();
+    let note = serde_json::json!({ "store": at.store.0, "position": at.position.0, "hash": at.hash.0, "lanes": 1 });
+    shelf.scribble("tally", 1, "checkpoint/000", Some(note.to_string().into_bytes()));
+    let last = add(store, "a", "x", "fine").await;
+    reach(&process, &running, last).await;
+    assert_eq!(shelf.rows("tally", 1)["x"], [last.0]);
+    assert_eq!(taken.map(|position| code.tries(position)), [0, 0]);
 }

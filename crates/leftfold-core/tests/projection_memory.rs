@@ -93,3 +93,57 @@ async fn what_was_written_is_read_after_waiting_for_it() {
     assert_eq!((verified.events, verified.through), (50, other.position));
     running.stop().await.unwrap();
 }
+
+/// Refuses some codes, panics at others, and hangs once at another.
+struct Picky {
+    hangs: std::sync::atomic::AtomicBool,
+}
+
+impl Projection<Memory<Vec<u32>>> for Picky {
+    const NAME: &'static str = "picky";
+    type Event = DoorEvent;
+
+    async fn apply(&self, rows: &mut Vec<u32>, event: &Recorded<DoorEvent>) -> Result<(), ProjectionError> {
+        let DoorEvent::OpeningAsked(opening) = &event.event else { return Ok(()) };
+        match opening.code {
+            3 => return Err(ProjectionError::message("not three")),
+            5 => panic!("five"),
+            7 if self.hangs.swap(false, std::sync::atomic::Ordering::SeqCst) => std::future::pending().await,
+            code => rows.push(code),
+        }
+        Ok(())
+    }
+}
+
+/// A rollback empties what is in memory, so an event that fails must not lead there, and one that hangs begins anew.
+#[tokio::test]
+async fn what_fails_in_memory_is_parked_and_everything_else_is_there_once() {
+    let stage = Stage::new();
+    let process = stage.process();
+    for code in 1..=9 {
+        process.ask(&format!("door{code}"), code).await;
+    }
+    process.ask("door3", 33).await;
+    let codes = Memory::new();
+    let picky = Picky { hangs: true.into() };
+    let running = process.runtime().project(picky, codes.clone()).start().await.unwrap();
+    let projections = running.projections();
+    tokio::select! {
+        reached = projections.wait_until("picky", process.store.head().position, 10 * SECOND) => assert!(reached.is_ok()),
+        () = async {
+            loop {
+                process.clock.advance(SECOND);
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    assert_eq!(codes.read(|codes| codes.clone()).await, [1, 2, 4, 6, 7, 8, 9]);
+    let parked: Vec<_> = projections.parked("picky").unwrap().into_iter().map(|item| item.key).collect();
+    assert_eq!(parked, ["door-door3", "door-door5", "door-door3"]);
+    assert_eq!(projections.verify("picky").await.unwrap().events, 10);
+    // Trying again changes nothing but the count, and what is let go lets the rest of its key go on.
+    let again = projections.retry("picky", "door-door3").await.unwrap();
+    assert_eq!(again.stopped_by.unwrap().state.error(), Some("not three"));
+    projections.skip("picky", leftfold_core::store::Position(3), "ann").await.unwrap();
+    assert_eq!(codes.read(|codes| codes.clone()).await, [1, 2, 4, 6, 7, 8, 9, 33]);
+}

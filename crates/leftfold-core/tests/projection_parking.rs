@@ -3,11 +3,16 @@
 mod projection_stage;
 mod runtime_stage;
 
-use leftfold_core::runtime::projection::{APPLY_WITHIN, AskError, PARKED_MAX, Parked, ParkedState, Retried, TRIES, verify};
+use leftfold_core::fold::{Event, Recorded, Upcasters};
+use leftfold_core::runtime::projection::{
+    APPLY_WITHIN, AskError, Memory, PARKED_MAX, Parked, ParkedState, Projection, ProjectionError, Retried, TRIES, verify,
+};
 use leftfold_core::runtime::{ConsumerStatus, RunningRuntime};
 use leftfold_core::store::Position;
-use projection_stage::{Code, Shelf, Tally, add, add_all, add_many, add_unreadable, fold_of, fold_without, reach, time_goes_by};
-use runtime_stage::{Process, Stage, until};
+use projection_stage::{
+    Code, Note, Shelf, Shelved, Tally, add, add_all, add_many, add_unreadable, fold_of, fold_without, reach, time_goes_by,
+};
+use runtime_stage::{Process, SECOND, Stage, until};
 
 /// Starts a projection with the code.
 async fn start<const M: usize, const B: bool>(process: &Process, code: &Code, shelf: &Shelf<M, B>) -> RunningRuntime {
@@ -63,6 +68,7 @@ async fn an_event_that_keeps_failing_is_parked_with_its_key_and_other_keys_go_on
     assert_eq!(code.tries(Position(2)), 0);
 }
 
+// ANCHOR: parked
 #[tokio::test]
 async fn a_parked_key_is_replayed_in_order_after_the_code_was_mended_once_each() {
     let process = Stage::new().process();
@@ -89,6 +95,7 @@ async fn a_parked_key_is_replayed_in_order_after_the_code_was_mended_once_each()
     assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
     assert_eq!(projections.verify("tally").await.unwrap().events, 7);
 }
+// ANCHOR_END: parked
 
 #[tokio::test]
 async fn a_replay_stops_at_the_first_that_fails_again_and_says_so() {
@@ -204,6 +211,40 @@ async fn an_apply_that_hangs_is_given_up_in_its_time_and_parked() {
     assert_eq!(shelf.rows("tally", 1), fold_without(store, &[2]).await);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_apply_that_blocks_its_thread_is_named_and_holds_up_nobody_else() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add(store, "a", "y", "fine").await;
+    let blocking = add(store, "a", "x", "blocks").await;
+    let code = Code::refusing("blocks", 1);
+    let shelf = Shelf::<1, true>::new();
+    let other = Memory::<usize>::new();
+    let runtime = process.runtime().project(Tally::<1, 1>(code.clone()), shelf.clone());
+    let running = runtime.project(Count, other.clone()).start().await.unwrap();
+    until("it blocks", async || code.tries(blocking) == 1).await;
+    process.clock.advance(40 * SECOND);
+    assert_eq!(status(&running).waits_for, "the event to be applied at 2, under way since 40 s");
+    assert!(running.metrics().contains("reason=\"the event to be applied at 2, under way since 40 s\"} 1"));
+    running.projections().wait_until("count", blocking, 10 * SECOND).await.unwrap();
+    assert_eq!(other.read(|count| *count).await, 2);
+    code.unblock();
+    reach(&process, &running, blocking).await;
+    assert_eq!((status(&running).waits_for.as_str(), shelf.rows("tally", 1)), ("new events", fold_of(store).await));
+}
+
+struct Count;
+
+impl Projection<Memory<usize>> for Count {
+    const NAME: &'static str = "count";
+    type Event = Note;
+
+    async fn apply(&self, rows: &mut usize, _: &Recorded<Note>) -> Result<(), ProjectionError> {
+        *rows += 1;
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn a_target_that_is_away_is_waited_for_and_nothing_is_parked() {
     let process = Stage::new().process();
@@ -272,4 +313,59 @@ async fn what_is_asked_of_nobody_is_an_error() {
     assert_eq!(projections.skip("none", Position(1), "ann").await, Err(unknown));
     running.stop().await.unwrap();
     assert_eq!(projections.retry("tally", "x").await, Err(AskError::Stopped));
+}
+
+/// The events as a later release reads them: it knows what an old release wrote.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+enum Mended {
+    #[serde(rename = "note.Added")]
+    Added { key: String, what: String },
+}
+
+impl Event for Mended {
+    const NAMESPACE: &'static str = "note";
+
+    fn upcasters() -> Upcasters {
+        Upcasters::none().change("note.Added", 1, |data| {
+            let key = data["key"].as_str().unwrap_or("lost");
+            Ok(serde_json::json!({ "key": key, "what": "fine" }))
+        })
+    }
+}
+
+struct MendedTally;
+
+impl Projection<Shelf> for MendedTally {
+    const NAME: &'static str = "tally";
+    type Event = Mended;
+
+    fn key(&self, event: &Recorded<Mended>) -> String {
+        let Mended::Added { key, .. } = &event.event;
+        key.clone()
+    }
+
+    async fn apply(&self, rows: &mut Shelved, event: &Recorded<Mended>) -> Result<(), ProjectionError> {
+        let Mended::Added { key, .. } = &event.event;
+        rows.add(key, event.envelope.position.0);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_replay_applies_the_upcasters_of_the_release_that_replays() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add_unreadable(store, "a").await;
+    let last = add(store, "a", "x", "fine").await;
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &Code::default(), &shelf).await;
+    reach(&process, &running, last).await;
+    running.stop().await.unwrap();
+    let shelf = shelf.restarted::<1>();
+    let running = process.runtime().project(MendedTally, shelf.clone()).start().await.unwrap();
+    assert_eq!(applied(&running.projections().retry("tally", "note-a").await.unwrap()), [1, 2]);
+    let rows = shelf.rows("tally", 1);
+    assert_eq!((&rows["lost"][..], &rows["x"][..]), (&[1][..], &[2][..]));
+    running.stop().await.unwrap();
+    verify(store, &shelf.restarted::<1>(), &MendedTally).await.unwrap();
 }

@@ -89,6 +89,7 @@ async fn a_build_that_dies_half_way_goes_on_where_it_stood() {
     let running = process.runtime().project(Slow::<2>(allowed), shelf.clone()).start().await.unwrap();
     let first = || running.projections().list().swap_remove(0).consumer.through;
     until("the first batch is in", async || first() == Position(1_000)).await;
+    assert_eq!(shelf.served("tally"), fold_of(&process.store).await, "readers see the old version");
     drop(running);
     let shelf = shelf.restarted::<1>();
     let code = Code::default();

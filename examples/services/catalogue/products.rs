@@ -84,6 +84,7 @@ pub(crate) enum SellerCommand {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum SellerRefusal {}
 
+// ANCHOR: seller
 impl Aggregate for Seller {
     const CATEGORY: &'static str = "seller";
     type Event = SellerEvent;
@@ -107,6 +108,7 @@ impl Aggregate for Seller {
         })
     }
 }
+// ANCHOR_END: seller
 
 /// Whoever lists a product is needed.
 #[derive(Debug, Default)]
@@ -136,6 +138,7 @@ impl Process for Replica {
     }
 }
 
+// ANCHOR: outbox
 /// The outbox: who is missed is asked for.
 struct Questions;
 
@@ -151,7 +154,9 @@ impl<B: Bus> Projection<Outbox<B>> for Questions {
         Ok(())
     }
 }
+// ANCHOR_END: outbox
 
+// ANCHOR: inbox
 /// The inbox: what the service of users says.
 pub(crate) struct Told;
 
@@ -172,6 +177,7 @@ impl Inbox for Told {
         Reaction::none().command::<Seller>(user, SellerCommand::Hear { version, details })
     }
 }
+// ANCHOR_END: inbox
 
 /// What the product list is made of: both feeds, as they are in this service's own log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -189,6 +195,7 @@ impl Event for ListFact {
 /// The product list: a join that is kept, disposable, rebuilt from the log under a new version while the old one serves.
 pub(crate) struct ProductList;
 
+// ANCHOR: join
 impl Projection<Sqlite> for ProductList {
     const NAME: &'static str = "product_list";
     type Event = ListFact;
@@ -214,6 +221,7 @@ impl Projection<Sqlite> for ProductList {
         Ok(())
     }
 }
+// ANCHOR_END: join
 
 /// The list as a page shows it: who is not known yet is shown as such.
 pub(crate) fn listed(list: &Reader) -> Result<Vec<String>, SqliteError> {

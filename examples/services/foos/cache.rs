@@ -9,6 +9,7 @@ use crate::foo::{FooFact, FooName};
 /// What was seen last of each foo, with when it was seen: the guard knows the order of the log, not that of the world.
 pub(crate) struct FooCache;
 
+// ANCHOR: cache
 impl Projection<Redis> for FooCache {
     const NAME: &'static str = "foos";
     type Event = FooFact;
@@ -26,6 +27,7 @@ impl Projection<Redis> for FooCache {
         Ok(())
     }
 }
+// ANCHOR_END: cache
 
 /// When a value was seen, and the value.
 pub(crate) fn seen(stored: &[u8]) -> (i64, String) {

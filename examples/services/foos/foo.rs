@@ -59,6 +59,7 @@ pub(crate) struct NotAFoo {
     pub(crate) stream: String,
 }
 
+// ANCHOR: name
 impl FooName {
     /// By the stream, `foos-barId-bazId`: the events do not say it.
     pub(crate) fn of(event: &Recorded<FooFact>) -> Result<Self, NotAFoo> {
@@ -74,3 +75,4 @@ impl FooName {
         Self { id: Uuid::new_v5(&FOOS, format!("{bar}/{baz}").as_bytes()), bar: bar.to_owned(), baz: baz.to_owned() }
     }
 }
+// ANCHOR_END: name

@@ -38,6 +38,7 @@ pub(crate) struct FoosService {
 
 #[tonic::async_trait]
 impl foos_server::Foos for FoosService {
+    // ANCHOR: get-foo
     async fn get_foo(&self, request: Request<proto::GetFooRequest>) -> Result<Response<proto::Foo>, Answer> {
         let proto::GetFooRequest { id, at_least } = request.into_inner();
         let id: Uuid = id.parse().map_err(|_| Answer::invalid_argument(format!("{id:?} is no UUID")))?;
@@ -48,6 +49,7 @@ impl foos_server::Foos for FoosService {
         let found = blocking(move || tables::find(&foos, id)).await?;
         found.map(|foo| Response::new(foo.into())).ok_or_else(|| Answer::not_found(format!("there is no foo {id}")))
     }
+    // ANCHOR_END: get-foo
 
     type GetFoosStream = Pin<Box<dyn Stream<Item = Result<proto::Foo, Answer>> + Send>>;
 

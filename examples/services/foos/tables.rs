@@ -11,6 +11,7 @@ use crate::foo::{FooFact, FooName, Status};
 /// does one that comes twice.
 pub(crate) struct Foos;
 
+// ANCHOR: projection
 impl Projection<Sqlite> for Foos {
     const NAME: &'static str = "foos";
     type Event = FooFact;
@@ -51,6 +52,7 @@ pub(crate) struct FooRow {
     pub(crate) status: Option<Status>,
     pub(crate) label: Option<String>,
 }
+// ANCHOR_END: projection
 
 /// Rows that are read at once, at most.
 const PAGE_MAX: usize = 500;

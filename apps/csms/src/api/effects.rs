@@ -12,8 +12,9 @@ use leftfold::runtime::{EffectFilter, EffectId, EffectState, EffectStatus, Effec
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::behind::behind;
 use super::reading::{Bounds, body, list as page, parse, path, query};
-use super::{Problem, json_body};
+use super::{Problem, camel, json_body};
 use crate::Csms;
 use crate::domain::request::StationAnswer;
 use crate::gateway::NO_ANSWER;
@@ -103,7 +104,7 @@ impl From<ResolveError> for Problem {
 }
 
 fn effects(csms: &Csms) -> Result<&Effects, Problem> {
-    csms.effects().ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the server is starting; try again"))
+    Ok(&behind(csms)?.effects)
 }
 
 fn effect_id(text: &str) -> Result<EffectId, Problem> {
@@ -135,7 +136,7 @@ pub fn effect_json(status: &EffectStatus) -> Value {
         "id": status.id.to_string(),
         "kind": status.name,
         "station": status.stream.as_ref().map(|stream| stream.id()),
-        "request": status.intent,
+        "request": camel(&status.intent),
         "requestedAt": status.requested_at,
         "state": state,
         "answer": answer,

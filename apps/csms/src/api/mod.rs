@@ -1,12 +1,20 @@
-//! JSON over HTTP under `/api`, and `/health`.
+//! JSON over HTTP under `/api`, `/health`, and `/metrics`.
 //!
 //! Lists are `{"items": [...], "next": cursor or null}` with `?limit=` and `?after=`; errors are problem documents of
-//! RFC 9457 with a `code`. An `Idempotency-Key` is for the requests to stations (remote-start, remote-stop, unlock): such a
+//! RFC 9457 with a `code`. An `Idempotency-Key` is for the requests to stations (remote-start, remote-stop, unlock, reserve, cancel-reservation): such a
 //! POST takes effect at most once. Elsewhere it is not looked at: the other writes do no harm when they are repeated.
+//!
+//! Lists and reports come from read models, which are a moment behind. Every answer to a write and from a read model has the
+//! header `leftfold-position`; sent along with a read, or as `?at=`, it has the answer wait until that much is shown, or
+//! say what it waits for (503). All names are spelt in camel case.
 
 mod availability;
+mod behind;
 mod effects;
+mod energy;
 mod guard;
+mod health;
+mod meter_values;
 mod problem;
 mod reading;
 mod requests;
@@ -17,15 +25,17 @@ mod transactions;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use effects::{effect_json, verdict};
+pub(crate) use energy::Which as EnergyWhich;
 pub use guard::admit_station;
 pub(crate) use guard::guard;
+pub(crate) use health::is_stuck;
 pub use problem::Problem;
 
 use crate::Csms;
@@ -43,16 +53,29 @@ pub fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/stations/{id}/remote-start", post(requests::remote_start))
         .route("/api/stations/{id}/remote-stop", post(requests::remote_stop))
         .route("/api/stations/{id}/unlock", post(requests::unlock))
+        .route("/api/stations/{id}/reserve", post(requests::reserve))
+        .route("/api/stations/{id}/cancel-reservation", post(requests::cancel_reservation))
         .route("/api/transactions", get(transactions::list))
         .route("/api/transactions/{id}", get(transactions::one))
         .route("/api/effects", get(effects::list))
         .route("/api/effects/{id}", get(effects::one))
         .route("/api/effects/{id}/resolve", post(effects::resolve))
+        .route("/api/meter-values", get(meter_values::list))
+        .route("/api/energy", get(energy::list))
+        .route("/api/read-models", get(behind::read_models))
+        .route("/api/read-models/{name}/parked", get(behind::parked_events))
+        .route("/api/read-models/{name}/retry", post(behind::retry_events))
+        .route("/api/read-models/{name}/skip", post(behind::skip_event))
+        .route("/api/processes", get(behind::processes))
+        .route("/api/processes/{name}/parked", get(behind::parked_triggers))
+        .route("/api/processes/{name}/retry", post(behind::retry_triggers))
+        .route("/api/processes/{name}/skip", post(behind::skip_trigger))
+        .route("/metrics", get(health::metrics))
         .route("/api/tags/{id_tag}", get(tags::one).put(tags::put).delete(tags::delete))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(csms, guard));
-    Router::new().route("/health", get(health)).merge(api)
+    Router::new().route("/health", get(health::health)).merge(api)
 }
 
 /// What nothing is under.
@@ -65,22 +88,22 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
 }
 
-async fn health(State(csms): State<Arc<Csms>>) -> Response {
-    let status = csms.store.status().borrow().clone();
-    let shown = csms.view.changes().borrow().0;
-    let (state, is_well) = match &status.state {
-        leftfold::store::State::Open => ("ok", true),
-        leftfold::store::State::ReadOnly { .. } => ("read-only", false),
-        leftfold::store::State::Closed => ("closed", false),
-    };
-    let code = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({
-        "status": state,
-        "position": status.head.position.0,
-        "viewPosition": shown,
-        "connected": csms.registry.connected(),
-    });
-    (code, json_body(&body)).into_response()
+/// The same with all names in camel case: what events say is spelt in snake case.
+pub(crate) fn camel(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(fields.iter().map(|(name, value)| (camel_name(name), camel(value))).collect()),
+        Value::Array(items) => Value::Array(items.iter().map(camel).collect()),
+        value => value.clone(),
+    }
+}
+
+fn camel_name(name: &str) -> String {
+    let mut parts = name.split('_');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |name, part| {
+        let mut characters = part.chars();
+        name + &characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+    })
 }
 
 /// A response of JSON.

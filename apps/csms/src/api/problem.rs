@@ -3,11 +3,12 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use leftfold::fold::LoadError;
-use leftfold::prelude::ExecuteError;
+use leftfold::prelude::{ExecuteError, ProjectionError};
 use leftfold::store::{AppendError, ReadError};
 use serde_json::{Map, Value, json};
 
 use crate::domain::station::StationRefusal;
+use crate::read::ReadModelError;
 
 /// An error, for programs and for people.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +74,14 @@ impl From<LoadError> for Problem {
             LoadError::Invalid(invalid) => Self::bad_request("invalid-id", invalid.to_string()),
             error => Self::internal(&error),
         }
+    }
+}
+
+impl From<ReadModelError> for Problem {
+    fn from(error: ReadModelError) -> Self {
+        tracing::error!(%error, "a read model cannot be read");
+        let error = ProjectionError::from(error);
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "read-model-away", format!("{error}; try again"))
     }
 }
 

@@ -1,14 +1,21 @@
-//! What callers send: bodies, bounds of lists, keys.
+//! What callers send: bodies, bounds of lists, keys, positions.
+
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use leftfold::prelude::{Position, Timestamp};
+use leftfold::runtime::projection::NotReached;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Problem;
+use super::behind::behind;
+use crate::Csms;
+use crate::read::meter_values::MeterCursor;
 
 /// Items of a list where the caller does not say.
 const LIMIT: usize = 50;
@@ -32,8 +39,69 @@ impl Bounds {
     /// The cursor as a number; 0 where there is none.
     pub(super) fn after_number(&self) -> Result<u64, Problem> {
         let Some(after) = &self.after else { return Ok(0) };
-        after.parse().map_err(|_| Problem::bad_request("invalid-query", "after is no cursor; take it from \"next\" of a page"))
+        after.parse().map_err(|_| no_cursor())
     }
+
+    /// The cursor as a place among meter values.
+    pub(super) fn after_meter(&self) -> Result<Option<MeterCursor>, Problem> {
+        self.after.as_deref().map(|after| after.parse().map_err(|_| no_cursor())).transpose()
+    }
+}
+
+fn no_cursor() -> Problem {
+    Problem::bad_request("invalid-query", "after is no cursor; take it from \"next\" of a page")
+}
+
+/// Up to which position the caller wants to see at least.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct At {
+    at: Option<u64>,
+}
+
+/// Waits until a read model shows what the caller wants to see, by `?at=` or the header; without that, for a moment, what
+/// is durable now. Answers with the position that it has come to, as a header.
+pub(super) async fn shown(
+    csms: &Csms,
+    name: &'static str,
+    headers: &HeaderMap,
+    at: At,
+) -> Result<[(HeaderName, String); 1], Problem> {
+    let in_header = headers.get(POSITION).map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
+    let wanted = match (at.at, in_header) {
+        (Some(at), _) | (None, Some(Some(at))) => Some(Position(at)),
+        (None, Some(None)) => return Err(Problem::bad_request("invalid-position", "leftfold-position is a number")),
+        (None, None) => None,
+    };
+    let projections = &behind(csms)?.projections;
+    let (position, within) = wanted.map_or((csms.store.head().position, SHOWN_WITHIN.0), |at| (at, SHOWN_WITHIN.1));
+    let reached = match projections.wait_until(name, position, within).await {
+        Ok(reached) => reached,
+        Err(NotReached::Late { stands_at, waits_for, .. }) if wanted.is_some() => {
+            let detail = format!("{name} stands at {stands_at} and not at {position} yet, it waits for {waits_for}; try again");
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "behind", detail);
+            return Err(problem.with("standsAt", stands_at.0).with("waitsFor", waits_for));
+        }
+        Err(NotReached::Late { stands_at, .. }) => stands_at,
+        Err(unknown) => return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", unknown.to_string())),
+    };
+    Ok(at_position(reached))
+}
+
+/// A position as a header: of what was written, or of what is shown.
+pub(super) fn at_position(position: Position) -> [(HeaderName, String); 1] {
+    [(POSITION, position.0.to_string())]
+}
+
+const POSITION: HeaderName = HeaderName::from_static("leftfold-position");
+
+/// How long a read model is waited for: where the caller does not say what to wait for, and where he does.
+const SHOWN_WITHIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+
+/// A moment of the query.
+pub(super) fn moment(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    let invalid =
+        |error| Problem::bad_request("invalid-query", format!("{name} is no time such as 2026-05-04T10:00:00Z: {error}"));
+    text.filter(|text| !text.is_empty()).map(|text| text.parse().map_err(invalid)).transpose()
 }
 
 /// A list, and how it goes on.

@@ -15,13 +15,16 @@ use leftfold::prelude::{Executed, Timestamp};
 use leftfold::runtime::EffectId;
 use serde::Deserialize;
 
+use super::behind::behind;
 use super::effects::effect_json;
-use super::reading::{body, idempotency_key, parse, path, query};
+use super::reading::{at_position, body, idempotency_key, parse, path, query};
 use super::{Problem, json_body};
 use crate::Csms;
 use crate::config::duration;
 use crate::domain::id_tag::IdTag;
-use crate::domain::request::{RemoteStartRequested, RequestId, UnlockRequested};
+use crate::domain::request::{
+    RemoteStartRequested, RequestId, ReservationCancelRequested, ReservationRequested, UnlockRequested,
+};
 use crate::domain::station::{self, OnBehalf, StationCommand, StationEvent};
 use crate::fault::Fault;
 use crate::ocpp::v16::IdToken;
@@ -68,7 +71,7 @@ pub(super) async fn remote_start(
     let RemoteStart { connector_id, id_tag } = parse(&request.bytes)?;
     let now = Timestamp::now();
     let tag = csms.tags.load(&IdTag::id(id_tag.as_str())).await?;
-    let authorization = tag.state.info(now, csms.config.strangers()).status;
+    let info = tag.state.info(now, csms.config.strangers());
     let asked = RemoteStartRequested {
         station: request.station.clone(),
         request: RequestId::random(),
@@ -77,7 +80,9 @@ pub(super) async fn remote_start(
         requested_at: now,
         until: now.plus(csms.config.call_timeout + csms.config.start_within),
     };
-    request.execute(&csms, StationCommand::RemoteStart { asked, authorization }).await
+    request
+        .execute(&csms, StationCommand::RemoteStart { asked, authorization: info.status, parent_id_tag: info.parent_id_tag })
+        .await
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,6 +149,66 @@ pub(super) async fn unlock(
     request.execute(&csms, StationCommand::Unlock(asked)).await
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Reserve {
+    connector_id: NonZeroU32,
+    id_tag: IdToken,
+    expiry_date: Timestamp,
+}
+
+/// Keeps a connector for a driver.
+pub(super) async fn reserve(
+    State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
+    id: Id,
+    wait: Waiting,
+    bytes: Body,
+) -> Result<Response, Problem> {
+    let request = Request::read("reserve", &headers, id, wait, bytes)?;
+    let Reserve { connector_id, id_tag, expiry_date } = parse(&request.bytes)?;
+    let now = Timestamp::now();
+    let info = csms.tags.load(&IdTag::id(id_tag.as_str())).await?.state.info(now, csms.config.strangers());
+    let asked = ReservationRequested {
+        station: request.station.clone(),
+        request: RequestId::random(),
+        // Given by the station's own history.
+        reservation_id: 0,
+        connector_id,
+        id_tag,
+        parent_id_tag: info.parent_id_tag,
+        requested_at: now,
+        expiry_date,
+        until: now.plus(2 * csms.config.call_timeout).min(expiry_date),
+    };
+    request.execute(&csms, StationCommand::Reserve { asked, authorization: info.status }).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CancelReservation {
+    reservation_id: i64,
+}
+
+/// Takes a reservation back.
+pub(super) async fn cancel_reservation(
+    State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
+    id: Id,
+    wait: Waiting,
+    bytes: Body,
+) -> Result<Response, Problem> {
+    let request = Request::read("cancel-reservation", &headers, id, wait, bytes)?;
+    let CancelReservation { reservation_id } = parse(&request.bytes)?;
+    let asked = ReservationCancelRequested {
+        station: request.station.clone(),
+        request: RequestId::random(),
+        reservation_id,
+        until: Timestamp::now().plus(2 * csms.config.call_timeout),
+    };
+    request.execute(&csms, StationCommand::CancelReservation(asked)).await
+}
+
 /// A request of a caller, before it is understood.
 struct Request {
     route: &'static str,
@@ -179,14 +244,18 @@ async fn respond(csms: &Csms, executed: &Executed<StationEvent>, wait: Option<Du
     // A request leads to one event, its intent, whose position names the effect.
     let id = EffectId(executed.position);
     let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the server is starting; try again");
-    let effects = csms.effects().ok_or_else(starting)?;
-    let status = effects.wait(id, wait.unwrap_or_default()).await?.ok_or_else(starting)?;
+    let status = behind(csms)?.effects.wait(id, wait.unwrap_or_default()).await?.ok_or_else(starting)?;
     if status.state.is_concluded() {
         Fault::AfterOutcome.strike();
     }
     let code = if status.state.is_settled() && wait.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response =
-        (code, [(header::LOCATION, format!("/api/effects/{id}"))], json_body(&effect_json(&status))).into_response();
+    let mut response = (
+        code,
+        at_position(executed.position),
+        [(header::LOCATION, format!("/api/effects/{id}"))],
+        json_body(&effect_json(&status)),
+    )
+        .into_response();
     if executed.answer == Answer::Again {
         response.headers_mut().insert(REPLAYED, header::HeaderValue::from_static("true"));
     }

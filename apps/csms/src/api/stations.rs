@@ -5,37 +5,43 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use leftfold::fold::Moment;
 use leftfold::prelude::{Folded, Recorded, Timestamp, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::reading::{Bounds, body, list as page, parse, path, query};
-use super::{Problem, json_body};
+use super::reading::{At, Bounds, at_position, body, list as page, parse, path, query, shown};
+use super::{Problem, camel, json_body};
 use crate::Csms;
 use crate::domain::connector::Connector;
+use crate::domain::request::{RemoteStart, Reservation};
 use crate::domain::station::{Station, StationCommand, StationEvent, StationRefusal};
 use crate::gateway::is_identity;
+use crate::read::fleet::{self, Fleet};
 
 /// Lists the stations by identity.
 pub(super) async fn list(
     State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
     bounds: Result<Query<Bounds>, QueryRejection>,
+    at: Result<Query<At>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let bounds = query(bounds)?;
-    csms.view.caught_up(&csms.store).await;
-    let model = csms.view.read();
+    let position = shown(&csms, fleet::NAME, &headers, query(at)?).await?;
     let after = bounds.after.clone().unwrap_or_default();
-    let mut rows = model.stations.range::<String, _>((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
-    let items: Vec<(String, Value)> = rows
-        .by_ref()
-        .take(bounds.limit())
-        .map(|(id, row)| (id.clone(), station_json(&csms, id, &row.state, row.version, Timestamp::now())))
-        .collect();
-    let next = rows.next().and_then(|_| items.last().map(|(id, _)| id.clone()));
-    Ok(json_body(&page(items.into_iter().map(|(_, item)| item).collect(), next)).into_response())
+    let list = |fleet: &Fleet| {
+        let mut rows = fleet.stations.range::<String, _>((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
+        let items: Vec<(String, Value)> = rows
+            .by_ref()
+            .take(bounds.limit())
+            .map(|(id, row)| (id.clone(), station_json(&csms, id, &row.state, row.version, Timestamp::now())))
+            .collect();
+        let next = rows.next().and_then(|_| items.last().map(|(id, _)| id.clone()));
+        page(items.into_iter().map(|(_, item)| item).collect(), next)
+    };
+    Ok((position, json_body(&csms.read.fleet(list).await)).into_response())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,7 +112,8 @@ pub(super) async fn put(
     let is_new = executed.version.0 == executed.events.len() as u64 && !executed.events.is_empty();
     let Folded { state, version, .. } = csms.stations.load(&id).await?;
     let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((code, json_body(&station_json(&csms, &id, &state, version.0, Timestamp::now()))).into_response())
+    let position = at_position(executed.position);
+    Ok((code, position, json_body(&station_json(&csms, &id, &state, version.0, Timestamp::now()))).into_response())
 }
 
 /// The events of a station with their metadata, from the first on.
@@ -146,11 +153,11 @@ fn event_json(recorded: &Recorded<StationEvent>) -> Value {
         "recordedAt": envelope.recorded_at,
         "id": envelope.id.to_string(),
         "type": envelope.event_type.as_str(),
-        "data": serde_json::from_slice::<Value>(&envelope.data).unwrap_or_default(),
+        "data": camel(&serde_json::from_slice::<Value>(&envelope.data).unwrap_or_default()),
         "metadata": {
             "correlation": label(&envelope.metadata.correlation),
             "causation": label(&envelope.metadata.causation),
-            "note": serde_json::from_slice::<Value>(&envelope.metadata.user).ok(),
+            "note": serde_json::from_slice::<Value>(&envelope.metadata.user).ok().map(|note| camel(&note)),
         },
     })
 }
@@ -166,9 +173,36 @@ fn station_json(csms: &Csms, id: &str, state: &Station, version: u64, now: Times
         "onlineChangedAt": state.online_changed_at,
         "connected": csms.registry.is_connected(id),
         "maxTransactions": state.transactions_max,
-        "boot": state.booted,
+        "boot": camel(&json!(state.booted)),
         "connectors": connectors,
         "transactions": state.transactions.keys().collect::<Vec<_>>(),
+        "reservations": state.reservations.values().map(reservation_json).collect::<Vec<_>>(),
+        "remoteStarts": state.remote_starts.iter().map(remote_start_json).collect::<Vec<_>>(),
+    })
+}
+
+fn reservation_json(reservation: &Reservation) -> Value {
+    let asked = &reservation.asked;
+    json!({
+        "id": asked.reservation_id,
+        "connectorId": asked.connector_id,
+        "idTag": asked.id_tag,
+        "parentIdTag": asked.parent_id_tag,
+        "requestedAt": asked.requested_at,
+        "expiryDate": asked.expiry_date,
+        "accepted": reservation.accepted,
+    })
+}
+
+fn remote_start_json(start: &RemoteStart) -> Value {
+    json!({
+        "request": start.asked.request,
+        "connectorId": start.asked.connector_id,
+        "idTag": start.asked.id_tag,
+        "requestedAt": start.asked.requested_at,
+        "until": start.asked.until,
+        "accepted": start.accepted,
+        "transactionId": start.transaction,
     })
 }
 
@@ -184,6 +218,7 @@ fn connector_json(id: u32, connector: &Connector, state: &Station, now: Timestam
         "vendorErrorCode": report.and_then(|report| report.vendor_error_code.as_deref()),
         "since": report.map(|report| report.since()),
         "transactionId": connector.transaction,
+        "reservationId": state.reservation_on(id, now).map(|reservation| reservation.asked.reservation_id),
         "claimedUntil": claim.map(|claim| claim.asked.until),
     })
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::problem::execute_failed;
-use super::reading::{body, parse, path};
+use super::reading::{at_position, body, parse, path};
 use super::{Problem, json_body};
 use crate::Csms;
 use crate::domain::id_tag::{IdTag, IdTagCommand, IdTagRefusal, TagStatus, Terms};
@@ -42,7 +42,7 @@ pub(super) async fn put(
     let terms = Terms { id_tag, status, parent_id_tag, expiry_date };
     let executed = csms.tags.execute(&id, IdTagCommand::Define(terms.clone())).await?;
     let code = if executed.version.0 == 1 && !executed.events.is_empty() { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((code, json_body(&tag_json(&terms))).into_response())
+    Ok((code, at_position(executed.position), json_body(&tag_json(&terms))).into_response())
 }
 
 /// What was said of a tag.

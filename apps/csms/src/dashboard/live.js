@@ -18,7 +18,8 @@ function listen() {
   source.onerror = () => say("lost", "reconnecting…");
 }
 
-// A person says what became of an effect in doubt: the first press asks, the second one says it.
+// A person says what became of an effect in doubt, or what to do with what is parked: the first press asks, the second
+// one says it.
 async function answer(button) {
   if (!button.dataset.asking) {
     button.dataset.asking = "yes";
@@ -29,13 +30,13 @@ async function answer(button) {
     }, 6000);
     return;
   }
-  const card = button.closest("[data-effect]");
+  const card = button.closest("article");
   const note = card.querySelector("[data-note]");
   const token = localStorage.getItem("csms-token");
   const headers = { "Content-Type": "application/json" };
   if (token) headers.Authorization = "Bearer " + token;
   try {
-    const reply = await fetch(`/api/effects/${card.dataset.effect}/resolve`, {
+    const reply = await fetch(button.dataset.url, {
       method: "POST",
       headers,
       body: button.dataset.body,

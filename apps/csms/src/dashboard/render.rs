@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use super::behind::{write_consumers, write_parked};
 use super::markup::Html;
 use super::view::{
     Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone, TransactionView, View,
@@ -12,20 +13,49 @@ use leftfold::prelude::Timestamp;
 #[must_use]
 pub fn page(view: &View) -> String {
     let mut html = Html::default();
-    html.raw("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")
-        .raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")
-        .raw("<title>Charging stations</title><link rel=\"stylesheet\" href=\"/dashboard.css\">")
-        .raw("<link rel=\"icon\" href=\"data:,\"><noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>")
-        .raw("<script src=\"/dashboard.js\" defer></script></head>\n<body><header><h1>Charging stations</h1>")
-        .raw("<span id=\"link\" role=\"status\" data-state=\"waiting\">connecting…</span></header>\n<main id=\"live\">");
+    write_head(&mut html, "Charging stations", "/", Refresh::Live);
+    html.raw("<main id=\"live\">");
     write_live(&mut html, view);
     html.raw("</main>\n<footer>").raw(match view.admission {
         Admission::Open => "Open mode: any station and any id tag is accepted, from this machine only. ",
         Admission::Registered => "Registered stations and known id tags only. ",
     });
-    html.raw("JSON at <a href=\"/api/stations\">/api/stations</a>, <a href=\"/api/transactions\">/api/transactions</a> and ")
-        .raw("<a href=\"/api/effects\">/api/effects</a>.</footer></body></html>\n");
+    html.raw("JSON at <a href=\"/api/stations\">/api/stations</a>, <a href=\"/api/transactions\">/api/transactions</a>, ")
+        .raw("<a href=\"/api/effects\">/api/effects</a> and <a href=\"/api/read-models\">/api/read-models</a>.");
+    html.raw("</footer></body></html>\n");
     html.finish()
+}
+
+/// Whether a page changes while it is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refresh {
+    Live,
+    Never,
+}
+
+/// Everything before `<main>`.
+pub(super) fn write_head(html: &mut Html, title: &'static str, here: &'static str, refresh: Refresh) {
+    html.raw("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")
+        .raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>")
+        .raw(title)
+        .raw("</title><link rel=\"stylesheet\" href=\"/dashboard.css\"><link rel=\"icon\" href=\"data:,\">");
+    if refresh == Refresh::Live {
+        html.raw("<noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>")
+            .raw("<script src=\"/dashboard.js\" defer></script>");
+    }
+    html.raw("</head>\n<body><header><h1>").raw(title).raw("</h1><nav>");
+    for (path, name) in [("/", "Stations"), ("/transactions", "Transactions"), ("/energy", "Energy")] {
+        html.raw("<a").attribute("href", path);
+        if path == here {
+            html.raw(" aria-current=\"page\"");
+        }
+        html.raw(">").raw(name).raw("</a>");
+    }
+    html.raw("</nav>");
+    if refresh == Refresh::Live {
+        html.raw("<span id=\"link\" role=\"status\" data-state=\"waiting\">connecting…</span>");
+    }
+    html.raw("</header>\n");
 }
 
 /// The part that changes.
@@ -37,8 +67,13 @@ pub fn live(view: &View) -> String {
 }
 
 fn write_live(html: &mut Html, view: &View) {
+    if let Some(missing) = &view.missing {
+        html.raw("<p class=\"card doubt\" role=\"alert\">Some of this page cannot be read now: ").text(missing).raw("</p>");
+    }
+    write_parked(html, view);
     if view.stations.is_empty() {
-        return write_first_steps(html, view);
+        write_first_steps(html, view);
+        return write_consumers(html, view);
     }
     write_counts(html, view);
     let (doubts, others): (Vec<_>, Vec<_>) =
@@ -55,6 +90,8 @@ fn write_live(html: &mut Html, view: &View) {
     html.raw("</div></section>\n");
     write_transactions(html, view);
     write_in_flight(html, &others, view.as_of);
+    write_lapsed(html, view);
+    write_consumers(html, view);
 }
 
 fn write_first_steps(html: &mut Html, view: &View) {
@@ -88,7 +125,7 @@ fn write_counts(html: &mut Html, view: &View) {
 }
 
 /// Says what is left out.
-fn write_cut(html: &mut Html, shown: usize, all: usize) {
+pub(super) fn write_cut(html: &mut Html, shown: usize, all: usize) {
     if shown < all {
         html.element("p", "soft", format_args!("{shown} of {all}"));
     }
@@ -109,14 +146,39 @@ fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
         .text(capitalized(reason))
         .raw(". It is not repeated: the station is asked, or you say what happened.</p>");
     html.raw("<div class=\"answers\">");
-    write_answer(html, "It happened", "Record that it happened?", r#"{"verdict":"done","by":"dashboard"}"#);
-    write_answer(html, "It did not", "Record that it did not?", r#"{"verdict":"notDone","by":"dashboard"}"#);
+    let url = format!("/api/effects/{}/resolve", effect.id);
+    let (done, not_done) = (r#"{"verdict":"done","by":"dashboard"}"#, r#"{"verdict":"notDone","by":"dashboard"}"#);
+    write_answer(html, &url, ("It happened", "Record that it happened?"), done);
+    write_answer(html, &url, ("It did not", "Record that it did not?"), not_done);
     html.raw("<span class=\"soft\" role=\"status\" data-note></span></div></article>");
 }
 
-fn write_answer(html: &mut Html, label: &'static str, confirm: &'static str, body: &'static str) {
+/// A button that asks once more and then sends something.
+pub(super) fn write_answer(html: &mut Html, url: &str, (label, confirm): (&'static str, &'static str), body: &str) {
     html.raw("<button type=\"button\"").attribute("data-label", label).attribute("data-confirm", confirm);
-    html.attribute("data-body", body).raw(">").raw(label).raw("</button>");
+    html.attribute("data-url", url).attribute("data-body", body).raw(">").raw(label).raw("</button>");
+}
+
+fn write_lapsed(html: &mut Html, view: &View) {
+    if view.lapsed.is_empty() {
+        return;
+    }
+    html.raw("<section aria-labelledby=\"lapsed\"><h2 id=\"lapsed\">Accepted, but nobody plugged in</h2>");
+    html.raw("<div class=\"wide\"><table><caption>Remote starts in vain</caption><thead><tr><th>Station</th>");
+    html.raw("<th class=\"number\">Connector</th><th>Id tag</th><th class=\"number\">Its time was over</th></tr></thead><tbody>");
+    for lapsed in &view.lapsed {
+        html.raw("<tr><td data-label=\"Station\">").text(&lapsed.station);
+        html.raw("</td><td class=\"number\" data-label=\"Connector\">");
+        match lapsed.connector {
+            Some(connector) => html.text(connector),
+            None => html.raw("any"),
+        };
+        html.raw("</td><td data-label=\"Id tag\">").text(&lapsed.id_tag);
+        html.raw("</td><td class=\"number\" data-label=\"Its time was over\">");
+        write_ago(html, lapsed.at, view.as_of);
+        html.raw("</td></tr>");
+    }
+    html.raw("</tbody></table></div></section>\n");
 }
 
 fn write_station(html: &mut Html, station: &StationView, now: Timestamp) {
@@ -230,16 +292,16 @@ fn write_in_flight(html: &mut Html, effects: &[&EffectView], now: Timestamp) {
     html.raw("</tbody></table></div></section>\n");
 }
 
-fn write_ago(html: &mut Html, at: Timestamp, now: Timestamp) {
+pub(super) fn write_ago(html: &mut Html, at: Timestamp, now: Timestamp) {
     write_time(html, at, format_args!("{} ago", span(now.since(at).as_secs())));
 }
 
-fn write_time(html: &mut Html, at: Timestamp, words: impl Display) {
+pub(super) fn write_time(html: &mut Html, at: Timestamp, words: impl Display) {
     html.raw("<time").attribute("datetime", at).attribute("title", at).raw(">").text(words).raw("</time>");
 }
 
 /// A span in its largest unit, and the next one where it is short.
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min", seconds / 60),
@@ -248,13 +310,13 @@ fn span(seconds: u64) -> String {
     }
 }
 
-fn kilowatt_hours(wh: i64) -> String {
+pub(super) fn kilowatt_hours(wh: i64) -> String {
     let sign = if wh < 0 { "-" } else { "" };
     let wh = wh.unsigned_abs();
     format!("{sign}{}.{:02}", wh / 1_000, wh % 1_000 / 10)
 }
 
-fn class(tone: Tone) -> &'static str {
+pub(super) fn class(tone: Tone) -> &'static str {
     match tone {
         Tone::Ready => "ready",
         Tone::Busy => "busy",
@@ -264,7 +326,7 @@ fn class(tone: Tone) -> &'static str {
     }
 }
 
-fn capitalized(text: &str) -> String {
+pub(super) fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

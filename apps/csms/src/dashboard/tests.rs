@@ -23,6 +23,11 @@ fn empty() -> View {
         stations: Vec::new(),
         transactions: Vec::new(),
         effects: Vec::new(),
+        lapsed: Vec::new(),
+        consumers: Vec::new(),
+        parked: Vec::new(),
+        parked_total: 0,
+        missing: None,
     }
 }
 

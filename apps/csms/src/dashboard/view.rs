@@ -21,6 +21,147 @@ pub struct View {
     pub transactions: Vec<TransactionView>,
     /// The effects that are not concluded, those in doubt first.
     pub effects: Vec<EffectView>,
+    /// Remote starts that were accepted and that nobody followed, the newest first.
+    pub lapsed: Vec<LapsedView>,
+    /// What follows the log, and how far behind it is.
+    pub consumers: Vec<ConsumerView>,
+    /// What waits for a person there; not all of it where there is too much.
+    pub parked: Vec<ParkedView>,
+    /// How much waits, shown or not.
+    pub parked_total: usize,
+    /// Why a part of the page cannot be shown, where it cannot.
+    pub missing: Option<String>,
+}
+
+/// A remote start in vain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LapsedView {
+    /// The station.
+    pub station: String,
+    /// The connector, where one was named.
+    pub connector: Option<u32>,
+    /// For whom.
+    pub id_tag: String,
+    /// When its time was over.
+    pub at: Timestamp,
+}
+
+/// Something that follows the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsumerView {
+    /// What it is called; with its version where two of one run.
+    pub name: String,
+    /// What it is.
+    pub kind: ConsumerKind,
+    /// Where it stands.
+    pub position: u64,
+    /// How many events of the log it has before it.
+    pub behind: u64,
+    /// How many it takes a second.
+    pub per_second: u64,
+    /// How long it takes to the end, in seconds, where it moves.
+    pub seconds_left: Option<u64>,
+    /// What it waits for.
+    pub waits_for: String,
+    /// How it is.
+    pub state: ConsumerState,
+}
+
+/// What follows the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerKind {
+    /// A read model.
+    ReadModel,
+    /// A process.
+    Process,
+    /// An effect.
+    Effect,
+}
+
+/// How a consumer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerState {
+    /// It has taken up everything.
+    UpToDate,
+    /// It is on its way.
+    CatchingUp,
+    /// It is built, and readers do not see it yet.
+    Building,
+    /// It does not move.
+    Stuck,
+}
+
+/// Something that waits for a person.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParkedView {
+    /// Who has parked it.
+    pub consumer: String,
+    /// Where the routes to answer are: `/api/read-models/transactions`.
+    pub route: String,
+    /// The event.
+    pub position: u64,
+    /// What waits with it: a key, or an instance.
+    pub key: String,
+    /// What went wrong; none where it waits behind another one.
+    pub error: Option<String>,
+    /// What the route takes to try it again, as JSON.
+    pub retry: String,
+    /// What the route takes to let it go, as JSON.
+    pub skip: String,
+}
+
+/// The page of transactions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransactionsView {
+    /// The moment.
+    pub as_of: Timestamp,
+    /// What the reader wants to see, as it stands in the form.
+    pub station: String,
+    /// The same.
+    pub id_tag: String,
+    /// Whether only those that run, or only those that do not, are shown.
+    pub open: Option<bool>,
+    /// The transactions, or why they cannot be read.
+    pub rows: Result<Vec<TransactionLine>, String>,
+    /// Where older ones are.
+    pub older: Option<String>,
+}
+
+/// A transaction in a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransactionLine {
+    /// What all transactions have.
+    pub transaction: TransactionView,
+    /// How it stands.
+    pub state: &'static str,
+    /// What kind of state that is.
+    pub tone: Tone,
+    /// When it stopped.
+    pub stopped_at: Option<Timestamp>,
+}
+
+/// The daily report.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnergyView {
+    /// The first day, as it stands in the form.
+    pub from: String,
+    /// The last day.
+    pub to: String,
+    /// The station, where only one is wanted.
+    pub station: String,
+    /// The days with what was charged, the newest first, or why they cannot be read.
+    pub days: Result<Vec<EnergyDay>, String>,
+    /// Whether there is more than is shown.
+    pub is_cut: bool,
+}
+
+/// A day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnergyDay {
+    /// Which, as a date.
+    pub date: String,
+    /// What was charged at each station: its identity, Wh, and how many transactions.
+    pub stations: Vec<(String, i64, i64)>,
 }
 
 /// How many there are.

@@ -69,6 +69,70 @@ pub struct UnlockRequested {
     pub until: Timestamp,
 }
 
+/// A connector is to be kept for a driver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReservationRequested {
+    /// The station.
+    pub station: String,
+    /// Names the request.
+    pub request: RequestId,
+    /// Names the reservation, at this station.
+    pub reservation_id: i64,
+    /// Which connector.
+    pub connector_id: std::num::NonZeroU32,
+    /// For whom.
+    pub id_tag: IdToken,
+    /// The group of that tag, whose other tags may use it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id_tag: Option<IdToken>,
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+    /// When it ends if nobody used it.
+    pub expiry_date: Timestamp,
+    /// Until when it is sent.
+    pub until: Timestamp,
+}
+
+/// A reservation is to be taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReservationCancelRequested {
+    /// The station.
+    pub station: String,
+    /// Names the request.
+    pub request: RequestId,
+    /// Which reservation.
+    pub reservation_id: i64,
+    /// Until when it is sent.
+    pub until: Timestamp,
+}
+
+/// A connector that is kept for a driver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// What was asked for.
+    pub asked: ReservationRequested,
+    /// Whether the station keeps it.
+    pub accepted: bool,
+    /// The request to take it back that is under way.
+    pub cancel: Option<RequestId>,
+}
+
+impl Reservation {
+    /// Whether it keeps its connector.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        now < self.asked.expiry_date
+    }
+
+    /// Whether a tag may use it.
+    #[must_use]
+    pub fn is_for(&self, id_tag: &str, parent_id_tag: Option<&str>) -> bool {
+        let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+        let group = self.asked.parent_id_tag.as_ref();
+        same(self.asked.id_tag.as_str(), id_tag) || group.zip(parent_id_tag).is_some_and(|(own, its)| same(own.as_str(), its))
+    }
+}
+
 /// A request of ours came to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answered {
@@ -107,6 +171,12 @@ pub struct RemoteStart {
 }
 
 impl RemoteStart {
+    /// Whether the station said that it will try, and nothing came of it so far.
+    #[must_use]
+    pub fn awaits_start(&self) -> bool {
+        self.accepted && self.transaction.is_none()
+    }
+
     /// Whether it still keeps its place.
     #[must_use]
     pub fn holds(&self, now: Timestamp) -> bool {

@@ -75,6 +75,7 @@ pub(super) async fn come_online(csms: &Csms, station: &str) {
     }
 }
 
+// ANCHOR: silence
 /// Records silence, station by station, until the process ends.
 pub async fn watch_for_silence(csms: Arc<Csms>) {
     loop {
@@ -93,3 +94,4 @@ pub async fn watch_for_silence(csms: Arc<Csms>) {
         }
     }
 }
+// ANCHOR_END: silence

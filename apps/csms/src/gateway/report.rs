@@ -3,6 +3,8 @@
 //! A report is answered when it is durable. Where the store fails the answer is an error, so that the station sends it
 //! again; what was recorded already is recognized by its content.
 
+use std::sync::PoisonError;
+
 use bytes::Bytes;
 use leftfold::prelude::{Answer, Cause, ExecuteError, Timestamp};
 use leftfold::store::CommandId;
@@ -78,6 +80,7 @@ pub(super) async fn answer(csms: &Csms, station: &str, received: &StationCall) -
         }
     };
     let report = Report { csms, station, cause: Cause::message(call.id.as_str()).ok(), note, now: Timestamp::now() };
+    let records = !matches!(read.message, StationRequest::Heartbeat | StationRequest::Authorize(_));
     let answered = match read.message {
         StationRequest::BootNotification(boot) => report.boot(boot).await,
         StationRequest::Heartbeat => report.heartbeat().await,
@@ -88,8 +91,16 @@ pub(super) async fn answer(csms: &Csms, station: &str, received: &StationCall) -
         StationRequest::StopTransaction(stop) => report.stop(stop).await,
     };
     match answered {
-        Ok(confirmation) => (&confirmation).into(),
+        Ok(confirmation) => {
+            if records {
+                csms.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+            (&confirmation).into()
+        }
         Err(error) => {
+            if !matches!(error, ReportError::Station(ExecuteError::Refused(_))) {
+                *csms.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            }
             tracing::error!(station, action = call.action, %error, "a report could not be recorded");
             error.into()
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::deadline::until;
 use super::http::{self, Reply};
-use super::views::{EffectView, HistoryItem, Page, Problem, State, StationView, TransactionView};
+use super::views::{EffectView, EnergyView, HistoryItem, Page, Problem, State, StationView, TransactionView};
 
 /// A client of the API.
 #[derive(Clone)]
@@ -125,6 +125,16 @@ impl Api {
         self.post(&station_path(station, "/unlock?wait=15s"), &json!({"connectorId": connector_id}))
     }
 
+    /// Asks for a connector to be kept until then, and waits for what the station says.
+    pub(crate) fn reserve(&self, station: &str, connector_id: u32, id_tag: &str, expiry_date: &str) -> Reply {
+        let body = json!({"connectorId": connector_id, "idTag": id_tag, "expiryDate": expiry_date});
+        self.post(&station_path(station, "/reserve?wait=15s"), &body)
+    }
+
+    pub(crate) fn cancel_reservation(&self, station: &str, reservation_id: i64) -> Reply {
+        self.post(&station_path(station, "/cancel-reservation?wait=15s"), &json!({"reservationId": reservation_id}))
+    }
+
     #[track_caller]
     pub(crate) fn effect(&self, id: &str) -> EffectView {
         self.fetch(&format!("/api/effects/{id}")).expect(200).view()
@@ -173,6 +183,22 @@ impl Api {
     #[track_caller]
     pub(crate) fn transactions(&self, station: &str) -> Vec<TransactionView> {
         self.all(&format!("/api/transactions?station={}", encoded(station)))
+    }
+
+    /// The daily report: day, station, energy in Wh, and of how many transactions.
+    #[track_caller]
+    pub(crate) fn energy(&self, query: &str) -> Vec<(String, String, i64, i64)> {
+        let rows: Vec<EnergyView> = self.all(&format!("/api/energy?{query}"));
+        rows.into_iter().map(|row| (row.day, row.station, row.energy_wh, row.transactions)).collect()
+    }
+
+    /// How the server is: its status, and what its problems are of.
+    #[track_caller]
+    pub(crate) fn health(&self) -> (String, Vec<String>) {
+        let health = self.fetch("/health").json();
+        let of = |problem: &Value| problem["of"].as_str().unwrap().to_owned();
+        let problems = health["problems"].as_array().unwrap().iter().map(of).collect();
+        (health["status"].as_str().unwrap().to_owned(), problems)
     }
 
     #[track_caller]

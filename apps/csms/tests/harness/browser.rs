@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::deadline::until;
@@ -17,12 +18,14 @@ pub(crate) fn dom(url: &str) -> String {
     fs::read_to_string(folder.path().join("stdout")).unwrap()
 }
 
-/// A picture of the page, as PNG.
+/// A picture of the page in a window of a size such as `1280,1024`, as PNG. It is kept in `target/dashboard` for people
+/// to look at.
 #[track_caller]
-pub(crate) fn screenshot(url: &str) -> Vec<u8> {
-    let pictures = Folder::new();
-    let path = pictures.path().join("page.png");
-    browse(url, &["--window-size=1280,1024", &format!("--screenshot={}", path.display())]);
+pub(crate) fn screenshot(url: &str, size: &str, name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/dashboard");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("{name}.png"));
+    browse(url, &[&format!("--window-size={size}"), &format!("--screenshot={}", path.display())]);
     fs::read(&path).unwrap_or_else(|error| panic!("there is no picture of {url}: {error}"))
 }
 

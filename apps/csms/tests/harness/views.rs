@@ -20,6 +20,17 @@ pub(crate) struct StationView {
     pub(crate) boot: Option<Boot>,
     #[serde(default)]
     pub(crate) connectors: Vec<ConnectorView>,
+    pub(crate) reservations: Vec<ReservationView>,
+}
+
+/// A connector that is kept for a driver.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReservationView {
+    pub(crate) id: i64,
+    pub(crate) connector_id: u32,
+    pub(crate) id_tag: String,
+    pub(crate) accepted: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -67,11 +78,23 @@ pub(crate) struct TransactionView {
     pub(crate) stop_reason: Option<String>,
     /// The request that led to it; see [`EffectView::request`].
     pub(crate) remote_start: Option<String>,
-    /// The messages with meter values; only where one transaction is asked for.
+    /// How many messages with meter values there were.
+    pub(crate) meter_messages: i64,
+    /// The meter values; only where one transaction is asked for.
     pub(crate) meter_values: Option<Page<Value>>,
     /// The values that came with the stop; only there too.
     #[serde(default)]
     pub(crate) transaction_data: Vec<Value>,
+}
+
+/// What was charged on a day at a station.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EnergyView {
+    pub(crate) day: String,
+    pub(crate) station: String,
+    pub(crate) energy_wh: i64,
+    pub(crate) transactions: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -167,14 +190,6 @@ impl From<WireEffect> for EffectView {
         };
         let WireEffect { id, kind: name, station, attempts, reason, request, .. } = wire;
         Self { id, name, station, state, attempts, reason, request: request.request }
-    }
-}
-
-impl TransactionView {
-    /// How many messages with meter values are counted.
-    #[track_caller]
-    pub(crate) fn meter_messages(&self) -> usize {
-        self.meter_values.as_ref().expect("it was asked for by its id").items.len()
     }
 }
 

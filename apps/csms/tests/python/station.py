@@ -45,6 +45,8 @@ class Behaviour:
             "RemoteStartTransaction": {"status": "Accepted"},
             "RemoteStopTransaction": {"status": "Accepted"},
             "UnlockConnector": {"status": "Unlocked"},
+            "ReserveNow": {"status": "Accepted"},
+            "CancelReservation": {"status": "Accepted"},
             "TriggerMessage": {"status": "Accepted"},
         }
         self.held = []
@@ -133,6 +135,14 @@ class Station(ChargePoint):
     @on("UnlockConnector")
     async def on_unlock(self, **_):
         return call_result.UnlockConnector(status=await self.behaviour.status_for("UnlockConnector"))
+
+    @on("ReserveNow")
+    async def on_reserve(self, **_):
+        return call_result.ReserveNow(status=await self.behaviour.status_for("ReserveNow"))
+
+    @on("CancelReservation")
+    async def on_cancel_reservation(self, **_):
+        return call_result.CancelReservation(status=await self.behaviour.status_for("CancelReservation"))
 
     @on("TriggerMessage")
     async def on_trigger(self, **_):

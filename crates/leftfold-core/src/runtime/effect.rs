@@ -5,8 +5,8 @@ use std::future::{self, Future};
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::fold::Aggregate;
 use crate::store::{Position, RecordedEvent, Timestamp};
@@ -107,7 +107,7 @@ pub enum Performed<O> {
 }
 
 /// How an effect ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Conclusion<O> {
     /// It took place, and this came of it.
     Done(O),

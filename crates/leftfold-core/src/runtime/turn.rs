@@ -26,9 +26,11 @@ use crate::store::{Append, AppendError, Condition, EventType, Expected, Outcome,
 const RUNTIME: &str = "runtime";
 /// How often the ledger is read anew because someone else wrote it.
 const ROUNDS_MAX: u32 = 8;
+// ANCHOR: limits
 /// How long after its deadline an attempt is left to whoever opened it: time to record an outcome that came at the
 /// last moment, and for the clocks of processes that share a store to differ.
 pub const LEASE: Duration = Duration::from_secs(2);
+// ANCHOR_END: limits
 /// The shortest wait between two looks at what is in doubt.
 const LOOK_WAIT_MIN: Duration = Duration::from_millis(10);
 

@@ -78,3 +78,19 @@ fn a_withdrawal_that_is_repeated_without_a_command_id_is_found() {
     let failure = careless.explore(Schedules(200)).unwrap_err();
     is_found(&failure, "nobody withdraws twice", 8);
 }
+
+#[test]
+fn withdrawals_that_overwrite_each_other_are_found() {
+    let race = || {
+        let explorer = Explorer::new().seed(7).applications(2).aggregate::<Account>().start(|clients| {
+            clients.given::<Account>("1", [AccountEvent::Opened { balance: 100 }]);
+            clients.client("anna").command::<Account>("1", Withdraw { amount: 60 });
+            clients.client("ben").command::<Account>("1", Withdraw { amount: 60 });
+        });
+        explorer.finally("one has withdrawn", |world| world.states::<Account>().all(|account| account.balance == 40))
+    };
+    race().run(MANY);
+    let failure = race().spoiling(|append| append.condition.streams.clear()).explore(Schedules(200)).unwrap_err();
+    // The second withdrawal takes what is not there.
+    is_found(&failure, "every event can be folded", 6);
+}

@@ -92,6 +92,7 @@ impl Effect for SendMail {
     }
 }
 
+// ANCHOR: explorer
 fn explorer(policy: Policy, mails: &[&str]) -> Explorer {
     let outcomes = [
         Performed::Done(250),
@@ -118,6 +119,7 @@ fn explorer(policy: Policy, mails: &[&str]) -> Explorer {
             if sent == told { Ok(()) } else { Err(format!("{sent} were sent, {told} told")) }
         })
 }
+// ANCHOR_END: explorer
 
 #[test]
 fn a_mail_that_may_not_be_repeated_is_sent_at_most_once_whatever_happens() {

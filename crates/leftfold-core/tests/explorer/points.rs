@@ -233,3 +233,22 @@ fn a_forgotten_compensation_is_found() {
     let failure = explorer::<NO_COMPENSATION>().explore(Schedules(1_000)).unwrap_err();
     is_found(&failure, "no point is lost", 15);
 }
+
+#[test]
+fn a_process_that_forgets_what_it_reacted_to_is_found() {
+    let forgetful = explorer::<SOUND>().spoiling(|append| append.checkpoint = None);
+    let failure = forgetful.explore(Schedules(500)).unwrap_err();
+    is_found(&failure, "no point is made", 20);
+}
+
+#[test]
+fn commands_of_a_process_that_are_carried_out_twice_are_found() {
+    let forgetful = explorer::<SOUND>().spoiling(|append| append.command = None);
+    let failure = forgetful.explore(Schedules(1_000)).unwrap_err();
+    is_found(&failure, "no point is made", 15);
+}
+
+#[test]
+fn a_process_that_two_run_without_a_fence_is_safe_on_its_other_conditions() {
+    explorer::<SOUND>().applications(2).spoiling(|append| append.fence = None).run(MANY);
+}

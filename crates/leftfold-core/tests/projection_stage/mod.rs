@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use leftfold_core::fold::{Event, Recorded, Schema};
 use leftfold_core::runtime::RunningRuntime;
@@ -404,6 +404,8 @@ pub struct Code {
     /// What it refuses, and how often still.
     pub refuses: Arc<Mutex<BTreeMap<String, u32>>>,
     pub applied: Arc<Mutex<Vec<u64>>>,
+    /// Whether a thread that blocks may go on.
+    pub gate: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Code {
@@ -411,6 +413,17 @@ impl Code {
         let code = Self::default();
         locked(&code.refuses).insert(what.to_owned(), times);
         code
+    }
+
+    /// Lets a thread go on that blocks.
+    pub fn unblock(&self) {
+        *locked(&self.gate.0) = true;
+        self.gate.1.notify_all();
+    }
+
+    fn block(&self) {
+        let opened = self.gate.1.wait_while(locked(&self.gate.0), |open| !*open);
+        drop(opened);
     }
 
     pub fn mend(&self) {
@@ -439,6 +452,10 @@ impl Code {
         });
         match what.as_str() {
             "panics" if refused => panic!("it exploded"),
+            "blocks" if refused => {
+                self.block();
+                Ok(())
+            }
             "hangs" if refused => std::future::pending().await,
             "away" if refused => Err(Cut.into()),
             _ if refused => Err(ProjectionError::message(format!("{what} is refused"))),

@@ -319,7 +319,7 @@ pub struct Door {
     pub opened: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
     Ask(u32),
     Hear(Conclusion<String>),
@@ -327,7 +327,7 @@ pub enum Command {
     Explode,
 }
 
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("it is walled up")]
 pub struct IsWalledUp;
 

@@ -2,23 +2,26 @@
 //!
 //! `LEFTFOLD_KILLS` says how often, `LEFTFOLD_SEED` repeats the choice of moments.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use leftfold::runtime::Runtime;
-use leftfold::runtime::projection::verify;
+use leftfold::runtime::projection::{Place, ProjectionError, Rows, Session, Target, verify};
+use leftfold::store::Position;
 use leftfold::testing::seed;
 use leftfold_postgres::Postgres;
 use leftfold_redis::Redis;
 use leftfold_sqlite::Sqlite;
 use tempfile::TempDir;
 
-use crate::payments::{Database, Payments, fold, pay};
+use crate::payments::{Balances, Database, Payments, fold, pay};
 
 /// What the process that is killed is told: which database, where that is, and where the store is.
 pub(crate) const CHILD: &str = "LEFTFOLD_PROJECTING_CHILD";
 const EVENTS: u64 = 50_000;
+/// How often a process that is not killed says something, at least: a thousand events are one transaction.
+const LINES_MIN: u64 = EVENTS / 97 + 3 * EVENTS / 1_000;
 
 /// The process that is killed: the tests below start it. It projects until nothing is left.
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +37,7 @@ async fn child() {
 
 async fn project<T: Database>(store: &str, target: T) {
     let store = leftfold::open(store).await.unwrap();
-    Runtime::new(&store).project(Payments::<1>, target).run_until_idle().await.unwrap();
+    Runtime::new(&store).project(Payments::<1>, Telling(target)).run_until_idle().await.unwrap();
     println!("done");
 }
 
@@ -66,12 +69,11 @@ async fn kill_until_done<T: Database>(database: &str, place: &str, target: T) {
     store.close().await.unwrap();
     drop(store);
 
-    let kills: u64 = std::env::var("LEFTFOLD_KILLS").map_or(12, |kills| kills.parse().unwrap());
-    let lines = EVENTS / 97;
+    let kills: u64 = std::env::var("LEFTFOLD_KILLS").map_or(20, |kills| kills.parse().unwrap());
     for _ in 0..kills {
         let mut child = start(database, place, &folder);
         // What a process did not commit is done again: all kills together stay well before the end.
-        let lived = wait_for_lines(&mut child, random.u64(1..lines / (kills + 1)));
+        let lived = wait_for_lines(&mut child, random.u64(1..LINES_MIN / (kills + 1)));
         assert!(lived, "the process ended before it could be killed");
         child.kill().unwrap();
         child.wait().unwrap();
@@ -95,9 +97,105 @@ fn start(database: &str, place: &str, store: &Path) -> Child {
         .unwrap()
 }
 
-/// Whether the process said so many times how far it is; it goes on meanwhile.
+/// A target that says what it is about to do, so that the process can be killed at just that.
+#[derive(Clone)]
+struct Telling<T>(T);
+
+struct TellingSession<S>(S);
+
+fn say(what: &str) {
+    let _ = std::io::stdout().lock().write_all(format!("it is at {what}\n").as_bytes());
+}
+
+impl<T: Database> Target for Telling<T> {
+    type Session = TellingSession<T::Session>;
+    const BLOCKING: bool = T::BLOCKING;
+    const LANES_MAX: usize = T::LANES_MAX;
+
+    async fn open(&self, place: &Place) -> Result<Self::Session, ProjectionError> {
+        self.0.open(place).await.map(TellingSession)
+    }
+
+    async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
+        self.0.serving(name).await
+    }
+
+    async fn serve(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+        self.0.serve(name, version).await
+    }
+
+    async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
+        self.0.versions(name).await
+    }
+
+    async fn discard(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+        self.0.discard(name, version).await
+    }
+
+    fn is_away(&self, error: &ProjectionError) -> bool {
+        self.0.is_away(error)
+    }
+}
+
+impl<T: Database> Database for Telling<T> {
+    async fn set_up(rows: &mut Rows<T>) -> Result<(), ProjectionError> {
+        T::set_up(rows).await
+    }
+
+    async fn add(rows: &mut Rows<T>, account: &str, amount: i64) -> Result<(), ProjectionError> {
+        T::add(rows, account, amount).await
+    }
+
+    async fn balances(&self, name: &str) -> Balances {
+        self.0.balances(name).await
+    }
+}
+
+impl<S: Session> Session for TellingSession<S> {
+    type Rows = S::Rows;
+
+    async fn begin(&mut self) -> Result<(), ProjectionError> {
+        self.0.begin().await
+    }
+
+    fn at(&mut self, position: Position) {
+        if position.0.is_multiple_of(97) {
+            say("an event");
+        }
+        self.0.at(position);
+    }
+
+    fn rows(&mut self) -> &mut S::Rows {
+        self.0.rows()
+    }
+
+    async fn note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), ProjectionError> {
+        say("a note");
+        self.0.note(key, value).await
+    }
+
+    async fn notes(
+        &mut self,
+        prefix: &str,
+        after: Option<&str>,
+        at_most: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
+        self.0.notes(prefix, after, at_most).await
+    }
+
+    async fn commit(&mut self) -> Result<(), ProjectionError> {
+        say("a commit");
+        self.0.commit().await
+    }
+
+    async fn rollback(&mut self) -> Result<(), ProjectionError> {
+        self.0.rollback().await
+    }
+}
+
+/// Whether the process said something so many times; it goes on meanwhile.
 fn wait_for_lines(child: &mut Child, count: u64) -> bool {
     let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let mut applied = said.filter(|line| line.contains("applied "));
+    let mut applied = said.filter(|line| line.contains("it is at "));
     (0..count).all(|_| applied.next().is_some())
 }

@@ -1,15 +1,18 @@
 //! What is wanted of a station, and why it may not be had.
 
 use leftfold::prelude::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::event::{Booted, OfflineReason};
 use crate::domain::connector::StatusChanged;
-use crate::domain::request::{Answered, RemoteStartRequested, RequestId, UnlockRequested};
+use crate::domain::request::{
+    Answered, RemoteStartRequested, RequestId, ReservationCancelRequested, ReservationRequested, UnlockRequested,
+};
 use crate::domain::transaction::{Started, Stopped};
-use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, TransactionId};
+use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
 /// What is wanted of a station, or reported by it. Reports of transactions are never refused.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum StationCommand {
     /// Make it known.
     Register,
@@ -45,6 +48,9 @@ pub enum StationCommand {
         asked: RemoteStartRequested,
         /// What is thought of the tag.
         authorization: AuthorizationStatus,
+        /// The group of the tag, whose reservations it may use.
+        #[serde(default)]
+        parent_id_tag: Option<IdToken>,
     },
     /// Ask it to stop a transaction.
     RemoteStop(RemoteStop),
@@ -56,10 +62,37 @@ pub enum StationCommand {
     ConcludeRemoteStop(Answered),
     /// An unlocking came to its end.
     ConcludeUnlock(Answered),
+    /// The time of a remote start is over.
+    LapseRemoteStart {
+        /// Which.
+        request: RequestId,
+        /// When it was over.
+        at: Timestamp,
+    },
+    /// Ask it to keep a connector for a driver. The reservation's id is decided here.
+    Reserve {
+        /// What is asked for. Its moment is now, and its name a new one.
+        asked: ReservationRequested,
+        /// What is thought of the tag.
+        authorization: AuthorizationStatus,
+    },
+    /// Ask it to take a reservation back, under a new name.
+    CancelReservation(ReservationCancelRequested),
+    /// A reservation was made, or not.
+    ConcludeReservation(Answered),
+    /// A reservation was taken back, or not.
+    ConcludeCancelReservation(Answered),
+    /// The time of a reservation is over.
+    ExpireReservation {
+        /// Which.
+        reservation_id: i64,
+        /// When it was over.
+        at: Timestamp,
+    },
 }
 
 /// What is wanted of a station that is to stop a transaction.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RemoteStop {
     /// The station.
     pub station: String,
@@ -76,7 +109,7 @@ pub struct RemoteStop {
 }
 
 /// A driver for whom a transaction is to be stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OnBehalf {
     /// The driver's tag.
     pub id_tag: String,
@@ -85,7 +118,7 @@ pub struct OnBehalf {
 }
 
 /// Why not.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum StationRefusal {
     /// Nobody has ever heard of it.
     #[error("there is no such station; it has to connect, or to be registered")]
@@ -126,6 +159,23 @@ pub enum StationRefusal {
         connector_id: u32,
         /// Until when.
         until: Timestamp,
+    },
+    /// It is reserved.
+    #[error("connector {connector_id} is reserved for another driver until {until}; choose another one")]
+    Reserved {
+        /// Which.
+        connector_id: u32,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// The reservation would be over when it begins.
+    #[error("the expiry date is over; choose a later one")]
+    ExpiryOver,
+    /// There is no such reservation.
+    #[error("there is no reservation {reservation_id} at this station; it was used, cancelled, or is over")]
+    UnknownReservation {
+        /// Which.
+        reservation_id: i64,
     },
     /// All connectors are taken or out of order.
     #[error("the station has no free connector; choose another station")]
@@ -183,6 +233,9 @@ impl StationRefusal {
             Self::OutOfOrder { .. } => "connector-out-of-order",
             Self::Occupied { .. } => "connector-occupied",
             Self::Claimed { .. } => "connector-claimed",
+            Self::Reserved { .. } => "connector-reserved",
+            Self::ExpiryOver => "expiry-over",
+            Self::UnknownReservation { .. } => "unknown-reservation",
             Self::NoFreeConnector => "no-free-connector",
             Self::LimitReached { .. } => "transaction-limit-reached",
             Self::NotAuthorized { .. } => "tag-not-accepted",

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::connector::StatusChanged;
 use crate::domain::meter::transaction_tag;
-use crate::domain::request::{Answered, RemoteStartRequested, RemoteStopRequested, UnlockRequested};
+use crate::domain::request::{
+    Answered, RemoteStartRequested, RemoteStopRequested, RequestId, ReservationCancelRequested, ReservationRequested,
+    UnlockRequested,
+};
 use crate::domain::transaction::{Started, Stopped};
 
 /// What happened to a station; in the stream `station-{identity}`.
@@ -50,6 +53,28 @@ pub enum StationEvent {
     RemoteStartRequested(RemoteStartRequested),
     /// A remote start came to its end.
     RemoteStartAnswered(Answered),
+    /// The station accepted a remote start, and nobody started a transaction in its time. It is not asked again.
+    RemoteStartLapsed {
+        /// Which.
+        request: RequestId,
+        /// When its time was over.
+        at: Timestamp,
+    },
+    /// Someone wants a connector kept: the intent of an effect.
+    ReservationRequested(ReservationRequested),
+    /// A reservation was made, or not.
+    ReservationAnswered(Answered),
+    /// Someone wants a reservation taken back: the intent of an effect.
+    ReservationCancelRequested(ReservationCancelRequested),
+    /// A reservation was taken back, or not.
+    ReservationCancelAnswered(Answered),
+    /// Nobody used a reservation in its time.
+    ReservationExpired {
+        /// Which.
+        reservation_id: i64,
+        /// When its time was over.
+        at: Timestamp,
+    },
     /// Someone wants a transaction stopped: the intent of an effect.
     RemoteStopRequested(RemoteStopRequested),
     /// A remote stop came to its end.

@@ -8,6 +8,7 @@
 
 mod command;
 mod event;
+mod reserving;
 
 pub use command::{OnBehalf, RemoteStop, StationCommand, StationRefusal};
 pub use event::{Booted, OfflineReason, StationEvent};
@@ -19,10 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use super::connector::{Connector, StatusChanged};
 use super::request::{
-    Answered, RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestId, StationAnswer, UnlockRequested,
+    Answered, RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestId, Reservation, StationAnswer, UnlockRequested,
 };
 use super::transaction::{Started, Stopped, Transaction};
-use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, TransactionId};
+use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
 /// How many connectors of a station are kept.
 pub const CONNECTORS_MAX: usize = 128;
@@ -52,10 +53,17 @@ pub struct Station {
     pub transactions: BTreeMap<i64, Transaction>,
     /// Remote starts that keep a place, or whose result is not known in full.
     pub remote_starts: Vec<RemoteStart>,
+    /// Connectors that are kept for drivers, by the ids of their reservations.
+    #[serde(default)]
+    pub reservations: BTreeMap<i64, Reservation>,
+    /// The id of the last reservation that was asked for.
+    #[serde(default)]
+    pub reservation_last: i64,
 }
 
 impl Aggregate for Station {
     const CATEGORY: &'static str = "station";
+    const FOLD_VERSION: u32 = 2;
     type Event = StationEvent;
     type Command = StationCommand;
     type Refusal = StationRefusal;
@@ -94,6 +102,18 @@ impl Aggregate for Station {
                     transaction.stop_requested.take_if(|(request, _)| *request == answered.request);
                 }
             }
+            StationEvent::RemoteStartLapsed { request, .. } => {
+                self.remote_starts.retain(|start| start.asked.request != *request);
+            }
+            StationEvent::ReservationRequested(asked) => self.reservation_requested(asked),
+            StationEvent::ReservationAnswered(answered) => self.reservation_answered(answered),
+            StationEvent::ReservationCancelAnswered(answered) => self.reservation_cancel_answered(answered),
+            StationEvent::ReservationExpired { reservation_id, .. } => _ = self.reservations.remove(reservation_id),
+            StationEvent::ReservationCancelRequested(asked) => {
+                if let Some(reservation) = self.reservations.get_mut(&asked.reservation_id) {
+                    reservation.cancel = Some(asked.request.clone());
+                }
+            }
             StationEvent::UnlockRequested(_) | StationEvent::UnlockAnswered(_) => {}
         }
     }
@@ -116,12 +136,22 @@ impl Aggregate for Station {
             StationCommand::ReportStatus(report) => self.decide_status(report),
             StationCommand::ReportStart(started) => Ok(self.decide_start(started)),
             StationCommand::ReportStop(stopped) => Ok(self.decide_stop(stopped)),
-            StationCommand::RemoteStart { asked, authorization } => self.decide_remote_start(asked, *authorization),
+            StationCommand::RemoteStart { asked, authorization, parent_id_tag } => {
+                self.decide_remote_start(asked, *authorization, parent_id_tag.as_ref())
+            }
             StationCommand::RemoteStop(wanted) => self.decide_remote_stop(wanted),
             StationCommand::Unlock(asked) => self.decide_unlock(asked),
             StationCommand::ConcludeRemoteStart(answered) => Ok(vec![StationEvent::RemoteStartAnswered(answered.clone())]),
             StationCommand::ConcludeRemoteStop(answered) => Ok(vec![StationEvent::RemoteStopAnswered(answered.clone())]),
             StationCommand::ConcludeUnlock(answered) => Ok(vec![StationEvent::UnlockAnswered(answered.clone())]),
+            StationCommand::LapseRemoteStart { request, at } => Ok(self.decide_lapse(request, *at)),
+            StationCommand::Reserve { asked, authorization } => self.decide_reserve(asked, *authorization),
+            StationCommand::CancelReservation(asked) => self.decide_cancel_reservation(asked),
+            StationCommand::ConcludeReservation(answered) => Ok(vec![StationEvent::ReservationAnswered(answered.clone())]),
+            StationCommand::ConcludeCancelReservation(answered) => {
+                Ok(vec![StationEvent::ReservationCancelAnswered(answered.clone())])
+            }
+            StationCommand::ExpireReservation { reservation_id, at } => Ok(self.decide_expiry(*reservation_id, *at)),
         }
     }
 }
@@ -143,6 +173,7 @@ impl Station {
         if let Some(remote_start) = remote_start {
             remote_start.transaction = Some(started.transaction_id);
         }
+        self.use_reservation(started);
         self.transactions.insert(started.transaction_id.value(), transaction);
         if self.transactions.len() > OPEN_TRANSACTIONS_MAX
             && let Some(oldest) = self.transactions.values().find(|t| t.superseded).map(|t| t.id.value())
@@ -175,9 +206,14 @@ impl Station {
     }
 
     /// Forgets remote starts that keep no place. Those that led to a transaction are kept for a while, for whoever asks
-    /// what became of them; the newest have the best right to it.
+    /// what became of them, and those that were accepted until that is recorded as in vain; the newest have the best right
+    /// to it.
     fn forget_finished_remote_starts(&mut self, now: Timestamp) {
-        self.remote_starts.retain(|start| start.holds(now) || (start.transaction.is_some() && !start.accepted));
+        let is_of_use = |start: &RemoteStart| {
+            let awaits_answer = start.transaction.is_some() && !start.accepted;
+            start.holds(now) || awaits_answer || start.awaits_start()
+        };
+        self.remote_starts.retain(is_of_use);
         while self.remote_starts.len() >= REMOTE_STARTS_MAX {
             self.remote_starts.remove(0);
         }
@@ -255,6 +291,7 @@ impl Station {
         &self,
         asked: &RemoteStartRequested,
         authorization: AuthorizationStatus,
+        parent_id_tag: Option<&IdToken>,
     ) -> Result<Vec<StationEvent>, StationRefusal> {
         self.reachable()?;
         if authorization != AuthorizationStatus::Accepted {
@@ -263,18 +300,13 @@ impl Station {
         if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) = self.own_status() {
             return Err(StationRefusal::StationOutOfOrder { status: status.clone() });
         }
-        let claims: Vec<&RemoteStart> = self.remote_starts.iter().filter(|start| start.holds(asked.requested_at)).collect();
+        let claims = self.claims(asked.requested_at, |it| !it.is_for(asked.id_tag.as_str(), parent_id_tag.map(IdToken::as_str)));
         match asked.connector_id {
             Some(connector_id) => self.free(connector_id.get(), &claims)?,
             None => self.any_free(&claims)?,
         }
-        let running = self.transactions.values().filter(|transaction| !transaction.superseded).count();
-        if let Some(transactions_max) = self.transactions_max
-            && running + claims.len() >= transactions_max as usize
-        {
-            return Err(StationRefusal::LimitReached { transactions_max });
-        }
-        if claims.len() >= REMOTE_STARTS_MAX {
+        self.within_limit(&claims)?;
+        if claims.starts.len() >= REMOTE_STARTS_MAX {
             return Err(StationRefusal::TooManyRequests);
         }
         Ok(vec![StationEvent::RemoteStartRequested(asked.clone())])
@@ -320,12 +352,33 @@ impl Station {
         self.connectors.get(&0).and_then(Connector::status)
     }
 
-    fn free(&self, connector_id: u32, claims: &[&RemoteStart]) -> Result<(), StationRefusal> {
+    /// Who keeps a place now: remote starts, and the reservations that are in the way.
+    fn claims(&self, now: Timestamp, in_the_way: impl Fn(&Reservation) -> bool) -> Claims<'_> {
+        Claims {
+            starts: self.remote_starts.iter().filter(|start| start.holds(now)).collect(),
+            reservations: self.reservations.values().filter(|it| it.holds(now) && in_the_way(it)).collect(),
+        }
+    }
+
+    fn within_limit(&self, claims: &Claims<'_>) -> Result<(), StationRefusal> {
+        let Some(transactions_max) = self.transactions_max else { return Ok(()) };
+        let running = self.transactions.values().filter(|transaction| !transaction.superseded).count();
+        if running + claims.starts.len() + claims.reservations.len() >= transactions_max as usize {
+            return Err(StationRefusal::LimitReached { transactions_max });
+        }
+        Ok(())
+    }
+
+    fn free(&self, connector_id: u32, claims: &Claims<'_>) -> Result<(), StationRefusal> {
         let connector = self.connectors.get(&connector_id).ok_or(StationRefusal::UnknownConnector { connector_id })?;
         if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) = connector.status() {
             return Err(StationRefusal::OutOfOrder { connector_id, status: status.clone() });
         }
-        let claim = claims.iter().find(|start| start.asked.connector_id.is_some_and(|claimed| claimed.get() == connector_id));
+        if let Some(reservation) = claims.reservations.iter().find(|it| it.asked.connector_id.get() == connector_id) {
+            return Err(StationRefusal::Reserved { connector_id, until: reservation.asked.expiry_date });
+        }
+        let claim =
+            claims.starts.iter().find(|start| start.asked.connector_id.is_some_and(|claimed| claimed.get() == connector_id));
         if let Some(claim) = claim {
             return Err(StationRefusal::Claimed { connector_id, until: claim.asked.until });
         }
@@ -336,9 +389,11 @@ impl Station {
         self.any_free(claims).map_err(|_| StationRefusal::Occupied { connector_id })
     }
 
-    fn any_free(&self, claims: &[&RemoteStart]) -> Result<(), StationRefusal> {
-        let named = |claimed: u32| claims.iter().any(|start| start.asked.connector_id.is_some_and(|id| id.get() == claimed));
-        let unnamed = claims.iter().filter(|start| start.asked.connector_id.is_none()).count();
+    fn any_free(&self, claims: &Claims<'_>) -> Result<(), StationRefusal> {
+        let started =
+            |number: u32| claims.starts.iter().any(|start| start.asked.connector_id.is_some_and(|id| id.get() == number));
+        let named = |number: u32| started(number) || claims.reservations.iter().any(|it| it.asked.connector_id.get() == number);
+        let unnamed = claims.starts.iter().filter(|start| start.asked.connector_id.is_none()).count();
         let usable = |connector: &Connector| {
             let out_of_order = matches!(connector.status(), Some(ChargePointStatus::Faulted | ChargePointStatus::Unavailable));
             !out_of_order && connector.transaction.is_none() && !connector.status().is_some_and(is_charging)
@@ -346,6 +401,12 @@ impl Station {
         let free = self.connectors.iter().filter(|(id, connector)| **id > 0 && usable(connector) && !named(**id)).count();
         if free > unnamed { Ok(()) } else { Err(StationRefusal::NoFreeConnector) }
     }
+}
+
+/// Who keeps a place.
+struct Claims<'a> {
+    starts: Vec<&'a RemoteStart>,
+    reservations: Vec<&'a Reservation>,
 }
 
 /// Whether the state belongs to a transaction that is under way.

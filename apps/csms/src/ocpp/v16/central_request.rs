@@ -2,9 +2,14 @@
 
 use std::num::NonZeroU32;
 
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::types::{IdToken, MessageTrigger, RemoteStartStopStatus, TransactionId, TriggerMessageStatus, UnlockStatus};
+use super::confirmation::moment;
+use super::types::{
+    CancelReservationStatus, IdToken, MessageTrigger, RemoteStartStopStatus, ReservationStatus, TransactionId,
+    TriggerMessageStatus, UnlockStatus,
+};
 use crate::ocpp::frame::{Call, MessageId, Payload};
 use crate::ocpp::open_enum::OpenEnum;
 use crate::ocpp::reading::{Fields, Notes, Presence, Read};
@@ -30,6 +35,24 @@ pub enum CentralRequest {
         /// Which.
         connector_id: NonZeroU32,
     },
+    /// Keep a connector for a driver (section 5.13). The station ends the reservation at its expiry date by itself.
+    ReserveNow {
+        /// Which.
+        connector_id: NonZeroU32,
+        /// Until when.
+        expiry_date: Timestamp,
+        /// For whom.
+        id_tag: IdToken,
+        /// For which group besides.
+        parent_id_tag: Option<IdToken>,
+        /// Names the reservation.
+        reservation_id: i64,
+    },
+    /// Take a reservation back (section 5.2).
+    CancelReservation {
+        /// Which.
+        reservation_id: i64,
+    },
     /// Ask for a message (section 5.17). It follows after the answer.
     TriggerMessage {
         /// Which message.
@@ -48,6 +71,10 @@ pub enum Answer {
     RemoteStopTransaction(RemoteStartStopStatus),
     /// To UnlockConnector.
     UnlockConnector(UnlockStatus),
+    /// To ReserveNow.
+    ReserveNow(ReservationStatus),
+    /// To CancelReservation.
+    CancelReservation(CancelReservationStatus),
     /// To TriggerMessage.
     TriggerMessage(TriggerMessageStatus),
 }
@@ -64,6 +91,8 @@ impl CentralRequest {
             Self::RemoteStartTransaction { .. } => "RemoteStartTransaction",
             Self::RemoteStopTransaction { .. } => "RemoteStopTransaction",
             Self::UnlockConnector { .. } => "UnlockConnector",
+            Self::ReserveNow { .. } => "ReserveNow",
+            Self::CancelReservation { .. } => "CancelReservation",
             Self::TriggerMessage { .. } => "TriggerMessage",
         }
     }
@@ -79,6 +108,8 @@ impl CentralRequest {
             Self::RemoteStartTransaction { .. } => read_status(payload, Answer::RemoteStartTransaction),
             Self::RemoteStopTransaction { .. } => read_status(payload, Answer::RemoteStopTransaction),
             Self::UnlockConnector { .. } => read_status(payload, Answer::UnlockConnector),
+            Self::ReserveNow { .. } => read_status(payload, Answer::ReserveNow),
+            Self::CancelReservation { .. } => read_status(payload, Answer::CancelReservation),
             Self::TriggerMessage { .. } => read_status(payload, Answer::TriggerMessage),
         }
     }
@@ -93,6 +124,19 @@ impl CentralRequest {
                 json!({ "transactionId": transaction_id.value() })
             }
             Self::UnlockConnector { connector_id } => json!({ "connectorId": connector_id }),
+            Self::ReserveNow { connector_id, expiry_date, id_tag, parent_id_tag, reservation_id } => {
+                let mut json = json!({
+                    "connectorId": connector_id,
+                    "expiryDate": moment(*expiry_date),
+                    "idTag": id_tag.as_str(),
+                    "reservationId": reservation_id,
+                });
+                if let Some(parent) = parent_id_tag {
+                    json["parentIdTag"] = parent.as_str().into();
+                }
+                json
+            }
+            Self::CancelReservation { reservation_id } => json!({ "reservationId": reservation_id }),
             Self::TriggerMessage { requested_message, connector_id: None } => {
                 json!({ "requestedMessage": requested_message.as_str() })
             }

@@ -94,6 +94,6 @@ fn tag_info(info: &IdTagInfo) -> Value {
     json
 }
 
-fn moment(timestamp: Timestamp) -> String {
+pub(super) fn moment(timestamp: Timestamp) -> String {
     format!("{timestamp:.3}")
 }

@@ -24,8 +24,9 @@ pub use station_request::{
     Authorize, BootNotification, MeterValues, RequestError, StartTransaction, StationRequest, StatusNotification, StopTransaction,
 };
 pub use types::{
-    AuthorizationStatus, ChargePointErrorCode, ChargePointStatus, IdTagInfo, IdToken, IdTokenError, MessageTrigger, Reason,
-    RegistrationStatus, RemoteStartStopStatus, TransactionId, TransactionIdError, TriggerMessageStatus, UnlockStatus,
+    AuthorizationStatus, CancelReservationStatus, ChargePointErrorCode, ChargePointStatus, IdTagInfo, IdToken, IdTokenError,
+    MessageTrigger, Reason, RegistrationStatus, RemoteStartStopStatus, ReservationStatus, TransactionId, TransactionIdError,
+    TriggerMessageStatus, UnlockStatus,
 };
 
 /// The WebSocket subprotocol of OCPP 1.6J (OCPP-J 1.6 section 3.1.2).

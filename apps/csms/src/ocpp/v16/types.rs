@@ -78,6 +78,25 @@ open_enum! {
 }
 
 open_enum! {
+    /// A station's answer to ReserveNow (OCPP 1.6 section 7.41).
+    ReservationStatus {
+        Accepted = "Accepted",
+        Faulted = "Faulted",
+        Occupied = "Occupied",
+        Rejected = "Rejected",
+        Unavailable = "Unavailable",
+    }
+}
+
+open_enum! {
+    /// A station's answer to CancelReservation (OCPP 1.6 section 7.8). `Rejected` means that it has no such reservation.
+    CancelReservationStatus {
+        Accepted = "Accepted",
+        Rejected = "Rejected",
+    }
+}
+
+open_enum! {
     /// A station's answer to TriggerMessage (OCPP 1.6 section 7.44).
     TriggerMessageStatus {
         Accepted = "Accepted",

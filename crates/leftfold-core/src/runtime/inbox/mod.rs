@@ -18,10 +18,12 @@ use super::Runtime;
 use super::process::{Reaction, Targets};
 use crate::store::{Store, Timestamp};
 
+// ANCHOR: limits
 /// Bytes of one message, as JSON.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the name of a source, and of the id of a message.
 pub const ID_BYTES_MAX: usize = 200;
+// ANCHOR_END: limits
 
 /// What comes from outside, of one kind: messages from any number of sources.
 ///

@@ -10,10 +10,12 @@ use super::names::Joined;
 use super::{Inbox, OverGap};
 use crate::fold::{Aggregate, Event, SnapshotPolicy};
 
+// ANCHOR: limits
 /// Messages of one source that are held at most; beyond that only what fills the gap is taken.
 pub const HELD_MAX: usize = 1_000;
 /// Bytes of all messages of one source that are held, about.
 pub const HELD_BYTES_MAX: usize = 4 << 20;
+// ANCHOR_END: limits
 /// Gaps that were released and are remembered. Of older ones every number counts as missing.
 const RELEASED_MAX: usize = 1_000;
 /// Bytes of a reason that is kept.

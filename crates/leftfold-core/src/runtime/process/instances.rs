@@ -16,6 +16,7 @@ use crate::store::{Append, Digest, Label, Metadata, NewEvent, Position, Query, R
 
 /// Instances in memory; of more, those that were not used for longest are read again when they are.
 const KEPT_MAX: usize = 20_000;
+// ANCHOR: limits
 /// Reactions that may lead one to another, without anything from outside: a process that goes on beyond that reacts to
 /// itself without end, and is parked.
 pub const CHAIN_MAX: u32 = 100;
@@ -25,6 +26,7 @@ pub const COMMANDS_MAX: usize = 10_000;
 pub const EFFECTS_MAX: usize = 1_000;
 /// Timers that one reaction sets.
 pub const TIMERS_MAX: usize = 60;
+// ANCHOR_END: limits
 /// Bytes of a timer's name.
 const TIMER_NAME_BYTES_MAX: usize = 200;
 /// Triggers that are parked at most; beyond that the process stops at the next one that fails.

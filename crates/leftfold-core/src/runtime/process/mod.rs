@@ -31,8 +31,10 @@ pub(crate) use told::{Heard, Told, What, told};
 
 use crate::fold::{Event, Recorded};
 
+// ANCHOR: limits
 /// Instances that one event may concern.
 pub const INSTANCES_MAX: usize = 900;
+// ANCHOR_END: limits
 
 /// A process (also called process manager, or saga): it follows events, keeps its own state for each *instance*, and
 /// reacts with commands, effects and timers.

@@ -5,9 +5,11 @@ use std::time::Duration;
 use crate::runtime::Host;
 use crate::store::{Fence, Holder, Label, Lease, LeaseError, Leased, Timestamp};
 
+// ANCHOR: limits
 /// How long the work of a process is leased at a time: so long it stands still where its runner is killed and another
 /// machine takes over. On the embedded log a new start takes over at once.
 pub const PROCESS_LEASE: Duration = Duration::from_secs(30);
+// ANCHOR_END: limits
 /// The wait before the store is asked again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 

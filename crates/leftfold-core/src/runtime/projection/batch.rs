@@ -173,14 +173,20 @@ impl<E> Item<E> {
     }
 }
 
+/// Bytes of a key: it is kept with what is parked.
+pub const KEY_BYTES_MAX: usize = 1_000;
+
 /// The key of an event, if there is anything to apply; the error says that it has none.
 pub(super) fn key_of<T: Target, P: Projection<T>>(
     projection: &P,
     events: &[Recorded<P::Event>],
 ) -> Option<Result<String, String>> {
     let event = events.first()?;
-    let key = catch_unwind(AssertUnwindSafe(|| projection.key(event)));
-    Some(key.map_err(|panic| format!("key panicked: {}", message(&*panic))))
+    Some(match catch_unwind(AssertUnwindSafe(|| projection.key(event))) {
+        Ok(key) if key.len() > KEY_BYTES_MAX => Err(format!("its key has {} bytes, {KEY_BYTES_MAX} at most", key.len())),
+        Ok(key) => Ok(key),
+        Err(panic) => Err(format!("key panicked: {}", message(&*panic))),
+    })
 }
 
 /// The lane of a key: the same for ever, in every process.

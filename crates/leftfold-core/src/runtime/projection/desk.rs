@@ -10,8 +10,10 @@ use super::parked::ParkedSet;
 use crate::runtime::board::Doing;
 use crate::store::{Position, Query};
 
+// ANCHOR: limits
 /// Changes that wait for one slow reader of a feed.
 pub const CHANGES_MAX: usize = 4_096;
+// ANCHOR_END: limits
 
 /// A key whose rows changed, by the event at a position, which is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::batch::{Batch, Content, Item};
+use super::batch::{Batch, Content, Item, key_of};
 use super::desk::{Change, Desk};
 use super::notes::{self, LaneNote, checkpoint_key, parked_key, receipt_key};
 use super::parked::{PARKED_MAX, Parked, ParkedSet, ParkedState, stream_of};
@@ -21,13 +21,17 @@ use crate::runtime::effect::Backoff;
 use crate::runtime::{Host, stopped};
 use crate::store::{Checkpoint, Position, Query, ReadError, SubscribeError};
 
+// ANCHOR: limits
 /// How often an event is tried before it is parked.
 pub const TRIES: u32 = 3;
+// ANCHOR_END: limits
 /// The wait before it is tried again, doubled each time.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
+// ANCHOR: time
 /// How long an [`apply`](Projection::apply) may wait for its target. Code that blocks its thread cannot be interrupted;
 /// the status says then what it is at.
 pub const APPLY_WITHIN: Duration = Duration::from_secs(30);
+// ANCHOR_END: time
 
 /// What every lane works with.
 pub(super) struct Ground<T: Target, P: Projection<T>> {
@@ -195,8 +199,8 @@ impl<T: Target> Lane<T> {
     async fn consume<P: Projection<T>>(&mut self, ground: &Ground<T, P>, item: &Item<P::Event>) -> Result<(), Stop> {
         if let Content::Unreadable(_, error) = &item.content {
             self.stage(ground, item, ParkedState::unreadable(error)).await?;
-        } else if self.must_wait(ground, item) {
-            self.stage(ground, item, ParkedState::Waits).await?;
+        } else if let Some(state) = self.must_wait(ground, item) {
+            self.stage(ground, item, state).await?;
         } else {
             match self.apply(ground, item.events()).await {
                 Err(Stop::Event(error)) if !T::UNDOES => self.stage(ground, item, ParkedState::failed(&error, 1)).await?,
@@ -207,18 +211,22 @@ impl<T: Target> Lane<T> {
         Ok(())
     }
 
-    /// Whether something that must come before the event is parked.
-    fn must_wait<P: Projection<T>>(&self, ground: &Ground<T, P>, item: &Item<P::Event>) -> bool {
+    /// Parked, where something is that must come before the event, or where that cannot be told.
+    fn must_wait<P: Projection<T>>(&self, ground: &Ground<T, P>, item: &Item<P::Event>) -> Option<ParkedState> {
         if item.behind_unreadable {
-            return true;
+            return Some(ParkedState::Waits);
         }
         if self.staged.is_empty() && ground.desk.parked_len() == 0 {
-            return false;
+            return None;
         }
-        let stream = stream_of(item.envelope());
-        let key = item.known_key(&ground.projection);
+        if item.key.is_none()
+            && let Some(Err(error)) = key_of(&ground.projection, item.events())
+        {
+            return Some(ParkedState::unreadable(&error));
+        }
+        let (key, stream) = (item.known_key(&ground.projection), stream_of(item.envelope()));
         let waits = |set: &ParkedSet| set.has_key(&key) || set.has_unreadable_before(stream, item.position());
-        waits(&self.staged) || waits(&ground.desk.parked())
+        (waits(&self.staged) || waits(&ground.desk.parked())).then_some(ParkedState::Waits)
     }
 
     /// Parks an event with the open transaction.

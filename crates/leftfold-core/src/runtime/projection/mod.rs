@@ -1,4 +1,9 @@
 //! Projections: read models that follow the log, rows and checkpoint in one transaction.
+//!
+//! `runner` follows the log and hands each `batch` to its `lane`s, where events, notes and checkpoint become one
+//! transaction. `rebuild` opens a version, goes on from its `notes`, and lets it take its place. What fails is `parked`,
+//! and tried again by `retry`; what was consumed is in `receipts`. `desk` is what a runner shares with `handle`, which is
+//! what people hold. `target` is what a database has to offer; `memory` and `outbox` are two of them.
 
 mod batch;
 mod desk;
@@ -18,6 +23,7 @@ mod target;
 
 use std::future::{self, Future};
 
+pub use batch::KEY_BYTES_MAX;
 pub use desk::{CHANGES_MAX, Change};
 pub use error::ProjectionError;
 pub use handle::{AskError, Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried};
@@ -37,6 +43,7 @@ use crate::store::RecordedEvent;
 /// [`apply`](Projection::apply) writes through a transaction that the runtime opened and commits together with the
 /// checkpoint, many events at a time. So each event is in the rows exactly once, whenever the process is killed. It
 /// touches nothing but the rows: no clock, no network, no effect; a rebuild calls it for every event that there ever was.
+/// Effects follow the log and not the rows, so none fires from a rebuild.
 ///
 /// An event that fails is tried again a few times; then its [`key`](Projection::key) is *parked*: it and every later
 /// event of that key wait in order until a person lets them be tried again or skipped, while other keys go on. An event
@@ -55,7 +62,9 @@ pub trait Projection<T: Target>: Send + Sync + 'static {
     /// The events that it reads: its own view of them, with no more variants and fields than it needs.
     type Event: Event;
 
-    /// What must be applied in order, and waits together where it is parked: the stream, where nothing else is said. Pure.
+    /// What must be applied in order, and waits together where it is parked: the stream, where nothing else is said. Pure,
+    /// and asked for only where it is needed. At most [`KEY_BYTES_MAX`]; where it is longer, or panics, the event counts
+    /// as one that cannot be read.
     fn key(&self, event: &Recorded<Self::Event>) -> String {
         stream_key(&event.envelope)
     }

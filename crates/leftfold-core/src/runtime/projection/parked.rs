@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{Position, RecordedEvent};
 
+// ANCHOR: limits
 /// Items that one version of a projection parks; at the next event that would be one more, it stops.
 pub const PARKED_MAX: usize = 10_000;
+// ANCHOR_END: limits
 /// Bytes of an error that are kept.
 const ERROR_BYTES_MAX: usize = 1_000;
 
@@ -87,8 +89,8 @@ pub(super) fn stream_of(event: &RecordedEvent) -> &str {
     event.stream.as_ref().map_or("", |at| at.name.as_str())
 }
 
-/// An error within its limit: what users' code says may be of any length.
-fn shortened(error: &str) -> String {
+/// A text within its limit: what users' code says may be of any length.
+pub(super) fn shortened(error: &str) -> String {
     // The start of a text is a boundary.
     let end = (0..=ERROR_BYTES_MAX.min(error.len())).rev().find(|end| error.is_char_boundary(*end));
     error[..end.unwrap_or(0)].to_owned()

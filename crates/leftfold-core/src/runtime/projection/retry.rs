@@ -7,7 +7,7 @@ use super::desk::Change;
 use super::handle::{Ask, AskError, Retried};
 use super::lane::{Stop, Trouble, not_of_an_event};
 use super::notes::{self, SkippedNote, parked_key, skipped_key};
-use super::parked::{Parked, ParkedState, stream_of};
+use super::parked::{Parked, ParkedState, shortened, stream_of};
 use super::runner::Runner;
 use super::{Projection, Session, Target, receipts};
 use crate::fold::Recorded;
@@ -88,7 +88,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let at = self.ground.host.clock.now().to_string();
         let error = item.state.error().map(str::to_owned);
         tracing::warn!(projection = self.ground.desk.label, %position, key = item.key, by, "a parked event is skipped");
-        let note = SkippedNote { key: item.key.clone(), error, by, at };
+        let note = SkippedNote { key: item.key.clone(), error, by: shortened(&by), at };
         let note = notes::encode(&note).map_err(|error| Trouble::Away(error.to_string()))?;
         let lane = self.lanes.first_mut().ok_or_else(not_open)?;
         lane.begin().await?;

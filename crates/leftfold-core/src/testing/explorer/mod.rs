@@ -62,7 +62,7 @@
 //! number of the machine has a part in it, as long as the user's own code is pure.
 //!
 //! A schedule that breaks something is made shorter, by leaving out what is not needed, and told line by line. It also
-//! counts as broken when a trigger is parked, a client is never answered, a timer that is due does not fire, a consumer
+//! counts as broken when an event cannot be folded, a trigger is parked, a client is never answered, a timer that is due does not fire, a consumer
 //! panics or runs in circles, or the run does not end.
 mod clients;
 mod clock;
@@ -89,6 +89,7 @@ use crate::fold::{Aggregate, Schema};
 use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
 use crate::runtime::{Effect, Host, Performed, ProcessRunner, panic_message};
+use crate::store::Append;
 use effects::Scripted;
 use schedule::{ALL, Schedule, Source};
 use simulation::{Ended, Plan, Scene, Telling};
@@ -195,6 +196,13 @@ impl Explorer {
     /// try as well. At least 1, which it is where nothing else is said.
     pub fn applications(mut self, applications: u8) -> Self {
         self.applications = applications.max(1);
+        self
+    }
+
+    /// Spoils what is appended before the store gets it: as a store that forgets command ids, checkpoints, conditions or
+    /// fences. So it can be seen that a test would notice.
+    pub fn spoiling(mut self, spoil: fn(&mut Append)) -> Self {
+        self.plan.spoil = Some(spoil);
         self
     }
 

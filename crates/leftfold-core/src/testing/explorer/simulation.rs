@@ -21,7 +21,7 @@ use super::world::{Outside, States, World};
 use super::{Broken, Invariant};
 use crate::fold::Answer;
 use crate::runtime::{Clock, StartError};
-use crate::store::{Append, Backend, CommandId, Store, Timestamp};
+use crate::store::{Append, Backend, CommandId, RecordedEvent, Store, Timestamp};
 
 /// A run that has not come to its end after so many points never does.
 const POINTS_MAX: u32 = 20_000;
@@ -43,6 +43,7 @@ pub(super) struct Plan {
     pub(super) clients: Clients,
     pub(super) always: Vec<Invariant>,
     pub(super) finally: Vec<Invariant>,
+    pub(super) spoil: Option<fn(&mut Append)>,
 }
 
 type MakeStates = Box<dyn Fn() -> (TypeId, Box<dyn States>)>;
@@ -179,7 +180,7 @@ impl<'p> Simulation<'p> {
     /// Starts an application, for the first time or again.
     fn start(&mut self, application: usize) {
         let (sender, stop) = watch::channel(false);
-        let store = Store::shared(Arc::new(SimulatedStore(self.shared.clone())) as Arc<dyn Backend>);
+        let store = Store::new(SimulatedStore { shared: self.shared.clone(), spoil: self.plan.spoil });
         for (name, start) in &self.plan.consumers {
             let (clock, shared, outside) = (self.clock.clone(), self.shared.clone(), self.outside.clone());
             let (stop, is_alone) = (stop.clone(), self.is_alone);
@@ -230,7 +231,7 @@ impl<'p> Simulation<'p> {
             if let Some(story) = &mut self.story {
                 story.line(format!("given {}", super::story::in_streams(&events.iter().collect::<Vec<_>>())));
             }
-            self.world.take(events).map_err(|why| Broken::new("every event can be read", why))?;
+            self.take_in(events)?;
             self.hold_invariants()?;
         }
     }
@@ -272,7 +273,7 @@ impl<'p> Simulation<'p> {
         if self.patience > if expected { QUIET_FOR_EVER } else { QUIET } {
             return false;
         }
-        // Whoever looks again every minute does not keep what is due in weeks from coming.
+        // What is due comes before whoever only looks again and again whether something is: they would use up the patience.
         let awaited = self.clock.awaited(now.plus(self.patience), for_ever);
         match due.into_iter().chain(awaited).min().or_else(|| self.clock.last_awaited(for_ever)) {
             Some(moment) => self.set_clock(moment),
@@ -349,7 +350,7 @@ impl<'p> Simulation<'p> {
         if events.is_empty() {
             return Ok(());
         }
-        self.world.take(events.clone()).map_err(|why| Broken::new("every event can be read", why))?;
+        let taken = self.take_in(events.clone());
         if let Some(story) = &mut self.story {
             let teller = match by.checked_sub(CLIENTS) {
                 Some(client) => self.clients[client].teller(),
@@ -357,7 +358,14 @@ impl<'p> Simulation<'p> {
             };
             story.appended(&teller, &events, &self.world);
         }
-        self.hold_invariants()
+        taken.and_then(|()| self.hold_invariants())
+    }
+
+    /// Folds what became durable: code of the user, that may panic at what should not be there.
+    fn take_in(&mut self, events: Vec<RecordedEvent>) -> Result<(), Broken> {
+        let taken = catch_unwind(AssertUnwindSafe(|| self.world.take(events)));
+        let taken = taken.unwrap_or_else(|panic| Err(format!("it panicked: {}", crate::runtime::panic_message(&*panic))));
+        taken.map_err(|why| Broken::new("every event can be folded", why))
     }
 
     fn hold_invariants(&self) -> Result<(), Broken> {

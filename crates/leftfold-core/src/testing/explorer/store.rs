@@ -98,7 +98,10 @@ impl Operation {
 }
 
 /// The store as the application sees it.
-pub(super) struct SimulatedStore(pub(super) Arc<Shared>);
+pub(super) struct SimulatedStore {
+    pub(super) shared: Arc<Shared>,
+    pub(super) spoil: Option<fn(&mut Append)>,
+}
 
 impl SimulatedStore {
     fn later<T: Send + 'static, E: Send + 'static>(
@@ -114,16 +117,17 @@ impl SimulatedStore {
             // The memory backend has every answer at once.
             carry_out(memory, way).now_or_never().expect("a store in memory answers at once")
         };
-        Pending::waiting(self.0.ask(about, ways, carry_out))
+        Pending::waiting(self.shared.ask(about, ways, carry_out))
     }
 }
 
 impl Backend for SimulatedStore {
     fn identity(&self) -> Identity {
-        self.0.memory.identity()
+        self.shared.memory.identity()
     }
 
-    fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
+    fn append(&self, mut append: Append) -> Pending<Outcome, AppendError> {
+        self.spoil.iter().for_each(|spoil| spoil(&mut append));
         let about = append.events.iter().map(|event| (event.stream.clone(), event.event_type.clone())).collect();
         self.later(About::Append(about), 2, |memory, way| match way {
             0 => memory.append(append),
@@ -169,7 +173,7 @@ impl Backend for SimulatedStore {
     }
 
     fn keep_snapshot(&self, key: Bytes, value: Bytes) {
-        self.0.memory.keep_snapshot(key, value);
+        self.shared.memory.keep_snapshot(key, value);
     }
 
     fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
@@ -181,10 +185,10 @@ impl Backend for SimulatedStore {
     }
 
     fn status(&self) -> watch::Receiver<Status> {
-        self.0.memory.status()
+        self.shared.memory.status()
     }
 
     fn close(&self) -> Pending<(), CloseError> {
-        self.0.memory.close()
+        self.shared.memory.close()
     }
 }

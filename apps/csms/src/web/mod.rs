@@ -1,5 +1,8 @@
 //! Serves the dashboard: fills its view, and sends it again whenever something was recorded.
 
+mod behind;
+mod pages;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,50 +16,76 @@ use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use futures_util::stream::{self, Stream};
 use leftfold::fold::LoadError;
-use leftfold::prelude::{Position, Timestamp};
+use leftfold::prelude::{Position, ProjectionError, Timestamp};
 use leftfold::runtime::{EffectFilter, EffectId, EffectState, EffectStatus};
+use leftfold::store::Status;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::Csms;
 use crate::api::{Problem, guard};
 use crate::dashboard::{
-    self, Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone, TransactionView, View,
+    self, Admission, Connection, ConnectorView, Counts, EffectView, LapsedView, OpenState, StationView, Tone, TransactionView,
+    View,
 };
 use crate::domain::connector::Connector;
 use crate::domain::id_tag::Strangers;
 use crate::domain::station::Station;
 use crate::ocpp::v16::{ChargePointErrorCode, ChargePointStatus};
-use crate::view::{Model, TransactionRow};
+use crate::read::fleet::{self, Fleet, Lapsed};
+use crate::read::transactions::{self, Transaction, TransactionFilter};
 
 /// The most of each kind that the page shows.
 const SHOWN_MAX: usize = 500;
 /// The page is sent again at most so often, and at least so often, since it tells ages.
 const EVERY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(10));
 
+/// How long the page waits for read models that are behind; it is sent again soon in any case.
+const PAGE_WITHIN: Duration = Duration::from_secs(2);
+const LIVE_WITHIN: Duration = Duration::from_millis(300);
+/// Remote starts in vain are shown for a day, and so many.
+const LAPSED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+const LAPSED_SHOWN_MAX: usize = 20;
+
 /// The routes of the dashboard, for whoever may use the API.
 pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
     Router::new()
         .route("/", get(page))
         .route("/live", get(live))
+        .route("/transactions", get(pages::transactions))
+        .route("/energy", get(pages::energy))
         .route("/dashboard.css", get(([(header::CONTENT_TYPE, "text/css; charset=utf-8")], dashboard::STYLE)))
         .route("/dashboard.js", get(([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], dashboard::SCRIPT)))
         .layer(from_fn_with_state(csms, guard))
 }
 
 async fn page(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
-    csms.view.caught_up(&csms.store).await;
+    show_all(&csms, PAGE_WITHIN).await;
     let view = view(&csms, &host(&headers)).await?;
+    Ok(document(dashboard::page(&view)))
+}
+
+/// A page that may load and run nothing but its own.
+fn document(html: String) -> impl IntoResponse {
     let headers: [(HeaderName, &str); 3] = [
         (header::CONTENT_SECURITY_POLICY, dashboard::CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    Ok((headers, Html(dashboard::page(&view))))
+    (headers, Html(html))
+}
+
+/// Waits until everything that is durable now is shown, for a moment.
+async fn show_all(csms: &Csms, within: Duration) {
+    let Some(behind) = csms.behind() else { return };
+    let head = csms.store.head().position;
+    let shown = |name| behind.projections.wait_until(name, head, within);
+    // What is late is shown as late.
+    let _ = tokio::join!(shown(fleet::NAME), shown(transactions::NAME));
 }
 
 /// The page again, whenever something was recorded.
 async fn live(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let first = (csms.view.changes(), host(&headers), None);
+    let first = (csms.store.status(), host(&headers), None);
     let updates = stream::unfold(first, move |(mut changes, host, last)| {
         let csms = csms.clone();
         async move {
@@ -67,6 +96,7 @@ async fn live(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Sse<impl Str
                 }
             }
             changes.mark_unchanged();
+            show_all(&csms, LIVE_WITHIN).await;
             let view = view(&csms, &host).await.ok()?;
             let event = Event::default().event("view").data(dashboard::live(&view));
             Some((Ok(event), (changes, host, Some(Instant::now()))))
@@ -76,7 +106,7 @@ async fn live(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Sse<impl Str
 }
 
 /// Waits for a change, or until the ages on the page are old.
-async fn next_turn(last: Instant, changes: &mut tokio::sync::watch::Receiver<Position>) {
+async fn next_turn(last: Instant, changes: &mut tokio::sync::watch::Receiver<Status>) {
     sleep_until(last + EVERY.0).await;
     let _ = timeout(EVERY.1, changes.changed()).await;
 }
@@ -87,15 +117,26 @@ fn host(headers: &HeaderMap) -> String {
 
 async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
     let now = Timestamp::now();
-    let (counts, stations, transactions) = {
-        let model = csms.view.read();
-        let stations = model.stations.iter().take(SHOWN_MAX).map(|(identity, row)| station(identity, &row.state, now)).collect();
-        (counts(&model), stations, running(&model))
+    let look = |fleet: &Fleet| {
+        let shown = fleet.stations.iter().take(SHOWN_MAX);
+        let stations: Vec<_> = shown.map(|(identity, row)| station(identity, &row.state, now)).collect();
+        (counts(fleet), stations, lapsed(fleet, now))
     };
-    let effects = match csms.effects() {
-        Some(effects) => effects.list(EffectFilter::Open, EffectId(Position::START), SHOWN_MAX).await?.effects,
+    let (mut counts, stations, lapsed) = csms.read.fleet(look).await;
+    let effects = match csms.behind() {
+        Some(behind) => behind.effects.list(EffectFilter::Open, EffectId(Position::START), SHOWN_MAX).await?.effects,
         None => Vec::new(),
     };
+    let running = TransactionFilter { open: Some(true), ..TransactionFilter::default() };
+    let (transactions, missing) = match csms.read.transactions(&running, SHOWN_MAX).await {
+        Ok(found) => (found.iter().map(transaction).collect(), None),
+        Err(error) => (Vec::new(), Some(ProjectionError::from(error).to_string())),
+    };
+    counts.running = match csms.read.count_transactions(&running).await {
+        Ok(running) => usize::try_from(running).unwrap_or_default(),
+        Err(_) => transactions.len(),
+    };
+    let (parked, parked_total) = behind::parked(csms).await;
     Ok(View {
         as_of: now,
         connect_url: format!("ws://{host}/ocpp/"),
@@ -105,24 +146,35 @@ async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
         stations,
         transactions,
         effects: effects.iter().map(effect).collect(),
+        lapsed,
+        consumers: behind::consumers(csms),
+        parked,
+        parked_total,
+        missing,
     })
 }
 
-fn counts(model: &Model) -> Counts {
-    let stations = || model.stations.values().map(|row| &row.state);
+fn counts(fleet: &Fleet) -> Counts {
+    let stations = || fleet.stations.values().map(|row| &row.state);
     let is_faulted = |connector: &&Connector| connector.status() == Some(&ChargePointStatus::Faulted);
     Counts {
-        stations: model.stations.len(),
+        stations: fleet.stations.len(),
         online: stations().filter(|station| station.online).count(),
-        running: model.transactions.values().filter(|row| row.is_running()).count(),
+        running: 0,
         faulted: stations().flat_map(|station| station.connectors.values()).filter(is_faulted).count(),
     }
 }
 
-/// The newest of the transactions that run.
-fn running(model: &Model) -> Vec<TransactionView> {
-    let newest = model.transactions.iter().rev().filter(|(_, row)| row.is_running());
-    newest.take(SHOWN_MAX).map(|(id, row)| transaction(*id, row)).collect()
+/// The remote starts of late that nobody followed.
+fn lapsed(fleet: &Fleet, now: Timestamp) -> Vec<LapsedView> {
+    let of_late = fleet.lapsed.iter().filter(|lapsed| now.since(lapsed.at) < LAPSED_FOR).take(LAPSED_SHOWN_MAX);
+    let view = |Lapsed { asked, at }: &Lapsed| LapsedView {
+        station: asked.station.clone(),
+        connector: asked.connector_id.map(std::num::NonZeroU32::get),
+        id_tag: asked.id_tag.as_str().to_owned(),
+        at: *at,
+    };
+    of_late.map(view).collect()
 }
 
 fn station(identity: &str, station: &Station, now: Timestamp) -> StationView {
@@ -161,19 +213,22 @@ fn connector(number: u32, connector: &Connector, station: &Station, now: Timesta
         tone,
         error: report.filter(|it| it.error_code != ChargePointErrorCode::NoError).map(|it| it.error_code.to_string()),
         since: report.map(|report| report.since()),
-        held_for: held.map(|start| format!("held for {}", start.asked.id_tag.as_str())),
+        held_for: held.map(|start| format!("held for {}", start.asked.id_tag.as_str())).or_else(|| {
+            let reservation = station.reservation_on(number, now).filter(|reservation| reservation.accepted);
+            reservation.map(|it| format!("reserved for {} until {}", it.asked.id_tag.as_str(), it.asked.expiry_date))
+        }),
     }
 }
 
-fn transaction(id: i64, row: &TransactionRow) -> TransactionView {
+fn transaction(transaction: &Transaction) -> TransactionView {
     TransactionView {
-        id,
-        station: row.station.clone(),
-        connector: Some(row.started.connector_id).filter(|connector| *connector > 0),
-        id_tag: row.started.id_tag.clone(),
-        started_at: row.started.timestamp.unwrap_or(row.started.received_at),
-        energy_wh: row.energy_wh(),
-        last_meter_at: row.register_wh.map(|(at, _)| at),
+        id: transaction.id,
+        station: transaction.station.clone(),
+        connector: Some(transaction.connector_id).filter(|connector| *connector > 0),
+        id_tag: transaction.id_tag.clone(),
+        started_at: transaction.started_at,
+        energy_wh: transaction.energy_wh(),
+        last_meter_at: transaction.register_wh.map(|(at, _)| at),
     }
 }
 
@@ -195,40 +250,5 @@ fn effect(status: &EffectStatus) -> EffectView {
             _ => OpenState::InFlight,
         },
         requested_at: status.requested_at,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::transaction::Started;
-    use crate::ocpp::v16::{AuthorizationStatus, TransactionId};
-
-    fn row(id: i64) -> TransactionRow {
-        let started = Started {
-            transaction_id: TransactionId::new(id).unwrap(),
-            connector_id: 1,
-            id_tag: "CAFE".to_owned(),
-            parent_id_tag: None,
-            authorization: AuthorizationStatus::Accepted,
-            meter_start_wh: None,
-            timestamp: None,
-            received_at: Timestamp::from_micros(id),
-            reservation_id: None,
-            remote_start: None,
-        };
-        TransactionRow::new("CP1", started)
-    }
-
-    /// The oldest were shown, and what had just begun was left out without a word.
-    #[test]
-    fn the_newest_that_run_are_shown_and_all_of_them_counted() {
-        let mut model = Model::default();
-        let last = SHOWN_MAX as i64 + 100;
-        model.transactions.extend((1..=last).map(|id| (id, row(id))));
-        model.transactions.insert(last, TransactionRow { superseded: true, ..row(last) });
-        let shown = running(&model);
-        assert_eq!((shown.len(), shown[0].id, shown[1].id), (SHOWN_MAX, last - 1, last - 2));
-        assert_eq!(counts(&model).running, SHOWN_MAX + 99);
     }
 }

@@ -1,0 +1,228 @@
+//! `/api/read-models` and `/api/processes`: how what runs behind the log stands, and what waits there for a person.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use leftfold::prelude::Position;
+use leftfold::runtime::ConsumerStatus;
+use leftfold::runtime::process::{self, ParkedTrigger, Whose};
+use leftfold::runtime::projection::{self, Parked, ParkedState, ProjectionStatus};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::reading::{body, list as page, parse, path};
+use super::{Problem, json_body};
+use crate::Csms;
+use crate::csms::Behind;
+use crate::deadlines::PROCESSES;
+
+type Id = Result<Path<String>, PathRejection>;
+type Body = Result<Bytes, BytesRejection>;
+
+/// Parked items of one list at most: a person looks at the first ones first.
+const PARKED_SHOWN_MAX: usize = 1_000;
+
+/// The read models, in the versions that run.
+pub(super) async fn read_models(State(csms): State<Arc<Csms>>) -> Result<Response, Problem> {
+    let items = behind(&csms)?.projections.list().iter().map(projection_json).collect();
+    Ok(json_body(&page(items, None)).into_response())
+}
+
+/// What a read model has parked.
+pub(super) async fn parked_events(State(csms): State<Arc<Csms>>, name: Id) -> Result<Response, Problem> {
+    let parked = behind(&csms)?.projections.parked(&path(name)?)?;
+    let items = parked.iter().take(PARKED_SHOWN_MAX).map(parked_json).collect();
+    Ok(json_body(&page(items, None)).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RetryKey {
+    key: String,
+}
+
+/// Tries the parked events of a key again.
+pub(super) async fn retry_events(State(csms): State<Arc<Csms>>, name: Id, bytes: Body) -> Result<Response, Problem> {
+    let (name, RetryKey { key }) = (path(name)?, parse(&body(bytes)?)?);
+    retried(behind(&csms)?.projections.retry(&name, &key).await?)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SkipEvent {
+    position: u64,
+    #[serde(default)]
+    by: Option<String>,
+}
+
+/// Lets one parked event go.
+pub(super) async fn skip_event(State(csms): State<Arc<Csms>>, name: Id, bytes: Body) -> Result<Response, Problem> {
+    let (name, SkipEvent { position, by }) = (path(name)?, parse(&body(bytes)?)?);
+    let skipped = behind(&csms)?.projections.skip(&name, Position(position), &who(by.as_deref())).await;
+    retried(skipped?)
+}
+
+/// The answer to both: what went into the rows, and what failed again.
+fn retried(retried: projection::Retried) -> Result<Response, Problem> {
+    let applied: Vec<u64> = retried.applied.iter().map(|position| position.0).collect();
+    let stopped_by = retried.stopped_by.as_ref().map(parked_json);
+    Ok(json_body(&json!({ "applied": applied, "stoppedBy": stopped_by })).into_response())
+}
+
+/// The processes.
+pub(super) async fn processes(State(csms): State<Arc<Csms>>) -> Response {
+    let consumers = csms.consumers();
+    let items = consumers.iter().filter(|consumer| PROCESSES.contains(&consumer.name));
+    let items = items.map(|consumer| Value::Object(consumer_json(consumer))).collect();
+    json_body(&page(items, None)).into_response()
+}
+
+/// The triggers that a process has parked.
+pub(super) async fn parked_triggers(State(csms): State<Arc<Csms>>, name: Id) -> Result<Response, Problem> {
+    let parked = behind(&csms)?.processes.parked(&process_name(name)?).await?;
+    let items = parked.iter().take(PARKED_SHOWN_MAX).map(trigger_json).collect();
+    Ok(json_body(&page(items, None)).into_response())
+}
+
+/// An instance of a process, or a stream that it cannot read.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Waiting {
+    #[serde(default)]
+    instance: Option<String>,
+    #[serde(default)]
+    stream: Option<String>,
+    #[serde(default)]
+    position: Option<u64>,
+    #[serde(default)]
+    by: Option<String>,
+}
+
+impl Waiting {
+    fn whose(&self) -> Result<Whose, Problem> {
+        match (&self.instance, &self.stream) {
+            (Some(instance), None) => Ok(Whose::Instance(instance.clone())),
+            (None, Some(stream)) => Ok(Whose::Stream(stream.clone())),
+            _ => Err(Problem::bad_request("invalid-json", "name an instance or a stream, as in the list of what is parked")),
+        }
+    }
+}
+
+/// Lets a process react to what is parked.
+pub(super) async fn retry_triggers(State(csms): State<Arc<Csms>>, name: Id, bytes: Body) -> Result<Response, Problem> {
+    let (name, waiting): (String, Waiting) = (process_name(name)?, parse(&body(bytes)?)?);
+    let done = behind(&csms)?.processes.retry(&name, &waiting.whose()?).await?;
+    Ok(json_body(&json!({ "done": done })).into_response())
+}
+
+/// Lets one trigger go without a reaction.
+pub(super) async fn skip_trigger(State(csms): State<Arc<Csms>>, name: Id, bytes: Body) -> Result<Response, Problem> {
+    let (name, waiting): (String, Waiting) = (process_name(name)?, parse(&body(bytes)?)?);
+    let position = waiting.position.ok_or_else(|| Problem::bad_request("invalid-json", "name the position of what is parked"))?;
+    let by = who(waiting.by.as_deref());
+    let done = behind(&csms)?.processes.skip(&name, &waiting.whose()?, Position(position), &by).await?;
+    Ok(json_body(&json!({ "done": done })).into_response())
+}
+
+pub(super) fn behind(csms: &Csms) -> Result<&Behind, Problem> {
+    csms.behind().ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the server is starting; try again"))
+}
+
+fn process_name(name: Id) -> Result<String, Problem> {
+    let name = path(name)?;
+    if !PROCESSES.contains(&name.as_str()) {
+        return Err(Problem::not_found("unknown-process", "there is no such process; list them at /api/processes"));
+    }
+    Ok(name)
+}
+
+fn who(by: Option<&str>) -> String {
+    by.filter(|by| !by.trim().is_empty()).unwrap_or("operator").chars().take(100).collect()
+}
+
+fn projection_json(status: &ProjectionStatus) -> Value {
+    let mut json = consumer_json(&status.consumer);
+    json.insert("name".to_owned(), status.name.into());
+    json.insert("version".to_owned(), status.version.into());
+    json.insert("serves".to_owned(), status.serves.into());
+    json.insert("parked".to_owned(), status.parked.into());
+    Value::Object(json)
+}
+
+/// How a consumer of the log stands.
+pub(super) fn consumer_json(status: &ConsumerStatus) -> Map<String, Value> {
+    let json = json!({
+        "name": status.name,
+        "position": status.through.0,
+        "behind": status.lag(),
+        "eventsPerSecond": status.per_second,
+        "secondsLeft": status.time_left().map(|left| left.as_secs_f64()),
+        "waitsFor": status.waits_for,
+        "waiting": status.waiting,
+        "stalled": status.stalled,
+    });
+    match json {
+        Value::Object(json) => json,
+        _ => Map::new(),
+    }
+}
+
+fn parked_json(parked: &Parked) -> Value {
+    let (state, attempts) = match &parked.state {
+        ParkedState::Failed { attempts, .. } => ("failed", Some(attempts)),
+        ParkedState::Unreadable { .. } => ("unreadable", None),
+        ParkedState::Waits => ("waits", None),
+    };
+    json!({
+        "position": parked.position.0,
+        "key": parked.key,
+        "stream": parked.stream,
+        "state": state,
+        "attempts": attempts,
+        "error": parked.state.error(),
+    })
+}
+
+fn trigger_json(parked: &ParkedTrigger) -> Value {
+    let (instance, stream) = match &parked.whose {
+        Whose::Instance(instance) => (Some(instance), None),
+        Whose::Stream(stream) => (None, Some(stream)),
+    };
+    json!({
+        "position": parked.position.0,
+        "instance": instance,
+        "stream": stream,
+        "error": parked.error,
+        "since": parked.since,
+    })
+}
+
+impl From<projection::AskError> for Problem {
+    fn from(error: projection::AskError) -> Self {
+        use projection::AskError;
+        let detail = error.to_string();
+        match error {
+            AskError::Unknown { .. } => Self::not_found("unknown-read-model", detail),
+            AskError::NotParked { .. } => Self::new(StatusCode::CONFLICT, "not-parked", detail),
+            AskError::Away { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "read-model-away", detail),
+            AskError::Stopped => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail),
+        }
+    }
+}
+
+impl From<process::AskError> for Problem {
+    fn from(error: process::AskError) -> Self {
+        use process::AskError;
+        let detail = error.to_string();
+        match error {
+            AskError::Unknown { .. } => Self::not_found("unknown-process", detail),
+            AskError::NotParked => Self::new(StatusCode::CONFLICT, "not-parked", detail),
+            AskError::FailsAgain { .. } => Self::new(StatusCode::CONFLICT, "fails-again", detail),
+            AskError::Store { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-failed", detail),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What the read models read of the events: no more variants than they need.
+
+use leftfold::prelude::{Event, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::transaction::{Started, Stopped};
+use crate::ocpp::v16::MeterValue;
+
+/// What is charged, from start to stop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ChargingFact {
+    /// A transaction started.
+    #[serde(rename = "station.TransactionStarted")]
+    Started(Started),
+    /// A transaction stopped.
+    #[serde(rename = "station.TransactionStopped")]
+    Stopped(Stopped),
+    /// The stop of a transaction that was not open: a second one, or one that came long after the next start.
+    #[serde(rename = "station.UnmatchedStopReported")]
+    StoppedLate(Stopped),
+    /// A meter was read.
+    #[serde(rename = "meter.ValuesRecorded")]
+    Read(MeterRead),
+}
+
+impl Event for ChargingFact {
+    const NAMESPACE: &'static str = "charging_fact";
+}
+
+/// What meters say, whatever it belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MeterFact {
+    /// A meter was read.
+    #[serde(rename = "meter.ValuesRecorded")]
+    Read(MeterRead),
+}
+
+impl Event for MeterFact {
+    const NAMESPACE: &'static str = "meter_fact";
+}
+
+/// A message with meter values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeterRead {
+    /// Where; 0 is the main meter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connector_id: Option<u32>,
+    /// The transaction, as the station said: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction_id: Option<i64>,
+    /// The values.
+    pub values: Vec<MeterValue>,
+    /// When they reached us.
+    pub received_at: Timestamp,
+}

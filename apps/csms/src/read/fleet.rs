@@ -1,0 +1,70 @@
+//! The stations as they are now, in memory: for lists, and for the dashboard. It is built at every start.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use leftfold::fold::Recorded;
+use leftfold::prelude::{Aggregate, Projection, ProjectionError, Timestamp};
+use leftfold::runtime::projection::Memory;
+
+use crate::domain::request::RemoteStartRequested;
+use crate::domain::station::{Station, StationEvent};
+
+/// The projection.
+pub struct Stations;
+
+/// Names it.
+pub const NAME: &str = "stations";
+
+/// All stations.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    /// By identity.
+    pub stations: BTreeMap<String, StationRow>,
+    /// Remote starts that were accepted and that nobody followed, the newest first, at most [`LAPSED_MAX`].
+    pub lapsed: VecDeque<Lapsed>,
+}
+
+/// Remote starts in vain that are kept.
+pub const LAPSED_MAX: usize = 100;
+
+/// A remote start that a station accepted and that nobody followed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lapsed {
+    /// What was asked for.
+    pub asked: RemoteStartRequested,
+    /// When its time was over.
+    pub at: Timestamp,
+}
+
+/// A station.
+#[derive(Clone, Debug, Default)]
+pub struct StationRow {
+    /// What is known of it.
+    pub state: Station,
+    /// How many events it has.
+    pub version: u64,
+    /// When the last of them was recorded.
+    pub changed_at: Option<Timestamp>,
+}
+
+impl Projection<Memory<Fleet>> for Stations {
+    const NAME: &'static str = NAME;
+    type Event = StationEvent;
+
+    async fn apply(&self, fleet: &mut Fleet, event: &Recorded<StationEvent>) -> Result<(), ProjectionError> {
+        if !fleet.stations.contains_key(event.stream_id()) {
+            fleet.stations.insert(event.stream_id().to_owned(), StationRow::default());
+        }
+        if let Some(row) = fleet.stations.get_mut(event.stream_id()) {
+            if let StationEvent::RemoteStartLapsed { request, at } = &event.event
+                && let Some(start) = row.state.remote_start(request)
+            {
+                fleet.lapsed.push_front(Lapsed { asked: start.asked.clone(), at: *at });
+                fleet.lapsed.truncate(LAPSED_MAX);
+            }
+            row.state.apply(&event.event);
+            (row.version, row.changed_at) = (event.version().0, Some(event.recorded_at()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! What lists, reports and the dashboard read: projections behind the log.
+//!
+//! - [`fleet`]: the stations as they are now, in memory, built at every start
+//! - [`transactions`], [`meter_values`], [`energy`]: tables in SQLite beside the log, or in PostgreSQL
+//!
+//! Each is one file with its tables, how events change them, and how they are read; [`sql`] is what differs between the
+//! databases. What a reader sees is a moment old: whoever needs more waits for a position.
+
+pub mod energy;
+mod facts;
+pub mod fleet;
+pub mod meter_values;
+mod sql;
+pub mod transactions;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use leftfold::postgres::{self, Postgres, PostgresError};
+use leftfold::prelude::Runtime;
+use leftfold::runtime::projection::{Memory, Rows, Target};
+use leftfold::sqlite::{self, Sqlite, SqliteError};
+use tokio::time::timeout;
+
+use fleet::Fleet;
+use sql::{Conditions, Row, Sql, Unexpected};
+
+/// How long a database may take to answer a reader.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The read models that are kept.
+const TABLES: [&str; 3] = [transactions::NAME, meter_values::NAME, energy::NAME];
+
+/// Where the read models live.
+#[derive(Clone, Debug)]
+pub struct ReadModels {
+    fleet: Memory<Fleet>,
+    tables: Tables,
+}
+
+#[derive(Clone, Debug)]
+enum Tables {
+    Sqlite(Sqlite, Readers<sqlite::Reader>),
+    Postgres(Postgres, Readers<postgres::Reader>),
+}
+
+#[derive(Clone, Debug)]
+struct Readers<R> {
+    transactions: R,
+    meter_values: R,
+    daily_energy: R,
+}
+
+/// Where tables are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In SQLite, in files of this directory.
+    Directory(PathBuf),
+    /// In PostgreSQL, in schemas of the database of this URL.
+    Postgres(String),
+}
+
+/// Why a read model cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadModelError {
+    /// SQLite failed.
+    #[error(transparent)]
+    Sqlite(#[from] SqliteError),
+    /// PostgreSQL failed.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// A statement failed in PostgreSQL.
+    #[error("the database refused to read {name}: {error}")]
+    Refused {
+        /// The read model.
+        name: &'static str,
+        /// What it said.
+        error: postgres::tokio_postgres::Error,
+    },
+    /// The database does not answer.
+    #[error("the database did not answer within {} s", ANSWERS_WITHIN.as_secs())]
+    Silent,
+    /// What is there is not what was written.
+    #[error(transparent)]
+    Unexpected(#[from] Unexpected),
+    /// Reading ended by a panic.
+    #[error("reading {name} ended by a panic")]
+    Panicked {
+        /// The read model.
+        name: &'static str,
+    },
+}
+
+impl ReadModels {
+    /// Read models in a place. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// [`PostgresError::Url`] if the URL is none.
+    pub fn at(place: &Place) -> Result<Self, PostgresError> {
+        let tables = match place {
+            Place::Directory(path) => {
+                let sqlite = Sqlite::at(path);
+                let readers = Readers::of(|name| sqlite.reader_of(name));
+                Tables::Sqlite(sqlite, readers)
+            }
+            Place::Postgres(url) => {
+                let postgres = Postgres::at(url)?;
+                let readers = Readers::of(|name| postgres.reader_of(name));
+                Tables::Postgres(postgres, readers)
+            }
+        };
+        Ok(Self { fleet: Memory::new(), tables })
+    }
+
+    /// Has a runtime keep them up to date.
+    pub fn follow(&self, runtime: Runtime) -> Runtime {
+        let runtime = runtime.project(fleet::Stations, self.fleet.clone());
+        match &self.tables {
+            Tables::Sqlite(target, _) => project(runtime, target),
+            Tables::Postgres(target, _) => project(runtime, target),
+        }
+    }
+
+    /// Has a runtime build them anew.
+    pub fn rebuild(&self, runtime: Runtime) -> Runtime {
+        TABLES.into_iter().fold(runtime, Runtime::rebuild)
+    }
+
+    /// Looks at the stations.
+    pub async fn fleet<R>(&self, look: impl FnOnce(&Fleet) -> R) -> R {
+        self.fleet.read(look).await
+    }
+
+    /// Reads rows, of the version that serves.
+    async fn rows<R>(
+        &self,
+        name: &'static str,
+        statement: String,
+        conditions: Conditions,
+        read: impl Fn(Row) -> Result<R, Unexpected>,
+    ) -> Result<Vec<R>, ReadModelError> {
+        let values = conditions.values();
+        let found = match &self.tables {
+            Tables::Sqlite(_, readers) => {
+                let reader = readers.of_name(name).clone();
+                let reading = move || reader.read(|connection| sql::find_in_sqlite(connection, &statement, &values));
+                let read = tokio::task::spawn_blocking(reading).await;
+                read.map_err(|_| ReadModelError::Panicked { name })??
+            }
+            Tables::Postgres(_, readers) => {
+                let reader = readers.of_name(name);
+                let reading = async {
+                    let rows = reader.read().await?;
+                    let found = sql::find_in_postgres(&rows, &statement, &values).await;
+                    found.map_err(|error| ReadModelError::Refused { name, error })
+                };
+                timeout(ANSWERS_WITHIN, reading).await.map_err(|_| ReadModelError::Silent)??
+            }
+        };
+        Ok(found.into_iter().map(read).collect::<Result<_, _>>()?)
+    }
+}
+
+fn project<T: Target>(runtime: Runtime, target: &T) -> Runtime
+where
+    Rows<T>: Sql,
+{
+    let runtime = runtime.project(transactions::Transactions, target.clone());
+    let runtime = runtime.project(meter_values::MeterValues, target.clone());
+    runtime.project(energy::DailyEnergy, target.clone())
+}
+
+impl<R> Readers<R> {
+    fn of(reader: impl Fn(&'static str) -> R) -> Self {
+        let (transactions, meter_values) = (reader(transactions::NAME), reader(meter_values::NAME));
+        Self { transactions, meter_values, daily_energy: reader(energy::NAME) }
+    }
+
+    fn of_name(&self, name: &str) -> &R {
+        match name {
+            transactions::NAME => &self.transactions,
+            meter_values::NAME => &self.meter_values,
+            _ => &self.daily_energy,
+        }
+    }
+}

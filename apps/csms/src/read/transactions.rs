@@ -1,0 +1,276 @@
+//! All transactions that there ever were: the read model behind lists of them.
+//!
+//! A transaction is superseded by the next one on its connector until its own stop is heard of. Of several stops the
+//! first counts. A station may name any number: what names another station's transaction is left alone.
+
+use leftfold::fold::Recorded;
+use leftfold::prelude::{Projection, ProjectionError, Timestamp};
+use leftfold::runtime::projection::{Rows, Target};
+
+use super::facts::{ChargingFact, MeterRead};
+use super::sql::{Conditions, Row, Sql, Unexpected};
+use super::{ReadModelError, ReadModels};
+use crate::domain::moment;
+use crate::domain::transaction::{Started, Stopped};
+use crate::ocpp::v16::{MeterValue, energy_active_import_register_wh};
+
+/// The projection.
+pub struct Transactions;
+
+/// Names it.
+pub const NAME: &str = "transactions";
+
+const TABLES: &str = "
+    CREATE TABLE transactions (
+        id BIGINT PRIMARY KEY, station TEXT NOT NULL, connector_id BIGINT NOT NULL, id_tag TEXT NOT NULL,
+        authorization_status TEXT NOT NULL, state TEXT NOT NULL, started_at BIGINT NOT NULL, meter_start_wh BIGINT,
+        reservation_id BIGINT, remote_start TEXT,
+        stopped_at BIGINT, meter_stop_wh BIGINT, stop_reason TEXT, stop_id_tag TEXT, transaction_data TEXT,
+        register_at BIGINT, register_wh BIGINT, meter_messages BIGINT NOT NULL
+    );
+    CREATE INDEX transactions_of_station ON transactions (station, id);
+    CREATE INDEX transactions_in_state ON transactions (state, id);
+    CREATE INDEX transactions_of_tag ON transactions (id_tag, id);
+    CREATE INDEX transactions_by_start ON transactions (started_at);";
+
+/// In the order in which [`Transaction`] reads them.
+const COLUMNS: &str = "id, station, connector_id, id_tag, authorization_status, state, started_at, meter_start_wh,
+    reservation_id, remote_start, stopped_at, meter_stop_wh, stop_reason, stop_id_tag, transaction_data,
+    register_at, register_wh, meter_messages";
+
+impl<T: Target> Projection<T> for Transactions
+where
+    Rows<T>: Sql,
+{
+    const NAME: &'static str = NAME;
+    type Event = ChargingFact;
+
+    /// The station's: its meter's stream bears the same id.
+    fn key(&self, event: &Recorded<ChargingFact>) -> String {
+        event.stream_id().to_owned()
+    }
+
+    async fn set_up(&self, rows: &mut Rows<T>) -> Result<(), ProjectionError> {
+        rows.batch(TABLES).await
+    }
+
+    async fn apply(&self, rows: &mut Rows<T>, event: &Recorded<ChargingFact>) -> Result<(), ProjectionError> {
+        let station = event.stream_id();
+        match &event.event {
+            ChargingFact::Started(started) => start(rows, station, started).await,
+            ChargingFact::Stopped(stopped) | ChargingFact::StoppedLate(stopped) => stop(rows, station, stopped).await,
+            ChargingFact::Read(read) => read_meter(rows, station, read).await,
+        }
+    }
+}
+
+async fn start(rows: &mut impl Sql, station: &str, started: &Started) -> Result<(), ProjectionError> {
+    let supersede = "UPDATE transactions SET state = 'superseded'
+        WHERE station = $1 AND connector_id = $2 AND state = 'running'";
+    rows.run(supersede, &[station.into(), started.connector_id.into()]).await?;
+    let insert = "INSERT INTO transactions (id, station, connector_id, id_tag, authorization_status, state, started_at,
+            meter_start_wh, reservation_id, remote_start, meter_messages)
+        VALUES ($1, $2, $3, $4, $5, 'running', $6, $7, $8, $9, 0)";
+    let values = [
+        started.transaction_id.value().into(),
+        station.into(),
+        started.connector_id.into(),
+        started.id_tag.as_str().into(),
+        started.authorization.as_str().into(),
+        started.timestamp.unwrap_or(started.received_at).into(),
+        started.meter_start_wh.into(),
+        started.reservation_id.into(),
+        started.remote_start.as_ref().map(|request| request.0.as_str()).into(),
+    ];
+    rows.run(insert, &values).await
+}
+
+async fn stop(rows: &mut impl Sql, station: &str, stopped: &Stopped) -> Result<(), ProjectionError> {
+    let Some(id) = stopped.transaction_id else { return Ok(()) };
+    let update = "UPDATE transactions SET state = 'stopped', stopped_at = $1, meter_stop_wh = $2, stop_reason = $3,
+            stop_id_tag = $4, transaction_data = $5
+        WHERE id = $6 AND station = $7 AND state <> 'stopped'";
+    let data = if stopped.transaction_data.is_empty() { None } else { Some(serde_json::to_string(&stopped.transaction_data)?) };
+    let values = [
+        stopped.timestamp.unwrap_or(stopped.received_at).into(),
+        stopped.meter_stop_wh.into(),
+        stopped.reason.as_ref().map_or("Local", |reason| reason.as_str()).into(),
+        stopped.id_tag.as_deref().into(),
+        data.into(),
+        id.into(),
+        station.into(),
+    ];
+    rows.run(update, &values).await
+}
+
+async fn read_meter(rows: &mut impl Sql, station: &str, read: &MeterRead) -> Result<(), ProjectionError> {
+    let Some(id) = read.transaction_id else { return Ok(()) };
+    let count = "UPDATE transactions SET meter_messages = meter_messages + 1 WHERE id = $1 AND station = $2";
+    rows.run(count, &[id.into(), station.into()]).await?;
+    let Some((at, wh)) = energy_active_import_register_wh(&read.values) else { return Ok(()) };
+    let latest = "UPDATE transactions SET register_at = $1, register_wh = $2
+        WHERE id = $3 AND station = $4 AND (register_at IS NULL OR register_at <= $1)";
+    rows.run(latest, &[moment(at).into(), wh.into(), id.into(), station.into()]).await
+}
+
+/// A transaction, as it stands in the rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transaction {
+    /// Its id.
+    pub id: i64,
+    /// Where.
+    pub station: String,
+    /// On which connector; 0 if the station did not say.
+    pub connector_id: u32,
+    /// By whom, as it came.
+    pub id_tag: String,
+    /// What the station was told of the tag.
+    pub authorization: String,
+    /// Whether it goes on, as far as is known.
+    pub state: TransactionState,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The meter at the start, in Wh.
+    pub meter_start_wh: Option<i64>,
+    /// The reservation that it used.
+    pub reservation_id: Option<i64>,
+    /// The remote start that led to it.
+    pub remote_start: Option<String>,
+    /// When it stopped.
+    pub stopped_at: Option<Timestamp>,
+    /// The meter at the stop, in Wh.
+    pub meter_stop_wh: Option<i64>,
+    /// Why it stopped.
+    pub stop_reason: Option<String>,
+    /// Who stopped it.
+    pub stop_id_tag: Option<String>,
+    /// The meter values that came with the stop.
+    pub transaction_data: Vec<MeterValue>,
+    /// The latest reading of the energy register, in Wh, and when it was read.
+    pub register_wh: Option<(Timestamp, i64)>,
+    /// How many messages with meter values there were.
+    pub meter_messages: i64,
+}
+
+/// Whether a transaction goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionState {
+    /// It does, as far as is known.
+    Running,
+    /// Another one started on its connector, and nothing was heard of its stop: that was lost, or will come late.
+    Superseded,
+    /// It does not.
+    Stopped,
+}
+
+impl Transaction {
+    fn read(mut row: Row) -> Result<Self, Unexpected> {
+        let row = &mut row;
+        Ok(Self {
+            id: row.take()?,
+            station: row.take()?,
+            connector_id: u32::try_from(row.take::<i64>()?).unwrap_or_default(),
+            id_tag: row.take()?,
+            authorization: row.take()?,
+            state: match row.take::<String>()?.as_str() {
+                "running" => TransactionState::Running,
+                "superseded" => TransactionState::Superseded,
+                _ => TransactionState::Stopped,
+            },
+            started_at: row.take()?,
+            meter_start_wh: row.take()?,
+            reservation_id: row.take()?,
+            remote_start: row.take()?,
+            stopped_at: row.take()?,
+            meter_stop_wh: row.take()?,
+            stop_reason: row.take()?,
+            stop_id_tag: row.take()?,
+            transaction_data: row.take::<Option<String>>()?.and_then(|data| serde_json::from_str(&data).ok()).unwrap_or_default(),
+            register_wh: row.take::<Option<Timestamp>>()?.zip(row.take::<Option<i64>>()?),
+            meter_messages: row.take()?,
+        })
+    }
+
+    /// The energy so far, in Wh.
+    #[must_use]
+    pub fn energy_wh(&self) -> Option<i64> {
+        let end = self.meter_stop_wh.or_else(|| self.register_wh.map(|(_, wh)| wh))?;
+        Some(end.saturating_sub(self.meter_start_wh?))
+    }
+}
+
+/// Which transactions are wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TransactionFilter {
+    /// Those of one station.
+    pub station: Option<String>,
+    /// Those on one connector of it.
+    pub connector_id: Option<u32>,
+    /// Those of one tag, as it came.
+    pub id_tag: Option<String>,
+    /// Only those that run, or only those that do not.
+    pub open: Option<bool>,
+    /// Those that started then or later.
+    pub from: Option<Timestamp>,
+    /// Those that started earlier.
+    pub to: Option<Timestamp>,
+    /// Those with a smaller id.
+    pub before: Option<i64>,
+}
+
+impl TransactionFilter {
+    fn conditions(&self) -> Conditions {
+        let mut conditions = Conditions::default();
+        if let Some(station) = &self.station {
+            conditions.and("station = ?", [station.as_str().into()]);
+        }
+        if let Some(connector_id) = self.connector_id {
+            conditions.and("connector_id = ?", [connector_id.into()]);
+        }
+        if let Some(id_tag) = &self.id_tag {
+            conditions.and("id_tag = ?", [id_tag.as_str().into()]);
+        }
+        match self.open {
+            Some(true) => conditions.and("state = 'running'", []),
+            Some(false) => conditions.and("state <> 'running'", []),
+            None => {}
+        }
+        if let Some(from) = self.from {
+            conditions.and("started_at >= ?", [from.into()]);
+        }
+        if let Some(to) = self.to {
+            conditions.and("started_at < ?", [to.into()]);
+        }
+        conditions
+    }
+}
+
+/// Reading.
+impl ReadModels {
+    /// Transactions, the newest first.
+    pub async fn transactions(&self, filter: &TransactionFilter, limit: usize) -> Result<Vec<Transaction>, ReadModelError> {
+        let mut conditions = filter.conditions();
+        if let Some(before) = filter.before {
+            conditions.and("id < ?", [before.into()]);
+        }
+        let limit = conditions.parameter(i64::try_from(limit).unwrap_or(i64::MAX));
+        let statement = format!("SELECT {COLUMNS} FROM transactions{} ORDER BY id DESC LIMIT {limit}", conditions.text());
+        self.rows(NAME, statement, conditions, Transaction::read).await
+    }
+
+    /// How many there are.
+    pub async fn count_transactions(&self, filter: &TransactionFilter) -> Result<i64, ReadModelError> {
+        let conditions = filter.conditions();
+        let statement = format!("SELECT COUNT(*) FROM transactions{}", conditions.text());
+        let counted = self.rows(NAME, statement, conditions, |mut row| row.take()).await?;
+        Ok(counted.first().copied().unwrap_or_default())
+    }
+
+    /// One transaction.
+    pub async fn transaction(&self, id: i64) -> Result<Option<Transaction>, ReadModelError> {
+        let mut conditions = Conditions::default();
+        conditions.and("id = ?", [id.into()]);
+        let statement = format!("SELECT {COLUMNS} FROM transactions{}", conditions.text());
+        Ok(self.rows(NAME, statement, conditions, Transaction::read).await?.pop())
+    }
+}

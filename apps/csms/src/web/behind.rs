@@ -1,0 +1,112 @@
+//! What follows the log, for the dashboard.
+
+use leftfold::runtime::ConsumerStatus;
+use leftfold::runtime::process::{ParkedTrigger, Whose};
+use leftfold::runtime::projection::ProjectionStatus;
+use serde_json::json;
+
+use crate::Csms;
+use crate::api::is_stuck;
+use crate::csms::Behind;
+use crate::dashboard::{ConsumerKind, ConsumerState, ConsumerView, ParkedView};
+use crate::deadlines::PROCESSES;
+
+/// Parked items that are shown.
+const PARKED_SHOWN_MAX: usize = 20;
+
+/// Everything that follows the log.
+pub(super) fn consumers(csms: &Csms) -> Vec<ConsumerView> {
+    let projections = csms.behind().map(|behind| behind.projections.list()).unwrap_or_default();
+    let has_two = |name: &str| projections.iter().filter(|status| status.name == name).count() > 1;
+    let read_models = projections.iter().map(|status| {
+        let name = if has_two(status.name) { format!("{} v{}", status.name, status.version) } else { status.name.to_owned() };
+        consumer(name, ConsumerKind::ReadModel, &status.consumer, state(status))
+    });
+    let all = csms.consumers();
+    let is_read_model = |status: &ConsumerStatus| projections.iter().any(|it| it.consumer.name == status.name);
+    let others = all.iter().filter(|status| !is_read_model(status)).map(|status| {
+        let kind = if PROCESSES.contains(&status.name) { ConsumerKind::Process } else { ConsumerKind::Effect };
+        consumer(status.name.to_owned(), kind, status, moving(status))
+    });
+    read_models.chain(others).collect()
+}
+
+fn consumer(name: String, kind: ConsumerKind, status: &ConsumerStatus, state: ConsumerState) -> ConsumerView {
+    ConsumerView {
+        name,
+        kind,
+        position: status.through.0,
+        behind: status.lag(),
+        per_second: status.per_second,
+        seconds_left: status.time_left().map(|left| left.as_secs()),
+        waits_for: status.waits_for.clone(),
+        state,
+    }
+}
+
+fn state(status: &ProjectionStatus) -> ConsumerState {
+    match moving(&status.consumer) {
+        ConsumerState::Stuck => ConsumerState::Stuck,
+        _ if !status.serves => ConsumerState::Building,
+        state => state,
+    }
+}
+
+fn moving(status: &ConsumerStatus) -> ConsumerState {
+    match status.lag() {
+        _ if is_stuck(status) => ConsumerState::Stuck,
+        0 => ConsumerState::UpToDate,
+        _ => ConsumerState::CatchingUp,
+    }
+}
+
+/// What waits for a person: the first of it, and how much it is.
+pub(super) async fn parked(csms: &Csms) -> (Vec<ParkedView>, usize) {
+    let Some(behind) = csms.behind() else { return (Vec::new(), 0) };
+    let mut views = Vec::new();
+    let mut total = 0;
+    for status in behind.projections.list().iter().filter(|status| status.parked > 0) {
+        total += status.parked;
+        views.extend(parked_events(behind, status.name));
+    }
+    for status in csms.consumers().iter().filter(|status| PROCESSES.contains(&status.name) && status.waiting > 0) {
+        total += status.waiting;
+        // What cannot be read now is shown the next time.
+        let triggers = behind.processes.parked(status.name).await.unwrap_or_default();
+        views.extend(triggers.iter().map(|trigger| parked_trigger(status.name, trigger)));
+    }
+    // Those that a person can do something about come first.
+    views.sort_by_key(|view| view.error.is_none());
+    views.truncate(PARKED_SHOWN_MAX);
+    (views, total)
+}
+
+fn parked_events(behind: &Behind, name: &'static str) -> Vec<ParkedView> {
+    let parked = behind.projections.parked(name).unwrap_or_default();
+    let view = |item: &leftfold::runtime::projection::Parked| ParkedView {
+        consumer: name.to_owned(),
+        route: format!("/api/read-models/{name}"),
+        position: item.position.0,
+        key: item.key.clone(),
+        error: item.state.error().map(str::to_owned),
+        retry: json!({ "key": item.key }).to_string(),
+        skip: json!({ "position": item.position.0, "by": "dashboard" }).to_string(),
+    };
+    parked.iter().take(PARKED_SHOWN_MAX).map(view).collect()
+}
+
+fn parked_trigger(process: &'static str, trigger: &ParkedTrigger) -> ParkedView {
+    let (field, key) = match &trigger.whose {
+        Whose::Instance(instance) => ("instance", instance),
+        Whose::Stream(stream) => ("stream", stream),
+    };
+    ParkedView {
+        consumer: process.to_owned(),
+        route: format!("/api/processes/{process}"),
+        position: trigger.position.0,
+        key: key.clone(),
+        error: trigger.error.clone(),
+        retry: json!({ field: key }).to_string(),
+        skip: json!({ field: key, "position": trigger.position.0, "by": "dashboard" }).to_string(),
+    }
+}

@@ -1,0 +1,28 @@
+//! Pure services: a price list and a rule table. They are values; whoever asks hands over those that hold today, and what was
+//! decided by them stands in the event, so that tomorrow's list changes nothing of yesterday.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+// ANCHOR: services
+/// What a piece of work costs, in cents.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PriceList {
+    pub(crate) edition: u32,
+    pub(crate) cents: BTreeMap<String, u64>,
+}
+
+/// Which skill a kind of work needs, and after how many runs a machine is to be calibrated again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Rules {
+    pub(crate) skill: BTreeMap<String, String>,
+    pub(crate) runs_max: u32,
+}
+
+impl Rules {
+    pub(crate) fn allow(&self, work: &str, skills: &[String]) -> bool {
+        self.skill.get(work).is_none_or(|needed| skills.contains(needed))
+    }
+}
+// ANCHOR_END: services
