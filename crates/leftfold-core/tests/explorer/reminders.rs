@@ -127,5 +127,5 @@ fn reminders_come_once_and_in_need_whatever_happens() {
 #[test]
 fn a_reminder_that_is_not_cancelled_is_found() {
     let failure = explorer::<false>().explore(Schedules(100)).unwrap_err();
-    is_found(&failure, "whoever was in time is not", 10);
+    is_found(&failure, "whoever was in time is not", 20);
 }
