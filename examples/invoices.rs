@@ -308,6 +308,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("    they are stored as versions {}", schema_versions(&store).await?);
 
+    // ANCHOR: copying
     let new = leftfold::open(&format!("{}-today", place.path())).await?;
     let copy = Copy::from(&store).into(&new).through(in_todays_shape::<InvoiceEvent>);
     let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -323,6 +324,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     copy.switch().await?;
     let report = copy.verify().await?;
     println!("    verified: {}, {} events of {}", report.is_sound(), report.new_events, report.old_events);
+    // ANCHOR_END: copying
     store.close().await?;
 
     println!("the new store has versions {}, and the same invoices:", schema_versions(&new).await?);

@@ -453,6 +453,7 @@ mod tests {
         given::<Pool>(gone).when(Feed::Arrive { half: b }).then_nothing();
     }
 
+    // ANCHOR: explored
     /// Whatever crashes, comes late or twice, or is never corrected: each half ends once, in a trade or discarded.
     #[test]
     fn every_half_ends_once_whatever_happens_on_the_way() {
@@ -483,4 +484,5 @@ mod tests {
             .finally("no time is kept for anybody", |world| world.open_processes() == 0)
             .run(Schedules(300));
     }
+    // ANCHOR_END: explored
 }

@@ -215,9 +215,10 @@ impl Process for NoShow {
     }
 
     fn react(&self, trigger: &Trigger<RoomEvent>, context: &Context) -> Reaction {
+        let expire = || asks(&self.booked_by, Ask::Expire);
         match trigger {
             Trigger::Event(RoomEvent::Booked { .. }) => Reaction::none().timer("check in", CHECK_IN_WITHIN),
-            Trigger::TimerFired { .. } => Reaction::none().command::<Room>(&context.key, asks(&self.booked_by, Ask::Expire)),
+            Trigger::TimerFired { .. } => Reaction::none().command::<Room>(&context.key, expire()),
             Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
         }
     }
@@ -226,7 +227,7 @@ impl Process for NoShow {
 
 // ANCHOR: deadline
 async fn nobody_comes(store: &Store) -> Result<(), Box<dyn Error>> {
-    // A clock that is moved by hand, so that nobody has to wait for the story's end. Leave it away, and it is the machine's.
+    // Moved by hand, so that nobody has to wait for the story's end. Leave it away, and it is the machine's clock.
     let clock = Arc::new(examples::HandClock::default());
     let runtime = Runtime::new(store).clock(clock.clone()).process::<NoShow>().start().await?;
 
@@ -313,9 +314,8 @@ mod behind_the_log {
     async fn the_screens_follow_the_rooms_and_go_on_where_they_stood() {
         let (store, place) = (Store::memory(), tempfile::tempdir().unwrap());
         let rooms = store.aggregate::<Room>();
-        for (by, to, says) in [("ada", Ask::Book, "kept for ada"), ("ada", Ask::CheckIn, "in use"), ("ada", Ask::Release, "free")]
-        {
-            rooms.execute("blue", asks(by, to)).await.unwrap();
+        for (to, says) in [(Ask::Book, "kept for ada"), (Ask::CheckIn, "in use"), (Ask::Release, "free")] {
+            rooms.execute("blue", asks("ada", to)).await.unwrap();
             let rows = Sqlite::at(place.path());
             let reader = rows.reader::<Screens>();
             Runtime::new(&store).project(Screens, rows).run_until_idle().await.unwrap();

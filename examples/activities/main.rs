@@ -168,6 +168,7 @@ mod tests {
         assert_eq!(active(&store).await["a"], 3);
     }
 
+    // ANCHOR: explored
     #[test]
     fn no_crash_and_no_order_of_things_makes_the_two_sides_disagree() {
         Explorer::new()
@@ -195,6 +196,7 @@ mod tests {
             .finally("nothing is parked", |world| world.parked() == 0)
             .run(Schedules(300));
     }
+    // ANCHOR_END: explored
 
     #[tokio::test]
     async fn who_leaves_or_is_cancelled_makes_room() {

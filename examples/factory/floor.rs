@@ -96,6 +96,7 @@ impl Workers {
     }
 }
 
+// ANCHOR: machines
 /// The part that knows the machines: how often each ran since it was calibrated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machines {
@@ -133,6 +134,7 @@ impl Machines {
         Ok(if machines.is_empty() { Vec::new() } else { vec![FactoryEvent::MachinesRecalibrated { machines }] })
     }
 }
+// ANCHOR_END: machines
 
 /// The part that knows what is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -166,6 +168,7 @@ impl Instructions {
     }
 }
 
+// ANCHOR: whole
 /// The whole: its parts, and the decisions that need more than one of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Factory {
@@ -173,6 +176,7 @@ pub(crate) struct Factory {
     machines: Machines,
     instructions: Instructions,
 }
+// ANCHOR_END: whole
 
 impl Aggregate for Factory {
     const CATEGORY: &'static str = "factory";
@@ -217,6 +221,7 @@ impl Aggregate for Factory {
     }
 }
 
+// ANCHOR: carried-out
 impl Factory {
     /// The price goes into the event: a later list does not change what was earned.
     fn carried_out(&self, instruction: String, prices: &PriceList) -> Result<FactoryEvent, FactoryRefusal> {
@@ -226,6 +231,7 @@ impl Factory {
         Ok(FactoryEvent::CarriedOut { instruction, machine, worker, cents, price_list: edition })
     }
 }
+// ANCHOR_END: carried-out
 
 /// A part on its own, for those who only look: what was earned. It reads one type of event of the factory's stream, and
 /// was thought of long after the factory was opened.
@@ -249,6 +255,7 @@ impl Event for Earned {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Never {}
 
+// ANCHOR: part
 impl Aggregate for Earnings {
     const CATEGORY: &'static str = Factory::CATEGORY;
     const UNKNOWN: Unknown = Unknown::Ignore;
@@ -265,3 +272,4 @@ impl Aggregate for Earnings {
         match *command {}
     }
 }
+// ANCHOR_END: part

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+// ANCHOR: services
 /// What a piece of work costs, in cents.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PriceList {
@@ -24,3 +25,4 @@ impl Rules {
         self.skill.get(work).is_none_or(|needed| skills.contains(needed))
     }
 }
+// ANCHOR_END: services

@@ -4,6 +4,7 @@
 //! creates or moves a team reads whether it did, and a process asks each team that was there to go, once.
 //! Leave the process where all teams always fit into one append: then the decision that reads them may delete them itself.
 
+mod deletion;
 mod measure;
 mod teams;
 
@@ -11,37 +12,21 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::time::Duration;
 
+use deletion::Deletion;
 use leftfold::prelude::*;
 use leftfold::sqlite::Sqlite;
 use serde::{Deserialize, Serialize};
 use teams::Teams;
 
+/// Once a deletion began nobody comes in; the teams that it names were there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum FestivalEvent {
-    Announced {
-        festival: String,
-    },
-    /// From now on nobody comes in; these were there.
-    DeletionBegan {
-        festival: String,
-        teams: BTreeSet<String>,
-    },
-    Deleted {
-        festival: String,
-    },
-    TeamCreated {
-        team: String,
-        festival: String,
-    },
-    TeamMoved {
-        team: String,
-        from: String,
-        to: String,
-    },
-    TeamDeleted {
-        team: String,
-        festival: String,
-    },
+    Announced { festival: String },
+    DeletionBegan { festival: String, teams: BTreeSet<String> },
+    Deleted { festival: String },
+    TeamCreated { team: String, festival: String },
+    TeamMoved { team: String, from: String, to: String },
+    TeamDeleted { team: String, festival: String },
 }
 
 impl Event for FestivalEvent {
@@ -296,73 +281,6 @@ impl Decision for BeginDeletion {
     }
 }
 // ANCHOR_END: begin
-
-// What deletes: a process, with its own view of the events. It does not hear of teams that are created.
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Watched {
-    #[serde(rename = "festival.DeletionBegan")]
-    DeletionBegan { festival: String, teams: BTreeSet<String> },
-    #[serde(rename = "festival.TeamMoved")]
-    TeamMoved { team: String, from: String },
-    #[serde(rename = "festival.TeamDeleted")]
-    TeamDeleted { team: String, festival: String },
-    #[serde(rename = "festival.Deleted")]
-    Deleted { festival: String },
-}
-
-impl Event for Watched {
-    const NAMESPACE: &'static str = "festival";
-}
-
-/// The deletion of one festival: the teams that are still there.
-#[derive(Debug, Default)]
-struct Deletion {
-    waits_for: BTreeSet<String>,
-}
-
-// ANCHOR: process
-impl Process for Deletion {
-    const NAME: &'static str = "deletion";
-    type Event = Watched;
-
-    fn targets() -> Targets {
-        Targets::of::<Festival>().and::<Team>()
-    }
-
-    /// Nothing that it causes starts it, and a festival is deleted once: there is no way round in a circle.
-    fn correlate(event: &Recorded<Watched>) -> Correlation {
-        match &event.event {
-            Watched::DeletionBegan { festival, .. } => Correlation::starts(festival),
-            Watched::TeamMoved { from: festival, .. } | Watched::TeamDeleted { festival, .. } => Correlation::continues(festival),
-            Watched::Deleted { festival } => Correlation::ends(festival),
-        }
-    }
-
-    fn apply(&mut self, trigger: &Trigger<Watched>, _: &Context) {
-        match trigger {
-            Trigger::Event(Watched::DeletionBegan { teams, .. }) => self.waits_for.clone_from(teams),
-            Trigger::Event(Watched::TeamMoved { team, .. } | Watched::TeamDeleted { team, .. }) => {
-                self.waits_for.remove(team);
-            }
-            Trigger::Event(Watched::Deleted { .. }) | Trigger::TimerFired { .. } | Trigger::Refused(_) => {}
-        }
-    }
-
-    fn react(&self, trigger: &Trigger<Watched>, Context { key: festival, .. }: &Context) -> Reaction {
-        let end = || FestivalCommand::EndDeletion { festival: festival.clone() };
-        match trigger {
-            Trigger::Event(Watched::Deleted { .. }) => Reaction::none(),
-            _ if self.waits_for.is_empty() => Reaction::none().command::<Festival>(festival, end()),
-            Trigger::Event(Watched::DeletionBegan { teams, .. }) => teams.iter().fold(Reaction::none(), |reaction, team| {
-                let delete = DeleteTeam { team: team.clone(), festival: festival.clone() };
-                reaction.command::<Team>(team, delete)
-            }),
-            _ => Reaction::none(),
-        }
-    }
-}
-// ANCHOR_END: process
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -8,8 +8,9 @@ use leftfold::prelude::*;
 use leftfold::sqlite::{Reader, Sqlite, SqliteError};
 use tokio::task::JoinSet;
 
+use super::deletion::Deletion;
 use super::teams::{self, Teams};
-use super::{BeginDeletion, CreateTeam, Deletion, Festival, FestivalCommand, FestivalEvent, MoveTeam, festival_tag};
+use super::{BeginDeletion, CreateTeam, Festival, FestivalCommand, FestivalEvent, MoveTeam, festival_tag};
 
 /// Requests that are under way at once: what a busy server has.
 const UNDER_WAY: u64 = 256;

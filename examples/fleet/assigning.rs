@@ -28,6 +28,7 @@ impl Event for FleetEvent {
     const NAMESPACE: &'static str = "fleet";
 }
 
+// ANCHOR: picture
 /// A driver as this side sees one: vacations, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Absences(BTreeMap<String, (u32, u32)>);
@@ -51,6 +52,7 @@ impl Absences {
         self.0.values().filter(|(away, back)| *away < until && from < *back).map(|(away, _)| *away).min()
     }
 }
+// ANCHOR_END: picture
 
 /// A vehicle is to have a driver for some days.
 #[derive(Clone, Debug)]
@@ -75,6 +77,7 @@ pub(crate) struct Picture {
     driver: Option<String>,
 }
 
+// ANCHOR: decision
 impl Decision for Assign {
     type Event = FleetEvent;
     type State = Picture;
@@ -112,3 +115,4 @@ impl Decision for Assign {
         Ok(Decided::event(format!("vehicle-{vehicle}"), FleetEvent::Assigned { vehicle, driver, from, until }))
     }
 }
+// ANCHOR_END: decision

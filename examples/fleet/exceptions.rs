@@ -102,6 +102,7 @@ pub(crate) fn exceptions(report: &Report) -> Vec<(String, String, u32)> {
 
 pub(crate) struct ExceptionReport;
 
+// ANCHOR: report
 impl Projection<Memory<Report>> for ExceptionReport {
     const NAME: &'static str = "exceptions";
     type Event = FleetEvent;
@@ -111,7 +112,9 @@ impl Projection<Memory<Report>> for ExceptionReport {
         Ok(())
     }
 }
+// ANCHOR_END: report
 
+// ANCHOR: process
 /// One instance for each driver.
 #[derive(Debug, Default)]
 pub(crate) struct Unassignment(Duties);
@@ -148,3 +151,4 @@ impl Process for Unassignment {
         }
     }
 }
+// ANCHOR_END: process

@@ -107,6 +107,7 @@ mod tests {
         history.decide(&assign("truck", "bob", 1, 2)).then_nothing();
     }
 
+    // ANCHOR: race
     #[tokio::test(flavor = "multi_thread")]
     async fn a_vacation_is_never_refused_and_an_assignment_that_races_with_it_is_never_stale() {
         let store = Store::memory();
@@ -121,6 +122,7 @@ mod tests {
             }
         }
     }
+    // ANCHOR_END: race
 
     #[tokio::test]
     async fn a_vacation_after_the_assignment_is_an_exception_until_the_driver_is_taken_off() {
@@ -160,6 +162,7 @@ mod tests {
         }
     }
 
+    // ANCHOR: explored
     #[test]
     fn no_crash_and_no_order_of_things_leaves_a_driver_on_vacation_on_a_vehicle() {
         Explorer::new()
@@ -182,6 +185,7 @@ mod tests {
             .finally("nothing is parked", |world| world.parked() == 0)
             .run(Schedules(500));
     }
+    // ANCHOR_END: explored
 
     #[test]
     fn the_people_office_refuses_only_what_is_no_vacation() {

@@ -244,6 +244,7 @@ mod tests {
         println!("followed and kept: {outcomes:?}");
     }
 
+    // ANCHOR: explored
     #[test]
     fn no_crash_and_no_order_of_things_makes_a_letter_untrue() {
         let received = |address: Address| OrderEvent::Placed(placed("ann", address, "tea", 1));
@@ -281,6 +282,7 @@ mod tests {
             .finally("the change is told", |world| world.states::<Customer>().all(|customer| customer.told == customer.change))
             .run(Schedules(300));
     }
+    // ANCHOR_END: explored
 
     #[tokio::test]
     async fn a_crash_between_the_two_transactions_is_healed_wherever_it_comes() {

@@ -228,6 +228,7 @@ mod tests {
         }
     }
 
+    // ANCHOR: explored
     /// A city that is switched while companies and employees come, under every crash and in many orders.
     fn explored(switches: &'static [CityCommand]) -> Explorer {
         let company = || CompanyEvent::Created { city: "lyon".into() };
@@ -261,6 +262,7 @@ mod tests {
             })
             .finally("nothing is parked", |world| world.parked() == 0)
     }
+    // ANCHOR_END: explored
 
     #[test]
     fn no_crash_and_no_order_of_things_leaves_a_child_of_a_disabled_city_enabled() {

@@ -14,8 +14,8 @@ pub(crate) async fn clock_in(
     employee: &str,
     company: &str,
 ) -> Result<Executed<EmployeeEvent>, ExecuteError<Refusal>> {
-    // ANCHOR_END: passed
     let company = format!("company-{company}");
     let parent_enabled = directory.read(|directory| directory.row(&company).enabled_effective).await;
     store.aggregate::<Employee>().execute(employee, EmployeeCommand::ClockIn { parent_enabled }).await
 }
+// ANCHOR_END: passed

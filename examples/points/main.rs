@@ -151,6 +151,7 @@ mod tests {
         assert_eq!(asked, ended, "every assignment has one end");
     }
 
+    // ANCHOR: explored
     #[test]
     fn no_crash_and_no_order_of_things_loses_a_point_or_makes_one() {
         const POINTS: u64 = 10;
@@ -176,6 +177,7 @@ mod tests {
             .finally("every assignment has ended", |world| world.open_processes() == 0 && world.parked() == 0)
             .run(Schedules(500));
     }
+    // ANCHOR_END: explored
 
     #[tokio::test]
     async fn a_task_that_gets_nothing_says_why() {

@@ -116,6 +116,7 @@ mod tests {
         assert_eq!(parts(&store, "cid", "3", "cid 3").await, (false, false, false));
     }
 
+    // ANCHOR: explored
     #[test]
     fn no_crash_and_no_order_of_things_leaves_a_part_of_a_registration() {
         let application = |name: &str, tax_id: &str| {
@@ -153,6 +154,7 @@ mod tests {
             .finally("nothing is left under way", |world| world.open_processes() == 0 && world.parked() == 0)
             .run(Schedules(300));
     }
+    // ANCHOR_END: explored
 
     #[tokio::test]
     async fn an_approval_in_time_cancels_the_deadline_though_the_process_hears_of_it_late() {

@@ -133,12 +133,13 @@ mod tests {
     use leftfold::store::Read;
     use rules::{Entry, LATE_MAX, broken};
     use std::collections::HashMap;
+    use std::path::PathBuf;
     use tempfile::TempDir;
 
     const LOAD: u32 = 4_000;
 
-    async fn run(store: &Store, place: &TempDir) -> (RunningRuntime, Reader) {
-        let rows = Sqlite::at(place.path().join("store-rows"));
+    async fn run(store: &Store, place: impl Into<PathBuf>) -> (RunningRuntime, Reader) {
+        let rows = Sqlite::at(place.into());
         let reader = rows.reader::<Alerts>();
         let running = Runtime::new(store).project(Alerts, rows).start().await.unwrap();
         let head = store.head().position;
@@ -150,7 +151,7 @@ mod tests {
     async fn alerted(events: &[(String, CardEvent)]) -> Vec<(u64, String)> {
         let (store, place) = (Store::memory(), TempDir::new().unwrap());
         tell(&store, events).await.unwrap();
-        let (running, reader) = run(&store, &place).await;
+        let (running, reader) = run(&store, place.path()).await;
         running.stop().await.unwrap();
         alerts::after(&reader, Position::START).unwrap().into_iter().map(|alert| (alert.position.0, alert.rule)).collect()
     }
@@ -190,7 +191,7 @@ mod tests {
         tell(&store, &mad).await.unwrap();
         let others: Vec<_> = (0..5).map(|n| failed("a", n)).chain([paid("mad", 1, 2_000, "FR")]).collect();
         tell(&store, &others).await.unwrap();
-        let (running, reader) = run(&store, &place).await;
+        let (running, reader) = run(&store, place.path()).await;
         let alerts = alerts::after(&reader, Position::START).unwrap();
         assert_eq!(alerts.iter().map(|alert| alert.card.as_str()).collect::<Vec<_>>(), ["a"]);
         let parked = running.projections().parked(Alerts::NAME).unwrap();
@@ -235,7 +236,7 @@ mod tests {
         let place = examples::killed("rules", LOAD);
         let store = leftfold::open(place.path()).await.unwrap();
         assert!(store.head().position.0 >= u64::from(LOAD));
-        let (running, reader) = run(&store, &place).await;
+        let (running, reader) = run(&store, format!("{}-rows", place.path())).await;
         let (alerts, too_late) = expected(&store).await;
         assert!(alerts.len() > 50 && too_late > 10, "{} alerts, {too_late} too late: the load shows nothing", alerts.len());
         assert_eq!(alerts::after(&reader, Position::START).unwrap(), alerts);

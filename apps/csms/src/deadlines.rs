@@ -85,6 +85,7 @@ impl Process for RemoteStartDeadline {
         }
     }
 
+    // ANCHOR: react
     fn react(&self, trigger: &Trigger<RemoteStartFact>, context: &Context) -> Reaction {
         match (trigger, self.until) {
             (Trigger::Event(RemoteStartFact::Requested { until, .. }), _) => Reaction::none().timer("start", *until),
@@ -98,6 +99,7 @@ impl Process for RemoteStartDeadline {
             _ => Reaction::none(),
         }
     }
+    // ANCHOR_END: react
 }
 
 /// The time of a reservation: if nobody used it by then, it ends. The station ends it by itself. An instance is a

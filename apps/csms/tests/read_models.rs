@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::browser::{dom, screenshot};
 use crate::harness::deadline::until;
+use crate::harness::folder::Folder;
 use crate::harness::server::Options;
 use crate::harness::station::{meter_values, start, stop};
 use crate::harness::{Api, Server, Station};
@@ -48,7 +49,7 @@ fn row(day: &str, station: &str, energy_wh: i64, transactions: i64) -> (String, 
 const MAY: &str = "from=2026-05-01&to=2026-05-31";
 
 #[track_caller]
-fn assert_session_is_reported(options: Options) {
+fn assert_session_is_reported(options: Options) -> Server {
     let server = Server::start_with(options);
     let api = server.api();
     let (one, other) = (server.ready_station("CP-1", 1), server.ready_station("CP-2", 1));
@@ -79,15 +80,22 @@ fn assert_session_is_reported(options: Options) {
     assert_eq!(registers(&format!("transactionId={id}")), ["4000", "4500", "6000"]);
     assert_eq!(registers("station=CP-2&connectorId=1&from=2026-05-05T00:00:00Z&to=2026-05-05T00:30:00Z"), ["4500"]);
     assert_eq!(registers("measurand=Voltage"), [""; 0]);
-    let page = dom(&format!("{}energy?{MAY}", server.url()));
+    let page = api.fetch(&format!("/energy?{MAY}")).expect(200).body;
     assert!(page.contains("2026-05-04") && page.contains("7.00 kWh"), "{page}");
-    let page = dom(&format!("{}transactions?station=CP-1", server.url()));
+    let page = api.fetch("/transactions?station=CP-1").expect(200).body;
     assert!(page.contains("ANN") && page.contains("CP-1") && !page.contains("CP-2"), "{page}");
+    server
 }
 
 #[test]
 fn a_session_over_midnight_is_reported_by_day_in_sqlite() {
-    assert_session_is_reported(Options::default());
+    let server = assert_session_is_reported(Options::default());
+    for (path, name) in [(format!("energy?{MAY}"), "energy"), ("transactions".to_owned(), "transactions")] {
+        for (size, width) in [("1280,700", "wide"), ("390,1400", "narrow")] {
+            let picture = screenshot(&format!("{}{path}", server.url()), size, &format!("{name}-{width}"));
+            assert!(picture.starts_with(b"\x89PNG") && picture.len() > 5_000, "{} bytes", picture.len());
+        }
+    }
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn a_database_that_is_away_holds_nobody_up_and_has_everything_when_it_is_back() 
         health => Ok(health),
     });
     assert!(status == "degraded" && problems.contains(&"transactions".to_owned()), "{status} {problems:?}");
-    let page = dom(&server.url());
+    let page = api.fetch("/").expect(200).body;
     assert!(page.contains("CP-1") && page.contains("cannot be read now") && page.contains("does not move"), "{page}");
 
     database.start_again();
@@ -265,4 +273,21 @@ fn an_event_that_cannot_be_taken_in_is_parked_shown_and_let_go_by_a_person() {
     let triggers: Vec<Value> = api.all("/api/processes/reservation_expiry/parked");
     assert!(triggers.iter().all(|trigger| trigger["stream"] == "station-CP-BAD"), "{triggers:?}");
     api.fetch("/api/processes/none/parked").problem(404);
+}
+
+#[test]
+fn read_models_of_another_store_are_refused_until_they_are_to_be_built_anew() {
+    let options = postgres();
+    let mut other = Server::start_with(options.clone());
+    let station = other.ready_station("CP-OTHER", 1);
+    let id = station.start(1, "ANN");
+    assert_eq!(other.api().transaction(id).station, "CP-OTHER");
+    other.kill();
+    let folder = Folder::new();
+    let ended = Server::refuses_to_start(&options, &folder.path().join("store"));
+    assert!(ended.stderr.contains("--rebuild-read-models") && !ended.status.success(), "{ended:?}");
+    let server = Server::start_with(options.variable("CSMS_REBUILD_READ_MODELS", "1"));
+    assert_eq!(server.api().all::<Value>("/api/transactions"), [] as [Value; 0]);
+    let station = server.ready_station("CP-1", 1);
+    assert_eq!(server.api().transaction(station.start(1, "BOB")).station, "CP-1");
 }

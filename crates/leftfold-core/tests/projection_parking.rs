@@ -68,6 +68,7 @@ async fn an_event_that_keeps_failing_is_parked_with_its_key_and_other_keys_go_on
     assert_eq!(code.tries(Position(2)), 0);
 }
 
+// ANCHOR: parked
 #[tokio::test]
 async fn a_parked_key_is_replayed_in_order_after_the_code_was_mended_once_each() {
     let process = Stage::new().process();
@@ -94,6 +95,7 @@ async fn a_parked_key_is_replayed_in_order_after_the_code_was_mended_once_each()
     assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
     assert_eq!(projections.verify("tally").await.unwrap().events, 7);
 }
+// ANCHOR_END: parked
 
 #[tokio::test]
 async fn a_replay_stops_at_the_first_that_fails_again_and_says_so() {

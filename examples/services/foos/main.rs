@@ -6,6 +6,8 @@
 //!
 //! `cargo run --example foos` tells the story; `cargo run --example foos -- DIRECTORY 127.0.0.1:50051` serves until Ctrl-C.
 
+#![allow(clippy::disallowed_names, reason = "the system is called so")]
+
 mod cache;
 mod foo;
 mod service;

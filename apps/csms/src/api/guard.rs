@@ -37,7 +37,7 @@ fn challenge(problem: Problem) -> Response {
 }
 
 /// Whether the caller may call.
-fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     if *method != Method::GET {
         refuse_foreign_origin(headers)?;
     }

@@ -71,7 +71,7 @@ pub(super) async fn remote_start(
     let RemoteStart { connector_id, id_tag } = parse(&request.bytes)?;
     let now = Timestamp::now();
     let tag = csms.tags.load(&IdTag::id(id_tag.as_str())).await?;
-    let authorization = tag.state.info(now, csms.config.strangers()).status;
+    let info = tag.state.info(now, csms.config.strangers());
     let asked = RemoteStartRequested {
         station: request.station.clone(),
         request: RequestId::random(),
@@ -80,7 +80,9 @@ pub(super) async fn remote_start(
         requested_at: now,
         until: now.plus(csms.config.call_timeout + csms.config.start_within),
     };
-    request.execute(&csms, StationCommand::RemoteStart { asked, authorization }).await
+    request
+        .execute(&csms, StationCommand::RemoteStart { asked, authorization: info.status, parent_id_tag: info.parent_id_tag })
+        .await
 }
 
 #[derive(Debug, Deserialize)]

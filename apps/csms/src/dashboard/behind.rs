@@ -49,7 +49,9 @@ pub(super) fn write_consumers(html: &mut Html, view: &View) {
 }
 
 fn write_consumer(html: &mut Html, consumer: &ConsumerView) {
-    html.raw("<tr><td data-label=\"What\">").text(&consumer.name).raw("</td><td data-label=\"Kind\">");
+    // Where there is little room, only what is not as it should be is told in full.
+    html.raw("<tr").attribute("class", if consumer.state == ConsumerState::UpToDate { "calm" } else { "alarm" });
+    html.raw("><td data-label=\"What\">").text(&consumer.name).raw("</td><td class=\"detail\" data-label=\"Kind\">");
     html.raw(match consumer.kind {
         ConsumerKind::ReadModel => "read model",
         ConsumerKind::Process => "process",
@@ -67,15 +69,15 @@ fn write_consumer(html: &mut Html, consumer: &ConsumerView) {
         html.raw(" <progress").attribute("max", end.max(1)).attribute("value", consumer.position);
         html.attribute("aria-label", "progress").raw("></progress>");
     }
-    html.raw("</td><td class=\"number\" data-label=\"Events behind\">").text(consumer.behind);
+    html.raw("</td><td class=\"number detail\" data-label=\"Events behind\">").text(consumer.behind);
     if consumer.behind > 0 {
         html.raw(" ").element("span", "soft", format_args!("{}/s", consumer.per_second));
     }
-    html.raw("</td><td class=\"number\" data-label=\"Time left\">");
+    html.raw("</td><td class=\"number detail\" data-label=\"Time left\">");
     match consumer.seconds_left {
         Some(0) | None if consumer.behind == 0 => html.raw("–"),
         Some(seconds) => html.text(span(seconds)),
         None => html.raw("unknown"),
     };
-    html.raw("</td><td class=\"wrap\" data-label=\"Waits for\">").text(&consumer.waits_for).raw("</td></tr>");
+    html.raw("</td><td class=\"wrap detail\" data-label=\"Waits for\">").text(&consumer.waits_for).raw("</td></tr>");
 }

@@ -130,6 +130,72 @@ fn what_is_in_doubt_comes_first_and_can_be_answered() {
     assert!(live.contains("1 h 30 min"));
 }
 
+fn consumer(name: &str, behind: u64, per_second: u64, state: ConsumerState) -> ConsumerView {
+    ConsumerView {
+        name: name.to_owned(),
+        kind: ConsumerKind::ReadModel,
+        position: 1_000,
+        behind,
+        per_second,
+        seconds_left: behind.checked_div(per_second),
+        waits_for: "its target to come back: <refused>".to_owned(),
+        state,
+    }
+}
+
+#[test]
+fn what_is_behind_tells_how_far_how_long_and_what_it_waits_for() {
+    let stuck = consumer("transactions", 30, 0, ConsumerState::Stuck);
+    let building = consumer("daily_energy v2", 9_000, 100, ConsumerState::Building);
+    let live = live(&View { consumers: vec![stuck, building], ..typical() });
+    for said in
+        ["does not move", ">30 <", "unknown", "come back: &lt;refused&gt;", "being built", ">9000 <", "1 min", "max=\"10000\""]
+    {
+        assert!(live.contains(said), "{said} in {live}");
+    }
+}
+
+#[test]
+fn what_is_parked_comes_first_and_can_be_tried_again_or_let_go() {
+    let parked = ParkedView {
+        consumer: "transactions".to_owned(),
+        route: "/api/read-models/transactions".to_owned(),
+        position: 77,
+        key: "CP-<1>".to_owned(),
+        error: Some("no <such> number".to_owned()),
+        retry: r#"{"key":"CP-<1>"}"#.to_owned(),
+        skip: r#"{"position":77}"#.to_owned(),
+    };
+    let behind_it = ParkedView { position: 78, error: None, ..parked.clone() };
+    let live = live(&View { parked: vec![parked, behind_it], parked_total: 40, ..typical() });
+    assert!(live.find("Parked</h2>").unwrap() < live.find("Stations</h2>").unwrap());
+    for said in ["2 of 40", "event 77", "no &lt;such&gt; number", "data-url=\"/api/read-models/transactions/skip\""] {
+        assert!(live.contains(said), "{said} in {live}");
+    }
+    assert!(live.contains("data-body=\"{&quot;key&quot;:&quot;CP-&lt;1&gt;&quot;}\""), "{live}");
+    assert_eq!(live.matches("/retry\"").count(), 1, "what only waits has no button");
+}
+
+#[test]
+fn what_cannot_be_read_is_said_on_every_page() {
+    let why = || "the database <is away>".to_owned();
+    let live = live(&View { missing: Some(why()), ..typical() });
+    let energy = EnergyView { from: String::new(), to: String::new(), station: String::new(), days: Err(why()), is_cut: false };
+    let transactions = TransactionsView {
+        as_of: now(),
+        station: "\"><script>".to_owned(),
+        id_tag: String::new(),
+        open: Some(false),
+        rows: Err(why()),
+        older: None,
+    };
+    let transactions = transactions_page(&transactions);
+    for page in [live, energy_page(&energy), transactions.clone()] {
+        assert!(page.contains("the database &lt;is away&gt;"), "{page}");
+    }
+    assert!(!transactions.contains("<script>") && transactions.contains("value=\"false\" selected"), "{transactions}");
+}
+
 #[test]
 fn what_is_left_out_is_said_and_counted() {
     assert!(!live(&typical()).contains(" of "));

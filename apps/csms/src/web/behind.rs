@@ -6,6 +6,7 @@ use leftfold::runtime::projection::ProjectionStatus;
 use serde_json::json;
 
 use crate::Csms;
+use crate::api::is_stuck;
 use crate::csms::Behind;
 use crate::dashboard::{ConsumerKind, ConsumerState, ConsumerView, ParkedView};
 use crate::deadlines::PROCESSES;
@@ -53,9 +54,8 @@ fn state(status: &ProjectionStatus) -> ConsumerState {
 
 fn moving(status: &ConsumerStatus) -> ConsumerState {
     match status.lag() {
-        _ if status.stalled => ConsumerState::Stuck,
+        _ if is_stuck(status) => ConsumerState::Stuck,
         0 => ConsumerState::UpToDate,
-        _ if status.per_second == 0 => ConsumerState::Stuck,
         _ => ConsumerState::CatchingUp,
     }
 }

@@ -42,7 +42,8 @@ struct Contents {
     events: Vec<RecordedEvent>,
     /// The hash of the group of each event.
     hashes: Vec<Hash>,
-    versions: HashMap<StreamName, Version>,
+    /// The places of each stream's events.
+    streams: HashMap<StreamName, Vec<usize>>,
     answers: HashMap<CommandId, Answered>,
     checkpoints: HashMap<(Label, StoreId, Partition), Checkpoint>,
     brought: HashMap<EventId, Vec<Position>>,
@@ -155,7 +156,7 @@ impl fmt::Debug for Time {
 
 impl Contents {
     fn version(&self, stream: &StreamName) -> Version {
-        self.versions.get(stream).copied().unwrap_or(Version::ABSENT)
+        self.streams.get(stream).map_or(Version::ABSENT, |places| Version(places.len() as u64))
     }
 
     fn conflict(&self, condition: &Condition) -> Option<Conflict> {
@@ -216,9 +217,9 @@ impl Contents {
 
     fn record(&mut self, store: StoreId, position: Position, at: Timestamp, mut new: NewEvent, more: bool) -> RecordedEvent {
         let stream = new.stream.take().map(|name| {
-            let version = self.version(&name).next();
-            self.versions.insert(name.clone(), version);
-            InStream { name, version }
+            let places = self.streams.entry(name.clone()).or_default();
+            places.push(self.events.len());
+            InStream { name, version: Version(places.len() as u64) }
         });
         if let Some(id) = new.id {
             self.brought.entry(id).or_default().push(position);
@@ -252,17 +253,31 @@ impl Contents {
         AppendsPage { next: AppendsFrom::Mark((begin + appends.len()) as u64), appends, head }
     }
 
-    fn page(&self, read: &Read, head: Head) -> Page {
-        let wanted = |event: &&RecordedEvent| match &read.what {
-            What::Stream { stream, from } => event.stream.as_ref().is_some_and(|at| {
-                at.name == *stream
-                    && if read.direction == Direction::Forwards { at.version >= *from } else { at.version <= *from }
-            }),
-            What::Matching { query, from } => {
-                (if read.direction == Direction::Forwards { event.position >= *from } else { event.position <= *from })
-                    && query.matches(event)
+    /// The events that are asked for, from where they begin.
+    fn wanted<'a>(&'a self, read: &'a Read) -> Box<dyn Iterator<Item = &'a RecordedEvent> + 'a> {
+        // Positions and versions are counted from 1; what lies beyond the end is as far as anything goes.
+        let before = |count: u64, all: usize| usize::try_from(count).unwrap_or(all).min(all);
+        match (&read.what, read.direction) {
+            (What::Stream { stream, from }, direction) => {
+                let places = self.streams.get(stream).map_or(&[][..], Vec::as_slice);
+                let event = |place: &usize| &self.events[*place];
+                match direction {
+                    Direction::Forwards => Box::new(places[before(from.0.saturating_sub(1), places.len())..].iter().map(event)),
+                    Direction::Backwards => Box::new(places[..before(from.0, places.len())].iter().rev().map(event)),
+                }
             }
-        };
+            (What::Matching { query, from }, Direction::Forwards) => {
+                let events = &self.events[before(from.0.saturating_sub(1), self.events.len())..];
+                Box::new(events.iter().filter(|event| query.matches(event)))
+            }
+            (What::Matching { query, from }, Direction::Backwards) => {
+                let events = &self.events[..before(from.0, self.events.len())];
+                Box::new(events.iter().rev().filter(|event| query.matches(event)))
+            }
+        }
+    }
+
+    fn page(&self, read: &Read, head: Head) -> Page {
         let mut events: Vec<RecordedEvent> = Vec::new();
         let mut bytes = 0;
         let mut more = None;
@@ -277,10 +292,7 @@ impl Contents {
             }
             !full
         };
-        match read.direction {
-            Direction::Forwards => self.events.iter().filter(wanted).all(&mut take),
-            Direction::Backwards => self.events.iter().rev().filter(wanted).all(&mut take),
-        };
+        self.wanted(read).all(&mut take);
         let stream_version = match &read.what {
             What::Stream { stream, .. } => Some(self.version(stream)),
             What::Matching { .. } => None,

@@ -39,6 +39,7 @@ async fn events_are_renamed_split_dropped_and_tagged_anew() {
     );
 }
 
+// ANCHOR: split
 #[tokio::test]
 async fn a_category_is_split_in_two() {
     let old = Store::memory();
@@ -54,6 +55,7 @@ async fn a_category_is_split_in_two() {
         ["receipt-1@1 invoice.Sent private ", "invoice-2@1 invoice.Sent business ", "receipt-1@2 invoice.Sent private "];
     assert_eq!(shape(&new).await, expected);
 }
+// ANCHOR_END: split
 
 #[tokio::test]
 async fn streams_are_merged_in_the_order_of_their_events() {

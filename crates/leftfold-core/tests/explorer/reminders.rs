@@ -1,4 +1,4 @@
-//! A loan of a book is reminded of after four weeks, unless the book came back before.
+//! A loan of a laptop is reminded of after four hours, unless it came back before.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{MANY, is_found};
 
-const WEEK: Duration = Duration::from_secs(7 * 86_400);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum LoanEvent {
@@ -30,7 +30,7 @@ enum Lending {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
-#[error("the book is not lent")]
+#[error("the laptop is not lent")]
 struct NotLent;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ impl Aggregate for Loan {
     }
 }
 
-/// With `CANCELS` it forgets the loan when the book comes back.
+/// With `CANCELS` it forgets the loan when it comes back.
 #[derive(Default)]
 struct Reminders<const CANCELS: bool>;
 
@@ -76,14 +76,18 @@ impl<const CANCELS: bool> Process for Reminders<CANCELS> {
     }
 
     fn correlate(event: &Recorded<LoanEvent>) -> Correlation {
-        Correlation::starts(event.stream_id())
+        match event.event {
+            LoanEvent::Lent => Correlation::starts(event.stream_id()),
+            LoanEvent::CameBack => Correlation::continues(event.stream_id()),
+            LoanEvent::Reminded => Correlation::ignores(),
+        }
     }
 
     fn apply(&mut self, _: &Trigger<LoanEvent>, _: &Context) {}
 
     fn react(&self, trigger: &Trigger<LoanEvent>, loan: &Context) -> Reaction {
         match trigger {
-            Trigger::Event(LoanEvent::Lent) => Reaction::none().timer("remind", 4 * WEEK),
+            Trigger::Event(LoanEvent::Lent) => Reaction::none().timer("remind", 4 * HOUR),
             Trigger::Event(LoanEvent::CameBack) if CANCELS => Reaction::none().cancel("remind"),
             Trigger::TimerFired { .. } => Reaction::none().command::<Loan>(&loan.key, Lending::Remind),
             Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
@@ -100,7 +104,7 @@ fn explorer<const CANCELS: bool>() -> Explorer {
         .start(|clients| {
             clients.client("anna").command::<Loan>("forgotten", Lending::Lend);
             let ben = clients.client("ben").command::<Loan>("read", Lending::Lend);
-            ben.wait(WEEK).command::<Loan>("read", Lending::TakeBack);
+            ben.wait(HOUR).command::<Loan>("read", Lending::TakeBack);
         })
         .finally("whoever forgets is reminded once", |world| {
             world.state::<Loan>("forgotten").is_some_and(|loan| loan.reminded == 1)
@@ -113,8 +117,8 @@ fn explorer<const CANCELS: bool>() -> Explorer {
                     .find(|one| one.stream.as_ref().is_some_and(|at| at.name.id() == "read") && &*one.event_type == event)
             };
             let (Some(lent), Some(back)) = (of("loan.Lent"), of("loan.CameBack")) else { return false };
-            // The schedule may hold the request back for weeks.
-            let in_time = back.recorded_at.since(lent.recorded_at) < 4 * WEEK;
+            // The schedule may hold the request back for hours.
+            let in_time = back.recorded_at.since(lent.recorded_at) < 4 * HOUR;
             !in_time || world.state::<Loan>("read").is_some_and(|loan| loan.reminded == 0)
         })
 }
@@ -127,5 +131,5 @@ fn reminders_come_once_and_in_need_whatever_happens() {
 #[test]
 fn a_reminder_that_is_not_cancelled_is_found() {
     let failure = explorer::<false>().explore(Schedules(100)).unwrap_err();
-    is_found(&failure, "whoever was in time is not", 20);
+    is_found(&failure, "whoever was in time is not", 15);
 }

@@ -9,7 +9,7 @@ use crate::domain::request::{
     Answered, RemoteStartRequested, RequestId, ReservationCancelRequested, ReservationRequested, UnlockRequested,
 };
 use crate::domain::transaction::{Started, Stopped};
-use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, TransactionId};
+use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
 /// What is wanted of a station, or reported by it. Reports of transactions are never refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub enum StationCommand {
         asked: RemoteStartRequested,
         /// What is thought of the tag.
         authorization: AuthorizationStatus,
+        /// The group of the tag, whose reservations it may use.
+        #[serde(default)]
+        parent_id_tag: Option<IdToken>,
     },
     /// Ask it to stop a transaction.
     RemoteStop(RemoteStop),

@@ -23,7 +23,7 @@ use super::request::{
     Answered, RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestId, Reservation, StationAnswer, UnlockRequested,
 };
 use super::transaction::{Started, Stopped, Transaction};
-use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, TransactionId};
+use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
 /// How many connectors of a station are kept.
 pub const CONNECTORS_MAX: usize = 128;
@@ -136,7 +136,9 @@ impl Aggregate for Station {
             StationCommand::ReportStatus(report) => self.decide_status(report),
             StationCommand::ReportStart(started) => Ok(self.decide_start(started)),
             StationCommand::ReportStop(stopped) => Ok(self.decide_stop(stopped)),
-            StationCommand::RemoteStart { asked, authorization } => self.decide_remote_start(asked, *authorization),
+            StationCommand::RemoteStart { asked, authorization, parent_id_tag } => {
+                self.decide_remote_start(asked, *authorization, parent_id_tag.as_ref())
+            }
             StationCommand::RemoteStop(wanted) => self.decide_remote_stop(wanted),
             StationCommand::Unlock(asked) => self.decide_unlock(asked),
             StationCommand::ConcludeRemoteStart(answered) => Ok(vec![StationEvent::RemoteStartAnswered(answered.clone())]),
@@ -289,6 +291,7 @@ impl Station {
         &self,
         asked: &RemoteStartRequested,
         authorization: AuthorizationStatus,
+        parent_id_tag: Option<&IdToken>,
     ) -> Result<Vec<StationEvent>, StationRefusal> {
         self.reachable()?;
         if authorization != AuthorizationStatus::Accepted {
@@ -297,7 +300,7 @@ impl Station {
         if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) = self.own_status() {
             return Err(StationRefusal::StationOutOfOrder { status: status.clone() });
         }
-        let claims = self.claims(asked.requested_at, |reservation| !reservation.is_for(asked.id_tag.as_str(), None));
+        let claims = self.claims(asked.requested_at, |it| !it.is_for(asked.id_tag.as_str(), parent_id_tag.map(IdToken::as_str)));
         match asked.connector_id {
             Some(connector_id) => self.free(connector_id.get(), &claims)?,
             None => self.any_free(&claims)?,

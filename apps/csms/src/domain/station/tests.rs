@@ -5,7 +5,8 @@ use leftfold::prelude::Timestamp;
 use leftfold::testing::{Given, given};
 
 use super::*;
-use crate::ocpp::v16::{ChargePointErrorCode, IdToken, Reason};
+use crate::domain::request::{ReservationCancelRequested, ReservationRequested};
+use crate::ocpp::v16::{ChargePointErrorCode, Reason};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -81,7 +82,7 @@ fn asked(name: &str, connector_id: u32, id_tag: &str) -> RemoteStartRequested {
 
 fn remote_start(name: &str, connector_id: u32, id_tag: &str) -> StationCommand {
     let authorization = AuthorizationStatus::Accepted;
-    StationCommand::RemoteStart { asked: asked(name, connector_id, id_tag), authorization }
+    StationCommand::RemoteStart { asked: asked(name, connector_id, id_tag), authorization, parent_id_tag: None }
 }
 
 fn remote_stop(transaction_id: i64, on_behalf: Option<OnBehalf>) -> StationCommand {
@@ -175,7 +176,7 @@ fn what_cannot_charge_is_refused_before_anything_is_sent() {
         .when(remote_start("a", 1, "CAFE"))
         .then_refused(StationRefusal::Occupied { connector_id: 1 });
     let authorization = AuthorizationStatus::Blocked;
-    let blocked = StationCommand::RemoteStart { asked: asked("a", 1, "CAFE"), authorization };
+    let blocked = StationCommand::RemoteStart { asked: asked("a", 1, "CAFE"), authorization, parent_id_tag: None };
     station([]).when(blocked).then_refused(StationRefusal::NotAuthorized { status: AuthorizationStatus::Blocked });
 }
 
@@ -332,4 +333,101 @@ fn what_a_station_may_make_us_keep_is_bounded() {
     };
     let given = given::<Station>((1..=2 * OPEN_TRANSACTIONS_MAX as i64).map(start));
     assert_eq!(given.state().transactions.len(), OPEN_TRANSACTIONS_MAX);
+}
+
+fn reservation(reservation_id: i64, connector_id: u32, id_tag: &str) -> ReservationRequested {
+    ReservationRequested {
+        station: "CP1".to_owned(),
+        request: RequestId(format!("reserve-{reservation_id}")),
+        reservation_id,
+        connector_id: NonZeroU32::new(connector_id).unwrap(),
+        id_tag: IdToken::new(id_tag).unwrap(),
+        parent_id_tag: Some(IdToken::new("FLEET").unwrap()),
+        requested_at: now(),
+        expiry_date: now().plus(2 * MINUTE),
+        until: now().plus(MINUTE),
+    }
+}
+
+fn reserve(connector_id: u32, id_tag: &str) -> StationCommand {
+    let asked = ReservationRequested { reservation_id: 0, ..reservation(0, connector_id, id_tag) };
+    StationCommand::Reserve { asked, authorization: AuthorizationStatus::Accepted }
+}
+
+fn reserved(reservation_id: i64, connector_id: u32, id_tag: &str) -> StationEvent {
+    StationEvent::ReservationRequested(reservation(reservation_id, connector_id, id_tag))
+}
+
+fn answered(name: &str, answer: StationAnswer) -> Answered {
+    Answered { request: RequestId(name.to_owned()), answer }
+}
+
+#[test]
+fn a_reserved_connector_is_refused_to_all_but_the_driver_and_his_group() {
+    let kept = || station([reserved(1, 1, "CAFE")]);
+    let until = now().plus(2 * MINUTE);
+    let refusal = || StationRefusal::Reserved { connector_id: 1, until };
+    kept().when(remote_start("a", 1, "BEEF")).then_refused(refusal());
+    kept().when(reserve(1, "CAFE")).then_refused(refusal());
+    kept().when(remote_start("a", 1, "cafe")).then([claimed("a", 1, "cafe")]);
+    let (authorization, parent_id_tag) = (AuthorizationStatus::Accepted, IdToken::new("fleet").ok());
+    let of_group = StationCommand::RemoteStart { asked: asked("a", 1, "BEEF"), authorization, parent_id_tag };
+    kept().when(of_group).then([claimed("a", 1, "BEEF")]);
+    let mut request = reservation(2, 2, "BEEF");
+    request.request = RequestId("reserve-0".to_owned());
+    kept().when(reserve(2, "BEEF")).then([StationEvent::ReservationRequested(request)]);
+    station([reserved(1, 1, "CAFE"), reserved(2, 2, "CAFE")])
+        .when(StationCommand::RemoteStart {
+            asked: RemoteStartRequested { connector_id: None, ..asked("a", 1, "BEEF") },
+            authorization: AuthorizationStatus::Accepted,
+            parent_id_tag: None,
+        })
+        .then_refused(StationRefusal::NoFreeConnector);
+}
+
+#[test]
+fn a_reservation_ends_by_use_refusal_cancelling_or_time_and_only_once() {
+    let expire = || StationCommand::ExpireReservation { reservation_id: 1, at: now() };
+    let expired = StationEvent::ReservationExpired { reservation_id: 1, at: now() };
+    let refused = StationEvent::ReservationAnswered(answered("reserve-1", StationAnswer::Rejected { status: "Faulted".into() }));
+    let cancel = ReservationCancelRequested {
+        station: "CP1".to_owned(),
+        request: RequestId("cancel".to_owned()),
+        reservation_id: 1,
+        until: now(),
+    };
+    let cancelled = [
+        StationEvent::ReservationCancelRequested(cancel.clone()),
+        StationEvent::ReservationCancelAnswered(answered("cancel", StationAnswer::Accepted)),
+    ];
+    let kept = || vec![reserved(1, 1, "CAFE")];
+    station(kept()).when(expire()).then([expired.clone()]);
+    // Used by its tag, though the station did not name it.
+    station([kept(), vec![running(7, 1, "CAFE")]].concat()).when(expire()).then_nothing();
+    station([kept(), vec![running(7, 2, "CAFE")]].concat()).when(expire()).then([expired.clone()]);
+    let of_another = StationEvent::TransactionStarted(Started { parent_id_tag: None, ..started(7, 1, "BEEF") });
+    station([kept(), vec![of_another]].concat()).when(expire()).then([expired.clone()]);
+    station([kept(), vec![refused]].concat()).when(expire()).then_nothing();
+    station([kept(), cancelled.to_vec()].concat()).when(expire()).then_nothing();
+    station([kept(), vec![expired]].concat()).when(expire()).then_nothing();
+    let unknown = StationRefusal::UnknownReservation { reservation_id: 1 };
+    station([]).when(StationCommand::CancelReservation(cancel)).then_refused(unknown);
+}
+
+#[test]
+fn a_remote_start_lapses_if_it_was_accepted_and_led_to_nothing() {
+    let lapse = || StationCommand::LapseRemoteStart { request: RequestId("a".to_owned()), at: now() };
+    let lapsed = StationEvent::RemoteStartLapsed { request: RequestId("a".to_owned()), at: now() };
+    let accepted = || StationEvent::RemoteStartAnswered(answered("a", StationAnswer::Accepted));
+    station([claimed("a", 1, "CAFE")]).when(lapse()).then_nothing();
+    station([claimed("a", 1, "CAFE"), accepted()]).when(lapse()).then([lapsed.clone()]);
+    // Another one was asked for in the meantime.
+    let mut later = asked("b", 2, "BEEF");
+    later.requested_at = now().plus(3 * MINUTE);
+    let later = StationEvent::RemoteStartRequested(later);
+    station([claimed("a", 1, "CAFE"), accepted(), later]).when(lapse()).then([lapsed.clone()]);
+    station([claimed("a", 1, "CAFE"), accepted(), lapsed]).when(lapse()).then_nothing();
+    let started =
+        StationEvent::TransactionStarted(Started { remote_start: Some(RequestId("a".to_owned())), ..started(7, 1, "CAFE") });
+    station([claimed("a", 1, "CAFE"), accepted(), started]).when(lapse()).then_nothing();
 }

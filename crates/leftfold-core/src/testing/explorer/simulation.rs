@@ -28,7 +28,7 @@ const POINTS_MAX: u32 = 20_000;
 /// How often a client asks for the same thing.
 const TRIES_MAX: u32 = 100;
 /// How long nothing happens until nothing more is expected.
-const QUIET: Duration = Duration::from_secs(600);
+const QUIET: Duration = Duration::from_secs(3_600);
 /// How long nothing happens until even what must happen is not expected any more; a moment that is further away does not
 /// come.
 const QUIET_FOR_EVER: Duration = Duration::from_secs(400 * 86_400);
@@ -380,6 +380,8 @@ impl<'p> Simulation<'p> {
     /// An application stops, with what it has in memory, and is started again.
     fn crash(&mut self, application: usize, carried: u32) -> Result<(), Broken> {
         let application = application % self.applications.len();
+        // Others wait for its leases now.
+        self.busy = true;
         for task in self.tasks.iter_mut().filter(|task| task.application == application) {
             task.running = None;
         }
