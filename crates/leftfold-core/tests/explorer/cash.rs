@@ -41,7 +41,8 @@ impl Aggregate for Account {
     fn apply(&mut self, event: &AccountEvent) {
         match event {
             AccountEvent::Opened { balance } => self.balance = *balance,
-            AccountEvent::Withdrawn { amount } => self.balance -= amount,
+            // No withdrawal was decided that takes what is not there.
+            AccountEvent::Withdrawn { amount } => self.balance = self.balance.checked_sub(*amount).expect("it is there"),
         }
     }
 

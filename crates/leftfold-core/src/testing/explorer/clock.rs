@@ -88,13 +88,6 @@ impl HandClock {
         let mut due = hands.sleeping.iter().filter(|((moment, _), sleeper)| sleeper.matters && *moment > hands.now);
         due.next().map(|((moment, _), _)| *moment)
     }
-
-    /// The last moment, before another one, that someone waits for.
-    pub(super) fn last_awaited(&self, before: Timestamp) -> Option<Timestamp> {
-        let hands = self.hands();
-        let last = hands.sleeping.range(..(before, 0)).next_back().map(|((moment, _), _)| *moment);
-        last.filter(|moment| *moment > hands.now)
-    }
 }
 
 impl Clock for HandClock {

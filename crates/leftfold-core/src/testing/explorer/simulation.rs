@@ -274,8 +274,10 @@ impl<'p> Simulation<'p> {
             return false;
         }
         // What is due comes before whoever only looks again and again whether something is: they would use up the patience.
-        let awaited = self.clock.awaited(now.plus(self.patience), for_ever);
-        match due.into_iter().chain(awaited).min().or_else(|| self.clock.last_awaited(for_ever)) {
+        // Where nothing is due, they look in vain until so much time has passed: a lease runs out meanwhile.
+        let at_least = now.plus(self.patience);
+        let awaited = self.clock.awaited(at_least, for_ever);
+        match due.into_iter().chain(awaited).min().or_else(|| self.clock.awaited(now, for_ever).map(|_| at_least)) {
             Some(moment) => self.set_clock(moment),
             None => return false,
         }
@@ -301,7 +303,10 @@ impl<'p> Simulation<'p> {
                 }
             }
             Choice::Lose { client } => self.lose(usize::from(client)),
-            Choice::Crash { application, carried } => self.crash(usize::from(application), carried)?,
+            Choice::Crash { application, carried } => {
+                self.busy = true;
+                self.crash(usize::from(application), carried)?;
+            }
             Choice::Clock(turn) => self.turn_clock(turn),
         }
         Ok(true)
