@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use lapin::message::Delivery as Delivered;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, BasicRejectOptions, ConfirmSelectOptions,
-    QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions, BasicRejectOptions,
+    ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use leftfold::prelude::*;
 use leftfold::runtime::inbox::ReceiveError;
 use leftfold::runtime::projection::{Bus, Message};
+use leftfold::store::State;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_stream::StreamExt;
@@ -131,9 +132,13 @@ async fn consume_once<I: Inbox>(store: &Store, url: &str, queue: &'static str) -
     while let Some(delivered) = deliveries.next().await {
         let delivered = delivered?;
         match hear::<I>(store, queue, &delivered).await {
-            Ok(Heard::Kept) => delivered.ack(BasicAckOptions::default()).await.map(drop)?,
-            Ok(Heard::Nonsense) => delivered.reject(BasicRejectOptions { requeue: false }).await.map(drop)?,
-            Err(_) => return Ok(()),
+            Heard::Kept => delivered.ack(BasicAckOptions::default()).await.map(drop)?,
+            Heard::Nonsense => delivered.reject(BasicRejectOptions { requeue: false }).await.map(drop)?,
+            Heard::Later => {
+                sleep(AGAIN).await;
+                delivered.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await.map(drop)?;
+            }
+            Heard::Closed => return Ok(()),
         }
     }
     Err(lapin::ErrorKind::InvalidChannel(channel.id()).into())
@@ -143,10 +148,22 @@ enum Heard {
     Kept,
     /// No message of this kind: the broker's dead letters are where it belongs.
     Nonsense,
+    /// The store cannot take it now.
+    Later,
+    /// The store is closed.
+    Closed,
 }
 
-async fn hear<I: Inbox>(store: &Store, queue: &str, delivered: &Delivered) -> Result<Heard, ReceiveError> {
+async fn hear<I: Inbox>(store: &Store, queue: &str, delivered: &Delivered) -> Heard {
     let id = delivered.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
-    let (Some(id), Ok(message)) = (id, serde_json::from_slice(&delivered.data)) else { return Ok(Heard::Nonsense) };
-    store.inbox::<I>().receive(queue, &id, None, message).await.map(|_| Heard::Kept)
+    let (Some(id), Ok(message)) = (id, serde_json::from_slice(&delivered.data)) else { return Heard::Nonsense };
+    match store.inbox::<I>().receive(queue, &id, None, message).await {
+        Ok(_) => Heard::Kept,
+        Err(ReceiveError::Store(_)) if store.status().borrow().state == State::Closed => Heard::Closed,
+        Err(ReceiveError::Store(_)) => Heard::Later,
+        Err(nonsense) => {
+            eprintln!("a message from {queue} is none for this service: {nonsense}");
+            Heard::Nonsense
+        }
+    }
 }

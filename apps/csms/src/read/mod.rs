@@ -3,7 +3,7 @@
 //! - [`fleet`]: the stations as they are now, in memory, built at every start
 //! - [`transactions`], [`meter_values`], [`energy`]: tables in SQLite beside the log, or in PostgreSQL
 //!
-//! Each is one file with its tables, how events change them, and how they are read; [`sql`] is what differs between the
+//! Each is one file with its tables, how events change them, and how they are read; `sql` is what differs between the
 //! databases. What a reader sees is a moment old: whoever needs more waits for a position.
 
 pub mod energy;

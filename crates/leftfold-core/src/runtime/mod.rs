@@ -283,7 +283,7 @@ impl Drop for EndedByPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(consumer = self.name, "a consumer ended by a panic");
-            self.board.say(self.name, "a restart of the process: it ended by a panic");
+            self.board.say_stalled(self.name, "a restart of the process: it ended by a panic");
         }
     }
 }

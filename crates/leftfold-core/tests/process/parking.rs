@@ -205,6 +205,31 @@ async fn a_command_that_fails_is_tried_again_and_holds_up_its_own_aggregate_only
     running.stop().await.unwrap();
 }
 
+/// It was tried again for ever: nobody could skip it, and what waited behind it, and other keys in the end, stood still.
+#[tokio::test]
+async fn a_command_that_can_never_be_carried_out_counts_as_refused_after_some_tries() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let running = works(&process).await;
+    process.store.aggregate::<Desk>().execute("doomed", Do::Write("break me for good".into())).await.unwrap();
+    break_it("break me for good");
+    let acts = [Act::Hit { desk: "doomed".into() }, write("doomed", "behind")];
+    ask(&process.store, starts("doomed", acts).later("refused", [write("told", "it was refused")])).await;
+    let told = until_written(&process.store, "told", &["it was refused"]);
+    tokio::pin!(told);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut told => break,
+            () = tokio::task::yield_now() => stage.clock.advance(SECOND),
+        }
+    }
+    until_written(&process.store, "doomed", &["break me for good", "behind"]).await;
+    let found = running.processes().find("clerk", "doomed").await.unwrap().unwrap();
+    assert!(found.refused[0].reason().contains("decide exploded"), "{:?}", found.refused);
+    running.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn one_event_that_was_two_is_reacted_to_twice_and_parked_for_whom_it_fails() {
     let stage = Stage::new();

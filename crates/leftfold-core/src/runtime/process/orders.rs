@@ -15,6 +15,8 @@ use crate::store::{CommandId, Fence, Invalid, Label, Position, Store, Timestamp,
 const LANES_AT_ONCE_MAX: usize = 64;
 /// Commands for one aggregate that are carried out one after the other before others have their turn.
 const LANE_AT_ONCE_MAX: usize = 16;
+/// Tries of a command that cannot be carried out for a reason of its own; then it counts as refused.
+const UNABLE_TRIES: u32 = 8;
 /// The first and the longest wait before a command is tried again after the store failed.
 const RETRY: Backoff = Backoff { first: std::time::Duration::from_millis(100), longest: std::time::Duration::from_secs(30) };
 
@@ -177,12 +179,20 @@ impl Orders {
     }
 
     fn judge(&mut self, to: &Aggregate, lane: &mut Lane, at: At, carried: Carried, now: Timestamp, out: &mut CarriedOut) {
+        let carried = match carried {
+            Carried::Unable(why) if lane.failures + 1 < UNABLE_TRIES => Carried::Failed(why),
+            // What is wrong with it would hold up every later command for the aggregate: the process hears of it.
+            Carried::Unable(why) => Carried::Refused { refusal: None, reason: format!("it cannot be carried out: {why}") },
+            carried => carried,
+        };
         match carried {
             Carried::Done => {
                 self.waiting.remove(&at);
                 lane.done();
             }
             Carried::Fenced => out.fenced = true,
+            // Taken for a failure or a refusal above.
+            Carried::Unable(_) => {}
             Carried::Failed(why) => {
                 lane.failures += 1;
                 lane.again_at = now.plus(RETRY.after(lane.failures));

@@ -47,6 +47,8 @@ pub(crate) enum Step {
     Idle(Timestamp),
     /// It cannot go on before this moment, for this reason.
     Stalled(String, Timestamp),
+    /// It cannot go on before a person does something; until then it looks again at this moment.
+    NeedsPerson(String, Timestamp),
     /// The store is closed.
     Closed,
 }
@@ -214,7 +216,7 @@ impl<P: Process> ProcessRunner<P> {
                 }
                 Step::Closed => break "stopped: the store is closed",
                 Step::Idle(at) => (at, true),
-                Step::Stalled(_, at) => (at, false),
+                Step::Stalled(_, at) | Step::NeedsPerson(_, at) => (at, false),
             };
             let wakes_at = self.tenure.iter().map(Tenure::renews_at).filter(|_| waits).fold(wakes_at, Timestamp::min);
             let through = self.known.as_ref().map_or(Position::END, |known| known.through);
@@ -297,6 +299,10 @@ impl<P: Process> ProcessRunner<P> {
         Step::Stalled(why, self.host.clock.now().plus(STORE_RETRY))
     }
 
+    fn needs_person(&self) -> Step {
+        Step::NeedsPerson(Instances::<P>::full(), self.host.clock.now().plus(STORE_RETRY))
+    }
+
     async fn next(&mut self, known: &mut Known<P>) -> Result<Step, Trouble> {
         let now = self.host.clock.now();
         if known.orders.wakes_at().is_some_and(|at| at <= now) {
@@ -312,7 +318,7 @@ impl<P: Process> ProcessRunner<P> {
             }
             match self.take_new(known).await? {
                 Took::Something => return Ok(Step::Worked),
-                Took::Full => return Ok(self.stalled(Instances::<P>::full())),
+                Took::Full => return Ok(self.needs_person()),
                 Took::Nothing => {}
             }
         }
@@ -359,7 +365,7 @@ impl<P: Process> ProcessRunner<P> {
         if known.through < heard_through {
             match self.take_new(known).await? {
                 Took::Something => return Ok(Some(Step::Worked)),
-                Took::Full => return Ok(Some(self.stalled(Instances::<P>::full()))),
+                Took::Full => return Ok(Some(self.needs_person())),
                 Took::Nothing if known.through < heard_through => return Ok(None),
                 Took::Nothing => {}
             }
@@ -496,8 +502,10 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     fn say_status(&self, step: &Step) {
-        if let Step::Stalled(why, _) = step {
-            return self.host.board.say_stalled(P::NAME, why);
+        match step {
+            Step::Stalled(why, _) => return self.host.board.say_away(P::NAME, why),
+            Step::NeedsPerson(why, _) => return self.host.board.say_stalled(P::NAME, why),
+            Step::Worked | Step::Idle(_) | Step::Closed => {}
         }
         let Some(known) = &self.known else { return };
         let trouble = known.orders.trouble().or_else(|| known.instances.trouble());

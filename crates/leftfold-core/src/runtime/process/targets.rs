@@ -38,8 +38,10 @@ pub(super) enum Carried {
     Refused { refusal: Option<Value>, reason: String },
     /// The process went to another runner: nothing was done, and nothing more is to be.
     Fenced,
-    /// The store, or the aggregate's history, could not be used: it is to be tried again.
+    /// The store could not be used: it is to be tried again.
     Failed(String),
+    /// The command, or the aggregate that it is for, is of no use: it is tried a few times, in case that is mended.
+    Unable(String),
 }
 
 type Carry = fn(Order) -> Pin<Box<dyn Future<Output = Carried> + Send>>;
@@ -82,9 +84,9 @@ impl Targets {
             // What the aggregate's code panics with is a failure of this command: it may be mended.
             Some(carry) => match contained(carry(order)).await {
                 Ok(carried) => carried,
-                Err(panic) => Carried::Failed(format!("it panicked: {panic}")),
+                Err(panic) => Carried::Unable(format!("it panicked: {panic}")),
             },
-            None => Carried::Failed(format!("{category} is no target of the process any more, name it in targets()")),
+            None => Carried::Unable(format!("{category} is no target of the process any more, name it in targets()")),
         }
     }
 }
@@ -96,7 +98,7 @@ where
 {
     let command: A::Command = match serde_json::from_value(order.command.clone()) {
         Ok(command) => command,
-        Err(error) => return Carried::Failed(format!("a recorded command for {} does not parse: {error}", A::CATEGORY)),
+        Err(error) => return Carried::Unable(format!("a recorded command for {} does not parse: {error}", A::CATEGORY)),
     };
     let request = order.command.to_string();
     let command = order.store.aggregate::<A>().command(&order.id, command);
@@ -122,6 +124,7 @@ where
         ExecuteError::Append(AppendError::Fenced { .. }) => Carried::Fenced,
         // Under another name or size it might be possible, but this command is what it is.
         ExecuteError::Invalid(_) | ExecuteError::Append(AppendError::Invalid(_)) => Carried::Refused { refusal: None, reason },
+        ExecuteError::Event(_) => Carried::Unable(reason),
         _ => Carried::Failed(reason),
     }
 }
