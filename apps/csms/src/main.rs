@@ -47,7 +47,7 @@ fn welcome(address: std::net::SocketAddr, store: &str, open: bool) -> String {
     format!(
         "csms is listening; events are kept in {store}
 
-  dashboard  http://{address}/
+  dashboard  http://{address}/   (energy by day: http://{address}/energy)
   stations   ws://{address}/ocpp/IDENTITY   (OCPP 1.6J, subprotocol ocpp1.6)
   API        http://{address}/api/stations
 

@@ -38,7 +38,9 @@ fn charge_over_midnight(station: &Station) -> i64 {
     station.call("MeterValues", at(meter_values(1, id, 4_000), "2026-05-04T23:45:00Z"));
     station.call("MeterValues", at(meter_values(1, id, 4_500), "2026-05-05T00:00:00Z"));
     station.call("MeterValues", at(meter_values(1, id, 6_000), "2026-05-05T00:30:00Z"));
-    station.call("StopTransaction", at(stop(id), "2026-05-05T01:00:00Z"));
+    let mut stopped = at(stop(id), "2026-05-05T01:00:00Z");
+    stopped["meterStop"] = json!(7_000);
+    station.call("StopTransaction", stopped);
     id
 }
 
@@ -55,8 +57,7 @@ fn assert_session_is_reported(options: Options) -> Server {
     let (one, other) = (server.ready_station("CP-1", 1), server.ready_station("CP-2", 1));
     let id = charge_over_midnight(&one);
     charge_over_midnight(&other);
-    // stop() says 2,500 Wh: the meter ran backwards on the second day, and the days still add up.
-    let (first, second) = (3_500, 2_500 - 4_500);
+    let (first, second) = (3_500, 2_500);
     let by_station = [
         row("2026-05-04", "CP-1", first, 1),
         row("2026-05-04", "CP-2", first, 1),
@@ -290,4 +291,35 @@ fn read_models_of_another_store_are_refused_until_they_are_to_be_built_anew() {
     assert_eq!(server.api().all::<Value>("/api/transactions"), [] as [Value; 0]);
     let station = server.ready_station("CP-1", 1);
     assert_eq!(server.api().transaction(station.start(1, "BOB")).station, "CP-1");
+}
+
+#[test]
+fn what_was_parked_goes_into_the_rows_once_and_in_order_after_the_cause_is_mended() {
+    let url = Postgres::shared().database("csms");
+    let server = Server::start_with(in_database(&url));
+    let api = server.api();
+    let (one, other) = (server.ready_station("CP-1", 1), server.ready_station("CP-2", 1));
+    assert_eq!(api.transactions("CP-1"), []);
+    let table = "ALTER TABLE transactions_v1.transactions";
+    Postgres::shared().psql(&url, &format!("{table} ADD CONSTRAINT no_bob CHECK (id_tag <> 'BOB')"));
+    let id = one.start(1, "BOB");
+    one.call("MeterValues", meter_values(1, id, 1_700));
+    one.stop(id);
+    let elsewhere = other.start(1, "ANN");
+    let items = until("the parked events", || match parked(&api) {
+        items if items.len() == 3 => Ok(items),
+        items => Err(format!("{items:?}")),
+    });
+    let states: Vec<_> = items.iter().map(|item| (item["key"].as_str().unwrap(), item["state"].as_str().unwrap())).collect();
+    assert_eq!(states, [("CP-1", "failed"), ("CP-1", "waits"), ("CP-1", "waits")]);
+    assert!(items[0]["error"].as_str().unwrap().contains("no_bob"), "{items:?}");
+    assert_eq!(api.transaction(elsewhere).id_tag, "ANN", "another station goes on");
+    api.fetch(&format!("/api/transactions/{id}")).problem(404);
+
+    Postgres::shared().psql(&url, &format!("{table} DROP CONSTRAINT no_bob"));
+    let retried = api.post("/api/read-models/transactions/retry", &json!({"key": "CP-1"})).expect(200).json();
+    assert_eq!((retried["applied"].as_array().unwrap().len(), &retried["stoppedBy"]), (3, &Value::Null));
+    let transaction = api.transaction(id);
+    assert_eq!((transaction.energy_wh, transaction.meter_messages, transaction.open), (Some(1_500), 1, false));
+    assert_eq!(parked(&api), [] as [Value; 0]);
 }

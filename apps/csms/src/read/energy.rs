@@ -4,7 +4,8 @@
 //! that shows it: so where a transaction lasts over midnight its meter values divide it, and without any all of it counts
 //! on the day of its end. A reading at midnight itself closes the day before. While a transaction runs it counts up to its
 //! latest meter value; the meter at its stop, where the station tells it, is the last word. So the days of a transaction add
-//! up to what it charged, whatever the order in which a station tells of it; where its meter runs backwards, to less.
+//! up to what it charged, whatever the order in which a station tells of it. A day on which a meter runs backwards is
+//! negative: that takes back what a wrong reading gave.
 
 use std::collections::BTreeMap;
 
@@ -353,6 +354,13 @@ mod tests {
         let mut nonsense = meter(Some(0), &[("2026-05-04T10:00:00Z", i64::MAX)]);
         nonsense.stopped(&stop(at("2026-05-04T12:00:00Z"), Some(i64::MIN)));
         assert_eq!(report(&nonsense), []);
+    }
+
+    #[test]
+    fn a_wrong_reading_is_taken_back_by_the_day_that_shows_it() {
+        let mut wrong = meter(Some(0), &[("2026-05-04T23:00:00Z", 9_000)]);
+        wrong.stopped(&stop(at("2026-05-05T01:00:00Z"), Some(2_000)));
+        assert_eq!(report(&wrong), days(&[("2026-05-04", 9_000), ("2026-05-05", -7_000)]));
     }
 
     #[test]
