@@ -239,10 +239,14 @@ impl<P: Process> ProcessRunner<P> {
 
     /// Whether it may work.
     async fn right(&mut self) -> Right {
-        match &mut self.tenure {
-            Some(tenure) => tenure.hold(&self.host).await,
-            None => Right::Held,
+        let Some(tenure) = &mut self.tenure else { return Right::Held };
+        let before = tenure.fence();
+        let right = tenure.hold(&self.host).await;
+        if tenure.fence() != before {
+            // Whoever had it may have recorded commands since that was read, and nobody else carries them out.
+            self.known = None;
         }
+        right
     }
 
     /// Does the next thing, if there is one.
