@@ -7,7 +7,7 @@ use super::batch::{Batch, Entry};
 use super::correlation::{Concern, Correlation};
 use super::instance::{Archive, Begins, Heard, Instance, category, check_key};
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
-use super::runner::Trouble;
+use super::step::Trouble;
 use super::{INSTANCES_MAX, Process, Reaction, Targets};
 use crate::fold::{Cause, LoadError, Recorded, Unknown};
 use crate::runtime::{message, shortened};

@@ -9,6 +9,7 @@ mod people;
 mod reaction;
 mod record;
 mod runner;
+mod step;
 mod targets;
 mod tenure;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::correlation::Concern;
 use super::instance::{Archive, category};
 use super::instances::{Hearing, Instances, Origin};
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
-use super::runner::Trouble;
+use super::step::Trouble;
 use super::{Process, Refused};
 use crate::fold::{LoadError, Schema};
 use crate::store::{Metadata, Position, Query, Read, Store, StreamName, Timestamp, Version};

@@ -15,10 +15,11 @@ use super::instances::{Hearing, Instances, unread_category};
 use super::orders::{Orders, RefusedOrder};
 use super::people::{AskError, Asked, What};
 use super::record::{Parked, ProcessEvent};
+use super::step::{Step, Trouble};
 use super::tenure::{Right, Tenure};
 use super::timers::{NEAR_MAX, Timers};
 use super::{Process, Targets};
-use crate::fold::{EventError, LoadError};
+use crate::fold::LoadError;
 use crate::runtime::{Host, StartError};
 use crate::store::{
     AppendError, CheckpointRecord, Head, Invalid, Label, MoveFrom, NoneMatching, Outcome, Position, Query, Read, ReadError,
@@ -37,32 +38,6 @@ const PASSED_OVER_MAX: u64 = 10_000;
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Bytes of a process's name.
 const NAME_BYTES_MAX: usize = 60;
-
-/// What a step came to.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Step {
-    /// Something was done, and there may be more.
-    Worked,
-    /// There is nothing to do before this moment, or before something new is recorded.
-    Idle(Timestamp),
-    /// It cannot go on before this moment, for this reason.
-    Stalled(String, Timestamp),
-    /// It cannot go on before a person does something; until then it looks again at this moment.
-    NeedsPerson(String, Timestamp),
-    /// The store is closed.
-    Closed,
-}
-
-/// Why a step did not succeed.
-pub(super) enum Trouble {
-    /// Others wrote, or it is not known whether something was written: begin again from the log.
-    Begin(String),
-    /// Another runner has the work.
-    Fenced,
-    /// The store cannot be used now.
-    Store(String),
-    Closed,
-}
 
 /// Runs one process.
 pub(crate) struct ProcessRunner<P: Process> {
@@ -573,32 +548,5 @@ fn start_error(error: LoadError) -> StartError {
         LoadError::Event(error) => StartError::Event(error),
         LoadError::Invalid(invalid) => StartError::Invalid(invalid),
         LoadError::Read(error) => StartError::Read(error),
-    }
-}
-
-impl From<LoadError> for Trouble {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Read(ReadError::Closed) => Self::Closed,
-            error => Self::Store(format!("the log to be read: {error}")),
-        }
-    }
-}
-
-impl From<ReadError> for Trouble {
-    fn from(error: ReadError) -> Self {
-        LoadError::from(error).into()
-    }
-}
-
-impl From<SubscribeError> for Trouble {
-    fn from(error: SubscribeError) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
-impl From<EventError> for Trouble {
-    fn from(error: EventError) -> Self {
-        Self::Store(error.to_string())
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::instance::Archive;
 use super::record::{ProcessEvent, Reacted, SetTimer, StoredCause};
-use super::runner::Step;
+use super::step::Step;
 use super::timers::Timers;
 use super::{Context, Correlation, Process, ProcessRunner, Reaction, Targets, Trigger};
 use crate::fold::{Event, Recorded};

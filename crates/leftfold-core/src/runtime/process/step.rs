@@ -1,0 +1,57 @@
+//! What a step of a process came to, and why one did not succeed.
+
+use crate::fold::{EventError, LoadError};
+use crate::store::{ReadError, SubscribeError, Timestamp};
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Step {
+    /// Something was done, and there may be more.
+    Worked,
+    /// There is nothing to do before this moment, or before something new is recorded.
+    Idle(Timestamp),
+    /// It cannot go on before this moment, for this reason.
+    Stalled(String, Timestamp),
+    /// It cannot go on before a person does something; until then it looks again at this moment.
+    NeedsPerson(String, Timestamp),
+    /// The store is closed.
+    Closed,
+}
+
+/// Why a step did not succeed.
+pub(super) enum Trouble {
+    /// Others wrote, or it is not known whether something was written: begin again from the log.
+    Begin(String),
+    /// Another runner has the work.
+    Fenced,
+    /// The store cannot be used now.
+    Store(String),
+    Closed,
+}
+
+impl From<LoadError> for Trouble {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Read(ReadError::Closed) => Self::Closed,
+            error => Self::Store(format!("the log to be read: {error}")),
+        }
+    }
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        LoadError::from(error).into()
+    }
+}
+
+impl From<SubscribeError> for Trouble {
+    fn from(error: SubscribeError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<EventError> for Trouble {
+    fn from(error: EventError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
