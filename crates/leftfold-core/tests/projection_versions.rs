@@ -296,6 +296,7 @@ async fn progress_is_figures_and_a_line_on_a_terminal() {
         "leftfold_consumer_position{consumer=\"tally\"} 2000\n",
         "leftfold_consumer_head{consumer=\"tally\"} 4000\n",
         "leftfold_consumer_events_per_second{consumer=\"tally\"} 2000\n",
+        "leftfold_consumer_seconds_left{consumer=\"tally\"} 1\n",
         "leftfold_consumer_up{consumer=\"tally\"} 1\n",
         "leftfold_consumer_waits_for{consumer=\"tally\",reason=\"its target to take what was read\"} 1\n",
         "leftfold_projection_parked{projection=\"tally\",version=\"1\"} 0\n",

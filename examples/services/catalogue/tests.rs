@@ -28,8 +28,9 @@ fn only_users_who_sell_something_are_remembered_and_nothing_older_than_is_known(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_cut_off_and_comes_back_loses_nothing_and_doubles_nothing() {
     let place = tempfile::tempdir().unwrap();
-    let (users, products) = (Store::memory(), Store::memory());
-    let sqlite = Sqlite::at(place.path());
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let (users, products) = (leftfold::open(&at("users")).await.unwrap(), leftfold::open(&at("products")).await.unwrap());
+    let sqlite = Sqlite::at(at("read-models"));
     let mut broker = Broker::start();
     tokio::spawn(consume::<users::Questions>(users.clone(), broker.url(), ASKED));
     tokio::spawn(consume::<products::Told>(products.clone(), broker.url(), TOLD));

@@ -21,6 +21,13 @@ pub(super) fn text(consumers: &[ConsumerStatus], projections: &[ProjectionStatus
     each("leftfold_consumer_under_way", "gauge", "Things under way.", |status| status.under_way as u64);
     each("leftfold_consumer_waiting", "gauge", "Things that wait, are in doubt or parked.", |status| status.waiting as u64);
     each("leftfold_consumer_up", "gauge", "0 where it does not go on.", |status| u64::from(!status.stalled));
+    let seconds_left = "leftfold_consumer_seconds_left";
+    family(&mut text, seconds_left, "gauge", "To the end of the log at the present speed; absent where it does not move.");
+    for status in consumers {
+        if let Some(left) = status.time_left() {
+            sample(&mut text, seconds_left, &[("consumer", status.name)], left.as_secs());
+        }
+    }
     let waits_for = "leftfold_consumer_waits_for";
     family(&mut text, waits_for, "gauge", "What it waits for, as a label.");
     for status in consumers {

@@ -1,10 +1,12 @@
 //! What cannot be reacted to waits for a person, and holds up nobody else.
 
-use leftfold_core::runtime::process::{AskError, Whose};
+use leftfold_core::fold::Recorded;
+use leftfold_core::runtime::process::{AskError, Context, Correlation, Reaction, Targets, Trigger, Whose};
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
 
 use crate::clerk::{
-    Act, Ask, Desk, Do, ask, ask_at, break_it, continues, mend, parked, starts, texts, timer, until_written, works, write,
+    Act, Ask, Desk, DeskEvent, Do, ask, ask_at, break_it, continues, mend, parked, starts, texts, timer, until_written, works,
+    write,
 };
 use crate::runtime_stage::{SECOND, Stage, quiet, until};
 
@@ -248,5 +250,52 @@ async fn one_event_that_was_two_is_reacted_to_twice_and_parked_for_whom_it_fails
     assert_eq!(running.processes().retry("clerk", &instance("half")).await, Ok(2));
     until_written(&process.store, "whole", &["2", "2"]).await;
     until_written(&process.store, "half", &["1"]).await;
+    running.stop().await.unwrap();
+}
+
+/// A process whose code does not return, until it is let go.
+#[derive(Debug, Default)]
+struct Stuck;
+
+static LET_GO: std::sync::Mutex<bool> = std::sync::Mutex::new(false);
+static GONE: std::sync::Condvar = std::sync::Condvar::new();
+
+impl leftfold_core::runtime::process::Process for Stuck {
+    const NAME: &'static str = "stuck";
+    type Event = DeskEvent;
+
+    fn targets() -> Targets {
+        Targets::none()
+    }
+
+    fn correlate(event: &Recorded<DeskEvent>) -> Correlation {
+        Correlation::starts(event.stream_id())
+    }
+
+    fn apply(&mut self, _: &Trigger<DeskEvent>, _: &Context) {}
+
+    fn react(&self, _: &Trigger<DeskEvent>, _: &Context) -> Reaction {
+        let mut let_go = LET_GO.lock().unwrap();
+        while !*let_go {
+            let_go = GONE.wait(let_go).unwrap();
+        }
+        Reaction::none()
+    }
+}
+
+/// It held up its thread, and the status still said what it had waited for before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reaction_that_does_not_return_is_named_with_its_event() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let running = process.runtime().process::<Stuck>().start().await.unwrap();
+    process.store.aggregate::<Desk>().execute("a", Do::Write("1".into())).await.unwrap();
+    let named = "the reaction to the event at 1, under way since";
+    while !running.status().remove(0).waits_for.contains(named) {
+        stage.clock.advance(SECOND);
+        tokio::task::yield_now().await;
+    }
+    *LET_GO.lock().unwrap() = true;
+    GONE.notify_all();
     running.stop().await.unwrap();
 }

@@ -5,6 +5,7 @@
 //! log, as after a crash: so there is one way back, and it is always the same.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -20,6 +21,7 @@ use super::tenure::{Right, Tenure};
 use super::timers::{NEAR_MAX, Timers};
 use super::{Process, Targets};
 use crate::fold::LoadError;
+use crate::runtime::board::Doing;
 use crate::runtime::{Host, StartError};
 use crate::store::{
     AppendError, CheckpointRecord, Head, Invalid, Label, MoveFrom, NoneMatching, Outcome, Position, Query, Read, ReadError,
@@ -52,6 +54,8 @@ pub(crate) struct ProcessRunner<P: Process> {
     /// What is known of the log; none when it is to be read (again).
     known: Option<Known<P>>,
     asked: mpsc::Receiver<Asked>,
+    /// What it does now, so that code of users that does not return is named.
+    doing: Arc<Doing>,
     /// The lease on its work; none where nobody else can be at it.
     tenure: Option<Tenure>,
     near_max: usize,
@@ -95,7 +99,9 @@ impl<P: Process> ProcessRunner<P> {
         let query = archive.schema.query();
         let own = Query::category(category(P::NAME)).or(Query::category(unread_category(P::NAME)));
         let (targets, near_max) = (P::targets(), NEAR_MAX);
-        let mut runner = Self { host, archive, targets, consumer, query, own, known: None, asked, tenure: None, near_max };
+        let doing = Arc::<Doing>::default();
+        host.board.watch(P::NAME, doing.clone());
+        let mut runner = Self { host, archive, targets, consumer, query, own, known: None, asked, doing, tenure: None, near_max };
         runner.known = Some(runner.begin().await?);
         runner.host.board.say(P::NAME, "its start");
         Ok(runner)
@@ -387,6 +393,7 @@ impl<P: Process> ProcessRunner<P> {
         let (mut batch, mut through) = (Batch::default(), known.through);
         let mut heard = Hearing::Taken;
         while let Some(event) = known.ahead.front() {
+            let _doing = self.doing.begin("the reaction to the event at", event.position, self.host.clock.now());
             heard = known.instances.hear(event, &mut batch).await?;
             if heard != Hearing::Taken {
                 break;
