@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::desk::{Change, Desk, Readers, Standing};
+use super::desk::{Change, Desk, Readers, Standing, Told};
 use super::parked::Parked;
 use super::receipts::{self, Taken, Verified, VerifyError};
 use crate::runtime::board::{Board, ConsumerStatus};
@@ -196,7 +196,8 @@ impl Projections {
         self.ask_all(name, has_it, |answer| Ask::Skip { position, by: by.to_owned(), answer }).await
     }
 
-    /// The keys whose rows change from now on, as readers see them. A version that is being built says nothing here.
+    /// The keys whose rows change from now on, as readers see them. A version that is being built says nothing here; that
+    /// it has begun to serve is told as [`ChangesError::Missed`], after which all is to be read anew.
     pub fn changes(&self, name: &str) -> Result<Changes, AskError> {
         let readers = self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
         Ok(Changes(readers.feed.subscribe()))
@@ -247,14 +248,16 @@ impl Entry {
 
 /// The changes of a projection, in the order of their commits. Dropped without ceremony.
 #[derive(Debug)]
-pub struct Changes(broadcast::Receiver<Change>);
+pub struct Changes(broadcast::Receiver<Told>);
 
 /// Why there is no next change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangesError {
-    /// The reader was too slow for so many changes: what it shows must be read anew, and then it goes on.
-    #[error("{0} changes were missed, read anew")]
-    Missed(u64),
+    /// Changes were missed: what the reader shows must be read anew, and then it goes on. A reader that was too slow is
+    /// told how many. There is no number where another version has begun to serve, or where the target was away and
+    /// may have taken what it did not confirm; nothing may have changed then.
+    #[error("changes were missed, read anew")]
+    Missed(Option<u64>),
     /// The runtime has stopped.
     #[error("the runtime has stopped")]
     Ended,
@@ -263,9 +266,11 @@ pub enum ChangesError {
 impl Changes {
     /// The next change; waits for it. Safe to cancel.
     pub async fn next(&mut self) -> Result<Change, ChangesError> {
-        self.0.recv().await.map_err(|error| match error {
-            broadcast::error::RecvError::Lagged(missed) => ChangesError::Missed(missed),
-            broadcast::error::RecvError::Closed => ChangesError::Ended,
-        })
+        match self.0.recv().await {
+            Ok(Told::Change(change)) => Ok(change),
+            Ok(Told::ReadAnew) => Err(ChangesError::Missed(None)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Err(ChangesError::Missed(Some(missed))),
+            Err(broadcast::error::RecvError::Closed) => Err(ChangesError::Ended),
+        }
     }
 }
