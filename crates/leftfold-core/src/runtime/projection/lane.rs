@@ -280,6 +280,12 @@ impl<T: Target> Lane<T> {
             match guarded(ground, &mut self.session, event).await {
                 Applied::Done => {}
                 Applied::Refused(error) => return Err(ground.stop_by(&error)),
+                Applied::Panicked(said) if !T::UNDOES => {
+                    // It may have written a part, which only emptying undoes. Then it is parked before it is applied.
+                    let error = format!("apply panicked: {said}");
+                    while ground.desk.failed(event.envelope.position, error.clone()) < TRIES {}
+                    return Err(Trouble::Lost(error).into());
+                }
                 Applied::Panicked(said) => return Err(Stop::Event(format!("apply panicked: {said}"))),
                 Applied::Hung => {
                     let error = format!("apply gave no answer within {} s", APPLY_WITHIN.as_secs());
