@@ -5,7 +5,8 @@ mod runtime_stage;
 
 use leftfold_core::fold::{Event, Recorded, Upcasters};
 use leftfold_core::runtime::projection::{
-    APPLY_WITHIN, AskError, Memory, PARKED_MAX, Parked, ParkedState, Projection, ProjectionError, Retried, TRIES, verify,
+    APPLY_WITHIN, AskError, Memory, NotReached, PARKED_MAX, Parked, ParkedState, Projection, ProjectionError, Retried, TRIES,
+    verify,
 };
 use leftfold_core::runtime::{ConsumerStatus, RunningRuntime};
 use leftfold_core::store::Position;
@@ -66,6 +67,30 @@ async fn an_event_that_keeps_failing_is_parked_with_its_key_and_other_keys_go_on
     assert_eq!((status(&running).waiting, status(&running).stalled), (3, false));
     // What waits was never tried.
     assert_eq!(code.tries(Position(2)), 0);
+}
+
+#[tokio::test]
+async fn waiting_for_an_event_that_is_parked_says_so_and_others_are_not_concerned() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    let poison = add(store, "a", "x", "poison").await;
+    let behind = add(store, "a", "x", "fine").await;
+    let other = add(store, "b", "y", "fine").await;
+    let code = Code::refusing("poison", u32::MAX);
+    let running = start(&process, &code, &Shelf::<1>::new()).await;
+    reach(&process, &running, other).await;
+    let projections = running.projections();
+    let waited = async |position| projections.wait_until("tally", position, SECOND).await;
+    let parked = |reason: &str| {
+        let (name, reason) = ("tally".to_owned(), reason.to_owned());
+        Err(NotReached::Parked { name, stands_at: other, position: poison, reason })
+    };
+    assert_eq!(waited(poison).await, parked("poison is refused"));
+    assert_eq!(waited(behind).await, parked("poison is refused"));
+    assert_eq!(waited(other).await, Ok(other));
+    code.mend();
+    projections.retry("tally", "x").await.unwrap();
+    assert_eq!(waited(behind).await, Ok(other));
 }
 
 // ANCHOR: parked

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use leftfold_core::fold::{Event, Recorded, Schema};
 use leftfold_core::runtime::RunningRuntime;
-use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Session, Target};
+use leftfold_core::runtime::projection::{NotReached, Place, Projection, ProjectionError, Session, Target};
 use leftfold_core::store::{Append, NewEvent, Outcome, Position, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
@@ -500,11 +500,14 @@ pub async fn settle<const V: u32, const L: usize, const M: usize, const B: bool>
     }
 }
 
-/// Lets time pass until readers see everything up to a position.
+/// Lets time pass until everything up to a position is in the rows that readers see, or parked.
 pub async fn reach(process: &Process, running: &RunningRuntime, position: Position) {
     let projections = running.projections();
     tokio::select! {
-        reached = projections.wait_until("tally", position, 10 * SECOND) => assert!(reached.unwrap() >= position),
+        reached = projections.wait_until("tally", position, 10 * SECOND) => match reached {
+            Ok(stands_at) | Err(NotReached::Parked { stands_at, .. }) => assert!(stands_at >= position),
+            Err(late) => panic!("{late}"),
+        },
         () = time_goes_by(&process.clock) => {}
     }
 }

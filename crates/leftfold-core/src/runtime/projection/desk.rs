@@ -24,6 +24,14 @@ pub struct Change {
     pub position: Position,
 }
 
+/// What the feed says.
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    Change(Change),
+    /// Rows may have changed of which nobody knows any more which ones.
+    ReadAnew,
+}
+
 /// One version of a projection, as others see it.
 #[derive(Debug)]
 pub(in crate::runtime) struct Desk {
@@ -48,7 +56,7 @@ pub(in crate::runtime) struct Readers {
     pub(super) versions: Vec<u32>,
     /// The version that serves, where it is known.
     pub(super) serving: watch::Sender<Option<u32>>,
-    pub(super) feed: broadcast::Sender<Change>,
+    pub(super) feed: broadcast::Sender<Told>,
 }
 
 /// Where a version stands.
@@ -72,8 +80,16 @@ impl Readers {
         Self { versions, serving: watch::Sender::new(None), feed: broadcast::Sender::new(CHANGES_MAX) }
     }
 
+    /// Learns which version serves. Where it is another one, readers see other rows.
     pub(super) fn see(&self, version: Option<u32>) {
-        self.serving.send_if_modified(|serving| std::mem::replace(serving, version) != version);
+        if self.serving.send_if_modified(|serving| std::mem::replace(serving, version) != version) {
+            self.tell(Told::ReadAnew);
+        }
+    }
+
+    pub(super) fn tell(&self, told: Told) {
+        // Nobody may listen.
+        let _ = self.feed.send(told);
     }
 }
 

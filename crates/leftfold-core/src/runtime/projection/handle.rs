@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::desk::{Change, Desk, Readers, Standing};
+use super::desk::{Change, Desk, Readers, Standing, Told};
 use super::parked::Parked;
 use super::receipts::{self, Taken, Verified, VerifyError};
 use crate::runtime::board::{Board, ConsumerStatus};
-use crate::store::{Position, Store};
+use crate::store::{Position, Query, Read, Store};
 
 /// All projections of a runtime. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -99,6 +99,19 @@ pub enum NotReached {
         /// Why it has not come further.
         waits_for: String,
     },
+    /// The projection has come to the position, but what is there is not in the rows: the event, or an earlier one of its
+    /// stream, waits for a person.
+    #[error("{name} stands at {stands_at}, but the event at {position} is parked, retry or skip it: {reason}")]
+    Parked {
+        /// The projection.
+        name: String,
+        /// What readers see is everything up to here, without what is parked.
+        stands_at: Position,
+        /// The first parked event that was waited for.
+        position: Position,
+        /// What was said when it failed, or that it waits for an earlier one.
+        reason: String,
+    },
     /// No projection of this runtime has the name.
     #[error("no projection is named {name}")]
     Unknown {
@@ -120,17 +133,45 @@ impl Projections {
         self.entries.iter().filter_map(status).collect()
     }
 
-    /// Waits until what readers see holds every event up to a position, so that they find what was just written: the
-    /// position that it has come to. Where it does not come that far within the time, the error says why.
+    /// Waits until what readers see holds the event at a position, so that they find what was just written: the position
+    /// that it has come to, up to which every event is in the rows or parked.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReached::Parked`] where the event, or an earlier one of its stream, is parked: it is not in the rows. Parked
+    /// events of other streams keep nobody waiting; [`Projections::parked`] lists them. [`NotReached::Late`] where it
+    /// does not come that far within the time, which says why.
     pub async fn wait_until(&self, name: &str, position: Position, within: Duration) -> Result<Position, NotReached> {
         let readers = self.readers(name).ok_or_else(|| NotReached::Unknown { name: name.to_owned() })?;
-        match timeout(within, self.reach(name, readers, position)).await {
-            Ok(Some(through)) => Ok(through),
+        let reached = async {
+            let (entry, through) = self.reach(name, readers, position).await?;
+            Some((through, self.parked_of(entry, position).await))
+        };
+        match timeout(within, reached).await {
+            Ok(Some((through, None))) => Ok(through),
+            Ok(Some((stands_at, Some(Parked { position, state, .. })))) => {
+                let reason = state.error().unwrap_or("it waits for an earlier one").to_owned();
+                Err(NotReached::Parked { name: name.to_owned(), stands_at, position, reason })
+            }
             Ok(None) | Err(_) => Err(self.late(name, readers)),
         }
     }
 
-    async fn reach(&self, name: &str, readers: &Readers, position: Position) -> Option<Position> {
+    /// The first parked item that keeps the event at a position, or an earlier one of its stream, out of the rows.
+    async fn parked_of(&self, entry: &Entry, position: Position) -> Option<Parked> {
+        if entry.desk.parked_len() == 0 {
+            return None;
+        }
+        // A commit may end with an event that the projection does not read: its stream is known to the log alone.
+        let page = self.store.page(Read::matching(Query::all(), position).page_of(1)).await;
+        let event = page.ok().and_then(|page| page.events.into_iter().find(|event| event.position == position));
+        let stream = event.as_ref().and_then(|event| event.stream.as_ref()).map(|at| at.name.as_str());
+        let parked = entry.desk.parked();
+        let concerns = |item: &&Parked| item.position == position || Some(item.stream.as_str()) == stream;
+        parked.items().take_while(|item| item.position <= position).find(concerns).cloned()
+    }
+
+    async fn reach<'p>(&'p self, name: &'p str, readers: &Readers, position: Position) -> Option<(&'p Entry, Position)> {
         let mut serving = readers.serving.subscribe();
         loop {
             let version = *serving.borrow_and_update();
@@ -145,7 +186,7 @@ impl Projections {
                 biased;
                 reached = reached => {
                     let Standing { through, .. } = *reached.ok()?;
-                    return (through >= position).then_some(through);
+                    return (through >= position).then_some((served, through));
                 }
                 changed = serving.changed() => changed.ok()?,
             }
@@ -196,7 +237,8 @@ impl Projections {
         self.ask_all(name, has_it, |answer| Ask::Skip { position, by: by.to_owned(), answer }).await
     }
 
-    /// The keys whose rows change from now on, as readers see them. A version that is being built says nothing here.
+    /// The keys whose rows change from now on, as readers see them. A version that is being built says nothing here; that
+    /// it has begun to serve is told as [`ChangesError::Missed`], after which all is to be read anew.
     pub fn changes(&self, name: &str) -> Result<Changes, AskError> {
         let readers = self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
         Ok(Changes(readers.feed.subscribe()))
@@ -247,14 +289,16 @@ impl Entry {
 
 /// The changes of a projection, in the order of their commits. Dropped without ceremony.
 #[derive(Debug)]
-pub struct Changes(broadcast::Receiver<Change>);
+pub struct Changes(broadcast::Receiver<Told>);
 
 /// Why there is no next change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangesError {
-    /// The reader was too slow for so many changes: what it shows must be read anew, and then it goes on.
-    #[error("{0} changes were missed, read anew")]
-    Missed(u64),
+    /// Changes were missed: what the reader shows must be read anew, and then it goes on. A reader that was too slow is
+    /// told how many. There is no number where another version has begun to serve, or where the target was away and
+    /// may have taken what it did not confirm; nothing may have changed then.
+    #[error("changes were missed, read anew")]
+    Missed(Option<u64>),
     /// The runtime has stopped.
     #[error("the runtime has stopped")]
     Ended,
@@ -263,9 +307,11 @@ pub enum ChangesError {
 impl Changes {
     /// The next change; waits for it. Safe to cancel.
     pub async fn next(&mut self) -> Result<Change, ChangesError> {
-        self.0.recv().await.map_err(|error| match error {
-            broadcast::error::RecvError::Lagged(missed) => ChangesError::Missed(missed),
-            broadcast::error::RecvError::Closed => ChangesError::Ended,
-        })
+        match self.0.recv().await {
+            Ok(Told::Change(change)) => Ok(change),
+            Ok(Told::ReadAnew) => Err(ChangesError::Missed(None)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Err(ChangesError::Missed(Some(missed))),
+            Err(broadcast::error::RecvError::Closed) => Err(ChangesError::Ended),
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::batch::{Batch, Content, Item, key_of};
-use super::desk::{Change, Desk};
+use super::desk::{Change, Desk, Told};
 use super::notes::{self, LaneNote, checkpoint_key, parked_key, receipt_key};
 use super::parked::{PARKED_MAX, Parked, ParkedSet, ParkedState, stream_of};
 use super::receipts::Receipts;
@@ -280,6 +280,12 @@ impl<T: Target> Lane<T> {
             match guarded(ground, &mut self.session, event).await {
                 Applied::Done => {}
                 Applied::Refused(error) => return Err(ground.stop_by(&error)),
+                Applied::Panicked(said) if !T::UNDOES => {
+                    // It may have written a part, which only emptying undoes. Then it is parked before it is applied.
+                    let error = format!("apply panicked: {said}");
+                    while ground.desk.failed(event.envelope.position, error.clone()) < TRIES {}
+                    return Err(Trouble::Lost(error).into());
+                }
                 Applied::Panicked(said) => return Err(Stop::Event(format!("apply panicked: {said}"))),
                 Applied::Hung => {
                     let error = format!("apply gave no answer within {} s", APPLY_WITHIN.as_secs());
@@ -330,15 +336,13 @@ impl<T: Target> Lane<T> {
 
     /// Tells the readers of the feed which keys changed. Those that were parked did not.
     fn publish<'i, P: Projection<T>>(&self, ground: &Ground<T, P>, items: impl Iterator<Item = &'i Item<P::Event>>) {
-        let feed = &ground.desk.readers.feed;
-        if feed.receiver_count() == 0 || !ground.desk.serves() {
+        if ground.desk.readers.feed.receiver_count() == 0 || !ground.desk.serves() {
             return;
         }
         for item in items.filter(|item| !item.events().is_empty()) {
             let (key, position) = (item.known_key(&ground.projection), item.position());
             if ground.desk.parked_len() == 0 || ground.desk.parked().find(position).is_none() {
-                // Nobody may listen any more.
-                let _ = feed.send(Change { key, position });
+                ground.desk.readers.tell(Told::Change(Change { key, position }));
             }
         }
     }

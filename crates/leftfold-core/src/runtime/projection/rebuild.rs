@@ -1,6 +1,7 @@
 //! Opening a version, building it beside the one that serves, and taking its place.
 
 use super::batch::Batch;
+use super::desk::Told;
 use super::lane::{Lane, Trouble, query_of};
 use super::notes::{self, LaneNote, PARKED, checkpoint_key, receipt_key};
 use super::parked::{Parked, ParkedSet};
@@ -106,8 +107,13 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             self.ground.target.serve(P::NAME, P::VERSION).await.map_err(away)?;
             serving = Some(P::VERSION);
         }
-        self.ground.desk.readers.see(serving);
-        self.ground.desk.stands_at(self.stands_at());
+        let desk = &self.ground.desk;
+        desk.readers.see(serving);
+        if desk.serves() {
+            // A commit whose answer was lost may have taken effect: nobody was told of its changes.
+            desk.readers.tell(Told::ReadAnew);
+        }
+        desk.stands_at(self.stands_at());
         Ok(())
     }
 

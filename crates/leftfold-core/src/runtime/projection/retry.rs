@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Content, decode, key_of};
-use super::desk::Change;
+use super::desk::{Change, Told};
 use super::handle::{Ask, AskError, Retried};
 use super::lane::{Stop, Trouble, not_of_an_event};
 use super::notes::{self, SkippedNote, parked_key, skipped_key};
@@ -164,8 +164,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 self.ground.desk.cleared(item.position);
                 self.ground.desk.change_parked(|set| set.remove(item.position));
                 if self.ground.desk.serves() && !events.is_empty() {
-                    // Nobody may listen.
-                    let _ = self.ground.desk.readers.feed.send(Change { key, position: item.position });
+                    self.ground.desk.readers.tell(Told::Change(Change { key, position: item.position }));
                 }
                 Ok(Tried::Applied)
             }
