@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold::postgres::PostgresError;
 use leftfold::prelude::{Aggregates, ExecuteError, Store, Timestamp};
 use leftfold::runtime::process::Processes;
-use leftfold::runtime::projection::Projections;
+use leftfold::runtime::projection::{NotReached, Projections};
 use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime, Runtime};
 use leftfold::store::{CloseError, ReadError};
 use tokio::net::TcpListener;
@@ -257,7 +257,8 @@ async fn run_behind(csms: &Arc<Csms>) -> Result<(), StartError> {
     let (projections, head) = (runtime.projections(), csms.store.head().position);
     runtime.show_progress();
     csms.runs(runtime);
-    while let Err(late) = projections.wait_until(fleet::NAME, head, SAY_EVERY).await {
+    // What is parked waits for a person, and not the start for it.
+    while let Err(late @ NotReached::Late { .. }) = projections.wait_until(fleet::NAME, head, SAY_EVERY).await {
         tracing::info!(%late, "reading the stations from the log");
     }
     Ok(())

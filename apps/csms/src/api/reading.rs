@@ -82,6 +82,10 @@ pub(super) async fn shown(
             return Err(problem.with("standsAt", stands_at.0).with("waitsFor", waits_for));
         }
         Err(NotReached::Late { stands_at, .. }) => stands_at,
+        Err(NotReached::Parked { stands_at, .. }) if wanted.is_none() => stands_at,
+        Err(parked @ NotReached::Parked { .. }) => {
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "parked", parked.to_string()));
+        }
         Err(unknown) => return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", unknown.to_string())),
     };
     Ok(at_position(reached))
