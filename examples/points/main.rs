@@ -133,9 +133,11 @@ mod tests {
         let runtime = Runtime::new(&store).process::<Assignment>().start().await.unwrap();
         load(&store, 10).await.unwrap();
         runtime.stop().await.unwrap();
-        let (total, tasks) = points(&store).await;
-        assert_eq!(total, FUNDS);
-        assert!(tasks.iter().any(|task| task.failure.is_some()), "some ask for more than there is");
+        assert_eq!(points(&store).await.0, FUNDS);
+        // In some round all of them together want more than there is, whoever comes first.
+        let denied = Query::types([EventType::new("task.Denied").unwrap()]);
+        let denied = store.read(Read::matching(denied, Position(1))).all().await.unwrap();
+        assert!(!denied.is_empty(), "some ask for more than there is");
     }
 
     #[tokio::test]
