@@ -282,7 +282,8 @@ fn readers_beside_the_writer_see_every_prefix_whole() {
             }
         }
     });
-    assert!(disk.sizes().len() > 2, "nothing was flushed");
+    // Not by the number of files: they may all be merged by now.
+    assert!(index.recent().since().position > Position::START, "nothing was flushed");
 }
 
 #[test]
