@@ -12,7 +12,9 @@ use super::{INSTANCES_MAX, Process, Reaction, Targets};
 use crate::fold::{Cause, LoadError, Recorded, Unknown};
 use crate::runtime::{message, shortened};
 use crate::store::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, STREAM_BYTES_MAX};
-use crate::store::{Append, Digest, Label, Metadata, NewEvent, Position, Query, Read, RecordedEvent, StreamName, Version};
+use crate::store::{
+    Append, Digest, EventType, Invalid, Label, Metadata, NewEvent, Position, Query, Read, RecordedEvent, StreamName, Version,
+};
 
 /// Instances in memory; of more, those that were not used for longest are read again when they are.
 const KEPT_MAX: usize = 20_000;
@@ -93,16 +95,20 @@ pub(super) fn unread_category(process: &str) -> String {
     format!("$parked:{process}")
 }
 
+/// What is recorded of triggers that are parked, and of how each was concluded but by a reaction.
+pub(super) fn about_parking(process: &str) -> Result<Query, Invalid> {
+    let streams = Query::category(category(process)).or(Query::category(unread_category(process)));
+    let types = ["$process.Parked", "$process.Unparked", "$process.Skipped"].into_iter().map(EventType::new);
+    Ok(streams.of_types(&types.collect::<Result<Vec<_>, _>>()?))
+}
+
 impl<P: Process> Instances<P> {
     /// What is parked, as the log tells it. Instances are read when they are concerned.
     pub(super) async fn load(archive: Archive, targets: Targets) -> Result<Self, LoadError> {
         let (unread, parked) = (BTreeMap::new(), BTreeMap::new());
         let mut instances =
             Self { archive, targets, kept: HashMap::new(), uses: 0, unread, parked, parked_count: 0, depths: HashMap::new() };
-        let streams = Query::category(category(P::NAME)).or(Query::category(unread_category(P::NAME)));
-        let about_parking = ["$process.Parked", "$process.Unparked", "$process.Skipped"];
-        let types: Vec<_> = about_parking.into_iter().map(crate::store::EventType::new).collect::<Result<_, _>>()?;
-        let mut events = instances.archive.store.read(Read::matching(streams.of_types(&types), Position(1)));
+        let mut events = instances.archive.store.read(Read::matching(about_parking(P::NAME)?, Position(1)));
         while let Some(event) = events.next().await? {
             let (Some(at), Some(own)) = (&event.stream, instances.archive.own(&event)?) else { continue };
             if at.name.category() == category(P::NAME) {

@@ -178,11 +178,9 @@ impl Processes {
     pub async fn parked(&self, process: &str) -> Result<Vec<ParkedTrigger>, LoadError> {
         let schema = Schema::of::<ProcessEvent>()?;
         let unread = super::instances::unread_category(process);
-        let streams = Query::category(category(process)).or(Query::category(unread.clone()));
-        let about_parking = ["$process.Parked", "$process.Unparked", "$process.Skipped"];
-        let types: Vec<_> = about_parking.into_iter().map(crate::store::EventType::new).collect::<Result<_, _>>()?;
+        let about_parking = super::instances::about_parking(process)?;
         let mut parked: Vec<(ParkedTrigger, StoredCause)> = Vec::new();
-        let mut events = self.store.read(Read::matching(streams.of_types(&types), Position(1)));
+        let mut events = self.store.read(Read::matching(about_parking, Position(1)));
         while let Some(event) = events.next().await? {
             let Some(at) = &event.stream else { continue };
             let id = at.name.id().to_owned();

@@ -16,7 +16,7 @@ use super::instances::{Hearing, Instances, unread_category};
 use super::orders::{Orders, RefusedOrder};
 use super::people::{AskError, Asked, What};
 use super::record::{Parked, ProcessEvent};
-use super::step::{Step, Trouble};
+use super::step::{STORE_RETRY, Step, Trouble};
 use super::tenure::{Right, Tenure};
 use super::timers::{NEAR_MAX, Timers};
 use super::{Process, Targets};
@@ -36,8 +36,6 @@ const FIRED_AT_ONCE: usize = 100;
 const EVENTS_AT_ONCE: u32 = 512;
 /// Events that do not concern the process are passed over without a record; after so many its checkpoint moves.
 const PASSED_OVER_MAX: u64 = 10_000;
-/// The wait before the store is tried again after it failed.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Bytes of a process's name.
 const NAME_BYTES_MAX: usize = 60;
 

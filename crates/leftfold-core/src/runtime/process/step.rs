@@ -1,7 +1,12 @@
 //! What a step of a process came to, and why one did not succeed.
 
+use std::time::Duration;
+
 use crate::fold::{EventError, LoadError};
 use crate::store::{ReadError, SubscribeError, Timestamp};
+
+/// The wait before the store is tried again after it failed.
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What a step came to.
 #[derive(Clone, Debug, PartialEq)]

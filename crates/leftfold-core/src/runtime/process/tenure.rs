@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::step::STORE_RETRY;
 use crate::runtime::Host;
 use crate::store::{Fence, Holder, Label, Lease, LeaseError, Leased, Timestamp};
 
@@ -10,8 +11,6 @@ use crate::store::{Fence, Holder, Label, Lease, LeaseError, Leased, Timestamp};
 /// machine takes over. On the embedded log a new start takes over at once.
 pub const PROCESS_LEASE: Duration = Duration::from_secs(30);
 // ANCHOR_END: limits
-/// The wait before the store is asked again after it failed.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// The right of one runner to work.
 #[derive(Debug)]
