@@ -107,7 +107,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // ANCHOR_END: main
 
     // ANCHOR: repeated
-    let request = || rooms.command("green", asks("bob", Ask::Book)).id("bob", "request-17");
+    let request = || rooms.command("green", asks("bob", Ask::Book)).id("bob", "request-17").request(b"book green");
     let first = request().execute().await?;
     let again = request().execute().await?;
     println!("asked twice:     at position {} and {}: the same answer", first.position, again.position);

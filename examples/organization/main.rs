@@ -102,7 +102,13 @@ async fn found(store: &Store, city: &str, companies: std::ops::Range<u32>) -> Re
         let (all, city, id) = (store.aggregate::<Company>(), city.to_owned(), company.to_string());
         founding.spawn(async move {
             let create = all.command(&id, CompanyCommand::Create { city });
-            create.id("organization", &format!("company {id}")).execute().await.map(drop).map_err(Failure::from)
+            create
+                .id("organization", &format!("company {id}"))
+                .without_request_check()
+                .execute()
+                .await
+                .map(drop)
+                .map_err(Failure::from)
         });
     }
     for id in employees(companies) {
@@ -110,7 +116,13 @@ async fn found(store: &Store, city: &str, companies: std::ops::Range<u32>) -> Re
         let company = id.split_once('.').map_or("", |(company, _)| company).to_owned();
         founding.spawn(async move {
             let create = all.command(&id, EmployeeCommand::Create { company });
-            create.id("organization", &format!("employee {id}")).execute().await.map(drop).map_err(Failure::from)
+            create
+                .id("organization", &format!("employee {id}"))
+                .without_request_check()
+                .execute()
+                .await
+                .map(drop)
+                .map_err(Failure::from)
         });
     }
     while let Some(founded) = founding.join_next().await {
@@ -134,7 +146,7 @@ async fn load(store: &Store, companies: u32) -> Result<(), Failure> {
     println!("the first half is there");
     let (others, cities) = (store.clone(), store.aggregate::<City>());
     let founding = tokio::spawn(async move { found(&others, "lyon", companies / 2..companies).await });
-    cities.command("lyon", CityCommand::Disable).id("organization", "disable").execute().await?;
+    cities.command("lyon", CityCommand::Disable).id("organization", "disable").without_request_check().execute().await?;
     println!("lyon is disabled");
     let mut waiting = employees(0..companies);
     let mut news = store.follow::<EmployeeEvent>(Position::START)?;

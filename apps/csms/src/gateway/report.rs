@@ -229,7 +229,7 @@ impl Report<'_> {
         }
         if all_have_moments {
             let hash = blake3::hash(key.as_bytes()).to_hex();
-            facts = facts.id(&format!("ocpp/{}/MeterValues", self.station), &hash).request(key.as_bytes());
+            facts = facts.id(&format!("ocpp/{}/MeterValues", self.station), &hash).without_request_check();
         }
         if facts.record().await?.answer == Answer::Again {
             tracing::debug!(station = self.station, "meter values came again");
@@ -248,7 +248,8 @@ impl Report<'_> {
     async fn execute(&self, command: StationCommand, id: Option<CommandId>) -> Result<Vec<StationEvent>, ReportError> {
         let mut command = self.csms.stations.command(self.station, command).metadata(self.note.clone());
         if let Some(id) = id {
-            command = command.with_id(id);
+            // The id is made of what tells one report from another: a station that sends it again may say the rest anew.
+            command = command.with_id(id).without_request_check();
         }
         if let Some(cause) = &self.cause {
             command = command.caused_by(cause.clone());

@@ -9,7 +9,7 @@ use super::map::PositionMap;
 use super::record::is_own;
 use super::references::{self, Resolved};
 use super::transform::{Function, Images};
-use crate::fold::KeptAnswer;
+use crate::fold::{KeptAnswer, Said};
 use crate::store::{Append, CommandRecord, Digest, NewEvent, Position, RecordedAppend, RecordedEvent, Version};
 
 /// How appends are translated.
@@ -41,7 +41,8 @@ impl Translated {
     pub(super) fn command(&self, versions: &[Version]) -> Option<CommandRecord> {
         let mut command = self.command.clone()?;
         if let Some(version) = self.answered.and_then(|index| versions.get(index)) {
-            command.answer = KeptAnswer::Accepted(*version).encode();
+            let target = KeptAnswer::decode(&command.answer).and_then(|kept| kept.target);
+            command.answer = KeptAnswer { target, said: Said::Accepted(*version) }.encode();
         }
         Some(command)
     }
@@ -79,8 +80,9 @@ impl Translation {
     fn put_together(&self, append: &RecordedAppend, images: Vec<Images>) -> Result<Translated, CopyError> {
         let answered = answered(append, &images);
         let command = append.command.as_ref().map(|command| {
-            let record = &command.record;
-            CommandRecord { id: record.id, digest: digest(record.digest, append, &images), answer: record.answer.clone() }
+            let CommandRecord { id, digest, answer } = &command.record;
+            let renamed = |digest| renamed(digest, append, &images);
+            CommandRecord { id: *id, digest: renamed(*digest), answer: of_target(answer, renamed) }
         });
         let shares = append.events.iter().zip(&images);
         let shares = shares.map(|(event, of)| (event.position, of.events.len() as u64, of.primary as u64)).collect();
@@ -106,7 +108,7 @@ async fn resolve(append: &RecordedAppend, images: &[Images], map: &mut PositionM
 
 /// The event whose version is the one that was answered: the aggregate's after the command.
 fn answered(append: &RecordedAppend, images: &[Images]) -> Option<usize> {
-    let Some(KeptAnswer::Accepted(version)) = KeptAnswer::decode(&append.command.as_ref()?.record.answer) else { return None };
+    let Said::Accepted(version) = KeptAnswer::decode(&append.command.as_ref()?.record.answer)?.said else { return None };
     let meant = |event: &RecordedEvent| !event.is_system() && event.stream.is_some() && event.version() == version;
     let index = append.events.iter().rposition(meant)?;
     let through: usize = images[..=index].iter().map(|images| images.events.len()).sum();
@@ -114,8 +116,16 @@ fn answered(append: &RecordedAppend, images: &[Images]) -> Option<usize> {
     last.map(|_| through - 1)
 }
 
-/// A request without bytes of its own has the digest of its target stream, which may have another name now.
-fn digest(digest: Digest, append: &RecordedAppend, images: &[Images]) -> Digest {
+/// An answer with the target that the request has now.
+fn of_target(answer: &Bytes, renamed: impl Fn(Digest) -> Digest) -> Bytes {
+    match KeptAnswer::decode(answer) {
+        Some(KeptAnswer { target: Some(target), said }) => KeptAnswer { target: Some(renamed(target)), said }.encode(),
+        _ => answer.clone(),
+    }
+}
+
+/// The digest of a target stream, which may have another name now; any other digest is what it was.
+fn renamed(digest: Digest, append: &RecordedAppend, images: &[Images]) -> Digest {
     let renamed = append.events.iter().zip(images).find_map(|(event, images)| {
         let old = &event.stream.as_ref()?.name;
         let new = images.events.get(images.primary)?.stream.as_ref()?;

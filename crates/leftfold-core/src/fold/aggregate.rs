@@ -8,14 +8,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
-use super::command::{Alongside, ExecuteError, Executed, Origin, Remember};
+use super::command::{Alongside, ExecuteError, Executed, Identified, Origin, Remember};
 use super::event::{Event, EventError, Recorded, Schema, Unknown};
 use super::execute::CommandAlongside;
 use super::facts::{self, Facts, RecordError};
 use super::snapshot::{self, SnapshotPolicy};
 use crate::store::{
-    Appended, CommandId, Digest, Events, Invalid, NewEvent, Position, Read, ReadError, RecordedEvent, Store, StreamName,
-    Timestamp, Version,
+    Appended, CommandId, Events, Invalid, NewEvent, Position, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp,
+    Version,
 };
 
 /// State that is the left fold of one stream's events, and decides commands.
@@ -368,24 +368,15 @@ pub struct Command<A: Aggregate> {
 }
 
 impl<A: Aggregate> Command<A> {
-    /// Names the request, so that it takes effect at most once: a repetition is answered as the first time.
-    ///
-    /// Say the request's own bytes too, with [`request`](Command::request): without them another command on the same
-    /// aggregate under the same id cannot be told from a repetition, and is answered as the first one.
-    pub fn id(self, scope: &str, key: &str) -> Self {
+    /// Names the request, so that it takes effect at most once: a repetition is answered as the first time. How another
+    /// request under the same id is found out is to be said next.
+    pub fn id(self, scope: &str, key: &str) -> Identified<Self> {
         self.with_id(CommandId::new(scope, key))
     }
 
     /// The same with an id that is there already.
-    pub fn with_id(mut self, id: CommandId) -> Self {
-        self.origin.id = Some(id);
-        self
-    }
-
-    /// The caller's own request bytes: others under the same command id are refused.
-    pub fn request(mut self, bytes: &[u8]) -> Self {
-        self.origin.digest = Some(Digest::of(bytes));
-        self
+    pub fn with_id(self, id: CommandId) -> Identified<Self> {
+        Identified::new(self, id, |command| &mut command.origin)
     }
 
     /// What caused the command: an event, or a message from outside.

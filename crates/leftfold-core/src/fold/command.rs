@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::EventError;
 use crate::store::{
     Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Conflict, Digest, Expected, Fence, Invalid, Label,
-    Metadata, NewEvent, NoneMatching, Position, ReadError, RecordedEvent, StreamName, Version,
+    Metadata, NewEvent, NoneMatching, Position, Query, QueryItem, ReadError, RecordedEvent, StreamName, Version,
 };
 
 // ANCHOR: limits
@@ -150,9 +150,94 @@ impl From<&RecordedEvent> for Cause {
 /// Where a command comes from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
-    pub(crate) id: Option<CommandId>,
-    pub(crate) digest: Option<Digest>,
+    pub(crate) request: Option<Request>,
     pub(crate) metadata: Metadata,
+}
+
+/// Names a request, and says how another under the same id is found out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    pub(crate) id: CommandId,
+    /// Of its bytes as they came, or [`Digest::UNCHECKED`].
+    digest: Digest,
+}
+
+/// A command, a decision or facts under a command id; still to be said is how another request under that id is found out.
+///
+/// Nothing is digested but bytes as they came: what is serialized anew may look different after an upgrade, and then a
+/// repetition would be taken for another request.
+#[must_use = "say the request's bytes, or that they are not checked"]
+pub struct Identified<C> {
+    command: C,
+    id: CommandId,
+    origin: fn(&mut C) -> &mut Origin,
+}
+
+impl<C> Identified<C> {
+    pub(super) fn new(command: C, id: CommandId, origin: fn(&mut C) -> &mut Origin) -> Self {
+        Self { command, id, origin }
+    }
+
+    /// The caller's own request bytes, as they came. Other bytes under the same id are refused, and so is the id where it
+    /// was used [without a check](Identified::without_request_check).
+    pub fn request(self, bytes: &[u8]) -> C {
+        self.with(Digest::of(bytes))
+    }
+
+    /// The request is known by its id alone: for callers that never use a key twice, and for keys made of all that is
+    /// asked.
+    ///
+    /// Another request under the same id about the same target (the same aggregate, the same stream of facts, a decision
+    /// with the same query) is then answered as the first one, with the events of the first one. One about another target
+    /// is refused, and so is the id where it was used with [request bytes](Identified::request).
+    pub fn without_request_check(self) -> C {
+        self.with(Digest::UNCHECKED)
+    }
+
+    fn with(mut self, digest: Digest) -> C {
+        (self.origin)(&mut self.command).request = Some(Request { id: self.id, digest });
+        self.command
+    }
+}
+
+impl<C> std::fmt::Debug for Identified<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identified").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What a request is about: the aggregate's stream, or the boundary of a decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    /// As it is kept with the answer; none where the request's bytes say it all.
+    name: Option<Digest>,
+    /// What was written up to release 0.1 as the digest of a request without bytes.
+    unchecked_once: Digest,
+}
+
+impl Target {
+    pub(super) fn stream(stream: &StreamName) -> Self {
+        let digest = Digest::of(stream.as_bytes());
+        Self { name: Some(digest), unchecked_once: digest }
+    }
+
+    /// A query may be written differently in a later release, so it counts only where there is nothing better; its order
+    /// never does.
+    pub(super) fn boundary(query: &Query, origin: &Origin) -> Self {
+        let is_checked = origin.request.is_some_and(|request| request.digest != Digest::UNCHECKED);
+        let name = (!is_checked).then(|| {
+            let mut items: Vec<String> = query.items().iter().cloned().map(in_order).collect();
+            items.sort_unstable();
+            Digest::of(items.concat().as_bytes())
+        });
+        Self { name, unchecked_once: Digest::of(query.to_string().as_bytes()) }
+    }
+}
+
+fn in_order(mut item: QueryItem) -> String {
+    item.types.sort_by(|a, b| a.text().cmp(b.text()));
+    item.tags.sort();
+    Query::from(item).to_string()
 }
 
 impl Origin {
@@ -161,23 +246,29 @@ impl Origin {
         self.metadata.correlation = Some(cause.correlation);
     }
 
-    /// What to remember; `target` stands in for the request's bytes where the caller gave none.
-    pub(crate) fn record(&self, target: &str, answer: Bytes) -> Option<CommandRecord> {
-        let digest = self.digest(target);
-        self.id.map(|id| CommandRecord { id, digest, answer })
+    pub(crate) fn id(&self) -> Option<CommandId> {
+        self.request.map(|request| request.id)
     }
 
-    pub(crate) fn digest(&self, target: &str) -> Digest {
-        self.digest.unwrap_or_else(|| Digest::of(target.as_bytes()))
+    /// What to remember of the request, where it has an id.
+    pub(crate) fn record(&self, target: &Target, said: Said) -> Option<CommandRecord> {
+        let Request { id, digest } = self.request?;
+        Some(CommandRecord { id, digest, answer: KeptAnswer { target: target.name, said }.encode() })
     }
 
-    /// Refuses an earlier request under the same id that was another.
-    pub(crate) fn same_request(&self, answered: &Answered, target: &str) -> Result<(), AppendError> {
-        if answered.record.digest == self.digest(target) {
-            Ok(())
-        } else {
-            Err(AppendError::CommandIdReused { id: answered.record.id })
+    /// What was said to an earlier request under the same id, none where the model did not say it; refused where that was
+    /// another request.
+    pub(crate) fn said(&self, answered: &Answered, target: &Target) -> Result<Option<Said>, AppendError> {
+        let record = &answered.record;
+        let digest = self.request.map_or(Digest::UNCHECKED, |request| request.digest);
+        let is_same = digest == record.digest || (digest == Digest::UNCHECKED && record.digest == target.unchecked_once);
+        let kept = KeptAnswer::decode(&record.answer);
+        let kept_target = kept.as_ref().and_then(|kept| kept.target);
+        let is_elsewhere = kept_target.is_some_and(|kept| target.name.is_some_and(|target| target != kept));
+        if !is_same || is_elsewhere {
+            return Err(AppendError::CommandIdReused { id: record.id });
         }
+        Ok(kept.map(|kept| kept.said))
     }
 }
 
@@ -224,7 +315,15 @@ impl Alongside {
 
 /// The answer that is kept with a command id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KeptAnswer {
+pub(crate) struct KeptAnswer {
+    /// Whom the request was about; none where its bytes say it all, or release 0.1 kept it.
+    pub(crate) target: Option<Digest>,
+    pub(crate) said: Said,
+}
+
+/// What was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
     /// It was carried out; the aggregate had this version then.
     Accepted(Version),
     /// It was refused; the refusal as JSON.
@@ -233,30 +332,43 @@ pub(crate) enum KeptAnswer {
 
 const ACCEPTED: u8 = 0;
 const REFUSED: u8 = 1;
+/// Added to either where the target stands before what was said.
+const OF_TARGET: u8 = 2;
+const TARGET_BYTES: usize = 16;
 
 impl KeptAnswer {
     pub(crate) fn encode(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(9);
-        match self {
-            Self::Accepted(version) => {
-                bytes.push(ACCEPTED);
-                bytes.extend_from_slice(&version.0.to_le_bytes());
-            }
-            Self::Refused(refusal) => {
-                bytes.push(REFUSED);
-                bytes.extend_from_slice(refusal);
+        let (kind, said) = match &self.said {
+            Said::Accepted(version) => (ACCEPTED, &version.0.to_le_bytes()[..]),
+            Said::Refused(refusal) => (REFUSED, &refusal[..]),
+        };
+        let mut bytes = Vec::with_capacity(1 + TARGET_BYTES + said.len());
+        match self.target {
+            None => bytes.push(kind),
+            Some(target) => {
+                bytes.push(kind + OF_TARGET);
+                bytes.extend_from_slice(&target.0);
             }
         }
+        bytes.extend_from_slice(said);
         Bytes::from(bytes)
     }
 
     /// None where a client of another kind kept something of its own under the id.
     pub(crate) fn decode(bytes: &Bytes) -> Option<Self> {
-        match bytes.split_first()? {
-            (&ACCEPTED, version) => Some(Self::Accepted(Version(u64::from_le_bytes(version.try_into().ok()?)))),
-            (&REFUSED, _) => Some(Self::Refused(bytes.slice(1..))),
-            _ => None,
-        }
+        let (&kind, rest) = bytes.split_first()?;
+        let target = match kind {
+            ACCEPTED | REFUSED => None,
+            _ => Some(Digest(*rest.first_chunk()?)),
+        };
+        let said = bytes.slice(1 + target.map_or(0, |_| TARGET_BYTES)..);
+        let kind = if target.is_some() { kind - OF_TARGET } else { kind };
+        let said = match kind {
+            ACCEPTED => Said::Accepted(Version(u64::from_le_bytes((*said).try_into().ok()?))),
+            REFUSED => Said::Refused(said),
+            _ => return None,
+        };
+        Some(Self { target, said })
     }
 }
 

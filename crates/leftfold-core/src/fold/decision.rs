@@ -6,12 +6,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Event;
-use super::command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, KeptAnswer, Origin, Remember};
+use super::command::{
+    ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified, Origin, Remember, Said, Target,
+};
 use super::event::{Schema, Unknown};
 use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
 use crate::store::{
-    Answered, Append, Appended, CommandId, Condition, Conflict, Digest, Expected, NewEvent, NoneMatching, Outcome, Position,
-    Query, Read, Store, StreamName, Version,
+    Answered, Append, Appended, CommandId, Condition, Conflict, Expected, NewEvent, NoneMatching, Outcome, Position, Query, Read,
+    Store, StreamName, Version,
 };
 
 /// A decision over any events, of any streams: a dynamic consistency boundary.
@@ -126,19 +128,10 @@ pub struct DecisionCommand<'a, D: Decision> {
 }
 
 impl<D: Decision> DecisionCommand<'_, D> {
-    /// Names the request, so that it takes effect at most once: a repetition is answered as the first time.
-    ///
-    /// Say the request's own bytes too, with [`request`](DecisionCommand::request): without them another decision about
-    /// the same query under the same id cannot be told from a repetition, and is answered as the first one.
-    pub fn id(mut self, scope: &str, key: &str) -> Self {
-        self.origin.id = Some(CommandId::new(scope, key));
-        self
-    }
-
-    /// The caller's own request bytes: others under the same command id are refused.
-    pub fn request(mut self, bytes: &[u8]) -> Self {
-        self.origin.digest = Some(Digest::of(bytes));
-        self
+    /// Names the request, so that it takes effect at most once: a repetition is answered as the first time. How another
+    /// request under the same id is found out is to be said next.
+    pub fn id(self, scope: &str, key: &str) -> Identified<Self> {
+        Identified::new(self, CommandId::new(scope, key), |command| &mut command.origin)
     }
 
     /// The caller's own bytes for the metadata of the events.
@@ -166,7 +159,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
     /// stream that fails while nothing is new is an error at once.
     pub async fn execute(self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
         let schema = Schema::of::<D::Event>()?;
-        if let Some(id) = self.origin.id
+        if let Some(id) = self.origin.id()
             && let Some(answered) = self.store.answered(id).await?
         {
             return self.answer_again(&schema, answered).await;
@@ -184,20 +177,20 @@ impl<D: Decision> DecisionCommand<'_, D> {
             }
             let (decided, answer) = match self.decision.decide(&read.state) {
                 Ok(decided) => (decided, None),
-                Err(refusal) => match (&self.remember, self.origin.id) {
+                Err(refusal) => match (&self.remember, self.origin.id()) {
                     (Some(remember), Some(_)) => (Decided::nothing(), Some((encode_refusal(remember, &refusal)?, refusal))),
                     _ => return Err(ExecuteError::Refused(refusal)),
                 },
             };
-            if decided.events.is_empty() && self.origin.id.is_none() {
+            if decided.events.is_empty() && self.origin.id().is_none() {
                 let (version, position) = (Version::ABSENT, read.through);
                 return Ok(Executed { events: Vec::new(), version, position, answer: Answer::First });
             }
-            let kept = match &answer {
-                None => KeptAnswer::Accepted(Version::ABSENT),
-                Some((bytes, _)) => KeptAnswer::Refused(bytes.clone()),
+            let said = match &answer {
+                None => Said::Accepted(Version::ABSENT),
+                Some((bytes, _)) => Said::Refused(bytes.clone()),
             };
-            let append = self.append(&schema, &query, &read, &decided, &kept)?;
+            let append = self.append(&schema, &query, &read, &decided, said)?;
             match (self.store.append(append).await?, answer) {
                 (Outcome::Conflict(failed), _) => conflict = Some(failed),
                 (Outcome::Repeated(answered), _) => return self.answer_again(&schema, answered).await,
@@ -208,9 +201,8 @@ impl<D: Decision> DecisionCommand<'_, D> {
         Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
     }
 
-    /// What the decision is about, by its query: stands in for the request where its bytes are not given.
-    fn target(&self) -> String {
-        self.decision.query().to_string()
+    fn target(&self) -> Target {
+        Target::boundary(&self.decision.query(), &self.origin)
     }
 
     async fn read_on(
@@ -243,7 +235,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
         query: &Query,
         read: &Reading<D::State>,
         decided: &Decided<D::Event>,
-        answer: &KeptAnswer,
+        said: Said,
     ) -> Result<Append, ExecuteError<D::Refusal>> {
         let mut events = Vec::with_capacity(decided.events.len());
         for (place, event) in &decided.events {
@@ -259,15 +251,14 @@ impl<D: Decision> DecisionCommand<'_, D> {
             streams.push((StreamName::new(stream.clone())?, *expected));
         }
         let none_matching = Some(NoneMatching { query: query.clone(), after: read.through });
-        let command = self.origin.id.and_then(|_| self.origin.record(&self.target(), answer.encode()));
+        let command = self.origin.record(&self.target(), said);
         Ok(Append { events, condition: Condition { streams, none_matching }, command, ..Append::default() })
     }
 
     async fn answer_again(&self, schema: &Schema, answered: Answered) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
-        self.origin.same_request(&answered, &self.target())?;
-        match KeptAnswer::decode(&answered.record.answer) {
-            Some(KeptAnswer::Refused(refusal)) => Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal)),
-            Some(KeptAnswer::Accepted(_)) => {
+        match self.origin.said(&answered, &self.target())? {
+            Some(Said::Refused(refusal)) => Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal)),
+            Some(Said::Accepted(_)) => {
                 let recorded = events_of(&self.store, &answered).await?;
                 let version = recorded.last().map_or(Version::ABSENT, |event| event.version());
                 let position = recorded.last().map_or(answered.first, |event| event.position);

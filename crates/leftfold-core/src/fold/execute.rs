@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::aggregate::{Aggregate, Command};
 use super::cache::{Kept, Slot};
 use super::command::{
-    ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, KeptAnswer, Remember, STALE_EVENTS_MAX,
+    ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Remember, STALE_EVENTS_MAX, Said, Target,
 };
 use super::event::{Event, EventError, Schema, Unknown};
 use crate::store::{
@@ -46,7 +46,7 @@ impl<A: Aggregate> Command<A> {
     async fn carry_out(&self, alongside: &Alongside) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
         let slot = self.aggregates.slot(&self.id)?;
         let mut place = slot.fold.lock().await;
-        if let Some(id) = self.origin.id
+        if let Some(id) = self.origin.id()
             && let Some(answered) = self.aggregates.shared.store.answered(id).await?
         {
             return Ok(self.answer_again(&slot, answered).await?);
@@ -99,24 +99,21 @@ impl<A: Aggregate> Command<A> {
         {
             return Ok(Attempted::Concluded(Conclusion::Stale { expected, actual: version }));
         }
-        let (events, answer, refused) = match decide_all(&kept.folded.state, &self.commands) {
+        let (events, said, refused) = match decide_all(&kept.folded.state, &self.commands) {
             Ok(events) => {
                 let after = Version(version.0 + events.len() as u64);
-                (events, KeptAnswer::Accepted(after), None)
+                (events, Said::Accepted(after), None)
             }
-            Err(refusal) => match (&self.remember, self.origin.id) {
-                (Some(remember), Some(_)) => {
-                    let kept = KeptAnswer::Refused(encode_refusal(remember, &refusal)?);
-                    (Vec::new(), kept, Some(refusal))
-                }
+            Err(refusal) => match (&self.remember, self.origin.id()) {
+                (Some(remember), Some(_)) => (Vec::new(), Said::Refused(encode_refusal(remember, &refusal)?), Some(refusal)),
                 _ => return Ok(Attempted::Concluded(Conclusion::Refused(refusal))),
             },
         };
-        if events.is_empty() && self.origin.id.is_none() && alongside.is_empty() {
+        if events.is_empty() && self.origin.id().is_none() && alongside.is_empty() {
             let (version, position) = (version, kept.folded.position);
             return Ok(Attempted::Concluded(Conclusion::Nothing { version, position }));
         }
-        let append = self.append(slot, version, &events, &answer, alongside)?;
+        let append = self.append(slot, version, &events, said, alongside)?;
         let outcome = self.aggregates.shared.store.append(append).await?;
         Ok(match (outcome, refused) {
             // What the command itself expects is looked at first; then it is as it was.
@@ -133,7 +130,7 @@ impl<A: Aggregate> Command<A> {
         slot: &Slot<A>,
         version: Version,
         events: &[A::Event],
-        answer: &KeptAnswer,
+        said: Said,
         alongside: &Alongside,
     ) -> Result<Append, ExecuteError<A::Refusal>> {
         let mut condition = Condition::stream(slot.stream.clone(), Expected::Exact(version));
@@ -141,7 +138,7 @@ impl<A: Aggregate> Command<A> {
         condition.none_matching.clone_from(&alongside.none_matching);
         let mut new = self.aggregates.encode(&slot.stream, events, &self.origin)?;
         new.extend(alongside.events.iter().cloned());
-        let command = self.origin.id.and_then(|_| self.origin.record(&slot.stream, answer.encode()));
+        let command = self.origin.record(&Target::stream(&slot.stream), said);
         let (checkpoint, fence) = (alongside.checkpoint.clone(), alongside.fence.clone());
         Ok(Append { events: new, condition, command, checkpoint, fence })
     }
@@ -179,10 +176,9 @@ impl<A: Aggregate> Command<A> {
 
     /// Answers as the first time.
     async fn answer_again(&self, slot: &Slot<A>, answered: Answered) -> Done<A> {
-        self.origin.same_request(&answered, &slot.stream)?;
-        match KeptAnswer::decode(&answered.record.answer) {
-            Some(KeptAnswer::Refused(refusal)) => Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal)),
-            Some(KeptAnswer::Accepted(version)) => {
+        match self.origin.said(&answered, &Target::stream(&slot.stream))? {
+            Some(Said::Refused(refusal)) => Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal)),
+            Some(Said::Accepted(version)) => {
                 let schema = self.aggregates.schema()?;
                 let recorded = events_of(&self.aggregates.shared.store, &answered).await?;
                 let own = || recorded.iter().filter(|event| in_stream(event, &slot.stream));

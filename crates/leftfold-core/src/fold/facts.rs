@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::command::{Answer, Cause, KeptAnswer, Origin};
+use super::command::{Answer, Cause, Identified, Origin, Said, Target};
 use super::event::{Event, EventError, Schema};
 use crate::store::{
-    Answered, Append, AppendError, Appended, CommandId, Conflict, Digest, Invalid, NewEvent, Outcome, Query, Read, ReadError,
-    Store, StreamName, Version,
+    Answered, Append, AppendError, Appended, CommandId, Conflict, Invalid, NewEvent, Outcome, Query, Read, ReadError, Store,
+    StreamName, Version,
 };
 
 /// Facts of one stream, to be recorded: all of them in one append, without deciding and without any condition.
@@ -66,24 +66,15 @@ impl<'e, E: Event> Facts<'e, E> {
         Self { store: store.clone(), schema, stream, events, origin: Origin::default() }
     }
 
-    /// Names the request, so that the facts are recorded at most once: a repetition is answered as the first time.
-    ///
-    /// Say the request's own bytes too, with [`request`](Facts::request): without them other facts of the same stream under
-    /// the same id cannot be told from a repetition.
-    pub fn id(self, scope: &str, key: &str) -> Self {
+    /// Names the request, so that the facts are recorded at most once: a repetition is answered as the first time. How
+    /// other facts under the same id are found out is to be said next.
+    pub fn id(self, scope: &str, key: &str) -> Identified<Self> {
         self.with_id(CommandId::new(scope, key))
     }
 
     /// The same with an id that is there already.
-    pub fn with_id(mut self, id: CommandId) -> Self {
-        self.origin.id = Some(id);
-        self
-    }
-
-    /// The caller's own request bytes: others under the same command id are refused.
-    pub fn request(mut self, bytes: &[u8]) -> Self {
-        self.origin.digest = Some(Digest::of(bytes));
-        self
+    pub fn with_id(self, id: CommandId) -> Identified<Self> {
+        Identified::new(self, id, |facts| &mut facts.origin)
     }
 
     /// What caused them: an event, or a message from outside.
@@ -103,10 +94,14 @@ impl<'e, E: Event> Facts<'e, E> {
         let (schema, stream) = (self.schema?, self.stream?);
         let events = encode(&schema, &stream, self.events, &self.origin)?;
         // The version that they lead to is known when they are recorded; a repetition reads it from the events.
-        let command = self.origin.record(&stream, KeptAnswer::Accepted(Version::ABSENT).encode());
+        let target = Target::stream(&stream);
+        let command = self.origin.record(&target, Said::Accepted(Version::ABSENT));
         match self.store.append(Append { events, command, ..Append::default() }).await? {
             Outcome::Appended(appended) => Ok(FactsRecorded { appended, answer: Answer::First }),
-            Outcome::Repeated(answered) => again(&self.store, &stream, &answered).await,
+            Outcome::Repeated(answered) => {
+                self.origin.said(&answered, &target)?;
+                again(&self.store, &stream, &answered).await
+            }
             Outcome::Conflict(conflict) => Err(conflict.into()),
         }
     }

@@ -15,7 +15,7 @@ mod upcast;
 
 pub use aggregate::{Aggregate, Aggregates, Command, History, LoadError, Moment};
 pub use cache::Folded;
-pub use command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, STALE_EVENTS_MAX};
+pub use command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified, STALE_EVENTS_MAX};
 pub use decision::{Decided, Decision, DecisionCommand};
 pub use event::{Event, EventError, Recorded, Schema, Unknown};
 pub use facts::{Facts, FactsRecorded, RecordError};
@@ -23,4 +23,4 @@ pub use follow::Following;
 pub use snapshot::SnapshotPolicy;
 pub use upcast::{Upcast, Upcasters};
 
-pub(crate) use command::{Alongside, AlongsideError, KeptAnswer};
+pub(crate) use command::{Alongside, AlongsideError, KeptAnswer, Said};

@@ -300,7 +300,9 @@ pub enum AppendError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The command id named another request before. Nothing was written.
-    #[error("command id {id} was used before with other request bytes, choose a new key for a new request")]
+    #[error(
+        "command id {id} was used before by another request (other bytes, or once with bytes and once without, or another target), choose a new key for a new request"
+    )]
     CommandIdReused {
         /// The id.
         id: CommandId,

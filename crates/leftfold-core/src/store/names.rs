@@ -176,6 +176,9 @@ impl fmt::Debug for CommandId {
 pub struct Digest(pub [u8; 16]);
 
 impl Digest {
+    /// Stands for a request whose bytes are not checked. No request bytes have it.
+    pub const UNCHECKED: Self = Self([0; 16]);
+
     /// The digest of a caller's own request bytes.
     #[must_use]
     pub fn of(request: &[u8]) -> Self {

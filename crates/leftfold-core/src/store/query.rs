@@ -163,8 +163,7 @@ impl Query {
     }
 }
 
-/// The query as a text that never changes: items in order, each part with its length. What is digested of a request
-/// that has no bytes of its own.
+/// The query as a text that never changes: items in order, each part with its length.
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = |f: &mut fmt::Formatter<'_>, kind: char, text: &str| write!(f, "{kind}{}:{text}", text.len());
@@ -233,7 +232,7 @@ impl TypeMatch {
         }
     }
 
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         match self {
             Self::Exact(exact) => exact,
             Self::Prefix(prefix) => prefix,

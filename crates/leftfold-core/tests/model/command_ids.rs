@@ -1,7 +1,7 @@
 //! A command id takes effect at most once, and its answer is given again.
 
 use leftfold_core::fold::{Answer, ExecuteError};
-use leftfold_core::store::{AppendError, CommandId, Position, Version};
+use leftfold_core::store::{Append, AppendError, CommandId, CommandRecord, Digest, Outcome, Position, Version};
 
 use crate::probe::Probe;
 use crate::purse::{Do, Purse, put, refused, taken};
@@ -12,7 +12,9 @@ async fn of_many_at_once_with_one_id_one_takes_effect_and_all_are_answered_alike
     let handles = [probe.store(), probe.store(), probe.store()];
     let send = |n: usize| {
         let purses = handles[n % handles.len()].aggregate::<Purse>();
-        tokio::spawn(async move { purses.command("1", Do::Put(7)).id("api", "k").execute().await.unwrap() })
+        tokio::spawn(
+            async move { purses.command("1", Do::Put(7)).id("api", "k").without_request_check().execute().await.unwrap() },
+        )
     };
     let mut first = 0;
     for running in (0..60).map(send).collect::<Vec<_>>() {
@@ -30,11 +32,11 @@ async fn a_repetition_is_answered_as_the_first_time_whatever_happened_since() {
     let purses = probe.store().aggregate::<Purse>();
     purses.execute("other", Do::Put(1)).await.unwrap();
     let commands = vec![Do::Put(5), Do::Take(2)];
-    let first = purses.commands("1", commands.clone()).id("api", "k").execute().await.unwrap();
+    let first = purses.commands("1", commands.clone()).id("api", "k").without_request_check().execute().await.unwrap();
     purses.execute("1", Do::Take(3)).await.unwrap();
     purses.execute("other", Do::Put(1)).await.unwrap();
     for purses in [purses, probe.store().aggregate::<Purse>()] {
-        let again = purses.commands("1", commands.clone()).id("api", "k").execute().await.unwrap();
+        let again = purses.commands("1", commands.clone()).id("api", "k").without_request_check().execute().await.unwrap();
         assert_eq!(again.answer, Answer::Again);
         assert_eq!((&again.events, again.version, again.position), (&first.events, first.version, first.position));
     }
@@ -50,13 +52,13 @@ async fn a_repetition_of_a_command_without_events_is_answered_alike_and_still_do
     purses.execute("other", Do::Put(1)).await.unwrap();
     for id in ["1", "absent"] {
         let coins = if id == "1" { 5 } else { 0 };
-        let first = purses.command(id, Do::FillTo(coins)).id(id, "k").execute().await.unwrap();
+        let first = purses.command(id, Do::FillTo(coins)).id(id, "k").without_request_check().execute().await.unwrap();
         assert_eq!((first.events.len(), first.answer), (0, Answer::First));
         if id == "1" {
             assert_eq!((first.version, first.position), (Version(1), Position(1)));
             purses.execute("1", Do::Take(5)).await.unwrap();
         }
-        let again = purses.command(id, Do::FillTo(coins)).id(id, "k").execute().await.unwrap();
+        let again = purses.command(id, Do::FillTo(coins)).id(id, "k").without_request_check().execute().await.unwrap();
         assert_eq!((again.events.len(), again.answer), (0, Answer::Again));
         assert_eq!((again.version, again.position), (first.version, first.position));
     }
@@ -66,13 +68,16 @@ async fn a_repetition_of_a_command_without_events_is_answered_alike_and_still_do
 async fn a_refusal_is_remembered_where_that_was_asked_for() {
     let probe = Probe::default();
     let purses = probe.store().aggregate::<Purse>();
-    let ask = || purses.command("1", Do::Take(3)).id("api", "k").remembering_refusal().execute();
+    let ask = || purses.command("1", Do::Take(3)).id("api", "k").without_request_check().remembering_refusal().execute();
     assert_eq!(ask().await, refused(0));
     purses.execute("1", Do::Put(5)).await.unwrap();
     assert_eq!(ask().await, refused(0));
     let elsewhere = probe.store().aggregate::<Purse>();
-    assert_eq!(elsewhere.command("1", Do::Take(3)).id("api", "k").remembering_refusal().execute().await, refused(0));
-    let forgetful = purses.command("1", Do::Take(3)).id("api", "k").execute().await;
+    assert_eq!(
+        elsewhere.command("1", Do::Take(3)).id("api", "k").without_request_check().remembering_refusal().execute().await,
+        refused(0)
+    );
+    let forgetful = purses.command("1", Do::Take(3)).id("api", "k").without_request_check().execute().await;
     assert!(matches!(forgetful, Err(ExecuteError::AnswerUnreadable { .. })), "{forgetful:?}");
     assert_eq!(purses.load("1").await.unwrap().version, Version(1));
 }
@@ -85,7 +90,15 @@ async fn a_refusal_that_the_store_took_is_the_answer_without_asking_again() {
     let purses = probe.store().aggregate::<Purse>();
     purses.execute("1", Do::Put(1)).await.unwrap();
     let before = (probe.appends(), probe.reads_from()).0;
-    let ask = || purses.command("1", Do::Take(3)).id("api", "k").remembering_refusal().expecting(Version(1)).execute();
+    let ask = || {
+        purses
+            .command("1", Do::Take(3))
+            .id("api", "k")
+            .without_request_check()
+            .remembering_refusal()
+            .expecting(Version(1))
+            .execute()
+    };
     assert_eq!(ask().await, refused(1));
     assert_eq!((probe.appends() - before, probe.reads_from()), (1, vec![]));
 }
@@ -93,7 +106,7 @@ async fn a_refusal_that_the_store_took_is_the_answer_without_asking_again() {
 #[tokio::test]
 async fn a_refusal_that_is_not_remembered_may_be_tried_again() {
     let purses = Probe::default().store().aggregate::<Purse>();
-    let ask = || purses.command("1", Do::Take(3)).id("api", "k").execute();
+    let ask = || purses.command("1", Do::Take(3)).id("api", "k").without_request_check().execute();
     assert_eq!(ask().await, refused(0));
     purses.execute("1", Do::Put(5)).await.unwrap();
     assert_eq!(ask().await.unwrap().answer, Answer::First);
@@ -106,7 +119,8 @@ async fn a_refusal_is_remembered_only_of_the_newest_state() {
     let purses = probe.store().aggregate::<Purse>();
     purses.load("1").await.unwrap();
     probe.store().aggregate::<Purse>().execute("1", Do::Put(5)).await.unwrap();
-    let done = purses.command("1", Do::Take(3)).id("api", "k").remembering_refusal().execute().await.unwrap();
+    let done =
+        purses.command("1", Do::Take(3)).id("api", "k").without_request_check().remembering_refusal().execute().await.unwrap();
     assert_eq!(done.events, [taken(3)]);
 }
 
@@ -118,8 +132,8 @@ async fn other_bytes_or_another_aggregate_under_the_same_id_are_refused() {
     let id = CommandId::new("api", "bytes");
     assert_eq!(other, Err(ExecuteError::Append(AppendError::CommandIdReused { id })));
 
-    purses.command("1", Do::Put(1)).id("api", "place").execute().await.unwrap();
-    let elsewhere = purses.command("2", Do::Put(1)).id("api", "place").execute().await;
+    purses.command("1", Do::Put(1)).id("api", "place").without_request_check().execute().await.unwrap();
+    let elsewhere = purses.command("2", Do::Put(1)).id("api", "place").without_request_check().execute().await;
     let id = CommandId::new("api", "place");
     assert_eq!(elsewhere, Err(ExecuteError::Append(AppendError::CommandIdReused { id })));
     assert_eq!(purses.load("1").await.unwrap().state.coins, 2);
@@ -129,10 +143,10 @@ async fn other_bytes_or_another_aggregate_under_the_same_id_are_refused() {
 #[tokio::test]
 async fn the_id_is_looked_at_before_the_version() {
     let purses = Probe::default().store().aggregate::<Purse>();
-    let ask = || purses.command("1", Do::Put(1)).id("api", "k").expecting(Version::ABSENT).execute();
+    let ask = || purses.command("1", Do::Put(1)).id("api", "k").without_request_check().expecting(Version::ABSENT).execute();
     assert_eq!(ask().await.unwrap().answer, Answer::First);
     assert_eq!(ask().await.unwrap().answer, Answer::Again);
-    let new = purses.command("1", Do::Put(1)).id("api", "new").expecting(Version::ABSENT).execute().await;
+    let new = purses.command("1", Do::Put(1)).id("api", "new").without_request_check().expecting(Version::ABSENT).execute().await;
     assert!(matches!(new, Err(ExecuteError::Stale { .. })), "{new:?}");
 }
 
@@ -140,7 +154,55 @@ async fn the_id_is_looked_at_before_the_version() {
 async fn a_stale_request_is_not_remembered_and_may_come_again_with_the_right_version() {
     let purses = Probe::default().store().aggregate::<Purse>();
     purses.execute("1", Do::Put(1)).await.unwrap();
-    let ask = |version| purses.command("1", Do::Put(1)).id("api", "k").expecting(version).execute();
+    let ask = |version| purses.command("1", Do::Put(1)).id("api", "k").without_request_check().expecting(version).execute();
     assert!(matches!(ask(Version(9)).await, Err(ExecuteError::Stale { .. })));
     assert_eq!(ask(Version(1)).await.unwrap().version, Version(2));
+}
+
+fn reused<T>(answer: &Result<T, ExecuteError<crate::purse::TooFew>>) -> bool {
+    matches!(answer, Err(ExecuteError::Append(AppendError::CommandIdReused { .. })))
+}
+
+/// Without events nothing but the id was left of the first request: a command on another purse was answered `Ok`, with the
+/// version of the first.
+#[tokio::test]
+async fn a_command_on_another_aggregate_is_never_answered_as_the_first_though_that_did_nothing() {
+    let purses = Probe::default().store().aggregate::<Purse>();
+    purses.execute("1", Do::Put(5)).await.unwrap();
+    let nothing = |id, key| purses.command(id, Do::FillTo(5)).id("api", key);
+    nothing("1", "unchecked").without_request_check().execute().await.unwrap();
+    assert!(reused(&nothing("2", "unchecked").without_request_check().execute().await));
+    nothing("1", "checked").request(b"fill to 5").execute().await.unwrap();
+    assert!(reused(&nothing("2", "checked").request(b"fill to 5").execute().await), "the bytes do not say which purse");
+    let refused = |id| purses.command(id, Do::Take(9)).id("api", "refused").without_request_check().remembering_refusal();
+    assert_eq!(refused("1").execute().await, crate::purse::refused(5));
+    assert!(reused(&refused("2").execute().await));
+    assert_eq!(purses.load("2").await.unwrap().version, Version::ABSENT);
+}
+
+#[tokio::test]
+async fn an_id_is_used_with_request_bytes_or_without_and_never_both() {
+    let purses = Probe::default().store().aggregate::<Purse>();
+    let put = |key| purses.command("1", Do::Put(1)).id("api", key);
+    put("checked").request(b"put").execute().await.unwrap();
+    assert!(reused(&put("checked").without_request_check().execute().await));
+    put("unchecked").without_request_check().execute().await.unwrap();
+    assert!(reused(&put("unchecked").request(b"put").execute().await));
+    assert_eq!(purses.load("1").await.unwrap().state.coins, 2);
+}
+
+/// Up to release 0.1 a request without bytes had the digest of its stream, and the answer did not say its target.
+#[tokio::test]
+async fn a_request_without_bytes_that_an_older_release_answered_is_known_again() {
+    let store = Probe::default().store();
+    store.aggregate::<Purse>().execute("1", Do::Put(5)).await.unwrap();
+    let mut answer = vec![0];
+    answer.extend(1u64.to_le_bytes());
+    let record = CommandRecord { id: CommandId::new("api", "k"), digest: Digest::of(b"purse-1"), answer: answer.into() };
+    let kept = store.append(Append { command: Some(record), ..Append::default() }).await.unwrap();
+    assert!(matches!(kept, Outcome::Appended(_)));
+    let again = |id| store.aggregate::<Purse>().command(id, Do::FillTo(5)).id("api", "k").without_request_check().execute();
+    let answer = again("1").await.unwrap();
+    assert_eq!((answer.answer, answer.version, answer.position), (Answer::Again, Version(1), Position(1)));
+    assert!(reused(&again("2").await));
 }
