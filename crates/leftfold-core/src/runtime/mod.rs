@@ -14,6 +14,7 @@ pub mod process;
 mod progress;
 pub mod projection;
 mod runner;
+mod tenure;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,7 @@ pub use effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
 pub use effects::{EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict};
 pub use ledger::EffectState;
 pub use runner::OPEN_EFFECTS_MAX;
+pub use tenure::WORK_LEASE;
 pub use turn::LEASE;
 
 pub(crate) use contained::message as panic_message;

@@ -166,6 +166,29 @@ impl RecordedEvent {
         }
     }
 
+    /// The same event in memory of its own: to keep one for long, where the page that it was read with is large.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        Self {
+            stream: self.stream.as_ref().map(|at| InStream { name: at.name.detached(), version: at.version }),
+            event_type: self.event_type.detached(),
+            data: own(&self.data),
+            metadata: Metadata {
+                correlation: self.metadata.correlation.as_ref().map(Label::detached),
+                causation: self.metadata.causation.as_ref().map(Label::detached),
+                user: own(&self.metadata.user),
+            },
+            tags: self.tags.detached(),
+            key_ids: self.key_ids.iter().map(Label::detached).collect(),
+            content_type: match &self.content_type {
+                ContentType::Other(label) => ContentType::Other(label.detached()),
+                known => known.clone(),
+            },
+            ..*self
+        }
+    }
+
     /// Whether the event is one of the runtime's own: its type or its stream begins with `$`.
     #[must_use]
     pub fn is_system(&self) -> bool {

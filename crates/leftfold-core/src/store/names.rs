@@ -128,6 +128,19 @@ impl EventId {
     }
 }
 
+impl EventId {
+    /// An id for something that follows from the event, for the world outside: an idempotency key, the id of a message.
+    ///
+    /// It is made of this id and nothing else, so it is the same after any number of crashes, and in a copy of the store,
+    /// which keeps the ids of events. It never comes again after a store was restored from a copy of itself: an event
+    /// that takes the position of a lost one was recorded at another time, which is part of a minted id. Who brings ids
+    /// of their own has to bring each one once.
+    #[must_use]
+    pub fn derived(self, what: &str) -> Uuid {
+        Uuid::new_v5(&self.0, what.as_bytes())
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -217,6 +230,12 @@ macro_rules! text {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// The same text in memory of its own.
+            #[must_use]
+            pub(crate) fn detached(&self) -> Self {
+                Self(ByteString::from(self.as_str().to_owned()))
             }
 
             /// Whether the name is one of the runtime's own (`$…`), which are outside "all events".
@@ -313,6 +332,10 @@ impl Tags {
     pub fn with(mut self, tag: impl Into<ByteString>) -> Self {
         self.insert(Tag(tag.into()));
         self
+    }
+
+    pub(crate) fn detached(&self) -> Self {
+        Self(self.0.iter().map(Tag::detached).collect())
     }
 
     /// Adds a tag, unless it is there.

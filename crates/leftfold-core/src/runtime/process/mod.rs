@@ -11,19 +11,18 @@ mod record;
 mod runner;
 mod step;
 mod targets;
-mod tenure;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod told;
 mod trigger;
 
+pub use super::tenure::WORK_LEASE as PROCESS_LEASE;
 pub use correlation::Correlation;
 pub use instances::{CHAIN_MAX, COMMANDS_MAX, EFFECTS_MAX, PARKED_MAX, TIMERS_MAX};
 pub use people::{AskError, InstancePage, InstanceStatus, ParkedTrigger, Processes, Whose};
 pub use reaction::{Due, Reaction};
 pub use targets::Targets;
-pub use tenure::PROCESS_LEASE;
 pub use trigger::{Context, Refused, Trigger};
 
 pub(super) use people::Asked;

@@ -17,11 +17,11 @@ use super::orders::{Orders, RefusedOrder};
 use super::people::{AskError, Asked, What};
 use super::record::{Parked, ProcessEvent};
 use super::step::{STORE_RETRY, Step, Trouble};
-use super::tenure::{Right, Tenure};
 use super::timers::{NEAR_MAX, Timers};
 use super::{Process, Targets};
 use crate::fold::LoadError;
 use crate::runtime::board::Doing;
+use crate::runtime::tenure::{Right, Tenure};
 use crate::runtime::{Host, StartError};
 use crate::store::{
     AppendError, CheckpointRecord, Head, Invalid, Label, MoveFrom, NoneMatching, Outcome, Position, Query, Read, ReadError,
@@ -178,7 +178,7 @@ impl<P: Process> ProcessRunner<P> {
             }
             let step = match self.right().await {
                 Right::Held => self.step().await,
-                Right::Waits(why, at) => {
+                Right::StandsBy(why, at) | Right::Waits(why, at) => {
                     self.host.board.say_stalled(P::NAME, &why);
                     Step::Stalled(why, at)
                 }
@@ -507,7 +507,7 @@ impl<P: Process> ProcessRunner<P> {
 
     async fn heed(&mut self, what: What) -> Result<usize, AskError> {
         let not_done = |detail: String| AskError::Store { detail };
-        if let Right::Waits(why, _) = self.right().await {
+        if let Right::StandsBy(why, _) | Right::Waits(why, _) = self.right().await {
             return Err(not_done(format!("this runtime waits for {why}")));
         }
         let mut known = match self.known.take() {
