@@ -11,6 +11,7 @@ pub mod disk;
 mod dump;
 mod error;
 mod fetch;
+mod files;
 mod format;
 mod gather;
 mod index;

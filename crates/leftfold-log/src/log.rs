@@ -114,13 +114,13 @@ impl Log {
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
         let lock = take_lock(&*disk)?;
         let (mut writer, report) = Self::writer(disk, options, Purpose::Write)?;
-        writer.lock = Some(lock);
+        writer.hold(lock);
         Ok((Self::start(writer)?, report))
     }
 
     /// Everything but the thread.
     pub(crate) fn writer(disk: Arc<dyn Disk>, options: Options, purpose: Purpose) -> Result<(Writer, Recovery), OpenError> {
-        let (leased, lease) = crate::disk::Leased::of(disk);
+        let (leased, tenure) = crate::disk::Leased::of(disk);
         let disk: Arc<dyn Disk> = Arc::new(leased);
         let recovered = recover(&disk, &options, purpose)?;
         let state = match purpose {
@@ -141,7 +141,18 @@ impl Log {
         let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
         let epoch = recovered.report.identity.epoch;
         Ok((
-            Writer { shared, disk, options, epoch, purpose, tail: recovered.tail, time, usual_bytes: 0, lease, lock: None },
+            Writer {
+                tenure: Some(tenure),
+                shared,
+                disk,
+                options,
+                epoch,
+                purpose,
+                tail: recovered.tail,
+                time,
+                usual_bytes: 0,
+                half_made: false,
+            },
             recovered.report,
         ))
     }
@@ -200,8 +211,9 @@ impl Log {
         let (sender, receiver) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         let run = self.shared.pool.try_run(weight, move || {
+            let found = caught(|| work(&shared)).unwrap_or_else(Err);
             // Whoever asked may have gone.
-            let _ = sender.send(work(&shared));
+            let _ = sender.send(found);
         });
         match run {
             Ok(()) => Pending::waiting(receiver),
@@ -248,24 +260,44 @@ impl Shared {
             return Pending::ready(Err(refused.into()));
         }
         let (sender, receiver) = oneshot::channel();
-        let shared = Arc::clone(self);
+        let announced = Announced { shared: Arc::clone(self), weight, request: None };
         self.pool.run(move || {
-            let request = match examine(&shared, &append, Order::Free) {
-                Ok(Examined::Facts(facts)) => Some(Request::new(append, facts, sender)),
-                Ok(Examined::Answered(outcome)) => {
-                    // Whoever asked may have gone.
-                    let _ = sender.send(Ok(outcome));
-                    None
-                }
-                Err(error) => {
-                    let _ = sender.send(Err(error));
-                    None
-                }
-            };
-            shared.queue.arrive(weight, request);
+            let found = caught(|| examine(&announced.shared, &append, Order::Free)).unwrap_or_else(|error| Err(error.into()));
+            match found {
+                Ok(Examined::Facts(facts)) => announced.arrives(Request::new(append, facts, sender)),
+                // Whoever asked may have gone.
+                Ok(Examined::Answered(outcome)) => drop(sender.send(Ok(outcome))),
+                Err(error) => drop(sender.send(Err(error))),
+            }
         });
         Pending::waiting(receiver)
     }
+}
+
+/// An append that the queue was told of. It arrives there, or does not, however its look-up ends: a close waits for it.
+struct Announced {
+    shared: Arc<Shared>,
+    weight: usize,
+    request: Option<Request>,
+}
+
+impl Announced {
+    fn arrives(mut self, request: Request) {
+        self.request = Some(request);
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        self.shared.queue.arrive(self.weight, self.request.take());
+    }
+}
+
+/// Does something that a disk may panic in, and says so where it did.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ReadError> {
+    let panicked =
+        |_| ReadError::Io { detail: "the disk, or what reads it, panicked; look at the log of the program".to_owned() };
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(panicked)
 }
 
 impl Backend for Log {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leftfold_core::store::{Hash, Position, StoreId};
 
 use crate::disk::{Disk, File};
+use crate::files::{Files, Part};
 use crate::format::{FormatError, Input, SegmentHeader};
 
 const MAGIC: [u8; 8] = *b"LFOFFS01";
@@ -115,10 +116,9 @@ impl Table {
     }
 }
 
-/// Offsets in a file.
+/// Offsets in a file, which is opened when it is read from: of sealed segments there may be any number.
 #[derive(Debug)]
 pub(crate) struct OffsetsFile {
-    file: Arc<dyn File>,
     number: u64,
     events: u32,
     anchors: u32,
@@ -137,14 +137,13 @@ pub(crate) enum OffsetsFault {
 }
 
 impl OffsetsFile {
-    /// Opens the file that belongs to a segment and goes up to `end`, where the chain has a hash that is right.
-    pub(crate) fn open(
-        disk: &dyn Disk,
+    /// What a file is that belongs to a segment and goes up to `end`, where the chain has a hash that is right.
+    pub(crate) fn of(
+        file: &dyn File,
         header: &SegmentHeader,
         end: u64,
         is_right: impl Fn(Hash) -> bool,
     ) -> Result<Self, OffsetsFault> {
-        let file = disk.open(&offsets_name(header.number))?;
         let mut bytes = [0; HEADER_BYTES];
         file.read_exact_at(&mut bytes, 0)?;
         let what = "offsets header";
@@ -162,18 +161,18 @@ impl OffsetsFile {
             && (store, number, first, before) == (header.store, header.number, header.first, header.hash)
             && u64::from(covered) == end
             && is_right(after);
-        if same { Ok(Self { file, number, events, anchors, end: covered }) } else { Err(OffsetsFault::Other) }
+        if same { Ok(Self { number, events, anchors, end: covered }) } else { Err(OffsetsFault::Other) }
     }
 
     fn word(&self, index: u32, blocks: &Blocks) -> Result<u32, OffsetsFault> {
         Words { file: self, blocks, at: None }.word(index)
     }
 
-    fn read_block(&self, block: u32) -> Result<Vec<u32>, OffsetsFault> {
+    fn read_block(&self, file: &dyn File, block: u32) -> Result<Vec<u32>, OffsetsFault> {
         let words = (self.events + 2 * self.anchors) as usize;
         let count = words.saturating_sub(block as usize * BLOCK_WORDS).min(BLOCK_WORDS);
         let mut bytes = vec![0; (count + 1) * 4];
-        self.file.read_exact_at(&mut bytes, (HEADER_BYTES + block as usize * BLOCK_BYTES) as u64)?;
+        file.read_exact_at(&mut bytes, (HEADER_BYTES + block as usize * BLOCK_BYTES) as u64)?;
         let (body, crc) = bytes.split_at(count * 4);
         if crc != block_crc(block, body).to_le_bytes() {
             return Err(FormatError::Checksum { what: "offsets block" }.into());
@@ -182,11 +181,11 @@ impl OffsetsFile {
     }
 
     /// All of it, to go on with it in memory.
-    pub(crate) fn load(&self) -> Result<Offsets, OffsetsFault> {
+    pub(crate) fn load(&self, file: &dyn File) -> Result<Offsets, OffsetsFault> {
         let words = self.events as usize + 2 * self.anchors as usize;
         let mut all = Vec::with_capacity(words);
         for block in 0..words.div_ceil(BLOCK_WORDS) as u32 {
-            all.extend(self.read_block(block)?);
+            all.extend(self.read_block(file, block)?);
         }
         let anchors = all.split_off(self.events as usize);
         let anchors = anchors
@@ -237,7 +236,7 @@ pub(crate) fn write(disk: &dyn Disk, header: &SegmentHeader, offsets: &Offsets, 
     file.write_all_at(&bytes, 0)?;
     disk.rename(&temporary, &name)?;
     let (events, anchors) = (offsets.events(), offsets.anchors.len() as u32);
-    Ok(OffsetsFile { file, number: header.number, events, anchors, end: offsets.end })
+    Ok(OffsetsFile { number: header.number, events, anchors, end: offsets.end })
 }
 
 fn encode_header(header: &SegmentHeader, offsets: &Offsets, hash: Hash) -> Vec<u8> {
@@ -272,13 +271,14 @@ type BlockKey = (u64, u32);
 /// Blocks of offsets that were read, up to a bound; which one goes when it is reached is left to chance.
 #[derive(Debug)]
 pub(crate) struct Blocks {
+    files: Arc<Files>,
     kept: Mutex<HashMap<BlockKey, Arc<Vec<u32>>>>,
     blocks_max: usize,
 }
 
 impl Blocks {
-    pub(crate) fn new(memory_bytes: usize) -> Self {
-        Self { kept: Mutex::default(), blocks_max: (memory_bytes / BLOCK_BYTES).max(16) }
+    pub(crate) fn new(files: Arc<Files>, memory_bytes: usize) -> Self {
+        Self { files, kept: Mutex::default(), blocks_max: (memory_bytes / BLOCK_BYTES).max(16) }
     }
 
     fn block(&self, file: &OffsetsFile, block: u32) -> Result<Arc<Vec<u32>>, OffsetsFault> {
@@ -286,7 +286,8 @@ impl Blocks {
         if let Some(words) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Arc::clone(words));
         }
-        let words = Arc::new(file.read_block(block)?);
+        let handle = self.files.open(Part::Offsets(file.number))?;
+        let words = Arc::new(file.read_block(&*handle, block)?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= self.blocks_max {
             let out = kept.keys().next().copied();

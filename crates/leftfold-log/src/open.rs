@@ -68,7 +68,7 @@ pub fn restore_on(disk: Arc<dyn Disk>, options: Options) -> Result<Restored, Ope
         disk.remove(name)?;
     }
     let (mut writer, report) = Log::writer(Arc::clone(&disk), options, Purpose::Write)?;
-    writer.lock = Some(lock);
+    writer.hold(lock);
     let epoch = next_epoch(report.identity, report.head);
     let head = writer.begin_epoch(epoch).map_err(|error| OpenError::Io { detail: error.detail })?;
     Ok(Restored { identity: Identity { store: report.identity.store, epoch }, head })

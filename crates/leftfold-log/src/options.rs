@@ -20,6 +20,10 @@ pub struct Options {
     pub queue_appends: usize,
     /// Bytes after which no further append is gathered into a group. One append always fits.
     pub group_bytes: usize,
+    /// Files of segments that are kept open for reading. Beside them a log has open: the lock, its directory, the segment
+    /// that is written, the files of the index, whose number grows with the logarithm of history (about 30 for a billion
+    /// events), and one for each read under way. Where a process may have fewer handles, reads close these first.
+    pub open_files: usize,
     /// Who writes the index.
     pub upkeep: Upkeep,
     /// Where time comes from.
@@ -77,6 +81,7 @@ impl Default for Options {
             queue_bytes: 64 << 20,
             queue_appends: 65_536,
             group_bytes: 4 << 20,
+            open_files: 64,
             // ANCHOR_END: defaults
             upkeep: Upkeep::default(),
             clock: Arc::new(SystemClock::default()),

@@ -14,7 +14,7 @@ use crate::format::{
     segment_number,
 };
 use crate::index::{Covered, Index, Memtable, Settings};
-use crate::offsets::{Offsets, OffsetsFile};
+use crate::offsets::{Offsets, OffsetsFile, offsets_name};
 use crate::options::{ClockBehind, Existing, Options, Upkeep};
 use crate::scan::{Chain, Group, GroupFault, Groups, Record, address, place_of};
 use crate::segment::{Segment, Segments, Then};
@@ -102,7 +102,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
     }
     walk.release()?;
     let Walk { index, segments, complete, replayed, rebuilt, cut, held_back, .. } = walk;
-    let segments = Segments::new(Arc::clone(disk), last.store, segments, options.memory_bytes / 8);
+    let segments = Segments::new(Arc::clone(disk), last.store, segments, options);
     for (segment, hash) in complete {
         segments.keep_offsets(&segment, hash, Then::ReadFromFile);
     }
@@ -474,8 +474,9 @@ fn offsets_until(
     end: u64,
     hash: Hash,
 ) -> Result<Offsets, OpenError> {
-    if let Ok(file) = OffsetsFile::open(disk, header, end, |found| found == hash)
-        && let Ok(offsets) = file.load()
+    if let Ok(file) = disk.open(&offsets_name(header.number))
+        && let Ok(kept) = OffsetsFile::of(&*file, header, end, |found| found == hash)
+        && let Ok(offsets) = kept.load(&*file)
     {
         return Ok(offsets);
     }

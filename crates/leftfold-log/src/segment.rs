@@ -1,20 +1,19 @@
 //! The segments of a log, as readers use them: where an event is, and the bytes there.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use leftfold_core::store::{Hash, Position, ReadError, StoreId};
 
 use crate::buffers::Buffers;
 use crate::disk::{Disk, File};
+use crate::error::lacks_room;
+use crate::files::{Files, Part};
 use crate::format::{RECORD_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::offsets::{self, Blocks, Offsets, OffsetsFault, OffsetsFile, Table};
+use crate::options::Options;
 use crate::scan::{Chain, GroupFault, Groups, Record, place_of};
-
-/// At most so many files are kept open for reading.
-const OPEN_FILES_MAX: usize = 256;
 
 /// One segment.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     store: StoreId,
     list: RwLock<Vec<Arc<Segment>>>,
-    files: Mutex<HashMap<u64, Arc<dyn File>>>,
+    files: Arc<Files>,
     blocks: Blocks,
     pub(crate) buffers: Buffers,
 }
@@ -47,13 +46,15 @@ impl Segment {
 }
 
 impl Segments {
-    pub(crate) fn new(disk: Arc<dyn Disk>, store: StoreId, list: Vec<Arc<Segment>>, memory_bytes: usize) -> Self {
+    /// Of the memory for it, and of the files that may be open, as the options say.
+    pub(crate) fn new(disk: Arc<dyn Disk>, store: StoreId, list: Vec<Arc<Segment>>, options: &Options) -> Self {
+        let files = Arc::new(Files::new(Arc::clone(&disk), options.open_files));
         Self {
             disk,
             store,
             list: RwLock::new(list),
-            files: Mutex::default(),
-            blocks: Blocks::new(memory_bytes),
+            blocks: Blocks::new(Arc::clone(&files), options.memory_bytes / 8),
+            files,
             buffers: Buffers::default(),
         }
     }
@@ -88,17 +89,12 @@ impl Segments {
     }
 
     pub(crate) fn file(&self, number: u64) -> Result<Arc<dyn File>, ReadError> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = files.get(&number) {
-            return Ok(Arc::clone(file));
-        }
-        let file = self.disk.open(&segment_name(number)).map_err(|error| io_error(number, &error))?;
-        if files.len() >= OPEN_FILES_MAX {
-            let out = files.keys().next().copied();
-            out.and_then(|out| files.remove(&out));
-        }
-        files.insert(number, Arc::clone(&file));
-        Ok(file)
+        self.files.open(Part::Segment(number)).map_err(|error| io_error(number, &error))
+    }
+
+    /// Closes the files that were read, for whoever needs a handle more. Whether there were any.
+    pub(crate) fn let_go_of_files(&self) -> bool {
+        self.files.let_go()
     }
 
     /// Adds a durable group to the segment that grows. Only the writer calls this, before it publishes the head.
@@ -122,7 +118,7 @@ impl Segments {
         let Some(Table::Memory(offsets)) = &*held else { return };
         let written = offsets::write(&*self.disk, &segment.header, offsets, hash);
         drop(held);
-        self.blocks.forget(segment.header.number);
+        self.forget_offsets(segment);
         match (written, then) {
             (Ok(file), Then::ReadFromFile) => {
                 *segment.table.write().unwrap_or_else(PoisonError::into_inner) = Some(Table::File(file));
@@ -132,49 +128,73 @@ impl Segments {
         }
     }
 
-    /// Asks the table of a segment, which is loaded, or made anew, where that is needed.
+    /// Asks the table of a segment, which is loaded, or made anew, where that is needed. Where the system lacks a handle or
+    /// memory, nothing is wrong with it: it is asked again another time.
     pub(crate) fn table<T>(
         &self,
         segment: &Segment,
         ask: impl Fn(&Table, &Blocks) -> Result<T, OffsetsFault>,
     ) -> Result<T, ReadError> {
+        let number = segment.header.number;
         if let Some(table) = &*segment.table.read().unwrap_or_else(PoisonError::into_inner) {
             match ask(table, &self.blocks) {
                 Ok(answer) => return Ok(answer),
-                Err(fault) => tracing::warn!(%fault, segment = segment.header.number, "offsets are made anew"),
+                Err(OffsetsFault::Io(error)) if lacks_room(&error) => return Err(io_error(number, &error)),
+                Err(fault) => tracing::warn!(%fault, segment = number, "offsets are made anew"),
             }
         }
         let mut held = segment.table.write().unwrap_or_else(PoisonError::into_inner);
         let table = match held.take() {
             None => self.load(segment)?,
-            Some(Table::File(_)) => Table::Memory(self.rebuild(segment)?),
+            Some(Table::File(_)) => self.remake(segment)?,
             Some(memory) => memory,
         };
         let table = held.insert(table);
         match ask(table, &self.blocks) {
             Ok(answer) => Ok(answer),
+            Err(OffsetsFault::Io(error)) if lacks_room(&error) => Err(io_error(number, &error)),
             Err(_) => {
-                let rebuilt = held.insert(Table::Memory(self.rebuild(segment)?));
-                ask(rebuilt, &self.blocks).map_err(|fault| ReadError::Io { detail: fault.to_string() })
+                let (offsets, _) = self.walk(segment)?;
+                let walked = held.insert(Table::Memory(offsets));
+                ask(walked, &self.blocks).map_err(|fault| ReadError::Io { detail: fault.to_string() })
             }
         }
     }
 
     fn load(&self, segment: &Segment) -> Result<Table, ReadError> {
-        let len = self.file(segment.header.number)?.len().map_err(|error| io_error(segment.header.number, &error))?;
-        if let Some(next) = self.following(segment)
-            && let Ok(file) =
-                OffsetsFile::open(&*self.disk, &segment.header, len, |hash| next.header.follows_hash(hash, &segment.header))
-        {
-            return Ok(Table::File(file));
+        let number = segment.header.number;
+        let len = self.file(number)?.len().map_err(|error| io_error(number, &error))?;
+        if let Some(next) = self.following(segment) {
+            let opened = self.files.open(Part::Offsets(number)).map_err(OffsetsFault::Io).and_then(|file| {
+                OffsetsFile::of(&*file, &segment.header, len, |hash| next.header.follows_hash(hash, &segment.header))
+            });
+            match opened {
+                Ok(file) => return Ok(Table::File(file)),
+                Err(OffsetsFault::Io(error)) if lacks_room(&error) => return Err(io_error(number, &error)),
+                Err(_) => {}
+            }
         }
-        self.rebuild(segment).map(Table::Memory)
+        self.remake(segment)
     }
 
-    /// Goes through a sealed segment for its offsets.
-    fn rebuild(&self, segment: &Segment) -> Result<Offsets, ReadError> {
+    /// Makes the offsets of a sealed segment anew. They stay in memory only where they cannot be written.
+    fn remake(&self, segment: &Segment) -> Result<Table, ReadError> {
+        self.forget_offsets(segment);
+        let (offsets, hash) = self.walk(segment)?;
+        Ok(match offsets::write(&*self.disk, &segment.header, &offsets, hash) {
+            Ok(file) => Table::File(file),
+            Err(_) => Table::Memory(offsets),
+        })
+    }
+
+    fn forget_offsets(&self, segment: &Segment) {
+        self.files.forget(Part::Offsets(segment.header.number));
+        self.blocks.forget(segment.header.number);
+    }
+
+    /// Goes through a sealed segment for its offsets, and the chain hash at its end.
+    fn walk(&self, segment: &Segment) -> Result<(Offsets, Hash), ReadError> {
         let number = segment.header.number;
-        self.blocks.forget(number);
         let mut groups = Groups::new(self.file(number)?, number).map_err(|error| io_error(number, &error))?;
         let mut chain = Chain::before(&segment.header);
         let mut offset = crate::format::SEGMENT_HEADER_BYTES as u64;
@@ -192,10 +212,7 @@ impl Segments {
             chain = group.chain();
             offset = group.end();
         }
-        if let Ok(file) = offsets::write(&*self.disk, &segment.header, &offsets, chain.hash) {
-            drop(file);
-        }
-        Ok(offsets)
+        Ok((offsets, chain.hash))
     }
 
     /// The record at an address, as bytes that [`Frame::decode`] takes.

@@ -8,8 +8,8 @@ use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
 
 use crate::check::Request;
 use crate::clock::RecordedTime;
-use crate::disk::{Disk, Lease, Lock};
-use crate::error::is_full;
+use crate::disk::{Disk, Lock, Tenure};
+use crate::error::lacks_room;
 use crate::format::{NO_TIME, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::gather::Gathering;
 use crate::index::{Covered, IndexError};
@@ -30,6 +30,8 @@ const AHEAD_BYTES: usize = 1 << 20;
 /// The writer, and all that only it may touch.
 #[derive(Debug)]
 pub(crate) struct Writer {
+    /// The directory, for as long as the log is open. It goes first: nothing is changed after it.
+    pub(crate) tenure: Option<Tenure>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) options: Options,
@@ -39,9 +41,8 @@ pub(crate) struct Writer {
     pub(crate) time: RecordedTime,
     /// Bytes of the latest groups, smoothed.
     pub(crate) usual_bytes: usize,
-    pub(crate) lease: Lease,
-    /// Held as long as the log is open.
-    pub(crate) lock: Option<Box<dyn Lock>>,
+    /// Whether something may be there of a next segment that could not be begun.
+    pub(crate) half_made: bool,
 }
 
 /// Why a group was not made durable.
@@ -53,10 +54,11 @@ enum Failed {
     Unknown(String),
 }
 
-/// Says that the log is closed when the writer ends, also by a panic of a clock or a disk: nobody waits for one who is
-/// gone.
+/// Gives the directory back and says that the log is closed when the writer ends, also by a panic of a clock or a disk:
+/// nothing is changed by anybody when another process may have the directory, and nobody waits for one who is gone.
 struct Ending {
     shared: Arc<Shared>,
+    tenure: Option<Tenure>,
     /// How it ended, where it did in order.
     closed: Option<Result<(), CloseError>>,
 }
@@ -65,6 +67,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let panicked = || Err(CloseError { detail: "the writer panicked".to_owned() });
         let closed = self.closed.take().unwrap_or_else(panicked);
+        drop(self.tenure.take());
         // Whoever is told that it is closed finds that the status says so.
         self.shared.status.send_modify(|status| status.state = State::Closed);
         self.shared.queue.closed(closed);
@@ -72,10 +75,17 @@ impl Drop for Ending {
 }
 
 impl Writer {
+    /// Keeps the lock of the directory.
+    pub(crate) fn hold(&mut self, lock: Box<dyn Lock>) {
+        if let Some(tenure) = &mut self.tenure {
+            tenure.lock(lock);
+        }
+    }
+
     /// Works until the log is closed.
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut ending = Ending { shared: Arc::clone(&shared), closed: None };
+        let mut ending = Ending { shared: Arc::clone(&shared), tenure: self.tenure.take(), closed: None };
         let mut waiting = VecDeque::new();
         let mut gathering = Gathering::new(&shared.index);
         while let Taken::Requests = shared.queue.take(&mut waiting) {
@@ -84,8 +94,6 @@ impl Writer {
             }
         }
         ending.closed = Some(self.seal());
-        self.lease.give_back();
-        drop(self.lock.take());
     }
 
     /// Takes what waits into one group, as far as it goes.
@@ -134,8 +142,16 @@ impl Writer {
 
     /// Makes room in the index, and begins the next segment where this one is full.
     fn make_room(&mut self) -> Result<(), AppendError> {
+        match self.try_to_make_room() {
+            // What is lacking may be a handle, and readers can open their files again.
+            Err(AppendError::Full { .. }) if self.shared.segments.let_go_of_files() => self.try_to_make_room(),
+            tried => tried,
+        }
+    }
+
+    fn try_to_make_room(&mut self) -> Result<(), AppendError> {
         self.shared.index.make_room().map_err(|error| match &error {
-            IndexError::Io { kind, .. } if is_full(*kind) => AppendError::Full { detail: error.to_string() },
+            IndexError::Full { .. } => AppendError::Full { detail: error.to_string() },
             _ => AppendError::ReadOnly { detail: error.to_string() },
         })?;
         if self.tail.end < self.options.segment_bytes() {
@@ -154,7 +170,7 @@ impl Writer {
     fn rotate(&mut self, epoch: Epoch) -> Result<(), Failed> {
         let unknown = |error: io::Error| Failed::Unknown(error.to_string());
         if self.tail.len > self.tail.end {
-            self.tail.file.set_len(self.tail.end).map_err(unknown)?;
+            self.tail.file.set_len(self.tail.end).map_err(|error| failure(&error))?;
             self.tail.file.sync().map_err(unknown)?;
             self.tail.len = self.tail.end;
         }
@@ -162,11 +178,16 @@ impl Writer {
         let file = match begin_segment(&*self.disk, &header) {
             Ok(file) => file,
             Err(error) => {
-                // Until there is room, the log grows no further; the file that was begun must not stay.
-                self.unmake(&segment_name(header.number)).map_err(unknown)?;
-                return Err(failure(&error));
+                // The log grows no further until the next segment is there. What was begun of it is replaced then; if it
+                // stayed, a seal would be written behind a segment that is complete.
+                self.half_made = true;
+                return Err(match self.unmake_next() {
+                    Err(later) if !lacks_room(&later) => Failed::Unknown(format!("{error}; and taking it back: {later}")),
+                    _ => failure(&error),
+                });
             }
         };
+        self.half_made = false;
         let segment = Arc::new(Segment::new(header, Some(crate::offsets::Offsets::default())));
         let sealed = std::mem::replace(&mut self.tail.segment, Arc::clone(&segment));
         // What it ends with may be a seal, which no group told of.
@@ -196,12 +217,17 @@ impl Writer {
         }
     }
 
-    fn unmake(&self, name: &str) -> io::Result<()> {
-        match self.disk.remove(name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    /// Sees that there is no next segment, durably, after it could not be begun.
+    fn unmake_next(&mut self) -> io::Result<()> {
+        if self.half_made {
+            match self.disk.remove(&segment_name(self.number() + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            self.disk.sync_names()?;
+            self.half_made = false;
         }
-        self.disk.sync_names()
+        Ok(())
     }
 
     /// Writes the group, syncs it, and shows it to readers.
@@ -290,6 +316,7 @@ impl Writer {
     }
 
     fn write_seal(&mut self) -> io::Result<()> {
+        self.unmake_next()?;
         let cut = self.tail.len > self.tail.end;
         if cut {
             self.tail.file.set_len(self.tail.end)?;
@@ -313,7 +340,7 @@ impl Writer {
 }
 
 fn failure(error: &io::Error) -> Failed {
-    if is_full(error.kind()) { Failed::Full(error.to_string()) } else { Failed::Unknown(error.to_string()) }
+    if lacks_room(error) { Failed::Full(error.to_string()) } else { Failed::Unknown(error.to_string()) }
 }
 
 fn refuse(waiting: &mut VecDeque<Request>, error: &AppendError) {

@@ -335,8 +335,9 @@ pub enum AppendError {
         /// Bytes that wait.
         waiting: usize,
     },
-    /// The disk is full. Nothing was written, and the store goes on as soon as there is room.
-    #[error("the disk is full, free some room and append again: {detail}")]
+    /// The disk is full, or the process has no file handle left, or the system no memory. Nothing was written, and the store
+    /// goes on as soon as there is room.
+    #[error("there is no room to write (disk, file handles or memory), free some and append again: {detail}")]
     Full {
         /// What the system said.
         detail: String,

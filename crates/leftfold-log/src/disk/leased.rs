@@ -15,7 +15,7 @@ pub(crate) struct Leased {
 
 /// The right to change a directory.
 #[derive(Clone, Debug)]
-pub(crate) struct Lease(Arc<RwLock<Right>>);
+struct Lease(Arc<RwLock<Right>>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Right {
@@ -23,16 +23,38 @@ enum Right {
     GivenBack,
 }
 
+/// The right to change a directory, and its lock, where it was taken. However its owner ends, by a panic too, the right is
+/// given back before the lock is.
+#[derive(Debug)]
+pub(crate) struct Tenure {
+    lease: Lease,
+    lock: Option<Box<dyn Lock>>,
+}
+
+impl Tenure {
+    /// From now on nobody else has the directory either.
+    pub(crate) fn lock(&mut self, lock: Box<dyn Lock>) {
+        self.lock = Some(lock);
+    }
+}
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        self.lease.give_back();
+        drop(self.lock.take());
+    }
+}
+
 impl Leased {
-    pub(crate) fn of(disk: Arc<dyn Disk>) -> (Self, Lease) {
+    pub(crate) fn of(disk: Arc<dyn Disk>) -> (Self, Tenure) {
         let lease = Lease(Arc::new(RwLock::new(Right::Held)));
-        (Self { disk, lease: lease.clone() }, lease)
+        (Self { disk, lease: lease.clone() }, Tenure { lease, lock: None })
     }
 }
 
 impl Lease {
     /// Waits until the change that is under way is made; no other follows.
-    pub(crate) fn give_back(&self) {
+    fn give_back(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Right::GivenBack;
     }
 

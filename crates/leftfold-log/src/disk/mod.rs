@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
-pub(crate) use leased::{Lease, Leased};
+pub(crate) use leased::{Leased, Tenure};
 pub(crate) use overlay::Overlay;
 pub use real::Real;
 pub use simulated::{Fault, Simulated, Use};

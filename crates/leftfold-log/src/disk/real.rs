@@ -12,13 +12,16 @@ use super::{Disk, File, Lock};
 #[derive(Debug)]
 pub struct Real {
     path: PathBuf,
+    /// Held, so that names can be made durable where the process has no handle left.
+    directory: SystemFile,
 }
 
 impl Real {
     /// A directory that is there.
     pub fn open(path: &Path) -> io::Result<Self> {
-        if fs::metadata(path)?.is_dir() {
-            Ok(Self { path: path.to_owned() })
+        let directory = SystemFile::open(path)?;
+        if directory.metadata()?.is_dir() {
+            Ok(Self { path: path.to_owned(), directory })
         } else {
             Err(io::Error::new(io::ErrorKind::NotADirectory, "not a directory"))
         }
@@ -81,11 +84,16 @@ impl Disk for Real {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        SystemFile::open(&self.path)?.sync_all()
+        self.directory.sync_all()
     }
 
     fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.path.join(name))?;
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(self.path.join(name));
+        let file = opened.map_err(|error| match error.kind() {
+            // Not that another process has the lock.
+            io::ErrorKind::WouldBlock => io::Error::other(error),
+            _ => error,
+        })?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock { _file: file })),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Disk, File, Lock};
 
 const SECTOR_BYTES: usize = 512;
+/// `EMFILE`.
+const TOO_MANY_OPEN_FILES: i32 = 24;
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub enum Use {
     SyncNames,
     /// [`File::read_exact_at`].
     Read,
+    /// [`Disk::open`], [`Disk::names`] and [`Disk::lock`].
+    Open,
 }
 
 impl Use {
@@ -57,6 +61,8 @@ pub enum Fault {
     /// The use fails with an I/O error. A write happened partly; after a failed sync some of what was unsynced is gone,
     /// and a later sync does not bring it back.
     Fail,
+    /// The process has no file handle left, or the system no memory: nothing happens, and the next use succeeds.
+    Lack,
 }
 
 #[derive(Debug)]
@@ -198,17 +204,19 @@ impl Simulated {
 }
 
 impl Machine {
-    /// Counts a use, and says what is planned for it.
-    fn count(&mut self, kind: Use) -> Option<Fault> {
+    /// Counts a use, and says what is planned for it: an error where nothing of it happens.
+    fn count(&mut self, kind: Use) -> io::Result<Option<Fault>> {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
         let now = *count;
-        let planned = self.planned.iter().position(|(of, at, _)| *of == kind && *at == now)?;
-        let (_, _, fault) = self.planned.swap_remove(planned);
-        if fault == Fault::Stop {
-            self.stopped = true;
+        let planned = self.planned.iter().position(|(of, at, _)| *of == kind && *at == now);
+        let fault = planned.map(|planned| self.planned.swap_remove(planned).2);
+        match fault {
+            Some(Fault::Stop) => self.stopped = true,
+            Some(Fault::Lack) => return Err(io::Error::from_raw_os_error(TOO_MANY_OPEN_FILES)),
+            Some(Fault::Fail) | None => {}
         }
-        Some(fault)
+        Ok(fault)
     }
 
     fn begin_life(&mut self) {
@@ -302,11 +310,18 @@ fn failed() -> io::Error {
 
 impl Disk for Simulated {
     fn names(&self) -> io::Result<Vec<String>> {
-        Ok(self.alive()?.names.keys().cloned().collect())
+        let mut machine = self.alive()?;
+        if machine.count(Use::Open)?.is_some() {
+            return Err(failed());
+        }
+        Ok(machine.names.keys().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let machine = self.alive()?;
+        let mut machine = self.alive()?;
+        if machine.count(Use::Open)?.is_some() {
+            return Err(failed());
+        }
         let number = machine.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
         drop(machine);
         Ok(Arc::new(SimulatedFile { disk: self.clone(), number }))
@@ -317,7 +332,7 @@ impl Disk for Simulated {
         if machine.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let fault = machine.count(Use::Create);
+        let fault = machine.count(Use::Create)?;
         if fault == Some(Fault::Fail) || (fault.is_some() && machine.random.bool()) {
             return Err(failed());
         }
@@ -334,7 +349,7 @@ impl Disk for Simulated {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut machine = self.alive()?;
         let number = machine.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
-        let fault = machine.count(Use::Rename);
+        let fault = machine.count(Use::Rename)?;
         if fault == Some(Fault::Fail) || (fault.is_some() && machine.random.bool()) {
             return Err(failed());
         }
@@ -347,7 +362,7 @@ impl Disk for Simulated {
         if !machine.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let fault = machine.count(Use::Remove);
+        let fault = machine.count(Use::Remove)?;
         if fault == Some(Fault::Fail) || (fault.is_some() && machine.random.bool()) {
             return Err(failed());
         }
@@ -357,7 +372,7 @@ impl Disk for Simulated {
 
     fn sync_names(&self) -> io::Result<()> {
         let mut machine = self.alive()?;
-        if machine.count(Use::SyncNames).is_some() {
+        if machine.count(Use::SyncNames)?.is_some() {
             return Err(failed());
         }
         machine.durable_names = machine.names.clone();
@@ -367,6 +382,9 @@ impl Disk for Simulated {
 
     fn lock(&self, _name: &str) -> io::Result<Box<dyn Lock>> {
         let mut machine = self.alive()?;
+        if machine.count(Use::Open)?.is_some() {
+            return Err(failed());
+        }
         if machine.locked {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -400,7 +418,7 @@ impl File for SimulatedFile {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let mut machine = self.disk.alive()?;
-        if machine.count(Use::Read).is_some() {
+        if machine.count(Use::Read)?.is_some() {
             return Err(failed());
         }
         let content = &machine.files[self.number].now;
@@ -412,7 +430,7 @@ impl File for SimulatedFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut machine = self.disk.alive()?;
-        let fault = machine.count(Use::Write);
+        let fault = machine.count(Use::Write)?;
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let end = offset + bytes.len();
         let growth = end.saturating_sub(machine.files[self.number].now.len().max(offset)) as u64;
@@ -437,7 +455,7 @@ impl File for SimulatedFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut machine = self.disk.alive()?;
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let fault = machine.count(Use::SetLen);
+        let fault = machine.count(Use::SetLen)?;
         if fault == Some(Fault::Fail) || (fault.is_some() && machine.random.bool()) {
             return Err(failed());
         }
@@ -454,7 +472,7 @@ impl File for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut machine = self.disk.alive()?;
-        let fault = machine.count(Use::Sync);
+        let fault = machine.count(Use::Sync)?;
         let machine = &mut *machine;
         let content = &mut machine.files[self.number];
         match fault {
@@ -465,7 +483,7 @@ impl File for SimulatedFile {
                 }
                 Ok(())
             }
-            Some(Fault::Stop) => Err(failed()),
+            Some(Fault::Stop | Fault::Lack) => Err(failed()),
             Some(Fault::Fail) => {
                 // As Linux does: pages are marked clean whether they reached the disk or not. The system's memory may
                 // still show them, or read the disk again.

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::error::lacks_room;
+
 /// Why the index cannot answer, or cannot be written. It is derived: whatever is wrong with it, the log still holds all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IndexError {
@@ -15,13 +17,19 @@ pub(crate) enum IndexError {
         /// What is wrong.
         detail: &'static str,
     },
+    /// The system has no room for it now, or no handle: it is tried again.
+    #[error("there is no room for the index file {file}, free some and try again: {detail}")]
+    Full {
+        /// Which file.
+        file: String,
+        /// What the system said.
+        detail: String,
+    },
     /// The system refused.
-    #[error("the index file {file} cannot be used, free or mend the disk and try again: {detail}")]
+    #[error("the index file {file} cannot be used, mend the disk and try again: {detail}")]
     Io {
         /// Which file.
         file: String,
-        /// Of which kind, so that a full disk can be told from a broken one.
-        kind: io::ErrorKind,
         /// What the system said.
         detail: String,
     },
@@ -29,7 +37,8 @@ pub(crate) enum IndexError {
 
 impl IndexError {
     pub(super) fn io(file: &str, error: &io::Error) -> Self {
-        Self::Io { file: file.to_owned(), kind: error.kind(), detail: error.to_string() }
+        let (file, detail) = (file.to_owned(), error.to_string());
+        if lacks_room(error) { Self::Full { file, detail } } else { Self::Io { file, detail } }
     }
 
     pub(super) fn damaged(file: &str, offset: u64, detail: &'static str) -> Self {

@@ -229,7 +229,7 @@ fn a_full_disk_stops_the_writer_when_memory_is_full_and_not_before_and_not_for_e
                 Err(error) => break error,
             }
         };
-        assert!(matches!(error, IndexError::Io { kind: std::io::ErrorKind::StorageFull, .. }), "{error}");
+        assert!(matches!(error, IndexError::Full { .. }), "{error}");
         assert!(model.groups.len() > 10);
         model.check(&index, &mut rng).unwrap();
         assert!(index.flush(model.covered()).is_err());
