@@ -11,6 +11,7 @@
 
 pub mod copy;
 pub mod fold;
+mod json;
 pub mod runtime;
 pub mod store;
 pub mod testing;

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
 use super::command::{Alongside, ExecuteError, Executed, Identified, Origin, Remember};
 use super::event::{Event, EventError, Recorded, Schema, Unknown};
 use super::execute::CommandAlongside;
 use super::facts::{self, Facts, RecordError};
-use super::snapshot::{self, SnapshotPolicy};
+use super::snapshot::{self, SnapshotPolicy, Trust, Use};
+use crate::json;
 use crate::store::{
     Appended, CommandId, Events, Invalid, NewEvent, Position, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp,
     Version,
@@ -105,7 +105,8 @@ impl Store {
     #[must_use]
     pub fn aggregate<A: Aggregate>(&self) -> Aggregates<A> {
         let folds = self.attached(|| FoldCache::new(FoldCache::BYTES_USUAL));
-        let shared = Shared { store: self.clone(), folds, schema: Schema::of::<A::Event>() };
+        let trust = self.attached(Trust::default);
+        let shared = Shared { store: self.clone(), folds, trust, schema: Schema::of::<A::Event>() };
         Aggregates { shared: Arc::new(shared), kind: std::marker::PhantomData }
     }
 }
@@ -122,6 +123,7 @@ pub struct Aggregates<A> {
 pub(super) struct Shared {
     pub(super) store: Store,
     folds: Arc<FoldCache>,
+    trust: Arc<Trust>,
     schema: Result<Arc<Schema>, EventError>,
 }
 
@@ -130,11 +132,6 @@ impl<A> Clone for Aggregates<A> {
         Self { shared: self.shared.clone(), kind: self.kind }
     }
 }
-
-/// One in so many loads from a snapshot is held against a fold from the beginning.
-const REFOLD_ONE_IN: u32 = 64;
-/// Longer histories are not folded again for that.
-const REFOLD_EVENTS_MAX: u64 = 100_000;
 
 impl<A: Aggregate> Aggregates<A> {
     /// Carries out one command. Commands on one aggregate queue within the process; where another writer is faster,
@@ -289,10 +286,20 @@ impl<A: Aggregate> Aggregates<A> {
             tracing::warn!(%stream, version = %folded.version, "a snapshot does not belong to this history and is not used");
             return Ok(None);
         }
-        if fastrand::u32(..REFOLD_ONE_IN) == 0 && folded.version.0 <= REFOLD_EVENTS_MAX && !self.agrees(&folded, stream).await? {
-            let (category, version) = (A::CATEGORY, A::FOLD_VERSION);
-            tracing::error!(%stream, category, version, "a snapshot differs from the fold of its events: raise FOLD_VERSION");
-            return Ok(None);
+        let events = folded.version.0;
+        match self.shared.trust.of::<A>(events) {
+            Use::AsItIs => {}
+            Use::IfItAgrees if self.agrees(&folded, stream).await? => self.shared.trust.agreed::<A>(),
+            Use::IfItAgrees => {
+                self.shared.trust.lost::<A>();
+                let (state, version) = (std::any::type_name::<A>(), A::FOLD_VERSION);
+                tracing::error!(
+                    %stream, state, version,
+                    "a snapshot differs from the fold of its events: raise FOLD_VERSION; until then no snapshot of this type is used"
+                );
+                return Ok(None);
+            }
+            Use::Never => return Ok(None),
         }
         Ok(Some(Kept { snapshot_version: folded.version, unsaved_since: None, folded }))
     }
@@ -301,9 +308,9 @@ impl<A: Aggregate> Aggregates<A> {
     async fn agrees(&self, folded: &Folded<A>, stream: &StreamName) -> Result<bool, LoadError> {
         let mut anew = Folded::<A>::empty();
         self.fold_on(&mut anew, stream, folded.version, folded.position).await?;
-        // As JSON values, in which the order of a map's keys does not count.
-        let json = |state: &A| serde_json::to_value(state).unwrap_or(Value::Null);
-        Ok(json(&anew.state) == json(&folded.state))
+        // Sets and maps have no order.
+        let (anew, stored) = (json::mark(&anew.state), json::mark(&folded.state));
+        Ok(anew.is_some() && anew == stored)
     }
 
     /// Makes a snapshot where the policy asks for one.
@@ -314,9 +321,14 @@ impl<A: Aggregate> Aggregates<A> {
         if policy.is_never() || !policy.is_due(events, waiting) {
             return;
         }
-        if let Some(bytes) = snapshot::encode(&kept.folded) {
-            tracing::debug!(%stream, version = %kept.folded.version, bytes = bytes.len(), "a snapshot was made");
-            self.shared.store.keep_snapshot(snapshot::key::<A>(self.shared.store.identity().store, stream), bytes);
+        match snapshot::encode(&kept.folded) {
+            Ok(bytes) => {
+                tracing::debug!(%stream, version = %kept.folded.version, bytes = bytes.len(), "a snapshot was made");
+                self.shared.store.keep_snapshot(snapshot::key::<A>(self.shared.store.identity().store, stream), bytes);
+            }
+            Err(error) => {
+                tracing::error!(%stream, error = error.with_name(), "no snapshot was made: the state would not be read as it is");
+            }
         }
         kept.snapshot_version = kept.folded.version;
         kept.unsaved_since = None;

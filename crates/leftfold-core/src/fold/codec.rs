@@ -6,9 +6,10 @@
 use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
 use serde::forward_to_deserialize_any;
-use serde::ser::{Impossible, Serialize, SerializeStructVariant, Serializer};
+use serde::ser::{Impossible, Serialize, SerializeStruct, SerializeStructVariant, Serializer};
 
 use super::EventError;
+use crate::json::{self, Encoder, Mark, Members, Output, Stop, Unfaithful};
 
 /// The variants of an externally tagged enum, as serde names them.
 pub(super) fn variants<E: DeserializeOwned>() -> Result<&'static [&'static str], EventError> {
@@ -18,12 +19,36 @@ pub(super) fn variants<E: DeserializeOwned>() -> Result<&'static [&'static str],
     }
 }
 
-/// The variant and the JSON of its data.
-pub(super) fn encode<E: Serialize>(event: &E) -> Result<(&'static str, Vec<u8>), EventError> {
-    event.serialize(Splitter).map_err(|error| match error {
+/// The variant and the JSON of its data, which is read as it was written.
+pub(super) fn encode<E: Serialize + DeserializeOwned>(event: &E) -> Result<(&'static str, Vec<u8>), EventError> {
+    let mut output = Output::writing();
+    let (variant, mark) = event.serialize(Splitter(&mut output)).map_err(|error| match error {
         SplitError::Shape(what) => EventError::Shape { name: std::any::type_name::<E>(), what },
-        SplitError::Json(detail) => EventError::Encode { name: std::any::type_name::<E>(), detail },
-    })
+        SplitError::Stop(stop) => stop.of::<E>().into(),
+    })?;
+    let data = output.into_json();
+    match decode::<E>(variant, &data) {
+        Ok(back) if back.serialize(Splitter(&mut Output::marking())).is_ok_and(|split| split == (variant, mark)) => {
+            Ok((variant, data))
+        }
+        read => {
+            let mut lost = json::unfaithful(event, &data, read, |event, output| {
+                event.serialize(Splitter(output)).map(|(_, mark)| mark).map_err(|error| match error {
+                    SplitError::Shape(what) => serde::ser::Error::custom(what),
+                    SplitError::Stop(stop) => stop,
+                })
+            });
+            let dot = if lost.path.is_empty() { "" } else { "." };
+            lost.path = format!("{variant}{dot}{}", lost.path);
+            Err(lost.into())
+        }
+    }
+}
+
+impl From<Unfaithful> for EventError {
+    fn from(lost: Unfaithful) -> Self {
+        Self::Encode { name: lost.name, detail: lost.to_string() }
+    }
 }
 
 /// The event of a variant and the JSON of its data.
@@ -148,21 +173,22 @@ impl<'de> VariantAccess<'de> for Joined<'de> {
 }
 
 /// Takes an enum apart into its variant and the JSON of its data.
-struct Splitter;
+struct Splitter<'o>(&'o mut Output);
 
-type Split = (&'static str, Vec<u8>);
+/// The variant, and the mark of its data.
+type Split = (&'static str, Mark);
 
 #[derive(Debug)]
 enum SplitError {
     Shape(&'static str),
-    Json(String),
+    Stop(Stop),
 }
 
 impl std::fmt::Display for SplitError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Shape(what) => f.write_str(what),
-            Self::Json(detail) => f.write_str(detail),
+            Self::Stop(stop) => stop.fmt(f),
         }
     }
 }
@@ -171,41 +197,32 @@ impl std::error::Error for SplitError {}
 
 impl serde::ser::Error for SplitError {
     fn custom<T: std::fmt::Display>(detail: T) -> Self {
-        Self::Json(detail.to_string())
+        Self::Stop(serde::ser::Error::custom(detail))
     }
 }
 
-impl From<serde_json::Error> for SplitError {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Json(error.to_string())
+impl From<Stop> for SplitError {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
     }
 }
-
-/// The bytes that most events fit into without growing.
-const DATA_BYTES_USUAL: usize = 256;
 
 /// The fields of a struct variant, as they are written.
-struct Fields {
+struct Fields<'o> {
     variant: &'static str,
-    json: Vec<u8>,
+    members: Members<'o>,
 }
 
-impl SerializeStructVariant for Fields {
+impl SerializeStructVariant for Fields<'_> {
     type Ok = Split;
     type Error = SplitError;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), SplitError> {
-        if self.json.len() > 1 {
-            self.json.push(b',');
-        }
-        serde_json::to_writer(&mut self.json, key)?;
-        self.json.push(b':');
-        Ok(serde_json::to_writer(&mut self.json, value)?)
+        Ok(SerializeStruct::serialize_field(&mut self.members, key, value).map_err(|stop| stop.within(self.variant))?)
     }
 
-    fn end(mut self) -> Result<Split, SplitError> {
-        self.json.push(b'}');
-        Ok((self.variant, self.json))
+    fn end(self) -> Result<Split, SplitError> {
+        Ok((self.variant, SerializeStruct::end(self.members)?))
     }
 }
 
@@ -219,7 +236,7 @@ macro_rules! refuse {
     };
 }
 
-impl Serializer for Splitter {
+impl<'o> Serializer for Splitter<'o> {
     type Ok = Split;
     type Error = SplitError;
     type SerializeSeq = Impossible<Split, SplitError>;
@@ -228,10 +245,11 @@ impl Serializer for Splitter {
     type SerializeTupleVariant = Impossible<Split, SplitError>;
     type SerializeMap = Impossible<Split, SplitError>;
     type SerializeStruct = Impossible<Split, SplitError>;
-    type SerializeStructVariant = Fields;
+    type SerializeStructVariant = Fields<'o>;
 
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Split, SplitError> {
-        Ok((variant, b"{}".to_vec()))
+        let members = Encoder::new(self.0).serialize_struct(variant, 0)?;
+        Ok((variant, SerializeStruct::end(members)?))
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -241,9 +259,8 @@ impl Serializer for Splitter {
         variant: &'static str,
         value: &T,
     ) -> Result<Split, SplitError> {
-        let mut json = Vec::with_capacity(DATA_BYTES_USUAL);
-        serde_json::to_writer(&mut json, value)?;
-        Ok((variant, json))
+        let mark = value.serialize(Encoder::new(self.0)).map_err(|stop| stop.within(variant))?;
+        Ok((variant, mark))
     }
 
     fn serialize_struct_variant(
@@ -251,11 +268,9 @@ impl Serializer for Splitter {
         _: &'static str,
         _: u32,
         variant: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeStructVariant, SplitError> {
-        let mut json = Vec::with_capacity(DATA_BYTES_USUAL);
-        json.push(b'{');
-        Ok(Fields { variant, json })
+        fields: usize,
+    ) -> Result<Fields<'o>, SplitError> {
+        Ok(Fields { variant, members: Encoder::new(self.0).serialize_struct(variant, fields)? })
     }
 
     fn serialize_tuple_variant(

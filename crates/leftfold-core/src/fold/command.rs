@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::EventError;
+use crate::json::{self, Unfaithful};
 use crate::store::{
     Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Conflict, Digest, Expected, Fence, Invalid, Label,
     Metadata, NewEvent, NoneMatching, Position, Query, QueryItem, ReadError, RecordedEvent, StreamName, Version,
@@ -374,13 +375,13 @@ impl KeptAnswer {
 
 /// How a refusal is remembered, where it is.
 pub(crate) struct Remember<R> {
-    pub(crate) encode: fn(&R) -> Result<Vec<u8>, serde_json::Error>,
+    pub(crate) encode: fn(&R) -> Result<Vec<u8>, Unfaithful>,
     pub(crate) decode: fn(&[u8]) -> Result<R, serde_json::Error>,
 }
 
 impl<R: serde::Serialize + serde::de::DeserializeOwned> Remember<R> {
     pub(crate) fn as_json() -> Self {
-        Self { encode: |refusal| serde_json::to_vec(refusal), decode: |bytes| serde_json::from_slice(bytes) }
+        Self { encode: json::encode, decode: json::decode }
     }
 }
 

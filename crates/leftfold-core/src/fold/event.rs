@@ -60,12 +60,22 @@ pub enum EventError {
         /// What is wrong.
         what: &'static str,
     },
-    /// A field does not serialize.
+    /// The value cannot be written, or would not be read as it was written. Nothing was recorded.
     #[error("{name} cannot be written: {detail}")]
     Encode {
         /// The Rust type.
         name: &'static str,
-        /// What serde said.
+        /// Where in it, what would be lost, and what can be done.
+        detail: String,
+    },
+    /// A fold panics at an event that was decided on. Nothing was recorded: no fold could read it again.
+    #[error("{name} cannot take {event_type}: its apply panics ({detail}); mend apply, or refuse the command in decide")]
+    Apply {
+        /// The Rust type of the fold.
+        name: &'static str,
+        /// The event's type.
+        event_type: EventType,
+        /// What the panic said.
         detail: String,
     },
     /// The stored data does not have the shape of its type.

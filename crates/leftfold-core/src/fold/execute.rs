@@ -1,5 +1,8 @@
 //! The way of a command: load, decide, append under a condition, and again where others were faster.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 
 use super::aggregate::{Aggregate, Command};
@@ -99,13 +102,15 @@ impl<A: Aggregate> Command<A> {
         {
             return Ok(Attempted::Concluded(Conclusion::Stale { expected, actual: version }));
         }
-        let (events, said, refused) = match decide_all(&kept.folded.state, &self.commands) {
-            Ok(events) => {
-                let after = Version(version.0 + events.len() as u64);
-                (events, Said::Accepted(after), None)
+        let (Ahead { events, state }, said, refused) = match self.decide(&kept.folded.state)? {
+            Ok(ahead) => {
+                let after = Version(version.0 + ahead.events.len() as u64);
+                (ahead, Said::Accepted(after), None)
             }
             Err(refusal) => match (&self.remember, self.origin.id()) {
-                (Some(remember), Some(_)) => (Vec::new(), Said::Refused(encode_refusal(remember, &refusal)?), Some(refusal)),
+                (Some(remember), Some(_)) => {
+                    (Ahead::nothing(), Said::Refused(encode_refusal(remember, &refusal)?), Some(refusal))
+                }
                 _ => return Ok(Attempted::Concluded(Conclusion::Refused(refusal))),
             },
         };
@@ -121,7 +126,7 @@ impl<A: Aggregate> Command<A> {
             (Outcome::Conflict(_), _) => Attempted::Conflict,
             (Outcome::Repeated(answered), _) => Attempted::Repeated(answered),
             (Outcome::Appended(_), Some(refusal)) => Attempted::Concluded(Conclusion::RefusedDurably(refusal)),
-            (Outcome::Appended(appended), None) => Attempted::Done(self.take(slot, kept, events, &appended)),
+            (Outcome::Appended(appended), None) => Attempted::Done(self.take(slot, kept, Ahead { events, state }, &appended)),
         })
     }
 
@@ -143,15 +148,47 @@ impl<A: Aggregate> Command<A> {
         Ok(Append { events: new, condition, command, checkpoint, fence })
     }
 
-    /// Takes durable events into the fold that is kept.
-    fn take(&self, slot: &Slot<A>, kept: &mut Kept<A>, events: Vec<A::Event>, appended: &Appended) -> Executed<A::Event> {
-        let before = kept.folded.version;
-        for (index, event) in events.iter().enumerate() {
-            kept.folded.state.apply(event);
-            kept.folded.version = kept.folded.version.next();
-            kept.folded.position = Position(appended.first.0 + index as u64);
+    /// Decides each command on the state that those before it lead to, and takes the events into a state of their own: one
+    /// at which `apply` panics must not become durable.
+    fn decide(&self, state: &A) -> Result<Result<Ahead<A>, A::Refusal>, EventError> {
+        let mut ahead = Ahead::nothing();
+        for command in &self.commands {
+            let events = match ahead.state.as_ref().unwrap_or(state).decide(command) {
+                Ok(events) => events,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            if let Some(last) = events.len().checked_sub(1) {
+                let mut at = 0;
+                let applied = catch_unwind(AssertUnwindSafe(|| {
+                    let mut state = ahead.state.take().unwrap_or_else(|| state.clone());
+                    for (index, event) in events.iter().enumerate() {
+                        at = index;
+                        state.apply(event);
+                    }
+                    state
+                }));
+                let panicked = |panic: Box<dyn Any + Send>| self.cannot_take(&events[at.min(last)], &*panic);
+                ahead.state = Some(applied.map_err(panicked)?);
+            }
+            ahead.events.extend(events);
         }
-        if !events.is_empty() {
+        Ok(Ok(ahead))
+    }
+
+    fn cannot_take(&self, event: &A::Event, panic: &(dyn Any + Send)) -> EventError {
+        let event_type = self.aggregates.schema().and_then(|schema| schema.encode(event)).map(|new| new.event_type);
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let (name, detail) = (std::any::type_name::<A>(), text.unwrap_or("without a message").to_owned());
+        event_type.map_or_else(|error| error, |event_type| EventError::Apply { name, event_type, detail })
+    }
+
+    /// Takes durable events into the fold that is kept.
+    fn take(&self, slot: &Slot<A>, kept: &mut Kept<A>, ahead: Ahead<A>, appended: &Appended) -> Executed<A::Event> {
+        let (before, events) = (kept.folded.version, ahead.events);
+        if let Some(state) = ahead.state {
+            kept.folded.state = state;
+            kept.folded.version = Version(before.0 + events.len() as u64);
+            kept.folded.position = Position(appended.first.0 + events.len() as u64 - 1);
             kept.unsaved_since = kept.unsaved_since.or(Some(appended.recorded_at));
         }
         self.aggregates.weigh(&self.id, before, &kept.folded);
@@ -203,6 +240,19 @@ impl<A: Aggregate> Command<A> {
     }
 }
 
+/// What was decided, and what it leads to.
+struct Ahead<A: Aggregate> {
+    events: Vec<A::Event>,
+    /// The state with the events; none where there are none.
+    state: Option<A>,
+}
+
+impl<A: Aggregate> Ahead<A> {
+    const fn nothing() -> Self {
+        Self { events: Vec::new(), state: None }
+    }
+}
+
 /// What one attempt came to.
 enum Attempted<A: Aggregate> {
     Done(Executed<A::Event>),
@@ -233,28 +283,8 @@ impl<A: Aggregate> Conclusion<A> {
     }
 }
 
-/// Decides each command on the state that those before it lead to.
-fn decide_all<A: Aggregate>(state: &A, commands: &[A::Command]) -> Result<Vec<A::Event>, A::Refusal> {
-    let [first, rest @ ..] = commands else { return Ok(Vec::new()) };
-    let mut events = state.decide(first)?;
-    if rest.is_empty() {
-        return Ok(events);
-    }
-    let mut state = state.clone();
-    events.iter().for_each(|event| state.apply(event));
-    for command in rest {
-        let more = state.decide(command)?;
-        more.iter().for_each(|event| state.apply(event));
-        events.extend(more);
-    }
-    Ok(events)
-}
-
-pub(super) fn encode_refusal<R>(remember: &Remember<R>, refusal: &R) -> Result<Bytes, ExecuteError<R>> {
-    let encoded = (remember.encode)(refusal);
-    encoded
-        .map(Bytes::from)
-        .map_err(|error| ExecuteError::Event(EventError::Encode { name: std::any::type_name::<R>(), detail: error.to_string() }))
+pub(super) fn encode_refusal<R>(remember: &Remember<R>, refusal: &R) -> Result<Bytes, EventError> {
+    Ok(Bytes::from((remember.encode)(refusal)?))
 }
 
 pub(super) fn foreign_answer<R>(answered: &Answered) -> ExecuteError<R> {

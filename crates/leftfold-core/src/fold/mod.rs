@@ -9,7 +9,6 @@ mod event;
 mod execute;
 mod facts;
 mod follow;
-mod shape;
 mod snapshot;
 mod upcast;
 

@@ -2,9 +2,12 @@
 //!
 //! A snapshot is used only if it was made by the same fold (its explicit version), of the same shape, from this very
 //! history: the event that it ends with must stand in the stream where the snapshot says. Anything else is ignored,
-//! and replaced by the next one. Now and then a fold from a snapshot is compared with a fold from the beginning, which
-//! finds the fold version that someone forgot to raise.
+//! and replaced by the next one. The first snapshots of each type after a program's start, and later one now and then,
+//! are compared with a fold from the beginning, which finds the fold version that someone forgot to raise.
 
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Aggregate;
 use super::cache::Folded;
-use super::shape::fingerprint;
+use crate::json::{self, Unfaithful};
 use crate::store::{Position, StoreId, StreamName, Version};
 
 /// When a snapshot is made: with the command, or the load, that finds either bound reached.
@@ -66,32 +69,101 @@ struct Stored<A> {
     state: A,
 }
 
-/// The key of an aggregate's snapshot: another store, fold version or shape is another key.
+/// The key of an aggregate's snapshot: another store, fold version or type of state is another key.
 pub(super) fn key<A: Aggregate>(store: StoreId, stream: &StreamName) -> Bytes {
     let mut key = Vec::with_capacity(40 + stream.len());
     key.extend_from_slice(b"fold");
     key.extend_from_slice(store.0.as_bytes());
     key.extend_from_slice(&A::FOLD_VERSION.to_le_bytes());
-    key.extend_from_slice(&fingerprint::<A>());
+    key.extend_from_slice(&blake3::hash(short_name::<A>().as_bytes()).as_bytes()[..16]);
     key.extend_from_slice(stream.as_bytes());
     Bytes::from(key)
 }
 
-/// The bytes of a snapshot; none where the state does not serialize, which costs speed and nothing else.
-pub(super) fn encode<A: Aggregate>(folded: &Folded<A>) -> Option<Bytes> {
-    let stored = Stored { version: folded.version.0, position: folded.position.0, state: &folded.state };
-    let json = serde_json::to_vec(&stored).ok()?;
-    let mut bytes = blake3::hash(&json).as_bytes()[..8].to_vec();
-    bytes.extend_from_slice(&json);
-    Some(Bytes::from(bytes))
+/// The name of a type without modules and parameters: several folds of one category, each with a state of its own, are
+/// told apart, and a type that was moved is still itself.
+fn short_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    let plain = name.split('<').next().unwrap_or(name);
+    plain.rsplit("::").next().unwrap_or(plain)
 }
 
-/// The snapshot, unless it is damaged; still to be held against the stream.
+/// The bytes of a snapshot, if the state is read from them as it is.
+pub(super) fn encode<A: Aggregate>(folded: &Folded<A>) -> Result<Bytes, Unfaithful> {
+    let state = json::encode(&folded.state)?;
+    let mut json = format!(r#"{{"version":{},"position":{},"state":"#, folded.version.0, folded.position.0).into_bytes();
+    json.extend_from_slice(&state);
+    json.push(b'}');
+    let mut bytes = blake3::hash(&json).as_bytes()[..8].to_vec();
+    bytes.extend_from_slice(&json);
+    Ok(Bytes::from(bytes))
+}
+
+/// The snapshot, unless it is damaged or has another shape; still to be held against the stream.
+///
+/// JSON of another shape may parse by accident, a renamed field with a default being silently empty. So what was read is
+/// written again, and must be what is stored.
 pub(super) fn decode<A: Aggregate>(bytes: &[u8]) -> Option<Folded<A>> {
     let (sum, json) = bytes.split_at_checked(8)?;
     if blake3::hash(json).as_bytes()[..8] != *sum {
         return None;
     }
-    let stored: Stored<A> = serde_json::from_slice(json).ok()?;
+    let stored: Stored<A> = json::decode(json).ok()?;
+    let (again, _) = json::write(&stored).ok()?;
+    if !json::is_same(json, &again) {
+        return None;
+    }
     Some(Folded { state: stored.state, version: Version(stored.version), position: Position(stored.position) })
+}
+
+/// Loads from snapshots of each type that are held against a fold of the events, after a program's start.
+pub(super) const FIRST_LOADS: u32 = 8;
+/// After those, one in so many is.
+const REFOLD_ONE_IN: u32 = 64;
+/// Longer histories are not folded again for that, but for the very first of a type.
+const REFOLD_EVENTS_MAX: u64 = 100_000;
+
+/// How far the snapshots of each type of state are believed.
+#[derive(Debug, Default)]
+pub(super) struct Trust(Mutex<HashMap<TypeId, Belief>>);
+
+#[derive(Clone, Copy, Debug)]
+enum Belief {
+    /// So many agreed with a fold of the events.
+    Agreed(u32),
+    /// One did not: the others were made by the same fold.
+    Lost,
+}
+
+/// What is done with a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    AsItIs,
+    IfItAgrees,
+    Never,
+}
+
+impl Trust {
+    /// What is done with a snapshot of so many events.
+    pub(super) fn of<A: Aggregate>(&self, events: u64) -> Use {
+        let beliefs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match beliefs.get(&TypeId::of::<A>()).copied().unwrap_or(Belief::Agreed(0)) {
+            Belief::Lost => Use::Never,
+            Belief::Agreed(0) => Use::IfItAgrees,
+            Belief::Agreed(_) if events > REFOLD_EVENTS_MAX => Use::AsItIs,
+            Belief::Agreed(times) if times < FIRST_LOADS || fastrand::u32(..REFOLD_ONE_IN) == 0 => Use::IfItAgrees,
+            Belief::Agreed(_) => Use::AsItIs,
+        }
+    }
+
+    pub(super) fn agreed<A: Aggregate>(&self) {
+        let mut beliefs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Belief::Agreed(times) = beliefs.entry(TypeId::of::<A>()).or_insert(Belief::Agreed(0)) {
+            *times = times.saturating_add(1);
+        }
+    }
+
+    pub(super) fn lost<A: Aggregate>(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<A>(), Belief::Lost);
+    }
 }

@@ -6,6 +6,7 @@ mod conflicts;
 mod decisions;
 mod events;
 mod facts;
+mod faithful;
 mod past;
 mod probe;
 mod purse;

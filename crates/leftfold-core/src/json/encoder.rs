@@ -1,0 +1,532 @@
+//! Writes JSON as serde_json does, and takes down in the same pass what serde was told.
+
+use std::ops::Range;
+
+use serde::ser::{
+    Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleStruct,
+    SerializeTupleVariant, Serializer,
+};
+
+use super::key::Key;
+use super::loss::{Loss, Step, Unfaithful, path};
+use super::mark::{Kind, Mark};
+use super::text::depth;
+use super::trace::{Doubt, Node, Trace};
+
+/// Arrays and objects within each other that a value of a user's type may have. serde_json reads 127; what is left is
+/// room for an upcaster that wraps old data.
+pub(crate) const DEPTH_MAX: u32 = 120;
+
+/// How serde_json's raw values, and its numbers of any size, come to a serializer: as a struct of one field of the same
+/// name, whose text is the JSON.
+const VERBATIM: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
+
+/// What is written, and taken down.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    json: Option<Vec<u8>>,
+    trace: Option<Trace>,
+}
+
+/// Why a value cannot be written, and the way to it, the last step first.
+#[derive(Debug)]
+pub(crate) struct Stop(Box<(Loss, Vec<Step>)>);
+
+impl Output {
+    pub(crate) fn writing() -> Self {
+        Self { json: Some(Vec::with_capacity(BYTES_USUAL)), trace: None }
+    }
+
+    /// Only the mark is wanted.
+    pub(crate) fn marking() -> Self {
+        Self::default()
+    }
+
+    /// The place is wanted at which two values differ.
+    pub(super) fn tracing() -> Self {
+        Self { json: Some(Vec::new()), trace: Some(Trace::default()) }
+    }
+
+    pub(super) fn into_trace(self) -> Option<Node> {
+        self.trace.and_then(Trace::root)
+    }
+
+    pub(crate) fn into_json(self) -> Vec<u8> {
+        self.json.unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        if let Some(json) = &mut self.json {
+            json.extend_from_slice(bytes);
+        }
+    }
+
+    /// Numbers and texts, for which serde_json's own code is used.
+    #[inline]
+    pub(super) fn push_plain<T: Serialize + ?Sized>(&mut self, plain: &T) {
+        if let Some(json) = &mut self.json {
+            serde_json::to_writer(json, plain).expect("a vector takes any number and any text");
+        }
+    }
+
+    #[inline]
+    fn leaf(&mut self, mark: Mark, shown: impl FnOnce() -> String) -> Mark {
+        self.doubtful(mark, None, shown)
+    }
+
+    /// A value of a kind that JSON, or its readers, do not bear everywhere.
+    #[inline]
+    fn doubtful(&mut self, mark: Mark, doubt: Option<Doubt>, shown: impl FnOnce() -> String) -> Mark {
+        if let Some(trace) = &mut self.trace {
+            trace.leaf(mark, doubt, shown());
+        }
+        mark
+    }
+
+    fn nodes(&self) -> usize {
+        self.trace.as_ref().map_or(0, Trace::len)
+    }
+
+    fn len(&self) -> usize {
+        self.json.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The text of a key that was written, quotes and all.
+    fn text_of(&self, range: Range<usize>) -> String {
+        let json = self.json.as_ref().and_then(|json| json.get(range)).unwrap_or_default();
+        serde_json::from_slice(json).unwrap_or_else(|_| String::from_utf8_lossy(json).into_owned())
+    }
+}
+
+/// The bytes that most values fit into without growing.
+const BYTES_USUAL: usize = 256;
+
+impl Stop {
+    pub(super) fn new(loss: Loss) -> Self {
+        Self(Box::new((loss, Vec::new())))
+    }
+
+    /// The way to the place in a value of a type.
+    pub(crate) fn of<T>(self) -> Unfaithful {
+        let (loss, steps) = *self.0;
+        Unfaithful { name: std::any::type_name::<T>(), path: path(steps.iter().rev()), loss }
+    }
+
+    /// The same, as of a greater value with this one under a name.
+    pub(crate) fn within(self, name: &str) -> Self {
+        self.at(Step::Name(name.to_owned()))
+    }
+
+    #[cold]
+    fn at(mut self, step: Step) -> Self {
+        self.0.1.push(step);
+        self
+    }
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Stop {}
+
+impl serde::ser::Error for Stop {
+    fn custom<T: std::fmt::Display>(detail: T) -> Self {
+        Self::new(Loss::Unwritable { detail: detail.to_string() })
+    }
+}
+
+/// Writes one value.
+pub(crate) struct Encoder<'o> {
+    output: &'o mut Output,
+    /// Arrays and objects around it.
+    depth: u32,
+    texts: Texts,
+}
+
+/// How texts are written.
+#[derive(Clone, Copy, PartialEq)]
+enum Texts {
+    Quoted,
+    /// The text is JSON.
+    Verbatim,
+}
+
+impl<'o> Encoder<'o> {
+    pub(crate) fn new(output: &'o mut Output) -> Self {
+        Self { output, depth: 0, texts: Texts::Quoted }
+    }
+
+    fn number<T: Serialize>(self, mark: Mark, number: T, shown: impl FnOnce(T) -> String) -> Result<Mark, Stop> {
+        self.output.push_plain(&number);
+        Ok(self.output.leaf(mark, || shown(number)))
+    }
+
+    fn wide(self, mark: Mark, number: impl std::fmt::Display, kind: &str) -> Result<Mark, Stop> {
+        let number = number.to_string();
+        self.output.push(number.as_bytes());
+        Ok(self.output.doubtful(mark, Some(Doubt::Wide), || format!("{number} ({kind})")))
+    }
+
+    /// JSON knows no such number. Where the type reads a null as what it was, it is none the worse.
+    fn not_finite(self, mark: Mark, number: f64) -> Result<Mark, Stop> {
+        self.output.push(b"null");
+        Ok(self.output.doubtful(mark, Some(Doubt::NotFinite), || number.to_string()))
+    }
+
+    fn null(self, mark: Mark, shown: &str) -> Result<Mark, Stop> {
+        self.output.push(b"null");
+        Ok(self.output.leaf(mark, || shown.to_owned()))
+    }
+
+    fn verbatim(self, json: &str) -> Result<Mark, Stop> {
+        if self.depth + depth(json.as_bytes()) > DEPTH_MAX {
+            return Err(Stop::new(Loss::TooDeep { depth_max: DEPTH_MAX }));
+        }
+        self.output.push(json.as_bytes());
+        Ok(self.output.leaf(Mark::text(Kind::Verbatim, json.as_bytes()), || json.to_owned()))
+    }
+
+    fn open(self, kind: Kind, name: &'static str, open: &[u8], close: &'static [u8]) -> Result<Members<'o>, Stop> {
+        // Each closing bracket is a level; what stands for verbatim text has none.
+        let depth = self.depth + close.len() as u32;
+        if depth > DEPTH_MAX {
+            return Err(Stop::new(Loss::TooDeep { depth_max: DEPTH_MAX }));
+        }
+        self.output.push(open);
+        let nodes = self.output.nodes();
+        let mark = Mark::text(kind, name.as_bytes());
+        let (key, keys, texts) = (Mark::bits(Kind::Unit, 0), Keys::default(), Texts::Quoted);
+        Ok(Members { output: self.output, depth, kind, name, close, count: 0, mark, key, keys, nodes, texts })
+    }
+
+    /// A variant with data: an object with the variant as its only key.
+    fn open_variant(
+        self,
+        kind: Kind,
+        (name, variant): (&'static str, &'static str),
+        bracket: u8,
+        close: &'static [u8],
+    ) -> Result<Members<'o>, Stop> {
+        self.output.push(b"{");
+        self.output.push_plain(variant);
+        let mut members = self.open(kind, variant, &[b':', bracket], close)?;
+        members.mark = members.mark.and(Mark::text(kind, name.as_bytes()));
+        Ok(members)
+    }
+
+    /// The same place for what a newtype, or a Some, holds.
+    fn inner(&mut self) -> Encoder<'_> {
+        Encoder { output: self.output, depth: self.depth, texts: self.texts }
+    }
+
+    fn wrapped(mut self, around: Mark, shown: &str, write: impl FnOnce(Encoder<'_>) -> Result<Mark, Stop>) -> Result<Mark, Stop> {
+        let mark = around.and(write(self.inner())?);
+        if let Some(trace) = &mut self.output.trace {
+            trace.wrap(mark, shown);
+        }
+        Ok(mark)
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident($type:ty) => $kind:ident),* $(,)?) => {
+        $(#[inline]
+        fn $method(self, number: $type) -> Result<Mark, Stop> {
+            self.number(Mark::bits(Kind::$kind, number as u64), number, |number| format!("{number} ({})", stringify!($type)))
+        })*
+    };
+}
+
+impl<'o> Serializer for Encoder<'o> {
+    type Ok = Mark;
+    type Error = Stop;
+    type SerializeSeq = Members<'o>;
+    type SerializeTuple = Members<'o>;
+    type SerializeTupleStruct = Members<'o>;
+    type SerializeTupleVariant = Members<'o>;
+    type SerializeMap = Members<'o>;
+    type SerializeStruct = Members<'o>;
+    type SerializeStructVariant = Members<'o>;
+
+    numbers! {
+        serialize_i8(i8) => I8, serialize_i16(i16) => I16, serialize_i32(i32) => I32, serialize_i64(i64) => I64,
+        serialize_u8(u8) => U8, serialize_u16(u16) => U16, serialize_u32(u32) => U32, serialize_u64(u64) => U64,
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<Mark, Stop> {
+        self.output.push(if value { b"true" } else { b"false" });
+        Ok(self.output.leaf(Mark::bits(Kind::Bool, u64::from(value)), || value.to_string()))
+    }
+
+    fn serialize_i128(self, number: i128) -> Result<Mark, Stop> {
+        self.wide(Mark::wide(Kind::I128, number as u128), number, "i128")
+    }
+
+    fn serialize_u128(self, number: u128) -> Result<Mark, Stop> {
+        self.wide(Mark::wide(Kind::U128, number), number, "u128")
+    }
+
+    fn serialize_f32(self, number: f32) -> Result<Mark, Stop> {
+        let mark = Mark::bits(Kind::F32, u64::from(number.to_bits()));
+        if number.is_finite() {
+            return self.number(mark, number, |number| format!("{number:?} (f32)"));
+        }
+        self.not_finite(mark, number.into())
+    }
+
+    fn serialize_f64(self, number: f64) -> Result<Mark, Stop> {
+        let mark = Mark::bits(Kind::F64, number.to_bits());
+        if number.is_finite() {
+            return self.number(mark, number, |number| format!("{number:?} (f64)"));
+        }
+        self.not_finite(mark, number)
+    }
+
+    fn serialize_char(self, value: char) -> Result<Mark, Stop> {
+        self.output.push_plain(&value);
+        Ok(self.output.leaf(Mark::bits(Kind::Char, u64::from(u32::from(value))), || format!("{value:?}")))
+    }
+
+    #[inline]
+    fn serialize_str(self, text: &str) -> Result<Mark, Stop> {
+        if self.texts == Texts::Verbatim {
+            return self.verbatim(text);
+        }
+        self.output.push_plain(text);
+        Ok(self.output.leaf(Mark::text(Kind::Str, text.as_bytes()), || format!("{text:?}")))
+    }
+
+    fn serialize_bytes(self, bytes: &[u8]) -> Result<Mark, Stop> {
+        self.output.push_plain(bytes);
+        Ok(self.output.leaf(Mark::text(Kind::Bytes, bytes), || format!("{bytes:?}")))
+    }
+
+    fn serialize_none(self) -> Result<Mark, Stop> {
+        self.null(Mark::bits(Kind::None, 0), "None")
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Mark, Stop> {
+        self.wrapped(Mark::bits(Kind::Some, 0), "Some", |inner| value.serialize(inner))
+    }
+
+    fn serialize_unit(self) -> Result<Mark, Stop> {
+        self.null(Mark::bits(Kind::Unit, 0), "()")
+    }
+
+    fn serialize_unit_struct(self, name: &'static str) -> Result<Mark, Stop> {
+        self.null(Mark::text(Kind::UnitStruct, name.as_bytes()), name)
+    }
+
+    fn serialize_unit_variant(self, name: &'static str, _: u32, variant: &'static str) -> Result<Mark, Stop> {
+        self.output.push_plain(variant);
+        let mark = Mark::text(Kind::UnitVariant, variant.as_bytes()).and(Mark::text(Kind::UnitVariant, name.as_bytes()));
+        Ok(self.output.leaf(mark, || variant.to_owned()))
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<Mark, Stop> {
+        self.wrapped(Mark::text(Kind::NewtypeStruct, name.as_bytes()), name, |inner| value.serialize(inner))
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<Mark, Stop> {
+        let mut members = self.open(Kind::NewtypeVariant, name, b"{", b"}")?;
+        members.field(variant, value)?;
+        members.close()
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Members<'o>, Stop> {
+        self.open(Kind::Seq, "", b"[", b"]")
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Members<'o>, Stop> {
+        self.open(Kind::Tuple, "", b"[", b"]")
+    }
+
+    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Members<'o>, Stop> {
+        self.open(Kind::TupleStruct, name, b"[", b"]")
+    }
+
+    fn serialize_tuple_variant(self, name: &'static str, _: u32, variant: &'static str, _: usize) -> Result<Members<'o>, Stop> {
+        self.open_variant(Kind::TupleVariant, (name, variant), b'[', b"]}")
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Members<'o>, Stop> {
+        self.open(Kind::Map, "", b"{", b"}")
+    }
+
+    #[inline]
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Members<'o>, Stop> {
+        if VERBATIM.contains(&name) {
+            let mut members = self.open(Kind::Verbatim, "", b"", b"")?;
+            members.texts = Texts::Verbatim;
+            return Ok(members);
+        }
+        self.open(Kind::Struct, name, b"{", b"}")
+    }
+
+    fn serialize_struct_variant(self, name: &'static str, _: u32, variant: &'static str, _: usize) -> Result<Members<'o>, Stop> {
+        self.open_variant(Kind::StructVariant, (name, variant), b'{', b"}}")
+    }
+}
+
+/// The members of an array or an object, as they are written.
+pub(crate) struct Members<'o> {
+    output: &'o mut Output,
+    depth: u32,
+    kind: Kind,
+    name: &'static str,
+    close: &'static [u8],
+    count: usize,
+    mark: Mark,
+    /// The mark of the key whose value comes next.
+    key: Mark,
+    keys: Keys,
+    /// How many nodes stood in the trace before it.
+    nodes: usize,
+    texts: Texts,
+}
+
+/// The keys of a map, and where they stand in the JSON; a struct has each of its own once.
+#[derive(Default)]
+struct Keys(Vec<(Mark, Range<usize>)>);
+
+impl Keys {
+    /// The text of the key that was written last.
+    fn last(&self, output: &Output) -> Step {
+        let range = self.0.last().map_or(0..0, |(_, range)| range.clone());
+        Step::Name(output.text_of(range))
+    }
+
+    /// An object of two members with one key is read as one of them, or not at all.
+    fn check(mut self, output: &Output) -> Result<(), Stop> {
+        self.0.sort_unstable_by_key(|(mark, _)| *mark);
+        match self.0.windows(2).find(|two| two[0].0 == two[1].0) {
+            Some(two) => Err(Stop::new(Loss::KeyTwice { key: output.text_of(two[0].1.clone()) })),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Members<'_> {
+    #[inline]
+    fn comma(&mut self) {
+        if self.count > 0 {
+            self.output.push(b",");
+        }
+        self.count += 1;
+    }
+
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<Mark, Stop> {
+        value.serialize(Encoder { output: self.output, depth: self.depth, texts: self.texts })
+    }
+
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Stop> {
+        let index = self.count;
+        self.comma();
+        let mark = self.value(value).map_err(|stop| stop.at(Step::Index(index)))?;
+        if let Some(trace) = &mut self.output.trace {
+            trace.place(Step::Index(index));
+        }
+        self.mark = match self.kind {
+            Kind::Seq => self.mark.beside(mark),
+            _ => self.mark.and(mark),
+        };
+        Ok(())
+    }
+
+    /// A member whose key is a field's name.
+    #[inline]
+    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Stop> {
+        if self.texts == Texts::Quoted {
+            self.comma();
+            self.output.push_plain(name);
+            self.output.push(b":");
+        }
+        self.key = Mark::text(Kind::Str, name.as_bytes());
+        let mark = self.value(value).map_err(|stop| stop.at(Step::Name(name.to_owned())))?;
+        self.take(mark, |_, _| Step::Name(name.to_owned()));
+        Ok(())
+    }
+
+    /// Takes the value of the key.
+    fn take(&mut self, value: Mark, step: impl FnOnce(&Keys, &Output) -> Step) {
+        if self.output.trace.is_some() {
+            let step = step(&self.keys, self.output);
+            self.output.trace.iter_mut().for_each(|trace| trace.place(step.clone()));
+        }
+        self.mark = self.mark.beside(self.key.and(value));
+    }
+
+    fn close(self) -> Result<Mark, Stop> {
+        self.output.push(self.close);
+        self.keys.check(self.output)?;
+        let mark = self.mark.and(Mark::bits(self.kind, self.count as u64));
+        if let Some(trace) = &mut self.output.trace {
+            trace.join(self.nodes, mark, self.kind, self.name);
+        }
+        Ok(mark)
+    }
+}
+
+impl SerializeMap for Members<'_> {
+    type Ok = Mark;
+    type Error = Stop;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Stop> {
+        self.comma();
+        let start = self.output.len();
+        self.key = key.serialize(Key(self.output))?;
+        if let Some(json) = &self.output.json {
+            let range = start..json.len();
+            self.keys.0.push((Mark::text(Kind::Str, &json[range.clone()]), range));
+        }
+        self.output.push(b":");
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Stop> {
+        let mark = self.value(value);
+        let mark = mark.map_err(|stop| stop.at(self.keys.last(self.output)))?;
+        self.take(mark, Keys::last);
+        Ok(())
+    }
+
+    fn end(self) -> Result<Mark, Stop> {
+        self.close()
+    }
+}
+
+macro_rules! members {
+    ($($interface:ident: $method:ident($($key:ident)?) by $how:ident),* $(,)?) => {
+        $(impl $interface for Members<'_> {
+            type Ok = Mark;
+            type Error = Stop;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, $($key: &'static str,)? value: &T) -> Result<(), Stop> {
+                self.$how($($key,)? value)
+            }
+
+            fn end(self) -> Result<Mark, Stop> {
+                self.close()
+            }
+        })*
+    };
+}
+
+members! {
+    SerializeSeq: serialize_element() by element,
+    SerializeTuple: serialize_element() by element,
+    SerializeTupleStruct: serialize_field() by element,
+    SerializeTupleVariant: serialize_field() by element,
+    SerializeStruct: serialize_field(key) by field,
+    SerializeStructVariant: serialize_field(key) by field,
+}

@@ -1,0 +1,103 @@
+//! Faithful JSON: what is written of a user's value is what is read again, or it is refused before anything is written.
+//!
+//! serde tells of a value more than JSON can say: infinities, what is in a Some, which of two untagged variants it is.
+//! So a value that was written is read back at once, and what serde tells of the two must be the same ([`Mark`]). What
+//! serde itself is not told cannot be compared: fields with `#[serde(skip)]`, two untagged variants of the same shape, a
+//! flattened Option whose members may all be absent.
+
+mod encoder;
+mod key;
+mod loss;
+mod mark;
+mod text;
+mod trace;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use encoder::{Encoder, Members, Output, Stop};
+use loss::path;
+pub(crate) use loss::{Loss, Unfaithful};
+pub(crate) use mark::Mark;
+pub(crate) use text::is_same;
+use trace::{Difference, Doubt};
+
+/// The JSON of a value that is read as it was written.
+pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, Unfaithful> {
+    let (json, mark) = write(value)?;
+    match decode::<T>(&json) {
+        Ok(back) if self::mark(&back) == Some(mark) => Ok(json),
+        read => Err(unfaithful(value, &json, read, tell)),
+    }
+}
+
+/// The value of its JSON.
+pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(json)
+}
+
+/// The JSON of a value, still to be read back, and its mark.
+pub(crate) fn write<T: Serialize>(value: &T) -> Result<(Vec<u8>, Mark), Unfaithful> {
+    let mut output = Output::writing();
+    match tell(value, &mut output) {
+        Ok(mark) => Ok((output.into_json(), mark)),
+        Err(stop) => Err(stop.of::<T>()),
+    }
+}
+
+/// The mark of a value; none where it cannot be written.
+pub(crate) fn mark<T: Serialize>(value: &T) -> Option<Mark> {
+    tell(value, &mut Output::marking()).ok()
+}
+
+fn tell<T: Serialize>(value: &T, output: &mut Output) -> Result<Mark, Stop> {
+    value.serialize(Encoder::new(output))
+}
+
+/// What is lost of a value that was told so, and whose JSON is not read as it was written.
+#[cold]
+pub(crate) fn unfaithful<T>(
+    value: &T,
+    json: &[u8],
+    read: serde_json::Result<T>,
+    tell: impl Fn(&T, &mut Output) -> Result<Mark, Stop>,
+) -> Unfaithful {
+    let traced = |value: &T| {
+        let mut output = Output::tracing();
+        tell(value, &mut output).ok()?;
+        output.into_trace()
+    };
+    let name = std::any::type_name::<T>();
+    let here = |loss| Unfaithful { name, path: String::new(), loss };
+    let there = |at: &Difference<'_>, loss| Unfaithful { name, path: path(at.steps.iter().copied()), loss };
+    let Some(was) = traced(value) else {
+        return here(Loss::Unwritable { detail: "it was written once, and cannot be again".to_owned() });
+    };
+    let error = match read {
+        Ok(back) => {
+            let Some(is) = traced(&back) else {
+                return here(Loss::Changed { from: "it".to_owned(), to: "what cannot be written".to_owned() });
+            };
+            let at = was.difference(&is);
+            let number = at.from.to_owned();
+            return match at.doubt {
+                Some(Doubt::NotFinite) => there(&at, Loss::NotFinite { number }),
+                _ => there(&at, Loss::Changed { from: number, to: at.to.to_owned() }),
+            };
+        }
+        Err(error) => error,
+    };
+    let detail = error.to_string();
+    if let Some(at) = was.first(Doubt::NotFinite) {
+        return there(&at, Loss::NotFinite { number: at.from.to_owned() });
+    }
+    if let Some(at) = was.first(Doubt::Wide).filter(|_| is_of_wide_numbers(&detail)) {
+        return there(&at, Loss::TooWide { number: at.from.to_owned() });
+    }
+    let steps = text::steps_to(json, error.column().saturating_sub(1));
+    Unfaithful { name, path: path(&steps), loss: Loss::Unreadable { detail } }
+}
+
+fn is_of_wide_numbers(detail: &str) -> bool {
+    ["128", "floating point", "integer"].iter().any(|part| detail.contains(part))
+}
