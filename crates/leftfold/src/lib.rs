@@ -7,8 +7,10 @@
 //! into a new one, through a function), [`testing`], and [`log`] (the embedded engine). By the features `sqlite`, `postgres`
 //! and `redis` there are modules of these names, with the database as a place for read models.
 
+mod file_url;
 mod open;
 
+pub use file_url::FileUrlError;
 pub use leftfold_core::{copy, fold, runtime, store, testing};
 #[cfg(feature = "log")]
 pub use leftfold_log as log;

@@ -1,23 +1,27 @@
 //! Opening a store by its URL.
 
+use std::path::PathBuf;
+
 use leftfold_core::store::Store;
+
+use crate::file_url::{self, FileUrlError};
 
 /// Opens a store.
 ///
-/// - a path, or `file:` and a path: the embedded log in that directory, which is made where it is not there;
+/// - a path, or a `file:` URL: the embedded log in that directory, which is made if it does not exist. A URL is read as
+///   RFC 8089 has it: percent signs are decoded, and a host other than `localhost` is refused; a path that does not
+///   begin with a slash is taken from the working directory;
 /// - `memory:`: an empty store in memory, for tests.
 ///
 /// What opening recovered, cut or rebuilt is told through `tracing`. For more say, open a
 /// [`Log`](crate::log::Log) with [`Options`](crate::log::Options) and hand it to [`Store::new`].
 pub async fn open(url: &str) -> Result<Store, OpenError> {
-    if url == "memory:" {
-        return Ok(Store::memory());
-    }
     match url.split_once(':') {
-        None => open_log(url).await,
-        Some(("file", path)) => open_log(path.strip_prefix("//").unwrap_or(path)).await,
+        None => open_log(url.into()).await,
+        Some((scheme, "")) if scheme.eq_ignore_ascii_case("memory") => Ok(Store::memory()),
+        Some((scheme, path)) if scheme.eq_ignore_ascii_case("file") => open_log(file_url::path(path)?).await,
         // A scheme has no slash before its colon; a path may have any.
-        Some((scheme, _)) if scheme.contains('/') || scheme.is_empty() => open_log(url).await,
+        Some((scheme, _)) if scheme.contains('/') || scheme.is_empty() => open_log(url.into()).await,
         Some((scheme, _)) => Err(OpenError::UnknownScheme { scheme: scheme.to_owned() }),
     }
 }
@@ -32,6 +36,9 @@ pub enum OpenError {
         /// What stood before the colon.
         scheme: String,
     },
+    /// The `file:` URL names no directory of this machine.
+    #[error(transparent)]
+    FileUrl(#[from] FileUrlError),
     /// The embedded log cannot be opened.
     #[cfg(feature = "log")]
     #[error(transparent)]
@@ -39,8 +46,7 @@ pub enum OpenError {
 }
 
 #[cfg(feature = "log")]
-async fn open_log(path: &str) -> Result<Store, OpenError> {
-    let path = path.to_owned();
+async fn open_log(path: PathBuf) -> Result<Store, OpenError> {
     // Recovery reads and writes: not on a thread that others' futures run on.
     let opening = tokio::task::spawn_blocking(move || leftfold_log::Log::open(path, leftfold_log::Options::default()));
     let opened = opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
@@ -57,6 +63,6 @@ async fn open_log(path: &str) -> Result<Store, OpenError> {
 }
 
 #[cfg(not(feature = "log"))]
-async fn open_log(_: &str) -> Result<Store, OpenError> {
+async fn open_log(_: PathBuf) -> Result<Store, OpenError> {
     Err(OpenError::UnknownScheme { scheme: "file".to_owned() })
 }

@@ -1,9 +1,9 @@
 //! The front door: what a user meets first, when it opens and when it does not.
 
-use leftfold::OpenError;
 use leftfold::log::OpenError as LogError;
 use leftfold::prelude::*;
 use leftfold::store::{Append, EventType, NewEvent, Read};
+use leftfold::{FileUrlError, OpenError};
 
 fn happened(text: &str) -> NewEvent {
     NewEvent::new(EventType::new("test.Happened").unwrap(), text.to_owned())
@@ -25,6 +25,20 @@ async fn a_path_is_a_durable_store_and_its_directory_is_made() {
     let again = leftfold::open(path.to_str().unwrap()).await.unwrap();
     assert_eq!(texts(&again).await, ["one", "two"]);
     assert_eq!(again.identity(), store.identity());
+}
+
+/// `file://localhost/tmp/x` once opened `./localhost/tmp/x`, and `a%20b` was a directory with a percent sign in its name.
+#[tokio::test]
+async fn a_file_url_is_read_as_the_rfc_has_it() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("my data");
+    let url = format!("file://localhost{}/my%20data", place.path().display());
+    let store = leftfold::open(&url).await.unwrap();
+    store.append(Append::of(vec![happened("one")])).await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(texts(&leftfold::open(path.to_str().unwrap()).await.unwrap()).await, ["one"]);
+    let elsewhere = leftfold::open("file://other.example/data").await;
+    assert!(matches!(&elsewhere, Err(OpenError::FileUrl(FileUrlError::Host { host })) if host == "other.example"));
 }
 
 #[tokio::test]
