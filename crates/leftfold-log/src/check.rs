@@ -57,7 +57,7 @@ pub(crate) struct Facts {
 
 impl Request {
     pub(crate) fn new(append: Append, facts: Facts, answer: Answer) -> Self {
-        let Append { mut events, condition, command, checkpoint, fence } = append;
+        let Append { mut events, condition, command, checkpoint, fence, authority: _ } = append;
         let encoded = EncodedEvents::take(&mut events);
         let beside = weight::beside_events(&condition, command.as_ref());
         let weight = encoded.weight() + events.len() * size_of::<NewEvent>() + beside;

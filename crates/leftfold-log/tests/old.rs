@@ -12,6 +12,7 @@ use leftfold_core::store::{
     Append, Backend, Checkpoint, CheckpointRecord, CommandId, CommandRecord, ContentType, Digest, EventId, Hash, Label, Metadata,
     MoveFrom, NewEvent, Partition, Position, Query, Read, Store, StoreId, Tags,
 };
+use leftfold_core::testing::by_runtime;
 use leftfold_log::{Log, Options, dump, restore, verify};
 use support::{TestClock, event_type, stream, wait};
 
@@ -78,7 +79,7 @@ fn store_version_1(path: &Path) {
     full.key_ids = vec![Label::new("key-1").unwrap(), Label::new("key-2").unwrap()];
     let mut text = NewEvent::new(event_type("$system"), "text");
     text.content_type = ContentType::Other(Label::new("text/plain").unwrap());
-    let mut append = Append::of(vec![full, text]);
+    let mut append = by_runtime(Append::of(vec![full, text]));
     append.command = Some(CommandRecord { id: CommandId([1; 16]), digest: Digest([2; 16]), answer: "answer".into() });
     let source = StoreId(uuid::Uuid::from_u128(5));
     let checkpoint = Checkpoint { store: source, partition: Partition::default(), position: Position(3), hash: Hash([4; 32]) };

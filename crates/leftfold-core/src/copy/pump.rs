@@ -15,8 +15,8 @@ use super::translate::Translated;
 use super::{CONSUMERS_MAX, Copy, Progress};
 use crate::fold::Schema;
 use crate::store::{
-    Append, AppendError, Checkpoint, CheckpointRecord, Condition, Conflict, Hash, Head, Label, MoveFrom, NewEvent, Outcome,
-    Partition, Pending, Position, Query, ReadError, RecordedAppend, StoreId, StreamName, SubscribeError, Version,
+    Append, AppendError, Authority, Checkpoint, CheckpointRecord, Condition, Conflict, Hash, Head, Label, MoveFrom, NewEvent,
+    Outcome, Partition, Pending, Position, Query, ReadError, RecordedAppend, StoreId, StreamName, SubscribeError, Version,
 };
 
 /// Appends, and bytes of them, that are under way at once.
@@ -254,7 +254,10 @@ impl<'c> Pump<'c> {
         let Some(stands) = old.checkpoint_in(consumer.clone(), source).await? else { return Ok(()) };
         let checkpoint = if source == old.identity().store { carried(self.copy, &mut self.map, stands).await? } else { stands };
         let record = CheckpointRecord { consumer: consumer.clone(), from: MoveFrom::Anywhere, checkpoint };
-        match new.append(Append { checkpoint: Some(record), condition: self.alone(), ..Append::default() }).await? {
+        match new
+            .append(Append { checkpoint: Some(record), condition: self.alone(), authority: Authority::COPY, ..Append::default() })
+            .await?
+        {
             Outcome::Conflict(Conflict::Matching { found, .. }) => Err(CopyError::Foreign { found }),
             _ => Ok(()),
         }
@@ -275,6 +278,7 @@ impl<'c> Pump<'c> {
         }
         let moves = if target == self.at { Moves::Nowhere } else { Moves::On };
         append.condition = self.alone();
+        append.authority = Authority::COPY;
         let from = MoveFrom::Exactly(self.at.position);
         append.checkpoint = Some(CheckpointRecord { consumer: consumer()?, from, checkpoint: target.clone() });
         let answer = self.copy.new.append(append);
@@ -335,8 +339,8 @@ async fn begin(copy: &Copy) -> Result<State, CopyError> {
         events: vec![event],
         condition: Condition::none_matching(Query::everything(), Position::START),
         checkpoint: Some(CheckpointRecord { consumer: consumer()?, from, checkpoint: at.clone() }),
-        command: None,
-        fence: None,
+        authority: Authority::COPY,
+        ..Append::default()
     };
     match copy.new.append(append).await? {
         Outcome::Conflict(Conflict::Matching { found, .. }) => return Err(CopyError::Foreign { found }),

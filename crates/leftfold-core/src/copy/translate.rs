@@ -10,7 +10,7 @@ use super::record::is_own;
 use super::references::{self, Resolved};
 use super::transform::{Function, Images};
 use crate::fold::{KeptAnswer, Said};
-use crate::store::{Append, CommandRecord, Digest, NewEvent, Position, RecordedAppend, RecordedEvent, Version};
+use crate::store::{Append, Authority, CommandRecord, Digest, NewEvent, Position, RecordedAppend, RecordedEvent, Version};
 
 /// How appends are translated.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ impl Translation {
         let shares = append.events.iter().zip(&images);
         let shares = shares.map(|(event, of)| (event.position, of.events.len() as u64, of.primary as u64)).collect();
         let events = images.into_iter().flat_map(|images| images.events).collect();
-        let whole = Append::of(events);
+        let whole = Append::of(events).by(Authority::COPY);
         if let Err(invalid) = whole.validate() {
             return Err(CopyError::Function { position: append.first, fault: FunctionFault::Invalid(invalid) });
         }

@@ -14,8 +14,8 @@ use super::facts::{self, Facts, RecordError};
 use super::snapshot::{self, SnapshotPolicy, Trust, Use};
 use crate::json;
 use crate::store::{
-    Appended, CommandId, Events, Invalid, NewEvent, Position, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp,
-    Version,
+    Appended, Authority, CommandId, Events, Invalid, NewEvent, Position, Read, ReadError, RecordedEvent, Store, StreamName,
+    Timestamp, Version,
 };
 
 /// State that is the left fold of one stream's events, and decides commands.
@@ -46,6 +46,12 @@ pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + Syn
     /// When snapshots are made.
     fn snapshots() -> SnapshotPolicy {
         SnapshotPolicy::never()
+    }
+
+    /// The right by which its events are written. Only the runtime's own aggregates have another than the default.
+    #[doc(hidden)]
+    fn authority() -> Authority {
+        Authority::APPLICATION
     }
 }
 

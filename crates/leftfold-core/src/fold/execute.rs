@@ -12,8 +12,8 @@ use super::command::{
 };
 use super::event::{Event, EventError, Schema, Unknown};
 use crate::store::{
-    Answered, Append, Appended, Condition, Expected, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName,
-    Version,
+    Answered, Append, Appended, Authority, Condition, Expected, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store,
+    StreamName, Version,
 };
 
 /// A command, and what goes into the same append.
@@ -142,10 +142,13 @@ impl<A: Aggregate> Command<A> {
         condition.streams.extend(alongside.expected.iter().cloned());
         condition.none_matching.clone_from(&alongside.none_matching);
         let mut new = self.aggregates.encode(&slot.stream, events, &self.origin)?;
+        A::authority().check(&new, None)?;
+        // What goes alongside is the runtime's.
+        let authority = if alongside.is_empty() { A::authority() } else { Authority::RUNTIME };
         new.extend(alongside.events.iter().cloned());
         let command = self.origin.record(&Target::stream(&slot.stream), said);
         let (checkpoint, fence) = (alongside.checkpoint.clone(), alongside.fence.clone());
-        Ok(Append { events: new, condition, command, checkpoint, fence })
+        Ok(Append { events: new, condition, command, checkpoint, fence, authority })
     }
 
     /// Decides each command on the state that those before it lead to, and takes the events into a state of their own: one

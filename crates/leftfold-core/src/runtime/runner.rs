@@ -11,8 +11,8 @@ use super::effect::{Backoff, Effect, EffectId};
 use super::turn::{Ended, Intent, Next, Turn};
 use super::{Asked, Host, StartError};
 use crate::store::{
-    Append, AppendError, CheckpointRecord, Label, MoveFrom, Outcome, Position, Query, ReadError, RecordedEvent, Signal,
-    Subscription, Timestamp,
+    Append, AppendError, Authority, CheckpointRecord, Label, MoveFrom, Outcome, Position, Query, ReadError, RecordedEvent,
+    Signal, Subscription, Timestamp,
 };
 
 // ANCHOR: limits
@@ -285,7 +285,7 @@ impl<E: Effect> Runner<E> {
         let saved = async {
             let checkpoint = store.checkpoint_at(through).await.map_err(|error| error.to_string())?;
             let record = CheckpointRecord { consumer: self.consumer.clone(), from: MoveFrom::Earlier, checkpoint };
-            let append = Append { checkpoint: Some(record), ..Append::default() };
+            let append = Append { checkpoint: Some(record), authority: Authority::RUNTIME, ..Append::default() };
             store.append(append).await.map_err(|error: AppendError| error.to_string())
         };
         match saved.await {

@@ -50,7 +50,7 @@ impl Tenure {
         if self.lease.is_some() && now < self.renews_at() && now >= self.asked_at {
             return Right::Held;
         }
-        match host.store.lease(self.work.clone(), self.holder, WORK_LEASE).await {
+        match host.store.lease_for_runtime(self.work.clone(), self.holder, WORK_LEASE).await {
             Ok(Leased::Held(lease)) => {
                 (self.lease, self.asked_at) = (Some(lease), now);
                 Right::Held

@@ -20,7 +20,7 @@ use super::effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy, Re
 use super::ledger::{EffectState, Ledger, LedgerEvent};
 use super::{Asked, Host, ResolveError, StartError, Verdict, shortened};
 use crate::fold::{Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, Schema};
-use crate::store::{Append, AppendError, Condition, EventType, Expected, Outcome, RecordedEvent, Timestamp};
+use crate::store::{Append, AppendError, Authority, Condition, EventType, Expected, Outcome, RecordedEvent, Timestamp};
 
 /// What the runtime writes as the one who says so.
 const RUNTIME: &str = "runtime";
@@ -363,7 +363,7 @@ impl<E: Effect> Turn<E> {
 
     async fn write(&self, ledger: &Ledger, event: LedgerEvent) -> Result<(), Stopped> {
         let condition = Condition::stream(ledger.stream.clone(), Expected::Exact(ledger.version));
-        let append = Append::of(vec![ledger.entry(&event)?]).when(condition);
+        let append = Append::of(vec![ledger.entry(&event)?]).when(condition).by(Authority::RUNTIME);
         match self.host.store.append(append).await {
             Ok(Outcome::Appended(_)) => Ok(()),
             Ok(Outcome::Conflict(_) | Outcome::Repeated(_)) => Err(Stopped::Overtaken),

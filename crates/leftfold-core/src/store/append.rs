@@ -7,8 +7,8 @@ use super::limits::{
     TAGS_MAX,
 };
 use super::{
-    CommandId, ContentType, Digest, Fence, Hash, Invalid, Label, Lease, NewEvent, Position, Query, StoreId, StreamName, Tag,
-    Timestamp, Version,
+    Authority, CommandId, ContentType, Digest, Fence, Hash, Invalid, Label, Lease, NewEvent, Position, Query, StoreId,
+    StreamName, Tag, Timestamp, Version,
 };
 
 /// Everything that becomes durable together, or not at all.
@@ -28,6 +28,8 @@ pub struct Append {
     /// The work that this append is part of, and the fence of the lease that its author has: refused where it is not the
     /// latest that was given for that work. Nothing of it is stored.
     pub fence: Option<(Label, Fence)>,
+    /// The right by which it is made: an application's, unless the runtime made it. Nothing of it is stored.
+    pub authority: Authority,
 }
 
 impl Append {
@@ -51,8 +53,16 @@ impl Append {
         self
     }
 
-    /// Holds the append against its limits.
+    /// The same append, made by another right than an application's.
+    #[must_use]
+    pub(crate) fn by(mut self, authority: Authority) -> Self {
+        self.authority = authority;
+        self
+    }
+
+    /// Holds the append against its limits, and against the right by which it is made.
     pub fn validate(&self) -> Result<(), Invalid> {
+        self.authority.check(&self.events, self.checkpoint.as_ref())?;
         Invalid::if_over("the events of an append", self.events.len(), APPEND_EVENTS_MAX)?;
         let mut bytes = 0;
         for event in &self.events {

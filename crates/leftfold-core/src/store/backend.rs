@@ -26,6 +26,7 @@ use super::{
 /// - The fence is looked at next, the condition after it: whoever lost its work is told so, not sent to decide again.
 /// - What waits for the disk is bounded, in bytes of all that it holds; beyond that the answer is [`AppendError::Busy`] or
 ///   [`ReadError::Busy`].
+/// - An append writes only what its [authority](super::Authority) allows; [`Append::validate`] tells.
 /// - Positions are gapless from 1 in the order of appends; a read sees a prefix of what is durable.
 /// - Recorded times increase strictly from group to group.
 pub trait Backend: Send + Sync + 'static {

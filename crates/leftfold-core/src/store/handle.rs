@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use super::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, EventId, Hash, Head,
-    Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Partition, Pending, Position, Query, Read,
-    ReadError, RecordedEvent, Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp, Version,
+    Holder, Identity, Invalid, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Partition, Pending, Position, Query,
+    Read, ReadError, RecordedEvent, Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp, Version,
 };
 
 /// A store of events. Cheap to clone; all clones are the same store.
@@ -55,6 +55,9 @@ impl Store {
     }
 
     /// Appends, if the condition holds and the command id is new. See [`Backend`] for the promises.
+    ///
+    /// Streams, event types and consumers whose names begin with `$` are the runtime's: an append that would write one is
+    /// refused as [`Invalid::Reserved`].
     pub fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
         self.backend.append(append)
     }
@@ -209,6 +212,15 @@ impl Store {
     /// # runtime.block_on(consume(&Store::memory(), Holder::random())).unwrap();
     /// ```
     pub fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+        if work.is_system() {
+            let name = work.to_string();
+            return Pending::ready(Err(Invalid::Reserved { what: "the name of some work", name }.into()));
+        }
+        self.backend.lease(work, holder, during)
+    }
+
+    /// Asks for work of the runtime's own, under a name that begins with `$`.
+    pub(crate) fn lease_for_runtime(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
         self.backend.lease(work, holder, during)
     }
 

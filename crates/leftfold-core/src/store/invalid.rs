@@ -19,6 +19,14 @@ pub enum Invalid {
         /// What is empty.
         what: &'static str,
     },
+    /// A name that begins with `$`, which only the runtime may write.
+    #[error("{name:?} cannot be {what}: names that begin with '$' are the runtime's, use another")]
+    Reserved {
+        /// Kind of the name.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// A category is empty, or has a `-`.
     #[error("{category:?} cannot be a category, use a text without '-'")]
     Category {

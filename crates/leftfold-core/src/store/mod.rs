@@ -1,6 +1,7 @@
 //! The store: its words, its contract, and the handle that everything above it holds.
 
 mod append;
+mod authority;
 mod backend;
 mod event;
 mod handle;
@@ -18,6 +19,7 @@ pub use append::{
     Answered, Append, AppendError, Appended, Checkpoint, CheckpointRecord, CommandRecord, Condition, Conflict, Expected,
     MoveFrom, NoneMatching, Outcome, Partition,
 };
+pub use authority::Authority;
 pub use backend::{Backend, CloseError, Epoch, Gone, Identity, Pending};
 pub use event::{ContentType, InStream, Metadata, NewEvent, RecordedEvent};
 pub use handle::{Events, Store, UnknownPartition};

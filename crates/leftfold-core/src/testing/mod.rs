@@ -11,6 +11,13 @@ pub use decided::{GivenEvents, WhenDecided, given_events};
 pub use explorer::{Explorer, Schedules};
 pub use given::{Given, When, given};
 
+/// The append, made by the right of the runtime: it may write names that begin with `$`. For tests of a backend, which has
+/// to keep such names apart; what an application wrote that way would be taken for the runtime's own memory.
+#[must_use]
+pub fn by_runtime(append: crate::store::Append) -> crate::store::Append {
+    append.by(crate::store::Authority::RUNTIME)
+}
+
 /// The seed of a random test: `LEFTFOLD_SEED` where it is set, or else a new one. It is printed, so that a failure can
 /// be replayed.
 ///

@@ -11,5 +11,6 @@ mod past;
 mod probe;
 mod purse;
 mod random;
+mod reserved;
 mod snapshots;
 mod subscriptions;

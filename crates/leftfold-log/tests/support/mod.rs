@@ -10,6 +10,7 @@ use leftfold_core::store::{
     MoveFrom, NewEvent, Partition, Position, Query, QueryItem, StoreId, StreamMatch, StreamName, Tags, Timestamp, TypeMatch,
     Version,
 };
+use leftfold_core::testing::by_runtime;
 use leftfold_log::Clock;
 
 /// A clock that goes on by a microsecond whenever it is asked.
@@ -165,7 +166,8 @@ pub(crate) fn random_append(random: &mut fastrand::Rng, known: &Known<'_>) -> Ap
     if random.u8(..5) == 0 {
         append.checkpoint = Some(random_checkpoint(random, known));
     }
-    append
+    // Some of its names are the runtime's.
+    by_runtime(append)
 }
 
 fn random_checkpoint(random: &mut fastrand::Rng, known: &Known<'_>) -> CheckpointRecord {

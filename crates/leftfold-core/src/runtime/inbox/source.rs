@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::names::Joined;
 use super::{Inbox, OverGap};
 use crate::fold::{Aggregate, Event, SnapshotPolicy};
+use crate::store::Authority;
 
 // ANCHOR: limits
 /// Messages of one source that are held at most; beyond that only what fills the gap is taken.
@@ -183,6 +184,10 @@ impl<I: Inbox> Aggregate for Source<I> {
     type Event = Of<I>;
     type Command = Heard;
     type Refusal = Refusal;
+
+    fn authority() -> Authority {
+        Authority::RUNTIME
+    }
 
     fn apply(&mut self, event: &Of<I>) {
         self.state.apply(&event.what);

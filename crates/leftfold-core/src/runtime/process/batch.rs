@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::record::ProcessEvent;
 use crate::fold::{EventError, Schema};
 use crate::store::{
-    Append, Appended, CheckpointRecord, Condition, Expected, Fence, Label, Metadata, NewEvent, NoneMatching, Position,
+    Append, Appended, Authority, CheckpointRecord, Condition, Expected, Fence, Label, Metadata, NewEvent, NoneMatching, Position,
     StreamName, Timestamp, Version,
 };
 
@@ -117,7 +117,8 @@ impl Batch {
             }));
         }
         let streams = self.expected.iter().map(|(stream, version)| (stream.clone(), Expected::Exact(*version))).collect();
-        Ok(Append { events, condition: Condition { streams, none_matching }, command: None, checkpoint, fence })
+        let condition = Condition { streams, none_matching };
+        Ok(Append { events, condition, checkpoint, fence, authority: Authority::RUNTIME, ..Append::default() })
     }
 
     /// What was recorded where.

@@ -8,7 +8,8 @@ use crate::store::limits::{
     QUERY_ITEMS_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX,
 };
 use crate::store::{
-    Append, AppendError, CommandRecord, Condition, Expected, Invalid, NewEvent, Position, Query, QueryItem, Read, ReadError, Tags,
+    Append, AppendError, CheckpointRecord, CommandRecord, Condition, Expected, Invalid, MoveFrom, NewEvent, Position, Query,
+    QueryItem, Read, ReadError, Tags,
 };
 
 fn sized(bytes: usize) -> NewEvent {
@@ -137,4 +138,28 @@ pub async fn a_query_beyond_a_limit_cannot_be_read(factory: &impl Factory) {
     let error = store.read_error(Read::matching(Query::tag(""), Position(1))).await;
     assert!(matches!(error, ReadError::Invalid(Invalid::Empty { .. })), "{error:?}");
     assert_eq!(store.matching(query_of_items(QUERY_ITEMS_MAX)).await, [] as [u64; 0]);
+}
+
+/// An application writes no stream, event type or consumer of the runtime; the runtime itself does.
+pub async fn names_of_the_runtime_are_refused_from_an_application(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    let checkpoint = store.checkpoint_at(Position::START).await.expect("the start has a checkpoint");
+    let record = CheckpointRecord { consumer: label("$effect:mail"), from: MoveFrom::Anywhere, checkpoint };
+    let reserved = [
+        ("a stream name", events("$effect-1", 1)),
+        ("a stream name", Append::of(vec![event("a-1"), event("$process:p-1")])),
+        ("an event type", Append::of(vec![fact("$timer.Set")])),
+        ("a consumer", Append { checkpoint: Some(record), ..events("a-1", 1) }),
+    ];
+    for (kind, append) in reserved {
+        let answer = store.append(append.clone()).await;
+        let Err(AppendError::Invalid(Invalid::Reserved { what, .. })) = &answer else {
+            panic!("{kind} of the runtime should have been refused, but the answer is {answer:?}");
+        };
+        assert_eq!(*what, kind);
+        assert_eq!(store.head().position, Position::START, "a refused append moved the head");
+    }
+    let consumer = store.checkpoint(label("$effect:mail")).await.expect("the store can be read");
+    assert_eq!(consumer, None, "a refused append moved a consumer");
+    store.appended(events("$effect-1", 1)).await;
 }

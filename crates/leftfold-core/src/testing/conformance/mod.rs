@@ -182,7 +182,8 @@ list! {
         leases_beyond_a_limit_are_refused, fences_grow_over_reopening;
     envelope: every_field_survives, any_text_survives, data_of_every_size_survives, every_read_finds_the_same_event,
         minted_ids_are_version_7_and_distinct, ids_that_callers_brought_are_found, ids_are_the_same_after_reopening;
-    limits: what_is_beyond_a_limit_is_refused, what_is_at_a_limit_is_kept, a_query_beyond_a_limit_cannot_be_read;
+    limits: what_is_beyond_a_limit_is_refused, what_is_at_a_limit_is_kept, a_query_beyond_a_limit_cannot_be_read,
+        names_of_the_runtime_are_refused_from_an_application;
     read: an_empty_store_has_nothing, forwards_and_backwards_are_the_same_events, a_read_begins_where_it_is_told,
         a_stream_is_read_by_version, pages_continue_exactly, a_page_is_bounded_by_its_bytes, one_event_is_always_returned,
         a_page_of_none_tells_where_things_stand, through_covers_everything_that_matches, an_absent_stream_has_no_events,

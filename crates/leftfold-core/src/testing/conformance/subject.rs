@@ -6,6 +6,7 @@ use super::{Factory, Reopens};
 use crate::store::{
     Append, AppendError, Appended, Conflict, Head, Outcome, Page, Position, Query, Read, ReadError, RecordedEvent, Store,
 };
+use crate::testing::by_runtime;
 
 /// A store, and where it lives. It is the store for everything but opening it again.
 pub(super) struct Subject<'f, F: Factory> {
@@ -47,7 +48,7 @@ impl<'f, F: Factory> Subject<'f, F> {
     }
 
     pub(super) async fn appended(&self, append: Append) -> Appended {
-        match self.store.append(append).await {
+        match self.store.append(by_runtime(append)).await {
             Ok(Outcome::Appended(appended)) => appended,
             other => panic!("the append should have gone through, but the answer is {other:?}"),
         }
@@ -56,7 +57,7 @@ impl<'f, F: Factory> Subject<'f, F> {
     /// The conflict that the append meets; nothing may be written by it.
     pub(super) async fn conflict(&self, append: Append) -> Conflict {
         let before = self.head();
-        let answer = self.store.append(append).await;
+        let answer = self.store.append(by_runtime(append)).await;
         self.assert_unchanged_since(before).await;
         match answer {
             Ok(Outcome::Conflict(conflict)) => conflict,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::fold::{Event, Schema, Unknown};
 use crate::runtime::projection::notes::{self, CHECKPOINTS, LaneNote, checkpoint_key};
 use crate::store::{
-    Append, AppendError, CheckpointRecord, Condition, Expected, Label, MoveFrom, Outcome, Position, Read, Store, StreamName,
-    Version,
+    Append, AppendError, Authority, CheckpointRecord, Condition, Expected, Label, MoveFrom, Outcome, Position, Read, Store,
+    StreamName, Version,
 };
 
 /// What an outbox noted, stored as `$outbox.…` in the stream `$outbox-NAME`.
@@ -109,7 +109,7 @@ impl Keep {
     pub(super) async fn commit(&mut self) -> Result<(), String> {
         let mut changed: Vec<(String, Option<Vec<u8>>)> = self.changed.clone().into_iter().collect();
         let stands = changed.iter().position(|(key, _)| key.starts_with(CHECKPOINTS)).map(|at| changed.remove(at));
-        let mut append = Append::default();
+        let mut append = Append::default().by(Authority::RUNTIME);
         let mut position = self.position;
         if let Some((key, Some(value))) = &stands {
             let checkpoint = notes::decode::<LaneNote>(key, value).map_err(|error| error.to_string())?.checkpoint();
