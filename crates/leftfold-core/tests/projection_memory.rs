@@ -193,3 +193,75 @@ async fn a_panic_half_way_leaves_nothing_of_its_event_in_memory_however_often_it
         () = time_goes_by => {}
     }
 }
+
+/// The codes that were asked for.
+#[derive(Debug, Default)]
+struct Seen {
+    codes: Vec<u32>,
+}
+
+/// Panics at a code.
+struct Explodes(u32);
+
+impl Projection<Memory<Seen>> for Explodes {
+    const NAME: &'static str = "seen";
+    type Event = DoorEvent;
+
+    async fn apply(&self, rows: &mut Seen, event: &Recorded<DoorEvent>) -> Result<(), ProjectionError> {
+        let DoorEvent::OpeningAsked(opening) = &event.event else { return Ok(()) };
+        assert!(opening.code != self.0, "it exploded");
+        rows.codes.push(opening.code);
+        // Somebody may look now.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+}
+
+/// After a panic readers saw an empty model, which grew before their eyes.
+#[tokio::test]
+async fn readers_of_memory_never_see_less_after_a_panic() {
+    let process = Stage::new().process();
+    for code in 1..=200 {
+        process.ask(&format!("door{code}"), code).await;
+    }
+    let seen = Memory::<Seen>::new();
+    let running = process.runtime().project(Explodes(777), seen.clone()).start().await.unwrap();
+    let projections = running.projections();
+    projections.wait_until("seen", process.store.head().position, 10 * SECOND).await.unwrap();
+    let explodes = process.ask("door777", 777).await;
+    let last = process.ask("door1", 201).await;
+    let mut least = usize::MAX;
+    let read = async {
+        loop {
+            least = least.min(seen.read(|seen| seen.codes.len()).await);
+            process.clock.advance(SECOND / 10);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = read => {}
+        reached = projections.wait_until("seen", last.0, 10 * SECOND) => assert_eq!(reached, Ok(last.0)),
+    }
+    assert_eq!(least, 200);
+    let mut all: Vec<u32> = (1..=201).collect();
+    assert_eq!(seen.read(|seen| seen.codes.clone()).await, all);
+    assert_eq!(seen.read_version(1, |seen| seen.codes.clone()).await, Some(all.clone()));
+    let parked = projections.parked("seen").unwrap();
+    assert_eq!(parked.iter().map(|item| item.position).collect::<Vec<_>>(), [explodes.0]);
+    // What was built anew goes on, and can be spoiled and built anew again.
+    for code in [202, 777, 203] {
+        let asked = process.ask(&format!("other{code}"), code).await;
+        tokio::select! {
+            _ = projections.wait_until("seen", asked.0, 10 * SECOND) => {}
+            () = async {
+                loop {
+                    process.clock.advance(SECOND / 10);
+                    tokio::task::yield_now().await;
+                }
+            } => {}
+        }
+    }
+    all.extend([202, 203]);
+    assert_eq!(seen.read(|seen| seen.codes.clone()).await, all);
+    assert_eq!(projections.parked("seen").unwrap().len(), 2);
+}

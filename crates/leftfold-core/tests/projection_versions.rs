@@ -6,7 +6,9 @@ mod runtime_stage;
 use std::sync::Arc;
 
 use leftfold_core::fold::Recorded;
-use leftfold_core::runtime::projection::{CHANGES_MAX, Change, ChangesError, Memory, NotReached, Projection, ProjectionError};
+use leftfold_core::runtime::projection::{
+    BESIDE, CHANGES_MAX, Change, ChangesError, Memory, NotReached, Projection, ProjectionError, verify,
+};
 use leftfold_core::runtime::{RunningRuntime, StartError};
 use leftfold_core::store::{Position, SubscribeError};
 use projection_stage::{Code, Note, Shelf, Shelved, Tally, add, add_many, fold_of, reach, settle, time_goes_by};
@@ -361,4 +363,56 @@ async fn progress_is_figures_and_a_line_on_a_terminal() {
         shown().ends_with("\x1b[1A\r\x1b[J")
     })
     .await;
+}
+
+/// A rebuild emptied what readers saw, and they watched it grow.
+#[tokio::test]
+async fn a_rebuild_is_built_beside_the_rows_that_serve_and_takes_their_place() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add_many(store, 10).await;
+    let shelf = Shelf::<1>::new();
+    settle(&process, Tally::<1, 1>::default(), &shelf).await;
+    let old = fold_of(store).await;
+    let last = add(store, "a", "x", "fine").await;
+    for _ in 0..3 {
+        let before = shelf.served("tally");
+        let allowed = Arc::new(Semaphore::new(0));
+        let runtime = process.runtime().project(Slow::<1>(allowed.clone()), shelf.clone());
+        let running = runtime.rebuild("tally").start().await.unwrap();
+        for _ in 0..10 {
+            allowed.add_permits(1);
+            tokio::task::yield_now().await;
+            assert_eq!(shelf.served("tally"), before, "readers see what was there");
+        }
+        allowed.add_permits(100);
+        reach(&process, &running, last).await;
+        assert_eq!(shelf.served("tally")["new x"], [11]);
+        running.stop().await.unwrap();
+        // What was replaced is gone, and the next start goes on with what serves.
+        let code = Code::default();
+        settle(&process, Tally::<1, 1>(code.clone()), &shelf).await;
+        assert_eq!(code.tries(last), 0);
+        let places = [1, 1 + BESIDE].map(|place| shelf.rows("tally", place).len());
+        assert_eq!(places.iter().filter(|rows| **rows == 0).count(), 1, "{places:?}");
+    }
+    assert_ne!(shelf.served("tally"), old);
+}
+
+#[tokio::test]
+async fn a_rebuild_that_dies_half_way_leaves_what_served_and_is_discarded() {
+    let process = Stage::new().process();
+    add_many(&process.store, 2_500).await;
+    let shelf = Shelf::<1>::new();
+    settle(&process, Tally::<1, 1>::default(), &shelf).await;
+    let allowed = Arc::new(Semaphore::new(1_500));
+    let running = process.runtime().project(Slow::<1>(allowed), shelf.clone()).rebuild("tally").start().await.unwrap();
+    until("the first batch is in", async || !shelf.rows("tally", 1 + BESIDE).is_empty()).await;
+    drop(running);
+    let shelf = shelf.restarted::<1>();
+    let code = Code::default();
+    settle(&process, Tally::<1, 1>(code.clone()), &shelf).await;
+    assert_eq!(shelf.served("tally"), fold_of(&process.store).await);
+    assert_eq!((code.tries(Position(1)), shelf.rows("tally", 1 + BESIDE).len()), (0, 0));
+    assert_eq!(verify(&process.store, &shelf, &Tally::<1, 1>::default()).await.unwrap().events, 2_500);
 }

@@ -26,9 +26,18 @@ pub struct ConsumerStatus {
     pub under_way: usize,
     /// How many of its effects or timers wait, or are in doubt; how many items a projection has parked.
     pub waiting: usize,
-    /// Whether it does not go on: what it waits for says why.
+    /// How many events it has parked, those that wait behind others included.
+    pub parked: usize,
+    /// How many of its effects are in doubt.
+    pub in_doubt: usize,
+    /// How many of its commands fail for a reason that does not pass.
+    pub stuck: usize,
+    /// Whether another runtime does its work, and this one waits to take over: which is as it should be.
+    pub standby: bool,
+    /// Whether it does not go on at all: what it waits for says why.
     pub stalled: bool,
-    /// Whether it goes on only when a person does something.
+    /// Whether something of it goes on only when a person does something: all of it, what is parked, effects in doubt, or
+    /// commands that are stuck.
     pub needs_person: bool,
     /// Events of the log that it has gone past since it was started.
     pub events: u64,
@@ -53,10 +62,23 @@ impl ConsumerStatus {
         }
     }
 
-    /// Whether it has taken up everything, or as much as it can without a person, and nothing is under way.
-    pub(super) fn is_idle(&self) -> bool {
-        (self.through >= self.head || self.needs_person) && self.under_way == 0
+    /// Whether it goes on by itself, now or when something comes back.
+    pub(super) fn goes_on(&self) -> bool {
+        !(self.stalled && self.needs_person)
     }
+
+    /// Whether it has taken up everything, or as much as it can without others, and nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        (self.through >= self.head || !self.goes_on() || self.standby) && self.under_way == 0
+    }
+}
+
+/// What of a consumer waits for a person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ForPerson {
+    pub(super) parked: usize,
+    pub(super) in_doubt: usize,
+    pub(super) stuck: usize,
 }
 
 /// What all consumers of one runtime are doing.
@@ -87,6 +109,8 @@ const SPEED_OVER: Duration = Duration::from_secs(10);
 const BETWEEN_SAMPLES: Duration = Duration::from_millis(250);
 /// What takes longer than this is named in the status.
 const NAMED_AFTER: Duration = Duration::from_secs(2);
+/// What takes longer than this and cannot be interrupted keeps its consumer from going on.
+const STANDS_STILL_AFTER: Duration = Duration::from_secs(30);
 
 impl Default for Board {
     fn default() -> Self {
@@ -137,7 +161,7 @@ impl Board {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
-            (status.stalled, status.needs_person) = (false, false);
+            (status.stalled, status.needs_person, status.standby) = (false, false, false);
         });
     }
 
@@ -146,7 +170,24 @@ impl Board {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
-            (status.stalled, status.needs_person, status.under_way) = (true, false, 1);
+            (status.stalled, status.needs_person, status.standby, status.under_way) = (true, false, false, 1);
+        });
+    }
+
+    /// Another does its work. Something is under way as long as it is not known that the other is alive.
+    pub(super) fn say_standby(&self, name: &'static str, waits_for: &str, under_way: usize) {
+        self.with(name, |consumer| {
+            let status = &mut consumer.status;
+            waits_for.clone_into(&mut status.waits_for);
+            (status.stalled, status.needs_person, status.standby, status.under_way) = (false, false, true, under_way);
+        });
+    }
+
+    /// What of it waits for a person, until more is said.
+    pub(super) fn say_for_person(&self, name: &'static str, what: ForPerson) {
+        self.with(name, |consumer| {
+            let status = &mut consumer.status;
+            (status.parked, status.in_doubt, status.stuck) = (what.parked, what.in_doubt, what.stuck);
         });
     }
 
@@ -160,7 +201,7 @@ impl Board {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
-            (status.stalled, status.needs_person, status.under_way) = (true, true, 0);
+            (status.stalled, status.needs_person, status.standby, status.under_way) = (true, true, false, 0);
         });
     }
 
@@ -172,7 +213,7 @@ impl Board {
             let passed = if consumer.samples.is_empty() { 0 } else { through.0.saturating_sub(status.through.0) };
             status.events += passed;
             (status.through, status.under_way, status.waiting) = (through, under_way, waiting);
-            (status.stalled, status.needs_person) = (false, false);
+            (status.stalled, status.needs_person, status.standby) = (false, false, false);
             if status.waits_for != waits_for {
                 waits_for.clone_into(&mut status.waits_for);
             }
@@ -227,6 +268,10 @@ impl Consumer {
             waits_for: String::new(),
             under_way: 0,
             waiting: 0,
+            parked: 0,
+            in_doubt: 0,
+            stuck: 0,
+            standby: false,
             stalled: false,
             needs_person: false,
             events: 0,
@@ -252,43 +297,60 @@ impl Consumer {
             let millis = u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX).max(1);
             status.per_second = (status.events - events).saturating_mul(1_000) / millis;
         }
-        if let Some(what) = self.doing.as_ref().and_then(|doing| doing.named(now)) {
-            status.waits_for = what;
+        if let Some((what, since)) = self.doing.as_ref().and_then(|doing| doing.named(now)) {
+            status.waits_for = format!("{what}, under way since {} s", since.as_secs());
+            status.stalled |= since >= STANDS_STILL_AFTER;
         }
+        status.needs_person |= status.parked + status.in_doubt + status.stuck > 0;
         status
     }
 }
 
-/// What a consumer is at, where that may take long: calls that nobody can interrupt.
+/// What a consumer is at that may take long: calls that nobody can interrupt.
 #[derive(Debug, Default)]
-pub(super) struct Doing(Mutex<Vec<(&'static str, Position, Timestamp)>>);
+pub(super) struct Doing(Mutex<Calls>);
+
+#[derive(Debug, Default)]
+struct Calls {
+    begun: u64,
+    under_way: Vec<Call>,
+}
+
+#[derive(Debug)]
+struct Call {
+    number: u64,
+    what: &'static str,
+    position: Position,
+    since: Timestamp,
+}
 
 /// Something that is being done, until it is dropped.
-pub(super) struct Begun<'d>(&'d Doing, Position);
+pub(super) struct Begun<'d>(&'d Doing, u64);
 
 impl Doing {
-    pub(super) fn begin(&self, what: &'static str, position: Position, now: Timestamp) -> Begun<'_> {
-        self.all().push((what, position, now));
-        Begun(self, position)
+    pub(super) fn begin(&self, what: &'static str, position: Position, since: Timestamp) -> Begun<'_> {
+        let mut calls = self.calls();
+        calls.begun += 1;
+        let number = calls.begun;
+        calls.under_way.push(Call { number, what, position, since });
+        Begun(self, number)
     }
 
-    fn named(&self, now: Timestamp) -> Option<String> {
-        let all = self.all();
-        let (what, position, since) = all.iter().min_by_key(|(_, _, since)| *since)?;
+    /// What has taken longest, if that is long, and how long.
+    fn named(&self, now: Timestamp) -> Option<(String, Duration)> {
+        let calls = self.calls();
+        let Call { what, position, since, .. } = calls.under_way.iter().min_by_key(|call| call.since)?;
         let since = now.since(*since);
-        (since >= NAMED_AFTER).then(|| format!("{what} {position}, under way since {} s", since.as_secs()))
+        (since >= NAMED_AFTER).then(|| (format!("{what} {position}"), since))
     }
 
-    fn all(&self) -> MutexGuard<'_, Vec<(&'static str, Position, Timestamp)>> {
+    fn calls(&self) -> MutexGuard<'_, Calls> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        let mut all = self.0.all();
-        if let Some(at) = all.iter().position(|(_, position, _)| *position == self.1) {
-            all.swap_remove(at);
-        }
+        self.0.calls().under_way.retain(|call| call.number != self.1);
     }
 }

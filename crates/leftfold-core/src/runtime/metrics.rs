@@ -20,7 +20,15 @@ pub(super) fn text(consumers: &[ConsumerStatus], projections: &[ProjectionStatus
     each("leftfold_consumer_events_per_second", "gauge", "The same a second, lately.", |status| status.per_second);
     each("leftfold_consumer_under_way", "gauge", "Things under way.", |status| status.under_way as u64);
     each("leftfold_consumer_waiting", "gauge", "Things that wait, are in doubt or parked.", |status| status.waiting as u64);
-    each("leftfold_consumer_up", "gauge", "0 where it does not go on.", |status| u64::from(!status.stalled));
+    each("leftfold_consumer_up", "gauge", "0 if it does not go on.", |status| u64::from(!status.stalled));
+    let standby = "1 if another runtime does its work, and this one waits to take over.";
+    each("leftfold_consumer_standby", "gauge", standby, |status| u64::from(status.standby));
+    let needs_person = "1 if something of it waits for a person.";
+    each("leftfold_consumer_needs_person", "gauge", needs_person, |status| u64::from(status.needs_person));
+    each("leftfold_parked", "gauge", "Events that are parked.", |status| status.parked as u64);
+    each("leftfold_effects_in_doubt", "gauge", "Effects in doubt.", |status| status.in_doubt as u64);
+    let stuck = "Commands that fail for a reason that does not pass.";
+    each("leftfold_commands_stuck", "gauge", stuck, |status| status.stuck as u64);
     let seconds_left = "leftfold_consumer_seconds_left";
     family(&mut text, seconds_left, "gauge", "To the end of the log at the present speed; absent where it does not move.");
     for status in consumers {

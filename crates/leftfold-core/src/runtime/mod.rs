@@ -14,14 +14,17 @@ pub mod process;
 mod progress;
 pub mod projection;
 mod runner;
+mod stop;
 mod tenure;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io::{IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -33,6 +36,7 @@ pub use effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
 pub use effects::{EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict};
 pub use ledger::EffectState;
 pub use runner::OPEN_EFFECTS_MAX;
+pub use stop::{START_WITHIN, STOP_WITHIN, StopError};
 pub use tenure::WORK_LEASE;
 pub use turn::LEASE;
 
@@ -67,6 +71,8 @@ pub struct Runtime {
     consumers: Vec<(&'static str, Starting)>,
     projections: Vec<Registered>,
     rebuild: BTreeSet<String>,
+    /// How long an effect under way may take at most.
+    longest: Duration,
 }
 
 /// What every consumer stands on.
@@ -123,6 +129,14 @@ pub enum StartError {
         /// The name.
         name: &'static str,
     },
+    /// The version of a projection is too high a number.
+    #[error("version {version} of the projection {name} is too high, take one below 2^31")]
+    ProjectionVersion {
+        /// The projection.
+        name: &'static str,
+        /// Its version.
+        version: u32,
+    },
     /// A projection is to be built anew that is not registered.
     #[error("the projection {name:?} is to be built anew, but none is named so")]
     UnknownProjection {
@@ -134,6 +148,22 @@ pub enum StartError {
     CannotRebuild {
         /// The projection.
         name: &'static str,
+    },
+    /// A consumer has not come to its first step in time.
+    #[error("{name} has not started within {} s, look for what it waits for: its database, a lock, or the store", within.as_secs())]
+    Late {
+        /// The consumer.
+        name: &'static str,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// Code of a consumer panicked while it was started: a constructor, a `Default`, the declaration of its events.
+    #[error("{name} panicked while it was started, mend its code: {said}")]
+    Panicked {
+        /// The consumer.
+        name: &'static str,
+        /// What the panic said.
+        said: String,
     },
     /// The events cannot be read or written.
     #[error(transparent)]
@@ -160,6 +190,7 @@ impl Runtime {
             consumers: Vec::new(),
             projections: Vec::new(),
             rebuild: BTreeSet::new(),
+            longest: Duration::ZERO,
         }
     }
 
@@ -173,6 +204,9 @@ impl Runtime {
     /// Carries out an effect.
     pub fn effect<E: Effect>(mut self, effect: E) -> Self {
         let (asked, asks) = mpsc::channel(ASKED_MAX);
+        // Its start tells of a panic, and nothing is under way then.
+        let deadline = catch_unwind(AssertUnwindSafe(|| effect.policy().deadline)).unwrap_or_default();
+        self.longest = self.longest.max(deadline);
         self.kinds.push(EventType::new(E::INTENT).map(|intent| Kind { name: E::NAME, intent, asked }));
         let starting: Starting = Box::new(|host, stop| {
             Box::pin(async move { Ok(Box::pin(Runner::new(host, effect, asks).await?.run(stop)) as Running) })
@@ -199,7 +233,8 @@ impl Runtime {
         self
     }
 
-    /// Discards what there is of a projection at the start, in the versions that are registered, and builds it anew.
+    /// Builds a projection anew, in the versions that are registered, whatever there is of it. Readers see what is there
+    /// until the new rows have caught up and take its place.
     pub fn rebuild(mut self, name: impl Into<String>) -> Self {
         self.rebuild.insert(name.into());
         self
@@ -207,9 +242,10 @@ impl Runtime {
 
     /// Starts everything, or nothing.
     pub async fn start(self) -> Result<RunningRuntime, StartError> {
+        let within = self.longest + STOP_WITHIN;
         let Ready { effects, processes, projections, stop, consumers } = self.ready().await?;
-        let tasks = consumers.into_iter().map(tokio::spawn).collect();
-        Ok(RunningRuntime { effects, processes, projections, stop, tasks })
+        let tasks = consumers.into_iter().map(|(name, consumer)| (name, tokio::spawn(consumer))).collect();
+        Ok(RunningRuntime { effects, processes, projections, stop, tasks, within })
     }
 
     /// Runs everything in the caller's task until all of it has taken up the log to its durable end and nothing is under
@@ -219,6 +255,7 @@ impl Runtime {
     /// way. A database or a log that is away is waited for, so a caller gives this a time limit; it is safe to drop it.
     pub async fn run_until_idle(self) -> Result<Vec<ConsumerStatus>, StartError> {
         let Ready { effects, stop, consumers, .. } = self.ready().await?;
+        let consumers = consumers.into_iter().map(|(_, consumer)| consumer).collect();
         idle::run(&effects.store, &effects.board, &stop, consumers).await;
         Ok(effects.board.statuses(effects.store.head().position))
     }
@@ -240,12 +277,13 @@ impl Runtime {
         let stop = watch::Sender::new(false);
         let mut consumers = Vec::with_capacity(self.consumers.len());
         for (name, starting) in self.consumers {
-            let consumer = starting(self.host.clone(), stop.subscribe()).await?;
+            let consumer = stop::started(name, starting(self.host.clone(), stop.subscribe())).await?;
             let guard = EndedByPanic { name, board: self.host.board.clone() };
-            consumers.push(Box::pin(async move {
+            let consumer: Running = Box::pin(async move {
                 let _guard = guard;
                 consumer.await;
-            }) as Running);
+            });
+            consumers.push((name, consumer));
         }
         let Host { store, board, .. } = self.host;
         let processes = Processes { store: store.clone(), asked: self.processes };
@@ -261,7 +299,7 @@ struct Ready {
     processes: Processes,
     projections: Projections,
     stop: watch::Sender<bool>,
-    consumers: Vec<Running>,
+    consumers: Vec<(&'static str, Running)>,
 }
 
 /// The first that is there twice.
@@ -299,7 +337,9 @@ pub struct RunningRuntime {
     processes: Processes,
     projections: Projections,
     stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
+    /// How long all of them may take to stop.
+    within: Duration,
 }
 
 impl RunningRuntime {
@@ -348,15 +388,24 @@ impl RunningRuntime {
         tokio::spawn(progress::show(self.projections(), clock, self.stop.subscribe(), terminal));
     }
 
-    /// Stops taking up new work, and waits for effects under way, each within its own deadline. The error is of the
-    /// first task that had panicked.
-    pub async fn stop(mut self) -> Result<(), tokio::task::JoinError> {
+    /// Stops taking up new work, and waits for what is under way: effects each within its own deadline, a transaction of a
+    /// projection until it is committed; [`STOP_WITHIN`] beyond the longest deadline of an effect, and not longer.
+    ///
+    /// # Errors
+    /// [`StopError::Late`] names who did not stop in that time, because something outside gives no answer. It is
+    /// interrupted: its database undoes what was not committed, and the next start goes on from what was.
+    pub async fn stop(self) -> Result<(), StopError> {
+        let within = self.within;
+        self.stop_within(within).await
+    }
+
+    /// Stops within another time, as [`stop`](Self::stop) does.
+    ///
+    /// # Errors
+    /// Those of [`stop`](Self::stop).
+    pub async fn stop_within(mut self, within: Duration) -> Result<(), StopError> {
         self.stop.send_replace(true);
-        let mut stopped = Ok(());
-        for task in std::mem::take(&mut self.tasks) {
-            stopped = stopped.and(task.await);
-        }
-        stopped
+        stop::stopped(std::mem::take(&mut self.tasks), within).await
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn show(
 }
 
 fn is_behind(status: &ProjectionStatus) -> bool {
-    status.consumer.lag() > 0 && !status.consumer.needs_person
+    status.consumer.lag() > 0 && status.consumer.goes_on()
 }
 
 /// Draws in place of the lines that were drawn before.

@@ -20,7 +20,7 @@ use super::step::{STORE_RETRY, Step, Trouble};
 use super::timers::{NEAR_MAX, Timers};
 use super::{Process, Targets};
 use crate::fold::LoadError;
-use crate::runtime::board::Doing;
+use crate::runtime::board::{Doing, ForPerson};
 use crate::runtime::tenure::{Right, Tenure};
 use crate::runtime::{Host, StartError};
 use crate::store::{
@@ -178,8 +178,12 @@ impl<P: Process> ProcessRunner<P> {
             }
             let step = match self.right().await {
                 Right::Held => self.step().await,
-                Right::StandsBy(why, at) | Right::Waits(why, at) => {
-                    self.host.board.say_stalled(P::NAME, &why);
+                Right::StandsBy(why, at) => {
+                    self.host.board.say_standby(P::NAME, &why, 0);
+                    Step::Stalled(why, at)
+                }
+                Right::Waits(why, at) => {
+                    self.host.board.say_away(P::NAME, &why);
                     Step::Stalled(why, at)
                 }
                 Right::Closed => Step::Closed,
@@ -492,9 +496,11 @@ impl<P: Process> ProcessRunner<P> {
             Step::Worked | Step::Idle(_) | Step::Closed => {}
         }
         let Some(known) = &self.known else { return };
+        let parked = known.instances.parked_count();
+        self.host.board.say_for_person(P::NAME, ForPerson { parked, ..ForPerson::default() });
         let trouble = known.orders.trouble().or_else(|| known.instances.trouble());
         let waits_for = trouble.unwrap_or_else(|| "events, or the next due time".to_owned());
-        self.host.board.say_where(P::NAME, known.through, &waits_for, known.orders.len(), known.instances.parked_count());
+        self.host.board.say_where(P::NAME, known.through, &waits_for, known.orders.len(), parked);
     }
 
     /// Does what a person asks for, and answers.

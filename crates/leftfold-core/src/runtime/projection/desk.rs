@@ -1,14 +1,15 @@
 //! What a runner shares with those who ask: where it stands, what is parked, what it does right now.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{broadcast, watch};
 
+use super::lane::LOCK_WITHIN;
 use super::parked::ParkedSet;
 use crate::runtime::board::Doing;
-use crate::store::{Position, Query};
+use crate::store::{Position, Query, Timestamp};
 
 // ANCHOR: limits
 /// Changes that wait for one slow reader of a feed.
@@ -39,6 +40,8 @@ pub(in crate::runtime) struct Desk {
     pub(super) version: u32,
     /// How status and metrics name it.
     pub(super) label: &'static str,
+    /// Which place of the target has its rows.
+    slot: AtomicU32,
     /// The events that it reads.
     pub(super) query: Query,
     pub(super) readers: Arc<Readers>,
@@ -54,7 +57,7 @@ pub(in crate::runtime) struct Desk {
 pub(in crate::runtime) struct Readers {
     /// The versions that run here.
     pub(super) versions: Vec<u32>,
-    /// The version that serves, where it is known.
+    /// The place whose rows serve, where it is known.
     pub(super) serving: watch::Sender<Option<u32>>,
     pub(super) feed: broadcast::Sender<Told>,
 }
@@ -69,10 +72,12 @@ pub(super) struct Standing {
 }
 
 /// An event that failed and was not parked so far.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Suspect {
     pub(super) attempts: u32,
     pub(super) error: String,
+    /// Since when it gives no answer.
+    hangs_since: Option<Timestamp>,
 }
 
 impl Readers {
@@ -105,6 +110,7 @@ impl Desk {
             name,
             version,
             label,
+            slot: AtomicU32::new(version),
             query,
             readers,
             standing: watch::Sender::default(),
@@ -115,9 +121,18 @@ impl Desk {
         }
     }
 
-    /// Whether readers see this version.
+    /// Whether readers see the rows that this version writes.
     pub(super) fn serves(&self) -> bool {
-        *self.readers.serving.borrow() == Some(self.version)
+        *self.readers.serving.borrow() == Some(self.slot())
+    }
+
+    /// Which place of the target has its rows.
+    pub(super) fn slot(&self) -> u32 {
+        self.slot.load(Ordering::Acquire)
+    }
+
+    pub(super) fn moves_to(&self, slot: u32) {
+        self.slot.store(slot, Ordering::Release);
     }
 
     /// Tells everyone who waits where the version stands.
@@ -152,18 +167,23 @@ impl Desk {
     /// Counts a failure of an event; how often it has failed.
     pub(super) fn failed(&self, position: Position, error: String) -> u32 {
         let mut suspects = self.suspects();
-        let suspect = suspects.entry(position).or_insert(Suspect { attempts: 0, error: String::new() });
+        let suspect = suspects.entry(position).or_default();
         suspect.attempts += 1;
         suspect.error = error;
         suspect.attempts
     }
 
-    pub(super) fn suspect(&self, position: Position) -> Option<Suspect> {
-        self.suspects().get(&position).cloned()
+    /// An event gives no answer, which is a failure of its own only when it has gone on for long.
+    pub(super) fn hung(&self, position: Position, error: String, now: Timestamp) {
+        let mut suspects = self.suspects();
+        let suspect = suspects.entry(position).or_default();
+        let since = *suspect.hangs_since.get_or_insert(now);
+        suspect.attempts += u32::from(now.since(since) >= LOCK_WITHIN);
+        suspect.error = error;
     }
 
-    pub(super) fn has_suspects(&self) -> bool {
-        !self.suspects().is_empty()
+    pub(super) fn suspect(&self, position: Position) -> Option<Suspect> {
+        self.suspects().get(&position).cloned()
     }
 
     pub(super) fn cleared(&self, position: Position) {

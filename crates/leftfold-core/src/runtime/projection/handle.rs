@@ -153,7 +153,7 @@ impl Projections {
                 let reason = state.error().unwrap_or("it waits for an earlier one").to_owned();
                 Err(NotReached::Parked { name: name.to_owned(), stands_at, position, reason })
             }
-            Ok(None) | Err(_) => Err(self.late(name, readers)),
+            Ok(None) | Err(_) => Err(self.late(name)),
         }
     }
 
@@ -174,8 +174,8 @@ impl Projections {
     async fn reach<'p>(&'p self, name: &'p str, readers: &Readers, position: Position) -> Option<(&'p Entry, Position)> {
         let mut serving = readers.serving.subscribe();
         loop {
-            let version = *serving.borrow_and_update();
-            let served = self.named(name).find(|entry| Some(entry.desk.version) == version);
+            let place = *serving.borrow_and_update();
+            let served = self.named(name).find(|entry| Some(entry.desk.slot()) == place);
             let Some(served) = served else {
                 serving.changed().await.ok()?;
                 continue;
@@ -193,11 +193,10 @@ impl Projections {
         }
     }
 
-    fn late(&self, name: &str, readers: &Readers) -> NotReached {
-        let version = *readers.serving.borrow();
+    fn late(&self, name: &str) -> NotReached {
         let all = self.list();
         let mut named = all.iter().filter(|status| status.name == name);
-        let served = named.clone().find(|status| Some(status.version) == version);
+        let served = named.clone().find(|status| status.serves);
         let (stands_at, waits_for) = match (served, named.next()) {
             (Some(served), _) => (served.consumer.through, served.consumer.waits_for.clone()),
             (None, Some(building)) => {

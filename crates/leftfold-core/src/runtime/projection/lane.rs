@@ -1,22 +1,19 @@
 //! A lane: one session, and the transactions in which events, notes and checkpoint become one.
 
-use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::batch::{Batch, Content, Item, key_of};
+use super::calls::{CallError, Calls, Came, Timed};
 use super::desk::{Change, Desk, Told};
 use super::notes::{self, LaneNote, checkpoint_key, parked_key, receipt_key};
 use super::parked::{PARKED_MAX, Parked, ParkedSet, ParkedState, stream_of};
 use super::receipts::Receipts;
 use super::{Projection, ProjectionError, Session, Target};
 use crate::fold::{EventError, Recorded, Schema};
-use crate::runtime::contained::message;
 use crate::runtime::effect::Backoff;
 use crate::runtime::{Host, stopped};
 use crate::store::{Checkpoint, Position, Query, ReadError, SubscribeError};
@@ -28,9 +25,13 @@ pub const TRIES: u32 = 3;
 /// The wait before it is tried again, doubled each time.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
 // ANCHOR: time
-/// How long an [`apply`](Projection::apply) may wait for its target. Code that blocks its thread cannot be interrupted;
-/// the status says then what it is at.
+/// How long an [`apply`](Projection::apply) may wait for its target before its transaction is given up and begun again.
+/// Code that blocks its thread cannot be interrupted; the status says then what it is at.
 pub const APPLY_WITHIN: Duration = Duration::from_secs(30);
+/// How long an event is tried whose [`apply`](Projection::apply) gives no answer. Somebody else may hold a lock that it
+/// waits for, and nothing is parked for that; what still gives no answer after this is taken for a fault of the event. A
+/// lock that the target tells of is waited for without end.
+pub const LOCK_WITHIN: Duration = Duration::from_secs(3_600);
 // ANCHOR_END: time
 
 /// What every lane works with.
@@ -41,11 +42,12 @@ pub(super) struct Ground<T: Target, P: Projection<T>> {
     pub(super) schema: Arc<Schema>,
     pub(super) desk: Arc<Desk>,
     pub(super) stop: watch::Receiver<bool>,
+    pub(super) calls: Calls,
 }
 
 /// One session, and what is known of its version.
 pub(super) struct Lane<T: Target> {
-    pub(super) session: T::Session,
+    pub(super) session: Timed<T::Session>,
     pub(super) number: usize,
     pub(super) lanes: usize,
     /// Everything up to here is in the rows.
@@ -62,6 +64,16 @@ pub(super) enum Trouble {
     Away(String),
     /// The session is of no use any more; another one may be.
     Lost(String),
+    /// The target, or code of users that waits for it, gives no answer.
+    Silent(String),
+    /// Another session writes the version.
+    InUse(String),
+    /// What was written cannot be undone, and is not whole.
+    Spoiled(String),
+    /// Code of the target panicked.
+    Panicked(String),
+    /// What the target remembers cannot be read.
+    Unreadable(String),
     /// The log cannot be read now.
     Log(ReadError),
     /// What is remembered does not belong to this log.
@@ -112,15 +124,15 @@ impl<T: Target> Lane<T> {
         if end.position <= from {
             return Ok(());
         }
-        if !ground.desk.has_suspects() {
+        if !own().any(|item| ground.desk.suspect(item.position()).is_some()) {
             match self.together(ground, own(), end).await {
                 Ok(()) => {
                     self.publish(ground, own());
                     return Ok(());
                 }
                 // Some event fails: which one is found by a transaction each.
-                Err(Stop::Event(_)) => self.undo().await?,
-                Err(Stop::Trouble(Trouble::Full(_))) => self.undo().await?,
+                Err(Stop::Event(_)) => self.undo(ground).await?,
+                Err(Stop::Trouble(Trouble::Full(_))) if T::UNDOES => self.undo(ground).await?,
                 Err(Stop::Trouble(trouble)) => return Err(trouble),
             }
         }
@@ -129,7 +141,7 @@ impl<T: Target> Lane<T> {
             self.publish(ground, std::iter::once(item));
         }
         if end.position > self.position {
-            self.begin().await?;
+            self.begin(ground).await?;
             self.commit(ground, end).await.map_err(not_of_an_event)?;
         }
         Ok(())
@@ -141,9 +153,20 @@ impl<T: Target> Lane<T> {
         items: impl Iterator<Item = &'i Item<P::Event>>,
         end: &Checkpoint,
     ) -> Result<(), Stop> {
-        self.begin().await?;
+        self.begin(ground).await?;
+        let mut last = None;
         for item in items {
-            self.consume(ground, item).await?;
+            match self.consume(ground, item).await {
+                Ok(()) => last = Some(item.position()),
+                Err(Stop::Trouble(Trouble::Full(position))) if !T::UNDOES => {
+                    // What went in cannot be undone: it is kept, and the event waits.
+                    let end = last.map_or(self.position, |last| last);
+                    let end = ground.host.store.checkpoint_at(end).await.map_err(Trouble::from)?;
+                    self.commit(ground, &end).await?;
+                    return Err(Trouble::Full(position).into());
+                }
+                Err(stop) => return Err(stop),
+            }
         }
         self.commit(ground, end).await
     }
@@ -153,7 +176,7 @@ impl<T: Target> Lane<T> {
         let (desk, clock, position) = (&ground.desk, &ground.host.clock, item.position());
         let end = ground.host.store.checkpoint_at(position).await?;
         loop {
-            self.begin().await?;
+            self.begin(ground).await?;
             let tried = match desk.suspect(position).filter(|suspect| suspect.attempts >= TRIES) {
                 Some(suspect) => {
                     let parked = self.stage(ground, item, ParkedState::failed(&suspect.error, suspect.attempts)).await;
@@ -173,7 +196,7 @@ impl<T: Target> Lane<T> {
                 }
                 Err(Stop::Event(error)) => {
                     let tries = desk.failed(position, error.clone());
-                    self.undo().await?;
+                    self.undo(ground).await?;
                     if tries > TRIES {
                         return Err(Trouble::Away(format!("the event at {position} can neither be applied nor parked: {error}")));
                     }
@@ -181,13 +204,19 @@ impl<T: Target> Lane<T> {
                         tracing::warn!(projection = desk.label, %position, error, tries, "an event failed, trying again");
                         let mut stop = ground.stop.clone();
                         tokio::select! {
+                            biased;
                             () = stopped(&mut stop) => return Err(Trouble::Stopped),
                             () = clock.sleep_until(clock.now().plus(RETRY.after(tries))) => {}
                         }
                     }
                 }
                 Err(Stop::Trouble(trouble @ Trouble::Full(_))) => {
-                    self.undo().await?;
+                    if T::UNDOES {
+                        self.undo(ground).await?;
+                    } else {
+                        // Nothing was written.
+                        self.session.commit().await.map_err(|error| ground.trouble(&error))?;
+                    }
                     return Err(trouble);
                 }
                 Err(Stop::Trouble(trouble)) => return Err(trouble),
@@ -254,12 +283,13 @@ impl<T: Target> Lane<T> {
     }
 
     /// Opens a transaction, in which the lane must stand where it is believed to.
-    pub(super) async fn begin(&mut self) -> Result<(), Trouble> {
-        let away = |error: ProjectionError| Trouble::Away(error.to_string());
-        self.session.begin().await.map_err(away)?;
+    pub(super) async fn begin<P: Projection<T>>(&mut self, ground: &Ground<T, P>) -> Result<(), Trouble> {
+        let trouble = |error: ProjectionError| ground.trouble(&error);
+        self.session.about(self.position);
+        self.session.begin().await.map_err(trouble)?;
         let key = checkpoint_key(self.number);
-        let noted = self.session.notes(&key, None, 1).await.map_err(away)?;
-        let noted: Option<LaneNote> = noted.first().map(|(key, value)| notes::decode(key, value)).transpose().map_err(away)?;
+        let noted = self.session.notes(&key, None, 1).await.map_err(trouble)?;
+        let noted: Option<LaneNote> = noted.first().map(|(key, value)| notes::decode(key, value)).transpose().map_err(trouble)?;
         let stands = noted.map(|noted| (Position(noted.position), noted.lanes));
         if stands == Some((self.position, self.lanes)) {
             return Ok(());
@@ -277,20 +307,17 @@ impl<T: Target> Lane<T> {
     ) -> Result<(), Stop> {
         for event in events {
             self.session.at(event.envelope.position);
-            match guarded(ground, &mut self.session, event).await {
-                Applied::Done => {}
-                Applied::Refused(error) => return Err(ground.stop_by(&error)),
-                Applied::Panicked(said) if !T::UNDOES => {
-                    // It may have written a part, which only emptying undoes. Then it is parked before it is applied.
-                    let error = format!("apply panicked: {said}");
-                    while ground.desk.failed(event.envelope.position, error.clone()) < TRIES {}
-                    return Err(Trouble::Lost(error).into());
-                }
-                Applied::Panicked(said) => return Err(Stop::Event(format!("apply panicked: {said}"))),
-                Applied::Hung => {
+            let code = async { ground.projection.apply(self.session.rows(), event).await };
+            let position = event.envelope.position;
+            match ground.calls.wait("the event to be applied at", position, APPLY_WITHIN, code).await {
+                Came::Answer(Ok(())) => {}
+                Came::Answer(Err(error)) => return Err(ground.stop_by(&error)),
+                Came::Panic(said) => return Err(ground.failed_half_way(position, format!("apply panicked: {said}"))),
+                Came::Nothing => {
                     let error = format!("apply gave no answer within {} s", APPLY_WITHIN.as_secs());
-                    ground.desk.failed(event.envelope.position, error.clone());
-                    return Err(Trouble::Lost(error).into());
+                    ground.desk.hung(position, error.clone(), ground.host.clock.now());
+                    let said = format!("{error} for the event at {position}; somebody may hold a lock that it waits for");
+                    return Err(if T::UNDOES { Trouble::Silent(said) } else { Trouble::Spoiled(said) }.into());
                 }
             }
         }
@@ -321,17 +348,21 @@ impl<T: Target> Lane<T> {
     }
 
     pub(super) async fn commit_session<P: Projection<T>>(&mut self, ground: &Ground<T, P>, at: Position) -> Result<(), Stop> {
-        let doing = T::BLOCKING.then(|| ground.desk.doing.begin("the commit up to", at, ground.host.clock.now()));
-        let committed = self.session.commit().await;
-        drop(doing);
-        committed.map_err(|error| ground.stop_by(&error))
+        self.session.about(at);
+        self.session.commit().await.map_err(|error| ground.stop_by(&error))
     }
 
     /// Undoes the open transaction.
-    pub(super) async fn undo(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn undo<P: Projection<T>>(&mut self, ground: &Ground<T, P>) -> Result<(), Trouble> {
         self.staged.clear();
         self.receipts.undo();
-        self.session.rollback().await.map_err(|error| Trouble::Lost(error.to_string()))
+        if !T::UNDOES {
+            return Err(Trouble::Spoiled("a transaction cannot be undone".to_owned()));
+        }
+        self.session.rollback().await.map_err(|error| match ground.trouble(&error) {
+            Trouble::Away(error) => Trouble::Lost(error),
+            trouble => trouble,
+        })
     }
 
     /// Tells the readers of the feed which keys changed. Those that were parked did not.
@@ -351,7 +382,39 @@ impl<T: Target> Lane<T> {
 impl<T: Target, P: Projection<T>> Ground<T, P> {
     /// What an error of the target means while an event is applied.
     pub(super) fn stop_by(&self, error: &ProjectionError) -> Stop {
-        if self.target.is_away(error) { Trouble::Away(error.to_string()).into() } else { Stop::Event(error.to_string()) }
+        if error.downcast_ref::<CallError>().is_some() || self.is_away(error) {
+            return self.trouble(error).into();
+        }
+        Stop::Event(error.to_string())
+    }
+
+    /// What an error of the target means where no event is applied.
+    pub(super) fn trouble(&self, error: &ProjectionError) -> Trouble {
+        let said = error.to_string();
+        match error.downcast_ref::<CallError>() {
+            Some(CallError::Silent { .. }) => return Trouble::Silent(said),
+            Some(CallError::Panicked { .. }) => return Trouble::Panicked(said),
+            None => {}
+        }
+        if error.downcast_ref::<notes::Unreadable>().is_some() {
+            return Trouble::Unreadable(said);
+        }
+        let in_use = catch_unwind(AssertUnwindSafe(|| self.target.is_in_use(error))).unwrap_or(false);
+        if in_use { Trouble::InUse(said) } else { Trouble::Away(said) }
+    }
+
+    fn is_away(&self, error: &ProjectionError) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.target.is_away(error) || self.target.is_in_use(error))).unwrap_or(false)
+    }
+
+    /// An event failed that may have written a part. What cannot be undone is built anew, and the event is parked then
+    /// before it is applied.
+    fn failed_half_way(&self, position: Position, error: String) -> Stop {
+        if T::UNDOES {
+            return Stop::Event(error);
+        }
+        while self.desk.failed(position, error.clone()) < TRIES {}
+        Trouble::Spoiled(error).into()
     }
 }
 
@@ -361,41 +424,4 @@ pub(super) fn not_of_an_event(stop: Stop) -> Trouble {
         Stop::Event(error) => Trouble::Away(error),
         Stop::Trouble(trouble) => trouble,
     }
-}
-
-/// What came of users' code.
-enum Applied {
-    Done,
-    Refused(ProjectionError),
-    Panicked(String),
-    Hung,
-}
-
-/// Runs users' code: its panics are caught, and where it waits, it waits within its time.
-async fn guarded<T: Target, P: Projection<T>>(
-    ground: &Ground<T, P>,
-    session: &mut T::Session,
-    event: &Recorded<P::Event>,
-) -> Applied {
-    let (clock, position) = (&ground.host.clock, event.envelope.position);
-    let begun = |at| ground.desk.doing.begin("the event to be applied at", position, at);
-    // A thread that is blocked can be named only if it was said before; otherwise the first wait is early enough.
-    let mut doing = T::BLOCKING.then(|| begun(clock.now()));
-    let mut late = None;
-    let mut code = pin!(async { ground.projection.apply(session.rows(), event).await });
-    poll_fn(|context| {
-        match catch_unwind(AssertUnwindSafe(|| code.as_mut().poll(context))) {
-            Ok(Poll::Ready(Ok(()))) => return Poll::Ready(Applied::Done),
-            Ok(Poll::Ready(Err(error))) => return Poll::Ready(Applied::Refused(error)),
-            Err(panic) => return Poll::Ready(Applied::Panicked(message(&*panic))),
-            Ok(Poll::Pending) => {}
-        }
-        let late = late.get_or_insert_with(|| {
-            let now = clock.now();
-            doing.get_or_insert_with(|| begun(now));
-            clock.sleep_until(now.plus(APPLY_WITHIN))
-        });
-        late.as_mut().poll(context).map(|()| Applied::Hung)
-    })
-    .await
 }

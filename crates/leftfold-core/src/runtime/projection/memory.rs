@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
-use super::{Place, ProjectionError, Session, Target};
+use super::{BESIDE, Place, ProjectionError, Session, Target};
 
 /// Rows of one projection as a value in memory.
 ///
 /// They are built at every start, so whoever needs all of it waits for that. Readers see whole batches, never a part of
-/// one. What [`apply`](super::Projection::apply) refuses, it must refuse before it changes anything; where it panics
-/// half-way, what it has changed stays.
+/// one. What [`apply`](super::Projection::apply) refuses, it must refuse before it changes anything. After one that panics or
+/// gives no answer the rows are built anew without its event, which is parked; until they have caught up, readers see the
+/// rows as it left them.
 #[derive(Debug)]
 pub struct Memory<S>(Arc<Mutex<Versions<S>>>);
 
@@ -29,6 +31,8 @@ struct Version<S> {
     rows: Arc<RwLock<S>>,
     notes: Arc<Mutex<Notes>>,
     open: Arc<()>,
+    /// A session was dropped half-way: what is to be written next begins anew.
+    spoiled: Arc<AtomicBool>,
 }
 
 type Notes = BTreeMap<String, Vec<u8>>;
@@ -66,7 +70,13 @@ impl<S: Default + Send + Sync + 'static> Memory<S> {
 
     /// Looks at the rows of a version, whether it serves or not.
     pub async fn read_version<R>(&self, version: u32, look: impl FnOnce(&S) -> R) -> Option<R> {
-        let rows = self.versions().all.get(&version)?.rows.clone();
+        let rows = {
+            let versions = self.versions();
+            let beside = versions.serving.filter(|serving| *serving == version ^ BESIDE);
+            let place = beside.unwrap_or(version);
+            let found = versions.all.get(&place).or_else(|| versions.all.get(&(version ^ BESIDE)));
+            found?.rows.clone()
+        };
         let rows = rows.read().await;
         Some(look(&*rows))
     }
@@ -96,13 +106,20 @@ impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
             rows: Arc::default(),
             notes: Arc::default(),
             open: Arc::default(),
+            spoiled: Arc::default(),
         });
         if Arc::strong_count(&version.open) > 1 {
             let text = format!("version {} of {name} is open already in this process", place.version);
             return Err(ProjectionError::message(text));
         }
+        if version.spoiled.swap(false, Ordering::Relaxed) {
+            // Whoever looks at the old rows still has them.
+            version.rows = Arc::default();
+            locked(&version.notes).clear();
+        }
         let (rows, notes, open) = (version.rows.clone(), version.notes.clone(), version.open.clone());
-        Ok(MemorySession { rows, notes, changed: HashMap::new(), guard: None, none: S::default(), _open: open })
+        let (spoiled, changed, none) = (version.spoiled.clone(), HashMap::new(), S::default());
+        Ok(MemorySession { rows, notes, changed, guard: None, none, spoiled, _open: open })
     }
 
     async fn serving(&self, _: &str) -> Result<Option<u32>, ProjectionError> {
@@ -143,6 +160,7 @@ pub struct MemorySession<S: Default + Send + Sync + 'static> {
     guard: Option<OwnedRwLockWriteGuard<S>>,
     /// What is written to while none is open.
     none: S,
+    spoiled: Arc<AtomicBool>,
     _open: Arc<()>,
 }
 
@@ -195,25 +213,21 @@ impl<S: Default + Send + Sync + 'static> Session for MemorySession<S> {
         Ok(())
     }
 
-    async fn rollback(&mut self) -> Result<(), ProjectionError> {
-        self.empty();
-        Ok(())
-    }
-}
-
-impl<S: Default + Send + Sync + 'static> MemorySession<S> {
     /// What an open transaction has changed is not known: the version begins anew.
-    fn empty(&mut self) {
+    async fn rollback(&mut self) -> Result<(), ProjectionError> {
         self.changed.clear();
         if let Some(mut rows) = self.guard.take() {
             locked(&self.notes).clear();
             *rows = S::default();
         }
+        Ok(())
     }
 }
 
 impl<S: Default + Send + Sync + 'static> Drop for MemorySession<S> {
     fn drop(&mut self) {
-        self.empty();
+        if self.guard.take().is_some() {
+            self.spoiled.store(true, Ordering::Relaxed);
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! what people hold. `target` is what a database has to offer; `memory` and `outbox` are two of them.
 
 mod batch;
+mod calls;
 mod desk;
 mod error;
 mod handle;
@@ -24,13 +25,15 @@ mod target;
 use std::future::{self, Future};
 
 pub use batch::KEY_BYTES_MAX;
+pub use calls::{DISCARD_WITHIN, TARGET_WITHIN};
 pub use desk::{CHANGES_MAX, Change};
 pub use error::ProjectionError;
 pub use handle::{AskError, Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried};
-pub use lane::{APPLY_WITHIN, TRIES};
+pub use lane::{APPLY_WITHIN, LOCK_WITHIN, TRIES};
 pub use memory::{Memory, MemorySession};
 pub use outbox::{Bus, Message, Outbox, OutboxSession, Outgoing};
 pub use parked::{PARKED_MAX, Parked, ParkedState};
+pub use rebuild::BESIDE;
 pub use receipts::{RECEIPT_RANGE, Receipt, Verified, VerifyError, verify};
 pub(in crate::runtime) use start::{Placed, Registered};
 pub use target::{Place, Rows, Session, Target};

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::parked::Parked;
 use super::{ProjectionError, Session};
 use crate::store::{Checkpoint, Digest, Hash, Partition, Position, StoreId};
 
@@ -74,9 +75,25 @@ pub(super) fn encode(note: &impl Serialize) -> Result<Vec<u8>, ProjectionError> 
 }
 
 pub(super) fn decode<N: DeserializeOwned>(key: &str, value: &[u8]) -> Result<N, ProjectionError> {
-    serde_json::from_slice(value).map_err(|error| {
-        ProjectionError::message(format!("the note {key} cannot be read, upgrade or build the version anew: {error}"))
-    })
+    serde_json::from_slice(value).map_err(|error| Unreadable { key: key.to_owned(), why: error.to_string() }.into())
+}
+
+/// A note that cannot be read: it was damaged, or written by a later release.
+#[derive(Debug, thiserror::Error)]
+#[error("the note {key} cannot be read, upgrade or build the version anew: {why}")]
+pub(super) struct Unreadable {
+    pub(super) key: String,
+    pub(super) why: String,
+}
+
+/// What the note of a parked item says.
+pub(super) fn parked(key: &str, value: &[u8]) -> Result<Parked, ProjectionError> {
+    decode(key, value)
+}
+
+/// The position that the key of a note ends with.
+pub(super) fn position_of(key: &str) -> Option<Position> {
+    key.rsplit_once('/')?.1.parse().ok().map(Position)
 }
 
 /// All notes whose keys begin so.

@@ -1,53 +1,104 @@
-//! Opening a version, building it beside the one that serves, and taking its place.
+//! Opening a version, building it beside the rows that serve, and taking their place.
+//!
+//! The rows of a version are in one of two places of its target: under its number, or under that with [`BESIDE`] added. What
+//! is built anew is built in the other place than that which serves, and takes over when it has caught up.
 
 use super::batch::Batch;
+use super::calls::{DISCARD_WITHIN, TARGET_WITHIN, Timed};
 use super::desk::Told;
-use super::lane::{Lane, Trouble, query_of};
+use super::lane::{APPLY_WITHIN, Ground, Lane, Trouble, query_of};
 use super::notes::{self, LaneNote, PARKED, checkpoint_key, receipt_key};
-use super::parked::{Parked, ParkedSet};
+use super::parked::ParkedSet;
 use super::receipts::{Receipt, Receipts, range_of};
 use super::runner::Runner;
 use super::{Place, Projection, ProjectionError, Session, Target};
-use crate::runtime::contained::contained;
 use crate::store::{Checkpoint, Position};
+
+/// What the number of a version has added whose rows are in the other place, since they were built anew.
+pub const BESIDE: u32 = 1 << 31;
 
 /// What a version is for its projection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::runtime) struct Role {
     /// Whether a higher version runs here: then it does not take any other's place.
     pub(in crate::runtime) newest: bool,
-    /// Whether what there is of it is to be discarded first.
-    pub(in crate::runtime) discard: bool,
+    /// Whether it is to be built anew, whatever there is of it.
+    pub(in crate::runtime) anew: bool,
 }
 
-fn away(error: ProjectionError) -> Trouble {
-    Trouble::Away(error.to_string())
+/// Whether a place has rows of a version.
+fn is_of(place: u32, version: u32) -> bool {
+    place & !BESIDE == version
+}
+
+/// The place with the rows of a version: the one that serves, or the only one.
+pub(super) async fn place_of(target: &impl Target, name: &str, version: u32) -> Result<Option<u32>, ProjectionError> {
+    if let Some(serving) = target.serving(name).await?.filter(|place| is_of(*place, version)) {
+        return Ok(Some(serving));
+    }
+    Ok(target.versions(name).await?.into_iter().find(|place| is_of(*place, version)))
+}
+
+impl<T: Target, P: Projection<T>> Ground<T, P> {
+    async fn serving(&self) -> Result<Option<u32>, Trouble> {
+        let serving = self.target.serving(P::NAME);
+        let calls = &self.calls;
+        calls
+            .ask("its target to say what serves, at", Position::START, TARGET_WITHIN, serving)
+            .await
+            .map_err(|error| self.trouble(&error))
+    }
+
+    async fn serve(&self, place: u32) -> Result<(), Trouble> {
+        let (serve, at) = (self.target.serve(P::NAME, place), self.desk.through());
+        self.calls.ask("its target to let it serve, at", at, TARGET_WITHIN, serve).await.map_err(|error| self.trouble(&error))
+    }
+
+    async fn versions(&self) -> Result<Vec<u32>, Trouble> {
+        let versions = self.target.versions(P::NAME);
+        let calls = &self.calls;
+        calls
+            .ask("its target to list versions, at", Position::START, TARGET_WITHIN, versions)
+            .await
+            .map_err(|error| self.trouble(&error))
+    }
+
+    async fn discard(&self, place: u32) -> Result<(), Trouble> {
+        let (discard, at) = (self.target.discard(P::NAME, place), self.desk.through());
+        self.calls
+            .ask("an old version to be discarded, at", at, DISCARD_WITHIN, discard)
+            .await
+            .map_err(|error| self.trouble(&error))
+    }
+
+    async fn discard_in_passing(&self, place: u32) {
+        if let Err(trouble) = self.discard(place).await {
+            tracing::warn!(projection = self.desk.label, place, ?trouble, "an old version could not be discarded");
+        }
+    }
 }
 
 impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Opens the target and goes on from where the version stands; at a new version, from the beginning.
     pub(super) async fn open(&mut self) -> Result<(), Trouble> {
-        if self.role.discard {
-            self.ground.target.discard(P::NAME, P::VERSION).await.map_err(away)?;
-            self.role.discard = false;
-        }
+        self.find_place().await?;
         let mut first = self.session(0).await?;
-        first.begin().await.map_err(away)?;
-        let mut noted = notes::lanes(&mut first).await.map_err(away)?;
+        first.begin().await.map_err(|error| self.ground.trouble(&error))?;
+        let mut noted = notes::lanes(&mut first).await.map_err(|error| self.ground.trouble(&error))?;
         if noted.is_empty() {
             noted = self.set_up(&mut first).await?;
         }
-        let parked = notes::all(&mut first, PARKED).await.map_err(away)?;
-        first.commit().await.map_err(away)?;
+        let parked = notes::all(&mut first, PARKED).await.map_err(|error| self.ground.trouble(&error))?;
+        first.commit().await.map_err(|error| self.ground.trouble(&error))?;
         for lane in &noted {
             self.ground.host.store.verify(&lane.checkpoint()).await?;
         }
-        self.keep_parked(&parked).map_err(away)?;
+        self.keep_parked(&mut first, &parked).await?;
         self.level_at = None;
         let wanted = lanes_of::<T, P>();
         if noted.len() != wanted {
             if noted.iter().all(|lane| lane.position == noted[0].position) {
-                noted = redivide(&mut first, &noted, wanted).await.map_err(away)?;
+                noted = redivide(&mut first, &noted, wanted).await.map_err(|error| self.ground.trouble(&error))?;
             } else {
                 // As many as there were go on until all stand at one place.
                 self.level_at = noted.iter().map(|lane| Position(lane.position)).max();
@@ -57,30 +108,80 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         self.take_place().await
     }
 
-    async fn session(&mut self, lane: usize) -> Result<T::Session, Trouble> {
-        let place = Place { name: P::NAME, version: P::VERSION, lane };
-        self.ground.target.open(&place).await.map_err(away)
+    /// Finds where the rows of the version are; for one that is to be built anew, where they are not.
+    async fn find_place(&mut self) -> Result<(), Trouble> {
+        if !T::REBUILDS {
+            return Ok(());
+        }
+        let serving = self.ground.serving().await?;
+        let versions = self.ground.versions().await?;
+        let own = serving.filter(|place| is_of(*place, P::VERSION));
+        let mut place = self.building.or(own).unwrap_or(P::VERSION);
+        if self.role.anew {
+            place = own.map_or(P::VERSION, |own| own ^ BESIDE);
+            if versions.contains(&place) {
+                self.ground.discard(place).await?;
+            }
+            (self.role.anew, self.building) = (false, Some(place));
+        } else if self.building.is_none() && own.is_none() && !versions.contains(&place) && versions.contains(&(place ^ BESIDE)) {
+            place ^= BESIDE;
+        }
+        self.ground.desk.moves_to(place);
+        if self.building.is_none() && versions.contains(&(place ^ BESIDE)) {
+            // Of a build that did not come to its end, or of what it replaced.
+            self.ground.discard_in_passing(place ^ BESIDE).await;
+        }
+        Ok(())
+    }
+
+    async fn session(&mut self, lane: usize) -> Result<Timed<T::Session>, Trouble> {
+        let place = Place { name: P::NAME, version: self.ground.desk.slot(), lane };
+        let calls = self.ground.calls.clone();
+        let open = self.ground.target.open(&place);
+        let session = calls.ask("its target to be opened at", Position::START, TARGET_WITHIN, open).await;
+        Ok(Timed::new(session.map_err(|error| self.ground.trouble(&error))?, calls))
     }
 
     /// Makes the tables, in the first transaction of a version.
-    async fn set_up(&mut self, session: &mut T::Session) -> Result<Vec<LaneNote>, Trouble> {
-        let set_up = contained(self.ground.projection.set_up(session.rows())).await;
-        let set_up = set_up.unwrap_or_else(|panic| Err(ProjectionError::message(format!("it panicked: {panic}"))));
-        set_up.map_err(|error| Trouble::Away(format!("set_up failed: {error}")))?;
+    async fn set_up(&mut self, session: &mut Timed<T::Session>) -> Result<Vec<LaneNote>, Trouble> {
+        let (calls, projection) = (&self.ground.calls, &self.ground.projection);
+        let set_up = async { projection.set_up(session.rows()).await };
+        let set_up = calls.ask("the tables to be set up at", Position::START, APPLY_WITHIN, set_up).await;
+        set_up.map_err(|error| match self.ground.trouble(&error) {
+            Trouble::Away(error) => Trouble::Away(format!("set_up failed: {error}")),
+            trouble => trouble,
+        })?;
         let start = self.ground.host.store.checkpoint_at(Position::START).await?;
-        note_lanes(session, &start, lanes_of::<T, P>()).await.map_err(away)
+        note_lanes(session, &start, lanes_of::<T, P>()).await.map_err(|error| self.ground.trouble(&error))
     }
 
-    fn keep_parked(&self, noted: &[(String, Vec<u8>)]) -> Result<(), ProjectionError> {
+    /// Takes up what is parked. A note of it that cannot be read is written anew, as far as it can be known from the log.
+    async fn keep_parked(&mut self, session: &mut Timed<T::Session>, noted: &[(String, Vec<u8>)]) -> Result<(), Trouble> {
         let mut set = ParkedSet::default();
         for (key, value) in noted {
-            set.insert(notes::decode::<Parked>(key, value)?);
+            match notes::parked(key, value) {
+                Ok(parked) => set.insert(parked),
+                Err(error) => {
+                    let position = notes::position_of(key).ok_or_else(|| self.ground.trouble(&error))?;
+                    tracing::error!(projection = self.ground.desk.label, %error, "what is parked cannot be read");
+                    let parked = self.ground.known_from_log(position, &error).await?;
+                    let value = notes::encode(&parked).map_err(|error| self.ground.trouble(&error))?;
+                    let written = async {
+                        session.begin().await?;
+                        session.note(key, None).await?;
+                        session.note(&notes::parked_key(&parked.key, position), Some(&value)).await?;
+                        session.commit().await
+                    };
+                    written.await.map_err(|error| self.ground.trouble(&error))?;
+                    set.insert(parked);
+                }
+            }
         }
         self.ground.desk.change_parked(|parked| *parked = set);
         Ok(())
     }
 
-    async fn open_lanes(&mut self, first: T::Session, noted: &[LaneNote]) -> Result<(), Trouble> {
+    async fn open_lanes(&mut self, first: Timed<T::Session>, noted: &[LaneNote]) -> Result<(), Trouble> {
         let mut lanes = Vec::with_capacity(noted.len());
         let mut first = Some(first);
         for (number, note) in noted.iter().enumerate() {
@@ -88,7 +189,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 Some(first) => first,
                 None => self.session(number).await?,
             };
-            let receipts = resume_receipts(&mut session, Position(note.position), number).await.map_err(away)?;
+            let receipts = resume_receipts(&mut session, Position(note.position), number)
+                .await
+                .map_err(|error| self.ground.trouble(&error))?;
             let (position, lanes_noted, staged) = (Position(note.position), note.lanes, ParkedSet::default());
             lanes.push(Lane { session, number, lanes: lanes_noted, position, receipts, staged });
         }
@@ -102,14 +205,16 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     /// Serves at once where nothing did, and learns which version does.
     async fn take_place(&mut self) -> Result<(), Trouble> {
-        let mut serving = self.ground.target.serving(P::NAME).await.map_err(away)?;
+        let mut serving = self.ground.serving().await?;
         if serving.is_none() && self.role.newest {
-            self.ground.target.serve(P::NAME, P::VERSION).await.map_err(away)?;
-            serving = Some(P::VERSION);
+            let place = self.ground.desk.slot();
+            self.ground.serve(place).await?;
+            serving = Some(place);
         }
         let desk = &self.ground.desk;
         desk.readers.see(serving);
         if desk.serves() {
+            self.building = None;
             // A commit whose answer was lost may have taken effect: nobody was told of its changes.
             desk.readers.tell(Told::ReadAnew);
         }
@@ -117,20 +222,24 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(())
     }
 
-    /// Takes the place of the version that serves, now that everything is in the rows.
+    /// Takes the place of the rows that serve, now that everything is in its own.
     pub(super) async fn caught_up(&mut self) -> Result<(), Trouble> {
         if !self.is_building() {
             return Ok(());
         }
-        let (desk, target) = (&self.ground.desk, &self.ground.target);
-        let replaced = *desk.readers.serving.borrow();
-        target.serve(P::NAME, P::VERSION).await.map_err(away)?;
-        desk.readers.see(Some(P::VERSION));
+        let desk = self.ground.desk.clone();
+        let (place, replaced) = (desk.slot(), *desk.readers.serving.borrow());
+        self.ground.serve(place).await?;
+        desk.readers.see(Some(place));
         tracing::info!(projection = desk.label, version = P::VERSION, ?replaced, "a version has taken its place");
-        let versions = target.versions(P::NAME).await.unwrap_or_default();
-        for old in versions.into_iter().filter(|old| Some(*old) != replaced && !desk.readers.versions.contains(old)) {
-            if let Err(error) = target.discard(P::NAME, old).await {
-                tracing::warn!(projection = desk.label, old, %error, "an old version could not be discarded");
+        let anew = replaced.is_some_and(|replaced| is_of(replaced, P::VERSION));
+        self.building = None;
+        for old in self.ground.versions().await.unwrap_or_default() {
+            let runs = desk.readers.versions.iter().any(|version| is_of(old, *version));
+            let of_this = is_of(old, P::VERSION) && old != place;
+            // The version before is kept, for going back; rows that were built anew are of no use any more.
+            if of_this || (!anew && !runs && Some(old) != replaced) {
+                self.ground.discard_in_passing(old).await;
             }
         }
         Ok(())
@@ -169,6 +278,7 @@ async fn resume_receipts(session: &mut impl Session, at: Position, lane: usize) 
     session.begin().await?;
     let noted = session.notes(&key, None, 1).await?;
     session.commit().await?;
-    let receipt = noted.first().map(|(key, value)| Receipt::decode(key, value)).transpose()?;
+    // One that cannot be read is found by whoever verifies; the rows are none the worse for it.
+    let receipt = noted.first().and_then(|(key, value)| Receipt::decode(key, value).ok());
     Ok(Receipts::resumed(range, receipt.unwrap_or_default()))
 }

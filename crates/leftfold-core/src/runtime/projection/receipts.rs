@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::lane::query_of;
 use super::notes::{self, RECEIPTS};
+use super::rebuild::place_of;
 use super::{Place, Projection, ProjectionError, Session, Target};
 use crate::store::{EventId, Position, Query, Read, ReadError, RecordedEvent, Store, SubscribeError};
 
@@ -45,7 +46,7 @@ impl Receipt {
         let (events, sum) = bytes.split_at_checked(8).unwrap_or_default();
         match (events.try_into(), sum.try_into()) {
             (Ok(events), Ok(sum)) => Ok(Self { events: u64::from_be_bytes(events), sum: u128::from_be_bytes(sum) }),
-            _ => Err(ProjectionError::message(format!("the note {key} is no receipt, build the version anew"))),
+            _ => Err(notes::Unreadable { key: key.to_owned(), why: "it is no receipt".to_owned() }.into()),
         }
     }
 }
@@ -176,10 +177,9 @@ pub enum VerifyError {
 pub async fn verify<T: Target, P: Projection<T>>(store: &Store, target: &T, projection: &P) -> Result<Verified, VerifyError> {
     let _ = projection;
     let (name, version) = (P::NAME, P::VERSION);
-    if !target.versions(name).await.map_err(VerifyError::Target)?.contains(&version) {
-        return Err(VerifyError::Absent { name, version });
-    }
-    let mut session = target.open(&Place { name, version, lane: 0 }).await.map_err(VerifyError::Target)?;
+    let place = place_of(target, name, version).await.map_err(VerifyError::Target)?;
+    let place = place.ok_or(VerifyError::Absent { name, version })?;
+    let mut session = target.open(&Place { name, version: place, lane: 0 }).await.map_err(VerifyError::Target)?;
     let taken = taken(&mut session).await.map_err(VerifyError::Target)?;
     drop(session);
     let query = query_of::<T, P>().map_err(|error| VerifyError::Target(error.into()))?;
@@ -200,7 +200,7 @@ pub(super) async fn taken(session: &mut impl Session) -> Result<Taken, Projectio
     let mut receipts: BTreeMap<u64, Receipt> = BTreeMap::new();
     for (key, value) in notes::all(session, RECEIPTS).await? {
         let range = key[RECEIPTS.len()..].split('/').next().and_then(|range| range.parse().ok());
-        let range = range.ok_or_else(|| ProjectionError::message(format!("the note {key} is no receipt")))?;
+        let range = range.ok_or_else(|| notes::Unreadable { key: key.clone(), why: "it names no range".to_owned() })?;
         receipts.entry(range).or_default().merge(Receipt::decode(&key, &value)?);
     }
     session.commit().await?;

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use super::batch::{Content, decode, key_of};
 use super::desk::{Change, Told};
 use super::handle::{Ask, AskError, Retried};
-use super::lane::{Stop, Trouble, not_of_an_event};
+use super::lane::{Ground, Stop, Trouble, not_of_an_event};
 use super::notes::{self, SkippedNote, parked_key, skipped_key};
 use super::parked::{Parked, ParkedState, shortened, stream_of};
 use super::runner::Runner;
-use super::{Projection, Session, Target, receipts};
+use super::{Projection, ProjectionError, Session, Target, receipts};
 use crate::fold::Recorded;
 use crate::store::{Position, Read};
 
@@ -46,12 +46,19 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             },
             Ask::Taken { answer } => {
                 let taken = match self.lanes.first_mut() {
-                    Some(lane) => receipts::taken(&mut lane.session).await.map_err(|error| Trouble::Away(error.to_string())),
+                    Some(lane) => receipts::taken(&mut lane.session).await.map_err(|error| self.ground.trouble(&error)),
                     None => Err(not_open()),
                 };
-                let told = taken.as_ref().err().map(detail);
-                let _ = answer.send(taken.map_err(|trouble| away(&trouble)));
-                told.map_or(Ok(()), |detail| Err(Trouble::Away(detail)))
+                let (taken, told) = match taken {
+                    Ok(taken) => (Ok(taken), Ok(())),
+                    Err(trouble) => (Err(away(&trouble)), Err(trouble)),
+                };
+                let _ = answer.send(taken);
+                match told {
+                    // The rows are none the worse for it; the transaction is left open.
+                    Err(Trouble::Unreadable(why)) => Err(Trouble::Lost(why)),
+                    told => told,
+                }
             }
         }
     }
@@ -91,13 +98,13 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let note = SkippedNote { key: item.key.clone(), error, by: shortened(&by), at };
         let note = notes::encode(&note).map_err(|error| Trouble::Away(error.to_string()))?;
         let lane = self.lanes.first_mut().ok_or_else(not_open)?;
-        lane.begin().await?;
+        lane.begin(&self.ground).await?;
         let noted = async {
             lane.session.note(&parked_key(&item.key, position), None).await?;
             lane.session.note(&skipped_key(position), Some(&note)).await?;
             lane.session.commit().await
         };
-        noted.await.map_err(|error| Trouble::Away(error.to_string()))?;
+        noted.await.map_err(|error| self.ground.trouble(&error))?;
         self.ground.desk.change_parked(|set| set.remove(position));
         let mut done = self.retry(item.key.clone()).await?;
         for key in self.freed_by(&item) {
@@ -148,7 +155,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             return Ok(Tried::Moved);
         }
         let lane = self.lanes.first_mut().ok_or_else(not_open)?;
-        lane.begin().await?;
+        lane.begin(&self.ground).await?;
         let tried = match lane.apply(&self.ground, &events).await {
             Ok(()) => {
                 let removed = lane.session.note(&parked_key(&item.key, item.position), None).await;
@@ -172,10 +179,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             Err(Stop::Event(error)) => {
                 let before = if let ParkedState::Failed { attempts, .. } = item.state { attempts } else { 0 };
                 if T::UNDOES {
-                    lane.undo().await?;
+                    lane.undo(&self.ground).await?;
                 } else {
                     // What failed has written nothing: the transaction can end.
-                    lane.session.commit().await.map_err(|error| Trouble::Away(error.to_string()))?;
+                    lane.session.commit().await.map_err(|error| self.ground.trouble(&error))?;
                 }
                 self.fails(item, ParkedState::failed(&error, before + 1)).await
             }
@@ -192,9 +199,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Writes an item anew.
     async fn replace(&mut self, old: &Parked, new: Parked) -> Result<(), Trouble> {
         let lane = self.lanes.first_mut().ok_or_else(not_open)?;
-        lane.begin().await?;
+        lane.begin(&self.ground).await?;
         let key = parked_key(&old.key, old.position);
-        lane.session.note(&key, None).await.map_err(|error| Trouble::Away(error.to_string()))?;
+        lane.session.note(&key, None).await.map_err(|error| self.ground.trouble(&error))?;
         lane.note_parked(&self.ground, &new).await.map_err(not_of_an_event)?;
         lane.commit_session(&self.ground, old.position).await.map_err(not_of_an_event)?;
         self.ground.desk.change_parked(|set| {
@@ -205,13 +212,42 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 }
 
+impl<T: Target, P: Projection<T>> Ground<T, P> {
+    /// What can be known of a parked item whose note cannot be read.
+    pub(super) async fn known_from_log(&self, position: Position, error: &ProjectionError) -> Result<Parked, Trouble> {
+        let read = Read::matching(self.desk.query.clone(), position).page_of(1);
+        let page = self.host.store.page(read).await.map_err(Trouble::Log)?;
+        let event = page.events.into_iter().find(|event| event.position == position);
+        let stream = event.as_ref().map_or("", stream_of).to_owned();
+        let content = event.map(|event| decode(event, &self.schema));
+        let key = match &content {
+            Some(Content::One(event)) => key_of(&self.projection, std::slice::from_ref(event)),
+            Some(Content::Several(_, events)) => key_of(&self.projection, events),
+            Some(Content::Unreadable(..)) | None => None,
+        };
+        let (error, attempts) = (format!("it was parked, and its note could not be read: {error}"), 0);
+        let (key, state) = match (key, content) {
+            (Some(Ok(key)), _) => (key, ParkedState::failed(&error, attempts)),
+            (_, Some(Content::Unreadable(..))) => (stream.clone(), ParkedState::unreadable(&error)),
+            _ => (stream.clone(), ParkedState::failed(&error, attempts)),
+        };
+        Ok(Parked { position, key, stream, state })
+    }
+}
+
 fn not_open() -> Trouble {
     Trouble::Away("it is not open".to_owned())
 }
 
 fn detail(trouble: &Trouble) -> String {
     match trouble {
-        Trouble::Away(detail) | Trouble::Lost(detail) => detail.clone(),
+        Trouble::Away(detail)
+        | Trouble::Lost(detail)
+        | Trouble::Silent(detail)
+        | Trouble::InUse(detail)
+        | Trouble::Spoiled(detail)
+        | Trouble::Panicked(detail)
+        | Trouble::Unreadable(detail) => detail.clone(),
         Trouble::Log(error) => error.to_string(),
         Trouble::Foreign(error) => error.to_string(),
         Trouble::Full(_) => "there are too many parked items".to_owned(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::batch::Batch;
+use super::calls::{Calls, Came};
 use super::desk::Desk;
 use super::handle::Ask;
 use super::lane::{Ground, Lane, Trouble, query_of};
@@ -16,6 +17,7 @@ use super::parked::PARKED_MAX;
 use super::rebuild::Role;
 use super::{Projection, Target};
 use crate::fold::Schema;
+use crate::runtime::board::ForPerson;
 use crate::runtime::effect::Backoff;
 use crate::runtime::{Host, StartError, stopped};
 use crate::store::{Position, ReadError, Subscription};
@@ -24,7 +26,9 @@ use crate::store::{Position, ReadError, Subscription};
 const POSITIONS_PER_CHECKPOINT: u64 = 10_000;
 /// The first and the longest wait before a target, or a log, that is away is tried again.
 const AWAY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(30) };
-/// What it waits for where all is well.
+/// How long a start waits for the target. What is not open by then is opened afterwards.
+const OPENED_WITHIN: Duration = Duration::from_secs(30);
+/// What it waits for when all is well.
 const EVENTS: &str = "new events";
 const BUILDING: &str = "the end of the log, to take the place of the version that serves";
 
@@ -39,6 +43,8 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     asks: mpsc::Receiver<Ask>,
     /// Where to end before lanes are made anew.
     pub(super) level_at: Option<Position>,
+    /// The place where the version is built anew, until it serves.
+    pub(super) building: Option<u32>,
     /// Troubles in a row.
     failures: u32,
     /// What was said last of what is wrong.
@@ -64,15 +70,29 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let log = host.store.subscribe(query_of::<T, P>()?, host.store.head().position);
         host.board.watch(desk.label, desk.doing.clone());
         host.board.say_where(desk.label, Position::START, "its start", 1, 0);
-        let ground = Ground { host, target, projection, schema, desk, stop };
+        let calls = Calls { clock: host.clock.clone(), doing: desk.doing.clone(), blocks: T::BLOCKING };
+        let ground = Ground { host, target, projection, schema, desk, stop, calls };
         let (batch, level_at, said) = (Batch::new(Position::START, Position::END), None, None);
-        let mut runner = Self { ground, role, lanes: Vec::new(), log, batch, asks, level_at, failures: 0, said };
-        match runner.open().await {
-            Ok(()) | Err(Trouble::Stopped) => {}
-            Err(Trouble::Foreign(error)) => {
+        let (lanes, building) = (Vec::new(), None);
+        let mut runner = Self { ground, role, lanes, log, batch, asks, level_at, building, failures: 0, said };
+        let calls = runner.ground.calls.clone();
+        match calls.wait("its target to be opened at", Position::START, OPENED_WITHIN, runner.open()).await {
+            Came::Answer(Ok(()) | Err(Trouble::Stopped)) => {}
+            Came::Answer(Err(Trouble::Foreign(error))) => {
                 return Err(StartError::ForeignProjection { name: P::NAME, version: P::VERSION, error });
             }
-            Err(trouble) => runner.say_trouble(&trouble),
+            Came::Answer(Err(Trouble::Panicked(said))) | Came::Panic(said) => {
+                return Err(StartError::Panicked { name: P::NAME, said });
+            }
+            Came::Answer(Err(trouble)) => {
+                runner.lanes.clear();
+                runner.say_trouble(&trouble);
+            }
+            Came::Nothing => {
+                runner.lanes.clear();
+                let seconds = OPENED_WITHIN.as_secs();
+                runner.say_trouble(&Trouble::Silent(format!("it was not opened within {seconds} s")));
+            }
         }
         Ok(runner)
     }
@@ -107,7 +127,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         tokio::select! {
             biased;
             () = stopped(&mut stop) => Err(Trouble::Stopped),
-            Some(ask) = self.asks.recv() => self.answer(ask).await,
+            Some(ask) = self.asks.recv() => {
+                self.answer(ask).await?;
+                self.say_where(usize::from(self.is_building()));
+                Ok(())
+            }
             filled = self.batch.fill(&mut self.log, &self.ground.schema) => {
                 filled.map_err(Trouble::Log)?;
                 self.consume().await?;
@@ -124,7 +148,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let noted = self.stands_at();
         let due = batch.caught_up || after.0 >= noted.0.saturating_add(POSITIONS_PER_CHECKPOINT) || self.level_at == Some(after);
         if !batch.items.is_empty() || (due && T::REBUILDS && after > noted) {
-            self.say_where(batch.items.len().max(1));
+            if self.said.is_none() {
+                self.say_where(batch.items.len().max(1));
+            }
             batch.divide(&self.ground.projection, self.lanes.len());
             let end = self.ground.host.store.checkpoint_at(after).await?;
             let ground = &self.ground;
@@ -164,24 +190,26 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     fn say_where(&self, under_way: usize) {
-        let desk = &self.ground.desk;
+        let (desk, board) = (&self.ground.desk, &self.ground.host.board);
         let waits_for = match under_way {
             _ if self.is_building() => BUILDING,
             0 => EVENTS,
             _ => "its target to take what was read",
         };
-        self.ground.host.board.say_where(desk.label, desk.through(), waits_for, under_way, desk.parked_len());
+        board.say_where(desk.label, desk.through(), waits_for, under_way, desk.parked_len());
+        board.say_for_person(desk.label, ForPerson { parked: desk.parked_len(), ..ForPerson::default() });
     }
 
     /// Says what is wrong: in the status at once, in the log where it has changed.
     fn say_trouble(&mut self, trouble: &Trouble) {
-        let (what, stalled) = describe(trouble, P::NAME);
+        let (what, who) = describe(trouble, P::NAME);
         let (desk, board) = (&self.ground.desk, &self.ground.host.board);
         board.say_where(desk.label, desk.through(), &what, 1, desk.parked_len());
-        if stalled {
-            board.say_stalled(desk.label, &what);
-        } else {
-            board.say_away(desk.label, &what);
+        board.say_for_person(desk.label, ForPerson { parked: desk.parked_len(), ..ForPerson::default() });
+        match who {
+            Ends::Alone => board.say_away(desk.label, &what),
+            Ends::WithPerson => board.say_stalled(desk.label, &what),
+            Ends::WithoutUs => board.say_standby(desk.label, &what, 0),
         }
         if self.said.as_ref() != Some(&what) {
             tracing::error!(projection = desk.label, waits_for = what, "a projection does not go on");
@@ -197,9 +225,12 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         if !full {
             self.lanes.clear();
         }
+        self.role.anew |= matches!(trouble, Trouble::Spoiled(_));
         self.failures += 1;
+        // Whoever gave no answer was waited for already.
+        let silent = matches!(trouble, Trouble::Silent(_) | Trouble::Spoiled(_));
         let clock = self.ground.host.clock.clone();
-        let again_at = clock.now().plus(AWAY.after(self.failures));
+        let again_at = clock.now().plus(AWAY.after(if silent { 1 } else { self.failures }));
         let mut stop = self.ground.stop.clone();
         loop {
             let asked = tokio::select! {
@@ -217,17 +248,33 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 }
 
-/// What a trouble is called in status, and whether only a person can end it.
-fn describe(trouble: &Trouble, name: &str) -> (String, bool) {
+/// How a trouble ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    Alone,
+    WithPerson,
+    /// Nothing is wrong: another runtime does the work.
+    WithoutUs,
+}
+
+/// What a trouble is called in status, and how it ends.
+fn describe(trouble: &Trouble, name: &str) -> (String, Ends) {
     match trouble {
-        Trouble::Away(error) => (format!("its target to come back: {error}"), false),
-        Trouble::Lost(error) => (format!("its target to be opened again: {error}"), false),
-        Trouble::Log(error) => (format!("the log to be read again: {error}"), false),
-        Trouble::Foreign(error) => (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), true),
+        Trouble::Away(error) => (format!("its target to come back: {error}"), Ends::Alone),
+        Trouble::Silent(error) => (format!("its target to answer: {error}"), Ends::Alone),
+        Trouble::Lost(error) => (format!("its target to be opened again: {error}"), Ends::Alone),
+        Trouble::Spoiled(error) => (format!("its rows to be built anew: {error}"), Ends::Alone),
+        Trouble::InUse(error) => (format!("its turn: {error}"), Ends::WithoutUs),
+        Trouble::Panicked(error) => (format!("its target to be mended: {error}"), Ends::WithPerson),
+        Trouble::Log(error) => (format!("the log to be read again: {error}"), Ends::Alone),
+        Trouble::Foreign(error) => (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson),
+        Trouble::Unreadable(error) => (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson),
         Trouble::Full(position) => {
-            (format!("parked items to be retried or skipped, there are {PARKED_MAX}: the event at {position} is one more"), true)
+            let full =
+                format!("parked items to be retried or skipped, there are {PARKED_MAX}: the event at {position} is one more");
+            (full, Ends::WithPerson)
         }
-        Trouble::Stopped => ("nothing, it is told to stop".to_owned(), false),
+        Trouble::Stopped => ("nothing, it is told to stop".to_owned(), Ends::Alone),
     }
 }
 

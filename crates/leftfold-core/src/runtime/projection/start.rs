@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::desk::{Desk, Readers};
 use super::handle::{Ask, Entry};
 use super::lane::query_of;
-use super::rebuild::Role;
+use super::rebuild::{BESIDE, Role};
 use super::runner::{Parts, Runner};
 use super::{Projection, Target};
 use crate::fold::EventError;
@@ -69,7 +69,7 @@ impl Registered {
         let mut readers: Vec<(&'static str, Arc<Readers>)> = Vec::new();
         let mut placed = Vec::with_capacity(all.len());
         for one in all {
-            check(one.name)?;
+            check(one.name, one.version)?;
             let versions: Vec<u32> = named.iter().filter(|(name, _)| *name == one.name).map(|(_, version)| *version).collect();
             let newest = versions.iter().all(|version| *version <= one.version);
             let label = if versions.len() == 1 { one.name } else { kept(format!("{} v{}", one.name, one.version)) };
@@ -78,7 +78,7 @@ impl Registered {
             readers.push((one.name, shared.clone()));
             let desk = Arc::new(Desk::new(one.name, one.version, label, one.query?, shared));
             let (asks, asked) = mpsc::channel(ASKED_MAX);
-            let role = Role { newest, discard: rebuild.contains(one.name) };
+            let role = Role { newest, anew: rebuild.contains(one.name) };
             let starting = (one.make)(desk.clone(), asked, role);
             placed.push(Placed { label, entry: Entry { desk, asks }, starting });
         }
@@ -105,8 +105,11 @@ where
     }
 }
 
-/// A name that targets can take into names of their own.
-fn check(name: &'static str) -> Result<(), StartError> {
+/// A name that targets can take into names of their own, and a version that leaves room for the other place.
+fn check(name: &'static str, version: u32) -> Result<(), StartError> {
+    if version >= BESIDE {
+        return Err(StartError::ProjectionVersion { name, version });
+    }
     let mut bytes = name.bytes();
     let begins = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase());
     let goes_on = bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');

@@ -14,7 +14,8 @@ use crate::store::Position;
 pub struct Place {
     /// The projection.
     pub name: &'static str,
-    /// Its version.
+    /// Its version; with [`BESIDE`](super::BESIDE) added, the other place of its rows, where it is built anew beside those
+    /// that serve. To a target that is a version like others.
     pub version: u32,
     /// Which of its lanes, from 0; lane 0 sets up.
     pub lane: usize,
@@ -30,9 +31,10 @@ pub trait Target: Clone + Send + Sync + 'static {
     const REBUILDS: bool = true;
     /// Whether rows outlive the process. Where they do not, they are built at every start.
     const DURABLE: bool = true;
-    /// Whether a rollback undoes what was written. Where it does not, it empties the version, rows and notes, and the
-    /// version is built anew; so that an event that fails does not lead there, what
-    /// [`apply`](super::Projection::apply) refuses must be refused before anything is written.
+    /// Whether a rollback undoes what was written. If not, it empties the version, rows and notes; the runtime does not roll
+    /// back then, but drops the session, builds the version anew in its other place, and lets readers see the rows as they
+    /// were until then. So that an event that fails does not lead there, what [`apply`](super::Projection::apply) refuses
+    /// must be refused before anything is written.
     const UNDOES: bool = true;
     /// How many lanes of one projection can write at the same time.
     const LANES_MAX: usize = 1;
@@ -53,6 +55,13 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// Removes the rows and the notes of a version; that it serves ends with it. Where a session has the version, this
     /// is an error that says who.
     fn discard(&self, name: &str, version: u32) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+
+    /// Whether an error of [`open`](Target::open) means that another session has the place: then this one stands by, which
+    /// is no trouble.
+    fn is_in_use(&self, error: &ProjectionError) -> bool {
+        let _ = error;
+        false
+    }
 
     /// Whether an error means that the target cannot be used now, whoever asks (it is away, its disk is full, another
     /// holds a lock), and not that this event cannot be applied. It is waited for then.

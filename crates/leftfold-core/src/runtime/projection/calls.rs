@@ -1,0 +1,153 @@
+//! Calls of users' code and of targets: each within its time, and a panic of it stays its own.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::{ProjectionError, Session};
+use crate::runtime::Clock;
+use crate::runtime::board::Doing;
+use crate::runtime::contained::message;
+use crate::store::Position;
+
+// ANCHOR: time
+/// How long a target may take for each call of it: to open, to begin, to keep or list notes, to commit, to roll back. After
+/// that the session is thrown away and another one opened, which finds out from the notes what was committed. A call that
+/// blocks its thread cannot be interrupted; the status says then what it is at.
+pub const TARGET_WITHIN: Duration = Duration::from_secs(30);
+/// How long a target may take to discard a version.
+pub const DISCARD_WITHIN: Duration = Duration::from_secs(600);
+// ANCHOR_END: time
+
+/// What calls are timed and named by.
+#[derive(Clone, Debug)]
+pub(super) struct Calls {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) doing: Arc<Doing>,
+    /// Whether they block the thread.
+    pub(super) blocks: bool,
+}
+
+/// What came of a call.
+pub(super) enum Came<T> {
+    Answer(T),
+    Panic(String),
+    /// No answer in time.
+    Nothing,
+}
+
+/// Why a call of a target has no answer of its own.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    #[error("{what} {position} gave no answer within {} s", within.as_secs())]
+    Silent { what: &'static str, position: Position, within: Duration },
+    #[error("{what} {position} panicked: {said}")]
+    Panicked { what: &'static str, position: Position, said: String },
+}
+
+impl Calls {
+    /// Waits for a call within its time. It is named in the status when it takes long.
+    pub(super) async fn wait<T>(
+        &self,
+        what: &'static str,
+        position: Position,
+        within: Duration,
+        call: impl Future<Output = T>,
+    ) -> Came<T> {
+        let begun = |at| self.doing.begin(what, position, at);
+        // A thread that is blocked can be named only if it was said before; otherwise the first wait is early enough.
+        let mut doing = self.blocks.then(|| begun(self.clock.now()));
+        let mut late = None;
+        let mut call = pin!(call);
+        poll_fn(|context| {
+            match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
+                Ok(Poll::Ready(answer)) => return Poll::Ready(Came::Answer(answer)),
+                Err(panic) => return Poll::Ready(Came::Panic(message(&*panic))),
+                Ok(Poll::Pending) => {}
+            }
+            let late = late.get_or_insert_with(|| {
+                let now = self.clock.now();
+                doing.get_or_insert_with(|| begun(now));
+                self.clock.sleep_until(now.plus(within))
+            });
+            late.as_mut().poll(context).map(|()| Came::Nothing)
+        })
+        .await
+    }
+
+    /// The answer of a target, or an error that says that there is none.
+    pub(super) async fn ask<T>(
+        &self,
+        what: &'static str,
+        position: Position,
+        within: Duration,
+        call: impl Future<Output = Result<T, ProjectionError>>,
+    ) -> Result<T, ProjectionError> {
+        match self.wait(what, position, within, call).await {
+            Came::Answer(answer) => answer,
+            Came::Panic(said) => Err(CallError::Panicked { what, position, said }.into()),
+            Came::Nothing => Err(CallError::Silent { what, position, within }.into()),
+        }
+    }
+}
+
+/// A session each call of which has an answer in time, if only an error that says so.
+pub(super) struct Timed<S> {
+    session: S,
+    calls: Calls,
+    /// What the transaction is about.
+    position: Position,
+}
+
+impl<S: Session> Timed<S> {
+    pub(super) fn new(session: S, calls: Calls) -> Self {
+        Self { session, calls, position: Position::START }
+    }
+
+    /// Names what follows by a position.
+    pub(super) fn about(&mut self, position: Position) {
+        self.position = position;
+    }
+}
+
+impl<S: Session> Session for Timed<S> {
+    type Rows = S::Rows;
+
+    async fn begin(&mut self) -> Result<(), ProjectionError> {
+        self.calls.ask("a transaction to begin at", self.position, TARGET_WITHIN, self.session.begin()).await
+    }
+
+    fn at(&mut self, position: Position) {
+        self.position = position;
+        self.session.at(position);
+    }
+
+    fn rows(&mut self) -> &mut S::Rows {
+        self.session.rows()
+    }
+
+    async fn note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), ProjectionError> {
+        self.calls.ask("a note to be kept at", self.position, TARGET_WITHIN, self.session.note(key, value)).await
+    }
+
+    async fn notes(
+        &mut self,
+        prefix: &str,
+        after: Option<&str>,
+        at_most: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
+        let notes = self.session.notes(prefix, after, at_most);
+        self.calls.ask("notes to be listed at", self.position, TARGET_WITHIN, notes).await
+    }
+
+    async fn commit(&mut self) -> Result<(), ProjectionError> {
+        self.calls.ask("the commit up to", self.position, TARGET_WITHIN, self.session.commit()).await
+    }
+
+    async fn rollback(&mut self) -> Result<(), ProjectionError> {
+        self.calls.ask("the rollback at", self.position, TARGET_WITHIN, self.session.rollback()).await
+    }
+}

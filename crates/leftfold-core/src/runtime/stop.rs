@@ -1,0 +1,68 @@
+//! Starting and stopping within a time, whatever a consumer hangs in.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::contained::{contained, message};
+use super::{Running, Start, StartError};
+
+// ANCHOR: time
+/// How long each consumer may take to start. A projection whose database gives no answer starts without it before that, and
+/// its status says what it waits for.
+pub const START_WITHIN: Duration = Duration::from_secs(60);
+/// How long [`stop`](super::RunningRuntime::stop) waits, beyond the longest deadline of an effect.
+pub const STOP_WITHIN: Duration = Duration::from_secs(20);
+// ANCHOR_END: time
+
+/// Why a runtime did not stop as it should. All that can be interrupted has ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StopError {
+    /// Consumers are in the middle of something that gives no answer. What they have not committed is undone by their
+    /// databases, and done at the next start.
+    #[error("{} did not stop within {} s, look for what they wait for: a database, a lock, or code that does not return", consumers.join(", "), within.as_secs())]
+    Late {
+        /// Who did not stop.
+        consumers: Vec<&'static str>,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// A consumer had ended by a panic, a bug of the runtime; the others have stopped.
+    #[error("{consumer} ended by a panic, start the runtime again: {said}")]
+    Panicked {
+        /// Who.
+        consumer: &'static str,
+        /// What the panic said.
+        said: String,
+    },
+}
+
+/// Waits until a consumer has started.
+pub(super) async fn started(name: &'static str, start: Start) -> Result<Running, StartError> {
+    match timeout(START_WITHIN, contained(start)).await {
+        Ok(Ok(started)) => started,
+        Ok(Err(said)) => Err(StartError::Panicked { name, said }),
+        Err(_) => Err(StartError::Late { name, within: START_WITHIN }),
+    }
+}
+
+/// Waits until all consumers have stopped; whoever does not in time is interrupted, if that can be.
+pub(super) async fn stopped(tasks: Vec<(&'static str, JoinHandle<()>)>, within: Duration) -> Result<(), StopError> {
+    let until = Instant::now() + within;
+    let (mut late, mut panicked) = (Vec::new(), Ok(()));
+    for (consumer, mut task) in tasks {
+        match timeout_at(until, &mut task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let said = error.try_into_panic().map_or_else(|error| error.to_string(), |panic| message(&*panic));
+                panicked = panicked.and(Err(StopError::Panicked { consumer, said }));
+            }
+            Err(_) => {
+                task.abort();
+                late.push(consumer);
+            }
+        }
+    }
+    if late.is_empty() { panicked } else { Err(StopError::Late { consumers: late, within }) }
+}
