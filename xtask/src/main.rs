@@ -17,6 +17,10 @@ usage: cargo xtask <command>
 
   test [arguments]    set up, check and test everything; with arguments: set up, then
                       `cargo test` with them, for example `test -- recover` or `test -p leftfold-log`
+  test --long [arguments]
+                      the same, and then the random tests again in a release build, much longer:
+                      crash points, generated types, schedules, kills; with arguments: those
+                      tests at length
   setup               set up what the tests need and print the variables they read
   crash [points] [seed]
                       crash the log at so many points of a simulated disk, in a release build;

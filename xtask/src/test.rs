@@ -9,12 +9,26 @@ use crate::setup::Environment;
 use crate::steps::{execute, step};
 use crate::{Outcome, book, cargo, setup, tidy};
 
-/// Runs all steps; with arguments only set-up and `cargo test` with these arguments.
+/// The argument that asks for long runs too.
+const LONG: &str = "--long";
+/// By this the tests are told that they are to try much more; they read it through `leftfold_core::testing::extent`.
+const LONG_VARIABLE: &str = "LEFTFOLD_LONG";
+
+/// Runs all steps; with arguments only set-up and `cargo test` with these arguments. What comes after `--long` is run at
+/// length.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
+    let (long, arguments) = match arguments.split_first() {
+        Some((first, rest)) if first == LONG => (true, rest),
+        _ => (false, arguments),
+    };
     let environment = step("set-up", setup::prepare)?;
     if !arguments.is_empty() {
-        step("tests (a selection, no other checks)", || execute(&mut selected_tests(arguments, &environment)))?;
-        println!("the selected tests passed");
+        let mut tests = selected_tests(arguments, &environment);
+        if long {
+            tests.env(LONG_VARIABLE, "1");
+        }
+        step("tests (a selection, no other checks)", || execute(&mut tests))?;
+        println!("the selected tests passed{}", if long { ", at length" } else { "" });
         return Ok(());
     }
     step("formatting", || execute(cargo().args(["fmt", "--all", "--check"])))?;
@@ -26,7 +40,10 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     step("documentation", || execute(&mut documentation()))?;
     step("book", book::run)?;
     step("tests", || execute(&mut all_tests(&environment)))?;
-    println!("all steps passed");
+    if long {
+        step("long runs", || execute(&mut long_tests(&environment)))?;
+    }
+    println!("all steps passed{}", if long { ", the long runs too" } else { "" });
     Ok(())
 }
 
@@ -43,6 +60,16 @@ fn all_tests(environment: &Environment) -> Command {
     // One run names every failure, not only those of the first crate.
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
     cargo.envs(environment.variables());
+    cargo
+}
+
+/// Those that try random things, in a release build.
+fn long_tests(environment: &Environment) -> Command {
+    let mut cargo = cargo();
+    cargo.args(["test", "--release", "-p", "leftfold-core", "-p", "leftfold-log", "-p", "leftfold", "--lib", "--tests"]);
+    cargo.arg("--no-fail-fast");
+    cargo.envs(environment.variables());
+    cargo.env(LONG_VARIABLE, "1");
     cargo
 }
 

@@ -14,8 +14,9 @@ use leftfold_core::store::{
     Append, Backend, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Outcome, Position, Query, Read, Store,
     Version,
 };
+use leftfold_core::testing::extent;
 use leftfold_log::{Log, Options, verify};
-use support::{event_type, number, seed, stream, wait};
+use support::{event_type, number, seed, stream, tell, wait};
 
 const FOLDER: &str = "LEFTFOLD_KILL_FOLDER";
 const WRITERS: usize = 8;
@@ -61,7 +62,8 @@ fn everything_acknowledged_before_a_kill_is_there_after_it() {
     let _ = fs::remove_dir_all(&folder);
     let mut random = fastrand::Rng::with_seed(seed());
     let mut acknowledged: HashMap<u64, (usize, u64)> = HashMap::new();
-    for kill in 0..number("LEFTFOLD_KILLS", 20) {
+    let kills = number("LEFTFOLD_KILLS", extent(20, 200));
+    for kill in 0..kills {
         run_and_kill(&folder, random.usize(1..400), &mut acknowledged);
         let (log, recovery) = Log::open(&folder, options()).unwrap();
         assert!(!recovery.closed_cleanly);
@@ -72,7 +74,7 @@ fn everything_acknowledged_before_a_kill_is_there_after_it() {
             assert!(verified.is_sound(), "{verified:?}");
         }
     }
-    println!("{} events were acknowledged", acknowledged.len());
+    tell(&format!("{kills} kills: all {} events that were acknowledged are there", acknowledged.len()));
     fs::remove_dir_all(&folder).unwrap();
 }
 

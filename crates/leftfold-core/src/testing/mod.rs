@@ -32,3 +32,10 @@ pub fn seed() -> u64 {
     eprintln!("replay with LEFTFOLD_SEED={seed}");
     seed
 }
+
+/// How much a random test tries: `long` if `LEFTFOLD_LONG=1` is set, as `cargo xtask test --long` does, and `plain`
+/// otherwise.
+#[must_use]
+pub fn extent(plain: u64, long: u64) -> u64 {
+    if std::env::var_os("LEFTFOLD_LONG").is_some_and(|set| set == "1") { long } else { plain }
+}

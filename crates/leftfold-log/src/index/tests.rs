@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 use leftfold_core::store::{Direction, Hash, Position, StoreId, Version};
+use leftfold_core::testing::extent;
 use uuid::Uuid;
 
 use super::{Covered, Index, IndexError, Key, Opened, Settings, Upkeep};
@@ -26,6 +27,7 @@ fn open(disk: &Arc<RamDisk>, memory_bytes: usize, upkeep: Upkeep) -> Opened {
 /// Seeds of a test, each printed, so that a failure can be repeated: `LEFTFOLD_SEED=… cargo test …`.
 fn seeds(count: u64) -> impl Iterator<Item = Rng> {
     let given = std::env::var("LEFTFOLD_SEED").ok().and_then(|seed| seed.parse().ok());
+    let count = count * extent(1, 20);
     let seeds = given.map_or_else(|| (0..count).map(|_| fastrand::u64(..)).collect(), |seed| vec![seed]);
     seeds.into_iter().map(|seed| {
         println!("LEFTFOLD_SEED={seed}");

@@ -2,6 +2,7 @@
 //! wait for an answer.
 #![allow(dead_code, reason = "each test uses some of it")]
 
+use std::io::Write as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -54,6 +55,12 @@ pub(crate) fn seed() -> u64 {
 
 pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Past the capture of the test runner: whoever runs the tests sees what was tried.
+pub(crate) fn tell(text: &str) {
+    let told = writeln!(std::io::stderr(), "{text}");
+    assert!(told.is_ok(), "standard error takes a line");
 }
 
 pub(crate) fn event_type(text: &str) -> EventType {

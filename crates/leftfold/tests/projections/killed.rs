@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use leftfold::runtime::Runtime;
 use leftfold::runtime::projection::{Place, ProjectionError, Rows, Session, Target, verify};
 use leftfold::store::Position;
-use leftfold::testing::seed;
+use leftfold::testing::{extent, seed};
 use leftfold_postgres::Postgres;
 use leftfold_redis::Redis;
 use leftfold_sqlite::Sqlite;
@@ -69,7 +69,7 @@ async fn kill_until_done<T: Database>(database: &str, place: &str, target: T) {
     store.close().await.unwrap();
     drop(store);
 
-    let kills: u64 = std::env::var("LEFTFOLD_KILLS").map_or(20, |kills| kills.parse().unwrap());
+    let kills: u64 = std::env::var("LEFTFOLD_KILLS").map_or(extent(20, 60), |kills| kills.parse().unwrap());
     for _ in 0..kills {
         let mut child = start(database, place, &folder);
         // What a process did not commit is done again: all kills together stay well before the end.

@@ -77,6 +77,7 @@ mod world;
 
 use std::any::TypeId;
 use std::fmt;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -212,7 +213,8 @@ impl Explorer {
         self
     }
 
-    /// Runs so many schedules; or, where `LEFTFOLD_SEED` is set, the one that it names.
+    /// Runs so many schedules, and ten times as many in a [long run](crate::testing::extent); or, where `LEFTFOLD_SEED` is
+    /// set, the one that it names.
     ///
     /// # Panics
     /// Where one of them breaks what must hold: with its story, and the seed that replays it.
@@ -220,9 +222,17 @@ impl Explorer {
     pub fn run(&self, schedules: Schedules) -> Explored {
         let explored = match std::env::var("LEFTFOLD_SEED") {
             Ok(text) => self.replay(text.parse().unwrap_or_else(|_| panic!("LEFTFOLD_SEED is {text:?}, set it to a number"))),
-            Err(_) => self.explore(schedules),
+            Err(_) => self.explore(Schedules(schedules.0 * crate::testing::extent(1, 10))),
         };
-        explored.unwrap_or_else(|failure| panic!("{failure}"))
+        let explored = explored.unwrap_or_else(|failure| panic!("{failure}"));
+        if explored.schedules > schedules.0 {
+            let thread = std::thread::current();
+            let test = thread.name().unwrap_or("an explorer");
+            // Past the capture of the test runner: whoever starts a long run sees what was tried.
+            let line = format!("{test}: {} schedules with {} points\n", explored.schedules, explored.points);
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
+        explored
     }
 
     /// As [`run`](Self::run), with the failure as a value.
