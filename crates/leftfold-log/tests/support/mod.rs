@@ -2,6 +2,8 @@
 //! wait for an answer.
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod gate;
+
 use std::io::Write as _;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -13,38 +15,55 @@ use leftfold_core::store::{
 };
 use leftfold_core::testing::by_runtime;
 use leftfold_log::Clock;
+use tokio::runtime::{Builder, Runtime};
 
 /// A clock that goes on by a microsecond whenever it is asked.
 #[derive(Debug)]
-pub(crate) struct TestClock(Mutex<i64>);
+pub(crate) struct TestClock(Mutex<Clocks>);
+
+#[derive(Debug)]
+struct Clocks {
+    passed: i64,
+    /// How far the wall clock was set.
+    set: i64,
+}
 
 impl Default for TestClock {
     fn default() -> Self {
-        Self(Mutex::new(1_700_000_000_000_000))
+        Self(Mutex::new(Clocks { passed: 1_700_000_000_000_000, set: 0 }))
     }
 }
 
 impl TestClock {
+    /// Time passes, by both clocks.
     pub(crate) fn shift(&self, micros: i64) {
-        *self.0.lock().unwrap() += micros;
+        self.0.lock().unwrap().passed += micros;
+    }
+
+    /// The wall clock is set.
+    pub(crate) fn jump(&self, micros: i64) {
+        self.0.lock().unwrap().set += micros;
     }
 }
 
 impl Clock for TestClock {
     fn wall(&self) -> Timestamp {
-        let mut now = self.0.lock().unwrap();
-        *now += 1;
-        Timestamp::from_micros(*now)
+        let mut clocks = self.0.lock().unwrap();
+        clocks.passed += 1;
+        Timestamp::from_micros(clocks.passed + clocks.set)
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_micros(self.0.lock().unwrap().unsigned_abs())
+        Duration::from_micros(self.0.lock().unwrap().passed.unsigned_abs())
     }
 }
 
 /// The answer, waited for on this thread.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    thread_local! {
+        static RUNTIME: Runtime = Builder::new_current_thread().build().unwrap();
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
 pub(crate) fn seed() -> u64 {
