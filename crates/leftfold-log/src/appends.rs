@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use leftfold_core::store::{AppendsFrom, AppendsPage, Hash, Position, ReadError, RecordedAppend};
 
-use crate::format::{CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, SEGMENT_HEADER_BYTES};
+use crate::format::{CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, SEGMENT_HEADER_BYTES, moment};
 use crate::lease::OPENINGS;
 use crate::log::Shared;
 use crate::scan::{Group, Groups, address, place_of};
@@ -30,6 +30,10 @@ pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Resul
         while offset < end {
             let group = groups.at(offset, None).map_err(|error| io_error(number, &error))?;
             let group = group.map_err(|fault| damaged(number, offset, &fault))?;
+            if moment(group.header.recorded_at) > head.recorded_at {
+                // It is durable, and not shown yet.
+                return Ok(page);
+            }
             let appends = appends_of(shared, &group).map_err(|fault| damaged(number, offset, &fault))?;
             page.appends.extend(appends.into_iter().filter(|append| !is_before(append, after)));
             bytes += group.body.len();

@@ -239,7 +239,6 @@ impl Writer {
         let end = start + gathering.buffer().len() as u64;
         let covered = Covered { position: chain.last(), address: header.address, hash: chain.hash };
         self.shared.segments.add_group(&self.tail.segment, start as u32, gathering.offsets(), end as u32);
-        self.shared.index.insert_group(gathering.pending(), covered);
         self.advance(chain, end);
         self.tail.sealed = false;
         self.tail.covered = covered;
@@ -247,7 +246,16 @@ impl Writer {
             self.shared.note_group(GroupSpan { first: header.first, last: chain.last(), hash: chain.hash });
         }
         let head = self.tail.head();
-        self.shared.status.send_modify(|status| status.head = head);
+        let status = &self.shared.status;
+        let show = || {
+            // Whoever waits for it is woken below, when no lock is held.
+            status.send_if_modified(|status| {
+                status.head = head;
+                false
+            });
+        };
+        self.shared.index.show_group(gathering.pending(), covered, show);
+        status.send_modify(|_| ());
         Ok(())
     }
 

@@ -295,7 +295,7 @@ pub(super) fn foreign_answer<R>(answered: &Answered) -> ExecuteError<R> {
     ExecuteError::AnswerUnreadable { id: answered.record.id, detail }
 }
 
-/// The events that were appended with a request.
+/// The events that were appended with a request: all of them, or an error.
 pub(super) async fn events_of(store: &Store, answered: &Answered) -> Result<Vec<RecordedEvent>, ReadError> {
     if answered.events == 0 {
         return Ok(Vec::new());
@@ -310,7 +310,14 @@ pub(super) async fn events_of(store: &Store, answered: &Answered) -> Result<Vec<
         all.extend(page.into_iter().take(taken));
         left -= taken;
     }
-    Ok(all)
+    if left > 0 { Err(missing(answered, left)) } else { Ok(all) }
+}
+
+/// An answer with some of its events would be another answer.
+pub(super) fn missing(answered: &Answered, events: usize) -> ReadError {
+    let Answered { record, first, events: all, .. } = answered;
+    let detail = format!("{events} of the {all} events of command {} at position {first} are not there, ask again", record.id);
+    ReadError::Io { detail }
 }
 
 pub(super) fn decode_all<'a, E: Event>(

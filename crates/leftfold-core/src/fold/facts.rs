@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::command::{Answer, Cause, Identified, Origin, Said, Target};
 use super::event::{Event, EventError, Schema};
+use super::execute::missing;
 use crate::store::{
     Answered, Append, AppendError, Appended, CommandId, Conflict, Invalid, NewEvent, Outcome, Query, Read, ReadError, Store,
     StreamName, Version,
@@ -129,7 +130,8 @@ async fn again(store: &Store, stream: &StreamName, answered: &Answered) -> Resul
     let mut versions = Vec::with_capacity(answered.events as usize);
     if answered.events > 0 {
         let page = store.page(Read::matching(Query::everything(), answered.first).page_of(1)).await?;
-        let first = page.events.first().and_then(|event| event.stream.as_ref()).filter(|at| at.name == *stream);
+        let first = page.events.first().ok_or_else(|| missing(answered, answered.events as usize))?;
+        let first = first.stream.as_ref().filter(|at| at.name == *stream);
         // The id, and even the request's bytes, were those of something else.
         let first = first.ok_or(AppendError::CommandIdReused { id: answered.record.id })?;
         versions.extend((0..u64::from(answered.events)).map(|more| Version(first.version.0 + more)));

@@ -1,7 +1,7 @@
 //! A command id takes effect at most once, and its answer is given again.
 
-use leftfold_core::fold::{Answer, ExecuteError};
-use leftfold_core::store::{Append, AppendError, CommandId, CommandRecord, Digest, Outcome, Position, Version};
+use leftfold_core::fold::{Answer, ExecuteError, RecordError};
+use leftfold_core::store::{Append, AppendError, CommandId, CommandRecord, Digest, Outcome, Position, ReadError, Version};
 
 use crate::probe::Probe;
 use crate::purse::{Do, Purse, put, refused, taken};
@@ -41,6 +41,31 @@ async fn a_repetition_is_answered_as_the_first_time_whatever_happened_since() {
         assert_eq!((&again.events, again.version, again.position), (&first.events, first.version, first.position));
     }
     assert_eq!((first.events, first.version, first.position), (vec![put(5), taken(2)], Version(2), Position(3)));
+}
+
+/// A store that knew of the record before its events could be read gave an answer with fewer events than the first time, or
+/// said that the id had been used for something else.
+#[tokio::test]
+async fn a_repetition_whose_events_are_not_all_there_is_an_error_and_no_other_answer() {
+    let probe = Probe::default();
+    let send = || async {
+        let purses = probe.store().aggregate::<Purse>();
+        let commands = purses.commands("1", vec![Do::Put(5), Do::Take(2)]).id("api", "k").request(b"a").execute().await;
+        let facts = purses.facts("2", &[put(1), put(2)]).id("api", "f").request(b"b").record().await;
+        (commands, facts)
+    };
+    let (commands, facts) = send().await;
+    let (commands, facts) = (commands.unwrap(), facts.unwrap());
+    for hidden in 1..=2 {
+        probe.hide_from(Some(Position(hidden)));
+        let (again, facts_again) = send().await;
+        assert!(matches!(again, Err(ExecuteError::Read(ReadError::Io { .. }))), "{again:?}");
+        assert!(matches!(facts_again, Err(RecordError::Read(ReadError::Io { .. }))), "{facts_again:?}");
+    }
+    probe.hide_from(None);
+    let (again, facts_again) = send().await;
+    assert_eq!(again.unwrap().events, commands.events);
+    assert_eq!(facts_again.unwrap().appended, facts.appended);
 }
 
 /// The first answer said where the aggregate stood, the second where the store stood.

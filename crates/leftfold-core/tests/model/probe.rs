@@ -36,6 +36,8 @@ struct State {
     /// What happens just before the next append, or before each.
     rival: Option<Rival>,
     refuses_conditions: bool,
+    /// Positions that are not shown, from here on.
+    hidden_from: Option<Position>,
     /// Answers that are withheld, once that was asked for.
     withheld: Option<Vec<(oneshot::Sender<Answer>, Answer)>>,
     /// The first version of each read of a stream.
@@ -63,6 +65,11 @@ impl Probe {
     /// From now on every append under a condition conflicts, or no longer.
     pub(crate) fn refuse_conditions(&self, refuse: bool) {
         self.state().refuses_conditions = refuse;
+    }
+
+    /// From now on reads end before a position, or no longer: as of a store that is behind.
+    pub(crate) fn hide_from(&self, position: Option<Position>) {
+        self.state().hidden_from = position;
     }
 
     /// From now on appends happen, but their answers wait for [`Probe::answer`].
@@ -141,7 +148,15 @@ impl Backend for Probe {
         if let What::Stream { from, .. } = &read.what {
             self.state().reads_from.push(*from);
         }
-        self.0.memory.read(read)
+        let hidden_from = self.state().hidden_from;
+        let read = now(self.0.memory.read(read));
+        Pending::ready(read.map(|mut page| {
+            if let Some(hidden) = hidden_from {
+                page.events.retain(|event| event.position < hidden);
+                page.next = None;
+            }
+            page
+        }))
     }
 
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {

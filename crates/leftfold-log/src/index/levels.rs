@@ -140,15 +140,9 @@ impl Levels {
         previous.or_else(|| read(&self.active).first_after(key, after))
     }
 
-    pub(super) fn address(
-        &self,
-        key: RawKey<'_>,
-        in_memory: impl Fn(&Memtable) -> Option<u64>,
-    ) -> Result<Option<u64>, IndexError> {
-        match self.tables().find_map(|table| in_memory(&read(table))) {
-            Some(address) => Ok(Some(address)),
-            None => self.in_runs(&key.to_vec(), |entry| entry.at),
-        }
+    /// The address of a record that is in files.
+    pub(super) fn address_in_runs(&self, key: RawKey<'_>) -> Result<Option<u64>, IndexError> {
+        self.in_runs(&key.to_vec(), |entry| entry.at)
     }
 
     pub(super) fn snapshot(&self, key: &[u8]) -> Result<Option<Bytes>, IndexError> {

@@ -33,6 +33,8 @@ pub(crate) struct Memtable {
     later: usize,
     /// Of the first and last event.
     positions: Option<(u64, u64)>,
+    /// Slots of records that were put in, not taken over: they are shown later than the lists.
+    records: Vec<u32>,
 }
 
 /// What is known of one key.
@@ -64,6 +66,7 @@ impl Memtable {
             value_bytes: 0,
             later: 0,
             positions: None,
+            records: Vec::new(),
         }
     }
 
@@ -127,6 +130,7 @@ impl Memtable {
         self.value_bytes = 0;
         self.later = 0;
         self.positions = None;
+        self.records.clear();
     }
 
     /// The version of a stream after what was added; nothing where none of its events was.
@@ -218,7 +222,7 @@ impl Memtable {
         })
     }
 
-    /// Takes some of the entries of a newer table over; to be called for all of them, in order.
+    /// Takes some of the entries of a newer table over, but for records; to be called for all of them, in order.
     pub(super) fn absorb(&mut self, group: &mut Self, range: Range<usize>) {
         if let Some((first, last)) = group.positions {
             self.positions = Some((self.positions.map_or(first, |(first, _)| first), last));
@@ -227,9 +231,11 @@ impl Memtable {
             let raw = &group.keys[slot.key_start as usize..][..slot.key_len as usize];
             // Invariant: a slot is made with a key that begins with its kind.
             let kind = Kind::of(raw).expect("every key in a table begins with its kind");
+            if matches!(kind, Kind::Command | Kind::Consumer) {
+                continue;
+            }
             let (index, new) = self.slot(kind, &raw[1..], slot.hash);
             match kind {
-                Kind::Command | Kind::Consumer => self.slots[index].first = slot.first,
                 Kind::Snapshot => self.set_value(index, new, group.values[slot.ordinal as usize].clone()),
                 _ if new => {
                     let own = &mut self.slots[index];
@@ -248,6 +254,17 @@ impl Memtable {
                     self.later += 1 + slot.later.len();
                 }
             }
+        }
+    }
+
+    /// Takes the records of a newer table over: where those of commands and consumers are.
+    pub(super) fn absorb_records(&mut self, group: &Self) {
+        for slot in group.records.iter().map(|index| &group.slots[*index as usize]) {
+            let raw = group.key_of(slot);
+            // Invariant: a slot is made with a key that begins with its kind.
+            let kind = Kind::of(raw).expect("every key in a table begins with its kind");
+            let (index, _) = self.slot(kind, &raw[1..], slot.hash);
+            self.slots[index].first = slot.first;
         }
     }
 
@@ -271,8 +288,11 @@ impl Memtable {
     }
 
     fn put(&mut self, key: RawKey<'_>, address: u64) {
-        let (index, _) = self.slot(key.kind, key.bytes, self.hash(key));
+        let (index, new) = self.slot(key.kind, key.bytes, self.hash(key));
         self.slots[index].first = address;
+        if new {
+            self.records.push(index as u32);
+        }
     }
 
     fn set_value(&mut self, index: usize, new: bool, value: Bytes) {

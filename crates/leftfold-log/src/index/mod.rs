@@ -143,6 +143,7 @@ impl Index {
             hasher,
             cache,
             levels: RwLock::new(Arc::new(levels)),
+            shown: RwLock::default(),
             end: Mutex::new(covered),
             files: Mutex::new(files),
             desk: Mutex::new(Desk::default()),
@@ -184,6 +185,12 @@ impl Index {
     /// It never fails and never waits for the disk (with [`Upkeep::Inline`] it does use the disk, and what fails is
     /// tried again, and reported, by [`make_room`](Self::make_room)).
     pub(crate) fn insert_group(&self, group: &mut Memtable, covered: Covered) {
+        self.show_group(group, covered, || ());
+    }
+
+    /// The same, with `show`, which publishes the head that includes the group. Nobody sees the group's records, of commands
+    /// and consumers, before that head, nor that head without them; its lists are read up to a head anyway.
+    pub(crate) fn show_group(&self, group: &mut Memtable, covered: Covered, show: impl FnOnce()) {
         let active = Arc::clone(&self.shared.levels().active);
         let mut start = 0;
         while start < group.len() {
@@ -191,6 +198,10 @@ impl Index {
             active.write().unwrap_or_else(PoisonError::into_inner).absorb(group, start..end);
             start = end;
         }
+        let showing = self.shared.shown.write().unwrap_or_else(PoisonError::into_inner);
+        active.write().unwrap_or_else(PoisonError::into_inner).absorb_records(group);
+        show();
+        drop(showing);
         group.clear();
         *lock(&self.shared.end) = covered;
         self.shared.relieve();
@@ -234,14 +245,12 @@ impl Index {
 
     /// The address of the record of a command.
     pub(crate) fn command(&self, id: &[u8; 16]) -> Result<Option<u64>, IndexError> {
-        let found = self.shared.levels().address(RawKey::command(id), |table| table.command(id));
-        self.shared.heed(found)
+        self.shared.address(RawKey::command(id), |table| table.command(id))
     }
 
     /// The address of the latest checkpoint record under a key: see [`Memtable::add_checkpoint`].
     pub(crate) fn checkpoint(&self, consumer: &[u8]) -> Result<Option<u64>, IndexError> {
-        let found = self.shared.levels().address(RawKey::consumer(consumer), |table| table.checkpoint(consumer));
-        self.shared.heed(found)
+        self.shared.address(RawKey::consumer(consumer), |table| table.checkpoint(consumer))
     }
 
     /// The value last kept under a key, if it is still there.

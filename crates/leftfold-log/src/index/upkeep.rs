@@ -10,6 +10,7 @@ use leftfold_core::store::StoreId;
 
 use super::cache::Cache;
 use super::error::IndexError;
+use super::key::RawKey;
 use super::levels::{Levels, PlaceOfPrevious, Previous, read};
 use super::manifest::{self, Manifest, RunEntry, remove_if_there, run_name, temporary};
 use super::memtable::{Memtable, Value};
@@ -21,7 +22,7 @@ use crate::disk::Disk;
 
 /// What the writer, the readers and the thread of an index share.
 ///
-/// Locks are taken in this order: files, desk, levels, a table.
+/// Locks are taken in this order: shown, files, desk, levels, a table.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub(super) hasher: DefaultHashBuilder,
     pub(super) cache: Arc<Cache>,
     pub(super) levels: RwLock<Arc<Levels>>,
+    /// Held by the writer while the records of a group and the head that includes them come to be seen.
+    pub(super) shown: RwLock<()>,
     /// How far the active table goes.
     pub(super) end: Mutex<Covered>,
     /// Held by whoever changes files.
@@ -87,6 +90,22 @@ pub(super) enum Work {
 impl Shared {
     pub(super) fn levels(&self) -> Arc<Levels> {
         Arc::clone(&self.levels.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The address of a record. One in a file was shown long ago: a table is frozen when all in it is.
+    pub(super) fn address(
+        &self,
+        key: RawKey<'_>,
+        in_memory: impl Fn(&Memtable) -> Option<u64>,
+    ) -> Result<Option<u64>, IndexError> {
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        let levels = self.levels();
+        let found = levels.tables().find_map(|table| in_memory(&read(table)));
+        drop(shown);
+        match found {
+            Some(address) => Ok(Some(address)),
+            None => self.heed(levels.address_in_runs(key)),
+        }
     }
 
     /// Sees to damage that a lookup found.
