@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use leftfold_core::store::{AppendsFrom, AppendsPage, Hash, Position, ReadError, RecordedAppend};
 
-use crate::format::{CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, SEGMENT_HEADER_BYTES, moment};
-use crate::lease::OPENINGS;
+use crate::format::{CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, moment};
+use crate::lease::counts_openings;
 use crate::log::Shared;
 use crate::scan::{Group, Groups, address, place_of};
 use crate::segment::{Segment, damaged, io_error, missing};
@@ -26,7 +26,7 @@ pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Resul
             None => u64::from(shared.segments.table(&segment, |table, _| Ok(table.end()))?),
         };
         let file = shared.segments.file(number)?;
-        let mut groups = Groups::new(file, number).map_err(|error| io_error(number, &error))?;
+        let mut groups = Groups::of(file, &segment.header).map_err(|error| io_error(number, &error))?;
         while offset < end {
             let group = groups.at(offset, None).map_err(|error| io_error(number, &error))?;
             let group = group.map_err(|fault| damaged(number, offset, &fault))?;
@@ -34,7 +34,7 @@ pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Resul
                 // It is durable, and not shown yet.
                 return Ok(page);
             }
-            let appends = appends_of(shared, &group).map_err(|fault| damaged(number, offset, &fault))?;
+            let appends = appends_of(shared, &segment, &group).map_err(|fault| damaged(number, offset, &fault))?;
             page.appends.extend(appends.into_iter().filter(|append| !is_before(append, after)));
             bytes += group.body.len();
             offset = group.end();
@@ -44,7 +44,7 @@ pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Resul
             }
         }
         match next {
-            Some(next) => (segment, offset) = (next, SEGMENT_HEADER_BYTES as u64),
+            Some(next) => (segment, offset) = (Arc::clone(&next), next.header.bytes()),
             None => return Ok(page),
         }
     }
@@ -56,11 +56,13 @@ fn begin(shared: &Shared, from: AppendsFrom) -> Result<(Arc<Segment>, u64, Posit
     match from {
         AppendsFrom::After(position) => {
             let position = position.min(shared.head().position);
-            let holding = position.max(Position(1));
-            let segment = segments.holding(holding).ok_or_else(|| missing(holding))?;
             if position == Position::START {
-                return Ok((segment, SEGMENT_HEADER_BYTES as u64, position));
+                // The first segments may hold records and no events: what holds position 1 may come long after them.
+                let first = segments.first();
+                let offset = first.header.bytes();
+                return Ok((first, offset, position));
             }
+            let segment = segments.holding(position).ok_or_else(|| missing(position))?;
             let index = segment.index_of(position);
             let anchor = segments.table(&segment, |table, blocks| table.anchor(index, blocks))?;
             let anchor = anchor.ok_or_else(|| missing(position))?;
@@ -68,7 +70,7 @@ fn begin(shared: &Shared, from: AppendsFrom) -> Result<(Arc<Segment>, u64, Posit
         }
         AppendsFrom::Mark(mark) => {
             let (number, offset) = place_of(mark);
-            let segment = segments.numbered(number).filter(|_| offset >= SEGMENT_HEADER_BYTES as u64);
+            let segment = segments.numbered(number).filter(|segment| offset >= segment.header.bytes());
             let segment = segment.ok_or_else(|| damaged(number, offset, &"no page of this store ended here"))?;
             Ok((segment, offset, Position::START))
         }
@@ -81,7 +83,7 @@ fn is_before(append: &RecordedAppend, after: Position) -> bool {
     if append.events.is_empty() { append.first < after } else { append.first <= after }
 }
 
-fn appends_of(shared: &Shared, group: &Group<'_>) -> Result<Vec<RecordedAppend>, FormatError> {
+fn appends_of(shared: &Shared, segment: &Segment, group: &Group<'_>) -> Result<Vec<RecordedAppend>, FormatError> {
     // One buffer that the events of the group share.
     let body = Bytes::copy_from_slice(group.body);
     let hash = group.chain().hash;
@@ -101,18 +103,22 @@ fn appends_of(shared: &Shared, group: &Group<'_>) -> Result<Vec<RecordedAppend>,
                 let view = CheckpointView::decode(frame.body)?;
                 append.checkpoint = Some((view.to_consumer()?, view.to_checkpoint()?));
             }
-            Kind::Skipped => {}
+            Kind::Fences | Kind::Skipped => {}
         }
         at += frame.bytes;
         if frame.next == Next::Other {
             let whole = std::mem::take(&mut append).finish(position, hash);
             // The log's own records are nobody's append.
-            if whole.checkpoint.as_ref().is_none_or(|(consumer, _)| consumer.as_str() != OPENINGS) {
+            if !is_nothing(&whole) && !counts_openings(&segment.header, &whole) {
                 appends.push(whole);
             }
         }
     }
     Ok(appends)
+}
+
+fn is_nothing(append: &RecordedAppend) -> bool {
+    append.events.is_empty() && append.command.is_none() && append.checkpoint.is_none()
 }
 
 /// An append whose last record was not seen yet.

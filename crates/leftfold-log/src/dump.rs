@@ -84,6 +84,7 @@ fn lines_of_group(store: StoreId, number: u64, group: &Group<'_>, line: &mut dyn
             Record::Checkpoint(record) => {
                 line(&format!("  checkpoint {:?} at {}", record.consumer, record.position));
             }
+            Record::Fences(fences) => line(&format!("  fences through {}", fences.through)),
             Record::Skipped => line("  a record of a later release"),
         }
     }

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use leftfold_core::store::{
-    AppendError, Appended, CheckpointRecord, CommandId, Condition, Conflict, Hash, Leases, NewEvent, Outcome, Position, Query,
-    ReadError, Version,
+    AppendError, Appended, CheckpointRecord, CommandId, Condition, Conflict, Fence, Hash, Leases, NewEvent, Outcome, Position,
+    Query, ReadError, Version,
 };
 
 use crate::check::{Facts, Request, appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
 use crate::error::unreadable;
-use crate::format::{GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command};
+use crate::format::{Binding, GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command, put_fences};
 use crate::index::{Index, Key, Memtable, Recent};
 use crate::lease;
 use crate::log::Shared;
@@ -34,12 +34,13 @@ pub(crate) struct Gathering {
     chain: Chain,
     time: i64,
     address: u64,
+    binding: Binding,
     answers: Vec<(usize, Result<Outcome, AppendError>)>,
     /// Where consumers stand, the group included. The writer alone moves them, so it is never stale.
     consumers: HashMap<String, Position>,
     leases: Leases,
-    /// Whether it stands in the log that this opening gives leases: its fences are its own then.
-    gives_leases: bool,
+    /// The last fence that this opening may give by what stands in the log, the group included; nothing where it gave none.
+    reserved: Option<Fence>,
 }
 
 impl Gathering {
@@ -54,15 +55,16 @@ impl Gathering {
             chain: Chain { next: Position(1), hash: Hash::EMPTY, recorded_at: 0 },
             time: 0,
             address: 0,
+            binding: Binding::Address,
             answers: Vec::new(),
             consumers: HashMap::new(),
             leases: Leases::default(),
-            gives_leases: false,
+            reserved: None,
         }
     }
 
     /// Begins a group that follows from a chain.
-    pub(crate) fn begin(&mut self, shared: &Shared, chain: Chain, time: i64, address: u64) {
+    pub(crate) fn begin(&mut self, shared: &Shared, chain: Chain, time: i64, address: u64, binding: Binding) {
         self.buffer.clear();
         self.buffer.resize(GROUP_HEADER_BYTES, 0);
         self.records = 0;
@@ -70,7 +72,7 @@ impl Gathering {
         debug_assert!(self.requests.is_empty(), "the group before was answered");
         self.pending.clear();
         self.recent = shared.index.recent();
-        (self.chain, self.time, self.address) = (chain, time, address);
+        (self.chain, self.time, self.address, self.binding) = (chain, time, address, binding);
         if self.consumers.len() > CONSUMERS_KEPT {
             self.consumers.clear();
         }
@@ -161,16 +163,20 @@ impl Gathering {
         Ok(None)
     }
 
-    /// Judges what is asked about a lease. The first time it is recorded that this opening gives leases: so no fence of
-    /// an earlier one is ever given again, whatever became of that one and whatever the clock says.
+    /// Judges what is asked about a lease. No fence is given that the log does not say it may be given, and each opening
+    /// begins behind those: so none is ever given again, whatever became of who gave it and whatever the clock says.
     fn judge_lease(&mut self, shared: &Shared, ask: &mut lease::Ask) -> Result<(), ReadError> {
-        if !self.gives_leases {
-            let store = shared.segments.store();
-            let key = lease::key_of_openings(store);
-            let (record, before) = lease::opening(store, self.consumer(shared, &Facts::default(), &key)?);
-            self.leases.go_beyond(before);
-            self.put_consumer(&record, key);
-            self.gives_leases = true;
+        if self.reserved.is_none_or(|reserved| self.leases.last() >= reserved) {
+            if self.reserved.is_none() {
+                let recorded = lease::recorded(shared)?.unwrap_or_default();
+                self.leases.go_beyond(recorded.max(lease::floor(shared, self.time)));
+            }
+            let reserved = lease::reserve(self.leases.last());
+            let address = self.address_here();
+            put_fences(&mut self.buffer, reserved);
+            self.pending.add_checkpoint(lease::FENCES_KEY, address);
+            self.records += 1;
+            self.reserved = Some(reserved);
         }
         ask.judge(&mut self.leases);
         Ok(())
@@ -338,7 +344,7 @@ impl Gathering {
             recorded_at: self.time,
             hash: self.chain.hash,
         };
-        self.buffer[..GROUP_HEADER_BYTES].copy_from_slice(&header.encode());
+        self.buffer[..GROUP_HEADER_BYTES].copy_from_slice(&header.encode(&self.binding));
         header
     }
 
@@ -360,7 +366,7 @@ impl Gathering {
         self.pending.clear();
         self.consumers.clear();
         // What it recorded of leases is not there; the fences that it gave are not given again.
-        self.gives_leases = false;
+        self.reserved = None;
         for (index, outcome) in self.answers.drain(..) {
             let told = match (&outcome, error) {
                 // It changed nothing, but what it saw may never be there.

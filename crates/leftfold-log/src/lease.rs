@@ -4,19 +4,35 @@
 use std::time::Duration;
 
 use leftfold_core::store::{
-    AppendError, Checkpoint, CheckpointRecord, Fence, Hash, Holder, Label, Lease, LeaseError, Leased, Leases, MoveFrom,
-    Partition, Position, StoreId, Timestamp,
+    AppendError, Checkpoint, Fence, Hash, Holder, Label, Lease, LeaseError, Leased, Leases, Partition, Position, ReadError,
+    RecordedAppend, Timestamp,
 };
 use tokio::sync::oneshot;
 
-use crate::format::checkpoint_key;
+use crate::error::unreadable;
+use crate::format::{Binding, FencesView, Frame, SegmentHeader};
+use crate::log::Shared;
 use crate::queue::Refused;
+use crate::scan::place_of;
+use crate::segment::damaged;
 
-/// Fences that one opening has for itself: more than it can give.
-const FENCES_OF_AN_OPENING: u32 = 40;
+/// Fences that are reserved by one record.
+const RESERVED: u64 = 1 << 16;
 
-/// The consumer whose checkpoint counts the openings of the log that gave leases.
-pub(crate) const OPENINGS: &str = "$leases";
+/// The epoch is above these bits of a fence,
+const EPOCH_BIT: u32 = 40;
+/// below this one,
+const EPOCH_MAX: u32 = (1 << 22) - 1;
+/// which tells the fences of a log that was begun by version 1 from those that it gave then.
+const LATER_BIT: u32 = 62;
+/// The seconds of the clock are above these bits.
+const SECONDS_BIT: u32 = 8;
+
+/// What the index keeps the record of fences under. No consumer has it: theirs begin with the id of a store.
+pub(crate) const FENCES_KEY: &[u8] = b"fences";
+
+/// In version 1, the consumer whose checkpoint counted the openings of the log that gave leases.
+const OPENINGS: &str = "$leases";
 
 /// Something that is asked about a lease, on its way through the queue.
 #[derive(Debug)]
@@ -80,16 +96,35 @@ pub(crate) fn not_asked(refused: Refused) -> LeaseError {
     }
 }
 
-/// What the index keeps the count of openings under.
-pub(crate) fn key_of_openings(store: StoreId) -> String {
-    checkpoint_key(OPENINGS, store.0.as_bytes(), "")
+/// The last fence that may have been given by what is recorded.
+pub(crate) fn recorded(shared: &Shared) -> Result<Option<Fence>, ReadError> {
+    let Some(address) = shared.index.checkpoint(FENCES_KEY).map_err(unreadable)? else { return Ok(None) };
+    let (number, offset) = place_of(address);
+    let bytes = shared.segments.record_at(address)?;
+    let view = Frame::decode(&bytes, Position::START).and_then(|frame| FencesView::decode(frame.body));
+    view.map(|view| Some(view.through)).map_err(|fault| damaged(number, offset, &fault))
 }
 
-/// What records that this opening gives leases, and the fence that no opening before it reached.
-pub(crate) fn opening(store: StoreId, before: Option<Position>) -> (CheckpointRecord, Fence) {
-    let number = before.unwrap_or(Position::START).next();
-    let checkpoint = Checkpoint { store, partition: Partition::default(), position: number, hash: Hash::EMPTY };
-    // The text is short, and not empty.
-    let consumer = Label::new(OPENINGS).expect("a constant label");
-    (CheckpointRecord { consumer, from: MoveFrom::Anywhere, checkpoint }, Fence(number.0 << FENCES_OF_AN_OPENING))
+/// A fence that no life of the store before this one gave. After a declared restore it is not known how far the life went
+/// that was lost, so the number of the epoch is the upper part; and where one copy is brought back twice, both times as the
+/// same epoch, the clock tells the two apart, if it is right. Version 1 counted openings, of which there are fewer than 2^22.
+pub(crate) fn floor(shared: &Shared, recorded_at: i64) -> Fence {
+    let epoch = u64::from(shared.identity.epoch.number.min(EPOCH_MAX));
+    let seconds = u32::try_from((recorded_at / 1_000_000).max(0)).unwrap_or(u32::MAX);
+    let later = shared.segments.first().header.binding == Binding::Address;
+    Fence(u64::from(later) << LATER_BIT | epoch << EPOCH_BIT | u64::from(seconds) << SECONDS_BIT)
+}
+
+/// The fences up to which more are reserved.
+pub(crate) fn reserve(last: Fence) -> Fence {
+    Fence(last.0.saturating_add(RESERVED))
+}
+
+/// Whether an append is the log's own in a segment of version 1: its record there is a checkpoint, which a user can write too,
+/// but hardly alone, for this store and without a hash.
+pub(crate) fn counts_openings(header: &SegmentHeader, append: &RecordedAppend) -> bool {
+    let RecordedAppend { events, command: None, checkpoint: Some((consumer, at)), .. } = append else { return false };
+    let own =
+        *at == Checkpoint { store: header.store, partition: Partition::default(), position: at.position, hash: Hash::EMPTY };
+    header.binding == Binding::Address && events.is_empty() && consumer.as_str() == OPENINGS && own
 }

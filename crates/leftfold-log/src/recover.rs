@@ -10,10 +10,10 @@ use crate::clock::CLOCK_JUMP_MAX;
 use crate::disk::{Disk, File};
 use crate::error::{Cut, OpenError, Recovery};
 use crate::format::{
-    EventView, GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, segment_name,
-    segment_number,
+    Binding, EventView, GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SegmentFault, SegmentHeader, segment_name, segment_number,
 };
 use crate::index::{Covered, Index, Memtable, Settings};
+use crate::lease::FENCES_KEY;
 use crate::offsets::{Offsets, OffsetsFile, offsets_name};
 use crate::options::{ClockBehind, Existing, Options, Upkeep};
 use crate::scan::{Chain, Group, GroupFault, Groups, Record, address, place_of};
@@ -73,7 +73,7 @@ impl Tail {
             address: address(self.segment.header.number, self.end),
             hash: self.chain.hash,
         };
-        self.file.write_all_at(&header.encode(), self.end)?;
+        self.file.write_all_at(&header.encode(&self.segment.header.binding), self.end)?;
         self.file.sync()?;
         self.chain = Chain { next: self.chain.next, hash: header.chain(&[]), recorded_at };
         self.end += GROUP_HEADER_BYTES as u64;
@@ -137,7 +137,7 @@ fn settle(disk: &Arc<dyn Disk>, options: &Options, tail: &mut Tail, last: Option
     }
     tail.file.sync()?;
     disk.sync_names()?;
-    if !tail.sealed && tail.end > SEGMENT_HEADER_BYTES as u64 {
+    if !tail.sealed && tail.end > tail.segment.header.bytes() {
         let now = options.clock.wall().as_micros();
         tail.write_seal(now.max(tail.chain.recorded_at.saturating_add(1)))?;
     }
@@ -191,7 +191,7 @@ pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), Op
 pub(crate) const LOCK: &str = "lock";
 
 fn header(file: &dyn File) -> io::Result<Result<SegmentHeader, SegmentFault>> {
-    let mut bytes = vec![0; file.len()?.min(SEGMENT_HEADER_BYTES as u64) as usize];
+    let mut bytes = vec![0; file.len()?.min(SegmentHeader::BYTES_MAX) as usize];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(SegmentHeader::decode(&bytes))
 }
@@ -217,6 +217,7 @@ fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, Open
         first: Position(1),
         hash: SegmentHeader::epoch_hash(Hash::EMPTY, store, &epoch),
         recorded_at: NO_TIME,
+        binding: Binding::draw(),
     };
     begin_segment(&**disk, &header)?;
     Ok(header)
@@ -255,9 +256,9 @@ struct Walk {
     /// What the index is to be told of the group in `pending`.
     held: Option<Covered>,
     chain: Chain,
-    /// Which segment is read first, and from which byte.
+    /// Which segment is read first, and from which byte; nothing for its start.
     from: usize,
-    offset: u64,
+    offset: Option<u64>,
     segments: Vec<Arc<Segment>>,
     /// Sealed segments that were gone through from their start, and the hash at their end.
     complete: Vec<(Arc<Segment>, Hash)>,
@@ -280,7 +281,7 @@ impl Walk {
         let store = headers[0].store;
         let opened = Index::open(Arc::clone(disk), store, settings)?;
         let (index, covered, rebuilt) = (opened.index, opened.covered, opened.discarded);
-        let mut resumed = Resumed { from: 0, offset: SEGMENT_HEADER_BYTES as u64, chain: Chain::before(&headers[0]) };
+        let mut resumed = Resumed { from: 0, offset: None, chain: Chain::before(&headers[0]) };
         if covered != Covered::NONE {
             resumed = resume(disk, headers, &covered)?;
         }
@@ -307,8 +308,8 @@ impl Walk {
     }
 
     fn segment(&mut self, header: &SegmentHeader, next: Option<&SegmentHeader>) -> Result<(), OpenError> {
-        let from = std::mem::replace(&mut self.offset, SEGMENT_HEADER_BYTES as u64);
-        let whole = from == SEGMENT_HEADER_BYTES as u64;
+        let resumed = self.offset.take();
+        let (from, whole) = (resumed.unwrap_or_else(|| header.bytes()), resumed.is_none());
         if whole {
             self.enter(header)?;
         }
@@ -316,7 +317,7 @@ impl Walk {
             return Err(OpenError::damaged(header.number, 0, &"the segment does not follow from the one before"));
         }
         let file = self.disk.open(&segment_name(header.number))?;
-        let mut groups = Groups::new(Arc::clone(&file), header.number)?;
+        let mut groups = Groups::of(Arc::clone(&file), header)?;
         let mut offsets = if whole {
             Some(Offsets::default())
         } else if next.is_none() {
@@ -343,7 +344,7 @@ impl Walk {
                 }
             };
             if next.is_none() {
-                self.last.replace(LastGroup { offset, bytes: group.to_bytes() });
+                self.last.replace(LastGroup { offset, bytes: group.bytes.to_vec() });
             }
             let events = self.take(header.number, &group)?;
             if let Some(offsets) = &mut offsets {
@@ -411,6 +412,7 @@ impl Walk {
                 }
                 Record::Command(command) => self.pending.add_command(&command.id, address(number, offset)),
                 Record::Checkpoint(record) => self.pending.add_checkpoint(record.key().as_bytes(), address(number, offset)),
+                Record::Fences(_) => self.pending.add_checkpoint(FENCES_KEY, address(number, offset)),
                 Record::Skipped => {}
             }
         }
@@ -440,7 +442,7 @@ impl Walk {
 
 struct Resumed {
     from: usize,
-    offset: u64,
+    offset: Option<u64>,
     chain: Chain,
 }
 
@@ -456,13 +458,13 @@ fn resume(disk: &Arc<dyn Disk>, headers: &[SegmentHeader], covered: &Covered) ->
     if from >= headers.len() {
         return Err(missing(&"the segment is not there"));
     }
-    let mut groups = Groups::new(disk.open(&segment_name(number))?, number)?;
+    let mut groups = Groups::of(disk.open(&segment_name(number))?, &headers[from])?;
     let group = groups.at(offset, None)?.map_err(|fault| missing(&fault))?;
     let chain = group.chain();
     if chain.hash != covered.hash || chain.last() != covered.position {
         return Err(missing(&"another group is there"));
     }
-    Ok(Resumed { from, offset: group.end(), chain })
+    Ok(Resumed { from, offset: Some(group.end()), chain })
 }
 
 /// The offsets of the last segment up to where the index covers it: from their file if it goes just that far, else by
@@ -482,7 +484,7 @@ fn offsets_until(
     }
     let mut offsets = Offsets::default();
     let mut chain = Chain::before(header);
-    let mut offset = SEGMENT_HEADER_BYTES as u64;
+    let mut offset = header.bytes();
     while offset < end {
         let damage = |fault| OpenError::damaged(header.number, offset, &fault);
         let group = groups.at(offset, Some(&chain))?.map_err(damage)?;

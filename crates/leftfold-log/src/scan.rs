@@ -7,8 +7,8 @@ use leftfold_core::store::{Hash, Head, Position};
 
 use crate::disk::File;
 use crate::format::{
-    CheckpointView, CommandView, EventView, FormatError, Frame, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, Kind, NO_TIME,
-    SEAL, SegmentHeader, moment,
+    Binding, CheckpointView, CommandView, EventView, FencesView, FormatError, Frame, GROUP_HEADER_BYTES, GROUP_MAGIC,
+    GroupHeader, HeaderFault, Kind, NO_TIME, SEAL, SegmentHeader, moment,
 };
 
 /// The address of a place: segment number, then byte.
@@ -100,6 +100,8 @@ impl GroupFault {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group<'a> {
     pub(crate) header: GroupHeader,
+    /// As it is stored, header included.
+    pub(crate) bytes: &'a [u8],
     pub(crate) body: &'a [u8],
     pub(crate) offset: u64,
 }
@@ -110,6 +112,7 @@ pub(crate) enum Record<'a> {
     Event(EventView<'a>),
     Command(CommandView<'a>),
     Checkpoint(CheckpointView<'a>),
+    Fences(FencesView),
     Skipped,
 }
 
@@ -119,6 +122,7 @@ impl<'a> Record<'a> {
             Kind::Event => Self::Event(EventView::decode(frame.body)?),
             Kind::Command => Self::Command(CommandView::decode(frame.body)?),
             Kind::Checkpoint => Self::Checkpoint(CheckpointView::decode(frame.body)?),
+            Kind::Fences => Self::Fences(FencesView::decode(frame.body)?),
             Kind::Skipped => Self::Skipped,
         })
     }
@@ -128,13 +132,6 @@ impl<'a> Group<'a> {
     /// Where the next group begins.
     pub(crate) fn end(&self) -> u64 {
         self.offset + (GROUP_HEADER_BYTES + self.body.len()) as u64
-    }
-
-    /// The bytes of the group, as they are stored.
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = self.header.encode().to_vec();
-        bytes.extend_from_slice(self.body);
-        bytes
     }
 
     /// Whether a clean close wrote it.
@@ -195,6 +192,7 @@ impl<'a> Group<'a> {
 pub(crate) struct Groups {
     file: Arc<dyn File>,
     number: u64,
+    binding: Binding,
     len: u64,
     window: Vec<u8>,
     base: u64,
@@ -203,9 +201,9 @@ pub(crate) struct Groups {
 const WINDOW_BYTES: u64 = 1 << 20;
 
 impl Groups {
-    pub(crate) fn new(file: Arc<dyn File>, number: u64) -> io::Result<Self> {
+    pub(crate) fn of(file: Arc<dyn File>, header: &SegmentHeader) -> io::Result<Self> {
         let len = file.len()?;
-        Ok(Self { file, number, len, window: Vec::new(), base: 0 })
+        Ok(Self { file, number: header.number, binding: header.binding, len, window: Vec::new(), base: 0 })
     }
 
     /// The length of the file, zeros that were allocated ahead included.
@@ -230,7 +228,7 @@ impl Groups {
             return Ok(Err(GroupFault::Length));
         }
         let whole = self.bytes(offset, bytes as usize)?;
-        let group = Group { header, body: &whole[GROUP_HEADER_BYTES..], offset };
+        let group = Group { header, bytes: whole, body: &whole[GROUP_HEADER_BYTES..], offset };
         Ok(group.check().map(|()| group))
     }
 
@@ -248,14 +246,13 @@ impl Groups {
         if offset.saturating_add(GROUP_HEADER_BYTES as u64) > self.len {
             return Ok(Err(GroupFault::End));
         }
-        let number = self.number;
+        let (number, binding) = (self.number, self.binding);
         let bytes = self.bytes(offset, GROUP_HEADER_BYTES)?;
         let Some(bytes) = bytes.first_chunk() else { return Ok(Err(GroupFault::End)) };
-        Ok(match GroupHeader::decode(bytes) {
-            Err(fault) => Err(GroupFault::Header(fault)),
-            Ok(header) if header.address != address(number, offset) => Err(GroupFault::Address),
-            Ok(header) => Ok(header),
-        })
+        Ok(GroupHeader::decode(bytes, &binding, address(number, offset)).map_err(|fault| match fault {
+            HeaderFault::Format(fault) => GroupFault::Header(fault),
+            HeaderFault::Elsewhere => GroupFault::Address,
+        }))
     }
 
     /// Whether, behind a place where no valid group begins, there is one that was begun when that place was durable.

@@ -67,6 +67,13 @@ impl Segments {
         self.list.write().unwrap_or_else(PoisonError::into_inner).push(segment);
     }
 
+    /// The first segment.
+    pub(crate) fn first(&self) -> Arc<Segment> {
+        // Invariant: a log has one, and segments are only added.
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(list.first().expect("a log has a first segment"))
+    }
+
     /// The segment that holds a position at or before the head.
     pub(crate) fn holding(&self, position: Position) -> Option<Arc<Segment>> {
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
@@ -195,9 +202,9 @@ impl Segments {
     /// Goes through a sealed segment for its offsets, and the chain hash at its end.
     fn walk(&self, segment: &Segment) -> Result<(Offsets, Hash), ReadError> {
         let number = segment.header.number;
-        let mut groups = Groups::new(self.file(number)?, number).map_err(|error| io_error(number, &error))?;
+        let mut groups = Groups::of(self.file(number)?, &segment.header).map_err(|error| io_error(number, &error))?;
         let mut chain = Chain::before(&segment.header);
-        let mut offset = crate::format::SEGMENT_HEADER_BYTES as u64;
+        let mut offset = segment.header.bytes();
         let mut offsets = Offsets::default();
         while offset < groups.len() {
             let group = groups.at(offset, Some(&chain)).map_err(|error| io_error(number, &error))?;
@@ -238,7 +245,7 @@ impl Segments {
         let number = segment.header.number;
         let anchor = self.table(&segment, |table, blocks| table.anchor(segment.index_of(position), blocks))?;
         let mut offset = u64::from(anchor.ok_or_else(|| missing(position))?.offset);
-        let mut groups = Groups::new(self.file(number)?, number).map_err(|error| io_error(number, &error))?;
+        let mut groups = Groups::of(self.file(number)?, &segment.header).map_err(|error| io_error(number, &error))?;
         loop {
             let header = groups.header_at(offset).map_err(|error| io_error(number, &error))?;
             let header = header.map_err(|fault| group_damage(number, offset, fault))?;

@@ -8,8 +8,9 @@ use leftfold_core::store::{Direction, Hash, Head, Identity, Position, StreamName
 
 use crate::disk::{Disk, Overlay};
 use crate::error::{Cut, OpenError};
-use crate::format::{EventView, NO_TIME, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::format::{EventView, NO_TIME, SegmentHeader, segment_name};
 use crate::index::{Index, IndexError, Key};
+use crate::lease::FENCES_KEY;
 use crate::open::directory;
 use crate::options::{Existing, Options};
 use crate::recover::{LOCK, end_of_log, headers, recover};
@@ -103,7 +104,7 @@ impl Verified {
                 Record::Event(_) => self.events += 1,
                 Record::Command(_) => self.commands += 1,
                 Record::Checkpoint(_) => self.checkpoints += 1,
-                Record::Skipped => {}
+                Record::Fences(_) | Record::Skipped => {}
             }
         }
     }
@@ -143,8 +144,8 @@ pub(crate) fn walk(
             verified.damage = Some(damage(header.number, 0, "the segment does not follow from the one before"));
             break;
         }
-        let mut groups = Groups::new(disk.open(&segment_name(header.number))?, header.number)?;
-        let mut offset = SEGMENT_HEADER_BYTES as u64;
+        let mut groups = Groups::of(disk.open(&segment_name(header.number))?, header)?;
+        let mut offset = header.bytes();
         while offset < groups.len() {
             match groups.at(offset, Some(&chain))? {
                 Ok(group) => {
@@ -213,6 +214,9 @@ fn compare(index: &Index, head: Position, number: u64, group: &Group<'_>) -> Opt
             Record::Checkpoint(record) => index
                 .checkpoint(record.key().as_bytes())
                 .map(|found| (found < Some(address(number, offset))).then(|| "the index has an older checkpoint".to_owned())),
+            Record::Fences(_) => index.checkpoint(FENCES_KEY).map(|found| {
+                (found < Some(address(number, offset))).then(|| "the index has an older record of fences".to_owned())
+            }),
             Record::Skipped => Ok(None),
         };
         match checked {

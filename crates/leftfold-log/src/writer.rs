@@ -10,7 +10,7 @@ use crate::check::Request;
 use crate::clock::RecordedTime;
 use crate::disk::{Disk, Lock, Tenure};
 use crate::error::lacks_room;
-use crate::format::{NO_TIME, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::format::{Binding, NO_TIME, SegmentHeader, segment_name};
 use crate::gather::Gathering;
 use crate::index::{Covered, IndexError};
 use crate::log::{GroupSpan, Shared};
@@ -106,7 +106,8 @@ impl Writer {
         }
         let tick = self.time.tick(&*self.options.clock);
         self.shared.note_skew(tick.skew_micros);
-        gathering.begin(&self.shared, self.tail.chain, tick.micros, address(self.number(), self.tail.end));
+        let (binding, place) = (self.tail.segment.header.binding, address(self.number(), self.tail.end));
+        gathering.begin(&self.shared, self.tail.chain, tick.micros, place, binding);
         let mut judged_bytes = 0;
         while let Some(mut request) = waiting.pop_front() {
             if let Some(ask) = &mut request.ask {
@@ -154,7 +155,9 @@ impl Writer {
             IndexError::Full { .. } => AppendError::Full { detail: error.to_string() },
             _ => AppendError::ReadOnly { detail: error.to_string() },
         })?;
-        if self.tail.end < self.options.segment_bytes() {
+        // Nothing but a seal is written into a segment of an earlier version.
+        let header = &self.tail.segment.header;
+        if self.tail.end < self.options.segment_bytes() && header.binding != Binding::Address {
             return Ok(());
         }
         self.rotate(self.epoch).map_err(|failed| match failed {
@@ -196,7 +199,7 @@ impl Writer {
         self.shared.segments.keep_offsets(&sealed, self.tail.chain.hash, Then::ReadFromFile);
         self.tail.chain.hash = header.hash;
         self.tail.file = file;
-        self.tail.end = SEGMENT_HEADER_BYTES as u64;
+        self.tail.end = header.bytes();
         self.tail.len = self.tail.end;
         Ok(())
     }
@@ -214,6 +217,7 @@ impl Writer {
             first: chain.next,
             hash: if begins { SegmentHeader::epoch_hash(chain.hash, store, &epoch) } else { chain.hash },
             recorded_at: chain.recorded_at,
+            binding: Binding::draw(),
         }
     }
 

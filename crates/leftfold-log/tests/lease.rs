@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leftfold_core::store::{
-    Append, AppendError, Backend, Fence, Holder, Label, Lease, LeaseError, Leased, NewEvent, Outcome, Position, Query, Read,
+    Append, AppendError, AppendsFrom, Backend, Checkpoint, CheckpointRecord, Fence, Hash, Holder, Label, Lease, LeaseError,
+    Leased, MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read,
 };
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
-use leftfold_log::{Log, Options, Upkeep};
+use leftfold_log::{Log, Options, Upkeep, restore_on};
 use support::{TestClock, event_type, wait};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -134,4 +135,91 @@ fn an_append_whose_condition_is_looked_up_elsewhere_is_held_against_the_fence_of
     let condition = leftfold_core::store::Condition::none_matching(Query::all(), Position::START);
     let answer = wait(log.append(fact().when(condition).under(&first)));
     assert_eq!(answer, Err(AppendError::Fenced { work: work(), fence: first.fence, current: Some(second.fence) }));
+}
+
+/// The store's own count of openings was a checkpoint that a declared restore took back: fences of the life that was lost came
+/// again in the next one.
+#[test]
+fn fences_grow_over_declared_restores_of_one_copy_that_knows_nothing_of_them() {
+    let (original, clock) = (Simulated::new(6), Arc::new(TestClock::default()));
+    let log = opened(original.clone(), &clock);
+    wait(log.append(fact())).unwrap();
+    drop(log);
+    let files: Vec<(String, Vec<u8>)> =
+        original.names().unwrap().into_iter().filter_map(|name| original.content(&name).map(|content| (name, content))).collect();
+    let log = opened(original, &clock);
+    let mut last = held(&log, Holder::random()).fence;
+    drop(log);
+    // The same copy is brought back again and again: each life knows nothing of the one before.
+    for life in 0..3 {
+        clock.shift(3_600_000_000);
+        let disk = Simulated::new(7);
+        for (name, content) in &files {
+            disk.create(name).unwrap().write_all_at(content, 0).unwrap();
+        }
+        let options = Options { upkeep: Upkeep::Inline, clock: Arc::clone(&clock) as _, ..Options::default() };
+        restore_on(Arc::new(disk.clone()), options).unwrap();
+        for opening in 0..3 {
+            let log = opened(disk.clone(), &clock);
+            for tenure in 0..10 {
+                let lease = held(&log, Holder::random());
+                assert!(lease.fence > last, "life {life}, opening {opening}, tenure {tenure}: {} after {last}", lease.fence);
+                last = lease.fence;
+                wait(log.release(lease)).unwrap();
+            }
+        }
+    }
+}
+
+/// Users could move the consumer that counted openings: fences came again, and their appends were missing from what a copy
+/// reads.
+#[test]
+fn no_checkpoint_of_a_user_moves_the_fences_or_hides_what_came_with_it() {
+    let (disk, clock) = (Simulated::new(8), Arc::new(TestClock::default()));
+    let log = opened(disk.clone(), &clock);
+    let first = held(&log, Holder::random());
+    let mut written = 0;
+    for (n, consumer) in ["$leases", "fences", "leases"].into_iter().enumerate() {
+        let checkpoint = Checkpoint {
+            store: log.identity().store,
+            partition: Partition::default(),
+            position: Position(n as u64 % 2),
+            hash: Hash::EMPTY,
+        };
+        let record = CheckpointRecord { consumer: Label::new(consumer).unwrap(), from: MoveFrom::Anywhere, checkpoint };
+        for events in [vec![], fact().events] {
+            // Names with a dollar may be refused altogether.
+            written +=
+                u64::from(appended(&wait(log.append(Append { events, checkpoint: Some(record.clone()), ..Append::default() }))));
+        }
+    }
+    let page = wait(log.appends(AppendsFrom::After(Position::START), 1 << 20)).unwrap();
+    assert_eq!(page.appends.len() as u64, written);
+    assert!(written >= 4);
+    drop(log);
+    let log = opened(disk, &clock);
+    assert!(held(&log, Holder::random()).fence > first.fence);
+}
+
+#[test]
+fn more_fences_are_reserved_when_those_of_an_opening_are_used_up() {
+    let (disk, clock) = (Simulated::new(9), Arc::new(TestClock::default()));
+    let log = opened(disk.clone(), &clock);
+    let mut last = held(&log, Holder::random());
+    let head = |log: &Log| log.status().borrow().head.chain;
+    let (before, mut records) = (head(&log), 0);
+    let mut seen = before;
+    for _ in 0..70_000 {
+        drop(log.release(last.clone()));
+        let next = held(&log, Holder::random());
+        assert!(next.fence > last.fence);
+        last = next;
+        if head(&log) != seen {
+            seen = head(&log);
+            records += 1;
+        }
+    }
+    assert_eq!(records, 1, "one record for so many fences");
+    let log = opened(disk.kill(), &clock);
+    assert!(held(&log, Holder::random()).fence > last.fence);
 }

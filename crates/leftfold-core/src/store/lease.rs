@@ -121,6 +121,12 @@ impl Leases {
         self.last = self.last.max(last);
     }
 
+    /// The greatest fence that was given, or that it was told to go beyond.
+    #[must_use]
+    pub fn last(&self) -> Fence {
+        self.last
+    }
+
     /// Gives the work to the holder, or renews its lease, unless another has it at `now`.
     pub fn lease(&mut self, work: Label, holder: Holder, during: Duration, now: Timestamp) -> Result<Leased, LeaseError> {
         let until = now.plus(valid(during)?);

@@ -1,6 +1,7 @@
 //! The header of a group, and the chain.
 
 use leftfold_core::store::{Hash, Position};
+use uuid::Uuid;
 
 use super::{FormatError, Input};
 
@@ -25,51 +26,111 @@ pub(crate) struct GroupHeader {
     pub(crate) hash: Hash,
 }
 
+/// What ties the groups of a segment to their places, so that nothing else is taken for one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binding {
+    /// Version 1: the header says its address. Whoever knows where his data will stand can write data that looks like a group.
+    Address,
+    /// Version 2: the header says something that only who knows the secret of the segment can compute.
+    Secret([u8; 16]),
+}
+
+impl Binding {
+    /// The binding of a new segment.
+    pub(crate) fn draw() -> Self {
+        let drawn = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes);
+        // Of a random UUID six bits are not.
+        let [a, b] = drawn.map(u128::from_be_bytes);
+        Self::Secret((a ^ b.rotate_left(64)).to_be_bytes())
+    }
+
+    /// The checksum of a header.
+    fn checksum(&self, header: &[u8; GROUP_HEADER_BYTES]) -> [u8; 4] {
+        let seed = match self {
+            Self::Address => 0,
+            Self::Secret(secret) => crc32c::crc32c(secret),
+        };
+        crc32c::crc32c_append(seed, &header[8..]).to_le_bytes()
+    }
+
+    /// What a header says of the place where it stands.
+    fn place(&self, header: &[u8; GROUP_HEADER_BYTES], address: u64) -> [u8; 8] {
+        let Self::Secret(secret) = self else { return address.to_le_bytes() };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(secret).update(&address.to_le_bytes()).update(&header[8..40]).update(&header[48..]);
+        let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
+/// Why bytes are no header of a group that belongs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderFault {
+    Format(FormatError),
+    /// It checks, and was written for another place.
+    Elsewhere,
+}
+
 impl GroupHeader {
-    pub(crate) fn encode(&self) -> [u8; GROUP_HEADER_BYTES] {
+    pub(crate) fn encode(&self, binding: &Binding) -> [u8; GROUP_HEADER_BYTES] {
         let mut out = [0; GROUP_HEADER_BYTES];
         out[..4].copy_from_slice(&GROUP_MAGIC);
-        out[8..12].copy_from_slice(&self.body_bytes.to_le_bytes());
-        out[12..16].copy_from_slice(&self.records.to_le_bytes());
-        out[16..20].copy_from_slice(&self.events.to_le_bytes());
-        out[20..24].copy_from_slice(&self.flags.to_le_bytes());
-        out[24..32].copy_from_slice(&self.first.0.to_le_bytes());
-        out[32..40].copy_from_slice(&self.recorded_at.to_le_bytes());
-        out[40..48].copy_from_slice(&self.address.to_le_bytes());
+        out[8..40].copy_from_slice(&self.described());
         out[48..80].copy_from_slice(&self.hash.0);
-        let crc = crc32c::crc32c(&out[8..]);
-        out[4..8].copy_from_slice(&crc.to_le_bytes());
+        let place = binding.place(&out, self.address);
+        out[40..48].copy_from_slice(&place);
+        let crc = binding.checksum(&out);
+        out[4..8].copy_from_slice(&crc);
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8; GROUP_HEADER_BYTES]) -> Result<Self, FormatError> {
+    /// What is part of the chain.
+    fn described(&self) -> [u8; 32] {
+        let mut out = [0; 32];
+        out[..4].copy_from_slice(&self.body_bytes.to_le_bytes());
+        out[4..8].copy_from_slice(&self.records.to_le_bytes());
+        out[8..12].copy_from_slice(&self.events.to_le_bytes());
+        out[12..16].copy_from_slice(&self.flags.to_le_bytes());
+        out[16..24].copy_from_slice(&self.first.0.to_le_bytes());
+        out[24..32].copy_from_slice(&self.recorded_at.to_le_bytes());
+        out
+    }
+
+    /// Decodes the header that stands at an address of a segment.
+    pub(crate) fn decode(bytes: &[u8; GROUP_HEADER_BYTES], binding: &Binding, address: u64) -> Result<Self, HeaderFault> {
         let what = "group header";
-        let mut input = Input::new(bytes, what);
-        let magic: [u8; 4] = input.array()?;
-        let crc = input.u32()?;
-        if magic != GROUP_MAGIC || crc != crc32c::crc32c(&bytes[8..]) {
-            return Err(FormatError::Checksum { what });
+        let checks = bytes[..4] == GROUP_MAGIC && bytes[4..8] == binding.checksum(bytes);
+        if !checks {
+            return Err(HeaderFault::Format(FormatError::Checksum { what }));
         }
-        let header = Self {
+        let header = Self::fields(Input::new(&bytes[8..], what), address).map_err(HeaderFault::Format)?;
+        if header.flags & !SEAL != 0 || header.events > header.records {
+            return Err(HeaderFault::Format(FormatError::Value { what }));
+        }
+        if bytes[40..48] == binding.place(bytes, address) { Ok(header) } else { Err(HeaderFault::Elsewhere) }
+    }
+
+    fn fields(mut input: Input<'_>, address: u64) -> Result<Self, FormatError> {
+        Ok(Self {
             body_bytes: input.u32()?,
             records: input.u32()?,
             events: input.u32()?,
             flags: input.u32()?,
             first: Position(input.u64()?),
             recorded_at: input.i64()?,
-            address: input.u64()?,
-            hash: Hash(input.array()?),
-        };
-        if header.flags & !SEAL != 0 || header.events > header.records {
-            return Err(FormatError::Value { what });
-        }
-        Ok(header)
+            address,
+            hash: {
+                // Between them stands what ties the group to its place.
+                input.bytes(8)?;
+                Hash(input.array()?)
+            },
+        })
     }
 
-    /// The chain hash after the group. Its address is left out: history is the same however it is cut into segments.
+    /// The chain hash after the group. Its place is left out: history is the same however it is cut into segments.
     pub(crate) fn chain(&self, body: &[u8]) -> Hash {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.hash.0).update(&self.encode()[8..40]).update(body);
+        hasher.update(&self.hash.0).update(&self.described()).update(body);
         Hash(*hasher.finalize().as_bytes())
     }
 
@@ -95,12 +156,18 @@ mod tests {
             recorded_at: 7,
             hash: Hash([8; 32]),
         };
-        let bytes = header.encode();
-        assert_eq!(GroupHeader::decode(&bytes), Ok(header));
-        for bit in 0..bytes.len() * 8 {
-            let mut damaged = bytes;
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(GroupHeader::decode(&damaged).is_err());
+        for binding in [Binding::Address, Binding::draw()] {
+            let bytes = header.encode(&binding);
+            assert_eq!(GroupHeader::decode(&bytes, &binding, 5), Ok(header));
+            assert_eq!(GroupHeader::decode(&bytes, &binding, 6), Err(HeaderFault::Elsewhere));
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes;
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(GroupHeader::decode(&damaged, &binding, 5).is_err());
+            }
+            for other in [Binding::Address, Binding::draw()].into_iter().filter(|other| *other != binding) {
+                assert!(matches!(GroupHeader::decode(&bytes, &other, 5), Err(HeaderFault::Format(_))));
+            }
         }
     }
 }

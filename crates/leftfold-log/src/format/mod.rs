@@ -6,11 +6,12 @@ mod record;
 mod segment;
 
 pub(crate) use event::{EncodedEvents, EventView};
-pub(crate) use group::{GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, SEAL};
+pub(crate) use group::{Binding, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, HeaderFault, SEAL};
 pub(crate) use record::{
-    CheckpointView, CommandView, Frame, Kind, Next, RECORD_HEADER_BYTES, checkpoint_key, put_checkpoint, put_command,
+    CheckpointView, CommandView, FencesView, Frame, Kind, Next, RECORD_HEADER_BYTES, checkpoint_key, put_checkpoint, put_command,
+    put_fences,
 };
-pub(crate) use segment::{SEGMENT_HEADER_BYTES, SegmentFault, SegmentHeader, segment_name, segment_number};
+pub(crate) use segment::{SegmentFault, SegmentHeader, segment_name, segment_number};
 
 use crate::varint;
 use leftfold_core::store::Timestamp;

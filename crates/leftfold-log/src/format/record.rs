@@ -1,7 +1,8 @@
 //! Records: their frame, and the command and checkpoint records. Events are in `event.rs`.
 
 use leftfold_core::store::{
-    Answered, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, Hash, Label, Partition, Position, StoreId, Version,
+    Answered, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, Fence, Hash, Label, Partition, Position, StoreId,
+    Version,
 };
 
 use super::{FormatError, Input, moment};
@@ -14,6 +15,8 @@ const CONTINUES: u8 = 0x40;
 const EVENT: u8 = 1;
 const COMMAND: u8 = 2;
 const CHECKPOINT: u8 = 3;
+// 4 to 7 are reserved for logs that follow a journal: 4 may be skipped, and is written so.
+const FENCES: u8 = 8;
 
 /// The kinds of record that this release knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub(crate) enum Kind {
     Event,
     Command,
     Checkpoint,
+    /// The log's own.
+    Fences,
     /// A later release wrote it, and says that it may be skipped.
     Skipped,
 }
@@ -55,6 +60,7 @@ impl<'a> Frame<'a> {
             EVENT => Kind::Event,
             COMMAND => Kind::Command,
             CHECKPOINT => Kind::Checkpoint,
+            FENCES => Kind::Fences,
             which if which & SKIPPABLE != 0 => Kind::Skipped,
             kind => return Err(FormatError::Kind { kind }),
         };
@@ -145,6 +151,27 @@ pub(crate) fn put_checkpoint(out: &mut Vec<u8>, record: &CheckpointRecord) {
     out.extend_from_slice(&record.checkpoint.position.0.to_le_bytes());
     out.extend_from_slice(&record.checkpoint.hash.0);
     finish(out, start, Position::START);
+}
+
+/// Writes that no fence beyond one is given before another such record is there.
+pub(crate) fn put_fences(out: &mut Vec<u8>, through: Fence) {
+    let start = begin(out, FENCES, Next::Other);
+    out.extend_from_slice(&through.0.to_le_bytes());
+    finish(out, start, Position::START);
+}
+
+/// A record of fences as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FencesView {
+    pub(crate) through: Fence,
+}
+
+impl FencesView {
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, FormatError> {
+        let mut input = Input::new(body, "record of fences");
+        let through = Fence(input.u64()?);
+        if input.rest().is_empty() { Ok(Self { through }) } else { Err(FormatError::Value { what: "record of fences" }) }
+    }
 }
 
 /// A command record as it is stored.
@@ -272,10 +299,16 @@ mod tests {
         let start = begin(&mut out, 0x81, Next::SameAppend);
         finish(&mut out, start, Position::START);
         assert_eq!(Frame::decode(&out, Position(1)).unwrap().kind, Kind::Skipped);
-        let mut out = Vec::new();
-        let start = begin(&mut out, 4, Next::Other);
-        finish(&mut out, start, Position::START);
-        assert_eq!(Frame::decode(&out, Position(1)).unwrap_err(), FormatError::Kind { kind: 4 });
+        // Of those that are reserved for journals the author may be skipped; a lease, the end of a journal and its header not.
+        for kind in [0x84, 5, 6, 7, 9] {
+            let mut out = Vec::new();
+            let start = begin(&mut out, kind, Next::Other);
+            finish(&mut out, start, Position::START);
+            match Frame::decode(&out, Position(1)) {
+                Ok(frame) => assert_eq!((frame.kind, kind), (Kind::Skipped, 0x84)),
+                Err(fault) => assert_eq!(fault, FormatError::Kind { kind }),
+            }
+        }
     }
 
     #[test]
@@ -287,6 +320,7 @@ mod tests {
             let bytes: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..) & random.u8(..)).collect();
             let _ = Frame::decode(&bytes, Position(1));
             let _ = CommandView::decode(&bytes).map(CommandView::to_answered);
+            let _ = FencesView::decode(&bytes);
             let _ = CheckpointView::decode(&bytes).and_then(CheckpointView::to_checkpoint);
             let _ = crate::format::EventView::decode(&bytes);
         }

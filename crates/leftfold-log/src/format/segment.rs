@@ -3,11 +3,14 @@
 use leftfold_core::store::{Epoch, Hash, Position, StoreId};
 use uuid::Uuid;
 
-use super::{FormatError, Input};
+use super::{Binding, FormatError, Input};
 
-pub(crate) const SEGMENT_HEADER_BYTES: usize = 128;
+/// Bytes of the header in each version.
+const BYTES_1: usize = 128;
+const BYTES_2: usize = 256;
 const MAGIC: [u8; 8] = *b"LEFTFOLD";
-const VERSION: u16 = 1;
+const VERSION_1: u16 = 1;
+const VERSION_2: u16 = 2;
 const BLAKE3: u16 = 1;
 const CRC32C: u16 = 1;
 const STORED: u16 = 0;
@@ -26,6 +29,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) hash: Hash,
     /// The recorded time of the last group before, as it is stored.
     pub(crate) recorded_at: i64,
+    /// What ties groups to this segment. It says the version, too.
+    pub(crate) binding: Binding,
 }
 
 /// Why a file is no segment that can be read.
@@ -40,10 +45,16 @@ pub(crate) enum SegmentFault {
 }
 
 impl SegmentHeader {
-    pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
-        let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+    /// How long the header is: the first group stands behind it.
+    pub(crate) fn bytes(&self) -> u64 {
+        (if self.binding == Binding::Address { BYTES_1 } else { BYTES_2 }) as u64
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(BYTES_2);
         out.extend_from_slice(&MAGIC);
-        for id in [VERSION, BLAKE3, CRC32C, STORED] {
+        let version = if self.binding == Binding::Address { VERSION_1 } else { VERSION_2 };
+        for id in [version, BLAKE3, CRC32C, STORED] {
             out.extend_from_slice(&id.to_le_bytes());
         }
         out.extend_from_slice(self.store.0.as_bytes());
@@ -55,12 +66,18 @@ impl SegmentHeader {
         out.extend_from_slice(&self.hash.0);
         out.extend_from_slice(&self.recorded_at.to_le_bytes());
         out.extend_from_slice(self.epoch.id.as_bytes());
-        out.resize(SEGMENT_HEADER_BYTES - 4, 0);
+        if let Binding::Secret(secret) = &self.binding {
+            // No flag, and reserved bytes.
+            out.resize(BYTES_1, 0);
+            out.extend_from_slice(secret);
+        }
+        out.resize(self.bytes() as usize - 4, 0);
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
-        let mut header = [0; SEGMENT_HEADER_BYTES];
-        header.copy_from_slice(&out);
-        header
+        out
     }
+
+    /// How many bytes a file begins with that [`decode`](Self::decode) wants to see.
+    pub(crate) const BYTES_MAX: u64 = BYTES_2 as u64;
 
     /// Decodes what a file begins with: fewer bytes where it is shorter.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SegmentFault> {
@@ -69,25 +86,37 @@ impl SegmentHeader {
         if begun.iter().any(|byte| *byte != 0) && !MAGIC.starts_with(begun) {
             return Err(SegmentFault::Foreign);
         }
-        let short = SegmentFault::Broken(FormatError::Short { what });
-        let header = bytes.first_chunk::<SEGMENT_HEADER_BYTES>().ok_or(short)?;
-        Self::decode_whole(header).map_err(SegmentFault::Broken)?
-    }
-
-    fn decode_whole(header: &[u8; SEGMENT_HEADER_BYTES]) -> Result<Result<Self, SegmentFault>, FormatError> {
-        let what = "segment header";
-        let mut input = Input::new(header, what);
-        let magic: [u8; 8] = input.array()?;
-        for (what, known) in [("format version", VERSION), ("hash id", BLAKE3), ("checksum id", CRC32C), ("codec id", STORED)] {
-            let found = input.u16()?;
-            if magic == MAGIC && found != known {
-                return Ok(Err(SegmentFault::OtherRelease { what, found }));
+        let short = || SegmentFault::Broken(FormatError::Short { what });
+        let mut input = Input::new(bytes.get(MAGIC.len()..).ok_or_else(short)?, what);
+        let (version, hash, checksum, codec) = (input.id()?, input.id()?, input.id()?, input.id()?);
+        if begun != MAGIC {
+            return Err(SegmentFault::Broken(FormatError::Checksum { what }));
+        }
+        for (what, found, known) in [("hash id", hash, BLAKE3), ("checksum id", checksum, CRC32C), ("codec id", codec, STORED)] {
+            if found != known {
+                return Err(SegmentFault::OtherRelease { what, found });
             }
         }
-        let (body, crc) = header.split_at(SEGMENT_HEADER_BYTES - 4);
-        if magic != MAGIC || crc != crc32c::crc32c(body).to_le_bytes() {
-            return Err(FormatError::Checksum { what });
+        let length = match version {
+            VERSION_1 => BYTES_1,
+            VERSION_2 => BYTES_2,
+            found => return Err(SegmentFault::OtherRelease { what: "format version", found }),
+        };
+        let header = bytes.get(..length).ok_or_else(short)?;
+        let (body, crc) = header.split_at(length - 4);
+        if crc != crc32c::crc32c(body).to_le_bytes() {
+            return Err(SegmentFault::Broken(FormatError::Checksum { what }));
         }
+        let input = Input::new(&body[MAGIC.len() + 8..], what);
+        let (header, flags) = Self::fields(input, version).map_err(SegmentFault::Broken)?;
+        if flags != 0 {
+            return Err(SegmentFault::OtherRelease { what: "flags", found: flags });
+        }
+        Ok(header)
+    }
+
+    /// The fields behind the ids, and the flags, which version 1 does not have.
+    fn fields(mut input: Input<'_>, version: u16) -> Result<(Self, u16), FormatError> {
         let store = StoreId(Uuid::from_bytes(input.array()?));
         let epoch_number = input.u32()?;
         let length_before = input.u32()?;
@@ -97,7 +126,14 @@ impl SegmentHeader {
         let hash = Hash(input.array()?);
         let recorded_at = input.i64()?;
         let epoch = Epoch { id: Uuid::from_bytes(input.array()?), number: epoch_number, began_after };
-        Ok(Ok(Self { store, epoch, length_before, number, first, hash, recorded_at }))
+        let (mut binding, mut flags) = (Binding::Address, 0);
+        if version == VERSION_2 {
+            flags = input.u16()?;
+            // Flags that may be passed over, and reserved bytes.
+            input.bytes(6)?;
+            binding = Binding::Secret(input.array()?);
+        }
+        Ok((Self { store, epoch, length_before, number, first, hash, recorded_at, binding }, flags))
     }
 
     /// Whether the segment follows from one whose chain ends with a hash: an epoch that begins between them is part of the
@@ -113,6 +149,12 @@ impl SegmentHeader {
         hasher.update(&so_far.0).update(store.0.as_bytes()).update(epoch.id.as_bytes());
         hasher.update(&epoch.number.to_le_bytes()).update(&epoch.began_after.0.to_le_bytes());
         Hash(*hasher.finalize().as_bytes())
+    }
+}
+
+impl Input<'_> {
+    fn id(&mut self) -> Result<u16, SegmentFault> {
+        self.u16().map_err(SegmentFault::Broken)
     }
 }
 
@@ -140,23 +182,35 @@ mod tests {
             first: Position(99),
             hash: Hash([7; 32]),
             recorded_at: -5,
+            binding: Binding::Secret([13; 16]),
         }
     }
 
     #[test]
     fn a_header_decodes_to_what_was_encoded() {
-        let one = header();
-        assert_eq!(SegmentHeader::decode(&one.encode()), Ok(one));
+        for (binding, bytes) in [(Binding::Secret([13; 16]), 256), (Binding::Address, 128)] {
+            let one = SegmentHeader { binding, ..header() };
+            assert_eq!((SegmentHeader::decode(&one.encode()), one.encode().len()), (Ok(one), bytes));
+        }
+    }
+
+    #[test]
+    fn a_flag_that_is_not_known_is_another_releases() {
+        let mut journal = header().encode();
+        journal[120] = 1;
+        let crc = crc32c::crc32c(&journal[..252]).to_le_bytes();
+        journal[252..].copy_from_slice(&crc);
+        assert_eq!(SegmentHeader::decode(&journal), Err(SegmentFault::OtherRelease { what: "flags", found: 1 }));
     }
 
     #[test]
     fn foreign_other_and_broken_headers_are_told_apart() {
         let bytes = header().encode();
-        let mut other = bytes;
-        other[8] = 2;
-        assert_eq!(SegmentHeader::decode(&other), Err(SegmentFault::OtherRelease { what: "format version", found: 2 }));
+        let mut other = bytes.clone();
+        other[8] = 3;
+        assert_eq!(SegmentHeader::decode(&other), Err(SegmentFault::OtherRelease { what: "format version", found: 3 }));
         assert_eq!(SegmentHeader::decode(b"\x89PNG\r\n\x1a\n and more"), Err(SegmentFault::Foreign));
-        let mut broken = bytes;
+        let mut broken = bytes.clone();
         broken[50] ^= 1;
         assert!(matches!(SegmentHeader::decode(&broken), Err(SegmentFault::Broken(_))));
         for len in 0..bytes.len() {
