@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use leftfold_core::store::Timestamp;
+use leftfold_core::store::{SleepGauge, Timestamp};
 
 /// Where a log takes time from. A simulated one makes a test repeatable.
 pub trait Clock: Debug + Send + Sync + 'static {
@@ -12,17 +12,24 @@ pub trait Clock: Debug + Send + Sync + 'static {
 
     /// Time that only passes, since some beginning.
     fn monotonic(&self) -> Duration;
+
+    /// What [`monotonic`](Self::monotonic) did not count since then because the machine slept, as far as that is known. Asked
+    /// only where the two clocks differ.
+    fn slept(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The machine's clocks.
 #[derive(Debug)]
 pub struct SystemClock {
     began: Instant,
+    sleep: SleepGauge,
 }
 
 impl Default for SystemClock {
     fn default() -> Self {
-        Self { began: Instant::now() }
+        Self { began: Instant::now(), sleep: SleepGauge::default() }
     }
 }
 
@@ -34,6 +41,10 @@ impl Clock for SystemClock {
     fn monotonic(&self) -> Duration {
         self.began.elapsed()
     }
+
+    fn slept(&self) -> Duration {
+        self.sleep.slept()
+    }
 }
 
 /// How far the wall clock may be set while a log is open before it is not believed any more, and how far it may be
@@ -44,13 +55,15 @@ pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// A wall clock that goes back a little is waited for, in steps of a microsecond. One that is set by more than
 /// [`CLOCK_JUMP_MAX`], either way, is not followed: time goes on from where it was, as the monotonic clock says, until
-/// the wall clock comes back or the log is opened again. One that is that far behind the last record when the log is
+/// the wall clock comes back, or someone says that it is right, or the log is opened again. A machine that slept has not set
+/// its clock: that time passed. One that is that far behind the last record when the log is
 /// opened is not followed either.
 #[derive(Debug)]
 pub(crate) struct RecordedTime {
     /// What the log believes that the wall clock should say.
     wall: Timestamp,
     monotonic: Duration,
+    slept: Duration,
     last: i64,
     /// The wall clock and the other one when it began.
     began: (Timestamp, Duration),
@@ -69,7 +82,7 @@ impl RecordedTime {
         let (wall, monotonic) = (clock.wall(), clock.monotonic());
         let recorded = Timestamp::from_micros(last);
         let believed = if recorded.since(wall) > CLOCK_JUMP_MAX { recorded } else { wall };
-        Self { wall: believed, monotonic, last, began: (wall, monotonic) }
+        Self { wall: believed, monotonic, slept: clock.slept(), last, began: (wall, monotonic) }
     }
 
     /// What the wall clock said at the beginning, and what has passed since: for what lasts so long, and is not recorded.
@@ -77,17 +90,33 @@ impl RecordedTime {
         self.began.0.plus(clock.monotonic().saturating_sub(self.began.1))
     }
 
+    /// From now on the wall clock is believed as it is.
+    pub(crate) fn follow(&mut self, clock: &dyn Clock) {
+        (self.wall, self.monotonic, self.slept) = (clock.wall(), clock.monotonic(), clock.slept());
+    }
+
     pub(crate) fn tick(&mut self, clock: &dyn Clock) -> Tick {
         let (wall, monotonic) = (clock.wall(), clock.monotonic());
-        let expected = self.wall.plus(monotonic.saturating_sub(self.monotonic));
-        let jump = wall.since(expected).max(expected.since(wall));
-        let believed = jump <= CLOCK_JUMP_MAX;
+        let mut expected = self.wall.plus(monotonic.saturating_sub(self.monotonic));
+        if distance(wall, expected) >= DIFFERENCE_MIN {
+            let slept = clock.slept();
+            expected = expected.plus(slept.saturating_sub(self.slept));
+            self.slept = self.slept.max(slept);
+        }
+        let believed = distance(wall, expected) <= CLOCK_JUMP_MAX;
         let now = if believed { wall } else { expected };
         (self.wall, self.monotonic) = (now, monotonic);
         self.last = now.as_micros().max(self.last.saturating_add(1));
         let skew_micros = if believed { 0 } else { wall.as_micros() - expected.as_micros() };
         Tick { micros: self.last, skew_micros }
     }
+}
+
+/// Clocks that differ by less differ by chance.
+const DIFFERENCE_MIN: Duration = Duration::from_secs(1);
+
+fn distance(a: Timestamp, b: Timestamp) -> Duration {
+    a.since(b).max(b.since(a))
 }
 
 #[cfg(test)]
@@ -97,11 +126,19 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Set(Mutex<(i64, u64)>);
+    struct Set(Mutex<(i64, u64)>, Mutex<u64>);
 
     impl Set {
+        fn at(wall: i64) -> Self {
+            Self(Mutex::new((wall, 0)), Mutex::default())
+        }
+
         fn to(&self, wall: i64, monotonic: u64) {
             *self.0.lock().unwrap() = (wall, monotonic);
+        }
+
+        fn nap(&self, micros: i64) {
+            *self.1.lock().unwrap() += micros.unsigned_abs();
         }
     }
 
@@ -113,13 +150,17 @@ mod tests {
         fn monotonic(&self) -> Duration {
             Duration::from_micros(self.0.lock().unwrap().1)
         }
+
+        fn slept(&self) -> Duration {
+            Duration::from_micros(*self.1.lock().unwrap())
+        }
     }
 
     const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
     #[test]
     fn time_increases_strictly_whatever_the_clock_does() {
-        let clock = Set(Mutex::new((1_000, 0)));
+        let clock = Set::at(1_000);
         let mut time = RecordedTime::starting(&clock, 5_000);
         assert_eq!(time.tick(&clock), Tick { micros: 5_001, skew_micros: 0 });
         clock.to(4_000, 1);
@@ -130,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_clock_far_behind_the_last_record_is_not_followed_until_it_is_near() {
-        let clock = Set(Mutex::new((1_000, 0)));
+        let clock = Set::at(1_000);
         let mut time = RecordedTime::starting(&clock, 1_000 + 10 * 365 * DAY);
         clock.to(1_500, 500);
         assert_eq!(time.tick(&clock), Tick { micros: 1_500 + 10 * 365 * DAY, skew_micros: -10 * 365 * DAY });
@@ -142,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_is_not_believed_until_it_is_back() {
-        let clock = Set(Mutex::new((1_000, 0)));
+        let clock = Set::at(1_000);
         let mut time = RecordedTime::starting(&clock, 0);
         clock.to(1_000 + 10 * 365 * DAY, 10);
         let tick = time.tick(&clock);
@@ -152,5 +193,45 @@ mod tests {
         assert_eq!(time.tick(&clock), Tick { micros: 1_030, skew_micros: 0 });
         clock.to(1_040 - 2 * DAY, 40);
         assert_eq!(time.tick(&clock).micros, 1_040);
+    }
+
+    /// The monotonic clock stands still while a machine sleeps. After more than a day of it the wall clock looked as if it had
+    /// been set, and recorded time stayed behind for as long as the log was open.
+    #[test]
+    fn a_machine_that_slept_for_days_has_not_set_its_clock() {
+        let clock = Set::at(1_000);
+        let mut time = RecordedTime::starting(&clock, 0);
+        clock.to(2_000, 1_000);
+        assert_eq!(time.tick(&clock).micros, 2_000);
+        clock.nap(3 * DAY);
+        clock.to(3_000 + 3 * DAY, 2_000);
+        assert_eq!(time.tick(&clock), Tick { micros: 3_000 + 3 * DAY, skew_micros: 0 });
+        // Short sleeps that were believed anyway do not add up to a jump that is believed later.
+        for day in 1..=4 {
+            clock.nap(DAY / 2);
+            clock.to(3_000 + 3 * DAY + day * DAY / 2, 2_000);
+            assert_eq!(time.tick(&clock).skew_micros, 0);
+        }
+        clock.to(3_000 + 7 * DAY, 3_000);
+        assert_eq!(time.tick(&clock), Tick { micros: 4_000 + 5 * DAY, skew_micros: 2 * DAY - 1_000 });
+        // A clock that was set while the machine slept is not believed, and the sleep counts all the same.
+        clock.nap(2 * DAY);
+        clock.to(365 * DAY, 4_000);
+        assert_eq!(time.tick(&clock).micros, 5_000 + 7 * DAY);
+    }
+
+    #[test]
+    fn a_clock_is_followed_again_when_someone_says_that_it_is_right() {
+        let clock = Set::at(1_000);
+        let mut time = RecordedTime::starting(&clock, 0);
+        clock.to(30 * DAY, 1);
+        assert!(time.tick(&clock).skew_micros > 29 * DAY);
+        time.follow(&clock);
+        assert_eq!(time.tick(&clock), Tick { micros: 30 * DAY, skew_micros: 0 });
+        clock.to(2 * DAY, 2);
+        assert_eq!(time.tick(&clock).micros, 30 * DAY + 1);
+        time.follow(&clock);
+        clock.to(2 * DAY + 10, 12);
+        assert_eq!(time.tick(&clock), Tick { micros: 30 * DAY + 2, skew_micros: 0 });
     }
 }

@@ -1,7 +1,7 @@
 //! A log that is open: the contract of a store, over the writer, the segments and the index.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) spent: Spent,
     pool: Pool,
     skew_micros: AtomicI64,
+    /// Somebody said that the clock is right, and the writer has not heard it yet.
+    pub(crate) follow_clock: AtomicBool,
 }
 
 /// The positions that one group recorded, and the chain hash after it.
@@ -104,7 +106,10 @@ impl Shared {
 
     pub(crate) fn note_skew(&self, micros: i64) {
         if self.skew_micros.swap(micros, Ordering::Relaxed) == 0 && micros != 0 {
-            tracing::error!(micros, "the machine's clock was set by more than a day and is not followed");
+            tracing::error!(
+                micros,
+                "the machine's clock was set by more than a day and is not followed: set it right, or say that it is by Log::follow_clock"
+            );
         }
     }
 }
@@ -137,6 +142,7 @@ impl Log {
             spent: Spent::default(),
             pool: Pool::new(READERS_MAX, options.queue_bytes),
             skew_micros: AtomicI64::new(0),
+            follow_clock: AtomicBool::new(false),
         });
         let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
         let epoch = recovered.report.identity.epoch;
@@ -169,6 +175,14 @@ impl Log {
     #[must_use]
     pub fn clock_skew_micros(&self) -> i64 {
         self.shared.skew_micros.load(Ordering::Relaxed)
+    }
+
+    /// Says that the machine's clock is right: recorded time follows it again from the next group on, or waits for it where it
+    /// is behind. For a machine whose clock is set by more than a day while a log is open, and means it, as after a virtual
+    /// machine stood still for so long; otherwise the log would have to be opened again for that. What a machine slept by
+    /// itself is known, and needs no word.
+    pub fn follow_clock(&self) {
+        self.shared.follow_clock.store(true, Ordering::Relaxed);
     }
 
     /// Hands several appends over at once. Each is judged, and answered, by itself; as far as limits allow one group

@@ -12,7 +12,7 @@ use crate::format::segment_number;
 use crate::index::Index;
 use crate::log::Log;
 use crate::options::{Existing, Options};
-use crate::recover::{LOCK, Purpose, next_epoch, refuse_foreign};
+use crate::recover::{LOCK, Looks, Purpose, next_epoch, refuse_foreign};
 
 impl Log {
     /// Opens the log in a directory, or begins one there, as the options say.
@@ -35,8 +35,22 @@ impl Log {
     /// The same, on any disk.
     pub fn open_read_only_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
         let options = Options { open: Existing::Only, ..options };
-        let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
-        let (writer, report) = Self::writer(over, options, Purpose::Read)?;
+        let mut looks = Looks::new();
+        let mut before = None;
+        let (writer, report) = loop {
+            let over: Arc<dyn Disk> = Arc::new(Overlay::over(Arc::clone(&disk)));
+            match Self::writer(over, options.clone(), Purpose::Read) {
+                // What looks wrong while a process is at the directory looks otherwise a moment later: files come and go
+                // between one look at them and the next. What is wrong stays as it is.
+                Err(error @ (OpenError::Damaged { .. } | OpenError::Io { .. })) => {
+                    if before.as_ref() == Some(&error) || !looks.again() {
+                        return Err(error);
+                    }
+                    before = Some(error);
+                }
+                other => break other?,
+            }
+        };
         Ok((Self::start(writer)?, report))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use leftfold_core::store::{Epoch, Hash, Head, Identity, Position, StoreId};
 
@@ -172,7 +172,11 @@ pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<Seg
         return Err(OpenError::AlreadyThere { place: disk.place() });
     }
     for name in names.iter().filter(|name| name.ends_with(".tmp")) {
-        disk.remove(name)?;
+        match disk.remove(name) {
+            // A reader meets a writer that had just made it.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
     }
     Ok(headers)
 }
@@ -244,6 +248,29 @@ pub(crate) fn begin_segment(disk: &dyn Disk, header: &SegmentHeader) -> io::Resu
 struct LastGroup {
     offset: u64,
     bytes: Vec<u8>,
+}
+
+/// How often a reader looks again at what another process may be writing, and how long it waits before it does.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    left: u32,
+}
+
+impl Looks {
+    const MAX: u32 = 32;
+
+    pub(crate) fn new() -> Self {
+        Self { left: Self::MAX }
+    }
+
+    /// Waits a little; false where it has looked often enough.
+    pub(crate) fn again(&mut self) -> bool {
+        let Some(left) = self.left.checked_sub(1) else { return false };
+        // 64 ms in all, the longer the longer it takes.
+        std::thread::sleep(Duration::from_micros(u64::from(Self::MAX - self.left) * 128));
+        self.left = left;
+        true
+    }
 }
 
 /// The walk from the last group that the index covers to the end of the log.
@@ -327,6 +354,7 @@ impl Walk {
         };
         let mut offset = from;
         let mut sealed = false;
+        let mut looks = Looks::new();
         while offset < groups.len() {
             if next.is_none()
                 && self.purpose == Purpose::Read
@@ -339,6 +367,11 @@ impl Walk {
                 Ok(group) => group,
                 Err(fault) if next.is_some() => return Err(OpenError::damaged(header.number, offset, &fault)),
                 Err(fault) => {
+                    // A reader may meet a group that is being written at this moment.
+                    if self.purpose == Purpose::Read && !groups.only_zeros(offset)? && looks.again() {
+                        groups.look_again()?;
+                        continue;
+                    }
                     self.cut = end_of_log(&mut groups, header.number, offset, &self.chain, fault)?;
                     break;
                 }
@@ -353,6 +386,7 @@ impl Walk {
             sealed = group.is_seal();
             self.chain = group.chain();
             offset = group.end();
+            looks = Looks::new();
         }
         let len = groups.len();
         let segment = Arc::new(Segment::new(*header, offsets));

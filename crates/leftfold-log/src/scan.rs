@@ -211,6 +211,13 @@ impl Groups {
         self.len
     }
 
+    /// Forgets what was read, and how long the file was: another process may be writing it.
+    pub(crate) fn look_again(&mut self) -> io::Result<()> {
+        self.window.clear();
+        self.len = self.file.len()?;
+        Ok(())
+    }
+
     /// The group at a byte, valid in itself, and where a chain is given, following from it.
     pub(crate) fn at(&mut self, offset: u64, chain: Option<&Chain>) -> io::Result<Result<Group<'_>, GroupFault>> {
         let header = match self.header_at(offset)? {

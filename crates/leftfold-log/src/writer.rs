@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
@@ -103,6 +104,9 @@ impl Writer {
         }
         if let Err(error) = self.make_room() {
             return refuse(waiting, &error);
+        }
+        if self.shared.follow_clock.swap(false, Ordering::Relaxed) {
+            self.time.follow(&*self.options.clock);
         }
         let tick = self.time.tick(&*self.options.clock);
         self.shared.note_skew(tick.skew_micros);

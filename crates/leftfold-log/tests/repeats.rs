@@ -37,7 +37,7 @@ fn id(n: u64) -> CommandId {
 }
 
 fn import(n: u64) -> Append {
-    let events = (0..2_000).map(|i| NewEvent::new(event_type("t"), "x").in_stream(stream(&format!("s-{n}-{i}")))).collect();
+    let events = (0..800).map(|i| NewEvent::new(event_type("t"), "x").in_stream(stream(&format!("s-{n}-{i}")))).collect();
     Append::of(events)
 }
 
@@ -73,7 +73,7 @@ fn records_are_seen_when_the_head_has_what_came_with_them_and_not_before() {
                 assert!(last.is_none_or(|last| last <= page.head.position), "a page of appends goes beyond its head");
             }
         });
-        for n in 1..=150 {
+        for n in 1..=80 {
             round.store(n, Ordering::Release);
             let first = head().next();
             let checkpoint = Checkpoint { store: source, partition: Partition::default(), position: first, hash: Hash::EMPTY };
@@ -126,10 +126,10 @@ fn a_request_that_is_sent_again_while_it_is_under_way_is_answered_as_the_first_t
                 wait(log.append(import(n))).unwrap();
             }
         });
-        let senders: Vec<_> = (0..3).map(|_| scope.spawn(|| (0..250).for_each(send))).collect();
+        let senders: Vec<_> = (0..3).map(|_| scope.spawn(|| (0..100).for_each(send))).collect();
         let sent: Vec<_> = senders.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         end.store(true, Ordering::Relaxed);
         assert!(sent.iter().all(Result::is_ok));
     });
-    assert_eq!((first.into_inner(), again.into_inner()), (250, 500));
+    assert_eq!((first.into_inner(), again.into_inner()), (100, 200));
 }

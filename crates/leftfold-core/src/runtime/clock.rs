@@ -3,12 +3,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use crate::store::Timestamp;
+use crate::store::{SleepGauge, Timestamp};
 
 /// A wait until some moment.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -26,11 +26,15 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 /// The machine's clock, kept from jumping.
 ///
 /// It follows the wall clock, but not where that is set by more than [`CLOCK_JUMP_MAX`], either way: then it goes on
-/// from where it was, as time passes, until the wall clock comes back or the program is started again. So a broken clock
-/// does not fire the deadlines of a year at once. The embedded log treats recorded time in the same way, so both go on
-/// together. A machine that sleeps for longer than that has to start the program again.
-#[derive(Debug)]
-pub struct SystemClock(Mutex<Believed>);
+/// from where it was, as time passes, until the wall clock comes back, or someone says that it is right
+/// ([`follow_clock`](Self::follow_clock)), or the program is started again. So a broken clock does not fire the deadlines of a
+/// year at once. The embedded log treats recorded time in the same way, so both go on together. What the machine slept has
+/// passed, and is no jump.
+#[derive(Debug, Default)]
+pub struct SystemClock {
+    believed: Mutex<Believed>,
+    sleep: SleepGauge,
+}
 
 /// How far the wall clock may be set before it is not believed any more: a day.
 pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,30 +44,53 @@ pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 struct Believed {
     wall: Timestamp,
     at: Instant,
+    /// What the machine had slept by then.
+    slept: Duration,
 }
 
-impl Default for SystemClock {
+impl Default for Believed {
     fn default() -> Self {
-        Self(Mutex::new(Believed { wall: Timestamp::now(), at: Instant::now() }))
+        Self { wall: Timestamp::now(), at: Instant::now(), slept: Duration::ZERO }
+    }
+}
+
+impl SystemClock {
+    /// Says that the wall clock is right, and is to be followed from here on: where it was set by more than a day and that was
+    /// meant, as after a virtual machine stood still for so long.
+    pub fn follow_clock(&self) {
+        *self.believed() = Believed { slept: self.sleep.slept(), ..Believed::default() };
+    }
+
+    fn believed(&self) -> MutexGuard<'_, Believed> {
+        self.believed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Believed {
-    /// What it is to say when the machine's clocks say this.
-    fn tick(&mut self, wall: Timestamp, at: Instant) -> Timestamp {
-        let expected = self.wall.plus(at.saturating_duration_since(self.at));
-        let jump = wall.since(expected).max(expected.since(wall));
-        *self = Self { wall: if jump > CLOCK_JUMP_MAX { expected } else { wall }, at };
+    /// What it is to say when the machine's clocks say this. What it slept is asked for only where they differ.
+    fn tick(&mut self, wall: Timestamp, at: Instant, slept: impl Fn() -> Duration) -> Timestamp {
+        let mut expected = self.wall.plus(at.saturating_duration_since(self.at));
+        let jump = |expected: Timestamp| wall.since(expected).max(expected.since(wall));
+        if jump(expected) >= DIFFERENCE_MIN {
+            let slept = slept();
+            expected = expected.plus(slept.saturating_sub(self.slept));
+            self.slept = self.slept.max(slept);
+        }
+        self.wall = if jump(expected) > CLOCK_JUMP_MAX { expected } else { wall };
+        self.at = at;
         self.wall
     }
 }
+
+/// Clocks that differ by less differ by chance.
+const DIFFERENCE_MIN: Duration = Duration::from_secs(1);
 
 /// How long a sleep is at most before it looks at the clock: clocks are set, and sleeps do not notice.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).tick(Timestamp::now(), Instant::now())
+        self.believed().tick(Timestamp::now(), Instant::now(), || self.sleep.slept())
     }
 
     fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
@@ -88,18 +115,37 @@ mod tests {
     #[test]
     fn a_wall_clock_that_jumps_is_followed_for_a_day_and_not_for_a_year() {
         let (began, start) = (Instant::now(), Timestamp::from_micros(1_700_000_000_000_000));
-        let mut clock = Believed { wall: start, at: began };
-        assert_eq!(clock.tick(start.plus(HOUR), began + HOUR), start.plus(HOUR));
-        assert_eq!(clock.tick(start.plus(HOUR * 24), began + HOUR * 2), start.plus(HOUR * 24), "a jump that is believed");
-        assert_eq!(clock.tick(start.plus(HOUR * 3), began + HOUR * 3), start.plus(HOUR * 3), "and back");
+        let mut clock = Believed { wall: start, at: began, slept: Duration::ZERO };
+        let awake = || Duration::ZERO;
+        assert_eq!(clock.tick(start.plus(HOUR), began + HOUR, awake), start.plus(HOUR));
+        assert_eq!(clock.tick(start.plus(HOUR * 24), began + HOUR * 2, awake), start.plus(HOUR * 24), "a jump that is believed");
+        assert_eq!(clock.tick(start.plus(HOUR * 3), began + HOUR * 3, awake), start.plus(HOUR * 3), "and back");
         for wall in [start.plus(HOUR * 24 * 365), start.minus(HOUR * 24 * 365), Timestamp::MAX, Timestamp::MIN] {
-            assert_eq!(clock.tick(wall, began + HOUR * 4), start.plus(HOUR * 4));
+            assert_eq!(clock.tick(wall, began + HOUR * 4, awake), start.plus(HOUR * 4));
         }
-        assert_eq!(clock.tick(start.plus(HOUR * 5), began + HOUR * 5), start.plus(HOUR * 5), "it came back");
+        assert_eq!(clock.tick(start.plus(HOUR * 5), began + HOUR * 5, awake), start.plus(HOUR * 5), "it came back");
         let mut jumps = clock;
         for hour in 6..2_000 {
             let wall = start.plus(HOUR * (24 * 365 + hour));
-            assert_eq!(jumps.tick(wall, began + HOUR * hour), start.plus(HOUR * hour), "it stays where it jumped to");
+            assert_eq!(jumps.tick(wall, began + HOUR * hour, awake), start.plus(HOUR * hour), "it stays where it jumped to");
         }
+    }
+
+    #[test]
+    fn what_a_machine_slept_is_no_jump_and_counts_once() {
+        let (began, start) = (Instant::now(), Timestamp::from_micros(1_700_000_000_000_000));
+        let mut clock = Believed { wall: start, at: began, slept: Duration::ZERO };
+        let slept = || HOUR * 72;
+        assert_eq!(clock.tick(start.plus(HOUR * 73), began + HOUR, slept), start.plus(HOUR * 73));
+        assert_eq!(clock.tick(start.plus(HOUR * 200), began + HOUR * 2, slept), start.plus(HOUR * 74), "it slept no more");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_followed_when_someone_says_that_it_is_right() {
+        let clock = SystemClock::default();
+        clock.believed().wall = Timestamp::now().minus(HOUR * 24 * 30);
+        assert!(Timestamp::now().since(clock.now()) > HOUR * 24 * 29);
+        clock.follow_clock();
+        assert!(Timestamp::now().since(clock.now()) < HOUR);
     }
 }

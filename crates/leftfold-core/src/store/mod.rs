@@ -12,6 +12,7 @@ mod memory;
 mod names;
 mod query;
 mod read;
+mod sleep;
 mod subscription;
 mod time;
 
@@ -29,5 +30,6 @@ pub use memory::MemoryBackend;
 pub use names::{CommandId, Digest, EventId, EventType, Hash, Label, Position, StoreId, StreamName, Tag, Tags, Version};
 pub use query::{Query, QueryItem, StreamMatch, System, TypeMatch};
 pub use read::{AppendsFrom, AppendsPage, Direction, Head, Page, Read, ReadError, RecordedAppend, State, Status, What};
+pub use sleep::SleepGauge;
 pub use subscription::{Signal, SubscribeError, Subscription};
 pub use time::{NotATime, Timestamp};

@@ -152,14 +152,15 @@ pub(super) fn remove_if_there(disk: &dyn Disk, name: &str) -> Result<(), IndexEr
     }
 }
 
-/// Removes every file of the index but the manifest and these runs. Whether there were others of its runs.
+/// Removes every file of the index but the manifest and these runs. Whether there were others of its runs; not the first,
+/// which is there before any manifest is.
 pub(super) fn sweep(disk: &dyn Disk, keep: &[RunEntry]) -> Result<bool, IndexError> {
     let names = disk.names().map_err(|error| IndexError::io(&disk.place(), &error))?;
     let kept = |name: &String| keep.iter().any(|run| run_name(run.number) == *name);
     let ours = |name: &&String| name.starts_with("index") && (name.ends_with(".tmp") || name.ends_with(".run"));
     let mut runs_gone = false;
     for name in names.iter().filter(ours).filter(|name| !kept(name)) {
-        runs_gone |= name.ends_with(".run");
+        runs_gone |= name.ends_with(".run") && *name != run_name(1);
         remove_if_there(disk, name)?;
     }
     Ok(runs_gone)

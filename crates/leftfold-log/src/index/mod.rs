@@ -355,13 +355,27 @@ impl Recent {
     }
 }
 
-/// The manifest, and the runs that it names.
+/// The manifest, and the runs that it names. Where another process has the directory, it may merge them in between: then
+/// there is another manifest.
 fn open_files(disk: &dyn Disk, store: StoreId, cache: &Arc<Cache>) -> Result<(Manifest, Vec<Arc<Run>>), IndexError> {
-    let manifest = Manifest::read(disk, store)?.unwrap_or(Manifest::EMPTY);
-    let open = |entry: &manifest::RunEntry| Run::open(disk, store, *entry, Arc::clone(cache)).map(Arc::new);
-    let runs = manifest.runs.iter().map(open).collect::<Result<_, _>>()?;
-    Ok((manifest, runs))
+    let mut manifest = Manifest::read(disk, store)?.unwrap_or(Manifest::EMPTY);
+    for _ in 0..MANIFESTS_MAX {
+        let open = |entry: &manifest::RunEntry| Run::open(disk, store, *entry, Arc::clone(cache)).map(Arc::new);
+        let fault = match manifest.runs.iter().map(open).collect::<Result<_, _>>() {
+            Ok(runs) => return Ok((manifest, runs)),
+            Err(fault) => fault,
+        };
+        let now = Manifest::read(disk, store)?.unwrap_or(Manifest::EMPTY);
+        if now == manifest {
+            return Err(fault);
+        }
+        manifest = now;
+    }
+    Err(IndexError::damaged(manifest::NAME, 0, "it changes faster than it can be read"))
 }
+
+/// Manifests that are read before it is given up that one stays as it is.
+const MANIFESTS_MAX: usize = 16;
 
 /// Starts the thread of an index, which first looks whether an earlier life left something to merge.
 fn start_thread(shared: &Arc<Shared>) -> Result<JoinHandle<()>, IndexError> {
