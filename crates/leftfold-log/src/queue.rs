@@ -114,9 +114,17 @@ impl Queue {
         let mut state = self.state();
         state.coming = state.coming.saturating_sub(1);
         state.coming_bytes = state.coming_bytes.saturating_sub(weight);
-        if let Some(request) = request {
-            state.bytes += request.weight();
-            state.requests.push_back(request);
+        match request {
+            // The writer panicked, and did not wait for it.
+            Some(mut request) if matches!(state.life, Life::Closed(_)) => {
+                drop(state);
+                return request.answer(Err(AppendError::Closed));
+            }
+            Some(request) => {
+                state.bytes += request.weight();
+                state.requests.push_back(request);
+            }
+            None => {}
         }
         self.wake(state);
     }

@@ -27,6 +27,8 @@ struct Script {
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     reads_panic: bool,
+    holds_reads: bool,
+    read_waits: bool,
     writes_of_segments_panic: bool,
     holds_index: bool,
     index_waits: bool,
@@ -142,6 +144,10 @@ impl File for ScriptedFile {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         assert!(!self.script.told().reads_panic, "the disk panics");
+        if self.script.told().holds_reads {
+            self.script.tell(|told| told.read_waits = true);
+            self.script.wait_until(|told| !told.holds_reads);
+        }
         self.file.read_exact_at(buffer, offset)
     }
 
@@ -171,6 +177,15 @@ fn event(name: &str) -> NewEvent {
     NewEvent::new(event_type("test.Happened"), "x").in_stream(stream(name)).tagged(Tags::none().with("a"))
 }
 
+/// An append whose condition is looked up by a thread of the log, in events.
+fn slow() -> Append {
+    let tags: Vec<Tag> = std::iter::repeat_n("a", 8).chain(["b"]).map(|tag| Tag::new(tag).unwrap()).collect();
+    let tagged = QueryItem { tags, ..QueryItem::default() };
+    let prefix = QueryItem { streams: Some(StreamMatch::Prefix("q".to_owned())), ..QueryItem::default() };
+    let condition = Condition::none_matching(Query::from(tagged).or(Query::from(prefix)), Position(0));
+    Append::of(vec![event("test-2")]).when(condition)
+}
+
 /// The append was announced to the queue, and a close waited for it for ever: the look-up had panicked.
 #[test]
 fn a_look_up_that_panics_is_answered_and_keeps_nobody_from_closing() {
@@ -179,11 +194,7 @@ fn a_look_up_that_panics_is_answered_and_keeps_nobody_from_closing() {
         wait(log.append(Append::of(vec![event("test-1")]))).unwrap();
     }
     script.tell(|told| told.reads_panic = true);
-    let tags: Vec<Tag> = std::iter::repeat_n("a", 8).chain(["b"]).map(|tag| Tag::new(tag).unwrap()).collect();
-    let tagged = QueryItem { tags, ..QueryItem::default() };
-    let prefix = QueryItem { streams: Some(StreamMatch::Prefix("q".to_owned())), ..QueryItem::default() };
-    let condition = Condition::none_matching(Query::from(tagged).or(Query::from(prefix)), Position(0));
-    let answer = wait(log.append(Append::of(vec![event("test-2")]).when(condition)));
+    let answer = wait(log.append(slow()));
     assert!(matches!(answer, Err(AppendError::Read(ReadError::Io { .. }))), "{answer:?}");
     let read = wait(log.read(Read::matching(Query::everything(), Position(1))));
     assert!(matches!(read, Err(ReadError::Io { .. })), "{read:?}");
@@ -220,4 +231,24 @@ fn nobody_writes_after_the_lock_of_a_writer_that_panicked_is_given_back() {
     assert_eq!(log.status().borrow().state, State::Closed);
     drop(log);
     assert_eq!(script.unlocked_changes.load(Ordering::Relaxed), 0);
+}
+
+/// It came to a queue from which nobody took it any more, and its caller waited for ever.
+#[test]
+fn an_append_that_is_looked_up_while_the_writer_panics_is_answered() {
+    let (log, script) = opened(Options { upkeep: Upkeep::Inline, ..Options::default() });
+    for _ in 0..200 {
+        wait(log.append(Append::of(vec![event("test-1")]))).unwrap();
+    }
+    script.tell(|told| told.holds_reads = true);
+    let pending = log.append(slow());
+    script.wait_until(|told| told.read_waits);
+    script.tell(|told| told.writes_of_segments_panic = true);
+    assert!(matches!(wait(log.append(Append::of(vec![event("test-3")]))), Err(AppendError::Unknown { .. })));
+    script.wait_until(|told| !told.locked);
+    assert!(wait(log.close()).is_err());
+    script.tell(|told| told.holds_reads = false);
+    let (sender, answered) = mpsc::channel();
+    std::thread::spawn(move || sender.send(wait(pending)));
+    assert_eq!(answered.recv_timeout(Duration::from_secs(60)), Ok(Err(AppendError::Closed)));
 }
