@@ -31,7 +31,6 @@ fn forbidden(from: &str, to: &str) -> Option<&'static str> {
         ("store", "fold") => Some("the store knows nothing of folds; move what both need into store"),
         ("fold" | "store", "runtime") => Some("the runtime builds upon folds and stores, never the other way"),
         ("lib", _) => None,
-        ("copy", "runtime") => Some("a copy knows the runtime's events by their names and bytes; keep it so"),
         (_, "copy") => Some("a copy is made of stores and the model; neither knows of it"),
         ("testing", _) => None,
         (_, "testing") => Some("only tests use it; put the use under #[cfg(test)] or move it into testing"),

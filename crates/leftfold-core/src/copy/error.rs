@@ -2,7 +2,8 @@
 
 use super::verify::Difference;
 use crate::fold::EventError;
-use crate::store::{AppendError, Invalid, Position, ReadError, StoreId, SubscribeError};
+use crate::runtime::RewriteError;
+use crate::store::{AppendError, Invalid, Position, ReadError, RecordedEvent, StoreId, SubscribeError};
 
 /// Why a copy does not go on. What was copied stays, and is right; the same call goes on from there once the reason is gone.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -66,6 +67,19 @@ pub enum CopyError {
         /// How far the copy has come.
         copied: Position,
     },
+    /// A record of the runtime cannot be read, so it is not known which positions it speaks of.
+    #[error(
+        "the runtime's record at position {position} of the old store, in stream {stream}: {detail}; copy with the release that \
+         wrote it, or leave the records of its category behind, with without()"
+    )]
+    Unreadable {
+        /// Where it is.
+        position: Position,
+        /// Its stream.
+        stream: String,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// What the copy remembers of itself in the new store cannot be read.
     #[error("what the copy recorded of itself in the new store cannot be read: {0}")]
     Record(#[from] EventError),
@@ -78,6 +92,13 @@ pub enum CopyError {
     /// The new store did not take an append.
     #[error("the new store took no more: {0}")]
     Append(#[from] AppendError),
+}
+
+impl CopyError {
+    pub(super) fn unreadable(record: &RecordedEvent, why: &RewriteError) -> Self {
+        let stream = record.stream.as_ref().map_or("", |at| &at.name).to_owned();
+        Self::Unreadable { position: record.position, stream, detail: why.to_string() }
+    }
 }
 
 /// What is wrong with what the function said.

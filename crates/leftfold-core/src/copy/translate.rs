@@ -7,9 +7,10 @@ use bytes::Bytes;
 use super::error::{CopyError, FunctionFault};
 use super::map::PositionMap;
 use super::record::is_own;
-use super::references::{self, Resolved};
+use super::references::References;
 use super::transform::{Function, Images};
 use crate::fold::{KeptAnswer, Said};
+use crate::runtime;
 use crate::store::{Append, Authority, CommandRecord, Digest, NewEvent, Position, RecordedAppend, RecordedEvent, Version};
 
 /// How appends are translated.
@@ -53,21 +54,17 @@ impl Translation {
         let users: Vec<&RecordedEvent> = append.events.iter().filter(|event| !event.is_system()).collect();
         let mut of_users = self.function.ask(&users)?.into_iter();
         let mut images: Vec<Images> = Vec::with_capacity(append.events.len());
+        let mut references = References::before(append.first);
         for event in &append.events {
             images.push(match event.is_system() {
                 // The function answered for each of the users' events.
                 false => of_users.next().unwrap_or_default(),
                 true if self.stays_behind(event) => Images::default(),
-                true => Images { events: vec![event.to_new()], primary: 0 },
+                true => Images { events: carried(event, &mut references, map).await?.into_iter().collect(), primary: 0 },
             });
         }
-        let resolved = resolve(append, &images, map).await?;
-        for images in &mut images {
-            let mut rewritten = Vec::with_capacity(images.events.len());
-            for event in images.events.drain(..) {
-                rewritten.extend(references::rewritten(event, &resolved)?);
-            }
-            images.events = rewritten;
+        for event in images.iter_mut().flat_map(|images| &mut images.events) {
+            speak_of_copy(event, &mut references, map).await?;
         }
         self.put_together(append, images)
     }
@@ -95,15 +92,30 @@ impl Translation {
     }
 }
 
-/// Looks up what the events speak of. What is not copied yet is no position that was known when they were recorded.
-async fn resolve(append: &RecordedAppend, images: &[Images], map: &mut PositionMap) -> Result<Resolved, CopyError> {
-    let mut resolved = Resolved::new();
-    for position in images.iter().flat_map(|images| &images.events).flat_map(references::positions) {
-        if position < append.first && position > Position::START && !resolved.contains_key(&position) {
-            resolved.insert(position, map.image(position).await?);
+/// A record of the runtime as its owner rewrites it.
+async fn carried(
+    record: &RecordedEvent,
+    references: &mut References,
+    map: &mut PositionMap,
+) -> Result<Option<NewEvent>, CopyError> {
+    loop {
+        let rewritten = runtime::rewritten(record, references);
+        if !references.look_up(map).await? {
+            return rewritten.map_err(|why| CopyError::unreadable(record, &why));
         }
     }
-    Ok(resolved)
+}
+
+/// Rewrites what an event's metadata says of the runtime's records.
+async fn speak_of_copy(event: &mut NewEvent, references: &mut References, map: &mut PositionMap) -> Result<(), CopyError> {
+    loop {
+        let mut rewritten = event.clone();
+        runtime::rewrite_labels(&mut rewritten, references)?;
+        if !references.look_up(map).await? {
+            *event = rewritten;
+            return Ok(());
+        }
+    }
 }
 
 /// The event whose version is the one that was answered: the aggregate's after the command.

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::effect::EffectId;
+use super::positions::{Owner, Positions, RewriteError, no_label};
 use crate::fold::{Event, EventError, LoadError, Schema, Unknown};
-use crate::store::{Invalid, NewEvent, Position, Read, Store, StreamName, Timestamp, Version};
+use crate::store::{Invalid, NewEvent, Position, Read, RecordedEvent, Store, StreamName, Timestamp, Version};
 
 /// What happened to an effect, stored as `$effect.…` in the stream `$effect-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,18 @@ pub(crate) enum LedgerEvent {
 
 impl Event for LedgerEvent {
     const NAMESPACE: &'static str = "$effect";
+}
+
+/// Ledgers in a copy of the store.
+pub(super) const OWNER: Owner = Owner { category: LedgerEvent::NAMESPACE, rewrite, label: no_label };
+
+/// A ledger is named by its intent's position, and goes with the very event: the nearest one that is left may be another
+/// intent.
+fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
+    let id = record.stream.as_ref().filter(|at| at.name.category() == LedgerEvent::NAMESPACE).map(|at| at.name.id().parse());
+    let Some(Ok(intent)) = id else { return Ok(Some(record.to_new())) };
+    let Some(intent) = positions.event(Position(intent)) else { return Ok(None) };
+    Ok(Some(record.to_new().in_stream(Ledger::stream(EffectId(intent))?)))
 }
 
 /// How an effect stands.

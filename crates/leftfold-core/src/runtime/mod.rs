@@ -8,8 +8,10 @@ mod effect;
 mod effects;
 mod idle;
 pub mod inbox;
+mod json;
 mod ledger;
 mod metrics;
+mod positions;
 pub mod process;
 mod progress;
 pub mod projection;
@@ -42,6 +44,7 @@ pub use turn::LEASE;
 
 pub(crate) use contained::message as panic_message;
 pub(crate) use ledger::LedgerEvent;
+pub(crate) use positions::{Positions, RewriteError, rewrite_labels, rewritten};
 pub(crate) use process::ProcessRunner;
 pub(crate) use turn::{Intent, Next, Turn};
 

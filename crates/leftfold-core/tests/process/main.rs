@@ -3,6 +3,7 @@
 mod bounds;
 mod clerk;
 mod crashes;
+mod digests;
 mod parking;
 #[path = "../runtime_stage/mod.rs"]
 mod runtime_stage;

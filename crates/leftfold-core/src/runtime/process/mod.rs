@@ -26,6 +26,7 @@ pub use targets::Targets;
 pub use trigger::{Context, Refused, Trigger};
 
 pub(super) use people::Asked;
+pub(super) use record::{OWNER, OWNER_OF_UNREAD};
 pub(crate) use runner::ProcessRunner;
 pub(crate) use told::{Heard, Told, What, told};
 

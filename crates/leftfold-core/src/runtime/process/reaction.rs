@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::super::effect::Effect;
 use super::record::{SetTimer, StoredCommand};
 use crate::fold::{Aggregate, EventError, Schema};
+use crate::runtime::json::Json;
 use crate::store::{EventType, NewEvent, StreamName, Timestamp};
 
 /// What follows from a trigger: commands, effects, timers, the end. All of it is recorded in one atomic append.
@@ -67,7 +68,7 @@ impl Reaction {
         A::Command: Serialize,
     {
         let id = id.into();
-        match serde_json::to_value(&command) {
+        match Json::of(&command) {
             Ok(command) => self.commands.push(StoredCommand { to: A::CATEGORY.to_owned(), id, command }),
             Err(error) => self.fault(format!("the command for {}-{id} cannot be written: {error}", A::CATEGORY)),
         }

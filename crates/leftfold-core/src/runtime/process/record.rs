@@ -1,10 +1,11 @@
 //! What is recorded of a process: `$process.…` events in the streams of its instances.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::fold::Event;
-use crate::store::{Position, Tags, Timestamp};
+use crate::runtime::json::Json;
+use crate::runtime::positions::{self, Owner, Positions, RewriteError, no_label};
+use crate::store::{Label, NewEvent, Position, RecordedEvent, Tags, Timestamp};
 
 /// What happened to an instance, in the stream `$process:NAME-KEY`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,7 +79,16 @@ pub(super) enum StoredCause {
     /// A timer, and the reaction that set it.
     Timer { name: String, due: Timestamp, set_at: u64 },
     /// A refusal of a command: the reaction that issued it, and which of its commands.
-    Refused { position: u64, index: u32, to: String, id: String, command: Value, refusal: Option<Value>, reason: String },
+    Refused {
+        position: u64,
+        index: u32,
+        to: String,
+        id: String,
+        command: Json,
+        #[serde(default, deserialize_with = "present")]
+        refusal: Option<Json>,
+        reason: String,
+    },
 }
 
 /// A command as it is recorded.
@@ -86,7 +96,7 @@ pub(super) enum StoredCause {
 pub(super) struct StoredCommand {
     pub(super) to: String,
     pub(super) id: String,
-    pub(super) command: Value,
+    pub(super) command: Json,
 }
 
 /// A timer as it is recorded.
@@ -138,6 +148,52 @@ impl StoredCause {
             Self::Event { position, .. } | Self::Refused { position, .. } => Position(*position),
             Self::Timer { set_at, .. } => Position(*set_at),
         }
+    }
+}
+
+/// What is there, `null` too: that is how a refusal without fields is written.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
+}
+
+/// Records of instances in a copy of the store.
+pub(in crate::runtime) const OWNER: Owner = Owner { category: "$process", rewrite, label };
+/// What is parked because it cannot be read.
+pub(in crate::runtime) const OWNER_OF_UNREAD: Owner = Owner { category: "$parked", rewrite, label: no_label };
+
+fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
+    positions::changed(record, |event: &mut ProcessEvent| event.rewrite(positions)).map(Some)
+}
+
+/// `$process:NAME@POSITION`, of what a reaction led to.
+fn label(label: &Label, positions: &dyn Positions) -> Option<String> {
+    let (process, position) = label.strip_prefix("$process:")?.rsplit_once('@')?;
+    let reaction = positions.event(Position(position.parse().ok()?)).unwrap_or_default();
+    Some(format!("$process:{process}@{reaction}"))
+}
+
+impl ProcessEvent {
+    fn rewrite(&mut self, positions: &dyn Positions) {
+        match self {
+            Self::Reacted(reacted) => {
+                reacted.carried = positions.through(Position(reacted.carried)).0;
+                reacted.cause.rewrite(positions);
+            }
+            Self::Parked(Parked { cause, .. }) | Self::Skipped { cause, .. } | Self::Unparked { cause } => {
+                cause.rewrite(positions);
+            }
+        }
+    }
+}
+
+impl StoredCause {
+    /// What was dropped is at no position. The record must stay: the versions behind it are part of command ids.
+    fn rewrite(&mut self, positions: &dyn Positions) {
+        let at = match self {
+            Self::Event { position, .. } | Self::Refused { position, .. } => position,
+            Self::Timer { set_at, .. } => set_at,
+        };
+        *at = positions.event(Position(*at)).unwrap_or_default().0;
     }
 }
 

@@ -6,10 +6,10 @@ use std::pin::Pin;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::fold::{Aggregate, Alongside, AlongsideError, Cause, ExecuteError};
 use crate::runtime::contained;
+use crate::runtime::json::Json;
 use crate::store::{AppendError, CommandId, Fence, Label, Store};
 
 /// The kinds of aggregates that a process commands.
@@ -22,7 +22,8 @@ pub struct Targets {
 pub(super) struct Order {
     pub(super) store: Store,
     pub(super) id: String,
-    pub(super) command: Value,
+    /// As it is recorded.
+    pub(super) command: Json,
     pub(super) command_id: CommandId,
     pub(super) cause: Cause,
     /// The lease of the process.
@@ -35,7 +36,7 @@ pub(super) enum Carried {
     /// It took effect, now or earlier.
     Done,
     /// It did not, and never will.
-    Refused { refusal: Option<Value>, reason: String },
+    Refused { refusal: Option<Json>, reason: String },
     /// The process went to another runner: nothing was done, and nothing more is to be.
     Fenced,
     /// The store could not be used: it is to be tried again.
@@ -96,13 +97,12 @@ where
     A::Command: Serialize + DeserializeOwned,
     A::Refusal: Serialize + DeserializeOwned,
 {
-    let command: A::Command = match serde_json::from_value(order.command.clone()) {
+    let command: A::Command = match order.command.read() {
         Ok(command) => command,
         Err(error) => return Carried::Unable(format!("a recorded command for {} does not parse: {error}", A::CATEGORY)),
     };
-    let request = order.command.to_string();
     let command = order.store.aggregate::<A>().command(&order.id, command);
-    let command = command.with_id(order.command_id).request(request.as_bytes()).caused_by(order.cause);
+    let command = command.with_id(order.command_id).request(order.command.text().as_bytes()).caused_by(order.cause);
     let alongside = Alongside { fence: order.fence, ..Alongside::default() };
     match command.remembering_refusal().alongside(alongside).execute().await {
         Ok(_) => Carried::Done,
@@ -118,9 +118,7 @@ where
 {
     let reason = error.to_string();
     match error {
-        ExecuteError::Refused(refusal) => {
-            Carried::Refused { refusal: serde_json::to_value(&refusal).ok(), reason: refusal.to_string() }
-        }
+        ExecuteError::Refused(refusal) => Carried::Refused { refusal: Json::of(&refusal).ok(), reason: refusal.to_string() },
         ExecuteError::Append(AppendError::Fenced { .. }) => Carried::Fenced,
         // Under another name or size it might be possible, but this command is what it is.
         ExecuteError::Invalid(_) | ExecuteError::Append(AppendError::Invalid(_)) => Carried::Refused { refusal: None, reason },

@@ -58,9 +58,11 @@ impl Reacted {
         let to = match self.cause {
             StoredCause::Event { position, .. } => Heard::Event(Position(position)),
             StoredCause::Timer { name, .. } => Heard::Timer(name),
-            StoredCause::Refused { to, id, command, reason, .. } => Heard::Refused { by: format!("{to}-{id}"), command, reason },
+            StoredCause::Refused { to, id, command, reason, .. } => {
+                Heard::Refused { by: format!("{to}-{id}"), command: command.shown(), reason }
+            }
         };
-        let commands = self.commands.into_iter().map(|one| (format!("{}-{}", one.to, one.id), one.command)).collect();
+        let commands = self.commands.into_iter().map(|one| (format!("{}-{}", one.to, one.id), one.command.shown())).collect();
         let set = self.timers.into_iter().map(|timer| (timer.name, timer.due)).collect();
         What::Reacted { to, starts: self.starts, ends: self.ends, commands, set, cancelled: self.cancelled }
     }

@@ -1,9 +1,8 @@
 //! What a process reacts to.
 
-use serde_json::Value;
-
 use super::record::StoredCause;
 use crate::fold::Aggregate;
+use crate::runtime::json::Json;
 use crate::store::{Position, Timestamp};
 
 /// What an instance of a process reacts to.
@@ -39,8 +38,8 @@ pub struct Context {
 pub struct Refused {
     pub(super) category: String,
     pub(super) id: String,
-    pub(super) command: Value,
-    pub(super) refusal: Option<Value>,
+    pub(super) command: Json,
+    pub(super) refusal: Option<Json>,
     pub(super) reason: String,
     pub(super) is_of_earlier_life: bool,
 }
@@ -58,8 +57,7 @@ impl Refused {
     where
         A::Refusal: serde::de::DeserializeOwned,
     {
-        let refusal = self.refusal.as_ref().filter(|_| self.is_for::<A>())?;
-        serde_json::from_value(refusal.clone()).ok()
+        self.refusal.as_ref().filter(|_| self.is_for::<A>())?.read().ok()
     }
 
     /// The command, where it was for an aggregate of this kind.
@@ -68,7 +66,7 @@ impl Refused {
     where
         A::Command: serde::de::DeserializeOwned,
     {
-        serde_json::from_value(Some(&self.command).filter(|_| self.is_for::<A>())?.clone()).ok()
+        Some(&self.command).filter(|_| self.is_for::<A>())?.read().ok()
     }
 
     /// Whether the command was for an aggregate of this kind.

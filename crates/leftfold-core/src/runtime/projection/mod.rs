@@ -31,6 +31,7 @@ pub use error::ProjectionError;
 pub use handle::{AskError, Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried};
 pub use lane::{APPLY_WITHIN, LOCK_WITHIN, TRIES};
 pub use memory::{Memory, MemorySession};
+pub(in crate::runtime) use outbox::OWNER as OUTBOX_OWNER;
 pub use outbox::{Bus, Message, Outbox, OutboxSession, Outgoing};
 pub use parked::{PARKED_MAX, Parked, ParkedState};
 pub use rebuild::BESIDE;

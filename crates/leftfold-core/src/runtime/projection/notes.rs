@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::parked::Parked;
 use super::{ProjectionError, Session};
+use crate::runtime::positions::Positions;
 use crate::store::{Checkpoint, Digest, Hash, Partition, Position, StoreId};
 
 /// Notes read at a time.
@@ -21,6 +22,7 @@ const PAGE: usize = 1_000;
 pub(super) const CHECKPOINTS: &str = "checkpoint/";
 pub(super) const PARKED: &str = "parked/";
 pub(super) const RECEIPTS: &str = "receipt/";
+const SKIPPED: &str = "skipped/";
 
 pub(super) fn checkpoint_key(lane: usize) -> String {
     format!("{CHECKPOINTS}{lane:03}")
@@ -32,7 +34,7 @@ pub(super) fn parked_key(key: &str, position: Position) -> String {
 }
 
 pub(super) fn skipped_key(position: Position) -> String {
-    format!("skipped/{:020}", position.0)
+    format!("{SKIPPED}{:020}", position.0)
 }
 
 pub(super) fn receipt_key(range: u64, lane: usize) -> String {
@@ -113,4 +115,29 @@ pub(super) async fn all(session: &mut impl Session, prefix: &str) -> Result<Vec<
 pub(super) async fn lanes(session: &mut impl Session) -> Result<Vec<LaneNote>, ProjectionError> {
     let notes = all(session, CHECKPOINTS).await?;
     notes.iter().map(|(key, value)| decode(key, value)).collect()
+}
+
+/// A note, or the removal of one, as it speaks of a copy of the store.
+type MovedNote = Option<(String, Option<Vec<u8>>)>;
+
+/// A note in a copy of the store; none where it speaks of an event that was dropped, and for receipts: what was consumed in
+/// the old store is at other positions, under a hash of those.
+pub(super) fn moved(key: &str, value: Option<&[u8]>, positions: &dyn Positions) -> Result<MovedNote, String> {
+    if key.starts_with(RECEIPTS) {
+        return Ok(None);
+    }
+    let of_event = [PARKED, SKIPPED].into_iter().any(|prefix| key.starts_with(prefix));
+    let Some((before, position)) = key.rsplit_once('/').filter(|_| of_event) else {
+        return Ok(Some((key.to_owned(), value.map(<[u8]>::to_vec))));
+    };
+    let position = position.parse().map_err(|_| format!("the note {key} names no position"))?;
+    let Some(position) = positions.event(Position(position)) else { return Ok(None) };
+    let value = match value.filter(|_| key.starts_with(PARKED)) {
+        Some(value) => {
+            let parked: Parked = decode(key, value).map_err(|error| error.to_string())?;
+            Some(encode(&Parked { position, ..parked }).map_err(|error| error.to_string())?)
+        }
+        None => value.map(<[u8]>::to_vec),
+    };
+    Ok(Some((format!("{before}/{:020}", position.0), value)))
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::fold::{Event, Schema, Unknown};
+use crate::runtime::positions::{self, Owner, Positions, RewriteError, no_label};
 use crate::runtime::projection::notes::{self, CHECKPOINTS, LaneNote, checkpoint_key};
 use crate::store::{
-    Append, AppendError, Authority, CheckpointRecord, Condition, Expected, Label, MoveFrom, Outcome, Position, Read, Store,
-    StreamName, Version,
+    Append, AppendError, Authority, CheckpointRecord, Condition, Expected, Label, MoveFrom, NewEvent, Outcome, Position, Read,
+    RecordedEvent, Store, StreamName, Version,
 };
 
 /// What an outbox noted, stored as `$outbox.…` in the stream `$outbox-NAME`.
@@ -22,6 +23,29 @@ enum OutboxEvent {
 
 impl Event for OutboxEvent {
     const NAMESPACE: &'static str = "$outbox";
+}
+
+/// Notes of outboxes in a copy of the store.
+pub(in crate::runtime) const OWNER: Owner = Owner { category: OutboxEvent::NAMESPACE, rewrite, label: no_label };
+
+fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
+    let mut failed = None;
+    let mut moved = |key: &str, value: Option<&[u8]>| {
+        notes::moved(key, value, positions).unwrap_or_else(|why| {
+            failed.get_or_insert(why);
+            None
+        })
+    };
+    let rewritten = positions::changed(record, |event: &mut OutboxEvent| match event {
+        OutboxEvent::Noted { notes } => {
+            *notes = notes.iter().filter_map(|(key, value)| moved(key, value.as_deref())).collect();
+        }
+        OutboxEvent::Gathered { notes } => {
+            let all = notes.iter().filter_map(|(key, value)| moved(key, Some(value)));
+            *notes = all.filter_map(|(key, value)| Some((key, value?))).collect();
+        }
+    })?;
+    failed.map_or(Ok(Some(rewritten)), |why| Err(RewriteError::Detail(why)))
 }
 
 /// Events after which all notes are gathered in one.

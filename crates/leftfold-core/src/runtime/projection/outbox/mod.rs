@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{Place, ProjectionError, Session, Target};
 use crate::store::{Position, Store};
 use keep::Keep;
+pub(in crate::runtime) use keep::OWNER;
 
 /// Carries messages to whoever is to get them: a broker, another service.
 pub trait Bus: Send + 'static {
