@@ -293,6 +293,14 @@ impl Schema {
         }
     }
 
+    /// The event of a type that has this data: what a variant with one struct carries.
+    pub(crate) fn event_of<E: Event>(&self, event_type: &EventType, data: &[u8]) -> Result<E, EventError> {
+        let name = self.name;
+        let unknown = || EventError::Encode { name, detail: format!("it has no variant for {event_type}") };
+        let (variant, _) = self.by_type.get(event_type).ok_or_else(unknown)?;
+        codec::decode(variant, data).map_err(|error| EventError::Encode { name, detail: format!("{event_type}: {error}") })
+    }
+
     fn parse<E: Event>(&self, variant: &str, data: &[u8], recorded: &RecordedEvent) -> Result<E, EventError> {
         codec::decode(variant, data).map_err(|error| EventError::Decode {
             position: recorded.position.0,

@@ -7,6 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::json::{self, Unfaithful};
+
 /// A value of users' as JSON text.
 ///
 /// The record around it is read and written without looking into it: so no number in it changes, however long it is, and
@@ -15,9 +17,19 @@ use serde_json::value::RawValue;
 pub(crate) struct Json(Arc<RawValue>);
 
 impl Json {
-    /// The text of a value.
-    pub(crate) fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        serde_json::value::to_raw_value(value).map(Self::from)
+    /// The text of a value, which is read as it was written.
+    pub(crate) fn of<T: Serialize + DeserializeOwned>(value: &T) -> Result<Self, Unfaithful> {
+        json::encode(value).map(Self::written)
+    }
+
+    /// The text of a value, still to be read back.
+    pub(crate) fn of_unread<T: Serialize>(value: &T) -> Result<Self, Unfaithful> {
+        json::write(value).map(|(text, _)| Self::written(text))
+    }
+
+    fn written(text: Vec<u8>) -> Self {
+        let text = String::from_utf8(text).expect("JSON that was written is a text");
+        RawValue::from_string(text).expect("what was written as JSON is JSON").into()
     }
 
     /// The value.
@@ -27,6 +39,36 @@ impl Json {
 
     pub(crate) fn text(&self) -> &str {
         self.0.get()
+    }
+
+    /// Text that came from outside; none where it is no JSON.
+    pub(crate) fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        RawValue::from_string(text.to_owned()).map(Self::from)
+    }
+
+    /// How deep arrays and objects are nested in it.
+    pub(crate) fn depth(&self) -> usize {
+        let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+        for byte in self.text().bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if in_text => escaped = true,
+                b'"' => in_text = !in_text,
+                b'[' | b'{' if !in_text => {
+                    depth += 1;
+                    deepest = deepest.max(depth);
+                }
+                b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        deepest
+    }
+
+    /// Whether two values say the same: the order of members does not count, nor that of the elements of an array, since sets
+    /// come in any order. Numbers are compared as they are written.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        self == other || json::is_same(self.text().as_bytes(), other.text().as_bytes())
     }
 
     /// For people to look at: where it cannot be taken apart, it is a text.
@@ -62,5 +104,40 @@ impl Serialize for Json {
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<RawValue>::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::parse(text).unwrap()
+    }
+
+    #[test]
+    fn values_say_the_same_in_any_order_and_no_number_is_taken_for_another() {
+        for (one, other, same) in [
+            (r#"{"a":1,"b":[1,2,{"c":null}]}"#, r#"{"b":[{"c":null},2,1],"a":1}"#, true),
+            ("[1,1,2]", "[1,2,2]", false),
+            ("20000000000000000000", "20000000000000000001", false),
+            ("0.1", "0.10000000000000001", false),
+            (r#"{"a":1}"#, r#"{"a":1,"b":null}"#, false),
+            (r#"{"a":"1,b"}"#, r#"{"a":"1","b":""}"#, false),
+        ] {
+            assert_eq!(json(one).says_the_same(&json(other)), same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_record_around_a_value_is_read_however_deep_that_is() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let record = format!(r#"{{"message":{deep}}}"#);
+        let read: BTreeMap<String, Json> = serde_json::from_str(&record).unwrap();
+        assert_eq!((read["message"].text(), read["message"].depth()), (deep.as_str(), 100_000));
+        assert!(read["message"].says_the_same(&json(&format!(" {deep}"))));
+        assert_eq!(json(r#"{"a":"[[[\"[["}"#).depth(), 1);
     }
 }

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod gaps;
+mod messages;
 #[path = "../runtime_stage/mod.rs"]
 mod runtime_stage;
 mod tracking;

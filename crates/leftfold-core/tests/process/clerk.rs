@@ -44,6 +44,14 @@ pub enum Act {
     Hit {
         desk: String,
     },
+    /// A command at which the aggregate panics while the desk is broken, and that is refused after.
+    Scold {
+        desk: String,
+    },
+    /// A command that is written, and read as another one.
+    Blurred {
+        desk: String,
+    },
     Ask {
         desk: String,
         ask: Ask,
@@ -88,6 +96,24 @@ pub enum Do {
     Write(String),
     Scrawl,
     Hit,
+    Scold,
+    Blurred(Blurred),
+}
+
+/// Is written as a text, and read as a number.
+#[derive(Clone, Debug, Default)]
+pub struct Blurred;
+
+impl Serialize for Blurred {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("seven")
+    }
+}
+
+impl<'de> Deserialize<'de> for Blurred {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u32::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
@@ -121,6 +147,12 @@ impl Aggregate for Desk {
                 assert!(!broken, "decide exploded");
                 Ok(vec![DeskEvent::Wrote { text: "hit".to_owned() }])
             }
+            Do::Scold => {
+                let broken = self.texts.iter().any(|text| is_broken(text));
+                assert!(!broken, "decide exploded");
+                Err(Illegible)
+            }
+            Do::Blurred(_) => Ok(Vec::new()),
         }
     }
 }
@@ -204,6 +236,8 @@ fn act(reaction: Reaction, act: Act) -> Reaction {
         Act::Write { desk, text } => reaction.command::<Desk>(desk, Do::Write(text)),
         Act::Scrawl { desk } => reaction.command::<Desk>(desk, Do::Scrawl),
         Act::Hit { desk } => reaction.command::<Desk>(desk, Do::Hit),
+        Act::Scold { desk } => reaction.command::<Desk>(desk, Do::Scold),
+        Act::Blurred { desk } => reaction.command::<Desk>(desk, Do::Blurred(Blurred)),
         Act::Ask { desk, ask } => reaction.command::<Desk>(desk, Do::Ask(ask)),
         Act::Timer { name, seconds } => reaction.timer(name, SECOND * seconds),
         Act::At { name, at } => reaction.timer(name, at),

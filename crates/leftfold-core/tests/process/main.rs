@@ -5,9 +5,12 @@ mod clerk;
 mod crashes;
 mod digests;
 mod parking;
+mod records;
 #[path = "../runtime_stage/mod.rs"]
 mod runtime_stage;
 mod sharing;
+mod snapshots;
 mod steps;
+mod stuck;
 mod timers;
 mod transfer;

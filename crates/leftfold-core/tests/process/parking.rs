@@ -183,55 +183,6 @@ async fn a_refusal_that_cannot_be_reacted_to_is_parked_and_retried_once() {
     running.stop().await.unwrap();
 }
 
-/// A failing command with another one behind it kept the process busy for ever, and nothing else was done.
-#[tokio::test]
-async fn a_command_that_fails_is_tried_again_and_holds_up_its_own_aggregate_only() {
-    let stage = Stage::new();
-    let process = stage.process();
-    let running = works(&process).await;
-    process.store.aggregate::<Desk>().execute("hit", Do::Write("break me".into())).await.unwrap();
-    break_it("break me");
-    let hits = [Act::Hit { desk: "hit".into() }, write("hit", "behind"), write("free", "1")];
-    ask(&process.store, starts("hits", hits)).await;
-    until_written(&process.store, "free", &["1"]).await;
-    ask(&process.store, starts("next", [write("free", "2"), timer("t", 10)]).later("t", [write("free", "3")])).await;
-    until_written(&process.store, "free", &["1", "2"]).await;
-    stage.clock.advance(60 * SECOND);
-    until_written(&process.store, "free", &["1", "2", "3"]).await;
-    let waits_for = running.status().remove(0).waits_for;
-    assert!(waits_for.contains("desk-hit") && waits_for.contains("decide exploded"), "{waits_for}");
-    assert_eq!(texts(&process.store, "hit").await, ["break me"]);
-    mend("break me");
-    stage.clock.advance(60 * SECOND);
-    until_written(&process.store, "hit", &["break me", "hit", "behind"]).await;
-    running.stop().await.unwrap();
-}
-
-/// It was tried again for ever: nobody could skip it, and what waited behind it, and other keys in the end, stood still.
-#[tokio::test]
-async fn a_command_that_can_never_be_carried_out_counts_as_refused_after_some_tries() {
-    let stage = Stage::new();
-    let process = stage.process();
-    let running = works(&process).await;
-    process.store.aggregate::<Desk>().execute("doomed", Do::Write("break me for good".into())).await.unwrap();
-    break_it("break me for good");
-    let acts = [Act::Hit { desk: "doomed".into() }, write("doomed", "behind")];
-    ask(&process.store, starts("doomed", acts).later("refused", [write("told", "it was refused")])).await;
-    let told = until_written(&process.store, "told", &["it was refused"]);
-    tokio::pin!(told);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut told => break,
-            () = tokio::task::yield_now() => stage.clock.advance(SECOND),
-        }
-    }
-    until_written(&process.store, "doomed", &["break me for good", "behind"]).await;
-    let found = running.processes().find("clerk", "doomed").await.unwrap().unwrap();
-    assert!(found.refused[0].reason().contains("decide exploded"), "{:?}", found.refused);
-    running.stop().await.unwrap();
-}
-
 #[tokio::test]
 async fn one_event_that_was_two_is_reacted_to_twice_and_parked_for_whom_it_fails() {
     let stage = Stage::new();

@@ -7,6 +7,7 @@ use super::names::Joined;
 use super::source::{Heard, Occurrence, Of, Source};
 use super::{Delivery, Inbox};
 use crate::fold::Recorded;
+use crate::runtime::json::Json;
 use crate::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use crate::store::Timestamp;
 
@@ -37,9 +38,9 @@ impl<I: Inbox> Delivering<I> {
     const JOINED: &'static Joined = &Joined::new("inbox:", I::NAME);
 
     /// What a message means, without what only a process may do.
-    fn deliver(id: &str, sequence: Option<u64>, is_late: bool, message: &serde_json::Value, context: &Context) -> Reaction {
+    fn deliver(id: &str, sequence: Option<u64>, is_late: bool, message: &Json, context: &Context) -> Reaction {
         let from = Delivery { source: context.stream_id.clone(), id: id.to_owned(), sequence, is_late, at: context.at };
-        match serde_json::from_value::<I::Message>(message.clone()) {
+        match message.read::<I::Message>() {
             Ok(message) => I::deliver(&message, &from).without_timers("what an inbox delivers"),
             Err(error) => Reaction::failed(format!("message {id} does not parse: {error}")),
         }

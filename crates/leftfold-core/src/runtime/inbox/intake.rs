@@ -3,9 +3,10 @@
 use std::marker::PhantomData;
 
 use super::source::{Heard, Occurrence, Of, Refusal, Source};
-use super::{ID_BYTES_MAX, Inbox, MESSAGE_BYTES_MAX};
+use super::{ID_BYTES_MAX, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
 use crate::fold::{Aggregate, Aggregates, Answer, Event, ExecuteError, LoadError, Schema, Unknown};
-use crate::store::{AppendError, EventType, Invalid, Position, Query, Read, Store, Timestamp};
+use crate::runtime::json::Json;
+use crate::store::{AppendError, CommandId, EventType, Invalid, Position, Query, Read, ReadError, Store, Timestamp};
 
 /// Takes what comes from outside, of one kind. Cheap to clone.
 pub struct Intake<I: Inbox> {
@@ -46,7 +47,15 @@ pub enum ReceiveError {
     /// A name or the message is beyond its limit.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The message cannot be written as JSON.
+    /// The bytes are no message of this inbox.
+    #[error("the bytes of message {id} are no message of this inbox: {detail}")]
+    Unreadable {
+        /// The id.
+        id: String,
+        /// What is wrong with them.
+        detail: String,
+    },
+    /// The message cannot be written as JSON, or would not be read as it was written.
     #[error("the message cannot be written: {detail}")]
     Unwritable {
         /// What serde said.
@@ -135,9 +144,12 @@ impl<I: Inbox> Intake<I> {
     /// Receives a message. When this returns, it is durable, and the sender may forget it; until then it may come again,
     /// under the same id.
     ///
-    /// A source and an id have 1 to [`ID_BYTES_MAX`] bytes, a message at most [`MESSAGE_BYTES_MAX`] as JSON. The same id
-    /// with another message or number is refused, and so is a number that another message has. While
-    /// [`HELD_MAX`](super::HELD_MAX) messages of a source are held, only what fills the gap is taken.
+    /// A source and an id have 1 to [`ID_BYTES_MAX`] bytes, a message at most [`MESSAGE_BYTES_MAX`] as JSON, nested at most
+    /// [`MESSAGE_DEPTH_MAX`] deep. The same id with another message or number is refused, and so is a number that another
+    /// message has. While [`HELD_MAX`](super::HELD_MAX) messages of a source are held, only what fills the gap is taken.
+    ///
+    /// What came before is read as today's [`Message`](Inbox::Message) to be compared: so a message is the same that it was
+    /// before its type got another field with a default, and one with a set in it however that is ordered.
     pub async fn receive(
         &self,
         source: &str,
@@ -145,24 +157,68 @@ impl<I: Inbox> Intake<I> {
         sequence: Option<u64>,
         message: I::Message,
     ) -> Result<Receipt, ReceiveError> {
-        check_id("a source's name", source)?;
-        check_id("a message's id", id)?;
-        let message = serde_json::to_value(&message).map_err(|error| ReceiveError::Unwritable { detail: error.to_string() })?;
-        let text = message.to_string();
-        Invalid::if_over("a message", text.len(), MESSAGE_BYTES_MAX)?;
-        let request = format!("{sequence:?} {text}");
-        let heard = Heard::Message { id: id.to_owned(), sequence, message };
-        let command = self.sources.command(source, heard).id(Source::<I>::CATEGORY, &format!("{} {source} {id}", source.len()));
-        match command.request(request.as_bytes()).execute().await {
-            Ok(done) if done.answer == Answer::Again => Ok(Receipt::Duplicate),
-            Ok(done) => Ok(receipt(&done.events)),
-            Err(ExecuteError::Refused(refusal)) => Err(refusal.into()),
-            Err(ExecuteError::Append(AppendError::CommandIdReused { .. })) => {
-                Err(ReceiveError::OtherMessage { source_name: source.to_owned(), id: id.to_owned() })
-            }
-            Err(ExecuteError::Invalid(invalid)) => Err(invalid.into()),
-            Err(error) => Err(ReceiveError::Store(Box::new(error))),
+        check_ids(source, id)?;
+        let unwritable = |detail: String| ReceiveError::Unwritable { detail };
+        let json = Json::of_unread(&message).map_err(|error| unwritable(error.to_string()))?;
+        check_message(&json)?;
+        let json = Json::of(&message).map_err(|error| unwritable(error.to_string()))?;
+        self.take(source, id, sequence, json).await
+    }
+
+    /// Receives the bytes of a message as they came: JSON, that is kept and delivered just so.
+    ///
+    /// The same as [`receive`](Intake::receive), for those who have the bytes: what the type does not know of is kept too,
+    /// and a later release may read it.
+    pub async fn receive_bytes(
+        &self,
+        source: &str,
+        id: &str,
+        sequence: Option<u64>,
+        message: &[u8],
+    ) -> Result<Receipt, ReceiveError> {
+        check_ids(source, id)?;
+        Invalid::if_over("a message", message.len(), MESSAGE_BYTES_MAX)?;
+        let unreadable = |detail: String| ReceiveError::Unreadable { id: id.to_owned(), detail };
+        let text = std::str::from_utf8(message).map_err(|error| unreadable(error.to_string()))?;
+        let json = Json::parse(text).map_err(|error| unreadable(error.to_string()))?;
+        check_message(&json)?;
+        json.read::<I::Message>().map_err(|error| unreadable(error.to_string()))?;
+        self.take(source, id, sequence, json).await
+    }
+
+    async fn take(&self, source: &str, id: &str, sequence: Option<u64>, message: Json) -> Result<Receipt, ReceiveError> {
+        let heard = Heard::Message { id: id.to_owned(), sequence, message: message.clone() };
+        let (scope, key) = (Source::<I>::CATEGORY, format!("{} {source} {id}", source.len()));
+        // What was received is kept whole, so it is compared itself.
+        let command = self.sources.command(source, heard).id(scope, &key).without_request_check();
+        let received = match command.execute().await {
+            Ok(done) if done.answer == Answer::Again => done.events,
+            Ok(done) => return Ok(receipt(&done.events)),
+            Err(ExecuteError::Refused(refusal)) => return Err(refusal.into()),
+            // It came with a digest, under an earlier release.
+            Err(ExecuteError::Append(AppendError::CommandIdReused { id })) => self.received(id).await?,
+            Err(ExecuteError::Invalid(invalid)) => return Err(invalid.into()),
+            Err(error) => return Err(ReceiveError::Store(Box::new(error))),
+        };
+        match received.iter().find_map(|event| event.what.received(id)) {
+            Some((number, before)) if number == sequence && is_same::<I>(before, &message) => Ok(Receipt::Duplicate),
+            _ => Err(ReceiveError::OtherMessage { source_name: source.to_owned(), id: id.to_owned() }),
         }
+    }
+
+    /// What was recorded with a request.
+    async fn received(&self, id: CommandId) -> Result<Vec<Of<I>>, ReceiveError> {
+        let failed = |error: ReadError| ReceiveError::Store(Box::new(error.into()));
+        let store = self.sources.store();
+        let Some(answered) = store.answered(id).await.map_err(failed)? else { return Ok(Vec::new()) };
+        let mut records = store.read(Read::matching(Query::everything(), answered.first));
+        let mut all = Vec::new();
+        for _ in 0..answered.events {
+            let Some(record) = records.next().await.map_err(failed)? else { break };
+            let events = self.sources.decode(&record).map_err(|error| ReceiveError::Store(Box::new(error.into())))?;
+            all.extend(events);
+        }
+        Ok(all)
     }
 
     /// Gives up the gaps that a source's messages are held for: all of them are delivered. How many were.
@@ -216,11 +272,27 @@ impl<I: Inbox> std::fmt::Debug for Intake<I> {
     }
 }
 
+fn check_ids(source: &str, id: &str) -> Result<(), Invalid> {
+    check_id("a source's name", source)?;
+    check_id("a message's id", id)
+}
+
 fn check_id(what: &'static str, text: &str) -> Result<(), Invalid> {
     if text.is_empty() {
         return Err(Invalid::Empty { what });
     }
     Invalid::if_over(what, text.len(), ID_BYTES_MAX)
+}
+
+fn check_message(message: &Json) -> Result<(), Invalid> {
+    Invalid::if_over("a message", message.text().len(), MESSAGE_BYTES_MAX)?;
+    Invalid::if_over("the depth of a message", message.depth(), MESSAGE_DEPTH_MAX)
+}
+
+/// Whether two messages are the same to today's type. One that it cannot read any more is compared as it is.
+fn is_same<I: Inbox>(before: &Json, now: &Json) -> bool {
+    let today = |json: &Json| Json::of_unread(&json.read::<I::Message>().ok()?).ok();
+    before == now || before.says_the_same(now) || matches!((today(before), today(now)), (Some(a), Some(b)) if a.says_the_same(&b))
 }
 
 /// What the first event says of the message.

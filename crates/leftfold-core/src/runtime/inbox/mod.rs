@@ -21,6 +21,9 @@ use crate::store::{Store, Timestamp};
 // ANCHOR: limits
 /// Bytes of one message, as JSON.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// How deep arrays and objects may be nested in a message: so a command or an event that has it in it, some levels deeper, can
+/// still be read.
+pub const MESSAGE_DEPTH_MAX: usize = 100;
 /// Bytes of the name of a source, and of the id of a message.
 pub const ID_BYTES_MAX: usize = 200;
 // ANCHOR_END: limits

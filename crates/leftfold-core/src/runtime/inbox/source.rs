@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::names::Joined;
 use super::{Inbox, OverGap};
 use crate::fold::{Aggregate, Event, SnapshotPolicy};
+use crate::runtime::json::Json;
 use crate::store::Authority;
 
 // ANCHOR: limits
@@ -26,11 +26,11 @@ const REASON_CHARS_MAX: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Occurrence {
     /// A message is to be delivered, in the order of these events.
-    Accepted { id: String, sequence: Option<u64>, message: Value },
+    Accepted { id: String, sequence: Option<u64>, message: Json },
     /// A message waits for those before it, of which this is the first.
-    Held { id: String, sequence: u64, message: Value, missing: u64 },
+    Held { id: String, sequence: u64, message: Json, missing: u64 },
     /// A message of a gap that was released is to be delivered.
-    CameLate { id: String, sequence: u64, message: Value },
+    CameLate { id: String, sequence: u64, message: Json },
     /// Nothing of it came in time. What is behind it waits on.
     GapReported { from: u64, to: u64 },
     /// It is not waited for any more.
@@ -46,6 +46,18 @@ pub(crate) struct Of<I> {
     pub(super) what: Occurrence,
     #[serde(skip)]
     inbox: PhantomData<fn() -> I>,
+}
+
+impl Occurrence {
+    /// What was received under an id: its number, and the message.
+    pub(super) fn received(&self, under: &str) -> Option<(Option<u64>, &Json)> {
+        let (id, sequence, message) = match self {
+            Self::Accepted { id, sequence, message } => (id, *sequence, message),
+            Self::Held { id, sequence, message, .. } | Self::CameLate { id, sequence, message } => (id, Some(*sequence), message),
+            Self::GapReported { .. } | Self::GapReleased { .. } | Self::DeliveryRefused { .. } => return None,
+        };
+        (id == under).then_some((sequence, message))
+    }
 }
 
 impl<I> From<Occurrence> for Of<I> {
@@ -74,7 +86,7 @@ pub(super) enum Heard {
     Message {
         id: String,
         sequence: Option<u64>,
-        message: Value,
+        message: Json,
     },
     /// The message of this number was held long enough.
     HeldTooLong {
@@ -127,7 +139,7 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Held {
     id: String,
-    message: Value,
+    message: Json,
     bytes: usize,
 }
 
@@ -225,7 +237,7 @@ impl State {
     }
 
     /// What a message with a number leads to.
-    fn take(&self, first: u64, id: &str, sequence: u64, message: &Value) -> Result<Vec<Occurrence>, Refusal> {
+    fn take(&self, first: u64, id: &str, sequence: u64, message: &Json) -> Result<Vec<Occurrence>, Refusal> {
         let (id, message) = (id.to_owned(), message.clone());
         if sequence < first {
             return Err(Refusal::BeforeFirst { first, sequence });
@@ -297,7 +309,7 @@ impl State {
                 }
             }
             Occurrence::Held { id, sequence, message, .. } => {
-                let bytes = id.len() + message.to_string().len();
+                let bytes = id.len() + message.text().len();
                 self.held_bytes += bytes;
                 self.held.insert(*sequence, Held { id: id.clone(), message: message.clone(), bytes });
             }

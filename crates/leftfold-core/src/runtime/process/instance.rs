@@ -1,13 +1,15 @@
 //! One instance of a process: the fold of its own stream.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::correlation::Concern;
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
+use super::snapshot::Checks;
 use super::{Context, Process, Refused, Trigger};
 use crate::fold::{EventError, LoadError, Recorded, Schema, Unknown};
+use crate::runtime::{message, shortened};
 use crate::store::{Invalid, Label, Position, Query, Read, RecordedEvent, Store, StreamName, Timestamp, Version};
 
 /// One instance, as its stream tells it.
@@ -15,16 +17,21 @@ use crate::store::{Invalid, Label, Position, Query, Read, RecordedEvent, Store, 
 pub(super) struct Instance<P> {
     pub(super) stream: StreamName,
     pub(super) version: Version,
-    pub(super) state: P,
+    /// Its state, or why that cannot be folded: then whatever concerns it is parked.
+    pub(super) state: Result<P, String>,
     pub(super) life: Life,
     /// The reaction that its present life began with; [`Position::END`] while that is not recorded yet.
-    began: Position,
+    pub(super) began: Position,
+    /// Its last record.
+    pub(super) last: Position,
+    /// Up to where a snapshot has it.
+    pub(super) snapshot_version: Version,
     /// The timers that are set.
     pub(super) timers: BTreeMap<String, Set>,
     /// What waits for a person, in order.
     pub(super) parked: VecDeque<StoredCause>,
-    /// Why its state cannot be folded, where it cannot: then whatever concerns it is parked.
-    pub(super) broken: Option<String>,
+    /// Records of its own that cannot be read and are not parked yet, and why.
+    pub(super) unread: Vec<(Position, String)>,
     /// The conversation that it takes part in.
     pub(super) correlation: Option<Label>,
 }
@@ -68,34 +75,69 @@ pub(super) struct Archive {
     pub(super) schema: Arc<Schema>,
     /// How its own are read.
     pub(super) own: Arc<Schema>,
+    pub(super) checks: Arc<Checks>,
 }
 
 impl Archive {
     pub(super) fn new<P: Process>(store: Store) -> Result<Self, EventError> {
-        Ok(Self { store, schema: Schema::of::<P::Event>()?, own: Schema::of::<ProcessEvent>()? })
+        Ok(Self { store, schema: Schema::of::<P::Event>()?, own: Schema::of::<ProcessEvent>()?, checks: Arc::default() })
     }
 
-    /// An instance, folded from its stream since its present life began: before that, nothing is left of it.
+    /// An instance, from a snapshot where there is one.
     pub(super) async fn load<P: Process>(&self, key: &str) -> Result<Instance<P>, LoadError> {
+        let start = self.snapshotted::<P>(key, &StreamName::of(&category(P::NAME), key)?).await?;
+        self.fold(key, start, Version::END).await
+    }
+
+    /// An instance, folded from its stream since its present life began, or from a snapshot: before that, nothing is left
+    /// of it.
+    pub(super) async fn fold<P: Process>(
+        &self,
+        key: &str,
+        start: Option<Instance<P>>,
+        through: Version,
+    ) -> Result<Instance<P>, LoadError> {
         let stream = StreamName::of(&category(P::NAME), key)?;
-        let mut instance = Instance::absent(stream.clone());
-        let mut latest_first = Vec::new();
-        let mut pages = self.store.read(Read::stream(stream, Version::END).backwards().page_of(PAGE_EVENTS));
+        let start_version = start.as_ref().map_or(Version::ABSENT, |start| start.version);
+        let mut instance = start.unwrap_or_else(|| Instance::absent(stream.clone()));
+        let mut begins_anew = false;
+        let (mut latest_first, mut skipped) = (Vec::new(), BTreeSet::new());
+        let mut pages = self.store.read(Read::stream(stream.clone(), through).backwards().page_of(PAGE_EVENTS));
         'looking: while let Some(page) = pages.page().await? {
             for recorded in page {
-                instance.version = instance.version.max(recorded.version());
-                let Some(event) = self.own(&recorded)? else { continue };
+                if recorded.version() <= start_version {
+                    break 'looking;
+                }
+                if recorded.version() > instance.version {
+                    (instance.version, instance.last) = (recorded.version(), recorded.position);
+                }
+                let read = self.own(&recorded);
+                if let Ok(ProcessEvent::Skipped { cause: StoredCause::Record { position }, .. }) = &read {
+                    skipped.insert(*position);
+                }
+                if read.is_err() && skipped.contains(&recorded.position.0) {
+                    continue;
+                }
                 // Where something was parked then, it may still be.
-                let is_first = matches!(&event, ProcessEvent::Reacted(reacted) if reacted.starts && reacted.behind == 0);
-                latest_first.push((event, recorded));
+                let is_first = matches!(&read, Ok(ProcessEvent::Reacted(reacted)) if reacted.starts && reacted.behind == 0);
+                latest_first.push((read, recorded));
                 if is_first {
+                    begins_anew = true;
                     break 'looking;
                 }
             }
         }
-        for (event, recorded) in latest_first.into_iter().rev() {
-            self.take(&mut instance, key, event, &recorded).await?;
+        if begins_anew && start_version > Version::ABSENT {
+            let (version, last) = (instance.version, instance.last);
+            instance = Instance { version, last, ..Instance::absent(stream) };
         }
+        for (read, recorded) in latest_first.into_iter().rev() {
+            match read {
+                Ok(event) => self.take(&mut instance, key, event, &recorded).await?,
+                Err(why) => instance.take_unread(&recorded, &why),
+            }
+        }
+        instance.unread.retain(|(position, _)| !instance.parked.contains(&StoredCause::Record { position: position.0 }));
         Ok(instance)
     }
 
@@ -111,15 +153,15 @@ impl Archive {
                 instance.begin(reacted.starts, recorded.position);
                 match self.heard::<P>(key, &reacted.cause).await {
                     Err(LoadError::Read(error)) => return Err(error.into()),
-                    Err(error) => _ = instance.broken.get_or_insert(error.to_string()),
-                    Ok(Some(heard)) if instance.broken.is_none() => instance.broken = instance.apply(&heard).err(),
+                    Err(error) => instance.breaks(error.to_string()),
+                    Ok(Some(heard)) => instance.apply(&heard),
                     // What is not in the store any more is no part of the state.
-                    Ok(_) => {}
+                    Ok(None) => {}
                 }
                 instance.settle(&reacted, recorded.position);
                 instance.correlation.clone_from(&recorded.metadata.correlation);
             }
-            ProcessEvent::Parked(Parked { cause, .. }) => instance.parked.push_back(cause),
+            ProcessEvent::Parked(Parked { cause, .. }) => instance.park(cause),
             ProcessEvent::Skipped { cause, .. } => instance.let_go(&cause),
             ProcessEvent::Unparked { cause } => instance.unpark(&cause),
         }
@@ -139,6 +181,8 @@ impl Archive {
                 let issued = self.event_at(Position(*position)).await?;
                 issued.and_then(|issued| Heard::refused(key, cause, issued.recorded_at))
             }
+            // No instance hears of them.
+            StoredCause::Command { .. } | StoredCause::Record { .. } => None,
         };
         Ok(found)
     }
@@ -147,14 +191,15 @@ impl Archive {
     fn decode<P: Process>(&self, event: &RecordedEvent) -> Result<Vec<P::Event>, EventError> {
         let decode = AssertUnwindSafe(|| self.schema.decode::<P::Event>(event, Unknown::Ignore));
         catch_unwind(decode).unwrap_or_else(|panic| {
-            let detail = format!("it panicked: {}", super::super::message(&*panic));
+            let detail = format!("it panicked: {}", message(&*panic));
             Err(EventError::Upcast { position: event.position.0, event_type: event.event_type.clone(), detail })
         })
     }
 
-    /// The event, if it is one of a process's own.
-    pub(super) fn own(&self, event: &RecordedEvent) -> Result<Option<ProcessEvent>, EventError> {
-        Ok(self.own.decode::<ProcessEvent>(event, Unknown::Refuse)?.pop())
+    /// The record, as one of a process's own.
+    pub(super) fn own(&self, record: &RecordedEvent) -> Result<ProcessEvent, EventError> {
+        let unknown = || EventError::UnknownType { position: record.position.0, event_type: record.event_type.clone() };
+        self.own.decode::<ProcessEvent>(record, Unknown::Refuse)?.pop().ok_or_else(unknown)
     }
 
     /// The event at a position; none beyond the end.
@@ -165,16 +210,18 @@ impl Archive {
 }
 
 impl<P: Process> Instance<P> {
-    fn absent(stream: StreamName) -> Self {
+    pub(super) fn absent(stream: StreamName) -> Self {
         Self {
             stream,
             version: Version::ABSENT,
-            state: P::default(),
+            state: fresh(),
             life: Life::Absent,
             began: Position::START,
+            last: Position::START,
+            snapshot_version: Version::ABSENT,
             timers: BTreeMap::new(),
             parked: VecDeque::new(),
-            broken: None,
+            unread: Vec::new(),
             correlation: None,
         }
     }
@@ -193,8 +240,7 @@ impl<P: Process> Instance<P> {
     /// Begins a life, on an empty state, if the reaction starts one.
     pub(super) fn begin(&mut self, starts: bool, at: Position) {
         if starts {
-            self.state = P::default();
-            self.broken = None;
+            self.state = fresh();
             self.began = at;
             self.life = Life::Open;
             self.timers.clear();
@@ -210,11 +256,34 @@ impl<P: Process> Instance<P> {
         trigger
     }
 
-    /// Takes what was heard into the state. The error is what it panicked with; the state is then of no use any more.
-    pub(super) fn apply(&mut self, heard: &Heard<P::Event>) -> Result<(), String> {
+    /// Takes what was heard into the state. Where that panics, the state is of no use any more.
+    pub(super) fn apply(&mut self, heard: &Heard<P::Event>) {
         let trigger = self.hears(heard);
-        let apply = AssertUnwindSafe(|| self.state.apply(&trigger, &heard.context));
-        catch_unwind(apply).map_err(|panic| super::super::message(&*panic))
+        let Ok(state) = &mut self.state else { return };
+        let apply = AssertUnwindSafe(|| state.apply(&trigger, &heard.context));
+        if let Err(panic) = catch_unwind(apply) {
+            self.breaks(format!("apply panicked: {}", message(&*panic)));
+        }
+    }
+
+    /// Its state cannot be folded. The first reason is what a person is to look at.
+    fn breaks(&mut self, why: String) {
+        if self.state.is_ok() {
+            self.state = Err(why);
+        }
+    }
+
+    /// A record of its own cannot be read: what its state is, is not known.
+    fn take_unread(&mut self, record: &RecordedEvent, why: &EventError) {
+        let why = unreadable(record, why);
+        self.breaks(why.clone());
+        self.unread.push((record.position, why));
+    }
+
+    /// Something waits for a person.
+    pub(super) fn park(&mut self, cause: StoredCause) {
+        let at = self.parked.partition_point(|parked| parked.rank() <= cause.rank());
+        self.parked.insert(at, cause);
     }
 
     /// Takes in what a reaction means for timers, but for those that it sets: they are known by where it is recorded.
@@ -258,7 +327,10 @@ impl<P: Process> Instance<P> {
     }
 
     pub(super) fn unpark(&mut self, cause: &StoredCause) {
-        self.parked.retain(|parked| parked != cause);
+        // Of several that were dropped by a copy each is one.
+        if let Some(at) = self.parked.iter().position(|parked| parked == cause) {
+            self.parked.remove(at);
+        }
     }
 
     /// Whether a trigger is still what it was when it became one: a timer may have been cancelled or replaced since, and
@@ -269,10 +341,28 @@ impl<P: Process> Instance<P> {
                 let is_it = |set: &Set| (set.due, set.at) == (*due, Position(*set_at));
                 self.life == Life::Open && self.timers.get(name).is_some_and(is_it)
             }
-            StoredCause::Event { .. } | StoredCause::Refused { .. } => true,
+            StoredCause::Event { .. }
+            | StoredCause::Refused { .. }
+            | StoredCause::Command { .. }
+            | StoredCause::Record { .. } => true,
         };
         still_set && !self.parked.contains(cause)
     }
+}
+
+/// The state of an instance that begins.
+fn fresh<P: Process>() -> Result<P, String> {
+    catch_unwind(P::default).map_err(|panic| format!("default panicked: {}", message(&*panic)))
+}
+
+/// What a person is told of a record of the runtime's that cannot be read.
+pub(super) fn unreadable(record: &RecordedEvent, why: &EventError) -> String {
+    let stream = record.stream.as_ref().map_or("", |at| &at.name);
+    shortened(format!(
+        "the record at position {} in stream {stream} cannot be read: {why}; if a later release wrote it, upgrade and retry, if \
+         not, skip it",
+        record.position
+    ))
 }
 
 /// Events of an instance that are read at once.

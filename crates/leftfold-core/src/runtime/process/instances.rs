@@ -1,20 +1,20 @@
 //! The instances of a process: those in memory, how they hear of a trigger, and what is parked.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::batch::{Batch, Entry};
 use super::correlation::{Concern, Correlation};
-use super::instance::{Archive, Begins, Heard, Instance, category, check_key};
+use super::instance::{Archive, Begins, Heard, Instance, check_key};
+use super::orders::StuckOrder;
+use super::parking::{Parking, Unreadable, parked_as};
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
 use super::step::Trouble;
-use super::{INSTANCES_MAX, Process, Reaction, Targets};
+use super::{INSTANCES_MAX, Process, Reaction, Targets, Whose};
 use crate::fold::{Cause, LoadError, Recorded, Unknown};
 use crate::runtime::{message, shortened};
-use crate::store::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, STREAM_BYTES_MAX};
-use crate::store::{
-    Append, Digest, EventType, Invalid, Label, Metadata, NewEvent, Position, Query, Read, RecordedEvent, StreamName, Version,
-};
+use crate::store::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX};
+use crate::store::{Append, Label, Metadata, NewEvent, Position, RecordedEvent};
 
 /// Instances in memory; of more, those that were not used for longest are read again when they are.
 const KEPT_MAX: usize = 20_000;
@@ -31,8 +31,6 @@ pub const TIMERS_MAX: usize = 60;
 // ANCHOR_END: limits
 /// Bytes of a timer's name.
 const TIMER_NAME_BYTES_MAX: usize = 200;
-/// Triggers that are parked at most; beyond that the process stops at the next one that fails.
-pub const PARKED_MAX: usize = 10_000;
 /// Depths of reactions that are remembered.
 const DEPTHS_MAX: usize = 4_096;
 
@@ -42,20 +40,8 @@ pub(super) struct Instances<P: Process> {
     targets: Targets,
     kept: HashMap<String, (u64, Instance<P>)>,
     uses: u64,
-    /// Events that cannot be read, by the stream that they are in, and what waits behind them.
-    pub(super) unread: BTreeMap<String, Unread>,
-    /// How much is parked for each instance that something is parked for.
-    parked: BTreeMap<String, usize>,
-    /// How much is parked in all.
-    parked_count: usize,
+    pub(super) parking: Parking,
     depths: HashMap<u64, u32>,
-}
-
-/// What is parked for a stream.
-#[derive(Debug, Default)]
-pub(super) struct Unread {
-    version: Version,
-    pub(super) causes: VecDeque<StoredCause>,
 }
 
 /// Where a reaction comes from, beside its trigger.
@@ -78,7 +64,7 @@ pub(super) enum Hearing {
 
 /// What one instance makes of a trigger.
 enum Heeded {
-    Entry(Box<Entry>),
+    Entries(Vec<Entry>),
     /// It is not concerned.
     Nothing,
     /// It cannot react; what is in memory of it is of no use any more.
@@ -90,82 +76,57 @@ enum Heeded {
 /// An event as the process reads it: its parts, and whom each concerns.
 type Parts<E> = Vec<(Recorded<E>, Correlation)>;
 
-/// The category of what is parked because it cannot be read.
-pub(super) fn unread_category(process: &str) -> String {
-    format!("$parked:{process}")
-}
-
-/// What is recorded of triggers that are parked, and of how each was concluded but by a reaction.
-pub(super) fn about_parking(process: &str) -> Result<Query, Invalid> {
-    let streams = Query::category(category(process)).or(Query::category(unread_category(process)));
-    let types = ["$process.Parked", "$process.Unparked", "$process.Skipped"].into_iter().map(EventType::new);
-    Ok(streams.of_types(&types.collect::<Result<Vec<_>, _>>()?))
-}
-
 impl<P: Process> Instances<P> {
-    /// What is parked, as the log tells it. Instances are read when they are concerned.
-    pub(super) async fn load(archive: Archive, targets: Targets) -> Result<Self, LoadError> {
-        let (unread, parked) = (BTreeMap::new(), BTreeMap::new());
-        let mut instances =
-            Self { archive, targets, kept: HashMap::new(), uses: 0, unread, parked, parked_count: 0, depths: HashMap::new() };
-        let mut events = instances.archive.store.read(Read::matching(about_parking(P::NAME)?, Position(1)));
-        while let Some(event) = events.next().await? {
-            let (Some(at), Some(own)) = (&event.stream, instances.archive.own(&event)?) else { continue };
-            if at.name.category() == category(P::NAME) {
-                instances.count(at.name.id(), &own);
-                continue;
-            }
-            instances.count("", &own);
-            let unread = instances.unread.entry(at.name.id().to_owned()).or_default();
-            unread.version = at.version;
-            match own {
-                ProcessEvent::Parked(Parked { cause, .. }) => unread.causes.push_back(cause),
-                ProcessEvent::Skipped { cause, .. } | ProcessEvent::Unparked { cause } => {
-                    unread.causes.retain(|waiting| *waiting != cause);
-                }
-                ProcessEvent::Reacted(_) => {}
-            }
+    /// None yet: they are read when they are concerned.
+    pub(super) fn new(archive: Archive, targets: Targets, parking: Parking) -> Self {
+        Self { archive, targets, kept: HashMap::new(), uses: 0, parking, depths: HashMap::new() }
+    }
+
+    /// Parks a record that cannot be read: whom it concerns waits for a person.
+    pub(super) async fn park_record(&mut self, found: Unreadable, batch: &mut Batch) -> Result<(), Trouble> {
+        if self.parking.knows_record(found.position) || self.parking.is_full(batch.parked()) {
+            return Ok(());
         }
-        Ok(instances)
+        tracing::error!(process = P::NAME, whose = ?found.whose, why = found.why, "a record of a process cannot be read");
+        let cause = StoredCause::Record { position: found.position.0 };
+        let event = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: Some(found.why) };
+        let entry = match found.whose {
+            Whose::Instance(key) => {
+                let instance = self.instance(&key).await?;
+                instance.unread.retain(|(position, _)| *position != found.position);
+                instance.park(cause);
+                instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), &Origin::none())
+            }
+            Whose::Stream(stream) => {
+                self.parking.unread.entry(stream.clone()).or_default().causes.push_front(cause);
+                self.parking.unread_entry(P::NAME, &stream, ProcessEvent::Parked(event), Metadata::default())?
+            }
+        };
+        batch.take(vec![entry]);
+        Ok(())
     }
 
-    /// How many triggers are parked, those that wait behind others included.
-    pub(super) fn parked_count(&self) -> usize {
-        self.parked_count
-    }
-
-    /// Counts what is parked for an instance; without a key, for a stream.
-    fn count(&mut self, key: &str, event: &ProcessEvent) {
-        match event {
-            ProcessEvent::Parked(_) => {
-                self.parked_count += 1;
-                if !key.is_empty() {
-                    *self.parked.entry(key.to_owned()).or_default() += 1;
-                }
-            }
-            ProcessEvent::Skipped { .. } | ProcessEvent::Unparked { .. } => {
-                self.parked_count = self.parked_count.saturating_sub(1);
-                if let Some(parked) = self.parked.get_mut(key) {
-                    *parked = parked.saturating_sub(1);
-                    if *parked == 0 {
-                        self.parked.remove(key);
-                    }
-                }
-            }
-            ProcessEvent::Reacted(_) => {}
+    /// Parks a command that cannot be carried out, or one of the same instance that waits behind it.
+    pub(super) async fn park_command(&mut self, stuck: StuckOrder, batch: &mut Batch) -> Result<Hearing, Trouble> {
+        let StuckOrder { key, cause, error, correlation } = stuck;
+        let full = self.parking.is_full(batch.parked());
+        let instance = self.instance(&key).await?;
+        if instance.parked.contains(&cause) {
+            return Ok(Hearing::Taken);
         }
-    }
-
-    /// What a person is to look at.
-    pub(super) fn trouble(&self) -> Option<String> {
-        let parked = self.parked.first_key_value().map(|(key, _)| format!("instance {key}"));
-        let unread = || self.unread.iter().find(|(_, unread)| !unread.causes.is_empty()).map(|(s, _)| format!("stream {s}"));
-        parked.or_else(unread).map(|whose| format!("events; what is parked for {whose} waits for a person"))
-    }
-
-    /// Why nothing more can be parked.
-    pub(super) fn full() -> String {
-        format!("a person: {PARKED_MAX} triggers are parked, retry or skip some")
+        if full {
+            return Ok(Hearing::Full);
+        }
+        if let Some(why) = &error {
+            tracing::error!(process = P::NAME, key, ?cause, why, "a command cannot be carried out and is parked");
+        }
+        let causation = issued_by(P::NAME, cause.position());
+        let metadata = Metadata { correlation, causation, ..Metadata::default() };
+        let event = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: error.map(shortened) };
+        instance.park(cause);
+        let entry = instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), &Origin { metadata, depth: 0 });
+        batch.take(vec![entry]);
+        Ok(Hearing::Taken)
     }
 
     /// An instance, from memory or from its stream.
@@ -198,11 +159,11 @@ impl<P: Process> Instances<P> {
     /// Lets every instance that an event concerns react to it.
     pub(super) async fn hear(&mut self, event: &RecordedEvent, batch: &mut Batch) -> Result<Hearing, Trouble> {
         let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
-        let waits = self.unread.get(&stream).is_some_and(|unread| !unread.causes.is_empty());
+        let waits = self.parking.unread.get(&stream).is_some_and(|unread| !unread.causes.is_empty());
         let parts = if waits { Err(None) } else { self.read(event).map_err(Some) };
         let heard = match parts {
             Ok(parts) => self.hear_parts(event, parts, batch).await?,
-            Err(_) if self.parked_count + batch.parked() >= PARKED_MAX => Err(Hearing::Full),
+            Err(_) if self.parking.is_full(batch.parked()) => Err(Hearing::Full),
             Err(why) => {
                 if let Some(why) = &why {
                     tracing::error!(process = P::NAME, position = %event.position, why, "an event cannot be read and is parked");
@@ -241,9 +202,9 @@ impl<P: Process> Instances<P> {
                     }
                     let heard = Heard::event(key, recorded, part as u32);
                     match self.hear_one(heard, *concern, &origin, faults.get(key), parked).await? {
-                        Heeded::Entry(entry) => {
-                            parked += usize::from(entry.is_parked());
-                            entries.push(*entry);
+                        Heeded::Entries(more) => {
+                            parked += more.iter().filter(|entry| entry.is_parked()).count();
+                            entries.extend(more);
                         }
                         Heeded::Nothing => {}
                         Heeded::Failed(why) => _ = failed.insert(key.clone(), why),
@@ -283,13 +244,13 @@ impl<P: Process> Instances<P> {
                 instance.timers.get(name).filter(|set| set.at_once).map(|_| Position(*set_at))
             }
             StoredCause::Refused { position, .. } => Some(Position(*position)),
-            StoredCause::Event { .. } => None,
+            StoredCause::Event { .. } | StoredCause::Command { .. } | StoredCause::Record { .. } => None,
         };
         let depth = match follows {
             Some(reaction) => self.depth_of(reaction).await?.saturating_add(1),
             None => 0,
         };
-        let causation = Label::new(format!("$process:{}@{}", P::NAME, heard.cause.position())).ok();
+        let causation = issued_by(P::NAME, heard.cause.position());
         let origin = Origin { metadata: Metadata { correlation, causation, ..Metadata::default() }, depth };
         let mut heeded = self.hear_one(heard.clone(), Concern::Own, &origin, None, batch.parked()).await?;
         if let Heeded::Failed(why) = heeded {
@@ -301,7 +262,7 @@ impl<P: Process> Instances<P> {
             heeded = self.hear_one(heard, Concern::Own, &origin, Some(&why), batch.parked()).await?;
         }
         match heeded {
-            Heeded::Entry(entry) => batch.take(vec![*entry]),
+            Heeded::Entries(entries) => batch.take(entries),
             Heeded::Nothing => {}
             Heeded::Full => return Ok(Hearing::Full),
             // With a fault given it is parked.
@@ -319,17 +280,18 @@ impl<P: Process> Instances<P> {
         fault: Option<&String>,
         parked: usize,
     ) -> Result<Heeded, Trouble> {
-        let full = self.parked_count + parked >= PARKED_MAX;
+        let full = self.parking.is_full(parked);
         let key = heard.context.key.clone();
         let targets = self.targets.clone();
         let instance = self.instance(&key).await?;
-        if !instance.is_due(&heard.cause) {
+        let waits = !instance.unread.is_empty() || !instance.parked.is_empty();
+        if !instance.is_due(&heard.cause) || !waits && instance.concerned(concern).is_none() {
             return Ok(Heeded::Nothing);
         }
-        let error = fault.or(instance.broken.as_ref()).cloned();
-        if error.is_none() && instance.parked.is_empty() {
+        let error = fault.or(instance.state.as_ref().err()).cloned();
+        if error.is_none() && !waits {
             return Ok(match instance.react(&key, &heard, concern, origin, &targets) {
-                Ok(Some(entry)) => Heeded::Entry(Box::new(entry)),
+                Ok(Some(entry)) => Heeded::Entries(vec![entry]),
                 Ok(None) => Heeded::Nothing,
                 Err(why) => Heeded::Failed(why),
             });
@@ -337,12 +299,19 @@ impl<P: Process> Instances<P> {
         if full {
             return Ok(Heeded::Full);
         }
-        if let Some(why) = &error {
-            tracing::error!(process = P::NAME, key, cause = ?heard.cause, why, "an instance cannot react and is parked");
+        let records = std::mem::take(&mut instance.unread).into_iter();
+        let records = records.map(|(position, why)| (StoredCause::Record { position: position.0 }, Some(why)));
+        let error = error.filter(|_| !waits);
+        let mut entries = Vec::new();
+        for (cause, error) in records.chain([(heard.cause, error)]) {
+            if let Some(why) = &error {
+                tracing::error!(process = P::NAME, key, ?cause, why, "an instance cannot react and is parked");
+            }
+            let event = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: error.map(shortened) };
+            instance.park(cause);
+            entries.push(instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), origin));
         }
-        let event = Parked { process: P::NAME.to_owned(), cause: heard.cause.clone(), error: error.map(shortened) };
-        instance.parked.push_back(heard.cause);
-        Ok(Heeded::Entry(Box::new(instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), origin))))
+        Ok(Heeded::Entries(entries))
     }
 
     /// The event in today's shape, and whom it concerns.
@@ -371,19 +340,9 @@ impl<P: Process> Instances<P> {
     fn park_unread(&mut self, stream: &str, event: &RecordedEvent, error: Option<String>) -> Result<Entry, Trouble> {
         let cause = StoredCause::Event { position: event.position.0, part: 0 };
         let parked = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: error.map(shortened) };
-        let entry = self.unread_entry(stream, ProcessEvent::Parked(parked), metadata(&Cause::from(event)))?;
-        self.unread.entry(stream.to_owned()).or_default().causes.push_back(cause);
+        let entry = self.parking.unread_entry(P::NAME, stream, ProcessEvent::Parked(parked), metadata(&Cause::from(event)))?;
+        self.parking.unread.entry(stream.to_owned()).or_default().causes.push_back(cause);
         Ok(entry)
-    }
-
-    /// A line about an event that could not be read.
-    pub(super) fn unread_entry(&mut self, of: &str, event: ProcessEvent, metadata: Metadata) -> Result<Entry, Trouble> {
-        let name = format!("{}-{of}", unread_category(P::NAME));
-        let stream = StreamName::new(name).map_err(|invalid| Trouble::Store(invalid.to_string()))?;
-        let unread = self.unread.entry(of.to_owned()).or_default();
-        let before = unread.version;
-        unread.version = before.next();
-        Ok(Entry::new(String::new(), (stream, before), event, Vec::new(), metadata))
     }
 
     /// How many reactions led to an event, one from another.
@@ -403,11 +362,11 @@ impl<P: Process> Instances<P> {
             return Ok(*depth);
         }
         let depth = match self.archive.event_at(reaction).await? {
-            Some(event) if &*event.event_type == "$process.Reacted" => match self.archive.own(&event)? {
-                Some(ProcessEvent::Reacted(reacted)) => reacted.depth,
+            Some(event) => match self.archive.own(&event) {
+                Ok(ProcessEvent::Reacted(reacted)) => reacted.depth,
                 _ => 0,
             },
-            _ => 0,
+            None => 0,
         };
         self.depths.insert(reaction.0, depth);
         Ok(depth)
@@ -415,11 +374,22 @@ impl<P: Process> Instances<P> {
 
     /// Takes in what is durable now.
     pub(super) fn settle(&mut self, key: &str, event: &ProcessEvent, position: Position) {
-        self.count(key, event);
+        self.parking.count(key, event);
         if let ProcessEvent::Reacted(reacted) = event {
             self.depths.insert(position.0, reacted.depth);
+        }
+        let Some((_, instance)) = self.kept.get_mut(key) else { return };
+        instance.last = instance.last.max(position);
+        if let ProcessEvent::Reacted(reacted) = event {
+            instance.settle(reacted, position);
+        }
+    }
+
+    /// Makes snapshots of instances where they are due. Everything of them is recorded.
+    pub(super) fn keep_snapshots(&mut self, keys: &BTreeSet<String>) {
+        for key in keys {
             if let Some((_, instance)) = self.kept.get_mut(key) {
-                instance.settle(reacted, position);
+                self.archive.keep_snapshot(instance);
             }
         }
     }
@@ -455,9 +425,10 @@ impl<P: Process> Instance<P> {
         }
         let starts = begins == Begins::Yes;
         self.begin(starts, Position::END);
-        self.apply(heard).map_err(|panic| format!("apply panicked: {panic}"))?;
+        self.apply(heard);
         let trigger = self.hears(heard);
-        let react = AssertUnwindSafe(|| self.state.react(&trigger, &heard.context));
+        let state = self.state.as_ref().map_err(Clone::clone)?;
+        let react = AssertUnwindSafe(|| state.react(&trigger, &heard.context));
         let reaction = catch_unwind(react).map_err(|panic| format!("react panicked: {}", message(&*panic)))?;
         check(&reaction, targets)?;
         let (timers, cancelled) = reaction.timers_at(heard.context.at);
@@ -490,17 +461,27 @@ impl<P: Process> Instance<P> {
     }
 }
 
+impl Origin {
+    /// A person's word, or the runtime's own.
+    pub(super) fn none() -> Self {
+        Self { metadata: Metadata::default(), depth: 0 }
+    }
+}
+
+/// What names a reaction as the cause of what it issued.
+fn issued_by(process: &str, reaction: Position) -> Option<Label> {
+    Label::new(format!("$process:{process}@{reaction}")).ok()
+}
+
 /// Holds a reaction against its limits.
 fn check(reaction: &Reaction, targets: &Targets) -> Result<(), String> {
     if let Some(fault) = &reaction.fault {
         return Err(fault.clone());
     }
-    if let Some(unknown) = reaction.commands.iter().find(|command| !targets.know(&command.to)) {
-        return Err(format!("{} is no target of the process, name it in targets()", unknown.to));
-    }
     if reaction.commands.len() > COMMANDS_MAX {
         return Err(format!("it issues {} commands, at most {COMMANDS_MAX} go into one reaction", reaction.commands.len()));
     }
+    reaction.commands.iter().try_for_each(|command| targets.check(command))?;
     if reaction.intents.len() > EFFECTS_MAX {
         return Err(format!("it asks for {} effects, at most {EFFECTS_MAX} go into one reaction", reaction.intents.len()));
     }
@@ -532,18 +513,6 @@ fn too_large(entries: &[Entry]) -> Option<String> {
             "all reactions to the event together are {events} events of {bytes} bytes, which is more than can be recorded at once"
         )
     })
-}
-
-/// Under which id what is parked for a stream is found: its name, or as much of it as fits into a name.
-pub(super) fn parked_as(process: &str, stream: &str) -> String {
-    let room = STREAM_BYTES_MAX - unread_category(process).len() - 1;
-    if stream.len() <= room {
-        return stream.to_owned();
-    }
-    let Digest(digest) = Digest::of(stream.as_bytes());
-    let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let end = (0..=room - digest.len() - 1).rev().find(|end| stream.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}~{digest}", &stream[..end])
 }
 
 /// Which instances an event concerns; an error where that panics.

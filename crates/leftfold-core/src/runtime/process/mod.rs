@@ -2,13 +2,16 @@
 
 mod batch;
 mod correlation;
+mod heed;
 mod instance;
 mod instances;
 mod orders;
+mod parking;
 mod people;
 mod reaction;
 mod record;
 mod runner;
+mod snapshot;
 mod step;
 mod targets;
 #[cfg(test)]
@@ -16,12 +19,15 @@ mod tests;
 mod timers;
 mod told;
 mod trigger;
+mod unfinished;
 
 pub use super::tenure::WORK_LEASE as PROCESS_LEASE;
 pub use correlation::Correlation;
-pub use instances::{CHAIN_MAX, COMMANDS_MAX, EFFECTS_MAX, PARKED_MAX, TIMERS_MAX};
-pub use people::{AskError, InstancePage, InstanceStatus, ParkedTrigger, Processes, Whose};
+pub use instances::{CHAIN_MAX, COMMANDS_MAX, EFFECTS_MAX, TIMERS_MAX};
+pub use parking::{PARKED_BYTES_MAX, PARKED_MAX};
+pub use people::{AskError, InstancePage, InstanceStatus, ParkedFilter, ParkedTrigger, Processes, RetriedAll, Whose};
 pub use reaction::{Due, Reaction};
+pub use snapshot::InstanceSnapshots;
 pub use targets::Targets;
 pub use trigger::{Context, Refused, Trigger};
 
@@ -127,6 +133,9 @@ pub trait Process: Default + Send + Sync + 'static {
     /// The events that it follows: its own view of them, with no more variants and fields than it needs.
     type Event: Event;
 
+    /// Raised whenever [`apply`](Process::apply) comes to mean something else, so that older snapshots are not used.
+    const FOLD_VERSION: u32 = 1;
+
     /// Whom it commands: makes the commands that are recorded readable after a restart.
     fn targets() -> Targets;
 
@@ -138,4 +147,9 @@ pub trait Process: Default + Send + Sync + 'static {
 
     /// What follows, on the state after [`apply`](Process::apply).
     fn react(&self, trigger: &Trigger<Self::Event>, context: &Context) -> Reaction;
+
+    /// When snapshots of instances are made: for those that never end.
+    fn snapshots() -> InstanceSnapshots<Self> {
+        InstanceSnapshots::never()
+    }
 }

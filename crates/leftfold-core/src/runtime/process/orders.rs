@@ -6,17 +6,18 @@ use futures_util::future::join_all;
 
 use super::record::{Reacted, StoredCause, StoredCommand};
 use super::targets::{Carried, Order, Targets};
-use crate::fold::Cause;
 use crate::runtime::effect::Backoff;
 use crate::runtime::shortened;
 use crate::store::{CommandId, Fence, Invalid, Label, Position, Store, Timestamp, Version};
 
 /// Aggregates that are commanded at the same time.
 const LANES_AT_ONCE_MAX: usize = 64;
+/// Commands that wait at most; beyond that nothing new is reacted to until some are carried out.
+const ORDERS_MAX: usize = 20_000;
+/// Bytes of them, about.
+const ORDERS_BYTES_MAX: usize = 64 << 20;
 /// Commands for one aggregate that are carried out one after the other before others have their turn.
 const LANE_AT_ONCE_MAX: usize = 16;
-/// Tries of a command that cannot be carried out for a reason of its own; then it counts as refused.
-const UNABLE_TRIES: u32 = 8;
 /// The first and the longest wait before a command is tried again after the store failed.
 const RETRY: Backoff = Backoff { first: std::time::Duration::from_millis(100), longest: std::time::Duration::from_secs(30) };
 
@@ -31,6 +32,8 @@ pub(super) struct Orders {
     ready: BTreeSet<(Timestamp, At, Aggregate)>,
     /// The last reaction that was recorded.
     last: Position,
+    /// Bytes of all commands, about.
+    bytes: usize,
 }
 
 /// Which command: that of a reaction, and which of its commands.
@@ -64,11 +67,23 @@ pub(super) struct RefusedOrder {
     pub(super) correlation: Option<Label>,
 }
 
+/// A command that will not be carried out before a person does something.
+#[derive(Debug)]
+pub(super) struct StuckOrder {
+    pub(super) key: String,
+    pub(super) cause: StoredCause,
+    /// Why; none where it only waits behind another one of its instance.
+    pub(super) error: Option<String>,
+    pub(super) correlation: Option<Label>,
+}
+
 /// What came of carrying out what can be.
 #[derive(Debug, Default)]
 pub(super) struct CarriedOut {
     /// These wait to be [concluded](Orders::conclude) when that is recorded.
     pub(super) refused: Vec<RefusedOrder>,
+    /// So do these.
+    pub(super) stuck: Vec<StuckOrder>,
     /// The lease went to another runner.
     pub(super) fenced: bool,
 }
@@ -76,13 +91,10 @@ pub(super) struct CarriedOut {
 impl Orders {
     pub(super) fn new(process: &'static str) -> Self {
         let (waiting, lanes, ready) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
-        Self { process, waiting, lanes, ready, last: Position::START }
+        Self { process, waiting, lanes, ready, last: Position::START, bytes: 0 }
     }
 
     /// Takes the commands of a reaction that is durable. Reactions are taken in their order.
-    ///
-    /// A command's id is made of the instance and the version of its stream, so it stays the same where the store is
-    /// copied into another one.
     pub(super) fn take(
         &mut self,
         key: &str,
@@ -93,7 +105,8 @@ impl Orders {
         self.last = self.last.max(position);
         for (index, command) in reacted.commands.iter().enumerate() {
             let at = (position, index as u32);
-            let command_id = CommandId::new(&format!("$process:{}", self.process), &format!("{version} {index} {key}"));
+            let command_id = command_id(self.process, key, version, index as u32);
+            self.bytes += bytes_of(command);
             let correlation = correlation.cloned();
             let aggregate = (command.to.clone(), command.id.clone());
             self.waiting.insert(at, Waiting { key: key.to_owned(), command: command.clone(), command_id, correlation });
@@ -106,6 +119,11 @@ impl Orders {
 
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Whether no more commands can be taken before some are carried out.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= ORDERS_MAX || self.bytes >= ORDERS_BYTES_MAX
     }
 
     /// The commands of all reactions up to here are carried out, and their refusals reacted to.
@@ -165,34 +183,18 @@ impl Orders {
 
     fn order(&self, at: At, store: &Store, fence: Option<&(Label, Fence)>) -> Result<Order, Invalid> {
         // What is in a lane waits.
-        let waiting = &self.waiting[&at];
-        let causation = Label::new(format!("$process:{}@{}", self.process, at.0))?;
-        let correlation = waiting.correlation.clone().unwrap_or_else(|| causation.clone());
-        Ok(Order {
-            store: store.clone(),
-            id: waiting.command.id.clone(),
-            command: waiting.command.command.clone(),
-            command_id: waiting.command_id,
-            cause: Cause { causation, correlation },
-            fence: fence.cloned(),
-        })
+        let Waiting { command, command_id, correlation, .. } = &self.waiting[&at];
+        Order::new(self.process, at.0, (command, *command_id), correlation.as_ref(), (store, fence))
     }
 
     fn judge(&mut self, to: &Aggregate, lane: &mut Lane, at: At, carried: Carried, now: Timestamp, out: &mut CarriedOut) {
-        let carried = match carried {
-            Carried::Unable(why) if lane.failures + 1 < UNABLE_TRIES => Carried::Failed(why),
-            // What is wrong with it would hold up every later command for the aggregate: the process hears of it.
-            Carried::Unable(why) => Carried::Refused { refusal: None, reason: format!("it cannot be carried out: {why}") },
-            carried => carried,
-        };
         match carried {
             Carried::Done => {
-                self.waiting.remove(&at);
+                self.forget(at);
                 lane.done();
             }
             Carried::Fenced => out.fenced = true,
-            // Taken for a failure or a refusal above.
-            Carried::Unable(_) => {}
+            Carried::Stuck(why) => self.stuck(lane, at, why, out),
             Carried::Failed(why) => {
                 lane.failures += 1;
                 lane.again_at = now.plus(RETRY.after(lane.failures));
@@ -207,17 +209,41 @@ impl Orders {
                 let Some(waiting) = self.waiting.get(&at) else { return };
                 let StoredCommand { to, id, command } = waiting.command.clone();
                 let (position, index) = (at.0.0, at.1);
-                let cause = StoredCause::Refused { position, index, to, id, command, refusal, reason: shortened(reason) };
+                let (refusal, reason) = (Some(refusal), shortened(reason));
+                let cause = StoredCause::Refused { position, index, to, id, command, refusal, reason };
                 out.refused.push(RefusedOrder { key: waiting.key.clone(), cause, correlation: waiting.correlation.clone() });
             }
         }
     }
 
-    /// A refusal is recorded, or was before.
+    /// A command will not be carried out before a person does something, and no later one of its instance for the same
+    /// aggregate: those stay in order. What other instances have for the aggregate goes on.
+    fn stuck(&mut self, lane: &mut Lane, at: At, why: String, out: &mut CarriedOut) {
+        lane.done();
+        let Some(key) = self.waiting.get(&at).map(|waiting| waiting.key.clone()) else { return };
+        let of_same = |at: &At| self.waiting.get(at).is_some_and(|waiting| waiting.key == key);
+        let (behind, others): (VecDeque<At>, VecDeque<At>) = std::mem::take(&mut lane.queue).into_iter().partition(of_same);
+        lane.queue = others;
+        let mut error = Some(why);
+        for at in std::iter::once(at).chain(behind) {
+            let Some(Waiting { key, command, correlation, .. }) = self.waiting.get(&at) else { continue };
+            let (to, id) = (command.to.clone(), command.id.clone());
+            let cause = StoredCause::Command { position: at.0.0, index: at.1, to, id };
+            out.stuck.push(StuckOrder { key: key.clone(), cause, error: error.take(), correlation: correlation.clone() });
+        }
+    }
+
+    fn forget(&mut self, at: At) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&at)?;
+        self.bytes = self.bytes.saturating_sub(bytes_of(&waiting.command));
+        Some(waiting)
+    }
+
+    /// What became of a command otherwise than by its being carried out is recorded, or was before.
     pub(super) fn conclude(&mut self, cause: &StoredCause) {
-        let StoredCause::Refused { position, index, .. } = cause else { return };
+        let (StoredCause::Refused { position, index, .. } | StoredCause::Command { position, index, .. }) = cause else { return };
         let at = (Position(*position), *index);
-        let Some(waiting) = self.waiting.remove(&at) else { return };
+        let Some(waiting) = self.forget(at) else { return };
         // While the log is read again, it is still in its lane.
         let aggregate = (waiting.command.to, waiting.command.id);
         if let Some(mut lane) = self.lanes.remove(&aggregate) {
@@ -241,6 +267,16 @@ impl Lane {
         (self.failures, self.again_at) = (0, Timestamp::MIN);
         self.why.clear();
     }
+}
+
+/// Names a command by its instance and the version of the stream with the reaction that issued it, so it stays the same
+/// where the store is copied into another one.
+pub(super) fn command_id(process: &str, key: &str, version: Version, index: u32) -> CommandId {
+    CommandId::new(&format!("$process:{process}"), &format!("{version} {index} {key}"))
+}
+
+fn bytes_of(command: &StoredCommand) -> usize {
+    command.to.len() + command.id.len() + command.command.text().len()
 }
 
 /// Carries out commands for one aggregate, up to the first that fails.

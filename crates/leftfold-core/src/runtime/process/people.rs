@@ -1,18 +1,14 @@
 //! What people see of processes, and what they say of triggers that are parked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::batch::Batch;
-use super::correlation::Concern;
-use super::instance::{Archive, category};
-use super::instances::{Hearing, Instances, Origin};
+use super::Refused;
+use super::instance::category;
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
-use super::step::Trouble;
-use super::{Process, Refused};
-use crate::fold::{LoadError, Schema};
-use crate::store::{Metadata, Position, Query, Read, Store, StreamName, Timestamp, Version};
+use crate::fold::{LoadError, Schema, Unknown};
+use crate::store::{Position, Query, Read, Store, StreamName, Timestamp, Version};
 
 /// A request of a person to a runner.
 pub(crate) struct Asked {
@@ -21,13 +17,13 @@ pub(crate) struct Asked {
 }
 
 /// How many triggers were concluded, or why none was.
-type Answer = Result<usize, AskError>;
+pub(super) type Answer = Result<usize, AskError>;
 
 /// What a person wants.
 #[derive(Clone, Debug)]
 pub(super) enum What {
     Retry(Whose),
-    Skip { whose: Whose, position: Position, by: String },
+    Skip { which: VecDeque<(Whose, Position)>, by: String },
 }
 
 /// For whom triggers are parked.
@@ -44,12 +40,65 @@ pub enum Whose {
 pub struct ParkedTrigger {
     /// For whom.
     pub whose: Whose,
-    /// The event; of a timer or a refusal, the reaction that set the timer or issued the command.
+    /// The event; of a timer, a refusal or a command, the reaction that set the timer or issued the command; of a record of
+    /// the process that cannot be read, that record.
     pub position: Position,
+    /// The stream of the aggregate, where it is a command that cannot be carried out, or waits behind one.
+    pub command_for: Option<String>,
     /// Why; none where it only waits behind another one.
     pub error: Option<String>,
     /// Since when.
     pub since: Timestamp,
+}
+
+/// Which parked triggers are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "say what is to be done with them, with retry_all or skip_all"]
+pub struct ParkedFilter {
+    whose: Option<Whose>,
+    said: Option<String>,
+    through: Option<Position>,
+}
+
+impl ParkedFilter {
+    /// Every one.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only those of one instance or stream.
+    pub fn of(mut self, whose: Whose) -> Self {
+        self.whose = Some(whose);
+        self
+    }
+
+    /// Only those whose error contains a text. What only waits behind one of them is not meant.
+    pub fn saying(mut self, text: impl Into<String>) -> Self {
+        self.said = Some(text.into());
+        self
+    }
+
+    /// Only those up to a position.
+    pub fn through(mut self, position: Position) -> Self {
+        self.through = Some(position);
+        self
+    }
+
+    fn admits(&self, trigger: &ParkedTrigger) -> bool {
+        let says = |text: &String| trigger.error.as_ref().is_some_and(|error| error.contains(text.as_str()));
+        self.whose.as_ref().is_none_or(|whose| *whose == trigger.whose)
+            && self.said.as_ref().is_none_or(says)
+            && self.through.is_none_or(|through| trigger.position <= through)
+    }
+}
+
+/// What came of retrying many parked triggers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetriedAll {
+    /// How many were reacted to, or carried out.
+    pub done: usize,
+    /// Whose failed again, where, and why: what is behind that waits on.
+    pub failing: Vec<(Whose, Position, String)>,
 }
 
 /// How one instance stands, read from the log.
@@ -141,7 +190,8 @@ impl Processes {
         let mut known = false;
         while let Some(event) = events.next().await? {
             known = true;
-            for own in schema.decode::<ProcessEvent>(&event, crate::fold::Unknown::Refuse)? {
+            // A record that cannot be read is listed as parked.
+            for own in schema.decode::<ProcessEvent>(&event, Unknown::Ignore).unwrap_or_default() {
                 if let ProcessEvent::Reacted(reacted) = own {
                     status.take(reacted);
                     status.last = Some(event.recorded_at);
@@ -177,33 +227,41 @@ impl Processes {
     /// What is parked in a process, by whom it is parked for, in order.
     pub async fn parked(&self, process: &str) -> Result<Vec<ParkedTrigger>, LoadError> {
         let schema = Schema::of::<ProcessEvent>()?;
-        let unread = super::instances::unread_category(process);
-        let about_parking = super::instances::about_parking(process)?;
+        let unread = super::parking::unread_category(process);
+        let about_parking = super::parking::about_parking(process)?;
         let mut parked: Vec<(ParkedTrigger, StoredCause)> = Vec::new();
         let mut events = self.store.read(Read::matching(about_parking, Position(1)));
         while let Some(event) = events.next().await? {
             let Some(at) = &event.stream else { continue };
             let id = at.name.id().to_owned();
             let whose = if at.name.category() == unread { Whose::Stream(id) } else { Whose::Instance(id) };
-            for own in schema.decode::<ProcessEvent>(&event, crate::fold::Unknown::Refuse)? {
+            // What cannot be read is parked by the runner itself.
+            for own in schema.decode::<ProcessEvent>(&event, Unknown::Ignore).unwrap_or_default() {
                 match own {
                     ProcessEvent::Parked(Parked { cause, error, .. }) => {
                         let (whose, position, since) = (whose.clone(), cause.position(), event.recorded_at);
-                        parked.push((ParkedTrigger { whose, position, error, since }, cause));
+                        let command_for = match &cause {
+                            StoredCause::Command { to, id, .. } => Some(format!("{to}-{id}")),
+                            _ => None,
+                        };
+                        parked.push((ParkedTrigger { whose, position, command_for, error, since }, cause));
                     }
                     ProcessEvent::Skipped { cause, .. } | ProcessEvent::Unparked { cause } => {
-                        parked.retain(|(trigger, waiting)| trigger.whose != whose || *waiting != cause);
+                        let is_it = |(trigger, waiting): &(ParkedTrigger, _)| trigger.whose == whose && *waiting == cause;
+                        if let Some(at) = parked.iter().position(is_it) {
+                            parked.remove(at);
+                        }
                     }
                     ProcessEvent::Reacted(_) => {}
                 }
             }
         }
-        let mut parked: Vec<_> = parked.into_iter().map(|(trigger, _)| trigger).collect();
-        parked.sort_by(|a, b| a.whose.cmp(&b.whose));
-        Ok(parked)
+        parked.sort_by(|(a, of_a), (b, of_b)| (&a.whose, of_a.rank()).cmp(&(&b.whose, of_b.rank())));
+        Ok(parked.into_iter().map(|(trigger, _)| trigger).collect())
     }
 
-    /// Lets what is parked be reacted to, in order, as of today's code; up to the first that fails again. How many were.
+    /// Lets what is parked be reacted to, in order, as of today's code, and commands that are parked be carried out; up to
+    /// the first that fails again. How many were.
     pub async fn retry(&self, process: &str, whose: &Whose) -> Result<usize, AskError> {
         self.ask(process, What::Retry(whose.clone())).await
     }
@@ -211,7 +269,48 @@ impl Processes {
     /// Lets one trigger go without a reaction, and remembers who said so. What waits behind it waits on until it is
     /// [retried](Processes::retry).
     pub async fn skip(&self, process: &str, whose: &Whose, position: Position, by: &str) -> Result<usize, AskError> {
-        self.ask(process, What::Skip { whose: whose.clone(), position, by: by.to_owned() }).await
+        let which = VecDeque::from([(whose.clone(), position)]);
+        self.ask(process, What::Skip { which, by: by.to_owned() }).await
+    }
+
+    /// [Retries](Processes::retry) for each instance and stream that has a trigger which the filter admits. One that fails
+    /// again holds up nobody else.
+    pub async fn retry_all(&self, process: &str, which: &ParkedFilter) -> Result<RetriedAll, AskError> {
+        let mut whose: Vec<Whose> = self.admitted(process, which).await?.map(|trigger| trigger.whose).collect();
+        whose.dedup();
+        let mut all = RetriedAll::default();
+        for whose in whose {
+            // Where some succeed, what fails behind them is told by another try.
+            for _ in 0..2 {
+                match self.retry(process, &whose).await {
+                    Ok(done) => all.done += done,
+                    Err(AskError::FailsAgain { position, why }) => {
+                        all.failing.push((whose, position, why));
+                        break;
+                    }
+                    Err(AskError::NotParked) => break,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// [Skips](Processes::skip) every trigger that the filter admits. How many were.
+    pub async fn skip_all(&self, process: &str, which: &ParkedFilter, by: &str) -> Result<usize, AskError> {
+        let which: VecDeque<_> = self.admitted(process, which).await?.map(|trigger| (trigger.whose, trigger.position)).collect();
+        match self.ask(process, What::Skip { which, by: by.to_owned() }).await {
+            Err(AskError::NotParked) => Ok(0),
+            skipped => skipped,
+        }
+    }
+
+    async fn admitted(&self, process: &str, which: &ParkedFilter) -> Result<impl Iterator<Item = ParkedTrigger>, AskError> {
+        if !self.asked.contains_key(process) {
+            return Err(AskError::Unknown { name: process.to_owned() });
+        }
+        let parked = self.parked(process).await.map_err(|error| AskError::Store { detail: error.to_string() })?;
+        Ok(parked.into_iter().filter(|trigger| which.admits(trigger)))
     }
 
     async fn ask(&self, process: &str, what: What) -> Result<usize, AskError> {
@@ -237,7 +336,7 @@ impl InstanceStatus {
                 let surplus = self.refused.len().saturating_sub(REFUSED_MAX);
                 self.refused.drain(..surplus);
             }
-            StoredCause::Event { .. } => {}
+            StoredCause::Event { .. } | StoredCause::Command { .. } | StoredCause::Record { .. } => {}
         }
         for name in &reacted.cancelled {
             self.timers.remove(name);
@@ -249,150 +348,3 @@ impl InstanceStatus {
         }
     }
 }
-
-/// Who lets a trigger go that does not concern its instance any more.
-const RUNTIME: &str = "the runtime: it does not concern the instance any more";
-
-impl<P: Process> Instances<P> {
-    /// Does what a person wants, as far as it goes; the rest is in the answer.
-    pub(super) async fn heed(&mut self, what: What, batch: &mut Batch) -> Result<Answer, Trouble> {
-        match what {
-            What::Retry(Whose::Instance(key)) => self.retry(&key, batch).await,
-            What::Retry(Whose::Stream(stream)) => self.retry_unread(&stream, batch).await,
-            What::Skip { whose: Whose::Instance(key), position, by } => {
-                let instance = self.instance(&key).await?;
-                let Some(cause) = instance.parked.iter().find(|cause| cause.position() == position).cloned() else {
-                    return Ok(Err(AskError::NotParked));
-                };
-                instance.let_go(&cause);
-                let entry = instance.entry(&key, ProcessEvent::Skipped { cause, by }, Vec::new(), &Origin::person());
-                batch.take(vec![entry]);
-                Ok(Ok(1))
-            }
-            What::Skip { whose: Whose::Stream(stream), position, by } => {
-                let causes = self.unread.get_mut(&stream).map(|unread| &mut unread.causes);
-                let found = causes.and_then(|causes| {
-                    let at = causes.iter().position(|cause| cause.position() == position)?;
-                    causes.remove(at)
-                });
-                let Some(cause) = found else { return Ok(Err(AskError::NotParked)) };
-                batch.take(vec![self.unread_entry(&stream, ProcessEvent::Skipped { cause, by }, Metadata::default())?]);
-                Ok(Ok(1))
-            }
-        }
-    }
-
-    async fn retry(&mut self, key: &str, batch: &mut Batch) -> Result<Answer, Trouble> {
-        // Read anew: what it failed at may be mended.
-        self.forget(key);
-        let targets = self.targets().clone();
-        let archive = self.archive.clone();
-        let mut done = 0;
-        while batch.has_room() {
-            let instance = self.instance(key).await?;
-            let Some(cause) = instance.parked.front().cloned() else { break };
-            let reacted = match (instance.broken.clone(), archive.concern::<P>(key, &cause).await) {
-                (Some(why), _) => Err(why),
-                (None, Err(LoadError::Read(error))) => return Err(error.into()),
-                (None, Err(error)) => Err(error.to_string()),
-                (None, Ok(Err(panic))) => Err(panic),
-                (None, Ok(Ok(None))) => Ok(None),
-                (None, Ok(Ok(Some((heard, concern, metadata))))) => {
-                    instance.unpark(&cause);
-                    let is_due = instance.is_due(&cause);
-                    let origin = Origin { metadata, depth: 0 };
-                    if is_due { instance.react(key, &heard, concern, &origin, &targets) } else { Ok(None) }
-                }
-            };
-            instance.unpark(&cause);
-            let entries = match reacted {
-                Ok(Some(entry)) => {
-                    let entry = entry.with_behind(instance.parked.len());
-                    let unparked = ProcessEvent::Unparked { cause };
-                    vec![entry, instance.entry(key, unparked, Vec::new(), &Origin::person())]
-                }
-                Ok(None) => {
-                    instance.let_go(&cause);
-                    let skipped = ProcessEvent::Skipped { cause, by: RUNTIME.to_owned() };
-                    vec![instance.entry(key, skipped, Vec::new(), &Origin::person())]
-                }
-                Err(why) => {
-                    self.forget(key);
-                    let again = AskError::FailsAgain { position: cause.position(), why };
-                    return Ok(if done > 0 { Ok(done) } else { Err(again) });
-                }
-            };
-            batch.take(entries);
-            done += 1;
-        }
-        Ok(if done > 0 { Ok(done) } else { Err(AskError::NotParked) })
-    }
-
-    /// What is parked for a stream, in order, up to the first event that still cannot be read.
-    async fn retry_unread(&mut self, stream: &str, batch: &mut Batch) -> Result<Answer, Trouble> {
-        let mut done = 0;
-        while batch.has_room() {
-            let Some(cause) = self.unread.get(stream).and_then(|unread| unread.causes.front().cloned()) else { break };
-            let event = self.archive.event_at(cause.position()).await?;
-            let readable = match &event {
-                Some(event) => self.try_read(event),
-                None => Err("it is not in the store".to_owned()),
-            };
-            let event = match (event, readable) {
-                (Some(event), Ok(())) => event,
-                (_, readable) => {
-                    let why = readable.err().unwrap_or_default();
-                    let again = AskError::FailsAgain { position: cause.position(), why };
-                    return Ok(if done > 0 { Ok(done) } else { Err(again) });
-                }
-            };
-            // While it is heard, nothing is parked before it.
-            let mut waiting = self.unread.get_mut(stream).map(|unread| std::mem::take(&mut unread.causes)).unwrap_or_default();
-            let heard = self.hear(&event, batch).await?;
-            if heard == Hearing::Taken {
-                waiting.pop_front();
-            }
-            self.unread.entry(stream.to_owned()).or_default().causes = waiting;
-            if heard != Hearing::Taken {
-                // With nothing else in the batch only that can be.
-                let full = AskError::Store { detail: Self::full() };
-                return Ok(if done > 0 { Ok(done) } else { Err(full) });
-            }
-            batch.take(vec![self.unread_entry(stream, ProcessEvent::Unparked { cause }, Metadata::default())?]);
-            done += 1;
-        }
-        Ok(if done > 0 { Ok(done) } else { Err(AskError::NotParked) })
-    }
-}
-
-impl Origin {
-    /// A person's word.
-    fn person() -> Self {
-        Self { metadata: Metadata::default(), depth: 0 }
-    }
-}
-
-impl Archive {
-    /// What was parked, as of today's code, and how it concerns the instance; none where it does not any more. The inner
-    /// error is what users' code panicked with.
-    async fn concern<P: Process>(&self, key: &str, cause: &StoredCause) -> Result<Result<Option<Retried<P>>, String>, LoadError> {
-        let Some(heard) = self.heard::<P>(key, cause).await? else { return Ok(Ok(None)) };
-        let StoredCause::Event { position, .. } = cause else {
-            return Ok(Ok(Some((heard, Concern::Own, Metadata::default()))));
-        };
-        let (Some(envelope), super::Trigger::Event(event)) = (self.event_at(Position(*position)).await?, &heard.trigger) else {
-            return Ok(Ok(None));
-        };
-        let metadata = super::instances::metadata(&crate::fold::Cause::from(&envelope));
-        let recorded = crate::fold::Recorded { event: event.clone(), envelope };
-        let concerned = match super::instances::correlate::<P>(&recorded) {
-            Ok(correlation) => correlation.concerned,
-            Err(panic) => return Ok(Err(format!("correlate panicked: {panic}"))),
-        };
-        let concern = concerned.into_iter().find(|(known, _)| known == key);
-        Ok(Ok(concern.map(|(_, concern)| (heard, concern, metadata))))
-    }
-}
-
-/// A parked trigger as it is heard, how it concerns its instance, and what its reaction says of where it comes from.
-type Retried<P> = (super::instance::Heard<<P as Process>::Event>, Concern, Metadata);

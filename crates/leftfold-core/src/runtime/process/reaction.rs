@@ -12,8 +12,10 @@ use crate::store::{EventType, NewEvent, StreamName, Timestamp};
 
 /// What follows from a trigger: commands, effects, timers, the end. All of it is recorded in one atomic append.
 ///
-/// Commands are carried out in the order given, each whatever became of those before it: what depends on another
-/// command's success is the reaction to its event.
+/// Commands for one aggregate are carried out in the order given, and after those of earlier reactions of the instance;
+/// commands for several aggregates side by side, in any order. Each is carried out whatever became of those before it,
+/// unless one for the same aggregate waits for a person: then those behind it wait too. What depends on another command's
+/// success, or on its coming first elsewhere, is the reaction to its event.
 #[derive(Debug, Default)]
 #[must_use = "a reaction does nothing until it is returned"]
 pub struct Reaction {
@@ -68,15 +70,16 @@ impl Reaction {
         A::Command: Serialize,
     {
         let id = id.into();
-        match Json::of(&command) {
-            Ok(command) => self.commands.push(StoredCommand { to: A::CATEGORY.to_owned(), id, command }),
-            Err(error) => self.fault(format!("the command for {}-{id} cannot be written: {error}", A::CATEGORY)),
+        match (Json::of_unread(&command), StreamName::of(A::CATEGORY, &id)) {
+            (Ok(command), Ok(_)) => self.commands.push(StoredCommand { to: A::CATEGORY.to_owned(), id, command }),
+            (Err(error), _) => self.fault(format!("the command for {}-{id} cannot be written: {error}", A::CATEGORY)),
+            (_, Err(invalid)) => self.fault(format!("the command for {}-{id} has no target: {invalid}", A::CATEGORY)),
         }
         self
     }
 
-    /// An effect: its intent is recorded in the stream of the aggregate that will hear of the outcome. That aggregate is
-    /// not asked.
+    /// An effect: its intent is recorded in the stream of the aggregate that will hear of the outcome, with the tags that its
+    /// event has. That aggregate is not asked.
     pub fn effect<E: Effect>(mut self, target: &str, intent: &E::Intent) -> Self
     where
         E::Intent: Serialize,
@@ -147,7 +150,8 @@ where
     let schema = Schema::of::<<E::Target as Aggregate>::Event>()?;
     let data = serde_json::to_vec(intent)
         .map_err(|error| EventError::Encode { name: std::any::type_name::<E::Intent>(), detail: error.to_string() })?;
-    let mut event = NewEvent::new(EventType::new(E::INTENT)?, data);
-    event.schema_version = schema.current_version(&event.event_type).unwrap_or(1);
-    Ok(event.in_stream(StreamName::of(E::Target::CATEGORY, target)?))
+    // As the event that it is, which alone knows its tags.
+    let event: <E::Target as Aggregate>::Event = schema.event_of(&EventType::new(E::INTENT)?, &data)?;
+    let intent = NewEvent { data: data.into(), ..schema.encode(&event)? };
+    Ok(intent.in_stream(StreamName::of(E::Target::CATEGORY, target)?))
 }

@@ -89,6 +89,11 @@ pub(super) enum StoredCause {
         refusal: Option<Json>,
         reason: String,
     },
+    /// A command that cannot be carried out, for a reason that will not pass: the reaction that issued it, and which of its
+    /// commands.
+    Command { position: u64, index: u32, to: String, id: String },
+    /// A record in the instance's own stream that cannot be read.
+    Record { position: u64 },
 }
 
 /// A command as it is recorded.
@@ -145,9 +150,41 @@ impl StoredCause {
     /// The position that it speaks of.
     pub(super) fn position(&self) -> Position {
         match self {
-            Self::Event { position, .. } | Self::Refused { position, .. } => Position(*position),
+            Self::Event { position, .. }
+            | Self::Refused { position, .. }
+            | Self::Command { position, .. }
+            | Self::Record { position } => Position(*position),
             Self::Timer { set_at, .. } => Position(*set_at),
         }
+    }
+
+    /// In which order what is parked for an instance is concluded: a record tells what the state is, and a command was
+    /// issued before anything that waits was reacted to.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Record { .. } => 0,
+            Self::Command { .. } => 1,
+            Self::Event { .. } | Self::Timer { .. } | Self::Refused { .. } => 2,
+        }
+    }
+
+    /// Whether it is a command that cannot be carried out.
+    pub(super) fn is_command(&self) -> bool {
+        matches!(self, Self::Command { .. })
+    }
+
+    /// How many bytes it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let of_users = match self {
+            Self::Event { .. } | Self::Record { .. } => 0,
+            Self::Timer { name, .. } => name.len(),
+            Self::Command { to, id, .. } => to.len() + id.len(),
+            Self::Refused { to, id, command, refusal, reason, .. } => {
+                let refusal = refusal.as_ref().map_or(0, |refusal| refusal.text().len());
+                to.len() + id.len() + command.text().len() + refusal + reason.len()
+            }
+        };
+        of_users + size_of::<Self>()
     }
 }
 
@@ -190,7 +227,10 @@ impl StoredCause {
     /// What was dropped is at no position. The record must stay: the versions behind it are part of command ids.
     fn rewrite(&mut self, positions: &dyn Positions) {
         let at = match self {
-            Self::Event { position, .. } | Self::Refused { position, .. } => position,
+            Self::Event { position, .. }
+            | Self::Refused { position, .. }
+            | Self::Command { position, .. }
+            | Self::Record { position } => position,
             Self::Timer { set_at, .. } => set_at,
         };
         *at = positions.event(Position(*at)).unwrap_or_default().0;

@@ -4,20 +4,23 @@
 //! due, react to what is new. Whatever fails, the runner forgets what it holds in memory and begins again from the
 //! log, as after a crash: so there is one way back, and it is always the same.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{Batch, Settled};
+use super::heed::Heeded;
 use super::instance::{Archive, Heard, category};
-use super::instances::{Hearing, Instances, unread_category};
+use super::instances::{Hearing, Instances};
 use super::orders::{Orders, RefusedOrder};
+use super::parking::{Parking, Tally, Unreadable, unread_category};
 use super::people::{AskError, Asked, What};
-use super::record::{Parked, ProcessEvent};
+use super::record::{ProcessEvent, StoredCause};
 use super::step::{STORE_RETRY, Step, Trouble};
 use super::timers::{NEAR_MAX, Timers};
+use super::unfinished::Unfinished;
 use super::{Process, Targets};
 use crate::fold::LoadError;
 use crate::runtime::board::{Doing, ForPerson};
@@ -28,8 +31,6 @@ use crate::store::{
     RecordedEvent, State, Status, SubscribeError, Timestamp,
 };
 
-/// Commands that wait at most; beyond that nothing new is reacted to until some are carried out.
-const ORDERS_MAX: usize = 20_000;
 /// Timers that fire with one append, at most.
 const FIRED_AT_ONCE: usize = 100;
 /// Events that are read at once, at most.
@@ -74,6 +75,8 @@ pub(super) struct Known<P: Process> {
     checkpoint: Position,
     /// Everything that is recorded of the process up to here is taken in. An append on top of anything else is refused.
     own_through: Position,
+    /// Records of the process that cannot be read, still to be parked.
+    unreadable: Vec<Unreadable>,
     /// A durable end. Once everything up to it was reacted to, so was everything recorded before its time.
     barrier: Option<Head>,
 }
@@ -130,43 +133,14 @@ impl<P: Process> ProcessRunner<P> {
             }
             None => Position::START,
         };
-        let (orders, timers) = self.unfinished().await.map_err(start_error)?;
-        let instances = Instances::load(self.archive.clone(), self.targets.clone()).await.map_err(start_error)?;
-        let (ahead, ahead_through, barrier) = (VecDeque::new(), checkpoint, None);
-        Ok(Known { instances, orders, timers, ahead, ahead_through, through: checkpoint, checkpoint, own_through, barrier })
-    }
-
-    /// The commands that may not have been carried out, those of every reaction after the mark that the last one bears,
-    /// and the timers, from its other mark on.
-    async fn unfinished(&self) -> Result<(Orders, Timers), LoadError> {
-        let own = Query::category(category(P::NAME));
-        let mut events = self.host.store.read(Read::matching(own.clone(), Position::END).backwards().page_of(16));
-        // Where it never reacted, no timer was set.
-        let (mut carried, mut fired_before) = (Position::START, self.host.clock.now());
-        'looking: while let Some(page) = events.page().await? {
-            for event in page {
-                if let Some(ProcessEvent::Reacted(reacted)) = self.archive.own(&event)? {
-                    (carried, fired_before) = (Position(reacted.carried), Timestamp::from_micros(reacted.fired_before));
-                    break 'looking;
-                }
-            }
-        }
-        let mut orders = Orders::new(P::NAME);
-        let mut events = self.host.store.read(Read::matching(own, carried.next()));
-        while let Some(event) = events.next().await? {
-            match self.archive.own(&event)? {
-                Some(ProcessEvent::Reacted(reacted)) => {
-                    let key = event.stream.as_ref().map_or("", |at| at.name.id());
-                    // What was refused is concluded with the reaction to that.
-                    orders.conclude(&reacted.cause);
-                    let at = (event.position, event.version());
-                    orders.take(key, &reacted, at, event.metadata.correlation.as_ref());
-                }
-                Some(ProcessEvent::Parked(Parked { cause, .. })) => orders.conclude(&cause),
-                Some(ProcessEvent::Skipped { .. } | ProcessEvent::Unparked { .. }) | None => {}
-            }
-        }
-        Ok((orders, Timers::from(P::NAME, fired_before, self.near_max)))
+        let unfinished = Unfinished::load(&self.archive, P::NAME, self.host.clock.now(), self.near_max).await;
+        let Unfinished { orders, timers, mut unreadable } = unfinished.map_err(start_error)?;
+        let (parking, more) = Parking::load(&self.archive, P::NAME).await.map_err(start_error)?;
+        unreadable.retain(|found| !parking.knows_record(found.position) && !more.contains(found));
+        unreadable.extend(more);
+        let instances = Instances::new(self.archive.clone(), self.targets.clone(), parking);
+        let (ahead, ahead_through, barrier, through) = (VecDeque::new(), checkpoint, None, checkpoint);
+        Ok(Known { instances, orders, timers, ahead, ahead_through, through, checkpoint, own_through, unreadable, barrier })
     }
 
     /// Runs until told to stop.
@@ -279,6 +253,7 @@ impl<P: Process> ProcessRunner<P> {
                 tracing::error!(process = P::NAME, why, "a process cannot go on, trying again");
                 self.stalled(why)
             }
+            Trouble::Full => self.needs_person(),
         }
     }
 
@@ -287,11 +262,19 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     fn needs_person(&self) -> Step {
-        Step::NeedsPerson(Instances::<P>::full(), self.host.clock.now().plus(STORE_RETRY))
+        Step::NeedsPerson(Parking::full(), self.host.clock.now().plus(STORE_RETRY))
     }
 
     async fn next(&mut self, known: &mut Known<P>) -> Result<Step, Trouble> {
         let now = self.host.clock.now();
+        if !known.unreadable.is_empty() {
+            let mut batch = Batch::default();
+            for found in std::mem::take(&mut known.unreadable) {
+                known.instances.park_record(found, &mut batch).await?;
+            }
+            self.append(known, batch, None, None).await?;
+            return Ok(Step::Worked);
+        }
         if known.orders.wakes_at().is_some_and(|at| at <= now) {
             self.carry(known, now).await?;
             return Ok(Step::Worked);
@@ -299,7 +282,7 @@ impl<P: Process> ProcessRunner<P> {
         if known.timers.look_ahead(&self.archive, now).await.map_err(Trouble::from)? {
             return Ok(Step::Worked);
         }
-        if known.orders.len() < ORDERS_MAX {
+        if !known.orders.is_full() {
             if let Some(fired) = self.fire(known, now).await? {
                 return Ok(fired);
             }
@@ -328,15 +311,29 @@ impl<P: Process> ProcessRunner<P> {
             if known.instances.hear_own(heard.clone(), correlation.clone(), &mut batch).await? != Hearing::Taken {
                 self.append(known, std::mem::take(&mut batch), None, None).await?;
                 if known.instances.hear_own(heard, correlation, &mut batch).await? != Hearing::Taken {
-                    return Err(Trouble::Store(Instances::<P>::full()));
+                    return Err(Trouble::Full);
                 }
             }
-            known.orders.conclude(&cause);
-            if !batch.has_room() {
-                self.append(known, std::mem::take(&mut batch), None, None).await?;
+            self.concluded(known, &cause, &mut batch).await?;
+        }
+        for stuck in out.stuck {
+            let cause = stuck.cause.clone();
+            if known.instances.park_command(stuck, &mut batch).await? != Hearing::Taken {
+                self.append(known, batch, None, None).await?;
+                return Err(Trouble::Full);
             }
+            self.concluded(known, &cause, &mut batch).await?;
         }
         self.append(known, batch, None, None).await
+    }
+
+    /// What became of a command goes into the batch, which is recorded once it is full.
+    async fn concluded(&self, known: &mut Known<P>, cause: &StoredCause, batch: &mut Batch) -> Result<(), Trouble> {
+        known.orders.conclude(cause);
+        if batch.has_room() {
+            return Ok(());
+        }
+        self.append(known, std::mem::take(batch), None, None).await
     }
 
     /// Lets timers fire that are due, if everything recorded up to then was reacted to. None where there is none.
@@ -373,7 +370,7 @@ impl<P: Process> ProcessRunner<P> {
             }
         }
         if fired.is_empty() {
-            return Ok(Some(self.stalled(Instances::<P>::full())));
+            return Ok(Some(self.stalled(Parking::full())));
         }
         self.append(known, batch, None, none_matching).await?;
         fired.iter().for_each(|timer| known.timers.forget(timer));
@@ -464,9 +461,12 @@ impl<P: Process> ProcessRunner<P> {
                     (known.through, known.checkpoint) = (through, through);
                 }
                 known.own_through = known.own_through.max(appended.last());
+                let mut keys = BTreeSet::new();
                 for settled in batch.settled(&appended) {
+                    keys.insert(settled.key.clone());
                     known.settle(settled);
                 }
+                known.instances.keep_snapshots(&keys);
                 known.instances.forget_some();
                 Ok(())
             }
@@ -496,9 +496,9 @@ impl<P: Process> ProcessRunner<P> {
             Step::Worked | Step::Idle(_) | Step::Closed => {}
         }
         let Some(known) = &self.known else { return };
-        let parked = known.instances.parked_count();
-        self.host.board.say_for_person(P::NAME, ForPerson { parked, ..ForPerson::default() });
-        let trouble = known.orders.trouble().or_else(|| known.instances.trouble());
+        let Tally { parked, stuck, .. } = known.instances.parking.tally();
+        self.host.board.say_for_person(P::NAME, ForPerson { parked: parked - stuck, stuck, in_doubt: 0 });
+        let trouble = known.orders.trouble().or_else(|| known.instances.parking.trouble());
         let waits_for = trouble.unwrap_or_else(|| "events, or the next due time".to_owned());
         self.host.board.say_where(P::NAME, known.through, &waits_for, known.orders.len(), parked);
     }
@@ -511,28 +511,47 @@ impl<P: Process> ProcessRunner<P> {
         let _ = answer.send(answered);
     }
 
-    async fn heed(&mut self, what: What) -> Result<usize, AskError> {
-        let not_done = |detail: String| AskError::Store { detail };
+    async fn heed(&mut self, mut what: What) -> Result<usize, AskError> {
         if let Right::StandsBy(why, _) | Right::Waits(why, _) = self.right().await {
-            return Err(not_done(format!("this runtime waits for {why}")));
+            return Err(AskError::Store { detail: format!("this runtime waits for {why}") });
         }
+        let mut all = 0;
+        loop {
+            let Heeded { done, stops, goes_on, reads_again } = self.heed_once(&mut what).await?;
+            all += done;
+            if reads_again {
+                self.known = None;
+            }
+            match stops {
+                Some(stops) if all == 0 => return Err(stops),
+                None if !goes_on && all == 0 => return Err(AskError::NotParked),
+                None if goes_on => {}
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// As much of it as goes into one append.
+    async fn heed_once(&mut self, what: &mut What) -> Result<Heeded, AskError> {
+        let not_done = |detail: String| AskError::Store { detail };
         let mut known = match self.known.take() {
             Some(known) => known,
             None => self.begin().await.map_err(|error| not_done(error.to_string()))?,
         };
-        let mut batch = Batch::default();
-        let done = match known.instances.heed(what, &mut batch).await {
+        let (mut batch, fence) = (Batch::default(), self.fence());
+        let done = match known.instances.heed(what, fence.as_ref(), &mut batch).await {
             Ok(done) => self.append(&mut known, batch, None, None).await.map(|()| done),
             Err(trouble) => Err(trouble),
         };
         match done {
             Ok(done) => {
                 self.known = Some(known);
-                done
+                Ok(done)
             }
             Err(trouble) => {
                 let why = match &trouble {
                     Trouble::Begin(why) | Trouble::Store(why) => why.clone(),
+                    Trouble::Full => Parking::full(),
                     Trouble::Fenced => "another runtime has the work".to_owned(),
                     Trouble::Closed => "the store is closed".to_owned(),
                 };

@@ -31,6 +31,8 @@ pub(super) enum Trouble {
     Fenced,
     /// The store cannot be used now.
     Store(String),
+    /// Something would have to be parked, and too much is.
+    Full,
     Closed,
 }
 

@@ -7,15 +7,23 @@ use std::pin::Pin;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::record::StoredCommand;
 use crate::fold::{Aggregate, Alongside, AlongsideError, Cause, ExecuteError};
-use crate::runtime::contained;
 use crate::runtime::json::Json;
-use crate::store::{AppendError, CommandId, Fence, Label, Store};
+use crate::runtime::{contained, shortened};
+use crate::store::{AppendError, CommandId, Fence, Invalid, Label, Position, Store};
 
 /// The kinds of aggregates that a process commands.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
-    carriers: BTreeMap<&'static str, Carry>,
+    kinds: BTreeMap<&'static str, Kind>,
+}
+
+/// What is done with the commands for one kind of aggregate.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    carry: Carry,
+    check: fn(&Json) -> Result<(), String>,
 }
 
 /// A command that was recorded, on its way to its aggregate.
@@ -30,19 +38,41 @@ pub(super) struct Order {
     pub(super) fence: Option<(Label, Fence)>,
 }
 
+impl Order {
+    /// A command of the reaction at a position.
+    pub(super) fn new(
+        process: &str,
+        reaction: Position,
+        (command, command_id): (&StoredCommand, CommandId),
+        correlation: Option<&Label>,
+        (store, fence): (&Store, Option<&(Label, Fence)>),
+    ) -> Result<Self, Invalid> {
+        let causation = Label::new(format!("$process:{process}@{reaction}"))?;
+        let correlation = correlation.unwrap_or(&causation).clone();
+        Ok(Self {
+            store: store.clone(),
+            id: command.id.clone(),
+            command: command.command.clone(),
+            command_id,
+            cause: Cause { causation, correlation },
+            fence: fence.cloned(),
+        })
+    }
+}
+
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Carried {
     /// It took effect, now or earlier.
     Done,
-    /// It did not, and never will.
-    Refused { refusal: Option<Json>, reason: String },
+    /// Its aggregate refused it, and it never will take effect.
+    Refused { refusal: Json, reason: String },
     /// The process went to another runner: nothing was done, and nothing more is to be.
     Fenced,
     /// The store could not be used: it is to be tried again.
     Failed(String),
-    /// The command, or the aggregate that it is for, is of no use: it is tried a few times, in case that is mended.
-    Unable(String),
+    /// It cannot be, for a reason that does not pass by itself: a person is to look at it.
+    Stuck(String),
 }
 
 type Carry = fn(Order) -> Pin<Box<dyn Future<Output = Carried> + Send>>;
@@ -71,25 +101,39 @@ impl Targets {
         A::Command: Serialize + DeserializeOwned,
         A::Refusal: Serialize + DeserializeOwned,
     {
-        self.carriers.insert(A::CATEGORY, |order| Box::pin(carry::<A>(order)));
+        let kind = Kind { carry: |order| Box::pin(carry::<A>(order)), check: check::<A> };
+        self.kinds.insert(A::CATEGORY, kind);
         self
     }
 
-    pub(super) fn know(&self, category: &str) -> bool {
-        self.carriers.contains_key(category)
+    /// Holds a command against what its aggregate takes, before it is recorded.
+    pub(super) fn check(&self, command: &StoredCommand) -> Result<(), String> {
+        let StoredCommand { to, command, .. } = command;
+        let kind = self.kinds.get(to.as_str());
+        let kind = kind.ok_or_else(|| format!("{to} is no target of the process, name it in targets()"))?;
+        (kind.check)(command).map_err(|why| format!("a command for {to} would not be read as it was issued: {why}"))
     }
 
     /// Carries a command out, once for its id however often it is called.
     pub(super) async fn carry(&self, category: &str, order: Order) -> Carried {
-        match self.carriers.get(category) {
-            // What the aggregate's code panics with is a failure of this command: it may be mended.
-            Some(carry) => match contained(carry(order)).await {
+        match self.kinds.get(category) {
+            // What the aggregate's code panics with is a failure of this command, and of no other.
+            Some(kind) => match contained((kind.carry)(order)).await {
                 Ok(carried) => carried,
-                Err(panic) => Carried::Unable(format!("it panicked: {panic}")),
+                Err(panic) => Carried::Stuck(format!("it panicked: {panic}")),
             },
-            None => Carried::Unable(format!("{category} is no target of the process any more, name it in targets()")),
+            None => Carried::Stuck(format!("{category} is no target of the process any more, name it in targets()")),
         }
     }
+}
+
+fn check<A: Aggregate>(command: &Json) -> Result<(), String>
+where
+    A::Command: Serialize + DeserializeOwned,
+{
+    let read: A::Command = command.read().map_err(|error| error.to_string())?;
+    let again = Json::of_unread(&read).map_err(|error| error.to_string())?;
+    again.says_the_same(command).then_some(()).ok_or_else(|| format!("it would be {}", shortened(again.text().to_owned())))
 }
 
 async fn carry<A: Aggregate>(order: Order) -> Carried
@@ -99,7 +143,7 @@ where
 {
     let command: A::Command = match order.command.read() {
         Ok(command) => command,
-        Err(error) => return Carried::Unable(format!("a recorded command for {} does not parse: {error}", A::CATEGORY)),
+        Err(error) => return Carried::Stuck(format!("a recorded command for {} does not parse: {error}", A::CATEGORY)),
     };
     let command = order.store.aggregate::<A>().command(&order.id, command);
     let command = command.with_id(order.command_id).request(order.command.text().as_bytes()).caused_by(order.cause);
@@ -114,15 +158,19 @@ where
 
 fn judge<A: Aggregate>(error: ExecuteError<A::Refusal>) -> Carried
 where
-    A::Refusal: Serialize,
+    A::Refusal: Serialize + DeserializeOwned,
 {
     let reason = error.to_string();
     match error {
-        ExecuteError::Refused(refusal) => Carried::Refused { refusal: Json::of(&refusal).ok(), reason: refusal.to_string() },
+        ExecuteError::Refused(refusal) => match Json::of(&refusal) {
+            Ok(json) => Carried::Refused { refusal: json, reason: refusal.to_string() },
+            Err(error) => Carried::Stuck(format!("it was refused, and that cannot be written: {error}")),
+        },
         ExecuteError::Append(AppendError::Fenced { .. }) => Carried::Fenced,
-        // Under another name or size it might be possible, but this command is what it is.
-        ExecuteError::Invalid(_) | ExecuteError::Append(AppendError::Invalid(_)) => Carried::Refused { refusal: None, reason },
-        ExecuteError::Event(_) => Carried::Unable(reason),
-        _ => Carried::Failed(reason),
+        // Others write, or the store fails: that passes.
+        ExecuteError::Contended { .. } | ExecuteError::Read(_) => Carried::Failed(reason),
+        error if error.is_of_the_store() => Carried::Failed(reason),
+        // The command is what it is, and so is what its aggregate is folded from.
+        _ => Carried::Stuck(reason),
     }
 }

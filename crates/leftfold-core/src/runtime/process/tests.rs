@@ -101,7 +101,7 @@ async fn a_hundred_thousand_timers_fire_each_once_and_a_bounded_number_of_them_i
     for first in (0..REACTIONS).step_by(1_000) {
         let keys = first..REACTIONS.min(first + 1_000);
         let events = keys.map(|key| reaction(&archive, key, (0..PER_REACTION).map(|number| timer(key, number)).collect()));
-        store.append(Append::of(events.collect())).await.unwrap();
+        store.append(crate::testing::by_runtime(Append::of(events.collect()))).await.unwrap();
     }
     let mut timers = Timers::from("alarm", start, NEAR_MAX);
     let (mut fired, mut near_max, mut last) = (0, 0, start);

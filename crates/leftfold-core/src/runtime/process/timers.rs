@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::instance::{Archive, category};
 use super::record::{ProcessEvent, Reacted, bucket, bucket_start, due_tag};
-use crate::fold::{LoadError, Unknown};
+use crate::fold::LoadError;
 use crate::store::{Position, Query, QueryItem, Read, RecordedEvent, Tags, Timestamp};
 
 /// Timers in memory; more that are due soon are looked up again when most of these have fired.
@@ -116,20 +116,18 @@ impl Timers {
         let mut events = archive.store.read(Read::matching(query, Position(1)));
         let since = std::mem::replace(&mut self.horizon, Near::at(bucket_start(to + 1)));
         while let Some(event) = events.next().await? {
-            self.take(archive, &event, &since)?;
+            self.take(archive, &event, &since);
         }
         Ok(true)
     }
 
     /// Takes the timers that a reaction set, from there on, before the horizon.
-    fn take(&mut self, archive: &Archive, event: &RecordedEvent, since: &Near) -> Result<(), LoadError> {
+    fn take(&mut self, archive: &Archive, event: &RecordedEvent, since: &Near) {
         let key = event.stream.as_ref().map_or("", |at| at.name.id());
-        for event_of in archive.own.decode::<ProcessEvent>(event, Unknown::Refuse)? {
-            if let ProcessEvent::Reacted(reacted) = event_of {
-                reacted.near(key, event.position).filter(|timer| timer >= since).for_each(|timer| self.set(timer));
-            }
+        // What cannot be read is parked once it is concerned.
+        if let Ok(ProcessEvent::Reacted(reacted)) = archive.own(event) {
+            reacted.near(key, event.position).filter(|timer| timer >= since).for_each(|timer| self.set(timer));
         }
-        Ok(())
     }
 
     /// Keeps the first ones only, where there are too many: the others are looked up again.

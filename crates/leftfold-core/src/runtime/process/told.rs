@@ -61,6 +61,8 @@ impl Reacted {
             StoredCause::Refused { to, id, command, reason, .. } => {
                 Heard::Refused { by: format!("{to}-{id}"), command: command.shown(), reason }
             }
+            // Nothing reacts to them.
+            StoredCause::Command { position, .. } | StoredCause::Record { position } => Heard::Event(Position(position)),
         };
         let commands = self.commands.into_iter().map(|one| (format!("{}-{}", one.to, one.id), one.command.shown())).collect();
         let set = self.timers.into_iter().map(|timer| (timer.name, timer.due)).collect();

@@ -1,0 +1,340 @@
+//! What people say of what is parked, as the runner does it.
+
+use std::collections::VecDeque;
+
+use super::batch::{Batch, Entry};
+use super::correlation::Concern;
+use super::instance::{Archive, Heard};
+use super::instances::{Hearing, Instances, Origin, correlate, metadata};
+use super::orders::command_id;
+use super::parking::Parking;
+use super::people::{AskError, What, Whose};
+use super::record::{ProcessEvent, StoredCause};
+use super::step::Trouble;
+use super::targets::{Carried, Order};
+use super::{Process, Trigger};
+use crate::fold::{Cause, LoadError, Recorded};
+use crate::runtime::shortened;
+use crate::store::{Fence, Label, Metadata, Position};
+
+/// How far what a person wants was done.
+#[derive(Debug)]
+pub(super) struct Heeded {
+    /// How many triggers and commands are concluded with the batch.
+    pub(super) done: usize,
+    /// Why it goes no further; none where all is done, or there is more to do once the batch is recorded.
+    pub(super) stops: Option<AskError>,
+    /// Whether there may be more to do.
+    pub(super) goes_on: bool,
+    /// Whether what is in memory is to be read again: a record can be read now that could not be before.
+    pub(super) reads_again: bool,
+}
+
+/// Who lets a trigger go that does not concern its instance any more.
+const RUNTIME: &str = "the runtime: it does not concern the instance any more";
+
+/// What came of one parked trigger.
+enum Retried {
+    /// It is concluded with these.
+    Concluded(Vec<Entry>),
+    /// It is a record that can be read now: what is in memory was folded without it.
+    Readable(Box<Entry>),
+    /// It fails again.
+    Fails(String),
+    /// The store fails.
+    Store(String),
+}
+
+/// A parked trigger as it is heard, how it concerns its instance, and what its reaction says of where it comes from.
+type Parked<P> = (Heard<<P as Process>::Event>, Concern, Metadata);
+
+impl Heeded {
+    fn goes_on(done: usize) -> Self {
+        Self { done, stops: None, goes_on: true, reads_again: false }
+    }
+
+    fn ends(done: usize, stops: Option<AskError>) -> Self {
+        Self { done, stops, goes_on: false, reads_again: false }
+    }
+}
+
+impl<P: Process> Instances<P> {
+    /// Does what a person wants, as far as it goes into one append.
+    pub(super) async fn heed(
+        &mut self,
+        what: &mut What,
+        fence: Option<&(Label, Fence)>,
+        batch: &mut Batch,
+    ) -> Result<Heeded, Trouble> {
+        match what {
+            What::Retry(Whose::Instance(key)) => self.retry(key, fence, batch).await,
+            What::Retry(Whose::Stream(stream)) => self.retry_unread(stream, batch).await,
+            What::Skip { which, by } => self.skip(which, by, batch).await,
+        }
+    }
+
+    async fn skip(&mut self, which: &mut VecDeque<(Whose, Position)>, by: &str, batch: &mut Batch) -> Result<Heeded, Trouble> {
+        let mut done = 0;
+        while batch.has_room() {
+            let Some((whose, position)) = which.pop_front() else { return Ok(Heeded::ends(done, None)) };
+            let skipped = match &whose {
+                Whose::Instance(key) => self.skip_of_instance(key, position, by).await?,
+                Whose::Stream(stream) => self.skip_of_stream(stream, position, by)?,
+            };
+            let Some((entry, is_record)) = skipped else { continue };
+            batch.take(vec![entry]);
+            done += 1;
+            if is_record && let Whose::Instance(key) = &whose {
+                // Without it the instance is another one.
+                self.forget(key);
+                return Ok(Heeded::goes_on(done));
+            }
+        }
+        Ok(Heeded::goes_on(done))
+    }
+
+    async fn skip_of_instance(&mut self, key: &str, position: Position, by: &str) -> Result<Option<(Entry, bool)>, Trouble> {
+        let instance = self.instance(key).await?;
+        let parked = instance.parked.iter().find(|cause| cause.position() == position).cloned();
+        let unread = || instance.unread.iter().any(|(unread, _)| *unread == position);
+        let Some(cause) = parked.or_else(|| unread().then_some(StoredCause::Record { position: position.0 })) else {
+            return Ok(None);
+        };
+        instance.let_go(&cause);
+        let is_record = matches!(cause, StoredCause::Record { .. });
+        let event = ProcessEvent::Skipped { cause, by: shortened(by.to_owned()) };
+        Ok(Some((instance.entry(key, event, Vec::new(), &Origin::none()), is_record)))
+    }
+
+    fn skip_of_stream(&mut self, stream: &str, position: Position, by: &str) -> Result<Option<(Entry, bool)>, Trouble> {
+        let causes = self.parking.unread.get_mut(stream).map(|unread| &mut unread.causes);
+        let found = causes.and_then(|causes| {
+            let at = causes.iter().position(|cause| cause.position() == position)?;
+            causes.remove(at)
+        });
+        let Some(cause) = found else { return Ok(None) };
+        let event = ProcessEvent::Skipped { cause, by: shortened(by.to_owned()) };
+        Ok(Some((self.parking.unread_entry(P::NAME, stream, event, Metadata::default())?, false)))
+    }
+
+    async fn retry(&mut self, key: &str, fence: Option<&(Label, Fence)>, batch: &mut Batch) -> Result<Heeded, Trouble> {
+        // Read anew: what it failed at may be mended.
+        self.forget(key);
+        let mut done = 0;
+        while batch.has_room() {
+            let Some(cause) = self.instance(key).await?.parked.front().cloned() else { return Ok(Heeded::ends(done, None)) };
+            let retried = match &cause {
+                StoredCause::Record { .. } => self.retry_record(key, &cause).await?,
+                StoredCause::Command { .. } => self.retry_command(key, &cause, fence).await?,
+                _ => self.retry_trigger(key, &cause).await?,
+            };
+            match retried {
+                Retried::Concluded(entries) => batch.take(entries),
+                Retried::Readable(entry) => {
+                    batch.take(vec![*entry]);
+                    return Ok(Heeded { reads_again: true, ..Heeded::goes_on(done + 1) });
+                }
+                Retried::Fails(why) => {
+                    self.forget(key);
+                    return Ok(Heeded::ends(done, Some(AskError::FailsAgain { position: cause.position(), why })));
+                }
+                Retried::Store(detail) => {
+                    self.forget(key);
+                    return Ok(Heeded::ends(done, Some(AskError::Store { detail })));
+                }
+            }
+            done += 1;
+        }
+        Ok(Heeded::goes_on(done))
+    }
+
+    async fn retry_record(&mut self, key: &str, cause: &StoredCause) -> Result<Retried, Trouble> {
+        if let Some(why) = self.archive.unreadable(cause.position()).await? {
+            return Ok(Retried::Fails(why));
+        }
+        let instance = self.instance(key).await?;
+        instance.unpark(cause);
+        let unparked = ProcessEvent::Unparked { cause: cause.clone() };
+        Ok(Retried::Readable(Box::new(instance.entry(key, unparked, Vec::new(), &Origin::none()))))
+    }
+
+    /// Carries a parked command out, under the id that it has always had: where it was carried out and that is not recorded,
+    /// it changes nothing again.
+    async fn retry_command(
+        &mut self,
+        key: &str,
+        cause: &StoredCause,
+        fence: Option<&(Label, Fence)>,
+    ) -> Result<Retried, Trouble> {
+        let StoredCause::Command { position, index, .. } = cause else {
+            return Ok(Retried::Fails("it is no command".to_owned()));
+        };
+        let reaction = Position(*position);
+        let record = self.archive.event_at(reaction).await?;
+        let reacted = match record.as_ref().map(|record| self.archive.own(record)) {
+            Some(Ok(ProcessEvent::Reacted(reacted))) => reacted,
+            Some(Err(why)) => return Ok(Retried::Fails(why.to_string())),
+            Some(Ok(_)) | None => return Ok(Retried::Fails("the reaction that issued it is not in the store".to_owned())),
+        };
+        let (Some(record), Some(command)) = (record, reacted.commands.get(*index as usize)) else {
+            return Ok(Retried::Fails("its reaction has no such command".to_owned()));
+        };
+        let targets = self.targets().clone();
+        let id = command_id(P::NAME, key, record.version(), *index);
+        let order = (&self.archive.store.clone(), fence);
+        let order = Order::new(P::NAME, reaction, (command, id), record.metadata.correlation.as_ref(), order);
+        let order = order.map_err(|invalid| Trouble::Store(invalid.to_string()))?;
+        let unparked = ProcessEvent::Unparked { cause: cause.clone() };
+        match targets.carry(&command.to, order).await {
+            Carried::Done => {
+                let instance = self.instance(key).await?;
+                instance.unpark(cause);
+                Ok(Retried::Concluded(vec![instance.entry(key, unparked, Vec::new(), &Origin::none())]))
+            }
+            Carried::Refused { refusal, reason } => {
+                let refused = StoredCause::Refused {
+                    position: *position,
+                    index: *index,
+                    to: command.to.clone(),
+                    id: command.id.clone(),
+                    command: command.command.clone(),
+                    refusal: Some(refusal),
+                    reason: shortened(reason),
+                };
+                let Some(heard) = Heard::refused(key, &refused, record.recorded_at) else {
+                    return Ok(Retried::Fails("it is no refusal".to_owned()));
+                };
+                let instance = self.instance(key).await?;
+                instance.unpark(cause);
+                let origin = Origin { metadata: record.metadata.clone(), depth: reacted.depth.saturating_add(1) };
+                let reacted = instance.react(key, &heard, Concern::Own, &origin, &targets);
+                Ok(match reacted {
+                    Ok(reacted) => {
+                        let behind = instance.parked.len();
+                        let mut entries: Vec<Entry> = reacted.map(|entry| entry.with_behind(behind)).into_iter().collect();
+                        entries.push(instance.entry(key, unparked, Vec::new(), &Origin::none()));
+                        Retried::Concluded(entries)
+                    }
+                    Err(why) => Retried::Fails(format!("it is refused, and that cannot be reacted to: {why}")),
+                })
+            }
+            Carried::Stuck(why) => Ok(Retried::Fails(why)),
+            Carried::Failed(why) => Ok(Retried::Store(why)),
+            Carried::Fenced => Err(Trouble::Fenced),
+        }
+    }
+
+    async fn retry_trigger(&mut self, key: &str, cause: &StoredCause) -> Result<Retried, Trouble> {
+        let targets = self.targets().clone();
+        let archive = self.archive.clone();
+        let broken = self.instance(key).await?.state.as_ref().err().cloned();
+        let parked = archive.parked::<P>(key, cause).await;
+        let instance = self.instance(key).await?;
+        instance.unpark(cause);
+        let reacted = match (broken, parked) {
+            (Some(why), _) => Err(why),
+            (None, Err(LoadError::Read(error))) => return Err(error.into()),
+            (None, Err(error)) => Err(error.to_string()),
+            (None, Ok(Err(panic))) => Err(panic),
+            (None, Ok(Ok(None))) => Ok(None),
+            (None, Ok(Ok(Some((heard, concern, metadata))))) => {
+                let origin = Origin { metadata, depth: 0 };
+                if instance.is_due(cause) { instance.react(key, &heard, concern, &origin, &targets) } else { Ok(None) }
+            }
+        };
+        Ok(match reacted {
+            Ok(Some(entry)) => {
+                let entry = entry.with_behind(instance.parked.len());
+                let unparked = ProcessEvent::Unparked { cause: cause.clone() };
+                Retried::Concluded(vec![entry, instance.entry(key, unparked, Vec::new(), &Origin::none())])
+            }
+            Ok(None) => {
+                instance.let_go(cause);
+                let skipped = ProcessEvent::Skipped { cause: cause.clone(), by: RUNTIME.to_owned() };
+                Retried::Concluded(vec![instance.entry(key, skipped, Vec::new(), &Origin::none())])
+            }
+            Err(why) => Retried::Fails(why),
+        })
+    }
+
+    /// What is parked for a stream, in order, up to the first event that still cannot be read.
+    async fn retry_unread(&mut self, stream: &str, batch: &mut Batch) -> Result<Heeded, Trouble> {
+        let mut done = 0;
+        while batch.has_room() {
+            let Some(cause) = self.parking.unread.get(stream).and_then(|unread| unread.causes.front().cloned()) else {
+                return Ok(Heeded::ends(done, None));
+            };
+            let fails = |why| Ok(Heeded::ends(done, Some(AskError::FailsAgain { position: cause.position(), why })));
+            if let StoredCause::Record { .. } = &cause {
+                if let Some(why) = self.archive.unreadable(cause.position()).await? {
+                    return fails(why);
+                }
+                batch.take(vec![self.parking.unread_entry(
+                    P::NAME,
+                    stream,
+                    ProcessEvent::Unparked { cause },
+                    Metadata::default(),
+                )?]);
+                return Ok(Heeded { reads_again: true, ..Heeded::goes_on(done + 1) });
+            }
+            let Some(event) = self.archive.event_at(cause.position()).await? else {
+                return fails("it is not in the store".to_owned());
+            };
+            if let Err(why) = self.try_read(&event) {
+                return fails(why);
+            }
+            // While it is heard, nothing is parked before it.
+            let mut waiting =
+                self.parking.unread.get_mut(stream).map(|unread| std::mem::take(&mut unread.causes)).unwrap_or_default();
+            let heard = self.hear(&event, batch).await?;
+            if heard == Hearing::Taken {
+                waiting.pop_front();
+            }
+            self.parking.unread.entry(stream.to_owned()).or_default().causes = waiting;
+            match heard {
+                Hearing::Taken => {}
+                // What is in the batch is to be recorded first.
+                Hearing::Again | Hearing::Full if !batch.is_empty() => return Ok(Heeded::goes_on(done)),
+                Hearing::Again | Hearing::Full => {
+                    return Ok(Heeded::ends(done, Some(AskError::Store { detail: Parking::full() })));
+                }
+            }
+            batch.take(vec![self.parking.unread_entry(
+                P::NAME,
+                stream,
+                ProcessEvent::Unparked { cause },
+                Metadata::default(),
+            )?]);
+            done += 1;
+        }
+        Ok(Heeded::goes_on(done))
+    }
+}
+
+impl Archive {
+    /// Why a record of the process's own cannot be read; none where it can.
+    async fn unreadable(&self, position: Position) -> Result<Option<String>, Trouble> {
+        let Some(record) = self.event_at(position).await? else { return Ok(Some("it is not in the store".to_owned())) };
+        Ok(self.own(&record).err().map(|why| why.to_string()))
+    }
+
+    /// What was parked, as of today's code, and how it concerns the instance; none where it does not any more. The inner
+    /// error is what users' code panicked with.
+    async fn parked<P: Process>(&self, key: &str, cause: &StoredCause) -> Result<Result<Option<Parked<P>>, String>, LoadError> {
+        let Some(heard) = self.heard::<P>(key, cause).await? else { return Ok(Ok(None)) };
+        let StoredCause::Event { position, .. } = cause else {
+            return Ok(Ok(Some((heard, Concern::Own, Metadata::default()))));
+        };
+        let (Some(envelope), Trigger::Event(event)) = (self.event_at(Position(*position)).await?, &heard.trigger) else {
+            return Ok(Ok(None));
+        };
+        let metadata = metadata(&Cause::from(&envelope));
+        let recorded = Recorded { event: event.clone(), envelope };
+        let concerned = match correlate::<P>(&recorded) {
+            Ok(correlation) => correlation.concerned,
+            Err(panic) => return Ok(Err(format!("correlate panicked: {panic}"))),
+        };
+        let concern = concerned.into_iter().find(|(known, _)| known == key);
+        Ok(Ok(concern.map(|(_, concern)| (heard, concern, metadata))))
+    }
+}
