@@ -1,16 +1,21 @@
 //! The log keeps every rule of a backend.
 
+mod support;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leftfold_core::store::Store;
-use leftfold_core::testing::conformance::{Factory, Reopens, conformance};
+use leftfold_core::testing::conformance::{Factory, Faults, Reopens, conformance};
+use leftfold_log::disk::Real;
 use leftfold_log::{Log, Options};
+use support::faulty::{Faulty, Plan, Planned};
 
 struct Logs;
 
-/// A directory that is removed at the end.
-struct Folder(PathBuf);
+/// A directory that is removed at the end, and what is to fail in it.
+struct Folder(PathBuf, Arc<Plan>);
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -27,13 +32,18 @@ impl Factory for Logs {
     async fn place(&self) -> Folder {
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let name = format!("conformance-{}-{number}", std::process::id());
-        Folder(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
+        Folder(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), Arc::default())
     }
 
     async fn open(&self, place: &Folder) -> Store {
-        // Small, so that segments and parts of the index are many.
-        let options = Options { segment_bytes: 64 << 10, memory_bytes: 1 << 20, ..Options::default() };
-        Store::new(Log::open(&place.0, options).unwrap().0)
+        // Small, so that segments and parts of the index are many, and it is busy soon.
+        let options = Options { segment_bytes: 64 << 10, memory_bytes: 1 << 20, queue_bytes: 8 << 20, ..Options::default() };
+        let disk = Faulty(Real::create(&place.0).unwrap(), Arc::clone(&place.1));
+        Store::new(Log::open_on(Arc::new(disk), options).unwrap().0)
+    }
+
+    fn faults(&self, place: &Folder) -> Option<Box<dyn Faults>> {
+        Some(Box::new(Planned(Arc::clone(&place.1))))
     }
 }
 

@@ -2,6 +2,7 @@
 //! wait for an answer.
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod faulty;
 pub(crate) mod gate;
 
 use std::io::Write as _;

@@ -1,9 +1,12 @@
 //! Positions, versions, batches.
 
+use std::pin::Pin;
+use std::task::Poll;
+
 use super::Factory;
 use super::examples::{checkpoint, command, event, events, fact, moving, positions, stream, tagged, versions};
 use super::subject::Subject;
-use crate::store::{Append, Condition, Conflict, Expected, MoveFrom, Position, Query, Version};
+use crate::store::{Append, Condition, Conflict, EventId, Expected, MoveFrom, NewEvent, Position, Query, Version};
 
 /// The first event has position 1, and each append goes on where the one before ended.
 pub async fn positions_count_up_from_one_without_gaps(factory: &impl Factory) {
@@ -114,6 +117,44 @@ pub async fn a_request_is_carried_out_without_its_caller(factory: &impl Factory)
     let arrived = status.wait_for(|status| status.head.position >= Position(2)).await.map(drop);
     assert!(arrived.is_ok(), "the store ended before the append was carried out");
     assert_eq!(positions(&store.everything().await), [1, 2]);
+}
+
+/// It is carried out whole, though its caller has waited a while and then went.
+pub async fn a_caller_may_leave_after_any_poll(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    let mut status = store.status();
+    for polls in 1..6_u64 {
+        let mut pending = store.append(events("a-1", 3));
+        for _ in 0..polls {
+            let ready = std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut pending).poll(context).is_ready())).await;
+            if ready {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(pending);
+        let end = Position(3 * polls);
+        let arrived = status.wait_for(|status| status.head.position >= end).await.map(drop);
+        assert!(arrived.is_ok(), "the store ended before the append was carried out");
+        assert_eq!(positions(&store.everything().await), (1..=end.0).collect::<Vec<_>>(), "after {polls} polls");
+    }
+}
+
+/// Nobody looks at what is in it: what is to take effect once has a command id.
+pub async fn the_same_batch_twice_goes_in_twice(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    let brought = |number| Some(EventId(uuid::Uuid::from_u128(number)));
+    let batch = vec![
+        NewEvent { id: brought(1), ..tagged(event("a-1"), &["t"]) },
+        NewEvent { id: brought(2), ..event("b-1") },
+        tagged(event("b-1"), &["t"]),
+    ];
+    for round in 0..3 {
+        let appended = store.appended(Append::of(batch.clone())).await;
+        let versions = [round + 1, 2 * round + 1, 2 * round + 2].map(Version).to_vec();
+        assert_eq!((appended.first, appended.versions), (Position(3 * round + 1), versions));
+    }
+    assert_eq!(store.positions_of(EventId(uuid::Uuid::from_u128(2)), 9).await, Ok([2, 5, 8].map(Position).to_vec()));
 }
 
 /// Many events in one append, as many as the limit allows.

@@ -3,9 +3,9 @@
 use tokio::task::JoinSet;
 
 use super::Factory;
-use super::examples::{event, events, stream, tagged};
+use super::examples::{command, event, events, stream, tagged};
 use super::subject::Subject;
-use crate::store::{Append, Condition, Conflict, Expected, Outcome, Position, Query, Version};
+use crate::store::{Append, Condition, Conflict, Expected, Outcome, Position, Query, Read, Store, Version};
 use crate::testing::history::load;
 
 /// Runs the appends at once, and tells which went through and what the others met.
@@ -68,6 +68,54 @@ pub async fn there_is_no_write_skew(factory: &impl Factory) {
         let (appended, conflicts) = race(&store, appends.to_vec()).await;
         let told = Conflict::Matching { after: head, found: head.next() };
         assert_eq!((appended, conflicts), (1, vec![told]), "by queries in round {round}");
+    }
+}
+
+/// Whoever has a handle on the store sees at once what another one appended, and is held to it.
+pub async fn handles_see_each_other(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    let beside = store.beside().await;
+    for round in 0..10_u64 {
+        let (here, there): (&Store, &Store) = if round % 2 == 0 { (&store, &beside) } else { (&beside, &store) };
+        let record = command(&round.to_string());
+        let append = Append { command: Some(record.clone()), ..Append::of(vec![tagged(event("a-1"), &["t"])]) };
+        let answer = here.append(append).await;
+        assert!(matches!(answer, Ok(Outcome::Appended(_))), "{answer:?}");
+        assert_eq!(there.head().position, Position(round + 1));
+        assert_eq!(there.version(stream("a-1")).await, Ok(Version(round + 1)));
+        let found = there.read(Read::matching(Query::tag("t"), Position(1))).all().await.map(|found| found.len() as u64);
+        assert_eq!(found, Ok(round + 1));
+        assert!(there.answered(record.id).await.is_ok_and(|answered| answered.is_some()), "the request of round {round}");
+        let stale = events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(Version(round))));
+        let answer = there.append(stale).await;
+        assert!(matches!(answer, Ok(Outcome::Conflict(Conflict::Stream { .. }))), "{answer:?}");
+        let stale = events("a-1", 1).when(Condition::none_matching(Query::tag("t"), Position(round)));
+        let answer = there.append(stale).await;
+        assert!(matches!(answer, Ok(Outcome::Conflict(Conflict::Matching { .. }))), "{answer:?}");
+    }
+}
+
+/// Whoever depends only on what nobody else writes is never refused, however many write beside.
+pub async fn boundaries_apart_never_conflict(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    let mut running = JoinSet::new();
+    for task in 0..8 {
+        let store = (*store).clone();
+        running.spawn(async move {
+            let (name, tag) = (format!("own-{task}"), format!("own:{task}"));
+            let mut seen = Position::START;
+            for version in 0..25 {
+                let mut condition = Condition::none_matching(Query::tag(tag.clone()), seen);
+                condition.streams.push((stream(&name), Expected::Exact(Version(version))));
+                let answer = store.append(Append::of(vec![tagged(event(&name), &[&tag])]).when(condition)).await;
+                let Ok(Outcome::Appended(appended)) = answer else { panic!("{name} was answered {answer:?}") };
+                seen = appended.last();
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.expect("nobody is refused");
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Factory;
 use super::examples::{event, events, fact, stream, tagged};
 use super::subject::Subject;
-use crate::store::{Append, Condition, Conflict, Expected, Position, Query, QueryItem, StreamMatch, TypeMatch, Version};
+use crate::store::{Append, Condition, Conflict, Expected, Outcome, Position, Query, QueryItem, StreamMatch, TypeMatch, Version};
 
 fn expectations(actual: u64) -> Vec<(Expected, bool)> {
     let mut all = vec![
@@ -184,6 +184,26 @@ pub async fn a_conflict_tells_enough_to_try_again(factory: &impl Factory) {
         panic!("an expectation failed, and another clause is reported");
     };
     assert_eq!(store.appended(append(actual)).await.versions, [Version(5)]);
+}
+
+/// Nothing is trimmed, folded or normalized: a condition on one name is none on another that looks like it.
+pub async fn names_that_look_alike_are_told_apart(factory: &impl Factory) {
+    let alike = ["é", "e\u{301}", "É", "a", "A", "a ", " a", "a\0"];
+    for name in alike {
+        let store = Subject::new(factory).await;
+        store.appended(Append::of(vec![tagged(fact(name).in_stream(stream(name)), &[name])])).await;
+        for other in alike {
+            let there = Append::default().when(Condition::stream(stream(other), Expected::Absent));
+            let typed = Query::types([super::examples::event_type(other)]);
+            let queries = [Query::tag(other), typed, Query::stream(stream(other)), Query::category(other)];
+            let matching = queries.map(|query| Append::default().when(Condition::none_matching(query, Position::START)));
+            for append in [there].into_iter().chain(matching) {
+                let condition = append.condition.clone();
+                let conflicts = matches!(store.append(append).await, Ok(Outcome::Conflict(_)));
+                assert_eq!(conflicts, name == other, "{condition:?} in a store of {name:?}");
+            }
+        }
+    }
 }
 
 /// A store that was opened again judges by what was there before.

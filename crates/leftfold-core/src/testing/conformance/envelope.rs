@@ -186,6 +186,27 @@ pub async fn minted_ids_are_version_7_and_distinct(factory: &impl Factory) {
     assert_eq!(store.positions_of(all[0].id, 10).await, Ok(vec![]), "minted ids are not found");
 }
 
+/// Not after reopening, and not by another store, though both mint at the same time.
+pub async fn minted_ids_are_never_given_again(factory: &impl Factory) {
+    const ROUNDS: usize = 40;
+    let mut stores = [Subject::new(factory).await, Subject::new(factory).await];
+    for _ in 0..3 {
+        for _ in 0..ROUNDS {
+            for store in &stores {
+                store.appended(events("a-1", 5)).await;
+            }
+        }
+        for store in &mut stores {
+            store.reopen().await;
+        }
+    }
+    let mut ids = HashSet::new();
+    for store in &stores {
+        ids.extend(store.everything().await.into_iter().map(|event| event.id));
+    }
+    assert_eq!(ids.len(), 2 * 3 * ROUNDS * 5, "distinct ids of all events");
+}
+
 /// Ids of callers are found, the oldest first, as many as wanted; one id may stand on several events.
 pub async fn ids_that_callers_brought_are_found(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;

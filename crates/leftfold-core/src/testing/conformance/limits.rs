@@ -8,8 +8,8 @@ use crate::store::limits::{
     QUERY_ITEMS_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX,
 };
 use crate::store::{
-    Append, AppendError, CheckpointRecord, CommandRecord, Condition, Expected, Invalid, MoveFrom, NewEvent, Position, Query,
-    QueryItem, Read, ReadError, Tags,
+    Append, AppendError, CheckpointRecord, CommandRecord, Condition, Expected, Invalid, MoveFrom, NewEvent, Outcome, Position,
+    Query, QueryItem, Read, ReadError, Tags, Version,
 };
 
 fn sized(bytes: usize) -> NewEvent {
@@ -162,4 +162,28 @@ pub async fn names_of_the_runtime_are_refused_from_an_application(factory: &impl
     let consumer = store.checkpoint(label("$effect:mail")).await.expect("the store can be read");
     assert_eq!(consumer, None, "a refused append moved a consumer");
     store.appended(events("$effect-1", 1)).await;
+}
+
+/// Whoever hands over more than may wait is told so, and nothing of what was refused is there: no event, no command id.
+pub async fn what_was_refused_as_too_much_is_not_there(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    let requests: Vec<Append> = (0..40)
+        .map(|number: usize| Append { command: Some(command(&number.to_string())), ..Append::of(vec![sized(1 << 20)]) })
+        .collect();
+    let handed_over: Vec<_> = requests.iter().map(|append| store.append(append.clone())).collect();
+    let mut appended = 0;
+    for (request, pending) in requests.into_iter().zip(handed_over) {
+        let id = request.command.as_ref().map(|command| command.id).expect("every request has an id");
+        match pending.await {
+            Ok(Outcome::Appended(_)) => appended += 1,
+            Err(AppendError::Busy { waiting }) => {
+                assert!(waiting > 0, "something waits in a busy store");
+                assert_eq!(store.answered(id).await, Ok(None), "a request that was refused is not remembered");
+            }
+            other => panic!("a request within its limits was answered {other:?}"),
+        }
+    }
+    let end = Position(appended);
+    assert_eq!(store.head().position, end, "events that went in, and only those");
+    assert_eq!(store.appended(events("a-1", 1)).await.versions, [Version(appended + 1)], "the store goes on");
 }

@@ -31,9 +31,11 @@ pub mod condition;
 pub mod durability;
 pub mod envelope;
 mod examples;
+pub mod fault;
 pub mod hash;
 pub mod lease;
 pub mod limits;
+pub mod model;
 pub mod query;
 pub mod read;
 pub mod snapshot;
@@ -63,6 +65,38 @@ pub trait Factory: Sync {
 
     /// Opens the store at a place; at a new place, an empty one. The store that was open there has been closed.
     fn open(&self, place: &Self::Place) -> impl Future<Output = Store> + Send;
+
+    /// Another handle on a store that is open: as another process would open it, for a backend that lets several; or
+    /// else a clone.
+    fn open_beside(&self, _place: &Self::Place, store: &Store) -> impl Future<Output = Store> + Send {
+        std::future::ready(store.clone())
+    }
+
+    /// What makes the disk of a place fail. Without it the rules about failing disks are not judged.
+    fn faults(&self, _place: &Self::Place) -> Option<Box<dyn Faults>> {
+        None
+    }
+}
+
+/// Makes the disk under a store fail, once.
+pub trait Faults: Send + Sync {
+    /// From now on the n-th write fails half-way; 1 is the next.
+    fn fail_write(&self, nth: u32);
+
+    /// From now on the n-th read fails; 1 is the next.
+    fn fail_read(&self, nth: u32);
+
+    /// Takes back what has not failed yet. Says if something failed since the last call.
+    fn take_back(&self) -> Failed;
+}
+
+/// Whether what was to fail did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// It did.
+    Yes,
+    /// It was not used.
+    No,
 }
 
 /// Whether a store outlives its handle.
@@ -159,11 +193,11 @@ list! {
     append: positions_count_up_from_one_without_gaps, versions_count_the_events_of_each_stream,
         a_batch_over_streams_stands_together, a_batch_is_all_or_nothing, an_append_without_events_takes_no_position,
         an_append_does_not_conflict_with_itself, what_is_answered_can_be_read, a_request_is_carried_out_without_its_caller,
-        the_largest_number_of_events_goes_in_at_once;
+        a_caller_may_leave_after_any_poll, the_same_batch_twice_goes_in_twice, the_largest_number_of_events_goes_in_at_once;
     condition: expectations_hold_for_streams_that_are_written, expectations_hold_for_streams_that_are_not_written,
         the_first_expectation_that_fails_is_reported, streams_and_query_must_both_hold,
         a_query_looks_only_after_its_position, every_kind_of_query_can_be_a_condition, a_condition_without_events_is_judged,
-        a_conflict_tells_enough_to_try_again, conditions_see_what_was_before_reopening;
+        a_conflict_tells_enough_to_try_again, names_that_look_alike_are_told_apart, conditions_see_what_was_before_reopening;
     command: a_repeated_request_is_answered_as_first, a_request_without_events_is_remembered,
         other_bytes_under_one_id_are_refused, the_id_is_looked_at_before_the_condition,
         an_append_that_was_refused_leaves_its_id_free, an_unknown_id_has_no_answer, answers_are_remembered_for_ever,
@@ -181,17 +215,18 @@ list! {
         the_fence_is_looked_at_before_the_condition, a_new_holder_sees_all_that_earlier_ones_did,
         leases_beyond_a_limit_are_refused, fences_grow_over_reopening;
     envelope: every_field_survives, any_text_survives, data_of_every_size_survives, every_read_finds_the_same_event,
-        minted_ids_are_version_7_and_distinct, ids_that_callers_brought_are_found, ids_are_the_same_after_reopening;
+        minted_ids_are_version_7_and_distinct, minted_ids_are_never_given_again, ids_that_callers_brought_are_found, ids_are_the_same_after_reopening;
     limits: what_is_beyond_a_limit_is_refused, what_is_at_a_limit_is_kept, a_query_beyond_a_limit_cannot_be_read,
-        names_of_the_runtime_are_refused_from_an_application;
+        what_was_refused_as_too_much_is_not_there, names_of_the_runtime_are_refused_from_an_application;
     read: an_empty_store_has_nothing, forwards_and_backwards_are_the_same_events, a_read_begins_where_it_is_told,
         a_stream_is_read_by_version, pages_continue_exactly, a_page_is_bounded_by_its_bytes, one_event_is_always_returned,
         a_page_of_none_tells_where_things_stand, through_covers_everything_that_matches, an_absent_stream_has_no_events,
-        a_read_sees_a_prefix_while_writers_go_on;
+        a_read_sees_a_prefix_while_writers_go_on, a_page_counts_what_all_items_find,
+        nothing_appears_where_a_reader_has_looked, a_read_under_way_stays_as_it_began, a_stream_tells_where_it_stands;
     query: types_are_alternatives, all_tags_must_be_there, items_are_alternatives, an_item_restricts_by_everything_it_names,
         streams_are_found_by_name_category_and_prefix, types_are_found_by_prefix,
         system_events_are_found_only_where_they_are_meant, names_of_every_kind_are_matched_exactly,
-        random_queries_find_what_they_say;
+        random_queries_find_what_they_say, the_order_of_items_changes_nothing, all_items_are_judged_at_one_head;
     subscription: it_catches_up_and_then_follows, it_says_when_it_has_caught_up, it_reports_progress_past_what_does_not_match,
         it_resumes_from_a_checkpoint, a_checkpoint_of_another_store_is_refused, a_checkpoint_ahead_of_the_store_is_refused,
         a_checkpoint_of_another_history_is_refused, a_slow_reader_does_not_hold_up_writers, it_never_skips_under_load,
@@ -207,5 +242,8 @@ list! {
     close: a_closed_store_says_so, what_was_handed_over_is_answered, closing_again_is_no_error,
         a_waiting_subscription_ends, a_subscription_that_was_not_waiting_ends;
     concurrency: concurrent_appends_all_land, one_of_those_who_expect_the_same_version_wins, there_is_no_write_skew,
+        handles_see_each_other, boundaries_apart_never_conflict,
         a_random_history_is_consistent, a_random_history_goes_on_after_reopening;
+    fault: a_write_that_fails_leaves_nothing, a_read_that_fails_is_an_error;
+    model: random_operations_are_those_of_the_memory_backend;
 }

@@ -267,3 +267,52 @@ pub async fn random_queries_find_what_they_say(factory: &impl Factory) {
         }
     }
 }
+
+/// In whatever order its items stand, a query finds the same events, and as a condition the same conflict.
+pub async fn the_order_of_items_changes_nothing(factory: &impl Factory) {
+    let tags = ["a", "b", "c", "d", "e"];
+    let store = holding(
+        factory,
+        &tags.map(|tag| ("t.A", None, [tag])).each_ref().map(|(name, within, tags)| (*name, *within, &tags[..])),
+    )
+    .await;
+    let mut items: Vec<QueryItem> = tags.iter().map(|tag| item(&[], &[tag], None)).collect();
+    for _ in 0..2 {
+        for _ in 0..items.len() {
+            items.rotate_left(1);
+            let query: Query = items.iter().cloned().collect();
+            assert_eq!(store.matching(query.clone()).await, [1, 2, 3, 4, 5], "{query:?}");
+            for after in 0..5 {
+                let (after, found) = (Position(after), Position(after + 1));
+                let append = Append::default().when(Condition::none_matching(query.clone(), after));
+                assert_eq!(store.conflict(append).await, Conflict::Matching { after, found }, "{query:?}");
+            }
+        }
+        items.reverse();
+    }
+}
+
+/// What went in at once is seen at once, though each event matches another item.
+pub async fn all_items_are_judged_at_one_head(factory: &impl Factory) {
+    const PAIRS: u64 = 150;
+    let store = Subject::new(factory).await;
+    let writing = (*store).clone();
+    let writer = tokio::spawn(async move {
+        for _ in 0..PAIRS {
+            let pair = Append::of(vec![tagged(fact("t.A"), &["a"]), tagged(fact("t.B"), &["b"])]);
+            let answer = writing.append(pair).await;
+            assert!(answer.is_ok(), "{answer:?}");
+            tokio::task::yield_now().await;
+        }
+    });
+    let both = Query::tag("a").or(Query::tag("b"));
+    let mut seen = 0;
+    while seen < 2 * PAIRS {
+        let page = store.read_page(Read::matching(both.clone(), Position(1))).await;
+        seen = page.events.len() as u64;
+        let whole: Vec<u64> = (1..=seen).collect();
+        assert!(super::examples::positions(&page.events) == whole && seen % 2 == 0, "half of a pair is missing: {page:?}");
+        tokio::task::yield_now().await;
+    }
+    writer.await.expect("the writer ends without a panic");
+}

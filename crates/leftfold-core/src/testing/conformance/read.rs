@@ -3,7 +3,7 @@
 use tokio::task::JoinSet;
 
 use super::Factory;
-use super::examples::{event, events, fact, positions, stream, tagged, versions};
+use super::examples::{event, event_type, events, fact, positions, stream, tagged, versions};
 use super::subject::Subject;
 use crate::store::{
     Append, Direction, Hash, Head, NewEvent, Page, Position, Query, Read, RecordedEvent, Timestamp, Version, What,
@@ -257,5 +257,98 @@ pub async fn a_read_sees_a_prefix_while_writers_go_on(factory: &impl Factory) {
     }
     while let Some(ended) = writers.join_next().await {
         ended.expect("a writer ends without a panic");
+    }
+}
+
+/// The limit of a page counts what is found, over all items together.
+pub async fn a_page_counts_what_all_items_find(factory: &impl Factory) {
+    let store = filled(factory).await;
+    let query = Query::stream(stream("a-1")).or(Query::stream(stream("b-1"))).or(Query::tag("t"));
+    let expected = [1, 2, 4, 5, 6, 8, 9, 10, 12];
+    for size in [1, 2, 3, 4, 9] {
+        for (read, backwards) in [
+            (Read::matching(query.clone(), Position(1)), false),
+            (Read::matching(query.clone(), Position::END).backwards(), true),
+        ] {
+            let pages = pages(&store, read.page_of(size)).await;
+            let counts: Vec<usize> = pages.iter().map(|page| page.events.len()).collect();
+            assert!(counts.iter().all(|count| *count <= size as usize), "pages of {size} hold {counts:?}");
+            let mut found: Vec<u64> = pages.iter().flat_map(|page| positions(&page.events)).collect();
+            if backwards {
+                found.reverse();
+            }
+            assert_eq!(found, expected, "in pages of {size}");
+        }
+    }
+}
+
+/// Where a reader has looked, nothing appears later, however long an append takes beside short ones.
+pub async fn nothing_appears_where_a_reader_has_looked(factory: &impl Factory) {
+    const ROUNDS: usize = 30;
+    const LARGE: usize = 200;
+    let store = Subject::new(factory).await;
+    let mut writers = JoinSet::new();
+    for count in [1, LARGE] {
+        let store = (*store).clone();
+        writers.spawn(async move {
+            for _ in 0..ROUNDS {
+                let answer = store.append(Append::of(vec![tagged(event("w-1"), &["t"]); count])).await;
+                assert!(answer.is_ok(), "{answer:?}");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let (mut found, mut through) = (Vec::new(), Position::START);
+    while through < Position(((1 + LARGE) * ROUNDS) as u64) {
+        let page = store.read_page(Read::matching(Query::tag("t"), through.next())).await;
+        assert!(page.through >= through, "a page from {through} on is through with {}", page.through);
+        found.extend(positions(&page.events));
+        through = page.through;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(found, (1..=through.0).collect::<Vec<_>>());
+    while let Some(ended) = writers.join_next().await {
+        ended.expect("a writer ends without a panic");
+    }
+}
+
+/// What is appended meanwhile changes nothing of a read from the end, and a read that is left holds up nobody.
+pub async fn a_read_under_way_stays_as_it_began(factory: &impl Factory) {
+    let store = filled(factory).await;
+    for query in [Query::all(), Query::category("a").or(Query::category("b")).or(Query::types([event_type("test.Fact")]))] {
+        let began_at = store.head().position.0;
+        let mut reading = store.read(Read::matching(query, Position::END).backwards().page_of(2));
+        let mut found = Vec::new();
+        while let Some(page) = reading.page().await.expect("the store can be read") {
+            found.extend(positions(&page));
+            assert!(found.len() as u64 <= began_at, "a read from the end at {began_at} finds {found:?}");
+            store.appended(events("a-1", 3)).await;
+        }
+        found.reverse();
+        assert_eq!(found, (1..=began_at).collect::<Vec<_>>());
+    }
+    for _ in 0..100 {
+        let mut left = store.read(Read::matching(Query::all(), Position(1)).page_of(1));
+        assert!(left.next().await.is_ok_and(|event| event.is_some()));
+    }
+    store.appended(events("a-1", 1)).await;
+}
+
+/// A page of one event tells the whole of its stream: when it began, when it was last written, and its version.
+pub async fn a_stream_tells_where_it_stands(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        times.push(store.appended(events("a-1", 2)).await.recorded_at);
+        store.appended(events("b-1", 1)).await;
+    }
+    let ends = [
+        (Read::stream(stream("a-1"), Version(1)), 1, times[0]),
+        (Read::stream(stream("a-1"), Version::END).backwards(), 6, times[2]),
+    ];
+    for (read, version, recorded_at) in ends {
+        let page = store.read_page(read.page_of(1)).await;
+        let told: Vec<_> = page.events.iter().map(|event| (event.version(), event.recorded_at)).collect();
+        assert_eq!((told, page.stream_version), (vec![(Version(version), recorded_at)], Some(Version(6))));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use super::{Factory, Reopens};
+use super::{Factory, Faults, Reopens};
 use crate::store::{
     Append, AppendError, Appended, Conflict, Head, Outcome, Page, Position, Query, Read, ReadError, RecordedEvent, Store,
 };
@@ -45,6 +45,24 @@ impl<'f, F: Factory> Subject<'f, F> {
             assert_eq!(closed, Ok(()), "the store closes cleanly");
             self.store = self.factory.open(&self.place).await;
         }
+    }
+
+    /// The same after a failure: the store may not close cleanly.
+    pub(super) async fn reopen_after_failure(&mut self) {
+        if F::REOPENS == Reopens::Yes {
+            let _ = self.store.close().await;
+            self.store = self.factory.open(&self.place).await;
+        }
+    }
+
+    /// Another handle on the same store.
+    pub(super) async fn beside(&self) -> Store {
+        self.factory.open_beside(&self.place, &self.store).await
+    }
+
+    /// What makes the store's disk fail, if its factory can.
+    pub(super) fn faults(&self) -> Option<Box<dyn Faults>> {
+        self.factory.faults(&self.place)
     }
 
     pub(super) async fn appended(&self, append: Append) -> Appended {
