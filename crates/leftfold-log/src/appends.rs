@@ -34,7 +34,7 @@ pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Resul
                 // It is durable, and not shown yet.
                 return Ok(page);
             }
-            let appends = appends_of(shared, &segment, &group).map_err(|fault| damaged(number, offset, &fault))?;
+            let appends = appends_of(&segment, &group).map_err(|fault| damaged(number, offset, &fault))?;
             page.appends.extend(appends.into_iter().filter(|append| !is_before(append, after)));
             bytes += group.body.len();
             offset = group.end();
@@ -83,7 +83,7 @@ fn is_before(append: &RecordedAppend, after: Position) -> bool {
     if append.events.is_empty() { append.first < after } else { append.first <= after }
 }
 
-fn appends_of(shared: &Shared, segment: &Segment, group: &Group<'_>) -> Result<Vec<RecordedAppend>, FormatError> {
+fn appends_of(segment: &Segment, group: &Group<'_>) -> Result<Vec<RecordedAppend>, FormatError> {
     // One buffer that the events of the group share.
     let body = Bytes::copy_from_slice(group.body);
     let hash = group.chain().hash;
@@ -95,7 +95,7 @@ fn appends_of(shared: &Shared, segment: &Segment, group: &Group<'_>) -> Result<V
         let frame = Frame::decode(&body[at..], position)?;
         match frame.kind {
             Kind::Event => {
-                append.events.push(EventView::decode(frame.body)?.to_event(shared.segments.store(), position, &body)?);
+                append.events.push(EventView::decode(frame.body)?.to_event(segment.minter, position, &body)?);
                 position = position.next();
             }
             Kind::Command => append.command = Some(CommandView::decode(frame.body)?.to_answered()),

@@ -27,11 +27,11 @@ pub fn dump_on(disk: Arc<dyn Disk>, line: &mut dyn FnMut(&str)) -> Result<Verifi
     let _lock = lock_if_writable(&*disk)?;
     let over: Arc<dyn Disk> = Arc::new(Overlay::over(disk));
     let options = Options { open: Existing::Only, ..Options::default() };
-    let mut store = None;
+    let mut minter = None;
     walk(&over, &options, &mut |step| {
         match step {
             Step::Segment(header) => {
-                store = Some(header.store);
+                minter = Some(header.minter());
                 line(&format!(
                     "segment {} store {} epoch {} ({}) from position {} chain {}",
                     segment_name(header.number),
@@ -43,8 +43,8 @@ pub fn dump_on(disk: Arc<dyn Disk>, line: &mut dyn FnMut(&str)) -> Result<Verifi
                 ));
             }
             Step::Group(number, group) => {
-                if let Some(store) = store {
-                    lines_of_group(store, number, group, line);
+                if let Some(minter) = minter {
+                    lines_of_group(minter, number, group, line);
                 }
             }
         }
@@ -52,7 +52,7 @@ pub fn dump_on(disk: Arc<dyn Disk>, line: &mut dyn FnMut(&str)) -> Result<Verifi
     })
 }
 
-fn lines_of_group(store: StoreId, number: u64, group: &Group<'_>, line: &mut dyn FnMut(&str)) {
+fn lines_of_group(minter: StoreId, number: u64, group: &Group<'_>, line: &mut dyn FnMut(&str)) {
     let header = &group.header;
     let what = if group.is_seal() { "seal" } else { "group" };
     line(&format!(
@@ -68,7 +68,7 @@ fn lines_of_group(store: StoreId, number: u64, group: &Group<'_>, line: &mut dyn
     for (_, record) in group.records().flatten() {
         match record {
             Record::Event(event) => {
-                line(&line_of_event(store, position, &event));
+                line(&line_of_event(minter, position, &event));
                 position = position.next();
             }
             Record::Command(command) => {
@@ -90,10 +90,10 @@ fn lines_of_group(store: StoreId, number: u64, group: &Group<'_>, line: &mut dyn
     }
 }
 
-fn line_of_event(store: StoreId, position: Position, event: &EventView<'_>) -> String {
+fn line_of_event(minter: StoreId, position: Position, event: &EventView<'_>) -> String {
     let id = match event.id {
         Some(id) => EventId(uuid::Uuid::from_bytes(id)),
-        None => EventId::minted(store, position, moment(event.recorded_at)),
+        None => EventId::minted(minter, position, moment(event.recorded_at)),
     };
     let stream = event.stream.map_or_else(String::new, |(name, version)| format!(" stream {name:?} version {version}"));
     let tags: Vec<&str> = event.tags().collect();

@@ -198,7 +198,7 @@ impl Segments {
             return Err(damage(format!("no event of position {position} is here")));
         }
         EventView::decode(frame.body)
-            .and_then(|view| view.to_event(self.store(), position, &buffer))
+            .and_then(|view| view.to_event(segment.minter, position, &buffer))
             .map(|event| (event, whole as usize))
             .map_err(|fault| damage(fault.to_string()))
     }

@@ -19,6 +19,8 @@ use crate::scan::{Chain, GroupFault, Groups, Record, place_of};
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
+    /// See [`SegmentHeader::minter`].
+    pub(crate) minter: StoreId,
     /// Loaded when it is first needed.
     table: RwLock<Option<Table>>,
 }
@@ -36,7 +38,7 @@ pub(crate) struct Segments {
 
 impl Segment {
     pub(crate) fn new(header: SegmentHeader, offsets: Option<Offsets>) -> Self {
-        Self { header, table: RwLock::new(offsets.map(Table::Memory)) }
+        Self { header, minter: header.minter(), table: RwLock::new(offsets.map(Table::Memory)) }
     }
 
     pub(crate) fn index_of(&self, position: Position) -> u32 {

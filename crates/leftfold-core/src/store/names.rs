@@ -104,7 +104,8 @@ pub struct EventId(pub Uuid);
 
 impl EventId {
     /// The id that a store mints for the event at `position`: a UUIDv7 (RFC 9562 section 5.7) of the recorded
-    /// millisecond, the store and the position. It is a function of what is stored anyway, so it costs no bytes.
+    /// millisecond, the store and the position. It is a function of what is stored anyway, so it costs no bytes. A store
+    /// that was restored from a copy puts another id in the place of its own, one for each epoch.
     #[must_use]
     pub fn minted(store: StoreId, position: Position, recorded_at: super::Timestamp) -> Self {
         let (store_high, store_low) = store.0.as_u64_pair();
@@ -132,9 +133,8 @@ impl EventId {
     /// An id for something that follows from the event, for the world outside: an idempotency key, the id of a message.
     ///
     /// It is made of this id and nothing else, so it is the same after any number of crashes, and in a copy of the store,
-    /// which keeps the ids of events. It never comes again after a store was restored from a copy of itself: an event
-    /// that takes the position of a lost one was recorded at another time, which is part of a minted id. Who brings ids
-    /// of their own has to bring each one once.
+    /// which keeps the ids of events. It never comes again after a declared restore: an event that takes the position of a
+    /// lost one is of another epoch, which is part of a minted id. Who brings ids of their own has to bring each one once.
     #[must_use]
     pub fn derived(self, what: &str) -> Uuid {
         Uuid::new_v5(&self.0, what.as_bytes())

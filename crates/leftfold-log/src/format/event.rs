@@ -239,8 +239,9 @@ impl<'a> EventView<'a> {
         (0..self.key_id_count).map_while(move |_| input.short_text().ok())
     }
 
-    /// The event as readers get it. Its texts and data share `buffer`, which the view was decoded from.
-    pub(crate) fn to_event(self, store: StoreId, position: Position, buffer: &Bytes) -> Result<RecordedEvent, FormatError> {
+    /// The event as readers get it. Its texts and data share `buffer`, which the view was decoded from; its id is minted by
+    /// the segment's [minter](super::segment::SegmentHeader::minter), unless a caller brought one.
+    pub(crate) fn to_event(self, minter: StoreId, position: Position, buffer: &Bytes) -> Result<RecordedEvent, FormatError> {
         let share = |text: &str| -> Result<ByteString, FormatError> {
             let shared = buffer.slice_ref(text.as_bytes());
             ByteString::try_from(shared).map_err(|_| FormatError::Text { what: "event record" })
@@ -261,7 +262,7 @@ impl<'a> EventView<'a> {
             position,
             recorded_at,
             stream,
-            id: self.id.map_or_else(|| EventId::minted(store, position, recorded_at), |id| EventId(uuid::Uuid::from_bytes(id))),
+            id: self.id.map_or_else(|| EventId::minted(minter, position, recorded_at), |id| EventId(uuid::Uuid::from_bytes(id))),
             event_type: name(EventType::new(share(self.event_type)?))?,
             schema_version: self.schema_version,
             content_type: match self.content_type {

@@ -50,6 +50,17 @@ impl SegmentHeader {
         (if self.binding == Binding::Address { BYTES_1 } else { BYTES_2 }) as u64
     }
 
+    /// Stands for the store in the ids that are minted for the segment's events.
+    ///
+    /// After a declared restore it is another: an event that takes the position of a lost one has an id of its own, also if
+    /// a wrong clock tells the same time again. Version 1 minted from the store alone.
+    pub(crate) fn minter(&self) -> StoreId {
+        if self.binding == Binding::Address || self.epoch.number == 1 {
+            return self.store;
+        }
+        StoreId(Uuid::new_v5(&self.store.0, self.epoch.id.as_bytes()))
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(BYTES_2);
         out.extend_from_slice(&MAGIC);
