@@ -138,8 +138,16 @@ impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
 
     async fn discard(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
         let mut versions = self.versions();
-        if versions.name == Some(name) {
-            versions.all.remove(&version);
+        if versions.name != Some(name) {
+            return Ok(());
+        }
+        if versions.all.get(&version).is_some_and(|version| Arc::strong_count(&version.open) > 1) {
+            let text = format!("version {version} of {name} is written by a session of this process");
+            return Err(ProjectionError::message(text));
+        }
+        versions.all.remove(&version);
+        if versions.serving == Some(version) {
+            versions.serving = None;
         }
         Ok(())
     }

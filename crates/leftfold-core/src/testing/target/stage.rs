@@ -57,6 +57,17 @@ impl<'s, S: Subject> Stage<'s, S> {
         }
     }
 
+    /// Discards a version, as soon as whoever was dropped before is gone.
+    pub(super) async fn discarded(&self, name: &str, version: u32) {
+        let discarding = async {
+            while self.target.discard(name, version).await.is_err() {
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            }
+        };
+        let discarded = tokio::time::timeout(PATIENCE, discarding).await;
+        assert!(discarded.is_ok(), "version {version} of {name} cannot be discarded");
+    }
+
     /// A session of a version whose rows are set up.
     pub(super) async fn set_up(&self, place: &Place) -> SessionOf<S> {
         let mut session = self.open(place).await;

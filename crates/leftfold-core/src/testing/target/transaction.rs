@@ -126,6 +126,22 @@ pub async fn many_rows_fit_into_one_transaction<S: Subject>(subject: &S) {
     }
 }
 
+/// Most events write nothing: the places that a session is told leave gaps, within a transaction and between two.
+pub async fn events_that_write_nothing_are_passed_over<S: Subject>(subject: &S) {
+    let stage = Stage::new(subject).await;
+    let place = place("cats", 1);
+    let mut session = stage.set_up(&place).await;
+    stage.commit(&mut session, 3, "tom", "grey").await;
+    done(session.begin().await);
+    stage.write(&mut session, 1_000, &[]).await;
+    stage.write(&mut session, 5_000, &[("kit", "black")]).await;
+    stage.write(&mut session, 9_000, &[]).await;
+    done(session.commit().await);
+    stage.commit(&mut session, 1 << 40, "tom", "white").await;
+    assert_eq!(stage.row(&place, "kit").await.as_deref(), Some("black"));
+    assert_eq!(stage.row(&place, "tom").await.as_deref(), Some("white"));
+}
+
 /// The same event is applied after a rollback, and counts then.
 pub async fn an_event_can_be_applied_again_after_a_rollback<S: Subject>(subject: &S) {
     let stage = Stage::new(subject).await;

@@ -98,3 +98,39 @@ pub async fn everything_survives_reopening<S: Subject>(subject: &S) {
         assert_eq!(texts(&notes(&mut session, "").await), [("tom", row)]);
     }
 }
+
+/// A version that is set up is there though nothing was written; it is told from one that never was, and from one that
+/// was discarded, also where it served.
+pub async fn what_was_begun_is_told_from_what_never_was<S: Subject>(subject: &S) {
+    let stage = Stage::new(subject).await;
+    drop(stage.set_up(&place("cats", 1)).await);
+    assert_eq!(done(stage.target.versions("cats").await), [1]);
+    assert_eq!(done(stage.target.serving("cats").await), None);
+    done(stage.target.serve("cats", 1).await);
+    assert_eq!(done(stage.target.serving("cats").await), Some(1));
+    // A session that was dropped may still be at it.
+    drop(stage.open(&place("cats", 1)).await);
+    stage.discarded("cats", 1).await;
+    assert_eq!(done(stage.target.versions("cats").await), [0; 0]);
+    assert_eq!(done(stage.target.serving("cats").await), None, "that it serves ends with it");
+}
+
+/// To discard a version that somebody writes is refused, and changes nothing: neither its rows nor its notes, nor that
+/// it serves.
+pub async fn a_version_that_is_written_is_not_discarded<S: Subject>(subject: &S) {
+    let stage = Stage::new(subject).await;
+    let place = place("cats", 1);
+    let mut session = stage.set_up(&place).await;
+    stage.commit(&mut session, 1, "tom", "grey").await;
+    let other = stage.another().await;
+    done(stage.target.serve("cats", 1).await);
+    for target in [&stage.target, &other] {
+        assert!(target.discard("cats", 1).await.is_err(), "a version that somebody writes was discarded");
+    }
+    assert_eq!(done(stage.target.versions("cats").await), [1]);
+    assert_eq!(done(stage.target.serving("cats").await), Some(1));
+    assert_eq!(texts(&notes(&mut session, "").await), [("tom", "grey")]);
+    stage.commit(&mut session, 2, "kit", "black").await;
+    assert_eq!(stage.served("cats", "tom").await.as_deref(), Some("grey"));
+    assert_eq!(stage.served("cats", "kit").await.as_deref(), Some("black"));
+}
