@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::codec;
 use super::upcast::{Stored, Upcasters};
+use crate::json;
 use crate::store::{EventType, Invalid, NewEvent, Query, RecordedEvent, Tags, Timestamp, Version};
 
 /// The events of an aggregate or a decision, or the view that a consumer has of events of others.
@@ -263,10 +264,10 @@ impl Schema {
                 None => Err(EventError::UnknownType { position, event_type: stored.event_type }),
             };
         }
-        for (today, data) in self.upcasters.upcast(stored, &recorded.data, position)? {
+        for (today, data) in self.upcasters.upcast(&stored, &recorded.data, position)? {
             // What a split makes beside what this enum reads is for other readers.
             if let Some((variant, _)) = self.by_type.get(&today.event_type) {
-                each(self.parse(variant, data.to_string().as_bytes(), recorded)?);
+                each(self.parse(variant, &data, recorded)?);
             }
         }
         Ok(())
@@ -284,11 +285,11 @@ impl Schema {
         };
         let stored = Stored { event_type, schema_version };
         if !self.upcasters.start_at(&stored) {
-            return serde_json::from_slice(&recorded.data).map_err(unparsed);
+            return json::decode(&recorded.data).map_err(unparsed);
         }
-        let today = self.upcasters.upcast(stored, &recorded.data, position)?;
+        let today = self.upcasters.upcast(&stored, &recorded.data, position)?;
         match today.into_iter().find(|(stored, _)| stored.event_type == *as_type) {
-            Some((_, data)) => serde_json::from_value(data).map_err(unparsed),
+            Some((_, data)) => json::decode(&data).map_err(unparsed),
             None => Err(EventError::UnknownType { position, event_type: recorded.event_type.clone() }),
         }
     }

@@ -9,6 +9,7 @@ mod encoder;
 mod key;
 mod loss;
 mod mark;
+mod standin;
 mod text;
 mod trace;
 
@@ -19,6 +20,7 @@ pub(crate) use encoder::{Encoder, Members, Output, Stop};
 use loss::path;
 pub(crate) use loss::{Loss, Unfaithful};
 pub(crate) use mark::Mark;
+pub(crate) use standin::through;
 pub(crate) use text::is_same;
 use trace::{Difference, Doubt};
 

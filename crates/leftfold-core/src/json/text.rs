@@ -92,7 +92,7 @@ pub(super) fn steps_to(json: &[u8], place: usize) -> Vec<Step> {
 }
 
 /// Each byte outside of texts; of a text its first quote.
-fn tokens(json: &[u8], mut each: impl FnMut(usize, u8)) {
+pub(super) fn tokens(json: &[u8], mut each: impl FnMut(usize, u8)) {
     let mut at = 0;
     while let Some(byte) = json.get(at) {
         each(at, *byte);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::effect::EffectId;
+use super::json::Json;
 use super::positions::{Owner, Positions, RewriteError, no_label};
 use crate::fold::{Event, EventError, LoadError, Schema, Unknown};
 use crate::store::{Invalid, NewEvent, Position, Read, RecordedEvent, Store, StreamName, Timestamp, Version};
@@ -18,7 +19,7 @@ pub(crate) enum LedgerEvent {
     /// Whether the attempt took place is not known.
     Doubted { number: u32, reason: String },
     /// It took place.
-    Done { outcome: Value, by: String, report_refused: Option<String> },
+    Done { outcome: Json, by: String, report_refused: Option<String> },
     /// It did not take place, and will not.
     NotDone { reason: String, by: String, report_refused: Option<String> },
 }
@@ -144,7 +145,7 @@ impl Ledger {
             LedgerEvent::Doubted { reason, .. } => EffectState::InDoubt { reason, since: at },
             LedgerEvent::Done { outcome, by, report_refused } => {
                 self.report_refused = report_refused;
-                EffectState::Done { outcome, by }
+                EffectState::Done { outcome: outcome.shown(), by }
             }
             LedgerEvent::NotDone { reason, by, report_refused } => {
                 self.report_refused = report_refused;

@@ -17,9 +17,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy, Repetition};
+use super::json::Json;
 use super::ledger::{EffectState, Ledger, LedgerEvent};
 use super::{Asked, Host, ResolveError, StartError, Verdict, shortened};
 use crate::fold::{Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, Schema};
+use crate::json;
 use crate::store::{Append, AppendError, Authority, Condition, EventType, Expected, Outcome, RecordedEvent, Timestamp};
 
 /// What the runtime writes as the one who says so.
@@ -436,12 +438,12 @@ struct Concluded<'a, O> {
     report_refused: Option<String>,
 }
 
-impl<O: serde::Serialize> Concluded<'_, O> {
+impl<O: serde::Serialize + serde::de::DeserializeOwned> Concluded<'_, O> {
     fn event(self) -> Result<LedgerEvent, Stopped> {
         let (by, report_refused) = (self.by.to_owned(), self.report_refused);
         match self.conclusion {
             Conclusion::Done(outcome) => {
-                let outcome = serde_json::to_value(outcome).map_err(|error| Stopped::Unwritable(error.to_string()))?;
+                let outcome = Json::of(outcome).map_err(|error| Stopped::Unwritable(error.with_name()))?;
                 Ok(LedgerEvent::Done { outcome, by, report_refused })
             }
             Conclusion::NotDone { reason } => Ok(LedgerEvent::NotDone { reason: shortened(reason.clone()), by, report_refused }),
@@ -450,5 +452,6 @@ impl<O: serde::Serialize> Concluded<'_, O> {
 }
 
 fn parse<E: Effect>(outcome: Value) -> Result<E::Outcome, ResolveError> {
-    serde_json::from_value(outcome).map_err(|error| ResolveError::Outcome { effect: E::NAME, detail: error.to_string() })
+    json::decode(outcome.to_string().as_bytes())
+        .map_err(|error| ResolveError::Outcome { effect: E::NAME, detail: error.to_string() })
 }

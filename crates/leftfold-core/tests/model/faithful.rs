@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 
-use leftfold_core::fold::{Aggregate, Event, EventError, ExecuteError};
-use leftfold_core::store::{Position, Store, Version};
+use leftfold_core::fold::{Aggregate, Event, EventError, ExecuteError, Schema, Unknown, Upcasters};
+use leftfold_core::store::{Position, Query, Read, Store, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -281,4 +281,70 @@ async fn an_event_at_which_apply_panics_is_refused_before_it_is_written() {
     }
     assert_eq!(store.head().position, Position(1));
     assert_eq!(fragile.execute("1", Step::Taken { many: 2 }).await.unwrap().version, Version(2));
+}
+
+/// The same event before its type had the field `unit`, and after.
+mod ages {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub(super) enum Old {
+        #[serde(rename = "coin.Sent")]
+        Sent { wei: u128, debt: i128, kwh: f64 },
+    }
+
+    impl Event for Old {
+        const NAMESPACE: &'static str = "coin";
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub(super) enum New {
+        Sent { amount: u128, debt: i128, kwh: f64, unit: String },
+    }
+
+    impl Event for New {
+        const NAMESPACE: &'static str = "coin";
+
+        fn upcasters() -> Upcasters {
+            Upcasters::none().change("coin.Sent", 1, |mut data| {
+                data["amount"] = data["wei"].take();
+                data["unit"] = "wei".into();
+                Ok(data)
+            })
+        }
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub(super) enum Looking {
+        Sent { ether: f64, debt: i128, kwh: f64 },
+    }
+
+    impl Event for Looking {
+        const NAMESPACE: &'static str = "coin";
+
+        fn upcasters() -> Upcasters {
+            Upcasters::none().change("coin.Sent", 1, |mut data| {
+                data["ether"] = (data["wei"].as_f64().ok_or("no number")? / 1e18).into();
+                Ok(data)
+            })
+        }
+    }
+}
+
+/// A number beyond 64 bits became a float on its way through an upcaster that did not look at it, and the event was
+/// unreadable from the day on which its type had an upcaster.
+#[tokio::test]
+async fn big_numbers_pass_through_upcasters_and_one_that_looks_at_them_is_an_error() {
+    let store = Store::memory();
+    let (wei, debt, kwh) = (20_000_000_000_000_000_001, i128::MIN, 0.1 * 0.29);
+    store.facts("coin", "1", &[ages::Old::Sent { wei, debt, kwh }]).record().await.unwrap();
+    let recorded = store.read(Read::matching(Query::all(), Position(1))).all().await.unwrap();
+    let read = Schema::of::<ages::New>().unwrap().decode::<ages::New>(&recorded[0], Unknown::Refuse);
+    assert_eq!(read, Ok(vec![ages::New::Sent { amount: wei, debt, kwh, unit: "wei".into() }]));
+    let looked = Schema::of::<ages::Looking>().unwrap().decode::<ages::Looking>(&recorded[0], Unknown::Refuse);
+    let holds_any = serde_json::from_str::<serde_json::Value>("1e400").is_ok();
+    match looked {
+        Err(EventError::Upcast { position: 1, detail, .. }) => assert!(detail.contains("arbitrary_precision"), "{detail}"),
+        other => assert!(holds_any && other.is_ok(), "{other:?}"),
+    }
 }

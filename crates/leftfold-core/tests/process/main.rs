@@ -14,3 +14,4 @@ mod steps;
 mod stuck;
 mod timers;
 mod transfer;
+mod values;

@@ -434,6 +434,7 @@ impl<P: Process> Instance<P> {
         let (timers, cancelled) = reaction.timers_at(heard.context.at);
         let ends = reaction.ends || concern == Concern::Ends;
         let Reaction { commands, intents, .. } = reaction;
+        let commands = commands.into_iter().map(|asked| asked.stored).collect();
         let (process, cause, depth) = (P::NAME.to_owned(), heard.cause.clone(), origin.depth);
         let marks = (0, 0, 0);
         let (behind, carried, fired_before) = marks;
@@ -481,7 +482,7 @@ fn check(reaction: &Reaction, targets: &Targets) -> Result<(), String> {
     if reaction.commands.len() > COMMANDS_MAX {
         return Err(format!("it issues {} commands, at most {COMMANDS_MAX} go into one reaction", reaction.commands.len()));
     }
-    reaction.commands.iter().try_for_each(|command| targets.check(command))?;
+    reaction.commands.iter().try_for_each(|asked| targets.check(asked))?;
     if reaction.intents.len() > EFFECTS_MAX {
         return Err(format!("it asks for {} effects, at most {EFFECTS_MAX} go into one reaction", reaction.intents.len()));
     }

@@ -1,5 +1,6 @@
 //! What follows from a trigger.
 
+use std::any::Any;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -7,6 +8,7 @@ use serde::Serialize;
 use super::super::effect::Effect;
 use super::record::{SetTimer, StoredCommand};
 use crate::fold::{Aggregate, EventError, Schema};
+use crate::json;
 use crate::runtime::json::Json;
 use crate::store::{EventType, NewEvent, StreamName, Timestamp};
 
@@ -19,12 +21,19 @@ use crate::store::{EventType, NewEvent, StreamName, Timestamp};
 #[derive(Debug, Default)]
 #[must_use = "a reaction does nothing until it is returned"]
 pub struct Reaction {
-    pub(super) commands: Vec<StoredCommand>,
+    pub(super) commands: Vec<Asked>,
     pub(super) intents: Vec<NewEvent>,
     pub(super) timers: Vec<(String, Option<Due>)>,
     pub(super) ends: bool,
     /// What cannot be written: the trigger is parked for it.
     pub(super) fault: Option<String>,
+}
+
+/// A command as it is to be recorded, and as it was issued.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) stored: StoredCommand,
+    pub(super) issued: Box<dyn Any + Send + Sync>,
 }
 
 /// When a timer is due.
@@ -71,8 +80,13 @@ impl Reaction {
     {
         let id = id.into();
         match (Json::of_unread(&command), StreamName::of(A::CATEGORY, &id)) {
-            (Ok(command), Ok(_)) => self.commands.push(StoredCommand { to: A::CATEGORY.to_owned(), id, command }),
-            (Err(error), _) => self.fault(format!("the command for {}-{id} cannot be written: {error}", A::CATEGORY)),
+            (Ok(json), Ok(_)) => {
+                let stored = StoredCommand { to: A::CATEGORY.to_owned(), id, command: json };
+                self.commands.push(Asked { stored, issued: Box::new(command) });
+            }
+            (Err(lost), _) => {
+                self.fault(format!("the command for {}-{id} cannot be written: {}", A::CATEGORY, lost.with_name()));
+            }
             (_, Err(invalid)) => self.fault(format!("the command for {}-{id} has no target: {invalid}", A::CATEGORY)),
         }
         self
@@ -148,8 +162,7 @@ where
     E::Intent: Serialize,
 {
     let schema = Schema::of::<<E::Target as Aggregate>::Event>()?;
-    let data = serde_json::to_vec(intent)
-        .map_err(|error| EventError::Encode { name: std::any::type_name::<E::Intent>(), detail: error.to_string() })?;
+    let data = json::encode(intent)?;
     // As the event that it is, which alone knows its tags.
     let event: <E::Target as Aggregate>::Event = schema.event_of(&EventType::new(E::INTENT)?, &data)?;
     let intent = NewEvent { data: data.into(), ..schema.encode(&event)? };

@@ -7,8 +7,10 @@ use std::pin::Pin;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::reaction::Asked;
 use super::record::StoredCommand;
 use crate::fold::{Aggregate, Alongside, AlongsideError, Cause, ExecuteError};
+use crate::json;
 use crate::runtime::json::Json;
 use crate::runtime::{contained, shortened};
 use crate::store::{AppendError, CommandId, Fence, Invalid, Label, Position, Store};
@@ -23,7 +25,7 @@ pub struct Targets {
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     carry: Carry,
-    check: fn(&Json) -> Result<(), String>,
+    check: fn(&Asked) -> Result<(), String>,
 }
 
 /// A command that was recorded, on its way to its aggregate.
@@ -107,11 +109,11 @@ impl Targets {
     }
 
     /// Holds a command against what its aggregate takes, before it is recorded.
-    pub(super) fn check(&self, command: &StoredCommand) -> Result<(), String> {
-        let StoredCommand { to, command, .. } = command;
+    pub(super) fn check(&self, asked: &Asked) -> Result<(), String> {
+        let StoredCommand { to, id, .. } = &asked.stored;
         let kind = self.kinds.get(to.as_str());
         let kind = kind.ok_or_else(|| format!("{to} is no target of the process, name it in targets()"))?;
-        (kind.check)(command).map_err(|why| format!("a command for {to} would not be read as it was issued: {why}"))
+        (kind.check)(asked).map_err(|why| format!("the command for {to}-{id} cannot be written: {why}"))
     }
 
     /// Carries a command out, once for its id however often it is called.
@@ -127,10 +129,15 @@ impl Targets {
     }
 }
 
-fn check<A: Aggregate>(command: &Json) -> Result<(), String>
+fn check<A: Aggregate>(asked: &Asked) -> Result<(), String>
 where
     A::Command: Serialize + DeserializeOwned,
 {
+    if let Some(command) = asked.issued.downcast_ref::<A::Command>() {
+        return json::encode(command).map(drop).map_err(|lost| lost.with_name());
+    }
+    // It was issued as the command of another type of the same category: what can be compared is what it was written as.
+    let command = &asked.stored.command;
     let read: A::Command = command.read().map_err(|error| error.to_string())?;
     let again = Json::of_unread(&read).map_err(|error| error.to_string())?;
     again.says_the_same(command).then_some(()).ok_or_else(|| format!("it would be {}", shortened(again.text().to_owned())))
