@@ -93,6 +93,16 @@ pub(crate) fn book(index: u64, serial: u64) -> Book {
     })
 }
 
+/// The event that such a command leads to.
+pub(crate) fn booked(serial: u64) -> AccountEvent {
+    AccountEvent::Booked(book(serial, serial).0)
+}
+
+/// What the event says, which is all of its data.
+pub(crate) const fn booking(AccountEvent::Booked(booking): &AccountEvent) -> &Booking {
+    booking
+}
+
 /// The account's id.
 pub(crate) fn id(index: u64) -> String {
     (FIRST_NUMBER + index).to_string()
@@ -111,8 +121,7 @@ fn tag(number: u64) -> String {
 /// An event of the account as the store takes it, to be cloned: what it costs to make one is not measured where stores
 /// are.
 pub(crate) fn event(index: u64) -> Outcome<NewEvent> {
-    let booked = AccountEvent::Booked(book(index, index).0);
-    Ok(Schema::of::<AccountEvent>()?.encode(&booked)?.in_stream(stream(index)?))
+    Ok(Schema::of::<AccountEvent>()?.encode(&booked(index))?.in_stream(stream(index)?))
 }
 
 #[cfg(test)]

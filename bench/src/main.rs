@@ -11,6 +11,7 @@ mod ceiling;
 mod child;
 mod commands;
 mod conditions;
+mod encode;
 mod large;
 mod load;
 mod machine;

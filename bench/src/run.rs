@@ -9,7 +9,7 @@ use crate::ceiling::Ceiling;
 use crate::large::Large;
 use crate::settings::Settings;
 use crate::table::{Row, Target};
-use crate::{Outcome, batches, commands, conditions, open, projections, reads, store};
+use crate::{Outcome, batches, commands, conditions, encode, open, projections, reads, store};
 
 /// What can be measured. Each gives one row of the table, or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,7 @@ pub(crate) enum Benchmark {
     Commands16,
     Commands256,
     Batches,
+    Encode,
     ConditionsSmall1,
     ConditionsSmall16,
     Disk,
@@ -34,11 +35,12 @@ pub(crate) enum Benchmark {
 
 impl Benchmark {
     /// In the order in which they run: what appends to the large store comes after what reads it.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Commands1,
         Self::Commands16,
         Self::Commands256,
         Self::Batches,
+        Self::Encode,
         Self::ConditionsSmall1,
         Self::ConditionsSmall16,
         Self::Disk,
@@ -67,6 +69,7 @@ impl Benchmark {
             Self::Commands16 => ("commands-16", "the same, 16 writers"),
             Self::Commands256 => ("commands-256", "the same, 256 writers"),
             Self::Batches => ("batches", "appends of 100 events"),
+            Self::Encode => ("encode", "an event that is read back before it is written"),
             Self::ConditionsSmall1 => ("conditions-small-1", "what a condition costs in a small store, 1 writer"),
             Self::ConditionsSmall16 => ("conditions-small-16", "the same, 16 writers"),
             Self::Disk => ("disk", "bytes on disk for each event, and memory while they are appended"),
@@ -124,6 +127,7 @@ impl Run {
             Benchmark::Commands16 => vec![commands::commands(self, 16, Target::None).await?],
             Benchmark::Commands256 => vec![commands::commands(self, 256, Target::RatioAtLeast(0.4)).await?],
             Benchmark::Batches => batches::batches(self).await?,
+            Benchmark::Encode => vec![encode::checked(self).await?],
             Benchmark::ConditionsSmall1 => vec![conditions::in_small_store(self, 1).await?],
             Benchmark::ConditionsSmall16 => vec![conditions::in_small_store(self, 16).await?],
             Benchmark::Disk => self.large()?.rows(),

@@ -16,6 +16,7 @@ fn every_benchmark_ends_with_its_rows_in_the_table() {
         "| commands, writers: 256 ",
         "| events in batches of 100 of one stream, writers: 16 ",
         "| events in batches of 100 of as many streams, writers: 16 ",
+        "| an event of 256 bytes read back before it is written, more than serde_json ",
         "| conditional append, events: 1000, writers: 1 ",
         "| conditional append, events: 1000, writers: 16 ",
         "| disk for each of 2000 events in 2 streams ",

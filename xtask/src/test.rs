@@ -40,6 +40,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     step("documentation", || execute(&mut documentation()))?;
     step("book", book::run)?;
     step("tests", || execute(&mut all_tests(&environment)))?;
+    step("tests with numbers of any size", || execute(&mut tests_of_values()))?;
     if long {
         step("long runs", || execute(&mut long_tests(&environment)))?;
     }
@@ -60,6 +61,16 @@ fn all_tests(environment: &Environment) -> Command {
     // One run names every failure, not only those of the first crate.
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
     cargo.envs(environment.variables());
+    cargo
+}
+
+/// What is written is what is read, once more where serde_json is built with numbers of any size: cargo unifies features,
+/// so any crate of a user's program may ask for that.
+fn tests_of_values() -> Command {
+    let mut cargo = cargo();
+    cargo.args(["test", "-p", "leftfold-core", "--features", "serde_json/arbitrary_precision", "--lib"]);
+    cargo.args(["--test", "model", "--test", "process", "--test", "made_types", "--no-fail-fast", "--"]);
+    cargo.args(["json::", "upcast", "faithful", "events", "snapshots", "values", "every_value"]);
     cargo
 }
 

@@ -32,12 +32,13 @@ pub(super) fn encode<E: Serialize + DeserializeOwned>(event: &E) -> Result<(&'st
             Ok((variant, data))
         }
         read => {
-            let mut lost = json::unfaithful(event, &data, read, |event, output| {
+            let lost = json::unfaithful(event, &data, read, |event, output| {
                 event.serialize(Splitter(output)).map(|(_, mark)| mark).map_err(|error| match error {
                     SplitError::Shape(what) => serde::ser::Error::custom(what),
                     SplitError::Stop(stop) => stop,
                 })
             });
+            let Some(mut lost) = lost else { return Ok((variant, data)) };
             let dot = if lost.path.is_empty() { "" } else { "." };
             lost.path = format!("{variant}{dot}{}", lost.path);
             Err(lost.into())

@@ -19,6 +19,13 @@ use crate::store::{EventType, Invalid, NewEvent, Query, RecordedEvent, Tags, Tim
 /// variant is stored under `NAMESPACE.Variant`. A variant whose serde name has a dot is stored under just that name:
 /// so a consumer's own enum names the events of others, `#[serde(rename = "project.PointsWithdrawn")]`, with no more
 /// variants and fields than it reads.
+///
+/// Before an event is recorded it is written as JSON, read back, and must be what it was: what JSON would blur is
+/// [`EventError::Encode`]. That is so for a NaN or an infinity, a `Some` that is written as null, an untagged variant that
+/// another one fits, a key that an object has twice, a field that is left out and has no default, numbers of 128 bits
+/// within `#[serde(tag)]`, `untagged` and `flatten`, and more than 120 arrays and objects within each other. Nobody can see
+/// what serde is not told: fields with `#[serde(skip)]`, two untagged variants that are written in the same way, a
+/// flattened `Option` of which nothing is written. [`given`](crate::testing::given()) compares with `PartialEq`, and can.
 pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// Stands before the variant's name; two aggregates may both have a `Created`.
     const NAMESPACE: &'static str;

@@ -110,7 +110,7 @@ pub(super) fn decode<A: Aggregate>(bytes: &[u8]) -> Option<Folded<A>> {
     }
     let stored: Stored<A> = json::decode(json).ok()?;
     let (again, _) = json::write(&stored).ok()?;
-    if !json::is_same(json, &again) {
+    if !json::is_same_text(json, &again) {
         return None;
     }
     Some(Folded { state: stored.state, version: Version(stored.version), position: Position(stored.position) })

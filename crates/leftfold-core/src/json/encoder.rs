@@ -26,6 +26,16 @@ const VERBATIM: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::pri
 pub(crate) struct Output {
     json: Option<Vec<u8>>,
     trace: Option<Trace>,
+    letters: Letters,
+}
+
+/// Whether the order of a text's bytes counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Letters {
+    #[default]
+    InOrder,
+    /// Some types write a set as one text, its members in any order.
+    InAnyOrder,
 }
 
 /// Why a value cannot be written, and the way to it, the last step first.
@@ -34,7 +44,7 @@ pub(crate) struct Stop(Box<(Loss, Vec<Step>)>);
 
 impl Output {
     pub(crate) fn writing() -> Self {
-        Self { json: Some(Vec::with_capacity(BYTES_USUAL)), trace: None }
+        Self { json: Some(Vec::with_capacity(BYTES_USUAL)), ..Self::default() }
     }
 
     /// Only the mark is wanted.
@@ -42,9 +52,14 @@ impl Output {
         Self::default()
     }
 
+    /// Only the mark is wanted, in which the order of a text's bytes does not count.
+    pub(super) fn marking_loosely() -> Self {
+        Self { letters: Letters::InAnyOrder, ..Self::default() }
+    }
+
     /// The place is wanted at which two values differ.
     pub(super) fn tracing() -> Self {
-        Self { json: Some(Vec::new()), trace: Some(Trace::default()) }
+        Self { json: Some(Vec::new()), trace: Some(Trace::default()), ..Self::default() }
     }
 
     pub(super) fn into_trace(self) -> Option<Node> {
@@ -82,6 +97,16 @@ impl Output {
             trace.leaf(mark, doubt, shown());
         }
         mark
+    }
+
+    #[inline]
+    fn mark_of(&self, text: &str) -> Mark {
+        if self.letters == Letters::InOrder {
+            return Mark::text(Kind::Str, text.as_bytes());
+        }
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.sort_unstable();
+        Mark::text(Kind::Str, &bytes)
     }
 
     fn nodes(&self) -> usize {
@@ -297,7 +322,8 @@ impl<'o> Serializer for Encoder<'o> {
             return self.verbatim(text);
         }
         self.output.push_plain(text);
-        Ok(self.output.leaf(Mark::text(Kind::Str, text.as_bytes()), || format!("{text:?}")))
+        let mark = self.output.mark_of(text);
+        Ok(self.output.leaf(mark, || format!("{text:?}")))
     }
 
     fn serialize_bytes(self, bytes: &[u8]) -> Result<Mark, Stop> {

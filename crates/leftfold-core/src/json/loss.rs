@@ -29,6 +29,8 @@ pub(crate) enum Loss {
     Unwritable { detail: String },
     /// It cannot be read.
     Unreadable { detail: String },
+    /// It would be read as another variant of the same shape.
+    OtherVariant,
     /// It would be read as something else.
     Changed { from: String, to: String },
 }
@@ -43,6 +45,11 @@ impl fmt::Display for Unfaithful {
 }
 
 impl Unfaithful {
+    /// A loss of the whole value.
+    pub(super) fn of<T>(loss: Loss) -> Self {
+        Self { name: std::any::type_name::<T>(), path: String::new(), loss }
+    }
+
     /// The same with the type's name, for errors that have no place of their own for it.
     pub(crate) fn with_name(&self) -> String {
         format!("{}: {self}", self.name)
@@ -69,6 +76,9 @@ impl fmt::Display for Loss {
             ),
             Self::Unwritable { detail } => f.write_str(detail),
             Self::Unreadable { detail } => write!(f, "it could not be read again: {detail}; {}", remedy(detail)),
+            Self::OtherVariant => {
+                f.write_str("it would be read as another of its untagged variants, which has the same shape; give the enum a tag")
+            }
             Self::Changed { from, to } => write!(
                 f,
                 "{from} would be read as {to}; let Serialize and Deserialize agree: no Some that is written as null, no \
@@ -81,6 +91,9 @@ impl fmt::Display for Loss {
 fn remedy(detail: &str) -> &'static str {
     if detail.contains("missing field") {
         "give a field that may be left out #[serde(default)]"
+    } else if detail.contains("invalid type: map, expected f") {
+        "with serde_json's feature arbitrary_precision no float can be read within #[serde(tag)], #[serde(untagged)] or \
+         #[serde(flatten)]; build without it, or store such floats elsewhere"
     } else if detail.contains("invalid type: string") {
         "keys that are numbers cannot be read within #[serde(tag)], #[serde(untagged)] or #[serde(flatten)]"
     } else {

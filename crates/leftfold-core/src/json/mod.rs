@@ -13,6 +13,8 @@ mod standin;
 mod text;
 mod trace;
 
+use std::mem::discriminant;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,15 +23,21 @@ use loss::path;
 pub(crate) use loss::{Loss, Unfaithful};
 pub(crate) use mark::Mark;
 pub(crate) use standin::through;
-pub(crate) use text::is_same;
+pub(crate) use text::is_same_text;
 use trace::{Difference, Doubt};
 
 /// The JSON of a value that is read as it was written.
 pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, Unfaithful> {
     let (json, mark) = write(value)?;
     match decode::<T>(&json) {
-        Ok(back) if self::mark(&back) == Some(mark) => Ok(json),
-        read => Err(unfaithful(value, &json, read, tell)),
+        Ok(back) if tell(&back, &mut Output::marking()).is_ok_and(|back| back == mark) => {
+            // Of an enum it can be seen which variant it is, also where serde is told the same of two.
+            if discriminant(&back) == discriminant(value) { Ok(json) } else { Err(Unfaithful::of::<T>(Loss::OtherVariant)) }
+        }
+        read => match unfaithful(value, &json, read, tell) {
+            Some(lost) => Err(lost),
+            None => Ok(json),
+        },
     }
 }
 
@@ -47,18 +55,42 @@ pub(crate) fn write<T: Serialize>(value: &T) -> Result<(Vec<u8>, Mark), Unfaithf
     }
 }
 
-/// The mark of a value; none where it cannot be written.
-pub(crate) fn mark<T: Serialize>(value: &T) -> Option<Mark> {
-    tell(value, &mut Output::marking()).ok()
+/// Whether two values of a type are the same; the order of what is in sets and maps does not count.
+pub(crate) fn is_same<T: Serialize>(one: &T, other: &T) -> bool {
+    is_same_told(one, other, tell)
+}
+
+fn is_same_told<T>(one: &T, other: &T, tell: impl Fn(&T, &mut Output) -> Result<Mark, Stop>) -> bool {
+    let mark = |value: &T, mut output: Output| tell(value, &mut output).ok();
+    let strict = mark(one, Output::marking());
+    // A set that is written as one text comes back with the text in another order.
+    let is_same = strict == mark(other, Output::marking())
+        || mark(one, Output::marking_loosely()) == mark(other, Output::marking_loosely());
+    strict.is_some() && is_same
 }
 
 fn tell<T: Serialize>(value: &T, output: &mut Output) -> Result<Mark, Stop> {
     value.serialize(Encoder::new(output))
 }
 
-/// What is lost of a value that was told so, and whose JSON is not read as it was written.
+/// What is lost of a value that was told so, and whose JSON does not seem to be read as it was written; nothing if it is
+/// after all.
 #[cold]
 pub(crate) fn unfaithful<T>(
+    value: &T,
+    json: &[u8],
+    read: serde_json::Result<T>,
+    tell: impl Fn(&T, &mut Output) -> Result<Mark, Stop>,
+) -> Option<Unfaithful> {
+    if let Ok(back) = &read
+        && is_same_told(value, back, &tell)
+    {
+        return None;
+    }
+    Some(lost_of(value, json, read, tell))
+}
+
+fn lost_of<T>(
     value: &T,
     json: &[u8],
     read: serde_json::Result<T>,
@@ -70,7 +102,7 @@ pub(crate) fn unfaithful<T>(
         output.into_trace()
     };
     let name = std::any::type_name::<T>();
-    let here = |loss| Unfaithful { name, path: String::new(), loss };
+    let here = Unfaithful::of::<T>;
     let there = |at: &Difference<'_>, loss| Unfaithful { name, path: path(at.steps.iter().copied()), loss };
     let Some(was) = traced(value) else {
         return here(Loss::Unwritable { detail: "it was written once, and cannot be again".to_owned() });

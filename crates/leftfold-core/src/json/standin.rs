@@ -55,7 +55,10 @@ pub(crate) fn through<K: PartialEq, E>(
 fn values_hold_any_number() -> bool {
     const BEYOND: &str = "123456789012345678901234567890";
     static HOLD: OnceLock<bool> = OnceLock::new();
-    *HOLD.get_or_init(|| serde_json::from_str::<Value>(BEYOND).is_ok_and(|value| value.to_string() == BEYOND))
+    *HOLD.get_or_init(|| {
+        let value = serde_json::from_str::<Value>(BEYOND);
+        value.and_then(|value| serde_json::to_string(&value)).is_ok_and(|text| text == BEYOND)
+    })
 }
 
 /// Whole numbers that neither a `u64` nor an `i64` holds.

@@ -68,7 +68,7 @@ impl Json {
     /// Whether two values say the same: the order of members does not count, nor that of the elements of an array, since sets
     /// come in any order. Numbers are compared as they are written.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
-        self == other || json::is_same(self.text().as_bytes(), other.text().as_bytes())
+        self == other || json::is_same_text(self.text().as_bytes(), other.text().as_bytes())
     }
 
     /// For people to look at: where it cannot be taken apart, it is a text.

@@ -228,7 +228,29 @@ async fn sets_and_maps_are_carried_in_whatever_order_they_come() {
     carried(words().collect::<HashSet<_>>()).await;
     carried(words().map(|word| (word, 1.5)).collect::<HashMap<_, _>>()).await;
     carried((0..20).map(|n| (n, words().collect::<HashSet<_>>())).collect::<HashMap<_, _>>()).await;
-    carried(std::collections::BinaryHeap::from([3, 1, 2]).into_sorted_vec()).await;
+}
+
+/// A set that is written as one text.
+#[tokio::test]
+async fn a_set_that_its_type_writes_as_one_text_is_carried() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Labelled {
+        #[serde(with = "joined")]
+        labels: HashSet<String>,
+    }
+    mod joined {
+        use super::*;
+        use serde::{Deserializer, Serializer};
+
+        pub(super) fn serialize<S: Serializer>(labels: &HashSet<String>, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(&labels.iter().cloned().collect::<Vec<_>>().join(","))
+        }
+
+        pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HashSet<String>, D::Error> {
+            Ok(String::deserialize(deserializer)?.split(',').map(str::to_owned).collect())
+        }
+    }
+    carried(Labelled { labels: (0..20).map(|n| format!("label {n}")).collect() }).await;
 }
 
 /// An aggregate whose fold does not bear one of the events that it decides on.

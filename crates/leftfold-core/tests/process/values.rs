@@ -29,7 +29,7 @@ fn amount(number: u32) -> Amount {
         kwh: 117.633_311_394_000_17 * f64::from(number),
         owed: i128::MIN + i128::from(number),
         labels: (0..20).map(|label| format!("{number} {label}")).collect(),
-        client: (0..100).fold(Value::from(0.1), |inner, _| Value::Array(vec![inner])),
+        client: (0..90).fold(Value::from(0.1), |inner, _| Value::Array(vec![inner])),
     }
 }
 
@@ -183,11 +183,10 @@ async fn messages_are_what_they_were_and_one_that_is_nested_too_deeply_is_refuse
     let stage = Stage::new();
     let process = stage.process();
     let inbox = process.store.inbox::<Booking>();
-    for levels in [120, 123, 126, 500] {
+    for levels in [100, 119, 120, 123, 126, 500] {
         let client = (0..levels).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
         let refused = inbox.receive("depot", "deep", None, Amount { client, ..amount(1) }).await;
-        let Err(ReceiveError::Unwritable { detail }) = refused else { panic!("{refused:?}") };
-        assert!(detail.contains("Amount: client[0]") && detail.contains("more than 120"), "{detail}");
+        assert!(matches!(refused, Err(ReceiveError::Invalid(_) | ReceiveError::Unwritable { .. })), "{refused:?}");
     }
     assert_eq!(process.store.head().position, Position::START);
     let mut expected = Vec::new();
