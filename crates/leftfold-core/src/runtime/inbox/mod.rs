@@ -37,8 +37,8 @@ pub const ID_BYTES_MAX: usize = 200;
 /// message without a number waits for nothing.
 ///
 /// Delivery is a [process](super::process::Process) named `inbox:NAME`, with one instance for each source:
-/// [`deliver`](Inbox::deliver) says which commands a message means, and they are carried out once each. Where `deliver`
-/// panics, or the message does not parse any more, the source is parked under that name until a person retries or skips
+/// [`deliver`](Inbox::deliver) says which commands a message means, and they are carried out once each. If `deliver`
+/// panics, the message does not parse any more, or a command cannot be carried out, the source is parked under that name until a person retries or skips
 /// it; other sources go on. A command that is refused is [reported](Reported::Refused).
 ///
 /// ```

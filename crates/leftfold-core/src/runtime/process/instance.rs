@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::correlation::Concern;
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
-use super::snapshot::Checks;
+use super::snapshot::Trust;
 use super::{Context, Process, Refused, Trigger};
 use crate::fold::{EventError, LoadError, Recorded, Schema, Unknown};
 use crate::runtime::{message, shortened};
@@ -75,12 +75,13 @@ pub(super) struct Archive {
     pub(super) schema: Arc<Schema>,
     /// How its own are read.
     pub(super) own: Arc<Schema>,
-    pub(super) checks: Arc<Checks>,
+    pub(super) trust: Arc<Trust>,
 }
 
 impl Archive {
     pub(super) fn new<P: Process>(store: Store) -> Result<Self, EventError> {
-        Ok(Self { store, schema: Schema::of::<P::Event>()?, own: Schema::of::<ProcessEvent>()?, checks: Arc::default() })
+        let trust = store.attached(Trust::default);
+        Ok(Self { store, schema: Schema::of::<P::Event>()?, own: Schema::of::<ProcessEvent>()?, trust })
     }
 
     /// An instance, from a snapshot where there is one.

@@ -50,7 +50,7 @@ pub const INSTANCES_MAX: usize = 900;
 /// the instance's own stream, `$process:NAME-KEY`, in one atomic append with the checkpoint of the event that caused it:
 /// so each event is reacted to once, wherever the machine stops. Commands are carried out from what is recorded,
 /// afterwards, each with a command id: carried out again after a crash they change nothing. A command that is refused
-/// comes back as [`Trigger::Refused`].
+/// comes back as [`Trigger::Refused`]; one that cannot be carried out, for a reason that does not pass, is parked.
 ///
 /// A timer fires once, after every event recorded up to its due time was reacted to: an hour of outage never turns an
 /// answer that came in time into a missed deadline. Timers that wait are found in the log's index; only those due soon
@@ -60,8 +60,11 @@ pub const INSTANCES_MAX: usize = 900;
 /// [`CHAIN_MAX`] reactions that led one to another, without anything from outside, are parked.
 ///
 /// `correlate`, `apply` and `react` are pure: what they need is in the events. A trigger at which one of them panics, or
-/// that cannot be read, is *parked* with everything that follows for its instance, while other instances go on.
-/// [`Processes`] lists what is parked, and lets people retry or skip it.
+/// that cannot be read, is *parked* with everything that follows for its instance, while other instances go on: and so is a
+/// command that waits for a person, or a record of the process that cannot be read. [`Processes`] lists what is parked, and
+/// lets people retry or skip it.
+///
+/// An instance that never ends can keep [snapshots](Process::snapshots).
 ///
 /// ```
 /// use std::time::Duration;

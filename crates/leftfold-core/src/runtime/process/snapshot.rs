@@ -4,9 +4,10 @@
 //! speaks of. One that never ends would take ever longer to be read. A snapshot is used only if it belongs to this very
 //! history and reads as it was written; the first that are used after a start are held against a fold without them.
 
-use std::collections::BTreeMap;
+use std::any::TypeId;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -72,22 +73,46 @@ struct Stored {
     state: Json,
 }
 
-/// So many snapshots are held against a fold without them when they are first used after a start, and afterwards one in so
-/// many.
+/// So many snapshots of a process are held against a fold without them when they are first used after a program's start,
+/// and afterwards one in so many.
 const CHECKED_FIRST: u32 = 4;
 const CHECKED_ONE_IN: u32 = 64;
-/// Longer streams are not folded again for that.
-const CHECKED_RECORDS_MAX: u64 = 100_000;
+/// Longer streams are not folded again for that, but for the very first of a process.
+const CHECKED_RECORDS_MAX: u64 = 2_000;
 
-/// Which of the snapshots that are used are held against a fold without them.
+/// How far the snapshots of the processes of a store are believed.
 #[derive(Debug, Default)]
-pub(super) struct Checks(AtomicU32);
+pub(super) struct Trust(Mutex<HashMap<TypeId, Belief>>);
 
-impl Checks {
-    fn next(&self, version: Version) -> bool {
-        let used = self.0.fetch_add(1, Ordering::Relaxed);
+#[derive(Clone, Copy, Debug)]
+enum Belief {
+    /// So many were used.
+    Used(u32),
+    /// One was not what a fold gives: the others were made by the same.
+    Lost,
+}
+
+/// What is done with a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Taken,
+    Checked,
+    Refused,
+}
+
+impl Trust {
+    fn of<P: Process>(&self, version: Version) -> Use {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let belief = all.entry(TypeId::of::<P>()).or_insert(Belief::Used(0));
+        let Belief::Used(used) = *belief else { return Use::Refused };
+        *belief = Belief::Used(used.saturating_add(1));
+        let is_long = version.0 > CHECKED_RECORDS_MAX;
         let meant = used < CHECKED_FIRST || fastrand::u32(..CHECKED_ONE_IN) == 0;
-        meant && version.0 <= CHECKED_RECORDS_MAX
+        if used == 0 || meant && !is_long { Use::Checked } else { Use::Taken }
+    }
+
+    fn lose<P: Process>(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<P>(), Belief::Lost);
     }
 }
 
@@ -141,13 +166,17 @@ impl Archive {
             return Ok(None);
         }
         let Some(instance) = stored.instance::<P>(stream.clone(), state) else { return Ok(None) };
-        if self.checks.next(instance.version) {
-            let anew = self.fold::<P>(key, None, instance.version).await?;
-            if !is_same(&code, &anew, &instance) {
-                let (process, fold_version) = (P::NAME, P::FOLD_VERSION);
-                tracing::error!(%stream, process, fold_version, "a snapshot differs from the fold of its records: raise FOLD_VERSION");
-                return Ok(None);
-            }
+        match self.trust.of::<P>(instance.version) {
+            Use::Taken => return Ok(Some(instance)),
+            Use::Refused => return Ok(None),
+            Use::Checked => {}
+        }
+        let anew = self.fold::<P>(key, None, instance.version).await?;
+        if !is_same(&code, &anew, &instance) {
+            self.trust.lose::<P>();
+            let (process, fold_version) = (P::NAME, P::FOLD_VERSION);
+            tracing::error!(%stream, process, fold_version, "a snapshot differs from the fold of its records: raise FOLD_VERSION");
+            return Ok(None);
         }
         Ok(Some(instance))
     }

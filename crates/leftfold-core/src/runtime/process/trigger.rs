@@ -15,7 +15,7 @@ pub enum Trigger<E> {
         /// Its name.
         name: String,
     },
-    /// A command of its own was refused, or cannot be carried out.
+    /// A command of its own was refused by its aggregate.
     Refused(Refused),
 }
 
@@ -32,8 +32,7 @@ pub struct Context {
     pub at: Timestamp,
 }
 
-/// A command of a process that its target refused, or that cannot be carried out. It is issued once; nothing of it
-/// happened.
+/// A command of a process that its target refused, in the words of its own type. It is issued once; nothing of it happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refused {
     pub(super) category: String,
@@ -51,7 +50,7 @@ impl Refused {
         Some(Self { category: to, id, command, refusal, reason, is_of_earlier_life: false })
     }
 
-    /// The refusal, where an aggregate of this kind refused the command.
+    /// The refusal, if an aggregate of this kind refused the command.
     #[must_use]
     pub fn by<A: Aggregate>(&self) -> Option<A::Refusal>
     where
