@@ -16,8 +16,8 @@ use crate::queue::Refused;
 use crate::scan::place_of;
 use crate::segment::damaged;
 
-/// Fences that are reserved by one record.
-const RESERVED: u64 = 1 << 16;
+/// Fences that are reserved by one record: not more than the clock gains in a second, so that fences hardly run ahead of it.
+const RESERVED: u64 = 1 << SECONDS_BIT;
 
 /// The epoch is above these bits of a fence,
 const EPOCH_BIT: u32 = 40;

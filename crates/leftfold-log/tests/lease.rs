@@ -152,14 +152,15 @@ fn fences_grow_over_declared_restores_of_one_copy_that_knows_nothing_of_them() {
     drop(log);
     // The same copy is brought back again and again: each life knows nothing of the one before.
     for life in 0..3 {
-        clock.shift(3_600_000_000);
+        clock.shift(60_000_000);
         let disk = Simulated::new(7);
         for (name, content) in &files {
             disk.create(name).unwrap().write_all_at(content, 0).unwrap();
         }
         let options = Options { upkeep: Upkeep::Inline, clock: Arc::clone(&clock) as _, ..Options::default() };
         restore_on(Arc::new(disk.clone()), options).unwrap();
-        for opening in 0..3 {
+        // However often it is opened, its fences do not run ahead of the clock, which tells it from the next life.
+        for opening in 0..20 {
             let log = opened(disk.clone(), &clock);
             for tenure in 0..10 {
                 let lease = held(&log, Holder::random());
@@ -209,7 +210,7 @@ fn more_fences_are_reserved_when_those_of_an_opening_are_used_up() {
     let head = |log: &Log| log.status().borrow().head.chain;
     let (before, mut records) = (head(&log), 0);
     let mut seen = before;
-    for _ in 0..70_000 {
+    for _ in 0..600 {
         drop(log.release(last.clone()));
         let next = held(&log, Holder::random());
         assert!(next.fence > last.fence);
@@ -219,7 +220,7 @@ fn more_fences_are_reserved_when_those_of_an_opening_are_used_up() {
             records += 1;
         }
     }
-    assert_eq!(records, 1, "one record for so many fences");
+    assert_eq!(records, 2, "one record for so many fences");
     let log = opened(disk.kill(), &clock);
     assert!(held(&log, Holder::random()).fence > last.fence);
 }
