@@ -4,6 +4,7 @@
 use leftfold_core::store::{
     Append, Backend, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Position, Query, QueryItem, Read, Tag, Tags,
 };
+use leftfold_core::testing::by_runtime;
 use leftfold_log::Log;
 
 use crate::Run;
@@ -87,7 +88,8 @@ impl Run {
     /// What may make an append that is held impossible: an event of a stream that it expects something of, one that
     /// matches its condition, the same command, a move of its consumer.
     fn rival(&mut self, held: &Append, passing: Passing) -> Append {
-        let mut rival = Append::default();
+        // It may write where the runtime does, as the append that is held may.
+        let mut rival = by_runtime(Append::default());
         match self.random.u8(..3) {
             0 if held.command.is_some() => rival.command.clone_from(&held.command),
             1 if held.checkpoint.is_some() => rival.checkpoint.clone_from(&held.checkpoint),
