@@ -10,6 +10,7 @@ use leftfold_core::testing::target::{self, Subject};
 use runtime_stage::{Command, DoorEvent, SECOND, Stage};
 
 /// Rows are a map.
+#[derive(Clone)]
 struct Map;
 
 type Rows = BTreeMap<String, String>;
@@ -57,6 +58,7 @@ impl Subject for Map {
 #[tokio::test]
 async fn memory_is_a_target() {
     target::conformance(&Map).await;
+    target::following(&Map).await;
 }
 
 struct Codes;

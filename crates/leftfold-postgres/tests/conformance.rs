@@ -1,11 +1,12 @@
 //! PostgreSQL against the rules for targets.
 
 use leftfold_core::runtime::projection::{ProjectionError, Target};
-use leftfold_core::testing::target::{Subject, conformance};
+use leftfold_core::testing::target::{Subject, conformance, following};
 use leftfold_postgres::tokio_postgres::Error;
 use leftfold_postgres::{Postgres, PostgresError, Rows};
 use leftfold_proving::Postgres as Server;
 
+#[derive(Clone)]
 struct Databases;
 
 impl Subject for Databases {
@@ -64,4 +65,5 @@ async fn colour(rows: &Rows, name: &str) -> Result<Option<String>, Error> {
 #[tokio::test]
 async fn postgres_is_a_target() {
     conformance(&Databases).await;
+    following(&Databases).await;
 }

@@ -1,10 +1,11 @@
 //! Redis against the rules for targets.
 
 use leftfold_core::runtime::projection::ProjectionError;
-use leftfold_core::testing::target::{Subject, conformance};
+use leftfold_core::testing::target::{Subject, conformance, following};
 use leftfold_proving::Redis as Server;
 use leftfold_redis::{Redis, RedisError, Writes};
 
+#[derive(Clone)]
 struct Databases;
 
 impl Subject for Databases {
@@ -54,4 +55,5 @@ fn text(row: Option<Vec<u8>>) -> Option<String> {
 #[tokio::test]
 async fn redis_is_a_target() {
     conformance(&Databases).await;
+    following(&Databases).await;
 }

@@ -1,11 +1,12 @@
 //! SQLite against the rules for targets.
 
 use leftfold_core::runtime::projection::{ProjectionError, Target};
-use leftfold_core::testing::target::{Subject, conformance};
+use leftfold_core::testing::target::{Subject, conformance, following};
 use leftfold_sqlite::rusqlite::{self, Connection, OptionalExtension};
 use leftfold_sqlite::{Sqlite, SqliteError};
 use tempfile::TempDir;
 
+#[derive(Clone)]
 struct Files;
 
 impl Subject for Files {
@@ -62,4 +63,5 @@ fn colour(rows: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
 #[tokio::test]
 async fn sqlite_is_a_target() {
     conformance(&Files).await;
+    following(&Files).await;
 }

@@ -45,6 +45,12 @@ pub(crate) enum Fault {
     VersionsHaveRows,
     WhatIsWrittenIsDiscarded,
     WhatServesIsForgotten,
+    // What the runtime does with them.
+    PoisonIsAway,
+    RowsAreInherited,
+    TheLastIsLostOnServing,
+    ReadersAreBehind,
+    LongSessionsAreForgotten,
 }
 
 use Fault as F;
@@ -68,6 +74,11 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
             "target::version::a_discarded_version_is_gone_and_no_other",
             "target::version::a_version_that_is_written_is_not_discarded",
             "target::version::everything_survives_reopening",
+            "target::follow::a_poison_event_is_parked_and_others_go_on",
+            "target::follow::a_rebuild_has_what_the_replay_makes_and_nothing_else",
+            "target::follow::a_rebuild_takes_in_what_is_appended_meanwhile",
+            "target::follow::rows_are_the_fold_after_every_event",
+            "target::follow::each_event_goes_in_once_over_orderly_restarts",
         ],
     ),
     // One of the lanes rolls back.
@@ -78,9 +89,22 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
     ),
     ("target::transaction::a_session_that_is_dropped_leaves_nothing_uncommitted", F::DropCommits, &[]),
     ("target::transaction::nobody_sees_what_is_not_committed", F::RowsAreSeenAtOnce, &[]),
-    ("target::transaction::transactions_follow_each_other", F::TwentyTransactions, &[]),
+    // A projection goes on for more transactions.
+    (
+        "target::transaction::transactions_follow_each_other",
+        F::TwentyTransactions,
+        &["target::follow::rows_are_the_fold_after_every_event"],
+    ),
     ("target::transaction::an_empty_transaction_can_be_committed", F::NothingCannotBeCommitted, &[]),
-    ("target::transaction::rows_are_replaced_and_removed", F::TheFirstWriteCounts, &[]),
+    // What is built anew replaces many rows in one transaction.
+    (
+        "target::transaction::rows_are_replaced_and_removed",
+        F::TheFirstWriteCounts,
+        &[
+            "target::follow::a_rebuild_has_what_the_replay_makes_and_nothing_else",
+            "target::follow::a_rebuild_takes_in_what_is_appended_meanwhile",
+        ],
+    ),
     ("target::transaction::many_rows_fit_into_one_transaction", F::TwoThousandRows, &[]),
     ("target::transaction::events_that_write_nothing_are_passed_over", F::GapsAreRefused, &[]),
     ("target::transaction::an_event_can_be_applied_again_after_a_rollback", F::RolledBackIsDone, &[]),
@@ -114,6 +138,11 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
     ("target::version::what_was_begun_is_told_from_what_never_was", F::VersionsHaveRows, &[]),
     ("target::version::a_version_that_is_written_is_not_discarded", F::WhatIsWrittenIsDiscarded, &[]),
     ("target::version::everything_survives_reopening", F::WhatServesIsForgotten, &[]),
+    ("target::follow::a_poison_event_is_parked_and_others_go_on", F::PoisonIsAway, &[]),
+    ("target::follow::a_rebuild_has_what_the_replay_makes_and_nothing_else", F::RowsAreInherited, &[]),
+    ("target::follow::a_rebuild_takes_in_what_is_appended_meanwhile", F::TheLastIsLostOnServing, &[]),
+    ("target::follow::rows_are_the_fold_after_every_event", F::ReadersAreBehind, &[]),
+    ("target::follow::each_event_goes_in_once_over_orderly_restarts", F::LongSessionsAreForgotten, &[]),
 ];
 
 type Map<V> = BTreeMap<String, V>;
@@ -132,6 +161,9 @@ pub(crate) struct Disk {
     /// Where versions stood that are gone.
     gone: BTreeMap<Of, u64>,
     rolled_back: BTreeMap<u64, u32>,
+    /// How often readers asked, and what they were told.
+    asked: u32,
+    told: Map<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +171,8 @@ struct Version {
     rows: Map<String>,
     notes: Map<(Vec<u8>, usize)>,
     last: u64,
+    /// The rows that the last transaction wrote.
+    newest: Vec<String>,
 }
 
 /// The target, as one process has it.
@@ -191,7 +225,11 @@ impl Target for Ledger {
             return Err(ProjectionError::message(format!("{place:?} is open elsewhere")));
         }
         disk.open.insert((of.clone(), place.lane), self.process);
-        disk.versions.entry(of.clone()).or_default();
+        let inherited = disk.versions.values().next().map(|version| version.rows.clone());
+        disk.versions.entry(of.clone()).or_insert_with(|| Version {
+            rows: inherited.filter(|_| self.fault == F::RowsAreInherited).unwrap_or_default(),
+            ..Version::default()
+        });
         let (rows, notes) = (Rows::default(), Map::new());
         Ok(LedgerSession {
             ledger: self.clone(),
@@ -214,7 +252,12 @@ impl Target for Ledger {
         let mut disk = self.disk();
         let back = disk.serving.get(name).is_some_and(|serving| *serving > version);
         if !(self.fault == F::NothingServesTwice && back) {
-            disk.serving.insert(name.to_owned(), version);
+            let served = disk.serving.insert(name.to_owned(), version);
+            let rows = disk.versions.get_mut(&(name.to_owned(), version)).filter(|version| version.last > 100);
+            if let (F::TheLastIsLostOnServing, Some(_), Some(rows)) = (self.fault, served, rows) {
+                let newest = std::mem::take(&mut rows.newest);
+                newest.iter().for_each(|key| _ = rows.rows.remove(key));
+            }
         }
         Ok(())
     }
@@ -258,6 +301,7 @@ impl Target for Ledger {
         match self.fault {
             F::RefusedIsAway => text.contains("refused"),
             F::UsersErrorsAreAway => text.contains("cat"),
+            F::PoisonIsAway => text.contains("poison"),
             _ => false,
         }
     }
@@ -293,6 +337,7 @@ impl LedgerSession {
             || (fault == F::PlacesOutliveTheirVersion && self.rows.at > 0 && self.rows.at <= gone);
         version.last = version.last.max(self.rows.at);
         let rows_max = if fault == F::TwoThousandRows { 2_000 } else { usize::MAX };
+        version.newest = self.rows.changed.keys().cloned().collect();
         for (key, value) in std::mem::take(&mut self.rows.changed).into_iter().take(rows_max).filter(|_| !is_lost) {
             match value {
                 Some(value) => version.rows.insert(key, value),
@@ -399,6 +444,12 @@ impl Drop for LedgerSession {
             self.write();
         }
         self.end();
+        if self.ledger.fault == F::LongSessionsAreForgotten
+            && self.committed > 15
+            && let Some(version) = self.ledger.disk().versions.get_mut(&self.of)
+        {
+            version.notes.clear();
+        }
         if self.ledger.fault == F::AnotherProcessKeepsThePlace && self.ledger.process > 1 {
             return;
         }
@@ -407,6 +458,7 @@ impl Drop for LedgerSession {
 }
 
 /// Makes ledgers with a fault.
+#[derive(Clone, Copy)]
 pub(crate) struct Ledgers(pub(crate) Fault);
 
 impl Subject for Ledgers {
@@ -463,6 +515,13 @@ impl Subject for Ledgers {
 
     async fn served(&self, target: &Ledger, name: &str, key: &str) -> Option<String> {
         let serving = target.disk().serving.get(name).copied()?;
-        self.read(target, name, serving, key).await
+        let found = self.read(target, name, serving, key).await;
+        let mut disk = target.disk();
+        disk.asked += 1;
+        if self.0 == F::ReadersAreBehind && disk.asked > 40 {
+            return disk.told.get(key).cloned().unwrap_or(found);
+        }
+        disk.told.insert(key.to_owned(), found.clone());
+        found
     }
 }

@@ -6,16 +6,22 @@ mod ledger;
 use std::collections::BTreeSet;
 
 use ledger::{Fault, Ledgers, TABLE};
-use leftfold_core::testing::target::{cases, conformance};
+use leftfold_core::testing::conformance::Case;
+use leftfold_core::testing::target::{cases, cases_of_following, conformance, following};
 
 fn run<T>(judging: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(judging)
 }
 
+/// Those of a target by itself, and those of projections in it.
+fn all() -> Vec<Case<Ledgers>> {
+    cases().into_iter().chain(cases_of_following()).collect()
+}
+
 #[test]
 fn every_rule_has_a_target_that_breaks_it() {
-    let rules: BTreeSet<&str> = cases::<Ledgers>().iter().map(|case| case.name).collect();
+    let rules: BTreeSet<&str> = all().iter().map(|case| case.name).collect();
     let broken: BTreeSet<&str> = TABLE.iter().map(|(rule, ..)| *rule).collect();
     assert_eq!(broken, rules);
     assert_eq!(broken.len(), TABLE.len(), "a rule has one target");
@@ -26,13 +32,14 @@ fn every_rule_has_a_target_that_breaks_it() {
 #[test]
 fn a_target_without_a_fault_keeps_every_rule() {
     run(conformance(&Ledgers(Fault::None)));
+    run(following(&Ledgers(Fault::None)));
 }
 
 #[test]
 fn each_target_breaks_its_rule_and_no_other() {
     let mut differences = Vec::new();
     for (rule, fault, also) in TABLE {
-        for case in cases::<Ledgers>() {
+        for case in all() {
             let judged = run(case.judge(&Ledgers(*fault)));
             let must_break = case.name == *rule || also.contains(&case.name);
             if judged.is_err() != must_break {

@@ -22,7 +22,8 @@ pub(super) struct Batch<E> {
     pub(super) items: Vec<Item<E>>,
     /// Everything up to here was looked at.
     pub(super) through: Position,
-    /// Whether the durable end was reached.
+    /// Whether the durable end was reached. It stays so though more came since: a subscription that is live does not say it
+    /// again.
     pub(super) caught_up: bool,
     /// Where to end, if the batch must not go beyond.
     pub(super) until: Position,
@@ -78,7 +79,6 @@ impl<E: Event> Batch<E> {
             Signal::Event(event) => {
                 self.through = event.position;
                 self.bytes += event.data.len() + event.metadata.user.len();
-                self.caught_up = false;
                 self.items.push(Item { content: decode(event, schema), behind_unreadable: false, key: None, lane: 0 });
             }
             Signal::Progress(position) | Signal::FellBehind(position) => self.through = position,

@@ -1,7 +1,9 @@
 //! What every target of projections owes, one named rule at a time.
 //!
-//! A target's test makes a [`Subject`] and awaits [`conformance`].
+//! A target's test makes a [`Subject`] and awaits [`conformance`], and [`following`] for projections that follow a log into
+//! it.
 
+pub mod follow;
 pub mod note;
 pub mod place;
 mod stage;
@@ -61,11 +63,19 @@ pub async fn conformance<S: Subject>(subject: &S) {
     crate::testing::conformance::judge_all(&cases::<S>(), subject).await;
 }
 
+/// Runs every rule of projections that follow a log into the target, and fails with the names of those that are broken.
+///
+/// # Panics
+/// Where a rule is broken, which is how a test fails.
+pub async fn following<S: Subject + Send + Clone + 'static>(subject: &S) {
+    crate::testing::conformance::judge_all(&cases_of_following::<S>(), subject).await;
+}
+
 macro_rules! list {
-    ($($file:ident: $($rule:ident),+;)+) => {
-        /// Every rule, in the order of the files.
+    ($(#[$told:meta])* $list:ident<S: $first:ident $(+ $bound:tt)*>, $($file:ident: $($rule:ident),+;)+) => {
+        $(#[$told])*
         #[must_use]
-        pub fn cases<S: Subject>() -> Vec<Case<S>> {
+        pub fn $list<S: $first $(+ $bound)*>() -> Vec<Case<S>> {
             vec![$($(Case::new(
                 concat!("target::", stringify!($file), "::", stringify!($rule)),
                 |subject| Box::pin($file::$rule(subject)),
@@ -75,6 +85,16 @@ macro_rules! list {
 }
 
 list! {
+    /// Every rule of projections that follow a log.
+    cases_of_following<S: Subject + Send + Clone + 'static>,
+    follow: a_poison_event_is_parked_and_others_go_on, a_rebuild_has_what_the_replay_makes_and_nothing_else,
+        a_rebuild_takes_in_what_is_appended_meanwhile, rows_are_the_fold_after_every_event,
+        each_event_goes_in_once_over_orderly_restarts;
+}
+
+list! {
+    /// Every rule of a target by itself, in the order of the files.
+    cases<S: Subject>,
     transaction: what_is_committed_is_there, a_rollback_leaves_nothing, a_session_that_is_dropped_leaves_nothing_uncommitted,
         nobody_sees_what_is_not_committed, transactions_follow_each_other, an_empty_transaction_can_be_committed,
         rows_are_replaced_and_removed, many_rows_fit_into_one_transaction,
