@@ -2,6 +2,7 @@
 
 mod crash;
 mod outbox;
+mod process;
 #[path = "../projection_stage/mod.rs"]
 mod projection_stage;
 mod runtime;
