@@ -64,7 +64,8 @@ async fn a_command_at_which_an_aggregate_panics_waits_for_a_person_and_holds_up_
     let running = works(&process).await;
     quiet().await;
     assert_eq!(waiting(&running).await, all);
-    assert_eq!(running.status()[0].waiting, 3);
+    let status = running.status().remove(0);
+    assert_eq!((status.waiting, status.stuck, status.needs_person, status.stalled), (3, 2, true, false));
     mend("break me");
     assert_eq!(running.processes().retry("clerk", &instance("hits")).await, Ok(3));
     until_written(&process.store, "hit", &["break me", "other", "hit", "behind"]).await;

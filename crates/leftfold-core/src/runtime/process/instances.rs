@@ -482,6 +482,10 @@ fn check(reaction: &Reaction, targets: &Targets) -> Result<(), String> {
     if reaction.commands.len() > COMMANDS_MAX {
         return Err(format!("it issues {} commands, at most {COMMANDS_MAX} go into one reaction", reaction.commands.len()));
     }
+    let bytes: usize = reaction.commands.iter().map(|asked| asked.stored.command.text().len()).sum();
+    if bytes > DATA_BYTES_MAX / 2 {
+        return Err(format!("its commands take more than {} bytes", DATA_BYTES_MAX / 2));
+    }
     reaction.commands.iter().try_for_each(|asked| targets.check(asked))?;
     if reaction.intents.len() > EFFECTS_MAX {
         return Err(format!("it asks for {} effects, at most {EFFECTS_MAX} go into one reaction", reaction.intents.len()));
