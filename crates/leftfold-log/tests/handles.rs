@@ -136,12 +136,17 @@ fn event(n: u8, k: u8) -> NewEvent {
 /// The n-th use of the disk of a kind, and so many behind it, are refused for want of handles, for every n.
 #[test]
 fn a_moment_without_handles_at_any_place_loses_nothing_and_passes() {
-    let kinds = [Use::Open, Use::Create, Use::Rename, Use::Remove, Use::SyncNames];
+    let kinds = [Use::Open, Use::Create, Use::Rename, Use::Remove, Use::SyncNames, Use::Write, Use::Read];
     for kind in kinds {
         let mut reached = 0;
         for moment in [1, 4] {
-            // Files are opened so often that every third time is tried.
-            for nth in (1..).step_by(if kind == Use::Open { 3 } else { 1 }) {
+            // Files are opened and read so often that not every time is tried.
+            let step = match kind {
+                Use::Open => 3,
+                Use::Read => 41,
+                _ => 1,
+            };
+            for nth in (1..).step_by(step) {
                 let disk = Simulated::new(nth);
                 let (log, _) = Log::open_on(Arc::new(disk.clone()), options()).unwrap();
                 let before = disk.count(kind);
