@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::fold::Aggregate;
 use crate::store::{Position, RecordedEvent, Timestamp};
@@ -18,6 +19,16 @@ use crate::store::{Position, RecordedEvent, Timestamp};
 /// it, in one atomic append. There is at most one open attempt. An attempt that ended without a known outcome (the
 /// process was killed, the answer never came) is *in doubt*, and is not repeated unless the policy says that repeating
 /// does no harm: after its deadline [`resolve`](Effect::resolve) looks what happened, or a person says so.
+///
+/// A doubt is never forgotten. An effect ends as follows, whatever comes in between:
+///
+/// | what is known of its attempts | how it ends |
+/// | --- | --- |
+/// | one took place | done, also where others are in doubt: [`Attempt::tries`] tells `report` of them |
+/// | none took place, and no further one is allowed | not done |
+/// | some may have taken place, and none is known to | in doubt, until each of them was looked up as not done, or a person says what happened |
+///
+/// A crash, a deadline, a panic and an answer that says so are the same doubt. A person's word counts for all attempts.
 ///
 /// The window that remains: between the opening of an attempt and its outcome nobody but the outside world knows
 /// whether it took place. That window is never closed by guessing.
@@ -38,11 +49,25 @@ pub trait Effect: Send + Sync + 'static {
     /// How it may be carried out.
     fn policy(&self) -> Policy;
 
+    /// From where on intents are carried out when the effect is new to a store. It is recorded at the first start, so
+    /// later ones go on from there. An effect that was at work here under a release that did not ask goes on as well.
+    fn begins(&self) -> Begin {
+        Begin::Now
+    }
+
+    /// With what an intent stays in order: the later one waits until the earlier one is concluded. One in doubt that will
+    /// not be tried again gives way, see [`Policy::doubts_hold`]. It has to say the same whenever it is asked.
+    fn order(&self, intent: &Self::Intent, event: &RecordedEvent) -> Order {
+        let _ = (intent, event);
+        Order::Stream
+    }
+
     /// Does it. At the attempt's deadline the future is dropped, and the attempt is in doubt; so it is where this panics.
     fn perform(&self, attempt: &Attempt<Self::Intent>) -> impl Future<Output = Performed<Self::Outcome>> + Send;
 
-    /// Finds out what became of an attempt that is in doubt, without doing it again. Called after the attempt's
-    /// deadline, and given as long as an attempt.
+    /// Finds out what became of an attempt that is in doubt, without doing it again. Called after the deadlines of all
+    /// attempts, and given as long as an attempt. Where several are in doubt, each is looked up: the answer is about the
+    /// one that is given.
     fn resolve(&self, attempt: &Attempt<Self::Intent>) -> impl Future<Output = Performed<Self::Outcome>> + Send {
         let _ = attempt;
         future::ready(Performed::InDoubt { reason: "nothing can be looked up, a person must say what happened".to_owned() })
@@ -55,6 +80,28 @@ pub trait Effect: Send + Sync + 'static {
         attempt: &Attempt<Self::Intent>,
         conclusion: &Conclusion<Self::Outcome>,
     ) -> Option<(String, <Self::Target as Aggregate>::Command)>;
+}
+
+/// From where an effect is carried out that is new to a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Begin {
+    /// From the end of the log at its first start: what was asked for before is history, and nobody waits for it.
+    #[default]
+    Now,
+    /// From the beginning of the log: everything that was ever asked for is carried out.
+    History,
+}
+
+/// With what an intent stays in order. Each key has one attempt under way at most, so one that hangs holds up its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// With the others of its stream; an event without one with nothing.
+    #[default]
+    Stream,
+    /// With the others of this effect that have this key, whatever their streams: the target that may hang.
+    Key(String),
+    /// With nothing. Those that hang take up the [concurrency](Policy::concurrency) of all.
+    None,
 }
 
 /// Names an effect: the position of the event that asks for it. The default stands before every effect.
@@ -77,7 +124,8 @@ impl FromStr for EffectId {
 /// One try at an effect.
 #[derive(Clone, Debug)]
 pub struct Attempt<I> {
-    /// Which effect. With the number it makes an idempotency key for services that take one.
+    /// Which effect. A number that may come again after a declared restore: for the world outside there is
+    /// [`idempotency_key`](Attempt::idempotency_key).
     pub effect: EffectId,
     /// Which try, from 1. 0 where the log knows of none, after a declared restore.
     pub number: u32,
@@ -87,6 +135,63 @@ pub struct Attempt<I> {
     pub event: RecordedEvent,
     /// When the runtime stops waiting for it.
     pub deadline: Timestamp,
+    /// Every attempt at this effect so far, the first ones first, but for this one while it is under way. Number 0 is
+    /// one that the log does not know, of before a declared restore.
+    pub tries: Vec<Try>,
+}
+
+impl<I> Attempt<I> {
+    /// A key for services that do one thing once for one key: the same over all attempts at this effect, through crashes
+    /// and in a copy of the store, and another one for every other effect, also where its position is given again after
+    /// a declared restore. It is made of the id of the event that asks, so whoever brings ids for events of their own has
+    /// to bring each one once.
+    #[must_use]
+    pub fn idempotency_key(&self) -> Uuid {
+        self.event.id.derived("effect")
+    }
+
+    /// The attempts before this one.
+    pub fn earlier(&self) -> impl Iterator<Item = &Try> {
+        self.tries.iter().filter(|tried| tried.number < self.number)
+    }
+
+    /// The attempts that may have taken place: where this effect took place by another one, it may have done so twice.
+    pub fn doubts(&self) -> impl Iterator<Item = &Try> {
+        self.tries.iter().filter(|tried| matches!(tried.fate, Fate::InDoubt { .. } | Fate::Unsaid { .. }))
+    }
+}
+
+/// An attempt at an effect, as the log knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Try {
+    /// Which one.
+    pub number: u32,
+    /// When the runtime stopped waiting for it.
+    pub deadline: Timestamp,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing is recorded yet.
+    UnderWay,
+    /// It certainly did not take place.
+    NotDone {
+        /// Why.
+        reason: String,
+    },
+    /// It may have taken place.
+    InDoubt {
+        /// Why that is not known.
+        reason: String,
+    },
+    /// It failed, and a release that did not ask recorded no more than that.
+    Unsaid {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What is known of an attempt.
@@ -126,6 +231,7 @@ pub struct Policy {
     pub(super) attempts_max: u32,
     pub(super) backoff: Backoff,
     pub(super) concurrency: usize,
+    pub(super) doubts_hold: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +267,7 @@ impl Policy {
             attempts_max: 1,
             backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(600) },
             concurrency: 64,
+            doubts_hold: false,
         }
     }
 
@@ -171,15 +278,16 @@ impl Policy {
     }
 
     /// How long one attempt may take. For so long the attempt belongs to whoever opened it: where that process is
-    /// gone, another one waits until then (and [`LEASE`](super::LEASE) longer) before it finds the effect in doubt.
+    /// gone, another one waits until then (and [`ATTEMPT_GRACE`](super::ATTEMPT_GRACE) longer) before it finds the effect
+    /// in doubt.
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// How many attempts there may be, at least 1. A further one is made only where the one before certainly did not
-    /// take place, or where repeating does no harm.
+    /// How many attempts there may be, at least 1. A further one is made only where all before certainly did not take
+    /// place, or where repeating does no harm.
     #[must_use]
     pub const fn attempts(mut self, attempts_max: u32) -> Self {
         self.attempts_max = if attempts_max == 0 { 1 } else { attempts_max };
@@ -193,7 +301,17 @@ impl Policy {
         self
     }
 
-    /// How many may be under way at a time, at least 1.
+    /// Lets an effect in doubt keep its place until it is concluded, by a look or by a person.
+    ///
+    /// Otherwise it gives way to the later ones of its key as soon as it will not be tried again: then whatever became of it
+    /// is over, and the order is kept. One that may be tried again keeps its place in any case.
+    #[must_use]
+    pub const fn doubts_hold(mut self) -> Self {
+        self.doubts_hold = true;
+        self
+    }
+
+    /// How many may be under way at a time, at least 1. As many others may be looked up at the same time.
     #[must_use]
     pub const fn concurrency(mut self, effects: usize) -> Self {
         self.concurrency = if effects == 0 { 1 } else { effects };

@@ -34,12 +34,17 @@ pub(super) struct Kind {
     pub(super) asked: mpsc::Sender<Asked>,
 }
 
-/// A person's answer on its way to the runner.
-pub(super) struct Asked {
+/// A person's word on its way to the runner.
+pub(crate) struct Asked {
     pub(super) intent: Intent,
-    pub(super) verdict: Verdict,
     pub(super) by: String,
-    pub(super) answer: oneshot::Sender<Result<(), ResolveError>>,
+    pub(super) word: Word,
+}
+
+/// What a person says, and who is to hear whether it was taken.
+pub(super) enum Word {
+    Verdict(Verdict, oneshot::Sender<Result<(), ResolveError>>),
+    Cancel(String, oneshot::Sender<Result<(), CancelError>>),
 }
 
 /// How one effect stands, read from the log.
@@ -154,6 +159,43 @@ pub enum ResolveError {
     },
 }
 
+/// Why an effect was not cancelled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CancelError {
+    /// No effect of this runtime has the id, or it is concluded.
+    #[error("effect {id} is not open, look it up to see how it ended")]
+    NotOpen {
+        /// The id.
+        id: EffectId,
+    },
+    /// An attempt is under way, and may take place.
+    #[error("effect {id} is being carried out until {deadline}, wait for its outcome")]
+    UnderWay {
+        /// The id.
+        id: EffectId,
+        /// The attempt's deadline.
+        deadline: Timestamp,
+    },
+    /// It may have taken place.
+    #[error("effect {id} is in doubt, say by a verdict what happened")]
+    InDoubt {
+        /// The id.
+        id: EffectId,
+    },
+    /// Something else is being recorded of it.
+    #[error("effect {id} is being looked at right now, try again")]
+    Busy {
+        /// The id.
+        id: EffectId,
+    },
+    /// The store failed, or the runtime has stopped.
+    #[error("that it is cancelled could not be recorded: {detail}")]
+    Store {
+        /// What went wrong.
+        detail: String,
+    },
+}
+
 impl Effects {
     /// How an effect stands; none where the position holds no intent of this runtime's effects.
     pub async fn find(&self, id: EffectId) -> Result<Option<EffectStatus>, LoadError> {
@@ -221,11 +263,26 @@ impl Effects {
         let found = self.intent(id).await.map_err(|error| failed(error.into()))?;
         let (kind, event) = found.ok_or(ResolveError::NotOpen { id })?;
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { intent: Intent { id, event }, verdict, by: by.to_owned(), answer };
+        let asked = Asked { intent: Intent { id, event }, by: by.to_owned(), word: Word::Verdict(verdict, answer) };
         let stopped = || ResolveError::Store { detail: "the runtime has stopped".to_owned() };
         kind.asked.send(asked).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())??;
         self.find(id).await.map_err(failed)?.ok_or(ResolveError::NotOpen { id })
+    }
+
+    /// Records that a person does not want an effect any more, who, and why, if no attempt at it is under way or in doubt.
+    /// The target hears of it as of any effect that did not take place. One whose earlier attempts are in doubt is not tried
+    /// again, and stays in doubt.
+    pub async fn cancel(&self, id: EffectId, reason: &str, by: &str) -> Result<EffectStatus, CancelError> {
+        let failed = |error: LoadError| CancelError::Store { detail: error.to_string() };
+        let found = self.intent(id).await.map_err(|error| failed(error.into()))?;
+        let (kind, event) = found.ok_or(CancelError::NotOpen { id })?;
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked { intent: Intent { id, event }, by: by.to_owned(), word: Word::Cancel(reason.to_owned(), answer) };
+        let stopped = || CancelError::Store { detail: "the runtime has stopped".to_owned() };
+        kind.asked.send(asked).await.map_err(|_| stopped())?;
+        answered.await.map_err(|_| stopped())??;
+        self.find(id).await.map_err(failed)?.ok_or(CancelError::NotOpen { id })
     }
 
     /// Looks at once at what is in doubt and past its deadline: the outside world has come back. What waits to be tried

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::effect::EffectId;
+use super::effect::{EffectId, Fate, Try};
 use super::json::Json;
 use super::positions::{Owner, Positions, RewriteError, no_label};
 use crate::fold::{Event, EventError, LoadError, Schema, Unknown};
@@ -14,10 +14,21 @@ use crate::store::{Invalid, NewEvent, Position, Read, RecordedEvent, Store, Stre
 pub(crate) enum LedgerEvent {
     /// The outside world is about to be touched.
     AttemptOpened { effect: String, number: u32, deadline: Timestamp },
-    /// The attempt did not take place, or may be repeated.
-    AttemptFailed { number: u32, reason: String, again_at: Timestamp },
-    /// Whether the attempt took place is not known.
+    /// The attempt has ended without success, and another one follows.
+    AttemptFailed {
+        number: u32,
+        reason: String,
+        again_at: Timestamp,
+        /// Whether it may have taken place. Not said by releases that did not ask.
+        #[serde(default)]
+        in_doubt: Option<bool>,
+    },
+    /// Whether the attempt took place is not known, and none follows before it is.
     Doubted { number: u32, reason: String },
+    /// An attempt that was in doubt did not take place; others may have.
+    Cleared { number: u32, reason: String },
+    /// A person wants no further attempt; earlier ones may have taken place.
+    Cancelled { reason: String, by: String },
     /// It took place.
     Done { outcome: Json, by: String, report_refused: Option<String> },
     /// It did not take place, and will not.
@@ -100,11 +111,16 @@ impl EffectState {
 pub(super) struct Ledger {
     pub(super) stream: StreamName,
     pub(super) version: Version,
+    /// The event that asks for the effect.
+    pub(super) intent: Position,
     /// The last thing known of the effect: that it was asked for, if nothing else.
     pub(super) position: Position,
+    /// The number of the last attempt.
     pub(super) attempts: u32,
-    /// The deadline of the last attempt.
-    pub(super) deadline: Option<Timestamp>,
+    /// Every attempt, in order. Number 0 is one that the log does not know, of before a declared restore.
+    pub(super) tries: Vec<Try>,
+    /// Whether a person wants no further attempt.
+    pub(super) cancelled: bool,
     pub(super) state: EffectState,
     pub(super) report_refused: Option<String>,
 }
@@ -117,15 +133,7 @@ impl Ledger {
     pub(super) async fn load(store: &Store, id: EffectId) -> Result<Self, LoadError> {
         let stream = Self::stream(id)?;
         let schema = Schema::of::<LedgerEvent>()?;
-        let mut ledger = Self {
-            stream: stream.clone(),
-            version: Version::ABSENT,
-            position: id.0,
-            attempts: 0,
-            deadline: None,
-            state: EffectState::Pending,
-            report_refused: None,
-        };
+        let mut ledger = Self::empty(stream.clone(), id);
         let mut events = store.read(Read::stream(stream, Version(1)));
         while let Some(recorded) = events.next().await? {
             schema.decode_each(&recorded, Unknown::Refuse, |event| ledger.apply(event, recorded.recorded_at))?;
@@ -134,15 +142,48 @@ impl Ledger {
         Ok(ledger)
     }
 
+    fn empty(stream: StreamName, id: EffectId) -> Self {
+        Self {
+            stream,
+            version: Version::ABSENT,
+            intent: id.0,
+            position: id.0,
+            attempts: 0,
+            tries: Vec::new(),
+            cancelled: false,
+            state: EffectState::Pending,
+            report_refused: None,
+        }
+    }
+
     fn apply(&mut self, event: LedgerEvent, at: Timestamp) {
         self.state = match event {
             LedgerEvent::AttemptOpened { number, deadline, .. } => {
                 self.attempts = number;
-                self.deadline = Some(deadline);
+                self.tries.push(Try { number, deadline, fate: Fate::UnderWay });
                 EffectState::InFlight { deadline }
             }
-            LedgerEvent::AttemptFailed { reason, again_at, .. } => EffectState::Waiting { reason, again_at },
-            LedgerEvent::Doubted { reason, .. } => EffectState::InDoubt { reason, since: at },
+            LedgerEvent::AttemptFailed { number, reason, again_at, in_doubt } => {
+                let fate = match in_doubt {
+                    Some(false) => Fate::NotDone { reason: reason.clone() },
+                    Some(true) => Fate::InDoubt { reason: reason.clone() },
+                    None => Fate::Unsaid { reason: reason.clone() },
+                };
+                self.settle(number, fate, at);
+                EffectState::Waiting { reason, again_at }
+            }
+            LedgerEvent::Doubted { number, reason } => {
+                self.settle(number, Fate::InDoubt { reason: reason.clone() }, at);
+                EffectState::InDoubt { reason, since: at }
+            }
+            LedgerEvent::Cleared { number, reason } => {
+                self.settle(number, Fate::NotDone { reason }, at);
+                return;
+            }
+            LedgerEvent::Cancelled { reason, by } => {
+                self.cancelled = true;
+                EffectState::InDoubt { reason: format!("{by} wants no further attempt: {reason}"), since: at }
+            }
             LedgerEvent::Done { outcome, by, report_refused } => {
                 self.report_refused = report_refused;
                 EffectState::Done { outcome: outcome.shown(), by }
@@ -154,6 +195,28 @@ impl Ledger {
         };
     }
 
+    fn settle(&mut self, number: u32, fate: Fate, at: Timestamp) {
+        match self.tries.iter_mut().find(|tried| tried.number == number) {
+            Some(tried) => tried.fate = fate,
+            // One of before a restore. It has no deadline that anybody knows, but it began before this.
+            None => self.tries.insert(0, Try { number, deadline: at, fate }),
+        }
+    }
+
+    /// The attempts that may have taken place, the first ones first.
+    pub(super) fn doubts(&self, unsaid: Unsaid) -> impl Iterator<Item = &Try> {
+        self.tries.iter().filter(move |tried| match tried.fate {
+            Fate::InDoubt { .. } => true,
+            Fate::Unsaid { .. } => unsaid == Unsaid::IsDoubt,
+            Fate::UnderWay | Fate::NotDone { .. } => false,
+        })
+    }
+
+    /// When nothing of it can take place any more: the last deadline.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.tries.iter().map(|tried| tried.deadline).max()
+    }
+
     /// Whether the attempt of this number still stands for an outcome: no other one was opened, none was concluded.
     pub(super) fn waits_for(&self, attempt: u32) -> bool {
         self.attempts == attempt && matches!(self.state, EffectState::InFlight { .. } | EffectState::InDoubt { .. })
@@ -163,6 +226,15 @@ impl Ledger {
     pub(super) fn entry(&self, event: &LedgerEvent) -> Result<NewEvent, EventError> {
         Ok(Schema::of::<LedgerEvent>()?.encode(event)?.in_stream(self.stream.clone()))
     }
+}
+
+/// What an attempt was of which an earlier release recorded only that it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsaid {
+    /// The policy lets attempts in doubt be repeated, so it may have been one.
+    IsDoubt,
+    /// Only what certainly did not take place is followed by another attempt.
+    IsNotDone,
 }
 
 /// Bytes of a reason that are recorded.

@@ -4,21 +4,27 @@ mod board;
 mod clock;
 mod contained;
 mod countdown;
+#[cfg(test)]
+mod doubt_tests;
 mod effect;
 mod effects;
 mod idle;
 pub mod inbox;
+mod jobs;
 mod json;
 mod ledger;
+mod mark;
 mod metrics;
 mod positions;
 pub mod process;
 mod progress;
 pub mod projection;
+mod queue;
 mod runner;
 mod stop;
 mod tenure;
 mod turn;
+mod word;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -34,29 +40,32 @@ use tokio::task::JoinHandle;
 pub use board::ConsumerStatus;
 pub use clock::{CLOCK_JUMP_MAX, Clock, Sleep, SystemClock};
 pub use countdown::Countdowns;
-pub use effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
-pub use effects::{EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict};
+pub use effect::{Attempt, Begin, Conclusion, Effect, EffectId, Fate, Order, Performed, Policy, Try};
+pub use effects::{CancelError, EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict};
 pub use ledger::EffectState;
-pub use runner::OPEN_EFFECTS_MAX;
+pub use runner::{OPEN_EFFECTS_MAX, STOP_RECORDS_WITHIN, UNDER_WAY_BYTES_MAX};
 pub use stop::{START_WITHIN, STOP_WITHIN, StopError};
 pub use tenure::WORK_LEASE;
-pub use turn::LEASE;
+pub use turn::ATTEMPT_GRACE;
+/// The former name of [`ATTEMPT_GRACE`].
+#[doc(hidden)]
+pub use turn::ATTEMPT_GRACE as LEASE;
 
 pub(crate) use contained::message as panic_message;
+pub(crate) use effects::Asked;
 pub(crate) use ledger::LedgerEvent;
 pub(crate) use positions::{Positions, RewriteError, rewrite_labels, rewritten};
 pub(crate) use process::ProcessRunner;
-pub(crate) use turn::{Intent, Next, Turn};
+pub(crate) use runner::Runner;
 
 use crate::fold::EventError;
 use crate::store::{EventType, Invalid, ReadError, Store, SubscribeError};
 use board::Board;
 use contained::{contained, message};
-use effects::{Asked, Kind};
+use effects::Kind;
 use ledger::shortened;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
-use runner::Runner;
 
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
@@ -171,6 +180,14 @@ pub enum StartError {
     /// The events cannot be read or written.
     #[error(transparent)]
     Event(#[from] EventError),
+    /// From where an effect is carried out that is new to the store could not be recorded.
+    #[error("from where effect {effect} begins cannot be recorded, start again when the store takes appends: {detail}")]
+    Beginning {
+        /// The effect.
+        effect: &'static str,
+        /// What went wrong.
+        detail: String,
+    },
     /// A name is none.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -212,7 +229,9 @@ impl Runtime {
         self.longest = self.longest.max(deadline);
         self.kinds.push(EventType::new(E::INTENT).map(|intent| Kind { name: E::NAME, intent, asked }));
         let starting: Starting = Box::new(|host, stop| {
-            Box::pin(async move { Ok(Box::pin(Runner::new(host, effect, asks).await?.run(stop)) as Running) })
+            Box::pin(
+                async move { Ok(Box::pin(Runner::new(host, effect, asks).await?.leased()?.spawning().run(stop)) as Running) },
+            )
         });
         self.consumers.push((E::NAME, starting));
         self

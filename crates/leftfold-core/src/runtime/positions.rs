@@ -26,8 +26,13 @@ pub(crate) struct Owner {
 }
 
 /// Everyone whose records are carried over. What nobody owns goes over as it is.
-const OWNERS: [&Owner; 4] =
-    [&super::ledger::OWNER, &super::process::OWNER, &super::process::OWNER_OF_UNREAD, &super::projection::OUTBOX_OWNER];
+const OWNERS: [&Owner; 5] = [
+    &super::ledger::OWNER,
+    &super::mark::OWNER,
+    &super::process::OWNER,
+    &super::process::OWNER_OF_UNREAD,
+    &super::projection::OUTBOX_OWNER,
+];
 
 /// Why a record cannot be rewritten.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

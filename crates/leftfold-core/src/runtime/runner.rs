@@ -1,297 +1,566 @@
 //! The runner of one kind of effect: finds intents behind the log, takes each one turn at a time.
+//!
+//! It works while it has the lease on the kind. What it knows it reads from the log again with every new lease; only what
+//! came of an attempt, and is not recorded yet, is known to it alone, and is kept until it is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep};
 
+use super::board::ForPerson;
 use super::effect::{Backoff, Effect, EffectId};
+use super::jobs::Jobs;
+use super::mark::Mark;
+use super::queue::{Kind, Queue, Rest};
+use super::tenure::{Right, Tenure};
 use super::turn::{Ended, Intent, Next, Turn};
-use super::{Asked, Host, StartError};
-use crate::store::{
-    Append, AppendError, Authority, CheckpointRecord, Label, MoveFrom, Outcome, Position, Query, ReadError, RecordedEvent,
-    Signal, Subscription, Timestamp,
-};
+use super::{Asked, Host, StartError, contained};
+use crate::store::{Label, Query, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp};
 
 // ANCHOR: limits
-/// Effects that wait, or are in doubt, at most; beyond that no further intents are taken up until some are concluded.
+/// Effects that wait, or are in doubt, at most; beyond that no further intents are taken up until some are concluded. Each
+/// takes a few numbers in memory, whatever its intent is like.
 pub const OPEN_EFFECTS_MAX: usize = 100_000;
+/// Bytes of the intents that are carried out at a time; one is carried out in any case.
+pub const UNDER_WAY_BYTES_MAX: usize = 64 << 20;
+/// How long a runtime that is told to stop tries to record outcomes that it knows, where its store takes no appends.
+pub const STOP_RECORDS_WITHIN: Duration = Duration::from_secs(10);
 // ANCHOR_END: limits
-/// The runner's checkpoint is recorded after so many conclusions, and when it stops: what is read again after a crash.
-const CONCLUSIONS_PER_CHECKPOINT: u32 = 1_000;
+/// The runner's checkpoint is recorded after so many effects were settled, or as many as are open, and when it stops: what
+/// is read again after a crash.
+const SETTLED_PER_CHECKPOINT: usize = 1_000;
+/// Intents of an earlier release that are looked at to see whether it was at work, at most.
+const FIRST_INTENTS_MAX: usize = 1_000;
 /// The first and the longest wait before a turn is tried again after the store failed.
 const STORE_RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
+/// The wait between tries to record when it stops.
+const STOP_RETRY: Duration = Duration::from_millis(50);
+/// The wait before what cannot be read is looked at again.
+const PARKED_LOOK: Duration = Duration::from_secs(600);
 
 /// Runs one kind of effect until it is told to stop.
-pub(super) struct Runner<E: Effect> {
+pub(crate) struct Runner<E: Effect> {
     host: Host,
     turn: Arc<Turn<E>>,
-    consumer: Label,
-    subscription: Subscription,
+    mark: Mark,
     asked: mpsc::Receiver<Asked>,
-    /// Every intent that was taken up and is not concluded.
-    open: BTreeMap<EffectId, Open<E>>,
-    /// When to take the next turn of those that wait.
-    waiting: BTreeSet<(Timestamp, EffectId)>,
-    ready: VecDeque<EffectId>,
-    jobs: JoinSet<Next<E>>,
-    kinds: HashMap<Id, (JobKind, EffectId)>,
-    conclusions: u32,
-    checkpoint: Position,
+    /// The lease on the work; none where nobody else can be at it.
+    tenure: Option<Tenure>,
+    /// What is known of the log; none when it is to be read (again).
+    subscription: Option<Subscription>,
+    queue: Queue,
+    /// The intent that was read last, until its first turn.
+    fresh: Option<RecordedEvent>,
+    jobs: Jobs<Job<E>>,
+    load: Load,
+    unrecorded: BTreeMap<EffectId, Unrecorded<E>>,
+    /// Failures of the store in a row, of effects that are to be tried again.
+    failures: BTreeMap<EffectId, u32>,
+    /// What cannot go on before a person does something.
+    parked: BTreeMap<EffectId, String>,
+    settled: usize,
     reading: Reading,
+    /// Why it does not have the lease, and when to ask again.
+    stands_by: Option<StandsBy>,
     /// What failed last, until something works again.
     trouble: Option<String>,
 }
 
-struct Open<E: Effect> {
-    event: RecordedEvent,
-    wakes_at: Option<Timestamp>,
-    /// Failures of the store in a row.
+/// Why a runner does not work now.
+struct StandsBy {
+    why: String,
+    until: Timestamp,
+    /// Whether another one works.
+    is_for_another: bool,
+}
+
+/// What came of an attempt and is not recorded.
+struct Unrecorded<E: Effect> {
+    /// None while it is being recorded.
+    ended: Option<Box<Ended<E>>>,
     failures: u32,
-    /// What came of its attempt, until it is recorded.
-    unrecorded: Option<Box<Ended<E>>>,
+    again_at: Timestamp,
+}
+
+/// How a job ended.
+struct Job<E: Effect> {
+    kind: JobKind,
+    id: EffectId,
+    bytes: usize,
+    next: Result<Next<E>, String>,
 }
 
 /// What a job is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum JobKind {
     /// The turn of an effect, of which there is one at a time.
-    Turn,
-    /// A person's verdict, which waits for no turn: the first to write the ledger counts.
-    Verdict,
+    Turn(Kind),
+    /// What came of an attempt is recorded.
+    Record,
+    /// A person's word, which waits for no turn: the first to write the ledger counts.
+    Word,
+}
+
+/// What turns take up.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    attempts: usize,
+    looks: usize,
+    bytes: usize,
 }
 
 /// How reading the log goes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Reading {
     failures: u32,
     again_at: Option<Timestamp>,
 }
 
 impl<E: Effect> Runner<E> {
-    pub(super) async fn new(host: Host, effect: E, asked: mpsc::Receiver<Asked>) -> Result<Self, StartError> {
+    /// A runner that works alone, and in the task of whoever polls it.
+    pub(crate) async fn new(host: Host, effect: E, asked: mpsc::Receiver<Asked>) -> Result<Self, StartError> {
         let turn = Arc::new(Turn::new(host.clone(), effect)?);
-        let consumer = Label::new(format!("$effect:{}", E::NAME))?;
-        let query = Query::types([turn.intent_type()]);
-        let (subscription, checkpoint) = match host.store.checkpoint(consumer.clone()).await? {
-            Some(checkpoint) => (host.store.resume(query, &checkpoint).await?, checkpoint.position),
-            None => (host.store.subscribe(query, Position::START), Position::START),
-        };
-        host.board.say_where(E::NAME, checkpoint, "its start", 0, 0);
+        let first = turn.policy().concurrency.min(FIRST_INTENTS_MAX) as u32;
+        let mark = Mark::new(&host, E::NAME, &turn.intent_type(), turn.begins(), first).await?;
+        mark.left_open.iter().for_each(|id| host.board.opened(*id));
+        host.board.say_where(E::NAME, mark.through, "its start", 0, 0);
         Ok(Self {
             host,
             turn,
-            consumer,
-            subscription,
+            mark,
             asked,
-            open: BTreeMap::new(),
-            waiting: BTreeSet::new(),
-            ready: VecDeque::new(),
-            jobs: JoinSet::new(),
-            kinds: HashMap::new(),
-            conclusions: 0,
-            checkpoint,
-            reading: Reading { failures: 0, again_at: None },
+            tenure: None,
+            subscription: None,
+            queue: Queue::default(),
+            fresh: None,
+            jobs: Jobs::polled(),
+            load: Load::default(),
+            unrecorded: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            settled: 0,
+            reading: Reading::default(),
+            stands_by: None,
             trouble: None,
         })
     }
 
+    /// The same, where others may carry out the effect too: it works while it has the lease.
+    pub(crate) fn leased(mut self) -> Result<Self, StartError> {
+        self.tenure = Some(Tenure::new(Label::new(format!("$effect:{}", E::NAME))?));
+        Ok(self)
+    }
+
+    /// The same, with attempts in tasks of their own.
+    pub(crate) fn spawning(mut self) -> Self {
+        self.jobs = Jobs::spawned();
+        self
+    }
+
     /// Runs until told to stop; then what is under way ends first, within its own deadlines.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut looks = self.host.board.looks();
         let clock = self.host.clock.clone();
         let why = loop {
+            if *stop.borrow() {
+                break "stopped";
+            }
+            if !self.has_right().await {
+                break "stopped: the store is closed";
+            }
             self.start_ready();
-            let reads = self.ready.is_empty() && self.has_room() && self.reading.again_at.is_none();
-            let wake = self.waiting.first().map(|(at, _)| *at);
-            let next = [wake, self.reading.again_at].into_iter().flatten().min();
+            let (reads, next, renews) = (self.reads(), self.wakes_at(), self.renews_at());
             self.say_status();
             tokio::select! {
                 biased;
                 () = super::stopped(&mut stop) => break "stopped",
-                Some(ended) = self.jobs.join_next_with_id() => self.job_ended(ended).await,
-                Some(asked) = self.asked.recv() => self.take_verdict(asked),
-                Ok(()) = looks.changed() => self.wake_all(),
+                Some(job) = self.jobs.next() => self.job_ended(job).await,
+                Some(asked) = self.asked.recv() => self.take_word(asked),
+                Ok(()) = looks.changed() => self.look_again(),
                 () = clock.sleep_until(next.unwrap_or(Timestamp::MAX)), if next.is_some() => self.wake_due(),
-                signal = self.subscription.next(), if reads => match signal {
+                () = clock.sleep_until(renews.unwrap_or(Timestamp::MAX)), if renews.is_some() => {}
+                signal = next_signal(&mut self.subscription), if reads => match signal {
                     Err(ReadError::Closed) => break "stopped: the store is closed",
                     signal => self.take_signal(signal),
                 },
             }
         };
+        self.end(why).await;
+    }
+
+    /// Lets what is under way end, and records what is known.
+    async fn end(mut self, why: &str) {
         self.host.board.say(E::NAME, "effects under way to end, then it stops");
-        while let Some(ended) = self.jobs.join_next_with_id().await {
-            self.job_ended(ended).await;
+        while let Some(job) = self.jobs.next().await {
+            self.job_ended(job).await;
         }
-        self.save_checkpoint().await;
+        self.record_the_rest().await;
+        self.save_mark().await;
+        if let Some(tenure) = &mut self.tenure {
+            tenure.release(&self.host).await;
+        }
         self.host.board.say(E::NAME, why);
+        if self.unrecorded.is_empty() {
+            return;
+        }
+        let ids: Vec<String> = self.unrecorded.keys().map(EffectId::to_string).collect();
+        let lost = format!("stopped, and what came of effects {} could not be recorded: they will be in doubt", ids.join(", "));
+        tracing::error!(effect = E::NAME, lost, "outcomes are lost");
+        // A store that is closed says so, and that is the reason.
+        if self.host.store.status().borrow().state != State::Closed {
+            self.host.board.say(E::NAME, &lost);
+        }
+    }
+
+    /// Nobody else knows what came of these, so their recording is tried for some time of the machine: the store may be
+    /// about to work again.
+    async fn record_the_rest(&mut self) {
+        let mut until = None;
+        while !self.unrecorded.is_empty() {
+            for id in self.unrecorded.keys().copied().collect::<Vec<_>>() {
+                self.record(id);
+            }
+            while let Some(job) = self.jobs.next().await {
+                self.job_ended(job).await;
+            }
+            let until = *until.get_or_insert_with(|| Instant::now() + STOP_RECORDS_WITHIN);
+            let is_closed = self.host.store.status().borrow().state == State::Closed;
+            let waits_for_nobody = !self.jobs.are_spawned();
+            if self.unrecorded.is_empty() || is_closed || waits_for_nobody || Instant::now() >= until {
+                return;
+            }
+            sleep(STOP_RETRY).await;
+        }
+    }
+
+    /// Finds out whether it may work, and if so reads from the log what it stands on. False where the store is closed.
+    async fn has_right(&mut self) -> bool {
+        let now = self.host.clock.now();
+        if self.stands_by.as_ref().is_some_and(|stands_by| now < stands_by.until) {
+            return true;
+        }
+        self.stands_by = None;
+        // Whoever cannot record what it knows does not ask for more time: another one may be able to.
+        if let Some(tenure) = &mut self.tenure
+            && self.trouble.is_none()
+        {
+            let before = tenure.fence();
+            let right = tenure.hold(&self.host).await;
+            if tenure.fence() != before {
+                self.forget();
+            }
+            match right {
+                Right::Held => {}
+                Right::StandsBy(why, until) => return self.stand_by(why, until, true),
+                Right::Waits(why, until) => return self.stand_by(why, until, false),
+                Right::Closed => return false,
+            }
+        }
+        if self.subscription.is_none() && self.reading.again_at.is_none() {
+            match self.begin().await {
+                Ok(()) => self.has_read(),
+                Err(StartError::Read(ReadError::Closed)) => return false,
+                Err(error) => self.cannot_read(&error),
+            }
+        }
+        true
+    }
+
+    fn stand_by(&mut self, why: String, until: Timestamp, is_for_another: bool) -> bool {
+        self.forget();
+        self.stands_by = Some(StandsBy { why, until, is_for_another });
+        true
+    }
+
+    /// Reads where the effect stands, and what was left open there.
+    async fn begin(&mut self) -> Result<(), StartError> {
+        let store = self.host.store.clone();
+        self.mark.read(&store).await?;
+        for id in self.mark.left_open.clone() {
+            if let Some(Intent { event, .. }) = self.turn.intent(id).await? {
+                self.take_up(&event);
+            }
+        }
+        self.subscription = Some(store.subscribe(Query::types([self.turn.intent_type()]), self.mark.through));
+        Ok(())
+    }
+
+    /// What others may have changed is read again before the next turn.
+    fn forget(&mut self) {
+        self.subscription = None;
+        (self.queue, self.fresh) = (Queue::default(), None);
+        self.failures.clear();
+        self.parked.clear();
+        if self.unrecorded.is_empty() {
+            self.trouble = None;
+        }
+    }
+
+    fn reads(&self) -> bool {
+        self.subscription.is_some() && self.reading.again_at.is_none() && self.has_room()
     }
 
     fn has_room(&self) -> bool {
-        self.jobs.len() < self.turn.policy().concurrency && self.open.len() < OPEN_EFFECTS_MAX
+        self.has_slot() && self.queue.len() < OPEN_EFFECTS_MAX && self.fresh.is_none()
+    }
+
+    fn has_slot(&self) -> bool {
+        self.load.attempts + self.unrecorded.len() < self.turn.policy().concurrency
+    }
+
+    fn wakes_at(&self) -> Option<Timestamp> {
+        let records = self.unrecorded.values().filter(|one| one.ended.is_some()).map(|one| one.again_at);
+        [self.queue.wakes_at(), self.reading.again_at].into_iter().flatten().chain(records).min()
+    }
+
+    /// When to ask for the lease.
+    fn renews_at(&self) -> Option<Timestamp> {
+        match &self.stands_by {
+            Some(stands_by) => Some(stands_by.until),
+            None => self.tenure.as_ref().filter(|_| self.trouble.is_none()).map(Tenure::renews_at),
+        }
     }
 
     fn say_status(&self) {
-        let waits_for = match &self.trouble {
-            Some(trouble) => trouble.as_str(),
-            None if self.open.len() >= OPEN_EFFECTS_MAX => "open effects to be concluded, there are too many",
-            None if !self.has_room() => "effects under way to be concluded",
-            None => "new intents",
+        let (open, under_way) = (self.queue.len(), self.jobs.len() + self.waiting_records());
+        let parked = self.parked.first_key_value().map(|(id, why)| format!("a person, for effect {id}: {why}"));
+        let waits_for = match (&self.trouble, &self.stands_by) {
+            (Some(trouble), _) => trouble.as_str(),
+            (None, Some(stands_by)) => stands_by.why.as_str(),
+            (None, None) if open >= OPEN_EFFECTS_MAX => "open effects to be concluded, there are too many",
+            (None, None) if !self.has_slot() => "effects under way to be concluded",
+            (None, None) => parked.as_deref().unwrap_or("new intents"),
         };
-        // What came of an attempt and is not recorded yet is known to this process alone.
-        let unrecorded = self.trouble.as_ref().map_or(0, |_| self.open.values().filter(|open| open.unrecorded.is_some()).count());
-        let (through, under_way) = (self.subscription.through(), self.jobs.len() + unrecorded);
-        self.host.board.say_where(E::NAME, through, waits_for, under_way, self.open.len().saturating_sub(under_way));
+        let through = self.subscription.as_ref().map_or(self.mark.through, Subscription::through);
+        let board = &self.host.board;
+        board.say_where(E::NAME, through, waits_for, under_way, open.saturating_sub(under_way));
+        board.say_for_person(E::NAME, ForPerson { parked: self.parked.len(), in_doubt: self.queue.in_doubt(), stuck: 0 });
+        match &self.stands_by {
+            None if self.reading.failures == 0 => {}
+            Some(stands_by) if stands_by.is_for_another => board.say_standby(E::NAME, waits_for, under_way),
+            _ => board.say_away(E::NAME, waits_for),
+        }
+    }
+
+    fn waiting_records(&self) -> usize {
+        self.unrecorded.values().filter(|one| one.ended.is_some()).count()
     }
 
     fn take_signal(&mut self, signal: Result<Signal, ReadError>) {
         match signal {
             Ok(signal) => {
-                if self.reading.failures > 0 {
-                    (self.reading.failures, self.trouble) = (0, None);
-                }
-                if let Signal::Event(event) = signal {
-                    self.take_up(event);
+                self.has_read();
+                if let Signal::Event(event) = signal
+                    && self.take_up(&event)
+                {
+                    self.fresh = Some(event.detached());
                 }
             }
-            Err(error) => {
-                self.reading.failures += 1;
-                self.reading.again_at = Some(self.host.clock.now().plus(STORE_RETRY.after(self.reading.failures)));
-                self.trouble = Some(format!("the log to be read again: {error}"));
-                tracing::error!(effect = E::NAME, %error, "intents cannot be read, trying again");
-            }
+            Err(error) => self.cannot_read(&StartError::Read(error)),
         }
     }
 
-    fn take_up(&mut self, event: RecordedEvent) {
+    fn has_read(&mut self) {
+        if self.reading.failures > 0 {
+            (self.reading.failures, self.trouble) = (0, None);
+        }
+    }
+
+    fn cannot_read(&mut self, error: &StartError) {
+        self.reading.failures += 1;
+        self.reading.again_at = Some(self.host.clock.now().plus(STORE_RETRY.after(self.reading.failures)));
+        self.trouble = Some(format!("the log to be read again: {error}"));
+        tracing::error!(effect = E::NAME, %error, "intents cannot be read, trying again");
+    }
+
+    /// Whether it is new.
+    fn take_up(&mut self, event: &RecordedEvent) -> bool {
         let id = EffectId(event.position);
+        if self.queue.contains(id) {
+            return false;
+        }
         self.host.board.opened(id);
-        let open = Open { event, wakes_at: None, failures: 0, unrecorded: None };
-        self.open.insert(id, open);
-        self.ready.push_back(id);
+        self.queue.take_up(id, self.turn.key(event), event.data.len() + event.metadata.user.len());
+        true
     }
 
     fn start_ready(&mut self) {
-        while self.jobs.len() < self.turn.policy().concurrency
-            && let Some(id) = self.ready.pop_front()
-        {
-            self.start(id);
+        if self.stands_by.is_some() {
+            return;
         }
+        while self.load.looks < self.turn.policy().concurrency
+            && let Some(id) = self.queue.start(Kind::Look)
+        {
+            self.start(id, Kind::Look);
+        }
+        while self.has_slot()
+            && let Some(id) = self.queue.next(Kind::Attempt)
+            && (self.load.bytes == 0 || self.load.bytes + self.queue.bytes(id) <= UNDER_WAY_BYTES_MAX)
+        {
+            self.queue.start(Kind::Attempt);
+            self.start(id, Kind::Attempt);
+        }
+        // It waits for its turn, and is read again then.
+        self.fresh = None;
     }
 
-    /// Takes a turn; first of all what came of the last one is recorded.
-    fn start(&mut self, id: EffectId) {
-        let Some(open) = self.open.get_mut(&id) else { return };
-        let turn = self.turn.clone();
-        let intent = Intent { id, event: open.event.clone() };
-        let job = if let Some(ended) = open.unrecorded.take() {
-            self.jobs.spawn(async move { turn.record(ended).await })
-        } else {
-            self.jobs.spawn(async move { turn.take(&intent).await })
-        };
-        self.kinds.insert(job.id(), (JobKind::Turn, id));
-    }
-
-    async fn job_ended(&mut self, ended: Result<(Id, Next<E>), JoinError>) {
-        let (job, next) = match ended {
-            Ok((job, next)) => (job, next),
-            // What users' code panics with is caught where it is called, but for its serde code.
-            Err(error) => {
-                let detail = format!("it panicked: {error}");
-                (error.id(), Next::Failed { detail, unrecorded: None })
+    /// Takes a turn.
+    fn start(&mut self, id: EffectId, kind: Kind) {
+        let (turn, bytes) = (self.turn.clone(), self.queue.bytes(id));
+        let fresh = self.fresh.take_if(|event| event.position == id.0).map(|event| Intent { id, event });
+        let fence = self.tenure.as_ref().and_then(Tenure::fence);
+        match kind {
+            Kind::Attempt => self.load.attempts += 1,
+            Kind::Look => self.load.looks += 1,
+        }
+        self.load.bytes += bytes;
+        self.job(JobKind::Turn(kind), id, bytes, async move {
+            let intent = match fresh {
+                Some(intent) => intent,
+                None => match turn.intent(id).await {
+                    Ok(Some(intent)) => intent,
+                    // Whatever is there, it is no intent of this kind.
+                    Ok(None) => return Next::Concluded,
+                    Err(error) => return Next::Failed { detail: error.to_string(), unrecorded: None },
+                },
+            };
+            match kind {
+                Kind::Attempt => turn.take(&intent, fence).await,
+                Kind::Look => turn.look(&intent).await,
             }
-        };
-        let Some((kind, id)) = self.kinds.remove(&job) else { return };
-        let Some(open) = self.open.get_mut(&id) else { return };
-        if matches!(kind, JobKind::Verdict) {
+        });
+    }
+
+    /// Records what came of an attempt, if that is not under way.
+    fn record(&mut self, id: EffectId) {
+        let Some(ended) = self.unrecorded.get_mut(&id).and_then(|one| one.ended.take()) else { return };
+        let turn = self.turn.clone();
+        self.job(JobKind::Record, id, 0, async move { turn.record(ended).await });
+    }
+
+    /// A person says something. That waits for no slot, as nothing outside is touched.
+    fn take_word(&mut self, asked: Asked) {
+        let (turn, id) = (self.turn.clone(), asked.intent.id);
+        self.job(JobKind::Word, id, 0, async move { turn.hear(asked).await });
+    }
+
+    fn job(&mut self, kind: JobKind, id: EffectId, bytes: usize, job: impl Future<Output = Next<E>> + Send + 'static) {
+        // What users' code panics with is caught where it is called; whatever else panics ends nothing but this.
+        self.jobs.start(async move { Job { kind, id, bytes, next: contained(job).await } });
+    }
+
+    async fn job_ended(&mut self, Job { kind, id, bytes, next }: Job<E>) {
+        if let JobKind::Turn(turn) = kind {
+            self.load.bytes -= bytes;
+            match turn {
+                Kind::Attempt => self.load.attempts -= 1,
+                Kind::Look => self.load.looks -= 1,
+            }
+        }
+        let next = next.unwrap_or_else(|panic| Next::Failed { detail: format!("it panicked: {panic}"), unrecorded: None });
+        if kind == JobKind::Word {
             // Its next turn, if none is under way, finds what was said.
-            if let (Next::Concluded, Some(at)) = (next, open.wakes_at) {
-                self.wake(at, id);
+            if let Next::Concluded = next {
+                self.queue.is_to_be_read(id);
             }
             return;
         }
-        let at = match next {
-            Next::Concluded => {
-                self.trouble = None;
-                return self.concluded(id).await;
+        let is_known = !matches!(next, Next::Failed { unrecorded: Some(_), .. });
+        if is_known {
+            self.unrecorded.remove(&id);
+        }
+        if let Next::Concluded | Next::Rests(_) = next {
+            self.failures.remove(&id);
+            self.trouble = None;
+        }
+        match next {
+            Next::Concluded => self.concluded(id).await,
+            Next::Rests(rest) => self.rests(id, rest).await,
+            Next::Parked(why) => {
+                tracing::error!(effect = E::NAME, %id, why, "an effect cannot go on before a person does something");
+                self.parked.insert(id, why);
+                let until = self.host.clock.now().plus(PARKED_LOOK);
+                self.queue.rests(id, Rest { until, kind: Kind::Attempt, keeps_place: true });
             }
-            Next::At(moment) => {
-                self.trouble = None;
-                open.failures = 0;
-                moment
+            Next::Fenced => {
+                tracing::warn!(effect = E::NAME, "an effect went to another runner");
+                self.tenure.iter_mut().for_each(Tenure::lost);
+                self.forget();
             }
-            Next::Failed { detail, unrecorded } => {
-                open.failures += 1;
-                open.unrecorded = unrecorded;
-                tracing::error!(effect = E::NAME, %id, detail, "an effect cannot be recorded, trying again");
-                self.trouble = Some(format!("effect {id} to be recorded: {detail}"));
-                self.host.clock.now().plus(STORE_RETRY.after(open.failures))
-            }
-        };
-        open.wakes_at = Some(at);
-        self.waiting.insert((at, id));
-    }
-
-    async fn concluded(&mut self, id: EffectId) {
-        self.open.remove(&id);
-        self.host.board.closed(id);
-        self.conclusions += 1;
-        if self.conclusions >= CONCLUSIONS_PER_CHECKPOINT {
-            self.save_checkpoint().await;
+            Next::Failed { detail, unrecorded } => self.failed(id, &detail, unrecorded),
         }
     }
 
-    /// A person says what happened. That waits for no slot, as nothing outside is touched.
-    fn take_verdict(&mut self, asked: Asked) {
-        let (turn, id) = (self.turn.clone(), asked.intent.id);
-        let job = self.jobs.spawn(async move { turn.verdict(asked).await });
-        self.kinds.insert(job.id(), (JobKind::Verdict, id));
+    fn failed(&mut self, id: EffectId, detail: &str, unrecorded: Option<Box<Ended<E>>>) {
+        tracing::error!(effect = E::NAME, %id, detail, "an effect cannot be recorded, trying again");
+        self.trouble = Some(format!("effect {id} to be recorded: {detail}"));
+        let now = self.host.clock.now();
+        if let Some(ended) = unrecorded {
+            let failures = self.unrecorded.get(&id).map_or(0, |one| one.failures) + 1;
+            let again_at = now.plus(STORE_RETRY.after(failures));
+            self.unrecorded.insert(id, Unrecorded { ended: Some(ended), failures, again_at });
+            return;
+        }
+        let failures = self.failures.entry(id).or_default();
+        *failures += 1;
+        let until = now.plus(STORE_RETRY.after(*failures));
+        self.queue.rests(id, Rest { until, kind: Kind::Attempt, keeps_place: true });
+    }
+
+    async fn rests(&mut self, id: EffectId, rest: Rest) {
+        self.parked.remove(&id);
+        let before = self.queue.in_doubt();
+        self.queue.rests(id, rest);
+        self.settled += usize::from(self.queue.in_doubt() > before);
+        self.save_mark_if_due().await;
+    }
+
+    async fn concluded(&mut self, id: EffectId) {
+        self.parked.remove(&id);
+        self.queue.conclude(id);
+        self.host.board.closed(id);
+        self.settled += 1;
+        self.save_mark_if_due().await;
     }
 
     fn wake_due(&mut self) {
         let now = self.host.clock.now();
         self.reading.again_at.take_if(|at| *at <= now);
-        while let Some((at, id)) = self.waiting.first().copied()
-            && at <= now
-        {
-            self.wake(at, id);
+        self.queue.wake_due(now);
+        let due = self.unrecorded.iter().filter(|(_, one)| one.again_at <= now).map(|(id, _)| *id);
+        due.collect::<Vec<_>>().into_iter().for_each(|id| self.record(id));
+    }
+
+    fn look_again(&mut self) {
+        self.queue.wake_doubts();
+        self.parked.keys().for_each(|id| self.queue.wake(*id));
+    }
+
+    async fn save_mark_if_due(&mut self) {
+        if self.settled >= SETTLED_PER_CHECKPOINT.max(self.queue.len()) {
+            self.save_mark().await;
         }
     }
 
-    fn wake_all(&mut self) {
-        for (at, id) in std::mem::take(&mut self.waiting) {
-            self.wake(at, id);
+    /// Records how far intents were taken up, and which of them are open.
+    async fn save_mark(&mut self) {
+        let Some(through) = self.subscription.as_ref().map(Subscription::through) else { return };
+        self.settled = 0;
+        let fence = self.tenure.as_ref().and_then(Tenure::fence);
+        let open = self.queue.ids().collect();
+        if let Err(detail) = self.mark.save(&self.host.store, fence, through, open).await {
+            tracing::warn!(effect = E::NAME, %detail, "the checkpoint of an effect was not recorded");
         }
     }
+}
 
-    fn wake(&mut self, at: Timestamp, id: EffectId) {
-        self.waiting.remove(&(at, id));
-        if let Some(open) = self.open.get_mut(&id) {
-            open.wakes_at = None;
-            self.ready.push_back(id);
-        }
-    }
-
-    /// Records the position below which every intent is concluded. A hint for the next start: without it more is read.
-    async fn save_checkpoint(&mut self) {
-        self.conclusions = 0;
-        let through = self.open.keys().next().map_or(self.subscription.through(), |id| Position(id.0.0 - 1));
-        if through <= self.checkpoint {
-            return;
-        }
-        let store = &self.host.store;
-        let saved = async {
-            let checkpoint = store.checkpoint_at(through).await.map_err(|error| error.to_string())?;
-            let record = CheckpointRecord { consumer: self.consumer.clone(), from: MoveFrom::Earlier, checkpoint };
-            let append = Append { checkpoint: Some(record), authority: Authority::RUNTIME, ..Append::default() };
-            store.append(append).await.map_err(|error: AppendError| error.to_string())
-        };
-        match saved.await {
-            Ok(Outcome::Appended(_)) => self.checkpoint = through,
-            Ok(_) => {}
-            Err(detail) => tracing::warn!(effect = E::NAME, %detail, "the checkpoint of an effect was not recorded"),
-        }
+async fn next_signal(subscription: &mut Option<Subscription>) -> Result<Signal, ReadError> {
+    match subscription {
+        Some(subscription) => subscription.next().await,
+        None => std::future::pending().await,
     }
 }

@@ -8,37 +8,43 @@
 //!                ▲────── certainly not ────────┘
 //! ```
 //!
-//! Several runners may share a store. An attempt belongs to whoever opened it until its deadline, which is its lease;
-//! every line of the ledger is appended on condition that no other was, so of two runners one goes on.
+//! An attempt is opened under the lease of the runner, and belongs to that runner until its deadline, also where the lease
+//! went to another one: what came of it is recorded by whoever knows it, without the lease. Every line of the ledger is
+//! appended on condition that no other was, so of two that write one goes on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy, Repetition};
+use super::effect::{Attempt, Begin, Conclusion, Effect, EffectId, Order, Performed, Policy, Repetition};
 use super::json::Json;
-use super::ledger::{EffectState, Ledger, LedgerEvent};
-use super::{Asked, Host, ResolveError, StartError, Verdict, shortened};
-use crate::fold::{Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, Schema};
-use crate::json;
-use crate::store::{Append, AppendError, Authority, Condition, EventType, Expected, Outcome, RecordedEvent, Timestamp};
+use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid};
+use super::queue::{Kind, Rest};
+use super::{Host, StartError, shortened};
+use crate::fold::{Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, LoadError, Schema};
+use crate::store::{
+    Append, AppendError, Authority, Condition, EventType, Expected, Fence, Label, NewEvent, Outcome, Position, Query, Read,
+    ReadError, RecordedEvent, Timestamp,
+};
 
 /// What the runtime writes as the one who says so.
 const RUNTIME: &str = "runtime";
 /// How often the ledger is read anew because someone else wrote it.
-const ROUNDS_MAX: u32 = 8;
+pub(super) const ROUNDS_MAX: u32 = 8;
 // ANCHOR: limits
-/// How long after its deadline an attempt is left to whoever opened it: time to record an outcome that came at the
-/// last moment, and for the clocks of processes that share a store to differ.
-pub const LEASE: Duration = Duration::from_secs(2);
+/// How long after its deadline an attempt is left to whoever opened it, where that is another process: time to record an
+/// outcome that came at the last moment, and for the clocks of processes that share a store to differ.
+pub const ATTEMPT_GRACE: Duration = Duration::from_secs(2);
 // ANCHOR_END: limits
 /// The shortest wait between two looks at what is in doubt.
 const LOOK_WAIT_MIN: Duration = Duration::from_millis(10);
 
 /// Takes turns for one kind of effect.
 pub(crate) struct Turn<E: Effect> {
-    host: Host,
+    pub(super) host: Host,
     effect: Arc<E>,
     policy: Policy,
     schema: Arc<Schema>,
@@ -52,12 +58,19 @@ pub(crate) struct Intent {
     pub(crate) event: RecordedEvent,
 }
 
+/// Under which lease an attempt is opened; under none where nobody else can be at it.
+pub(crate) type Fenced = Option<(Label, Fence)>;
+
 /// When the next turn is.
 pub(crate) enum Next<E: Effect> {
     /// Never: it is concluded.
     Concluded,
     /// At a moment.
-    At(Timestamp),
+    Rests(Rest),
+    /// When a person has done something about this.
+    Parked(String),
+    /// The work went to another runner.
+    Fenced,
     /// As soon as the store works again.
     Failed {
         detail: String,
@@ -73,18 +86,31 @@ pub(crate) struct Ended<E: Effect> {
 }
 
 /// Why a turn ended early.
-enum Stopped {
+pub(super) enum Stopped {
     /// Someone else wrote the ledger, or keeps writing the target: look again.
     Overtaken,
+    /// The work went to another runner.
+    Fenced,
+    /// A record cannot be read by this release.
+    Unreadable(String),
     /// The store failed.
     Failed(String),
     /// What is to be recorded is nothing that the store takes.
     Unwritable(String),
 }
 
-impl<T: std::error::Error> From<T> for Stopped {
-    fn from(error: T) -> Self {
-        Self::Failed(error.to_string())
+impl From<LoadError> for Stopped {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Event(error) => error.into(),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<EventError> for Stopped {
+    fn from(error: EventError) -> Self {
+        Self::Unreadable(format!("a record of it cannot be read, start the release that wrote it, or a newer one: {error}"))
     }
 }
 
@@ -117,72 +143,115 @@ impl<E: Effect> Turn<E> {
         self.intent_type.clone()
     }
 
-    /// Does what is next, as far as it goes without waiting for anything but the effect itself.
-    pub(crate) async fn take(&self, intent: &Intent) -> Next<E> {
-        for _ in 0..ROUNDS_MAX {
-            match self.step(intent).await {
-                Ok(next) => return next,
-                Err(Stopped::Overtaken) => {}
-                Err(Stopped::Failed(detail) | Stopped::Unwritable(detail)) => return Next::Failed { detail, unrecorded: None },
-            }
-        }
-        Next::Failed { detail: "others keep writing the effect's ledger".to_owned(), unrecorded: None }
+    /// What an intent is kept in order with: nothing, or others with the same number.
+    pub(super) fn key(&self, event: &RecordedEvent) -> Option<u64> {
+        // What cannot be read stays in its stream, and so does what users' code panics at.
+        let order = catch_unwind(AssertUnwindSafe(|| {
+            let intent = self.schema.payload(event, &self.intent_type).ok()?;
+            Some(self.effect.order(&intent, event))
+        }));
+        let name = match order.ok().flatten().unwrap_or_default() {
+            Order::Stream => format!("stream/{}", event.stream.as_ref()?.name),
+            Order::Key(key) => format!("key/{key}"),
+            Order::None => return None,
+        };
+        blake3::hash(name.as_bytes()).as_bytes().first_chunk().copied().map(u64::from_le_bytes)
     }
 
-    async fn step(&self, intent: &Intent) -> Result<Next<E>, Stopped> {
+    pub(super) fn begins(&self) -> Begin {
+        self.effect.begins()
+    }
+
+    /// The event that asks for an effect, read anew; none where there is none.
+    pub(super) async fn intent(&self, id: EffectId) -> Result<Option<Intent>, ReadError> {
+        let read = Read::matching(Query::types([self.intent_type()]), id.0).page_of(1);
+        let event = self.host.store.page(read).await?.events.into_iter().next().filter(|event| event.position == id.0);
+        Ok(event.map(|event| Intent { id, event: event.detached() }))
+    }
+
+    /// Does what is next, as far as it goes without waiting for anything but the effect itself. What is in doubt is not
+    /// looked up.
+    pub(crate) async fn take(&self, intent: &Intent, fence: Fenced) -> Next<E> {
+        for _ in 0..ROUNDS_MAX {
+            if let Some(next) = turned(self.step(intent, &fence).await) {
+                return next;
+            }
+        }
+        overtaken()
+    }
+
+    /// Looks up what is in doubt.
+    pub(crate) async fn look(&self, intent: &Intent) -> Next<E> {
+        for _ in 0..ROUNDS_MAX {
+            if let Some(next) = turned(self.step_in_doubt(intent).await) {
+                return next;
+            }
+        }
+        overtaken()
+    }
+
+    async fn step(&self, intent: &Intent, fence: &Fenced) -> Result<Next<E>, Stopped> {
         let ledger = Ledger::load(&self.host.store, intent.id).await?;
         let now = self.now();
         match &ledger.state {
             EffectState::Done { .. } | EffectState::NotDone { .. } => Ok(Next::Concluded),
-            EffectState::Pending | EffectState::Waiting { .. } if self.is_of_an_earlier_life(&ledger) => {
+            EffectState::Pending | EffectState::Waiting { .. } if self.is_of_an_earlier_life(ledger.position) => {
                 let reason = "the store was restored from a copy after this was asked for".to_owned();
-                self.unknown(&ledger, reason).await
+                self.unknown(&ledger, ledger.attempts, reason).await
             }
-            EffectState::Waiting { again_at, .. } if now < *again_at => Ok(Next::At(*again_at)),
-            EffectState::Pending | EffectState::Waiting { .. } => self.perform(intent, &ledger).await,
+            EffectState::Waiting { again_at, .. } if now < *again_at => Ok(self.again_at(*again_at)),
+            EffectState::Pending | EffectState::Waiting { .. } => self.perform(intent, &ledger, fence).await,
             // A turn that opens an attempt ends with its outcome: this one is another runner's, which may be gone.
             EffectState::InFlight { deadline } => {
-                let given_up_at = deadline.plus(LEASE);
+                let given_up_at = deadline.plus(ATTEMPT_GRACE);
                 if now < given_up_at {
-                    return Ok(Next::At(given_up_at));
+                    return Ok(self.again_at(given_up_at));
                 }
                 let reason = "whoever opened the attempt recorded no outcome before its deadline".to_owned();
-                self.unknown(&ledger, reason).await
+                self.unknown(&ledger, ledger.attempts, reason).await
             }
-            EffectState::InDoubt { since, .. } => {
-                let deadline = ledger.deadline.unwrap_or(*since);
-                if now < deadline {
-                    return Ok(Next::At(deadline));
-                }
-                match self.attempt(intent, ledger.attempts, deadline) {
-                    Ok(attempt) => self.look(attempt, &ledger, *since).await,
-                    // It cannot be looked up; a person can still say what happened.
-                    Err(error) => {
-                        tracing::error!(effect = E::NAME, id = %intent.id, %error, "an effect in doubt cannot be looked up");
-                        Ok(Next::At(now.plus(self.look_wait(*since))))
-                    }
-                }
-            }
+            EffectState::InDoubt { since, .. } => Ok(self.in_doubt(&ledger, ledger.deadline().unwrap_or(*since))),
         }
     }
 
-    fn now(&self) -> Timestamp {
+    async fn step_in_doubt(&self, intent: &Intent) -> Result<Next<E>, Stopped> {
+        let ledger = Ledger::load(&self.host.store, intent.id).await?;
+        let EffectState::InDoubt { since, .. } = ledger.state else { return Ok(self.again_at(self.now())) };
+        let deadline = ledger.deadline().unwrap_or(since);
+        if self.now() < deadline { Ok(self.in_doubt(&ledger, deadline)) } else { self.look_up(intent, &ledger, since).await }
+    }
+
+    /// It keeps its place, and has a turn at this moment.
+    pub(super) fn again_at(&self, until: Timestamp) -> Next<E> {
+        Next::Rests(Rest { until, kind: Kind::Attempt, keeps_place: true })
+    }
+
+    /// It is in doubt, to be looked up at this moment. What may still be tried again keeps its place; what will not, gives
+    /// way, unless the policy says otherwise. What was open at a restore is in no order with what came after it.
+    pub(super) fn in_doubt(&self, ledger: &Ledger, until: Timestamp) -> Next<E> {
+        let may_go_on = self.has_attempts_left(ledger) && !self.is_of_an_earlier_life(ledger.intent);
+        Next::Rests(Rest { until, kind: Kind::Look, keeps_place: self.policy.doubts_hold || may_go_on })
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
         self.host.clock.now()
     }
 
-    /// Whether the store was restored from a copy since the ledger was last written: what was done since that copy is
-    /// unknown.
-    fn is_of_an_earlier_life(&self, ledger: &Ledger) -> bool {
+    /// Whether the store was restored from a copy since that was recorded: what was done since that copy is unknown.
+    pub(super) fn is_of_an_earlier_life(&self, position: Position) -> bool {
         let epoch = self.host.store.identity().epoch;
-        epoch.number > 1 && ledger.position <= epoch.began_after
+        epoch.number > 1 && position <= epoch.began_after
     }
 
     /// Opens the next attempt, and touches the outside world.
-    async fn perform(&self, intent: &Intent, ledger: &Ledger) -> Result<Next<E>, Stopped> {
-        let number = ledger.attempts + 1;
+    async fn perform(&self, intent: &Intent, ledger: &Ledger, fence: &Fenced) -> Result<Next<E>, Stopped> {
+        let number = ledger.attempts.saturating_add(1);
         let deadline = self.now().plus(self.policy.deadline);
-        let attempt = match self.attempt(intent, number, deadline) {
+        let attempt = match self.attempt(intent, ledger, number, deadline) {
             Ok(attempt) => attempt,
+            Err(error) if let Some(doubted) = ledger.doubts(self.unsaid()).last() => {
+                return self.doubt(ledger, doubted.number, format!("it cannot be tried again: {error}")).await;
+            }
             // Nothing was tried: the effect ends, and the reason can be read.
             Err(error) => {
                 tracing::error!(effect = E::NAME, id = %intent.id, %error, "an intent cannot be read and is not carried out");
@@ -190,7 +259,8 @@ impl<E: Effect> Turn<E> {
                 return self.conclude(Err(error), ledger, Conclusion::NotDone { reason }, RUNTIME).await;
             }
         };
-        self.write(ledger, LedgerEvent::AttemptOpened { effect: E::NAME.to_owned(), number, deadline }).await?;
+        let opened = LedgerEvent::AttemptOpened { effect: E::NAME.to_owned(), number, deadline };
+        self.write_under(ledger, &[opened], fence.clone()).await?;
         let performed = if self.now() < deadline {
             self.call(&attempt, Call::Perform, deadline).await
         } else {
@@ -200,13 +270,23 @@ impl<E: Effect> Turn<E> {
         Ok(self.record(Box::new(Ended { attempt, performed })).await)
     }
 
-    /// Looks what became of an attempt in doubt.
-    async fn look(&self, attempt: Attempt<E::Intent>, ledger: &Ledger, since: Timestamp) -> Result<Next<E>, Stopped> {
-        let until = self.now().plus(self.policy.deadline);
-        match self.call(&attempt, Call::Resolve, until).await {
-            Performed::InDoubt { .. } if !self.repeats(ledger) => Ok(Next::At(self.now().plus(self.look_wait(since)))),
-            performed => Ok(self.record(Box::new(Ended { attempt, performed })).await),
+    /// Looks what became of the attempts that are in doubt, one after the other until one is known.
+    async fn look_up(&self, intent: &Intent, ledger: &Ledger, since: Timestamp) -> Result<Next<E>, Stopped> {
+        for tried in ledger.doubts(self.unsaid()) {
+            let attempt = match self.attempt(intent, ledger, tried.number, tried.deadline) {
+                Ok(attempt) => attempt,
+                // It cannot be looked up; a person can still say what happened.
+                Err(error) => {
+                    tracing::error!(effect = E::NAME, id = %intent.id, %error, "an effect in doubt cannot be looked up");
+                    break;
+                }
+            };
+            match self.call(&attempt, Call::Resolve, self.now().plus(self.policy.deadline)).await {
+                Performed::InDoubt { .. } if !self.repeats(ledger) => {}
+                performed => return Ok(self.record(Box::new(Ended { attempt, performed })).await),
+            }
         }
+        Ok(self.in_doubt(ledger, self.now().plus(self.look_wait(since))))
     }
 
     /// The longer it has been in doubt, the longer until the next look.
@@ -217,11 +297,19 @@ impl<E: Effect> Turn<E> {
 
     /// Whether an attempt of which nothing is known is followed by another one.
     fn repeats(&self, ledger: &Ledger) -> bool {
-        self.policy.repetition == Repetition::Repeatable && self.may_repeat(ledger)
+        self.policy.repetition == Repetition::Repeatable && self.has_attempts_left(ledger)
     }
 
-    fn may_repeat(&self, ledger: &Ledger) -> bool {
-        ledger.attempts < self.policy.attempts_max
+    fn has_attempts_left(&self, ledger: &Ledger) -> bool {
+        ledger.attempts < self.policy.attempts_max && !ledger.cancelled
+    }
+
+    /// What an earlier release meant that recorded only that an attempt failed.
+    pub(super) fn unsaid(&self) -> Unsaid {
+        match self.policy.repetition {
+            Repetition::Once => Unsaid::IsNotDone,
+            Repetition::Repeatable => Unsaid::IsDoubt,
+        }
     }
 
     /// Calls the user's code, contained: within the time, and a panic is a doubt.
@@ -250,17 +338,17 @@ impl<E: Effect> Turn<E> {
 
     /// Records what came of an attempt. It is known to this process alone, so it is not let go before it is recorded.
     pub(crate) async fn record(&self, ended: Box<Ended<E>>) -> Next<E> {
+        let mut next = None;
         for _ in 0..ROUNDS_MAX {
-            match self.try_record(&ended).await {
-                Ok(next) => return next,
-                Err(Stopped::Overtaken) => {}
-                Err(Stopped::Failed(detail) | Stopped::Unwritable(detail)) => {
-                    return Next::Failed { detail, unrecorded: Some(ended) };
-                }
+            next = turned(self.try_record(&ended).await);
+            if next.is_some() {
+                break;
             }
         }
-        let detail = "others keep writing the effect's ledger or its target".to_owned();
-        Next::Failed { detail, unrecorded: Some(ended) }
+        match next.unwrap_or_else(overtaken) {
+            Next::Failed { detail, .. } | Next::Parked(detail) => Next::Failed { detail, unrecorded: Some(ended) },
+            next => next,
+        }
     }
 
     async fn try_record(&self, Ended { attempt, performed }: &Ended<E>) -> Result<Next<E>, Stopped> {
@@ -278,57 +366,95 @@ impl<E: Effect> Turn<E> {
                 match concluded {
                     Err(Stopped::Unwritable(detail)) => {
                         let reason = format!("it took place, but its outcome cannot be recorded: {detail}");
-                        self.doubt(&ledger, reason).await
+                        self.doubt(&ledger, attempt.number, reason).await
                     }
                     concluded => concluded,
                 }
             }
-            _ if !ledger.waits_for(attempt.number) => Ok(Next::At(self.now())),
-            Performed::NotDone { reason } if self.may_repeat(&ledger) => self.again(&ledger, reason).await,
-            Performed::NotDone { reason } => self.conclude(Ok(attempt), &ledger, Conclusion::NotDone { reason }, RUNTIME).await,
-            Performed::InDoubt { reason } => self.unknown(&ledger, reason).await,
+            Performed::NotDone { reason } => self.cleared(attempt, &ledger, reason).await,
+            Performed::InDoubt { reason } if ledger.waits_for(attempt.number) => {
+                self.unknown(&ledger, attempt.number, reason).await
+            }
+            Performed::InDoubt { .. } => Ok(self.again_at(self.now())),
         }
     }
 
-    /// Whether the last attempt took place is not known.
-    async fn unknown(&self, ledger: &Ledger, reason: String) -> Result<Next<E>, Stopped> {
-        if self.repeats(ledger) { self.again(ledger, reason).await } else { self.doubt(ledger, reason).await }
+    /// An attempt certainly did not take place. Others may have.
+    async fn cleared(&self, attempt: &Attempt<E::Intent>, ledger: &Ledger, reason: String) -> Result<Next<E>, Stopped> {
+        let number = attempt.number;
+        let others = ledger.doubts(self.unsaid()).filter(|tried| tried.number != number).last();
+        let is_doubted = ledger.doubts(self.unsaid()).any(|tried| tried.number == number);
+        let decides = match ledger.state {
+            EffectState::InFlight { .. } => ledger.attempts == number,
+            EffectState::InDoubt { .. } => is_doubted && others.is_none(),
+            _ => false,
+        };
+        if !decides {
+            // It is good to know, and more is not.
+            if is_doubted {
+                self.write(ledger, &[LedgerEvent::Cleared { number, reason: shortened(reason) }]).await?;
+            }
+            return Ok(self.again_at(self.now()));
+        }
+        match others {
+            Some(_) if self.repeats(ledger) => self.again(ledger, number, reason, false).await,
+            None if self.has_attempts_left(ledger) => self.again(ledger, number, reason, false).await,
+            None => self.conclude(Ok(attempt), ledger, Conclusion::NotDone { reason }, RUNTIME).await,
+            Some(doubted) => {
+                let whole =
+                    format!("attempt {number} did not take place ({reason}), {}", doubtful(ledger, self.unsaid(), number));
+                let again_at = self.now();
+                let failed = LedgerEvent::AttemptFailed { number, reason: shortened(reason), again_at, in_doubt: Some(false) };
+                let doubted = LedgerEvent::Doubted { number: doubted.number, reason: shortened(whole) };
+                self.write(ledger, &[failed, doubted]).await?;
+                Ok(self.in_doubt(ledger, ledger.deadline().unwrap_or(again_at)))
+            }
+        }
     }
 
-    async fn again(&self, ledger: &Ledger, reason: String) -> Result<Next<E>, Stopped> {
+    /// Whether an attempt took place is not known.
+    async fn unknown(&self, ledger: &Ledger, number: u32, reason: String) -> Result<Next<E>, Stopped> {
+        if self.repeats(ledger) {
+            self.again(ledger, number, reason, true).await
+        } else {
+            self.doubt(ledger, number, reason).await
+        }
+    }
+
+    async fn again(&self, ledger: &Ledger, number: u32, reason: String, in_doubt: bool) -> Result<Next<E>, Stopped> {
         let again_at = self.now().plus(self.policy.backoff.after(ledger.attempts));
-        let reason = shortened(reason);
-        self.write(ledger, LedgerEvent::AttemptFailed { number: ledger.attempts, reason, again_at }).await?;
-        Ok(Next::At(again_at))
+        let (reason, in_doubt) = (shortened(reason), Some(in_doubt));
+        self.write(ledger, &[LedgerEvent::AttemptFailed { number, reason, again_at, in_doubt }]).await?;
+        Ok(self.again_at(again_at))
     }
 
-    async fn doubt(&self, ledger: &Ledger, reason: String) -> Result<Next<E>, Stopped> {
+    async fn doubt(&self, ledger: &Ledger, number: u32, reason: String) -> Result<Next<E>, Stopped> {
         if let EffectState::InDoubt { since, .. } = ledger.state {
-            return Ok(Next::At(self.now().plus(self.look_wait(since))));
+            return Ok(self.in_doubt(ledger, self.now().plus(self.look_wait(since))));
         }
-        self.write(ledger, LedgerEvent::Doubted { number: ledger.attempts, reason: shortened(reason) }).await?;
-        Ok(Next::At(ledger.deadline.unwrap_or_else(|| self.now())))
+        self.write(ledger, &[LedgerEvent::Doubted { number, reason: shortened(reason) }]).await?;
+        Ok(self.in_doubt(ledger, ledger.deadline().unwrap_or_else(|| self.now())))
     }
 
     /// Records the outcome together with what the target makes of it; where that refuses, the outcome with the refusal.
-    async fn conclude(
+    pub(super) async fn conclude(
         &self,
         attempt: Result<&Attempt<E::Intent>, EventError>,
         ledger: &Ledger,
         conclusion: Conclusion<E::Outcome>,
         by: &str,
     ) -> Result<Next<E>, Stopped> {
-        let concluded = |report_refused| Concluded { conclusion: &conclusion, by, report_refused }.event();
+        let concluded = |report_refused| Concluded { conclusion: &conclusion, by, report_refused }.entry(ledger);
         let told = match attempt {
-            Ok(attempt) => self.tell(attempt, &conclusion, ledger, &concluded(None)?).await?,
+            Ok(attempt) => self.tell(attempt, &conclusion, ledger, concluded(None)?).await?,
             Err(error) => Told::Refused(error.to_string()),
         };
         match told {
             Told::Recorded => {}
-            Told::Nobody => self.write(ledger, concluded(None)?).await?,
+            Told::Nobody => self.append(ledger, vec![concluded(None)?], None).await?,
             Told::Refused(why) => {
                 tracing::warn!(effect = E::NAME, ledger = %ledger.stream, why, "an outcome is recorded, but its target did not take it");
-                self.write(ledger, concluded(Some(shortened(why)))?).await?;
+                self.append(ledger, vec![concluded(Some(shortened(why)))?], None).await?;
             }
         }
         Ok(Next::Concluded)
@@ -340,10 +466,10 @@ impl<E: Effect> Turn<E> {
         attempt: &Attempt<E::Intent>,
         conclusion: &Conclusion<E::Outcome>,
         ledger: &Ledger,
-        concluded: &LedgerEvent,
+        concluded: NewEvent,
     ) -> Result<Told, Stopped> {
         let expected = vec![(ledger.stream.clone(), Expected::Exact(ledger.version))];
-        let alongside = Alongside { events: vec![ledger.entry(concluded)?], expected, ..Alongside::default() };
+        let alongside = Alongside { events: vec![concluded], expected, ..Alongside::default() };
         let (effect, targets) = (self.effect.clone(), self.targets.clone());
         let (attempt, conclusion) = (attempt.clone(), conclusion.clone());
         let told = super::contained(async move {
@@ -363,66 +489,67 @@ impl<E: Effect> Turn<E> {
         told.await.unwrap_or_else(|panic| Ok(Told::Refused(format!("the code that reports the outcome panicked: {panic}"))))
     }
 
-    async fn write(&self, ledger: &Ledger, event: LedgerEvent) -> Result<(), Stopped> {
+    pub(super) async fn write(&self, ledger: &Ledger, events: &[LedgerEvent]) -> Result<(), Stopped> {
+        self.write_under(ledger, events, None).await
+    }
+
+    async fn write_under(&self, ledger: &Ledger, events: &[LedgerEvent], fence: Fenced) -> Result<(), Stopped> {
+        let entries = events.iter().map(|event| ledger.entry(event)).collect::<Result<_, _>>()?;
+        self.append(ledger, entries, fence).await
+    }
+
+    async fn append(&self, ledger: &Ledger, entries: Vec<NewEvent>, fence: Fenced) -> Result<(), Stopped> {
         let condition = Condition::stream(ledger.stream.clone(), Expected::Exact(ledger.version));
-        let append = Append::of(vec![ledger.entry(&event)?]).when(condition).by(Authority::RUNTIME);
+        let append = Append { fence, ..Append::of(entries).when(condition).by(Authority::RUNTIME) };
         match self.host.store.append(append).await {
             Ok(Outcome::Appended(_)) => Ok(()),
             Ok(Outcome::Conflict(_) | Outcome::Repeated(_)) => Err(Stopped::Overtaken),
             Err(AppendError::Invalid(invalid)) => Err(Stopped::Unwritable(invalid.to_string())),
+            Err(AppendError::Fenced { .. }) => Err(Stopped::Fenced),
             Err(error) => Err(Stopped::Failed(error.to_string())),
         }
     }
 
-    /// Records what a person says of an effect in doubt.
-    pub(super) async fn verdict(&self, asked: Asked) -> Next<E> {
-        let Asked { intent, verdict, by, answer } = asked;
-        let mut judged = Err(ResolveError::Busy { id: intent.id });
-        for _ in 0..ROUNDS_MAX {
-            judged = self.judge(&intent, verdict.clone(), &by).await;
-            if !matches!(judged, Err(ResolveError::Busy { .. })) {
-                break;
-            }
-        }
-        let (answered, next) = match judged {
-            Ok(next) => (Ok(()), next),
-            Err(error) => (Err(error), Next::At(self.now())),
-        };
-        // Whoever asked may be gone; the verdict stands.
-        let _ = answer.send(answered);
-        next
+    pub(super) fn attempt(
+        &self,
+        intent: &Intent,
+        ledger: &Ledger,
+        number: u32,
+        deadline: Timestamp,
+    ) -> Result<Attempt<E::Intent>, EventError> {
+        let (event, tries) = (intent.event.clone(), ledger.tries.clone());
+        let read = catch_unwind(AssertUnwindSafe(|| self.schema.payload(&event, &self.intent_type)));
+        let intent_data = read.unwrap_or_else(|panic| {
+            let detail = format!("the code that reads it panicked: {}", super::message(&*panic));
+            let (position, event_type, schema_version) = (event.position.0, event.event_type.clone(), event.schema_version);
+            Err(EventError::Decode { position, event_type, schema_version, detail })
+        })?;
+        Ok(Attempt { effect: intent.id, number, intent: intent_data, event, deadline, tries })
     }
+}
 
-    async fn judge(&self, intent: &Intent, verdict: Verdict, by: &str) -> Result<Next<E>, ResolveError> {
-        let id = intent.id;
-        let store = |detail: String| ResolveError::Store { detail };
-        let ledger = Ledger::load(&self.host.store, id).await.map_err(|error| store(error.to_string()))?;
-        match &ledger.state {
-            EffectState::Done { .. } | EffectState::NotDone { .. } => return Err(ResolveError::NotOpen { id }),
-            EffectState::InDoubt { .. } => {}
-            _ => return Err(ResolveError::NotInDoubt { id }),
-        }
-        let deadline = ledger.deadline.unwrap_or_else(|| self.now());
-        if self.now() < deadline {
-            return Err(ResolveError::TooEarly { id, deadline });
-        }
-        let conclusion = match verdict {
-            Verdict::NotDone { reason } => Conclusion::NotDone { reason },
-            Verdict::Done(outcome) => Conclusion::Done(parse::<E>(outcome)?),
-        };
-        let attempt = self.attempt(intent, ledger.attempts, deadline);
-        self.conclude(attempt.as_ref().map_err(Clone::clone), &ledger, conclusion, by).await.map_err(|stopped| match stopped {
-            Stopped::Overtaken => ResolveError::Busy { id },
-            Stopped::Unwritable(detail) => ResolveError::Outcome { effect: E::NAME, detail },
-            Stopped::Failed(detail) => store(detail),
-        })
-    }
+/// What a turn came to; nothing where it has to begin again.
+fn turned<E: Effect>(step: Result<Next<E>, Stopped>) -> Option<Next<E>> {
+    Some(match step {
+        Ok(next) => next,
+        Err(Stopped::Overtaken) => return None,
+        Err(Stopped::Fenced) => Next::Fenced,
+        Err(Stopped::Unreadable(detail)) => Next::Parked(detail),
+        Err(Stopped::Failed(detail) | Stopped::Unwritable(detail)) => Next::Failed { detail, unrecorded: None },
+    })
+}
 
-    fn attempt(&self, intent: &Intent, number: u32, deadline: Timestamp) -> Result<Attempt<E::Intent>, EventError> {
-        let event = intent.event.clone();
-        let intent_data = self.schema.payload(&event, &self.intent_type)?;
-        Ok(Attempt { effect: intent.id, number, intent: intent_data, event, deadline })
-    }
+/// Names the attempts that may have taken place, but for one.
+fn doubtful(ledger: &Ledger, unsaid: Unsaid, but: u32) -> String {
+    let mut numbers: Vec<String> =
+        ledger.doubts(unsaid).filter(|one| one.number != but).map(|one| one.number.to_string()).collect();
+    let more = if numbers.len() > 10 { " and others" } else { "" };
+    numbers.truncate(10);
+    format!("but attempts {}{more} may have", numbers.join(", "))
+}
+
+fn overtaken<E: Effect>() -> Next<E> {
+    Next::Failed { detail: "others keep writing the effect's ledger or its target".to_owned(), unrecorded: None }
 }
 
 #[derive(Clone, Copy)]
@@ -438,20 +565,19 @@ struct Concluded<'a, O> {
     report_refused: Option<String>,
 }
 
-impl<O: serde::Serialize + serde::de::DeserializeOwned> Concluded<'_, O> {
-    fn event(self) -> Result<LedgerEvent, Stopped> {
+impl<O: Serialize + DeserializeOwned> Concluded<'_, O> {
+    fn entry(self, ledger: &Ledger) -> Result<NewEvent, Stopped> {
         let (by, report_refused) = (self.by.to_owned(), self.report_refused);
         match self.conclusion {
             Conclusion::Done(outcome) => {
-                let outcome = Json::of(outcome).map_err(|error| Stopped::Unwritable(error.with_name()))?;
-                Ok(LedgerEvent::Done { outcome, by, report_refused })
+                let written = catch_unwind(AssertUnwindSafe(|| Json::of(outcome)));
+                let written = written.map_err(|panic| format!("the code that writes it panicked: {}", super::message(&*panic)));
+                let outcome = written.and_then(|written| written.map_err(|error| error.with_name()));
+                Ok(ledger.entry(&LedgerEvent::Done { outcome: outcome.map_err(Stopped::Unwritable)?, by, report_refused })?)
             }
-            Conclusion::NotDone { reason } => Ok(LedgerEvent::NotDone { reason: shortened(reason.clone()), by, report_refused }),
+            Conclusion::NotDone { reason } => {
+                Ok(ledger.entry(&LedgerEvent::NotDone { reason: shortened(reason.clone()), by, report_refused })?)
+            }
         }
     }
-}
-
-fn parse<E: Effect>(outcome: Value) -> Result<E::Outcome, ResolveError> {
-    json::decode(outcome.to_string().as_bytes())
-        .map_err(|error| ResolveError::Outcome { effect: E::NAME, detail: error.to_string() })
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use leftfold_core::fold::{Aggregate, Event};
 use leftfold_core::runtime::{
-    Attempt, Clock, Conclusion, Effect, EffectId, EffectState, Effects, Performed, Policy, RunningRuntime, Runtime, Sleep,
+    Attempt, Begin, Clock, Conclusion, Effect, EffectId, EffectState, Effects, Order, Performed, Policy, RunningRuntime, Runtime,
+    Sleep,
 };
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId, Hash,
@@ -366,6 +367,8 @@ type Reporting = fn(&Seen, &Conclusion<String>) -> Option<(String, Command)>;
 #[derive(Clone)]
 pub struct Opener {
     policy: Policy,
+    begins: Begin,
+    order: fn(&Opening) -> Order,
     perform: Code,
     resolve: Code,
     report: Reporting,
@@ -381,6 +384,8 @@ impl Opener {
     ) -> Self {
         Self {
             policy: Policy::once().deadline(30 * SECOND).backoff(SECOND, 60 * SECOND),
+            begins: Begin::Now,
+            order: |_| Order::Stream,
             perform: Arc::new(move |attempt| Box::pin(code(attempt))),
             resolve: Arc::new(|_| Box::pin(async { in_doubt("nobody knows") })),
             report: |attempt, conclusion| {
@@ -414,6 +419,17 @@ impl Opener {
 
     pub fn reporting(mut self, report: Reporting) -> Self {
         self.report = report;
+        self
+    }
+
+    /// It carries out what was asked for before it was new to the store, too.
+    pub fn from_history(mut self) -> Self {
+        self.begins = Begin::History;
+        self
+    }
+
+    pub fn ordered(mut self, order: fn(&Opening) -> Order) -> Self {
+        self.order = order;
         self
     }
 
@@ -455,6 +471,14 @@ impl Effect for Opener {
 
     fn policy(&self) -> Policy {
         self.policy
+    }
+
+    fn begins(&self) -> Begin {
+        self.begins
+    }
+
+    fn order(&self, intent: &Opening, _: &RecordedEvent) -> Order {
+        (self.order)(intent)
     }
 
     async fn perform(&self, attempt: &Seen) -> Performed<String> {

@@ -1,23 +1,17 @@
-//! Effects of a simulation: the runtime's own turns over a world outside that does what the schedule says.
+//! Effects of a simulation: the runtime's own runner over a world outside that does what the schedule says.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 
 use super::clock::HandClock;
 use super::shown;
 use super::store::{About, Shared};
 use super::world::Outside;
 use crate::fold::Aggregate;
-use crate::runtime::{Attempt, Clock, Conclusion, Effect, EffectId, Host, Intent, Next, Performed, Policy, StartError, Turn};
-use crate::store::{MemoryBackend, Position, Query, RecordedEvent, Store};
+use crate::runtime::{Attempt, Begin, Conclusion, Effect, Order, Performed, Policy};
+use crate::store::{MemoryBackend, RecordedEvent};
 
 /// How often it is not known what became of an attempt in doubt, before it is.
 const LOOKS_IN_VAIN_MAX: u8 = 2;
-/// The wait before a turn is taken again after the store failed.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// An effect that is scripted instead of performed.
 pub(super) struct Scripted<E: Effect> {
@@ -104,6 +98,15 @@ impl<E: Effect> Effect for Scripted<E> {
         self.effect.policy()
     }
 
+    /// What is asked for before the runner has taken its first step is no history.
+    fn begins(&self) -> Begin {
+        Begin::History
+    }
+
+    fn order(&self, intent: &E::Intent, event: &RecordedEvent) -> Order {
+        self.effect.order(intent, event)
+    }
+
     async fn perform(&self, attempt: &Attempt<E::Intent>) -> Performed<E::Outcome> {
         let ways = self.ways();
         let (outside, effect, number) = (self.outside.clone(), attempt.effect, attempt.number);
@@ -148,44 +151,5 @@ impl<E: Effect> Effect for Scripted<E> {
         conclusion: &Conclusion<E::Outcome>,
     ) -> Option<(String, <E::Target as Aggregate>::Command)> {
         self.effect.report(attempt, conclusion)
-    }
-}
-
-/// Carries out the effects of a kind, as the runtime's runner does: finds intents, and takes turns at each.
-pub(super) async fn run<E: Effect>(
-    host: Host,
-    store: Store,
-    clock: Arc<dyn Clock>,
-    effect: Scripted<E>,
-) -> Result<(), StartError> {
-    let turn = Arc::new(Turn::new(host, effect)?);
-    let mut intents = store.subscribe(Query::types([turn.intent_type()]), Position::START);
-    let mut under_way = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            biased;
-            Some(()) = under_way.next() => {}
-            event = intents.event() => under_way.push(conclude(turn.clone(), clock.clone(), event?)),
-        }
-    }
-}
-
-/// Takes turns at one effect until it is concluded.
-async fn conclude<E: Effect>(turn: Arc<Turn<Scripted<E>>>, clock: Arc<dyn Clock>, event: RecordedEvent) {
-    let intent = Intent { id: EffectId(event.position), event };
-    let mut unrecorded = None;
-    loop {
-        let next = match unrecorded.take() {
-            Some(ended) => turn.record(ended).await,
-            None => turn.take(&intent).await,
-        };
-        match next {
-            Next::Concluded => return,
-            Next::At(moment) => clock.sleep_until(moment).await,
-            Next::Failed { unrecorded: ended, .. } => {
-                unrecorded = ended;
-                clock.sleep_until(clock.now().plus(RETRY)).await;
-            }
-        }
     }
 }

@@ -89,7 +89,7 @@ pub use world::{PerformedIntent, World};
 use crate::fold::{Aggregate, Schema};
 use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
-use crate::runtime::{Effect, Host, Performed, ProcessRunner, panic_message};
+use crate::runtime::{Effect, Host, Performed, ProcessRunner, Runner, panic_message};
 use crate::store::Append;
 use effects::Scripted;
 use schedule::{ALL, Schedule, Source};
@@ -169,7 +169,15 @@ impl Explorer {
             let (shared, clock, outside) = (scene.shared.clone(), scene.clock.clone(), scene.outside.clone());
             let scripted = Scripted { effect: effect.clone(), outcomes: outcomes.clone(), shared, clock, outside };
             let host = Host::new(scene.store.clone(), scene.clock.clone());
-            Box::pin(effects::run(host, scene.store.clone(), scene.clock.clone(), scripted))
+            let (stop, is_alone) = (scene.stop.clone(), scene.is_alone);
+            Box::pin(async move {
+                let (_asked, asks) = mpsc::channel(1);
+                let runner = Runner::new(host, scripted, asks).await?;
+                // A lease does not outlive the only process that has the log open.
+                let runner = if is_alone { runner } else { runner.leased()? };
+                runner.run(stop).await;
+                Ok(())
+            })
         };
         self.plan.consumers.push((E::NAME, Box::new(start)));
         self

@@ -159,5 +159,7 @@ fn in_words(entry: &LedgerEvent) -> String {
         LedgerEvent::Doubted { number, reason } => format!("attempt {number} is in doubt ({reason})"),
         LedgerEvent::Done { .. } => "it is recorded as done".to_owned(),
         LedgerEvent::NotDone { reason, .. } => format!("it is recorded as not done ({reason})"),
+        LedgerEvent::Cleared { number, reason } => format!("attempt {number} did not take place ({reason})"),
+        LedgerEvent::Cancelled { reason, by } => format!("{by} wants no further attempt ({reason})"),
     }
 }

@@ -167,7 +167,11 @@ impl World {
             LedgerEvent::AttemptOpened { deadline, .. } => _ = self.effects.insert(stream, deadline.plus(LEASE)),
             LedgerEvent::AttemptFailed { again_at, .. } => _ = self.effects.insert(stream, again_at),
             // It is looked up as often as that helps.
-            LedgerEvent::Doubted { .. } | LedgerEvent::Done { .. } | LedgerEvent::NotDone { .. } => {
+            LedgerEvent::Cleared { .. } => {}
+            LedgerEvent::Doubted { .. }
+            | LedgerEvent::Cancelled { .. }
+            | LedgerEvent::Done { .. }
+            | LedgerEvent::NotDone { .. } => {
                 self.effects.remove(&stream);
             }
         }

@@ -1,0 +1,102 @@
+//! What people say of effects: what happened to one in doubt, and that one is not wanted any more.
+
+use serde_json::Value;
+
+use super::effect::{Conclusion, Effect};
+use super::effects::{Asked, CancelError, ResolveError, Verdict, Word};
+use super::ledger::{EffectState, Ledger, LedgerEvent, shortened};
+use super::turn::{Intent, Next, ROUNDS_MAX, Stopped, Turn};
+use crate::json;
+
+impl<E: Effect> Turn<E> {
+    /// Takes a person's word. Whoever gave it may be gone; it stands.
+    pub(super) async fn hear(&self, Asked { intent, by, word }: Asked) -> Next<E> {
+        let (id, by) = (intent.id, shortened(by));
+        let next = match word {
+            Word::Verdict(verdict, answer) => {
+                let mut judged = Err(ResolveError::Busy { id });
+                for _ in 0..ROUNDS_MAX {
+                    judged = self.judge(&intent, verdict.clone(), &by).await;
+                    if !matches!(judged, Err(ResolveError::Busy { .. })) {
+                        break;
+                    }
+                }
+                let _ = answer.send(judged.as_ref().map(drop).map_err(Clone::clone));
+                judged.ok()
+            }
+            Word::Cancel(reason, answer) => {
+                let mut cancelled = Err(CancelError::Busy { id });
+                for _ in 0..ROUNDS_MAX {
+                    cancelled = self.cancel(&intent, &reason, &by).await;
+                    if !matches!(cancelled, Err(CancelError::Busy { .. })) {
+                        break;
+                    }
+                }
+                let _ = answer.send(cancelled.as_ref().map(drop).map_err(Clone::clone));
+                cancelled.ok()
+            }
+        };
+        next.unwrap_or_else(|| self.again_at(self.now()))
+    }
+
+    async fn cancel(&self, intent: &Intent, reason: &str, by: &str) -> Result<Next<E>, CancelError> {
+        let id = intent.id;
+        let store = |detail: String| CancelError::Store { detail };
+        let ledger = Ledger::load(&self.host.store, id).await.map_err(|error| store(error.to_string()))?;
+        match &ledger.state {
+            EffectState::Done { .. } | EffectState::NotDone { .. } => return Err(CancelError::NotOpen { id }),
+            EffectState::InFlight { deadline } => return Err(CancelError::UnderWay { id, deadline: *deadline }),
+            EffectState::InDoubt { .. } => return Err(CancelError::InDoubt { id }),
+            EffectState::Pending | EffectState::Waiting { .. } if self.is_of_an_earlier_life(ledger.position) => {
+                return Err(CancelError::InDoubt { id });
+            }
+            EffectState::Pending | EffectState::Waiting { .. } => {}
+        }
+        let reason = shortened(reason.to_owned());
+        let done = if ledger.doubts(self.unsaid()).next().is_some() {
+            let cancelled = LedgerEvent::Cancelled { reason, by: by.to_owned() };
+            let until = ledger.deadline().unwrap_or_else(|| self.now());
+            self.write(&ledger, &[cancelled]).await.map(|()| self.in_doubt(&ledger, until))
+        } else {
+            let attempt = self.attempt(intent, &ledger, ledger.attempts, self.now());
+            let attempt = attempt.as_ref().map_err(Clone::clone);
+            self.conclude(attempt, &ledger, Conclusion::NotDone { reason }, by).await
+        };
+        done.map_err(|stopped| match stopped {
+            Stopped::Overtaken => CancelError::Busy { id },
+            Stopped::Failed(detail) | Stopped::Unreadable(detail) | Stopped::Unwritable(detail) => store(detail),
+            Stopped::Fenced => store("the work went to another runner".to_owned()),
+        })
+    }
+
+    async fn judge(&self, intent: &Intent, verdict: Verdict, by: &str) -> Result<Next<E>, ResolveError> {
+        let id = intent.id;
+        let store = |detail: String| ResolveError::Store { detail };
+        let ledger = Ledger::load(&self.host.store, id).await.map_err(|error| store(error.to_string()))?;
+        match &ledger.state {
+            EffectState::Done { .. } | EffectState::NotDone { .. } => return Err(ResolveError::NotOpen { id }),
+            EffectState::InDoubt { .. } => {}
+            _ => return Err(ResolveError::NotInDoubt { id }),
+        }
+        let deadline = ledger.deadline().unwrap_or_else(|| self.now());
+        if self.now() < deadline {
+            return Err(ResolveError::TooEarly { id, deadline });
+        }
+        let conclusion = match verdict {
+            Verdict::NotDone { reason } => Conclusion::NotDone { reason },
+            Verdict::Done(outcome) => Conclusion::Done(parse::<E>(outcome)?),
+        };
+        let attempt = self.attempt(intent, &ledger, ledger.attempts, deadline);
+        self.conclude(attempt.as_ref().map_err(Clone::clone), &ledger, conclusion, by).await.map_err(|stopped| match stopped {
+            Stopped::Overtaken => ResolveError::Busy { id },
+            Stopped::Unwritable(detail) => ResolveError::Outcome { effect: E::NAME, detail },
+            Stopped::Failed(detail) | Stopped::Unreadable(detail) => store(detail),
+            Stopped::Fenced => store("the work went to another runner".to_owned()),
+        })
+    }
+}
+
+fn parse<E: Effect>(outcome: Value) -> Result<E::Outcome, ResolveError> {
+    json::decode(outcome.to_string().as_bytes())
+        .map_err(|error| ResolveError::Outcome { effect: E::NAME, detail: error.to_string() })
+}
