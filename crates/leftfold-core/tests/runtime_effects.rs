@@ -394,7 +394,7 @@ async fn an_outcome_that_the_store_cannot_take_is_a_doubt() {
 async fn what_was_asked_for_while_nothing_ran_is_done_after_the_start() {
     let stage = Stage::new();
     let process = stage.process();
-    let opener = Opener::opening().from_history();
+    let opener = Opener::opening().with_history();
     let id = process.ask("front", 7).await;
     let runtime = process.opens(&opener).await;
     assert_eq!(settled(&runtime.effects(), id).await, by_runtime("open"));

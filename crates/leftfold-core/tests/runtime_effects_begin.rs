@@ -17,7 +17,7 @@ async fn an_effect_that_is_new_to_a_store_begins_now_unless_it_says_history() {
             process.ask(&format!("old{door}"), 1).await;
         }
         let opener = Opener::opening();
-        let opener = if history { opener.from_history() } else { opener };
+        let opener = if history { opener.with_history() } else { opener };
         let runtime = process.opens(&opener).await;
         let id = process.ask("new", 1).await;
         assert!(matches!(settled(&runtime.effects(), id).await, EffectState::Done { .. }));

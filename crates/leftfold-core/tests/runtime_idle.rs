@@ -60,7 +60,7 @@ async fn what_follows_from_what_follows_is_done_too() {
     process.ask("b", 1).await;
     // What is recorded from now on is due by this clock.
     process.clock.advance(60 * SECOND);
-    let (openings, opener) = (Memory::new(), Opener::opening().from_history());
+    let (openings, opener) = (Memory::new(), Opener::opening().with_history());
     let runtime = process.runtime().project(Openings::<1>, openings.clone()).effect(opener.clone());
     let statuses = runtime.process::<Again<0>>().run_until_idle().await.unwrap();
     // Each door was asked for, opened, asked for again by the timer, and opened again: all of that was taken up.
@@ -75,14 +75,14 @@ async fn what_follows_from_what_follows_is_done_too() {
 async fn timers_that_are_due_later_and_doubts_are_waiting_and_not_under_way() {
     let process = Stage::new().process();
     process.ask("a", 1).await;
-    let opener = Opener::opening().from_history();
+    let opener = Opener::opening().with_history();
     let runtime = process.runtime().effect(opener.clone()).process::<Again<3_600>>();
     let statuses = runtime.run_until_idle().await.unwrap();
     let under_way: Vec<_> = statuses.iter().map(|status| (status.name, status.under_way)).collect();
     assert_eq!((under_way, opener.performs()), (vec![("again", 0), ("open", 0)], 1));
     let process = Stage::new().process();
     process.ask("a", 1).await;
-    let doubtful = Opener::doing(|_| async { in_doubt("who knows") }).from_history();
+    let doubtful = Opener::doing(|_| async { in_doubt("who knows") }).with_history();
     let statuses = process.runtime().effect(doubtful.clone()).run_until_idle().await.unwrap();
     assert_eq!((statuses[0].waiting, doubtful.performs()), (1, 1));
 }
@@ -90,7 +90,7 @@ async fn timers_that_are_due_later_and_doubts_are_waiting_and_not_under_way() {
 #[tokio::test]
 async fn an_empty_store_is_idle_at_once() {
     let process = Stage::new().process();
-    let runtime = process.runtime().project(Openings::<1>, Memory::new()).effect(Opener::opening().from_history());
+    let runtime = process.runtime().project(Openings::<1>, Memory::new()).effect(Opener::opening().with_history());
     let statuses = runtime.process::<Again<1>>().run_until_idle().await.unwrap();
     assert!(statuses.iter().all(|status| status.through == Position::START));
     assert_eq!(process.runtime().run_until_idle().await.unwrap(), []);
@@ -131,7 +131,7 @@ async fn effects_never_fire_from_a_rebuild() {
     for door in ["a", "b"] {
         process.ask(door, 1).await;
     }
-    let (openings, opener) = (Memory::new(), Opener::opening().from_history());
+    let (openings, opener) = (Memory::new(), Opener::opening().with_history());
     let runtime = |openings: &Memory<u32>| process.runtime().project(Openings::<1>, openings.clone()).effect(opener.clone());
     runtime(&openings).run_until_idle().await.unwrap();
     let told = story(&process.store).await;

@@ -200,7 +200,7 @@ impl World {
             EffectState::NotDone { .. } => "not done".to_owned(),
             other => format!("{other:?}"),
         };
-        assert_eq!(told, [recorded.clone()], "the target hears what is recorded, once");
+        assert_eq!(told, std::slice::from_ref(&recorded), "the target hears what is recorded, once");
         recorded
     }
 }

@@ -106,7 +106,7 @@ async fn the_ledger_of_a_dropped_intent_does_not_conclude_another_one() {
     });
     copy.switch().await.unwrap();
     assert_eq!(copy.verify().await.unwrap().dropped, 2);
-    let runtime = new.opens(&Opener::opening().from_history()).await;
+    let runtime = new.opens(&Opener::opening().with_history()).await;
     let kept = EffectId(copy.map(kept.0).await.unwrap().position);
     assert!(matches!(settled(&runtime.effects(), kept).await, EffectState::Done { .. }));
 }

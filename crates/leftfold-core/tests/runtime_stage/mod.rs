@@ -423,7 +423,7 @@ impl Opener {
     }
 
     /// It carries out what was asked for before it was new to the store, too.
-    pub fn from_history(mut self) -> Self {
+    pub fn with_history(mut self) -> Self {
         self.begins = Begin::History;
         self
     }
