@@ -37,10 +37,12 @@ pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + Syn
     /// A domain "no": not a failure.
     type Refusal: std::error::Error + Clone + PartialEq + Send + Sync + 'static;
 
-    /// Takes an event into the state. It happened: there is no refusing it here.
+    /// Takes an event into the state. It happened: there is no refusing it here. Where this panics at an event that was just
+    /// decided on, that is [`EventError::Apply`], and nothing is recorded.
     fn apply(&mut self, event: &Self::Event);
 
-    /// What a command leads to: events, none where there is nothing to do, or a refusal.
+    /// What a command leads to: events, none where there is nothing to do, or a refusal. The events are applied to a clone of
+    /// the state before they are recorded, so what is large in it is better kept in an `Arc`.
     fn decide(&self, command: &Self::Command) -> Result<Vec<Self::Event>, Self::Refusal>;
 
     /// When snapshots are made.

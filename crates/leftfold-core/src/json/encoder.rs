@@ -124,6 +124,9 @@ impl Output {
     }
 }
 
+/// Keys for which there is room from the start, whatever a type says of its length.
+const KEYS_AT_ONCE: usize = 1_024;
+
 /// The bytes that most values fit into without growing.
 const BYTES_USUAL: usize = 256;
 
@@ -385,8 +388,11 @@ impl<'o> Serializer for Encoder<'o> {
         self.open_variant(Kind::TupleVariant, (name, variant), b'[', b"]}")
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Members<'o>, Stop> {
-        self.open(Kind::Map, "", b"{", b"}")
+    fn serialize_map(self, len: Option<usize>) -> Result<Members<'o>, Stop> {
+        let keys = if self.output.json.is_some() { len.unwrap_or(0).min(KEYS_AT_ONCE) } else { 0 };
+        let mut members = self.open(Kind::Map, "", b"{", b"}")?;
+        members.keys.0.reserve(keys);
+        Ok(members)
     }
 
     #[inline]

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use super::source::{Heard, Occurrence, Of, Refusal, Source};
 use super::{ID_BYTES_MAX, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
 use crate::fold::{Aggregate, Aggregates, Answer, Event, ExecuteError, LoadError, Schema, Unknown};
+use crate::json::{Loss, Unfaithful};
 use crate::runtime::json::Json;
 use crate::store::{AppendError, CommandId, EventType, Invalid, Position, Query, Read, ReadError, Store, Timestamp};
 
@@ -158,10 +159,9 @@ impl<I: Inbox> Intake<I> {
         message: I::Message,
     ) -> Result<Receipt, ReceiveError> {
         check_ids(source, id)?;
-        let unwritable = |detail: String| ReceiveError::Unwritable { detail };
-        let json = Json::of_unread(&message).map_err(|error| unwritable(error.to_string()))?;
+        let json = Json::of_unread(&message).map_err(unwritable)?;
         check_message(&json)?;
-        let json = Json::of(&message).map_err(|error| unwritable(error.to_string()))?;
+        let json = Json::of(&message).map_err(unwritable)?;
         self.take(source, id, sequence, json).await
     }
 
@@ -282,6 +282,14 @@ fn check_id(what: &'static str, text: &str) -> Result<(), Invalid> {
         return Err(Invalid::Empty { what });
     }
     Invalid::if_over(what, text.len(), ID_BYTES_MAX)
+}
+
+fn unwritable(lost: Unfaithful) -> ReceiveError {
+    let levels = if let Loss::TooDeep { depth_max } = lost.loss { depth_max as usize + 1 } else { 0 };
+    match Invalid::if_over("the depth of a message", levels, MESSAGE_DEPTH_MAX) {
+        Err(too_deep) => too_deep.into(),
+        Ok(()) => ReceiveError::Unwritable { detail: lost.with_name() },
+    }
 }
 
 fn check_message(message: &Json) -> Result<(), Invalid> {
