@@ -18,8 +18,7 @@ pub(super) fn depth(json: &[u8]) -> u32 {
 }
 
 /// Whether two texts are the same JSON: the order of an object's members does not count, nor that of an array's elements,
-/// for sets and hash maps are written in any order, nor that of a text's bytes, for some types write a set as one text.
-/// Numbers are the same if they are written so.
+/// for sets and hash maps are written in any order. Numbers and texts are the same if they are written so.
 pub(crate) fn is_same_text(one: &[u8], other: &[u8]) -> bool {
     one == other || matches!((mark(one), mark(other)), (Some(one), Some(other)) if one == other)
 }
@@ -45,14 +44,13 @@ fn mark(json: &[u8]) -> Option<Mark> {
             b',' | b' ' | b'\t' | b'\n' | b'\r' => continue,
             b'"' => {
                 at = string_end(json, start);
+                let text = Mark::text(Kind::Str, &json[start..at]);
                 if json.get(at) == Some(&b':') {
-                    open.last_mut()?.1 = Some(Mark::text(Kind::Str, &json[start..at]));
+                    open.last_mut()?.1 = Some(text);
                     at += 1;
                     continue;
                 }
-                let mut text = json[start..at].to_vec();
-                text.sort_unstable();
-                Mark::text(Kind::Str, &text)
+                text
             }
             _ => {
                 let len = json[start..].iter().take_while(|byte| !matches!(byte, b',' | b'}' | b']' | b' ')).count();
