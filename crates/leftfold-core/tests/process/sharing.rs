@@ -14,8 +14,10 @@ async fn of_two_runtimes_one_works_and_the_other_takes_over_when_it_is_killed() 
     until_written(&asking.store, "k", &["1"]).await;
     let second = works(&two).await;
     quiet().await;
-    let waits_for = second.status().remove(0).waits_for;
-    assert!(waits_for.starts_with("the lease, held by"), "{waits_for}");
+    let status = second.status().remove(0);
+    assert!(status.waits_for.starts_with("the lease, held by"), "{status:?}");
+    // Nothing is wrong with it: it looked as if it were dead, and needed a person.
+    assert_eq!((status.standby, status.stalled, status.needs_person), (true, false, false));
     // As long as it works, it keeps the work.
     for _ in 0..6 {
         stage.clock.advance(PROCESS_LEASE / 3);

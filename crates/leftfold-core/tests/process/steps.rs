@@ -1,10 +1,11 @@
 //! Reactions, their commands, refusals.
 
 use leftfold_core::fold::{Aggregates, Recorded};
-use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
+use leftfold_core::runtime::process::{Context, Correlation, PROCESS_LEASE, Process, Reaction, Targets, Trigger};
 use leftfold_core::store::{Position, Query};
 
-use crate::runtime_stage::{SECOND, Stage};
+use crate::clerk::{self, Act, starts, until_written, works, write};
+use crate::runtime_stage::{SECOND, Stage, until};
 use crate::transfer::{Move, Purse, PurseEvent, PurseRefusal, Transfer};
 
 async fn filled(purses: &Aggregates<Purse>) {
@@ -106,5 +107,30 @@ async fn a_timer_fires_in_a_store_that_was_empty_when_the_process_started() {
     let mut filled = process.store.subscribe(Query::category("purse"), Position(1));
     filled.event().await.unwrap();
     assert_eq!(purses.load("a").await.unwrap().state.amount, 1);
+    running.stop().await.unwrap();
+}
+
+/// Whatever else is under way, and whenever the program is killed.
+#[tokio::test]
+async fn what_one_reaction_commands_of_one_aggregate_is_carried_out_in_the_order_given() {
+    let stage = Stage::new();
+    let asking = stage.process();
+    let texts: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    let desks = ["a", "b", "c"];
+    let acts: Vec<Act> = texts.iter().flat_map(|text| desks.map(|desk| write(desk, text))).collect();
+    clerk::ask(&asking.store, starts("orders", acts)).await;
+    // Killed when some are carried out, so that the folds of their desks are gone too.
+    for written in [1, 17, 18] {
+        let process = stage.process();
+        let running = works(&process).await;
+        until("some are written", async || clerk::texts(&asking.store, "b").await.len() >= written).await;
+        process.kill();
+        drop(running);
+        stage.clock.advance(PROCESS_LEASE);
+    }
+    let running = works(&stage.process()).await;
+    for desk in desks {
+        until_written(&asking.store, desk, &texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
     running.stop().await.unwrap();
 }
