@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::projection::{Bus, Message, NotReached, Outbox, Outgoing, Projection, ProjectionError, verify};
 use leftfold_core::runtime::{RunningRuntime, Runtime, StartError};
-use leftfold_core::store::{Position, Query, Read};
+use leftfold_core::store::{Append, EventType, NewEvent, Outcome, Position, Query, Read, StreamName};
+use leftfold_core::testing::by_runtime;
 use projection_stage::{Note, add, add_many, time_goes_by};
 use runtime_stage::{Fault, Process, SECOND, Stage, until};
 
@@ -217,4 +218,119 @@ async fn what_it_notes_stays_few_events_to_read() {
     let running = runtime::<1>(&stage.process(), &broker).start().await.unwrap();
     assert_eq!(running.projections().verify("mail").await.unwrap().events, 1_100);
     assert_eq!(broker.sequences().len(), 2_200);
+}
+
+/// Two runtimes on one store sent every message twice.
+#[tokio::test]
+async fn of_two_runtimes_on_one_store_one_sends() {
+    let stage = Stage::new();
+    let (one, two) = (stage.process(), stage.process());
+    let broker = Broker::default();
+    let first = runtime::<1>(&one, &broker).start().await.unwrap();
+    let second = runtime::<1>(&two, &broker).start().await.unwrap();
+    for _ in 0..20 {
+        add(&one.store, "a", "x", "fine").await;
+        one.clock.advance(SECOND / 2);
+        runtime_stage::quiet().await;
+    }
+    let last = add(&one.store, "a", "x", "fine").await;
+    reached(&one, &first, last).await;
+    reached(&two, &second, last).await;
+    assert_eq!(broker.sequences().len(), 2 * 21);
+    // A person asks the one that has the work.
+    let stands_by = if first.status()[0].standby { &first } else { &second };
+    assert!(stands_by.projections().retry("mail", "x").await.is_err());
+    first.stop().await.unwrap();
+    second.stop().await.unwrap();
+}
+
+/// The ids of messages were made of positions, which come again after a declared restore: who got the messages took new ones
+/// for those that he knew.
+#[tokio::test]
+async fn ids_of_messages_are_made_of_their_event() {
+    let process = Stage::new().process();
+    let broker = Broker::default();
+    let position = add(&process.store, "a", "x", "fine").await;
+    settle::<1>(&process, &broker).await;
+    let events = process.store.read(Read::matching(Query::all(), position)).all().await.unwrap();
+    let ids: Vec<_> = broker.0.lock().unwrap().got.iter().map(|message| message.id).collect();
+    assert_eq!(ids, [events[0].id.derived("mail/0"), events[0].id.derived("mail/1")]);
+}
+
+/// As often as the outbox tried to note what its store would never take, it sent the same messages again.
+#[tokio::test]
+async fn notes_of_any_size_are_kept_and_nothing_is_sent_again_for_them() {
+    let process = Stage::new().process();
+    let broker = Broker::default();
+    add(&process.store, "a", "sent", "fine").await;
+    // Control characters take six bytes each in JSON, and then four in that of the note.
+    let key = "\u{1}".repeat(1_000);
+    for _ in 0..1_500 {
+        add(&process.store, "b", &key, "poison").await;
+    }
+    let last = add(&process.store, "a", "sent", "fine").await;
+    let running = process.runtime().project(LongKeys, Outbox::new(&process.store, broker.clone())).start().await.unwrap();
+    let projections = running.projections();
+    tokio::select! {
+        reached = projections.wait_until("mail", last, 30 * SECOND) => assert!(reached.is_ok(), "{reached:?}"),
+        () = time_goes_by(&process.clock) => {}
+    }
+    assert_eq!(broker.sequences(), [1, last.0]);
+    assert_eq!(projections.parked("mail").unwrap().len(), 1_500);
+    running.stop().await.unwrap();
+    let running = process.runtime().project(LongKeys, Outbox::new(&process.store, broker.clone())).start().await.unwrap();
+    assert_eq!(running.projections().parked("mail").unwrap().len(), 1_500);
+}
+
+/// Its keys are what the events say.
+struct LongKeys;
+
+impl Projection<Outbox<Broker>> for LongKeys {
+    const NAME: &'static str = "mail";
+    type Event = Note;
+
+    fn key(&self, event: &Recorded<Note>) -> String {
+        let Note::Added { key, .. } = &event.event;
+        key.clone()
+    }
+
+    async fn apply(&self, outgoing: &mut Outgoing, event: &Recorded<Note>) -> Result<(), ProjectionError> {
+        let Note::Added { key, what } = &event.event;
+        if what == "poison" {
+            return Err(ProjectionError::message(key.clone()));
+        }
+        outgoing.send("letters", key.clone(), what.clone());
+        Ok(())
+    }
+}
+
+/// One record of the outbox that nobody could read kept it from sending anything at all.
+#[tokio::test]
+async fn a_record_of_the_outbox_that_cannot_be_read_is_parked_and_the_rest_goes_on() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let broker = Broker::default();
+    add(&process.store, "a", "x", "fine").await;
+    settle::<1>(&process, &broker).await;
+    let record = NewEvent::new(EventType::new("$outbox.Sealed").unwrap(), r#"{"by":"a later release"}"#);
+    let record = record.in_stream(StreamName::of("$outbox", "mail").unwrap());
+    let Ok(Outcome::Appended(appended)) = process.store.append(by_runtime(Append::of(vec![record]))).await else { panic!() };
+    let last = add(&process.store, "a", "x", "fine").await;
+    let running = runtime::<1>(&stage.process(), &broker).start().await.unwrap();
+    reached(&process, &running, last).await;
+    assert_eq!(broker.sequences(), [1, 1, last.0, last.0]);
+    let projections = running.projections();
+    let parked = projections.parked("mail").unwrap();
+    let [item] = &parked[..] else { panic!("{parked:?}") };
+    assert_eq!((item.position, item.stream.as_str()), (appended.last(), "$outbox-mail"));
+    assert!(item.state.error().unwrap().contains("upgrade, or skip it"), "{item:?}");
+    assert!(running.status()[0].needs_person);
+    // Trying again does not lose it, and a person may let it go for good.
+    assert!(projections.retry("mail", "$outbox-mail").await.unwrap().stopped_by.is_some());
+    assert_eq!(projections.parked("mail").unwrap(), parked);
+    projections.skip("mail", appended.last(), "ann").await.unwrap();
+    running.stop().await.unwrap();
+    let running = runtime::<1>(&stage.process(), &broker).start().await.unwrap();
+    assert_eq!(running.projections().parked("mail").unwrap(), []);
+    assert_eq!(running.projections().verify("mail").await.unwrap().events, 2);
 }

@@ -394,3 +394,107 @@ async fn a_replay_applies_the_upcasters_of_the_release_that_replays() {
     running.stop().await.unwrap();
     verify(store, &shelf.restarted::<1>(), &MendedTally).await.unwrap();
 }
+
+#[tokio::test]
+async fn everything_that_is_meant_is_tried_again_key_by_key() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    let keys = 700;
+    for key in 0..keys {
+        let what = if key % 7 == 0 { "venom" } else { "poison" };
+        add(store, "a", &format!("k{key}"), what).await;
+        add(store, "a", &format!("k{key}"), "fine").await;
+    }
+    let code = Code::refusing("poison", u32::MAX);
+    code.refuse("venom", u32::MAX);
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &code, &shelf).await;
+    reach(&process, &running, store.head().position).await;
+    assert_eq!(parked(&running).len(), 2 * keys);
+    let projections = running.projections();
+    code.refuse("poison", 0);
+    let meant = |item: &Parked| item.state.error() == Some("poison is refused");
+    let retried = projections.retry_all("tally", meant).await.unwrap();
+    assert_eq!((retried.applied.len(), retried.stopped_by), (2 * 600, None));
+    assert_eq!(parked(&running).len(), 200);
+    let retried = projections.retry_all("tally", |_| true).await.unwrap();
+    assert_eq!((retried.applied.len(), retried.stopped_by.unwrap().position), (0, Position(1)));
+    code.refuse("venom", 0);
+    assert_eq!(projections.retry_all("tally", |_| true).await.unwrap().applied.len(), 200);
+    assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
+    assert_eq!(status(&running).parked, 0);
+}
+
+#[tokio::test]
+async fn everything_that_is_meant_is_let_go_and_what_waited_for_it_goes_on() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    for number in 0..1_200 {
+        let key = if number % 2 == 0 { "x" } else { "y" };
+        add(store, "a", key, if number < 2 { "poison" } else { "fine" }).await;
+    }
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &Code::refusing("poison", u32::MAX), &shelf).await;
+    reach(&process, &running, store.head().position).await;
+    assert_eq!(parked(&running).len(), 1_200);
+    let projections = running.projections();
+    // Of one key all, of the other the one that failed.
+    let meant = |item: &Parked| item.key == "x" || item.state != ParkedState::Waits;
+    let skipped = projections.skip_all("tally", meant, "ann").await.unwrap();
+    assert_eq!((skipped.skipped.len(), skipped.retried.applied.len()), (601, 599));
+    assert_eq!(parked(&running), []);
+    let mut gone: Vec<u64> = (1..=1_200).filter(|position| position % 2 == 1).collect();
+    gone.push(2);
+    assert_eq!(shelf.rows("tally", 1), fold_without(store, &gone).await);
+    assert_eq!(shelf.notes("tally", 1, "skipped/").len(), 601);
+    assert_eq!(projections.verify("tally").await.unwrap().events, 1_200);
+}
+
+/// A note that nobody could read kept the whole projection from starting.
+#[tokio::test]
+async fn a_note_of_a_parked_event_that_cannot_be_read_is_made_anew_from_the_log() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add(store, "a", "x", "poison").await;
+    add(store, "a", "y", "fine").await;
+    let code = Code::refusing("poison", u32::MAX);
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &code, &shelf).await;
+    reach(&process, &running, Position(2)).await;
+    running.stop().await.unwrap();
+    let [(key, _)] = &shelf.notes("tally", 1, "parked/")[..] else { panic!() };
+    shelf.scribble("tally", 1, key, Some(b"{\"no\": 1}".to_vec()));
+    let shelf = shelf.restarted::<1>();
+    let running = start(&process, &code, &shelf).await;
+    let item = running.projections().parked("tally").unwrap().swap_remove(0);
+    assert_eq!((item.position, item.key.as_str(), item.stream.as_str()), (Position(1), "x", "note-a"));
+    assert!(item.state.error().unwrap().contains("its note could not be read"), "{item:?}");
+    code.mend();
+    assert_eq!(applied(&running.projections().retry("tally", "x").await.unwrap()), [1]);
+    assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_cannot_be_read_asks_for_a_rebuild_and_holds_up_nobody_else() {
+    let process = Stage::new().process();
+    let store = &process.store;
+    add(store, "a", "x", "fine").await;
+    let shelf = Shelf::<1>::new();
+    let running = start(&process, &Code::default(), &shelf).await;
+    reach(&process, &running, Position(1)).await;
+    running.stop().await.unwrap();
+    shelf.scribble("tally", 1, "checkpoint/000", Some(b"a later release".to_vec()));
+    let shelf = shelf.restarted::<1>();
+    let count = Memory::<usize>::new();
+    let runtime = process.runtime().project(Tally::<1, 1>::default(), shelf.clone());
+    let running = runtime.project(Count, count.clone()).start().await.unwrap();
+    let last = add(store, "a", "x", "fine").await;
+    running.projections().wait_until("count", last, 10 * SECOND).await.unwrap();
+    let status = status(&running);
+    assert!(status.stalled && status.needs_person);
+    assert!(status.waits_for.starts_with("a rebuild, by Runtime::rebuild(\"tally\"): the note checkpoint/000"), "{status:?}");
+    running.stop().await.unwrap();
+    let runtime = process.runtime().project(Tally::<1, 1>::default(), shelf.clone());
+    runtime.rebuild("tally").run_until_idle().await.unwrap();
+    assert_eq!(shelf.served("tally"), fold_of(store).await);
+}

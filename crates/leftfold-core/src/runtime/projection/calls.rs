@@ -11,7 +11,7 @@ use super::{ProjectionError, Session};
 use crate::runtime::Clock;
 use crate::runtime::board::Doing;
 use crate::runtime::contained::message;
-use crate::store::Position;
+use crate::store::{Fence, Label, Position, RecordedEvent};
 
 // ANCHOR: time
 /// How long a target may take for each call of it: to open, to begin, to keep or list notes, to commit, to roll back. After
@@ -123,6 +123,15 @@ impl<S: Session> Session for Timed<S> {
     fn at(&mut self, position: Position) {
         self.position = position;
         self.session.at(position);
+    }
+
+    fn takes(&mut self, event: &RecordedEvent) {
+        self.position = event.position;
+        self.session.takes(event);
+    }
+
+    fn under(&mut self, fence: Option<(Label, Fence)>) {
+        self.session.under(fence);
     }
 
     fn rows(&mut self) -> &mut S::Rows {

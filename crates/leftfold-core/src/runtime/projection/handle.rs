@@ -31,6 +31,7 @@ pub(in crate::runtime) struct Entry {
 pub(in crate::runtime) enum Ask {
     Retry { key: String, answer: Answer<Retried> },
     Skip { position: Position, by: String, answer: Answer<Retried> },
+    SkipAll { positions: Vec<Position>, by: String, answer: Answer<Skipped> },
     Taken { answer: Answer<Taken> },
 }
 
@@ -58,6 +59,22 @@ pub struct Retried {
     pub applied: Vec<Position>,
     /// The first that failed again, and that others wait for.
     pub stopped_by: Option<Parked>,
+}
+
+/// What came of letting parked items go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// The events that never go into the rows.
+    pub skipped: Vec<Position>,
+    /// What came of those that had waited for them.
+    pub retried: Retried,
+}
+
+impl Retried {
+    fn merge(&mut self, other: Self) {
+        self.applied.extend(other.applied);
+        self.stopped_by = self.stopped_by.take().or(other.stopped_by);
+    }
 }
 
 /// Why parked items could not be looked at.
@@ -236,6 +253,35 @@ impl Projections {
         self.ask_all(name, has_it, |answer| Ask::Skip { position, by: by.to_owned(), answer }).await
     }
 
+    /// Tries everything again that is parked and meant, as [`retry`](Self::retry) does: key by key, in order, each up to the
+    /// first that fails again. Items that wait for one that is not meant wait on.
+    pub async fn retry_all(&self, name: &str, meant: impl Fn(&Parked) -> bool + Send) -> Result<Retried, AskError> {
+        self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        let mut all = Retried::default();
+        for entry in self.named(name) {
+            let firsts = entry.desk.parked().firsts();
+            for first in firsts.into_iter().filter(&meant) {
+                all.merge(entry.ask(|answer| Ask::Retry { key: first.key, answer }).await?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Lets everything go that is parked and meant, also what waits for another: it never goes into the rows, and who said
+    /// so is remembered. What had waited for it, and is not meant, is tried then.
+    pub async fn skip_all(&self, name: &str, meant: impl Fn(&Parked) -> bool + Send, by: &str) -> Result<Skipped, AskError> {
+        self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        let mut all = Skipped::default();
+        for entry in self.named(name) {
+            let positions: Vec<Position> =
+                entry.desk.parked().items().filter(|item| meant(item)).map(|item| item.position).collect();
+            let skipped = entry.ask(|answer| Ask::SkipAll { positions, by: by.to_owned(), answer }).await?;
+            all.skipped.extend(skipped.skipped);
+            all.retried.merge(skipped.retried);
+        }
+        Ok(all)
+    }
+
     /// The keys whose rows change from now on, as readers see them. A version that is being built says nothing here; that
     /// it has begun to serve is told as [`ChangesError::Missed`], after which all is to be read anew.
     pub fn changes(&self, name: &str) -> Result<Changes, AskError> {
@@ -271,8 +317,7 @@ impl Projections {
         let mut all = Retried::default();
         for entry in self.named(name).filter(|entry| meant(&entry.desk)) {
             let retried = entry.ask(&ask).await?;
-            all.applied.extend(retried.applied);
-            all.stopped_by = all.stopped_by.or(retried.stopped_by);
+            all.merge(retried);
         }
         Ok(all)
     }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::batch::{Batch, Content, Item, key_of};
 use super::calls::{CallError, Calls, Came, Timed};
@@ -15,8 +15,9 @@ use super::receipts::Receipts;
 use super::{Projection, ProjectionError, Session, Target};
 use crate::fold::{EventError, Recorded, Schema};
 use crate::runtime::effect::Backoff;
+use crate::runtime::tenure::{Right, Tenure};
 use crate::runtime::{Host, stopped};
-use crate::store::{Checkpoint, Position, Query, ReadError, SubscribeError};
+use crate::store::{Checkpoint, Fence, Label, Position, Query, ReadError, SubscribeError, Timestamp};
 
 // ANCHOR: limits
 /// How often an event is tried before it is parked.
@@ -43,6 +44,8 @@ pub(super) struct Ground<T: Target, P: Projection<T>> {
     pub(super) desk: Arc<Desk>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) calls: Calls,
+    /// The lease on the work, where it is shared.
+    pub(super) tenure: Option<Mutex<Tenure>>,
 }
 
 /// One session, and what is known of its version.
@@ -55,6 +58,8 @@ pub(super) struct Lane<T: Target> {
     pub(super) receipts: Receipts,
     /// What the open transaction parks.
     pub(super) staged: ParkedSet,
+    /// Under which lease it was opened.
+    pub(super) fence: Option<(Label, Fence)>,
 }
 
 /// Why a projection does not go on.
@@ -68,6 +73,8 @@ pub(super) enum Trouble {
     Silent(String),
     /// Another session writes the version.
     InUse(String),
+    /// Another runtime has the lease; it is worth asking again at this moment.
+    StandsBy(String, Timestamp),
     /// What was written cannot be undone, and is not whole.
     Spoiled(String),
     /// Code of the target panicked.
@@ -285,6 +292,7 @@ impl<T: Target> Lane<T> {
     /// Opens a transaction, in which the lane must stand where it is believed to.
     pub(super) async fn begin<P: Projection<T>>(&mut self, ground: &Ground<T, P>) -> Result<(), Trouble> {
         let trouble = |error: ProjectionError| ground.trouble(&error);
+        self.hold(ground).await?;
         self.session.about(self.position);
         self.session.begin().await.map_err(trouble)?;
         let key = checkpoint_key(self.number);
@@ -306,7 +314,7 @@ impl<T: Target> Lane<T> {
         events: &[Recorded<P::Event>],
     ) -> Result<(), Stop> {
         for event in events {
-            self.session.at(event.envelope.position);
+            self.session.takes(&event.envelope);
             let code = async { ground.projection.apply(self.session.rows(), event).await };
             let position = event.envelope.position;
             match ground.calls.wait("the event to be applied at", position, APPLY_WITHIN, code).await {
@@ -348,8 +356,17 @@ impl<T: Target> Lane<T> {
     }
 
     pub(super) async fn commit_session<P: Projection<T>>(&mut self, ground: &Ground<T, P>, at: Position) -> Result<(), Stop> {
+        self.hold(ground).await?;
         self.session.about(at);
         self.session.commit().await.map_err(|error| ground.stop_by(&error))
+    }
+
+    /// Makes sure that the work is still this runner's, as it was when the lane was opened.
+    async fn hold<P: Projection<T>>(&mut self, ground: &Ground<T, P>) -> Result<(), Trouble> {
+        if ground.hold().await? == self.fence {
+            return Ok(());
+        }
+        Err(Trouble::Lost("another runtime had the work meanwhile".to_owned()))
     }
 
     /// Undoes the open transaction.
@@ -380,6 +397,18 @@ impl<T: Target> Lane<T> {
 }
 
 impl<T: Target, P: Projection<T>> Ground<T, P> {
+    /// Takes the lease on the work, or keeps it, where it is shared; what appends carry then.
+    pub(super) async fn hold(&self) -> Result<Option<(Label, Fence)>, Trouble> {
+        let Some(tenure) = &self.tenure else { return Ok(None) };
+        let mut tenure = tenure.lock().await;
+        match tenure.hold(&self.host).await {
+            Right::Held => Ok(tenure.fence()),
+            Right::StandsBy(why, again_at) => Err(Trouble::StandsBy(why, again_at)),
+            Right::Waits(why, _) => Err(Trouble::Away(why)),
+            Right::Closed => Err(Trouble::Log(ReadError::Closed)),
+        }
+    }
+
     /// What an error of the target means while an event is applied.
     pub(super) fn stop_by(&self, error: &ProjectionError) -> Stop {
         if error.downcast_ref::<CallError>().is_some() || self.is_away(error) {

@@ -28,7 +28,7 @@ pub use batch::KEY_BYTES_MAX;
 pub use calls::{DISCARD_WITHIN, TARGET_WITHIN};
 pub use desk::{CHANGES_MAX, Change};
 pub use error::ProjectionError;
-pub use handle::{AskError, Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried};
+pub use handle::{AskError, Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried, Skipped};
 pub use lane::{APPLY_WITHIN, LOCK_WITHIN, TRIES};
 pub use memory::{Memory, MemorySession};
 pub(in crate::runtime) use outbox::OWNER as OUTBOX_OWNER;
@@ -36,6 +36,7 @@ pub use outbox::{Bus, Message, Outbox, OutboxSession, Outgoing};
 pub use parked::{PARKED_MAX, Parked, ParkedState};
 pub use rebuild::BESIDE;
 pub use receipts::{RECEIPT_RANGE, Receipt, Verified, VerifyError, verify};
+pub(crate) use start::Alone;
 pub(in crate::runtime) use start::{Placed, Registered};
 pub use target::{Place, Rows, Session, Target};
 

@@ -5,6 +5,7 @@
 //! parked/KEY-HASH/POSITION  an event that waits for a person, or behind one that does
 //! skipped/POSITION          an event that a person let go
 //! receipt/RANGE/LANE        how many events of a range of positions a lane consumed, and the sum of their hashes
+//! receipts-after            the position after which receipts are kept; from the beginning where it is absent
 //! ```
 
 use serde::de::DeserializeOwned;
@@ -23,6 +24,8 @@ pub(super) const CHECKPOINTS: &str = "checkpoint/";
 pub(super) const PARKED: &str = "parked/";
 pub(super) const RECEIPTS: &str = "receipt/";
 const SKIPPED: &str = "skipped/";
+
+pub(super) const RECEIPTS_AFTER: &str = "receipts-after";
 
 pub(super) fn checkpoint_key(lane: usize) -> String {
     format!("{CHECKPOINTS}{lane:03}")

@@ -136,6 +136,12 @@ impl ParkedSet {
         self.items.get(self.keys.get(key)?.first()?)
     }
 
+    /// The first item of each key, in order of the log.
+    pub(super) fn firsts(&self) -> Vec<Parked> {
+        let is_first = |item: &&Parked| self.keys.get(&item.key).and_then(BTreeSet::first) == Some(&item.position);
+        self.items.values().filter(is_first).cloned().collect()
+    }
+
     pub(super) fn has_key(&self, key: &str) -> bool {
         self.keys.contains_key(key)
     }

@@ -11,8 +11,8 @@ use super::notes::{self, LaneNote, PARKED, checkpoint_key, receipt_key};
 use super::parked::ParkedSet;
 use super::receipts::{Receipt, Receipts, range_of};
 use super::runner::Runner;
-use super::{Place, Projection, ProjectionError, Session, Target};
-use crate::store::{Checkpoint, Position};
+use super::{Place, Projection, ProjectionError, Session, Target, receipts};
+use crate::store::{Checkpoint, Fence, Label, Position};
 
 /// What the number of a version has added whose rows are in the other place, since they were built anew.
 pub const BESIDE: u32 = 1 << 31;
@@ -49,7 +49,7 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
             .map_err(|error| self.trouble(&error))
     }
 
-    async fn serve(&self, place: u32) -> Result<(), Trouble> {
+    pub(super) async fn serve(&self, place: u32) -> Result<(), Trouble> {
         let (serve, at) = (self.target.serve(P::NAME, place), self.desk.through());
         self.calls.ask("its target to let it serve, at", at, TARGET_WITHIN, serve).await.map_err(|error| self.trouble(&error))
     }
@@ -81,8 +81,11 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
 impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Opens the target and goes on from where the version stands; at a new version, from the beginning.
     pub(super) async fn open(&mut self) -> Result<(), Trouble> {
+        // Whoever had the work may have noted something until now: nothing is read before it is this runner's.
+        let fence = self.ground.hold().await?;
         self.find_place().await?;
         let mut first = self.session(0).await?;
+        first.under(fence.clone());
         first.begin().await.map_err(|error| self.ground.trouble(&error))?;
         let mut noted = notes::lanes(&mut first).await.map_err(|error| self.ground.trouble(&error))?;
         if noted.is_empty() {
@@ -104,7 +107,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 self.level_at = noted.iter().map(|lane| Position(lane.position)).max();
             }
         }
-        self.open_lanes(first, &noted).await?;
+        if T::KEPT_IN_STORE {
+            let stands = Position(noted[0].position);
+            receipts::begin_in_copy(&mut first, stands).await.map_err(|error| self.ground.trouble(&error))?;
+        }
+        self.open_lanes(first, &noted, fence).await?;
         self.take_place().await
     }
 
@@ -181,7 +188,12 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(())
     }
 
-    async fn open_lanes(&mut self, first: Timed<T::Session>, noted: &[LaneNote]) -> Result<(), Trouble> {
+    async fn open_lanes(
+        &mut self,
+        first: Timed<T::Session>,
+        noted: &[LaneNote],
+        fence: Option<(Label, Fence)>,
+    ) -> Result<(), Trouble> {
         let mut lanes = Vec::with_capacity(noted.len());
         let mut first = Some(first);
         for (number, note) in noted.iter().enumerate() {
@@ -192,8 +204,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             let receipts = resume_receipts(&mut session, Position(note.position), number)
                 .await
                 .map_err(|error| self.ground.trouble(&error))?;
+            session.under(fence.clone());
             let (position, lanes_noted, staged) = (Position(note.position), note.lanes, ParkedSet::default());
-            lanes.push(Lane { session, number, lanes: lanes_noted, position, receipts, staged });
+            lanes.push(Lane { session, number, lanes: lanes_noted, position, receipts, staged, fence: fence.clone() });
         }
         self.lanes = lanes;
         let from = self.stands_at();

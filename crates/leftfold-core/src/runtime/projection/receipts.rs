@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::lane::query_of;
-use super::notes::{self, RECEIPTS};
+use super::notes::{self, RECEIPTS, RECEIPTS_AFTER};
 use super::rebuild::place_of;
 use super::{Place, Projection, ProjectionError, Session, Target};
 use crate::store::{EventId, Position, Query, Read, ReadError, RecordedEvent, Store, SubscribeError};
@@ -191,6 +191,8 @@ pub async fn verify<T: Target, P: Projection<T>>(store: &Store, target: &T, proj
 pub(in crate::runtime) struct Taken {
     lanes: Vec<notes::LaneNote>,
     receipts: BTreeMap<u64, Receipt>,
+    /// Receipts are kept from here on.
+    after: Position,
 }
 
 /// Reads the receipts, in a transaction of its own.
@@ -203,8 +205,26 @@ pub(super) async fn taken(session: &mut impl Session) -> Result<Taken, Projectio
         let range = range.ok_or_else(|| notes::Unreadable { key: key.clone(), why: "it names no range".to_owned() })?;
         receipts.entry(range).or_default().merge(Receipt::decode(&key, &value)?);
     }
+    let after = kept_after(session).await?;
     session.commit().await?;
-    Ok(Taken { lanes, receipts })
+    Ok(Taken { lanes, receipts, after })
+}
+
+/// Where receipts begin.
+async fn kept_after(session: &mut impl Session) -> Result<Position, ProjectionError> {
+    let noted = session.notes(RECEIPTS_AFTER, None, 1).await?;
+    let after = noted.first().map(|(key, value)| notes::decode(key, value)).transpose()?;
+    Ok(after.map_or(Position::START, Position))
+}
+
+/// Lets receipts begin where the version stands, if it has none. Those of the old store do not go into a copy: they are
+/// sums over positions that are others there.
+pub(super) async fn begin_in_copy(session: &mut impl Session, stands: Position) -> Result<(), ProjectionError> {
+    session.begin().await?;
+    if stands > kept_after(session).await? && session.notes(RECEIPTS, None, 1).await?.is_empty() {
+        session.note(RECEIPTS_AFTER, Some(&notes::encode(&stands.0)?)).await?;
+    }
+    session.commit().await
 }
 
 /// Recomputes the receipts from the log.
@@ -217,10 +237,12 @@ pub(super) async fn compare(store: &Store, query: Query, taken: &Taken) -> Resul
     // Where lanes differ, those ahead have noted more than all have consumed: the last complete range is the end.
     let ends = if least == most { range_of(Position(least)) + 1 } else { (least + 1) / RECEIPT_RANGE };
     let through = least.min((ends * RECEIPT_RANGE).saturating_sub(1));
-    let mut verified = Verified { through: Position(through), ranges: ends, events: 0 };
-    let mut events = store.read(Read::matching(query, Position(1)));
+    let from = taken.after.next();
+    let begins = range_of(from).min(ends);
+    let mut verified = Verified { through: Position(through), ranges: ends - begins, events: 0 };
+    let mut events = store.read(Read::matching(query, from));
     let mut expected: BTreeMap<u64, Receipt> = BTreeMap::new();
-    let mut compared = 0;
+    let mut compared = begins;
     while compared < ends {
         let page = events.page().await?;
         for event in page.iter().flatten().take_while(|event| event.position.0 <= through) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::batch::{Content, decode, key_of};
 use super::desk::{Change, Told};
-use super::handle::{Ask, AskError, Retried};
+use super::handle::{Ask, AskError, Retried, Skipped};
 use super::lane::{Ground, Stop, Trouble, not_of_an_event};
 use super::notes::{self, SkippedNote, parked_key, skipped_key};
 use super::parked::{Parked, ParkedState, shortened, stream_of};
@@ -12,6 +12,9 @@ use super::runner::Runner;
 use super::{Projection, ProjectionError, Session, Target, receipts};
 use crate::fold::Recorded;
 use crate::store::{Position, Read};
+
+/// Items that are let go in one transaction.
+const SKIPPED_AT_ONCE: usize = 500;
 
 /// What came of one item.
 enum Tried {
@@ -44,6 +47,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                     Err(trouble)
                 }
             },
+            Ask::SkipAll { positions, by, answer } => {
+                let done = self.skip_all(&positions, &by).await;
+                let _ = answer.send(done.as_ref().map(Clone::clone).map_err(away));
+                done.map(drop)
+            }
             Ask::Taken { answer } => {
                 let taken = match self.lanes.first_mut() {
                     Some(lane) => receipts::taken(&mut lane.session).await.map_err(|error| self.ground.trouble(&error)),
@@ -65,6 +73,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     /// Tries the items of a key in order, each once, and then those that waited for them; up to the first that fails.
     async fn retry(&mut self, key: String) -> Result<Retried, Trouble> {
+        self.is_open()?;
         let mut done = Retried::default();
         let mut keys = VecDeque::from([key]);
         while let Some(key) = keys.pop_front() {
@@ -91,28 +100,70 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     /// Lets one item go, remembers who said so, and tries the rest of its key.
     async fn skip(&mut self, position: Position, by: String) -> Result<Option<Retried>, Trouble> {
-        let Some(item) = self.ground.desk.parked().find(position).cloned() else { return Ok(None) };
+        if self.ground.desk.parked().find(position).is_none() {
+            return Ok(None);
+        }
+        self.skip_all(&[position], &by).await.map(|skipped| Some(skipped.retried))
+    }
+
+    /// Lets items go, remembers who said so, and tries what had waited for them.
+    async fn skip_all(&mut self, positions: &[Position], by: &str) -> Result<Skipped, Trouble> {
+        self.is_open()?;
+        let mut done = Skipped::default();
+        let mut gone: Vec<Parked> = Vec::new();
+        for some in positions.chunks(SKIPPED_AT_ONCE) {
+            let found: Vec<Parked> = {
+                let parked = self.ground.desk.parked();
+                some.iter().filter_map(|position| parked.find(*position).cloned()).collect()
+            };
+            self.let_go(&found, by).await?;
+            done.skipped.extend(found.iter().map(|item| item.position));
+            gone.extend(found);
+        }
+        // Each key once, and those that only waited for what could not be read.
+        let mut keys: Vec<String> = gone.iter().flat_map(|item| self.freed_by(item)).collect();
+        keys.extend(gone.into_iter().map(|item| item.key));
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let more = self.retry(key).await?;
+            done.retried.applied.extend(more.applied);
+            done.retried.stopped_by = done.retried.stopped_by.or(more.stopped_by);
+        }
+        Ok(done)
+    }
+
+    /// Notes in one transaction that items are let go.
+    async fn let_go(&mut self, items: &[Parked], by: &str) -> Result<(), Trouble> {
         let at = self.ground.host.clock.now().to_string();
-        let error = item.state.error().map(str::to_owned);
-        tracing::warn!(projection = self.ground.desk.label, %position, key = item.key, by, "a parked event is skipped");
-        let note = SkippedNote { key: item.key.clone(), error, by: shortened(&by), at };
-        let note = notes::encode(&note).map_err(|error| Trouble::Away(error.to_string()))?;
         let lane = self.lanes.first_mut().ok_or_else(not_open)?;
         lane.begin(&self.ground).await?;
         let noted = async {
-            lane.session.note(&parked_key(&item.key, position), None).await?;
-            lane.session.note(&skipped_key(position), Some(&note)).await?;
-            lane.session.commit().await
+            for item in items {
+                let error = item.state.error().map(str::to_owned);
+                let note = SkippedNote { key: item.key.clone(), error, by: shortened(by), at: at.clone() };
+                lane.session.note(&parked_key(&item.key, item.position), None).await?;
+                lane.session.note(&skipped_key(item.position), Some(&notes::encode(&note)?)).await?;
+            }
+            Ok(())
         };
         noted.await.map_err(|error| self.ground.trouble(&error))?;
-        self.ground.desk.change_parked(|set| set.remove(position));
-        let mut done = self.retry(item.key.clone()).await?;
-        for key in self.freed_by(&item) {
-            let more = self.retry(key).await?;
-            done.applied.extend(more.applied);
-            done.stopped_by = done.stopped_by.or(more.stopped_by);
+        let last = items.last().map_or(lane.position, |item| item.position);
+        lane.commit_session(&self.ground, last).await.map_err(not_of_an_event)?;
+        for Parked { position, key, .. } in items {
+            tracing::warn!(projection = self.ground.desk.label, %position, key, by, "a parked event is skipped");
+            self.ground.desk.change_parked(|set| set.remove(*position));
         }
-        Ok(Some(done))
+        Ok(())
+    }
+
+    /// Who stands by, or waits for the target, can do nothing.
+    fn is_open(&self) -> Result<(), Trouble> {
+        match (self.lanes.is_empty(), &self.said) {
+            (false, _) => Ok(()),
+            (true, Some(said)) => Err(Trouble::Away(format!("it waits for {said}"))),
+            (true, None) => Err(not_open()),
+        }
     }
 
     fn first_of(&self, key: &str) -> Option<Parked> {
@@ -132,6 +183,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     /// Reads the event again, so that today's code and upcasters see it, and applies it together with its release.
     async fn try_item(&mut self, item: &Parked) -> Result<Tried, Trouble> {
+        if item.stream.starts_with('$') {
+            // It stands for a record of the runtime, which is read at each start.
+            return Ok(Tried::Failed(Box::new(item.clone())));
+        }
         let read = Read::matching(self.ground.desk.query.clone(), item.position).page_of(1);
         let page = self.ground.host.store.page(read).await.map_err(Trouble::Log)?;
         let event = page.events.into_iter().find(|event| event.position == item.position);
@@ -245,6 +300,7 @@ fn detail(trouble: &Trouble) -> String {
         | Trouble::Lost(detail)
         | Trouble::Silent(detail)
         | Trouble::InUse(detail)
+        | Trouble::StandsBy(detail, _)
         | Trouble::Spoiled(detail)
         | Trouble::Panicked(detail)
         | Trouble::Unreadable(detail) => detail.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use super::batch::Batch;
 use super::calls::{Calls, Came};
@@ -15,12 +15,13 @@ use super::handle::Ask;
 use super::lane::{Ground, Lane, Trouble, query_of};
 use super::parked::PARKED_MAX;
 use super::rebuild::Role;
-use super::{Projection, Target};
+use super::{Projection, Target, outbox};
 use crate::fold::Schema;
 use crate::runtime::board::ForPerson;
 use crate::runtime::effect::Backoff;
+use crate::runtime::tenure::{Tenure, WORK_LEASE};
 use crate::runtime::{Host, StartError, stopped};
-use crate::store::{Position, ReadError, Subscription};
+use crate::store::{Invalid, Position, ReadError, State, Status, Subscription, Timestamp};
 
 /// Positions that were looked at and did not concern the projection before they are noted too.
 const POSITIONS_PER_CHECKPOINT: u64 = 10_000;
@@ -48,7 +49,9 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     /// Troubles in a row.
     failures: u32,
     /// What was said last of what is wrong.
-    said: Option<String>,
+    pub(super) said: Option<String>,
+    /// Since when another does the work.
+    stands_by_since: Option<Timestamp>,
 }
 
 /// What a runner is made of.
@@ -60,21 +63,25 @@ pub(in crate::runtime) struct Parts<T, P> {
     pub(in crate::runtime) asks: mpsc::Receiver<Ask>,
     pub(in crate::runtime) role: Role,
     pub(in crate::runtime) stop: watch::Receiver<bool>,
+    /// Whether others may do the same work, so that it takes the lease where there is one.
+    pub(in crate::runtime) leased: bool,
 }
 
 impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Opens the target, if it is there; what is there must belong to the log.
     pub(in crate::runtime) async fn new(parts: Parts<T, P>) -> Result<Self, StartError> {
-        let Parts { host, target, projection, desk, asks, role, stop } = parts;
+        let Parts { host, target, projection, desk, asks, role, stop, leased } = parts;
         let schema = Schema::of::<P::Event>()?;
         let log = host.store.subscribe(query_of::<T, P>()?, host.store.head().position);
         host.board.watch(desk.label, desk.doing.clone());
         host.board.say_where(desk.label, Position::START, "its start", 1, 0);
         let calls = Calls { clock: host.clock.clone(), doing: desk.doing.clone(), blocks: T::BLOCKING };
-        let ground = Ground { host, target, projection, schema, desk, stop, calls };
+        let tenure = if T::KEPT_IN_STORE && leased { Some(Mutex::new(Tenure::new(outbox::consumer(P::NAME)?))) } else { None };
+        let ground = Ground { host, target, projection, schema, desk, stop, calls, tenure };
         let (batch, level_at, said) = (Batch::new(Position::START, Position::END), None, None);
-        let (lanes, building) = (Vec::new(), None);
-        let mut runner = Self { ground, role, lanes, log, batch, asks, level_at, building, failures: 0, said };
+        let (lanes, building, stands_by_since) = (Vec::new(), None, None);
+        let failures = 0;
+        let mut runner = Self { ground, role, lanes, log, batch, asks, level_at, building, failures, said, stands_by_since };
         let calls = runner.ground.calls.clone();
         match calls.wait("its target to be opened at", Position::START, OPENED_WITHIN, runner.open()).await {
             Came::Answer(Ok(()) | Err(Trouble::Stopped)) => {}
@@ -108,10 +115,22 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 Ok(()) => {}
                 Err(Trouble::Stopped) => break "stopped",
                 Err(Trouble::Log(ReadError::Closed)) => break "stopped: the store is closed",
+                Err(trouble @ Trouble::StandsBy(_, again_at)) => {
+                    self.lanes.clear();
+                    match self.stand_by(&trouble, again_at).await {
+                        Ok(()) => {}
+                        Err(Trouble::Stopped) => break "stopped",
+                        Err(Trouble::Log(ReadError::Closed)) => break "stopped: the store is closed",
+                        Err(trouble) => self.recover(trouble).await,
+                    }
+                }
                 Err(trouble) => self.recover(trouble).await,
             }
         };
         self.lanes.clear();
+        if let Some(tenure) = &self.ground.tenure {
+            tenure.lock().await.release(&self.ground.host).await;
+        }
         self.ground.host.board.say(self.ground.desk.label, why);
         self.ground.desk.ended();
     }
@@ -124,6 +143,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Does what comes next: an answer to a person, or a batch.
     async fn follow(&mut self) -> Result<(), Trouble> {
         let mut stop = self.ground.stop.clone();
+        let clock = self.ground.host.clock.clone();
+        let renews_at = match &self.ground.tenure {
+            Some(tenure) => tenure.lock().await.renews_at(),
+            None => Timestamp::MAX,
+        };
         tokio::select! {
             biased;
             () = stopped(&mut stop) => Err(Trouble::Stopped),
@@ -138,6 +162,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 self.went_well();
                 Ok(())
             }
+            () = clock.sleep_until(renews_at), if self.ground.tenure.is_some() => self.ground.hold().await.map(drop),
         }
     }
 
@@ -176,7 +201,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 
     fn went_well(&mut self) {
-        self.failures = 0;
+        (self.failures, self.stands_by_since) = (0, None);
         if self.said.take().is_some() {
             tracing::info!(projection = self.ground.desk.label, "a projection goes on");
         }
@@ -209,11 +234,46 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         match who {
             Ends::Alone => board.say_away(desk.label, &what),
             Ends::WithPerson => board.say_stalled(desk.label, &what),
-            Ends::WithoutUs => board.say_standby(desk.label, &what, 0),
+            Ends::WithoutUs => {
+                // Until its lease is over it is not known whether the other one is alive.
+                let now = self.ground.host.clock.now();
+                let since = *self.stands_by_since.get_or_insert(now);
+                let unknown = self.ground.tenure.is_some() && now.since(since) < WORK_LEASE;
+                board.say_standby(desk.label, &what, usize::from(unknown));
+            }
         }
         if self.said.as_ref() != Some(&what) {
-            tracing::error!(projection = desk.label, waits_for = what, "a projection does not go on");
+            if who == Ends::WithoutUs {
+                tracing::info!(projection = desk.label, waits_for = what, "a projection stands by");
+            } else {
+                tracing::error!(projection = desk.label, waits_for = what, "a projection does not go on");
+            }
             self.said = Some(what);
+        }
+    }
+
+    /// Stands by while another runtime works, and follows where that one stands.
+    async fn stand_by(&mut self, trouble: &Trouble, again_at: Timestamp) -> Result<(), Trouble> {
+        let (mut stop, mut status) = (self.ground.stop.clone(), self.ground.host.store.status());
+        let (clock, store) = (self.ground.host.clock.clone(), self.ground.host.store.clone());
+        let slot = self.ground.desk.slot();
+        self.ground.serve(slot).await?;
+        self.ground.desk.readers.see(Some(slot));
+        loop {
+            let head = store.head().position;
+            let stands = store.checkpoint(outbox::consumer(P::NAME).map_err(not_named)?).await.map_err(Trouble::Log)?;
+            self.ground.desk.stands_at(stands.map_or(Position::START, |checkpoint| checkpoint.position));
+            self.say_trouble(trouble);
+            let news = |status: &Status| status.head.position > head || status.state == State::Closed;
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop) => return Err(Trouble::Stopped),
+                Some(ask) = self.asks.recv() => drop(self.answer(ask).await),
+                closed = async { status.wait_for(news).await.map_or(true, |status| status.state == State::Closed) } => if closed {
+                    return Err(Trouble::Log(ReadError::Closed));
+                },
+                () = clock.sleep_until(again_at) => return Ok(()),
+            }
         }
     }
 
@@ -226,6 +286,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             self.lanes.clear();
         }
         self.role.anew |= matches!(trouble, Trouble::Spoiled(_));
+        if let Some(tenure) = &self.ground.tenure {
+            // Whether the store takes appends, and from this runner, is asked before anything is sent again.
+            tenure.lock().await.lost();
+        }
         self.failures += 1;
         // Whoever gave no answer was waited for already.
         let silent = matches!(trouble, Trouble::Silent(_) | Trouble::Spoiled(_));
@@ -248,6 +312,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 }
 
+fn not_named(invalid: Invalid) -> Trouble {
+    Trouble::Away(invalid.to_string())
+}
+
 /// How a trouble ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
@@ -264,7 +332,7 @@ fn describe(trouble: &Trouble, name: &str) -> (String, Ends) {
         Trouble::Silent(error) => (format!("its target to answer: {error}"), Ends::Alone),
         Trouble::Lost(error) => (format!("its target to be opened again: {error}"), Ends::Alone),
         Trouble::Spoiled(error) => (format!("its rows to be built anew: {error}"), Ends::Alone),
-        Trouble::InUse(error) => (format!("its turn: {error}"), Ends::WithoutUs),
+        Trouble::InUse(error) | Trouble::StandsBy(error, _) => (format!("its turn: {error}"), Ends::WithoutUs),
         Trouble::Panicked(error) => (format!("its target to be mended: {error}"), Ends::WithPerson),
         Trouble::Log(error) => (format!("the log to be read again: {error}"), Ends::Alone),
         Trouble::Foreign(error) => (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
@@ -10,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::desk::{Desk, Readers};
 use super::handle::{Ask, Entry};
 use super::lane::query_of;
+use super::parked::Parked;
 use super::rebuild::{BESIDE, Role};
 use super::runner::{Parts, Runner};
 use super::{Projection, Target};
@@ -43,7 +45,7 @@ impl Registered {
         let make = move |desk: Arc<Desk>, asks, role| -> Starting {
             Box::new(move |host: Host, stop: watch::Receiver<bool>| -> Start {
                 Box::pin(async move {
-                    let parts = Parts { host, target, projection, desk, asks, role, stop };
+                    let parts = Parts { host, target, projection, desk, asks, role, stop, leased: true };
                     let runner = on_own_thread::<T, _>(Runner::new(parts)).await?;
                     Ok(Box::pin(on_own_thread::<T, _>(runner.run())) as Running)
                 })
@@ -83,6 +85,42 @@ impl Registered {
             placed.push(Placed { label, entry: Entry { desk, asks }, starting });
         }
         Ok(placed)
+    }
+}
+
+/// A projection that is run by whoever polls it, without a runtime: for explorers.
+pub(crate) struct Alone {
+    /// Runs until it is told to stop.
+    pub(crate) running: Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>,
+    desk: Arc<Desk>,
+}
+
+impl Alone {
+    pub(crate) fn new<T: Target, P: Projection<T>>(
+        host: Host,
+        projection: P,
+        target: T,
+        stop: watch::Receiver<bool>,
+        leased: bool,
+    ) -> Result<Self, EventError> {
+        let readers = Arc::new(Readers::new(vec![P::VERSION]));
+        let desk = Arc::new(Desk::new(P::NAME, P::VERSION, P::NAME, query_of::<T, P>()?, readers));
+        let (asker, asks) = mpsc::channel(1);
+        let role = Role { newest: true, anew: false };
+        let parts = Parts { host, target, projection, desk: desk.clone(), asks, role, stop, leased };
+        let running = Box::pin(async move {
+            // Nobody asks, but somebody might.
+            let _asker = asker;
+            Runner::new(parts).await?.run().await;
+            Ok(())
+        });
+        Ok(Self { running, desk })
+    }
+
+    /// Says at any time what it has parked.
+    pub(crate) fn parked(&self) -> impl Fn() -> Vec<Parked> + Send + 'static {
+        let desk = self.desk.clone();
+        move || desk.parked().items().cloned().collect()
     }
 }
 

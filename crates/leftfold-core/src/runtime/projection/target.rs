@@ -7,7 +7,7 @@
 use std::future::Future;
 
 use super::ProjectionError;
-use crate::store::Position;
+use crate::store::{Fence, Label, Position, RecordedEvent};
 
 /// One version of one projection, in one of its lanes: what a session is for. Versions do not see each other's rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +36,9 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// were until then. So that an event that fails does not lead there, what [`apply`](super::Projection::apply) refuses
     /// must be refused before anything is written.
     const UNDOES: bool = true;
+    /// Whether its notes are kept in the event store that the projection reads. Whoever shares that store shares them, so one
+    /// runtime at a time works on them, by a lease.
+    const KEPT_IN_STORE: bool = false;
     /// How many lanes of one projection can write at the same time.
     const LANES_MAX: usize = 1;
 
@@ -84,6 +87,16 @@ pub trait Session: Send {
     /// what it writes by this; others need not care.
     fn at(&mut self, position: Position) {
         let _ = position;
+    }
+
+    /// The same, with the event itself.
+    fn takes(&mut self, event: &RecordedEvent) {
+        self.at(event.position);
+    }
+
+    /// Says under which lease the next transactions are, which their appends to the event store carry. Others need not care.
+    fn under(&mut self, fence: Option<(Label, Fence)>) {
+        let _ = fence;
     }
 
     /// What users' code writes through, while a transaction is open.

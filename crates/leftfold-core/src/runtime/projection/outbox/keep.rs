@@ -6,10 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::fold::{Event, Schema, Unknown};
 use crate::runtime::positions::{self, Owner, Positions, RewriteError, no_label};
-use crate::runtime::projection::notes::{self, CHECKPOINTS, LaneNote, checkpoint_key};
+use crate::runtime::projection::ProjectionError;
+use crate::runtime::projection::notes::{self, CHECKPOINTS, LaneNote, checkpoint_key, parked_key, skipped_key};
+use crate::runtime::projection::parked::{Parked, ParkedState};
+use crate::store::limits::APPEND_BYTES_MAX;
 use crate::store::{
-    Append, AppendError, Authority, CheckpointRecord, Condition, Expected, Label, MoveFrom, NewEvent, Outcome, Position, Read,
-    RecordedEvent, Store, StreamName, Version,
+    Append, AppendError, Authority, CheckpointRecord, Condition, Expected, Fence, Invalid, Label, MoveFrom, NewEvent, Outcome,
+    Position, Read, RecordedEvent, Store, StreamName, Version,
 };
 
 /// What an outbox noted, stored as `$outbox.…` in the stream `$outbox-NAME`.
@@ -52,6 +55,10 @@ fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<N
 const EVENTS_PER_GATHERING: u64 = 500;
 /// Bytes of notes beyond which they are not gathered: an event has a limit. Reading them takes longer then.
 const GATHERED_BYTES_MAX: usize = 2 << 20;
+/// Bytes of notes in one event; more go into several.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of notes in one append, each of which takes up to four in JSON.
+const NOTED_BYTES_MAX: usize = APPEND_BYTES_MAX / 6;
 
 /// The notes of one outbox.
 #[derive(Debug)]
@@ -64,31 +71,53 @@ pub(super) struct Keep {
     notes: BTreeMap<String, Vec<u8>>,
     changed: BTreeMap<String, Option<Vec<u8>>>,
     since_gathering: u64,
+    /// What stands for records that cannot be read, by the keys of notes that nobody wrote.
+    unreadable: BTreeMap<String, Vec<u8>>,
+}
+
+/// Why notes are not kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeepError {
+    /// Whatever is tried, the store does not take them.
+    #[error("{bytes} bytes of notes in one transaction, {NOTED_BYTES_MAX} at most")]
+    TooMany { bytes: usize },
+    #[error(transparent)]
+    Invalid(Invalid),
+    /// Another has the work.
+    #[error("another runtime has the outbox")]
+    Fenced,
+    #[error("{0}")]
+    Away(String),
 }
 
 impl Keep {
     pub(super) async fn load(store: Store, name: &str) -> Result<Self, String> {
         let text = |error: &dyn std::error::Error| error.to_string();
-        let consumer = Label::new(format!("$outbox:{name}")).map_err(|error| text(&error))?;
+        let consumer = consumer(name).map_err(|error| text(&error))?;
         let stream = StreamName::of("$outbox", name).map_err(|error| text(&error))?;
         let schema = Schema::of::<OutboxEvent>().map_err(|error| text(&error))?;
-        let (mut notes, mut latest) = (BTreeMap::new(), BTreeMap::new());
+        let (mut notes, mut latest, mut unreadable) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let (mut version, mut since_gathering) = (Version::ABSENT, 0);
         let mut events = store.read(Read::stream(stream.clone(), Version::END).backwards());
         'reading: while let Some(event) = events.next().await.map_err(|error| text(&error))? {
             version = version.max(event.version());
             since_gathering += 1;
-            for said in schema.decode(&event, Unknown::Refuse).map_err(|error| text(&error))? {
-                match said {
-                    // From new to old: what is known already is newer.
-                    OutboxEvent::Noted { notes } => notes.into_iter().for_each(|(key, value)| {
-                        latest.entry(key).or_insert(value);
-                    }),
-                    OutboxEvent::Gathered { notes: all } => {
-                        notes = all.into_iter().collect();
-                        break 'reading;
+            match schema.decode(&event, Unknown::Refuse) {
+                Ok(said) => {
+                    for said in said {
+                        match said {
+                            // From new to old: what is known already is newer.
+                            OutboxEvent::Noted { notes } => notes.into_iter().for_each(|(key, value)| {
+                                latest.entry(key).or_insert(value);
+                            }),
+                            OutboxEvent::Gathered { notes: all } => {
+                                notes = all.into_iter().collect();
+                                break 'reading;
+                            }
+                        }
                     }
                 }
+                Err(error) => unreadable.push((event.position, error.to_string())),
             }
         }
         for (key, value) in latest {
@@ -97,13 +126,18 @@ impl Keep {
                 None => notes.remove(&key),
             };
         }
+        // A person may have said that such a record does not matter.
+        unreadable.retain(|(position, _)| !notes.contains_key(&skipped_key(*position)));
+        let unreadable = unreadable.iter().map(|(position, error)| stands_for(&stream, *position, error));
+        let unreadable = unreadable.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let mut position = Position::START;
         if let Some(checkpoint) = store.checkpoint(consumer.clone()).await.map_err(|error| text(&error))? {
             position = checkpoint.position;
             let note = notes::encode(&LaneNote::new(&checkpoint, 1)).map_err(|error| error.to_string())?;
             notes.insert(checkpoint_key(0), note);
         }
-        Ok(Self { store, consumer, stream, version, position, notes, changed: BTreeMap::new(), since_gathering })
+        let changed = BTreeMap::new();
+        Ok(Self { store, consumer, stream, version, position, notes, changed, since_gathering, unreadable })
     }
 
     pub(super) fn note(&mut self, key: &str, value: Option<&[u8]>) {
@@ -120,33 +154,43 @@ impl Keep {
         let kept = from
             .filter(|(key, _)| meant(key) && !self.changed.contains_key(*key))
             .map(|(key, value)| (key.clone(), value.clone()));
+        let unreadable = self.unreadable.iter().filter(|(key, _)| meant(key) && !self.changed.contains_key(*key));
+        let unreadable = unreadable.map(|(key, value)| (key.clone(), value.clone()));
         let changed = self.changed.iter().filter(|(key, _)| meant(key));
         let changed = changed.filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
-        let mut all: Vec<_> = kept.chain(changed).collect();
+        let mut all: Vec<_> = kept.chain(unreadable).chain(changed).collect();
         all.sort_unstable();
         all.truncate(at_most);
         all
     }
 
+    /// Whether the store can take what is to be noted: looked at before anything is sent.
+    pub(super) fn check(&self) -> Result<(), KeepError> {
+        let bytes = self.changed.iter().map(|(key, value)| size(key, value.as_deref())).sum();
+        if bytes > NOTED_BYTES_MAX { Err(KeepError::TooMany { bytes }) } else { Ok(()) }
+    }
+
     /// Records the notes that changed, and where the outbox stands, in one append that only the one can make who knows
     /// the last one.
-    pub(super) async fn commit(&mut self) -> Result<(), String> {
+    pub(super) async fn commit(&mut self, fence: Option<(Label, Fence)>) -> Result<(), KeepError> {
+        let away = |error: &dyn std::fmt::Display| KeepError::Away(error.to_string());
         let mut changed: Vec<(String, Option<Vec<u8>>)> = self.changed.clone().into_iter().collect();
         let stands = changed.iter().position(|(key, _)| key.starts_with(CHECKPOINTS)).map(|at| changed.remove(at));
-        let mut append = Append::default().by(Authority::RUNTIME);
+        let mut append = Append { fence, ..Append::default() }.by(Authority::RUNTIME);
         let mut position = self.position;
         if let Some((key, Some(value))) = &stands {
-            let checkpoint = notes::decode::<LaneNote>(key, value).map_err(|error| error.to_string())?.checkpoint();
+            let checkpoint = notes::decode::<LaneNote>(key, value).map_err(|error| away(&error))?.checkpoint();
             let from = MoveFrom::Exactly(self.position);
             position = checkpoint.position;
             append.checkpoint = Some(CheckpointRecord { consumer: self.consumer.clone(), from, checkpoint });
         }
-        let mut gathers = false;
-        if !changed.is_empty() {
-            gathers = self.since_gathering >= EVENTS_PER_GATHERING && self.bytes() <= GATHERED_BYTES_MAX;
-            let event = if gathers { self.gathered(&changed) } else { OutboxEvent::Noted { notes: changed } };
-            let schema = Schema::of::<OutboxEvent>().map_err(|error| error.to_string())?;
-            let event = schema.encode(&event).map_err(|error| error.to_string())?;
+        // What cannot be read now may be read by a later release, and must not be left out by it.
+        let gathers = !changed.is_empty() && self.since_gathering >= EVENTS_PER_GATHERING && self.unreadable.is_empty();
+        let gathered = gathers.then(|| self.gathered(&changed)).filter(|(_, bytes)| *bytes <= GATHERED_BYTES_MAX);
+        let gathers = gathered.is_some();
+        let schema = Schema::of::<OutboxEvent>().map_err(|error| away(&error))?;
+        for event in gathered.map_or_else(|| noted(changed), |(event, _)| vec![event]) {
+            let event = schema.encode(&event).map_err(|error| away(&error))?;
             append.events.push(event.in_stream(self.stream.clone()));
             append.condition = Condition::stream(self.stream.clone(), Expected::Exact(self.version));
         }
@@ -156,14 +200,19 @@ impl Keep {
         }
         match self.store.append(append).await {
             Ok(Outcome::Appended(_)) => {}
-            Ok(Outcome::Conflict(conflict)) => return Err(format!("another process keeps it: {conflict}")),
-            Ok(Outcome::Repeated(_)) => return Err("the store took it for a request".to_owned()),
-            Err(error @ AppendError::CheckpointMoved { .. }) => return Err(format!("another process keeps it: {error}")),
-            Err(error) => return Err(error.to_string()),
+            Ok(Outcome::Conflict(conflict)) => return Err(KeepError::Away(format!("another process keeps it: {conflict}"))),
+            Ok(Outcome::Repeated(_)) => return Err(KeepError::Away("the store took it for a request".to_owned())),
+            Err(error @ AppendError::CheckpointMoved { .. }) => {
+                return Err(KeepError::Away(format!("another process keeps it: {error}")));
+            }
+            Err(AppendError::Fenced { .. }) => return Err(KeepError::Fenced),
+            Err(AppendError::Invalid(invalid)) => return Err(KeepError::Invalid(invalid)),
+            Err(error) => return Err(away(&error)),
         }
         (self.position, self.version) = (position, Version(self.version.0 + events));
         self.since_gathering = if gathers { 1 } else { self.since_gathering + events };
         for (key, value) in std::mem::take(&mut self.changed) {
+            self.unreadable.remove(&key);
             match value {
                 Some(value) => self.notes.insert(key, value),
                 None => self.notes.remove(&key),
@@ -172,11 +221,8 @@ impl Keep {
         Ok(())
     }
 
-    fn bytes(&self) -> usize {
-        self.notes.iter().map(|(key, value)| key.len() + value.len()).sum()
-    }
-
-    fn gathered(&self, changed: &[(String, Option<Vec<u8>>)]) -> OutboxEvent {
+    /// All notes as they are to be, and how many bytes they have.
+    fn gathered(&self, changed: &[(String, Option<Vec<u8>>)]) -> (OutboxEvent, usize) {
         let mut all = self.notes.clone();
         for (key, value) in changed.iter().cloned() {
             match value {
@@ -185,6 +231,43 @@ impl Keep {
             };
         }
         all.retain(|key, _| !key.starts_with(CHECKPOINTS));
-        OutboxEvent::Gathered { notes: all.into_iter().collect() }
+        let bytes = all.iter().map(|(key, value)| size(key, Some(value))).sum();
+        (OutboxEvent::Gathered { notes: all.into_iter().collect() }, bytes)
     }
+}
+
+/// Who the outbox is to the store: as a consumer, and as work that is leased.
+pub(in crate::runtime::projection) fn consumer(name: &str) -> Result<Label, Invalid> {
+    Label::new(format!("$outbox:{name}"))
+}
+
+/// A parked item, and its key, in place of a record of the outbox that cannot be read.
+fn stands_for(stream: &StreamName, position: Position, error: &str) -> Result<(String, Vec<u8>), ProjectionError> {
+    let error = format!("what the outbox noted at {position} cannot be read, upgrade, or skip it: {error}");
+    let (key, state) = (stream.to_string(), ParkedState::unreadable(&error));
+    let note = parked_key(&key, position);
+    let parked = Parked { position, stream: key.clone(), key, state };
+    Ok((note, notes::encode(&parked)?))
+}
+
+fn size(key: &str, value: Option<&[u8]>) -> usize {
+    key.len() + value.map_or(0, <[u8]>::len)
+}
+
+/// Notes that changed, in as many events as they need.
+fn noted(changed: Vec<(String, Option<Vec<u8>>)>) -> Vec<OutboxEvent> {
+    let (mut all, mut notes, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for (key, value) in changed {
+        let more = size(&key, value.as_deref());
+        if bytes + more > EVENT_BYTES_MAX && !notes.is_empty() {
+            all.push(OutboxEvent::Noted { notes: std::mem::take(&mut notes) });
+            bytes = 0;
+        }
+        bytes += more;
+        notes.push((key, value));
+    }
+    if !notes.is_empty() {
+        all.push(OutboxEvent::Noted { notes });
+    }
+    all
 }

@@ -12,9 +12,10 @@ use tokio::sync::Mutex as BusMutex;
 use uuid::Uuid;
 
 use super::{Place, ProjectionError, Session, Target};
-use crate::store::{Position, Store};
-use keep::Keep;
+use crate::store::{EventId, Fence, Label, Position, RecordedEvent, Store};
 pub(in crate::runtime) use keep::OWNER;
+pub(super) use keep::consumer;
+use keep::{Keep, KeepError};
 
 /// Carries messages to whoever is to get them: a broker, another service.
 pub trait Bus: Send + 'static {
@@ -51,6 +52,10 @@ pub struct Message {
 /// Messages go out in the order of the log, at least once; who gets them leaves out ids that it knows. Where the outbox
 /// stands is kept in the event store itself, in the stream `$outbox-NAME`. What was sent cannot be taken back: another
 /// version goes on where the last one stood and sends nothing again.
+///
+/// Of several runtimes on one store one sends, by a lease, which is looked at before messages are handed over; the others
+/// stand by. A holder that sleeps between that look and the handing over, for longer than its lease, can still send what
+/// another one sends meanwhile: under the same ids.
 pub struct Outbox<B> {
     store: Store,
     bus: Arc<BusMutex<B>>,
@@ -90,9 +95,9 @@ impl<B> fmt::Debug for Outbox<B> {
 /// The messages of one transaction.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// Names the ids of messages, with the store: its projection.
+    /// Names the ids of messages, with their event: its projection.
     name: &'static str,
-    store: Uuid,
+    event: EventId,
     position: Position,
     /// Messages of the event that is applied.
     number: u32,
@@ -100,20 +105,30 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Sends a message with the transaction, and its id.
+    /// Nothing yet, for a projection.
+    pub(crate) fn of(name: &'static str) -> Self {
+        Self { name, event: EventId(Uuid::nil()), position: Position::START, number: 0, messages: Vec::new() }
+    }
+
+    /// The messages so far.
+    pub(crate) fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Sends a message with the transaction, and its id: made of the id of the event, so that it stays the same in a copy of
+    /// the store, and never comes again after the store was restored.
     pub fn send(&mut self, destination: impl Into<String>, key: impl Into<String>, payload: impl Into<Bytes>) -> Uuid {
-        let Self { name, position, number, .. } = self;
-        let id = Uuid::new_v5(&self.store, format!("{name}/{position}/{number}").as_bytes());
+        let id = self.event.derived(&format!("{}/{}", self.name, self.number));
         self.number += 1;
         let (destination, key, payload) = (destination.into(), key.into(), payload.into());
         self.messages.push(Message { destination, id, key, sequence: self.position, payload });
         id
     }
 
-    fn at(&mut self, position: Position) {
+    pub(crate) fn takes(&mut self, event: &RecordedEvent) {
         // Several events may stem from one position; they go on counting.
-        if position != self.position {
-            (self.position, self.number) = (position, 0);
+        if event.position != self.position {
+            (self.event, self.position, self.number) = (event.id, event.position, 0);
         }
     }
 
@@ -129,23 +144,22 @@ enum SendError {
     #[error("the bus does not take the messages: {0}")]
     Bus(ProjectionError),
     #[error("where the outbox stands cannot be kept: {0}")]
-    Kept(String),
+    Kept(KeepError),
 }
 
 impl<B: Bus> Target for Outbox<B> {
     type Session = OutboxSession<B>;
     const REBUILDS: bool = false;
+    const KEPT_IN_STORE: bool = true;
 
     async fn open(&self, place: &Place) -> Result<OutboxSession<B>, ProjectionError> {
         if !self.state().open.insert(place.name) {
             return Err(ProjectionError::message(format!("the outbox {} is open already in this process", place.name)));
         }
         let opened = Opened { state: self.state.clone(), name: place.name };
-        let kept = |error: String| ProjectionError::from(SendError::Kept(error));
+        let kept = |error: String| ProjectionError::from(SendError::Kept(KeepError::Away(error)));
         let keep = Keep::load(self.store.clone(), place.name).await.map_err(kept)?;
-        let store = self.store.identity().store.0;
-        let outgoing = Outgoing { name: place.name, store, position: Position::START, number: 0, messages: Vec::new() };
-        Ok(OutboxSession { bus: self.bus.clone(), keep, outgoing, _opened: opened })
+        Ok(OutboxSession { bus: self.bus.clone(), keep, outgoing: Outgoing::of(place.name), fence: None, _opened: opened })
     }
 
     async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
@@ -168,9 +182,13 @@ impl<B: Bus> Target for Outbox<B> {
     fn is_away(&self, error: &ProjectionError) -> bool {
         match error.downcast_ref::<SendError>() {
             Some(SendError::Bus(error)) => B::is_away(error),
-            Some(SendError::Kept(_)) => true,
-            None => false,
+            Some(SendError::Kept(KeepError::TooMany { .. } | KeepError::Invalid(_))) | None => false,
+            Some(SendError::Kept(KeepError::Fenced | KeepError::Away(_))) => true,
         }
+    }
+
+    fn is_in_use(&self, error: &ProjectionError) -> bool {
+        matches!(error.downcast_ref(), Some(SendError::Kept(KeepError::Fenced)))
     }
 }
 
@@ -180,6 +198,8 @@ pub struct OutboxSession<B> {
     bus: Arc<BusMutex<B>>,
     keep: Keep,
     outgoing: Outgoing,
+    /// What its appends carry.
+    fence: Option<(Label, Fence)>,
     _opened: Opened,
 }
 
@@ -205,8 +225,12 @@ impl<B: Bus> Session for OutboxSession<B> {
         Ok(())
     }
 
-    fn at(&mut self, position: Position) {
-        self.outgoing.at(position);
+    fn under(&mut self, fence: Option<(Label, Fence)>) {
+        self.fence = fence;
+    }
+
+    fn takes(&mut self, event: &RecordedEvent) {
+        self.outgoing.takes(event);
     }
 
     fn rows(&mut self) -> &mut Outgoing {
@@ -229,11 +253,13 @@ impl<B: Bus> Session for OutboxSession<B> {
 
     /// Sends, and then keeps that it did: in between lies the repetition that receivers must bear.
     async fn commit(&mut self) -> Result<(), ProjectionError> {
+        // What is sent and cannot be kept would be sent again and again.
+        self.keep.check().map_err(SendError::Kept)?;
         let messages = std::mem::take(&mut self.outgoing.messages);
         if !messages.is_empty() {
             self.bus.lock().await.publish(messages).await.map_err(SendError::Bus)?;
         }
-        Ok(self.keep.commit().await.map_err(SendError::Kept)?)
+        Ok(self.keep.commit(self.fence.clone()).await.map_err(SendError::Kept)?)
     }
 
     async fn rollback(&mut self) -> Result<(), ProjectionError> {
