@@ -68,6 +68,11 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
     })
 }
 
+/// Whether another session has the lane of the version.
+pub(crate) fn is_in_use(error: &ProjectionError) -> bool {
+    error.causes().any(|cause| matches!(cause.downcast_ref(), Some(PostgresError::InUse { .. })))
+}
+
 /// Errors of conversion are the event's; those of the connection are not, nor some that the server tells.
 fn stands_still(error: &tokio_postgres::Error) -> bool {
     let broken = error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>());

@@ -3,12 +3,13 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use leftfold_core::runtime::projection::BESIDE;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use crate::connect::{Connected, Server};
-use crate::place::literal;
+use crate::place::{literal, schema};
 use crate::{PostgresError, Rows};
 
 /// How many read at once; more wait.
@@ -103,7 +104,14 @@ impl Reader {
 /// In one question to the server: the moment, the version that serves then, and that names of tables mean its tables.
 async fn begin(rows: &Rows, name: &str, version: Option<u32>) -> Result<Option<u32>, Error> {
     let version = match version {
-        Some(version) => format!("SELECT {version} AS version"),
+        Some(version) => {
+            // A version that was built anew may be in its other place.
+            let is_there =
+                |version| format!("EXISTS (SELECT FROM pg_namespace WHERE nspname = {})", literal(&schema(name, version)));
+            let (here, beside) = (is_there(version), is_there(version ^ BESIDE));
+            let other = version ^ BESIDE;
+            format!("SELECT CASE WHEN NOT {here} AND {beside} THEN {other}::bigint ELSE {version}::bigint END AS version")
+        }
         None => format!("SELECT version FROM leftfold.serving WHERE name = {}", literal(name)),
     };
     let begins = literal(&format!("\"{}_v", name.replace('"', "\"\"")));
@@ -122,7 +130,7 @@ impl Reading {
     /// The version that is read.
     #[must_use]
     pub fn version(&self) -> u32 {
-        self.idle().version
+        self.idle().version & !BESIDE
     }
 
     fn idle(&self) -> &Idle {

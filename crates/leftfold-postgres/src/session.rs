@@ -15,6 +15,16 @@ const LIST: &str = "SELECT key, value FROM leftfold_notes
 /// A setting of our own, which goes when the transaction does.
 const MARK: &str = "SELECT current_setting('leftfold.transaction', true)";
 
+/// Whoever waits for a lock of somebody else is told that it is one, before a limit on the time of statements ends them as
+/// though they were at fault, and before the runtime gives up waiting. A limit that the server, or the URL, sets counts.
+const TELL_OF_LOCKS: &str = "DO $$ DECLARE
+        locks bigint := (SELECT setting::bigint FROM pg_settings WHERE name = 'lock_timeout');
+        statements bigint := (SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout');
+    BEGIN IF locks = 0 THEN
+        PERFORM set_config('lock_timeout',
+            (CASE WHEN statements BETWEEN 1 AND 40000 THEN greatest(statements / 2, 1) ELSE 20000 END)::text, false);
+    END IF; END $$";
+
 /// The connection that writes a lane of a version.
 #[derive(Debug)]
 pub struct PostgresSession {
@@ -32,6 +42,7 @@ impl PostgresSession {
         take(&connected, place).await?;
         let schema = schema(place.name, place.version);
         make(&connected.rows, &schema).await?;
+        connected.rows.batch_execute(TELL_OF_LOCKS).await.map_err(PostgresError::refused(&schema))?;
         connected.busy = false;
         Ok(Self { connected, schema, begun: 0 })
     }

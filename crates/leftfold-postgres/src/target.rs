@@ -7,7 +7,7 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, Error, NoTls, Socket};
 
 use crate::connect::{Connected, Server};
-use crate::error::{PostgresError, is_away};
+use crate::error::{PostgresError, is_away, is_in_use};
 use crate::place::{self, State};
 use crate::{PostgresSession, Reader, Rows};
 
@@ -104,6 +104,10 @@ impl Target for Postgres {
         discard(&connected.rows, name, version).await.map_err(PostgresError::refused(schema))?;
         connected.busy = false;
         Ok(())
+    }
+
+    fn is_in_use(&self, error: &ProjectionError) -> bool {
+        is_in_use(error)
     }
 
     fn is_away(&self, error: &ProjectionError) -> bool {

@@ -264,3 +264,31 @@ async fn a_right_that_is_missing_is_waited_for() {
     add(&mut open(&guest, 1).await, "tom").await;
     drop(postgres);
 }
+
+/// A statement that waited for a lock until its time was over was taken for one that its event had spoilt.
+#[tokio::test]
+async fn a_lock_of_somebody_else_is_told_as_such_also_under_a_limit_on_the_time_of_statements() {
+    let url = Server::shared().database("locks");
+    let held = Postgres::at(&url).unwrap();
+    let mut session = open(&held, 1).await;
+    session.begin().await.unwrap();
+    session.rows().batch_execute("CREATE TABLE public.shared (a int)").await.unwrap();
+    session.commit().await.unwrap();
+    session.begin().await.unwrap();
+    session.rows().batch_execute("LOCK TABLE public.shared").await.unwrap();
+    let limited: Postgres = Postgres::at(&format!("{url}?options=-c%20statement_timeout%3D200")).unwrap();
+    let mut waits = limited.open(&Place { name: "cats", version: 2, lane: 0 }).await.unwrap();
+    waits.begin().await.unwrap();
+    let error = waits.rows().execute("INSERT INTO public.shared VALUES (1)", &[]).await.unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("55P03"), "{error:?}");
+    assert!(limited.is_away(&error.into()));
+    waits.rollback().await.unwrap();
+    waits.begin().await.unwrap();
+    let too_long = waits.rows().batch_execute("SELECT pg_sleep(5)").await.unwrap_err();
+    assert!(!limited.is_away(&too_long.into()), "what takes too long by itself is the event's");
+    waits.rollback().await.unwrap();
+    let patient = Postgres::at(&format!("{url}?options=-c%20lock_timeout%3D100")).unwrap();
+    let session = &mut patient.open(&Place { name: "cats", version: 3, lane: 0 }).await.unwrap();
+    let said = session.rows().query_one("SHOW lock_timeout", &[]).await.unwrap();
+    assert_eq!(said.get::<_, String>(0), "100ms", "what the URL says counts");
+}

@@ -85,6 +85,14 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
     })
 }
 
+/// Whether another session writes the version.
+pub(crate) fn is_in_use(error: &ProjectionError) -> bool {
+    error.causes().any(|cause| {
+        let lost = cause.downcast_ref::<redis::RedisError>().is_some_and(|refused| refused.code() == Some(NOT_OWNER));
+        lost || matches!(cause.downcast_ref(), Some(RedisError::InUse { .. }))
+    })
+}
+
 fn stands_still(error: &redis::RedisError) -> bool {
     let kind = matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed);
     kind || error.code().is_some_and(|code| STANDS_STILL.contains(&code))

@@ -14,7 +14,12 @@ use crate::keys::{self, Keys};
 static READ: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local version = ARGV[2]
-        if version == '' then version = redis.call('GET', KEYS[1]) end
+        if version == '' then version = redis.call('GET', KEYS[1])
+        elseif redis.call('HEXISTS', KEYS[2], version) == 0 then
+            -- A version that was built anew may be in its other place.
+            local beside = string.format('%.0f', tonumber(version) + 2147483648)
+            if redis.call('HEXISTS', KEYS[2], beside) == 1 then version = beside end
+        end
         if not version then return redis.error_reply('NOTHING serves yet') end
         local rows = {}
         for at = 3, #ARGV do rows[at - 2] = redis.call('GET', ARGV[1] .. ':v' .. version .. ':' .. ARGV[at]) end
@@ -104,6 +109,7 @@ impl Reader {
 
     async fn ask_by(&self, connection: &mut MultiplexedConnection, rows: &[&str]) -> RedisResult<(u32, Vec<Option<Vec<u8>>>)> {
         let mut read = READ.key(keys::serving(&self.0.name));
+        read.key(keys::versions(&self.0.name));
         read.arg(&self.0.name).arg(self.0.version.map_or_else(String::new, |version| version.to_string()));
         read.arg(rows).invoke_async(connection).await
     }

@@ -5,7 +5,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncTypedCommands, Client, RedisResult};
 
 use crate::connect::{check_eviction, connect};
-use crate::error::{RedisError, is_away};
+use crate::error::{RedisError, is_away, is_in_use};
 use crate::keys::{self, Keys};
 use crate::owner::Owner;
 use crate::{Reader, RedisSession};
@@ -86,6 +86,10 @@ impl Target for Redis {
         let keys = Keys::new(name, version);
         let _owner = Owner::take(&connection, &keys).await?;
         Ok(discard(&mut connection, name, version, &keys).await.map_err(RedisError::Refused)?)
+    }
+
+    fn is_in_use(&self, error: &ProjectionError) -> bool {
+        is_in_use(error)
     }
 
     fn is_away(&self, error: &ProjectionError) -> bool {

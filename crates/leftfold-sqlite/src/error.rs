@@ -73,6 +73,11 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
     })
 }
 
+/// Whether another session writes the version.
+pub(crate) fn is_in_use(error: &ProjectionError) -> bool {
+    error.causes().any(|cause| matches!(cause.downcast_ref(), Some(SqliteError::InUse { .. })))
+}
+
 fn stands_still(code: ErrorCode) -> bool {
     matches!(
         code,
@@ -80,6 +85,7 @@ fn stands_still(code: ErrorCode) -> bool {
             | ErrorCode::SystemIoFailure
             | ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
+            | ErrorCode::OutOfMemory
             | ErrorCode::CannotOpen
             | ErrorCode::ReadOnly
             | ErrorCode::PermissionDenied

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use leftfold_core::runtime::projection::BESIDE;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::SqliteError;
@@ -81,8 +82,15 @@ impl Reader {
     /// # Errors
     /// [`SqliteError::NothingServes`] before the first version was built; what SQLite says.
     pub fn version(&self) -> Result<u32, SqliteError> {
+        Ok(self.place()? & !BESIDE)
+    }
+
+    /// The number of the file: that of the version, or of its other place, after it was built anew.
+    fn place(&self) -> Result<u32, SqliteError> {
         if let Some(version) = self.0.version {
-            return Ok(version);
+            let is_there = |place| files::rows(&self.0.directory, &self.0.name, place).exists();
+            let beside = !is_there(version) && is_there(version ^ BESIDE);
+            return Ok(if beside { version ^ BESIDE } else { version });
         }
         let nothing = || SqliteError::NothingServes { name: self.0.name.clone(), directory: self.0.directory.clone() };
         let path = files::serving(&self.0.directory);
@@ -106,7 +114,7 @@ impl Reader {
         let mut tries = 0;
         loop {
             tries += 1;
-            let path = files::rows(&self.0.directory, &self.0.name, self.version()?);
+            let path = files::rows(&self.0.directory, &self.0.name, self.place()?);
             let identity = Identity::of(&path);
             let kept = {
                 let mut idle = unpoisoned(&self.0.idle);

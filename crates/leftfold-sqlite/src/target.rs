@@ -7,7 +7,7 @@ use std::time::Duration;
 use leftfold_core::runtime::projection::{Place, Projection, ProjectionError, Target};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
-use crate::error::{SqliteError, is_away};
+use crate::error::{SqliteError, is_away, is_in_use};
 use crate::files::{self, BUSY_SECONDS, Lock};
 use crate::{Reader, SqliteSession};
 
@@ -95,6 +95,10 @@ impl Target for Sqlite {
             })?;
         }
         Ok(files::remove(&rows)?)
+    }
+
+    fn is_in_use(&self, error: &ProjectionError) -> bool {
+        is_in_use(error)
     }
 
     fn is_away(&self, error: &ProjectionError) -> bool {
