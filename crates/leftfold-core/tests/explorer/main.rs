@@ -6,6 +6,7 @@ mod cash;
 mod mails;
 mod points;
 mod reminders;
+mod views;
 
 use leftfold_core::testing::explorer::{Failure, Schedules};
 

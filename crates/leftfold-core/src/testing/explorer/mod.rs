@@ -42,7 +42,7 @@
 //! ```
 //!
 //! # What runs
-//! The real code: commands, processes and effects as they are in production, over a store in memory, on one thread, in a
+//! The real code: commands, processes, effects, projections and outboxes as they are in production, over a store in memory, on one thread, in a
 //! world where nothing happens by itself. Whatever is asked of the store or of the outside waits, until the *schedule*
 //! lets it be carried out. Between two of these *points* the schedule may
 //! - carry out what was asked for later first, or hold something back for long: delays, and every order between
@@ -62,11 +62,12 @@
 //! number of the machine has a part in it, as long as the user's own code is pure.
 //!
 //! A schedule that breaks something is made shorter, by leaving out what is not needed, and told line by line. It also
-//! counts as broken when an event cannot be folded, a trigger is parked, a client is never answered, a timer that is due does not fire, a consumer
+//! counts as broken when an event cannot be folded, a trigger is parked, a read model or what an outbox sent is not what the events say, a client is never answered, a timer that is due does not fire, a consumer
 //! panics or runs in circles, or the run does not end.
 mod clients;
 mod clock;
 mod effects;
+mod projections;
 mod schedule;
 mod shown;
 mod shrink;
@@ -89,6 +90,7 @@ pub use world::{PerformedIntent, World};
 use crate::fold::{Aggregate, Schema};
 use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
+use crate::runtime::projection::{Bus, Memory, Outbox, Projection};
 use crate::runtime::{Effect, Host, Performed, ProcessRunner, Runner, panic_message};
 use crate::store::Append;
 use effects::Scripted;
@@ -180,6 +182,26 @@ impl Explorer {
             })
         };
         self.plan.consumers.push((E::NAME, Box::new(start)));
+        self
+    }
+
+    /// Runs a projection in memory, of which each life of an application makes one anew. In the end its rows must be what
+    /// `apply` makes of all events in their order, whatever happened in between; [`World::rows`] has them at any time.
+    pub fn projection<S, P>(mut self, make: impl Fn() -> P + Send + Sync + 'static) -> Self
+    where
+        S: Clone + fmt::Debug + Default + PartialEq + Send + Sync + 'static,
+        P: Projection<Memory<S>>,
+    {
+        let make: Arc<dyn Fn() -> P + Send + Sync> = Arc::new(make);
+        self.plan.consumers.push((P::NAME, Box::new(move |scene: &Scene| projections::model::<S, P>(scene, make.clone()))));
+        self
+    }
+
+    /// Runs an outbox, whose bus may be away, or forget to answer. In the end every message that the events ask for was
+    /// sent, in order, and no other; [`World::sent`] has them at any time.
+    pub fn outbox<B: Bus, P: Projection<Outbox<B>>>(mut self, make: impl Fn() -> P + Send + Sync + 'static) -> Self {
+        let make: Arc<dyn Fn() -> P + Send + Sync> = Arc::new(make);
+        self.plan.consumers.push((P::NAME, Box::new(move |scene: &Scene| projections::outbox::<B, P>(scene, make.clone()))));
         self
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::clients::{Answered, Asking, ClientPlan, Clients, Request};
 use super::clock::{DueClock, HandClock};
+use super::projections::{Models, Sent};
 use super::schedule::{Choice, Options, Schedule, Source, Turn};
 use super::store::{About, Operation, Shared, SimulatedStore};
 use super::story::{Story, Teller};
@@ -59,6 +60,10 @@ pub(super) struct Scene {
     pub(super) stop: watch::Receiver<bool>,
     /// Whether no other application shares the store.
     pub(super) is_alone: bool,
+    /// Which of them it is.
+    pub(super) application: usize,
+    pub(super) models: Models,
+    pub(super) sent: Sent,
 }
 
 /// What came of a run.
@@ -97,6 +102,8 @@ struct Simulation<'p> {
     clock: Arc<HandClock>,
     world: World,
     outside: Outside,
+    models: Models,
+    sent: Sent,
     applications: Vec<Application>,
     tasks: Vec<Task>,
     clients: Vec<ClientRun<'p>>,
@@ -162,15 +169,32 @@ impl<'p> Simulation<'p> {
             move || clock.now()
         });
         let outside = Outside::default();
-        let world = World::new(plan.folds.iter().map(|make| make()), outside.clone(), clock.now());
+        let (models, sent) = (Models::default(), Sent::default());
+        let folds = plan.folds.iter().map(|make| make());
+        let world = World::new(folds, outside.clone(), models.clone(), sent.clone(), clock.now());
         let story = (telling == Telling::InFull).then(Story::default);
         let client = |plan| ClientRun { plan, at: 0, tries: 0, application: None, asking: None, flag: Flag::raised() };
         let clients = plan.clients.clients.iter().map(client).collect();
         let (applications, tasks) = (Vec::new(), Vec::new());
         let (patience, busy) = (Duration::ZERO, true);
         let (is_alone, point) = (others == 0, 0);
-        let mut simulation =
-            Self { plan, shared, clock, world, outside, applications, tasks, clients, is_alone, point, patience, busy, story };
+        let mut simulation = Self {
+            plan,
+            shared,
+            clock,
+            world,
+            outside,
+            models,
+            sent,
+            applications,
+            tasks,
+            clients,
+            is_alone,
+            point,
+            patience,
+            busy,
+            story,
+        };
         for application in 0..=usize::from(others) {
             simulation.start(application);
         }
@@ -184,7 +208,8 @@ impl<'p> Simulation<'p> {
         for (name, start) in &self.plan.consumers {
             let (clock, shared, outside) = (self.clock.clone(), self.shared.clone(), self.outside.clone());
             let (stop, is_alone) = (stop.clone(), self.is_alone);
-            let scene = Scene { store: store.clone(), clock, shared, outside, stop, is_alone };
+            let (store, models, sent) = (store.clone(), self.models.clone(), self.sent.clone());
+            let scene = Scene { store, clock, shared, outside, stop, is_alone, application, models, sent };
             self.tasks.push(Task { name, application, running: Some(start(&scene)), flag: Flag::raised() });
         }
         let started = Application { store, _stop: sender };
@@ -508,6 +533,10 @@ impl<'p> Simulation<'p> {
         if let Some(overdue) = self.world.overdue() {
             return Err(Broken::new("timers fire", overdue));
         }
+        let models = catch_unwind(AssertUnwindSafe(|| self.models.judge(self.world.events(), &self.sent)));
+        let models =
+            models.unwrap_or_else(|panic| Err(("projections do not panic".to_owned(), crate::runtime::panic_message(&*panic))));
+        models.map_err(|(name, why)| Broken::new(&name, why))?;
         self.plan.finally.iter().try_for_each(|invariant| invariant.hold(&self.world))
     }
 }

@@ -4,9 +4,11 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::projections::{Models, Sent};
 use super::shown;
 use crate::fold::{Aggregate, Event, Schema, Unknown};
 use crate::runtime::process::{Heard, Told, What, told};
+use crate::runtime::projection::Message;
 use crate::runtime::{Effect, EffectId, LEASE, LedgerEvent};
 use crate::store::{EventType, Position, RecordedEvent, Timestamp};
 
@@ -19,6 +21,8 @@ pub struct World {
     /// Of every effect with an attempt under way or to come: when it is the latest that something happens.
     effects: BTreeMap<String, Timestamp>,
     outside: Outside,
+    models: Models,
+    sent: Sent,
     now: Timestamp,
 }
 
@@ -42,9 +46,15 @@ pub struct PerformedIntent<I> {
 }
 
 impl World {
-    pub(super) fn new(folds: impl Iterator<Item = (TypeId, Box<dyn States>)>, outside: Outside, now: Timestamp) -> Self {
+    pub(super) fn new(
+        folds: impl Iterator<Item = (TypeId, Box<dyn States>)>,
+        outside: Outside,
+        models: Models,
+        sent: Sent,
+        now: Timestamp,
+    ) -> Self {
         let (events, instances, parked, effects) = (Vec::new(), BTreeMap::new(), Vec::new(), BTreeMap::new());
-        Self { events, folds: folds.collect(), instances, parked, effects, outside, now }
+        Self { events, folds: folds.collect(), instances, parked, effects, outside, models, sent, now }
     }
 
     /// The states of all aggregates of a kind.
@@ -103,6 +113,16 @@ impl World {
             Some(PerformedIntent { effect, intent, times: self.outside.times(E::NAME, effect) })
         };
         intents.filter_map(performed).collect()
+    }
+
+    /// The rows of a projection in memory, as they are now in each application that runs it: they follow the events.
+    pub fn rows<S: 'static>(&self, projection: &str) -> Vec<S> {
+        self.models.rows(projection)
+    }
+
+    /// What an outbox has sent, in the order of arrival, each message once.
+    pub fn sent(&self, outbox: &str) -> Vec<Message> {
+        self.sent.of(outbox)
     }
 
     /// What the clock says.
