@@ -164,6 +164,11 @@ pub(super) fn consumer_json(status: &ConsumerStatus) -> Map<String, Value> {
         "waitsFor": status.waits_for,
         "waiting": status.waiting,
         "stalled": status.stalled,
+        "standby": status.standby,
+        "needsPerson": status.needs_person,
+        "parked": status.parked,
+        "inDoubt": status.in_doubt,
+        "stuck": status.stuck,
     });
     match json {
         Value::Object(json) => json,

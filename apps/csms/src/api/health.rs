@@ -1,7 +1,7 @@
 //! `/health`, for whoever balances or watches, and `/metrics`, for Prometheus.
 //!
-//! `status` is `ok`; `degraded`, with the `problems`, while something is behind or waits for a person, or the last report of
-//! a station could not be recorded: it serves all the same, so that it is 200 then too; `readOnly` or `closed` with 503.
+//! `status` is `ok`; `degraded`, with the `problems`, while something stands still, or waits for a person (what is parked, and
+//! effects in doubt), or the last report of a station could not be recorded: it serves all the same, so that it is 200 then too; `readOnly` or `closed` with 503.
 
 use std::sync::{Arc, PoisonError};
 
@@ -21,7 +21,7 @@ use crate::Csms;
 pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Response {
     let status = csms.store.status().borrow().clone();
     let consumers = csms.consumers();
-    let mut problems: Vec<Value> = consumers.iter().filter(|consumer| is_stuck(consumer)).map(problem_json).collect();
+    let mut problems: Vec<Value> = consumers.iter().filter(|consumer| has_problem(consumer)).map(problem_json).collect();
     if let Some(error) = &*csms.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) {
         problems.push(json!({ "of": "store", "detail": format!("the last report of a station was not recorded: {error}") }));
     }
@@ -53,14 +53,68 @@ pub(super) async fn metrics(State(csms): State<Arc<Csms>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// Whether a consumer of the log is behind and does not move, or waits for a person. One that waits for events only has
-/// not taken up yet what came this very moment.
-pub(crate) fn is_stuck(consumer: &ConsumerStatus) -> bool {
+/// Whether a consumer of the log is behind and does not move, or something of it waits for a person. One that stands by is
+/// as it should be, and one that waits for events only has not taken up yet what came this very moment.
+pub(crate) fn has_problem(consumer: &ConsumerStatus) -> bool {
+    consumer.needs_person || stands_still(consumer)
+}
+
+/// Whether it does not move as a whole.
+pub(crate) fn stands_still(consumer: &ConsumerStatus) -> bool {
     let waits_for_events = ["new events", "new intents", "events"].iter().any(|usual| consumer.waits_for.starts_with(usual));
-    consumer.stalled || (consumer.lag() > 0 && consumer.per_second == 0 && !waits_for_events)
+    let behind = consumer.lag() > 0 && consumer.per_second == 0 && !waits_for_events && !consumer.standby;
+    consumer.stalled || behind
 }
 
 fn problem_json(consumer: &ConsumerStatus) -> Value {
-    let detail = format!("{} events behind, waits for {}", consumer.lag(), consumer.waits_for);
-    json!({ "of": consumer.name, "detail": detail })
+    let mut detail = Vec::new();
+    if stands_still(consumer) {
+        detail.push(format!("{} events behind, waits for {}", consumer.lag(), consumer.waits_for));
+    }
+    let waiting =
+        [(consumer.parked, "events parked"), (consumer.in_doubt, "effects in doubt"), (consumer.stuck, "commands stuck")];
+    detail.extend(waiting.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+    json!({ "of": consumer.name, "detail": detail.join(", ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use leftfold::store::Position;
+
+    use super::*;
+
+    fn consumer() -> ConsumerStatus {
+        ConsumerStatus {
+            name: "transactions",
+            through: Position(7),
+            head: Position(7),
+            waits_for: "new events".to_owned(),
+            under_way: 0,
+            waiting: 0,
+            parked: 0,
+            in_doubt: 0,
+            stuck: 0,
+            standby: false,
+            stalled: false,
+            needs_person: false,
+            events: 7,
+            per_second: 0,
+        }
+    }
+
+    #[test]
+    fn what_stands_still_or_waits_for_a_person_is_a_problem_and_nothing_else() {
+        let behind = ConsumerStatus { head: Position(9), ..consumer() };
+        let standby = ConsumerStatus { standby: true, waits_for: "its turn".to_owned(), ..behind.clone() };
+        for calm in [consumer(), behind.clone(), standby] {
+            assert!(!has_problem(&calm), "{calm:?}");
+        }
+        let away = ConsumerStatus { stalled: true, waits_for: "its target to come back: no".to_owned(), ..behind };
+        assert_eq!(problem_json(&away)["detail"], "2 events behind, waits for its target to come back: no");
+        let parked = ConsumerStatus { parked: 3, needs_person: true, ..consumer() };
+        let in_doubt = ConsumerStatus { in_doubt: 1, needs_person: true, ..consumer() };
+        assert!(has_problem(&away) && has_problem(&parked) && has_problem(&in_doubt));
+        assert_eq!(problem_json(&parked)["detail"], "3 events parked");
+        assert_eq!(problem_json(&in_doubt)["detail"], "1 effects in doubt");
+    }
 }

@@ -35,7 +35,7 @@ pub use effects::{effect_json, verdict};
 pub(crate) use energy::Which as EnergyWhich;
 pub use guard::admit_station;
 pub(crate) use guard::guard;
-pub(crate) use health::is_stuck;
+pub(crate) use health::stands_still;
 pub use problem::Problem;
 
 use crate::Csms;

@@ -50,7 +50,8 @@ pub(super) fn write_consumers(html: &mut Html, view: &View) {
 
 fn write_consumer(html: &mut Html, consumer: &ConsumerView) {
     // Where there is little room, only what is not as it should be is told in full.
-    html.raw("<tr").attribute("class", if consumer.state == ConsumerState::UpToDate { "calm" } else { "alarm" });
+    let is_calm = matches!(consumer.state, ConsumerState::UpToDate | ConsumerState::Standby);
+    html.raw("<tr").attribute("class", if is_calm { "calm" } else { "alarm" });
     html.raw("><td data-label=\"What\">").text(&consumer.name).raw("</td><td class=\"detail\" data-label=\"Kind\">");
     html.raw(match consumer.kind {
         ConsumerKind::ReadModel => "read model",
@@ -63,8 +64,10 @@ fn write_consumer(html: &mut Html, consumer: &ConsumerView) {
         ConsumerState::CatchingUp => html.element("span", "tag busy", "catching up"),
         ConsumerState::Building => html.element("span", "tag busy", "being built"),
         ConsumerState::Stuck => html.element("span", "tag wrong", "does not move"),
+        ConsumerState::Waits => html.element("span", "tag wrong", "waits for a person"),
+        ConsumerState::Standby => html.element("span", "tag ready", "stands by"),
     };
-    if consumer.state != ConsumerState::UpToDate {
+    if consumer.behind > 0 {
         let end = consumer.position + consumer.behind;
         html.raw(" <progress").attribute("max", end.max(1)).attribute("value", consumer.position);
         html.attribute("aria-label", "progress").raw("></progress>");

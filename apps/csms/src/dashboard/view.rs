@@ -89,6 +89,10 @@ pub enum ConsumerState {
     Building,
     /// It does not move.
     Stuck,
+    /// Something of it waits for a person.
+    Waits,
+    /// Another process does its work.
+    Standby,
 }
 
 /// Something that waits for a person.

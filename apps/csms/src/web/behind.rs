@@ -6,7 +6,7 @@ use leftfold::runtime::projection::ProjectionStatus;
 use serde_json::json;
 
 use crate::Csms;
-use crate::api::is_stuck;
+use crate::api::stands_still;
 use crate::csms::Behind;
 use crate::dashboard::{ConsumerKind, ConsumerState, ConsumerView, ParkedView};
 use crate::deadlines::PROCESSES;
@@ -46,7 +46,7 @@ fn consumer(name: String, kind: ConsumerKind, status: &ConsumerStatus, state: Co
 
 fn state(status: &ProjectionStatus) -> ConsumerState {
     match moving(&status.consumer) {
-        ConsumerState::Stuck => ConsumerState::Stuck,
+        state @ (ConsumerState::Stuck | ConsumerState::Waits | ConsumerState::Standby) => state,
         _ if !status.serves => ConsumerState::Building,
         state => state,
     }
@@ -54,7 +54,9 @@ fn state(status: &ProjectionStatus) -> ConsumerState {
 
 fn moving(status: &ConsumerStatus) -> ConsumerState {
     match status.lag() {
-        _ if is_stuck(status) => ConsumerState::Stuck,
+        _ if stands_still(status) => ConsumerState::Stuck,
+        _ if status.needs_person => ConsumerState::Waits,
+        _ if status.standby => ConsumerState::Standby,
         0 => ConsumerState::UpToDate,
         _ => ConsumerState::CatchingUp,
     }
