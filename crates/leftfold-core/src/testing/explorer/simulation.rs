@@ -17,7 +17,7 @@ use super::clock::{DueClock, HandClock};
 use super::projections::{Models, Sent};
 use super::schedule::{Choice, Options, Schedule, Source, Turn};
 use super::store::{About, Operation, Shared, SimulatedStore};
-use super::story::{Story, Teller};
+use super::story::{Story, Teller, crashed};
 use super::world::{Outside, States, World};
 use super::{Broken, Invariant};
 use crate::fold::Answer;
@@ -373,7 +373,7 @@ impl<'p> Simulation<'p> {
         if let Some(story) = &mut self.story {
             self.outside.said().into_iter().for_each(|said| story.line(said));
             if way > 0 && matches!(about, About::Append(_)) {
-                story.line(format!("the store is busy, and takes nothing: {}", in_words(&about)));
+                story.line(format!("the store is busy, and takes nothing: {}", about.words()));
             }
         }
         let events = self.shared.memory.events_after(self.world.head());
@@ -425,7 +425,7 @@ impl<'p> Simulation<'p> {
             (0..).zip(under_way).partition(|(nth, _): &(u32, Operation)| carried >> (*nth).min(31) & 1 == 1);
         if let Some(story) = &mut self.story {
             let name = |all: &[(u32, Operation)]| -> Vec<String> {
-                all.iter().map(|(_, operation)| in_words(&operation.about)).filter(|words| !words.is_empty()).collect()
+                all.iter().map(|(_, operation)| operation.about.words()).filter(|words| !words.is_empty()).collect()
             };
             story.line(crashed(application, self.applications.len(), &name(&lost), &name(&kept)));
         }
@@ -587,34 +587,4 @@ impl ClientRun<'_> {
         }
         true
     }
-}
-
-/// An operation, for a story; nothing where it only reads.
-fn in_words(about: &About) -> String {
-    match about {
-        About::Reading | About::Lease => String::new(),
-        About::Append(events) if events.is_empty() => "a checkpoint, or the answer to a command".to_owned(),
-        About::Append(events) => {
-            let name = |(stream, event): &(Option<crate::store::StreamName>, crate::store::EventType)| {
-                let stream = stream.as_deref().unwrap_or_default().trim_start_matches("$process:");
-                format!("{stream}: {}", event.rsplit('.').next().unwrap_or_default())
-            };
-            events.iter().map(name).collect::<Vec<_>>().join(" and ")
-        }
-        About::Outside(what) => what.clone(),
-    }
-}
-
-fn crashed(application: usize, applications: usize, lost: &[String], carried: &[String]) -> String {
-    let mut line = "crash".to_owned();
-    if applications > 1 {
-        line = format!("crash of application {}", application + 1);
-    }
-    if !lost.is_empty() {
-        line.push_str(&format!("; lost: {}", lost.join(", ")));
-    }
-    if !carried.is_empty() {
-        line.push_str(&format!("; carried out, but nobody heard: {}", carried.join(", ")));
-    }
-    line
 }

@@ -56,6 +56,22 @@ impl About {
             Self::Outside(_) => Kind::Outside,
         }
     }
+
+    /// The operation in words; nothing where it only reads.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Reading | Self::Lease => String::new(),
+            Self::Append(events) if events.is_empty() => "a checkpoint, or the answer to a command".to_owned(),
+            Self::Append(events) => {
+                let name = |(stream, event): &(Option<StreamName>, EventType)| {
+                    let stream = stream.as_deref().unwrap_or_default().trim_start_matches("$process:");
+                    format!("{stream}: {}", event.rsplit('.').next().unwrap_or_default())
+                };
+                events.iter().map(name).collect::<Vec<_>>().join(" and ")
+            }
+            Self::Outside(what) => what.clone(),
+        }
+    }
 }
 
 impl Shared {

@@ -163,3 +163,18 @@ fn in_words(entry: &LedgerEvent) -> String {
         LedgerEvent::Cancelled { reason, by } => format!("{by} wants no further attempt ({reason})"),
     }
 }
+
+/// What a crash took with it.
+pub(super) fn crashed(application: usize, applications: usize, lost: &[String], carried: &[String]) -> String {
+    let mut line = "crash".to_owned();
+    if applications > 1 {
+        line = format!("crash of application {}", application + 1);
+    }
+    if !lost.is_empty() {
+        line.push_str(&format!("; lost: {}", lost.join(", ")));
+    }
+    if !carried.is_empty() {
+        line.push_str(&format!("; carried out, but nobody heard: {}", carried.join(", ")));
+    }
+    line
+}
