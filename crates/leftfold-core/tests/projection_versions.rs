@@ -416,3 +416,34 @@ async fn a_rebuild_that_dies_half_way_leaves_what_served_and_is_discarded() {
     assert_eq!((code.tries(Position(1)), shelf.rows("tally", 1 + BESIDE).len()), (0, 0));
     assert_eq!(verify(&process.store, &shelf, &Tally::<1, 1>::default()).await.unwrap().events, 2_500);
 }
+
+/// A projection that asked for a type under a wrong name waited for it in silence.
+#[tokio::test]
+async fn a_type_of_which_nothing_was_ever_recorded_is_named_in_the_status() {
+    #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+    enum View {
+        #[serde(rename = "note.Added")]
+        Added {},
+        #[serde(rename = "note.Eroded")]
+        Removed {},
+    }
+    impl leftfold_core::fold::Event for View {
+        const NAMESPACE: &'static str = "view";
+    }
+    struct Counts;
+    impl Projection<Memory<u32>> for Counts {
+        const NAME: &'static str = "counts";
+        type Event = View;
+        async fn apply(&self, rows: &mut u32, _: &Recorded<View>) -> Result<(), ProjectionError> {
+            *rows += 1;
+            Ok(())
+        }
+    }
+    let process = Stage::new().process();
+    let first = add(&process.store, "a", "x", "fine").await;
+    let running = process.runtime().project(Counts, Memory::new()).start().await.unwrap();
+    running.projections().wait_until("counts", first, 10 * SECOND).await.unwrap();
+    let named = "new events, though nothing was ever recorded of note.Eroded";
+    until("it is said", async || running.status()[0].waits_for == named).await;
+    assert!(!running.status()[0].needs_person);
+}
