@@ -123,6 +123,7 @@ pub fn effect_json(status: &EffectStatus) -> Value {
         EffectState::Pending => ("pending", None, None, None),
         EffectState::InFlight { .. } => ("inFlight", None, None, None),
         EffectState::Waiting { reason, .. } => ("waiting", None, Some(reason.clone()), None),
+        EffectState::Parked { reason } => ("parked", None, Some(reason.clone()), None),
         EffectState::InDoubt { reason, .. } if reason == NO_ANSWER => ("inDoubt", Some("noAnswer"), Some(reason.clone()), None),
         EffectState::InDoubt { reason, .. } => ("inDoubt", Some("inDoubt"), Some(reason.clone()), None),
         EffectState::NotDone { reason, by } => ("notDone", Some("notDone"), Some(reason.clone()), Some(by)),

@@ -292,6 +292,12 @@ impl Schema {
         };
         let stored = Stored { event_type, schema_version };
         if !self.upcasters.start_at(&stored) {
+            if let Some((_, current)) = self.by_type.get(&stored.event_type)
+                && *current != schema_version
+            {
+                let Stored { event_type, schema_version } = stored;
+                return Err(EventError::SchemaVersion { position, event_type, stored: schema_version, current: *current });
+            }
             return json::decode(&recorded.data).map_err(unparsed);
         }
         let today = self.upcasters.upcast(&stored, &recorded.data, position)?;

@@ -31,6 +31,8 @@ pub struct Effects {
 pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) intent: EventType,
+    /// Why this release cannot carry out such an intent; nothing where it can.
+    pub(super) unreadable: fn(&RecordedEvent) -> Option<String>,
     pub(super) asked: mpsc::Sender<Asked>,
 }
 
@@ -200,7 +202,14 @@ impl Effects {
     /// How an effect stands; none where the position holds no intent of this runtime's effects.
     pub async fn find(&self, id: EffectId) -> Result<Option<EffectStatus>, LoadError> {
         let Some((kind, event)) = self.intent(id).await? else { return Ok(None) };
-        let ledger = Ledger::load(&self.store, id).await?;
+        let unreadable = (kind.unreadable)(&event);
+        let mut ledger = match Ledger::load(&self.store, id).await {
+            Err(LoadError::Event(error)) => Ledger::unreadable(id, &error)?,
+            ledger => ledger?,
+        };
+        if let (Some(reason), EffectState::Pending | EffectState::Waiting { .. }) = (unreadable, &ledger.state) {
+            ledger.state = EffectState::Parked { reason };
+        }
         Ok(Some(EffectStatus {
             id,
             name: kind.name,

@@ -69,6 +69,11 @@ pub enum EffectState {
         /// When.
         again_at: Timestamp,
     },
+    /// A record of it cannot be read by this release, so nothing is done before a person has seen to that.
+    Parked {
+        /// Which one, and what to do.
+        reason: String,
+    },
     /// Whether it took place is not known. It is looked up, or a person says so.
     InDoubt {
         /// Why.
@@ -99,10 +104,10 @@ impl EffectState {
         matches!(self, Self::Done { .. } | Self::NotDone { .. })
     }
 
-    /// Whether it is concluded or in doubt: nothing more is known soon.
+    /// Whether it is concluded, in doubt or parked: nothing more is known soon.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
-        self.is_concluded() || matches!(self, Self::InDoubt { .. })
+        self.is_concluded() || matches!(self, Self::InDoubt { .. } | Self::Parked { .. })
     }
 }
 
@@ -140,6 +145,12 @@ impl Ledger {
             (ledger.version, ledger.position) = (recorded.version(), recorded.position);
         }
         Ok(ledger)
+    }
+
+    /// What is known of an effect whose ledger cannot be read.
+    pub(super) fn unreadable(id: EffectId, error: &EventError) -> Result<Self, Invalid> {
+        let state = EffectState::Parked { reason: needs_release(error) };
+        Ok(Self { state, ..Self::empty(Self::stream(id)?, id) })
     }
 
     fn empty(stream: StreamName, id: EffectId) -> Self {
@@ -226,6 +237,11 @@ impl Ledger {
     pub(super) fn entry(&self, event: &LedgerEvent) -> Result<NewEvent, EventError> {
         Ok(Schema::of::<LedgerEvent>()?.encode(event)?.in_stream(self.stream.clone()))
     }
+}
+
+/// What is to be done about a record that cannot be read.
+pub(super) fn needs_release(error: &EventError) -> String {
+    format!("a record of it cannot be read, start the release that wrote it, or a newer one: {error}")
 }
 
 /// What an attempt was of which an earlier release recorded only that it failed.

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::effect::{Attempt, Begin, Conclusion, Effect, EffectId, Order, Performed, Policy, Repetition};
 use super::json::Json;
-use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid};
+use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid, needs_release};
 use super::queue::{Kind, Rest};
 use super::{Host, StartError, shortened};
 use crate::fold::{Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, LoadError, Schema};
@@ -110,7 +110,7 @@ impl From<LoadError> for Stopped {
 
 impl From<EventError> for Stopped {
     fn from(error: EventError) -> Self {
-        Self::Unreadable(format!("a record of it cannot be read, start the release that wrote it, or a newer one: {error}"))
+        Self::Unreadable(needs_release(&error))
     }
 }
 
@@ -210,6 +210,7 @@ impl<E: Effect> Turn<E> {
                 let reason = "whoever opened the attempt recorded no outcome before its deadline".to_owned();
                 self.unknown(&ledger, ledger.attempts, reason).await
             }
+            EffectState::Parked { reason } => Ok(Next::Parked(reason.clone())),
             EffectState::InDoubt { since, .. } => Ok(self.in_doubt(&ledger, ledger.deadline().unwrap_or(*since))),
         }
     }
@@ -252,7 +253,9 @@ impl<E: Effect> Turn<E> {
             Err(error) if let Some(doubted) = ledger.doubts(self.unsaid()).last() => {
                 return self.doubt(ledger, doubted.number, format!("it cannot be tried again: {error}")).await;
             }
-            // Nothing was tried: the effect ends, and the reason can be read.
+            // A release that knows the shape can carry it out.
+            Err(error) if !matches!(error, EventError::Decode { .. }) => return Err(error.into()),
+            // It is of a known shape, and nothing was tried: the effect ends, and the reason can be read.
             Err(error) => {
                 tracing::error!(effect = E::NAME, id = %intent.id, %error, "an intent cannot be read and is not carried out");
                 let reason = error.to_string();
@@ -546,6 +549,19 @@ fn doubtful(ledger: &Ledger, unsaid: Unsaid, but: u32) -> String {
     let more = if numbers.len() > 10 { " and others" } else { "" };
     numbers.truncate(10);
     format!("but attempts {}{more} may have", numbers.join(", "))
+}
+
+/// Why this release cannot carry out an intent, if it cannot.
+pub(super) fn unreadable<E: Effect>(event: &RecordedEvent) -> Option<String> {
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        let intent_type = EventType::new(E::INTENT)?;
+        Schema::of::<<E::Target as Aggregate>::Event>()?.payload::<E::Intent>(event, &intent_type).map(drop)
+    }));
+    match read {
+        // What is of a known shape and is none ends the effect.
+        Ok(Ok(()) | Err(EventError::Decode { .. })) | Err(_) => None,
+        Ok(Err(error)) => Some(needs_release(&error)),
+    }
 }
 
 fn overtaken<E: Effect>() -> Next<E> {

@@ -50,7 +50,7 @@ impl<E: Effect> Turn<E> {
             EffectState::Pending | EffectState::Waiting { .. } if self.is_of_an_earlier_life(ledger.position) => {
                 return Err(CancelError::InDoubt { id });
             }
-            EffectState::Pending | EffectState::Waiting { .. } => {}
+            EffectState::Pending | EffectState::Waiting { .. } | EffectState::Parked { .. } => {}
         }
         let reason = shortened(reason.to_owned());
         let done = if ledger.doubts(self.unsaid()).next().is_some() {
