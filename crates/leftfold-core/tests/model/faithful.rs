@@ -370,3 +370,47 @@ async fn big_numbers_pass_through_upcasters_and_one_that_looks_at_them_is_an_err
         other => assert!(holds_any && other.is_ok(), "{other:?}"),
     }
 }
+
+/// A refusal of two variants that are written in the same way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(untagged)]
+enum Ambiguous {
+    #[error("too few: {many}")]
+    TooFew { many: u32 },
+    #[error("too many: {many}")]
+    TooMany { many: u32 },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Refusing;
+
+impl Aggregate for Refusing {
+    const CATEGORY: &'static str = "refusing";
+    type Event = Step;
+    type Command = u32;
+    type Refusal = Ambiguous;
+
+    fn apply(&mut self, _: &Step) {}
+
+    fn decide(&self, many: &u32) -> Result<Vec<Step>, Ambiguous> {
+        let many = *many;
+        Err(if many < 5 { Ambiguous::TooFew { many } } else { Ambiguous::TooMany { many } })
+    }
+}
+
+/// A refusal that was to be remembered came back as another one.
+#[tokio::test]
+async fn a_refusal_that_would_be_remembered_as_another_one_is_an_error() {
+    let store = Store::memory();
+    let refusing = store.aggregate::<Refusing>();
+    let command = |many: u32| {
+        let command = refusing.command("1", many).id("test", &many.to_string());
+        command.request(&many.to_le_bytes()).remembering_refusal().execute()
+    };
+    for _ in 0..2 {
+        assert_eq!(command(1).await, Err(ExecuteError::Refused(Ambiguous::TooFew { many: 1 })));
+    }
+    let answer = command(9).await;
+    let Err(ExecuteError::Event(EventError::Encode { name, detail })) = answer else { panic!("{answer:?}") };
+    assert!(name.ends_with("Ambiguous") && detail.contains("another of its untagged variants"), "{name}: {detail}");
+}
