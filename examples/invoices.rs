@@ -293,10 +293,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let first = |customer: &str, total| earlier::First::Initiated { customer: customer.into(), total };
     let (issued, sent) = ("2020-01-02".to_owned(), "2020-01-03".to_owned());
     let history = [first("Alan", 0.29), earlier::First::Issued { on: issued }, earlier::First::Sent { on: sent }];
-    store.facts(Invoice::CATEGORY, "2020-1", &history).record().await?;
+    let store = by_an_earlier_program(store, place.path(), "2020-1", &history).await?;
     let second = earlier::Second::Initiated { customer: "Barbara".into(), cents: 1_999 };
     let history = [second, earlier::Second::Issued { on: "2023-05-06".into() }];
-    store.facts(Invoice::CATEGORY, "2023-1", &history).record().await?;
+    let store = by_an_earlier_program(store, place.path(), "2023-1", &history).await?;
 
     let invoices = store.aggregate::<Invoice>();
     let amount = Money { cents: 500, currency: "SEK".into() };
@@ -335,6 +335,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Records what another program recorded before this one: two that write the same type in different shapes are not used with
+/// one store at the same time.
+async fn by_an_earlier_program<E: Event>(store: Store, path: &str, id: &str, events: &[E]) -> Result<Store, Box<dyn Error>> {
+    store.close().await?;
+    let earlier = leftfold::open(path).await?;
+    earlier.facts(Invoice::CATEGORY, id, events).record().await?;
+    earlier.close().await?;
+    Ok(leftfold::open(path).await?)
+}
+
 /// In which versions of the schema invoices are stored that were initiated.
 async fn schema_versions(store: &Store) -> Result<String, Box<dyn Error>> {
     let mut versions = BTreeMap::<u32, usize>::new();
@@ -352,7 +362,9 @@ async fn schema_versions(store: &Store) -> Result<String, Box<dyn Error>> {
 mod tests {
     use super::*;
     use InvoiceEvent::*;
+    use leftfold::store::MemoryBackend;
     use leftfold::testing::given;
+    use std::sync::Arc;
 
     fn euros(cents: u64) -> Money {
         Money { cents, currency: "EUR".into() }
@@ -381,12 +393,14 @@ mod tests {
 
     /// A store as three generations of the program left it.
     async fn three_generations() -> Store {
-        let store = Store::memory();
+        let memory = Arc::new(MemoryBackend::new());
+        let program = || Store::shared(memory.clone());
         let first = earlier::First::Initiated { customer: "Alan".into(), total: 0.29 };
         let first = [first, earlier::First::Issued { on: "2020-01-02".into() }];
-        store.facts("invoice", "1", &first).record().await.unwrap();
+        program().facts("invoice", "1", &first).record().await.unwrap();
         let second = earlier::Second::Initiated { customer: "Barbara".into(), cents: 1_999 };
-        store.facts("invoice", "2", &[second]).record().await.unwrap();
+        program().facts("invoice", "2", &[second]).record().await.unwrap();
+        let store = program();
         let initiate = Work::Initiate { customer: "Carol".into(), amount: Money { cents: 5, currency: "GBP".into() } };
         store.aggregate::<Invoice>().execute("3", initiate).await.unwrap();
         store
@@ -411,10 +425,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_old_event_that_makes_no_sense_is_an_error_that_names_it() {
-        let store = Store::memory();
+        let memory = Arc::new(MemoryBackend::new());
+        let program = || Store::shared(memory.clone());
         let impossible = earlier::First::Initiated { customer: "Alan".into(), total: -1.0 };
-        store.facts("invoice", "1", &[impossible]).record().await.unwrap();
-        let error = store.aggregate::<Invoice>().load("1").await.unwrap_err().to_string();
+        program().facts("invoice", "1", &[impossible]).record().await.unwrap();
+        let error = program().aggregate::<Invoice>().load("1").await.unwrap_err().to_string();
         assert!(error.contains("position 1") && error.contains("-1 is no total"), "{error}");
     }
 

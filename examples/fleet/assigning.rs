@@ -7,6 +7,9 @@ use leftfold::prelude::*;
 use leftfold::store::EventType;
 use serde::{Deserialize, Serialize};
 
+use crate::exceptions::VehicleEvent;
+use crate::people::DriverEvent;
+
 /// What this side records, and the little that it reads of drivers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FleetEvent {
@@ -26,6 +29,11 @@ pub(crate) enum FleetEvent {
 
 impl Event for FleetEvent {
     const NAMESPACE: &'static str = "fleet";
+
+    /// Whose events these are: what is recorded through this enum is what they would record.
+    fn owners() -> Owners {
+        Owners::of::<VehicleEvent>().and::<DriverEvent>()
+    }
 }
 
 // ANCHOR: picture

@@ -5,7 +5,7 @@ use leftfold::prelude::*;
 use leftfold::store::EventType;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{By, Refusal, Switch};
+use crate::domain::{By, CityEvent, CompanyEvent, EmployeeEvent, Refusal, Switch};
 
 /// An employee comes to work, if nothing above is off. The caller names the parents; the decision does not believe it.
 #[derive(Clone, Debug)]
@@ -39,6 +39,10 @@ pub(crate) enum Fact {
 
 impl Event for Fact {
     const NAMESPACE: &'static str = "clocking_in";
+
+    fn owners() -> Owners {
+        Owners::of::<CityEvent>().and::<CompanyEvent>().and::<EmployeeEvent>()
+    }
 }
 
 /// What was done to each of the three itself.

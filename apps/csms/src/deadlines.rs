@@ -3,11 +3,11 @@
 //! Silence is not among them: a message of a station writes nothing, so that is watched by light countdowns in memory.
 
 use leftfold::fold::Recorded;
-use leftfold::prelude::{Context, Correlation, Event, Process, Reaction, Targets, Timestamp, Trigger};
+use leftfold::prelude::{Context, Correlation, Event, Owners, Process, Reaction, Targets, Timestamp, Trigger};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::request::{Answered, RequestId, StationAnswer};
-use crate::domain::station::{Station, StationCommand};
+use crate::domain::station::{Station, StationCommand, StationEvent};
 
 /// The names of the processes.
 pub const PROCESSES: [&str; 2] = [RemoteStartDeadline::NAME, ReservationExpiry::NAME];
@@ -49,6 +49,10 @@ pub enum RemoteStartFact {
 
 impl Event for RemoteStartFact {
     const NAMESPACE: &'static str = "remote_start_fact";
+
+    fn owners() -> Owners {
+        Owners::of::<StationEvent>()
+    }
 }
 
 impl Process for RemoteStartDeadline {
@@ -133,6 +137,10 @@ pub enum ReservationFact {
 
 impl Event for ReservationFact {
     const NAMESPACE: &'static str = "reservation_fact";
+
+    fn owners() -> Owners {
+        Owners::of::<StationEvent>()
+    }
 }
 
 impl Process for ReservationExpiry {

@@ -26,7 +26,7 @@ pub use open::{OpenError, open};
 pub mod prelude {
     pub use leftfold_core::fold::{
         Aggregate, Aggregates, Answer, Cause, Decided, Decision, Event, ExecuteError, Executed, Folded, LoadError, Moment,
-        Recorded, SnapshotPolicy, Unknown, Upcasters,
+        Owners, Recorded, SnapshotPolicy, Unknown, Upcasters,
     };
     pub use leftfold_core::runtime::inbox::{Delivery, Inbox, OverGap, Receipt, ReceiveError};
     pub use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Refused, Targets, Trigger};

@@ -1,8 +1,10 @@
 //! What the read models read of the events: no more variants than they need.
 
-use leftfold::prelude::{Event, Timestamp};
+use leftfold::prelude::{Event, Owners, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::meter::MeterEvent;
+use crate::domain::station::StationEvent;
 use crate::domain::transaction::{Started, Stopped};
 use crate::ocpp::v16::MeterValue;
 
@@ -25,6 +27,10 @@ pub enum ChargingFact {
 
 impl Event for ChargingFact {
     const NAMESPACE: &'static str = "charging_fact";
+
+    fn owners() -> Owners {
+        Owners::of::<StationEvent>().and::<MeterEvent>()
+    }
 }
 
 /// What meters say, whatever it belongs to.
@@ -37,6 +43,10 @@ pub enum MeterFact {
 
 impl Event for MeterFact {
     const NAMESPACE: &'static str = "meter_fact";
+
+    fn owners() -> Owners {
+        Owners::of::<MeterEvent>()
+    }
 }
 
 /// A message with meter values.

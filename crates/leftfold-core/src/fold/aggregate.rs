@@ -8,9 +8,11 @@ use serde::de::DeserializeOwned;
 
 use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
 use super::command::{Alongside, ExecuteError, Executed, Identified, Origin, Remember};
-use super::event::{Event, EventError, Recorded, Schema, Unknown};
+use super::event::{Event, EventError, Recorded, Unknown};
 use super::execute::CommandAlongside;
 use super::facts::{self, Facts, RecordError};
+use super::owner::Purpose;
+use super::schema::Schema;
 use super::snapshot::{self, SnapshotPolicy, Trust, Use};
 use crate::json;
 use crate::store::{
@@ -114,7 +116,7 @@ impl Store {
     pub fn aggregate<A: Aggregate>(&self) -> Aggregates<A> {
         let folds = self.attached(|| FoldCache::new(FoldCache::BYTES_USUAL));
         let trust = self.attached(Trust::default);
-        let shared = Shared { store: self.clone(), folds, trust, schema: Schema::of::<A::Event>() };
+        let shared = Shared { store: self.clone(), folds, trust, schema: self.schema::<A::Event>(Purpose::Writing) };
         Aggregates { shared: Arc::new(shared), kind: std::marker::PhantomData }
     }
 }
@@ -180,10 +182,9 @@ impl<A: Aggregate> Aggregates<A> {
     pub async fn load(&self, id: &str) -> Result<Folded<A>, LoadError> {
         let slot = self.slot(id)?;
         let mut place = slot.fold.lock().await;
-        let kept = self.fresh(id, &slot.stream, place.take()).await?;
-        let folded = kept.folded.clone();
-        *place = Some(kept);
-        Ok(folded)
+        self.fresh(id, &slot.stream, &mut place).await?;
+        // Where it did not fail it left the fold in its place.
+        Ok(place.as_ref().expect("a fresh fold").folded.clone())
     }
 
     /// The state as it was at a version, or at a time. A version beyond the last gives the last.
@@ -194,8 +195,10 @@ impl<A: Aggregate> Aggregates<A> {
             Moment::Time(time) => (Version::END, self.shared.store.position_at(time).await?),
         };
         let start = self.snapshotted(&stream).await?.map(|kept| kept.folded);
-        let mut folded =
-            start.filter(|folded| folded.version <= version && folded.position <= position).unwrap_or_else(Folded::empty);
+        let mut folded = match start.filter(|folded| folded.version <= version && folded.position <= position) {
+            Some(folded) => folded,
+            None => Folded::empty()?,
+        };
         self.fold_on(&mut folded, &stream, version, position).await?;
         Ok(folded)
     }
@@ -231,21 +234,34 @@ impl<A: Aggregate> Aggregates<A> {
         facts::encode(schema, stream, events, origin)
     }
 
-    /// The fold as of the durable end, from what is kept where something is.
-    pub(super) async fn fresh(&self, id: &str, stream: &StreamName, kept: Option<Kept<A>>) -> Result<Kept<A>, LoadError> {
-        let (mut kept, before) = match kept {
-            Some(kept) => {
-                let before = kept.folded.version;
-                (kept, before)
+    /// The fold as of the durable end, from what is kept where something is. What is kept stays in its place.
+    pub(super) async fn fresh(&self, id: &str, stream: &StreamName, place: &mut Option<Kept<A>>) -> Result<(), LoadError> {
+        // What comes from a snapshot has not been weighed, however old it is.
+        let before = place.as_ref().map_or(Version::ABSENT, |kept| kept.folded.version);
+        if place.is_none() {
+            *place = Some(match self.snapshotted(stream).await? {
+                Some(kept) => kept,
+                None => Kept::empty()?,
+            });
+        }
+        let Some(kept) = place else { return Ok(()) };
+        let first = match self.fold_on(&mut kept.folded, stream, Version::END, Position::END).await {
+            Ok(Come::Since(first)) => first,
+            Ok(Come::FromElsewhere) => {
+                tracing::warn!(%stream, version = %kept.folded.version, "a kept fold is ahead of its stream and not used");
+                *place = Some(Kept::empty()?);
+                return Box::pin(self.fresh(id, stream, place)).await;
             }
-            // What comes from a snapshot has not been weighed, however old it is.
-            None => (self.snapshotted(stream).await?.unwrap_or_else(Kept::empty), Version::ABSENT),
+            Err(LoadError::Event(panicked @ EventError::Panicked { .. })) => {
+                *place = None;
+                return Err(panicked.into());
+            }
+            Err(error) => return Err(error),
         };
-        let first = self.fold_on(&mut kept.folded, stream, Version::END, Position::END).await?;
         kept.unsaved_since = kept.unsaved_since.or(first);
         self.weigh(id, before, &kept.folded);
-        self.keep_snapshot(stream, &mut kept);
-        Ok(kept)
+        self.keep_snapshot(stream, kept);
+        Ok(())
     }
 
     /// Says what the fold weighs, if it has grown to double its version.
@@ -256,28 +272,41 @@ impl<A: Aggregate> Aggregates<A> {
     }
 
     /// Applies what follows in the stream, up to a version and a position. Tells when the first of it was recorded.
+    ///
+    /// Whatever fails, the fold is one of whole events; only where `apply` panics it is to be thrown away.
     async fn fold_on(
         &self,
         folded: &mut Folded<A>,
         stream: &StreamName,
         version: Version,
         position: Position,
-    ) -> Result<Option<Timestamp>, LoadError> {
+    ) -> Result<Come, LoadError> {
         let schema = self.schema()?;
         let mut first = None;
-        let mut events = self.shared.store.read(Read::stream(stream.clone(), folded.version.next()));
-        while let Some(page) = events.page().await? {
-            for event in page {
+        let mut parts: Vec<A::Event> = Vec::with_capacity(1);
+        let begun = self.shared.store.page(Read::stream(stream.clone(), folded.version.next())).await?;
+        if begun.stream_version.is_some_and(|actual| actual < folded.version) {
+            return Ok(Come::FromElsewhere);
+        }
+        let mut rest = begun.next.map(|what| self.shared.store.read(Read { what, ..Read::stream(stream.clone(), Version::END) }));
+        let mut page = Some(begun.events);
+        while let Some(events) = page {
+            for event in events {
                 if event.version() > version || event.position > position {
-                    return Ok(first);
+                    return Ok(Come::Since(first));
                 }
-                schema.decode_each(&event, A::UNKNOWN, |event: A::Event| folded.state.apply(&event))?;
+                schema.decode_each(&event, A::UNKNOWN, |event| parts.push(event))?;
+                EventError::caught::<A, _>("apply", || parts.drain(..).for_each(|event| folded.state.apply(&event)))?;
                 first = first.or(Some(event.recorded_at));
                 folded.version = event.version();
                 folded.position = event.position;
             }
+            page = match &mut rest {
+                Some(rest) => rest.page().await?,
+                None => None,
+            };
         }
-        Ok(first)
+        Ok(Come::Since(first))
     }
 
     /// The fold of a snapshot that belongs to this fold and to this history.
@@ -314,7 +343,7 @@ impl<A: Aggregate> Aggregates<A> {
 
     /// Whether a fold from the beginning gives the same state.
     async fn agrees(&self, folded: &Folded<A>, stream: &StreamName) -> Result<bool, LoadError> {
-        let mut anew = Folded::<A>::empty();
+        let mut anew = Folded::<A>::empty()?;
         self.fold_on(&mut anew, stream, folded.version, folded.position).await?;
         Ok(json::is_same(&anew.state, &folded.state))
     }
@@ -339,6 +368,14 @@ impl<A: Aggregate> Aggregates<A> {
         kept.snapshot_version = kept.folded.version;
         kept.unsaved_since = None;
     }
+}
+
+/// How a fold stands to its stream.
+enum Come {
+    /// It is fresh; when the first event was recorded that is new to it.
+    Since(Option<Timestamp>),
+    /// It has more events than the stream: an older store was put in place of the one that it was folded from.
+    FromElsewhere,
 }
 
 /// The events of one aggregate, as the fold reads them.

@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Aggregate;
+use super::{Aggregate, EventError};
 use crate::store::{Position, StreamName, Timestamp, Version};
 
 /// The fold of one stream: the state after the event that gave it this version.
@@ -20,8 +20,9 @@ pub struct Folded<A> {
 
 impl<A: Default> Folded<A> {
     /// The fold of no event.
-    pub(super) fn empty() -> Self {
-        Self { state: A::default(), version: Version::ABSENT, position: Position::START }
+    pub(super) fn empty() -> Result<Self, EventError> {
+        let state = EventError::caught::<A, _>("default()", A::default)?;
+        Ok(Self { state, version: Version::ABSENT, position: Position::START })
     }
 }
 
@@ -35,15 +36,15 @@ pub(super) struct Kept<A> {
 }
 
 impl<A: Default> Kept<A> {
-    pub(super) fn empty() -> Self {
-        Self { folded: Folded::empty(), snapshot_version: Version::ABSENT, unsaved_since: None }
+    pub(super) fn empty() -> Result<Self, EventError> {
+        Ok(Self { folded: Folded::empty()?, snapshot_version: Version::ABSENT, unsaved_since: None })
     }
 }
 
 /// The place of one aggregate. Whoever holds the lock runs its commands; the others queue, in the order they came.
 ///
-/// The fold is taken out while a command runs, and put back when its outcome is known: a command that is dropped, or
-/// that panics, leaves the place empty, and the next one loads from the store.
+/// The fold stays in its place while a command runs, and is a fold of the stream's events at every await: so a command that
+/// fails, or is dropped, costs the next one no more than what was recorded since. Only where `apply` panics nothing is left.
 #[derive(Debug)]
 pub(super) struct Slot<A> {
     pub(super) stream: StreamName,

@@ -235,7 +235,7 @@ impl Target {
     }
 }
 
-fn in_order(mut item: QueryItem) -> String {
+pub(super) fn in_order(mut item: QueryItem) -> String {
     item.types.sort_by(|a, b| a.text().cmp(b.text()));
     item.tags.sort();
     Query::from(item).to_string()

@@ -1,19 +1,21 @@
 //! Decisions: a fold over whatever a query finds, across streams, that decides once and keeps nothing.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Event;
+use super::boundary::{Boundaries, Turn};
 use super::command::{
     ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified, Origin, Remember, Said, Target,
 };
-use super::event::{Schema, Unknown};
+use super::event::{EventError, Unknown};
 use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
+use super::owner::Purpose;
+use super::schema::Schema;
+use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
-    Answered, Append, Appended, CommandId, Condition, Conflict, Expected, NewEvent, NoneMatching, Outcome, Position, Query, Read,
-    Store, StreamName, Version,
+    Answered, Append, Appended, CommandId, Condition, Conflict, Expected, Invalid, NewEvent, NoneMatching, Outcome, Position,
+    Query, Read, RecordedEvent, Store, StreamName, Version,
 };
 
 /// A decision over any events, of any streams: a dynamic consistency boundary.
@@ -51,6 +53,7 @@ pub struct Decided<E> {
 #[derive(Clone, Debug, PartialEq)]
 enum Place {
     Stream(String),
+    Aggregate { category: &'static str, id: String },
     NoStream,
 }
 
@@ -76,7 +79,8 @@ impl<E> Decided<E> {
     /// One event into the stream of an aggregate.
     #[must_use]
     pub fn of<A: super::Aggregate>(id: &str, event: E) -> Self {
-        Self::event(format!("{}-{id}", A::CATEGORY), event)
+        let place = Place::Aggregate { category: A::CATEGORY, id: id.to_owned() };
+        Self { events: vec![(place, event)], expected: Vec::new() }
     }
 
     /// Another event into a stream.
@@ -155,27 +159,32 @@ impl<D: Decision> DecisionCommand<'_, D> {
         self
     }
 
-    /// Decides; again on what is new where others were faster, at most [`ATTEMPTS_MAX`] times. An expectation on a
-    /// stream that fails while nothing is new is an error at once.
+    /// Decides; again on what is new where others were faster, at most [`ATTEMPTS_MAX`] times. Decisions of one process that
+    /// got into each other's way queue. An expectation on a stream that fails while nothing is new is an error at once.
     pub async fn execute(self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
-        let schema = Schema::of::<D::Event>()?;
+        let schema = self.store.schema::<D::Event>(Purpose::Writing)?;
         if let Some(id) = self.origin.id()
             && let Some(answered) = self.store.answered(id).await?
         {
             return self.answer_again(&schema, answered).await;
         }
-        let query = self.decision.query().of_types(schema.wanted());
-        let mut read = Reading { state: D::State::default(), through: Position::START, events: 0 };
+        let query = schema.widened(self.query()?);
+        let state = EventError::caught::<D::State, _>("default()", D::State::default)?;
+        let mut read = Reading { state, through: Position::START, events: 0, new: Vec::new() };
+        let mut turn = Turn::of(self.store.attached(Boundaries::default), &query).await;
         let mut conflict = None;
         for _ in 0..ATTEMPTS_MAX {
             let before = read.events;
             self.read_on(&schema, &query, &mut read).await?;
+            if conflict.is_some() && turn.after(&read.new).await {
+                self.read_on(&schema, &query, &mut read).await?;
+            }
             if let Some(Conflict::Stream { stream, expected, actual }) = conflict.take()
                 && read.events == before
             {
                 return Err(ExecuteError::Unexpected { stream, expected, actual });
             }
-            let (decided, answer) = match self.decision.decide(&read.state) {
+            let (decided, answer) = match EventError::caught::<D, _>("decide", || self.decision.decide(&read.state))? {
                 Ok(decided) => (decided, None),
                 Err(refusal) => match (&self.remember, self.origin.id()) {
                     (Some(remember), Some(_)) => (Decided::nothing(), Some((encode_refusal(remember, &refusal)?, refusal))),
@@ -191,6 +200,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
                 Some((bytes, _)) => Said::Refused(bytes.clone()),
             };
             let append = self.append(&schema, &query, &read, &decided, said)?;
+            read.new.clear();
             match (self.store.append(append).await?, answer) {
                 (Outcome::Conflict(failed), _) => conflict = Some(failed),
                 (Outcome::Repeated(answered), _) => return self.answer_again(&schema, answered).await,
@@ -201,13 +211,17 @@ impl<D: Decision> DecisionCommand<'_, D> {
         Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
     }
 
-    fn target(&self) -> Target {
-        Target::boundary(&self.decision.query(), &self.origin)
+    fn query(&self) -> Result<Query, EventError> {
+        EventError::caught::<D, _>("query", || self.decision.query())
+    }
+
+    fn target(&self) -> Result<Target, EventError> {
+        Ok(Target::boundary(&self.query()?, &self.origin))
     }
 
     async fn read_on(
         &self,
-        schema: &Arc<Schema>,
+        schema: &Schema,
         query: &Query,
         read: &mut Reading<D::State>,
     ) -> Result<(), ExecuteError<D::Refusal>> {
@@ -218,9 +232,11 @@ impl<D: Decision> DecisionCommand<'_, D> {
             if read.events > D::EVENTS_MAX {
                 return Err(ExecuteError::TooManyEvents { limit: D::EVENTS_MAX });
             }
-            for event in &page.events {
-                schema.decode_each(event, Unknown::Ignore, |event| self.decision.apply(&mut read.state, &event))?;
-            }
+            EventError::caught::<D, _>("apply", || {
+                let mut apply = |event: D::Event| self.decision.apply(&mut read.state, &event);
+                page.events.iter().try_for_each(|event| schema.decode_each(event, Unknown::Ignore, &mut apply))
+            })??;
+            read.new.extend(page.events);
             read.through = page.through.max(read.through);
             match page.next {
                 Some(next) => request.what = next,
@@ -241,22 +257,20 @@ impl<D: Decision> DecisionCommand<'_, D> {
         for (place, event) in &decided.events {
             let mut new: NewEvent = schema.encode(event)?;
             new.metadata = self.origin.metadata.clone();
-            if let Place::Stream(stream) = place {
-                new.stream = Some(StreamName::new(stream.clone())?);
-            }
+            new.stream = place.stream()?;
             events.push(new);
         }
         let mut streams = Vec::with_capacity(decided.expected.len());
         for (stream, expected) in &decided.expected {
-            streams.push((StreamName::new(stream.clone())?, *expected));
+            streams.push((stream_named(stream)?, *expected));
         }
         let none_matching = Some(NoneMatching { query: query.clone(), after: read.through });
-        let command = self.origin.record(&self.target(), said);
+        let command = self.origin.record(&self.target()?, said);
         Ok(Append { events, condition: Condition { streams, none_matching }, command, ..Append::default() })
     }
 
     async fn answer_again(&self, schema: &Schema, answered: Answered) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
-        match self.origin.said(&answered, &self.target())? {
+        match self.origin.said(&answered, &self.target()?)? {
             Some(Said::Refused(refusal)) => Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal)),
             Some(Said::Accepted(_)) => {
                 let recorded = events_of(&self.store, &answered).await?;
@@ -275,6 +289,32 @@ struct Reading<S> {
     state: S,
     through: Position,
     events: usize,
+    /// What was read since it was decided last.
+    new: Vec<RecordedEvent>,
+}
+
+impl Place {
+    fn stream(&self) -> Result<Option<StreamName>, Invalid> {
+        match self {
+            Self::NoStream => Ok(None),
+            Self::Stream(stream) => stream_named(stream).map(Some),
+            Self::Aggregate { category, id } => {
+                Invalid::if_over("an aggregate's id", id.len(), ID_BYTES_MAX)?;
+                StreamName::of(category, id).map(Some)
+            }
+        }
+    }
+}
+
+/// A stream as an application names it: one of an aggregate has its category and its id.
+fn stream_named(name: &str) -> Result<StreamName, Invalid> {
+    match name.split_once('-') {
+        None => StreamName::new(name.to_owned()),
+        Some((category, id)) => {
+            Invalid::if_over("an aggregate's id", id.len(), ID_BYTES_MAX)?;
+            StreamName::of(category, id)
+        }
+    }
 }
 
 fn executed<E>(decided: Decided<E>, appended: &Appended) -> Executed<E> {

@@ -1,8 +1,5 @@
 //! The way of a command: load, decide, append under a condition, and again where others were faster.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use bytes::Bytes;
 
 use super::aggregate::{Aggregate, Command};
@@ -10,10 +7,13 @@ use super::cache::{Kept, Slot};
 use super::command::{
     ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Remember, STALE_EVENTS_MAX, Said, Target,
 };
-use super::event::{Event, EventError, Schema, Unknown};
+use super::event::{Event, EventError, Unknown};
+use super::panic::caught;
+use super::schema::Schema;
+use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
-    Answered, Append, Appended, Authority, Condition, Expected, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store,
-    StreamName, Version,
+    Answered, Append, Appended, Authority, Condition, Expected, Invalid, Outcome, Position, Query, Read, ReadError,
+    RecordedEvent, Store, StreamName, Version,
 };
 
 /// A command, and what goes into the same append.
@@ -47,6 +47,7 @@ impl<A: Aggregate> Command<A> {
     }
 
     async fn carry_out(&self, alongside: &Alongside) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
+        Invalid::if_over("an aggregate's id", self.id.len(), ID_BYTES_MAX)?;
         let slot = self.aggregates.slot(&self.id)?;
         let mut place = slot.fold.lock().await;
         if let Some(id) = self.origin.id()
@@ -54,34 +55,27 @@ impl<A: Aggregate> Command<A> {
         {
             return Ok(self.answer_again(&slot, answered).await?);
         }
-        let held = place.take();
-        let mut confirmed = held.is_none();
-        let mut kept = match held {
-            Some(kept) => kept,
-            None => self.aggregates.fresh(&self.id, &slot.stream, None).await?,
-        };
+        // Where nothing is kept the fold is as fresh as can be.
+        let mut confirmed = place.is_none();
+        if place.is_none() {
+            self.aggregates.fresh(&self.id, &slot.stream, &mut place).await?;
+        }
         for _ in 0..ATTEMPTS_MAX {
-            match self.attempt(&slot, &mut kept, alongside).await? {
-                Attempted::Done(done) => {
-                    *place = Some(kept);
-                    return Ok(done);
-                }
-                Attempted::Repeated(answered) => {
-                    *place = Some(kept);
-                    return Ok(self.answer_again(&slot, answered).await?);
-                }
-                Attempted::Overtaken => {
-                    *place = Some(kept);
-                    return Err(AlongsideError::Overtaken);
-                }
+            let attempted = match &mut *place {
+                Some(kept) => self.attempt(&slot, kept, alongside).await?,
+                None => Attempted::Conflict,
+            };
+            match attempted {
+                Attempted::Done(done) => return Ok(done),
+                Attempted::Repeated(answered) => return Ok(self.answer_again(&slot, answered).await?),
+                Attempted::Overtaken => return Err(AlongsideError::Overtaken),
                 // A "no" (or "nothing to do") from a fold that was kept may be out of date where others write; not so
                 // one that the store took.
                 Attempted::Concluded(conclusion) if confirmed || conclusion.is_durable() => {
-                    *place = Some(kept);
                     return Ok(self.conclude(&slot, conclusion).await?);
                 }
                 Attempted::Concluded(_) | Attempted::Conflict => {
-                    kept = self.aggregates.fresh(&self.id, &slot.stream, Some(kept)).await?;
+                    self.aggregates.fresh(&self.id, &slot.stream, &mut place).await?;
                     confirmed = true;
                 }
             }
@@ -156,32 +150,31 @@ impl<A: Aggregate> Command<A> {
     fn decide(&self, state: &A) -> Result<Result<Ahead<A>, A::Refusal>, EventError> {
         let mut ahead = Ahead::nothing();
         for command in &self.commands {
-            let events = match ahead.state.as_ref().unwrap_or(state).decide(command) {
+            let state_now = ahead.state.as_ref().unwrap_or(state);
+            let events = match EventError::caught::<A, _>("decide", || state_now.decide(command))? {
                 Ok(events) => events,
                 Err(refusal) => return Ok(Err(refusal)),
             };
             if let Some(last) = events.len().checked_sub(1) {
                 let mut at = 0;
-                let applied = catch_unwind(AssertUnwindSafe(|| {
+                let applied = caught(|| {
                     let mut state = ahead.state.take().unwrap_or_else(|| state.clone());
                     for (index, event) in events.iter().enumerate() {
                         at = index;
                         state.apply(event);
                     }
                     state
-                }));
-                let panicked = |panic: Box<dyn Any + Send>| self.cannot_take(&events[at.min(last)], &*panic);
-                ahead.state = Some(applied.map_err(panicked)?);
+                });
+                ahead.state = Some(applied.map_err(|panic| self.cannot_take(&events[at.min(last)], panic))?);
             }
             ahead.events.extend(events);
         }
         Ok(Ok(ahead))
     }
 
-    fn cannot_take(&self, event: &A::Event, panic: &(dyn Any + Send)) -> EventError {
+    fn cannot_take(&self, event: &A::Event, detail: String) -> EventError {
         let event_type = self.aggregates.schema().and_then(|schema| schema.encode(event)).map(|new| new.event_type);
-        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        let (name, detail) = (std::any::type_name::<A>(), text.unwrap_or("without a message").to_owned());
+        let name = std::any::type_name::<A>();
         event_type.map_or_else(|error| error, |event_type| EventError::Apply { name, event_type, detail })
     }
 

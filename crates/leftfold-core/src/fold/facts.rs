@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::command::{Answer, Cause, Identified, Origin, Said, Target};
-use super::event::{Event, EventError, Schema};
+use super::event::{Event, EventError};
 use super::execute::missing;
+use super::owner::Purpose;
+use super::schema::Schema;
+use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
     Answered, Append, AppendError, Appended, CommandId, Conflict, Invalid, NewEvent, Outcome, Query, Read, ReadError, Store,
     StreamName, Version,
@@ -53,7 +56,7 @@ pub enum RecordError {
 impl Store {
     /// Facts of a stream `category-id` that no aggregate folds; to be recorded.
     pub fn facts<'e, E: Event>(&self, category: &str, id: &str, events: &'e [E]) -> Facts<'e, E> {
-        Facts::new(self, Schema::of::<E>(), StreamName::of(category, id), events)
+        Facts::new(self, self.schema::<E>(Purpose::Writing), StreamName::of(category, id), events)
     }
 }
 
@@ -93,6 +96,7 @@ impl<'e, E: Event> Facts<'e, E> {
     /// Records them.
     pub async fn record(self) -> Result<FactsRecorded, RecordError> {
         let (schema, stream) = (self.schema?, self.stream?);
+        Invalid::if_over("an aggregate's id", stream.id().len(), ID_BYTES_MAX)?;
         let events = encode(&schema, &stream, self.events, &self.origin)?;
         // The version that they lead to is known when they are recorded; a repetition reads it from the events.
         let target = Target::stream(&stream);

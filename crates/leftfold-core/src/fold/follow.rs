@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::aggregate::LoadError;
-use super::event::{Event, EventError, Recorded, Schema, Unknown};
+use super::event::{Event, EventError, Recorded, Unknown};
+use super::owner::Purpose;
+use super::schema::Schema;
 use crate::store::{Position, Store, Subscription};
 
 impl Store {
     /// The events that an enum reads, of whatever streams, after a position: those that are there, then those that come.
     pub fn follow<E: Event>(&self, after: Position) -> Result<Following<E>, EventError> {
-        let schema = Schema::of::<E>()?;
+        let schema = self.schema::<E>(Purpose::Reading)?;
         Ok(Following { subscription: self.subscribe(schema.query(), after), schema, ready: VecDeque::new() })
     }
 }

@@ -1,6 +1,7 @@
 //! The model: everything a user writes is a fold with one more verb.
 
 mod aggregate;
+mod boundary;
 mod cache;
 mod codec;
 mod command;
@@ -9,6 +10,9 @@ mod event;
 mod execute;
 mod facts;
 mod follow;
+mod owner;
+mod panic;
+mod schema;
 mod snapshot;
 mod upcast;
 
@@ -16,10 +20,13 @@ pub use aggregate::{Aggregate, Aggregates, Command, History, LoadError, Moment};
 pub use cache::Folded;
 pub use command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified, STALE_EVENTS_MAX};
 pub use decision::{Decided, Decision, DecisionCommand};
-pub use event::{Event, EventError, Recorded, Schema, Unknown};
+pub use event::{Event, EventError, Recorded, Unknown};
 pub use facts::{Facts, FactsRecorded, RecordError};
 pub use follow::Following;
+pub use owner::Owners;
+pub use schema::Schema;
 pub use snapshot::SnapshotPolicy;
 pub use upcast::{Upcast, Upcasters};
 
 pub(crate) use command::{Alongside, AlongsideError, KeptAnswer, Said};
+pub(crate) use owner::Purpose;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::EventError;
+use super::panic::caught;
 use crate::json;
 use crate::store::{EventType, Invalid};
 
@@ -69,7 +70,7 @@ impl Upcasters {
     /// The data of a type changed its shape: from a schema version to the one after it.
     #[must_use]
     pub fn change(mut self, event_type: &'static str, from: u32, cast: fn(Value) -> Result<Value, String>) -> Self {
-        let to = vec![(event_type, from + 1)];
+        let to = vec![(event_type, from.saturating_add(1))];
         self.steps.push(Step { from: (event_type, from), to, cast: Cast::Change(cast) });
         self
     }
@@ -92,6 +93,106 @@ impl Upcasters {
     pub(super) fn current_version(&self, event_type: &EventType) -> u32 {
         let reached = self.steps.iter().flat_map(|step| &step.to).filter(|(to, _)| *to == event_type.as_str());
         reached.map(|(_, version)| *version).max().unwrap_or(1)
+    }
+
+    /// Whether there is no step at all.
+    pub(super) fn is_none(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The steps that lead to a type, over whatever other types.
+    pub(super) fn leading_to(&self, event_type: &EventType) -> Self {
+        let mut reached = BTreeSet::from([event_type.as_str()]);
+        loop {
+            let before = reached.len();
+            let leads = |step: &&Step| step.to.iter().any(|(to, _)| reached.contains(to));
+            let froms: Vec<_> = self.steps.iter().filter(leads).map(|step| step.from.0).collect();
+            reached.extend(froms);
+            if reached.len() == before {
+                let steps = self.steps.iter().filter(|step| step.to.iter().any(|(to, _)| reached.contains(to)));
+                return Self { steps: steps.cloned().collect() };
+            }
+        }
+    }
+
+    /// Whether the steps lead from and to the same shapes, in whatever order they are given. What they do to the data cannot
+    /// be compared.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let shapes = |upcasters: &Self| {
+            let shapes = upcasters.steps.iter().map(|step| (step.from, step.to.iter().copied().collect::<BTreeSet<_>>()));
+            shapes.collect::<BTreeSet<_>>()
+        };
+        shapes(self) == shapes(other)
+    }
+
+    /// These steps, and those of others in place of the ones that lead from the same shape.
+    pub(super) fn replaced_by(mut self, others: &Self) -> Self {
+        self.steps.retain(|step| !others.steps.iter().any(|other| other.from == step.from));
+        self.steps.extend(others.steps.iter().cloned());
+        self
+    }
+
+    /// The schema versions that steps lead from; none where the type is no old one.
+    pub(super) fn versions_from(&self, event_type: &EventType) -> Vec<u32> {
+        let from = self.steps.iter().filter(|step| step.from.0 == event_type.as_str());
+        from.map(|step| step.from.1).collect()
+    }
+
+    /// What is wrong with the steps: the shape, and why events of it are not read.
+    ///
+    /// `today` tells today's schema version of a type that is known. A split may make events for other readers beside, of
+    /// other namespaces than this one.
+    pub(super) fn fault(&self, namespace: &str, today: impl Fn(&str) -> Option<u32>) -> Option<(&'static str, u32, String)> {
+        for (index, step) in self.steps.iter().enumerate() {
+            let (event_type, schema_version) = step.from;
+            let fault = |what: String| Some((event_type, schema_version, what));
+            if self.steps[..index].iter().any(|other| other.from == step.from) {
+                return fault("two upcasters lead from it".to_owned());
+            }
+            if today(event_type) == Some(schema_version) {
+                return fault("an upcaster leads from today's shape".to_owned());
+            }
+            if self.comes_back(step) {
+                return fault("upcasters lead in a circle".to_owned());
+            }
+            let is_known = |to: &(&'static str, u32)| self.leads_on(to) || today(to.0).is_some();
+            for to in &step.to {
+                let is_beside = matches!(step.cast, Cast::Split(_))
+                    && !to.0.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('.'))
+                    && step.to.iter().any(is_known);
+                match today(to.0) {
+                    _ if self.leads_on(to) => {}
+                    Some(current) if current == to.1 => {}
+                    Some(current) => {
+                        let (to, version) = to;
+                        return fault(format!(
+                            "it becomes {to} version {version}, from which none leads on to today's {current}"
+                        ));
+                    }
+                    None if is_beside => {}
+                    None => return fault(format!("it becomes {}, which is no variant", to.0)),
+                }
+            }
+        }
+        None
+    }
+
+    fn leads_on(&self, from: &(&'static str, u32)) -> bool {
+        self.steps.iter().any(|step| step.from == *from)
+    }
+
+    /// Whether steps lead from this one back to where it begins.
+    fn comes_back(&self, first: &Step) -> bool {
+        let (mut seen, mut open) = (BTreeSet::new(), first.to.clone());
+        while let Some(at) = open.pop() {
+            if at == first.from {
+                return true;
+            }
+            if seen.insert(at) {
+                open.extend(self.steps.iter().filter(|step| step.from == at).flat_map(|step| step.to.iter().copied()));
+            }
+        }
+        false
     }
 
     /// The types, and every type from which steps lead to one of them.
@@ -148,10 +249,11 @@ impl Upcasters {
 
 impl Step {
     fn run(&self, data: Value) -> Result<Vec<(Stored, Value)>, String> {
-        let results = match self.cast {
-            Cast::Change(change) => self.to.iter().map(|(to, _)| *to).zip([change(data)?]).collect(),
-            Cast::Split(split) => split(data)?,
+        let cast = || match self.cast {
+            Cast::Change(change) => Ok(self.to.iter().map(|(to, _)| *to).zip([change(data)?]).collect()),
+            Cast::Split(split) => split(data),
         };
+        let results = caught(cast).map_err(|panic| format!("the upcaster panics: {panic}"))??;
         results.into_iter().map(|(to, data)| Ok((self.declared(to)?, data))).collect()
     }
 

@@ -290,7 +290,7 @@ impl Runtime {
     /// Everything as it is before its first step.
     async fn ready(mut self) -> Result<Ready, StartError> {
         let mut entries = Vec::with_capacity(self.projections.len());
-        for Placed { label, entry, starting } in Registered::place_all(self.projections, &self.rebuild)? {
+        for Placed { label, entry, starting } in Registered::place_all(self.projections, &self.rebuild, &self.host.store)? {
             self.consumers.push((label, starting));
             entries.push(entry);
         }

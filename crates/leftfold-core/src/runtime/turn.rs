@@ -126,7 +126,7 @@ enum Told {
 
 impl<E: Effect> Turn<E> {
     pub(crate) fn new(host: Host, effect: E) -> Result<Self, StartError> {
-        let schema = Schema::of::<<E::Target as Aggregate>::Event>()?;
+        let schema = host.store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
         let intent_type = EventType::new(E::INTENT)?;
         if !schema.wanted().contains(&intent_type) {
             return Err(StartError::UnknownIntent { effect: E::NAME, intent: E::INTENT });

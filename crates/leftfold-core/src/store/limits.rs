@@ -7,6 +7,8 @@ pub const DATA_BYTES_MAX: usize = 16 << 20;
 pub const METADATA_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a stream name.
 pub const STREAM_BYTES_MAX: usize = 512;
+/// Bytes of an aggregate's id, where something is recorded: so short that every id can be the key of a process.
+pub const ID_BYTES_MAX: usize = 440;
 /// Bytes of an event type.
 pub const TYPE_BYTES_MAX: usize = 255;
 /// Bytes of one tag.

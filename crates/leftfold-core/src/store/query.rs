@@ -1,5 +1,6 @@
 //! Which events are meant.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::limits::{ITEM_TERMS_MAX, QUERY_ITEMS_MAX};
@@ -126,6 +127,17 @@ impl Query {
         }
         for item in self.items.iter_mut().filter(|item| item.types.is_empty()) {
             item.types = types.iter().cloned().map(TypeMatch::Exact).collect();
+        }
+        self
+    }
+
+    /// The same query, where every type that an item names stands for more of them.
+    #[must_use]
+    pub(crate) fn and_types(mut self, more: impl Fn(&TypeMatch) -> BTreeSet<EventType>) -> Self {
+        for item in &mut self.items {
+            let mut types: BTreeSet<EventType> = item.types.iter().flat_map(&more).collect();
+            types.retain(|event_type| !item.types.iter().any(|named| named.matches(event_type)));
+            item.types.extend(types.into_iter().map(TypeMatch::Exact));
         }
         self
     }

@@ -34,7 +34,7 @@ impl<E: Event + Debug + PartialEq> GivenEvents<E> {
 
     fn decided<D: Decision<Event = E>>(&self, decision: &D) -> Result<Decided<E>, D::Refusal> {
         let schema = Schema::of::<E>().unwrap_or_else(|error| panic!("{error}"));
-        let query = decision.query().of_types(schema.wanted());
+        let query = schema.widened(decision.query());
         let mut state = D::State::default();
         let mut versions: HashMap<&str, Version> = HashMap::new();
         for (index, (stream, event)) in self.events.iter().enumerate() {

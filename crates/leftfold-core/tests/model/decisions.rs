@@ -1,6 +1,6 @@
 //! Decisions over any events: their boundary is what they read.
 
-use leftfold_core::fold::{ATTEMPTS_MAX, Answer, Decided, Decision, Event, ExecuteError, Upcasters};
+use leftfold_core::fold::{ATTEMPTS_MAX, Answer, Decided, Decision, Event, EventError, ExecuteError, Upcasters};
 use leftfold_core::store::{
     Append, AppendError, Backend, CommandId, EventType, Expected, NewEvent, Outcome, Position, Query, Read, StreamName, Tags,
     Version,
@@ -288,4 +288,119 @@ async fn the_order_in_which_a_query_is_put_together_makes_no_other_decision() {
     assert_eq!(ask(vec!["2", "1"]).await.unwrap().answer, Answer::Again);
     let id = CommandId::new("api", "k");
     assert_eq!(ask(vec!["3"]).await, Err(ExecuteError::Append(AppendError::CommandIdReused { id })));
+}
+
+/// Of 500 decisions about one boundary on a store that takes its time 350 were told that others were faster 32 times.
+#[tokio::test]
+async fn decisions_of_one_boundary_queue_and_none_is_contended() {
+    struct Next;
+    impl Decision for Next {
+        type Event = SeatEvent;
+        type State = usize;
+        type Refusal = NoSeat;
+        fn query(&self) -> Query {
+            Query::tag("seat:1").or(Query::tag("seat:2"))
+        }
+        fn apply(&self, seats: &mut usize, _: &SeatEvent) {
+            *seats += 1;
+        }
+        fn decide(&self, seats: &usize) -> Result<Decided<SeatEvent>, NoSeat> {
+            Ok(Decided::fact(SeatEvent::Booked { seat: (1 + seats % 2).to_string(), by: seats.to_string() }))
+        }
+    }
+    const DECISIONS: usize = 500;
+    let probe = Probe::default();
+    probe.take_time();
+    let store = probe.store();
+    let send = |_| {
+        let store = store.clone();
+        tokio::spawn(async move { store.decide(&Next).await.map(|done| done.events) })
+    };
+    let mut decided = Vec::new();
+    for running in (0..DECISIONS).map(send).collect::<Vec<_>>() {
+        let SeatEvent::Booked { by, .. } = running.await.unwrap().unwrap().remove(0) else { panic!("it books") };
+        decided.push(by.parse::<usize>().unwrap());
+    }
+    decided.sort_unstable();
+    assert_eq!(decided, (0..DECISIONS).collect::<Vec<_>>(), "each was decided on what those before it recorded");
+    let appends = probe.appends();
+    assert!(appends < 3 * DECISIONS, "{appends} appends");
+}
+
+#[tokio::test]
+async fn streams_without_an_id_or_of_the_runtime_are_refused_before_anything_is_written() {
+    struct Into(Decided<SeatEvent>);
+    impl Decision for Into {
+        type Event = SeatEvent;
+        type State = ();
+        type Refusal = NoSeat;
+        fn query(&self) -> Query {
+            Query::nothing()
+        }
+        fn apply(&self, (): &mut (), _: &SeatEvent) {}
+        fn decide(&self, (): &()) -> Result<Decided<SeatEvent>, NoSeat> {
+            Ok(self.0.clone())
+        }
+    }
+    let store = Probe::default().store();
+    let freed = || SeatEvent::Freed { seat: "1".into() };
+    let long = "x".repeat(450);
+    let refused = [
+        Decided::of::<crate::purse::Purse>("", freed()),
+        Decided::of::<crate::purse::Purse>(&long, freed()),
+        Decided::event("seat-", freed()),
+        Decided::event("-1", freed()),
+        Decided::event("", freed()),
+        Decided::event(format!("seat-{long}"), freed()),
+        Decided::event("$process:p-1", freed()),
+        Decided::fact(freed()).expecting("seat-", Expected::Absent),
+    ];
+    for decided in refused {
+        let answer = store.decide(&Into(decided)).await;
+        let is_refused = matches!(answer, Err(ExecuteError::Invalid(_) | ExecuteError::Append(AppendError::Invalid(_))));
+        assert!(is_refused, "{answer:?}");
+    }
+    let purses = store.aggregate::<crate::purse::Purse>();
+    assert!(matches!(purses.execute(&long, crate::purse::Do::Put(1)).await, Err(ExecuteError::Invalid(_))));
+    assert!(purses.record(&long, &[crate::purse::put(1)]).await.is_err());
+    assert_eq!(store.head().position, Position(0));
+    store.decide(&Into(Decided::event("ledger", freed()))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_in_a_decision_is_an_error_that_names_it() {
+    struct Breaks(&'static str);
+    #[derive(Clone)]
+    struct First;
+    impl Default for First {
+        fn default() -> Self {
+            First
+        }
+    }
+    impl Decision for Breaks {
+        type Event = SeatEvent;
+        type State = First;
+        type Refusal = NoSeat;
+        fn query(&self) -> Query {
+            assert!(self.0 != "query", "broken");
+            Query::all()
+        }
+        fn apply(&self, _: &mut First, _: &SeatEvent) {
+            assert!(self.0 != "apply", "broken");
+        }
+        fn decide(&self, _: &First) -> Result<Decided<SeatEvent>, NoSeat> {
+            assert!(self.0 != "decide", "broken");
+            Ok(Decided::nothing())
+        }
+    }
+    let probe = Probe::default();
+    append(&probe, foreign("seat.Freed", "1", r#"{"seat":"1"}"#));
+    let store = probe.store();
+    for broken in ["query", "apply", "decide"] {
+        let answer = store.decide(&Breaks(broken)).await;
+        let Err(ExecuteError::Event(EventError::Panicked { place, detail, name })) = answer else { panic!("{answer:?}") };
+        assert_eq!((place, &*detail), (broken, "broken"));
+        assert!(name.ends_with("Breaks"), "{name}");
+    }
+    assert_eq!(store.head().position, Position(1));
 }

@@ -7,6 +7,8 @@ mod decisions;
 mod events;
 mod facts;
 mod faithful;
+mod kept;
+mod owners;
 mod past;
 mod probe;
 mod purse;

@@ -27,7 +27,7 @@ pub(crate) struct Probe(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    memory: MemoryBackend,
+    memory: Mutex<Arc<MemoryBackend>>,
     state: Mutex<State>,
 }
 
@@ -38,6 +38,12 @@ struct State {
     refuses_conditions: bool,
     /// Positions that are not shown, from here on.
     hidden_from: Option<Position>,
+    /// What the next append fails with.
+    failure: Option<AppendError>,
+    /// Whether answers come a little later than they are asked for.
+    takes_time: bool,
+    /// Answers of reads that are withheld, once that was asked for.
+    withheld_reads: Option<Vec<Box<dyn FnOnce() + Send>>>,
     /// Answers that are withheld, once that was asked for.
     withheld: Option<Vec<(oneshot::Sender<Answer>, Answer)>>,
     /// The first version of each read of a stream.
@@ -77,8 +83,48 @@ impl Probe {
         self.state().withheld = Some(Vec::new());
     }
 
+    /// From now on the answers of reads wait for [`Probe::answer`].
+    pub(crate) fn withhold_reads(&self) {
+        self.state().withheld_reads = Some(Vec::new());
+    }
+
+    /// From now on answers come a little later than they are asked for, as those of a disk do.
+    pub(crate) fn take_time(&self) {
+        self.state().takes_time = true;
+    }
+
+    /// Fails the next append, which does nothing.
+    pub(crate) fn fail_next(&self, error: AppendError) {
+        self.state().failure = Some(error);
+    }
+
+    /// Puts another store in place, as if an older copy was restored.
+    pub(crate) fn replace(&self, memory: MemoryBackend) {
+        *self.0.memory.lock().unwrap() = Arc::new(memory);
+    }
+
+    pub(crate) fn memory(&self) -> Arc<MemoryBackend> {
+        self.0.memory.lock().unwrap().clone()
+    }
+
+    /// Gives the answer now, or when it is due.
+    fn reading<T: Send + 'static>(&self, pending: Pending<T, ReadError>) -> Pending<T, ReadError>
+    where
+        Pending<T, ReadError>: Future<Output = Result<T, ReadError>>,
+    {
+        let mut state = self.state();
+        let (late, withheld) = (state.takes_time, state.withheld_reads.as_mut());
+        let Some(withheld) = withheld else { return if late { later(now(pending)) } else { pending } };
+        let (sender, receiver) = oneshot::channel();
+        let answer = now(pending);
+        withheld.push(Box::new(move || _ = sender.send(answer)));
+        Pending::waiting(receiver)
+    }
+
     /// Gives the answers that were withheld, to whoever still waits.
     pub(crate) fn answer(&self) {
+        let reads = self.state().withheld_reads.take();
+        reads.into_iter().flatten().for_each(|answer| answer());
         let withheld = self.state().withheld.take();
         for (sender, answer) in withheld.into_iter().flatten() {
             let _ = sender.send(answer);
@@ -115,30 +161,46 @@ where
     }
 }
 
+/// An answer that comes when others had their turn.
+fn later<T: Send + 'static, E: Send + 'static>(answer: Result<T, E>) -> Pending<T, E> {
+    let (sender, receiver) = oneshot::channel();
+    tokio::spawn(async move {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        _ = sender.send(answer);
+    });
+    Pending::waiting(receiver)
+}
+
 impl Backend for Probe {
     fn identity(&self) -> Identity {
-        self.0.memory.identity()
+        self.memory().identity()
     }
 
     fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
         let rival = self.state().rival.take();
         match rival {
             None => {}
-            Some(Rival::Once(rival)) => rival(&self.0.memory),
+            Some(Rival::Once(rival)) => rival(&self.memory()),
             Some(Rival::Always(rival)) => {
-                rival(&self.0.memory);
+                rival(&self.memory());
                 self.state().rival = Some(Rival::Always(rival));
             }
         }
         let mut state = self.state();
         state.appends += 1;
+        if let Some(failure) = state.failure.take() {
+            return Pending::ready(Err(failure));
+        }
         if state.refuses_conditions && !append.condition.is_none() {
             let stream = StreamName::new("other-1").unwrap();
             let conflict = Conflict::Stream { stream, expected: Expected::Absent, actual: Version(1) };
             return Pending::ready(Ok(Outcome::Conflict(conflict)));
         }
-        let answer = now(self.0.memory.append(append));
-        let Some(withheld) = &mut state.withheld else { return Pending::ready(answer) };
+        let answer = now(self.memory().append(append));
+        let late = state.takes_time;
+        let Some(withheld) = &mut state.withheld else { return if late { later(answer) } else { Pending::ready(answer) } };
         let (sender, receiver) = oneshot::channel();
         withheld.push((sender, answer));
         Pending::waiting(receiver)
@@ -149,62 +211,62 @@ impl Backend for Probe {
             self.state().reads_from.push(*from);
         }
         let hidden_from = self.state().hidden_from;
-        let read = now(self.0.memory.read(read));
-        Pending::ready(read.map(|mut page| {
+        let read = now(self.memory().read(read));
+        self.reading(Pending::ready(read.map(|mut page| {
             if let Some(hidden) = hidden_from {
                 page.events.retain(|event| event.position < hidden);
                 page.next = None;
             }
             page
-        }))
+        })))
     }
 
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
-        self.0.memory.answered(id)
+        self.reading(self.memory().answered(id))
     }
 
     fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
-        self.0.memory.checkpoint(consumer, source, partition)
+        self.memory().checkpoint(consumer, source, partition)
     }
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
-        self.0.memory.position_at(moment)
+        self.memory().position_at(moment)
     }
 
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
-        self.0.memory.appends(from, page_bytes)
+        self.memory().appends(from, page_bytes)
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
-        self.0.memory.hash_at(position)
+        self.memory().hash_at(position)
     }
 
     fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
-        self.0.memory.positions_of(id, at_most)
+        self.memory().positions_of(id, at_most)
     }
 
     fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {
-        self.0.memory.snapshot(key)
+        self.memory().snapshot(key)
     }
 
     fn keep_snapshot(&self, key: Bytes, value: Bytes) {
         self.state().snapshots.push((key.clone(), value.clone()));
-        self.0.memory.keep_snapshot(key, value);
+        self.memory().keep_snapshot(key, value);
     }
 
     fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
-        self.0.memory.lease(work, holder, during)
+        self.memory().lease(work, holder, during)
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
-        self.0.memory.release(lease)
+        self.memory().release(lease)
     }
 
     fn status(&self) -> watch::Receiver<Status> {
-        self.0.memory.status()
+        self.memory().status()
     }
 
     fn close(&self) -> Pending<(), CloseError> {
-        self.0.memory.close()
+        self.memory().close()
     }
 }

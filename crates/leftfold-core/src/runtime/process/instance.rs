@@ -8,7 +8,7 @@ use super::correlation::Concern;
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
 use super::snapshot::Trust;
 use super::{Context, Process, Refused, Trigger};
-use crate::fold::{EventError, LoadError, Recorded, Schema, Unknown};
+use crate::fold::{EventError, LoadError, Purpose, Recorded, Schema, Unknown};
 use crate::runtime::{message, shortened};
 use crate::store::{Invalid, Label, Position, Query, Read, RecordedEvent, Store, StreamName, Timestamp, Version};
 
@@ -81,7 +81,8 @@ pub(super) struct Archive {
 impl Archive {
     pub(super) fn new<P: Process>(store: Store) -> Result<Self, EventError> {
         let trust = store.attached(Trust::default);
-        Ok(Self { store, schema: Schema::of::<P::Event>()?, own: Schema::of::<ProcessEvent>()?, trust })
+        let (schema, own) = (store.schema::<P::Event>(Purpose::Reading)?, Schema::of::<ProcessEvent>()?);
+        Ok(Self { store, schema, own, trust })
     }
 
     /// An instance, from a snapshot where there is one.

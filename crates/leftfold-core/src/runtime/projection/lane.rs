@@ -13,11 +13,11 @@ use super::notes::{self, LaneNote, checkpoint_key, parked_key, receipt_key};
 use super::parked::{PARKED_MAX, Parked, ParkedSet, ParkedState, stream_of};
 use super::receipts::Receipts;
 use super::{Projection, ProjectionError, Session, Target};
-use crate::fold::{EventError, Recorded, Schema};
+use crate::fold::{EventError, Purpose, Recorded, Schema};
 use crate::runtime::effect::Backoff;
 use crate::runtime::tenure::{Right, Tenure};
 use crate::runtime::{Host, stopped};
-use crate::store::{Checkpoint, Fence, Label, Position, Query, ReadError, SubscribeError, Timestamp};
+use crate::store::{Checkpoint, Fence, Label, Position, Query, ReadError, Store, SubscribeError, Timestamp};
 
 // ANCHOR: limits
 /// How often an event is tried before it is parked.
@@ -114,8 +114,8 @@ impl From<SubscribeError> for Trouble {
 }
 
 /// Which events a projection reads.
-pub(super) fn query_of<T: Target, P: Projection<T>>() -> Result<Query, EventError> {
-    Ok(Schema::of::<P::Event>()?.query())
+pub(super) fn query_of<T: Target, P: Projection<T>>(store: &Store) -> Result<Query, EventError> {
+    Ok(store.schema::<P::Event>(Purpose::Reading)?.query())
 }
 
 impl<T: Target> Lane<T> {

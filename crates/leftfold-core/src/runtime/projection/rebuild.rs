@@ -6,7 +6,7 @@
 use super::batch::Batch;
 use super::calls::{DISCARD_WITHIN, TARGET_WITHIN, Timed};
 use super::desk::Told;
-use super::lane::{APPLY_WITHIN, Ground, Lane, Trouble, query_of};
+use super::lane::{APPLY_WITHIN, Ground, Lane, Trouble};
 use super::notes::{self, LaneNote, PARKED, checkpoint_key, receipt_key};
 use super::parked::ParkedSet;
 use super::receipts::{Receipt, Receipts, range_of};
@@ -210,8 +210,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
         self.lanes = lanes;
         let from = self.stands_at();
-        let query = query_of::<T, P>().map_err(|error| Trouble::Away(error.to_string()))?;
-        self.log = self.ground.host.store.subscribe(query, from);
+        self.log = self.ground.host.store.subscribe(self.ground.schema.query(), from);
         self.batch = Batch::new(from, self.level_at.unwrap_or(Position::END));
         Ok(())
     }

@@ -182,7 +182,7 @@ pub async fn verify<T: Target, P: Projection<T>>(store: &Store, target: &T, proj
     let mut session = target.open(&Place { name, version: place, lane: 0 }).await.map_err(VerifyError::Target)?;
     let taken = taken(&mut session).await.map_err(VerifyError::Target)?;
     drop(session);
-    let query = query_of::<T, P>().map_err(|error| VerifyError::Target(error.into()))?;
+    let query = query_of::<T, P>(store).map_err(|error| VerifyError::Target(error.into()))?;
     compare(store, query, &taken).await
 }
 

@@ -12,11 +12,11 @@ use super::batch::Batch;
 use super::calls::{Calls, Came};
 use super::desk::Desk;
 use super::handle::Ask;
-use super::lane::{Ground, Lane, Trouble, query_of};
+use super::lane::{Ground, Lane, Trouble};
 use super::parked::PARKED_MAX;
 use super::rebuild::Role;
 use super::{Projection, Target, outbox};
-use crate::fold::Schema;
+use crate::fold::Purpose;
 use crate::runtime::board::ForPerson;
 use crate::runtime::effect::Backoff;
 use crate::runtime::tenure::{Tenure, WORK_LEASE};
@@ -75,8 +75,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Opens the target, if it is there; what is there must belong to the log.
     pub(in crate::runtime) async fn new(parts: Parts<T, P>) -> Result<Self, StartError> {
         let Parts { host, target, projection, desk, asks, role, stop, leased } = parts;
-        let schema = Schema::of::<P::Event>()?;
-        let log = host.store.subscribe(query_of::<T, P>()?, host.store.head().position);
+        let schema = host.store.schema::<P::Event>(Purpose::Reading)?;
+        let log = host.store.subscribe(schema.query(), host.store.head().position);
         host.board.watch(desk.label, desk.doing.clone());
         host.board.say_where(desk.label, Position::START, "its start", 1, 0);
         let calls = Calls { clock: host.clock.clone(), doing: desk.doing.clone(), blocks: T::BLOCKING };

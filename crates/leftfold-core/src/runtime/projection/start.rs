@@ -17,7 +17,7 @@ use super::runner::{Parts, Runner};
 use super::{Projection, Target};
 use crate::fold::EventError;
 use crate::runtime::{ASKED_MAX, Host, Running, Start, StartError, Starting};
-use crate::store::Query;
+use crate::store::{Query, Store};
 
 /// Bytes of a projection's name.
 const NAME_BYTES_MAX: usize = 40;
@@ -27,7 +27,7 @@ pub(in crate::runtime) struct Registered {
     name: &'static str,
     version: u32,
     rebuilds: bool,
-    query: Result<Query, EventError>,
+    query: fn(&Store) -> Result<Query, EventError>,
     make: Making,
 }
 
@@ -52,11 +52,15 @@ impl Registered {
             })
         };
         let (name, version, rebuilds) = (P::NAME, P::VERSION, T::REBUILDS);
-        Self { name, version, rebuilds, query: query_of::<T, P>(), make: Box::new(make) }
+        Self { name, version, rebuilds, query: query_of::<T, P>, make: Box::new(make) }
     }
 
     /// Gives each version its place: what it is called, and which of them is the newest.
-    pub(in crate::runtime) fn place_all(all: Vec<Self>, rebuild: &BTreeSet<String>) -> Result<Vec<Placed>, StartError> {
+    pub(in crate::runtime) fn place_all(
+        all: Vec<Self>,
+        rebuild: &BTreeSet<String>,
+        store: &Store,
+    ) -> Result<Vec<Placed>, StartError> {
         let named: Vec<(&'static str, u32)> = all.iter().map(|one| (one.name, one.version)).collect();
         for name in rebuild {
             match all.iter().find(|one| one.name == name) {
@@ -78,7 +82,7 @@ impl Registered {
             let known = readers.iter().find(|(name, _)| *name == one.name).map(|(_, readers)| readers.clone());
             let shared = known.unwrap_or_else(|| Arc::new(Readers::new(versions)));
             readers.push((one.name, shared.clone()));
-            let desk = Arc::new(Desk::new(one.name, one.version, label, one.query?, shared));
+            let desk = Arc::new(Desk::new(one.name, one.version, label, (one.query)(store)?, shared));
             let (asks, asked) = mpsc::channel(ASKED_MAX);
             let role = Role { newest, anew: rebuild.contains(one.name) };
             let starting = (one.make)(desk.clone(), asked, role);
@@ -104,7 +108,7 @@ impl Alone {
         leased: bool,
     ) -> Result<Self, EventError> {
         let readers = Arc::new(Readers::new(vec![P::VERSION]));
-        let desk = Arc::new(Desk::new(P::NAME, P::VERSION, P::NAME, query_of::<T, P>()?, readers));
+        let desk = Arc::new(Desk::new(P::NAME, P::VERSION, P::NAME, query_of::<T, P>(&host.store)?, readers));
         let (asker, asks) = mpsc::channel(1);
         let role = Role { newest: true, anew: false };
         let parts = Parts { host, target, projection, desk: desk.clone(), asks, role, stop, leased };

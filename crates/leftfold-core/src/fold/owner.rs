@@ -1,0 +1,315 @@
+//! Which enum owns a type, and what every other enum that names it has to agree with.
+//!
+//! An enum owns the types of its own namespace. One that names a type of another namespace has a view of it: how old events
+//! of it are read, which schema version is written and by which tags it is found is the owner's to say. The owner is the one
+//! that the view names; where it names none, the enum that writes the type in this store, or else the only one in the program
+//! that is known to own it.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use super::codec;
+use super::event::{Event, EventError};
+use super::panic::caught;
+use super::schema::Schema;
+use super::upcast::Upcasters;
+use crate::store::{EventType, Store, Tags};
+
+type Find = fn() -> Result<Arc<Owned>, EventError>;
+
+/// The enums that own the types that another one only has a view of: see [`Event::owners`].
+#[derive(Clone, Default)]
+pub struct Owners {
+    known: Vec<(TypeId, Find)>,
+}
+
+impl Owners {
+    /// None is named.
+    #[must_use]
+    pub const fn unnamed() -> Self {
+        Self { known: Vec::new() }
+    }
+
+    /// This enum. One that names itself owns all types that it names, of whatever namespace.
+    #[must_use]
+    pub fn of<E: Event>() -> Self {
+        Self::unnamed().and::<E>()
+    }
+
+    /// And another.
+    #[must_use]
+    pub fn and<E: Event>(mut self) -> Self {
+        self.known.push((TypeId::of::<E>(), Owned::of::<E>));
+        self
+    }
+
+    pub(super) fn names(&self, rust: TypeId) -> bool {
+        self.known.iter().any(|(known, _)| *known == rust)
+    }
+
+    pub(super) fn owned(&self) -> Result<Vec<Arc<Owned>>, EventError> {
+        self.known.iter().map(|(_, owned)| owned()).collect()
+    }
+}
+
+impl fmt::Debug for Owners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owners").field("named", &self.known.len()).finish()
+    }
+}
+
+/// What an enum says of the types that it owns.
+pub(super) struct Owned {
+    pub(super) rust: TypeId,
+    pub(super) name: &'static str,
+    pub(super) types: HashMap<EventType, OwnedType>,
+    pub(super) upcasters: Upcasters,
+    tags: fn(&str, &[u8]) -> Result<Tags, String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnedType {
+    pub(super) variant: &'static str,
+    pub(super) schema_version: u32,
+    /// Whether nothing but the enum itself can own it. A name with a dot in the enum's own namespace may be a view, too.
+    pub(super) is_certain: bool,
+}
+
+type Program = Mutex<HashMap<TypeId, Result<Arc<Owned>, EventError>>>;
+
+/// What the program is known to own: every enum whose schema was asked for.
+fn program() -> MutexGuard<'static, HashMap<TypeId, Result<Arc<Owned>, EventError>>> {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    PROGRAM.get_or_init(Program::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Owned {
+    pub(super) fn of<E: Event>() -> Result<Arc<Self>, EventError> {
+        let rust = TypeId::of::<E>();
+        if let Some(known) = program().get(&rust) {
+            return known.clone();
+        }
+        // Code of users runs without the lock.
+        let made = Self::new::<E>().map(Arc::new);
+        program().entry(rust).or_insert(made).clone()
+    }
+
+    fn new<E: Event>() -> Result<Self, EventError> {
+        let (rust, upcasters) = (TypeId::of::<E>(), E::upcasters());
+        let owns_all = E::owners().names(rust);
+        let mut types = HashMap::new();
+        for variant in codec::variants::<E>()? {
+            let event_type = stored_type::<E>(variant)?;
+            let is_certain = owns_all || !variant.contains('.');
+            if is_certain || in_namespace::<E>(&event_type) {
+                let schema_version = upcasters.current_version(&event_type);
+                types.insert(event_type, OwnedType { variant, schema_version, is_certain });
+            }
+        }
+        let tags = |variant: &str, data: &[u8]| {
+            let event: E = codec::decode(variant, data).map_err(|error| error.to_string())?;
+            caught(|| event.tags()).map_err(|panic| format!("its tags() panics: {panic}"))
+        };
+        Ok(Self { rust, name: std::any::type_name::<E>(), types, upcasters, tags })
+    }
+
+    /// The only enum of the program, beside one, that certainly owns the type.
+    pub(super) fn only_other(event_type: &EventType, beside: TypeId) -> Option<Arc<Self>> {
+        let program = program();
+        let owns = |owned: &&Arc<Self>| owned.types.get(event_type).is_some_and(|owned| owned.is_certain);
+        let mut others = program.values().flatten().filter(|owned| owned.rust != beside).filter(owns);
+        let only = others.next()?;
+        others.next().is_none().then(|| only.clone())
+    }
+
+    /// The tags of an event, from its data as an enum wrote it: what the owner makes of it when it reads it.
+    pub(super) fn tags(&self, event_type: &EventType, data: &[u8], writer: &'static str) -> Result<Tags, EventError> {
+        let variant = self.types.get(event_type).map_or("", |owned| owned.variant);
+        (self.tags)(variant, data).map_err(|why| EventError::Encode {
+            name: writer,
+            detail: format!("{} owns {event_type} and does not read it: {why}; record it with that enum", self.name),
+        })
+    }
+
+    /// How the two differ in what they say of a type; nothing where they agree.
+    fn difference(&self, other: &Self, event_type: &EventType) -> Option<&'static str> {
+        let version = |owned: &Self| owned.types.get(event_type).map(|owned| owned.schema_version);
+        if version(self) != version(other) {
+            Some("they have other schema versions")
+        } else if !self.upcasters.leading_to(event_type).is_like(&other.upcasters.leading_to(event_type)) {
+            Some("they have other upcasters")
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Debug for Owned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owned").field("name", &self.name).field("types", &self.types).finish_non_exhaustive()
+    }
+}
+
+/// The name that a variant is stored under.
+pub(super) fn stored_type<E: Event>(variant: &str) -> Result<EventType, EventError> {
+    let full = if variant.contains('.') { variant.to_owned() } else { format!("{}.{variant}", E::NAMESPACE) };
+    Ok(EventType::new(full)?)
+}
+
+pub(super) fn in_namespace<E: Event>(event_type: &EventType) -> bool {
+    event_type.strip_prefix(E::NAMESPACE).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// What a store is asked for an enum for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Reading,
+    Writing,
+}
+
+/// What the enums that are in use with one store say of the types that they own.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    by_type: Mutex<HashMap<EventType, Vec<Claim>>>,
+    /// Views that are in use, and do not know an owner.
+    views: Mutex<Vec<Weak<View>>>,
+    /// Whether any type is written by more than one enum.
+    is_shared: AtomicBool,
+}
+
+#[derive(Clone, Debug)]
+struct Claim {
+    owned: Arc<Owned>,
+    writes: bool,
+}
+
+/// Types that are read without knowing their owner, each with the schema version that was believed.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) name: &'static str,
+    pub(super) types: Vec<(EventType, u32)>,
+    /// An owner that reads one of them otherwise, and came into use since.
+    pub(super) late: OnceLock<EventError>,
+}
+
+impl Claims {
+    /// The enum that writes a type, beside one.
+    pub(super) fn writer(&self, event_type: &EventType, beside: TypeId) -> Option<Arc<Owned>> {
+        let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
+        let writers = by_type.get(event_type)?.iter().filter(|claim| claim.writes && claim.owned.rust != beside);
+        writers.map(|claim| claim.owned.clone()).next()
+    }
+
+    /// Takes an enum into use with the store, for the types that it owns itself. Who writes a type must agree with whoever
+    /// owns it too; those who only read are not held against each other.
+    fn take(&self, owned: &Arc<Owned>, types: &[EventType], purpose: Purpose) -> Result<(), EventError> {
+        let writes = purpose == Purpose::Writing;
+        let mut by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
+        for event_type in types {
+            for other in by_type.get(event_type).into_iter().flatten() {
+                if other.owned.rust != owned.rust
+                    && (writes || other.writes)
+                    && let Some(what) = owned.difference(&other.owned, event_type)
+                {
+                    return Err(EventError::claimed(event_type, owned.name, other.owned.name, what));
+                }
+            }
+        }
+        for event_type in types {
+            let claims = by_type.entry(event_type.clone()).or_default();
+            match claims.iter_mut().find(|claim| claim.owned.rust == owned.rust) {
+                Some(known) => known.writes |= writes,
+                None => claims.push(Claim { owned: owned.clone(), writes }),
+            }
+            if claims.iter().filter(|claim| claim.writes).count() > 1 {
+                self.is_shared.store(true, Ordering::Release);
+            }
+        }
+        drop(by_type);
+        if writes {
+            self.tell_views(owned, types);
+        }
+        Ok(())
+    }
+
+    fn tell_views(&self, owned: &Owned, types: &[EventType]) {
+        for view in self.views.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
+            let read_otherwise = |(event_type, believed): &&(EventType, u32)| {
+                let is_as_believed = owned.types.get(event_type).is_none_or(|owned| owned.schema_version == *believed);
+                types.contains(event_type) && !(is_as_believed && owned.upcasters.leading_to(event_type).is_none())
+            };
+            if let Some((event_type, _)) = view.types.iter().find(read_otherwise) {
+                let what = "it was read before its owner was known; name the owner in owners()";
+                let _ = view.late.set(EventError::claimed(event_type, view.name, owned.name, what));
+            }
+        }
+    }
+
+    fn watch(&self, view: &Arc<View>) {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.retain(|view| view.strong_count() > 0);
+        views.push(Arc::downgrade(view));
+    }
+
+    /// Tags are a matter of values: two enums that write one type are held against each other with each event.
+    pub(super) fn agree_on_tags(
+        &self,
+        owned: &Owned,
+        event_type: &EventType,
+        data: &[u8],
+        tags: &Tags,
+    ) -> Result<(), EventError> {
+        if !self.is_shared.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let writers: Vec<Arc<Owned>> = {
+            let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
+            let claims = by_type.get(event_type).into_iter().flatten();
+            claims.filter(|claim| claim.writes && claim.owned.rust != owned.rust).map(|claim| claim.owned.clone()).collect()
+        };
+        for other in writers {
+            let theirs = other.tags(event_type, data, owned.name)?;
+            if theirs.len() != tags.len() || !theirs.iter().all(|tag| tags.contains(tag)) {
+                return Err(EventError::claimed(event_type, owned.name, other.name, "they give it other tags"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The enums in use with one store.
+#[derive(Debug, Default)]
+struct InUse {
+    claims: Arc<Claims>,
+    schemas: Mutex<HashMap<(TypeId, bool), Arc<Schema>>>,
+}
+
+impl Store {
+    /// The schema of an enum that is used with this store: refused where it says something else of a type than another enum
+    /// that is used with it, or where its upcasters lead astray.
+    pub(crate) fn schema<E: Event>(&self, purpose: Purpose) -> Result<Arc<Schema>, EventError> {
+        let in_use = self.attached(InUse::default);
+        let key = (TypeId::of::<E>(), purpose == Purpose::Writing);
+        if let Some(schema) = in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(schema.clone());
+        }
+        loop {
+            let schema = Arc::new(Schema::new::<E>(Some(&in_use.claims))?);
+            schema.no_fault()?;
+            in_use.claims.take(&Owned::of::<E>()?, &schema.own_types(), purpose)?;
+            if let Some(view) = schema.view() {
+                // Its owner may come into use later; or just now, before it was heard of.
+                in_use.claims.watch(view);
+                if view.types.iter().any(|(event_type, _)| in_use.claims.writer(event_type, key.0).is_some()) {
+                    continue;
+                }
+            } else {
+                in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(key, schema.clone());
+            }
+            return Ok(schema);
+        }
+    }
+}

@@ -1,0 +1,511 @@
+//! The schema of an event enum: its types in the store, and how they are written and read.
+
+use std::any::TypeId;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::codec;
+use super::event::{Event, EventError, Unknown};
+use super::owner::{Claims, Owned, View, stored_type};
+use super::panic::caught;
+use super::upcast::{Stored, Upcasters};
+use crate::json;
+use crate::store::limits::ITEM_TERMS_MAX;
+use crate::store::{EventType, Invalid, NewEvent, Query, RecordedEvent};
+
+/// What is known of an event enum: its types in the store and how they are read.
+#[derive(Debug)]
+pub struct Schema {
+    name: &'static str,
+    owned: Arc<Owned>,
+    variants: HashMap<&'static str, Variant>,
+    /// The variant of each type that is read as it is stored.
+    by_type: HashMap<EventType, (&'static str, u32)>,
+    upcasters: Upcasters,
+    /// The types to ask the store for: today's, and those that upcasters lead from.
+    wanted: Vec<EventType>,
+    /// What is wrong with the upcasters: what they leave unread is an error on read, and they are not taken into use.
+    fault: Option<EventError>,
+    /// The types that are read without knowing their owner.
+    view: Option<Arc<View>>,
+    /// What others say of the same types, in the store that the enum is used with.
+    claims: Option<Arc<Claims>>,
+}
+
+#[derive(Debug)]
+struct Variant {
+    event_type: EventType,
+    schema_version: u32,
+    owner: Owner,
+}
+
+/// Who says how a type is written.
+#[derive(Debug)]
+enum Owner {
+    Itself,
+    Other(Arc<Owned>),
+    Unknown,
+}
+
+/// What a recorded event is today.
+enum Today {
+    /// As it is stored, the data of this variant.
+    AsStored(&'static str),
+    /// What upcasters made of it.
+    Upcast(Vec<(EventType, Vec<u8>)>),
+    /// Of a type that the enum does not know.
+    Unknown,
+}
+
+impl Schema {
+    /// The schema of an event enum, made once per type and kept.
+    pub fn of<E: Event>() -> Result<Arc<Self>, EventError> {
+        type Known = Mutex<HashMap<TypeId, Result<Arc<Schema>, EventError>>>;
+        static KNOWN: OnceLock<Known> = OnceLock::new();
+        let known = || KNOWN.get_or_init(Known::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(schema) = known().get(&TypeId::of::<E>()) {
+            return schema.clone();
+        }
+        // Code of users runs without the lock.
+        let schema = Self::new::<E>(None).map(Arc::new);
+        // The owners of a view may become known.
+        if schema.as_ref().is_ok_and(|schema| schema.view.is_some()) {
+            return schema;
+        }
+        known().entry(TypeId::of::<E>()).or_insert(schema).clone()
+    }
+
+    pub(super) fn new<E: Event>(claims: Option<&Arc<Claims>>) -> Result<Self, EventError> {
+        let (owned, named) = (Owned::of::<E>()?, E::owners());
+        let finder = Finder { own: &owned, is_named: named.names(owned.rust), named: named.owned()?, claims };
+        let (mut variants, mut by_type): (HashMap<_, Variant>, HashMap<_, _>) = (HashMap::new(), HashMap::new());
+        for variant in codec::variants::<E>()? {
+            let event_type = stored_type::<E>(variant)?;
+            let owner = finder.owner(&event_type)?;
+            let schema_version = match &owner {
+                Owner::Other(owner) => owner.types.get(&event_type).map_or(1, |owned| owned.schema_version),
+                Owner::Itself | Owner::Unknown => owned.upcasters.current_version(&event_type),
+            };
+            if let Some((other, _)) = by_type.insert(event_type.clone(), (*variant, schema_version)) {
+                let name = |variant: &str| format!("{}::{variant}", owned.name);
+                let what = "two variants cannot be stored under one type";
+                return Err(EventError::claimed(&event_type, &name(variant), &name(other), what));
+            }
+            variants.insert(*variant, Variant { event_type, schema_version, owner });
+        }
+        let upcasters = finder.upcasters(&variants)?;
+        let today: BTreeSet<EventType> = by_type.keys().cloned().collect();
+        let wanted: Vec<EventType> = upcasters.widen(today)?.into_iter().collect();
+        Invalid::if_over("the types of an event enum, older ones included", wanted.len(), ITEM_TERMS_MAX)?;
+        let fault = upcasters.fault(E::NAMESPACE, |event_type| finder.today(&by_type, &variants, event_type));
+        let fault = fault.map(|(event_type, schema_version, what)| EventError::Upcasters {
+            name: owned.name,
+            event_type,
+            schema_version,
+            what,
+        });
+        let unknown = variants.values().filter(|variant| matches!(variant.owner, Owner::Unknown));
+        let types: Vec<_> = unknown.map(|variant| (variant.event_type.clone(), variant.schema_version)).collect();
+        let view = (!types.is_empty()).then(|| Arc::new(View { name: owned.name, types, late: OnceLock::new() }));
+        let claims = claims.cloned();
+        Ok(Self { name: owned.name, owned, variants, by_type, upcasters, wanted, fault, view, claims })
+    }
+
+    /// The types to ask the store for: today's, and every older one that upcasters turn into one of them.
+    #[must_use]
+    pub fn wanted(&self) -> &[EventType] {
+        &self.wanted
+    }
+
+    /// The events that this enum reads, wherever they are.
+    #[must_use]
+    pub fn query(&self) -> Query {
+        Query::types(self.wanted.iter().cloned())
+    }
+
+    /// A query for this enum: of its types where an item names none, and of the older names too of those that it names.
+    pub(crate) fn widened(&self, query: Query) -> Query {
+        let query = query.of_types(&self.wanted);
+        if self.upcasters.is_none() {
+            return query;
+        }
+        query.and_types(|named| {
+            let meant = self.wanted.iter().filter(|event_type| named.matches(event_type)).cloned().collect();
+            self.upcasters.widen(meant).unwrap_or_default()
+        })
+    }
+
+    /// Today's schema version of a type that is read as it is stored.
+    pub(crate) fn current_version(&self, event_type: &EventType) -> Option<u32> {
+        self.by_type.get(event_type).map(|(_, version)| *version)
+    }
+
+    /// The types that the enum owns itself.
+    pub(super) fn own_types(&self) -> Vec<EventType> {
+        let own = self.variants.values().filter(|variant| matches!(variant.owner, Owner::Itself));
+        own.map(|variant| variant.event_type.clone()).collect()
+    }
+
+    pub(super) fn view(&self) -> Option<&Arc<View>> {
+        self.view.as_ref()
+    }
+
+    /// Refuses upcasters that leave events unread.
+    pub(super) fn no_fault(&self) -> Result<(), EventError> {
+        self.fault.clone().map_or(Ok(()), Err)
+    }
+
+    /// The event as the store takes it, with its own tags, in no stream.
+    pub fn encode<E: Event>(&self, event: &E) -> Result<NewEvent, EventError> {
+        let (variant, data) = codec::encode(event)?;
+        let known = self.variants.get(variant).ok_or(EventError::NotAnEnum { name: self.name })?;
+        let tags = match &known.owner {
+            Owner::Itself => {
+                let panics = |detail| EventError::Tags { name: self.name, event_type: known.event_type.clone(), detail };
+                let tags = caught(|| event.tags()).map_err(panics)?;
+                if let Some(claims) = &self.claims {
+                    claims.agree_on_tags(&self.owned, &known.event_type, &data, &tags)?;
+                }
+                tags
+            }
+            Owner::Other(owner) => owner.tags(&known.event_type, &data, self.name)?,
+            Owner::Unknown => return Err(EventError::NoOwner { name: self.name, event_type: known.event_type.clone() }),
+        };
+        let mut new = NewEvent::new(known.event_type.clone(), Bytes::from(data));
+        (new.schema_version, new.tags) = (known.schema_version, tags);
+        Ok(new)
+    }
+
+    /// The events, in today's shape, that a recorded one stands for: usually one; none where its type does not concern
+    /// the fold; several where an upcaster splits it.
+    pub fn decode<E: Event>(&self, recorded: &RecordedEvent, unknown: Unknown) -> Result<Vec<E>, EventError> {
+        let mut events = Vec::with_capacity(1);
+        self.decode_each(recorded, unknown, |event| events.push(event))?;
+        Ok(events)
+    }
+
+    /// As [`Schema::decode`], without a vector.
+    pub fn decode_each<E: Event>(
+        &self,
+        recorded: &RecordedEvent,
+        unknown: Unknown,
+        mut each: impl FnMut(E),
+    ) -> Result<(), EventError> {
+        match self.today(recorded)? {
+            Today::AsStored(variant) => each(self.parse(variant, &recorded.data, recorded)?),
+            Today::Upcast(results) => {
+                for (event_type, data) in results {
+                    // What a split makes beside what this enum reads is for other readers.
+                    if let Some((variant, _)) = self.by_type.get(&event_type) {
+                        each(self.parse(variant, &data, recorded)?);
+                    }
+                }
+            }
+            Today::Unknown if unknown == Unknown::Ignore => {}
+            Today::Unknown => {
+                let (position, event_type) = (recorded.position.0, recorded.event_type.clone());
+                return Err(EventError::UnknownType { position, event_type });
+            }
+        }
+        Ok(())
+    }
+
+    /// The data of an event as today's shape of one type: what a variant with one struct carries.
+    pub(crate) fn payload<T: DeserializeOwned>(&self, recorded: &RecordedEvent, as_type: &EventType) -> Result<T, EventError> {
+        let parsed = match self.today(recorded)? {
+            Today::AsStored(_) if recorded.event_type == *as_type => json::decode(&recorded.data),
+            Today::Upcast(results) => match results.into_iter().find(|(event_type, _)| event_type == as_type) {
+                Some((_, data)) => json::decode(&data),
+                None => return Err(self.not_upcast(recorded, format!("no upcaster leads on to {as_type}"))),
+            },
+            Today::AsStored(_) | Today::Unknown => {
+                let (position, event_type) = (recorded.position.0, recorded.event_type.clone());
+                return Err(EventError::UnknownType { position, event_type });
+            }
+        };
+        parsed.map_err(|error| self.unparsed(recorded, &error))
+    }
+
+    /// What a recorded event is today. What the enum, or its upcasters, know and do not cover is an error to every reader.
+    fn today(&self, recorded: &RecordedEvent) -> Result<Today, EventError> {
+        if let Some(late) = self.view.as_ref().and_then(|view| view.late.get()) {
+            return Err(late.clone());
+        }
+        let (event_type, schema_version) = (&recorded.event_type, recorded.schema_version);
+        let known = self.by_type.get(event_type);
+        if let Some((variant, current)) = known
+            && *current == schema_version
+        {
+            return Ok(Today::AsStored(variant));
+        }
+        let stored = Stored { event_type: event_type.clone(), schema_version };
+        if self.upcasters.start_at(&stored) {
+            let results = self.upcasters.upcast(&stored, &recorded.data, recorded.position.0)?;
+            return Ok(Today::Upcast(self.arrived(recorded, results)?));
+        }
+        match (known, &*self.upcasters.versions_from(event_type)) {
+            (Some((_, current)), _) => Err(EventError::SchemaVersion {
+                position: recorded.position.0,
+                event_type: event_type.clone(),
+                stored: schema_version,
+                current: *current,
+            }),
+            (None, []) => Ok(Today::Unknown),
+            (None, versions) => {
+                let detail = format!("none leads from version {schema_version}, they lead from {versions:?}");
+                Err(self.not_upcast(recorded, detail))
+            }
+        }
+    }
+
+    /// The event of a type that has this data: what a variant with one struct carries.
+    pub(crate) fn event_of<E: Event>(&self, event_type: &EventType, data: &[u8]) -> Result<E, EventError> {
+        let name = self.name;
+        let unknown = || EventError::Encode { name, detail: format!("it has no variant for {event_type}") };
+        let (variant, _) = self.by_type.get(event_type).ok_or_else(unknown)?;
+        codec::decode(variant, data).map_err(|error| EventError::Encode { name, detail: format!("{event_type}: {error}") })
+    }
+
+    /// What upcasters made, where each of it is of today's shape, or meant for other readers.
+    fn arrived(
+        &self,
+        recorded: &RecordedEvent,
+        results: Vec<(Stored, Vec<u8>)>,
+    ) -> Result<Vec<(EventType, Vec<u8>)>, EventError> {
+        let arrived = |(stored, data): (Stored, Vec<u8>)| {
+            let Stored { event_type, schema_version } = stored;
+            match self.by_type.get(&event_type) {
+                Some((_, current)) if *current != schema_version => {
+                    let what = format!("it becomes {event_type} version {schema_version}, none leads on to today's {current}");
+                    Err(self.not_upcast(recorded, what))
+                }
+                None if self.fault.is_some() => {
+                    Err(self.not_upcast(recorded, format!("it becomes {event_type}, which is no variant")))
+                }
+                _ => Ok((event_type, data)),
+            }
+        };
+        results.into_iter().map(arrived).collect()
+    }
+
+    fn not_upcast(&self, recorded: &RecordedEvent, detail: String) -> EventError {
+        EventError::Upcast { position: recorded.position.0, event_type: recorded.event_type.clone(), detail }
+    }
+
+    fn parse<E: Event>(&self, variant: &str, data: &[u8], recorded: &RecordedEvent) -> Result<E, EventError> {
+        codec::decode(variant, data).map_err(|error| self.unparsed(recorded, &error))
+    }
+
+    fn unparsed(&self, recorded: &RecordedEvent, error: &serde_json::Error) -> EventError {
+        EventError::Decode {
+            position: recorded.position.0,
+            event_type: recorded.event_type.clone(),
+            schema_version: recorded.schema_version,
+            detail: error.to_string(),
+        }
+    }
+}
+
+/// Finds the owners of an enum's types.
+struct Finder<'a> {
+    own: &'a Owned,
+    /// Whether the enum says that it owns all that it names.
+    is_named: bool,
+    named: Vec<Arc<Owned>>,
+    claims: Option<&'a Arc<Claims>>,
+}
+
+impl Finder<'_> {
+    fn owner(&self, event_type: &EventType) -> Result<Owner, EventError> {
+        let own = self.own.types.get(event_type);
+        // Names of the runtime are not the model's to judge: the store refuses them to whoever has no right to them.
+        if self.is_named || event_type.is_system() || own.is_some_and(|own| own.is_certain) {
+            return Ok(Owner::Itself);
+        }
+        let has_it = |owned: &&Arc<Owned>| owned.types.contains_key(event_type);
+        if let Some(named) = self.named.iter().find(has_it) {
+            return Ok(Owner::Other(named.clone()));
+        }
+        if own.is_none() && !self.named.is_empty() {
+            return Err(EventError::NotOwned { name: self.own.name, event_type: event_type.clone() });
+        }
+        let writer = self.claims.and_then(|claims| claims.writer(event_type, self.own.rust));
+        // Who has upcasters of its own may be the release that comes after the other.
+        let has_none = || self.own.upcasters.leading_to(event_type).is_none();
+        let other = writer.or_else(|| Owned::only_other(event_type, self.own.rust).filter(|_| has_none()));
+        Ok(match (other, own) {
+            (Some(other), _) => Owner::Other(other),
+            (None, Some(_)) => Owner::Itself,
+            (None, None) => Owner::Unknown,
+        })
+    }
+
+    /// The enum's own upcasters, and the owners' in place of those that lead to types of theirs.
+    fn upcasters(&self, variants: &HashMap<&str, Variant>) -> Result<Upcasters, EventError> {
+        let mut upcasters = self.own.upcasters.clone();
+        for Variant { event_type, owner, .. } in variants.values() {
+            let Owner::Other(owner) = owner else { continue };
+            let (own, theirs) = (self.own.upcasters.leading_to(event_type), owner.upcasters.leading_to(event_type));
+            if !own.is_none() && !own.is_like(&theirs) {
+                let what = "a view has the upcasters of the enum that owns the type, and needs none of its own";
+                return Err(EventError::claimed(event_type, self.own.name, owner.name, what));
+            }
+            upcasters = upcasters.replaced_by(&theirs);
+        }
+        Ok(upcasters)
+    }
+
+    /// Today's schema version of a type that the enum, or an owner of its types, has.
+    fn today(
+        &self,
+        by_type: &HashMap<EventType, (&str, u32)>,
+        variants: &HashMap<&str, Variant>,
+        event_type: &str,
+    ) -> Option<u32> {
+        let event_type = EventType::new(event_type.to_owned()).ok()?;
+        let own = by_type.get(&event_type).map(|(_, version)| *version);
+        own.or_else(|| {
+            let others = variants.values().filter_map(|variant| match &variant.owner {
+                Owner::Other(owner) => owner.types.get(&event_type).map(|owned| owned.schema_version),
+                Owner::Itself | Owner::Unknown => None,
+            });
+            others.max()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fold::Owners;
+    use crate::store::{ContentType, EventId, InStream, Metadata, Position, StreamName, Tags, Timestamp, Version};
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Details {
+        name: String,
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Plain {
+        Empty,
+        Fields {
+            a: u32,
+            b: Option<String>,
+        },
+        Struct(Details),
+        #[serde(rename = "other.Renamed")]
+        Renamed {
+            at: i64,
+        },
+    }
+
+    impl Event for Plain {
+        const NAMESPACE: &'static str = "plain";
+
+        fn owners() -> Owners {
+            Owners::of::<Self>()
+        }
+    }
+
+    fn recorded(event_type: &str, schema_version: u32, data: &str) -> RecordedEvent {
+        RecordedEvent {
+            position: Position(7),
+            recorded_at: Timestamp::now(),
+            stream: Some(InStream { name: StreamName::of("plain", "1").unwrap(), version: Version(1) }),
+            id: EventId(uuid::Uuid::nil()),
+            event_type: EventType::new(event_type.to_owned()).unwrap(),
+            schema_version,
+            content_type: ContentType::Json,
+            data: Bytes::from(data.to_owned()),
+            metadata: Metadata::default(),
+            tags: Tags::none(),
+            key_ids: Vec::new(),
+            append_continues: false,
+        }
+    }
+
+    #[test]
+    fn every_shape_of_variant_survives_the_round_trip() {
+        let schema = Schema::of::<Plain>().unwrap();
+        let cases = [
+            (Plain::Empty, "plain.Empty", "{}"),
+            (Plain::Fields { a: 1, b: Some("x".into()) }, "plain.Fields", r#"{"a":1,"b":"x"}"#),
+            (Plain::Struct(Details { name: "n".into() }), "plain.Struct", r#"{"name":"n"}"#),
+            (Plain::Renamed { at: -1 }, "other.Renamed", r#"{"at":-1}"#),
+        ];
+        for (event, event_type, data) in cases {
+            let new = schema.encode(&event).unwrap();
+            assert_eq!((&*new.event_type, &new.data[..]), (event_type, data.as_bytes()));
+            let back: Vec<Plain> = schema.decode(&recorded(event_type, 1, data), Unknown::Refuse).unwrap();
+            assert_eq!(back, [event]);
+        }
+    }
+
+    #[test]
+    fn a_variant_without_data_can_grow_fields_and_lose_them() {
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        enum Grown {
+            Empty {
+                #[serde(default)]
+                since: u32,
+            },
+            Fields,
+        }
+        impl Event for Grown {
+            const NAMESPACE: &'static str = "plain";
+        }
+        let schema = Schema::of::<Grown>().unwrap();
+        let read = |event_type, data| schema.decode::<Grown>(&recorded(event_type, 1, data), Unknown::Refuse).unwrap();
+        assert_eq!(read("plain.Empty", "{}"), [Grown::Empty { since: 0 }]);
+        assert_eq!(read("plain.Fields", r#"{"a":1}"#), [Grown::Fields]);
+    }
+
+    #[test]
+    fn what_is_not_an_externally_tagged_enum_is_refused_by_name() {
+        macro_rules! refused {
+            ($(#[$serde:meta])? $name:ident) => {{
+                #[derive(Clone, Serialize, Deserialize)]
+                $(#[$serde])?
+                enum $name { A { x: u32 } }
+                impl Event for $name { const NAMESPACE: &'static str = "t"; }
+                assert!(matches!(Schema::of::<$name>(), Err(EventError::NotAnEnum { .. })));
+            }};
+        }
+        refused!(
+            #[serde(tag = "kind")]
+            Internal
+        );
+        refused!(
+            #[serde(untagged)]
+            Untagged
+        );
+        refused!(
+            #[serde(tag = "t", content = "c")]
+            Adjacent
+        );
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        enum Tuple {
+            Moved(u8, u8),
+        }
+        impl Event for Tuple {
+            const NAMESPACE: &'static str = "t";
+        }
+        let schema = Schema::of::<Tuple>().unwrap();
+        assert!(matches!(schema.encode(&Tuple::Moved(1, 2)), Err(EventError::Shape { .. })));
+    }
+
+    #[test]
+    fn an_unknown_type_is_an_error_unless_it_is_ignored() {
+        let schema = Schema::of::<Plain>().unwrap();
+        let event = recorded("plain.Later", 1, "{}");
+        assert!(matches!(schema.decode::<Plain>(&event, Unknown::Refuse), Err(EventError::UnknownType { position: 7, .. })));
+        assert_eq!(schema.decode::<Plain>(&event, Unknown::Ignore), Ok(vec![]));
+        let newer = recorded("plain.Empty", 2, "{}");
+        let error = schema.decode::<Plain>(&newer, Unknown::Ignore).unwrap_err();
+        assert!(matches!(error, EventError::SchemaVersion { stored: 2, current: 1, .. }));
+    }
+}
