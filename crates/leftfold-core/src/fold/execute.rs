@@ -289,7 +289,7 @@ pub(super) fn foreign_answer<R>(answered: &Answered) -> ExecuteError<R> {
 }
 
 /// The events that were appended with a request: all of them, or an error.
-pub(super) async fn events_of(store: &Store, answered: &Answered) -> Result<Vec<RecordedEvent>, ReadError> {
+pub(crate) async fn events_of(store: &Store, answered: &Answered) -> Result<Vec<RecordedEvent>, ReadError> {
     if answered.events == 0 {
         return Ok(Vec::new());
     }

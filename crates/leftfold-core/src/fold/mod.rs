@@ -29,4 +29,5 @@ pub use snapshot::SnapshotPolicy;
 pub use upcast::{Upcast, Upcasters};
 
 pub(crate) use command::{Alongside, AlongsideError, KeptAnswer, Said};
+pub(crate) use execute::events_of;
 pub(crate) use owner::Purpose;

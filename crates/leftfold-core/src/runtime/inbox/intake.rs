@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::source::{Heard, Occurrence, Of, Refusal, Source};
 use super::{ID_BYTES_MAX, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
-use crate::fold::{Aggregate, Aggregates, Answer, Event, ExecuteError, LoadError, Schema, Unknown};
+use crate::fold::{Aggregate, Aggregates, Answer, Event, ExecuteError, LoadError, Schema, Unknown, events_of};
 use crate::json::{Loss, Unfaithful};
 use crate::runtime::json::Json;
 use crate::store::{AppendError, CommandId, EventType, Invalid, Position, Query, Read, ReadError, Store, Timestamp};
@@ -211,10 +211,8 @@ impl<I: Inbox> Intake<I> {
         let failed = |error: ReadError| ReceiveError::Store(Box::new(error.into()));
         let store = self.sources.store();
         let Some(answered) = store.answered(id).await.map_err(failed)? else { return Ok(Vec::new()) };
-        let mut records = store.read(Read::matching(Query::everything(), answered.first));
         let mut all = Vec::new();
-        for _ in 0..answered.events {
-            let Some(record) = records.next().await.map_err(failed)? else { break };
+        for record in events_of(store, &answered).await.map_err(failed)? {
             let events = self.sources.decode(&record).map_err(|error| ReceiveError::Store(Box::new(error.into())))?;
             all.extend(events);
         }
