@@ -8,7 +8,7 @@ use leftfold_core::runtime::RunningRuntime;
 use leftfold_core::runtime::projection::{Bus, Message, Outbox, Outgoing, Projection, ProjectionError};
 use leftfold_core::store::Position;
 use projection_stage::{Code, Note, Shelf, Tally, add, add_many, reach, time_goes_by};
-use runtime_stage::{Fault, Process, SECOND, Stage, until};
+use runtime_stage::{Fault, Opener, Process, SECOND, Stage, in_doubt, until};
 
 const BOOK: &str = include_str!("../../../book/src/operating.md");
 
@@ -145,6 +145,21 @@ async fn what_is_parked_is_told_at_once_and_until_a_person_has_done_something() 
     assert_eq!(fire(&process, &running).await, PERSON);
     running.projections().skip("tally", failing, "ann").await.unwrap();
     assert_eq!(fire(&process, &running).await, NONE);
+}
+
+#[tokio::test]
+async fn an_effect_in_doubt_is_told_at_once() {
+    let process = Stage::new().process();
+    let opener = Opener::doing(|_| async { in_doubt("nobody knows") });
+    let running = process.opens(&opener).await;
+    process.ask("a", 1).await;
+    until("it is in doubt", async || {
+        process.clock.advance(SECOND);
+        running.status()[0].in_doubt == 1
+    })
+    .await;
+    assert!(running.metrics().contains("leftfold_effects_in_doubt{consumer=\"open\"} 1\n"));
+    assert_eq!(fire(&process, &running).await, PERSON);
 }
 
 #[derive(Clone, Default)]
