@@ -47,11 +47,11 @@ fn judged(append: Append, meanwhile: impl FnOnce(&Log)) -> Result<Outcome, Appen
     for _ in 0..1_000 {
         appended(&log, Append::of(vec![event("s-1", &["a"])]));
     }
-    gate.shut(0);
+    let shut = gate.shut(0);
     let (answer, held) = gate.hand_over(log.append(append));
     assert_eq!(held, Held::Yes, "the look-up reads the disk");
     meanwhile(&log);
-    gate.open();
+    drop(shut);
     answer.join().unwrap()
 }
 

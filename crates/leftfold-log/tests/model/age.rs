@@ -43,7 +43,7 @@ impl Run {
     pub(crate) fn append_held(&mut self, log: &Log) {
         let append = self.append_with_history();
         let before = refusal(&*self.model_backend, &append);
-        self.gate.shut(self.random.u32(..2));
+        let shut = self.gate.shut(self.random.u32(..2));
         let (answer, held) = self.gate.hand_over(log.append(append.clone()));
         if held == Held::Yes {
             self.count("look-up held");
@@ -58,7 +58,7 @@ impl Run {
                 self.append_one(log, other);
             }
         }
-        self.gate.open();
+        drop(shut);
         let answer = answer.join().unwrap();
         self.judge(append, answer, &[before]);
     }

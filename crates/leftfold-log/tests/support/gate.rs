@@ -29,14 +29,11 @@ impl Gate {
         self.state.lock().unwrap()
     }
 
-    /// Lets so many more reads pass, and holds all later ones.
-    pub(crate) fn shut(&self, passing: u32) {
+    /// Lets so many more reads pass, and holds all later ones until the value is dropped: also by a test that fails, whose
+    /// log waits for them.
+    pub(crate) fn shut(self: &Arc<Self>, passing: u32) -> Shut {
         *self.state() = State { passing: Some(passing), ..State::default() };
-    }
-
-    pub(crate) fn open(&self) {
-        self.state().passing = None;
-        self.changed.notify_all();
+        Shut(Arc::clone(self))
     }
 
     /// Waits for an answer on a thread of its own. Returns when a read is held, or the answer is there; says which.
@@ -75,6 +72,17 @@ impl Gate {
             state = self.changed.wait(state).unwrap();
         }
         state.held -= 1;
+    }
+}
+
+/// A gate that is shut.
+#[derive(Debug)]
+pub(crate) struct Shut(Arc<Gate>);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        self.0.state().passing = None;
+        self.0.changed.notify_all();
     }
 }
 
