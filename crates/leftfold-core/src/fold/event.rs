@@ -179,7 +179,7 @@ pub enum EventError {
         event_type: EventType,
     },
     /// Code of the application panics. Nothing was recorded.
-    #[error("{place} of {name} panics ({detail}), mend it and try again")]
+    #[error("{place} of {name} panics, mend it and try again: {detail}")]
     Panicked {
         /// The Rust type.
         name: &'static str,

@@ -349,8 +349,9 @@ impl Finder<'_> {
         for Variant { event_type, owner, .. } in variants.values() {
             let Owner::Other(owner) = owner else { continue };
             let (own, theirs) = (self.own.upcasters.leading_to(event_type), owner.upcasters.leading_to(event_type));
-            if !own.is_none() && !own.is_like(&theirs) {
-                let what = "a view has the upcasters of the enum that owns the type, and needs none of its own";
+            // It may know older shapes beside; where those lead to is held against the owner's shape of today.
+            if own.contradicts(&theirs) {
+                let what = "a view has the upcasters of the enum that owns the type, and may have no others from the same shape";
                 return Err(EventError::claimed(event_type, self.own.name, owner.name, what));
             }
             upcasters = upcasters.replaced_by(&theirs);

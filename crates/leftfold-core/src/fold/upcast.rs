@@ -125,6 +125,11 @@ impl Upcasters {
         shapes(self) == shapes(other)
     }
 
+    /// Whether a step leads from a shape from which one of the others leads elsewhere.
+    pub(super) fn contradicts(&self, others: &Self) -> bool {
+        self.steps.iter().any(|step| others.steps.iter().any(|other| other.from == step.from && other.to != step.to))
+    }
+
     /// These steps, and those of others in place of the ones that lead from the same shape.
     pub(super) fn replaced_by(mut self, others: &Self) -> Self {
         self.steps.retain(|step| !others.steps.iter().any(|other| other.from == step.from));
