@@ -1,7 +1,7 @@
 //! What cannot be reacted to waits for a person, and holds up nobody else.
 
 use leftfold_core::fold::Recorded;
-use leftfold_core::runtime::process::{AskError, Context, Correlation, Reaction, Targets, Trigger, Whose};
+use leftfold_core::runtime::process::{AskError, Context, Correlation, PARKED_MAX, Reaction, Targets, Trigger, Whose};
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
 
 use crate::clerk::{
@@ -248,5 +248,33 @@ async fn a_reaction_that_does_not_return_is_named_with_its_event() {
     }
     *LET_GO.lock().unwrap() = true;
     GONE.notify_all();
+    running.stop().await.unwrap();
+}
+
+/// A timer that failed where no more could be parked was told as something that passes by itself, and nobody came.
+#[tokio::test]
+async fn a_timer_that_would_be_parked_where_no_more_can_be_asks_for_a_person() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let running = works(&process).await;
+    ask(&process.store, starts("full", [timer("t", 10)]).later("t", [write("full", "1")])).await;
+    let unreadable =
+        |_| NewEvent::new(EventType::new("desk.Asked").unwrap(), "7").in_stream(StreamName::of("desk", "x").unwrap());
+    for _ in 0..PARKED_MAX / 1_000 {
+        process.store.append(Append::of((0..1_000).map(unreadable).collect())).await.unwrap();
+    }
+    until("all are parked", async || running.status()[0].parked == PARKED_MAX).await;
+    let status = running.status().remove(0);
+    assert!(status.needs_person && !status.stalled, "{status:?}");
+    break_it("full");
+    stage.clock.advance(60 * SECOND);
+    until("it does not go on", async || running.status()[0].stalled).await;
+    let status = running.status().remove(0);
+    assert!(status.needs_person && status.waits_for.starts_with("a person: "), "{status:?}");
+    // The mended code has no need of room.
+    mend("full");
+    stage.clock.advance(60 * SECOND);
+    until_written(&process.store, "full", &["1"]).await;
+    until("it goes on", async || !running.status()[0].stalled).await;
     running.stop().await.unwrap();
 }

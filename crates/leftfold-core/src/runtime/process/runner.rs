@@ -369,8 +369,9 @@ impl<P: Process> ProcessRunner<P> {
                 break;
             }
         }
+        // With nothing in the batch, it is taken or there is no room for what fails.
         if fired.is_empty() {
-            return Ok(Some(self.stalled(Parking::full())));
+            return Ok(Some(self.needs_person()));
         }
         self.append(known, batch, None, none_matching).await?;
         fired.iter().for_each(|timer| known.timers.forget(timer));
@@ -490,14 +491,17 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     fn say_status(&self, step: &Step) {
+        if let Some(known) = &self.known {
+            let Tally { parked, stuck, .. } = known.instances.parking.tally();
+            self.host.board.say_for_person(P::NAME, ForPerson { parked: parked - stuck, stuck, in_doubt: 0 });
+        }
         match step {
             Step::Stalled(why, _) => return self.host.board.say_away(P::NAME, why),
             Step::NeedsPerson(why, _) => return self.host.board.say_stalled(P::NAME, why),
             Step::Worked | Step::Idle(_) | Step::Closed => {}
         }
         let Some(known) = &self.known else { return };
-        let Tally { parked, stuck, .. } = known.instances.parking.tally();
-        self.host.board.say_for_person(P::NAME, ForPerson { parked: parked - stuck, stuck, in_doubt: 0 });
+        let parked = known.instances.parking.tally().parked;
         let trouble = known.orders.trouble().or_else(|| known.instances.parking.trouble());
         let waits_for = trouble.unwrap_or_else(|| "events, or the next due time".to_owned());
         self.host.board.say_where(P::NAME, known.through, &waits_for, known.orders.len(), parked);
