@@ -2,6 +2,7 @@
 
 mod runtime_stage;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use leftfold_core::runtime::{CancelError, EffectId, EffectState, Order, Verdict};
@@ -61,6 +62,70 @@ async fn a_target_that_hangs_holds_up_no_other_one() {
     let other = process.ask("alive", 7).await;
     assert!(matches!(settled(&runtime.effects(), other).await, EffectState::Done { .. }));
     assert_eq!(*tried.lock().unwrap(), [0, 7]);
+}
+
+/// As many streams as there are slots, each with one intent for a target that hangs, used to hold up all others for as
+/// long as the deadline, again and again.
+#[tokio::test]
+async fn those_that_hang_give_their_slots_to_others_and_keep_their_place_in_the_order() {
+    let (opener, tried) = noting(|attempt| (attempt.intent.code == 0).then_some("hangs"));
+    let stage = Stage::new();
+    let process = stage.process();
+    let runtime = process.opens(&opener).await;
+    for door in 0..200 {
+        process.ask(&format!("dead{door}"), 0).await;
+    }
+    process.ask("dead0", 1).await;
+    let healthy = process.ask("alive", 7).await;
+    for seconds in [0, 3, 6, 9] {
+        let count = tried.lock().unwrap().len();
+        until(format!("more begin after {seconds} s"), async || tried.lock().unwrap().len() > count).await;
+        quiet().await;
+        stage.clock.advance(3 * SECOND);
+    }
+    assert!(matches!(settled(&runtime.effects(), healthy).await, EffectState::Done { .. }));
+    assert_eq!(tried.lock().unwrap().iter().filter(|code| **code == 0).count(), 200);
+    assert_eq!(opener.under_way.load(Ordering::SeqCst), 200);
+    assert!(!tried.lock().unwrap().contains(&1), "it waits for the one that hangs before it in its stream");
+    stage.clock.advance(30 * SECOND);
+    until("it has its turn", async || tried.lock().unwrap().contains(&1)).await;
+    until("none is under way", async || opener.under_way.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn a_policy_may_have_those_that_hang_keep_their_slots() {
+    for (hanging, tried_then) in [(0, 2), (1, 3), (5, 4)] {
+        let opener = Opener::silent().with(|policy| policy.concurrency(2).hanging(hanging));
+        let stage = Stage::new();
+        let process = stage.process();
+        let _runtime = process.opens(&opener).await;
+        for door in 0..4 {
+            process.ask(&format!("dead{door}"), 0).await;
+        }
+        until("two are tried", async || opener.performs() == 2).await;
+        stage.clock.advance(29 * SECOND);
+        quiet().await;
+        assert_eq!(opener.performs(), tried_then, "{hanging} may hang");
+    }
+}
+
+#[tokio::test]
+async fn looks_that_hang_give_their_slots_to_others() {
+    let opener = Opener::doing(|_| async { in_doubt("?") });
+    let opener = opener.resolving(|_| std::future::pending()).with(|policy| policy.concurrency(4));
+    let stage = Stage::new();
+    let process = stage.process();
+    let _runtime = process.opens(&opener).await;
+    for door in 0..20 {
+        process.ask(&format!("dead{door}"), 0).await;
+    }
+    until("all are in doubt", async || opener.performs() == 20).await;
+    stage.clock.advance(30 * SECOND);
+    for looks in [4, 8, 12, 16, 20] {
+        until(format!("{looks} are looked up"), async || opener.looks() == looks).await;
+        quiet().await;
+        stage.clock.advance(3 * SECOND);
+    }
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ pub enum Order {
     Stream,
     /// With the others of this effect that have this key, whatever their streams: the target that may hang.
     Key(String),
-    /// With nothing. Those that hang take up the [concurrency](Policy::concurrency) of all.
+    /// With nothing.
     None,
 }
 
@@ -231,6 +231,7 @@ pub struct Policy {
     pub(super) attempts_max: u32,
     pub(super) backoff: Backoff,
     pub(super) concurrency: usize,
+    pub(super) hanging: usize,
     pub(super) doubts_hold: bool,
 }
 
@@ -267,6 +268,7 @@ impl Policy {
             attempts_max: 1,
             backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(600) },
             concurrency: 64,
+            hanging: super::HANGING_MAX,
             doubts_hold: false,
         }
     }
@@ -311,10 +313,20 @@ impl Policy {
         self
     }
 
-    /// How many may be under way at a time, at least 1. As many others may be looked up at the same time.
+    /// How many may be under way at a time, at least 1, beside those that [hang](Policy::hanging). As many others may be
+    /// looked up at the same time.
     #[must_use]
     pub const fn concurrency(mut self, effects: usize) -> Self {
         self.concurrency = if effects == 0 { 1 } else { effects };
+        self
+    }
+
+    /// How many of those that hang give their slots to others: attempts, and looks, that have taken a tenth of the deadline.
+    /// With 0 they keep them, and [`concurrency`](Policy::concurrency) is the most that a target ever sees at a time; then as
+    /// many that hang hold up all others. [`HANGING_MAX`](super::HANGING_MAX) if not set.
+    #[must_use]
+    pub const fn hanging(mut self, effects: usize) -> Self {
+        self.hanging = effects;
         self
     }
 }

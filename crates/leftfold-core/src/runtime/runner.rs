@@ -16,17 +16,13 @@ use super::effect::{Backoff, Effect, EffectId};
 use super::jobs::Jobs;
 use super::mark::Mark;
 use super::queue::{Kind, Queue, Rest};
+use super::slots::{Bounds, Slots, Ticket, fits, full};
 use super::tenure::{Right, Tenure};
 use super::turn::{Ended, Intent, Next, Turn};
 use super::{Asked, Host, StartError, contained};
 use crate::store::{Label, Query, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp};
 
 // ANCHOR: limits
-/// Effects that wait, or are in doubt, at most; beyond that no further intents are taken up until some are concluded. Each
-/// takes a few numbers in memory, whatever its intent is like.
-pub const OPEN_EFFECTS_MAX: usize = 100_000;
-/// Bytes of the intents that are carried out at a time; one is carried out in any case.
-pub const UNDER_WAY_BYTES_MAX: usize = 64 << 20;
 /// How long a runtime that is told to stop tries to record outcomes that it knows, where its store takes no appends.
 pub const STOP_RECORDS_WITHIN: Duration = Duration::from_secs(10);
 // ANCHOR_END: limits
@@ -41,6 +37,8 @@ const STORE_RETRY: Backoff = Backoff { first: Duration::from_millis(200), longes
 const STOP_RETRY: Duration = Duration::from_millis(50);
 /// The wait before what cannot be read is looked at again.
 const PARKED_LOOK: Duration = Duration::from_secs(600);
+/// Words of persons that are recorded at a time.
+const WORDS_AT_A_TIME: usize = 64;
 
 /// Runs one kind of effect until it is told to stop.
 pub(crate) struct Runner<E: Effect> {
@@ -56,7 +54,10 @@ pub(crate) struct Runner<E: Effect> {
     /// The intent that was read last, until its first turn.
     fresh: Option<RecordedEvent>,
     jobs: Jobs<Job<E>>,
-    load: Load,
+    attempts: Slots,
+    looks: Slots,
+    /// Words of persons that are being recorded.
+    words: usize,
     unrecorded: BTreeMap<EffectId, Unrecorded<E>>,
     /// Failures of the store in a row, of effects that are to be tried again.
     failures: BTreeMap<EffectId, u32>,
@@ -90,7 +91,6 @@ struct Unrecorded<E: Effect> {
 struct Job<E: Effect> {
     kind: JobKind,
     id: EffectId,
-    bytes: usize,
     next: Result<Next<E>, String>,
 }
 
@@ -98,19 +98,11 @@ struct Job<E: Effect> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum JobKind {
     /// The turn of an effect, of which there is one at a time.
-    Turn(Kind),
+    Turn(Kind, Ticket),
     /// What came of an attempt is recorded.
     Record,
     /// A person's word, which waits for no turn: the first to write the ledger counts.
     Word,
-}
-
-/// What turns take up.
-#[derive(Clone, Copy, Default)]
-struct Load {
-    attempts: usize,
-    looks: usize,
-    bytes: usize,
 }
 
 /// How reading the log goes.
@@ -124,6 +116,7 @@ impl<E: Effect> Runner<E> {
     /// A runner that works alone, and in the task of whoever polls it.
     pub(crate) async fn new(host: Host, effect: E, asked: mpsc::Receiver<Asked>) -> Result<Self, StartError> {
         let turn = Arc::new(Turn::new(host.clone(), effect)?);
+        let bounds = Bounds::of(turn.policy());
         let first = turn.policy().concurrency.min(FIRST_INTENTS_MAX) as u32;
         let mark = Mark::new(&host, E::NAME, &turn.intent_type(), turn.begins(), first).await?;
         mark.left_open.iter().for_each(|id| host.board.opened(*id));
@@ -138,7 +131,9 @@ impl<E: Effect> Runner<E> {
             queue: Queue::default(),
             fresh: None,
             jobs: Jobs::polled(),
-            load: Load::default(),
+            attempts: Slots::new(bounds),
+            looks: Slots::new(bounds),
+            words: 0,
             unrecorded: BTreeMap::new(),
             failures: BTreeMap::new(),
             parked: BTreeMap::new(),
@@ -179,7 +174,7 @@ impl<E: Effect> Runner<E> {
                 biased;
                 () = super::stopped(&mut stop) => break "stopped",
                 Some(job) = self.jobs.next() => self.job_ended(job).await,
-                Some(asked) = self.asked.recv() => self.take_word(asked),
+                Some(asked) = self.asked.recv(), if self.words < WORDS_AT_A_TIME => self.take_word(asked),
                 Ok(()) = looks.changed() => self.look_again(),
                 () = clock.sleep_until(next.unwrap_or(Timestamp::MAX)), if next.is_some() => self.wake_due(),
                 () = clock.sleep_until(renews.unwrap_or(Timestamp::MAX)), if renews.is_some() => {}
@@ -305,16 +300,28 @@ impl<E: Effect> Runner<E> {
     }
 
     fn has_room(&self) -> bool {
-        self.has_slot() && self.queue.len() < OPEN_EFFECTS_MAX && self.fresh.is_none()
+        self.has_slot() && full(self.queue.len(), self.for_person()).is_none() && self.fresh.is_none()
     }
 
     fn has_slot(&self) -> bool {
-        self.load.attempts + self.unrecorded.len() < self.turn.policy().concurrency
+        self.attempts.has_room(self.unrecorded.len())
     }
 
-    fn wakes_at(&self) -> Option<Timestamp> {
-        let records = self.unrecorded.values().filter(|one| one.ended.is_some()).map(|one| one.again_at);
-        [self.queue.wakes_at(), self.reading.again_at].into_iter().flatten().chain(records).min()
+    /// How many effects go on only when a person does something, or a look helps.
+    fn for_person(&self) -> usize {
+        self.queue.in_doubt() + self.parked.len()
+    }
+
+    fn wakes_at(&mut self) -> Option<Timestamp> {
+        let records = self.unrecorded.values().filter(|one| one.ended.is_some()).map(|one| one.again_at).min();
+        // Slots are taken back when somebody waits for one.
+        let awaits = |slots: &Slots, next: Option<EffectId>| slots.takes_back_at().filter(|_| next.is_some());
+        let attempts = match self.has_slot() {
+            true => awaits(&self.attempts, self.queue.next(Kind::Attempt)),
+            false => self.attempts.takes_back_at(),
+        };
+        let looks = awaits(&self.looks, self.queue.next(Kind::Look));
+        [self.queue.wakes_at(), self.reading.again_at, records, attempts, looks].into_iter().flatten().min()
     }
 
     /// When to ask for the lease.
@@ -328,10 +335,11 @@ impl<E: Effect> Runner<E> {
     fn say_status(&self) {
         let (open, under_way) = (self.queue.len(), self.jobs.len() + self.waiting_records());
         let parked = self.parked.first_key_value().map(|(id, why)| format!("a person, for effect {id}: {why}"));
+        let full = full(open, self.for_person());
         let waits_for = match (&self.trouble, &self.stands_by) {
             (Some(trouble), _) => trouble.as_str(),
             (None, Some(stands_by)) => stands_by.why.as_str(),
-            (None, None) if open >= OPEN_EFFECTS_MAX => "open effects to be concluded, there are too many",
+            (None, None) if let Some(full) = &full => full.as_str(),
             (None, None) if !self.has_slot() => "effects under way to be concluded",
             (None, None) => parked.as_deref().unwrap_or("new intents"),
         };
@@ -392,14 +400,17 @@ impl<E: Effect> Runner<E> {
         if self.stands_by.is_some() {
             return;
         }
-        while self.load.looks < self.turn.policy().concurrency
+        let now = self.host.clock.now();
+        self.attempts.take_back(now);
+        self.looks.take_back(now);
+        while self.looks.has_room(0)
             && let Some(id) = self.queue.start(Kind::Look)
         {
             self.start(id, Kind::Look);
         }
         while self.has_slot()
             && let Some(id) = self.queue.next(Kind::Attempt)
-            && (self.load.bytes == 0 || self.load.bytes + self.queue.bytes(id) <= UNDER_WAY_BYTES_MAX)
+            && fits(self.attempts.bytes() + self.looks.bytes(), self.queue.bytes(id))
         {
             self.queue.start(Kind::Attempt);
             self.start(id, Kind::Attempt);
@@ -408,17 +419,20 @@ impl<E: Effect> Runner<E> {
         self.fresh = None;
     }
 
+    const fn slots(&mut self, kind: Kind) -> &mut Slots {
+        match kind {
+            Kind::Attempt => &mut self.attempts,
+            Kind::Look => &mut self.looks,
+        }
+    }
+
     /// Takes a turn.
     fn start(&mut self, id: EffectId, kind: Kind) {
-        let (turn, bytes) = (self.turn.clone(), self.queue.bytes(id));
+        let (turn, bytes, now) = (self.turn.clone(), self.queue.bytes(id), self.host.clock.now());
         let fresh = self.fresh.take_if(|event| event.position == id.0).map(|event| Intent { id, event });
         let fence = self.tenure.as_ref().and_then(Tenure::fence);
-        match kind {
-            Kind::Attempt => self.load.attempts += 1,
-            Kind::Look => self.load.looks += 1,
-        }
-        self.load.bytes += bytes;
-        self.job(JobKind::Turn(kind), id, bytes, async move {
+        let ticket = self.slots(kind).begin(bytes, now);
+        self.job(JobKind::Turn(kind, ticket), id, async move {
             let intent = match fresh {
                 Some(intent) => intent,
                 None => match turn.intent(id).await {
@@ -439,30 +453,28 @@ impl<E: Effect> Runner<E> {
     fn record(&mut self, id: EffectId) {
         let Some(ended) = self.unrecorded.get_mut(&id).and_then(|one| one.ended.take()) else { return };
         let turn = self.turn.clone();
-        self.job(JobKind::Record, id, 0, async move { turn.record(ended).await });
+        self.job(JobKind::Record, id, async move { turn.record(ended).await });
     }
 
     /// A person says something. That waits for no slot, as nothing outside is touched.
     fn take_word(&mut self, asked: Asked) {
         let (turn, id) = (self.turn.clone(), asked.intent.id);
-        self.job(JobKind::Word, id, 0, async move { turn.hear(asked).await });
+        self.words += 1;
+        self.job(JobKind::Word, id, async move { turn.hear(asked).await });
     }
 
-    fn job(&mut self, kind: JobKind, id: EffectId, bytes: usize, job: impl Future<Output = Next<E>> + Send + 'static) {
+    fn job(&mut self, kind: JobKind, id: EffectId, job: impl Future<Output = Next<E>> + Send + 'static) {
         // What users' code panics with is caught where it is called; whatever else panics ends nothing but this.
-        self.jobs.start(async move { Job { kind, id, bytes, next: contained(job).await } });
+        self.jobs.start(async move { Job { kind, id, next: contained(job).await } });
     }
 
-    async fn job_ended(&mut self, Job { kind, id, bytes, next }: Job<E>) {
-        if let JobKind::Turn(turn) = kind {
-            self.load.bytes -= bytes;
-            match turn {
-                Kind::Attempt => self.load.attempts -= 1,
-                Kind::Look => self.load.looks -= 1,
-            }
+    async fn job_ended(&mut self, Job { kind, id, next }: Job<E>) {
+        if let JobKind::Turn(kind, ticket) = kind {
+            self.slots(kind).end(ticket);
         }
         let next = next.unwrap_or_else(|panic| Next::Failed { detail: format!("it panicked: {panic}"), unrecorded: None });
         if kind == JobKind::Word {
+            self.words -= 1;
             // Its next turn, if none is under way, finds what was said.
             if let Next::Concluded = next {
                 self.queue.is_to_be_read(id);
