@@ -35,7 +35,9 @@ fn assert_whole(api: &Api, station: &Station, effect: &EffectView, sent: usize) 
 
 #[test]
 fn killed_between_intent_and_attempt_the_effect_is_carried_out_once_after_the_restart() {
-    let mut server = Server::start_with(Options::default().variable("CSMS_ABORT_AT", "before-attempt"));
+    // The effects are at work in the store before: what is asked for from then on is theirs.
+    let mut server = Server::start_with(Options::default());
+    server.restart_with(Options::default().variable("CSMS_ABORT_AT", "before-attempt"));
     let api = server.api();
     let station = server.ready_station("CP-1", 1);
     api.post_in_vain("/api/stations/CP-1/remote-start", &[KEY], &wish());
