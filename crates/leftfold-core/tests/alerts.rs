@@ -5,10 +5,11 @@ mod runtime_stage;
 
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::RunningRuntime;
+use leftfold_core::runtime::process::{Context, Correlation, Reaction, Targets, Trigger};
 use leftfold_core::runtime::projection::{Bus, Message, Outbox, Outgoing, Projection, ProjectionError};
 use leftfold_core::store::Position;
 use projection_stage::{Code, Note, Shelf, Tally, add, add_many, reach, time_goes_by};
-use runtime_stage::{Fault, Opener, Process, SECOND, Stage, in_doubt, until};
+use runtime_stage::{Command, Door, DoorEvent, Fault, Opener, Process, SECOND, Stage, in_doubt, until};
 
 const BOOK: &str = include_str!("../../../book/src/operating.md");
 
@@ -210,4 +211,43 @@ async fn a_standby_is_up_and_says_what_it_is() {
     }
     let last = add(&two.store, "a", "x", "fine").await;
     second.projections().wait_until("mail", last, 10 * SECOND).await.unwrap();
+}
+
+/// Has the door exploded for every opening that is asked for.
+#[derive(Debug, Default)]
+struct Breaker;
+
+impl leftfold_core::runtime::process::Process for Breaker {
+    const NAME: &'static str = "breaker";
+    type Event = DoorEvent;
+
+    fn targets() -> Targets {
+        Targets::of::<Door>()
+    }
+
+    fn correlate(event: &Recorded<DoorEvent>) -> Correlation {
+        match event.event {
+            DoorEvent::OpeningAsked(_) => Correlation::starts("all"),
+            _ => Correlation::ignores(),
+        }
+    }
+
+    fn apply(&mut self, _: &Trigger<DoorEvent>, _: &Context) {}
+
+    fn react(&self, _: &Trigger<DoorEvent>, _: &Context) -> Reaction {
+        Reaction::none().command::<Door>("back", Command::Explode)
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_is_stuck_is_told_at_once_and_until_a_person_has_done_something() {
+    let process = Stage::new().process();
+    let running = process.runtime().process::<Breaker>().start().await.unwrap();
+    process.ask("front", 1).await;
+    until("it is stuck", async || running.status()[0].stuck == 1).await;
+    assert!(running.metrics().contains("leftfold_commands_stuck{consumer=\"breaker\"} 1\n"));
+    assert_eq!(fire(&process, &running).await, PERSON);
+    let stuck = running.processes().parked("breaker").await.unwrap().remove(0);
+    running.processes().skip("breaker", &stuck.whose, stuck.position, "ann").await.unwrap();
+    assert_eq!(fire(&process, &running).await, NONE);
 }
