@@ -5,8 +5,8 @@ mod runtime_stage;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use leftfold_core::runtime::{CancelError, EffectId, EffectState, Order, Verdict};
-use leftfold_core::store::Position;
+use leftfold_core::runtime::{CancelError, EffectId, EffectState, Order, UNDER_WAY_BYTES_MAX, Verdict};
+use leftfold_core::store::{Append, EventType, NewEvent, Position, StreamName};
 use runtime_stage::{Opener, SECOND, Seen, Stage, done, in_doubt, not_done, quiet, settled, story, until};
 use serde_json::json;
 
@@ -106,6 +106,28 @@ async fn a_policy_may_have_those_that_hang_keep_their_slots() {
         stage.clock.advance(29 * SECOND);
         quiet().await;
         assert_eq!(opener.performs(), tried_then, "{hanging} may hang");
+    }
+}
+
+/// Intents are counted in bytes too, with slots to spare.
+#[tokio::test]
+async fn large_intents_are_under_way_up_to_so_many_bytes_but_for_those_that_hang() {
+    let opener = Opener::silent();
+    let stage = Stage::new();
+    let process = stage.process();
+    let _runtime = process.opens(&opener).await;
+    let bytes = UNDER_WAY_BYTES_MAX / 4 - 1_000;
+    for door in 0..7 {
+        let data = format!(r#"{{"code":0,"picture":"{}"}}"#, "x".repeat(bytes));
+        let event = NewEvent::new(EventType::new("door.OpeningAsked").unwrap(), data);
+        let event = event.in_stream(StreamName::of("door", &door.to_string()).unwrap());
+        process.store.append(Append::of(vec![event])).await.unwrap();
+    }
+    for performs in [4, 7] {
+        until(format!("{performs} are under way"), async || opener.performs() == performs).await;
+        quiet().await;
+        assert_eq!(opener.performs(), performs);
+        stage.clock.advance(3 * SECOND);
     }
 }
 
