@@ -38,10 +38,11 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
 
     /// For a view: the enums that own the types that it names.
     ///
-    /// A view that names no owner takes the enum that writes the type in the same store, if it is in use before the view is,
-    /// or the only one in the program that is known to own it. Where there is none it reads events as they are stored, or by
-    /// its own upcasters, and records none: nobody could tell their tags. A program that only reads should name the owners,
-    /// so that it reads old events as they do.
+    /// A view that names no owner takes the enum that writes the type in the same store. While there is none it reads events
+    /// as they are stored, or by its own upcasters, and records none: nobody could tell their tags. An owner that comes into
+    /// use later is taken then; if events were read in another shape before, that is [`EventError::Claimed`], and what was
+    /// made of them is to be built anew. A program that only reads should name the owners, so that it reads old events as
+    /// they do.
     fn owners() -> Owners {
         Owners::unnamed()
     }

@@ -7,21 +7,43 @@ use super::aggregate::LoadError;
 use super::event::{Event, EventError, Recorded, Unknown};
 use super::owner::Purpose;
 use super::schema::Schema;
-use crate::store::{Position, Store, Subscription};
+use crate::store::{Position, Query, Read, Store, Subscription};
 
 impl Store {
     /// The events that an enum reads, of whatever streams, after a position: those that are there, then those that come.
     pub fn follow<E: Event>(&self, after: Position) -> Result<Following<E>, EventError> {
         let schema = self.schema::<E>(Purpose::Reading)?;
-        Ok(Following { subscription: self.subscribe(schema.query(), after), schema, ready: VecDeque::new() })
+        let subscription = self.subscribe(schema.query(), after);
+        Ok(Following { store: self.clone(), subscription, schema, after, through: after, ready: VecDeque::new() })
+    }
+
+    /// The schema that took another one's place, for a reader that has read the events between two positions by that one;
+    /// nothing while that one is right. An error if there are events that it passed over, or read otherwise.
+    pub(crate) async fn renewed(
+        &self,
+        former: &Schema,
+        (after, through): (Position, Position),
+    ) -> Result<Option<Arc<Schema>>, LoadError> {
+        let Some(schema) = former.renewed()? else { return Ok(None) };
+        let more = schema.wanted_beside(former);
+        if !more.is_empty() && through > after {
+            let page = self.page(Read::matching(Query::types(more), after.next()).page_of(1)).await?;
+            if let Some(passed_over) = page.events.first().filter(|event| event.position <= through) {
+                return Err(schema.read_before_its_owner(&passed_over.event_type).into());
+            }
+        }
+        Ok(Some(schema))
     }
 }
 
 /// Follows the events that an enum reads. It is pulled, as the [`Subscription`] that it stands on.
 #[derive(Debug)]
 pub struct Following<E> {
+    store: Store,
     subscription: Subscription,
     schema: Arc<Schema>,
+    after: Position,
+    through: Position,
     ready: VecDeque<Recorded<E>>,
 }
 
@@ -34,7 +56,18 @@ impl<E: Event> Following<E> {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
             }
+            let read = (self.after, self.through);
+            if let Some(schema) = self.store.renewed(&self.schema, read).await? {
+                self.subscription = self.store.subscribe(schema.query(), self.through);
+                self.schema = schema;
+            }
             let envelope = self.subscription.event().await?;
+            if self.schema.is_stale() {
+                // It may have passed over events that are of concern now.
+                self.subscription = self.store.subscribe(self.schema.query(), self.through);
+                continue;
+            }
+            self.through = envelope.position;
             let events: Vec<E> = self.schema.decode(&envelope, Unknown::Ignore)?;
             self.ready.extend(events.into_iter().map(|event| Recorded { event, envelope: envelope.clone() }));
         }

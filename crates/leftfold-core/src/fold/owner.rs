@@ -2,14 +2,13 @@
 //!
 //! An enum owns the types of its own namespace. One that names a type of another namespace has a view of it: how old events
 //! of it are read, which schema version is written and by which tags it is found is the owner's to say. The owner is the one
-//! that the view names; where it names none, the enum that writes the type in this store, or else the only one in the program
-//! that is known to own it.
+//! that the view names; where it names none, the enum that writes the type in this store.
 
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use super::codec;
 use super::event::{Event, EventError};
@@ -80,7 +79,7 @@ pub(super) struct OwnedType {
 
 type Program = Mutex<HashMap<TypeId, Result<Arc<Owned>, EventError>>>;
 
-/// What the program is known to own: every enum whose schema was asked for.
+/// What enums own, made once for each.
 fn program() -> MutexGuard<'static, HashMap<TypeId, Result<Arc<Owned>, EventError>>> {
     static PROGRAM: OnceLock<Program> = OnceLock::new();
     PROGRAM.get_or_init(Program::default).lock().unwrap_or_else(PoisonError::into_inner)
@@ -114,15 +113,6 @@ impl Owned {
             caught(|| event.tags()).map_err(|panic| format!("its tags() panics: {panic}"))
         };
         Ok(Self { rust, name: std::any::type_name::<E>(), types, upcasters, tags })
-    }
-
-    /// The only enum of the program, beside one, that certainly owns the type.
-    pub(super) fn only_other(event_type: &EventType, beside: TypeId) -> Option<Arc<Self>> {
-        let program = program();
-        let owns = |owned: &&Arc<Self>| owned.types.get(event_type).is_some_and(|owned| owned.is_certain);
-        let mut others = program.values().flatten().filter(|owned| owned.rust != beside).filter(owns);
-        let only = others.next()?;
-        others.next().is_none().then(|| only.clone())
     }
 
     /// The tags of an event, from its data as an enum wrote it: what the owner makes of it when it reads it.
@@ -186,13 +176,82 @@ struct Claim {
     writes: bool,
 }
 
-/// Types that are read without knowing their owner, each with the schema version that was believed.
-#[derive(Debug)]
+/// Types that are read without knowing their owner.
 pub(super) struct View {
-    pub(super) name: &'static str,
-    pub(super) types: Vec<(EventType, u32)>,
-    /// An owner that reads one of them otherwise, and came into use since.
-    pub(super) late: OnceLock<EventError>,
+    types: Vec<Believed>,
+    /// Whether the owner of one of them came into use since.
+    is_stale: AtomicBool,
+    /// The schema that was taken anew, or why none could be. Whoever reads by the former one holds this for reading, so
+    /// that what it has read is known when the schema is taken anew.
+    renewed: RwLock<Option<Result<Arc<Schema>, EventError>>>,
+    claims: Weak<Claims>,
+    make: fn(Option<&Arc<Claims>>) -> Result<Schema, EventError>,
+}
+
+/// A type that is read as of this schema version until its owner says otherwise.
+#[derive(Debug)]
+struct Believed {
+    event_type: EventType,
+    schema_version: u32,
+    was_read: AtomicBool,
+}
+
+impl View {
+    pub(super) fn new<E: Event>(types: Vec<(EventType, u32)>, claims: Option<&Arc<Claims>>) -> Self {
+        let believed = |(event_type, schema_version)| Believed { event_type, schema_version, was_read: AtomicBool::new(false) };
+        Self {
+            types: types.into_iter().map(believed).collect(),
+            is_stale: AtomicBool::new(false),
+            renewed: RwLock::new(None),
+            claims: claims.map(Arc::downgrade).unwrap_or_default(),
+            make: Schema::new::<E>,
+        }
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.is_stale.load(Ordering::Acquire)
+    }
+
+    /// The schema that took the place of the view's, or nothing while that one is right; it stays so while this is held.
+    pub(super) fn now(&self) -> RwLockReadGuard<'_, Option<Result<Arc<Schema>, EventError>>> {
+        if self.is_stale() && self.renewed.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+            // Code of users runs without the lock.
+            let made = match self.claims.upgrade() {
+                Some(claims) => claims.watched(|| (self.make)(Some(&claims))),
+                None => (self.make)(None).map(Arc::new),
+            };
+            let mut renewed = self.renewed.write().unwrap_or_else(PoisonError::into_inner);
+            if renewed.is_none() {
+                *renewed = Some(made.and_then(|schema| self.reads_alike(&schema).map(|()| schema)));
+            }
+        }
+        self.renewed.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An event of a type was read.
+    pub(super) fn was_read(&self, event_type: &EventType) {
+        if let Some(believed) = self.types.iter().find(|believed| believed.event_type == *event_type) {
+            believed.was_read.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Refuses a schema that reads otherwise what was read already.
+    fn reads_alike(&self, schema: &Schema) -> Result<(), EventError> {
+        let read_otherwise = |believed: &&Believed| {
+            believed.was_read.load(Ordering::Relaxed)
+                && schema.current_version(&believed.event_type) != Some(believed.schema_version)
+        };
+        match self.types.iter().find(read_otherwise) {
+            Some(Believed { event_type, .. }) => Err(schema.read_before_its_owner(event_type)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("types", &self.types).field("is_stale", &self.is_stale).finish_non_exhaustive()
+    }
 }
 
 impl Claims {
@@ -230,20 +289,30 @@ impl Claims {
         }
         drop(by_type);
         if writes {
-            self.tell_views(owned, types);
+            self.tell_views(types);
         }
         Ok(())
     }
 
-    fn tell_views(&self, owned: &Owned, types: &[EventType]) {
+    fn tell_views(&self, types: &[EventType]) {
         for view in self.views.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
-            let read_otherwise = |(event_type, believed): &&(EventType, u32)| {
-                let is_as_believed = owned.types.get(event_type).is_none_or(|owned| owned.schema_version == *believed);
-                types.contains(event_type) && !(is_as_believed && owned.upcasters.leading_to(event_type).is_none())
-            };
-            if let Some((event_type, _)) = view.types.iter().find(read_otherwise) {
-                let what = "it was read before its owner was known; name the owner in owners()";
-                let _ = view.late.set(EventError::claimed(event_type, view.name, owned.name, what));
+            if view.types.iter().any(|believed| types.contains(&believed.event_type)) {
+                view.is_stale.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// A schema that is right now, and that hears of the owners that come into use later.
+    fn watched(&self, make: impl Fn() -> Result<Schema, EventError>) -> Result<Arc<Schema>, EventError> {
+        loop {
+            let schema = Arc::new(make()?);
+            schema.no_fault()?;
+            let Some(view) = schema.view() else { return Ok(schema) };
+            self.watch(view);
+            // An owner may have come into use before the view was heard of.
+            let is_owned = |believed: &Believed| self.writer(&believed.event_type, schema.rust()).is_some();
+            if !view.types.iter().any(is_owned) {
+                return Ok(schema);
             }
         }
     }
@@ -296,20 +365,11 @@ impl Store {
         if let Some(schema) = in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(schema.clone());
         }
-        loop {
-            let schema = Arc::new(Schema::new::<E>(Some(&in_use.claims))?);
-            schema.no_fault()?;
-            in_use.claims.take(&Owned::of::<E>()?, &schema.own_types(), purpose)?;
-            if let Some(view) = schema.view() {
-                // Its owner may come into use later; or just now, before it was heard of.
-                in_use.claims.watch(view);
-                if view.types.iter().any(|(event_type, _)| in_use.claims.writer(event_type, key.0).is_some()) {
-                    continue;
-                }
-            } else {
-                in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(key, schema.clone());
-            }
-            return Ok(schema);
+        let schema = in_use.claims.watched(|| Schema::new::<E>(Some(&in_use.claims)))?;
+        in_use.claims.take(&Owned::of::<E>()?, &schema.own_types(), purpose)?;
+        if schema.view().is_none() {
+            in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(key, schema.clone());
         }
+        Ok(schema)
     }
 }

@@ -109,7 +109,7 @@ impl Schema {
         });
         let unknown = variants.values().filter(|variant| matches!(variant.owner, Owner::Unknown));
         let types: Vec<_> = unknown.map(|variant| (variant.event_type.clone(), variant.schema_version)).collect();
-        let view = (!types.is_empty()).then(|| Arc::new(View { name: owned.name, types, late: OnceLock::new() }));
+        let view = (!types.is_empty()).then(|| Arc::new(View::new::<E>(types, claims)));
         let claims = claims.cloned();
         Ok(Self { name: owned.name, owned, variants, by_type, upcasters, wanted, fault, view, claims })
     }
@@ -153,6 +153,39 @@ impl Schema {
         self.view.as_ref()
     }
 
+    pub(super) fn rust(&self) -> TypeId {
+        self.owned.rust
+    }
+
+    /// The schema that took this one's place, because the owner of a type came into use since; nothing while this one is
+    /// right. An error if events were read otherwise than the owner says.
+    pub(crate) fn renewed(&self) -> Result<Option<Arc<Self>>, EventError> {
+        let Some(view) = &self.view else { return Ok(None) };
+        let now = view.now().clone();
+        let Some(schema) = now.transpose()? else { return Ok(None) };
+        Ok(Some(schema.renewed()?.unwrap_or(schema)))
+    }
+
+    /// Whether the owner of a type came into use since.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.is_stale())
+    }
+
+    /// The types that this schema asks the store for, and a former one did not.
+    pub(super) fn wanted_beside(&self, former: &Self) -> Vec<EventType> {
+        self.wanted.iter().filter(|wanted| !former.wanted.contains(wanted)).cloned().collect()
+    }
+
+    pub(super) fn read_before_its_owner(&self, event_type: &EventType) -> EventError {
+        let owner = self.variants.values().find_map(|variant| match &variant.owner {
+            Owner::Other(owner) if variant.event_type == *event_type => Some(owner.name),
+            _ => None,
+        });
+        let what = "its events were read in another shape before their owner was known: build anew what was made of them, \
+                    and name the owner in owners()";
+        EventError::claimed(event_type, self.name, owner.unwrap_or("its owner"), what)
+    }
+
     /// Refuses upcasters that leave events unread.
     pub(super) fn no_fault(&self) -> Result<(), EventError> {
         self.fault.clone().map_or(Ok(()), Err)
@@ -160,6 +193,9 @@ impl Schema {
 
     /// The event as the store takes it, with its own tags, in no stream.
     pub fn encode<E: Event>(&self, event: &E) -> Result<NewEvent, EventError> {
+        if let Some(renewed) = self.renewed()? {
+            return renewed.encode(event);
+        }
         let (variant, data) = codec::encode(event)?;
         let known = self.variants.get(variant).ok_or(EventError::NotAnEnum { name: self.name })?;
         let tags = match &known.owner {
@@ -194,13 +230,34 @@ impl Schema {
         unknown: Unknown,
         mut each: impl FnMut(E),
     ) -> Result<(), EventError> {
+        let Some(view) = &self.view else { return self.read_each(recorded, unknown, |_, event| each(event)) };
+        let now = view.now();
+        match &*now {
+            None => self.read_each(recorded, unknown, |event_type, event| {
+                view.was_read(event_type);
+                each(event);
+            }),
+            Some(renewed) => {
+                let renewed = renewed.clone()?;
+                drop(now);
+                renewed.decode_each(recorded, unknown, each)
+            }
+        }
+    }
+
+    fn read_each<E: Event>(
+        &self,
+        recorded: &RecordedEvent,
+        unknown: Unknown,
+        mut each: impl FnMut(&EventType, E),
+    ) -> Result<(), EventError> {
         match self.today(recorded)? {
-            Today::AsStored(variant) => each(self.parse(variant, &recorded.data, recorded)?),
+            Today::AsStored(variant) => each(&recorded.event_type, self.parse(variant, &recorded.data, recorded)?),
             Today::Upcast(results) => {
                 for (event_type, data) in results {
                     // What a split makes beside what this enum reads is for other readers.
                     if let Some((variant, _)) = self.by_type.get(&event_type) {
-                        each(self.parse(variant, &data, recorded)?);
+                        each(&event_type, self.parse(variant, &data, recorded)?);
                     }
                 }
             }
@@ -215,6 +272,9 @@ impl Schema {
 
     /// The data of an event as today's shape of one type: what a variant with one struct carries.
     pub(crate) fn payload<T: DeserializeOwned>(&self, recorded: &RecordedEvent, as_type: &EventType) -> Result<T, EventError> {
+        if let Some(renewed) = self.renewed()? {
+            return renewed.payload(recorded, as_type);
+        }
         let parsed = match self.today(recorded)? {
             Today::AsStored(_) if recorded.event_type == *as_type => json::decode(&recorded.data),
             Today::Upcast(results) => match results.into_iter().find(|(event_type, _)| event_type == as_type) {
@@ -231,9 +291,6 @@ impl Schema {
 
     /// What a recorded event is today. What the enum, or its upcasters, know and do not cover is an error to every reader.
     fn today(&self, recorded: &RecordedEvent) -> Result<Today, EventError> {
-        if let Some(late) = self.view.as_ref().and_then(|view| view.late.get()) {
-            return Err(late.clone());
-        }
         let (event_type, schema_version) = (&recorded.event_type, recorded.schema_version);
         let known = self.by_type.get(event_type);
         if let Some((variant, current)) = known
@@ -332,10 +389,7 @@ impl Finder<'_> {
         if own.is_none() && !self.named.is_empty() {
             return Err(EventError::NotOwned { name: self.own.name, event_type: event_type.clone() });
         }
-        let writer = self.claims.and_then(|claims| claims.writer(event_type, self.own.rust));
-        // Who has upcasters of its own may be the release that comes after the other.
-        let has_none = || self.own.upcasters.leading_to(event_type).is_none();
-        let other = writer.or_else(|| Owned::only_other(event_type, self.own.rust).filter(|_| has_none()));
+        let other = self.claims.and_then(|claims| claims.writer(event_type, self.own.rust));
         Ok(match (other, own) {
             (Some(other), _) => Owner::Other(other),
             (None, Some(_)) => Owner::Itself,

@@ -72,6 +72,8 @@ use projection::{Placed, Projection, Projections, Registered, Target};
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
 
+/// Takes the enums that own what a consumer makes others record into use with the store.
+type TakingIntoUse = fn(&Store) -> Result<(), EventError>;
 type Starting = Box<dyn FnOnce(Host, watch::Receiver<bool>) -> Start + Send>;
 type Start = Pin<Box<dyn Future<Output = Result<Running, StartError>> + Send>>;
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -85,6 +87,7 @@ pub struct Runtime {
     consumers: Vec<(&'static str, Starting)>,
     projections: Vec<Registered>,
     rebuild: BTreeSet<String>,
+    owners: Vec<(&'static str, TakingIntoUse)>,
     /// How long an effect under way may take at most.
     longest: Duration,
 }
@@ -212,6 +215,7 @@ impl Runtime {
             consumers: Vec::new(),
             projections: Vec::new(),
             rebuild: BTreeSet::new(),
+            owners: Vec::new(),
             longest: Duration::ZERO,
         }
     }
@@ -240,6 +244,7 @@ impl Runtime {
                 async move { Ok(Box::pin(Runner::new(host, effect, asks).await?.leased()?.spawning().run(stop)) as Running) },
             )
         });
+        self.owners.push((E::NAME, process::take_into_use::<E::Target>));
         self.consumers.push((E::NAME, starting));
         self
     }
@@ -251,6 +256,7 @@ impl Runtime {
         let starting: Starting = Box::new(|host, stop| {
             Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.leased().run(stop)) as Running) })
         });
+        self.owners.push((P::NAME, |store| P::targets().take_into_use(store)));
         self.consumers.push((P::NAME, starting));
         self
     }
@@ -291,6 +297,11 @@ impl Runtime {
 
     /// Everything as it is before its first step.
     async fn ready(mut self) -> Result<Ready, StartError> {
+        // Before the views of those who read: they read events as the owners do.
+        for (name, take_into_use) in self.owners {
+            let taken = catch_unwind(AssertUnwindSafe(|| take_into_use(&self.host.store)));
+            taken.map_err(|panic| StartError::Panicked { name, said: message(&*panic) })??;
+        }
         let mut entries = Vec::with_capacity(self.projections.len());
         for Placed { label, entry, starting } in Registered::place_all(self.projections, &self.rebuild, &self.host.store)? {
             self.consumers.push((label, starting));

@@ -8,6 +8,7 @@ mod events;
 mod facts;
 mod faithful;
 mod kept;
+mod late_owners;
 mod owners;
 mod past;
 mod probe;

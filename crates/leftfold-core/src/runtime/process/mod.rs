@@ -29,6 +29,7 @@ pub use people::{AskError, InstancePage, InstanceStatus, ParkedFilter, ParkedTri
 pub use reaction::{Due, Reaction};
 pub use snapshot::InstanceSnapshots;
 pub use targets::Targets;
+pub(in crate::runtime) use targets::take_into_use;
 pub use trigger::{Context, Refused, Trigger};
 
 pub(super) use people::Asked;

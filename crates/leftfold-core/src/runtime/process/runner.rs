@@ -209,6 +209,13 @@ impl<P: Process> ProcessRunner<P> {
     /// Does the next thing, if there is one.
     pub(crate) async fn step(&mut self) -> Step {
         self.host.board.begins(P::NAME);
+        if self.archive.schema.is_stale() {
+            // The owner of a type came into use since: what instances made of its events is folded again.
+            match Archive::new::<P>(self.host.store.clone()) {
+                Ok(archive) => (self.query, self.archive, self.known) = (archive.schema.query(), archive, None),
+                Err(error) => return self.stalled(format!("its events to be read again: {error}")),
+            }
+        }
         let step = match self.known.take() {
             Some(known) => self.step_from(known).await,
             None => match self.begin().await {

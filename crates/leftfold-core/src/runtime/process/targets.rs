@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::reaction::Asked;
 use super::record::StoredCommand;
-use crate::fold::{Aggregate, Alongside, AlongsideError, Cause, ExecuteError};
+use crate::fold::{Aggregate, Alongside, AlongsideError, Cause, EventError, ExecuteError, Purpose};
 use crate::json;
 use crate::runtime::json::Json;
 use crate::runtime::{contained, shortened};
@@ -26,6 +26,7 @@ pub struct Targets {
 struct Kind {
     carry: Carry,
     check: fn(&Asked) -> Result<(), String>,
+    take_into_use: fn(&Store) -> Result<(), EventError>,
 }
 
 /// A command that was recorded, on its way to its aggregate.
@@ -103,9 +104,14 @@ impl Targets {
         A::Command: Serialize + DeserializeOwned,
         A::Refusal: Serialize + DeserializeOwned,
     {
-        let kind = Kind { carry: |order| Box::pin(carry::<A>(order)), check: check::<A> };
+        let kind = Kind { carry: |order| Box::pin(carry::<A>(order)), check: check::<A>, take_into_use: take_into_use::<A> };
         self.kinds.insert(A::CATEGORY, kind);
         self
+    }
+
+    /// Takes the events of all of them into use with a store.
+    pub(in crate::runtime) fn take_into_use(&self, store: &Store) -> Result<(), EventError> {
+        self.kinds.values().try_for_each(|kind| (kind.take_into_use)(store))
     }
 
     /// Holds a command against what its aggregate takes, before it is recorded.
@@ -127,6 +133,11 @@ impl Targets {
             None => Carried::Stuck(format!("{category} is no target of the process any more, name it in targets()")),
         }
     }
+}
+
+/// Views of its events read them as it does from then on.
+pub(in crate::runtime) fn take_into_use<A: Aggregate>(store: &Store) -> Result<(), EventError> {
+    store.schema::<A::Event>(Purpose::Writing).map(drop)
 }
 
 fn check<A: Aggregate>(asked: &Asked) -> Result<(), String>

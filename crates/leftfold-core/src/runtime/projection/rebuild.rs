@@ -210,6 +210,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
         self.lanes = lanes;
         let from = self.stands_at();
+        self.read_from = self.read_from.min(from);
         self.log = self.ground.host.store.subscribe(self.ground.schema.query(), from);
         self.batch = Batch::new(from, self.level_at.unwrap_or(Position::END));
         Ok(())

@@ -1,6 +1,6 @@
 //! What people ask of a runner: to try parked items again, to let one go, to say what was consumed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::batch::{Content, decode, key_of};
 use super::desk::{Change, Told};
@@ -98,6 +98,19 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(done)
     }
 
+    /// Tries what could not be read when it came, and what waits for it.
+    pub(super) async fn retry_unreadable(&mut self) -> Result<(), Trouble> {
+        let keys: BTreeSet<String> = {
+            let parked = self.ground.desk.parked();
+            let unreadable = parked.items().filter(|item| matches!(item.state, ParkedState::Unreadable { .. }));
+            unreadable.map(|item| item.key.clone()).collect()
+        };
+        for key in keys {
+            self.retry(key).await?;
+        }
+        Ok(())
+    }
+
     /// Lets one item go, remembers who said so, and tries the rest of its key.
     async fn skip(&mut self, position: Position, by: String) -> Result<Option<Retried>, Trouble> {
         if self.ground.desk.parked().find(position).is_none() {
@@ -187,7 +200,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             // It stands for a record of the runtime, which is read at each start.
             return Ok(Tried::Failed(Box::new(item.clone())));
         }
-        let read = Read::matching(self.ground.desk.query.clone(), item.position).page_of(1);
+        let read = Read::matching(self.ground.schema.query(), item.position).page_of(1);
         let page = self.ground.host.store.page(read).await.map_err(Trouble::Log)?;
         let event = page.events.into_iter().find(|event| event.position == item.position);
         // What no variant names any more does not concern the projection.
@@ -270,7 +283,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 impl<T: Target, P: Projection<T>> Ground<T, P> {
     /// What can be known of a parked item whose note cannot be read.
     pub(super) async fn known_from_log(&self, position: Position, error: &ProjectionError) -> Result<Parked, Trouble> {
-        let read = Read::matching(self.desk.query.clone(), position).page_of(1);
+        let read = Read::matching(self.schema.query(), position).page_of(1);
         let page = self.host.store.page(read).await.map_err(Trouble::Log)?;
         let event = page.events.into_iter().find(|event| event.position == position);
         let stream = event.as_ref().map_or("", stream_of).to_owned();

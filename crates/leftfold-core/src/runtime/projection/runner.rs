@@ -16,7 +16,7 @@ use super::lane::{Ground, Lane, Trouble};
 use super::parked::PARKED_MAX;
 use super::rebuild::Role;
 use super::{Projection, Target, outbox};
-use crate::fold::Purpose;
+use crate::fold::{LoadError, Purpose};
 use crate::runtime::board::ForPerson;
 use crate::runtime::effect::Backoff;
 use crate::runtime::tenure::{Tenure, WORK_LEASE};
@@ -48,6 +48,8 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     pub(super) level_at: Option<Position>,
     /// The place where the version is built anew, until it serves.
     pub(super) building: Option<u32>,
+    /// Where the rows stood when the schema was taken.
+    pub(super) read_from: Position,
     /// Troubles in a row.
     failures: u32,
     /// What was said last of what is wrong.
@@ -85,8 +87,22 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let (batch, level_at, said) = (Batch::new(Position::START, Position::END), None, None);
         let (lanes, building, stands_by_since) = (Vec::new(), None, None);
         let (failures, unheard) = (0, ground.never_recorded().await);
-        let mut runner =
-            Self { ground, role, lanes, log, batch, asks, level_at, building, failures, said, stands_by_since, unheard };
+        let read_from = Position::END;
+        let mut runner = Self {
+            ground,
+            role,
+            lanes,
+            log,
+            batch,
+            asks,
+            level_at,
+            building,
+            read_from,
+            failures,
+            said,
+            stands_by_since,
+            unheard,
+        };
         let calls = runner.ground.calls.clone();
         match calls.wait("its target to be opened at", Position::START, OPENED_WITHIN, runner.open()).await {
             Came::Answer(Ok(()) | Err(Trouble::Stopped)) => {}
@@ -147,6 +163,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
     /// Does what comes next: an answer to a person, or a batch.
     async fn follow(&mut self) -> Result<(), Trouble> {
+        self.renew().await?;
         let mut stop = self.ground.stop.clone();
         let clock = self.ground.host.clock.clone();
         let renews_at = match &self.ground.tenure {
@@ -163,12 +180,31 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             }
             filled = self.batch.fill(&mut self.log, &self.ground.schema) => {
                 filled.map_err(Trouble::Log)?;
+                if self.ground.schema.is_stale() {
+                    // What was read may have passed over events that are of concern now.
+                    return Ok(());
+                }
                 self.consume().await?;
                 self.went_well();
                 Ok(())
             }
             () = clock.sleep_until(renews_at), if self.ground.tenure.is_some() => self.ground.hold().await.map(drop),
         }
+    }
+
+    /// Takes the schema anew if the owner of a type came into use since. What could not be read before is tried again.
+    async fn renew(&mut self) -> Result<(), Trouble> {
+        let (store, stands_at) = (&self.ground.host.store, self.stands_at());
+        let schema = match store.renewed(&self.ground.schema, (self.read_from, stands_at)).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(schema)) => schema,
+            Err(LoadError::Read(error)) => return Err(Trouble::Log(error)),
+            Err(error) => return Err(Trouble::Unreadable(error.to_string())),
+        };
+        self.log = store.subscribe(schema.query(), stands_at);
+        self.batch = Batch::new(stands_at, self.level_at.unwrap_or(Position::END));
+        (self.ground.schema, self.read_from) = (schema, stands_at);
+        self.retry_unreadable().await
     }
 
     /// Takes a batch into the rows.

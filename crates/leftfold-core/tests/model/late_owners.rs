@@ -1,0 +1,206 @@
+//! Views that are in use before the enum that owns their types is.
+
+use std::time::Duration;
+
+use leftfold_core::fold::{Aggregate, Event, EventError, LoadError, Recorded, Upcasters};
+use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
+use leftfold_core::runtime::{Attempt, Conclusion, Effect, Performed, Policy, RunningRuntime, Runtime};
+use leftfold_core::store::{Append, Position, Store};
+use serde::{Deserialize, Serialize};
+
+use crate::purse::raw;
+
+/// An account once had no currency, and its opening another name before that.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum AccountEvent {
+    Opened { cents: u32, currency: String },
+}
+
+impl Event for AccountEvent {
+    const NAMESPACE: &'static str = "acc";
+
+    fn upcasters() -> Upcasters {
+        Upcasters::none().rename(("acc.Begun", 1), ("acc.Opened", 1)).change("acc.Opened", 1, |mut data| {
+            data["currency"] = "EUR".into();
+            Ok(data)
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("no")]
+struct No;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Account(u32);
+
+impl Aggregate for Account {
+    const CATEGORY: &'static str = "acc";
+    type Event = AccountEvent;
+    type Command = u32;
+    type Refusal = No;
+
+    fn apply(&mut self, AccountEvent::Opened { cents, .. }: &AccountEvent) {
+        self.0 += cents;
+    }
+
+    fn decide(&self, cents: &u32) -> Result<Vec<AccountEvent>, No> {
+        Ok(vec![AccountEvent::Opened { cents: *cents, currency: "CHF".into() }])
+    }
+}
+
+/// Views that name no owner: of the shape of today, and of one that fits the old shape, too.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Seen {
+    #[serde(rename = "acc.Opened")]
+    Opened { cents: u32, currency: String },
+}
+
+impl Event for Seen {
+    const NAMESPACE: &'static str = "report";
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Cents {
+    #[serde(rename = "acc.Opened")]
+    Opened { cents: u32 },
+}
+
+impl Event for Cents {
+    const NAMESPACE: &'static str = "report";
+}
+
+struct Report;
+
+impl Projection<Memory<Vec<(u32, String)>>> for Report {
+    const NAME: &'static str = "report";
+    type Event = Seen;
+
+    async fn apply(&self, rows: &mut Vec<(u32, String)>, event: &Recorded<Seen>) -> Result<(), ProjectionError> {
+        let Seen::Opened { cents, currency } = &event.event;
+        rows.push((*cents, currency.clone()));
+        Ok(())
+    }
+}
+
+struct Sum;
+
+impl Projection<Memory<u32>> for Sum {
+    const NAME: &'static str = "sum";
+    type Event = Cents;
+
+    async fn apply(&self, sum: &mut u32, event: &Recorded<Cents>) -> Result<(), ProjectionError> {
+        let Cents::Opened { cents } = &event.event;
+        *sum += cents;
+        Ok(())
+    }
+}
+
+/// Asks for nothing that the test records; its target owns the events.
+struct Notify;
+
+impl Effect for Notify {
+    const NAME: &'static str = "notify";
+    const INTENT: &'static str = "acc.Opened";
+    type Target = Account;
+    type Intent = serde_json::Value;
+    type Outcome = ();
+
+    fn policy(&self) -> Policy {
+        Policy::repeatable()
+    }
+
+    async fn perform(&self, _: &Attempt<Self::Intent>) -> Performed<()> {
+        Performed::Done(())
+    }
+
+    fn report(&self, _: &Attempt<Self::Intent>, _: &Conclusion<()>) -> Option<(String, u32)> {
+        None
+    }
+}
+
+async fn caught_up(running: &RunningRuntime, store: &Store, name: &str) {
+    running.projections().wait_until(name, store.head().position, Duration::from_secs(60)).await.unwrap();
+}
+
+async fn with_old_events(old: &[(&'static str, u32, &str)]) -> Store {
+    let store = Store::memory();
+    for (event_type, version, data) in old {
+        store.append(Append::of(vec![raw("acc-1", event_type, *version, data)])).await.unwrap();
+    }
+    store
+}
+
+/// The runtime of a program starts before its first request. From the first command on every event was parked, stream by
+/// stream, and stayed so when it was tried again.
+#[tokio::test]
+async fn a_projection_that_is_in_use_before_the_owner_of_its_events_reads_them_as_the_owner_does() {
+    let store = with_old_events(&[("acc.Opened", 1, r#"{"cents":1}"#), ("acc.Opened", 1, r#"{"cents":2}"#)]).await;
+    let rows = Memory::<Vec<(u32, String)>>::new();
+    let running = Runtime::new(&store).project(Report, rows.clone()).start().await.unwrap();
+    let stands = || running.projections().list().remove(0);
+    // It meets the old events first, which do not have its shape.
+    while stands().parked < 2 {
+        tokio::task::yield_now().await;
+    }
+    store.aggregate::<Account>().execute("1", 3).await.unwrap();
+    while stands().consumer.through < store.head().position {
+        tokio::task::yield_now().await;
+    }
+    let expected = [(1, "EUR".to_owned()), (2, "EUR".to_owned()), (3, "CHF".to_owned())];
+    assert_eq!(rows.read(Clone::clone).await, expected);
+    assert!(running.projections().list().iter().all(|one| one.parked == 0));
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_runtime_takes_the_owners_that_it_knows_of_into_use_before_those_who_read() {
+    let store = with_old_events(&[("acc.Begun", 1, r#"{"cents":1}"#), ("acc.Opened", 1, r#"{"cents":2}"#)]).await;
+    let rows = Memory::<Vec<(u32, String)>>::new();
+    Runtime::new(&store).project(Report, rows.clone()).effect(Notify).run_until_idle().await.unwrap();
+    assert_eq!(rows.read(Clone::clone).await, [(1, "EUR".to_owned()), (2, "EUR".to_owned())]);
+}
+
+#[tokio::test]
+async fn whoever_follows_a_view_finds_what_the_owner_that_came_late_finds() {
+    let store = Store::memory();
+    let mut view = store.follow::<Seen>(Position::START).unwrap();
+    let waits = tokio::spawn(async move { (view.next().await, view.next().await) });
+    tokio::task::yield_now().await;
+    let accounts = store.aggregate::<Account>();
+    store.append(Append::of(vec![raw("acc-1", "acc.Begun", 1, r#"{"cents":1}"#)])).await.unwrap();
+    accounts.execute("1", 2).await.unwrap();
+    let (first, second) = waits.await.unwrap();
+    assert_eq!(first.unwrap().event, Seen::Opened { cents: 1, currency: "EUR".into() });
+    assert_eq!(second.unwrap().event, Seen::Opened { cents: 2, currency: "CHF".into() });
+}
+
+/// What was read in the old shape, or passed over under an old name, is not taken back by reading on.
+#[tokio::test]
+async fn whoever_has_read_otherwise_than_the_late_owner_does_is_told_to_build_anew() {
+    let opened = ("acc.Opened", 1, r#"{"cents":1}"#);
+    for old in [vec![opened], vec![("acc.Begun", 1, r#"{"cents":1}"#), ("acc.Opened", 2, r#"{"cents":1,"currency":""}"#)]] {
+        let store = with_old_events(&old).await;
+        let mut view = store.follow::<Cents>(Position::START).unwrap();
+        let read = view.next().await;
+        store.aggregate::<Account>().execute("1", 2).await.unwrap();
+        if read.is_ok() {
+            let told = view.next().await;
+            assert!(
+                matches!(&told, Err(LoadError::Event(EventError::Claimed { what, .. })) if what.contains("anew")),
+                "{told:?}"
+            );
+        }
+    }
+    let store = with_old_events(&[opened]).await;
+    let sum = Memory::<u32>::new();
+    let running = Runtime::new(&store).project(Sum, sum.clone()).start().await.unwrap();
+    caught_up(&running, &store, "sum").await;
+    store.aggregate::<Account>().execute("1", 2).await.unwrap();
+    let says = || running.status().into_iter().find(|status| status.name == "sum").unwrap();
+    while !says().needs_person {
+        tokio::task::yield_now().await;
+    }
+    assert!(says().waits_for.contains("a rebuild") && says().parked == 0, "{:?}", says());
+    running.stop().await.unwrap();
+}
