@@ -124,6 +124,15 @@ impl Owned {
         })
     }
 
+    /// Whether it is a later release of the other: the same steps lead to the type, and more of them, on from the other's
+    /// schema version to its own.
+    fn follows(&self, other: &Self, event_type: &EventType) -> bool {
+        let (later, earlier) = (self.upcasters.leading_to(event_type), other.upcasters.leading_to(event_type));
+        let version = |owned: &Self| owned.types.get(event_type).map(|owned| owned.schema_version);
+        let leads_on = version(other).is_some_and(|version| later.versions_from(event_type).contains(&version));
+        leads_on && version(other) < version(self) && later.has_all(&earlier)
+    }
+
     /// How the two differ in what they say of a type; nothing where they agree.
     fn difference(&self, other: &Self, event_type: &EventType) -> Option<&'static str> {
         let version = |owned: &Self| owned.types.get(event_type).map(|owned| owned.schema_version);
@@ -174,6 +183,8 @@ pub(super) struct Claims {
 struct Claim {
     owned: Arc<Owned>,
     writes: bool,
+    /// Whether it has written an event of the type.
+    has_written: bool,
 }
 
 /// Types that are read without knowing their owner.
@@ -259,7 +270,9 @@ impl Claims {
     pub(super) fn writer(&self, event_type: &EventType, beside: TypeId) -> Option<Arc<Owned>> {
         let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
         let writers = by_type.get(event_type)?.iter().filter(|claim| claim.writes && claim.owned.rust != beside);
-        writers.map(|claim| claim.owned.clone()).next()
+        // Of several releases the last.
+        let latest = writers.max_by_key(|claim| claim.owned.types.get(event_type).map(|owned| owned.schema_version));
+        latest.map(|claim| claim.owned.clone())
     }
 
     /// Takes an enum into use with the store, for the types that it owns itself. Who writes a type must agree with whoever
@@ -269,8 +282,10 @@ impl Claims {
         let mut by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
         for event_type in types {
             for other in by_type.get(event_type).into_iter().flatten() {
+                let is_release = || owned.follows(&other.owned, event_type) || other.owned.follows(owned, event_type);
                 if other.owned.rust != owned.rust
                     && (writes || other.writes)
+                    && !is_release()
                     && let Some(what) = owned.difference(&other.owned, event_type)
                 {
                     return Err(EventError::claimed(event_type, owned.name, other.owned.name, what));
@@ -281,7 +296,7 @@ impl Claims {
             let claims = by_type.entry(event_type.clone()).or_default();
             match claims.iter_mut().find(|claim| claim.owned.rust == owned.rust) {
                 Some(known) => known.writes |= writes,
-                None => claims.push(Claim { owned: owned.clone(), writes }),
+                None => claims.push(Claim { owned: owned.clone(), writes, has_written: false }),
             }
             if claims.iter().filter(|claim| claim.writes).count() > 1 {
                 self.is_shared.store(true, Ordering::Release);
@@ -323,6 +338,22 @@ impl Claims {
         views.push(Arc::downgrade(view));
     }
 
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared.load(Ordering::Acquire)
+    }
+
+    /// An enum writes an event of a type. One that a later release has taken over from writes it no more.
+    pub(super) fn writes(&self, owned: &Owned, event_type: &EventType) -> Result<(), EventError> {
+        let mut by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(claims) = by_type.get_mut(event_type) else { return Ok(()) };
+        if let Some(later) = claims.iter().find(|claim| claim.has_written && claim.owned.follows(owned, event_type)) {
+            let what = "the other is a later release of it, and has written since: write with that one";
+            return Err(EventError::claimed(event_type, owned.name, later.owned.name, what));
+        }
+        claims.iter_mut().filter(|claim| claim.owned.rust == owned.rust).for_each(|claim| claim.has_written = true);
+        Ok(())
+    }
+
     /// Tags are a matter of values: two enums that write one type are held against each other with each event.
     pub(super) fn agree_on_tags(
         &self,
@@ -331,13 +362,18 @@ impl Claims {
         data: &[u8],
         tags: &Tags,
     ) -> Result<(), EventError> {
-        if !self.is_shared.load(Ordering::Acquire) {
+        if !self.is_shared() {
             return Ok(());
         }
         let writers: Vec<Arc<Owned>> = {
             let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
             let claims = by_type.get(event_type).into_iter().flatten();
-            claims.filter(|claim| claim.writes && claim.owned.rust != owned.rust).map(|claim| claim.owned.clone()).collect()
+            claims
+                .filter(|claim| {
+                    claim.writes && claim.owned.rust != owned.rust && owned.difference(&claim.owned, event_type).is_none()
+                })
+                .map(|claim| claim.owned.clone())
+                .collect()
         };
         for other in writers {
             let theirs = other.tags(event_type, data, owned.name)?;
@@ -367,9 +403,13 @@ impl Store {
         }
         let schema = in_use.claims.watched(|| Schema::new::<E>(Some(&in_use.claims)))?;
         in_use.claims.take(&Owned::of::<E>()?, &schema.own_types(), purpose)?;
+        let mut schemas = in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+        // A later release may be the owner of views now.
+        schemas.retain(|(rust, _), schema| *rust == key.0 || schema.has_no_other_owner());
         if schema.view().is_none() {
-            in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(key, schema.clone());
+            schemas.insert(key, schema.clone());
         }
+        drop(schemas);
         Ok(schema)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -40,6 +41,8 @@ struct Variant {
     event_type: EventType,
     schema_version: u32,
     owner: Owner,
+    /// Whether the other releases know that it is written.
+    is_written: AtomicBool,
 }
 
 /// Who says how a type is written.
@@ -94,7 +97,7 @@ impl Schema {
                 let what = "two variants cannot be stored under one type";
                 return Err(EventError::claimed(&event_type, &name(variant), &name(other), what));
             }
-            variants.insert(*variant, Variant { event_type, schema_version, owner });
+            variants.insert(*variant, Variant { event_type, schema_version, owner, is_written: AtomicBool::new(false) });
         }
         let upcasters = finder.upcasters(&variants)?;
         let today: BTreeSet<EventType> = by_type.keys().cloned().collect();
@@ -153,6 +156,10 @@ impl Schema {
         self.view.as_ref()
     }
 
+    pub(super) fn has_no_other_owner(&self) -> bool {
+        !self.variants.values().any(|variant| matches!(variant.owner, Owner::Other(_)))
+    }
+
     pub(super) fn rust(&self) -> TypeId {
         self.owned.rust
     }
@@ -203,6 +210,9 @@ impl Schema {
                 let panics = |detail| EventError::Tags { name: self.name, event_type: known.event_type.clone(), detail };
                 let tags = caught(|| event.tags()).map_err(panics)?;
                 if let Some(claims) = &self.claims {
+                    if claims.is_shared() || !known.is_written.swap(true, Ordering::Relaxed) {
+                        claims.writes(&self.owned, &known.event_type)?;
+                    }
                     claims.agree_on_tags(&self.owned, &known.event_type, &data, &tags)?;
                 }
                 tags

@@ -125,6 +125,11 @@ impl Upcasters {
         shapes(self) == shapes(other)
     }
 
+    /// Whether each of the others' steps is one of these.
+    pub(super) fn has_all(&self, others: &Self) -> bool {
+        others.steps.iter().all(|other| self.steps.iter().any(|step| step.from == other.from && step.to == other.to))
+    }
+
     /// Whether a step leads from a shape from which one of the others leads elsewhere.
     pub(super) fn contradicts(&self, others: &Self) -> bool {
         self.steps.iter().any(|step| others.steps.iter().any(|other| other.from == step.from && other.to != step.to))

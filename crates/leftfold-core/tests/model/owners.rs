@@ -323,7 +323,7 @@ async fn two_enums_that_write_one_type_differently_are_not_used_with_one_store()
     rival!(First, Upcasters::none(), "a");
     rival!(Same, Upcasters::none(), "a");
     rival!(OtherTags, Upcasters::none(), "b");
-    rival!(OtherVersion, Upcasters::none().change("rival.Happened", 1, Ok), "a");
+    rival!(OtherVersion, Upcasters::none().change("rival.Happened", 2, Ok), "a");
     rival!(OtherUpcasters, Upcasters::none().rename(("rival.Was", 1), ("rival.Happened", 1)), "a");
     let store = Store::memory();
     store.facts("rival", "1", &[First::Happened { n: 1 }]).record().await.unwrap();
@@ -472,4 +472,32 @@ fn an_enum_with_more_types_than_a_query_may_name_is_refused_with_the_number() {
     });
     let error = Schema::of::<Many>().unwrap_err();
     assert!(error.to_string().contains("1001") && error.to_string().contains("1000"), "{error}");
+}
+
+/// The natural test of an upcaster: one release writes, and the next one reads and goes on.
+#[tokio::test]
+async fn the_next_release_of_an_enum_goes_on_in_the_same_store_and_the_former_one_writes_no_more() {
+    rival!(Old, Upcasters::none(), "a");
+    rival!(
+        Next,
+        Upcasters::none().change("rival.Happened", 1, |mut data| {
+            data["n"] = 10.into();
+            Ok(data)
+        }),
+        "b"
+    );
+    rival!(Unrelated, Upcasters::none().change("rival.Happened", 2, Ok), "a");
+    let store = Store::memory();
+    store.facts("rival", "1", &[Old::Happened { n: 1 }]).record().await.unwrap();
+    let mut read = store.follow::<Next>(Position::START).unwrap();
+    assert_eq!(read.next().await.unwrap().event, Next::Happened { n: 10 });
+    // Reading alone takes nothing over.
+    store.facts("rival", "1", &[Old::Happened { n: 2 }]).record().await.unwrap();
+    store.facts("rival", "1", &[Next::Happened { n: 3 }]).record().await.unwrap();
+    let error = store.facts("rival", "1", &[Old::Happened { n: 4 }]).record().await.unwrap_err();
+    assert!(error.to_string().contains("a later release"), "{error}");
+    let mut former = store.follow::<Old>(Position(2)).unwrap();
+    assert!(matches!(former.next().await, Err(LoadError::Event(EventError::SchemaVersion { stored: 2, current: 1, .. }))));
+    let unrelated = store.facts("rival", "1", &[Unrelated::Happened { n: 4 }]).record().await;
+    assert!(unrelated.unwrap_err().to_string().contains("do not agree"));
 }
