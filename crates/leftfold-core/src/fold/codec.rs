@@ -9,7 +9,7 @@ use serde::forward_to_deserialize_any;
 use serde::ser::{Impossible, Serialize, SerializeStruct, SerializeStructVariant, Serializer};
 
 use super::EventError;
-use crate::json::{self, Encoder, Mark, Members, Output, Stop, Unfaithful};
+use crate::json::{self, Code, Encoder, Mark, Members, Output, Stop, Unfaithful};
 
 /// The variants of an externally tagged enum, as serde names them.
 pub(super) fn variants<E: DeserializeOwned>() -> Result<&'static [&'static str], EventError> {
@@ -27,23 +27,26 @@ pub(super) fn encode<E: Serialize + DeserializeOwned>(event: &E) -> Result<(&'st
         SplitError::Stop(stop) => stop.of::<E>().into(),
     })?;
     let data = output.into_json();
-    match decode::<E>(variant, &data) {
-        Ok(back) if back.serialize(Splitter(&mut Output::marking())).is_ok_and(|split| split == (variant, mark)) => {
-            Ok((variant, data))
-        }
-        read => {
-            let lost = json::unfaithful(event, &data, read, |event, output| {
-                event.serialize(Splitter(output)).map(|(_, mark)| mark).map_err(|error| match error {
-                    SplitError::Shape(what) => serde::ser::Error::custom(what),
-                    SplitError::Stop(stop) => stop,
-                })
-            });
-            let Some(mut lost) = lost else { return Ok((variant, data)) };
+    let read = decode::<E>(variant, &data);
+    let marked = |event: &E| event.serialize(Splitter(&mut Output::marking()));
+    if read.as_ref().is_ok_and(|back| marked(back).is_ok_and(|split| split == (variant, mark))) {
+        return Ok((variant, data));
+    }
+    match json::read_faithfully(event, &data, read, &Code { tell: &tell, read: &|data| decode(variant, data) }) {
+        Ok(_) => Ok((variant, data)),
+        Err(mut lost) => {
             let dot = if lost.path.is_empty() { "" } else { "." };
             lost.path = format!("{variant}{dot}{}", lost.path);
             Err(lost.into())
         }
     }
+}
+
+fn tell<E: Serialize>(event: &E, output: &mut Output) -> Result<Mark, Stop> {
+    event.serialize(Splitter(output)).map(|(_, mark)| mark).map_err(|error| match error {
+        SplitError::Shape(what) => serde::ser::Error::custom(what),
+        SplitError::Stop(stop) => stop,
+    })
 }
 
 impl From<Unfaithful> for EventError {

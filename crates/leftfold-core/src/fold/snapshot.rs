@@ -109,8 +109,7 @@ pub(super) fn decode<A: Aggregate>(bytes: &[u8]) -> Option<Folded<A>> {
         return None;
     }
     let stored: Stored<A> = json::decode(json).ok()?;
-    let (again, _) = json::write(&stored).ok()?;
-    if !json::is_same_text(json, &again) {
+    if !json::is_written_so(&stored, json) {
         return None;
     }
     Some(Folded { state: stored.state, version: Version(stored.version), position: Position(stored.position) })

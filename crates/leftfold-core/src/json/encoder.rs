@@ -17,6 +17,10 @@ use super::trace::{Doubt, Node, Trace};
 /// room for an upcaster that wraps old data.
 pub(crate) const DEPTH_MAX: u32 = 120;
 
+/// Arrays and objects within each other that serde_json reads. JSON that is taken verbatim has a limit of its own, so that
+/// what a record was to hold can be recorded whatever the record puts around it.
+const DEPTH_READ_MAX: u32 = 127;
+
 /// How serde_json's raw values, and its numbers of any size, come to a serializer: as a struct of one field of the same
 /// name, whose text is the JSON.
 const VERBATIM: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
@@ -26,16 +30,18 @@ const VERBATIM: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::pri
 pub(crate) struct Output {
     json: Option<Vec<u8>>,
     trace: Option<Trace>,
-    letters: Letters,
+    order: Order,
+    /// Whether the first element of each sequence is written twice.
+    is_doubling: bool,
 }
 
-/// Whether the order of a text's bytes counts.
+/// Whether the order of a sequence's elements and of a text's bytes counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Letters {
+enum Order {
     #[default]
-    InOrder,
-    /// Some types write a set as one text, its members in any order.
-    InAnyOrder,
+    Counts,
+    /// Sets come in any order, also those that are written as one text.
+    Any,
 }
 
 /// Why a value cannot be written, and the way to it, the last step first.
@@ -52,14 +58,19 @@ impl Output {
         Self::default()
     }
 
-    /// Only the mark is wanted, in which the order of a text's bytes does not count.
+    /// Only the mark is wanted, in which the order of a sequence's elements and of a text's bytes does not count.
     pub(super) fn marking_loosely() -> Self {
-        Self { letters: Letters::InAnyOrder, ..Self::default() }
+        Self { order: Order::Any, ..Self::default() }
     }
 
-    /// The place is wanted at which two values differ.
+    /// The place is wanted at which two values differ by more than an order.
     pub(super) fn tracing() -> Self {
-        Self { json: Some(Vec::new()), trace: Some(Trace::default()), ..Self::default() }
+        Self { json: Some(Vec::new()), trace: Some(Trace::default()), order: Order::Any, is_doubling: false }
+    }
+
+    /// JSON is wanted that has the first element of each sequence twice.
+    pub(super) fn doubling() -> Self {
+        Self { is_doubling: true, ..Self::writing() }
     }
 
     pub(super) fn into_trace(self) -> Option<Node> {
@@ -85,6 +96,18 @@ impl Output {
         }
     }
 
+    /// A comma, and once more what was written from a place on; unless there is a sequence in it, which has its own double:
+    /// levels of them would double without end.
+    fn push_again(&mut self, start: usize) {
+        if let Some(json) = &mut self.json
+            && !json[start..].contains(&b'[')
+        {
+            let end = json.len();
+            json.push(b',');
+            json.extend_from_within(start..end);
+        }
+    }
+
     #[inline]
     fn leaf(&mut self, mark: Mark, shown: impl FnOnce() -> String) -> Mark {
         self.doubtful(mark, None, shown)
@@ -101,7 +124,7 @@ impl Output {
 
     #[inline]
     fn mark_of(&self, text: &str) -> Mark {
-        if self.letters == Letters::InOrder {
+        if self.order == Order::Counts {
             return Mark::text(Kind::Str, text.as_bytes());
         }
         let mut bytes = text.as_bytes().to_vec();
@@ -202,6 +225,8 @@ impl<'o> Encoder<'o> {
     /// JSON knows no such number. Where the type reads a null as what it was, it is none the worse.
     fn not_finite(self, mark: Mark, number: f64) -> Result<Mark, Stop> {
         self.output.push(b"null");
+        // Every NaN is written alike.
+        let mark = if number.is_nan() { Mark::bits(Kind::F64, f64::NAN.to_bits()) } else { mark };
         Ok(self.output.doubtful(mark, Some(Doubt::NotFinite), || number.to_string()))
     }
 
@@ -211,7 +236,8 @@ impl<'o> Encoder<'o> {
     }
 
     fn verbatim(self, json: &str) -> Result<Mark, Stop> {
-        if self.depth + depth(json.as_bytes()) > DEPTH_MAX {
+        let depth = depth(json.as_bytes());
+        if depth > DEPTH_MAX || self.depth + depth > DEPTH_READ_MAX {
             return Err(Stop::new(Loss::TooDeep { depth_max: DEPTH_MAX }));
         }
         self.output.push(json.as_bytes());
@@ -326,7 +352,11 @@ impl<'o> Serializer for Encoder<'o> {
         }
         self.output.push_plain(text);
         let mark = self.output.mark_of(text);
-        Ok(self.output.leaf(mark, || format!("{text:?}")))
+        let mark = self.output.leaf(mark, || format!("{text:?}"));
+        if let Some(trace) = &mut self.output.trace {
+            trace.order(Mark::text(Kind::Str, text.as_bytes()));
+        }
+        Ok(mark)
     }
 
     fn serialize_bytes(self, bytes: &[u8]) -> Result<Mark, Stop> {
@@ -464,12 +494,16 @@ impl Members<'_> {
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Stop> {
         let index = self.count;
         self.comma();
+        let start = self.output.len();
         let mark = self.value(value).map_err(|stop| stop.at(Step::Index(index)))?;
+        if self.output.is_doubling && self.kind == Kind::Seq && index == 0 {
+            self.output.push_again(start);
+        }
         if let Some(trace) = &mut self.output.trace {
             trace.place(Step::Index(index));
         }
-        self.mark = match self.kind {
-            Kind::Seq => self.mark.beside(mark),
+        self.mark = match (self.kind, self.output.order) {
+            (Kind::Seq, Order::Any) => self.mark.beside(mark),
             _ => self.mark.and(mark),
         };
         Ok(())

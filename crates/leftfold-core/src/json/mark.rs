@@ -3,8 +3,7 @@
 /// What serde was told of a value: names, types and contents, all the way down.
 ///
 /// It knows more than the JSON does: that a number was a `u32`, that a null was a `None`. The order of an object's
-/// members does not count, nor that of a sequence's elements, for sets and hash maps come back reordered; that of a
-/// tuple's does.
+/// members does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mark(u64);
 

@@ -1,7 +1,8 @@
 //! Faithful JSON: what is written of a user's value is what is read again, or it is refused before anything is written.
 //!
 //! serde tells of a value more than JSON can say: infinities, what is in a Some, which of two untagged variants it is.
-//! So a value that was written is read back at once, and what serde tells of the two must be the same ([`Mark`]). What
+//! So a value that was written is read back at once, and what serde tells of the two must be the same ([`Mark`]), but for
+//! the order of what is in sets ([`order`]). What
 //! serde itself is not told cannot be compared: fields with `#[serde(skip)]`, two untagged variants of the same shape, a
 //! flattened Option whose members may all be absent.
 
@@ -9,6 +10,7 @@ mod encoder;
 mod key;
 mod loss;
 mod mark;
+mod order;
 mod standin;
 mod text;
 mod trace;
@@ -22,23 +24,20 @@ pub(crate) use encoder::{Encoder, Members, Output, Stop};
 use loss::path;
 pub(crate) use loss::{Loss, Unfaithful};
 pub(crate) use mark::Mark;
+pub(crate) use order::Code;
 pub(crate) use standin::through;
-pub(crate) use text::is_same_text;
+pub(crate) use text::{depth, is_same_text};
 use trace::{Difference, Doubt};
 
 /// The JSON of a value that is read as it was written.
 pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, Unfaithful> {
     let (json, mark) = write(value)?;
-    match decode::<T>(&json) {
-        Ok(back) if tell(&back, &mut Output::marking()).is_ok_and(|back| back == mark) => {
-            // Of an enum it can be seen which variant it is, also where serde is told the same of two.
-            if discriminant(&back) == discriminant(value) { Ok(json) } else { Err(Unfaithful::of::<T>(Loss::OtherVariant)) }
-        }
-        read => match unfaithful(value, &json, read, tell) {
-            Some(lost) => Err(lost),
-            None => Ok(json),
-        },
-    }
+    let back = match decode::<T>(&json) {
+        Ok(back) if tell(&back, &mut Output::marking()).is_ok_and(|back| back == mark) => back,
+        read => read_faithfully(value, &json, read, &Code { tell: &tell, read: &decode })?,
+    };
+    // Of an enum it can be seen which variant it is, also where serde is told the same of two.
+    if discriminant(&back) == discriminant(value) { Ok(json) } else { Err(Unfaithful::of::<T>(Loss::OtherVariant)) }
 }
 
 /// The value of its JSON.
@@ -56,49 +55,52 @@ pub(crate) fn write<T: Serialize>(value: &T) -> Result<(Vec<u8>, Mark), Unfaithf
 }
 
 /// Whether two values of a type are the same; the order of what is in sets and maps does not count.
-pub(crate) fn is_same<T: Serialize>(one: &T, other: &T) -> bool {
-    is_same_told(one, other, tell)
+pub(crate) fn is_same<T: Serialize + DeserializeOwned>(one: &T, other: &T) -> bool {
+    is_same_to(one, other, &Code { tell: &tell, read: &decode })
 }
 
-fn is_same_told<T>(one: &T, other: &T, tell: impl Fn(&T, &mut Output) -> Result<Mark, Stop>) -> bool {
-    let mark = |value: &T, mut output: Output| tell(value, &mut output).ok();
-    let strict = mark(one, Output::marking());
-    // A set that is written as one text comes back with the text in another order.
-    let is_same = strict == mark(other, Output::marking())
-        || mark(one, Output::marking_loosely()) == mark(other, Output::marking_loosely());
-    strict.is_some() && is_same
+fn is_same_to<T>(one: &T, other: &T, code: &Code<'_, T>) -> bool {
+    let strict = code.mark(one, Output::marking());
+    let is_strictly = strict == code.mark(other, Output::marking());
+    strict.is_some() && (is_strictly || is_same_loosely(one, other, code) && code.lost_order(one, other).is_none())
+}
+
+/// Whether two values differ by orders at most.
+fn is_same_loosely<T>(one: &T, other: &T, code: &Code<'_, T>) -> bool {
+    let [one, other] = [one, other].map(|value| code.mark(value, Output::marking_loosely()));
+    one.is_some() && one == other
+}
+
+/// Whether a value that was read from JSON is written as that again. JSON of another shape may be read by accident, a
+/// renamed field with a default being empty.
+pub(crate) fn is_written_so<T: Serialize + DeserializeOwned>(value: &T, json: &[u8]) -> bool {
+    let Ok((again, _)) = write(value) else { return false };
+    let is_so = |read: T| text::is_same_loosely(json, &again) && is_same(value, &read);
+    is_same_text(json, &again) || decode(&again).is_ok_and(is_so)
 }
 
 fn tell<T: Serialize>(value: &T, output: &mut Output) -> Result<Mark, Stop> {
     value.serialize(Encoder::new(output))
 }
 
-/// What is lost of a value that was told so, and whose JSON does not seem to be read as it was written; nothing if it is
-/// after all.
+/// The value that was read, if it is the one that was written after all.
 #[cold]
-pub(crate) fn unfaithful<T>(
+pub(crate) fn read_faithfully<T>(
     value: &T,
     json: &[u8],
     read: serde_json::Result<T>,
-    tell: impl Fn(&T, &mut Output) -> Result<Mark, Stop>,
-) -> Option<Unfaithful> {
-    if let Ok(back) = &read
-        && is_same_told(value, back, &tell)
-    {
-        return None;
+    code: &Code<'_, T>,
+) -> Result<T, Unfaithful> {
+    match read {
+        Ok(back) if is_same_loosely(value, &back, code) => code.lost_order(value, &back).map_or(Ok(back), Err),
+        read => Err(lost_of(value, json, read, code)),
     }
-    Some(lost_of(value, json, read, tell))
 }
 
-fn lost_of<T>(
-    value: &T,
-    json: &[u8],
-    read: serde_json::Result<T>,
-    tell: impl Fn(&T, &mut Output) -> Result<Mark, Stop>,
-) -> Unfaithful {
+fn lost_of<T>(value: &T, json: &[u8], read: serde_json::Result<T>, code: &Code<'_, T>) -> Unfaithful {
     let traced = |value: &T| {
         let mut output = Output::tracing();
-        tell(value, &mut output).ok()?;
+        (code.tell)(value, &mut output).ok()?;
         output.into_trace()
     };
     let name = std::any::type_name::<T>();

@@ -4,7 +4,7 @@ use super::loss::Step;
 use super::mark::{Kind, Mark};
 
 /// How many arrays and objects are within each other.
-pub(super) fn depth(json: &[u8]) -> u32 {
+pub(crate) fn depth(json: &[u8]) -> u32 {
     let (mut depth, mut deepest) = (0_u32, 0);
     tokens(json, |_, byte| {
         match byte {
@@ -17,54 +17,70 @@ pub(super) fn depth(json: &[u8]) -> u32 {
     deepest
 }
 
-/// Whether two texts are the same JSON: the order of an object's members does not count, nor that of an array's elements,
-/// for sets and hash maps are written in any order. Numbers and texts are the same if they are written so.
+/// Whether two texts are the same JSON: the order of an object's members does not count. Numbers are the same if they are
+/// written so.
 pub(crate) fn is_same_text(one: &[u8], other: &[u8]) -> bool {
-    one == other || matches!((mark(one), mark(other)), (Some(one), Some(other)) if one == other)
+    one == other || matches!((mark(one, true), mark(other, true)), (Some(one), Some(other)) if one == other)
+}
+
+/// The same with the elements of each array, and the letters of each text, in any order.
+pub(super) fn is_same_loosely(one: &[u8], other: &[u8]) -> bool {
+    matches!((mark(one, false), mark(other, false)), (Some(one), Some(other)) if one == other)
 }
 
 /// The mark of a text; none if it is no JSON.
-fn mark(json: &[u8]) -> Option<Mark> {
-    // The arrays and objects around a place, each with the mark of the key that its value stands for.
-    let mut open: Vec<(Mark, Option<Mark>)> = vec![(Mark::bits(Kind::Unit, 0), None)];
+fn mark(json: &[u8], order_counts: bool) -> Option<Mark> {
+    // The arrays and objects around a place, each with the mark of the key that its value stands for, and
+    // if the order in it counts.
+    let mut open: Vec<(Mark, Option<Mark>, bool)> = vec![(Mark::bits(Kind::Unit, 0), None, false)];
     let mut at = 0;
     while let Some(byte) = json.get(at) {
         let start = at;
         at += 1;
         let value = match byte {
             b'{' => {
-                open.push((Mark::bits(Kind::Map, 0), None));
+                open.push((Mark::bits(Kind::Map, 0), None, false));
                 continue;
             }
             b'[' => {
-                open.push((Mark::bits(Kind::Seq, 0), None));
+                open.push((Mark::bits(Kind::Seq, 0), None, order_counts));
                 continue;
             }
             b'}' | b']' => open.pop()?.0.and(Mark::bits(Kind::Unit, 0)),
             b',' | b' ' | b'\t' | b'\n' | b'\r' => continue,
             b'"' => {
                 at = string_end(json, start);
-                let text = Mark::text(Kind::Str, &json[start..at]);
-                if json.get(at) == Some(&b':') {
-                    open.last_mut()?.1 = Some(text);
-                    at += 1;
+                let mut text: Vec<u8> = serde_json::from_slice::<String>(&json[start..at]).ok()?.into();
+                let behind = at + json[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+                if json.get(behind) == Some(&b':') {
+                    open.last_mut()?.1 = Some(Mark::text(Kind::Str, &text));
+                    at = behind + 1;
                     continue;
                 }
-                text
+                if !order_counts {
+                    text.sort_unstable();
+                }
+                Mark::text(Kind::Str, &text)
             }
             _ => {
-                let len = json[start..].iter().take_while(|byte| !matches!(byte, b',' | b'}' | b']' | b' ')).count();
+                let len = json[start..].iter().take_while(|byte| !is_end(**byte)).count();
                 at = start + len.max(1);
                 Mark::text(Kind::Verbatim, &json[start..at])
             }
         };
-        let (members, key) = open.last_mut()?;
-        *members = members.beside(key.take().map_or(value, |key| key.and(value)));
+        let (members, key, in_order) = open.last_mut()?;
+        let member = key.take().map_or(value, |key| key.and(value));
+        *members = if *in_order { members.and(member) } else { members.beside(member) };
     }
     match open.as_slice() {
-        [(mark, None)] => Some(*mark),
+        [(mark, None, _)] => Some(*mark),
         _ => None,
     }
+}
+
+/// Whether a number, or one of the three words, ends before this.
+fn is_end(byte: u8) -> bool {
+    matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace()
 }
 
 /// The way to what stands at a place.

@@ -16,6 +16,8 @@ pub(super) struct Node {
     doubt: Option<Doubt>,
     shown: String,
     members: Vec<Node>,
+    /// The mark of its order: of a sequence that of its elements, of a text that of its letters.
+    order: Option<Mark>,
     /// Whether the members are found by their marks, not by their places.
     is_loose: bool,
 }
@@ -40,7 +42,14 @@ impl Trace {
             Some((end, _)) => format!("{}...", &shown[..end]),
             None => shown,
         };
-        self.nodes.push(Node { step: None, mark, doubt, shown, members: Vec::new(), is_loose: false });
+        self.nodes.push(Node { step: None, mark, doubt, shown, members: Vec::new(), order: None, is_loose: false });
+    }
+
+    /// The last node is of things in an order.
+    pub(super) fn order(&mut self, order: Mark) {
+        if let Some(node) = self.nodes.last_mut() {
+            node.order = Some(order);
+        }
     }
 
     /// The last node is what a newtype, or a Some, holds.
@@ -67,12 +76,23 @@ impl Trace {
             Kind::Verbatim => "JSON".to_owned(),
             _ => name.to_owned(),
         };
-        self.nodes.push(Node { step: None, mark, doubt: None, shown, members, is_loose: kind == Kind::Seq });
+        let is_loose = kind == Kind::Seq;
+        let order = is_loose.then(|| members.iter().fold(Mark::bits(kind, 0), |order, member| order.and(member.mark)));
+        self.nodes.push(Node { step: None, mark, doubt: None, shown, members, order, is_loose });
     }
 
     pub(super) fn root(mut self) -> Option<Node> {
         self.nodes.pop()
     }
+}
+
+/// In which order something is, and the way to it.
+pub(super) struct Ordered<'n> {
+    pub(super) mark: Mark,
+    /// None in a text.
+    pub(super) elements: usize,
+    pub(super) steps: Vec<&'n Step>,
+    pub(super) shown: &'n str,
 }
 
 /// Where two values differ, and what each has there.
@@ -84,6 +104,24 @@ pub(super) struct Difference<'n> {
 }
 
 impl Node {
+    /// Shows the order of what is in it, at each place: all elements of a sequence are at one.
+    pub(super) fn orders<'n>(&'n self, at: Mark, steps: &mut Vec<&'n Step>, each: &mut impl FnMut(Mark, Ordered<'n>)) {
+        if let Some(mark) = self.order {
+            each(at, Ordered { mark, elements: self.members.len(), steps: steps.clone(), shown: &self.shown });
+        }
+        for member in &self.members {
+            let step = match &member.step {
+                Some(Step::Name(name)) => Mark::text(Kind::Str, name.as_bytes()),
+                Some(Step::Index(index)) if !self.is_loose => Mark::bits(Kind::U64, *index as u64),
+                _ => Mark::bits(Kind::Seq, 0),
+            };
+            let before = steps.len();
+            steps.extend(&member.step);
+            member.orders(at.and(step), steps, each);
+            steps.truncate(before);
+        }
+    }
+
     /// The first place at which JSON may fail so.
     pub(super) fn first(&self, doubt: Doubt) -> Option<Difference<'_>> {
         if self.doubt == Some(doubt) {

@@ -48,27 +48,17 @@ impl Json {
 
     /// How deep arrays and objects are nested in it.
     pub(crate) fn depth(&self) -> usize {
-        let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
-        for byte in self.text().bytes() {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if in_text => escaped = true,
-                b'"' => in_text = !in_text,
-                b'[' | b'{' if !in_text => {
-                    depth += 1;
-                    deepest = deepest.max(depth);
-                }
-                b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-        }
-        deepest
+        json::depth(self.text().as_bytes()) as usize
     }
 
-    /// Whether two values say the same: the order of members does not count, nor that of the elements of an array, since sets
-    /// come in any order. Numbers are compared as they are written.
+    /// Whether two values say the same: the order of members does not count. Numbers are compared as they are written.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
-        self == other || json::is_same_text(self.text().as_bytes(), other.text().as_bytes())
+        json::is_same_text(self.text().as_bytes(), other.text().as_bytes())
+    }
+
+    /// Whether a value that was read from it is written so again.
+    pub(crate) fn is_of<T: Serialize + DeserializeOwned>(&self, value: &T) -> bool {
+        json::is_written_so(value, self.text().as_bytes())
     }
 
     /// For people to look at: where it cannot be taken apart, it is a text.
@@ -120,7 +110,9 @@ mod tests {
     #[test]
     fn values_say_the_same_in_any_order_and_no_number_is_taken_for_another() {
         for (one, other, same) in [
-            (r#"{"a":1,"b":[1,2,{"c":null}]}"#, r#"{"b":[{"c":null},2,1],"a":1}"#, true),
+            (r#"{"a":1,"b":[1,2,{"c":null}]}"#, r#"{ "b" : [1, 2,\n{"c":null\n}], "a":1}"#, true),
+            ("[1,2]", "[2,1]", false),
+            (r#"["\u0061\/"]"#, r#"["a/"]"#, true),
             ("[1,1,2]", "[1,2,2]", false),
             (r#"{"to":"ab"}"#, r#"{"to":"ba"}"#, false),
             ("20000000000000000000", "20000000000000000001", false),

@@ -4,6 +4,7 @@
 //! whoever adds a kind of record, or a position to one, says so in its [`Owner`], and copies carry it.
 
 use crate::fold::{Event, EventError, Schema, Unknown};
+use crate::json;
 use crate::store::{Invalid, Label, NewEvent, Position, RecordedEvent, StreamName};
 
 /// What became of the positions of a store in its copy.
@@ -74,11 +75,8 @@ pub(crate) fn rewrite_labels(event: &mut NewEvent, positions: &dyn Positions) ->
 pub(super) fn changed<E: Event>(record: &RecordedEvent, change: impl FnOnce(&mut E)) -> Result<NewEvent, RewriteError> {
     let schema = Schema::of::<E>()?;
     let Some(mut event) = schema.decode::<E>(record, Unknown::Ignore)?.pop() else { return Ok(record.to_new()) };
-    if schema.encode(&event)?.data != record.data {
-        let read = |data: &[u8]| serde_json::from_slice::<serde_json::Value>(data).ok();
-        if read(&schema.encode(&event)?.data) != read(&record.data) {
-            return Err(RewriteError::Later);
-        }
+    if !json::is_same_text(&schema.encode(&event)?.data, &record.data) {
+        return Err(RewriteError::Later);
     }
     change(&mut event);
     Ok(NewEvent { data: schema.encode(&event)?.data, ..record.to_new() })

@@ -583,16 +583,18 @@ struct Concluded<'a, O> {
 
 impl<O: Serialize + DeserializeOwned> Concluded<'_, O> {
     fn entry(self, ledger: &Ledger) -> Result<NewEvent, Stopped> {
+        // It is of this release, and read from nothing.
+        let entry = |event: &LedgerEvent| ledger.entry(event).map_err(|error| Stopped::Unwritable(error.to_string()));
         let (by, report_refused) = (self.by.to_owned(), self.report_refused);
         match self.conclusion {
             Conclusion::Done(outcome) => {
                 let written = catch_unwind(AssertUnwindSafe(|| Json::of(outcome)));
                 let written = written.map_err(|panic| format!("the code that writes it panicked: {}", super::message(&*panic)));
                 let outcome = written.and_then(|written| written.map_err(|error| error.with_name()));
-                Ok(ledger.entry(&LedgerEvent::Done { outcome: outcome.map_err(Stopped::Unwritable)?, by, report_refused })?)
+                entry(&LedgerEvent::Done { outcome: outcome.map_err(Stopped::Unwritable)?, by, report_refused })
             }
             Conclusion::NotDone { reason } => {
-                Ok(ledger.entry(&LedgerEvent::NotDone { reason: shortened(reason.clone()), by, report_refused })?)
+                entry(&LedgerEvent::NotDone { reason: shortened(reason.clone()), by, report_refused })
             }
         }
     }

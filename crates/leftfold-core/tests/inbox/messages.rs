@@ -1,6 +1,6 @@
 //! What a message is: the same before and after a deployment, as deep and as long as it may be, with every number as it came.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use leftfold_core::fold::{Aggregate, Event};
 use leftfold_core::runtime::inbox::{Delivery, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX, Receipt, ReceiveError};
@@ -160,6 +160,61 @@ async fn a_message_with_a_set_and_long_numbers_is_the_same_however_it_is_ordered
     let infinite = Set { kwh: f64::INFINITY, ..set(1, 1) };
     let refused = receive(store, "n", infinite).await.unwrap_err();
     assert!(matches!(refused, ReceiveError::Unwritable { .. }), "{refused}");
+}
+
+/// A set that is written as one text.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+struct Joined(HashSet<String>);
+
+impl From<String> for Joined {
+    fn from(text: String) -> Self {
+        Self(text.split(',').map(str::to_owned).collect())
+    }
+}
+
+impl From<Joined> for String {
+    fn from(joined: Joined) -> Self {
+        joined.0.into_iter().collect::<Vec<_>>().join(",")
+    }
+}
+
+macro_rules! said_as_json {
+    ($($type:ty),*) => {
+        $(impl Mail for $type {
+            fn said(&self) -> String {
+                serde_json::to_string(self).unwrap()
+            }
+        })*
+    };
+}
+
+said_as_json!(Joined, Vec<u32>, HashSet<u32>, BTreeSet<u32>, String);
+
+/// Readings in another order were taken for a redelivery and lost.
+#[tokio::test]
+async fn messages_in_another_order_are_others_unless_their_type_is_a_set() {
+    async fn again<M: Mail>(one: &str, other: &str) -> bool {
+        let store = Store::memory();
+        let inbox = store.inbox::<Mails<M>>();
+        assert_eq!(inbox.receive_bytes("s", "m", None, one.as_bytes()).await, Ok(Receipt::Accepted));
+        let typed = receive(&store, "m", serde_json::from_str::<M>(other).unwrap()).await;
+        let received = inbox.receive_bytes("s", "m", None, other.as_bytes()).await;
+        assert_eq!(typed, received);
+        match received {
+            Ok(receipt) => receipt == Receipt::Duplicate,
+            Err(error) => !is_other(&error),
+        }
+    }
+    assert!(again::<Vec<u32>>("[10,20]", " [10, 20 ]").await);
+    assert!(!again::<Vec<u32>>("[10,20]", "[20,10]").await);
+    assert!(!again::<Value>(r#"{"path":["a","b"]}"#, r#"{"path":["b","a"]}"#).await);
+    assert!(again::<HashSet<u32>>("[10,20]", "[20,10]").await);
+    assert!(again::<BTreeSet<u32>>("[10,20]", "[20,10]").await);
+    assert!(!again::<BTreeSet<u32>>("[10,20]", "[20,11]").await);
+    assert!(!again::<String>(r#""10.50""#, r#""15.00""#).await);
+    assert!(again::<Joined>(r#""a,b,c""#, r#""c,a,b""#).await);
+    assert!(!again::<Joined>(r#""a,b,c""#, r#""a,b,d""#).await);
 }
 
 fn nested(depth: usize) -> String {

@@ -1,7 +1,7 @@
 //! What is written is what is read: values that JSON carries come back as they were, and those that it would blur are
 //! refused before anything is written.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 
 use leftfold_core::fold::{Aggregate, Event, EventError, ExecuteError, Schema, Unknown, Upcasters};
@@ -107,6 +107,28 @@ async fn numbers_that_are_none_are_refused_with_their_place() {
     refused(Some(f64::NEG_INFINITY), &["Some(-inf) is no number"]).await;
     refused(vec![Reading { kwh: 1.0 }, Reading { kwh: f64::NAN }], &["Value.value[1].kwh: NaN is no number"]).await;
     refused(BTreeMap::from([("a", 1.0), ("b", f64::NAN)].map(|(key, value)| (key.to_owned(), value))), &["value.b"]).await;
+}
+
+/// A NaN has many forms, of which `f64::NAN` is one; the null of a type that reads it as a NaN was refused for another.
+#[tokio::test]
+async fn any_nan_is_carried_by_a_type_that_reads_null_as_one() {
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    struct Gauge {
+        #[serde(deserialize_with = "number_or_nan")]
+        last: f64,
+    }
+    impl PartialEq for Gauge {
+        fn eq(&self, other: &Self) -> bool {
+            self.last == other.last || self.last.is_nan() && other.last.is_nan()
+        }
+    }
+    fn number_or_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+    }
+    for last in [f64::NAN, -f64::NAN, f64::from_bits(f64::NAN.to_bits() ^ 1), 1.5] {
+        carried(Gauge { last }).await;
+    }
+    refused(Gauge { last: f64::INFINITY }, &["Value.value.last", "inf is no number"]).await;
 }
 
 /// A Some that is written as null was read as None.
@@ -228,6 +250,90 @@ async fn sets_and_maps_are_carried_in_whatever_order_they_come() {
     carried(words().collect::<HashSet<_>>()).await;
     carried(words().map(|word| (word, 1.5)).collect::<HashMap<_, _>>()).await;
     carried((0..20).map(|n| (n, words().collect::<HashSet<_>>())).collect::<HashMap<_, _>>()).await;
+}
+
+/// A type that is written and read as texts or lists that its functions make of it.
+macro_rules! written_by {
+    ($name:ident, $inner:ty, $as:ty, $write:expr, $read:expr) => {
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(from = "Shape", into = "Shape")]
+        struct $name($inner);
+        #[derive(Serialize, Deserialize)]
+        struct Shape {
+            it: $as,
+        }
+        impl From<$name> for Shape {
+            fn from(value: $name) -> Self {
+                let write: fn($inner) -> $as = $write;
+                Self { it: write(value.0) }
+            }
+        }
+        impl From<Shape> for $name {
+            fn from(shape: Shape) -> Self {
+                let read: fn($as) -> $inner = $read;
+                Self(read(shape.it))
+            }
+        }
+    };
+}
+
+/// A third of April was acknowledged and read as a fourth of March: the letters were the same.
+#[tokio::test]
+async fn a_text_whose_letters_come_back_in_another_order_is_refused_also_beside_sets() {
+    mod date {
+        use super::*;
+        written_by!(Date, (u8, u8), String, |(day, month)| format!("{day:02}/{month:02}"), |text| (
+            text[3..].parse().unwrap(),
+            text[..2].parse().unwrap()
+        ));
+        pub(super) fn of(day: u8, month: u8) -> impl Value {
+            Date((day, month))
+        }
+        pub(super) fn beside_a_set(day: u8, month: u8) -> impl Value {
+            (vec![Date((day, month)), Date((month, day))], (0..50).collect::<HashSet<u32>>())
+        }
+    }
+    carried(date::of(4, 4)).await;
+    refused(date::of(3, 4), &["Value.value.it", "03/04", "would be read as", "04/03"]).await;
+    carried(date::beside_a_set(4, 4)).await;
+    refused(vec![date::of(1, 2), date::of(3, 3)], &["Value.value[0].it"]).await;
+}
+
+/// A stack that is written from its top and read by pushing.
+#[tokio::test]
+async fn a_list_that_comes_back_in_another_order_is_refused() {
+    mod stack {
+        use super::*;
+        written_by!(Stack, Vec<u8>, Vec<u8>, |stack| stack.into_iter().rev().collect(), |list| list);
+        pub(super) fn of(all: &[u8]) -> impl Value + use<> {
+            Stack(all.to_vec())
+        }
+    }
+    carried(stack::of(&[1, 1])).await;
+    refused(stack::of(&[1, 2]), &["Value.value.it", "a list of 2 would be read as the same in another order"]).await;
+    refused((stack::of(&[1, 2]), (0..50).collect::<HashSet<u32>>()), &["Value.value[0].it"]).await;
+    refused(vec![stack::of(&[1, 1]), stack::of(&[1, 2, 3])], &["Value.value[1].it"]).await;
+}
+
+/// Sets of which serde says no more than of lists.
+#[tokio::test]
+async fn sets_are_carried_however_they_are_hashed_ordered_and_nested() {
+    type Fixed = HashSet<u32, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;
+    for many in 2..60 {
+        carried((0..many).collect::<Fixed>()).await;
+        carried((0..many).collect::<HashSet<u32>>()).await;
+        carried((0..many).rev().collect::<BTreeSet<u32>>()).await;
+        carried((0..many).map(|n| (0..n % 4).collect::<HashSet<u32>>()).collect::<Vec<_>>()).await;
+    }
+    carried((0..9).map(|n| (n, (0..2).collect::<Fixed>())).collect::<HashMap<_, _>>()).await;
+    mod unsorted {
+        use super::*;
+        written_by!(Sorted, BTreeSet<u32>, Vec<u32>, |set| set.into_iter().rev().collect(), |list| list.into_iter().collect());
+        pub(super) fn of(many: u32) -> impl Value {
+            Sorted((0..many).collect())
+        }
+    }
+    carried(unsorted::of(9)).await;
 }
 
 /// A set that is written as one text.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::source::{Heard, Occurrence, Of, Refusal, Source};
 use super::{ID_BYTES_MAX, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
 use crate::fold::{Aggregate, Aggregates, Answer, Event, ExecuteError, LoadError, Schema, Unknown, events_of};
-use crate::json::{Loss, Unfaithful};
+use crate::json::{self, Loss, Unfaithful};
 use crate::runtime::json::Json;
 use crate::store::{AppendError, CommandId, EventType, Invalid, Position, Query, Read, ReadError, Store, Timestamp};
 
@@ -297,8 +297,8 @@ fn check_message(message: &Json) -> Result<(), Invalid> {
 
 /// Whether two messages are the same to today's type. One that it cannot read any more is compared as it is.
 fn is_same<I: Inbox>(before: &Json, now: &Json) -> bool {
-    let today = |json: &Json| Json::of_unread(&json.read::<I::Message>().ok()?).ok();
-    before == now || before.says_the_same(now) || matches!((today(before), today(now)), (Some(a), Some(b)) if a.says_the_same(&b))
+    before.says_the_same(now)
+        || matches!((before.read::<I::Message>(), now.read::<I::Message>()), (Ok(a), Ok(b)) if json::is_same(&a, &b))
 }
 
 /// What the first event says of the message.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Process;
 use super::instance::{Archive, Instance, Life, Set};
 use crate::fold::LoadError;
+use crate::json;
 use crate::runtime::json::Json;
 use crate::store::{Label, Position, Read, StoreId, StreamName, Timestamp, Version};
 
@@ -29,6 +30,7 @@ pub struct InstanceSnapshots<P> {
 struct Code<P> {
     write: fn(&P) -> Option<Json>,
     read: fn(&Json) -> Option<P>,
+    is_same: fn(&P, &P) -> bool,
 }
 
 impl<P> InstanceSnapshots<P> {
@@ -49,9 +51,9 @@ impl<P> InstanceSnapshots<P> {
         // What does not read as it was written was written of another shape.
         let read = |json: &Json| {
             let state: P = json.read().ok()?;
-            Json::of_unread(&state).ok().filter(|again| again.says_the_same(json)).map(|_| state)
+            json.is_of(&state).then_some(state)
         };
-        Self { every: reactions.max(1), code: Some(Code { write, read }) }
+        Self { every: reactions.max(1), code: Some(Code { write, read, is_same: json::is_same }) }
     }
 }
 
@@ -194,9 +196,8 @@ fn decode<P>(bytes: &[u8], code: &Code<P>) -> Option<(Stored, P)> {
 }
 
 fn is_same<P: Process>(code: &Code<P>, anew: &Instance<P>, kept: &Instance<P>) -> bool {
-    let written = |instance: &Instance<P>| instance.state.as_ref().ok().and_then(code.write);
-    let states = match (written(anew), written(kept)) {
-        (Some(anew), Some(kept)) => anew.says_the_same(&kept),
+    let states = match (&anew.state, &kept.state) {
+        (Ok(anew), Ok(kept)) => (code.is_same)(anew, kept),
         _ => false,
     };
     states && anew.timers == kept.timers && anew.life == kept.life && anew.version == kept.version

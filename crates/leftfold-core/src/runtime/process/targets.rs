@@ -151,7 +151,7 @@ where
     let command = &asked.stored.command;
     let read: A::Command = command.read().map_err(|error| error.to_string())?;
     let again = Json::of_unread(&read).map_err(|error| error.to_string())?;
-    again.says_the_same(command).then_some(()).ok_or_else(|| format!("it would be {}", shortened(again.text().to_owned())))
+    command.is_of(&read).then_some(()).ok_or_else(|| format!("it would be {}", shortened(again.text().to_owned())))
 }
 
 async fn carry<A: Aggregate>(order: Order) -> Carried
