@@ -583,7 +583,6 @@ struct Concluded<'a, O> {
 
 impl<O: Serialize + DeserializeOwned> Concluded<'_, O> {
     fn entry(self, ledger: &Ledger) -> Result<NewEvent, Stopped> {
-        // It is of this release, and read from nothing.
         let entry = |event: &LedgerEvent| ledger.entry(event).map_err(|error| Stopped::Unwritable(error.to_string()));
         let (by, report_refused) = (self.by.to_owned(), self.report_refused);
         match self.conclusion {
