@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn values_say_the_same_in_any_order_and_no_number_is_taken_for_another() {
         for (one, other, same) in [
-            (r#"{"a":1,"b":[1,2,{"c":null}]}"#, r#"{ "b" : [1, 2,\n{"c":null\n}], "a":1}"#, true),
+            (r#"{"a":1,"b":[1,2,{"c":null}]}"#, "{ \"b\" : [1, 2,\n{\"c\":null\n}], \"a\":1}", true),
             ("[1,2]", "[2,1]", false),
             (r#"["\u0061\/"]"#, r#"["a/"]"#, true),
             ("[1,1,2]", "[1,2,2]", false),
