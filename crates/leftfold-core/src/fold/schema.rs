@@ -141,6 +141,12 @@ impl Schema {
         })
     }
 
+    /// The name of a type with its older names.
+    pub(crate) fn names_of(&self, event_type: &EventType) -> Vec<EventType> {
+        let named = BTreeSet::from([event_type.clone()]);
+        self.upcasters.widen(named.clone()).unwrap_or(named).into_iter().collect()
+    }
+
     /// Today's schema version of a type that is read as it is stored.
     pub(crate) fn current_version(&self, event_type: &EventType) -> Option<u32> {
         self.by_type.get(event_type).map(|(_, version)| *version)

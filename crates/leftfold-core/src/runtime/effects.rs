@@ -1,6 +1,7 @@
 //! The handle on all effects: how each one stands, waiting for one, and a person's answer where one is in doubt.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::board::Board;
-use super::effect::EffectId;
+use super::effect::{Effect, EffectId};
 use super::ledger::{EffectState, Ledger};
-use super::turn::Intent;
-use crate::fold::LoadError;
-use crate::store::{EventType, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp};
+use super::turn::{self, Intent};
+use crate::fold::{Aggregate, LoadError, Schema};
+use crate::store::{EventType, Invalid, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp};
 
 /// Effects looked at for one page of a list.
 const LOOKED_AT_MAX: usize = 1_000;
@@ -31,9 +32,24 @@ pub struct Effects {
 pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) intent: EventType,
+    /// The type of the intents, with its older names.
+    pub(super) intents: Vec<EventType>,
     /// Why this release cannot carry out such an intent; nothing where it can.
     pub(super) unreadable: fn(&RecordedEvent) -> Option<String>,
     pub(super) asked: mpsc::Sender<Asked>,
+}
+
+impl Kind {
+    pub(super) fn new<E: Effect>(asked: mpsc::Sender<Asked>) -> Result<Self, Invalid> {
+        let intent = EventType::new(E::INTENT)?;
+        let schema = catch_unwind(AssertUnwindSafe(Schema::of::<<E::Target as Aggregate>::Event>));
+        let intents = match schema {
+            Ok(Ok(schema)) => schema.names_of(&intent),
+            // The start of the effect tells what is wrong with the enum.
+            _ => vec![intent.clone()],
+        };
+        Ok(Self { name: E::NAME, intent, intents, unreadable: turn::unreadable::<E>, asked })
+    }
 }
 
 /// A person's word on its way to the runner.
@@ -301,7 +317,7 @@ impl Effects {
     }
 
     fn intents(&self) -> Query {
-        Query::types(self.kinds.iter().map(|kind| kind.intent.clone()))
+        Query::types(self.kinds.iter().flat_map(|kind| kind.intents.iter().cloned()))
     }
 
     /// The event that asks for an effect.
@@ -311,7 +327,7 @@ impl Effects {
         }
         let page = self.store.page(Read::matching(self.intents(), id.0).page_of(1)).await?;
         let Some(event) = page.events.into_iter().next().filter(|event| event.position == id.0) else { return Ok(None) };
-        let kind = self.kinds.iter().find(|kind| kind.intent == event.event_type);
+        let kind = self.kinds.iter().find(|kind| kind.intents.contains(&event.event_type));
         Ok(kind.map(|kind| (kind, event)))
     }
 

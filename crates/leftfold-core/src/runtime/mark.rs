@@ -10,8 +10,8 @@ use super::positions::{self, Owner, Positions, RewriteError, no_label};
 use super::{Host, StartError};
 use crate::fold::{Event, Schema, Unknown};
 use crate::store::{
-    Append, AppendError, Authority, CheckpointRecord, EventType, Fence, Label, MoveFrom, NewEvent, Outcome, Position, Query,
-    Read, RecordedEvent, Store, StreamName, SubscribeError, Version,
+    Append, AppendError, Authority, CheckpointRecord, Fence, Label, MoveFrom, NewEvent, Outcome, Position, Query, Read,
+    RecordedEvent, Store, StreamName, SubscribeError, Version,
 };
 
 /// What is recorded with a checkpoint, as `$effects.…` in the stream `$effects-NAME`.
@@ -60,7 +60,7 @@ impl Mark {
     pub(super) async fn new(
         host: &Host,
         name: &'static str,
-        intent: &EventType,
+        intents: &Query,
         begins: Begin,
         at_once: u32,
     ) -> Result<Self, StartError> {
@@ -73,7 +73,7 @@ impl Mark {
                 return Ok(mark);
             }
             let from = match begins {
-                Begin::Now if !mark.was_at_work(store, intent, at_once).await? => store.head().position,
+                Begin::Now if !mark.was_at_work(store, intents, at_once).await? => store.head().position,
                 Begin::Now | Begin::History => Position::START,
             };
             let checkpoint = store.checkpoint_at(from).await?;
@@ -123,8 +123,8 @@ impl Mark {
 
     /// Whether an earlier release, which recorded no beginning, has carried out the effect here: it took up intents from
     /// the first one on.
-    async fn was_at_work(&self, store: &Store, intent: &EventType, at_once: u32) -> Result<bool, StartError> {
-        let first = Read::matching(Query::types([intent.clone()]), Position(1)).page_of(at_once);
+    async fn was_at_work(&self, store: &Store, intents: &Query, at_once: u32) -> Result<bool, StartError> {
+        let first = Read::matching(intents.clone(), Position(1)).page_of(at_once);
         for event in store.page(first).await?.events {
             let ledger = Ledger::stream(EffectId(event.position))?;
             let opened = store.page(Read::stream(ledger, Version(1)).page_of(1)).await?.events;

@@ -233,12 +233,7 @@ impl Runtime {
         // Its start tells of a panic, and nothing is under way then.
         let deadline = catch_unwind(AssertUnwindSafe(|| effect.policy().deadline)).unwrap_or_default();
         self.longest = self.longest.max(deadline);
-        self.kinds.push(EventType::new(E::INTENT).map(|intent| Kind {
-            name: E::NAME,
-            intent,
-            unreadable: turn::unreadable::<E>,
-            asked,
-        }));
+        self.kinds.push(Kind::new::<E>(asked));
         let starting: Starting = Box::new(|host, stop| {
             Box::pin(
                 async move { Ok(Box::pin(Runner::new(host, effect, asks).await?.leased()?.spawning().run(stop)) as Running) },

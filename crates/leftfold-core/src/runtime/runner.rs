@@ -20,7 +20,7 @@ use super::slots::{Bounds, Slots, Ticket, fits, full};
 use super::tenure::{Right, Tenure};
 use super::turn::{Ended, Intent, Next, Turn};
 use super::{Asked, Host, StartError, contained};
-use crate::store::{Label, Query, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp};
+use crate::store::{Label, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp};
 
 // ANCHOR: limits
 /// How long a runtime that is told to stop tries to record outcomes that it knows, where its store takes no appends.
@@ -118,7 +118,7 @@ impl<E: Effect> Runner<E> {
         let turn = Arc::new(Turn::new(host.clone(), effect)?);
         let bounds = Bounds::of(turn.policy());
         let first = turn.policy().concurrency.min(FIRST_INTENTS_MAX) as u32;
-        let mark = Mark::new(&host, E::NAME, &turn.intent_type(), turn.begins(), first).await?;
+        let mark = Mark::new(&host, E::NAME, &turn.intents(), turn.begins(), first).await?;
         mark.left_open.iter().for_each(|id| host.board.opened(*id));
         host.board.say_where(E::NAME, mark.through, "its start", 0, 0);
         Ok(Self {
@@ -280,7 +280,7 @@ impl<E: Effect> Runner<E> {
                 self.take_up(&event);
             }
         }
-        self.subscription = Some(store.subscribe(Query::types([self.turn.intent_type()]), self.mark.through));
+        self.subscription = Some(store.subscribe(self.turn.intents(), self.mark.through));
         Ok(())
     }
 

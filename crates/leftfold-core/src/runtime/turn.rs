@@ -139,8 +139,8 @@ impl<E: Effect> Turn<E> {
         self.policy
     }
 
-    pub(crate) fn intent_type(&self) -> EventType {
-        self.intent_type.clone()
+    pub(crate) fn intents(&self) -> Query {
+        Query::types(self.schema.names_of(&self.intent_type))
     }
 
     /// What an intent is kept in order with: nothing, or others with the same number.
@@ -164,7 +164,7 @@ impl<E: Effect> Turn<E> {
 
     /// The event that asks for an effect, read anew; none where there is none.
     pub(super) async fn intent(&self, id: EffectId) -> Result<Option<Intent>, ReadError> {
-        let read = Read::matching(Query::types([self.intent_type()]), id.0).page_of(1);
+        let read = Read::matching(self.intents(), id.0).page_of(1);
         let event = self.host.store.page(read).await?.events.into_iter().next().filter(|event| event.position == id.0);
         Ok(event.map(|event| Intent { id, event: event.detached() }))
     }
