@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 
 use super::simulation::{Running, Scene};
 use super::store::{About, Shared};
+use super::world::Outside;
 use crate::fold::{EventError, Recorded, Schema, Unknown};
 use crate::runtime::Host;
 use crate::runtime::projection::{Alone, Bus, Memory, Message, Outbox, Outgoing, Parked, Projection, ProjectionError};
@@ -141,17 +142,24 @@ where
 pub(super) struct Carrier {
     name: &'static str,
     shared: Arc<Shared>,
+    outside: Outside,
     sent: Sent,
 }
 
 impl Bus for Carrier {
     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ProjectionError> {
-        let (name, sent) = (self.name, self.sent.clone());
-        let about = About::Outside(format!("sending {} of {name}", if messages.len() == 1 { "a message" } else { "messages" }));
+        let (name, sent, outside) = (self.name, self.sent.clone(), self.outside.clone());
+        let what = format!("sending {} of {name}", if messages.len() == 1 { "a message" } else { "messages" });
+        let about = About::Outside(what.clone());
         // It is done; or not, because the bus is away; or it is done, and nobody is told.
         let asked = self.shared.ask(about, 3, move |_: &MemoryBackend, way| {
             if way != 1 {
                 sent.all().entry(name).or_default().extend(messages);
+            }
+            match way {
+                0 => {}
+                1 => outside.say(format!("the bus is away, and takes nothing: {what}")),
+                _ => outside.say(format!("the bus takes it, and its answer is lost: {what}")),
             }
             way == 0
         });
@@ -220,7 +228,8 @@ impl<B: Bus, P: Projection<Outbox<B>>> Follows for Sends<B, P> {
 /// Starts an outbox, which goes on where any application has left it.
 pub(super) fn outbox<B: Bus, P: Projection<Outbox<B>>>(scene: &Scene, make: Arc<dyn Fn() -> P + Send + Sync>) -> Running {
     let host = Host::new(scene.store.clone(), scene.clock.clone());
-    let carrier = Carrier { name: P::NAME, shared: scene.shared.clone(), sent: scene.sent.clone() };
+    let (shared, outside, sent) = (scene.shared.clone(), scene.outside.clone(), scene.sent.clone());
+    let carrier = Carrier { name: P::NAME, shared, outside, sent };
     let target = Outbox::new(&scene.store, carrier);
     let carried = Carried::<B, P>(make(), PhantomData);
     let alone = match Alone::new(host, carried, target, scene.stop.clone(), !scene.is_alone) {
@@ -230,4 +239,77 @@ pub(super) fn outbox<B: Bus, P: Projection<Outbox<B>>>(scene: &Scene, make: Arc<
     let follows = Sends::<B, P> { make, parked: Box::new(alone.parked()), bus: PhantomData };
     scene.models.all().insert((P::NAME, scene.application), Box::new(follows));
     alone.running
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::super::Explorer;
+    use super::super::schedule::{Choice, Schedule, Source};
+    use super::super::simulation::{self, Telling};
+    use super::*;
+    use crate::fold::{Aggregate, Event};
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum BellEvent {
+        Rung,
+    }
+
+    impl Event for BellEvent {
+        const NAMESPACE: &'static str = "bell";
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Bell;
+
+    #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+    #[error("no")]
+    struct No;
+
+    impl Aggregate for Bell {
+        const CATEGORY: &'static str = "bell";
+        type Event = BellEvent;
+        type Command = ();
+        type Refusal = No;
+
+        fn apply(&mut self, _: &BellEvent) {}
+
+        fn decide(&self, (): &()) -> Result<Vec<BellEvent>, No> {
+            Ok(vec![BellEvent::Rung])
+        }
+    }
+
+    struct Broker;
+
+    impl Bus for Broker {
+        async fn publish(&mut self, _: Vec<Message>) -> Result<(), ProjectionError> {
+            Ok(())
+        }
+    }
+
+    struct Echo;
+
+    impl Projection<Outbox<Broker>> for Echo {
+        const NAME: &'static str = "echo";
+        type Event = BellEvent;
+
+        async fn apply(&self, outgoing: &mut Outgoing, event: &Recorded<BellEvent>) -> Result<(), ProjectionError> {
+            outgoing.send("hill", event.stream_id(), "ding");
+            Ok(())
+        }
+    }
+
+    /// A bus that was away eight times in a row was taken for a world in which nothing more happens: the run ended while
+    /// the outbox waited to try again, and its messages were said to be missing.
+    #[test]
+    fn a_run_does_not_end_while_a_bus_is_away() {
+        let given = Explorer::new().outbox(|| Echo).start(|clients| clients.given::<Bell>("tower", [BellEvent::Rung]));
+        for from in 0..30 {
+            let away = (from..from + 300).map(|point| (point, Choice::Take { operation: 0, way: 1 }));
+            let schedule = Schedule { others: 0, choices: away.collect() };
+            let ended = simulation::run(&given.plan, Source::Known(schedule), Telling::InFull);
+            assert_eq!(ended.broken, None, "away from point {from} on:\n{}", ended.story.join("\n"));
+        }
+    }
 }

@@ -111,7 +111,7 @@ struct Simulation<'p> {
     point: u32,
     /// How far the clock goes at least, as nothing happened when it was moved last.
     patience: Duration,
-    /// Whether something was to be appended since the clock was moved.
+    /// Whether something was to be appended, or went wrong outside, since the clock was moved.
     busy: bool,
     story: Option<Story>,
 }
@@ -368,7 +368,8 @@ impl<'p> Simulation<'p> {
 
     fn perform(&mut self, operation: Operation, way: u8) -> Result<(), Broken> {
         let (by, about) = (operation.by, operation.about.clone());
-        self.busy |= matches!(about, About::Append(_));
+        // What did not go as usual outside is tried again, after a wait that may be long.
+        self.busy |= matches!(about, About::Append(_)) || (way > 0 && matches!(about, About::Outside(_)));
         operation.carry_out(&self.shared.memory, way);
         if let Some(story) = &mut self.story {
             self.outside.said().into_iter().for_each(|said| story.line(said));
