@@ -238,7 +238,7 @@ fn a_forgotten_compensation_is_found() {
 fn a_process_that_forgets_what_it_reacted_to_is_found() {
     let forgetful = explorer::<SOUND>().spoiling(|append| append.checkpoint = None);
     let failure = forgetful.explore(Schedules(500)).unwrap_err();
-    is_found(&failure, "no point is made", 20);
+    is_found(&failure, "no point is made", 30);
 }
 
 #[test]
