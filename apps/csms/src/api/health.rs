@@ -89,6 +89,7 @@ mod tests {
             through: Position(7),
             head: Position(7),
             waits_for: "new events".to_owned(),
+            unheard_types: Vec::new(),
             under_way: 0,
             waiting: 0,
             parked: 0,

@@ -7,14 +7,19 @@ use super::aggregate::LoadError;
 use super::event::{Event, EventError, Recorded, Unknown};
 use super::owner::Purpose;
 use super::schema::Schema;
-use crate::store::{Position, Query, Read, Store, Subscription};
+use super::unheard::UnheardTypes;
+use crate::store::{EventType, Position, Query, Read, ReadError, Store, Subscription};
 
 impl Store {
     /// The events that an enum reads, of whatever streams, after a position: those that are there, then those that come.
+    ///
+    /// Types of the enum that nobody knows are named in a warning before the first event is waited for, and by
+    /// [`Following::unheard_types`] at any time. What [`Store::subscribe`] is asked for is not looked at in this way.
     pub fn follow<E: Event>(&self, after: Position) -> Result<Following<E>, EventError> {
         let schema = self.schema::<E>(Purpose::Reading)?;
         let subscription = self.subscribe(schema.query(), after);
-        Ok(Following { store: self.clone(), subscription, schema, after, through: after, ready: VecDeque::new() })
+        let (store, ready, is_announced) = (self.clone(), VecDeque::new(), false);
+        Ok(Following { store, subscription, schema, after, through: after, ready, is_announced })
     }
 
     /// The schema that took another one's place, for a reader that has read the events between two positions by that one;
@@ -45,6 +50,8 @@ pub struct Following<E> {
     after: Position,
     through: Position,
     ready: VecDeque<Recorded<E>>,
+    /// Whether types that nobody knows were looked for.
+    is_announced: bool,
 }
 
 impl<E: Event> Following<E> {
@@ -55,6 +62,10 @@ impl<E: Event> Following<E> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
+            }
+            if !self.is_announced {
+                UnheardTypes::of(&self.schema).announce(&self.store, std::any::type_name::<E>()).await;
+                self.is_announced = true;
             }
             let read = (self.after, self.through);
             if let Some(schema) = self.store.renewed(&self.schema, read).await? {
@@ -71,6 +82,15 @@ impl<E: Event> Following<E> {
             let events: Vec<E> = self.schema.decode(&envelope, Unknown::Ignore)?;
             self.ready.extend(events.into_iter().map(|event| Recorded { event, envelope: envelope.clone() }));
         }
+    }
+
+    /// The types of the enum that nobody knows now: nothing was ever recorded of them, under older names neither, and no enum
+    /// declares them that is named in [`owners`](Event::owners), or that records in the store. In a new program that
+    /// passes by itself; else a name is read otherwise than it is written.
+    pub async fn unheard_types(&self) -> Result<Vec<EventType>, ReadError> {
+        let unheard = UnheardTypes::of(&self.schema);
+        unheard.look(&self.store).await?;
+        Ok(unheard.now())
     }
 
     /// The next event that is meant; those before it are passed over.

@@ -14,6 +14,7 @@ mod owner;
 mod panic;
 mod schema;
 mod snapshot;
+mod unheard;
 mod upcast;
 
 pub use aggregate::{Aggregate, Aggregates, Command, History, LoadError, Moment};
@@ -31,3 +32,4 @@ pub use upcast::{Upcast, Upcasters};
 pub(crate) use command::{Alongside, AlongsideError, KeptAnswer, Said};
 pub(crate) use execute::events_of;
 pub(crate) use owner::Purpose;
+pub(crate) use unheard::UnheardTypes;

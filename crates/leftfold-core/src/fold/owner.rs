@@ -66,6 +66,8 @@ pub(super) struct Owned {
     pub(super) name: &'static str,
     pub(super) types: HashMap<EventType, OwnedType>,
     pub(super) upcasters: Upcasters,
+    /// Whether it says that it owns all types that it names.
+    pub(super) owns_all: bool,
     tags: fn(&str, &[u8]) -> Result<Tags, String>,
 }
 
@@ -112,7 +114,7 @@ impl Owned {
             let event: E = codec::decode(variant, data).map_err(|error| error.to_string())?;
             caught(|| event.tags()).map_err(|panic| format!("its tags() panics: {panic}"))
         };
-        Ok(Self { rust, name: std::any::type_name::<E>(), types, upcasters, tags })
+        Ok(Self { rust, name: std::any::type_name::<E>(), types, upcasters, owns_all, tags })
     }
 
     /// The tags of an event, from its data as an enum wrote it: what the owner makes of it when it reads it.
@@ -273,6 +275,12 @@ impl Claims {
         // Of several releases the last.
         let latest = writers.max_by_key(|claim| claim.owned.types.get(event_type).map(|owned| owned.schema_version));
         latest.map(|claim| claim.owned.clone())
+    }
+
+    /// Whether an enum that records in the store owns a type.
+    pub(super) fn is_written(&self, event_type: &EventType) -> bool {
+        let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
+        by_type.get(event_type).is_some_and(|claims| claims.iter().any(|claim| claim.writes))
     }
 
     /// Takes an enum into use with the store, for the types that it owns itself. Who writes a type must agree with whoever

@@ -158,6 +158,19 @@ impl Schema {
         own.map(|variant| variant.event_type.clone()).collect()
     }
 
+    /// The types that no enum declares which owns them and records: none that is named in `owners()`, none that is in use.
+    pub(super) fn undeclared(&self) -> impl Iterator<Item = &EventType> {
+        let declared = |event_type: &EventType| {
+            self.owned.owns_all || event_type.is_system() || self.claims().is_some_and(|claims| claims.is_written(event_type))
+        };
+        let variants = self.variants.values().filter(|variant| !matches!(variant.owner, Owner::Other(_)));
+        variants.map(|variant| &variant.event_type).filter(move |event_type| !declared(event_type))
+    }
+
+    pub(super) fn claims(&self) -> Option<&Arc<Claims>> {
+        self.claims.as_ref()
+    }
+
     pub(super) fn view(&self) -> Option<&Arc<View>> {
         self.view.as_ref()
     }

@@ -9,7 +9,9 @@ use tokio::sync::watch;
 
 use super::clock::{Clock, SystemClock};
 use super::effect::EffectId;
-use crate::store::{Position, Store, Timestamp};
+use super::unheard::though;
+use crate::fold::UnheardTypes;
+use crate::store::{EventType, Position, RecordedEvent, Store, Timestamp};
 
 /// What one consumer is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,10 @@ pub struct ConsumerStatus {
     pub head: Position,
     /// What it waits for.
     pub waits_for: String,
+    /// Types that it asks for and that nobody knows: nothing was ever recorded of them, and no enum declares them that it names
+    /// in `owners()`, or that records in the store. In a new program that passes by itself; else a name is read otherwise
+    /// than it is written.
+    pub unheard_types: Vec<EventType>,
     /// How many of its effects are being carried out, or how much else is under way.
     pub under_way: usize,
     /// How many of its effects or timers wait, or are in doubt; how many items a projection has parked.
@@ -102,6 +108,9 @@ struct Consumer {
     /// How many events it had gone past when.
     samples: VecDeque<(Timestamp, u64)>,
     doing: Option<Arc<Doing>>,
+    unheard: Option<Arc<UnheardTypes>>,
+    /// Whether it has started and not ended.
+    is_running: bool,
 }
 
 /// The speed is taken over this time, from samples this far apart.
@@ -157,11 +166,13 @@ impl Board {
         self.looks.subscribe()
     }
 
+    /// It is about to start, or has ended.
     pub(super) fn say(&self, name: &'static str, waits_for: &str) {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
             (status.stalled, status.needs_person, status.standby) = (false, false, false);
+            consumer.is_running = false;
         });
     }
 
@@ -218,6 +229,7 @@ impl Board {
                 waits_for.clone_into(&mut status.waits_for);
             }
             let events = status.events;
+            consumer.is_running = true;
             consumer.sample(now, events);
         });
     }
@@ -225,6 +237,23 @@ impl Board {
     /// Names, from now on, what a consumer does if it takes long.
     pub(super) fn watch(&self, name: &'static str, doing: Arc<Doing>) {
         self.with(name, |consumer| consumer.doing = Some(doing));
+    }
+
+    /// Names, from now on, which of the types that a consumer asks for nobody knows.
+    pub(super) fn asks_for(&self, name: &'static str, unheard: Arc<UnheardTypes>) {
+        self.with(name, |consumer| consumer.unheard = Some(unheard));
+    }
+
+    /// The types that nobody knew when a consumer was started.
+    pub(super) fn unheard(&self, name: &'static str) -> Option<Arc<UnheardTypes>> {
+        self.consumers().get(name)?.unheard.clone()
+    }
+
+    /// A consumer has read events.
+    pub(super) fn has_read<'e>(&self, name: &'static str, events: impl Iterator<Item = &'e RecordedEvent>) {
+        if let Some(unheard) = self.unheard(name) {
+            unheard.are_recorded(events.map(|event| &event.event_type));
+        }
     }
 
     pub(super) fn statuses(&self, head: Position) -> Vec<ConsumerStatus> {
@@ -266,6 +295,7 @@ impl Consumer {
             through: Position::START,
             head: Position::START,
             waits_for: String::new(),
+            unheard_types: Vec::new(),
             under_way: 0,
             waiting: 0,
             parked: 0,
@@ -277,7 +307,7 @@ impl Consumer {
             events: 0,
             per_second: 0,
         };
-        Self { status, samples: VecDeque::new(), doing: None }
+        Self { status, samples: VecDeque::new(), doing: None, unheard: None, is_running: false }
     }
 
     fn sample(&mut self, now: Timestamp, events: u64) {
@@ -292,6 +322,14 @@ impl Consumer {
 
     fn status(&self, now: Timestamp, head: Position) -> ConsumerStatus {
         let mut status = ConsumerStatus { head: head.max(self.status.through), ..self.status.clone() };
+        status.needs_person |= status.parked + status.in_doubt + status.stuck > 0;
+        if let Some(unheard) = self.unheard.as_ref().filter(|_| self.is_running) {
+            status.unheard_types = unheard.now();
+            let waits_for_events = status.under_way == 0 && !status.stalled && !status.standby && !status.needs_person;
+            if waits_for_events {
+                status.waits_for.push_str(&though(&status.unheard_types));
+            }
+        }
         let from = self.samples.iter().find(|(at, _)| now.since(*at) <= SPEED_OVER).or(self.samples.back());
         if let Some((at, events)) = from {
             let millis = u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX).max(1);
@@ -301,7 +339,6 @@ impl Consumer {
             status.waits_for = format!("{what}, under way since {} s", since.as_secs());
             status.stalled |= since >= STANDS_STILL_AFTER;
         }
-        status.needs_person |= status.parked + status.in_doubt + status.stuck > 0;
         status
     }
 }

@@ -29,6 +29,8 @@ pub(super) fn text(consumers: &[ConsumerStatus], projections: &[ProjectionStatus
     each("leftfold_effects_in_doubt", "gauge", "Effects in doubt.", |status| status.in_doubt as u64);
     let stuck = "Commands that fail for a reason that does not pass.";
     each("leftfold_commands_stuck", "gauge", stuck, |status| status.stuck as u64);
+    let unheard = "Types that it asks for, of which nothing was ever recorded, and that no enum in use declares.";
+    each("leftfold_consumer_unheard_types", "gauge", unheard, |status| status.unheard_types.len() as u64);
     let seconds_left = "leftfold_consumer_seconds_left";
     family(&mut text, seconds_left, "gauge", "To the end of the log at the present speed; absent where it does not move.");
     for status in consumers {

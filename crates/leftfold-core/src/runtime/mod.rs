@@ -25,6 +25,7 @@ mod slots;
 mod stop;
 mod tenure;
 mod turn;
+mod unheard;
 mod word;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -240,7 +241,7 @@ impl Runtime {
             )
         });
         self.owners.push((E::NAME, process::take_into_use::<E::Target>));
-        self.consumers.push((E::NAME, starting));
+        self.consumers.push((E::NAME, unheard::announced(E::NAME, unheard::of_effect::<E>, starting)));
         self
     }
 
@@ -252,7 +253,7 @@ impl Runtime {
             Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.leased().run(stop)) as Running) })
         });
         self.owners.push((P::NAME, |store| P::targets().take_into_use(store)));
-        self.consumers.push((P::NAME, starting));
+        self.consumers.push((P::NAME, unheard::announced(P::NAME, unheard::of_enum::<P::Event>, starting)));
         self
     }
 

@@ -275,6 +275,7 @@ impl<E: Effect> Runner<E> {
     async fn begin(&mut self) -> Result<(), StartError> {
         let store = self.host.store.clone();
         self.mark.read(&store).await?;
+        self.host.look_for_types(E::NAME).await;
         for id in self.mark.left_open.clone() {
             if let Some(Intent { event, .. }) = self.turn.intent(id).await? {
                 self.take_up(&event);
@@ -362,9 +363,9 @@ impl<E: Effect> Runner<E> {
         match signal {
             Ok(signal) => {
                 self.has_read();
-                if let Signal::Event(event) = signal
-                    && self.take_up(&event)
-                {
+                let Signal::Event(event) = signal else { return };
+                self.host.board.has_read(E::NAME, std::iter::once(&event));
+                if self.take_up(&event) {
                     self.fresh = Some(event.detached());
                 }
             }

@@ -126,6 +126,7 @@ impl<P: Process> ProcessRunner<P> {
         let store = &self.host.store;
         // Whatever is recorded of the process after this may be read below, or not: the next append finds out.
         let own_through = store.head().position;
+        self.host.look_for_types(P::NAME).await;
         let checkpoint = match store.checkpoint(self.consumer.clone()).await? {
             Some(checkpoint) => {
                 store.verify(&checkpoint).await?;
@@ -395,6 +396,7 @@ impl<P: Process> ProcessRunner<P> {
                 self.pass_over(known, page.through).await?;
                 return Ok(if more { Took::Something } else { Took::Nothing });
             }
+            self.host.board.has_read(P::NAME, page.events.iter());
             (known.ahead, known.ahead_through) = (page.events.into(), page.through);
         }
         let (mut batch, mut through) = (Batch::default(), known.through);

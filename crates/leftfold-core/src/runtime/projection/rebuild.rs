@@ -83,6 +83,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     pub(super) async fn open(&mut self) -> Result<(), Trouble> {
         // Whoever had the work may have noted something until now: nothing is read before it is this runner's.
         let fence = self.ground.hold().await?;
+        self.ground.host.look_for_types(self.ground.desk.label).await;
         self.find_place().await?;
         let mut first = self.session(0).await?;
         first.under(fence.clone());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, watch};
 
-use super::batch::Batch;
+use super::batch::{Batch, Item};
 use super::calls::{Calls, Came};
 use super::desk::Desk;
 use super::handle::Ask;
@@ -21,14 +21,12 @@ use crate::runtime::board::ForPerson;
 use crate::runtime::effect::Backoff;
 use crate::runtime::tenure::{Tenure, WORK_LEASE};
 use crate::runtime::{Host, StartError, stopped};
-use crate::store::{EventType, Invalid, Position, Query, Read, ReadError, State, Status, Subscription, Timestamp};
+use crate::store::{Invalid, Position, ReadError, State, Status, Subscription, Timestamp};
 
 /// Positions that were looked at and did not concern the projection before they are noted too.
 const POSITIONS_PER_CHECKPOINT: u64 = 10_000;
 /// The first and the longest wait before a target, or a log, that is away is tried again.
 const AWAY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(30) };
-/// Types that are looked for at a start, to find those of which nothing was ever recorded.
-const TYPES_LOOKED_FOR: usize = 100;
 /// How long a start waits for the target. What is not open by then is opened afterwards.
 const OPENED_WITHIN: Duration = Duration::from_secs(30);
 /// What it waits for when all is well.
@@ -56,8 +54,6 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     pub(super) said: Option<String>,
     /// Since when another does the work.
     stands_by_since: Option<Timestamp>,
-    /// The types that it asks for, of which nothing was ever recorded.
-    unheard: Vec<EventType>,
 }
 
 /// What a runner is made of.
@@ -86,23 +82,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let ground = Ground { host, target, projection, schema, desk, stop, calls, tenure };
         let (batch, level_at, said) = (Batch::new(Position::START, Position::END), None, None);
         let (lanes, building, stands_by_since) = (Vec::new(), None, None);
-        let (failures, unheard) = (0, ground.never_recorded().await);
-        let read_from = Position::END;
-        let mut runner = Self {
-            ground,
-            role,
-            lanes,
-            log,
-            batch,
-            asks,
-            level_at,
-            building,
-            read_from,
-            failures,
-            said,
-            stands_by_since,
-            unheard,
-        };
+        let (failures, read_from) = (0, Position::END);
+        let mut runner =
+            Self { ground, role, lanes, log, batch, asks, level_at, building, read_from, failures, said, stands_by_since };
         let calls = runner.ground.calls.clone();
         match calls.wait("its target to be opened at", Position::START, OPENED_WITHIN, runner.open()).await {
             Came::Answer(Ok(()) | Err(Trouble::Stopped)) => {}
@@ -225,7 +207,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 lanes => all(lanes.iter_mut().map(|lane| lane.take(ground, &batch, &end))).await?,
             }
         }
-        self.unheard.retain(|unheard| batch.items.iter().all(|item| item.envelope().event_type != *unheard));
+        self.ground.host.board.has_read(self.ground.desk.label, batch.items.iter().map(Item::envelope));
         self.ground.desk.stands_at(after);
         if batch.caught_up {
             self.caught_up().await?;
@@ -259,20 +241,12 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     fn say_where(&self, under_way: usize) {
         let (desk, board) = (&self.ground.desk, &self.ground.host.board);
         let waits_for = match under_way {
-            _ if self.is_building() => BUILDING.to_owned(),
-            0 => self.events_that_it_waits_for(),
-            _ => "its target to take what was read".to_owned(),
+            _ if self.is_building() => BUILDING,
+            0 => EVENTS,
+            _ => "its target to take what was read",
         };
-        board.say_where(desk.label, desk.through(), &waits_for, under_way, desk.parked_len());
+        board.say_where(desk.label, desk.through(), waits_for, under_way, desk.parked_len());
         board.say_for_person(desk.label, ForPerson { parked: desk.parked_len(), ..ForPerson::default() });
-    }
-
-    fn events_that_it_waits_for(&self) -> String {
-        match &self.unheard[..] {
-            [] => EVENTS.to_owned(),
-            [unheard] => format!("{EVENTS}, though nothing was ever recorded of {unheard}"),
-            [first, more @ ..] => format!("{EVENTS}, though nothing was ever recorded of {first} and {} other types", more.len()),
-        }
     }
 
     /// Says what is wrong: in the status at once, in the log where it has changed.
@@ -359,35 +333,6 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 return;
             }
         }
-    }
-}
-
-impl<T: Target, P: Projection<T>> Ground<T, P> {
-    /// The types that the projection asks for, of which nothing was ever recorded: it is written otherwise than it is read,
-    /// perhaps. Nothing is said where something was recorded under older names.
-    async fn never_recorded(&self) -> Vec<EventType> {
-        let (current, older): (Vec<_>, Vec<_>) =
-            self.schema.wanted().iter().cloned().partition(|wanted| self.schema.current_version(wanted).is_some());
-        if !older.is_empty() && !self.is_unheard(older).await {
-            return Vec::new();
-        }
-        let mut unheard = Vec::new();
-        for wanted in current.into_iter().take(TYPES_LOOKED_FOR) {
-            if self.is_unheard(vec![wanted.clone()]).await {
-                unheard.push(wanted);
-            }
-        }
-        if !unheard.is_empty() && self.host.store.head().position > Position::START {
-            let types: Vec<&str> = unheard.iter().map(|unheard| &**unheard).collect();
-            tracing::warn!(projection = self.desk.label, ?types, "nothing was ever recorded of what a projection asks for");
-        }
-        unheard
-    }
-
-    /// Whether nothing was ever recorded of any of the types. A store that cannot be read now says nothing of it.
-    async fn is_unheard(&self, types: Vec<EventType>) -> bool {
-        let found = self.host.store.page(Read::matching(Query::types(types), Position(1)).page_of(1)).await;
-        found.is_ok_and(|page| page.events.is_empty())
     }
 }
 

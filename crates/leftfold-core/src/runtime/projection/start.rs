@@ -16,6 +16,7 @@ use super::rebuild::{BESIDE, Role};
 use super::runner::{Parts, Runner};
 use super::{Projection, Target};
 use crate::fold::EventError;
+use crate::runtime::unheard::{Asks, announced, of_enum};
 use crate::runtime::{ASKED_MAX, Host, Running, Start, StartError, Starting};
 use crate::store::{Query, Store};
 
@@ -28,6 +29,7 @@ pub(in crate::runtime) struct Registered {
     version: u32,
     rebuilds: bool,
     query: fn(&Store) -> Result<Query, EventError>,
+    asks: Asks,
     make: Making,
 }
 
@@ -52,7 +54,7 @@ impl Registered {
             })
         };
         let (name, version, rebuilds) = (P::NAME, P::VERSION, T::REBUILDS);
-        Self { name, version, rebuilds, query: query_of::<T, P>, make: Box::new(make) }
+        Self { name, version, rebuilds, query: query_of::<T, P>, asks: of_enum::<P::Event>, make: Box::new(make) }
     }
 
     /// Gives each version its place: what it is called, and which of them is the newest.
@@ -85,7 +87,7 @@ impl Registered {
             let desk = Arc::new(Desk::new(one.name, one.version, label, (one.query)(store)?, shared));
             let (asks, asked) = mpsc::channel(ASKED_MAX);
             let role = Role { newest, anew: rebuild.contains(one.name) };
-            let starting = (one.make)(desk.clone(), asked, role);
+            let starting = announced(label, one.asks, (one.make)(desk.clone(), asked, role));
             placed.push(Placed { label, entry: Entry { desk, asks }, starting });
         }
         Ok(placed)

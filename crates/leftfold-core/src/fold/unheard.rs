@@ -1,0 +1,103 @@
+//! Types that a reader asks for and that nobody knows. Mostly a name is read otherwise than it is written then, and nothing
+//! else would ever say so: there is no event that could fail.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::owner::Claims;
+use super::schema::Schema;
+use crate::store::{EventType, Position, Query, Read, ReadError, Store};
+
+/// Types that a reader asks for, of which the store holds no event, and that no enum declares that owns them: neither one
+/// that the reader names in `owners()`, nor one that records in this store.
+#[derive(Debug, Default)]
+pub(crate) struct UnheardTypes {
+    claims: Option<Arc<Claims>>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    event_type: EventType,
+    /// It, and its older names.
+    names: Vec<EventType>,
+    /// Whether it is known that the store holds, or held, none.
+    is_looked_for: bool,
+}
+
+impl UnheardTypes {
+    /// Those of an enum as far as is known without looking into the store, where nobody declares them.
+    pub(crate) fn of(schema: &Schema) -> Self {
+        let asked = |event_type: &EventType| Asked {
+            event_type: event_type.clone(),
+            names: schema.names_of(event_type),
+            is_looked_for: false,
+        };
+        let asked = schema.undeclared().map(asked).collect();
+        Self { claims: schema.claims().cloned(), asked: Mutex::new(asked) }
+    }
+
+    /// The same, where only one of the types is asked for.
+    pub(crate) fn only(self, event_type: &EventType) -> Self {
+        self.asked().retain(|asked| asked.event_type == *event_type);
+        self
+    }
+
+    /// Looks for them, and names those that nobody knows in a warning. A store that cannot be read says so to whoever reads
+    /// from it next.
+    pub(crate) async fn announce(&self, store: &Store, reader: &'static str) {
+        let found = self.look(store).await;
+        let unheard = self.now();
+        if found.is_ok() && !unheard.is_empty() {
+            let types: Vec<&str> = unheard.iter().map(|unheard| &**unheard).collect();
+            tracing::warn!(
+                reader,
+                ?types,
+                "types are asked for of which nothing was ever recorded, and that no enum in use declares: mend their names, \
+                 name their owner in owners(), or take it into use before, by Store::aggregate"
+            );
+        }
+    }
+
+    /// Looks for events of the types that are unheard so far. Safe to cancel: what was found stays.
+    pub(crate) async fn look(&self, store: &Store) -> Result<(), ReadError> {
+        self.forget_declared();
+        let all: Vec<Asked> = self.asked().clone();
+        for Asked { event_type, names, .. } in all {
+            let read = Read::matching(Query::types(names), Position(1)).page_of(1);
+            let is_recorded = store.read(read).next().await?.is_some();
+            let mut asked = self.asked();
+            if is_recorded {
+                asked.retain(|asked| asked.event_type != event_type);
+            } else if let Some(asked) = asked.iter_mut().find(|asked| asked.event_type == event_type) {
+                asked.is_looked_for = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Events of these types are recorded.
+    pub(crate) fn are_recorded<'e>(&self, mut types: impl Iterator<Item = &'e EventType>) {
+        let mut asked = self.asked();
+        while !asked.is_empty()
+            && let Some(event_type) = types.next()
+        {
+            asked.retain(|asked| !asked.names.contains(event_type));
+        }
+    }
+
+    /// What nobody knows now, as far as it was looked for.
+    pub(crate) fn now(&self) -> Vec<EventType> {
+        self.forget_declared();
+        self.asked().iter().filter(|asked| asked.is_looked_for).map(|asked| asked.event_type.clone()).collect()
+    }
+
+    fn forget_declared(&self) {
+        if let Some(claims) = &self.claims {
+            self.asked().retain(|asked| !claims.is_written(&asked.event_type));
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Vec<Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
