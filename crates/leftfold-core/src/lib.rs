@@ -4,6 +4,7 @@
 //! - [`fold`]: events, aggregates, decisions, snapshots, upcasters.
 //!
 //! - [`runtime`]: what runs behind the log: effects, processes, inboxes, projections.
+//! - [`personal`]: personal data, sealed with the key of its subject, and forgetting it.
 //! - [`copy`]: copying a store into a new one through a function.
 //! - [`testing`]: given/when/then and the explorer for users, the suite that every backend passes, the checker of concurrent histories.
 //!
@@ -12,6 +13,7 @@
 pub mod copy;
 pub mod fold;
 mod json;
+pub mod personal;
 pub mod runtime;
 pub mod store;
 pub mod testing;

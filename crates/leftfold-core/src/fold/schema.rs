@@ -239,8 +239,9 @@ impl Schema {
             Owner::Other(owner) => owner.tags(&known.event_type, &data, self.name)?,
             Owner::Unknown => return Err(EventError::NoOwner { name: self.name, event_type: known.event_type.clone() }),
         };
+        let key_ids = json::keys_in(&data);
         let mut new = NewEvent::new(known.event_type.clone(), Bytes::from(data));
-        (new.schema_version, new.tags) = (known.schema_version, tags);
+        (new.schema_version, new.tags, new.key_ids) = (known.schema_version, tags, key_ids);
         Ok(new)
     }
 

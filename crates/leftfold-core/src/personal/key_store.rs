@@ -1,0 +1,279 @@
+//! The contract of a key store, and the words of it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chacha20poly1305::aead::Generate;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+use zeroize::Zeroize;
+
+use super::cipher;
+use crate::store::{Gone, Label, Pending, Timestamp};
+
+/// A place that keeps the keys of subjects, and destroys them.
+///
+/// Every method returns at once; the work happens behind the [`Pending`], and a request that was handed over is carried out
+/// whether or not anyone waits. Promises that every key store keeps:
+/// - What is acknowledged is durable: a key before anything is sealed with it, a destruction before it is told of.
+/// - A subject has one key, for ever. One that was destroyed does not come again, nor does the subject get another.
+/// - That a key was destroyed is known for ever, so that it can be told from a key that the place never had.
+/// - A destroyed key is nowhere in what the place keeps, and neither are the tokens that were its alone.
+///
+/// [`Ring`](super::Ring) is that state in memory; a key store makes its records durable.
+pub trait KeyStore: Send + Sync + 'static {
+    /// Where it is, for messages.
+    fn place(&self) -> String;
+
+    /// Which key store this is.
+    fn identity(&self) -> KeyStoreIdentity;
+
+    /// The key of a subject, drawn if it never had one.
+    fn draw(&self, subject: Label) -> Pending<KeyState, KeyStoreError>;
+
+    /// The key of a subject; `None` if it never had one here.
+    fn key_of(&self, subject: Label) -> Pending<Option<KeyState>, KeyStoreError>;
+
+    /// The key with an id; `None` if it never was here.
+    fn key(&self, id: KeyId) -> Pending<Option<KeyState>, KeyStoreError>;
+
+    /// The token of a value, drawn if no living subject has the value, and kept for this owner too. `None` if the owner has
+    /// no key any more.
+    fn token(&self, value: Lookup, owner: KeyId) -> Pending<Option<Token>, KeyStoreError>;
+
+    /// The token of a value; `None` if no living subject has the value.
+    fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError>;
+
+    /// Destroys a key, whatever other key its subject has here, and the tokens that nobody else has. It is known as
+    /// destroyed afterwards even if it never was here. One that was destroyed before stays as it is.
+    fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError>;
+
+    /// Every key that was destroyed, in no order.
+    fn destroyed(&self) -> Pending<Vec<DestroyedKey>, KeyStoreError>;
+}
+
+/// One key store, for several stores.
+impl<K: KeyStore + ?Sized> KeyStore for Arc<K> {
+    fn place(&self) -> String {
+        (**self).place()
+    }
+
+    fn identity(&self) -> KeyStoreIdentity {
+        (**self).identity()
+    }
+
+    fn draw(&self, subject: Label) -> Pending<KeyState, KeyStoreError> {
+        (**self).draw(subject)
+    }
+
+    fn key_of(&self, subject: Label) -> Pending<Option<KeyState>, KeyStoreError> {
+        (**self).key_of(subject)
+    }
+
+    fn key(&self, id: KeyId) -> Pending<Option<KeyState>, KeyStoreError> {
+        (**self).key(id)
+    }
+
+    fn token(&self, value: Lookup, owner: KeyId) -> Pending<Option<Token>, KeyStoreError> {
+        (**self).token(value, owner)
+    }
+
+    fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError> {
+        (**self).find(value)
+    }
+
+    fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError> {
+        (**self).destroy(key)
+    }
+
+    fn destroyed(&self) -> Pending<Vec<DestroyedKey>, KeyStoreError> {
+        (**self).destroyed()
+    }
+}
+
+/// The identity of a key store, which its backups share.
+#[derive(Clone, Debug)]
+pub struct KeyStoreIdentity {
+    /// Drawn when it was made.
+    pub id: Uuid,
+    /// The secret that [lookups](Lookup) are made with.
+    pub lookup: Secret,
+    /// Whether it keeps nothing yet.
+    pub is_empty: bool,
+}
+
+/// The id of a key, made from the key itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub [u8; 16]);
+
+/// A secret of 32 random bytes. It does not show itself, and its memory is overwritten when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub [u8; 32]);
+
+/// The part of a tag that stands for a value: random, so that it tells nothing without the key store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub [u8; 16]);
+
+/// A value as a key store looks for it: a hash of the value with the key store's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lookup(pub [u8; 16]);
+
+/// The key of a subject that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectKey {
+    /// The id of the key.
+    pub id: KeyId,
+    /// Whose it is.
+    pub subject: Label,
+    /// The key.
+    pub secret: Secret,
+}
+
+/// A key that is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestroyedKey {
+    /// The id of the key.
+    pub id: KeyId,
+    /// Whose it was.
+    pub subject: Label,
+    /// When it was destroyed.
+    pub at: Timestamp,
+}
+
+/// The state of a key that a key store has, or had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// It is here.
+    Held(SubjectKey),
+    /// It was destroyed.
+    Destroyed(DestroyedKey),
+}
+
+/// A failure of a key store, with its place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyStoreError {
+    /// Nothing was written, and the same may succeed later.
+    #[error("the key store {place} could not do it, try again: {detail}")]
+    Failed {
+        /// Its place.
+        place: String,
+        /// The cause.
+        detail: String,
+    },
+    /// It may be durable or not: only opening it again tells.
+    #[error("whether the key store {place} has it is unknown, open it again: {detail}")]
+    Unknown {
+        /// Its place.
+        place: String,
+        /// The cause.
+        detail: String,
+    },
+}
+
+impl From<Gone> for KeyStoreError {
+    fn from(_: Gone) -> Self {
+        let (place, detail) = ("that was used".to_owned(), "it ended without an answer".to_owned());
+        Self::Unknown { place, detail }
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl Secret {
+    /// Draws a secret from the system's source of randomness.
+    pub fn random() -> Result<Self, Randomless> {
+        random().map(Self)
+    }
+}
+
+impl Token {
+    /// Draws a token.
+    pub fn random() -> Result<Self, Randomless> {
+        random().map(Self)
+    }
+}
+
+/// The system gave no random bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random bytes, try again: {0}")]
+pub struct Randomless(String);
+
+/// So many bytes of the system's source of randomness.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Randomless> {
+    <[u8; N]>::try_generate().map_err(|error| Randomless(error.to_string()))
+}
+
+impl SubjectKey {
+    /// The key that a secret is for a subject.
+    #[must_use]
+    pub fn new(subject: Label, secret: Secret) -> Self {
+        Self { id: cipher::key_id(&secret), subject, secret }
+    }
+}
+
+impl KeyState {
+    /// The id of the key.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        match self {
+            Self::Held(key) => key.id,
+            Self::Destroyed(key) => key.id,
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A text that is no key id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key id has 32 digits of 0 to 9 and a to f")]
+pub struct NotAKeyId;
+
+impl FromStr for KeyId {
+    type Err = NotAKeyId;
+
+    fn from_str(text: &str) -> Result<Self, NotAKeyId> {
+        let lower = text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        let number = u128::from_str_radix(text, 16).map_err(|_| NotAKeyId)?;
+        if lower && text.len() == crate::json::KEY_DIGITS { Ok(Self(number.to_be_bytes())) } else { Err(NotAKeyId) }
+    }
+}
+
+impl Serialize for KeyId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,341 @@
+//! Personal data: sealed in whatever holds it, found by its tag, and gone once its subject is forgotten.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leftfold_core::fold::{Aggregate, Decided, Decision, Event, ExecuteError, Recorded, SnapshotPolicy};
+use leftfold_core::personal::{
+    DestroyedKey, Erasure, ErasureError, KeyId, KeyState, KeyStore, Keys, KeysError, MemoryKeys, Opened, Personal,
+    SubjectForgotten,
+};
+use leftfold_core::runtime::Runtime;
+use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
+use leftfold_core::store::{Backend, Label, MemoryBackend, Position, Query, Read, Store, Tags, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum CustomerEvent {
+    Registered { customer: String, email: Personal<String>, age: Personal<u8> },
+    Moved { street: Option<Personal<String>> },
+}
+
+impl Event for CustomerEvent {
+    const NAMESPACE: &'static str = "customer";
+
+    fn tags(&self) -> Tags {
+        match self {
+            CustomerEvent::Registered { email, .. } => Tags::none().with(email.tag().to_owned()),
+            CustomerEvent::Moved { .. } => Tags::none(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Customer {
+    email: Option<Personal<String>>,
+    street: Option<Personal<String>>,
+}
+
+impl Aggregate for Customer {
+    const CATEGORY: &'static str = "customer";
+    type Event = CustomerEvent;
+    type Command = Option<Personal<String>>;
+    type Refusal = Taken;
+
+    fn apply(&mut self, event: &CustomerEvent) {
+        match event {
+            CustomerEvent::Registered { email, .. } => self.email = Some(email.clone()),
+            CustomerEvent::Moved { street } => self.street.clone_from(street),
+        }
+    }
+
+    fn decide(&self, street: &Self::Command) -> Result<Vec<CustomerEvent>, Taken> {
+        Ok(vec![CustomerEvent::Moved { street: street.clone() }])
+    }
+
+    fn snapshots() -> SnapshotPolicy {
+        SnapshotPolicy::every_events(1)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the address is taken")]
+struct Taken;
+
+/// One address, one customer.
+struct Register {
+    customer: &'static str,
+    email: Personal<String>,
+    age: Personal<u8>,
+}
+
+impl Decision for Register {
+    type Event = CustomerEvent;
+    type State = bool;
+    type Refusal = Taken;
+
+    fn query(&self) -> Query {
+        Query::tag(self.email.tag().to_owned())
+    }
+
+    fn apply(&self, taken: &mut bool, event: &CustomerEvent) {
+        *taken |= matches!(event, CustomerEvent::Registered { email, .. } if email.tag() == self.email.tag());
+    }
+
+    fn decide(&self, taken: &bool) -> Result<Decided<CustomerEvent>, Taken> {
+        let Register { customer, email, age } = self;
+        let registered = CustomerEvent::Registered { customer: (*customer).to_owned(), email: email.clone(), age: age.clone() };
+        if *taken { Err(Taken) } else { Ok(Decided::event(format!("customer-{customer}"), registered)) }
+    }
+}
+
+async fn register(keys: &Keys, customer: &'static str, email: &str) -> Result<(), ExecuteError<Taken>> {
+    let subject = keys.subject(customer).await.unwrap();
+    let email = subject.seal_findable("email", &email.to_owned()).await.unwrap();
+    let register = Register { customer, email, age: subject.seal(&36).unwrap() };
+    keys.store().decide(&register).await.map(drop)
+}
+
+async fn loaded(store: &Store, customer: &str) -> Customer {
+    store.aggregate::<Customer>().load(customer).await.unwrap().state
+}
+
+const ADA: &str = "ada@example.org";
+
+#[tokio::test]
+async fn whatever_holds_a_value_holds_ciphertext_and_events_name_its_key() {
+    let backend = Arc::new(MemoryBackend::new());
+    let keys = Keys::memory(&Store::shared(backend.clone())).await.unwrap();
+    register(&keys, "1", ADA).await.unwrap();
+    let (ada, bob) = (keys.subject("1").await.unwrap(), keys.subject("2").await.unwrap());
+    let street = bob.seal(&"Tea Street".to_owned()).unwrap();
+    let customers = keys.store().aggregate::<Customer>();
+    customers.execute("1", Some(street.clone())).await.unwrap();
+    customers.execute("1", None).await.unwrap();
+
+    let events = keys.store().read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
+    assert!(!format!("{events:?}").contains("example.org") && !format!("{events:?}").contains("Tea"), "{events:?}");
+    let named: Vec<Vec<Label>> = events.iter().filter(|event| !event.is_system()).map(|event| event.key_ids.clone()).collect();
+    let key = |of: KeyId| Label::new(of.to_string()).unwrap();
+    let of_ada = loaded(keys.store(), "1").await.email.unwrap();
+    assert_eq!(named, [vec![key(of_ada.key())], vec![key(street.key())], vec![]]);
+
+    // The next process goes on from the snapshot.
+    let again = Store::shared(backend as Arc<dyn Backend>);
+    assert_eq!(loaded(&again, "1").await.email, Some(of_ada.clone()));
+    let shown = format!("{of_ada:?} {ada:?} {keys:?} {:?}", loaded(&again, "1").await);
+    assert!(!shown.contains(&of_ada.as_str()[50..60]), "{shown}");
+    assert_eq!(keys.open(&of_ada).await, Ok(Opened::Known(ADA.to_owned())));
+}
+
+#[tokio::test]
+async fn an_address_is_taken_until_who_has_it_is_forgotten_and_nobody_finds_it_then() {
+    let keys = Keys::memory(&Store::memory()).await.unwrap();
+    assert_eq!(keys.find("email", &ADA.to_owned()).await, Ok(None));
+    register(&keys, "1", ADA).await.unwrap();
+    assert_eq!(register(&keys, "2", ADA).await, Err(ExecuteError::Refused(Taken)));
+    let tag = keys.find("email", &ADA.to_owned()).await.unwrap().unwrap();
+    let found = keys.store().read(Read::matching(Query::tag(tag.clone()), Position::START)).all().await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(keys.find("name", &ADA.to_owned()).await, Ok(None));
+
+    // Who was refused has sealed the address all the same.
+    keys.forget("1").await.unwrap();
+    assert_eq!(register(&keys, "3", ADA).await, Err(ExecuteError::Refused(Taken)));
+    keys.forget("2").await.unwrap();
+    keys.forget("3").await.unwrap();
+    assert_eq!(keys.find("email", &ADA.to_owned()).await, Ok(None));
+    register(&keys, "4", ADA).await.unwrap();
+    assert_ne!(keys.find("email", &ADA.to_owned()).await.unwrap(), Some(tag));
+}
+
+#[tokio::test]
+async fn a_forgotten_subject_stays_so_and_its_history_is_folded_as_before() {
+    let keys = Keys::memory(&Store::memory()).await.unwrap();
+    register(&keys, "1", ADA).await.unwrap();
+    let subject = keys.subject("1").await.unwrap();
+    let before = loaded(keys.store(), "1").await;
+    let head = keys.store().head();
+    let receipt = keys.forget("1").await.unwrap();
+    assert_eq!((receipt.subject.as_str(), receipt.position), ("1", Position(3)));
+    assert_eq!(keys.forget("1").await, Ok(receipt));
+    assert_eq!(loaded(keys.store(), "1").await, before);
+    let then = keys.store().aggregate::<Customer>().load_at("1", Version(1)).await.unwrap();
+    assert_eq!(then.state, before);
+    assert_eq!(keys.store().hash_at(head.position).await.unwrap(), Some(head.chain));
+    assert_eq!(keys.open(&before.email.unwrap()).await, Ok(Opened::Forgotten));
+
+    let forgotten = KeysError::Forgotten { subject: "1".to_owned() };
+    assert_eq!(keys.subject("1").await.unwrap_err(), forgotten);
+    assert_eq!(subject.seal_findable("email", &ADA.to_owned()).await, Err(forgotten));
+    // A value that somebody was about to record is unreadable from its birth.
+    assert_eq!(keys.open(&subject.seal(&1).unwrap()).await, Ok(Opened::Forgotten));
+    assert!(matches!(keys.forget("7").await, Err(KeysError::NoSubject { .. })));
+}
+
+#[tokio::test]
+async fn a_receipt_holds_for_this_history_and_this_key_alone() {
+    let key_store = Arc::new(MemoryKeys::new().unwrap());
+    let keys = Keys::of(&Store::memory(), key_store.clone()).await.unwrap();
+    register(&keys, "1", ADA).await.unwrap();
+    register(&keys, "2", "bob@example.org").await.unwrap();
+    let receipt: Erasure = keys.forget("1").await.unwrap().to_string().parse().unwrap();
+    assert_eq!(keys.verify(&receipt).await, Ok(()));
+
+    let not_recorded = Err(ErasureError::NotRecorded { position: receipt.position });
+    let at = receipt.at.plus(Duration::from_secs(1));
+    for changed in [
+        Erasure { subject: "2".to_owned(), ..receipt.clone() },
+        Erasure { key: KeyId([0; 16]), ..receipt.clone() },
+        Erasure { at, ..receipt.clone() },
+        Erasure { event: leftfold_core::store::EventId(uuid::Uuid::nil()), ..receipt.clone() },
+    ] {
+        assert_eq!(keys.verify(&changed).await, not_recorded);
+    }
+    let position = Position(2);
+    assert_eq!(keys.verify(&Erasure { position, ..receipt.clone() }).await, Err(ErasureError::NotRecorded { position }));
+    let hash = leftfold_core::store::Hash::EMPTY;
+    assert!(matches!(keys.verify(&Erasure { hash, ..receipt.clone() }).await, Err(ErasureError::OtherHistory { .. })));
+    let other = Keys::of(&Store::memory(), key_store).await.unwrap();
+    assert!(matches!(other.verify(&receipt).await, Err(ErasureError::OtherStore { .. })));
+    for broken in ["", "{}", &receipt.to_string().replace(&receipt.hash.to_string(), "0123"), "[1]"] {
+        assert!(broken.parse::<Erasure>().is_err(), "{broken}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_or_foreign_key_store_is_named_and_nothing_is_taken_for_forgotten() {
+    let (store, key_store) = (Store::memory(), Arc::new(MemoryKeys::new().unwrap()));
+    let keys = Keys::of(&store, key_store.clone()).await.unwrap();
+    register(&keys, "1", ADA).await.unwrap();
+    let expected = key_store.identity().id;
+    let lost = Keys::memory(&store).await.unwrap_err();
+    assert!(matches!(&lost, KeysError::Lost { expected: id, .. } if *id == expected), "{lost}");
+    assert!(lost.to_string().contains("in memory") && lost.to_string().contains(&expected.to_string()), "{lost}");
+
+    let foreign = Arc::new(MemoryKeys::new().unwrap());
+    let elsewhere = Keys::of(&Store::memory(), foreign.clone()).await.unwrap();
+    register(&elsewhere, "1", ADA).await.unwrap();
+    let actual = foreign.identity().id;
+    let error = Keys::of(&store, foreign).await.unwrap_err();
+    assert!(matches!(error, KeysError::Foreign { expected: was, actual: is, .. } if (was, is) == (expected, actual)), "{error}");
+
+    let email = loaded(&store, "1").await.email.unwrap();
+    let unknown = KeysError::UnknownKey { key: email.key(), place: "in memory".to_owned() };
+    assert_eq!(elsewhere.open(&email).await, Err(unknown));
+    // The right one is still right.
+    let again = Keys::of(&store, key_store).await.unwrap();
+    assert_eq!(again.open(&email).await, Ok(Opened::Known(ADA.to_owned())));
+}
+
+#[tokio::test]
+async fn two_that_were_forgotten_by_one_side_only_are_forgotten_by_both() {
+    let (store, key_store) = (Store::memory(), Arc::new(MemoryKeys::new().unwrap()));
+    let keys = Keys::of(&store, key_store.clone()).await.unwrap();
+    register(&keys, "1", ADA).await.unwrap();
+    // The process died after it had destroyed the key.
+    let Some(KeyState::Held(key)) = key_store.key_of(Label::try_from("1").unwrap()).await.unwrap() else { panic!("no key") };
+    let destroyed = DestroyedKey { id: key.id, subject: key.subject, at: Timestamp::now() };
+    key_store.destroy(destroyed.clone()).await.unwrap();
+    let before = store.head().position;
+    let keys = Keys::of(&store, key_store.clone()).await.unwrap();
+    assert_eq!(store.head().position, before.next());
+    let receipt = keys.forget("1").await.unwrap();
+    assert_eq!((receipt.at, receipt.position), (destroyed.at, before.next()));
+    keys.verify(&receipt).await.unwrap();
+
+    // A store that was restored from before that forgetting hears of it again.
+    let older = Store::memory();
+    Keys::of(&older, key_store).await.unwrap().verify(&receipt).await.unwrap_err();
+    let said = older.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
+    assert_eq!(
+        said.iter().map(|event| event.event_type.as_str()).collect::<Vec<_>>(),
+        ["$personal.Begun", "$personal.Forgotten"]
+    );
+}
+
+#[tokio::test]
+async fn errors_show_no_value() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Odd {
+        name: String,
+        weight: f64,
+    }
+    let keys = Keys::memory(&Store::memory()).await.unwrap();
+    let subject = keys.subject("1").await.unwrap();
+    let odd = subject.seal(&Odd { name: "Ada".to_owned(), weight: f64::NAN }).unwrap_err();
+    assert!(matches!(odd, KeysError::Value { .. }) && !odd.to_string().contains("Ada"), "{odd}");
+    let name = subject.seal(&"Ada".to_owned()).unwrap();
+    let number: Personal<u32> = name.as_str().parse().unwrap();
+    let shape = keys.open(&number).await.unwrap_err();
+    assert!(matches!(shape, KeysError::Shape { .. }) && !shape.to_string().contains("Ada"), "{shape}");
+    let tagged: Personal<String> = format!("{name}.email:00").parse().unwrap();
+    assert_eq!(keys.open(&tagged).await, Err(KeysError::Damaged { key: name.key() }));
+    assert!(matches!(subject.seal(&"x".repeat(2 << 20)), Err(KeysError::Invalid(_))));
+    assert!(matches!(subject.seal_findable("", &1).await, Err(KeysError::Invalid(_))));
+    assert!(matches!(keys.subject("").await, Err(KeysError::Invalid(_))));
+}
+
+#[tokio::test]
+async fn a_fingerprint_is_the_same_for_a_subject_and_says_nothing_of_another() {
+    let keys = Keys::memory(&Store::memory()).await.unwrap();
+    let [one, again, other] =
+        [keys.subject("1").await.unwrap(), keys.subject("1").await.unwrap(), keys.subject("2").await.unwrap()];
+    assert_eq!(one.fingerprint(b"Ada"), again.fingerprint(b"Ada"));
+    assert_ne!(one.fingerprint(b"Ada"), other.fingerprint(b"Ada"));
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum OfCustomers {
+    #[serde(rename = "customer.Registered")]
+    Registered { customer: String, email: Personal<String> },
+    #[serde(rename = "$personal.Forgotten")]
+    Forgotten(SubjectForgotten),
+}
+
+impl Event for OfCustomers {
+    const NAMESPACE: &'static str = "of_customers";
+}
+
+/// Rows in the clear.
+struct Emails(Keys);
+
+type Rows = BTreeMap<String, Option<String>>;
+
+impl Projection<Memory<Rows>> for Emails {
+    const NAME: &'static str = "emails";
+    type Event = OfCustomers;
+
+    async fn apply(&self, rows: &mut Rows, event: &Recorded<OfCustomers>) -> Result<(), ProjectionError> {
+        match &event.event {
+            OfCustomers::Registered { customer, email } => {
+                rows.insert(customer.clone(), self.0.open(email).await?.known());
+            }
+            OfCustomers::Forgotten(SubjectForgotten { subject, .. }) => drop(rows.remove(subject)),
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn read_models_hear_of_a_forgetting_and_those_built_anew_see_nothing_else() {
+    let keys = Keys::memory(&Store::memory()).await.unwrap();
+    let store = keys.store().clone();
+    register(&keys, "1", ADA).await.unwrap();
+    register(&keys, "2", "bob@example.org").await.unwrap();
+    let rows = Memory::<Rows>::new();
+    let running = Runtime::new(&store).project(Emails(keys.clone()), rows.clone()).start().await.unwrap();
+    let caught_up = async |position| running.projections().wait_until("emails", position, Duration::from_secs(20)).await.unwrap();
+    caught_up(store.head().position).await;
+    let bob = ("2".to_owned(), Some("bob@example.org".to_owned()));
+    assert_eq!(rows.read(Clone::clone).await, Rows::from([("1".to_owned(), Some(ADA.to_owned())), bob.clone()]));
+    let receipt = keys.forget("1").await.unwrap();
+    caught_up(receipt.position).await;
+    assert_eq!(rows.read(Clone::clone).await, Rows::from([bob.clone()]));
+    running.stop().await.unwrap();
+
+    let anew = Memory::<Rows>::new();
+    Runtime::new(&store).project(Emails(keys), anew.clone()).run_until_idle().await.unwrap();
+    assert_eq!(anew.read(Clone::clone).await, Rows::from([bob]));
+}
