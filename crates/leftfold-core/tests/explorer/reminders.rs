@@ -133,3 +133,20 @@ fn a_reminder_that_is_not_cancelled_is_found() {
     let failure = explorer::<false>().explore(Schedules(100)).unwrap_err();
     is_found(&failure, "whoever was in time is not", 15);
 }
+
+/// The explorer moved its clock from one due timer to the next, microseconds on, and took it for a sign that nothing more
+/// happens that the process, which sleeps for a millisecond at least, did nothing in between: so it ended with timers due.
+#[test]
+fn timers_that_are_due_at_nearly_the_same_time_all_fire() {
+    let loans: Vec<String> = (1..=12).map(|number| format!("laptop {number}")).collect();
+    let explorer = Explorer::new().seed(7).aggregate::<Loan>().process::<Reminders<true>>().start(|clients| {
+        for loan in &loans {
+            clients.client(loan).command::<Loan>(loan, Lending::Lend);
+        }
+    });
+    let explorer = explorer.finally("each is reminded of once", |world| {
+        let mut loans = world.states::<Loan>();
+        loans.all(|loan| loan.reminded == 1) && world.states::<Loan>().count() == 12
+    });
+    explorer.run(Schedules(20));
+}

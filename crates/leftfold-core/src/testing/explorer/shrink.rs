@@ -46,7 +46,9 @@ impl Shrinking<'_> {
     /// Looks for one choice that does what several did.
     fn try_single_choices(&mut self) {
         let points = u32::min(self.best.points, SINGLE_POINTS_MAX);
-        for choice in [Choice::Hold { operation: 0 }, Choice::Hold { operation: 1 }, Choice::Hold { operation: 2 }] {
+        let crash = |carried| Choice::Crash { application: 0, carried };
+        let holds = (0..3).map(|operation| Choice::Hold { operation });
+        for choice in holds.chain([crash(0), crash(ALL)]) {
             for point in 0..points {
                 if self.best.schedule.choices.len() <= 1 && self.best.schedule.others == 0 {
                     return;

@@ -302,10 +302,11 @@ impl<'p> Simulation<'p> {
         // Where nothing is due, they look in vain until so much time has passed: a lease runs out meanwhile.
         let at_least = now.plus(self.patience);
         let awaited = self.clock.awaited(at_least, for_ever);
-        match due.into_iter().chain(awaited).min().or_else(|| self.clock.awaited(now, for_ever).map(|_| at_least)) {
-            Some(moment) => self.set_clock(moment),
-            None => return false,
-        }
+        let moment = due.into_iter().chain(awaited).min().or_else(|| self.clock.awaited(now, for_ever).map(|_| at_least));
+        let Some(moment) = moment else { return false };
+        // Whoever is to act may look a moment later: all that is due at nearly the same time must not use up the patience.
+        self.busy = due == Some(moment);
+        self.set_clock(moment);
         true
     }
 
