@@ -72,7 +72,11 @@ impl<E: Event> Following<E> {
                 self.subscription = self.store.subscribe(schema.query(), self.through);
                 self.schema = schema;
             }
-            let envelope = self.subscription.event().await?;
+            let envelope = tokio::select! {
+                biased;
+                () = self.schema.until_stale() => continue,
+                event = self.subscription.event() => event?,
+            };
             if self.schema.is_stale() {
                 // It may have passed over events that are of concern now.
                 self.subscription = self.store.subscribe(self.schema.query(), self.through);

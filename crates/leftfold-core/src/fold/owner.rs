@@ -10,6 +10,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 
+use tokio::sync::Notify;
+
 use super::codec;
 use super::event::{Event, EventError};
 use super::panic::caught;
@@ -194,6 +196,8 @@ pub(super) struct View {
     types: Vec<Believed>,
     /// Whether the owner of one of them came into use since.
     is_stale: AtomicBool,
+    /// Tells whoever waits for that.
+    turns_stale: Notify,
     /// The schema that was taken anew, or why none could be. Whoever reads by the former one holds this for reading, so
     /// that what it has read is known when the schema is taken anew.
     renewed: RwLock<Option<Result<Arc<Schema>, EventError>>>,
@@ -215,6 +219,7 @@ impl View {
         Self {
             types: types.into_iter().map(believed).collect(),
             is_stale: AtomicBool::new(false),
+            turns_stale: Notify::new(),
             renewed: RwLock::new(None),
             claims: claims.map(Arc::downgrade).unwrap_or_default(),
             make: Schema::new::<E>,
@@ -223,6 +228,17 @@ impl View {
 
     pub(super) fn is_stale(&self) -> bool {
         self.is_stale.load(Ordering::Acquire)
+    }
+
+    /// Waits until the owner of one of its types comes into use. Safe to cancel.
+    pub(super) async fn until_stale(&self) {
+        while !self.is_stale() {
+            let told = self.turns_stale.notified();
+            // It may have been told before.
+            if !self.is_stale() {
+                told.await;
+            }
+        }
     }
 
     /// The schema that took the place of the view's, or nothing while that one is right; it stays so while this is held.
@@ -321,6 +337,7 @@ impl Claims {
         for view in self.views.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
             if view.types.iter().any(|believed| types.contains(&believed.event_type)) {
                 view.is_stale.store(true, Ordering::Release);
+                view.turns_stale.notify_waiters();
             }
         }
     }

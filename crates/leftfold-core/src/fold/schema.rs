@@ -197,6 +197,14 @@ impl Schema {
         self.view.as_ref().is_some_and(|view| view.is_stale())
     }
 
+    /// Waits until the owner of a type comes into use; for ever where all are known. Safe to cancel.
+    pub(crate) async fn until_stale(&self) {
+        match &self.view {
+            Some(view) => view.until_stale().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// The types that this schema asks the store for, and a former one did not.
     pub(super) fn wanted_beside(&self, former: &Self) -> Vec<EventType> {
         self.wanted.iter().filter(|wanted| !former.wanted.contains(wanted)).cloned().collect()

@@ -7,8 +7,11 @@ use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
 use leftfold_core::runtime::{Attempt, Conclusion, Effect, Performed, Policy, RunningRuntime, Runtime};
 use leftfold_core::store::{Append, Position, Store};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::purse::raw;
+
+const GUARD: Duration = Duration::from_secs(10);
 
 /// An account once had no currency, and its opening another name before that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,6 +126,16 @@ async fn caught_up(running: &RunningRuntime, store: &Store, name: &str) {
     running.projections().wait_until(name, store.head().position, Duration::from_secs(60)).await.unwrap();
 }
 
+/// Lets everybody work until something holds; the time is a guard.
+async fn until(holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(GUARD, waiting).await.expect("waited in vain");
+}
+
 async fn with_old_events(old: &[(&'static str, u32, &str)]) -> Store {
     let store = Store::memory();
     for (event_type, version, data) in old {
@@ -202,5 +215,103 @@ async fn whoever_has_read_otherwise_than_the_late_owner_does_is_told_to_build_an
         tokio::task::yield_now().await;
     }
     assert!(says().waits_for.contains("a rebuild") && says().parked == 0, "{:?}", says());
+    running.stop().await.unwrap();
+}
+
+/// Nothing was recorded since, and nothing may be for a long time.
+#[tokio::test]
+async fn an_idle_projection_tries_what_it_has_parked_as_soon_as_the_owner_is_in_use() {
+    let store = with_old_events(&[("acc.Opened", 1, r#"{"cents":1}"#), ("acc.Opened", 1, r#"{"cents":2}"#)]).await;
+    let rows = Memory::<Vec<(u32, String)>>::new();
+    let running = Runtime::new(&store).project(Report, rows.clone()).start().await.unwrap();
+    let parked = || (running.status()[0].parked, running.status()[0].needs_person, running.status()[0].through);
+    until(|| parked() == (2, true, Position(2))).await;
+    let _accounts = store.aggregate::<Account>();
+    until(|| parked() == (0, false, Position(2))).await;
+    assert_eq!(rows.read(Clone::clone).await, [(1, "EUR".to_owned()), (2, "EUR".to_owned())]);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_follows_finds_an_older_name_as_soon_as_the_owner_is_in_use() {
+    let store = with_old_events(&[("acc.Begun", 1, r#"{"cents":1}"#)]).await;
+    let mut view = store.follow::<Seen>(Position::START).unwrap();
+    let waits = tokio::spawn(async move { view.next().await });
+    tokio::task::yield_now().await;
+    let _accounts = store.aggregate::<Account>();
+    let found = timeout(GUARD, waits).await.expect("it waits in silence");
+    assert_eq!(found.unwrap().unwrap().event, Seen::Opened { cents: 1, currency: "EUR".into() });
+}
+
+/// Owns what once had another name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum CardEvent {
+    Issued { cents: u32 },
+}
+
+impl Event for CardEvent {
+    const NAMESPACE: &'static str = "card";
+
+    fn upcasters() -> Upcasters {
+        Upcasters::none().rename(("card.Printed", 1), ("card.Issued", 1))
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Card;
+
+impl Aggregate for Card {
+    const CATEGORY: &'static str = "card";
+    type Event = CardEvent;
+    type Command = ();
+    type Refusal = No;
+
+    fn apply(&mut self, _: &CardEvent) {}
+
+    fn decide(&self, (): &()) -> Result<Vec<CardEvent>, No> {
+        Err(No)
+    }
+}
+
+/// A view of types of two owners.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Both {
+    #[serde(rename = "acc.Opened")]
+    Opened { cents: u32 },
+    #[serde(rename = "card.Issued")]
+    Issued { cents: u32 },
+}
+
+impl Event for Both {
+    const NAMESPACE: &'static str = "report";
+}
+
+struct Total;
+
+impl Projection<Memory<u32>> for Total {
+    const NAME: &'static str = "total";
+    type Event = Both;
+
+    async fn apply(&self, sum: &mut u32, event: &Recorded<Both>) -> Result<(), ProjectionError> {
+        let (Both::Opened { cents } | Both::Issued { cents }) = &event.event;
+        *sum += cents;
+        Ok(())
+    }
+}
+
+/// What was passed over before the first of two owners came was forgotten when the second one came.
+#[tokio::test]
+async fn who_passed_over_an_event_is_told_so_whenever_its_owner_comes() {
+    let store = with_old_events(&[("card.Printed", 1, r#"{"cents":1}"#)]).await;
+    let sum = Memory::<u32>::new();
+    let running = Runtime::new(&store).project(Total, sum.clone()).start().await.unwrap();
+    caught_up(&running, &store, "total").await;
+    store.aggregate::<Account>().execute("2", 4).await.unwrap();
+    caught_up(&running, &store, "total").await;
+    assert_eq!(sum.read(|sum| *sum).await, 4);
+    let _cards = store.aggregate::<Card>();
+    until(|| running.status()[0].needs_person).await;
+    let says = running.status().remove(0);
+    assert!(says.waits_for.contains("a rebuild") && says.waits_for.contains("card.Printed"), "{says:?}");
     running.stop().await.unwrap();
 }

@@ -170,6 +170,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 self.went_well();
                 Ok(())
             }
+            () = self.ground.schema.until_stale() => Ok(()),
             () = clock.sleep_until(renews_at), if self.ground.tenure.is_some() => self.ground.hold().await.map(drop),
         }
     }
@@ -185,8 +186,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         };
         self.log = store.subscribe(schema.query(), stands_at);
         self.batch = Batch::new(stands_at, self.level_at.unwrap_or(Position::END));
-        (self.ground.schema, self.read_from) = (schema, stands_at);
-        self.retry_unreadable().await
+        self.ground.schema = schema;
+        self.retry_unreadable().await?;
+        self.say_where(usize::from(self.is_building()));
+        Ok(())
     }
 
     /// Takes a batch into the rows.
