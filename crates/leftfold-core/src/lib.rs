@@ -13,6 +13,7 @@
 pub mod copy;
 pub mod fold;
 mod json;
+mod panic;
 pub mod personal;
 pub mod runtime;
 pub mod store;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Aggregate, EventError};
+use crate::panic::caught;
 use crate::store::{Position, StreamName, Timestamp, Version};
 
 /// The fold of one stream: the state after the event that gave it this version.
@@ -162,7 +163,7 @@ pub(super) fn state_bytes(state: &impl serde::Serialize) -> usize {
         }
     }
     let mut count = Count(0);
-    // A state that does not serialize has no snapshots and counts as what was written of it.
-    let _ = serde_json::to_writer(&mut count, state);
+    // A state that does not serialize, or panics at it, has no snapshots and counts as what was written of it.
+    let _ = caught(|| serde_json::to_writer(&mut count, state));
     count.0
 }

@@ -9,11 +9,11 @@ use serde::forward_to_deserialize_any;
 use serde::ser::{Impossible, Serialize, SerializeStruct, SerializeStructVariant, Serializer};
 
 use super::EventError;
-use crate::json::{self, Code, Encoder, Mark, Members, Output, Stop, Unfaithful};
+use crate::json::{self, Code, Encoder, Loss, Mark, Members, Output, Stop, Unfaithful, Unread};
 
 /// The variants of an externally tagged enum, as serde names them.
 pub(super) fn variants<E: DeserializeOwned>() -> Result<&'static [&'static str], EventError> {
-    match E::deserialize(Probe) {
+    match EventError::caught::<E, _>("Deserialize", || E::deserialize(Probe))? {
         Err(Probed::Variants(variants)) => Ok(variants),
         _ => Err(EventError::NotAnEnum { name: std::any::type_name::<E>() }),
     }
@@ -22,13 +22,13 @@ pub(super) fn variants<E: DeserializeOwned>() -> Result<&'static [&'static str],
 /// The variant and the JSON of its data, which is read as it was written.
 pub(super) fn encode<E: Serialize + DeserializeOwned>(event: &E) -> Result<(&'static str, Vec<u8>), EventError> {
     let mut output = Output::writing();
-    let (variant, mark) = event.serialize(Splitter(&mut output)).map_err(|error| match error {
+    let (variant, mark) = split(event, &mut output).map_err(|error| match error {
         SplitError::Shape(what) => EventError::Shape { name: std::any::type_name::<E>(), what },
         SplitError::Stop(stop) => stop.of::<E>().into(),
     })?;
     let data = output.into_json();
     let read = decode::<E>(variant, &data);
-    let marked = |event: &E| event.serialize(Splitter(&mut Output::marking()));
+    let marked = |event: &E| split(event, &mut Output::marking());
     if read.as_ref().is_ok_and(|back| marked(back).is_ok_and(|split| split == (variant, mark))) {
         return Ok((variant, data));
     }
@@ -42,8 +42,12 @@ pub(super) fn encode<E: Serialize + DeserializeOwned>(event: &E) -> Result<(&'st
     }
 }
 
+fn split<E: Serialize>(event: &E, output: &mut Output) -> Result<Split, SplitError> {
+    json::writing(|| event.serialize(Splitter(output)))
+}
+
 fn tell<E: Serialize>(event: &E, output: &mut Output) -> Result<Mark, Stop> {
-    event.serialize(Splitter(output)).map(|(_, mark)| mark).map_err(|error| match error {
+    split(event, output).map(|(_, mark)| mark).map_err(|error| match error {
         SplitError::Shape(what) => serde::ser::Error::custom(what),
         SplitError::Stop(stop) => stop,
     })
@@ -51,13 +55,16 @@ fn tell<E: Serialize>(event: &E, output: &mut Output) -> Result<Mark, Stop> {
 
 impl From<Unfaithful> for EventError {
     fn from(lost: Unfaithful) -> Self {
-        Self::Encode { name: lost.name, detail: lost.to_string() }
+        match lost.loss {
+            Loss::Panics { code, detail } => Self::Panicked { name: lost.name, place: code, detail },
+            _ => Self::Encode { name: lost.name, detail: lost.to_string() },
+        }
     }
 }
 
 /// The event of a variant and the JSON of its data.
-pub(super) fn decode<E: DeserializeOwned>(variant: &str, data: &[u8]) -> Result<E, serde_json::Error> {
-    E::deserialize(Joined { variant, data })
+pub(super) fn decode<E: DeserializeOwned>(variant: &str, data: &[u8]) -> Result<E, Unread> {
+    json::reading(|| E::deserialize(Joined { variant, data }))
 }
 
 /// Asks a type for its variants: the answer comes as the error.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::EventError;
-use crate::json::{self, Unfaithful};
+use crate::json::{self, Unfaithful, Unread};
 use crate::store::{
     Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Conflict, Digest, Expected, Fence, Invalid, Label,
     Metadata, NewEvent, NoneMatching, Position, Query, QueryItem, ReadError, RecordedEvent, StreamName, Version,
@@ -376,7 +376,7 @@ impl KeptAnswer {
 /// How a refusal is remembered, where it is.
 pub(crate) struct Remember<R> {
     pub(crate) encode: fn(&R) -> Result<Vec<u8>, Unfaithful>,
-    pub(crate) decode: fn(&[u8]) -> Result<R, serde_json::Error>,
+    pub(crate) decode: fn(&[u8]) -> Result<R, Unread>,
 }
 
 impl<R: serde::Serialize + serde::de::DeserializeOwned> Remember<R> {

@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::owner::Owners;
-use super::panic::caught;
 use super::upcast::Upcasters;
+use crate::panic::caught;
 use crate::store::{EventType, Invalid, RecordedEvent, Tags, Timestamp, Version};
 
 /// The events of an aggregate or a decision, or the view that a consumer has of events of others.
@@ -105,6 +105,23 @@ pub enum EventError {
         /// Its stored schema version.
         schema_version: u32,
         /// What serde said.
+        detail: String,
+    },
+    /// The code that reads an event panics. The event is as it was recorded.
+    #[error(
+        "the event at position {position} cannot be read as {event_type} version {schema_version}: Deserialize of {name} \
+         panics, mend it and read again: {detail}"
+    )]
+    DecodePanics {
+        /// The Rust type.
+        name: &'static str,
+        /// Where it is.
+        position: u64,
+        /// Its stored type.
+        event_type: EventType,
+        /// Its stored schema version.
+        schema_version: u32,
+        /// What the panic said.
         detail: String,
     },
     /// The fold does not know the type.

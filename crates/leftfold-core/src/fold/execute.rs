@@ -8,8 +8,8 @@ use super::command::{
     ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Remember, STALE_EVENTS_MAX, Said, Target,
 };
 use super::event::{Event, EventError, Unknown};
-use super::panic::caught;
 use super::schema::Schema;
+use crate::panic::caught;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
     Answered, Append, Appended, Authority, Condition, Expected, Invalid, Outcome, Position, Query, Read, ReadError,

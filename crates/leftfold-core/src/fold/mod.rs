@@ -11,7 +11,6 @@ mod execute;
 mod facts;
 mod follow;
 mod owner;
-mod panic;
 mod schema;
 mod snapshot;
 mod unheard;

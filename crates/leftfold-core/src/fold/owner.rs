@@ -14,9 +14,9 @@ use tokio::sync::Notify;
 
 use super::codec;
 use super::event::{Event, EventError};
-use super::panic::caught;
 use super::schema::Schema;
 use super::upcast::Upcasters;
+use crate::panic::caught;
 use crate::store::{EventType, Store, Tags};
 
 type Find = fn() -> Result<Arc<Owned>, EventError>;
@@ -101,8 +101,9 @@ impl Owned {
     }
 
     fn new<E: Event>() -> Result<Self, EventError> {
-        let (rust, upcasters) = (TypeId::of::<E>(), E::upcasters());
-        let owns_all = E::owners().names(rust);
+        let rust = TypeId::of::<E>();
+        let upcasters = EventError::caught::<E, _>("upcasters", E::upcasters)?;
+        let owns_all = EventError::caught::<E, _>("owners", E::owners)?.names(rust);
         let mut types = HashMap::new();
         for variant in codec::variants::<E>()? {
             let event_type = stored_type::<E>(variant)?;

@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use super::codec;
 use super::event::{Event, EventError, Unknown};
 use super::owner::{Claims, Owned, View, stored_type};
-use super::panic::caught;
 use super::upcast::{Stored, Upcasters};
-use crate::json;
+use crate::json::{self, Unread};
+use crate::panic::caught;
 use crate::store::limits::ITEM_TERMS_MAX;
 use crate::store::{EventType, Invalid, NewEvent, Query, RecordedEvent};
 
@@ -82,7 +82,7 @@ impl Schema {
     }
 
     pub(super) fn new<E: Event>(claims: Option<&Arc<Claims>>) -> Result<Self, EventError> {
-        let (owned, named) = (Owned::of::<E>()?, E::owners());
+        let (owned, named) = (Owned::of::<E>()?, EventError::caught::<E, _>("owners", E::owners)?);
         let finder = Finder { own: &owned, is_named: named.names(owned.rust), named: named.owned()?, claims };
         let (mut variants, mut by_type): (HashMap<_, Variant>, HashMap<_, _>) = (HashMap::new(), HashMap::new());
         for variant in codec::variants::<E>()? {
@@ -324,7 +324,7 @@ impl Schema {
                 return Err(EventError::UnknownType { position, event_type });
             }
         };
-        parsed.map_err(|error| self.unparsed(recorded, &error))
+        parsed.map_err(|error| unparsed::<T>(recorded, error))
     }
 
     /// What a recorded event is today. What the enum, or its upcasters, know and do not cover is an error to every reader.
@@ -361,7 +361,10 @@ impl Schema {
         let name = self.name;
         let unknown = || EventError::Encode { name, detail: format!("it has no variant for {event_type}") };
         let (variant, _) = self.by_type.get(event_type).ok_or_else(unknown)?;
-        codec::decode(variant, data).map_err(|error| EventError::Encode { name, detail: format!("{event_type}: {error}") })
+        codec::decode(variant, data).map_err(|error| match error {
+            Unread::Panicked(detail) => EventError::Panicked { name, place: "Deserialize", detail },
+            Unread::Json(error) => EventError::Encode { name, detail: format!("{event_type}: {error}") },
+        })
     }
 
     /// What upcasters made, where each of it is of today's shape, or meant for other readers.
@@ -391,15 +394,16 @@ impl Schema {
     }
 
     fn parse<E: Event>(&self, variant: &str, data: &[u8], recorded: &RecordedEvent) -> Result<E, EventError> {
-        codec::decode(variant, data).map_err(|error| self.unparsed(recorded, &error))
+        codec::decode(variant, data).map_err(|error| unparsed::<E>(recorded, error))
     }
+}
 
-    fn unparsed(&self, recorded: &RecordedEvent, error: &serde_json::Error) -> EventError {
-        EventError::Decode {
-            position: recorded.position.0,
-            event_type: recorded.event_type.clone(),
-            schema_version: recorded.schema_version,
-            detail: error.to_string(),
+fn unparsed<T>(recorded: &RecordedEvent, error: Unread) -> EventError {
+    let (position, event_type, schema_version) = (recorded.position.0, recorded.event_type.clone(), recorded.schema_version);
+    match error {
+        Unread::Json(error) => EventError::Decode { position, event_type, schema_version, detail: error.to_string() },
+        Unread::Panicked(detail) => {
+            EventError::DecodePanics { name: std::any::type_name::<T>(), position, event_type, schema_version, detail }
         }
     }
 }

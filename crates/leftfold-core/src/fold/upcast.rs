@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::EventError;
-use super::panic::caught;
 use crate::json;
+use crate::panic::caught;
 use crate::store::{EventType, Invalid};
 
 /// How stored shapes of old events become today's. Each step declares from what and to what, so that queries and

@@ -25,6 +25,8 @@ pub(crate) enum Loss {
     KeyTwice { key: String },
     /// A number beyond 64 bits, in a type that cannot read it.
     TooWide { number: String },
+    /// The type's own code panics.
+    Panics { code: &'static str, detail: String },
     /// The type's own code cannot write it.
     Unwritable { detail: String },
     /// It cannot be read.
@@ -74,6 +76,7 @@ impl fmt::Display for Loss {
                 "{number} has 128 bits, which cannot be read within #[serde(tag)], #[serde(untagged)] or #[serde(flatten)]; \
                  store it as a text, or without these"
             ),
+            Self::Panics { code, detail } => write!(f, "its {code} panics, mend it and try again: {detail}"),
             Self::Unwritable { detail } => f.write_str(detail),
             Self::Unreadable { detail } => write!(f, "it could not be read again: {detail}; {}", remedy(detail)),
             Self::OtherVariant => {
@@ -86,6 +89,17 @@ impl fmt::Display for Loss {
             ),
         }
     }
+}
+
+/// Why JSON is not read as a type.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unread {
+    /// It has another shape.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The type's own code panics.
+    #[error("its Deserialize panics, mend it and try again: {0}")]
+    Panicked(String),
 }
 
 fn remedy(detail: &str) -> &'static str {

@@ -23,13 +23,15 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use encoder::{Encoder, Members, Output, Stop};
 use loss::path;
-pub(crate) use loss::{Loss, Unfaithful};
+pub(crate) use loss::{Loss, Unfaithful, Unread};
 pub(crate) use mark::Mark;
 pub(crate) use order::Code;
 pub(crate) use sealed::{KEY_DIGITS, SEALED, keys_in};
 pub(crate) use standin::through;
 pub(crate) use text::{depth, is_same_text};
 use trace::{Difference, Doubt};
+
+use crate::panic::caught;
 
 /// The JSON of a value that is read as it was written.
 pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, Unfaithful> {
@@ -43,8 +45,21 @@ pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u
 }
 
 /// The value of its JSON.
-pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
-    serde_json::from_slice(json)
+pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, Unread> {
+    reading(|| serde_json::from_slice(json))
+}
+
+/// What a type's own code reads: a panic of it is an error of the value.
+#[inline]
+pub(crate) fn reading<T>(read: impl FnOnce() -> serde_json::Result<T>) -> Result<T, Unread> {
+    Ok(caught(read).map_err(Unread::Panicked)??)
+}
+
+/// What a type's own code writes: a panic of it is an error of the value.
+#[inline]
+pub(crate) fn writing<M, E: From<Stop>>(write: impl FnOnce() -> Result<M, E>) -> Result<M, E> {
+    let panics = |detail| Stop::new(Loss::Panics { code: "Serialize", detail }).into();
+    caught(write).map_err(panics)?
 }
 
 /// The JSON of a value, still to be read back, and its mark.
@@ -82,24 +97,19 @@ pub(crate) fn is_written_so<T: Serialize + DeserializeOwned>(value: &T, json: &[
 }
 
 fn tell<T: Serialize>(value: &T, output: &mut Output) -> Result<Mark, Stop> {
-    value.serialize(Encoder::new(output))
+    writing(|| value.serialize(Encoder::new(output)))
 }
 
 /// The value that was read, if it is the one that was written after all.
 #[cold]
-pub(crate) fn read_faithfully<T>(
-    value: &T,
-    json: &[u8],
-    read: serde_json::Result<T>,
-    code: &Code<'_, T>,
-) -> Result<T, Unfaithful> {
+pub(crate) fn read_faithfully<T>(value: &T, json: &[u8], read: Result<T, Unread>, code: &Code<'_, T>) -> Result<T, Unfaithful> {
     match read {
         Ok(back) if is_same_loosely(value, &back, code) => code.lost_order(value, &back).map_or(Ok(back), Err),
         read => Err(lost_of(value, json, read, code)),
     }
 }
 
-fn lost_of<T>(value: &T, json: &[u8], read: serde_json::Result<T>, code: &Code<'_, T>) -> Unfaithful {
+fn lost_of<T>(value: &T, json: &[u8], read: Result<T, Unread>, code: &Code<'_, T>) -> Unfaithful {
     let traced = |value: &T| {
         let mut output = Output::tracing();
         (code.tell)(value, &mut output).ok()?;
@@ -108,6 +118,11 @@ fn lost_of<T>(value: &T, json: &[u8], read: serde_json::Result<T>, code: &Code<'
     let name = std::any::type_name::<T>();
     let here = Unfaithful::of::<T>;
     let there = |at: &Difference<'_>, loss| Unfaithful { name, path: path(at.steps.iter().copied()), loss };
+    let read = match read {
+        Err(Unread::Panicked(detail)) => return here(Loss::Panics { code: "Deserialize", detail }),
+        Err(Unread::Json(error)) => Err(error),
+        Ok(back) => Ok(back),
+    };
     let Some(was) = traced(value) else {
         return here(Loss::Unwritable { detail: "it was written once, and cannot be again".to_owned() });
     };

@@ -1,10 +1,11 @@
 //! Users' code, kept apart: a panic of it is an error of its own work, and nobody else's.
 
-use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+
+pub(crate) use crate::panic::message;
 
 type Code<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
@@ -62,12 +63,6 @@ impl<T> Drop for Contained<'_, T> {
     fn drop(&mut self) {
         self.give_up();
     }
-}
-
-/// What a panic says.
-pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("without a message").to_owned()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::json::{self, Unfaithful};
+use crate::json::{self, Unfaithful, Unread};
 
 /// A value of users' as JSON text.
 ///
@@ -33,8 +33,8 @@ impl Json {
     }
 
     /// The value.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(self.text())
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Unread> {
+        json::decode(self.text().as_bytes())
     }
 
     pub(crate) fn text(&self) -> &str {

@@ -521,12 +521,7 @@ impl<E: Effect> Turn<E> {
         deadline: Timestamp,
     ) -> Result<Attempt<E::Intent>, EventError> {
         let (event, tries) = (intent.event.clone(), ledger.tries.clone());
-        let read = catch_unwind(AssertUnwindSafe(|| self.schema.payload(&event, &self.intent_type)));
-        let intent_data = read.unwrap_or_else(|panic| {
-            let detail = format!("the code that reads it panicked: {}", super::message(&*panic));
-            let (position, event_type, schema_version) = (event.position.0, event.event_type.clone(), event.schema_version);
-            Err(EventError::Decode { position, event_type, schema_version, detail })
-        })?;
+        let intent_data = self.schema.payload(&event, &self.intent_type)?;
         Ok(Attempt { effect: intent.id, number, intent: intent_data, event, deadline, tries })
     }
 }
@@ -553,14 +548,14 @@ fn doubtful(ledger: &Ledger, unsaid: Unsaid, but: u32) -> String {
 
 /// Why this release cannot carry out an intent, if it cannot.
 pub(super) fn unreadable<E: Effect>(event: &RecordedEvent) -> Option<String> {
-    let read = catch_unwind(AssertUnwindSafe(|| {
+    let read = || {
         let intent_type = EventType::new(E::INTENT)?;
         Schema::of::<<E::Target as Aggregate>::Event>()?.payload::<E::Intent>(event, &intent_type).map(drop)
-    }));
-    match read {
+    };
+    match read() {
         // What is of a known shape and is none ends the effect.
-        Ok(Ok(()) | Err(EventError::Decode { .. })) | Err(_) => None,
-        Ok(Err(error)) => Some(needs_release(&error)),
+        Ok(()) | Err(EventError::Decode { .. }) => None,
+        Err(error) => Some(needs_release(&error)),
     }
 }
 
@@ -587,10 +582,8 @@ impl<O: Serialize + DeserializeOwned> Concluded<'_, O> {
         let (by, report_refused) = (self.by.to_owned(), self.report_refused);
         match self.conclusion {
             Conclusion::Done(outcome) => {
-                let written = catch_unwind(AssertUnwindSafe(|| Json::of(outcome)));
-                let written = written.map_err(|panic| format!("the code that writes it panicked: {}", super::message(&*panic)));
-                let outcome = written.and_then(|written| written.map_err(|error| error.with_name()));
-                entry(&LedgerEvent::Done { outcome: outcome.map_err(Stopped::Unwritable)?, by, report_refused })
+                let outcome = Json::of(outcome).map_err(|error| Stopped::Unwritable(error.with_name()))?;
+                entry(&LedgerEvent::Done { outcome, by, report_refused })
             }
             Conclusion::NotDone { reason } => {
                 entry(&LedgerEvent::NotDone { reason: shortened(reason.clone()), by, report_refused })

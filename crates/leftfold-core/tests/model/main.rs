@@ -7,9 +7,12 @@ mod decisions;
 mod events;
 mod facts;
 mod faithful;
+#[path = "../fuse/mod.rs"]
+mod fuse;
 mod kept;
 mod late_owners;
 mod owners;
+mod panicking;
 mod past;
 mod probe;
 mod purse;

@@ -4,6 +4,9 @@ mod bounds;
 mod clerk;
 mod crashes;
 mod digests;
+#[path = "../fuse/mod.rs"]
+mod fuse;
+mod panicking;
 mod parking;
 mod records;
 #[path = "../runtime_stage/mod.rs"]

@@ -175,7 +175,7 @@ impl Archive {
         let found = match cause {
             StoredCause::Event { position, part } => {
                 let Some(recorded) = self.event_at(Position(*position)).await? else { return Ok(None) };
-                let mut parts = self.decode::<P>(&recorded)?.into_iter();
+                let mut parts = self.schema.decode::<P::Event>(&recorded, Unknown::Ignore)?.into_iter();
                 parts.nth(*part as usize).map(|event| Heard::event(key, &Recorded { event, envelope: recorded }, *part))
             }
             StoredCause::Timer { name, due, set_at } => Some(Heard::timer(key, name, *due, Position(*set_at))),
@@ -187,15 +187,6 @@ impl Archive {
             StoredCause::Command { .. } | StoredCause::Record { .. } => None,
         };
         Ok(found)
-    }
-
-    /// The event in today's shape. What users' code panics with is an error of the event.
-    fn decode<P: Process>(&self, event: &RecordedEvent) -> Result<Vec<P::Event>, EventError> {
-        let decode = AssertUnwindSafe(|| self.schema.decode::<P::Event>(event, Unknown::Ignore));
-        catch_unwind(decode).unwrap_or_else(|panic| {
-            let detail = format!("it panicked: {}", message(&*panic));
-            Err(EventError::Upcast { position: event.position.0, event_type: event.event_type.clone(), detail })
-        })
     }
 
     /// The record, as one of a process's own.

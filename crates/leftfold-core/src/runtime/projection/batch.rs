@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use super::parked::stream_of;
 use super::{Projection, Target};
-use crate::fold::{Event, EventError, Recorded, Schema, Unknown};
+use crate::fold::{Event, Recorded, Schema, Unknown};
 use crate::runtime::contained::message;
 use crate::store::{Digest, Position, Read, ReadError, RecordedEvent, Signal, Subscription};
 
@@ -203,13 +203,10 @@ pub(super) fn decode<E: Event>(recorded: RecordedEvent, schema: &Schema) -> Cont
         None => first = Some(event),
         Some(_) => more.push(event),
     };
-    let decoded: Result<Result<(), EventError>, _> =
-        catch_unwind(AssertUnwindSafe(|| schema.decode_each(&recorded, Unknown::Ignore, &mut each)));
-    match (decoded, first) {
-        (Err(panic), _) => Content::Unreadable(recorded, format!("reading it panicked: {}", message(&*panic))),
-        (Ok(Err(error)), _) => Content::Unreadable(recorded, error.to_string()),
-        (Ok(Ok(())), Some(event)) if more.is_empty() => Content::One(Recorded { event, envelope: recorded }),
-        (Ok(Ok(())), first) => {
+    match (schema.decode_each(&recorded, Unknown::Ignore, &mut each), first) {
+        (Err(error), _) => Content::Unreadable(recorded, error.to_string()),
+        (Ok(()), Some(event)) if more.is_empty() => Content::One(Recorded { event, envelope: recorded }),
+        (Ok(()), first) => {
             let events = first.into_iter().chain(more);
             let events = events.map(|event| Recorded { event, envelope: recorded.clone() }).collect();
             Content::Several(recorded, events)
