@@ -20,8 +20,10 @@ pub(super) fn variants<E: DeserializeOwned>() -> Result<&'static [&'static str],
 }
 
 /// The variant and the JSON of its data, which is read as it was written.
-pub(super) fn encode<E: Serialize + DeserializeOwned>(event: &E) -> Result<(&'static str, Vec<u8>), EventError> {
-    let mut output = Output::writing();
+pub(super) fn encode<E: Serialize + DeserializeOwned>(
+    event: &E,
+    mut output: Output,
+) -> Result<(&'static str, Vec<u8>), EventError> {
     let (variant, mark) = split(event, &mut output).map_err(|error| match error {
         SplitError::Shape(what) => EventError::Shape { name: std::any::type_name::<E>(), what },
         SplitError::Stop(stop) => stop.of::<E>().into(),

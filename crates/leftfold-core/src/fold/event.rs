@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::owner::Owners;
 use super::upcast::Upcasters;
+use crate::json::Unread;
 use crate::panic::caught;
 use crate::store::{EventType, Invalid, RecordedEvent, Tags, Timestamp, Version};
 
@@ -225,6 +226,17 @@ impl EventError {
     /// What code of the application returns, or that it panics.
     pub(super) fn caught<N: ?Sized, T>(place: &'static str, run: impl FnOnce() -> T) -> Result<T, Self> {
         caught(run).map_err(|detail| Self::Panicked { name: std::any::type_name::<N>(), place, detail })
+    }
+
+    /// The data of a recorded event is not read as a type.
+    pub(super) fn unread<T>(recorded: &RecordedEvent, error: Unread) -> Self {
+        let (position, event_type, schema_version) = (recorded.position.0, recorded.event_type.clone(), recorded.schema_version);
+        match error {
+            Unread::Json(error) => Self::Decode { position, event_type, schema_version, detail: error.to_string() },
+            Unread::Panicked(detail) => {
+                Self::DecodePanics { name: std::any::type_name::<T>(), position, event_type, schema_version, detail }
+            }
+        }
     }
 
     pub(super) fn claimed(event_type: &EventType, name: &str, other: &str, what: &'static str) -> Self {

@@ -12,7 +12,7 @@ use super::codec;
 use super::event::{Event, EventError, Unknown};
 use super::owner::{Claims, Owned, View, stored_type};
 use super::upcast::{Stored, Upcasters};
-use crate::json::{self, Unread};
+use crate::json::{self, Output, Unread};
 use crate::panic::caught;
 use crate::store::limits::ITEM_TERMS_MAX;
 use crate::store::{EventType, Invalid, NewEvent, Query, RecordedEvent};
@@ -230,7 +230,9 @@ impl Schema {
         if let Some(renewed) = self.renewed()? {
             return renewed.encode(event);
         }
-        let (variant, data) = codec::encode(event)?;
+        let is_record = E::NAMESPACE.starts_with('$');
+        let output = if is_record { Output::writing_record() } else { Output::writing() };
+        let (variant, data) = codec::encode(event, output)?;
         let known = self.variants.get(variant).ok_or(EventError::NotAnEnum { name: self.name })?;
         let tags = match &known.owner {
             Owner::Itself => {
@@ -324,7 +326,7 @@ impl Schema {
                 return Err(EventError::UnknownType { position, event_type });
             }
         };
-        parsed.map_err(|error| unparsed::<T>(recorded, error))
+        parsed.map_err(|error| EventError::unread::<T>(recorded, error))
     }
 
     /// What a recorded event is today. What the enum, or its upcasters, know and do not cover is an error to every reader.
@@ -394,17 +396,7 @@ impl Schema {
     }
 
     fn parse<E: Event>(&self, variant: &str, data: &[u8], recorded: &RecordedEvent) -> Result<E, EventError> {
-        codec::decode(variant, data).map_err(|error| unparsed::<E>(recorded, error))
-    }
-}
-
-fn unparsed<T>(recorded: &RecordedEvent, error: Unread) -> EventError {
-    let (position, event_type, schema_version) = (recorded.position.0, recorded.event_type.clone(), recorded.schema_version);
-    match error {
-        Unread::Json(error) => EventError::Decode { position, event_type, schema_version, detail: error.to_string() },
-        Unread::Panicked(detail) => {
-            EventError::DecodePanics { name: std::any::type_name::<T>(), position, event_type, schema_version, detail }
-        }
+        codec::decode(variant, data).map_err(|error| EventError::unread::<E>(recorded, error))
     }
 }
 

@@ -8,7 +8,7 @@ use serde::ser::{
 };
 
 use super::key::Key;
-use super::loss::{Loss, Step, Unfaithful, path};
+use super::loss::{Loss, Step, Stop};
 use super::mark::{Kind, Mark};
 use super::text::depth;
 use super::trace::{Doubt, Node, Trace};
@@ -17,8 +17,8 @@ use super::trace::{Doubt, Node, Trace};
 /// room for an upcaster that wraps old data.
 pub(crate) const DEPTH_MAX: u32 = 120;
 
-/// Arrays and objects within each other that serde_json reads. JSON that is taken verbatim has a limit of its own, so that
-/// what a record was to hold can be recorded whatever the record puts around it.
+/// Arrays and objects within each other that serde_json reads. In a record of the runtime a value of a user's has its own
+/// limit, so that what can be written alone can be recorded whatever the record puts around it.
 const DEPTH_READ_MAX: u32 = 127;
 
 /// How serde_json's raw values, and its numbers of any size, come to a serializer: as a struct of one field of the same
@@ -33,6 +33,8 @@ pub(crate) struct Output {
     order: Order,
     /// Whether the first element of each sequence is written twice.
     is_doubling: bool,
+    /// Whether it is a record of the runtime, which has values of users within it.
+    is_record: bool,
 }
 
 /// Whether the order of a sequence's elements and of a text's bytes counts.
@@ -44,13 +46,14 @@ enum Order {
     Any,
 }
 
-/// Why a value cannot be written, and the way to it, the last step first.
-#[derive(Debug)]
-pub(crate) struct Stop(Box<(Loss, Vec<Step>)>);
-
 impl Output {
     pub(crate) fn writing() -> Self {
         Self { json: Some(Vec::with_capacity(BYTES_USUAL)), ..Self::default() }
+    }
+
+    /// A record of the runtime: values of users within it may be as deep as they are alone.
+    pub(crate) fn writing_record() -> Self {
+        Self { is_record: true, ..Self::writing() }
     }
 
     /// Only the mark is wanted.
@@ -65,7 +68,7 @@ impl Output {
 
     /// The place is wanted at which two values differ by more than an order.
     pub(super) fn tracing() -> Self {
-        Self { json: Some(Vec::new()), trace: Some(Trace::default()), order: Order::Any, is_doubling: false }
+        Self { json: Some(Vec::new()), trace: Some(Trace::default()), order: Order::Any, ..Self::default() }
     }
 
     /// JSON is wanted that has the first element of each sequence twice.
@@ -153,43 +156,6 @@ const KEYS_AT_ONCE: usize = 1_024;
 /// The bytes that most values fit into without growing.
 const BYTES_USUAL: usize = 256;
 
-impl Stop {
-    pub(super) fn new(loss: Loss) -> Self {
-        Self(Box::new((loss, Vec::new())))
-    }
-
-    /// The way to the place in a value of a type.
-    pub(crate) fn of<T>(self) -> Unfaithful {
-        let (loss, steps) = *self.0;
-        Unfaithful { name: std::any::type_name::<T>(), path: path(steps.iter().rev()), loss }
-    }
-
-    /// The same, as of a greater value with this one under a name.
-    pub(crate) fn within(self, name: &str) -> Self {
-        self.at(Step::Name(name.to_owned()))
-    }
-
-    #[cold]
-    fn at(mut self, step: Step) -> Self {
-        self.0.1.push(step);
-        self
-    }
-}
-
-impl std::fmt::Display for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Stop {}
-
-impl serde::ser::Error for Stop {
-    fn custom<T: std::fmt::Display>(detail: T) -> Self {
-        Self::new(Loss::Unwritable { detail: detail.to_string() })
-    }
-}
-
 /// Writes one value.
 pub(crate) struct Encoder<'o> {
     output: &'o mut Output,
@@ -237,7 +203,10 @@ impl<'o> Encoder<'o> {
 
     fn verbatim(self, json: &str) -> Result<Mark, Stop> {
         let depth = depth(json.as_bytes());
-        if depth > DEPTH_MAX || self.depth + depth > DEPTH_READ_MAX {
+        // What is only looked at was written before.
+        let is_value = self.output.json.is_some() && self.output.trace.is_none() && !self.output.is_record;
+        let depth_max = if is_value { DEPTH_MAX } else { DEPTH_READ_MAX };
+        if depth > DEPTH_MAX || self.depth + depth > depth_max {
             return Err(Stop::new(Loss::TooDeep { depth_max: DEPTH_MAX }));
         }
         self.output.push(json.as_bytes());

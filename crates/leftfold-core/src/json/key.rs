@@ -2,8 +2,8 @@
 
 use serde::ser::{Impossible, Serialize, Serializer};
 
-use super::encoder::{Output, Stop};
-use super::loss::Loss;
+use super::encoder::Output;
+use super::loss::{Loss, Stop};
 use super::mark::{Kind, Mark};
 
 /// Writes one key, with its quotes.

@@ -122,6 +122,47 @@ pub(super) enum Step {
     Index(usize),
 }
 
+/// Why a value cannot be written, and the way to it, the last step first.
+#[derive(Debug)]
+pub(crate) struct Stop(Box<(Loss, Vec<Step>)>);
+
+impl Stop {
+    pub(super) fn new(loss: Loss) -> Self {
+        Self(Box::new((loss, Vec::new())))
+    }
+
+    /// The way to the place in a value of a type.
+    pub(crate) fn of<T>(self) -> Unfaithful {
+        let (loss, steps) = *self.0;
+        Unfaithful { name: std::any::type_name::<T>(), path: path(steps.iter().rev()), loss }
+    }
+
+    /// The same, as of a greater value with this one under a name.
+    pub(crate) fn within(self, name: &str) -> Self {
+        self.at(Step::Name(name.to_owned()))
+    }
+
+    #[cold]
+    pub(super) fn at(mut self, step: Step) -> Self {
+        self.0.1.push(step);
+        self
+    }
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Stop {}
+
+impl serde::ser::Error for Stop {
+    fn custom<T: std::fmt::Display>(detail: T) -> Self {
+        Self::new(Loss::Unwritable { detail: detail.to_string() })
+    }
+}
+
 /// The way as one reads it.
 pub(super) fn path<'s>(steps: impl IntoIterator<Item = &'s Step>) -> String {
     let mut path = String::new();

@@ -21,9 +21,9 @@ use std::mem::discriminant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use encoder::{Encoder, Members, Output, Stop};
+pub(crate) use encoder::{Encoder, Members, Output};
 use loss::path;
-pub(crate) use loss::{Loss, Unfaithful, Unread};
+pub(crate) use loss::{Loss, Stop, Unfaithful, Unread};
 pub(crate) use mark::Mark;
 pub(crate) use order::Code;
 pub(crate) use sealed::{KEY_DIGITS, SEALED, keys_in};
@@ -58,7 +58,7 @@ pub(crate) fn reading<T>(read: impl FnOnce() -> serde_json::Result<T>) -> Result
 /// What a type's own code writes: a panic of it is an error of the value.
 #[inline]
 pub(crate) fn writing<M, E: From<Stop>>(write: impl FnOnce() -> Result<M, E>) -> Result<M, E> {
-    let panics = |detail| Stop::new(Loss::Panics { code: "Serialize", detail }).into();
+    let panics = |detail| Stop::new(Loss::Panics { code: "Serialize", detail });
     caught(write).map_err(panics)?
 }
 

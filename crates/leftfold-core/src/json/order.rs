@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::encoder::{Output, Stop};
-use super::loss::{Loss, Unfaithful, Unread, path};
+use super::encoder::Output;
+use super::loss::{Loss, Stop, Unfaithful, Unread, path};
 use super::mark::{Kind, Mark};
 use super::trace::Node;
 

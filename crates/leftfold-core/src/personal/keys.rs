@@ -18,7 +18,7 @@ use super::field::{Opened, Personal};
 use super::key_store::{DestroyedKey, KeyId, KeyState, KeyStore, Lookup, SubjectKey};
 use super::memory::MemoryKeys;
 use crate::fold::{EventError, Schema, Unknown};
-use crate::json;
+use crate::json::{self, Unread};
 use crate::store::limits::TAG_BYTES_MAX;
 use crate::store::{
     Append, AppendError, Authority, CommandId, CommandRecord, Condition, Digest, Expected, Invalid, Label, Outcome, Position,
@@ -108,9 +108,12 @@ impl Keys {
         };
         let opened = sealed.sealed().and_then(|bytes| cipher::open(&key.secret, sealed.tag(), &bytes));
         let opened = opened.ok_or(KeysError::Damaged { key: id })?;
-        // What serde says may quote the value.
-        let shape = |error: serde_json::Error| {
-            let detail = format!("its JSON does not fit at column {}", error.column());
+        // What serde, or a panic, says may quote the value.
+        let shape = |error: Unread| {
+            let detail = match error {
+                Unread::Json(error) => format!("its JSON does not fit at column {}", error.column()),
+                Unread::Panicked(_) => "its Deserialize panics, mend it and open again".to_owned(),
+            };
             KeysError::Shape { name: type_name::<T>(), key: id, detail }
         };
         json::decode(&opened).map(Opened::Known).map_err(shape)

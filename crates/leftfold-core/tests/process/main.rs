@@ -3,6 +3,7 @@
 mod bounds;
 mod clerk;
 mod crashes;
+mod depths;
 mod digests;
 #[path = "../fuse/mod.rs"]
 mod fuse;

@@ -11,7 +11,7 @@ use super::parking::{Parking, Unreadable, parked_as};
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
 use super::step::Trouble;
 use super::{INSTANCES_MAX, Process, Reaction, Targets, Whose};
-use crate::fold::{Cause, LoadError, Recorded, Unknown};
+use crate::fold::{Cause, LoadError, Recorded, Schema, Unknown};
 use crate::runtime::{message, shortened};
 use crate::store::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX};
 use crate::store::{Append, Label, Metadata, NewEvent, Position, RecordedEvent};
@@ -442,6 +442,8 @@ impl<P: Process> Instance<P> {
         self.end_timers(&reacted);
         self.correlation.clone_from(&origin.metadata.correlation);
         let entry = self.entry(key, ProcessEvent::Reacted(reacted), intents, origin);
+        // What cannot be recorded fails here, where its trigger can be parked.
+        Schema::of::<ProcessEvent>().and_then(|own| own.encode(&entry.event)).map_err(|error| error.to_string())?;
         if entry.event_bytes > DATA_BYTES_MAX / 2 {
             return Err(format!("its commands and timers take more than {} bytes", DATA_BYTES_MAX / 2));
         }

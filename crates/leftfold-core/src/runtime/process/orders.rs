@@ -205,12 +205,15 @@ impl Orders {
                 }
             }
             Carried::Refused { refusal, reason } => {
-                lane.done();
-                let Some(waiting) = self.waiting.get(&at) else { return };
+                let Some(waiting) = self.waiting.get(&at) else { return lane.done() };
                 let StoredCommand { to, id, command } = waiting.command.clone();
                 let (position, index) = (at.0.0, at.1);
                 let (refusal, reason) = (Some(refusal), shortened(reason));
                 let cause = StoredCause::Refused { position, index, to, id, command, refusal, reason };
+                if let Err(why) = cause.can_be_parked() {
+                    return self.stuck(lane, at, format!("it was refused, and that cannot be recorded: {why}"), out);
+                }
+                lane.done();
                 out.refused.push(RefusedOrder { key: waiting.key.clone(), cause, correlation: waiting.correlation.clone() });
             }
         }

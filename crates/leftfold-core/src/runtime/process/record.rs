@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::fold::Event;
+use crate::fold::{Event, Schema};
 use crate::runtime::json::Json;
 use crate::runtime::positions::{self, Owner, Positions, RewriteError, no_label};
-use crate::store::{Label, NewEvent, Position, RecordedEvent, Tags, Timestamp};
+use crate::store::limits::DATA_BYTES_MAX;
+use crate::store::{Invalid, Label, NewEvent, Position, RecordedEvent, Tags, Timestamp};
 
 /// What happened to an instance, in the stream `$process:NAME-KEY`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,6 +172,14 @@ impl StoredCause {
     /// Whether it is a command that cannot be carried out.
     pub(super) fn is_command(&self) -> bool {
         matches!(self, Self::Command { .. })
+    }
+
+    /// Whether it can be recorded that this waits for a person, whatever else fails.
+    pub(super) fn can_be_parked(&self) -> Result<(), String> {
+        let (process, cause) = (String::new(), self.clone());
+        let parked = ProcessEvent::Parked(Parked { process, cause, error: None });
+        let record = Schema::of::<ProcessEvent>().and_then(|own| own.encode(&parked)).map_err(|error| error.to_string())?;
+        Invalid::if_over("the record of it", record.data.len(), DATA_BYTES_MAX / 2).map_err(|invalid| invalid.to_string())
     }
 
     /// How many bytes it takes in memory, about.
