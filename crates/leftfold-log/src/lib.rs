@@ -1,7 +1,8 @@
 //! The embedded log of Leftfold: a durable, append-only store of events inside your process.
 //!
 //! [`Log::open`] makes a directory a store. What is acknowledged is durable; what was not acknowledged is there whole
-//! or not at all. One process at a time writes; `docs/log-format.md` says what, byte by byte.
+//! or not at all. One process at a time writes; `docs/log-format.md` says what, byte by byte. [`KeyFile`] keeps the keys of
+//! what is sealed in it, in a directory of its own.
 
 mod appends;
 mod buffers;
@@ -15,6 +16,7 @@ mod files;
 mod format;
 mod gather;
 mod index;
+mod keys;
 mod lease;
 mod log;
 mod offsets;
@@ -37,6 +39,7 @@ pub use clock::{CLOCK_JUMP_MAX, Clock, SystemClock};
 pub use dump::{dump, dump_on};
 pub use error::{Cut, OpenError, Recovery};
 pub use format::FormatError;
+pub use keys::{KEY_REQUESTS_MAX, KeyFile, KeyFileError};
 pub use log::Log;
 pub use open::{Restored, restore, restore_on};
 pub use options::{ClockBehind, Existing, Options, Upkeep};

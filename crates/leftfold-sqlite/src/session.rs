@@ -10,6 +10,7 @@ use rusqlite::{Connection, params};
 
 use crate::error::SqliteError;
 use crate::files::{BUSY_SECONDS, Lock};
+use crate::target::Leaves;
 
 /// Statements that are kept parsed: those of users, and three of ours.
 const STATEMENTS: usize = 64;
@@ -27,14 +28,23 @@ pub struct SqliteSession {
     path: PathBuf,
     /// Whether a commit comes from the runtime.
     ends: Arc<AtomicBool>,
+    leaves: Leaves,
     _lock: Lock,
 }
 
 impl SqliteSession {
-    pub(crate) fn open(path: PathBuf, lock: Lock) -> Result<Self, SqliteError> {
+    pub(crate) fn open(path: PathBuf, lock: Lock, leaves: Leaves) -> Result<Self, SqliteError> {
         let ends = Arc::new(AtomicBool::new(false));
-        let connection = connect(&path, ends.clone()).map_err(SqliteError::sqlite(&path))?;
-        Ok(Self { connection, path, ends, _lock: lock })
+        let connection = connect(&path, ends.clone(), leaves).map_err(SqliteError::sqlite(&path))?;
+        Ok(Self { connection, path, ends, leaves, _lock: lock })
+    }
+
+    /// Empties the journal, unless somebody reads.
+    fn empty_journal(&self) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let emptied = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
+        emptied
     }
 
     fn failed(&self, error: rusqlite::Error) -> ProjectionError {
@@ -50,11 +60,14 @@ impl SqliteSession {
     }
 }
 
-fn connect(path: &PathBuf, ends: Arc<AtomicBool>) -> rusqlite::Result<Connection> {
+fn connect(path: &PathBuf, ends: Arc<AtomicBool>, leaves: Leaves) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch(PRAGMAS)?;
+    if leaves == Leaves::Nothing {
+        connection.pragma_update(None, "secure_delete", "ON")?;
+    }
     connection.execute_batch(NOTES)?;
     // True refuses: whatever would be committed by another than the runtime is rolled back.
     connection.commit_hook(Some(move || !ends.load(Ordering::Relaxed)))?;
@@ -102,7 +115,12 @@ impl Session for SqliteSession {
         self.ends.store(true, Ordering::Relaxed);
         let committed = self.connection.execute_batch("COMMIT");
         self.ends.store(false, Ordering::Relaxed);
-        committed.map_err(|e| self.failed(e))
+        committed.map_err(|e| self.failed(e))?;
+        match self.leaves {
+            Leaves::Bytes => Ok(()),
+            // What was committed is committed: the notes say so to the session that is opened then.
+            Leaves::Nothing => self.empty_journal().map_err(|e| self.failed(e)),
+        }
     }
 
     async fn rollback(&mut self) -> Result<(), ProjectionError> {

@@ -15,12 +15,34 @@ use crate::{Reader, SqliteSession};
 #[derive(Clone, Debug)]
 pub struct Sqlite {
     directory: PathBuf,
+    leaves: Leaves,
+}
+
+/// What becomes of the bytes of rows that are deleted or replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// They stay in the file until something else is written there.
+    #[default]
+    Bytes,
+    /// They are overwritten, in the journal too.
+    Nothing,
 }
 
 impl Sqlite {
     /// Read models in a directory, which is made when the first is opened.
     pub fn at(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), leaves: Leaves::Bytes }
+    }
+
+    /// The same, where nothing is left of what was deleted or replaced: it is overwritten in the file, and the journal
+    /// (`-wal`) is emptied after each transaction. For rows with personal data in the clear.
+    ///
+    /// It costs syncs of the disk for each transaction. If somebody reads the file at that moment, the journal is emptied
+    /// after a later transaction.
+    #[must_use]
+    pub fn erasing(mut self) -> Self {
+        self.leaves = Leaves::Nothing;
+        self
     }
 
     /// Reads what a projection wrote.
@@ -63,7 +85,7 @@ impl Target for Sqlite {
     async fn open(&self, place: &Place) -> Result<SqliteSession, ProjectionError> {
         let rows = files::rows(self.made()?, place.name, place.version);
         let lock = Lock::take(&rows)?;
-        Ok(SqliteSession::open(rows, lock)?)
+        Ok(SqliteSession::open(rows, lock, self.leaves)?)
     }
 
     async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {

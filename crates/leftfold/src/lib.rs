@@ -3,15 +3,15 @@
 //! # The crate
 //!
 //! [`open`] a store; [`prelude`] has what most programs need. The rooms behind it: [`fold`] (events, aggregates,
-//! decisions), [`runtime`] (effects, processes, projections), [`store`] (the contract, queries, subscriptions), [`copy`] (a store
-//! into a new one, through a function), [`testing`], and [`log`] (the embedded engine). By the features `sqlite`, `postgres`
+//! decisions), [`runtime`] (effects, processes, projections), [`store`] (the contract, queries, subscriptions), [`personal`]
+//! (data of people, which can be forgotten), [`copy`] (a store into a new one, through a function), [`testing`], and [`log`] (the embedded engine). By the features `sqlite`, `postgres`
 //! and `redis` there are modules of these names, with the database as a place for read models.
 
 mod file_url;
 mod open;
 
 pub use file_url::FileUrlError;
-pub use leftfold_core::{copy, fold, runtime, store, testing};
+pub use leftfold_core::{copy, fold, personal, runtime, store, testing};
 #[cfg(feature = "log")]
 pub use leftfold_log as log;
 #[cfg(feature = "postgres")]
@@ -21,6 +21,8 @@ pub use leftfold_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use leftfold_sqlite as sqlite;
 pub use open::{OpenError, open};
+#[cfg(feature = "log")]
+pub use open::{OpenKeysError, open_keys};
 
 /// What most programs need.
 pub mod prelude {

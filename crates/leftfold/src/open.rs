@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "log")]
+use leftfold_core::personal::{Keys, KeysError};
 use leftfold_core::store::Store;
 
 use crate::file_url::{self, FileUrlError};
@@ -43,6 +45,32 @@ pub enum OpenError {
     #[cfg(feature = "log")]
     #[error(transparent)]
     Log(#[from] leftfold_log::OpenError),
+}
+
+/// Opens the keys of a store's personal data, in a directory of their own, which is made if it does not exist.
+///
+/// One process has it open at a time. It is to be backed up apart from the store: whoever brings back both from before a
+/// forgetting has what was forgotten, until the keys are opened with a store that says so. The same directory may serve
+/// several stores, by [`Keys::of`] with an [`Arc`](std::sync::Arc) of one [`KeyFile`](crate::log::KeyFile).
+#[cfg(feature = "log")]
+pub async fn open_keys(store: &Store, path: impl Into<PathBuf>) -> Result<Keys, OpenKeysError> {
+    let path = path.into();
+    let opening = tokio::task::spawn_blocking(move || leftfold_log::KeyFile::open(path));
+    let key_file = opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    Ok(Keys::of(store, key_file).await?)
+}
+
+/// Error of opening the keys of a store.
+#[cfg(feature = "log")]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenKeysError {
+    /// The key file cannot be opened.
+    #[error(transparent)]
+    File(#[from] leftfold_log::KeyFileError),
+    /// The keys are not those of the store, or one of the two does not do its part.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
 }
 
 #[cfg(feature = "log")]

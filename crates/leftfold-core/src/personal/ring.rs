@@ -7,14 +7,14 @@ use crate::store::Label;
 
 /// The state of a key store: what follows from its records. Who writes a key store keeps one of these, and makes each record
 /// durable before it is taken in.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ring {
     keys: HashMap<KeyId, Entry>,
     subjects: HashMap<Label, KeyId>,
     tokens: HashMap<Lookup, (Token, Vec<KeyId>)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     state: KeyState,
     /// The values whose tokens are kept for it.

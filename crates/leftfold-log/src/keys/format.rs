@@ -1,0 +1,218 @@
+//! The key file, as section 9 of `docs/log-format.md` has it.
+
+use leftfold_core::personal::{DestroyedKey, KeyId, KeyRecord, Lookup, Secret, Token};
+use leftfold_core::store::{Label, Timestamp};
+use uuid::Uuid;
+
+pub(super) const HEADER_BYTES: usize = 64;
+pub(super) const FRAME_HEADER_BYTES: usize = 12;
+/// Bytes of records in one frame.
+pub(super) const FRAME_RECORDS_MAX: usize = 64 << 10;
+const MAGIC: [u8; 8] = *b"LEFTKEYS";
+const VERSION: u32 = 1;
+
+/// What stands at the beginning of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) id: Uuid,
+    pub(super) lookup: Secret,
+}
+
+/// Why a file does not begin as a key file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeaderFault {
+    Damaged,
+    OtherRelease(u32),
+}
+
+impl Header {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(self.id.as_bytes());
+        out.extend_from_slice(&self.lookup.0);
+        let sum = crc32c::crc32c(&out);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
+        let mut input = Input(bytes);
+        let mut read =
+            || Some((input.array::<8>()?, input.number()?, input.array::<16>()?, input.array::<32>()?, input.number()?));
+        let (magic, version, id, lookup, sum) = read().ok_or(HeaderFault::Damaged)?;
+        if magic != MAGIC {
+            return Err(HeaderFault::Damaged);
+        }
+        if version != VERSION {
+            return Err(HeaderFault::OtherRelease(version));
+        }
+        if sum != crc32c::crc32c(&bytes[..HEADER_BYTES - 4]) {
+            return Err(HeaderFault::Damaged);
+        }
+        Ok(Self { id: Uuid::from_bytes(id), lookup: Secret(lookup) })
+    }
+}
+
+/// Records as one frame at an offset.
+pub(super) fn frame(id: Uuid, offset: u64, records: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(FRAME_HEADER_BYTES + records.len());
+    out.extend_from_slice(&(records.len() as u32).to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(records).to_le_bytes());
+    let sum = frame_sum(id, offset, &out);
+    out.extend_from_slice(&sum.to_le_bytes());
+    out.extend_from_slice(records);
+    out
+}
+
+fn frame_sum(id: Uuid, offset: u64, header: &[u8]) -> u32 {
+    let sum = crc32c::crc32c(id.as_bytes());
+    crc32c::crc32c_append(crc32c::crc32c_append(sum, &offset.to_le_bytes()), header)
+}
+
+/// What stands at an offset of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Frame<'a> {
+    Whole(&'a [u8]),
+    /// A frame begins there and is not whole.
+    Broken,
+    /// No frame begins there.
+    None,
+}
+
+/// The frame at an offset of a whole file.
+pub(super) fn frame_at(file: &[u8], id: Uuid, offset: usize) -> Frame<'_> {
+    let mut input = Input(file.get(offset..).unwrap_or_default());
+    let mut read = || Some((input.number()?, input.number()?, input.number()?));
+    let Some((len, sum, header_sum)) = read() else { return Frame::None };
+    if header_sum != frame_sum(id, offset as u64, &file[offset..offset + 8]) || len as usize > FRAME_RECORDS_MAX {
+        return Frame::None;
+    }
+    match input.0.get(..len as usize) {
+        Some(records) if crc32c::crc32c(records) == sum => Frame::Whole(records),
+        _ => Frame::Broken,
+    }
+}
+
+pub(super) fn encode(record: &KeyRecord, out: &mut Vec<u8>) {
+    match record {
+        KeyRecord::Key { subject, secret } => {
+            out.push(1);
+            out.extend_from_slice(&secret.0);
+            put_label(subject, out);
+        }
+        KeyRecord::Token { value, token, owner } => {
+            out.push(2);
+            for part in [value.0, token.0, owner.0] {
+                out.extend_from_slice(&part);
+            }
+        }
+        KeyRecord::Destroyed(DestroyedKey { id, subject, at }) => {
+            out.push(3);
+            out.extend_from_slice(&id.0);
+            out.extend_from_slice(&at.as_micros().to_le_bytes());
+            put_label(subject, out);
+        }
+    }
+}
+
+/// The records of a frame; `None` if they are not what this release writes.
+pub(super) fn decode(frame: &[u8]) -> Option<Vec<KeyRecord>> {
+    let mut input = Input(frame);
+    let mut records = Vec::new();
+    while let Some([kind]) = input.array::<1>() {
+        records.push(match kind {
+            1 => {
+                let secret = Secret(input.array()?);
+                KeyRecord::Key { subject: input.label()?, secret }
+            }
+            2 => {
+                let [value, token, owner] = [input.array()?, input.array()?, input.array()?];
+                KeyRecord::Token { value: Lookup(value), token: Token(token), owner: KeyId(owner) }
+            }
+            3 => {
+                let (id, at) = (KeyId(input.array()?), Timestamp::from_micros(i64::from_le_bytes(input.array()?)));
+                KeyRecord::Destroyed(DestroyedKey { id, subject: input.label()?, at })
+            }
+            _ => return None,
+        });
+    }
+    Some(records)
+}
+
+fn put_label(label: &Label, out: &mut Vec<u8>) {
+    // A label has 255 bytes at most.
+    out.push(label.len() as u8);
+    out.extend_from_slice(label.as_bytes());
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn label(&mut self) -> Option<Label> {
+        let [len] = self.array()?;
+        let (text, rest) = self.0.split_at_checked(len as usize)?;
+        self.0 = rest;
+        Label::new(std::str::from_utf8(text).ok()?.to_owned()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_and_half_ones_do_not() {
+        let subject = Label::try_from("subject").unwrap();
+        let records = [
+            KeyRecord::Key { subject: subject.clone(), secret: Secret([1; 32]) },
+            KeyRecord::Token { value: Lookup([2; 16]), token: Token([3; 16]), owner: KeyId([4; 16]) },
+            KeyRecord::Destroyed(DestroyedKey { id: KeyId([5; 16]), subject, at: Timestamp::from_micros(-6) }),
+        ];
+        let (mut bytes, mut ends) = (Vec::new(), vec![0]);
+        for record in &records {
+            encode(record, &mut bytes);
+            ends.push(bytes.len());
+        }
+        assert_eq!(decode(&bytes).unwrap(), records);
+        for len in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..len]).is_some(), ends.contains(&len), "{len} bytes");
+        }
+        assert_eq!(decode(&[4]), None);
+    }
+
+    #[test]
+    fn a_frame_is_one_only_where_it_was_written_and_in_its_own_file() {
+        let [id, other] = [1, 2].map(Uuid::from_u128);
+        let file = [&[0; 100][..], &frame(id, 100, b"records")].concat();
+        assert_eq!(frame_at(&file, id, 100), Frame::Whole(b"records"));
+        assert_eq!(frame_at(&file[..file.len() - 1], id, 100), Frame::Broken);
+        assert_eq!(frame_at(&file, other, 100), Frame::None);
+        assert_eq!(frame_at(&file[1..], id, 99), Frame::None);
+        assert_eq!(frame_at(&file, id, file.len()), Frame::None);
+    }
+
+    #[test]
+    fn a_header_is_read_as_it_was_written_or_not_at_all() {
+        let header = Header { id: Uuid::from_u128(7), lookup: Secret([8; 32]) };
+        let bytes = header.encode();
+        assert_eq!((bytes.len(), Header::decode(&bytes)), (HEADER_BYTES, Ok(header)));
+        for at in 0..HEADER_BYTES {
+            let mut other = bytes.clone();
+            other[at] ^= 1;
+            assert!(Header::decode(&other).is_err(), "byte {at}");
+        }
+        assert_eq!(Header::decode(&bytes[..63]), Err(HeaderFault::Damaged));
+    }
+}

@@ -1,0 +1,125 @@
+//! The thread that writes the key file: it takes what waits, makes it durable at once, and answers.
+
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+
+use leftfold_core::personal::{DestroyedKey, KeyId, KeyRecord, KeyState, KeyStoreError, Lookup, Randomless, Ring, Token};
+use leftfold_core::store::Label;
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::file::File;
+
+type Answer<T> = oneshot::Sender<Result<T, KeyStoreError>>;
+
+/// A request that may have to be written.
+pub(super) enum Request {
+    Draw { subject: Label, answer: Answer<KeyState> },
+    Token { value: Lookup, owner: KeyId, answer: Answer<Option<Token>> },
+    Destroy { key: DestroyedKey, answer: Answer<()> },
+}
+
+/// Requests that are made durable at once: so many that their records fit into a frame.
+const BATCH_MAX: usize = 200;
+
+/// Tells one who waits how it went.
+type Tell = Box<dyn FnOnce(Result<(), KeyStoreError>) + Send>;
+
+pub(super) struct Writer {
+    file: File,
+    shared: Arc<Shared>,
+    /// Records that are to be made durable: only of new things, or only of destructions.
+    records: Vec<KeyRecord>,
+    waiting: Vec<Tell>,
+}
+
+impl Writer {
+    pub(super) fn new(file: File, shared: Arc<Shared>) -> Self {
+        Self { file, shared, records: Vec::new(), waiting: Vec::new() }
+    }
+
+    /// Answers until nobody can ask any more.
+    pub(super) fn run(mut self, requests: &Receiver<Request>) {
+        while let Ok(first) = requests.recv() {
+            self.take(first);
+            for request in std::iter::from_fn(|| requests.try_recv().ok()).take(BATCH_MAX - 1) {
+                self.take(request);
+            }
+            self.write();
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        // What rests on a record that is not durable yet is looked at when it is.
+        if self.records.iter().any(|record| request.meets(record)) {
+            self.write();
+        }
+        match request {
+            Request::Draw { subject, answer } => {
+                let drawn = self.ring().draw(&subject);
+                self.keep(drawn, answer);
+            }
+            Request::Token { value, owner, answer } => {
+                let token = self.ring().token(value, owner);
+                let token = token.map(|token| token.map_or((None, None), |(token, record)| (Some(token), record)));
+                self.keep(token, answer);
+            }
+            Request::Destroy { key, answer } => {
+                let is_destroyed = matches!(self.ring().key(key.id), Some(KeyState::Destroyed(_)));
+                self.keep(Ok(((), (!is_destroyed).then_some(KeyRecord::Destroyed(key)))), answer);
+            }
+        }
+    }
+
+    /// Answers when the record is durable; at once if there is none.
+    fn keep<T: Send + 'static>(&mut self, kept: Result<(T, Option<KeyRecord>), Randomless>, answer: Answer<T>) {
+        // Whoever has left needs no answer.
+        match kept {
+            Ok((value, None)) => drop(answer.send(Ok(value))),
+            Ok((value, Some(record))) => {
+                self.records.push(record);
+                self.waiting.push(Box::new(move |done| drop(answer.send(done.map(|()| value)))));
+            }
+            Err(error) => {
+                let (place, detail) = (self.shared.place.clone(), error.to_string());
+                drop(answer.send(Err(KeyStoreError::Failed { place, detail })));
+            }
+        }
+    }
+
+    /// Makes durable what there is, shows it, and answers.
+    fn write(&mut self) {
+        let records = std::mem::take(&mut self.records);
+        let done = match records.first() {
+            None => Ok(()),
+            Some(KeyRecord::Destroyed(_)) => {
+                let mut after = self.ring().clone();
+                records.iter().cloned().for_each(|record| after.take(record));
+                self.file.rewrite(after.records())
+            }
+            Some(_) => self.file.append(&records),
+        };
+        if done.is_ok() {
+            let mut ring = self.shared.ring.write().unwrap_or_else(PoisonError::into_inner);
+            records.into_iter().for_each(|record| ring.take(record));
+        }
+        self.waiting.drain(..).for_each(|tell| tell(done.clone()));
+    }
+
+    fn ring(&self) -> RwLockReadGuard<'_, Ring> {
+        self.shared.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Request {
+    /// Whether the answer may be another one once a record is durable, or the two cannot be written at once.
+    fn meets(&self, record: &KeyRecord) -> bool {
+        match (self, record) {
+            (Self::Draw { subject, .. }, KeyRecord::Key { subject: other, .. }) => subject == other,
+            (Self::Token { value, .. }, KeyRecord::Token { value: other, .. }) => value == other,
+            (Self::Destroy { key, .. }, KeyRecord::Destroyed(other)) => key.id == other.id,
+            (Self::Destroy { .. }, _) | (_, KeyRecord::Destroyed(_)) => true,
+            (Self::Draw { .. }, KeyRecord::Token { .. }) | (Self::Token { .. }, KeyRecord::Key { .. }) => false,
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The key store in a directory: what it acknowledged it has, what it destroyed is nowhere, at whichever line it crashed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use leftfold_core::personal::{
+    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, Keys, Lookup, Opened, Personal, SubjectKey, Token,
+};
+use leftfold_core::store::{Label, Store, Timestamp};
+use leftfold_log::disk::{Disk, Fault, Simulated, Use};
+use leftfold_log::{KeyFile, KeyFileError};
+
+fn label(text: &str) -> Label {
+    Label::try_from(text).unwrap()
+}
+
+fn open(disk: &Simulated) -> KeyFile {
+    KeyFile::open_on(Arc::new(disk.clone())).unwrap()
+}
+
+async fn drawn(keys: &KeyFile, subject: &str) -> Result<SubjectKey, KeyStoreError> {
+    match keys.draw(label(subject)).await? {
+        KeyState::Held(key) => Ok(key),
+        KeyState::Destroyed(_) => panic!("{subject} is forgotten"),
+    }
+}
+
+fn destroyed(key: &SubjectKey) -> DestroyedKey {
+    DestroyedKey { id: key.id, subject: key.subject.clone(), at: Timestamp::from_micros(7) }
+}
+
+/// All that is in any file.
+fn bytes_of(disk: &Simulated) -> Vec<u8> {
+    let names = disk.names().unwrap();
+    names.iter().flat_map(|name| disk.content(name).unwrap()).collect()
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// What a key store was asked to do and said that it did.
+#[derive(Default)]
+struct Acknowledged {
+    held: BTreeMap<KeyId, SubjectKey>,
+    tokens: Vec<(Lookup, KeyId, Token)>,
+    /// Whoever asked for a token of a value may have it, answered or not.
+    asked: Vec<(Lookup, KeyId)>,
+    destroyed: Vec<SubjectKey>,
+    /// It may be destroyed or not.
+    in_doubt: BTreeSet<KeyId>,
+}
+
+impl Acknowledged {
+    async fn draw(&mut self, keys: &KeyFile, subject: &str) -> Option<SubjectKey> {
+        let key = drawn(keys, subject).await.ok()?;
+        self.held.insert(key.id, key.clone());
+        Some(key)
+    }
+
+    async fn token(&mut self, keys: &KeyFile, value: u8, owner: Option<&SubjectKey>) {
+        let (value, Some(owner)) = (Lookup([value; 16]), owner) else { return };
+        self.asked.push((value, owner.id));
+        if let Ok(Some(token)) = keys.token(value, owner.id).await {
+            self.tokens.push((value, owner.id, token));
+        }
+    }
+
+    async fn destroy(&mut self, keys: &KeyFile, key: Option<SubjectKey>) {
+        let Some(key) = key else { return };
+        match keys.destroy(destroyed(&key)).await {
+            Ok(()) => {
+                self.held.remove(&key.id);
+                self.destroyed.push(key);
+            }
+            Err(_) => drop(self.in_doubt.insert(key.id)),
+        }
+    }
+
+    /// A life with everything in it, up to where it ends.
+    async fn life(disk: &Simulated) -> Self {
+        let mut all = Self::default();
+        let Ok(keys) = KeyFile::open_on(Arc::new(disk.clone())) else { return all };
+        let ada = all.draw(&keys, "ada").await;
+        let bob = all.draw(&keys, "bob").await;
+        all.token(&keys, 1, ada.as_ref()).await;
+        all.token(&keys, 1, bob.as_ref()).await;
+        all.token(&keys, 2, ada.as_ref()).await;
+        all.destroy(&keys, ada).await;
+        let eve = all.draw(&keys, "eve").await;
+        all.token(&keys, 2, eve.as_ref()).await;
+        all.destroy(&keys, eve).await;
+        all.draw(&keys, "zoe").await;
+        all
+    }
+
+    /// Everything that was acknowledged is so, and what was destroyed is nowhere.
+    async fn check(&self, keys: &KeyFile, disk: &Simulated, story: &str) {
+        let bytes = bytes_of(disk);
+        for key in self.destroyed.iter() {
+            assert_eq!(keys.key(key.id).await.unwrap(), Some(KeyState::Destroyed(destroyed(key))), "{story}");
+            assert!(!holds(&bytes, &key.secret.0), "a destroyed key is in a file: {story}");
+        }
+        for (id, key) in &self.held {
+            let state = keys.key(*id).await.unwrap();
+            let is_held = state == Some(KeyState::Held(key.clone()));
+            assert!(
+                is_held || self.in_doubt.contains(id) && state == Some(KeyState::Destroyed(destroyed(key))),
+                "{story}: {state:?}"
+            );
+            assert_eq!(is_held, holds(&bytes, &key.secret.0), "{story}");
+        }
+        for (value, owner, token) in &self.tokens {
+            if matches!(keys.key(*owner).await.unwrap(), Some(KeyState::Held(_))) {
+                assert_eq!(keys.find(*value).await.unwrap(), Some(*token), "{story}");
+            }
+            let mut owners = self.asked.iter().filter(|(of, _)| of == value);
+            let gone = owners.all(|(_, owner)| self.destroyed.iter().any(|key| key.id == *owner));
+            if gone {
+                assert!(!holds(&bytes, &token.0) && !holds(&bytes, &value.0), "{story}");
+            }
+        }
+        let again = drawn(keys, "new").await.unwrap();
+        assert_eq!(drawn(keys, "new").await.unwrap(), again, "{story}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_whichever_line_a_crash_comes_at() {
+    let mut points = 0;
+    for kind in Use::CHANGES {
+        for nth in 1.. {
+            let mut reached = false;
+            for seed in 0..12 {
+                let disk = Simulated::new(seed);
+                disk.plan(kind, nth, Fault::Stop);
+                let story = format!("seed {seed}, stopped at {kind:?} {nth}");
+                let all = Acknowledged::life(&disk).await;
+                reached |= disk.is_stopped();
+                let disk = disk.crash();
+                let keys = KeyFile::open_on(Arc::new(disk.clone())).unwrap_or_else(|error| panic!("{story}: {error}"));
+                all.check(&keys, &disk, &story).await;
+                points += 1;
+            }
+            if !reached {
+                break;
+            }
+        }
+    }
+    assert!(points > 200, "{points}");
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_told_of_and_what_was_acknowledged_stays() {
+    for fault in [Fault::Fail, Fault::Lack] {
+        for kind in Use::CHANGES {
+            for (nth, seed) in (1..12).flat_map(|nth| (0..4).map(move |seed| (nth, seed))) {
+                let disk = Simulated::new(seed);
+                disk.plan(kind, nth, fault);
+                let story = format!("seed {seed}, {fault:?} at {kind:?} {nth}");
+                let all = Acknowledged::life(&disk).await;
+                let disk = disk.kill();
+                let keys = open(&disk);
+                all.check(&keys, &disk, &story).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
+    let disk = Simulated::new(1);
+    let keys = open(&disk);
+    let ada = drawn(&keys, "ada").await.unwrap();
+    disk.set_room(Some(20));
+    assert!(matches!(drawn(&keys, "bob").await, Err(KeyStoreError::Failed { .. })));
+    assert!(matches!(keys.destroy(destroyed(&ada)).await, Err(KeyStoreError::Failed { .. })));
+    disk.set_room(None);
+    let bob = drawn(&keys, "bob").await.unwrap();
+    keys.destroy(destroyed(&ada)).await.unwrap();
+    drop(keys);
+    let keys = open(&disk);
+    assert_eq!(keys.key(bob.id).await.unwrap(), Some(KeyState::Held(bob)));
+    assert_eq!(keys.key(ada.id).await.unwrap(), Some(KeyState::Destroyed(destroyed(&ada))));
+}
+
+/// Who still has the old file open, as a backup that runs, finds nothing in it either.
+#[tokio::test]
+async fn the_bytes_of_the_former_file_are_overwritten() {
+    let disk = Simulated::new(1);
+    let keys = open(&disk);
+    let ada = drawn(&keys, "ada").await.unwrap();
+    let former = disk.open("keys").unwrap();
+    keys.destroy(destroyed(&ada)).await.unwrap();
+    // The next answer comes after all that was done for this one.
+    drawn(&keys, "bob").await.unwrap();
+    let mut bytes = vec![1; former.len().unwrap() as usize];
+    former.read_exact_at(&mut bytes, 0).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 0));
+}
+
+#[tokio::test]
+async fn a_torn_end_is_cut_and_damage_before_the_end_is_told_with_its_place() {
+    let disk = Simulated::new(1);
+    let keys = open(&disk);
+    let ada = drawn(&keys, "ada").await.unwrap();
+    let before = disk.content("keys").unwrap().len();
+    drawn(&keys, "bob").await.unwrap();
+    drop(keys);
+    let whole = disk.content("keys").unwrap();
+    let with = |bytes: &[u8]| {
+        let disk = Simulated::new(1);
+        let file = disk.create("keys").unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        disk
+    };
+    for len in before..whole.len() {
+        let disk = with(&whole[..len]);
+        let keys = open(&disk);
+        assert_eq!(keys.key(ada.id).await.unwrap(), Some(KeyState::Held(ada.clone())), "{len} bytes");
+        assert_eq!(keys.key_of(label("bob")).await.unwrap(), None);
+        let bob = drawn(&keys, "bob").await.unwrap();
+        drop(keys);
+        assert_eq!(open(&disk).key(bob.id).await.unwrap(), Some(KeyState::Held(bob)));
+    }
+    for at in 0..before {
+        for bit in 0..8 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << bit;
+            let error = KeyFile::open_on(Arc::new(with(&bytes))).unwrap_err();
+            assert!(
+                matches!(error, KeyFileError::Damaged { .. } | KeyFileError::OtherRelease { .. }),
+                "bit {bit} of {at}: {error}"
+            );
+        }
+    }
+    for len in 0..64 {
+        let error = KeyFile::open_on(Arc::new(with(&whole[..len]))).unwrap_err();
+        assert!(matches!(error, KeyFileError::Damaged { offset: 0, .. }), "{len} bytes: {error}");
+    }
+}
+
+#[tokio::test]
+async fn many_at_once_get_what_each_asked_for() {
+    let disk = Simulated::new(1);
+    let keys = open(&disk);
+    let asked: Vec<_> = (0..300).map(|n| (n % 100, keys.draw(label(&format!("subject {}", n % 100))))).collect();
+    let mut of = BTreeMap::new();
+    for (subject, pending) in asked {
+        let KeyState::Held(key) = pending.await.unwrap() else { panic!("destroyed") };
+        assert_eq!(*of.entry(subject).or_insert(key.id), key.id);
+    }
+    assert_eq!(of.len(), 100);
+    let value = Lookup([1; 16]);
+    let tokens: Vec<_> = of.values().map(|owner| keys.token(value, *owner)).collect();
+    let mut all = BTreeSet::new();
+    for token in tokens {
+        all.insert(token.await.unwrap().unwrap().0);
+    }
+    assert_eq!(all.len(), 1);
+    let gone: Vec<_> =
+        of.values().map(|id| keys.destroy(DestroyedKey { id: *id, subject: label("x"), at: Timestamp::MIN })).collect();
+    for gone in gone {
+        gone.await.unwrap();
+    }
+    assert_eq!((keys.find(value).await.unwrap(), keys.destroyed().await.unwrap().len()), (None, 100));
+}
+
+#[test]
+fn a_directory_that_is_another_s_is_refused() {
+    let disk = Simulated::new(1);
+    let keys = open(&disk);
+    let in_use = KeyFile::open_on(Arc::new(disk.clone())).unwrap_err();
+    assert!(matches!(in_use, KeyFileError::InUse { .. }), "{in_use}");
+    drop(keys);
+    disk.create("log-000000000001.seg").unwrap();
+    let foreign = KeyFile::open_on(Arc::new(disk)).unwrap_err();
+    assert!(matches!(&foreign, KeyFileError::Foreign { file, .. } if file.starts_with("log")), "{foreign}");
+}
+
+#[tokio::test]
+async fn nothing_is_written_before_the_first_key() {
+    let disk = Simulated::new(1);
+    let keys = open(&disk);
+    assert!(keys.identity().is_empty);
+    assert_eq!(keys.token(Lookup([1; 16]), KeyId([1; 16])).await.unwrap(), None);
+    assert_eq!((disk.count(Use::Create), disk.count(Use::Write)), (0, 0));
+    drawn(&keys, "ada").await.unwrap();
+    let id = keys.identity().id;
+    drop(keys);
+    assert_eq!(open(&disk).identity().id, id);
+}
+
+/// Format 1, as the first release wrote it: what was sealed then is opened, found, or known as forgotten.
+#[tokio::test]
+async fn a_stored_key_file_is_read_as_it_always_was() {
+    const ADA: &str = "personal1.8e62ac76ab701b1c11290aa38eeceec3.8XDed2Nl9NlpsgmBf444-kduJgKcHfvj8hzWi938ZEbYmYZkeKJZYO40rudVL1xt3e3lbEQ7HXg7Tl9UZejmJcVWiyZ_oBCR.email:ff10455344352f3468fc39e38964d7cd";
+    const BOB: &str = "personal1.95c62344090093c80bd6016663035e94.R3UOcs5rtcXcz-KH09DIuDyV8Bgqinzy3mpIU0eYt-oIsPcHsxS6UmXX-IgK1roxJizhKDMJzyyDfNvShGhS854cycIOhpEC.email:558d4abbe2be20396e6fbbdc143f856b";
+    let disk = Simulated::new(1);
+    let stored = std::fs::read("tests/old/keys/keys").unwrap();
+    disk.create("keys").unwrap().write_all_at(&stored, 0).unwrap();
+    let keys = Keys::of(&Store::memory(), open(&disk)).await.unwrap();
+    let [ada, bob]: [Personal<String>; 2] = [ADA, BOB].map(|sealed| sealed.parse().unwrap());
+    let of = |name: &str| format!("{name}@example.org");
+    assert_eq!(keys.open(&ada).await, Ok(Opened::Known(of("ada"))));
+    assert_eq!(keys.find("email", &of("ada")).await.unwrap().unwrap(), ada.tag());
+    assert_eq!(keys.open(&bob).await, Ok(Opened::Forgotten));
+    assert_eq!(keys.find("email", &of("bob")).await, Ok(None));
+    assert_eq!(keys.forget("bob").await.unwrap().at.to_string(), "2026-11-29T14:37:08.428993Z");
+}
