@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use leftfold_core::store::{
-    Append, AppendError, Backend, CloseError, Condition, Expected, NewEvent, Outcome, Position, Query, Read, ReadError, State,
-    Store, Version,
+    Append, AppendError, Backend, CloseError, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Outcome, Position,
+    Query, Read, ReadError, State, Store, Version,
 };
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
 use leftfold_log::{ClockBehind, Existing, Log, OpenError, Options, Upkeep, dump_on, restore, restore_on, verify, verify_on};
@@ -422,6 +422,21 @@ fn a_dump_has_a_line_for_every_record() {
     assert!(lines.iter().any(|line| line.contains("data {\"n\":1}")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("continues data two")));
     assert!(lines.iter().any(|line| line.contains("data 0x01")));
+}
+
+#[test]
+fn a_dump_shows_bytes_that_are_no_text_in_hexadecimal() {
+    let disk = Simulated::new(8);
+    let log = on(&disk);
+    let (data, answer) = (b"caf\xe9 \xff\x00".to_vec(), b"\xc3\x28".to_vec());
+    let command = CommandRecord { id: CommandId::new("test", "k"), digest: Digest::of(b"k"), answer: answer.into() };
+    let event = NewEvent::new(event_type("test.Happened"), data);
+    wait(log.append(Append { command: Some(command), ..Append::of(vec![event]) })).unwrap();
+    drop(log);
+    let mut lines = Vec::new();
+    dump_on(Arc::new(disk), &mut |line| lines.push(line.to_owned())).unwrap();
+    assert!(lines.iter().any(|line| line.ends_with("data 0x636166e920ff00")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.ends_with("answer 0xc328")), "{lines:#?}");
 }
 
 #[test]

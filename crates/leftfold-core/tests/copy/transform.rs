@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use leftfold_core::copy::{Copy, CopyError, Fate, FunctionFault, PositionMap, Transformed, in_todays_shape};
 use leftfold_core::fold::{Event, Upcasters};
 use leftfold_core::store::limits::APPEND_EVENTS_MAX;
-use leftfold_core::store::{Append, EventType, Invalid, Position, RecordedEvent, Store, StreamName, Tags, Version};
+use leftfold_core::store::{
+    Append, CommandId, CommandRecord, EventType, Invalid, NewEvent, Position, RecordedEvent, Store, StreamName, Tags, Version,
+};
 
 use crate::stage::{append, appends, command, event, everything, history, reform, reforming, shape, tagged};
 
@@ -37,6 +39,28 @@ async fn events_are_renamed_split_dropped_and_tagged_anew() {
             "store-2@1 goods.Counted {} ",
         ]
     );
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_copied_as_they_are() {
+    let old = Store::memory();
+    let bytes = [&b"\xff\xfe\x00"[..], b"caf\xe9", b"\xc3\x28", b"", b"\xf0\x9f"];
+    for (number, data) in (0_u8..).zip(bytes) {
+        let mut happened = NewEvent::new(EventType::new("trial.Happened".to_owned()).unwrap(), data.to_vec());
+        happened.metadata.user = data.to_vec().into();
+        let answer = command(&number.to_string(), "");
+        let answer = CommandRecord { answer: data.to_vec().into(), ..answer };
+        let events = vec![happened.in_stream(StreamName::of("trial", "1").unwrap())];
+        append(&old, Append { command: Some(answer), ..Append::of(events) }).await;
+    }
+    let (new, _) = copied(&old, |event| event.to_new().into()).await;
+    let copies: Vec<_> = everything(&new).await.into_iter().filter(|event| !event.event_type.starts_with('$')).collect();
+    assert_eq!(copies.len(), bytes.len());
+    for ((number, data), event) in (0_u8..).zip(bytes).zip(copies) {
+        assert_eq!((&*event.data, &*event.metadata.user), (data, data));
+        let answered = new.answered(CommandId::new("test", &number.to_string())).await.unwrap().unwrap();
+        assert_eq!(&*answered.record.answer, data);
+    }
 }
 
 // ANCHOR: split

@@ -51,6 +51,7 @@ pub(crate) enum Fault {
     TheLastIsLostOnServing,
     ReadersAreBehind,
     LongSessionsAreForgotten,
+    LargeBatchesAreLost,
 }
 
 use Fault as F;
@@ -78,6 +79,7 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
             "target::follow::a_rebuild_has_what_the_replay_makes_and_nothing_else",
             "target::follow::a_rebuild_takes_in_what_is_appended_meanwhile",
             "target::follow::rows_are_the_fold_after_every_event",
+            "target::follow::rows_are_the_same_for_batches_of_every_size",
             "target::follow::each_event_goes_in_once_over_orderly_restarts",
         ],
     ),
@@ -103,6 +105,7 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
         &[
             "target::follow::a_rebuild_has_what_the_replay_makes_and_nothing_else",
             "target::follow::a_rebuild_takes_in_what_is_appended_meanwhile",
+            "target::follow::rows_are_the_same_for_batches_of_every_size",
         ],
     ),
     ("target::transaction::many_rows_fit_into_one_transaction", F::TwoThousandRows, &[]),
@@ -140,8 +143,18 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
     ("target::version::everything_survives_reopening", F::WhatServesIsForgotten, &[]),
     ("target::follow::a_poison_event_is_parked_and_others_go_on", F::PoisonIsAway, &[]),
     ("target::follow::a_rebuild_has_what_the_replay_makes_and_nothing_else", F::RowsAreInherited, &[]),
-    ("target::follow::a_rebuild_takes_in_what_is_appended_meanwhile", F::TheLastIsLostOnServing, &[]),
-    ("target::follow::rows_are_the_fold_after_every_event", F::ReadersAreBehind, &[]),
+    // Both rebuild, or wait for events, as the rule for batches does.
+    (
+        "target::follow::a_rebuild_takes_in_what_is_appended_meanwhile",
+        F::TheLastIsLostOnServing,
+        &["target::follow::rows_are_the_same_for_batches_of_every_size"],
+    ),
+    (
+        "target::follow::rows_are_the_fold_after_every_event",
+        F::ReadersAreBehind,
+        &["target::follow::rows_are_the_same_for_batches_of_every_size"],
+    ),
+    ("target::follow::rows_are_the_same_for_batches_of_every_size", F::LargeBatchesAreLost, &[]),
     ("target::follow::each_event_goes_in_once_over_orderly_restarts", F::LongSessionsAreForgotten, &[]),
 ];
 
@@ -194,6 +207,8 @@ impl Ledger {
 pub(crate) struct Rows {
     changed: Map<Option<String>>,
     at: u64,
+    /// The events of the open transaction.
+    events: usize,
 }
 
 pub(crate) struct LedgerSession {
@@ -334,6 +349,7 @@ impl LedgerSession {
         let is_lost = (fault == F::TwentyTransactions && self.committed > 20)
             || (fault == F::GapsAreRefused && self.rows.at > version.last + 4_000)
             || (fault == F::RolledBackIsDone && again > 1)
+            || (fault == F::LargeBatchesAreLost && self.rows.events > 500 && self.rows.changed.len() < 500)
             || (fault == F::PlacesOutliveTheirVersion && self.rows.at > 0 && self.rows.at <= gone);
         version.last = version.last.max(self.rows.at);
         let rows_max = if fault == F::TwoThousandRows { 2_000 } else { usize::MAX };
@@ -367,6 +383,7 @@ impl Session for LedgerSession {
 
     fn at(&mut self, position: Position) {
         self.rows.at = position.0;
+        self.rows.events += 1;
     }
 
     fn rows(&mut self) -> &mut LedgerSession {

@@ -12,8 +12,8 @@ use crate::fold::{Event, Recorded, Schema, Unknown};
 use crate::runtime::contained::message;
 use crate::store::{Digest, Position, Read, ReadError, RecordedEvent, Signal, Subscription};
 
-/// Events of one transaction.
-pub(super) const BATCH_EVENTS_MAX: usize = 1_000;
+/// Events of one transaction, at most.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
 /// Bytes of events of one transaction, about; one event is always taken.
 const BATCH_BYTES_MAX: usize = Read::PAGE_BYTES as usize;
 

@@ -24,7 +24,7 @@ mod target;
 
 use std::future::{self, Future};
 
-pub use batch::KEY_BYTES_MAX;
+pub use batch::{BATCH_EVENTS_MAX, KEY_BYTES_MAX};
 pub use calls::{DISCARD_WITHIN, TARGET_WITHIN};
 pub use desk::{CHANGES_MAX, Change};
 pub use error::ProjectionError;

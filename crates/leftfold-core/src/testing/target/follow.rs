@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Subject;
 use super::stage::{Stage, place};
 use crate::fold::{Event, Recorded};
-use crate::runtime::projection::{ParkedState, Projection, ProjectionError, Rows, Target};
+use crate::runtime::projection::{BATCH_EVENTS_MAX, ParkedState, Projection, ProjectionError, Rows, Target};
 use crate::runtime::{Clock, RunningRuntime, Runtime, Sleep};
 use crate::store::{Append, EventType, NewEvent, Outcome, Position, Query, Read, Store, StreamName, Timestamp};
 
@@ -219,6 +219,24 @@ pub async fn rows_are_the_fold_after_every_event<S: Subject + Send + Clone + 'st
         Log::<S>::reached(&running, position).await;
         log.assert_is_the_fold(&format!("after event {position}")).await;
     }
+    Log::<S>::stop(running).await;
+}
+
+/// However many events come at once, the rows are the same: live in groups of many sizes, and built anew in batches as large
+/// as they get.
+pub async fn rows_are_the_same_for_batches_of_every_size<S: Subject + Send + Clone + 'static>(subject: &S) {
+    let log = Log::new(subject).await;
+    let mut last = log.some(2).await;
+    let running = log.start::<1>().await;
+    for size in [1, 2, 3, 7, 31, 100, 320, BATCH_EVENTS_MAX - 1] {
+        last = log.some(size).await;
+        Log::<S>::reached(&running, last).await;
+        log.assert_is_the_fold(&format!("after {size} events at once")).await;
+    }
+    Log::<S>::stop(running).await;
+    let running = log.start::<2>().await;
+    Log::<S>::reached(&running, last).await;
+    log.assert_is_the_fold("after a rebuild in the largest batches").await;
     Log::<S>::stop(running).await;
 }
 

@@ -89,7 +89,7 @@ list! {
     cases_of_following<S: Subject + Send + Clone + 'static>,
     follow: a_poison_event_is_parked_and_others_go_on, a_rebuild_has_what_the_replay_makes_and_nothing_else,
         a_rebuild_takes_in_what_is_appended_meanwhile, rows_are_the_fold_after_every_event,
-        each_event_goes_in_once_over_orderly_restarts;
+        rows_are_the_same_for_batches_of_every_size, each_event_goes_in_once_over_orderly_restarts;
 }
 
 list! {
