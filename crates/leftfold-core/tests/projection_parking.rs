@@ -255,7 +255,8 @@ async fn an_apply_that_blocks_its_thread_is_named_and_holds_up_nobody_else() {
     assert_eq!(other.read(|count| *count).await, 2);
     code.unblock();
     reach(&process, &running, blocking).await;
-    assert_eq!((status(&running).waits_for.as_str(), shelf.rows("tally", 1)), ("new events", fold_of(store).await));
+    until("it goes on", async || status(&running).waits_for == "new events").await;
+    assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
 }
 
 struct Count;
