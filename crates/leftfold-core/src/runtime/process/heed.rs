@@ -8,13 +8,15 @@ use super::instance::{Archive, Heard};
 use super::instances::{Hearing, Instances, Origin, correlate, metadata};
 use super::orders::command_id;
 use super::parking::Parking;
-use super::people::{AskError, What, Whose};
+use super::people::{AskError, Asked, What, Whose};
 use super::record::{ProcessEvent, StoredCause};
+use super::runner::ProcessRunner;
 use super::step::Trouble;
 use super::targets::{Carried, Order};
 use super::{Process, Trigger};
 use crate::fold::{Cause, LoadError, Recorded};
 use crate::runtime::shortened;
+use crate::runtime::tenure::Right;
 use crate::store::{Fence, Label, Metadata, Position};
 
 /// How far what a person wants was done.
@@ -55,6 +57,66 @@ impl Heeded {
 
     fn ends(done: usize, stops: Option<AskError>) -> Self {
         Self { done, stops, goes_on: false, reads_again: false }
+    }
+}
+
+impl<P: Process> ProcessRunner<P> {
+    /// Does what a person asks for, and answers.
+    pub(super) async fn answer(&mut self, asked: Asked) {
+        let (what, answer) = asked.take();
+        let answered = self.heed(what).await;
+        // Whoever asked may be gone; what was done stands.
+        let _ = answer.send(answered);
+    }
+
+    async fn heed(&mut self, mut what: What) -> Result<usize, AskError> {
+        if let Right::StandsBy(why, _) | Right::Waits(why, _) = self.right().await {
+            return Err(AskError::Store { detail: format!("this runtime waits for {why}") });
+        }
+        let mut all = 0;
+        loop {
+            let Heeded { done, stops, goes_on, reads_again } = self.heed_once(&mut what).await?;
+            all += done;
+            if reads_again {
+                self.known = None;
+            }
+            match stops {
+                Some(stops) if all == 0 => return Err(stops),
+                None if !goes_on && all == 0 => return Err(AskError::NotParked),
+                None if goes_on => {}
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// As much of it as goes into one append.
+    async fn heed_once(&mut self, what: &mut What) -> Result<Heeded, AskError> {
+        let not_done = |detail: String| AskError::Store { detail };
+        let mut known = match self.known.take() {
+            Some(known) => known,
+            None => self.begin().await.map_err(|error| not_done(error.to_string()))?,
+        };
+        let (mut batch, fence) = (Batch::default(), self.fence());
+        let done = match known.instances.heed(what, fence.as_ref(), &mut batch).await {
+            Ok(done) => self.append(&mut known, batch, None, None).await.map(|()| done),
+            Err(trouble) => Err(trouble),
+        };
+        match done {
+            Ok(done) => {
+                self.known = Some(known);
+                Ok(done)
+            }
+            Err(trouble) => {
+                let why = match &trouble {
+                    Trouble::Begin(why) | Trouble::Store(why) => why.clone(),
+                    Trouble::Full => Parking::full(),
+                    Trouble::Fenced => "another runtime has the work".to_owned(),
+                    Trouble::Closed => "the store is closed".to_owned(),
+                };
+                self.troubled(trouble);
+                Err(not_done(why))
+            }
+        }
     }
 }
 

@@ -11,12 +11,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{Batch, Settled};
-use super::heed::Heeded;
 use super::instance::{Archive, Heard, category};
 use super::instances::{Hearing, Instances};
 use super::orders::{Orders, RefusedOrder};
 use super::parking::{Parking, Tally, Unreadable, unread_category};
-use super::people::{AskError, Asked, What};
+use super::people::Asked;
 use super::record::{ProcessEvent, StoredCause};
 use super::step::{STORE_RETRY, Step, Trouble};
 use super::timers::{NEAR_MAX, Timers};
@@ -51,7 +50,7 @@ pub(crate) struct ProcessRunner<P: Process> {
     /// What is recorded of itself.
     own: Query,
     /// What is known of the log; none when it is to be read (again).
-    known: Option<Known<P>>,
+    pub(super) known: Option<Known<P>>,
     asked: mpsc::Receiver<Asked>,
     /// What it does now, so that code of users that does not return is named.
     doing: Arc<Doing>,
@@ -122,7 +121,7 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Reads from the log what the runner stands on.
-    async fn begin(&self) -> Result<Known<P>, StartError> {
+    pub(super) async fn begin(&self) -> Result<Known<P>, StartError> {
         let store = &self.host.store;
         // Whatever is recorded of the process after this may be read below, or not: the next append finds out.
         let own_through = store.head().position;
@@ -196,7 +195,7 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Whether it may work.
-    async fn right(&mut self) -> Right {
+    pub(super) async fn right(&mut self) -> Right {
         let Some(tenure) = &mut self.tenure else { return Right::Held };
         let before = tenure.fence();
         let right = tenure.hold(&self.host).await;
@@ -245,7 +244,7 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Forgets what is in memory: the next step begins with reading.
-    fn troubled(&mut self, trouble: Trouble) -> Step {
+    pub(super) fn troubled(&mut self, trouble: Trouble) -> Step {
         match trouble {
             Trouble::Closed => Step::Closed,
             Trouble::Begin(why) => {
@@ -436,12 +435,12 @@ impl<P: Process> ProcessRunner<P> {
         self.append(known, Batch::default(), Some(known.through), None).await
     }
 
-    fn fence(&self) -> Option<(Label, crate::store::Fence)> {
+    pub(super) fn fence(&self) -> Option<(Label, crate::store::Fence)> {
         self.tenure.as_ref().and_then(Tenure::fence)
     }
 
     /// Makes reactions durable together with the checkpoint, and takes in what they mean.
-    async fn append(
+    pub(super) async fn append(
         &self,
         known: &mut Known<P>,
         mut batch: Batch,
@@ -514,64 +513,6 @@ impl<P: Process> ProcessRunner<P> {
         let trouble = known.orders.trouble().or_else(|| known.instances.parking.trouble());
         let waits_for = trouble.unwrap_or_else(|| "events, or the next due time".to_owned());
         self.host.board.say_where(P::NAME, known.through, &waits_for, known.orders.len(), parked);
-    }
-
-    /// Does what a person asks for, and answers.
-    async fn answer(&mut self, asked: Asked) {
-        let (what, answer) = asked.take();
-        let answered = self.heed(what).await;
-        // Whoever asked may be gone; what was done stands.
-        let _ = answer.send(answered);
-    }
-
-    async fn heed(&mut self, mut what: What) -> Result<usize, AskError> {
-        if let Right::StandsBy(why, _) | Right::Waits(why, _) = self.right().await {
-            return Err(AskError::Store { detail: format!("this runtime waits for {why}") });
-        }
-        let mut all = 0;
-        loop {
-            let Heeded { done, stops, goes_on, reads_again } = self.heed_once(&mut what).await?;
-            all += done;
-            if reads_again {
-                self.known = None;
-            }
-            match stops {
-                Some(stops) if all == 0 => return Err(stops),
-                None if !goes_on && all == 0 => return Err(AskError::NotParked),
-                None if goes_on => {}
-                _ => return Ok(all),
-            }
-        }
-    }
-
-    /// As much of it as goes into one append.
-    async fn heed_once(&mut self, what: &mut What) -> Result<Heeded, AskError> {
-        let not_done = |detail: String| AskError::Store { detail };
-        let mut known = match self.known.take() {
-            Some(known) => known,
-            None => self.begin().await.map_err(|error| not_done(error.to_string()))?,
-        };
-        let (mut batch, fence) = (Batch::default(), self.fence());
-        let done = match known.instances.heed(what, fence.as_ref(), &mut batch).await {
-            Ok(done) => self.append(&mut known, batch, None, None).await.map(|()| done),
-            Err(trouble) => Err(trouble),
-        };
-        match done {
-            Ok(done) => {
-                self.known = Some(known);
-                Ok(done)
-            }
-            Err(trouble) => {
-                let why = match &trouble {
-                    Trouble::Begin(why) | Trouble::Store(why) => why.clone(),
-                    Trouble::Full => Parking::full(),
-                    Trouble::Fenced => "another runtime has the work".to_owned(),
-                    Trouble::Closed => "the store is closed".to_owned(),
-                };
-                self.troubled(trouble);
-                Err(not_done(why))
-            }
-        }
     }
 }
 
