@@ -206,7 +206,7 @@ impl Schema {
     }
 
     /// The types that this schema asks the store for, and a former one did not.
-    pub(super) fn wanted_beside(&self, former: &Self) -> Vec<EventType> {
+    pub(crate) fn wanted_beside(&self, former: &Self) -> Vec<EventType> {
         self.wanted.iter().filter(|wanted| !former.wanted.contains(wanted)).cloned().collect()
     }
 

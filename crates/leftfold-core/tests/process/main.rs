@@ -7,6 +7,7 @@ mod depths;
 mod digests;
 #[path = "../fuse/mod.rs"]
 mod fuse;
+mod late_owner;
 mod panicking;
 mod parking;
 mod records;

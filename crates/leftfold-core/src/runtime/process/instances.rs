@@ -180,6 +180,29 @@ impl<P: Process> Instances<P> {
         }
     }
 
+    /// Parks an event that was passed over, if it concerns any instance.
+    pub(super) fn park_passed_over(&mut self, event: &RecordedEvent, batch: &mut Batch) -> Result<Hearing, Trouble> {
+        let read = self.read(event);
+        let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
+        let is_parked = self.parking.unread.get(&stream).is_some_and(|unread| unread.causes.contains(&unread_cause(event)));
+        if is_parked || read.as_ref().is_ok_and(|parts| parts.iter().all(|(_, whom)| whom.concerned.is_empty())) {
+            return Ok(Hearing::Taken);
+        }
+        if self.parking.is_full(batch.parked()) {
+            return Ok(Hearing::Full);
+        }
+        let why = read.err().unwrap_or_else(|| {
+            let event_type = &event.event_type;
+            format!(
+                "{event_type} was passed over, as the owner that knows this name came into use later, and what came after it was \
+                 reacted to: retry or skip it, and name the owner in owners()"
+            )
+        });
+        tracing::error!(process = P::NAME, position = %event.position, why, "an event was passed over and is parked");
+        batch.take(vec![self.park_unread(&stream, event, Some(why))?]);
+        Ok(Hearing::Taken)
+    }
+
     /// What every instance makes of an event. Those that fail are parked, if the batch is empty.
     async fn hear_parts(
         &mut self,
@@ -338,7 +361,7 @@ impl<P: Process> Instances<P> {
     }
 
     fn park_unread(&mut self, stream: &str, event: &RecordedEvent, error: Option<String>) -> Result<Entry, Trouble> {
-        let cause = StoredCause::Event { position: event.position.0, part: 0 };
+        let cause = unread_cause(event);
         let parked = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: error.map(shortened) };
         let entry = self.parking.unread_entry(P::NAME, stream, ProcessEvent::Parked(parked), metadata(&Cause::from(event)))?;
         self.parking.unread.entry(stream.to_owned()).or_default().causes.push_back(cause);
@@ -469,6 +492,11 @@ impl Origin {
     pub(super) fn none() -> Self {
         Self { metadata: Metadata::default(), depth: 0 }
     }
+}
+
+/// As what an event is parked that is not heard.
+fn unread_cause(event: &RecordedEvent) -> StoredCause {
+    StoredCause::Event { position: event.position.0, part: 0 }
 }
 
 /// What names a reaction as the cause of what it issued.

@@ -7,6 +7,7 @@ mod instance;
 mod instances;
 mod orders;
 mod parking;
+mod passed_over;
 mod people;
 mod reaction;
 mod record;

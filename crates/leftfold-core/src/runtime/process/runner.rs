@@ -15,6 +15,7 @@ use super::instance::{Archive, Heard, category};
 use super::instances::{Hearing, Instances};
 use super::orders::{Orders, RefusedOrder};
 use super::parking::{Parking, Tally, Unreadable, unread_category};
+use super::passed_over::PassedOver;
 use super::people::Asked;
 use super::record::{ProcessEvent, StoredCause};
 use super::step::{STORE_RETRY, Step, Trouble};
@@ -33,7 +34,7 @@ use crate::store::{
 /// Timers that fire with one append, at most.
 const FIRED_AT_ONCE: usize = 100;
 /// Events that are read at once, at most.
-const EVENTS_AT_ONCE: u32 = 512;
+pub(super) const EVENTS_AT_ONCE: u32 = 512;
 /// Events that do not concern the process are passed over without a record; after so many its checkpoint moves.
 const PASSED_OVER_MAX: u64 = 10_000;
 /// Bytes of a process's name.
@@ -41,16 +42,17 @@ const NAME_BYTES_MAX: usize = 60;
 
 /// Runs one process.
 pub(crate) struct ProcessRunner<P: Process> {
-    host: Host,
-    archive: Archive,
+    pub(super) host: Host,
+    pub(super) archive: Archive,
     targets: Targets,
     consumer: Label,
     /// The events that it follows.
-    query: Query,
+    pub(super) query: Query,
     /// What is recorded of itself.
     own: Query,
     /// What is known of the log; none when it is to be read (again).
     pub(super) known: Option<Known<P>>,
+    pub(super) passed_over: PassedOver,
     asked: mpsc::Receiver<Asked>,
     /// What it does now, so that code of users that does not return is named.
     doing: Arc<Doing>,
@@ -101,7 +103,9 @@ impl<P: Process> ProcessRunner<P> {
         let (targets, near_max) = (P::targets(), NEAR_MAX);
         let doing = Arc::<Doing>::default();
         host.board.watch(P::NAME, doing.clone());
-        let mut runner = Self { host, archive, targets, consumer, query, own, known: None, asked, doing, tenure: None, near_max };
+        let (known, passed_over, tenure) = (None, PassedOver::default(), None);
+        let mut runner =
+            Self { host, archive, targets, consumer, query, own, known, passed_over, asked, doing, tenure, near_max };
         runner.known = Some(runner.begin().await?);
         runner.host.board.say(P::NAME, "its start");
         Ok(runner)
@@ -184,6 +188,7 @@ impl<P: Process> ProcessRunner<P> {
                 Some(asked) = self.asked.recv() => self.answer(asked).await,
                 // A store that is gone says so at the next step.
                 () = async { drop(status.wait_for(news).await) }, if waits => {}
+                () = self.archive.schema.until_stale(), if waits => {}
                 () = clock.sleep_until(wakes_at) => {}
             }
         };
@@ -209,12 +214,10 @@ impl<P: Process> ProcessRunner<P> {
     /// Does the next thing, if there is one.
     pub(crate) async fn step(&mut self) -> Step {
         self.host.board.begins(P::NAME);
-        if self.archive.schema.is_stale() {
-            // The owner of a type came into use since: what instances made of its events is folded again.
-            match Archive::new::<P>(self.host.store.clone()) {
-                Ok(archive) => (self.query, self.archive, self.known) = (archive.schema.query(), archive, None),
-                Err(error) => return self.stalled(format!("its events to be read again: {error}")),
-            }
+        if self.archive.schema.is_stale()
+            && let Err(error) = self.renew()
+        {
+            return self.stalled(format!("its events to be read again: {error}"));
         }
         let step = match self.known.take() {
             Some(known) => self.step_from(known).await,
@@ -234,7 +237,10 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     async fn step_from(&mut self, mut known: Known<P>) -> Step {
-        match self.next(&mut known).await {
+        let before = known.checkpoint;
+        let next = self.next(&mut known).await;
+        self.passed_over.has_read(before, known.checkpoint);
+        match next {
             Ok(step) => {
                 self.known = Some(known);
                 step
@@ -268,7 +274,7 @@ impl<P: Process> ProcessRunner<P> {
         Step::Stalled(why, self.host.clock.now().plus(STORE_RETRY))
     }
 
-    fn needs_person(&self) -> Step {
+    pub(super) fn needs_person(&self) -> Step {
         Step::NeedsPerson(Parking::full(), self.host.clock.now().plus(STORE_RETRY))
     }
 
@@ -281,6 +287,9 @@ impl<P: Process> ProcessRunner<P> {
             }
             self.append(known, batch, None, None).await?;
             return Ok(Step::Worked);
+        }
+        if let Some(step) = self.park_passed_over(known).await? {
+            return Ok(step);
         }
         if known.orders.wakes_at().is_some_and(|at| at <= now) {
             self.carry(known, now).await?;

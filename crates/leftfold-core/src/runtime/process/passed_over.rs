@@ -1,0 +1,88 @@
+//! Events that a process passed over: under older names of its types, that the owner knows and came into use too late.
+//!
+//! What is not recorded as read yet is read again, in order. The rest is parked: what came after it was reacted to, so a
+//! person is to say whether it still counts.
+
+use std::collections::VecDeque;
+
+use super::Process;
+use super::batch::Batch;
+use super::instance::Archive;
+use super::instances::Hearing;
+use super::runner::{EVENTS_AT_ONCE, Known, ProcessRunner};
+use super::step::{Step, Trouble};
+use crate::fold::EventError;
+use crate::store::{EventType, Position, Query, Read};
+
+/// What a process has read, and what of it is to be looked through again.
+#[derive(Debug, Default)]
+pub(super) struct PassedOver {
+    /// After the first position, up to the second: one for each time that the work came to this runner.
+    read: Vec<(Position, Position)>,
+    again: VecDeque<Again>,
+}
+
+/// Types that were not asked for between two positions.
+#[derive(Debug)]
+struct Again {
+    query: Query,
+    after: Position,
+    through: Position,
+}
+
+impl PassedOver {
+    /// The runner has recorded that it read everything between two positions.
+    pub(super) fn has_read(&mut self, after: Position, through: Position) {
+        if through <= after {
+            return;
+        }
+        match self.read.last_mut().filter(|(_, before)| *before == after) {
+            Some((_, before)) => *before = through,
+            None => self.read.push((after, through)),
+        }
+    }
+
+    fn asks_for_more(&mut self, types: Vec<EventType>) {
+        if types.is_empty() {
+            return;
+        }
+        let query = Query::types(types);
+        let again = self.read.iter().map(|(after, through)| Again { query: query.clone(), after: *after, through: *through });
+        self.again.extend(again);
+    }
+}
+
+impl<P: Process> ProcessRunner<P> {
+    /// Takes the schema anew, as the owner of a type came into use. What instances made of its events is folded again.
+    pub(super) fn renew(&mut self) -> Result<(), EventError> {
+        let archive = Archive::new::<P>(self.host.store.clone())?;
+        self.passed_over.asks_for_more(archive.schema.wanted_beside(&self.archive.schema));
+        (self.query, self.archive, self.known) = (archive.schema.query(), archive, None);
+        Ok(())
+    }
+
+    /// Parks some of what was passed over; `None` if there is nothing more.
+    pub(super) async fn park_passed_over(&mut self, known: &mut Known<P>) -> Result<Option<Step>, Trouble> {
+        let Some(Again { query, after, through }) = self.passed_over.again.front() else { return Ok(None) };
+        let (after, through) = (*after, *through);
+        let read = Read::matching(query.clone(), after.next()).page_of(EVENTS_AT_ONCE);
+        let page = self.host.store.page(read).await?;
+        let (mut batch, mut looked_at) = (Batch::default(), page.through);
+        for event in page.events.iter().take_while(|event| event.position <= through) {
+            let is_full = known.instances.park_passed_over(event, &mut batch)? == Hearing::Full;
+            if is_full && batch.is_empty() {
+                return Ok(Some(self.needs_person()));
+            }
+            if is_full || !batch.has_room() {
+                looked_at = if is_full { Position(event.position.0 - 1) } else { event.position };
+                break;
+            }
+        }
+        self.append(known, batch, None, None).await?;
+        match self.passed_over.again.front_mut() {
+            Some(again) if looked_at < through => again.after = looked_at,
+            _ => drop(self.passed_over.again.pop_front()),
+        }
+        Ok(Some(Step::Worked))
+    }
+}
