@@ -12,6 +12,7 @@ use super::event::{EventError, Unknown};
 use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
 use super::owner::Purpose;
 use super::schema::Schema;
+use crate::panic::caught;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
     Answered, Append, Appended, CommandId, Condition, Conflict, Expected, Invalid, NewEvent, NoneMatching, Outcome, Position,
@@ -36,7 +37,8 @@ pub trait Decision: Send + Sync {
     /// The events that the decision rests on. An item that names no types means those of [`Decision::Event`].
     fn query(&self) -> Query;
 
-    /// Takes an event into the state.
+    /// Takes an event into the state. Where this panics at an event that was just decided on and that the query matches, that
+    /// is [`EventError::Apply`], and nothing is recorded: nobody could make such a decision again.
     fn apply(&self, state: &mut Self::State, event: &Self::Event);
 
     /// What follows: events, each into a stream or none, or a refusal.
@@ -169,18 +171,17 @@ impl<D: Decision> DecisionCommand<'_, D> {
             return self.answer_again(&schema, answered).await;
         }
         let query = schema.widened(self.query()?);
-        let state = EventError::caught::<D::State, _>("default()", D::State::default)?;
-        let mut read = Reading { state, through: Position::START, events: 0, new: Vec::new() };
+        let state = fresh::<D>()?;
+        let mut read = Reading { state, is_tried: false, through: Position::START, events: Vec::new(), decided_on: 0 };
         let mut turn = Turn::of(self.store.attached(Boundaries::default), &query).await;
         let mut conflict = None;
         for _ in 0..ATTEMPTS_MAX {
-            let before = read.events;
             self.read_on(&schema, &query, &mut read).await?;
-            if conflict.is_some() && turn.after(&read.new).await {
+            if conflict.is_some() && turn.after(read.latest()).await {
                 self.read_on(&schema, &query, &mut read).await?;
             }
             if let Some(Conflict::Stream { stream, expected, actual }) = conflict.take()
-                && read.events == before
+                && read.latest().is_empty()
             {
                 return Err(ExecuteError::Unexpected { stream, expected, actual });
             }
@@ -200,7 +201,8 @@ impl<D: Decision> DecisionCommand<'_, D> {
                 Some((bytes, _)) => Said::Refused(bytes.clone()),
             };
             let append = self.append(&schema, &query, &read, &decided, said)?;
-            read.new.clear();
+            self.try_out(&query, &mut read, &decided, &append.events)?;
+            read.decided_on = read.events.len();
             match (self.store.append(append).await?, answer) {
                 (Outcome::Conflict(failed), _) => conflict = Some(failed),
                 (Outcome::Repeated(answered), _) => return self.answer_again(&schema, answered).await,
@@ -225,24 +227,55 @@ impl<D: Decision> DecisionCommand<'_, D> {
         query: &Query,
         read: &mut Reading<D::State>,
     ) -> Result<(), ExecuteError<D::Refusal>> {
+        if std::mem::take(&mut read.is_tried) {
+            read.state = fresh::<D>()?;
+            self.fold(schema, &mut read.state, &read.events)?;
+        }
         let mut request = Read::matching(query.clone(), read.through.next());
         loop {
             let page = self.store.page(request.clone()).await?;
-            read.events += page.events.len();
-            if read.events > D::EVENTS_MAX {
+            if read.events.len() + page.events.len() > D::EVENTS_MAX {
                 return Err(ExecuteError::TooManyEvents { limit: D::EVENTS_MAX });
             }
-            EventError::caught::<D, _>("apply", || {
-                let mut apply = |event: D::Event| self.decision.apply(&mut read.state, &event);
-                page.events.iter().try_for_each(|event| schema.decode_each(event, Unknown::Ignore, &mut apply))
-            })??;
-            read.new.extend(page.events);
+            self.fold(schema, &mut read.state, &page.events)?;
+            read.events.extend(page.events);
             read.through = page.through.max(read.through);
             match page.next {
                 Some(next) => request.what = next,
                 None => return Ok(()),
             }
         }
+    }
+
+    fn fold(&self, schema: &Schema, state: &mut D::State, events: &[RecordedEvent]) -> Result<(), EventError> {
+        EventError::caught::<D, _>("apply", || {
+            let mut apply = |event: D::Event| self.decision.apply(state, &event);
+            events.iter().try_for_each(|event| schema.decode_each(event, Unknown::Ignore, &mut apply))
+        })?
+    }
+
+    /// Takes what was decided into the state, as far as the decision would read it: one that panics at that could not be made
+    /// again, once it is recorded. If others are faster, the state is folded anew.
+    fn try_out(
+        &self,
+        query: &Query,
+        read: &mut Reading<D::State>,
+        decided: &Decided<D::Event>,
+        new: &[NewEvent],
+    ) -> Result<(), EventError> {
+        for ((_, event), new) in decided.events.iter().zip(new) {
+            if !query.matches_parts(&new.event_type, new.stream.as_ref(), &new.tags) {
+                continue;
+            }
+            read.is_tried = true;
+            let (name, event_type) = (std::any::type_name::<D>(), &new.event_type);
+            caught(|| self.decision.apply(&mut read.state, event)).map_err(|detail| EventError::Apply {
+                name,
+                event_type: event_type.clone(),
+                detail,
+            })?;
+        }
+        Ok(())
     }
 
     fn append(
@@ -287,10 +320,24 @@ impl<D: Decision> DecisionCommand<'_, D> {
 /// How far a decision has read.
 struct Reading<S> {
     state: S,
+    /// Whether the state has events that are not recorded.
+    is_tried: bool,
     through: Position,
-    events: usize,
+    /// What was read.
+    events: Vec<RecordedEvent>,
+    /// How much of it was there when it was decided last.
+    decided_on: usize,
+}
+
+impl<S> Reading<S> {
     /// What was read since it was decided last.
-    new: Vec<RecordedEvent>,
+    fn latest(&self) -> &[RecordedEvent] {
+        &self.events[self.decided_on..]
+    }
+}
+
+fn fresh<D: Decision>() -> Result<D::State, EventError> {
+    EventError::caught::<D::State, _>("default()", D::State::default)
 }
 
 impl Place {

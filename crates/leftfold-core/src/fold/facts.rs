@@ -93,7 +93,7 @@ impl<'e, E: Event> Facts<'e, E> {
         self
     }
 
-    /// Records them.
+    /// Records them. Nothing is folded for that, so no `apply` is asked: it has to take whatever is recorded as a fact.
     pub async fn record(self) -> Result<FactsRecorded, RecordError> {
         let (schema, stream) = (self.schema?, self.stream?);
         Invalid::if_over("an aggregate's id", stream.id().len(), ID_BYTES_MAX)?;

@@ -4,10 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 
-use leftfold_core::fold::{Aggregate, Event, EventError, ExecuteError, Schema, Unknown, Upcasters};
-use leftfold_core::store::{Position, Query, Read, Store, Version};
+use leftfold_core::fold::{Aggregate, Decided, Decision, Event, EventError, ExecuteError, Executed, Schema, Unknown, Upcasters};
+use leftfold_core::store::{Append, Backend, Outcome, Position, Query, Read, Store, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::probe::{Probe, now};
+use crate::purse::raw;
 
 /// An event that carries a value of any kind, in a field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -409,6 +412,59 @@ async fn an_event_at_which_apply_panics_is_refused_before_it_is_written() {
     }
     assert_eq!(store.head().position, Position(1));
     assert_eq!(fragile.execute("1", Step::Taken { many: 2 }).await.unwrap().version, Version(2));
+}
+
+/// Takes coins from a box that several may take from; whoever takes more than are left cannot be folded.
+struct Rush {
+    takes: u32,
+}
+
+impl Decision for Rush {
+    type Event = Step;
+    type State = Fragile;
+    type Refusal = std::convert::Infallible;
+
+    fn query(&self) -> Query {
+        Query::category("rush")
+    }
+
+    fn apply(&self, state: &mut Fragile, event: &Step) {
+        Aggregate::apply(state, event);
+    }
+
+    fn decide(&self, _: &Fragile) -> Result<Decided<Step>, std::convert::Infallible> {
+        let taken = Step::Taken { many: self.takes };
+        // What the query does not find is not the decision's to fold.
+        Ok(Decided::event("rush-1", taken.clone()).and("elsewhere-1", Step::Taken { many: 1_000 }))
+    }
+}
+
+/// Such an event was recorded, and no decision with the same boundary could be made any more.
+#[tokio::test]
+async fn an_event_at_which_a_decision_itself_panics_is_refused_also_after_others_were_faster() {
+    let probe = Probe::default();
+    let store = probe.store();
+    store.facts("rush", "1", &[Step::Added { many: 3 }]).record().await.unwrap();
+    let told = |answer: Result<Executed<Step>, ExecuteError<std::convert::Infallible>>| {
+        let Err(ExecuteError::Event(EventError::Apply { name, event_type, detail })) = answer else { panic!("{answer:?}") };
+        assert!(name.ends_with("Rush") && &*event_type == "step.Taken" && detail == "so many are left");
+    };
+    told(store.decide(&Rush { takes: 4 }).await);
+    assert_eq!(store.head().position, Position(1));
+    let before_next = |event: &'static str, data: &'static str| {
+        probe.rival(move |memory| {
+            let append = Append::of(vec![raw("rush-1", event, 1, data)]);
+            assert!(matches!(now(memory.append(append)), Ok(Outcome::Appended(_))));
+        });
+    };
+    // On what a rival leaves, two are too many.
+    before_next("step.Taken", r#"{"many":2}"#);
+    told(store.decide(&Rush { takes: 2 }).await);
+    assert_eq!(store.head().position, Position(2));
+    // What was tried out is not decided on: one is left.
+    before_next("step.Added", r#"{"many":0}"#);
+    assert_eq!(store.decide(&Rush { takes: 1 }).await.unwrap().events.len(), 2);
+    told(store.decide(&Rush { takes: 1 }).await);
 }
 
 /// The same event before its type had the field `unit`, and after.

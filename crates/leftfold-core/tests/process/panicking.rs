@@ -60,6 +60,7 @@ impl Aggregate for Wick {
 
     fn apply(&mut self, event: &WickEvent) {
         if let WickEvent::Lit { fuse } = event {
+            assert_ne!(fuse.0, "explode", "the wick exploded");
             self.lit.push(fuse.clone());
         }
     }
@@ -145,8 +146,9 @@ impl Effect for Burn {
         Performed::Done(fuse(&attempt.intent.text))
     }
 
-    fn report(&self, _: &Attempt<Asked>, _: &Conclusion<Fuse>) -> Option<(String, Do)> {
-        None
+    fn report(&self, _: &Attempt<Asked>, conclusion: &Conclusion<Fuse>) -> Option<(String, Do)> {
+        let Conclusion::Done(fuse) = conclusion else { return None };
+        Some(("lit".to_owned(), Do::Say(WickEvent::Lit { fuse: fuse.clone() })))
     }
 }
 
@@ -236,5 +238,19 @@ async fn an_outcome_whose_code_panics_is_in_doubt_and_an_intent_waits_for_a_rele
     until("the intent is parked", async || running.status()[0].parked == 1).await;
     let state = running.effects().find(unread).await.unwrap().unwrap().state;
     assert!(matches!(&state, EffectState::Parked { reason } if reason.contains("the glasses broke")), "{state:?}");
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outcome_whose_event_the_target_cannot_take_is_recorded_without_it() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let running = process.runtime().effect(Burn).start().await.unwrap();
+    say(&process.store, WickEvent::OutcomeAsked { text: "explode".to_owned(), by: fuse("me") }).await;
+    let id = EffectId(process.store.head().position);
+    assert!(matches!(settled(&running.effects(), id).await, EffectState::Done { .. }));
+    let refused = running.effects().find(id).await.unwrap().unwrap().report_refused.unwrap();
+    assert!(refused.contains("its apply panics (") && refused.contains("the wick exploded"), "{refused}");
+    assert_eq!(lit(&process.store).await, []);
     running.stop().await.unwrap();
 }
