@@ -302,7 +302,7 @@ impl Shared {
     /// Records that a key was destroyed, once, and makes the receipt.
     async fn announce(&self, key: DestroyedKey) -> Result<Erasure, KeysError> {
         self.begin().await?;
-        let id = CommandId::new("$personal", &key.id.to_string());
+        let id = CommandId::of_runtime("$personal", &key.id.to_string());
         let forgotten = SubjectForgotten::from(key);
         let event = KeysEvent::Forgotten(forgotten.clone());
         let event = Schema::of::<KeysEvent>()?.encode(&event)?.in_stream(stream()?);

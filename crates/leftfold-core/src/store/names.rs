@@ -160,11 +160,31 @@ const fn mix(mut x: u64) -> u64 {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub [u8; 16]);
 
+/// From what command ids are derived.
+const COMMAND_IDS: &str = "leftfold command id v1";
+/// How the scopes of the runtime's own requests begin.
+const RUNTIME_SCOPES: [&str; 3] = ["$process:", "$inbox:", "$personal"];
+
 impl CommandId {
     /// The id of `key` within `scope`. The same pair gives the same id for ever; scopes do not overlap.
+    ///
+    /// A scope that begins like one of the runtime's (`$process:`, `$inbox:`, `$personal`) is another one than the runtime's
+    /// of that name: whoever sends such a pair cannot make the runtime believe that its own command was carried out.
     #[must_use]
     pub fn new(scope: &str, key: &str) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("leftfold command id v1");
+        let is_of_runtime = RUNTIME_SCOPES.iter().any(|prefix| scope.starts_with(prefix));
+        let context = if is_of_runtime { "leftfold command id of an application v1" } else { COMMAND_IDS };
+        Self::derived(context, scope, key)
+    }
+
+    /// The id of one of the runtime's own requests. Stores have them as they were always derived.
+    pub(crate) fn of_runtime(scope: &str, key: &str) -> Self {
+        assert!(RUNTIME_SCOPES.iter().any(|prefix| scope.starts_with(prefix)), "{scope} must be kept from applications");
+        Self::derived(COMMAND_IDS, scope, key)
+    }
+
+    fn derived(context: &str, scope: &str, key: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(context);
         hasher.update(&(scope.len() as u64).to_le_bytes());
         hasher.update(scope.as_bytes());
         hasher.update(key.as_bytes());
@@ -384,6 +404,7 @@ mod tests {
     fn a_command_id_keeps_scopes_apart() {
         assert_ne!(CommandId::new("ab", "c"), CommandId::new("a", "bc"));
         assert_eq!(CommandId::new("api", "1"), CommandId::new("api", "1"));
+        assert_ne!(CommandId::new("$process:p", "1"), CommandId::new("$process:", "p1"));
     }
 
     #[test]
@@ -406,5 +427,22 @@ mod tests {
         assert_eq!((stream.category(), stream.id()), ("station", "CP-1"));
         assert!(matches!(StreamName::of("sta-tion", "1"), Err(Invalid::Category { .. })));
         assert!(matches!(StreamName::of("station", ""), Err(Invalid::Empty { .. })));
+    }
+
+    /// An application could give one of its own requests the id of a process's next command, which then counted as carried
+    /// out. The ids that stores have stay what they are.
+    #[test]
+    fn no_application_names_a_request_of_the_runtime() {
+        let runtime = CommandId::of_runtime;
+        let ids = [runtime("$process:transfer", "1 0 t1"), runtime("$inbox:mails", "1 s m"), CommandId::new("$other", "1")];
+        let kept = [
+            "fbfba701-d0bd-4db5-97bd-073c599f122d",
+            "7fe35294-09c3-45b6-88bc-16532f9b9775",
+            "d06a7b92-4681-a10f-4c1e-4d5a726aa268",
+        ];
+        assert_eq!(ids.map(|id| id.to_string()), kept);
+        for (scope, key) in [("$process:transfer", "1 0 t1"), ("$inbox:mails", "1 s m"), ("$personal", "1")] {
+            assert_ne!(CommandId::new(scope, key), runtime(scope, key));
+        }
     }
 }

@@ -18,6 +18,16 @@ pub fn by_runtime(append: crate::store::Append) -> crate::store::Append {
     append.by(crate::store::Authority::RUNTIME)
 }
 
+/// The id of one of the runtime's own requests, as it is stored. For tests of what is recorded under it;
+/// [`CommandId::new`](crate::store::CommandId::new) never gives such an id.
+///
+/// # Panics
+/// If the scope is none of the runtime's.
+#[must_use]
+pub fn command_id_of_runtime(scope: &str, key: &str) -> crate::store::CommandId {
+    crate::store::CommandId::of_runtime(scope, key)
+}
+
 /// The seed of a random test: `LEFTFOLD_SEED` where it is set, or else a new one. It is printed, so that a failure can
 /// be replayed.
 ///

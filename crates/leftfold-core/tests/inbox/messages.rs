@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashSet};
 use leftfold_core::fold::{Aggregate, Event};
 use leftfold_core::runtime::inbox::{Delivery, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX, Receipt, ReceiveError};
 use leftfold_core::runtime::process::{Reaction, Targets};
-use leftfold_core::store::{Append, CommandId, CommandRecord, Digest, EventType, NewEvent, Store, StreamName};
+use leftfold_core::store::{Append, CommandRecord, Digest, EventType, NewEvent, Store, StreamName};
+use leftfold_core::testing::command_id_of_runtime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -280,7 +281,7 @@ async fn what_an_earlier_release_received_is_a_duplicate() {
     let mut answer = vec![0];
     answer.extend(1_u64.to_le_bytes());
     let digest = Digest::of(br#"None {"a":1}"#);
-    let command = CommandRecord { id: CommandId::new("$inbox:mails", "1 s m"), digest, answer: answer.into() };
+    let command = CommandRecord { id: command_id_of_runtime("$inbox:mails", "1 s m"), digest, answer: answer.into() };
     let append = Append { command: Some(command), ..Append::of(vec![event]) };
     store.append(leftfold_core::testing::by_runtime(append)).await.unwrap();
     assert_eq!(receive(&store, "m", After { a: 1, b: None }).await, Ok(Receipt::Duplicate));

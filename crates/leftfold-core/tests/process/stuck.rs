@@ -4,6 +4,7 @@
 use leftfold_core::runtime::RunningRuntime;
 use leftfold_core::runtime::process::{AskError, ParkedFilter, ParkedTrigger, Whose};
 use leftfold_core::store::{Append, CommandId, CommandRecord, Digest, EventType, NewEvent, Store, StreamName};
+use leftfold_core::testing::command_id_of_runtime;
 
 use crate::clerk::{Act, Desk, Do, ask, break_it, mend, parked, starts, texts, timer, until_written, works, write};
 use crate::runtime_stage::{SECOND, Stage, quiet, until};
@@ -98,9 +99,25 @@ async fn a_command_that_is_let_go_is_never_carried_out_and_what_waited_behind_it
 
 /// What is kept under the id of the first command of the first reaction of an instance.
 async fn plant(store: &Store, key: &str, digest: Digest, answer: &'static [u8]) {
-    let id = CommandId::new("$process:clerk", &format!("1 0 {key}"));
+    let id = command_id_of_runtime("$process:clerk", &format!("1 0 {key}"));
     let command = Some(CommandRecord { id, digest, answer: answer.into() });
     store.append(Append { command, ..Append::default() }).await.unwrap();
+}
+
+/// An application gave a request of its own the id of a process's next command: that then counted as carried out, or waited
+/// for a person.
+#[tokio::test]
+async fn an_application_cannot_take_the_id_of_a_command_of_a_process() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let id = CommandId::new("$process:clerk", "1 0 mine");
+    let forged = process.store.aggregate::<Desk>().command("mine", Do::Write("forged".into()));
+    forged.with_id(id).without_request_check().execute().await.unwrap();
+    let running = works(&process).await;
+    ask(&process.store, starts("mine", [write("mine", "by the process")])).await;
+    until_written(&process.store, "mine", &["forged", "by the process"]).await;
+    assert_eq!(waiting(&running).await, []);
+    running.stop().await.unwrap();
 }
 
 /// They were tried for ever, and neither status nor people were told.

@@ -188,9 +188,9 @@ impl<I: Inbox> Intake<I> {
 
     async fn take(&self, source: &str, id: &str, sequence: Option<u64>, message: Json) -> Result<Receipt, ReceiveError> {
         let heard = Heard::Message { id: id.to_owned(), sequence, message: message.clone() };
-        let (scope, key) = (Source::<I>::CATEGORY, format!("{} {source} {id}", source.len()));
+        let request = CommandId::of_runtime(Source::<I>::CATEGORY, &format!("{} {source} {id}", source.len()));
         // What was received is kept whole, so it is compared itself.
-        let command = self.sources.command(source, heard).id(scope, &key).without_request_check();
+        let command = self.sources.command(source, heard).with_id(request).without_request_check();
         let received = match command.execute().await {
             Ok(done) if done.answer == Answer::Again => done.events,
             Ok(done) => return Ok(receipt(&done.events)),

@@ -275,7 +275,7 @@ impl Lane {
 /// Names a command by its instance and the version of the stream with the reaction that issued it, so it stays the same
 /// where the store is copied into another one.
 pub(super) fn command_id(process: &str, key: &str, version: Version, index: u32) -> CommandId {
-    CommandId::new(&format!("$process:{process}"), &format!("{version} {index} {key}"))
+    CommandId::of_runtime(&format!("$process:{process}"), &format!("{version} {index} {key}"))
 }
 
 fn bytes_of(command: &StoredCommand) -> usize {
