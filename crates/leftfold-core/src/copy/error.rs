@@ -80,6 +80,17 @@ pub enum CopyError {
         /// What is wrong with it.
         detail: String,
     },
+    /// A record of the runtime is of a kind that this release does not know, so it is not known which positions it speaks of.
+    #[error(
+        "the record at position {position} of the old store belongs to {category}, which this release does not know; copy with \
+         the release that wrote it, or leave the records of that category behind, with without()"
+    )]
+    NoOwner {
+        /// Where it is.
+        position: Position,
+        /// The category of its stream, or else what its type begins with.
+        category: String,
+    },
     /// What the copy remembers of itself in the new store cannot be read.
     #[error("what the copy recorded of itself in the new store cannot be read: {0}")]
     Record(#[from] EventError),
@@ -96,6 +107,9 @@ pub enum CopyError {
 
 impl CopyError {
     pub(super) fn unreadable(record: &RecordedEvent, why: &RewriteError) -> Self {
+        if let RewriteError::NoOwner { category } = why {
+            return Self::NoOwner { position: record.position, category: category.clone() };
+        }
         let stream = record.stream.as_ref().map_or("", |at| &at.name).to_owned();
         Self::Unreadable { position: record.position, stream, detail: why.to_string() }
     }

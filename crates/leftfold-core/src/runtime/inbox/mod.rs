@@ -15,8 +15,12 @@ pub use intake::{Gap, Intake, Receipt, ReceiveError, Report, ReportPage, Reporte
 pub use source::{HELD_BYTES_MAX, HELD_MAX, Refusal};
 
 use super::Runtime;
+use super::positions::{Owner, as_it_is, no_label};
 use super::process::{Reaction, Targets};
 use crate::store::{Store, Timestamp};
+
+/// What sources sent, in a copy of the store: ids, numbers and messages, no positions.
+pub(super) const OWNER: Owner = Owner { category: "$inbox", rewrite: as_it_is, label: no_label };
 
 // ANCHOR: limits
 /// Bytes of one message, as JSON.
