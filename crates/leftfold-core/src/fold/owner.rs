@@ -227,6 +227,23 @@ impl View {
         }
     }
 
+    /// The same for another reader, which has read nothing.
+    pub(super) fn for_another(&self) -> Self {
+        let unread = |believed: &Believed| Believed {
+            event_type: believed.event_type.clone(),
+            schema_version: believed.schema_version,
+            was_read: AtomicBool::new(false),
+        };
+        Self {
+            types: self.types.iter().map(unread).collect(),
+            is_stale: AtomicBool::new(false),
+            turns_stale: Notify::new(),
+            renewed: RwLock::new(None),
+            claims: self.claims.clone(),
+            make: self.make,
+        }
+    }
+
     pub(super) fn is_stale(&self) -> bool {
         self.is_stale.load(Ordering::Acquire)
     }
@@ -358,6 +375,17 @@ impl Claims {
         }
     }
 
+    /// A schema for another reader; `None` if the owner of a type came into use since it was made.
+    fn for_another(&self, schema: Arc<Schema>) -> Option<Arc<Schema>> {
+        if schema.view().is_none() {
+            return Some(schema);
+        }
+        let another = Arc::new(schema.for_another());
+        another.view().into_iter().for_each(|view| self.watch(view));
+        // Whoever is heard of too late for an owner comes after the other one, which has heard of it.
+        (!schema.is_stale()).then_some(another)
+    }
+
     fn watch(&self, view: &Arc<View>) {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         views.retain(|view| view.strong_count() > 0);
@@ -424,18 +452,17 @@ impl Store {
     pub(crate) fn schema<E: Event>(&self, purpose: Purpose) -> Result<Arc<Schema>, EventError> {
         let in_use = self.attached(InUse::default);
         let key = (TypeId::of::<E>(), purpose == Purpose::Writing);
-        if let Some(schema) = in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(schema.clone());
+        let known = in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(schema) = known.and_then(|schema| in_use.claims.for_another(schema)) {
+            return Ok(schema);
         }
         let schema = in_use.claims.watched(|| Schema::new::<E>(Some(&in_use.claims)))?;
         in_use.claims.take(&Owned::of::<E>()?, &schema.own_types(), purpose)?;
         let mut schemas = in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner);
         // A later release may be the owner of views now.
         schemas.retain(|(rust, _), schema| *rust == key.0 || schema.has_no_other_owner());
-        if schema.view().is_none() {
-            schemas.insert(key, schema.clone());
-        }
+        schemas.insert(key, schema.clone());
         drop(schemas);
-        Ok(schema)
+        Ok(in_use.claims.for_another(schema.clone()).unwrap_or(schema))
     }
 }

@@ -18,16 +18,16 @@ use crate::store::limits::ITEM_TERMS_MAX;
 use crate::store::{EventType, Invalid, NewEvent, Query, RecordedEvent};
 
 /// What is known of an event enum: its types in the store and how they are read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Schema {
     name: &'static str,
     owned: Arc<Owned>,
-    variants: HashMap<&'static str, Variant>,
+    variants: Arc<HashMap<&'static str, Variant>>,
     /// The variant of each type that is read as it is stored.
-    by_type: HashMap<EventType, (&'static str, u32)>,
-    upcasters: Upcasters,
+    by_type: Arc<HashMap<EventType, (&'static str, u32)>>,
+    upcasters: Arc<Upcasters>,
     /// The types to ask the store for: today's, and those that upcasters lead from.
-    wanted: Vec<EventType>,
+    wanted: Arc<[EventType]>,
     /// What is wrong with the upcasters: what they leave unread is an error on read, and they are not taken into use.
     fault: Option<EventError>,
     /// The types that are read without knowing their owner.
@@ -101,7 +101,7 @@ impl Schema {
         }
         let upcasters = finder.upcasters(&variants)?;
         let today: BTreeSet<EventType> = by_type.keys().cloned().collect();
-        let wanted: Vec<EventType> = upcasters.widen(today)?.into_iter().collect();
+        let wanted: Arc<[EventType]> = upcasters.widen(today)?.into_iter().collect();
         Invalid::if_over("the types of an event enum, older ones included", wanted.len(), ITEM_TERMS_MAX)?;
         let fault = upcasters.fault(E::NAMESPACE, |event_type| finder.today(&by_type, &variants, event_type));
         let fault = fault.map(|(event_type, schema_version, what)| EventError::Upcasters {
@@ -113,8 +113,14 @@ impl Schema {
         let unknown = variants.values().filter(|variant| matches!(variant.owner, Owner::Unknown));
         let types: Vec<_> = unknown.map(|variant| (variant.event_type.clone(), variant.schema_version)).collect();
         let view = (!types.is_empty()).then(|| Arc::new(View::new::<E>(types, claims)));
-        let claims = claims.cloned();
+        let (claims, upcasters) = (claims.cloned(), Arc::new(upcasters));
+        let (variants, by_type) = (Arc::new(variants), Arc::new(by_type));
         Ok(Self { name: owned.name, owned, variants, by_type, upcasters, wanted, fault, view, claims })
+    }
+
+    /// The same for another reader: of the types whose owner is not known, nothing was read by it.
+    pub(super) fn for_another(&self) -> Self {
+        Self { view: self.view.as_ref().map(|view| Arc::new(view.for_another())), ..self.clone() }
     }
 
     /// The types to ask the store for: today's, and every older one that upcasters turn into one of them.

@@ -1,11 +1,14 @@
 //! Views that are in use before the enum that owns their types is.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use leftfold_core::fold::{Aggregate, Event, EventError, LoadError, Recorded, Upcasters};
+use leftfold_core::fold::{
+    Aggregate, Decided, Decision, Event, EventError, ExecuteError, LoadError, Owners, Recorded, Upcasters,
+};
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
 use leftfold_core::runtime::{Attempt, Conclusion, Effect, Performed, Policy, RunningRuntime, Runtime};
-use leftfold_core::store::{Append, Position, Store};
+use leftfold_core::store::{Append, Position, Query, Store};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -314,4 +317,78 @@ async fn who_passed_over_an_event_is_told_so_whenever_its_owner_comes() {
     let says = running.status().remove(0);
     assert!(says.waits_for.contains("a rebuild") && says.waits_for.contains("card.Printed"), "{says:?}");
     running.stop().await.unwrap();
+}
+
+/// How often the view below was asked for its owners: once each time that its schema is made.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Counted {
+    #[serde(rename = "acc.Opened")]
+    Opened { cents: u32 },
+}
+
+impl Event for Counted {
+    const NAMESPACE: &'static str = "counted";
+
+    fn owners() -> Owners {
+        MADE.fetch_add(1, Ordering::Relaxed);
+        Owners::unnamed()
+    }
+}
+
+/// Finds out how many cents there are.
+struct Ask;
+
+impl Decision for Ask {
+    type Event = Counted;
+    type State = u32;
+    type Refusal = Has;
+
+    fn query(&self) -> Query {
+        Query::category("acc")
+    }
+
+    fn apply(&self, state: &mut u32, Counted::Opened { cents }: &Counted) {
+        *state += cents;
+    }
+
+    fn decide(&self, state: &u32) -> Result<Decided<Counted>, Has> {
+        Err(Has(*state))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("there are {0} cents")]
+struct Has(u32);
+
+/// Each decision and each follower made the schema of its view anew, until there was an owner.
+#[tokio::test]
+async fn a_view_without_an_owner_is_made_once_for_a_store_and_once_more_when_the_owner_comes() {
+    let store = with_old_events(&[("acc.Opened", 1, r#"{"cents":1}"#)]).await;
+    let asked = async |expected: u32| {
+        let found = store.decide(&Ask).await.unwrap_err();
+        assert!(matches!(found, ExecuteError::Refused(Has(cents)) if cents == expected), "{found:?}");
+        store.follow::<Counted>(Position::START).unwrap().next().await.unwrap().event
+    };
+    asked(1).await;
+    let first = MADE.load(Ordering::Relaxed);
+    let mut reads = store.follow::<Counted>(Position::START).unwrap();
+    let mut unread = store.follow::<Counted>(Position::START).unwrap();
+    reads.next().await.unwrap();
+    for _ in 0..20 {
+        asked(1).await;
+    }
+    assert_eq!(MADE.load(Ordering::Relaxed), first);
+    store.append(Append::of(vec![raw("acc-2", "acc.Begun", 1, r#"{"cents":2}"#)])).await.unwrap();
+    let _accounts = store.aggregate::<Account>();
+    // The next ones read as the owner does, and what one reader has read is none of another's concern.
+    asked(3).await;
+    assert!(matches!(reads.next().await, Err(LoadError::Event(EventError::Claimed { .. }))));
+    assert_eq!(unread.next().await.unwrap().event, Counted::Opened { cents: 1 });
+    let with_owner = MADE.load(Ordering::Relaxed);
+    for _ in 0..20 {
+        asked(3).await;
+    }
+    assert_eq!(MADE.load(Ordering::Relaxed), with_owner);
 }
