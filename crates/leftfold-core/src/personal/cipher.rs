@@ -1,4 +1,5 @@
-//! Sealing: XChaCha20-Poly1305 with a nonce of 192 random bits, so that one key may seal any number of values.
+//! Sealing: XChaCha20-Poly1305 with a nonce of 192 bits, so that one key may seal any number of values. The nonce is random,
+//! or a keyed hash of the occasion and of all that is sealed, so that no nonce serves two values either.
 //!
 //! From the secret of a subject keys are derived for each use (BLAKE3), so that none says anything of another. The value is
 //! JSON, filled up with spaces, which JSON does not mind: so a sealed name does not tell its length to the letter.
@@ -18,10 +19,14 @@ pub(super) fn key_id(secret: &Secret) -> KeyId {
     KeyId(half(blake3::derive_key("leftfold personal key id v1", &secret.0)))
 }
 
-/// The nonce and the ciphertext of a value. The tag that stands beside them is authenticated with them.
-pub(super) fn seal(secret: &Secret, tag: &str, mut json: Vec<u8>) -> Result<Vec<u8>, Randomless> {
+/// The nonce and the ciphertext of a value, the same for one occasion, and never the same without one. The tag that stands
+/// beside them is authenticated with them.
+pub(super) fn seal(secret: &Secret, tag: &str, mut json: Vec<u8>, occasion: Option<&str>) -> Result<Vec<u8>, Randomless> {
     json.resize(json.len().next_multiple_of(STEP_BYTES), b' ');
-    let nonce = random::<NONCE_BYTES>()?;
+    let nonce = match occasion {
+        None => random::<NONCE_BYTES>()?,
+        Some(occasion) => nonce_of(secret, [occasion.as_bytes(), tag.as_bytes(), &json]),
+    };
     let payload = Payload { msg: &json, aad: tag.as_bytes() };
     // It fails only for texts of 256 GiB.
     let sealed = cipher(secret).encrypt(&XNonce::from(nonce), payload).expect("a value within its limit can be sealed");
@@ -32,6 +37,17 @@ pub(super) fn seal(secret: &Secret, tag: &str, mut json: Vec<u8>) -> Result<Vec<
 pub(super) fn open(secret: &Secret, tag: &str, sealed: &[u8]) -> Option<Vec<u8>> {
     let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
     cipher(secret).decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: tag.as_bytes() }).ok()
+}
+
+fn nonce_of(secret: &Secret, parts: [&[u8]; 3]) -> [u8; NONCE_BYTES] {
+    let mut hasher = blake3::Hasher::new_keyed(&blake3::derive_key("leftfold personal nonce v1", &secret.0));
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut nonce = [0; NONCE_BYTES];
+    hasher.finalize_xof().fill(&mut nonce);
+    nonce
 }
 
 /// A value as a key store looks for it.
@@ -66,7 +82,7 @@ mod tests {
     #[test]
     fn whatever_bit_is_changed_nothing_is_opened() {
         let secret = Secret([7; 32]);
-        let sealed = seal(&secret, "email:x", br#""Ada""#.to_vec()).unwrap();
+        let sealed = seal(&secret, "email:x", br#""Ada""#.to_vec(), None).unwrap();
         assert_eq!(open(&secret, "email:x", &sealed).unwrap(), br#""Ada"                           "#);
         for at in 0..sealed.len() * 8 {
             let mut other = sealed.clone();
@@ -81,11 +97,18 @@ mod tests {
     }
 
     #[test]
-    fn one_value_is_sealed_differently_each_time_and_short_ones_are_of_one_length() {
+    fn one_value_is_sealed_differently_but_for_one_occasion_and_short_ones_are_of_one_length() {
         let secret = Secret([7; 32]);
-        let [one, again] = [(); 2].map(|()| seal(&secret, "", b"\"Bo\"".to_vec()).unwrap());
-        assert_ne!(one, again);
-        assert_eq!(one.len(), seal(&secret, "", b"\"Maximiliana\"".to_vec()).unwrap().len());
+        let sealed = |text: &str, tag, occasion| seal(&secret, tag, text.as_bytes().to_vec(), occasion).unwrap();
+        assert_ne!(sealed("\"Bo\"", "", None), sealed("\"Bo\"", "", None));
+        assert_eq!(sealed("\"Bo\"", "", None).len(), sealed("\"Maximiliana\"", "", None).len());
+        let once = sealed("\"Bo\"", "", Some("a"));
+        assert_eq!(sealed("\"Bo\"", "", Some("a")), once);
+        let others = [("\"Bo\"", "", "b"), ("\"Bi\"", "", "a"), ("\"Bo\"", "x", "a"), ("\"Bo\"", "a", "")];
+        for (text, tag, occasion) in others {
+            let other = sealed(text, tag, Some(occasion));
+            assert!(other[..NONCE_BYTES] != once[..NONCE_BYTES], "{text} {tag} {occasion}");
+        }
     }
 
     /// What was sealed must stay readable, and found: these texts may never change their meaning.

@@ -56,6 +56,7 @@ struct Shared {
 pub struct Subject {
     keys: Keys,
     key: SubjectKey,
+    occasion: Option<Arc<str>>,
 }
 
 impl Keys {
@@ -89,7 +90,7 @@ impl Keys {
         match self.shared.key_store.draw(label).await? {
             KeyState::Held(key) => {
                 self.shared.begin().await?;
-                Ok(Subject { keys: self.clone(), key })
+                Ok(Subject { keys: self.clone(), key, occasion: None })
             }
             KeyState::Destroyed(_) => Err(KeysError::Forgotten { subject: subject.to_owned() }),
         }
@@ -188,6 +189,14 @@ impl Subject {
         &self.key.subject
     }
 
+    /// The same subject, for values that may be sealed again on the same occasion: a message that comes twice, named by its
+    /// source and id. The same value is then the same sealed text, so that the repetition is seen to be one. Without an
+    /// occasion it is another text each time, and nobody can tell that two are the same value.
+    #[must_use]
+    pub fn on(&self, occasion: &str) -> Self {
+        Self { occasion: Some(occasion.into()), ..self.clone() }
+    }
+
     /// Seals a value, of at most [`SEALED_BYTES_MAX`] bytes as JSON.
     pub fn seal<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Personal<T>, KeysError> {
         self.sealed(json_of(value)?, "")
@@ -208,7 +217,8 @@ impl Subject {
     }
 
     fn sealed<T>(&self, json: Vec<u8>, tag: &str) -> Result<Personal<T>, KeysError> {
-        Ok(Personal::new(self.key.id, &cipher::seal(&self.key.secret, tag, json)?, tag))
+        let sealed = cipher::seal(&self.key.secret, tag, json, self.occasion.as_deref())?;
+        Ok(Personal::new(self.key.id, &sealed, tag))
     }
 
     /// A digest of bytes that hold data of the subject, made with its key, so that it says nothing once the subject is
