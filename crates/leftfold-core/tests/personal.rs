@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use leftfold_core::fold::{Aggregate, Decided, Decision, Event, ExecuteError, Recorded, SnapshotPolicy};
 use leftfold_core::personal::{
-    DestroyedKey, Erasure, ErasureError, KeyId, KeyState, KeyStore, Keys, KeysError, MemoryKeys, Opened, Personal,
-    SubjectForgotten,
+    DestroyedKey, Erasure, ErasureError, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Keys, KeysError, Lookup,
+    MemoryKeys, Opened, OutlivedValue, Personal, RECORDED_WITHIN, SubjectForgotten, Token,
 };
 use leftfold_core::runtime::Runtime;
 use leftfold_core::runtime::inbox::{Delivery, Inbox, Receipt, ReceiveError};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
-use leftfold_core::store::{Backend, Label, MemoryBackend, Position, Query, Read, Store, Tags, Timestamp, Version};
+use leftfold_core::store::{Backend, Label, MemoryBackend, Pending, Position, Query, Read, Store, Tags, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -421,4 +421,79 @@ async fn a_message_that_comes_twice_is_heard_once_though_it_is_sealed_twice() {
     keys.forget("1").await.unwrap();
     Runtime::new(&store).process::<Leaving>().run_until_idle().await.unwrap();
     assert_eq!(loaded(&store, "1").await.street, None);
+}
+
+/// A key store in which values were sealed long ago.
+struct LongAgo(Arc<MemoryKeys>);
+
+impl KeyStore for LongAgo {
+    fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError> {
+        self.0.token(value, owner, since.minus(RECORDED_WITHIN + Duration::from_secs(1)))
+    }
+
+    fn place(&self) -> String {
+        self.0.place()
+    }
+
+    fn identity(&self) -> KeyStoreIdentity {
+        self.0.identity()
+    }
+
+    fn draw(&self, subject: Label) -> Pending<KeyState, KeyStoreError> {
+        self.0.draw(subject)
+    }
+
+    fn key_of(&self, subject: Label) -> Pending<Option<KeyState>, KeyStoreError> {
+        self.0.key_of(subject)
+    }
+
+    fn key(&self, id: KeyId) -> Pending<Option<KeyState>, KeyStoreError> {
+        self.0.key(id)
+    }
+
+    fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError> {
+        self.0.find(value)
+    }
+
+    fn outlived(&self) -> Pending<Vec<OutlivedValue>, KeyStoreError> {
+        self.0.outlived()
+    }
+
+    fn release(&self, values: Vec<(Lookup, KeyId)>) -> Pending<(), KeyStoreError> {
+        self.0.release(values)
+    }
+
+    fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError> {
+        self.0.destroy(key)
+    }
+
+    fn destroyed(&self) -> Pending<Vec<DestroyedKey>, KeyStoreError> {
+        self.0.destroyed()
+    }
+}
+
+/// Whoever was refused an address had sealed it, and would have kept it findable for ever.
+#[tokio::test]
+async fn who_was_refused_a_value_long_ago_does_not_keep_it_findable_and_who_has_it_does() {
+    let (store, key_store) = (Store::memory(), Arc::new(MemoryKeys::new().unwrap()));
+    let keys = Keys::of(&store, LongAgo(key_store.clone())).await.unwrap();
+    register(&keys, "1", ADA).await.unwrap();
+    register(&keys, "2", ADA).await.unwrap_err();
+    let find = async |keys: &Keys| keys.find("email", &ADA.to_owned()).await.unwrap();
+    assert!(find(&keys).await.is_some());
+    keys.forget("1").await.unwrap();
+    assert_eq!(find(&keys).await, None);
+
+    // The next one has the address, and is refused a second time himself: it is his for as long as he is there.
+    register(&keys, "3", ADA).await.unwrap();
+    let lately = Keys::of(&store, key_store.clone()).await.unwrap();
+    register(&lately, "4", ADA).await.unwrap_err();
+    keys.forget("4").await.unwrap();
+    assert!(find(&keys).await.is_some());
+    // Who sealed it a moment ago may be about to record it.
+    register(&lately, "5", ADA).await.unwrap_err();
+    keys.forget("3").await.unwrap();
+    assert!(find(&keys).await.is_some());
+    keys.forget("5").await.unwrap();
+    assert_eq!(find(&keys).await, None);
 }

@@ -8,6 +8,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 
 use super::key_store::{KeyId, Lookup, Randomless, Secret, random};
+use crate::store::Label;
 
 /// A value is filled up to a multiple of so many bytes.
 const STEP_BYTES: usize = 32;
@@ -51,12 +52,12 @@ fn nonce_of(secret: &Secret, parts: [&[u8]; 3]) -> [u8; NONCE_BYTES] {
 }
 
 /// A value as a key store looks for it.
-pub(super) fn lookup(secret: &Secret, name: &str, json: &[u8]) -> Lookup {
+pub(super) fn lookup(secret: &Secret, name: Label, json: &[u8]) -> Lookup {
     let mut hasher = blake3::Hasher::new_keyed(&blake3::derive_key("leftfold personal lookup v1", &secret.0));
     hasher.update(&(name.len() as u64).to_le_bytes());
     hasher.update(name.as_bytes());
     hasher.update(json);
-    Lookup(half(*hasher.finalize().as_bytes()))
+    Lookup { hash: half(*hasher.finalize().as_bytes()), name }
 }
 
 /// A digest that only the key's owner can make.
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!((key_id(&secret), sealed.tag()), (sealed.key(), "email:0a"));
         assert_eq!(open(&secret, sealed.tag(), &sealed.sealed().unwrap()).unwrap().trim_ascii(), b"\"Ada\"");
         let found = [80, 136, 139, 48, 227, 124, 84, 153, 30, 147, 25, 156, 207, 181, 240, 186];
-        assert_eq!(lookup(&secret, "email", b"\"Ada\""), Lookup(found));
+        assert_eq!(lookup(&secret, Label::try_from("email").unwrap(), b"\"Ada\"").hash, found);
         assert_eq!(fingerprint(&secret, b"Ada")[..8], [56, 119, 211, 20, 3, 204, 193, 0]);
     }
 }

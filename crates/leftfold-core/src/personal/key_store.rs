@@ -38,12 +38,18 @@ pub trait KeyStore: Send + Sync + 'static {
     /// The key with an id; `None` if it never was here.
     fn key(&self, id: KeyId) -> Pending<Option<KeyState>, KeyStoreError>;
 
-    /// The token of a value, drawn if no living subject has the value, and kept for this owner too. `None` if the owner has
-    /// no key any more.
-    fn token(&self, value: Lookup, owner: KeyId) -> Pending<Option<Token>, KeyStoreError>;
+    /// The token of a value, drawn if no living subject has the value, and kept for this owner too, since a moment. `None` if
+    /// the owner has no key any more.
+    fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError>;
 
     /// The token of a value; `None` if no living subject has the value.
     fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError>;
+
+    /// Every value that somebody had who was forgotten, and others have, in no order.
+    fn outlived(&self) -> Pending<Vec<OutlivedValue>, KeyStoreError>;
+
+    /// Takes the tokens of values from owners. One that nobody has any more is nowhere in what the place keeps.
+    fn release(&self, values: Vec<(Lookup, KeyId)>) -> Pending<(), KeyStoreError>;
 
     /// Destroys a key, whatever other key its subject has here, and the tokens that nobody else has. It is known as
     /// destroyed afterwards even if it never was here. One that was destroyed before stays as it is.
@@ -75,12 +81,20 @@ impl<K: KeyStore + ?Sized> KeyStore for Arc<K> {
         (**self).key(id)
     }
 
-    fn token(&self, value: Lookup, owner: KeyId) -> Pending<Option<Token>, KeyStoreError> {
-        (**self).token(value, owner)
+    fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError> {
+        (**self).token(value, owner, since)
     }
 
     fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError> {
         (**self).find(value)
+    }
+
+    fn outlived(&self) -> Pending<Vec<OutlivedValue>, KeyStoreError> {
+        (**self).outlived()
+    }
+
+    fn release(&self, values: Vec<(Lookup, KeyId)>) -> Pending<(), KeyStoreError> {
+        (**self).release(values)
     }
 
     fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError> {
@@ -115,9 +129,25 @@ pub struct Secret(pub [u8; 32]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(pub [u8; 16]);
 
-/// A value as a key store looks for it: a hash of the value with the key store's secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lookup(pub [u8; 16]);
+/// A value as a key store looks for it: a hash of it with the key store's secret, and the name that it is found under.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lookup {
+    /// The name.
+    pub name: Label,
+    /// The hash of name and value.
+    pub hash: [u8; 16],
+}
+
+/// A value that somebody had who was forgotten, and others have: its token lives on for their sake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutlivedValue {
+    /// The value.
+    pub value: Lookup,
+    /// Its token.
+    pub token: Token,
+    /// The keys of those who have it, and since when.
+    pub owners: Vec<(KeyId, Timestamp)>,
+}
 
 /// The key of a subject that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]

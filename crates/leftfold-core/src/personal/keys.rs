@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -15,11 +16,10 @@ use super::cipher;
 use super::erasure::{Erasure, KeysEvent, SubjectForgotten};
 use super::error::{ErasureError, KeysError};
 use super::field::{Opened, Personal};
-use super::key_store::{DestroyedKey, KeyId, KeyState, KeyStore, Lookup, SubjectKey};
+use super::key_store::{DestroyedKey, KeyId, KeyState, KeyStore, Lookup, OutlivedValue, SubjectKey};
 use super::memory::MemoryKeys;
 use crate::fold::{EventError, Schema, Unknown};
 use crate::json::{self, Unread};
-use crate::store::limits::TAG_BYTES_MAX;
 use crate::store::{
     Append, AppendError, Authority, CommandId, CommandRecord, Condition, Digest, Expected, Invalid, Label, Outcome, Position,
     Query, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp, Version,
@@ -27,8 +27,9 @@ use crate::store::{
 
 /// Bytes of JSON that a sealed value may have.
 pub const SEALED_BYTES_MAX: usize = 1 << 20;
-/// Bytes of the name that values are found under: a tag has room for it and a token.
-const NAME_BYTES_MAX: usize = TAG_BYTES_MAX - 1 - json::KEY_DIGITS;
+/// Time that a value may take from being sealed to being recorded, if it is to be found: who has recorded nothing with a value
+/// for so long does not keep it findable beyond the one who did, and was forgotten.
+pub const RECORDED_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The keys of the subjects of a store: seals personal data, opens it, and forgets. Cheap to clone.
 ///
@@ -73,6 +74,7 @@ impl Keys {
             keys.shared.is_begun.store(true, Ordering::Release);
         }
         keys.shared.reconcile(recorded).await?;
+        keys.shared.release().await?;
         Ok(keys)
     }
 
@@ -142,7 +144,11 @@ impl Keys {
         }
         // Somebody else may have been first: what counts is what the key store keeps.
         match key_store.key_of(label).await?.ok_or_else(no_subject)? {
-            KeyState::Destroyed(key) => self.shared.announce(key).await,
+            KeyState::Destroyed(key) => {
+                let receipt = self.shared.announce(key).await?;
+                self.shared.release().await?;
+                Ok(receipt)
+            }
             KeyState::Held(key) => Err(self.shared.came_back(key.id)),
         }
     }
@@ -203,15 +209,16 @@ impl Subject {
     }
 
     /// Seals a value so that it can be found: whoever seals the same value under the same name, for whichever subject, gets
-    /// the same [tag](Personal::tag), and so does who [looks for it](Keys::find). The name is at most 479 bytes.
+    /// the same [tag](Personal::tag), and so does who [looks for it](Keys::find). The name is a label, of 255 bytes at most.
     ///
     /// The tag is random. What it stands for only the key store knows, and it forgets it with the last subject that has the
-    /// value; from then on not even a guess can be tried, and the value gets another tag if somebody comes who has it. A
-    /// value must be written in one way: no sets, no maps.
+    /// value; from then on not even a guess can be tried, and the value gets another tag if somebody comes who has it. Who
+    /// sealed it and recorded nothing with it [in time](RECORDED_WITHIN) does not count. A value must be written in one way:
+    /// no sets, no maps.
     pub async fn seal_findable<T: Serialize + DeserializeOwned>(&self, name: &str, value: &T) -> Result<Personal<T>, KeysError> {
         let json = json_of(value)?;
         let shared = &self.keys.shared;
-        let token = shared.key_store.token(shared.lookup(name, &json)?, self.key.id).await?;
+        let token = shared.key_store.token(shared.lookup(name, &json)?, self.key.id, Timestamp::now()).await?;
         let token = token.ok_or_else(|| KeysError::Forgotten { subject: self.name().to_owned() })?;
         self.sealed(json, &format!("{name}:{token}"))
     }
@@ -291,6 +298,28 @@ impl Shared {
         Ok(())
     }
 
+    /// Who sealed a value of somebody who was forgotten, and recorded nothing with it (a sign-up that was refused), does not
+    /// keep it findable.
+    async fn release(&self) -> Result<(), KeysError> {
+        let mut released = Vec::new();
+        for OutlivedValue { value, token, owners } in self.key_store.outlived().await? {
+            let waits = Timestamp::now().minus(RECORDED_WITHIN);
+            let mut silent: Vec<KeyId> = owners.into_iter().filter(|(_, since)| *since < waits).map(|(owner, _)| owner).collect();
+            let tag = Query::tag(format!("{}:{token}", value.name));
+            let mut events = self.store.read(Read::matching(tag, Position::START));
+            while !silent.is_empty()
+                && let Some(event) = events.next().await?
+            {
+                silent.retain(|owner| !event.key_ids.iter().any(|key| **key == *owner.to_string()));
+            }
+            released.extend(silent.into_iter().map(|owner| (value.clone(), owner)));
+        }
+        if !released.is_empty() {
+            self.key_store.release(released).await?;
+        }
+        Ok(())
+    }
+
     /// Records which key store has the keys, before the first value is sealed with one.
     async fn begin(&self) -> Result<(), KeysError> {
         if self.is_begun.load(Ordering::Acquire) {
@@ -343,11 +372,7 @@ impl Shared {
     }
 
     fn lookup(&self, name: &str, json: &[u8]) -> Result<Lookup, KeysError> {
-        if name.is_empty() {
-            return Err(Invalid::Empty { what: "the name that a value is found under" }.into());
-        }
-        Invalid::if_over("the name that a value is found under", name.len(), NAME_BYTES_MAX)?;
-        Ok(cipher::lookup(&self.key_store.identity().lookup, name, json))
+        Ok(cipher::lookup(&self.key_store.identity().lookup, Label::new(name.to_owned())?, json))
     }
 
     fn came_back(&self, key: KeyId) -> KeysError {

@@ -5,10 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use super::key_store::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup, Randomless, Secret, Token,
+    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup, OutlivedValue, Randomless, Secret, Token,
 };
 use super::ring::{KeyRecord, Ring};
-use crate::store::{Label, Pending};
+use crate::store::{Label, Pending, Timestamp};
 
 /// A key store in memory, for tests: it is gone with its last handle.
 #[derive(Debug)]
@@ -62,9 +62,9 @@ impl KeyStore for MemoryKeys {
         Pending::ready(Ok(self.ring().key(id).cloned()))
     }
 
-    fn token(&self, value: Lookup, owner: KeyId) -> Pending<Option<Token>, KeyStoreError> {
+    fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError> {
         self.keep(|ring| {
-            Ok(match ring.token(value, owner)? {
+            Ok(match ring.token(&value, owner, since)? {
                 Some((token, record)) => (Some(token), record),
                 None => (None, None),
             })
@@ -72,7 +72,17 @@ impl KeyStore for MemoryKeys {
     }
 
     fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError> {
-        Pending::ready(Ok(self.ring().find(value)))
+        Pending::ready(Ok(self.ring().find(&value)))
+    }
+
+    fn outlived(&self) -> Pending<Vec<OutlivedValue>, KeyStoreError> {
+        Pending::ready(Ok(self.ring().outlived().collect()))
+    }
+
+    fn release(&self, values: Vec<(Lookup, KeyId)>) -> Pending<(), KeyStoreError> {
+        let mut ring = self.ring();
+        values.iter().for_each(|(value, owner)| ring.release(value, *owner));
+        Pending::ready(Ok(()))
     }
 
     fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError> {

@@ -45,8 +45,9 @@ pub use erasure::{Erasure, SubjectForgotten};
 pub use error::{ErasureError, KeysError};
 pub use field::{NotSealed, Opened, Personal};
 pub use key_store::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup, Randomless, Secret, SubjectKey, Token,
+    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup, OutlivedValue, Randomless, Secret,
+    SubjectKey, Token,
 };
-pub use keys::{Keys, SEALED_BYTES_MAX, Subject};
+pub use keys::{Keys, RECORDED_WITHIN, SEALED_BYTES_MAX, Subject};
 pub use memory::MemoryKeys;
 pub use ring::{KeyRecord, Ring};

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::key_store::{DestroyedKey, KeyId, KeyState, Lookup, Randomless, Secret, SubjectKey, Token};
-use crate::store::Label;
+use super::key_store::{DestroyedKey, KeyId, KeyState, Lookup, OutlivedValue, Randomless, Secret, SubjectKey, Token};
+use crate::store::{Label, Timestamp};
 
 /// The state of a key store: what follows from its records. Who writes a key store keeps one of these, and makes each record
 /// durable before it is taken in.
@@ -11,7 +11,15 @@ use crate::store::Label;
 pub struct Ring {
     keys: HashMap<KeyId, Entry>,
     subjects: HashMap<Label, KeyId>,
-    tokens: HashMap<Lookup, (Token, Vec<KeyId>)>,
+    tokens: HashMap<Lookup, Kept>,
+}
+
+/// A token that is kept for the owners of a value.
+#[derive(Clone, Debug)]
+struct Kept {
+    token: Token,
+    owners: Vec<(KeyId, Timestamp)>,
+    outlives: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +47,10 @@ pub enum KeyRecord {
         token: Token,
         /// The key.
         owner: KeyId,
+        /// Since when.
+        since: Timestamp,
+        /// Whether somebody else had the value who was forgotten.
+        outlives: bool,
     },
     /// A key was destroyed.
     Destroyed(DestroyedKey),
@@ -55,11 +67,12 @@ impl Ring {
                     self.keys.insert(key.id, Entry { state: KeyState::Held(key), values: Vec::new() });
                 }
             }
-            KeyRecord::Token { value, token, owner } => {
+            KeyRecord::Token { value, token, owner, since, outlives } => {
                 let Some(Entry { state: KeyState::Held(_), values }) = self.keys.get_mut(&owner) else { return };
-                let (_, owners) = self.tokens.entry(value).or_insert((token, Vec::new()));
-                if !owners.contains(&owner) {
-                    owners.push(owner);
+                let kept = self.tokens.entry(value.clone()).or_insert(Kept { token, owners: Vec::new(), outlives });
+                kept.outlives |= outlives;
+                if !kept.has(owner) {
+                    kept.owners.push((owner, since));
                     values.push(value);
                 }
             }
@@ -80,12 +93,26 @@ impl Ring {
             entry.state = KeyState::Destroyed(key);
         }
         for value in std::mem::take(&mut entry.values) {
-            if let Some((_, owners)) = self.tokens.get_mut(&value) {
-                owners.retain(|owner| *owner != id);
-                if owners.is_empty() {
-                    self.tokens.remove(&value);
-                }
+            self.leave(&value, id);
+            if let Some(kept) = self.tokens.get_mut(&value) {
+                kept.outlives = true;
             }
+        }
+    }
+
+    /// Takes the token of a value from an owner.
+    pub fn release(&mut self, value: &Lookup, owner: KeyId) {
+        if let Some(entry) = self.keys.get_mut(&owner) {
+            entry.values.retain(|of| of != value);
+        }
+        self.leave(value, owner);
+    }
+
+    fn leave(&mut self, value: &Lookup, owner: KeyId) {
+        let Some(kept) = self.tokens.get_mut(value) else { return };
+        kept.owners.retain(|(other, _)| *other != owner);
+        if kept.owners.is_empty() {
+            self.tokens.remove(value);
         }
     }
 
@@ -103,8 +130,8 @@ impl Ring {
 
     /// The token of a value.
     #[must_use]
-    pub fn find(&self, value: Lookup) -> Option<Token> {
-        self.tokens.get(&value).map(|(token, _)| *token)
+    pub fn find(&self, value: &Lookup) -> Option<Token> {
+        self.tokens.get(value).map(|kept| kept.token)
     }
 
     /// The key of a subject, drawn if it never had one; then with the record to be made durable and taken in.
@@ -119,16 +146,29 @@ impl Ring {
 
     /// The token of a value for an owner, drawn if nobody has the value; with the record to be made durable and taken in if
     /// the owner does not have it yet. `None` if the owner has no key.
-    pub fn token(&self, value: Lookup, owner: KeyId) -> Result<Option<(Token, Option<KeyRecord>)>, Randomless> {
+    pub fn token(
+        &self,
+        value: &Lookup,
+        owner: KeyId,
+        since: Timestamp,
+    ) -> Result<Option<(Token, Option<KeyRecord>)>, Randomless> {
         if !matches!(self.key(owner), Some(KeyState::Held(_))) {
             return Ok(None);
         }
-        let token = match self.tokens.get(&value) {
-            Some((token, owners)) if owners.contains(&owner) => return Ok(Some((*token, None))),
-            Some((token, _)) => *token,
+        let token = match self.tokens.get(value) {
+            Some(kept) if kept.has(owner) => return Ok(Some((kept.token, None))),
+            Some(kept) => kept.token,
             None => Token::random()?,
         };
-        Ok(Some((token, Some(KeyRecord::Token { value, token, owner }))))
+        Ok(Some((token, Some(KeyRecord::Token { value: value.clone(), token, owner, since, outlives: false }))))
+    }
+
+    /// Every value that somebody had who was forgotten, and others have.
+    pub fn outlived(&self) -> impl Iterator<Item = OutlivedValue> {
+        self.tokens.iter().filter(|(_, kept)| kept.outlives).map(|(value, kept)| {
+            let Kept { token, owners, .. } = kept.clone();
+            OutlivedValue { value: value.clone(), token, owners }
+        })
     }
 
     /// Every key that was destroyed.
@@ -147,24 +187,36 @@ impl Ring {
 
     /// The records that lead to this state, with nothing of what was destroyed.
     pub fn records(&self) -> impl Iterator<Item = KeyRecord> {
-        self.keys.iter().flat_map(|(id, entry)| {
+        self.keys.iter().flat_map(move |(id, entry)| {
             let first = match &entry.state {
                 KeyState::Held(key) => KeyRecord::Key { subject: key.subject.clone(), secret: key.secret.clone() },
                 KeyState::Destroyed(key) => KeyRecord::Destroyed(key.clone()),
             };
-            let tokens = entry.values.iter().filter_map(|value| {
-                let token = self.find(*value)?;
-                Some(KeyRecord::Token { value: *value, token, owner: *id })
+            let tokens = entry.values.iter().filter_map(move |value| {
+                let Kept { token, owners, outlives } = self.tokens.get(value)?.clone();
+                let (owner, since) = owners.into_iter().find(|(owner, _)| owner == id)?;
+                Some(KeyRecord::Token { value: value.clone(), token, owner, since, outlives })
             });
             std::iter::once(first).chain(tokens)
         })
     }
 }
 
+impl Kept {
+    fn has(&self, owner: KeyId) -> bool {
+        self.owners.iter().any(|(other, _)| *other == owner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Timestamp;
+
+    const SINCE: Timestamp = Timestamp::MIN;
+
+    fn value(number: u8) -> Lookup {
+        Lookup { name: label("email"), hash: [number; 16] }
+    }
 
     fn label(text: &str) -> Label {
         Label::try_from(text).unwrap()
@@ -179,8 +231,8 @@ mod tests {
         }
     }
 
-    fn kept(ring: &mut Ring, value: Lookup, owner: KeyId) -> Token {
-        let (token, record) = ring.token(value, owner).unwrap().unwrap();
+    fn kept(ring: &mut Ring, value: &Lookup, owner: KeyId) -> Token {
+        let (token, record) = ring.token(value, owner, SINCE).unwrap().unwrap();
         record.into_iter().for_each(|record| ring.take(record));
         token
     }
@@ -192,16 +244,20 @@ mod tests {
 
     #[test]
     fn a_value_keeps_its_token_until_the_last_who_has_it_is_forgotten_and_then_gets_another() {
-        let (mut ring, value) = (Ring::default(), Lookup([1; 16]));
+        let (mut ring, value) = (Ring::default(), value(1));
         let [ada, bob, eve] = ["ada", "bob", "eve"].map(|subject| drawn(&mut ring, subject));
-        let token = kept(&mut ring, value, ada.id);
-        assert_eq!(kept(&mut ring, value, bob.id), token);
+        let token = kept(&mut ring, &value, ada.id);
+        assert_eq!(kept(&mut ring, &value, bob.id), token);
         destroy(&mut ring, &ada);
-        assert_eq!(ring.find(value), Some(token));
-        assert_eq!(ring.token(value, ada.id), Ok(None));
+        assert_eq!(ring.find(&value), Some(token));
+        assert_eq!(ring.token(&value, ada.id, SINCE), Ok(None));
         destroy(&mut ring, &bob);
-        assert_eq!(ring.find(value), None);
-        assert_ne!(kept(&mut ring, value, eve.id), token);
+        assert_eq!(ring.find(&value), None);
+        let other = kept(&mut ring, &value, eve.id);
+        assert_ne!(other, token);
+        assert_eq!(ring.outlived().count(), 0);
+        ring.release(&value, eve.id);
+        assert_eq!((ring.find(&value), ring.records().count()), (None, 3));
     }
 
     #[test]
@@ -211,17 +267,18 @@ mod tests {
         destroy(&mut ring, &ada);
         ring.take(KeyRecord::Key { subject: ada.subject.clone(), secret: ada.secret.clone() });
         ring.take(KeyRecord::Key { subject: label("ada"), secret: Secret([9; 32]) });
-        ring.take(KeyRecord::Token { value: Lookup([1; 16]), token: Token([1; 16]), owner: ada.id });
+        let token = KeyRecord::Token { value: value(1), token: Token([1; 16]), owner: ada.id, since: SINCE, outlives: false };
+        ring.take(token);
         assert!(matches!(ring.key_of(&label("ada")), Some(KeyState::Destroyed(key)) if key.id == ada.id));
-        assert_eq!((ring.find(Lookup([1; 16])), ring.destroyed().count()), (None, 1));
+        assert_eq!((ring.find(&value(1)), ring.destroyed().count()), (None, 1));
     }
 
     #[test]
     fn the_records_lead_to_the_same_state_and_hold_nothing_of_what_was_destroyed() {
         let mut ring = Ring::default();
         let [ada, bob] = ["ada", "bob"].map(|subject| drawn(&mut ring, subject));
-        let values = [1, 2, 3].map(|byte| Lookup([byte; 16]));
-        let tokens = [(values[0], &ada), (values[1], &ada), (values[1], &bob), (values[2], &bob)];
+        let values = [1, 2, 3].map(value);
+        let tokens = [(&values[0], &ada), (&values[1], &ada), (&values[1], &bob), (&values[2], &bob)];
         for (value, owner) in tokens {
             kept(&mut ring, value, owner.id);
         }
@@ -231,9 +288,12 @@ mod tests {
         assert!(!records.iter().any(|record| matches!(record, KeyRecord::Key { secret, .. } if *secret == ada.secret)));
         let mut again = Ring::default();
         records.into_iter().for_each(|record| again.take(record));
-        for value in values {
+        for value in &values {
             assert_eq!(again.find(value), ring.find(value));
         }
+        let outlived =
+            OutlivedValue { value: values[1].clone(), token: ring.find(&values[1]).unwrap(), owners: vec![(bob.id, SINCE)] };
+        assert_eq!((again.outlived().collect::<Vec<_>>(), ring.outlived().count()), (vec![outlived], 1));
         assert_eq!(again.key(bob.id), ring.key(bob.id));
         assert_eq!(again.key(ada.id), ring.key(ada.id));
     }

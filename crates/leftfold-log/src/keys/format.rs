@@ -102,11 +102,14 @@ pub(super) fn encode(record: &KeyRecord, out: &mut Vec<u8>) {
             out.extend_from_slice(&secret.0);
             put_label(subject, out);
         }
-        KeyRecord::Token { value, token, owner } => {
+        KeyRecord::Token { value, token, owner, since, outlives } => {
             out.push(2);
-            for part in [value.0, token.0, owner.0] {
+            for part in [value.hash, token.0, owner.0] {
                 out.extend_from_slice(&part);
             }
+            out.extend_from_slice(&since.as_micros().to_le_bytes());
+            out.push(u8::from(*outlives));
+            put_label(&value.name, out);
         }
         KeyRecord::Destroyed(DestroyedKey { id, subject, at }) => {
             out.push(3);
@@ -128,11 +131,17 @@ pub(super) fn decode(frame: &[u8]) -> Option<Vec<KeyRecord>> {
                 KeyRecord::Key { subject: input.label()?, secret }
             }
             2 => {
-                let [value, token, owner] = [input.array()?, input.array()?, input.array()?];
-                KeyRecord::Token { value: Lookup(value), token: Token(token), owner: KeyId(owner) }
+                let [hash, token, owner] = [input.array()?, input.array()?, input.array()?];
+                let (token, owner, since) = (Token(token), KeyId(owner), input.moment()?);
+                let outlives = match input.array()? {
+                    [0] => false,
+                    [1] => true,
+                    [_] => return None,
+                };
+                KeyRecord::Token { value: Lookup { name: input.label()?, hash }, token, owner, since, outlives }
             }
             3 => {
-                let (id, at) = (KeyId(input.array()?), Timestamp::from_micros(i64::from_le_bytes(input.array()?)));
+                let (id, at) = (KeyId(input.array()?), input.moment()?);
                 KeyRecord::Destroyed(DestroyedKey { id, subject: input.label()?, at })
             }
             _ => return None,
@@ -160,6 +169,10 @@ impl Input<'_> {
         self.array().map(u32::from_le_bytes)
     }
 
+    fn moment(&mut self) -> Option<Timestamp> {
+        self.array().map(i64::from_le_bytes).map(Timestamp::from_micros)
+    }
+
     fn label(&mut self) -> Option<Label> {
         let [len] = self.array()?;
         let (text, rest) = self.0.split_at_checked(len as usize)?;
@@ -175,10 +188,15 @@ mod tests {
     #[test]
     fn records_come_back_and_half_ones_do_not() {
         let subject = Label::try_from("subject").unwrap();
+        let token = |outlives| {
+            let (value, since) = (Lookup { name: subject.clone(), hash: [2; 16] }, Timestamp::from_micros(6));
+            KeyRecord::Token { value, token: Token([3; 16]), owner: KeyId([4; 16]), since, outlives }
+        };
         let records = [
             KeyRecord::Key { subject: subject.clone(), secret: Secret([1; 32]) },
-            KeyRecord::Token { value: Lookup([2; 16]), token: Token([3; 16]), owner: KeyId([4; 16]) },
-            KeyRecord::Destroyed(DestroyedKey { id: KeyId([5; 16]), subject, at: Timestamp::from_micros(-6) }),
+            token(true),
+            token(false),
+            KeyRecord::Destroyed(DestroyedKey { id: KeyId([5; 16]), subject: subject.clone(), at: Timestamp::from_micros(-6) }),
         ];
         let (mut bytes, mut ends) = (Vec::new(), vec![0]);
         for record in &records {

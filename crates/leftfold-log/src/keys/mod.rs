@@ -13,9 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
 use leftfold_core::personal::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup, Ring, Secret, Token,
+    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup, OutlivedValue, Ring, Secret, Token,
 };
-use leftfold_core::store::{Label, Pending};
+use leftfold_core::store::{Label, Pending, Timestamp};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -133,12 +133,20 @@ impl KeyStore for KeyFile {
         Pending::ready(Ok(self.ring().key(id).cloned()))
     }
 
-    fn token(&self, value: Lookup, owner: KeyId) -> Pending<Option<Token>, KeyStoreError> {
-        self.ask(|answer| Request::Token { value, owner, answer })
+    fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError> {
+        self.ask(|answer| Request::Token { value, owner, since, answer })
     }
 
     fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError> {
-        Pending::ready(Ok(self.ring().find(value)))
+        Pending::ready(Ok(self.ring().find(&value)))
+    }
+
+    fn outlived(&self) -> Pending<Vec<OutlivedValue>, KeyStoreError> {
+        Pending::ready(Ok(self.ring().outlived().collect()))
+    }
+
+    fn release(&self, values: Vec<(Lookup, KeyId)>) -> Pending<(), KeyStoreError> {
+        self.ask(|answer| Request::Release { values, answer })
     }
 
     fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError> {

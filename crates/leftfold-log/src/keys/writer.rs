@@ -4,7 +4,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use leftfold_core::personal::{DestroyedKey, KeyId, KeyRecord, KeyState, KeyStoreError, Lookup, Randomless, Ring, Token};
-use leftfold_core::store::Label;
+use leftfold_core::store::{Label, Timestamp};
 use tokio::sync::oneshot;
 
 use super::Shared;
@@ -15,8 +15,9 @@ type Answer<T> = oneshot::Sender<Result<T, KeyStoreError>>;
 /// A request that may have to be written.
 pub(super) enum Request {
     Draw { subject: Label, answer: Answer<KeyState> },
-    Token { value: Lookup, owner: KeyId, answer: Answer<Option<Token>> },
+    Token { value: Lookup, owner: KeyId, since: Timestamp, answer: Answer<Option<Token>> },
     Destroy { key: DestroyedKey, answer: Answer<()> },
+    Release { values: Vec<(Lookup, KeyId)>, answer: Answer<()> },
 }
 
 /// Requests that are made durable at once: so many that their records fit into a frame.
@@ -59,8 +60,8 @@ impl Writer {
                 let drawn = self.ring().draw(&subject);
                 self.keep(drawn, answer);
             }
-            Request::Token { value, owner, answer } => {
-                let token = self.ring().token(value, owner);
+            Request::Token { value, owner, since, answer } => {
+                let token = self.ring().token(&value, owner, since);
                 let token = token.map(|token| token.map_or((None, None), |(token, record)| (Some(token), record)));
                 self.keep(token, answer);
             }
@@ -68,7 +69,17 @@ impl Writer {
                 let is_destroyed = matches!(self.ring().key(key.id), Some(KeyState::Destroyed(_)));
                 self.keep(Ok(((), (!is_destroyed).then_some(KeyRecord::Destroyed(key)))), answer);
             }
+            Request::Release { values, answer } => drop(answer.send(self.release(&values))),
         }
+    }
+
+    /// Writes the file without tokens that are released.
+    fn release(&mut self, values: &[(Lookup, KeyId)]) -> Result<(), KeyStoreError> {
+        let mut after = self.ring().clone();
+        values.iter().for_each(|(value, owner)| after.release(value, *owner));
+        self.file.rewrite(after.records())?;
+        *self.shared.ring.write().unwrap_or_else(PoisonError::into_inner) = after;
+        Ok(())
     }
 
     /// Answers when the record is durable; at once if there is none.
@@ -118,7 +129,7 @@ impl Request {
             (Self::Draw { subject, .. }, KeyRecord::Key { subject: other, .. }) => subject == other,
             (Self::Token { value, .. }, KeyRecord::Token { value: other, .. }) => value == other,
             (Self::Destroy { key, .. }, KeyRecord::Destroyed(other)) => key.id == other.id,
-            (Self::Destroy { .. }, _) | (_, KeyRecord::Destroyed(_)) => true,
+            (Self::Destroy { .. } | Self::Release { .. }, _) | (_, KeyRecord::Destroyed(_)) => true,
             (Self::Draw { .. }, KeyRecord::Token { .. }) | (Self::Token { .. }, KeyRecord::Key { .. }) => false,
         }
     }
