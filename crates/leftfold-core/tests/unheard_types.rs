@@ -6,12 +6,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 
-use leftfold_core::fold::{Aggregate, Event, Owners, Recorded, Upcasters};
+use leftfold_core::fold::{Aggregate, Decided, Decision, Event, Owners, Recorded, Upcasters};
 use leftfold_core::runtime::inbox::{Delivery, Inbox};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::runtime::projection::{Bus, Memory, Message, Outbox, Outgoing, Projection, ProjectionError};
 use leftfold_core::runtime::{Attempt, Conclusion, ConsumerStatus, Effect, Performed, Policy, RunningRuntime};
-use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
+use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
 use runtime_stage::{Door, DoorEvent, IsWalledUp, Process as Started, SECOND, Stage, until};
@@ -391,4 +391,37 @@ async fn whoever_follows_is_warned_of_types_that_nobody_knows() {
     assert_eq!(seen.unheard_types().await.unwrap(), []);
     assert_eq!(seen.next().await.unwrap().event, Seen::Token {});
     assert_eq!(warnings.of("Seen").len(), 1);
+}
+
+/// Rests on types of a view, and on one that only its query names.
+struct IsShut;
+
+impl Decision for IsShut {
+    type Event = Seen;
+    type State = bool;
+    type Refusal = IsWalledUp;
+
+    fn query(&self) -> Query {
+        let types = ["door.WalledUp", "door.Walled"].map(|name| EventType::new(name).unwrap());
+        Query::category("door").or(Query::types(types))
+    }
+
+    fn apply(&self, _: &mut bool, _: &Seen) {}
+
+    fn decide(&self, _: &bool) -> Result<Decided<Seen>, IsWalledUp> {
+        Ok(Decided::nothing())
+    }
+}
+
+/// A boundary that nothing can be in guards nothing.
+#[tokio::test]
+async fn a_decision_that_rests_on_types_that_nobody_knows_is_warned_of_once() {
+    let (warnings, _guard) = Warnings::default().heard();
+    let process = Stage::new().process();
+    process.ask("a", 1).await;
+    for _ in 0..3 {
+        process.store.decide(&IsShut).await.unwrap();
+    }
+    let said = warnings.of("IsShut");
+    assert!(said.len() == 1 && said[0].contains(r#"["door.Token", "door.Walled"]"#), "{said:?}");
 }

@@ -12,6 +12,7 @@ use super::event::{EventError, Unknown};
 use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
 use super::owner::Purpose;
 use super::schema::Schema;
+use super::unheard::UnheardTypes;
 use crate::panic::caught;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
@@ -34,7 +35,8 @@ pub trait Decision: Send + Sync {
     /// aggregate, or into a narrower query.
     const EVENTS_MAX: usize = DECISION_EVENTS_MAX;
 
-    /// The events that the decision rests on. An item that names no types means those of [`Decision::Event`].
+    /// The events that the decision rests on. An item that names no types means those of [`Decision::Event`]. A type that
+    /// nobody ever recorded or declared is named in a warning when the decision is made first with a store.
     fn query(&self) -> Query;
 
     /// Takes an event into the state. Where this panics at an event that was just decided on and that the query matches, that
@@ -171,6 +173,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
             return self.answer_again(&schema, answered).await;
         }
         let query = schema.widened(self.query()?);
+        UnheardTypes::announce_once::<D>(&self.store, &schema, &query).await;
         let state = fresh::<D>()?;
         let mut read = Reading { state, is_tried: false, through: Position::START, events: Vec::new(), decided_on: 0 };
         let mut turn = Turn::of(self.store.attached(Boundaries::default), &query).await;

@@ -166,11 +166,18 @@ impl Schema {
 
     /// The types that no enum declares which owns them and records: none that is named in `owners()`, none that is in use.
     pub(super) fn undeclared(&self) -> impl Iterator<Item = &EventType> {
-        let declared = |event_type: &EventType| {
-            self.owned.owns_all || event_type.is_system() || self.claims().is_some_and(|claims| claims.is_written(event_type))
-        };
-        let variants = self.variants.values().filter(|variant| !matches!(variant.owner, Owner::Other(_)));
-        variants.map(|variant| &variant.event_type).filter(move |event_type| !declared(event_type))
+        self.by_type.keys().filter(|event_type| !self.is_declared(event_type))
+    }
+
+    /// Returns if an enum declares the type that owns it and records, or if it is an older name.
+    pub(super) fn is_declared(&self, event_type: &EventType) -> bool {
+        let is_own = self.by_type.contains_key(event_type);
+        let has_it = |variant: &Variant| matches!(&variant.owner, Owner::Other(owner) if owner.types.contains_key(event_type));
+        event_type.is_system()
+            || (is_own && self.owned.owns_all)
+            || (!is_own && self.wanted.contains(event_type))
+            || self.variants.values().any(has_it)
+            || self.claims().is_some_and(|claims| claims.is_written(event_type))
     }
 
     pub(super) fn claims(&self) -> Option<&Arc<Claims>> {

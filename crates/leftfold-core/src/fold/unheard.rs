@@ -1,11 +1,12 @@
 //! Types that a reader asks for and that nobody knows. Mostly a name is read otherwise than it is written then, and nothing
 //! else would ever say so: there is no event that could fail.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::owner::Claims;
 use super::schema::Schema;
-use crate::store::{EventType, Position, Query, Read, ReadError, Store};
+use crate::store::{EventType, Position, Query, Read, ReadError, Store, TypeMatch};
 
 /// Types that a reader asks for, of which the store holds no event, and that no enum declares that owns them: neither one
 /// that the reader names in `owners()`, nor one that records in this store.
@@ -14,6 +15,10 @@ pub(crate) struct UnheardTypes {
     claims: Option<Arc<Claims>>,
     asked: Mutex<Vec<Asked>>,
 }
+
+/// The decisions that were made with a store.
+#[derive(Debug, Default)]
+struct Announced(Mutex<HashSet<&'static str>>);
 
 #[derive(Clone, Debug)]
 struct Asked {
@@ -33,6 +38,21 @@ impl UnheardTypes {
             is_looked_for: false,
         };
         let asked = schema.undeclared().map(asked).collect();
+        Self { claims: schema.claims().cloned(), asked: Mutex::new(asked) }
+    }
+
+    /// Those that a query for an enum names.
+    fn of_query(schema: &Schema, query: &Query) -> Self {
+        let exact = |named: &TypeMatch| match named {
+            TypeMatch::Exact(event_type) => Some(event_type.clone()),
+            TypeMatch::Prefix(_) => None,
+        };
+        let named: BTreeSet<EventType> = query.items().iter().flat_map(|item| &item.types).filter_map(exact).collect();
+        let asked = |event_type: EventType| {
+            let names = schema.names_of(&event_type);
+            Asked { event_type, names, is_looked_for: false }
+        };
+        let asked = named.into_iter().filter(|event_type| !schema.is_declared(event_type)).map(asked).collect();
         Self { claims: schema.claims().cloned(), asked: Mutex::new(asked) }
     }
 
@@ -89,6 +109,15 @@ impl UnheardTypes {
     pub(crate) fn now(&self) -> Vec<EventType> {
         self.forget_declared();
         self.asked().iter().filter(|asked| asked.is_looked_for).map(|asked| asked.event_type.clone()).collect()
+    }
+
+    /// The same for a decision, when it is made first with a store.
+    pub(super) async fn announce_once<D>(store: &Store, schema: &Schema, query: &Query) {
+        let decision = std::any::type_name::<D>();
+        let is_new = store.attached(Announced::default).0.lock().unwrap_or_else(PoisonError::into_inner).insert(decision);
+        if is_new {
+            Self::of_query(schema, query).announce(store, decision).await;
+        }
     }
 
     fn forget_declared(&self) {
