@@ -13,7 +13,8 @@ use leftfold_core::store::{
 };
 use leftfold_log::disk::{Fault, Simulated, Use};
 use leftfold_log::{Log, Options, Upkeep};
-use support::gate::{Gate, Gated, Held};
+use support::gate::{Gate, Held};
+use support::hooked::Hooked;
 use support::{TestClock, event_type, stream, wait};
 
 fn event(name: &str, tags: &[&'static str]) -> NewEvent {
@@ -43,7 +44,7 @@ fn judged(append: Append, meanwhile: impl FnOnce(&Log)) -> Result<Outcome, Appen
     let gate = Arc::new(Gate::default());
     let clock = Arc::new(TestClock::default());
     let options = Options { memory_bytes: 1 << 14, upkeep: Upkeep::Inline, clock, ..Options::default() };
-    let (log, _) = Log::open_on(Arc::new(Gated(Simulated::new(1), Arc::clone(&gate))), options).unwrap();
+    let (log, _) = Log::open_on(Arc::new(Hooked(Simulated::new(1), Arc::clone(&gate))), options).unwrap();
     for _ in 0..1_000 {
         appended(&log, Append::of(vec![event("s-1", &["a"])]));
     }

@@ -8,8 +8,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use leftfold_core::store::{
     Append, AppendError, Backend, Condition, Expected, NewEvent, Outcome, Pending, Position, Query, Read, ReadError, StreamName,
 };
-use leftfold_log::disk::{Disk, File, Lock, Simulated};
+use leftfold_log::disk::{File, Simulated};
 use leftfold_log::{Log, Options, Upkeep};
+use support::hooked::{Hook, Hooked};
 use support::{TestClock, event_type, stream, wait};
 
 /// Lets reads or syncs of a disk pass, or holds them up.
@@ -41,68 +42,15 @@ impl Gate {
     }
 }
 
-#[derive(Debug)]
-struct Gated {
-    disk: Simulated,
-    gate: Arc<Gate>,
-}
+impl Hook for Gate {
+    fn read(&self, file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.pass(Held::Reads);
+        file.read_exact_at(buffer, offset)
+    }
 
-#[derive(Debug)]
-struct GatedFile {
-    file: Arc<dyn File>,
-    gate: Arc<Gate>,
-}
-
-impl Gated {
-    fn file(&self, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(GatedFile { file, gate: Arc::clone(&self.gate) })
-    }
-}
-
-impl Disk for Gated {
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.disk.names()
-    }
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.disk.open(name).map(|file| self.file(file))
-    }
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.disk.create(name).map(|file| self.file(file))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-    fn sync_names(&self) -> io::Result<()> {
-        self.disk.sync_names()
-    }
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>> {
-        self.disk.lock(name)
-    }
-    fn place(&self) -> String {
-        self.disk.place()
-    }
-}
-
-impl File for GatedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.gate.pass(Held::Reads);
-        self.file.read_exact_at(buffer, offset)
-    }
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.gate.pass(Held::Syncs);
-        self.file.sync()
+    fn sync(&self, file: &dyn File) -> io::Result<()> {
+        self.pass(Held::Syncs);
+        file.sync()
     }
 }
 
@@ -110,7 +58,7 @@ const QUEUE_BYTES: usize = 4 << 20;
 
 fn opened() -> (Log, Arc<Gate>) {
     let gate = Arc::new(Gate::default());
-    let disk = Gated { disk: Simulated::new(1), gate: Arc::clone(&gate) };
+    let disk = Hooked(Simulated::new(1), Arc::clone(&gate));
     let clock = Arc::new(TestClock::default());
     let options = Options { upkeep: Upkeep::Inline, clock, queue_bytes: QUEUE_BYTES, ..Options::default() };
     (Log::open_on(Arc::new(disk), options).unwrap().0, gate)

@@ -10,7 +10,8 @@ use leftfold_core::store::Store;
 use leftfold_core::testing::conformance::{Factory, Faults, Reopens, conformance};
 use leftfold_log::disk::Real;
 use leftfold_log::{Log, Options};
-use support::faulty::{Faulty, Plan, Planned};
+use support::faulty::{Plan, Planned};
+use support::hooked::Hooked;
 
 struct Logs;
 
@@ -38,7 +39,7 @@ impl Factory for Logs {
     async fn open(&self, place: &Folder) -> Store {
         // Small, so that segments and parts of the index are many, and it is busy soon.
         let options = Options { segment_bytes: 64 << 10, memory_bytes: 1 << 20, queue_bytes: 8 << 20, ..Options::default() };
-        let disk = Faulty(Real::create(&place.0).unwrap(), Arc::clone(&place.1));
+        let disk = Hooked(Real::create(&place.0).unwrap(), Arc::clone(&place.1));
         Store::new(Log::open_on(Arc::new(disk), options).unwrap().0)
     }
 

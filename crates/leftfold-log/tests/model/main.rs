@@ -23,7 +23,8 @@ use leftfold_log::{ClockBehind, Log, OpenError, Options, Upkeep, restore_on};
 
 use judge::{Answer, comparable, refusal};
 use settle::{bare, kept};
-use support::gate::{Gate, Gated};
+use support::gate::Gate;
+use support::hooked::Hooked;
 use support::{TestClock, consumer, number, random_query, seed, stream, tell, wait};
 
 #[test]
@@ -185,7 +186,7 @@ impl Run {
                 }
                 _ => {}
             }
-            let disk = Arc::new(Gated(self.disk.clone(), Arc::clone(&self.gate)));
+            let disk = Arc::new(Hooked(self.disk.clone(), Arc::clone(&self.gate)));
             match Log::open_on(disk, self.options.clone()) {
                 Ok((log, _)) if !self.disk.is_stopped() => return log,
                 Ok(_) | Err(OpenError::Io { .. }) if self.disk.is_stopped() => {

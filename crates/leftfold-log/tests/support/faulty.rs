@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use leftfold_core::testing::conformance::{Failed, Faults};
-use leftfold_log::disk::{Disk, File, Lock};
+use leftfold_log::disk::File;
+
+use super::hooked::Hook;
 
 /// What is to fail.
 #[derive(Debug, Default)]
@@ -46,82 +48,23 @@ impl Faults for Planned {
     }
 }
 
-/// Any disk, with a plan.
-#[derive(Debug)]
-pub(crate) struct Faulty<D>(pub(crate) D, pub(crate) Arc<Plan>);
-
-#[derive(Debug)]
-struct FaultyFile(Arc<dyn File>, Arc<Plan>);
-
 fn failure() -> io::Error {
     io::Error::other("an injected fault")
 }
 
-impl<D> Faulty<D> {
-    fn file(&self, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(FaultyFile(file, Arc::clone(&self.1)))
-    }
-}
-
-impl<D: Disk> Disk for Faulty<D> {
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.0.names()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.0.open(name).map(|file| self.file(file))
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.0.create(name).map(|file| self.file(file))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        self.0.sync_names()
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>> {
-        self.0.lock(name)
-    }
-
-    fn place(&self) -> String {
-        self.0.place()
-    }
-}
-
-impl File for FaultyFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        if self.1.fails(&self.1.read) {
+impl Hook for Plan {
+    fn read(&self, file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.fails(&self.read) {
             return Err(failure());
         }
-        self.0.read_exact_at(buffer, offset)
+        file.read_exact_at(buffer, offset)
     }
 
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.1.fails(&self.1.write) {
-            self.0.write_all_at(&bytes[..bytes.len() / 2], offset)?;
+    fn write(&self, file: &dyn File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.fails(&self.write) {
+            file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
             return Err(failure());
         }
-        self.0.write_all_at(bytes, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
+        file.write_all_at(bytes, offset)
     }
 }

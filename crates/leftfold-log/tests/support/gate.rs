@@ -4,8 +4,9 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use leftfold_log::disk::{Disk, File, Lock, Simulated};
+use leftfold_log::disk::File;
 
+use super::hooked::Hook;
 use super::wait;
 
 /// Holds reads of the log's threads while it is shut.
@@ -93,72 +94,9 @@ pub(crate) enum Held {
     No,
 }
 
-/// A simulated disk behind a gate.
-#[derive(Debug)]
-pub(crate) struct Gated(pub(crate) Simulated, pub(crate) Arc<Gate>);
-
-#[derive(Debug)]
-struct GatedFile(Arc<dyn File>, Arc<Gate>);
-
-impl Gated {
-    fn behind(&self, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(GatedFile(file, Arc::clone(&self.1)))
-    }
-}
-
-impl Disk for Gated {
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.0.names()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.0.open(name).map(|file| self.behind(file))
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.0.create(name).map(|file| self.behind(file))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        self.0.sync_names()
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>> {
-        self.0.lock(name)
-    }
-
-    fn place(&self) -> String {
-        self.0.place()
-    }
-}
-
-impl File for GatedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.1.pass();
-        self.0.read_exact_at(buffer, offset)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
+impl Hook for Gate {
+    fn read(&self, file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.pass();
+        file.read_exact_at(buffer, offset)
     }
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod faulty;
 pub(crate) mod gate;
+pub(crate) mod hooked;
 
 use std::io::Write as _;
 use std::sync::Mutex;
