@@ -241,14 +241,6 @@ impl SerializeStructVariant for Fields<'_> {
 
 const NOT_A_VARIANT: &str = "it must be written as an externally tagged enum";
 
-macro_rules! refuse {
-    ($($method:ident($($type:ty),*)),* $(,)?) => {
-        $(fn $method(self, $(_: $type),*) -> Result<Split, SplitError> {
-            Err(SplitError::Shape(NOT_A_VARIANT))
-        })*
-    };
-}
-
 impl<'o> Serializer for Splitter<'o> {
     type Ok = Split;
     type Error = SplitError;
@@ -286,23 +278,6 @@ impl<'o> Serializer for Splitter<'o> {
         Ok(Fields { variant, members: Encoder::new(self.0).serialize_struct(variant, fields)? })
     }
 
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleVariant, SplitError> {
-        Err(SplitError::Shape("a tuple variant cannot be an event, give its fields names"))
-    }
-
-    refuse! {
-        serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
-        serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64), serialize_f32(f32),
-        serialize_f64(f64), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]), serialize_none(),
-        serialize_unit(), serialize_unit_struct(&'static str),
-    }
-
     fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<Split, SplitError> {
         Err(SplitError::Shape(NOT_A_VARIANT))
     }
@@ -311,23 +286,22 @@ impl<'o> Serializer for Splitter<'o> {
         value.serialize(self)
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, SplitError> {
-        Err(SplitError::Shape(NOT_A_VARIANT))
+    json::refuse! {
+        SplitError::Shape("a tuple variant cannot be an event, give its fields names");
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant,
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, SplitError> {
-        Err(SplitError::Shape(NOT_A_VARIANT))
-    }
-
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, SplitError> {
-        Err(SplitError::Shape(NOT_A_VARIANT))
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, SplitError> {
-        Err(SplitError::Shape(NOT_A_VARIANT))
-    }
-
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, SplitError> {
-        Err(SplitError::Shape(NOT_A_VARIANT))
+    json::refuse! {
+        SplitError::Shape(NOT_A_VARIANT);
+        serialize_bool(bool) -> Ok, serialize_i8(i8) -> Ok, serialize_i16(i16) -> Ok, serialize_i32(i32) -> Ok,
+        serialize_i64(i64) -> Ok, serialize_u8(u8) -> Ok, serialize_u16(u16) -> Ok, serialize_u32(u32) -> Ok,
+        serialize_u64(u64) -> Ok, serialize_f32(f32) -> Ok, serialize_f64(f64) -> Ok, serialize_char(char) -> Ok,
+        serialize_str(&str) -> Ok, serialize_bytes(&[u8]) -> Ok, serialize_none() -> Ok, serialize_unit() -> Ok,
+        serialize_unit_struct(&'static str) -> Ok,
+        serialize_seq(Option<usize>) -> SerializeSeq,
+        serialize_tuple(usize) -> SerializeTuple,
+        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct,
+        serialize_map(Option<usize>) -> SerializeMap,
+        serialize_struct(&'static str, usize) -> SerializeStruct,
     }
 }

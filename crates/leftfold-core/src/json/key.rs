@@ -5,6 +5,7 @@ use serde::ser::{Impossible, Serialize, Serializer};
 use super::encoder::Output;
 use super::loss::{Loss, Stop};
 use super::mark::{Kind, Mark};
+use super::refuse::refuse;
 
 /// Writes one key, with its quotes.
 pub(super) struct Key<'o>(pub(super) &'o mut Output);
@@ -28,10 +29,6 @@ impl Key<'_> {
             false => Err(Stop::new(Loss::NotFinite { number: number.to_string() })),
         }
     }
-}
-
-fn no_key<T>() -> Result<T, Stop> {
-    Err(Stop::new(Loss::NoKey))
 }
 
 macro_rules! plain {
@@ -96,22 +93,6 @@ impl Serializer for Key<'_> {
         Ok(Mark::bits(Kind::Some, 0).and(value.serialize(self)?))
     }
 
-    fn serialize_bytes(self, _: &[u8]) -> Result<Mark, Stop> {
-        no_key()
-    }
-
-    fn serialize_none(self) -> Result<Mark, Stop> {
-        no_key()
-    }
-
-    fn serialize_unit(self) -> Result<Mark, Stop> {
-        no_key()
-    }
-
-    fn serialize_unit_struct(self, _: &'static str) -> Result<Mark, Stop> {
-        no_key()
-    }
-
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
         _: &'static str,
@@ -119,46 +100,19 @@ impl Serializer for Key<'_> {
         _: &'static str,
         _: &T,
     ) -> Result<Mark, Stop> {
-        no_key()
+        Err(Stop::new(Loss::NoKey))
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Stop> {
-        no_key()
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Stop> {
-        no_key()
-    }
-
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, Stop> {
-        no_key()
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleVariant, Stop> {
-        no_key()
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, Stop> {
-        no_key()
-    }
-
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, Stop> {
-        no_key()
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeStructVariant, Stop> {
-        no_key()
+    refuse! {
+        Stop::new(Loss::NoKey);
+        serialize_bytes(&[u8]) -> Ok, serialize_none() -> Ok, serialize_unit() -> Ok,
+        serialize_unit_struct(&'static str) -> Ok,
+        serialize_seq(Option<usize>) -> SerializeSeq,
+        serialize_tuple(usize) -> SerializeTuple,
+        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct,
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant,
+        serialize_map(Option<usize>) -> SerializeMap,
+        serialize_struct(&'static str, usize) -> SerializeStruct,
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant,
     }
 }
