@@ -3,9 +3,8 @@
 mod runtime_stage;
 
 use leftfold_core::runtime::{EffectId, EffectState, STOP_RECORDS_WITHIN, WORK_LEASE};
-use leftfold_core::store::{Append, Backend, EventType, NewEvent, Position, StreamName};
-use leftfold_core::testing::by_runtime;
-use runtime_stage::{Fault, Opener, SECOND, Stage, done, in_doubt, quiet, settled, until};
+use leftfold_core::store::Position;
+use runtime_stage::{Fault, Opener, SECOND, Stage, done, in_doubt, quiet, record, settled, until};
 use serde_json::json;
 
 /// An effect that was added to a program used to carry out everything that had ever been asked for.
@@ -50,15 +49,11 @@ async fn an_effect_that_was_at_work_under_an_earlier_release_goes_on() {
     let stage = Stage::new();
     let process = stage.process();
     let (first, second) = (process.ask("front", 1).await, process.ask("back", 1).await);
-    let ledger = |name: &str, data: &'static str| {
-        let event = NewEvent::new(EventType::new(name).unwrap(), data);
-        Append::of(vec![event.in_stream(StreamName::new(format!("$effect-{first}")).unwrap())])
-    };
+    let ledger = format!("$effect-{first}");
     let opened = r#"{"effect":"open","number":1,"deadline":"2026-01-01T00:00:00Z"}"#;
     let failed = r#"{"number":1,"reason":"busy","again_at":"2026-01-01T00:00:01Z"}"#;
-    for append in [ledger("$effect.AttemptOpened", opened), ledger("$effect.AttemptFailed", failed)] {
-        stage.backend.append(by_runtime(append)).await.unwrap();
-    }
+    record(&process.store, &ledger, "$effect.AttemptOpened", 1, opened).await;
+    record(&process.store, &ledger, "$effect.AttemptFailed", 1, failed).await;
     let opener = Opener::doing(|attempt| async move {
         assert_eq!(attempt.number, if attempt.effect.0 == Position(1) { 2 } else { 1 });
         done("open")

@@ -3,16 +3,11 @@
 mod runtime_stage;
 
 use leftfold_core::runtime::{EffectFilter, EffectId, EffectState, WORK_LEASE};
-use leftfold_core::store::{Append, EventType, NewEvent, StreamName};
-use leftfold_core::testing::by_runtime;
-use runtime_stage::{Opener, Process, Stage, quiet, settled, until};
+use runtime_stage::{Opener, Process, Stage, quiet, record, settled, until};
 
 /// Asks as a newer release does, in a shape that this one does not know.
 async fn ask_newer(process: &Process, door: &str) -> EffectId {
-    let mut event = NewEvent::new(EventType::new("door.OpeningAsked").unwrap(), r#"{"code":7,"until":"noon"}"#);
-    event.schema_version = 2;
-    process.store.append(Append::of(vec![event.in_stream(StreamName::of("door", door).unwrap())])).await.unwrap();
-    EffectId(process.store.head().position)
+    EffectId(record(&process.store, &format!("door-{door}"), "door.OpeningAsked", 2, r#"{"code":7,"until":"noon"}"#).await)
 }
 
 /// An intent of a later schema version used to be carried out as if it were of this one: with a default for the amount.
@@ -46,9 +41,7 @@ async fn a_ledger_that_cannot_be_read_parks_its_effect_and_no_other_one() {
     let opener = Opener::opening();
     process.opens(&opener).await.stop().await.unwrap();
     let damaged = process.ask("front", 1).await;
-    let ledger = StreamName::new(format!("$effect-{damaged}")).unwrap();
-    let record = NewEvent::new(EventType::new("$effect.AttemptOpened").unwrap(), r#"{"number":"one"}"#).in_stream(ledger);
-    process.store.append(by_runtime(Append::of(vec![record]))).await.unwrap();
+    record(&process.store, &format!("$effect-{damaged}"), "$effect.AttemptOpened", 1, r#"{"number":"one"}"#).await;
     let other = process.ask("back", 1).await;
     let again = stage.process();
     let runtime = again.opens(&opener).await;

@@ -3,22 +3,11 @@
 use leftfold_core::fold::{Aggregate, Event, Recorded};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger, Whose};
 use leftfold_core::runtime::{Attempt, Conclusion, Effect, Performed, Policy, Runtime};
-use leftfold_core::store::{Append, EventType, NewEvent, Outcome, Position, Query, Read, Store, StreamName, Tags};
+use leftfold_core::store::{Position, Query, Read, Store, Tags};
 use serde::{Deserialize, Serialize};
 
 use crate::clerk::{ask, parked, starts, timer, until_written, works, write};
-use crate::runtime_stage::{SECOND, Stage, until};
-
-/// A record as another release, or nobody of ours, would write it.
-async fn record(store: &Store, stream: &str, event_type: &str, schema_version: u32, data: &str) -> Position {
-    let mut event = NewEvent::new(EventType::new(event_type.to_owned()).unwrap(), data.to_owned());
-    event.schema_version = schema_version;
-    let append = Append::of(vec![event.in_stream(StreamName::new(stream.to_owned()).unwrap())]);
-    match store.append(leftfold_core::testing::by_runtime(append)).await.unwrap() {
-        Outcome::Appended(appended) => appended.last(),
-        other => panic!("{other:?}"),
-    }
-}
+use crate::runtime_stage::{SECOND, Stage, record, until};
 
 /// A runtime did not start any more because of one record in the stream of one instance.
 #[tokio::test]

@@ -17,10 +17,11 @@ use leftfold_core::runtime::{
     Sleep,
 };
 use leftfold_core::store::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId, Hash,
-    Holder, Identity, Label, Lease, LeaseError, Leased, Leases, MemoryBackend, Outcome, Page, Partition, Pending, Position,
-    Query, Read, ReadError, RecordedEvent, Status, Store, StoreId, Timestamp,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId,
+    EventType, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, Leases, MemoryBackend, NewEvent, Outcome, Page,
+    Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, Status, Store, StoreId, StreamName, Timestamp,
 };
+use leftfold_core::testing::by_runtime;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -509,6 +510,17 @@ pub fn not_done(reason: &str) -> Performed<String> {
 
 pub fn in_doubt(reason: &str) -> Performed<String> {
     Performed::InDoubt { reason: reason.to_owned() }
+}
+
+/// A record as another release, or nobody of ours, would write it.
+pub async fn record(store: &Store, stream: &str, event_type: &str, schema_version: u32, data: &str) -> Position {
+    let mut event = NewEvent::new(EventType::new(event_type.to_owned()).unwrap(), data.to_owned());
+    event.schema_version = schema_version;
+    let append = Append::of(vec![event.in_stream(StreamName::new(stream.to_owned()).unwrap())]);
+    match store.append(by_runtime(append)).await.unwrap() {
+        Outcome::Appended(appended) => appended.last(),
+        other => panic!("{other:?}"),
+    }
 }
 
 pub async fn everything(store: &Store) -> Vec<RecordedEvent> {
