@@ -1,6 +1,7 @@
 //! Intents that were recorded under an older name of their type.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use leftfold_core::fold::{Aggregate, Event, Upcasters};
 use leftfold_core::runtime::{Attempt, Begin, Conclusion, Effect, EffectFilter, EffectId, Performed, Policy, Runtime};
@@ -82,5 +83,86 @@ async fn an_intent_under_an_older_name_is_carried_out_and_found() {
     let running = Runtime::new(&store).effect(Pay).start().await.unwrap();
     let listed = running.effects().list(EffectFilter::All, EffectId::default(), 10).await.unwrap().effects;
     assert_eq!(listed.len(), 2, "{listed:?}");
+    running.stop().await.unwrap();
+}
+
+/// Whoever asks for effects by an event of somebody else's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum CashEvent {
+    #[serde(rename = "bill.PaymentAsked")]
+    PaymentAsked(Payment),
+}
+
+impl Event for CashEvent {
+    const NAMESPACE: &'static str = "cash";
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Cash;
+
+impl Aggregate for Cash {
+    const CATEGORY: &'static str = "cash";
+    type Event = CashEvent;
+    type Command = i64;
+    type Refusal = std::convert::Infallible;
+
+    fn apply(&mut self, _: &CashEvent) {}
+
+    fn decide(&self, _: &i64) -> Result<Vec<CashEvent>, Self::Refusal> {
+        Ok(Vec::new())
+    }
+}
+
+#[derive(Clone, Default)]
+struct Count(Arc<Mutex<Vec<i64>>>);
+
+impl Effect for Count {
+    const NAME: &'static str = "count";
+    const INTENT: &'static str = "bill.PaymentAsked";
+    type Intent = Payment;
+    type Outcome = ();
+    type Target = Cash;
+
+    fn policy(&self) -> Policy {
+        Policy::once()
+    }
+
+    fn begins(&self) -> Begin {
+        Begin::History
+    }
+
+    async fn perform(&self, attempt: &Attempt<Payment>) -> Performed<()> {
+        self.0.lock().unwrap().push(attempt.intent.cents);
+        Performed::Done(())
+    }
+
+    fn report(&self, _: &Attempt<Payment>, _: &Conclusion<()>) -> Option<(String, i64)> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn an_intent_under_a_name_that_only_its_owner_knows_is_carried_out_once_the_owner_is_in_use() {
+    let store = Store::memory();
+    for (name, cents) in [("bill.MoneyAsked", 5), ("bill.PaymentAsked", 7)] {
+        let event = NewEvent::new(EventType::new(name).unwrap(), format!(r#"{{"cents":{cents}}}"#));
+        store.append(Append::of(vec![event.in_stream(StreamName::of("bill", "1").unwrap())])).await.unwrap();
+    }
+    let count = Count::default();
+    let running = Runtime::new(&store).effect(count.clone()).start().await.unwrap();
+    let counted = async |expected: &[i64]| {
+        let waiting = async {
+            while *count.0.lock().unwrap() != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        assert!(waited.is_ok(), "waited in vain for {expected:?}: {:?}", running.status());
+    };
+    counted(&[7]).await;
+    let _bills = store.aggregate::<Bill>();
+    counted(&[7, 5]).await;
+    store.aggregate::<Bill>().execute("2", 9).await.unwrap();
+    counted(&[7, 5, 9]).await;
     running.stop().await.unwrap();
 }

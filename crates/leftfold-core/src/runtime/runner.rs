@@ -20,7 +20,8 @@ use super::slots::{Bounds, Slots, Ticket, fits, full};
 use super::tenure::{Right, Tenure};
 use super::turn::{Ended, Intent, Next, Turn};
 use super::{Asked, Host, StartError, contained};
-use crate::store::{Label, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp};
+use crate::fold::Schema;
+use crate::store::{Label, Position, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp};
 
 // ANCHOR: limits
 /// How long a runtime that is told to stop tries to record outcomes that it knows, where its store takes no appends.
@@ -50,6 +51,10 @@ pub(crate) struct Runner<E: Effect> {
     tenure: Option<Tenure>,
     /// What is known of the log; none when it is to be read (again).
     subscription: Option<Subscription>,
+    /// By what intents were asked for; none if that is to be asked for no more.
+    schema: Option<Arc<Schema>>,
+    /// Where it stood when it was started.
+    began: Position,
     queue: Queue,
     /// The intent that was read last, until its first turn.
     fresh: Option<RecordedEvent>,
@@ -121,10 +126,13 @@ impl<E: Effect> Runner<E> {
         let mark = Mark::new(&host, E::NAME, &turn.intents(), turn.begins(), first).await?;
         mark.left_open.iter().for_each(|id| host.board.opened(*id));
         host.board.say_where(E::NAME, mark.through, "its start", 0, 0);
+        let (schema, began) = (Some(turn.schema()), mark.through);
         Ok(Self {
             host,
             turn,
             mark,
+            schema,
+            began,
             asked,
             tenure: None,
             subscription: None,
@@ -168,7 +176,7 @@ impl<E: Effect> Runner<E> {
                 break "stopped: the store is closed";
             }
             self.start_ready();
-            let (reads, next, renews) = (self.reads(), self.wakes_at(), self.renews_at());
+            let (reads, next, renews, schema) = (self.reads(), self.wakes_at(), self.renews_at(), self.schema.clone());
             self.say_status();
             tokio::select! {
                 biased;
@@ -177,6 +185,7 @@ impl<E: Effect> Runner<E> {
                 Some(asked) = self.asked.recv(), if self.words < WORDS_AT_A_TIME => self.take_word(asked),
                 Ok(()) = looks.changed() => self.look_again(),
                 () = clock.sleep_until(next.unwrap_or(Timestamp::MAX)), if next.is_some() => self.wake_due(),
+                () = async { if let Some(schema) = &schema { schema.until_stale().await } }, if schema.is_some() => self.ask_by_owner(),
                 () = clock.sleep_until(renews.unwrap_or(Timestamp::MAX)), if renews.is_some() => {}
                 signal = next_signal(&mut self.subscription), if reads => match signal {
                     Err(ReadError::Closed) => break "stopped: the store is closed",
@@ -283,6 +292,16 @@ impl<E: Effect> Runner<E> {
         }
         self.subscription = Some(store.subscribe(self.turn.intents(), self.mark.through));
         Ok(())
+    }
+
+    /// The owner of the intents came into use, which may know older names of them: these are looked for from where this run
+    /// began, and the ledgers say what was carried out since.
+    fn ask_by_owner(&mut self) {
+        let latest = self.turn.schema();
+        self.schema = Some(latest).filter(|latest| !latest.is_stale());
+        if self.subscription.is_some() {
+            self.subscription = Some(self.host.store.subscribe(self.turn.intents(), self.began));
+        }
     }
 
     /// What others may have changed is read again before the next turn.

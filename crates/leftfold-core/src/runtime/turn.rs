@@ -140,7 +140,12 @@ impl<E: Effect> Turn<E> {
     }
 
     pub(crate) fn intents(&self) -> Query {
-        Query::types(self.schema.names_of(&self.intent_type))
+        Query::types(self.schema().names_of(&self.intent_type))
+    }
+
+    /// How intents are read now.
+    pub(super) fn schema(&self) -> Arc<Schema> {
+        self.schema.renewed().ok().flatten().unwrap_or_else(|| self.schema.clone())
     }
 
     /// What an intent is kept in order with: nothing, or others with the same number.
