@@ -1,13 +1,15 @@
 //! People sign up with a user name and an e-mail address of their own, rename themselves, and leave; of a thousand who
-//! want one name at the same moment exactly one gets it.
+//! want one name at the same moment exactly one gets it, and of who has left nothing is left.
 //! The pattern is uniqueness as a decision: it reads whatever was ever said about the name and the address, and is
-//! decided anew where something is said in the meantime; a secret is made safe before it can become an event.
+//! decided anew if something is said in the meantime; a secret is made safe, and personal data sealed, before it can
+//! become an event.
 //! Leave it where a name only has to be unique within one aggregate: there the aggregate's own fold knows.
 
 use std::error::Error;
 
 use argon2::password_hash::{self, PasswordHasher, PasswordVerifier, phc};
 use argon2::{Argon2, Params};
+use leftfold::personal::{Erasure, Keys, KeysError, Opened, Personal};
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -43,19 +45,6 @@ impl UserName {
     fn new(text: &str) -> Self {
         Self(text.trim().to_lowercase())
     }
-
-    fn tag(&self) -> String {
-        format!("name:{}", self.0)
-    }
-
-    /// Whether somebody has the name after an event, where it was so before or not.
-    fn taken_after(&self, event: &AccountEvent, before: bool) -> bool {
-        match event {
-            AccountEvent::SignedUp(Profile { name, .. }) | AccountEvent::Renamed { to: name, .. } if name == self => true,
-            AccountEvent::Renamed { from: name, .. } | AccountEvent::Closed { name, .. } if name == self => false,
-            _ => before,
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,26 +54,35 @@ impl Email {
     fn new(text: &str) -> Self {
         Self(text.trim().to_lowercase())
     }
-
-    fn tag(&self) -> String {
-        format!("email:{}", self.0)
-    }
 }
 
+/// Everything of a person is sealed with the key of that person.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Profile {
     /// Drawn by whoever asks; a UUID, in earnest.
     account: String,
-    name: UserName,
-    email: Email,
-    password: PasswordHash,
+    name: Personal<UserName>,
+    email: Personal<Email>,
+    password: Personal<PasswordHash>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum AccountEvent {
     SignedUp(Profile),
-    Renamed { account: String, from: UserName, to: UserName },
-    Closed { account: String, name: UserName, email: Email },
+    Renamed { account: String, from: Personal<UserName>, to: Personal<UserName> },
+    Closed { account: String, name: Personal<UserName>, email: Personal<Email> },
+}
+
+impl AccountEvent {
+    /// Whether somebody has the name after the event, if it was so before or not.
+    fn leaves_taken(&self, wanted: &Personal<UserName>, before: bool) -> bool {
+        let is_it = |name: &Personal<UserName>| name.tag() == wanted.tag();
+        match self {
+            AccountEvent::SignedUp(Profile { name, .. }) | AccountEvent::Renamed { to: name, .. } if is_it(name) => true,
+            AccountEvent::Renamed { from: name, .. } | AccountEvent::Closed { name, .. } if is_it(name) => false,
+            _ => before,
+        }
+    }
 }
 
 // ANCHOR: tags
@@ -95,10 +93,10 @@ impl Event for AccountEvent {
     fn tags(&self) -> Tags {
         match self {
             AccountEvent::SignedUp(Profile { account, name, email, .. }) | AccountEvent::Closed { account, name, email } => {
-                Tags::none().with(account_tag(account)).with(name.tag()).with(email.tag())
+                Tags::none().with(account_tag(account)).with(name.tag().to_owned()).with(email.tag().to_owned())
             }
             AccountEvent::Renamed { account, from, to } => {
-                Tags::none().with(account_tag(account)).with(from.tag()).with(to.tag())
+                Tags::none().with(account_tag(account)).with(from.tag().to_owned()).with(to.tag().to_owned())
             }
         }
     }
@@ -123,11 +121,20 @@ enum AccountRefusal {
 
 struct SignUp(Profile);
 
+// ANCHOR: seal
 impl SignUp {
-    fn new(account: &str, name: &str, email: &str, password: PasswordHash) -> Self {
-        Self(Profile { account: account.into(), name: UserName::new(name), email: Email::new(email), password })
+    /// Seals what is personal in it, once, before the decision.
+    async fn new(keys: &Keys, account: &str, name: &str, email: &str, password: PasswordHash) -> Result<Self, KeysError> {
+        let person = keys.subject(account).await?;
+        Ok(Self(Profile {
+            account: account.to_owned(),
+            name: person.seal_findable("name", &UserName::new(name)).await?,
+            email: person.seal_findable("email", &Email::new(email)).await?,
+            password: person.seal(&password)?,
+        }))
     }
 }
+// ANCHOR_END: seal
 
 // ANCHOR: sign-up
 #[derive(Default)]
@@ -142,14 +149,14 @@ impl Decision for SignUp {
     type Refusal = AccountRefusal;
 
     fn query(&self) -> Query {
-        Query::tag(self.0.name.tag()).or(Query::tag(self.0.email.tag()))
+        Query::tag(self.0.name.tag().to_owned()).or(Query::tag(self.0.email.tag().to_owned()))
     }
 
     fn apply(&self, taken: &mut Taken, event: &AccountEvent) {
-        taken.name = self.0.name.taken_after(event, taken.name);
+        taken.name = event.leaves_taken(&self.0.name, taken.name);
         match event {
-            AccountEvent::SignedUp(Profile { email, .. }) if *email == self.0.email => taken.email = true,
-            AccountEvent::Closed { email, .. } if *email == self.0.email => taken.email = false,
+            AccountEvent::SignedUp(Profile { email, .. }) if email.tag() == self.0.email.tag() => taken.email = true,
+            AccountEvent::Closed { email, .. } if email.tag() == self.0.email.tag() => taken.email = false,
             _ => {}
         }
     }
@@ -166,12 +173,19 @@ impl Decision for SignUp {
 
 struct Rename {
     account: String,
-    to: UserName,
+    to: Personal<UserName>,
+}
+
+impl Rename {
+    async fn new(keys: &Keys, account: &str, to: &str) -> Result<Self, KeysError> {
+        let to = keys.subject(account).await?.seal_findable("name", &UserName::new(to)).await?;
+        Ok(Self { account: account.to_owned(), to })
+    }
 }
 
 #[derive(Default)]
 struct Renaming {
-    current: Option<UserName>,
+    current: Option<Personal<UserName>>,
     taken: bool,
 }
 
@@ -181,11 +195,11 @@ impl Decision for Rename {
     type Refusal = AccountRefusal;
 
     fn query(&self) -> Query {
-        Query::tag(account_tag(&self.account)).or(Query::tag(self.to.tag()))
+        Query::tag(account_tag(&self.account)).or(Query::tag(self.to.tag().to_owned()))
     }
 
     fn apply(&self, renaming: &mut Renaming, event: &AccountEvent) {
-        renaming.taken = self.to.taken_after(event, renaming.taken);
+        renaming.taken = event.leaves_taken(&self.to, renaming.taken);
         match event {
             AccountEvent::SignedUp(Profile { account, name, .. }) | AccountEvent::Renamed { account, to: name, .. } => {
                 if *account == self.account {
@@ -199,7 +213,7 @@ impl Decision for Rename {
 
     fn decide(&self, renaming: &Renaming) -> Result<Decided<AccountEvent>, AccountRefusal> {
         let from = renaming.current.clone().ok_or(AccountRefusal::NoAccount)?;
-        if from == self.to {
+        if from.tag() == self.to.tag() {
             return Ok(Decided::nothing());
         }
         if renaming.taken {
@@ -240,19 +254,28 @@ impl Aggregate for Account {
     }
 }
 
+// ANCHOR: forget
+/// Closes the account, which gives its name and address back, and forgets whose it was.
+async fn leave(keys: &Keys, account: &str) -> Result<Erasure, Box<dyn Error>> {
+    keys.store().aggregate::<Account>().execute(account, Close).await?;
+    Ok(keys.forget(account).await?)
+}
+// ANCHOR_END: forget
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let place = examples::place()?;
     let store = leftfold::open(place.path()).await?;
-    let accounts = store.aggregate::<Account>();
+    // A directory of their own: a backup of the log must not bring keys back.
+    let keys = leftfold::open_keys(&store, format!("{}-keys", place.path())).await?;
 
     let sign_up = async |account, name, email, password: &'static str| {
         let password = tokio::task::spawn_blocking(|| Password(password.into()).hash()).await??;
-        let sign_up = SignUp::new(account, name, email, password);
+        let sign_up = SignUp::new(&keys, account, name, email, password).await?;
         tell(&format!("{name} <{email}> signs up"), store.decide(&sign_up).await)
     };
     let rename = async |account: &str, to| {
-        let rename = Rename { account: account.into(), to: UserName::new(to) };
+        let rename = Rename::new(&keys, account, to).await?;
         tell(&format!("{account} wants to be {to}"), store.decide(&rename).await)
     };
 
@@ -262,15 +285,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
     rename("1", "countess").await?;
     sign_up("2", "ada", "lovelace@example.org", "battery staple").await?;
     rename("1", "ada").await?;
-    tell("2 leaves", accounts.execute("2", Close).await)?;
+
+    let grace = profile(&store, "2").await?;
+    let receipt = leave(&keys, "2").await?;
+    println!("2 leaves, and has a receipt: {receipt}");
+    keys.verify(&receipt).await?;
+    println!("2 was called {:?}", keys.open(&grace.name).await?);
     rename("1", "ada").await?;
 
-    if let Some(ada) = accounts.load("1").await?.state.profile {
-        println!("her password fits: {}", ada.password.fits(&Password("correct horse".into())));
-        println!("another one fits: {}", ada.password.fits(&Password("battery staple".into())));
+    let ada = profile(&store, "1").await?;
+    println!("1 is called {:?}", keys.open(&ada.name).await?);
+    if let Opened::Known(password) = keys.open(&ada.password).await? {
+        println!("her password fits: {}", password.fits(&Password("correct horse".into())));
+        println!("another one fits: {}", password.fits(&Password("battery staple".into())));
     }
     store.close().await?;
     Ok(())
+}
+
+async fn profile(store: &Store, account: &str) -> Result<Profile, Box<dyn Error>> {
+    let loaded = store.aggregate::<Account>().load(account).await?;
+    Ok(loaded.state.profile.ok_or(AccountRefusal::NoAccount)?)
 }
 
 type Done = Result<Executed<AccountEvent>, ExecuteError<AccountRefusal>>;
@@ -290,16 +325,27 @@ mod tests {
     use super::*;
     use leftfold::store::Read;
     use leftfold::testing::given_events;
+    use std::path::Path;
 
     const REFUSED_NAME: Result<(), AccountRefusal> = Err(AccountRefusal::NameTaken);
 
-    async fn sign_up(store: &Store, account: &str, name: &str, email: &str) -> Result<(), AccountRefusal> {
-        let password = Password("pa55word".into()).hash().unwrap();
-        outcome(store.decide(&SignUp::new(account, name, email, password)).await)
+    async fn in_memory() -> (Store, Keys) {
+        let store = Store::memory();
+        let keys = Keys::memory(&store).await.unwrap();
+        (store, keys)
     }
 
-    async fn rename(store: &Store, account: &str, to: &str) -> Result<(), AccountRefusal> {
-        outcome(store.decide(&Rename { account: account.into(), to: UserName::new(to) }).await)
+    fn hashed(password: &str) -> PasswordHash {
+        Password(password.into()).hash().unwrap()
+    }
+
+    async fn sign_up(keys: &Keys, account: &str, name: &str, email: &str) -> Result<(), AccountRefusal> {
+        let sign_up = SignUp::new(keys, account, name, email, hashed("pa55word")).await.unwrap();
+        outcome(keys.store().decide(&sign_up).await)
+    }
+
+    async fn rename(keys: &Keys, account: &str, to: &str) -> Result<(), AccountRefusal> {
+        outcome(keys.store().decide(&Rename::new(keys, account, to).await.unwrap()).await)
     }
 
     fn outcome(done: Done) -> Result<(), AccountRefusal> {
@@ -311,14 +357,14 @@ mod tests {
     }
 
     // ANCHOR: decision-test
-    #[test]
-    fn a_name_is_taken_from_the_sign_up_until_it_is_released() {
-        let ada = || SignUp::new("1", "ada", "ada@example.org", PasswordHash("x".into()));
-        let other = SignUp::new("2", "Ada", "other@example.org", PasswordHash("y".into()));
-        let (signed_up, renamed) = (
-            AccountEvent::SignedUp(ada().0),
-            AccountEvent::Renamed { account: "1".into(), from: UserName::new("ada"), to: UserName::new("lovelace") },
-        );
+    #[tokio::test]
+    async fn a_name_is_taken_from_the_sign_up_until_it_is_released() {
+        let (_, keys) = in_memory().await;
+        let ada = SignUp::new(&keys, "1", "ada", "ada@example.org", PasswordHash("x".into())).await.unwrap();
+        let other = SignUp::new(&keys, "2", "Ada", "other@example.org", PasswordHash("y".into())).await.unwrap();
+        let Rename { to, .. } = Rename::new(&keys, "1", "lovelace").await.unwrap();
+        let renamed = AccountEvent::Renamed { account: "1".into(), from: ada.0.name.clone(), to };
+        let signed_up = AccountEvent::SignedUp(ada.0);
         given_events([("account-1", signed_up.clone())]).decide(&other).then_refused(AccountRefusal::NameTaken);
         given_events([("account-1", signed_up), ("account-1", renamed)])
             .decide(&other)
@@ -329,10 +375,10 @@ mod tests {
     // ANCHOR: race
     #[tokio::test(flavor = "multi_thread")]
     async fn of_a_thousand_racing_sign_ups_of_one_name_exactly_one_wins() {
-        let store = Store::memory();
+        let (store, keys) = in_memory().await;
         let race = |n: u32| {
-            let store = store.clone();
-            tokio::spawn(async move { sign_up(&store, &n.to_string(), "ada", &format!("{n}@example.org")).await })
+            let keys = keys.clone();
+            tokio::spawn(async move { sign_up(&keys, &n.to_string(), "ada", &format!("{n}@example.org")).await })
         };
         let mut won = 0;
         for running in (0..1_000).map(race).collect::<Vec<_>>() {
@@ -342,41 +388,66 @@ mod tests {
             }
         }
         assert_eq!(won, 1);
-        assert_eq!(store.head().position, Position(1));
+        let signed_up = Query::types(["account.SignedUp".try_into().unwrap()]);
+        assert_eq!(store.read(Read::matching(signed_up, Position::START)).all().await.unwrap().len(), 1);
     }
     // ANCHOR_END: race
 
     #[tokio::test]
     async fn names_and_addresses_are_unique_however_they_are_written() {
-        let store = Store::memory();
-        assert_eq!(sign_up(&store, "1", "Ada", "ada@example.org").await, Ok(()));
-        assert_eq!(sign_up(&store, "2", " aDA", "b@example.org").await, REFUSED_NAME);
-        assert_eq!(sign_up(&store, "2", "bea", "ADA@example.org").await, Err(AccountRefusal::EmailTaken));
+        let (_, keys) = in_memory().await;
+        assert_eq!(sign_up(&keys, "1", "Ada", "ada@example.org").await, Ok(()));
+        assert_eq!(sign_up(&keys, "2", " aDA", "b@example.org").await, REFUSED_NAME);
+        assert_eq!(sign_up(&keys, "2", "bea", "ADA@example.org").await, Err(AccountRefusal::EmailTaken));
     }
 
     #[tokio::test]
     async fn a_name_is_free_again_after_a_rename_and_after_its_owner_left() {
-        let store = Store::memory();
-        sign_up(&store, "1", "ada", "ada@example.org").await.unwrap();
-        rename(&store, "1", "countess").await.unwrap();
-        sign_up(&store, "2", "ada", "b@example.org").await.unwrap();
-        assert_eq!(rename(&store, "1", "ada").await, REFUSED_NAME);
-        store.aggregate::<Account>().execute("2", Close).await.unwrap();
-        assert_eq!(sign_up(&store, "3", "countess", "b@example.org").await, REFUSED_NAME);
-        assert_eq!(rename(&store, "1", "ada").await, Ok(()));
-        assert_eq!(sign_up(&store, "3", "countess", "b@example.org").await, Ok(()));
-        assert_eq!(rename(&store, "2", "bea").await, Err(AccountRefusal::NoAccount));
+        let (_, keys) = in_memory().await;
+        sign_up(&keys, "1", "ada", "ada@example.org").await.unwrap();
+        rename(&keys, "1", "countess").await.unwrap();
+        sign_up(&keys, "2", "ada", "b@example.org").await.unwrap();
+        assert_eq!(rename(&keys, "1", "ada").await, REFUSED_NAME);
+        leave(&keys, "2").await.unwrap();
+        assert_eq!(sign_up(&keys, "3", "countess", "b@example.org").await, REFUSED_NAME);
+        assert_eq!(rename(&keys, "1", "ada").await, Ok(()));
+        assert_eq!(sign_up(&keys, "3", "countess", "b@example.org").await, Ok(()));
+        assert_eq!(rename(&keys, "4", "bea").await, Err(AccountRefusal::NoAccount));
     }
 
     #[tokio::test]
-    async fn no_password_is_in_the_log_and_it_fits_all_the_same() {
-        let store = Store::memory();
-        sign_up(&store, "1", "ada", "ada@example.org").await.unwrap();
-        for event in store.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap() {
-            assert!(!format!("{event:?}").contains("pa55word"), "{event:?}");
-        }
-        let ada = store.aggregate::<Account>().load("1").await.unwrap().state.profile.unwrap();
-        assert!(ada.password.fits(&Password("pa55word".into())));
-        assert!(!ada.password.fits(&Password("password".into())));
+    async fn a_password_fits_for_as_long_as_its_owner_is_not_forgotten() {
+        let (store, keys) = in_memory().await;
+        sign_up(&keys, "1", "ada", "ada@example.org").await.unwrap();
+        let ada = profile(&store, "1").await.unwrap();
+        let Opened::Known(password) = keys.open(&ada.password).await.unwrap() else { panic!("it is forgotten") };
+        assert!(password.fits(&Password("pa55word".into())));
+        assert!(!password.fits(&Password("password".into())));
+        leave(&keys, "1").await.unwrap();
+        assert_eq!(keys.open(&ada.password).await, Ok(Opened::Forgotten));
     }
+
+    // ANCHOR: files
+    /// Every byte of every file below a directory.
+    fn bytes_below(directory: &Path) -> Vec<u8> {
+        let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { bytes_below(&path) } else { std::fs::read(path).unwrap() }).collect()
+    }
+
+    #[tokio::test]
+    async fn no_password_no_name_and_no_address_is_in_any_file() {
+        let place = tempfile::tempdir().unwrap();
+        let store = leftfold::open(place.path().join("log").to_str().unwrap()).await.unwrap();
+        let keys = leftfold::open_keys(&store, place.path().join("keys")).await.unwrap();
+        sign_up(&keys, "1", "lovelace", "ada@example.org").await.unwrap();
+        rename(&keys, "1", "countess").await.unwrap();
+        store.close().await.unwrap();
+        let bytes = bytes_below(place.path());
+        let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(holds("account.SignedUp"));
+        for secret in ["pa55word", "$argon2", "lovelace", "countess", "ada@example", "example.org"] {
+            assert!(!holds(secret), "{secret}");
+        }
+    }
+    // ANCHOR_END: files
 }

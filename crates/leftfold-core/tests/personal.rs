@@ -1,19 +1,22 @@
 //! Personal data: sealed in whatever holds it, found by its tag, and gone once its subject is forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use leftfold_core::fold::{Aggregate, Decided, Decision, Event, ExecuteError, Recorded, SnapshotPolicy};
+use leftfold_core::copy::{Copy, Transformed};
+use leftfold_core::fold::{Aggregate, Decided, Decision, Event, ExecuteError, Recorded, Schema, SnapshotPolicy, Unknown};
 use leftfold_core::personal::{
     DestroyedKey, Erasure, ErasureError, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Keys, KeysError, Lookup,
-    MemoryKeys, Opened, OutlivedValue, Personal, RECORDED_WITHIN, SubjectForgotten, Token,
+    MemoryKeys, Opened, OutlivedValue, Personal, RECORDED_WITHIN, Subject, SubjectForgotten, Token,
 };
 use leftfold_core::runtime::Runtime;
 use leftfold_core::runtime::inbox::{Delivery, Inbox, Receipt, ReceiveError};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
-use leftfold_core::store::{Backend, Label, MemoryBackend, Pending, Position, Query, Read, Store, Tags, Timestamp, Version};
+use leftfold_core::store::{
+    Backend, Label, MemoryBackend, NewEvent, Pending, Position, Query, Read, RecordedEvent, Store, Tags, Timestamp, Version,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -367,6 +370,7 @@ impl Inbox for Addresses {
     }
 }
 
+// ANCHOR: process
 /// A customer who asked to be forgotten elsewhere leaves their street, too.
 #[derive(Default)]
 struct Leaving;
@@ -395,16 +399,19 @@ impl Process for Leaving {
         }
     }
 }
+// ANCHOR_END: process
 
 #[tokio::test]
 async fn a_message_that_comes_twice_is_heard_once_though_it_is_sealed_twice() {
     let keys = Keys::memory(&Store::memory()).await.unwrap();
     let store = keys.store().clone();
     register(&keys, "1", ADA).await.unwrap();
+    // ANCHOR: occasion
     let sealed = async |street: &str| {
         let subject = keys.subject("1").await.unwrap().on("post office, message 7");
         NewAddress { street: subject.seal(&street.to_owned()).unwrap() }
     };
+    // ANCHOR_END: occasion
     let inbox = store.inbox::<Addresses>();
     assert_eq!(inbox.receive("post office", "7", None, sealed("Tea Street").await).await, Ok(Receipt::Accepted));
     assert_eq!(inbox.receive("post office", "7", None, sealed("Tea Street").await).await, Ok(Receipt::Duplicate));
@@ -496,4 +503,58 @@ async fn who_was_refused_a_value_long_ago_does_not_keep_it_findable_and_who_has_
     assert!(find(&keys).await.is_some());
     keys.forget("5").await.unwrap();
     assert_eq!(find(&keys).await, None);
+}
+
+/// What a release wrote that knew nothing of sealing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum PlainEvent {
+    #[serde(rename = "customer.Registered")]
+    Registered { customer: String, email: String, age: u8 },
+}
+
+impl Event for PlainEvent {
+    const NAMESPACE: &'static str = "customer";
+}
+
+// ANCHOR: copy
+/// Seals an event of old, with the subjects that were made ready. The event is the occasion, so that the copy says the same
+/// whenever it is asked.
+fn sealed(event: &RecordedEvent, subjects: &HashMap<String, Subject>) -> Result<NewEvent, Box<dyn std::error::Error>> {
+    let old: Vec<PlainEvent> = Schema::of::<PlainEvent>()?.decode(event, Unknown::Refuse)?;
+    let [PlainEvent::Registered { customer, email, age }] = &old[..] else { return Err("it is no registration".into()) };
+    let subject = subjects.get(customer).ok_or("a customer without a key")?.on(&event.id.to_string());
+    let (email, age) = (subject.seal(email)?, subject.seal(age)?);
+    let new = Schema::of::<CustomerEvent>()?.encode(&CustomerEvent::Registered { customer: customer.clone(), email, age })?;
+    Ok(NewEvent { stream: event.to_new().stream, id: Some(event.id), tags: Tags::none(), ..new })
+}
+// ANCHOR_END: copy
+
+#[tokio::test]
+async fn an_old_store_with_names_in_the_clear_is_copied_into_one_without() {
+    let (old, new) = (Store::memory(), Store::memory());
+    let key_store = Arc::new(MemoryKeys::new().unwrap());
+    for customer in ["1", "2"] {
+        let event = PlainEvent::Registered { customer: customer.to_owned(), email: format!("{customer}@example.org"), age: 36 };
+        old.facts("customer", customer, &[event]).record().await.unwrap();
+    }
+    // The old store knows the keys, and the copy takes that over.
+    let keys = Keys::of(&old, key_store.clone()).await.unwrap();
+    let mut subjects = HashMap::new();
+    for customer in ["1", "2"] {
+        subjects.insert(customer.to_owned(), keys.subject(customer).await.unwrap());
+    }
+    let copy = Copy::from(&old).into(&new).through(move |event| match sealed(event, &subjects) {
+        Ok(sealed) => sealed.into(),
+        Err(error) => Transformed::Refuse(error.to_string()),
+    });
+    copy.run_until_caught_up().await.unwrap();
+    copy.switch().await.unwrap();
+    assert!(copy.verify().await.unwrap().is_sound());
+    let events = new.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
+    assert!(!format!("{events:?}").contains("example.org"), "{events:?}");
+    let keys = Keys::of(&new, key_store).await.unwrap();
+    let email = loaded(&new, "2").await.email.unwrap();
+    assert_eq!(keys.open(&email).await, Ok(Opened::Known("2@example.org".to_owned())));
+    keys.verify(&keys.forget("2").await.unwrap()).await.unwrap();
+    assert_eq!(keys.open(&email).await, Ok(Opened::Forgotten));
 }

@@ -119,6 +119,7 @@ impl Process for Greeting {
     }
 }
 
+// ANCHOR: post
 /// Letters are posted to whoever is known when it is time.
 struct Post {
     keys: Keys,
@@ -154,7 +155,9 @@ impl Effect for Post {
         Some((stream.name.id().to_owned(), AccountCommand::NoteLetter {}))
     }
 }
+// ANCHOR_END: post
 
+// ANCHOR: clear
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Fact {
     #[serde(rename = "account.Opened")]
@@ -194,7 +197,9 @@ impl Projection<Sqlite> for Clear {
         Ok(())
     }
 }
+// ANCHOR_END: clear
 
+// ANCHOR: sealed
 /// Rows with what is sealed, that are opened when they are shown: these need not hear of anything.
 struct Sealed;
 
@@ -213,6 +218,7 @@ impl Projection<Sqlite> for Sealed {
         Ok(())
     }
 }
+// ANCHOR_END: sealed
 
 struct Names(Keys);
 
