@@ -3,14 +3,14 @@
 
 use leftfold_core::fold::{Aggregate, Event, EventError, ExecuteError, Recorded, SnapshotPolicy};
 use leftfold_core::runtime::inbox::{Delivery, Inbox, Receipt, ReceiveError};
-use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger, Whose};
+use leftfold_core::runtime::process::{AskError, Context, Correlation, Process, Reaction, Targets, Trigger, Whose};
 use leftfold_core::runtime::{Attempt, Conclusion, Effect, EffectId, EffectState, Performed, Policy};
 use leftfold_core::store::{Store, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::runtime_stage::{SECOND, Stage, quiet, settled, until};
+use crate::runtime_stage::{SECOND, Stage, quiet, record, settled, until};
 
 /// JSON that is kept as it came.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -341,4 +341,33 @@ async fn messages_of_every_depth_are_delivered_or_refused_at_the_door() {
         }
     }
     assert_eq!(accepted, 2 * (95..100).count());
+}
+
+/// An earlier release recorded commands that were deeper, and what became of such a one could not be recorded: it was carried
+/// out again and again.
+#[tokio::test]
+async fn a_refused_command_that_is_too_deep_to_be_recorded_again_waits_for_a_person() {
+    let stage = Stage::new();
+    let process = stage.process();
+    let store = &process.store;
+    store.aggregate::<Deep>().execute("other", take(Depth { is_raw: false, levels: 1 }.client())).await.unwrap();
+    let (deep, stream) = (format!("{}{}", "[".repeat(121), "]".repeat(121)), "$process:carrying-old");
+    let command = format!(r#"{{"Refuse":{{"is_raw":false,"levels":1,"unknown":{deep}}}}}"#);
+    let commands = format!(r#"[{{"to":"deep","id":"old","command":{command}}}]"#);
+    let reacted = format!(r#"{{"process":"carrying","cause":{{"Event":{{"position":1}}}},"starts":true,"commands":{commands}}}"#);
+    let issued = record(store, stream, "$process.Reacted", 1, &reacted).await;
+    let running = process.runtime().process::<Carrying>().start().await.unwrap();
+    let parked = async || running.processes().parked("carrying").await.unwrap();
+    until("it waits", async || parked().await.len() == 1).await;
+    let why = parked().await[0].error.clone().unwrap();
+    assert!(why.contains("it was refused, and that cannot be recorded") && why.contains("more than 120"), "{why}");
+    let whose = Whose::Instance("old".to_owned());
+    let again = running.processes().retry("carrying", &whose).await;
+    assert!(matches!(&again, Err(AskError::FailsAgain { why, .. }) if why.contains("more than 120")), "{again:?}");
+    // Others go on.
+    ask(store, DeepEvent::CommandAsked(Depth { is_raw: true, levels: 110 })).await;
+    until("another is carried out", async || !loaded(store, "took-true-110").await.took.is_empty()).await;
+    assert_eq!(running.processes().skip("carrying", &whose, issued, "ann").await, Ok(1));
+    assert_eq!(parked().await, []);
+    running.stop().await.unwrap();
 }
