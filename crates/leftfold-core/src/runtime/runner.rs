@@ -176,7 +176,7 @@ impl<E: Effect> Runner<E> {
                 break "stopped: the store is closed";
             }
             self.start_ready();
-            let (reads, next, renews, schema) = (self.reads(), self.wakes_at(), self.renews_at(), self.schema.clone());
+            let (reads, next, renews, asks) = (self.reads(), self.wakes_at(), self.renews_at(), self.schema.clone());
             self.say_status();
             tokio::select! {
                 biased;
@@ -185,7 +185,7 @@ impl<E: Effect> Runner<E> {
                 Some(asked) = self.asked.recv(), if self.words < WORDS_AT_A_TIME => self.take_word(asked),
                 Ok(()) = looks.changed() => self.look_again(),
                 () = clock.sleep_until(next.unwrap_or(Timestamp::MAX)), if next.is_some() => self.wake_due(),
-                () = async { if let Some(schema) = &schema { schema.until_stale().await } }, if schema.is_some() => self.ask_by_owner(),
+                () = async { if let Some(asks) = &asks { asks.until_stale().await } }, if asks.is_some() => self.ask_by_owner(),
                 () = clock.sleep_until(renews.unwrap_or(Timestamp::MAX)), if renews.is_some() => {}
                 signal = next_signal(&mut self.subscription), if reads => match signal {
                     Err(ReadError::Closed) => break "stopped: the store is closed",
