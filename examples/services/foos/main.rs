@@ -37,7 +37,7 @@ use crate::tables::Foos;
 /// Records what was seen of a foo, as the other system does.
 async fn see(store: &Store, bar: &str, baz: &str, facts: &[FooFact]) -> Result<Position, Box<dyn Error>> {
     let schema = Schema::of::<FooFact>()?;
-    let stream = StreamName::new(format!("foos-{bar}-{baz}"))?;
+    let stream = StreamName::new(FooName::new(bar, baz).stream())?;
     let events = facts.iter().map(|fact| Ok(schema.encode(fact)?.in_stream(stream.clone())));
     store.append(Append::of(events.collect::<Result<_, Box<dyn Error>>>()?)).await?;
     Ok(store.head().position)

@@ -10,6 +10,7 @@ use super::*;
 use crate::cache::seen;
 
 const SOON: Duration = Duration::from_secs(30);
+const UUIDS: [&str; 2] = ["550e8400-e29b-41d4-a716-446655440000", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"];
 
 fn noon(hour: u8, status_seen: Status) -> FooFact {
     status(&format!("2026-05-01T{hour:02}:00:00Z"), status_seen).unwrap()
@@ -33,6 +34,25 @@ fn a_foos_id_is_made_of_the_ids_in_its_streams_name() {
     assert_eq!(FooName::new("7", "blue").id.get_version_num(), 5);
     assert_eq!(FooName::new("7", "blue"), FooName::new("7", "blue"));
     assert_ne!(FooName::new("7", "blue").id, FooName::new("7b", "lue").id);
+    assert_ne!(FooName::new("7/b", "lue").id, FooName::new("7", "b/lue").id);
+}
+
+/// The first dash parted the ids, so that a foo of UUIDs had the id of another one, and was never found.
+#[test]
+fn ids_with_dashes_are_told_from_the_stream_whether_they_are_uuids_or_not() {
+    let [bar, baz] = UUIDS;
+    let upper = baz.to_uppercase();
+    let ids = [bar, baz, &upper, "7", "b-z", "-", "%2D", "%", "%25-", "550e8400", "446655440000", "b/z", "gr\u{fc}n-\u{1f980}"];
+    for (bar, baz) in ids.iter().flat_map(|bar| ids.map(|baz| (*bar, baz))) {
+        let name = FooName::new(bar, baz);
+        assert_eq!(FooName::in_stream(&name.stream()), Some(name));
+    }
+    // As the other system writes them.
+    assert_eq!(FooName::in_stream(&format!("foos-{bar}-{baz}")), Some(FooName::new(bar, baz)));
+    for nothing in ["foos-a-b-c", "foos-a", "foos--b", "foos-a-", "foos-a%-b", "foos-a%2d-b", &format!("foos-{bar}"), "bars-a-b"]
+    {
+        assert_eq!(FooName::in_stream(nothing), None, "{nothing}");
+    }
 }
 
 #[tokio::test]
@@ -106,6 +126,10 @@ async fn a_client_from_another_language_finds_the_service_by_reflection() {
     assert!(ask(&address, &["get", "blue"]).await.contains("INVALID_ARGUMENT"));
     let early = ask(&address, &["get", &blue, &beyond]).await;
     assert!(early.contains("UNAVAILABLE"), "{early}");
+    let [bar, baz] = UUIDS;
+    let seen = see(&store, bar, baz, &[noon(12, Status::Active)]).await.unwrap().0.to_string();
+    let of_uuids = ask(&address, &["get", &FooName::new(bar, baz).id.to_string(), &seen]).await;
+    assert!(of_uuids.contains(bar) && of_uuids.contains(baz), "{of_uuids}");
     stop.send(()).unwrap();
     serving.await.unwrap();
     running.stop().await.unwrap();
