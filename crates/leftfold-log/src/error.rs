@@ -31,7 +31,7 @@ pub enum OpenError {
         /// The directory.
         place: String,
     },
-    /// The directory holds something else.
+    /// The directory holds something else, and nothing of a log.
     #[error("{place} holds {file}, which is no part of a Leftfold log; give a directory of its own")]
     Foreign {
         /// The directory.
@@ -49,8 +49,10 @@ pub enum OpenError {
         /// What was found.
         found: u16,
     },
-    /// What must be there is not what was written.
-    #[error("the log is damaged at {place}: {detail}; restore it from a copy")]
+    /// What must be there is not what was written, or is not there. Nothing is begun in its place:
+    /// [`verify`](crate::verify) and [`dump`](crate::dump) tell what is left, and [`restore`](crate::restore) declares a copy
+    /// that was brought back.
+    #[error("the log is damaged at {place}: {detail}; bring back a copy of the directory and declare it by `restore`")]
     Damaged {
         /// Which file and byte.
         place: String,
@@ -126,11 +128,9 @@ impl OpenError {
         Self::Damaged { place: place(number, offset), detail: detail.to_string() }
     }
 
-    pub(crate) fn header(number: u64, fault: SegmentFault, directory: &str) -> Self {
-        let file = segment_name(number);
+    pub(crate) fn header(number: u64, fault: SegmentFault) -> Self {
         match fault {
-            SegmentFault::Foreign => Self::Foreign { place: directory.to_owned(), file },
-            SegmentFault::OtherRelease { what, found } => Self::OtherRelease { file, what, found },
+            SegmentFault::OtherRelease { what, found } => Self::OtherRelease { file: segment_name(number), what, found },
             SegmentFault::Broken(fault) => Self::damaged(number, 0, &fault),
         }
     }

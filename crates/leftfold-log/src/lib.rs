@@ -8,6 +8,7 @@ mod appends;
 mod buffers;
 mod check;
 mod clock;
+mod contents;
 pub mod disk;
 mod dump;
 mod error;

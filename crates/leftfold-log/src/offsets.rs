@@ -11,7 +11,7 @@ use leftfold_core::store::{Hash, Position, StoreId};
 
 use crate::disk::{Disk, File};
 use crate::files::{Files, Part};
-use crate::format::{FormatError, Input, SegmentHeader};
+use crate::format::{FormatError, Input, SegmentHeader, segment_number};
 
 const MAGIC: [u8; 8] = *b"LFOFFS01";
 const HEADER_BYTES: usize = 128;
@@ -263,6 +263,11 @@ fn block_crc(block: u32, body: &[u8]) -> u32 {
 /// The name of the file of offsets of a segment.
 pub(crate) fn offsets_name(number: u64) -> String {
     format!("log-{number:012}.off")
+}
+
+/// The segment whose offsets a file has, by its name.
+pub(crate) fn offsets_number(name: &str) -> Option<u64> {
+    segment_number(&format!("{}.seg", name.strip_suffix(".off")?))
 }
 
 /// Segment and block.

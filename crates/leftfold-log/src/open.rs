@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use leftfold_core::store::{Head, Identity};
 
+use crate::contents::{LOCK, refuse_foreign};
 use crate::disk::{Disk, Overlay, Real};
 use crate::error::{OpenError, Recovery};
 use crate::format::segment_number;
 use crate::index::Index;
 use crate::log::Log;
 use crate::options::{Existing, Options};
-use crate::recover::{LOCK, Looks, Purpose, next_epoch, refuse_foreign};
+use crate::recover::{Looks, Purpose, next_epoch};
 
 impl Log {
     /// Opens the log in a directory, or begins one there, as the options say.

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use leftfold_core::store::{Epoch, Hash, Head, Identity, Position, StoreId};
 
 use crate::clock::CLOCK_JUMP_MAX;
+use crate::contents::{headers, keep_witness};
 use crate::disk::{Disk, File};
 use crate::error::{Cut, OpenError, Recovery};
-use crate::format::{
-    Binding, EventView, GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SegmentFault, SegmentHeader, segment_name, segment_number,
-};
+use crate::format::{Binding, EventView, GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SegmentHeader, segment_name};
 use crate::index::{Covered, Index, Memtable, Settings};
 use crate::lease::FENCES_KEY;
 use crate::offsets::{Offsets, OffsetsFile, offsets_name};
@@ -99,6 +98,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
     if purpose == Purpose::Write {
         check_clock(options, tail.head())?;
         settle(disk, options, &mut tail, walk.last.as_ref())?;
+        keep_witness(&**disk, last.store);
     }
     walk.release()?;
     let Walk { index, segments, complete, replayed, rebuilt, cut, held_back, .. } = walk;
@@ -144,71 +144,7 @@ fn settle(disk: &Arc<dyn Disk>, options: &Options, tail: &mut Tail, last: Option
     Ok(())
 }
 
-/// The headers of all segments, in order, of a log that is there or is begun.
-pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<SegmentHeader>, OpenError> {
-    let names = disk.names()?;
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
-    numbers.sort_unstable();
-    if numbers.is_empty() {
-        refuse_foreign(&**disk, &names)?;
-        return create(disk, options).map(|header| vec![header]);
-    }
-    if let Some((index, _)) = numbers.iter().enumerate().find(|(index, number)| **number != *index as u64 + 1) {
-        return Err(OpenError::damaged(index as u64 + 1, 0, &"the segment is missing"));
-    }
-    let mut headers: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
-    let mut length_before = 0;
-    for number in numbers {
-        let file = disk.open(&segment_name(number))?;
-        let header = header(&*file)?.map_err(|fault| OpenError::header(number, fault, &disk.place()))?;
-        let follows = headers.last().is_none_or(|before| follows(before, &header));
-        if !follows || header.number != number || u64::from(header.length_before) != length_before {
-            return Err(OpenError::damaged(number, 0, &"the segment does not follow from the one before"));
-        }
-        length_before = file.len()?;
-        headers.push(header);
-    }
-    if options.open == Existing::Never {
-        return Err(OpenError::AlreadyThere { place: disk.place() });
-    }
-    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
-        match disk.remove(name) {
-            // A reader meets a writer that had just made it.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-    }
-    Ok(headers)
-}
-
-/// Refuses a directory without a log that holds something else: it is somebody's.
-pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), OpenError> {
-    let ours = |name: &str| name == LOCK || name.ends_with(".tmp");
-    let has_log = names.iter().any(|name| segment_number(name).is_some());
-    match names.iter().find(|name| !ours(name)) {
-        Some(file) if !has_log => Err(OpenError::Foreign { place: disk.place(), file: file.clone() }),
-        _ => Ok(()),
-    }
-}
-
-/// The name of the file that is locked while the log is open.
-pub(crate) const LOCK: &str = "lock";
-
-fn header(file: &dyn File) -> io::Result<Result<SegmentHeader, SegmentFault>> {
-    let mut bytes = vec![0; file.len()?.min(SegmentHeader::BYTES_MAX) as usize];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(SegmentHeader::decode(&bytes))
-}
-
-fn follows(before: &SegmentHeader, header: &SegmentHeader) -> bool {
-    let same_epoch = header.epoch == before.epoch;
-    header.store == before.store
-        && header.first >= before.first
-        && header.recorded_at >= before.recorded_at
-        && (same_epoch || header.epoch.number == before.epoch.number.wrapping_add(1))
-}
-
-fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, OpenError> {
+pub(crate) fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, OpenError> {
     if options.open == Existing::Only {
         return Err(OpenError::Missing { place: disk.place() });
     }

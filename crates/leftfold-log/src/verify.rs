@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use leftfold_core::store::{Direction, Hash, Head, Identity, Position, StreamName};
 
+use crate::contents::{LOCK, headers, refuse_foreign};
 use crate::disk::{Disk, Overlay};
 use crate::error::{Cut, OpenError};
 use crate::format::{EventView, NO_TIME, SegmentHeader, segment_name};
@@ -13,7 +14,7 @@ use crate::index::{Index, IndexError, Key};
 use crate::lease::FENCES_KEY;
 use crate::open::directory;
 use crate::options::{Existing, Options};
-use crate::recover::{LOCK, end_of_log, headers, recover};
+use crate::recover::{end_of_log, recover};
 use crate::scan::{Chain, Group, Groups, Record, address};
 
 /// What a log was found to be.
@@ -78,8 +79,10 @@ pub fn verify_on(disk: Arc<dyn Disk>) -> Result<Verified, OpenError> {
     Ok(verified)
 }
 
-/// Takes the lock, so that nobody writes meanwhile; nobody can where the directory cannot be written.
+/// Takes the lock, so that nobody writes meanwhile; nobody can where the directory cannot be written. In a directory that
+/// is somebody else's, no lock is made.
 pub(crate) fn lock_if_writable(disk: &dyn Disk) -> Result<Option<Box<dyn crate::disk::Lock>>, OpenError> {
+    refuse_foreign(disk, &disk.names()?)?;
     match disk.lock(LOCK) {
         Ok(lock) => Ok(Some(lock)),
         Err(error) => match error.kind() {

@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use leftfold_core::store::{
@@ -12,7 +12,7 @@ use leftfold_core::store::{
 };
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
 use leftfold_log::{ClockBehind, Existing, Log, OpenError, Options, Upkeep, dump_on, restore, restore_on, verify, verify_on};
-use support::{TestClock, event_type, stream, wait};
+use support::{Folder, TestClock, event_type, stream, wait};
 
 fn options() -> Options {
     Options { upkeep: Upkeep::Inline, clock: Arc::new(TestClock::default()), ..Options::default() }
@@ -32,23 +32,6 @@ fn append(log: &Log, data: &str) -> Result<Outcome, AppendError> {
 
 fn count(log: &Log) -> usize {
     wait(Store::new(log.clone()).read(Read::matching(Query::all(), Position(1))).all()).unwrap().len()
-}
-
-/// A directory of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]
@@ -126,7 +109,7 @@ fn a_directory_that_is_no_log_is_left_alone() {
     fs::remove_file(folder.0.join("photo.jpg")).unwrap();
     fs::write(folder.0.join("log-000000000001.seg"), b"something else entirely").unwrap();
     let opened = Log::open(&folder.0, Options::default()).map(|_| ());
-    assert!(matches!(opened, Err(OpenError::Foreign { .. })), "{opened:?}");
+    assert!(matches!(opened, Err(OpenError::Damaged { .. })), "who names a file so has a log here: {opened:?}");
     let missing = Log::open(folder.0.join("none"), Options { open: Existing::Only, ..Options::default() }).map(|_| ());
     assert!(matches!(missing, Err(OpenError::Missing { .. })));
 }
@@ -155,6 +138,8 @@ fn another_format_version_is_named_and_nothing_is_changed() {
     let file = folder.0.join("log-000000000001.seg");
     let mut bytes = fs::read(&file).unwrap();
     bytes[8] = 3;
+    let crc = crc32c::crc32c(&bytes[..252]).to_le_bytes();
+    bytes[252..256].copy_from_slice(&crc);
     fs::write(&file, &bytes).unwrap();
     let opened = Log::open(&folder.0, Options::default()).map(|_| ());
     assert!(matches!(opened, Err(OpenError::OtherRelease { what: "format version", found: 3, .. })), "{opened:?}");

@@ -31,6 +31,12 @@ pub enum FormatError {
         /// What was being read.
         what: &'static str,
     },
+    /// The bytes by which it is known are others.
+    #[error("the {what} does not begin as one does")]
+    Magic {
+        /// What was being read.
+        what: &'static str,
+    },
     /// A number is out of its range, or not in its shortest form.
     #[error("the {what} has a value that cannot be")]
     Value {

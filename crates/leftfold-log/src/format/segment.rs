@@ -36,8 +36,6 @@ pub(crate) struct SegmentHeader {
 /// Why a file is no segment that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentFault {
-    /// It is some other program's.
-    Foreign,
     /// Another release wrote it.
     OtherRelease { what: &'static str, found: u16 },
     /// The header is short, empty or does not check: damage.
@@ -95,12 +93,15 @@ impl SegmentHeader {
         let what = "segment header";
         let begun = &bytes[..bytes.len().min(MAGIC.len())];
         if begun.iter().any(|byte| *byte != 0) && !MAGIC.starts_with(begun) {
-            return Err(SegmentFault::Foreign);
+            return Err(SegmentFault::Broken(FormatError::Magic { what }));
         }
         let short = || SegmentFault::Broken(FormatError::Short { what });
         let mut input = Input::new(bytes.get(MAGIC.len()..).ok_or_else(short)?, what);
         let (version, hash, checksum, codec) = (input.id()?, input.id()?, input.id()?, input.id()?);
         if begun != MAGIC {
+            return Err(SegmentFault::Broken(FormatError::Checksum { what }));
+        }
+        if Self::has_damaged_ids(bytes) {
             return Err(SegmentFault::Broken(FormatError::Checksum { what }));
         }
         for (what, found, known) in [("hash id", hash, BLAKE3), ("checksum id", checksum, CRC32C), ("codec id", codec, STORED)] {
@@ -124,6 +125,18 @@ impl SegmentHeader {
             return Err(SegmentFault::OtherRelease { what: "flags", found: flags });
         }
         Ok(header)
+    }
+
+    /// Whether the checksum of a header fits if its ids are what this release writes, and they are not. The bytes of another
+    /// release check with its own ids, or otherwise.
+    fn has_damaged_ids(bytes: &[u8]) -> bool {
+        [(VERSION_1, BYTES_1), (VERSION_2, BYTES_2)].into_iter().any(|(version, length)| {
+            let Some((body, crc)) = bytes.get(..length).and_then(|header| header.split_last_chunk::<4>()) else { return false };
+            let ids: Vec<u8> = [version, BLAKE3, CRC32C, STORED].iter().flat_map(|id| id.to_le_bytes()).collect();
+            let (begin, fields) = body.split_at(MAGIC.len() + ids.len());
+            let checksum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&MAGIC), &ids), fields);
+            begin[MAGIC.len()..] != ids && *crc == checksum.to_le_bytes()
+        })
     }
 
     /// The fields behind the ids, and the flags, which version 1 does not have.
@@ -215,12 +228,16 @@ mod tests {
     }
 
     #[test]
-    fn foreign_other_and_broken_headers_are_told_apart() {
+    fn other_and_broken_headers_are_told_apart() {
         let bytes = header().encode();
         let mut other = bytes.clone();
         other[8] = 3;
+        assert!(matches!(SegmentHeader::decode(&other), Err(SegmentFault::Broken(_))), "no release wrote this checksum with it");
+        let crc = crc32c::crc32c(&other[..252]).to_le_bytes();
+        other[252..].copy_from_slice(&crc);
         assert_eq!(SegmentHeader::decode(&other), Err(SegmentFault::OtherRelease { what: "format version", found: 3 }));
-        assert_eq!(SegmentHeader::decode(b"\x89PNG\r\n\x1a\n and more"), Err(SegmentFault::Foreign));
+        let magic = SegmentFault::Broken(FormatError::Magic { what: "segment header" });
+        assert_eq!(SegmentHeader::decode(b"\x89PNG\r\n\x1a\n and more"), Err(magic));
         let mut broken = bytes.clone();
         broken[50] ^= 1;
         assert!(matches!(SegmentHeader::decode(&broken), Err(SegmentFault::Broken(_))));

@@ -139,6 +139,11 @@ pub(super) fn run_name(number: u64) -> String {
     format!("index-{number:012}.run")
 }
 
+/// Whether a name is that of a file of an index.
+pub(crate) fn is_file(name: &str) -> bool {
+    name == NAME || (name.starts_with("index-") && name.ends_with(".run"))
+}
+
 /// The name of a file that is being made.
 pub(super) fn temporary(name: &str) -> String {
     format!("{name}.tmp")

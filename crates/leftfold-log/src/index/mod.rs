@@ -39,6 +39,7 @@ use upkeep::{Desk, Files, ManifestState, Shared, lock};
 
 pub(crate) use error::{IndexError, ListError};
 pub(crate) use key::Key;
+pub(crate) use manifest::is_file;
 pub(crate) use memtable::Memtable;
 pub(crate) use postings::Postings;
 

@@ -7,6 +7,7 @@ pub(crate) mod gate;
 pub(crate) mod hooked;
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -18,6 +19,23 @@ use leftfold_core::store::{
 use leftfold_core::testing::by_runtime;
 use leftfold_log::Clock;
 use tokio::runtime::{Builder, Runtime};
+
+/// A directory of its own, removed at the end.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
 
 /// A clock that goes on by a microsecond whenever it is asked.
 #[derive(Debug)]

@@ -1,0 +1,160 @@
+//! The contents of a directory: a log, the remains of one, something else, or nothing.
+//!
+//! Where anything speaks of history here, what is missing or unreadable is damage, and is named: nobody is told to begin
+//! elsewhere, or anew, and no new log is begun in its place.
+
+use std::io;
+use std::sync::Arc;
+
+use leftfold_core::store::StoreId;
+
+use crate::disk::{Disk, File};
+use crate::error::OpenError;
+use crate::format::{SegmentFault, SegmentHeader, segment_name, segment_number};
+use crate::index;
+use crate::offsets::offsets_number;
+use crate::options::{Existing, Options};
+use crate::recover::create;
+
+/// The name of the file that is locked while the log is open.
+pub(crate) const LOCK: &str = "lock";
+
+/// The headers of all segments, in order, of a log that is there or is begun.
+pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<SegmentHeader>, OpenError> {
+    let names = disk.names()?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    if numbers.is_empty() {
+        refuse_foreign(&**disk, &names)?;
+        return create(disk, options).map(|header| vec![header]);
+    }
+    if let Some((index, _)) = numbers.iter().enumerate().find(|(index, number)| **number != *index as u64 + 1) {
+        return Err(missing(&**disk, &names, index as u64 + 1, "segments behind it are there"));
+    }
+    let mut headers: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
+    let mut length_before = 0;
+    for number in numbers {
+        let file = disk.open(&segment_name(number))?;
+        let header = header(&*file)?.map_err(|fault| OpenError::header(number, fault))?;
+        if header.number != number {
+            let detail = format!("its header is that of segment {}, so it was renamed or replaced", header.number);
+            return Err(OpenError::damaged(number, 0, &detail));
+        }
+        let follows = headers.last().is_none_or(|before| follows(before, &header));
+        if !follows || u64::from(header.length_before) != length_before {
+            return Err(OpenError::damaged(number, 0, &"the segment does not follow from the one before"));
+        }
+        length_before = file.len()?;
+        headers.push(header);
+    }
+    refuse_lost_end(&**disk, &names, &headers)?;
+    if options.open == Existing::Never {
+        return Err(OpenError::AlreadyThere { place: disk.place() });
+    }
+    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+        match disk.remove(name) {
+            // A reader meets a writer that had just made it.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(headers)
+}
+
+/// Refuses a directory without a log that holds something else: it is somebody's. One that holds the remains of a log is
+/// damaged.
+pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), OpenError> {
+    if names.iter().any(|name| segment_number(name).is_some()) {
+        return Ok(());
+    }
+    if let Some(derived) = names.iter().find(|name| offsets_number(name).is_some() || index::is_file(name)) {
+        return Err(missing(disk, names, 1, &format!("{derived} is there, which was made from it")));
+    }
+    if let Some((name, header)) = names.iter().find_map(|name| renamed(disk, name)) {
+        return Err(missing(disk, names, header.number, &format!("{name} is there")));
+    }
+    if names.iter().any(|name| name == LOCK) && has_witness(disk)? {
+        return Err(missing(disk, names, 1, "a log was begun here, as the file lock says"));
+    }
+    match names.iter().find(|name| *name != LOCK && !name.ends_with(".tmp")) {
+        Some(file) => Err(OpenError::Foreign { place: disk.place(), file: file.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a log whose last segments are gone, as far as other files tell: offsets of theirs, or themselves by other names.
+fn refuse_lost_end(disk: &dyn Disk, names: &[String], headers: &[SegmentHeader]) -> Result<(), OpenError> {
+    let Some(last) = headers.last() else { return Ok(()) };
+    if let Some(lost) = names.iter().filter_map(|name| offsets_number(name)).filter(|number| *number > last.number).min() {
+        return Err(missing(disk, names, lost, "its offsets are there"));
+    }
+    let is_lost = |header: &SegmentHeader| header.store == last.store && header.number > last.number;
+    match names.iter().filter_map(|name| renamed(disk, name)).find(|(_, header)| is_lost(header)) {
+        Some((name, header)) => Err(missing(disk, names, header.number, &format!("{name} is there"))),
+        None => Ok(()),
+    }
+}
+
+/// The error of a segment that must be there, and is not under its name.
+fn missing(disk: &dyn Disk, names: &[String], number: u64, why: &str) -> OpenError {
+    let name = segment_name(number);
+    let is_it = |(_, header): &(&String, SegmentHeader)| header.number == number;
+    let detail = match names.iter().filter_map(|name| renamed(disk, name)).find(is_it) {
+        Some((other, _)) => format!("the file is missing, but {other} has its header; if it was renamed, name it {name} again"),
+        None => format!("the file is missing, though {why}"),
+    };
+    OpenError::Damaged { place: name, detail }
+}
+
+/// A file under another name than that of a segment that is one by its content, with more than a header: one that is
+/// being made has no more.
+fn renamed<'a>(disk: &dyn Disk, name: &'a String) -> Option<(&'a String, SegmentHeader)> {
+    if segment_number(name).is_some() || offsets_number(name).is_some() || index::is_file(name) || name == LOCK {
+        return None;
+    }
+    // What cannot be read as a file, as a directory, is none.
+    let file = disk.open(name).ok()?;
+    let header = header(&*file).ok()?.ok()?;
+    (file.len().ok()? > header.bytes()).then_some((name, header))
+}
+
+/// Leaves a word in the lock file that a log was begun: so its first segment is missed even if nothing else is left.
+/// It is best effort: a log opens without it.
+pub(crate) fn keep_witness(disk: &dyn Disk, store: StoreId) {
+    let write = || -> io::Result<()> {
+        let file = match disk.open(LOCK) {
+            // A disk may lock without a file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        if file.len()? == 0 {
+            file.write_all_at(format!("This directory holds the log of the Leftfold store {store}.\n").as_bytes(), 0)?;
+            file.sync()?;
+        }
+        Ok(())
+    };
+    if let Err(error) = write() {
+        tracing::debug!(%error, "the file lock does not say that a log was begun");
+    }
+}
+
+fn has_witness(disk: &dyn Disk) -> Result<bool, OpenError> {
+    match disk.open(LOCK) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        opened => Ok(opened?.len()? > 0),
+    }
+}
+
+fn header(file: &dyn File) -> io::Result<Result<SegmentHeader, SegmentFault>> {
+    let mut bytes = vec![0; file.len()?.min(SegmentHeader::BYTES_MAX) as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(SegmentHeader::decode(&bytes))
+}
+
+fn follows(before: &SegmentHeader, header: &SegmentHeader) -> bool {
+    let same_epoch = header.epoch == before.epoch;
+    header.store == before.store
+        && header.first >= before.first
+        && header.recorded_at >= before.recorded_at
+        && (same_epoch || header.epoch.number == before.epoch.number.wrapping_add(1))
+}
