@@ -18,12 +18,12 @@ usage: cargo xtask <command>
   test [arguments]    set up, check and test everything; with arguments: set up, then
                       `cargo test` with them, for example `test -- recover` or `test -p leftfold-log`
   test --long [arguments]
-                      the same, and then the random tests again in a release build, much longer:
+                      the same, and then the random tests again in an optimized build, much longer:
                       crash points, generated types, schedules, kills; with arguments: those
                       tests at length
   setup               set up what the tests need and print the variables they read
   crash [points] [seed]
-                      crash the log at so many points of a simulated disk, in a release build;
+                      crash the log at so many points of a simulated disk, in an optimized build;
                       a seed repeats a run
   book                build the book into target/book, and check its links and the code in it
   tidy                check the source against the rules of the house
@@ -75,7 +75,7 @@ const CRASHES: &str = "50000";
 
 fn crash(arguments: &[String]) -> Outcome {
     let mut cargo = cargo();
-    cargo.args(["test", "--release", "-p", "leftfold-log", "--test", "model", "--", "--nocapture"]);
+    cargo.args(["test", "--profile", "long", "-p", "leftfold-log", "--test", "model", "--", "--nocapture"]);
     cargo.env("LEFTFOLD_CRASHES", arguments.first().map_or(CRASHES, String::as_str));
     if let Some(seed) = arguments.get(1) {
         cargo.env("LEFTFOLD_SEED", seed);

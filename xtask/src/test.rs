@@ -74,11 +74,11 @@ fn tests_of_values() -> Command {
     cargo
 }
 
-/// Those that try random things, in a release build.
+/// Those that try random things, in an optimized build.
 fn long_tests(environment: &Environment) -> Command {
     let mut cargo = cargo();
-    cargo.args(["test", "--release", "-p", "leftfold-core", "-p", "leftfold-log", "-p", "leftfold", "--lib", "--tests"]);
-    cargo.arg("--no-fail-fast");
+    cargo.args(["test", "--profile", "long", "-p", "leftfold-core", "-p", "leftfold-log", "-p", "leftfold", "-p", "examples"]);
+    cargo.args(["--lib", "--tests", "--examples", "--no-fail-fast"]);
     cargo.envs(environment.variables());
     cargo.env(LONG_VARIABLE, "1");
     cargo
