@@ -120,7 +120,7 @@ async fn whatever_holds_a_value_holds_ciphertext_and_events_name_its_key() {
     customers.execute("1", None).await.unwrap();
 
     let events = keys.store().read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
-    assert!(!format!("{events:?}").contains("example.org") && !format!("{events:?}").contains("Tea"), "{events:?}");
+    assert!(!format!("{events:?}").contains("example.org") && !format!("{events:?}").contains("Tea Street"), "{events:?}");
     let named: Vec<Vec<Label>> = events.iter().filter(|event| !event.is_system()).map(|event| event.key_ids.clone()).collect();
     let key = |of: KeyId| Label::new(of.to_string()).unwrap();
     let of_ada = loaded(keys.store(), "1").await.email.unwrap();
@@ -232,6 +232,28 @@ async fn a_lost_or_foreign_key_store_is_named_and_nothing_is_taken_for_forgotten
     // The right one is still right.
     let again = Keys::of(&store, key_store).await.unwrap();
     assert_eq!(again.open(&email).await, Ok(Opened::Known(ADA.to_owned())));
+}
+
+#[tokio::test]
+async fn a_loss_that_is_declared_is_a_forgetting_and_the_store_goes_on() {
+    let (store, lost) = (Store::memory(), Arc::new(MemoryKeys::new().unwrap()));
+    let keys = Keys::of(&store, lost.clone()).await.unwrap();
+    register(&keys, "1", ADA).await.unwrap();
+    let email = loaded(&store, "1").await.email.unwrap();
+    // Nothing is lost.
+    let right = Keys::declaring_loss(&store, lost.clone()).await.unwrap();
+    assert_eq!(right.open(&email).await, Ok(Opened::Known(ADA.to_owned())));
+
+    let new = Arc::new(MemoryKeys::new().unwrap());
+    let keys = Keys::declaring_loss(&store, new.clone()).await.unwrap();
+    assert_eq!(keys.open(&email).await, Ok(Opened::Forgotten));
+    register(&keys, "2", "bob@example.org").await.unwrap();
+    let again = Keys::of(&store, new).await.unwrap();
+    assert_eq!(again.open(&email).await, Ok(Opened::Forgotten));
+    let bob = loaded(&store, "2").await.email.unwrap();
+    assert_eq!(again.open(&bob).await, Ok(Opened::Known("bob@example.org".to_owned())));
+    again.verify(&again.forget("2").await.unwrap()).await.unwrap();
+    assert!(matches!(Keys::of(&store, lost).await, Err(KeysError::Foreign { .. })));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ pub enum KeysError {
     /// The key store keeps nothing, but the store's personal data is sealed with the keys of another one.
     #[error(
         "the key store {place} keeps no key, and what is sealed in the store has its keys in key store {expected}: \
-         it was lost or is elsewhere, bring it back to this place, or open the one that has it"
+         it was lost or is elsewhere, bring it back to this place, open the one that has it, or declare it lost"
     )]
     Lost {
         /// The place that was opened.

@@ -47,6 +47,8 @@ struct Shared {
     key_store: Box<dyn KeyStore>,
     /// Whether the store knows which key store it is.
     is_begun: AtomicBool,
+    /// Whether somebody said that an earlier key store is lost.
+    has_losses: AtomicBool,
 }
 
 /// A subject whose data can be sealed.
@@ -66,16 +68,32 @@ impl Keys {
     /// Both are held against each other: who was forgotten by one is forgotten by the other afterwards. For that everything
     /// that was ever forgotten is read once.
     pub async fn of(store: &Store, key_store: impl KeyStore) -> Result<Self, KeysError> {
-        let key_store: Box<dyn KeyStore> = Box::new(key_store);
-        let keys = Self { shared: Arc::new(Shared { store: store.clone(), key_store, is_begun: AtomicBool::new(false) }) };
-        let recorded = keys.shared.recorded().await?;
-        if let Some(expected) = recorded.begun {
-            keys.shared.hold_against(expected)?;
-            keys.shared.is_begun.store(true, Ordering::Release);
-        }
-        keys.shared.reconcile(recorded).await?;
-        keys.shared.release().await?;
+        let keys = Self::unbound(store, key_store);
+        keys.shared.bind().await?;
         Ok(keys)
+    }
+
+    /// The keys of a store whose former key store is lost for good, in another one: what was sealed with keys that are in no
+    /// key store any more is [forgotten](Opened::Forgotten) from now on, and no error.
+    ///
+    /// That is recorded, and cannot be taken back: the former key store is [foreign](KeysError::Foreign) then. Nobody knows
+    /// whose keys they were, so no [`SubjectForgotten`] is recorded; build read models anew.
+    pub async fn declaring_loss(store: &Store, key_store: impl KeyStore) -> Result<Self, KeysError> {
+        let keys = Self::unbound(store, key_store);
+        let recorded = keys.shared.recorded().await?;
+        let actual = keys.shared.key_store.identity().id;
+        if let Some(lost) = recorded.begun.filter(|begun| *begun != actual) {
+            tracing::warn!(%lost, %actual, "a key store is declared lost: what was sealed with its keys is forgotten");
+            // Somebody else may declare the same: then what is recorded is held against this key store.
+            keys.shared.say_begun(Expected::Exact(recorded.version)).await?;
+        }
+        keys.shared.bind().await?;
+        Ok(keys)
+    }
+
+    fn unbound(store: &Store, key_store: impl KeyStore) -> Self {
+        let (is_begun, has_losses) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { store: store.clone(), key_store: Box::new(key_store), is_begun, has_losses }) }
     }
 
     /// The keys of a store in memory, for tests.
@@ -107,6 +125,7 @@ impl Keys {
         let key = match self.shared.key_store.key(id).await? {
             Some(KeyState::Held(key)) => key,
             Some(KeyState::Destroyed(_)) => return Ok(Opened::Forgotten),
+            None if self.shared.has_losses.load(Ordering::Acquire) => return Ok(Opened::Forgotten),
             None => return Err(KeysError::UnknownKey { key: id, place: self.shared.key_store.place() }),
         };
         let opened = sealed.sealed().and_then(|bytes| cipher::open(&key.secret, sealed.tag(), &bytes));
@@ -252,7 +271,11 @@ impl fmt::Debug for Subject {
 /// What the store says of keys.
 #[derive(Default)]
 struct Recorded {
+    /// The key store that has the keys.
     begun: Option<Uuid>,
+    /// Whether another one had them before.
+    has_losses: bool,
+    version: Version,
     forgotten: Vec<SubjectForgotten>,
 }
 
@@ -261,14 +284,28 @@ impl Shared {
         let mut recorded = Recorded::default();
         let mut events = self.store.read(Read::stream(stream()?, Version(1)));
         while let Some(event) = events.next().await? {
+            recorded.version = event.version();
             match decoded(&event)? {
-                // The first one counts: a later one was overtaken.
-                Some(KeysEvent::Begun { keys }) => recorded.begun = recorded.begun.or(Some(keys)),
+                Some(KeysEvent::Begun { keys }) => {
+                    recorded.has_losses |= recorded.begun.replace(keys).is_some();
+                }
                 Some(KeysEvent::Forgotten(forgotten)) => recorded.forgotten.push(forgotten),
                 None => {}
             }
         }
         Ok(recorded)
+    }
+
+    /// Holds store and key store against each other.
+    async fn bind(&self) -> Result<(), KeysError> {
+        let recorded = self.recorded().await?;
+        self.has_losses.store(recorded.has_losses, Ordering::Release);
+        if let Some(expected) = recorded.begun {
+            self.hold_against(expected)?;
+            self.is_begun.store(true, Ordering::Release);
+        }
+        self.reconcile(recorded).await?;
+        self.release().await
     }
 
     fn hold_against(&self, expected: Uuid) -> Result<(), KeysError> {
@@ -325,17 +362,19 @@ impl Shared {
         if self.is_begun.load(Ordering::Acquire) {
             return Ok(());
         }
-        let begun = KeysEvent::Begun { keys: self.key_store.identity().id };
-        let stream = stream()?;
-        let event = Schema::of::<KeysEvent>()?.encode(&begun)?.in_stream(stream.clone());
-        let append = Append { authority: Authority::RUNTIME, ..Append::of(vec![event]) };
-        let append = append.when(Condition::stream(stream, Expected::Absent));
-        if let Outcome::Conflict(_) = self.store.append(append).await? {
+        if let Outcome::Conflict(_) = self.say_begun(Expected::Absent).await? {
             // Another process was first, with the same key store or another.
             self.recorded().await?.begun.map_or(Ok(()), |expected| self.hold_against(expected))?;
         }
         self.is_begun.store(true, Ordering::Release);
         Ok(())
+    }
+
+    async fn say_begun(&self, expected: Expected) -> Result<Outcome, KeysError> {
+        let (begun, stream) = (KeysEvent::Begun { keys: self.key_store.identity().id }, stream()?);
+        let event = Schema::of::<KeysEvent>()?.encode(&begun)?.in_stream(stream.clone());
+        let append = Append { authority: Authority::RUNTIME, ..Append::of(vec![event]) };
+        Ok(self.store.append(append.when(Condition::stream(stream, expected))).await?)
     }
 
     /// Records that a key was destroyed, once, and makes the receipt.
