@@ -49,8 +49,8 @@ pub(crate) struct Facts {
     pub(crate) of_events: Vec<Option<u32>>,
     /// Which of them each expectation is about.
     pub(crate) of_expectations: Vec<u32>,
-    /// An event that must not be there: once there, it stays.
-    pub(crate) found: Option<Position>,
+    /// The first query of the condition that an event matches, and the first event that does: once there, it stays.
+    pub(crate) found: Option<(usize, Position)>,
     /// Where the consumer stands that the append moves.
     pub(crate) consumer: Option<Position>,
 }
@@ -96,7 +96,7 @@ pub(crate) enum Examined {
 
 /// Whether looking everything up may take long: it is done on a thread of the log then.
 pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
-    append.condition.none_matching.as_ref().is_some_and(|none| {
+    append.condition.none_matching.iter().any(|none| {
         let head = shared.head().position;
         let since = shared.index.recent().since().position;
         let span = head.0.saturating_sub(none.after.0);
@@ -127,8 +127,12 @@ pub(crate) fn examine(shared: &Shared, append: &Append, order: Order) -> Result<
     if let Some(record) = &append.checkpoint {
         facts.consumer = consumer_at(shared, &consumer_key(record))?;
     }
-    if let Some(none) = &append.condition.none_matching {
-        facts.found = plan::first_match(shared, &none.query, none.after, head.position)?;
+    for (clause, none) in append.condition.none_matching.iter().enumerate() {
+        if let Some(found) = plan::first_match(shared, &none.query, none.after, head.position)? {
+            // It has failed already; of the queries behind it nothing is ever told.
+            facts.found = Some((clause, found));
+            break;
+        }
     }
     // A command id that comes from somewhere else at the same time is the writer's to see, and so are fences.
     if order == Order::Free
@@ -195,8 +199,8 @@ fn lasting_conflict(condition: &Condition, facts: &Facts) -> Option<Conflict> {
             return None;
         }
     }
-    let none = condition.none_matching.as_ref()?;
-    Some(Conflict::Matching { after: none.after, found: facts.found? })
+    let (clause, found) = facts.found?;
+    Some(Conflict::Matching { clause, after: condition.none_matching[clause].after, found })
 }
 
 /// What was answered under a command id, whose durable record is at the address.

@@ -220,18 +220,21 @@ impl Gathering {
                 return Ok(Some(Conflict::Stream { stream: stream.clone(), expected: *expected, actual }));
             }
         }
-        let Some(none) = &condition.none_matching else { return Ok(None) };
-        let found = match facts.found {
-            Some(found) => Some(found),
-            None => {
-                let seen = none.after.max(facts.at);
-                match self.found_durable(shared, &none.query, seen)? {
+        for (clause, none) in condition.none_matching.iter().enumerate() {
+            let seen = none.after.max(facts.at);
+            let found = match facts.found {
+                Some((failed, found)) if failed == clause => Some(found),
+                // Up to where the facts are from nothing matched it.
+                _ => match self.found_durable(shared, &none.query, seen)? {
                     Some(found) => Some(found),
                     None => self.found_pending(&none.query, seen),
-                }
+                },
+            };
+            if let Some(found) = found {
+                return Ok(Some(Conflict::Matching { clause, after: none.after, found }));
             }
-        };
-        Ok(found.map(|found| Conflict::Matching { after: none.after, found }))
+        }
+        Ok(None)
     }
 
     /// The first event that matches, after a position, of those that are durable.

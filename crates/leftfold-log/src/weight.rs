@@ -1,6 +1,8 @@
 //! What waits in memory counts for, about: its own bytes, and what stands around them.
 
-use leftfold_core::store::{Append, CommandRecord, Condition, NewEvent, Query, QueryItem, Read, StreamMatch, TypeMatch, What};
+use leftfold_core::store::{
+    Append, CommandRecord, Condition, NewEvent, NoneMatching, Query, QueryItem, Read, StreamMatch, TypeMatch, What,
+};
 
 /// What every append and every read costs, however little it says.
 pub(crate) const EACH: usize = 256;
@@ -35,7 +37,8 @@ fn of_command(command: Option<&CommandRecord>) -> usize {
 
 fn of_condition(condition: &Condition) -> usize {
     let streams = condition.streams.iter().map(|(name, _)| name.len() + 2 * NAME).sum::<usize>();
-    streams + condition.none_matching.as_ref().map_or(0, |none| of_query(&none.query))
+    let queries = condition.none_matching.iter().map(|none| size_of::<NoneMatching>() + of_query(&none.query)).sum::<usize>();
+    streams + queries
 }
 
 fn of_query(query: &Query) -> usize {

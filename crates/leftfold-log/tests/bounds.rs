@@ -87,7 +87,7 @@ fn conditions_count_for_the_memory_that_they_take() {
     gate.hold(Held::Syncs);
     let mut answers = vec![log.append(Append::of(vec![event(1)]))];
     let name = |n: usize| StreamName::new(format!("other-{n:0>500}")).unwrap();
-    let large = Condition { streams: (0..1_000).map(|n| (name(n), Expected::Absent)).collect(), none_matching: None };
+    let large = Condition { streams: (0..1_000).map(|n| (name(n), Expected::Absent)).collect(), none_matching: vec![] };
     for _ in 0..64 {
         // About half a MiB each, without a single large event.
         answers.push(log.append(Append::of(vec![event(1)]).when(large.clone())));

@@ -300,7 +300,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
         for (stream, expected) in &decided.expected {
             streams.push((stream_named(stream)?, *expected));
         }
-        let none_matching = Some(NoneMatching { query: query.clone(), after: read.through });
+        let none_matching = vec![NoneMatching { query: query.clone(), after: read.through }];
         let command = self.origin.record(&self.target()?, said);
         Ok(Append { events, condition: Condition { streams, none_matching }, command, ..Append::default() })
     }

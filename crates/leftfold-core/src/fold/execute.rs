@@ -134,7 +134,7 @@ impl<A: Aggregate> Command<A> {
     ) -> Result<Append, ExecuteError<A::Refusal>> {
         let mut condition = Condition::stream(slot.stream.clone(), Expected::Exact(version));
         condition.streams.extend(alongside.expected.iter().cloned());
-        condition.none_matching.clone_from(&alongside.none_matching);
+        condition.none_matching.extend(alongside.none_matching.clone());
         let mut new = self.aggregates.encode(&slot.stream, events, &self.origin)?;
         A::authority().check(&new, None)?;
         // What goes alongside is the runtime's.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::limits::{
     ANSWER_BYTES_MAX, APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, KEY_IDS_MAX, METADATA_BYTES_MAX,
-    TAGS_MAX,
+    QUERIES_MAX, QUERY_ITEMS_MAX, TAGS_MAX,
 };
 use super::{
     Authority, CommandId, ContentType, Digest, Fence, Hash, Invalid, Label, Lease, NewEvent, Position, Query, StoreId,
@@ -69,10 +69,7 @@ impl Append {
             bytes += validate_event(event)?;
         }
         Invalid::if_over("the bytes of an append", bytes, APPEND_BYTES_MAX)?;
-        Invalid::if_over("the expectations of a condition", self.condition.streams.len(), EXPECTATIONS_MAX)?;
-        if let Some(none) = &self.condition.none_matching {
-            none.query.validate()?;
-        }
+        self.condition.validate()?;
         if let Some(command) = &self.command {
             Invalid::if_over("the answer kept with a command id", command.answer.len(), ANSWER_BYTES_MAX)?;
         }
@@ -105,8 +102,9 @@ fn validate_event(event: &NewEvent) -> Result<usize, Invalid> {
 pub struct Condition {
     /// Expectations on streams, also on ones that are not written. The first that fails is reported.
     pub streams: Vec<(StreamName, Expected)>,
-    /// No event may match this.
-    pub none_matching: Option<NoneMatching>,
+    /// Queries that no event may match, each after a position of its own. The first that fails is reported, after every
+    /// expectation on a stream.
+    pub none_matching: Vec<NoneMatching>,
 }
 
 impl Condition {
@@ -119,19 +117,45 @@ impl Condition {
     /// One stream must be as expected.
     #[must_use]
     pub fn stream(name: StreamName, expected: Expected) -> Self {
-        Self { streams: vec![(name, expected)], none_matching: None }
+        Self { streams: vec![(name, expected)], none_matching: Vec::new() }
     }
 
     /// No event after a position may match a query.
     #[must_use]
     pub fn none_matching(query: Query, after: Position) -> Self {
-        Self { streams: Vec::new(), none_matching: Some(NoneMatching { query, after }) }
+        Self { streams: Vec::new(), none_matching: vec![NoneMatching { query, after }] }
+    }
+
+    /// The same condition, and one more stream must be as expected.
+    #[must_use]
+    pub fn and_stream(mut self, name: StreamName, expected: Expected) -> Self {
+        self.streams.push((name, expected));
+        self
+    }
+
+    /// The same condition, and no event after a position may match one more query. Each query is judged by its own
+    /// position: what one may overlook, because its caller read so far, another may not.
+    #[must_use]
+    pub fn and_none_matching(mut self, query: Query, after: Position) -> Self {
+        self.none_matching.push(NoneMatching { query, after });
+        self
     }
 
     /// Whether it always holds.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        self.none_matching.is_none() && self.streams.iter().all(|(_, expected)| *expected == Expected::Any)
+        self.none_matching.is_empty() && self.streams.iter().all(|(_, expected)| *expected == Expected::Any)
+    }
+
+    fn validate(&self) -> Result<(), Invalid> {
+        Invalid::if_over("the expectations of a condition", self.streams.len(), EXPECTATIONS_MAX)?;
+        Invalid::if_over("the queries of a condition", self.none_matching.len(), QUERIES_MAX)?;
+        let mut items = 0;
+        for none in &self.none_matching {
+            none.query.validate()?;
+            items += none.query.items().len();
+        }
+        Invalid::if_over("the query items of a condition", items, QUERY_ITEMS_MAX)
     }
 }
 
@@ -284,9 +308,9 @@ impl Appended {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     /// A stream is not as expected.
-    #[error("stream {stream} has version {actual}, expected {expected:?}; load what is new and decide again")]
+    #[error("stream {stream} has version {actual}, expected {expected:?}; {}", self.mismatch().advice())]
     Stream {
-        /// Which.
+        /// The stream.
         stream: StreamName,
         /// What was expected.
         expected: Expected,
@@ -294,13 +318,63 @@ pub enum Conflict {
         actual: Version,
     },
     /// An event matches that must not be there.
-    #[error("an event at position {found} matches, none was expected after {after}; load what is new and decide again")]
+    #[error("an event at position {found} matches query {clause}, none was expected after {after}; {}", self.mismatch().advice())]
     Matching {
-        /// Where the condition began to look.
+        /// The query of the condition that failed, counted from 0.
+        clause: usize,
+        /// Where that query began to look.
         after: Position,
-        /// An event that matches: the first one.
+        /// An event that matches it: the first one.
         found: Position,
     },
+}
+
+/// How what is there differs from what a condition asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch {
+    /// Something is there that must not be there at all, however long ago it came: a stream that was to be new, an event
+    /// that was to be the first of its kind. To decide again does not help.
+    AlreadyThere,
+    /// Something came after what the caller had seen: load what is new and decide again.
+    ChangedSince,
+    /// Something is not there that must be: a stream that was to exist, or a version that the caller claims to have seen.
+    Missing,
+}
+
+impl Mismatch {
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::AlreadyThere => "it is taken, choose another",
+            Self::ChangedSince => "load what is new and decide again",
+            Self::Missing => "look at what is there and decide again",
+        }
+    }
+}
+
+impl Conflict {
+    /// How what is there differs from what was asked for.
+    #[must_use]
+    pub fn mismatch(&self) -> Mismatch {
+        match self {
+            Self::Stream { expected, actual, .. } => match expected {
+                Expected::Absent | Expected::Exact(Version::ABSENT) => Mismatch::AlreadyThere,
+                Expected::Exact(version) if actual > version => Mismatch::ChangedSince,
+                Expected::Exact(_) | Expected::Exists | Expected::Any => Mismatch::Missing,
+            },
+            Self::Matching { after: Position::START, .. } => Mismatch::AlreadyThere,
+            Self::Matching { .. } => Mismatch::ChangedSince,
+        }
+    }
+
+    /// Whether an event that matches was recorded at or before a position: whoever had read up to there could have seen it,
+    /// and was not overtaken. `None` for a stream, of which only the version is known.
+    #[must_use]
+    pub fn was_there_at(&self, position: Position) -> Option<bool> {
+        match self {
+            Self::Stream { .. } => None,
+            Self::Matching { found, .. } => Some(*found <= position),
+        }
+    }
 }
 
 /// Why nothing can be said of an append but this.

@@ -27,7 +27,9 @@ pub const APPEND_BYTES_MAX: usize = 32 << 20;
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Stream expectations in one condition.
 pub const EXPECTATIONS_MAX: usize = 1_000;
-/// Items of a query.
+/// Queries in one condition that no event may match.
+pub const QUERIES_MAX: usize = 100;
+/// Items of a query, and of all queries of one condition together.
 pub const QUERY_ITEMS_MAX: usize = 1_000;
 /// Types, or tags, in one item of a query.
 pub const ITEM_TERMS_MAX: usize = 1_000;

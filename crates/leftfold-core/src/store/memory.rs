@@ -166,9 +166,10 @@ impl Contents {
                 return Some(Conflict::Stream { stream: stream.clone(), expected: *expected, actual });
             }
         }
-        let none = condition.none_matching.as_ref()?;
-        let found = self.events.iter().find(|event| event.position > none.after && none.query.matches(event))?;
-        Some(Conflict::Matching { after: none.after, found: found.position })
+        condition.none_matching.iter().enumerate().find_map(|(clause, none)| {
+            let found = self.events.iter().find(|event| event.position > none.after && none.query.matches(event))?;
+            Some(Conflict::Matching { clause, after: none.after, found: found.position })
+        })
     }
 
     fn advances(&self, append: &Append) -> Result<(), AppendError> {

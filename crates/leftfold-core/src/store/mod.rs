@@ -18,7 +18,7 @@ mod time;
 
 pub use append::{
     Answered, Append, AppendError, Appended, Checkpoint, CheckpointRecord, CommandRecord, Condition, Conflict, Expected,
-    MoveFrom, NoneMatching, Outcome, Partition,
+    Mismatch, MoveFrom, NoneMatching, Outcome, Partition,
 };
 pub use authority::Authority;
 pub use backend::{Backend, CloseError, Epoch, Gone, Identity, Pending};

@@ -78,7 +78,10 @@ impl Run {
         // Nothing matches yet, most often: else it is a conflict at once.
         let last = wait(self.model.page(Read::matching(query.clone(), Position::END).backwards().page_of(1))).unwrap();
         let after = last.events.first().map_or(Position::START, |event| event.position);
-        append.condition.none_matching = Condition::none_matching(query, after).none_matching;
+        if self.random.bool() {
+            append.condition.none_matching.clear();
+        }
+        append.condition = append.condition.and_none_matching(query, after);
         if self.random.bool() {
             append.command = Some(self.unused_command());
         }

@@ -26,10 +26,10 @@ pub(crate) fn refusal(model: &dyn Backend, append: &Append) -> Option<Answer> {
             return Some(Ok(Outcome::Conflict(conflict)));
         }
     }
-    if let Some(none) = &append.condition.none_matching {
+    for (clause, none) in append.condition.none_matching.iter().enumerate() {
         let read = Read::matching(none.query.clone(), none.after.next()).page_of(1);
         if let Some(event) = wait(model.read(read)).unwrap().events.first() {
-            return Some(Ok(Outcome::Conflict(Conflict::Matching { after: none.after, found: event.position })));
+            return Some(Ok(Outcome::Conflict(Conflict::Matching { clause, after: none.after, found: event.position })));
         }
     }
     let record = append.checkpoint.as_ref()?;

@@ -12,9 +12,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use leftfold_core::store::{
-    Append, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Condition, Digest, EventId, EventType, Expected, Hash, Label,
-    MoveFrom, NewEvent, Partition, Position, Query, QueryItem, StoreId, StreamMatch, StreamName, Tags, Timestamp, TypeMatch,
-    Version,
+    Append, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, EventId, EventType, Expected, Hash, Label, MoveFrom,
+    NewEvent, Partition, Position, Query, QueryItem, StoreId, StreamMatch, StreamName, Tags, Timestamp, TypeMatch, Version,
 };
 use leftfold_core::testing::by_runtime;
 use leftfold_log::Clock;
@@ -198,9 +197,9 @@ pub(crate) fn random_append(random: &mut fastrand::Rng, known: &Known<'_>) -> Ap
         };
         append.condition.streams.push((name, expected));
     }
-    if random.u8(..4) == 0 {
+    for _ in 0..[0, 0, 0, 0, 1, 2, 3][random.usize(..7)] {
         let after = Position(known.head.0.saturating_sub(random.u64(..6)));
-        append.condition.none_matching = Condition::none_matching(random_query(random), after).none_matching;
+        append.condition = append.condition.and_none_matching(random_query(random), after);
     }
     if random.u8(..4) == 0 {
         append.command = Some(CommandRecord {

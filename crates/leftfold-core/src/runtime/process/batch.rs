@@ -103,7 +103,7 @@ impl Batch {
         &self,
         own: &Schema,
         checkpoint: Option<CheckpointRecord>,
-        none_matching: Option<NoneMatching>,
+        none_matching: NoneMatching,
         fence: Option<(Label, Fence)>,
     ) -> Result<Append, EventError> {
         let mut events = Vec::with_capacity(self.entries.len());
@@ -117,7 +117,7 @@ impl Batch {
             }));
         }
         let streams = self.expected.iter().map(|(stream, version)| (stream.clone(), Expected::Exact(*version))).collect();
-        let condition = Condition { streams, none_matching };
+        let condition = Condition { streams, none_matching: vec![none_matching] };
         Ok(Append { events, condition, checkpoint, fence, authority: Authority::RUNTIME, ..Append::default() })
     }
 

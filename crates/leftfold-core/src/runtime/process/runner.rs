@@ -471,7 +471,7 @@ impl<P: Process> ProcessRunner<P> {
         };
         // The marks speak of everything that is recorded of the process: so nothing may be that is not known.
         let unknown = || NoneMatching { query: self.own.clone(), after: known.own_through };
-        let none_matching = Some(none_matching.unwrap_or_else(unknown));
+        let none_matching = none_matching.unwrap_or_else(unknown);
         let append = batch.append(&self.archive.own, checkpoint, none_matching, self.fence());
         match self.host.store.append(append.map_err(|error| Trouble::Store(error.to_string()))?).await {
             Ok(Outcome::Appended(appended)) => {

@@ -93,7 +93,7 @@ pub async fn an_append_does_not_conflict_with_itself(factory: &impl Factory) {
     assert_eq!(store.appended(batch.clone()).await.versions, [1, 2].map(Version));
     let conflict = store.conflict(batch).await;
     let Conflict::Stream { actual: Version(2), .. } = conflict else {
-        let matching = Conflict::Matching { after: Position::START, found: Position(1) };
+        let matching = Conflict::Matching { clause: 0, after: Position::START, found: Position(1) };
         return assert_eq!(conflict, matching);
     };
 }

@@ -66,8 +66,25 @@ pub async fn there_is_no_write_skew(factory: &impl Factory) {
             Append::of(vec![new]).when(Condition::none_matching(Query::tag(tags[1 - own].clone()), head))
         });
         let (appended, conflicts) = race(&store, appends.to_vec()).await;
-        let told = Conflict::Matching { after: head, found: head.next() };
+        let told = Conflict::Matching { clause: 0, after: head, found: head.next() };
         assert_eq!((appended, conflicts), (1, vec![told]), "by queries in round {round}");
+    }
+}
+
+/// The same for conditions of several queries, of which only the last is about what the other writes.
+pub async fn there_is_no_write_skew_over_several_queries(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    for round in 0..50 {
+        let head = store.head().position;
+        let tags = [format!("on:x{round}"), format!("on:y{round}")];
+        let appends = [0, 1].map(|own| {
+            let condition = Condition::none_matching(Query::tag("never"), Position::START);
+            let condition = condition.and_none_matching(Query::tag(tags[1 - own].clone()), head);
+            Append::of(vec![tagged(event("doctors-1"), &[&tags[own]])]).when(condition)
+        });
+        let (appended, conflicts) = race(&store, appends.to_vec()).await;
+        let told = Conflict::Matching { clause: 1, after: head, found: head.next() };
+        assert_eq!((appended, conflicts), (1, vec![told]), "round {round}");
     }
 }
 

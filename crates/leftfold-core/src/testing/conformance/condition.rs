@@ -60,7 +60,7 @@ pub async fn the_first_expectation_that_fails_is_reported(factory: &impl Factory
     store.appended(Append::of(vec![event("a-1"), event("b-1"), event("b-1")])).await;
     let condition = |streams: &[(&str, Expected)]| Condition {
         streams: streams.iter().map(|(name, expected)| (stream(name), *expected)).collect(),
-        none_matching: None,
+        none_matching: Vec::new(),
     };
     let holds = [("a-1", Expected::Exact(Version(1))), ("b-1", Expected::Exists), ("c-1", Expected::Absent)];
     store.appended(events("d-1", 1).when(condition(&holds))).await;
@@ -84,7 +84,7 @@ pub async fn streams_and_query_must_both_hold(factory: &impl Factory) {
     let stale = store.conflict(both(Expected::Absent, Position(1))).await;
     assert_eq!(stale, Conflict::Stream { stream: stream("a-1"), expected: Expected::Absent, actual: Version(1) });
     let found = store.conflict(both(Expected::Exists, Position::START)).await;
-    assert_eq!(found, Conflict::Matching { after: Position::START, found: Position(1) });
+    assert_eq!(found, Conflict::Matching { clause: 0, after: Position::START, found: Position(1) });
     store.appended(both(Expected::Exists, Position(1))).await;
 }
 
@@ -99,12 +99,51 @@ pub async fn a_query_looks_only_after_its_position(factory: &impl Factory) {
         let append = Append::default().when(Condition::none_matching(Query::tag("t"), after));
         match found {
             Some(found) => {
-                let told = Conflict::Matching { after, found: Position(found) };
+                let told = Conflict::Matching { clause: 0, after, found: Position(found) };
                 assert_eq!(store.conflict(append).await, told);
             }
             None => assert_eq!(store.appended(append).await.first, Position(5), "nothing matches after {after}"),
         }
     }
+}
+
+/// Each query of a condition looks only after its own position, however far the others look back.
+pub async fn each_query_of_a_condition_has_its_own_position(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    for tag in ["x", "y", "other"] {
+        store.appended(Append::of(vec![tagged(event("a-1"), &[tag])])).await;
+    }
+    let cases = [(0, 2, Some((0, 1))), (1, 0, Some((1, 2))), (1, 1, Some((1, 2))), (1, 2, None), (3, 3, None), (1, 50, None)];
+    for (x, y, failed) in cases {
+        let condition = Condition::none_matching(Query::tag("x"), Position(x)).and_none_matching(Query::tag("y"), Position(y));
+        let append = Append::default().when(condition);
+        match failed {
+            Some((clause, found)) => {
+                let told = Conflict::Matching { clause, after: Position([x, y][clause]), found: Position(found) };
+                assert_eq!(store.conflict(append).await, told, "x after {x}, y after {y}");
+            }
+            None => assert_eq!(store.appended(append).await.first, Position(3), "x after {x}, y after {y}"),
+        }
+    }
+}
+
+/// All queries of a condition must match nothing; the first that fails is reported, wherever its event is.
+pub async fn the_first_query_that_fails_is_reported(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    for tag in ["c", "b", "a"] {
+        store.appended(Append::of(vec![tagged(event("a-1"), &[tag])])).await;
+    }
+    let none_of = |tags: &[&str]| {
+        let add = |condition: Condition, tag: &&str| condition.and_none_matching(Query::tag(*tag), Position::START);
+        events("b-1", 1).when(tags.iter().fold(Condition::none(), add))
+    };
+    for (tags, clause, found) in
+        [(&["a", "b", "c"][..], 0, 3), (&["z", "b", "c"], 1, 2), (&["z", "y", "c"], 2, 1), (&["b", "b", "c", "a"], 0, 2)]
+    {
+        let told = Conflict::Matching { clause, after: Position::START, found: Position(found) };
+        assert_eq!(store.conflict(none_of(tags)).await, told, "none of {tags:?}");
+    }
+    store.appended(none_of(&["x", "y", "z"])).await;
 }
 
 /// Each kind of query, as a condition. The first event that matches is reported, none where none does.
@@ -215,7 +254,7 @@ pub async fn conditions_see_what_was_before_reopening(factory: &impl Factory) {
     let stale = events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(Version(1))));
     assert_eq!(store.conflict(stale).await, told);
     let found = events("a-1", 1).when(Condition::none_matching(Query::tag("t"), Position::START));
-    assert_eq!(store.conflict(found).await, Conflict::Matching { after: Position::START, found: Position(2) });
+    assert_eq!(store.conflict(found).await, Conflict::Matching { clause: 0, after: Position::START, found: Position(2) });
     let fresh = events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(Version(2))));
     assert_eq!(store.appended(fresh).await.first, Position(3));
 }

@@ -5,7 +5,7 @@ use super::examples::{command, event, events, fact, label, stream, tagged};
 use super::subject::Subject;
 use crate::store::limits::{
     ANSWER_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, ITEM_TERMS_MAX, KEY_IDS_MAX, METADATA_BYTES_MAX,
-    QUERY_ITEMS_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX,
+    QUERIES_MAX, QUERY_ITEMS_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX,
 };
 use crate::store::{
     Append, AppendError, CheckpointRecord, CommandRecord, Condition, Expected, Invalid, MoveFrom, NewEvent, Outcome, Position,
@@ -32,7 +32,7 @@ fn with_keys(count: usize) -> NewEvent {
 
 fn expecting(count: usize) -> Append {
     let streams = (0..count).map(|number| (stream(&format!("s-{number}")), Expected::Absent)).collect();
-    events("a-1", 1).when(Condition { streams, none_matching: None })
+    events("a-1", 1).when(Condition { streams, none_matching: Vec::new() })
 }
 
 fn answering(bytes: usize) -> Append {
@@ -57,6 +57,12 @@ fn without(query: Query) -> Append {
     events("a-1", 1).when(Condition::none_matching(query, Position::START))
 }
 
+/// A condition of so many queries, each of so many items.
+fn without_all(queries: usize, items: usize) -> Append {
+    let add = |condition: Condition, _| condition.and_none_matching(query_of_items(items), Position::START);
+    events("a-1", 1).when((0..queries).fold(Condition::none(), add))
+}
+
 /// Each limit, one beyond it; nothing of the append is there after it, not even its command id.
 pub async fn what_is_beyond_a_limit_is_refused(factory: &impl Factory) {
     let store = Subject::new(factory).await;
@@ -74,6 +80,8 @@ pub async fn what_is_beyond_a_limit_is_refused(factory: &impl Factory) {
         ("expectations", expecting(EXPECTATIONS_MAX + 1)),
         ("answer", answering(ANSWER_BYTES_MAX + 1)),
         ("items", without(query_of_items(QUERY_ITEMS_MAX + 1))),
+        ("queries", without_all(QUERIES_MAX + 1, 1)),
+        ("items of all queries", without_all(2, QUERY_ITEMS_MAX / 2 + 1)),
         ("types", without(query_of_types(ITEM_TERMS_MAX + 1))),
         ("query tags", without(query_of_tags(ITEM_TERMS_MAX + 1))),
         ("an overlong query tag", without(Query::tag("x".repeat(TAG_BYTES_MAX + 1)))),
@@ -112,6 +120,7 @@ pub async fn what_is_at_a_limit_is_kept(factory: &impl Factory) {
         expecting(EXPECTATIONS_MAX),
         answering(ANSWER_BYTES_MAX),
         without(query_of_items(QUERY_ITEMS_MAX).and_tag("none")),
+        without_all(QUERIES_MAX, QUERY_ITEMS_MAX / QUERIES_MAX),
         without(query_of_types(ITEM_TERMS_MAX)),
         without(query_of_tags(ITEM_TERMS_MAX)),
     ] {
@@ -119,7 +128,7 @@ pub async fn what_is_at_a_limit_is_kept(factory: &impl Factory) {
     }
     store.reopen().await;
     let all = store.everything().await;
-    assert_eq!(all.len(), new.len() + 5);
+    assert_eq!(all.len(), new.len() + 6);
     for (found, new) in all.iter().zip(&new) {
         let same = found.data == new.data && found.metadata == new.metadata && found.tags == new.tags;
         let same = same && found.key_ids == new.key_ids && found.event_type == new.event_type;

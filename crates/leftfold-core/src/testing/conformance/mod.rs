@@ -196,7 +196,8 @@ list! {
         a_caller_may_leave_after_any_poll, the_same_batch_twice_goes_in_twice, the_largest_number_of_events_goes_in_at_once;
     condition: expectations_hold_for_streams_that_are_written, expectations_hold_for_streams_that_are_not_written,
         the_first_expectation_that_fails_is_reported, streams_and_query_must_both_hold,
-        a_query_looks_only_after_its_position, every_kind_of_query_can_be_a_condition, a_condition_without_events_is_judged,
+        a_query_looks_only_after_its_position, each_query_of_a_condition_has_its_own_position,
+        the_first_query_that_fails_is_reported, every_kind_of_query_can_be_a_condition, a_condition_without_events_is_judged,
         a_conflict_tells_enough_to_try_again, names_that_look_alike_are_told_apart, conditions_see_what_was_before_reopening;
     command: a_repeated_request_is_answered_as_first, a_request_without_events_is_remembered,
         other_bytes_under_one_id_are_refused, the_id_is_looked_at_before_the_condition,
@@ -242,6 +243,7 @@ list! {
     close: a_closed_store_says_so, what_was_handed_over_is_answered, closing_again_is_no_error,
         a_waiting_subscription_ends, a_subscription_that_was_not_waiting_ends;
     concurrency: concurrent_appends_all_land, one_of_those_who_expect_the_same_version_wins, there_is_no_write_skew,
+        there_is_no_write_skew_over_several_queries,
         handles_see_each_other, boundaries_apart_never_conflict,
         a_random_history_is_consistent, a_random_history_goes_on_after_reopening;
     fault: a_write_that_fails_leaves_nothing, a_read_that_fails_is_an_error;

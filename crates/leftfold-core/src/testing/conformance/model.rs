@@ -4,8 +4,8 @@ use super::Factory;
 use super::examples::{command, event_type, fact, label, stream, tagged};
 use super::subject::Subject;
 use crate::store::{
-    Append, Appended, Checkpoint, CheckpointRecord, CommandRecord, Condition, Digest, EventId, Expected, Hash, MemoryBackend,
-    MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read, RecordedEvent, Store, StoreId, Timestamp, Version,
+    Append, Appended, Checkpoint, CheckpointRecord, CommandRecord, Digest, EventId, Expected, Hash, MemoryBackend, MoveFrom,
+    NewEvent, Outcome, Partition, Position, Query, Read, RecordedEvent, Store, StoreId, Timestamp, Version,
 };
 use crate::testing::by_runtime;
 
@@ -176,8 +176,8 @@ impl Choices {
             };
             append.condition.streams.push((stream(self.stream()), expected));
         }
-        if self.0.u8(..3) == 0 {
-            append.condition.none_matching = Condition::none_matching(self.query(), Position(self.0.u64(..40))).none_matching;
+        for _ in 0..[0, 0, 0, 1, 2][self.0.usize(..5)] {
+            append.condition = append.condition.and_none_matching(self.query(), Position(self.0.u64(..40)));
         }
         if self.0.u8(..3) == 0 {
             append.command = Some(self.record());

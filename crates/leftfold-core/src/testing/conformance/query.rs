@@ -260,7 +260,7 @@ pub async fn random_queries_find_what_they_say(factory: &impl Factory) {
         let append = Append::default().when(Condition::none_matching(query.clone(), after));
         match expected.first() {
             Some(first) => {
-                let told = Conflict::Matching { after, found: Position(*first) };
+                let told = Conflict::Matching { clause: 0, after, found: Position(*first) };
                 assert_eq!(store.conflict(append).await, told, "as a condition: {query:?}");
             }
             None => drop(store.appended(append).await),
@@ -285,7 +285,7 @@ pub async fn the_order_of_items_changes_nothing(factory: &impl Factory) {
             for after in 0..5 {
                 let (after, found) = (Position(after), Position(after + 1));
                 let append = Append::default().when(Condition::none_matching(query.clone(), after));
-                assert_eq!(store.conflict(append).await, Conflict::Matching { after, found }, "{query:?}");
+                assert_eq!(store.conflict(append).await, Conflict::Matching { clause: 0, after, found }, "{query:?}");
             }
         }
         items.reverse();

@@ -107,11 +107,12 @@ impl<'a> Log<'a> {
     }
 
     fn matching_conflict(&self, condition: &Condition, through: Position) -> Option<Conflict> {
-        let none = condition.none_matching.as_ref()?;
-        let from = usize::try_from(none.after.0).unwrap_or(usize::MAX).min(self.events.len());
-        let candidates = self.events[from..].iter().take_while(|event| event.position <= through);
-        let found = candidates.into_iter().find(|event| none.query.matches(event))?;
-        Some(Conflict::Matching { after: none.after, found: found.position })
+        condition.none_matching.iter().enumerate().find_map(|(clause, none)| {
+            let from = usize::try_from(none.after.0).unwrap_or(usize::MAX).min(self.events.len());
+            let candidates = self.events[from..].iter().take_while(|event| event.position <= through);
+            let found = candidates.into_iter().find(|event| none.query.matches(event))?;
+            Some(Conflict::Matching { clause, after: none.after, found: found.position })
+        })
     }
 
     /// The events stand in the log as they were appended and answered, together and once.

@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 
 use super::History;
 use crate::store::{
-    Append, CommandId, CommandRecord, Condition, Digest, EventType, Expected, NewEvent, NoneMatching, Position, Query, Read,
-    Store, StreamName, Tags, Version,
+    Append, CommandId, CommandRecord, Condition, Digest, EventType, Expected, NewEvent, Position, Query, Read, Store, StreamName,
+    Tags, Version,
 };
 
 /// Runs so many tasks with so many appends each against the store, and returns what they saw.
@@ -96,9 +96,9 @@ impl Client {
                 condition.streams.push((self.stream(), Expected::Exists));
             }
         }
-        if self.choices.bool() {
+        for _ in 0..[0, 0, 1, 1, 2][self.choices.usize(..5)] {
             let after = if self.choices.u8(..16) == 0 { Position::START } else { self.seen };
-            condition.none_matching = Some(NoneMatching { query: self.query(), after });
+            condition = condition.and_none_matching(self.query(), after);
         }
         condition
     }

@@ -58,12 +58,12 @@ impl Liar {
 
     fn lied(&self, mut append: Append) -> Result<Outcome, AppendError> {
         match self.lie {
-            Lie::IgnoresQueries => append.condition.none_matching = None,
+            Lie::IgnoresQueries => append.condition.none_matching.clear(),
             Lie::IgnoresStreams => append.condition.streams.clear(),
             Lie::ForgetsCommands => append.command = None,
             Lie::InventsMatch => {
-                if let Some(none) = &append.condition.none_matching {
-                    let conflict = Conflict::Matching { after: none.after, found: none.after.next() };
+                if let Some(none) = append.condition.none_matching.first() {
+                    let conflict = Conflict::Matching { clause: 0, after: none.after, found: none.after.next() };
                     return Ok(Outcome::Conflict(conflict));
                 }
             }

@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 
 use leftfold_core::store::{
-    Append, AppendError, Condition, Conflict, Expected, Outcome, Pending, Position, Query, StreamName, Tag, Version, What,
+    Append, AppendError, Condition, Conflict, Expected, NoneMatching, Outcome, Pending, Position, Query, StreamName, Tag,
+    Version, What,
 };
 
 use super::{Row, row};
@@ -56,12 +57,12 @@ pub(crate) const POSITIONS: &[Row] = &[
     }),
     row("append::an_append_does_not_conflict_with_itself", "judges a batch event by event", || {
         Wrong::default().append(|right, append| {
-            if let (Some(none), [first, _, ..]) = (&append.condition.none_matching, &append.events[..])
+            if let ([none, ..], [first, _, ..]) = (&append.condition.none_matching[..], &append.events[..])
                 && right.conflict(&append.condition).is_none()
                 && none.query.matches_parts(&first.event_type, first.stream.as_ref(), &first.tags)
             {
                 let (after, found) = (none.after, right.head().next());
-                return Pending::ready(Ok(Outcome::Conflict(Conflict::Matching { after, found })));
+                return Pending::ready(Ok(Outcome::Conflict(Conflict::Matching { clause: 0, after, found })));
             }
             right.append(append)
         })
@@ -155,7 +156,7 @@ fn left_by_its_caller(
 }
 
 fn spoiled(append: &mut Append, spoil: impl Fn(&mut leftfold_core::store::QueryItem)) {
-    if let Some(none) = &mut append.condition.none_matching {
+    for none in &mut append.condition.none_matching {
         let items = none.query.items().iter().cloned().map(|mut item| {
             spoil(&mut item);
             item
@@ -199,17 +200,40 @@ pub(crate) const CONDITIONS: &[Row] = &[
     row("condition::streams_and_query_must_both_hold", "forgets the query where a stream is expected", || {
         asking(|_, append| {
             if !append.condition.streams.is_empty() {
-                append.condition.none_matching = None;
+                append.condition.none_matching.clear();
             }
         })
     }),
     row("condition::a_query_looks_only_after_its_position", "takes the end of all positions for the start", || {
         asking(|_, append| {
-            if let Some(none) = &mut append.condition.none_matching
-                && none.after == Position::END
-            {
+            for none in append.condition.none_matching.iter_mut().filter(|none| none.after == Position::END) {
                 none.after = Position::START;
             }
+        })
+    }),
+    row("condition::each_query_of_a_condition_has_its_own_position", "looks for all queries after the latest position", || {
+        asking(|_, append| {
+            let latest = append.condition.none_matching.iter().map(|none| none.after).max();
+            append.condition.none_matching.iter_mut().for_each(|none| none.after = latest.unwrap_or(none.after));
+        })
+    }),
+    row("condition::the_first_query_that_fails_is_reported", "reports the query whose event came first", || {
+        Wrong::default().append(|right, append| {
+            let failing = |clause: usize| {
+                let NoneMatching { query, after } = append.condition.none_matching[clause].clone();
+                match right.conflict(&Condition::none_matching(query, after)) {
+                    Some(Conflict::Matching { after, found, .. }) => Some((found, clause, after)),
+                    _ => None,
+                }
+            };
+            let first = (0..append.condition.none_matching.len()).filter_map(failing).min();
+            let mut answer = now(right.append(append.clone()));
+            if let (Ok(Outcome::Conflict(conflict @ Conflict::Matching { .. })), Some((found, clause, after))) =
+                (&mut answer, first)
+            {
+                *conflict = Conflict::Matching { clause, after, found };
+            }
+            Pending::ready(answer)
         })
     }),
     row("condition::every_kind_of_query_can_be_a_condition", "does not look for prefixes of streams", || {
@@ -217,9 +241,7 @@ pub(crate) const CONDITIONS: &[Row] = &[
             let is_prefix = |item: &leftfold_core::store::QueryItem| {
                 matches!(item.streams, Some(leftfold_core::store::StreamMatch::Prefix(_)))
             };
-            if append.condition.none_matching.as_ref().is_some_and(|none| none.query.items().iter().any(is_prefix)) {
-                append.condition.none_matching = None;
-            }
+            append.condition.none_matching.retain(|none| !none.query.items().iter().any(is_prefix));
         })
     }),
     row("condition::a_condition_without_events_is_judged", "judges no expectation where nothing is to be written", || {
@@ -257,8 +279,8 @@ pub(crate) const CONDITIONS: &[Row] = &[
     }),
     row("condition::conditions_see_what_was_before_reopening", "judges only by what is new since it was opened", || {
         asking(|right, append| {
-            if let (1.., Some(none)) = (right.opening, &mut append.condition.none_matching) {
-                none.after = none.after.max(right.began);
+            if right.opening > 0 {
+                append.condition.none_matching.iter_mut().for_each(|none| none.after = none.after.max(right.began));
             }
         })
     }),
@@ -288,17 +310,23 @@ pub(crate) const CONDITIONS: &[Row] = &[
                 matches!(expected, Expected::Exact(_)) && append.events.iter().any(|event| event.stream.as_ref() == Some(name))
             };
             append.condition.streams.len() == 1
-                && append.condition.none_matching.is_none()
+                && append.condition.none_matching.is_empty()
                 && append.condition.streams.iter().all(written)
         })
     }),
     row("concurrency::there_is_no_write_skew", "looks at a query before others have written", || {
-        race(|append| append.condition.none_matching.is_some() && append.condition.streams.is_empty() && append.events.len() == 1)
+        race(|append| {
+            append.condition.none_matching.len() == 1 && append.condition.streams.is_empty() && append.events.len() == 1
+        })
+    }),
+    row("concurrency::there_is_no_write_skew_over_several_queries", "looks at two queries before others have written", || {
+        race(|append| append.condition.none_matching.len() > 1 && append.events.len() == 1)
     }),
     row("concurrency::handles_see_each_other", "lets each handle know its own head", Wrong::with_handles_apart),
     row("concurrency::boundaries_apart_never_conflict", "takes whatever came in between for what must not be there", || {
         Wrong::default().append(|right, append| {
-            let (Some(none), false) = (append.condition.none_matching.clone(), append.condition.streams.is_empty()) else {
+            let (Some(none), false) = (append.condition.none_matching.first().cloned(), append.condition.streams.is_empty())
+            else {
                 return right.append(append);
             };
             if right.is_closed() {
@@ -307,7 +335,7 @@ pub(crate) const CONDITIONS: &[Row] = &[
             let seen = right.head();
             later(right, 1, move |right| {
                 if right.head() > seen && right.conflict(&append.condition).is_none() {
-                    let conflict = Conflict::Matching { after: none.after, found: seen.next() };
+                    let conflict = Conflict::Matching { clause: 0, after: none.after, found: seen.next() };
                     return Ok(Outcome::Conflict(conflict));
                 }
                 right.carry_out(append)
