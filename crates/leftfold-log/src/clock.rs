@@ -1,7 +1,7 @@
 //! Recorded time: what the machine's clock says, made strictly increasing, and kept from jumping.
 
 use std::fmt::Debug;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use leftfold_core::store::{SleepGauge, Timestamp};
 
@@ -17,6 +17,11 @@ pub trait Clock: Debug + Send + Sync + 'static {
     /// only where the two clocks differ.
     fn slept(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// When the program was made, as far as that is known apart from this clock: it is later now.
+    fn program_made(&self) -> Option<Timestamp> {
+        None
     }
 }
 
@@ -45,6 +50,24 @@ impl Clock for SystemClock {
     fn slept(&self) -> Duration {
         self.sleep.slept()
     }
+
+    /// The time of the program's own file; builds that are to be repeatable often set it far back, so no earlier than the
+    /// first release of this crate.
+    fn program_made(&self) -> Option<Timestamp> {
+        let modified = std::env::current_exe().and_then(|file| file.metadata()?.modified());
+        let file = modified.ok().and_then(moment_of);
+        let first_release = Timestamp::from_micros(FIRST_RELEASE_MICROS);
+        Some(file.map_or(first_release, |made| made.max(first_release)))
+    }
+}
+
+/// 2025-01-01T00:00:00Z: no release is older.
+const FIRST_RELEASE_MICROS: i64 = 1_735_689_600_000_000;
+
+/// A time of a file; none if it is beyond what a log can hold.
+pub(crate) fn moment_of(time: SystemTime) -> Option<Timestamp> {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_micros(i64::try_from(since_1970.as_micros()).ok()?))
 }
 
 /// How far the wall clock may be set while a log is open before it is not believed any more, and how far it may be

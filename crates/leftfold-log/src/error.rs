@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use leftfold_core::store::{Head, Identity, ReadError, Timestamp};
 
+use crate::doubt::ClockDoubt;
 use crate::format::{SegmentFault, segment_name};
 use crate::index::IndexError;
 use crate::scan::GroupFault;
@@ -62,7 +63,7 @@ pub enum OpenError {
     /// The machine's clock is more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) behind what is recorded, and the log was
     /// not to be opened then: see [`ClockBehind`](crate::ClockBehind).
     #[error(
-        "the clock says {now}, but the last record is of {recorded}; set the clock right, or if it was wrong then, open the log with `ClockBehind::GoOn`"
+        "the clock says {now}, but the last record is of {recorded}; set the clock right, or if it was wrong then, open the log with `ClockBehind::GoOn` until the clock has come there"
     )]
     ClockBehind {
         /// When the last group was recorded.
@@ -70,6 +71,10 @@ pub enum OpenError {
         /// What the clock says.
         now: Timestamp,
     },
+    /// There is reason to doubt the machine's clock, and the log was not to be opened then: see
+    /// [`ClockDoubtful`](crate::ClockDoubtful).
+    #[error("{0}; set the clock right, or if it is right, open the log with `ClockDoubtful::Warn`")]
+    ClockDoubtful(ClockDoubt),
     /// The directory cannot be written.
     #[error("{place} cannot be written, change its permissions or open the log to be read only: {detail}")]
     ReadOnly {
@@ -104,6 +109,8 @@ pub struct Recovery {
     pub held_back: u64,
     /// Why the index was made anew, where it was.
     pub index_rebuilt: Option<String>,
+    /// Reason to doubt the machine's clock, if there is any.
+    pub clock_doubt: Option<ClockDoubt>,
     /// How long it took.
     pub elapsed: Duration,
 }

@@ -30,6 +30,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// What becomes of a log whose last record is of a time that the clock has not reached.
     pub clock_behind: ClockBehind,
+    /// What becomes of a log when there is reason to doubt the clock, as one that is years ahead of the last record.
+    pub clock_doubtful: ClockDoubtful,
 }
 
 /// Whether a log is made where there is none.
@@ -61,6 +63,24 @@ pub enum ClockBehind {
     GoOn,
 }
 
+/// What becomes of a log that is opened to be written when there is reason to doubt the machine's clock.
+///
+/// Recorded time never goes back, so a clock that is years ahead for a moment puts the log into the future for good. The
+/// clock is doubted if it is more than [`PAUSE_MAX`](crate::PAUSE_MAX) after both the last record and the last change of the
+/// file that holds it, or after [`REGULAR_PAUSE_MAX`](crate::REGULAR_PAUSE_MAX) and any time that a segment took to fill if
+/// the log has more than eight; if it is a day before that change of the file, or before the program was made; and, for a log
+/// without any record, if it is more than [`PROGRAM_AGE_MAX`](crate::PROGRAM_AGE_MAX) after the program was made.
+/// A clock that is wrong by less is not noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockDoubtful {
+    /// It is opened, and a warning says both moments before anything is recorded; so does
+    /// [`Recovery::clock_doubt`](crate::Recovery::clock_doubt).
+    #[default]
+    Warn,
+    /// It is not opened.
+    Refuse,
+}
+
 /// Who writes the index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Upkeep {
@@ -86,6 +106,7 @@ impl Default for Options {
             upkeep: Upkeep::default(),
             clock: Arc::new(SystemClock::default()),
             clock_behind: ClockBehind::default(),
+            clock_doubtful: ClockDoubtful::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use leftfold_core::store::{Epoch, Hash, Head, Identity, Position, StoreId};
 use crate::clock::CLOCK_JUMP_MAX;
 use crate::contents::{headers, keep_witness};
 use crate::disk::{Disk, File};
+use crate::doubt::{self, ClockDoubt, History};
 use crate::error::{Cut, OpenError, Recovery};
 use crate::format::{Binding, EventView, GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SegmentHeader, segment_name};
 use crate::index::{Covered, Index, Memtable, Settings};
@@ -95,8 +96,9 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
     let tail = walk.tail.take();
     let mut tail = tail.ok_or_else(|| OpenError::damaged(last.number, 0, &"the last segment was not reached"))?;
     let closed_cleanly = tail.sealed || tail.chain.recorded_at == NO_TIME;
+    let mut clock_doubt = None;
     if purpose == Purpose::Write {
-        check_clock(options, tail.head())?;
+        clock_doubt = check_clock(options, &headers, &tail)?;
         settle(disk, options, &mut tail, walk.last.as_ref())?;
         keep_witness(&**disk, last.store);
     }
@@ -114,15 +116,25 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
         cut,
         held_back,
         index_rebuilt: rebuilt,
+        clock_doubt,
         elapsed: started.elapsed(),
     };
     Ok(Recovered { segments: Arc::new(segments), index, tail, report })
 }
 
-fn check_clock(options: &Options, head: Head) -> Result<(), OpenError> {
-    let (recorded, now) = (head.recorded_at, options.clock.wall());
-    let refused = recorded.since(now) > CLOCK_JUMP_MAX && options.clock_behind == ClockBehind::Refuse;
-    if refused { Err(OpenError::ClockBehind { recorded, now }) } else { Ok(()) }
+/// Holds the clock against what is known, before anything is recorded by it.
+fn check_clock(options: &Options, headers: &[SegmentHeader], tail: &Tail) -> Result<Option<ClockDoubt>, OpenError> {
+    let (recorded, now) = (tail.head().recorded_at, options.clock.wall());
+    if recorded.since(now) > CLOCK_JUMP_MAX {
+        let is_refused = options.clock_behind == ClockBehind::Refuse;
+        return if is_refused { Err(OpenError::ClockBehind { recorded, now }) } else { Ok(None) };
+    }
+    let history = History { headers, last: tail.chain.recorded_at, changed: tail.file.changed()? };
+    let doubt = doubt::judge(options, history).map_err(OpenError::ClockDoubtful)?;
+    if let Some(doubt) = &doubt {
+        tracing::warn!(now = %doubt.now, known = %doubt.known, "{doubt}; what is recorded by it stays in the log for good");
+    }
+    Ok(doubt)
 }
 
 /// Makes what was found durable before anything of it is shown, with a seal behind it. The last group may stand in the
@@ -148,6 +160,7 @@ pub(crate) fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentH
     if options.open == Existing::Only {
         return Err(OpenError::Missing { place: disk.place() });
     }
+    doubt::judge(options, History::NONE).map_err(OpenError::ClockDoubtful)?;
     let (store, epoch) = (StoreId::random(), Epoch::first());
     let header = SegmentHeader {
         store,

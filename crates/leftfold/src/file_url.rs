@@ -1,6 +1,7 @@
-//! Paths of `file:` URLs, as RFC 8089 has them.
+//! `file:` URLs: paths as RFC 8089 has them, and options behind a question mark.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// Error of a `file:` URL that names no directory of this machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,13 +19,28 @@ pub enum FileUrlError {
         /// The percent sign with up to two characters behind it.
         found: String,
     },
-    /// A `?` or `#` begins a part that a file has not.
-    #[error("{character:?} does not belong into a file URL; write it as {encoded} when it is part of the path")]
-    NotInPath {
-        /// The character.
-        character: char,
-        /// How it is written as part of a path.
-        encoded: &'static str,
+    /// A `#` begins a part that a file does not have.
+    #[error("'#' does not belong into a file URL; write it as %23 if it is part of the path")]
+    Fragment,
+    /// What stands behind a `?` is no option of a store.
+    #[error("{found:?} is no option of a store, there are {OPTIONS}; write a question mark that is part of the path as %3F")]
+    Option {
+        /// What was found: a name, with its value if that is wrong.
+        found: String,
+    },
+    /// An option stands there twice.
+    #[error("the option {name} stands twice in the URL, give it once")]
+    OptionTwice {
+        /// The option.
+        name: &'static str,
+    },
+    /// A path that is no URL has options behind it, which would become part of the name of a directory.
+    #[error("{path:?} is a path and takes no options, write {url:?}")]
+    OptionsOfPath {
+        /// The path.
+        path: String,
+        /// The URL that is meant.
+        url: String,
     },
     /// The path is empty, has a zero byte, or is not UTF-8 on a system whose paths are text.
     #[error("the file URL has a path that no file can have: {detail}")]
@@ -34,11 +50,82 @@ pub enum FileUrlError {
     },
 }
 
-/// The path of what stands behind `file:`.
+/// The options, for messages.
+const OPTIONS: &str = "clock-behind=refuse, clock-behind=go-on, clock-doubtful=warn and clock-doubtful=refuse";
+
+/// The options of a URL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UrlOptions {
+    /// Whether a log goes on whose last record is ahead of the clock.
+    pub(crate) goes_on_behind: Option<bool>,
+    /// Whether a log is not opened by a doubtful clock.
+    pub(crate) refuses_doubtful: Option<bool>,
+}
+
+/// The path and the options of what stands behind `file:`.
+pub(crate) fn path_and_options(after_scheme: &str) -> Result<(PathBuf, UrlOptions), FileUrlError> {
+    match after_scheme.split_once('?') {
+        None => Ok((path(after_scheme)?, UrlOptions::default())),
+        Some((before, options)) => Ok((path(before)?, UrlOptions::parse(options)?)),
+    }
+}
+
+/// A path that was not given as a URL. One with options behind it is refused: a store would be begun beside the one that
+/// is meant.
+pub(crate) fn plain(text: &str) -> Result<PathBuf, FileUrlError> {
+    if let Some((before, options)) = text.rsplit_once('?')
+        && UrlOptions::parse(options).is_ok()
+    {
+        let (path, url) = (text.to_owned(), url_of(Path::new(before), options));
+        return Err(FileUrlError::OptionsOfPath { path, url });
+    }
+    Ok(text.into())
+}
+
+/// The URL of a path with an option.
+pub(crate) fn url_of(path: &Path, options: &str) -> String {
+    let mut url = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(*byte)),
+            other => url.push_str(&format!("%{other:02X}")),
+        }
+    }
+    format!("{url}?{options}")
+}
+
+impl fmt::Display for UrlOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let behind = self.goes_on_behind.map(|goes_on| if goes_on { "clock-behind=go-on" } else { "clock-behind=refuse" });
+        let doubtful = self.refuses_doubtful.map(|refuses| if refuses { "clock-doubtful=refuse" } else { "clock-doubtful=warn" });
+        f.write_str(&behind.into_iter().chain(doubtful).collect::<Vec<_>>().join("&"))
+    }
+}
+
+impl UrlOptions {
+    fn parse(text: &str) -> Result<Self, FileUrlError> {
+        let mut options = Self::default();
+        for found in text.split('&') {
+            let (name, place, value) = match found {
+                "clock-behind=refuse" => ("clock-behind", &mut options.goes_on_behind, false),
+                "clock-behind=go-on" => ("clock-behind", &mut options.goes_on_behind, true),
+                "clock-doubtful=warn" => ("clock-doubtful", &mut options.refuses_doubtful, false),
+                "clock-doubtful=refuse" => ("clock-doubtful", &mut options.refuses_doubtful, true),
+                found => return Err(FileUrlError::Option { found: found.to_owned() }),
+            };
+            if place.replace(value).is_some() {
+                return Err(FileUrlError::OptionTwice { name });
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// The path of what stands behind `file:`, without options.
 ///
 /// `/path`, `///path` and `//localhost/path` are absolute, as in RFC 8089 appendix B. A path that does not begin with a
 /// slash is taken from the working directory, which the RFC does not have.
-pub(crate) fn path(after_scheme: &str) -> Result<PathBuf, FileUrlError> {
+fn path(after_scheme: &str) -> Result<PathBuf, FileUrlError> {
     let text = match after_scheme.strip_prefix("//") {
         None => after_scheme,
         Some(rest) => {
@@ -49,10 +136,8 @@ pub(crate) fn path(after_scheme: &str) -> Result<PathBuf, FileUrlError> {
             path
         }
     };
-    for (character, encoded) in [('?', "%3F"), ('#', "%23")] {
-        if text.contains(character) {
-            return Err(FileUrlError::NotInPath { character, encoded });
-        }
+    if text.contains('#') {
+        return Err(FileUrlError::Fragment);
     }
     let bytes = decoded(text)?;
     match bytes.as_slice() {
@@ -116,6 +201,7 @@ mod tests {
     fn what_names_no_file_of_this_machine_is_refused_with_what_is_wrong() {
         let percent = |found: &str| FileUrlError::PercentSign { found: found.to_owned() };
         let host = |host: &str| FileUrlError::Host { host: host.to_owned() };
+        let option = |found: &str| FileUrlError::Option { found: found.to_owned() };
         let cases = [
             ("//other/data", host("other")),
             ("//data", host("data")),
@@ -126,15 +212,37 @@ mod tests {
             ("/a%zz", percent("%zz")),
             ("/a%+1", percent("%+1")),
             ("/a%2ä", percent("%2ä")),
-            ("/a?b", FileUrlError::NotInPath { character: '?', encoded: "%3F" }),
-            ("/a#b", FileUrlError::NotInPath { character: '#', encoded: "%23" }),
+            ("/a?b", option("b")),
+            ("/a?", option("")),
+            ("/a?clock-behind", option("clock-behind")),
+            ("/a?clock-behind=perhaps", option("clock-behind=perhaps")),
+            ("/a?clock-behind=go-on&open=twice", option("open=twice")),
+            ("/a?clock-behind=go-on#b", option("clock-behind=go-on#b")),
+            ("/a?clock-behind=go-on&clock-behind=refuse", FileUrlError::OptionTwice { name: "clock-behind" }),
+            ("/a#b", FileUrlError::Fragment),
             ("", FileUrlError::Path { detail: "it is empty" }),
             ("//localhost", FileUrlError::Path { detail: "it is empty" }),
             ("/a%00b", FileUrlError::Path { detail: "it has a zero byte" }),
         ];
         for (url, expected) in cases {
-            assert_eq!(path(url), Err(expected), "file:{url}");
+            assert_eq!(path_and_options(url), Err(expected), "file:{url}");
         }
+    }
+
+    #[test]
+    fn options_are_read_and_a_url_is_written_so_that_it_is_read_again() {
+        let both = UrlOptions { goes_on_behind: Some(true), refuses_doubtful: Some(true) };
+        let text = "clock-doubtful=refuse&clock-behind=go-on";
+        for path in ["/data/events", "./a b", "/50%?#/ä"] {
+            let url = url_of(Path::new(path), text);
+            assert_eq!(path_and_options(url.strip_prefix("file:").unwrap()), Ok((path.into(), both)), "{url}");
+        }
+        let meant = FileUrlError::OptionsOfPath {
+            path: "./data?clock-behind=go-on".to_owned(),
+            url: "file:./data?clock-behind=go-on".to_owned(),
+        };
+        assert_eq!(plain("./data?clock-behind=go-on"), Err(meant));
+        assert_eq!(plain("./really?"), Ok("./really?".into()));
     }
 
     #[cfg(unix)]

@@ -5,25 +5,48 @@ use std::path::PathBuf;
 #[cfg(feature = "log")]
 use leftfold_core::personal::{Keys, KeysError};
 use leftfold_core::store::Store;
+#[cfg(feature = "log")]
+use leftfold_core::store::Timestamp;
 
-use crate::file_url::{self, FileUrlError};
+use crate::file_url::{self, FileUrlError, UrlOptions};
 
 /// Opens a store.
 ///
 /// - a path, or a `file:` URL: the embedded log in that directory, which is made if it does not exist. A URL is read as
 ///   RFC 8089 has it: percent signs are decoded, and a host other than `localhost` is refused; a path that does not
-///   begin with a slash is taken from the working directory;
+///   begin with a slash is taken from the working directory. Behind a question mark a URL has options, several of them
+///   with `&` between them:
+///   - `clock-behind=go-on` opens a log whose last record is more than a day ahead of the machine's clock, because that was
+///     wrong once, and time goes on from there ([`ClockBehind`](crate::log::ClockBehind)); `clock-behind=refuse` does not,
+///     which is the default;
+///   - `clock-doubtful=refuse` does not open a log when there is reason to doubt the clock, as one that is years ahead of the
+///     last record ([`ClockDoubtful`](crate::log::ClockDoubtful)); `clock-doubtful=warn` warns, which is the default;
 /// - `memory:`: an empty store in memory, for tests.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let place = tempfile::tempdir()?;
+/// # let directory = place.path().display();
+/// let store = leftfold::open(&format!("file:{directory}/events?clock-doubtful=refuse")).await?;
+/// store.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// What opening recovered, cut or rebuilt is told through `tracing`. For more say, open a
 /// [`Log`](crate::log::Log) with [`Options`](crate::log::Options) and hand it to [`Store::new`].
 pub async fn open(url: &str) -> Result<Store, OpenError> {
     match url.split_once(':') {
-        None => open_log(url.into()).await,
+        None => open_path(url).await,
         Some((scheme, "")) if scheme.eq_ignore_ascii_case("memory") => Ok(Store::memory()),
-        Some((scheme, path)) if scheme.eq_ignore_ascii_case("file") => open_log(file_url::path(path)?).await,
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("memory") => Err(OpenError::Memory { rest: rest.to_owned() }),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file") => {
+            let (path, options) = file_url::path_and_options(rest)?;
+            open_log(path, options).await
+        }
         // A scheme has no slash before its colon; a path may have any.
-        Some((scheme, _)) if scheme.contains('/') || scheme.is_empty() => open_log(url.into()).await,
+        Some((scheme, _)) if scheme.contains('/') || scheme.is_empty() => open_path(url).await,
         Some((scheme, _)) => Err(OpenError::UnknownScheme { scheme: scheme.to_owned() }),
     }
 }
@@ -38,13 +61,41 @@ pub enum OpenError {
         /// What stood before the colon.
         scheme: String,
     },
-    /// The `file:` URL names no directory of this machine.
+    /// Something stands behind `memory:`.
+    #[error("a store in memory has no place and no options, but {rest:?} stands behind memory:, write memory: alone")]
+    Memory {
+        /// What stands there.
+        rest: String,
+    },
+    /// The machine's clock is more than a day behind what the log recorded last: it is wrong now, or was wrong then.
+    #[cfg(feature = "log")]
+    #[error(
+        "the clock says {now}, but the last record is of {recorded}; set the clock right, or if it was wrong then, open {url:?} until the clock has come there, and recorded time goes on from the last record"
+    )]
+    ClockBehind {
+        /// When the last group was recorded.
+        recorded: Timestamp,
+        /// What the clock says.
+        now: Timestamp,
+        /// The URL that opens it all the same.
+        url: String,
+    },
+    /// There is reason to doubt the machine's clock, and `clock-doubtful=refuse` was asked for.
+    #[cfg(feature = "log")]
+    #[error("{doubt}; set the clock right, or if it is right, open {url:?}")]
+    ClockDoubtful {
+        /// The reason.
+        doubt: leftfold_log::ClockDoubt,
+        /// The URL that opens it all the same.
+        url: String,
+    },
+    /// The `file:` URL names no directory of this machine, or has options that are none.
     #[error(transparent)]
     FileUrl(#[from] FileUrlError),
     /// The embedded log cannot be opened.
     #[cfg(feature = "log")]
     #[error(transparent)]
-    Log(#[from] leftfold_log::OpenError),
+    Log(leftfold_log::OpenError),
 }
 
 /// Opens the keys of a store's personal data, in a directory of their own, which is made if it does not exist.
@@ -73,12 +124,32 @@ pub enum OpenKeysError {
     Keys(#[from] KeysError),
 }
 
+async fn open_path(path: &str) -> Result<Store, OpenError> {
+    open_log(file_url::plain(path)?, UrlOptions::default()).await
+}
+
 #[cfg(feature = "log")]
-async fn open_log(path: PathBuf) -> Result<Store, OpenError> {
+async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError> {
+    use leftfold_log::{ClockBehind, ClockDoubtful, Log, OpenError as LogError, Options};
+    let clock_behind = if options.goes_on_behind == Some(true) { ClockBehind::GoOn } else { ClockBehind::Refuse };
+    let clock_doubtful = if options.refuses_doubtful == Some(true) { ClockDoubtful::Refuse } else { ClockDoubtful::Warn };
+    let log_options = Options { clock_behind, clock_doubtful, ..Options::default() };
     // Recovery reads and writes: not on a thread that others' futures run on.
-    let opening = tokio::task::spawn_blocking(move || leftfold_log::Log::open(path, leftfold_log::Options::default()));
+    let directory = path.clone();
+    let opening = tokio::task::spawn_blocking(move || Log::open(directory, log_options));
     let opened = opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-    let (log, recovery) = opened?;
+    // The remedy is one that whoever gave a URL can take.
+    let (log, recovery) = opened.map_err(|error| match error {
+        LogError::ClockBehind { recorded, now } => {
+            let options = UrlOptions { goes_on_behind: Some(true), ..options };
+            OpenError::ClockBehind { recorded, now, url: file_url::url_of(&path, &options.to_string()) }
+        }
+        LogError::ClockDoubtful(doubt) => {
+            let options = UrlOptions { refuses_doubtful: Some(false), ..options };
+            OpenError::ClockDoubtful { doubt, url: file_url::url_of(&path, &options.to_string()) }
+        }
+        error => OpenError::Log(error),
+    })?;
     let (store, head) = (recovery.identity.store, recovery.head.position);
     tracing::info!(%store, %head, replayed = recovery.replayed, elapsed = ?recovery.elapsed, "opened the log");
     if let Some(cut) = &recovery.cut {
@@ -91,6 +162,6 @@ async fn open_log(path: PathBuf) -> Result<Store, OpenError> {
 }
 
 #[cfg(not(feature = "log"))]
-async fn open_log(_: PathBuf) -> Result<Store, OpenError> {
+async fn open_log(_: PathBuf, _: UrlOptions) -> Result<Store, OpenError> {
     Err(OpenError::UnknownScheme { scheme: "file".to_owned() })
 }

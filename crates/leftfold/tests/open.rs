@@ -1,6 +1,10 @@
 //! The front door: what a user meets first, when it opens and when it does not.
 
-use leftfold::log::OpenError as LogError;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use leftfold::log::{Clock, ClockWitness, Log, OpenError as LogError, Options};
 use leftfold::prelude::*;
 use leftfold::store::{Append, EventType, NewEvent, Read};
 use leftfold::{FileUrlError, OpenError};
@@ -58,6 +62,88 @@ async fn a_directory_of_something_else_is_left_alone() {
     let refused = leftfold::open(place.path().to_str().unwrap()).await;
     assert!(matches!(&refused, Err(OpenError::Log(LogError::Foreign { file, .. })) if file == "holiday.jpg"), "{refused:?}");
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);
+}
+
+/// The machine's clock, set by so many days.
+#[derive(Debug)]
+struct Off(i64);
+
+impl Clock for Off {
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_micros(Timestamp::now().as_micros() + self.0 * 86_400_000_000)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Makes a log with an event, by a clock that is so many days off, whose files were changed then.
+async fn recorded_with_a_clock_off_by(days: i64, path: &Path) {
+    let clock = Arc::new(Off(days));
+    let store = Store::new(Log::open(path, Options { clock: clock.clone(), ..Options::default() }).unwrap().0);
+    store.append(Append::of(vec![happened("one")])).await.unwrap();
+    store.close().await.unwrap();
+    let then = SystemTime::UNIX_EPOCH + Duration::from_micros(clock.wall().as_micros().unsigned_abs());
+    let segment = std::fs::File::options().write(true).open(path.join("log-000000000001.seg")).unwrap();
+    segment.set_modified(then).unwrap();
+}
+
+/// Whoever was refused because of a clock could do nothing about it without `Log::open`.
+#[tokio::test]
+async fn a_log_of_the_future_is_opened_by_the_url_that_the_error_names() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("my data");
+    recorded_with_a_clock_off_by(3_650, &path).await;
+    let refused = leftfold::open(path.to_str().unwrap()).await;
+    let Err(error @ OpenError::ClockBehind { url, .. }) = &refused else { panic!("{refused:?}") };
+    assert!(error.to_string().contains(url.as_str()), "{error}");
+    assert!(url.ends_with("/my%20data?clock-behind=go-on"), "{url}");
+    let store = leftfold::open(url).await.unwrap();
+    store.append(Append::of(vec![happened("two")])).await.unwrap();
+    assert_eq!(texts(&store).await, ["one", "two"]);
+    store.close().await.unwrap();
+    assert!(
+        matches!(leftfold::open(path.to_str().unwrap()).await, Err(OpenError::ClockBehind { .. })),
+        "the clock is not there yet"
+    );
+}
+
+#[tokio::test]
+async fn a_clock_that_is_years_ahead_is_refused_before_it_is_recorded_if_that_is_asked_for() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("data");
+    recorded_with_a_clock_off_by(-800, &path).await;
+    let before = std::fs::read(path.join("log-000000000001.seg")).unwrap();
+    let refused = leftfold::open(&format!("file:{}?clock-doubtful=refuse", path.display())).await;
+    let Err(error @ OpenError::ClockDoubtful { url, .. }) = &refused else { panic!("{refused:?}") };
+    assert!(error.to_string().contains("days after the last record of the log") && error.to_string().contains(url), "{error}");
+    assert_eq!(std::fs::read(path.join("log-000000000001.seg")).unwrap(), before, "nothing was recorded");
+    let (log, recovery) = Log::open(&path, Options::default()).unwrap();
+    assert_eq!(recovery.clock_doubt.unwrap().witness, ClockWitness::LastRecord);
+    Store::new(log).close().await.unwrap();
+    let store = leftfold::open(url).await.unwrap();
+    store.append(Append::of(vec![happened("two")])).await.unwrap();
+    store.close().await.unwrap();
+    let (_, recovery) = Log::open(&path, Options::default()).unwrap();
+    assert_eq!(recovery.clock_doubt, None);
+}
+
+#[tokio::test]
+async fn what_is_no_option_is_refused_with_those_that_there_are() {
+    let place = tempfile::tempdir().unwrap();
+    for options in ["clock=go-on", "clock-behind=yes", "clock-behind=go-on&x", ""] {
+        let refused = leftfold::open(&format!("file:{}?{options}", place.path().display())).await.unwrap_err();
+        assert!(matches!(refused, OpenError::FileUrl(FileUrlError::Option { .. })), "{refused:?}");
+        assert!(refused.to_string().contains("clock-behind=go-on") && refused.to_string().contains("%3F"), "{refused}");
+    }
+    let path = leftfold::open(&format!("{}?clock-behind=go-on", place.path().display())).await.unwrap_err();
+    assert!(
+        matches!(&path, OpenError::FileUrl(FileUrlError::OptionsOfPath { url, .. }) if url.starts_with("file:/")),
+        "{path:?}"
+    );
+    assert!(matches!(leftfold::open("memory:?clock-behind=go-on").await, Err(OpenError::Memory { .. })));
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]

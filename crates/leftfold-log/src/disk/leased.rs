@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use leftfold_core::store::Timestamp;
+
 use super::{Disk, File, Lock};
 
 /// Changes are refused from the moment that the lease is given back. A thread of the index, or a reader that makes
@@ -132,5 +134,9 @@ impl File for LeasedFile {
     fn sync(&self) -> io::Result<()> {
         let _held = self.lease.held()?;
         self.file.sync()
+    }
+
+    fn changed(&self) -> io::Result<Option<Timestamp>> {
+        self.file.changed()
     }
 }

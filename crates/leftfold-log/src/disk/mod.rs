@@ -9,6 +9,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+use leftfold_core::store::Timestamp;
+
 pub(crate) use leased::{Leased, Tenure};
 pub(crate) use overlay::Overlay;
 pub use real::Real;
@@ -65,4 +67,9 @@ pub trait File: Debug + Send + Sync {
 
     /// Makes the content and the length durable.
     fn sync(&self) -> io::Result<()>;
+
+    /// When it was last changed, as far as the disk knows.
+    fn changed(&self) -> io::Result<Option<Timestamp>> {
+        Ok(None)
+    }
 }

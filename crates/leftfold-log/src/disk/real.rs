@@ -6,7 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use leftfold_core::store::Timestamp;
+
 use super::{Disk, File, Lock};
+use crate::clock::moment_of;
 
 /// A directory of the machine.
 #[derive(Debug)]
@@ -128,6 +131,10 @@ impl File for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn changed(&self) -> io::Result<Option<Timestamp>> {
+        Ok(moment_of(self.0.metadata()?.modified()?))
     }
 }
 
