@@ -109,6 +109,12 @@ async fn loaded(store: &Store, customer: &str) -> Customer {
 const ADA: &str = "ada@example.org";
 
 #[tokio::test]
+async fn the_key_store_in_memory_keeps_the_contract() {
+    let key_store = Arc::new(MemoryKeys::new().unwrap());
+    leftfold_core::testing::key_store::conformance(async || key_store.clone()).await;
+}
+
+#[tokio::test]
 async fn whatever_holds_a_value_holds_ciphertext_and_events_name_its_key() {
     let backend = Arc::new(MemoryBackend::new());
     let keys = Keys::memory(&Store::shared(backend.clone())).await.unwrap();

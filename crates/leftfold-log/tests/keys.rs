@@ -43,6 +43,12 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
+#[tokio::test]
+async fn the_key_file_keeps_the_contract() {
+    let disk = Simulated::new(1);
+    leftfold_core::testing::key_store::conformance(async || open(&disk)).await;
+}
+
 /// What a key store was asked to do and said that it did.
 #[derive(Default)]
 struct Acknowledged {
@@ -111,6 +117,7 @@ impl Acknowledged {
     /// Everything that was acknowledged is so, and what was destroyed is nowhere.
     async fn check(&self, keys: &KeyFile, disk: &Simulated, story: &str) {
         let bytes = bytes_of(disk);
+        assert!(!disk.names().unwrap().contains(&"keys.new".to_owned()), "keys are left aside: {story}");
         for key in self.destroyed.iter() {
             assert_eq!(keys.key(key.id).await.unwrap(), Some(KeyState::Destroyed(destroyed(key))), "{story}");
             assert!(!holds(&bytes, &key.secret.0), "a destroyed key is in a file: {story}");
@@ -190,8 +197,12 @@ async fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     assert!(matches!(drawn(&keys, "bob").await, Err(KeyStoreError::Failed { .. })));
     assert!(matches!(keys.destroy(destroyed(&ada)).await, Err(KeyStoreError::Failed { .. })));
     disk.set_room(None);
-    let bob = drawn(&keys, "bob").await.unwrap();
     keys.destroy(destroyed(&ada)).await.unwrap();
+    disk.set_room(Some(200));
+    assert!(matches!(drawn(&keys, &"x".repeat(250)).await, Err(KeyStoreError::Failed { .. })));
+    disk.set_room(None);
+    // It is shorter than what the failed write left.
+    let bob = drawn(&keys, "bob").await.unwrap();
     drop(keys);
     let keys = open(&disk);
     assert_eq!(keys.key(bob.id).await.unwrap(), Some(KeyState::Held(bob)));

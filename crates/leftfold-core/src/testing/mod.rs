@@ -5,6 +5,7 @@ mod decided;
 pub mod explorer;
 mod given;
 pub mod history;
+pub mod key_store;
 pub mod target;
 
 pub use decided::{GivenEvents, WhenDecided, given_events};

@@ -78,13 +78,8 @@ impl File {
         self.writable()?;
         let Some(file) = self.open.clone() else { return self.rewrite(records.iter().cloned()) };
         let (frames, end) = self.frames(self.end, records.iter().cloned());
-        if let Err(error) = file.write_all_at(&frames, self.end) {
-            // What was written in part would be taken for damage behind the next frame.
-            return Err(match file.set_len(self.end) {
-                Ok(()) => self.failed(&error),
-                Err(_) => self.unknown(&error),
-            });
-        }
+        // What a failed write left is overwritten by the next one; if it is longer, its rest is cut off as a torn end.
+        file.write_all_at(&frames, self.end).map_err(|error| self.failed(&error))?;
         file.sync().map_err(|error| self.unknown(&error))?;
         self.end = end;
         Ok(())
