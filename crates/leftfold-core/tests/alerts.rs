@@ -46,8 +46,12 @@ fn term(text: &str) -> (String, String, f64) {
 impl Rule {
     fn is_true(&self, metrics: &str) -> bool {
         let sample = |line: &str, metric: &str| {
-            let rest = line.strip_prefix(metric)?.strip_prefix('{')?;
-            rest.rsplit_once("} ")?.1.parse::<f64>().ok()
+            let rest = line.strip_prefix(metric)?;
+            let value = match rest.strip_prefix('{') {
+                Some(labels) => labels.rsplit_once("} ")?.1,
+                None => rest.strip_prefix(' ')?,
+            };
+            value.parse::<f64>().ok()
         };
         self.terms.iter().any(|(metric, operator, value)| {
             assert!(metrics.contains(&format!("# TYPE {metric} ")), "{metric} is no metric");
@@ -132,6 +136,15 @@ async fn what_does_not_come_back_is_told_after_five_minutes() {
     add(&process.store, "a", "x", "fine").await;
     until("it is noticed", async || running.status()[0].stalled).await;
     assert_eq!(fire(&process, &running).await, STANDS_STILL);
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_appends_is_told_at_once() {
+    let process = Stage::new().process();
+    let running = start(&process, &Code::default(), &Shelf::<1>::new()).await;
+    assert!(!fire(&process, &running).await.contains(&"LeftfoldStoreDown".to_owned()));
+    process.store.close().await.unwrap();
+    assert!(fire(&process, &running).await.contains(&"LeftfoldStoreDown".to_owned()));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use leftfold_core::store::{
 use tokio::sync::oneshot;
 
 use crate::error::unreadable;
+use crate::figures::Figures;
 use crate::format::{CheckpointView, CommandView, EncodedEvents, Frame, checkpoint_key};
 use crate::lease::Ask;
 use crate::log::Shared;
@@ -71,11 +72,12 @@ impl Request {
         Self { ask: Some(Box::new(ask)), ..Self::new(Append::default(), Facts::default(), answer) }
     }
 
-    /// Answers. Whoever asked may have gone.
-    pub(crate) fn answer(&mut self, outcome: Result<Outcome, AppendError>) {
+    /// Answers, and counts it. Whoever asked may have gone.
+    pub(crate) fn answer(&mut self, figures: &Figures, outcome: Result<Outcome, AppendError>) {
         if let Some(ask) = self.ask.take() {
             ask.answer(outcome.err());
         } else if let Some(answer) = self.answer.take() {
+            figures.answered(&outcome);
             let _ = answer.send(outcome);
         }
     }

@@ -86,6 +86,11 @@ impl Gathering {
         self.buffer.len()
     }
 
+    /// How many appends wait for the group, those that are refused included.
+    pub(crate) fn appends(&self) -> usize {
+        self.requests.len()
+    }
+
     pub(crate) fn buffer(&self) -> &[u8] {
         &self.buffer
     }
@@ -116,7 +121,7 @@ impl Gathering {
                 Ok(Outcome::Appended(_)) => Ok(appended_nothing(shared.head())),
                 other => other,
             };
-            request.answer(outcome);
+            request.answer(&shared.figures, outcome);
         } else {
             self.answers.push((self.requests.len(), outcome));
         }
@@ -359,7 +364,7 @@ impl Gathering {
     /// Tells everyone, now that what they saw is durable.
     pub(crate) fn answer(&mut self, shared: &Shared) {
         for (index, outcome) in self.answers.drain(..) {
-            self.requests[index].1.answer(outcome);
+            self.requests[index].1.answer(&shared.figures, outcome);
         }
         shared.spent.give(self.requests.drain(..).map(|(_, request)| request));
     }
@@ -378,7 +383,7 @@ impl Gathering {
                 }
                 _ => error.clone(),
             };
-            self.requests[index].1.answer(Err(told));
+            self.requests[index].1.answer(&shared.figures, Err(told));
         }
         shared.spent.give(self.requests.drain(..).map(|(_, request)| request));
     }

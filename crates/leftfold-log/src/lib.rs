@@ -14,6 +14,7 @@ mod doubt;
 mod dump;
 mod error;
 mod fetch;
+mod figures;
 mod files;
 mod format;
 mod gather;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Direction, EventId,
-    Hash, Head, Holder, Identity, Label, Lease, LeaseError, Leased, Outcome, Page, Partition, Pending, Position, Read, ReadError,
-    State, Status, StoreId, Timestamp, What,
+    Hash, Head, Holder, Identity, Label, Lease, LeaseError, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read,
+    ReadError, State, Status, StoreId, Timestamp, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -18,6 +18,7 @@ use crate::check::{Examined, Order, Request, examine, is_slow};
 use crate::clock::RecordedTime;
 use crate::disk::Disk;
 use crate::error::{OpenError, Recovery, unreadable};
+use crate::figures::Figures;
 use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
 use crate::index::{Index, Key};
 use crate::lease::{Ask, not_asked};
@@ -65,7 +66,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) groups: RwLock<VecDeque<GroupSpan>>,
     pub(crate) spent: Spent,
-    pool: Pool,
+    pub(crate) pool: Pool,
+    pub(crate) figures: Figures,
     skew_micros: AtomicI64,
     /// Somebody said that the clock is right, and the writer has not heard it yet.
     pub(crate) follow_clock: AtomicBool,
@@ -104,6 +106,16 @@ impl Shared {
         });
     }
 
+    pub(crate) fn skew_micros(&self) -> i64 {
+        self.skew_micros.load(Ordering::Relaxed)
+    }
+
+    /// An answer that needs no waiting, which is counted.
+    fn at_once_answered(&self, outcome: Result<Outcome, AppendError>) -> Pending<Outcome, AppendError> {
+        self.figures.answered(&outcome);
+        Pending::ready(outcome)
+    }
+
     pub(crate) fn note_skew(&self, micros: i64) {
         if self.skew_micros.swap(micros, Ordering::Relaxed) == 0 && micros != 0 {
             tracing::error!(
@@ -132,6 +144,8 @@ impl Log {
             Purpose::Write => State::Open,
             Purpose::Read | Purpose::Verify => State::ReadOnly { detail: "it was opened to be read only".to_owned() },
         };
+        let figures = Figures::default();
+        figures.tail_bytes.store(recovered.tail.len, Ordering::Relaxed);
         let shared = Arc::new(Shared {
             identity: recovered.report.identity,
             status: watch::Sender::new(Status { head: recovered.report.head, state }),
@@ -141,6 +155,7 @@ impl Log {
             groups: RwLock::default(),
             spent: Spent::default(),
             pool: Pool::new(READERS_MAX, options.queue_bytes),
+            figures,
             skew_micros: AtomicI64::new(0),
             follow_clock: AtomicBool::new(false),
         });
@@ -174,7 +189,7 @@ impl Log {
     /// and is not followed; else 0.
     #[must_use]
     pub fn clock_skew_micros(&self) -> i64 {
-        self.shared.skew_micros.load(Ordering::Relaxed)
+        self.shared.skew_micros()
     }
 
     /// Says that the machine's clock is right: recorded time follows it again from the next group on, or waits for it where it
@@ -193,7 +208,7 @@ impl Log {
         let mut pending = Vec::with_capacity(appends.len());
         for append in appends {
             if let Err(invalid) = append.validate() {
-                pending.push(Pending::ready(Err(invalid.into())));
+                pending.push(self.shared.at_once_answered(Err(invalid.into())));
                 continue;
             }
             match self.shared.request(append, Order::InTurn) {
@@ -201,7 +216,7 @@ impl Log {
                     requests.push(request);
                     pending.push(Pending::waiting(receiver));
                 }
-                Err(answer) => pending.push(Pending::ready(*answer)),
+                Err(answer) => pending.push(self.shared.at_once_answered(*answer)),
             }
         }
         match self.shared.queue.push(requests) {
@@ -209,7 +224,7 @@ impl Log {
             // The requests are dropped, and with them their channels; nothing of them was written.
             Err(refused) => {
                 let error = AppendError::from(refused);
-                (0..count).map(|_| Pending::ready(Err(error.clone()))).collect()
+                (0..count).map(|_| self.shared.at_once_answered(Err(error.clone()))).collect()
             }
         }
     }
@@ -271,18 +286,20 @@ impl Shared {
     fn request_later(self: &Arc<Self>, append: Append) -> Pending<Outcome, AppendError> {
         let weight = weight::of_append(&append);
         if let Err(refused) = self.queue.announce(weight) {
-            return Pending::ready(Err(refused.into()));
+            return self.at_once_answered(Err(refused.into()));
         }
         let (sender, receiver) = oneshot::channel();
         let announced = Announced { shared: Arc::clone(self), weight, request: None };
         self.pool.run(move || {
             let found = caught(|| examine(&announced.shared, &append, Order::Free)).unwrap_or_else(|error| Err(error.into()));
-            match found {
-                Ok(Examined::Facts(facts)) => announced.arrives(Request::new(append, facts, sender)),
-                // Whoever asked may have gone.
-                Ok(Examined::Answered(outcome)) => drop(sender.send(Ok(outcome))),
-                Err(error) => drop(sender.send(Err(error))),
-            }
+            let answer = match found {
+                Ok(Examined::Facts(facts)) => return announced.arrives(Request::new(append, facts, sender)),
+                Ok(Examined::Answered(outcome)) => Ok(outcome),
+                Err(error) => Err(error),
+            };
+            announced.shared.figures.answered(&answer);
+            // Whoever asked may have gone.
+            let _ = sender.send(answer);
         });
         Pending::waiting(receiver)
     }
@@ -303,7 +320,7 @@ impl Announced {
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        self.shared.queue.arrive(self.weight, self.request.take());
+        self.shared.queue.arrive(self.weight, self.request.take(), &self.shared.figures);
     }
 }
 
@@ -321,10 +338,10 @@ impl Backend for Log {
 
     fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
         if let Err(invalid) = append.validate() {
-            return Pending::ready(Err(invalid.into()));
+            return self.shared.at_once_answered(Err(invalid.into()));
         }
         if !self.shared.queue.is_open() {
-            return Pending::ready(Err(AppendError::Closed));
+            return self.shared.at_once_answered(Err(AppendError::Closed));
         }
         self.shared.spent.free_some();
         if is_slow(&self.shared, &append) {
@@ -333,9 +350,9 @@ impl Backend for Log {
         match self.shared.request(append, Order::Free) {
             Ok((request, receiver)) => match self.shared.queue.push([request]) {
                 Ok(()) => Pending::waiting(receiver),
-                Err(refused) => Pending::ready(Err(refused.into())),
+                Err(refused) => self.shared.at_once_answered(Err(refused.into())),
             },
-            Err(answer) => Pending::ready(*answer),
+            Err(answer) => self.shared.at_once_answered(*answer),
         }
     }
 
@@ -432,6 +449,10 @@ impl Backend for Log {
 
     fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
+    }
+
+    fn measure(&self, metrics: &mut Metrics) {
+        self.shared.measure(metrics);
     }
 
     fn close(&self) -> Pending<(), CloseError> {

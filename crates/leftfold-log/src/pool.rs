@@ -48,6 +48,12 @@ impl Pool {
         Ok(())
     }
 
+    /// How many jobs wait, and how many bytes they count for.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = self.inner.state();
+        (state.jobs.len(), state.bytes)
+    }
+
     /// Does it soon, whatever waits: something else bounds how many of these there are.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         self.add(self.inner.state(), 0, Box::new(job));

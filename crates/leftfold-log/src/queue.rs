@@ -7,6 +7,7 @@ use leftfold_core::store::{AppendError, CloseError};
 use tokio::sync::oneshot;
 
 use crate::check::Request;
+use crate::figures::Figures;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -76,6 +77,12 @@ impl Queue {
         matches!(self.state().life, Life::Open)
     }
 
+    /// How many appends wait, and how many bytes they count for.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.requests.len() + state.coming, state.bytes + state.coming_bytes)
+    }
+
     /// Adds appends that are to follow each other closely: a group takes them together if it can.
     pub(crate) fn push(&self, requests: impl IntoIterator<Item = Request>) -> Result<(), Refused> {
         let mut state = self.state();
@@ -110,7 +117,7 @@ impl Queue {
     }
 
     /// Adds an append that was announced with a weight, or only takes the announcement back.
-    pub(crate) fn arrive(&self, weight: usize, request: Option<Request>) {
+    pub(crate) fn arrive(&self, weight: usize, request: Option<Request>, figures: &Figures) {
         let mut state = self.state();
         state.coming = state.coming.saturating_sub(1);
         state.coming_bytes = state.coming_bytes.saturating_sub(weight);
@@ -118,7 +125,7 @@ impl Queue {
             // The writer panicked, and did not wait for it.
             Some(mut request) if matches!(state.life, Life::Closed(_)) => {
                 drop(state);
-                return request.answer(Err(AppendError::Closed));
+                return request.answer(figures, Err(AppendError::Closed));
             }
             Some(request) => {
                 state.bytes += request.weight();

@@ -69,6 +69,13 @@ impl Segments {
         self.list.write().unwrap_or_else(PoisonError::into_inner).push(segment);
     }
 
+    /// How many segments there are, and the bytes of those that are complete.
+    pub(crate) fn sealed(&self) -> (usize, u64) {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        // Each tells how long the one before it is.
+        (list.len(), list.iter().skip(1).map(|segment| u64::from(segment.header.length_before)).sum())
+    }
+
     /// The first segment.
     pub(crate) fn first(&self) -> Arc<Segment> {
         // Invariant: a log has one, and segments are only added.

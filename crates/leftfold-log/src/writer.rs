@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
 
@@ -100,10 +101,10 @@ impl Writer {
     /// Takes what waits into one group, as far as it goes.
     fn group(&mut self, waiting: &mut VecDeque<Request>, gathering: &mut Gathering) {
         if let Some(detail) = self.shared.read_only() {
-            return refuse(waiting, &AppendError::ReadOnly { detail });
+            return refuse(&self.shared, waiting, &AppendError::ReadOnly { detail });
         }
         if let Err(error) = self.make_room() {
-            return refuse(waiting, &error);
+            return refuse(&self.shared, waiting, &error);
         }
         if self.shared.follow_clock.swap(false, Ordering::Relaxed) {
             self.time.follow(&*self.options.clock);
@@ -205,6 +206,7 @@ impl Writer {
         self.tail.file = file;
         self.tail.end = header.bytes();
         self.tail.len = self.tail.end;
+        self.shared.figures.tail_bytes.store(self.tail.len, Ordering::Relaxed);
         Ok(())
     }
 
@@ -243,6 +245,8 @@ impl Writer {
         let header = gathering.finish();
         let chain = gathering.chain(&header);
         self.write(gathering.buffer())?;
+        self.shared.figures.group(gathering.appends(), gathering.buffer().len());
+        self.shared.figures.tail_bytes.store(self.tail.len, Ordering::Relaxed);
         let start = self.tail.end;
         let end = start + gathering.buffer().len() as u64;
         let covered = Covered { position: chain.last(), address: header.address, hash: chain.hash };
@@ -285,7 +289,10 @@ impl Writer {
                 self.write_ahead(end);
             }
         }
-        self.tail.file.sync().map_err(|error| Failed::Unknown(error.to_string()))
+        let began = Instant::now();
+        self.tail.file.sync().map_err(|error| Failed::Unknown(error.to_string()))?;
+        self.shared.figures.synced(began.elapsed());
+        Ok(())
     }
 
     /// Writes zeros behind the end. Where that fails nothing is lost: the group itself is there, and what becomes of it
@@ -359,9 +366,9 @@ fn failure(error: &io::Error) -> Failed {
     if lacks_room(error) { Failed::Full(error.to_string()) } else { Failed::Unknown(error.to_string()) }
 }
 
-fn refuse(waiting: &mut VecDeque<Request>, error: &AppendError) {
+fn refuse(shared: &Shared, waiting: &mut VecDeque<Request>, error: &AppendError) {
     for mut request in waiting.drain(..) {
-        request.answer(Err(error.clone()));
+        request.answer(&shared.figures, Err(error.clone()));
     }
 }
 

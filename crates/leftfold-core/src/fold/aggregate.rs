@@ -108,13 +108,13 @@ impl Store {
     /// Bounds the bytes of folded aggregates that are kept in memory, all kinds together; 64 MiB where this is not called
     /// before the first use of an aggregate. Whether the bound was taken.
     pub fn keep_folds(&self, bytes_max: usize) -> bool {
-        self.attached(|| FoldCache::new(bytes_max)).bytes_max() == bytes_max
+        FoldCache::of(self, bytes_max).bytes_max() == bytes_max
     }
 
     /// The aggregates of one kind. An event type that is no plain enum makes every use of them an error.
     #[must_use]
     pub fn aggregate<A: Aggregate>(&self) -> Aggregates<A> {
-        let folds = self.attached(|| FoldCache::new(FoldCache::BYTES_USUAL));
+        let folds = FoldCache::of(self, FoldCache::BYTES_USUAL);
         let trust = self.attached(Trust::default);
         let shared = Shared { store: self.clone(), folds, trust, schema: self.schema::<A::Event>(Purpose::Writing) };
         Aggregates { shared: Arc::new(shared), kind: std::marker::PhantomData }
@@ -132,7 +132,7 @@ pub struct Aggregates<A> {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) store: Store,
-    folds: Arc<FoldCache>,
+    pub(super) folds: Arc<FoldCache>,
     trust: Arc<Trust>,
     schema: Result<Arc<Schema>, EventError>,
 }
@@ -182,6 +182,7 @@ impl<A: Aggregate> Aggregates<A> {
     pub async fn load(&self, id: &str) -> Result<Folded<A>, LoadError> {
         let slot = self.slot(id)?;
         let mut place = slot.fold.lock().await;
+        self.shared.folds.count(place.is_some());
         self.fresh(id, &slot.stream, &mut place).await?;
         // Where it did not fail it left the fold in its place.
         Ok(place.as_ref().expect("a fresh fold").folded.clone())

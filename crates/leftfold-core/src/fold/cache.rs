@@ -2,11 +2,12 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Aggregate, EventError};
 use crate::panic::caught;
-use crate::store::{Position, StreamName, Timestamp, Version};
+use crate::store::{Measured, Metrics, Position, Store, StreamName, Timestamp, Version};
 
 /// The fold of one stream: the state after the event that gave it this version.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +61,28 @@ pub(super) struct Slot<A> {
 pub(super) struct FoldCache {
     bytes_max: usize,
     shelves: Mutex<Shelves>,
+    figures: Arc<Figures>,
+}
+
+/// Figures of the cache.
+#[derive(Debug, Default)]
+struct Figures {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    bytes: AtomicU64,
+    places: AtomicU64,
+}
+
+impl Measured for Figures {
+    fn measure(&self, metrics: &mut Metrics) {
+        let now = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        let hits = "Commands and loads that found their aggregate's fold in memory.";
+        metrics.counter("leftfold_fold_cache_hits_total", hits, &[], now(&self.hits));
+        let misses = "Commands and loads that folded their aggregate from the store.";
+        metrics.counter("leftfold_fold_cache_misses_total", misses, &[], now(&self.misses));
+        metrics.gauge("leftfold_fold_cache_bytes", "Bytes that the kept folds count for.", &[], now(&self.bytes));
+        metrics.gauge("leftfold_fold_cache_folds", "Folds that are kept.", &[], now(&self.places));
+    }
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +107,19 @@ impl FoldCache {
     /// The bytes of folds that a store keeps where nothing else is said: 64 MiB.
     pub(super) const BYTES_USUAL: usize = 64 << 20;
 
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, shelves: Mutex::default() }
+    /// The folds that a store keeps; made with a bound where there are none.
+    pub(super) fn of(store: &Store, bytes_max: usize) -> Arc<Self> {
+        store.attached(|| {
+            let figures: Arc<Figures> = Arc::default();
+            store.measures(&figures);
+            Self { bytes_max, shelves: Mutex::default(), figures }
+        })
+    }
+
+    /// Counts whether a fold was there when it was asked for.
+    pub(super) fn count(&self, is_hit: bool) {
+        let figure = if is_hit { &self.figures.hits } else { &self.figures.misses };
+        figure.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn bytes_max(&self) -> usize {
@@ -111,7 +145,7 @@ impl FoldCache {
         shelf.insert(id.clone(), Held { slot: any, weight: SLOT_BYTES, used: true });
         shelves.ring.push_back((kind, id));
         shelves.bytes += SLOT_BYTES;
-        shelves.shrink(self.bytes_max);
+        self.shrink(&mut shelves);
         Ok(slot)
     }
 
@@ -121,7 +155,13 @@ impl FoldCache {
         let Some(held) = shelves.folds.get_mut(&TypeId::of::<A>()).and_then(|shelf| shelf.get_mut(id)) else { return };
         let before = std::mem::replace(&mut held.weight, SLOT_BYTES + state_bytes);
         shelves.bytes = shelves.bytes + SLOT_BYTES + state_bytes - before;
+        self.shrink(&mut shelves);
+    }
+
+    fn shrink(&self, shelves: &mut Shelves) {
         shelves.shrink(self.bytes_max);
+        self.figures.bytes.store(shelves.bytes as u64, Ordering::Relaxed);
+        self.figures.places.store(shelves.ring.len() as u64, Ordering::Relaxed);
     }
 }
 

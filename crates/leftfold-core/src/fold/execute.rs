@@ -55,6 +55,7 @@ impl<A: Aggregate> Command<A> {
         {
             return Ok(self.answer_again(&slot, answered).await?);
         }
+        self.aggregates.shared.folds.count(place.is_some());
         // Where nothing is kept the fold is as fresh as can be.
         let mut confirmed = place.is_none();
         if place.is_none() {

@@ -67,6 +67,7 @@ use board::Board;
 use contained::{contained, message};
 use effects::Kind;
 use ledger::shortened;
+use metrics::Figures;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
 
@@ -276,7 +277,8 @@ impl Runtime {
         let within = self.longest + STOP_WITHIN;
         let Ready { effects, processes, projections, stop, consumers } = self.ready().await?;
         let tasks = consumers.into_iter().map(|(name, consumer)| (name, tokio::spawn(consumer))).collect();
-        Ok(RunningRuntime { effects, processes, projections, stop, tasks, within })
+        let figures = Figures::shown(&effects.board, &effects.store, &projections);
+        Ok(RunningRuntime { effects, processes, projections, stop, tasks, within, _figures: figures })
     }
 
     /// Runs everything in the caller's task until all of it has taken up the log to its durable end and nothing is under
@@ -285,7 +287,8 @@ impl Runtime {
     /// Timers that are due later, effects that are in doubt or wait to be tried again, and parked items are not under
     /// way. A database or a log that is away is waited for, so a caller gives this a time limit; it is safe to drop it.
     pub async fn run_until_idle(self) -> Result<Vec<ConsumerStatus>, StartError> {
-        let Ready { effects, stop, consumers, .. } = self.ready().await?;
+        let Ready { effects, projections, stop, consumers, .. } = self.ready().await?;
+        let _figures = Figures::shown(&effects.board, &effects.store, &projections);
         let consumers = consumers.into_iter().map(|(_, consumer)| consumer).collect();
         idle::run(&effects.store, &effects.board, &stop, consumers).await;
         Ok(effects.board.statuses(effects.store.head().position))
@@ -376,6 +379,8 @@ pub struct RunningRuntime {
     tasks: Vec<(&'static str, JoinHandle<()>)>,
     /// How long all of them may take to stop.
     within: Duration,
+    /// Shown in the store's metrics for as long as this is there.
+    _figures: Arc<Figures>,
 }
 
 impl RunningRuntime {
@@ -403,11 +408,11 @@ impl RunningRuntime {
         self.effects.board.statuses(self.effects.store.head().position)
     }
 
-    /// The same as figures, in the text format of Prometheus (version 0.0.4): for each consumer where it stands, how far
-    /// behind and how fast it is, and what it waits for; for each projection what it has parked.
+    /// The same as figures, in the text format of Prometheus (version 0.0.4), together with those of the store and of other
+    /// runtimes behind it: it is [`Store::metrics`].
     #[must_use]
     pub fn metrics(&self) -> String {
-        metrics::text(&self.status(), &self.projections.list())
+        self.effects.store.metrics()
     }
 
     /// Shows on standard error, where that is a terminal, how far projections are that are being built: a line each,

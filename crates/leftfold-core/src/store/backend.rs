@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Checkpoint, CommandId, EventId, Hash, Holder, Label, Lease,
-    LeaseError, Leased, Outcome, Page, Partition, Position, Read, ReadError, Status, StoreId, Timestamp,
+    LeaseError, Leased, Metrics, Outcome, Page, Partition, Position, Read, ReadError, Status, StoreId, Timestamp,
 };
 
 /// A durable, totally ordered store of events.
@@ -89,6 +89,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The durable end and whether the store takes appends, and every later change of it: what live subscriptions
     /// wait on. The last one says [`State::Closed`](super::State::Closed).
     fn status(&self) -> watch::Receiver<Status>;
+
+    /// Adds the figures of the backend, if it has any: its appends, its queue, its disk. It waits for nothing.
+    fn measure(&self, metrics: &mut Metrics) {
+        let _ = metrics;
+    }
 
     /// Ends the store: what was handed over before is answered first. Idempotent.
     fn close(&self) -> Pending<(), CloseError>;

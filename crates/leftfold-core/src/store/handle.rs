@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::metrics::{Measured, Sources};
 use super::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, EventId, Hash, Head,
-    Holder, Identity, Invalid, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Partition, Pending, Position, Query,
-    Read, ReadError, RecordedEvent, Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp, Version,
+    Holder, Identity, Invalid, Label, Lease, LeaseError, Leased, MemoryBackend, Metrics, Outcome, Partition, Pending, Position,
+    Query, Read, ReadError, RecordedEvent, State, Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp, Version,
 };
 
 /// A store of events. Cheap to clone; all clones are the same store.
@@ -21,6 +22,7 @@ pub struct Store {
     backend: Arc<dyn Backend>,
     partition: Partition,
     attached: Arc<Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>>,
+    sources: Sources,
 }
 
 impl Store {
@@ -33,7 +35,7 @@ impl Store {
     /// A store over a backend that others hold too. It keeps its own caches: to the others it is another process.
     #[must_use]
     pub fn shared(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, partition: Partition::default(), attached: Arc::default() }
+        Self { backend, partition: Partition::default(), attached: Arc::default(), sources: Sources::default() }
     }
 
     /// An empty store in memory, for tests.
@@ -240,6 +242,30 @@ impl Store {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.backend.status()
+    }
+
+    /// Figures of the store and of every runtime that runs behind this handle or a clone of it, in the text format of
+    /// Prometheus (version 0.0.4): what an application serves as `/metrics`. The book's page on operating lists them.
+    ///
+    /// Nothing is counted for the call, and it waits for nothing.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let mut metrics = Metrics::default();
+        let Identity { store, epoch } = self.identity();
+        let labels = [("store", &*store.to_string()), ("epoch", &*epoch.number.to_string())];
+        metrics.gauge("leftfold_store_info", "1, with the store's id and epoch as labels.", &labels, 1);
+        let Status { head, state } = self.backend.status().borrow().clone();
+        metrics.gauge("leftfold_store_head_position", "Position of the last durable event.", &[], head.position);
+        let up = u64::from(state == State::Open);
+        metrics.gauge("leftfold_store_up", "1 if the store takes appends, 0 if it is read-only or closed.", &[], up);
+        self.backend.measure(&mut metrics);
+        self.sources.measure(&mut metrics);
+        metrics.to_string()
+    }
+
+    /// Has the figures of something in [`metrics`](Self::metrics) as long as it is there.
+    pub(crate) fn measures(&self, source: &Arc<impl Measured + 'static>) {
+        self.sources.add(source);
     }
 
     /// Ends the store: what was handed over before is answered first, then locks are released. Idempotent; every

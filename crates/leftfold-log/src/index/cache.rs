@@ -4,6 +4,7 @@
 //! since the hand last passed stays, another goes. Merges read past it, so they displace nothing.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::DefaultHashBuilder;
@@ -30,6 +31,16 @@ const SHARD_BYTES_MIN: usize = 256 << 10;
 pub(super) struct Cache {
     shards: Vec<Mutex<Shard>>,
     shard_bytes_max: usize,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// Pages that were asked for and found, or not, and the bytes that are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CacheFigures {
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -51,10 +62,27 @@ struct Slot {
 impl Cache {
     pub(super) fn new(bytes_max: usize) -> Self {
         let shards = (bytes_max / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
-        Self { shards: (0..shards).map(|_| Mutex::default()).collect(), shard_bytes_max: bytes_max / shards }
+        let shards: Vec<_> = (0..shards).map(|_| Mutex::default()).collect();
+        Self { shard_bytes_max: bytes_max / shards.len(), shards, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+    }
+
+    pub(super) fn figures(&self) -> CacheFigures {
+        let bytes = |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).bytes;
+        CacheFigures {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            bytes: self.shards.iter().map(bytes).sum(),
+        }
     }
 
     pub(super) fn page(&self, id: PageId) -> Option<Cached> {
+        let found = self.look_up(id);
+        let figure = if found.is_some() { &self.hits } else { &self.misses };
+        figure.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    fn look_up(&self, id: PageId) -> Option<Cached> {
         let mut shard = self.shard(id).lock().unwrap_or_else(PoisonError::into_inner);
         let place = *shard.places.get(&id)?;
         let slot = &mut shard.slots[place];

@@ -37,6 +37,7 @@ use manifest::Manifest;
 use run::Run;
 use upkeep::{Desk, Files, ManifestState, Shared, lock};
 
+pub(crate) use cache::CacheFigures;
 pub(crate) use error::{IndexError, ListError};
 pub(crate) use key::Key;
 pub(crate) use manifest::is_file;
@@ -302,6 +303,17 @@ impl Index {
         }
         let text = |key: Vec<u8>| ByteString::try_from(Bytes::from(key).slice(1..)).ok();
         Ok(found.into_iter().filter_map(text).collect())
+    }
+
+    /// How many runs there are, and their bytes.
+    pub(crate) fn files(&self) -> (usize, u64) {
+        let levels = self.shared.levels();
+        (levels.runs.len(), levels.runs.iter().map(|run| run.entry.bytes).sum())
+    }
+
+    /// How the cache of pages does.
+    pub(crate) fn cache_figures(&self) -> CacheFigures {
+        self.shared.cache.figures()
     }
 
     /// What is in memory, for the writer: it never touches the disk.
