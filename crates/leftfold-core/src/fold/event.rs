@@ -7,7 +7,7 @@ use super::owner::Owners;
 use super::upcast::Upcasters;
 use crate::json::Unread;
 use crate::panic::caught;
-use crate::store::{EventType, Invalid, RecordedEvent, Tags, Timestamp, Version};
+use crate::store::{EventType, Invalid, Label, RecordedEvent, Tags, Timestamp, Version};
 
 /// The events of an aggregate or a decision, or the view that a consumer has of events of others.
 ///
@@ -30,6 +30,13 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// What the event can be found by: from the event alone, whoever emits it.
     fn tags(&self) -> Tags {
         Tags::none()
+    }
+
+    /// The ids of the keys that the application encrypts fields of the event with by itself: whoever destroys one makes those
+    /// fields unreadable. Those of [`Personal`](crate::personal::Personal) fields are known without being named; of both an
+    /// event has at most [`KEY_IDS_MAX`](crate::store::limits::KEY_IDS_MAX).
+    fn key_ids(&self) -> Vec<Label> {
+        Vec::new()
     }
 
     /// How the stored shapes of old events become today's.

@@ -262,7 +262,12 @@ impl Schema {
             Owner::Other(owner) => owner.tags(&known.event_type, &data, self.name)?,
             Owner::Unknown => return Err(EventError::NoOwner { name: self.name, event_type: known.event_type.clone() }),
         };
-        let key_ids = json::keys_in(&data);
+        let mut key_ids = json::keys_in(&data);
+        for named in EventError::caught::<E, _>("key_ids", || event.key_ids())? {
+            if !key_ids.contains(&named) {
+                key_ids.push(named);
+            }
+        }
         let mut new = NewEvent::new(known.event_type.clone(), Bytes::from(data));
         (new.schema_version, new.tags, new.key_ids) = (known.schema_version, tags, key_ids);
         Ok(new)
