@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use leftfold_core::store::{Head, Identity, ReadError, Timestamp};
+use leftfold_core::store::{Head, Identity, Kind, ReadError, Timestamp};
 
 use crate::doubt::ClockDoubt;
 use crate::format::{SegmentFault, segment_name};
@@ -89,6 +89,22 @@ pub enum OpenError {
         /// What the system said.
         detail: String,
     },
+}
+
+impl OpenError {
+    /// What it means to whoever opens the log.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::InUse { .. } | Self::ClockBehind { .. } | Self::ClockDoubtful(_) | Self::ReadOnly { .. } | Self::Io { .. } => {
+                Kind::Unavailable
+            }
+            Self::Missing { .. } => Kind::NotFound,
+            Self::AlreadyThere { .. } => Kind::Conflict,
+            Self::Foreign { .. } => Kind::Invalid,
+            Self::OtherRelease { .. } | Self::Damaged { .. } => Kind::Bug,
+        }
+    }
 }
 
 /// What opening a log did.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use leftfold_core::runtime::projection::ProjectionError;
+use leftfold_core::store::Kind;
 use rusqlite::ErrorCode;
 
 /// Why a file of rows could not be used.
@@ -48,6 +49,18 @@ pub enum SqliteError {
         /// Where it was looked for.
         directory: PathBuf,
     },
+}
+
+impl SqliteError {
+    /// What it means to a caller: rows that cannot be used now, or a statement that has to be mended.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::InUse { .. } | Self::Directory { .. } | Self::NothingServes { .. } => Kind::Unavailable,
+            Self::Sqlite { source, .. } if source.sqlite_error_code().is_some_and(stands_still) => Kind::Unavailable,
+            Self::Sqlite { .. } | Self::TransactionEnded { .. } => Kind::Bug,
+        }
+    }
 }
 
 impl SqliteError {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use leftfold_core::store::Kind;
+
 /// Error of a `file:` URL that names no directory of this machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -48,6 +50,14 @@ pub enum FileUrlError {
         /// What is wrong with it.
         detail: &'static str,
     },
+}
+
+impl FileUrlError {
+    /// What it means to whoever opens the store.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 /// The options, for messages.

@@ -27,12 +27,14 @@ pub use open::{OpenKeysError, open_keys};
 /// What most programs need.
 pub mod prelude {
     pub use leftfold_core::fold::{
-        Aggregate, Aggregates, Answer, Cause, Decided, Decision, Event, ExecuteError, Executed, Folded, LoadError, Moment,
-        Owners, Recorded, SnapshotPolicy, Unknown, Upcasters,
+        Aggregate, Aggregates, Answer, Cause, Decided, Decision, Event, ExecuteError, Executed, Folded, LoadError, MetadataError,
+        Moment, Owners, Recorded, SnapshotPolicy, Unknown, Upcasters,
     };
     pub use leftfold_core::runtime::inbox::{Delivery, Inbox, OverGap, Receipt, ReceiveError};
     pub use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Refused, Targets, Trigger};
     pub use leftfold_core::runtime::projection::{Projection, ProjectionError};
     pub use leftfold_core::runtime::{Attempt, Conclusion, Effect, EffectId, Performed, Policy, Runtime};
-    pub use leftfold_core::store::{Invalid, Position, Query, Store, StreamName, Tags, Timestamp, Version};
+    pub use leftfold_core::store::{
+        Expected, Invalid, Kind, Mismatch, Position, Query, Store, StreamName, Tags, Timestamp, Version,
+    };
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 #[cfg(feature = "log")]
 use leftfold_core::personal::{Keys, KeysError};
-use leftfold_core::store::Store;
 #[cfg(feature = "log")]
 use leftfold_core::store::Timestamp;
+use leftfold_core::store::{Kind, Store};
 
 use crate::file_url::{self, FileUrlError, UrlOptions};
 
@@ -98,6 +98,21 @@ pub enum OpenError {
     Log(leftfold_log::OpenError),
 }
 
+impl OpenError {
+    /// What it means to whoever opens the store.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownScheme { .. } | Self::Memory { .. } => Kind::Invalid,
+            #[cfg(feature = "log")]
+            Self::ClockBehind { .. } | Self::ClockDoubtful { .. } => Kind::Unavailable,
+            Self::FileUrl(error) => error.kind(),
+            #[cfg(feature = "log")]
+            Self::Log(error) => error.kind(),
+        }
+    }
+}
+
 /// Opens the keys of a store's personal data, in a directory of their own, which is made if it does not exist.
 ///
 /// One process has it open at a time. It is to be backed up apart from the store: whoever brings back both from before a
@@ -126,6 +141,18 @@ pub enum OpenKeysError {
 
 async fn open_path(path: &str) -> Result<Store, OpenError> {
     open_log(file_url::plain(path)?, UrlOptions::default()).await
+}
+
+#[cfg(feature = "log")]
+impl OpenKeysError {
+    /// What it means to whoever opens the keys.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::File(error) => error.kind(),
+            Self::Keys(error) => error.kind(),
+        }
+    }
 }
 
 #[cfg(feature = "log")]

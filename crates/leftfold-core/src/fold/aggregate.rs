@@ -11,6 +11,7 @@ use super::command::{Alongside, ExecuteError, Executed, Identified, Origin, Reme
 use super::event::{Event, EventError, Recorded, Unknown};
 use super::execute::CommandAlongside;
 use super::facts::{self, Facts, RecordError};
+use super::metadata::origin_methods;
 use super::owner::Purpose;
 use super::schema::Schema;
 use super::snapshot::{self, SnapshotPolicy, Trust, Use};
@@ -435,19 +436,10 @@ impl<A: Aggregate> Command<A> {
         Identified::new(self, id, |command| &mut command.origin)
     }
 
-    /// What caused the command: an event, or a message from outside.
-    pub fn caused_by(mut self, cause: impl Into<super::Cause>) -> Self {
-        self.origin.caused_by(cause.into());
-        self
-    }
+    origin_methods!();
 
-    /// The caller's own bytes for the metadata of the events.
-    pub fn metadata(mut self, user: impl Into<bytes::Bytes>) -> Self {
-        self.origin.metadata.user = user.into();
-        self
-    }
-
-    /// The version that the caller saw: if there were events since, nothing is done and they come with the error.
+    /// The version that the caller saw: if there were events since, nothing is done and they come with the error. With
+    /// [`Version::ABSENT`] the aggregate must be new.
     pub fn expecting(mut self, version: Version) -> Self {
         self.expecting = Some(version);
         self

@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 
-use super::EventError;
+use super::{EventError, MetadataError};
 use crate::json::{self, Unfaithful, Unread};
 use crate::store::{
     Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Conflict, Digest, Expected, Fence, Invalid, Label,
-    Metadata, NewEvent, NoneMatching, Position, Query, QueryItem, ReadError, RecordedEvent, StreamName, Version,
+    Metadata, Mismatch, NewEvent, NoneMatching, Position, Query, QueryItem, ReadError, RecordedEvent, StreamName, Version,
 };
 
 // ANCHOR: limits
@@ -66,12 +66,20 @@ pub enum ExecuteError<R> {
     /// A stream is not as the decision expects, though nothing that it reads is new: it would decide the same again.
     #[error("stream {stream} has version {actual}, the decision expects {expected:?}; let its query read what decides that")]
     Unexpected {
-        /// Which.
+        /// The stream.
         stream: StreamName,
         /// What the decision expects.
         expected: Expected,
         /// What the stream had.
         actual: Version,
+    },
+    /// An event is there that matches what the decision demands none of, though nothing that it reads is new.
+    #[error("an event at position {found} matches {query}, of which the decision demands that there is none; choose another")]
+    Taken {
+        /// What the decision demands none of.
+        query: Query,
+        /// The first event that matches.
+        found: Position,
     },
     /// The decision reads more events than it may.
     #[error("the decision reads more than {limit} events, narrow its query or raise its limit")]
@@ -90,6 +98,9 @@ pub enum ExecuteError<R> {
     /// An event cannot be written or read.
     #[error(transparent)]
     Event(#[from] EventError),
+    /// What was said of where the command comes from cannot be recorded.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
     /// A name or size is beyond its limit.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -108,6 +119,18 @@ impl<R> ExecuteError<R> {
         match self {
             Self::Refused(refusal) => Ok(refusal),
             failure => Err(failure),
+        }
+    }
+
+    /// How what is there differs from what was asked for, if this is a [conflict](crate::store::Kind::Conflict) about a stream
+    /// or an event: [`Mismatch::AlreadyThere`] for a name that is taken, [`Mismatch::ChangedSince`] for a page that is old.
+    #[must_use]
+    pub fn mismatch(&self) -> Option<Mismatch> {
+        match self {
+            Self::Stale { expected, actual, .. } => Some(Expected::Exact(*expected).mismatch(*actual)),
+            Self::Unexpected { expected, actual, .. } => Some(expected.mismatch(*actual)),
+            Self::Taken { .. } => Some(Mismatch::AlreadyThere),
+            _ => None,
         }
     }
 
@@ -153,6 +176,8 @@ impl From<&RecordedEvent> for Cause {
 pub(crate) struct Origin {
     pub(crate) request: Option<Request>,
     pub(crate) metadata: Metadata,
+    /// The first thing that was said of it and cannot be recorded.
+    pub(super) fault: Option<MetadataError>,
 }
 
 /// Names a request, and says how another under the same id is found out.

@@ -6,18 +6,19 @@ use serde::de::DeserializeOwned;
 use super::Event;
 use super::boundary::{Boundaries, Turn};
 use super::command::{
-    ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified, Origin, Remember, Said, Target,
+    ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified, Origin, Remember, Said, Target,
 };
 use super::event::{EventError, Unknown};
 use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
+use super::metadata::origin_methods;
 use super::owner::Purpose;
 use super::schema::Schema;
 use super::unheard::UnheardTypes;
 use crate::panic::caught;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
-    Answered, Append, Appended, CommandId, Condition, Conflict, Expected, Invalid, NewEvent, NoneMatching, Outcome, Position,
-    Query, Read, RecordedEvent, Store, StreamName, Version,
+    Answered, Append, Appended, CommandId, Condition, Conflict, Expected, Invalid, NewEvent, Outcome, Position, Query, Read,
+    RecordedEvent, Store, StreamName, Version,
 };
 
 /// A decision over any events, of any streams: a dynamic consistency boundary.
@@ -39,6 +40,18 @@ pub trait Decision: Send + Sync {
     /// nobody ever recorded or declared is named in a warning when the decision is made first with a store.
     fn query(&self) -> Query;
 
+    /// The events that may not come in between: if anything that this matches is recorded between the reading and the append,
+    /// it is decided anew. All that it reads, unless this says less.
+    ///
+    /// What the query finds and this does not is folded, and may be out of date by the time that the decision is recorded. So
+    /// leave out only what cannot make it wrong: a price list of which any recent version will do, deposits where there must
+    /// be enough, a name that is shown. An event that makes a refusal out of a yes belongs in here, whoever records it; left
+    /// out, of two that race for the last seat both get it, and no test that runs one after the other tells. What this
+    /// matches and the query does not is without effect but for the repetition.
+    fn guarded(&self) -> Query {
+        self.query()
+    }
+
     /// Takes an event into the state. Where this panics at an event that was just decided on and that the query matches, that
     /// is [`EventError::Apply`], and nothing is recorded: nobody could make such a decision again.
     fn apply(&self, state: &mut Self::State, event: &Self::Event);
@@ -51,7 +64,15 @@ pub trait Decision: Send + Sync {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided<E> {
     events: Vec<(Place, E)>,
-    expected: Vec<(String, Expected)>,
+    demands: Demands,
+}
+
+/// What must hold beside the decision's own query.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Demands {
+    streams: Vec<(Place, Expected)>,
+    /// No event may match them, however old it is.
+    none: Vec<Query>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +86,7 @@ impl<E> Decided<E> {
     /// Nothing to do.
     #[must_use]
     pub const fn nothing() -> Self {
-        Self { events: Vec::new(), expected: Vec::new() }
+        Self { events: Vec::new(), demands: Demands { streams: Vec::new(), none: Vec::new() } }
     }
 
     /// One event into a stream, `category-id`.
@@ -83,8 +104,7 @@ impl<E> Decided<E> {
     /// One event into the stream of an aggregate.
     #[must_use]
     pub fn of<A: super::Aggregate>(id: &str, event: E) -> Self {
-        let place = Place::Aggregate { category: A::CATEGORY, id: id.to_owned() };
-        Self { events: vec![(place, event)], expected: Vec::new() }
+        Self { events: vec![(Place::of::<A>(id), event)], ..Self::nothing() }
     }
 
     /// Another event into a stream.
@@ -106,10 +126,28 @@ impl<E> Decided<E> {
         self.events.iter().map(|(_, event)| event)
     }
 
-    /// Requires a stream to be as expected, beside the query.
+    /// Requires a stream to be as expected, beside the query: [`Expected::Absent`] for one that is to be new. If it is not,
+    /// and nothing that the query finds is new either, that is [`ExecuteError::Unexpected`]. So it is without events too.
     #[must_use]
     pub fn expecting(mut self, stream: impl Into<String>, expected: Expected) -> Self {
-        self.expected.push((stream.into(), expected));
+        self.demands.streams.push((Place::Stream(stream.into()), expected));
+        self
+    }
+
+    /// Requires the stream of an aggregate to be as expected, as [`expecting`](Decided::expecting) does.
+    #[must_use]
+    pub fn expecting_of<A: super::Aggregate>(mut self, id: &str, expected: Expected) -> Self {
+        self.demands.streams.push((Place::of::<A>(id), expected));
+        self
+    }
+
+    /// Requires that the store has no event at all that matches, without reading them: for what is to be unique. An item that
+    /// names no types means those of [`Decision::Event`]. If there is one, that is [`ExecuteError::Taken`].
+    ///
+    /// What a decision takes into its query it can refuse in words of its own; this costs no reading, and tells a position.
+    #[must_use]
+    pub fn expecting_none(mut self, query: Query) -> Self {
+        self.demands.none.push(query);
         self
     }
 }
@@ -122,7 +160,8 @@ impl Store {
 
     /// A decision with an id and a cause; to be executed.
     pub fn decision<'a, D: Decision>(&self, decision: &'a D) -> DecisionCommand<'a, D> {
-        DecisionCommand { store: self.clone(), decision, origin: Origin::default(), remember: None }
+        let (store, expected, origin) = (self.clone(), Vec::new(), Origin::default());
+        DecisionCommand { store, decision, expected, origin, remember: None }
     }
 }
 
@@ -131,6 +170,8 @@ impl Store {
 pub struct DecisionCommand<'a, D: Decision> {
     store: Store,
     decision: &'a D,
+    /// What whoever asks expects of streams.
+    expected: Vec<(Place, Expected)>,
     origin: Origin,
     remember: Option<Remember<D::Refusal>>,
 }
@@ -142,15 +183,12 @@ impl<D: Decision> DecisionCommand<'_, D> {
         Identified::new(self, CommandId::new(scope, key), |command| &mut command.origin)
     }
 
-    /// The caller's own bytes for the metadata of the events.
-    pub fn metadata(mut self, user: impl Into<bytes::Bytes>) -> Self {
-        self.origin.metadata.user = user.into();
-        self
-    }
+    origin_methods!();
 
-    /// What caused the decision: an event, or a message from outside.
-    pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
-        self.origin.caused_by(cause.into());
+    /// The stream that the caller saw, and what it is to be still, whatever the decision itself demands: as
+    /// [`Decided::expecting`], by whoever asks.
+    pub fn expecting(mut self, stream: impl Into<String>, expected: Expected) -> Self {
+        self.expected.push((Place::Stream(stream.into()), expected));
         self
     }
 
@@ -166,6 +204,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
     /// Decides; again on what is new where others were faster, at most [`ATTEMPTS_MAX`] times. Decisions of one process that
     /// got into each other's way queue. An expectation on a stream that fails while nothing is new is an error at once.
     pub async fn execute(self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
+        self.origin.check()?;
         let schema = self.store.schema::<D::Event>(Purpose::Writing)?;
         if let Some(id) = self.origin.id()
             && let Some(answered) = self.store.answered(id).await?
@@ -173,20 +212,21 @@ impl<D: Decision> DecisionCommand<'_, D> {
             return self.answer_again(&schema, answered).await;
         }
         let query = schema.widened(self.query()?);
+        let guarded = schema.widened(EventError::caught::<D, _>("guarded", || self.decision.guarded())?);
         UnheardTypes::announce_once::<D>(&self.store, &schema, &query).await;
         let state = fresh::<D>()?;
         let mut read = Reading { state, is_tried: false, through: Position::START, events: Vec::new(), decided_on: 0 };
-        let mut turn = Turn::of(self.store.attached(Boundaries::default), &query).await;
-        let mut conflict = None;
+        let mut turn = Turn::of(self.store.attached(Boundaries::default), &guarded).await;
+        let mut overtaken = None;
         for _ in 0..ATTEMPTS_MAX {
             self.read_on(&schema, &query, &mut read).await?;
-            if conflict.is_some() && turn.after(read.latest()).await {
+            if overtaken.is_some() && turn.after(read.latest()).await {
                 self.read_on(&schema, &query, &mut read).await?;
             }
-            if let Some(Conflict::Stream { stream, expected, actual }) = conflict.take()
+            if let Some(Overtaken::For(error)) = overtaken.take()
                 && read.latest().is_empty()
             {
-                return Err(ExecuteError::Unexpected { stream, expected, actual });
+                return Err(error);
             }
             let (decided, answer) = match EventError::caught::<D, _>("decide", || self.decision.decide(&read.state))? {
                 Ok(decided) => (decided, None),
@@ -195,7 +235,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
                     _ => return Err(ExecuteError::Refused(refusal)),
                 },
             };
-            if decided.events.is_empty() && self.origin.id().is_none() {
+            if decided.events.is_empty() && !self.is_demanding(&decided) && self.origin.id().is_none() {
                 let (version, position) = (Version::ABSENT, read.through);
                 return Ok(Executed { events: Vec::new(), version, position, answer: Answer::First });
             }
@@ -203,17 +243,21 @@ impl<D: Decision> DecisionCommand<'_, D> {
                 None => Said::Accepted(Version::ABSENT),
                 Some((bytes, _)) => Said::Refused(bytes.clone()),
             };
-            let append = self.append(&schema, &query, &read, &decided, said)?;
+            let append = self.append(&schema, &guarded, &read, &decided, said)?;
             self.try_out(&query, &mut read, &decided, &append.events)?;
             read.decided_on = read.events.len();
             match (self.store.append(append).await?, answer) {
-                (Outcome::Conflict(failed), _) => conflict = Some(failed),
+                (Outcome::Conflict(conflict), _) => overtaken = Some(Overtaken::by(conflict, &decided)),
                 (Outcome::Repeated(answered), _) => return self.answer_again(&schema, answered).await,
                 (Outcome::Appended(_), Some((_, refusal))) => return Err(ExecuteError::Refused(refusal)),
                 (Outcome::Appended(appended), None) => return Ok(executed(decided, &appended)),
             }
         }
         Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
+    }
+
+    fn is_demanding(&self, decided: &Decided<D::Event>) -> bool {
+        !self.expected.is_empty() || !decided.demands.streams.is_empty() || !decided.demands.none.is_empty()
     }
 
     fn query(&self) -> Result<Query, EventError> {
@@ -284,7 +328,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
     fn append(
         &self,
         schema: &Schema,
-        query: &Query,
+        guarded: &Query,
         read: &Reading<D::State>,
         decided: &Decided<D::Event>,
         said: Said,
@@ -292,17 +336,20 @@ impl<D: Decision> DecisionCommand<'_, D> {
         let mut events = Vec::with_capacity(decided.events.len());
         for (place, event) in &decided.events {
             let mut new: NewEvent = schema.encode(event)?;
-            new.metadata = self.origin.metadata.clone();
+            self.origin.stamp(&mut new);
             new.stream = place.stream()?;
             events.push(new);
         }
-        let mut streams = Vec::with_capacity(decided.expected.len());
-        for (stream, expected) in &decided.expected {
-            streams.push((stream_named(stream)?, *expected));
+        // The boundary is the first query, so that what is demanded is known by its number.
+        let mut condition = Condition::none_matching(guarded.clone(), read.through);
+        for (place, expected) in self.expected.iter().chain(&decided.demands.streams) {
+            condition.streams.extend(place.stream()?.map(|stream| (stream, *expected)));
         }
-        let none_matching = vec![NoneMatching { query: query.clone(), after: read.through }];
+        for query in &decided.demands.none {
+            condition = condition.and_none_matching(schema.widened(query.clone()), Position::START);
+        }
         let command = self.origin.record(&self.target()?, said);
-        Ok(Append { events, condition: Condition { streams, none_matching }, command, ..Append::default() })
+        Ok(Append { events, condition, command, ..Append::default() })
     }
 
     async fn answer_again(&self, schema: &Schema, answered: Answered) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
@@ -343,7 +390,31 @@ fn fresh<D: Decision>() -> Result<D::State, EventError> {
     EventError::caught::<D::State, _>("default()", D::State::default)
 }
 
+/// Why an append was refused.
+enum Overtaken<R> {
+    /// By something that the decision guards: it is decided anew.
+    InBetween,
+    /// By something else. If nothing that the decision reads is new, it would decide the same again, and this is its error.
+    For(ExecuteError<R>),
+}
+
+impl<R> Overtaken<R> {
+    fn by<E>(conflict: Conflict, decided: &Decided<E>) -> Self {
+        match conflict {
+            Conflict::Stream { stream, expected, actual } => Self::For(ExecuteError::Unexpected { stream, expected, actual }),
+            Conflict::Matching { clause, found, .. } => match clause.checked_sub(1).and_then(|at| decided.demands.none.get(at)) {
+                Some(query) => Self::For(ExecuteError::Taken { query: query.clone(), found }),
+                None => Self::InBetween,
+            },
+        }
+    }
+}
+
 impl Place {
+    fn of<A: super::Aggregate>(id: &str) -> Self {
+        Self::Aggregate { category: A::CATEGORY, id: id.to_owned() }
+    }
+
     fn stream(&self) -> Result<Option<StreamName>, Invalid> {
         match self {
             Self::NoStream => Ok(None),

@@ -47,6 +47,7 @@ impl<A: Aggregate> Command<A> {
     }
 
     async fn carry_out(&self, alongside: &Alongside) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
+        self.origin.check()?;
         Invalid::if_over("an aggregate's id", self.id.len(), ID_BYTES_MAX)?;
         let slot = self.aggregates.slot(&self.id)?;
         let mut place = slot.fold.lock().await;

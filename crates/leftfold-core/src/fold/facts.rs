@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::command::{Answer, Cause, Identified, Origin, Said, Target};
+use super::command::{Answer, Identified, Origin, Said, Target};
 use super::event::{Event, EventError};
 use super::execute::missing;
+use super::metadata::{MetadataError, origin_methods};
 use super::owner::Purpose;
 use super::schema::Schema;
 use crate::store::limits::ID_BYTES_MAX;
@@ -39,6 +40,9 @@ pub enum RecordError {
     /// An event cannot be written.
     #[error(transparent)]
     Event(#[from] EventError),
+    /// What was said of where they come from cannot be recorded.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
     /// The id cannot name a stream.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -81,20 +85,11 @@ impl<'e, E: Event> Facts<'e, E> {
         Identified::new(self, id, |facts| &mut facts.origin)
     }
 
-    /// What caused them: an event, or a message from outside.
-    pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
-        self.origin.caused_by(cause.into());
-        self
-    }
-
-    /// The caller's own bytes for the metadata of the events.
-    pub fn metadata(mut self, user: impl Into<bytes::Bytes>) -> Self {
-        self.origin.metadata.user = user.into();
-        self
-    }
+    origin_methods!();
 
     /// Records them. Nothing is folded for that, so no `apply` is asked: it has to take whatever is recorded as a fact.
     pub async fn record(self) -> Result<FactsRecorded, RecordError> {
+        self.origin.check()?;
         let (schema, stream) = (self.schema?, self.stream?);
         Invalid::if_over("an aggregate's id", stream.id().len(), ID_BYTES_MAX)?;
         let events = encode(&schema, &stream, self.events, &self.origin)?;
@@ -121,9 +116,7 @@ pub(super) fn encode<E: Event>(
 ) -> Result<Vec<NewEvent>, EventError> {
     let encode = |event| {
         let mut new = schema.encode(event)?.in_stream(stream.clone());
-        if !origin.metadata.is_empty() {
-            new.metadata = origin.metadata.clone();
-        }
+        origin.stamp(&mut new);
         Ok(new)
     };
     events.iter().map(encode).collect()

@@ -38,6 +38,7 @@ mod error;
 mod field;
 mod key_store;
 mod keys;
+mod kind;
 mod memory;
 mod ring;
 

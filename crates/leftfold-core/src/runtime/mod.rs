@@ -12,6 +12,7 @@ mod idle;
 pub mod inbox;
 mod jobs;
 mod json;
+mod kind;
 mod ledger;
 mod mark;
 mod metrics;

@@ -183,6 +183,15 @@ impl Expected {
             Self::Exact(version) => actual == version,
         }
     }
+
+    /// How a version that is not as expected differs from that.
+    pub(crate) fn mismatch(self, actual: Version) -> Mismatch {
+        match self {
+            Self::Absent | Self::Exact(Version::ABSENT) => Mismatch::AlreadyThere,
+            Self::Exact(version) if actual > version => Mismatch::ChangedSince,
+            Self::Exact(_) | Self::Exists | Self::Any => Mismatch::Missing,
+        }
+    }
 }
 
 /// No event after a position matches a query.
@@ -356,11 +365,7 @@ impl Conflict {
     #[must_use]
     pub fn mismatch(&self) -> Mismatch {
         match self {
-            Self::Stream { expected, actual, .. } => match expected {
-                Expected::Absent | Expected::Exact(Version::ABSENT) => Mismatch::AlreadyThere,
-                Expected::Exact(version) if actual > version => Mismatch::ChangedSince,
-                Expected::Exact(_) | Expected::Exists | Expected::Any => Mismatch::Missing,
-            },
+            Self::Stream { expected, actual, .. } => expected.mismatch(*actual),
             Self::Matching { after: Position::START, .. } => Mismatch::AlreadyThere,
             Self::Matching { .. } => Mismatch::ChangedSince,
         }

@@ -4,13 +4,16 @@ mod aggregates;
 mod command_ids;
 mod conflicts;
 mod decisions;
+mod demands;
 mod events;
 mod facts;
 mod faithful;
 #[path = "../fuse/mod.rs"]
 mod fuse;
 mod kept;
+mod kinds;
 mod late_owners;
+mod metadata;
 mod owners;
 mod panicking;
 mod past;

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io;
 
+use leftfold_core::store::Kind;
+
 /// Error of opening a key store in a directory. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFileError {
@@ -48,6 +50,18 @@ pub enum KeyFileError {
         /// The system's message.
         detail: String,
     },
+}
+
+impl KeyFileError {
+    /// What it means to whoever opens the key store.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::InUse { .. } | Self::Io { .. } => Kind::Unavailable,
+            Self::Foreign { .. } => Kind::Invalid,
+            Self::OtherRelease { .. } | Self::Damaged { .. } => Kind::Bug,
+        }
+    }
 }
 
 impl KeyFileError {

@@ -1,0 +1,236 @@
+//! Metadata of the application's own: a JSON object in the user metadata of events.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::command::{Cause, Origin};
+use super::event::Recorded;
+use crate::json;
+use crate::store::limits::{LABEL_BYTES_MAX, METADATA_BYTES_MAX};
+use crate::store::{Invalid, Label, NewEvent, Position, RecordedEvent, StreamName};
+
+/// Error of metadata that cannot be written, or not be read as the type that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataError {
+    /// The type is not written as a JSON object. Nothing was recorded.
+    #[error("{name} cannot be metadata: it is not written as a JSON object, use a struct with named fields")]
+    NotAnObject {
+        /// The Rust type.
+        name: &'static str,
+    },
+    /// The value cannot be written, or would not be read as it was written. Nothing was recorded.
+    #[error("{name} cannot be written as metadata: {detail}")]
+    Encode {
+        /// The Rust type.
+        name: &'static str,
+        /// Where in it, what would be lost, and what can be done.
+        detail: String,
+    },
+    /// The metadata of an event does not have the shape of the type.
+    #[error(
+        "the metadata of the event at position {position} does not parse as {name}: {detail}; \
+         let fields that not every event has be Option, or have a default"
+    )]
+    Decode {
+        /// The event.
+        position: Position,
+        /// The Rust type.
+        name: &'static str,
+        /// What serde said.
+        detail: String,
+    },
+    /// Headers, or a typed value, were to be added to bytes that are no JSON object. Nothing was recorded.
+    #[error("headers cannot be added to metadata that is no JSON object, give either bytes or headers")]
+    Bytes,
+    /// A name or the whole is beyond its limit.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+type Members = BTreeMap<String, Box<RawValue>>;
+
+impl Origin {
+    /// Adds members to the user metadata; what is wrong with them is told when the command is carried out.
+    pub(super) fn add(&mut self, members: Result<Members, MetadataError>) {
+        let merged = members.and_then(|members| merged(&self.metadata.user, members));
+        match merged {
+            Ok(user) => self.metadata.user = user,
+            Err(fault) => drop(self.fault.get_or_insert(fault)),
+        }
+    }
+
+    pub(super) fn correlate(&mut self, conversation: &str) {
+        match Label::try_from(conversation) {
+            Ok(label) => self.metadata.correlation = Some(label),
+            Err(invalid) => drop(self.fault.get_or_insert(invalid.into())),
+        }
+    }
+
+    /// Refuses what was said of the origin and cannot be recorded.
+    pub(super) fn check(&self) -> Result<(), MetadataError> {
+        self.fault.clone().map_or(Ok(()), Err)
+    }
+
+    /// Writes onto an event where it comes from, and which keys seal what is said of that.
+    pub(super) fn stamp(&self, event: &mut NewEvent) {
+        if self.metadata.is_empty() {
+            return;
+        }
+        event.metadata = self.metadata.clone();
+        for key in json::keys_in(&self.metadata.user) {
+            if !event.key_ids.contains(&key) {
+                event.key_ids.push(key);
+            }
+        }
+    }
+}
+
+pub(super) fn header(name: &str, value: &str) -> Result<Members, MetadataError> {
+    let what = "the name of a header";
+    Invalid::if_over(what, name.len(), LABEL_BYTES_MAX)?;
+    if name.is_empty() {
+        return Err(Invalid::Empty { what }.into());
+    }
+    if name.starts_with('$') {
+        return Err(Invalid::Reserved { what, name: name.to_owned() }.into());
+    }
+    let unwritable = |error: serde_json::Error| MetadataError::Encode { name: "a header", detail: error.to_string() };
+    let value = serde_json::value::to_raw_value(value).map_err(unwritable)?;
+    Ok(Members::from([(name.to_owned(), value)]))
+}
+
+pub(super) fn members<M: Serialize + DeserializeOwned>(value: &M) -> Result<Members, MetadataError> {
+    let name = std::any::type_name::<M>();
+    let json = json::encode(value).map_err(|lost| MetadataError::Encode { name, detail: lost.to_string() })?;
+    let members: Members = serde_json::from_slice(&json).map_err(|_| MetadataError::NotAnObject { name })?;
+    let reserved = members.keys().find(|name| name.starts_with('$'));
+    match reserved {
+        Some(name) => Err(Invalid::Reserved { what: "a member of metadata", name: name.clone() }.into()),
+        None => Ok(members),
+    }
+}
+
+/// The members of an object, with others that take the place of those of the same name.
+fn merged(user: &[u8], members: Members) -> Result<Bytes, MetadataError> {
+    let mut all: Members = match user {
+        [] => Members::new(),
+        user => serde_json::from_slice(user).map_err(|_| MetadataError::Bytes)?,
+    };
+    all.extend(members);
+    // Texts and JSON as it was written: nothing that could fail.
+    let json = serde_json::to_vec(&all).map_err(|_| MetadataError::Bytes)?;
+    Invalid::if_over("the user metadata of an event", json.len(), METADATA_BYTES_MAX)?;
+    Ok(json.into())
+}
+
+impl RecordedEvent {
+    /// The header of a name; `None` if the event has none, or its metadata is not the model's.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        let members: Members = serde_json::from_slice(&self.metadata.user).ok()?;
+        serde_json::from_str(members.get(name)?.get()).ok()
+    }
+
+    /// The application's own metadata; `None` if the event has none at all. Headers that the type does not name are passed
+    /// over, as serde does.
+    pub fn metadata_as<M: DeserializeOwned>(&self) -> Result<Option<M>, MetadataError> {
+        if self.metadata.user.is_empty() {
+            return Ok(None);
+        }
+        let (position, name) = (self.position, std::any::type_name::<M>());
+        let unread = |error: json::Unread| MetadataError::Decode { position, name, detail: error.to_string() };
+        json::decode(&self.metadata.user).map(Some).map_err(unread)
+    }
+}
+
+impl<E> Recorded<E> {
+    /// Its place in the store's order.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.envelope.position
+    }
+
+    /// The stream that it belongs to; `None` if it belongs to none.
+    #[must_use]
+    pub fn stream(&self) -> Option<&StreamName> {
+        self.envelope.stream.as_ref().map(|at| &at.name)
+    }
+
+    /// The conversation that it belongs to.
+    #[must_use]
+    pub fn correlation(&self) -> Option<&str> {
+        self.envelope.metadata.correlation.as_deref()
+    }
+
+    /// The message that caused it.
+    #[must_use]
+    pub fn causation(&self) -> Option<&str> {
+        self.envelope.metadata.causation.as_deref()
+    }
+
+    /// The header of a name, see [`RecordedEvent::header`].
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.envelope.header(name)
+    }
+
+    /// The application's own metadata, see [`RecordedEvent::metadata_as`].
+    pub fn metadata_as<M: DeserializeOwned>(&self) -> Result<Option<M>, MetadataError> {
+        self.envelope.metadata_as()
+    }
+}
+
+impl<E> From<&Recorded<E>> for Cause {
+    /// The conversation goes on, or begins with the event.
+    fn from(event: &Recorded<E>) -> Self {
+        Self::from(&event.envelope)
+    }
+}
+
+/// Methods of a builder that say where its events come from. All of them have them, in the same words.
+macro_rules! origin_methods {
+    () => {
+        /// Says what caused it: an event, or a message from outside. What it causes belongs to the conversation of that.
+        pub fn caused_by(mut self, cause: impl Into<$crate::fold::Cause>) -> Self {
+            self.origin.caused_by(cause.into());
+            self
+        }
+
+        /// Says which conversation it belongs to: an id of at most 255 bytes. One that cannot be such an id is refused when
+        /// it is carried out.
+        pub fn correlated(mut self, conversation: &str) -> Self {
+            self.origin.correlate(conversation);
+            self
+        }
+
+        /// Sets the caller's own bytes as the metadata of the events, in place of all headers and typed metadata so far.
+        pub fn metadata(mut self, user: impl Into<bytes::Bytes>) -> Self {
+            self.origin.metadata.user = user.into();
+            self
+        }
+
+        /// Adds a header to the metadata of the events, which [`Recorded::header`](crate::fold::Recorded::header) reads. A
+        /// name has at most 255 bytes and does not begin with `$`; all metadata together has 64 KiB at most. What is beyond
+        /// that is refused when it is carried out.
+        pub fn header(mut self, name: &str, value: &str) -> Self {
+            self.origin.add($crate::fold::metadata::header(name, value));
+            self
+        }
+
+        /// Adds the members of a value of the application's own to the metadata of the events, which
+        /// [`Recorded::metadata_as`](crate::fold::Recorded::metadata_as) reads: a struct with named fields. It has the same
+        /// limits as headers, and is refused if it would not be read as it is written.
+        pub fn metadata_as<M>(mut self, value: &M) -> Self
+        where
+            M: serde::Serialize + serde::de::DeserializeOwned,
+        {
+            self.origin.add($crate::fold::metadata::members(value));
+            self
+        }
+    };
+}
+pub(super) use origin_methods;

@@ -1,0 +1,155 @@
+//! What the errors of the runtime mean to a caller.
+
+use super::inbox::{ReceiveError, Refusal};
+use super::projection::{self, ChangesError, NotReached, VerifyError};
+use super::{CancelError, ResolveError, StartError, StopError, process};
+use crate::fold::ExecuteError;
+use crate::store::Kind;
+
+impl StartError {
+    /// What it means to a caller. Nothing was started.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownIntent { .. }
+            | Self::NameTaken { .. }
+            | Self::IntentTaken { .. }
+            | Self::ProjectionName { .. }
+            | Self::ProjectionVersion { .. }
+            | Self::UnknownProjection { .. }
+            | Self::CannotRebuild { .. }
+            | Self::Panicked { .. } => Kind::Bug,
+            Self::Late { .. } | Self::Beginning { .. } => Kind::Unavailable,
+            Self::ForeignProjection { error, .. } | Self::Foreign(error) => error.kind(),
+            Self::Event(error) => error.kind(),
+            Self::Invalid(error) => error.kind(),
+            Self::Read(error) => error.kind(),
+        }
+    }
+}
+
+impl StopError {
+    /// What it means to a caller.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Late { .. } => Kind::Unavailable,
+            Self::Panicked { .. } => Kind::Bug,
+        }
+    }
+}
+
+impl ResolveError {
+    /// What it means to a caller.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::NotOpen { .. } | Self::NotInDoubt { .. } => Kind::Conflict,
+            Self::TooEarly { .. } | Self::Busy { .. } => Kind::Busy,
+            Self::Outcome { .. } => Kind::Invalid,
+            Self::Store { .. } => Kind::Unavailable,
+        }
+    }
+}
+
+impl CancelError {
+    /// What it means to a caller.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::NotOpen { .. } | Self::UnderWay { .. } | Self::InDoubt { .. } => Kind::Conflict,
+            Self::Busy { .. } => Kind::Busy,
+            Self::Store { .. } => Kind::Unavailable,
+        }
+    }
+}
+
+impl process::AskError {
+    /// What it means to a caller. What fails again has to be mended.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Unknown { .. } | Self::NotParked => Kind::NotFound,
+            Self::FailsAgain { .. } => Kind::Bug,
+            Self::Store { .. } => Kind::Unavailable,
+        }
+    }
+}
+
+impl projection::AskError {
+    /// What it means to a caller.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Unknown { .. } | Self::NotParked { .. } => Kind::NotFound,
+            Self::Away { .. } | Self::Stopped => Kind::Unavailable,
+        }
+    }
+}
+
+impl NotReached {
+    /// What it means to a caller: one that is late may be waited for again; what is parked needs a person.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Late { .. } => Kind::Busy,
+            Self::Parked { .. } => Kind::Bug,
+            Self::Unknown { .. } => Kind::NotFound,
+        }
+    }
+}
+
+impl ChangesError {
+    /// What it means to a caller.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Missed(_) => Kind::Conflict,
+            Self::Ended => Kind::Unavailable,
+        }
+    }
+}
+
+impl VerifyError {
+    /// What it means to a caller.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Mismatch { .. } => Kind::Bug,
+            Self::Absent { .. } => Kind::NotFound,
+            Self::Foreign(error) => error.kind(),
+            Self::Read(error) => error.kind(),
+            Self::Target(_) => Kind::Unavailable,
+        }
+    }
+}
+
+impl ReceiveError {
+    /// What it means to whoever sent the message.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::OtherMessage { .. } => Kind::Conflict,
+            Self::Refused(refusal) => refusal.kind(),
+            Self::Invalid(error) => error.kind(),
+            Self::Unreadable { .. } => Kind::Invalid,
+            Self::Unwritable { .. } => Kind::Bug,
+            Self::Store(error) => match &**error {
+                ExecuteError::Refused(refusal) => refusal.kind(),
+                error => error.kind(),
+            },
+        }
+    }
+}
+
+impl Refusal {
+    /// What it means to whoever sent the message.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::BeforeFirst { .. } | Self::Beyond { .. } => Kind::Invalid,
+            Self::SequenceTaken { .. } => Kind::Conflict,
+            Self::Full { .. } => Kind::Busy,
+        }
+    }
+}
