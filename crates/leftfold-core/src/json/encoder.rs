@@ -10,7 +10,7 @@ use serde::ser::{
 use super::key::Key;
 use super::loss::{Loss, Step, Stop};
 use super::mark::{Kind, Mark};
-use super::text::depth;
+use super::text::{depth, unreadable_text};
 use super::trace::{Doubt, Node, Trace};
 
 /// Arrays and objects within each other that a value of a user's type may have. serde_json reads 127; what is left is
@@ -23,7 +23,7 @@ const DEPTH_READ_MAX: u32 = 127;
 
 /// How serde_json's raw values, and its numbers of any size, come to a serializer: as a struct of one field of the same
 /// name, whose text is the JSON.
-const VERBATIM: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
+pub(super) const VERBATIM: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
 
 /// What is written, and taken down.
 #[derive(Debug, Default)]
@@ -208,6 +208,9 @@ impl<'o> Encoder<'o> {
         let depth_max = if is_value { DEPTH_MAX } else { DEPTH_READ_MAX };
         if depth > DEPTH_MAX || self.depth + depth > depth_max {
             return Err(Stop::new(Loss::TooDeep { depth_max: DEPTH_MAX }));
+        }
+        if let Some(error) = is_value.then(|| unreadable_text(json.as_bytes())).flatten() {
+            return Err(Stop::new(Loss::Unreadable { detail: error.to_string() }));
         }
         self.output.push(json.as_bytes());
         Ok(self.output.leaf(Mark::text(Kind::Verbatim, json.as_bytes()), || json.to_owned()))

@@ -8,6 +8,7 @@
 
 mod encoder;
 mod key;
+mod layout;
 mod loss;
 mod mark;
 mod order;

@@ -5,10 +5,12 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use super::layout::WithLayout;
 use super::text::tokens;
 
-/// What a function of values makes of JSON. Numbers that a [`Value`] cannot hold come out as they went in, wherever it
-/// puts them; if it looks at one, that is an error, since it would see another number.
+/// What a function of values makes of JSON. Members come out in the order that they had. Numbers that a [`Value`] cannot hold
+/// come out as they went in, wherever it puts them; if it looks at one, that is an error, since it would see another
+/// number, unless that is the float next to it.
 ///
 /// Others stand in for them meanwhile. The function runs twice, once with whole numbers of 64 bits and once with floats:
 /// what comes out of both with the numbers put back is the same only if it looked at none.
@@ -17,28 +19,25 @@ pub(crate) fn through<K: PartialEq, E>(
     cast: impl Fn(Value) -> Result<Vec<(K, Value)>, E>,
     failed: impl Fn(String) -> E,
 ) -> Result<Vec<(K, Vec<u8>)>, E> {
-    let parsed = |json: &[u8]| serde_json::from_slice(json).map_err(|error| failed(error.to_string()));
-    let big = if values_hold_any_number() { Vec::new() } else { big_numbers(json) };
+    let big = if values_hold_any_number() { Vec::new() } else { numbers_beyond(json, |text| !is_held(text)) };
     if big.is_empty() {
-        return Ok(cast(parsed(json)?)?.into_iter().map(|(key, value)| (key, value.to_string().into_bytes())).collect());
+        return cast_over(json, &cast, &failed);
     }
-    let run = |substitutes: &[String]| -> Result<Vec<(K, Vec<u8>)>, E> {
-        let results = cast(parsed(&replaced(json, &big, substitutes))?)?;
-        let put_back = |value: Value| {
-            let out = value.to_string().into_bytes();
-            let mut found = Vec::new();
-            let mut originals = Vec::new();
-            for range in numbers(&out) {
-                if let Some(at) = substitutes.iter().position(|substitute| substitute.as_bytes() == &out[range.clone()]) {
-                    originals.push(String::from_utf8_lossy(&json[big[at].clone()]).into_owned());
-                    found.push(range);
-                }
-            }
-            replaced(&out, &found, &originals)
-        };
-        Ok(results.into_iter().map(|(key, value)| (key, put_back(value))).collect())
+    let run = |big: &[Range<usize>]| {
+        let run = |substitutes: &[String]| run_with(substitutes, big, json, &cast, &failed);
+        (run(&whole(json, big)), run(&floating(json, big)))
     };
-    match (run(&whole(json, &big)), run(&floating(json, &big))) {
+    if let (Ok(one), Ok(other)) = run(&big)
+        && one == other
+    {
+        return Ok(one);
+    }
+    // It looks at one: of a float with more digits than it has it sees what every reader of it does.
+    let big = numbers_beyond(json, |text| !is_held(text) && !is_near(text));
+    if big.is_empty() {
+        return cast_over(json, &cast, &failed);
+    }
+    match run(&big) {
         (Ok(one), Ok(other)) if one == other => Ok(one),
         (Err(error), Err(_)) => Err(error),
         _ => {
@@ -51,8 +50,40 @@ pub(crate) fn through<K: PartialEq, E>(
     }
 }
 
+fn cast_over<K, E>(
+    json: &[u8],
+    cast: &impl Fn(Value) -> Result<Vec<(K, Value)>, E>,
+    failed: &impl Fn(String) -> E,
+) -> Result<Vec<(K, Vec<u8>)>, E> {
+    let (value, layout) = WithLayout::parse(json).map_err(|error| failed(error.to_string()))?;
+    Ok(cast(value)?.into_iter().map(|(key, value)| (key, layout.write(&value))).collect())
+}
+
+/// What is made of the JSON with others in the place of some numbers, which are put back.
+fn run_with<K, E>(
+    substitutes: &[String],
+    big: &[Range<usize>],
+    json: &[u8],
+    cast: &impl Fn(Value) -> Result<Vec<(K, Value)>, E>,
+    failed: &impl Fn(String) -> E,
+) -> Result<Vec<(K, Vec<u8>)>, E> {
+    let results = cast_over(&replaced(json, big, substitutes), cast, failed)?;
+    let put_back = |out: Vec<u8>| {
+        let mut found = Vec::new();
+        let mut originals = Vec::new();
+        for range in numbers(&out) {
+            if let Some(at) = substitutes.iter().position(|substitute| substitute.as_bytes() == &out[range.clone()]) {
+                originals.push(String::from_utf8_lossy(&json[big[at].clone()]).into_owned());
+                found.push(range);
+            }
+        }
+        replaced(&out, &found, &originals)
+    };
+    Ok(results.into_iter().map(|(key, out)| (key, put_back(out))).collect())
+}
+
 /// Whether serde_json was built with `arbitrary_precision`, by whatever crate of the program asked for it.
-fn values_hold_any_number() -> bool {
+pub(super) fn values_hold_any_number() -> bool {
     const BEYOND: &str = "123456789012345678901234567890";
     static HOLD: OnceLock<bool> = OnceLock::new();
     *HOLD.get_or_init(|| {
@@ -61,18 +92,41 @@ fn values_hold_any_number() -> bool {
     })
 }
 
-/// Whole numbers that neither a `u64` nor an `i64` holds.
-fn big_numbers(json: &[u8]) -> Vec<Range<usize>> {
-    let is_big = |range: &Range<usize>| {
-        let Ok(text) = std::str::from_utf8(&json[range.clone()]) else { return false };
-        let digits = text.strip_prefix('-').unwrap_or(text);
-        digits.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_err() && text.parse::<i64>().is_err()
-    };
-    // No shorter text can hold one, which is nearly always so.
-    if json.len() < DIGITS_OF_64_BITS { Vec::new() } else { numbers(json).into_iter().filter(is_big).collect() }
+fn numbers_beyond(json: &[u8], is_beyond: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
+    let is_beyond = |range: &Range<usize>| std::str::from_utf8(&json[range.clone()]).is_ok_and(&is_beyond);
+    numbers(json).into_iter().filter(is_beyond).collect()
 }
 
-const DIGITS_OF_64_BITS: usize = 19;
+/// Whether a value holds the number as it is.
+fn is_held(text: &str) -> bool {
+    if is_whole(text) {
+        return text.parse::<u64>().is_ok() || text.parse::<i64>().is_ok();
+    }
+    // A float has 15 digits whatever they are.
+    let is_short = text.len() <= 16 && !text.contains(['e', 'E']);
+    is_short || text.parse().is_ok_and(|float: f64| float.is_finite() && decimal(text) == decimal(&format!("{float:e}")))
+}
+
+/// Whether a value holds a float next to the number.
+fn is_near(text: &str) -> bool {
+    !is_whole(text) && text.parse().is_ok_and(f64::is_finite)
+}
+
+fn is_whole(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+}
+
+/// The digits of a number without zeros at either end, and the power of ten that they are multiplied by.
+fn decimal(text: &str) -> (String, i64) {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let kept = digits.trim_end_matches('0');
+    let moved = digits.len() as i64 - kept.len() as i64 - fraction.len() as i64;
+    let power = exponent.parse().unwrap_or(i64::MAX).saturating_add(moved);
+    let significant = kept.trim_start_matches(['-', '0']);
+    (significant.to_owned(), if significant.is_empty() { 0 } else { power })
+}
 
 fn numbers(json: &[u8]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
@@ -189,5 +243,31 @@ mod tests {
             assert!(error.contains("20000000000000000000, beyond 64 bits"), "{error}");
         }
         assert_eq!(pass(JSON, |_| Err("no".to_owned())).unwrap_err(), "no");
+    }
+
+    #[test]
+    fn a_float_with_too_many_digits_is_moved_as_it_is_and_seen_as_the_one_next_to_it() {
+        let json = r#"{"a":0.10000000000000000555,"b":[1e20,1.50,-0.0,0e99999999999999999999,5e-324,1.7976931348623157e308]}"#;
+        let moved = pass(json, |mut data| {
+            data["c"] = data["a"].take();
+            Ok(data)
+        });
+        let moved: Value = serde_json::from_str(&moved.unwrap().replace("0.10000000000000000555", "7")).unwrap();
+        assert_eq!(moved["c"], 7);
+        let looked = pass(json, |data| Ok(data["a"].as_f64().unwrap().to_string().into()));
+        assert_eq!(looked.as_deref(), Ok("\"0.1\""));
+    }
+
+    #[test]
+    fn members_keep_their_order_wherever_they_are_moved() {
+        let json = r#"{"z":{"t":1,"c":2},"y":[{"c":3,"t":4}],"x":5}"#;
+        assert_eq!(pass(json, Ok).as_deref(), Ok(json));
+        let moved = pass(json, |mut data| {
+            data["new"] = data["z"].take();
+            data["y"][0]["a"] = 6.into();
+            data.as_object_mut().unwrap().remove("z");
+            Ok(data)
+        });
+        assert_eq!(moved.as_deref(), Ok(r#"{"y":[{"c":3,"t":4,"a":6}],"x":5,"new":{"t":1,"c":2}}"#));
     }
 }

@@ -17,6 +17,20 @@ pub(crate) fn depth(json: &[u8]) -> u32 {
     deepest
 }
 
+/// Why a text within the JSON is none: a surrogate that is alone passes as JSON until somebody reads it.
+pub(super) fn unreadable_text(json: &[u8]) -> Option<serde_json::Error> {
+    let mut unreadable = None;
+    tokens(json, |at, byte| {
+        if byte == b'"' && unreadable.is_none() {
+            let text = &json[at..string_end(json, at)];
+            if text.contains(&b'\\') {
+                unreadable = serde_json::from_slice::<String>(text).err();
+            }
+        }
+    });
+    unreadable
+}
+
 /// Whether two texts are the same JSON: the order of an object's members does not count. Numbers are the same if they are
 /// written so.
 pub(crate) fn is_same_text(one: &[u8], other: &[u8]) -> bool {

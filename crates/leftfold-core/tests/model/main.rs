@@ -1,6 +1,7 @@
 //! The model's behaviour, through its public interface, on the memory store.
 
 mod aggregates;
+mod changed_later;
 mod command_ids;
 mod conflicts;
 mod decisions;
