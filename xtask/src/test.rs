@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     step("documentation", || execute(&mut documentation()))?;
     step("book", book::run)?;
     step("tests", || execute(&mut all_tests(&environment)))?;
-    step("tests with numbers of any size", || execute(&mut tests_of_values()))?;
+    step("tests with features that are off by default", || execute(&mut tests_of_features()))?;
     if long {
         step("long runs", || execute(&mut long_tests(&environment)))?;
     }
@@ -64,13 +64,14 @@ fn all_tests(environment: &Environment) -> Command {
     cargo
 }
 
-/// What is written is what is read, once more where serde_json is built with numbers of any size: cargo unifies features,
-/// so any crate of a user's program may ask for that.
-fn tests_of_values() -> Command {
+/// What depends on features that are not on by default: what is written is what is read where serde_json is built with
+/// numbers of any size, for cargo unifies features, so any crate of a user's program may ask for that; and traces that go to
+/// OpenTelemetry.
+fn tests_of_features() -> Command {
     let mut cargo = cargo();
-    cargo.args(["test", "-p", "leftfold-core", "--features", "serde_json/arbitrary_precision", "--lib"]);
-    cargo.args(["--test", "model", "--test", "process", "--test", "made_types", "--no-fail-fast", "--"]);
-    cargo.args(["json::", "upcast", "faithful", "events", "snapshots", "values", "every_value"]);
+    cargo.args(["test", "-p", "leftfold-core", "--features", "serde_json/arbitrary_precision,opentelemetry", "--lib"]);
+    cargo.args(["--test", "model", "--test", "process", "--test", "made_types", "--test", "telemetry", "--no-fail-fast", "--"]);
+    cargo.args(["json::", "upcast", "faithful", "events", "snapshots", "values", "every_value", "trace", "span"]);
     cargo
 }
 

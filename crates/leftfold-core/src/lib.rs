@@ -16,5 +16,6 @@ mod json;
 mod panic;
 pub mod personal;
 pub mod runtime;
+mod span;
 pub mod store;
 pub mod testing;

@@ -12,8 +12,9 @@ const NAME: usize = 32;
 /// An append that is still as its caller made it.
 pub(crate) fn of_append(append: &Append) -> usize {
     let data = |event: &NewEvent| {
+        let trace = event.metadata.trace.as_ref().map_or(0, |trace| 2 * NAME + trace.state().len());
         let tags = event.tags.iter().map(|tag| tag.len() + NAME).sum::<usize>();
-        size_of::<NewEvent>() + event.data.len() + event.metadata.user.len() + tags
+        size_of::<NewEvent>() + event.data.len() + event.metadata.user.len() + trace + tags
     };
     EACH + append.events.iter().map(data).sum::<usize>() + of_condition(&append.condition) + of_command(append.command.as_ref())
 }

@@ -174,6 +174,7 @@ fn store_this_version(path: &Path) {
         correlation: Some(Label::new("talk").unwrap()),
         causation: Some(Label::new("cause").unwrap()),
         user: "user".into(),
+        trace: None,
     };
     full.key_ids = vec![Label::new("key-1").unwrap(), Label::new("key-2").unwrap()];
     let mut text = NewEvent::new(event_type("$system"), "text");

@@ -2,12 +2,15 @@
 //! answer, and the ways in which it can fail.
 
 use bytes::Bytes;
+use tracing::Span;
 
 use super::{EventError, MetadataError};
 use crate::json::{self, Unfaithful, Unread};
+use crate::span;
 use crate::store::{
     Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Conflict, Digest, Expected, Fence, Invalid, Label,
-    Metadata, Mismatch, NewEvent, NoneMatching, Position, Query, QueryItem, ReadError, RecordedEvent, StreamName, Version,
+    Metadata, Mismatch, NewEvent, NoneMatching, Position, Query, QueryItem, ReadError, RecordedEvent, StreamName, TraceContext,
+    Version,
 };
 
 // ANCHOR: limits
@@ -112,7 +115,26 @@ pub enum ExecuteError<R> {
     Read(#[from] ReadError),
 }
 
+impl<E> Executed<E> {
+    /// Says in the span of the command what it did.
+    pub(super) fn say(&self, span: &Span) {
+        span.record("events", self.events.len()).record("version", self.version.0).record("position", self.position.0);
+        span.record("outcome", if self.answer == Answer::First { "done" } else { "repeated" });
+    }
+}
+
 impl<R> ExecuteError<R> {
+    /// Says in the span of the command why it did nothing, without its words, which may be about a person.
+    pub(super) fn say(&self, span: &Span) {
+        let outcome = match self {
+            Self::Refused(_) => "refused",
+            Self::Stale { .. } | Self::Unexpected { .. } => "conflict",
+            Self::Contended { .. } => "contended",
+            _ => "failed",
+        };
+        span.record("outcome", outcome);
+    }
+
     /// The refusal where there is one, and any failure as an error: what a caller who answers a
     /// person needs.
     pub fn into_refusal(self) -> Result<R, Self> {
@@ -151,13 +173,15 @@ pub struct Cause {
     pub causation: Label,
     /// The conversation that the message belongs to.
     pub correlation: Label,
+    /// The distributed trace that the message belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 impl Cause {
     /// A message from outside, that begins a conversation.
     pub fn message(id: &str) -> Result<Self, Invalid> {
         let id = Label::try_from(id)?;
-        Ok(Self { causation: id.clone(), correlation: id })
+        Ok(Self { causation: id.clone(), correlation: id, trace: None })
     }
 }
 
@@ -167,7 +191,7 @@ impl From<&RecordedEvent> for Cause {
         // A UUID has 36 bytes, well within a label's limit.
         let id = Label::new(event.id.to_string()).expect("an id is a label");
         let correlation = event.metadata.correlation.clone().unwrap_or_else(|| id.clone());
-        Self { causation: id, correlation }
+        Self { causation: id, correlation, trace: event.metadata.trace.clone() }
     }
 }
 
@@ -270,6 +294,14 @@ impl Origin {
     pub(crate) fn caused_by(&mut self, cause: Cause) {
         self.metadata.causation = Some(cause.causation);
         self.metadata.correlation = Some(cause.correlation);
+        // What the caller said of the trace is meant.
+        self.metadata.trace = self.metadata.trace.take().or(cause.trace);
+    }
+
+    /// Lets the span of the command continue the trace, and the events of the command say so.
+    pub(super) fn goes_on_in(&mut self, span: &Span) {
+        span::continues(span, self.metadata.trace.as_ref());
+        span::carries(span, &mut self.metadata);
     }
 
     pub(crate) fn id(&self) -> Option<CommandId> {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::field;
 
 use super::Event;
 use super::boundary::{Boundaries, Turn};
@@ -15,6 +16,7 @@ use super::owner::Purpose;
 use super::schema::Schema;
 use super::unheard::UnheardTypes;
 use crate::panic::caught;
+use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
     Answered, Append, Appended, CommandId, Condition, Conflict, Expected, Invalid, NewEvent, Outcome, Position, Query, Read,
@@ -203,7 +205,26 @@ impl<D: Decision> DecisionCommand<'_, D> {
 
     /// Decides; again on what is new where others were faster, at most [`ATTEMPTS_MAX`] times. Decisions of one process that
     /// got into each other's way queue. An expectation on a stream that fails while nothing is new is an error at once.
-    pub async fn execute(self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
+    pub async fn execute(mut self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
+        let span = tracing::info_span!(
+            "leftfold.command",
+            decision = std::any::type_name::<D>(),
+            events = field::Empty,
+            version = field::Empty,
+            position = field::Empty,
+            outcome = field::Empty,
+            trace_id = field::Empty,
+            parent_id = field::Empty
+        );
+        self.origin.goes_on_in(&span);
+        span::within(span, self.carry_out(), |span, done| match done {
+            Ok(executed) => executed.say(span),
+            Err(error) => error.say(span),
+        })
+        .await
+    }
+
+    async fn carry_out(&self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
         self.origin.check()?;
         let schema = self.store.schema::<D::Event>(Purpose::Writing)?;
         if let Some(id) = self.origin.id()

@@ -1,6 +1,7 @@
 //! The way of a command: load, decide, append under a condition, and again where others were faster.
 
 use bytes::Bytes;
+use tracing::field;
 
 use super::aggregate::{Aggregate, Command};
 use super::cache::{Kept, Slot};
@@ -10,6 +11,7 @@ use super::command::{
 use super::event::{Event, EventError, Unknown};
 use super::schema::Schema;
 use crate::panic::caught;
+use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
     Answered, Append, Appended, Authority, Condition, Expected, Invalid, Outcome, Position, Query, Read, ReadError,
@@ -25,7 +27,7 @@ pub(crate) struct CommandAlongside<A: Aggregate> {
 
 impl<A: Aggregate> CommandAlongside<A> {
     /// Carries both out, as [`Command::execute`] does.
-    pub(crate) async fn execute(self) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
+    pub(crate) async fn execute(mut self) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
         self.command.carry_out(&self.alongside).await
     }
 }
@@ -38,7 +40,7 @@ impl<A: Aggregate> Command<A> {
     /// The id is looked at first, then the expected version, then the domain decides. A conflict loads only what is
     /// new and decides again, at most [`ATTEMPTS_MAX`] times. Safe to cancel: the command then took effect wholly or
     /// not at all, and one with an id can be repeated to learn which.
-    pub async fn execute(self) -> Done<A> {
+    pub async fn execute(mut self) -> Done<A> {
         self.carry_out(&Alongside::default()).await.map_err(|error| match error {
             AlongsideError::Command(error) => error,
             // Nothing went alongside, so nothing of it was overtaken; if it were, others were faster.
@@ -46,7 +48,29 @@ impl<A: Aggregate> Command<A> {
         })
     }
 
-    async fn carry_out(&self, alongside: &Alongside) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
+    /// Carries it out, within a span.
+    async fn carry_out(&mut self, alongside: &Alongside) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
+        let span = tracing::info_span!(
+            "leftfold.command",
+            category = A::CATEGORY,
+            commands = self.commands.len(),
+            events = field::Empty,
+            version = field::Empty,
+            position = field::Empty,
+            outcome = field::Empty,
+            trace_id = field::Empty,
+            parent_id = field::Empty,
+        );
+        self.origin.goes_on_in(&span);
+        span::within(span, self.go_through(alongside), |span, done| match done {
+            Ok(executed) => executed.say(span),
+            Err(AlongsideError::Overtaken) => _ = span.record("outcome", "overtaken"),
+            Err(AlongsideError::Command(error)) => error.say(span),
+        })
+        .await
+    }
+
+    async fn go_through(&self, alongside: &Alongside) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
         self.origin.check()?;
         Invalid::if_over("an aggregate's id", self.id.len(), ID_BYTES_MAX)?;
         let slot = self.aggregates.slot(&self.id)?;

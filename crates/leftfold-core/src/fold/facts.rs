@@ -8,6 +8,7 @@ use super::execute::missing;
 use super::metadata::{MetadataError, origin_methods};
 use super::owner::Purpose;
 use super::schema::Schema;
+use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
     Answered, Append, AppendError, Appended, CommandId, Conflict, Invalid, NewEvent, Outcome, Query, Read, ReadError, Store,
@@ -88,7 +89,10 @@ impl<'e, E: Event> Facts<'e, E> {
     origin_methods!();
 
     /// Records them. Nothing is folded for that, so no `apply` is asked: it has to take whatever is recorded as a fact.
-    pub async fn record(self) -> Result<FactsRecorded, RecordError> {
+    pub async fn record(mut self) -> Result<FactsRecorded, RecordError> {
+        if self.origin.metadata.trace.is_none() {
+            span::carries(&tracing::Span::current(), &mut self.origin.metadata);
+        }
         self.origin.check()?;
         let (schema, stream) = (self.schema?, self.stream?);
         Invalid::if_over("an aggregate's id", stream.id().len(), ID_BYTES_MAX)?;

@@ -207,6 +207,13 @@ macro_rules! origin_methods {
             self
         }
 
+        /// Says which distributed trace it belongs to: what the caller's request said in `traceparent`. It is kept in the
+        /// metadata of the events, goes before the trace of a cause, and goes on in whatever comes of them.
+        pub fn trace(mut self, parent: $crate::store::TraceContext) -> Self {
+            self.origin.metadata.trace = Some(parent);
+            self
+        }
+
         /// Sets the caller's own bytes as the metadata of the events, in place of all headers and typed metadata so far.
         pub fn metadata(mut self, user: impl Into<bytes::Bytes>) -> Self {
             self.origin.metadata.user = user.into();

@@ -194,6 +194,35 @@ pub enum Fate {
     },
 }
 
+/// The span of an attempt at an effect, or of a look at one in doubt. It continues the trace of the intent.
+pub(super) fn span<E: Effect>(event: &RecordedEvent, attempt: u32, call: &'static str) -> tracing::Span {
+    let span = tracing::info_span!(
+        "leftfold.effect",
+        effect = E::NAME,
+        position = event.position.0,
+        attempt,
+        call,
+        outcome = tracing::field::Empty,
+        trace_id = tracing::field::Empty,
+        parent_id = tracing::field::Empty
+    );
+    crate::span::continues(&span, event.metadata.trace.as_ref());
+    span
+}
+
+impl<O> Performed<O> {
+    /// Says in the span of the attempt what is known of it.
+    pub(super) fn said(self) -> Self {
+        let outcome = match &self {
+            Self::Done(_) => "done",
+            Self::NotDone { .. } => "not done",
+            Self::InDoubt { .. } => "in doubt",
+        };
+        tracing::Span::current().record("outcome", outcome);
+        self
+    }
+}
+
 /// What is known of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Performed<O> {

@@ -223,6 +223,15 @@ impl Ledger {
         })
     }
 
+    /// Names the attempts that may have taken place, but for one.
+    pub(super) fn doubtful(&self, unsaid: Unsaid, but: u32) -> String {
+        let mut numbers: Vec<String> =
+            self.doubts(unsaid).filter(|one| one.number != but).map(|one| one.number.to_string()).collect();
+        let more = if numbers.len() > 10 { " and others" } else { "" };
+        numbers.truncate(10);
+        format!("but attempts {}{more} may have", numbers.join(", "))
+    }
+
     /// When nothing of it can take place any more: the last deadline.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         self.tries.iter().map(|tried| tried.deadline).max()

@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
 
-use super::effect::{Attempt, Begin, Conclusion, Effect, EffectId, Order, Performed, Policy, Repetition};
+use super::effect::{Attempt, Begin, Conclusion, Effect, EffectId, Order, Performed, Policy, Repetition, span};
 use super::json::Json;
 use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid, needs_release};
 use super::queue::{Kind, Rest};
@@ -205,7 +206,11 @@ impl<E: Effect> Turn<E> {
                 self.unknown(&ledger, ledger.attempts, reason).await
             }
             EffectState::Waiting { again_at, .. } if now < *again_at => Ok(self.again_at(*again_at)),
-            EffectState::Pending | EffectState::Waiting { .. } => self.perform(intent, &ledger, fence).await,
+            EffectState::Pending | EffectState::Waiting { .. } => {
+                self.perform(intent, &ledger, fence)
+                    .instrument(span::<E>(&intent.event, ledger.attempts.saturating_add(1), "perform"))
+                    .await
+            }
             // A turn that opens an attempt ends with its outcome: this one is another runner's, which may be gone.
             EffectState::InFlight { deadline } => {
                 let given_up_at = deadline.plus(ATTEMPT_GRACE);
@@ -289,7 +294,8 @@ impl<E: Effect> Turn<E> {
                     break;
                 }
             };
-            match self.call(&attempt, Call::Resolve, self.now().plus(self.policy.deadline)).await {
+            let span = span::<E>(&intent.event, tried.number, "resolve");
+            match self.call(&attempt, Call::Resolve, self.now().plus(self.policy.deadline)).instrument(span).await {
                 Performed::InDoubt { .. } if !self.repeats(ledger) => {}
                 performed => return Ok(self.record(Box::new(Ended { attempt, performed })).await),
             }
@@ -323,7 +329,7 @@ impl<E: Effect> Turn<E> {
     /// Calls the user's code, contained: within the time, and a panic is a doubt.
     async fn call(&self, attempt: &Attempt<E::Intent>, call: Call, until: Timestamp) -> Performed<E::Outcome> {
         let (effect, attempt, clock) = (self.effect.clone(), attempt.clone(), self.host.clock.clone());
-        let in_doubt = |reason: &str| Performed::InDoubt { reason: reason.to_owned() };
+        let in_doubt = |reason: &str| Performed::InDoubt { reason: reason.to_owned() }.said();
         let called = super::contained(async move {
             let answered = async {
                 match call {
@@ -338,7 +344,7 @@ impl<E: Effect> Turn<E> {
             }
         });
         match called.await {
-            Ok(Some(performed)) => performed,
+            Ok(Some(performed)) => performed.said(),
             Ok(None) => in_doubt("no answer before the deadline"),
             Err(panic) => in_doubt(&format!("the code that carries out the effect panicked: {panic}")),
         }
@@ -409,8 +415,7 @@ impl<E: Effect> Turn<E> {
             None if self.has_attempts_left(ledger) => self.again(ledger, number, reason, false).await,
             None => self.conclude(Ok(attempt), ledger, Conclusion::NotDone { reason }, RUNTIME).await,
             Some(doubted) => {
-                let whole =
-                    format!("attempt {number} did not take place ({reason}), {}", doubtful(ledger, self.unsaid(), number));
+                let whole = format!("attempt {number} did not take place ({reason}), {}", ledger.doubtful(self.unsaid(), number));
                 let again_at = self.now();
                 let failed = LedgerEvent::AttemptFailed { number, reason: shortened(reason), again_at, in_doubt: Some(false) };
                 let doubted = LedgerEvent::Doubted { number: doubted.number, reason: shortened(whole) };
@@ -540,15 +545,6 @@ fn turned<E: Effect>(step: Result<Next<E>, Stopped>) -> Option<Next<E>> {
         Err(Stopped::Unreadable(detail)) => Next::Parked(detail),
         Err(Stopped::Failed(detail) | Stopped::Unwritable(detail)) => Next::Failed { detail, unrecorded: None },
     })
-}
-
-/// Names the attempts that may have taken place, but for one.
-fn doubtful(ledger: &Ledger, unsaid: Unsaid, but: u32) -> String {
-    let mut numbers: Vec<String> =
-        ledger.doubts(unsaid).filter(|one| one.number != but).map(|one| one.number.to_string()).collect();
-    let more = if numbers.len() > 10 { " and others" } else { "" };
-    numbers.truncate(10);
-    format!("but attempts {}{more} may have", numbers.join(", "))
 }
 
 /// Why this release cannot carry out an intent, if it cannot.

@@ -8,7 +8,7 @@ use super::limits::{
 };
 use super::{
     Authority, CommandId, ContentType, Digest, Fence, Hash, Invalid, Label, Lease, NewEvent, Position, Query, StoreId,
-    StreamName, Tag, Timestamp, Version,
+    StreamName, Tag, Timestamp, TraceContext, Version,
 };
 
 /// Everything that becomes durable together, or not at all.
@@ -84,6 +84,7 @@ fn validate_event(event: &NewEvent) -> Result<usize, Invalid> {
     Invalid::if_over("the tags of an event", event.tags.len(), TAGS_MAX)?;
     let mut bytes = event.data.len() + event.metadata.user.len() + event.event_type.len();
     bytes += event.stream.as_ref().map_or(0, |name| name.len());
+    bytes += event.metadata.trace.as_ref().map_or(0, TraceContext::bytes);
     for tag in &event.tags {
         Tag::try_from(tag.as_str())?;
         bytes += tag.len();

@@ -151,6 +151,15 @@ pub struct Pending<T, E>(State<T, E>);
 enum State<T, E> {
     Ready(Option<Result<T, E>>),
     Waiting(oneshot::Receiver<Result<T, E>>),
+    Watched(Box<Watched<T, E>>),
+}
+
+/// A request that somebody watches: its span ends with the answer.
+#[derive(Debug)]
+struct Watched<T, E> {
+    pending: Pending<T, E>,
+    span: tracing::Span,
+    say: fn(&tracing::Span, &Result<T, E>),
 }
 
 /// The other side ended without an answer.
@@ -167,6 +176,11 @@ impl<T, E> Pending<T, E> {
     pub const fn waiting(answer: oneshot::Receiver<Result<T, E>>) -> Self {
         Self(State::Waiting(answer))
     }
+
+    /// The same answer, which is said in a span when it comes.
+    pub(super) fn watched(self, span: tracing::Span, say: fn(&tracing::Span, &Result<T, E>)) -> Self {
+        Self(State::Watched(Box::new(Watched { pending: self, span, say })))
+    }
 }
 
 impl<T, E> Unpin for Pending<T, E> {}
@@ -180,6 +194,15 @@ impl<T, E: From<Gone>> Future for Pending<T, E> {
             State::Ready(answer) => Poll::Ready(answer.take().unwrap_or_else(|| Err(Gone.into()))),
             State::Waiting(receiver) => {
                 Pin::new(receiver).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(Gone.into())))
+            }
+            State::Watched(watched) => {
+                let Watched { pending, span, say } = &mut **watched;
+                let polled = Pin::new(pending).poll(context);
+                if let Poll::Ready(answer) = &polled {
+                    say(span, answer);
+                    *span = tracing::Span::none();
+                }
+                polled
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{EventId, EventType, Label, Position, StreamName, Tags, Timestamp, Version};
+use super::{EventId, EventType, Label, Position, StreamName, Tags, Timestamp, TraceContext, Version};
 
 /// How an event's data is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,13 +25,15 @@ pub struct Metadata {
     pub causation: Option<Label>,
     /// The user's own bytes, never parsed.
     pub user: Bytes,
+    /// The distributed trace that the event belongs to, and the span in it that recorded the event.
+    pub trace: Option<TraceContext>,
 }
 
 impl Metadata {
     /// Whether nothing is said.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.correlation.is_none() && self.causation.is_none() && self.user.is_empty()
+        self.correlation.is_none() && self.causation.is_none() && self.user.is_empty() && self.trace.is_none()
     }
 }
 
@@ -178,6 +180,7 @@ impl RecordedEvent {
                 correlation: self.metadata.correlation.as_ref().map(Label::detached),
                 causation: self.metadata.causation.as_ref().map(Label::detached),
                 user: own(&self.metadata.user),
+                trace: self.metadata.trace.clone(),
             },
             tags: self.tags.detached(),
             key_ids: self.key_ids.iter().map(Label::detached).collect(),

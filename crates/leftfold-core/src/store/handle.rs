@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tracing::{Span, field};
 
 use super::metrics::{Measured, Sources};
 use super::{
@@ -61,7 +62,20 @@ impl Store {
     /// Streams, event types and consumers whose names begin with `$` are the runtime's: an append that would write one is
     /// refused as [`Invalid::Reserved`].
     pub fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
-        self.backend.append(append)
+        let span = tracing::debug_span!(
+            "leftfold.append",
+            events = append.events.len(),
+            stream = field::Empty,
+            outcome = field::Empty,
+            position = field::Empty
+        );
+        if span.is_disabled() {
+            return self.backend.append(append);
+        }
+        if let Some(stream) = append.events.first().and_then(|event| event.stream.as_ref()) {
+            span.record("stream", &**stream);
+        }
+        self.backend.append(append).watched(span, say_appended)
     }
 
     /// Reads one page.
@@ -281,6 +295,20 @@ impl Store {
         // The entry was made, or found, under the type's own id.
         Arc::clone(entry).downcast().expect("an attachment is of the type that it is kept under")
     }
+}
+
+/// Says in the span of an append what came of it.
+fn say_appended(span: &Span, answer: &Result<Outcome, AppendError>) {
+    let outcome = match answer {
+        Ok(Outcome::Appended(appended)) => {
+            span.record("position", appended.last().0);
+            "appended"
+        }
+        Ok(Outcome::Repeated(_)) => "repeated",
+        Ok(Outcome::Conflict(_)) => "conflict",
+        Err(_) => "failed",
+    };
+    span.record("outcome", outcome);
 }
 
 impl fmt::Debug for Store {

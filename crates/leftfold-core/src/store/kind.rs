@@ -3,7 +3,9 @@
 //! Each error says its kind by `kind()`. They stand in one file for each room of the crate, and name every variant: a new one
 //! is given a kind before it compiles.
 
-use super::{AppendError, CloseError, Conflict, Invalid, LeaseError, NotATime, ReadError, SubscribeError, UnknownPartition};
+use super::{
+    AppendError, CloseError, Conflict, Invalid, LeaseError, NotATime, NotATrace, ReadError, SubscribeError, UnknownPartition,
+};
 
 /// What an error means to a caller.
 ///
@@ -136,6 +138,14 @@ impl Conflict {
 
 impl Invalid {
     /// What it means to a caller.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
+
+impl NotATrace {
+    /// The kind of the error.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::Invalid

@@ -5,6 +5,8 @@
 pub const DATA_BYTES_MAX: usize = 16 << 20;
 /// Bytes of an event's user metadata.
 pub const METADATA_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the state that comes with a trace context.
+pub const TRACE_STATE_BYTES_MAX: usize = 512;
 /// Bytes of a stream name.
 pub const STREAM_BYTES_MAX: usize = 512;
 /// Bytes of an aggregate's id, where something is recorded: so short that every id can be the key of a process.

@@ -17,6 +17,7 @@ mod read;
 mod sleep;
 mod subscription;
 mod time;
+mod trace;
 
 pub use append::{
     Answered, Append, AppendError, Appended, Checkpoint, CheckpointRecord, CommandRecord, Condition, Conflict, Expected,
@@ -38,3 +39,4 @@ pub use read::{AppendsFrom, AppendsPage, Direction, Head, Page, Read, ReadError,
 pub use sleep::SleepGauge;
 pub use subscription::{Signal, SubscribeError, Subscription};
 pub use time::{NotATime, Timestamp};
+pub use trace::{NotATrace, TraceContext};

@@ -5,7 +5,7 @@ use bytestring::ByteString;
 use leftfold_core::store::limits::{KEY_IDS_MAX, LABEL_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX};
 use leftfold_core::store::{
     ContentType, EventId, EventType, InStream, Invalid, Label, Metadata, NewEvent, Position, RecordedEvent, StoreId, StreamName,
-    Tag, Tags, Version,
+    Tag, Tags, TraceContext, Version,
 };
 
 use super::record::{EventParts, put_event};
@@ -20,6 +20,11 @@ const KEY_IDS: u8 = 1 << 4;
 const METADATA: u8 = 1 << 5;
 const CONTINUES: u8 = 1 << 6;
 const EXTENSION: u8 = 1 << 7;
+
+/// Field of an extension: a trace context.
+const TRACE: u8 = 1;
+/// Bytes of a trace context before its state: ids of trace and parent, flags.
+const TRACE_BYTES: usize = 25;
 
 const BINARY: u8 = 1;
 const OTHER: u8 = 2;
@@ -117,15 +122,31 @@ impl EncodedEvents {
             varint::put(event.key_ids.len() as u64, &mut self.bytes);
             event.key_ids.iter().for_each(|key| self.short_text(key));
         }
-        if !event.metadata.is_empty() {
+        let Metadata { correlation, causation, user, trace } = &event.metadata;
+        if correlation.is_some() || causation.is_some() || !user.is_empty() {
             flags |= METADATA;
-            self.short_text(event.metadata.correlation.as_deref().unwrap_or(""));
-            self.short_text(event.metadata.causation.as_deref().unwrap_or(""));
-            varint::put(event.metadata.user.len() as u64, &mut self.bytes);
-            self.bytes.extend_from_slice(&event.metadata.user);
+            self.short_text(correlation.as_deref().unwrap_or(""));
+            self.short_text(causation.as_deref().unwrap_or(""));
+            varint::put(user.len() as u64, &mut self.bytes);
+            self.bytes.extend_from_slice(user);
+        }
+        if let Some(trace) = trace {
+            flags |= EXTENSION;
+            self.extension(trace);
         }
         self.bytes.extend_from_slice(&event.data);
         flags
+    }
+
+    fn extension(&mut self, trace: &TraceContext) {
+        let mut field = vec![TRACE];
+        varint::put((TRACE_BYTES + trace.state().len()) as u64, &mut field);
+        field.extend_from_slice(&trace.trace_id());
+        field.extend_from_slice(&trace.parent_id());
+        field.push(trace.flags());
+        field.extend_from_slice(trace.state().as_bytes());
+        varint::put(field.len() as u64, &mut self.bytes);
+        self.bytes.extend_from_slice(&field);
     }
 
     /// Types and labels are at most 255 bytes long.
@@ -156,8 +177,17 @@ pub(crate) struct EventView<'a> {
     correlation: &'a str,
     causation: &'a str,
     user: &'a [u8],
+    trace: Option<TraceView<'a>>,
     pub(crate) data: &'a [u8],
     pub(crate) continues: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct TraceView<'a> {
+    trace: [u8; 16],
+    parent: [u8; 8],
+    flags: u8,
+    state: &'a str,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -204,10 +234,7 @@ impl<'a> EventView<'a> {
             let bytes = input.count()?;
             user = input.bytes(bytes)?;
         }
-        if has(EXTENSION) {
-            let bytes = input.count()?;
-            input.bytes(bytes)?;
-        }
+        let trace = if has(EXTENSION) { trace_in_extension(&mut input)? } else { None };
         Ok(Self {
             recorded_at,
             id,
@@ -222,6 +249,7 @@ impl<'a> EventView<'a> {
             correlation,
             causation,
             user,
+            trace,
             data: input.rest(),
             continues: has(CONTINUES),
         })
@@ -275,6 +303,7 @@ impl<'a> EventView<'a> {
                 correlation: label(self.correlation)?,
                 causation: label(self.causation)?,
                 user: buffer.slice_ref(self.user),
+                trace: self.trace.and_then(|view| TraceContext::new(view.trace, view.parent, view.flags, view.state)),
             },
             tags,
             key_ids: self.key_ids().map(|key| name(Label::new(share(key)?))).collect::<Result<_, _>>()?,
@@ -289,6 +318,24 @@ fn content_type<'a>(input: &mut Input<'a>) -> Result<StoredContentType<'a>, Form
         OTHER => Ok(StoredContentType::Other(within(input.short_text()?, LABEL_BYTES_MAX)?)),
         _ => Err(FormatError::Value { what: "content type" }),
     }
+}
+
+/// The trace context of an extension, if it has one. Fields of other kinds are skipped.
+fn trace_in_extension<'a>(input: &mut Input<'a>) -> Result<Option<TraceView<'a>>, FormatError> {
+    let bytes = input.count()?;
+    let mut fields = Input::new(input.bytes(bytes)?, "extension of an event");
+    let mut found = None;
+    while !fields.is_empty() {
+        let kind = fields.u8()?;
+        let bytes = fields.count()?;
+        let mut field = Input::new(fields.bytes(bytes)?, "trace context");
+        if kind == TRACE {
+            let (trace, parent, flags) = (field.array()?, field.array()?, field.u8()?);
+            let state = std::str::from_utf8(field.rest()).map_err(|_| FormatError::Text { what: "trace context" })?;
+            found = Some(TraceView { trace, parent, flags, state });
+        }
+    }
+    Ok(found)
 }
 
 fn within(text: &str, bytes_max: usize) -> Result<&str, FormatError> {
@@ -322,8 +369,14 @@ mod tests {
             1 => ContentType::Binary,
             _ => ContentType::Other(Label::new("text/plain").unwrap()),
         };
-        event.metadata =
-            Metadata { correlation: label(random), causation: label(random), user: vec![1; random.usize(..9)].into() };
+        let state = "x".repeat([0, 9, 512][random.usize(..3)]);
+        let trace = TraceContext::new(random.u128(1..).to_be_bytes(), random.u64(1..).to_be_bytes(), random.u8(..), &state);
+        event.metadata = Metadata {
+            correlation: label(random),
+            causation: label(random),
+            user: vec![1; random.usize(..9)].into(),
+            trace: trace.filter(|_| random.bool()),
+        };
         event
     }
 

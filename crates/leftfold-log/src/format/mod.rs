@@ -135,6 +135,10 @@ impl<'a> Input<'a> {
         self.text(bytes)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     pub(crate) fn rest(self) -> &'a [u8] {
         self.rest
     }

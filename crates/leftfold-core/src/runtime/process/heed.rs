@@ -244,7 +244,7 @@ impl<P: Process> Instances<P> {
         let targets = self.targets().clone();
         let id = command_id(P::NAME, key, record.version(), *index);
         let order = (&self.archive.store.clone(), fence);
-        let order = Order::new(P::NAME, reaction, (command, id), record.metadata.correlation.as_ref(), order);
+        let order = Order::new(P::NAME, reaction, (command, id), &record.metadata, order);
         let order = order.map_err(|invalid| Trouble::Store(invalid.to_string()))?;
         let unparked = ProcessEvent::Unparked { cause: cause.clone() };
         match targets.carry(&command.to, order).await {

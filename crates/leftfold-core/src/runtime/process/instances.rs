@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use tracing::{Instrument, Span};
+
 use super::batch::{Batch, Entry};
 use super::correlation::{Concern, Correlation};
 use super::instance::{Archive, Begins, Heard, Instance, check_key};
@@ -13,6 +15,7 @@ use super::step::Trouble;
 use super::{INSTANCES_MAX, Process, Reaction, Targets, Whose};
 use crate::fold::{Cause, LoadError, Recorded, Schema, Unknown};
 use crate::runtime::{message, shortened};
+use crate::span;
 use crate::store::limits::{APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX};
 use crate::store::{Append, Label, Metadata, NewEvent, Position, RecordedEvent};
 
@@ -108,7 +111,7 @@ impl<P: Process> Instances<P> {
 
     /// Parks a command that cannot be carried out, or one of the same instance that waits behind it.
     pub(super) async fn park_command(&mut self, stuck: StuckOrder, batch: &mut Batch) -> Result<Hearing, Trouble> {
-        let StuckOrder { key, cause, error, correlation } = stuck;
+        let StuckOrder { key, cause, error, metadata: Metadata { correlation, trace, .. } } = stuck;
         let full = self.parking.is_full(batch.parked());
         let instance = self.instance(&key).await?;
         if instance.parked.contains(&cause) {
@@ -121,7 +124,7 @@ impl<P: Process> Instances<P> {
             tracing::error!(process = P::NAME, key, ?cause, why, "a command cannot be carried out and is parked");
         }
         let causation = issued_by(P::NAME, cause.position());
-        let metadata = Metadata { correlation, causation, ..Metadata::default() };
+        let metadata = Metadata { correlation, causation, trace, ..Metadata::default() };
         let event = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: error.map(shortened) };
         instance.park(cause);
         let entry = instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), &Origin { metadata, depth: 0 });
@@ -213,7 +216,19 @@ impl<P: Process> Instances<P> {
         if parts.iter().all(|(_, correlation)| correlation.concerned.is_empty()) {
             return Ok(Ok(Vec::new()));
         }
-        let origin = Origin { metadata: metadata(&Cause::from(event)), depth: self.depth_after(event).await? };
+        let span = reaction_span(P::NAME, event.position);
+        span::continues(&span, event.metadata.trace.as_ref());
+        let mut origin = Origin { metadata: metadata(&Cause::from(event)), depth: self.depth_after(event).await? };
+        span::carries(&span, &mut origin.metadata);
+        self.hear_each(parts, &origin, batch).instrument(span).await
+    }
+
+    async fn hear_each(
+        &mut self,
+        parts: Parts<P::Event>,
+        origin: &Origin,
+        batch: &Batch,
+    ) -> Result<Result<Vec<Entry>, Hearing>, Trouble> {
         let mut faults: BTreeMap<String, String> = BTreeMap::new();
         loop {
             let (mut entries, mut failed, mut parked) = (Vec::new(), BTreeMap::new(), batch.parked());
@@ -224,7 +239,7 @@ impl<P: Process> Instances<P> {
                         continue;
                     }
                     let heard = Heard::event(key, recorded, part as u32);
-                    match self.hear_one(heard, *concern, &origin, faults.get(key), parked).await? {
+                    match self.hear_one(heard, *concern, origin, faults.get(key), parked).await? {
                         Heeded::Entries(more) => {
                             parked += more.iter().filter(|entry| entry.is_parked()).count();
                             entries.extend(more);
@@ -255,7 +270,19 @@ impl<P: Process> Instances<P> {
     pub(super) async fn hear_own(
         &mut self,
         heard: Heard<P::Event>,
-        correlation: Option<Label>,
+        mut metadata: Metadata,
+        batch: &mut Batch,
+    ) -> Result<Hearing, Trouble> {
+        let span = reaction_span(P::NAME, heard.cause.position());
+        span::continues(&span, metadata.trace.as_ref());
+        span::carries(&span, &mut metadata);
+        self.hear_own_within(heard, metadata, batch).instrument(span).await
+    }
+
+    async fn hear_own_within(
+        &mut self,
+        heard: Heard<P::Event>,
+        Metadata { correlation, trace, .. }: Metadata,
         batch: &mut Batch,
     ) -> Result<Hearing, Trouble> {
         let key = heard.context.key.clone();
@@ -274,7 +301,7 @@ impl<P: Process> Instances<P> {
             None => 0,
         };
         let causation = issued_by(P::NAME, heard.cause.position());
-        let origin = Origin { metadata: Metadata { correlation, causation, ..Metadata::default() }, depth };
+        let origin = Origin { metadata: Metadata { correlation, causation, trace, ..Metadata::default() }, depth };
         let mut heeded = self.hear_one(heard.clone(), Concern::Own, &origin, None, batch.parked()).await?;
         if let Heeded::Failed(why) = heeded {
             self.kept.remove(&key);
@@ -557,5 +584,16 @@ pub(super) fn correlate<P: Process>(recorded: &Recorded<P::Event>) -> Result<Cor
 
 pub(super) fn metadata(cause: &Cause) -> Metadata {
     let (correlation, causation) = (Some(cause.correlation.clone()), Some(cause.causation.clone()));
-    Metadata { correlation, causation, ..Metadata::default() }
+    Metadata { correlation, causation, trace: cause.trace.clone(), ..Metadata::default() }
+}
+
+/// The span of the reactions to one trigger.
+fn reaction_span(process: &'static str, position: Position) -> Span {
+    tracing::info_span!(
+        "leftfold.reaction",
+        process,
+        position = position.0,
+        trace_id = tracing::field::Empty,
+        parent_id = tracing::field::Empty
+    )
 }

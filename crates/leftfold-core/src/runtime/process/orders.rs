@@ -8,7 +8,7 @@ use super::record::{Reacted, StoredCause, StoredCommand};
 use super::targets::{Carried, Order, Targets};
 use crate::runtime::effect::Backoff;
 use crate::runtime::shortened;
-use crate::store::{CommandId, Fence, Invalid, Label, Position, Store, Timestamp, Version};
+use crate::store::{CommandId, Fence, Invalid, Label, Metadata, Position, Store, Timestamp, Version};
 
 /// Aggregates that are commanded at the same time.
 const LANES_AT_ONCE_MAX: usize = 64;
@@ -47,7 +47,8 @@ struct Waiting {
     key: String,
     command: StoredCommand,
     command_id: CommandId,
-    correlation: Option<Label>,
+    /// Correlation and trace of its reaction.
+    metadata: Metadata,
 }
 
 /// The commands for one aggregate, of which there is at least one.
@@ -64,7 +65,7 @@ struct Lane {
 pub(super) struct RefusedOrder {
     pub(super) key: String,
     pub(super) cause: StoredCause,
-    pub(super) correlation: Option<Label>,
+    pub(super) metadata: Metadata,
 }
 
 /// A command that will not be carried out before a person does something.
@@ -74,7 +75,7 @@ pub(super) struct StuckOrder {
     pub(super) cause: StoredCause,
     /// Why; none where it only waits behind another one of its instance.
     pub(super) error: Option<String>,
-    pub(super) correlation: Option<Label>,
+    pub(super) metadata: Metadata,
 }
 
 /// What came of carrying out what can be.
@@ -95,21 +96,15 @@ impl Orders {
     }
 
     /// Takes the commands of a reaction that is durable. Reactions are taken in their order.
-    pub(super) fn take(
-        &mut self,
-        key: &str,
-        reacted: &Reacted,
-        (position, version): (Position, Version),
-        correlation: Option<&Label>,
-    ) {
+    pub(super) fn take(&mut self, key: &str, reacted: &Reacted, (position, version): (Position, Version), metadata: &Metadata) {
         self.last = self.last.max(position);
         for (index, command) in reacted.commands.iter().enumerate() {
             let at = (position, index as u32);
             let command_id = command_id(self.process, key, version, index as u32);
             self.bytes += bytes_of(command);
-            let correlation = correlation.cloned();
+            let metadata = metadata.clone();
             let aggregate = (command.to.clone(), command.id.clone());
-            self.waiting.insert(at, Waiting { key: key.to_owned(), command: command.clone(), command_id, correlation });
+            self.waiting.insert(at, Waiting { key: key.to_owned(), command: command.clone(), command_id, metadata });
             match self.lanes.get_mut(&aggregate) {
                 Some(lane) => lane.queue.push_back(at),
                 None => self.open_lane(aggregate, Lane::of(at)),
@@ -183,8 +178,8 @@ impl Orders {
 
     fn order(&self, at: At, store: &Store, fence: Option<&(Label, Fence)>) -> Result<Order, Invalid> {
         // What is in a lane waits.
-        let Waiting { command, command_id, correlation, .. } = &self.waiting[&at];
-        Order::new(self.process, at.0, (command, *command_id), correlation.as_ref(), (store, fence))
+        let Waiting { command, command_id, metadata, .. } = &self.waiting[&at];
+        Order::new(self.process, at.0, (command, *command_id), metadata, (store, fence))
     }
 
     fn judge(&mut self, to: &Aggregate, lane: &mut Lane, at: At, carried: Carried, now: Timestamp, out: &mut CarriedOut) {
@@ -214,7 +209,7 @@ impl Orders {
                     return self.stuck(lane, at, format!("it was refused, and that cannot be recorded: {why}"), out);
                 }
                 lane.done();
-                out.refused.push(RefusedOrder { key: waiting.key.clone(), cause, correlation: waiting.correlation.clone() });
+                out.refused.push(RefusedOrder { key: waiting.key.clone(), cause, metadata: waiting.metadata.clone() });
             }
         }
     }
@@ -229,10 +224,10 @@ impl Orders {
         lane.queue = others;
         let mut error = Some(why);
         for at in std::iter::once(at).chain(behind) {
-            let Some(Waiting { key, command, correlation, .. }) = self.waiting.get(&at) else { continue };
+            let Some(Waiting { key, command, metadata, .. }) = self.waiting.get(&at) else { continue };
             let (to, id) = (command.to.clone(), command.id.clone());
             let cause = StoredCause::Command { position: at.0.0, index: at.1, to, id };
-            out.stuck.push(StuckOrder { key: key.clone(), cause, error: error.take(), correlation: correlation.clone() });
+            out.stuck.push(StuckOrder { key: key.clone(), cause, error: error.take(), metadata: metadata.clone() });
         }
     }
 

@@ -27,8 +27,8 @@ use crate::runtime::board::{Doing, ForPerson};
 use crate::runtime::tenure::{Right, Tenure};
 use crate::runtime::{Host, StartError};
 use crate::store::{
-    AppendError, CheckpointRecord, Head, Invalid, Label, MoveFrom, NoneMatching, Outcome, Position, Query, Read, ReadError,
-    RecordedEvent, State, Status, SubscribeError, Timestamp,
+    AppendError, CheckpointRecord, Head, Invalid, Label, Metadata, MoveFrom, NoneMatching, Outcome, Position, Query, Read,
+    ReadError, RecordedEvent, State, Status, SubscribeError, Timestamp,
 };
 
 /// Timers that fire with one append, at most.
@@ -321,12 +321,12 @@ impl<P: Process> ProcessRunner<P> {
             return Err(Trouble::Fenced);
         }
         let mut batch = Batch::default();
-        for RefusedOrder { key, cause, correlation } in out.refused {
+        for RefusedOrder { key, cause, metadata } in out.refused {
             let issued_at = self.archive.event_at(cause.position()).await?.map_or(now, |event| event.recorded_at);
             let Some(heard) = Heard::refused(&key, &cause, issued_at) else { continue };
-            if known.instances.hear_own(heard.clone(), correlation.clone(), &mut batch).await? != Hearing::Taken {
+            if known.instances.hear_own(heard.clone(), metadata.clone(), &mut batch).await? != Hearing::Taken {
                 self.append(known, std::mem::take(&mut batch), None, None).await?;
-                if known.instances.hear_own(heard, correlation, &mut batch).await? != Hearing::Taken {
+                if known.instances.hear_own(heard, metadata, &mut batch).await? != Hearing::Taken {
                     return Err(Trouble::Full);
                 }
             }
@@ -377,7 +377,7 @@ impl<P: Process> ProcessRunner<P> {
         let (mut batch, mut fired) = (Batch::default(), Vec::with_capacity(due.len()));
         for timer in due {
             let heard = Heard::timer(&timer.key, &timer.name, timer.due, timer.set_at);
-            if known.instances.hear_own(heard, None, &mut batch).await? != Hearing::Taken {
+            if known.instances.hear_own(heard, Metadata::default(), &mut batch).await? != Hearing::Taken {
                 break;
             }
             fired.push(timer);
@@ -529,7 +529,7 @@ impl<P: Process> Known<P> {
     /// Takes in what is durable now.
     fn settle(&mut self, Settled { key, event, position, version, metadata }: Settled) {
         if let ProcessEvent::Reacted(reacted) = &event {
-            self.orders.take(&key, reacted, (position, version), metadata.correlation.as_ref());
+            self.orders.take(&key, reacted, (position, version), &metadata);
             reacted.near(&key, position).for_each(|timer| self.timers.set(timer));
         }
         self.instances.settle(&key, &event, position);

@@ -13,7 +13,7 @@ use crate::fold::{Aggregate, Alongside, AlongsideError, Cause, EventError, Execu
 use crate::json;
 use crate::runtime::json::Json;
 use crate::runtime::{contained, shortened};
-use crate::store::{AppendError, CommandId, Fence, Invalid, Label, Position, Store};
+use crate::store::{AppendError, CommandId, Fence, Invalid, Label, Metadata, Position, Store};
 
 /// The kinds of aggregates that a process commands.
 #[derive(Clone, Debug, Default)]
@@ -47,17 +47,17 @@ impl Order {
         process: &str,
         reaction: Position,
         (command, command_id): (&StoredCommand, CommandId),
-        correlation: Option<&Label>,
+        metadata: &Metadata,
         (store, fence): (&Store, Option<&(Label, Fence)>),
     ) -> Result<Self, Invalid> {
         let causation = Label::new(format!("$process:{process}@{reaction}"))?;
-        let correlation = correlation.unwrap_or(&causation).clone();
+        let correlation = metadata.correlation.as_ref().unwrap_or(&causation).clone();
         Ok(Self {
             store: store.clone(),
             id: command.id.clone(),
             command: command.command.clone(),
             command_id,
-            cause: Cause { causation, correlation },
+            cause: Cause { causation, correlation, trace: metadata.trace.clone() },
             fence: fence.cloned(),
         })
     }

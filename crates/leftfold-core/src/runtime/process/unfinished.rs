@@ -73,5 +73,5 @@ fn key_of(record: &RecordedEvent) -> &str {
 
 fn take_orders(orders: &mut Orders, record: &RecordedEvent, reacted: &Reacted) {
     let at = (record.position, record.version());
-    orders.take(key_of(record), reacted, at, record.metadata.correlation.as_ref());
+    orders.take(key_of(record), reacted, at, &record.metadata);
 }

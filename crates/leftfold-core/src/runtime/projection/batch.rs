@@ -6,10 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
+use tracing::Span;
+
 use super::parked::stream_of;
 use super::{Projection, Target};
 use crate::fold::{Event, Recorded, Schema, Unknown};
 use crate::runtime::contained::message;
+use crate::span;
 use crate::store::{Digest, Position, Read, ReadError, RecordedEvent, Signal, Subscription};
 
 /// Events of one transaction, at most.
@@ -70,6 +73,27 @@ impl<E: Event> Batch<E> {
         }
         self.mark_behind();
         Ok(())
+    }
+
+    /// The span in which it is consumed. If it is of one event, it continues that one's trace; else it is linked with those
+    /// of its events.
+    pub(super) fn span(&self, projection: &'static str, version: u32) -> Span {
+        if self.items.is_empty() {
+            return Span::none();
+        }
+        let span = tracing::info_span!(
+            "leftfold.projection",
+            projection,
+            version,
+            events = self.items.len(),
+            through = self.through.0,
+            trace_id = tracing::field::Empty,
+            parent_id = tracing::field::Empty
+        );
+        if !span.is_disabled() {
+            span::comes_of(&span, self.items.iter().map(|item| item.envelope().metadata.trace.as_ref()));
+        }
+        span
     }
 
     fn take(&mut self, signal: Signal, schema: &Schema) {

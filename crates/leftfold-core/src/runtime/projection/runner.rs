@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, watch};
+use tracing::Instrument;
 
 use super::batch::{Batch, Item};
 use super::calls::{Calls, Came};
@@ -204,11 +205,14 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             }
             batch.divide(&self.ground.projection, self.lanes.len());
             let end = self.ground.host.store.checkpoint_at(after).await?;
-            let ground = &self.ground;
-            match &mut self.lanes[..] {
-                [lane] => lane.take(ground, &batch, &end).await?,
-                lanes => all(lanes.iter_mut().map(|lane| lane.take(ground, &batch, &end))).await?,
-            }
+            let (ground, span) = (&self.ground, batch.span(P::NAME, P::VERSION));
+            let taken = async {
+                match &mut self.lanes[..] {
+                    [lane] => lane.take(ground, &batch, &end).await,
+                    lanes => all(lanes.iter_mut().map(|lane| lane.take(ground, &batch, &end))).await,
+                }
+            };
+            taken.instrument(span).await?;
         }
         self.ground.host.board.has_read(self.ground.desk.label, batch.items.iter().map(Item::envelope));
         self.ground.desk.stands_at(after);

@@ -10,7 +10,7 @@ use super::examples::{event, event_type, events, fact, label, stream, tagged};
 use super::subject::Subject;
 use crate::store::{
     Append, Condition, ContentType, EventId, Expected, InStream, Metadata, NewEvent, Position, Query, Read, RecordedEvent, Tags,
-    Timestamp, Version,
+    Timestamp, TraceContext, Version,
 };
 
 /// What the store should make of a new event; a minted id is taken as it is.
@@ -59,6 +59,7 @@ fn full() -> NewEvent {
             correlation: Some(label("the conversation")),
             causation: Some(label("the cause")),
             user: Bytes::from((0..=255).rev().collect::<Vec<u8>>()),
+            trace: TraceContext::new([0xab; 16], [7; 8], 1, "vendor=1,other=2"),
         },
         tags: ["vendor:x", "site:9", "a"].iter().fold(Tags::none(), |tags, tag| tags.with(*tag)),
         id: Some(EventId(Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef))),
@@ -87,6 +88,9 @@ pub async fn every_field_survives(factory: &impl Factory) {
         metadata(|metadata| metadata.correlation = None),
         metadata(|metadata| metadata.causation = None),
         metadata(|metadata| metadata.user = Bytes::new()),
+        metadata(|metadata| metadata.trace = None),
+        metadata(|metadata| metadata.trace = TraceContext::new([1; 16], [2; 8], 0, "")),
+        metadata(|metadata| *metadata = Metadata { trace: metadata.trace.take(), ..Metadata::default() }),
         NewEvent { metadata: Metadata::default(), ..full.clone() },
         NewEvent { tags: Tags::none(), ..full.clone() },
         NewEvent { id: None, ..full.clone() },
