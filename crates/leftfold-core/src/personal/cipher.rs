@@ -112,7 +112,7 @@ mod tests {
         }
     }
 
-    /// What was sealed must stay readable, and found: these texts may never change their meaning.
+    /// Sealed values must stay readable, and found: these texts may never change their meaning.
     #[test]
     fn what_the_first_release_sealed_is_opened() {
         let secret = Secret(std::array::from_fn(|at| at as u8));

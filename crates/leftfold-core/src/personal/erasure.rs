@@ -36,7 +36,7 @@ pub struct SubjectForgotten {
     pub at: Timestamp,
 }
 
-/// What is recorded of keys, in the stream `$personal`.
+/// Records of keys, in the stream `$personal`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum KeysEvent {
     /// The keys of what is sealed in this store are in that key store.
@@ -70,7 +70,7 @@ pub struct Erasure {
     pub key: KeyId,
     /// When it was destroyed.
     pub at: Timestamp,
-    /// Where the store says so.
+    /// The position at which the store says so.
     pub position: Position,
     /// The id of the event that says so.
     pub event: EventId,

@@ -68,7 +68,7 @@ pub enum KeysError {
         /// The Rust type.
         name: &'static str,
     },
-    /// What was sealed has not the shape of the type.
+    /// The sealed value has not the shape of the type.
     #[error("a value sealed with the key {key} is no {name}: {detail}; read it as the type that it was sealed as")]
     Shape {
         /// The Rust type.

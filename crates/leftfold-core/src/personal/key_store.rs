@@ -23,10 +23,10 @@ use crate::store::{Gone, Label, Pending, Timestamp};
 ///
 /// [`Ring`](super::Ring) is that state in memory; a key store makes its records durable.
 pub trait KeyStore: Send + Sync + 'static {
-    /// Where it is, for messages.
+    /// Its place, for messages.
     fn place(&self) -> String;
 
-    /// Which key store this is.
+    /// Its identity.
     fn identity(&self) -> KeyStoreIdentity;
 
     /// The key of a subject, drawn if it never had one.
@@ -113,7 +113,7 @@ pub struct KeyStoreIdentity {
     pub id: Uuid,
     /// The secret that [lookups](Lookup) are made with.
     pub lookup: Secret,
-    /// Whether it keeps nothing yet.
+    /// True if it keeps nothing yet.
     pub is_empty: bool,
 }
 

@@ -45,9 +45,9 @@ pub struct Keys {
 struct Shared {
     store: Store,
     key_store: Box<dyn KeyStore>,
-    /// Whether the store knows which key store it is.
+    /// True once the store knows which key store it is.
     is_begun: AtomicBool,
-    /// Whether somebody said that an earlier key store is lost.
+    /// True if somebody said that an earlier key store is lost.
     has_losses: AtomicBool,
 }
 
@@ -268,12 +268,12 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// What the store says of keys.
+/// All that the store says of keys.
 #[derive(Default)]
 struct Recorded {
     /// The key store that has the keys.
     begun: Option<Uuid>,
-    /// Whether another one had them before.
+    /// True if another one had them before.
     has_losses: bool,
     version: Version,
     forgotten: Vec<SubjectForgotten>,
@@ -317,7 +317,7 @@ impl Shared {
         }
     }
 
-    /// Who was forgotten by one of the two is forgotten by the other.
+    /// Makes each of the two forget whom the other one forgot.
     async fn reconcile(&self, recorded: Recorded) -> Result<(), KeysError> {
         let destroyed = self.key_store.destroyed().await?;
         let known: HashSet<KeyId> = destroyed.iter().map(|key| key.id).collect();
@@ -335,8 +335,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Who sealed a value of somebody who was forgotten, and recorded nothing with it (a sign-up that was refused), does not
-    /// keep it findable.
+    /// Takes values of forgotten ones from those who sealed them, too, and recorded nothing with them (a sign-up that was
+    /// refused): they do not keep them findable.
     async fn release(&self) -> Result<(), KeysError> {
         let mut released = Vec::new();
         for OutlivedValue { value, token, owners } in self.key_store.outlived().await? {

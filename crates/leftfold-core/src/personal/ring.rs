@@ -49,7 +49,7 @@ pub enum KeyRecord {
         owner: KeyId,
         /// Since when.
         since: Timestamp,
-        /// Whether somebody else had the value who was forgotten.
+        /// True if somebody else had the value who was forgotten.
         outlives: bool,
     },
     /// A key was destroyed.
@@ -179,7 +179,7 @@ impl Ring {
         })
     }
 
-    /// Whether nothing was taken in yet.
+    /// Returns if nothing was taken in yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

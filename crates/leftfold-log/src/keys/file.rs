@@ -22,9 +22,9 @@ pub(super) struct File {
     header: Header,
     /// `None` before the first record.
     open: Option<Arc<dyn disk::File>>,
-    /// Where the next frame goes.
+    /// The place of the next frame.
     end: u64,
-    /// Why nothing can be written any more.
+    /// The reason why nothing can be written any more; `None` if it can.
     broken: Option<String>,
     /// After the file, so that it is closed before.
     _lock: Box<dyn Lock>,
@@ -188,7 +188,7 @@ fn read(place: &str, bytes: &[u8]) -> Result<(Header, Ring, u64), KeyFileError> 
 /// Bytes that one append writes: a frame, since a batch of requests fits into one.
 const UNSYNCED_BYTES_MAX: usize = FRAME_HEADER_BYTES + FRAME_RECORDS_MAX;
 
-/// Whether a frame that was begun stands behind a place.
+/// Returns if a frame that was begun stands behind a place.
 fn is_followed(bytes: &[u8], id: Uuid, at: usize) -> bool {
     (at + 1..bytes.len()).any(|behind| format::frame_at(bytes, id, behind) != Frame::None)
 }

@@ -11,14 +11,14 @@ pub(super) const FRAME_RECORDS_MAX: usize = 64 << 10;
 const MAGIC: [u8; 8] = *b"LEFTKEYS";
 const VERSION: u32 = 1;
 
-/// What stands at the beginning of the file.
+/// The beginning of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) id: Uuid,
     pub(super) lookup: Secret,
 }
 
-/// Why a file does not begin as a key file.
+/// Fault of a file that does not begin as a key file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeaderFault {
     Damaged,
@@ -71,7 +71,7 @@ fn frame_sum(id: Uuid, offset: u64, header: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c_append(sum, &offset.to_le_bytes()), header)
 }
 
-/// What stands at an offset of the file.
+/// The thing that stands at an offset of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame<'a> {
     Whole(&'a [u8]),

@@ -49,7 +49,7 @@ struct Shared {
     place: String,
     id: Uuid,
     lookup: Secret,
-    /// What is durable.
+    /// The durable state.
     ring: RwLock<Ring>,
 }
 

@@ -123,7 +123,7 @@ impl Writer {
 }
 
 impl Request {
-    /// Whether the answer may be another one once a record is durable, or the two cannot be written at once.
+    /// Returns if the answer may be another one once a record is durable, or the two cannot be written at once.
     fn meets(&self, record: &KeyRecord) -> bool {
         match (self, record) {
             (Self::Draw { subject, .. }, KeyRecord::Key { subject: other, .. }) => subject == other,
