@@ -33,7 +33,9 @@ pub mod prelude {
     pub use leftfold_core::runtime::inbox::{Delivery, Inbox, OverGap, Receipt, ReceiveError};
     pub use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Refused, Targets, Trigger};
     pub use leftfold_core::runtime::projection::{Projection, ProjectionError};
-    pub use leftfold_core::runtime::{Attempt, Conclusion, Effect, EffectId, Performed, Policy, Runtime};
+    pub use leftfold_core::runtime::{
+        Attempt, Conclusion, Effect, EffectId, Missed, Performed, Plan, Policy, Recurring, Runtime,
+    };
     pub use leftfold_core::store::{
         Expected, Invalid, Kind, Mismatch, Position, Query, Store, StreamName, Tags, Timestamp, Version,
     };

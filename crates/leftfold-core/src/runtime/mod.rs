@@ -21,6 +21,7 @@ pub mod process;
 mod progress;
 pub mod projection;
 mod queue;
+mod recurring;
 mod runner;
 mod slots;
 mod stop;
@@ -46,6 +47,7 @@ pub use countdown::Countdowns;
 pub use effect::{Attempt, Begin, Conclusion, Effect, EffectId, Fate, Order, Performed, Policy, Try};
 pub use effects::{CancelError, EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict};
 pub use ledger::EffectState;
+pub use recurring::{MADE_UP_MAX, Missed, Plan, Recurring};
 pub use runner::STOP_RECORDS_WITHIN;
 pub use slots::{FOR_PERSON_MAX, HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, OPEN_EFFECTS_MAX, UNDER_WAY_BYTES_MAX};
 pub use stop::{START_WITHIN, STOP_WITHIN, StopError};
@@ -71,6 +73,7 @@ use ledger::shortened;
 use metrics::Figures;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
+use recurring::RecurringRunner;
 
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
@@ -256,6 +259,16 @@ impl Runtime {
         });
         self.owners.push((P::NAME, |store| P::targets().take_into_use(store)));
         self.consumers.push((P::NAME, unheard::announced(P::NAME, unheard::of_enum::<P::Event>, starting)));
+        self
+    }
+
+    /// Carries out a command that recurs, when it is due.
+    pub fn recurring<R: Recurring>(mut self, recurring: R) -> Self {
+        let starting: Starting = Box::new(|host, stop| {
+            Box::pin(async move { Ok(Box::pin(RecurringRunner::new(host, recurring)?.run(stop)) as Running) })
+        });
+        self.owners.push((R::NAME, process::take_into_use::<R::Target>));
+        self.consumers.push((R::NAME, starting));
         self
     }
 

@@ -27,13 +27,14 @@ pub(crate) struct Owner {
 }
 
 /// Everyone whose records are carried over. What nobody owns is refused: nobody knows which positions it speaks of.
-const OWNERS: [&Owner; 7] = [
+const OWNERS: [&Owner; 8] = [
     &super::ledger::OWNER,
     &super::mark::OWNER,
     &super::process::OWNER,
     &super::process::OWNER_OF_UNREAD,
     &super::projection::OUTBOX_OWNER,
     &super::inbox::OWNER,
+    &super::recurring::OWNER,
     &OWNER_OF_KEYS,
 ];
 

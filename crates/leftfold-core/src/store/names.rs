@@ -163,12 +163,12 @@ pub struct CommandId(pub [u8; 16]);
 /// From what command ids are derived.
 const COMMAND_IDS: &str = "leftfold command id v1";
 /// How the scopes of the runtime's own requests begin.
-const RUNTIME_SCOPES: [&str; 3] = ["$process:", "$inbox:", "$personal"];
+const RUNTIME_SCOPES: [&str; 4] = ["$process:", "$inbox:", "$personal", "$schedule:"];
 
 impl CommandId {
     /// The id of `key` within `scope`. The same pair gives the same id for ever; scopes do not overlap.
     ///
-    /// A scope that begins like one of the runtime's (`$process:`, `$inbox:`, `$personal`) is another one than the runtime's
+    /// A scope that begins like one of the runtime's (`$process:`, `$inbox:`, `$personal`, `$schedule:`) is another one than the runtime's
     /// of that name: whoever sends such a pair cannot make the runtime believe that its own command was carried out.
     #[must_use]
     pub fn new(scope: &str, key: &str) -> Self {
