@@ -1,17 +1,12 @@
-//! One small program per system. All that they share is where they keep their store, a clock for stories, how they are
-//! killed in tests, and how they say what they measure.
+//! One small program per system. All that they share is where they keep their store, how they are killed in tests, and how
+//! they say what they measure.
 
 pub mod figures;
 mod killed;
 
 use std::io::{Error, ErrorKind, Result};
-use std::time::Duration;
 
-use leftfold::runtime::{Clock, Sleep};
-use leftfold::store::Timestamp;
 use tempfile::TempDir;
-use tokio::sync::watch;
-use tokio::time::timeout;
 
 pub use killed::killed;
 
@@ -58,41 +53,4 @@ fn fresh() -> Result<Place> {
 
 fn text(path: std::ffi::OsString) -> Result<String> {
     path.into_string().map_err(|path| Error::new(ErrorKind::InvalidInput, format!("{} is not UTF-8", path.display())))
-}
-
-/// A clock that a story moves, so that nobody has to wait for its end: as late as the machine's, and what was added.
-#[derive(Debug)]
-pub struct HandClock(watch::Sender<Duration>);
-
-impl Default for HandClock {
-    fn default() -> Self {
-        Self(watch::Sender::new(Duration::ZERO))
-    }
-}
-
-impl HandClock {
-    /// Lets time pass.
-    pub fn advance(&self, time: Duration) {
-        self.0.send_modify(|added| *added += time);
-    }
-}
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::now().plus(*self.0.borrow())
-    }
-
-    fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
-        Box::pin(async move {
-            let mut moved = self.0.subscribe();
-            loop {
-                let left = moment.since(self.now());
-                if left.is_zero() {
-                    return;
-                }
-                // The clock outlives whoever sleeps by it; where it does not, there is nobody to wake.
-                let _ = timeout(left, moved.changed()).await;
-            }
-        })
-    }
 }

@@ -299,7 +299,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let place = examples::place()?;
     let store = leftfold::open(place.path()).await?;
     let pools = store.aggregate::<Pool>();
-    let clock = std::sync::Arc::new(examples::HandClock::default());
+    let clock = std::sync::Arc::new(leftfold::testing::HandClock::going());
     let corrector = Corrector { papers: BTreeMap::from([("s3".to_owned(), 7)]) };
     let runtime = Runtime::new(&store).clock(clock.clone()).process::<Buffer>().effect(corrector);
     let running = runtime.start().await?;

@@ -297,7 +297,7 @@ fn courier(shipment: &str, after: Option<&str>, scan: Scan) -> CourierMessage {
 async fn main() -> Result<(), Box<dyn Error>> {
     let place = examples::place()?;
     let store = leftfold::open(place.path()).await?;
-    let clock = Arc::new(examples::HandClock::default());
+    let clock = Arc::new(leftfold::testing::HandClock::going());
     let runtime = Runtime::new(&store).clock(clock.clone()).inbox::<Post>().inbox::<Courier>().process::<Patience>();
     let running = runtime.start().await?;
     let mut told = store.subscribe(Query::category(Shipment::CATEGORY), store.head().position);

@@ -228,7 +228,7 @@ impl Process for NoShow {
 // ANCHOR: deadline
 async fn nobody_comes(store: &Store) -> Result<(), Box<dyn Error>> {
     // Moved by hand, so that nobody has to wait for the story's end. Leave it away, and it is the machine's clock.
-    let clock = Arc::new(examples::HandClock::default());
+    let clock = Arc::new(leftfold::testing::HandClock::going());
     let runtime = Runtime::new(store).clock(clock.clone()).process::<NoShow>().start().await?;
 
     let booked = store.aggregate::<Room>().execute("red", asks("ada", Ask::Book)).await?;

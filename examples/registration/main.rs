@@ -10,8 +10,8 @@ mod process;
 use std::error::Error;
 use std::sync::Arc;
 
-use examples::HandClock;
 use leftfold::prelude::*;
+use leftfold::testing::HandClock;
 use parts::{AccountCommand, Application, Login, LoginCommand, Register, Registration, RegistrationEvent, SecurityAccount};
 use process::{APPROVAL_WITHIN, Registering, Step};
 
@@ -19,7 +19,7 @@ use process::{APPROVAL_WITHIN, Registering, Step};
 async fn main() -> Result<(), Box<dyn Error>> {
     let place = examples::place()?;
     let store = leftfold::open(place.path()).await?;
-    let clock = Arc::new(HandClock::default());
+    let clock = Arc::new(HandClock::going());
     let runtime = Runtime::new(&store).clock(clock.clone()).process::<Registering>().start().await?;
     store.aggregate::<Login>().execute("admin", LoginCommand::Create { registration: "none".into() }).await.ok();
     for number in 0..place.load().unwrap_or(1) {
@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn an_approval_in_time_cancels_the_deadline_though_the_process_hears_of_it_late() {
         let store = Store::memory();
-        let clock = Arc::new(HandClock::default());
+        let clock = Arc::new(HandClock::going());
         let running = Runtime::new(&store).clock(clock.clone()).process::<Registering>().start().await.unwrap();
         let ann = start(&store, "ann", "ann", "1").await.unwrap();
         approval_asked(&store, "ann", ann).await.unwrap();
@@ -180,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn an_approval_after_the_deadline_is_refused_and_nothing_stays() {
         let store = Store::memory();
-        let clock = Arc::new(HandClock::default());
+        let clock = Arc::new(HandClock::going());
         let running = Runtime::new(&store).clock(clock.clone()).process::<Registering>().start().await.unwrap();
         let ann = start(&store, "ann", "ann", "1").await.unwrap();
         approval_asked(&store, "ann", ann).await.unwrap();

@@ -264,3 +264,23 @@ async fn a_command_that_is_stuck_is_told_at_once_and_until_a_person_has_done_som
     running.processes().skip("breaker", &stuck.whose, stuck.position, "ann").await.unwrap();
     assert_eq!(fire(&process, &running).await, NONE);
 }
+
+/// Whoever served status over HTTP had to share the runtime that `main` stops.
+#[tokio::test]
+async fn clones_of_a_handle_say_how_it_goes_while_the_owner_stops_the_runtime() {
+    let process = Stage::new().process();
+    add_many(&process.store, 10).await;
+    let running = start(&process, &Code::default(), &Shelf::<1>::new()).await;
+    let handle = running.handle();
+    let server = tokio::spawn({
+        let (handle, store) = (handle.clone(), process.store.clone());
+        async move {
+            handle.projections().wait_until("tally", store.head().position, 60 * SECOND).await.unwrap();
+            handle.metrics()
+        }
+    });
+    assert!(server.await.unwrap().contains("leftfold_consumer_up{consumer=\"tally\"} 1"));
+    assert_eq!(handle.status(), running.status());
+    running.stop().await.unwrap();
+    assert_eq!(handle.status()[0].through, Position(10), "it says how each one stood at the end");
+}

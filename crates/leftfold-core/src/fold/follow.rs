@@ -1,7 +1,13 @@
 //! Following events as the enum that reads them.
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_util::Stream;
 
 use super::aggregate::LoadError;
 use super::event::{Event, EventError, Recorded, Unknown};
@@ -18,8 +24,9 @@ impl Store {
     pub fn follow<E: Event>(&self, after: Position) -> Result<Following<E>, EventError> {
         let schema = self.schema::<E>(Purpose::Reading)?;
         let subscription = self.subscribe(schema.query(), after);
-        let (store, ready, is_announced) = (self.clone(), VecDeque::new(), false);
-        Ok(Following { store, subscription, schema, after, through: after, ready, is_announced })
+        let (store, through, is_announced) = (self.clone(), after, false);
+        let puller = Puller { store, subscription, schema: Arc::clone(&schema), after, through, is_announced };
+        Ok(Following { store: self.clone(), schema, ready: VecDeque::new(), pulling: pulling(puller), has_ended: false })
     }
 
     /// The schema that took another one's place, for a reader that has read the events between two positions by that one;
@@ -42,16 +49,30 @@ impl Store {
 }
 
 /// Follows the events that an enum reads. It is pulled, as the [`Subscription`] that it stands on.
-#[derive(Debug)]
+///
+/// It is a [`Stream`], too, for the adapters of `futures` and `tokio-stream`: that gives what [`next`](Self::next) gives,
+/// errors included, and goes on behind an event that cannot be read; it ends only behind the error of a closed store. Both
+/// may be used in turns and dropped at any await: nothing is lost, and nothing comes twice.
 pub struct Following<E> {
     store: Store,
-    subscription: Subscription,
+    /// As it was for the last event.
     schema: Arc<Schema>,
-    after: Position,
-    through: Position,
     ready: VecDeque<Recorded<E>>,
-    /// Whether types that nobody knows were looked for.
-    is_announced: bool,
+    /// Outlives the calls that wait for it: who drops one of them takes nothing along.
+    pulling: Pulling<E>,
+    /// Whether the stream has told that the store is closed.
+    has_ended: bool,
+}
+
+type Pulling<E> = Pin<Box<dyn Future<Output = (Puller, Result<VecDeque<Recorded<E>>, LoadError>)> + Send>>;
+
+/// Nothing in it is pinned in its place.
+impl<E> Unpin for Following<E> {}
+
+impl<E> fmt::Debug for Following<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Following").field("ready", &self.ready.len()).finish_non_exhaustive()
+    }
 }
 
 impl<E: Event> Following<E> {
@@ -59,14 +80,89 @@ impl<E: Event> Following<E> {
     ///
     /// An event that cannot be read is an error, and the one after it comes next.
     pub async fn next(&mut self) -> Result<Recorded<E>, LoadError> {
+        poll_fn(|context| self.poll_event(context)).await
+    }
+
+    /// The types of the enum that nobody knows now: nothing was ever recorded of them, under older names neither, and no enum
+    /// declares them that is named in [`owners`](Event::owners), or that records in the store. In a new program that
+    /// passes by itself; else a name is read otherwise than it is written.
+    pub fn unheard_types(&self) -> impl Future<Output = Result<Vec<EventType>, ReadError>> + Send + use<E> {
+        // An owner may have come that the events read so far did not need.
+        let renewed = self.schema.renewed().ok().flatten();
+        let unheard = UnheardTypes::of(renewed.as_ref().unwrap_or(&self.schema));
+        let store = self.store.clone();
+        async move {
+            unheard.look(&store).await?;
+            Ok(unheard.now())
+        }
+    }
+
+    /// The next event that is meant; those before it are passed over.
+    pub async fn find(&mut self, mut is_meant: impl FnMut(&Recorded<E>) -> bool) -> Result<Recorded<E>, LoadError> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
+            let event = self.next().await?;
+            if is_meant(&event) {
                 return Ok(event);
             }
-            if !self.is_announced {
-                UnheardTypes::of(&self.schema).announce(&self.store, std::any::type_name::<E>()).await;
-                self.is_announced = true;
+        }
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Recorded<E>, LoadError>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Ok(event));
             }
+            let (puller, pulled) = ready!(self.pulling.as_mut().poll(context));
+            self.schema = Arc::clone(&puller.schema);
+            self.pulling = pulling(puller);
+            match pulled {
+                Ok(events) => self.ready = events,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl<E: Event> Stream for Following<E> {
+    type Item = Result<Recorded<E>, LoadError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let following = self.get_mut();
+        if following.has_ended {
+            return Poll::Ready(None);
+        }
+        let event = ready!(following.poll_event(context));
+        following.has_ended = matches!(event, Err(LoadError::Read(ReadError::Closed)));
+        Poll::Ready(Some(event))
+    }
+}
+
+fn pulling<E: Event>(mut puller: Puller) -> Pulling<E> {
+    Box::pin(async move {
+        let pulled = puller.pull().await;
+        (puller, pulled)
+    })
+}
+
+/// Where a follower stands in the store.
+struct Puller {
+    store: Store,
+    subscription: Subscription,
+    schema: Arc<Schema>,
+    after: Position,
+    through: Position,
+    /// Whether types that nobody knows were looked for.
+    is_announced: bool,
+}
+
+impl Puller {
+    /// What the next event is to the enum, which may be nothing.
+    async fn pull<E: Event>(&mut self) -> Result<VecDeque<Recorded<E>>, LoadError> {
+        if !self.is_announced {
+            UnheardTypes::of(&self.schema).announce(&self.store, std::any::type_name::<E>()).await;
+            self.is_announced = true;
+        }
+        loop {
             let read = (self.after, self.through);
             if let Some(schema) = self.store.renewed(&self.schema, read).await? {
                 self.subscription = self.store.subscribe(schema.query(), self.through);
@@ -84,26 +180,7 @@ impl<E: Event> Following<E> {
             }
             self.through = envelope.position;
             let events: Vec<E> = self.schema.decode(&envelope, Unknown::Ignore)?;
-            self.ready.extend(events.into_iter().map(|event| Recorded { event, envelope: envelope.clone() }));
-        }
-    }
-
-    /// The types of the enum that nobody knows now: nothing was ever recorded of them, under older names neither, and no enum
-    /// declares them that is named in [`owners`](Event::owners), or that records in the store. In a new program that
-    /// passes by itself; else a name is read otherwise than it is written.
-    pub async fn unheard_types(&self) -> Result<Vec<EventType>, ReadError> {
-        let unheard = UnheardTypes::of(&self.schema);
-        unheard.look(&self.store).await?;
-        Ok(unheard.now())
-    }
-
-    /// The next event that is meant; those before it are passed over.
-    pub async fn find(&mut self, mut is_meant: impl FnMut(&Recorded<E>) -> bool) -> Result<Recorded<E>, LoadError> {
-        loop {
-            let event = self.next().await?;
-            if is_meant(&event) {
-                return Ok(event);
-            }
+            return Ok(events.into_iter().map(|event| Recorded { event, envelope: envelope.clone() }).collect());
         }
     }
 }

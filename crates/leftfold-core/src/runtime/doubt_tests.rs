@@ -11,14 +11,15 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Host;
-use super::clock::{Clock, Sleep};
+use super::clock::Clock;
 use super::effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
 use super::effects::{Asked, Verdict, Word};
 use super::ledger::{EffectState, Ledger};
 use super::queue::Kind;
 use super::turn::{ATTEMPT_GRACE, Intent, Next, Turn};
 use crate::fold::{Aggregate, Event};
-use crate::store::{Store, Timestamp};
+use crate::store::Store;
+use crate::testing::HandClock;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const LENGTH_MAX: usize = 4;
@@ -108,7 +109,7 @@ fn a_doubt_is_never_forgotten_in_any_order_of_what_happens() {
 
 /// One effect, and what happens to it.
 struct World {
-    clock: Arc<StandingClock>,
+    clock: Arc<HandClock>,
     host: Host,
     payer: Payer,
     id: EffectId,
@@ -117,7 +118,7 @@ struct World {
 impl World {
     fn new(happens: &[Happens], once: bool, attempts: usize, ending: Ending) -> Self {
         let store = Store::memory();
-        let clock = Arc::new(StandingClock(Mutex::new(Timestamp::now())));
+        let clock = Arc::new(HandClock::default());
         let id = EffectId(now(store.aggregate::<Account>().execute("1", ())).unwrap().position);
         let policy = if once { Policy::once() } else { Policy::repeatable() };
         let policy = policy.attempts(attempts as u32).deadline(DEADLINE);
@@ -137,7 +138,7 @@ impl World {
                 EffectState::InDoubt { .. }
                     if matches!(self.payer.ending, Ending::PersonSaysDone | Ending::PersonSaysNotDone) =>
                 {
-                    self.clock.pass(DEADLINE);
+                    self.clock.advance(DEADLINE);
                     self.person_says(&turn, intent)
                 }
                 EffectState::InDoubt { .. } => {
@@ -152,7 +153,7 @@ impl World {
             match next {
                 Some(Next::Concluded) => return self.ended(),
                 Some(Next::Rests(rest)) if rest.kind == Kind::Look && looks > 1 => return "in doubt".to_owned(),
-                Some(Next::Rests(rest)) => self.clock.set(rest.until),
+                Some(Next::Rests(rest)) => self.clock.set(rest.until.max(self.clock.now())),
                 Some(_) => panic!("nothing fails here"),
                 None => {}
             }
@@ -168,10 +169,10 @@ impl World {
         }
         if self.payer.happens.lock().unwrap().last() == Some(&Happens::Crash) {
             self.payer.happens.lock().unwrap().pop();
-            self.clock.pass(DEADLINE + ATTEMPT_GRACE);
+            self.clock.advance(DEADLINE + ATTEMPT_GRACE);
             return None;
         }
-        self.clock.pass(DEADLINE);
+        self.clock.advance(DEADLINE);
         let Poll::Ready(next) = turn.poll(&mut context) else { panic!("its deadline has passed") };
         Some(next)
     }
@@ -210,30 +211,6 @@ fn now<T>(answer: impl Future<Output = T>) -> T {
     match pin!(answer).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
         Poll::Pending => panic!("nothing waits here"),
-    }
-}
-
-#[derive(Debug)]
-struct StandingClock(Mutex<Timestamp>);
-
-impl StandingClock {
-    fn pass(&self, time: Duration) {
-        self.set(self.now().plus(time));
-    }
-
-    fn set(&self, now: Timestamp) {
-        let mut time = self.0.lock().unwrap();
-        *time = now.max(*time);
-    }
-}
-
-impl Clock for StandingClock {
-    fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
-    }
-
-    fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
-        Box::pin(std::future::poll_fn(move |_| if self.now() >= moment { Poll::Ready(()) } else { Poll::Pending }))
     }
 }
 

@@ -8,6 +8,7 @@ mod countdown;
 mod doubt_tests;
 mod effect;
 mod effects;
+mod handle;
 mod idle;
 pub mod inbox;
 mod jobs;
@@ -32,7 +33,7 @@ mod word;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::io::{IsTerminal, Write};
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub use clock::{CLOCK_JUMP_MAX, Clock, Sleep, SystemClock};
 pub use countdown::Countdowns;
 pub use effect::{Attempt, Begin, Conclusion, Effect, EffectId, Fate, Order, Performed, Policy, Try};
 pub use effects::{CancelError, EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict};
+pub use handle::RuntimeHandle;
 pub use ledger::EffectState;
 pub use recurring::{MADE_UP_MAX, Missed, Plan, Recurring};
 pub use runner::STOP_RECORDS_WITHIN;
@@ -292,7 +294,8 @@ impl Runtime {
         let Ready { effects, processes, projections, stop, consumers } = self.ready().await?;
         let tasks = consumers.into_iter().map(|(name, consumer)| (name, tokio::spawn(consumer))).collect();
         let figures = Figures::shown(&effects.board, &effects.store, &projections);
-        Ok(RunningRuntime { effects, processes, projections, stop, tasks, within, _figures: figures })
+        let handle = RuntimeHandle { effects, processes, projections, stop: stop.subscribe() };
+        Ok(RunningRuntime { handle, stop, tasks, within, _figures: figures })
     }
 
     /// Runs everything in the caller's task until all of it has taken up the log to its durable end and nothing is under
@@ -383,12 +386,11 @@ impl Drop for EndedByPanic {
 
 /// What runs behind a store. It is safe to kill the process at any time; [`stop`](RunningRuntime::stop) is kinder.
 ///
-/// Dropping it tells everything to stop, without waiting.
+/// Dropping it tells everything to stop, without waiting. It has one owner; others take a [`handle`](Self::handle), whose
+/// methods it has too.
 #[derive(Debug)]
 pub struct RunningRuntime {
-    effects: Effects,
-    processes: Processes,
-    projections: Projections,
+    handle: RuntimeHandle,
     stop: watch::Sender<bool>,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
     /// How long all of them may take to stop.
@@ -398,49 +400,10 @@ pub struct RunningRuntime {
 }
 
 impl RunningRuntime {
-    /// The effects.
+    /// A handle for whoever asks how it goes, and never stops it: a web server, metrics, another task.
     #[must_use]
-    pub fn effects(&self) -> Effects {
-        self.effects.clone()
-    }
-
-    /// The processes.
-    #[must_use]
-    pub fn processes(&self) -> Processes {
-        self.processes.clone()
-    }
-
-    /// The projections.
-    #[must_use]
-    pub fn projections(&self) -> Projections {
-        self.projections.clone()
-    }
-
-    /// What every consumer is doing, and what it waits for.
-    #[must_use]
-    pub fn status(&self) -> Vec<ConsumerStatus> {
-        self.effects.board.statuses(self.effects.store.head().position)
-    }
-
-    /// The same as figures, in the text format of Prometheus (version 0.0.4), together with those of the store and of other
-    /// runtimes behind it: it is [`Store::metrics`].
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        self.effects.store.metrics()
-    }
-
-    /// Shows on standard error, where that is a terminal, how far projections are that are being built: a line each,
-    /// until they have caught up.
-    pub fn show_progress(&self) {
-        if std::io::stderr().is_terminal() {
-            self.show_progress_on(std::io::stderr());
-        }
-    }
-
-    /// Shows the same on any terminal.
-    pub fn show_progress_on(&self, terminal: impl Write + Send + 'static) {
-        let clock = self.effects.board.clock();
-        tokio::spawn(progress::show(self.projections(), clock, self.stop.subscribe(), terminal));
+    pub fn handle(&self) -> RuntimeHandle {
+        self.handle.clone()
     }
 
     /// Stops taking up new work, and waits for what is under way: effects each within its own deadline, a transaction of a
@@ -467,6 +430,15 @@ impl RunningRuntime {
 /// Waits until a runtime is told to stop, or is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Whatever a handle says, its owner says too.
+impl Deref for RunningRuntime {
+    type Target = RuntimeHandle;
+
+    fn deref(&self) -> &RuntimeHandle {
+        &self.handle
+    }
 }
 
 impl Drop for RunningRuntime {

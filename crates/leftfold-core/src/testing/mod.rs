@@ -1,5 +1,6 @@
 //! What users and backend writers test with.
 
+mod clock;
 pub mod conformance;
 mod decided;
 pub mod explorer;
@@ -8,6 +9,7 @@ pub mod history;
 pub mod key_store;
 pub mod target;
 
+pub use clock::HandClock;
 pub use decided::{GivenEvents, WhenDecided, given_events};
 pub use explorer::{Explorer, Schedules};
 pub use given::{Given, When, given};

@@ -1,7 +1,8 @@
 //! Following what aggregates record: catching up, then live, from a checkpoint, as slowly as one likes.
 
-use leftfold_core::fold::Schema;
-use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, Signal, Store, SubscribeError};
+use futures_util::{FutureExt, StreamExt};
+use leftfold_core::fold::{LoadError, Schema};
+use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, ReadError, Signal, Store, SubscribeError};
 
 use crate::purse::{Do, Purse, PurseEvent, put, taken};
 
@@ -42,6 +43,38 @@ async fn who_follows_an_enum_gets_its_events_of_all_streams_and_no_others() {
     assert_eq!((second.stream_id(), &second.event), ("2", &put(4)));
     let third = following.find(|recorded| recorded.stream_id() == "1").await.unwrap();
     assert_eq!((third.envelope.position, third.event), (Position(5), taken(1)));
+}
+
+/// A wait that is dropped once took its place in the line of those who are woken with it.
+#[tokio::test]
+async fn a_follower_is_a_stream_and_loses_nothing_to_waits_that_are_dropped() {
+    let (store, events) = (Store::memory(), 40);
+    let purses = store.aggregate::<Purse>();
+    let mut following = store.follow::<PurseEvent>(Position::START).unwrap();
+    let writer = tokio::spawn(async move {
+        for coins in 1..=events {
+            tokio::task::yield_now().await;
+            purses.execute("1", Do::Put(coins)).await.unwrap();
+        }
+    });
+    let mut seen = Vec::new();
+    while seen.len() < usize::try_from(events).unwrap() {
+        // Every second wait is dropped after one look, be it of the stream or of the method.
+        if let Some(event) = following.next().now_or_never() {
+            seen.push(event.unwrap().event);
+        }
+        let event = tokio::select! {
+            biased;
+            event = StreamExt::next(&mut following) => event.unwrap(),
+            () = tokio::task::yield_now() => continue,
+        };
+        seen.push(event.unwrap().event);
+    }
+    writer.await.unwrap();
+    assert_eq!(seen, (1..=events).map(put).collect::<Vec<_>>());
+    store.close().await.unwrap();
+    let rest: Vec<_> = following.collect().await;
+    assert_eq!(rest, [Err(LoadError::Read(ReadError::Closed))], "it ends behind the error of a closed store");
 }
 
 #[tokio::test]

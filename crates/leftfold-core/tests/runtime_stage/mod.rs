@@ -14,46 +14,18 @@ use bytes::Bytes;
 use leftfold_core::fold::{Aggregate, Event};
 use leftfold_core::runtime::{
     Attempt, Begin, Clock, Conclusion, Effect, EffectId, EffectState, Effects, Order, Performed, Policy, RunningRuntime, Runtime,
-    Sleep,
 };
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId,
     EventType, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, Leases, MemoryBackend, NewEvent, Outcome, Page,
     Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, Status, Store, StoreId, StreamName, Timestamp,
 };
+pub use leftfold_core::testing::HandClock;
 use leftfold_core::testing::by_runtime;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub const SECOND: Duration = Duration::from_secs(1);
-
-/// A clock that stands until it is moved.
-#[derive(Debug)]
-pub struct HandClock(watch::Sender<Timestamp>);
-
-impl HandClock {
-    pub fn advance(&self, duration: Duration) {
-        self.0.send_modify(|now| *now = now.plus(duration));
-    }
-}
-
-impl HandClock {
-    pub fn set_back(&self, duration: Duration) {
-        self.0.send_modify(|now| *now = now.minus(duration));
-    }
-}
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        *self.0.borrow()
-    }
-
-    fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
-        Box::pin(async move {
-            let _ = self.0.subscribe().wait_for(|now| *now >= moment).await;
-        })
-    }
-}
 
 /// One backend, one clock, any number of processes.
 pub struct Stage {
@@ -65,7 +37,7 @@ pub struct Stage {
 
 impl Stage {
     pub fn new() -> Self {
-        let clock = Arc::new(HandClock(watch::Sender::new(Timestamp::now())));
+        let clock = Arc::new(HandClock::default());
         Self { backend: Arc::new(MemoryBackend::new()), clock, leases: Arc::default() }
     }
 

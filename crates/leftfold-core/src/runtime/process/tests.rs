@@ -1,6 +1,6 @@
 //! What is kept in memory of very many timers.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,9 @@ use super::step::Step;
 use super::timers::Timers;
 use super::{Context, Correlation, Process, ProcessRunner, Reaction, Targets, Trigger};
 use crate::fold::{Event, Recorded};
-use crate::runtime::{Clock, Host, Sleep};
+use crate::runtime::{Clock, Host};
 use crate::store::{Append, Position, Query, Read, Store, StreamName, Timestamp};
+use crate::testing::HandClock;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -47,19 +48,6 @@ impl Process for Alarm {
     fn react(&self, trigger: &Trigger<Note>, _: &Context) -> Reaction {
         let Trigger::Event(Note::Taken { names, due }) = trigger else { return Reaction::none() };
         names.iter().fold(Reaction::none(), |reaction, name| reaction.timer(name, *due))
-    }
-}
-
-#[derive(Debug)]
-struct HandClock(Mutex<Timestamp>);
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
-    }
-
-    fn sleep_until(&self, _: Timestamp) -> Sleep<'_> {
-        Box::pin(std::future::pending())
     }
 }
 
@@ -132,7 +120,7 @@ async fn more_timers_at_one_moment_than_are_kept_fire_each_once_also_over_restar
     const NOTES: usize = 40;
     const TIMERS: usize = 50;
     let store = Store::memory();
-    let clock = Arc::new(HandClock(Mutex::new(Timestamp::now())));
+    let clock = Arc::new(HandClock::default());
     let due = clock.now().plus(MINUTE * 30);
     let schema = crate::fold::Schema::of::<Note>().unwrap();
     for note in 0..NOTES {
@@ -148,7 +136,7 @@ async fn more_timers_at_one_moment_than_are_kept_fire_each_once_also_over_restar
     for restart in 0..12 {
         if restart < 4 {
             let now = clock.now().plus(MINUTE * 10);
-            *clock.0.lock().unwrap() = now;
+            clock.set(now);
         }
         let (_asked, asks) = mpsc::channel(1);
         let mut runner = ProcessRunner::<Alarm>::new(Host::new(store.clone(), clock.clone()), asks).await.unwrap();

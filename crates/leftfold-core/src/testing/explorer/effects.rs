@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::clock::HandClock;
 use super::shown;
 use super::store::{About, Shared};
 use super::world::Outside;
 use crate::fold::Aggregate;
 use crate::runtime::{Attempt, Begin, Conclusion, Effect, Order, Performed, Policy};
 use crate::store::{MemoryBackend, RecordedEvent};
+use crate::testing::clock::HandClock;
 
 /// How often it is not known what became of an attempt in doubt, before it is.
 const LOOKS_IN_VAIN_MAX: u8 = 2;

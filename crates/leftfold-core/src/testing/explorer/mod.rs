@@ -65,7 +65,6 @@
 //! counts as broken when an event cannot be folded, a trigger is parked, a read model or what an outbox sent is not what the events say, a client is never answered, a timer that is due does not fire, a consumer
 //! panics or runs in circles, or the run does not end.
 mod clients;
-mod clock;
 mod effects;
 mod projections;
 mod schedule;

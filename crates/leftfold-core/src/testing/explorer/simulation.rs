@@ -13,7 +13,6 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::clients::{Answered, Asking, ClientPlan, Clients, Request};
-use super::clock::{DueClock, HandClock};
 use super::projections::{Models, Sent};
 use super::schedule::{Choice, Options, Schedule, Source, Turn};
 use super::store::{About, Operation, Shared, SimulatedStore};
@@ -23,6 +22,10 @@ use super::{Broken, Invariant};
 use crate::fold::Answer;
 use crate::runtime::{Clock, StartError};
 use crate::store::{Append, Backend, CommandId, RecordedEvent, Store, Timestamp};
+use crate::testing::clock::{DueClock, HandClock};
+
+/// When every simulation begins: 2020-01-01T00:00:00Z.
+const BEGIN: i64 = 1_577_836_800_000_000;
 
 /// A run that has not come to its end after so many points never does.
 const POINTS_MAX: u32 = 20_000;
@@ -163,7 +166,7 @@ impl Flag {
 
 impl<'p> Simulation<'p> {
     fn new(plan: &'p Plan, others: u8, telling: Telling) -> Self {
-        let clock = Arc::new(HandClock::new());
+        let clock = Arc::new(HandClock::of_simulation(Timestamp::from_micros(BEGIN)));
         let shared = Shared::new({
             let clock = clock.clone();
             move || clock.now()

@@ -1,0 +1,71 @@
+//! A handle on a runtime: what everybody may ask, while one owner stops it.
+
+use std::io::{IsTerminal, Write};
+
+use tokio::sync::watch;
+
+use super::board::ConsumerStatus;
+use super::effects::Effects;
+use super::process::Processes;
+use super::projection::Projections;
+use super::progress;
+
+/// Handle on a runtime, for status, metrics and the doors of effects, processes and projections. Cloning is cheap: a web
+/// server keeps clones, and `main` keeps the [`RunningRuntime`](super::RunningRuntime), which alone can stop it.
+///
+/// It keeps nothing running. After the runtime was stopped or dropped it says how each consumer stood at the end.
+#[derive(Clone, Debug)]
+pub struct RuntimeHandle {
+    pub(super) effects: Effects,
+    pub(super) processes: Processes,
+    pub(super) projections: Projections,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl RuntimeHandle {
+    /// The effects.
+    #[must_use]
+    pub fn effects(&self) -> Effects {
+        self.effects.clone()
+    }
+
+    /// The processes.
+    #[must_use]
+    pub fn processes(&self) -> Processes {
+        self.processes.clone()
+    }
+
+    /// The projections.
+    #[must_use]
+    pub fn projections(&self) -> Projections {
+        self.projections.clone()
+    }
+
+    /// What every consumer is doing, and what it waits for.
+    #[must_use]
+    pub fn status(&self) -> Vec<ConsumerStatus> {
+        self.effects.board.statuses(self.effects.store.head().position)
+    }
+
+    /// The same as figures, in the text format of Prometheus (version 0.0.4), together with those of the store and of other
+    /// runtimes behind it: it is [`Store::metrics`](crate::store::Store::metrics). After the runtime was stopped its figures
+    /// are no part of that.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.effects.store.metrics()
+    }
+
+    /// Shows on standard error, where that is a terminal, how far projections are that are being built: a line each,
+    /// until they have caught up.
+    pub fn show_progress(&self) {
+        if std::io::stderr().is_terminal() {
+            self.show_progress_on(std::io::stderr());
+        }
+    }
+
+    /// Shows the same on any terminal.
+    pub fn show_progress_on(&self, terminal: impl Write + Send + 'static) {
+        let clock = self.effects.board.clock();
+        tokio::spawn(progress::show(self.projections(), clock, self.stop.clone(), terminal));
+    }
+}
