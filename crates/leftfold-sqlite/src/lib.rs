@@ -11,6 +11,8 @@
 //!   The directory is on a local disk: SQLite's locks are not to be trusted over a network.
 //! - Only the runtime ends a transaction. Code of users that commits or rolls back fails, and nothing of it stays.
 //! - A full disk, a disk that fails, a damaged or a locked file are waited for; no event is parked for them.
+//! - A `u64` is bound and read like an `i64`. SQLite's integers end at [`i64::MAX`]: up to there values come back the same,
+//!   in their order; a larger one is `rusqlite::Error::ToSqlConversionFailure`, and its event is parked.
 //! - A [`Reader`] follows the version that serves, from one read to the next, in this process or another, and sees the
 //!   rows of one moment in each read.
 //!

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use super::board::ConsumerStatus;
 use super::effects::Effects;
 use super::process::Processes;
-use super::projection::Projections;
 use super::progress;
+use super::projection::Projections;
 
 /// Handle on a runtime, for status, metrics and the doors of effects, processes and projections. Cloning is cheap: a web
 /// server keeps clones, and `main` keeps the [`RunningRuntime`](super::RunningRuntime), which alone can stop it.

@@ -18,6 +18,7 @@ impl StartError {
             | Self::ProjectionVersion { .. }
             | Self::UnknownProjection { .. }
             | Self::CannotRebuild { .. }
+            | Self::SetUp { .. }
             | Self::Panicked { .. } => Kind::Bug,
             Self::Late { .. } | Self::Beginning { .. } => Kind::Unavailable,
             Self::ForeignProjection { error, .. } | Self::Foreign(error) => error.kind(),

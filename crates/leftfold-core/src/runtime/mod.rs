@@ -148,6 +148,18 @@ pub enum StartError {
         #[source]
         error: SubscribeError,
     },
+    /// The tables of a projection cannot be made, for a reason that is not its database's: most often a statement is wrong.
+    #[error("the tables of {name} version {version} cannot be made, mend `set_up` of {projection}: {error}")]
+    SetUp {
+        /// The type of the projection.
+        projection: &'static str,
+        /// Its name.
+        name: &'static str,
+        /// Its version.
+        version: u32,
+        /// What was said, with all its causes.
+        error: String,
+    },
     /// The name of a projection is none that every target can take.
     #[error("the projection {name:?} needs a name of a to z, 0 to 9 and _ that begins with a letter, at most 40 bytes")]
     ProjectionName {

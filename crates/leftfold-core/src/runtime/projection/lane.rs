@@ -67,6 +67,8 @@ pub(super) struct Lane<T: Target> {
 pub(super) enum Trouble {
     /// The target cannot be used now.
     Away(String),
+    /// The target took no tables, for a reason that is none of its own.
+    NotSetUp(String),
     /// The session is of no use any more; another one may be.
     Lost(String),
     /// The target, or code of users that waits for it, gives no answer.
@@ -432,7 +434,7 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
         if in_use { Trouble::InUse(said) } else { Trouble::Away(said) }
     }
 
-    fn is_away(&self, error: &ProjectionError) -> bool {
+    pub(super) fn is_away(&self, error: &ProjectionError) -> bool {
         catch_unwind(AssertUnwindSafe(|| self.target.is_away(error) || self.target.is_in_use(error))).unwrap_or(false)
     }
 

@@ -156,7 +156,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let set_up = async { projection.set_up(session.rows()).await };
         let set_up = calls.ask("the tables to be set up at", Position::START, APPLY_WITHIN, set_up).await;
         set_up.map_err(|error| match self.ground.trouble(&error) {
-            Trouble::Away(error) => Trouble::Away(format!("set_up failed: {error}")),
+            Trouble::Away(said) if self.ground.is_away(&error) => Trouble::Away(format!("set_up failed: {said}")),
+            Trouble::Away(said) => Trouble::NotSetUp(said),
             trouble => trouble,
         })?;
         let start = self.ground.host.store.checkpoint_at(Position::START).await?;

@@ -310,6 +310,7 @@ fn not_open() -> Trouble {
 fn detail(trouble: &Trouble) -> String {
     match trouble {
         Trouble::Away(detail)
+        | Trouble::NotSetUp(detail)
         | Trouble::Lost(detail)
         | Trouble::Silent(detail)
         | Trouble::InUse(detail)

@@ -92,6 +92,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             Came::Answer(Err(Trouble::Foreign(error))) => {
                 return Err(StartError::ForeignProjection { name: P::NAME, version: P::VERSION, error });
             }
+            Came::Answer(Err(Trouble::NotSetUp(error))) => {
+                let (projection, name) = (std::any::type_name::<P>(), P::NAME);
+                return Err(StartError::SetUp { projection, name, version: P::VERSION, error });
+            }
             Came::Answer(Err(Trouble::Panicked(said))) | Came::Panic(said) => {
                 return Err(StartError::Panicked { name: P::NAME, said });
             }
@@ -360,6 +364,7 @@ enum Ends {
 fn describe(trouble: &Trouble, name: &str) -> (String, Ends) {
     match trouble {
         Trouble::Away(error) => (format!("its target to come back: {error}"), Ends::Alone),
+        Trouble::NotSetUp(error) => (format!("its set_up to be mended: {error}"), Ends::WithPerson),
         Trouble::Silent(error) => (format!("its target to answer: {error}"), Ends::Alone),
         Trouble::Lost(error) => (format!("its target to be opened again: {error}"), Ends::Alone),
         Trouble::Spoiled(error) => (format!("its rows to be built anew: {error}"), Ends::Alone),
