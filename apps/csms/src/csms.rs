@@ -90,10 +90,10 @@ impl Csms {
         self.runtime().as_ref().map(RunningRuntime::status).unwrap_or_default()
     }
 
-    /// The same as figures, in the text format of Prometheus.
+    /// The same as figures, in the text format of Prometheus, with those of the store.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.runtime().as_ref().map(RunningRuntime::metrics).unwrap_or_default()
+        self.store.metrics()
     }
 
     fn runtime(&self) -> MutexGuard<'_, Option<RunningRuntime>> {

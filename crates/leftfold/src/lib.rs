@@ -5,7 +5,8 @@
 //! [`open`] a store; [`prelude`] has what most programs need. The rooms behind it: [`fold`] (events, aggregates,
 //! decisions), [`runtime`] (effects, processes, projections), [`store`] (the contract, queries, subscriptions), [`personal`]
 //! (data of people, which can be forgotten), [`copy`] (a store into a new one, through a function), [`testing`], and [`log`] (the embedded engine). By the features `sqlite`, `postgres`
-//! and `redis` there are modules of these names, with the database as a place for read models.
+//! and `redis` there are modules of these names, with the database as a place for read models. The feature `opentelemetry` has the spans of `tracing`
+//! continue the traces of their callers behind the log.
 
 mod file_url;
 mod open;
