@@ -3,6 +3,7 @@
 use std::io;
 
 use leftfold_core::runtime::projection::ProjectionError;
+use leftfold_core::store::Kind;
 use tokio_postgres::error::{DbError, Severity};
 
 /// Why a database could not be used.
@@ -49,6 +50,18 @@ pub enum PostgresError {
         /// What the server said.
         source: tokio_postgres::Error,
     },
+}
+
+impl PostgresError {
+    /// What it means to a caller: rows that cannot be used now, or something that has to be mended.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Unreachable(_) | Self::InUse { .. } | Self::NothingServes { .. } => Kind::Unavailable,
+            Self::Refused { source, .. } if stands_still(source) => Kind::Unavailable,
+            Self::Url(_) | Self::NotOurs { .. } | Self::TransactionEnded { .. } | Self::Refused { .. } => Kind::Bug,
+        }
+    }
 }
 
 impl PostgresError {

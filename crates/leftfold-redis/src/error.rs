@@ -1,6 +1,7 @@
 //! What goes wrong between us and the server, and which of it means that no event could be applied just now.
 
 use leftfold_core::runtime::projection::ProjectionError;
+use leftfold_core::store::Kind;
 use redis::ErrorKind;
 
 /// What the server answers for a script of ours whose session is not the owner any more.
@@ -73,6 +74,19 @@ pub enum RedisError {
         /// The projection.
         name: String,
     },
+}
+
+impl RedisError {
+    /// What it means to a caller: rows that cannot be used now, or something that has to be mended.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::InUse { .. } | Self::NothingServes { .. } => Kind::Unavailable,
+            Self::Refused(source) if stands_still(source) => Kind::Unavailable,
+            Self::Key { .. } | Self::TooLarge { .. } => Kind::Invalid,
+            Self::Url(_) | Self::Refused(_) | Self::Evicts { .. } => Kind::Bug,
+        }
+    }
 }
 
 /// Whether an error means that no event could be applied now.
