@@ -5,7 +5,7 @@
 //! takes an object with one of its private names for something else.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -110,43 +110,46 @@ impl<'o> Writer<'o> {
     }
 
     fn write_object(&mut self, layout: &'o Layout, members: &Map<String, Value>) {
-        let here: HashMap<&str, (usize, &'o Layout)> = match layout {
-            Layout::Object(layouts) => {
-                layouts.iter().enumerate().map(|(at, (key, layout))| (key.as_str(), (at, layout))).collect()
-            }
-            _ => HashMap::new(),
+        let here: &'o [(String, Layout)] = match layout {
+            Layout::Object(layouts) => layouts,
+            _ => &[],
         };
-        let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
-        if members.keys().all(|key| here.contains_key(key.as_str())) {
-            sorted.sort_by_key(|(key, _)| here.get(key.as_str()).map(|(at, _)| *at));
-        } else {
-            self.sort(&mut sorted, &here);
-        }
         self.json.push(b'{');
-        for (index, (key, value)) in sorted.into_iter().enumerate() {
-            self.comma(index);
-            push(key, &mut self.json);
-            self.json.push(b':');
-            self.write(here.get(key.as_str()).map_or(&Layout::Leaf, |(_, layout)| *layout), value);
+        let stayed = here.iter().filter(|(key, _)| members.contains_key(key)).count();
+        // Nothing was put in the place of another: what is new comes last.
+        if stayed == members.len() || stayed == here.len() && stayed > 0 {
+            let kept = here.iter().filter_map(|(key, layout)| Some((key, layout, members.get(key)?)));
+            kept.enumerate().for_each(|(index, (key, layout, value))| self.member(index, layout, key, value));
+            if stayed < members.len() {
+                let known: HashSet<&str> = here.iter().map(|(key, _)| key.as_str()).collect();
+                let new = members.iter().filter(|(key, _)| !known.contains(key.as_str()));
+                new.enumerate().for_each(|(index, (key, value))| self.member(stayed + index, &Layout::Leaf, key, value));
+            }
+        } else {
+            let here: HashMap<&str, &'o Layout> = here.iter().map(|(key, layout)| (key.as_str(), layout)).collect();
+            for (index, (key, value)) in self.sorted(members).into_iter().enumerate() {
+                self.member(index, here.get(key.as_str()).copied().unwrap_or(&Layout::Leaf), key, value);
+            }
         }
         self.json.push(b'}');
     }
 
-    /// Sorts members of which some are new at their place.
-    fn sort(&self, members: &mut [(&String, &Value)], here: &HashMap<&str, (usize, &'o Layout)>) {
+    fn member(&mut self, index: usize, layout: &'o Layout, key: &str, value: &Value) {
+        self.comma(index);
+        push(key, &mut self.json);
+        self.json.push(b':');
+        self.write(layout, value);
+    }
+
+    /// Members that are new at their place.
+    fn sorted<'m>(&self, members: &'m Map<String, Value>) -> Vec<(&'m String, &'m Value)> {
         let seen = self.seen.get_or_init(|| Seen::of(self.root));
-        let mut keys: Vec<&str> = members.iter().map(|(key, _)| key.as_str()).collect();
+        let mut keys: Vec<&str> = members.keys().map(String::as_str).collect();
         keys.sort_unstable();
-        let is_grown = keys.iter().all(|key| here.contains_key(key) || !seen.alone.contains_key(key));
-        let together = seen.together.get(&keys);
-        members.sort_by_key(|(key, _)| {
-            let place = match together {
-                Some(together) => together.get(key.as_str()).copied(),
-                None if is_grown => here.get(key.as_str()).map(|(at, _)| *at),
-                None => seen.alone.get(key.as_str()).copied(),
-            };
-            place.unwrap_or(usize::MAX)
-        });
+        let places = seen.together.get(&keys).unwrap_or(&seen.alone);
+        let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
+        sorted.sort_by_key(|(key, _)| places.get(key.as_str()).copied().unwrap_or(usize::MAX));
+        sorted
     }
 
     fn comma(&mut self, index: usize) {
@@ -156,7 +159,7 @@ impl<'o> Writer<'o> {
     }
 }
 
-fn push<T: serde::Serialize>(plain: &T, json: &mut Vec<u8>) {
+fn push<T: serde::Serialize + ?Sized>(plain: &T, json: &mut Vec<u8>) {
     serde_json::to_writer(json, plain).expect("a vector takes any number and any text");
 }
 
