@@ -12,9 +12,9 @@ use crate::store::Timestamp;
 
 /// Clock that stands until a test moves it: no test waits for a deadline, or for an end of it.
 ///
-/// A runtime takes it by [`Runtime::clock`](crate::runtime::Runtime::clock), and the embedded log by its options. Whoever
-/// sleeps by it is woken as soon as it is moved to the moment, or beyond. What is recorded in a store has the time of the
-/// store's own clock: a clock that is [`going`](Self::going) agrees with that of the machine.
+/// A runtime takes it by [`Runtime::clock`](crate::runtime::Runtime::clock). Whoever sleeps by it is woken as soon as it is
+/// moved to the moment, or beyond. What is recorded in a store has the time of the store's own clock: a clock that is
+/// [`going`](Self::going) agrees with that of the machine.
 ///
 /// ```
 /// use std::sync::Arc;
