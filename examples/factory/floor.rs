@@ -14,6 +14,8 @@ pub(crate) enum FactoryEvent {
     WorkerLeft { worker: String },
     MachineInstalled { machine: String },
     MachinesRecalibrated { machines: BTreeSet<String> },
+    /// They run, and each is recalibrated as soon as it stops.
+    RecalibrationPutOff { machines: BTreeSet<String> },
     Instructed { instruction: String, work: String, machine: String, worker: String },
     CarriedOut { instruction: String, machine: String, worker: String, cents: u64, price_list: u32 },
     Failed { instruction: String, machine: String, worker: String, because: String },
@@ -65,8 +67,6 @@ pub(crate) enum FactoryRefusal {
     NoWorker { work: String },
     #[error("no machine is free and calibrated")]
     NoMachine,
-    #[error("machine {machine} is running")]
-    Running { machine: String },
     #[error("{work} has no price in edition {edition} of the list")]
     NoPrice { work: String, edition: u32 },
 }
@@ -85,7 +85,9 @@ impl Workers {
             FactoryEvent::WorkerLeft { worker } => _ = self.skills.remove(worker),
             FactoryEvent::Instructed { worker, .. } => _ = self.busy.insert(worker.clone()),
             FactoryEvent::CarriedOut { worker, .. } | FactoryEvent::Failed { worker, .. } => _ = self.busy.remove(worker),
-            FactoryEvent::MachineInstalled { .. } | FactoryEvent::MachinesRecalibrated { .. } => {}
+            FactoryEvent::MachineInstalled { .. }
+            | FactoryEvent::MachinesRecalibrated { .. }
+            | FactoryEvent::RecalibrationPutOff { .. } => {}
         }
     }
 
@@ -102,6 +104,8 @@ impl Workers {
 pub(crate) struct Machines {
     pub(crate) runs: BTreeMap<String, u32>,
     running: BTreeSet<String>,
+    /// Those to be recalibrated when they stop: they are among those that run.
+    put_off: BTreeSet<String>,
 }
 
 impl Machines {
@@ -110,7 +114,9 @@ impl Machines {
             FactoryEvent::MachineInstalled { machine } => _ = self.runs.insert(machine.clone(), 0),
             FactoryEvent::MachinesRecalibrated { machines } => {
                 self.runs.extend(machines.iter().map(|machine| (machine.clone(), 0)));
+                self.put_off.retain(|machine| !machines.contains(machine));
             }
+            FactoryEvent::RecalibrationPutOff { machines } => self.put_off.extend(machines.iter().cloned()),
             FactoryEvent::Instructed { machine, .. } => {
                 *self.runs.entry(machine.clone()).or_default() += 1;
                 self.running.insert(machine.clone());
@@ -125,13 +131,20 @@ impl Machines {
         self.runs.iter().find(fits).map(|(machine, _)| machine.clone()).ok_or(FactoryRefusal::NoMachine)
     }
 
-    /// All of them, or none: it is one event.
-    fn recalibrate(&self) -> Result<Vec<FactoryEvent>, FactoryRefusal> {
-        if let Some(machine) = self.running.first() {
-            return Err(FactoryRefusal::Running { machine: machine.clone() });
-        }
-        let machines: BTreeSet<String> = self.runs.iter().filter(|(_, runs)| **runs > 0).map(|(name, _)| name.clone()).collect();
-        Ok(if machines.is_empty() { Vec::new() } else { vec![FactoryEvent::MachinesRecalibrated { machines }] })
+    /// All that stand still and have run, at once; those that run, when they stop.
+    fn recalibrate(&self) -> Vec<FactoryEvent> {
+        let ran = self.runs.iter().filter(|(_, runs)| **runs > 0).map(|(name, _)| name.clone());
+        let (running, idle): (BTreeSet<String>, BTreeSet<String>) = ran.partition(|machine| self.running.contains(machine));
+        let put_off: BTreeSet<String> = running.difference(&self.put_off).cloned().collect();
+        let now = (!idle.is_empty()).then_some(FactoryEvent::MachinesRecalibrated { machines: idle });
+        let later = (!put_off.is_empty()).then_some(FactoryEvent::RecalibrationPutOff { machines: put_off });
+        now.into_iter().chain(later).collect()
+    }
+
+    /// What follows when a machine stops.
+    fn stopped(&self, machine: &str) -> Option<FactoryEvent> {
+        let machine = self.put_off.get(machine)?.clone();
+        Some(FactoryEvent::MachinesRecalibrated { machines: [machine].into() })
     }
 }
 // ANCHOR_END: machines
@@ -191,7 +204,7 @@ impl Aggregate for Factory {
     }
 
     fn decide(&self, command: &FactoryCommand) -> Result<Vec<FactoryEvent>, FactoryRefusal> {
-        Ok(vec![match command.clone() {
+        let event = match command.clone() {
             FactoryCommand::Hire { worker, .. } if self.workers.skills.contains_key(&worker) => {
                 return Err(FactoryRefusal::Known { what: worker });
             }
@@ -216,8 +229,13 @@ impl Aggregate for Factory {
                 let Job { machine, worker, .. } = self.instructions.open(&instruction)?;
                 FactoryEvent::Failed { instruction, machine, worker, because }
             }
-            FactoryCommand::RecalibrateAll => return self.machines.recalibrate(),
-        }])
+            FactoryCommand::RecalibrateAll => return Ok(self.machines.recalibrate()),
+        };
+        let follows = match &event {
+            FactoryEvent::CarriedOut { machine, .. } | FactoryEvent::Failed { machine, .. } => self.machines.stopped(machine),
+            _ => None,
+        };
+        Ok([event].into_iter().chain(follows).collect())
     }
 }
 

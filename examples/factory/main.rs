@@ -142,22 +142,45 @@ mod tests {
         given::<Factory>(floor).when(carry_out("1", empty)).then_refused(no_price);
     }
 
+    fn recalibrated(machines: &[&str]) -> FactoryEvent {
+        FactoryEvent::MachinesRecalibrated { machines: machines.iter().map(|machine| (*machine).to_owned()).collect() }
+    }
+
     #[test]
-    fn all_machines_are_recalibrated_in_one_event_and_none_while_one_runs() {
+    fn all_machines_that_stand_still_are_recalibrated_in_one_event() {
         let mut floor = vec![hired("bob", "welding"), installed("m1"), installed("m2"), installed("m3")];
         for (instruction, machine) in [("1", "m1"), ("2", "m1"), ("3", "m2")] {
             floor.extend([instructed(instruction, machine, "bob"), failed(instruction, machine, "bob")]);
         }
         given::<Factory>(floor.clone()).when(instruct("4", "weld")).then([instructed("4", "m2", "bob")]);
-        let machines = ["m1", "m2"].map(str::to_owned).into();
-        let recalibrated = FactoryEvent::MachinesRecalibrated { machines };
-        given::<Factory>(floor.clone()).when(FactoryCommand::RecalibrateAll).then([recalibrated.clone()]);
-        let again = floor.clone().into_iter().chain([recalibrated]);
+        given::<Factory>(floor.clone()).when(FactoryCommand::RecalibrateAll).then([recalibrated(&["m1", "m2"])]);
+        let again = floor.into_iter().chain([recalibrated(&["m1", "m2"])]);
         given::<Factory>(again.clone()).when(FactoryCommand::RecalibrateAll).then_nothing();
         given::<Factory>(again).when(instruct("4", "weld")).then([instructed("4", "m1", "bob")]);
-        floor.push(instructed("4", "m2", "bob"));
-        let running = FactoryRefusal::Running { machine: "m2".into() };
-        given::<Factory>(floor).when(FactoryCommand::RecalibrateAll).then_refused(running);
+    }
+
+    /// One that ran was never recalibrated: the command was refused for all.
+    #[test]
+    fn a_machine_that_runs_is_recalibrated_when_it_stops_however_it_stops() {
+        let put_off = |machine: &str| FactoryEvent::RecalibrationPutOff { machines: [machine.to_owned()].into() };
+        let mut floor = vec![hired("bob", "welding"), hired("cid", "welding"), installed("m1"), installed("m2")];
+        floor.extend([instructed("1", "m1", "bob"), instructed("2", "m2", "cid"), failed("2", "m2", "cid")]);
+        let asked = [recalibrated(&["m2"]), put_off("m1")];
+        given::<Factory>(floor.clone()).when(FactoryCommand::RecalibrateAll).then(asked.clone());
+        floor.extend(asked);
+        given::<Factory>(floor.clone()).when(FactoryCommand::RecalibrateAll).then_nothing();
+
+        let because = "it broke".to_owned();
+        let fail = FactoryCommand::Fail { instruction: "1".into(), because };
+        given::<Factory>(floor.clone()).when(fail).then([failed("1", "m1", "bob"), recalibrated(&["m1"])]);
+        let (cents, price_list, instruction) = (900, 1, "1".to_owned());
+        let carried_out =
+            FactoryEvent::CarriedOut { instruction, machine: "m1".into(), worker: "bob".into(), cents, price_list };
+        given::<Factory>(floor.clone()).when(carry_out("1", prices(1, 900))).then([carried_out, recalibrated(&["m1"])]);
+
+        floor.extend([failed("1", "m1", "bob"), recalibrated(&["m1"]), instructed("3", "m1", "bob")]);
+        let fail = FactoryCommand::Fail { instruction: "3".into(), because: "it broke".into() };
+        given::<Factory>(floor).when(fail).then([failed("3", "m1", "bob")]);
     }
 
     #[test]
