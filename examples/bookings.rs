@@ -330,8 +330,8 @@ mod tests {
     }
 
     impl House {
-        async fn open() -> Self {
-            let (store, place) = (Store::memory(), TempDir::new().unwrap());
+        async fn open(store: Store) -> Self {
+            let place = TempDir::new().unwrap();
             let rows = Sqlite::at(place.path());
             let reader = rows.reader::<Bookings>();
             let running = Runtime::new(&store).project(Bookings, rows).start().await.unwrap();
@@ -360,68 +360,76 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn when_a_service_is_renamed_all_its_bookings_follow_and_no_others() {
-        let house = House::open().await;
-        house.name("service:2", "Sauna").await;
-        for booking in 0..200 {
-            house.book(booking, &format!("service:{}", booking % 2 + 1), &format!("day {booking:03}")).await;
-        }
-        house.name("service:1", "Thai massage").await;
-        let page = house.page().await;
-        assert_eq!(page.shows.len(), 200);
-        for (booking, line) in page.shows.iter().enumerate() {
-            let service = if booking % 2 == 0 { "Thai massage" } else { "Sauna" };
-            assert_eq!(*line, format!("day {booking:03}: {service} for Ada"));
+        for store in examples::stores().await {
+            let house = House::open(store).await;
+            house.name("service:2", "Sauna").await;
+            for booking in 0..200 {
+                house.book(booking, &format!("service:{}", booking % 2 + 1), &format!("day {booking:03}")).await;
+            }
+            house.name("service:1", "Thai massage").await;
+            let page = house.page().await;
+            assert_eq!(page.shows.len(), 200);
+            for (booking, line) in page.shows.iter().enumerate() {
+                let service = if booking % 2 == 0 { "Thai massage" } else { "Sauna" };
+                assert_eq!(*line, format!("day {booking:03}: {service} for Ada"));
+            }
         }
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn an_open_page_sees_live_what_is_renamed_booked_and_cancelled() {
-        let house = House::open().await;
-        house.book(1, "service:1", "Monday").await;
-        let mut page = house.page().await;
-        assert_eq!(page.shows, ["Monday: Massage for Ada"]);
-        house.name("service:1", "Thai massage").await;
-        assert_eq!(page.next().await.unwrap(), ["Monday: Thai massage for Ada"]);
-        // What a page does not show does not wake it.
-        house.name("service:2", "Sauna").await;
-        house.name("client:ada", "Countess Ada").await;
-        assert_eq!(page.next().await.unwrap(), ["Monday: Thai massage for Countess Ada"]);
-        house.book(2, "service:2", "Tuesday").await;
-        assert_eq!(page.next().await.unwrap().last().unwrap(), "Tuesday: Sauna for Countess Ada");
-        house.store.aggregate::<Booking>().execute("1", Book::Cancel).await.unwrap();
-        assert_eq!(page.next().await.unwrap(), ["Tuesday: Sauna for Countess Ada"]);
+        for store in examples::stores().await {
+            let house = House::open(store).await;
+            house.book(1, "service:1", "Monday").await;
+            let mut page = house.page().await;
+            assert_eq!(page.shows, ["Monday: Massage for Ada"]);
+            house.name("service:1", "Thai massage").await;
+            assert_eq!(page.next().await.unwrap(), ["Monday: Thai massage for Ada"]);
+            // What a page does not show does not wake it.
+            house.name("service:2", "Sauna").await;
+            house.name("client:ada", "Countess Ada").await;
+            assert_eq!(page.next().await.unwrap(), ["Monday: Thai massage for Countess Ada"]);
+            house.book(2, "service:2", "Tuesday").await;
+            assert_eq!(page.next().await.unwrap().last().unwrap(), "Tuesday: Sauna for Countess Ada");
+            house.store.aggregate::<Booking>().execute("1", Book::Cancel).await.unwrap();
+            assert_eq!(page.next().await.unwrap(), ["Tuesday: Sauna for Countess Ada"]);
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_page_that_was_too_slow_for_the_feed_reads_anew() {
-        let house = House::open().await;
-        house.book(0, "service:1", "Monday").await;
-        let mut page = house.page().await;
-        let renames = leftfold::runtime::projection::CHANGES_MAX + 10;
-        let given = |name: usize| NameEvent::Given { name: format!("Massage {name}") };
-        let events: Vec<NameEvent> = (1..=renames).map(given).collect();
-        for events in events.chunks(1_000) {
-            house.store.aggregate::<Name>().record("service:1", events).await.unwrap();
+        for store in examples::stores().await {
+            let house = House::open(store).await;
+            house.book(0, "service:1", "Monday").await;
+            let mut page = house.page().await;
+            let renames = leftfold::runtime::projection::CHANGES_MAX + 10;
+            let given = |name: usize| NameEvent::Given { name: format!("Massage {name}") };
+            let events: Vec<NameEvent> = (1..=renames).map(given).collect();
+            for events in events.chunks(1_000) {
+                house.store.aggregate::<Name>().record("service:1", events).await.unwrap();
+            }
+            let head = house.store.head().position;
+            house.running.projections().wait_until(Bookings::NAME, head, Duration::from_secs(60)).await.unwrap();
+            assert_eq!(page.next().await.unwrap(), [format!("Monday: Massage {renames} for Ada")]);
         }
-        let head = house.store.head().position;
-        house.running.projections().wait_until(Bookings::NAME, head, Duration::from_secs(60)).await.unwrap();
-        assert_eq!(page.next().await.unwrap(), [format!("Monday: Massage {renames} for Ada")]);
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_many_comments_at_once_each_is_counted_and_seen_by_who_wrote_it() {
-        let news = Store::memory().aggregate::<NewsItem>();
-        let comment = |n: u64| {
-            let news = news.clone();
-            tokio::spawn(async move {
-                let done = news.execute("42", Comment(n.to_string())).await.unwrap();
-                assert!(news.load("42").await.unwrap().state.comments >= done.version.0);
-            })
-        };
-        for running in (0..500).map(comment).collect::<Vec<_>>() {
-            running.await.unwrap();
+        for store in examples::stores().await {
+            let news = store.aggregate::<NewsItem>();
+            let comment = |n: u64| {
+                let news = news.clone();
+                tokio::spawn(async move {
+                    let done = news.execute("42", Comment(n.to_string())).await.unwrap();
+                    assert!(news.load("42").await.unwrap().state.comments >= done.version.0);
+                })
+            };
+            for running in (0..500).map(comment).collect::<Vec<_>>() {
+                running.await.unwrap();
+            }
+            assert_eq!(news.load("42").await.unwrap().state, NewsItem { comments: 500 });
         }
-        assert_eq!(news.load("42").await.unwrap().state, NewsItem { comments: 500 });
     }
 
     #[test]

@@ -200,42 +200,48 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_two_orders_at_the_same_moment_one_wins_and_the_other_is_refused() {
-        let stock = Store::memory().aggregate::<Stock>();
-        stock.execute("apples", Move::Add { pieces: 5 }).await.unwrap();
-        let order = |order: &'static str, pieces| {
-            let stock = stock.clone();
-            tokio::spawn(async move { stock.execute("apples", reserve(order, pieces)).await })
-        };
-        let (a, b) = (order("A", 3), order("B", 4));
-        match (a.await.unwrap(), b.await.unwrap()) {
-            (Ok(_), Err(b)) => assert_eq!(b, ExecuteError::Refused(StockRefusal::NotEnough { wanted: 4, available: 2 })),
-            (Err(a), Ok(_)) => assert_eq!(a, ExecuteError::Refused(StockRefusal::NotEnough { wanted: 3, available: 1 })),
-            both => panic!("{both:?}"),
+        for store in examples::stores().await {
+            let stock = store.aggregate::<Stock>();
+            stock.execute("apples", Move::Add { pieces: 5 }).await.unwrap();
+            let order = |order: &'static str, pieces| {
+                let stock = stock.clone();
+                tokio::spawn(async move { stock.execute("apples", reserve(order, pieces)).await })
+            };
+            let (a, b) = (order("A", 3), order("B", 4));
+            match (a.await.unwrap(), b.await.unwrap()) {
+                (Ok(_), Err(b)) => assert_eq!(b, ExecuteError::Refused(StockRefusal::NotEnough { wanted: 4, available: 2 })),
+                (Err(a), Ok(_)) => assert_eq!(a, ExecuteError::Refused(StockRefusal::NotEnough { wanted: 3, available: 1 })),
+                both => panic!("{both:?}"),
+            }
         }
     }
 
     #[tokio::test]
     async fn who_decided_on_a_state_that_is_no_longer_is_decided_anew() {
-        let stock = Store::memory().aggregate::<Stock>();
-        stock.execute("apples", Move::Add { pieces: 5 }).await.unwrap();
-        // As if from another process: the state in memory still has five.
-        stock.record("apples", &[reserved("B", 4)]).await.unwrap();
-        let refused = stock.execute("apples", reserve("A", 3)).await.unwrap_err();
-        assert_eq!(refused, ExecuteError::Refused(StockRefusal::NotEnough { wanted: 3, available: 1 }));
-        assert_eq!(stock.execute("apples", reserve("A", 1)).await.unwrap().version, Version(3));
+        for store in examples::stores().await {
+            let stock = store.aggregate::<Stock>();
+            stock.execute("apples", Move::Add { pieces: 5 }).await.unwrap();
+            // As if from another process: the state in memory still has five.
+            stock.record("apples", &[reserved("B", 4)]).await.unwrap();
+            let refused = stock.execute("apples", reserve("A", 3)).await.unwrap_err();
+            assert_eq!(refused, ExecuteError::Refused(StockRefusal::NotEnough { wanted: 3, available: 1 }));
+            assert_eq!(stock.execute("apples", reserve("A", 1)).await.unwrap().version, Version(3));
+        }
     }
 
     // ANCHOR: stale
     #[tokio::test]
     async fn who_states_a_version_that_is_no_longer_gets_what_came_since() {
-        let stock = Store::memory().aggregate::<Stock>();
-        let seen = stock.execute("apples", Move::Add { pieces: 5 }).await.unwrap().version;
-        stock.execute("apples", reserve("A", 3)).await.unwrap();
-        let answer = stock.command("apples", reserve("B", 2)).expecting(seen).execute().await;
-        let Err(ExecuteError::Stale { expected, actual, since }) = answer else { panic!("{answer:?}") };
-        assert_eq!((expected, actual), (Version(1), Version(2)));
-        assert_eq!(stock.decode(&since[0]), Ok(vec![reserved("A", 3)]));
-        stock.command("apples", reserve("B", 2)).expecting(actual).execute().await.unwrap();
+        for store in examples::stores().await {
+            let stock = store.aggregate::<Stock>();
+            let seen = stock.execute("apples", Move::Add { pieces: 5 }).await.unwrap().version;
+            stock.execute("apples", reserve("A", 3)).await.unwrap();
+            let answer = stock.command("apples", reserve("B", 2)).expecting(seen).execute().await;
+            let Err(ExecuteError::Stale { expected, actual, since }) = answer else { panic!("{answer:?}") };
+            assert_eq!((expected, actual), (Version(1), Version(2)));
+            assert_eq!(stock.decode(&since[0]), Ok(vec![reserved("A", 3)]));
+            stock.command("apples", reserve("B", 2)).expecting(actual).execute().await.unwrap();
+        }
     }
     // ANCHOR_END: stale
 

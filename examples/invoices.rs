@@ -436,7 +436,7 @@ mod tests {
     // ANCHOR: copy
     #[tokio::test]
     async fn the_copy_has_todays_shape_only_and_says_the_same_while_the_old_store_serves() {
-        let (old, new) = (three_generations().await, Store::memory());
+        let (old, [_, new]) = (three_generations().await, examples::stores().await);
         let copy = Copy::from(&old).into(&new).through(in_todays_shape::<InvoiceEvent>);
         copy.run_until_caught_up().await.unwrap();
         old.aggregate::<Invoice>().execute("3", Work::Issue { on: "2024-01-01".into() }).await.unwrap();
@@ -450,24 +450,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_table_that_is_brought_in_again_doubles_nothing_wherever_it_stopped() {
-        let store = Store::memory();
-        // It stopped after the first row.
-        let half: String = TABLE.lines().take(2).map(|line| format!("{line}\n")).collect();
-        assert_eq!(take_over(&store, &half).await.unwrap(), TakenOver { rows: 1, events: 3, ..TakenOver::default() });
-        let left = BTreeMap::from([(4, "\"7.3\" is no total, write it as 12.50".to_owned())]);
-        let rest = TakenOver { rows: 1, events: 2, known: 1, left: left.clone() };
-        assert_eq!(take_over(&store, TABLE).await.unwrap(), rest);
-        let head = store.head();
-        assert_eq!(take_over(&store, TABLE).await.unwrap(), TakenOver { known: 2, left, ..TakenOver::default() });
-        assert_eq!(store.head(), head);
-        let grace = store.aggregate::<Invoice>().load("2019-2").await.unwrap().state;
-        assert_eq!(grace.initiated, Some(("Grace".into(), Money { cents: 8_000, currency: "GBP".into() })));
-        assert_eq!((grace.issued.as_deref(), grace.sent), (Some("2019-03-05"), None));
+        for store in examples::stores().await {
+            // It stopped after the first row.
+            let half: String = TABLE.lines().take(2).map(|line| format!("{line}\n")).collect();
+            assert_eq!(take_over(&store, &half).await.unwrap(), TakenOver { rows: 1, events: 3, ..TakenOver::default() });
+            let left = BTreeMap::from([(4, "\"7.3\" is no total, write it as 12.50".to_owned())]);
+            let rest = TakenOver { rows: 1, events: 2, known: 1, left: left.clone() };
+            assert_eq!(take_over(&store, TABLE).await.unwrap(), rest);
+            let head = store.head();
+            assert_eq!(take_over(&store, TABLE).await.unwrap(), TakenOver { known: 2, left, ..TakenOver::default() });
+            assert_eq!(store.head(), head);
+            let grace = store.aggregate::<Invoice>().load("2019-2").await.unwrap().state;
+            assert_eq!(grace.initiated, Some(("Grace".into(), Money { cents: 8_000, currency: "GBP".into() })));
+            assert_eq!((grace.issued.as_deref(), grace.sent), (Some("2019-03-05"), None));
+        }
     }
 
     #[tokio::test]
     async fn what_the_copy_took_over_is_not_brought_in_twice() {
-        let (old, new) = (Store::memory(), Store::memory());
+        let [old, new] = examples::stores().await;
         take_over(&old, TABLE).await.unwrap();
         Copy::from(&old).into(&new).through(in_todays_shape::<InvoiceEvent>).switch().await.unwrap();
         let taken = take_over(&new, TABLE).await.unwrap();

@@ -1,11 +1,12 @@
-//! One small program per system. All that they share is where they keep their store, how they are killed in tests, and how
-//! they say what they measure.
+//! One small program per system. All that they share is where they and their tests keep their stores, how they are killed
+//! in tests, and how they say what they measure.
 
 pub mod figures;
 mod killed;
 
 use std::io::{Error, ErrorKind, Result};
 
+use leftfold::store::Store;
 use tempfile::TempDir;
 
 pub use killed::killed;
@@ -50,6 +51,21 @@ fn fresh() -> Result<Place> {
     let path = text(fresh.path().join("store").into_os_string())?;
     Ok(Place { path, load: None, _fresh: Some(fresh) })
 }
+
+// ANCHOR: stores
+/// The stores that a test of a system is to pass on, in turn: one in memory, and an embedded log whose directory goes
+/// with it.
+///
+/// # Panics
+/// If there is no room for a log.
+pub async fn stores() -> [Store; 2] {
+    let directory = tempfile::Builder::new().prefix("leftfold-").tempdir().expect("there is room for a store");
+    let path = text(directory.path().join("store").into_os_string()).expect("a temporary path is UTF-8");
+    let log = leftfold::open(&path).await.expect("a log can be opened in a fresh directory");
+    log.attached(|| directory);
+    [Store::memory(), log]
+}
+// ANCHOR_END: stores
 
 fn text(path: std::ffi::OsString) -> Result<String> {
     path.into_string().map_err(|path| Error::new(ErrorKind::InvalidInput, format!("{} is not UTF-8", path.display())))

@@ -259,45 +259,50 @@ mod tests {
 
     #[tokio::test]
     async fn the_timer_tells_of_every_book_that_is_late_once_also_after_a_restart() {
-        let store = Store::memory();
-        let members = store.aggregate::<Member>();
-        for (member, book, back) in [("ann", "a", false), ("ann", "b", true), ("bob", "a", false)] {
-            members.execute(member, borrow(book, day(1))).await.unwrap();
-            if back {
-                members.execute(member, bring_back(book)).await.unwrap();
+        for store in examples::stores().await {
+            let members = store.aggregate::<Member>();
+            for (member, book, back) in [("ann", "a", false), ("ann", "b", true), ("bob", "a", false)] {
+                members.execute(member, borrow(book, day(1))).await.unwrap();
+                if back {
+                    members.execute(member, bring_back(book)).await.unwrap();
+                }
             }
-        }
-        members.execute("bob", borrow("c", Timestamp::now())).await.unwrap();
-        let types = [EventType::new("lending.FellOverdue").unwrap()];
-        let mut told = store.subscribe(Query::types(types), Position::START);
-        for late in [vec![("ann", "a"), ("bob", "a")], vec![("cid", "z")]] {
-            let runtime = Runtime::new(&store).process::<DueDays>().start().await.unwrap();
-            if late[0].0 == "cid" {
-                members.execute("cid", borrow("z", day(2))).await.unwrap();
+            members.execute("bob", borrow("c", Timestamp::now())).await.unwrap();
+            let types = [EventType::new("lending.FellOverdue").unwrap()];
+            let mut told = store.subscribe(Query::types(types), Position::START);
+            for late in [vec![("ann", "a"), ("bob", "a")], vec![("cid", "z")]] {
+                let runtime = Runtime::new(&store).process::<DueDays>().start().await.unwrap();
+                if late[0].0 == "cid" {
+                    members.execute("cid", borrow("z", day(2))).await.unwrap();
+                }
+                for (member, book) in late {
+                    let event = told.event().await.unwrap();
+                    assert_eq!(event.stream.as_ref().unwrap().name.id(), member);
+                    assert!(
+                        matches!(&members.decode(&event).unwrap()[..], [LendingEvent::FellOverdue { book: b, .. }] if b == book)
+                    );
+                }
+                runtime.stop().await.unwrap();
             }
-            for (member, book) in late {
-                let event = told.event().await.unwrap();
-                assert_eq!(event.stream.as_ref().unwrap().name.id(), member);
-                assert!(matches!(&members.decode(&event).unwrap()[..], [LendingEvent::FellOverdue { book: b, .. }] if b == book));
-            }
-            runtime.stop().await.unwrap();
         }
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_ten_books_asked_for_at_once_three_are_lent() {
-        let members = Store::memory().aggregate::<Member>();
-        let ask = |n: u32| {
-            let members = members.clone();
-            tokio::spawn(async move { members.execute("ann", borrow(&n.to_string(), day(0))).await })
-        };
-        let mut lent = 0;
-        for asked in (0..10).map(ask).collect::<Vec<_>>() {
-            match asked.await.unwrap() {
-                Ok(_) => lent += 1,
-                Err(refused) => assert_eq!(refused, ExecuteError::Refused(LendingRefusal::TooMany)),
+        for store in examples::stores().await {
+            let members = store.aggregate::<Member>();
+            let ask = |n: u32| {
+                let members = members.clone();
+                tokio::spawn(async move { members.execute("ann", borrow(&n.to_string(), day(0))).await })
+            };
+            let mut lent = 0;
+            for asked in (0..10).map(ask).collect::<Vec<_>>() {
+                match asked.await.unwrap() {
+                    Ok(_) => lent += 1,
+                    Err(refused) => assert_eq!(refused, ExecuteError::Refused(LendingRefusal::TooMany)),
+                }
             }
+            assert_eq!(lent, BOOKS_MAX);
         }
-        assert_eq!(lent, BOOKS_MAX);
     }
 }

@@ -168,6 +168,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::{Drive::*, Facing::*, *};
     use leftfold::testing::given;
 
@@ -202,24 +204,28 @@ mod tests {
 
     #[tokio::test]
     async fn the_event_sourced_rover_makes_the_same_journeys_each_saved_as_one() {
-        let rovers = Store::memory().aggregate::<Journey>();
-        for (number, (start, moves, end)) in JOURNEYS.into_iter().enumerate() {
-            let id = number.to_string();
-            rovers.execute(&id, Place { at: start }).await.unwrap();
-            let done = rovers.commands(&id, moves.to_vec()).execute().await.unwrap();
-            assert_eq!(done.version, Version(1 + moves.len() as u64));
-            assert_eq!(rovers.load(&id).await.unwrap().state.rover, Some(end));
+        for store in examples::stores().await {
+            let rovers = store.aggregate::<Journey>();
+            for (number, (start, moves, end)) in JOURNEYS.into_iter().enumerate() {
+                let id = number.to_string();
+                rovers.execute(&id, Place { at: start }).await.unwrap();
+                let done = rovers.commands(&id, moves.to_vec()).execute().await.unwrap();
+                assert_eq!(done.version, Version(1 + moves.len() as u64));
+                assert_eq!(rovers.load(&id).await.unwrap().state.rover, Some(end));
+            }
         }
     }
 
     #[tokio::test]
     async fn of_several_moves_one_refusal_saves_none() {
-        let rovers = Store::memory().aggregate::<Journey>();
-        rovers.execute("1", Place { at: at(0, 0, North) }).await.unwrap();
-        let moves = vec![Forward, Left, Place { at: at(9, 9, North) }];
-        let refused = rovers.commands("1", moves).execute().await.unwrap_err();
-        assert_eq!(refused, ExecuteError::Refused(DriveRefusal::Placed));
-        assert_eq!(rovers.load("1").await.unwrap().version, Version(1));
+        for store in examples::stores().await {
+            let rovers = store.aggregate::<Journey>();
+            rovers.execute("1", Place { at: at(0, 0, North) }).await.unwrap();
+            let moves = vec![Forward, Left, Place { at: at(9, 9, North) }];
+            let refused = rovers.commands("1", moves).execute().await.unwrap_err();
+            assert_eq!(refused, ExecuteError::Refused(DriveRefusal::Placed));
+            assert_eq!(rovers.load("1").await.unwrap().version, Version(1));
+        }
     }
 
     #[test]
@@ -231,19 +237,79 @@ mod tests {
     // ANCHOR: past
     #[tokio::test]
     async fn any_past_state_is_there_by_version_and_by_moment_and_old_events_tell_the_distance() {
-        let rovers = Store::memory().aggregate::<Journey>();
-        rovers.execute("1", Place { at: at(0, 0, North) }).await.unwrap();
-        for _ in 0..250 {
-            rovers.execute("1", Forward).await.unwrap();
-        }
-        for recorded in rovers.history("1", Version(1)).unwrap().all().await.unwrap() {
-            let driven = recorded.version().0 - 1;
-            let then = rovers.load_at("1", recorded.version()).await.unwrap();
-            assert_eq!(then, rovers.load_at("1", recorded.recorded_at()).await.unwrap());
-            assert_eq!((then.state.driven, then.state.rover), (driven, Some(at(0, driven as i32, North))));
+        for store in examples::stores().await {
+            let rovers = store.aggregate::<Journey>();
+            rovers.execute("1", Place { at: at(0, 0, North) }).await.unwrap();
+            for _ in 0..250 {
+                rovers.execute("1", Forward).await.unwrap();
+            }
+            for recorded in rovers.history("1", Version(1)).unwrap().all().await.unwrap() {
+                let driven = recorded.version().0 - 1;
+                let then = rovers.load_at("1", recorded.version()).await.unwrap();
+                assert_eq!(then, rovers.load_at("1", recorded.recorded_at()).await.unwrap());
+                assert_eq!((then.state.driven, then.state.rover), (driven, Some(at(0, driven as i32, North))));
+            }
         }
     }
     // ANCHOR_END: past
+
+    thread_local! {
+        static APPLIED: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// The same journey, that counts the events it folds.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Counted(Journey);
+
+    impl Aggregate for Counted {
+        const CATEGORY: &'static str = Journey::CATEGORY;
+        const FOLD_VERSION: u32 = Journey::FOLD_VERSION;
+        type Event = RoverEvent;
+        type Command = Drive;
+        type Refusal = DriveRefusal;
+
+        fn apply(&mut self, event: &RoverEvent) {
+            APPLIED.set(APPLIED.get() + 1);
+            self.0.apply(event);
+        }
+
+        fn decide(&self, command: &Drive) -> Result<Vec<RoverEvent>, DriveRefusal> {
+            self.0.decide(command)
+        }
+
+        fn snapshots() -> SnapshotPolicy {
+            Journey::snapshots()
+        }
+    }
+
+    /// After a start the first snapshots of a type are held against a fold of all events; then they are believed, all but a few.
+    #[tokio::test]
+    async fn a_snapshot_is_made_every_hundred_events_and_only_what_came_since_is_folded() {
+        const ROVERS: u64 = 24;
+        assert_eq!(Journey::snapshots(), SnapshotPolicy::every_events(100).or_every(Duration::from_secs(24 * 60 * 60)));
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("store").to_str().unwrap().to_owned();
+        let store = leftfold::open(&path).await.unwrap();
+        let rovers = store.aggregate::<Counted>();
+        for id in (0..ROVERS).map(|id| id.to_string()) {
+            rovers.execute(&id, Place { at: at(0, 0, North) }).await.unwrap();
+            rovers.commands(&id, vec![Forward; 119]).execute().await.unwrap();
+            rovers.commands(&id, vec![Forward; 5]).execute().await.unwrap();
+        }
+        store.close().await.unwrap();
+        drop((rovers, store));
+
+        let store = leftfold::open(&path).await.unwrap();
+        let mut from_snapshots = 0;
+        for id in (0..ROVERS).map(|id| id.to_string()) {
+            let before = APPLIED.get();
+            let loaded = store.aggregate::<Counted>().load(&id).await.unwrap();
+            assert_eq!((loaded.version, loaded.state.0.driven), (Version(125), 124));
+            from_snapshots += u64::from(APPLIED.get() - before == 5);
+        }
+        assert!(from_snapshots >= ROVERS / 3, "{from_snapshots} of {ROVERS} were loaded from their snapshots");
+        store.close().await.unwrap();
+    }
 
     // ANCHOR: correction
     #[test]

@@ -312,14 +312,16 @@ mod behind_the_log {
     // ANCHOR: projection-test
     #[tokio::test]
     async fn the_screens_follow_the_rooms_and_go_on_where_they_stood() {
-        let (store, place) = (Store::memory(), tempfile::tempdir().unwrap());
-        let rooms = store.aggregate::<Room>();
-        for (to, says) in [(Ask::Book, "kept for ada"), (Ask::CheckIn, "in use"), (Ask::Release, "free")] {
-            rooms.execute("blue", asks("ada", to)).await.unwrap();
-            let rows = Sqlite::at(place.path());
-            let reader = rows.reader::<Screens>();
-            Runtime::new(&store).project(Screens, rows).run_until_idle().await.unwrap();
-            assert_eq!(screens(&reader).unwrap(), [("blue".to_owned(), says.to_owned())]);
+        for store in examples::stores().await {
+            let place = tempfile::tempdir().unwrap();
+            let rooms = store.aggregate::<Room>();
+            for (to, says) in [(Ask::Book, "kept for ada"), (Ask::CheckIn, "in use"), (Ask::Release, "free")] {
+                rooms.execute("blue", asks("ada", to)).await.unwrap();
+                let rows = Sqlite::at(place.path());
+                let reader = rows.reader::<Screens>();
+                Runtime::new(&store).project(Screens, rows).run_until_idle().await.unwrap();
+                assert_eq!(screens(&reader).unwrap(), [("blue".to_owned(), says.to_owned())]);
+            }
         }
     }
     // ANCHOR_END: projection-test

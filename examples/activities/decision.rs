@@ -166,12 +166,10 @@ pub(crate) fn change(activity: &str, company: &str, to: To) -> Change {
 mod tests {
     use super::*;
 
-    async fn members(level: Level, companies: &[&str]) -> Store {
-        let store = Store::memory();
+    async fn members(store: &Store, level: Level, companies: &[&str]) {
         for company in companies {
             store.decide(&Grant { company: (*company).into(), level }).await.unwrap();
         }
-        store
     }
 
     async fn attempt(store: &Store, activity: &str, company: &str, to: To) -> Result<(), MembershipRefusal> {
@@ -202,38 +200,46 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn of_companies_that_race_for_one_activity_exactly_one_gets_it() {
         let companies: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
-        let store = members(Level::Basic, &companies.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        let changes = companies.iter().map(|company| change("yoga", company, To::Assigned)).collect();
-        assert_eq!(race(&store, changes).await, 1);
+        for store in examples::stores().await {
+            members(&store, Level::Basic, &companies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+            let changes = companies.iter().map(|company| change("yoga", company, To::Assigned)).collect();
+            assert_eq!(race(&store, changes).await, 1);
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_activities_that_race_for_one_company_as_many_win_as_its_level_allows() {
-        let store = members(Level::Gold, &["acme"]).await;
-        let changes = (0..20).map(|n| change(&format!("a{n}"), "acme", To::Assigned)).collect();
-        assert_eq!(race(&store, changes).await, Level::Gold.active_max());
+        for store in examples::stores().await {
+            members(&store, Level::Gold, &["acme"]).await;
+            let changes = (0..20).map(|n| change(&format!("a{n}"), "acme", To::Assigned)).collect();
+            assert_eq!(race(&store, changes).await, Level::Gold.active_max());
+        }
     }
 
     #[tokio::test]
     async fn an_activity_can_change_companies_only_by_leaving_one() {
-        let store = members(Level::Basic, &["acme", "zeta"]).await;
-        attempt(&store, "yoga", "acme", To::Assigned).await.unwrap();
-        let theirs = Err(MembershipRefusal::BelongsTo { company: "acme".into() });
-        assert_eq!(attempt(&store, "yoga", "zeta", To::Assigned).await, theirs);
-        assert_eq!(attempt(&store, "yoga", "zeta", To::Unassigned).await, Err(MembershipRefusal::NotTheirs));
-        attempt(&store, "yoga", "acme", To::Unassigned).await.unwrap();
-        assert_eq!(attempt(&store, "yoga", "zeta", To::Assigned).await, Ok(()));
+        for store in examples::stores().await {
+            members(&store, Level::Basic, &["acme", "zeta"]).await;
+            attempt(&store, "yoga", "acme", To::Assigned).await.unwrap();
+            let theirs = Err(MembershipRefusal::BelongsTo { company: "acme".into() });
+            assert_eq!(attempt(&store, "yoga", "zeta", To::Assigned).await, theirs);
+            assert_eq!(attempt(&store, "yoga", "zeta", To::Unassigned).await, Err(MembershipRefusal::NotTheirs));
+            attempt(&store, "yoga", "acme", To::Unassigned).await.unwrap();
+            assert_eq!(attempt(&store, "yoga", "zeta", To::Assigned).await, Ok(()));
+        }
     }
 
     #[tokio::test]
     async fn a_lower_level_takes_nothing_away_but_lets_nothing_more_in() {
-        let store = members(Level::Gold, &["acme"]).await;
-        for activity in ["yoga", "chess", "choir"] {
-            attempt(&store, activity, "acme", To::Assigned).await.unwrap();
+        for store in examples::stores().await {
+            members(&store, Level::Gold, &["acme"]).await;
+            for activity in ["yoga", "chess", "choir"] {
+                attempt(&store, activity, "acme", To::Assigned).await.unwrap();
+            }
+            store.decide(&Grant { company: "acme".into(), level: Level::Basic }).await.unwrap();
+            let full = MembershipRefusal::Full { active: 3, active_max: 2 };
+            assert_eq!(attempt(&store, "judo", "acme", To::Assigned).await, Err(full));
+            assert_eq!(attempt(&store, "nobody", "nowhere", To::Assigned).await, Err(MembershipRefusal::NoMember));
         }
-        store.decide(&Grant { company: "acme".into(), level: Level::Basic }).await.unwrap();
-        let full = MembershipRefusal::Full { active: 3, active_max: 2 };
-        assert_eq!(attempt(&store, "judo", "acme", To::Assigned).await, Err(full));
-        assert_eq!(attempt(&store, "nobody", "nowhere", To::Assigned).await, Err(MembershipRefusal::NoMember));
     }
 }

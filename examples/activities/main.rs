@@ -106,11 +106,9 @@ mod tests {
         Runtime::new(store).process::<Joining>().run_until_idle().await.unwrap();
     }
 
-    async fn member(level: Level) -> (Store, Aggregates<Listing>) {
-        let store = Store::memory();
+    async fn member(store: &Store, level: Level) -> Aggregates<Listing> {
         store.aggregate::<Member>().execute("omni", MemberCommand::Grant { level }).await.unwrap();
-        let listings = store.aggregate::<Listing>();
-        (store, listings)
+        store.aggregate::<Listing>()
     }
 
     fn ask_omni() -> ListingCommand {
@@ -136,36 +134,42 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_that_ask_as_many_are_admitted_as_the_level_allows_and_the_others_know_why() {
-        let (store, listings) = member(Level::Gold).await;
-        let ids = || (0..20).map(|number| format!("a{number}"));
-        for id in ids() {
-            listings.execute(&id, ask_omni()).await.unwrap();
+        for store in examples::stores().await {
+            let listings = member(&store, Level::Gold).await;
+            let ids = || (0..20).map(|number| format!("a{number}"));
+            for id in ids() {
+                listings.execute(&id, ask_omni()).await.unwrap();
+            }
+            run_until_idle(&store).await;
+            assert_eq!(agree(&store, ids()).await, Level::Gold.active_max());
+            let last = listings.load("a19").await.unwrap().state;
+            assert_eq!(last.rejected, Some(JoiningRefusal::Full { active: 5, active_max: 5 }.to_string()));
         }
-        run_until_idle(&store).await;
-        assert_eq!(agree(&store, ids()).await, Level::Gold.active_max());
-        let last = listings.load("a19").await.unwrap().state;
-        assert_eq!(last.rejected, Some(JoiningRefusal::Full { active: 5, active_max: 5 }.to_string()));
     }
 
     #[tokio::test]
     async fn who_is_admitted_but_has_changed_its_mind_is_released() {
-        let (store, listings) = member(Level::Basic).await;
-        for command in [ask_omni(), ListingCommand::Leave] {
-            listings.execute("a", command).await.unwrap();
+        for store in examples::stores().await {
+            let listings = member(&store, Level::Basic).await;
+            for command in [ask_omni(), ListingCommand::Leave] {
+                listings.execute("a", command).await.unwrap();
+            }
+            run_until_idle(&store).await;
+            assert_eq!(agree(&store, ["a".to_owned()]).await, 0);
         }
-        run_until_idle(&store).await;
-        assert_eq!(agree(&store, ["a".to_owned()]).await, 0);
     }
 
     #[tokio::test]
     async fn an_answer_to_an_earlier_ask_is_not_taken_for_the_answer_to_a_later_one() {
-        let (store, listings) = member(Level::Basic).await;
-        for command in [ask_omni(), ListingCommand::Leave, ask_omni(), ListingCommand::Leave, ask_omni()] {
-            listings.execute("a", command).await.unwrap();
+        for store in examples::stores().await {
+            let listings = member(&store, Level::Basic).await;
+            for command in [ask_omni(), ListingCommand::Leave, ask_omni(), ListingCommand::Leave, ask_omni()] {
+                listings.execute("a", command).await.unwrap();
+            }
+            run_until_idle(&store).await;
+            assert_eq!(agree(&store, ["a".to_owned()]).await, 1);
+            assert_eq!(active(&store).await["a"], 3);
         }
-        run_until_idle(&store).await;
-        assert_eq!(agree(&store, ["a".to_owned()]).await, 1);
-        assert_eq!(active(&store).await["a"], 3);
     }
 
     // ANCHOR: explored
@@ -200,20 +204,22 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_or_is_cancelled_makes_room() {
-        let (store, listings) = member(Level::Basic).await;
-        for (id, command) in [("a", ask_omni()), ("b", ask_omni())] {
-            listings.execute(id, command).await.unwrap();
+        for store in examples::stores().await {
+            let listings = member(&store, Level::Basic).await;
+            for (id, command) in [("a", ask_omni()), ("b", ask_omni())] {
+                listings.execute(id, command).await.unwrap();
+            }
+            run_until_idle(&store).await;
+            listings.execute("a", ListingCommand::Leave).await.unwrap();
+            listings.execute("b", ListingCommand::Cancel).await.unwrap();
+            run_until_idle(&store).await;
+            for id in ["c", "d"] {
+                listings.execute(id, ask_omni()).await.unwrap();
+            }
+            run_until_idle(&store).await;
+            assert_eq!(agree(&store, ["a", "b", "c", "d"].map(str::to_owned)).await, 2);
+            assert_eq!(listings.load("c").await.unwrap().state.company.as_deref(), Some("omni"));
         }
-        run_until_idle(&store).await;
-        listings.execute("a", ListingCommand::Leave).await.unwrap();
-        listings.execute("b", ListingCommand::Cancel).await.unwrap();
-        run_until_idle(&store).await;
-        for id in ["c", "d"] {
-            listings.execute(id, ask_omni()).await.unwrap();
-        }
-        run_until_idle(&store).await;
-        assert_eq!(agree(&store, ["a", "b", "c", "d"].map(str::to_owned)).await, 2);
-        assert_eq!(listings.load("c").await.unwrap().state.company.as_deref(), Some("omni"));
     }
 
     #[test]
@@ -231,26 +237,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_search_finds_words_of_titles_and_companies_in_both_answers() {
-        let (store, listings) = member(Level::Basic).await;
-        let all = Memory::<Activities>::new();
-        store.decide(&Grant { company: "acme".into(), level: Level::Basic }).await.unwrap();
-        store.decide(&change("choir", "acme", To::Assigned)).await.unwrap();
-        for (id, title) in [("c1", "Choir for men"), ("c2", "Chess")] {
-            listings.execute(id, ListingCommand::Publish { title: title.into() }).await.unwrap();
-            listings.execute(id, ask_omni()).await.unwrap();
+        for store in examples::stores().await {
+            let listings = member(&store, Level::Basic).await;
+            let all = Memory::<Activities>::new();
+            store.decide(&Grant { company: "acme".into(), level: Level::Basic }).await.unwrap();
+            store.decide(&change("choir", "acme", To::Assigned)).await.unwrap();
+            for (id, title) in [("c1", "Choir for men"), ("c2", "Chess")] {
+                listings.execute(id, ListingCommand::Publish { title: title.into() }).await.unwrap();
+                listings.execute(id, ask_omni()).await.unwrap();
+            }
+            let run = || Runtime::new(&store).process::<Joining>().project(Search, all.clone()).run_until_idle();
+            run().await.unwrap();
+            let found = async |words: &str, company: Option<&str>| -> Vec<String> {
+                all.read(|all| all.search(words, company).into_iter().map(|(id, _)| id.clone()).collect()).await
+            };
+            assert_eq!(found("CHOIR", None).await, ["c1", "choir"]);
+            assert_eq!(found("men choir", None).await, ["c1"]);
+            assert_eq!(found("", Some("omni")).await, ["c1", "c2"]);
+            listings.execute("c2", ListingCommand::Cancel).await.unwrap();
+            store.decide(&change("choir", "acme", To::Unassigned)).await.unwrap();
+            run().await.unwrap();
+            assert_eq!(found("", Some("omni")).await, ["c1"]);
+            assert_eq!(found("", Some("acme")).await, [] as [String; 0]);
         }
-        let run = || Runtime::new(&store).process::<Joining>().project(Search, all.clone()).run_until_idle();
-        run().await.unwrap();
-        let found = async |words: &str, company: Option<&str>| -> Vec<String> {
-            all.read(|all| all.search(words, company).into_iter().map(|(id, _)| id.clone()).collect()).await
-        };
-        assert_eq!(found("CHOIR", None).await, ["c1", "choir"]);
-        assert_eq!(found("men choir", None).await, ["c1"]);
-        assert_eq!(found("", Some("omni")).await, ["c1", "c2"]);
-        listings.execute("c2", ListingCommand::Cancel).await.unwrap();
-        store.decide(&change("choir", "acme", To::Unassigned)).await.unwrap();
-        run().await.unwrap();
-        assert_eq!(found("", Some("omni")).await, ["c1"]);
-        assert_eq!(found("", Some("acme")).await, [] as [String; 0]);
     }
 }

@@ -10,15 +10,42 @@ use crate::services::{PriceList, Rules};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FactoryEvent {
-    WorkerHired { worker: String, skills: Vec<String> },
-    WorkerLeft { worker: String },
-    MachineInstalled { machine: String },
-    MachinesRecalibrated { machines: BTreeSet<String> },
+    WorkerHired {
+        worker: String,
+        skills: Vec<String>,
+    },
+    WorkerLeft {
+        worker: String,
+    },
+    MachineInstalled {
+        machine: String,
+    },
+    MachinesRecalibrated {
+        machines: BTreeSet<String>,
+    },
     /// They run, and each is recalibrated as soon as it stops.
-    RecalibrationPutOff { machines: BTreeSet<String> },
-    Instructed { instruction: String, work: String, machine: String, worker: String },
-    CarriedOut { instruction: String, machine: String, worker: String, cents: u64, price_list: u32 },
-    Failed { instruction: String, machine: String, worker: String, because: String },
+    RecalibrationPutOff {
+        machines: BTreeSet<String>,
+    },
+    Instructed {
+        instruction: String,
+        work: String,
+        machine: String,
+        worker: String,
+    },
+    CarriedOut {
+        instruction: String,
+        machine: String,
+        worker: String,
+        cents: u64,
+        price_list: u32,
+    },
+    Failed {
+        instruction: String,
+        machine: String,
+        worker: String,
+        because: String,
+    },
 }
 
 impl Event for FactoryEvent {

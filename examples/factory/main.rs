@@ -174,8 +174,7 @@ mod tests {
         let fail = FactoryCommand::Fail { instruction: "1".into(), because };
         given::<Factory>(floor.clone()).when(fail).then([failed("1", "m1", "bob"), recalibrated(&["m1"])]);
         let (cents, price_list, instruction) = (900, 1, "1".to_owned());
-        let carried_out =
-            FactoryEvent::CarriedOut { instruction, machine: "m1".into(), worker: "bob".into(), cents, price_list };
+        let carried_out = FactoryEvent::CarriedOut { instruction, machine: "m1".into(), worker: "bob".into(), cents, price_list };
         given::<Factory>(floor.clone()).when(carry_out("1", prices(1, 900))).then([carried_out, recalibrated(&["m1"])]);
 
         floor.extend([failed("1", "m1", "bob"), recalibrated(&["m1"]), instructed("3", "m1", "bob")]);
@@ -194,34 +193,36 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_instructions_that_race_for_workers_and_machines_none_is_given_twice() {
-        let store = Store::memory();
-        let factories = store.aggregate::<Factory>();
-        for number in 0..5 {
-            factories.execute("north", hire(&format!("w{number}"), &["welding"])).await.unwrap();
-            factories.execute("north", install(&format!("m{number}"))).await.unwrap();
+        for store in examples::stores().await {
+            let factories = store.aggregate::<Factory>();
+            for number in 0..5 {
+                factories.execute("north", hire(&format!("w{number}"), &["welding"])).await.unwrap();
+                factories.execute("north", install(&format!("m{number}"))).await.unwrap();
+            }
+            let race = |number: u32| {
+                let factories = factories.clone();
+                tokio::spawn(async move { factories.execute("north", instruct(&number.to_string(), "weld")).await.is_ok() })
+            };
+            let mut given = 0;
+            for racing in (0..20).map(race).collect::<Vec<_>>() {
+                given += u32::from(racing.await.unwrap());
+            }
+            assert_eq!(given, 5);
         }
-        let race = |number: u32| {
-            let factories = factories.clone();
-            tokio::spawn(async move { factories.execute("north", instruct(&number.to_string(), "weld")).await.is_ok() })
-        };
-        let mut given = 0;
-        for racing in (0..20).map(race).collect::<Vec<_>>() {
-            given += u32::from(racing.await.unwrap());
-        }
-        assert_eq!(given, 5);
     }
 
     #[tokio::test]
     async fn a_part_is_loaded_alone_from_the_stream_of_the_whole() {
-        let store = Store::memory();
-        let factories = store.aggregate::<Factory>();
-        let commands = vec![hire("bob", &["welding"]), install("m1")];
-        factories.commands("north", commands).execute().await.unwrap();
-        for (instruction, list) in [("1", prices(1, 900)), ("2", prices(2, 950))] {
-            let commands = vec![instruct(instruction, "weld"), carry_out(instruction, list)];
+        for store in examples::stores().await {
+            let factories = store.aggregate::<Factory>();
+            let commands = vec![hire("bob", &["welding"]), install("m1")];
             factories.commands("north", commands).execute().await.unwrap();
+            for (instruction, list) in [("1", prices(1, 900)), ("2", prices(2, 950))] {
+                let commands = vec![instruct(instruction, "weld"), carry_out(instruction, list)];
+                factories.commands("north", commands).execute().await.unwrap();
+            }
+            let earnings = store.aggregate::<Earnings>().load("north").await.unwrap().state;
+            assert_eq!(earnings, Earnings { cents: 1_850, pieces: 2 });
         }
-        let earnings = store.aggregate::<Earnings>().load("north").await.unwrap().state;
-        assert_eq!(earnings, Earnings { cents: 1_850, pieces: 2 });
     }
 }

@@ -110,15 +110,16 @@ mod tests {
     // ANCHOR: race
     #[tokio::test(flavor = "multi_thread")]
     async fn a_vacation_is_never_refused_and_an_assignment_that_races_with_it_is_never_stale() {
-        let store = Store::memory();
-        for round in 0..200 {
-            let (driver, truck) = (format!("d{round}"), format!("t{round}"));
-            let (deciding, wish) = (store.clone(), assign(&truck, &driver, 10, 20));
-            let assigning = tokio::spawn(async move { deciding.decide(&wish).await });
-            let away = store.aggregate::<Driver>().execute(&driver, vacation("v", 10, 20)).await.unwrap();
-            match assigning.await.unwrap() {
-                Ok(assigned) => assert!(assigned.position < away.position, "it was decided without the vacation"),
-                Err(refused) => assert_eq!(refused, ExecuteError::Refused(AssignRefusal::OnVacation { from: 10 })),
+        for store in examples::stores().await {
+            for round in 0..200 {
+                let (driver, truck) = (format!("d{round}"), format!("t{round}"));
+                let (deciding, wish) = (store.clone(), assign(&truck, &driver, 10, 20));
+                let assigning = tokio::spawn(async move { deciding.decide(&wish).await });
+                let away = store.aggregate::<Driver>().execute(&driver, vacation("v", 10, 20)).await.unwrap();
+                match assigning.await.unwrap() {
+                    Ok(assigned) => assert!(assigned.position < away.position, "it was decided without the vacation"),
+                    Err(refused) => assert_eq!(refused, ExecuteError::Refused(AssignRefusal::OnVacation { from: 10 })),
+                }
             }
         }
     }
@@ -126,39 +127,43 @@ mod tests {
 
     #[tokio::test]
     async fn a_vacation_after_the_assignment_is_an_exception_until_the_driver_is_taken_off() {
-        let (store, report) = (Store::memory(), Memory::<Report>::new());
-        let drivers = store.aggregate::<Driver>();
-        let run = || Runtime::new(&store).project(ExceptionReport, report.clone()).run_until_idle();
-        store.decide(&assign("truck", "ann", 10, 20)).await.unwrap();
-        store.decide(&assign("van", "ann", 1, 5)).await.unwrap();
-        drivers.execute("ann", vacation("v", 15, 16)).await.unwrap();
-        run().await.unwrap();
-        assert_eq!(report.read(exceptions).await, [("truck".to_owned(), "ann".to_owned(), 15)]);
-        Runtime::new(&store).process::<Unassignment>().run_until_idle().await.unwrap();
-        run().await.unwrap();
-        assert_eq!(report.read(exceptions).await, []);
-        let vehicles = store.aggregate::<Vehicle>();
-        assert_eq!(vehicles.load("truck").await.unwrap().state.driver, None);
-        assert_eq!(vehicles.load("van").await.unwrap().state.driver.as_deref(), Some("ann"));
+        for store in examples::stores().await {
+            let report = Memory::<Report>::new();
+            let drivers = store.aggregate::<Driver>();
+            let run = || Runtime::new(&store).project(ExceptionReport, report.clone()).run_until_idle();
+            store.decide(&assign("truck", "ann", 10, 20)).await.unwrap();
+            store.decide(&assign("van", "ann", 1, 5)).await.unwrap();
+            drivers.execute("ann", vacation("v", 15, 16)).await.unwrap();
+            run().await.unwrap();
+            assert_eq!(report.read(exceptions).await, [("truck".to_owned(), "ann".to_owned(), 15)]);
+            Runtime::new(&store).process::<Unassignment>().run_until_idle().await.unwrap();
+            run().await.unwrap();
+            assert_eq!(report.read(exceptions).await, []);
+            let vehicles = store.aggregate::<Vehicle>();
+            assert_eq!(vehicles.load("truck").await.unwrap().state.driver, None);
+            assert_eq!(vehicles.load("van").await.unwrap().state.driver.as_deref(), Some("ann"));
+        }
     }
 
     #[tokio::test]
     async fn an_exception_goes_when_the_vacation_is_ended_early_or_moved_away() {
-        let (store, report) = (Store::memory(), Memory::<Report>::new());
-        let drivers = store.aggregate::<Driver>();
-        let run = || Runtime::new(&store).project(ExceptionReport, report.clone()).run_until_idle();
-        store.decide(&assign("truck", "ann", 10, 20)).await.unwrap();
-        let until = |from, until| DriverCommand::Change { vacation: "v".into(), from, until };
-        let changes = [
-            (vacation("v", 5, 15), 1),
-            (DriverCommand::EndEarly { vacation: "v".into(), on: 8 }, 0),
-            (until(12, 14), 1),
-            (until(30, 40), 0),
-        ];
-        for (change, count) in changes {
-            drivers.execute("ann", change.clone()).await.unwrap();
-            run().await.unwrap();
-            assert_eq!(report.read(|report| exceptions(report).len()).await, count, "{change:?}");
+        for store in examples::stores().await {
+            let report = Memory::<Report>::new();
+            let drivers = store.aggregate::<Driver>();
+            let run = || Runtime::new(&store).project(ExceptionReport, report.clone()).run_until_idle();
+            store.decide(&assign("truck", "ann", 10, 20)).await.unwrap();
+            let until = |from, until| DriverCommand::Change { vacation: "v".into(), from, until };
+            let changes = [
+                (vacation("v", 5, 15), 1),
+                (DriverCommand::EndEarly { vacation: "v".into(), on: 8 }, 0),
+                (until(12, 14), 1),
+                (until(30, 40), 0),
+            ];
+            for (change, count) in changes {
+                drivers.execute("ann", change.clone()).await.unwrap();
+                run().await.unwrap();
+                assert_eq!(report.read(|report| exceptions(report).len()).await, count, "{change:?}");
+            }
         }
     }
 

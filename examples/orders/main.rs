@@ -152,67 +152,75 @@ mod tests {
     }
 
     /// What ann has: an order for her address, one with an address of its own, and a shipped one.
-    async fn ann() -> Store {
-        let store = Store::memory();
+    async fn ann(store: &Store) {
         let (people, orders) = (store.aggregate::<Customer>(), store.aggregate::<Order>());
         people.execute("ann", moves("old")).await.unwrap();
-        run_until_idle(&store).await;
+        run_until_idle(store).await;
         for (id, address) in [("tea", customers("old", 1)), ("gift", own("own")), ("cups", customers("old", 1))] {
             orders.execute(id, OrderCommand::Place(placed("ann", address, id, 1))).await.unwrap();
         }
         orders.execute("cups", OrderCommand::Ship).await.unwrap();
-        store
     }
 
     #[tokio::test]
     async fn received_orders_follow_and_the_customer_is_told_which_do_not_and_why() {
-        let store = ann().await;
-        store.aggregate::<Customer>().execute("ann", moves("new")).await.unwrap();
-        run_until_idle(&store).await;
-        let kept =
-            [("cups", OrderRefusal::Shipped { to: "old".into() }), ("gift", OrderRefusal::OwnAddress { postal: "own".into() })];
-        let kept = kept.map(|(order, why)| (order.to_owned(), why.to_string())).into();
-        let letter = Letter { followed: ["tea".to_owned()].into(), kept };
-        assert_eq!(letters(&store, "ann").await, [(1, Letter::default()), (2, letter)]);
-        let orders = store.aggregate::<Order>();
-        for (order, postal) in [("tea", "new"), ("cups", "old"), ("gift", "own")] {
-            assert_eq!(orders.load(order).await.unwrap().state.postal(), postal);
+        for store in examples::stores().await {
+            ann(&store).await;
+            store.aggregate::<Customer>().execute("ann", moves("new")).await.unwrap();
+            run_until_idle(&store).await;
+            let kept = [
+                ("cups", OrderRefusal::Shipped { to: "old".into() }),
+                ("gift", OrderRefusal::OwnAddress { postal: "own".into() }),
+            ];
+            let kept = kept.map(|(order, why)| (order.to_owned(), why.to_string())).into();
+            let letter = Letter { followed: ["tea".to_owned()].into(), kept };
+            assert_eq!(letters(&store, "ann").await, [(1, Letter::default()), (2, letter)]);
+            let orders = store.aggregate::<Order>();
+            for (order, postal) in [("tea", "new"), ("cups", "old"), ("gift", "own")] {
+                assert_eq!(orders.load(order).await.unwrap().state.postal(), postal);
+            }
         }
     }
 
     #[tokio::test]
     async fn an_order_placed_for_the_old_address_while_the_customer_moves_follows_too() {
-        let store = ann().await;
-        let (people, orders) = (store.aggregate::<Customer>(), store.aggregate::<Order>());
-        people.execute("ann", moves("new")).await.unwrap();
-        orders.execute("late", OrderCommand::Place(placed("ann", customers("old", 1), "late", 1))).await.unwrap();
-        run_until_idle(&store).await;
-        assert_eq!(orders.load("late").await.unwrap().state.postal(), "new");
-        assert_eq!(letters(&store, "ann").await.last().unwrap().1.followed, ["late", "tea"].map(str::to_owned).into());
+        for store in examples::stores().await {
+            ann(&store).await;
+            let (people, orders) = (store.aggregate::<Customer>(), store.aggregate::<Order>());
+            people.execute("ann", moves("new")).await.unwrap();
+            orders.execute("late", OrderCommand::Place(placed("ann", customers("old", 1), "late", 1))).await.unwrap();
+            run_until_idle(&store).await;
+            assert_eq!(orders.load("late").await.unwrap().state.postal(), "new");
+            assert_eq!(letters(&store, "ann").await.last().unwrap().1.followed, ["late", "tea"].map(str::to_owned).into());
+        }
     }
 
     #[tokio::test]
     async fn of_two_moves_in_quick_succession_both_are_told_and_the_last_one_stands() {
-        let store = ann().await;
-        for postal in ["new", "newer"] {
-            store.aggregate::<Customer>().execute("ann", moves(postal)).await.unwrap();
+        for store in examples::stores().await {
+            ann(&store).await;
+            for postal in ["new", "newer"] {
+                store.aggregate::<Customer>().execute("ann", moves(postal)).await.unwrap();
+            }
+            run_until_idle(&store).await;
+            assert_eq!(store.aggregate::<Order>().load("tea").await.unwrap().state.postal(), "newer");
+            let told: Vec<u32> = letters(&store, "ann").await.into_iter().map(|(change, _)| change).collect();
+            assert_eq!(told, [1, 2, 3]);
         }
-        run_until_idle(&store).await;
-        assert_eq!(store.aggregate::<Order>().load("tea").await.unwrap().state.postal(), "newer");
-        let told: Vec<u32> = letters(&store, "ann").await.into_iter().map(|(change, _)| change).collect();
-        assert_eq!(told, [1, 2, 3]);
     }
 
     #[tokio::test]
     async fn a_cascade_that_was_cut_off_can_be_seen_and_goes_on() {
-        let store = ann().await;
-        let people = store.aggregate::<Customer>();
-        people.execute("ann", moves("new")).await.unwrap();
-        let customer = people.load("ann").await.unwrap().state;
-        assert_eq!((customer.change, customer.told), (2, 1), "the change is there, and not told");
-        run_until_idle(&store).await;
-        let customer = people.load("ann").await.unwrap().state;
-        assert_eq!((customer.change, customer.told), (2, 2));
+        for store in examples::stores().await {
+            ann(&store).await;
+            let people = store.aggregate::<Customer>();
+            people.execute("ann", moves("new")).await.unwrap();
+            let customer = people.load("ann").await.unwrap().state;
+            assert_eq!((customer.change, customer.told), (2, 1), "the change is there, and not told");
+            run_until_idle(&store).await;
+            let customer = people.load("ann").await.unwrap().state;
+            assert_eq!((customer.change, customer.told), (2, 2));
+        }
     }
 
     /// Every order went where the customer was told that it goes.
@@ -236,13 +244,14 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn shipping_races_the_cascade_and_the_customer_is_told_the_truth() {
         const CUSTOMERS: u32 = 100;
-        let store = Store::memory();
-        load(&store, CUSTOMERS).await.unwrap();
-        let mut outcomes: BTreeMap<(usize, usize), u32> = BTreeMap::new();
-        for customer in 0..CUSTOMERS {
-            *outcomes.entry(letters_are_true(&store, &customer.to_string()).await).or_default() += 1;
+        for store in examples::stores().await {
+            load(&store, CUSTOMERS).await.unwrap();
+            let mut outcomes: BTreeMap<(usize, usize), u32> = BTreeMap::new();
+            for customer in 0..CUSTOMERS {
+                *outcomes.entry(letters_are_true(&store, &customer.to_string()).await).or_default() += 1;
+            }
+            println!("followed and kept: {outcomes:?}");
         }
-        println!("followed and kept: {outcomes:?}");
     }
 
     // ANCHOR: explored
@@ -308,19 +317,21 @@ mod tests {
 
     #[tokio::test]
     async fn the_three_read_models_tell_one_history() {
-        let store = ann().await;
-        let (list, details, days) = (Memory::<List>::new(), Memory::<Details>::new(), Memory::<Days>::new());
-        let runtime = Runtime::new(&store).process::<Moving>().project(OrderList, list.clone());
-        let runtime = runtime.project(OrderInFull, details.clone()).project(DailyReport, days.clone());
-        store.aggregate::<Customer>().execute("ann", moves("new")).await.unwrap();
-        runtime.run_until_idle().await.unwrap();
-        let tea = list.read(|list| list["tea"].clone()).await;
-        assert_eq!((tea.goods_cents, tea.shipping_cents, tea.tax_cents, tea.total_cents), (1_250, 490, 200, 1_940));
-        let tea = details.read(|details| details["tea"].clone()).await;
-        assert_eq!((tea.state, tea.postal.as_str()), ("RECEIVED", "new"));
-        assert_eq!(tea.history, ["placed, to old", "goes to new now"]);
-        let days = days.read(Clone::clone).await;
-        let sum = |of: fn(&views::Day) -> u64| days.values().map(of).sum::<u64>();
-        assert_eq!((sum(|day| day.placed.into()), sum(|day| day.shipped.into()), sum(|day| day.goods_cents)), (3, 1, 3_750));
+        for store in examples::stores().await {
+            ann(&store).await;
+            let (list, details, days) = (Memory::<List>::new(), Memory::<Details>::new(), Memory::<Days>::new());
+            let runtime = Runtime::new(&store).process::<Moving>().project(OrderList, list.clone());
+            let runtime = runtime.project(OrderInFull, details.clone()).project(DailyReport, days.clone());
+            store.aggregate::<Customer>().execute("ann", moves("new")).await.unwrap();
+            runtime.run_until_idle().await.unwrap();
+            let tea = list.read(|list| list["tea"].clone()).await;
+            assert_eq!((tea.goods_cents, tea.shipping_cents, tea.tax_cents, tea.total_cents), (1_250, 490, 200, 1_940));
+            let tea = details.read(|details| details["tea"].clone()).await;
+            assert_eq!((tea.state, tea.postal.as_str()), ("RECEIVED", "new"));
+            assert_eq!(tea.history, ["placed, to old", "goes to new now"]);
+            let days = days.read(Clone::clone).await;
+            let sum = |of: fn(&views::Day) -> u64| days.values().map(of).sum::<u64>();
+            assert_eq!((sum(|day| day.placed.into()), sum(|day| day.shipped.into()), sum(|day| day.goods_cents)), (3, 1, 3_750));
+        }
     }
 }

@@ -121,23 +121,22 @@ mod tests {
         (project.points + tasks.iter().map(|task| task.points).sum::<u64>(), tasks)
     }
 
-    async fn funded(points: u64) -> Store {
-        let store = Store::memory();
+    async fn funded(store: &Store, points: u64) {
         store.aggregate::<Project>().execute("apollo", ProjectCommand::Fund { points }).await.unwrap();
-        store
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn no_point_is_lost_or_made_though_many_tasks_ask_at_once() {
-        let store = Store::memory();
-        let runtime = Runtime::new(&store).process::<Assignment>().start().await.unwrap();
-        load(&store, 10).await.unwrap();
-        runtime.stop().await.unwrap();
-        assert_eq!(points(&store).await.0, FUNDS);
-        // In some round all of them together want more than there is, whoever comes first.
-        let denied = Query::types([EventType::new("task.Denied").unwrap()]);
-        let denied = store.read(Read::matching(denied, Position(1))).all().await.unwrap();
-        assert!(!denied.is_empty(), "some ask for more than there is");
+        for store in examples::stores().await {
+            let runtime = Runtime::new(&store).process::<Assignment>().start().await.unwrap();
+            load(&store, 10).await.unwrap();
+            runtime.stop().await.unwrap();
+            assert_eq!(points(&store).await.0, FUNDS);
+            // In some round all of them together want more than there is, whoever comes first.
+            let denied = Query::types([EventType::new("task.Denied").unwrap()]);
+            let denied = store.read(Read::matching(denied, Position(1))).all().await.unwrap();
+            assert!(!denied.is_empty(), "some ask for more than there is");
+        }
     }
 
     #[tokio::test]
@@ -183,43 +182,49 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_gets_nothing_says_why() {
-        let store = funded(3).await;
-        let runtime = Runtime::new(&store).process::<Assignment>().start().await.unwrap();
-        want(&store, "task1", 5, "1").await.unwrap();
-        runtime.stop().await.unwrap();
-        let task = store.aggregate::<Task>().load("task1").await.unwrap().state;
-        let reason = ProjectRefusal::TooFew { wanted: 5, there: 3 }.to_string();
-        assert_eq!((task.points, task.failure), (0, Some(reason)));
+        for store in examples::stores().await {
+            funded(&store, 3).await;
+            let runtime = Runtime::new(&store).process::<Assignment>().start().await.unwrap();
+            want(&store, "task1", 5, "1").await.unwrap();
+            runtime.stop().await.unwrap();
+            let task = store.aggregate::<Task>().load("task1").await.unwrap().state;
+            let reason = ProjectRefusal::TooFew { wanted: 5, there: 3 }.to_string();
+            assert_eq!((task.points, task.failure), (0, Some(reason)));
+        }
     }
 
     #[tokio::test]
     async fn points_for_a_task_that_was_cancelled_meanwhile_go_back_even_to_a_closed_project() {
-        let store = funded(5).await;
-        let tasks = store.aggregate::<Task>();
-        let asked = tasks.execute("task1", TaskCommand::Want { project: "apollo".into(), points: 5 }).await.unwrap();
-        tasks.execute("task1", TaskCommand::Cancel).await.unwrap();
-        let mut news = store.follow::<ProjectEvent>(asked.position).unwrap();
-        let mut told = store.follow::<TaskEvent>(asked.position).unwrap();
-        let runtime = Runtime::new(&store).process::<Assignment>().start().await.unwrap();
-        news.find(|news| matches!(news.event, ProjectEvent::Withdrawn { .. })).await.unwrap();
-        store.aggregate::<Project>().execute("apollo", ProjectCommand::Close).await.unwrap();
-        told.find(|news| matches!(news.event, TaskEvent::Denied { .. })).await.unwrap();
-        runtime.stop().await.unwrap();
-        let (total, tasks) = points(&store).await;
-        assert_eq!((total, tasks[1].points), (5, 0));
-        assert_eq!(tasks[1].failure, Some(TaskRefusal::Cancelled.to_string()));
+        for store in examples::stores().await {
+            funded(&store, 5).await;
+            let tasks = store.aggregate::<Task>();
+            let asked = tasks.execute("task1", TaskCommand::Want { project: "apollo".into(), points: 5 }).await.unwrap();
+            tasks.execute("task1", TaskCommand::Cancel).await.unwrap();
+            let mut news = store.follow::<ProjectEvent>(asked.position).unwrap();
+            let mut told = store.follow::<TaskEvent>(asked.position).unwrap();
+            let runtime = Runtime::new(&store).process::<Assignment>().start().await.unwrap();
+            news.find(|news| matches!(news.event, ProjectEvent::Withdrawn { .. })).await.unwrap();
+            store.aggregate::<Project>().execute("apollo", ProjectCommand::Close).await.unwrap();
+            told.find(|news| matches!(news.event, TaskEvent::Denied { .. })).await.unwrap();
+            runtime.stop().await.unwrap();
+            let (total, tasks) = points(&store).await;
+            assert_eq!((total, tasks[1].points), (5, 0));
+            assert_eq!(tasks[1].failure, Some(TaskRefusal::Cancelled.to_string()));
+        }
     }
 
     #[tokio::test]
     async fn what_a_closed_project_does_not_take_back_the_task_keeps() {
-        let store = funded(5).await;
-        let runtime = Runtime::new(&store).process::<Assignment>().start().await.unwrap();
-        want(&store, "task1", 5, "1").await.unwrap();
-        store.aggregate::<Project>().execute("apollo", ProjectCommand::Close).await.unwrap();
-        want(&store, "task1", 1, "2").await.unwrap();
-        runtime.stop().await.unwrap();
-        let task = store.aggregate::<Task>().load("task1").await.unwrap().state;
-        assert_eq!((task.points, task.failure), (5, Some(ProjectRefusal::Closed.to_string())));
+        for store in examples::stores().await {
+            funded(&store, 5).await;
+            let runtime = Runtime::new(&store).process::<Assignment>().start().await.unwrap();
+            want(&store, "task1", 5, "1").await.unwrap();
+            store.aggregate::<Project>().execute("apollo", ProjectCommand::Close).await.unwrap();
+            want(&store, "task1", 1, "2").await.unwrap();
+            runtime.stop().await.unwrap();
+            let task = store.aggregate::<Task>().load("task1").await.unwrap().state;
+            assert_eq!((task.points, task.failure), (5, Some(ProjectRefusal::Closed.to_string())));
+        }
     }
 
     #[test]
@@ -246,24 +251,25 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn of_transfers_and_withdrawals_that_race_no_more_succeed_than_there_is_money_for() {
-        let store = Store::memory();
-        let accounts = store.aggregate::<Account>();
-        accounts.execute("ann", deposit("ann", 100)).await.unwrap();
-        let attempts = (0..20).map(|number| {
-            let (store, accounts) = (store.clone(), accounts.clone());
-            tokio::spawn(async move {
-                match number % 2 {
-                    0 => store.decide(&transfer("ann", "bob", 10)).await.is_ok(),
-                    _ => accounts.execute("ann", withdraw("ann", 10)).await.is_ok(),
-                }
-            })
-        });
-        let mut done = 0;
-        for attempt in attempts.collect::<Vec<_>>() {
-            done += u64::from(attempt.await.unwrap());
+        for store in examples::stores().await {
+            let accounts = store.aggregate::<Account>();
+            accounts.execute("ann", deposit("ann", 100)).await.unwrap();
+            let attempts = (0..20).map(|number| {
+                let (store, accounts) = (store.clone(), accounts.clone());
+                tokio::spawn(async move {
+                    match number % 2 {
+                        0 => store.decide(&transfer("ann", "bob", 10)).await.is_ok(),
+                        _ => accounts.execute("ann", withdraw("ann", 10)).await.is_ok(),
+                    }
+                })
+            });
+            let mut done = 0;
+            for attempt in attempts.collect::<Vec<_>>() {
+                done += u64::from(attempt.await.unwrap());
+            }
+            let (ann, bob) = (accounts.load("ann").await.unwrap().state.cents, accounts.load("bob").await.unwrap().state.cents);
+            assert_eq!((done, ann), (10, 0));
+            assert!(bob <= 100, "{bob}");
         }
-        let (ann, bob) = (accounts.load("ann").await.unwrap().state.cents, accounts.load("bob").await.unwrap().state.cents);
-        assert_eq!((done, ann), (10, 0));
-        assert!(bob <= 100, "{bob}");
     }
 }

@@ -163,33 +163,35 @@ mod tests {
 
     #[tokio::test]
     async fn an_approval_in_time_cancels_the_deadline_though_the_process_hears_of_it_late() {
-        let store = Store::memory();
-        let clock = Arc::new(HandClock::going());
-        let running = Runtime::new(&store).clock(clock.clone()).process::<Registering>().start().await.unwrap();
-        let ann = start(&store, "ann", "ann", "1").await.unwrap();
-        approval_asked(&store, "ann", ann).await.unwrap();
-        running.stop().await.unwrap();
-        // The process is away from the approval until long after the deadline.
-        approve(&store, "ann", ann).await.unwrap();
-        clock.advance(APPROVAL_WITHIN * 2);
-        let running = Runtime::new(&store).clock(clock).process::<Registering>().start().await.unwrap();
-        assert_eq!(ended(&store, "ann", ann).await.unwrap(), RegistrationEvent::Completed);
-        running.stop().await.unwrap();
+        for store in examples::stores().await {
+            let clock = Arc::new(HandClock::going());
+            let running = Runtime::new(&store).clock(clock.clone()).process::<Registering>().start().await.unwrap();
+            let ann = start(&store, "ann", "ann", "1").await.unwrap();
+            approval_asked(&store, "ann", ann).await.unwrap();
+            running.stop().await.unwrap();
+            // The process is away from the approval until long after the deadline.
+            approve(&store, "ann", ann).await.unwrap();
+            clock.advance(APPROVAL_WITHIN * 2);
+            let running = Runtime::new(&store).clock(clock).process::<Registering>().start().await.unwrap();
+            assert_eq!(ended(&store, "ann", ann).await.unwrap(), RegistrationEvent::Completed);
+            running.stop().await.unwrap();
+        }
     }
 
     #[tokio::test]
     async fn an_approval_after_the_deadline_is_refused_and_nothing_stays() {
-        let store = Store::memory();
-        let clock = Arc::new(HandClock::going());
-        let running = Runtime::new(&store).clock(clock.clone()).process::<Registering>().start().await.unwrap();
-        let ann = start(&store, "ann", "ann", "1").await.unwrap();
-        approval_asked(&store, "ann", ann).await.unwrap();
-        clock.advance(APPROVAL_WITHIN);
-        assert!(matches!(ended(&store, "ann", ann).await.unwrap(), RegistrationEvent::Failed { .. }));
-        running.stop().await.unwrap();
-        let late = store.aggregate::<SecurityAccount>().execute("ann", AccountCommand::Approve).await;
-        assert_eq!(late, Err(ExecuteError::Refused(No::NotWaiting)));
-        assert_eq!(parts(&store, "ann", "1", "ann 1").await, (false, false, false));
+        for store in examples::stores().await {
+            let clock = Arc::new(HandClock::going());
+            let running = Runtime::new(&store).clock(clock.clone()).process::<Registering>().start().await.unwrap();
+            let ann = start(&store, "ann", "ann", "1").await.unwrap();
+            approval_asked(&store, "ann", ann).await.unwrap();
+            clock.advance(APPROVAL_WITHIN);
+            assert!(matches!(ended(&store, "ann", ann).await.unwrap(), RegistrationEvent::Failed { .. }));
+            running.stop().await.unwrap();
+            let late = store.aggregate::<SecurityAccount>().execute("ann", AccountCommand::Approve).await;
+            assert_eq!(late, Err(ExecuteError::Refused(No::NotWaiting)));
+            assert_eq!(parts(&store, "ann", "1", "ann 1").await, (false, false, false));
+        }
     }
 
     #[test]

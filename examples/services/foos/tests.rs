@@ -58,81 +58,89 @@ fn ids_with_dashes_are_told_from_the_stream_whether_they_are_uuids_or_not() {
 #[tokio::test]
 async fn what_comes_late_or_twice_changes_nothing() {
     let place = tempfile::tempdir().unwrap();
-    let (store, sqlite) = (Store::memory(), Sqlite::at(place.path()));
-    seen_of_some(&store).await;
-    Runtime::new(&store).project(Foos, sqlite.clone()).run_until_idle().await.unwrap();
-    let foos = sqlite.reader::<Foos>();
-    let blue = tables::find(&foos, FooName::new("7", "blue").id).unwrap().unwrap();
-    assert_eq!((blue.status, blue.label.as_deref()), (Some(Status::Paused), Some("old")));
-    let retired = tables::page(&foos, Some(Status::Retired), "").unwrap();
-    assert_eq!(retired.iter().map(|foo| foo.name.baz.as_str()).collect::<Vec<_>>(), ["b-z"]);
-    assert_eq!(tables::page(&foos, None, "").unwrap().len(), 3);
+    for store in examples::stores().await {
+        let sqlite = Sqlite::at(place.path());
+        seen_of_some(&store).await;
+        Runtime::new(&store).project(Foos, sqlite.clone()).run_until_idle().await.unwrap();
+        let foos = sqlite.reader::<Foos>();
+        let blue = tables::find(&foos, FooName::new("7", "blue").id).unwrap().unwrap();
+        assert_eq!((blue.status, blue.label.as_deref()), (Some(Status::Paused), Some("old")));
+        let retired = tables::page(&foos, Some(Status::Retired), "").unwrap();
+        assert_eq!(retired.iter().map(|foo| foo.name.baz.as_str()).collect::<Vec<_>>(), ["b-z"]);
+        assert_eq!(tables::page(&foos, None, "").unwrap().len(), 3);
+    }
 }
 
 #[tokio::test]
 async fn a_stream_that_names_no_foo_is_parked_and_the_others_go_on() {
     let place = tempfile::tempdir().unwrap();
-    let (store, sqlite) = (Store::memory(), Sqlite::at(place.path()));
-    see(&store, "only", "", &[noon(9, Status::Active)]).await.unwrap();
-    let last = seen_of_some(&store).await;
-    let running = Runtime::new(&store).project(Foos, sqlite.clone()).start().await.unwrap();
-    let projections = running.projections();
-    projections.wait_until("foos", last, SOON).await.unwrap();
-    let parked = projections.parked("foos").unwrap();
-    assert_eq!(parked.iter().map(|item| item.position).collect::<Vec<_>>(), [Position(1)]);
-    assert!(format!("{:?}", parked[0].state).contains("foos-only-"), "{parked:?}");
-    assert_eq!(tables::page(&sqlite.reader::<Foos>(), None, "").unwrap().len(), 3);
-    running.stop().await.unwrap();
+    for store in examples::stores().await {
+        let sqlite = Sqlite::at(place.path());
+        see(&store, "only", "", &[noon(9, Status::Active)]).await.unwrap();
+        let last = seen_of_some(&store).await;
+        let running = Runtime::new(&store).project(Foos, sqlite.clone()).start().await.unwrap();
+        let projections = running.projections();
+        projections.wait_until("foos", last, SOON).await.unwrap();
+        let parked = projections.parked("foos").unwrap();
+        assert_eq!(parked.iter().map(|item| item.position).collect::<Vec<_>>(), [Position(1)]);
+        assert!(format!("{:?}", parked[0].state).contains("foos-only-"), "{parked:?}");
+        assert_eq!(tables::page(&sqlite.reader::<Foos>(), None, "").unwrap().len(), 3);
+        running.stop().await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn redis_holds_the_same_read_model() {
     let (place, server) = (tempfile::tempdir().unwrap(), RedisServer::shared().database());
-    let (store, sqlite, redis) = (Store::memory(), Sqlite::at(place.path()), Redis::at(&server).unwrap());
-    seen_of_some(&store).await;
-    Runtime::new(&store).project(Foos, sqlite.clone()).run_until_idle().await.unwrap();
-    Runtime::new(&store).project(FooCache, redis.clone()).run_until_idle().await.unwrap();
-    let cached = redis.reader::<FooCache>();
-    for foo in tables::page(&sqlite.reader::<Foos>(), None, "").unwrap() {
-        let read = async |what| cached.read(&format!("{}:{what}", foo.name.id)).await.unwrap().map(|stored| seen(&stored).1);
-        assert_eq!(read("status").await.as_deref(), foo.status.map(Status::name));
-        assert_eq!(read("label").await, foo.label);
+    for store in examples::stores().await {
+        let (sqlite, redis) = (Sqlite::at(place.path()), Redis::at(&server).unwrap());
+        seen_of_some(&store).await;
+        Runtime::new(&store).project(Foos, sqlite.clone()).run_until_idle().await.unwrap();
+        Runtime::new(&store).project(FooCache, redis.clone()).run_until_idle().await.unwrap();
+        let cached = redis.reader::<FooCache>();
+        for foo in tables::page(&sqlite.reader::<Foos>(), None, "").unwrap() {
+            let read = async |what| cached.read(&format!("{}:{what}", foo.name.id)).await.unwrap().map(|stored| seen(&stored).1);
+            assert_eq!(read("status").await.as_deref(), foo.status.map(Status::name));
+            assert_eq!(read("label").await, foo.label);
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_from_another_language_finds_the_service_by_reflection() {
     let place = tempfile::tempdir().unwrap();
-    let (store, sqlite) = (Store::memory(), Sqlite::at(place.path()));
-    let written = seen_of_some(&store).await;
-    let running = Runtime::new(&store).project(Foos, sqlite.clone()).start().await.unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let service = FoosService { foos: sqlite.reader::<Foos>(), projections: running.projections() };
-    let serving = tokio::spawn(async move {
-        serve(service, listener, async { _ = stopped.await }).await.unwrap();
-    });
+    for store in examples::stores().await {
+        let sqlite = Sqlite::at(place.path());
+        let written = seen_of_some(&store).await;
+        let running = Runtime::new(&store).project(Foos, sqlite.clone()).start().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let service = FoosService { foos: sqlite.reader::<Foos>(), projections: running.projections() };
+        let serving = tokio::spawn(async move {
+            serve(service, listener, async { _ = stopped.await }).await.unwrap();
+        });
 
-    let blue = FooName::new("7", "blue").id.to_string();
-    let (at, beyond) = (written.0.to_string(), (written.0 + 1).to_string());
-    let got = ask(&address, &["get", &blue, &at]).await;
-    assert!(got.contains(r#""status": "STATUS_PAUSED""#) && got.contains(r#""label": "old""#), "{got}");
-    let active = ask(&address, &["list", "STATUS_ACTIVE"]).await;
-    assert!(active.lines().count() == 1 && active.contains(r#""baz_id": "red""#), "{active}");
-    assert_eq!(ask(&address, &["list"]).await.lines().count(), 3);
-    let nobody = ask(&address, &["get", "00000000-0000-0000-0000-000000000000"]).await;
-    assert!(nobody.contains("NOT_FOUND"), "{nobody}");
-    assert!(ask(&address, &["get", "blue"]).await.contains("INVALID_ARGUMENT"));
-    let early = ask(&address, &["get", &blue, &beyond]).await;
-    assert!(early.contains("UNAVAILABLE"), "{early}");
-    let [bar, baz] = UUIDS;
-    let seen = see(&store, bar, baz, &[noon(12, Status::Active)]).await.unwrap().0.to_string();
-    let of_uuids = ask(&address, &["get", &FooName::new(bar, baz).id.to_string(), &seen]).await;
-    assert!(of_uuids.contains(bar) && of_uuids.contains(baz), "{of_uuids}");
-    stop.send(()).unwrap();
-    serving.await.unwrap();
-    running.stop().await.unwrap();
+        let blue = FooName::new("7", "blue").id.to_string();
+        let (at, beyond) = (written.0.to_string(), (written.0 + 1).to_string());
+        let got = ask(&address, &["get", &blue, &at]).await;
+        assert!(got.contains(r#""status": "STATUS_PAUSED""#) && got.contains(r#""label": "old""#), "{got}");
+        let active = ask(&address, &["list", "STATUS_ACTIVE"]).await;
+        assert!(active.lines().count() == 1 && active.contains(r#""baz_id": "red""#), "{active}");
+        assert_eq!(ask(&address, &["list"]).await.lines().count(), 3);
+        let nobody = ask(&address, &["get", "00000000-0000-0000-0000-000000000000"]).await;
+        assert!(nobody.contains("NOT_FOUND"), "{nobody}");
+        assert!(ask(&address, &["get", "blue"]).await.contains("INVALID_ARGUMENT"));
+        let early = ask(&address, &["get", &blue, &beyond]).await;
+        assert!(early.contains("UNAVAILABLE"), "{early}");
+        let [bar, baz] = UUIDS;
+        let seen = see(&store, bar, baz, &[noon(12, Status::Active)]).await.unwrap().0.to_string();
+        let of_uuids = ask(&address, &["get", &FooName::new(bar, baz).id.to_string(), &seen]).await;
+        assert!(of_uuids.contains(bar) && of_uuids.contains(baz), "{of_uuids}");
+        stop.send(()).unwrap();
+        serving.await.unwrap();
+        running.stop().await.unwrap();
+    }
 }
 
 /// What the Python client prints.
