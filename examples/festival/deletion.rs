@@ -1,18 +1,27 @@
-//! What deletes: a process, with its own view of the events. It does not hear of teams that are created.
+//! The process that deletes, with its own view of the events. It knows the teams of each festival, since it hears in the
+//! order of the log who comes and goes: when a deletion begins nobody can come any more, and its list is complete.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::time::Duration;
 
 use leftfold::prelude::*;
+use leftfold::runtime::process::InstanceSnapshots;
 use serde::{Deserialize, Serialize};
 
 use super::{DeleteTeam, Festival, FestivalCommand, Team};
 
+/// Teams that are asked to go in one reaction, which may issue 10,000 commands at most. Few in tests, so that these see many.
+const BATCH: usize = if cfg!(test) { 2 } else { 1_000 };
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Watched {
     #[serde(rename = "festival.DeletionBegan")]
-    DeletionBegan { festival: String, teams: BTreeSet<String> },
+    DeletionBegan { festival: String },
+    #[serde(rename = "festival.TeamCreated")]
+    TeamCreated { team: String, festival: String },
     #[serde(rename = "festival.TeamMoved")]
-    TeamMoved { team: String, from: String },
+    TeamMoved { team: String, from: String, to: String },
     #[serde(rename = "festival.TeamDeleted")]
     TeamDeleted { team: String, festival: String },
     #[serde(rename = "festival.Deleted")]
@@ -23,10 +32,12 @@ impl Event for Watched {
     const NAMESPACE: &'static str = "festival";
 }
 
-/// The deletion of one festival: the teams that are still there.
-#[derive(Debug, Default)]
+/// One festival: the teams that are there, and those that are asked to go next.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Deletion {
-    waits_for: BTreeSet<String>,
+    teams: BTreeSet<String>,
+    is_deleting: bool,
+    batch: Vec<String>,
 }
 
 // ANCHOR: process
@@ -38,34 +49,52 @@ impl Process for Deletion {
         Targets::of::<Festival>().and::<Team>()
     }
 
-    /// Nothing that it causes starts it, and a festival is deleted once: there is no way round in a circle.
+    /// Nothing that it causes begins a deletion, and a festival is deleted once: there is no way round in a circle.
     fn correlate(event: &Recorded<Watched>) -> Correlation {
         match &event.event {
-            Watched::DeletionBegan { festival, .. } => Correlation::starts(festival),
-            Watched::TeamMoved { from: festival, .. } | Watched::TeamDeleted { festival, .. } => Correlation::continues(festival),
+            Watched::DeletionBegan { festival } | Watched::TeamCreated { festival, .. } => Correlation::starts(festival),
+            Watched::TeamMoved { from, to, .. } => Correlation::continues(from).and_starts(to),
+            Watched::TeamDeleted { festival, .. } => Correlation::continues(festival),
             Watched::Deleted { festival } => Correlation::ends(festival),
         }
     }
 
-    fn apply(&mut self, trigger: &Trigger<Watched>, _: &Context) {
+    fn apply(&mut self, trigger: &Trigger<Watched>, Context { key: festival, .. }: &Context) {
         match trigger {
-            Trigger::Event(Watched::DeletionBegan { teams, .. }) => self.waits_for.clone_from(teams),
-            Trigger::Event(Watched::TeamMoved { team, .. } | Watched::TeamDeleted { team, .. }) => {
-                self.waits_for.remove(team);
+            Trigger::Event(Watched::TeamCreated { team, .. }) => _ = self.teams.insert(team.clone()),
+            Trigger::Event(Watched::TeamMoved { team, to, .. }) if to == festival => _ = self.teams.insert(team.clone()),
+            Trigger::Event(Watched::TeamMoved { team, .. } | Watched::TeamDeleted { team, .. }) => _ = self.teams.remove(team),
+            Trigger::Event(Watched::DeletionBegan { .. }) => {
+                self.is_deleting = true;
+                self.batch = self.teams.iter().take(BATCH).cloned().collect();
             }
-            Trigger::Event(Watched::Deleted { .. }) | Trigger::TimerFired { .. } | Trigger::Refused(_) => {}
+            // Each batch is behind the last one: every team is asked once.
+            Trigger::TimerFired { .. } => {
+                let behind = self.batch.pop().map_or(Bound::Unbounded, Bound::Excluded);
+                self.batch = self.teams.range((behind, Bound::Unbounded)).take(BATCH).cloned().collect();
+            }
+            Trigger::Event(Watched::Deleted { .. }) | Trigger::Refused(_) => {}
         }
     }
 
+    fn snapshots() -> InstanceSnapshots<Self> {
+        InstanceSnapshots::every_reactions(10_000)
+    }
+
     fn react(&self, trigger: &Trigger<Watched>, Context { key: festival, .. }: &Context) -> Reaction {
-        let end = || FestivalCommand::EndDeletion { festival: festival.clone() };
+        let delete = |reaction: Reaction, team: &String| {
+            reaction.command::<Team>(team, DeleteTeam { team: team.clone(), festival: festival.clone() })
+        };
         match trigger {
             Trigger::Event(Watched::Deleted { .. }) => Reaction::none(),
-            _ if self.waits_for.is_empty() => Reaction::none().command::<Festival>(festival, end()),
-            Trigger::Event(Watched::DeletionBegan { teams, .. }) => teams.iter().fold(Reaction::none(), |reaction, team| {
-                let delete = DeleteTeam { team: team.clone(), festival: festival.clone() };
-                reaction.command::<Team>(team, delete)
-            }),
+            _ if !self.is_deleting => Reaction::none(),
+            _ if self.teams.is_empty() => {
+                Reaction::none().command::<Festival>(festival, FestivalCommand::EndDeletion { festival: festival.clone() })
+            }
+            Trigger::Event(Watched::DeletionBegan { .. }) | Trigger::TimerFired { .. } => {
+                let asked = self.batch.iter().fold(Reaction::none(), delete);
+                if self.batch.len() == BATCH { asked.timer("next batch", Duration::ZERO) } else { asked }
+            }
             _ => Reaction::none(),
         }
     }

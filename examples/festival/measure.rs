@@ -74,6 +74,34 @@ pub(super) async fn measure(festivals: u64, teams: u64) -> Result<(), Box<dyn Er
     Ok(())
 }
 
+/// One festival with very many teams is deleted.
+pub(super) async fn large(teams: u64) -> Result<(), Box<dyn Error>> {
+    let place = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
+    let path = place.path().join("store");
+    let store = leftfold::open(path.to_str().ok_or("the directory for temporary files is not UTF-8")?).await?;
+    let running = Runtime::new(&store).process::<Deletion>().start().await?;
+    let began = Instant::now();
+    create(&store, 1, teams).await.map_err(|error| error.to_string())?;
+    println!("one festival with {teams} teams: created in {}", seconds(began.elapsed()));
+    let began = Instant::now();
+    until_deleted(&store, "0").await?;
+    println!("deleted, the last of its teams included, in {}; {}", seconds(began.elapsed()), memory());
+    running.stop().await?;
+    Ok(store.close().await?)
+}
+
+/// Begins a deletion and waits for its end.
+async fn until_deleted(store: &Store, festival: &str) -> Result<(), Box<dyn Error>> {
+    let mut told = store.subscribe(Query::tag(festival_tag(festival)), store.head().position);
+    store.decide(&BeginDeletion { festival: festival.to_owned() }).await?;
+    let mut deleted = false;
+    while !deleted {
+        let told = store.aggregate::<Festival>().decode(&told.event().await?)?;
+        deleted = matches!(told.as_slice(), [FestivalEvent::Deleted { .. }]);
+    }
+    Ok(())
+}
+
 fn list(lists: &Reader, festivals: u64, teams: u64) -> Result<(), SqliteError> {
     let mut draw = fastrand::Rng::with_seed(1);
     let mut times = Vec::new();
@@ -103,15 +131,8 @@ async fn move_teams(store: &Store, festivals: u64) -> Result<(), Box<dyn Error>>
 async fn delete(store: &Store) -> Result<(), Box<dyn Error>> {
     let mut times = Vec::new();
     for festival in 0..TIMED {
-        let festival = festival.to_string();
-        let mut told = store.subscribe(Query::tag(festival_tag(&festival)), store.head().position);
         let began = Instant::now();
-        store.decide(&BeginDeletion { festival: festival.clone() }).await?;
-        let mut deleted = false;
-        while !deleted {
-            let told = store.aggregate::<Festival>().decode(&told.event().await?)?;
-            deleted = matches!(told.as_slice(), [FestivalEvent::Deleted { .. }]);
-        }
+        until_deleted(store, &festival.to_string()).await?;
         times.push(began.elapsed());
     }
     println!("delete one festival, the last of its teams included: {}", spread(&mut times));
@@ -131,7 +152,7 @@ fn plan(figures: &Figures, festivals: u64, teams: u64) {
     println!("    a list, a move and a deletion take what they take here while the pages that they read are in memory,");
     println!("        and some reads of the disk more where they are not: none of them looks at another festival");
     println!("    memory: at most 64 MiB for the index of the log and what is read of it, 64 MiB for folds, and 32 MiB for the");
-    println!("        lists, which is where it ends here too; an instance of the process is open only while it deletes");
+    println!("        lists, which is where it ends here too; an instance of the process that is not at work is in the log only");
 }
 
 /// Each worker creates the festivals of its own, one after the other, as a person would.
