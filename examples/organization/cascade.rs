@@ -2,21 +2,53 @@
 //! history, that it is off: because it decides alone, lives in another partition, or because others listen to it.
 //! The children are folded from the same log as the parent's changes, in its order: a child that is created before its
 //! parent is disabled gets the command with all others, one that is created after it gets its own. There is no third case.
-//! Up to `COMMANDS_MAX` (10,000) children at once.
+//! However many they are: the children are told in batches, one reaction each, and a timer that is due at once leads from
+//! one batch to the next.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::time::Duration;
 
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{By, Company, CompanyCommand, Employee, EmployeeCommand, Switch};
 
+/// Children that are told in one reaction, which may issue 10,000 commands at most. Few in tests, so that these see many.
+const BATCH: usize = if cfg!(test) { 2 } else { 1_000 };
+
 // ANCHOR: cascade
+/// The children of one parent, in order, and those to be told next.
+#[derive(Debug, Default)]
+struct Children {
+    all: BTreeSet<String>,
+    batch: Vec<String>,
+}
+
+impl Children {
+    /// Begins with the first ones. A round that is under way ends there: its news is old.
+    fn begin(&mut self) {
+        self.batch = self.all.iter().take(BATCH).cloned().collect();
+    }
+
+    /// Goes on behind the last batch.
+    fn go_on(&mut self) {
+        let behind = self.batch.pop().map_or(Bound::Unbounded, Bound::Excluded);
+        self.batch = self.all.range((behind, Bound::Unbounded)).take(BATCH).cloned().collect();
+    }
+
+    /// Tells each of the batch, and comes back for the next one.
+    fn tell(&self, tell: impl Fn(Reaction, &String) -> Reaction) -> Reaction {
+        let told = self.batch.iter().fold(Reaction::none(), tell);
+        if self.batch.len() == BATCH { told.timer("next batch", Duration::ZERO) } else { told }
+    }
+}
+
 /// Carries a city's state to its companies. One instance for each city.
 #[derive(Debug, Default)]
 pub(crate) struct CityCascade {
     off: bool,
-    companies: BTreeSet<String>,
+    companies: Children,
 }
 // ANCHOR_END: cascade
 
@@ -52,10 +84,13 @@ impl Process for CityCascade {
 
     fn apply(&mut self, trigger: &Trigger<CityFact>, context: &Context) {
         match trigger {
-            Trigger::Event(CityFact::Disabled) => self.off = true,
-            Trigger::Event(CityFact::Enabled) => self.off = false,
-            Trigger::Event(CityFact::CompanyCreated { .. }) => _ = self.companies.insert(context.stream_id.clone()),
-            Trigger::Refused(_) | Trigger::TimerFired { .. } => {}
+            Trigger::Event(switched @ (CityFact::Disabled | CityFact::Enabled)) => {
+                self.off = *switched == CityFact::Disabled;
+                self.companies.begin();
+            }
+            Trigger::Event(CityFact::CompanyCreated { .. }) => _ = self.companies.all.insert(context.stream_id.clone()),
+            Trigger::TimerFired { .. } => self.companies.go_on(),
+            Trigger::Refused(_) => {}
         }
     }
 
@@ -66,7 +101,7 @@ impl Process for CityCascade {
             false => reaction.command::<Company>(company, CompanyCommand::Enable { by }),
         };
         match trigger {
-            Trigger::Event(CityFact::Disabled | CityFact::Enabled) => self.companies.iter().fold(Reaction::none(), tell),
+            Trigger::Event(CityFact::Disabled | CityFact::Enabled) | Trigger::TimerFired { .. } => self.companies.tell(tell),
             Trigger::Event(CityFact::CompanyCreated { .. }) if self.off => tell(Reaction::none(), &context.stream_id),
             _ => Reaction::none(),
         }
@@ -78,7 +113,14 @@ impl Process for CityCascade {
 #[derive(Debug, Default)]
 pub(crate) struct CompanyCascade {
     switch: Switch,
-    employees: BTreeSet<String>,
+    employees: Children,
+}
+
+impl CompanyCascade {
+    fn switched(&mut self, by: By, off: bool) {
+        self.switch.set_off(by, off);
+        self.employees.begin();
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,10 +154,11 @@ impl Process for CompanyCascade {
 
     fn apply(&mut self, trigger: &Trigger<CompanyFact>, context: &Context) {
         match trigger {
-            Trigger::Event(CompanyFact::Disabled { by }) => self.switch.set_off(*by, true),
-            Trigger::Event(CompanyFact::Enabled { by }) => self.switch.set_off(*by, false),
-            Trigger::Event(CompanyFact::EmployeeCreated { .. }) => _ = self.employees.insert(context.stream_id.clone()),
-            Trigger::Refused(_) | Trigger::TimerFired { .. } => {}
+            Trigger::Event(CompanyFact::Disabled { by }) => self.switched(*by, true),
+            Trigger::Event(CompanyFact::Enabled { by }) => self.switched(*by, false),
+            Trigger::Event(CompanyFact::EmployeeCreated { .. }) => _ = self.employees.all.insert(context.stream_id.clone()),
+            Trigger::TimerFired { .. } => self.employees.go_on(),
+            Trigger::Refused(_) => {}
         }
     }
 
@@ -127,8 +170,8 @@ impl Process for CompanyCascade {
         };
         match trigger {
             // Off for a second reason, or for one reason less: what an employee has already is nothing to do.
-            Trigger::Event(CompanyFact::Disabled { .. } | CompanyFact::Enabled { .. }) => {
-                self.employees.iter().fold(Reaction::none(), tell)
+            Trigger::Event(CompanyFact::Disabled { .. } | CompanyFact::Enabled { .. }) | Trigger::TimerFired { .. } => {
+                self.employees.tell(tell)
             }
             Trigger::Event(CompanyFact::EmployeeCreated { .. }) if !self.switch.is_on() => {
                 tell(Reaction::none(), &context.stream_id)

@@ -193,13 +193,14 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_company_created_while_its_city_is_being_disabled_ends_disabled_with_its_employees() {
-        let store = Store::memory();
-        let runtime = start(&store, &Memory::new()).await.unwrap();
-        load(&store, 200).await.unwrap();
-        runtime.stop().await.unwrap();
-        for company in store.read(Read::matching(Query::category("company"), Position(1))).all().await.unwrap() {
-            let id = company.stream.as_ref().unwrap().name.id();
-            assert_eq!(is_on(&store, id, &format!("{id}.0")).await, (false, false), "{id}");
+        for store in examples::stores().await {
+            let runtime = start(&store, &Memory::new()).await.unwrap();
+            load(&store, 40).await.unwrap();
+            runtime.stop().await.unwrap();
+            for company in store.read(Read::matching(Query::category("company"), Position(1))).all().await.unwrap() {
+                let id = company.stream.as_ref().unwrap().name.id();
+                assert_eq!(is_on(&store, id, &format!("{id}.0")).await, (false, false), "{id}");
+            }
         }
     }
 
@@ -218,25 +219,26 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn disable_enable_disable_in_quick_succession_ends_disabled_and_one_more_enable_enabled() {
-        let store = Store::memory();
-        let cities = store.aggregate::<City>();
-        let runtime = start(&store, &Memory::new()).await.unwrap();
-        found(&store, "lyon", 0..100).await.unwrap();
-        for command in [CityCommand::Disable, CityCommand::Enable, CityCommand::Disable] {
-            cities.execute("lyon", command).await.unwrap();
-        }
-        found(&store, "lyon", 100..110).await.unwrap();
-        runtime.stop().await.unwrap();
-        run_until_idle(&store).await;
-        for (_, how) in switched(&store, "employee").await {
-            assert_eq!(how.last().unwrap(), "employee.Disabled");
-            assert!(how.windows(2).all(|two| two[0] != two[1]), "{how:?}");
-        }
-        assert_eq!(is_on(&store, "105", "105.2").await, (false, false));
-        cities.execute("lyon", CityCommand::Enable).await.unwrap();
-        run_until_idle(&store).await;
-        for company in ["0", "99", "105"] {
-            assert_eq!(is_on(&store, company, &format!("{company}.1")).await, (true, true));
+        for store in examples::stores().await {
+            let cities = store.aggregate::<City>();
+            let runtime = start(&store, &Memory::new()).await.unwrap();
+            found(&store, "lyon", 0..100).await.unwrap();
+            for command in [CityCommand::Disable, CityCommand::Enable, CityCommand::Disable] {
+                cities.execute("lyon", command).await.unwrap();
+            }
+            found(&store, "lyon", 100..110).await.unwrap();
+            runtime.stop().await.unwrap();
+            run_until_idle(&store).await;
+            for (_, how) in switched(&store, "employee").await {
+                assert_eq!(how.last().unwrap(), "employee.Disabled");
+                assert!(how.windows(2).all(|two| two[0] != two[1]), "{how:?}");
+            }
+            assert_eq!(is_on(&store, "105", "105.2").await, (false, false));
+            cities.execute("lyon", CityCommand::Enable).await.unwrap();
+            run_until_idle(&store).await;
+            for company in ["0", "99", "105"] {
+                assert_eq!(is_on(&store, company, &format!("{company}.1")).await, (true, true));
+            }
         }
     }
 
@@ -285,38 +287,41 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_off_itself_stays_off_when_its_parent_comes_back() {
-        let store = Store::memory();
-        found(&store, "lyon", 0..2).await.unwrap();
-        store.aggregate::<Company>().execute("0", CompanyCommand::Disable { by: By::Itself }).await.unwrap();
-        store.aggregate::<Employee>().execute("1.0", EmployeeCommand::Disable { by: By::Itself }).await.unwrap();
-        for (command, first, second) in
-            [(CityCommand::Disable, (false, false), (false, false)), (CityCommand::Enable, (false, false), (true, false))]
-        {
-            store.aggregate::<City>().execute("lyon", command).await.unwrap();
-            run_until_idle(&store).await;
-            assert_eq!(is_on(&store, "0", "0.0").await, first);
-            assert_eq!(is_on(&store, "1", "1.0").await, second);
+        for store in examples::stores().await {
+            found(&store, "lyon", 0..2).await.unwrap();
+            store.aggregate::<Company>().execute("0", CompanyCommand::Disable { by: By::Itself }).await.unwrap();
+            store.aggregate::<Employee>().execute("1.0", EmployeeCommand::Disable { by: By::Itself }).await.unwrap();
+            for (command, first, second) in
+                [(CityCommand::Disable, (false, false), (false, false)), (CityCommand::Enable, (false, false), (true, false))]
+            {
+                store.aggregate::<City>().execute("lyon", command).await.unwrap();
+                run_until_idle(&store).await;
+                assert_eq!(is_on(&store, "0", "0.0").await, first);
+                assert_eq!(is_on(&store, "1", "1.0").await, second);
+            }
+            assert_eq!(is_on(&store, "1", "1.1").await, (true, true));
         }
-        assert_eq!(is_on(&store, "1", "1.1").await, (true, true));
     }
 
     #[tokio::test]
     async fn the_read_model_tells_own_and_effective_apart_and_restores_each_childs_own_flag() {
-        let (store, directory) = (Store::memory(), Memory::<Directory>::new());
-        found(&store, "lyon", 0..2).await.unwrap();
-        store.aggregate::<Company>().execute("0", CompanyCommand::Disable { by: By::Itself }).await.unwrap();
-        for (command, on) in [(CityCommand::Disable, false), (CityCommand::Enable, true)] {
-            store.aggregate::<City>().execute("lyon", command).await.unwrap();
-            let directory = directory.clone();
-            Runtime::new(&store).project(Organization, directory.clone()).run_until_idle().await.unwrap();
-            let flags = async |name: &str| {
-                let row = directory.read(|directory| directory.row(name)).await;
-                (row.enabled, row.enabled_effective)
-            };
-            assert_eq!(flags("company-0").await, (false, false));
-            assert_eq!(flags("employee-0.0").await, (true, false));
-            assert_eq!(flags("company-1").await, (true, on));
-            assert_eq!(flags("employee-1.2").await, (true, on));
+        for store in examples::stores().await {
+            let directory = Memory::<Directory>::new();
+            found(&store, "lyon", 0..2).await.unwrap();
+            store.aggregate::<Company>().execute("0", CompanyCommand::Disable { by: By::Itself }).await.unwrap();
+            for (command, on) in [(CityCommand::Disable, false), (CityCommand::Enable, true)] {
+                store.aggregate::<City>().execute("lyon", command).await.unwrap();
+                let directory = directory.clone();
+                Runtime::new(&store).project(Organization, directory.clone()).run_until_idle().await.unwrap();
+                let flags = async |name: &str| {
+                    let row = directory.read(|directory| directory.row(name)).await;
+                    (row.enabled, row.enabled_effective)
+                };
+                assert_eq!(flags("company-0").await, (false, false));
+                assert_eq!(flags("employee-0.0").await, (true, false));
+                assert_eq!(flags("company-1").await, (true, on));
+                assert_eq!(flags("employee-1.2").await, (true, on));
+            }
         }
     }
 
@@ -326,47 +331,51 @@ mod tests {
 
     #[tokio::test]
     async fn a_decision_that_reads_the_parents_is_refused_at_once_and_believes_no_caller() {
-        let store = Store::memory();
-        found(&store, "lyon", 0..1).await.unwrap();
-        store.decide(&clock_in()).await.unwrap();
-        let elsewhere = ClockIn { city: "paris".into(), ..clock_in() };
-        assert_eq!(store.decide(&elsewhere).await, Err(ExecuteError::Refused(Refusal::Absent)));
-        store.aggregate::<City>().execute("lyon", CityCommand::Disable).await.unwrap();
-        let city = Refusal::Disabled { what: "the city".into() };
-        assert_eq!(store.decide(&clock_in()).await, Err(ExecuteError::Refused(city)));
+        for store in examples::stores().await {
+            found(&store, "lyon", 0..1).await.unwrap();
+            store.decide(&clock_in()).await.unwrap();
+            let elsewhere = ClockIn { city: "paris".into(), ..clock_in() };
+            assert_eq!(store.decide(&elsewhere).await, Err(ExecuteError::Refused(Refusal::Absent)));
+            store.aggregate::<City>().execute("lyon", CityCommand::Disable).await.unwrap();
+            let city = Refusal::Disabled { what: "the city".into() };
+            assert_eq!(store.decide(&clock_in()).await, Err(ExecuteError::Refused(city)));
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn nobody_clocks_in_after_the_city_was_disabled_however_they_race() {
-        let store = Store::memory();
-        found(&store, "lyon", 0..1).await.unwrap();
-        let others = store.clone();
-        let clocking = tokio::spawn(async move { while others.decide(&clock_in()).await.is_ok() {} });
-        store
-            .follow::<EmployeeEvent>(Position::START)
-            .unwrap()
-            .find(|news| news.event == EmployeeEvent::ClockedIn)
-            .await
-            .unwrap();
-        let disabled = store.aggregate::<City>().execute("lyon", CityCommand::Disable).await.unwrap();
-        clocking.await.unwrap();
-        let clocked_in = Query::types([EventType::new("employee.ClockedIn").unwrap()]);
-        let last = store.read(Read::matching(clocked_in, disabled.position)).all().await.unwrap();
-        assert_eq!(last, []);
+        for store in examples::stores().await {
+            found(&store, "lyon", 0..1).await.unwrap();
+            let others = store.clone();
+            let clocking = tokio::spawn(async move { while others.decide(&clock_in()).await.is_ok() {} });
+            store
+                .follow::<EmployeeEvent>(Position::START)
+                .unwrap()
+                .find(|news| news.event == EmployeeEvent::ClockedIn)
+                .await
+                .unwrap();
+            let disabled = store.aggregate::<City>().execute("lyon", CityCommand::Disable).await.unwrap();
+            clocking.await.unwrap();
+            let clocked_in = Query::types([EventType::new("employee.ClockedIn").unwrap()]);
+            let last = store.read(Read::matching(clocked_in, disabled.position)).all().await.unwrap();
+            assert_eq!(last, []);
+        }
     }
 
     #[tokio::test]
     async fn the_value_passed_in_is_as_late_as_the_read_model() {
-        let (store, directory) = (Store::memory(), Memory::<Directory>::new());
-        found(&store, "lyon", 0..1).await.unwrap();
-        let run = || Runtime::new(&store).project(Organization, directory.clone()).run_until_idle();
-        run().await.unwrap();
-        store.aggregate::<City>().execute("lyon", CityCommand::Disable).await.unwrap();
-        passed::clock_in(&store, &directory, "0.0", "0").await.unwrap();
-        run().await.unwrap();
-        let company = Refusal::Disabled { what: "the company".into() };
-        let late = passed::clock_in(&store, &directory, "0.0", "0").await;
-        assert_eq!(late, Err(ExecuteError::Refused(company)));
+        for store in examples::stores().await {
+            let directory = Memory::<Directory>::new();
+            found(&store, "lyon", 0..1).await.unwrap();
+            let run = || Runtime::new(&store).project(Organization, directory.clone()).run_until_idle();
+            run().await.unwrap();
+            store.aggregate::<City>().execute("lyon", CityCommand::Disable).await.unwrap();
+            passed::clock_in(&store, &directory, "0.0", "0").await.unwrap();
+            run().await.unwrap();
+            let company = Refusal::Disabled { what: "the company".into() };
+            let late = passed::clock_in(&store, &directory, "0.0", "0").await;
+            assert_eq!(late, Err(ExecuteError::Refused(company)));
+        }
     }
 
     #[test]
