@@ -3,6 +3,7 @@
 //! No dependencies: this crate is compiled before anything else is checked.
 
 mod book;
+mod examples;
 mod setup;
 mod steps;
 mod test;
@@ -26,6 +27,7 @@ usage: cargo xtask <command>
                       crash the log at so many points of a simulated disk, in an optimized build;
                       a seed repeats a run
   book                build the book into target/book, and check its links and the code in it
+  examples            run each example to its end once
   tidy                check the source against the rules of the house
   bench [arguments]   run the benchmarks, all or those named; `bench --help` says more";
 
@@ -53,6 +55,7 @@ fn dispatch(arguments: &[String]) -> Outcome {
         "setup" => setup::run(),
         "crash" => crash(rest),
         "book" => book::run(),
+        "examples" => examples::run(),
         "tidy" => tidy::run(),
         "bench" => bench(rest),
         "help" | "--help" | "-h" => {

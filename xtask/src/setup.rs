@@ -99,7 +99,7 @@ fn find_program(names: &[&str]) -> Option<PathBuf> {
 }
 
 /// Cargo's target folder, where it is moved by the environment too.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let moved = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     root().join(moved)
 }
