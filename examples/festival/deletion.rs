@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{DeleteTeam, Festival, FestivalCommand, Team};
 
-/// Teams that are asked to go in one reaction, which may issue 10,000 commands at most. Few in tests, so that these see many.
-const BATCH: usize = if cfg!(test) { 2 } else { 1_000 };
+/// Teams that are asked to go in one reaction, which may issue 10,000 commands at most. A hundred reactions may lead one to
+/// another, so half a million teams can go. Few in tests, so that these see many batches.
+const BATCH: usize = if cfg!(test) { 2 } else { 5_000 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Watched {

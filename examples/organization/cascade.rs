@@ -2,7 +2,7 @@
 //! history, that it is off: because it decides alone, lives in another partition, or because others listen to it.
 //! The children are folded from the same log as the parent's changes, in its order: a child that is created before its
 //! parent is disabled gets the command with all others, one that is created after it gets its own. There is no third case.
-//! However many they are: the children are told in batches, one reaction each, and a timer that is due at once leads from
+//! Half a million children at most: they are told in batches, one reaction each, and a timer that is due at once leads from
 //! one batch to the next.
 
 use std::collections::BTreeSet;
@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{By, Company, CompanyCommand, Employee, EmployeeCommand, Switch};
 
-/// Children that are told in one reaction, which may issue 10,000 commands at most. Few in tests, so that these see many.
-const BATCH: usize = if cfg!(test) { 2 } else { 1_000 };
+/// Children that are told in one reaction, which may issue 10,000 commands at most. A hundred reactions may lead one to
+/// another, so half a million children can be told. Few in tests, so that these see many batches.
+const BATCH: usize = if cfg!(test) { 2 } else { 5_000 };
 
 // ANCHOR: cascade
 /// The children of one parent, in order, and those to be told next.

@@ -18,8 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Builds all, then runs one after the other, each with a fresh directory.
 pub(crate) fn run() -> Outcome {
     let mut build = cargo();
-    build.args(["build", "--examples"]);
-    PACKAGES.iter().for_each(|(package, _)| _ = build.args(["--package", package]));
+    // All of the workspace, so that dependencies have the features that the tests have just been built with.
+    build.args(["build", "--workspace", "--examples"]);
+
     steps::execute(&mut build)?;
     let place = target().join("examples");
     // What an earlier run left would be another story.
