@@ -87,7 +87,7 @@ impl Csms {
     /// What every consumer of the log is doing; none while the system starts or ends.
     #[must_use]
     pub fn consumers(&self) -> Vec<ConsumerStatus> {
-        self.runtime().as_ref().map(RunningRuntime::status).unwrap_or_default()
+        self.runtime().as_ref().map(|runtime| runtime.status()).unwrap_or_default()
     }
 
     /// The same as figures, in the text format of Prometheus, with those of the store.
