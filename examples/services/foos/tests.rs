@@ -57,8 +57,8 @@ fn ids_with_dashes_are_told_from_the_stream_whether_they_are_uuids_or_not() {
 
 #[tokio::test]
 async fn what_comes_late_or_twice_changes_nothing() {
-    let place = tempfile::tempdir().unwrap();
     for store in examples::stores().await {
+        let place = tempfile::tempdir().unwrap();
         let sqlite = Sqlite::at(place.path());
         seen_of_some(&store).await;
         Runtime::new(&store).project(Foos, sqlite.clone()).run_until_idle().await.unwrap();
@@ -73,8 +73,8 @@ async fn what_comes_late_or_twice_changes_nothing() {
 
 #[tokio::test]
 async fn a_stream_that_names_no_foo_is_parked_and_the_others_go_on() {
-    let place = tempfile::tempdir().unwrap();
     for store in examples::stores().await {
+        let place = tempfile::tempdir().unwrap();
         let sqlite = Sqlite::at(place.path());
         see(&store, "only", "", &[noon(9, Status::Active)]).await.unwrap();
         let last = seen_of_some(&store).await;
@@ -91,8 +91,8 @@ async fn a_stream_that_names_no_foo_is_parked_and_the_others_go_on() {
 
 #[tokio::test]
 async fn redis_holds_the_same_read_model() {
-    let (place, server) = (tempfile::tempdir().unwrap(), RedisServer::shared().database());
     for store in examples::stores().await {
+        let (place, server) = (tempfile::tempdir().unwrap(), RedisServer::shared().database());
         let (sqlite, redis) = (Sqlite::at(place.path()), Redis::at(&server).unwrap());
         seen_of_some(&store).await;
         Runtime::new(&store).project(Foos, sqlite.clone()).run_until_idle().await.unwrap();
@@ -108,8 +108,8 @@ async fn redis_holds_the_same_read_model() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_from_another_language_finds_the_service_by_reflection() {
-    let place = tempfile::tempdir().unwrap();
     for store in examples::stores().await {
+        let place = tempfile::tempdir().unwrap();
         let sqlite = Sqlite::at(place.path());
         let written = seen_of_some(&store).await;
         let running = Runtime::new(&store).project(Foos, sqlite.clone()).start().await.unwrap();
