@@ -159,6 +159,10 @@ impl Aggregate for Tokens {
     }
 }
 
+/// Each test runs alone: if a place of the code is met for the first time while another test begins to listen, what it says
+/// may be taken for heard by nobody, for good (`tracing` keeps that for each place).
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// The warnings of this thread that are about types that nobody knows.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);
@@ -235,6 +239,7 @@ async fn record(store: &Store, event_type: &'static str) {
 /// A typing error in a name was waited for in silence by all but projections.
 #[tokio::test]
 async fn whoever_asks_for_a_type_that_nobody_knows_says_so_until_an_event_of_it_is_recorded() {
+    let _alone = ALONE.lock().await;
     let (warnings, _guard) = Warnings::default().heard();
     let process = Stage::new().process();
     process.ask("a", 1).await;
@@ -254,6 +259,7 @@ async fn whoever_asks_for_a_type_that_nobody_knows_says_so_until_an_event_of_it_
 
 #[tokio::test]
 async fn a_type_is_known_from_the_moment_that_an_enum_which_records_it_is_in_use() {
+    let _alone = ALONE.lock().await;
     let process = Stage::new().process();
     process.ask("a", 1).await;
     let running = all_four(&process).await;
@@ -265,6 +271,7 @@ async fn a_type_is_known_from_the_moment_that_an_enum_which_records_it_is_in_use
 
 #[tokio::test]
 async fn who_stood_by_knows_what_another_one_has_read() {
+    let _alone = ALONE.lock().await;
     let stage = Stage::new();
     let (one, two) = (stage.process(), stage.process());
     one.ask("a", 1).await;
@@ -349,6 +356,7 @@ impl Inbox for Coins {
 
 #[tokio::test]
 async fn what_was_recorded_under_an_older_name_or_is_declared_by_its_owner_is_no_cause_for_alarm() {
+    let _alone = ALONE.lock().await;
     let (warnings, _guard) = Warnings::default().heard();
     // A new program, whose store is empty.
     let process = Stage::new().process();
@@ -367,6 +375,7 @@ async fn what_was_recorded_under_an_older_name_or_is_declared_by_its_owner_is_no
 
 #[tokio::test]
 async fn a_reader_declares_nothing_by_reading_an_enum_of_its_own() {
+    let _alone = ALONE.lock().await;
     let (warnings, _guard) = Warnings::default().heard();
     let process = Stage::new().process();
     let running = process.runtime().project(Reads::<DoorEvent>(PhantomData), Memory::new()).start().await.unwrap();
@@ -379,6 +388,7 @@ async fn a_reader_declares_nothing_by_reading_an_enum_of_its_own() {
 
 #[tokio::test]
 async fn whoever_follows_is_warned_of_types_that_nobody_knows() {
+    let _alone = ALONE.lock().await;
     let (warnings, _guard) = Warnings::default().heard();
     let Started { store, .. } = &Stage::new().process();
     record(store, "door.OpeningAsked").await;
@@ -416,6 +426,7 @@ impl Decision for IsShut {
 /// A boundary that nothing can be in guards nothing.
 #[tokio::test]
 async fn a_decision_that_rests_on_types_that_nobody_knows_is_warned_of_once() {
+    let _alone = ALONE.lock().await;
     let (warnings, _guard) = Warnings::default().heard();
     let process = Stage::new().process();
     process.ask("a", 1).await;

@@ -9,7 +9,7 @@ use opentelemetry::trace::{Span, SpanBuilder, SpanContext, SpanId, Status, Trace
 use opentelemetry::{Context, KeyValue};
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::{Command, Door, PARENT, TRACE, parent, work};
+use super::{ALONE, Command, Door, PARENT, TRACE, parent, work};
 
 /// A tracer that keeps what it is asked to begin.
 #[derive(Clone, Default)]
@@ -76,6 +76,7 @@ impl Collector {
 
 #[tokio::test]
 async fn one_trace_goes_from_the_caller_through_everything_behind_the_log() {
+    let _alone = ALONE.lock().await;
     let collector = Collector::default();
     let layer = tracing_opentelemetry::OpenTelemetryLayer::new(collector.clone());
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
@@ -103,6 +104,7 @@ async fn one_trace_goes_from_the_caller_through_everything_behind_the_log() {
 
 #[tokio::test]
 async fn a_command_without_a_parent_takes_it_from_the_span_around_it() {
+    let _alone = ALONE.lock().await;
     let collector = Collector::default();
     let layer = tracing_opentelemetry::OpenTelemetryLayer::new(collector.clone());
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));

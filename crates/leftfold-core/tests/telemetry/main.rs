@@ -22,6 +22,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
+/// Each test runs alone: if a place of the code is met for the first time while another test begins to listen, what it says
+/// may be taken for heard by nobody, for good (`tracing` keeps that for each place).
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn parent() -> TraceContext {
     TraceContext::parse(&format!("00-{TRACE}-{PARENT}-01"), Some("vendor=1")).unwrap()
@@ -127,6 +130,7 @@ async fn work(store: &Store) -> Vec<RecordedEvent> {
 
 #[tokio::test]
 async fn each_step_has_a_span_with_its_parent_and_what_came_of_it() {
+    let _alone = ALONE.lock().await;
     let spans = Spans::default();
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
     let store = Store::memory();
@@ -160,6 +164,7 @@ async fn each_step_has_a_span_with_its_parent_and_what_came_of_it() {
 
 #[tokio::test]
 async fn the_trace_of_a_command_is_in_the_metadata_of_all_that_comes_of_it() {
+    let _alone = ALONE.lock().await;
     let store = Store::memory();
     let events = work(&store).await;
     let types: Vec<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
@@ -172,6 +177,7 @@ async fn the_trace_of_a_command_is_in_the_metadata_of_all_that_comes_of_it() {
 
 #[tokio::test]
 async fn what_a_caller_says_of_the_trace_goes_before_what_its_cause_says() {
+    let _alone = ALONE.lock().await;
     let store = Store::memory();
     let other = TraceContext::new([1; 16], [2; 8], 0, "").unwrap();
     let doors = store.aggregate::<Door>();
