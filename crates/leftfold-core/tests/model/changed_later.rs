@@ -81,10 +81,11 @@ impl Aggregate for Notes {
 fn content() -> Content {
     // The names under which serde_json hands its raw values and numbers on, as a client may have sent them.
     let names = ["$serde_json::private::RawValue", "a"].map(|name| (name.to_owned(), "no JSON".to_owned()));
+    // Where serde_json keeps numbers of any size it writes the sign of an exponent, so this one has it from the beginning.
     Content {
         adjacent: vec![Adjacent::Wei(u128::MAX), Adjacent::Counts(BTreeMap::from([(7, i128::MIN)]))],
         labels: HashMap::from(names),
-        raw: raw(r#"{"b":1e999,"a":[0.1000000000000000055511151231257827,1e-400,-20000000000000000000.5]}"#),
+        raw: raw(r#"{"b":1e+999,"a":[0.1000000000000000055511151231257827,1e-400,-20000000000000000000.5]}"#),
     }
 }
 
