@@ -25,19 +25,20 @@ impl Run {
         let (answers, checkpoints) = (remembered(&store), stands(log));
         let mut candidates = vec![];
         for kept in 0..=self.unknown.len() {
-            let backend = self.rebuilt(kept);
+            let (backend, went_in) = self.rebuilt(kept);
             let model = Store::shared(Arc::clone(&backend));
             let same = everything(&model).into_iter().map(bare).eq(found.iter().cloned())
                 && remembered(&model) == answers
                 && stands(&*backend) == checkpoints;
             if same {
-                candidates.push((kept, backend));
+                candidates.push((went_in, backend));
             }
         }
-        let Some((kept, backend)) = candidates.pop() else {
+        let Some((went_in, backend)) = candidates.pop() else {
             panic!("the log holds {} events, which is not what was accepted, nor with what was unknown", found.len());
         };
-        self.accepted.extend(self.unknown.drain(..).take(kept));
+        self.accepted.extend(went_in);
+        self.unknown.clear();
         self.model = Store::shared(Arc::clone(&backend));
         self.model_backend = backend;
         self.look_back(log, &all);
@@ -45,10 +46,10 @@ impl Run {
         self.moments(log, &all);
     }
 
-    /// The model with so many more of those that were unknown.
-    fn rebuilt(&self, kept: usize) -> Arc<dyn Backend> {
+    /// The model with so many more of those that were unknown, and those of them that went in.
+    fn rebuilt(&self, kept: usize) -> (Arc<dyn Backend>, Vec<Append>) {
         if kept == 0 {
-            return Arc::clone(&self.model_backend);
+            return (Arc::clone(&self.model_backend), Vec::new());
         }
         let model = Arc::new(MemoryBackend::new());
         for append in &self.accepted {
@@ -56,11 +57,10 @@ impl Run {
             let outcome = wait(model.append(Append { condition: Condition::none(), ..append.clone() }));
             assert!(matches!(outcome, Ok(Outcome::Appended(_))), "{outcome:?} of {append:?}");
         }
-        for append in self.unknown.iter().take(kept) {
-            // Some of them was judged to be a conflict; then it changes nothing here either.
-            let _ = wait(model.append(append.clone()));
-        }
-        model
+        // Some of them was judged to be a conflict, or the repetition of another one: then it changes nothing here either.
+        let goes_in = |append: &&Append| matches!(wait(model.append((*append).clone())), Ok(Outcome::Appended(_)));
+        let went_in = self.unknown.iter().take(kept).filter(goes_in).cloned().collect();
+        (model, went_in)
     }
 
     fn look_back(&mut self, log: &Log, all: &[RecordedEvent]) {
