@@ -32,13 +32,7 @@ struct Asked {
 impl UnheardTypes {
     /// Those of an enum as far as is known without looking into the store, where nobody declares them.
     pub(crate) fn of(schema: &Schema) -> Self {
-        let asked = |event_type: &EventType| Asked {
-            event_type: event_type.clone(),
-            names: schema.names_of(event_type),
-            is_looked_for: false,
-        };
-        let asked = schema.undeclared().map(asked).collect();
-        Self { claims: schema.claims().cloned(), asked: Mutex::new(asked) }
+        Self::among(schema, schema.undeclared().cloned())
     }
 
     /// Those that a query for an enum names.
@@ -48,12 +42,13 @@ impl UnheardTypes {
             TypeMatch::Prefix(_) => None,
         };
         let named: BTreeSet<EventType> = query.items().iter().flat_map(|item| &item.types).filter_map(exact).collect();
-        let asked = |event_type: EventType| {
-            let names = schema.names_of(&event_type);
-            Asked { event_type, names, is_looked_for: false }
-        };
-        let asked = named.into_iter().filter(|event_type| !schema.is_declared(event_type)).map(asked).collect();
-        Self { claims: schema.claims().cloned(), asked: Mutex::new(asked) }
+        Self::among(schema, named.into_iter().filter(|event_type| !schema.is_declared(event_type)))
+    }
+
+    /// Types that nobody declares, still to be looked for.
+    fn among(schema: &Schema, undeclared: impl Iterator<Item = EventType>) -> Self {
+        let asked = undeclared.map(|event_type| Asked { names: schema.names_of(&event_type), event_type, is_looked_for: false });
+        Self { claims: schema.claims().cloned(), asked: Mutex::new(asked.collect()) }
     }
 
     /// The same, where only one of the types is asked for.
