@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crate::setup::target;
 use crate::{Outcome, cargo, root, steps};
 
-/// The packages, with their folders: each `[[example]]` of their manifests is a program.
-const PACKAGES: [(&str, &str); 2] = [("examples", "examples"), ("examples-services", "examples/services")];
+/// The folders of the packages: each `[[example]]` of their manifests is a program.
+const FOLDERS: [&str; 2] = ["examples", "examples/services"];
 /// A story takes a second or a few; one that takes so long hangs.
 const WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -20,7 +20,6 @@ pub(crate) fn run() -> Outcome {
     let mut build = cargo();
     // All of the workspace, so that dependencies have the features that the tests have just been built with.
     build.args(["build", "--workspace", "--examples"]);
-
     steps::execute(&mut build)?;
     let place = target().join("examples");
     // What an earlier run left would be another story.
@@ -30,7 +29,7 @@ pub(crate) fn run() -> Outcome {
     fs::create_dir_all(&place).map_err(|error| format!("{} cannot be made: {error}", place.display()))?;
     let mut failed = Vec::new();
     let mut count = 0;
-    for (_, folder) in PACKAGES {
+    for folder in FOLDERS {
         let manifest = root().join(folder).join("Cargo.toml");
         let manifest = fs::read_to_string(&manifest).map_err(|error| format!("{}: {error}", manifest.display()))?;
         for name in names(&manifest) {
