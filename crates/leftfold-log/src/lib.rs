@@ -4,48 +4,31 @@
 //! or not at all. One process at a time writes; `docs/log-format.md` says what, byte by byte. [`KeyFile`] keeps the keys of
 //! what is sealed in it, in a directory of its own.
 
-mod appends;
-mod buffers;
-mod check;
-mod clock;
-mod contents;
+// `log` conducts the rooms below it. In the order of the work: `open` finds the durable end of a directory, `write` takes an
+// append to the disk, `read` takes a query to a page. They stand on `segments` (the files of the log), `index` (derived
+// from them), `format` (bytes) and `disk`.
 pub mod disk;
-mod doubt;
-mod dump;
-mod error;
-mod fetch;
-mod figures;
-mod files;
 mod format;
-mod gather;
 mod index;
 mod keys;
-mod lease;
-mod log;
-mod offsets;
 mod open;
-mod options;
-mod plan;
-mod pool;
-mod queue;
 mod read;
-mod recover;
-mod scan;
-mod segment;
-mod spent;
-mod varint;
-mod verify;
-mod weight;
-mod writer;
+mod segments;
+mod write;
+
+mod clock;
+mod figures;
+mod log;
+mod options;
 
 pub use clock::{CLOCK_JUMP_MAX, Clock, SystemClock};
-pub use doubt::{ClockDoubt, ClockWitness, PAUSE_MAX, PROGRAM_AGE_MAX, REGULAR_PAUSE_MAX};
-pub use dump::{dump, dump_on};
-pub use error::{Cut, OpenError, Recovery};
 pub use format::FormatError;
 pub use keys::{KEY_REQUESTS_MAX, KeyFile, KeyFileError};
 pub use log::Log;
+pub use open::doubt::{ClockDoubt, ClockWitness, PAUSE_MAX, PROGRAM_AGE_MAX, REGULAR_PAUSE_MAX};
+pub use open::dump::{dump, dump_on};
+pub use open::error::{Cut, OpenError, Recovery};
+pub use open::verify::{Damage, Verified, verify, verify_on};
 pub use open::{Restored, restore, restore_on};
 pub use options::{ClockBehind, ClockDoubtful, Existing, Options, Upkeep};
-pub use scan::GroupFault;
-pub use verify::{Damage, Verified, verify, verify_on};
+pub use segments::scan::GroupFault;

@@ -14,25 +14,25 @@ use leftfold_core::store::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::check::{Examined, Order, Request, examine, is_slow};
 use crate::clock::RecordedTime;
 use crate::disk::Disk;
-use crate::error::{OpenError, Recovery, unreadable};
 use crate::figures::Figures;
 use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
 use crate::index::{Index, Key};
-use crate::lease::{Ask, not_asked};
+use crate::open::error::{OpenError, Recovery, unreadable};
+use crate::open::recover::{Purpose, recover};
 use crate::open::take_lock;
 use crate::options::Options;
-use crate::pool::{Full, Pool};
-use crate::queue::Queue;
-use crate::read;
-use crate::recover::{Purpose, recover};
-use crate::scan::place_of;
-use crate::segment::{Segments, damaged};
-use crate::spent::Spent;
-use crate::weight;
-use crate::writer::Writer;
+use crate::read::pages;
+use crate::read::pool::{Full, Pool};
+use crate::segments::scan::place_of;
+use crate::segments::segment::{Segments, damaged};
+use crate::write::held_bytes;
+use crate::write::lease::{Ask, not_asked};
+use crate::write::precheck::{Examined, Order, Request, examine, is_slow};
+use crate::write::queue::Queue;
+use crate::write::recycle::Spent;
+use crate::write::writer::Writer;
 
 /// Groups whose hash is at hand: consumers that are nearly live ask for those.
 pub(crate) const GROUPS_KEPT: usize = 4_096;
@@ -284,7 +284,7 @@ impl Shared {
 
     /// The same, on a thread of the log, and on to the queue.
     fn request_later(self: &Arc<Self>, append: Append) -> Pending<Outcome, AppendError> {
-        let weight = weight::of_append(&append);
+        let weight = held_bytes::of_append(&append);
         if let Err(refused) = self.queue.announce(weight) {
             return self.at_once_answered(Err(refused.into()));
         }
@@ -368,9 +368,9 @@ impl Backend for Log {
             return self.at_once(|_| valid.map(|()| page).map_err(ReadError::from));
         }
         if matches!(read.what, What::Stream { .. }) && read.page_events == 0 {
-            return self.at_once(|shared| read::page(shared, &read));
+            return self.at_once(|shared| pages::page(shared, &read));
         }
-        self.in_background(weight::of_read(&read), move |shared| read::page(shared, &read))
+        self.in_background(held_bytes::of_read(&read), move |shared| pages::page(shared, &read))
     }
 
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
@@ -395,11 +395,11 @@ impl Backend for Log {
     }
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
-        self.in_background(weight::EACH, move |shared| read::position_at(shared, moment))
+        self.in_background(held_bytes::EACH, move |shared| pages::position_at(shared, moment))
     }
 
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
-        self.in_background(weight::EACH, move |shared| crate::appends::page(shared, from, page_bytes))
+        self.in_background(held_bytes::EACH, move |shared| crate::read::appends::page(shared, from, page_bytes))
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
@@ -414,12 +414,12 @@ impl Backend for Log {
         drop(groups);
         match recent {
             Some(group) if group.first <= position => self.at_once(|_| Ok(Some(group.hash))),
-            _ => self.in_background(weight::EACH, move |shared| shared.segments.hash_after_group_of(position).map(Some)),
+            _ => self.in_background(held_bytes::EACH, move |shared| shared.segments.hash_after_group_of(position).map(Some)),
         }
     }
 
     fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
-        self.in_background(weight::EACH, move |shared| {
+        self.in_background(held_bytes::EACH, move |shared| {
             let through = shared.head().position;
             let key = Key::EventId(id.0.as_bytes());
             let postings = shared.index.postings(key, Position(1), Direction::Forwards, through);

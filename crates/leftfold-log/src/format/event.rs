@@ -10,7 +10,7 @@ use leftfold_core::store::{
 
 use super::record::{EventParts, put_event};
 use super::{FormatError, Input, Next, moment};
-use crate::varint;
+use crate::format::varint;
 
 const ID: u8 = 1;
 const STREAM: u8 = 1 << 1;

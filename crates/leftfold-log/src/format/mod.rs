@@ -4,6 +4,7 @@ mod event;
 mod group;
 mod record;
 mod segment;
+pub(crate) mod varint;
 
 pub(crate) use event::{EncodedEvents, EventView};
 pub(crate) use group::{Binding, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, HeaderFault, SEAL};
@@ -13,7 +14,6 @@ pub(crate) use record::{
 };
 pub(crate) use segment::{SegmentFault, SegmentHeader, segment_name, segment_number};
 
-use crate::varint;
 use leftfold_core::store::Timestamp;
 
 /// Why bytes are not what they should be.

@@ -6,7 +6,7 @@ use leftfold_core::store::{
 };
 
 use super::{FormatError, Input, moment};
-use crate::varint;
+use crate::format::varint;
 
 /// Checksum, length and kind.
 pub(crate) const RECORD_HEADER_BYTES: usize = 9;

@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 
 use super::key::Kind;
-use crate::varint;
+use crate::format::varint;
 
 /// Bytes of entries after which a page is cut. An entry larger than that has a page of its own.
 pub(super) const PAGE_BYTES: usize = 4096;

@@ -1,6 +1,6 @@
 //! The positions of a key, cut into chunks so that any of them is found without reading those before it.
 
-use crate::varint;
+use crate::format::varint;
 
 /// Positions in one chunk: about 1 to 3 KiB.
 pub(super) const CHUNK_POSITIONS: usize = 1024;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::error::lacks_room;
+use crate::open::error::lacks_room;
 
 /// Why the index cannot answer, or cannot be written. It is derived: whatever is wrong with it, the log still holds all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

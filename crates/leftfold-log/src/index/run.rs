@@ -29,7 +29,7 @@ use super::chunk;
 use super::error::IndexError;
 use super::manifest::{RunEntry, run_name, take, take_u64};
 use crate::disk::{Disk, File};
-use crate::varint;
+use crate::format::varint;
 
 /// A run that is open. Its file may be removed while readers have it.
 #[derive(Debug)]

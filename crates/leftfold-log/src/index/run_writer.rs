@@ -11,7 +11,7 @@ use super::error::IndexError;
 use super::manifest::{RunEntry, remove_if_there, run_name, temporary};
 use super::run::{Footer, filter_seed};
 use crate::disk::{Disk, File};
-use crate::varint;
+use crate::format::varint;
 
 /// Data pages in one part of a run: each part has one page that leads to them, and one filter.
 const PART_PAGES: usize = 64;

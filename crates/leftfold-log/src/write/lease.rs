@@ -9,12 +9,12 @@ use leftfold_core::store::{
 };
 use tokio::sync::oneshot;
 
-use crate::error::unreadable;
 use crate::format::{Binding, FencesView, Frame, SegmentHeader};
 use crate::log::Shared;
-use crate::queue::Refused;
-use crate::scan::place_of;
-use crate::segment::damaged;
+use crate::open::error::unreadable;
+use crate::segments::scan::place_of;
+use crate::segments::segment::damaged;
+use crate::write::queue::Refused;
 
 /// Fences that are reserved by one record: not more than the clock gains in a second, so that fences hardly run ahead of it.
 const RESERVED: u64 = 1 << SECONDS_BIT;

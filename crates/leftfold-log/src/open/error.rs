@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use leftfold_core::store::{Head, Identity, Kind, ReadError, Timestamp};
 
-use crate::doubt::ClockDoubt;
 use crate::format::{SegmentFault, segment_name};
 use crate::index::IndexError;
-use crate::scan::GroupFault;
-use crate::segment::place;
+use crate::open::doubt::ClockDoubt;
+use crate::segments::scan::GroupFault;
+use crate::segments::segment::place;
 
 /// Why a log cannot be opened. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +51,7 @@ pub enum OpenError {
         found: u16,
     },
     /// What must be there is not what was written, or is not there. Nothing is begun in its place:
-    /// [`verify`](crate::verify) and [`dump`](crate::dump) tell what is left, and [`restore`](crate::restore) declares a copy
+    /// [`verify`](crate::open::verify) and [`dump`](crate::open::dump) tell what is left, and [`restore`](crate::restore) declares a copy
     /// that was brought back.
     #[error("the log is damaged at {place}: {detail}; bring back a copy of the directory and declare it by `restore`")]
     Damaged {

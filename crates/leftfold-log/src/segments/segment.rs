@@ -6,14 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use leftfold_core::store::{Hash, Position, ReadError, StoreId};
 
-use crate::buffers::Buffers;
 use crate::disk::{Disk, File};
-use crate::error::lacks_room;
-use crate::files::{Files, Part};
 use crate::format::{RECORD_HEADER_BYTES, SegmentHeader, segment_name};
-use crate::offsets::{self, Blocks, Offsets, OffsetsFault, OffsetsFile, Table};
+use crate::open::error::lacks_room;
 use crate::options::Options;
-use crate::scan::{Chain, GroupFault, Groups, Record, place_of};
+use crate::segments::buffers::Buffers;
+use crate::segments::offsets::{self, Blocks, Offsets, OffsetsFault, OffsetsFile, Table};
+use crate::segments::open_files::{Files, Part};
+use crate::segments::scan::{Chain, GroupFault, Groups, Record, place_of};
 
 /// One segment.
 #[derive(Debug)]

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use leftfold_core::store::{EventId, Position, StoreId};
 
 use crate::disk::{Disk, Overlay};
-use crate::error::OpenError;
 use crate::format::{EventView, moment, segment_name};
 use crate::open::directory;
+use crate::open::error::OpenError;
+use crate::open::verify::{Step, Verified, lock_if_writable, walk};
 use crate::options::{Existing, Options};
-use crate::scan::{Group, Record};
-use crate::verify::{Step, Verified, lock_if_writable, walk};
+use crate::segments::scan::{Group, Record};
 
 /// Bytes of data that are shown.
 const SHOWN_BYTES: usize = 512;
 
 /// Gives every segment, group and record of the log in a directory as a line, and at the end says what it was found to
-/// be: as [`verify`](crate::verify) does, but for the index. No process may have the log open; nothing is changed.
+/// be: as [`verify`](crate::open::verify) does, but for the index. No process may have the log open; nothing is changed.
 pub fn dump(path: impl AsRef<Path>, line: &mut dyn FnMut(&str)) -> Result<Verified, OpenError> {
     dump_on(directory(path.as_ref(), Existing::Only)?, line)
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError, TryLockError};
 
-use crate::check::Request;
+use crate::write::precheck::Request;
 
 /// Appends that are kept at most; beyond that the writer frees them.
 const KEPT_MAX: usize = 1_024;

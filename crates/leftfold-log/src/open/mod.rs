@@ -1,4 +1,15 @@
 //! Opening a directory of the machine: to write, to read only, and after it was restored from a copy.
+//!
+//! `contents` tells a log from something else in the directory, `recover` finds its durable end (docs/log-format.md, section
+//! 5), `doubt` holds the machine's clock against what is recorded, and `error` has what can go wrong. `verify` and `dump`
+//! go the same way without changing anything.
+
+pub(crate) mod contents;
+pub(crate) mod doubt;
+pub(crate) mod dump;
+pub(crate) mod error;
+pub(crate) mod recover;
+pub(crate) mod verify;
 
 use std::io;
 use std::path::Path;
@@ -6,14 +17,14 @@ use std::sync::Arc;
 
 use leftfold_core::store::{Head, Identity};
 
-use crate::contents::{LOCK, refuse_foreign};
 use crate::disk::{Disk, Overlay, Real};
-use crate::error::{OpenError, Recovery};
 use crate::format::segment_number;
 use crate::index::Index;
 use crate::log::Log;
+use crate::open::contents::{LOCK, refuse_foreign};
+use crate::open::error::{OpenError, Recovery};
+use crate::open::recover::{Looks, Purpose, next_epoch};
 use crate::options::{Existing, Options};
-use crate::recover::{Looks, Purpose, next_epoch};
 
 impl Log {
     /// Opens the log in a directory, or begins one there, as the options say.

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leftfold_core::store::{Hash, Position, StoreId};
 
 use crate::disk::{Disk, File};
-use crate::files::{Files, Part};
 use crate::format::{FormatError, Input, SegmentHeader, segment_number};
+use crate::segments::open_files::{Files, Part};
 
 const MAGIC: [u8; 8] = *b"LFOFFS01";
 const HEADER_BYTES: usize = 128;

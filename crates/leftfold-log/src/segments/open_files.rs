@@ -5,9 +5,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, File};
-use crate::error::lacks_room;
 use crate::format::segment_name;
-use crate::offsets::offsets_name;
+use crate::open::error::lacks_room;
+use crate::segments::offsets::offsets_name;
 
 /// A file that belongs to a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

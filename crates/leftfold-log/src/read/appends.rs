@@ -6,10 +6,10 @@ use bytes::Bytes;
 use leftfold_core::store::{AppendsFrom, AppendsPage, Hash, Position, ReadError, RecordedAppend};
 
 use crate::format::{CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, moment};
-use crate::lease::counts_openings;
 use crate::log::Shared;
-use crate::scan::{Group, Groups, address, place_of};
-use crate::segment::{Segment, damaged, io_error, missing};
+use crate::segments::scan::{Group, Groups, address, place_of};
+use crate::segments::segment::{Segment, damaged, io_error, missing};
+use crate::write::lease::counts_openings;
 
 /// Reads whole groups until the page is full.
 pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Result<AppendsPage, ReadError> {

@@ -7,14 +7,14 @@ use leftfold_core::store::{
     Query, ReadError, Version,
 };
 
-use crate::check::{Facts, Request, appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
-use crate::error::unreadable;
 use crate::format::{Binding, GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command, put_fences};
 use crate::index::{Index, Key, Memtable, Recent};
-use crate::lease;
 use crate::log::Shared;
-use crate::plan;
-use crate::scan::{Chain, place_of};
+use crate::open::error::unreadable;
+use crate::read::candidates;
+use crate::segments::scan::{Chain, place_of};
+use crate::write::lease;
+use crate::write::precheck::{Facts, Request, appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
 
 /// Consumers whose position the writer keeps at hand.
 const CONSUMERS_KEPT: usize = 4_096;
@@ -246,10 +246,10 @@ impl Gathering {
     fn found_durable(&self, shared: &Shared, query: &Query, seen: Position) -> Result<Option<Position>, ReadError> {
         let head = self.chain.last();
         if seen < self.recent.since().position {
-            return plan::first_match(shared, query, seen, head);
+            return candidates::first_match(shared, query, seen, head);
         }
         let mut after = seen;
-        while let Some(at) = plan::next_candidate(query, after, &|key: Key<'_>, after| self.recent.first_after(key, after))
+        while let Some(at) = candidates::next_candidate(query, after, &|key: Key<'_>, after| self.recent.first_after(key, after))
             && at <= head
         {
             if query.matches(&shared.segments.event_at(at)?) {
@@ -264,7 +264,7 @@ impl Gathering {
     fn found_pending(&self, query: &Query, seen: Position) -> Option<Position> {
         let mut after = seen.max(self.chain.last());
         loop {
-            let at = plan::next_candidate(query, after, &|key: Key<'_>, after| self.pending.first_after(key, after))?;
+            let at = candidates::next_candidate(query, after, &|key: Key<'_>, after| self.pending.first_after(key, after))?;
             let event = self.event(at)?;
             if query.matches_parts(&event.event_type, event.stream.as_ref(), &event.tags) {
                 return Some(at);

@@ -9,15 +9,15 @@ use leftfold_core::store::{
 };
 use tokio::sync::oneshot;
 
-use crate::error::unreadable;
 use crate::figures::Figures;
 use crate::format::{CheckpointView, CommandView, EncodedEvents, Frame, checkpoint_key};
-use crate::lease::Ask;
 use crate::log::Shared;
-use crate::plan;
-use crate::scan::place_of;
-use crate::segment::damaged;
-use crate::weight;
+use crate::open::error::unreadable;
+use crate::read::candidates;
+use crate::segments::scan::place_of;
+use crate::segments::segment::damaged;
+use crate::write::held_bytes;
+use crate::write::lease::Ask;
 
 pub(crate) type Answer = oneshot::Sender<Result<Outcome, AppendError>>;
 
@@ -60,7 +60,7 @@ impl Request {
     pub(crate) fn new(append: Append, facts: Facts, answer: Answer) -> Self {
         let Append { mut events, condition, command, checkpoint, fence, authority: _ } = append;
         let encoded = EncodedEvents::take(&mut events);
-        let beside = weight::beside_events(&condition, command.as_ref());
+        let beside = held_bytes::beside_events(&condition, command.as_ref());
         let weight = encoded.weight() + events.len() * size_of::<NewEvent>() + beside;
         Self { events, encoded, condition, command, checkpoint, fence, weight, facts, answer: Some(answer), ask: None }
     }
@@ -102,7 +102,7 @@ pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
         let head = shared.head().position;
         let since = shared.index.recent().since().position;
         let span = head.0.saturating_sub(none.after.0);
-        span > if none.after >= since && plan::is_indexed(&none.query) { 100_000 } else { 100 }
+        span > if none.after >= since && candidates::is_indexed(&none.query) { 100_000 } else { 100 }
     })
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn examine(shared: &Shared, append: &Append, order: Order) -> Result<
         facts.consumer = consumer_at(shared, &consumer_key(record))?;
     }
     for (clause, none) in append.condition.none_matching.iter().enumerate() {
-        if let Some(found) = plan::first_match(shared, &none.query, none.after, head.position)? {
+        if let Some(found) = candidates::first_match(shared, &none.query, none.after, head.position)? {
             // It has failed already; of the queries behind it nothing is ever told.
             facts.found = Some((clause, found));
             break;

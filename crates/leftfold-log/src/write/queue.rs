@@ -6,8 +6,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use leftfold_core::store::{AppendError, CloseError};
 use tokio::sync::oneshot;
 
-use crate::check::Request;
 use crate::figures::Figures;
+use crate::write::precheck::Request;
 
 #[derive(Debug)]
 pub(crate) struct Queue {

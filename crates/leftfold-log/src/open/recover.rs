@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use leftfold_core::store::{Epoch, Hash, Head, Identity, Position, StoreId};
 
 use crate::clock::CLOCK_JUMP_MAX;
-use crate::contents::{headers, keep_witness};
 use crate::disk::{Disk, File};
-use crate::doubt::{self, ClockDoubt, History};
-use crate::error::{Cut, OpenError, Recovery};
 use crate::format::{Binding, EventView, GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SegmentHeader, segment_name};
 use crate::index::{Covered, Index, Memtable, Settings};
-use crate::lease::FENCES_KEY;
-use crate::offsets::{Offsets, OffsetsFile, offsets_name};
+use crate::open::contents::{headers, keep_witness};
+use crate::open::doubt::{self, ClockDoubt, History};
+use crate::open::error::{Cut, OpenError, Recovery};
 use crate::options::{ClockBehind, Existing, Options, Upkeep};
-use crate::scan::{Chain, Group, GroupFault, Groups, Record, address, place_of};
-use crate::segment::{Segment, Segments, Then};
+use crate::segments::offsets::{Offsets, OffsetsFile, offsets_name};
+use crate::segments::scan::{Chain, Group, GroupFault, Groups, Record, address, place_of};
+use crate::segments::segment::{Segment, Segments, Then};
+use crate::write::lease::FENCES_KEY;
 
 /// A log that is ready to be read, and to be written on.
 #[derive(Debug)]
@@ -503,7 +503,7 @@ pub(crate) fn end_of_log(
         return Err(OpenError::damaged(number, offset, &detail));
     }
     let bytes = groups.len() - offset;
-    Ok(Some(Cut { place: crate::segment::place(number, offset), bytes, fault }))
+    Ok(Some(Cut { place: crate::segments::segment::place(number, offset), bytes, fault }))
 }
 
 /// The epoch that begins now, by a declared restore.

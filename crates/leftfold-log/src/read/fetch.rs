@@ -9,7 +9,7 @@ use leftfold_core::store::{Position, ReadError, RecordedEvent};
 
 use crate::disk::File;
 use crate::format::{EventView, Frame, Kind, RECORD_HEADER_BYTES};
-use crate::segment::{Segment, Segments, damaged, io_error, missing};
+use crate::segments::segment::{Segment, Segments, damaged, io_error, missing};
 
 /// Records are read together where no more than this lies between them.
 const GAP_BYTES_MAX: u32 = 8 << 10;

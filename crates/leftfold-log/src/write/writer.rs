@@ -8,19 +8,19 @@ use std::time::Instant;
 
 use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
 
-use crate::check::Request;
 use crate::clock::RecordedTime;
 use crate::disk::{Disk, Lock, Tenure};
-use crate::error::lacks_room;
 use crate::format::{Binding, NO_TIME, SegmentHeader, segment_name};
-use crate::gather::Gathering;
 use crate::index::{Covered, IndexError};
 use crate::log::{GroupSpan, Shared};
+use crate::open::error::lacks_room;
+use crate::open::recover::{Purpose, Tail, begin_segment};
 use crate::options::Options;
-use crate::queue::Taken;
-use crate::recover::{Purpose, Tail, begin_segment};
-use crate::scan::{Chain, address};
-use crate::segment::{Segment, Then};
+use crate::segments::scan::{Chain, address};
+use crate::segments::segment::{Segment, Then};
+use crate::write::group::Gathering;
+use crate::write::precheck::Request;
+use crate::write::queue::Taken;
 
 /// Where groups are usually smaller than this they are worth zeros ahead: an overwrite is synced faster than a file that
 /// grows. Above it the bytes of the zeros cost more than that saves: with 256 writers, whose groups have about 40 KiB,
@@ -196,7 +196,7 @@ impl Writer {
             }
         };
         self.half_made = false;
-        let segment = Arc::new(Segment::new(header, Some(crate::offsets::Offsets::default())));
+        let segment = Arc::new(Segment::new(header, Some(crate::segments::offsets::Offsets::default())));
         let sealed = std::mem::replace(&mut self.tail.segment, Arc::clone(&segment));
         // What it ends with may be a seal, which no group told of.
         self.shared.segments.end_at(&sealed, self.tail.end as u32);

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use leftfold_core::store::StoreId;
 
 use crate::disk::{Disk, File};
-use crate::error::OpenError;
 use crate::format::{SegmentFault, SegmentHeader, segment_name, segment_number};
 use crate::index;
-use crate::offsets::offsets_number;
+use crate::open::error::OpenError;
+use crate::open::recover::create;
 use crate::options::{Existing, Options};
-use crate::recover::create;
+use crate::segments::offsets::offsets_number;
 
 /// The name of the file that is locked while the log is open.
 pub(crate) const LOCK: &str = "lock";

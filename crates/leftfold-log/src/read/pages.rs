@@ -2,10 +2,10 @@
 
 use leftfold_core::store::{Direction, Head, Page, Position, Query, Read, ReadError, RecordedEvent, StreamName, Version, What};
 
-use crate::error::unreadable;
-use crate::fetch::Take;
 use crate::log::Shared;
-use crate::plan::{Candidates, Span};
+use crate::open::error::unreadable;
+use crate::read::candidates::{Candidates, Span};
+use crate::read::fetch::Take;
 
 /// Events that are looked at for one page: it ends there, however few of them match.
 const LOOKED_AT_MAX: usize = 65_536;

@@ -1,0 +1,17 @@
+//! The way of an append, from its caller to the disk.
+//!
+//! 1. `precheck` looks up on the caller's thread what the append depends on, up to some head.
+//! 2. `queue` holds it until the writer takes it; `held_bytes` says what it counts for there.
+//! 3. `group` judges it against everything before it and puts its records into one group with others.
+//! 4. `writer` makes the group durable with one sync, shows it to readers and answers.
+//! 5. `recycle` keeps what was answered until a caller frees it.
+//!
+//! A request for a lease takes the same way: `lease`.
+
+pub(crate) mod group;
+pub(crate) mod held_bytes;
+pub(crate) mod lease;
+pub(crate) mod precheck;
+pub(crate) mod queue;
+pub(crate) mod recycle;
+pub(crate) mod writer;
