@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use leftfold_core::store::{AppendError, Histogram, Metrics, Outcome};
 
-use crate::log::Shared;
-
 /// Counters of a log since it was opened. Each is added to without a lock.
 #[derive(Debug)]
 pub(crate) struct Figures {
@@ -76,7 +74,7 @@ impl Figures {
         self.sync.observe(u64::try_from(during.as_micros()).unwrap_or(u64::MAX));
     }
 
-    fn measure(&self, metrics: &mut Metrics) {
+    pub(crate) fn measure(&self, metrics: &mut Metrics) {
         for (label, count) in ANSWERS.iter().zip(&self.answers) {
             let help = "Appends, by their answer.";
             metrics.counter("leftfold_store_appends_total", help, &[("outcome", label)], count.load(Ordering::Relaxed));
@@ -89,35 +87,5 @@ impl Figures {
         metrics.histogram("leftfold_store_group_appends", appends, &[], &self.group_appends);
         metrics.histogram("leftfold_store_group_bytes", "Bytes of a group.", &[], &self.group_bytes);
         metrics.histogram("leftfold_store_sync_seconds", "Time that a sync of a group took.", &[], &self.sync);
-    }
-}
-
-impl Shared {
-    /// Adds the figures of the log, its index and its files.
-    pub(crate) fn measure(&self, metrics: &mut Metrics) {
-        self.figures.measure(metrics);
-        let (appends, bytes) = self.queue.waiting();
-        metrics.gauge("leftfold_store_queue_appends", "Appends that wait for the writer.", &[], appends);
-        metrics.gauge("leftfold_store_queue_bytes", "Bytes of those appends.", &[], bytes);
-        let (reads, bytes) = self.pool.waiting();
-        metrics.gauge("leftfold_store_queue_reads", "Reads that wait for a thread.", &[], reads);
-        metrics.gauge("leftfold_store_queue_read_bytes", "Bytes of those reads.", &[], bytes);
-        let skew = self.skew_micros() as f64 / 1e6;
-        metrics.gauge("leftfold_store_clock_skew_seconds", "How far the clock is ahead and not followed.", &[], skew);
-        let cache = self.index.cache_figures();
-        let hits = "Pages of the index that were in memory.";
-        metrics.counter("leftfold_index_cache_hits_total", hits, &[], cache.hits);
-        let misses = "Pages of the index that were read from a file.";
-        metrics.counter("leftfold_index_cache_misses_total", misses, &[], cache.misses);
-        metrics.gauge("leftfold_index_cache_bytes", "Bytes of pages of the index in memory.", &[], cache.bytes);
-        let (runs, index_bytes) = self.index.files();
-        metrics.gauge("leftfold_index_runs", "Files of the index.", &[], runs);
-        let (segments, sealed_bytes) = self.segments.sealed();
-        metrics.gauge("leftfold_store_segments", "Segments of the log.", &[], segments);
-        let segment_bytes = sealed_bytes + self.figures.tail_bytes.load(Ordering::Relaxed);
-        for (part, bytes) in [("segments", segment_bytes), ("index", index_bytes)] {
-            let help = "Bytes on disk; the index can be rebuilt from the segments.";
-            metrics.gauge("leftfold_store_disk_bytes", help, &[("part", part)], bytes);
-        }
     }
 }

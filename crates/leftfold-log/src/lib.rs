@@ -20,6 +20,7 @@ mod clock;
 mod figures;
 mod log;
 mod options;
+mod shared;
 
 pub use clock::{CLOCK_JUMP_MAX, Clock, SystemClock};
 pub use format::FormatError;

@@ -1,43 +1,32 @@
 //! A log that is open: the contract of a store, over the writer, the segments and the index.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Direction, EventId,
-    Hash, Head, Holder, Identity, Label, Lease, LeaseError, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read,
-    ReadError, State, Status, StoreId, Timestamp, What,
+    Hash, Holder, Identity, Label, Lease, LeaseError, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read,
+    ReadError, Status, StoreId, Timestamp, What,
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::clock::RecordedTime;
-use crate::disk::Disk;
-use crate::figures::Figures;
 use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
-use crate::index::{Index, Key};
-use crate::open::error::{OpenError, Recovery, unreadable};
-use crate::open::recover::{Purpose, recover};
-use crate::open::take_lock;
-use crate::options::Options;
+use crate::index::Key;
+use crate::index::unreadable;
+use crate::open::error::OpenError;
 use crate::read::pages;
-use crate::read::pool::{Full, Pool};
+use crate::read::pool::Full;
 use crate::segments::scan::place_of;
-use crate::segments::segment::{Segments, damaged};
+use crate::segments::segment::damaged;
+use crate::shared::Shared;
 use crate::write::held_bytes;
-use crate::write::lease::{Ask, not_asked};
-use crate::write::precheck::{Examined, Order, Request, examine, is_slow};
-use crate::write::queue::Queue;
-use crate::write::recycle::Spent;
+use crate::write::lease::LeaseRequest;
+use crate::write::precheck::{Order, Prechecked, is_slow, precheck};
+use crate::write::request::{AppendRequest, Request};
 use crate::write::writer::Writer;
-
-/// Groups whose hash is at hand: consumers that are nearly live ask for those.
-pub(crate) const GROUPS_KEPT: usize = 4_096;
-/// Threads that wait for the disk on behalf of readers.
-const READERS_MAX: usize = 8;
 
 /// The embedded log: one directory, one writer, any number of readers.
 ///
@@ -56,128 +45,7 @@ struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the writer and readers share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) identity: Identity,
-    pub(crate) status: watch::Sender<Status>,
-    pub(crate) segments: Arc<Segments>,
-    pub(crate) index: Index,
-    pub(crate) queue: Queue,
-    pub(crate) groups: RwLock<VecDeque<GroupSpan>>,
-    pub(crate) spent: Spent,
-    pub(crate) pool: Pool,
-    pub(crate) figures: Figures,
-    skew_micros: AtomicI64,
-    /// Somebody said that the clock is right, and the writer has not heard it yet.
-    pub(crate) follow_clock: AtomicBool,
-}
-
-/// The positions that one group recorded, and the chain hash after it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GroupSpan {
-    pub(crate) first: Position,
-    pub(crate) last: Position,
-    pub(crate) hash: Hash,
-}
-
-impl Shared {
-    /// The durable end.
-    pub(crate) fn head(&self) -> Head {
-        self.status.borrow().head
-    }
-
-    pub(crate) fn read_only(&self) -> Option<String> {
-        match &self.status.borrow().state {
-            State::ReadOnly { detail } => Some(detail.clone()),
-            State::Open | State::Closed => None,
-        }
-    }
-
-    pub(crate) fn become_read_only(&self, detail: &str) {
-        tracing::error!(detail, "the log is read-only until it is opened again");
-        let state = State::ReadOnly { detail: detail.to_owned() };
-        self.status.send_if_modified(|status| {
-            let first = status.state == State::Open;
-            if first {
-                status.state = state;
-            }
-            first
-        });
-    }
-
-    pub(crate) fn skew_micros(&self) -> i64 {
-        self.skew_micros.load(Ordering::Relaxed)
-    }
-
-    /// An answer that needs no waiting, which is counted.
-    fn at_once_answered(&self, outcome: Result<Outcome, AppendError>) -> Pending<Outcome, AppendError> {
-        self.figures.answered(&outcome);
-        Pending::ready(outcome)
-    }
-
-    pub(crate) fn note_skew(&self, micros: i64) {
-        if self.skew_micros.swap(micros, Ordering::Relaxed) == 0 && micros != 0 {
-            tracing::error!(
-                micros,
-                "the machine's clock was set by more than a day and is not followed: set it right, or say that it is by Log::follow_clock"
-            );
-        }
-    }
-}
-
 impl Log {
-    /// Opens a log on any disk, or begins one there.
-    pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
-        let lock = take_lock(&*disk)?;
-        let (mut writer, report) = Self::writer(disk, options, Purpose::Write)?;
-        writer.hold(lock);
-        Ok((Self::start(writer)?, report))
-    }
-
-    /// Everything but the thread.
-    pub(crate) fn writer(disk: Arc<dyn Disk>, options: Options, purpose: Purpose) -> Result<(Writer, Recovery), OpenError> {
-        let (leased, tenure) = crate::disk::Leased::of(disk);
-        let disk: Arc<dyn Disk> = Arc::new(leased);
-        let recovered = recover(&disk, &options, purpose)?;
-        let state = match purpose {
-            Purpose::Write => State::Open,
-            Purpose::Read | Purpose::Verify => State::ReadOnly { detail: "it was opened to be read only".to_owned() },
-        };
-        let figures = Figures::default();
-        figures.tail_bytes.store(recovered.tail.len, Ordering::Relaxed);
-        let shared = Arc::new(Shared {
-            identity: recovered.report.identity,
-            status: watch::Sender::new(Status { head: recovered.report.head, state }),
-            segments: recovered.segments,
-            index: recovered.index,
-            queue: Queue::new(options.queue_bytes, options.queue_appends),
-            groups: RwLock::default(),
-            spent: Spent::default(),
-            pool: Pool::new(READERS_MAX, options.queue_bytes),
-            figures,
-            skew_micros: AtomicI64::new(0),
-            follow_clock: AtomicBool::new(false),
-        });
-        let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
-        let epoch = recovered.report.identity.epoch;
-        Ok((
-            Writer {
-                tenure: Some(tenure),
-                shared,
-                disk,
-                options,
-                epoch,
-                purpose,
-                tail: recovered.tail,
-                time,
-                usual_bytes: 0,
-                half_made: false,
-            },
-            recovered.report,
-        ))
-    }
-
     pub(crate) fn start(writer: Writer) -> Result<Self, OpenError> {
         let shared = Arc::clone(&writer.shared);
         let thread = std::thread::Builder::new().name("leftfold-write".to_owned()).spawn(move || writer.run())?;
@@ -250,10 +118,10 @@ impl Log {
         }
     }
 
-    fn ask<T>(&self, ask: Ask, answer: Reply<T, LeaseError>) -> Pending<T, LeaseError> {
-        match self.shared.queue.push([Request::asking(ask)]) {
+    fn ask<T>(&self, request: LeaseRequest, answer: Reply<T, LeaseError>) -> Pending<T, LeaseError> {
+        match self.shared.queue.push([Request::Lease(request)]) {
             Ok(()) => Pending::waiting(answer),
-            Err(refused) => Pending::ready(Err(not_asked(refused))),
+            Err(refused) => Pending::ready(Err(refused.into())),
         }
     }
 
@@ -272,12 +140,12 @@ impl Shared {
         append: Append,
         order: Order,
     ) -> Result<(Request, Reply<Outcome, AppendError>), Box<Result<Outcome, AppendError>>> {
-        match examine(self, &append, order) {
-            Ok(Examined::Facts(facts)) => {
+        match precheck(self, &append, order) {
+            Ok(Prechecked::Undecided(facts)) => {
                 let (sender, receiver) = oneshot::channel();
-                Ok((Request::new(append, facts, sender), receiver))
+                Ok((Request::Append(AppendRequest::new(append, facts, sender)), receiver))
             }
-            Ok(Examined::Answered(outcome)) => Err(Box::new(Ok(outcome))),
+            Ok(Prechecked::Answered(outcome)) => Err(Box::new(Ok(outcome))),
             Err(error) => Err(Box::new(Err(error))),
         }
     }
@@ -291,10 +159,12 @@ impl Shared {
         let (sender, receiver) = oneshot::channel();
         let announced = Announced { shared: Arc::clone(self), weight, request: None };
         self.pool.run(move || {
-            let found = caught(|| examine(&announced.shared, &append, Order::Free)).unwrap_or_else(|error| Err(error.into()));
+            let found = caught(|| precheck(&announced.shared, &append, Order::Free)).unwrap_or_else(|error| Err(error.into()));
             let answer = match found {
-                Ok(Examined::Facts(facts)) => return announced.arrives(Request::new(append, facts, sender)),
-                Ok(Examined::Answered(outcome)) => Ok(outcome),
+                Ok(Prechecked::Undecided(facts)) => {
+                    return announced.arrives(Request::Append(AppendRequest::new(append, facts, sender)));
+                }
+                Ok(Prechecked::Answered(outcome)) => Ok(outcome),
                 Err(error) => Err(error),
             };
             announced.shared.figures.answered(&answer);
@@ -343,7 +213,7 @@ impl Backend for Log {
         if !self.shared.queue.is_open() {
             return self.shared.at_once_answered(Err(AppendError::Closed));
         }
-        self.shared.spent.free_some();
+        self.shared.answered.free_some();
         if is_slow(&self.shared, &append) {
             return self.shared.request_later(append);
         }
@@ -438,13 +308,13 @@ impl Backend for Log {
     }
 
     fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
-        let (ask, answer) = Ask::take(work, holder, during);
-        self.ask(ask, answer)
+        let (request, answer) = LeaseRequest::take(work, holder, during);
+        self.ask(request, answer)
     }
 
     fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
-        let (ask, answer) = Ask::give_back(lease);
-        self.ask(ask, answer)
+        let (request, answer) = LeaseRequest::give_back(lease);
+        self.ask(request, answer)
     }
 
     fn status(&self) -> watch::Receiver<Status> {

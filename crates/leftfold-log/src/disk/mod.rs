@@ -73,3 +73,14 @@ pub trait File: Debug + Send + Sync {
         Ok(None)
     }
 }
+
+/// Whether the system lacks something that it may have again: room on the disk, a file handle, memory, a thread. What it
+/// refused for want of that did not happen.
+pub(crate) fn lacks_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull, WouldBlock};
+    // The same numbers on every Unix; they have no kind of their own.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | OutOfMemory | WouldBlock)
+        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}

@@ -12,7 +12,7 @@ pub(crate) use record::{
     CheckpointView, CommandView, FencesView, Frame, Kind, Next, RECORD_HEADER_BYTES, checkpoint_key, put_checkpoint, put_command,
     put_fences,
 };
-pub(crate) use segment::{SegmentFault, SegmentHeader, segment_name, segment_number};
+pub(crate) use segment::{SegmentFault, SegmentHeader, offsets_name, offsets_number, segment_name, segment_number};
 
 use leftfold_core::store::Timestamp;
 

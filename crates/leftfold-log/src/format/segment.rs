@@ -193,6 +193,16 @@ pub(crate) fn segment_number(name: &str) -> Option<u64> {
     (digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
+/// The name of the file of offsets of a segment.
+pub(crate) fn offsets_name(number: u64) -> String {
+    format!("log-{number:012}.off")
+}
+
+/// The segment whose offsets a file has, by its name.
+pub(crate) fn offsets_number(name: &str) -> Option<u64> {
+    segment_number(&format!("{}.seg", name.strip_suffix(".off")?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

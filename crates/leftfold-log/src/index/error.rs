@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::open::error::lacks_room;
+use leftfold_core::store::ReadError;
+
+use crate::disk::lacks_room;
 
 /// Why the index cannot answer, or cannot be written. It is derived: whatever is wrong with it, the log still holds all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,4 +69,9 @@ impl ListError {
     pub(super) fn too_many(prefix: &[u8], limit: usize) -> Self {
         Self::TooMany { prefix: String::from_utf8_lossy(prefix.get(1..).unwrap_or_default()).into_owned(), limit }
     }
+}
+
+/// What the index cannot answer cannot be read. It is derived, so a damaged part of it is no damage of the log.
+pub(crate) fn unreadable(error: IndexError) -> ReadError {
+    ReadError::Io { detail: error.to_string() }
 }

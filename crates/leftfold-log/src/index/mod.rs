@@ -38,7 +38,7 @@ use run::Run;
 use upkeep::{Desk, Files, ManifestState, Shared, lock};
 
 pub(crate) use cache::CacheFigures;
-pub(crate) use error::{IndexError, ListError};
+pub(crate) use error::{IndexError, ListError, unreadable};
 pub(crate) use key::Key;
 pub(crate) use manifest::is_file;
 pub(crate) use memtable::Memtable;

@@ -6,15 +6,15 @@
 use std::io;
 use std::sync::Arc;
 
-use leftfold_core::store::StoreId;
+use leftfold_core::store::{Epoch, Hash, Position, StoreId};
 
 use crate::disk::{Disk, File};
-use crate::format::{SegmentFault, SegmentHeader, segment_name, segment_number};
+use crate::format::{Binding, NO_TIME, SegmentFault, SegmentHeader, offsets_number, segment_name, segment_number};
 use crate::index;
+use crate::open::doubt::{self, History};
 use crate::open::error::OpenError;
-use crate::open::recover::create;
 use crate::options::{Existing, Options};
-use crate::segments::offsets::offsets_number;
+use crate::write::tail::begin_segment;
 
 /// The name of the file that is locked while the log is open.
 pub(crate) const LOCK: &str = "lock";
@@ -59,6 +59,27 @@ pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<Seg
         }
     }
     Ok(headers)
+}
+
+/// Begins a log in a directory.
+fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, OpenError> {
+    if options.open == Existing::Only {
+        return Err(OpenError::Missing { place: disk.place() });
+    }
+    doubt::judge(options, History::NONE).map_err(OpenError::ClockDoubtful)?;
+    let (store, epoch) = (StoreId::random(), Epoch::first());
+    let header = SegmentHeader {
+        store,
+        epoch,
+        length_before: 0,
+        number: 1,
+        first: Position(1),
+        hash: SegmentHeader::epoch_hash(Hash::EMPTY, store, &epoch),
+        recorded_at: NO_TIME,
+        binding: Binding::draw(),
+    };
+    begin_segment(&**disk, &header)?;
+    Ok(header)
 }
 
 /// Refuses a directory without a log that holds something else: it is somebody's. One that holds the remains of a log is

@@ -7,7 +7,7 @@ use leftfold_core::store::{EventId, Position, StoreId};
 
 use crate::disk::{Disk, Overlay};
 use crate::format::{EventView, moment, segment_name};
-use crate::open::directory;
+use crate::open::directory::directory;
 use crate::open::error::OpenError;
 use crate::open::verify::{Step, Verified, lock_if_writable, walk};
 use crate::options::{Existing, Options};

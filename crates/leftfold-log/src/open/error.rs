@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use leftfold_core::store::{Head, Identity, Kind, ReadError, Timestamp};
+use leftfold_core::store::{Head, Identity, Kind, Timestamp};
 
 use crate::format::{SegmentFault, segment_name};
 use crate::index::IndexError;
@@ -169,20 +169,4 @@ impl From<IndexError> for OpenError {
     fn from(error: IndexError) -> Self {
         Self::Io { detail: error.to_string() }
     }
-}
-
-/// What the index cannot answer cannot be read. It is derived, so a damaged part of it is no damage of the log.
-pub(crate) fn unreadable(error: IndexError) -> ReadError {
-    ReadError::Io { detail: error.to_string() }
-}
-
-/// Whether the system lacks something that it may have again: room on the disk, a file handle, memory, a thread. What it
-/// refused for want of that did not happen.
-pub(crate) fn lacks_room(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull, WouldBlock};
-    // The same numbers on every Unix; they have no kind of their own.
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | OutOfMemory | WouldBlock)
-        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }

@@ -5,31 +5,76 @@
 //! go the same way without changing anything.
 
 pub(crate) mod contents;
+pub(crate) mod directory;
 pub(crate) mod doubt;
 pub(crate) mod dump;
 pub(crate) mod error;
 pub(crate) mod recover;
 pub(crate) mod verify;
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use leftfold_core::store::{Head, Identity};
+use leftfold_core::store::{Head, Identity, State, Status};
 
-use crate::disk::{Disk, Overlay, Real};
+use crate::clock::RecordedTime;
+use crate::disk::{Disk, Leased, Overlay};
 use crate::format::segment_number;
 use crate::index::Index;
 use crate::log::Log;
-use crate::open::contents::{LOCK, refuse_foreign};
+use crate::open::directory::{directory, take_lock};
 use crate::open::error::{OpenError, Recovery};
-use crate::open::recover::{Looks, Purpose, next_epoch};
+use crate::open::recover::{Looks, next_epoch, recover};
 use crate::options::{Existing, Options};
+use crate::shared::Shared;
+use crate::write::tail::Purpose;
+use crate::write::writer::Writer;
 
 impl Log {
     /// Opens the log in a directory, or begins one there, as the options say.
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<(Self, Recovery), OpenError> {
         Self::open_on(directory(path.as_ref(), options.open)?, options)
+    }
+
+    /// Opens a log on any disk, or begins one there.
+    pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
+        let lock = take_lock(&*disk)?;
+        let (mut writer, report) = Self::writer(disk, options, Purpose::Write)?;
+        writer.hold(lock);
+        Ok((Self::start(writer)?, report))
+    }
+
+    /// Everything but the thread.
+    pub(crate) fn writer(disk: Arc<dyn Disk>, options: Options, purpose: Purpose) -> Result<(Writer, Recovery), OpenError> {
+        let (leased, tenure) = Leased::of(disk);
+        let disk: Arc<dyn Disk> = Arc::new(leased);
+        let recovered = recover(&disk, &options, purpose)?;
+        let state = match purpose {
+            Purpose::Write => State::Open,
+            Purpose::Read | Purpose::Verify => State::ReadOnly { detail: "it was opened to be read only".to_owned() },
+        };
+        let status = Status { head: recovered.report.head, state };
+        let shared = Shared::new(recovered.report.identity, status, recovered.segments, recovered.index, &options);
+        shared.figures.tail_bytes.store(recovered.tail.len, Ordering::Relaxed);
+        let shared = Arc::new(shared);
+        let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
+        let epoch = recovered.report.identity.epoch;
+        Ok((
+            Writer {
+                tenure: Some(tenure),
+                shared,
+                disk,
+                options,
+                epoch,
+                purpose,
+                tail: recovered.tail,
+                time,
+                usual_bytes: 0,
+                half_made: false,
+            },
+            recovered.report,
+        ))
     }
 
     /// Opens the log in a directory to be read only, as it is now: media that are written once, a copy, or the
@@ -98,35 +143,4 @@ pub fn restore_on(disk: Arc<dyn Disk>, options: Options) -> Result<Restored, Ope
     let epoch = next_epoch(report.identity, report.head);
     let head = writer.begin_epoch(epoch).map_err(|error| OpenError::Io { detail: error.detail })?;
     Ok(Restored { identity: Identity { store: report.identity.store, epoch }, head })
-}
-
-/// The lock of a directory that is to be written. Nothing, not even the lock, is made in one that is somebody else's.
-pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn crate::disk::Lock>, OpenError> {
-    refuse_foreign(disk, &disk.names()?)?;
-    disk.lock(LOCK).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => OpenError::InUse { place: disk.place() },
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            OpenError::ReadOnly { place: disk.place(), detail: error.to_string() }
-        }
-        _ => OpenError::io(&error),
-    })
-}
-
-/// The directory, made where that is meant.
-pub(crate) fn directory(path: &Path, open: Existing) -> Result<Arc<dyn Disk>, OpenError> {
-    let place = path.display().to_string();
-    let opened = match open {
-        Existing::Only => Real::open(path),
-        Existing::OrCreate | Existing::Never => Real::create(path),
-    };
-    match opened {
-        Ok(disk) => Ok(Arc::new(disk)),
-        Err(error) => Err(match error.kind() {
-            io::ErrorKind::NotFound => OpenError::Missing { place },
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                OpenError::ReadOnly { place, detail: error.to_string() }
-            }
-            _ => OpenError::Io { detail: format!("{place}: {error}") },
-        }),
-    }
 }

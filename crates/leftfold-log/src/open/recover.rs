@@ -1,23 +1,23 @@
 //! Opening: docs/log-format.md, section 5.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use leftfold_core::store::{Epoch, Hash, Head, Identity, Position, StoreId};
+use leftfold_core::store::{Epoch, Hash, Head, Identity, Position};
 
 use crate::clock::CLOCK_JUMP_MAX;
-use crate::disk::{Disk, File};
-use crate::format::{Binding, EventView, GROUP_HEADER_BYTES, GroupHeader, NO_TIME, SEAL, SegmentHeader, segment_name};
+use crate::disk::Disk;
+use crate::format::{EventView, NO_TIME, SegmentHeader, offsets_name, segment_name};
 use crate::index::{Covered, Index, Memtable, Settings};
 use crate::open::contents::{headers, keep_witness};
 use crate::open::doubt::{self, ClockDoubt, History};
 use crate::open::error::{Cut, OpenError, Recovery};
-use crate::options::{ClockBehind, Existing, Options, Upkeep};
-use crate::segments::offsets::{Offsets, OffsetsFile, offsets_name};
+use crate::options::{ClockBehind, Options, Upkeep};
+use crate::segments::offsets::{Offsets, OffsetsFile};
 use crate::segments::scan::{Chain, Group, GroupFault, Groups, Record, address, place_of};
 use crate::segments::segment::{Segment, Segments, Then};
-use crate::write::lease::FENCES_KEY;
+use crate::write::fences::FENCES_KEY;
+use crate::write::tail::{Purpose, Tail};
 
 /// A log that is ready to be read, and to be written on.
 #[derive(Debug)]
@@ -26,61 +26,6 @@ pub(crate) struct Recovered {
     pub(crate) index: Index,
     pub(crate) tail: Tail,
     pub(crate) report: Recovery,
-}
-
-/// What a log is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Its end is made durable, and cut where that is needed.
-    Write,
-    /// Nothing is changed, and nothing is shown that is not known to be durable.
-    Read,
-    /// Nothing is changed, and everything is looked at.
-    Verify,
-}
-
-/// Where the writer goes on.
-#[derive(Debug)]
-pub(crate) struct Tail {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) file: Arc<dyn File>,
-    /// The durable end.
-    pub(crate) end: u64,
-    /// The length of the file: what is behind the end are zeros.
-    pub(crate) len: u64,
-    zeros_behind: bool,
-    pub(crate) chain: Chain,
-    /// Whether the last group is a seal.
-    pub(crate) sealed: bool,
-    /// What the index holds.
-    pub(crate) covered: Covered,
-}
-
-impl Tail {
-    pub(crate) fn head(&self) -> Head {
-        self.chain.head()
-    }
-
-    /// Writes a seal at the end, and makes it durable. What stands behind the end are zeros, or nothing.
-    pub(crate) fn write_seal(&mut self, recorded_at: i64) -> io::Result<()> {
-        let header = GroupHeader {
-            body_bytes: 0,
-            records: 0,
-            events: 0,
-            flags: SEAL,
-            first: self.chain.next,
-            recorded_at,
-            address: address(self.segment.header.number, self.end),
-            hash: self.chain.hash,
-        };
-        self.file.write_all_at(&header.encode(&self.segment.header.binding), self.end)?;
-        self.file.sync()?;
-        self.chain = Chain { next: self.chain.next, hash: header.chain(&[]), recorded_at };
-        self.end += GROUP_HEADER_BYTES as u64;
-        self.len = self.len.max(self.end);
-        self.sealed = true;
-        Ok(())
-    }
 }
 
 /// Opens what a directory holds, or begins a log in it.
@@ -154,43 +99,6 @@ fn settle(disk: &Arc<dyn Disk>, options: &Options, tail: &mut Tail, last: Option
         tail.write_seal(now.max(tail.chain.recorded_at.saturating_add(1)))?;
     }
     Ok(())
-}
-
-pub(crate) fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, OpenError> {
-    if options.open == Existing::Only {
-        return Err(OpenError::Missing { place: disk.place() });
-    }
-    doubt::judge(options, History::NONE).map_err(OpenError::ClockDoubtful)?;
-    let (store, epoch) = (StoreId::random(), Epoch::first());
-    let header = SegmentHeader {
-        store,
-        epoch,
-        length_before: 0,
-        number: 1,
-        first: Position(1),
-        hash: SegmentHeader::epoch_hash(Hash::EMPTY, store, &epoch),
-        recorded_at: NO_TIME,
-        binding: Binding::draw(),
-    };
-    begin_segment(&**disk, &header)?;
-    Ok(header)
-}
-
-/// Makes the file of a segment, durable with its name, before a group goes into it. A segment that has its name has its
-/// header.
-pub(crate) fn begin_segment(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<Arc<dyn File>> {
-    let name = segment_name(header.number);
-    let temporary = format!("{name}.tmp");
-    match disk.remove(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = disk.create(&temporary)?;
-    file.write_all_at(&header.encode(), 0)?;
-    file.sync()?;
-    disk.rename(&temporary, &name)?;
-    disk.sync_names()?;
-    Ok(file)
 }
 
 /// The bytes of the last group, to be written again.

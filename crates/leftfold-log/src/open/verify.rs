@@ -10,12 +10,12 @@ use crate::disk::{Disk, Overlay};
 use crate::format::{EventView, NO_TIME, SegmentHeader, segment_name};
 use crate::index::{Index, IndexError, Key};
 use crate::open::contents::{LOCK, headers, refuse_foreign};
-use crate::open::directory;
+use crate::open::directory::directory;
 use crate::open::error::{Cut, OpenError};
 use crate::open::recover::{end_of_log, recover};
 use crate::options::{Existing, Options};
 use crate::segments::scan::{Chain, Group, Groups, Record, address};
-use crate::write::lease::FENCES_KEY;
+use crate::write::fences::FENCES_KEY;
 
 /// What a log was found to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ fn damage(number: u64, offset: u64, detail: &str) -> Damage {
 
 /// Brings the index up to date in memory, and asks it for everything that the log holds.
 fn index_damage(disk: &Arc<dyn Disk>, options: &Options) -> Result<Option<Damage>, OpenError> {
-    let recovered = match recover(disk, options, crate::open::recover::Purpose::Verify) {
+    let recovered = match recover(disk, options, crate::write::tail::Purpose::Verify) {
         Ok(recovered) => recovered,
         Err(OpenError::Damaged { place, detail }) => return Ok(Some(Damage { place, detail })),
         Err(other) => return Err(other),

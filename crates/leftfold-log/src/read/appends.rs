@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use leftfold_core::store::{AppendsFrom, AppendsPage, Hash, Position, ReadError, RecordedAppend};
+use leftfold_core::store::{AppendsFrom, AppendsPage, Checkpoint, Hash, Partition, Position, ReadError, RecordedAppend};
 
-use crate::format::{CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, moment};
-use crate::log::Shared;
+use crate::format::{Binding, CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, SegmentHeader, moment};
 use crate::segments::scan::{Group, Groups, address, place_of};
 use crate::segments::segment::{Segment, damaged, io_error, missing};
-use crate::write::lease::counts_openings;
+use crate::shared::Shared;
 
 /// Reads whole groups until the page is full.
 pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Result<AppendsPage, ReadError> {
@@ -126,7 +125,7 @@ fn is_nothing(append: &RecordedAppend) -> bool {
 struct Unfinished {
     events: Vec<leftfold_core::store::RecordedEvent>,
     command: Option<leftfold_core::store::Answered>,
-    checkpoint: Option<(leftfold_core::store::Label, leftfold_core::store::Checkpoint)>,
+    checkpoint: Option<(leftfold_core::store::Label, Checkpoint)>,
 }
 
 impl Unfinished {
@@ -135,4 +134,16 @@ impl Unfinished {
         let first = events.first().map_or(Position(next.0 - 1), |event| event.position);
         RecordedAppend { first, events, command, checkpoint, hash }
     }
+}
+
+/// In version 1, the consumer whose checkpoint counted the openings of the log that gave leases.
+const OPENINGS: &str = "$leases";
+
+/// Whether an append is the log's own in a segment of version 1: its record there is a checkpoint, which a user can write too,
+/// but hardly alone, for this store and without a hash.
+fn counts_openings(header: &SegmentHeader, append: &RecordedAppend) -> bool {
+    let RecordedAppend { events, command: None, checkpoint: Some((consumer, at)), .. } = append else { return false };
+    let own =
+        *at == Checkpoint { store: header.store, partition: Partition::default(), position: at.position, hash: Hash::EMPTY };
+    header.binding == Binding::Address && events.is_empty() && consumer.as_str() == OPENINGS && own
 }

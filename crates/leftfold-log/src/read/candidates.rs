@@ -4,10 +4,10 @@
 
 use leftfold_core::store::{Direction, Position, Query, QueryItem, ReadError, RecordedEvent, StreamMatch, TypeMatch};
 
+use crate::index::unreadable;
 use crate::index::{Index, Key, ListError, Postings};
-use crate::log::Shared;
-use crate::open::error::unreadable;
 use crate::read::fetch::Take;
+use crate::shared::Shared;
 
 /// A prefix that more names begin with is not looked up by name.
 const NAMES_MAX: usize = 256;

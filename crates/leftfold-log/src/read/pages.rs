@@ -2,10 +2,10 @@
 
 use leftfold_core::store::{Direction, Head, Page, Position, Query, Read, ReadError, RecordedEvent, StreamName, Version, What};
 
-use crate::log::Shared;
-use crate::open::error::unreadable;
+use crate::index::unreadable;
 use crate::read::candidates::{Candidates, Span};
 use crate::read::fetch::Take;
+use crate::shared::Shared;
 
 /// Events that are looked at for one page: it ends there, however few of them match.
 const LOOKED_AT_MAX: usize = 65_536;

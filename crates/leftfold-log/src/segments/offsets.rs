@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leftfold_core::store::{Hash, Position, StoreId};
 
 use crate::disk::{Disk, File};
-use crate::format::{FormatError, Input, SegmentHeader, segment_number};
-use crate::segments::open_files::{Files, Part};
+use crate::format::{FormatError, Input, SegmentHeader, offsets_name};
+use crate::segments::open_files::{OpenFiles, SegmentFile};
 
 const MAGIC: [u8; 8] = *b"LFOFFS01";
 const HEADER_BYTES: usize = 128;
@@ -260,29 +260,19 @@ fn block_crc(block: u32, body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&block.to_le_bytes()), body)
 }
 
-/// The name of the file of offsets of a segment.
-pub(crate) fn offsets_name(number: u64) -> String {
-    format!("log-{number:012}.off")
-}
-
-/// The segment whose offsets a file has, by its name.
-pub(crate) fn offsets_number(name: &str) -> Option<u64> {
-    segment_number(&format!("{}.seg", name.strip_suffix(".off")?))
-}
-
 /// Segment and block.
 type BlockKey = (u64, u32);
 
 /// Blocks of offsets that were read, up to a bound; which one goes when it is reached is left to chance.
 #[derive(Debug)]
 pub(crate) struct Blocks {
-    files: Arc<Files>,
+    files: Arc<OpenFiles>,
     kept: Mutex<HashMap<BlockKey, Arc<Vec<u32>>>>,
     blocks_max: usize,
 }
 
 impl Blocks {
-    pub(crate) fn new(files: Arc<Files>, memory_bytes: usize) -> Self {
+    pub(crate) fn new(files: Arc<OpenFiles>, memory_bytes: usize) -> Self {
         Self { files, kept: Mutex::default(), blocks_max: (memory_bytes / BLOCK_BYTES).max(16) }
     }
 
@@ -291,7 +281,7 @@ impl Blocks {
         if let Some(words) = self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Arc::clone(words));
         }
-        let handle = self.files.open(Part::Offsets(file.number))?;
+        let handle = self.files.open(SegmentFile::Offsets(file.number))?;
         let words = Arc::new(file.read_block(&*handle, block)?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= self.blocks_max {

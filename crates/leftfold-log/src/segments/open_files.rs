@@ -1,22 +1,21 @@
-//! Files that are open for reading: at most so many, for segments are many and a process's handles few.
+//! Files that are open for reading, up to a bound: segments are many and the handles of a process few.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::disk::lacks_room;
 use crate::disk::{Disk, File};
-use crate::format::segment_name;
-use crate::open::error::lacks_room;
-use crate::segments::offsets::offsets_name;
+use crate::format::{offsets_name, segment_name};
 
 /// A file that belongs to a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Part {
+pub(crate) enum SegmentFile {
     Segment(u64),
     Offsets(u64),
 }
 
-impl Part {
+impl SegmentFile {
     fn name(self) -> String {
         match self {
             Self::Segment(number) => segment_name(number),
@@ -28,18 +27,18 @@ impl Part {
 /// Open files, up to a bound; which one goes when it is reached is left to chance. Whoever reads from one that went still
 /// holds it, so a few more may be open: one for each read under way.
 #[derive(Debug)]
-pub(crate) struct Files {
+pub(crate) struct OpenFiles {
     disk: Arc<dyn Disk>,
-    kept: Mutex<HashMap<Part, Arc<dyn File>>>,
+    kept: Mutex<HashMap<SegmentFile, Arc<dyn File>>>,
     open_max: usize,
 }
 
-impl Files {
+impl OpenFiles {
     pub(crate) fn new(disk: Arc<dyn Disk>, open_max: usize) -> Self {
         Self { disk, kept: Mutex::default(), open_max: open_max.max(1) }
     }
 
-    pub(crate) fn open(&self, part: Part) -> io::Result<Arc<dyn File>> {
+    pub(crate) fn open(&self, part: SegmentFile) -> io::Result<Arc<dyn File>> {
         if let Some(file) = self.kept().get(&part) {
             return Ok(Arc::clone(file));
         }
@@ -58,7 +57,7 @@ impl Files {
     }
 
     /// Closes one that was made anew under its name.
-    pub(crate) fn forget(&self, part: Part) {
+    pub(crate) fn forget(&self, part: SegmentFile) {
         self.kept().remove(&part);
     }
 
@@ -68,7 +67,7 @@ impl Files {
         !kept.is_empty()
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<Part, Arc<dyn File>>> {
+    fn kept(&self) -> MutexGuard<'_, HashMap<SegmentFile, Arc<dyn File>>> {
         // Every change is a single step.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use leftfold_core::store::{Hash, Position, ReadError, StoreId};
 
+use crate::disk::lacks_room;
 use crate::disk::{Disk, File};
 use crate::format::{RECORD_HEADER_BYTES, SegmentHeader, segment_name};
-use crate::open::error::lacks_room;
 use crate::options::Options;
 use crate::segments::buffers::Buffers;
 use crate::segments::offsets::{self, Blocks, Offsets, OffsetsFault, OffsetsFile, Table};
-use crate::segments::open_files::{Files, Part};
+use crate::segments::open_files::{OpenFiles, SegmentFile};
 use crate::segments::scan::{Chain, GroupFault, Groups, Record, place_of};
 
 /// One segment.
@@ -31,7 +31,7 @@ pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     store: StoreId,
     list: RwLock<Vec<Arc<Segment>>>,
-    files: Arc<Files>,
+    files: Arc<OpenFiles>,
     blocks: Blocks,
     pub(crate) buffers: Buffers,
 }
@@ -50,7 +50,7 @@ impl Segment {
 impl Segments {
     /// Of the memory for it, and of the files that may be open, as the options say.
     pub(crate) fn new(disk: Arc<dyn Disk>, store: StoreId, list: Vec<Arc<Segment>>, options: &Options) -> Self {
-        let files = Arc::new(Files::new(Arc::clone(&disk), options.open_files));
+        let files = Arc::new(OpenFiles::new(Arc::clone(&disk), options.open_files));
         Self {
             disk,
             store,
@@ -105,7 +105,7 @@ impl Segments {
     }
 
     pub(crate) fn file(&self, number: u64) -> Result<Arc<dyn File>, ReadError> {
-        self.files.open(Part::Segment(number)).map_err(|error| io_error(number, &error))
+        self.files.open(SegmentFile::Segment(number)).map_err(|error| io_error(number, &error))
     }
 
     /// Closes the files that were read, for whoever needs a handle more. Whether there were any.
@@ -181,7 +181,7 @@ impl Segments {
         let number = segment.header.number;
         let len = self.file(number)?.len().map_err(|error| io_error(number, &error))?;
         if let Some(next) = self.following(segment) {
-            let opened = self.files.open(Part::Offsets(number)).map_err(OffsetsFault::Io).and_then(|file| {
+            let opened = self.files.open(SegmentFile::Offsets(number)).map_err(OffsetsFault::Io).and_then(|file| {
                 OffsetsFile::of(&*file, &segment.header, len, |hash| next.header.follows_hash(hash, &segment.header))
             });
             match opened {
@@ -204,7 +204,7 @@ impl Segments {
     }
 
     fn forget_offsets(&self, segment: &Segment) {
-        self.files.forget(Part::Offsets(segment.header.number));
+        self.files.forget(SegmentFile::Offsets(segment.header.number));
         self.blocks.forget(segment.header.number);
     }
 

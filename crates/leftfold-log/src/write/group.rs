@@ -8,20 +8,22 @@ use leftfold_core::store::{
 };
 
 use crate::format::{Binding, GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command, put_fences};
+use crate::index::unreadable;
 use crate::index::{Index, Key, Memtable, Recent};
-use crate::log::Shared;
-use crate::open::error::unreadable;
 use crate::read::candidates;
 use crate::segments::scan::{Chain, place_of};
-use crate::write::lease;
-use crate::write::precheck::{Facts, Request, appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
+use crate::shared::Shared;
+use crate::write::fences;
+use crate::write::lease::LeaseRequest;
+use crate::write::precheck::{appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
+use crate::write::request::{AppendRequest, Precheck, Request};
 
 /// Consumers whose position the writer keeps at hand.
 const CONSUMERS_KEPT: usize = 4_096;
 
 /// A group that is being gathered.
 #[derive(Debug)]
-pub(crate) struct Gathering {
+pub(crate) struct GroupBuilder {
     /// Room for the header, then the records.
     buffer: Vec<u8>,
     records: u32,
@@ -43,7 +45,7 @@ pub(crate) struct Gathering {
     reserved: Option<Fence>,
 }
 
-impl Gathering {
+impl GroupBuilder {
     pub(crate) fn new(index: &Index) -> Self {
         Self {
             buffer: Vec::new(),
@@ -106,14 +108,12 @@ impl Gathering {
     /// Judges an append against everything before it, and takes it into the group if it may go in.
     pub(crate) fn add(&mut self, shared: &Shared, mut request: Request) {
         let first = self.next();
-        let judged = match &mut request.ask {
-            Some(ask) => self.judge_lease(shared, ask).map(|()| None).map_err(AppendError::from),
-            None => self.judge(shared, &mut request),
-        };
-        let outcome = match judged {
-            Ok(None) => Ok(Outcome::Appended(self.put(&mut request))),
-            Ok(Some(outcome)) => Ok(outcome),
-            Err(error) => Err(error),
+        let outcome = match &mut request {
+            Request::Append(append) => self.add_append(shared, append),
+            Request::Lease(lease) => {
+                let judged = self.judge_lease(shared, lease);
+                judged.map(|()| appended_nothing(shared.head())).map_err(AppendError::from)
+            }
         };
         if self.is_empty() {
             // All that was seen is durable.
@@ -128,15 +128,22 @@ impl Gathering {
         self.requests.push((first, request));
     }
 
+    fn add_append(&mut self, shared: &Shared, append: &mut AppendRequest) -> Result<Outcome, AppendError> {
+        match self.judge(shared, append)? {
+            Some(outcome) => Ok(outcome),
+            None => Ok(Outcome::Appended(self.put(append))),
+        }
+    }
+
     /// The position that the next event gets.
     fn next(&self) -> Position {
         Position(self.chain.next.0 + self.offsets.len() as u64)
     }
 
-    /// An answer where the append may not go in; nothing where it may. The versions of its streams are then what they
-    /// are now.
-    fn judge(&self, shared: &Shared, request: &mut Request) -> Result<Option<Outcome>, AppendError> {
-        let facts = &mut request.facts;
+    /// Returns the outcome of an append that is already decided, `None` if it may join the group; then its precheck has the
+    /// current versions of its streams.
+    fn judge(&self, shared: &Shared, request: &mut AppendRequest) -> Result<Option<Outcome>, AppendError> {
+        let facts = &mut request.precheck;
         if let Some(command) = &request.command {
             if let Some(address) = self.pending.command(&command.id.0) {
                 return judge_repeat(command, self.record_at(address), address).map(Some);
@@ -170,20 +177,20 @@ impl Gathering {
 
     /// Judges what is asked about a lease. No fence is given that the log does not say it may be given, and each opening
     /// begins behind those: so none is ever given again, whatever became of who gave it and whatever the clock says.
-    fn judge_lease(&mut self, shared: &Shared, ask: &mut lease::Ask) -> Result<(), ReadError> {
+    fn judge_lease(&mut self, shared: &Shared, lease: &mut LeaseRequest) -> Result<(), ReadError> {
         if self.reserved.is_none_or(|reserved| self.leases.last() >= reserved) {
             if self.reserved.is_none() {
-                let recorded = lease::recorded(shared)?.unwrap_or_default();
-                self.leases.go_beyond(recorded.max(lease::floor(shared, self.time)));
+                let recorded = fences::recorded(shared)?.unwrap_or_default();
+                self.leases.go_beyond(recorded.max(fences::floor(shared, self.time)));
             }
-            let reserved = lease::reserve(self.leases.last());
+            let reserved = fences::reserve(self.leases.last());
             let address = self.address_here();
             put_fences(&mut self.buffer, reserved);
-            self.pending.add_checkpoint(lease::FENCES_KEY, address);
+            self.pending.add_checkpoint(fences::FENCES_KEY, address);
             self.records += 1;
             self.reserved = Some(reserved);
         }
-        ask.judge(&mut self.leases);
+        lease.judge(&mut self.leases);
         Ok(())
     }
 
@@ -195,7 +202,7 @@ impl Gathering {
 
     /// Where the record of a command is that was durable before this group. Records without events do not move the
     /// head, so only facts from behind the point where memory begins are complete with what is in memory.
-    fn command(&self, shared: &Shared, facts: &Facts, id: CommandId) -> Result<Option<u64>, ReadError> {
+    fn command(&self, shared: &Shared, facts: &Precheck, id: CommandId) -> Result<Option<u64>, ReadError> {
         match self.recent.command(&id.0) {
             Some(address) => Ok(Some(address)),
             None if facts.at > self.recent.since().position => Ok(None),
@@ -203,7 +210,7 @@ impl Gathering {
         }
     }
 
-    fn consumer(&self, shared: &Shared, facts: &Facts, consumer: &str) -> Result<Option<Position>, ReadError> {
+    fn consumer(&self, shared: &Shared, facts: &Precheck, consumer: &str) -> Result<Option<Position>, ReadError> {
         if let Some(position) = self.consumers.get(consumer) {
             return Ok(Some(*position));
         }
@@ -218,7 +225,7 @@ impl Gathering {
         checkpoint_position(&shared.segments.record_at(address)?, address).map(Some)
     }
 
-    fn conflict(&self, shared: &Shared, condition: &Condition, facts: &Facts) -> Result<Option<Conflict>, ReadError> {
+    fn conflict(&self, shared: &Shared, condition: &Condition, facts: &Precheck) -> Result<Option<Conflict>, ReadError> {
         for ((stream, expected), slot) in condition.streams.iter().zip(&facts.of_expectations) {
             let actual = facts.streams[*slot as usize].1;
             if !expected.holds(actual) {
@@ -280,21 +287,21 @@ impl Gathering {
         }
         // One that went in without events, or not at all, has the position of what came in after it: the last one counts.
         let after = self.requests.partition_point(|(first, _)| *first <= position);
-        let (first, request) = self.requests.get(after.checked_sub(1)?)?;
+        let (first, Request::Append(request)) = self.requests.get(after.checked_sub(1)?)? else { return None };
         request.events.get(usize::try_from(position.0 - first.0).ok()?)
     }
 
     /// Takes an append in that may go in.
-    fn put(&mut self, request: &mut Request) -> Appended {
+    fn put(&mut self, request: &mut AppendRequest) -> Appended {
         let before = Position(self.next().0 - 1);
         let first = if request.events.is_empty() { before } else { before.next() };
         let count = request.events.len();
         let then = |more: bool| if more { Next::SameAppend } else { Next::Other };
         let mut versions = Vec::with_capacity(count);
         for (index, event) in request.events.iter().enumerate() {
-            let version = match request.facts.of_events[index] {
+            let version = match request.precheck.of_events[index] {
                 Some(slot) => {
-                    let (_, version) = &mut request.facts.streams[slot as usize];
+                    let (_, version) = &mut request.precheck.streams[slot as usize];
                     *version = version.next();
                     *version
                 }
@@ -366,7 +373,7 @@ impl Gathering {
         for (index, outcome) in self.answers.drain(..) {
             self.requests[index].1.answer(&shared.figures, outcome);
         }
-        shared.spent.give(self.requests.drain(..).map(|(_, request)| request));
+        shared.answered.give(self.requests.drain(..).map(|(_, request)| request));
     }
 
     /// Gives the group up. Nothing of it is shown; who was told of it is told that it failed.
@@ -385,6 +392,6 @@ impl Gathering {
             };
             self.requests[index].1.answer(&shared.figures, Err(told));
         }
-        shared.spent.give(self.requests.drain(..).map(|(_, request)| request));
+        shared.answered.give(self.requests.drain(..).map(|(_, request)| request));
     }
 }

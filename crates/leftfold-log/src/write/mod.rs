@@ -8,10 +8,13 @@
 //!
 //! A request for a lease takes the same way: `lease`.
 
+pub(crate) mod fences;
 pub(crate) mod group;
 pub(crate) mod held_bytes;
 pub(crate) mod lease;
 pub(crate) mod precheck;
 pub(crate) mod queue;
 pub(crate) mod recycle;
+pub(crate) mod request;
+pub(crate) mod tail;
 pub(crate) mod writer;

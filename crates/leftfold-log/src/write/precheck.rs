@@ -4,96 +4,24 @@
 use std::collections::HashMap;
 
 use leftfold_core::store::{
-    Append, AppendError, Appended, CheckpointRecord, CommandRecord, Condition, Conflict, Expected, Fence, Head, Label, NewEvent,
-    Outcome, Position, ReadError, StreamName, Version,
+    Append, AppendError, Appended, CheckpointRecord, CommandRecord, Condition, Conflict, Expected, Head, Outcome, Position,
+    ReadError, StreamName, Version,
 };
-use tokio::sync::oneshot;
 
-use crate::figures::Figures;
-use crate::format::{CheckpointView, CommandView, EncodedEvents, Frame, checkpoint_key};
-use crate::log::Shared;
-use crate::open::error::unreadable;
+use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
+use crate::index::unreadable;
 use crate::read::candidates;
 use crate::segments::scan::place_of;
 use crate::segments::segment::damaged;
-use crate::write::held_bytes;
-use crate::write::lease::Ask;
-
-pub(crate) type Answer = oneshot::Sender<Result<Outcome, AppendError>>;
-
-/// An append on its way to the writer.
-#[derive(Debug)]
-pub(crate) struct Request {
-    /// Without what only their records carry.
-    pub(crate) events: Vec<NewEvent>,
-    pub(crate) encoded: EncodedEvents,
-    pub(crate) condition: Condition,
-    pub(crate) command: Option<CommandRecord>,
-    pub(crate) checkpoint: Option<CheckpointRecord>,
-    pub(crate) fence: Option<(Label, Fence)>,
-    /// What it counts for in the queue.
-    weight: usize,
-    pub(crate) facts: Facts,
-    /// Taken when it is answered.
-    pub(crate) answer: Option<Answer>,
-    /// What is asked about a lease, in an append of nothing. Taken when it is answered.
-    pub(crate) ask: Option<Box<Ask>>,
-}
-
-/// What was true at a head.
-#[derive(Debug, Default)]
-pub(crate) struct Facts {
-    pub(crate) at: Position,
-    /// The streams that the append writes, or expects something of, and their versions.
-    pub(crate) streams: Vec<(StreamName, Version)>,
-    /// Which of them each event goes to.
-    pub(crate) of_events: Vec<Option<u32>>,
-    /// Which of them each expectation is about.
-    pub(crate) of_expectations: Vec<u32>,
-    /// The first query of the condition that an event matches, and the first event that does: once there, it stays.
-    pub(crate) found: Option<(usize, Position)>,
-    /// Where the consumer stands that the append moves.
-    pub(crate) consumer: Option<Position>,
-}
-
-impl Request {
-    pub(crate) fn new(append: Append, facts: Facts, answer: Answer) -> Self {
-        let Append { mut events, condition, command, checkpoint, fence, authority: _ } = append;
-        let encoded = EncodedEvents::take(&mut events);
-        let beside = held_bytes::beside_events(&condition, command.as_ref());
-        let weight = encoded.weight() + events.len() * size_of::<NewEvent>() + beside;
-        Self { events, encoded, condition, command, checkpoint, fence, weight, facts, answer: Some(answer), ask: None }
-    }
-
-    /// An append of nothing, on which something rides.
-    pub(crate) fn asking(ask: Ask) -> Self {
-        // Nobody waits for the answer of the append itself.
-        let (answer, _) = oneshot::channel();
-        Self { ask: Some(Box::new(ask)), ..Self::new(Append::default(), Facts::default(), answer) }
-    }
-
-    /// Answers, and counts it. Whoever asked may have gone.
-    pub(crate) fn answer(&mut self, figures: &Figures, outcome: Result<Outcome, AppendError>) {
-        if let Some(ask) = self.ask.take() {
-            ask.answer(outcome.err());
-        } else if let Some(answer) = self.answer.take() {
-            figures.answered(&outcome);
-            let _ = answer.send(outcome);
-        }
-    }
-
-    /// What it counts for in the queue.
-    pub(crate) fn weight(&self) -> usize {
-        self.weight
-    }
-}
+use crate::shared::Shared;
+use crate::write::request::Precheck;
 
 /// What is known of an append before the writer sees it.
-pub(crate) enum Examined {
+pub(crate) enum Prechecked {
     /// Nothing that may come can change the answer.
     Answered(Outcome),
     /// The writer decides, from these.
-    Facts(Facts),
+    Undecided(Precheck),
 }
 
 /// Whether looking everything up may take long: it is done on a thread of the log then.
@@ -116,15 +44,15 @@ pub(crate) enum Order {
 }
 
 /// Looks everything up that the append depends on.
-pub(crate) fn examine(shared: &Shared, append: &Append, order: Order) -> Result<Examined, AppendError> {
+pub(crate) fn precheck(shared: &Shared, append: &Append, order: Order) -> Result<Prechecked, AppendError> {
     // The head is read first: the index then knows at least as much.
     let head = shared.head();
     if let Some(command) = &append.command
         && let Some(address) = shared.index.command(&command.id.0).map_err(unreadable)?
     {
-        return repeated(shared, command, address).map(Examined::Answered);
+        return repeated(shared, command, address).map(Prechecked::Answered);
     }
-    let mut facts = Facts { at: head.position, ..Facts::default() };
+    let mut facts = Precheck { at: head.position, ..Precheck::default() };
     streams(shared, append, head, &mut facts)?;
     if let Some(record) = &append.checkpoint {
         facts.consumer = consumer_at(shared, &consumer_key(record))?;
@@ -142,14 +70,14 @@ pub(crate) fn examine(shared: &Shared, append: &Append, order: Order) -> Result<
         && append.fence.is_none()
         && let Some(conflict) = lasting_conflict(&append.condition, &facts)
     {
-        return Ok(Examined::Answered(Outcome::Conflict(conflict)));
+        return Ok(Prechecked::Answered(Outcome::Conflict(conflict)));
     }
-    Ok(Examined::Facts(facts))
+    Ok(Prechecked::Undecided(facts))
 }
 
-fn streams(shared: &Shared, append: &Append, head: Head, facts: &mut Facts) -> Result<(), ReadError> {
+fn streams(shared: &Shared, append: &Append, head: Head, facts: &mut Precheck) -> Result<(), ReadError> {
     let mut known: HashMap<StreamName, u32> = HashMap::new();
-    let mut slot = |name: &StreamName, facts: &mut Facts| -> Result<u32, ReadError> {
+    let mut slot = |name: &StreamName, facts: &mut Precheck| -> Result<u32, ReadError> {
         // Most appends are about one stream; only large ones need the map.
         let few = facts.streams.len() <= 8;
         let found = if few {
@@ -185,7 +113,7 @@ fn streams(shared: &Shared, append: &Append, head: Head, facts: &mut Facts) -> R
 
 /// The conflict of a condition at the head of the facts, if it is one that nothing can undo: versions only grow, and
 /// events stay.
-fn lasting_conflict(condition: &Condition, facts: &Facts) -> Option<Conflict> {
+fn lasting_conflict(condition: &Condition, facts: &Precheck) -> Option<Conflict> {
     for ((stream, expected), slot) in condition.streams.iter().zip(&facts.of_expectations) {
         let actual = facts.streams[*slot as usize].1;
         let lasting = match expected {

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use leftfold_core::store::{AppendError, CloseError};
+use leftfold_core::store::{AppendError, CloseError, LeaseError};
 use tokio::sync::oneshot;
 
 use crate::figures::Figures;
-use crate::write::precheck::Request;
+use crate::write::request::Request;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -55,6 +55,15 @@ impl From<Refused> for AppendError {
     }
 }
 
+impl From<Refused> for LeaseError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Closing => Self::Closed,
+            busy @ Refused::Busy { .. } => Self::Unavailable { detail: AppendError::from(busy).to_string() },
+        }
+    }
+}
+
 /// What the writer gets.
 #[derive(Debug)]
 pub(crate) enum Taken {
@@ -88,7 +97,7 @@ impl Queue {
         let mut state = self.state();
         self.check(&state)?;
         for request in requests {
-            state.bytes += request.weight();
+            state.bytes += request.held_bytes();
             state.requests.push_back(request);
         }
         self.wake(state);
@@ -128,7 +137,7 @@ impl Queue {
                 return request.answer(figures, Err(AppendError::Closed));
             }
             Some(request) => {
-                state.bytes += request.weight();
+                state.bytes += request.held_bytes();
                 state.requests.push_back(request);
             }
             None => {}

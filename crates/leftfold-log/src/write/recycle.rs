@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError, TryLockError};
 
-use crate::write::precheck::Request;
+use crate::write::request::Request;
 
 /// Appends that are kept at most; beyond that the writer frees them.
 const KEPT_MAX: usize = 1_024;
@@ -15,7 +15,7 @@ const KEPT_BYTES_MAX: usize = 8 << 20;
 const FREED_AT_ONCE: usize = 2;
 
 #[derive(Debug, Default)]
-pub(crate) struct Spent(Mutex<Kept>);
+pub(crate) struct AnsweredRequests(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -23,13 +23,13 @@ struct Kept {
     bytes: usize,
 }
 
-impl Spent {
+impl AnsweredRequests {
     pub(crate) fn give(&self, requests: impl Iterator<Item = Request>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for request in requests {
-            let weight = request.weight();
-            if kept.requests.len() < KEPT_MAX && kept.bytes + weight <= KEPT_BYTES_MAX {
-                kept.bytes += weight;
+            let bytes = request.held_bytes();
+            if kept.requests.len() < KEPT_MAX && kept.bytes + bytes <= KEPT_BYTES_MAX {
+                kept.bytes += bytes;
                 kept.requests.push(request);
             }
         }
@@ -42,7 +42,7 @@ impl Spent {
             Err(TryLockError::WouldBlock) => return,
         };
         let freed: [Option<Request>; FREED_AT_ONCE] = std::array::from_fn(|_| kept.requests.pop());
-        kept.bytes -= freed.iter().flatten().map(Request::weight).sum::<usize>();
+        kept.bytes -= freed.iter().flatten().map(Request::held_bytes).sum::<usize>();
         drop(kept);
         drop(freed);
     }

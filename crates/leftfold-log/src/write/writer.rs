@@ -2,25 +2,25 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use leftfold_core::store::{AppendError, CloseError, Epoch, Head, State};
 
 use crate::clock::RecordedTime;
+use crate::disk::lacks_room;
 use crate::disk::{Disk, Lock, Tenure};
 use crate::format::{Binding, NO_TIME, SegmentHeader, segment_name};
 use crate::index::{Covered, IndexError};
-use crate::log::{GroupSpan, Shared};
-use crate::open::error::lacks_room;
-use crate::open::recover::{Purpose, Tail, begin_segment};
 use crate::options::Options;
 use crate::segments::scan::{Chain, address};
 use crate::segments::segment::{Segment, Then};
-use crate::write::group::Gathering;
-use crate::write::precheck::Request;
+use crate::shared::{GroupSpan, Shared};
+use crate::write::group::GroupBuilder;
 use crate::write::queue::Taken;
+use crate::write::request::Request;
+use crate::write::tail::{Purpose, Tail, begin_segment};
 
 /// Where groups are usually smaller than this they are worth zeros ahead: an overwrite is synced faster than a file that
 /// grows. Above it the bytes of the zeros cost more than that saves: with 256 writers, whose groups have about 40 KiB,
@@ -89,7 +89,7 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let mut ending = Ending { shared: Arc::clone(&shared), tenure: self.tenure.take(), closed: None };
         let mut waiting = VecDeque::new();
-        let mut gathering = Gathering::new(&shared.index);
+        let mut gathering = GroupBuilder::new(&shared.index);
         while let Taken::Requests = shared.queue.take(&mut waiting) {
             while !waiting.is_empty() {
                 self.group(&mut waiting, &mut gathering);
@@ -99,7 +99,7 @@ impl Writer {
     }
 
     /// Takes what waits into one group, as far as it goes.
-    fn group(&mut self, waiting: &mut VecDeque<Request>, gathering: &mut Gathering) {
+    fn group(&mut self, waiting: &mut VecDeque<Request>, gathering: &mut GroupBuilder) {
         if let Some(detail) = self.shared.read_only() {
             return refuse(&self.shared, waiting, &AppendError::ReadOnly { detail });
         }
@@ -115,10 +115,10 @@ impl Writer {
         gathering.begin(&self.shared, self.tail.chain, tick.micros, place, binding);
         let mut judged_bytes = 0;
         while let Some(mut request) = waiting.pop_front() {
-            if let Some(ask) = &mut request.ask {
-                ask.at = self.time.steady(&*self.options.clock);
+            if let Request::Lease(lease) = &mut request {
+                lease.at = self.time.steady(&*self.options.clock);
             }
-            judged_bytes += request.weight();
+            judged_bytes += request.held_bytes();
             gathering.add(&self.shared, request);
             // What is refused adds nothing to the group, but waits for its answer all the same.
             if gathering.bytes().max(judged_bytes) >= self.options.group_bytes() {
@@ -241,7 +241,7 @@ impl Writer {
     }
 
     /// Writes the group, syncs it, and shows it to readers.
-    fn commit(&mut self, gathering: &mut Gathering) -> Result<(), Failed> {
+    fn commit(&mut self, gathering: &mut GroupBuilder) -> Result<(), Failed> {
         let header = gathering.finish();
         let chain = gathering.chain(&header);
         self.write(gathering.buffer())?;
@@ -369,16 +369,5 @@ fn failure(error: &io::Error) -> Failed {
 fn refuse(shared: &Shared, waiting: &mut VecDeque<Request>, error: &AppendError) {
     for mut request in waiting.drain(..) {
         request.answer(&shared.figures, Err(error.clone()));
-    }
-}
-
-impl Shared {
-    /// Remembers which group recorded the latest positions.
-    fn note_group(&self, span: GroupSpan) {
-        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
-        if groups.len() >= crate::log::GROUPS_KEPT {
-            groups.pop_front();
-        }
-        groups.push_back(span);
     }
 }

@@ -1,0 +1,41 @@
+//! The directory of a log, and its lock.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::{Disk, Lock, Real};
+use crate::open::contents::{LOCK, refuse_foreign};
+use crate::open::error::OpenError;
+use crate::options::Existing;
+
+/// The lock of a directory that is to be written. Nothing, not even the lock, is made in one that is somebody else's.
+pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>, OpenError> {
+    refuse_foreign(disk, &disk.names()?)?;
+    disk.lock(LOCK).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::InUse { place: disk.place() },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            OpenError::ReadOnly { place: disk.place(), detail: error.to_string() }
+        }
+        _ => OpenError::io(&error),
+    })
+}
+
+/// The directory, made where that is meant.
+pub(crate) fn directory(path: &Path, open: Existing) -> Result<Arc<dyn Disk>, OpenError> {
+    let place = path.display().to_string();
+    let opened = match open {
+        Existing::Only => Real::open(path),
+        Existing::OrCreate | Existing::Never => Real::create(path),
+    };
+    match opened {
+        Ok(disk) => Ok(Arc::new(disk)),
+        Err(error) => Err(match error.kind() {
+            io::ErrorKind::NotFound => OpenError::Missing { place },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                OpenError::ReadOnly { place, detail: error.to_string() }
+            }
+            _ => OpenError::Io { detail: format!("{place}: {error}") },
+        }),
+    }
+}
