@@ -22,7 +22,7 @@ const AFTER_A_LINE: Duration = Duration::from_millis(3);
 /// Where the program cannot be built or run, where it fails, and where it ends before it was killed once.
 #[must_use]
 pub fn killed(example: &str, load: u32) -> Place {
-    let program = built(example);
+    let program = built("examples", example);
     let place = fresh().expect("there is room for a store");
     let mut random = fastrand::Rng::with_seed(leftfold::testing::seed());
     let (mut kills, mut furthest) = (0, 0);
@@ -68,14 +68,18 @@ fn run(program: &Path, place: &str, load: u32, kill: Option<(usize, Duration)>) 
     (!status.success()).then_some(said)
 }
 
-/// The program, built as the test that calls is.
-fn built(example: &str) -> PathBuf {
+/// The program of an example, built as the test that calls is.
+///
+/// # Panics
+/// Where it cannot be built.
+#[must_use]
+pub fn built(package: &str, example: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     // TARGET/debug/examples/TEST
     let (profile, target) = (test.ancestors().nth(2), test.ancestors().nth(3));
     let (Some(profile), Some(target)) = (profile, target) else { panic!("{} is no test of cargo", test.display()) };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "examples", "--example", example, "--target-dir"]).arg(target);
+    cargo.args(["build", "--quiet", "--package", package, "--example", example, "--target-dir"]).arg(target);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }

@@ -9,7 +9,7 @@ use std::io::{Error, ErrorKind, Result};
 use leftfold::store::Store;
 use tempfile::TempDir;
 
-pub use killed::killed;
+pub use killed::{built, killed};
 
 /// Where an example keeps its store.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ impl Place {
         &self.path
     }
 
-    /// Where the program is not to tell its story, but to do much of the same: how much. The second argument says so.
+    /// Where the program is not to tell its story, but to do much of the same: how much. The second argument says so, if it is
+    /// a number.
     #[must_use]
     pub fn load(&self) -> Option<u32> {
         self.load
@@ -36,10 +37,8 @@ impl Place {
 
 /// The directory that the program's first argument names, or a fresh one that goes with the value.
 pub fn place() -> Result<Place> {
-    let load = match std::env::args_os().nth(2) {
-        Some(load) => Some(text(load)?.parse().map_err(|error| Error::new(ErrorKind::InvalidInput, error))?),
-        None => None,
-    };
+    // Some programs take an address there.
+    let load = std::env::args_os().nth(2).and_then(|load| load.to_str()?.parse().ok());
     match std::env::args_os().nth(1) {
         Some(named) => Ok(Place { path: text(named)?, load, _fresh: None }),
         None => Ok(Place { load, ..fresh()? }),

@@ -1,1 +1,1 @@
-//! The examples that speak to other services. They stand apart from the others, which then need no gRPC and no AMQP.
+//! The examples that speak to other services. They stand apart from the others, which then need no gRPC, no AMQP and no HTTP.
