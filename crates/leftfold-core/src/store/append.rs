@@ -19,16 +19,18 @@ use super::{
 pub struct Append {
     /// The events, in order; they get consecutive positions, and versions in their streams.
     pub events: Vec<NewEvent>,
-    /// What must hold for the append to happen.
+    /// Condition that must hold for the append to happen.
     pub condition: Condition,
-    /// The request that this append answers.
+    /// Request that this append answers; `None` if it answers none.
     pub command: Option<CommandRecord>,
-    /// Where a consumer stands after this append.
+    /// Checkpoint that this append records for a consumer; `None` if it moves no consumer.
     pub checkpoint: Option<CheckpointRecord>,
-    /// The work that this append is part of, and the fence of the lease that its author has: refused where it is not the
-    /// latest that was given for that work. Nothing of it is stored.
+    /// Work that this append is part of, and the fence of its author's lease; `None` if it is made
+    /// under no lease. The append is refused if the fence is not the latest that was given for that
+    /// work. Nothing of it is stored.
     pub fence: Option<(Label, Fence)>,
-    /// The right by which it is made: an application's, unless the runtime made it. Nothing of it is stored.
+    /// Right by which the append is made: an application's, unless the runtime or a copy made it.
+    /// Nothing of it is stored.
     pub authority: Authority,
 }
 
@@ -60,7 +62,7 @@ impl Append {
         self
     }
 
-    /// Holds the append against its limits, and against the right by which it is made.
+    /// Checks the append against its limits, and against the right by which it is made.
     pub fn validate(&self) -> Result<(), Invalid> {
         self.authority.check(&self.events, self.checkpoint.as_ref())?;
         Invalid::if_over("the events of an append", self.events.len(), APPEND_EVENTS_MAX)?;
@@ -77,7 +79,7 @@ impl Append {
     }
 }
 
-/// The bytes that the event adds to its append.
+/// Returns the bytes that the event adds to its append.
 fn validate_event(event: &NewEvent) -> Result<usize, Invalid> {
     Invalid::if_over("the data of an event", event.data.len(), DATA_BYTES_MAX)?;
     Invalid::if_over("the user metadata of an event", event.metadata.user.len(), METADATA_BYTES_MAX)?;
@@ -98,7 +100,8 @@ fn validate_event(event: &NewEvent) -> Result<usize, Invalid> {
     Ok(bytes)
 }
 
-/// What must hold, in everything that is ordered before the append, for it to happen.
+/// Condition of an append, checked against everything that is ordered before it: the append happens
+/// only if it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Condition {
     /// Expectations on streams, also on ones that are not written. The first that fails is reported.
@@ -134,15 +137,15 @@ impl Condition {
         self
     }
 
-    /// The same condition, and no event after a position may match one more query. Each query is judged by its own
-    /// position: what one may overlook, because its caller read so far, another may not.
+    /// The same condition, and no event after a position may match one more query. Each query is
+    /// judged by its own position, up to which its caller has read.
     #[must_use]
     pub fn and_none_matching(mut self, query: Query, after: Position) -> Self {
         self.none_matching.push(NoneMatching { query, after });
         self
     }
 
-    /// Whether it always holds.
+    /// Tells whether the condition always holds.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.none_matching.is_empty() && self.streams.iter().all(|(_, expected)| *expected == Expected::Any)
@@ -160,7 +163,7 @@ impl Condition {
     }
 }
 
-/// What a stream is expected to be.
+/// State that a stream is expected to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// Anything.
@@ -174,7 +177,7 @@ pub enum Expected {
 }
 
 impl Expected {
-    /// Whether a stream of this version is as expected.
+    /// Tells whether a stream of this version is as expected.
     #[must_use]
     pub fn holds(self, actual: Version) -> bool {
         match self {
@@ -185,7 +188,7 @@ impl Expected {
         }
     }
 
-    /// How a version that is not as expected differs from that.
+    /// Tells how a version that is not as expected differs from the expectation.
     pub(crate) fn mismatch(self, actual: Version) -> Mismatch {
         match self {
             Self::Absent | Self::Exact(Version::ABSENT) => Mismatch::AlreadyThere,
@@ -204,27 +207,28 @@ pub struct NoneMatching {
     pub after: Position,
 }
 
-/// What is remembered of a request: no event, without position or version.
+/// Record of a request that the store keeps: no event, without position or version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRecord {
-    /// Which request.
+    /// Id of the request.
     pub id: CommandId,
-    /// What its bytes were; other bytes under the same id are refused.
+    /// Digest of the request's bytes; a request with other bytes under the same id is refused.
     pub digest: Digest,
-    /// What was answered, beside the events that were appended with it.
+    /// Answer to the request, beside the events that were appended with it.
     pub answer: Bytes,
 }
 
 /// A request that took effect earlier, as the store remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answered {
-    /// What was recorded.
+    /// Record of the request.
     pub record: CommandRecord,
-    /// When.
+    /// Recorded time of the append that answered it.
     pub recorded_at: Timestamp,
-    /// The position of the first of the events appended with it; where there were none, of the last event before it.
+    /// Position of the first event that was appended with it; if there were none, of the last event
+    /// before it.
     pub first: Position,
-    /// How many events were appended with it.
+    /// Number of events that were appended with it.
     pub events: u32,
 }
 
@@ -232,9 +236,10 @@ pub struct Answered {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Partition(pub Option<Label>);
 
-/// Where a consumer stands: it has handled everything at and before the position.
+/// Position of a consumer: it has handled everything at and before it.
 ///
-/// The hash is the history's at that position: it tells a consumer that its log was restored or replaced.
+/// The hash is that of the history at the position: by it a consumer notices that its log was
+/// restored or replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The store that the position belongs to. A consumer of another system writes that system's id.
@@ -243,7 +248,8 @@ pub struct Checkpoint {
     pub partition: Partition,
     /// Everything up to here is handled.
     pub position: Position,
-    /// The hash of the group that recorded the position; [`Hash::EMPTY`] at the start or where the source has none.
+    /// Hash of the group that recorded the position; [`Hash::EMPTY`] at the start, or if the source
+    /// has no hashes.
     pub hash: Hash,
 }
 
@@ -252,28 +258,29 @@ pub struct Checkpoint {
 /// A consumer has one checkpoint for each source store and partition that it follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointRecord {
-    /// Who.
+    /// Name of the consumer.
     pub consumer: Label,
-    /// Where it stood before, or the append is refused.
+    /// Position that the consumer must have before; the append is refused if it has another.
     pub from: MoveFrom,
-    /// Where it stands now.
+    /// Checkpoint that the consumer has afterwards.
     pub checkpoint: Checkpoint,
 }
 
-/// Where a consumer must stand for its checkpoint to be moved.
+/// Position that a consumer must have for its checkpoint to be moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoveFrom {
-    /// Exactly here; [`Position::START`] where it has no checkpoint yet. Of two runners only one moves on: what a
-    /// process needs so that it reacts once.
+    /// Exactly here; [`Position::START`] if it has no checkpoint yet. Of two runners only one moves
+    /// on: a process needs this to react once.
     Exactly(Position),
-    /// Anywhere before where it goes.
+    /// Anywhere before the new position.
     Earlier,
     /// Anywhere: a consumer that is rebuilt goes back.
     Anywhere,
 }
 
 impl MoveFrom {
-    /// Whether a consumer that stands at `current` may go to `proposed`.
+    /// Tells whether a consumer that stands at `current` (`None` if it has no checkpoint) may go to
+    /// `proposed`.
     #[must_use]
     pub fn allows(self, current: Option<Position>, proposed: Position) -> bool {
         match self {
@@ -284,37 +291,39 @@ impl MoveFrom {
     }
 }
 
-/// What came of an append that the store could judge.
+/// Outcome of an append that the store could judge.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It is durable.
     Appended(Appended),
-    /// A request with this command id and digest took effect before; nothing was appended. What it saw is durable.
+    /// A request with this command id and digest took effect before; nothing was appended. All that
+    /// this answer rests on is durable.
     Repeated(Answered),
-    /// The condition failed; nothing was appended. What it saw is durable.
+    /// The condition failed; nothing was appended. All that this answer rests on is durable.
     Conflict(Conflict),
 }
 
 /// A durable append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// The position of the first event; where there were no events, of the last event before the append.
+    /// Position of the first event; if there were no events, of the last event before the append.
     pub first: Position,
     /// The version of each event in its stream; 0 for an event in none.
     pub versions: Vec<Version>,
-    /// When it was recorded.
+    /// Recorded time of the append.
     pub recorded_at: Timestamp,
 }
 
 impl Appended {
-    /// The position of the last event; where there were no events, of the last event before the append.
+    /// Returns the position of the last event; if there were no events, of the last event before
+    /// the append.
     #[must_use]
     pub fn last(&self) -> Position {
         Position(self.first.0 + (self.versions.len() as u64).saturating_sub(1))
     }
 }
 
-/// A condition failed. It carries which clause did, and what is there.
+/// Failed condition of an append: the first clause that failed, and what is stored instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
     /// A stream is not as expected.
@@ -322,9 +331,9 @@ pub enum Conflict {
     Stream {
         /// The stream.
         stream: StreamName,
-        /// What was expected.
+        /// Expectation that failed.
         expected: Expected,
-        /// What it is.
+        /// Version that the stream has.
         actual: Version,
     },
     /// An event matches that must not be there.
@@ -332,22 +341,23 @@ pub enum Conflict {
     Matching {
         /// The query of the condition that failed, counted from 0.
         clause: usize,
-        /// Where that query began to look.
+        /// Position after which that query allows no match.
         after: Position,
         /// An event that matches it: the first one.
         found: Position,
     },
 }
 
-/// How what is there differs from what a condition asks for.
+/// Difference between what is stored and what a condition asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// Something is there that must not be there at all, however long ago it came: a stream that was to be new, an event
-    /// that was to be the first of its kind. To decide again does not help.
+    /// Something is stored that must not be there at all, whenever it came: a stream that was to be
+    /// new, an event that was to be the first of its kind. To decide again does not help.
     AlreadyThere,
     /// Something came after what the caller had seen: load what is new and decide again.
     ChangedSince,
-    /// Something is not there that must be: a stream that was to exist, or a version that the caller claims to have seen.
+    /// Something is missing that must be there: a stream that was to exist, or a version that the
+    /// caller claims to have seen.
     Missing,
 }
 
@@ -362,7 +372,7 @@ impl Mismatch {
 }
 
 impl Conflict {
-    /// How what is there differs from what was asked for.
+    /// Tells how what is stored differs from what was asked for.
     #[must_use]
     pub fn mismatch(&self) -> Mismatch {
         match self {
@@ -372,8 +382,9 @@ impl Conflict {
         }
     }
 
-    /// Whether an event that matches was recorded at or before a position: whoever had read up to there could have seen it,
-    /// and was not overtaken. `None` for a stream, of which only the version is known.
+    /// Tells whether an event that matches was recorded at or before a position: if so, a caller
+    /// that had read up to there could have seen it and was not overtaken. `None` for a conflict on
+    /// a stream, of which only the version is known.
     #[must_use]
     pub fn was_there_at(&self, position: Position) -> Option<bool> {
         match self {
@@ -383,7 +394,7 @@ impl Conflict {
     }
 }
 
-/// Why nothing can be said of an append but this.
+/// Error of an append that has no [`Outcome`]: it was refused, or whether it is durable is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The append is beyond a limit. Nothing was written.
@@ -400,13 +411,13 @@ pub enum AppendError {
     /// The consumer does not stand where the checkpoint was to be moved from. Nothing was written.
     #[error("consumer {consumer} stands at {current} and cannot go to {proposed} from {from:?}; another runner moved it")]
     CheckpointMoved {
-        /// Who.
+        /// Name of the consumer.
         consumer: Label,
-        /// Where it stands.
+        /// Position that the consumer has.
         current: Position,
-        /// Where it was to stand.
+        /// Position that the append expected it to have.
         from: MoveFrom,
-        /// Where the append wanted it.
+        /// Position that the append was to move it to.
         proposed: Position,
     },
     /// The work went to another holder, or the lease on it is over and was forgotten. Nothing was written.
@@ -414,9 +425,9 @@ pub enum AppendError {
     Fenced {
         /// The work.
         work: Label,
-        /// What the append came with.
+        /// Fence that the append carried.
         fence: Fence,
-        /// The latest that was given; none where the store knows of none.
+        /// Latest fence that was given for the work; `None` if the store knows of none.
         current: Option<Fence>,
     },
     /// More waits to be written than the store holds in memory. Nothing was written.
@@ -429,25 +440,25 @@ pub enum AppendError {
     /// goes on as soon as there is room.
     #[error("there is no room to write (disk, file handles or memory), free some and append again: {detail}")]
     Full {
-        /// What the system said.
+        /// Message of the system.
         detail: String,
     },
     /// Writing failed half-way: the append may be there after the store is opened again, or not.
     #[error("whether the append is durable is unknown, open the store again and look: {detail}")]
     Unknown {
-        /// What the system said.
+        /// Message of the system.
         detail: String,
     },
     /// An earlier write failed, the disk is read-only, or the store was opened to be read. Nothing was written.
     #[error("the store is read-only until it is opened again: {detail}")]
     ReadOnly {
-        /// Since what.
+        /// Reason, for people.
         detail: String,
     },
     /// The store is closed, or its writer is gone. Nothing was written.
     #[error("the store is closed, open it again")]
     Closed,
-    /// What the append depends on could not be read. Nothing was written.
+    /// Something that the append depends on could not be read. Nothing was written.
     #[error(transparent)]
     Read(#[from] super::ReadError),
 }

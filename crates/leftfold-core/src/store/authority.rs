@@ -27,7 +27,7 @@ impl Authority {
     /// Any name: a copy takes over what the runtime wrote in another store.
     pub(crate) const COPY: Self = Self(Rights::Copy);
 
-    /// Whether names that begin with `$` may be written.
+    /// Tells whether names that begin with `$` may be written.
     #[must_use]
     pub fn writes_system_names(self) -> bool {
         self != Self::APPLICATION

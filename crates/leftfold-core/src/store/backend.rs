@@ -19,18 +19,21 @@ use super::{
 /// Every method returns at once; the work happens behind the [`Pending`]. A request that was handed over is carried
 /// out whether or not its future is polled or dropped.
 ///
-/// Promises that every backend keeps (DESIGN section 3):
-/// - What is acknowledged is durable. Every answer of `append`, a conflict too, waits until what it saw is durable.
+/// Promises that every backend keeps:
+/// - What is acknowledged is durable. Every answer of `append`, a conflict too, waits until what it
+///   saw is durable.
 /// - A condition is checked against everything ordered before the append.
 /// - The command id is looked at first. One id takes effect once.
-/// - The fence is looked at next, the condition after it: whoever lost its work is told so, not sent to decide again.
-/// - What waits for the disk is bounded, in bytes of all that it holds; beyond that the answer is [`AppendError::Busy`] or
-///   [`ReadError::Busy`].
-/// - An append writes only what its [authority](super::Authority) allows; [`Append::validate`] tells.
+/// - The fence is looked at next, the condition after it: a holder that lost its work is told so,
+///   not sent to decide again.
+/// - Requests that wait for the disk are bounded, in bytes of all that they hold; beyond that the
+///   answer is [`AppendError::Busy`] or [`ReadError::Busy`].
+/// - An append writes only what its [authority](super::Authority) allows; [`Append::validate`]
+///   tells.
 /// - Positions are gapless from 1 in the order of appends; a read sees a prefix of what is durable.
 /// - Recorded times increase strictly from group to group.
 pub trait Backend: Send + Sync + 'static {
-    /// Which store this is.
+    /// Returns the identity of the store.
     fn identity(&self) -> Identity;
 
     /// Appends, if the condition holds and the command id is new.
@@ -39,55 +42,63 @@ pub trait Backend: Send + Sync + 'static {
     /// Reads one page.
     fn read(&self, read: Read) -> Pending<Page, ReadError>;
 
-    /// What is remembered of a request.
+    /// Looks up the record of a request; `None` if the id is not known.
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError>;
 
-    /// Where a consumer stands in a partition of a source store.
+    /// Looks up the checkpoint of a consumer in a partition of a source store; `None` if it has
+    /// none.
     fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError>;
 
-    /// The last position recorded at or before the moment, [`Position::START`] where there is none. The answer for a
-    /// moment before the head's time never changes.
+    /// Returns the last position recorded at or before the moment, [`Position::START`] if there is
+    /// none. The answer for a moment before the head's time never changes.
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError>;
 
-    /// Whole appends with their records, in order, at most about so many bytes a page; one append is always returned,
-    /// however large, and none is ever split. What a copy of the store is made from.
+    /// Reads whole appends with their records, in order, at most about `page_bytes` bytes a page;
+    /// one append is always returned, however large, and none is ever split. A copy of the store is
+    /// made from them.
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError>;
 
-    /// The hash of the group that recorded the position: [`Hash::EMPTY`] at the start, nothing beyond the head.
+    /// Returns the hash of the group that recorded the position: [`Hash::EMPTY`] at the start,
+    /// `None` beyond the head.
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError>;
 
-    /// The positions of the events that callers brought with this id, at most so many, the oldest first. Minted ids
-    /// are not found.
+    /// Returns the positions of the events that callers brought with this id, at most `at_most`,
+    /// the oldest first. Minted ids are not found.
     fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError>;
 
-    /// A cached value, as last kept. A cache: it may be gone at any time, and is when the store is rebuilt.
+    /// Looks up a cached value, as last kept. It may be gone at any time, and is gone when the
+    /// store is rebuilt.
     fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError>;
 
     /// Keeps a cached value, at some time soon and without a promise. One beyond its limit is not kept.
     fn keep_snapshot(&self, key: Bytes, value: Bytes);
 
-    /// Gives some work to a holder for so long from now, if nobody else has it; to the holder that has it, for so long
-    /// again, under the same fence.
+    /// Gives some work to a holder for the given time from now if nobody else has it, and renews
+    /// the lease, under the same fence, of the holder that has it.
     ///
-    /// Every new tenure has a greater fence than all before it, those of earlier openings included. From the moment that
-    /// it is given, an append under another fence of that work is refused; it is answered when everything that went in
-    /// before is durable. So the holder then reads all that was ever done under earlier fences.
+    /// Every new tenure has a greater fence than all before it, those of earlier openings included.
+    /// From the moment that it is given, an append under another fence of that work is refused. The
+    /// lease is answered when everything that went in before is durable, so the holder then reads
+    /// all that was ever done under earlier fences.
     ///
-    /// A lease lasts as long as the backend's clock says. Nothing rests on that clock but how long work stands still
-    /// whose holder is gone, and how often it changes hands without need: where it runs too fast, or jumps, two believe
-    /// that they hold the work, and the fence refuses the earlier one.
+    /// A lease lasts as long as the backend's clock says. The clock decides only how long work
+    /// stands still whose holder is gone, and how often the work changes hands without need, never
+    /// safety: if it runs too fast, or jumps, two holders believe that they have the work, and the
+    /// fence refuses the earlier one.
     ///
-    /// How long is at most [`LEASE_SECONDS_MAX`](super::limits::LEASE_SECONDS_MAX), how many at most
-    /// [`LEASES_MAX`](super::limits::LEASES_MAX). A lease that is over may be forgotten.
+    /// The time is at most [`LEASE_SECONDS_MAX`](super::limits::LEASE_SECONDS_MAX) seconds, and at
+    /// most [`LEASES_MAX`](super::limits::LEASES_MAX) leases are held at once. A lease that is over
+    /// may be forgotten.
     fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError>;
 
-    /// Gives the work back, so that the next holder need not wait. A lease that is no longer the latest of its work is
-    /// none, and giving it back changes nothing. An append
-    /// under it that is not answered yet may then be refused.
+    /// Gives the work back, so that the next holder need not wait. Giving back a lease that is not
+    /// the latest of its work changes nothing. An append under the lease that is not answered yet
+    /// may then be refused.
     fn release(&self, lease: Lease) -> Pending<(), LeaseError>;
 
-    /// The durable end and whether the store takes appends, and every later change of it: what live subscriptions
-    /// wait on. The last one says [`State::Closed`](super::State::Closed).
+    /// Returns the durable end and whether the store takes appends, and every later change of it:
+    /// live subscriptions wait on this. The last status says
+    /// [`State::Closed`](super::State::Closed).
     fn status(&self) -> watch::Receiver<Status>;
 
     /// Adds the figures of the backend, if it has any: its appends, its queue, its disk. It waits for nothing.
@@ -99,12 +110,12 @@ pub trait Backend: Send + Sync + 'static {
     fn close(&self) -> Pending<(), CloseError>;
 }
 
-/// Which store this is, and which life of it.
+/// Identity of a store and of its current life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Drawn when the store was created.
     pub store: StoreId,
-    /// Which life of the store.
+    /// Current life of the store.
     pub epoch: Epoch,
 }
 
@@ -128,11 +139,12 @@ impl Epoch {
     }
 }
 
-/// Why a store could not be closed cleanly. It is closed all the same, and will recover when opened.
+/// Error of a close that was not clean. The store is closed all the same, and will recover when
+/// opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store could not be closed cleanly, it will recover when it is opened: {detail}")]
 pub struct CloseError {
-    /// What went wrong.
+    /// Reason, for people.
     pub detail: String,
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{EventId, EventType, Label, Position, StreamName, Tags, Timestamp, TraceContext, Version};
 
-/// How an event's data is written.
+/// Media type of an event's data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ContentType {
     /// `application/json`: what the model writes.
@@ -16,7 +16,8 @@ pub enum ContentType {
     Other(Label),
 }
 
-/// What belongs to an event beside its data. The structured fields are the model's; `user` is opaque to it.
+/// Metadata of an event, beside its data. The structured fields are the model's; `user` is opaque
+/// to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// The conversation that the event belongs to.
@@ -30,7 +31,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Whether nothing is said.
+    /// Tells whether every field is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.correlation.is_none() && self.causation.is_none() && self.user.is_empty() && self.trace.is_none()
@@ -42,21 +43,21 @@ impl Metadata {
 pub struct NewEvent {
     /// The stream that it becomes part of; a fact may belong to none.
     pub stream: Option<StreamName>,
-    /// What kind of fact it is.
+    /// Type of the event.
     pub event_type: EventType,
     /// The version of the data's shape, from 1.
     pub schema_version: u32,
-    /// How the data is written.
+    /// Media type of the data.
     pub content_type: ContentType,
     /// The fact itself, never parsed by the store.
     pub data: Bytes,
-    /// Beside the data.
+    /// Metadata, beside the data.
     pub metadata: Metadata,
-    /// What the event can be found by.
+    /// Tags by which the event can be found.
     pub tags: Tags,
-    /// The id that the caller brings; the store mints one where there is none.
+    /// Id that the caller brings; if `None`, the store mints one.
     pub id: Option<EventId>,
-    /// The keys that encrypt fields of the data: whoever destroys one makes those fields unreadable.
+    /// Keys that encrypt fields of the data: destroying one makes its fields unreadable.
     pub key_ids: Vec<Label>,
 }
 
@@ -92,7 +93,7 @@ impl NewEvent {
     }
 }
 
-/// Where an event stands in its stream.
+/// Place of an event in its stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InStream {
     /// The stream.
@@ -106,34 +107,35 @@ pub struct InStream {
 /// Cheap to clone: texts and data share the buffer that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedEvent {
-    /// Its place in the store's order.
+    /// Position in the store's order.
     pub position: Position,
-    /// When it was recorded, by the store's strictly increasing clock.
+    /// Recorded time, by the store's strictly increasing clock.
     pub recorded_at: Timestamp,
-    /// Its place in its stream, where it has one.
+    /// Its place in its stream; `None` if it belongs to no stream.
     pub stream: Option<InStream>,
-    /// Its id, the caller's or minted.
+    /// Id of the event, the caller's or minted.
     pub id: EventId,
-    /// What kind of fact it is.
+    /// Type of the event.
     pub event_type: EventType,
     /// The version of the data's shape.
     pub schema_version: u32,
-    /// How the data is written.
+    /// Media type of the data.
     pub content_type: ContentType,
     /// The fact itself.
     pub data: Bytes,
-    /// Beside the data.
+    /// Metadata, beside the data.
     pub metadata: Metadata,
-    /// What the event can be found by.
+    /// Tags by which the event can be found.
     pub tags: Tags,
-    /// The keys that encrypt fields of the data: whoever destroys one makes those fields unreadable.
+    /// Keys that encrypt fields of the data: destroying one makes its fields unreadable.
     pub key_ids: Vec<Label>,
-    /// Whether the next position belongs to the same append. A reader that must not split an append reads on.
+    /// True if the next position belongs to the same append. A reader that must not split an append
+    /// reads on.
     pub append_continues: bool,
 }
 
 impl RecordedEvent {
-    /// The event as it is recorded there and then, as the last one of its append.
+    /// Makes the event as it is recorded at that position and time, as the last one of its append.
     #[must_use]
     pub fn of(new: NewEvent, position: Position, recorded_at: Timestamp, stream: Option<InStream>, id: EventId) -> Self {
         Self {
@@ -168,7 +170,8 @@ impl RecordedEvent {
         }
     }
 
-    /// The same event in memory of its own: to keep one for long, where the page that it was read with is large.
+    /// The same event in memory of its own: for keeping one for long if the page that it was read
+    /// with is large.
     #[must_use]
     pub fn detached(&self) -> Self {
         let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
@@ -192,13 +195,13 @@ impl RecordedEvent {
         }
     }
 
-    /// Whether the event is one of the runtime's own: its type or its stream begins with `$`.
+    /// Tells whether the event is one of the runtime's own: its type or its stream begins with `$`.
     #[must_use]
     pub fn is_system(&self) -> bool {
         self.event_type.is_system() || self.stream.as_ref().is_some_and(|at| at.name.is_system())
     }
 
-    /// The version of the event's stream with this event, 0 where it belongs to none.
+    /// Returns the version of the event's stream with this event, 0 if it belongs to none.
     #[must_use]
     pub fn version(&self) -> Version {
         self.stream.as_ref().map_or(Version::ABSENT, |at| at.version)

@@ -51,7 +51,7 @@ impl Store {
         if partition == self.partition { Ok(self.clone()) } else { Err(UnknownPartition { partition }) }
     }
 
-    /// Which store this is.
+    /// Returns the identity of the store.
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.backend.identity()
@@ -101,7 +101,7 @@ impl Store {
         Ok(self.subscribe(query, from.position))
     }
 
-    /// Holds a checkpoint against this store's history.
+    /// Checks a checkpoint against this store's history.
     pub async fn verify(&self, checkpoint: &Checkpoint) -> Result<(), SubscribeError> {
         let store = self.identity().store;
         if checkpoint.store != store {
@@ -121,48 +121,51 @@ impl Store {
         Ok(Checkpoint { store: self.identity().store, partition: self.partition.clone(), position, hash })
     }
 
-    /// The version of a stream, 0 where it does not exist.
+    /// Returns the version of a stream, 0 if it does not exist.
     pub async fn version(&self, stream: StreamName) -> Result<Version, ReadError> {
         let page = self.page(Read::stream(stream, Version::END).page_of(0)).await?;
         Ok(page.stream_version.unwrap_or(Version::ABSENT))
     }
 
-    /// What is remembered of a request.
+    /// Looks up the record of a request; `None` if the id is not known.
     pub fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
         self.backend.answered(id)
     }
 
-    /// Where a consumer of this store stands, by what it recorded here.
+    /// Looks up the checkpoint that a consumer of this store recorded here; `None` if it has none.
     pub fn checkpoint(&self, consumer: Label) -> Pending<Option<Checkpoint>, ReadError> {
         self.checkpoint_in(consumer, self.identity().store)
     }
 
-    /// Where a consumer of another store stands, by what it recorded here.
+    /// Looks up the checkpoint that a consumer of another store recorded here; `None` if it has
+    /// none.
     pub fn checkpoint_in(&self, consumer: Label, source: StoreId) -> Pending<Option<Checkpoint>, ReadError> {
         self.backend.checkpoint(consumer, source, self.partition.clone())
     }
 
-    /// The last position recorded at or before the moment.
+    /// Returns the last position recorded at or before the moment, [`Position::START`] if there is
+    /// none.
     pub fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.backend.position_at(moment)
     }
 
-    /// Whole appends with their records, in order: see [`Backend::appends`].
+    /// Reads whole appends with their records, in order: see [`Backend::appends`].
     pub fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
         self.backend.appends(from, page_bytes)
     }
 
-    /// The hash of the group that recorded the position.
+    /// Returns the hash of the group that recorded the position; `None` beyond the head.
     pub fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
         self.backend.hash_at(position)
     }
 
-    /// The positions of the events that callers brought with this id, at most so many, the oldest first.
+    /// Returns the positions of the events that callers brought with this id, at most `at_most`,
+    /// the oldest first.
     pub fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
         self.backend.positions_of(id, at_most)
     }
 
-    /// A cached value.
+    /// Looks up a cached value; `None` if it is not kept.
     pub fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {
         self.backend.snapshot(key)
     }
@@ -172,7 +175,8 @@ impl Store {
         self.backend.keep_snapshot(key, value);
     }
 
-    /// Asks for some work, or to go on with it: of all who ask, one is given it, for so long from now.
+    /// Asks for some work, or to go on with it: of all who ask, one is given it, for the given time
+    /// from now.
     ///
     /// Everything that the work appends goes [`under`](Append::under) the lease. From the moment that another is given the
     /// work, such an append is refused as [`Fenced`](AppendError::Fenced): that, and no clock, keeps two from doing it. So a
@@ -288,7 +292,8 @@ impl Store {
         self.backend.close()
     }
 
-    /// What a layer above keeps beside this store, made when it is first asked for. One value per type and store.
+    /// Returns what a layer above keeps beside this store, made when it is first asked for. There
+    /// is one value per type and store.
     pub fn attached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = attached.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(make()));
@@ -297,7 +302,7 @@ impl Store {
     }
 }
 
-/// Says in the span of an append what came of it.
+/// Records the outcome of an append in its span.
 fn say_appended(span: &Span, answer: &Result<Outcome, AppendError>) {
     let outcome = match answer {
         Ok(Outcome::Appended(appended)) => {
@@ -350,7 +355,7 @@ impl Events {
         Self { store, request, ready: VecDeque::new(), stage: Stage::Asking, through, head }
     }
 
-    /// The next event; none at the end. Safe to cancel; after an error it asks again.
+    /// Returns the next event; `None` at the end. Safe to cancel; after an error it asks again.
     pub async fn next(&mut self) -> Result<Option<RecordedEvent>, ReadError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -363,7 +368,8 @@ impl Events {
         }
     }
 
-    /// The rest of the current page, or the next one; none at the end. Safe to cancel; after an error it asks again.
+    /// Returns the rest of the current page, or the next one; `None` at the end. Safe to cancel;
+    /// after an error it asks again.
     pub async fn page(&mut self) -> Result<Option<Vec<RecordedEvent>>, ReadError> {
         if !self.ready.is_empty() {
             return Ok(Some(std::mem::take(&mut self.ready).into()));

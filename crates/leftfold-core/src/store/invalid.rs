@@ -1,22 +1,22 @@
 //! A value that is beyond its limit, or empty where it must not be.
 
-/// What was handed in cannot be stored as it is; nothing was changed.
+/// Error of a value that cannot be stored as it is; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// Too much of it.
+    /// The size of a value is beyond its limit.
     #[error("{what} may have {limit} at most, this has {size}; split it or make it smaller")]
     TooLarge {
-        /// Of what.
+        /// Name of the limited value, for people.
         what: &'static str,
-        /// How much there is: bytes of a text or data, members of a list.
+        /// Size of the value: bytes of a text or data, members of a list.
         size: usize,
-        /// How much there may be.
+        /// Largest size allowed.
         limit: usize,
     },
-    /// Nothing where something must be.
+    /// A value that must not be empty is empty.
     #[error("{what} may not be empty")]
     Empty {
-        /// What is empty.
+        /// Name of the empty value, for people.
         what: &'static str,
     },
     /// A name that begins with `$`, which only the runtime may write.
@@ -30,7 +30,7 @@ pub enum Invalid {
     /// A category is empty, or has a `-`.
     #[error("{category:?} cannot be a category, use a text without '-'")]
     Category {
-        /// The text.
+        /// Text that was given.
         category: String,
     },
 }

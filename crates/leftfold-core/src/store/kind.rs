@@ -7,7 +7,7 @@ use super::{
     AppendError, CloseError, Conflict, Invalid, LeaseError, NotATime, NotATrace, ReadError, SubscribeError, UnknownPartition,
 };
 
-/// What an error means to a caller.
+/// Meaning of an error to a caller.
 ///
 /// | kind | HTTP | the same request again, with the same command id |
 /// | --- | --- | --- |
@@ -32,7 +32,7 @@ use super::{
 pub enum Kind {
     /// The domain said no, in a type of the application: show it.
     Refused,
-    /// What is there is not what the caller takes it for. Nothing was done.
+    /// The stored state is not what the caller takes it for. Nothing was done.
     Conflict,
     /// Nothing is known by that name.
     NotFound,
@@ -50,13 +50,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether the same request may succeed later without any change to it. It is to have the same command id then.
+    /// Tells whether the same request may succeed later without any change to it. It must then have
+    /// the same command id.
     #[must_use]
     pub const fn may_be_tried_again(self) -> bool {
         matches!(self, Self::Busy | Self::Unavailable | Self::InDoubt)
     }
 
-    /// Whether the request may have taken effect all the same.
+    /// Tells whether the request may have taken effect despite the error.
     #[must_use]
     pub const fn may_have_taken_effect(self) -> bool {
         matches!(self, Self::InDoubt)
@@ -78,7 +79,7 @@ impl Kind {
 }
 
 impl AppendError {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -93,7 +94,7 @@ impl AppendError {
 }
 
 impl ReadError {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -106,7 +107,8 @@ impl ReadError {
 }
 
 impl SubscribeError {
-    /// What it means to a caller. One that brought a checkpoint of another store or history has to begin anew.
+    /// Returns what the error means to a caller. A consumer with a checkpoint of another store or
+    /// history has to begin anew.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -117,7 +119,7 @@ impl SubscribeError {
 }
 
 impl LeaseError {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -129,7 +131,7 @@ impl LeaseError {
 }
 
 impl Conflict {
-    /// What it means to a caller: [`mismatch`](Conflict::mismatch) tells more.
+    /// Returns what the conflict means to a caller: [`mismatch`](Conflict::mismatch) tells more.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::Conflict
@@ -137,7 +139,7 @@ impl Conflict {
 }
 
 impl Invalid {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::Invalid
@@ -145,7 +147,7 @@ impl Invalid {
 }
 
 impl NotATrace {
-    /// The kind of the error.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::Invalid
@@ -153,7 +155,7 @@ impl NotATrace {
 }
 
 impl NotATime {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::Invalid
@@ -161,7 +163,7 @@ impl NotATime {
 }
 
 impl UnknownPartition {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::NotFound
@@ -169,7 +171,7 @@ impl UnknownPartition {
 }
 
 impl CloseError {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::Unavailable

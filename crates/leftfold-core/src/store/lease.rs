@@ -9,7 +9,8 @@ use uuid::Uuid;
 use super::limits::{LEASE_SECONDS_MAX, LEASES_MAX};
 use super::{AppendError, Invalid, Label, Timestamp};
 
-/// Who asks for leases: one per runtime, drawn when it starts. Two runtimes of one process are two holders.
+/// Owner of leases: one per runtime, drawn when it starts. Two runtimes of one process are two
+/// holders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder(pub Uuid);
 
@@ -27,8 +28,9 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Tells the tenures of one piece of work apart: greater with every new one. Opaque, but for its order; other resources
-/// than the store can refuse whoever comes with a smaller one.
+/// Number that tells the tenures of one piece of work apart: greater with every new one. Opaque,
+/// but for its order; other resources than the store can refuse a holder that comes with a smaller
+/// one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(pub u64);
 
@@ -46,42 +48,42 @@ impl fmt::Display for Fence {
 pub struct Lease {
     /// The work.
     pub work: Label,
-    /// What the holder's appends carry.
+    /// Fence that the holder's appends carry.
     pub fence: Fence,
     /// Nobody else is given the work before this, by the clock of the store.
     pub until: Timestamp,
 }
 
-/// What came of asking for a lease.
+/// Answer to a request for a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leased {
     /// The asker holds the work.
     Held(Lease),
-    /// Somebody else does.
+    /// Another holder has the work.
     HeldBy {
-        /// Who.
+        /// Holder that has the work.
         holder: Holder,
         /// It is worth asking again from here on, by the clock of the store.
         until: Timestamp,
     },
 }
 
-/// Why a lease was neither given nor refused.
+/// Error of a request for a lease; no lease was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
     /// It was asked for too long a time.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// So much work is held now that the store keeps no more leases.
+    /// The store keeps as many leases as it may, and all of them are held.
     #[error("{limit} leases are held, which is all that the store keeps; ask again when some were released")]
     TooMany {
-        /// How many there may be.
+        /// Number of leases that the store keeps at most.
         limit: usize,
     },
     /// The store takes no appends now, so it gives nobody the right to make them.
     #[error("the store gives no leases now, ask again: {detail}")]
     Unavailable {
-        /// Why.
+        /// Reason, for people.
         detail: String,
     },
     /// The store is closed.
@@ -97,8 +99,9 @@ impl From<super::Gone> for LeaseError {
 
 /// The leases of a backend that has one owner and keeps them in memory: the rules, without a clock or a lock.
 ///
-/// The backend calls it in the order in which it judges appends, and answers a new tenure only after all that it judged
-/// before is durable: then whoever got the work reads everything that was appended under earlier fences.
+/// The backend calls it in the order in which it judges appends, and answers a new tenure only
+/// after all that it judged before is durable: the new holder then reads everything that was
+/// appended under earlier fences.
 #[derive(Debug, Default)]
 pub struct Leases {
     /// The greatest fence that was given for any work: so a tenure that is forgotten is still smaller than the next.
@@ -110,18 +113,19 @@ pub struct Leases {
 #[derive(Debug)]
 struct Tenure {
     fence: Fence,
-    /// Nobody once it was released.
+    /// Holder of the tenure; `None` if it was released.
     holder: Option<Holder>,
     until: Timestamp,
 }
 
 impl Leases {
-    /// From now on gives fences greater than this one: one that no earlier opening of the store reached.
+    /// Makes all later fences greater than this one: a fence that no earlier opening of the store
+    /// reached.
     pub fn go_beyond(&mut self, last: Fence) {
         self.last = self.last.max(last);
     }
 
-    /// The greatest fence that was given, or that it was told to go beyond.
+    /// Returns the greatest fence that was given, or that it was told to go beyond.
     #[must_use]
     pub fn last(&self) -> Fence {
         self.last
@@ -165,7 +169,8 @@ impl Leases {
         Err(AppendError::Fenced { work: work.clone(), fence: *fence, current })
     }
 
-    /// What is over is kept, so that a holder that was only late goes on; until its place is needed.
+    /// Makes room for a new lease. A lease that is over is kept until its place is needed, so that
+    /// a holder that was only late goes on.
     fn make_room(&mut self, now: Timestamp) -> Result<(), LeaseError> {
         if self.tenures.len() >= LEASES_MAX {
             self.tenures.retain(|_, tenure| tenure.holder.is_some() && tenure.until > now);

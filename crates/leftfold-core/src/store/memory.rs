@@ -28,11 +28,11 @@ pub struct MemoryBackend {
     status: watch::Sender<Status>,
 }
 
-/// What the store takes the time from.
+/// Source of the store's time.
 enum Time {
     /// The machine's clocks: one moment by both of them, as leases are counted by the one that only passes.
     Machine(Timestamp, Instant),
-    /// Whoever explores what is built on the store.
+    /// Clock of a test that explores what is built on the store.
     Given(Box<dyn Fn() -> Timestamp + Send + Sync>),
 }
 

@@ -97,8 +97,8 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// The id of one event. The store mints a UUIDv7 where the caller brings none; an id that a caller brings is kept and
-/// can be looked up, but is not promised to be unique in the store.
+/// The id of one event. The store mints a UUIDv7 if the caller brings none; an id that a caller
+/// brings is kept and can be looked up, but is not promised to be unique in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub Uuid);
 
@@ -120,8 +120,9 @@ impl EventId {
 }
 
 impl EventId {
-    /// The millisecond that a UUIDv7 tells, which for a minted id is that of its recording: an event that was copied into
-    /// another store with its id still tells when it was first recorded. None for an id of another kind.
+    /// Returns the millisecond that a UUIDv7 tells. For a minted id it is that of its recording: an
+    /// event that was copied into another store with its id still tells when it was first recorded.
+    /// `None` for an id of another kind.
     #[must_use]
     pub fn moment(self) -> Option<super::Timestamp> {
         let millis = i64::try_from(self.0.as_u128() >> 80).ok()?;
@@ -132,9 +133,10 @@ impl EventId {
 impl EventId {
     /// An id for something that follows from the event, for the world outside: an idempotency key, the id of a message.
     ///
-    /// It is made of this id and nothing else, so it is the same after any number of crashes, and in a copy of the store,
-    /// which keeps the ids of events. It never comes again after a declared restore: an event that takes the position of a
-    /// lost one is of another epoch, which is part of a minted id. Who brings ids of their own has to bring each one once.
+    /// It is made of this id and nothing else, so it is the same after any number of crashes, and
+    /// in a copy of the store, which keeps the ids of events. It never comes again after a declared
+    /// restore: an event that takes the position of a lost one is of another epoch, which is part
+    /// of a minted id. A caller that brings its own ids has to bring each one once.
     #[must_use]
     pub fn derived(self, what: &str) -> Uuid {
         Uuid::new_v5(&self.0, what.as_bytes())
@@ -160,16 +162,17 @@ const fn mix(mut x: u64) -> u64 {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub [u8; 16]);
 
-/// From what command ids are derived.
+/// Context from which command ids are derived.
 const COMMAND_IDS: &str = "leftfold command id v1";
-/// How the scopes of the runtime's own requests begin.
+/// Prefixes of the scopes of the runtime's own requests.
 const RUNTIME_SCOPES: [&str; 4] = ["$process:", "$inbox:", "$personal", "$schedule:"];
 
 impl CommandId {
     /// The id of `key` within `scope`. The same pair gives the same id for ever; scopes do not overlap.
     ///
-    /// A scope that begins like one of the runtime's (`$process:`, `$inbox:`, `$personal`, `$schedule:`) is another one than the runtime's
-    /// of that name: whoever sends such a pair cannot make the runtime believe that its own command was carried out.
+    /// A scope that begins like one of the runtime's (`$process:`, `$inbox:`, `$personal`,
+    /// `$schedule:`) is another scope than the runtime's of that name: a caller that sends such a
+    /// pair cannot make the runtime believe that its own command was carried out.
     #[must_use]
     pub fn new(scope: &str, key: &str) -> Self {
         let is_of_runtime = RUNTIME_SCOPES.iter().any(|prefix| scope.starts_with(prefix));
@@ -258,7 +261,8 @@ macro_rules! text {
                 Self(ByteString::from(self.as_str().to_owned()))
             }
 
-            /// Whether the name is one of the runtime's own (`$…`), which are outside "all events".
+            /// Tells whether the name is one of the runtime's own (`$…`), which are outside "all
+            /// events".
             #[must_use]
             pub fn is_system(&self) -> bool {
                 self.0.starts_with('$')
@@ -322,13 +326,13 @@ impl StreamName {
         Self::new(format!("{category}-{id}"))
     }
 
-    /// What stands before the first `-`, or the whole name where there is none.
+    /// Returns the part before the first `-`, or the whole name if it has none.
     #[must_use]
     pub fn category(&self) -> &str {
         self.split_once('-').map_or(self.as_str(), |(category, _)| category)
     }
 
-    /// What stands after the first `-`, or nothing where there is none.
+    /// Returns the part after the first `-`, or the empty text if the name has none.
     #[must_use]
     pub fn id(&self) -> &str {
         self.split_once('-').map_or("", |(_, id)| id)

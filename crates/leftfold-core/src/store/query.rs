@@ -1,4 +1,4 @@
-//! Which events are meant.
+//! Queries: descriptions of the events that a reader or a condition means.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,13 +6,15 @@ use std::fmt;
 use super::limits::{ITEM_TERMS_MAX, QUERY_ITEMS_MAX};
 use super::{EventType, Invalid, RecordedEvent, StreamName, Tag};
 
-/// Which events are meant: those that match any of the items. A query without items matches nothing.
+/// Description of the events that are meant: those that match any of the items. A query without
+/// items matches nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     items: Vec<QueryItem>,
 }
 
-/// Any of these types, and all of these tags, and within these streams; what is left empty does not restrict.
+/// One item of a query: any of these types, and all of these tags, and within these streams; a part
+/// that is left empty does not restrict.
 ///
 /// The runtime's own events (`$…`) match only an item that names a `$` type or stream, or says
 /// [`with_system`](QueryItem::with_system).
@@ -22,13 +24,14 @@ pub struct QueryItem {
     pub types: Vec<TypeMatch>,
     /// All of these tags.
     pub tags: Vec<Tag>,
-    /// Within these streams; absent means everywhere, events without a stream included.
+    /// Within these streams; `None` means everywhere, events without a stream included.
     pub streams: Option<StreamMatch>,
-    /// Whether the runtime's own events are meant too, though neither type nor stream names them.
+    /// Choice whether the runtime's own events match too, though neither type nor stream names
+    /// them.
     pub system: System,
 }
 
-/// Whether an item that does not name the runtime's own events means them too.
+/// Choice whether an item that does not name the runtime's own events matches them too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum System {
     /// Only events of users.
@@ -38,23 +41,23 @@ pub enum System {
     Included,
 }
 
-/// Which types are meant.
+/// Types that a query item matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TypeMatch {
     /// This type.
     Exact(EventType),
-    /// Every type whose name begins so.
+    /// Every type whose name begins with this text.
     Prefix(String),
 }
 
-/// Which streams are meant.
+/// Streams that a query item matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamMatch {
     /// This stream.
     Exact(StreamName),
-    /// Every stream of a category: `category-…`, or the stream named just so.
+    /// Every stream of a category: `category-…`, or the stream whose whole name is the category.
     Category(String),
-    /// Every stream whose name begins so.
+    /// Every stream whose name begins with this text.
     Prefix(String),
 }
 
@@ -104,14 +107,14 @@ impl Query {
         Self::from(QueryItem { streams: Some(StreamMatch::Category(category.into())), ..QueryItem::default() })
     }
 
-    /// What matches either.
+    /// Returns a query for the events that match this query or the other one.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
         self.items.extend(other.items);
         self
     }
 
-    /// What matches this query and carries the tag too.
+    /// Returns a query for the events that match this query and carry the tag too.
     #[must_use]
     pub fn and_tag(mut self, tag: impl Into<bytestring::ByteString>) -> Self {
         let tag = super::Tags::none().with(tag);
@@ -131,7 +134,8 @@ impl Query {
         self
     }
 
-    /// The same query, where every type that an item names stands for more of them.
+    /// The same query, with more types in every item: `more` tells which ones each type that the
+    /// item names stands for.
     #[must_use]
     pub(crate) fn and_types(mut self, more: impl Fn(&TypeMatch) -> BTreeSet<EventType>) -> Self {
         for item in &mut self.items {
@@ -148,20 +152,20 @@ impl Query {
         &self.items
     }
 
-    /// Whether the event is meant.
+    /// Tells whether the event matches.
     #[must_use]
     pub fn matches(&self, event: &RecordedEvent) -> bool {
         let stream = event.stream.as_ref().map(|at| &at.name);
         self.matches_parts(&event.event_type, stream, &event.tags)
     }
 
-    /// Whether an event of this type, stream and these tags is meant.
+    /// Tells whether an event of this type, stream and these tags matches.
     #[must_use]
     pub fn matches_parts(&self, event_type: &EventType, stream: Option<&StreamName>, tags: &[Tag]) -> bool {
         self.items.iter().any(|item| item.matches(event_type, stream, tags))
     }
 
-    /// Holds the query against its limits.
+    /// Checks the query against its limits.
     pub fn validate(&self) -> Result<(), Invalid> {
         Invalid::if_over("the items of a query", self.items.len(), QUERY_ITEMS_MAX)?;
         for item in &self.items {
@@ -217,7 +221,7 @@ impl QueryItem {
         self
     }
 
-    /// Whether the runtime's own events can match.
+    /// Tells whether the runtime's own events can match.
     #[must_use]
     pub fn means_system(&self) -> bool {
         self.system == System::Included
@@ -235,7 +239,7 @@ impl QueryItem {
 }
 
 impl TypeMatch {
-    /// Whether the type is meant.
+    /// Tells whether the type matches.
     #[must_use]
     pub fn matches(&self, event_type: &EventType) -> bool {
         match self {
@@ -253,7 +257,7 @@ impl TypeMatch {
 }
 
 impl StreamMatch {
-    /// Whether the stream is meant.
+    /// Tells whether the stream matches.
     #[must_use]
     pub fn matches(&self, stream: &StreamName) -> bool {
         match self {

@@ -5,17 +5,20 @@ use super::{Answered, Checkpoint, Hash, Invalid, Label, Position, Query, Recorde
 /// A request for one page of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
-    /// Which events, from where.
+    /// Events to read, and the place to begin.
     pub what: What,
-    /// Which way.
+    /// Direction of the read.
     pub direction: Direction,
-    /// At most so many events a page; 0 asks for none, only for where things stand.
+    /// Largest number of events a page; 0 asks for no event, only for the head and the stream's
+    /// version.
     pub page_events: u32,
-    /// At most about so many bytes of events a page; one event is always returned, however large.
+    /// Largest number of bytes of events a page, approximately; one event is always returned,
+    /// however large.
     pub page_bytes: u32,
 }
 
-/// Which events, from where. The bound is inclusive in both directions; an `END` reads backwards from the end.
+/// Events to read, and the place to begin. The bound is inclusive in both directions; an `END`
+/// reads backwards from the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// The events of one stream, by version.
@@ -27,14 +30,14 @@ pub enum What {
     },
     /// The events that match, by position.
     Matching {
-        /// Which.
+        /// Query that the events match.
         query: Query,
         /// The first position that is looked at.
         from: Position,
     },
 }
 
-/// Which way to read.
+/// Direction of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
     /// From old to new.
@@ -56,9 +59,9 @@ impl What {
 }
 
 impl Read {
-    /// The bytes of a page where nothing else is said: 1 MiB.
+    /// Usual bytes of a page: 1 MiB.
     pub const PAGE_BYTES: u32 = 1 << 20;
-    /// The events of a page where nothing else is said.
+    /// Usual number of events of a page.
     pub const PAGE_EVENTS: u32 = 8_192;
 
     /// The events of a stream, forwards from a version.
@@ -84,7 +87,7 @@ impl Read {
         self
     }
 
-    /// The same, at most so many events a page.
+    /// The same, with at most this number of events a page.
     #[must_use]
     pub fn page_of(mut self, events: u32) -> Self {
         self.page_events = events;
@@ -92,62 +95,66 @@ impl Read {
     }
 }
 
-/// One page: a prefix of what was asked for, and how to go on.
+/// One page: a prefix of what was asked for, and the place to go on from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
-    /// The events, in the direction of the read. A page may be empty and still not the last: much was looked at.
+    /// Events, in the direction of the read. A page may be empty and still not the last, because
+    /// one page looks at a bounded part of the store.
     pub events: Vec<RecordedEvent>,
-    /// The same request from where this page ends; none where there is nothing more now: forwards the durable end,
-    /// `head`, was reached; backwards the beginning.
+    /// The same request from the end of this page; `None` if there is nothing more now: forwards
+    /// the durable end, `head`, was reached; backwards the beginning.
     pub next: Option<What>,
     /// Every event that matches up to here (backwards: down to here), inclusive, has been returned.
     pub through: Position,
     /// The durable end of the store when the page was read.
     pub head: Head,
-    /// The version of the stream, where one was read.
+    /// Version of the stream; `None` if the request was no read of one stream.
     pub stream_version: Option<Version>,
 }
 
 /// An append as the store recorded it: what became durable together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedAppend {
-    /// The position of its first event; where it has none, of the last event before it.
+    /// Position of its first event; if it has none, of the last event before it.
     pub first: Position,
     /// Its events, in order.
     pub events: Vec<RecordedEvent>,
-    /// The request that it answered.
+    /// Request that it answered; `None` if it answered none.
     pub command: Option<Answered>,
-    /// The consumer that it moved, and where to.
+    /// Consumer that it moved, and its new checkpoint; `None` if it moved none.
     pub checkpoint: Option<(Label, Checkpoint)>,
-    /// The hash of the group that recorded it: what [`hash_at`](super::Backend::hash_at) tells of its events.
+    /// Hash of the group that recorded it; [`hash_at`](super::Backend::hash_at) returns it for the
+    /// positions of its events.
     pub hash: Hash,
 }
 
 impl RecordedAppend {
-    /// The position of its last event; where it has none, of the last event before it.
+    /// Returns the position of its last event; if it has none, of the last event before it.
     #[must_use]
     pub fn last(&self) -> Position {
         Position(self.first.0 + (self.events.len() as u64).saturating_sub(1))
     }
 }
 
-/// Where to read appends from.
+/// Place to read appends from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendsFrom {
     /// The append after the one that holds the position; [`Position::START`] is the beginning.
     After(Position),
-    /// Where a page of this store ended. It stays good for as long as the store does; another store's means nothing.
+    /// End of a page of this store. It stays good for as long as the store does; in another store
+    /// it means nothing.
     Mark(u64),
 }
 
-/// Some appends, and how to go on.
+/// Some appends, and the place to go on from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AppendsPage {
-    /// The appends, in order. Where there are none, the durable end was reached.
+    /// Appends, in order. If there are none, the durable end was reached.
     pub appends: Vec<RecordedAppend>,
-    /// Where the page ends: what was not there yet is read from here later.
+    /// End of the page: appends that come later are read from here.
     pub next: AppendsFrom,
-    /// The durable end of the store when the page was read: what the page holds may go a little further.
+    /// Durable end of the store when the page was read; the appends of the page may reach a little
+    /// further.
     pub head: Head,
 }
 
@@ -156,10 +163,11 @@ pub struct AppendsPage {
 pub struct Head {
     /// The last event; [`Position::START`] while there is none.
     pub position: Position,
-    /// The chain hash over everything durable, also over what has no position (command records, seals): what is
-    /// exported and signed as an anchor. The hash of a position is another: see [`hash_at`](super::Backend::hash_at).
+    /// Chain hash over everything durable, also over records without a position (command records,
+    /// seals): it is exported and signed as an anchor. The hash of a position is another: see
+    /// [`hash_at`](super::Backend::hash_at).
     pub chain: Hash,
-    /// When the last group was recorded; [`Timestamp::MIN`] while there is none.
+    /// Recorded time of the last group; [`Timestamp::MIN`] while there is none.
     pub recorded_at: Timestamp,
 }
 
@@ -168,30 +176,30 @@ impl Head {
     pub const EMPTY: Self = Self { position: Position::START, chain: Hash::EMPTY, recorded_at: Timestamp::MIN };
 }
 
-/// How a store is.
+/// Status of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The durable end.
     pub head: Head,
-    /// Whether it takes appends.
+    /// State of the store: tells whether it takes appends.
     pub state: State,
 }
 
-/// Whether a store takes appends.
+/// State of a store: tells whether it takes appends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It does.
+    /// It takes appends.
     Open,
-    /// It does not, until it is opened again; it can be read.
+    /// It takes no appends until it is opened again; it can be read.
     ReadOnly {
-        /// Since what.
+        /// Reason, for people.
         detail: String,
     },
     /// It answers nothing any more.
     Closed,
 }
 
-/// Why something cannot be read.
+/// Error of a read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The request is beyond a limit.
@@ -203,18 +211,18 @@ pub enum ReadError {
         /// Bytes that wait.
         waiting: usize,
     },
-    /// What is stored is damaged. Everything before the place can still be read.
+    /// The stored data is damaged. Everything before the place can still be read.
     #[error("the store is damaged at {place}: {detail}; restore it from a copy")]
     Damaged {
-        /// Which file and byte.
+        /// File and byte.
         place: String,
-        /// What is wrong.
+        /// Description of the damage.
         detail: String,
     },
     /// The system refused to read.
     #[error("the store cannot be read: {detail}")]
     Io {
-        /// What the system said.
+        /// Message of the system.
         detail: String,
     },
     /// The store is closed.

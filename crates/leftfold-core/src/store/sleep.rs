@@ -1,12 +1,13 @@
-//! How long the machine slept: time that passes, and that no [`Instant`] counts.
+//! Time that the machine slept: time that passes, and that no [`Instant`] counts.
 
 use std::time::{Duration, Instant};
 
-/// Tells how long the machine slept since the gauge was made, where the system tells that; else it says that it never did.
+/// Gauge of the time that the machine slept since the gauge was made; zero if the system does not
+/// tell it.
 #[derive(Clone, Copy, Debug)]
 pub struct SleepGauge {
     began: Instant,
-    /// How long the system had been up then, its sleep included.
+    /// Uptime of the system when the gauge was made, its sleep included; `None` if it is not known.
     up: Option<Duration>,
 }
 
@@ -17,7 +18,7 @@ impl Default for SleepGauge {
 }
 
 impl SleepGauge {
-    /// How long it slept, to about a hundredth of a second.
+    /// Returns how long the machine slept, to about a hundredth of a second.
     #[must_use]
     pub fn slept(&self) -> Duration {
         let (Some(then), Some(now)) = (self.up, up()) else { return Duration::ZERO };
@@ -25,7 +26,7 @@ impl SleepGauge {
     }
 }
 
-/// How long the system has been up, as Linux tells it.
+/// Returns the uptime of the system, as Linux tells it; `None` on other systems.
 fn up() -> Option<Duration> {
     parse(&std::fs::read_to_string("/proc/uptime").ok()?)
 }

@@ -17,7 +17,7 @@ pub struct Subscription {
     request: Read,
     ready: VecDeque<RecordedEvent>,
     coming: Option<Pending<Page, ReadError>>,
-    /// What follows the events that are ready.
+    /// Signal that follows the events that are ready.
     mark: Option<Signal>,
     through: Position,
     phase: Phase,
@@ -29,21 +29,21 @@ enum Phase {
     Live,
 }
 
-/// What a subscription says next.
+/// Next thing that a subscription tells.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "nearly every signal is an event")]
 pub enum Signal {
     /// An event that matches.
     Event(RecordedEvent),
-    /// Everything up to here was looked at; what matches has been delivered.
+    /// Everything up to here was looked at; all events that match have been delivered.
     Progress(Position),
-    /// As [`Signal::Progress`], and this is the durable end: what follows is live.
+    /// As [`Signal::Progress`], and this is the durable end: the events that follow are live.
     CaughtUp(Position),
     /// More than a page was recorded since the subscription was live.
     FellBehind(Position),
 }
 
-/// Why a consumer cannot follow this store.
+/// Error of a consumer that cannot follow this store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
     /// The checkpoint is another store's.
@@ -57,15 +57,15 @@ pub enum SubscribeError {
     /// The checkpoint is beyond the end: the store was restored from an old copy.
     #[error("the checkpoint is at {checkpoint}, but the store ends at {head}: it was restored from a copy; rebuild the consumer")]
     Ahead {
-        /// Where the consumer stands.
+        /// Position of the consumer's checkpoint.
         checkpoint: Position,
-        /// Where the store ends.
+        /// Durable end of the store.
         head: Position,
     },
     /// The history at the checkpoint is another: the store was restored and grew anew.
     #[error("history at {position} is not what the consumer has seen: the store grew anew after a restore; rebuild the consumer")]
     OtherHistory {
-        /// Where the consumer stands.
+        /// Position of the consumer's checkpoint.
         position: Position,
     },
     /// The store cannot be read.
@@ -81,7 +81,7 @@ impl Subscription {
         Self { store, status, request, ready: VecDeque::new(), coming, mark: None, through: after, phase: Phase::CatchingUp }
     }
 
-    /// What comes next; waits while there is nothing new. Safe to cancel: nothing is lost.
+    /// Returns the next signal; waits while there is nothing new. Safe to cancel: nothing is lost.
     pub async fn next(&mut self) -> Result<Signal, ReadError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -123,7 +123,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// Waits until the store has more than was looked at, where all of it was.
+    /// Waits until the store has more than was looked at.
     async fn await_more(&mut self) -> Result<(), ReadError> {
         let What::Matching { from, .. } = &self.request.what else { return Ok(()) };
         let more = |status: &Status| status.head.position >= *from || status.state == State::Closed;

@@ -15,13 +15,14 @@ impl Timestamp {
     /// The latest moment that can be said: 9999-12-30.
     pub const MAX: Self = Self(jiff::Timestamp::MAX);
 
-    /// What the machine's clock says.
+    /// Returns the time of the machine's clock.
     #[must_use]
     pub fn now() -> Self {
         Self::from_micros(jiff::Timestamp::now().as_microsecond())
     }
 
-    /// The moment so many microseconds after 1970; beyond the years that can be said, the nearest that can.
+    /// Returns the moment that is `micros` microseconds after 1970; beyond the years that can be
+    /// expressed, the nearest moment that can.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
         let limit = if micros < 0 { Self::MIN } else { Self::MAX };
@@ -34,21 +35,21 @@ impl Timestamp {
         self.0.as_microsecond()
     }
 
-    /// The moment so much later, at most [`Timestamp::MAX`].
+    /// Returns the moment later by the duration, at most [`Timestamp::MAX`].
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self::from_micros(self.as_micros().saturating_add(micros))
     }
 
-    /// The moment so much earlier, at least [`Timestamp::MIN`].
+    /// Returns the moment earlier by the duration, at least [`Timestamp::MIN`].
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self::from_micros(self.as_micros().saturating_sub(micros))
     }
 
-    /// How long after `earlier` this is; zero where it is not after it.
+    /// Returns the time from `earlier` to this moment; zero if this moment is not after it.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         let micros = self.as_micros().saturating_sub(earlier.as_micros());

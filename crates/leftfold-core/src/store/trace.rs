@@ -32,7 +32,7 @@ struct Parts {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no traceparent, it has the form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, not all of them 0")]
 pub struct NotATrace {
-    /// What was given.
+    /// Text that was given, its first 64 characters at most.
     pub text: String,
 }
 
@@ -72,7 +72,7 @@ impl TraceContext {
         self.0.trace
     }
 
-    /// The id of the span that whatever comes of this has as its parent.
+    /// Returns the id of the span that is the parent of all spans that follow from this request.
     #[must_use]
     pub fn parent_id(&self) -> [u8; 8] {
         self.0.parent
@@ -105,7 +105,7 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// So many bytes, of two lower-case hexadecimal digits each.
+/// Reads `N` bytes, of two lower-case hexadecimal digits each; `None` if the text is anything else.
 fn digits<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * N {
