@@ -12,9 +12,10 @@ use crate::store::Timestamp;
 
 /// Clock that stands until a test moves it: no test waits for a deadline, or for an end of it.
 ///
-/// A runtime takes it by [`Runtime::clock`](crate::runtime::Runtime::clock). Whoever sleeps by it is woken as soon as it is
-/// moved to the moment, or beyond. What is recorded in a store has the time of the store's own clock: a clock that is
-/// [`going`](Self::going) agrees with that of the machine.
+/// A runtime takes it by [`Runtime::clock`](crate::runtime::Runtime::clock). A task that sleeps by
+/// it is woken as soon as it is moved to the moment, or beyond. What is recorded in a store has the
+/// time of the store's own clock: a clock that is [`going`](Self::going) agrees with that of the
+/// machine.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -48,7 +49,7 @@ struct Hands {
     latest: Timestamp,
     sleeping: BTreeMap<(Timestamp, u64), Sleeper>,
     sleeps: u64,
-    /// How often the clock was read since the last point of a simulation.
+    /// Number of readings of the clock since the last point of a simulation.
     looks: u32,
     looks_max: Option<u32>,
 }
@@ -56,15 +57,15 @@ struct Hands {
 #[derive(Debug)]
 struct Sleeper {
     waker: Waker,
-    /// Whether something must happen then.
+    /// True if something must happen then.
     matters: bool,
 }
 
-/// The same clock, for whoever sleeps until something must happen.
+/// The same clock, for tasks that sleep until something must happen.
 #[derive(Debug)]
 pub(crate) struct DueClock(pub(crate) Arc<HandClock>);
 
-/// Whoever reads the clock more often between two points runs in circles.
+/// Number of readings of the clock between two points beyond which a task runs in circles.
 const LOOKS_MAX: u32 = 100_000;
 
 impl Hands {
@@ -121,7 +122,7 @@ impl HandClock {
         hands.set(now);
     }
 
-    /// Sets the clock, forwards or back, and wakes whoever waits for that.
+    /// Sets the clock, forwards or back, and wakes the tasks that wait for that moment.
     pub fn set(&self, now: Timestamp) {
         self.hands().set(now);
     }
@@ -146,7 +147,8 @@ impl HandClock {
         }
     }
 
-    /// Whether it was that late at any time: the world outside does not turn its clock back.
+    /// Tells whether the clock was ever at the moment or later: the world outside does not turn its
+    /// clock back.
     pub(crate) fn has_been(&self, moment: Timestamp) -> bool {
         self.hands().latest >= moment
     }

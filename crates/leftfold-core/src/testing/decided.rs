@@ -7,7 +7,7 @@ use super::given::{recorded, round_trip};
 use crate::fold::{Decided, Decision, Event, Schema};
 use crate::store::{InStream, StreamName, Version};
 
-/// A history that a decision is about: events, each in its stream, or in none where the name is empty.
+/// A history that a decision is about: events, each in its stream, or in none if the name is empty.
 ///
 /// `given_events([("account-1", signed_up)]).decide(&sign_up).then_refused(NameTaken)`: see `examples/accounts.rs`.
 #[must_use]
@@ -56,7 +56,7 @@ impl<E: Event + Debug + PartialEq> GivenEvents<E> {
     }
 }
 
-/// What was decided.
+/// Result of a decision.
 #[derive(Debug)]
 pub struct WhenDecided<D: Decision> {
     decided: Result<Decided<D::Event>, D::Refusal>,

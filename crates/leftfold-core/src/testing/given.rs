@@ -79,7 +79,7 @@ where
     }
 }
 
-/// What was decided.
+/// Result of a decision.
 #[derive(Debug)]
 pub struct When<A: Aggregate> {
     decided: Result<Vec<A::Event>, A::Refusal>,
@@ -139,7 +139,7 @@ pub(super) fn round_trip<E: Event + Debug + PartialEq>(schema: &Schema, event: &
     event.clone()
 }
 
-/// The event as it would be recorded after so many others.
+/// The event as it would be recorded after the given number of others.
 pub(super) fn recorded(new: NewEvent, before: usize) -> RecordedEvent {
     let (position, recorded_at) = (Position(before as u64 + 1), Timestamp::from_micros(before as i64));
     // A constant, short name.

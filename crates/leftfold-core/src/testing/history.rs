@@ -16,7 +16,8 @@ use crate::store::{Append, AppendError, Conflict, Outcome, Pending, Position, Qu
 pub use check::check;
 pub use load::load;
 
-/// What concurrent tasks saw of their appends. Every append to the store, from the history's start on, goes through it.
+/// Record of the appends of concurrent tasks, as the tasks saw them. Every append to the store,
+/// from the history's start on, goes through it.
 #[derive(Debug)]
 pub struct History {
     began_after: Position,
@@ -33,24 +34,24 @@ struct Attempts {
 /// One append, as its caller saw it.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// What was asked for.
+    /// Append that was asked for.
     pub append: Append,
     /// When it began, on the history's own clock.
     pub started: u64,
-    /// What was durable then: the append must be judged against all of it.
+    /// Durable end at that time: the append must be judged against all events up to it.
     pub durable_before: Position,
-    /// The answer; none where it never came.
+    /// The answer; `None` if it never came.
     pub answer: Option<Answer>,
 }
 
-/// How an append was answered.
+/// Answer to an append.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// When, on the history's own clock.
     pub at: u64,
-    /// What was durable then: nothing beyond it can be a reason for the answer.
+    /// Durable end at that time: nothing beyond it can be a reason for the answer.
     pub durable: Position,
-    /// What was said.
+    /// Result that was returned.
     pub outcome: Result<Outcome, AppendError>,
 }
 
@@ -59,7 +60,7 @@ pub struct Answer {
 pub struct AttemptId(pub usize);
 
 impl History {
-    /// An empty history, which begins where the store ends now.
+    /// An empty history, which begins at the present end of the store.
     #[must_use]
     pub fn of(store: &Store) -> Self {
         Self { began_after: store.head().position, attempts: Mutex::default() }
@@ -92,7 +93,7 @@ impl History {
         attempts.all[id.0].answer = Some(answer);
     }
 
-    /// What was recorded, in the order of starts.
+    /// Returns the recorded attempts, in the order of their starts.
     #[must_use]
     pub fn attempts(&self) -> Vec<Attempt> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner).all.clone()
@@ -115,9 +116,9 @@ pub enum Violation {
         at: Position,
         /// Of what.
         what: String,
-        /// What it should be.
+        /// Value that it should have.
         expected: u64,
-        /// What it is.
+        /// Value that it has.
         found: u64,
     },
     /// Recorded time went backwards, or changed within an append.
@@ -129,25 +130,26 @@ pub enum Violation {
     /// An acknowledged event is not there.
     #[error("append {attempt:?} was acknowledged, but its event at {at} is not in the log")]
     Lost {
-        /// Which append.
+        /// The append.
         attempt: AttemptId,
-        /// Where the event should be.
+        /// Position that the event should have.
         at: Position,
     },
-    /// Another event stands where an acknowledged one should be, or the answer misstates its version or time.
+    /// Another event has the position of an acknowledged one, or the answer misstates its version
+    /// or time.
     #[error("append {attempt:?} was acknowledged, but what stands at {at} is not what was appended and answered")]
     Differs {
-        /// Which append.
+        /// The append.
         attempt: AttemptId,
-        /// Where.
+        /// Position of the event.
         at: Position,
     },
     /// An append does not stand in the log as one.
     #[error("append {attempt:?} is not one in the log: what is said at {at} of the end of the append is wrong")]
     Split {
-        /// Which append.
+        /// The append.
         attempt: AttemptId,
-        /// Where.
+        /// Position of the event.
         at: Position,
     },
     /// Two appends were answered with the same place.
@@ -157,53 +159,53 @@ pub enum Violation {
         first: AttemptId,
         /// The other.
         second: AttemptId,
-        /// Where.
+        /// Position that both were answered with.
         at: Position,
     },
     /// An event that nobody appended, or a part of one append whose answer is unknown, or a second copy of it.
     #[error("the event at {at} belongs to no append of this history")]
     Stray {
-        /// Where.
+        /// Position of the event.
         at: Position,
     },
     /// An append went through though its condition failed.
     #[error("append {attempt:?} landed after {after}, where its condition fails: {conflict}")]
     FalseSuccess {
-        /// Which append.
+        /// The append.
         attempt: AttemptId,
         /// The last event ordered before it.
         after: Position,
-        /// What it should have been told.
+        /// Conflict that it should have been answered with.
         conflict: Conflict,
     },
     /// A conflict was reported that never was.
     #[error("append {attempt:?} was refused, but nowhere from {from} to {to} is this true: {conflict}")]
     FalseConflict {
-        /// Which append.
+        /// The append.
         attempt: AttemptId,
         /// The earliest place where it can have been judged.
         from: Position,
         /// The latest.
         to: Position,
-        /// What it was told.
+        /// Conflict that it was answered with.
         conflict: Conflict,
     },
     /// An append was ordered before something that was acknowledged before it began.
     #[error("append {attempt:?} landed after {after}, though {durable} was durable before it began")]
     Early {
-        /// Which append.
+        /// The append.
         attempt: AttemptId,
         /// The last event ordered before it.
         after: Position,
-        /// What was durable when it began.
+        /// Durable end when it began.
         durable: Position,
     },
     /// An answer speaks of what was not durable when it was given.
     #[error("append {attempt:?} was answered with what stands at {at}, but only {durable} was durable")]
     NotDurable {
-        /// Which append.
+        /// The append.
         attempt: AttemptId,
-        /// What the answer speaks of.
+        /// Position of the last event that the answer speaks of.
         at: Position,
         /// The durable end when it was given.
         durable: Position,
@@ -219,7 +221,7 @@ pub enum Violation {
     /// A repeated answer is not the first one, or there was no first one.
     #[error("append {attempt:?} was answered as repeated, but not with what its command id was answered first")]
     FalseRepeat {
-        /// Which append.
+        /// The append.
         attempt: AttemptId,
     },
 }

@@ -25,17 +25,17 @@ pub fn by_runtime(append: crate::store::Append) -> crate::store::Append {
 /// [`CommandId::new`](crate::store::CommandId::new) never gives such an id.
 ///
 /// # Panics
-/// If the scope is none of the runtime's.
+/// If the scope is not one of the runtime's.
 #[must_use]
 pub fn command_id_of_runtime(scope: &str, key: &str) -> crate::store::CommandId {
     crate::store::CommandId::of_runtime(scope, key)
 }
 
-/// The seed of a random test: `LEFTFOLD_SEED` where it is set, or else a new one. It is printed, so that a failure can
-/// be replayed.
+/// The seed of a random test: `LEFTFOLD_SEED` if it is set, or else a new one. It is printed, so
+/// that a failure can be replayed.
 ///
 /// # Panics
-/// Where `LEFTFOLD_SEED` is set to something that is not a number.
+/// If `LEFTFOLD_SEED` is set to something that is not a number.
 #[must_use]
 pub fn seed() -> u64 {
     let seed = match std::env::var("LEFTFOLD_SEED") {
@@ -46,8 +46,8 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// How much a random test tries: `long` if `LEFTFOLD_LONG=1` is set, as `cargo xtask test --long` does, and `plain`
-/// otherwise.
+/// Returns the extent of a random test: `long` if `LEFTFOLD_LONG=1` is set, as
+/// `cargo xtask test --long` does, and `plain` otherwise.
 #[must_use]
 pub fn extent(plain: u64, long: u64) -> u64 {
     if std::env::var_os("LEFTFOLD_LONG").is_some_and(|set| set == "1") { long } else { plain }

@@ -65,7 +65,8 @@ pub async fn a_batch_is_all_or_nothing(factory: &impl Factory) {
     assert_eq!(store.appended(batch).await.first, Position(3));
 }
 
-/// What an append without events is answered: the last event before it, no versions; it takes no position.
+/// An append without events is answered with the last event before it and no versions; it takes no
+/// position.
 pub async fn an_append_without_events_takes_no_position(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let source = store.identity().store;

@@ -10,7 +10,7 @@ use crate::store::{
     Version,
 };
 
-/// Everything from a place on, in pages of so many bytes.
+/// Everything from a place on, in pages of the given number of bytes.
 async fn all<F: Factory>(store: &Subject<'_, F>, mut from: AppendsFrom, page_bytes: u32) -> Vec<RecordedAppend> {
     const PAGES_MAX: usize = 10_000;
     let mut all = Vec::new();
@@ -42,7 +42,8 @@ async fn history<F: Factory>(store: &Subject<'_, F>) {
     store.appended(Append { checkpoint: Some(record(3)), ..events("b-1", 2) }).await;
 }
 
-/// What went in together comes out together, in order, with its records; what was refused does not.
+/// Events that were appended together come back together, in order, with their records; a refused
+/// append does not.
 pub async fn appends_come_back_whole_and_in_order(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     history(&store).await;

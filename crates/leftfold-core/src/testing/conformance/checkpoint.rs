@@ -41,7 +41,8 @@ pub async fn a_checkpoint_comes_back_as_it_was_recorded(factory: &impl Factory) 
     }
 }
 
-/// Compare and set: the consumer must stand exactly where the record says, the start where it has no checkpoint.
+/// Compare and set: the consumer must be exactly at the position in the record, the start if it has
+/// no checkpoint.
 pub async fn a_move_from_exactly_one_place_needs_the_consumer_there(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let source = store.identity().store;
@@ -58,7 +59,7 @@ pub async fn a_move_from_exactly_one_place_needs_the_consumer_there(factory: &im
     assert_eq!(stands(&store, "c").await, Some(9));
 }
 
-/// A record that wants to advance is refused where it would not, with both places.
+/// A record that wants to advance is refused if it would not, with both positions.
 pub async fn a_move_from_earlier_must_advance(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let source = store.identity().store;
@@ -146,7 +147,7 @@ pub async fn of_two_runners_only_one_moves_on(factory: &impl Factory) {
     assert_eq!(store.version(stream("a-1")).await, Ok(Version(20)));
 }
 
-/// Where consumers stand is durable, and compare-and-set goes on from there.
+/// The positions of consumers are durable, and compare-and-set goes on from there.
 pub async fn checkpoints_survive_reopening(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     let source = store.identity().store;

@@ -88,7 +88,7 @@ pub async fn there_is_no_write_skew_over_several_queries(factory: &impl Factory)
     }
 }
 
-/// Whoever has a handle on the store sees at once what another one appended, and is held to it.
+/// Each handle on the store sees at once what another one appended, and is held to it.
 pub async fn handles_see_each_other(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let beside = store.beside().await;
@@ -112,7 +112,8 @@ pub async fn handles_see_each_other(factory: &impl Factory) {
     }
 }
 
-/// Whoever depends only on what nobody else writes is never refused, however many write beside.
+/// An append that depends only on events that nobody else writes is never refused, however many
+/// write beside.
 pub async fn boundaries_apart_never_conflict(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let mut running = JoinSet::new();

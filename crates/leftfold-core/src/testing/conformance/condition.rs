@@ -146,7 +146,8 @@ pub async fn the_first_query_that_fails_is_reported(factory: &impl Factory) {
     store.appended(none_of(&["x", "y", "z"])).await;
 }
 
-/// Each kind of query, as a condition. The first event that matches is reported, none where none does.
+/// Each kind of query, as a condition. The first event that matches is reported, and none if none
+/// matches.
 pub async fn every_kind_of_query_can_be_a_condition(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let corpus = [
@@ -214,7 +215,8 @@ pub async fn a_condition_without_events_is_judged(factory: &impl Factory) {
     store.conflict(check(Expected::Absent)).await;
 }
 
-/// What a conflict carries is enough to go on: the append goes through with what it said.
+/// The content of a conflict is enough to go on: the append succeeds with the version from the
+/// conflict.
 pub async fn a_conflict_tells_enough_to_try_again(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     store.appended(events("a-1", 4)).await;
@@ -225,7 +227,8 @@ pub async fn a_conflict_tells_enough_to_try_again(factory: &impl Factory) {
     assert_eq!(store.appended(append(actual)).await.versions, [Version(5)]);
 }
 
-/// Nothing is trimmed, folded or normalized: a condition on one name is none on another that looks like it.
+/// Nothing is trimmed, folded or normalized: a condition on one name is not one on another that
+/// looks like it.
 pub async fn names_that_look_alike_are_told_apart(factory: &impl Factory) {
     let alike = ["é", "e\u{301}", "É", "a", "A", "a ", " a", "a\0"];
     for name in alike {

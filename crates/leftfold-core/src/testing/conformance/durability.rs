@@ -37,7 +37,7 @@ pub async fn everything_survives_reopening(factory: &impl Factory) {
     }
 }
 
-/// What is in one store is not in another of the same factory.
+/// The content of one store is not in another store of the same factory.
 pub async fn stores_are_apart(factory: &impl Factory) {
     let (one, other) = (Subject::new(factory).await, Subject::new(factory).await);
     let source = one.identity().store;

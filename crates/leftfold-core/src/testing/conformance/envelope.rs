@@ -13,7 +13,7 @@ use crate::store::{
     Timestamp, TraceContext, Version,
 };
 
-/// What the store should make of a new event; a minted id is taken as it is.
+/// Returns the event that the store should make of a new one; a minted id is taken as it was found.
 fn recorded(new: &NewEvent, position: u64, at: Timestamp, version: u64, found: &RecordedEvent) -> RecordedEvent {
     RecordedEvent {
         position: Position(position),
@@ -174,7 +174,7 @@ pub async fn every_read_finds_the_same_event(factory: &impl Factory) {
     }
 }
 
-/// Where the caller brings no id, the event has one of its own: a UUID of version 7.
+/// If the caller brings no id, the event gets one of its own: a UUID of version 7.
 pub async fn minted_ids_are_version_7_and_distinct(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     for _ in 0..20 {

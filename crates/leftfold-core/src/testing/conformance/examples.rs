@@ -33,7 +33,7 @@ pub(super) fn tagged(event: NewEvent, tags: &[&str]) -> NewEvent {
     event.tagged(tags.iter().fold(Tags::none(), |all, tag| all.with(tag.to_string())))
 }
 
-/// An append of so many events of one stream.
+/// An append of this number of events of one stream.
 pub(super) fn events(name: &str, count: usize) -> Append {
     Append::of(vec![event(name); count])
 }

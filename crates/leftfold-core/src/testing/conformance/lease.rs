@@ -75,7 +75,7 @@ pub async fn every_work_is_leased_by_itself(factory: &impl Factory) {
     assert_eq!(store.refused(crossed).await, refused, "a fence is that of one work");
 }
 
-/// The one who comes after has a greater fence; nobody needs to have given anything back.
+/// The next holder has a greater fence; the one before need not have given the work back.
 pub async fn work_whose_lease_is_over_goes_to_the_next(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let mut last = Fence(0);
@@ -86,7 +86,8 @@ pub async fn work_whose_lease_is_over_goes_to_the_next(factory: &impl Factory) {
     }
 }
 
-/// The next one need not wait. It is a new tenure, also where the same holder comes back.
+/// Work that was given back goes to the next holder at once. It is a new tenure, even if the same
+/// holder comes back.
 pub async fn work_that_was_given_back_is_free(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let (one, other) = (Holder::random(), Holder::random());
@@ -160,7 +161,7 @@ pub async fn appends_without_a_fence_go_in_whoever_holds_what(factory: &impl Fac
     assert_eq!(store.appended(events("a-1", 1)).await.first, Position(1), "leases take no position");
 }
 
-/// What took effect is answered again, also to one who has lost the work since.
+/// A command that took effect is answered again, also to a holder that has lost the work since.
 pub async fn a_repeated_command_is_answered_whatever_its_fence(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let lease = held(&store, "w", Holder::random(), OVER).await;

@@ -57,7 +57,7 @@ fn without(query: Query) -> Append {
     events("a-1", 1).when(Condition::none_matching(query, Position::START))
 }
 
-/// A condition of so many queries, each of so many items.
+/// A condition with this number of queries, each with this number of items.
 fn without_all(queries: usize, items: usize) -> Append {
     let add = |condition: Condition, _| condition.and_none_matching(query_of_items(items), Position::START);
     events("a-1", 1).when((0..queries).fold(Condition::none(), add))
@@ -173,7 +173,8 @@ pub async fn names_of_the_runtime_are_refused_from_an_application(factory: &impl
     store.appended(events("$effect-1", 1)).await;
 }
 
-/// Whoever hands over more than may wait is told so, and nothing of what was refused is there: no event, no command id.
+/// A caller that hands over more than may wait is refused, and nothing of the refused append is
+/// there: no event, no command id.
 pub async fn what_was_refused_as_too_much_is_not_there(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let requests: Vec<Append> = (0..40)

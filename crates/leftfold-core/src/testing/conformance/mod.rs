@@ -53,14 +53,14 @@ use crate::store::Store;
 
 /// Makes the stores that are judged.
 pub trait Factory: Sync {
-    /// Where one store lives: a directory, a database. It is dropped after the
-    /// store, which was told to close and may still be at it.
+    /// Home of one store: a directory, a database. It is dropped after the store, which was told to
+    /// close and may still be closing.
     type Place: Send + Sync;
 
-    /// Whether what was stored is still there when the same place is opened again.
+    /// Tells whether stored data is still there when the same place is opened again.
     const REOPENS: Reopens;
 
-    /// A place where no store has been yet.
+    /// A place that has had no store yet.
     fn place(&self) -> impl Future<Output = Self::Place> + Send;
 
     /// Opens the store at a place; at a new place, an empty one. The store that was open there has been closed.
@@ -72,7 +72,8 @@ pub trait Factory: Sync {
         std::future::ready(store.clone())
     }
 
-    /// What makes the disk of a place fail. Without it the rules about failing disks are not judged.
+    /// Returns the means to make the disk of a place fail. If it is `None`, the rules about failing
+    /// disks are not judged.
     fn faults(&self, _place: &Self::Place) -> Option<Box<dyn Faults>> {
         None
     }
@@ -90,7 +91,7 @@ pub trait Faults: Send + Sync {
     fn take_back(&self) -> Failed;
 }
 
-/// Whether what was to fail did.
+/// Tells whether the planned fault took place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
     /// It did.
@@ -99,19 +100,19 @@ pub enum Failed {
     No,
 }
 
-/// Whether a store outlives its handle.
+/// Tells whether a store outlives its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reopens {
-    /// It does; what the suite says of reopening is judged.
+    /// It does; the rules about reopening are judged.
     Yes,
-    /// It does not: where the suite would reopen it, it goes on with the same one.
+    /// It does not: instead of reopening it, the suite goes on with the same one.
     No,
 }
 
 /// Runs every rule, and fails with the names of those that are broken.
 ///
 /// # Panics
-/// Where a rule is broken, which is how a test fails.
+/// If a rule is broken, which is how a test fails.
 pub async fn conformance<F: Factory>(factory: &F) {
     judge_all(&cases::<F>(), factory).await;
 }
@@ -131,7 +132,7 @@ pub(super) async fn judge_all<F>(cases: &[Case<F>], factory: &F) {
 /// Runs the rule of one name, as it stands in [`cases`].
 ///
 /// # Panics
-/// Where the rule is broken, or there is none of that name.
+/// If the rule is broken, or there is none of that name.
 pub async fn one<F: Factory>(factory: &F, name: &str) {
     let case = cases::<F>().into_iter().find(|case| case.name == name);
     let case = case.unwrap_or_else(|| panic!("there is no rule {name:?}, see conformance::cases"));

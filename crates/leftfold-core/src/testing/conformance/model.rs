@@ -49,7 +49,8 @@ pub async fn random_operations_are_those_of_the_memory_backend(factory: &impl Fa
     }
 }
 
-/// Where the store answers otherwise than the memory backend, if it does.
+/// Describes the first difference between the answers of the store and of the memory backend;
+/// `None` if there is none.
 async fn difference<F: Factory>(factory: &F, operations: &[Operation]) -> Option<String> {
     let mut store = Subject::new(factory).await;
     let model = Store::shared(std::sync::Arc::new(MemoryBackend::new()));
@@ -97,7 +98,7 @@ fn timeless(answered: crate::store::Answered) -> crate::store::Answered {
     crate::store::Answered { recorded_at: Timestamp::MIN, ..answered }
 }
 
-/// What a read finds, without times and minted ids.
+/// Shows the result of a read, without times and minted ids.
 async fn all(store: &Store, read: &Read) -> String {
     let found = store.read(read.clone()).all().await;
     let bare = |event: RecordedEvent| {

@@ -292,7 +292,7 @@ pub async fn the_order_of_items_changes_nothing(factory: &impl Factory) {
     }
 }
 
-/// What went in at once is seen at once, though each event matches another item.
+/// Events that were appended together are seen together, though each event matches another item.
 pub async fn all_items_are_judged_at_one_head(factory: &impl Factory) {
     const PAIRS: u64 = 150;
     let store = Subject::new(factory).await;

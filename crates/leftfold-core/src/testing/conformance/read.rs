@@ -35,7 +35,7 @@ fn requests() -> Vec<Read> {
     all
 }
 
-/// What a request asks for, by its definition.
+/// Returns the events that a request asks for, by its definition.
 fn asked<'a>(read: &Read, all: &'a [RecordedEvent]) -> Vec<&'a RecordedEvent> {
     let forwards = read.direction == Direction::Forwards;
     let within = |place: u64, from: u64| if forwards { place >= from } else { place <= from };
@@ -143,7 +143,7 @@ fn sized(bytes: usize) -> NewEvent {
     NewEvent { data: vec![7; bytes].into(), ..event("a-1") }
 }
 
-/// A page holds about so many bytes of events, and the rest comes with the next.
+/// A page holds about the requested number of bytes of events, and the rest comes with the next.
 pub async fn a_page_is_bounded_by_its_bytes(factory: &impl Factory) {
     for bytes in [10_000, 200_000] {
         let store = Subject::new(factory).await;
@@ -196,7 +196,8 @@ pub async fn a_page_of_none_tells_where_things_stand(factory: &impl Factory) {
     assert_eq!(store.read_all(Read::matching(Query::all(), Position(1)).page_of(0)).await, [], "it does not go on for ever");
 }
 
-/// What a page says it is through with, has been returned; at the last page that is the head, or the beginning.
+/// Everything up to the position that a page reports as covered was returned; at the last page that
+/// is the head, or the beginning.
 pub async fn through_covers_everything_that_matches(factory: &impl Factory) {
     let store = filled(factory).await;
     let all = store.everything().await;
@@ -282,7 +283,8 @@ pub async fn a_page_counts_what_all_items_find(factory: &impl Factory) {
     }
 }
 
-/// Where a reader has looked, nothing appears later, however long an append takes beside short ones.
+/// Nothing appears later in a range that a reader has already read, however long an append takes
+/// beside short ones.
 pub async fn nothing_appears_where_a_reader_has_looked(factory: &impl Factory) {
     const ROUNDS: usize = 30;
     const LARGE: usize = 200;
@@ -312,7 +314,8 @@ pub async fn nothing_appears_where_a_reader_has_looked(factory: &impl Factory) {
     }
 }
 
-/// What is appended meanwhile changes nothing of a read from the end, and a read that is left holds up nobody.
+/// Appends made meanwhile change nothing of a read from the end, and an abandoned read holds up
+/// nobody.
 pub async fn a_read_under_way_stays_as_it_began(factory: &impl Factory) {
     let store = filled(factory).await;
     for query in [Query::all(), Query::category("a").or(Query::category("b")).or(Query::types([event_type("test.Fact")]))] {

@@ -8,7 +8,7 @@ use crate::store::{
 };
 use crate::testing::by_runtime;
 
-/// A store, and where it lives. It is the store for everything but opening it again.
+/// A store, and its home. It is the store for everything but opening it again.
 pub(super) struct Subject<'f, F: Factory> {
     // The store is dropped before its place.
     store: Store,
@@ -38,7 +38,7 @@ impl<'f, F: Factory> Subject<'f, F> {
         Self { store, place, factory }
     }
 
-    /// Closes the store and opens it again, where it outlives its handle.
+    /// Closes the store and opens it again, if it outlives its handle.
     pub(super) async fn reopen(&mut self) {
         if F::REOPENS == Reopens::Yes {
             let closed = self.store.close().await;
@@ -60,7 +60,7 @@ impl<'f, F: Factory> Subject<'f, F> {
         self.factory.open_beside(&self.place, &self.store).await
     }
 
-    /// What makes the store's disk fail, if its factory can.
+    /// Returns the means to make the store's disk fail, if its factory has any.
     pub(super) fn faults(&self) -> Option<Box<dyn Faults>> {
         self.factory.faults(&self.place)
     }

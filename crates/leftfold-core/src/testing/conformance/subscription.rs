@@ -46,7 +46,7 @@ pub async fn it_catches_up_and_then_follows(factory: &impl Factory) {
     }
 }
 
-/// It says so once everything is delivered, at the head; also where there was nothing.
+/// A subscription reports, at the head, that everything is delivered, even if there was nothing.
 pub async fn it_says_when_it_has_caught_up(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let (none, at) = until_caught_up(&mut store.subscribe(Query::all(), Position::START)).await;
@@ -75,7 +75,7 @@ pub async fn it_reports_progress_past_what_does_not_match(factory: &impl Factory
     assert_eq!(positions(&take(&mut subscription, 1).await), [8]);
 }
 
-/// A consumer that recorded where it stands goes on from there, after the store was opened again too.
+/// A consumer that recorded its position goes on from there, after the store was opened again too.
 pub async fn it_resumes_from_a_checkpoint(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     store.appended(events("a-1", 2)).await;
@@ -118,7 +118,7 @@ pub async fn a_checkpoint_ahead_of_the_store_is_refused(factory: &impl Factory) 
     }
 }
 
-/// A checkpoint whose hash is not the history's tells of a store that grew anew.
+/// A checkpoint whose hash is not the history's is refused: the store has another history.
 pub async fn a_checkpoint_of_another_history_is_refused(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     store.appended(events("a-1", 2)).await;
@@ -134,7 +134,8 @@ pub async fn a_checkpoint_of_another_history_is_refused(factory: &impl Factory) 
     }
 }
 
-/// Whoever does not pull is only late: writers go on, and everything is there when it is pulled.
+/// A subscriber that does not pull is only late: writers go on, and everything is there when it is
+/// pulled.
 pub async fn a_slow_reader_does_not_hold_up_writers(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     store.appended(events("a-1", 1)).await;

@@ -41,7 +41,8 @@ pub async fn a_moment_maps_to_the_last_position_at_it(factory: &impl Factory) {
     assert_eq!(store.position_at(Timestamp::MAX).await, Ok(Position(6)));
 }
 
-/// What was answered for a moment up to the head's is answered after any number of appends and reopenings.
+/// An answer given for a moment up to the head's stays the same after any number of appends and
+/// reopenings.
 pub async fn the_answer_for_a_moment_never_changes(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     let mut answers = Vec::new();

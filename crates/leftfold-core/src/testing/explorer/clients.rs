@@ -9,7 +9,7 @@ use crate::fold::{Aggregate, Answer, Decision, Event, ExecuteError, Executed, Sc
 use crate::runtime::inbox::{Inbox, Receipt, ReceiveError};
 use crate::store::{CommandId, NewEvent, Store, StreamName};
 
-/// What was there before, and who asks for what.
+/// Events of the past, and the clients with their requests.
 #[derive(Default)]
 pub struct Clients {
     pub(super) given: Vec<NewEvent>,
@@ -38,9 +38,9 @@ pub(super) enum Request {
 type Ask = Box<dyn Fn(Store, CommandId) -> Asking>;
 pub(super) type Asking = Pin<Box<dyn Future<Output = Answered> + Send>>;
 
-/// What a client was answered.
+/// Answer to a client.
 pub(super) enum Answered {
-    /// Accepted; so many events, now or earlier.
+    /// Accepted, with this number of events, now or earlier.
     Accepted {
         events: usize,
         answer: Answer,
@@ -55,7 +55,7 @@ impl Clients {
     /// Events that an aggregate has before anything begins.
     ///
     /// # Panics
-    /// Where they cannot be written, or the id cannot name a stream.
+    /// If they cannot be written, or the id cannot name a stream.
     pub fn given<A: Aggregate>(&mut self, id: &str, events: impl IntoIterator<Item = A::Event>) {
         let stream = StreamName::of(A::CATEGORY, id).unwrap_or_else(|error| panic!("{id:?}: {error}"));
         self.given_in::<A::Event>(stream, events);

@@ -10,7 +10,7 @@ use crate::runtime::{Attempt, Begin, Conclusion, Effect, Order, Performed, Polic
 use crate::store::{MemoryBackend, RecordedEvent};
 use crate::testing::clock::HandClock;
 
-/// How often it is not known what became of an attempt in doubt, before it is.
+/// Number of lookups that may not find out the result of an attempt in doubt; the next one does.
 const LOOKS_IN_VAIN_MAX: u8 = 2;
 
 /// An effect that is scripted instead of performed.
@@ -22,11 +22,11 @@ pub(super) struct Scripted<E: Effect> {
     pub(super) outside: Outside,
 }
 
-/// What happens outside when an attempt is made.
+/// Events in the outside world when an attempt is made.
 #[derive(Clone)]
 struct Happens<O> {
     takes_place: bool,
-    /// What is answered; nothing before the deadline where there is none.
+    /// Answer of the outside world; `None` if none comes before the deadline.
     answer: Option<Performed<O>>,
 }
 
@@ -68,7 +68,7 @@ impl<E: Effect> Scripted<E> {
         About::Outside(format!("{does} {} for {}", E::NAME, shown::event(&attempt.event)))
     }
 
-    /// What is known of an attempt when it is looked up.
+    /// Returns the result of looking up an attempt.
     fn found(&self, attempt: &Attempt<E::Intent>, way: u8) -> Performed<E::Outcome> {
         let done = self.outcomes.iter().find(|outcome| matches!(outcome, Performed::Done(_)));
         match (way, self.outside.was_performed(E::NAME, attempt.effect, attempt.number), done) {
@@ -98,7 +98,7 @@ impl<E: Effect> Effect for Scripted<E> {
         self.effect.policy()
     }
 
-    /// What is asked for before the runner has taken its first step is no history.
+    /// An intent recorded before the runner has taken its first step is not treated as history.
     fn begins(&self) -> Begin {
         Begin::History
     }

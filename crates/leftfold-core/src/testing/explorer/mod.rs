@@ -97,7 +97,8 @@ use schedule::{ALL, Schedule, Source};
 use simulation::{Ended, Plan, Scene, Telling};
 use world::{Fold, States};
 
-/// How many schedules are run. With a few clients and processes some thousands take a second in a release build.
+/// Number of schedules to run. With a few clients and processes some thousands take a second in a
+/// release build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedules(pub u64);
 
@@ -127,7 +128,7 @@ impl Explorer {
     /// Makes the states of a kind of aggregates known to invariants.
     ///
     /// # Panics
-    /// Where its events are no plain enum.
+    /// If its events are not a plain enum.
     pub fn aggregate<A: Aggregate>(mut self) -> Self {
         let schema = Schema::of::<A::Event>().unwrap_or_else(|error| panic!("{error}"));
         self.plan.folds.push(Box::new(move || (TypeId::of::<A>(), Box::new(Fold::<A>::new(schema.clone())) as Box<dyn States>)));
@@ -184,8 +185,9 @@ impl Explorer {
         self
     }
 
-    /// Runs a projection in memory, of which each life of an application makes one anew. In the end its rows must be what
-    /// `apply` makes of all events in their order, whatever happened in between; [`World::rows`] has them at any time.
+    /// Runs a projection in memory, which each life of an application builds again from nothing. In
+    /// the end its rows must be what `apply` makes of all events in their order, whatever happened
+    /// in between; [`World::rows`] has them at any time.
     pub fn projection<S, P>(mut self, make: impl Fn() -> P + Send + Sync + 'static) -> Self
     where
         S: Clone + fmt::Debug + Default + PartialEq + Send + Sync + 'static,
@@ -210,20 +212,21 @@ impl Explorer {
         self
     }
 
-    /// What must hold after everything that becomes durable.
+    /// Adds an invariant that must hold after everything that becomes durable.
     pub fn always<H: Holds>(mut self, name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
         self.plan.always.push(Invariant::new(name, holds));
         self
     }
 
-    /// What must hold when nothing more happens: all is carried out, all timers have fired.
+    /// Adds an invariant that must hold when nothing more happens: all is carried out, all timers
+    /// have fired.
     pub fn finally<H: Holds>(mut self, name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
         self.plan.finally.push(Invariant::new(name, holds));
         self
     }
 
-    /// Up to so many applications share the store, each with all processes and effects: what one does, another one may
-    /// try as well. At least 1, which it is where nothing else is said.
+    /// Lets up to this number of applications share the store, each with all processes and effects:
+    /// the work of one may be tried by another as well. At least 1, which is the default.
     pub fn applications(mut self, applications: u8) -> Self {
         self.applications = applications.max(1);
         self
@@ -242,11 +245,11 @@ impl Explorer {
         self
     }
 
-    /// Runs so many schedules, and ten times as many in a [long run](crate::testing::extent); or, where `LEFTFOLD_SEED` is
-    /// set, the one that it names.
+    /// Runs this number of schedules, and ten times as many in a [long
+    /// run](crate::testing::extent); or, if `LEFTFOLD_SEED` is set, the one that it names.
     ///
     /// # Panics
-    /// Where one of them breaks what must hold: with its story, and the seed that replays it.
+    /// If one of them breaks an invariant: with its story, and the seed that replays it.
     #[track_caller]
     pub fn run(&self, schedules: Schedules) -> Explored {
         let explored = match std::env::var("LEFTFOLD_SEED") {
@@ -299,7 +302,7 @@ impl Explorer {
         Source::drawn(seed, points, self.applications - 1)
     }
 
-    /// Runs one schedule, and shrinks it where it fails. How long it was.
+    /// Runs one schedule, and shrinks it if it fails. Returns its length.
     fn take(&self, explored: &mut Explored, seed: u64, source: Source) -> Result<u32, Box<Failure>> {
         let ended = simulation::run(&self.plan, source, Telling::NotAtAll);
         explored.schedules += 1;
@@ -320,27 +323,27 @@ fn systematic_schedule(seed: u64) -> Source {
     Source::Known(Schedule::crash_at(point, if nth % 2 == 0 { 0 } else { ALL }))
 }
 
-/// What was explored, and held.
+/// Extent of an exploration in which every invariant held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Explored {
-    /// How many schedules.
+    /// Number of schedules.
     pub schedules: u64,
     /// Points at which something else could have happened, in all of them.
     pub points: u64,
 }
 
-/// What broke, and how.
+/// Broken invariant, and the run that broke it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Replays it.
     pub seed: u64,
-    /// The how manyth schedule it was.
+    /// Number of schedules run so far, this one included.
     pub schedules: u64,
-    /// The name of what must hold.
+    /// Name of the invariant.
     pub name: String,
-    /// How it does not.
+    /// Description of how it is broken.
     pub detail: String,
-    /// What happened, line by line.
+    /// Events of the run, line by line.
     pub story: Vec<String>,
 }
 
@@ -357,7 +360,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What an invariant answers: whether it holds, or why not.
+/// Answer of an invariant: it holds, or the reason it does not.
 pub trait Holds {
     /// The error says why it does not hold, if it says anything.
     fn holds(self) -> Result<(), String>;

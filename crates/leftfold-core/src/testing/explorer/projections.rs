@@ -16,23 +16,24 @@ use crate::runtime::Host;
 use crate::runtime::projection::{Alone, Bus, Memory, Message, Outbox, Outgoing, Parked, Projection, ProjectionError};
 use crate::store::{MemoryBackend, RecordedEvent};
 
-/// What follows the log in each application, as the end of a run is judged by it. Clones share it.
+/// Projections and outboxes of each application, as the end of a run is judged by them. Clones
+/// share them.
 #[derive(Clone, Default)]
 pub(super) struct Models(Arc<Mutex<AllModels>>);
 
 /// Of each projection and application.
 type AllModels = BTreeMap<(&'static str, usize), Box<dyn Follows>>;
 
-/// What all applications together have sent: of each outbox, in the order of arrival.
+/// Messages sent by all applications together: of each outbox, in the order of arrival.
 #[derive(Clone, Default)]
 pub(super) struct Sent(Arc<Mutex<BTreeMap<&'static str, Vec<Message>>>>);
 
 /// A projection of one application.
 pub(super) trait Follows: Send {
-    /// Whether what it led to is what the events ask for.
+    /// Checks that its result is the one that the events ask for.
     fn judge(&self, events: &[RecordedEvent], sent: &Sent) -> Result<(), String>;
 
-    /// Its rows, where it has some.
+    /// Its rows; `None` if it has none.
     fn rows(&self) -> Option<Box<dyn std::any::Any>>;
 }
 
@@ -63,7 +64,8 @@ impl Sent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What an outbox has sent, without what receivers leave out because they know its id.
+    /// Returns the messages sent by an outbox, without those that receivers leave out because they
+    /// know the id.
     pub(super) fn of(&self, name: &str) -> Vec<Message> {
         let mut known = HashSet::new();
         let all = self.all();
@@ -122,7 +124,7 @@ where
     }
 }
 
-/// Starts a projection in memory, which is built anew in each life of its application.
+/// Starts a projection in memory, which is built again in each life of its application.
 pub(super) fn model<S, P>(scene: &Scene, make: Arc<dyn Fn() -> P + Send + Sync>) -> Running
 where
     S: Clone + Debug + Default + PartialEq + Send + Sync + 'static,
@@ -225,7 +227,7 @@ impl<B: Bus, P: Projection<Outbox<B>>> Follows for Sends<B, P> {
     }
 }
 
-/// Starts an outbox, which goes on where any application has left it.
+/// Starts an outbox, which goes on from the position at which any application left it.
 pub(super) fn outbox<B: Bus, P: Projection<Outbox<B>>>(scene: &Scene, make: Arc<dyn Fn() -> P + Send + Sync>) -> Running {
     let host = Host::new(scene.store.clone(), scene.clock.clone());
     let (shared, outside, sent) = (scene.shared.clone(), scene.outside.clone(), scene.sent.clone());

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// What happens at one point of a run, where it is not the usual thing.
+/// Deviation from the usual event at one point of a run.
 ///
-/// Points are counted from 0. The usual thing is that what was asked for first is carried out first, in the usual way;
-/// where nothing waits, the clock goes on to the next moment that matters.
+/// Points are counted from 0. The usual thing is that what was asked for first is carried out
+/// first, in the usual way; if nothing waits, the clock goes on to the next moment that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     /// This operation is carried out now, in this way.
@@ -23,12 +23,12 @@ pub(super) enum Choice {
     Clock(Turn),
 }
 
-/// How the clock is moved.
+/// Movement of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// To the next moment that someone waits for.
     Next,
-    /// So much beyond that.
+    /// This much beyond that.
     Past(Duration),
     /// A little.
     On(Duration),
@@ -38,7 +38,7 @@ pub(super) enum Turn {
 /// A run, but for what is usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Schedule {
-    /// How many applications share the store, besides the first.
+    /// Number of applications that share the store, besides the first.
     pub(super) others: u8,
     pub(super) choices: BTreeMap<u32, Choice>,
 }
@@ -53,7 +53,7 @@ impl Schedule {
     }
 }
 
-/// Where the choices of a run come from.
+/// Source of the choices of a run.
 pub(super) enum Source {
     /// They are known.
     Known(Schedule),
@@ -66,13 +66,13 @@ pub(super) struct Drawing {
     rng: Rng,
     drawn: Schedule,
     planned: BTreeMap<u32, Planned>,
-    /// How often, of 100, what is carried out next is another operation than usual.
+    /// Percentage of operations carried out next that are not the usual one.
     reorders: u32,
-    /// So many appends find the store busy.
+    /// Number of appends that still find the store busy.
     outage: u32,
-    /// How often, of 100, the clock goes elsewhere than to the next moment that matters.
+    /// Percentage of clock movements that go elsewhere than to the next moment that matters.
     lateness: u32,
-    /// How often, of 100, an operation is carried out in another way than usual.
+    /// Percentage of operations carried out in another way than usual.
     varies: u32,
 }
 
@@ -85,7 +85,7 @@ enum Planned {
     Outage,
 }
 
-/// What an operation does.
+/// Kind of an operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Looks,
@@ -94,7 +94,7 @@ pub(super) enum Kind {
     Outside,
 }
 
-/// What can be chosen from at a point.
+/// Options for a choice at a point.
 pub(super) struct Options<'a> {
     /// The ways of each operation that waits, and what it does.
     pub(super) waiting: &'a [(u8, Kind)],
@@ -105,7 +105,7 @@ pub(super) struct Options<'a> {
 }
 
 impl Source {
-    /// A schedule for a seed, of a system whose usual run has so many points.
+    /// A schedule for a seed, for a system whose usual run has the given number of points.
     pub(super) fn drawn(seed: u64, points: u32, others_max: u8) -> Self {
         let mut rng = Rng::with_seed(seed);
         let points = points.max(1) + points / 4;
@@ -131,7 +131,7 @@ impl Source {
         }
     }
 
-    /// The choice at a point; none where the usual happens.
+    /// The choice at a point; `None` if the usual happens.
     pub(super) fn choose(&mut self, point: u32, options: &Options<'_>) -> Option<Choice> {
         match self {
             Self::Known(schedule) => schedule.choices.get(&point).copied(),

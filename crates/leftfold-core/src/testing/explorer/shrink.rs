@@ -119,7 +119,7 @@ impl Shrinking<'_> {
     }
 }
 
-/// Without so many choices, from one of them on.
+/// Without this number of choices, from one of them on.
 fn without(schedule: &Schedule, from: usize, count: usize) -> Schedule {
     let kept = schedule.choices.iter().enumerate().filter(|(index, _)| !(from..from + count).contains(index));
     Schedule { others: schedule.others, choices: kept.map(|(_, (point, choice))| (*point, *choice)).collect::<BTreeMap<_, _>>() }
@@ -143,7 +143,7 @@ fn simpler(choice: Choice) -> Vec<Choice> {
     }
 }
 
-/// What is to become small, the most important first.
+/// Returns the quantities to make small, the most important first.
 fn cost(ended: &Ended) -> (usize, usize, u8, u64, u64) {
     let choices = &ended.schedule.choices;
     let weight = |choice: &Choice| match choice {

@@ -27,19 +27,19 @@ use crate::testing::clock::{DueClock, HandClock};
 /// When every simulation begins: 2020-01-01T00:00:00Z.
 const BEGIN: i64 = 1_577_836_800_000_000;
 
-/// A run that has not come to its end after so many points never does.
+/// Number of points after which a run that has not come to its end never does.
 const POINTS_MAX: u32 = 20_000;
-/// How often a client asks for the same thing.
+/// Number of times that a client may ask for the same thing.
 const TRIES_MAX: u32 = 100;
-/// How long nothing happens until nothing more is expected.
+/// Time without events after which nothing more is expected.
 const QUIET: Duration = Duration::from_secs(3_600);
-/// How long nothing happens until even what must happen is not expected any more; a moment that is further away does not
-/// come.
+/// Time without events after which even things that must happen are not expected any more; a moment
+/// that is further away does not come.
 const QUIET_FOR_EVER: Duration = Duration::from_secs(400 * 86_400);
 /// The tasks of clients are numbered from here.
 const CLIENTS: usize = usize::MAX / 2;
 
-/// What is explored.
+/// Plan of an exploration.
 #[derive(Default)]
 pub(super) struct Plan {
     pub(super) folds: Vec<MakeStates>,
@@ -54,22 +54,22 @@ type MakeStates = Box<dyn Fn() -> (TypeId, Box<dyn States>)>;
 type Start = Box<dyn Fn(&Scene) -> Running>;
 pub(super) type Running = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
 
-/// What a consumer stands on.
+/// Environment of a consumer.
 pub(super) struct Scene {
     pub(super) store: Store,
     pub(super) clock: Arc<HandClock>,
     pub(super) shared: Arc<Shared>,
     pub(super) outside: Outside,
     pub(super) stop: watch::Receiver<bool>,
-    /// Whether no other application shares the store.
+    /// True if no other application shares the store.
     pub(super) is_alone: bool,
-    /// Which of them it is.
+    /// Number of the application.
     pub(super) application: usize,
     pub(super) models: Models,
     pub(super) sent: Sent,
 }
 
-/// What came of a run.
+/// Result of a run.
 pub(super) struct Ended {
     pub(super) schedule: Schedule,
     pub(super) points: u32,
@@ -77,7 +77,7 @@ pub(super) struct Ended {
     pub(super) story: Vec<String>,
 }
 
-/// Whether the run is put into words.
+/// Tells whether the run is put into words.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Telling {
     InFull,
@@ -112,9 +112,9 @@ struct Simulation<'p> {
     clients: Vec<ClientRun<'p>>,
     is_alone: bool,
     point: u32,
-    /// How far the clock goes at least, as nothing happened when it was moved last.
+    /// Time that the clock goes forward at least, because nothing happened when it was last moved.
     patience: Duration,
-    /// Whether something was to be appended, or went wrong outside, since the clock was moved.
+    /// True if something was to be appended, or went wrong outside, since the clock was moved.
     busy: bool,
     story: Option<Story>,
 }
@@ -139,13 +139,13 @@ struct ClientRun<'p> {
     plan: &'p ClientPlan,
     at: usize,
     tries: u32,
-    /// Which application it asks; none where it waits by itself.
+    /// Number of the application that it asks; `None` if it waits by itself.
     application: Option<usize>,
     asking: Option<Asking>,
     flag: Arc<Flag>,
 }
 
-/// Whether a task is to be polled.
+/// Flag that is set if a task is to be polled.
 struct Flag(AtomicBool);
 
 impl Wake for Flag {
@@ -243,7 +243,7 @@ impl<'p> Simulation<'p> {
         self.judge_the_end()
     }
 
-    /// What was there before.
+    /// Records the events of the past.
     fn give(&mut self) -> Result<(), Broken> {
         let mut given = self.plan.clients.given.iter().cloned();
         loop {
@@ -274,7 +274,7 @@ impl<'p> Simulation<'p> {
         source.choose(self.point, &Options { waiting: &waiting, first, applications, asking: &asking })
     }
 
-    /// What happens where the schedule says nothing else. Whether the run goes on.
+    /// Does what happens if the schedule says nothing else. Returns whether the run goes on.
     fn usual(&mut self) -> Result<bool, Broken> {
         let mut queue = self.shared.queue();
         if let Some(first) = queue.iter().position(|operation| !operation.held) {
@@ -290,7 +290,8 @@ impl<'p> Simulation<'p> {
         Ok(self.go_on_in_time())
     }
 
-    /// Moves the clock to where something may happen. Whether that can be.
+    /// Moves the clock to the next moment at which something may happen. Returns false if there is
+    /// none.
     fn go_on_in_time(&mut self) -> bool {
         let busy = std::mem::take(&mut self.busy);
         self.patience = if busy { Duration::ZERO } else { (self.patience * 4).max(Duration::from_secs(1)) };

@@ -19,13 +19,13 @@ use crate::store::{
 pub(super) struct Shared {
     pub(super) memory: MemoryBackend,
     queue: Mutex<Vec<Operation>>,
-    /// Who runs now, and so asks.
+    /// Task that runs now, and so asks.
     running: AtomicUsize,
 }
 
 /// Something that was asked for and is not carried out yet.
 pub(super) struct Operation {
-    /// Who asked.
+    /// Task that asked.
     pub(super) by: usize,
     pub(super) about: About,
     /// In how many ways it can be carried out; the first is the usual one.
@@ -38,7 +38,7 @@ pub(super) struct Operation {
 /// Does it, in one of its ways, and answers.
 type CarryOut = Box<dyn FnOnce(&MemoryBackend, u8) + Send>;
 
-/// What an operation is about.
+/// Subject of an operation.
 #[derive(Clone, Debug)]
 pub(super) enum About {
     Reading,
@@ -57,7 +57,7 @@ impl About {
         }
     }
 
-    /// The operation in words; nothing where it only reads.
+    /// The operation in words; `None` if it only reads.
     pub(super) fn words(&self) -> String {
         match self {
             Self::Reading | Self::Lease => String::new(),
@@ -80,7 +80,7 @@ impl Shared {
         Arc::new(Self { memory, queue: Mutex::default(), running: AtomicUsize::new(usize::MAX) })
     }
 
-    /// What is asked from now on is asked by this task.
+    /// Takes this task as the one that asks from now on.
     pub(super) fn runs(&self, task: usize) {
         self.running.store(task, Ordering::Relaxed);
     }
@@ -89,7 +89,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues an operation; the future has its answer, or an error where it was lost.
+    /// Queues an operation; the future has its answer, or an error if it was lost.
     pub(super) fn ask<T: Send + 'static>(
         &self,
         about: About,

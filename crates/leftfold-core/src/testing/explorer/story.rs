@@ -16,11 +16,11 @@ pub(super) struct Story {
     /// Time that passed since the last line, and that the clock was turned back.
     passed: Duration,
     back: Duration,
-    /// Which instance reacted, at which position: a command bears that as its cause.
+    /// Instance that reacted, by the name of the reaction: a command bears that name as its cause.
     reactions: BTreeMap<String, String>,
 }
 
-/// Who appended something.
+/// Author of an append.
 pub(super) enum Teller<'a> {
     Client { name: &'a str, what: &'a str },
     Consumer(&'a str),
@@ -56,7 +56,7 @@ impl Story {
         self.lines
     }
 
-    /// What one append recorded.
+    /// Tells the events that one append recorded.
     pub(super) fn appended(&mut self, teller: &Teller<'_>, events: &[RecordedEvent], world: &World) {
         let mut domain = Vec::new();
         for event in events {
@@ -164,7 +164,7 @@ fn in_words(entry: &LedgerEvent) -> String {
     }
 }
 
-/// What a crash took with it.
+/// Describes the operations that a crash took with it.
 pub(super) fn crashed(application: usize, applications: usize, lost: &[String], carried: &[String]) -> String {
     let mut line = "crash".to_owned();
     if applications > 1 {

@@ -34,14 +34,14 @@ struct Instance {
     parked: usize,
 }
 
-/// How often the outside world was touched for an intent.
+/// Number of times that an intent took place in the outside world.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PerformedIntent<I> {
     /// The effect.
     pub effect: EffectId,
-    /// What was asked for.
+    /// The intent.
     pub intent: I,
-    /// How often it really took place.
+    /// Number of times that it really took place.
     pub times: usize,
 }
 
@@ -60,7 +60,7 @@ impl World {
     /// The states of all aggregates of a kind.
     ///
     /// # Panics
-    /// Where the explorer was not told of the kind.
+    /// If the explorer was not told of the kind.
     pub fn states<A: Aggregate>(&self) -> impl Iterator<Item = &A> {
         self.fold::<A>().states.values()
     }
@@ -68,15 +68,15 @@ impl World {
     /// The ids and states of all aggregates of a kind.
     ///
     /// # Panics
-    /// Where the explorer was not told of the kind.
+    /// If the explorer was not told of the kind.
     pub fn aggregates<A: Aggregate>(&self) -> impl Iterator<Item = (&str, &A)> {
         self.fold::<A>().states.iter().map(|(id, state)| (id.as_str(), state))
     }
 
-    /// The state of one aggregate; none where nothing happened to it yet.
+    /// The state of one aggregate; `None` if nothing has happened to it yet.
     ///
     /// # Panics
-    /// Where the explorer was not told of the kind.
+    /// If the explorer was not told of the kind.
     pub fn state<A: Aggregate>(&self, id: &str) -> Option<&A> {
         self.fold::<A>().states.get(id)
     }
@@ -92,17 +92,18 @@ impl World {
         self.events.iter().flat_map(|event| schema.decode::<E>(event, Unknown::Ignore).unwrap_or_default()).collect()
     }
 
-    /// How many instances of processes have begun and not ended.
+    /// Returns the number of process instances that have begun and not ended.
     pub fn open_processes(&self) -> usize {
         self.instances.values().filter(|instance| instance.open).count()
     }
 
-    /// How many triggers wait for a person, those behind others included.
+    /// Returns the number of triggers that wait for a person, including those behind others.
     pub fn parked(&self) -> usize {
         self.instances.values().map(|instance| instance.parked).sum()
     }
 
-    /// How often each intent of an effect took place in the outside world; intents that did not are among them.
+    /// Returns how often each intent of an effect took place in the outside world, including
+    /// intents that did not.
     pub fn performed<E: Effect>(&self) -> Vec<PerformedIntent<E::Intent>> {
         let Ok(schema) = Schema::of::<<E::Target as Aggregate>::Event>() else { return Vec::new() };
         let Ok(intent_type) = EventType::new(E::INTENT) else { return Vec::new() };
@@ -120,12 +121,12 @@ impl World {
         self.models.rows(projection)
     }
 
-    /// What an outbox has sent, in the order of arrival, each message once.
+    /// Returns the messages that an outbox has sent, in the order of arrival, each message once.
     pub fn sent(&self, outbox: &str) -> Vec<Message> {
         self.sent.of(outbox)
     }
 
-    /// What the clock says.
+    /// Returns the time of the clock.
     pub fn now(&self) -> Timestamp {
         self.now
     }
@@ -203,7 +204,7 @@ impl World {
         timers.chain(self.effects.values()).copied().filter(|due| *due > self.now).min()
     }
 
-    /// What was parked, and why.
+    /// Returns a line about each parked trigger, with the reason.
     pub(super) fn parked_for(&self) -> &[String] {
         &self.parked
     }
@@ -235,7 +236,7 @@ impl World {
     }
 }
 
-/// What an event says of an effect, and in which ledger.
+/// Reads an event of an effect's ledger, with the id of the ledger.
 pub(super) fn ledger(event: &RecordedEvent) -> Option<(String, LedgerEvent)> {
     let stream = event.stream.as_ref().filter(|at| at.name.category() == "$effect")?;
     let told = Schema::of::<LedgerEvent>().ok()?.decode::<LedgerEvent>(event, Unknown::Ignore).ok()?.pop()?;
@@ -284,18 +285,18 @@ impl<A: Aggregate> States for Fold<A> {
     }
 }
 
-/// What really took place in the outside world.
+/// Record of everything that really took place in the outside world.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outside(Arc<Mutex<Past>>);
 
 #[derive(Debug, Default)]
 struct Past {
     intents: BTreeMap<(&'static str, EffectId), Touched>,
-    /// What happened last, in words.
+    /// Last event outside, in words.
     said: Option<String>,
 }
 
-/// What became of one intent.
+/// Past of one intent.
 #[derive(Debug, Default)]
 struct Touched {
     /// The attempts that took place.

@@ -93,7 +93,8 @@ impl<'a> Log<'a> {
         Version(positions.partition_point(|position| *position <= through) as u64)
     }
 
-    /// Whether an append ends at the position, so that a condition can have been judged there.
+    /// Tells whether an append ends at the position, so that a condition can have been judged
+    /// there.
     fn is_boundary(&self, position: Position) -> bool {
         self.at(position).is_none_or(|event| !event.append_continues)
     }
@@ -210,7 +211,7 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Whether the append may be in the log though it was not acknowledged.
+/// Tells whether the append may be in the log though it was not acknowledged.
 fn is_unknown(attempt: &Attempt) -> bool {
     match &attempt.answer {
         None => true,
@@ -230,7 +231,8 @@ fn is_recorded(new: &NewEvent, event: &RecordedEvent) -> bool {
         && new.id.is_none_or(|id| id == event.id)
 }
 
-/// What was acknowledged, or durable, before an append began is ordered before it.
+/// Checks that events that were acknowledged, or durable, before an append began are ordered before
+/// it.
 fn check_real_time(attempts: &[Attempt], successes: &[Success<'_>]) -> Result<(), Violation> {
     let mut acknowledged: Vec<(u64, Position)> =
         successes.iter().map(|(_, _, answer, appended)| (answer.at, appended.last())).collect();

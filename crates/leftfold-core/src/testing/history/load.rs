@@ -11,13 +11,14 @@ use crate::store::{
     Tags, Version,
 };
 
-/// Runs so many tasks with so many appends each against the store, and returns what they saw.
+/// Runs this number of tasks with this number of appends each against the store, and returns their
+/// record.
 ///
 /// Conditions are of every kind, and chosen so that many hold and many fail. The choices, not the interleaving, follow
 /// from the seed.
 ///
 /// # Panics
-/// Where the store answers with an error: nothing here is beyond a limit.
+/// If the store answers with an error: nothing here is beyond a limit.
 pub async fn load(store: &Store, seed: u64, tasks: usize, appends: usize) -> History {
     let history = Arc::new(History::of(store));
     let mut running = JoinSet::new();
@@ -42,7 +43,7 @@ struct Client {
     store: Store,
     history: Arc<History>,
     choices: fastrand::Rng,
-    /// Where the client last looked: the window of its conditions begins here.
+    /// Position up to which the client last read: the window of its conditions begins here.
     seen: Position,
     name: String,
     scope: String,

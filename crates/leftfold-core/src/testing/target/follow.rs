@@ -14,9 +14,9 @@ use crate::runtime::projection::{BATCH_EVENTS_MAX, ParkedState, Projection, Proj
 use crate::runtime::{Clock, RunningRuntime, Runtime, Sleep};
 use crate::store::{Append, EventType, NewEvent, Outcome, Position, Query, Read, Store, StreamName, Timestamp};
 
-/// How long a projection may take to come to an event.
+/// Time in which a projection must reach an event.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What no row is made of.
+/// Colour that the projection refuses: no row is made of it.
 const POISON: &str = "poison";
 /// A row that only the first version has.
 const MARK: &str = "made by the first version";
@@ -152,7 +152,8 @@ impl<'s, S: Subject + Send + Clone + 'static> Log<'s, S> {
     }
 }
 
-/// What cannot be applied waits with its place, its key and the reason; others of the same and of other keys go on.
+/// An event that cannot be applied is parked with its position, its key and the reason; others of
+/// the same and of other keys go on.
 pub async fn a_poison_event_is_parked_and_others_go_on<S: Subject + Send + Clone + 'static>(subject: &S) {
     let log = Log::new(subject).await;
     log.seen("tom", "grey").await;
@@ -172,8 +173,8 @@ pub async fn a_poison_event_is_parked_and_others_go_on<S: Subject + Send + Clone
     Log::<S>::stop(running).await;
 }
 
-/// A version that is built anew has the rows that the replay makes, and no other; built twice it is the same; and a log
-/// without events is no error.
+/// A version that is rebuilt has the rows that the replay makes, and no other; built twice it is
+/// the same; and a log without events is no error.
 pub async fn a_rebuild_has_what_the_replay_makes_and_nothing_else<S: Subject + Send + Clone + 'static>(subject: &S) {
     let empty = Log::new(subject).await;
     Log::<S>::stop(empty.start::<1>().await).await;
@@ -192,7 +193,7 @@ pub async fn a_rebuild_has_what_the_replay_makes_and_nothing_else<S: Subject + S
     }
 }
 
-/// What is appended while a version is built is in it when it serves.
+/// Events appended while a version is built are in it when it serves.
 pub async fn a_rebuild_takes_in_what_is_appended_meanwhile<S: Subject + Send + Clone + 'static>(subject: &S) {
     let log = Log::new(subject).await;
     let last = log.some(300).await;
@@ -222,8 +223,8 @@ pub async fn rows_are_the_fold_after_every_event<S: Subject + Send + Clone + 'st
     Log::<S>::stop(running).await;
 }
 
-/// However many events come at once, the rows are the same: live in groups of many sizes, and built anew in batches as large
-/// as they get.
+/// However many events come at once, the rows are the same: live in groups of many sizes, and
+/// rebuilt in batches as large as they get.
 pub async fn rows_are_the_same_for_batches_of_every_size<S: Subject + Send + Clone + 'static>(subject: &S) {
     let log = Log::new(subject).await;
     let mut last = log.some(2).await;
@@ -240,7 +241,7 @@ pub async fn rows_are_the_same_for_batches_of_every_size<S: Subject + Send + Clo
     Log::<S>::stop(running).await;
 }
 
-/// Whoever stops in order and starts again goes on behind the last event, and repeats none.
+/// A runtime that stops in order and starts again goes on behind the last event, and repeats none.
 pub async fn each_event_goes_in_once_over_orderly_restarts<S: Subject + Send + Clone + 'static>(subject: &S) {
     if !S::Target::DURABLE {
         return;

@@ -19,16 +19,17 @@ use crate::testing::conformance::Case;
 ///
 /// A row is a text under a key, in whatever the target keeps rows.
 pub trait Subject: Sync {
-    /// What is judged.
+    /// Target to judge.
     type Target: Target;
-    /// Where it lives: a directory, a database. Dropped last.
+    /// Home of the target: a directory, a database. Dropped last.
     type Home: Send + Sync;
 
-    /// A place where no target has been yet.
+    /// A place that has had no target yet.
     fn home(&self) -> impl Future<Output = Self::Home> + Send;
 
-    /// The target that lives there, as a process has it that was just started: what only lives in a process is not
-    /// shared with the ones before. Where rows do not outlive the process, the one of this process.
+    /// The target that lives there, as a process has it that was just started: what only lives in a
+    /// process is not shared with the ones before. If rows do not outlive the process, the one of
+    /// this process.
     fn target(&self, home: &Self::Home) -> impl Future<Output = Self::Target> + Send;
 
     /// Makes what rows need, as a projection would in the first transaction of a version.
@@ -45,20 +46,21 @@ pub trait Subject: Sync {
     /// Removes a row.
     fn remove(&self, rows: &mut Rows<Self::Target>, key: &str) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
-    /// Does something that the target refuses: a broken statement, where it has statements.
+    /// Does something that the target refuses: a broken statement, if it has statements.
     fn fail(&self, rows: &mut Rows<Self::Target>) -> impl Future<Output = ProjectionError> + Send;
 
-    /// What is committed under a key in a version, whether it serves or not; none too where there is no such version.
+    /// Returns the committed value under a key in a version, whether the version serves or not;
+    /// `None` also if there is no such version.
     fn read(&self, target: &Self::Target, name: &str, version: u32, key: &str) -> impl Future<Output = Option<String>> + Send;
 
-    /// What readers of a projection see under a key: that of the version that serves.
+    /// Returns the value that readers of a projection see under a key: that of the serving version.
     fn served(&self, target: &Self::Target, name: &str, key: &str) -> impl Future<Output = Option<String>> + Send;
 }
 
 /// Runs every rule, and fails with the names of those that are broken.
 ///
 /// # Panics
-/// Where a rule is broken, which is how a test fails.
+/// If a rule is broken, which is how a test fails.
 pub async fn conformance<S: Subject>(subject: &S) {
     crate::testing::conformance::judge_all(&cases::<S>(), subject).await;
 }
@@ -66,7 +68,7 @@ pub async fn conformance<S: Subject>(subject: &S) {
 /// Runs every rule of projections that follow a log into the target, and fails with the names of those that are broken.
 ///
 /// # Panics
-/// Where a rule is broken, which is how a test fails.
+/// If a rule is broken, which is how a test fails.
 pub async fn following<S: Subject + Send + Clone + 'static>(subject: &S) {
     crate::testing::conformance::judge_all(&cases_of_following::<S>(), subject).await;
 }

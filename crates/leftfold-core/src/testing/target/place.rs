@@ -4,7 +4,8 @@ use super::Subject;
 use super::stage::{Stage, done, notes, place, texts};
 use crate::runtime::projection::{Place, Session, Target};
 
-/// Whoever comes second is told that somebody has the place, in this process and in another one.
+/// The session that comes second is told that another has the place, in this process and in another
+/// one.
 pub async fn a_place_has_one_session<S: Subject>(subject: &S) {
     let stage = Stage::new(subject).await;
     let place = place("cats", 1);

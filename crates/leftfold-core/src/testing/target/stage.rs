@@ -6,7 +6,7 @@ use super::Subject;
 use crate::runtime::projection::{Place, ProjectionError, Rows, Session, Target};
 use crate::store::Position;
 
-/// How long a session may take to be gone after it was dropped.
+/// Time in which a session must be gone after it was dropped.
 const PATIENCE: Duration = Duration::from_secs(20);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
@@ -37,7 +37,7 @@ impl<'s, S: Subject> Stage<'s, S> {
         self.subject.target(&self.home).await
     }
 
-    /// A session, as soon as whoever was dropped before is gone.
+    /// A session, as soon as the session that was dropped before is gone.
     pub(super) async fn open(&self, place: &Place) -> SessionOf<S> {
         Self::open_at(&self.target, place).await
     }
@@ -57,7 +57,7 @@ impl<'s, S: Subject> Stage<'s, S> {
         }
     }
 
-    /// Discards a version, as soon as whoever was dropped before is gone.
+    /// Discards a version, as soon as the session that was dropped before is gone.
     pub(super) async fn discarded(&self, name: &str, version: u32) {
         let discarding = async {
             while self.target.discard(name, version).await.is_err() {
@@ -110,7 +110,7 @@ impl<'s, S: Subject> Stage<'s, S> {
     }
 }
 
-/// What went well.
+/// Returns the value of a result that must be a success.
 pub(super) fn done<T>(result: Result<T, ProjectionError>) -> T {
     result.unwrap_or_else(|error| panic!("the target refused what it should do: {error}"))
 }

@@ -14,7 +14,7 @@ pub async fn what_is_committed_is_there<S: Subject>(subject: &S) {
     assert_eq!(texts(&notes(&mut session, "").await), [("tom", "grey")]);
 }
 
-/// A rollback undoes rows and notes; where the target cannot do that, it leaves nothing at all.
+/// A rollback undoes rows and notes; if the target cannot do that, it leaves nothing at all.
 pub async fn a_rollback_leaves_nothing<S: Subject>(subject: &S) {
     let stage = Stage::new(subject).await;
     let place = place("cats", 1);
@@ -31,7 +31,7 @@ pub async fn a_rollback_leaves_nothing<S: Subject>(subject: &S) {
     assert_eq!(stage.row(&place, "kit").await, None);
 }
 
-/// Whoever is killed between begin and commit has written nothing.
+/// A process that is killed between begin and commit has written nothing.
 pub async fn a_session_that_is_dropped_leaves_nothing_uncommitted<S: Subject>(subject: &S) {
     let stage = Stage::new(subject).await;
     let place = place("cats", 1);
@@ -47,7 +47,8 @@ pub async fn a_session_that_is_dropped_leaves_nothing_uncommitted<S: Subject>(su
     assert_eq!(stage.row(&place, "tom").await.as_deref(), left.first().map(|row| row.1));
 }
 
-/// Readers see the last commit while a transaction is open. (Where nothing can be undone, readers wait.)
+/// Readers see the last commit while a transaction is open. (If nothing can be undone, readers
+/// wait.)
 pub async fn nobody_sees_what_is_not_committed<S: Subject>(subject: &S) {
     if !S::Target::UNDOES {
         return;
@@ -161,7 +162,8 @@ pub async fn an_event_can_be_applied_again_after_a_rollback<S: Subject>(subject:
     assert_eq!(stage.row(&place, "tom").await.as_deref(), Some("white"));
 }
 
-/// What the target refuses in one transaction does not spoil the next, and is not taken for its absence.
+/// A statement that the target refuses in one transaction does not spoil the next, and is not taken
+/// for the target's absence.
 pub async fn a_failed_statement_is_undone_and_is_not_absence<S: Subject>(subject: &S) {
     if !S::Target::UNDOES {
         return;

@@ -77,7 +77,8 @@ pub async fn a_discarded_version_can_be_made_anew<S: Subject>(subject: &S) {
     assert_eq!(stage.row(&place, "tom").await.as_deref(), Some("white"));
 }
 
-/// What was committed is there for the next process: rows, notes, versions, and which one serves.
+/// Everything that was committed is there for the next process: rows, notes, versions, and the
+/// choice of the serving version.
 pub async fn everything_survives_reopening<S: Subject>(subject: &S) {
     if !S::Target::DURABLE {
         return;
@@ -99,8 +100,8 @@ pub async fn everything_survives_reopening<S: Subject>(subject: &S) {
     }
 }
 
-/// A version that is set up is there though nothing was written; it is told from one that never was, and from one that
-/// was discarded, also where it served.
+/// A version that is set up is there though nothing was written; it is told from one that never
+/// was, and from one that was discarded, even if it served.
 pub async fn what_was_begun_is_told_from_what_never_was<S: Subject>(subject: &S) {
     let stage = Stage::new(subject).await;
     drop(stage.set_up(&place("cats", 1)).await);
