@@ -5,21 +5,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 use leftfold_core::store::{SleepGauge, Timestamp};
 
-/// Where a log takes time from. A simulated one makes a test repeatable.
+/// Source of a log's time. A simulated one makes a test repeatable.
 pub trait Clock: Debug + Send + Sync + 'static {
-    /// What the wall clock says. It may be wrong, and may be set.
+    /// Returns the time of the wall clock. It may be wrong, and may be set.
     fn wall(&self) -> Timestamp;
 
-    /// Time that only passes, since some beginning.
+    /// Returns the time since some fixed moment; it only increases.
     fn monotonic(&self) -> Duration;
 
-    /// What [`monotonic`](Self::monotonic) did not count since then because the machine slept, as far as that is known. Asked
-    /// only where the two clocks differ.
+    /// Returns the time that [`monotonic`](Self::monotonic) did not count since its beginning
+    /// because the machine slept, as far as that is known. Called only if the two clocks differ.
     fn slept(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// When the program was made, as far as that is known apart from this clock: it is later now.
+    /// Returns the moment at which the program was made, as far as that is known apart from this
+    /// clock: it is later now. `None` if it is not known.
     fn program_made(&self) -> Option<Timestamp> {
         None
     }
@@ -64,14 +65,14 @@ impl Clock for SystemClock {
 /// 2025-01-01T00:00:00Z: no release is older.
 const FIRST_RELEASE_MICROS: i64 = 1_735_689_600_000_000;
 
-/// A time of a file; none if it is beyond what a log can hold.
+/// Converts a time of a file; `None` if it is beyond what a log can hold.
 pub(crate) fn moment_of(time: SystemTime) -> Option<Timestamp> {
     let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     Some(Timestamp::from_micros(i64::try_from(since_1970.as_micros()).ok()?))
 }
 
-/// How far the wall clock may be set while a log is open before it is not believed any more, and how far it may be
-/// behind the last record when a log is opened.
+/// Largest change of the wall clock that an open log still believes, and largest distance that the
+/// wall clock may be behind the last record when a log is opened.
 pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Gives every group its recorded time, in stored microseconds.
@@ -83,7 +84,7 @@ pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// opened is not followed either.
 #[derive(Debug)]
 pub(crate) struct RecordedTime {
-    /// What the log believes that the wall clock should say.
+    /// Time that the wall clock should show, as far as the log believes.
     wall: Timestamp,
     monotonic: Duration,
     slept: Duration,
@@ -96,7 +97,7 @@ pub(crate) struct RecordedTime {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tick {
     pub(crate) micros: i64,
-    /// Microseconds that the wall clock is ahead of the log, where it is not believed; else 0.
+    /// Microseconds that the wall clock is ahead of the log if it is not believed; else 0.
     pub(crate) skew_micros: i64,
 }
 
@@ -108,7 +109,8 @@ impl RecordedTime {
         Self { wall: believed, monotonic, slept: clock.slept(), last, began: (wall, monotonic) }
     }
 
-    /// What the wall clock said at the beginning, and what has passed since: for what lasts so long, and is not recorded.
+    /// Returns the time of the wall clock at the beginning plus the time that has passed since: for
+    /// leases, which last some time and whose times are not recorded.
     pub(crate) fn steady(&self, clock: &dyn Clock) -> Timestamp {
         self.began.0.plus(clock.monotonic().saturating_sub(self.began.1))
     }

@@ -1,13 +1,13 @@
-//! How a log is opened.
+//! Options for opening a log.
 
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
 
-/// How a log is opened. The default suits most.
+/// Options for opening a log. The default suits most.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether a log is made where there is none.
+    /// Choice between creating a log and requiring one that is there.
     pub open: Existing,
     /// Bytes after which a segment is sealed and the next one begun, from 4 KiB to 1 GiB.
     pub segment_bytes: u64,
@@ -20,50 +20,54 @@ pub struct Options {
     pub queue_appends: usize,
     /// Bytes after which no further append is gathered into a group. One append always fits.
     pub group_bytes: usize,
-    /// Files of segments that are kept open for reading. Beside them a log has open: the lock, its directory, the segment
-    /// that is written, the files of the index, whose number grows with the logarithm of history (about 30 for a billion
-    /// events), and one for each read under way. Where a process may have fewer handles, reads close these first.
+    /// Files of segments that are kept open for reading. Beside them a log has open: the lock, its
+    /// directory, the segment that is written, the files of the index, whose number grows with the
+    /// logarithm of history (about 30 for a billion events), and one for each read under way. If a
+    /// process may have fewer handles, reads close these first.
     pub open_files: usize,
-    /// Who writes the index.
+    /// Place where the index is written: a thread of its own, or the writer.
     pub upkeep: Upkeep,
-    /// Where time comes from.
+    /// Source of time.
     pub clock: Arc<dyn Clock>,
-    /// What becomes of a log whose last record is of a time that the clock has not reached.
+    /// Choice for a log whose last record is of a time that the clock has not reached.
     pub clock_behind: ClockBehind,
-    /// What becomes of a log when there is reason to doubt the clock, as one that is years ahead of the last record.
+    /// Choice for a log when there is reason to doubt the clock, such as one that is years ahead of
+    /// the last record.
     pub clock_doubtful: ClockDoubtful,
 }
 
-/// Whether a log is made where there is none.
+/// Choice between creating a log and requiring one that is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// It is made.
+    /// A log is created if there is none.
     #[default]
     OrCreate,
-    /// It must be there.
+    /// The log must be there.
     Only,
-    /// It must not be there: its directory is made, or is empty.
+    /// The log must not be there: its directory is created, or is empty.
     Never,
 }
 
-/// What becomes of a log that is opened to be written when its last record is more than
-/// [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) ahead of the machine's clock. Less than that is waited for, as in an open log.
+/// Choice for a log that is opened to be written when its last record is more than
+/// [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) ahead of the machine's clock. Less than that is waited
+/// for, as in an open log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClockBehind {
     /// It is not opened: most often the clock is wrong now, and set right it opens.
     #[default]
     Refuse,
-    /// It is opened, and recorded time goes on from the last record, at the pace of the monotonic clock: the way out where
-    /// the clock was wrong then, and what it said is in the log for good.
+    /// It is opened, and recorded time goes on from the last record, at the pace of the monotonic
+    /// clock: the way out if the clock was wrong then, and the wrong times are in the log for good.
     ///
-    /// Recorded time runs ahead of the wall clock from then on, and comes nearer to it only while the log is closed;
-    /// within [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) of it, it waits for the wall clock and is right again.
-    /// [`Log::clock_skew_micros`](crate::Log::clock_skew_micros) tells how far it is. Order, positions and "as of" a
-    /// recorded time are as true as ever; whoever holds a recorded time against his own clock sees the future.
+    /// Recorded time runs ahead of the wall clock from then on, and comes nearer to it only while
+    /// the log is closed; within [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) of it, it waits for the
+    /// wall clock and is right again. [`Log::clock_skew_micros`](crate::Log::clock_skew_micros)
+    /// tells how far it is. Order, positions and "as of" a recorded time are as true as ever; code
+    /// that compares a recorded time with its own clock sees the future.
     GoOn,
 }
 
-/// What becomes of a log that is opened to be written when there is reason to doubt the machine's clock.
+/// Choice for a log that is opened to be written when there is reason to doubt the machine's clock.
 ///
 /// Recorded time never goes back, so a clock that is years ahead for a moment puts the log into the future for good. The
 /// clock is doubted if it is more than [`PAUSE_MAX`](crate::PAUSE_MAX) after both the last record and the last change of the
@@ -81,7 +85,7 @@ pub enum ClockDoubtful {
     Refuse,
 }
 
-/// Who writes the index.
+/// Place where the index is written: a thread of its own, or the writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Upkeep {
     /// A thread of its own.

@@ -43,7 +43,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// another process has it.
     fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>>;
 
-    /// Where the directory is, for messages.
+    /// Returns the location of the directory, for messages.
     fn place(&self) -> String;
 }
 
@@ -68,14 +68,14 @@ pub trait File: Debug + Send + Sync {
     /// Makes the content and the length durable.
     fn sync(&self) -> io::Result<()>;
 
-    /// When it was last changed, as far as the disk knows.
+    /// Returns the moment of the last change, `None` if the disk does not know it.
     fn changed(&self) -> io::Result<Option<Timestamp>> {
         Ok(None)
     }
 }
 
-/// Whether the system lacks something that it may have again: room on the disk, a file handle, memory, a thread. What it
-/// refused for want of that did not happen.
+/// Tells whether the system lacks something that it may have again: room on the disk, a file
+/// handle, memory, a thread. The operation that it refused for that reason did not happen.
 pub(crate) fn lacks_room(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull, WouldBlock};
     // The same numbers on every Unix; they have no kind of their own.

@@ -52,7 +52,7 @@ impl Use {
         [Self::Write, Self::Sync, Self::SetLen, Self::Create, Self::Rename, Self::Remove, Self::SyncNames];
 }
 
-/// What is to happen at some later use of the disk.
+/// Fault planned for a later use of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The machine stops: this use and every later one fails, until [`Simulated::crash`] starts it again. What was
@@ -158,13 +158,13 @@ impl Simulated {
         self.machine().planned.clear();
     }
 
-    /// How often the disk was used so.
+    /// Returns the number of uses of the disk of one kind.
     #[must_use]
     pub fn count(&self, kind: Use) -> u64 {
         self.machine().counts.get(&kind).copied().unwrap_or(0)
     }
 
-    /// Whether a planned stop has happened.
+    /// Tells whether a planned stop has happened.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.machine().stopped
@@ -187,7 +187,7 @@ impl Simulated {
         }
     }
 
-    /// What a file holds now.
+    /// Returns the bytes that a file holds now, synced or not; `None` if there is no such file.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         let machine = self.machine();
@@ -204,7 +204,7 @@ impl Simulated {
 }
 
 impl Machine {
-    /// Counts a use, and says what is planned for it: an error where nothing of it happens.
+    /// Counts a use, and says what is planned for it: an error if nothing of the use happens.
     fn count(&mut self, kind: Use) -> io::Result<Option<Fault>> {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
@@ -275,7 +275,7 @@ impl Change {
         }
     }
 
-    /// What a crash leaves of the change: all, nothing, or some sectors.
+    /// Applies the part of the change that survives a crash: all of it, nothing, or some sectors.
     fn survive(&self, durable: &mut Vec<u8>, random: &mut fastrand::Rng) {
         match (random.u8(..3), self) {
             (0, _) => {}

@@ -62,7 +62,7 @@ impl EncodedEvents {
         encoded
     }
 
-    /// How many bytes the records will have, about.
+    /// Returns the approximate number of bytes that the records will have.
     pub(crate) fn weight(&self) -> usize {
         self.bytes.len() + self.parts.len() * 24
     }

@@ -10,7 +10,7 @@ pub(crate) const GROUP_MAGIC: [u8; 4] = *b"LFG1";
 /// Flag of a group without records that a clean close writes.
 pub(crate) const SEAL: u32 = 1;
 
-/// What stands before the records of a group.
+/// Header of a group, stored before its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupHeader {
     pub(crate) body_bytes: u32,
@@ -20,18 +20,20 @@ pub(crate) struct GroupHeader {
     /// The position of its first event, or the one that the next event gets.
     pub(crate) first: Position,
     pub(crate) recorded_at: i64,
-    /// Where the group stands: the durable end before it.
+    /// Address of the group: the durable end before it.
     pub(crate) address: u64,
     /// The chain hash before it.
     pub(crate) hash: Hash,
 }
 
-/// What ties the groups of a segment to their places, so that nothing else is taken for one of them.
+/// Binding of the groups of a segment to their addresses, so that nothing else is taken for a
+/// group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Binding {
-    /// Version 1: the header says its address. Whoever knows where his data will stand can write data that looks like a group.
+    /// Version 1: the header says its address. A user who knows the address that event data will
+    /// have can write data that looks like a group.
     Address,
-    /// Version 2: the header says something that only who knows the secret of the segment can compute.
+    /// Version 2: the header has a value that cannot be computed without the secret of the segment.
     Secret([u8; 16]),
 }
 
@@ -53,7 +55,7 @@ impl Binding {
         crc32c::crc32c_append(seed, &header[8..]).to_le_bytes()
     }
 
-    /// What a header says of the place where it stands.
+    /// Computes the eight bytes by which a header is bound to its address.
     fn place(&self, header: &[u8; GROUP_HEADER_BYTES], address: u64) -> [u8; 8] {
         let Self::Secret(secret) = self else { return address.to_le_bytes() };
         let mut hasher = blake3::Hasher::new();
@@ -63,11 +65,11 @@ impl Binding {
     }
 }
 
-/// Why bytes are no header of a group that belongs there.
+/// Reason why bytes are not a valid header of a group at their address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderFault {
     Format(FormatError),
-    /// It checks, and was written for another place.
+    /// The checksum is right, but the header was written for another address.
     Elsewhere,
 }
 
@@ -84,7 +86,7 @@ impl GroupHeader {
         out
     }
 
-    /// What is part of the chain.
+    /// Encodes the fields that are part of the chain hash.
     fn described(&self) -> [u8; 32] {
         let mut out = [0; 32];
         out[..4].copy_from_slice(&self.body_bytes.to_le_bytes());

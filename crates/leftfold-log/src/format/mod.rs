@@ -16,37 +16,37 @@ pub(crate) use segment::{SegmentFault, SegmentHeader, offsets_name, offsets_numb
 
 use leftfold_core::store::Timestamp;
 
-/// Why bytes are not what they should be.
+/// Error of decoding stored bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// They end too early.
+    /// The bytes end too early.
     #[error("the {what} ends too early")]
     Short {
-        /// What was being read.
+        /// Structure that was being read.
         what: &'static str,
     },
     /// A checksum does not fit.
     #[error("the checksum of the {what} does not fit")]
     Checksum {
-        /// What was being read.
+        /// Structure that was being read.
         what: &'static str,
     },
-    /// The bytes by which it is known are others.
+    /// The bytes that identify the structure are others.
     #[error("the {what} does not begin as one does")]
     Magic {
-        /// What was being read.
+        /// Structure that was being read.
         what: &'static str,
     },
     /// A number is out of its range, or not in its shortest form.
     #[error("the {what} has a value that cannot be")]
     Value {
-        /// What was being read.
+        /// Structure that was being read.
         what: &'static str,
     },
     /// A text is not UTF-8, or beyond its limit.
     #[error("the {what} is not a text of its kind")]
     Text {
-        /// What was being read.
+        /// Structure that was being read.
         what: &'static str,
     },
     /// A record of a kind that this release does not know and may not skip.

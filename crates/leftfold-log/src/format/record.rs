@@ -35,7 +35,7 @@ pub(crate) enum Kind {
 pub(crate) struct Frame<'a> {
     pub(crate) kind: Kind,
     pub(crate) body: &'a [u8],
-    /// What the next record belongs to.
+    /// Relation of the next record to this one's append.
     pub(crate) next: Next,
     /// Bytes of the whole record.
     pub(crate) bytes: usize,
@@ -74,7 +74,7 @@ fn checksum(which: u8, position: Position, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(seed, bytes)
 }
 
-/// Whether the next record belongs to the same append.
+/// Append to which the next record belongs: the same one, or another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     SameAppend,
@@ -233,7 +233,7 @@ impl<'a> CheckpointView<'a> {
         Ok(Self { consumer, partition, store, position, hash })
     }
 
-    /// What the index keeps it under.
+    /// Returns the key of the checkpoint in the index.
     pub(crate) fn key(&self) -> String {
         checkpoint_key(self.consumer, &self.store, self.partition)
     }
@@ -254,7 +254,8 @@ impl<'a> CheckpointView<'a> {
     }
 }
 
-/// What the index keeps a checkpoint under: a consumer has one for each partition of each store that it follows.
+/// Returns the key of a checkpoint in the index: a consumer has one for each partition of each
+/// store that it follows.
 pub(crate) fn checkpoint_key(consumer: &str, store: &[u8; 16], partition: &str) -> String {
     format!("{:032x}{:03}{consumer}{partition}", u128::from_be_bytes(*store), consumer.len())
 }

@@ -15,7 +15,7 @@ const BLAKE3: u16 = 1;
 const CRC32C: u16 = 1;
 const STORED: u16 = 0;
 
-/// What stands before the first group of a segment.
+/// Header of a segment, stored before its first group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) store: StoreId,
@@ -29,11 +29,11 @@ pub(crate) struct SegmentHeader {
     pub(crate) hash: Hash,
     /// The recorded time of the last group before, as it is stored.
     pub(crate) recorded_at: i64,
-    /// What ties groups to this segment. It says the version, too.
+    /// Binding of groups to this segment. It determines the version of the format, too.
     pub(crate) binding: Binding,
 }
 
-/// Why a file is no segment that can be read.
+/// Reason why a file cannot be read as a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentFault {
     /// Another release wrote it.
@@ -43,7 +43,7 @@ pub(crate) enum SegmentFault {
 }
 
 impl SegmentHeader {
-    /// How long the header is: the first group stands behind it.
+    /// Returns the length of the header in bytes: the first group follows it.
     pub(crate) fn bytes(&self) -> u64 {
         (if self.binding == Binding::Address { BYTES_1 } else { BYTES_2 }) as u64
     }
@@ -85,10 +85,10 @@ impl SegmentHeader {
         out
     }
 
-    /// How many bytes a file begins with that [`decode`](Self::decode) wants to see.
+    /// Bytes of the beginning of a file that [`decode`](Self::decode) needs at most.
     pub(crate) const BYTES_MAX: u64 = BYTES_2 as u64;
 
-    /// Decodes what a file begins with: fewer bytes where it is shorter.
+    /// Decodes the beginning of a file: fewer bytes if the file is shorter.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, SegmentFault> {
         let what = "segment header";
         let begun = &bytes[..bytes.len().min(MAGIC.len())];
@@ -127,8 +127,9 @@ impl SegmentHeader {
         Ok(header)
     }
 
-    /// Whether the checksum of a header fits if its ids are what this release writes, and they are not. The bytes of another
-    /// release check with its own ids, or otherwise.
+    /// Tells whether the ids of a header are damaged: they differ from those that this release
+    /// writes, and the checksum fits only with the latter. The header of another release has a
+    /// checksum over its own ids, or another one.
     fn has_damaged_ids(bytes: &[u8]) -> bool {
         [(VERSION_1, BYTES_1), (VERSION_2, BYTES_2)].into_iter().any(|(version, length)| {
             let Some((body, crc)) = bytes.get(..length).and_then(|header| header.split_last_chunk::<4>()) else { return false };
@@ -160,8 +161,8 @@ impl SegmentHeader {
         Ok((Self { store, epoch, length_before, number, first, hash, recorded_at, binding }, flags))
     }
 
-    /// Whether the segment follows from one whose chain ends with a hash: an epoch that begins between them is part of the
-    /// chain.
+    /// Tells whether the segment follows from one whose chain ends with a hash: an epoch that
+    /// begins between them is part of the chain.
     pub(crate) fn follows_hash(&self, hash: Hash, before: &Self) -> bool {
         let hash = if self.epoch == before.epoch { hash } else { Self::epoch_hash(hash, self.store, &self.epoch) };
         self.hash == hash

@@ -90,13 +90,13 @@ impl PageWriter {
         self.count
     }
 
-    /// Whether another entry of this size belongs into a page of its own.
+    /// Tells whether the page is so full that an entry of this size belongs into the next one.
     pub(super) fn is_full_for(&self, entry: Entry<'_>) -> bool {
         self.count > 0 && self.bytes.len() + entry.key.len() + entry.value.len() > PAGE_BYTES
     }
 
-    /// The finished page for its place in a file, and where its first entry is; leaves the writer empty. Nothing where
-    /// there was no entry.
+    /// The finished page for its place in a file, and where its first entry is; leaves the writer
+    /// empty. `None` if there was no entry.
     pub(super) fn finish(&mut self, file: u64, offset: u64) -> Option<(Vec<u8>, First)> {
         let first = self.first.take()?;
         self.count = 0;
@@ -113,7 +113,7 @@ pub(super) fn seal(bytes: &mut Vec<u8>, file: u64, offset: u64) {
     bytes.extend_from_slice(&crc.to_le_bytes());
 }
 
-/// Takes the crc off a page; nothing where it does not check.
+/// Takes the crc off a page; `None` if the crc is wrong.
 pub(super) fn unseal(bytes: &mut Vec<u8>, file: u64, offset: u64) -> Option<()> {
     let (payload, crc) = bytes.split_last_chunk::<CRC_BYTES>()?;
     let sound = checksum(payload, file, offset) == u32::from_le_bytes(*crc);
@@ -134,7 +134,7 @@ pub(super) struct Page {
     entries: Box<[Place]>,
 }
 
-/// Where the parts of an entry are: offsets into `keys` and `bytes`.
+/// Location of the parts of an entry: offsets into `keys` and `bytes`.
 #[derive(Debug)]
 struct Place {
     at: u64,
@@ -144,7 +144,8 @@ struct Place {
 }
 
 impl Page {
-    /// Parses a page without its crc. What comes out is sorted, and within bounds; nothing where it would not be.
+    /// Parses a page without its crc. The result is sorted, and within bounds; `None` if it would
+    /// not be.
     pub(super) fn parse(bytes: Vec<u8>) -> Option<Self> {
         u32::try_from(bytes.len()).ok()?;
         let mut keys: Vec<u8> = Vec::with_capacity(bytes.len());
@@ -186,7 +187,7 @@ impl Page {
         Some(Self { keys: keys.into(), entries: entries.into(), bytes: bytes.into() })
     }
 
-    /// How many entries; at least one.
+    /// Returns the number of entries; at least one.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -200,7 +201,7 @@ impl Page {
         self.entries.partition_point(|place| self.at(place).order(key, point) != Ordering::Greater).checked_sub(1)
     }
 
-    /// How much memory it takes.
+    /// Returns the bytes of memory that the page takes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.bytes.len() + self.keys.len() + self.entries.len() * size_of::<Place>() + size_of::<Self>()
     }

@@ -29,7 +29,7 @@ impl Bloom {
         &self.0
     }
 
-    /// Whether the key may be among them. No is certain.
+    /// Tells whether the key may be among those of the filter. `false` is certain.
     pub(super) fn may_contain(&self, hash: u64) -> bool {
         self.probes(hash).all(|bit| self.0[bit / 8] & (1 << (bit % 8)) != 0)
     }

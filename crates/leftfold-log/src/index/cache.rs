@@ -12,17 +12,17 @@ use hashbrown::DefaultHashBuilder;
 use super::block::Page;
 use super::bloom::Bloom;
 
-/// Where a page is: the number of its run file, and its offset.
+/// Location of a page: the number of its run file, and its offset.
 pub(super) type PageId = (u64, u64);
 
-/// What a page holds.
+/// Content of a cached page.
 #[derive(Clone, Debug)]
 pub(super) enum Cached {
     Page(Arc<Page>),
     Bloom(Arc<Bloom>),
 }
 
-/// Locks at most; fewer where each would hold but a few pages.
+/// Locks at most; fewer if each would guard only a few pages.
 const SHARDS_MAX: usize = 8;
 const SHARD_BYTES_MIN: usize = 256 << 10;
 

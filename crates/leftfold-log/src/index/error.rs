@@ -1,4 +1,4 @@
-//! Why the index cannot answer.
+//! Errors of the index.
 
 use std::io;
 
@@ -6,33 +6,34 @@ use leftfold_core::store::ReadError;
 
 use crate::disk::lacks_room;
 
-/// Why the index cannot answer, or cannot be written. It is derived: whatever is wrong with it, the log still holds all.
+/// Error of reading or writing the index. The index is derived: if any part of it is wrong, the log
+/// still holds everything.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IndexError {
     /// A file is not what was written. The manifest is removed as soon as that is seen, so that opening rebuilds.
     #[error("index file {file} is damaged at byte {offset}: {detail}; open the store again to rebuild the index")]
     Damaged {
-        /// Which file.
+        /// Name of the file.
         file: String,
-        /// Where the part that is wrong begins.
+        /// Byte where the damaged part begins.
         offset: u64,
-        /// What is wrong.
+        /// Description of the damage.
         detail: &'static str,
     },
     /// The system has no room for it now, or no handle: it is tried again.
     #[error("there is no room for the index file {file}, free some and try again: {detail}")]
     Full {
-        /// Which file.
+        /// Name of the file.
         file: String,
-        /// What the system said.
+        /// Message of the system.
         detail: String,
     },
     /// The system refused.
     #[error("the index file {file} cannot be used, mend the disk and try again: {detail}")]
     Io {
-        /// Which file.
+        /// Name of the file.
         file: String,
-        /// What the system said.
+        /// Message of the system.
         detail: String,
     },
 }
@@ -48,15 +49,15 @@ impl IndexError {
     }
 }
 
-/// Why keys cannot be listed.
+/// Error of listing keys.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ListError {
-    /// More keys begin so than the caller would take.
+    /// More keys than the caller accepts begin with the prefix.
     #[error("more than {limit} names begin with {prefix:?}, give a longer prefix")]
     TooMany {
-        /// What they begin with.
+        /// Prefix of the keys.
         prefix: String,
-        /// How many would have been taken.
+        /// Number of keys that the caller accepts.
         limit: usize,
     },
     /// The index cannot answer.
@@ -65,13 +66,14 @@ pub(crate) enum ListError {
 }
 
 impl ListError {
-    /// Of a raw prefix, kind first.
+    /// Makes the error for a raw prefix, kind first.
     pub(super) fn too_many(prefix: &[u8], limit: usize) -> Self {
         Self::TooMany { prefix: String::from_utf8_lossy(prefix.get(1..).unwrap_or_default()).into_owned(), limit }
     }
 }
 
-/// What the index cannot answer cannot be read. It is derived, so a damaged part of it is no damage of the log.
+/// Converts an error of the index to one of a read. The index is derived, so damage of it is
+/// reported as an I/O error, not as damage of the log.
 pub(crate) fn unreadable(error: IndexError) -> ReadError {
     ReadError::Io { detail: error.to_string() }
 }

@@ -1,6 +1,6 @@
-//! What the index is asked for.
+//! Keys of the index.
 
-/// What has a list of positions.
+/// Key with a list of positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key<'a> {
     /// The events of one stream.
@@ -68,12 +68,12 @@ impl Kind {
 }
 
 impl<'a> RawKey<'a> {
-    /// The key that was stored so.
+    /// Parses a stored key, kind first; `None` if its kind is unknown.
     pub(super) fn parse(raw: &'a [u8]) -> Option<Self> {
         Some(Self { kind: Kind::of(raw)?, bytes: &raw[1..] })
     }
 
-    /// Whether it is stored so.
+    /// Tells whether these are the stored bytes of the key.
     pub(super) fn is(self, raw: &[u8]) -> bool {
         raw.split_first().is_some_and(|(&kind, bytes)| kind == self.kind as u8 && bytes == self.bytes)
     }

@@ -12,8 +12,8 @@ use super::memtable::Memtable;
 use super::run::Run;
 use super::{Covered, Memory};
 
-/// What readers see. Replaced as a whole, so that a flush or a merge is seen at once or not at all; only the active
-/// table changes, and it only grows.
+/// Levels that readers see. Replaced as a whole, so that a flush or a merge is seen at once or not
+/// at all; only the active table changes, and it only grows.
 #[derive(Clone, Debug)]
 pub(super) struct Levels {
     /// Takes new entries.
@@ -31,13 +31,13 @@ pub(super) struct Levels {
 #[derive(Clone, Debug)]
 pub(super) struct Previous {
     pub(super) table: Memory,
-    /// Where it ends.
+    /// End of the table.
     pub(super) covered: Covered,
-    /// Whether it is in a run, so that readers need not ask both.
+    /// Place of the table: if it is in a run too, readers need not ask both.
     pub(super) place: PlaceOfPrevious,
 }
 
-/// Where a table that takes nothing any more is.
+/// Place of a table that takes nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PlaceOfPrevious {
     /// Only in memory.
@@ -53,17 +53,18 @@ pub(super) fn read(table: &RwLock<Memtable>) -> RwLockReadGuard<'_, Memtable> {
 }
 
 impl Levels {
-    /// Whether the previous table is on its way to a file.
+    /// Returns the previous table if it is not in a file yet.
     pub(super) fn frozen(&self) -> Option<&Previous> {
         self.previous.as_ref().filter(|previous| previous.place == PlaceOfPrevious::Memory)
     }
 
-    /// What is in memory, newest first.
+    /// Returns the tables in memory, newest first.
     pub(super) fn tables(&self) -> impl Iterator<Item = &RwLock<Memtable>> {
         std::iter::once(&*self.active).chain(self.previous.as_ref().map(|previous| &*previous.table))
     }
 
-    /// How many parts hold positions, each once: [`positions`](Self::positions) numbers them from the oldest.
+    /// Returns the number of parts that hold positions, each position in one part:
+    /// [`positions`](Self::positions) numbers them from the oldest.
     pub(super) fn parts(&self) -> usize {
         self.runs.len() + usize::from(self.frozen().is_some()) + 1
     }

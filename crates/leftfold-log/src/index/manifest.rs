@@ -1,4 +1,5 @@
-//! Which runs make up the index, and how far into the log they go. Replaced in one step.
+//! Manifest: the runs that make up the index, and the end of the log that they cover. Replaced in
+//! one step.
 //!
 //! | bytes | field |
 //! | --- | --- |
@@ -139,7 +140,7 @@ pub(super) fn run_name(number: u64) -> String {
     format!("index-{number:012}.run")
 }
 
-/// Whether a name is that of a file of an index.
+/// Tells whether a name is that of a file of an index.
 pub(crate) fn is_file(name: &str) -> bool {
     name == NAME || (name.starts_with("index-") && name.ends_with(".run"))
 }
@@ -157,8 +158,8 @@ pub(super) fn remove_if_there(disk: &dyn Disk, name: &str) -> Result<(), IndexEr
     }
 }
 
-/// Removes every file of the index but the manifest and these runs. Whether there were others of its runs; not the first,
-/// which is there before any manifest is.
+/// Removes every file of the index but the manifest and these runs. Returns true if there were
+/// other runs of an index, apart from the first, which is there before any manifest is.
 pub(super) fn sweep(disk: &dyn Disk, keep: &[RunEntry]) -> Result<bool, IndexError> {
     let names = disk.names().map_err(|error| IndexError::io(&disk.place(), &error))?;
     let kept = |name: &String| keep.iter().any(|run| run_name(run.number) == *name);

@@ -20,7 +20,7 @@ use super::key::{Kind, RawKey};
 #[derive(Debug)]
 pub(crate) struct Memtable {
     hasher: DefaultHashBuilder,
-    /// Where each key is in `slots`.
+    /// Index in `slots` of each key.
     table: HashTable<u32>,
     /// In the order in which the keys came.
     slots: Vec<Slot>,
@@ -37,7 +37,7 @@ pub(crate) struct Memtable {
     records: Vec<u32>,
 }
 
-/// What is known of one key.
+/// Content of one key.
 #[derive(Debug)]
 struct Slot {
     hash: u64,
@@ -52,7 +52,7 @@ struct Slot {
     later: Vec<u32>,
 }
 
-/// So many positions, and so many bytes of keys, one table may have before it counts as full, whatever its budget.
+/// Range of positions, and bytes of keys, above which a table counts as full, whatever its budget.
 const SPAN_MAX: u64 = 1 << 31;
 
 impl Memtable {
@@ -116,7 +116,7 @@ impl Memtable {
         self.set_value(index, new, value);
     }
 
-    /// Whether it has no entry.
+    /// Tells whether the table has no entry.
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
@@ -133,7 +133,7 @@ impl Memtable {
         self.records.clear();
     }
 
-    /// The version of a stream after what was added; nothing where none of its events was.
+    /// The version of a stream after what was added; `None` if none of its events was.
     pub(crate) fn version(&self, stream: &str) -> Option<Version> {
         self.version_through(stream, Position::END)
     }
@@ -164,7 +164,7 @@ impl Memtable {
         (count > 0).then(|| Version(slot.ordinal + count as u64 - 1))
     }
 
-    /// Where the event of this version is, if it is here.
+    /// Returns the position of the event of this version, `None` if it is not in this table.
     pub(super) fn position_of(&self, stream: &str, version: Version) -> Option<Position> {
         let slot = self.find(Key::Stream(stream).into())?;
         let index = usize::try_from(version.0.checked_sub(slot.ordinal)?).ok()?;
@@ -184,20 +184,20 @@ impl Memtable {
         }
     }
 
-    /// About how much memory it takes.
+    /// Returns the approximate bytes of memory that the table takes.
     pub(super) fn bytes(&self) -> usize {
         // A slot with its place in the table, and the slack of growing vectors.
         let slots = self.slots.len() * (size_of::<Slot>() + 16);
         slots + self.keys.len() * 5 / 4 + self.later * 6 + self.value_bytes
     }
 
-    /// Whether it is full: over its budget, or near what its offsets can say.
+    /// Tells whether the table is full: over its budget, or near the limit of its offsets.
     pub(super) fn is_over(&self, budget_bytes: usize) -> bool {
         let span = self.positions.map_or(0, |(first, last)| last - first);
         self.bytes() > budget_bytes || span > SPAN_MAX || self.keys.len() as u64 > SPAN_MAX
     }
 
-    /// How many keys it has; they are numbered in the order in which they came.
+    /// Returns the number of keys; they are numbered in the order in which they came.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -358,7 +358,7 @@ pub(super) struct Sorted<'a> {
     pub(super) value: Value<'a>,
 }
 
-/// What is known of a key.
+/// Content of a key.
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     Positions { ordinal: u64, positions: Vec<u64> },

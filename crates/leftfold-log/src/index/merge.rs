@@ -21,7 +21,7 @@ const SMALL_BYTES: u64 = 1 << 20;
 /// and a close writes no more than this for it.
 const CLOSE_BYTES: u64 = 4 << 20;
 
-/// Which neighbours to merge next.
+/// Chooses the neighbouring runs to merge next; `None` if there is nothing to merge.
 pub(super) fn choose(runs: &[RunEntry]) -> Option<Range<usize>> {
     // A run counts as at least as large as the newer ones: it can only be merged together with them.
     let mut largest = 0;
@@ -40,7 +40,7 @@ pub(super) fn choose(runs: &[RunEntry]) -> Option<Range<usize>> {
     groups.into_iter().rev().find(|group| group.len() >= FAN_IN)
 }
 
-/// Which of the newest runs to merge at a close.
+/// Chooses the newest runs to merge at a close; `None` if there is nothing to merge.
 pub(super) fn choose_at_close(runs: &[RunEntry]) -> Option<Range<usize>> {
     let mut total = 0;
     let small = runs.iter().rev().take_while(|run| {
@@ -55,7 +55,8 @@ fn size_of(run: &RunEntry) -> u32 {
     (run.bytes / SMALLEST_BYTES).max(1).ilog(FAN_IN as u64)
 }
 
-/// Writes neighbouring runs, oldest first, as one. Nothing where `go_on`, which is asked before each entry, says no.
+/// Writes neighbouring runs, oldest first, as one. `None` if `go_on`, which is asked before each
+/// entry, returns false.
 pub(super) fn merge(
     runs: &[Arc<Run>],
     mut writer: RunWriter<'_>,

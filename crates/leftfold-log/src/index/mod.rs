@@ -44,12 +44,13 @@ pub(crate) use manifest::is_file;
 pub(crate) use memtable::Memtable;
 pub(crate) use postings::Postings;
 
-/// How far into the log an index goes: to the end of some group.
+/// Part of the log that an index covers: everything up to the end of some group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Covered {
     /// The last position.
     pub(crate) position: Position,
-    /// The address of the group that they came with: what is there is held against this when the log is opened.
+    /// The address of the last covered group: opening the log compares the group there with this
+    /// value.
     pub(crate) address: u64,
     /// The chain hash there.
     pub(crate) hash: Hash,
@@ -60,7 +61,7 @@ impl Covered {
     pub(crate) const NONE: Self = Self { position: Position::START, address: 0, hash: Hash::EMPTY };
 }
 
-/// How an index lives.
+/// Settings of an index.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     /// Bytes of memory for all of it. A quarter is for entries that are gathered, a quarter for those gathered before
@@ -69,16 +70,17 @@ pub(crate) struct Settings {
     /// Beyond it go the last group that filled a table, the buffers of one flush or merge (under 1 MiB, or one
     /// snapshot), and the root pages of runs, about a thousandth of the files.
     pub(crate) memory_bytes: usize,
-    /// Who writes and merges files.
+    /// Place where files are written and merged: a thread of the index, or the caller.
     pub(crate) upkeep: Upkeep,
 }
 
-/// Who writes and merges files.
+/// Place where files are written and merged: a thread of the index, or the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upkeep {
     /// A thread of the index.
     Thread,
-    /// Whoever inserts: every use of the disk has its fixed place, so that a simulated run can be repeated.
+    /// The thread that inserts: every use of the disk has its fixed place, so that a simulated run
+    /// can be repeated.
     Inline,
 }
 
@@ -87,9 +89,10 @@ pub(crate) enum Upkeep {
 pub(crate) struct Opened {
     /// The index.
     pub(crate) index: Index,
-    /// What it covers: insert what the log holds from there on.
+    /// Covered part of the log: insert the groups that follow it.
     pub(crate) covered: Covered,
-    /// Why files that were there were deleted, where they were: the index is empty then, and covers nothing.
+    /// Reason why the files of an index were deleted; `None` if none were. If they were, the index
+    /// is empty and covers nothing.
     pub(crate) discarded: Option<String>,
 }
 
@@ -112,7 +115,8 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Opens what the files hold. Where they are damaged, foreign, or of another version, they are deleted.
+    /// Opens what the files hold. If they are damaged, foreign, or of another version, they are
+    /// deleted.
     ///
     /// Whether the log holds what [`Opened::covered`] says is for the caller to judge: an index that goes further is a
     /// witness of lost groups, so nothing of a sound index is deleted here.
@@ -216,8 +220,9 @@ impl Index {
         self.shared.flush()
     }
 
-    /// What was found wrong in a file, if anything was. Lookups that need the damaged part fail, others and inserts go
-    /// on; the manifest is taken away, so that the next opening rebuilds the index.
+    /// Returns the first damage that was found in a file, if there is any. Lookups that need the
+    /// damaged part fail, others and inserts go on; the manifest is taken away, so that the next
+    /// opening rebuilds the index.
     #[cfg(test)]
     pub(crate) fn damage(&self) -> Option<IndexError> {
         lock(&self.shared.desk).damage.clone()
@@ -228,7 +233,8 @@ impl Index {
         self.shared.heed(self.shared.levels().stream_version(stream, through))
     }
 
-    /// Where the event is that has this version in its stream.
+    /// Returns the position of the event that has this version in its stream, `None` if there is no
+    /// such event.
     pub(crate) fn position_of(&self, stream: &str, version: Version) -> Result<Option<Position>, IndexError> {
         self.shared.heed(self.shared.levels().position_of(stream, version))
     }
@@ -305,18 +311,19 @@ impl Index {
         Ok(found.into_iter().filter_map(text).collect())
     }
 
-    /// How many runs there are, and their bytes.
+    /// Returns the number of runs, and their bytes.
     pub(crate) fn files(&self) -> (usize, u64) {
         let levels = self.shared.levels();
         (levels.runs.len(), levels.runs.iter().map(|run| run.entry.bytes).sum())
     }
 
-    /// How the cache of pages does.
+    /// Returns the figures of the cache of pages.
     pub(crate) fn cache_figures(&self) -> CacheFigures {
         self.shared.cache.figures()
     }
 
-    /// What is in memory, for the writer: it never touches the disk.
+    /// Returns the part of the index that is in memory, for the writer: asking it never touches the
+    /// disk.
     pub(crate) fn recent(&self) -> Recent {
         Recent { levels: self.shared.levels() }
     }
@@ -333,8 +340,9 @@ impl Drop for Index {
     }
 }
 
-/// What is in memory, as the writer asks for it. It always goes back over at least one full table, or to where the index
-/// was opened; so a condition that was checked against files a moment ago needs no file again.
+/// Part of the index that is in memory, as the writer asks for it. It always goes back over at
+/// least one full table, or to where the index was opened; so a condition that was checked against
+/// files a moment ago needs no file again.
 #[derive(Clone, Debug)]
 pub(crate) struct Recent {
     levels: Arc<Levels>,

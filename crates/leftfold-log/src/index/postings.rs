@@ -19,9 +19,9 @@ pub(crate) struct Postings {
     raw: Vec<u8>,
     direction: Direction,
     through: u64,
-    /// Where what is not yet in the buffer begins; nothing at the end.
+    /// Position from which the buffer is filled next; `None` at the end.
     bound: Option<u64>,
-    /// How many parts are done: from the oldest, or backwards from the newest.
+    /// Parts that are done: from the oldest, or backwards from the newest.
     parts_done: usize,
     /// In the direction asked for; what is before `next` was given out.
     buffer: Vec<u64>,

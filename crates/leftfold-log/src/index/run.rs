@@ -62,7 +62,7 @@ pub(super) struct Spot {
     index: usize,
 }
 
-/// What filters of a store are seeded with.
+/// Returns the seed of the filters of a store.
 pub(super) fn filter_seed(store: StoreId) -> u64 {
     store.0.as_u64_pair().1
 }
@@ -135,7 +135,7 @@ impl Run {
         Ok(Some(Version(spot.entry().ordinal.saturating_add(count).saturating_sub(1))))
     }
 
-    /// Where the event of this version is, if it is here.
+    /// Returns the position of the event of this version, `None` if it is not in this run.
     pub(super) fn position_of(&self, key: &[u8], version: Version) -> Result<Option<u64>, IndexError> {
         let Some(spot) = self.floor(key, Point::Ordinal(version.0))? else { return Ok(None) };
         let mut positions = Vec::new();
@@ -149,7 +149,7 @@ impl Run {
         Ok(self.floor(key, Point::At(u64::MAX))?.map(|spot| of(spot.entry())))
     }
 
-    /// Calls `found` with each key that begins so, in order, until it says that it has enough.
+    /// Calls `found` with each key that begins with `prefix`, in order, until it returns false.
     pub(super) fn keys_with_prefix(&self, prefix: &[u8], mut found: impl FnMut(&[u8]) -> bool) -> Result<(), IndexError> {
         let mut next = self.after(prefix, Point::At(0))?;
         while let Some(spot) = next {
@@ -260,7 +260,7 @@ impl Run {
         self.page(place.ok_or_else(|| self.damaged(0, "a guide page names no data page"))?, through)
     }
 
-    /// Where the guide page and the filter of a part are.
+    /// Returns the extents of the guide page and of the filter of a part.
     fn places(&self, part: usize) -> Result<(Extent, Extent), IndexError> {
         let places = || {
             let mut value = self.root.as_ref()?.entry(part)?.value;
@@ -321,15 +321,15 @@ impl Run {
     }
 }
 
-/// Where a page is in the file: its offset and its bytes.
+/// Extent of a page in the file: its offset and its bytes.
 type Extent = (u64, u64);
 
-/// How a page is read.
+/// Way in which a page is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Through {
     /// Through the cache.
     Cache,
-    /// Past it: whoever reads everything once would only displace what others use.
+    /// Past it: a reader of everything would only displace the pages that others use.
     Disk,
 }
 

@@ -20,7 +20,7 @@ use super::run_writer::RunWriter;
 use super::{Covered, Upkeep};
 use crate::disk::Disk;
 
-/// What the writer, the readers and the thread of an index share.
+/// State shared by the writer, the readers and the thread of an index.
 ///
 /// Locks are taken in this order: shown, files, desk, levels, a table.
 #[derive(Debug)]
@@ -35,9 +35,9 @@ pub(super) struct Shared {
     pub(super) levels: RwLock<Arc<Levels>>,
     /// Held by the writer while the records of a group and the head that includes them come to be seen.
     pub(super) shown: RwLock<()>,
-    /// How far the active table goes.
+    /// End of the active table.
     pub(super) end: Mutex<Covered>,
-    /// Held by whoever changes files.
+    /// Held by the thread that changes files.
     pub(super) files: Mutex<Files>,
     pub(super) desk: Mutex<Desk>,
     /// There is work, or an end.
@@ -48,11 +48,11 @@ pub(super) struct Shared {
     pub(super) hurry: AtomicBool,
 }
 
-/// What is known of the files.
+/// State of the files.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) next_run: u64,
-    /// What the manifest says is covered.
+    /// Part of the log that the manifest says is covered.
     pub(super) covered: Covered,
     /// Runs that were merged into others. Their files go when no reader has them any more.
     pub(super) merged: Vec<Arc<Run>>,
@@ -60,7 +60,7 @@ pub(super) struct Files {
     pub(super) manifest: ManifestState,
 }
 
-/// Whether the manifest is kept.
+/// State of the manifest: kept, or given up after damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ManifestState {
     Kept,
@@ -70,11 +70,11 @@ pub(super) enum ManifestState {
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     pub(super) work: Work,
-    /// How many flushes came to an end.
+    /// Flushes that came to an end, well or not.
     tries: u64,
-    /// Why the last flush failed.
+    /// Error of the last flush; `None` if it succeeded.
     fault: Option<IndexError>,
-    /// What was found wrong in a file, first.
+    /// First damage that was found in a file.
     pub(super) damage: Option<IndexError>,
 }
 
@@ -368,7 +368,7 @@ impl Shared {
     }
 }
 
-/// How long a merge goes on.
+/// Patience of a merge: until it is done, or until a flush is in a hurry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
     UntilDone,

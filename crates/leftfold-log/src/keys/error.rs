@@ -53,7 +53,7 @@ pub enum KeyFileError {
 }
 
 impl KeyFileError {
-    /// What it means to whoever opens the key store.
+    /// Returns the kind of the error, for the caller who opens the key store.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {

@@ -11,11 +11,14 @@ use crate::options::{ClockDoubtful, Options};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a log may have stood still before a clock that says so is doubted.
+/// Longest time without a record that is believed: a clock that says that more has passed is
+/// doubted.
 pub const PAUSE_MAX: Duration = DAY.saturating_mul(366);
-/// The same of a log whose segments show that it was written regularly, if none of them took longer.
+/// Same limit for a log whose segments show that it was written regularly, if none of them took
+/// longer to fill.
 pub const REGULAR_PAUSE_MAX: Duration = DAY.saturating_mul(30);
-/// How far behind the making of the program a clock may be, if the log has no record to hold it against: 20 years.
+/// Longest time after the program was made that a clock may show if the log has no record to
+/// compare it with: 20 years.
 pub const PROGRAM_AGE_MAX: Duration = DAY.saturating_mul(20 * 365);
 
 /// Segments that show whether a log was written regularly.
@@ -24,15 +27,15 @@ const STRETCHES_MIN: usize = 8;
 /// Reason to doubt the machine's clock when a log is opened to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockDoubt {
-    /// What the clock says.
+    /// Time of the clock.
     pub now: Timestamp,
-    /// A moment that is known otherwise.
+    /// Moment that is known from another source.
     pub known: Timestamp,
-    /// Who knows it.
+    /// Source of the known moment.
     pub witness: ClockWitness,
 }
 
-/// Something that a clock is held against.
+/// Source of a moment that a clock is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClockWitness {
@@ -58,14 +61,14 @@ impl fmt::Display for ClockDoubt {
     }
 }
 
-/// What a log tells of its time.
+/// Recorded and file times of a log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct History<'a> {
     /// The headers of its segments, if there are any.
     pub(crate) headers: &'a [SegmentHeader],
     /// The recorded time of the last group, as it is stored.
     pub(crate) last: i64,
-    /// When the file of the last segment was changed, as far as that is known.
+    /// Moment at which the file of the last segment was changed; `None` if it is not known.
     pub(crate) changed: Option<Timestamp>,
 }
 
@@ -73,8 +76,9 @@ impl History<'_> {
     /// A log that is to be begun.
     pub(crate) const NONE: Self = Self { headers: &[], last: NO_TIME, changed: None };
 
-    /// How long it may have stood still without a word: not longer than it ever took to fill a segment, if there are enough of
-    /// them to tell. A pause within a segment is no longer than that.
+    /// Returns the longest time without a record that is believed: the longest time that a segment
+    /// took to fill, if there are enough segments to tell. A pause within a segment is no longer
+    /// than that.
     fn pause_max(&self) -> Duration {
         let ends: Vec<i64> = self.headers.iter().skip(1).map(|header| header.recorded_at).chain([self.last]).collect();
         if ends.len() <= STRETCHES_MIN {

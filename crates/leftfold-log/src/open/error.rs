@@ -1,4 +1,4 @@
-//! Why a log cannot be opened, and what opening one did.
+//! Error of opening a log, and report of what opening one did.
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::open::doubt::ClockDoubt;
 use crate::segments::scan::GroupFault;
 use crate::segments::segment::place;
 
-/// Why a log cannot be opened. Nothing was changed.
+/// Error of opening a log. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open, or this one does.
@@ -37,7 +37,7 @@ pub enum OpenError {
     Foreign {
         /// The directory.
         place: String,
-        /// What was found.
+        /// Name of the file that was found.
         file: String,
     },
     /// Another release wrote it.
@@ -45,19 +45,19 @@ pub enum OpenError {
     OtherRelease {
         /// The file.
         file: String,
-        /// What is other.
+        /// Name of the value that differs.
         what: &'static str,
-        /// What was found.
+        /// Value that was found.
         found: u16,
     },
-    /// What must be there is not what was written, or is not there. Nothing is begun in its place:
-    /// [`verify`](crate::open::verify) and [`dump`](crate::open::dump) tell what is left, and [`restore`](crate::restore) declares a copy
-    /// that was brought back.
+    /// A part of the log is missing, or is not what was written. Nothing is begun in its place:
+    /// [`verify`](crate::open::verify) and [`dump`](crate::open::dump) show what is left, and
+    /// [`restore`](crate::restore) declares a copy that was brought back.
     #[error("the log is damaged at {place}: {detail}; bring back a copy of the directory and declare it by `restore`")]
     Damaged {
-        /// Which file and byte.
+        /// File and byte of the damage.
         place: String,
-        /// What is wrong.
+        /// Description of the damage.
         detail: String,
     },
     /// The machine's clock is more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) behind what is recorded, and the log was
@@ -66,9 +66,9 @@ pub enum OpenError {
         "the clock says {now}, but the last record is of {recorded}; set the clock right, or if it was wrong then, open the log with `ClockBehind::GoOn` until the clock has come there"
     )]
     ClockBehind {
-        /// When the last group was recorded.
+        /// Recorded time of the last group.
         recorded: Timestamp,
-        /// What the clock says.
+        /// Time of the clock.
         now: Timestamp,
     },
     /// There is reason to doubt the machine's clock, and the log was not to be opened then: see
@@ -80,19 +80,19 @@ pub enum OpenError {
     ReadOnly {
         /// The directory.
         place: String,
-        /// What the system said.
+        /// Message of the system.
         detail: String,
     },
     /// The system refused.
     #[error("the log cannot be opened, mend the disk and try again: {detail}")]
     Io {
-        /// What the system said.
+        /// Message of the system.
         detail: String,
     },
 }
 
 impl OpenError {
-    /// What it means to whoever opens the log.
+    /// Returns the kind of the error, for the caller who opens the log.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -107,38 +107,41 @@ impl OpenError {
     }
 }
 
-/// What opening a log did.
+/// Report of what opening a log did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// Which store it is.
+    /// Identity of the store.
     pub identity: Identity,
     /// Its durable end.
     pub head: Head,
-    /// Whether it was closed before. If not, its last group may be one whose callers were told *unknown*.
+    /// True if the log was closed before. If not, its last group may be one whose callers were told
+    /// *unknown*.
     pub closed_cleanly: bool,
     /// Events that the index did not cover.
     pub replayed: u64,
-    /// What stood behind the last whole group, if anything did: it was never acknowledged, and was cut off.
+    /// Bytes that stood behind the last whole group; `None` if there were none. They were never
+    /// acknowledged, and were cut off.
     pub cut: Option<Cut>,
-    /// Events at the end that are not shown, where the log was opened to be read only: they stand in the last group, of
-    /// which nobody but the process that wrote it can say whether it is durable. Opening the log to be written shows them.
+    /// Events at the end that are not shown if the log was opened to be read only: they stand in
+    /// the last group, and only the process that wrote that group knows whether it is durable.
+    /// Opening the log to be written shows them.
     pub held_back: u64,
-    /// Why the index was made anew, where it was.
+    /// Reason why the index was rebuilt; `None` if it was not.
     pub index_rebuilt: Option<String>,
     /// Reason to doubt the machine's clock, if there is any.
     pub clock_doubt: Option<ClockDoubt>,
-    /// How long it took.
+    /// Time that opening took.
     pub elapsed: Duration,
 }
 
-/// What was cut off the end of a log.
+/// Bytes that were cut off the end of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// Where: file and byte.
+    /// File and byte where the cut begins.
     pub place: String,
-    /// How much.
+    /// Number of bytes.
     pub bytes: u64,
-    /// Why it is no whole group.
+    /// Reason why the bytes are not a whole group.
     pub fault: GroupFault,
 }
 

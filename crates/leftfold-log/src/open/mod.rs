@@ -112,7 +112,7 @@ impl Log {
     }
 }
 
-/// What a declared restore did.
+/// Report of what a declared restore did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The store, with its new epoch.
@@ -121,8 +121,9 @@ pub struct Restored {
     pub head: Head,
 }
 
-/// Declares that the log in a directory is a copy that was brought back: its index is made anew, and a new epoch begins.
-/// Consumers that have seen more, or something else, are told so when they come back.
+/// Declares that the log in a directory is a copy that was brought back: its index is rebuilt, and
+/// a new epoch begins. Consumers that have seen more events, or other ones, are told so when they
+/// come back.
 pub fn restore(path: impl AsRef<Path>, options: Options) -> Result<Restored, OpenError> {
     restore_on(directory(path.as_ref(), Existing::Only)?, options)
 }

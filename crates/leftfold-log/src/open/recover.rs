@@ -107,7 +107,8 @@ struct LastGroup {
     bytes: Vec<u8>,
 }
 
-/// How often a reader looks again at what another process may be writing, and how long it waits before it does.
+/// Repetitions that a reader has left for bytes that another process may be writing, with a wait
+/// before each.
 #[derive(Debug)]
 pub(crate) struct Looks {
     left: u32,
@@ -120,7 +121,7 @@ impl Looks {
         Self { left: Self::MAX }
     }
 
-    /// Waits a little; false where it has looked often enough.
+    /// Waits a little; returns false if no repetition is left.
     pub(crate) fn again(&mut self) -> bool {
         let Some(left) = self.left.checked_sub(1) else { return false };
         // 64 ms in all, the longer the longer it takes.
@@ -137,10 +138,11 @@ struct Walk {
     index: Index,
     pending: Memtable,
     covered: Covered,
-    /// What the index is to be told of the group in `pending`.
+    /// Part of the log that the index covers once it has the group in `pending`.
     held: Option<Covered>,
     chain: Chain,
-    /// Which segment is read first, and from which byte; nothing for its start.
+    /// Index of the segment that is read first; `offset` is the byte to begin at, `None` for its
+    /// start.
     from: usize,
     offset: Option<u64>,
     segments: Vec<Arc<Segment>>,
@@ -337,8 +339,8 @@ struct Resumed {
     chain: Chain,
 }
 
-/// Where to go on behind what the index covers. It covers only what was durable, so the last group that it covers must
-/// be there, as it was.
+/// Finds the place to go on behind the groups that the index covers. It covers only durable groups,
+/// so the last one that it covers must be there, unchanged.
 fn resume(disk: &Arc<dyn Disk>, headers: &[SegmentHeader], covered: &Covered) -> Result<Resumed, OpenError> {
     let (number, offset) = place_of(covered.address);
     let missing = |detail: &dyn std::fmt::Display| {

@@ -17,14 +17,14 @@ use crate::options::{Existing, Options};
 use crate::segments::scan::{Chain, Group, Groups, Record, address};
 use crate::write::fences::FENCES_KEY;
 
-/// What a log was found to be.
+/// Result of verifying a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// Which store it is.
+    /// Identity of the store.
     pub identity: Identity,
     /// Its durable end, or the last group before the damage.
     pub head: Head,
-    /// Whether the last group is a seal.
+    /// True if the last group is a seal.
     pub closed_cleanly: bool,
     /// Segments that were gone through.
     pub segments: u64,
@@ -36,16 +36,18 @@ pub struct Verified {
     pub commands: u64,
     /// Checkpoint records that were gone through.
     pub checkpoints: u64,
-    /// What stands behind the last group and was never acknowledged: opening the log cuts it off.
+    /// Bytes behind the last group, which were never acknowledged: opening the log cuts them off.
+    /// `None` if there are none.
     pub tail: Option<Cut>,
     /// The first damage, if there is any.
     pub damage: Option<Damage>,
-    /// The first place where the index says something else than the log. Delete the index, and it is made anew.
+    /// The first place where the index says something else than the log. Delete the index, and
+    /// opening the log rebuilds it.
     pub index_damage: Option<Damage>,
 }
 
 impl Verified {
-    /// Whether nothing is wrong.
+    /// Tells whether neither log nor index is damaged.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.damage.is_none() && self.index_damage.is_none()
@@ -56,9 +58,9 @@ impl Verified {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {detail}")]
 pub struct Damage {
-    /// Which file and byte.
+    /// File and byte of the damage.
     pub place: String,
-    /// What is wrong.
+    /// Description of the damage.
     pub detail: String,
 }
 

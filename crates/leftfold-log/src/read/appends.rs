@@ -76,8 +76,8 @@ fn begin(shared: &Shared, from: AppendsFrom) -> Result<(Arc<Segment>, u64, Posit
     }
 }
 
-/// Whether an append comes at or before the one that holds `after`. One without events stands behind the event that it
-/// names, so it is wanted.
+/// Tells whether an append is the one that holds `after`, or an earlier one. An append without
+/// events stands behind the event that it names, so it is wanted.
 fn is_before(append: &RecordedAppend, after: Position) -> bool {
     if append.events.is_empty() { append.first < after } else { append.first <= after }
 }
@@ -139,8 +139,8 @@ impl Unfinished {
 /// In version 1, the consumer whose checkpoint counted the openings of the log that gave leases.
 const OPENINGS: &str = "$leases";
 
-/// Whether an append is the log's own in a segment of version 1: its record there is a checkpoint, which a user can write too,
-/// but hardly alone, for this store and without a hash.
+/// Tells whether an append in a segment of version 1 is the log's own: its record is a checkpoint,
+/// which a user can write too, but hardly alone, for this store and without a hash.
 fn counts_openings(header: &SegmentHeader, append: &RecordedAppend) -> bool {
     let RecordedAppend { events, command: None, checkpoint: Some((consumer, at)), .. } = append else { return false };
     let own =

@@ -1,4 +1,4 @@
-//! Which positions may match a query: from the lists of the index where they narrow it down, else all.
+//! Positions that may match a query: from the lists of the index if they narrow it down, else all.
 //!
 //! The lists give candidates, never answers: every candidate is read, and [`Query::matches`] decides.
 
@@ -9,9 +9,9 @@ use crate::index::{Index, Key, ListError, Postings};
 use crate::read::fetch::Take;
 use crate::shared::Shared;
 
-/// A prefix that more names begin with is not looked up by name.
+/// Names that may begin with a prefix; with more, the prefix is not looked up by name.
 const NAMES_MAX: usize = 256;
-/// More tags of one item narrow nothing further down.
+/// Tags of one item that are looked up; further ones are not used to narrow it down.
 const TAGS_MAX: usize = 8;
 
 /// The positions that may match, in one direction.
@@ -40,7 +40,7 @@ pub(crate) struct List {
     at: Option<Position>,
 }
 
-/// What positions are looked up in, which way, and how far.
+/// Range of positions that is looked up in an index, with a direction and an end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span<'a> {
     pub(crate) index: &'a Index,
@@ -104,7 +104,7 @@ fn beyond(direction: Direction, position: Position) -> Position {
     }
 }
 
-/// Whether `a` comes before `b` in a direction.
+/// Tells whether `a` comes before `b` in a direction.
 fn before(direction: Direction, a: Position, b: Position) -> bool {
     if direction == Direction::Forwards { a < b } else { a > b }
 }
@@ -218,7 +218,7 @@ impl Span<'_> {
     }
 }
 
-/// Whether lists narrow every item of the query down without a look at names.
+/// Tells whether lists narrow down every item of the query without a listing of names.
 pub(crate) fn is_indexed(query: &Query) -> bool {
     query.items().iter().all(|item| {
         !item.tags.is_empty()

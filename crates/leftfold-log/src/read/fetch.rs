@@ -11,16 +11,16 @@ use crate::disk::File;
 use crate::format::{EventView, Frame, Kind, RECORD_HEADER_BYTES};
 use crate::segments::segment::{Segment, Segments, damaged, io_error, missing};
 
-/// Records are read together where no more than this lies between them.
+/// Largest gap between two records that are read together.
 const GAP_BYTES_MAX: u32 = 8 << 10;
-/// What is read of a record before its length is known.
+/// Bytes that are read of a record before its length is known.
 const FIRST_BYTES_MAX: u32 = 64 << 10;
 /// Events that share a buffer at most, and so are kept in memory by each other.
 const LOAD_EVENTS_MAX: usize = 1_024;
-/// Bytes of a buffer, where it holds more than one event.
+/// Bytes of a buffer at most, if it holds more than one event.
 const LOAD_BYTES_MAX: usize = 1 << 20;
 
-/// Whether a reader wants more.
+/// Answer of a reader: it wants more events, or has enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Take {
     More,
@@ -87,7 +87,8 @@ impl Segments {
         Ok(Take::More)
     }
 
-    /// How many of the last events have about so many bytes together; one at least.
+    /// Returns how many of the last events have at most about `bytes_max` bytes together; at least
+    /// one.
     fn last_within(&self, segment: &Segment, positions: &[Position], bytes_max: usize) -> Result<usize, ReadError> {
         let indexes = positions.iter().map(|position| segment.index_of(*position));
         let extents = self.table(segment, |table, blocks| table.extents(indexes.clone(), blocks))?;

@@ -48,7 +48,7 @@ impl Pool {
         Ok(())
     }
 
-    /// How many jobs wait, and how many bytes they count for.
+    /// Returns the number of jobs that wait, and the bytes that they count for.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let state = self.inner.state();
         (state.jobs.len(), state.bytes)

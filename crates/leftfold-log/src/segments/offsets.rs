@@ -1,7 +1,8 @@
-//! Where the events of one segment are: one offset each, in memory while the segment grows, in a file when it is sealed.
+//! Offsets of the events of one segment: in memory while the segment grows, in a file when it is
+//! sealed.
 //!
-//! The file is derived. Every block of it is checked when it is read; one that is not what was written is made anew
-//! from the segment.
+//! The file is derived. Every block of it is checked when it is read; the file is rebuilt from the
+//! segment if one is damaged.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,7 +28,7 @@ pub(crate) struct Offsets {
     events: Vec<u32>,
     /// Some groups: where each begins, and how many events of the segment are before it.
     anchors: Vec<Anchor>,
-    /// Where the last group ends, a seal too.
+    /// End of the last group, which may be a seal.
     end: u32,
 }
 
@@ -65,8 +66,8 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    /// Where the records of events begin, each with a bound of where it ends: the next event, or the end of the last
-    /// group. It ends early where there is no such event.
+    /// Returns the begin of the record of each event, with a bound of its end: the next event, or
+    /// the end of the last group. Stops early if there is no such event.
     pub(crate) fn extents(&self, indexes: impl Iterator<Item = u32>, blocks: &Blocks) -> Result<Vec<(u32, u32)>, OffsetsFault> {
         let mut extents = Vec::with_capacity(indexes.size_hint().0);
         match self {
@@ -125,7 +126,7 @@ pub(crate) struct OffsetsFile {
     end: u32,
 }
 
-/// Why a file of offsets cannot be used: it is made anew.
+/// Reason why a file of offsets cannot be used: it is rebuilt.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OffsetsFault {
     #[error("the offsets file cannot be read: {0}")]
@@ -137,7 +138,8 @@ pub(crate) enum OffsetsFault {
 }
 
 impl OffsetsFile {
-    /// What a file is that belongs to a segment and goes up to `end`, where the chain has a hash that is right.
+    /// Reads the header of a file of offsets. The file must belong to the segment and go up to
+    /// `end`, and `is_right` must accept its chain hash there.
     pub(crate) fn of(
         file: &dyn File,
         header: &SegmentHeader,

@@ -21,7 +21,7 @@ pub(crate) const fn place_of(address: u64) -> (u64, u64) {
     (address >> 32, address & 0xffff_ffff)
 }
 
-/// Where the history stands: what the next group must follow from.
+/// State of the chain: the next group must follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chain {
     /// The position that the next event gets.
@@ -32,12 +32,13 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Where the history stands before the first group of a segment.
+    /// Returns the state of the chain before the first group of a segment.
     pub(crate) fn before(header: &SegmentHeader) -> Self {
         Self { next: header.first, hash: header.hash, recorded_at: header.recorded_at }
     }
 
-    /// The same, as readers are told. While nothing was recorded they see an empty store, whatever its identity.
+    /// Returns the head that readers are told. While nothing was recorded they see an empty store,
+    /// even if it has an identity.
     pub(crate) fn head(&self) -> Head {
         if self.recorded_at == NO_TIME {
             return Head::EMPTY;
@@ -51,7 +52,7 @@ impl Chain {
     }
 }
 
-/// Why there is no valid group at a place.
+/// Reason why there is no valid group at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GroupFault {
     /// The file ends there.
@@ -72,9 +73,9 @@ pub enum GroupFault {
     /// A record does not check.
     #[error("the record at byte {offset} does not check: {fault}")]
     Record {
-        /// Where it begins in the segment.
+        /// Byte of the segment where the record begins.
         offset: u64,
-        /// What is wrong.
+        /// Fault of the record.
         fault: FormatError,
     },
     /// The header counts other records than there are.
@@ -83,8 +84,9 @@ pub enum GroupFault {
 }
 
 impl GroupFault {
-    /// Whether a write that was interrupted can have left it. What checks, and is wrong all the same, was written so:
-    /// by another release, or into another history.
+    /// Tells whether an interrupted write can have left the fault. Bytes whose checksum is right
+    /// and that are wrong all the same were written so: by another release, or into another
+    /// history.
     pub(crate) fn may_be_torn(&self) -> bool {
         match self {
             Self::End | Self::Length => true,
@@ -129,12 +131,12 @@ impl<'a> Record<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// Where the next group begins.
+    /// Returns the byte of the segment where the next group begins.
     pub(crate) fn end(&self) -> u64 {
         self.offset + (GROUP_HEADER_BYTES + self.body.len()) as u64
     }
 
-    /// Whether a clean close wrote it.
+    /// Tells whether a clean close wrote the group.
     pub(crate) fn is_seal(&self) -> bool {
         self.header.flags & SEAL != 0
     }
@@ -262,10 +264,12 @@ impl Groups {
         }))
     }
 
-    /// Whether, behind a place where no valid group begins, there is one that was begun when that place was durable.
+    /// Searches behind a place where no valid group begins for a group that was begun when that
+    /// place was durable.
     ///
-    /// Where the header at the place checks, its body is passed over: it may be torn, and hold anything that a user
-    /// wrote. Behind the one group that was not synced there was nothing but zeros.
+    /// If the header at the place is valid, its body is passed over: it may be torn, and hold
+    /// anything that a user wrote. Behind the one group that was not synced there was nothing but
+    /// zeros.
     pub(crate) fn later_group(&mut self, from: u64, chain: &Chain) -> io::Result<Option<u64>> {
         let mut offset = match self.header_at(from)? {
             Ok(header) => from + (GROUP_HEADER_BYTES + header.body_bytes as usize) as u64,
@@ -295,7 +299,7 @@ impl Groups {
             .is_ok_and(|group| group.header.recorded_at >= chain.recorded_at && group.header.first >= chain.next))
     }
 
-    /// Whether there are only zeros from a byte to the end.
+    /// Tells whether there are only zeros from a byte to the end.
     pub(crate) fn only_zeros(&mut self, from: u64) -> io::Result<bool> {
         let mut offset = from;
         while offset < self.len {

@@ -69,7 +69,7 @@ impl Segments {
         self.list.write().unwrap_or_else(PoisonError::into_inner).push(segment);
     }
 
-    /// How many segments there are, and the bytes of those that are complete.
+    /// Returns the number of segments, and the bytes of those that are complete.
     pub(crate) fn sealed(&self) -> (usize, u64) {
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
         // Each tells how long the one before it is.
@@ -267,7 +267,7 @@ impl Segments {
     }
 }
 
-/// What becomes of the offsets of a segment when they are in a file.
+/// Use of the offsets of a segment once they are in a file: read from there, or kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     /// The segment is sealed.

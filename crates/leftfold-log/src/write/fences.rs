@@ -20,7 +20,8 @@ const LATER_BIT: u32 = 62;
 /// The seconds of the clock are above these bits.
 const SECONDS_BIT: u32 = 8;
 
-/// What the index keeps the record of fences under. No consumer has it: theirs begin with the id of a store.
+/// Key of the record of fences in the index. No consumer has it: their keys begin with the id of a
+/// store.
 pub(crate) const FENCES_KEY: &[u8] = b"fences";
 
 /// The last fence that may have been given by what is recorded.

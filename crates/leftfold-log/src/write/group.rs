@@ -27,7 +27,7 @@ pub(crate) struct GroupBuilder {
     /// Room for the header, then the records.
     buffer: Vec<u8>,
     records: u32,
-    /// Where each event is in the segment.
+    /// Offset of each event in the segment.
     offsets: Vec<u32>,
     /// Every append that was judged, those that went in with the position of their first event.
     requests: Vec<(Position, Request)>,
@@ -38,10 +38,12 @@ pub(crate) struct GroupBuilder {
     address: u64,
     binding: Binding,
     answers: Vec<(usize, Result<Outcome, AppendError>)>,
-    /// Where consumers stand, the group included. The writer alone moves them, so it is never stale.
+    /// Positions of consumers, the group included. Only the writer moves them, so they are never
+    /// stale.
     consumers: HashMap<String, Position>,
     leases: Leases,
-    /// The last fence that this opening may give by what stands in the log, the group included; nothing where it gave none.
+    /// The last fence that this opening may give by what stands in the log, the group included;
+    /// `None` if it gave none.
     reserved: Option<Fence>,
 }
 
@@ -88,7 +90,7 @@ impl GroupBuilder {
         self.buffer.len()
     }
 
-    /// How many appends wait for the group, those that are refused included.
+    /// Returns the number of appends that wait for the group, including those that are refused.
     pub(crate) fn appends(&self) -> usize {
         self.requests.len()
     }
@@ -200,8 +202,9 @@ impl GroupBuilder {
         self.buffer.get(within as usize..).unwrap_or(&[])
     }
 
-    /// Where the record of a command is that was durable before this group. Records without events do not move the
-    /// head, so only facts from behind the point where memory begins are complete with what is in memory.
+    /// Returns the address of the record of a command that was durable before this group, `None` if
+    /// there is none. Records without events do not move the head, so only facts from behind the
+    /// point where memory begins are complete with what is in memory.
     fn command(&self, shared: &Shared, facts: &Precheck, id: CommandId) -> Result<Option<u64>, ReadError> {
         match self.recent.command(&id.0) {
             Some(address) => Ok(Some(address)),

@@ -1,15 +1,16 @@
-//! What waits in memory counts for, about: its own bytes, and what stands around them.
+//! Approximate bytes of memory that waiting requests count for: their own bytes, and those of the
+//! structures around them.
 
 use leftfold_core::store::{
     Append, CommandRecord, Condition, NewEvent, NoneMatching, Query, QueryItem, Read, StreamMatch, TypeMatch, What,
 };
 
-/// What every append and every read costs, however little it says.
+/// Bytes that every append and every read counts for, however small it is.
 pub(crate) const EACH: usize = 256;
-/// What a name costs beside its text.
+/// Bytes that a name counts for beside its text.
 const NAME: usize = 32;
 
-/// An append that is still as its caller made it.
+/// Returns the bytes of an append whose events are not encoded yet.
 pub(crate) fn of_append(append: &Append) -> usize {
     let data = |event: &NewEvent| {
         let trace = event.metadata.trace.as_ref().map_or(0, |trace| 2 * NAME + trace.state().len());
@@ -19,12 +20,12 @@ pub(crate) fn of_append(append: &Append) -> usize {
     EACH + append.events.iter().map(data).sum::<usize>() + of_condition(&append.condition) + of_command(append.command.as_ref())
 }
 
-/// What stays of an append once its events are encoded.
+/// Returns the bytes of an append without its events, once these are encoded.
 pub(crate) fn beside_events(condition: &Condition, command: Option<&CommandRecord>) -> usize {
     EACH + of_condition(condition) + of_command(command)
 }
 
-/// A page that is asked for.
+/// Returns the bytes of a request for a page.
 pub(crate) fn of_read(read: &Read) -> usize {
     EACH + match &read.what {
         What::Stream { stream, .. } => stream.len(),

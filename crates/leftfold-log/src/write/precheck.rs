@@ -1,5 +1,5 @@
-//! What the caller of an append finds out for the writer, off the writer's path: against the durable history up to some
-//! head. The writer then looks only at what came since.
+//! Lookups that the caller of an append makes for the writer, off the writer's path: against the
+//! durable history up to some head. The writer then looks only at the events since.
 
 use std::collections::HashMap;
 
@@ -16,15 +16,15 @@ use crate::segments::segment::damaged;
 use crate::shared::Shared;
 use crate::write::request::Precheck;
 
-/// What is known of an append before the writer sees it.
+/// Result of the lookups for an append, before the writer sees it.
 pub(crate) enum Prechecked {
-    /// Nothing that may come can change the answer.
+    /// The answer is final: no later event can change it.
     Answered(Outcome),
-    /// The writer decides, from these.
+    /// The writer decides, from these facts.
     Undecided(Precheck),
 }
 
-/// Whether looking everything up may take long: it is done on a thread of the log then.
+/// Tells whether the lookups may take long: they are made on a thread of the log then.
 pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
     append.condition.none_matching.iter().any(|none| {
         let head = shared.head().position;
@@ -34,10 +34,10 @@ pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
     })
 }
 
-/// Whether an append may be judged before those that wait.
+/// Order of judging an append among those that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// It may.
+    /// It may be judged before those that wait.
     Free,
     /// It is judged after those that were handed over with it.
     InTurn,
@@ -133,7 +133,7 @@ fn lasting_conflict(condition: &Condition, facts: &Precheck) -> Option<Conflict>
     Some(Conflict::Matching { clause, after: condition.none_matching[clause].after, found })
 }
 
-/// What was answered under a command id, whose durable record is at the address.
+/// Returns the answer that was recorded under a command id, whose durable record is at the address.
 pub(crate) fn repeated(shared: &Shared, command: &CommandRecord, address: u64) -> Result<Outcome, AppendError> {
     let bytes = shared.segments.record_at(address)?;
     judge_repeat(command, &bytes, address)
@@ -155,7 +155,7 @@ pub(crate) fn judge_repeat(command: &CommandRecord, record: &[u8], address: u64)
     }
 }
 
-/// What the index keeps a consumer's checkpoint under.
+/// Returns the key of a consumer's checkpoint in the index.
 pub(crate) fn consumer_key(record: &CheckpointRecord) -> String {
     let partition = record.checkpoint.partition.0.as_deref().unwrap_or("");
     checkpoint_key(&record.consumer, record.checkpoint.store.0.as_bytes(), partition)

@@ -1,4 +1,4 @@
-//! What waits for the writer: appends, in the order they came, and the wish to close.
+//! Queue of the writer: appends, in the order they came, and the request to close.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -37,12 +37,12 @@ enum Life {
     Closed(Result<(), CloseError>),
 }
 
-/// Why an append cannot wait.
+/// Reason why an append is not queued.
 #[derive(Debug)]
 pub(crate) enum Refused {
     /// The store is closed, or about to be.
     Closing,
-    /// More waits than may.
+    /// As much waits as may wait.
     Busy { waiting: usize },
 }
 
@@ -64,11 +64,11 @@ impl From<Refused> for LeaseError {
     }
 }
 
-/// What the writer gets.
+/// Result of taking from the queue.
 #[derive(Debug)]
 pub(crate) enum Taken {
     Requests,
-    /// It is to close, and nothing more will come.
+    /// The writer is to close, and nothing more will come.
     Close,
 }
 
@@ -86,7 +86,7 @@ impl Queue {
         matches!(self.state().life, Life::Open)
     }
 
-    /// How many appends wait, and how many bytes they count for.
+    /// Returns the number of appends that wait, and the bytes that they count for.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let state = self.state();
         (state.requests.len() + state.coming, state.bytes + state.coming_bytes)
@@ -113,7 +113,8 @@ impl Queue {
         Ok(())
     }
 
-    /// What waits now decides: the last append that comes in may be as large as an append can be.
+    /// Checks what waits now, without the append: the last one that comes in may be as large as an
+    /// append can be.
     fn check(&self, state: &State) -> Result<(), Refused> {
         if !matches!(state.life, Life::Open) {
             return Err(Refused::Closing);
@@ -170,14 +171,14 @@ impl Queue {
         }
     }
 
-    /// What is there now goes behind what `into` holds; it does not wait.
+    /// Moves the requests that are there now behind those in `into`; it does not wait.
     pub(crate) fn take_more(&self, into: &mut VecDeque<Request>) {
         let mut state = self.state();
         into.append(&mut state.requests);
         state.bytes = 0;
     }
 
-    /// Asks for the end, which is told through the channel; at once where it is there.
+    /// Asks the writer to close; the channel tells when it has, at once if it has already.
     pub(crate) fn close(&self) -> oneshot::Receiver<Result<(), CloseError>> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();

@@ -43,9 +43,9 @@ pub(crate) struct Precheck {
     pub(crate) at: Position,
     /// The streams that the append writes, or expects something of, and their versions.
     pub(crate) streams: Vec<(StreamName, Version)>,
-    /// Which of them each event goes to.
+    /// Index in `streams` of the stream that each event goes to; `None` if it goes to none.
     pub(crate) of_events: Vec<Option<u32>>,
-    /// Which of them each expectation is about.
+    /// Index in `streams` of the stream that each expectation is about.
     pub(crate) of_expectations: Vec<u32>,
     /// The first query of the condition that an event matches, and the first event that does: once there, it stays.
     pub(crate) found: Option<(usize, Position)>,

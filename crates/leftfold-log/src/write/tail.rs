@@ -11,10 +11,10 @@ use crate::index::Covered;
 use crate::segments::scan::{Chain, address};
 use crate::segments::segment::Segment;
 
-/// What a log is opened for.
+/// Purpose for which a log is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Its end is made durable, and cut where that is needed.
+    /// The end of the log is made durable, and cut if that is needed.
     Write,
     /// Nothing is changed, and nothing is shown that is not known to be durable.
     Read,
@@ -22,20 +22,20 @@ pub(crate) enum Purpose {
     Verify,
 }
 
-/// Where the writer goes on.
+/// Place where the writer goes on.
 #[derive(Debug)]
 pub(crate) struct Tail {
     pub(crate) segment: Arc<Segment>,
     pub(crate) file: Arc<dyn File>,
     /// The durable end.
     pub(crate) end: u64,
-    /// The length of the file: what is behind the end are zeros.
+    /// The length of the file. Behind the end there are only zeros if `zeros_behind` is set.
     pub(crate) len: u64,
     pub(crate) zeros_behind: bool,
     pub(crate) chain: Chain,
-    /// Whether the last group is a seal.
+    /// True if the last group is a seal.
     pub(crate) sealed: bool,
-    /// What the index holds.
+    /// Part of the log that the index covers.
     pub(crate) covered: Covered,
 }
 
@@ -44,7 +44,7 @@ impl Tail {
         self.chain.head()
     }
 
-    /// Writes a seal at the end, and makes it durable. What stands behind the end are zeros, or nothing.
+    /// Writes a seal at the end, and makes it durable. Behind the end there are zeros, or nothing.
     pub(crate) fn write_seal(&mut self, recorded_at: i64) -> io::Result<()> {
         let header = GroupHeader {
             body_bytes: 0,

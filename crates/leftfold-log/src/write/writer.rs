@@ -22,11 +22,11 @@ use crate::write::queue::Taken;
 use crate::write::request::Request;
 use crate::write::tail::{Purpose, Tail, begin_segment};
 
-/// Where groups are usually smaller than this they are worth zeros ahead: an overwrite is synced faster than a file that
-/// grows. Above it the bytes of the zeros cost more than that saves: with 256 writers, whose groups have about 40 KiB,
-/// growing gave a sixth more appends.
+/// Usual size of groups below which zeros are written ahead: an overwrite is synced faster than a
+/// file that grows. Above it the bytes of the zeros cost more than that saves: with 256 writers,
+/// whose groups have about 40 KiB, growing gave a sixth more appends.
 const SMALL_GROUP_BYTES: usize = 20 << 10;
-/// How many zeros are written ahead.
+/// Bytes of zeros that are written ahead.
 const AHEAD_BYTES: usize = 1 << 20;
 
 /// The writer, and all that only it may touch.
@@ -43,25 +43,26 @@ pub(crate) struct Writer {
     pub(crate) time: RecordedTime,
     /// Bytes of the latest groups, smoothed.
     pub(crate) usual_bytes: usize,
-    /// Whether something may be there of a next segment that could not be begun.
+    /// True if parts of a next segment that could not be begun may be there.
     pub(crate) half_made: bool,
 }
 
-/// Why a group was not made durable.
+/// Reason why a group was not made durable.
 #[derive(Debug)]
 enum Failed {
     /// There was no room. What was written is cut off again, durably.
     Full(String),
-    /// It may be there or not.
+    /// The group may be there or not.
     Unknown(String),
 }
 
-/// Gives the directory back and says that the log is closed when the writer ends, also by a panic of a clock or a disk:
-/// nothing is changed by anybody when another process may have the directory, and nobody waits for one who is gone.
+/// Gives the directory back and says that the log is closed when the writer ends, also by a panic
+/// of a clock or a disk: nothing is changed once another process may have the directory, and no
+/// caller waits for a writer that has ended.
 struct Ending {
     shared: Arc<Shared>,
     tenure: Option<Tenure>,
-    /// How it ended, where it did in order.
+    /// Result of closing; `None` if the writer panicked.
     closed: Option<Result<(), CloseError>>,
 }
 
