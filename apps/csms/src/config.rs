@@ -10,70 +10,71 @@ use lexopt::ValueExt;
 use crate::domain::id_tag::Strangers;
 use crate::read::Place;
 
-/// What is set.
+/// Configuration of the server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen, for stations and people alike.
+    /// Address to listen on, for stations and people alike.
     pub listen: SocketAddr,
-    /// Where the events are kept: a folder, or the URL of a store.
+    /// Place of the events: a folder, or the URL of a store.
     pub store: String,
-    /// Where the read models live.
+    /// Place of the read models.
     pub read_models: Place,
-    /// Whether the read models are built anew at the start.
+    /// True if the read models are rebuilt at the start.
     pub rebuild_read_models: bool,
-    /// How long a station may take to answer.
+    /// Time that a station may take to answer.
     pub call_timeout: Duration,
-    /// How long a station may be silent before it counts as offline.
+    /// Silence after which a station counts as offline.
     pub offline_after: Duration,
-    /// How long after a remote start the driver may take to plug in: the connector is kept for so long.
+    /// Time that a driver has to plug in after a remote start; the connector is kept for this time
+    /// and `call_timeout`.
     pub start_within: Duration,
-    /// How often stations are to send heartbeats.
+    /// Interval at which stations are to send heartbeats.
     pub heartbeat_interval: Duration,
-    /// Whether heartbeats are recorded.
+    /// True if heartbeats are recorded.
     pub keep_heartbeats: bool,
-    /// Whether unknown stations and tags are served.
+    /// True if unknown stations and tags are served.
     pub open: bool,
-    /// What callers of the API must know.
+    /// Token that callers of the API must send; `None` is possible in open mode only.
     pub api_token: Option<String>,
-    /// A file with the identities of stations to register, one a line.
+    /// File with the identities of stations to register, one a line; `None` if there is no file.
     pub stations: Option<PathBuf>,
 }
 
-/// What the command line asks for.
+/// Request of the command line.
 #[derive(Debug)]
 pub enum Asked {
-    /// To serve.
+    /// Serve, with this configuration.
     Serve(Box<Config>),
-    /// How it is used.
+    /// Print the usage.
     Help,
 }
 
-/// Why what is set cannot be.
+/// Error of the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A flag is unknown, or lacks its value.
     #[error("{0}; see csms --help")]
     Arguments(#[from] lexopt::Error),
-    /// A value is none.
+    /// A value cannot be read, or is out of its range.
     #[error("{name} is {text:?}, which is no {expected}")]
     Value {
         /// The flag or variable.
         name: String,
-        /// What was given.
+        /// Value that was given.
         text: String,
-        /// What was expected.
+        /// Description of the expected value.
         expected: &'static str,
     },
-    /// Open mode is for trying out.
+    /// The address can be reached from outside, and open mode is only for trying out.
     #[error(
         "{listen} can be reached from outside: open mode is only for loopback addresses; \
          listen on 127.0.0.1, or leave --open out and set --api-token and the stations"
     )]
     OpenToAll {
-        /// Where it was to listen.
+        /// Address that was to be listened on.
         listen: SocketAddr,
     },
-    /// Closed mode needs a token.
+    /// There is no token outside open mode.
     #[error("without open mode the API needs a token: set CSMS_API_TOKEN, or --api-token, to a long random text")]
     NoToken,
     /// The token is too easily guessed.
@@ -87,7 +88,7 @@ pub enum ConfigError {
 /// The shortest token.
 pub const TOKEN_BYTES_MIN: usize = 16;
 
-/// How it is used.
+/// Usage of the program.
 pub const HELP: &str = "csms: a charging station management system for OCPP 1.6J
 
 usage: csms [flags]
@@ -128,7 +129,7 @@ const VALUES: [&str; 9] = [
     "start-within",
     "heartbeat-interval",
 ];
-/// The flags that take none.
+/// The flags that take no value.
 const SWITCHES: [&str; 4] = ["open", "closed", "keep-heartbeats", "rebuild-read-models"];
 
 impl Config {
@@ -170,7 +171,7 @@ impl Config {
         given.config().map(|config| Asked::Serve(Box::new(config)))
     }
 
-    /// What becomes of stations and tags that nobody has registered.
+    /// Returns the policy for stations and tags that nobody has registered.
     #[must_use]
     pub fn strangers(&self) -> Strangers {
         if self.open { Strangers::Welcome } else { Strangers::Refused }
@@ -260,7 +261,8 @@ fn place(text: &str) -> Result<Place, ConfigError> {
     }
 }
 
-/// Where the read models are if nothing is said: with the events, and for as long as these.
+/// Returns the default place of the read models: in the folder of the events, or in a temporary
+/// folder of this process if the events are kept in memory.
 fn beside(store: &str) -> PathBuf {
     match store {
         "memory:" => std::env::temp_dir().join(format!("csms-read-models-{}", std::process::id())),

@@ -33,17 +33,17 @@ use crate::{api, gateway, web};
 const BOOTS_MAX: usize = 64;
 /// Stations that are marked at a time when the server starts.
 const MARKED_AT_ONCE: usize = 256;
-/// How long an orderly end may take.
+/// Time that an orderly stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// How often it is said that the start takes long.
+/// Interval at which a long start is logged.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// The parts of the system.
 #[derive(Debug)]
 pub struct Csms {
-    /// What is set.
+    /// The configuration.
     pub config: Config,
-    /// Where everything is recorded.
+    /// Store that records all events.
     pub store: Store,
     /// The stations.
     pub stations: Aggregates<Station>,
@@ -51,25 +51,25 @@ pub struct Csms {
     pub tags: Aggregates<IdTag>,
     /// Free transaction ids.
     pub transaction_numbers: TransactionNumbers,
-    /// Who is connected.
+    /// Connections of the stations.
     pub registry: Registry,
-    /// Who was heard of lately.
+    /// Stations that were heard of lately.
     pub liveness: Liveness,
-    /// What lists, reports and the dashboard show.
+    /// Read models for lists, reports and the dashboard.
     pub read: ReadModels,
-    /// Turns for boots.
+    /// Permits for boots that are worked on at the same time.
     pub boots: Semaphore,
-    /// What the last report that could not be recorded failed at, until one is recorded.
+    /// Error of the last report that could not be recorded; `None` if a report was recorded since.
     pub unrecorded: Mutex<Option<String>>,
     behind: OnceLock<Behind>,
     runtime: Mutex<Option<RunningRuntime>>,
     stop: watch::Sender<bool>,
 }
 
-/// What runs behind the log.
+/// Handles of the consumers of the log: effects, read models and processes.
 #[derive(Debug)]
 pub struct Behind {
-    /// What is asked of stations.
+    /// Requests to stations.
     pub effects: Effects,
     /// The read models.
     pub projections: Projections,
@@ -78,19 +78,19 @@ pub struct Behind {
 }
 
 impl Csms {
-    /// What runs behind the log; none while the system starts.
+    /// Returns the handles of the consumers of the log; `None` while the system starts.
     #[must_use]
     pub fn behind(&self) -> Option<&Behind> {
         self.behind.get()
     }
 
-    /// What every consumer of the log is doing; none while the system starts or ends.
+    /// Returns the status of every consumer of the log; empty while the system starts or ends.
     #[must_use]
     pub fn consumers(&self) -> Vec<ConsumerStatus> {
         self.runtime().as_ref().map(|runtime| runtime.status()).unwrap_or_default()
     }
 
-    /// The same as figures, in the text format of Prometheus, with those of the store.
+    /// Returns the metrics of the store and of the consumers, in the text format of Prometheus.
     #[must_use]
     pub fn metrics(&self) -> String {
         self.store.metrics()
@@ -107,7 +107,7 @@ impl Csms {
         *self.runtime() = Some(runtime);
     }
 
-    /// Something has happened that may resolve a doubt.
+    /// Has effects in doubt looked at again, since something has happened that may resolve a doubt.
     pub fn look_again(&self) {
         if let Some(behind) = self.behind.get() {
             behind.effects.look_again();
@@ -122,57 +122,57 @@ impl Csms {
     }
 }
 
-/// Why the system does not start.
+/// Error of [`start`].
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store cannot be opened.
     #[error("the store {store} cannot be opened: {error}")]
     Store {
-        /// Which.
+        /// Store that was to be opened: a folder or a URL.
         store: String,
-        /// Why.
+        /// Error of opening it.
         error: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The list of stations cannot be read.
     #[error("the list of stations {} cannot be read: {error}", .path.display())]
     StationsFile {
-        /// Which.
+        /// Path of the list.
         path: PathBuf,
-        /// Why.
+        /// Error of reading it.
         error: std::io::Error,
     },
-    /// A line of the list is no identity.
+    /// A line of the list is not an identity.
     #[error("line {line} of {} is no identity; write one a line, up to 128 bytes", .path.display())]
     Identity {
-        /// Which list.
+        /// Path of the list.
         path: PathBuf,
-        /// Which line.
+        /// Number of the line, from 1.
         line: usize,
     },
-    /// Nobody may connect.
+    /// No station may connect.
     #[error(
         "without open mode stations must be registered, and none is: list them with --stations FILE; \
          further ones are registered with PUT /api/stations/{{id}}"
     )]
     NoStations,
-    /// The URL of the read models' database is none.
+    /// The URL of the read models' database is not valid.
     #[error(transparent)]
     ReadModels(#[from] PostgresError),
-    /// The read models are those of another store, or of what this one was.
+    /// The read models belong to another store, or to an earlier state of this one.
     #[error("{0}; start once with --rebuild-read-models")]
     ForeignReadModels(leftfold::runtime::StartError),
     /// The store does not take what has to be recorded.
     #[error(transparent)]
     Record(#[from] ExecuteError<StationRefusal>),
-    /// What runs behind the log cannot start.
+    /// The consumers of the log cannot start.
     #[error(transparent)]
     Runtime(leftfold::runtime::StartError),
     /// The address cannot be listened on.
     #[error("cannot listen on {listen}: {error}; choose another address with --listen")]
     Listen {
-        /// Which.
+        /// Address to listen on.
         listen: SocketAddr,
-        /// Why.
+        /// Error of listening.
         error: std::io::Error,
     },
     /// The store cannot be read.
@@ -183,7 +183,7 @@ pub enum StartError {
 /// The system at work.
 #[derive(Debug)]
 pub struct Running {
-    /// Where it listens.
+    /// Address that the server listens on.
     pub address: SocketAddr,
     csms: Arc<Csms>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -238,7 +238,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     Ok(Running { address, csms, serving, watching })
 }
 
-/// Starts what runs behind the log, and waits until all stations are known.
+/// Starts the consumers of the log, and waits until all stations are known.
 async fn run_behind(csms: &Arc<Csms>) -> Result<(), StartError> {
     let runtime = Runtime::new(&csms.store).process::<RemoteStartDeadline>().process::<ReservationExpiry>();
     let mut runtime = csms.read.follow(runtime);
@@ -289,7 +289,7 @@ impl Running {
     }
 }
 
-/// Registers the stations of the list; how many there are.
+/// Registers the stations of the list; returns their number.
 async fn register_listed(csms: &Csms) -> Result<usize, StartError> {
     let Some(path) = &csms.config.stations else { return Ok(0) };
     let read = std::fs::read_to_string(path);
@@ -309,7 +309,8 @@ async fn register_listed(csms: &Csms) -> Result<usize, StartError> {
     Ok(registered)
 }
 
-/// While the server was away nobody was heard: whoever was online then has to be heard of anew.
+/// Marks the stations that were online before the restart as offline, until they are heard of
+/// again.
 async fn assume_nobody_online(csms: &Csms) -> Result<(), StartError> {
     let (at, reason) = (Timestamp::now(), OfflineReason::ServerRestarted);
     let is_online = |(id, row): (&String, &StationRow)| row.state.online.then(|| id.clone());

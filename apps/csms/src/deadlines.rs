@@ -22,20 +22,20 @@ pub struct RemoteStartDeadline {
     is_over: bool,
 }
 
-/// What it reads.
+/// Events that [`RemoteStartDeadline`] reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RemoteStartFact {
-    /// It was asked for.
+    /// A remote start was requested.
     #[serde(rename = "station.RemoteStartRequested")]
     Requested {
         /// The station.
         station: String,
-        /// Names the request.
+        /// Name of the request.
         request: RequestId,
-        /// Its time.
+        /// End of its time.
         until: Timestamp,
     },
-    /// The station answered, or is known not to.
+    /// The station answered, or it is known that the station will not answer.
     #[serde(rename = "station.RemoteStartAnswered")]
     Answered(Answered),
     /// A transaction started.
@@ -106,24 +106,24 @@ impl Process for RemoteStartDeadline {
     // ANCHOR_END: react
 }
 
-/// The time of a reservation: if nobody used it by then, it ends. The station ends it by itself. An instance is a
-/// reservation of a station.
+/// The time of a reservation: if it was not used by then, it ends. The station ends it by itself.
+/// An instance is a reservation of a station.
 #[derive(Debug, Default)]
 pub struct ReservationExpiry {
     reservation: Option<(String, i64)>,
 }
 
-/// What it reads.
+/// Events that [`ReservationExpiry`] reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ReservationFact {
-    /// It was asked for.
+    /// A reservation was requested.
     #[serde(rename = "station.ReservationRequested")]
     Requested {
         /// The station.
         station: String,
-        /// Names it there.
+        /// Id of the reservation, unique at the station.
         reservation_id: i64,
-        /// Its time.
+        /// Moment when it ends if it was not used.
         expiry_date: Timestamp,
     },
     /// A transaction started.

@@ -26,7 +26,7 @@ use crate::ocpp::v16::{
     TriggerMessageStatus, UnlockStatus,
 };
 
-/// How long the report may take that a station was asked for, after it agreed to send it.
+/// Time that a station may take to send a report after it agreed to send it.
 const REPORT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Starts a transaction remotely.
@@ -171,7 +171,8 @@ impl Effect for Reserve {
         self.0.ask(station, request, &reserve_now(&attempt.intent), *until).await
     }
 
-    /// A connector that is reported as reserved is the proof. When the reservation's time is over it no longer matters.
+    /// A connector that is reported as reserved is the proof. After the reservation's expiry date
+    /// the answer no longer matters.
     async fn resolve(&self, attempt: &Attempt<ReservationRequested>) -> Performed<StationAnswer> {
         let intent = &attempt.intent;
         if let Some(known) = self.0.late(&intent.request, &reserve_now(intent)) {
@@ -270,7 +271,7 @@ fn answered(request: &RequestId, conclusion: &Conclusion<StationAnswer>) -> Answ
     Answered { request: request.clone(), answer }
 }
 
-/// What a call's end means for the effect.
+/// Turns the result of a call into the result of an attempt.
 fn performed(called: Called) -> Performed<StationAnswer> {
     let rejected = |status: &str| Performed::Done(StationAnswer::Rejected { status: status.to_owned() });
     match called {
@@ -313,13 +314,14 @@ impl Csms {
         performed(self.registry.call(station, Some(name), request, self.config.call_timeout).await)
     }
 
-    /// What an answer says that came after its call was given up.
+    /// Returns the result of an answer that came after its call was given up; `None` if there is no
+    /// such answer, or if it does not settle the request.
     fn late(&self, name: &RequestId, request: &CentralRequest) -> Option<Performed<StationAnswer>> {
         let performed = performed(self.registry.late_answer(name, request)?);
         matches!(performed, Performed::Done(_)).then_some(performed)
     }
 
-    /// The proof that a remote start took place, if there is one.
+    /// Returns the proof that a remote start took place; `None` if there is none.
     async fn started(&self, intent: &RemoteStartRequested) -> Option<Performed<StationAnswer>> {
         let Ok(station) = self.stations.load(&intent.station).await else { return Some(doubt("the station cannot be loaded")) };
         station.state.result_of(&intent.request).map(|_| Performed::Done(StationAnswer::Accepted))

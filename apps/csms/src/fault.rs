@@ -6,12 +6,12 @@
 pub(crate) enum Fault {
     /// A request is recorded, and nothing has been attempted. Effects are not carried out, so that this is certain.
     BeforeAttempt,
-    /// An outcome is recorded, and whoever waits for it has not heard.
+    /// An outcome is recorded, and the caller who waits for it has not been told.
     AfterOutcome,
 }
 
 impl Fault {
-    /// Whether the process is to end here.
+    /// Tells whether the process ends here.
     pub(crate) fn is_set(self) -> bool {
         let name = match self {
             Self::BeforeAttempt => "before-attempt",

@@ -40,7 +40,7 @@ async fn serve(variable: impl Fn(&str) -> Option<String>) -> Result<(), Box<dyn 
 /// A charge point to try, for Python.
 const STATION: &str = include_str!("station.py");
 
-/// What to try next.
+/// Returns the text that is printed at the start: addresses and first steps.
 fn welcome(address: std::net::SocketAddr, store: &str, open: bool) -> String {
     let token = if open { "" } else { " -H 'Authorization: Bearer TOKEN'" };
     let station = STATION.replace("ADDRESS", &address.to_string());

@@ -6,33 +6,35 @@ use tokio::sync::Mutex;
 use crate::domain::transaction_ids::{ALL, BLOCK, Reserve, TransactionIds, TransactionIdsEvent, UsedUp};
 use crate::ocpp::v16::{TransactionId, TransactionIdError};
 
-/// Why there is no number.
+/// Error of taking a transaction id.
 #[derive(Debug, thiserror::Error)]
 pub enum NoNumber {
     /// They are used up, or the store failed.
     #[error("no transaction id could be reserved: {0}")]
     Reserve(#[from] ExecuteError<UsedUp>),
-    /// The reserved number is none.
+    /// The reserved number is not a valid transaction id.
     #[error(transparent)]
     Number(#[from] TransactionIdError),
 }
 
-/// Numbers that nobody else will use. See [`transaction_ids`](crate::domain::transaction_ids).
+/// Transaction ids that no other process uses. See
+/// [`transaction_ids`](crate::domain::transaction_ids).
 #[derive(Debug)]
 pub struct TransactionNumbers {
     ids: Aggregates<TransactionIds>,
-    /// The next number and the last of the block; nothing is left where the first is greater.
+    /// The next number and the last number of the block; the block is used up if the first is
+    /// greater.
     block: Mutex<(i64, i64)>,
 }
 
 impl TransactionNumbers {
-    /// Nothing is reserved yet.
+    /// Creates it without a reserved block.
     #[must_use]
     pub fn new(store: &Store) -> Self {
         Self { ids: store.aggregate(), block: Mutex::new((1, 0)) }
     }
 
-    /// A number that was never handed out.
+    /// Returns a number that was never handed out.
     pub async fn next(&self) -> Result<TransactionId, NoNumber> {
         let mut block = self.block.lock().await;
         if block.0 > block.1 {

@@ -11,7 +11,7 @@ use leftfold::runtime::Countdowns;
 use crate::Csms;
 use crate::domain::station::{OfflineReason, StationCommand};
 
-/// Who was heard of lately.
+/// Stations that were heard of lately.
 #[derive(Debug)]
 pub struct Liveness {
     countdowns: Countdowns<String>,
@@ -19,17 +19,17 @@ pub struct Liveness {
     offline_after: Duration,
 }
 
-/// Whether a sign of life is the first since the station was last offline.
+/// Kind of a sign of life: the first since the station was last offline, or a further one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignOfLife {
-    /// It is to be recorded.
+    /// The first one: it is recorded.
     First,
-    /// It is not.
+    /// A further one: it is not recorded.
     Further,
 }
 
 impl Liveness {
-    /// Nobody is online yet: what was true before a restart is not assumed.
+    /// Creates the state in which no station is online: the state before a restart is not assumed.
     #[must_use]
     pub fn new(offline_after: Duration) -> Self {
         Self { countdowns: Countdowns::new(), online: Mutex::default(), offline_after }
@@ -47,7 +47,7 @@ impl Liveness {
         SignOfLife::First
     }
 
-    /// Whether the station was heard of lately.
+    /// Tells whether the station was heard of lately.
     #[must_use]
     pub fn is_online(&self, station: &str) -> bool {
         self.online().contains(station)

@@ -26,13 +26,14 @@ use crate::ocpp::v16::{CentralRequest, MessageTrigger, SUBPROTOCOL};
 
 /// The longest identity, in bytes. OCPP 1.6 allows 20 characters, 2.0.1 allows 48.
 pub const IDENTITY_BYTES_MAX: usize = 128;
-/// What a connection may send in one message: somewhat more than the session reads, so that the sender of too much
-/// gets an answer.
+/// Bytes that a connection accepts in one message: somewhat more than the session reads, so that
+/// the sender of a larger message gets an answer.
 const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 64 * 1024;
-/// What a connection's buffers begin with; the library's own 128 KiB are too much for a hundred thousand stations.
+/// Initial size of a connection's read buffer; the library's own 128 KiB are too much for a hundred
+/// thousand stations.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
-/// How long a station may be silent after it connected before it is asked for a heartbeat; spread up to twice that,
-/// since after a restart all stations come at once.
+/// Silence after which a newly connected station is asked for a heartbeat; spread up to twice that,
+/// since all stations connect at once after a restart.
 const ASK_AFTER: Duration = Duration::from_secs(1);
 
 /// Takes a connection.
@@ -81,7 +82,7 @@ pub async fn connect(
     })
 }
 
-/// Whether a text can be a station's identity.
+/// Tells whether a text can be a station's identity.
 #[must_use]
 pub fn is_identity(text: &str) -> bool {
     !text.is_empty() && text.len() <= IDENTITY_BYTES_MAX && !text.chars().any(char::is_control)
@@ -94,7 +95,8 @@ async fn turn_away(mut socket: WebSocket) {
     let _ = socket.send(Message::Close(Some(frame))).await;
 }
 
-/// Asks a station that says nothing whether it is there, and one of which no connector is known for its state.
+/// Asks a silent station for a heartbeat, and a station of which no connector is known for its
+/// status.
 async fn ask(csms: Arc<Csms>, station: Arc<str>) {
     tokio::time::sleep(ASK_AFTER.mul_f64(1.0 + fastrand::f64())).await;
     let trigger = |requested_message| CentralRequest::TriggerMessage { requested_message, connector_id: None };

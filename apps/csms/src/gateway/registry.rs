@@ -18,9 +18,9 @@ use crate::ocpp::v16::{Answer, CentralRequest};
 
 /// Calls that wait for one connection's task. The session bounds what waits behind that.
 const CALLS_MAX: usize = 8;
-/// Late answers that are kept for whoever resolves a doubt.
+/// Late answers that are kept for effects in doubt.
 const LATE_ANSWERS_MAX: usize = 1_024;
-/// What a call may take beyond its deadline, until its task has said so.
+/// Time that a call may take beyond its deadline until its connection's task reports an outcome.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The connected stations.
@@ -29,7 +29,7 @@ pub struct Registry {
     connections: Mutex<HashMap<String, Connection>>,
     late: Mutex<LateAnswers>,
     next_generation: AtomicU64,
-    /// Counts connections that were made.
+    /// Counts the connections that were made.
     joined: watch::Sender<u64>,
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Place {
     pub(super) calls: mpsc::Receiver<Outgoing>,
 }
 
-/// What became of a call.
+/// Result of a call to a station.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Called {
     /// The station answered.
@@ -92,7 +92,7 @@ pub enum Called {
     Unknown(&'static str),
 }
 
-/// Why the outcome of a call is not known: what an answer in time would have told.
+/// Reason of [`Called::Unknown`] if the station did not answer in time.
 pub const NO_ANSWER: &str = "the station did not answer in time";
 
 impl Default for Registry {
@@ -107,7 +107,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Takes the identity's place, from whoever had it.
+    /// Registers a new connection of the identity; it replaces an older one.
     pub(super) fn enter(&self, station: &str) -> Place {
         let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
         let (sender, calls) = mpsc::channel(CALLS_MAX);
@@ -140,19 +140,19 @@ impl Registry {
         self.connections().get(station).map(|connection| connection.reports.subscribe())
     }
 
-    /// How many stations are connected.
+    /// Returns the number of connected stations.
     #[must_use]
     pub fn connected(&self) -> usize {
         self.connections().len()
     }
 
-    /// Whether the station is connected.
+    /// Tells whether the station is connected.
     #[must_use]
     pub fn is_connected(&self, station: &str) -> bool {
         self.connections().contains_key(station)
     }
 
-    /// Waits until the station is connected, but not for ever; whether it is.
+    /// Waits at most `within` until the station is connected; tells whether it is.
     pub async fn wait_for(&self, station: &str, within: Duration) -> bool {
         let mut joined = self.joined.subscribe();
         let connected = async {
@@ -168,7 +168,8 @@ impl Registry {
         self.is_connected(station)
     }
 
-    /// Calls a station over its newest connection. The name, if there is one, becomes the message id.
+    /// Calls a station over its newest connection. The name becomes the message id; `None` takes a
+    /// random one.
     pub async fn call(&self, station: &str, name: Option<&RequestId>, request: &CentralRequest, within: Duration) -> Called {
         let name = name.cloned().unwrap_or_else(RequestId::random);
         let Ok(id) = MessageId::new(name.0) else { return Called::NotSent("the request's name is no message id") };
@@ -204,7 +205,7 @@ impl Registry {
     }
 }
 
-/// What an outcome means for whoever called.
+/// Turns the outcome of a call into the result for the caller.
 fn read(request: &CentralRequest, outcome: Outcome) -> Called {
     match outcome {
         Outcome::Answered(payload) => match request.read_answer(&payload.message) {

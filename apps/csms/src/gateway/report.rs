@@ -27,7 +27,7 @@ use crate::ocpp::v16::{
 /// The longest raw message that is kept with an event, in bytes.
 const RAW_BYTES_MAX: usize = 16 * 1024;
 
-/// Why a report could not be taken.
+/// Error of taking a report.
 #[derive(Debug, thiserror::Error)]
 enum ReportError {
     #[error(transparent)]
@@ -58,7 +58,8 @@ struct Report<'a> {
     station: &'a str,
     /// The message that it came with.
     cause: Option<Cause>,
-    /// What was wrong with it, and the message itself in that case.
+    /// Violations in the report as JSON, with the raw message unless it is too long; empty if there
+    /// are none.
     note: Bytes,
     now: Timestamp,
 }

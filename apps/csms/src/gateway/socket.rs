@@ -18,10 +18,10 @@ use crate::domain::request::RequestId;
 use crate::ocpp::frame::MessageId;
 use crate::ocpp::session::{CallKey, Delivery, Limits, Outcome, Output, Received, Reply, Session, Settled, StationCall};
 
-/// How long writing one message may take.
+/// Time that writing one message may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What is done for the station, one after the other: its messages keep their order.
+/// Work for the station, done one job after the other, so that its messages keep their order.
 enum Job {
     ComeOnline,
     Answer(StationCall),
@@ -35,14 +35,14 @@ struct Connection {
     socket: WebSocket,
     session: Session,
     place: Place,
-    /// Who awaits the answers to our calls.
+    /// Callers that await the answers to our calls.
     waiting: HashMap<MessageId, oneshot::Sender<Outcome>>,
     jobs: VecDeque<Job>,
     working: Option<Working>,
     pings: Interval,
 }
 
-/// Why a connection ends.
+/// Cause of the end of a connection.
 enum End {
     /// The station left, or the socket broke.
     Gone,
@@ -98,7 +98,7 @@ impl Connection {
         }
     }
 
-    /// Writes what there is to write.
+    /// Writes all output of the session, and settles the calls that timed out.
     async fn write(&mut self) -> Result<(), End> {
         while let Some(output) = self.session.poll(Instant::now()) {
             match output {

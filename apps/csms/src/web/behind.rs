@@ -62,7 +62,7 @@ fn moving(status: &ConsumerStatus) -> ConsumerState {
     }
 }
 
-/// What waits for a person: the first of it, and how much it is.
+/// Returns the first parked items, and the number of all of them.
 pub(super) async fn parked(csms: &Csms) -> (Vec<ParkedView>, usize) {
     let Some(behind) = csms.behind() else { return (Vec::new(), 0) };
     let mut views = Vec::new();

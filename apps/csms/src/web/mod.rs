@@ -39,14 +39,14 @@ const SHOWN_MAX: usize = 500;
 /// The page is sent again at most so often, and at least so often, since it tells ages.
 const EVERY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(10));
 
-/// How long the page waits for read models that are behind; it is sent again soon in any case.
+/// Time that the page waits for read models that are behind; it is sent again soon in any case.
 const PAGE_WITHIN: Duration = Duration::from_secs(2);
 const LIVE_WITHIN: Duration = Duration::from_millis(300);
-/// Remote starts in vain are shown for a day, and so many.
+/// Time for which remote starts in vain are shown, at most `LAPSED_SHOWN_MAX` of them.
 const LAPSED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 const LAPSED_SHOWN_MAX: usize = 20;
 
-/// The routes of the dashboard, for whoever may use the API.
+/// Returns the routes of the dashboard, for callers that may use the API.
 pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
     Router::new()
         .route("/", get(page))
@@ -165,7 +165,7 @@ fn counts(fleet: &Fleet) -> Counts {
     }
 }
 
-/// The remote starts of late that nobody followed.
+/// Returns the recent remote starts after which no transaction started.
 fn lapsed(fleet: &Fleet, now: Timestamp) -> Vec<LapsedView> {
     let of_late = fleet.lapsed.iter().filter(|lapsed| now.since(lapsed.at) < LAPSED_FOR).take(LAPSED_SHOWN_MAX);
     let view = |Lapsed { asked, at }: &Lapsed| LapsedView {
