@@ -1,4 +1,5 @@
-//! What is stored while it is measured: accounts, whose every event is 256 bytes of JSON with one tag.
+//! Data that is stored while it is measured: accounts, whose every event is 256 bytes of JSON with
+//! one tag.
 
 use leftfold_core::fold::{Aggregate, Event, Schema};
 use leftfold_core::store::{NewEvent, StreamName, Tags};
@@ -6,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
 
-/// How many accounts there are where nothing else is said.
+/// Number of accounts unless a benchmark has its own.
 pub(crate) const ACCOUNTS: u64 = 1_000;
 /// Numbers begin here, so that every id is of one length.
 const FIRST_NUMBER: u64 = 1_000;
@@ -98,7 +99,7 @@ pub(crate) fn booked(serial: u64) -> AccountEvent {
     AccountEvent::Booked(book(serial, serial).0)
 }
 
-/// What the event says, which is all of its data.
+/// Returns the booking of the event, which is all of its data.
 pub(crate) const fn booking(AccountEvent::Booked(booking): &AccountEvent) -> &Booking {
     booking
 }

@@ -12,7 +12,7 @@ use crate::table::{Row, Target, Unit};
 const WRITERS: usize = 16;
 const BATCH_EVENTS: usize = 100;
 
-/// Where the events of a batch belong.
+/// Distribution of the events of a batch over streams.
 #[derive(Clone, Copy)]
 enum Batch {
     /// To one stream, another one for each writer.
@@ -53,7 +53,7 @@ async fn measure(run: &mut Run, batch: Batch, told: &str) -> Outcome<Row> {
 }
 
 impl Batch {
-    /// What the writer of this number appends over and over.
+    /// Returns the events that the writer of this number appends over and over.
     fn of(self, number: usize) -> Outcome<Vec<NewEvent>> {
         match self {
             Self::OneStream => Ok(vec![account::event(number as u64)?; BATCH_EVENTS]),

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::Outcome;
 use crate::rounds::{Work, rate};
 
-/// What one event weighs at the ceiling: 256 bytes of data and what surrounds it.
+/// Bytes of one event at the ceiling: 256 bytes of data, and those that surround it.
 pub(crate) const EVENT_BYTES: usize = 300;
 
 /// The file is written over and over. It is shorter for shorter rounds, which need less of it.
@@ -49,7 +49,7 @@ impl Ceiling {
         Ok(Self(sender))
     }
 
-    /// How often a second so many tasks together get so many bytes durable.
+    /// Measures how often a second the tasks together make a write of `bytes` bytes durable.
     pub(crate) async fn rate(&self, tasks: usize, bytes: usize, span: Duration) -> Outcome<f64> {
         let worker = || Hand { ceiling: self.clone(), bytes: vec![b'x'; bytes] };
         rate(std::iter::repeat_with(worker).take(tasks).collect(), span).await

@@ -11,7 +11,7 @@ use leftfold_core::store::{Read as Request, Version};
 use crate::load::load;
 use crate::{Outcome, account, machine, store};
 
-/// What a child is to do with the store in a folder.
+/// Task of a child with the store in a folder.
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) deed: Deed,
@@ -30,16 +30,16 @@ pub(crate) enum Deed {
     Die,
 }
 
-/// What a child reports, in lines of a name and a number.
+/// Report of a child, in lines of a name and a number.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Report {
-    /// How long opening took.
+    /// Time that opening took.
     pub(crate) open_ms: f64,
-    /// The same, until the first event of a stream was read.
+    /// Time until the first event of a stream was read, opening included.
     pub(crate) first_read_ms: f64,
-    /// How long the load took.
+    /// Time that the load took.
     pub(crate) load_seconds: f64,
-    /// The most memory that the process had until the store was closed; nothing of one that is to be killed.
+    /// Peak memory of the process until the store was closed; 0 for a process that is to be killed.
     pub(crate) peak_mib: f64,
 }
 
@@ -117,7 +117,7 @@ impl Report {
     }
 }
 
-/// What a child does.
+/// Performs the task of a child.
 pub(crate) async fn perform(task: Task) -> Outcome {
     let mut report = Report::default();
     let began = Instant::now();

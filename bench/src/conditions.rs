@@ -1,4 +1,5 @@
-//! What a condition costs: appends under a query on a tag, against appends without a condition, in the same store.
+//! Cost of a condition: appends under a query on a tag, against appends without a condition, in the
+//! same store.
 
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ fn row(rounds: Vec<Round>, writers: usize, events: u64) -> Row {
     Row { name, rounds, unit: Unit::Microseconds, reference: "unconditional", target: Target::RatioAtMost(1.3) }
 }
 
-/// Which side goes first: it alternates, so that neither always finds the smaller store.
+/// Side that goes first: it alternates, so that neither side always finds the smaller store.
 #[derive(Clone, Copy)]
 enum Order {
     ConditionalFirst,

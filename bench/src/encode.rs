@@ -1,4 +1,5 @@
-//! What it costs to know that an event will be read as it is written: encoding it, against serde_json by itself.
+//! Cost of checking that an event will be read as it is written: encoding it, against serde_json by
+//! itself.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -13,7 +14,7 @@ use crate::table::{Row, Target, Unit};
 
 /// Events that are encoded in one round.
 const EVENTS: u64 = 200_000;
-/// What all checks of an event of 256 bytes together may take.
+/// Time that all checks of an event of 256 bytes together may take.
 const MICROSECONDS_MAX: f64 = 1.0;
 
 /// The microseconds that an event takes more than with serde_json by itself.

@@ -13,7 +13,7 @@ use crate::{Outcome, load, machine, store};
 pub(crate) const STREAM_EVENTS: u64 = 1_000;
 
 const DISK_BYTES_PER_EVENT_MAX: f64 = 345.0;
-/// What the program and its runtime may have beside the memory setting.
+/// Memory that the program and its runtime may have beside the memory setting.
 const PROGRAM_BYTES: usize = 32 << 20;
 
 /// A store that a process of its own has filled and closed.
@@ -46,7 +46,7 @@ impl Large {
         Task { deed, folder: self.folder.clone(), events, streams: self.streams }.run()
     }
 
-    /// What filling it took.
+    /// Returns the rows of the table for the filling: its disk space and its memory.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let Self { events, streams, .. } = self;
         let measured = self.disk_bytes as f64 / *events as f64;

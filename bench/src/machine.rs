@@ -14,7 +14,8 @@ use crate::settings::{FOLDER_VARIABLE, Settings};
 const SYNCS_MAX: usize = 200;
 const SYNC_BYTES: usize = 4 << 10;
 
-/// What a reader of the table must know to compare it with another.
+/// Describes the machine, the folder and the settings, which a reader must know to compare the
+/// table with another.
 pub(crate) fn describe(settings: &Settings, folder: &Path) -> Outcome<String> {
     let cores = std::thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
@@ -45,7 +46,8 @@ pub(crate) fn peak_memory_mib() -> Outcome<f64> {
     Ok(peak.trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
 }
 
-/// What everything in a folder takes on disk: the length of each file, or what is allocated for it where that is more.
+/// Returns the bytes that all files in a folder take on disk: the length of each file, or the space
+/// allocated for it if that is more.
 pub(crate) fn disk_bytes(folder: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
@@ -74,7 +76,8 @@ fn file_system(folder: &Path) -> io::Result<String> {
         .map_or_else(|| "an unknown file system".to_owned(), |fields| fields[2].to_owned()))
 }
 
-/// How many syncs were timed, each after one block was written anew, and the median.
+/// Times syncs, each after the same block was overwritten, and returns their number and the median
+/// in milliseconds.
 fn sync_ms(folder: &Path, span: Duration) -> io::Result<(usize, f64)> {
     let path = folder.join("sync");
     let file = File::create_new(&path)?;

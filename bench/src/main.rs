@@ -1,4 +1,5 @@
-//! What is fast, measured against a ceiling in the same run: `cargo xtask bench [names] [--rounds n] [--events n]`.
+//! Benchmarks, measured against a ceiling in the same run: `cargo xtask bench [names] [--rounds n]
+//! [--events n]`.
 //!
 //! The machine's own figures drift from minute to minute, so every throughput is held against a reference that is
 //! measured in turn with it, round by round, and the median of the rounds' ratios is judged. Figures that have an
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 use settings::{Purpose, Settings};
 
-/// What a step ends with; every failure is told to a person and ends the program.
+/// Result of a step; every failure is told to a person and ends the program.
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {

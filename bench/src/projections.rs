@@ -26,7 +26,7 @@ const MEMORY_RATIO_MIN: f64 = 0.25;
 /// As many as the runtime puts into one transaction.
 const TOGETHER: usize = 1_000;
 
-/// What the projections read of an account's bookings.
+/// Fields of an account's bookings that the projections read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum AccountView {
     Booked { customer: i64, amount_cents: i64 },
@@ -36,7 +36,7 @@ impl Event for AccountView {
     const NAMESPACE: &'static str = "account";
 }
 
-/// What stands under a customer: the sum, and how many bookings.
+/// Rows of the projection in memory: for each customer the sum and the number of bookings.
 type Balances = HashMap<i64, (i64, u64)>;
 
 struct Bookings;

@@ -4,20 +4,20 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 
-/// What one task does over and over.
+/// Work that one task does over and over.
 pub(crate) trait Work: Send + 'static {
     /// Does it once, and waits until it is done.
     fn once(&mut self) -> impl Future<Output = Outcome> + Send;
 }
 
-/// A figure, and what it is held against.
+/// A figure, and the reference that it is compared with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Round {
     pub(crate) measured: f64,
     pub(crate) reference: f64,
 }
 
-/// How often a second all workers together, each a task of its own, did their work.
+/// Measures how often a second all workers together, each a task of its own, do their work.
 pub(crate) async fn rate<W: Work>(workers: Vec<W>, span: Duration) -> Outcome<f64> {
     let started = Instant::now();
     let repeat = |mut worker: W| async move {

@@ -11,7 +11,7 @@ use crate::settings::Settings;
 use crate::table::{Row, Target};
 use crate::{Outcome, batches, commands, conditions, encode, open, projections, reads, store};
 
-/// What can be measured. Each gives one row of the table, or several.
+/// A benchmark. Each gives one row of the table, or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Benchmark {
     Commands1,
@@ -86,7 +86,7 @@ impl Benchmark {
     }
 }
 
-/// What the benchmarks share. Its folder is removed in the end.
+/// State shared by the benchmarks. Its folder is removed in the end.
 pub(crate) struct Run {
     pub(crate) settings: Settings,
     folder: PathBuf,

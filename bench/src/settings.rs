@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! Settings from the command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::run::Benchmark;
 /// The variable that names the folder in which stores are made.
 pub(crate) const FOLDER_VARIABLE: &str = "LEFTFOLD_BENCH_DIR";
 
-/// What this process is started for.
+/// Purpose for which this process is started.
 pub(crate) enum Purpose {
     Help,
     Measure(Settings),
@@ -18,7 +18,7 @@ pub(crate) enum Purpose {
     Child(Task),
 }
 
-/// How much is measured, and where.
+/// Settings of the measuring.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// In the order in which they run.
@@ -26,9 +26,9 @@ pub(crate) struct Settings {
     pub(crate) rounds: u32,
     /// Events of the large store.
     pub(crate) events: u64,
-    /// How long one side of a round lasts.
+    /// Time that one side of a round lasts.
     pub(crate) span: Duration,
-    /// Where stores are made, in a folder of this run.
+    /// Folder in which the folder of this run is made, with its stores.
     pub(crate) folder: PathBuf,
 }
 

@@ -9,7 +9,7 @@ pub(crate) struct Row {
     /// At least one.
     pub(crate) rounds: Vec<Round>,
     pub(crate) unit: Unit,
-    /// What the reference is.
+    /// Name of the reference.
     pub(crate) reference: &'static str,
     pub(crate) target: Target,
 }
@@ -23,7 +23,7 @@ pub(crate) enum Unit {
     Mebibytes,
 }
 
-/// What is asked of the median of the rounds' ratios.
+/// Requirement on the median of the rounds' ratios.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     /// Nothing: it is told for information.

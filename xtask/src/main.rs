@@ -31,7 +31,7 @@ usage: cargo xtask <command>
   tidy                check the source against the rules of the house
   bench [arguments]   run the benchmarks, all or those named; `bench --help` says more";
 
-/// What a command ends with: nothing, or a message that says what went wrong and what to do.
+/// Result of a command: nothing, or a message that says what went wrong and what to do.
 type Outcome<T = ()> = Result<T, String>;
 
 fn main() -> ExitCode {

@@ -1,9 +1,9 @@
-//! What the tests need besides Rust: a Python with the packages of clients, a headless Chromium, PostgreSQL,
-//! Redis and RabbitMQ; and mdBook for the book.
+//! Setup of the tools that the tests need besides Rust: a Python with the packages of clients, a
+//! headless Chromium, PostgreSQL, Redis and RabbitMQ; and of mdBook for the book.
 //!
-//! What is missing is installed where that is possible (packages of Python into `target/venv`, mdBook into
-//! `target/mdbook`, programs with apt where this runs as root); otherwise the error says what to install. When
-//! all is there this takes a fraction of a second and uses no network.
+//! A missing tool is installed if that is possible (packages of Python into `target/venv`, mdBook
+//! into `target/mdbook`, programs with apt if this runs as root); otherwise the error says what to
+//! install. When all is there this takes a fraction of a second and uses no network.
 
 mod apt;
 mod chromium;
@@ -23,7 +23,7 @@ use apt::Apt;
 const PYTHON_VARIABLE: &str = "LEFTFOLD_PYTHON";
 const CHROMIUM_VARIABLE: &str = "LEFTFOLD_CHROMIUM";
 
-/// Where the tests find what they need.
+/// Paths of the tools that the tests need.
 pub(crate) struct Environment {
     /// A Python that can import what the files of requirements pin.
     pub(crate) python: PathBuf,

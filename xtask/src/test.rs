@@ -65,9 +65,9 @@ fn all_tests(environment: &Environment) -> Command {
     cargo
 }
 
-/// What depends on features that are not on by default: what is written is what is read where serde_json is built with
-/// numbers of any size, for cargo unifies features, so any crate of a user's program may ask for that; and traces that go to
-/// OpenTelemetry.
+/// Tests of features that are not on by default: events are read as they were written if serde_json
+/// is built with numbers of any size (cargo unifies features, so any crate of a user's program may
+/// ask for that); and traces go to OpenTelemetry.
 fn tests_of_features() -> Command {
     let mut cargo = cargo();
     cargo.args(["test", "-p", "leftfold-core", "--features", "serde_json/arbitrary_precision,opentelemetry", "--lib"]);

@@ -24,9 +24,9 @@ use source::File;
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Violation {
     path: String,
-    /// Counted from 1; 1 also where the file as a whole is meant.
+    /// Line, counted from 1; also 1 if the file as a whole is meant.
     line: usize,
-    /// What is wrong and what to do.
+    /// Message that says what is wrong and what to do.
     message: String,
 }
 

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Config, Error, Socket};
 use crate::{PostgresError, Rows};
 
 const CONNECT_SECONDS: u64 = 10;
-/// How long a server that does not answer at all is believed in.
+/// Seconds without any answer after which a server is given up.
 const SILENCE_SECONDS: u64 = 30;
 /// A statement whose client has gone ends soon, and with it its locks; not every system can tell.
 const NOTICE_GONE: &str = "DO $$ BEGIN PERFORM set_config('client_connection_check_interval', '2s', false);
@@ -26,7 +26,7 @@ pub(crate) struct Connected {
     drives: JoinHandle<()>,
 }
 
-/// How to come to a connection.
+/// Way to make a connection: the configuration, and the dialling.
 pub(crate) struct Server {
     config: Config,
     dial: Box<dyn Dial>,
@@ -85,7 +85,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What the URL leaves open.
+/// Sets the limits and the name that the URL leaves open.
 fn with_limits(mut config: Config) -> Config {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(CONNECT_SECONDS));

@@ -1,4 +1,5 @@
-//! What goes wrong between us and the server, and which of it means that no event could be applied just now.
+//! Errors of the connection and of the server, and those among them that mean that no event could
+//! be applied just now.
 
 use std::io;
 
@@ -6,14 +7,14 @@ use leftfold_core::runtime::projection::ProjectionError;
 use leftfold_core::store::Kind;
 use tokio_postgres::error::{DbError, Severity};
 
-/// Why a database could not be used.
+/// Error of using a database.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PostgresError {
-    /// The URL is none.
+    /// The URL cannot be parsed.
     #[error("the URL of the database cannot be read; write postgres://user:password@host:port/database")]
     Url(#[source] tokio_postgres::Error),
-    /// There is no connection to be had.
+    /// No connection can be made.
     #[error("cannot connect to PostgreSQL")]
     Unreachable(#[source] tokio_postgres::Error),
     /// Another session has the version.
@@ -21,10 +22,10 @@ pub enum PostgresError {
     InUse {
         /// The schema of the version.
         schema: String,
-        /// Who has it.
+        /// Session that has it.
         holder: String,
     },
-    /// The schema of a version is there, and is not ours.
+    /// The schema of a version is there, but Leftfold did not create it.
     #[error("the schema {schema} was not made by Leftfold; rename it, or the projection")]
     NotOurs {
         /// The schema of the version.
@@ -45,15 +46,16 @@ pub enum PostgresError {
     /// The server refused.
     #[error("cannot use {schema}")]
     Refused {
-        /// What was used.
+        /// Schema, or other name, that was used.
         schema: String,
-        /// What the server said.
+        /// Error of the server.
         source: tokio_postgres::Error,
     },
 }
 
 impl PostgresError {
-    /// What it means to a caller: rows that cannot be used now, or something that has to be mended.
+    /// Returns the kind of the error: rows that cannot be used now, or something that has to be
+    /// corrected.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -71,7 +73,7 @@ impl PostgresError {
     }
 }
 
-/// Whether an error means that no event could be applied now.
+/// Tells whether an error means that no event could be applied now.
 pub(crate) fn is_away(error: &ProjectionError) -> bool {
     error.causes().any(|cause| {
         let ours = cause.downcast_ref::<PostgresError>();
@@ -81,7 +83,7 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
     })
 }
 
-/// Whether another session has the lane of the version.
+/// Tells whether another session has the lane of the version.
 pub(crate) fn is_in_use(error: &ProjectionError) -> bool {
     error.causes().any(|cause| matches!(cause.downcast_ref(), Some(PostgresError::InUse { .. })))
 }
@@ -92,7 +94,7 @@ fn stands_still(error: &tokio_postgres::Error) -> bool {
     broken || error.as_db_error().is_some_and(|said| ended(said) || concerns_all(said.code().code()))
 }
 
-/// The connection is over with it.
+/// Tells whether the error ends the connection.
 fn ended(said: &DbError) -> bool {
     matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
 }

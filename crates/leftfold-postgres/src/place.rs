@@ -6,7 +6,8 @@ use tokio_postgres::Error;
 use crate::connect::Connected;
 use crate::{PostgresError, Rows};
 
-/// How long a session that was dropped a moment ago may take to be gone.
+/// Statement that limits the wait for a lock: a session that was dropped a moment ago may take that
+/// long to be gone.
 const PATIENCE: &str = "SET lock_timeout TO '1s'";
 /// Two that make the same schema at the same time would fail, `IF NOT EXISTS` or not.
 const MAKING: &str = "SELECT pg_advisory_xact_lock(hashtextextended('leftfold making', 0))";

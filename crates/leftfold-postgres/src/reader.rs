@@ -12,7 +12,7 @@ use crate::connect::{Connected, Server};
 use crate::place::{literal, schema};
 use crate::{PostgresError, Rows};
 
-/// How many read at once; more wait.
+/// Reads at the same time; further ones wait.
 const READERS_MAX: usize = 16;
 /// Connections that are kept open between reads.
 const KEPT: usize = 8;
@@ -26,7 +26,7 @@ pub struct Reader(Arc<Shared>);
 struct Shared {
     server: Arc<Server>,
     name: String,
-    /// Where it is not the one that serves.
+    /// Version to read; `None` for the one that serves.
     version: Option<u32>,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,

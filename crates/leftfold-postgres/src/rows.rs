@@ -1,4 +1,4 @@
-//! What code of users writes and reads through.
+//! Access to the rows for the code of users.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::{Client, Error, Statement};
 
-/// Statements that are kept prepared; with one more all are prepared anew.
+/// Statements that are kept prepared; one more discards them all.
 const STATEMENTS_MAX: usize = 256;
 
 /// A [`Client`] with a transaction open, and statements that are kept prepared. It cannot begin a transaction; a

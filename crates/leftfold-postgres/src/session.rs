@@ -51,7 +51,8 @@ impl PostgresSession {
         PostgresError::refused(&self.schema)(error).into()
     }
 
-    /// Where a statement failed a commit would end in a rollback without a word; this fails then.
+    /// Fails if the transaction is over: after a failed statement a commit would silently be a
+    /// rollback.
     async fn within_transaction(&self) -> Result<(), ProjectionError> {
         let said = self.connected.rows.simple_query(MARK).await.map_err(|e| self.refused(e))?;
         let mark = said.iter().find_map(|message| match message {
@@ -129,7 +130,8 @@ impl Session for PostgresSession {
     }
 }
 
-/// What stands after all texts that begin so: with the last character that has one after it raised to that.
+/// Returns the end of the range of texts that begin with the prefix: the prefix up to the last
+/// character that has a successor, with that character replaced by the successor.
 fn end_of(prefix: &str) -> String {
     let mut characters: Vec<char> = prefix.chars().collect();
     while let Some(last) = characters.pop() {

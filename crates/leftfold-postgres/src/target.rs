@@ -11,7 +11,7 @@ use crate::error::{PostgresError, is_away, is_in_use};
 use crate::place::{self, State};
 use crate::{PostgresSession, Reader, Rows};
 
-/// How long a version is not removed because somebody reads it.
+/// Statement that limits the wait for readers of a version that is to be removed.
 const REMOVE: &str = "SET lock_timeout TO '5s'";
 
 /// A database with read models, a schema for each version of each.

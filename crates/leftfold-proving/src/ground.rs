@@ -1,4 +1,5 @@
-//! What a server stands on: a directory, a user who is not root, free ports, and a guard that clears it all away.
+//! Surroundings of a test server: a directory, a user who is not root, free ports, and a guard that
+//! clears it all away.
 
 use std::env;
 use std::fs;
@@ -11,8 +12,9 @@ use std::process::{self, Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Reads what must be killed, a line each time that changes. When the test process is gone, however it ended, it
-/// kills that, waits until it is gone, and removes the directory.
+/// Script that reads the processes to kill, a line at each change. When the test process is gone,
+/// even if it was killed, the script kills them, waits until they are gone, and removes the
+/// directory.
 const GUARD: &str = r#"
 signal= pids=
 while read -r s p; do signal=$s; pids=$p; done
@@ -24,10 +26,11 @@ fi
 rm -rf -- "$0"
 "#;
 
-/// The directory of one server, and whoever clears it away.
+/// Directory of one server, with the guard that clears it away.
 pub(crate) struct Ground {
     directory: PathBuf,
-    /// Where the tests run as root: user and group of `nobody`. PostgreSQL refuses to run as root.
+    /// User and group of `nobody` if the tests run as root, else `None`. PostgreSQL refuses to run
+    /// as root.
     nobody: Option<(u32, u32)>,
     guard: Child,
     doomed: Option<ChildStdin>,
@@ -87,7 +90,7 @@ impl Ground {
 }
 
 impl Drop for Ground {
-    /// What runs here was killed before: the guard is to remove the directory only.
+    /// Ends the guard. The server was killed before: the guard only has to remove the directory.
     fn drop(&mut self) {
         drop(self.doomed.take());
         let _ = self.guard.wait();

@@ -65,7 +65,8 @@ impl Postgres {
         self.url_of(&database)
     }
 
-    /// What `psql` answers to the statements: a line for each row, `|` between columns.
+    /// Runs the statements by `psql` and returns its answer: a line for each row, `|` between
+    /// columns.
     pub fn psql(&self, url: &str, statements: &str) -> String {
         let mut psql = self.ground.command(&self.programs.join("psql"));
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statements, url]);

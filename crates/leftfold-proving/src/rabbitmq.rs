@@ -73,7 +73,7 @@ impl RabbitMq {
         self.url_of(&name)
     }
 
-    /// What `rabbitmqctl` answers, without headings.
+    /// Runs `rabbitmqctl` and returns its answer, without headings.
     pub fn control(&self, arguments: &[&str]) -> String {
         let mut control = self.command("rabbitmqctl");
         control.args(["--quiet", "--node", &self.node()]).args(arguments);

@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How long a server may take to be ready, on a machine that has much else to do.
+/// Time that a server may take to be ready, on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(120);
-/// How long what was killed may take to be gone.
+/// Time that a killed process may take to be gone.
 const DEATH_PATIENCE: Duration = Duration::from_secs(30);
-/// Lines of what a server said that are kept.
+/// Lines of the output of a server that are kept.
 const LAST_WORDS: usize = 100;
 
 /// A process that said that it is ready.
 pub(crate) struct Running {
     child: Child,
-    /// What it said last.
+    /// Last lines of its output.
     words: Arc<Mutex<VecDeque<String>>>,
     /// Closed when nobody can say anything any more: the process and all its children are gone.
     silence: Mutex<Receiver<()>>,

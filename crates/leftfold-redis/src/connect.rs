@@ -8,7 +8,7 @@ use redis::{AsyncConnectionConfig, Client, InfoDict};
 use crate::RedisError;
 
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long a server that does not answer at all is believed in.
+/// Time without any answer after which a server is given up.
 const SILENCE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn connect(client: &Client) -> Result<MultiplexedConnection, RedisError> {

@@ -1,14 +1,15 @@
-//! What goes wrong between us and the server, and which of it means that no event could be applied just now.
+//! Errors of the connection and of the server, and those among them that mean that no event could
+//! be applied just now.
 
 use leftfold_core::runtime::projection::ProjectionError;
 use leftfold_core::store::Kind;
 use redis::ErrorKind;
 
-/// What the server answers for a script of ours whose session is not the owner any more.
+/// Code of the server's answer to a script of a session that is not the owner any more.
 pub(crate) const NOT_OWNER: &str = "NOTOWNER";
-/// What it answers to a reader before anything serves.
+/// Code of its answer to a reader before any version serves.
 pub(crate) const NOTHING: &str = "NOTHING";
-/// By these a server says that nobody can write now.
+/// Codes by which a server says that no session can write now.
 const STANDS_STILL: [&str; 12] = [
     "LOADING",
     "BUSY",
@@ -24,11 +25,11 @@ const STANDS_STILL: [&str; 12] = [
     NOT_OWNER,
 ];
 
-/// Why a database could not be used.
+/// Error of using a database.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// The URL is none.
+    /// The URL cannot be parsed.
     #[error("the URL of the database cannot be used; write redis://user:password@host:port/number")]
     Url(#[source] redis::RedisError),
     /// The server cannot be reached, or refused.
@@ -39,7 +40,7 @@ pub enum RedisError {
     InUse {
         /// `NAME:vN`.
         version: String,
-        /// Who writes it.
+        /// Session that writes it.
         holder: String,
     },
     /// The server may remove any key when its memory is full.
@@ -77,7 +78,8 @@ pub enum RedisError {
 }
 
 impl RedisError {
-    /// What it means to a caller: rows that cannot be used now, or something that has to be mended.
+    /// Returns the kind of the error: rows that cannot be used now, or something that has to be
+    /// corrected.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -89,7 +91,7 @@ impl RedisError {
     }
 }
 
-/// Whether an error means that no event could be applied now.
+/// Tells whether an error means that no event could be applied now.
 pub(crate) fn is_away(error: &ProjectionError) -> bool {
     error.causes().any(|cause| {
         let ours = cause.downcast_ref::<RedisError>();
@@ -99,7 +101,7 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
     })
 }
 
-/// Whether another session writes the version.
+/// Tells whether another session writes the version.
 pub(crate) fn is_in_use(error: &ProjectionError) -> bool {
     error.causes().any(|cause| {
         let lost = cause.downcast_ref::<redis::RedisError>().is_some_and(|refused| refused.code() == Some(NOT_OWNER));

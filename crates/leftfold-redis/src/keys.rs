@@ -1,9 +1,9 @@
-//! Which key is whose.
+//! Names of the keys of a version.
 
 /// The keys of one version of a projection. Rows come after `NAME:vN:`, all else elsewhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
-    /// What keys of rows begin with.
+    /// Prefix of the keys of rows.
     pub(crate) rows: String,
     /// A hash: for each row, also a removed one, the position of the event that wrote it last.
     pub(crate) guards: String,

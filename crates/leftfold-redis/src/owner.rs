@@ -1,4 +1,5 @@
-//! Who writes a version: a token under a key that expires, which every script checks.
+//! Ownership of a version: the session that writes it has a token under a key that expires, which
+//! every script checks.
 
 use std::process;
 use std::sync::LazyLock;
@@ -13,11 +14,12 @@ use tokio::time;
 use crate::RedisError;
 use crate::keys::Keys;
 
-/// How long a version stays with a session that gives no sign.
+/// Time after which a session that gives no sign loses its version.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 const SIGNS: Duration = Duration::from_secs(10);
 
-/// Takes the key where nobody has it, or he whom the second argument names, who is gone; answers with the holder.
+/// Takes the key if no session has it, or if the session that the second argument names has it,
+/// which is gone; answers with the holder.
 static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local held = redis.call('GET', KEYS[1])
@@ -44,7 +46,8 @@ pub(crate) struct Owner {
     signs: JoinHandle<()>,
 }
 
-/// Who it is: the connection by its number at the server, the process, and what tells it from the one before.
+/// Token of a session: the number of its connection at the server, its process, and the time, so
+/// that no two sessions have the same.
 #[derive(Clone, Debug, PartialEq)]
 struct Token {
     client: u64,
@@ -103,7 +106,8 @@ async fn give_signs(mut connection: MultiplexedConnection, key: String, token: T
     }
 }
 
-/// Whether the server has the holder's connection still. Where it does not tell, only time can.
+/// Tells whether the server still has the holder's connection. True if the server does not tell:
+/// then the lease has to expire.
 async fn is_alive(connection: &mut MultiplexedConnection, holder: &str) -> bool {
     let Some(holder) = Token::read(holder) else {
         return true;

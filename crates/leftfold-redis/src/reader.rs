@@ -36,7 +36,7 @@ pub struct Reader(Arc<Shared>);
 struct Shared {
     client: Client,
     name: String,
-    /// Where it is not the one that serves.
+    /// Version to read; `None` for the one that serves.
     version: Option<u32>,
     connection: Mutex<Option<MultiplexedConnection>>,
 }
@@ -53,7 +53,7 @@ impl Reader {
         Self(Arc::new(Shared { client, name, version: Some(version), connection: Mutex::default() }))
     }
 
-    /// The row under a key; none where there is none.
+    /// Returns the row under a key; `None` if there is none.
     ///
     /// # Errors
     /// [`RedisError::NothingServes`] before the first version was built; [`RedisError::Refused`] if the server cannot be
@@ -70,7 +70,8 @@ impl Reader {
         Ok(self.ask(keys).await?.1)
     }
 
-    /// What the keys of all rows begin with in the version that serves now: for commands of your own.
+    /// Returns the prefix of the keys of all rows in the version that serves now: for commands of
+    /// your own.
     ///
     /// # Errors
     /// As those of [`read`](Reader::read).

@@ -13,13 +13,13 @@ use crate::owner::{LEASE, Owner};
 use crate::writes::Write;
 use crate::{RedisError, Writes};
 
-/// What one script does at most; while it does, the server does nothing else.
+/// Rows that one script writes at most; while it runs, the server does nothing else.
 const CHUNK_ROWS: usize = 5_000;
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// Rows as (key, position, `+` or `-`, value), then notes as (key, `+` or `-`, value). A row counts where it is newer.
-/// A server without room refuses the first command that needs some, unless something was written before it: so the lease
-/// comes last.
+/// Rows as (key, position, `+` or `-`, value), then notes as (key, `+` or `-`, value). A row is
+/// written only if it is newer. A server without room refuses the first command that needs some,
+/// unless something was written before it: so the lease comes last.
 static WRITE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('NOTOWNER another session has it') end
@@ -81,7 +81,7 @@ impl RedisSession {
         self.notes.clear();
     }
 
-    /// What every script of writes begins with.
+    /// Returns a script of writes with the keys and arguments that every one begins with.
     fn script(&self, rows: usize) -> ScriptInvocation<'static> {
         let keys = &self.keys;
         let mut script = WRITE.prepare_invoke();

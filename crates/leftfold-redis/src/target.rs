@@ -10,9 +10,9 @@ use crate::keys::{self, Keys};
 use crate::owner::Owner;
 use crate::{Reader, RedisSession};
 
-/// How many rows are removed at once, about.
+/// Approximate number of rows that are removed at once.
 const REMOVED_AT_ONCE: usize = 1_000;
-/// What stands for a version in the hash of versions.
+/// State of a version in the hash of versions: it is in use.
 const WRITTEN: &str = "written";
 const BEING_REMOVED: &str = "being removed";
 
@@ -31,7 +31,7 @@ impl Redis {
         Ok(Self { client: Client::open(url).map_err(RedisError::Url)? })
     }
 
-    /// What connections are made by: for commands of your own.
+    /// Returns the client that connections are made by: for commands of your own.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client

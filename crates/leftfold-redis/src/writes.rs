@@ -1,4 +1,4 @@
-//! What code of users writes through.
+//! Writing of rows for the code of users.
 
 use std::collections::HashMap;
 

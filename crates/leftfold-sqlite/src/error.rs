@@ -1,4 +1,5 @@
-//! What goes wrong with a file of rows, and which of it means that SQLite cannot be used at all just now.
+//! Errors of a file of rows, and those among them that mean that SQLite cannot be used at all just
+//! now.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use leftfold_core::runtime::projection::ProjectionError;
 use leftfold_core::store::Kind;
 use rusqlite::ErrorCode;
 
-/// Why a file of rows could not be used.
+/// Error of using a file of rows.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqliteError {
@@ -16,15 +17,15 @@ pub enum SqliteError {
     InUse {
         /// The file of the version.
         path: PathBuf,
-        /// Who writes it.
+        /// Process or session that writes it.
         holder: String,
     },
     /// The directory, or a file in it, cannot be made, listed, or removed.
     #[error("cannot use {}", path.display())]
     Directory {
-        /// What cannot be used.
+        /// Path of the directory or file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
     /// SQLite refused.
@@ -32,7 +33,7 @@ pub enum SqliteError {
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// Error of SQLite.
         source: rusqlite::Error,
     },
     /// The transaction was over before the runtime ended it.
@@ -46,13 +47,14 @@ pub enum SqliteError {
     NothingServes {
         /// The projection.
         name: String,
-        /// Where it was looked for.
+        /// Directory of the read models.
         directory: PathBuf,
     },
 }
 
 impl SqliteError {
-    /// What it means to a caller: rows that cannot be used now, or a statement that has to be mended.
+    /// Returns the kind of the error: rows that cannot be used now, or a statement that has to be
+    /// corrected.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -75,8 +77,8 @@ impl SqliteError {
     }
 }
 
-/// Whether an error means that no event could be applied now. A damaged file is such a case: each event would fail, and a
-/// person has to look at it.
+/// Tells whether an error means that no event could be applied now. A damaged file is such a case:
+/// each event would fail, and a person has to look at it.
 pub(crate) fn is_away(error: &ProjectionError) -> bool {
     error.causes().any(|cause| {
         let ours = cause.downcast_ref::<SqliteError>();
@@ -86,7 +88,7 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
     })
 }
 
-/// Whether another session writes the version.
+/// Tells whether another session writes the version.
 pub(crate) fn is_in_use(error: &ProjectionError) -> bool {
     error.causes().any(|cause| matches!(cause.downcast_ref(), Some(SqliteError::InUse { .. })))
 }

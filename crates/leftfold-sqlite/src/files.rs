@@ -1,4 +1,4 @@
-//! Which file is whose, and who may write it.
+//! Names of the files, and the lock of the session that may write one.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -7,9 +7,9 @@ use std::process;
 
 use crate::SqliteError;
 
-/// How long a statement waits for a lock of another connection.
+/// Seconds that a statement waits for a lock of another connection.
 pub(crate) const BUSY_SECONDS: u64 = 5;
-/// What SQLite keeps beside a file.
+/// Suffixes of the files that SQLite keeps beside a database.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
 /// The file with the rows of a version.
@@ -22,7 +22,7 @@ pub(crate) fn serving(directory: &Path) -> PathBuf {
     directory.join("leftfold.db")
 }
 
-/// Every version with a file, in ascending order; none where there is no directory.
+/// Every version with a file, in ascending order; empty if there is no directory.
 pub(crate) fn versions(directory: &Path, name: &str) -> Result<Vec<u32>, SqliteError> {
     let entries = match fs::read_dir(directory) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -93,20 +93,21 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// Which file stands under a name now: a file that was removed and made again is another one. A file that is still open
-/// keeps its number, so that none is taken for it.
+/// Identity of the file that has a name now: a file that was removed and created again is another
+/// one. A file that is still open keeps its number, so that no other file is taken for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Identity(u64, u64);
 
 impl Identity {
-    /// None where there is no file.
+    /// Returns the identity of the file; `None` if there is no file.
     #[cfg(unix)]
     pub(crate) fn of(path: &Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
         fs::metadata(path).ok().map(|file| Self(file.dev(), file.ino()))
     }
 
-    /// Where an open file cannot be removed, its name says enough.
+    /// Returns a constant if there is a file: an open file cannot be removed here, so its name is
+    /// enough. `None` if there is no file.
     #[cfg(not(unix))]
     pub(crate) fn of(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().map(|_| Self(0, 0))

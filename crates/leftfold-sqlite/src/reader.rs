@@ -11,9 +11,10 @@ use crate::error::SqliteError;
 use crate::files::{self, BUSY_SECONDS, Identity};
 use crate::target::version_that_serves;
 
-/// Connections that are kept open between reads; more are opened where more read at once, and closed after it.
+/// Connections that are kept open between reads; more are opened if more read at once, and closed
+/// after that.
 const KEPT: usize = 8;
-/// How often a version may be replaced and removed between the looking and the opening.
+/// Times that a version may be replaced and removed between its lookup and its opening.
 const TRIES: usize = 5;
 
 /// Reads the rows of the version of a projection that serves, in this process or in another one than the writer's. Cheap
@@ -28,7 +29,7 @@ pub struct Reader(Arc<Shared>);
 struct Shared {
     directory: PathBuf,
     name: String,
-    /// Where it is not the one that serves.
+    /// Version to read; `None` for the one that serves.
     version: Option<u32>,
     serving: Mutex<Option<Opened>>,
     idle: Mutex<Vec<Opened>>,

@@ -26,7 +26,7 @@ pub struct SqliteSession {
     // Closed before the lock is given back.
     connection: Connection,
     path: PathBuf,
-    /// Whether a commit comes from the runtime.
+    /// True while the runtime itself commits.
     ends: Arc<AtomicBool>,
     leaves: Leaves,
     _lock: Lock,

@@ -18,7 +18,7 @@ pub struct Sqlite {
     leaves: Leaves,
 }
 
-/// What becomes of the bytes of rows that are deleted or replaced.
+/// Treatment of the bytes of rows that are deleted or replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Leaves {
     /// They stay in the file until something else is written there.
@@ -34,8 +34,9 @@ impl Sqlite {
         Self { directory: directory.into(), leaves: Leaves::Bytes }
     }
 
-    /// The same, where nothing is left of what was deleted or replaced: it is overwritten in the file, and the journal
-    /// (`-wal`) is emptied after each transaction. For rows with personal data in the clear.
+    /// The same, but nothing is left of rows that were deleted or replaced: it is overwritten in
+    /// the file, and the journal (`-wal`) is emptied after each transaction. For rows with personal
+    /// data in the clear.
     ///
     /// It costs syncs of the disk for each transaction. If somebody reads the file at that moment, the journal is emptied
     /// after a later transaction.
@@ -133,8 +134,8 @@ pub(crate) fn version_that_serves(connection: &Connection, name: &str) -> rusqli
     statement.query_row([name], |row| row.get(0)).optional()
 }
 
-/// What was committed to a file is on the disk when this returns, so that no power failure leaves readers with a version
-/// that is not there.
+/// Brings to the disk what was committed to a file, so that no power failure leaves readers with a
+/// version that is not there.
 fn sync(rows: &Path) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(rows, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;

@@ -24,10 +24,10 @@ pub enum FileUrlError {
     /// A `#` begins a part that a file does not have.
     #[error("'#' does not belong into a file URL; write it as %23 if it is part of the path")]
     Fragment,
-    /// What stands behind a `?` is no option of a store.
+    /// The text behind a `?` is not an option of a store.
     #[error("{found:?} is no option of a store, there are {OPTIONS}; write a question mark that is part of the path as %3F")]
     Option {
-        /// What was found: a name, with its value if that is wrong.
+        /// Option that was found, with its value.
         found: String,
     },
     /// An option stands there twice.
@@ -47,13 +47,13 @@ pub enum FileUrlError {
     /// The path is empty, has a zero byte, or is not UTF-8 on a system whose paths are text.
     #[error("the file URL has a path that no file can have: {detail}")]
     Path {
-        /// What is wrong with it.
+        /// Description of the fault.
         detail: &'static str,
     },
 }
 
 impl FileUrlError {
-    /// What it means to whoever opens the store.
+    /// Returns the kind of the error, for the caller who opens the store.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::Invalid
@@ -66,9 +66,10 @@ const OPTIONS: &str = "clock-behind=refuse, clock-behind=go-on, clock-doubtful=w
 /// The options of a URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UrlOptions {
-    /// Whether a log goes on whose last record is ahead of the clock.
+    /// True if a log whose last record is ahead of the clock is opened all the same; `None` if the
+    /// URL does not say.
     pub(crate) goes_on_behind: Option<bool>,
-    /// Whether a log is not opened by a doubtful clock.
+    /// True if a log is not opened when the clock is doubtful; `None` if the URL does not say.
     pub(crate) refuses_doubtful: Option<bool>,
 }
 

@@ -51,20 +51,20 @@ pub async fn open(url: &str) -> Result<Store, OpenError> {
     }
 }
 
-/// Why a store cannot be opened.
+/// Error of opening a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// No backend of this build has the scheme.
     #[error("{scheme:?} names no kind of store of this build, use a path, file:PATH or memory:")]
     UnknownScheme {
-        /// What stood before the colon.
+        /// Text before the colon.
         scheme: String,
     },
     /// Something stands behind `memory:`.
     #[error("a store in memory has no place and no options, but {rest:?} stands behind memory:, write memory: alone")]
     Memory {
-        /// What stands there.
+        /// Text behind `memory:`.
         rest: String,
     },
     /// The machine's clock is more than a day behind what the log recorded last: it is wrong now, or was wrong then.
@@ -73,9 +73,9 @@ pub enum OpenError {
         "the clock says {now}, but the last record is of {recorded}; set the clock right, or if it was wrong then, open {url:?} until the clock has come there, and recorded time goes on from the last record"
     )]
     ClockBehind {
-        /// When the last group was recorded.
+        /// Recorded time of the last group.
         recorded: Timestamp,
-        /// What the clock says.
+        /// Time of the clock.
         now: Timestamp,
         /// The URL that opens it all the same.
         url: String,
@@ -89,7 +89,7 @@ pub enum OpenError {
         /// The URL that opens it all the same.
         url: String,
     },
-    /// The `file:` URL names no directory of this machine, or has options that are none.
+    /// The `file:` URL names no directory of this machine, or has unknown options.
     #[error(transparent)]
     FileUrl(#[from] FileUrlError),
     /// The embedded log cannot be opened.
@@ -99,7 +99,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// What it means to whoever opens the store.
+    /// Returns the kind of the error, for the caller who opens the store.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -115,9 +115,10 @@ impl OpenError {
 
 /// Opens the keys of a store's personal data, in a directory of their own, which is made if it does not exist.
 ///
-/// One process has it open at a time. It is to be backed up apart from the store: whoever brings back both from before a
-/// forgetting has what was forgotten, until the keys are opened with a store that says so. The same directory may serve
-/// several stores, by [`Keys::of`] with an [`Arc`](std::sync::Arc) of one [`KeyFile`](crate::log::KeyFile).
+/// One process has it open at a time. It is to be backed up apart from the store: a copy of both
+/// from before a forgetting still has the forgotten data, until the keys are opened with a store
+/// that says so. The same directory may serve several stores, by [`Keys::of`] with an
+/// [`Arc`](std::sync::Arc) of one [`KeyFile`](crate::log::KeyFile).
 #[cfg(feature = "log")]
 pub async fn open_keys(store: &Store, path: impl Into<PathBuf>) -> Result<Keys, OpenKeysError> {
     let path = path.into();
@@ -145,7 +146,7 @@ async fn open_path(path: &str) -> Result<Store, OpenError> {
 
 #[cfg(feature = "log")]
 impl OpenKeysError {
-    /// What it means to whoever opens the keys.
+    /// Returns the kind of the error, for the caller who opens the keys.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {

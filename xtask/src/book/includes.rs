@@ -22,7 +22,7 @@ pub(super) fn check(pages: &[PathBuf]) -> Outcome<Vec<String>> {
     Ok(broken)
 }
 
-/// What the line includes, as written.
+/// Returns the includes of the line, as written.
 fn included(line: &str) -> impl Iterator<Item = &str> {
     let after = line.split("{{#").skip(1);
     after.filter_map(|rest| {

@@ -29,7 +29,7 @@ fn is_read(page: &Path) -> bool {
     !matches!(page.file_name().and_then(|name| name.to_str()), Some("404.html" | "print.html" | "toc.html"))
 }
 
-/// Why the link leads nowhere; nothing where it does lead somewhere, or to another site.
+/// Returns the reason why the link leads nowhere; `None` if it leads somewhere, or to another site.
 fn follow(page: &Path, link: &str, anchors: &HashMap<&Path, HashSet<&str>>) -> Option<String> {
     if link.contains("://") || link.starts_with("mailto:") || link.starts_with("data:") {
         return None;

@@ -40,7 +40,7 @@ pub(crate) fn prepare() -> Outcome<PathBuf> {
     Ok(own)
 }
 
-/// What it says its version is, if it runs.
+/// Returns the version that mdBook prints, `None` if it does not run.
 fn version(mdbook: &PathBuf) -> Option<String> {
     let output = Command::new(mdbook).arg("--version").output().ok()?;
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();

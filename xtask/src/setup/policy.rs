@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::Outcome;
 
-/// What Debian's packages ask before they start a service.
+/// Program that Debian's packages ask before they start a service.
 const ASKED: &str = "/usr/sbin/policy-rc.d";
-/// 101 means: it is forbidden.
+/// Program that forbids every start: 101 means that it is forbidden.
 const NOTHING_STARTS: &str = "#!/bin/sh\nexit 101\n";
 
 /// While this lives, no package starts a service. Then the machine's own policy is back.
 pub(super) struct Policy {
     asked: PathBuf,
-    /// Where the machine's own policy waits.
+    /// Path to which the machine's own policy is moved meanwhile.
     aside: PathBuf,
 }
 

@@ -14,14 +14,14 @@ pub(super) struct Server {
     /// Tells the tests where it is.
     pub(super) variable: &'static str,
     package: &'static str,
-    /// What must be there; the variable names the folder of all, or the one.
+    /// Programs that must be there; the variable names the folder of all, or the only one.
     programs: &'static [&'static str],
     /// Folders in which it may be, the best first; `*` is any version, of which the newest is taken.
     folders: &'static [&'static str],
     told: Told,
 }
 
-/// What the variable holds.
+/// Content of the variable: the folder of the programs, or the program.
 enum Told {
     Folder,
     Program,
@@ -105,7 +105,8 @@ impl Server {
         places.find(|place| self.is_at(place))
     }
 
-    /// Whether its programs are there. They are not started: RabbitMQ takes seconds to say its version.
+    /// Tells whether the programs of the server are at a place. They are not started: RabbitMQ
+    /// takes seconds to say its version.
     fn is_at(&self, place: &Path) -> bool {
         match self.told {
             Told::Folder => self.programs.iter().all(|program| place.join(program).is_file()),

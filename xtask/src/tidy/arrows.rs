@@ -38,7 +38,7 @@ const BACKENDS: [&str; 7] = [
     "leftfold-remote",
 ];
 
-/// Which room a crate is, by its name and by the folder of its manifest.
+/// Returns the room of a crate, by its name and by the folder of its manifest.
 fn room(package: &str, folder: &str) -> Option<Room> {
     let top = folder.split('/').next().unwrap_or(folder);
     match (top, package) {
@@ -67,8 +67,8 @@ fn may_import(from: Room, to: Room) -> bool {
     }
 }
 
-/// What only tests import: besides what the law allows, anything further down for what stands at the front, and
-/// real servers for all that speak to them.
+/// Tells whether tests may import a room: besides the imports that the law allows, every room
+/// further down for those at the front, and real servers for all rooms that speak to them.
 fn tests_may_import(from: Room, to: Room) -> bool {
     let below = matches!(to, Room::Core | Room::Backend);
     let at_the_front = matches!(from, Room::Front | Room::Examples | Room::Mountable);

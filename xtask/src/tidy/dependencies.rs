@@ -6,7 +6,7 @@ use super::Violation;
 use super::manifest::manifests;
 use super::source::File;
 
-/// Where the reasons are.
+/// Document that has the reasons.
 pub(super) const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
 /// Without the document nothing is checked; `tidy` says so.
@@ -31,7 +31,7 @@ pub(super) fn check(files: &[File]) -> Vec<Violation> {
     violations.collect()
 }
 
-/// Whether the name stands there by itself: `tokio-util` does not mention `tokio`.
+/// Tells whether the text has the name by itself: `tokio-util` does not mention `tokio`.
 fn mentions(text: &str, name: &str) -> bool {
     let mut words = text.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_'));
     words.any(|word| word == name)

@@ -21,12 +21,13 @@ pub(super) fn mask(text: &str) -> String {
     String::from_utf8(masked).expect("whole characters were replaced by spaces")
 }
 
-/// Whether the byte can be part of an identifier.
+/// Tells whether the byte can be part of an identifier.
 pub(super) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-/// Where `word` stands in `code` with no identifier going on at its ends (where it begins or ends as one).
+/// Returns the offsets of `word` in `code`, except those where an identifier goes on at an end of
+/// it (if the word begins or ends as an identifier).
 pub(super) fn find_words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let bytes = code.as_bytes();
     let first = word.as_bytes().first().copied().is_some_and(is_word);

@@ -7,7 +7,7 @@ use super::source::File;
 /// A manifest with what it depends on.
 pub(super) struct Manifest<'a> {
     pub(super) file: &'a File,
-    /// None where there is no package, as in a workspace's root.
+    /// Name of the package; `None` if there is none, as in a workspace's root.
     pub(super) package: Option<String>,
     pub(super) dependencies: Vec<Dependency>,
 }
@@ -18,9 +18,9 @@ pub(super) struct Dependency {
     /// The package's own name, not what it is renamed to.
     pub(super) package: String,
     pub(super) table: Table,
-    /// Whether it is given by a path: part of this repository.
+    /// True if it is given by a path: part of this repository.
     pub(super) local: bool,
-    /// Whether its version is that of the workspace's table.
+    /// True if its version is that of the workspace's table.
     pub(super) inherited: bool,
     /// Counted from 1.
     pub(super) line: usize,
@@ -28,7 +28,7 @@ pub(super) struct Dependency {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Table {
-    /// What is shipped: dependencies and build dependencies, for any target.
+    /// Dependencies that are shipped, and build dependencies, for any target.
     Shipped,
     Dev,
     Workspace,
@@ -68,7 +68,8 @@ fn parse(file: &File) -> Manifest<'_> {
     manifest
 }
 
-/// Which table of dependencies a section is: `dependencies`, `target.'cfg(unix)'.dev-dependencies`.
+/// Returns the table of dependencies that a section is: `dependencies`,
+/// `target.'cfg(unix)'.dev-dependencies`. `None` if it is another section.
 fn table(section: &str) -> Option<Table> {
     match section.rsplit('.').next()? {
         "dependencies" if section == "workspace.dependencies" => Some(Table::Workspace),

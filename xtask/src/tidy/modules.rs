@@ -58,7 +58,8 @@ fn mentions(code: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// What the members of a group begin with; groups within the group are parts of their members.
+/// Returns the first identifier of each member of a group; groups within the group are parts of
+/// their members.
 fn group(code: &str, open: usize) -> Vec<(usize, &str)> {
     let end = closing_brace(code, open);
     let mut found = Vec::new();

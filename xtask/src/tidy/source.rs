@@ -12,7 +12,7 @@ pub(super) struct File {
     pub(super) text: String,
     /// For Rust the text with comments and literals blanked, at the same offsets; else empty.
     pub(super) code: String,
-    /// Which part of the code exists only in tests.
+    /// Part of the code that exists only in tests.
     tests: Tests,
 }
 
@@ -37,7 +37,7 @@ impl File {
         self.path.ends_with(".rs")
     }
 
-    /// Whether the code at this offset exists only in tests.
+    /// Tells whether the code at this offset exists only in tests.
     pub(super) fn is_test(&self, at: usize) -> bool {
         match &self.tests {
             Tests::All => true,
@@ -67,7 +67,7 @@ impl File {
         declared.map(|name| format!("{}/{name}", self.module_folder())).collect()
     }
 
-    /// Where the files of this module's own modules are.
+    /// Returns the folder of the files of this module's own modules.
     fn module_folder(&self) -> &str {
         let stem = self.path.trim_end_matches(".rs");
         match stem.rsplit_once('/') {

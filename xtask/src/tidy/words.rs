@@ -4,14 +4,14 @@ use super::Violation;
 use super::lexer::{find_words, identifier_at, is_word};
 use super::source::File;
 
-/// Where a word is looked for.
+/// Part of the repository in which a word is looked for.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     /// Parts of the names of types, modules, files and folders, whatever their case.
     Name,
     /// Rust, without comments and literals.
     Code,
-    /// The same, where it exists only in tests.
+    /// The same, if it exists only in tests.
     TestCode,
     /// Everything in any text file, lock files excepted.
     Text,
@@ -20,7 +20,7 @@ enum Place {
 struct Banned {
     word: &'static str,
     place: Place,
-    /// Why, and what to write instead.
+    /// Reason, and what to write instead.
     reason: &'static str,
 }
 
