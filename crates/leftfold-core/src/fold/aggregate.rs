@@ -30,37 +30,39 @@ pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + Syn
     const CATEGORY: &'static str;
     /// Raised whenever `apply` comes to mean something else, so that older snapshots are not used.
     const FOLD_VERSION: u32 = 1;
-    /// What the fold does with event types that it does not know.
+    /// Treatment of event types that the fold does not know.
     const UNKNOWN: Unknown = Unknown::Refuse;
 
-    /// What happened.
+    /// Events of the aggregate: things that happened.
     type Event: Event;
-    /// What is asked for.
+    /// Commands of the aggregate: things that are asked for.
     type Command: Send + Sync + 'static;
     /// A domain "no": not a failure.
     type Refusal: std::error::Error + Clone + PartialEq + Send + Sync + 'static;
 
-    /// Takes an event into the state. It happened: there is no refusing it here. Where this panics at an event that was just
-    /// decided on, that is [`EventError::Apply`], and nothing is recorded.
+    /// Takes an event into the state. It happened: there is no refusing it here. If this panics at
+    /// an event that was just decided on, that is [`EventError::Apply`], and nothing is recorded.
     fn apply(&mut self, event: &Self::Event);
 
-    /// What a command leads to: events, none where there is nothing to do, or a refusal. The events are applied to a clone of
-    /// the state before they are recorded, so what is large in it is better kept in an `Arc`.
+    /// Decides a command: returns its events, none if there is nothing to do, or a refusal. The
+    /// events are applied to a clone of the state before they are recorded, so large parts of it
+    /// are better kept in an `Arc`.
     fn decide(&self, command: &Self::Command) -> Result<Vec<Self::Event>, Self::Refusal>;
 
-    /// When snapshots are made.
+    /// Returns the policy that says when snapshots are made.
     fn snapshots() -> SnapshotPolicy {
         SnapshotPolicy::never()
     }
 
-    /// The right by which its events are written. Only the runtime's own aggregates have another than the default.
+    /// Returns the right by which its events are written. Only the runtime's own aggregates have
+    /// another than the default.
     #[doc(hidden)]
     fn authority() -> Authority {
         Authority::APPLICATION
     }
 }
 
-/// Why a fold cannot be loaded.
+/// Error of a fold that cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// An event cannot be read as the fold's.
@@ -106,8 +108,8 @@ impl From<Timestamp> for Moment {
 }
 
 impl Store {
-    /// Bounds the bytes of folded aggregates that are kept in memory, all kinds together; 64 MiB where this is not called
-    /// before the first use of an aggregate. Whether the bound was taken.
+    /// Bounds the bytes of folded aggregates that are kept in memory, all kinds together; 64 MiB if
+    /// this is not called before the first use of an aggregate. Tells whether the bound was taken.
     pub fn keep_folds(&self, bytes_max: usize) -> bool {
         FoldCache::of(self, bytes_max).bytes_max() == bytes_max
     }
@@ -129,7 +131,7 @@ pub struct Aggregates<A> {
     kind: std::marker::PhantomData<fn() -> A>,
 }
 
-/// What all clones have in common.
+/// Parts that all clones have in common.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) store: Store,
@@ -145,8 +147,8 @@ impl<A> Clone for Aggregates<A> {
 }
 
 impl<A: Aggregate> Aggregates<A> {
-    /// Carries out one command. Commands on one aggregate queue within the process; where another writer is faster,
-    /// the command is decided again on the fresh state.
+    /// Carries out one command. Commands on one aggregate queue within the process; if another
+    /// writer is faster, the command is decided again on the fresh state.
     pub async fn execute(&self, id: &str, command: A::Command) -> Result<Executed<A::Event>, ExecuteError<A::Refusal>> {
         self.command(id, command).execute().await
     }
@@ -179,7 +181,7 @@ impl<A: Aggregate> Aggregates<A> {
         Facts::new(&self.shared.store, self.schema(), StreamName::of(A::CATEGORY, id), events)
     }
 
-    /// The state now.
+    /// Loads the state as it is now.
     pub async fn load(&self, id: &str) -> Result<Folded<A>, LoadError> {
         let slot = self.slot(id)?;
         let mut place = slot.fold.lock().await;
@@ -189,7 +191,8 @@ impl<A: Aggregate> Aggregates<A> {
         Ok(place.as_ref().expect("a fresh fold").folded.clone())
     }
 
-    /// The state as it was at a version, or at a time. A version beyond the last gives the last.
+    /// Loads the state as it was at a version, or at a time. A version beyond the last gives the
+    /// last.
     pub async fn load_at(&self, id: &str, moment: impl Into<Moment>) -> Result<Folded<A>, LoadError> {
         let stream = StreamName::of(A::CATEGORY, id)?;
         let (version, position) = match moment.into() {
@@ -205,14 +208,15 @@ impl<A: Aggregate> Aggregates<A> {
         Ok(folded)
     }
 
-    /// The aggregate's events with their metadata, from a version on.
+    /// Reads the aggregate's events with their metadata, from a version on.
     pub fn history(&self, id: &str, from: Version) -> Result<History<A::Event>, LoadError> {
         let stream = StreamName::of(A::CATEGORY, id)?;
         let events = self.shared.store.read(Read::stream(stream, Version(from.0.max(1))));
         Ok(History { events, schema: self.schema()?, unknown: A::UNKNOWN, ready: Vec::new().into_iter() })
     }
 
-    /// A recorded event as the fold reads it: usually one event, none where its type does not concern the fold.
+    /// Decodes a recorded event as the fold reads it: usually one event, none if its type does not
+    /// concern the fold.
     pub fn decode(&self, event: &RecordedEvent) -> Result<Vec<A::Event>, EventError> {
         self.schema()?.decode(event, A::UNKNOWN)
     }
@@ -236,7 +240,8 @@ impl<A: Aggregate> Aggregates<A> {
         facts::encode(schema, stream, events, origin)
     }
 
-    /// The fold as of the durable end, from what is kept where something is. What is kept stays in its place.
+    /// Brings the fold in its place up to the durable end, from what is kept if something is. What
+    /// is kept stays in its place.
     pub(super) async fn fresh(&self, id: &str, stream: &StreamName, place: &mut Option<Kept<A>>) -> Result<(), LoadError> {
         // What comes from a snapshot has not been weighed, however old it is.
         let before = place.as_ref().map_or(Version::ABSENT, |kept| kept.folded.version);
@@ -273,9 +278,11 @@ impl<A: Aggregate> Aggregates<A> {
         }
     }
 
-    /// Applies what follows in the stream, up to a version and a position. Tells when the first of it was recorded.
+    /// Applies the events that follow in the stream, up to a version and a position. Returns the
+    /// recorded time of the first of them.
     ///
-    /// Whatever fails, the fold is one of whole events; only where `apply` panics it is to be thrown away.
+    /// Whatever fails, the fold is one of whole events; only if `apply` panics it is to be thrown
+    /// away.
     async fn fold_on(
         &self,
         folded: &mut Folded<A>,
@@ -311,7 +318,8 @@ impl<A: Aggregate> Aggregates<A> {
         Ok(Come::Since(first))
     }
 
-    /// The fold of a snapshot that belongs to this fold and to this history.
+    /// Loads the fold of a snapshot that belongs to this fold and to this history; `None` if there
+    /// is none.
     async fn snapshotted(&self, stream: &StreamName) -> Result<Option<Kept<A>>, LoadError> {
         if A::snapshots().is_never() {
             return Ok(None);
@@ -343,14 +351,14 @@ impl<A: Aggregate> Aggregates<A> {
         Ok(Some(Kept { snapshot_version: folded.version, unsaved_since: None, folded }))
     }
 
-    /// Whether a fold from the beginning gives the same state.
+    /// Tells whether a fold from the beginning gives the same state.
     async fn agrees(&self, folded: &Folded<A>, stream: &StreamName) -> Result<bool, LoadError> {
         let mut anew = Folded::<A>::empty()?;
         self.fold_on(&mut anew, stream, folded.version, folded.position).await?;
         Ok(json::is_same(&anew.state, &folded.state))
     }
 
-    /// Makes a snapshot where the policy asks for one.
+    /// Makes a snapshot if the policy asks for one.
     pub(super) fn keep_snapshot(&self, stream: &StreamName, kept: &mut Kept<A>) {
         let policy = A::snapshots();
         let events = kept.folded.version.0.saturating_sub(kept.snapshot_version.0);
@@ -372,11 +380,13 @@ impl<A: Aggregate> Aggregates<A> {
     }
 }
 
-/// How a fold stands to its stream.
+/// Relation of a fold to its stream.
 enum Come {
-    /// It is fresh; when the first event was recorded that is new to it.
+    /// The fold is fresh; with the recorded time of the first event that is new to it, `None` if
+    /// none is.
     Since(Option<Timestamp>),
-    /// It has more events than the stream: an older store was put in place of the one that it was folded from.
+    /// The fold has more events than the stream: an older store was put in place of the one that it
+    /// was folded from.
     FromElsewhere,
 }
 
@@ -390,7 +400,7 @@ pub struct History<E> {
 }
 
 impl<E: Event> History<E> {
-    /// The next event; none at the end.
+    /// Returns the next event; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Recorded<E>>, LoadError> {
         loop {
             if let Some(event) = self.ready.next() {
@@ -425,8 +435,8 @@ pub struct Command<A: Aggregate> {
 }
 
 impl<A: Aggregate> Command<A> {
-    /// Names the request, so that it takes effect at most once: a repetition is answered as the first time. How another
-    /// request under the same id is found out is to be said next.
+    /// Names the request, so that it takes effect at most once: a repetition is answered as the
+    /// first time. The call that follows says how another request under the same id is found out.
     pub fn id(self, scope: &str, key: &str) -> Identified<Self> {
         self.with_id(CommandId::new(scope, key))
     }
@@ -438,14 +448,15 @@ impl<A: Aggregate> Command<A> {
 
     origin_methods!();
 
-    /// The version that the caller saw: if there were events since, nothing is done and they come with the error. With
-    /// [`Version::ABSENT`] the aggregate must be new.
+    /// States the version that the caller saw: if there were events since, nothing is done and they
+    /// come with the error. With [`Version::ABSENT`] the aggregate must be new.
     pub fn expecting(mut self, version: Version) -> Self {
         self.expecting = Some(version);
         self
     }
 
-    /// A refusal is kept too, and given again to a repetition. Without this a refused request may be tried again.
+    /// Keeps a refusal too, and gives it again to a repetition. Without this a refused request may
+    /// be tried again.
     pub fn remembering_refusal(mut self) -> Self
     where
         A::Refusal: Serialize + DeserializeOwned,
@@ -454,7 +465,7 @@ impl<A: Aggregate> Command<A> {
         self
     }
 
-    /// What goes into the same append.
+    /// Adds parts that go into the same append.
     pub(crate) fn alongside(self, alongside: Alongside) -> CommandAlongside<A> {
         CommandAlongside { command: self, alongside }
     }

@@ -1,8 +1,9 @@
-//! Where decisions on one boundary queue, once they have got into each other's way.
+//! Queues of decisions on one boundary, once they have got into each other's way.
 //!
-//! A decision that meets nobody takes no turn: many boundaries overlap in something that is hardly ever written, and would
-//! wait for each other in vain. One that was overtaken queues for each item of its query that matched what was new, and so
-//! does whoever comes while others queue there. Within the process each then decides on what the one before it recorded.
+//! A decision that meets nobody takes no turn: many boundaries overlap in something that is hardly
+//! ever written, and would wait for each other in vain. One that was overtaken queues for each item
+//! of its query that matched what was new, and so does every decision that comes while others queue
+//! there. Within the process each then decides on what the one before it recorded.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +31,7 @@ pub(super) struct Turn<'q> {
 }
 
 impl<'q> Turn<'q> {
-    /// A decision with this query; it waits where others queue.
+    /// Enters a decision with this query; it waits if others queue.
     pub(super) async fn of(boundaries: Arc<Boundaries>, query: &'q Query) -> Self {
         let mut turn = Self { boundaries, query, held: BTreeMap::new() };
         let crowded: BTreeSet<Item> = match turn.boundaries.queues().len() {
@@ -42,7 +43,8 @@ impl<'q> Turn<'q> {
         turn
     }
 
-    /// Queues for the items that events match which came in between. Whether it waited: then there may be newer ones.
+    /// Queues for the items that events match which came in between. Returns true if it waited:
+    /// then there may be newer events.
     pub(super) async fn after(&mut self, new: &[RecordedEvent]) -> bool {
         let met = self.items(|query| new.iter().any(|event| query.matches(event)));
         if met.iter().all(|item| self.held.contains_key(item)) {

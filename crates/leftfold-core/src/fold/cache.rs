@@ -14,7 +14,7 @@ use crate::store::{Measured, Metrics, Position, Store, StreamName, Timestamp, Ve
 pub struct Folded<A> {
     /// The left fold of the stream's events.
     pub state: A,
-    /// How many events were folded; 0 where the stream does not exist.
+    /// Number of events that were folded; 0 if the stream does not exist.
     pub version: Version,
     /// The position of the last of them.
     pub position: Position,
@@ -33,7 +33,7 @@ impl<A: Default> Folded<A> {
 pub(super) struct Kept<A> {
     pub(super) folded: Folded<A>,
     pub(super) snapshot_version: Version,
-    /// When the first event was recorded that is in no snapshot.
+    /// Recorded time of the first event that is in no snapshot; `None` if there is no such event.
     pub(super) unsaved_since: Option<Timestamp>,
 }
 
@@ -43,10 +43,12 @@ impl<A: Default> Kept<A> {
     }
 }
 
-/// The place of one aggregate. Whoever holds the lock runs its commands; the others queue, in the order they came.
+/// The place of one aggregate. The holder of the lock runs its commands; the others queue, in the
+/// order they came.
 ///
-/// The fold stays in its place while a command runs, and is a fold of the stream's events at every await: so a command that
-/// fails, or is dropped, costs the next one no more than what was recorded since. Only where `apply` panics nothing is left.
+/// The fold stays in its place while a command runs, and is a fold of the stream's events at every
+/// await: so a command that fails, or is dropped, costs the next one no more than what was recorded
+/// since. Nothing is left only if `apply` panics.
 #[derive(Debug)]
 pub(super) struct Slot<A> {
     pub(super) stream: StreamName,
@@ -100,14 +102,14 @@ struct Held {
     used: bool,
 }
 
-/// What the place of a fold weighs beside its state.
+/// Bytes that the place of a fold counts for, beside its state.
 const SLOT_BYTES: usize = 512;
 
 impl FoldCache {
-    /// The bytes of folds that a store keeps where nothing else is said: 64 MiB.
+    /// Usual bound of the bytes of folds that a store keeps: 64 MiB.
     pub(super) const BYTES_USUAL: usize = 64 << 20;
 
-    /// The folds that a store keeps; made with a bound where there are none.
+    /// Returns the folds that a store keeps; makes them with a bound if there are none.
     pub(super) fn of(store: &Store, bytes_max: usize) -> Arc<Self> {
         store.attached(|| {
             let figures: Arc<Figures> = Arc::default();
@@ -116,7 +118,7 @@ impl FoldCache {
         })
     }
 
-    /// Counts whether a fold was there when it was asked for.
+    /// Counts a request for a fold, by whether the fold was there.
     pub(super) fn count(&self, is_hit: bool) {
         let figure = if is_hit { &self.figures.hits } else { &self.figures.misses };
         figure.fetch_add(1, Ordering::Relaxed);
@@ -126,7 +128,7 @@ impl FoldCache {
         self.bytes_max
     }
 
-    /// The place of an aggregate; made by `stream` where there is none.
+    /// Returns the place of an aggregate; makes it by `stream` if there is none.
     pub(super) fn slot<A: Aggregate, E>(
         &self,
         id: &str,
@@ -190,7 +192,7 @@ fn downcast<A: Aggregate>(slot: &Arc<dyn Any + Send + Sync>) -> Arc<Slot<A>> {
     Arc::clone(slot).downcast().expect("a slot is of the type whose shelf it stands on")
 }
 
-/// How many bytes a state has as JSON, without writing it anywhere.
+/// Returns the bytes that a state has as JSON, without writing it anywhere.
 pub(super) fn state_bytes(state: &impl serde::Serialize) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {

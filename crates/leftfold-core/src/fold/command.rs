@@ -1,5 +1,5 @@
-//! What every command has, whether an aggregate or a decision carries it out: its id, its cause, its bounds, its
-//! answer, and the ways in which it can fail.
+//! Parts that every command has, whether an aggregate or a decision carries it out: its id, its
+//! cause, its bounds, its answer, and the ways in which it can fail.
 
 use bytes::Bytes;
 use tracing::Span;
@@ -14,37 +14,39 @@ use crate::store::{
 };
 
 // ANCHOR: limits
-/// How often a command is decided anew because others were faster.
+/// Attempts of a command at most: it is decided again because others were faster.
 pub const ATTEMPTS_MAX: u32 = 32;
-/// Events that a decision may read, where it does not say otherwise.
+/// Events that a decision may read, unless it says otherwise.
 pub const DECISION_EVENTS_MAX: usize = 10_000;
 /// Intervening events that a stale client is given; it reads the rest itself.
 pub const STALE_EVENTS_MAX: u32 = 1_000;
 // ANCHOR_END: limits
 
-/// What a command did.
+/// Result of a command that was carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Executed<E> {
-    /// The events that it recorded; none where there was nothing to do.
+    /// Events that it recorded; empty if there was nothing to do.
     pub events: Vec<E>,
     /// The version of the aggregate after them. For a decision, the version of the stream of its last event.
     pub version: Version,
     /// The position of the last of them; without events, of the last event that the decision rests on.
     pub position: Position,
-    /// Whether this request was carried out now, or earlier under the same command id.
+    /// Answer that tells whether this request was carried out now, or earlier under the same
+    /// command id.
     pub answer: Answer,
 }
 
-/// Whether a request was carried out now.
+/// Kind of an answer: the first one to a request, or a repeated one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Now.
+    /// The request was carried out now.
     First,
-    /// Earlier: nothing was done now, and this is what was answered then.
+    /// The request was carried out earlier: nothing was done now, and this is what was answered
+    /// then.
     Again,
 }
 
-/// Why a command did nothing.
+/// Error of a command or of a decision.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ExecuteError<R> {
     /// The domain said no.
@@ -55,15 +57,15 @@ pub enum ExecuteError<R> {
     Stale {
         /// The version that the caller saw.
         expected: Version,
-        /// The version that is.
+        /// Version that the aggregate has.
         actual: Version,
-        /// What came after the version that the caller saw, at most [`STALE_EVENTS_MAX`] events.
+        /// Events after the version that the caller saw, at most [`STALE_EVENTS_MAX`].
         since: Vec<RecordedEvent>,
     },
     /// Others were faster, every time.
     #[error("others were faster {attempts} times, try again later")]
     Contended {
-        /// How often it was decided.
+        /// Number of attempts.
         attempts: u32,
     },
     /// A stream is not as the decision expects, though nothing that it reads is new: it would decide the same again.
@@ -71,15 +73,16 @@ pub enum ExecuteError<R> {
     Unexpected {
         /// The stream.
         stream: StreamName,
-        /// What the decision expects.
+        /// Expectation that failed.
         expected: Expected,
-        /// What the stream had.
+        /// Version that the stream had.
         actual: Version,
     },
-    /// An event is there that matches what the decision demands none of, though nothing that it reads is new.
+    /// An event is stored that matches a query of which the decision demands that there is none,
+    /// though nothing that it reads is new.
     #[error("an event at position {found} matches {query}, of which the decision demands that there is none; choose another")]
     Taken {
-        /// What the decision demands none of.
+        /// Query of which the decision demands that no event matches.
         query: Query,
         /// The first event that matches.
         found: Position,
@@ -87,7 +90,7 @@ pub enum ExecuteError<R> {
     /// The decision reads more events than it may.
     #[error("the decision reads more than {limit} events, narrow its query or raise its limit")]
     TooManyEvents {
-        /// How many it may.
+        /// Number of events that it may read.
         limit: usize,
     },
     /// The command id belongs to a refusal that cannot be read as this command's.
@@ -95,13 +98,13 @@ pub enum ExecuteError<R> {
     AnswerUnreadable {
         /// The id.
         id: CommandId,
-        /// What is wrong.
+        /// Reason, for people.
         detail: String,
     },
     /// An event cannot be written or read.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// What was said of where the command comes from cannot be recorded.
+    /// The cause, trace or metadata given for the command cannot be recorded.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
     /// A name or size is beyond its limit.
@@ -116,7 +119,7 @@ pub enum ExecuteError<R> {
 }
 
 impl<E> Executed<E> {
-    /// Says in the span of the command what it did.
+    /// Records the result in the span of the command.
     pub(super) fn say(&self, span: &Span) {
         span.record("events", self.events.len()).record("version", self.version.0).record("position", self.position.0);
         span.record("outcome", if self.answer == Answer::First { "done" } else { "repeated" });
@@ -124,7 +127,8 @@ impl<E> Executed<E> {
 }
 
 impl<R> ExecuteError<R> {
-    /// Says in the span of the command why it did nothing, without its words, which may be about a person.
+    /// Records the kind of the error in the span of the command, without its words, which may be
+    /// about a person.
     pub(super) fn say(&self, span: &Span) {
         let outcome = match self {
             Self::Refused(_) => "refused",
@@ -135,8 +139,8 @@ impl<R> ExecuteError<R> {
         span.record("outcome", outcome);
     }
 
-    /// The refusal where there is one, and any failure as an error: what a caller who answers a
-    /// person needs.
+    /// Returns the refusal if there is one, and any failure as an error: for a caller that answers
+    /// a person.
     pub fn into_refusal(self) -> Result<R, Self> {
         match self {
             Self::Refused(refusal) => Ok(refusal),
@@ -144,8 +148,10 @@ impl<R> ExecuteError<R> {
         }
     }
 
-    /// How what is there differs from what was asked for, if this is a [conflict](crate::store::Kind::Conflict) about a stream
-    /// or an event: [`Mismatch::AlreadyThere`] for a name that is taken, [`Mismatch::ChangedSince`] for a page that is old.
+    /// Tells how what is stored differs from what was asked for, if this is a
+    /// [conflict](crate::store::Kind::Conflict) about a stream or an event:
+    /// [`Mismatch::AlreadyThere`] for a name that is taken, [`Mismatch::ChangedSince`] for a page
+    /// that is old. `None` for any other error.
     #[must_use]
     pub fn mismatch(&self) -> Option<Mismatch> {
         match self {
@@ -156,7 +162,7 @@ impl<R> ExecuteError<R> {
         }
     }
 
-    /// Whether the store failed, and the same command may succeed later.
+    /// Tells whether the store failed, and the same command may succeed later.
     pub(crate) fn is_of_the_store(&self) -> bool {
         match self {
             Self::Append(error) => !matches!(error, AppendError::Invalid(_) | AppendError::CommandIdReused { .. }),
@@ -166,7 +172,7 @@ impl<R> ExecuteError<R> {
     }
 }
 
-/// What caused a command: goes into the metadata of its events.
+/// Cause of a command: it goes into the metadata of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// The message that caused it.
@@ -195,24 +201,25 @@ impl From<&RecordedEvent> for Cause {
     }
 }
 
-/// Where a command comes from.
+/// Origin of a command: its request, its cause and its metadata.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Origin {
     pub(crate) request: Option<Request>,
     pub(crate) metadata: Metadata,
-    /// The first thing that was said of it and cannot be recorded.
+    /// First part of the origin that cannot be recorded; `None` if all of it can.
     pub(super) fault: Option<MetadataError>,
 }
 
-/// Names a request, and says how another under the same id is found out.
+/// Id of a request, with the digest by which another request under the same id is found out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) id: CommandId,
-    /// Of its bytes as they came, or [`Digest::UNCHECKED`].
+    /// Digest of its bytes as they came, or [`Digest::UNCHECKED`].
     digest: Digest,
 }
 
-/// A command, a decision or facts under a command id; still to be said is how another request under that id is found out.
+/// A command, a decision or facts under a command id. Its caller has yet to say how another request
+/// under that id is found out.
 ///
 /// Nothing is digested but bytes as they came: what is serialized anew may look different after an upgrade, and then a
 /// repetition would be taken for another request.
@@ -228,18 +235,20 @@ impl<C> Identified<C> {
         Self { command, id, origin }
     }
 
-    /// The caller's own request bytes, as they came. Other bytes under the same id are refused, and so is the id where it
-    /// was used [without a check](Identified::without_request_check).
+    /// Takes the caller's own request bytes, as they came. A request with other bytes under the
+    /// same id is refused, and so is the id if it was used [without a
+    /// check](Identified::without_request_check).
     pub fn request(self, bytes: &[u8]) -> C {
         self.with(Digest::of(bytes))
     }
 
-    /// The request is known by its id alone: for callers that never use a key twice, and for keys made of all that is
-    /// asked.
+    /// Lets the id alone name the request: for callers that never use a key twice, and for keys
+    /// made of all that is asked.
     ///
-    /// Another request under the same id about the same target (the same aggregate, the same stream of facts, a decision
-    /// with the same query) is then answered as the first one, with the events of the first one. One about another target
-    /// is refused, and so is the id where it was used with [request bytes](Identified::request).
+    /// Another request under the same id about the same target (the same aggregate, the same stream
+    /// of facts, a decision with the same query) is then answered as the first one, with the events
+    /// of the first one. A request about another target is refused, and so is the id if it was used
+    /// with [request bytes](Identified::request).
     pub fn without_request_check(self) -> C {
         self.with(Digest::UNCHECKED)
     }
@@ -256,12 +265,12 @@ impl<C> std::fmt::Debug for Identified<C> {
     }
 }
 
-/// What a request is about: the aggregate's stream, or the boundary of a decision.
+/// Target of a request: the aggregate's stream, or the boundary of a decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
-    /// As it is kept with the answer; none where the request's bytes say it all.
+    /// Digest that is kept with the answer; `None` if the request's bytes say it all.
     name: Option<Digest>,
-    /// What was written up to release 0.1 as the digest of a request without bytes.
+    /// Digest that was written up to release 0.1 for a request without bytes.
     unchecked_once: Digest,
 }
 
@@ -271,8 +280,8 @@ impl Target {
         Self { name: Some(digest), unchecked_once: digest }
     }
 
-    /// A query may be written differently in a later release, so it counts only where there is nothing better; its order
-    /// never does.
+    /// Makes the target of a decision. A query may be written differently in a later release, so it
+    /// counts only if the request's bytes are not checked; its order never counts.
     pub(super) fn boundary(query: &Query, origin: &Origin) -> Self {
         let is_checked = origin.request.is_some_and(|request| request.digest != Digest::UNCHECKED);
         let name = (!is_checked).then(|| {
@@ -308,14 +317,14 @@ impl Origin {
         self.request.map(|request| request.id)
     }
 
-    /// What to remember of the request, where it has an id.
+    /// Makes the record that is kept of the request; `None` if it has no id.
     pub(crate) fn record(&self, target: &Target, said: Said) -> Option<CommandRecord> {
         let Request { id, digest } = self.request?;
         Some(CommandRecord { id, digest, answer: KeptAnswer { target: target.name, said }.encode() })
     }
 
-    /// What was said to an earlier request under the same id, none where the model did not say it; refused where that was
-    /// another request.
+    /// Returns what was said to an earlier request under the same id; `None` if the model did not
+    /// say it. It is refused if that was another request.
     pub(crate) fn said(&self, answered: &Answered, target: &Target) -> Result<Option<Said>, AppendError> {
         let record = &answered.record;
         let digest = self.request.map_or(Digest::UNCHECKED, |request| request.digest);
@@ -330,24 +339,26 @@ impl Origin {
     }
 }
 
-/// What goes into the same append as a command's events: the runtime's way to make an outcome and what follows from
-/// it one. Where a condition of its own fails the command is not decided again, for a fresher fold does not help.
+/// Additions to the append of a command's events: the runtime's way to make an outcome and what
+/// follows from it one. If one of their conditions fails the command is not decided again, for a
+/// fresher fold does not help.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Alongside {
     pub(crate) events: Vec<NewEvent>,
     pub(crate) expected: Vec<(StreamName, Expected)>,
     pub(crate) none_matching: Option<NoneMatching>,
     pub(crate) checkpoint: Option<CheckpointRecord>,
-    /// The work that the runtime does in this, and the fence of its lease.
+    /// Work that the runtime does in this, and the fence of its lease; `None` if it is done under
+    /// no lease.
     pub(crate) fence: Option<(Label, Fence)>,
 }
 
-/// Why a command with something alongside did nothing.
+/// Error of a command with additions to its append.
 #[derive(Debug)]
 pub(crate) enum AlongsideError<R> {
-    /// A condition of what goes alongside failed: somebody else was there before.
+    /// A condition of the additions failed: somebody else was there before.
     Overtaken,
-    /// The command itself did nothing.
+    /// The command itself failed.
     Command(ExecuteError<R>),
 }
 
@@ -362,7 +373,7 @@ impl Alongside {
         self.events.is_empty() && self.checkpoint.is_none()
     }
 
-    /// Whether it is this that a conflict is about, not the command's own stream.
+    /// Tells whether a conflict is about these additions, not about the command's own stream.
     pub(crate) fn is_about(&self, conflict: &Conflict, own: &StreamName) -> bool {
         match conflict {
             Conflict::Stream { stream, .. } => stream != own && self.expected.iter().any(|(name, _)| name == stream),
@@ -374,23 +385,24 @@ impl Alongside {
 /// The answer that is kept with a command id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeptAnswer {
-    /// Whom the request was about; none where its bytes say it all, or release 0.1 kept it.
+    /// Target of the request; `None` if the request's bytes say it all, or release 0.1 kept the
+    /// answer.
     pub(crate) target: Option<Digest>,
     pub(crate) said: Said,
 }
 
-/// What was said.
+/// Answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// It was carried out; the aggregate had this version then.
+    /// The request was carried out; the aggregate had this version then.
     Accepted(Version),
-    /// It was refused; the refusal as JSON.
+    /// The request was refused; the refusal as JSON.
     Refused(Bytes),
 }
 
 const ACCEPTED: u8 = 0;
 const REFUSED: u8 = 1;
-/// Added to either where the target stands before what was said.
+/// Added to either if the target stands before what was said.
 const OF_TARGET: u8 = 2;
 const TARGET_BYTES: usize = 16;
 
@@ -412,7 +424,8 @@ impl KeptAnswer {
         Bytes::from(bytes)
     }
 
-    /// None where a client of another kind kept something of its own under the id.
+    /// Decodes a kept answer; `None` if a client of another kind kept something of its own under
+    /// the id.
     pub(crate) fn decode(bytes: &Bytes) -> Option<Self> {
         let (&kind, rest) = bytes.split_first()?;
         let target = match kind {
@@ -430,7 +443,7 @@ impl KeptAnswer {
     }
 }
 
-/// How a refusal is remembered, where it is.
+/// Functions that write and read a remembered refusal.
 pub(crate) struct Remember<R> {
     pub(crate) encode: fn(&R) -> Result<Vec<u8>, Unfaithful>,
     pub(crate) decode: fn(&[u8]) -> Result<R, Unread>,
@@ -443,7 +456,7 @@ impl<R: serde::Serialize + serde::de::DeserializeOwned> Remember<R> {
 }
 
 impl<R> Remember<R> {
-    /// The refusal that was kept, or why it is none of this command's.
+    /// Returns the refusal that was kept, or the error that it cannot be read as this command's.
     pub(crate) fn again(remember: Option<&Self>, id: CommandId, refusal: &[u8]) -> ExecuteError<R> {
         let unreadable = |detail: String| ExecuteError::AnswerUnreadable { id, detail };
         match remember {

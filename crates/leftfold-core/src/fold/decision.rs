@@ -1,4 +1,5 @@
-//! Decisions: a fold over whatever a query finds, across streams, that decides once and keeps nothing.
+//! Decisions: a fold over the events that a query finds, across streams, that decides once and
+//! keeps nothing.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,55 +26,60 @@ use crate::store::{
 
 /// A decision over any events, of any streams: a dynamic consistency boundary.
 ///
-/// What it read is its boundary: if anything that its query matches is recorded between the reading and the append, it
-/// is decided anew. `apply` and `decide` are pure.
+/// The events that it reads are its boundary: if another event that its query matches is recorded
+/// between the reading and the append, the decision is made again. `apply` and `decide` are pure.
 pub trait Decision: Send + Sync {
-    /// What it reads, and what it records.
+    /// Events that it reads and records.
     type Event: Event;
-    /// What it needs to know, folded from what it reads.
+    /// State that it needs, folded from the events that it reads.
     type State: Default + Send;
     /// A domain "no".
     type Refusal: std::error::Error + Clone + PartialEq + Send + Sync + 'static;
-    /// The events that it may read, at most: a decision has no snapshot, so what grows without end belongs into an
-    /// aggregate, or into a narrower query.
+    /// Events that it may read at most: a decision has no snapshot, so a history that grows without
+    /// end belongs into an aggregate, or needs a narrower query.
     const EVENTS_MAX: usize = DECISION_EVENTS_MAX;
 
-    /// The events that the decision rests on. An item that names no types means those of [`Decision::Event`]. A type that
-    /// nobody ever recorded or declared is named in a warning when the decision is made first with a store.
+    /// Returns the query for the events that the decision rests on. An item that names no types
+    /// means those of [`Decision::Event`]. A type that nobody ever recorded or declared is named in
+    /// a warning when the decision is first made with a store.
     fn query(&self) -> Query;
 
-    /// The events that may not come in between: if anything that this matches is recorded between the reading and the append,
-    /// it is decided anew. All that it reads, unless this says less.
+    /// Returns the query for the events that may not come in between: if an event that it matches
+    /// is recorded between the reading and the append, the decision is made again. By default it is
+    /// [`query`](Decision::query) itself.
     ///
-    /// What the query finds and this does not is folded, and may be out of date by the time that the decision is recorded. So
-    /// leave out only what cannot make it wrong: a price list of which any recent version will do, deposits where there must
-    /// be enough, a name that is shown. An event that makes a refusal out of a yes belongs in here, whoever records it; left
-    /// out, of two that race for the last seat both get it, and no test that runs one after the other tells. What this
-    /// matches and the query does not is without effect but for the repetition.
+    /// Events that the query finds and this does not are folded, and may be out of date by the time
+    /// that the decision is recorded. So leave out only events that cannot make it wrong: a price
+    /// list of which any recent version will do, deposits if the balance must be sufficient, a name
+    /// that is shown. An event that turns a yes into a refusal belongs in here, no matter who
+    /// records it: if it is left out, of two that race for the last seat both get it, and no test
+    /// that runs one after the other tells. Events that this matches and the query does not have no
+    /// effect but the repetition.
     fn guarded(&self) -> Query {
         self.query()
     }
 
-    /// Takes an event into the state. Where this panics at an event that was just decided on and that the query matches, that
-    /// is [`EventError::Apply`], and nothing is recorded: nobody could make such a decision again.
+    /// Takes an event into the state. If this panics at an event that was just decided on and that
+    /// the query matches, that is [`EventError::Apply`], and nothing is recorded: nobody could make
+    /// such a decision again.
     fn apply(&self, state: &mut Self::State, event: &Self::Event);
 
-    /// What follows: events, each into a stream or none, or a refusal.
+    /// Decides: returns events, each into a stream or none, or a refusal.
     fn decide(&self, state: &Self::State) -> Result<Decided<Self::Event>, Self::Refusal>;
 }
 
-/// What a decision records.
+/// Events that a decision records, and its demands beside its query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided<E> {
     events: Vec<(Place, E)>,
     demands: Demands,
 }
 
-/// What must hold beside the decision's own query.
+/// Demands of a decision beside its own query.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Demands {
     streams: Vec<(Place, Expected)>,
-    /// No event may match them, however old it is.
+    /// Queries that no event may match, however old it is.
     none: Vec<Query>,
 }
 
@@ -128,8 +134,9 @@ impl<E> Decided<E> {
         self.events.iter().map(|(_, event)| event)
     }
 
-    /// Requires a stream to be as expected, beside the query: [`Expected::Absent`] for one that is to be new. If it is not,
-    /// and nothing that the query finds is new either, that is [`ExecuteError::Unexpected`]. So it is without events too.
+    /// Requires a stream to be as expected, beside the query: [`Expected::Absent`] for one that is
+    /// to be new. If it is not, and nothing that the query finds is new either, that is
+    /// [`ExecuteError::Unexpected`]. It is checked even if the decision has no events.
     #[must_use]
     pub fn expecting(mut self, stream: impl Into<String>, expected: Expected) -> Self {
         self.demands.streams.push((Place::Stream(stream.into()), expected));
@@ -143,10 +150,12 @@ impl<E> Decided<E> {
         self
     }
 
-    /// Requires that the store has no event at all that matches, without reading them: for what is to be unique. An item that
-    /// names no types means those of [`Decision::Event`]. If there is one, that is [`ExecuteError::Taken`].
+    /// Requires that the store has no event at all that matches, without reading them: for names
+    /// that must be unique. An item that names no types means those of [`Decision::Event`]. If
+    /// there is one, that is [`ExecuteError::Taken`].
     ///
-    /// What a decision takes into its query it can refuse in words of its own; this costs no reading, and tells a position.
+    /// A decision can refuse in words of its own what its query reads; this costs no reading, and
+    /// tells a position.
     #[must_use]
     pub fn expecting_none(mut self, query: Query) -> Self {
         self.demands.none.push(query);
@@ -172,29 +181,29 @@ impl Store {
 pub struct DecisionCommand<'a, D: Decision> {
     store: Store,
     decision: &'a D,
-    /// What whoever asks expects of streams.
+    /// Expectations of the caller on streams.
     expected: Vec<(Place, Expected)>,
     origin: Origin,
     remember: Option<Remember<D::Refusal>>,
 }
 
 impl<D: Decision> DecisionCommand<'_, D> {
-    /// Names the request, so that it takes effect at most once: a repetition is answered as the first time. How another
-    /// request under the same id is found out is to be said next.
+    /// Names the request, so that it takes effect at most once: a repetition is answered as the
+    /// first time. The call that follows says how another request under the same id is found out.
     pub fn id(self, scope: &str, key: &str) -> Identified<Self> {
         Identified::new(self, CommandId::new(scope, key), |command| &mut command.origin)
     }
 
     origin_methods!();
 
-    /// The stream that the caller saw, and what it is to be still, whatever the decision itself demands: as
-    /// [`Decided::expecting`], by whoever asks.
+    /// Requires a stream to be still as the caller saw it, beside what the decision itself demands:
+    /// as [`Decided::expecting`], by the caller.
     pub fn expecting(mut self, stream: impl Into<String>, expected: Expected) -> Self {
         self.expected.push((Place::Stream(stream.into()), expected));
         self
     }
 
-    /// A refusal is kept too, and given again to a repetition.
+    /// Keeps a refusal too, and gives it again to a repetition.
     pub fn remembering_refusal(mut self) -> Self
     where
         D::Refusal: Serialize + DeserializeOwned,
@@ -203,8 +212,9 @@ impl<D: Decision> DecisionCommand<'_, D> {
         self
     }
 
-    /// Decides; again on what is new where others were faster, at most [`ATTEMPTS_MAX`] times. Decisions of one process that
-    /// got into each other's way queue. An expectation on a stream that fails while nothing is new is an error at once.
+    /// Decides and records what follows; if others were faster, it decides again on what is new, at
+    /// most [`ATTEMPTS_MAX`] times. Decisions of one process that got into each other's way queue.
+    /// An expectation on a stream that fails while nothing is new is an error at once.
     pub async fn execute(mut self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
         let span = tracing::info_span!(
             "leftfold.command",
@@ -322,8 +332,9 @@ impl<D: Decision> DecisionCommand<'_, D> {
         })?
     }
 
-    /// Takes what was decided into the state, as far as the decision would read it: one that panics at that could not be made
-    /// again, once it is recorded. If others are faster, the state is folded anew.
+    /// Takes the decided events into the state, as far as the decision would read them: a decision
+    /// that panics at one could not be made again once it is recorded. If others are faster, the
+    /// state is folded anew.
     fn try_out(
         &self,
         query: &Query,
@@ -388,20 +399,20 @@ impl<D: Decision> DecisionCommand<'_, D> {
     }
 }
 
-/// How far a decision has read.
+/// Progress of a decision's reading.
 struct Reading<S> {
     state: S,
-    /// Whether the state has events that are not recorded.
+    /// True if the state has events that are not recorded.
     is_tried: bool,
     through: Position,
-    /// What was read.
+    /// Events that were read.
     events: Vec<RecordedEvent>,
-    /// How much of it was there when it was decided last.
+    /// Number of the events that had been read at the last decision.
     decided_on: usize,
 }
 
 impl<S> Reading<S> {
-    /// What was read since it was decided last.
+    /// Returns the events that were read since the last decision.
     fn latest(&self) -> &[RecordedEvent] {
         &self.events[self.decided_on..]
     }
@@ -411,7 +422,7 @@ fn fresh<D: Decision>() -> Result<D::State, EventError> {
     EventError::caught::<D::State, _>("default()", D::State::default)
 }
 
-/// Why an append was refused.
+/// Reason for which an append was refused.
 enum Overtaken<R> {
     /// By something that the decision guards: it is decided anew.
     InBetween,

@@ -28,24 +28,26 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// Stands before the variant's name; two aggregates may both have a `Created`.
     const NAMESPACE: &'static str;
 
-    /// What the event can be found by: from the event alone, whoever emits it.
+    /// Returns the tags by which the event can be found: they depend on the event alone, not on its
+    /// writer.
     fn tags(&self) -> Tags {
         Tags::none()
     }
 
-    /// The ids of the keys that the application encrypts fields of the event with by itself: whoever destroys one makes those
-    /// fields unreadable. Those of [`Personal`](crate::personal::Personal) fields are known without being named; of both an
+    /// Returns the ids of the keys with which the application itself encrypts fields of the event:
+    /// destroying a key makes its fields unreadable. Those of
+    /// [`Personal`](crate::personal::Personal) fields are known without being named; of both an
     /// event has at most [`KEY_IDS_MAX`](crate::store::limits::KEY_IDS_MAX).
     fn key_ids(&self) -> Vec<Label> {
         Vec::new()
     }
 
-    /// How the stored shapes of old events become today's.
+    /// Returns the steps by which the stored shapes of old events become today's.
     fn upcasters() -> Upcasters {
         Upcasters::none()
     }
 
-    /// For a view: the enums that own the types that it names.
+    /// Returns, for a view, the enums that own the types that it names.
     ///
     /// A view that names no owner takes the enum that writes the type in the same store. While there is none it reads events
     /// as they are stored, or by its own upcasters, and records none: nobody could tell their tags. An owner that comes into
@@ -57,7 +59,7 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     }
 }
 
-/// What a fold does with an event in its stream whose type is none of its variants.
+/// Treatment of an event in a fold's stream whose type is none of the fold's variants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unknown {
     /// An error: a newer release may have written it, and a state that lacks it would be wrong.
@@ -67,7 +69,7 @@ pub enum Unknown {
     Ignore,
 }
 
-/// Why an event cannot be written or read.
+/// Error of an event that cannot be written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
     /// The type is not what serde calls an externally tagged enum.
@@ -81,7 +83,7 @@ pub enum EventError {
     Shape {
         /// The Rust type.
         name: &'static str,
-        /// What is wrong.
+        /// Reason, for people.
         what: &'static str,
     },
     /// The value cannot be written, or would not be read as it was written. Nothing was recorded.
@@ -89,7 +91,7 @@ pub enum EventError {
     Encode {
         /// The Rust type.
         name: &'static str,
-        /// Where in it, what would be lost, and what can be done.
+        /// Place in the value, what would be lost, and what can be done.
         detail: String,
     },
     /// A fold panics at an event that was decided on. Nothing was recorded: no fold could read it again.
@@ -99,7 +101,7 @@ pub enum EventError {
         name: &'static str,
         /// The event's type.
         event_type: EventType,
-        /// What the panic said.
+        /// Message of the panic.
         detail: String,
     },
     /// The stored data does not have the shape of its type.
@@ -107,13 +109,13 @@ pub enum EventError {
         "the event at position {position} does not parse as {event_type} version {schema_version}: {detail}; add an upcaster"
     )]
     Decode {
-        /// Where it is.
+        /// Position of the event.
         position: u64,
         /// Its stored type.
         event_type: EventType,
         /// Its stored schema version.
         schema_version: u32,
-        /// What serde said.
+        /// Message of serde.
         detail: String,
     },
     /// The code that reads an event panics. The event is as it was recorded.
@@ -124,19 +126,19 @@ pub enum EventError {
     DecodePanics {
         /// The Rust type.
         name: &'static str,
-        /// Where it is.
+        /// Position of the event.
         position: u64,
         /// Its stored type.
         event_type: EventType,
         /// Its stored schema version.
         schema_version: u32,
-        /// What the panic said.
+        /// Message of the panic.
         detail: String,
     },
     /// The fold does not know the type.
     #[error("the event at position {position} has the unknown type {event_type}; add the variant, or let the fold ignore it")]
     UnknownType {
-        /// Where it is.
+        /// Position of the event.
         position: u64,
         /// Its stored type.
         event_type: EventType,
@@ -146,7 +148,7 @@ pub enum EventError {
         "the event at position {position} is {event_type} version {stored}, today's is {current}; add an upcaster or upgrade"
     )]
     SchemaVersion {
-        /// Where it is.
+        /// Position of the event.
         position: u64,
         /// Its stored type.
         event_type: EventType,
@@ -158,11 +160,11 @@ pub enum EventError {
     /// An upcaster refused, or upcasters lead in a circle.
     #[error("the event at position {position} cannot be upcast from {event_type}: {detail}")]
     Upcast {
-        /// Where it is.
+        /// Position of the event.
         position: u64,
         /// The type at which it failed.
         event_type: EventType,
-        /// Why.
+        /// Reason, for people.
         detail: String,
     },
     /// The upcasters leave events unread. Nothing is read or written before they are mended.
@@ -174,7 +176,7 @@ pub enum EventError {
         event_type: &'static str,
         /// The stored schema version.
         schema_version: u32,
-        /// Why.
+        /// Reason, for people.
         what: String,
     },
     /// Two enums, or two variants of one, say different things of one stored type.
@@ -182,11 +184,11 @@ pub enum EventError {
     Claimed {
         /// The stored type.
         event_type: EventType,
-        /// What was to be used.
+        /// Enum or variant that was to be used.
         name: String,
-        /// What it does not agree with.
+        /// Enum or variant that it does not agree with.
         other: String,
-        /// In what.
+        /// Difference, for people.
         what: &'static str,
     },
     /// None of the owners that a view names has the type today.
@@ -212,7 +214,7 @@ pub enum EventError {
         name: &'static str,
         /// The function.
         place: &'static str,
-        /// What the panic said.
+        /// Message of the panic.
         detail: String,
     },
     /// The tags of an event cannot be told. Nothing was recorded.
@@ -222,7 +224,7 @@ pub enum EventError {
         name: &'static str,
         /// The event's type.
         event_type: EventType,
-        /// What the panic said.
+        /// Message of the panic.
         detail: String,
     },
     /// A name that the type declares is no name, or it declares too many types.
@@ -231,12 +233,12 @@ pub enum EventError {
 }
 
 impl EventError {
-    /// What code of the application returns, or that it panics.
+    /// Returns what code of the application returns, or the error that it panics.
     pub(super) fn caught<N: ?Sized, T>(place: &'static str, run: impl FnOnce() -> T) -> Result<T, Self> {
         caught(run).map_err(|detail| Self::Panicked { name: std::any::type_name::<N>(), place, detail })
     }
 
-    /// The data of a recorded event is not read as a type.
+    /// Makes the error of a recorded event whose data is not read as a type.
     pub(super) fn unread<T>(recorded: &RecordedEvent, error: Unread) -> Self {
         let (position, event_type, schema_version) = (recorded.position.0, recorded.event_type.clone(), recorded.schema_version);
         match error {
@@ -257,24 +259,24 @@ impl EventError {
 pub struct Recorded<E> {
     /// The event, as of today's shape.
     pub event: E,
-    /// As it was recorded.
+    /// Event as it was recorded.
     pub envelope: RecordedEvent,
 }
 
 impl<E> Recorded<E> {
-    /// The version of its stream with it, 0 where it belongs to none.
+    /// Returns the version of its stream with it, 0 if it belongs to none.
     #[must_use]
     pub fn version(&self) -> Version {
         self.envelope.version()
     }
 
-    /// The id in its stream's name, empty where it belongs to none.
+    /// Returns the id in its stream's name, empty if it belongs to none.
     #[must_use]
     pub fn stream_id(&self) -> &str {
         self.envelope.stream.as_ref().map_or("", |at| at.name.id())
     }
 
-    /// When it was recorded.
+    /// Returns its recorded time.
     #[must_use]
     pub fn recorded_at(&self) -> Timestamp {
         self.envelope.recorded_at

@@ -1,4 +1,4 @@
-//! The way of a command: load, decide, append under a condition, and again where others were faster.
+//! The way of a command: load, decide, append under a condition, and again if others were faster.
 
 use bytes::Bytes;
 use tracing::field;
@@ -252,7 +252,8 @@ impl<A: Aggregate> Command<A> {
         }
     }
 
-    /// Where the event is that gave the aggregate a version: what a command without events rested on.
+    /// Returns the position of the event that gave the aggregate a version: a command without
+    /// events rested on it.
     async fn position_of(&self, slot: &Slot<A>, version: Version) -> Result<Position, ReadError> {
         if version == Version::ABSENT {
             return Ok(Position::START);
@@ -262,10 +263,10 @@ impl<A: Aggregate> Command<A> {
     }
 }
 
-/// What was decided, and what it leads to.
+/// Decided events, and the state that they lead to.
 struct Ahead<A: Aggregate> {
     events: Vec<A::Event>,
-    /// The state with the events; none where there are none.
+    /// State with the events; `None` if there are no events.
     state: Option<A>,
 }
 
@@ -275,7 +276,7 @@ impl<A: Aggregate> Ahead<A> {
     }
 }
 
-/// What one attempt came to.
+/// Result of one attempt.
 enum Attempted<A: Aggregate> {
     Done(Executed<A::Event>),
     Concluded(Conclusion<A>),
@@ -314,7 +315,7 @@ pub(super) fn foreign_answer<R>(answered: &Answered) -> ExecuteError<R> {
     ExecuteError::AnswerUnreadable { id: answered.record.id, detail }
 }
 
-/// The events that were appended with a request: all of them, or an error.
+/// Returns the events that were appended with a request: all of them, or an error.
 pub(crate) async fn events_of(store: &Store, answered: &Answered) -> Result<Vec<RecordedEvent>, ReadError> {
     if answered.events == 0 {
         return Ok(Vec::new());

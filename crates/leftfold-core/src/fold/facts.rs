@@ -29,19 +29,19 @@ pub struct Facts<'e, E> {
 /// Facts that are durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FactsRecorded {
-    /// Where they stand, and since when.
+    /// Positions, versions and recorded time of the facts.
     pub appended: Appended,
-    /// Whether they were recorded now, or earlier under the same command id.
+    /// Answer that tells whether they were recorded now, or earlier under the same command id.
     pub answer: Answer,
 }
 
-/// Why facts could not be recorded.
+/// Error of recording facts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// An event cannot be written.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// What was said of where they come from cannot be recorded.
+    /// The cause, trace or metadata given for them cannot be recorded.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
     /// The id cannot name a stream.
@@ -75,8 +75,8 @@ impl<'e, E: Event> Facts<'e, E> {
         Self { store: store.clone(), schema, stream, events, origin: Origin::default() }
     }
 
-    /// Names the request, so that the facts are recorded at most once: a repetition is answered as the first time. How
-    /// other facts under the same id are found out is to be said next.
+    /// Names the request, so that the facts are recorded at most once: a repetition is answered as
+    /// the first time. The call that follows says how other facts under the same id are found out.
     pub fn id(self, scope: &str, key: &str) -> Identified<Self> {
         self.with_id(CommandId::new(scope, key))
     }
@@ -88,7 +88,8 @@ impl<'e, E: Event> Facts<'e, E> {
 
     origin_methods!();
 
-    /// Records them. Nothing is folded for that, so no `apply` is asked: it has to take whatever is recorded as a fact.
+    /// Records the facts. Nothing is folded for that, so no `apply` is asked: it has to accept
+    /// every event that is recorded as a fact.
     pub async fn record(mut self) -> Result<FactsRecorded, RecordError> {
         if self.origin.metadata.trace.is_none() {
             span::carries(&tracing::Span::current(), &mut self.origin.metadata);
@@ -111,7 +112,8 @@ impl<'e, E: Event> Facts<'e, E> {
     }
 }
 
-/// The events as they go into a stream, with what the caller said of where they come from.
+/// Encodes the events as they go into a stream, with the cause, trace and metadata that the caller
+/// gave.
 pub(super) fn encode<E: Event>(
     schema: &Schema,
     stream: &StreamName,
@@ -126,7 +128,8 @@ pub(super) fn encode<E: Event>(
     events.iter().map(encode).collect()
 }
 
-/// What was answered the first time. Facts of one append follow each other in their stream, so the first tells them all.
+/// Returns what was answered the first time. Facts of one append follow each other in their stream,
+/// so the first tells them all.
 async fn again(store: &Store, stream: &StreamName, answered: &Answered) -> Result<FactsRecorded, RecordError> {
     let mut versions = Vec::with_capacity(answered.events as usize);
     if answered.events > 0 {

@@ -17,10 +17,12 @@ use super::unheard::UnheardTypes;
 use crate::store::{EventType, Position, Query, Read, ReadError, Store, Subscription};
 
 impl Store {
-    /// The events that an enum reads, of whatever streams, after a position: those that are there, then those that come.
+    /// Follows the events that an enum reads, of all streams, after a position: first those that
+    /// are there, then those that come.
     ///
-    /// Types of the enum that nobody knows are named in a warning before the first event is waited for, and by
-    /// [`Following::unheard_types`] at any time. What [`Store::subscribe`] is asked for is not looked at in this way.
+    /// Types of the enum that nobody knows are named in a warning before the first event is waited
+    /// for, and by [`Following::unheard_types`] at any time. [`Store::subscribe`] does not check
+    /// its query in this way.
     pub fn follow<E: Event>(&self, after: Position) -> Result<Following<E>, EventError> {
         let schema = self.schema::<E>(Purpose::Reading)?;
         let subscription = self.subscribe(schema.query(), after);
@@ -29,8 +31,9 @@ impl Store {
         Ok(Following { store: self.clone(), schema, ready: VecDeque::new(), pulling: pulling(puller), has_ended: false })
     }
 
-    /// The schema that took another one's place, for a reader that has read the events between two positions by that one;
-    /// nothing while that one is right. An error if there are events that it passed over, or read otherwise.
+    /// Returns the schema that took another one's place, for a reader that has read the events
+    /// between two positions by that one; `None` while that one is right. An error if there are
+    /// events that it passed over, or read otherwise.
     pub(crate) async fn renewed(
         &self,
         former: &Schema,
@@ -58,9 +61,9 @@ pub struct Following<E> {
     /// As it was for the last event.
     schema: Arc<Schema>,
     ready: VecDeque<Recorded<E>>,
-    /// Outlives the calls that wait for it: who drops one of them takes nothing along.
+    /// Outlives the calls that wait for it: dropping one of them loses nothing.
     pulling: Pulling<E>,
-    /// Whether the stream has told that the store is closed.
+    /// True if the stream has told that the store is closed.
     has_ended: bool,
 }
 
@@ -76,16 +79,17 @@ impl<E> fmt::Debug for Following<E> {
 }
 
 impl<E: Event> Following<E> {
-    /// The next event; waits while there is none. Safe to cancel: nothing is lost.
+    /// Returns the next event; waits while there is none. Safe to cancel: nothing is lost.
     ///
     /// An event that cannot be read is an error, and the one after it comes next.
     pub async fn next(&mut self) -> Result<Recorded<E>, LoadError> {
         poll_fn(|context| self.poll_event(context)).await
     }
 
-    /// The types of the enum that nobody knows now: nothing was ever recorded of them, under older names neither, and no enum
-    /// declares them that is named in [`owners`](Event::owners), or that records in the store. In a new program that
-    /// passes by itself; else a name is read otherwise than it is written.
+    /// Returns the types of the enum that nobody knows now: nothing was ever recorded of them,
+    /// under older names neither, and no enum declares them that is named in
+    /// [`owners`](Event::owners), or that records in the store. In a new program that passes by
+    /// itself; otherwise a name is read differently from how it is written.
     pub fn unheard_types(&self) -> impl Future<Output = Result<Vec<EventType>, ReadError>> + Send + use<E> {
         // An owner may have come that the events read so far did not need.
         let renewed = self.schema.renewed().ok().flatten();
@@ -97,7 +101,7 @@ impl<E: Event> Following<E> {
         }
     }
 
-    /// The next event that is meant; those before it are passed over.
+    /// Returns the next event that is meant; passes over those before it.
     pub async fn find(&mut self, mut is_meant: impl FnMut(&Recorded<E>) -> bool) -> Result<Recorded<E>, LoadError> {
         loop {
             let event = self.next().await?;
@@ -144,19 +148,20 @@ fn pulling<E: Event>(mut puller: Puller) -> Pulling<E> {
     })
 }
 
-/// Where a follower stands in the store.
+/// Position of a follower in the store, with its subscription.
 struct Puller {
     store: Store,
     subscription: Subscription,
     schema: Arc<Schema>,
     after: Position,
     through: Position,
-    /// Whether types that nobody knows were looked for.
+    /// True if types that nobody knows were looked for.
     is_announced: bool,
 }
 
 impl Puller {
-    /// What the next event is to the enum, which may be nothing.
+    /// Returns the next event as the enum reads it: usually one event, none or several after
+    /// upcasters.
     async fn pull<E: Event>(&mut self) -> Result<VecDeque<Recorded<E>>, LoadError> {
         if !self.is_announced {
             UnheardTypes::of(&self.schema).announce(&self.store, std::any::type_name::<E>()).await;

@@ -1,10 +1,10 @@
-//! What the errors of the model mean to a caller.
+//! Meaning of the errors of the model to a caller.
 
 use super::{EventError, ExecuteError, LoadError, MetadataError, RecordError};
 use crate::store::Kind;
 
 impl<R> ExecuteError<R> {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     ///
     /// ```
     /// # use leftfold_core::fold::ExecuteError;
@@ -34,8 +34,9 @@ impl<R> ExecuteError<R> {
 }
 
 impl EventError {
-    /// What it means to a caller: the program, or what it is to read, is wrong. So it is if a value cannot be written: who
-    /// takes values from outside holds them against what can be stored, and refuses them.
+    /// Returns what the error means to a caller: the program, or the data that it is to read, is
+    /// wrong. The same holds if a value cannot be written: a program that takes values from outside
+    /// checks whether they can be stored, and refuses them if not.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::Bug
@@ -43,7 +44,7 @@ impl EventError {
 }
 
 impl MetadataError {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -54,7 +55,7 @@ impl MetadataError {
 }
 
 impl LoadError {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -66,7 +67,7 @@ impl LoadError {
 }
 
 impl RecordError {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {

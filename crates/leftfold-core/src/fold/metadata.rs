@@ -13,7 +13,7 @@ use crate::json;
 use crate::store::limits::{LABEL_BYTES_MAX, METADATA_BYTES_MAX};
 use crate::store::{Invalid, Label, NewEvent, Position, RecordedEvent, StreamName};
 
-/// Error of metadata that cannot be written, or not be read as the type that is asked for.
+/// Error of metadata that cannot be written, or cannot be read as the requested type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
     /// The type is not written as a JSON object. Nothing was recorded.
@@ -27,7 +27,7 @@ pub enum MetadataError {
     Encode {
         /// The Rust type.
         name: &'static str,
-        /// Where in it, what would be lost, and what can be done.
+        /// Place in the value, what would be lost, and what can be done.
         detail: String,
     },
     /// The metadata of an event does not have the shape of the type.
@@ -40,7 +40,7 @@ pub enum MetadataError {
         position: Position,
         /// The Rust type.
         name: &'static str,
-        /// What serde said.
+        /// Message of serde.
         detail: String,
     },
     /// Headers, or a typed value, were to be added to bytes that are no JSON object. Nothing was recorded.
@@ -54,7 +54,8 @@ pub enum MetadataError {
 type Members = BTreeMap<String, Box<RawValue>>;
 
 impl Origin {
-    /// Adds members to the user metadata; what is wrong with them is told when the command is carried out.
+    /// Adds members to the user metadata; an error in them is returned when the command is carried
+    /// out.
     pub(super) fn add(&mut self, members: Result<Members, MetadataError>) {
         let merged = members.and_then(|members| merged(&self.metadata.user, members));
         match merged {
@@ -70,12 +71,12 @@ impl Origin {
         }
     }
 
-    /// Refuses what was said of the origin and cannot be recorded.
+    /// Refuses an origin of which a part cannot be recorded.
     pub(super) fn check(&self) -> Result<(), MetadataError> {
         self.fault.clone().map_or(Ok(()), Err)
     }
 
-    /// Writes onto an event where it comes from, and which keys seal what is said of that.
+    /// Writes the origin onto an event, and the ids of the keys that seal parts of it.
     pub(super) fn stamp(&self, event: &mut NewEvent) {
         if self.metadata.is_empty() {
             return;
@@ -128,15 +129,16 @@ fn merged(user: &[u8], members: Members) -> Result<Bytes, MetadataError> {
 }
 
 impl RecordedEvent {
-    /// The header of a name; `None` if the event has none, or its metadata is not the model's.
+    /// Returns the header of a name; `None` if the event has none, or its metadata is not the
+    /// model's.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<String> {
         let members: Members = serde_json::from_slice(&self.metadata.user).ok()?;
         serde_json::from_str(members.get(name)?.get()).ok()
     }
 
-    /// The application's own metadata; `None` if the event has none at all. Headers that the type does not name are passed
-    /// over, as serde does.
+    /// Returns the application's own metadata; `None` if the event has none at all. Headers that
+    /// the type does not name are passed over, as serde does.
     pub fn metadata_as<M: DeserializeOwned>(&self) -> Result<Option<M>, MetadataError> {
         if self.metadata.user.is_empty() {
             return Ok(None);
@@ -194,21 +196,23 @@ impl<E> From<&Recorded<E>> for Cause {
 /// Methods of a builder that say where its events come from. All of them have them, in the same words.
 macro_rules! origin_methods {
     () => {
-        /// Says what caused it: an event, or a message from outside. What it causes belongs to the conversation of that.
+        /// Says what caused it: an event, or a message from outside. It then belongs to the
+        /// conversation of its cause.
         pub fn caused_by(mut self, cause: impl Into<$crate::fold::Cause>) -> Self {
             self.origin.caused_by(cause.into());
             self
         }
 
-        /// Says which conversation it belongs to: an id of at most 255 bytes. One that cannot be such an id is refused when
-        /// it is carried out.
+        /// Says which conversation it belongs to: an id of at most 255 bytes. An id beyond that is
+        /// refused when the request is carried out.
         pub fn correlated(mut self, conversation: &str) -> Self {
             self.origin.correlate(conversation);
             self
         }
 
-        /// Says which distributed trace it belongs to: what the caller's request said in `traceparent`. It is kept in the
-        /// metadata of the events, goes before the trace of a cause, and goes on in whatever comes of them.
+        /// Says which distributed trace it belongs to: the one that the caller's request named in
+        /// `traceparent`. It is kept in the metadata of the events, takes precedence over the trace
+        /// of a cause, and goes on in everything that follows from the events.
         pub fn trace(mut self, parent: $crate::store::TraceContext) -> Self {
             self.origin.metadata.trace = Some(parent);
             self
@@ -220,9 +224,10 @@ macro_rules! origin_methods {
             self
         }
 
-        /// Adds a header to the metadata of the events, which [`Recorded::header`](crate::fold::Recorded::header) reads. A
-        /// name has at most 255 bytes and does not begin with `$`; all metadata together has 64 KiB at most. What is beyond
-        /// that is refused when it is carried out.
+        /// Adds a header to the metadata of the events, which
+        /// [`Recorded::header`](crate::fold::Recorded::header) reads. A name has at most 255 bytes
+        /// and does not begin with `$`; all metadata together has 64 KiB at most. A header beyond
+        /// these limits is refused when the request is carried out.
         pub fn header(mut self, name: &str, value: &str) -> Self {
             self.origin.add($crate::fold::metadata::header(name, value));
             self

@@ -1,8 +1,9 @@
-//! Which enum owns a type, and what every other enum that names it has to agree with.
+//! Owners of types, and the agreement of every other enum that names a type with its owner.
 //!
-//! An enum owns the types of its own namespace. One that names a type of another namespace has a view of it: how old events
-//! of it are read, which schema version is written and by which tags it is found is the owner's to say. The owner is the one
-//! that the view names; where it names none, the enum that writes the type in this store.
+//! An enum owns the types of its own namespace. An enum that names a type of another namespace has
+//! a view of it: the owner says how old events of it are read, which schema version is written and
+//! by which tags it is found. The owner is the enum that the view names; if it names none, the enum
+//! that writes the type in this store.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -28,19 +29,19 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// None is named.
+    /// Names no owner.
     #[must_use]
     pub const fn unnamed() -> Self {
         Self { known: Vec::new() }
     }
 
-    /// This enum. One that names itself owns all types that it names, of whatever namespace.
+    /// Names this enum. An enum that names itself owns all types that it names, of any namespace.
     #[must_use]
     pub fn of<E: Event>() -> Self {
         Self::unnamed().and::<E>()
     }
 
-    /// And another.
+    /// Names another enum too.
     #[must_use]
     pub fn and<E: Event>(mut self) -> Self {
         self.known.push((TypeId::of::<E>(), Owned::of::<E>));
@@ -62,13 +63,13 @@ impl fmt::Debug for Owners {
     }
 }
 
-/// What an enum says of the types that it owns.
+/// Declarations of an enum for the types that it owns.
 pub(super) struct Owned {
     pub(super) rust: TypeId,
     pub(super) name: &'static str,
     pub(super) types: HashMap<EventType, OwnedType>,
     pub(super) upcasters: Upcasters,
-    /// Whether it says that it owns all types that it names.
+    /// True if the enum says that it owns all types that it names.
     pub(super) owns_all: bool,
     tags: fn(&str, &[u8]) -> Result<Tags, String>,
 }
@@ -77,13 +78,14 @@ pub(super) struct Owned {
 pub(super) struct OwnedType {
     pub(super) variant: &'static str,
     pub(super) schema_version: u32,
-    /// Whether nothing but the enum itself can own it. A name with a dot in the enum's own namespace may be a view, too.
+    /// True if only the enum itself can own the type. A variant named with a dot may be a view,
+    /// even in the enum's own namespace.
     pub(super) is_certain: bool,
 }
 
 type Program = Mutex<HashMap<TypeId, Result<Arc<Owned>, EventError>>>;
 
-/// What enums own, made once for each.
+/// Returns the declarations of the enums of this program, each made once.
 fn program() -> MutexGuard<'static, HashMap<TypeId, Result<Arc<Owned>, EventError>>> {
     static PROGRAM: OnceLock<Program> = OnceLock::new();
     PROGRAM.get_or_init(Program::default).lock().unwrap_or_else(PoisonError::into_inner)
@@ -120,7 +122,8 @@ impl Owned {
         Ok(Self { rust, name: std::any::type_name::<E>(), types, upcasters, owns_all, tags })
     }
 
-    /// The tags of an event, from its data as an enum wrote it: what the owner makes of it when it reads it.
+    /// Returns the tags of an event, from its data as an enum wrote it: those that the owner gives
+    /// to the event that it reads.
     pub(super) fn tags(&self, event_type: &EventType, data: &[u8], writer: &'static str) -> Result<Tags, EventError> {
         let variant = self.types.get(event_type).map_or("", |owned| owned.variant);
         (self.tags)(variant, data).map_err(|why| EventError::Encode {
@@ -129,8 +132,8 @@ impl Owned {
         })
     }
 
-    /// Whether it is a later release of the other: the same steps lead to the type, and more of them, on from the other's
-    /// schema version to its own.
+    /// Tells whether it is a later release of the other: the same steps lead to the type, and more
+    /// of them, on from the other's schema version to its own.
     fn follows(&self, other: &Self, event_type: &EventType) -> bool {
         let (later, earlier) = (self.upcasters.leading_to(event_type), other.upcasters.leading_to(event_type));
         let version = |owned: &Self| owned.types.get(event_type).map(|owned| owned.schema_version);
@@ -138,7 +141,7 @@ impl Owned {
         leads_on && version(other) < version(self) && later.has_all(&earlier)
     }
 
-    /// How the two differ in what they say of a type; nothing where they agree.
+    /// Tells how the two differ in what they say of a type; `None` if they agree.
     fn difference(&self, other: &Self, event_type: &EventType) -> Option<&'static str> {
         let version = |owned: &Self| owned.types.get(event_type).map(|owned| owned.schema_version);
         if version(self) != version(other) {
@@ -157,7 +160,7 @@ impl fmt::Debug for Owned {
     }
 }
 
-/// The name that a variant is stored under.
+/// Returns the name that a variant is stored under.
 pub(super) fn stored_type<E: Event>(variant: &str) -> Result<EventType, EventError> {
     let full = if variant.contains('.') { variant.to_owned() } else { format!("{}.{variant}", E::NAMESPACE) };
     Ok(EventType::new(full)?)
@@ -167,20 +170,20 @@ pub(super) fn in_namespace<E: Event>(event_type: &EventType) -> bool {
     event_type.strip_prefix(E::NAMESPACE).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// What a store is asked for an enum for.
+/// Purpose for which a store is asked for the schema of an enum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Reading,
     Writing,
 }
 
-/// What the enums that are in use with one store say of the types that they own.
+/// Declarations of the enums in use with one store for the types that they own.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     by_type: Mutex<HashMap<EventType, Vec<Claim>>>,
     /// Views that are in use, and do not know an owner.
     views: Mutex<Vec<Weak<View>>>,
-    /// Whether any type is written by more than one enum.
+    /// True if any type is written by more than one enum.
     is_shared: AtomicBool,
 }
 
@@ -188,19 +191,20 @@ pub(super) struct Claims {
 struct Claim {
     owned: Arc<Owned>,
     writes: bool,
-    /// Whether it has written an event of the type.
+    /// True if the enum has written an event of the type.
     has_written: bool,
 }
 
 /// Types that are read without knowing their owner.
 pub(super) struct View {
     types: Vec<Believed>,
-    /// Whether the owner of one of them came into use since.
+    /// True if the owner of one of the types came into use since.
     is_stale: AtomicBool,
-    /// Tells whoever waits for that.
+    /// Notifies the tasks that wait for that.
     turns_stale: Notify,
-    /// The schema that was taken anew, or why none could be. Whoever reads by the former one holds this for reading, so
-    /// that what it has read is known when the schema is taken anew.
+    /// Schema that was made again, or the error that none could be; `None` while the former one is
+    /// right. A reader by the former one holds this for reading, so that what it has read is known
+    /// when the schema is made again.
     renewed: RwLock<Option<Result<Arc<Schema>, EventError>>>,
     claims: Weak<Claims>,
     make: fn(Option<&Arc<Claims>>) -> Result<Schema, EventError>,
@@ -259,7 +263,8 @@ impl View {
         }
     }
 
-    /// The schema that took the place of the view's, or nothing while that one is right; it stays so while this is held.
+    /// Returns the schema that took the place of the view's, or `None` while that one is right; it
+    /// stays so while the guard is held.
     pub(super) fn now(&self) -> RwLockReadGuard<'_, Option<Result<Arc<Schema>, EventError>>> {
         if self.is_stale() && self.renewed.read().unwrap_or_else(PoisonError::into_inner).is_none() {
             // Code of users runs without the lock.
@@ -275,14 +280,14 @@ impl View {
         self.renewed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An event of a type was read.
+    /// Notes that an event of a type was read.
     pub(super) fn was_read(&self, event_type: &EventType) {
         if let Some(believed) = self.types.iter().find(|believed| believed.event_type == *event_type) {
             believed.was_read.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Refuses a schema that reads otherwise what was read already.
+    /// Refuses a schema that reads types differently of which events were read already.
     fn reads_alike(&self, schema: &Schema) -> Result<(), EventError> {
         let read_otherwise = |believed: &&Believed| {
             believed.was_read.load(Ordering::Relaxed)
@@ -302,7 +307,7 @@ impl fmt::Debug for View {
 }
 
 impl Claims {
-    /// The enum that writes a type, beside one.
+    /// Returns the enum that writes a type, other than `beside`; `None` if there is none.
     pub(super) fn writer(&self, event_type: &EventType, beside: TypeId) -> Option<Arc<Owned>> {
         let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
         let writers = by_type.get(event_type)?.iter().filter(|claim| claim.writes && claim.owned.rust != beside);
@@ -311,14 +316,15 @@ impl Claims {
         latest.map(|claim| claim.owned.clone())
     }
 
-    /// Whether an enum that records in the store owns a type.
+    /// Tells whether an enum that records in the store owns a type.
     pub(super) fn is_written(&self, event_type: &EventType) -> bool {
         let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
         by_type.get(event_type).is_some_and(|claims| claims.iter().any(|claim| claim.writes))
     }
 
-    /// Takes an enum into use with the store, for the types that it owns itself. Who writes a type must agree with whoever
-    /// owns it too; those who only read are not held against each other.
+    /// Takes an enum into use with the store, for the types that it owns itself. An enum that
+    /// writes a type must agree with every other enum that owns it; enums that only read are not
+    /// compared with each other.
     fn take(&self, owned: &Arc<Owned>, types: &[EventType], purpose: Purpose) -> Result<(), EventError> {
         let writes = purpose == Purpose::Writing;
         let mut by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
@@ -360,7 +366,7 @@ impl Claims {
         }
     }
 
-    /// A schema that is right now, and that hears of the owners that come into use later.
+    /// Makes a schema that is right now, and that is told of the owners that come into use later.
     fn watched(&self, make: impl Fn() -> Result<Schema, EventError>) -> Result<Arc<Schema>, EventError> {
         loop {
             let schema = Arc::new(make()?);
@@ -375,7 +381,8 @@ impl Claims {
         }
     }
 
-    /// A schema for another reader; `None` if the owner of a type came into use since it was made.
+    /// Makes a schema for another reader; `None` if the owner of a type came into use since it was
+    /// made.
     fn for_another(&self, schema: Arc<Schema>) -> Option<Arc<Schema>> {
         if schema.view().is_none() {
             return Some(schema);
@@ -396,7 +403,8 @@ impl Claims {
         self.is_shared.load(Ordering::Acquire)
     }
 
-    /// An enum writes an event of a type. One that a later release has taken over from writes it no more.
+    /// Notes that an enum writes an event of a type. An enum is refused if a later release of it
+    /// has written events of the type.
     pub(super) fn writes(&self, owned: &Owned, event_type: &EventType) -> Result<(), EventError> {
         let mut by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(claims) = by_type.get_mut(event_type) else { return Ok(()) };
@@ -408,7 +416,8 @@ impl Claims {
         Ok(())
     }
 
-    /// Tags are a matter of values: two enums that write one type are held against each other with each event.
+    /// Refuses an event to which another writer of its type would give other tags. Tags depend on
+    /// values, so each event is compared.
     pub(super) fn agree_on_tags(
         &self,
         owned: &Owned,
@@ -447,8 +456,9 @@ struct InUse {
 }
 
 impl Store {
-    /// The schema of an enum that is used with this store: refused where it says something else of a type than another enum
-    /// that is used with it, or where its upcasters lead astray.
+    /// Returns the schema of an enum that is used with this store. It is refused if it says
+    /// something else of a type than another enum that is used with the store, or if its upcasters
+    /// leave events unread.
     pub(crate) fn schema<E: Event>(&self, purpose: Purpose) -> Result<Arc<Schema>, EventError> {
         let in_use = self.attached(InUse::default);
         let key = (TypeId::of::<E>(), purpose == Purpose::Writing);

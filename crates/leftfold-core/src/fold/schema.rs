@@ -17,7 +17,7 @@ use crate::panic::caught;
 use crate::store::limits::ITEM_TERMS_MAX;
 use crate::store::{EventType, Invalid, NewEvent, Query, RecordedEvent};
 
-/// What is known of an event enum: its types in the store and how they are read.
+/// Schema of an event enum: its types in the store and how they are read.
 #[derive(Clone, Debug)]
 pub struct Schema {
     name: &'static str,
@@ -28,11 +28,13 @@ pub struct Schema {
     upcasters: Arc<Upcasters>,
     /// The types to ask the store for: today's, and those that upcasters lead from.
     wanted: Arc<[EventType]>,
-    /// What is wrong with the upcasters: what they leave unread is an error on read, and they are not taken into use.
+    /// Error of the upcasters; `None` if they are good. Events that they leave unread are an error
+    /// on read, and the schema is not taken into use.
     fault: Option<EventError>,
-    /// The types that are read without knowing their owner.
+    /// Types that are read without knowing their owner; `None` if every owner is known.
     view: Option<Arc<View>>,
-    /// What others say of the same types, in the store that the enum is used with.
+    /// Declarations of others for the same types, in the store that the enum is used with; `None`
+    /// if it is used without a store.
     claims: Option<Arc<Claims>>,
 }
 
@@ -41,11 +43,11 @@ struct Variant {
     event_type: EventType,
     schema_version: u32,
     owner: Owner,
-    /// Whether the other releases know that it is written.
+    /// True if the other releases know that it is written.
     is_written: AtomicBool,
 }
 
-/// Who says how a type is written.
+/// Owner of a type: the enum that says how it is written.
 #[derive(Debug)]
 enum Owner {
     Itself,
@@ -53,11 +55,11 @@ enum Owner {
     Unknown,
 }
 
-/// What a recorded event is today.
+/// Form that a recorded event has today.
 enum Today {
     /// As it is stored, the data of this variant.
     AsStored(&'static str),
-    /// What upcasters made of it.
+    /// The results of upcasters.
     Upcast(Vec<(EventType, Vec<u8>)>),
     /// Of a type that the enum does not know.
     Unknown,
@@ -118,24 +120,27 @@ impl Schema {
         Ok(Self { name: owned.name, owned, variants, by_type, upcasters, wanted, fault, view, claims })
     }
 
-    /// The same for another reader: of the types whose owner is not known, nothing was read by it.
+    /// Makes the same schema for another reader, which has read nothing of the types whose owner is
+    /// not known.
     pub(super) fn for_another(&self) -> Self {
         Self { view: self.view.as_ref().map(|view| Arc::new(view.for_another())), ..self.clone() }
     }
 
-    /// The types to ask the store for: today's, and every older one that upcasters turn into one of them.
+    /// Returns the types to ask the store for: today's, and every older one that upcasters turn
+    /// into one of them.
     #[must_use]
     pub fn wanted(&self) -> &[EventType] {
         &self.wanted
     }
 
-    /// The events that this enum reads, wherever they are.
+    /// Returns a query for the events that this enum reads, in all streams.
     #[must_use]
     pub fn query(&self) -> Query {
         Query::types(self.wanted.iter().cloned())
     }
 
-    /// A query for this enum: of its types where an item names none, and of the older names too of those that it names.
+    /// Returns a query for this enum: of its types if an item names none, and of the older names
+    /// too of those that it names.
     pub(crate) fn widened(&self, query: Query) -> Query {
         let query = query.of_types(&self.wanted);
         if self.upcasters.is_none() {
@@ -147,7 +152,7 @@ impl Schema {
         })
     }
 
-    /// The name of a type with its older names.
+    /// Returns the name of a type with its older names.
     pub(crate) fn names_of(&self, event_type: &EventType) -> Vec<EventType> {
         let named = BTreeSet::from([event_type.clone()]);
         self.upcasters.widen(named.clone()).unwrap_or(named).into_iter().collect()
@@ -169,7 +174,8 @@ impl Schema {
         self.by_type.keys().filter(|event_type| !self.is_declared(event_type))
     }
 
-    /// Returns if an enum declares the type that owns it and records, or if it is an older name.
+    /// Tells whether an enum declares the type that owns it and records, or whether it is an older
+    /// name.
     pub(super) fn is_declared(&self, event_type: &EventType) -> bool {
         let is_own = self.by_type.contains_key(event_type);
         let has_it = |variant: &Variant| matches!(&variant.owner, Owner::Other(owner) if owner.types.contains_key(event_type));
@@ -196,8 +202,9 @@ impl Schema {
         self.owned.rust
     }
 
-    /// The schema that took this one's place, because the owner of a type came into use since; nothing while this one is
-    /// right. An error if events were read otherwise than the owner says.
+    /// Returns the schema that took this one's place, because the owner of a type came into use
+    /// since; `None` while this one is right. An error if events were read otherwise than the owner
+    /// says.
     pub(crate) fn renewed(&self) -> Result<Option<Arc<Self>>, EventError> {
         let Some(view) = &self.view else { return Ok(None) };
         let now = view.now().clone();
@@ -205,12 +212,12 @@ impl Schema {
         Ok(Some(schema.renewed()?.unwrap_or(schema)))
     }
 
-    /// Whether the owner of a type came into use since.
+    /// Tells whether the owner of a type came into use since.
     pub(crate) fn is_stale(&self) -> bool {
         self.view.as_ref().is_some_and(|view| view.is_stale())
     }
 
-    /// Waits until the owner of a type comes into use; for ever where all are known. Safe to cancel.
+    /// Waits until the owner of a type comes into use; for ever if all are known. Safe to cancel.
     pub(crate) async fn until_stale(&self) {
         match &self.view {
             Some(view) => view.until_stale().await,
@@ -238,7 +245,7 @@ impl Schema {
         self.fault.clone().map_or(Ok(()), Err)
     }
 
-    /// The event as the store takes it, with its own tags, in no stream.
+    /// Encodes the event as the store takes it, with its own tags, in no stream.
     pub fn encode<E: Event>(&self, event: &E) -> Result<NewEvent, EventError> {
         if let Some(renewed) = self.renewed()? {
             return renewed.encode(event);
@@ -273,15 +280,15 @@ impl Schema {
         Ok(new)
     }
 
-    /// The events, in today's shape, that a recorded one stands for: usually one; none where its type does not concern
-    /// the fold; several where an upcaster splits it.
+    /// Decodes a recorded event into the events, in today's shape, that it stands for: usually one;
+    /// none if its type does not concern the fold; several if an upcaster splits it.
     pub fn decode<E: Event>(&self, recorded: &RecordedEvent, unknown: Unknown) -> Result<Vec<E>, EventError> {
         let mut events = Vec::with_capacity(1);
         self.decode_each(recorded, unknown, |event| events.push(event))?;
         Ok(events)
     }
 
-    /// As [`Schema::decode`], without a vector.
+    /// Decodes as [`Schema::decode`] does, without a vector.
     pub fn decode_each<E: Event>(
         &self,
         recorded: &RecordedEvent,
@@ -328,7 +335,8 @@ impl Schema {
         Ok(())
     }
 
-    /// The data of an event as today's shape of one type: what a variant with one struct carries.
+    /// Decodes the data of an event as today's shape of one type: as the struct that a variant
+    /// carries.
     pub(crate) fn payload<T: DeserializeOwned>(&self, recorded: &RecordedEvent, as_type: &EventType) -> Result<T, EventError> {
         if let Some(renewed) = self.renewed()? {
             return renewed.payload(recorded, as_type);
@@ -347,7 +355,8 @@ impl Schema {
         parsed.map_err(|error| EventError::unread::<T>(recorded, error))
     }
 
-    /// What a recorded event is today. What the enum, or its upcasters, know and do not cover is an error to every reader.
+    /// Returns the form that a recorded event has today. A type or schema version that the enum, or
+    /// its upcasters, know and do not cover is an error to every reader.
     fn today(&self, recorded: &RecordedEvent) -> Result<Today, EventError> {
         let (event_type, schema_version) = (&recorded.event_type, recorded.schema_version);
         let known = self.by_type.get(event_type);
@@ -376,7 +385,7 @@ impl Schema {
         }
     }
 
-    /// The event of a type that has this data: what a variant with one struct carries.
+    /// Makes the event of a type from the data of the struct that its variant carries.
     pub(crate) fn event_of<E: Event>(&self, event_type: &EventType, data: &[u8]) -> Result<E, EventError> {
         let name = self.name;
         let unknown = || EventError::Encode { name, detail: format!("it has no variant for {event_type}") };
@@ -387,7 +396,8 @@ impl Schema {
         })
     }
 
-    /// What upcasters made, where each of it is of today's shape, or meant for other readers.
+    /// Returns the results of upcasters, if each of them is of today's shape or meant for other
+    /// readers.
     fn arrived(
         &self,
         recorded: &RecordedEvent,
@@ -421,7 +431,7 @@ impl Schema {
 /// Finds the owners of an enum's types.
 struct Finder<'a> {
     own: &'a Owned,
-    /// Whether the enum says that it owns all that it names.
+    /// True if the enum says that it owns all that it names.
     is_named: bool,
     named: Vec<Arc<Owned>>,
     claims: Option<&'a Arc<Claims>>,
@@ -449,7 +459,8 @@ impl Finder<'_> {
         })
     }
 
-    /// The enum's own upcasters, and the owners' in place of those that lead to types of theirs.
+    /// Returns the enum's own upcasters, with the owners' in place of those that lead to types of
+    /// theirs.
     fn upcasters(&self, variants: &HashMap<&str, Variant>) -> Result<Upcasters, EventError> {
         let mut upcasters = self.own.upcasters.clone();
         for Variant { event_type, owner, .. } in variants.values() {
@@ -465,7 +476,7 @@ impl Finder<'_> {
         Ok(upcasters)
     }
 
-    /// Today's schema version of a type that the enum, or an owner of its types, has.
+    /// Returns today's schema version of a type that the enum, or an owner of its types, has.
     fn today(
         &self,
         by_type: &HashMap<EventType, (&str, u32)>,

@@ -18,7 +18,8 @@ use super::cache::Folded;
 use crate::json::{self, Unfaithful};
 use crate::store::{Position, StoreId, StreamName, Version};
 
-/// When a snapshot is made: with the command, or the load, that finds either bound reached.
+/// Policy that says when a snapshot is made: with the command, or the load, that finds either bound
+/// reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotPolicy {
     every_events: Option<u64>,
@@ -32,26 +33,27 @@ impl SnapshotPolicy {
         Self { every_events: None, every: None }
     }
 
-    /// After so many events since the last one, at least 1.
+    /// A snapshot after this number of events since the last one, at least 1.
     #[must_use]
     pub const fn every_events(events: u64) -> Self {
         Self { every_events: Some(if events == 0 { 1 } else { events }), every: None }
     }
 
-    /// When the oldest event that is in no snapshot is so old.
+    /// A snapshot when the oldest event that is in no snapshot has this age.
     #[must_use]
     pub const fn every(duration: Duration) -> Self {
         Self { every_events: None, every: Some(duration) }
     }
 
-    /// Also when the oldest event that is in no snapshot is so old.
+    /// The same policy, and also a snapshot when the oldest event that is in no snapshot has this
+    /// age.
     #[must_use]
     pub const fn or_every(mut self, duration: Duration) -> Self {
         self.every = Some(duration);
         self
     }
 
-    /// Whether there are snapshots at all.
+    /// Tells whether no snapshot is ever made.
     pub(super) fn is_never(self) -> bool {
         self == Self::never()
     }
@@ -69,7 +71,8 @@ struct Stored<A> {
     state: A,
 }
 
-/// The key of an aggregate's snapshot: another store, fold version or type of state is another key.
+/// Returns the key of an aggregate's snapshot: another store, fold version or type of state is
+/// another key.
 pub(super) fn key<A: Aggregate>(store: StoreId, stream: &StreamName) -> Bytes {
     let mut key = Vec::with_capacity(40 + stream.len());
     key.extend_from_slice(b"fold");
@@ -88,7 +91,7 @@ fn short_name<T>() -> &'static str {
     plain.rsplit("::").next().unwrap_or(plain)
 }
 
-/// The bytes of a snapshot, if the state is read from them as it is.
+/// Encodes a snapshot, if the state is read from its bytes as it is.
 pub(super) fn encode<A: Aggregate>(folded: &Folded<A>) -> Result<Bytes, Unfaithful> {
     let state = json::encode(&folded.state)?;
     let mut json = format!(r#"{{"version":{},"position":{},"state":"#, folded.version.0, folded.position.0).into_bytes();
@@ -99,7 +102,8 @@ pub(super) fn encode<A: Aggregate>(folded: &Folded<A>) -> Result<Bytes, Unfaithf
     Ok(Bytes::from(bytes))
 }
 
-/// The snapshot, unless it is damaged or has another shape; still to be held against the stream.
+/// Decodes a snapshot; `None` if it is damaged or has another shape. It has yet to be compared with
+/// the stream.
 ///
 /// JSON of another shape may parse by accident, a renamed field with a default being silently empty. So what was read is
 /// written again, and must be what is stored.
@@ -115,26 +119,27 @@ pub(super) fn decode<A: Aggregate>(bytes: &[u8]) -> Option<Folded<A>> {
     Some(Folded { state: stored.state, version: Version(stored.version), position: Position(stored.position) })
 }
 
-/// Loads from snapshots of each type that are held against a fold of the events, after a program's start.
+/// Loads from snapshots of each type that are compared with a fold of the events, after a program's
+/// start.
 pub(super) const FIRST_LOADS: u32 = 8;
-/// After those, one in so many is.
+/// After those, one load in this number is compared.
 const REFOLD_ONE_IN: u32 = 64;
 /// Longer histories are not folded again for that, but for the very first of a type.
 const REFOLD_EVENTS_MAX: u64 = 100_000;
 
-/// How far the snapshots of each type of state are believed.
+/// Trust in the snapshots of each type of state.
 #[derive(Debug, Default)]
 pub(super) struct Trust(Mutex<HashMap<TypeId, Belief>>);
 
 #[derive(Clone, Copy, Debug)]
 enum Belief {
-    /// So many agreed with a fold of the events.
+    /// This number of snapshots agreed with a fold of the events.
     Agreed(u32),
-    /// One did not: the others were made by the same fold.
+    /// One snapshot did not: the others were made by the same fold.
     Lost,
 }
 
-/// What is done with a snapshot.
+/// Use that is made of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     AsItIs,
@@ -143,7 +148,7 @@ pub(super) enum Use {
 }
 
 impl Trust {
-    /// What is done with a snapshot of so many events.
+    /// Tells what use to make of a snapshot of this number of events.
     pub(super) fn of<A: Aggregate>(&self, events: u64) -> Use {
         let beliefs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match beliefs.get(&TypeId::of::<A>()).copied().unwrap_or(Belief::Agreed(0)) {

@@ -25,17 +25,18 @@ struct Asked {
     event_type: EventType,
     /// It, and its older names.
     names: Vec<EventType>,
-    /// Whether it is known that the store holds, or held, none.
+    /// True if the store was searched, and held no event of the type.
     is_looked_for: bool,
 }
 
 impl UnheardTypes {
-    /// Those of an enum as far as is known without looking into the store, where nobody declares them.
+    /// Collects those of an enum as far as is known without looking into the store: nobody declares
+    /// them.
     pub(crate) fn of(schema: &Schema) -> Self {
         Self::among(schema, schema.undeclared().cloned())
     }
 
-    /// Those that a query for an enum names.
+    /// Collects those that a query for an enum names.
     fn of_query(schema: &Schema, query: &Query) -> Self {
         let exact = |named: &TypeMatch| match named {
             TypeMatch::Exact(event_type) => Some(event_type.clone()),
@@ -51,14 +52,14 @@ impl UnheardTypes {
         Self { claims: schema.claims().cloned(), asked: Mutex::new(asked.collect()) }
     }
 
-    /// The same, where only one of the types is asked for.
+    /// The same, with only one of the types.
     pub(crate) fn only(self, event_type: &EventType) -> Self {
         self.asked().retain(|asked| asked.event_type == *event_type);
         self
     }
 
-    /// Looks for them, and names those that nobody knows in a warning. A store that cannot be read says so to whoever reads
-    /// from it next.
+    /// Looks for them, and names those that nobody knows in a warning. An error of the store is
+    /// passed over: the next read from it returns it.
     pub(crate) async fn announce(&self, store: &Store, reader: &'static str) {
         let found = self.look(store).await;
         let unheard = self.now();
@@ -90,7 +91,7 @@ impl UnheardTypes {
         Ok(())
     }
 
-    /// Events of these types are recorded.
+    /// Notes that events of these types are recorded.
     pub(crate) fn are_recorded<'e>(&self, mut types: impl Iterator<Item = &'e EventType>) {
         let mut asked = self.asked();
         while !asked.is_empty()
@@ -100,13 +101,13 @@ impl UnheardTypes {
         }
     }
 
-    /// What nobody knows now, as far as it was looked for.
+    /// Returns the types that nobody knows now, of those that were looked for.
     pub(crate) fn now(&self) -> Vec<EventType> {
         self.forget_declared();
         self.asked().iter().filter(|asked| asked.is_looked_for).map(|asked| asked.event_type.clone()).collect()
     }
 
-    /// The same for a decision, when it is made first with a store.
+    /// Announces the types of a decision, when it is first made with a store.
     pub(super) async fn announce_once<D>(store: &Store, schema: &Schema, query: &Query) {
         let decision = std::any::type_name::<D>();
         let is_new = store.attached(Announced::default).0.lock().unwrap_or_else(PoisonError::into_inner).insert(decision);

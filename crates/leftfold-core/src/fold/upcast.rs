@@ -9,8 +9,8 @@ use crate::json;
 use crate::panic::caught;
 use crate::store::{EventType, Invalid};
 
-/// How stored shapes of old events become today's. Each step declares from what and to what, so that queries and
-/// conditions for the new type find the old one.
+/// Steps by which stored shapes of old events become today's. Each step declares its source and its
+/// results, so that queries and conditions for the new type find the old one.
 ///
 /// Steps work on [`Value`]s. A whole number beyond 64 bits, which a `Value` does not hold unless serde_json is built with
 /// `arbitrary_precision`, may be left alone, moved or dropped, and stays what it is; a step that looks at one is an error.
@@ -34,7 +34,8 @@ pub struct Upcasters {
     steps: Vec<Step>,
 }
 
-/// What one old event becomes: types that the step declared, each with its data.
+/// Result of a step for one old event: types that the step declared, each with its data; or the
+/// reason why the step refuses it.
 pub type Upcast = Result<Vec<(&'static str, Value)>, String>;
 
 #[derive(Clone)]
@@ -61,13 +62,14 @@ pub(super) struct Stored {
 const STEPS_MAX: usize = 1_000;
 
 impl Upcasters {
-    /// Every event is stored as it is today.
+    /// No steps: every event is stored as it is today.
     #[must_use]
     pub const fn none() -> Self {
         Self { steps: Vec::new() }
     }
 
-    /// The data of a type changed its shape: from a schema version to the one after it.
+    /// Adds a step for a type whose data changed its shape: from a schema version to the one after
+    /// it.
     #[must_use]
     pub fn change(mut self, event_type: &'static str, from: u32, cast: fn(Value) -> Result<Value, String>) -> Self {
         let to = vec![(event_type, from.saturating_add(1))];
@@ -75,32 +77,34 @@ impl Upcasters {
         self
     }
 
-    /// A type got another name.
+    /// Adds a step for a type that got another name.
     #[must_use]
     pub fn rename(mut self, from: (&'static str, u32), to: (&'static str, u32)) -> Self {
         self.steps.push(Step { from, to: vec![to], cast: Cast::Change(Ok) });
         self
     }
 
-    /// An event becomes any number of others, of the types that are declared here.
+    /// Adds a step by which an event becomes any number of others, of the types that are declared
+    /// here.
     #[must_use]
     pub fn split(mut self, from: (&'static str, u32), to: &[(&'static str, u32)], cast: fn(Value) -> Upcast) -> Self {
         self.steps.push(Step { from, to: to.to_vec(), cast: Cast::Split(cast) });
         self
     }
 
-    /// The schema version that events of the type are written with: the highest that any step leads to, from 1.
+    /// Returns the schema version that events of the type are written with: the highest that any
+    /// step leads to, from 1.
     pub(super) fn current_version(&self, event_type: &EventType) -> u32 {
         let reached = self.steps.iter().flat_map(|step| &step.to).filter(|(to, _)| *to == event_type.as_str());
         reached.map(|(_, version)| *version).max().unwrap_or(1)
     }
 
-    /// Whether there is no step at all.
+    /// Tells whether there is no step at all.
     pub(super) fn is_none(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// The steps that lead to a type, over whatever other types.
+    /// Returns the steps that lead to a type, directly or over other types.
     pub(super) fn leading_to(&self, event_type: &EventType) -> Self {
         let mut reached = BTreeSet::from([event_type.as_str()]);
         loop {
@@ -115,8 +119,8 @@ impl Upcasters {
         }
     }
 
-    /// Whether the steps lead from and to the same shapes, in whatever order they are given. What they do to the data cannot
-    /// be compared.
+    /// Tells whether the steps lead from and to the same shapes, in any order. Their effect on the
+    /// data cannot be compared.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let shapes = |upcasters: &Self| {
             let shapes = upcasters.steps.iter().map(|step| (step.from, step.to.iter().copied().collect::<BTreeSet<_>>()));
@@ -125,30 +129,32 @@ impl Upcasters {
         shapes(self) == shapes(other)
     }
 
-    /// Whether each of the others' steps is one of these.
+    /// Tells whether each of the others' steps is one of these.
     pub(super) fn has_all(&self, others: &Self) -> bool {
         others.steps.iter().all(|other| self.steps.iter().any(|step| step.from == other.from && step.to == other.to))
     }
 
-    /// Whether a step leads from a shape from which one of the others leads elsewhere.
+    /// Tells whether a step leads from a shape from which one of the others leads elsewhere.
     pub(super) fn contradicts(&self, others: &Self) -> bool {
         self.steps.iter().any(|step| others.steps.iter().any(|other| other.from == step.from && other.to != step.to))
     }
 
-    /// These steps, and those of others in place of the ones that lead from the same shape.
+    /// Returns these steps, with those of others in place of the ones that lead from the same
+    /// shape.
     pub(super) fn replaced_by(mut self, others: &Self) -> Self {
         self.steps.retain(|step| !others.steps.iter().any(|other| other.from == step.from));
         self.steps.extend(others.steps.iter().cloned());
         self
     }
 
-    /// The schema versions that steps lead from; none where the type is no old one.
+    /// Returns the schema versions that steps lead from; empty if the type is no old one.
     pub(super) fn versions_from(&self, event_type: &EventType) -> Vec<u32> {
         let from = self.steps.iter().filter(|step| step.from.0 == event_type.as_str());
         from.map(|step| step.from.1).collect()
     }
 
-    /// What is wrong with the steps: the shape, and why events of it are not read.
+    /// Returns the fault of the steps: the shape, and the reason why events of it are not read;
+    /// `None` if they have no fault.
     ///
     /// `today` tells today's schema version of a type that is known. A split may make events for other readers beside, of
     /// other namespaces than this one.
@@ -191,7 +197,7 @@ impl Upcasters {
         self.steps.iter().any(|step| step.from == *from)
     }
 
-    /// Whether steps lead from this one back to where it begins.
+    /// Tells whether steps lead from this one back to its beginning.
     fn comes_back(&self, first: &Step) -> bool {
         let (mut seen, mut open) = (BTreeSet::new(), first.to.clone());
         while let Some(at) = open.pop() {
@@ -220,7 +226,7 @@ impl Upcasters {
         }
     }
 
-    /// Whether a step leads on from this shape.
+    /// Tells whether a step leads on from this shape.
     pub(super) fn start_at(&self, stored: &Stored) -> bool {
         self.step(stored).is_some()
     }
