@@ -3,11 +3,11 @@
 use leftfold_core::store::{Append, NewEvent, Outcome as Answer, Store};
 
 use crate::Outcome;
-use crate::account::{self, ACCOUNTS};
 use crate::ceiling::EVENT_BYTES;
 use crate::rounds::{Work, alternating, rate};
 use crate::run::Run;
 use crate::table::{Row, Target, Unit};
+use crate::workload::{self, ACCOUNTS};
 
 const WRITERS: usize = 16;
 const BATCH_EVENTS: usize = 100;
@@ -56,10 +56,10 @@ impl Batch {
     /// Returns the events that the writer of this number appends over and over.
     fn of(self, number: usize) -> Outcome<Vec<NewEvent>> {
         match self {
-            Self::OneStream => Ok(vec![account::event(number as u64)?; BATCH_EVENTS]),
+            Self::OneStream => Ok(vec![workload::event(number as u64)?; BATCH_EVENTS]),
             Self::ManyStreams => {
                 let first = number * BATCH_EVENTS;
-                (first..first + BATCH_EVENTS).map(|index| account::event(index as u64 % ACCOUNTS)).collect()
+                (first..first + BATCH_EVENTS).map(|index| workload::event(index as u64 % ACCOUNTS)).collect()
             }
         }
     }

@@ -9,19 +9,19 @@ use std::time::Instant;
 use leftfold_core::store::{Read as Request, Version};
 
 use crate::load::load;
-use crate::{Outcome, account, machine, store};
+use crate::{Outcome, machine, store, workload};
 
 /// Task of a child with the store in a folder.
 #[derive(Debug)]
 pub(crate) struct Task {
-    pub(crate) deed: Deed,
+    pub(crate) job: ChildJob,
     pub(crate) folder: PathBuf,
     pub(crate) events: u64,
     pub(crate) streams: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum ChildJob {
     /// Appends the events and closes.
     Load,
     /// Opens, reads a stream, closes.
@@ -43,7 +43,7 @@ pub(crate) struct Report {
     pub(crate) peak_mib: f64,
 }
 
-impl Deed {
+impl ChildJob {
     const ALL: [Self; 3] = [Self::Load, Self::Open, Self::Die];
 
     const fn name(self) -> &'static str {
@@ -60,27 +60,27 @@ impl Task {
     pub(crate) const FLAG: &str = "--child";
 
     pub(crate) fn parse(arguments: &[String]) -> Outcome<Self> {
-        let [deed, folder, events, streams] = arguments else { return Err("a child wants four arguments".into()) };
-        let known = Deed::ALL.into_iter().find(|known| known.name() == deed);
-        let deed = known.ok_or_else(|| format!("a child cannot {deed}"))?;
-        Ok(Self { deed, folder: folder.into(), events: events.parse()?, streams: streams.parse()? })
+        let [job, folder, events, streams] = arguments else { return Err("a child wants four arguments".into()) };
+        let known = ChildJob::ALL.into_iter().find(|known| known.name() == job);
+        let job = known.ok_or_else(|| format!("a child cannot {job}"))?;
+        Ok(Self { job, folder: folder.into(), events: events.parse()?, streams: streams.parse()? })
     }
 
     /// Has a child do it. One that is to die is killed once it has reported.
     pub(crate) fn run(&self) -> Outcome<Report> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args([Self::FLAG, self.deed.name()]).arg(&self.folder);
+        command.args([Self::FLAG, self.job.name()]).arg(&self.folder);
         command.args([self.events, self.streams].map(|number| number.to_string()));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let report = Report::read(child.stdout.take());
-        if report.is_err() || self.deed == Deed::Die {
+        if report.is_err() || self.job == ChildJob::Die {
             child.kill()?;
         }
         let status = child.wait()?;
-        if status.success() || self.deed == Deed::Die {
+        if status.success() || self.job == ChildJob::Die {
             return report;
         }
-        Err(format!("the process that was to {} the store ended with {status}", self.deed.name()).into())
+        Err(format!("the process that was to {} the store ended with {status}", self.job.name()).into())
     }
 }
 
@@ -123,8 +123,8 @@ pub(crate) async fn perform(task: Task) -> Outcome {
     let began = Instant::now();
     let store = store::open(&task.folder)?;
     report.open_ms = began.elapsed().as_secs_f64() * 1e3;
-    if task.deed == Deed::Open {
-        let page = store.page(Request::stream(account::stream(0)?, Version(1)).page_of(1)).await?;
+    if task.job == ChildJob::Open {
+        let page = store.page(Request::stream(workload::stream(0)?, Version(1)).page_of(1)).await?;
         report.first_read_ms = began.elapsed().as_secs_f64() * 1e3;
         if page.events.is_empty() {
             return Err("the store that was opened lacks its first stream".into());
@@ -134,7 +134,7 @@ pub(crate) async fn perform(task: Task) -> Outcome {
         load(&store, task.events, task.streams).await?;
         report.load_seconds = began.elapsed().as_secs_f64();
     }
-    if task.deed == Deed::Die {
+    if task.job == ChildJob::Die {
         report.write()?;
         // The end comes at once; should the other process be gone, not all of the disk is filled.
         load(&store, task.events.saturating_mul(10), task.streams).await?;

@@ -3,11 +3,11 @@
 use leftfold_core::fold::Aggregates;
 
 use crate::Outcome;
-use crate::account::{self, ACCOUNTS, Account};
 use crate::ceiling::EVENT_BYTES;
 use crate::rounds::{Work, alternating, rate};
 use crate::run::Run;
 use crate::table::{Row, Target, Unit};
+use crate::workload::{self, ACCOUNTS, Account};
 
 /// Every writer has its own accounts, decides, and folds what was recorded.
 pub(crate) async fn commands(run: &mut Run, writers: usize, target: Target) -> Outcome<Row> {
@@ -34,7 +34,7 @@ struct Commander {
 
 impl Commander {
     fn new(accounts: &Aggregates<Account>, number: usize, writers: usize) -> Self {
-        let own = (number as u64..ACCOUNTS).step_by(writers).map(|index| (index, account::id(index)));
+        let own = (number as u64..ACCOUNTS).step_by(writers).map(|index| (index, workload::id(index)));
         Self { accounts: accounts.clone(), own: own.collect(), serial: number as u64 }
     }
 }
@@ -43,7 +43,7 @@ impl Work for Commander {
     async fn once(&mut self) -> Outcome {
         self.serial += 1;
         let (index, id) = &self.own[self.serial as usize % self.own.len()];
-        self.accounts.execute(id, account::book(*index, self.serial)).await?;
+        self.accounts.execute(id, workload::book(*index, self.serial)).await?;
         Ok(())
     }
 }

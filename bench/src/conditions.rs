@@ -6,11 +6,11 @@ use std::time::Duration;
 use leftfold_core::store::{Append, Condition, NewEvent, Outcome as Answer, Position, Query, Store};
 
 use crate::Outcome;
-use crate::account::{self, ACCOUNTS};
 use crate::load::load;
 use crate::rounds::{Round, Work, rate};
 use crate::run::Run;
 use crate::table::{Row, Target, Unit};
+use crate::workload::{self, ACCOUNTS};
 
 /// Events that the small store holds when a round begins.
 const SMALL_EVENTS: u64 = 1_000;
@@ -92,7 +92,7 @@ struct Appender {
 
 impl Appender {
     fn new(store: &Store, kind: Kind, number: usize, writers: usize) -> Outcome<Self> {
-        let own = (number as u64..ACCOUNTS).step_by(writers).map(account::event).collect::<Outcome<_>>()?;
+        let own = (number as u64..ACCOUNTS).step_by(writers).map(workload::event).collect::<Outcome<_>>()?;
         Ok(Self { store: store.clone(), kind, own, next: 0, known: store.head().position })
     }
 }

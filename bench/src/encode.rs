@@ -7,10 +7,10 @@ use std::time::Instant;
 use leftfold_core::fold::Schema;
 
 use crate::Outcome;
-use crate::account::{self, AccountEvent};
 use crate::rounds::against;
 use crate::run::Run;
 use crate::table::{Row, Target, Unit};
+use crate::workload::{self, AccountEvent};
 
 /// Events that are encoded in one round.
 const EVENTS: u64 = 200_000;
@@ -19,10 +19,10 @@ const MICROSECONDS_MAX: f64 = 1.0;
 
 /// The microseconds that an event takes more than with serde_json by itself.
 pub(crate) async fn checked(run: &Run) -> Outcome<Row> {
-    let events: Vec<AccountEvent> = (0..100).map(account::booked).collect();
+    let events: Vec<AccountEvent> = (0..100).map(workload::booked).collect();
     let schema = Schema::of::<AccountEvent>()?;
     let rounds = against(MICROSECONDS_MAX, run.settings.rounds, async || {
-        let plain = mean_micros(&events, |event| Ok(serde_json::to_vec(account::booking(event))?.len()))?;
+        let plain = mean_micros(&events, |event| Ok(serde_json::to_vec(workload::booking(event))?.len()))?;
         let checked = mean_micros(&events, |event| Ok(schema.encode(event)?.data.len()))?;
         Ok(checked - plain)
     });

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use leftfold_core::store::Store;
 
-use crate::child::{Deed, Report, Task};
+use crate::child::{ChildJob, Report, Task};
 use crate::rounds::Round;
 use crate::table::{Row, Target, Unit};
 use crate::{Outcome, load, machine, store};
@@ -30,7 +30,7 @@ impl Large {
     pub(crate) fn fill(folder: PathBuf, events: u64) -> Outcome<Self> {
         eprintln!("  filling a store with {events} events, one an append, {} writers", load::WRITERS);
         let streams = (events / STREAM_EVENTS).max(1);
-        let filled = Task { deed: Deed::Load, folder: folder.clone(), events, streams }.run()?;
+        let filled = Task { job: ChildJob::Load, folder: folder.clone(), events, streams }.run()?;
         let disk_bytes = machine::disk_bytes(&folder)?;
         let rate = events as f64 / filled.load_seconds;
         eprintln!("  filled at {rate:.0} events/s, {disk_bytes} bytes on disk");
@@ -42,8 +42,8 @@ impl Large {
     }
 
     /// Has another process do something with the store.
-    pub(crate) fn have(&self, deed: Deed, events: u64) -> Outcome<Report> {
-        Task { deed, folder: self.folder.clone(), events, streams: self.streams }.run()
+    pub(crate) fn have(&self, job: ChildJob, events: u64) -> Outcome<Report> {
+        Task { job, folder: self.folder.clone(), events, streams: self.streams }.run()
     }
 
     /// Returns the rows of the table for the filling: its disk space and its memory.

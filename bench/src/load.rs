@@ -5,7 +5,7 @@ use std::sync::Arc;
 use leftfold_core::store::{Append, NewEvent, Outcome as Answer, Store};
 
 use crate::Outcome;
-use crate::account;
+use crate::workload;
 
 /// Tasks that append at once.
 pub(crate) const WRITERS: u64 = 256;
@@ -13,7 +13,7 @@ pub(crate) const WRITERS: u64 = 256;
 /// Appends so many events, spread evenly over so many streams: two events of one stream lie about as far apart as there
 /// are streams.
 pub(crate) async fn load(store: &Store, events: u64, streams: u64) -> Outcome {
-    let templates: Arc<[NewEvent]> = (0..streams).map(account::event).collect::<Outcome<_>>()?;
+    let templates: Arc<[NewEvent]> = (0..streams).map(workload::event).collect::<Outcome<_>>()?;
     let write = |writer: u64| {
         let (store, templates) = (store.clone(), Arc::clone(&templates));
         async move {

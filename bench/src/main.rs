@@ -6,16 +6,18 @@
 //! absolute target are held against that. No framework: rounds in turn with a reference, and stores and processes that
 //! live across them, are what the known ones do not do, and what is left is a loop and a table.
 
-mod account;
 mod batches;
+mod benchmark;
 mod ceiling;
 mod child;
 mod commands;
 mod conditions;
 mod encode;
+mod header;
 mod large;
 mod load;
 mod machine;
+mod measure;
 mod open;
 mod projections;
 mod reads;
@@ -24,6 +26,7 @@ mod run;
 mod settings;
 mod store;
 mod table;
+mod workload;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -56,10 +59,10 @@ fn start() -> Outcome {
 
 async fn measure(settings: Settings) -> Outcome {
     let mut run = run::Run::new(settings)?;
-    println!("{}", machine::describe(&run.settings, run.folder())?);
+    println!("{}", header::describe(&run.settings, run.folder())?);
     // What was measured before a failure is told too.
     let mut rows = Vec::new();
-    let outcome = run.measure_into(&mut rows).await;
+    let outcome = measure::measure_into(&mut run, &mut rows).await;
     println!("{}", table::render(&rows));
     outcome
 }

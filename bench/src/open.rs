@@ -1,7 +1,7 @@
 //! Opening the large store, each time in a new process. What it reads stands in the system's page cache.
 
 use crate::Outcome;
-use crate::child::Deed;
+use crate::child::ChildJob;
 use crate::rounds::Round;
 use crate::run::Run;
 use crate::table::{Row, Target, Unit};
@@ -12,7 +12,7 @@ const OPEN_MS_MAX: f64 = 50.0;
 pub(crate) fn after_close(run: &mut Run) -> Outcome<Vec<Row>> {
     let rounds = run.settings.rounds;
     let large = run.large()?;
-    let reports = (0..rounds).map(|_| large.have(Deed::Open, 0)).collect::<Outcome<Vec<_>>>()?;
+    let reports = (0..rounds).map(|_| large.have(ChildJob::Open, 0)).collect::<Outcome<Vec<_>>>()?;
     let opened = reports.iter().map(|report| report.open_ms).collect();
     let read = reports.iter().map(|report| report.first_read_ms).collect();
     let name = |what: &str| format!("{what} {} events after a close", large.events);
@@ -25,9 +25,9 @@ pub(crate) fn after_kill(run: &mut Run) -> Outcome<Row> {
     let large = run.large()?;
     let appended = (large.events / 10).max(1);
     // The first of them opens what was closed.
-    large.have(Deed::Die, appended)?;
-    let killed = (0..rounds).map(|_| Ok(large.have(Deed::Die, appended)?.open_ms)).collect::<Outcome<_>>()?;
-    large.have(Deed::Open, 0)?;
+    large.have(ChildJob::Die, appended)?;
+    let killed = (0..rounds).map(|_| Ok(large.have(ChildJob::Die, appended)?.open_ms)).collect::<Outcome<_>>()?;
+    large.have(ChildJob::Open, 0)?;
     Ok(row(format!("open {} events and more after SIGKILL", large.events), killed, Target::None))
 }
 

@@ -6,11 +6,11 @@ use leftfold_core::fold::{Aggregate, Schema, Unknown};
 use leftfold_core::store::{Position, Query, Read, RecordedEvent, Store, Version};
 
 use crate::Outcome;
-use crate::account::{self, Account, AccountEvent};
 use crate::large::STREAM_EVENTS;
 use crate::rounds::{Round, against};
 use crate::run::Run;
 use crate::table::{Row, Target, Unit};
+use crate::workload::{self, Account, AccountEvent};
 
 const READ_PER_SECOND_MIN: f64 = 3e6;
 const FOLDED_PER_SECOND_MIN: f64 = 1e6;
@@ -103,6 +103,6 @@ pub(crate) async fn one_stream(run: &mut Run) -> Outcome<Vec<Row>> {
 }
 
 async fn read_stream(store: &Store, index: u64) -> Outcome<u64> {
-    let events = store.read(Read::stream(account::stream(index)?, Version(1))).all().await?;
+    let events = store.read(Read::stream(workload::stream(index)?, Version(1))).all().await?;
     Ok(events.len() as u64)
 }

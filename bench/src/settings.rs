@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Outcome;
+use crate::benchmark::Benchmark;
 use crate::child::Task;
-use crate::run::Benchmark;
 
 /// The variable that names the folder in which stores are made.
 pub(crate) const FOLDER_VARIABLE: &str = "LEFTFOLD_BENCH_DIR";

@@ -1,0 +1,76 @@
+//! The benchmarks by name, in the order in which they run.
+
+/// Something that can be measured. Each gives one row of the table, or several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Benchmark {
+    Commands1,
+    Commands16,
+    Commands256,
+    Batches,
+    Encode,
+    ConditionsSmall1,
+    ConditionsSmall16,
+    Disk,
+    Open,
+    ReadAll,
+    ReadFold,
+    ReadStream,
+    ProjectionsSqlite,
+    ProjectionsMemory,
+    ConditionsLarge1,
+    ConditionsLarge16,
+    Killed,
+}
+
+impl Benchmark {
+    /// In the order in which they run: what appends to the large store comes after what reads it.
+    pub(crate) const ALL: [Self; 17] = [
+        Self::Commands1,
+        Self::Commands16,
+        Self::Commands256,
+        Self::Batches,
+        Self::Encode,
+        Self::ConditionsSmall1,
+        Self::ConditionsSmall16,
+        Self::Disk,
+        Self::Open,
+        Self::ReadAll,
+        Self::ReadFold,
+        Self::ReadStream,
+        Self::ProjectionsSqlite,
+        Self::ProjectionsMemory,
+        Self::ConditionsLarge1,
+        Self::ConditionsLarge16,
+        Self::Killed,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        self.described().0
+    }
+
+    pub(crate) const fn about(self) -> &'static str {
+        self.described().1
+    }
+
+    const fn described(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Commands1 => ("commands-1", "commands on aggregates, 1 writer"),
+            Self::Commands16 => ("commands-16", "the same, 16 writers"),
+            Self::Commands256 => ("commands-256", "the same, 256 writers"),
+            Self::Batches => ("batches", "appends of 100 events"),
+            Self::Encode => ("encode", "an event that is read back before it is written"),
+            Self::ConditionsSmall1 => ("conditions-small-1", "what a condition costs in a small store, 1 writer"),
+            Self::ConditionsSmall16 => ("conditions-small-16", "the same, 16 writers"),
+            Self::Disk => ("disk", "bytes on disk for each event, and memory while they are appended"),
+            Self::Open => ("open", "opening the large store after it was closed"),
+            Self::ReadAll => ("read-all", "reading every event"),
+            Self::ReadFold => ("read-fold", "reading every event, decoded into a fold"),
+            Self::ReadStream => ("read-stream", "reading one stream of 1,000 events"),
+            Self::ProjectionsSqlite => ("projections-sqlite", "projecting every event into SQLite, one upsert each"),
+            Self::ProjectionsMemory => ("projections-memory", "projecting every event into a fold in memory"),
+            Self::ConditionsLarge1 => ("conditions-large-1", "what a condition costs in the large store, 1 writer"),
+            Self::ConditionsLarge16 => ("conditions-large-16", "the same, 16 writers"),
+            Self::Killed => ("killed", "opening the large store after its process was killed"),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Measures what was asked for: which function each benchmark is.
+
+use crate::benchmark::Benchmark;
+use crate::run::Run;
+use crate::table::{Row, Target};
+use crate::{Outcome, batches, commands, conditions, encode, open, projections, reads};
+
+/// Measures what was asked for, one after the other, up to the first that fails.
+pub(crate) async fn measure_into(run: &mut Run, rows: &mut Vec<Row>) -> Outcome {
+    for benchmark in run.settings.benchmarks.clone() {
+        eprintln!("{}: {}", benchmark.name(), benchmark.about());
+        rows.extend(measure(run, benchmark).await?);
+    }
+    Ok(())
+}
+
+async fn measure(run: &mut Run, benchmark: Benchmark) -> Outcome<Vec<Row>> {
+    Ok(match benchmark {
+        Benchmark::Commands1 => vec![commands::commands(run, 1, Target::RatioAtLeast(0.75)).await?],
+        Benchmark::Commands16 => vec![commands::commands(run, 16, Target::None).await?],
+        Benchmark::Commands256 => vec![commands::commands(run, 256, Target::RatioAtLeast(0.4)).await?],
+        Benchmark::Batches => batches::batches(run).await?,
+        Benchmark::Encode => vec![encode::checked(run).await?],
+        Benchmark::ConditionsSmall1 => vec![conditions::in_small_store(run, 1).await?],
+        Benchmark::ConditionsSmall16 => vec![conditions::in_small_store(run, 16).await?],
+        Benchmark::Disk => run.large()?.rows(),
+        Benchmark::Open => open::after_close(run)?,
+        Benchmark::ReadAll => vec![reads::everything(run).await?],
+        Benchmark::ReadFold => vec![reads::folded(run).await?],
+        Benchmark::ReadStream => reads::one_stream(run).await?,
+        Benchmark::ProjectionsSqlite => projections::into_sqlite(run).await?,
+        Benchmark::ProjectionsMemory => projections::into_memory(run).await?,
+        Benchmark::ConditionsLarge1 => vec![conditions::in_large_store(run, 1).await?],
+        Benchmark::ConditionsLarge16 => vec![conditions::in_large_store(run, 16).await?],
+        Benchmark::Killed => vec![open::after_kill(run)?],
+    })
+}
