@@ -13,52 +13,54 @@ use super::unheard::though;
 use crate::fold::UnheardTypes;
 use crate::store::{EventType, Position, RecordedEvent, Store, Timestamp};
 
-/// What one consumer is doing.
+/// State of one consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerStatus {
     /// Its name.
     pub name: &'static str,
     /// It has taken up every event that concerns it, up to here.
     pub through: Position,
-    /// Where the log ends.
+    /// End of the log.
     pub head: Position,
-    /// What it waits for.
+    /// Condition that it waits for, for people.
     pub waits_for: String,
     /// Types that it asks for and that nobody knows: nothing was ever recorded of them, and no enum declares them that it names
     /// in `owners()`, or that records in the store. In a new program that passes by itself; else a name is read otherwise
     /// than it is written.
     pub unheard_types: Vec<EventType>,
-    /// How many of its effects are being carried out, or how much else is under way.
+    /// Number of its effects that are being carried out, or of other work under way.
     pub under_way: usize,
-    /// How many of its effects or timers wait, or are in doubt; how many items a projection has parked.
+    /// Number of its effects or timers that wait, or are in doubt; for a projection, the number of
+    /// parked items.
     pub waiting: usize,
-    /// How many events it has parked, those that wait behind others included.
+    /// Number of events it has parked, including those that wait behind others.
     pub parked: usize,
-    /// How many of its effects are in doubt.
+    /// Number of its effects that are in doubt.
     pub in_doubt: usize,
-    /// How many of its commands fail for a reason that does not pass.
+    /// Number of its commands that fail for a reason that does not pass.
     pub stuck: usize,
-    /// Whether another runtime does its work, and this one waits to take over: which is as it should be.
+    /// True if another runtime does its work, and this one waits to take over: which is as it
+    /// should be.
     pub standby: bool,
-    /// Whether it does not go on at all: what it waits for says why.
+    /// True if it does not go on at all: [`waits_for`](Self::waits_for) says why.
     pub stalled: bool,
-    /// Whether something of it goes on only when a person does something: all of it, what is parked, effects in doubt, or
-    /// commands that are stuck.
+    /// True if something of it goes on only when a person does something: all of it, parked events,
+    /// effects in doubt, or commands that are stuck.
     pub needs_person: bool,
     /// Events of the log that it has gone past since it was started.
     pub events: u64,
-    /// How many of them a second, over the last seconds.
+    /// Number of them per second, over the last seconds.
     pub per_second: u64,
 }
 
 impl ConsumerStatus {
-    /// How many events of the log it has not gone past.
+    /// Returns the number of events of the log that it has not gone past.
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.head.0.saturating_sub(self.through.0)
     }
 
-    /// How long it takes to the end at its present speed; none where it does not move.
+    /// Returns the time to the end of the log at its present speed; `None` if it does not move.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         match (self.lag(), self.per_second) {
@@ -68,18 +70,19 @@ impl ConsumerStatus {
         }
     }
 
-    /// Whether it goes on by itself, now or when something comes back.
+    /// Tells whether it goes on by itself, now or when something comes back.
     pub(super) fn goes_on(&self) -> bool {
         !(self.stalled && self.needs_person)
     }
 
-    /// Whether it has taken up everything, or as much as it can without others, and nothing is under way.
+    /// Tells whether it has taken up everything, or as much as it can without others, and nothing
+    /// is under way.
     pub(super) fn is_idle(&self) -> bool {
         (self.through >= self.head || !self.goes_on() || self.standby) && self.under_way == 0
     }
 }
 
-/// What of a consumer waits for a person.
+/// Counts of the items of a consumer that wait for a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ForPerson {
     pub(super) parked: usize,
@@ -87,7 +90,7 @@ pub(super) struct ForPerson {
     pub(super) stuck: usize,
 }
 
-/// What all consumers of one runtime are doing.
+/// States of all consumers of one runtime.
 ///
 /// A consumer says what is `under_way` before it waits for anything that may lead to another event: so whoever finds
 /// all of them at the end and nothing under way knows that all is done.
@@ -98,27 +101,27 @@ pub(super) struct Board {
     consumers: Mutex<HashMap<&'static str, Consumer>>,
     /// Counts requests to look at what is in doubt.
     looks: watch::Sender<u64>,
-    /// Who is to be woken when a consumer says something.
+    /// Waker of the task that waits for news of a consumer.
     waker: Mutex<Option<Waker>>,
 }
 
 #[derive(Debug)]
 struct Consumer {
     status: ConsumerStatus,
-    /// How many events it had gone past when.
+    /// Number of events it had gone past at earlier moments.
     samples: VecDeque<(Timestamp, u64)>,
     doing: Option<Arc<Doing>>,
     unheard: Option<Arc<UnheardTypes>>,
-    /// Whether it has started and not ended.
+    /// True if it has started and not ended.
     is_running: bool,
 }
 
 /// The speed is taken over this time, from samples this far apart.
 const SPEED_OVER: Duration = Duration::from_secs(10);
 const BETWEEN_SAMPLES: Duration = Duration::from_millis(250);
-/// What takes longer than this is named in the status.
+/// Time after which a call that is under way is named in the status.
 const NAMED_AFTER: Duration = Duration::from_secs(2);
-/// What takes longer than this and cannot be interrupted keeps its consumer from going on.
+/// Time after which a call that cannot be interrupted counts as keeping its consumer from going on.
 const STANDS_STILL_AFTER: Duration = Duration::from_secs(30);
 
 impl Default for Board {
@@ -194,7 +197,7 @@ impl Board {
         });
     }
 
-    /// What of it waits for a person, until more is said.
+    /// Sets the counts of its items that wait for a person, until others are set.
     pub(super) fn say_for_person(&self, name: &'static str, what: ForPerson) {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
@@ -263,7 +266,8 @@ impl Board {
         all
     }
 
-    /// Whether all that is recorded was taken up and nothing is under way; if not, the waker is woken when it may be.
+    /// Tells whether everything recorded was taken up and nothing is under way; if not, the waker
+    /// is woken when that may be so.
     pub(super) fn is_idle(&self, store: &Store, waker: &Waker) -> bool {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
         let head = store.head().position;
@@ -343,7 +347,7 @@ impl Consumer {
     }
 }
 
-/// What a consumer is at that may take long: calls that nobody can interrupt.
+/// Calls that a consumer has under way and that may take long: nobody can interrupt them.
 #[derive(Debug, Default)]
 pub(super) struct Doing(Mutex<Calls>);
 
@@ -373,7 +377,7 @@ impl Doing {
         Begun(self, number)
     }
 
-    /// What has taken longest, if that is long, and how long.
+    /// Returns the call that has taken longest, and its time, if that is long.
     fn named(&self, now: Timestamp) -> Option<(String, Duration)> {
         let calls = self.calls();
         let Call { what, position, since, .. } = calls.under_way.iter().min_by_key(|call| call.since)?;

@@ -13,8 +13,8 @@ use crate::store::{SleepGauge, Timestamp};
 /// A wait until some moment.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// What time it is. Deadlines and due times are moments in the log, that other processes read too: so it is a wall
-/// clock that they are held against.
+/// Source of the time. Deadlines and due times are moments in the log, that other processes read
+/// too: so they are compared with a wall clock.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The moment that it is now.
     fn now(&self) -> Timestamp;
@@ -36,15 +36,15 @@ pub struct SystemClock {
     sleep: SleepGauge,
 }
 
-/// How far the wall clock may be set before it is not believed any more: a day.
+/// Greatest jump of the wall clock that is still believed: a day.
 pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the clock last said, by both clocks of the machine.
+/// Last answer of the clock, by both clocks of the machine.
 #[derive(Clone, Copy, Debug)]
 struct Believed {
     wall: Timestamp,
     at: Instant,
-    /// What the machine had slept by then.
+    /// Time that the machine had slept by then.
     slept: Duration,
 }
 
@@ -67,7 +67,8 @@ impl SystemClock {
 }
 
 impl Believed {
-    /// What it is to say when the machine's clocks say this. What it slept is asked for only where they differ.
+    /// Returns the time for these readings of the machine's clocks. The time slept is asked for
+    /// only if the clocks differ.
     fn tick(&mut self, wall: Timestamp, at: Instant, slept: impl Fn() -> Duration) -> Timestamp {
         let mut expected = self.wall.plus(at.saturating_duration_since(self.at));
         let jump = |expected: Timestamp| wall.since(expected).max(expected.since(wall));
@@ -85,7 +86,7 @@ impl Believed {
 /// Clocks that differ by less differ by chance.
 const DIFFERENCE_MIN: Duration = Duration::from_secs(1);
 
-/// How long a sleep is at most before it looks at the clock: clocks are set, and sleeps do not notice.
+/// Longest sleep before the clock is read again: clocks are set, and sleeps do not notice.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
 impl Clock for SystemClock {

@@ -78,7 +78,7 @@ impl<K: Clone + Ord + Hash> Countdowns<K> {
         self.timers().keys.remove(key).is_some()
     }
 
-    /// How many run.
+    /// Returns the number of running countdowns.
     #[must_use]
     pub fn running(&self) -> usize {
         self.timers().keys.len()

@@ -39,14 +39,14 @@ pub trait Effect: Send + Sync + 'static {
     /// one [`Effect::Intent`]. Events of older types are not found, also where an upcaster turns them into this one: an
     /// intent keeps its type.
     const INTENT: &'static str;
-    /// What is to be done.
+    /// Intent: the description of the thing to do.
     type Intent: DeserializeOwned + Clone + Send + Sync + 'static;
-    /// What came of it.
+    /// Outcome of carrying it out.
     type Outcome: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
     /// The aggregate that hears of it.
     type Target: Aggregate;
 
-    /// How it may be carried out.
+    /// Returns the limits within which it may be carried out.
     fn policy(&self) -> Policy;
 
     /// From where on intents are carried out when the effect is new to a store. It is recorded at the first start, so
@@ -124,12 +124,12 @@ impl FromStr for EffectId {
 /// One try at an effect.
 #[derive(Clone, Debug)]
 pub struct Attempt<I> {
-    /// Which effect. A number that may come again after a declared restore: for the world outside there is
-    /// [`idempotency_key`](Attempt::idempotency_key).
+    /// Effect that is attempted. Its number may come again after a declared restore: for the
+    /// outside world there is [`idempotency_key`](Attempt::idempotency_key).
     pub effect: EffectId,
-    /// Which try, from 1. 0 where the log knows of none, after a declared restore.
+    /// Number of the try, from 1. It is 0 if the log knows of none, after a declared restore.
     pub number: u32,
-    /// What is to be done.
+    /// The thing to do.
     pub intent: I,
     /// The event that asks for it.
     pub event: RecordedEvent,
@@ -164,32 +164,32 @@ impl<I> Attempt<I> {
 /// An attempt at an effect, as the log knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Try {
-    /// Which one.
+    /// Number of the try.
     pub number: u32,
     /// When the runtime stopped waiting for it.
     pub deadline: Timestamp,
-    /// What became of it.
+    /// Result of the try.
     pub fate: Fate,
 }
 
-/// What became of one attempt.
+/// Result of one attempt, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Nothing is recorded yet.
     UnderWay,
     /// It certainly did not take place.
     NotDone {
-        /// Why.
+        /// Reason, for people.
         reason: String,
     },
     /// It may have taken place.
     InDoubt {
-        /// Why that is not known.
+        /// Reason for the doubt, for people.
         reason: String,
     },
     /// It failed, and a release that did not ask recorded no more than that.
     Unsaid {
-        /// Why.
+        /// Reason, for people.
         reason: String,
     },
 }
@@ -223,36 +223,36 @@ impl<O> Performed<O> {
     }
 }
 
-/// What is known of an attempt.
+/// Result of carrying out an attempt, or of looking it up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Performed<O> {
     /// It took place, and this came of it; a "no" of the outside world is an outcome too.
     Done(O),
     /// It certainly did not take place.
     NotDone {
-        /// Why.
+        /// Reason, for people.
         reason: String,
     },
     /// It may have taken place.
     InDoubt {
-        /// Why that is not known.
+        /// Reason for the doubt, for people.
         reason: String,
     },
 }
 
-/// How an effect ended.
+/// End of an effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Conclusion<O> {
     /// It took place, and this came of it.
     Done(O),
     /// It did not take place, and will not.
     NotDone {
-        /// Why.
+        /// Reason, for people.
         reason: String,
     },
 }
 
-/// How an effect may be carried out.
+/// Limits and rules for carrying out an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub(super) repetition: Repetition,
@@ -272,7 +272,7 @@ pub(super) enum Repetition {
     Repeatable,
 }
 
-/// How long to wait before trying again: doubled from the first to the longest, with a quarter of jitter.
+/// Wait before another try: doubled from the first to the longest, with a quarter of jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Backoff {
     pub(super) first: Duration,
@@ -308,17 +308,17 @@ impl Policy {
         Self { repetition: Repetition::Repeatable, attempts_max: 10, ..Self::once() }
     }
 
-    /// How long one attempt may take. For so long the attempt belongs to whoever opened it: where that process is
-    /// gone, another one waits until then (and [`ATTEMPT_GRACE`](super::ATTEMPT_GRACE) longer) before it finds the effect
-    /// in doubt.
+    /// Sets the time that one attempt may take. For this time the attempt belongs to the process
+    /// that opened it: if that process is gone, another one waits until then (and
+    /// [`ATTEMPT_GRACE`](super::ATTEMPT_GRACE) longer) before it finds the effect in doubt.
     #[must_use]
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// How many attempts there may be, at least 1. A further one is made only where all before certainly did not take
-    /// place, or where repeating does no harm.
+    /// Sets the number of attempts, at least 1. A further one is made only if all before certainly
+    /// did not take place, or if repeating does no harm.
     #[must_use]
     pub const fn attempts(mut self, attempts_max: u32) -> Self {
         self.attempts_max = if attempts_max == 0 { 1 } else { attempts_max };
@@ -342,17 +342,19 @@ impl Policy {
         self
     }
 
-    /// How many may be under way at a time, at least 1, beside those that [hang](Policy::hanging). As many others may be
-    /// looked up at the same time.
+    /// Sets the number of attempts that may be under way at a time, at least 1, beside those that
+    /// [hang](Policy::hanging). The same number of other effects may be looked up at the same time.
     #[must_use]
     pub const fn concurrency(mut self, effects: usize) -> Self {
         self.concurrency = if effects == 0 { 1 } else { effects };
         self
     }
 
-    /// How many of those that hang give their slots to others: attempts, and looks, that have taken a tenth of the deadline.
-    /// With 0 they keep them, and [`concurrency`](Policy::concurrency) is the most that a target ever sees at a time; then as
-    /// many that hang hold up all others. [`HANGING_MAX`](super::HANGING_MAX) if not set.
+    /// Sets the number of hanging attempts and looks that give their slots to others: those that
+    /// have taken a tenth of the deadline. With 0 they keep them, and
+    /// [`concurrency`](Policy::concurrency) is the most that a target ever sees at a time; then
+    /// that number of hanging ones holds up all others. [`HANGING_MAX`](super::HANGING_MAX) if not
+    /// set.
     #[must_use]
     pub const fn hanging(mut self, effects: usize) -> Self {
         self.hanging = effects;

@@ -34,7 +34,7 @@ pub(super) struct Kind {
     pub(super) intent: EventType,
     /// The type of the intents, with its older names.
     pub(super) intents: Vec<EventType>,
-    /// Why this release cannot carry out such an intent; nothing where it can.
+    /// Returns the reason why this release cannot carry out such an intent; `None` if it can.
     pub(super) unreadable: fn(&RecordedEvent) -> Option<String>,
     pub(super) asked: mpsc::Sender<Asked>,
 }
@@ -59,18 +59,18 @@ pub(crate) struct Asked {
     pub(super) word: Word,
 }
 
-/// What a person says, and who is to hear whether it was taken.
+/// Word of a person, with the channel for the answer whether it was taken.
 pub(super) enum Word {
     Verdict(Verdict, oneshot::Sender<Result<(), ResolveError>>),
     Cancel(String, oneshot::Sender<Result<(), CancelError>>),
 }
 
-/// How one effect stands, read from the log.
+/// State of one effect, read from the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EffectStatus {
-    /// Which.
+    /// Id of the effect.
     pub id: EffectId,
-    /// What kind.
+    /// Name of its kind.
     pub name: &'static str,
     /// The stream of the event that asks for it.
     pub stream: Option<StreamName>,
@@ -78,15 +78,15 @@ pub struct EffectStatus {
     pub intent: Value,
     /// When it was asked for.
     pub requested_at: Timestamp,
-    /// How it stands.
+    /// State of the effect.
     pub state: EffectState,
-    /// How often it was tried.
+    /// Number of attempts so far.
     pub attempts: u32,
-    /// Why the target refused what follows from the outcome, where it did.
+    /// Reason why the target refused the report of the outcome; `None` if it did not.
     pub report_refused: Option<String>,
 }
 
-/// Which effects are meant.
+/// Choice of effects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EffectFilter {
     /// Every one.
@@ -116,23 +116,23 @@ impl EffectFilter {
 pub struct EffectPage {
     /// The effects, the oldest first.
     pub effects: Vec<EffectStatus>,
-    /// Where the next page begins, after this one; none at the end.
+    /// Last effect of this page, after which the next page begins; `None` at the end.
     pub next: Option<EffectId>,
 }
 
-/// What a person says of an effect in doubt.
+/// Statement of a person about an effect in doubt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// It took place, and this came of it: the effect's outcome as JSON.
     Done(Value),
     /// It did not take place.
     NotDone {
-        /// How that is known.
+        /// Evidence for that, for people.
         reason: String,
     },
 }
 
-/// Why a person's answer was not taken.
+/// Error of a person's statement that was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// No effect of this runtime has the id, or it is concluded.
@@ -141,7 +141,7 @@ pub enum ResolveError {
         /// The id.
         id: EffectId,
     },
-    /// What became of it is not in doubt.
+    /// The effect is not in doubt.
     #[error("effect {id} is not in doubt, wait for its outcome")]
     NotInDoubt {
         /// The id.
@@ -166,18 +166,18 @@ pub enum ResolveError {
     Outcome {
         /// The kind of effect.
         effect: &'static str,
-        /// What serde said.
+        /// Message of serde.
         detail: String,
     },
     /// The store failed, or the runtime has stopped.
     #[error("the answer could not be recorded: {detail}")]
     Store {
-        /// What went wrong.
+        /// Description of the failure.
         detail: String,
     },
 }
 
-/// Why an effect was not cancelled.
+/// Error of a cancellation that was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CancelError {
     /// No effect of this runtime has the id, or it is concluded.
@@ -209,13 +209,14 @@ pub enum CancelError {
     /// The store failed, or the runtime has stopped.
     #[error("that it is cancelled could not be recorded: {detail}")]
     Store {
-        /// What went wrong.
+        /// Description of the failure.
         detail: String,
     },
 }
 
 impl Effects {
-    /// How an effect stands; none where the position holds no intent of this runtime's effects.
+    /// Returns the state of an effect; `None` if the position holds no intent of this runtime's
+    /// effects.
     pub async fn find(&self, id: EffectId) -> Result<Option<EffectStatus>, LoadError> {
         let Some((kind, event)) = self.intent(id).await? else { return Ok(None) };
         let unreadable = (kind.unreadable)(&event);
@@ -238,8 +239,8 @@ impl Effects {
         }))
     }
 
-    /// How an effect stands as soon as it is concluded or in doubt, whichever process carries it out; when the time is
-    /// up, as it stands then.
+    /// Returns the state of an effect as soon as it is concluded, in doubt or parked, whichever
+    /// process carries it out; when the time is up, the state at that moment.
     pub async fn wait(&self, id: EffectId, within: Duration) -> Result<Option<EffectStatus>, LoadError> {
         let settled = async {
             let mut ledger = self.store.subscribe(Query::stream(Ledger::stream(id)?), id.0);
@@ -331,7 +332,8 @@ impl Effects {
         Ok(kind.map(|kind| (kind, event)))
     }
 
-    /// What was taken up and is not concluded, and everything that was not taken up so far.
+    /// Returns the effects that were taken up and are not concluded, and everything that was not
+    /// taken up so far.
     async fn open_after(&self, after: EffectId) -> Result<Vec<EffectId>, ReadError> {
         // In this order: what is taken up in between is in both.
         let taken_up = self.board.taken_up(self.kinds.iter().map(|kind| kind.name));

@@ -41,7 +41,7 @@ impl RuntimeHandle {
         self.projections.clone()
     }
 
-    /// What every consumer is doing, and what it waits for.
+    /// Returns the state of every consumer, and what it waits for.
     #[must_use]
     pub fn status(&self) -> Vec<ConsumerStatus> {
         self.effects.board.statuses(self.effects.store.head().position)

@@ -46,17 +46,18 @@ impl Json {
         RawValue::from_string(text.to_owned()).map(Self::from)
     }
 
-    /// How deep arrays and objects are nested in it.
+    /// Returns the depth of the arrays and objects nested in it.
     pub(crate) fn depth(&self) -> usize {
         json::depth(self.text().as_bytes()) as usize
     }
 
-    /// Whether two values say the same: the order of members does not count. Numbers are compared as they are written.
+    /// Tells whether two values mean the same: the order of members does not count. Numbers are
+    /// compared as they are written.
     pub(crate) fn says_the_same(&self, other: &Self) -> bool {
         json::is_same_text(self.text().as_bytes(), other.text().as_bytes())
     }
 
-    /// Whether a value that was read from it is written so again.
+    /// Tells whether a value that was read from it is written in the same way again.
     pub(crate) fn is_of<T: Serialize + DeserializeOwned>(&self, value: &T) -> bool {
         json::is_written_so(value, self.text().as_bytes())
     }

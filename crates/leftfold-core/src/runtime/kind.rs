@@ -7,7 +7,7 @@ use crate::fold::ExecuteError;
 use crate::store::Kind;
 
 impl StartError {
-    /// What it means to a caller. Nothing was started.
+    /// Returns the meaning of the error to a caller. Nothing was started.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -30,7 +30,7 @@ impl StartError {
 }
 
 impl StopError {
-    /// What it means to a caller.
+    /// Returns the meaning of the error to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -41,7 +41,7 @@ impl StopError {
 }
 
 impl ResolveError {
-    /// What it means to a caller.
+    /// Returns the meaning of the error to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -54,7 +54,7 @@ impl ResolveError {
 }
 
 impl CancelError {
-    /// What it means to a caller.
+    /// Returns the meaning of the error to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -66,7 +66,8 @@ impl CancelError {
 }
 
 impl process::AskError {
-    /// What it means to a caller. What fails again has to be mended.
+    /// Returns the meaning of the error to a caller. The cause of a repeated failure has to be
+    /// fixed.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -78,7 +79,7 @@ impl process::AskError {
 }
 
 impl projection::AskError {
-    /// What it means to a caller.
+    /// Returns the meaning of the error to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -89,7 +90,8 @@ impl projection::AskError {
 }
 
 impl NotReached {
-    /// What it means to a caller: one that is late may be waited for again; what is parked needs a person.
+    /// Returns the meaning of the error to a caller: a projection that is late may be waited for
+    /// again; a parked event needs a person.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -101,7 +103,7 @@ impl NotReached {
 }
 
 impl ChangesError {
-    /// What it means to a caller.
+    /// Returns the meaning of the error to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -112,7 +114,7 @@ impl ChangesError {
 }
 
 impl VerifyError {
-    /// What it means to a caller.
+    /// Returns the meaning of the error to a caller.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -126,7 +128,7 @@ impl VerifyError {
 }
 
 impl ReceiveError {
-    /// What it means to whoever sent the message.
+    /// Returns the meaning of the error to the sender of the message.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -144,7 +146,7 @@ impl ReceiveError {
 }
 
 impl Refusal {
-    /// What it means to whoever sent the message.
+    /// Returns the meaning of the refusal to the sender of the message.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {

@@ -9,7 +9,7 @@ use super::positions::{Owner, Positions, RewriteError, no_label};
 use crate::fold::{Event, EventError, LoadError, Schema, Unknown};
 use crate::store::{Invalid, NewEvent, Position, Read, RecordedEvent, Store, StreamName, Timestamp, Version};
 
-/// What happened to an effect, stored as `$effect.…` in the stream `$effect-ID`.
+/// Fact about an effect, stored as `$effect.…` in the stream `$effect-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum LedgerEvent {
     /// The outside world is about to be touched.
@@ -19,11 +19,11 @@ pub(crate) enum LedgerEvent {
         number: u32,
         reason: String,
         again_at: Timestamp,
-        /// Whether it may have taken place. Not said by releases that did not ask.
+        /// True if it may have taken place. `None` from releases that did not ask.
         #[serde(default)]
         in_doubt: Option<bool>,
     },
-    /// Whether the attempt took place is not known, and none follows before it is.
+    /// It is not known if the attempt took place, and none follows before it is.
     Doubted { number: u32, reason: String },
     /// An attempt that was in doubt did not take place; others may have.
     Cleared { number: u32, reason: String },
@@ -51,7 +51,7 @@ fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<N
     Ok(Some(record.to_new().in_stream(Ledger::stream(EffectId(intent))?)))
 }
 
-/// How an effect stands.
+/// State of an effect.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum EffectState {
@@ -64,47 +64,47 @@ pub enum EffectState {
     },
     /// The last attempt failed, another one follows.
     Waiting {
-        /// Why it failed.
+        /// Reason for the failure, for people.
         reason: String,
         /// When.
         again_at: Timestamp,
     },
     /// A record of it cannot be read by this release, so nothing is done before a person has seen to that.
     Parked {
-        /// Which one, and what to do.
+        /// Record that cannot be read, and the remedy.
         reason: String,
     },
-    /// Whether it took place is not known. It is looked up, or a person says so.
+    /// It is not known if it took place. It is looked up, or a person says so.
     InDoubt {
-        /// Why.
+        /// Reason for the doubt, for people.
         reason: String,
         /// Since when.
         since: Timestamp,
     },
     /// It took place.
     Done {
-        /// What came of it.
+        /// Outcome as JSON.
         outcome: Value,
-        /// Who says so: the runtime, or a person.
+        /// Author of the conclusion: the runtime, or a person.
         by: String,
     },
     /// It did not take place, and will not.
     NotDone {
-        /// Why.
+        /// Reason, for people.
         reason: String,
-        /// Who says so: the runtime, or a person.
+        /// Author of the conclusion: the runtime, or a person.
         by: String,
     },
 }
 
 impl EffectState {
-    /// Whether nothing more will happen.
+    /// Tells whether nothing more will happen.
     #[must_use]
     pub const fn is_concluded(&self) -> bool {
         matches!(self, Self::Done { .. } | Self::NotDone { .. })
     }
 
-    /// Whether it is concluded, in doubt or parked: nothing more is known soon.
+    /// Tells whether it is concluded, in doubt or parked: nothing more is known soon.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
         self.is_concluded() || matches!(self, Self::InDoubt { .. } | Self::Parked { .. })
@@ -124,7 +124,7 @@ pub(super) struct Ledger {
     pub(super) attempts: u32,
     /// Every attempt, in order. Number 0 is one that the log does not know, of before a declared restore.
     pub(super) tries: Vec<Try>,
-    /// Whether a person wants no further attempt.
+    /// True if a person wants no further attempt.
     pub(super) cancelled: bool,
     pub(super) state: EffectState,
     pub(super) report_refused: Option<String>,
@@ -147,7 +147,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// What is known of an effect whose ledger cannot be read.
+    /// Returns the ledger of an effect whose records cannot be read.
     pub(super) fn unreadable(id: EffectId, error: &EventError) -> Result<Self, Invalid> {
         let state = EffectState::Parked { reason: needs_release(error) };
         Ok(Self { state, ..Self::empty(Self::stream(id)?, id) })
@@ -237,7 +237,8 @@ impl Ledger {
         self.tries.iter().map(|tried| tried.deadline).max()
     }
 
-    /// Whether the attempt of this number still stands for an outcome: no other one was opened, none was concluded.
+    /// Tells whether the attempt of this number still waits for an outcome: no other one was
+    /// opened, none was concluded.
     pub(super) fn waits_for(&self, attempt: u32) -> bool {
         self.attempts == attempt && matches!(self.state, EffectState::InFlight { .. } | EffectState::InDoubt { .. })
     }
@@ -248,12 +249,12 @@ impl Ledger {
     }
 }
 
-/// What is to be done about a record that cannot be read.
+/// Describes the remedy for a record that cannot be read.
 pub(super) fn needs_release(error: &EventError) -> String {
     format!("a record of it cannot be read, start the release that wrote it, or a newer one: {error}")
 }
 
-/// What an attempt was of which an earlier release recorded only that it failed.
+/// Meaning of an attempt of which an earlier release recorded only that it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unsaid {
     /// The policy lets attempts in doubt be repeated, so it may have been one.

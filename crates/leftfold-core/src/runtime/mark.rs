@@ -14,7 +14,7 @@ use crate::store::{
     RecordedEvent, Store, StreamName, SubscribeError, Version,
 };
 
-/// What is recorded with a checkpoint, as `$effects.…` in the stream `$effects-NAME`.
+/// Fact recorded with a checkpoint, as `$effects.…` in the stream `$effects-NAME`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum MarkEvent {
     /// Everything up to `through` is concluded, but for the effects at these positions.
@@ -36,19 +36,20 @@ fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<N
     Ok(Some(rewritten))
 }
 
-/// How many marks are looked through for one that can be read.
+/// Number of marks that are searched for one that can be read.
 const MARKS_LOOKED_AT: u32 = 16;
-/// How often recording where an effect begins is tried, and the wait in between where the store is busy.
+/// Number of tries to record the beginning of an effect, and the wait in between if the store is
+/// busy.
 const BEGINNINGS_MAX: u32 = 100;
 const BUSY_RETRY: Duration = Duration::from_millis(100);
 
-/// Where a kind of effect stands.
+/// Progress of a kind of effect.
 #[derive(Debug)]
 pub(super) struct Mark {
     name: &'static str,
     consumer: Label,
     stream: StreamName,
-    /// What the store knows.
+    /// Position that the store knows.
     pub(super) through: Position,
     /// Effects up to there that were open.
     pub(super) left_open: Vec<EffectId>,
@@ -121,8 +122,8 @@ impl Mark {
         Ok(true)
     }
 
-    /// Whether an earlier release, which recorded no beginning, has carried out the effect here: it took up intents from
-    /// the first one on.
+    /// Tells whether an earlier release, which recorded no beginning, has carried out the effect
+    /// here: it took up intents from the first one on.
     async fn was_at_work(&self, store: &Store, intents: &Query, at_once: u32) -> Result<bool, StartError> {
         let first = Read::matching(intents.clone(), Position(1)).page_of(at_once);
         for event in store.page(first).await?.events {

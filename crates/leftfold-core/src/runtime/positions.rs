@@ -7,22 +7,23 @@ use crate::fold::{Event, EventError, Schema, Unknown};
 use crate::json;
 use crate::store::{Invalid, Label, NewEvent, Position, RecordedEvent};
 
-/// What became of the positions of a store in its copy.
+/// Mapping of the positions of a store to those of its copy.
 pub(crate) trait Positions {
-    /// Where an event is now; none where it was dropped.
+    /// Returns the position of an event in the copy; `None` if the event was dropped.
     fn event(&self, position: Position) -> Option<Position>;
 
     /// The end of everything that came of what was at or before a position.
     fn through(&self, position: Position) -> Position;
 }
 
-/// Who owns a kind of records.
+/// Owner of a kind of records.
 pub(crate) struct Owner {
     /// The category of their streams, alone or with `:` and a name behind it.
     pub(crate) category: &'static str,
     /// A record as it speaks of the copy; none where it goes with an event that was dropped.
     pub(crate) rewrite: fn(&RecordedEvent, &dyn Positions) -> Result<Option<NewEvent>, RewriteError>,
-    /// What a causation or correlation of any event becomes that speaks of such a record; none where it does not.
+    /// Returns the new form of a causation or correlation that speaks of such a record, in any
+    /// event; `None` if it speaks of none.
     pub(crate) label: fn(&Label, &dyn Positions) -> Option<String>,
 }
 
@@ -38,10 +39,10 @@ const OWNERS: [&Owner; 8] = [
     &OWNER_OF_KEYS,
 ];
 
-/// What is recorded of the keys of personal data: no positions.
+/// Owner of the records about the keys of personal data: no positions.
 const OWNER_OF_KEYS: Owner = Owner { category: "$personal", rewrite: as_it_is, label: no_label };
 
-/// Why a record cannot be rewritten.
+/// Error of a record that cannot be rewritten.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RewriteError {
     /// It is none of its owner's, or of a later release.

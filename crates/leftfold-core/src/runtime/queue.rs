@@ -17,7 +17,7 @@ pub(super) struct Queue {
     in_doubt: usize,
 }
 
-/// What the next turn of an effect is for.
+/// Purpose of the next turn of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// Its next attempt, or whatever its ledger says.
@@ -26,12 +26,12 @@ pub(super) enum Kind {
     Look,
 }
 
-/// How an effect waits for its next turn.
+/// Wait of an effect for its next turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rest {
     pub(super) until: Timestamp,
     pub(super) kind: Kind,
-    /// Whether those of its key that come after it wait for it.
+    /// True if the later effects of its key wait for it.
     pub(super) keeps_place: bool,
 }
 
@@ -73,7 +73,7 @@ impl Queue {
         self.open.keys().copied()
     }
 
-    /// How many wait for a look, or for a person.
+    /// Returns the number of effects that wait for a look, or for a person.
     pub(super) const fn in_doubt(&self) -> usize {
         self.in_doubt
     }

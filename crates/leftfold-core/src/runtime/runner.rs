@@ -24,7 +24,8 @@ use crate::fold::Schema;
 use crate::store::{Label, Position, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp};
 
 // ANCHOR: limits
-/// How long a runtime that is told to stop tries to record outcomes that it knows, where its store takes no appends.
+/// Time for which a runtime that is told to stop tries to record outcomes that it knows, if its
+/// store takes no appends.
 pub const STOP_RECORDS_WITHIN: Duration = Duration::from_secs(10);
 // ANCHOR_END: limits
 /// The runner's checkpoint is recorded after so many effects were settled, or as many as are open, and when it stops: what
@@ -49,11 +50,11 @@ pub(crate) struct Runner<E: Effect> {
     asked: mpsc::Receiver<Asked>,
     /// The lease on the work; none where nobody else can be at it.
     tenure: Option<Tenure>,
-    /// What is known of the log; none when it is to be read (again).
+    /// Knowledge of the log; `None` if it is to be read (again).
     subscription: Option<Subscription>,
     /// By what intents were asked for; none if that is to be asked for no more.
     schema: Option<Arc<Schema>>,
-    /// Where it stood when it was started.
+    /// Its position when it was started.
     began: Position,
     queue: Queue,
     /// The intent that was read last, until its first turn.
@@ -66,25 +67,25 @@ pub(crate) struct Runner<E: Effect> {
     unrecorded: BTreeMap<EffectId, Unrecorded<E>>,
     /// Failures of the store in a row, of effects that are to be tried again.
     failures: BTreeMap<EffectId, u32>,
-    /// What cannot go on before a person does something.
+    /// Effects that cannot go on before a person does something, with the reason.
     parked: BTreeMap<EffectId, String>,
     settled: usize,
     reading: Reading,
-    /// Why it does not have the lease, and when to ask again.
+    /// Reason why it does not have the lease, and the time to ask again.
     stands_by: Option<StandsBy>,
-    /// What failed last, until something works again.
+    /// Description of the last failure, until something works again.
     trouble: Option<String>,
 }
 
-/// Why a runner does not work now.
+/// Reason why a runner does not work now.
 struct StandsBy {
     why: String,
     until: Timestamp,
-    /// Whether another one works.
+    /// True if another one works.
     is_for_another: bool,
 }
 
-/// What came of an attempt and is not recorded.
+/// Result of an attempt that is not recorded yet.
 struct Unrecorded<E: Effect> {
     /// None while it is being recorded.
     ended: Option<Box<Ended<E>>>,
@@ -92,25 +93,25 @@ struct Unrecorded<E: Effect> {
     again_at: Timestamp,
 }
 
-/// How a job ended.
+/// End of a job.
 struct Job<E: Effect> {
     kind: JobKind,
     id: EffectId,
     next: Result<Next<E>, String>,
 }
 
-/// What a job is.
+/// Kind of a job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum JobKind {
     /// The turn of an effect, of which there is one at a time.
     Turn(Kind, Ticket),
-    /// What came of an attempt is recorded.
+    /// Recording of an attempt's result.
     Record,
     /// A person's word, which waits for no turn: the first to write the ledger counts.
     Word,
 }
 
-/// How reading the log goes.
+/// Progress of reading the log.
 #[derive(Clone, Copy, Default)]
 struct Reading {
     failures: u32,
@@ -304,7 +305,7 @@ impl<E: Effect> Runner<E> {
         }
     }
 
-    /// What others may have changed is read again before the next turn.
+    /// Drops everything that others may have changed: it is read again before the next turn.
     fn forget(&mut self) {
         self.subscription = None;
         (self.queue, self.fresh) = (Queue::default(), None);
@@ -327,7 +328,7 @@ impl<E: Effect> Runner<E> {
         self.attempts.has_room(self.unrecorded.len())
     }
 
-    /// How many effects go on only when a person does something, or a look helps.
+    /// Returns the number of effects that go on only when a person does something, or a look helps.
     fn for_person(&self) -> usize {
         self.queue.in_doubt() + self.parked.len()
     }
@@ -405,7 +406,7 @@ impl<E: Effect> Runner<E> {
         tracing::error!(effect = E::NAME, %error, "intents cannot be read, trying again");
     }
 
-    /// Whether it is new.
+    /// Takes up an intent. Returns false if it was taken up before.
     fn take_up(&mut self, event: &RecordedEvent) -> bool {
         let id = EffectId(event.position);
         if self.queue.contains(id) {

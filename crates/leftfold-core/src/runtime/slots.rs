@@ -18,24 +18,26 @@ pub const UNDER_WAY_BYTES_MAX: usize = 64 << 20;
 /// An attempt, or a look, that has taken this part of the deadline hangs: it counts no longer against
 /// [`Policy::concurrency`](super::Policy::concurrency), so that others begin.
 pub const HANGS_AFTER_PART: u32 = 10;
-/// How many may hang at a time, where [`Policy::hanging`](super::Policy::hanging) says nothing else; further ones keep their
-/// slots.
+/// Number of attempts or looks that may hang at a time, unless
+/// [`Policy::hanging`](super::Policy::hanging) says otherwise; further ones keep their slots.
 pub const HANGING_MAX: usize = 1_024;
 /// Bytes of the intents of those that hang, at most; further ones keep their slots.
 pub const HANGING_BYTES_MAX: usize = 256 << 20;
 // ANCHOR_END: limits
 
-/// How many may be under way of one kind, and what counts as hanging.
+/// Number of attempts or looks of one kind that may be under way, and the time after which one
+/// counts as hanging.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) at_a_time: usize,
     pub(super) hanging: usize,
     pub(super) hanging_bytes: usize,
-    /// What has been under way for so long hangs.
+    /// Time under way after which an attempt or a look hangs.
     pub(super) hangs_after: Duration,
 }
 
-/// What is under way of one kind. What hangs gives its slot back, as far as there is room for it beside the others.
+/// Attempts or looks under way of one kind. A hanging one gives its slot back, as far as there is
+/// room for it beside the others.
 #[derive(Debug)]
 pub(super) struct Slots {
     bounds: Bounds,
@@ -99,7 +101,7 @@ impl Slots {
         self.next().map(|(_, hangs_at, _)| hangs_at)
     }
 
-    /// Whether one more may begin, where others hold so many slots.
+    /// Tells whether one more may begin, if others hold the given number of slots.
     pub(super) fn has_room(&self, held: usize) -> bool {
         self.with_slot.len() + held < self.bounds.at_a_time
     }
@@ -117,7 +119,8 @@ impl Slots {
     }
 }
 
-/// Why no further intents are taken up, if so: of so many open effects so many wait for a person.
+/// Returns the reason why no further intents are taken up, with the number of open effects and of
+/// those that wait for a person; `None` if more are.
 pub(super) fn full(open: usize, for_person: usize) -> Option<String> {
     if for_person >= FOR_PERSON_MAX {
         return Some(format!("a person: {for_person} effects are in doubt or parked, put some of them right"));
@@ -126,7 +129,7 @@ pub(super) fn full(open: usize, for_person: usize) -> Option<String> {
     (waiting >= OPEN_EFFECTS_MAX).then(|| format!("some of {waiting} open effects to be concluded"))
 }
 
-/// Whether an intent of so many bytes may be carried out beside those that are.
+/// Tells whether an intent of the given number of bytes may be carried out beside those under way.
 pub(super) const fn fits(under_way: usize, bytes: usize) -> bool {
     under_way == 0 || under_way + bytes <= UNDER_WAY_BYTES_MAX
 }

@@ -9,31 +9,31 @@ use super::contained::{contained, message};
 use super::{Running, Start, StartError};
 
 // ANCHOR: time
-/// How long each consumer may take to start. A projection whose database gives no answer starts without it before that, and
-/// its status says what it waits for.
+/// Time that each consumer may take to start. A projection whose database gives no answer starts
+/// without it before that, and its status says what it waits for.
 pub const START_WITHIN: Duration = Duration::from_secs(60);
-/// How long [`stop`](super::RunningRuntime::stop) waits, beyond the longest deadline of an effect.
+/// Time that [`stop`](super::RunningRuntime::stop) waits, beyond the longest deadline of an effect.
 pub const STOP_WITHIN: Duration = Duration::from_secs(20);
 // ANCHOR_END: time
 
-/// Why a runtime did not stop as it should. All that can be interrupted has ended.
+/// Reason why a runtime did not stop as it should. Everything that can be interrupted has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StopError {
     /// Consumers are in the middle of something that gives no answer. What they have not committed is undone by their
     /// databases, and done at the next start.
     #[error("{} did not stop within {} s, look for what they wait for: a database, a lock, or code that does not return", consumers.join(", "), within.as_secs())]
     Late {
-        /// Who did not stop.
+        /// Names of the consumers that did not stop.
         consumers: Vec<&'static str>,
-        /// How long was waited.
+        /// Time that was waited.
         within: Duration,
     },
     /// A consumer had ended by a panic, a bug of the runtime; the others have stopped.
     #[error("{consumer} ended by a panic, start the runtime again: {said}")]
     Panicked {
-        /// Who.
+        /// Name of the consumer.
         consumer: &'static str,
-        /// What the panic said.
+        /// Message of the panic.
         said: String,
     },
 }

@@ -6,8 +6,9 @@ use super::Host;
 use crate::store::{Fence, Holder, Label, Lease, LeaseError, Leased, Timestamp};
 
 // ANCHOR: limits
-/// How long the work of a process, an effect or an outbox is leased at a time: so long it stands still where its runner is
-/// killed and another machine takes over. On the embedded log a new start takes over at once.
+/// Time for which the work of a process, an effect or an outbox is leased: the work stands still
+/// this long if its runner is killed and another machine takes over. On the embedded log a new
+/// start takes over at once.
 pub const WORK_LEASE: Duration = Duration::from_secs(30);
 // ANCHOR_END: limits
 /// The wait before a store is asked again that gave no answer.
@@ -23,7 +24,7 @@ pub(crate) struct Tenure {
     asked_at: Timestamp,
 }
 
-/// Whether a runner may work.
+/// Right of a runner to work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
     Held,
@@ -68,7 +69,7 @@ impl Tenure {
         self.asked_at.plus(WORK_LEASE / 3)
     }
 
-    /// What its appends carry.
+    /// Returns the fence of its appends.
     pub(crate) fn fence(&self) -> Option<(Label, Fence)> {
         self.lease.as_ref().map(|lease| (lease.work.clone(), lease.fence))
     }

@@ -31,13 +31,14 @@ use crate::store::{
     ReadError, RecordedEvent, Timestamp,
 };
 
-/// What the runtime writes as the one who says so.
+/// Recorded as the author when the runtime itself concludes an attempt.
 const RUNTIME: &str = "runtime";
-/// How often the ledger is read anew because someone else wrote it.
+/// Number of times that the ledger is read again because another process wrote it.
 pub(super) const ROUNDS_MAX: u32 = 8;
 // ANCHOR: limits
-/// How long after its deadline an attempt is left to whoever opened it, where that is another process: time to record an
-/// outcome that came at the last moment, and for the clocks of processes that share a store to differ.
+/// Time after its deadline for which an attempt is left to the process that opened it, if that is
+/// another one: time to record an outcome that came at the last moment, and for the clocks of
+/// processes that share a store to differ.
 pub const ATTEMPT_GRACE: Duration = Duration::from_secs(2);
 // ANCHOR_END: limits
 /// The shortest wait between two looks at what is in doubt.
@@ -75,7 +76,7 @@ pub(crate) enum Next<E: Effect> {
     /// As soon as the store works again.
     Failed {
         detail: String,
-        /// What came of an attempt, to be recorded then. Nobody else knows it.
+        /// Result of an attempt, to be recorded then. Nobody else knows it.
         unrecorded: Option<Box<Ended<E>>>,
     },
 }
@@ -86,7 +87,7 @@ pub(crate) struct Ended<E: Effect> {
     performed: Performed<E::Outcome>,
 }
 
-/// Why a turn ended early.
+/// Reason why a turn ended early.
 pub(super) enum Stopped {
     /// Someone else wrote the ledger, or keeps writing the target: look again.
     Overtaken,
@@ -96,7 +97,7 @@ pub(super) enum Stopped {
     Unreadable(String),
     /// The store failed.
     Failed(String),
-    /// What is to be recorded is nothing that the store takes.
+    /// The store does not accept the record.
     Unwritable(String),
 }
 
@@ -115,7 +116,7 @@ impl From<EventError> for Stopped {
     }
 }
 
-/// What came of telling the target.
+/// Result of telling the target.
 enum Told {
     /// It was recorded together with the outcome.
     Recorded,
@@ -144,12 +145,13 @@ impl<E: Effect> Turn<E> {
         Query::types(self.schema().names_of(&self.intent_type))
     }
 
-    /// How intents are read now.
+    /// Returns the present schema of intents.
     pub(super) fn schema(&self) -> Arc<Schema> {
         self.schema.renewed().ok().flatten().unwrap_or_else(|| self.schema.clone())
     }
 
-    /// What an intent is kept in order with: nothing, or others with the same number.
+    /// Returns the hash of an intent's order key: intents with the same number are kept in order.
+    /// `None` if it is in order with none.
     pub(super) fn key(&self, event: &RecordedEvent) -> Option<u64> {
         // What cannot be read stays in its stream, and so does what users' code panics at.
         let order = catch_unwind(AssertUnwindSafe(|| {
@@ -248,7 +250,8 @@ impl<E: Effect> Turn<E> {
         self.host.clock.now()
     }
 
-    /// Whether the store was restored from a copy since that was recorded: what was done since that copy is unknown.
+    /// Tells whether the store was restored from a copy since that was recorded: it is unknown what
+    /// was done since that copy.
     pub(super) fn is_of_an_earlier_life(&self, position: Position) -> bool {
         let epoch = self.host.store.identity().epoch;
         epoch.number > 1 && position <= epoch.began_after
@@ -309,7 +312,7 @@ impl<E: Effect> Turn<E> {
         doubted.max(self.policy.backoff.first).min(self.policy.backoff.longest).max(LOOK_WAIT_MIN)
     }
 
-    /// Whether an attempt of which nothing is known is followed by another one.
+    /// Tells whether an attempt of unknown result is followed by another one.
     fn repeats(&self, ledger: &Ledger) -> bool {
         self.policy.repetition == Repetition::Repeatable && self.has_attempts_left(ledger)
     }
@@ -318,7 +321,7 @@ impl<E: Effect> Turn<E> {
         ledger.attempts < self.policy.attempts_max && !ledger.cancelled
     }
 
-    /// What an earlier release meant that recorded only that an attempt failed.
+    /// Returns the meaning of a record of an earlier release that says only that an attempt failed.
     pub(super) fn unsaid(&self) -> Unsaid {
         match self.policy.repetition {
             Repetition::Once => Unsaid::IsNotDone,
@@ -425,7 +428,7 @@ impl<E: Effect> Turn<E> {
         }
     }
 
-    /// Whether an attempt took place is not known.
+    /// Records that it is not known if an attempt took place, and goes on by the policy.
     async fn unknown(&self, ledger: &Ledger, number: u32, reason: String) -> Result<Next<E>, Stopped> {
         if self.repeats(ledger) {
             self.again(ledger, number, reason, true).await
@@ -536,7 +539,7 @@ impl<E: Effect> Turn<E> {
     }
 }
 
-/// What a turn came to; nothing where it has to begin again.
+/// Returns the result of a turn; `None` if it has to begin again.
 fn turned<E: Effect>(step: Result<Next<E>, Stopped>) -> Option<Next<E>> {
     Some(match step {
         Ok(next) => next,
@@ -547,7 +550,7 @@ fn turned<E: Effect>(step: Result<Next<E>, Stopped>) -> Option<Next<E>> {
     })
 }
 
-/// Why this release cannot carry out an intent, if it cannot.
+/// Returns the reason why this release cannot carry out an intent, if it cannot.
 pub(super) fn unreadable<E: Effect>(event: &RecordedEvent) -> Option<String> {
     let read = || {
         let intent_type = EventType::new(E::INTENT)?;

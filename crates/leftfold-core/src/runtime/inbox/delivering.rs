@@ -14,7 +14,7 @@ use crate::store::Timestamp;
 /// The timer of the message that is held for longest.
 const GAP: &str = "gap";
 
-/// What is held of a source.
+/// Messages that are held of a source.
 #[derive(Debug)]
 pub(crate) struct Delivering<I> {
     /// Until when, for each message that is held and was not given up.
@@ -37,7 +37,8 @@ impl<I> Default for Delivering<I> {
 impl<I: Inbox> Delivering<I> {
     const JOINED: &'static Joined = &Joined::new("inbox:", I::NAME);
 
-    /// What a message means, without what only a process may do.
+    /// Returns the commands and effects that a message means, without the steps that only a process
+    /// may take.
     fn deliver(id: &str, sequence: Option<u64>, is_late: bool, message: &Json, context: &Context) -> Reaction {
         let from = Delivery { source: context.stream_id.clone(), id: id.to_owned(), sequence, is_late, at: context.at };
         match message.read::<I::Message>() {

@@ -15,7 +15,7 @@ pub struct Intake<I: Inbox> {
     inbox: PhantomData<fn() -> I>,
 }
 
-/// What became of a message that was received. It is durable.
+/// Result of receiving a message. It is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
     /// It is delivered, after what was accepted before it.
@@ -31,13 +31,14 @@ pub enum Receipt {
     Duplicate,
 }
 
-/// Why a message was not received. Nothing of it is recorded, unless the store does not know that.
+/// Error of a message that was not received. Nothing of it is recorded, unless the store does not
+/// know whether it is.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ReceiveError {
     /// The source sent something else under this id before.
     #[error("source {source_name} sent another message under the id {id} before, each needs its own")]
     OtherMessage {
-        /// Who sent it.
+        /// Name of the source.
         source_name: String,
         /// The id.
         id: String,
@@ -53,13 +54,13 @@ pub enum ReceiveError {
     Unreadable {
         /// The id.
         id: String,
-        /// What is wrong with them.
+        /// Description of the fault in them.
         detail: String,
     },
     /// The message cannot be written as JSON, or would not be read as it was written.
     #[error("the message cannot be written: {detail}")]
     Unwritable {
-        /// What serde said.
+        /// Message of serde.
         detail: String,
     },
     /// The store did not take it; send it again, under the same id.
@@ -67,14 +68,14 @@ pub enum ReceiveError {
     Store(Box<ExecuteError<Refusal>>),
 }
 
-/// How a source stands.
+/// State of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceStatus {
     /// The number that is awaited next.
     pub next: u64,
-    /// How many messages are held until it comes.
+    /// Number of messages that are held until it comes.
     pub held: usize,
-    /// Whether people were told of the gap.
+    /// True if the gap was reported to people.
     pub is_reported: bool,
 }
 
@@ -90,26 +91,26 @@ pub struct Gap {
 /// Something that people are to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Where it is recorded.
+    /// Position of its record.
     pub position: Position,
     /// Since when.
     pub at: Timestamp,
     /// Whose messages.
     pub source: String,
-    /// What.
+    /// Content of the report.
     pub what: Reported,
 }
 
-/// What people are to know of.
+/// Fact that people are to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reported {
     /// A gap was not filled in time; what is behind it waits.
     Gap(Gap),
     /// A gap is not waited for any more.
     Released {
-        /// Which.
+        /// The gap.
         gap: Gap,
-        /// Who said so: the time, or a person.
+        /// Author of the release: the time, or a person.
         by: String,
     },
     /// A message came after its gap was released, and was delivered.
@@ -123,7 +124,7 @@ pub enum Reported {
     Refused {
         /// The aggregate's stream.
         target: String,
-        /// Why.
+        /// Reason, for people.
         reason: String,
     },
 }
@@ -133,7 +134,7 @@ pub enum Reported {
 pub struct ReportPage {
     /// The reports.
     pub reports: Vec<Report>,
-    /// Where to go on; none at the end.
+    /// Position after which the next page begins; `None` at the end.
     pub next: Option<Position>,
 }
 
@@ -206,7 +207,7 @@ impl<I: Inbox> Intake<I> {
         }
     }
 
-    /// What was recorded with a request.
+    /// Returns the records of a request that was answered.
     async fn received(&self, id: CommandId) -> Result<Vec<Of<I>>, ReceiveError> {
         let failed = |error: ReadError| ReceiveError::Store(Box::new(error.into()));
         let store = self.sources.store();
@@ -228,14 +229,15 @@ impl<I: Inbox> Intake<I> {
         Ok(done.events.iter().filter(|event| matches!(event.what, Occurrence::Accepted { .. })).count())
     }
 
-    /// How a source stands.
+    /// Returns the state of a source.
     pub async fn source(&self, source: &str) -> Result<SourceStatus, LoadError> {
         let state = self.sources.load(source).await?.state.state;
         let is_reported = state.held() > 0 && state.reported_through >= state.next;
         Ok(SourceStatus { next: state.next, held: state.held(), is_reported })
     }
 
-    /// What people are to know of, after a position, the oldest first, at most so many and at most 1,000.
+    /// Lists the facts that people are to know of, after a position, the oldest first, at most the
+    /// given number and at most 1,000.
     pub async fn reports(&self, after: Position, at_most: u32) -> Result<ReportPage, LoadError> {
         let schema = Schema::of::<Of<I>>()?;
         let types = ["GapReported", "GapReleased", "CameLate", "DeliveryRefused"];
@@ -295,13 +297,14 @@ fn check_message(message: &Json) -> Result<(), Invalid> {
     Invalid::if_over("the depth of a message", message.depth(), MESSAGE_DEPTH_MAX)
 }
 
-/// Whether two messages are the same to today's type. One that it cannot read any more is compared as it is.
+/// Tells whether two messages are the same to today's type. One that this type cannot read any more
+/// is compared as it is.
 fn is_same<I: Inbox>(before: &Json, now: &Json) -> bool {
     before.says_the_same(now)
         || matches!((before.read::<I::Message>(), now.read::<I::Message>()), (Ok(a), Ok(b)) if json::is_same(&a, &b))
 }
 
-/// What the first event says of the message.
+/// Returns the receipt that the first event of the message stands for.
 fn receipt<I>(events: &[Of<I>]) -> Receipt {
     match events.first().map(|event| &event.what) {
         Some(Occurrence::Held { missing, .. }) => Receipt::Held { missing: *missing },

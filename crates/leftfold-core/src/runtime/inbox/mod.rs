@@ -19,20 +19,21 @@ use super::positions::{Owner, as_it_is, no_label};
 use super::process::{Reaction, Targets};
 use crate::store::{Store, Timestamp};
 
-/// What sources sent, in a copy of the store: ids, numbers and messages, no positions.
+/// Owner of the records of sources in a copy of the store: they hold ids, numbers and messages, no
+/// positions.
 pub(super) const OWNER: Owner = Owner { category: "$inbox", rewrite: as_it_is, label: no_label };
 
 // ANCHOR: limits
 /// Bytes of one message, as JSON.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// How deep arrays and objects may be nested in a message: so a command or an event that has it in it, some levels deeper, can
-/// still be read.
+/// Greatest depth of nested arrays and objects in a message: so a command or an event that contains
+/// it, some levels deeper, can still be read.
 pub const MESSAGE_DEPTH_MAX: usize = 100;
 /// Bytes of the name of a source, and of the id of a message.
 pub const ID_BYTES_MAX: usize = 200;
 // ANCHOR_END: limits
 
-/// What comes from outside, of one kind: messages from any number of sources.
+/// Messages from outside of one kind, from any number of sources.
 ///
 /// [`receive`](Intake::receive) makes a message durable: once it has returned, the sender may forget it. A message is
 /// known by its source and its id, and heard once, however often it comes. Where a source numbers its messages they are
@@ -116,46 +117,50 @@ pub trait Inbox: Send + Sync + 'static {
     const NAME: &'static str;
     /// The number of the first message of every source that numbers its messages.
     const FIRST: u64 = 1;
-    /// What comes. Written as JSON; old messages that are not delivered yet are read as this.
+    /// Message of a source. Written as JSON; old messages that are not delivered yet are read as
+    /// this.
     type Message: Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// Whom it commands.
     fn targets() -> Targets;
 
-    /// How long a message is held for those before it, counted from when it was received.
+    /// Returns the time that a message is held for those before it, counted from when it was
+    /// received.
     fn hold() -> Duration {
         Duration::from_secs(600)
     }
 
-    /// What becomes of a gap after that time.
+    /// Returns the treatment of a gap after that time.
     fn over_gap() -> OverGap {
         OverGap::Release
     }
 
-    /// What a message means: commands and effects. Pure. Called in order for each source.
+    /// Returns the meaning of a message: commands and effects. Pure. Called in order for each
+    /// source.
     fn deliver(message: &Self::Message, from: &Delivery) -> Reaction;
 }
 
-/// What becomes of a gap that was not filled in time.
+/// Treatment of a gap that was not filled in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverGap {
-    /// What was held behind it is delivered, and the gap is listed. What comes of it afterwards is delivered as
-    /// [late](Delivery::is_late).
+    /// The messages held behind it are delivered, and the gap is listed. Messages of the gap that
+    /// come afterwards are delivered as [late](Delivery::is_late).
     Release,
     /// The gap is listed, and what is held waits until the gap is filled, or a person [releases](Intake::release) it.
     Report,
 }
 
-/// How a message came.
+/// Circumstances of a message's arrival.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Who sent it.
+    /// Name of the source.
     pub source: String,
     /// Its id, as the source gave it.
     pub id: String,
     /// Its number, where the source gave it one.
     pub sequence: Option<u64>,
-    /// Whether messages with greater numbers were delivered before it, because its gap was released.
+    /// True if messages with greater numbers were delivered before it, because its gap was
+    /// released.
     pub is_late: bool,
     /// When it was accepted for delivery.
     pub at: Timestamp,

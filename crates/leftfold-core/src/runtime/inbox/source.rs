@@ -22,7 +22,7 @@ const RELEASED_MAX: usize = 1_000;
 /// Bytes of a reason that is kept.
 const REASON_CHARS_MAX: usize = 1_000;
 
-/// What happened at a source, stored as `$inbox:NAME.…` in the stream `$inbox:NAME-SOURCE`.
+/// Fact about a source, stored as `$inbox:NAME.…` in the stream `$inbox:NAME-SOURCE`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Occurrence {
     /// A message is to be delivered, in the order of these events.
@@ -49,7 +49,7 @@ pub(crate) struct Of<I> {
 }
 
 impl Occurrence {
-    /// What was received under an id: its number, and the message.
+    /// Returns the number and the message that were received under an id.
     pub(super) fn received(&self, under: &str) -> Option<(Option<u64>, &Json)> {
         let (id, sequence, message) = match self {
             Self::Accepted { id, sequence, message } => (id, *sequence, message),
@@ -80,7 +80,7 @@ impl<I: Inbox> Event for Of<I> {
     const NAMESPACE: &'static str = Self::JOINED.as_str();
 }
 
-/// What a source is told.
+/// Command for a source.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Heard {
     Message {
@@ -102,7 +102,7 @@ pub(super) enum Heard {
     },
 }
 
-/// Why a message is not taken. Nothing of it is recorded.
+/// Error of a message that is not taken. Nothing of it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// The source begins to count later.
@@ -128,7 +128,7 @@ pub enum Refusal {
     /// Too much is held behind a gap.
     #[error("{held} messages are held until {missing} comes; send that first, or release the gap")]
     Full {
-        /// How many.
+        /// Number of held messages.
         held: usize,
         /// The first number that they wait for.
         missing: u64,
@@ -236,7 +236,7 @@ impl State {
         self.held.len()
     }
 
-    /// What a message with a number leads to.
+    /// Returns the facts that follow from a message with a number.
     fn take(&self, first: u64, id: &str, sequence: u64, message: &Json) -> Result<Vec<Occurrence>, Refusal> {
         let (id, message) = (id.to_owned(), message.clone());
         if sequence < first {

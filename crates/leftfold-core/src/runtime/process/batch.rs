@@ -28,9 +28,9 @@ pub(super) struct Entry {
     pub(super) event: ProcessEvent,
     pub(super) intents: Vec<NewEvent>,
     pub(super) metadata: Metadata,
-    /// How many bytes the line takes.
+    /// Number of bytes of the event.
     pub(super) event_bytes: usize,
-    /// How many it takes with what is asked for, about.
+    /// Approximate number of bytes together with its intents.
     pub(super) bytes: usize,
 }
 
@@ -60,12 +60,12 @@ impl Batch {
         self.entries.is_empty()
     }
 
-    /// Whether something of an instance is in it.
+    /// Tells whether it contains an entry of an instance.
     pub(super) fn concerns(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)
     }
 
-    /// How many of the triggers in it are to be parked.
+    /// Returns the number of triggers in it that are to be parked.
     pub(super) fn parked(&self) -> usize {
         self.parked
     }
@@ -121,7 +121,7 @@ impl Batch {
         Ok(Append { events, condition, checkpoint, fence, authority: Authority::RUNTIME, ..Append::default() })
     }
 
-    /// What was recorded where.
+    /// Returns each recorded entry with its position and version.
     pub(super) fn settled(self, appended: &Appended) -> Vec<Settled> {
         let mut offset = 0;
         let settle = |entry: Entry| {
@@ -164,7 +164,7 @@ impl Entry {
         self
     }
 
-    /// How many events it is.
+    /// Returns the number of its events.
     pub(super) fn events(&self) -> usize {
         1 + self.intents.len()
     }

@@ -1,6 +1,6 @@
 //! Which instances of a process an event concerns.
 
-/// Which instances of a process an event concerns, and how.
+/// Instances of a process that an event concerns, and the way in which it does.
 ///
 /// An event that starts an instance which is open already continues it; one that starts an instance which has ended
 /// begins it anew, on an empty state. An event that continues or ends an instance which is not open does not concern it.
@@ -9,7 +9,7 @@ pub struct Correlation {
     pub(super) concerned: Vec<(String, Concern)>,
 }
 
-/// How an event concerns an instance.
+/// Way in which an event concerns an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Concern {
     Starts,

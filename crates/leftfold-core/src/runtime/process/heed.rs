@@ -19,23 +19,26 @@ use crate::runtime::shortened;
 use crate::runtime::tenure::Right;
 use crate::store::{Fence, Label, Metadata, Position};
 
-/// How far what a person wants was done.
+/// Extent to which a person's request was carried out.
 #[derive(Debug)]
 pub(super) struct Heeded {
-    /// How many triggers and commands are concluded with the batch.
+    /// Number of triggers and commands that are concluded with the batch.
     pub(super) done: usize,
-    /// Why it goes no further; none where all is done, or there is more to do once the batch is recorded.
+    /// Reason to go no further; `None` if all is done, or there is more to do once the batch is
+    /// recorded.
     pub(super) stops: Option<AskError>,
-    /// Whether there may be more to do.
+    /// True if there may be more to do.
     pub(super) goes_on: bool,
-    /// Whether what is in memory is to be read again: a record can be read now that could not be before.
+    /// True if the state in memory is to be read again: a record can be read now that could not be
+    /// before.
     pub(super) reads_again: bool,
 }
 
-/// Who lets a trigger go that does not concern its instance any more.
+/// Recorded as the author when the runtime lets a trigger go that does not concern its instance any
+/// more.
 const RUNTIME: &str = "the runtime: it does not concern the instance any more";
 
-/// What came of one parked trigger.
+/// Result of trying one parked trigger again.
 enum Retried {
     /// It is concluded with these.
     Concluded(Vec<Entry>),
@@ -319,7 +322,8 @@ impl<P: Process> Instances<P> {
         })
     }
 
-    /// What is parked for a stream, in order, up to the first event that still cannot be read.
+    /// Retries the triggers parked for a stream, in order, up to the first event that still cannot
+    /// be read.
     async fn retry_unread(&mut self, stream: &str, batch: &mut Batch) -> Result<Heeded, Trouble> {
         let mut done = 0;
         while batch.has_room() {
@@ -374,14 +378,15 @@ impl<P: Process> Instances<P> {
 }
 
 impl Archive {
-    /// Why a record of the process's own cannot be read; none where it can.
+    /// Returns the reason why a record of the process's own cannot be read; `None` if it can.
     async fn unreadable(&self, position: Position) -> Result<Option<String>, Trouble> {
         let Some(record) = self.event_at(position).await? else { return Ok(Some("it is not in the store".to_owned())) };
         Ok(self.own(&record).err().map(|why| why.to_string()))
     }
 
-    /// What was parked, as of today's code, and how it concerns the instance; none where it does not any more. The inner
-    /// error is what users' code panicked with.
+    /// Returns a parked trigger as read by today's code, and the way it concerns the instance;
+    /// `None` if it does not concern the instance any more. The inner error is the panic message of
+    /// users' code.
     async fn parked<P: Process>(&self, key: &str, cause: &StoredCause) -> Result<Result<Option<Parked<P>>, String>, LoadError> {
         let Some(heard) = self.heard::<P>(key, cause).await? else { return Ok(Ok(None)) };
         let StoredCause::Event { position, .. } = cause else {

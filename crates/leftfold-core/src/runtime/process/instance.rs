@@ -28,7 +28,7 @@ pub(super) struct Instance<P> {
     pub(super) snapshot_version: Version,
     /// The timers that are set.
     pub(super) timers: BTreeMap<String, Set>,
-    /// What waits for a person, in order.
+    /// Triggers that wait for a person, in order.
     pub(super) parked: VecDeque<StoredCause>,
     /// Records of its own that cannot be read and are not parked yet, and why.
     pub(super) unread: Vec<(Position, String)>,
@@ -42,7 +42,7 @@ pub(super) struct Set {
     pub(super) due: Timestamp,
     /// The reaction that set it.
     pub(super) at: Position,
-    /// Whether it was due when it was set.
+    /// True if it was due when it was set.
     pub(super) at_once: bool,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Life {
     Ended,
 }
 
-/// What an instance is to react to.
+/// Trigger that an instance is to react to.
 #[derive(Clone, Debug)]
 pub(super) struct Heard<E> {
     pub(super) cause: StoredCause,
@@ -71,9 +71,9 @@ pub(super) fn category(process: &str) -> String {
 #[derive(Clone, Debug)]
 pub(super) struct Archive {
     pub(super) store: Store,
-    /// How the process reads its events.
+    /// Schema of the events that the process reads.
     pub(super) schema: Arc<Schema>,
-    /// How its own are read.
+    /// Schema of its own records.
     pub(super) own: Arc<Schema>,
     pub(super) trust: Arc<Trust>,
 }
@@ -170,7 +170,8 @@ impl Archive {
         Ok(())
     }
 
-    /// What a recorded cause was, as of today's shape of its event; none where it is not there any more.
+    /// Returns the trigger of a recorded cause, in today's shape of its event; `None` if the event
+    /// is not there any more.
     pub(super) async fn heard<P: Process>(&self, key: &str, cause: &StoredCause) -> Result<Option<Heard<P::Event>>, LoadError> {
         let found = match cause {
             StoredCause::Event { position, part } => {
@@ -219,7 +220,7 @@ impl<P: Process> Instance<P> {
         }
     }
 
-    /// Whether it is to react, and whether it begins with that.
+    /// Returns whether it begins with the trigger; `None` if it does not react to it.
     pub(super) fn concerned(&self, concern: Concern) -> Option<Begins> {
         match (concern, self.life) {
             (Concern::Starts, Life::Open) | (Concern::Continues | Concern::Ends, Life::Open) => Some(Begins::No),
@@ -326,8 +327,8 @@ impl<P: Process> Instance<P> {
         }
     }
 
-    /// Whether a trigger is still what it was when it became one: a timer may have been cancelled or replaced since, and
-    /// what waits already is not to wait twice.
+    /// Tells whether a trigger is still valid: its timer may have been cancelled or replaced since,
+    /// and a trigger that waits already is not to wait twice.
     pub(super) fn is_due(&self, cause: &StoredCause) -> bool {
         let still_set = match cause {
             StoredCause::Timer { name, due, set_at } => {
@@ -348,7 +349,7 @@ fn fresh<P: Process>() -> Result<P, String> {
     catch_unwind(P::default).map_err(|panic| format!("default panicked: {}", message(&*panic)))
 }
 
-/// What a person is told of a record of the runtime's that cannot be read.
+/// Describes for people a record of the runtime's that cannot be read.
 pub(super) fn unreadable(record: &RecordedEvent, why: &EventError) -> String {
     let stream = record.stream.as_ref().map_or("", |at| &at.name);
     shortened(format!(
@@ -361,7 +362,7 @@ pub(super) fn unreadable(record: &RecordedEvent, why: &EventError) -> String {
 /// Events of an instance that are read at once.
 const PAGE_EVENTS: u32 = 64;
 
-/// Whether an instance begins with what it reacts to.
+/// Tells whether an instance begins with the trigger that it reacts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begins {
     Yes,

@@ -47,14 +47,14 @@ pub(super) struct Instances<P: Process> {
     depths: HashMap<u64, u32>,
 }
 
-/// Where a reaction comes from, beside its trigger.
+/// Origin of a reaction, beside its trigger.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     pub(super) metadata: Metadata,
     pub(super) depth: u32,
 }
 
-/// What came of letting instances hear a trigger.
+/// Result of letting instances hear a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hearing {
     /// It is in the batch, as far as it concerns any.
@@ -65,7 +65,7 @@ pub(super) enum Hearing {
     Full,
 }
 
-/// What one instance makes of a trigger.
+/// Response of one instance to a trigger.
 enum Heeded {
     Entries(Vec<Entry>),
     /// It is not concerned.
@@ -206,7 +206,8 @@ impl<P: Process> Instances<P> {
         Ok(Hearing::Taken)
     }
 
-    /// What every instance makes of an event. Those that fail are parked, if the batch is empty.
+    /// Returns the entries of every instance for an event. Those that fail are parked, if the batch
+    /// is empty.
     async fn hear_parts(
         &mut self,
         event: &RecordedEvent,
@@ -321,7 +322,7 @@ impl<P: Process> Instances<P> {
         Ok(Hearing::Taken)
     }
 
-    /// What one instance makes of a trigger. With a fault given it is parked for that. So much is parked in the batch.
+    /// Returns one instance's response to a trigger; a `fault` parks it beside `parked` others.
     async fn hear_one(
         &mut self,
         heard: Heard<P::Event>,
@@ -395,7 +396,7 @@ impl<P: Process> Instances<P> {
         Ok(entry)
     }
 
-    /// How many reactions led to an event, one from another.
+    /// Returns the number of reactions that led to an event, one from another.
     async fn depth_after(&mut self, event: &RecordedEvent) -> Result<u32, Trouble> {
         let Some(causation) = event.metadata.causation.as_ref().filter(|label| label.starts_with("$process:")) else {
             return Ok(0);
@@ -448,12 +449,12 @@ impl<P: Process> Instances<P> {
         &self.targets
     }
 
-    /// Whether an event can be read, and what it concerns can be found.
+    /// Checks that an event can be read, and its instances can be found.
     pub(super) fn try_read(&self, event: &RecordedEvent) -> Result<(), String> {
         self.read(event).map(drop)
     }
 
-    /// What is kept of an instance is of no use any more.
+    /// Drops the state kept of an instance, which is of no use any more.
     pub(super) fn forget(&mut self, key: &str) {
         self.kept.remove(key);
     }
@@ -526,7 +527,7 @@ fn unread_cause(event: &RecordedEvent) -> StoredCause {
     StoredCause::Event { position: event.position.0, part: 0 }
 }
 
-/// What names a reaction as the cause of what it issued.
+/// Returns the label that names a reaction as the cause of the commands it issued.
 fn issued_by(process: &str, reaction: Position) -> Option<Label> {
     Label::new(format!("$process:{process}@{reaction}")).ok()
 }
@@ -565,8 +566,8 @@ fn check_intents(intents: &[NewEvent]) -> Result<(), String> {
     Append::of(intents.to_vec()).validate().map_err(|invalid| format!("an effect that it asks for cannot be recorded: {invalid}"))
 }
 
-/// Why the reactions to one event cannot be recorded together, where they cannot. Half of what an append may hold is
-/// for other triggers.
+/// Returns the reason why the reactions to one event cannot be recorded together; `None` if they
+/// can. Half of an append's limits is for other triggers.
 fn too_large(entries: &[Entry]) -> Option<String> {
     let events: usize = entries.iter().map(Entry::events).sum();
     let bytes: usize = entries.iter().map(|entry| entry.bytes).sum();
@@ -577,7 +578,7 @@ fn too_large(entries: &[Entry]) -> Option<String> {
     })
 }
 
-/// Which instances an event concerns; an error where that panics.
+/// Returns the instances that an event concerns; an error if that panics.
 pub(super) fn correlate<P: Process>(recorded: &Recorded<P::Event>) -> Result<Correlation, String> {
     catch_unwind(AssertUnwindSafe(|| P::correlate(recorded))).map_err(|panic| message(&*panic))
 }

@@ -144,13 +144,13 @@ pub trait Process: Default + Send + Sync + 'static {
     /// Whom it commands: makes the commands that are recorded readable after a restart.
     fn targets() -> Targets;
 
-    /// Which instances an event concerns.
+    /// Returns the instances that an event concerns.
     fn correlate(event: &Recorded<Self::Event>) -> Correlation;
 
     /// Takes what happened into the state.
     fn apply(&mut self, trigger: &Trigger<Self::Event>, context: &Context);
 
-    /// What follows, on the state after [`apply`](Process::apply).
+    /// Returns the reaction to a trigger, on the state after [`apply`](Process::apply).
     fn react(&self, trigger: &Trigger<Self::Event>, context: &Context) -> Reaction;
 
     /// When snapshots of instances are made: for those that never end.

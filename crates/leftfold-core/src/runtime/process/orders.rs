@@ -36,7 +36,7 @@ pub(super) struct Orders {
     bytes: usize,
 }
 
-/// Which command: that of a reaction, and which of its commands.
+/// Place of a command: the position of its reaction, and its index among the reaction's commands.
 type At = (Position, u32);
 
 /// For whom: category and id.
@@ -73,12 +73,12 @@ pub(super) struct RefusedOrder {
 pub(super) struct StuckOrder {
     pub(super) key: String,
     pub(super) cause: StoredCause,
-    /// Why; none where it only waits behind another one of its instance.
+    /// Reason, for people; `None` if it only waits behind another one of its instance.
     pub(super) error: Option<String>,
     pub(super) metadata: Metadata,
 }
 
-/// What came of carrying out what can be.
+/// Result of carrying out the commands that can be.
 #[derive(Debug, Default)]
 pub(super) struct CarriedOut {
     /// These wait to be [concluded](Orders::conclude) when that is recorded.
@@ -116,7 +116,7 @@ impl Orders {
         self.waiting.len()
     }
 
-    /// Whether no more commands can be taken before some are carried out.
+    /// Tells whether no more commands can be taken before some are carried out.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= ORDERS_MAX || self.bytes >= ORDERS_BYTES_MAX
     }
@@ -131,7 +131,7 @@ impl Orders {
         self.ready.first().map(|(at, ..)| *at)
     }
 
-    /// What a command that failed waits for.
+    /// Describes the condition that a failed command waits for.
     pub(super) fn trouble(&self) -> Option<String> {
         // Those that failed can go on latest.
         let (_, _, aggregate) = self.ready.last()?;
@@ -237,7 +237,7 @@ impl Orders {
         Some(waiting)
     }
 
-    /// What became of a command otherwise than by its being carried out is recorded, or was before.
+    /// Removes a command whose result, other than being carried out, is recorded, or was before.
     pub(super) fn conclude(&mut self, cause: &StoredCause) {
         let (StoredCause::Refused { position, index, .. } | StoredCause::Command { position, index, .. }) = cause else { return };
         let at = (Position(*position), *index);

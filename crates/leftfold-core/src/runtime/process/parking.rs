@@ -21,15 +21,15 @@ pub const PARKED_BYTES_MAX: usize = 64 << 20;
 pub(super) struct Parking {
     /// Events that cannot be read, by the stream that they are in, and what waits behind them.
     pub(super) unread: BTreeMap<String, Unread>,
-    /// How much is parked for each instance that something is parked for.
+    /// Number of parked triggers of each instance that has any.
     parked: BTreeMap<String, usize>,
-    /// How much is parked in all.
+    /// Sum over all of them.
     tally: Tally,
     /// Records that cannot be read and were parked for that, or let go.
     records: BTreeSet<Position>,
 }
 
-/// How much is parked.
+/// Count of parked triggers and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     /// Triggers and commands, those that wait behind others included.
@@ -46,7 +46,7 @@ impl Tally {
         Self { parked: change(self.parked, 1), stuck, bytes: change(self.bytes, cause.bytes()) }
     }
 
-    /// Whether nothing more can be parked, beside what is in a batch.
+    /// Tells whether nothing more can be parked, beside the triggers in a batch.
     fn is_full(self, in_batch: usize) -> bool {
         self.parked + in_batch >= PARKED_MAX || self.bytes >= PARKED_BYTES_MAX
     }
@@ -70,7 +70,7 @@ impl Unreadable {
     }
 }
 
-/// What is parked for a stream.
+/// Triggers that are parked for a stream.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     version: Version,
@@ -78,7 +78,7 @@ pub(super) struct Unread {
 }
 
 impl Parking {
-    /// What is parked, as the log tells it, and what of that cannot be read.
+    /// Loads the parked triggers from the log, with the records of them that cannot be read.
     pub(super) async fn load(archive: &Archive, process: &str) -> Result<(Self, Vec<Unreadable>), LoadError> {
         let mut parking = Self::default();
         let mut unreadable: Vec<Unreadable> = Vec::new();
@@ -102,7 +102,7 @@ impl Parking {
         Ok((parking, unreadable))
     }
 
-    /// How much is parked.
+    /// Returns the count of parked triggers.
     pub(super) fn tally(&self) -> Tally {
         self.tally
     }
@@ -134,24 +134,24 @@ impl Parking {
         }
     }
 
-    /// Whether a record that cannot be read is parked, or was let go.
+    /// Tells whether a record that cannot be read is parked, or was let go.
     pub(super) fn knows_record(&self, position: Position) -> bool {
         self.records.contains(&position)
     }
 
-    /// What a person is to look at.
+    /// Describes the parked triggers that a person is to look at.
     pub(super) fn trouble(&self) -> Option<String> {
         let parked = self.parked.first_key_value().map(|(key, _)| format!("instance {key}"));
         let unread = || self.unread.iter().find(|(_, unread)| !unread.causes.is_empty()).map(|(s, _)| format!("stream {s}"));
         parked.or_else(unread).map(|whose| format!("events; what is parked for {whose} waits for a person"))
     }
 
-    /// Whether nothing more can be parked, beside what is in a batch.
+    /// Tells whether nothing more can be parked, beside the triggers in a batch.
     pub(super) fn is_full(&self, in_batch: usize) -> bool {
         self.tally.is_full(in_batch)
     }
 
-    /// Why nothing more can be parked.
+    /// Describes the reason why nothing more can be parked.
     pub(super) fn full() -> String {
         format!("a person: {PARKED_MAX} triggers are parked, or {PARKED_BYTES_MAX} bytes of them, retry or skip some")
     }
@@ -192,7 +192,8 @@ pub(super) fn unread_category(process: &str) -> String {
     format!("$parked:{process}")
 }
 
-/// What is recorded of triggers that are parked, and of how each was concluded but by a reaction.
+/// Returns the query for the records of parked triggers, and of each conclusion of one other than
+/// by a reaction.
 pub(super) fn about_parking(process: &str) -> Result<Query, Invalid> {
     let streams = Query::category(category(process)).or(Query::category(unread_category(process)));
     let types = ["$process.Parked", "$process.Unparked", "$process.Skipped"].into_iter().map(EventType::new);

@@ -14,7 +14,7 @@ use super::step::{Step, Trouble};
 use crate::fold::EventError;
 use crate::store::{EventType, Position, Query, Read};
 
-/// What a process has read, and what of it is to be looked through again.
+/// Ranges that a process has read, and those of them to be searched again.
 #[derive(Debug, Default)]
 pub(super) struct PassedOver {
     /// After the first position, up to the second: one for each time that the work came to this runner.

@@ -16,10 +16,10 @@ pub(crate) struct Asked {
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
-/// How many triggers were concluded, or why none was.
+/// Number of triggers that were concluded, or the reason that none was.
 pub(super) type Answer = Result<usize, AskError>;
 
-/// What a person wants.
+/// Request of a person.
 #[derive(Clone, Debug)]
 pub(super) enum What {
     Retry(Whose),
@@ -45,13 +45,13 @@ pub struct ParkedTrigger {
     pub position: Position,
     /// The stream of the aggregate, where it is a command that cannot be carried out, or waits behind one.
     pub command_for: Option<String>,
-    /// Why; none where it only waits behind another one.
+    /// Reason, for people; `None` if it only waits behind another one.
     pub error: Option<String>,
     /// Since when.
     pub since: Timestamp,
 }
 
-/// Which parked triggers are meant.
+/// Choice of parked triggers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "say what is to be done with them, with retry_all or skip_all"]
 pub struct ParkedFilter {
@@ -92,23 +92,23 @@ impl ParkedFilter {
     }
 }
 
-/// What came of retrying many parked triggers.
+/// Result of retrying many parked triggers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetriedAll {
-    /// How many were reacted to, or carried out.
+    /// Number of triggers that were reacted to, or commands that were carried out.
     pub done: usize,
     /// Whose failed again, where, and why: what is behind that waits on.
     pub failing: Vec<(Whose, Position, String)>,
 }
 
-/// How one instance stands, read from the log.
+/// State of one instance, read from the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceStatus {
     /// Its key.
     pub key: String,
-    /// Whether it was started and has not ended.
+    /// True if it was started and has not ended.
     pub is_open: bool,
-    /// How many triggers it reacted to.
+    /// Number of triggers it reacted to.
     pub reactions: u64,
     /// The timers that are set, and when they are due.
     pub timers: BTreeMap<String, Timestamp>,
@@ -123,11 +123,11 @@ pub struct InstanceStatus {
 pub struct InstancePage {
     /// The instances.
     pub instances: Vec<InstanceStatus>,
-    /// Where to go on; none at the end.
+    /// Position after which the next page begins; `None` at the end.
     pub next: Option<Position>,
 }
 
-/// Why nothing could be done about what is parked.
+/// Error of a request about parked triggers that could not be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// No process of this runtime has the name.
@@ -142,15 +142,15 @@ pub enum AskError {
     /// It fails again.
     #[error("it fails again at {position}, mend that or skip it: {why}")]
     FailsAgain {
-        /// Where.
+        /// Position of the trigger.
         position: Position,
-        /// Why.
+        /// Reason, for people.
         why: String,
     },
     /// The store failed, or the runtime has stopped.
     #[error("it could not be done: {detail}")]
     Store {
-        /// What went wrong.
+        /// Description of the failure.
         detail: String,
     },
 }
@@ -174,7 +174,7 @@ const INSTANCES_PER_PAGE_MAX: usize = 1_000;
 const REFUSED_MAX: usize = 100;
 
 impl Processes {
-    /// How an instance stands; none where it never began.
+    /// Returns the state of an instance; `None` if it never began.
     pub async fn find(&self, process: &str, key: &str) -> Result<Option<InstanceStatus>, LoadError> {
         let stream = StreamName::of(&category(process), key)?;
         let schema = Schema::of::<ProcessEvent>()?;
@@ -224,7 +224,8 @@ impl Processes {
         Ok(page)
     }
 
-    /// What is parked in a process, by whom it is parked for, in order.
+    /// Lists the triggers parked in a process, by the instance or stream they are parked for, in
+    /// order.
     pub async fn parked(&self, process: &str) -> Result<Vec<ParkedTrigger>, LoadError> {
         let schema = Schema::of::<ProcessEvent>()?;
         let unread = super::parking::unread_category(process);

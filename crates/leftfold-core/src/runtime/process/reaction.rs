@@ -12,7 +12,8 @@ use crate::json;
 use crate::runtime::json::Json;
 use crate::store::{EventType, NewEvent, StreamName, Timestamp};
 
-/// What follows from a trigger: commands, effects, timers, the end. All of it is recorded in one atomic append.
+/// Result of a reaction to a trigger: commands, effects, timers, the end. All of it is recorded in
+/// one atomic append.
 ///
 /// Commands for one aggregate are carried out in the order given, and after those of earlier reactions of the instance;
 /// commands for several aggregates side by side, in any order. Each is carried out whatever became of those before it,
@@ -25,7 +26,7 @@ pub struct Reaction {
     pub(super) intents: Vec<NewEvent>,
     pub(super) timers: Vec<(String, Option<Due>)>,
     pub(super) ends: bool,
-    /// What cannot be written: the trigger is parked for it.
+    /// Description of a part that cannot be written: the trigger is parked for it.
     pub(super) fault: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use crate::runtime::positions::{self, Owner, Positions, RewriteError, no_label};
 use crate::store::limits::DATA_BYTES_MAX;
 use crate::store::{Invalid, Label, NewEvent, Position, RecordedEvent, Tags, Timestamp};
 
-/// What happened to an instance, in the stream `$process:NAME-KEY`.
+/// Fact about an instance, in the stream `$process:NAME-KEY`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum ProcessEvent {
     /// It reacted.
@@ -17,15 +17,15 @@ pub(super) enum ProcessEvent {
     Parked(Parked),
     /// A person let a parked trigger go, without a reaction.
     Skipped {
-        /// Which.
+        /// The trigger.
         cause: StoredCause,
-        /// Who said so.
+        /// Name of the person.
         by: String,
     },
     /// A trigger was reacted to that had been parked; one that could not be read was given to the instances that it
     /// concerns.
     Unparked {
-        /// Which.
+        /// The trigger.
         cause: StoredCause,
     },
 }
@@ -34,7 +34,7 @@ pub(super) enum ProcessEvent {
 pub(super) struct Reacted {
     pub(super) process: String,
     pub(super) cause: StoredCause,
-    /// Whether the instance began with it, on an empty state.
+    /// True if the instance began with it, on an empty state.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) starts: bool,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -45,10 +45,10 @@ pub(super) struct Reacted {
     pub(super) timers: Vec<SetTimer>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) cancelled: Vec<String>,
-    /// How many triggers were still parked for the instance.
+    /// Number of triggers that were still parked for the instance.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) behind: u32,
-    /// How many reactions led here one from another, without anything from outside.
+    /// Number of reactions that led here one from another, without anything from outside.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) depth: u32,
     /// The commands of all reactions of the process up to here are carried out.
@@ -64,11 +64,11 @@ pub(super) struct Reacted {
 pub(super) struct Parked {
     pub(super) process: String,
     pub(super) cause: StoredCause,
-    /// Why; absent where it only waits behind another one.
+    /// Reason, for people; absent if it only waits behind another one.
     pub(super) error: Option<String>,
 }
 
-/// What was reacted to.
+/// Trigger of a reaction, as it is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum StoredCause {
     /// An event: its place, and which of those that upcasters make of it.
@@ -110,7 +110,7 @@ pub(super) struct StoredCommand {
 pub(super) struct SetTimer {
     pub(super) name: String,
     pub(super) due: Timestamp,
-    /// Whether it is due at the moment of its trigger: then no time passes before it fires.
+    /// True if it is due at the moment of its trigger: then no time passes before it fires.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) at_once: bool,
 }
@@ -142,7 +142,7 @@ pub(super) fn bucket_start(bucket: i64) -> Timestamp {
     Timestamp::from_micros(bucket.saturating_mul(BUCKET_MICROS))
 }
 
-/// What the reactions that set timers of a bucket carry.
+/// Returns the tag of the reactions that set timers of a bucket.
 pub(super) fn due_tag(process: &str, bucket: i64) -> String {
     format!("$due:{process}:{bucket}")
 }
@@ -169,12 +169,12 @@ impl StoredCause {
         }
     }
 
-    /// Whether it is a command that cannot be carried out.
+    /// Tells whether it is a command that cannot be carried out.
     pub(super) fn is_command(&self) -> bool {
         matches!(self, Self::Command { .. })
     }
 
-    /// Whether it can be recorded that this waits for a person, whatever else fails.
+    /// Checks that it can be recorded as waiting for a person, whatever else fails.
     pub(super) fn can_be_parked(&self) -> Result<(), String> {
         let (process, cause) = (String::new(), self.clone());
         let parked = ProcessEvent::Parked(Parked { process, cause, error: None });
@@ -182,7 +182,7 @@ impl StoredCause {
         Invalid::if_over("the record of it", record.data.len(), DATA_BYTES_MAX / 2).map_err(|invalid| invalid.to_string())
     }
 
-    /// How many bytes it takes in memory, about.
+    /// Returns the approximate number of bytes it takes in memory.
     pub(super) fn bytes(&self) -> usize {
         let of_users = match self {
             Self::Event { .. } | Self::Record { .. } => 0,
@@ -197,14 +197,14 @@ impl StoredCause {
     }
 }
 
-/// What is there, `null` too: that is how a refusal without fields is written.
+/// Reads a value that is present, `null` too: that is how a refusal without fields is written.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
     Json::deserialize(deserializer).map(Some)
 }
 
 /// Records of instances in a copy of the store.
 pub(in crate::runtime) const OWNER: Owner = Owner { category: "$process", rewrite, label };
-/// What is parked because it cannot be read.
+/// Owner of the records of parked triggers that cannot be read.
 pub(in crate::runtime) const OWNER_OF_UNREAD: Owner = Owner { category: "$parked", rewrite, label: no_label };
 
 fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
@@ -233,7 +233,8 @@ impl ProcessEvent {
 }
 
 impl StoredCause {
-    /// What was dropped is at no position. The record must stay: the versions behind it are part of command ids.
+    /// Rewrites its position; a dropped event becomes position 0. The record must stay: the
+    /// versions behind it are part of command ids.
     fn rewrite(&mut self, positions: &dyn Positions) {
         let at = match self {
             Self::Event { position, .. }

@@ -48,20 +48,20 @@ pub(crate) struct ProcessRunner<P: Process> {
     consumer: Label,
     /// The events that it follows.
     pub(super) query: Query,
-    /// What is recorded of itself.
+    /// Query for its own records.
     own: Query,
-    /// What is known of the log; none when it is to be read (again).
+    /// Knowledge of the log; `None` if it is to be read (again).
     pub(super) known: Option<Known<P>>,
     pub(super) passed_over: PassedOver,
     asked: mpsc::Receiver<Asked>,
-    /// What it does now, so that code of users that does not return is named.
+    /// Call that it has under way, so that code of users that does not return is named.
     doing: Arc<Doing>,
     /// The lease on its work; none where nobody else can be at it.
     tenure: Option<Tenure>,
     near_max: usize,
 }
 
-/// What a runner holds in memory.
+/// State of a runner in memory.
 pub(super) struct Known<P: Process> {
     pub(super) instances: Instances<P>,
     orders: Orders,
@@ -82,12 +82,12 @@ pub(super) struct Known<P: Process> {
     barrier: Option<Head>,
 }
 
-/// What came of looking for something new.
+/// Result of looking for something new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Took {
     Nothing,
     Something,
-    /// What is next would have to be parked, and too much is.
+    /// The next trigger would have to be parked, and too many are.
     Full,
 }
 
@@ -199,7 +199,7 @@ impl<P: Process> ProcessRunner<P> {
         self.host.board.say(P::NAME, why);
     }
 
-    /// Whether it may work.
+    /// Returns its right to work.
     pub(super) async fn right(&mut self) -> Right {
         let Some(tenure) = &mut self.tenure else { return Right::Held };
         let before = tenure.fence();
@@ -343,7 +343,7 @@ impl<P: Process> ProcessRunner<P> {
         self.append(known, batch, None, None).await
     }
 
-    /// What became of a command goes into the batch, which is recorded once it is full.
+    /// Takes a command as concluded, and appends the batch once it is full.
     async fn concluded(&self, known: &mut Known<P>, cause: &StoredCause, batch: &mut Batch) -> Result<(), Trouble> {
         known.orders.conclude(cause);
         if batch.has_room() {

@@ -26,7 +26,7 @@ pub struct InstanceSnapshots<P> {
     code: Option<Code<P>>,
 }
 
-/// How a state is written and read.
+/// Functions that write and read a state.
 struct Code<P> {
     write: fn(&P) -> Option<Json>,
     read: fn(&Json) -> Option<P>,
@@ -82,7 +82,7 @@ const CHECKED_ONE_IN: u32 = 64;
 /// Longer streams are not folded again for that, but for the very first of a process.
 const CHECKED_RECORDS_MAX: u64 = 2_000;
 
-/// How far the snapshots of the processes of a store are believed.
+/// Extent to which the snapshots of the processes of a store are believed.
 #[derive(Debug, Default)]
 pub(super) struct Trust(Mutex<HashMap<TypeId, Belief>>);
 
@@ -94,7 +94,7 @@ enum Belief {
     Lost,
 }
 
-/// What is done with a snapshot.
+/// Treatment of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     Taken,

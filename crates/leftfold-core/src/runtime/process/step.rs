@@ -8,7 +8,7 @@ use crate::store::{ReadError, SubscribeError, Timestamp};
 /// The wait before the store is tried again after it failed.
 pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// What a step came to.
+/// Result of one step of a process.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
     /// Something was done, and there may be more.
@@ -23,7 +23,7 @@ pub(crate) enum Step {
     Closed,
 }
 
-/// Why a step did not succeed.
+/// Reason why a step did not succeed.
 pub(super) enum Trouble {
     /// Others wrote, or it is not known whether something was written: begin again from the log.
     Begin(String),

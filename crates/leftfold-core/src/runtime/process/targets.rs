@@ -21,7 +21,7 @@ pub struct Targets {
     kinds: BTreeMap<&'static str, Kind>,
 }
 
-/// What is done with the commands for one kind of aggregate.
+/// Functions for the commands for one kind of aggregate.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     carry: Carry,
@@ -63,7 +63,7 @@ impl Order {
     }
 }
 
-/// What became of a command.
+/// Result of carrying out a command.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Carried {
     /// It took effect, now or earlier.

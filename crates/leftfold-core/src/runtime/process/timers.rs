@@ -10,7 +10,7 @@ use crate::store::{Position, Query, QueryItem, Read, RecordedEvent, Tags, Timest
 
 /// Timers in memory; more that are due soon are looked up again when most of these have fired.
 pub(super) const NEAR_MAX: usize = 100_000;
-/// How far ahead of the clock timers are looked up.
+/// Time ahead of the clock for which timers are looked up.
 const AHEAD: Duration = Duration::from_secs(120);
 /// Minutes that one look at the log covers.
 const BUCKETS_PER_LOOK: i64 = 500;
@@ -27,7 +27,7 @@ pub(super) struct Near {
 }
 
 impl Near {
-    /// What sorts before every timer that is due at a moment.
+    /// Returns the value that sorts before every timer that is due at a moment.
     fn at(due: Timestamp) -> Self {
         Self { due, key: String::new(), name: String::new(), set_at: Position::START }
     }
@@ -69,7 +69,7 @@ impl Timers {
         self.near.remove(timer);
     }
 
-    /// How many are in memory.
+    /// Returns the number of timers in memory.
     #[cfg(test)]
     pub(super) fn near(&self) -> usize {
         self.near.len()
@@ -94,7 +94,7 @@ impl Timers {
         if self.horizon.due == Timestamp::MAX { Timestamp::MAX } else { self.horizon.due.minus(AHEAD / 2) }
     }
 
-    /// Whether as many more can be kept as make a look worth its while.
+    /// Tells whether there is room for enough timers to make a lookup worth its while.
     fn has_room(&self) -> bool {
         self.near.len() <= self.near_max / 2
     }

@@ -7,7 +7,7 @@ use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
 use crate::fold::{Schema, Unknown};
 use crate::store::{Position, RecordedEvent, Timestamp};
 
-/// What one event in the stream of an instance says.
+/// Content of one event in the stream of an instance.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Told {
     pub(crate) process: String,
@@ -26,13 +26,13 @@ pub(crate) enum What {
         set: Vec<(String, Timestamp)>,
         cancelled: Vec<String>,
     },
-    /// Why; nothing where it waits behind another trigger.
+    /// Reason, for people; `None` if it waits behind another trigger.
     Parked(Option<String>),
     /// A person let something go that was parked.
     LetGo,
 }
 
-/// What was reacted to.
+/// Trigger of a reaction.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Heard {
     Event(Position),
@@ -40,7 +40,7 @@ pub(crate) enum Heard {
     Refused { by: String, command: Value, reason: String },
 }
 
-/// What an event says of an instance; none where it is no event of an instance.
+/// Reads an event of an instance; `None` if it is not one.
 pub(crate) fn told(event: &RecordedEvent) -> Option<Told> {
     let stream = &event.stream.as_ref()?.name;
     let process = stream.category().strip_prefix(&category(""))?;

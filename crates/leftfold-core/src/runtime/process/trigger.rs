@@ -5,7 +5,7 @@ use crate::fold::Aggregate;
 use crate::runtime::json::Json;
 use crate::store::{Position, Timestamp};
 
-/// What an instance of a process reacts to.
+/// Input that an instance of a process reacts to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Trigger<E> {
     /// An event that concerns it.
@@ -19,7 +19,7 @@ pub enum Trigger<E> {
     Refused(Refused),
 }
 
-/// Where a trigger belongs.
+/// Place of a trigger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
     /// Names the instance.
@@ -68,7 +68,7 @@ impl Refused {
         Some(&self.command).filter(|_| self.is_for::<A>())?.read().ok()
     }
 
-    /// Whether the command was for an aggregate of this kind.
+    /// Tells whether the command was for an aggregate of this kind.
     #[must_use]
     pub fn is_for<A: Aggregate>(&self) -> bool {
         self.category == A::CATEGORY
@@ -86,13 +86,14 @@ impl Refused {
         &self.id
     }
 
-    /// Whether the command was issued before the instance began anew: the state knows nothing of it then.
+    /// Tells whether the command was issued before the instance began again: then the state knows
+    /// nothing of it.
     #[must_use]
     pub fn is_of_earlier_life(&self) -> bool {
         self.is_of_earlier_life
     }
 
-    /// Why, as a person can read it.
+    /// Returns the reason, as a person can read it.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason

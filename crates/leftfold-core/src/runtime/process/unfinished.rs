@@ -8,7 +8,7 @@ use super::timers::Timers;
 use crate::fold::LoadError;
 use crate::store::{Position, Query, Read, RecordedEvent, Timestamp};
 
-/// What a process has still to do.
+/// Work that a process has still to do.
 pub(super) struct Unfinished {
     /// The commands that may not have been carried out.
     pub(super) orders: Orders,
@@ -18,8 +18,8 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
-    /// What the log says: the commands of every reaction after the mark that the last one bears, and the timers from its
-    /// other mark on.
+    /// Loads the unfinished work from the log: the commands of every reaction after the mark that
+    /// the last one bears, and the timers from its other mark on.
     pub(super) async fn load(
         archive: &Archive,
         process: &'static str,

@@ -20,15 +20,15 @@ pub const BATCH_EVENTS_MAX: usize = 1_000;
 /// Bytes of events of one transaction, about; one event is always taken.
 const BATCH_BYTES_MAX: usize = Read::PAGE_BYTES as usize;
 
-/// What was read of the log and is to be consumed together.
+/// Events that were read from the log and are to be consumed together.
 pub(super) struct Batch<E> {
     pub(super) items: Vec<Item<E>>,
     /// Everything up to here was looked at.
     pub(super) through: Position,
-    /// Whether the durable end was reached. It stays so though more came since: a subscription that is live does not say it
-    /// again.
+    /// True if the durable end was reached. It stays true even if more came since: a live
+    /// subscription does not report the end again.
     pub(super) caught_up: bool,
-    /// Where to end, if the batch must not go beyond.
+    /// Position to end at, if the batch must not go beyond.
     pub(super) until: Position,
     bytes: usize,
 }
@@ -36,7 +36,7 @@ pub(super) struct Batch<E> {
 /// One event of the log.
 pub(super) struct Item<E> {
     pub(super) content: Content<E>,
-    /// Whether an earlier one of its stream, in this batch, cannot be read.
+    /// True if an earlier event of its stream, in this batch, cannot be read.
     pub(super) behind_unreadable: bool,
     /// Its key, where it was needed.
     pub(super) key: Option<String>,
@@ -44,10 +44,11 @@ pub(super) struct Item<E> {
     pub(super) lane: usize,
 }
 
-/// What an event says to a projection.
+/// Content of an event for a projection.
 pub(super) enum Content<E> {
     One(Recorded<E>),
-    /// What an upcaster made of it: several, or nothing that concerns this projection.
+    /// The event was changed by an upcaster into several, or into none that concerns this
+    /// projection.
     Several(RecordedEvent, Vec<Recorded<E>>),
     Unreadable(RecordedEvent, String),
 }
@@ -158,7 +159,7 @@ impl<E> Item<E> {
         self.envelope().position
     }
 
-    /// What there is to be applied.
+    /// Returns the events to apply.
     pub(super) fn events(&self) -> &[Recorded<E>] {
         match &self.content {
             Content::One(recorded) => std::slice::from_ref(recorded),
@@ -220,7 +221,7 @@ fn lane_of(key: &str, lanes: usize) -> usize {
     usize::try_from(u128::from_be_bytes(digest) % lanes).unwrap_or(0)
 }
 
-/// What an event says, whatever the user's code does with it.
+/// Decodes an event, whatever the user's code does with it.
 pub(super) fn decode<E: Event>(recorded: RecordedEvent, schema: &Schema) -> Content<E> {
     let (mut first, mut more) = (None, Vec::new());
     let mut each = |event: E| match first {

@@ -14,24 +14,25 @@ use crate::runtime::contained::message;
 use crate::store::{Fence, Label, Position, RecordedEvent};
 
 // ANCHOR: time
-/// How long a target may take for each call of it: to open, to begin, to keep or list notes, to commit, to roll back. After
-/// that the session is thrown away and another one opened, which finds out from the notes what was committed. A call that
-/// blocks its thread cannot be interrupted; the status says then what it is at.
+/// Time that a target may take for each call of it: to open, to begin, to keep or list notes, to
+/// commit, to roll back. After that the session is thrown away and another one opened, which finds
+/// out from the notes which transactions were committed. A call that blocks its thread cannot be
+/// interrupted; the status then names it.
 pub const TARGET_WITHIN: Duration = Duration::from_secs(30);
-/// How long a target may take to discard a version.
+/// Time that a target may take to discard a version.
 pub const DISCARD_WITHIN: Duration = Duration::from_secs(600);
 // ANCHOR_END: time
 
-/// What calls are timed and named by.
+/// Clock and register by which calls are timed and named.
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) doing: Arc<Doing>,
-    /// Whether they block the thread.
+    /// True if they block the thread.
     pub(super) blocks: bool,
 }
 
-/// What came of a call.
+/// Result of a call.
 pub(super) enum Came<T> {
     Answer(T),
     Panic(String),
@@ -39,7 +40,7 @@ pub(super) enum Came<T> {
     Nothing,
 }
 
-/// Why a call of a target has no answer of its own.
+/// Reason why a call of a target has no answer of its own.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     #[error("{what} {position} gave no answer within {} s", within.as_secs())]
@@ -98,7 +99,7 @@ impl Calls {
 pub(super) struct Timed<S> {
     session: S,
     calls: Calls,
-    /// What the transaction is about.
+    /// Position that the transaction is about.
     position: Position,
 }
 

@@ -25,7 +25,7 @@ pub struct Change {
     pub position: Position,
 }
 
-/// What the feed says.
+/// Item of the feed.
 #[derive(Clone, Debug)]
 pub(super) enum Told {
     Change(Change),
@@ -38,9 +38,9 @@ pub(super) enum Told {
 pub(in crate::runtime) struct Desk {
     pub(super) name: &'static str,
     pub(super) version: u32,
-    /// How status and metrics name it.
+    /// Name of it in status and metrics.
     pub(super) label: &'static str,
-    /// Which place of the target has its rows.
+    /// Place of the target that has its rows.
     slot: AtomicU32,
     /// The events that it reads.
     pub(super) query: Query,
@@ -52,7 +52,7 @@ pub(in crate::runtime) struct Desk {
     suspects: Mutex<BTreeMap<Position, Suspect>>,
 }
 
-/// What readers of a projection see, whichever version it comes from.
+/// View of a projection for its readers, whichever version it comes from.
 #[derive(Debug)]
 pub(in crate::runtime) struct Readers {
     /// The versions that run here.
@@ -62,12 +62,12 @@ pub(in crate::runtime) struct Readers {
     pub(super) feed: broadcast::Sender<Told>,
 }
 
-/// Where a version stands.
+/// Progress of a version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     /// Everything up to here is committed.
     pub(super) through: Position,
-    /// Whether nothing moves it any more.
+    /// True if nothing moves it any more.
     pub(super) ended: bool,
 }
 
@@ -121,12 +121,12 @@ impl Desk {
         }
     }
 
-    /// Whether readers see the rows that this version writes.
+    /// Tells whether readers see the rows that this version writes.
     pub(super) fn serves(&self) -> bool {
         *self.readers.serving.borrow() == Some(self.slot())
     }
 
-    /// Which place of the target has its rows.
+    /// Returns the place of the target that has its rows.
     pub(super) fn slot(&self) -> u32 {
         self.slot.load(Ordering::Acquire)
     }
@@ -148,7 +148,7 @@ impl Desk {
         self.standing.borrow().through
     }
 
-    /// How many items are parked, without waiting for anything.
+    /// Returns the number of parked items, without waiting for anything.
     pub(super) fn parked_len(&self) -> usize {
         self.parked_len.load(Ordering::Relaxed)
     }

@@ -27,7 +27,7 @@ pub(in crate::runtime) struct Entry {
     pub(in crate::runtime) asks: mpsc::Sender<Ask>,
 }
 
-/// What people ask of a runner.
+/// Request of a person to a runner.
 pub(in crate::runtime) enum Ask {
     Retry { key: String, answer: Answer<Retried> },
     Skip { position: Position, by: String, answer: Answer<Retried> },
@@ -37,22 +37,22 @@ pub(in crate::runtime) enum Ask {
 
 type Answer<T> = oneshot::Sender<Result<T, AskError>>;
 
-/// How one version of a projection stands.
+/// State of one version of a projection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectionStatus {
     /// The projection.
     pub name: &'static str,
     /// Its version.
     pub version: u32,
-    /// Whether readers see this version.
+    /// True if readers see this version.
     pub serves: bool,
-    /// How many items are parked.
+    /// Number of parked items.
     pub parked: usize,
-    /// Where it stands, and what it waits for.
+    /// Its progress, and the condition that it waits for.
     pub consumer: ConsumerStatus,
 }
 
-/// What came of trying parked items again.
+/// Result of trying parked items again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retried {
     /// The events that are in the rows now.
@@ -61,12 +61,12 @@ pub struct Retried {
     pub stopped_by: Option<Parked>,
 }
 
-/// What came of letting parked items go.
+/// Result of letting parked items go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// The events that never go into the rows.
     pub skipped: Vec<Position>,
-    /// What came of those that had waited for them.
+    /// Result of retrying the items that had waited for them.
     pub retried: Retried,
 }
 
@@ -77,7 +77,7 @@ impl Retried {
     }
 }
 
-/// Why parked items could not be looked at.
+/// Error of a request about parked items that could not be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// No projection of this runtime has the name.
@@ -95,7 +95,7 @@ pub enum AskError {
     /// The target failed. What was asked may be done, or not.
     #[error("the target cannot be used, look again what is parked when it is back: {detail}")]
     Away {
-        /// What it said.
+        /// Message of the target.
         detail: String,
     },
     /// The runtime has stopped.
@@ -111,9 +111,9 @@ pub enum NotReached {
     Late {
         /// The projection.
         name: String,
-        /// What readers see is everything up to here.
+        /// Position up to which readers see everything.
         stands_at: Position,
-        /// Why it has not come further.
+        /// Reason why it has not come further.
         waits_for: String,
     },
     /// The projection has come to the position, but what is there is not in the rows: the event, or an earlier one of its
@@ -122,11 +122,11 @@ pub enum NotReached {
     Parked {
         /// The projection.
         name: String,
-        /// What readers see is everything up to here, without what is parked.
+        /// Position up to which readers see everything, except parked events.
         stands_at: Position,
         /// The first parked event that was waited for.
         position: Position,
-        /// What was said when it failed, or that it waits for an earlier one.
+        /// Message of the failure, or a note that it waits for an earlier event.
         reason: String,
     },
     /// No projection of this runtime has the name.
@@ -138,7 +138,7 @@ pub enum NotReached {
 }
 
 impl Projections {
-    /// How each version of each projection stands.
+    /// Returns the state of each version of each projection.
     #[must_use]
     pub fn list(&self) -> Vec<ProjectionStatus> {
         let statuses = self.board.statuses(self.store.head().position);
@@ -225,7 +225,7 @@ impl Projections {
         NotReached::Late { name: name.to_owned(), stands_at, waits_for }
     }
 
-    /// What every version of a projection has parked, in order of the log.
+    /// Lists the items that every version of a projection has parked, in order of the log.
     pub fn parked(&self, name: &str) -> Result<Vec<Parked>, AskError> {
         self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
         let mut parked: Vec<Parked> = Vec::new();
@@ -335,7 +335,7 @@ impl Entry {
 #[derive(Debug)]
 pub struct Changes(broadcast::Receiver<Told>);
 
-/// Why there is no next change.
+/// Reason why there is no next change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangesError {
     /// Changes were missed: what the reader shows must be read anew, and then it goes on. A reader that was too slow is

@@ -20,22 +20,24 @@ use crate::runtime::{Host, stopped};
 use crate::store::{Checkpoint, Fence, Label, Position, Query, ReadError, Store, SubscribeError, Timestamp};
 
 // ANCHOR: limits
-/// How often an event is tried before it is parked.
+/// Number of times that an event is tried before it is parked.
 pub const TRIES: u32 = 3;
 // ANCHOR_END: limits
 /// The wait before it is tried again, doubled each time.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
 // ANCHOR: time
-/// How long an [`apply`](Projection::apply) may wait for its target before its transaction is given up and begun again.
-/// Code that blocks its thread cannot be interrupted; the status says then what it is at.
+/// Time that an [`apply`](Projection::apply) may wait for its target before its transaction is
+/// given up and begun again. Code that blocks its thread cannot be interrupted; the status then
+/// names the call.
 pub const APPLY_WITHIN: Duration = Duration::from_secs(30);
-/// How long an event is tried whose [`apply`](Projection::apply) gives no answer. Somebody else may hold a lock that it
-/// waits for, and nothing is parked for that; what still gives no answer after this is taken for a fault of the event. A
-/// lock that the target tells of is waited for without end.
+/// Time for which an event is tried whose [`apply`](Projection::apply) gives no answer. Another
+/// session may hold a lock that it waits for, and nothing is parked for that; if there still is no
+/// answer after this time, the event is taken to be at fault. A lock that the target reports is
+/// waited for without end.
 pub const LOCK_WITHIN: Duration = Duration::from_secs(3_600);
 // ANCHOR_END: time
 
-/// What every lane works with.
+/// Context shared by all lanes of a projection version.
 pub(super) struct Ground<T: Target, P: Projection<T>> {
     pub(super) host: Host,
     pub(super) target: T,
@@ -56,13 +58,13 @@ pub(super) struct Lane<T: Target> {
     /// Everything up to here is in the rows.
     pub(super) position: Position,
     pub(super) receipts: Receipts,
-    /// What the open transaction parks.
+    /// Items that the open transaction parks.
     pub(super) staged: ParkedSet,
     /// Under which lease it was opened.
     pub(super) fence: Option<(Label, Fence)>,
 }
 
-/// Why a projection does not go on.
+/// Reason why a projection does not go on.
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// The target cannot be used now.
@@ -77,15 +79,15 @@ pub(super) enum Trouble {
     InUse(String),
     /// Another runtime has the lease; it is worth asking again at this moment.
     StandsBy(String, Timestamp),
-    /// What was written cannot be undone, and is not whole.
+    /// The rows were written in part, and that cannot be undone.
     Spoiled(String),
     /// Code of the target panicked.
     Panicked(String),
-    /// What the target remembers cannot be read.
+    /// The notes of the target cannot be read.
     Unreadable(String),
     /// The log cannot be read now.
     Log(ReadError),
-    /// What is remembered does not belong to this log.
+    /// The notes do not belong to this log.
     Foreign(SubscribeError),
     /// There are too many parked items for one more.
     Full(Position),
@@ -93,7 +95,7 @@ pub(super) enum Trouble {
     Stopped,
 }
 
-/// Why a transaction was not committed.
+/// Reason why a transaction was not committed.
 pub(super) enum Stop {
     /// An event of it cannot be applied, or the target does not take what came of it.
     Event(String),
@@ -115,7 +117,7 @@ impl From<SubscribeError> for Trouble {
     }
 }
 
-/// Which events a projection reads.
+/// Returns the query for the events that a projection reads.
 pub(super) fn query_of<T: Target, P: Projection<T>>(store: &Store) -> Result<Query, EventError> {
     Ok(store.schema::<P::Event>(Purpose::Reading)?.query())
 }
@@ -411,7 +413,7 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
         }
     }
 
-    /// What an error of the target means while an event is applied.
+    /// Returns the meaning of a target's error while an event is applied.
     pub(super) fn stop_by(&self, error: &ProjectionError) -> Stop {
         if error.downcast_ref::<CallError>().is_some() || self.is_away(error) {
             return self.trouble(error).into();
@@ -419,7 +421,7 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
         Stop::Event(error.to_string())
     }
 
-    /// What an error of the target means where no event is applied.
+    /// Returns the meaning of a target's error when no event is applied.
     pub(super) fn trouble(&self, error: &ProjectionError) -> Trouble {
         let said = error.to_string();
         match error.downcast_ref::<CallError>() {
@@ -449,7 +451,7 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
     }
 }
 
-/// What the target refuses where no event is applied is its own trouble.
+/// Turns a refusal by the target into trouble of the target itself, if no event is applied.
 pub(super) fn not_of_an_event(stop: Stop) -> Trouble {
     match stop {
         Stop::Event(error) => Trouble::Away(error),

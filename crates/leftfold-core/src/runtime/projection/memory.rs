@@ -166,7 +166,7 @@ pub struct MemorySession<S: Default + Send + Sync + 'static> {
     changed: HashMap<String, Option<Vec<u8>>>,
     /// Held while a transaction is open, so that readers see whole ones.
     guard: Option<OwnedRwLockWriteGuard<S>>,
-    /// What is written to while none is open.
+    /// Rows that are written to while no transaction is open.
     none: S,
     spoiled: Arc<AtomicBool>,
     _open: Arc<()>,
@@ -221,7 +221,7 @@ impl<S: Default + Send + Sync + 'static> Session for MemorySession<S> {
         Ok(())
     }
 
-    /// What an open transaction has changed is not known: the version begins anew.
+    /// Empties the version, which begins again: the changes of an open transaction are not known.
     async fn rollback(&mut self) -> Result<(), ProjectionError> {
         self.changed.clear();
         if let Some(mut rows) = self.guard.take() {

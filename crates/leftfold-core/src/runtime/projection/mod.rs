@@ -61,15 +61,16 @@ pub trait Projection<T: Target>: Send + Sync + 'static {
     /// Raised whenever rows come to mean something else: the new version is built beside the one that serves, and
     /// takes its place when it has caught up.
     const VERSION: u32 = 1;
-    /// How many parts the keys may be divided into, each with a transaction of its own, where the target can: events of
-    /// one key stay in order, those of different keys may be applied in any order. 1 keeps all in order.
+    /// Number of parts that the keys may be divided into, each with a transaction of its own, if
+    /// the target allows that: events of one key stay in order, those of different keys may be
+    /// applied in any order. 1 keeps all in order.
     const LANES: usize = 1;
     /// The events that it reads: its own view of them, with no more variants and fields than it needs.
     type Event: Event;
 
-    /// What must be applied in order, and waits together where it is parked: the stream, where nothing else is said. Pure,
-    /// and asked for only where it is needed. At most [`KEY_BYTES_MAX`]; where it is longer, or panics, the event counts
-    /// as one that cannot be read.
+    /// Returns the key of an event, by default its stream: events of one key must be applied in
+    /// order, and wait together if one is parked. Pure, and asked for only if it is needed. At most
+    /// [`KEY_BYTES_MAX`]; if it is longer, or panics, the event counts as one that cannot be read.
     fn key(&self, event: &Recorded<Self::Event>) -> String {
         stream_key(&event.envelope)
     }

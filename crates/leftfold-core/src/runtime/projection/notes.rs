@@ -44,13 +44,13 @@ pub(super) fn receipt_key(range: u64, lane: usize) -> String {
     format!("{RECEIPTS}{range:020}/{lane:03}")
 }
 
-/// Where one lane stands.
+/// Progress of one lane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LaneNote {
     store: Uuid,
     pub(super) position: u64,
     hash: [u8; 32],
-    /// How many lanes there are.
+    /// Number of lanes.
     pub(super) lanes: usize,
 }
 
@@ -65,7 +65,7 @@ impl LaneNote {
     }
 }
 
-/// What a person let go.
+/// Record of an item that a person let go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SkippedNote {
     pub(super) key: String,
@@ -91,7 +91,7 @@ pub(super) struct Unreadable {
     pub(super) why: String,
 }
 
-/// What the note of a parked item says.
+/// Reads the note of a parked item.
 pub(super) fn parked(key: &str, value: &[u8]) -> Result<Parked, ProjectionError> {
     decode(key, value)
 }

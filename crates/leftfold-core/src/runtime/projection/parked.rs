@@ -16,30 +16,30 @@ const ERROR_BYTES_MAX: usize = 1_000;
 /// An event that was not applied, and waits for a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parked {
-    /// Where it is in the log.
+    /// Position of the event in the log.
     #[serde(with = "as_number")]
     pub position: Position,
     /// The key that waits with it; where the event cannot be read, its stream.
     pub key: String,
     /// The stream of the event, empty where it is in none.
     pub stream: String,
-    /// Why it was not applied.
+    /// Reason why it was not applied.
     pub state: ParkedState,
 }
 
-/// Why an event was not applied.
+/// Reason why an event was not applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ParkedState {
     /// It failed.
     Failed {
-        /// What was said last.
+        /// Message of the last failure.
         error: String,
-        /// How often it was tried.
+        /// Number of tries.
         attempts: u32,
     },
     /// It cannot be read, or has no key: later events of its stream wait too.
     Unreadable {
-        /// Why.
+        /// Reason, for people.
         error: String,
     },
     /// An earlier event of its key, or one of its stream that cannot be read, is parked.
@@ -55,7 +55,7 @@ impl ParkedState {
         Self::Unreadable { error: shortened(error) }
     }
 
-    /// What was said, where something was.
+    /// Returns the message of the failure, if there is one.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         match self {
@@ -146,14 +146,14 @@ impl ParkedSet {
         self.keys.contains_key(key)
     }
 
-    /// Whether an event of a stream waits because an earlier one of it cannot be read. Lanes that differ may know of a
-    /// later one.
+    /// Tells whether an event of a stream waits because an earlier one of it cannot be read. Other
+    /// lanes may know of a later one.
     pub(super) fn has_unreadable_before(&self, stream: &str, position: Position) -> bool {
         let first = self.streams.get(stream).and_then(BTreeSet::first);
         first.is_some_and(|first| *first < position)
     }
 
-    /// Whether an event of a stream cannot be read.
+    /// Tells whether an event of a stream cannot be read.
     pub(super) fn has_unreadable(&self, stream: &str) -> bool {
         self.streams.contains_key(stream)
     }

@@ -14,19 +14,20 @@ use super::runner::Runner;
 use super::{Place, Projection, ProjectionError, Session, Target, receipts};
 use crate::store::{Checkpoint, Fence, Label, Position};
 
-/// What the number of a version has added whose rows are in the other place, since they were built anew.
+/// Number that is added to a version's number if its rows are in the other place, since they were
+/// rebuilt.
 pub const BESIDE: u32 = 1 << 31;
 
-/// What a version is for its projection.
+/// Role of a version in its projection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::runtime) struct Role {
-    /// Whether a higher version runs here: then it does not take any other's place.
+    /// True if no higher version runs here: only then does it take another one's place.
     pub(in crate::runtime) newest: bool,
-    /// Whether it is to be built anew, whatever there is of it.
+    /// True if it is to be rebuilt, whatever there is of it.
     pub(in crate::runtime) anew: bool,
 }
 
-/// Whether a place has rows of a version.
+/// Tells whether a place has rows of a version.
 fn is_of(place: u32, version: u32) -> bool {
     place & !BESIDE == version
 }
@@ -261,7 +262,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     }
 }
 
-/// How many lanes there are to be.
+/// Returns the number of lanes that there are to be.
 fn lanes_of<T: Target, P: Projection<T>>() -> usize {
     P::LANES.clamp(1, T::LANES_MAX.max(1))
 }

@@ -15,7 +15,7 @@ use crate::store::{EventId, Position, Query, Read, ReadError, RecordedEvent, Sto
 /// Positions that one receipt covers.
 pub const RECEIPT_RANGE: u64 = 4_096;
 
-/// How many events, and the wrapping sum of their hashes.
+/// Number of events, and the wrapping sum of their hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// Events that were consumed: applied, parked or skipped.
@@ -64,7 +64,7 @@ pub(super) struct Receipts {
     /// Those that changed since the last commit and are complete.
     full: Vec<(u64, Receipt)>,
     changed: bool,
-    /// What the last commit noted.
+    /// Receipt that the last commit noted.
     durable: (u64, Receipt),
 }
 
@@ -87,7 +87,7 @@ impl Receipts {
         self.receipt.add(event.position, event.id);
     }
 
-    /// What is to be noted with the transaction.
+    /// Returns the receipts to note with the transaction.
     pub(super) fn changed(&self) -> impl Iterator<Item = (u64, Receipt)> {
         self.full.iter().copied().chain(self.changed.then_some((self.range, self.receipt)))
     }
@@ -121,7 +121,7 @@ fn hash(position: Position, id: EventId) -> u128 {
     u128::from(mix(high ^ place)) << 64 | u128::from(mix(low.wrapping_add(place)))
 }
 
-/// What a projection consumed is what the log holds.
+/// Proof that a projection consumed the events that the log holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// Everything up to here was compared.
@@ -132,7 +132,7 @@ pub struct Verified {
     pub events: u64,
 }
 
-/// Why a projection cannot be trusted, or not be looked at.
+/// Reason why a projection cannot be trusted, or cannot be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// An event was skipped or taken twice.
@@ -146,9 +146,9 @@ pub enum VerifyError {
         from: Position,
         /// The last one.
         to: Position,
-        /// What the log holds.
+        /// Receipt of the events in the log.
         expected: Receipt,
-        /// What the projection noted.
+        /// Receipt that the projection noted.
         found: Receipt,
     },
     /// The version does not exist in the target.
@@ -159,7 +159,7 @@ pub enum VerifyError {
         /// Its version.
         version: u32,
     },
-    /// What the projection remembers does not belong to this log.
+    /// The notes of the projection do not belong to this log.
     #[error(transparent)]
     Foreign(#[from] SubscribeError),
     /// The log cannot be read.
@@ -186,7 +186,7 @@ pub async fn verify<T: Target, P: Projection<T>>(store: &Store, target: &T, proj
     compare(store, query, &taken).await
 }
 
-/// What a version noted of what it consumed.
+/// Notes of a version about the events it consumed.
 #[derive(Debug)]
 pub(in crate::runtime) struct Taken {
     lanes: Vec<notes::LaneNote>,
@@ -210,7 +210,7 @@ pub(super) async fn taken(session: &mut impl Session) -> Result<Taken, Projectio
     Ok(Taken { lanes, receipts, after })
 }
 
-/// Where receipts begin.
+/// Returns the position after which receipts are kept.
 async fn kept_after(session: &mut impl Session) -> Result<Position, ProjectionError> {
     let noted = session.notes(RECEIPTS_AFTER, None, 1).await?;
     let after = noted.first().map(|(key, value)| notes::decode(key, value)).transpose()?;

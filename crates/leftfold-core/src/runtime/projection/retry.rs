@@ -16,7 +16,7 @@ use crate::store::{Position, Read};
 /// Items that are let go in one transaction.
 const SKIPPED_AT_ONCE: usize = 500;
 
-/// What came of one item.
+/// Result of trying one item.
 enum Tried {
     /// It is in the rows.
     Applied,
@@ -170,7 +170,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(())
     }
 
-    /// Who stands by, or waits for the target, can do nothing.
+    /// Returns an error if the runner stands by, or waits for the target: then it can do nothing.
     fn is_open(&self) -> Result<(), Trouble> {
         match (self.lanes.is_empty(), &self.said) {
             (false, _) => Ok(()),
@@ -281,7 +281,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 }
 
 impl<T: Target, P: Projection<T>> Ground<T, P> {
-    /// What can be known of a parked item whose note cannot be read.
+    /// Returns as much as can be known of a parked item whose note cannot be read.
     pub(super) async fn known_from_log(&self, position: Position, error: &ProjectionError) -> Result<Parked, Trouble> {
         let read = Read::matching(self.schema.query(), position).page_of(1);
         let page = self.host.store.page(read).await.map_err(Trouble::Log)?;

@@ -28,9 +28,9 @@ use crate::store::{Invalid, Position, ReadError, State, Status, Subscription, Ti
 const POSITIONS_PER_CHECKPOINT: u64 = 10_000;
 /// The first and the longest wait before a target, or a log, that is away is tried again.
 const AWAY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(30) };
-/// How long a start waits for the target. What is not open by then is opened afterwards.
+/// Time that a start waits for the target. A target that is not open by then is opened afterwards.
 const OPENED_WITHIN: Duration = Duration::from_secs(30);
-/// What it waits for when all is well.
+/// Condition that it waits for when all is well.
 const EVENTS: &str = "new events";
 const BUILDING: &str = "the end of the log, to take the place of the version that serves";
 
@@ -43,21 +43,21 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     pub(super) log: Subscription,
     pub(super) batch: Batch<P::Event>,
     asks: mpsc::Receiver<Ask>,
-    /// Where to end before lanes are made anew.
+    /// Position to end at before the lanes are divided again.
     pub(super) level_at: Option<Position>,
     /// The place where the version is built anew, until it serves.
     pub(super) building: Option<u32>,
-    /// Where the rows stood when the schema was taken.
+    /// Lowest position from which this runner has read.
     pub(super) read_from: Position,
     /// Troubles in a row.
     failures: u32,
-    /// What was said last of what is wrong.
+    /// Last description of the trouble; `None` if all is well.
     pub(super) said: Option<String>,
     /// Since when another does the work.
     stands_by_since: Option<Timestamp>,
 }
 
-/// What a runner is made of.
+/// Parts that a runner is made of.
 pub(in crate::runtime) struct Parts<T, P> {
     pub(in crate::runtime) host: Host,
     pub(in crate::runtime) target: T,
@@ -66,7 +66,7 @@ pub(in crate::runtime) struct Parts<T, P> {
     pub(in crate::runtime) asks: mpsc::Receiver<Ask>,
     pub(in crate::runtime) role: Role,
     pub(in crate::runtime) stop: watch::Receiver<bool>,
-    /// Whether others may do the same work, so that it takes the lease where there is one.
+    /// True if others may do the same work, so that it takes the lease if there is one.
     pub(in crate::runtime) leased: bool,
 }
 
@@ -244,7 +244,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         self.say_where(usize::from(self.is_building()));
     }
 
-    /// Whether it will take another version's place.
+    /// Tells whether it will take another version's place.
     pub(super) fn is_building(&self) -> bool {
         self.role.newest && !self.ground.desk.serves()
     }
@@ -351,7 +351,7 @@ fn not_named(invalid: Invalid) -> Trouble {
     Trouble::Away(invalid.to_string())
 }
 
-/// How a trouble ends.
+/// Way in which a trouble ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ends {
     Alone,
@@ -360,7 +360,7 @@ enum Ends {
     WithoutUs,
 }
 
-/// What a trouble is called in status, and how it ends.
+/// Returns the description of a trouble in status, and the way in which it ends.
 fn describe(trouble: &Trouble, name: &str) -> (String, Ends) {
     match trouble {
         Trouble::Away(error) => (format!("its target to come back: {error}"), Ends::Alone),

@@ -17,29 +17,31 @@ pub struct Place {
     /// Its version; with [`BESIDE`](super::BESIDE) added, the other place of its rows, where it is built anew beside those
     /// that serve. To a target that is a version like others.
     pub version: u32,
-    /// Which of its lanes, from 0; lane 0 sets up.
+    /// Number of the lane, from 0; lane 0 sets up.
     pub lane: usize,
 }
 
-/// Where projections can live. Cheap to clone; clones are the same target.
+/// Database or other home of projections. Cheap to clone; clones are the same target.
 pub trait Target: Clone + Send + Sync + 'static {
     /// A connection for one lane of one version.
     type Session: Session;
-    /// Whether its calls block the thread, as an embedded database does: its sessions then get a thread of their own.
+    /// Tells whether its calls block the thread, as an embedded database does: its sessions then
+    /// get a thread of their own.
     const BLOCKING: bool = false;
-    /// Whether what it holds can be built anew: not so where it was sent to somebody.
+    /// Tells whether its content can be rebuilt: not if it was sent to somebody.
     const REBUILDS: bool = true;
-    /// Whether rows outlive the process. Where they do not, they are built at every start.
+    /// Tells whether rows outlive the process. If not, they are built at every start.
     const DURABLE: bool = true;
-    /// Whether a rollback undoes what was written. If not, it empties the version, rows and notes; the runtime does not roll
-    /// back then, but drops the session, builds the version anew in its other place, and lets readers see the rows as they
-    /// were until then. So that an event that fails does not lead there, what [`apply`](super::Projection::apply) refuses
-    /// must be refused before anything is written.
+    /// Tells whether a rollback undoes all that was written. If not, it empties the version, rows
+    /// and notes; the runtime does not roll back then, but drops the session, rebuilds the version
+    /// in its other place, and lets readers see the rows as they were until then. So that an event
+    /// that fails does not lead there, [`apply`](super::Projection::apply) must refuse before
+    /// anything is written.
     const UNDOES: bool = true;
-    /// Whether its notes are kept in the event store that the projection reads. Whoever shares that store shares them, so one
-    /// runtime at a time works on them, by a lease.
+    /// Tells whether its notes are kept in the event store that the projection reads. All runtimes
+    /// that share that store share the notes, so one runtime at a time works on them, by a lease.
     const KEPT_IN_STORE: bool = false;
-    /// How many lanes of one projection can write at the same time.
+    /// Number of lanes of one projection that can write at the same time.
     const LANES_MAX: usize = 1;
 
     /// A session for a place, which is made where it does not exist. One session for a place at a time: another one, of
@@ -59,15 +61,16 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// is an error that says who.
     fn discard(&self, name: &str, version: u32) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
-    /// Whether an error of [`open`](Target::open) means that another session has the place: then this one stands by, which
-    /// is no trouble.
+    /// Tells whether an error of [`open`](Target::open) means that another session has the place:
+    /// then this one stands by, which is no trouble.
     fn is_in_use(&self, error: &ProjectionError) -> bool {
         let _ = error;
         false
     }
 
-    /// Whether an error means that the target cannot be used now, whoever asks (it is away, its disk is full, another
-    /// holds a lock), and not that this event cannot be applied. It is waited for then.
+    /// Tells whether an error means that the target cannot be used now by anyone (it is away, its
+    /// disk is full, another session holds a lock), and not that this event cannot be applied. It
+    /// is waited for then.
     fn is_away(&self, error: &ProjectionError) -> bool;
 }
 
@@ -76,7 +79,7 @@ pub trait Target: Clone + Send + Sync + 'static {
 /// A future of it that is dropped half-way leaves the session unusable; the runtime drops it then, which must undo
 /// whatever was not committed.
 pub trait Session: Send {
-    /// What users' code writes through.
+    /// Handle through which users' code writes.
     type Rows: Send;
 
     /// Opens a transaction.
@@ -99,7 +102,7 @@ pub trait Session: Send {
         let _ = fence;
     }
 
-    /// What users' code writes through, while a transaction is open.
+    /// Returns the handle through which users' code writes, while a transaction is open.
     fn rows(&mut self) -> &mut Self::Rows;
 
     /// Keeps a note, or removes it, with the transaction. Keys have at most 200 bytes, values at most 16 KiB. Notes
@@ -122,5 +125,5 @@ pub trait Session: Send {
     fn rollback(&mut self) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 }
 
-/// What users' code of a projection writes through.
+/// Handle through which users' code of a projection writes.
 pub type Rows<T> = <<T as Target>::Session as Session>::Rows;

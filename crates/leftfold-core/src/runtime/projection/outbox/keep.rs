@@ -15,7 +15,7 @@ use crate::store::{
     Position, Read, RecordedEvent, Store, StreamName, Version,
 };
 
-/// What an outbox noted, stored as `$outbox.…` in the stream `$outbox-NAME`.
+/// Notes of an outbox, stored as `$outbox.…` in the stream `$outbox-NAME`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum OutboxEvent {
     /// Notes that changed, or were removed.
@@ -71,11 +71,11 @@ pub(super) struct Keep {
     notes: BTreeMap<String, Vec<u8>>,
     changed: BTreeMap<String, Option<Vec<u8>>>,
     since_gathering: u64,
-    /// What stands for records that cannot be read, by the keys of notes that nobody wrote.
+    /// Substitutes for records that cannot be read, by the keys of notes that nobody wrote.
     unreadable: BTreeMap<String, Vec<u8>>,
 }
 
-/// Why notes are not kept.
+/// Reason why notes are not kept.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeepError {
     /// Whatever is tried, the store does not take them.
@@ -164,7 +164,7 @@ impl Keep {
         all
     }
 
-    /// Whether the store can take what is to be noted: looked at before anything is sent.
+    /// Checks that the store can take the new notes: called before anything is sent.
     pub(super) fn check(&self) -> Result<(), KeepError> {
         let bytes = self.changed.iter().map(|(key, value)| size(key, value.as_deref())).sum();
         if bytes > NOTED_BYTES_MAX { Err(KeepError::TooMany { bytes }) } else { Ok(()) }
@@ -236,7 +236,7 @@ impl Keep {
     }
 }
 
-/// Who the outbox is to the store: as a consumer, and as work that is leased.
+/// Returns the name of the outbox in the store: as a consumer, and as work that is leased.
 pub(in crate::runtime::projection) fn consumer(name: &str) -> Result<Label, Invalid> {
     Label::new(format!("$outbox:{name}"))
 }

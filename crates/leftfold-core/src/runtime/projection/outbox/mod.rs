@@ -24,8 +24,8 @@ pub trait Bus: Send + 'static {
     /// Where it fails, or the process dies before that is noted, the same messages come again, under the same ids.
     fn publish(&mut self, messages: Vec<Message>) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
-    /// Whether an error means that the bus cannot be used now, so that it is waited for. Where not, the event that made
-    /// the message is found and parked.
+    /// Tells whether an error means that the bus cannot be used now, so that it is waited for. If
+    /// not, the event that made the message is found and parked.
     fn is_away(error: &ProjectionError) -> bool {
         let _ = error;
         true
@@ -35,15 +35,15 @@ pub trait Bus: Send + 'static {
 /// A message on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Where it goes: a queue, a topic, an address.
+    /// Destination of the message: a queue, a topic, an address.
     pub destination: String,
     /// The same whenever it is sent: who gets it tells repetitions by this.
     pub id: Uuid,
-    /// What it must stay in order with.
+    /// Key of the messages that it must stay in order with.
     pub key: String,
     /// The event that it follows from: what is sent later has no lower one.
     pub sequence: Position,
-    /// What it says.
+    /// Content of the message.
     pub payload: Bytes,
 }
 
@@ -138,7 +138,7 @@ impl Outgoing {
     }
 }
 
-/// What the bus or the store says of a transaction.
+/// Error of the bus or the store in a transaction.
 #[derive(Debug, thiserror::Error)]
 enum SendError {
     #[error("the bus does not take the messages: {0}")]
@@ -198,7 +198,7 @@ pub struct OutboxSession<B> {
     bus: Arc<BusMutex<B>>,
     keep: Keep,
     outgoing: Outgoing,
-    /// What its appends carry.
+    /// Fence of its appends.
     fence: Option<(Label, Fence)>,
     _opened: Opened,
 }
