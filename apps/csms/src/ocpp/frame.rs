@@ -22,7 +22,7 @@ pub const MESSAGE_ID_CHARS_MAX_INWARD: usize = 255;
 /// The longest description in a CALLERROR, in characters (OCPP-J 1.6 section 4.2.3). Longer ones are cut.
 pub const ERROR_DESCRIPTION_CHARS_MAX: usize = 255;
 
-/// How much of a broken frame is searched for its message id and action, in bytes.
+/// Bytes of a broken frame that are searched for its message id and action.
 const HEAD_BYTES_MAX: usize = 2_048;
 
 /// The longest action that is kept of a frame, in characters; those of the specification are far shorter.
@@ -42,9 +42,9 @@ pub enum Frame {
 /// CALL, `[2, id, action, payload]` (OCPP-J 1.6 section 4.2.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Matches the answer to the call; unique among the sender's calls on one connection.
+    /// Id that matches the answer to the call; unique among the sender's calls on one connection.
     pub id: MessageId,
-    /// What is requested, such as `Heartbeat`.
+    /// Name of the request, such as `Heartbeat`.
     pub action: String,
     /// The request's fields.
     pub payload: Payload,
@@ -64,11 +64,11 @@ pub struct CallResult {
 pub struct CallError {
     /// The id of the call that is refused.
     pub id: MessageId,
-    /// Why.
+    /// Error code.
     pub code: ErrorCode,
-    /// Why, in words; written up to [`ERROR_DESCRIPTION_CHARS_MAX`].
+    /// Description in words; written up to [`ERROR_DESCRIPTION_CHARS_MAX`].
     pub description: String,
-    /// Anything more; an empty object if there is nothing.
+    /// Further details; an empty object if there are none.
     pub details: Payload,
 }
 
@@ -89,7 +89,8 @@ open_enum! {
 }
 
 impl ErrorCode {
-    /// Whether the other side cannot do what was asked. Stations confuse the two codes for it, so they are one here.
+    /// Tells whether the other side does not support the request. Stations confuse the two codes
+    /// for this, so both count.
     pub fn is_unsupported(&self) -> bool {
         matches!(self, Self::NotImplemented | Self::NotSupported)
     }
@@ -129,7 +130,7 @@ pub struct MessageIdError {
     pub chars: usize,
 }
 
-/// The payload of a frame: JSON text whose syntax has been checked, and nothing else about it.
+/// The payload of a frame: JSON text of which only the syntax has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload(String);
 
@@ -168,11 +169,11 @@ pub enum MessageType {
     CallError,
 }
 
-/// A text that is no frame, with what could still be read of it.
+/// A text that is not a frame, with the parts of it that could be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct FrameError {
-    /// What is wrong.
+    /// Defect of the text.
     pub problem: FrameProblem,
     /// The kind of frame it was to be, if readable.
     pub message_type: Option<MessageType>,
@@ -182,7 +183,7 @@ pub struct FrameError {
     pub action: Option<String>,
 }
 
-/// What is wrong with a text that is no frame.
+/// Defect of a text that is not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameProblem {
@@ -195,27 +196,29 @@ pub enum FrameProblem {
     /// Not JSON, or not an array.
     #[error("no JSON array ({detail}); send a frame as in OCPP-J 1.6 section 4.2")]
     NotJsonArray {
-        /// Where and why parsing ended.
+        /// Place and cause of the parse error.
         detail: String,
     },
     /// A message type other than 2, 3 and 4. Section 4.1.3 wants it ignored.
     #[error("unknown message type; send 2, 3 or 4")]
     MessageType,
-    /// The message id is missing, empty, no text, or longer than [`MESSAGE_ID_CHARS_MAX_INWARD`].
+    /// The message id is missing, empty, not a text or number, or longer than
+    /// [`MESSAGE_ID_CHARS_MAX_INWARD`].
     #[error("message id missing or unreadable; send a text of 1 to {MESSAGE_ID_CHARS_MAX} characters")]
     MessageId,
-    /// The action of a call is missing or no text.
+    /// The action of a call is missing or not a text.
     #[error("action missing or unreadable; send its name as the third element")]
     Action,
 }
 
 impl FrameError {
-    /// Whether it was to be an answer to a call of ours.
+    /// Tells whether the text was meant as an answer to a call of ours.
     pub fn is_answer(&self) -> bool {
         matches!(self.message_type, Some(MessageType::CallResult | MessageType::CallError))
     }
 
-    /// The CALLERROR to send back. `None` where none may be sent: only a call whose id is readable can be answered.
+    /// Returns the CALLERROR to send back; `None` if none may be sent: only a call whose id is
+    /// readable can be answered.
     pub fn answer(&self) -> Option<CallError> {
         if self.message_type != Some(MessageType::Call) {
             return None;
@@ -230,8 +233,9 @@ impl FrameError {
 }
 
 impl Frame {
-    /// Reads a frame. Tolerated and recorded: a message type that is a text, an id that is a number, missing or surplus elements at the end, a payload
-    /// that is missing, and stray byte order marks and NULs around the frame.
+    /// Reads a frame. Tolerated and recorded: a message type that is a text, an id that is a
+    /// number, missing or surplus elements at the end, a payload that is missing, and stray byte
+    /// order marks and NULs around the frame.
     pub fn parse(text: &str) -> Result<Read<Self>, FrameError> {
         if text.len() > FRAME_BYTES_MAX {
             return Err(broken(text, FrameProblem::TooLarge { bytes: text.len() }));
@@ -318,8 +322,9 @@ fn message_type(raw: &RawValue, notes: &mut Notes) -> Option<MessageType> {
     Some(message_type)
 }
 
-/// A text or a number of 1 to [`MESSAGE_ID_CHARS_MAX_INWARD`] characters. An id that is no text (half a surrogate pair)
-/// could not be sent back as it came, so it counts as unreadable.
+/// Reads a text or a number of 1 to [`MESSAGE_ID_CHARS_MAX_INWARD`] characters. A string that is
+/// not valid text (half a surrogate pair) could not be sent back as it came, so it counts as
+/// unreadable.
 fn message_id(raw: &RawValue, notes: &mut Notes) -> Option<MessageId> {
     let json = raw.get();
     let text = match json.as_bytes().first()? {

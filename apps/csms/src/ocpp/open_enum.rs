@@ -1,9 +1,9 @@
 //! Enumerations of the specification that stay open inwards: a value that nobody foresaw is kept as its text.
 
-/// How a text matched an enumeration.
+/// Match of a text with an enumeration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spelling {
-    /// As the specification spells it.
+    /// The specification's spelling.
     Exact,
     /// The specification's value in other upper and lower case.
     OtherCase,

@@ -26,10 +26,10 @@ const EXACT_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
 /// The longest path recorded in a violation, in characters.
 const PATH_CHARS_MAX: usize = 96;
 
-/// A message as it was understood, and what was wrong with it.
+/// A message as it was understood, with its departures from the specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read<T> {
-    /// What was understood.
+    /// The message.
     pub message: T,
     /// The departures from the specification that were tolerated, at most [`VIOLATIONS_MAX`].
     pub violations: Vec<Violation>,
@@ -40,7 +40,7 @@ pub struct Read<T> {
 pub struct Violation {
     /// The place, for example `meterValue[2].sampledValue[0].unit`; empty for the message as a whole.
     pub path: String,
-    /// What is wrong there.
+    /// Kind of the departure.
     pub kind: ViolationKind,
 }
 
@@ -50,14 +50,14 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What is wrong, and what was made of it.
+/// Kind of a departure from the specification, with the value that was read instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum ViolationKind {
-    /// A required field is absent; read as none.
+    /// A required field is absent; read as `None`.
     #[error("required but missing")]
     Missing,
-    /// A field is `null`; read as none.
+    /// A field is `null`; read as `None`.
     #[error("null instead of being left out")]
     Null,
     /// A field that the message does not have; ignored.
@@ -81,7 +81,7 @@ pub enum ViolationKind {
     /// A fraction where an integer belongs; rounded to the nearest.
     #[error("a fraction where an integer belongs, rounded")]
     Rounded,
-    /// A value without any sensible reading; read as none.
+    /// A value without any sensible reading; read as `None`.
     #[error("unreadable, ignored")]
     Unreadable,
     /// A timestamp without an offset; read as UTC.
@@ -104,7 +104,7 @@ pub enum ViolationKind {
     More,
 }
 
-/// Where violations are recorded while a message is read.
+/// Collector of the violations of a message while it is read.
 #[derive(Debug, Default)]
 pub(crate) struct Notes(Vec<Violation>);
 
@@ -122,14 +122,15 @@ impl Notes {
     }
 }
 
-/// Whether the specification demands a field.
+/// Requirement of a field: demanded by the specification, or optional.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
     Required,
     Optional,
 }
 
-/// A JSON object whose fields are taken one after the other; what is left at the end was not in the specification.
+/// A JSON object whose fields are taken one after the other; a field that is left at the end is not
+/// in the specification.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
     values: BTreeMap<String, &'a RawValue>,
@@ -137,7 +138,8 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Splits an object into its fields. `None` if the text is no object. Of a field given twice the last counts.
+    /// Splits an object into its fields; `None` if the text is not an object. If a field is given
+    /// twice, the last one counts.
     pub(crate) fn of(json: &'a str, prefix: impl Into<String>) -> Option<Self> {
         let values = serde_json::from_str(json).ok()?;
         Some(Self { values, prefix: prefix.into() })
@@ -147,7 +149,7 @@ impl<'a> Fields<'a> {
         Self { values: BTreeMap::new(), prefix: String::new() }
     }
 
-    /// Whether the field is there with a value other than `null`.
+    /// Tells whether the field is present with a value other than `null`.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.values.get(name).is_some_and(|raw| raw.get() != "null")
     }
@@ -306,9 +308,9 @@ pub(crate) fn cut(text: &str, chars_max: usize) -> String {
 
 struct Number {
     value: i64,
-    /// It was a text or written with a decimal point.
+    /// True if it was a text, or written with a decimal point.
     converted: bool,
-    /// It was not integral; `value` is rounded.
+    /// True if it was not integral; `value` is rounded.
     fraction: bool,
 }
 

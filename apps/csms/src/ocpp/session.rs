@@ -41,18 +41,18 @@ use super::reading::{Read, Violation};
 /// Actions that report something and whose answer does not age, so that an exact repetition may be answered again.
 pub const REPEATABLE_ACTIONS: [&str; 4] = ["StartTransaction", "StopTransaction", "MeterValues", "StatusNotification"];
 
-/// How many timed-out calls are remembered, to tell a late answer from an answer to nothing.
+/// Timed-out calls that are remembered, to tell a late answer from an answer to no call.
 const TIMED_OUT_MAX: usize = 16;
 
 /// Bounds of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many calls of ours may queue behind the one that awaits its answer.
+    /// Calls of ours that may queue at most behind the one that awaits its answer.
     pub queued_calls_max: usize,
-    /// How many texts from the station may be without an answer, or with an answer that has not been polled. The
-    /// specification allows a station one call at a time.
+    /// Texts from the station that may be unanswered at most, including those whose answer has not
+    /// been polled. The specification allows a station one call at a time.
     pub unanswered_max: usize,
-    /// How long the latest answer is kept for an exact repetition.
+    /// Time for which the latest answer is kept for an exact repetition.
     pub repeat_within: Duration,
 }
 
@@ -62,7 +62,7 @@ impl Default for Limits {
     }
 }
 
-/// One connection. When it ends, [`close`](Self::close) tells what became of the calls under way.
+/// One connection. At its end, [`close`](Self::close) returns the outcome of the calls under way.
 #[derive(Debug)]
 #[must_use]
 pub struct Session {
@@ -115,22 +115,23 @@ struct Print {
     hash: u64,
 }
 
-/// Names one call of the station within its session, even if the station uses a message id twice.
+/// Identifies one call of the station within its session, even if the station uses a message id
+/// twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CallKey(u64);
 
 /// A call of the station, to be answered with [`Session::reply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StationCall {
-    /// What to answer under.
+    /// Key to answer under.
     pub key: CallKey,
     /// The call.
     pub call: Call,
-    /// What was wrong with the frame and tolerated.
+    /// Violations in the frame that were tolerated.
     pub violations: Vec<Violation>,
 }
 
-/// What a text from the station turned out to be.
+/// Result of taking a text from the station.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Received {
@@ -155,15 +156,16 @@ pub enum Received {
         /// The answer.
         outcome: Outcome,
     },
-    /// An answer to no call of ours; ignored.
+    /// An answer that belongs to no call of ours; ignored.
     Unsolicited {
         /// The id that it names.
         id: MessageId,
     },
-    /// No frame. If it was a call with a readable id, a CALLERROR is on its way; otherwise it is ignored.
+    /// The text is not a frame. If it was a call with a readable id, a CALLERROR is on its way;
+    /// otherwise it is ignored.
     Malformed(FrameError),
-    /// More calls at once than [`Limits::unanswered_max`]. This one is not handled: close the connection. The station
-    /// keeps what it has no answer to.
+    /// More calls at once than [`Limits::unanswered_max`]. This one is not handled: close the
+    /// connection. The station keeps the messages that have no answer.
     Overrun,
 }
 
@@ -172,18 +174,18 @@ pub enum Received {
 pub struct Settled {
     /// The call's id.
     pub id: MessageId,
-    /// What became of it.
+    /// Outcome of the call.
     pub outcome: Outcome,
 }
 
-/// What became of a call of ours.
+/// Outcome of a call of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The station answered with a CALLRESULT.
     Answered(Read<Payload>),
     /// The station answered with a CALLERROR.
     Refused(Read<CallError>),
-    /// The station answered, but the answer cannot be read: what it did is unknown.
+    /// The station answered, but the answer cannot be read: it is unknown what the station did.
     Unreadable(FrameError),
     /// The deadline passed without an answer.
     TimedOut(Delivery),
@@ -191,12 +193,12 @@ pub enum Outcome {
     ConnectionLost(Delivery),
 }
 
-/// Whether an unanswered call can have reached the station.
+/// Delivery of a call without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// It was never handed out for writing: the station certainly does not know of it.
+    /// The call was never handed out for writing: the station certainly does not know of it.
     NeverWritten,
-    /// It was handed out for writing: whether it arrived, and what it led to, is unknown.
+    /// The call was handed out for writing: its arrival and its result are unknown.
     MayBeWritten,
 }
 
@@ -223,7 +225,8 @@ pub enum CallRejected {
     IdInUse,
 }
 
-/// There is no such call to answer: it has been answered before, or it came over another connection.
+/// The call does not await an answer: it has been answered before, or it came over another
+/// connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no such call awaits an answer; answer each call once, on its own connection")]
 pub struct UnknownCall;
@@ -235,9 +238,9 @@ pub enum Reply {
     Result(Payload),
     /// A CALLERROR.
     Error {
-        /// Why.
+        /// Error code.
         code: ErrorCode,
-        /// Why, in words.
+        /// Description in words.
         description: String,
     },
 }
@@ -272,9 +275,9 @@ impl Session {
         }
     }
 
-    /// Whether another call of the station would be an [`Overrun`](Received::Overrun); answers are taken always. A task
-    /// that stops reading while this holds, and goes on when it has replied and polled, never sees one; the station then
-    /// feels back-pressure.
+    /// Tells whether another call of the station would be an [`Overrun`](Received::Overrun);
+    /// answers are always taken. A task that stops reading while this is true, and goes on when it
+    /// has replied and polled, never sees an overrun; the station then feels back-pressure.
     pub fn is_saturated(&self) -> bool {
         self.unanswered.len() + self.replies.len() >= self.limits.unanswered_max
     }
@@ -315,8 +318,9 @@ impl Session {
         Ok(())
     }
 
-    /// The next thing to do, if any: timeouts first, then answers to the station, then our next call. Ask until `None`
-    /// after every other method, and when [`next_deadline`](Self::next_deadline) has come.
+    /// Returns the next thing to do: timeouts first, then answers to the station, then our next
+    /// call. Call it until it returns `None` after every other method, and when
+    /// [`next_deadline`](Self::next_deadline) has come.
     pub fn poll(&mut self, now: Instant) -> Option<Output> {
         if let Some(settled) = self.expired(now) {
             return Some(Output::Settled(settled));
@@ -332,7 +336,8 @@ impl Session {
         Some(Output::Send(Frame::Call(call).encode()))
     }
 
-    /// When [`poll`](Self::poll) will have something to do, if nothing else happens before.
+    /// Returns the moment when [`poll`](Self::poll) has a timeout to report; `None` if no call of
+    /// ours is queued or awaits its answer.
     pub fn next_deadline(&self) -> Option<Instant> {
         let awaited = self.outstanding.iter().map(|awaited| awaited.deadline);
         awaited.chain(self.queue.iter().map(|pending| pending.deadline)).min()

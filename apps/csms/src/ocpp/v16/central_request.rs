@@ -20,44 +20,45 @@ pub enum CentralRequest {
     /// Start charging (section 5.11). `Accepted` only means that the station will try; the StartTransaction that may
     /// follow carries no reference to this request.
     RemoteStartTransaction {
-        /// Where; without it the station chooses.
+        /// Connector; `None` leaves the choice to the station.
         connector_id: Option<NonZeroU32>,
-        /// For whom.
+        /// Id tag that is to charge.
         id_tag: IdToken,
     },
     /// Stop a transaction (section 5.12).
     RemoteStopTransaction {
-        /// Which.
+        /// Transaction to stop.
         transaction_id: TransactionId,
     },
-    /// Unlock a connector (section 5.18). It stops a running transaction there.
+    /// Unlock a connector (section 5.18). A transaction that runs there is stopped.
     UnlockConnector {
-        /// Which.
+        /// Connector to unlock.
         connector_id: NonZeroU32,
     },
     /// Keep a connector for a driver (section 5.13). The station ends the reservation at its expiry date by itself.
     ReserveNow {
-        /// Which.
+        /// Connector to keep.
         connector_id: NonZeroU32,
-        /// Until when.
+        /// Moment when the reservation ends if it was not used.
         expiry_date: Timestamp,
-        /// For whom.
+        /// Id tag of the driver.
         id_tag: IdToken,
-        /// For which group besides.
+        /// Group whose tags may use the reservation too; `None` for the driver's tag alone.
         parent_id_tag: Option<IdToken>,
-        /// Names the reservation.
+        /// Id of the reservation.
         reservation_id: i64,
     },
     /// Take a reservation back (section 5.2).
     CancelReservation {
-        /// Which.
+        /// Reservation to cancel.
         reservation_id: i64,
     },
     /// Ask for a message (section 5.17). It follows after the answer.
     TriggerMessage {
-        /// Which message.
+        /// Message to send.
         requested_message: MessageTrigger,
-        /// About which connector; without it about all, where the message is about connectors.
+        /// Connector that the message is about; `None` for all of them, if the message is about
+        /// connectors.
         connector_id: Option<NonZeroU32>,
     },
 }
@@ -79,7 +80,7 @@ pub enum Answer {
     TriggerMessage(TriggerMessageStatus),
 }
 
-/// The station answered, but not what it will do. Whether it acts is unknown.
+/// The station answered, but its status cannot be read: it is unknown if the station acts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer has no readable status; treat the outcome as unknown")]
 pub struct AnswerError;
@@ -102,7 +103,8 @@ impl CentralRequest {
         Call { id, action: self.action().to_owned(), payload: self.payload() }
     }
 
-    /// Reads the station's answer to this request. A status that nobody foresaw is kept as its text.
+    /// Reads the station's answer to this request. A status that is not in the specification is
+    /// kept as its text.
     pub fn read_answer(&self, payload: &Payload) -> Result<Read<Answer>, AnswerError> {
         match self {
             Self::RemoteStartTransaction { .. } => read_status(payload, Answer::RemoteStartTransaction),

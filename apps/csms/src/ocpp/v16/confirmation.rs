@@ -13,9 +13,9 @@ use crate::ocpp::session::Reply;
 pub enum Confirmation {
     /// BootNotification.conf (OCPP 1.6 section 6.4)
     BootNotification {
-        /// Whether the station may work.
+        /// Registration status of the station.
         status: RegistrationStatus,
-        /// The station sets its clock to it.
+        /// Our present time, to which the station sets its clock.
         current_time: Timestamp,
         /// If accepted the interval of its heartbeats, otherwise the wait before its next BootNotification, in seconds;
         /// 0 leaves the choice to the station.
@@ -23,29 +23,29 @@ pub enum Confirmation {
     },
     /// Heartbeat.conf (section 6.30)
     Heartbeat {
-        /// The station sets its clock to it.
+        /// Our present time, to which the station sets its clock.
         current_time: Timestamp,
     },
     /// StatusNotification.conf (section 6.48)
     StatusNotification,
     /// Authorize.conf (section 6.2)
     Authorize {
-        /// Whether the tag may charge.
+        /// Authorization of the tag.
         id_tag_info: IdTagInfo,
     },
-    /// StartTransaction.conf (section 6.46). A tag that may not charge is told so here; the transaction exists all the
-    /// same.
+    /// StartTransaction.conf (section 6.46). It also tells if the tag may not charge; the
+    /// transaction exists all the same.
     StartTransaction {
         /// The id that the station is to use from now on.
         transaction_id: TransactionId,
-        /// Whether the tag may charge.
+        /// Authorization of the tag.
         id_tag_info: IdTagInfo,
     },
     /// MeterValues.conf (section 6.32)
     MeterValues,
     /// StopTransaction.conf (section 6.50)
     StopTransaction {
-        /// About the tag that stopped it, if the request named one.
+        /// Authorization of the tag that stopped it; `None` if the request named no tag.
         id_tag_info: Option<IdTagInfo>,
     },
 }

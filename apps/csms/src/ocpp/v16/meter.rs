@@ -10,39 +10,39 @@ use crate::ocpp::reading::{Fields, Notes, Presence, TEXT_CHARS_MAX, ViolationKin
 /// Readings taken at one moment. Every sampled value is kept as it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeterValue {
-    /// When; none if it was missing or unreadable.
+    /// Moment of the readings; `None` if it was missing or unreadable.
     pub timestamp: Option<Timestamp>,
-    /// What was read.
+    /// The readings.
     pub sampled_values: Vec<SampledValue>,
 }
 
-/// One reading. Where a field is left out the specification names a default, which the methods apply.
+/// One reading. If a field is left out, the specification names a default, which the methods apply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampledValue {
     /// The value as text, usually a decimal number.
     pub value: String,
-    /// Why it was read.
+    /// Occasion of the reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<ReadingContext>,
-    /// Whether the value is a number or signed binary data.
+    /// Format of the value: a number or signed binary data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<ValueFormat>,
-    /// What was measured.
+    /// Measured quantity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measurand: Option<Measurand>,
-    /// On which phase; none for all phases together.
+    /// Phase; `None` for all phases together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// Where.
+    /// Place of the measurement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
-    /// In which unit.
+    /// Unit of the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitOfMeasure>,
 }
 
 open_enum! {
-    /// Why a value was read. The specification's `Other` is [`ReadingContext::OtherContext`].
+    /// Occasion of a reading. The specification's `Other` is [`ReadingContext::OtherContext`].
     ReadingContext {
         InterruptionBegin = "Interruption.Begin",
         InterruptionEnd = "Interruption.End",
@@ -56,7 +56,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// How a value is written.
+    /// Format of a value.
     ValueFormat {
         Raw = "Raw",
         SignedData = "SignedData",
@@ -64,7 +64,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// What was measured.
+    /// Measured quantity.
     Measurand {
         CurrentExport = "Current.Export",
         CurrentImport = "Current.Import",
@@ -92,7 +92,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// On which phase, or between which.
+    /// Phase of a measurement, or the two phases that it is between.
     Phase {
         L1 = "L1",
         L2 = "L2",
@@ -108,7 +108,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// Where it was measured.
+    /// Place of a measurement.
     Location {
         Body = "Body",
         Cable = "Cable",
@@ -143,19 +143,21 @@ open_enum! {
 }
 
 impl UnitOfMeasure {
-    /// Whether it is degrees Celsius, in either spelling.
+    /// Tells whether the unit is degrees Celsius, in either spelling.
     pub fn is_celsius(&self) -> bool {
         matches!(self, Self::Celcius | Self::Celsius)
     }
 }
 
 impl SampledValue {
-    /// Whether it is a reading of the register of imported active energy, which a value without measurand is.
+    /// Tells whether this is a reading of the register of imported active energy; a value without
+    /// measurand is one.
     pub fn is_energy_active_import_register(&self) -> bool {
         matches!(self.measurand, None | Some(Measurand::EnergyActiveImportRegister))
     }
 
-    /// The value in Wh. None if it is not in Wh or kWh, not a plain number, or beyond any meter (10^15 Wh).
+    /// Returns the value in Wh; `None` if it is not in Wh or kWh, not a plain number, or beyond any
+    /// meter (10^15 Wh).
     fn wh(&self) -> Option<f64> {
         if !matches!(self.format, None | Some(ValueFormat::Raw)) {
             return None;
@@ -171,11 +173,12 @@ impl SampledValue {
 }
 
 impl MeterValue {
-    /// The register of imported active energy (`Energy.Active.Import.Register`) in Wh, rounded to the nearest.
+    /// Returns the register of imported active energy (`Energy.Active.Import.Register`) in Wh,
+    /// rounded to the nearest.
     ///
-    /// The value for all phases together counts; if there is none, the sum of the phases. A value at the outlet, where
-    /// the driver is served, is preferred to others. Of several such values
-    /// the first counts. None if there is none.
+    /// The value for all phases together counts; if there is none, the sum of the phases. A value
+    /// at the outlet, the point that serves the driver, is preferred to others. Of several such
+    /// values the first counts. `None` if there is no such value.
     pub fn energy_active_import_register_wh(&self) -> Option<i64> {
         let at_outlet = |sample: &SampledValue| matches!(sample.location, None | Some(Location::Outlet));
         // Within ±3 * 10^15, so that the conversion is exact.
@@ -246,7 +249,8 @@ fn object<'a>(path: &str, raw: &'a RawValue, notes: &mut Notes) -> Option<Fields
     fields
 }
 
-/// A decimal number, also with a comma. Not the infinities and NaN, which Rust reads too.
+/// Reads a decimal number, also with a comma. The infinities and NaN, which Rust reads too, are
+/// `None`.
 fn decimal(text: &str) -> Option<f64> {
     let text = text.trim();
     let number: f64 = match text.parse() {

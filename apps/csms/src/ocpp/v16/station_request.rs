@@ -10,9 +10,11 @@ use crate::ocpp::session::Reply;
 
 /// A station's request, an operation initiated by the charge point (OCPP 1.6 section 4).
 ///
-/// BootNotification, Heartbeat and the three messages of a transaction can be read from any payload. A CALLERROR to
-/// StartTransaction, StopTransaction or MeterValues makes the station send it again, with everything that it has queued
-/// waiting behind, and in the end drop it (section 9.1, TransactionMessageAttempts); so what is missing is none, and they are answered always.
+/// BootNotification, Heartbeat and the three messages of a transaction can be read from any
+/// payload. A CALLERROR to StartTransaction, StopTransaction or MeterValues makes the station send
+/// it again, with everything that it has queued waiting behind, and in the end drop it (section
+/// 9.1, TransactionMessageAttempts); so a missing field is `None`, and reading these messages never
+/// fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StationRequest {
     /// BootNotification
@@ -31,7 +33,8 @@ pub enum StationRequest {
     StopTransaction(StopTransaction),
 }
 
-/// A station has started (OCPP 1.6 sections 4.2 and 6.3). Nothing in it is indispensable to serve the station.
+/// A station has started (OCPP 1.6 sections 4.2 and 6.3). No field of it is needed to serve the
+/// station.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BootNotification {
     /// Required by the specification.
@@ -44,9 +47,9 @@ pub struct BootNotification {
     pub charge_box_serial_number: Option<String>,
     /// The firmware's version.
     pub firmware_version: Option<String>,
-    /// Of the modem's SIM card.
+    /// ICCID of the modem's SIM card.
     pub iccid: Option<String>,
-    /// Of the modem's SIM card.
+    /// IMSI of the modem's SIM card.
     pub imsi: Option<String>,
     /// The main meter's type.
     pub meter_type: Option<String>,
@@ -57,17 +60,17 @@ pub struct BootNotification {
 /// A connector's state has changed (OCPP 1.6 sections 4.9 and 6.47).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusNotification {
-    /// 0 is the station itself.
+    /// Connector; 0 is the station itself.
     pub connector_id: u32,
-    /// `NoError` if the station left it out.
+    /// Error code; `NoError` if the station left it out.
     pub error_code: ChargePointErrorCode,
     /// The state.
     pub status: ChargePointStatus,
-    /// More about the error.
+    /// Further text about the error.
     pub info: Option<String>,
-    /// Since when, by the station's clock; without it, since now.
+    /// Moment since which the status holds, by the station's clock; `None` stands for now.
     pub timestamp: Option<Timestamp>,
-    /// Whose the vendor's error code is.
+    /// Vendor that defines the vendor's error code.
     pub vendor_id: Option<String>,
     /// The vendor's error code.
     pub vendor_error_code: Option<String>,
@@ -76,22 +79,23 @@ pub struct StatusNotification {
 /// May this tag charge? (OCPP 1.6 sections 4.1 and 6.1)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorize {
-    /// As it came: it may be empty or too long for any tag that we know.
+    /// Id tag as it came: it may be empty or too long for any tag that we know.
     pub id_tag: String,
 }
 
-/// A transaction has started (OCPP 1.6 sections 4.8 and 6.45). It is a fact, told perhaps long after it happened, and
-/// perhaps for the second time under another message id. All fields but `reservation_id` are required by the
-/// specification and none if missing or nonsense.
+/// A transaction has started (OCPP 1.6 sections 4.8 and 6.45). It is a fact, told perhaps long
+/// after it happened, and perhaps for the second time under another message id. All fields but
+/// `reservation_id` are required by the specification; a field is `None` if it is missing or
+/// nonsense.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StartTransaction {
-    /// Where; above 0 if the station is right.
+    /// Connector; above 0 if the station is right.
     pub connector_id: Option<u32>,
-    /// By whom, as it came.
+    /// Id tag that started it, as it came.
     pub id_tag: Option<String>,
     /// The meter at the start, in Wh.
     pub meter_start: Option<i64>,
-    /// When, by the station's clock.
+    /// Moment of the start, by the station's clock.
     pub timestamp: Option<Timestamp>,
     /// The reservation that it ends.
     pub reservation_id: Option<i64>,
@@ -100,9 +104,10 @@ pub struct StartTransaction {
 /// Meter values, of a transaction or not (OCPP 1.6 sections 4.7 and 6.31).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MeterValues {
-    /// Where; 0 is the station's main meter. Required by the specification.
+    /// Connector; 0 is the station's main meter. Required by the specification.
     pub connector_id: Option<u32>,
-    /// The transaction, if any. It may be any number, such as `-1`.
+    /// Transaction of the values; `None` if they belong to none. It may be any number, such as
+    /// `-1`.
     pub transaction_id: Option<i64>,
     /// The values; required by the specification.
     pub meter_values: Vec<MeterValue>,
@@ -111,15 +116,16 @@ pub struct MeterValues {
 /// A transaction has stopped (OCPP 1.6 sections 4.10 and 6.49). It is a fact, like [`StartTransaction`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StopTransaction {
-    /// Which; perhaps none that we know, and `-1` where the station never learnt its id. Required by the specification.
+    /// Transaction id, perhaps unknown to us, and `-1` if the station never learnt it. Required by
+    /// the specification.
     pub transaction_id: Option<i64>,
-    /// Who stopped it, if it was stopped with a tag.
+    /// Id tag that stopped it; `None` if it was not stopped with a tag.
     pub id_tag: Option<String>,
     /// The meter at the stop, in Wh. Required by the specification.
     pub meter_stop: Option<i64>,
-    /// When, by the station's clock. Required by the specification.
+    /// Moment of the stop, by the station's clock. Required by the specification.
     pub timestamp: Option<Timestamp>,
-    /// Why; left out for `Local`.
+    /// Reason of the stop; `None` stands for `Local`.
     pub reason: Option<Reason>,
     /// Values of the whole transaction.
     pub transaction_data: Vec<MeterValue>,
@@ -129,13 +135,13 @@ pub struct StopTransaction {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// No action of OCPP 1.6.
+    /// The action is not one of OCPP 1.6.
     #[error("no action of OCPP 1.6: {action}")]
     UnknownAction {
         /// Its name.
         action: String,
     },
-    /// An action of OCPP 1.6 that is not supported here.
+    /// The action is one of OCPP 1.6, but is not supported here.
     #[error("{action} is not supported here")]
     UnsupportedAction {
         /// Its name.
@@ -178,8 +184,8 @@ impl From<RequestError> for Reply {
 }
 
 impl StationRequest {
-    /// Reads a request. `Err` is to be answered with its [`code`](RequestError::code); it never concerns
-    /// BootNotification, Heartbeat, StartTransaction, MeterValues or StopTransaction.
+    /// Reads a request. An error is to be answered with its [`code`](RequestError::code); it never
+    /// concerns BootNotification, Heartbeat, StartTransaction, MeterValues or StopTransaction.
     pub fn read(action: &str, payload: &Payload) -> Result<Read<Self>, RequestError> {
         let json = payload.as_str();
         let mut notes = Notes::default();
@@ -205,8 +211,8 @@ impl StationRequest {
     }
 }
 
-/// Actions of OCPP 1.6 and its security extension that we do not take from a station, those included that only go to
-/// stations.
+/// Actions of OCPP 1.6 and its security extension that we do not take from a station, including
+/// those that are only sent to stations.
 const UNSUPPORTED_ACTIONS: [&str; 32] = [
     "CancelReservation",
     "CertificateSigned",
@@ -331,7 +337,7 @@ fn read_stop_transaction(json: &str, notes: &mut Notes) -> StopTransaction {
     stop
 }
 
-/// The fields of a payload; none if it is no object.
+/// Returns the fields of a payload; no fields if it is not an object.
 fn any_object<'a>(json: &'a str, notes: &mut Notes) -> Fields<'a> {
     Fields::of(json, "").unwrap_or_else(|| {
         notes.note("", ViolationKind::Unreadable);
@@ -339,7 +345,7 @@ fn any_object<'a>(json: &'a str, notes: &mut Notes) -> Fields<'a> {
     })
 }
 
-/// The error to give if a field cannot be read.
+/// Returns the error for a field that cannot be read.
 fn indispensable(fields: &Fields<'_>, field: &'static str) -> RequestError {
     if fields.has(field) { RequestError::Unreadable { field } } else { RequestError::Missing { field } }
 }

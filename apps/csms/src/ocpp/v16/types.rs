@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::ocpp::open_enum::open_enum;
 
 open_enum! {
-    /// What a station reports a connector to be (OCPP 1.6 section 7.7). Connector 0 is the station itself and knows
-    /// `Available`, `Unavailable` and `Faulted` only.
+    /// Status of a connector as its station reports it (OCPP 1.6 section 7.7). Connector 0 is the
+    /// station itself and knows `Available`, `Unavailable` and `Faulted` only.
     ChargePointStatus {
         Available = "Available",
         Preparing = "Preparing",
@@ -22,7 +22,7 @@ open_enum! {
 }
 
 open_enum! {
-    /// What is wrong with a connector (OCPP 1.6 section 7.6).
+    /// Error of a connector (OCPP 1.6 section 7.6).
     ChargePointErrorCode {
         ConnectorLockFailure = "ConnectorLockFailure",
         EvCommunicationError = "EVCommunicationError",
@@ -44,7 +44,8 @@ open_enum! {
 }
 
 open_enum! {
-    /// Why a transaction stopped (OCPP 1.6 section 7.36). The specification's `Other` is [`Reason::OtherReason`].
+    /// Reason of the stop of a transaction (OCPP 1.6 section 7.36). The specification's `Other` is
+    /// [`Reason::OtherReason`].
     Reason {
         DeAuthorized = "DeAuthorized",
         EmergencyStop = "EmergencyStop",
@@ -116,18 +117,18 @@ pub enum RegistrationStatus {
     Rejected,
 }
 
-/// What we think of an id tag (OCPP 1.6 section 7.2).
+/// Our verdict on an id tag (OCPP 1.6 section 7.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AuthorizationStatus {
-    /// It may charge.
+    /// The tag may charge.
     Accepted,
-    /// It has been blocked.
+    /// The tag has been blocked.
     Blocked,
-    /// Its time is over.
+    /// The tag has expired.
     Expired,
-    /// It is unknown.
+    /// The tag is unknown.
     Invalid,
-    /// It is already charging elsewhere, and may not do so twice. Only for StartTransaction.
+    /// The tag already charges elsewhere, and may not do so twice. Only for StartTransaction.
     ConcurrentTx,
 }
 
@@ -225,7 +226,7 @@ impl From<IdToken> for String {
     }
 }
 
-/// A text that no station can take for an id tag.
+/// A text that cannot be sent to a station as an id tag.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an id tag of {chars} characters; use 1 to {}", IdToken::CHARS_MAX)]
 pub struct IdTokenError {
@@ -233,8 +234,9 @@ pub struct IdTokenError {
     pub chars: usize,
 }
 
-/// The id that we assign to a transaction: positive, and within 32 bits, as stations keep it in a signed integer.
-/// What a station sends as transaction id may be anything, `-1` included, and is an `i64`.
+/// The id that we assign to a transaction: positive, and within 32 bits, as stations keep it in a
+/// signed integer. The transaction id that a station sends may be any number, `-1` included, and is
+/// an `i64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct TransactionId(i32);
@@ -276,14 +278,15 @@ pub struct TransactionIdError {
     pub id: i64,
 }
 
-/// What we tell a station about an id tag (OCPP 1.6 section 7.27).
+/// Information for a station about an id tag (OCPP 1.6 section 7.27).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdTagInfo {
-    /// Whether it may charge.
+    /// Verdict on the tag.
     pub status: AuthorizationStatus,
-    /// Until when the station may keep it in its cache; written in UTC with milliseconds.
+    /// Moment until which the station may keep the tag in its cache; written in UTC with
+    /// milliseconds.
     pub expiry_date: Option<Timestamp>,
-    /// The group that the tag belongs to: tags of one group can stop each other's transactions.
+    /// Group of the tag: tags of one group can stop each other's transactions.
     pub parent_id_tag: Option<IdToken>,
 }
 
