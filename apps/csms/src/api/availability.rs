@@ -18,7 +18,7 @@ use crate::Csms;
 use crate::domain::availability::{Availability, AvailabilityFold, Outage};
 use crate::domain::station::{Station, StationEvent, StationRefusal};
 
-/// The span where the caller does not say.
+/// Length of the span if the caller does not give its start.
 const SPAN: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug, Default, Deserialize)]
@@ -28,7 +28,8 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// What is meant: up to now, and the day before that. The future is not known.
+    /// Returns the span; by default it ends now and begins [`SPAN`] before its end. It never ends
+    /// in the future.
     fn read(&self, now: Timestamp) -> Result<(Timestamp, Timestamp), Problem> {
         let to = self.to.as_deref().map(moment).transpose()?.unwrap_or(now).min(now);
         let from = self.from.as_deref().map(moment).transpose()?.unwrap_or_else(|| to.minus(SPAN));
@@ -39,7 +40,7 @@ impl Span {
     }
 }
 
-/// The report of one station; by default of the last 24 hours.
+/// Returns the report of one station; by default of the last 24 hours.
 pub(super) async fn one(
     State(csms): State<Arc<Csms>>,
     id: Result<Path<String>, PathRejection>,

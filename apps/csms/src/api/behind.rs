@@ -26,13 +26,13 @@ type Body = Result<Bytes, BytesRejection>;
 /// Parked items of one list at most: a person looks at the first ones first.
 const PARKED_SHOWN_MAX: usize = 1_000;
 
-/// The read models, in the versions that run.
+/// Lists the read models, in the versions that run.
 pub(super) async fn read_models(State(csms): State<Arc<Csms>>) -> Result<Response, Problem> {
     let items = behind(&csms)?.projections.list().iter().map(projection_json).collect();
     Ok(json_body(&page(items, None)).into_response())
 }
 
-/// What a read model has parked.
+/// Lists the events that a read model has parked.
 pub(super) async fn parked_events(State(csms): State<Arc<Csms>>, name: Id) -> Result<Response, Problem> {
     let parked = behind(&csms)?.projections.parked(&path(name)?)?;
     let items = parked.iter().take(PARKED_SHOWN_MAX).map(parked_json).collect();
@@ -66,14 +66,14 @@ pub(super) async fn skip_event(State(csms): State<Arc<Csms>>, name: Id, bytes: B
     retried(skipped?)
 }
 
-/// The answer to both: what went into the rows, and what failed again.
+/// Answers a retry or a skip: the events that were applied, and the event that failed again.
 fn retried(retried: projection::Retried) -> Result<Response, Problem> {
     let applied: Vec<u64> = retried.applied.iter().map(|position| position.0).collect();
     let stopped_by = retried.stopped_by.as_ref().map(parked_json);
     Ok(json_body(&json!({ "applied": applied, "stoppedBy": stopped_by })).into_response())
 }
 
-/// The processes.
+/// Lists the processes.
 pub(super) async fn processes(State(csms): State<Arc<Csms>>) -> Response {
     let consumers = csms.consumers();
     let items = consumers.iter().filter(|consumer| PROCESSES.contains(&consumer.name));
@@ -81,14 +81,15 @@ pub(super) async fn processes(State(csms): State<Arc<Csms>>) -> Response {
     json_body(&page(items, None)).into_response()
 }
 
-/// The triggers that a process has parked.
+/// Lists the triggers that a process has parked.
 pub(super) async fn parked_triggers(State(csms): State<Arc<Csms>>, name: Id) -> Result<Response, Problem> {
     let parked = behind(&csms)?.processes.parked(&process_name(name)?).await?;
     let items = parked.iter().take(PARKED_SHOWN_MAX).map(trigger_json).collect();
     Ok(json_body(&page(items, None)).into_response())
 }
 
-/// An instance of a process, or a stream that it cannot read.
+/// Body of a request about parked triggers: an instance of a process, or a stream that it cannot
+/// read.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Waiting {
@@ -112,7 +113,7 @@ impl Waiting {
     }
 }
 
-/// Lets a process react to what is parked.
+/// Lets a process react to its parked triggers.
 pub(super) async fn retry_triggers(State(csms): State<Arc<Csms>>, name: Id, bytes: Body) -> Result<Response, Problem> {
     let (name, waiting): (String, Waiting) = (process_name(name)?, parse(&body(bytes)?)?);
     let done = behind(&csms)?.processes.retry(&name, &waiting.whose()?).await?;
@@ -153,7 +154,7 @@ fn projection_json(status: &ProjectionStatus) -> Value {
     Value::Object(json)
 }
 
-/// How a consumer of the log stands.
+/// Returns the status of a consumer of the log as JSON.
 pub(super) fn consumer_json(status: &ConsumerStatus) -> Map<String, Value> {
     let json = json!({
         "name": status.name,

@@ -44,7 +44,7 @@ pub(super) async fn list(
     Ok(json_body(&page(items, found.next.map(|next| next.to_string()))).into_response())
 }
 
-/// One effect.
+/// Returns one effect.
 pub(super) async fn one(State(csms): State<Arc<Csms>>, id: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
     let id = effect_id(&path(id)?)?;
     let status = effects(&csms)?.find(id).await?.ok_or_else(unknown)?;
@@ -61,7 +61,7 @@ struct Resolve {
     by: Option<String>,
 }
 
-/// Takes a person's word on an effect in doubt.
+/// Takes a person's verdict on an effect in doubt.
 pub(super) async fn resolve(
     State(csms): State<Arc<Csms>>,
     id: Result<Path<String>, PathRejection>,
@@ -77,7 +77,7 @@ pub(super) async fn resolve(
     Ok(json_body(&effect_json(&status)).into_response())
 }
 
-/// What a person said.
+/// Reads the verdict of a person.
 pub fn verdict(said: &str, reason: Option<&str>) -> Result<Verdict, Problem> {
     let reason: String = reason.unwrap_or("a person said so").chars().take(500).collect();
     let outcome = |answer: StationAnswer| serde_json::to_value(answer).unwrap_or_default();
@@ -115,7 +115,8 @@ fn unknown() -> Problem {
     Problem::not_found("unknown-effect", "there is no such effect; take its id from the answer to the request")
 }
 
-/// An effect as JSON. `state` is how it stands, `answer` what that means for whoever asked.
+/// Returns an effect as JSON. `state` is the state of the effect, `answer` its meaning for the
+/// caller who asked.
 #[must_use]
 pub fn effect_json(status: &EffectStatus) -> Value {
     let outcome = |outcome: &Value| serde_json::from_value::<StationAnswer>(outcome.clone()).ok();

@@ -16,7 +16,7 @@ use super::{Problem, json_body};
 use crate::Csms;
 use crate::read::energy::{self, EnergyBy, EnergyFilter, EnergyRow, date_of, day_at};
 
-/// Days that are told of where the caller does not say.
+/// Days of the report if the caller does not give its start.
 const DAYS: i64 = 31;
 
 #[derive(Debug, Default, Deserialize)]
@@ -28,7 +28,8 @@ pub(crate) struct Which {
 }
 
 impl Which {
-    /// What is meant: up to today, and a month of days.
+    /// Returns the filter; by default the report ends today and covers the [`DAYS`] days up to its
+    /// end.
     pub(crate) fn filter(self, now: Timestamp, after: Option<&str>) -> Result<EnergyFilter, Problem> {
         let invalid = |detail| Problem::bad_request("invalid-query", detail);
         let day = |text: Option<String>| match text.filter(|text| !text.is_empty()) {
@@ -55,7 +56,7 @@ impl Which {
     }
 }
 
-/// Energy by day and station, the earliest day first.
+/// Returns the energy by day and station, the earliest day first.
 pub(super) async fn list(
     State(csms): State<Arc<Csms>>,
     headers: HeaderMap,

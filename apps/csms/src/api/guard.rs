@@ -17,7 +17,8 @@ use super::Problem;
 use crate::Csms;
 use crate::domain::id_tag::Strangers;
 
-/// Lets a request of whoever may call through, or not: to the API, and to the dashboard.
+/// Passes on the requests of callers that may call, and refuses others: for the API, and for the
+/// dashboard.
 pub(crate) async fn guard(State(csms): State<Arc<Csms>>, request: Request, next: Next) -> Response {
     match admit(&csms, request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
@@ -25,7 +26,7 @@ pub(crate) async fn guard(State(csms): State<Arc<Csms>>, request: Request, next:
     }
 }
 
-/// A refusal that tells how to be let in.
+/// Returns a refusal that names the ways to authenticate.
 fn challenge(problem: Problem) -> Response {
     let mut response = problem.into_response();
     if response.status() == StatusCode::UNAUTHORIZED {
@@ -36,7 +37,7 @@ fn challenge(problem: Problem) -> Response {
     response
 }
 
-/// Whether the caller may call.
+/// Checks that the caller may call; the error is the refusal.
 pub(super) fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     if *method != Method::GET {
         refuse_foreign_origin(headers)?;
@@ -54,8 +55,9 @@ pub(super) fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result
     }
 }
 
-/// Whether a station may connect. A browser lets any page open a WebSocket to anywhere, and says only by `Origin` whose
-/// page it is; a name that a page made point here comes as its `Host`.
+/// Checks that a station may connect; the error is the refusal. A browser lets any page open a
+/// WebSocket to anywhere, and names the origin of the page only in `Origin`; a foreign name that
+/// was made to resolve to this address arrives as `Host`.
 pub fn admit_station(strangers: Strangers, headers: &HeaderMap) -> Result<(), Problem> {
     refuse_foreign_origin(headers)?;
     match strangers {
@@ -97,7 +99,7 @@ fn token_of(authorization: &str) -> Option<String> {
     decoded.split_once(':').map(|(_, password)| password.to_owned())
 }
 
-/// Compares digests, so that the time it takes says nothing of the token.
+/// Compares digests, so that the time it takes tells nothing about the token.
 fn is_equal(a: &[u8], b: &[u8]) -> bool {
     blake3::hash(a) == blake3::hash(b)
 }

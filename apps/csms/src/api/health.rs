@@ -17,7 +17,8 @@ use super::guard::admit;
 use super::json_body;
 use crate::Csms;
 
-/// How the server is. Whoever may not call the API hears only the status, not what is wrong in detail.
+/// Returns the health of the server. Callers that may not use the API get only the status, without
+/// the problems in detail.
 pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Response {
     let status = csms.store.status().borrow().clone();
     let consumers = csms.consumers();
@@ -47,19 +48,20 @@ pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) ->
     (code, json_body(&body)).into_response()
 }
 
-/// The same as figures.
+/// Returns the metrics in the text format of Prometheus.
 pub(super) async fn metrics(State(csms): State<Arc<Csms>>) -> Response {
     let text = csms.metrics();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// Whether a consumer of the log is behind and does not move, or something of it waits for a person. One that stands by is
-/// as it should be, and one that waits for events only has not taken up yet what came this very moment.
+/// Tells whether a consumer of the log is behind and does not move, or has something that waits for
+/// a person. Not a problem are a consumer that stands by, and one that waits for events only: an
+/// event that was recorded at this very moment is not taken up yet.
 pub(crate) fn has_problem(consumer: &ConsumerStatus) -> bool {
     consumer.needs_person || stands_still(consumer)
 }
 
-/// Whether it does not move as a whole.
+/// Tells whether a consumer of the log as a whole does not move.
 pub(crate) fn stands_still(consumer: &ConsumerStatus) -> bool {
     let waits_for_events = ["new events", "new intents", "events"].iter().any(|usual| consumer.waits_for.starts_with(usual));
     let behind = consumer.lag() > 0 && consumer.per_second == 0 && !waits_for_events && !consumer.standby;

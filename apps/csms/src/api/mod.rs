@@ -43,7 +43,7 @@ use crate::Csms;
 /// The longest body, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// The routes.
+/// Returns the routes of the API.
 pub fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
     let api = Router::new()
         .route("/api/stations", get(stations::list))
@@ -78,7 +78,7 @@ pub fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
     Router::new().route("/health", get(health::health)).merge(api)
 }
 
-/// What nothing is under.
+/// Answers a request for a path without a route.
 pub async fn not_found(uri: Uri) -> Problem {
     Problem::not_found("no-such-route", format!("there is nothing under {}; the routes begin with /api", uri.path()))
 }
@@ -88,7 +88,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
 }
 
-/// The same with all names in camel case: what events say is spelt in snake case.
+/// Returns the same value with all names in camel case; the names in events are in snake case.
 pub(crate) fn camel(value: &Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(fields.iter().map(|(name, value)| (camel_name(name), camel(value))).collect()),
@@ -106,7 +106,7 @@ fn camel_name(name: &str) -> String {
     })
 }
 
-/// A response of JSON.
+/// Returns a response of JSON.
 pub(crate) fn json_body(value: &Value) -> impl IntoResponse + use<> {
     ([(header::CONTENT_TYPE, "application/json")], value.to_string())
 }

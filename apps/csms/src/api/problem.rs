@@ -20,25 +20,25 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem. The code is a word for programs; the detail says what to do.
+    /// Creates a problem. The code is a word for programs; the detail says what to do.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self { status, code, detail: detail.into(), more: Map::new() }
     }
 
-    /// Something in the request is not as it should be.
+    /// Creates a problem with status 400: the request is not valid.
     #[must_use]
     pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
-    /// There is no such thing.
+    /// Creates a problem with status 404: the thing does not exist.
     #[must_use]
     pub fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, detail)
     }
 
-    /// The same with another member.
+    /// Adds a member.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.to_owned(), value.into());
@@ -101,7 +101,7 @@ impl From<ExecuteError<StationRefusal>> for Problem {
     }
 }
 
-/// What is wrong with a command that the domain did not refuse.
+/// Returns the problem of a command that failed without a refusal by the domain.
 pub(super) fn execute_failed<R: std::error::Error>(error: ExecuteError<R>) -> Problem {
     match error {
         ExecuteError::Append(AppendError::CommandIdReused { .. }) => Problem::new(

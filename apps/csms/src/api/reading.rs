@@ -17,7 +17,7 @@ use super::behind::behind;
 use crate::Csms;
 use crate::read::meter_values::MeterCursor;
 
-/// Items of a list where the caller does not say.
+/// Items of a list if the caller gives no limit.
 const LIMIT: usize = 50;
 /// Items of a list at most.
 pub(super) const LIMIT_MAX: usize = 500;
@@ -31,18 +31,18 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// How many items are wanted.
+    /// Returns the number of items to list, 1 to [`LIMIT_MAX`].
     pub(super) fn limit(&self) -> usize {
         self.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX)
     }
 
-    /// The cursor as a number; 0 where there is none.
+    /// Returns the cursor as a number; 0 if there is none.
     pub(super) fn after_number(&self) -> Result<u64, Problem> {
         let Some(after) = &self.after else { return Ok(0) };
         after.parse().map_err(|_| no_cursor())
     }
 
-    /// The cursor as a place among meter values.
+    /// Returns the cursor as a place among meter values; `None` if there is none.
     pub(super) fn after_meter(&self) -> Result<Option<MeterCursor>, Problem> {
         self.after.as_deref().map(|after| after.parse().map_err(|_| no_cursor())).transpose()
     }
@@ -52,14 +52,15 @@ fn no_cursor() -> Problem {
     Problem::bad_request("invalid-query", "after is no cursor; take it from \"next\" of a page")
 }
 
-/// Up to which position the caller wants to see at least.
+/// Position that the caller wants to see at least.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct At {
     at: Option<u64>,
 }
 
-/// Waits until a read model shows what the caller wants to see, by `?at=` or the header; without that, for a moment, what
-/// is durable now. Answers with the position that it has come to, as a header.
+/// Waits until a read model shows the position that the caller asks for by `?at=` or the header;
+/// without that, for a moment, until it shows all that is durable now. Returns the position that it
+/// has reached, as a header.
 pub(super) async fn shown(
     csms: &Csms,
     name: &'static str,
@@ -91,39 +92,40 @@ pub(super) async fn shown(
     Ok(at_position(reached))
 }
 
-/// A position as a header: of what was written, or of what is shown.
+/// Returns a position as a header: the position of a write, or the position that is shown.
 pub(super) fn at_position(position: Position) -> [(HeaderName, String); 1] {
     [(POSITION, position.0.to_string())]
 }
 
 const POSITION: HeaderName = HeaderName::from_static("leftfold-position");
 
-/// How long a read model is waited for: where the caller does not say what to wait for, and where he does.
+/// Time to wait for a read model: first if the caller names no position, second if the caller names
+/// one.
 const SHOWN_WITHIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 
-/// A moment of the query.
+/// Reads a moment of the query; `None` if it is missing or empty.
 pub(super) fn moment(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
     let invalid =
         |error| Problem::bad_request("invalid-query", format!("{name} is no time such as 2026-05-04T10:00:00Z: {error}"));
     text.filter(|text| !text.is_empty()).map(|text| text.parse().map_err(invalid)).transpose()
 }
 
-/// A list, and how it goes on.
+/// Returns a page of a list, with the cursor of the next page.
 pub(super) fn list(items: Vec<Value>, next: Option<String>) -> Value {
     json!({ "items": items, "next": next })
 }
 
-/// The part of the path.
+/// Returns the part of the path.
 pub(super) fn path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
     path.map(|Path(part)| part).map_err(|rejection| Problem::bad_request("invalid-path", rejection.body_text()))
 }
 
-/// The query.
+/// Returns the query.
 pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
     query.map(|Query(query)| query).map_err(|rejection| Problem::bad_request("invalid-query", rejection.body_text()))
 }
 
-/// The body.
+/// Returns the body.
 pub(super) fn body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
     body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "send at most 64 KiB"),
@@ -131,13 +133,14 @@ pub(super) fn body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem
     })
 }
 
-/// The body as JSON.
+/// Reads the body as JSON.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body)
         .map_err(|error| Problem::bad_request("invalid-json", format!("the body is not as expected: {error}")))
 }
 
-/// The key that makes a request take effect at most once, 1 to 255 bytes.
+/// Returns the key that makes a request take effect at most once, 1 to 255 bytes; `None` if there
+/// is none.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     match value.to_str() {

@@ -89,7 +89,8 @@ pub(super) async fn remote_start(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RemoteStop {
     transaction_id: i64,
-    /// For a driver: it must be the tag that started the transaction, or one of its group.
+    /// Tag of the driver: the tag that started the transaction, or one of its group; `None` for the
+    /// operator's own request.
     #[serde(default)]
     id_tag: Option<IdToken>,
 }
@@ -209,7 +210,7 @@ pub(super) async fn cancel_reservation(
     request.execute(&csms, StationCommand::CancelReservation(asked)).await
 }
 
-/// A request of a caller, before it is understood.
+/// Request of a caller, before its body is read.
 struct Request {
     route: &'static str,
     station: String,
@@ -239,7 +240,7 @@ impl Request {
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Tells of the effect, at once or when something has become of it.
+/// Answers with the state of the effect, after waiting at most `wait` for its outcome.
 async fn respond(csms: &Csms, executed: &Executed<StationEvent>, wait: Option<Duration>) -> Result<Response, Problem> {
     // A request leads to one event, its intent, whose position names the effect.
     let id = EffectId(executed.position);

@@ -50,7 +50,7 @@ pub(super) struct When {
     at: Option<String>,
 }
 
-/// One station, now, or at a version or a time.
+/// Returns one station, now, or at a version or a time.
 pub(super) async fn one(
     State(csms): State<Arc<Csms>>,
     id: Result<Path<String>, PathRejection>,
@@ -96,7 +96,7 @@ struct Put {
     max_transactions: Option<u32>,
 }
 
-/// Registers a station, and says how many transactions it serves at a time.
+/// Registers a station, and sets its limit of transactions at a time.
 pub(super) async fn put(
     State(csms): State<Arc<Csms>>,
     id: Result<Path<String>, PathRejection>,
@@ -116,7 +116,7 @@ pub(super) async fn put(
     Ok((code, position, json_body(&station_json(&csms, &id, &state, version.0, Timestamp::now()))).into_response())
 }
 
-/// The events of a station with their metadata, from the first on.
+/// Lists the events of a station with their metadata, from the first on.
 pub(super) async fn history(
     State(csms): State<Arc<Csms>>,
     id: Result<Path<String>, PathRejection>,

@@ -30,7 +30,7 @@ struct Put {
 
 type Id = Result<Path<String>, PathRejection>;
 
-/// Says what a tag may do.
+/// Defines the terms of a tag.
 pub(super) async fn put(
     State(csms): State<Arc<Csms>>,
     id: Id,
@@ -45,14 +45,14 @@ pub(super) async fn put(
     Ok((code, at_position(executed.position), json_body(&tag_json(&terms))).into_response())
 }
 
-/// What was said of a tag.
+/// Returns the terms of a tag.
 pub(super) async fn one(State(csms): State<Arc<Csms>>, id: Id) -> Result<Response, Problem> {
     let tag = csms.tags.load(&IdTag::id(token(id)?.as_str())).await?;
     let terms = tag.state.terms.ok_or_else(|| Problem::from(ExecuteError::Refused(IdTagRefusal::Unknown)))?;
     Ok(json_body(&tag_json(&terms)).into_response())
 }
 
-/// Takes it back.
+/// Removes the terms of a tag.
 pub(super) async fn delete(State(csms): State<Arc<Csms>>, id: Id) -> Result<Response, Problem> {
     csms.tags.execute(&IdTag::id(token(id)?.as_str()), IdTagCommand::Remove).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -60,7 +60,7 @@ pub(super) async fn list(
     Ok((position, json_body(&page(found.iter().map(transaction_json).collect(), next))).into_response())
 }
 
-/// One transaction, with a page of its meter values.
+/// Returns one transaction, with a page of its meter values.
 pub(super) async fn one(
     State(csms): State<Arc<Csms>>,
     headers: HeaderMap,

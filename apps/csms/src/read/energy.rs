@@ -20,10 +20,10 @@ use crate::domain::moment;
 use crate::domain::transaction::{Started, Stopped};
 use crate::ocpp::v16::MeterValue;
 
-/// The projection.
+/// Projection of the energy by day and station.
 pub struct DailyEnergy;
 
-/// Names it.
+/// Name of the projection.
 pub const NAME: &str = "daily_energy";
 
 const TABLES: &str = "
@@ -38,7 +38,8 @@ const TABLES: &str = "
     CREATE INDEX days_of_stations ON days (day, station);";
 
 const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
-/// Readings beyond this are no meter's: a thousand gigawatt-hours. So no sum of them overflows.
+/// Bound of a plausible reading in Wh: a thousand gigawatt-hours, so that no sum of readings
+/// overflows.
 const REGISTER_WH_MAX: i64 = 1_000_000_000_000;
 
 impl<T: Target> Projection<T> for DailyEnergy
@@ -48,7 +49,7 @@ where
     const NAME: &'static str = NAME;
     type Event = ChargingFact;
 
-    /// The station's: its meter's stream bears the same id.
+    /// Returns the id of the station: the stream of its meter has the same id.
     fn key(&self, event: &Recorded<ChargingFact>) -> String {
         event.stream_id().to_owned()
     }
@@ -74,7 +75,8 @@ where
     }
 }
 
-/// Lets something happen to the meter of a transaction, if it is one of the station, and writes what has changed.
+/// Applies a change to the meter of a transaction, if the transaction is one of the station, and
+/// writes the rows that differ.
 async fn change(
     rows: &mut impl Sql,
     station: &str,
@@ -91,11 +93,12 @@ async fn change(
 /// The meter of one transaction.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Meter {
-    /// Where it stood at first, in Wh, and when that was read; no moment where the station told it with the start.
+    /// First reading in Wh, with its moment; the moment is `None` if the station told the reading
+    /// with the start.
     base: Option<(Option<Timestamp>, i64)>,
-    /// When the transaction ended: what was read since is not its own.
+    /// End of the transaction: later readings are not its own; `None` while it runs.
     ended_at: Option<Timestamp>,
-    /// The last reading of each day.
+    /// Last reading of each day.
     days: BTreeMap<i64, (Timestamp, i64)>,
 }
 
@@ -125,7 +128,7 @@ impl Meter {
         }
     }
 
-    /// Of several stops the first counts.
+    /// Ends the transaction; of several stops the first counts.
     fn stopped(&mut self, stopped: &Stopped) {
         if self.ended_at.is_some() {
             return;
@@ -138,7 +141,7 @@ impl Meter {
         self.days.insert(day_of(ended_at), (ended_at, wh));
     }
 
-    /// By how much it rose on each day.
+    /// Returns the rise of the meter on each day.
     fn rises(&self) -> BTreeMap<i64, i64> {
         let Some((_, base)) = self.base else { return BTreeMap::new() };
         let mut before = base;
@@ -163,7 +166,7 @@ impl Meter {
         rows.run(insert, &[id.into(), station.into(), self.base.map(|(_, wh)| wh).into()]).await
     }
 
-    /// Writes what differs from what it was.
+    /// Writes the rows that differ from those of `before`.
     async fn write(&self, rows: &mut impl Sql, station: &str, id: i64, before: &Self) -> Result<(), ProjectionError> {
         if (self.base, self.ended_at) != (before.base, before.ended_at) {
             let update = "UPDATE meters SET base_at = $1, base_wh = $2, ended_at = $3 WHERE transaction_id = $4";
@@ -213,16 +216,16 @@ pub fn day_at(date: jiff::civil::Date) -> i64 {
     start.unwrap_or_default().div_euclid(DAY_MICROS)
 }
 
-/// What was charged on a day at a station.
+/// Energy that was charged on a day, at one station or at all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnergyRow {
     /// The day, counted from 1970-01-01, in UTC.
     pub day: i64,
-    /// The station; empty where all are taken together.
+    /// Station; empty if all stations are added up.
     pub station: String,
     /// The energy in Wh.
     pub energy_wh: i64,
-    /// Of how many transactions.
+    /// Number of transactions that charged.
     pub transactions: i64,
 }
 
@@ -232,22 +235,22 @@ impl EnergyRow {
     }
 }
 
-/// Which days and stations are wanted.
+/// Days and stations of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnergyFilter {
     /// The first day.
     pub from: i64,
     /// The last day.
     pub to: i64,
-    /// One station.
+    /// Station; `None` for all stations.
     pub station: Option<String>,
-    /// What is added up.
+    /// Grouping of the report.
     pub by: EnergyBy,
-    /// What follows this day and station.
+    /// Day and station after which the report goes on; `None` for its beginning.
     pub after: Option<(i64, String)>,
 }
 
-/// What is added up in a report.
+/// Grouping of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnergyBy {
     /// Each station on each day.
@@ -257,7 +260,7 @@ pub enum EnergyBy {
 }
 
 impl ReadModels {
-    /// The report, the earliest day first.
+    /// Returns the report, the earliest day first.
     pub async fn daily_energy(&self, filter: &EnergyFilter, limit: usize) -> Result<Vec<EnergyRow>, ReadModelError> {
         let mut conditions = Conditions::default();
         conditions.and("day >= ?", [filter.from.into()]);

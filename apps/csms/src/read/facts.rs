@@ -8,7 +8,7 @@ use crate::domain::station::StationEvent;
 use crate::domain::transaction::{Started, Stopped};
 use crate::ocpp::v16::MeterValue;
 
-/// What is charged, from start to stop.
+/// Event of the charging of a transaction, from start to stop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ChargingFact {
     /// A transaction started.
@@ -17,7 +17,8 @@ pub enum ChargingFact {
     /// A transaction stopped.
     #[serde(rename = "station.TransactionStopped")]
     Stopped(Stopped),
-    /// The stop of a transaction that was not open: a second one, or one that came long after the next start.
+    /// A stop was reported of a transaction that was not open: a second stop, or one that came long
+    /// after the next start.
     #[serde(rename = "station.UnmatchedStopReported")]
     StoppedLate(Stopped),
     /// A meter was read.
@@ -33,7 +34,7 @@ impl Event for ChargingFact {
     }
 }
 
-/// What meters say, whatever it belongs to.
+/// Event of a meter, of a transaction or not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum MeterFact {
     /// A meter was read.
@@ -52,7 +53,7 @@ impl Event for MeterFact {
 /// A message with meter values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MeterRead {
-    /// Where; 0 is the main meter.
+    /// Connector; 0 is the main meter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connector_id: Option<u32>,
     /// The transaction, as the station said: any number.
@@ -60,6 +61,6 @@ pub struct MeterRead {
     pub transaction_id: Option<i64>,
     /// The values.
     pub values: Vec<MeterValue>,
-    /// When they reached us.
+    /// Moment when the message reached us.
     pub received_at: Timestamp,
 }

@@ -9,41 +9,42 @@ use leftfold::runtime::projection::Memory;
 use crate::domain::request::RemoteStartRequested;
 use crate::domain::station::{Station, StationEvent};
 
-/// The projection.
+/// Projection of the stations as they are now.
 pub struct Stations;
 
-/// Names it.
+/// Name of the projection.
 pub const NAME: &str = "stations";
 
 /// All stations.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    /// By identity.
+    /// Rows of the stations by identity.
     pub stations: BTreeMap<String, StationRow>,
-    /// Remote starts that were accepted and that nobody followed, the newest first, at most [`LAPSED_MAX`].
+    /// Remote starts that were accepted and led to no transaction, the newest first, at most
+    /// [`LAPSED_MAX`].
     pub lapsed: VecDeque<Lapsed>,
 }
 
-/// Remote starts in vain that are kept.
+/// Remote starts in vain that are kept at most.
 pub const LAPSED_MAX: usize = 100;
 
-/// A remote start that a station accepted and that nobody followed.
+/// A remote start that a station accepted and that led to no transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lapsed {
-    /// What was asked for.
+    /// The request.
     pub asked: RemoteStartRequested,
-    /// When its time was over.
+    /// Moment when its time was over.
     pub at: Timestamp,
 }
 
 /// A station.
 #[derive(Clone, Debug, Default)]
 pub struct StationRow {
-    /// What is known of it.
+    /// State of the station.
     pub state: Station,
-    /// How many events it has.
+    /// Number of its events.
     pub version: u64,
-    /// When the last of them was recorded.
+    /// Moment when the last of them was recorded; `None` before the first.
     pub changed_at: Option<Timestamp>,
 }
 

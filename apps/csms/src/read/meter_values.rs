@@ -13,10 +13,10 @@ use super::{ReadModelError, ReadModels};
 use crate::domain::moment;
 use crate::ocpp::v16::SampledValue;
 
-/// The projection.
+/// Projection of the values that were read from meters.
 pub struct MeterValues;
 
-/// Names it.
+/// Name of the projection.
 pub const NAME: &str = "meter_values";
 
 const TABLES: &str = "
@@ -29,11 +29,11 @@ const TABLES: &str = "
     CREATE INDEX meter_values_of_station ON meter_values (station, at);
     CREATE INDEX meter_values_of_transaction ON meter_values (transaction_id, at);";
 
-/// In the order in which [`MeterSample`] reads them.
+/// The columns, in the order in which [`MeterSample`] reads them.
 const COLUMNS: &str =
     "position, ordinal, station, connector_id, transaction_id, at, measurand, value, unit, phase, location, context";
 
-/// What a value measures where the station leaves it out (OCPP 1.6 section 7.43).
+/// Measurand of a value if the station leaves it out (OCPP 1.6 section 7.43).
 const MEASURAND: &str = "Energy.Active.Import.Register";
 
 impl<T: Target> Projection<T> for MeterValues
@@ -93,32 +93,33 @@ async fn insert(
 /// One value that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeterSample {
-    /// Where a list goes on after it.
+    /// Place of the value in the order of all values, after which a list goes on.
     pub cursor: MeterCursor,
     /// The station.
     pub station: String,
-    /// Where; 0 is the main meter.
+    /// Connector; 0 is the main meter.
     pub connector_id: Option<i64>,
     /// The transaction, as the station said.
     pub transaction_id: Option<i64>,
-    /// What was measured.
+    /// Measurand in OCPP's words.
     pub measurand: String,
     /// The value as it came.
     pub value: String,
-    /// Its unit; none where the station left it out, which stands for Wh.
+    /// Unit; `None` if the station left it out, which stands for Wh.
     pub unit: Option<String>,
-    /// On which phase.
+    /// Phase of the measurement.
     pub phase: Option<String>,
-    /// Where it was measured.
+    /// Place of the measurement.
     pub location: Option<String>,
-    /// Why it was read.
+    /// Occasion of the reading.
     pub context: Option<String>,
 }
 
 /// A place in the order of all values: by time, then as they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MeterCursor {
-    /// When it was read, by the station's clock; when it came, where the station did not say.
+    /// Moment of the reading by the station's clock, or the moment of its arrival if the station
+    /// gave none.
     pub at: Timestamp,
     position: i64,
     ordinal: i64,
@@ -160,27 +161,27 @@ impl MeterSample {
     }
 }
 
-/// Which values are wanted.
+/// Conditions on the values to list; `None` is no condition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MeterFilter {
-    /// Those of one station.
+    /// Station of the values.
     pub station: Option<String>,
-    /// Those of one connector.
+    /// Connector of the values.
     pub connector_id: Option<u32>,
-    /// Those of one transaction.
+    /// Transaction of the values.
     pub transaction_id: Option<i64>,
-    /// Those that measure this.
+    /// Measurand of the values, in OCPP's words.
     pub measurand: Option<String>,
-    /// Those that were read then or later.
+    /// Earliest moment of the values.
     pub from: Option<Timestamp>,
-    /// Those that were read earlier.
+    /// Moment that the values are earlier than.
     pub to: Option<Timestamp>,
-    /// Those behind this place.
+    /// Place that the values come after.
     pub after: Option<MeterCursor>,
 }
 
 impl ReadModels {
-    /// Values, the earliest first.
+    /// Returns values, the earliest first.
     pub async fn meter_values(&self, filter: &MeterFilter, limit: usize) -> Result<Vec<MeterSample>, ReadModelError> {
         let mut conditions = Conditions::default();
         if let Some(station) = &filter.station {

@@ -25,13 +25,13 @@ use tokio::time::timeout;
 use fleet::Fleet;
 use sql::{Conditions, Row, Sql, Unexpected};
 
-/// How long a database may take to answer a reader.
+/// Time that a database may take to answer a reader.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The read models that are kept.
+/// Names of the read models that are kept in tables.
 const TABLES: [&str; 3] = [transactions::NAME, meter_values::NAME, energy::NAME];
 
-/// Where the read models live.
+/// Read models: the stations in memory, the others in tables.
 #[derive(Clone, Debug)]
 pub struct ReadModels {
     fleet: Memory<Fleet>,
@@ -51,7 +51,7 @@ struct Readers<R> {
     daily_energy: R,
 }
 
-/// Where tables are kept.
+/// Place of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In SQLite, in files of this directory.
@@ -60,7 +60,7 @@ pub enum Place {
     Postgres(String),
 }
 
-/// Why a read model cannot be read.
+/// Error of reading a read model.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadModelError {
     /// SQLite failed.
@@ -74,13 +74,13 @@ pub enum ReadModelError {
     Refused {
         /// The read model.
         name: &'static str,
-        /// What it said.
+        /// Error of the database.
         error: postgres::tokio_postgres::Error,
     },
     /// The database does not answer.
     #[error("the database did not answer within {} s", ANSWERS_WITHIN.as_secs())]
     Silent,
-    /// What is there is not what was written.
+    /// A column holds another value than was written.
     #[error(transparent)]
     Unexpected(#[from] Unexpected),
     /// Reading ended by a panic.
@@ -92,10 +92,10 @@ pub enum ReadModelError {
 }
 
 impl ReadModels {
-    /// Read models in a place. Nothing is opened yet.
+    /// Creates the read models in a place. Nothing is opened yet.
     ///
     /// # Errors
-    /// [`PostgresError::Url`] if the URL is none.
+    /// [`PostgresError::Url`] if the URL is not valid.
     pub fn at(place: &Place) -> Result<Self, PostgresError> {
         let tables = match place {
             Place::Directory(path) => {
@@ -112,7 +112,7 @@ impl ReadModels {
         Ok(Self { fleet: Memory::new(), tables })
     }
 
-    /// Has a runtime keep them up to date.
+    /// Has a runtime keep the read models up to date.
     pub fn follow(&self, runtime: Runtime) -> Runtime {
         let runtime = runtime.project(fleet::Stations, self.fleet.clone());
         match &self.tables {
@@ -121,7 +121,7 @@ impl ReadModels {
         }
     }
 
-    /// Has a runtime build them anew.
+    /// Has a runtime rebuild the tables.
     pub fn rebuild(&self, runtime: Runtime) -> Runtime {
         TABLES.into_iter().fold(runtime, Runtime::rebuild)
     }
@@ -131,7 +131,7 @@ impl ReadModels {
         self.fleet.read(look).await
     }
 
-    /// Reads rows, of the version that serves.
+    /// Reads rows of the version that serves.
     async fn rows<R>(
         &self,
         name: &'static str,

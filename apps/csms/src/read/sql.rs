@@ -9,10 +9,10 @@ use leftfold::prelude::{ProjectionError, Timestamp};
 use leftfold::sqlite::rusqlite::{self, Connection, params_from_iter};
 use tokio_postgres::types::{IsNull, ToSql, Type, WrongType, to_sql_checked};
 
-/// What stands in a column.
+/// Value of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Nothing.
+    /// `NULL`
     Null,
     /// `BIGINT`
     Integer(i64),
@@ -20,7 +20,7 @@ pub enum Value {
     Text(String),
 }
 
-/// A database that statements can be run in, within a transaction that somebody else opened.
+/// A database that runs statements, within a transaction that the caller has opened.
 pub trait Sql: Send {
     /// Runs a statement that changes rows.
     fn run(&mut self, statement: &str, values: &[Value]) -> impl Future<Output = Result<(), ProjectionError>> + Send;
@@ -187,7 +187,7 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 #[derive(Debug)]
 pub struct Row(std::vec::IntoIter<Value>);
 
-/// A column holds something else than was expected.
+/// A column holds another value than was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a column holds {found:?}, which is no {expected}; have the read model built anew")]
 pub struct Unexpected {
@@ -200,19 +200,19 @@ impl Row {
         Self(cells.into_iter())
     }
 
-    /// The next column.
+    /// Takes the next column.
     ///
     /// # Errors
-    /// [`Unexpected`] if it is of another type, or there is none.
+    /// [`Unexpected`] if it is of another type, or if no column is left.
     pub fn take<T: FromColumn>(&mut self) -> Result<T, Unexpected> {
         let cell = self.0.next();
         T::read(cell.clone()).ok_or(Unexpected { found: cell, expected: std::any::type_name::<T>() })
     }
 }
 
-/// What a column can be read as.
+/// Type that a column can be read as.
 pub trait FromColumn: Sized {
-    /// The value, if it is one.
+    /// Reads the value; `None` if it is of another type.
     fn read(cell: Option<Value>) -> Option<Self>;
 }
 
@@ -249,7 +249,7 @@ impl<T: FromColumn> FromColumn for Option<T> {
     }
 }
 
-/// The conditions of a query: what a caller wants, with its values as parameters.
+/// The conditions of a query, with their values as parameters.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     text: String,
@@ -257,7 +257,7 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// One more: a text in which each `?` stands for the next of the values.
+    /// Adds a condition: a text in which each `?` stands for the next of the values.
     pub(super) fn and(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
         self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
         let mut values = values.into_iter();
@@ -273,13 +273,13 @@ impl Conditions {
         }
     }
 
-    /// The name of one more parameter.
+    /// Adds a parameter; returns its name.
     pub(super) fn parameter(&mut self, value: impl Into<Value>) -> String {
         self.values.push(value.into());
         format!("${}", self.values.len())
     }
 
-    /// The conditions as SQL, to stand after `FROM`.
+    /// Returns the conditions as SQL, to stand after `FROM`.
     pub(super) fn text(&self) -> &str {
         &self.text
     }

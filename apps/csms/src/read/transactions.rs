@@ -14,10 +14,10 @@ use crate::domain::moment;
 use crate::domain::transaction::{Started, Stopped};
 use crate::ocpp::v16::{MeterValue, energy_active_import_register_wh};
 
-/// The projection.
+/// Projection of all transactions.
 pub struct Transactions;
 
-/// Names it.
+/// Name of the projection.
 pub const NAME: &str = "transactions";
 
 const TABLES: &str = "
@@ -33,7 +33,7 @@ const TABLES: &str = "
     CREATE INDEX transactions_of_tag ON transactions (id_tag, id);
     CREATE INDEX transactions_by_start ON transactions (started_at);";
 
-/// In the order in which [`Transaction`] reads them.
+/// The columns, in the order in which [`Transaction`] reads them.
 const COLUMNS: &str = "id, station, connector_id, id_tag, authorization_status, state, started_at, meter_start_wh,
     reservation_id, remote_start, stopped_at, meter_stop_wh, stop_reason, stop_id_tag, transaction_data,
     register_at, register_wh, meter_messages";
@@ -45,7 +45,7 @@ where
     const NAME: &'static str = NAME;
     type Event = ChargingFact;
 
-    /// The station's: its meter's stream bears the same id.
+    /// Returns the id of the station: the stream of its meter has the same id.
     fn key(&self, event: &Recorded<ChargingFact>) -> String {
         event.stream_id().to_owned()
     }
@@ -118,48 +118,50 @@ async fn read_meter(rows: &mut impl Sql, station: &str, read: &MeterRead) -> Res
 pub struct Transaction {
     /// Its id.
     pub id: i64,
-    /// Where.
+    /// Station.
     pub station: String,
-    /// On which connector; 0 if the station did not say.
+    /// Connector; 0 if the station did not say.
     pub connector_id: u32,
-    /// By whom, as it came.
+    /// Id tag that started it, as it came.
     pub id_tag: String,
-    /// What the station was told of the tag.
+    /// Authorization status of the tag, as the station was told.
     pub authorization: String,
-    /// Whether it goes on, as far as is known.
+    /// State, as far as is known.
     pub state: TransactionState,
-    /// When it started.
+    /// Moment of the start.
     pub started_at: Timestamp,
     /// The meter at the start, in Wh.
     pub meter_start_wh: Option<i64>,
-    /// The reservation that it used.
+    /// Reservation that it used; `None` if it used none.
     pub reservation_id: Option<i64>,
-    /// The remote start that led to it.
+    /// Remote start that led to it; `None` if none is known.
     pub remote_start: Option<String>,
-    /// When it stopped.
+    /// Moment of the stop; `None` if no stop was reported.
     pub stopped_at: Option<Timestamp>,
     /// The meter at the stop, in Wh.
     pub meter_stop_wh: Option<i64>,
-    /// Why it stopped.
+    /// Reason of the stop in OCPP's words, `Local` if the station left it out; `None` if no stop
+    /// was reported.
     pub stop_reason: Option<String>,
-    /// Who stopped it.
+    /// Id tag that stopped it; `None` if it was not stopped with a tag.
     pub stop_id_tag: Option<String>,
     /// The meter values that came with the stop.
     pub transaction_data: Vec<MeterValue>,
     /// The latest reading of the energy register, in Wh, and when it was read.
     pub register_wh: Option<(Timestamp, i64)>,
-    /// How many messages with meter values there were.
+    /// Number of messages with meter values about it.
     pub meter_messages: i64,
 }
 
-/// Whether a transaction goes on.
+/// State of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionState {
-    /// It does, as far as is known.
+    /// It runs, as far as is known.
     Running,
-    /// Another one started on its connector, and nothing was heard of its stop: that was lost, or will come late.
+    /// Another one started on its connector, and its stop was not reported: the stop is lost, or
+    /// comes late.
     Superseded,
-    /// It does not.
+    /// It has stopped.
     Stopped,
 }
 
@@ -191,7 +193,8 @@ impl Transaction {
         })
     }
 
-    /// The energy so far, in Wh.
+    /// Returns the energy so far, in Wh; `None` if the meter at the start, or a later reading, is
+    /// not known.
     #[must_use]
     pub fn energy_wh(&self) -> Option<i64> {
         let end = self.meter_stop_wh.or_else(|| self.register_wh.map(|(_, wh)| wh))?;
@@ -199,22 +202,22 @@ impl Transaction {
     }
 }
 
-/// Which transactions are wanted.
+/// Conditions on the transactions to list; `None` is no condition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TransactionFilter {
-    /// Those of one station.
+    /// Station of the transactions.
     pub station: Option<String>,
-    /// Those on one connector of it.
+    /// Connector of the transactions.
     pub connector_id: Option<u32>,
-    /// Those of one tag, as it came.
+    /// Id tag of the transactions, as it came.
     pub id_tag: Option<String>,
-    /// Only those that run, or only those that do not.
+    /// True for those that run, false for those that do not.
     pub open: Option<bool>,
-    /// Those that started then or later.
+    /// Earliest moment of the start.
     pub from: Option<Timestamp>,
-    /// Those that started earlier.
+    /// Moment that the start is earlier than.
     pub to: Option<Timestamp>,
-    /// Those with a smaller id.
+    /// Id that the ids are smaller than.
     pub before: Option<i64>,
 }
 
@@ -245,9 +248,9 @@ impl TransactionFilter {
     }
 }
 
-/// Reading.
+/// Reading of the transactions.
 impl ReadModels {
-    /// Transactions, the newest first.
+    /// Returns transactions, the newest first.
     pub async fn transactions(&self, filter: &TransactionFilter, limit: usize) -> Result<Vec<Transaction>, ReadModelError> {
         let mut conditions = filter.conditions();
         if let Some(before) = filter.before {
@@ -258,7 +261,7 @@ impl ReadModels {
         self.rows(NAME, statement, conditions, Transaction::read).await
     }
 
-    /// How many there are.
+    /// Returns the number of transactions that match the filter, regardless of its `before`.
     pub async fn count_transactions(&self, filter: &TransactionFilter) -> Result<i64, ReadModelError> {
         let conditions = filter.conditions();
         let statement = format!("SELECT COUNT(*) FROM transactions{}", conditions.text());
@@ -266,7 +269,7 @@ impl ReadModels {
         Ok(counted.first().copied().unwrap_or_default())
     }
 
-    /// One transaction.
+    /// Returns one transaction; `None` if there is none with this id.
     pub async fn transaction(&self, id: i64) -> Result<Option<Transaction>, ReadModelError> {
         let mut conditions = Conditions::default();
         conditions.and("id = ?", [id.into()]);
