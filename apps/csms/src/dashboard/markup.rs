@@ -7,30 +7,30 @@ use std::fmt::{Display, Write as _};
 pub(super) struct Html(String);
 
 impl Html {
-    /// Markup of our own, as it stands.
+    /// Writes markup of our own, unchanged.
     pub(super) fn raw(&mut self, markup: &'static str) -> &mut Self {
         self.0.push_str(markup);
         self
     }
 
-    /// A text from anywhere, in an element or in a quoted attribute.
+    /// Writes a text from anywhere, in an element or in a quoted attribute, escaped.
     pub(super) fn text(&mut self, text: impl Display) -> &mut Self {
         // Writing into a string does not fail.
         let _ = write!(Escaping(&mut self.0), "{text}");
         self
     }
 
-    /// ` name="value"`, escaped.
+    /// Writes ` name="value"`, escaped.
     pub(super) fn attribute(&mut self, name: &'static str, value: impl Display) -> &mut Self {
         self.raw(" ").raw(name).raw("=\"").text(value).raw("\"")
     }
 
-    /// `<tag class="class">text</tag>`, the text escaped.
+    /// Writes `<tag class="class">text</tag>`, the text escaped.
     pub(super) fn element(&mut self, tag: &'static str, class: &'static str, text: impl Display) -> &mut Self {
         self.raw("<").raw(tag).attribute("class", class).raw(">").text(text).raw("</").raw(tag).raw(">")
     }
 
-    /// What was written.
+    /// Returns the HTML.
     pub(super) fn finish(self) -> String {
         self.0
     }

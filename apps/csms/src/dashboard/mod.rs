@@ -23,5 +23,5 @@ pub use view::{
 pub const STYLE: &str = include_str!("style.css");
 /// The script, served at `/dashboard.js`.
 pub const SCRIPT: &str = include_str!("live.js");
-/// What the page may load and run: nothing but its own.
+/// Content security policy of the page: it may load and run nothing but its own assets.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";

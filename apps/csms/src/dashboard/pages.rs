@@ -4,7 +4,7 @@ use super::markup::Html;
 use super::render::{Refresh, class, kilowatt_hours, write_ago, write_head};
 use super::view::{EnergyDay, EnergyView, TransactionLine, TransactionsView};
 
-/// The page of transactions.
+/// Renders the page of transactions.
 #[must_use]
 pub fn transactions_page(view: &TransactionsView) -> String {
     let mut html = Html::default();
@@ -71,7 +71,7 @@ fn write_line(html: &mut Html, line: &TransactionLine, view: &TransactionsView) 
     html.raw("</td></tr>");
 }
 
-/// The daily report.
+/// Renders the daily report.
 #[must_use]
 pub fn energy_page(view: &EnergyView) -> String {
     let mut html = Html::default();

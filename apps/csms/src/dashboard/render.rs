@@ -9,7 +9,7 @@ use super::view::{
 };
 use leftfold::prelude::Timestamp;
 
-/// The whole page.
+/// Renders the whole page.
 #[must_use]
 pub fn page(view: &View) -> String {
     let mut html = Html::default();
@@ -26,14 +26,14 @@ pub fn page(view: &View) -> String {
     html.finish()
 }
 
-/// Whether a page changes while it is looked at.
+/// Refresh of a page while it is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refresh {
     Live,
     Never,
 }
 
-/// Everything before `<main>`.
+/// Writes everything before `<main>`.
 pub(super) fn write_head(html: &mut Html, title: &'static str, here: &'static str, refresh: Refresh) {
     html.raw("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")
         .raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>")
@@ -58,7 +58,7 @@ pub(super) fn write_head(html: &mut Html, title: &'static str, here: &'static st
     html.raw("</header>\n");
 }
 
-/// The part that changes.
+/// Renders the part of the page that changes.
 #[must_use]
 pub fn live(view: &View) -> String {
     let mut html = Html::default();
@@ -124,7 +124,7 @@ fn write_counts(html: &mut Html, view: &View) {
     html.raw("</dl>\n");
 }
 
-/// Says what is left out.
+/// Writes the number of the items shown and of all items, if some are left out.
 pub(super) fn write_cut(html: &mut Html, shown: usize, all: usize) {
     if shown < all {
         html.element("p", "soft", format_args!("{shown} of {all}"));
@@ -153,7 +153,7 @@ fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
     html.raw("<span class=\"soft\" role=\"status\" data-note></span></div></article>");
 }
 
-/// A button that asks once more and then sends something.
+/// Writes a button that asks for confirmation and then sends a body to a URL.
 pub(super) fn write_answer(html: &mut Html, url: &str, (label, confirm): (&'static str, &'static str), body: &str) {
     html.raw("<button type=\"button\"").attribute("data-label", label).attribute("data-confirm", confirm);
     html.attribute("data-url", url).attribute("data-body", body).raw(">").raw(label).raw("</button>");
@@ -300,7 +300,7 @@ pub(super) fn write_time(html: &mut Html, at: Timestamp, words: impl Display) {
     html.raw("<time").attribute("datetime", at).attribute("title", at).raw(">").text(words).raw("</time>");
 }
 
-/// A span in its largest unit, and the next one where it is short.
+/// Formats a span in its largest unit; from an hour on, also in the next smaller unit.
 pub(super) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),

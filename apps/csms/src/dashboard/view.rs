@@ -5,31 +5,32 @@ use leftfold::prelude::Timestamp;
 /// Everything on the page, at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
-    /// The moment.
+    /// Moment of the view.
     pub as_of: Timestamp,
-    /// Where charge points connect to, without the identity: `ws://127.0.0.1:8180/ocpp/`.
+    /// URL that charge points connect to, without the identity: `ws://127.0.0.1:8180/ocpp/`.
     pub connect_url: String,
-    /// Where the JSON API is: `http://127.0.0.1:8180/api`.
+    /// URL of the JSON API: `http://127.0.0.1:8180/api`.
     pub api_url: String,
-    /// Who may connect.
+    /// Stations and id tags that are accepted.
     pub admission: Admission,
-    /// How many there are, shown or not.
+    /// Totals, including items that are not shown.
     pub counts: Counts,
-    /// The stations, in the order of their identities; not all of them where there are too many.
+    /// The stations, in the order of their identities; only the first of them if there are too
+    /// many.
     pub stations: Vec<StationView>,
-    /// The transactions that run, the newest first; not all of them where there are too many.
+    /// The transactions that run, the newest first; only the newest if there are too many.
     pub transactions: Vec<TransactionView>,
-    /// The effects that are not concluded, those in doubt first.
+    /// The effects that are not concluded; the page shows those in doubt first.
     pub effects: Vec<EffectView>,
-    /// Remote starts that were accepted and that nobody followed, the newest first.
+    /// Remote starts that were accepted and led to no transaction, the newest first.
     pub lapsed: Vec<LapsedView>,
-    /// What follows the log, and how far behind it is.
+    /// Consumers of the log, with their progress.
     pub consumers: Vec<ConsumerView>,
-    /// What waits for a person there; not all of it where there is too much.
+    /// Parked items that wait for a person; only the first of them if there are too many.
     pub parked: Vec<ParkedView>,
-    /// How much waits, shown or not.
+    /// Number of all parked items, including those that are not shown.
     pub parked_total: usize,
-    /// Why a part of the page cannot be shown, where it cannot.
+    /// Error of reading a part of the page; `None` if all of it can be shown.
     pub missing: Option<String>,
 }
 
@@ -38,36 +39,37 @@ pub struct View {
 pub struct LapsedView {
     /// The station.
     pub station: String,
-    /// The connector, where one was named.
+    /// Connector; `None` if the request named none.
     pub connector: Option<u32>,
-    /// For whom.
+    /// Id tag that was to charge.
     pub id_tag: String,
-    /// When its time was over.
+    /// Moment when its time was over.
     pub at: Timestamp,
 }
 
-/// Something that follows the log.
+/// Consumer of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConsumerView {
-    /// What it is called; with its version where two of one run.
+    /// Name; with the version if two versions of it run.
     pub name: String,
-    /// What it is.
+    /// Kind of the consumer.
     pub kind: ConsumerKind,
-    /// Where it stands.
+    /// Position that it has reached in the log.
     pub position: u64,
-    /// How many events of the log it has before it.
+    /// Events of the log that it has not gone past.
     pub behind: u64,
-    /// How many it takes a second.
+    /// Events that it goes past in a second.
     pub per_second: u64,
-    /// How long it takes to the end, in seconds, where it moves.
+    /// Seconds to the end of the log at its present speed; `None` if it is behind and does not
+    /// move.
     pub seconds_left: Option<u64>,
-    /// What it waits for.
+    /// Description of the thing that it waits for.
     pub waits_for: String,
-    /// How it is.
+    /// State of the consumer.
     pub state: ConsumerState,
 }
 
-/// What follows the log.
+/// Kind of a consumer of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsumerKind {
     /// A read model.
@@ -78,69 +80,69 @@ pub enum ConsumerKind {
     Effect,
 }
 
-/// How a consumer is.
+/// State of a consumer of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsumerState {
-    /// It has taken up everything.
+    /// It has gone past all events.
     UpToDate,
-    /// It is on its way.
+    /// It is behind, and moves.
     CatchingUp,
-    /// It is built, and readers do not see it yet.
+    /// It is being built, and readers do not see it yet.
     Building,
     /// It does not move.
     Stuck,
-    /// Something of it waits for a person.
+    /// A part of it waits for a person.
     Waits,
     /// Another process does its work.
     Standby,
 }
 
-/// Something that waits for a person.
+/// Parked event that waits for a person.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParkedView {
-    /// Who has parked it.
+    /// Name of the read model or process that parked it.
     pub consumer: String,
-    /// Where the routes to answer are: `/api/read-models/transactions`.
+    /// Path that the routes to answer begin with: `/api/read-models/transactions`.
     pub route: String,
-    /// The event.
+    /// Position of the event.
     pub position: u64,
-    /// What waits with it: a key, or an instance.
+    /// Key, instance or stream that waits with it.
     pub key: String,
-    /// What went wrong; none where it waits behind another one.
+    /// Error that parked it; `None` if it waits behind another parked event.
     pub error: Option<String>,
-    /// What the route takes to try it again, as JSON.
+    /// Body of the request that tries it again, as JSON.
     pub retry: String,
-    /// What the route takes to let it go, as JSON.
+    /// Body of the request that skips it, as JSON.
     pub skip: String,
 }
 
 /// The page of transactions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransactionsView {
-    /// The moment.
+    /// Moment of the view.
     pub as_of: Timestamp,
-    /// What the reader wants to see, as it stands in the form.
+    /// Station to list, as it stands in the form; empty for all.
     pub station: String,
-    /// The same.
+    /// Id tag to list, as it stands in the form; empty for all.
     pub id_tag: String,
-    /// Whether only those that run, or only those that do not, are shown.
+    /// True for running transactions only, false for the others only; `None` for all.
     pub open: Option<bool>,
-    /// The transactions, or why they cannot be read.
+    /// The transactions, or the error of reading them.
     pub rows: Result<Vec<TransactionLine>, String>,
-    /// Where older ones are.
+    /// URL of the page with older ones; `None` if there are none.
     pub older: Option<String>,
 }
 
 /// A transaction in a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransactionLine {
-    /// What all transactions have.
+    /// Data that every list of transactions shows.
     pub transaction: TransactionView,
-    /// How it stands.
+    /// State in one word.
     pub state: &'static str,
-    /// What kind of state that is.
+    /// Tone of the state.
     pub tone: Tone,
-    /// When it stopped.
+    /// Moment of the stop; `None` if no stop was reported.
     pub stopped_at: Option<Timestamp>,
 }
 
@@ -151,24 +153,24 @@ pub struct EnergyView {
     pub from: String,
     /// The last day.
     pub to: String,
-    /// The station, where only one is wanted.
+    /// The station, as it stands in the form; empty for all.
     pub station: String,
-    /// The days with what was charged, the newest first, or why they cannot be read.
+    /// The days with the energy charged, the newest first, or the error of reading them.
     pub days: Result<Vec<EnergyDay>, String>,
-    /// Whether there is more than is shown.
+    /// True if there are more rows than are shown.
     pub is_cut: bool,
 }
 
 /// A day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnergyDay {
-    /// Which, as a date.
+    /// Date, such as `2026-05-04`, in UTC.
     pub date: String,
-    /// What was charged at each station: its identity, Wh, and how many transactions.
+    /// Identity, energy in Wh and number of transactions of each station.
     pub stations: Vec<(String, i64, i64)>,
 }
 
-/// How many there are.
+/// Totals on the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Stations.
@@ -181,7 +183,7 @@ pub struct Counts {
     pub faulted: usize,
 }
 
-/// Who may connect.
+/// Stations and id tags that are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Any station and any id tag: on this machine only.
@@ -195,24 +197,24 @@ pub enum Admission {
 pub struct StationView {
     /// Its identity, as in its URL.
     pub identity: String,
-    /// Vendor and model, where it has said them.
+    /// Vendor and model; `None` if the station has not sent them.
     pub model: Option<String>,
-    /// Its firmware, where it has said it.
+    /// Version of the firmware; `None` if the station has not sent it.
     pub firmware: Option<String>,
-    /// Whether it can be reached.
+    /// Connection of the station.
     pub connection: Connection,
     /// Its connectors by number; 0 is the station itself.
     pub connectors: Vec<ConnectorView>,
 }
 
-/// Whether a station can be reached.
+/// Connection of a station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connection {
-    /// It can, since then.
+    /// Online, since this moment.
     Online(Timestamp),
-    /// It cannot, since then.
+    /// Offline, since this moment.
     Offline(Timestamp),
-    /// Nothing was heard of it since the server started.
+    /// Never heard of since it became known.
     Unknown,
 }
 
@@ -223,17 +225,18 @@ pub struct ConnectorView {
     pub number: u32,
     /// Its status in OCPP's word.
     pub status: String,
-    /// What kind of status that is.
+    /// Tone of the status.
     pub tone: Tone,
-    /// What is wrong, where something is.
+    /// Error code; `None` if there is no error.
     pub error: Option<String>,
-    /// Since when.
+    /// Moment since which the status holds; `None` if no status was reported.
     pub since: Option<Timestamp>,
-    /// What it is kept for, where it is: a remote start that was asked for.
+    /// Text about the remote start or the reservation that it is kept for; `None` if it is not
+    /// kept.
     pub held_for: Option<String>,
 }
 
-/// What kind of status it is: never told by colour alone.
+/// Kind of a status; never told by colour alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     /// Ready.
@@ -255,15 +258,15 @@ pub struct TransactionView {
     pub id: i64,
     /// The station.
     pub station: String,
-    /// The connector, where it is known.
+    /// Connector; `None` if it is not known.
     pub connector: Option<u32>,
-    /// Who charges.
+    /// Id tag that started it.
     pub id_tag: String,
-    /// Since when.
+    /// Moment of the start.
     pub started_at: Timestamp,
-    /// Energy so far in watt-hours, where the meter says it.
+    /// Energy so far in watt-hours; `None` if the meter does not tell it.
     pub energy_wh: Option<i64>,
-    /// The moment of the last meter value.
+    /// Moment of the last meter value; `None` if there was none.
     pub last_meter_at: Option<Timestamp>,
 }
 
@@ -272,25 +275,25 @@ pub struct TransactionView {
 pub struct EffectView {
     /// Its id.
     pub id: u64,
-    /// What it is, in words: `Remote start`.
+    /// Name of the effect.
     pub name: String,
-    /// The station.
+    /// Identity of the station.
     pub station: String,
-    /// What it is about: connector and tag, or a transaction.
+    /// Details of the request: connector and tag, or a transaction.
     pub about: String,
-    /// How it stands.
+    /// State of the effect.
     pub state: OpenState,
-    /// When it was asked for.
+    /// Moment when it was requested.
     pub requested_at: Timestamp,
 }
 
-/// How an open effect stands.
+/// State of an open effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenState {
     /// It is being carried out, or waits to be.
     InFlight,
-    /// It is tried again.
+    /// It is tried again, because of this reason.
     Waiting(String),
-    /// Whether it took place is not known.
+    /// It is unknown if it took place, for this reason.
     InDoubt(String),
 }

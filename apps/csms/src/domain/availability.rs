@@ -11,17 +11,17 @@ use leftfold::prelude::Timestamp;
 
 use super::station::{OfflineReason, StationEvent};
 
-/// The most outages that are listed: the first ones of the span. All are counted.
+/// Outages that are listed at most: the first ones of the span. All are counted.
 pub const OUTAGES_MAX: usize = 1_000;
 
-/// What was within `[from, to)`.
+/// Availability within `[from, to)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Availability {
-    /// How long it was online.
+    /// Time online.
     pub online: Duration,
-    /// How long it was offline.
+    /// Time offline.
     pub offline: Duration,
-    /// How many outages there were.
+    /// Number of all outages.
     pub outages_total: usize,
     /// The outages, the earliest first, at most [`OUTAGES_MAX`].
     pub outages: Vec<Outage>,
@@ -30,16 +30,17 @@ pub struct Availability {
 /// A time in which the station could not be counted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// Since when, also where that is before the span.
+    /// Beginning of the outage, which may be before the span.
     pub from: Timestamp,
-    /// Until when; none while it lasts at the end of the span.
+    /// End of the outage; `None` if it lasts at the end of the span.
     pub to: Option<Timestamp>,
-    /// Why.
+    /// Reason of the outage.
     pub reason: OfflineReason,
 }
 
 impl Availability {
-    /// Which part of the known time it was online, from 0 to 1; none where nothing is known.
+    /// Returns the share of the known time in which it was online, from 0 to 1; `None` if nothing
+    /// is known.
     #[must_use]
     pub fn share(&self) -> Option<f64> {
         let known = self.online + self.offline;
@@ -52,7 +53,7 @@ impl Availability {
 pub struct AvailabilityFold {
     from: Timestamp,
     to: Timestamp,
-    /// What it is since when; none before the first event.
+    /// Present state, and the moment since which it holds; `None` before the first event.
     state: Option<(Timestamp, State)>,
     so_far: Availability,
 }
@@ -64,7 +65,7 @@ enum State {
 }
 
 impl AvailabilityFold {
-    /// Nothing is known yet. A span that ends before it begins is empty.
+    /// Begins a fold in which nothing is known. A span that ends before it begins is empty.
     #[must_use]
     pub fn within(from: Timestamp, to: Timestamp) -> Self {
         let (online, offline) = (Duration::ZERO, Duration::ZERO);
@@ -92,7 +93,7 @@ impl AvailabilityFold {
         }
     }
 
-    /// What there was within the span.
+    /// Returns the availability within the span.
     #[must_use]
     pub fn finish(mut self) -> Availability {
         if let Some((since, state)) = self.state {
@@ -101,7 +102,7 @@ impl AvailabilityFold {
         self.so_far
     }
 
-    /// Counts what of a state lies within the span.
+    /// Counts the part of a state that lies within the span.
     fn end(&mut self, since: Timestamp, state: State, until: Option<Timestamp>) {
         // What ends with the span or later has not ended in it.
         let until = until.filter(|until| *until < self.to);

@@ -9,30 +9,32 @@ use crate::ocpp::v16::{ChargePointErrorCode, ChargePointStatus, TransactionId};
 /// A connector reported something that it had not reported before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusChanged {
-    /// Which connector; 0 is the station itself.
+    /// Connector; 0 is the station itself.
     pub connector_id: u32,
-    /// What it is.
+    /// Status of the connector.
     pub status: ChargePointStatus,
-    /// What is wrong with it.
+    /// Error code of the connector.
     pub error_code: ChargePointErrorCode,
-    /// More about the error.
+    /// Further text about the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<String>,
-    /// Whose the vendor's error code is.
+    /// Vendor that defines the vendor's error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor_id: Option<String>,
     /// The vendor's error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor_error_code: Option<String>,
-    /// Since when, by the station's clock, as it said.
+    /// Moment since which the status holds, by the station's clock; `None` if the station did not
+    /// say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
-    /// When the report reached us.
+    /// Moment when the report reached us.
     pub received_at: Timestamp,
 }
 
 impl StatusChanged {
-    /// Since when, as far as can be known: a clock that is ahead of ours is not believed.
+    /// Returns the moment since which the status holds, as far as can be known: a clock that is
+    /// ahead of ours is not believed.
     #[must_use]
     pub fn since(&self) -> Timestamp {
         self.timestamp.map_or(self.received_at, |timestamp| timestamp.min(self.received_at))
@@ -47,25 +49,25 @@ impl StatusChanged {
 /// One connector. Number 0 is the station itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connector {
-    /// The latest report about it; none while it has never been heard of but by a transaction.
+    /// Latest report about it; `None` if only transactions have mentioned it.
     pub report: Option<StatusChanged>,
-    /// The moment of the latest report, by which later ones are told from ones out of the past. Forgotten when the
-    /// station boots, since its clock may have been wrong until then.
+    /// Moment of the latest report, which tells newer reports from past ones. `None` after the
+    /// station has booted, since its clock may have been wrong until then.
     pub reported_since: Option<Timestamp>,
-    /// The latest moment of a report that came out of the past: that one is not recorded twice.
+    /// Moment of the latest past report, so that this report is not recorded twice.
     pub late_since: Option<Timestamp>,
-    /// The transaction that runs on it: the one that was started last.
+    /// Transaction that runs on it: the one that was started last.
     pub transaction: Option<TransactionId>,
 }
 
 impl Connector {
-    /// What it was last reported to be.
+    /// Returns the status that was reported last; `None` if none was.
     #[must_use]
     pub fn status(&self) -> Option<&ChargePointStatus> {
         self.report.as_ref().map(|report| &report.status)
     }
 
-    /// Whether the report tells anything that is not known.
+    /// Tells whether the report contains anything new.
     #[must_use]
     pub fn is_news(&self, report: &StatusChanged) -> bool {
         if self.is_past(report) {
@@ -74,7 +76,8 @@ impl Connector {
         self.report.as_ref().is_none_or(|known| !known.says_the_same(report))
     }
 
-    /// Whether a later report is known: stations queue messages, and send some after newer ones.
+    /// Tells whether a later report is known: stations queue messages, and send some after newer
+    /// ones.
     #[must_use]
     pub fn is_past(&self, report: &StatusChanged) -> bool {
         self.reported_since.is_some_and(|since| report.since() < since)

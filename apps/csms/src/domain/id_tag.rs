@@ -5,31 +5,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::ocpp::v16::{AuthorizationStatus, IdTagInfo, IdToken};
 
-/// What an operator says of a tag.
+/// Terms of a tag, as an operator defines them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
     /// The tag, as it was written.
     pub id_tag: IdToken,
-    /// Whether it may charge.
+    /// Status of the tag.
     pub status: TagStatus,
-    /// The group: its tags may stop each other's transactions.
+    /// Group of the tag: its tags may stop each other's transactions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_id_tag: Option<IdToken>,
-    /// Until when.
+    /// Moment when the tag expires; `None` if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry_date: Option<Timestamp>,
 }
 
-/// What an operator can say of a tag.
+/// Status that an operator can give to a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TagStatus {
-    /// It may charge.
+    /// The tag may charge.
     Accepted,
-    /// It has been blocked.
+    /// The tag has been blocked.
     Blocked,
-    /// Its time is over.
+    /// The tag has expired.
     Expired,
-    /// It is not known.
+    /// The tag is not known.
     Invalid,
 }
 
@@ -44,12 +44,12 @@ impl From<TagStatus> for AuthorizationStatus {
     }
 }
 
-/// What happened to a tag.
+/// Event of a tag.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum IdTagEvent {
-    /// An operator said what it may do.
+    /// An operator defined the terms of the tag.
     Defined(Terms),
-    /// An operator took it back.
+    /// An operator removed the terms of the tag.
     Removed,
 }
 
@@ -57,29 +57,29 @@ impl Event for IdTagEvent {
     const NAMESPACE: &'static str = "id_tag";
 }
 
-/// A tag; unknown without terms.
+/// A tag; it is unknown without terms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct IdTag {
-    /// What was said of it last.
+    /// Terms that were defined last; `None` if there are none, or if they were removed.
     pub terms: Option<Terms>,
 }
 
-/// What an operator wants.
+/// Command of an operator about a tag.
 #[derive(Clone, Debug)]
 pub enum IdTagCommand {
-    /// Say what a tag may do.
+    /// Define the terms of the tag.
     Define(Terms),
-    /// Take it back.
+    /// Remove the terms of the tag.
     Remove,
 }
 
-/// Why not.
+/// Refusal of an [`IdTagCommand`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum IdTagRefusal {
-    /// There is nothing to remove.
+    /// There are no terms to remove.
     #[error("there is no such tag; define it first")]
     Unknown,
-    /// A tag cannot be its own group.
+    /// The tag would be its own group.
     #[error("a tag cannot be its own parent; name another, or none")]
     OwnParent,
 }
@@ -112,23 +112,23 @@ impl Aggregate for IdTag {
     }
 }
 
-/// What becomes of tags that nobody has defined.
+/// Policy for stations and tags that nobody has registered or defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strangers {
-    /// They may charge: open mode.
+    /// They are accepted: open mode.
     Welcome,
-    /// They may not.
+    /// They are refused.
     Refused,
 }
 
 impl IdTag {
-    /// The id of the aggregate: tags are compared without regard to upper and lower case.
+    /// Returns the id of the aggregate: tags are compared without regard to upper and lower case.
     #[must_use]
     pub fn id(id_tag: &str) -> String {
         id_tag.to_lowercase()
     }
 
-    /// What a station is told of the tag.
+    /// Returns the information about the tag for a station.
     #[must_use]
     pub fn info(&self, now: Timestamp, strangers: Strangers) -> IdTagInfo {
         let Some(terms) = &self.terms else {

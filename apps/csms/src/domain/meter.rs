@@ -9,11 +9,11 @@ use crate::ocpp::v16::MeterValue;
 /// Meter values; in the stream `meter-{station}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum MeterEvent {
-    /// A station told what it read.
+    /// A station reported meter values.
     ValuesRecorded {
         /// The station.
         station: String,
-        /// Where; 0 is the main meter.
+        /// Connector; 0 is the main meter.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         connector_id: Option<u32>,
         /// The transaction, as the station said: any number.
@@ -21,7 +21,7 @@ pub enum MeterEvent {
         transaction_id: Option<i64>,
         /// The values.
         values: Vec<MeterValue>,
-        /// When they reached us.
+        /// Moment when the values reached us.
         received_at: Timestamp,
     },
 }
@@ -38,7 +38,8 @@ impl Event for MeterEvent {
 /// The category of the streams.
 pub const CATEGORY: &str = "meter";
 
-/// What the values of one transaction are found by, within the stream of their station.
+/// Returns the tag of the events about a transaction, which finds them within the streams of their
+/// station.
 #[must_use]
 pub fn transaction_tag(transaction_id: i64) -> String {
     format!("transaction:{transaction_id}")

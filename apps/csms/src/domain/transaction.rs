@@ -12,36 +12,38 @@ use crate::ocpp::v16::{AuthorizationStatus, MeterValue, Reason, TransactionId};
 /// A station reported that a transaction started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Started {
-    /// The id that it was given.
+    /// Id that the transaction was given.
     pub transaction_id: TransactionId,
-    /// Where; 0 if the station did not say.
+    /// Connector; 0 if the station did not say.
     pub connector_id: u32,
-    /// By whom, as it came; empty if the station did not say.
+    /// Id tag that started it, as it came; empty if the station did not say.
     pub id_tag: String,
-    /// The group of the tag at that time.
+    /// Group of the tag at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_id_tag: Option<String>,
-    /// What the station was told of the tag. The transaction exists all the same.
+    /// Authorization status of the tag, as the station was told. The transaction exists all the
+    /// same.
     pub authorization: AuthorizationStatus,
     /// The meter at the start, in Wh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meter_start_wh: Option<i64>,
-    /// When, by the station's clock.
+    /// Moment of the start, by the station's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
-    /// When the report reached us.
+    /// Moment when the report reached us.
     pub received_at: Timestamp,
     /// The reservation that it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation_id: Option<i64>,
-    /// The remote start that led to it, as far as that can be told: same tag, same connector, in time.
+    /// Remote start that led to it, as far as that can be told: same tag, same connector, in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_start: Option<RequestId>,
 }
 
 impl Started {
-    /// What makes two reports of a station the same start. Without a moment there is no such key: then only a start
-    /// that is still running can be recognized.
+    /// Returns the key that two reports of a station have in common if they are about the same
+    /// start; `None` if the start has no moment: then only a start that is still running can be
+    /// recognized.
     #[must_use]
     pub fn natural_key(&self) -> Option<String> {
         let timestamp = self.timestamp?;
@@ -49,7 +51,7 @@ impl Started {
         Some(format!("{}/{timestamp}/{meter}/{}", self.connector_id, self.id_tag))
     }
 
-    /// Whether both tell of one start, by all that a station says.
+    /// Tells whether the report is about the start of this transaction, by all that a station says.
     #[must_use]
     pub fn is_same_start(&self, other: &Transaction) -> bool {
         (self.connector_id, self.meter_start_wh, self.timestamp) == (other.connector_id, other.meter_start_wh, other.timestamp)
@@ -60,21 +62,21 @@ impl Started {
 /// A station reported that a transaction stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stopped {
-    /// Which, as the station said; it may be any number, and missing.
+    /// Id of the transaction, as the station said it: any number; `None` if it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction_id: Option<i64>,
-    /// Who stopped it, if a tag did.
+    /// Id tag that stopped it; `None` if it was not stopped with a tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id_tag: Option<String>,
     /// The meter at the stop, in Wh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meter_stop_wh: Option<i64>,
-    /// When, by the station's clock.
+    /// Moment of the stop, by the station's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
-    /// When the report reached us.
+    /// Moment when the report reached us.
     pub received_at: Timestamp,
-    /// Why; `Local` where the station leaves it out.
+    /// Reason of the stop; `None` stands for `Local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// Meter values of the whole transaction.
@@ -83,7 +85,8 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// What makes two reports of a station the same stop.
+    /// Returns the key that two reports of a station have in common if they are about the same
+    /// stop.
     #[must_use]
     pub fn natural_key(&self) -> String {
         let number = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
@@ -97,21 +100,22 @@ impl Stopped {
 pub struct Transaction {
     /// Its id.
     pub id: TransactionId,
-    /// Where.
+    /// Connector.
     pub connector_id: u32,
-    /// Whose.
+    /// Id tag that started it.
     pub id_tag: String,
-    /// The tag's group when it started.
+    /// Group of the tag at the start.
     pub parent_id_tag: Option<String>,
     /// The meter at the start, in Wh.
     pub meter_start_wh: Option<i64>,
-    /// When it started, by the station's clock.
+    /// Moment of the start, by the station's clock.
     pub timestamp: Option<Timestamp>,
     /// The remote start that led to it.
     pub remote_start: Option<RequestId>,
-    /// Another one was started on its connector since: its stop was lost, or will come late. It holds nothing.
+    /// True if another one was started on its connector since: its stop was lost, or comes late. It
+    /// holds no connector and no longer counts as running.
     pub superseded: bool,
-    /// The remote stop that is under way, and until when it stands in the way of another.
+    /// Remote stop that is under way, and the moment until which another one is refused.
     pub stop_requested: Option<(RequestId, Timestamp)>,
 }
 
@@ -132,7 +136,7 @@ impl From<&Started> for Transaction {
 }
 
 impl Transaction {
-    /// Whether a tag may stop it: the tag that started it, and any of the same group.
+    /// Tells whether a tag may stop it: the tag that started it, and any of the same group.
     #[must_use]
     pub fn may_be_stopped_by(&self, id_tag: &str, parent_id_tag: Option<&str>) -> bool {
         let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);

@@ -9,18 +9,18 @@
 use leftfold::prelude::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
 
-/// How many numbers are reserved at a time.
+/// Numbers that are reserved at a time.
 pub const BLOCK: i64 = 64;
 
 /// The id of the one aggregate of its kind.
 pub const ALL: &str = "all";
 
-/// Which numbers were reserved.
+/// Reservation of numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum TransactionIdsEvent {
-    /// Everything up to and including this number belongs to someone.
+    /// All numbers up to and including this one are reserved.
     Reserved {
-        /// The last one.
+        /// Last number of the block.
         through: i64,
     },
 }
@@ -29,7 +29,7 @@ impl Event for TransactionIdsEvent {
     const NAMESPACE: &'static str = "transaction_ids";
 }
 
-/// The numbers that are taken.
+/// The numbers that are reserved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TransactionIds {
     through: i64,
@@ -39,7 +39,7 @@ pub struct TransactionIds {
 #[derive(Clone, Copy, Debug)]
 pub struct Reserve;
 
-/// There is no number left.
+/// No number is left.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("all {} transaction ids are used up; start a new store", i32::MAX)]
 pub struct UsedUp;
