@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ocpp::v16::{IdToken, TransactionId};
 
-/// Names a request of ours; also the message id of its CALL, so that a station's log can be held against ours.
+/// Id of a request of ours; also the message id of its CALL, so that a station's log can be
+/// compared with ours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestId(pub String);
 
 impl RequestId {
-    /// A new one.
+    /// Creates a new id.
     #[must_use]
     pub fn random() -> Self {
         Self(uuid::Uuid::now_v7().to_string())
@@ -30,16 +31,17 @@ impl fmt::Display for RequestId {
 pub struct RemoteStartRequested {
     /// The station.
     pub station: String,
-    /// Names the request.
+    /// Id of the request.
     pub request: RequestId,
-    /// Where; without it the station chooses.
+    /// Connector; `None` leaves the choice to the station.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connector_id: Option<std::num::NonZeroU32>,
-    /// For whom.
+    /// Id tag that is to charge.
     pub id_tag: IdToken,
-    /// When it was asked for.
+    /// Moment of the request.
     pub requested_at: Timestamp,
-    /// Until when it is sent, and a transaction that starts is taken for its result. The connector is free again then.
+    /// Moment until which the request is sent, and until which a transaction that starts is taken
+    /// for its result. Then the connector is free again.
     pub until: Timestamp,
 }
 
@@ -48,11 +50,11 @@ pub struct RemoteStartRequested {
 pub struct RemoteStopRequested {
     /// The station.
     pub station: String,
-    /// Names the request.
+    /// Id of the request.
     pub request: RequestId,
-    /// Which.
+    /// Transaction to stop.
     pub transaction_id: TransactionId,
-    /// Until when it is sent, and stands in the way of another one.
+    /// Moment until which the request is sent, and until which another one is refused.
     pub until: Timestamp,
 }
 
@@ -61,11 +63,11 @@ pub struct RemoteStopRequested {
 pub struct UnlockRequested {
     /// The station.
     pub station: String,
-    /// Names the request.
+    /// Id of the request.
     pub request: RequestId,
-    /// Which.
+    /// Connector to unlock.
     pub connector_id: std::num::NonZeroU32,
-    /// Until when it is sent.
+    /// Moment until which the request is sent.
     pub until: Timestamp,
 }
 
@@ -74,22 +76,22 @@ pub struct UnlockRequested {
 pub struct ReservationRequested {
     /// The station.
     pub station: String,
-    /// Names the request.
+    /// Id of the request.
     pub request: RequestId,
-    /// Names the reservation, at this station.
+    /// Id of the reservation, unique at this station.
     pub reservation_id: i64,
-    /// Which connector.
+    /// Connector to keep.
     pub connector_id: std::num::NonZeroU32,
-    /// For whom.
+    /// Id tag of the driver.
     pub id_tag: IdToken,
-    /// The group of that tag, whose other tags may use it too.
+    /// Group of that tag; the other tags of the group may use the reservation too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_id_tag: Option<IdToken>,
-    /// When it was asked for.
+    /// Moment of the request.
     pub requested_at: Timestamp,
-    /// When it ends if nobody used it.
+    /// Moment when the reservation ends if it was not used.
     pub expiry_date: Timestamp,
-    /// Until when it is sent.
+    /// Moment until which the request is sent.
     pub until: Timestamp,
 }
 
@@ -98,33 +100,33 @@ pub struct ReservationRequested {
 pub struct ReservationCancelRequested {
     /// The station.
     pub station: String,
-    /// Names the request.
+    /// Id of the request.
     pub request: RequestId,
-    /// Which reservation.
+    /// Reservation to cancel.
     pub reservation_id: i64,
-    /// Until when it is sent.
+    /// Moment until which the request is sent.
     pub until: Timestamp,
 }
 
 /// A connector that is kept for a driver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reservation {
-    /// What was asked for.
+    /// The request.
     pub asked: ReservationRequested,
-    /// Whether the station keeps it.
+    /// True if the station has accepted the reservation.
     pub accepted: bool,
-    /// The request to take it back that is under way.
+    /// Request to cancel it that is under way; `None` if there is none.
     pub cancel: Option<RequestId>,
 }
 
 impl Reservation {
-    /// Whether it keeps its connector.
+    /// Tells whether it still keeps its connector.
     #[must_use]
     pub fn holds(&self, now: Timestamp) -> bool {
         now < self.asked.expiry_date
     }
 
-    /// Whether a tag may use it.
+    /// Tells whether a tag may use it: the tag that it was made for, and any of the same group.
     #[must_use]
     pub fn is_for(&self, id_tag: &str, parent_id_tag: Option<&str>) -> bool {
         let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
@@ -133,57 +135,57 @@ impl Reservation {
     }
 }
 
-/// A request of ours came to its end.
+/// A request of ours has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answered {
-    /// Which.
+    /// Id of the request.
     pub request: RequestId,
-    /// What came of it.
+    /// Outcome of the request.
     pub answer: StationAnswer,
 }
 
-/// What came of a request: the outcome of its effect.
+/// Outcome of a request, and of its effect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StationAnswer {
     /// The station will do it, or has done it.
     Accepted,
-    /// The station will not; this is what it said.
+    /// The station will not do it.
     Rejected {
         /// The status or error code of its answer.
         status: String,
     },
-    /// It did not take place, and will not.
+    /// The request had no effect, and will have none.
     NotDone {
-        /// Why.
+        /// Reason, for people.
         reason: String,
     },
 }
 
-/// A remote start that keeps a place.
+/// A remote start that keeps a connector, or whose result is awaited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RemoteStart {
-    /// What was asked for.
+    /// The request.
     pub asked: RemoteStartRequested,
-    /// Whether the station said that it will try.
+    /// True if the station answered that it will try.
     pub accepted: bool,
-    /// The transaction that it led to.
+    /// Transaction that it led to; `None` while there is none.
     pub transaction: Option<TransactionId>,
 }
 
 impl RemoteStart {
-    /// Whether the station said that it will try, and nothing came of it so far.
+    /// Tells whether the station answered that it will try, and no transaction has started so far.
     #[must_use]
     pub fn awaits_start(&self) -> bool {
         self.accepted && self.transaction.is_none()
     }
 
-    /// Whether it still keeps its place.
+    /// Tells whether it still keeps a connector.
     #[must_use]
     pub fn holds(&self, now: Timestamp) -> bool {
         self.transaction.is_none() && now < self.asked.until
     }
 
-    /// Whether a transaction may be its result.
+    /// Tells whether a transaction may be its result.
     #[must_use]
     pub fn may_have_led_to(&self, connector_id: u32, id_tag: &str, timestamp: Option<Timestamp>, now: Timestamp) -> bool {
         let on_connector = self.asked.connector_id.is_none_or(|asked| asked.get() == connector_id);
@@ -192,6 +194,6 @@ impl RemoteStart {
     }
 }
 
-/// How far a station's clock may be behind ours: a transaction that started earlier than this before a remote start
-/// is history that was told late.
+/// Time that a station's clock may be behind ours: a transaction that started earlier than this
+/// before a remote start is history that was reported late.
 const CLOCK_TOLERANCE: std::time::Duration = std::time::Duration::from_secs(300);

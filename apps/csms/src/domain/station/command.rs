@@ -11,100 +11,100 @@ use crate::domain::request::{
 use crate::domain::transaction::{Started, Stopped};
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
-/// What is wanted of a station, or reported by it. Reports of transactions are never refused.
+/// Command about a station, or report by it. Reports of transactions are never refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum StationCommand {
-    /// Make it known.
+    /// Register the station.
     Register,
-    /// Say how many transactions it can serve at a time.
+    /// Limit the transactions that the station serves at a time.
     LimitTransactions {
-        /// How many; none for as many as it has connectors.
+        /// Limit; `None` for as many as it has connectors.
         transactions_max: Option<u32>,
     },
-    /// It says that it has started.
+    /// The station reports that it has started.
     Boot(Booted),
-    /// It was heard of.
+    /// The station was heard of.
     MarkOnline {
-        /// When.
+        /// Moment of the sign of life.
         at: Timestamp,
     },
-    /// It was not heard of.
+    /// The station was not heard of.
     MarkOffline {
-        /// Since when that is known.
+        /// Moment when this was noticed.
         at: Timestamp,
-        /// Why.
+        /// Reason for being offline.
         reason: OfflineReason,
     },
-    /// It reports the state of a connector.
+    /// The station reports the state of a connector.
     ReportStatus(StatusChanged),
-    /// It reports the start of a transaction. The transaction id and the remote start that led to it are decided here:
-    /// the id given is one that is free.
+    /// The station reports the start of a transaction. The remote start that led to it is decided
+    /// here. The transaction id is a free one; it is used unless this start is known to be running.
     ReportStart(Started),
-    /// It reports the stop of a transaction.
+    /// The station reports the stop of a transaction.
     ReportStop(Stopped),
-    /// Ask it to start a transaction.
+    /// Ask the station to start a transaction.
     RemoteStart {
-        /// What is asked for. Its moment is now, and its name a new one.
+        /// The request. Its moment is now, and its id a new one.
         asked: RemoteStartRequested,
-        /// What is thought of the tag.
+        /// Verdict on the tag.
         authorization: AuthorizationStatus,
-        /// The group of the tag, whose reservations it may use.
+        /// Group of the tag, which may use the reservations of the group.
         #[serde(default)]
         parent_id_tag: Option<IdToken>,
     },
-    /// Ask it to stop a transaction.
+    /// Ask the station to stop a transaction.
     RemoteStop(RemoteStop),
-    /// Ask it to unlock a connector, under a new name.
+    /// Ask the station to unlock a connector, under a new request id.
     Unlock(UnlockRequested),
-    /// A remote start came to its end.
+    /// A remote start has ended.
     ConcludeRemoteStart(Answered),
-    /// A remote stop came to its end.
+    /// A remote stop has ended.
     ConcludeRemoteStop(Answered),
-    /// An unlocking came to its end.
+    /// An unlocking has ended.
     ConcludeUnlock(Answered),
     /// The time of a remote start is over.
     LapseRemoteStart {
-        /// Which.
+        /// Id of the remote start's request.
         request: RequestId,
-        /// When it was over.
+        /// Moment when its time was over.
         at: Timestamp,
     },
-    /// Ask it to keep a connector for a driver. The reservation's id is decided here.
+    /// Ask the station to keep a connector for a driver. The id of the reservation is decided here.
     Reserve {
-        /// What is asked for. Its moment is now, and its name a new one.
+        /// The request. Its moment is now, and its id a new one.
         asked: ReservationRequested,
-        /// What is thought of the tag.
+        /// Verdict on the tag.
         authorization: AuthorizationStatus,
     },
-    /// Ask it to take a reservation back, under a new name.
+    /// Ask the station to cancel a reservation, under a new request id.
     CancelReservation(ReservationCancelRequested),
-    /// A reservation was made, or not.
+    /// The request for a reservation has ended.
     ConcludeReservation(Answered),
-    /// A reservation was taken back, or not.
+    /// The request to cancel a reservation has ended.
     ConcludeCancelReservation(Answered),
     /// The time of a reservation is over.
     ExpireReservation {
-        /// Which.
+        /// Id of the reservation.
         reservation_id: i64,
-        /// When it was over.
+        /// Moment when its time was over.
         at: Timestamp,
     },
 }
 
-/// What is wanted of a station that is to stop a transaction.
+/// Data of [`StationCommand::RemoteStop`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RemoteStop {
     /// The station.
     pub station: String,
-    /// A new name for the request.
+    /// New id of the request.
     pub request: RequestId,
-    /// Which transaction, as the caller said: any number.
+    /// Transaction to stop, as the caller named it: any number.
     pub transaction_id: i64,
-    /// On whose behalf; none for the operator's own.
+    /// Driver on whose behalf it is stopped; `None` for the operator's own request.
     pub on_behalf: Option<OnBehalf>,
-    /// Now.
+    /// Present moment.
     pub now: Timestamp,
-    /// Until when it may be sent.
+    /// Moment until which the request may be sent.
     pub until: Timestamp,
 }
 
@@ -117,112 +117,112 @@ pub struct OnBehalf {
     pub parent_id_tag: Option<String>,
 }
 
-/// Why not.
+/// Refusal of a [`StationCommand`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum StationRefusal {
-    /// Nobody has ever heard of it.
+    /// The station is unknown: it never connected, and was not registered.
     #[error("there is no such station; it has to connect, or to be registered")]
     Unknown,
-    /// It cannot be reached.
+    /// The station is offline.
     #[error("the station is offline; try again when it is back")]
     Offline,
     /// The station as a whole is out of order.
     #[error("the station is {status}; try again when it is available")]
     StationOutOfOrder {
-        /// What connector 0 is.
+        /// Status of connector 0, the station itself.
         status: ChargePointStatus,
     },
-    /// The station never told of such a connector.
+    /// The station never reported such a connector.
     #[error("the station has no connector {connector_id} that it has told of; choose one that is listed")]
     UnknownConnector {
-        /// Which.
+        /// Connector that was asked for.
         connector_id: u32,
     },
     /// The connector is out of order.
     #[error("connector {connector_id} is {status}; choose another one")]
     OutOfOrder {
-        /// Which.
+        /// Connector that was asked for.
         connector_id: u32,
-        /// What it is.
+        /// Status of the connector.
         status: ChargePointStatus,
     },
-    /// A transaction runs there.
+    /// A transaction runs on the connector, or remote starts that name no connector need it.
     #[error("connector {connector_id} is occupied; choose another one")]
     Occupied {
-        /// Which.
+        /// Connector that was asked for.
         connector_id: u32,
     },
-    /// Another remote start came first.
+    /// Another remote start keeps the connector.
     #[error("connector {connector_id} is kept for another driver until {until}; choose another one")]
     Claimed {
-        /// Which.
+        /// Connector that was asked for.
         connector_id: u32,
-        /// Until when.
+        /// Moment until which it is kept.
         until: Timestamp,
     },
-    /// It is reserved.
+    /// The connector is reserved for another driver.
     #[error("connector {connector_id} is reserved for another driver until {until}; choose another one")]
     Reserved {
-        /// Which.
+        /// Connector that was asked for.
         connector_id: u32,
-        /// Until when.
+        /// Moment until which it is reserved.
         until: Timestamp,
     },
     /// The reservation would be over when it begins.
     #[error("the expiry date is over; choose a later one")]
     ExpiryOver,
-    /// There is no such reservation.
+    /// The station has no such reservation.
     #[error("there is no reservation {reservation_id} at this station; it was used, cancelled, or is over")]
     UnknownReservation {
-        /// Which.
+        /// Reservation that was named.
         reservation_id: i64,
     },
     /// All connectors are taken or out of order.
     #[error("the station has no free connector; choose another station")]
     NoFreeConnector,
-    /// The station serves no more at a time.
+    /// The station serves no more transactions at a time.
     #[error("the station serves {transactions_max} transactions at a time and has that many; wait for one to end")]
     LimitReached {
-        /// How many.
+        /// Limit of transactions at a time.
         transactions_max: u32,
     },
     /// The tag may not charge.
     #[error("the tag is {}; use one that is accepted", .status.as_str())]
     NotAuthorized {
-        /// What is thought of it.
+        /// Verdict on the tag.
         status: AuthorizationStatus,
     },
     /// No such transaction is open at this station.
     #[error("transaction {transaction_id} is not running at this station; look up its id and its station")]
     NotRunning {
-        /// Which.
+        /// Transaction that was named.
         transaction_id: i64,
     },
-    /// The driver has nothing to do with the transaction.
+    /// The driver's tag did not start the transaction, and is not of the same group.
     #[error("transaction {} was started by a tag of another group; stop it with that tag", .transaction_id.value())]
     ForeignTag {
-        /// Which.
+        /// Transaction that was named.
         transaction_id: TransactionId,
     },
-    /// It is being stopped.
+    /// The transaction is being stopped already.
     #[error("transaction {} is being stopped already; wait for the answer", .transaction_id.value())]
     BeingStopped {
-        /// Which.
+        /// Transaction that was named.
         transaction_id: TransactionId,
     },
-    /// More connectors than any station has.
+    /// The station has as many connectors as are kept.
     #[error("more than {connectors_max} connectors; number them from 1")]
     TooManyConnectors {
-        /// How many are kept.
+        /// Connectors of a station that are kept at most.
         connectors_max: usize,
     },
-    /// More is under way than is kept.
+    /// Too many requests to the station are under way.
     #[error("too many requests to this station are under way; wait for their answers")]
     TooManyRequests,
 }
 
 impl StationRefusal {
-    /// A word for programs.
+    /// Returns a word for programs.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

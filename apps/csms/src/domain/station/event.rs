@@ -11,81 +11,82 @@ use crate::domain::request::{
 };
 use crate::domain::transaction::{Started, Stopped};
 
-/// What happened to a station; in the stream `station-{identity}`.
+/// Event of a station; in the stream `station-{identity}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum StationEvent {
-    /// An operator made it known: it may connect where strangers may not.
+    /// An operator registered the station: it may connect even if unregistered stations may not.
     Registered,
-    /// An operator said how many transactions it can serve at a time; none for as many as it has connectors.
+    /// An operator limited the transactions that the station serves at a time.
     TransactionsLimited {
-        /// How many.
+        /// Limit; `None` for as many as it has connectors.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         transactions_max: Option<u32>,
     },
-    /// It started, and was accepted.
+    /// The station started, and was accepted.
     Booted(Booted),
-    /// It was heard of again.
+    /// The station was heard of again.
     CameOnline {
-        /// When.
+        /// Moment of the sign of life.
         at: Timestamp,
     },
-    /// It cannot be counted on.
+    /// The station went offline: it cannot be counted on.
     WentOffline {
-        /// Since when that is known.
+        /// Moment when this was noticed.
         at: Timestamp,
-        /// Why.
+        /// Reason for being offline.
         reason: OfflineReason,
     },
-    /// A sign of life. Recorded only where that was asked for.
+    /// A sign of life. Recorded only if the configuration asks for it.
     HeartbeatReceived {
-        /// When.
+        /// Moment of the heartbeat.
         at: Timestamp,
     },
-    /// A connector, or the station itself, told something new of its state.
+    /// A connector, or the station itself, reported a new state.
     StatusChanged(StatusChanged),
     /// A transaction started.
     TransactionStarted(Started),
     /// A transaction stopped.
     TransactionStopped(Stopped),
-    /// The station told of the stop of a transaction that is not open here.
+    /// The station reported the stop of a transaction that is not open here.
     UnmatchedStopReported(Stopped),
-    /// Someone wants a transaction started: the intent of an effect.
+    /// A transaction is to be started: the intent of an effect.
     RemoteStartRequested(RemoteStartRequested),
-    /// A remote start came to its end.
+    /// A remote start has ended.
     RemoteStartAnswered(Answered),
-    /// The station accepted a remote start, and nobody started a transaction in its time. It is not asked again.
+    /// The station accepted a remote start, and no transaction started in its time. The station is
+    /// not asked again.
     RemoteStartLapsed {
-        /// Which.
+        /// Id of the remote start's request.
         request: RequestId,
-        /// When its time was over.
+        /// Moment when its time was over.
         at: Timestamp,
     },
-    /// Someone wants a connector kept: the intent of an effect.
+    /// A connector is to be kept: the intent of an effect.
     ReservationRequested(ReservationRequested),
-    /// A reservation was made, or not.
+    /// The request for a reservation has ended.
     ReservationAnswered(Answered),
-    /// Someone wants a reservation taken back: the intent of an effect.
+    /// A reservation is to be cancelled: the intent of an effect.
     ReservationCancelRequested(ReservationCancelRequested),
-    /// A reservation was taken back, or not.
+    /// The request to cancel a reservation has ended.
     ReservationCancelAnswered(Answered),
-    /// Nobody used a reservation in its time.
+    /// A reservation was not used in its time.
     ReservationExpired {
-        /// Which.
+        /// Id of the reservation.
         reservation_id: i64,
-        /// When its time was over.
+        /// Moment when its time was over.
         at: Timestamp,
     },
-    /// Someone wants a transaction stopped: the intent of an effect.
+    /// A transaction is to be stopped: the intent of an effect.
     RemoteStopRequested(RemoteStopRequested),
-    /// A remote stop came to its end.
+    /// A remote stop has ended.
     RemoteStopAnswered(Answered),
-    /// Someone wants a connector unlocked: the intent of an effect.
+    /// A connector is to be unlocked: the intent of an effect.
     UnlockRequested(UnlockRequested),
-    /// An unlocking came to its end.
+    /// An unlocking has ended.
     UnlockAnswered(Answered),
 }
 
-/// What a station said of itself when it started.
+/// Data that a station sent about itself when it started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Booted {
@@ -107,12 +108,12 @@ pub struct Booted {
     pub meter_serial_number: Option<String>,
 }
 
-/// Why a station cannot be counted on.
+/// Reason why a station is offline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OfflineReason {
-    /// Nothing was heard of it for too long.
+    /// Nothing was heard of the station for too long.
     Silent,
-    /// We were not there to hear it.
+    /// The server restarted, and did not hear the station meanwhile.
     ServerRestarted,
 }
 

@@ -25,38 +25,40 @@ use super::request::{
 use super::transaction::{Started, Stopped, Transaction};
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
-/// How many connectors of a station are kept.
+/// Connectors of a station that are kept at most.
 pub const CONNECTORS_MAX: usize = 128;
-/// How many open transactions of a station are kept; beyond them the oldest superseded one is forgotten here.
+/// Open transactions of a station that are kept at most; beyond that the oldest superseded one is
+/// forgotten here.
 pub const OPEN_TRANSACTIONS_MAX: usize = 256;
-/// How many remote starts of a station can be under way.
+/// Remote starts of a station that can be under way at a time.
 pub const REMOTE_STARTS_MAX: usize = 64;
 
 /// A charging station.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Station {
-    /// Whether anything is known of it.
+    /// True if any event of the station is recorded.
     pub known: bool,
-    /// Whether an operator made it known.
+    /// True if an operator has registered the station.
     pub registered: bool,
-    /// Whether it can be counted on.
+    /// True if the station is online: it can be counted on.
     pub online: bool,
-    /// Since when that is so.
+    /// Moment of the last change of `online`; `None` if it never changed.
     pub online_changed_at: Option<Timestamp>,
-    /// What it said when it started last.
+    /// Data that the station sent when it started last; `None` if it never did.
     pub booted: Option<Booted>,
-    /// How many transactions it serves at a time; none for as many as it has connectors.
+    /// Limit of transactions at a time; `None` for as many as it has connectors.
     pub transactions_max: Option<u32>,
     /// Its connectors by number; 0 is the station itself.
     pub connectors: BTreeMap<u32, Connector>,
     /// Its transactions that have not stopped.
     pub transactions: BTreeMap<i64, Transaction>,
-    /// Remote starts that keep a place, or whose result is not known in full.
+    /// Remote starts that keep a connector, that await the station's answer, or that await their
+    /// transaction.
     pub remote_starts: Vec<RemoteStart>,
     /// Connectors that are kept for drivers, by the ids of their reservations.
     #[serde(default)]
     pub reservations: BTreeMap<i64, Reservation>,
-    /// The id of the last reservation that was asked for.
+    /// Id of the last reservation that was requested; 0 before the first.
     #[serde(default)]
     pub reservation_last: i64,
 }
@@ -205,9 +207,10 @@ impl Station {
         }
     }
 
-    /// Forgets remote starts that keep no place. Those that led to a transaction are kept for a while, for whoever asks
-    /// what became of them, and those that were accepted until that is recorded as in vain; the newest have the best right
-    /// to it.
+    /// Forgets remote starts that are finished. Kept are those that still keep a connector, those
+    /// that led to a transaction before the station's answer was recorded, and those that were
+    /// accepted without a transaction, until it is recorded that they were in vain. The oldest are
+    /// forgotten to make room for one more.
     fn forget_finished_remote_starts(&mut self, now: Timestamp) {
         let is_of_use = |start: &RemoteStart| {
             let awaits_answer = start.transaction.is_some() && !start.accepted;
@@ -252,32 +255,34 @@ impl Station {
         vec![if is_open { StationEvent::TransactionStopped(stopped) } else { StationEvent::UnmatchedStopReported(stopped) }]
     }
 
-    /// The open transaction that a report of a start is about, if it was reported before.
+    /// Returns the open transaction that a report of a start is about, if the start was reported
+    /// before.
     #[must_use]
     pub fn running_as(&self, started: &Started) -> Option<&Transaction> {
         self.transactions.values().find(|transaction| !transaction.superseded && started.is_same_start(transaction))
     }
 
-    /// The remote start that keeps a connector now.
+    /// Returns the remote start that keeps a connector now.
     #[must_use]
     pub fn claim_on(&self, connector_id: u32, now: Timestamp) -> Option<&RemoteStart> {
         let names_it = |start: &&RemoteStart| start.asked.connector_id.is_some_and(|named| named.get() == connector_id);
         self.remote_starts.iter().filter(names_it).find(|start| start.holds(now))
     }
 
-    /// A remote start that is under way, or that led to a transaction.
+    /// Returns a remote start that is under way, or that led to a transaction.
     #[must_use]
     pub fn remote_start(&self, request: &RequestId) -> Option<&RemoteStart> {
         self.remote_starts.iter().find(|start| start.asked.request == *request)
     }
 
-    /// The transaction that a start on its connector leaves behind: its stop was lost, or will come late.
+    /// Returns the transaction that a start on its connector supersedes: its stop was lost, or
+    /// comes late.
     #[must_use]
     pub fn superseded_by(&self, started: &Started) -> Option<TransactionId> {
         self.connectors.get(&started.connector_id)?.transaction
     }
 
-    /// The open transaction that a remote start led to.
+    /// Returns the transaction that a remote start led to.
     #[must_use]
     pub fn result_of(&self, request: &RequestId) -> Option<TransactionId> {
         let open = self.transactions.values().find(|transaction| transaction.remote_start.as_ref() == Some(request));
@@ -346,13 +351,14 @@ impl Station {
         }
     }
 
-    /// What the station says of itself as a whole.
+    /// Returns the status of the station as a whole; `None` if it never reported one.
     #[must_use]
     pub fn own_status(&self) -> Option<&ChargePointStatus> {
         self.connectors.get(&0).and_then(Connector::status)
     }
 
-    /// Who keeps a place now: remote starts, and the reservations that are in the way.
+    /// Returns the claims on connectors now: remote starts, and the reservations that are in the
+    /// way.
     fn claims(&self, now: Timestamp, in_the_way: impl Fn(&Reservation) -> bool) -> Claims<'_> {
         Claims {
             starts: self.remote_starts.iter().filter(|start| start.holds(now)).collect(),
@@ -403,13 +409,13 @@ impl Station {
     }
 }
 
-/// Who keeps a place.
+/// Claims on connectors.
 struct Claims<'a> {
     starts: Vec<&'a RemoteStart>,
     reservations: Vec<&'a Reservation>,
 }
 
-/// Whether the state belongs to a transaction that is under way.
+/// Tells whether the status is that of a transaction under way.
 fn is_charging(status: &ChargePointStatus) -> bool {
     matches!(status, ChargePointStatus::Charging | ChargePointStatus::SuspendedEv | ChargePointStatus::SuspendedEvse)
 }

@@ -7,7 +7,7 @@ use crate::domain::request::{Answered, RequestId, Reservation, ReservationCancel
 use crate::domain::transaction::Started;
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus};
 
-/// How many reservations of a station can be open.
+/// Reservations of a station that can be open at a time.
 pub(super) const RESERVATIONS_MAX: usize = 64;
 
 /// The folds.
@@ -48,7 +48,8 @@ impl Station {
         }
     }
 
-    /// A transaction uses the reservation that it names; where it names none, the one of its tag on its connector.
+    /// Ends the reservation that a transaction uses: the one that it names; if it names none, the
+    /// one of its tag on its connector.
     pub(super) fn use_reservation(&mut self, started: &Started) {
         let is_used = |id: i64, it: &Reservation| match started.reservation_id {
             Some(used) => used == id,
@@ -60,7 +61,7 @@ impl Station {
         self.reservations.retain(|id, it| !is_used(*id, it));
     }
 
-    /// The reservation that keeps a connector.
+    /// Returns the reservation that keeps a connector.
     #[must_use]
     pub fn reservation_on(&self, connector_id: u32, now: Timestamp) -> Option<&Reservation> {
         self.reservations.values().find(|it| it.asked.connector_id.get() == connector_id && it.holds(now))
