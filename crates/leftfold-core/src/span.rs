@@ -3,8 +3,9 @@
 //! A span that nobody listens to costs a look at an atomic number. Names of things that may be a person's, as the ids of
 //! aggregates are, stand only in the span of an append, whose level is DEBUG.
 //!
-//! A trace goes on behind the log: what caused an event is kept in its metadata, and the span of whatever comes of the event
-//! has it as its parent (with the feature `opentelemetry`), or tells it in the fields `trace_id` and `parent_id`.
+//! A trace goes on behind the log: the trace that caused an event is kept in its metadata, and the
+//! span of everything that follows from the event has it as its parent (with the feature
+//! `opentelemetry`), or tells it in the fields `trace_id` and `parent_id`.
 
 use std::future::Future;
 
@@ -42,8 +43,9 @@ pub(crate) fn comes_of<'t>(span: &Span, traces: impl Iterator<Item = Option<&'t 
     }
 }
 
-/// Lets metadata say that its events were caused within a span: with the feature `opentelemetry`, by whoever collects spans.
-/// Without one, or if nobody collects, it stays as the caller said.
+/// Lets metadata say that its events were caused within a span: with the feature `opentelemetry`,
+/// as the collector of spans names it. Without the feature, or if nobody collects spans, it stays
+/// as the caller said.
 pub(crate) fn carries(span: &Span, metadata: &mut Metadata) {
     #[cfg(feature = "opentelemetry")]
     if let Some(trace) = otel::context(span) {
@@ -53,7 +55,7 @@ pub(crate) fn carries(span: &Span, metadata: &mut Metadata) {
     let _ = (span, metadata);
 }
 
-/// Carries something out within a span, and says in it what came of that.
+/// Carries out work within a span, and lets `say` record the result in it.
 pub(crate) async fn within<T>(span: Span, work: impl Future<Output = T>, say: impl FnOnce(&Span, &T)) -> T {
     let done = work.instrument(span.clone()).await;
     if !span.is_disabled() {

@@ -1,20 +1,22 @@
-//! Why a copy does not go on.
+//! Errors of a copy.
 
 use super::verify::Difference;
 use crate::fold::EventError;
 use crate::runtime::RewriteError;
 use crate::store::{AppendError, Invalid, Position, ReadError, RecordedEvent, StoreId, SubscribeError};
 
-/// Why a copy does not go on. What was copied stays, and is right; the same call goes on from there once the reason is gone.
+/// Error of a copy that does not go on. What was copied stays, and is right; the same call goes on
+/// from there once the reason is gone.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CopyError {
     /// A store cannot be copied into itself.
     #[error("old and new are the same store {store}, copy into a new one")]
     SameStore {
-        /// Which.
+        /// Id of that store.
         store: StoreId,
     },
-    /// The new store holds what this copy did not write: before it began, or while it went on.
+    /// The new store holds events that this copy did not write: from before it began, or while it
+    /// went on.
     #[error(
         "the new store holds an event at {found} that the copy did not write; copy into an empty store, which nobody else writes until the switch"
     )]
@@ -25,7 +27,7 @@ pub enum CopyError {
     /// Another process copies into the same store.
     #[error("another process copies into the new store, let one of them do it: {detail}")]
     Overtaken {
-        /// What was seen of it.
+        /// Sign of the other process, for people.
         detail: String,
     },
     /// The function cannot be used for an event. Nothing of its append was written.
@@ -33,7 +35,7 @@ pub enum CopyError {
     Function {
         /// The event, or the first one of its append.
         position: Position,
-        /// What it did.
+        /// Fault of the function.
         fault: FunctionFault,
     },
     /// The function says something else of an event than it said when the event was copied.
@@ -45,9 +47,9 @@ pub enum CopyError {
     /// The old store took an append during the switch.
     #[error("the old store grew from {copied} to {head} during the switch; stop whoever writes it and switch again")]
     StillWritten {
-        /// What was copied.
+        /// Position up to which the old store was copied.
         copied: Position,
-        /// Where it ends now.
+        /// Durable end of the old store now.
         head: Position,
     },
     /// The switch is done: the new store goes its own way.
@@ -56,15 +58,15 @@ pub enum CopyError {
     /// More consumers recorded a checkpoint than are carried over.
     #[error("more than {limit} consumers recorded checkpoints in the old store")]
     TooManyConsumers {
-        /// How many may be.
+        /// Number of consumers that are carried over at most.
         limit: usize,
     },
     /// A position was asked for that is not copied yet.
     #[error("position {position} is not copied yet, the copy has come to {copied}")]
     NotYet {
-        /// Which.
+        /// Position that was asked for.
         position: Position,
-        /// How far the copy has come.
+        /// Position up to which the copy has come.
         copied: Position,
     },
     /// A record of the runtime cannot be read, so it is not known which positions it speaks of.
@@ -73,11 +75,11 @@ pub enum CopyError {
          wrote it, or leave the records of its category behind, with without()"
     )]
     Unreadable {
-        /// Where it is.
+        /// Position of the record.
         position: Position,
         /// Its stream.
         stream: String,
-        /// What is wrong with it.
+        /// Reason, for people.
         detail: String,
     },
     /// A record of the runtime is of a kind that this release does not know, so it is not known which positions it speaks of.
@@ -86,15 +88,15 @@ pub enum CopyError {
          the release that wrote it, or leave the records of that category behind, with without()"
     )]
     NoOwner {
-        /// Where it is.
+        /// Position of the record.
         position: Position,
-        /// The category of its stream, or else what its type begins with.
+        /// Category of its stream; if it has none, the beginning of its type.
         category: String,
     },
-    /// What the copy remembers of itself in the new store cannot be read.
+    /// The copy's own records in the new store cannot be read.
     #[error("what the copy recorded of itself in the new store cannot be read: {0}")]
     Record(#[from] EventError),
-    /// A name that the copy makes is none.
+    /// A name that the copy makes is not valid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// A store cannot be read.
@@ -115,27 +117,27 @@ impl CopyError {
     }
 }
 
-/// What is wrong with what the function said.
+/// Fault of the function, or of its answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FunctionFault {
     /// It panicked.
     #[error("it panicked: {message}")]
     Panicked {
-        /// With what.
+        /// Message of the panic.
         message: String,
     },
-    /// It says that it cannot.
+    /// It refused an event.
     #[error("it refused: {reason}")]
     Refused {
-        /// Why.
+        /// Reason that the function gave.
         reason: String,
     },
-    /// It was given an append, and did not say one thing of each event.
+    /// It was given an append, and did not answer once for each event.
     #[error("it was given {events} events and answered for {answers}, answer for each of them")]
     Answers {
-        /// The events of the append.
+        /// Number of events of the append.
         events: usize,
-        /// What it answered.
+        /// Number of its answers.
         answers: usize,
     },
     /// It named a type or stream of the runtime.
@@ -144,7 +146,8 @@ pub enum FunctionFault {
         /// The name.
         name: String,
     },
-    /// What it made is beyond a limit, alone or together with the rest of its append: an append stays one.
+    /// The events that it made are beyond a limit, alone or together with the rest of their append:
+    /// an append stays one.
     #[error(transparent)]
     Invalid(#[from] Invalid),
 }

@@ -18,25 +18,26 @@ const SPAN_MAX: u64 = 1 << 16;
 /// Records whose runs are kept at hand.
 const CHUNKS_KEPT: usize = 16;
 
-/// What became of a position.
+/// Image of a position of the old store in the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Its image in the new store; for an event that was dropped, the nearest image before it, and
-    /// [`Position::START`] where there is none.
+    /// Position of its image in the new store; for an event that was dropped, of the nearest image
+    /// before it, and [`Position::START`] if there is none.
     pub position: Position,
-    /// Everything at and before the old position is at or before this one, and everything after it is after this one: what
-    /// a consumer that has handled the old position has handled.
+    /// Everything at and before the old position is at or before this one, and everything after it
+    /// is after this one: a consumer that has handled the old position has handled everything up to
+    /// here.
     pub through: Position,
-    /// Whether it has an image of its own.
+    /// Fate of the event: it has an image of its own if it was copied.
     pub fate: Fate,
 }
 
-/// Whether an event went over.
+/// Fate of an event of the old store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It, or what took its place, is in the new store.
+    /// The event, or the events that took its place, are in the new store.
     Copied,
-    /// It was dropped.
+    /// The event was dropped.
     Dropped,
 }
 
@@ -44,8 +45,9 @@ impl Image {
     const START: Self = Self { position: Position::START, through: Position::START, fate: Fate::Dropped };
 }
 
-/// Old positions that went the same way: so many from `old` on, each with one image, side by side from `image` on; or one
-/// event with several images, which end at `through`; or so many that were dropped (`image` 0) after `through`.
+/// Old positions that went the same way: `len` of them from `old` on, each with one image, side by
+/// side from `image` on; or one event with several images, which end at `through`; or `len` of them
+/// that were dropped (`image` 0) after `through`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     old: u64,
@@ -55,8 +57,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// What became of the old position so far behind its first. One behind its end was not copied apart: old positions
-    /// may have gaps.
+    /// Returns the image of the old position that is `offset` behind its first. A position behind
+    /// its end was not copied apart: old positions may have gaps.
     fn at(self, offset: u64, before: u64) -> Image {
         let (last, fate) = (offset.min(self.len - 1), if offset < self.len { Fate::Copied } else { Fate::Dropped });
         match self.image {
@@ -66,7 +68,7 @@ impl Run {
         }
     }
 
-    /// The image of its last event, and the end of all its images.
+    /// Returns the image of its last event, and the end of all its images.
     fn end(self, before: u64) -> (u64, u64) {
         let end = self.at(self.len - 1, before);
         (end.position.0, end.through.0)
@@ -84,7 +86,8 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// Adds what became of the next old position: so many images from `first` on, one of which it is to be found at.
+    /// Adds the next old position: it has `images` images from `first` on, and is to be found at
+    /// the one of index `primary`.
     pub(super) fn push(&mut self, old: Position, first: Position, images: u64, primary: u64) {
         let (old, image) = (old.0, if images == 0 { 0 } else { first.0 + primary });
         let through = if images == 0 { self.end().1 } else { first.0 + images - 1 };
@@ -112,7 +115,7 @@ impl Runs {
         self.runs.is_empty()
     }
 
-    /// What follows them, still empty.
+    /// Returns the runs that follow these, still empty.
     fn following(&self) -> Self {
         Self { after: self.through, through: self.through, before: self.end(), runs: Vec::new() }
     }
@@ -159,13 +162,13 @@ pub struct PositionMap {
     /// The records, but for `Began`.
     records: u64,
     recorded: VecDeque<(u64, Arc<Runs>)>,
-    /// What is not recorded yet.
+    /// Runs that are not recorded yet.
     pub(super) pending: Runs,
 }
 
 impl PositionMap {
-    /// The map of a store that was copied from an old one. While the copy goes on it reaches as far as the last record of
-    /// the map; [`Copy::map`](super::Copy::map) knows the rest too.
+    /// Opens the map of a store that was copied from an old one. While the copy goes on it reaches
+    /// as far as the last record of the map; [`Copy::map`](super::Copy::map) knows the rest too.
     pub async fn open(new: &Store, old: StoreId) -> Result<Self, CopyError> {
         let stream = stream(old)?;
         let mut map =
@@ -183,13 +186,13 @@ impl PositionMap {
         Ok(map)
     }
 
-    /// How far the map goes.
+    /// Returns the position of the old store up to which the map goes.
     #[must_use]
     pub fn through(&self) -> Position {
         Position(self.pending.through)
     }
 
-    /// What became of a position of the old store.
+    /// Returns the image of a position of the old store.
     pub async fn image(&mut self, position: Position) -> Result<Image, CopyError> {
         if position == Position::START {
             return Ok(Image::START);
@@ -209,7 +212,7 @@ impl PositionMap {
         Ok(self.runs(low).await?.image(position))
     }
 
-    /// What is pending has been recorded.
+    /// Notes that the pending runs have been recorded.
     pub(super) fn recorded(&mut self) {
         let following = self.pending.following();
         let runs = std::mem::replace(&mut self.pending, following);

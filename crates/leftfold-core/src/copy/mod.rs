@@ -1,7 +1,8 @@
 //! Copying a store into a new one through a function: rename, split, merge, drop and re-tag events and streams.
 //!
-//! Nothing in a store is edited. Where its history must become another, the store is copied, event by event, while it goes
-//! on serving; then whoever wrote it is stopped, the rest is copied, and the new store takes its place.
+//! Nothing in a store is edited. If its history must become another, the store is copied, event by
+//! event, while it goes on serving; then its writers are stopped, the rest is copied, and the new
+//! store takes its place.
 //!
 //! ```
 //! use leftfold_core::copy::{Copy, Transformed};
@@ -30,7 +31,7 @@
 //!
 //! let copy = Copy::from(&old).into(&new).through(renamed);
 //! copy.run_until_caught_up().await?; // as often as you like; after a crash it goes on
-//! // … stop whoever writes the old store …
+//! // … stop the writers of the old store …
 //! copy.switch().await?;
 //! let report = copy.verify().await?;
 //! assert!(report.is_sound());
@@ -46,20 +47,22 @@
 //! - **Ids.** The image of an event has its id, so that what refers to an event by its id (causation, correlation) stays
 //!   right. An id that a store minted tells the millisecond at which the event was first recorded
 //!   ([`EventId::moment`](crate::store::EventId::moment)).
-//! - **Requests.** What was accepted or refused under a command id is answered again by the new store. A request without
-//!   bytes of its own is recognised by its target; it is recognised under the stream's new name too, but for one that
-//!   recorded no event, and for a decision whose query speaks of what was renamed: send those with their bytes. The version
-//!   that was answered becomes that of the image of the last event; without an event it stays what it was.
+//! - **Requests.** A request that was accepted or refused under a command id is answered again by
+//!   the new store. A request without bytes of its own is recognised by its target; it is recognised
+//!   under the stream's new name too, except one that recorded no event, and a decision whose query
+//!   names something that was renamed: send those with their bytes. The version that was answered
+//!   becomes that of the image of the last event; without an event it stays what it was.
 //! - **The runtime's own events** (`$…`) are not shown to the function. They go over with the positions that they speak of
 //!   rewritten: ledgers of effects, processes and their timers. What is concluded stays concluded, what is open stays
 //!   open; the ledger of an intent that was dropped is dropped, and a trigger that waits for a person and was dropped is
 //!   found at no position.
-//! - **Consumers** that keep their checkpoint in the store stand, after the switch, behind everything that came of what
-//!   they had handled.
+//! - **Consumers** that keep their checkpoint in the store have, after the switch, the position
+//!   behind all images of the events that they had handled.
 //!
 //! # What is not
-//! - **Times.** Time is a log's own and never runs backwards, so an image is recorded when it is copied. Who needs the
-//!   original moment has the function put it where it belongs: into the data, or a tag.
+//! - **Times.** Time is a log's own and never runs backwards, so an image is recorded when it is
+//!   copied. If the original moment is needed, let the function put it where it belongs: into the
+//!   data, or a tag.
 //! - **Snapshots,** which are a cache, and **checkpoints in other databases** (projections): rebuild those, or give them
 //!   `new.checkpoint_at(copy.map(position).await?.through)`.
 //! - **Positions in users' own data,** which is never parsed. Keep ids of events in data.
@@ -98,9 +101,10 @@ pub const CONSUMERS_MAX: usize = 100_000;
 
 /// A copy of a store into a new one.
 ///
-/// It keeps nothing in memory between calls: where it stands is recorded in the new store, with what was copied. Each call
-/// goes on from there, in this process or another, and a call that failed, was dropped or was killed is just called again,
-/// with the same function. Nobody else may write the new store before the switch; that is checked at every append.
+/// It keeps nothing in memory between calls: its position is recorded in the new store, with what
+/// was copied. Each call goes on from there, in this process or another, and a call that failed,
+/// was dropped or was killed is just called again, with the same function. Nobody else may write
+/// the new store before the switch; that is checked at every append.
 #[derive(Clone, Debug)]
 pub struct Copy {
     old: Store,
@@ -123,19 +127,19 @@ pub struct CopyInto {
     new: Store,
 }
 
-/// How far a copy has come.
+/// Progress of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Everything up to here of the old store is copied.
+    /// Position of the old store up to which everything is copied.
     pub copied: Position,
-    /// Where the old store ends now.
+    /// Durable end of the old store now.
     pub old_head: Position,
-    /// Where the new store ends.
+    /// End of the new store.
     pub new_head: Position,
 }
 
 impl Copy {
-    /// A copy of this store. It is only read, so a copy opened for reading will do.
+    /// Begins a copy of this store. It is only read, so a copy opened for reading will do.
     pub fn from(old: &Store) -> CopyFrom {
         CopyFrom { old: old.clone() }
     }
@@ -175,13 +179,15 @@ impl Copy {
         Pump::open(self).await?.switch().await
     }
 
-    /// Holds what was copied against the old store: every append goes through the function again, and must be in the new
-    /// store just so, in order, with its answer, where the position map says. The first difference is named.
+    /// Compares what was copied with the old store: every append goes through the function again,
+    /// and must be in the new store exactly so, in order, with its answer, at the place that the
+    /// position map says. The first difference is named.
     pub async fn verify(&self) -> Result<Report, CopyError> {
         verify::verify(self).await
     }
 
-    /// What became of a position of the old store. See [`PositionMap`] for a map that needs no old store.
+    /// Returns the image of a position of the old store. See [`PositionMap`] for a map that needs
+    /// no old store.
     pub async fn map(&self, position: Position) -> Result<Image, CopyError> {
         match State::load(self).await? {
             Some(mut state) => state.map.image(position).await,
@@ -191,21 +197,21 @@ impl Copy {
 }
 
 impl CopyFrom {
-    /// Into this store, which must be empty, or hold what this copy wrote so far.
+    /// Sets the new store, which must be empty, or hold what this copy wrote so far.
     pub fn into(self, new: &Store) -> CopyInto {
         CopyInto { old: self.old, new: new.clone() }
     }
 }
 
 impl CopyInto {
-    /// Through a function of each event. It is pure: it is asked again when the copy goes on, and when it is verified. The
-    /// runtime's own events are not shown to it.
+    /// Sets the function, which is asked for each event. It is pure: it is asked again when the
+    /// copy goes on, and when it is verified. The runtime's own events are not shown to it.
     pub fn through(self, function: impl Fn(&RecordedEvent) -> Transformed + Send + Sync + 'static) -> Copy {
         self.through_appends(move |events| events.iter().map(|event| function(event)).collect())
     }
 
-    /// Through a function of all events of one append, for what concerns several of them: it answers for each, in order.
-    /// Two become one where one is dropped and the other replaced.
+    /// Sets a function of all events of one append, for changes that concern several of them: it
+    /// answers for each, in order. Two become one if one is dropped and the other replaced.
     pub fn through_appends(self, function: impl Fn(&[&RecordedEvent]) -> Vec<Transformed> + Send + Sync + 'static) -> Copy {
         let translation = Translation { function: Function::new(function), without: Arc::default() };
         Copy { old: self.old, new: self.new, translation }

@@ -1,8 +1,9 @@
 //! Copying: from the old store, through the function, into the new one.
 //!
-//! Every append that is handed over moves the copy's own checkpoint from exactly where the one before left it, and is made
-//! on condition that nobody else wrote the new store. So many may be under way at once: if one fails, all behind it fail,
-//! and what is there is always a beginning of what should be. Where the copy stands is that checkpoint and nothing else.
+//! Every append that is handed over moves the copy's own checkpoint from exactly where the one
+//! before left it, and is made on condition that nobody else wrote the new store. So many may be
+//! under way at once: if one fails, all behind it fail, and what is there is always a beginning of
+//! what should be. That checkpoint alone says how far the copy has come.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -30,9 +31,10 @@ const VERSIONS_KEPT: usize = 1 << 16;
 pub(super) struct Pump<'c> {
     copy: &'c Copy,
     old: Reader,
-    /// Where the copy stands once everything under way has arrived.
+    /// Checkpoint of the copy once everything under way has arrived.
     at: Checkpoint,
-    /// What was looked at of the old store: what was dropped may go beyond `at`.
+    /// Checkpoint up to which the old store was looked at: it may be beyond `at`, by events that
+    /// were dropped.
     looked: Checkpoint,
     /// The end of the new store once everything under way has arrived.
     head: Position,
@@ -47,9 +49,9 @@ pub(super) struct Pump<'c> {
 #[derive(Debug)]
 struct UnderWay {
     answer: Pending<Outcome, AppendError>,
-    /// The position that its first event must get; nothing where it has none.
+    /// Position that its first event must get; `None` if it has no events.
     first: Option<Position>,
-    /// Whether the copy stands elsewhere after it.
+    /// Effect of the append on the copy's checkpoint.
     moves: Moves,
     bytes: usize,
 }
@@ -148,7 +150,7 @@ impl<'c> Pump<'c> {
         self.settle_all().await
     }
 
-    /// The old store is where it was when it was read to its end.
+    /// Refuses an old store that was written since it was read to its end.
     fn is_quiet(&self, end: Head) -> Result<(), CopyError> {
         let head = self.copy.old.head();
         if (head.position, head.chain) == (end.position, end.chain) {
@@ -263,7 +265,7 @@ impl<'c> Pump<'c> {
         }
     }
 
-    /// Nobody else wrote the new store.
+    /// Returns the condition that nobody else wrote the new store.
     fn alone(&self) -> Condition {
         Condition::none_matching(Query::everything(), self.head)
     }

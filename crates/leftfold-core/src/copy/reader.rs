@@ -24,7 +24,8 @@ impl Reader {
         Self { store: store.clone(), from, ready: VecDeque::new(), coming: None, head: Head::EMPTY }
     }
 
-    /// The next append; none at the durable end, where it can be asked again later. Safe to cancel.
+    /// Returns the next append; `None` at the durable end, where it can be asked again later. Safe
+    /// to cancel.
     pub(super) async fn next(&mut self) -> Result<Option<RecordedAppend>, ReadError> {
         if let Some(append) = self.ready.pop_front() {
             return Ok(Some(append));

@@ -1,18 +1,19 @@
-//! What a copy records of itself in the new store.
+//! Records of a copy of itself in the new store.
 
 use serde::{Deserialize, Serialize};
 
 use crate::fold::Event;
 use crate::store::{Invalid, StoreId, StreamName};
 
-/// What happened to a copy, stored as `$copy.…`.
+/// Event of a copy, stored as `$copy.…`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum CopyEvent {
     /// It began. The first event of a copied store.
     Began { old: String },
     /// A consumer of the old store was seen: its checkpoint is carried over at the switch.
     ConsumerSeen { consumer: String, source: String },
-    /// Where the events after `after`, up to and including `through`, went. See [`Run`](super::map::Run) for the runs.
+    /// The images of the events after `after`, up to and including `through`. See
+    /// [`Run`](super::map::Run) for the runs.
     Mapped { after: u64, through: u64, before: (u64, u64), runs: Vec<(u64, u64, u64, u64)> },
     /// The old store is not copied any further.
     Switched { through: u64, chain: String, consumers: u64 },
@@ -22,11 +23,11 @@ impl Event for CopyEvent {
     const NAMESPACE: &'static str = "$copy";
 }
 
-/// What the streams and the consumer of copies begin with.
+/// Beginning of the names of the streams and of the consumer of copies.
 pub(super) const COPY: &str = "$copy";
 
-/// The stream of what was begun, mapped and switched. Its first event is `Began`; but for `Switched`, which is the last,
-/// all others are `Mapped`.
+/// Returns the stream of the events of one copy, but for `ConsumerSeen`. Its first event is
+/// `Began`; but for `Switched`, which is the last, all others are `Mapped`.
 pub(super) fn stream(old: StoreId) -> Result<StreamName, Invalid> {
     StreamName::of(COPY, &old.to_string())
 }
@@ -36,7 +37,7 @@ pub(super) fn consumers(old: StoreId) -> Result<StreamName, Invalid> {
     StreamName::of("$copy:consumers", &old.to_string())
 }
 
-/// Whether a stream is a copy's own.
+/// Tells whether a stream is a copy's own.
 pub(super) fn is_own(stream: &str) -> bool {
     stream.starts_with("$copy-") || stream.starts_with("$copy:")
 }

@@ -1,4 +1,5 @@
-//! What became of positions that events speak of: asked by the owners of the runtime's records, answered from the map.
+//! Images of the positions that events speak of: asked by the owners of the runtime's records,
+//! answered from the map.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,20 +12,22 @@ use crate::store::Position;
 /// The images of positions, as far as they were asked for.
 #[derive(Debug)]
 pub(super) struct References {
-    /// What is not copied yet was no position that was known when the event was recorded.
+    /// First position of the append: no position from here on was known when its events were
+    /// recorded.
     before: Position,
     known: BTreeMap<Position, Image>,
-    /// What was asked for and is not known.
+    /// Positions that were asked for and are not known.
     missing: RefCell<Vec<Position>>,
 }
 
 impl References {
-    /// Those of an append that begins there.
+    /// Makes the references of an append that begins at a position.
     pub(super) fn before(position: Position) -> Self {
         Self { before: position, known: BTreeMap::new(), missing: RefCell::default() }
     }
 
-    /// Looks up what was asked for in vain since. Whether there was any: then what was answered counts for nothing.
+    /// Looks up the positions that were asked for in vain since. Returns true if there were any:
+    /// then the answers given count for nothing.
     pub(super) async fn look_up(&mut self, map: &mut PositionMap) -> Result<bool, CopyError> {
         let missing = self.missing.take();
         for position in &missing {

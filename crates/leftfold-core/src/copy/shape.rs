@@ -1,13 +1,14 @@
-//! A store in today's shape: what upcasters make of old events on every read, made once.
+//! A store in today's shape: what upcasters make of old events on every read is made once.
 
 use super::transform::Transformed;
 use crate::fold::{Event, EventError, Schema, Unknown};
 use crate::store::RecordedEvent;
 
-/// An event as upcasters of `E` read it, to be [copied through](super::CopyInto::through): the new store needs those
-/// upcasters no more. Tags are those that the event has today. What has today's shape already, and what `E` does not know,
-/// stays as it is; an event that cannot be read stops the copy. Of an event that is split only what `E` reads goes over: let it
-/// have a variant for each type that its upcasters lead to.
+/// Returns an event as the upcasters of `E` read it, to be [copied
+/// through](super::CopyInto::through): the new store needs those upcasters no more. Tags are those
+/// that the event has today. An event that has today's shape already, or that `E` does not know,
+/// stays as it is; an event that cannot be read stops the copy. Of an event that is split only the
+/// parts that `E` reads go over: let it have a variant for each type that its upcasters lead to.
 pub fn in_todays_shape<E: Event>(event: &RecordedEvent) -> Transformed {
     match upcast::<E>(event) {
         Ok(transformed) => transformed,

@@ -1,4 +1,4 @@
-//! Where a copy stands, by what it recorded in the new store.
+//! State of a copy, by what it recorded in the new store.
 
 use std::collections::HashSet;
 
@@ -10,10 +10,10 @@ use super::{CONSUMERS_MAX, Copy};
 use crate::fold::{Schema, Unknown};
 use crate::store::{Checkpoint, Label, Position, Read, StoreId, SubscribeError, Version};
 
-/// Where a copy stands.
+/// State of a copy.
 #[derive(Debug)]
 pub(super) struct State {
-    /// What was copied of the old store.
+    /// Checkpoint up to which the old store was copied.
     pub(super) at: Checkpoint,
     pub(super) map: PositionMap,
     /// The consumers that recorded a checkpoint in the old store, each with the store that it follows.
@@ -24,9 +24,9 @@ pub(super) struct State {
 /// A switch that took place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Switched {
-    /// Where the old store ended.
+    /// End of the old store at the switch.
     pub(super) through: Position,
-    /// Where the copier's part of the new store ends.
+    /// End of the copier's part of the new store.
     pub(super) at: Position,
     pub(super) consumers: u64,
 }
@@ -36,10 +36,10 @@ pub(super) fn consumer() -> Result<Label, CopyError> {
 }
 
 impl State {
-    /// Where the copy stands; nothing where it was not begun.
+    /// Loads the state of the copy; `None` if it was not begun.
     ///
-    /// What the map does not have yet is made out from both stores: the function is asked again for those appends, and
-    /// what it says must be what is there.
+    /// The part that the map does not have yet is made out from both stores: the function is asked
+    /// again for those appends, and its answers must be what is there.
     pub(super) async fn load(copy: &Copy) -> Result<Option<Self>, CopyError> {
         let old = copy.old.identity().store;
         if old == copy.new.identity().store {

@@ -1,4 +1,4 @@
-//! What the user's function says, and how it is asked.
+//! Answers of the user's function, and the way to ask it.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,20 +7,22 @@ use std::sync::Arc;
 use super::error::{CopyError, FunctionFault};
 use crate::store::{Append, NewEvent, RecordedEvent};
 
-/// What becomes of one event.
+/// Answer of the function for one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transformed {
-    /// It stays as it is.
+    /// The event stays as it is.
     Keep,
-    /// Nothing.
+    /// The event does not go over.
     Drop,
     /// These events take its place, in this order, in the append that it was part of.
     ///
-    /// One of them is its *image*: what a reference to it means in the new store. That is the first that bears its id
-    /// ([`RecordedEvent::to_new`] brings it); where none does, the first of all, which is given the id. Others that
-    /// bear it get ids of their own. No events are the same as [`Transformed::Drop`].
+    /// One of them is its *image*: a reference to the event means this one in the new store. It is
+    /// the first that bears the event's id ([`RecordedEvent::to_new`] brings it); if none does, the
+    /// first of all, which is given the id. Others that bear it get ids of their own. No events are
+    /// the same as [`Transformed::Drop`].
     Replace(Vec<NewEvent>),
-    /// It cannot be said, for this reason: the copy stops here, until it goes on with a function that can.
+    /// The function cannot tell, for this reason: the copy stops here, until it goes on with a
+    /// function that can.
     Refuse(String),
 }
 
@@ -43,11 +45,11 @@ impl fmt::Debug for Function {
     }
 }
 
-/// What takes the place of one event.
+/// Events that take the place of one event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Images {
     pub(super) events: Vec<NewEvent>,
-    /// Which of them a reference to the event means.
+    /// Index of the one that a reference to the event means.
     pub(super) primary: usize,
 }
 
@@ -56,7 +58,7 @@ impl Function {
         Self(Arc::new(code))
     }
 
-    /// Asks it, and holds what it says against what may be said.
+    /// Asks the function, and refuses answers that are not allowed.
     pub(super) fn ask(&self, events: &[&RecordedEvent]) -> Result<Vec<Images>, CopyError> {
         let Some(first) = events.first() else { return Ok(Vec::new()) };
         let failed = |position, fault| CopyError::Function { position, fault };

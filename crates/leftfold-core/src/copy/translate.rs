@@ -1,4 +1,4 @@
-//! What one append of the old store is in the new one.
+//! Translation of the appends of the old store into appends of the new one.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::fold::{KeptAnswer, Said};
 use crate::runtime;
 use crate::store::{Append, Authority, CommandRecord, Digest, NewEvent, Position, RecordedAppend, RecordedEvent, Version};
 
-/// How appends are translated.
+/// Rules by which appends are translated.
 #[derive(Clone, Debug)]
 pub(super) struct Translation {
     pub(super) function: Function,
@@ -26,14 +26,15 @@ pub(super) struct Translation {
 pub(super) struct Translated {
     pub(super) events: Vec<NewEvent>,
     pub(super) command: Option<CommandRecord>,
-    /// Of each old event: how many events took its place, and which of them is its image.
+    /// For each old event its position, the number of events that took its place, and the index of
+    /// its image among them.
     pub(super) shares: Vec<(Position, u64, u64)>,
-    /// The event whose version is the one that was answered.
+    /// Index of the event whose version is the one that was answered; `None` if there is none.
     answered: Option<usize>,
 }
 
 impl Translated {
-    /// Whether nothing is left of it.
+    /// Tells whether nothing is left of it.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.command.is_none()
     }

@@ -1,4 +1,4 @@
-//! Holding the new store against the old one: every append through the function again, in step.
+//! Comparing the new store with the old one: every append through the function again, in step.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use super::state::{State, Switched};
 use super::translate::{Translated, digested};
 use crate::store::{Hash, NewEvent, Position, RecordedAppend, RecordedEvent, Version};
 
-/// What a copy was found to be.
+/// Result of the verification of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What was copied of the old store.
+    /// Position up to which the old store was copied.
     pub through: Position,
     /// Appends of the old store that were gone through.
     pub appends: u64,
@@ -25,17 +25,18 @@ pub struct Report {
     pub new_events: u64,
     /// Requests whose answers went over.
     pub commands: u64,
-    /// Consumers whose checkpoints were carried over; none before the switch.
+    /// Consumers whose checkpoints were carried over; 0 before the switch.
     pub consumers: u64,
     /// A digest of those events of the new store, without their places and times, and of those requests: the same for every
     /// copy of the same store through the same function, however often it was interrupted.
     pub digest: Hash,
-    /// The first place where the new store is not what the function makes of the old one.
+    /// First place where the new store is not what the function makes of the old one; `None` if
+    /// there is none.
     pub difference: Option<Difference>,
 }
 
 impl Report {
-    /// Whether the new store is what the function makes of the old one.
+    /// Tells whether the new store is what the function makes of the old one.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.difference.is_none()
@@ -49,7 +50,7 @@ pub struct Difference {
     pub old: Position,
     /// The position in the new store.
     pub new: Position,
-    /// What is wrong there.
+    /// Description of the difference.
     pub detail: String,
 }
 
@@ -67,12 +68,12 @@ pub(super) struct Walk<'c> {
     records: Records,
     /// The last position of the new store that was looked at.
     new_at: Position,
-    /// What stands behind this in the new store is not the copy's.
+    /// End of the copy's part of the new store: events behind it are not the copy's.
     new_end: Position,
 }
 
-/// Whether appends without events are looked at. They are in order, but on which side of a record of the map they stand
-/// is not known; for the map they mean nothing.
+/// Treatment of appends without events. They are in order, but on which side of a record of the map
+/// they stand is not known; for the map they mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Records {
     Compared,
@@ -110,7 +111,7 @@ impl<'c> Walk<'c> {
         Self { records: Records::Compared, new_end, ..Self::rebuilding(copy, Position::START, Position::START) }
     }
 
-    /// The next append of the old store through a position; none at the end.
+    /// Takes the next append of the old store up to a position; `None` at the end.
     pub(super) async fn step(&mut self, map: &mut PositionMap, through: Position) -> Result<Option<Step>, CopyError> {
         loop {
             let Some(append) = self.old.next().await? else { return Ok(None) };
@@ -278,7 +279,7 @@ async fn misplaced(step: &Step, map: &mut PositionMap) -> Result<Option<Differen
     Ok(None)
 }
 
-/// What only one of the stores has.
+/// Returns the first thing that only one of the stores has.
 async fn surplus(
     copy: &Copy,
     walk: &mut Walk<'_>,

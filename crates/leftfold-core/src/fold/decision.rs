@@ -424,7 +424,7 @@ fn fresh<D: Decision>() -> Result<D::State, EventError> {
 
 /// Reason for which an append was refused.
 enum Overtaken<R> {
-    /// By something that the decision guards: it is decided anew.
+    /// By something that the decision guards: the decision is made again.
     InBetween,
     /// By something else. If nothing that the decision reads is new, it would decide the same again, and this is its error.
     For(ExecuteError<R>),

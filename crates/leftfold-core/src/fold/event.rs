@@ -167,7 +167,7 @@ pub enum EventError {
         /// Reason, for people.
         detail: String,
     },
-    /// The upcasters leave events unread. Nothing is read or written before they are mended.
+    /// The upcasters leave events unread. Nothing is read or written before they are corrected.
     #[error("the upcasters of {name} leave {event_type} version {schema_version} unread: {what}")]
     Upcasters {
         /// The Rust type.

@@ -1,5 +1,6 @@
-//! Types that a reader asks for and that nobody knows. Mostly a name is read otherwise than it is written then, and nothing
-//! else would ever say so: there is no event that could fail.
+//! Types that a reader asks for and that nobody knows. Usually their names are then read
+//! differently from how they are written, and nothing else would ever say so: there is no event
+//! that could fail.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -21,23 +21,23 @@ pub(crate) const DEPTH_MAX: u32 = 120;
 /// limit, so that what can be written alone can be recorded whatever the record puts around it.
 const DEPTH_READ_MAX: u32 = 127;
 
-/// How serde_json's raw values, and its numbers of any size, come to a serializer: as a struct of one field of the same
-/// name, whose text is the JSON.
+/// Names under which serde_json's raw values, and its numbers of any size, come to a serializer: as
+/// a struct of one field of the same name, whose text is the JSON.
 pub(super) const VERBATIM: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
 
-/// What is written, and taken down.
+/// Output of an encoder: the JSON that is written, and the trace that is taken down.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     json: Option<Vec<u8>>,
     trace: Option<Trace>,
     order: Order,
-    /// Whether the first element of each sequence is written twice.
+    /// True if the first element of each sequence is written twice.
     is_doubling: bool,
-    /// Whether it is a record of the runtime, which has values of users within it.
+    /// True if it is a record of the runtime, which has values of users within it.
     is_record: bool,
 }
 
-/// Whether the order of a sequence's elements and of a text's bytes counts.
+/// Choice whether the order of a sequence's elements and of a text's bytes counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Order {
     #[default]
@@ -164,7 +164,7 @@ pub(crate) struct Encoder<'o> {
     texts: Texts,
 }
 
-/// How texts are written.
+/// Form in which texts are written.
 #[derive(Clone, Copy, PartialEq)]
 enum Texts {
     Quoted,
@@ -188,7 +188,8 @@ impl<'o> Encoder<'o> {
         Ok(self.output.doubtful(mark, Some(Doubt::Wide), || format!("{number} ({kind})")))
     }
 
-    /// JSON knows no such number. Where the type reads a null as what it was, it is none the worse.
+    /// Writes a number that JSON does not know, as null. It does no harm if the type reads a null
+    /// as what it was.
     fn not_finite(self, mark: Mark, number: f64) -> Result<Mark, Stop> {
         self.output.push(b"null");
         // Every NaN is written alike.
@@ -424,12 +425,12 @@ pub(crate) struct Members<'o> {
     /// The mark of the key whose value comes next.
     key: Mark,
     keys: Keys,
-    /// How many nodes stood in the trace before it.
+    /// Number of nodes that stood in the trace before it.
     nodes: usize,
     texts: Texts,
 }
 
-/// The keys of a map, and where they stand in the JSON; a struct has each of its own once.
+/// The keys of a map, and their places in the JSON; a struct has each of its own once.
 #[derive(Default)]
 struct Keys(Vec<(Mark, Range<usize>)>);
 

@@ -36,8 +36,9 @@ impl WithLayout {
 }
 
 impl Layout {
-    /// A value that was made of this one, as JSON. Members stand as they did at the same place; if the object came from
-    /// another place, as they did in one with the same keys, or as each key did first. New ones come last.
+    /// Writes a value that was made of this one, as JSON. Members stand as they did at the same
+    /// place; if the object came from another place, as they did in one with the same keys, or as
+    /// each key did first. New ones come last.
     pub(super) fn write(&self, value: &Value) -> Vec<u8> {
         let mut writer = Writer { root: self, seen: OnceCell::new(), json: Vec::new() };
         writer.write(self, value);
@@ -58,7 +59,7 @@ struct Writer<'o> {
     json: Vec<u8>,
 }
 
-/// Where keys stood, wherever that was.
+/// Places of keys, from all objects of a layout.
 #[derive(Default)]
 struct Seen<'o> {
     /// By the keys of an object, sorted, the place of each in the first that had them.

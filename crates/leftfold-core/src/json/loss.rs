@@ -1,4 +1,4 @@
-//! What JSON would lose of a value, where in it, and what can be done.
+//! Losses of a value in JSON: what would be lost, where in the value, and what can be done.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub(crate) struct Unfaithful {
     pub(crate) loss: Loss,
 }
 
-/// What would be lost.
+/// Loss of a value that is written as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
     /// JSON has no infinity and no NaN.
@@ -91,7 +91,7 @@ impl fmt::Display for Loss {
     }
 }
 
-/// Why JSON is not read as a type.
+/// Error of JSON that is not read as a type.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unread {
     /// It has another shape.
@@ -122,7 +122,7 @@ pub(super) enum Step {
     Index(usize),
 }
 
-/// Why a value cannot be written, and the way to it, the last step first.
+/// Error of a value that cannot be written, and the way to it, the last step first.
 #[derive(Debug)]
 pub(crate) struct Stop(Box<(Loss, Vec<Step>)>);
 

@@ -1,13 +1,13 @@
 //! Marks: what serde was told of a value, in 64 bits, so that two values can be compared without keeping either.
 
-/// What serde was told of a value: names, types and contents, all the way down.
+/// Mark of all that serde was told of a value: names, types and contents, all the way down.
 ///
 /// It knows more than the JSON does: that a number was a `u32`, that a null was a `None`. The order of an object's
 /// members does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mark(u64);
 
-/// What serde calls a value.
+/// Kind of a value, as serde calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub(super) enum Kind {
@@ -72,7 +72,7 @@ impl Mark {
         Self(folded(self.0 ^ SALT).wrapping_add(stir(next.0)))
     }
 
-    /// Another one beside those that were taken: in which order does not count.
+    /// Another one beside those that were taken: their order does not count.
     pub(super) const fn beside(self, other: Self) -> Self {
         Self(self.0.wrapping_add(stir(other.0 ^ SALT)))
     }

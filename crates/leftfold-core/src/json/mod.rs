@@ -36,7 +36,7 @@ use trace::{Difference, Doubt};
 
 use crate::panic::caught;
 
-/// The JSON of a value that is read as it was written.
+/// Writes the JSON of a value that is read as it was written.
 pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, Unfaithful> {
     let (json, mark) = write(value)?;
     let back = match decode::<T>(&json) {
@@ -47,25 +47,25 @@ pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u
     if discriminant(&back) == discriminant(value) { Ok(json) } else { Err(Unfaithful::of::<T>(Loss::OtherVariant)) }
 }
 
-/// The value of its JSON.
+/// Reads a value from its JSON.
 pub(crate) fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, Unread> {
     reading(|| serde_json::from_slice(json))
 }
 
-/// What a type's own code reads: a panic of it is an error of the value.
+/// Runs a type's own code that reads: a panic of it is an error of the value.
 #[inline]
 pub(crate) fn reading<T>(read: impl FnOnce() -> serde_json::Result<T>) -> Result<T, Unread> {
     Ok(caught(read).map_err(Unread::Panicked)??)
 }
 
-/// What a type's own code writes: a panic of it is an error of the value.
+/// Runs a type's own code that writes: a panic of it is an error of the value.
 #[inline]
 pub(crate) fn writing<M, E: From<Stop>>(write: impl FnOnce() -> Result<M, E>) -> Result<M, E> {
     let panics = |detail| Stop::new(Loss::Panics { code: "Serialize", detail });
     caught(write).map_err(panics)?
 }
 
-/// The JSON of a value, still to be read back, and its mark.
+/// Writes the JSON of a value, which is still to be read back, and its mark.
 pub(crate) fn write<T: Serialize>(value: &T) -> Result<(Vec<u8>, Mark), Unfaithful> {
     let mut output = Output::writing();
     match tell(value, &mut output) {
@@ -74,7 +74,7 @@ pub(crate) fn write<T: Serialize>(value: &T) -> Result<(Vec<u8>, Mark), Unfaithf
     }
 }
 
-/// Whether two values of a type are the same; the order of what is in sets and maps does not count.
+/// Tells whether two values of a type are the same; the order within sets and maps does not count.
 pub(crate) fn is_same<T: Serialize + DeserializeOwned>(one: &T, other: &T) -> bool {
     is_same_to(one, other, &Code { tell: &tell, read: &decode })
 }
@@ -85,14 +85,14 @@ fn is_same_to<T>(one: &T, other: &T, code: &Code<'_, T>) -> bool {
     strict.is_some() && (is_strictly || is_same_loosely(one, other, code) && code.lost_order(one, other).is_none())
 }
 
-/// Whether two values differ by orders at most.
+/// Tells whether two values differ by orders at most.
 fn is_same_loosely<T>(one: &T, other: &T, code: &Code<'_, T>) -> bool {
     let [one, other] = [one, other].map(|value| code.mark(value, Output::marking_loosely()));
     one.is_some() && one == other
 }
 
-/// Whether a value that was read from JSON is written as that again. JSON of another shape may be read by accident, a
-/// renamed field with a default being empty.
+/// Tells whether a value that was read from JSON is written as the same JSON again. JSON of another
+/// shape may be read by accident, a renamed field with a default being empty.
 pub(crate) fn is_written_so<T: Serialize + DeserializeOwned>(value: &T, json: &[u8]) -> bool {
     let Ok((again, _)) = write(value) else { return false };
     let is_so = |read: T| text::is_same_loosely(json, &again) && is_same(value, &read);

@@ -11,7 +11,7 @@ use super::loss::{Loss, Stop, Unfaithful, Unread, path};
 use super::mark::{Kind, Mark};
 use super::trace::Node;
 
-/// How a value is told to serde, and read from its JSON.
+/// Functions that tell a value to serde, and read it from its JSON.
 pub(crate) struct Code<'c, T> {
     pub(crate) tell: &'c dyn Fn(&T, &mut Output) -> Result<Mark, Stop>,
     pub(crate) read: &'c dyn Fn(&[u8]) -> Result<T, Unread>,
@@ -21,7 +21,7 @@ pub(crate) struct Code<'c, T> {
 /// once in four thousand million times.
 const READINGS: u32 = 32;
 
-/// What is in an order at one place of a value.
+/// Ordered contents of a value at one of its places.
 #[derive(Default)]
 struct Place {
     mark: Option<Mark>,
@@ -63,7 +63,8 @@ impl<T> Code<'_, T> {
         self.places(&(self.read)(json).ok()?)
     }
 
-    /// What is lost if one value becomes another that differs from it by nothing but orders.
+    /// Returns what is lost if one value becomes another that differs from it by nothing but
+    /// orders; `None` if nothing is lost.
     pub(super) fn lost_order(&self, one: &T, other: &T) -> Option<Unfaithful> {
         let unclear = || Some(self.changed(one, other, WHOLE));
         let (Some(was), Some(is), Some(json)) = (self.places(one), self.places(other), self.write(one, Output::writing())) else {
@@ -91,7 +92,7 @@ impl<T> Code<'_, T> {
         left.into_iter().find(|at| !agree(&first, &second, *at)).map(|at| self.changed(one, other, at))
     }
 
-    /// What of a place is in another order.
+    /// Makes the error of a place whose contents are in another order.
     fn changed(&self, one: &T, other: &T, place: Mark) -> Unfaithful {
         let all = |value: &T| {
             let mut all = Vec::new();

@@ -8,12 +8,14 @@ use serde_json::Value;
 use super::layout::WithLayout;
 use super::text::tokens;
 
-/// What a function of values makes of JSON. Members come out in the order that they had. Numbers that a [`Value`] cannot hold
-/// come out as they went in, wherever it puts them; if it looks at one, that is an error, since it would see another
-/// number, unless that is the float next to it.
+/// Runs a function of values over JSON. Members come out in the order that they had. Numbers that a
+/// [`Value`] cannot hold come out as they went in, at any place that the function puts them; if it
+/// looks at one, that is an error, since it would see another number, unless that is the float next
+/// to it.
 ///
-/// Others stand in for them meanwhile. The function runs twice, once with whole numbers of 64 bits and once with floats:
-/// what comes out of both with the numbers put back is the same only if it looked at none.
+/// Other numbers stand in for them meanwhile. The function runs twice, once with whole numbers of
+/// 64 bits and once with floats: the results with the numbers put back are the same only if it
+/// looked at none.
 pub(crate) fn through<K: PartialEq, E>(
     json: &[u8],
     cast: impl Fn(Value) -> Result<Vec<(K, Value)>, E>,
@@ -59,7 +61,8 @@ fn cast_over<K, E>(
     Ok(cast(value)?.into_iter().map(|(key, value)| (key, layout.write(&value))).collect())
 }
 
-/// What is made of the JSON with others in the place of some numbers, which are put back.
+/// Runs the function over the JSON with substitutes in the place of some numbers, which are put
+/// back.
 fn run_with<K, E>(
     substitutes: &[String],
     big: &[Range<usize>],
@@ -82,7 +85,8 @@ fn run_with<K, E>(
     Ok(results.into_iter().map(|(key, out)| (key, put_back(out))).collect())
 }
 
-/// Whether serde_json was built with `arbitrary_precision`, by whatever crate of the program asked for it.
+/// Tells whether serde_json was built with `arbitrary_precision`, which any crate of the program
+/// may ask for.
 pub(super) fn values_hold_any_number() -> bool {
     const BEYOND: &str = "123456789012345678901234567890";
     static HOLD: OnceLock<bool> = OnceLock::new();
@@ -97,7 +101,7 @@ fn numbers_beyond(json: &[u8], is_beyond: impl Fn(&str) -> bool) -> Vec<Range<us
     numbers(json).into_iter().filter(is_beyond).collect()
 }
 
-/// Whether a value holds the number as it is.
+/// Tells whether a value holds the number as it is.
 fn is_held(text: &str) -> bool {
     if is_whole(text) {
         return text.parse::<u64>().is_ok() || text.parse::<i64>().is_ok();
@@ -107,7 +111,7 @@ fn is_held(text: &str) -> bool {
     is_short || text.parse().is_ok_and(|float: f64| float.is_finite() && decimal(text) == decimal(&format!("{float:e}")))
 }
 
-/// Whether a value holds a float next to the number.
+/// Tells whether a value holds a float next to the number.
 fn is_near(text: &str) -> bool {
     !is_whole(text) && text.parse().is_ok_and(f64::is_finite)
 }

@@ -3,7 +3,7 @@
 use super::loss::Step;
 use super::mark::{Kind, Mark};
 
-/// How many arrays and objects are within each other.
+/// Returns the depth of arrays and objects within each other.
 pub(crate) fn depth(json: &[u8]) -> u32 {
     let (mut depth, mut deepest) = (0_u32, 0);
     tokens(json, |_, byte| {
@@ -17,7 +17,8 @@ pub(crate) fn depth(json: &[u8]) -> u32 {
     deepest
 }
 
-/// Why a text within the JSON is none: a surrogate that is alone passes as JSON until somebody reads it.
+/// Returns the error of a text within the JSON that is no text, `None` if there is none: a
+/// surrogate that is alone passes as JSON until somebody reads it.
 pub(super) fn unreadable_text(json: &[u8]) -> Option<serde_json::Error> {
     let mut unreadable = None;
     tokens(json, |at, byte| {
@@ -31,8 +32,8 @@ pub(super) fn unreadable_text(json: &[u8]) -> Option<serde_json::Error> {
     unreadable
 }
 
-/// Whether two texts are the same JSON: the order of an object's members does not count. Numbers are the same if they are
-/// written so.
+/// Tells whether two texts are the same JSON: the order of an object's members does not count.
+/// Numbers are the same if they are written in the same way.
 pub(crate) fn is_same_text(one: &[u8], other: &[u8]) -> bool {
     one == other || matches!((mark(one, true), mark(other, true)), (Some(one), Some(other)) if one == other)
 }
@@ -42,7 +43,7 @@ pub(super) fn is_same_loosely(one: &[u8], other: &[u8]) -> bool {
     matches!((mark(one, false), mark(other, false)), (Some(one), Some(other)) if one == other)
 }
 
-/// The mark of a text; none if it is no JSON.
+/// Returns the mark of a text; `None` if it is no JSON.
 fn mark(json: &[u8], order_counts: bool) -> Option<Mark> {
     // The arrays and objects around a place, each with the mark of the key that its value stands for, and
     // if the order in it counts.
@@ -92,12 +93,12 @@ fn mark(json: &[u8], order_counts: bool) -> Option<Mark> {
     }
 }
 
-/// Whether a number, or one of the three words, ends before this.
+/// Tells whether a number, or one of the three words, ends before this byte.
 fn is_end(byte: u8) -> bool {
     matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace()
 }
 
-/// The way to what stands at a place.
+/// Returns the way to a place.
 pub(super) fn steps_to(json: &[u8], place: usize) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut text = 0..0;
@@ -130,7 +131,7 @@ pub(super) fn tokens(json: &[u8], mut each: impl FnMut(usize, u8)) {
     }
 }
 
-/// Behind the text whose first quote is at a place.
+/// Returns the place behind the text whose first quote is at `start`.
 pub(super) fn string_end(json: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(byte) = json.get(at) {

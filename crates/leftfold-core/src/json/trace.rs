@@ -1,4 +1,5 @@
-//! A trace: what serde was told of a value, kept as a tree. It is made only to find the place where two values differ.
+//! A trace: all that serde was told of a value, kept as a tree. It is made only to find the place
+//! where two values differ.
 
 use super::loss::Step;
 use super::mark::{Kind, Mark};
@@ -18,11 +19,11 @@ pub(super) struct Node {
     members: Vec<Node>,
     /// The mark of its order: of a sequence that of its elements, of a text that of its letters.
     order: Option<Mark>,
-    /// Whether the members are found by their marks, not by their places.
+    /// True if the members are found by their marks, not by their places.
     is_loose: bool,
 }
 
-/// What JSON, or its readers, do not bear everywhere.
+/// Doubtful kind of a value: JSON, or its readers, do not bear it everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
     NotFinite,
@@ -86,16 +87,16 @@ impl Trace {
     }
 }
 
-/// In which order something is, and the way to it.
+/// Order of the contents of a place, and the way to it.
 pub(super) struct Ordered<'n> {
     pub(super) mark: Mark,
-    /// None in a text.
+    /// Number of elements; 0 in a text.
     pub(super) elements: usize,
     pub(super) steps: Vec<&'n Step>,
     pub(super) shown: &'n str,
 }
 
-/// Where two values differ, and what each has there.
+/// First place where two values differ, and what each has there.
 pub(super) struct Difference<'n> {
     pub(super) steps: Vec<&'n Step>,
     pub(super) doubt: Option<Doubt>,

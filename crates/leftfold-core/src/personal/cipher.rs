@@ -10,7 +10,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use super::key_store::{KeyId, Lookup, Randomless, Secret, random};
 use crate::store::Label;
 
-/// A value is filled up to a multiple of so many bytes.
+/// A value is filled up to a multiple of this number of bytes.
 const STEP_BYTES: usize = 32;
 /// Before the ciphertext stands the nonce.
 const NONCE_BYTES: usize = 24;

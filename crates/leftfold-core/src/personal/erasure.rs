@@ -10,7 +10,7 @@ use super::key_store::{DestroyedKey, KeyId};
 use crate::fold::Event;
 use crate::store::{EventId, Hash, Position, StoreId, Timestamp};
 
-/// A subject was forgotten: what read models erase rows by.
+/// A subject was forgotten: read models erase rows by this event.
 ///
 /// It is recorded as `$personal.Forgotten`, when the key is destroyed already. A projection hears of it if its enum has a
 /// variant of that name; everything of the subject that was recorded before has then been applied. In order with the events
@@ -32,7 +32,7 @@ pub struct SubjectForgotten {
     pub subject: String,
     /// The key that was destroyed: events name it among their key ids.
     pub key: KeyId,
-    /// When it was destroyed.
+    /// Time at which it was destroyed.
     pub at: Timestamp,
 }
 
@@ -57,8 +57,9 @@ impl From<DestroyedKey> for SubjectForgotten {
 
 /// The receipt of a forgetting, for the person or the authority that asked for it.
 ///
-/// It names the key that was destroyed, and where the store says so. [`Keys::verify`](super::Keys::verify) holds it against
-/// the store and its key store. It is written as JSON, and is no secret: what it names is in the log anyway.
+/// It names the key that was destroyed, and the position at which the store says so.
+/// [`Keys::verify`](super::Keys::verify) checks it against the store and its key store. It is
+/// written as JSON, and is no secret: what it names is in the log anyway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Erasure {
@@ -68,7 +69,7 @@ pub struct Erasure {
     pub subject: String,
     /// The key that was destroyed.
     pub key: KeyId,
-    /// When it was destroyed.
+    /// Time at which it was destroyed.
     pub at: Timestamp,
     /// The position at which the store says so.
     pub position: Position,

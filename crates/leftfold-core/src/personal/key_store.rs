@@ -23,39 +23,40 @@ use crate::store::{Gone, Label, Pending, Timestamp};
 ///
 /// [`Ring`](super::Ring) is that state in memory; a key store makes its records durable.
 pub trait KeyStore: Send + Sync + 'static {
-    /// Its place, for messages.
+    /// Returns its place, for messages.
     fn place(&self) -> String;
 
-    /// Its identity.
+    /// Returns its identity.
     fn identity(&self) -> KeyStoreIdentity;
 
-    /// The key of a subject, drawn if it never had one.
+    /// Returns the key of a subject, drawn if it never had one.
     fn draw(&self, subject: Label) -> Pending<KeyState, KeyStoreError>;
 
-    /// The key of a subject; `None` if it never had one here.
+    /// Looks up the key of a subject; `None` if it never had one here.
     fn key_of(&self, subject: Label) -> Pending<Option<KeyState>, KeyStoreError>;
 
-    /// The key with an id; `None` if it never was here.
+    /// Looks up the key with an id; `None` if it never was here.
     fn key(&self, id: KeyId) -> Pending<Option<KeyState>, KeyStoreError>;
 
-    /// The token of a value, drawn if no living subject has the value, and kept for this owner too, since a moment. `None` if
-    /// the owner has no key any more.
+    /// Returns the token of a value, drawn if no living subject has the value, and kept for this
+    /// owner too, since a moment. `None` if the owner has no key any more.
     fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError>;
 
-    /// The token of a value; `None` if no living subject has the value.
+    /// Looks up the token of a value; `None` if no living subject has the value.
     fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError>;
 
-    /// Every value that somebody had who was forgotten, and others have, in no order.
+    /// Returns every value that a forgotten subject had and others have, in no order.
     fn outlived(&self) -> Pending<Vec<OutlivedValue>, KeyStoreError>;
 
-    /// Takes the tokens of values from owners. One that nobody has any more is nowhere in what the place keeps.
+    /// Takes the tokens of values from owners. A token without an owner is nowhere in what the
+    /// place keeps.
     fn release(&self, values: Vec<(Lookup, KeyId)>) -> Pending<(), KeyStoreError>;
 
     /// Destroys a key, whatever other key its subject has here, and the tokens that nobody else has. It is known as
     /// destroyed afterwards even if it never was here. One that was destroyed before stays as it is.
     fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError>;
 
-    /// Every key that was destroyed, in no order.
+    /// Returns every key that was destroyed, in no order.
     fn destroyed(&self) -> Pending<Vec<DestroyedKey>, KeyStoreError>;
 }
 
@@ -138,14 +139,14 @@ pub struct Lookup {
     pub hash: [u8; 16],
 }
 
-/// A value that somebody had who was forgotten, and others have: its token lives on for their sake.
+/// A value that a forgotten subject had and others have: its token lives on for their sake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutlivedValue {
     /// The value.
     pub value: Lookup,
     /// Its token.
     pub token: Token,
-    /// The keys of those who have it, and since when.
+    /// Keys of the subjects that have it, each with the time since which it has it.
     pub owners: Vec<(KeyId, Timestamp)>,
 }
 
@@ -154,20 +155,20 @@ pub struct OutlivedValue {
 pub struct SubjectKey {
     /// The id of the key.
     pub id: KeyId,
-    /// Whose it is.
+    /// Subject that the key belongs to.
     pub subject: Label,
     /// The key.
     pub secret: Secret,
 }
 
-/// A key that is no more.
+/// A key that was destroyed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestroyedKey {
     /// The id of the key.
     pub id: KeyId,
-    /// Whose it was.
+    /// Subject that the key belonged to.
     pub subject: Label,
-    /// When it was destroyed.
+    /// Time at which it was destroyed.
     pub at: Timestamp,
 }
 
@@ -233,13 +234,13 @@ impl Token {
 #[error("the system gives no random bytes, try again: {0}")]
 pub struct Randomless(String);
 
-/// So many bytes of the system's source of randomness.
+/// Reads `N` bytes from the system's source of randomness.
 pub(super) fn random<const N: usize>() -> Result<[u8; N], Randomless> {
     <[u8; N]>::try_generate().map_err(|error| Randomless(error.to_string()))
 }
 
 impl SubjectKey {
-    /// The key that a secret is for a subject.
+    /// Makes the key that a secret is for a subject.
     #[must_use]
     pub fn new(subject: Label, secret: Secret) -> Self {
         Self { id: cipher::key_id(&secret), subject, secret }

@@ -27,8 +27,9 @@ use crate::store::{
 
 /// Bytes of JSON that a sealed value may have.
 pub const SEALED_BYTES_MAX: usize = 1 << 20;
-/// Time that a value may take from being sealed to being recorded, if it is to be found: who has recorded nothing with a value
-/// for so long does not keep it findable beyond the one who did, and was forgotten.
+/// Time that a value may take from being sealed to being recorded, if it is to be found: a subject
+/// for which nothing was recorded with the value in this time does not keep it findable beyond a
+/// subject for which it was recorded, and that was forgotten.
 pub const RECORDED_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The keys of the subjects of a store: seals personal data, opens it, and forgets. Cheap to clone.
@@ -63,10 +64,10 @@ pub struct Subject {
 }
 
 impl Keys {
-    /// The keys of a store, in a key store.
+    /// Opens the keys of a store, in a key store.
     ///
-    /// Both are held against each other: who was forgotten by one is forgotten by the other afterwards. For that everything
-    /// that was ever forgotten is read once.
+    /// Both are compared: a subject that one of them has forgotten is forgotten by the other
+    /// afterwards. For that everything that was ever forgotten is read once.
     pub async fn of(store: &Store, key_store: impl KeyStore) -> Result<Self, KeysError> {
         let keys = Self::unbound(store, key_store);
         keys.shared.bind().await?;
@@ -101,8 +102,8 @@ impl Keys {
         Self::of(store, MemoryKeys::new()?).await
     }
 
-    /// A subject, whose key is drawn if it never had one. Whoever was forgotten stays forgotten:
-    /// [`KeysError::Forgotten`].
+    /// Returns a subject, whose key is drawn if it never had one. A subject that was forgotten
+    /// stays forgotten: [`KeysError::Forgotten`].
     ///
     /// The key is durable when this returns: nothing is recorded that is sealed with a key that a crash takes away.
     pub async fn subject(&self, subject: &str) -> Result<Subject, KeysError> {
@@ -118,8 +119,8 @@ impl Keys {
 
     /// Opens a sealed value.
     ///
-    /// A key that the key store never had is an error, [`KeysError::UnknownKey`]: nothing is taken for forgotten that is
-    /// lost.
+    /// A key that the key store never had is an error, [`KeysError::UnknownKey`]: a lost key does
+    /// not count as a forgotten subject.
     pub async fn open<T: DeserializeOwned>(&self, sealed: &Personal<T>) -> Result<Opened<T>, KeysError> {
         let id = sealed.key();
         let key = match self.shared.key_store.key(id).await? {
@@ -141,8 +142,8 @@ impl Keys {
         json::decode(&opened).map(Opened::Known).map_err(shape)
     }
 
-    /// The tag of everything that is this value and was sealed to be [found](Subject::seal_findable) under this name; `None`
-    /// if nobody has it who is not forgotten.
+    /// Returns the tag of all values that are equal to this one and were sealed to be
+    /// [found](Subject::seal_findable) under this name; `None` if no living subject has the value.
     pub async fn find<T: Serialize + DeserializeOwned>(&self, name: &str, value: &T) -> Result<Option<String>, KeysError> {
         let found = self.shared.key_store.find(self.shared.lookup(name, &json_of(value)?)?).await?;
         Ok(found.map(|token| format!("{name}:{token}")))
@@ -172,8 +173,8 @@ impl Keys {
         }
     }
 
-    /// Holds a receipt against the store and the key store: the store says at that position, after the same history, that
-    /// this key was destroyed, and the key store has it no more.
+    /// Checks a receipt against the store and the key store: the store says at that position, after
+    /// the same history, that this key was destroyed, and the key store has it no more.
     ///
     /// Nothing can tell of copies that somebody made of a key store and kept.
     pub async fn verify(&self, receipt: &Erasure) -> Result<(), ErasureError> {
@@ -227,12 +228,14 @@ impl Subject {
         self.sealed(json_of(value)?, "")
     }
 
-    /// Seals a value so that it can be found: whoever seals the same value under the same name, for whichever subject, gets
-    /// the same [tag](Personal::tag), and so does who [looks for it](Keys::find). The name is a label, of 255 bytes at most.
+    /// Seals a value so that it can be found: the same value sealed under the same name, for any
+    /// subject, gets the same [tag](Personal::tag), and [`find`](Keys::find) returns it. The name
+    /// is a label, of 255 bytes at most.
     ///
-    /// The tag is random. What it stands for only the key store knows, and it forgets it with the last subject that has the
-    /// value; from then on not even a guess can be tried, and the value gets another tag if somebody comes who has it. Who
-    /// sealed it and recorded nothing with it [in time](RECORDED_WITHIN) does not count. A value must be written in one way:
+    /// The tag is random. Only the key store knows the value behind it, and forgets it with the
+    /// last subject that has the value; from then on not even a guess can be tried, and the value
+    /// gets another tag if a later subject has it. A subject for which the value was sealed, but
+    /// not recorded [in time](RECORDED_WITHIN), does not count. A value must be written in one way:
     /// no sets, no maps.
     pub async fn seal_findable<T: Serialize + DeserializeOwned>(&self, name: &str, value: &T) -> Result<Personal<T>, KeysError> {
         let json = json_of(value)?;

@@ -1,11 +1,12 @@
-//! What the errors of personal data mean to a caller.
+//! Meaning of the errors of personal data to a caller.
 
 use super::key_store::Randomless;
 use super::{ErasureError, KeyStoreError, KeysError, NotSealed};
 use crate::store::Kind;
 
 impl KeysError {
-    /// What it means to a caller. A key store that is lost, or another one, needs a person.
+    /// Returns what the error means to a caller. A key store that is lost, or another one, needs a
+    /// person.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -27,7 +28,7 @@ impl KeysError {
 }
 
 impl KeyStoreError {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -38,7 +39,7 @@ impl KeyStoreError {
 }
 
 impl Randomless {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::Unavailable
@@ -46,7 +47,8 @@ impl Randomless {
 }
 
 impl ErasureError {
-    /// What it means to a caller: a receipt that does not hold, or a key that came back.
+    /// Returns what the error means to a caller: a receipt that does not hold, or a key that came
+    /// back.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -58,7 +60,7 @@ impl ErasureError {
 }
 
 impl NotSealed {
-    /// What it means to a caller.
+    /// Returns what the error means to a caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         Kind::Invalid

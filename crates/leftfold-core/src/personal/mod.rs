@@ -1,13 +1,16 @@
 //! Personal data that can be forgotten: it is sealed with the key of its subject, and forgetting destroys the key.
 //!
-//! A [`Personal`] is a value that was sealed before it became part of anything: a field of an event, a state, a command,
-//! an intent, a row. It has no plain text, so none can be written by accident, and whatever holds it holds ciphertext: the
-//! log, the index, snapshots, records of processes, copies, messages of errors. It is the same text for ever, so folds stay
-//! pure, time travel and the hash chain stay whole, and nothing has to be told apart when the key is gone.
+//! A [`Personal`] is a value that was sealed before it became part of anything: a field of an
+//! event, a state, a command, an intent, a row. It has no plain text, so none can be written by
+//! accident, and everything that holds it holds ciphertext: the log, the index, snapshots, records
+//! of processes, copies, messages of errors. It is the same text for ever, so folds stay pure, time
+//! travel and the hash chain stay whole, and nothing has to be told apart when the key is gone.
 //!
-//! [`Keys`] seals and opens. Whoever asks for something seals it first, as a password is hashed first; whoever shows it
-//! opens it, and sees [`Opened::Forgotten`] once the subject was forgotten. [`Keys::forget`] destroys the key, says so in
-//! the log ([`SubjectForgotten`], which read models hear of), and gives an [`Erasure`], a receipt that can be verified.
+//! [`Keys`] seals and opens. A caller seals a value before it sends a request with it, as a
+//! password is hashed first; code that shows the value opens it, and sees [`Opened::Forgotten`]
+//! once the subject was forgotten. [`Keys::forget`] destroys the key, says so in the log
+//! ([`SubjectForgotten`], which read models hear of), and gives an [`Erasure`], a receipt that can
+//! be verified.
 //!
 //! `field` is the value, `cipher` how it is sealed, `key_store` the contract of what keeps the keys, `ring` the state that
 //! such a place has, `memory` the one for tests; `keys` is what applications hold, `erasure` the receipt.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::key_store::{DestroyedKey, KeyId, KeyState, Lookup, OutlivedValue, Randomless, Secret, SubjectKey, Token};
 use crate::store::{Label, Timestamp};
 
-/// The state of a key store: what follows from its records. Who writes a key store keeps one of these, and makes each record
-/// durable before it is taken in.
+/// The state of a key store: what follows from its records. An implementation of a key store keeps
+/// one of these, and makes each record durable before it is taken in.
 #[derive(Clone, Debug, Default)]
 pub struct Ring {
     keys: HashMap<KeyId, Entry>,
@@ -47,9 +47,9 @@ pub enum KeyRecord {
         token: Token,
         /// The key.
         owner: KeyId,
-        /// Since when.
+        /// Time since which the owner has the value.
         since: Timestamp,
-        /// True if somebody else had the value who was forgotten.
+        /// True if a forgotten subject had the value too.
         outlives: bool,
     },
     /// A key was destroyed.
@@ -57,7 +57,8 @@ pub enum KeyRecord {
 }
 
 impl Ring {
-    /// Takes in a record. One that says what is known already changes nothing, and no record brings a destroyed key back.
+    /// Takes in a record. A record of something known already changes nothing, and no record brings
+    /// a destroyed key back.
     pub fn take(&mut self, record: KeyRecord) {
         match record {
             KeyRecord::Key { subject, secret } => {
@@ -163,7 +164,7 @@ impl Ring {
         Ok(Some((token, Some(KeyRecord::Token { value: value.clone(), token, owner, since, outlives: false }))))
     }
 
-    /// Every value that somebody had who was forgotten, and others have.
+    /// Returns every value that a forgotten subject had and others have.
     pub fn outlived(&self) -> impl Iterator<Item = OutlivedValue> {
         self.tokens.iter().filter(|(_, kept)| kept.outlives).map(|(value, kept)| {
             let Kept { token, owners, .. } = kept.clone();
@@ -179,7 +180,7 @@ impl Ring {
         })
     }
 
-    /// Returns if nothing was taken in yet.
+    /// Tells whether nothing was taken in yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

@@ -119,8 +119,9 @@ pub struct Identity {
     pub epoch: Epoch,
 }
 
-/// A life of a store. It begins with the store, and anew when someone declares that the store was restored from a copy:
-/// what the outside world saw after that copy was made is unknown to it.
+/// A life of a store. The first one begins with the store, a new one when someone declares that the
+/// store was restored from a copy: what the outside world saw after that copy was made is unknown
+/// to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch {
     /// Drawn when it began: two restores of one copy are two lives.

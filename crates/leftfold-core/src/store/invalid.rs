@@ -1,4 +1,4 @@
-//! A value that is beyond its limit, or empty where it must not be.
+//! Error of a value that is beyond its limit, or empty but must not be.
 
 /// Error of a value that cannot be stored as it is; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

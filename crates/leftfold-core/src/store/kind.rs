@@ -12,13 +12,13 @@ use super::{
 /// | kind | HTTP | the same request again, with the same command id |
 /// | --- | --- | --- |
 /// | [`Refused`](Kind::Refused) | 422 | safe, and refused again until the state is another |
-/// | [`Conflict`](Kind::Conflict) | 409 | safe, and in vain: look at what is there, and send a new request |
-/// | [`NotFound`](Kind::NotFound) | 404 | safe, and in vain |
-/// | [`Invalid`](Kind::Invalid) | 400 | safe, and in vain |
+/// | [`Conflict`](Kind::Conflict) | 409 | safe, but useless: look at the stored state, and send a new request |
+/// | [`NotFound`](Kind::NotFound) | 404 | safe, but useless |
+/// | [`Invalid`](Kind::Invalid) | 400 | safe, but useless |
 /// | [`Busy`](Kind::Busy) | 503 with `Retry-After` | safe; soon |
 /// | [`Unavailable`](Kind::Unavailable) | 503 with `Retry-After` | safe; when the store or the database is back |
 /// | [`InDoubt`](Kind::InDoubt) | 504 | the one way to learn what happened; without a command id it may take effect twice |
-/// | [`Bug`](Kind::Bug) | 500 | safe, and in vain until somebody has mended it |
+/// | [`Bug`](Kind::Bug) | 500 | safe, but useless until somebody has corrected it |
 ///
 /// ```
 /// use leftfold_core::store::{AppendError, Kind};
@@ -44,8 +44,9 @@ pub enum Kind {
     Unavailable,
     /// It may have taken effect, and may not: the answer was lost on the way to the disk.
     InDoubt,
-    /// The program, its configuration or what is stored is wrong, and a person has to mend it. Nothing was done. Write the
-    /// error into the log of the program, and do not show it to others: it names places and types.
+    /// The program, its configuration or the stored data is wrong, and a person has to correct it.
+    /// Nothing was done. Write the error into the log of the program, and do not show it to others:
+    /// it names places and types.
     Bug,
 }
 

@@ -1,4 +1,4 @@
-//! Leases: who owns a piece of work, and the fences that hold off whoever owned it before.
+//! Leases: the ownership of a piece of work, and the fences that hold off its earlier owners.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -42,8 +42,9 @@ impl fmt::Display for Fence {
 
 /// The right to do some named work, until a moment.
 ///
-/// Once the moment has passed another may be given the work; nobody is told. So the right is proved where it counts, in
-/// the append that carries the [`fence`](Self::fence): see [`Store::lease`](super::Store::lease).
+/// Once the moment has passed another holder may be given the work, and nobody is told. So the
+/// right is proved in the append that carries the [`fence`](Self::fence): see
+/// [`Store::lease`](super::Store::lease).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The work.

@@ -43,7 +43,7 @@ impl Metrics {
         self.family(name, "gauge", help).put(key(name, "", labels), value);
     }
 
-    /// Names a metric that may have no sample now, so that whoever reads knows of it.
+    /// Names a metric that may have no sample now, so that readers know of it.
     pub fn declare_gauge(&mut self, name: &'static str, help: &'static str) {
         self.family(name, "gauge", help);
     }

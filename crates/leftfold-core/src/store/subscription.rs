@@ -62,7 +62,8 @@ pub enum SubscribeError {
         /// Durable end of the store.
         head: Position,
     },
-    /// The history at the checkpoint is another: the store was restored and grew anew.
+    /// The history at the checkpoint is another: the store was restored and grew in another way
+    /// since.
     #[error("history at {position} is not what the consumer has seen: the store grew anew after a restore; rebuild the consumer")]
     OtherHistory {
         /// Position of the consumer's checkpoint.
