@@ -10,8 +10,8 @@ use crate::workload;
 /// Tasks that append at once.
 pub(crate) const WRITERS: u64 = 256;
 
-/// Appends so many events, spread evenly over so many streams: two events of one stream lie about as far apart as there
-/// are streams.
+/// Appends a number of events, spread evenly over a number of streams: two events of one stream lie
+/// about as far apart as there are streams.
 pub(crate) async fn load(store: &Store, events: u64, streams: u64) -> Outcome {
     let templates: Arc<[NewEvent]> = (0..streams).map(workload::event).collect::<Outcome<_>>()?;
     let write = |writer: u64| {

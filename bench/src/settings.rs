@@ -56,7 +56,8 @@ impl Purpose {
     }
 }
 
-/// Every benchmark that is named, or whose name begins so where none has just that name; all, where none is given.
+/// Returns every benchmark that is named: by its own name, or by a beginning of it that is no
+/// benchmark's name. All if no name is given.
 fn named(names: &[String]) -> Outcome<Vec<Benchmark>> {
     let exact = |name: &str| Benchmark::ALL.iter().any(|benchmark| benchmark.name() == name);
     let begins = |benchmark: &Benchmark, name: &String| {

@@ -10,7 +10,7 @@ use crate::Outcome;
 /// The memory setting of every store that is measured: for the index and the caches of readers together.
 pub(crate) const MEMORY_BYTES: usize = 64 << 20;
 
-/// Opens the log in a folder; it is made where it is not there.
+/// Opens the log in a folder; it is created if it is not there.
 pub(crate) fn open(folder: &Path) -> Outcome<Store> {
     let options = Options { memory_bytes: MEMORY_BYTES, ..Options::default() };
     let (log, _) = Log::open(folder, options)?;

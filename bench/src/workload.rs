@@ -119,8 +119,8 @@ fn tag(number: u64) -> String {
     format!("customer:{number}")
 }
 
-/// An event of the account as the store takes it, to be cloned: what it costs to make one is not measured where stores
-/// are.
+/// Returns an event of the account as the store takes it, to be cloned: the benchmarks of stores do
+/// not measure the cost of making one.
 pub(crate) fn event(index: u64) -> Outcome<NewEvent> {
     Ok(Schema::of::<AccountEvent>()?.encode(&booked(index))?.in_stream(stream(index)?))
 }

@@ -75,7 +75,7 @@ fn run_one(name: &str, program: &Path, place: &Path) -> Outcome {
     Err(why)
 }
 
-/// `None` if it was killed, since it did not end in time.
+/// Waits for the end of an example; `None` if it was killed because it did not end in time.
 fn wait(child: &mut Child, within: Duration) -> std::io::Result<Option<ExitStatus>> {
     let began = Instant::now();
     loop {

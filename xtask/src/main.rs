@@ -73,7 +73,7 @@ fn bench(names: &[String]) -> Outcome {
     steps::execute(cargo.args(names))
 }
 
-/// Crash points of a run where nothing is said.
+/// Crash points of a run, unless an argument gives their number.
 const CRASHES: &str = "50000";
 
 fn crash(arguments: &[String]) -> Outcome {

@@ -98,7 +98,7 @@ fn find_program(names: &[&str]) -> Option<PathBuf> {
     candidates.find(|candidate| candidate.is_file())
 }
 
-/// Cargo's target folder, where it is moved by the environment too.
+/// Returns Cargo's target folder, also if the environment moves it.
 pub(crate) fn target() -> PathBuf {
     let moved = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     root().join(moved)

@@ -81,7 +81,7 @@ fn read_tree(root: &Path) -> Outcome<Vec<File>> {
     Ok(source::classify(paths.filter_map(|path| read(root, path)).collect()))
 }
 
-/// None for what is no text, and for what is tracked but deleted in the working folder.
+/// Reads a file; `None` if it is not text, or if it is tracked but deleted in the working folder.
 fn read(root: &Path, path: &str) -> Option<File> {
     let place = root.join(path);
     if !fs::symlink_metadata(&place).ok()?.is_file() {

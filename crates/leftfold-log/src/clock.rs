@@ -77,11 +77,12 @@ pub const CLOCK_JUMP_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Gives every group its recorded time, in stored microseconds.
 ///
-/// A wall clock that goes back a little is waited for, in steps of a microsecond. One that is set by more than
-/// [`CLOCK_JUMP_MAX`], either way, is not followed: time goes on from where it was, as the monotonic clock says, until
-/// the wall clock comes back, or someone says that it is right, or the log is opened again. A machine that slept has not set
-/// its clock: that time passed. One that is that far behind the last record when the log is
-/// opened is not followed either.
+/// A wall clock that goes back a little is waited for, in steps of a microsecond. One that is set
+/// by more than [`CLOCK_JUMP_MAX`], either way, is not followed: time goes on from its last value
+/// at the pace of the monotonic clock, until the wall clock comes back, or
+/// [`Log::follow_clock`](crate::Log::follow_clock) says that it is right, or the log is opened
+/// again. A machine that slept has not set its clock: that time passed. One that is that far behind
+/// the last record when the log is opened is not followed either.
 #[derive(Debug)]
 pub(crate) struct RecordedTime {
     /// Time that the wall clock should show, as far as the log believes.

@@ -53,17 +53,18 @@ impl Log {
         Ok(Self { shared, _writer: Arc::new(running) })
     }
 
-    /// Microseconds that the wall clock is ahead of the log's time, where it was set by more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX)
-    /// and is not followed; else 0.
+    /// Returns the microseconds that the wall clock is ahead of the log's time if it was set by
+    /// more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) and is not followed; else 0.
     #[must_use]
     pub fn clock_skew_micros(&self) -> i64 {
         self.shared.skew_micros()
     }
 
-    /// Says that the machine's clock is right: recorded time follows it again from the next group on, or waits for it where it
-    /// is behind. For a machine whose clock is set by more than a day while a log is open, and means it, as after a virtual
-    /// machine stood still for so long; otherwise the log would have to be opened again for that. What a machine slept by
-    /// itself is known, and needs no word.
+    /// Says that the machine's clock is right: recorded time follows it again from the next group
+    /// on, or waits for it if it is behind. For a machine whose clock is set on purpose by more
+    /// than a day while a log is open, as after a virtual machine stood still for that long;
+    /// otherwise the log would have to be opened again. The time that a machine slept is known, and
+    /// needs no such call.
     pub fn follow_clock(&self) {
         self.shared.follow_clock.store(true, Ordering::Relaxed);
     }
@@ -194,7 +195,7 @@ impl Drop for Announced {
     }
 }
 
-/// Does something that a disk may panic in, and says so where it did.
+/// Does work in which a disk may panic, and turns a panic into an error.
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ReadError> {
     let panicked =
         |_| ReadError::Io { detail: "the disk, or what reads it, panicked; look at the log of the program".to_owned() };

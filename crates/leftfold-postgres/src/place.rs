@@ -64,7 +64,7 @@ async fn lock(rows: &Rows, schema: &str, how: &str, key: &str) -> Result<(), Pos
     }
 }
 
-/// Makes the schema of a version, with a place for notes, where there is none.
+/// Creates the schema of a version, with a table for notes, if it is not there.
 pub(crate) async fn make(rows: &Rows, schema: &str) -> Result<(), PostgresError> {
     let refused = || PostgresError::refused(schema);
     rows.batch_execute(&format!("BEGIN; {MAKING}")).await.map_err(refused())?;
@@ -86,7 +86,7 @@ pub(crate) async fn make(rows: &Rows, schema: &str) -> Result<(), PostgresError>
     rows.batch_execute("COMMIT").await.map_err(refused())
 }
 
-/// Makes the place where it is kept which versions serve.
+/// Creates the table of the versions that serve, if it is not there.
 pub(crate) async fn make_serving(rows: &Rows) -> Result<(), Error> {
     rows.batch_execute(&format!(
         "BEGIN; {MAKING}; CREATE SCHEMA IF NOT EXISTS leftfold;

@@ -147,7 +147,7 @@ impl Deref for Reading {
 }
 
 impl Drop for Reading {
-    /// Ends the transaction in the background. Where that cannot be done, the connection is cut.
+    /// Ends the transaction in the background. If that cannot be done, the connection is cut.
     fn drop(&mut self) {
         let (Some(mut idle), Ok(runtime)) = (self.idle.take(), Handle::try_current()) else {
             return;

@@ -15,8 +15,9 @@ const LIST: &str = "SELECT key, value FROM leftfold_notes
 /// A setting of our own, which goes when the transaction does.
 const MARK: &str = "SELECT current_setting('leftfold.transaction', true)";
 
-/// Whoever waits for a lock of somebody else is told that it is one, before a limit on the time of statements ends them as
-/// though they were at fault, and before the runtime gives up waiting. A limit that the server, or the URL, sets counts.
+/// Sets a limit on waiting for a lock, so that a statement that waits for one fails for that
+/// reason, before a limit on the time of statements ends it as though it were at fault, and before
+/// the runtime gives up waiting. A limit that the server or the URL sets is left as it is.
 const TELL_OF_LOCKS: &str = "DO $$ DECLARE
         locks bigint := (SELECT setting::bigint FROM pg_settings WHERE name = 'lock_timeout');
         statements bigint := (SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout');

@@ -25,7 +25,7 @@ impl Postgres {
     /// [`Config`] lists. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`PostgresError::Url`] if it is none.
+    /// [`PostgresError::Url`] if it cannot be parsed.
     pub fn at(url: &str) -> Result<Self, PostgresError> {
         Ok(Self::with(url.parse().map_err(PostgresError::Url)?))
     }

@@ -80,7 +80,8 @@ impl Ground {
         said
     }
 
-    /// Tells the guard what to kill, by which signal, if the test process ends now; nothing where there are none.
+    /// Tells the guard what to kill, by which signal, if the test process ends now; nothing if
+    /// there are no processes.
     pub(crate) fn doom(&mut self, signal: &str, processes: &[u32]) {
         let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
         let line = format!("{signal} {}\n", processes.join(" "));

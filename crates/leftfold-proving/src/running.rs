@@ -112,14 +112,14 @@ fn signal(name: &str, processes: &[u32]) {
     let _ = kill.stderr(Stdio::null()).status();
 }
 
-/// The process's children; none where there is no `/proc`.
+/// Returns the children of a process; empty if there is no `/proc`.
 fn children(parent: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let processes = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     processes.filter(|&process| parent_of(process) == Some(parent)).collect()
 }
 
-/// `pid (name) state parent …`, where the name may contain anything.
+/// Reads the parent from `pid (name) state parent …`; the name may contain anything.
 fn parent_of(process: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;

@@ -137,7 +137,8 @@ impl std::fmt::Display for Token {
 }
 
 impl Drop for Owner {
-    /// In the background; where that cannot be done, the server tells the next one that the connection is gone.
+    /// Gives the version back in the background. If that cannot be done, the next session learns
+    /// from the server that the connection is gone.
     fn drop(&mut self) {
         self.signs.abort();
         let Ok(runtime) = Handle::try_current() else { return };

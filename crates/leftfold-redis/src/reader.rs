@@ -27,8 +27,9 @@ static READ: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Reads the rows of the version of a projection that serves, in this process or in another one than the writer's. Cheap
-/// to clone; clones share one connection, which is made anew when it breaks.
+/// Reads the rows of the version of a projection that serves, in this process or in another one
+/// than the writer's. Cheap to clone; clones share one connection, which is replaced when it
+/// breaks.
 #[derive(Clone, Debug)]
 pub struct Reader(Arc<Shared>);
 

@@ -48,7 +48,7 @@ static WRITE: LazyLock<Script> = LazyLock::new(|| {
         redis.call('PEXPIRE', KEYS[1], ARGV[2])",
     )
 });
-/// A page of notes: their keys are in a range, and at most so many.
+/// Lists a page of notes: keys from a start on that begin with a prefix, up to a number.
 static LIST: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local found = {}

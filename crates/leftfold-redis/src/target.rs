@@ -26,7 +26,7 @@ impl Redis {
     /// Read models in the database of a URL: `redis://user:password@host:port/number`. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`RedisError::Url`] if it is none.
+    /// [`RedisError::Url`] if it cannot be parsed.
     pub fn at(url: &str) -> Result<Self, RedisError> {
         Ok(Self { client: Client::open(url).map_err(RedisError::Url)? })
     }

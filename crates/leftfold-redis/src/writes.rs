@@ -27,7 +27,7 @@ pub struct Writes {
 #[derive(Debug)]
 pub(crate) struct Write {
     pub(crate) position: Position,
-    /// None where it is removed.
+    /// Value of the row; `None` if the row is removed.
     pub(crate) value: Option<Vec<u8>>,
 }
 
@@ -53,7 +53,7 @@ impl Writes {
         self.write(key.into(), None)
     }
 
-    /// The row under a key, with what was put and removed before; none where there is none.
+    /// Returns the row under a key, with what was put and removed before; `None` if there is none.
     ///
     /// # Errors
     /// [`RedisError::Refused`] if the server cannot be reached, or refuses.

@@ -86,7 +86,8 @@ impl Reader {
         Ok(self.place()? & !BESIDE)
     }
 
-    /// The number of the file: that of the version, or of its other place, after it was built anew.
+    /// Returns the number of the file: that of the version, or of its other place if it was rebuilt
+    /// there.
     fn place(&self) -> Result<u32, SqliteError> {
         if let Some(version) = self.0.version {
             let is_there = |place| files::rows(&self.0.directory, &self.0.name, place).exists();

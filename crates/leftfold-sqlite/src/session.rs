@@ -14,8 +14,9 @@ use crate::target::Leaves;
 
 /// Statements that are kept parsed: those of users, and three of ours.
 const STATEMENTS: usize = 64;
-/// Set up for one writer and many readers; `synchronous` is explained in the documentation of the crate. The sizes: a
-/// cache of 32 MiB, a checkpoint every 16 MiB of log, and a log that is cut back to 64 MiB where a long read let it grow.
+/// Set up for one writer and many readers; `synchronous` is explained in the documentation of the
+/// crate. The sizes: a cache of 32 MiB, a checkpoint every 16 MiB of log, and a log that is cut
+/// back to 64 MiB if a long read let it grow.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768;
     PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;";
 const NOTES: &str = "CREATE TABLE IF NOT EXISTS leftfold_notes (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID";

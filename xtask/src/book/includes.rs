@@ -1,12 +1,13 @@
-//! Code in a page is taken from a file that is compiled and tested: `{{#include ../../examples/rover.rs:fold}}` takes
-//! what stands between the comments `// ANCHOR: fold` and `// ANCHOR_END: fold`. mdBook leaves a hole where there is none.
+//! Code in a page is taken from a file that is compiled and tested: `{{#include
+//! ../../examples/rover.rs:fold}}` takes what stands between the comments `// ANCHOR: fold` and `//
+//! ANCHOR_END: fold`. mdBook leaves a hole if there are no such comments.
 
 use std::path::{Path, PathBuf};
 
 use super::{read, shown};
 use crate::Outcome;
 
-/// The places where something is to be included that is not there.
+/// Returns the places that include something that is not there.
 pub(super) fn check(pages: &[PathBuf]) -> Outcome<Vec<String>> {
     let mut broken = Vec::new();
     for page in pages {

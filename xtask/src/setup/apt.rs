@@ -1,4 +1,4 @@
-//! Installing Debian packages, where this runs as root.
+//! Installing Debian packages, if this runs as root.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -17,7 +17,7 @@ const PROBE: &str = "import ocpp, websockets, grpc, grpc_reflection";
 const PROBE_VERSION: &str = "import sys; sys.exit(sys.version_info < (3, 9))";
 
 /// The Python given, if it has the packages, or the one of our virtual environment, made and filled
-/// where needed.
+/// if needed.
 pub(super) fn prepare(apt: &mut Apt, given: Option<PathBuf>) -> Outcome<PathBuf> {
     let venv = target().join("venv");
     let own = venv.join("bin/python");

@@ -8,10 +8,10 @@ use super::apt::Apt;
 use super::{find_program, given};
 use crate::Outcome;
 
-/// One server, and where its programs are.
+/// One server, and the places of its programs.
 pub(super) struct Server {
     name: &'static str,
-    /// Tells the tests where it is.
+    /// Variable that tells the tests its place.
     pub(super) variable: &'static str,
     package: &'static str,
     /// Programs that must be there; the variable names the folder of all, or the only one.

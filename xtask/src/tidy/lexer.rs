@@ -121,7 +121,7 @@ fn string_end(s: &[u8], content: usize) -> usize {
     s.len()
 }
 
-/// None where the quote begins a lifetime or a label.
+/// Returns the end of a character literal; `None` if the quote begins a lifetime or a label.
 fn character_end(s: &[u8], content: usize) -> Option<usize> {
     if s.get(content) == Some(&b'\\') {
         return find(s, content + 2, b'\'').map(|quote| quote + 1);

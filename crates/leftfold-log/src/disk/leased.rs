@@ -1,4 +1,5 @@
-//! A directory that may be changed only as long as its lock is held, whoever still has a handle on it.
+//! A directory that may be changed only as long as its lock is held, even through handles that are
+//! still open.
 
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -7,8 +8,9 @@ use leftfold_core::store::Timestamp;
 
 use super::{Disk, File, Lock};
 
-/// Changes are refused from the moment that the lease is given back. A thread of the index, or a reader that makes
-/// offsets anew, may come to the end of its work when another process has the directory already.
+/// Disk that refuses changes from the moment that the lease is given back. A thread of the index,
+/// or a reader that rebuilds offsets, may come to the end of its work when another process has the
+/// directory already.
 #[derive(Clone, Debug)]
 pub(crate) struct Leased {
     disk: Arc<dyn Disk>,
@@ -25,8 +27,8 @@ enum Right {
     GivenBack,
 }
 
-/// The right to change a directory, and its lock, where it was taken. However its owner ends, by a panic too, the right is
-/// given back before the lock is.
+/// The right to change a directory, and its lock, if it was taken. The right is given back before
+/// the lock is, also if the owner ends by a panic.
 #[derive(Debug)]
 pub(crate) struct Tenure {
     lease: Lease,

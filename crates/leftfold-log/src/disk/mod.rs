@@ -24,10 +24,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// The files that are there, in no order.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// Opens a file that is there: [`io::ErrorKind::NotFound`] where it is not.
+    /// Opens a file that is there: [`io::ErrorKind::NotFound`] if it is not.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
-    /// Makes a file that is not there: [`io::ErrorKind::AlreadyExists`] where it is.
+    /// Makes a file that is not there: [`io::ErrorKind::AlreadyExists`] if it is.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
 
     /// Gives a file another name, replacing what had it, in one step.
@@ -39,8 +39,8 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Makes every name durable.
     fn sync_names(&self) -> io::Result<()>;
 
-    /// Takes the exclusive lock of the directory, held until the value is dropped: [`io::ErrorKind::WouldBlock`] where
-    /// another process has it.
+    /// Takes the exclusive lock of the directory, held until the value is dropped:
+    /// [`io::ErrorKind::WouldBlock`] if another process has it.
     fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>>;
 
     /// Returns the location of the directory, for messages.
@@ -56,10 +56,11 @@ pub trait File: Debug + Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
 
-    /// Fills the buffer from an offset: [`io::ErrorKind::UnexpectedEof`] where the file ends before.
+    /// Fills the buffer from an offset: [`io::ErrorKind::UnexpectedEof`] if the file ends before
+    /// the buffer is full.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// Writes at an offset, growing the file where needed.
+    /// Writes at an offset, growing the file if needed.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// Cuts the file, or grows it with zeros.

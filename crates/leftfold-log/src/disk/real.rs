@@ -15,12 +15,13 @@ use crate::clock::moment_of;
 #[derive(Debug)]
 pub struct Real {
     path: PathBuf,
-    /// Held, so that names can be made durable where the process has no handle left.
+    /// Handle of the directory, held so that names can be made durable when the process has no
+    /// handle left.
     directory: SystemFile,
 }
 
 impl Real {
-    /// A directory that is there.
+    /// Opens a directory that is there.
     pub fn open(path: &Path) -> io::Result<Self> {
         let directory = SystemFile::open(path)?;
         if directory.metadata()?.is_dir() {
@@ -30,8 +31,8 @@ impl Real {
         }
     }
 
-    /// A directory that is made where it is not there. Its name is durable: also if it was made, and not synced, by a
-    /// process that was killed.
+    /// Opens a directory, which is created if it is not there. Its name is durable, also if it was
+    /// created, and not synced, by a process that was killed.
     pub fn create(path: &Path) -> io::Result<Self> {
         let absolute = std::path::absolute(path)?;
         let missing = absolute.ancestors().take_while(|above| !above.exists()).count();

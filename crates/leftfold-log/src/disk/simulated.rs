@@ -47,7 +47,7 @@ pub enum Use {
 }
 
 impl Use {
-    /// Those that change something: where a crash makes a difference.
+    /// Uses that change something, so that a crash makes a difference.
     pub const CHANGES: [Self; 7] =
         [Self::Write, Self::Sync, Self::SetLen, Self::Create, Self::Rename, Self::Remove, Self::SyncNames];
 }

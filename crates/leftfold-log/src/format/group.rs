@@ -136,7 +136,7 @@ impl GroupHeader {
         Hash(*hasher.finalize().as_bytes())
     }
 
-    /// The position that the event after the group gets; nothing where positions would run out.
+    /// Returns the position that the event after the group gets; `None` if positions would run out.
     pub(crate) fn next(&self) -> Option<Position> {
         self.first.0.checked_add(u64::from(self.events)).map(Position)
     }

@@ -8,7 +8,8 @@ pub(crate) fn put(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Takes a value off the front; nothing where the bytes end early, are too many, or are not the shortest form.
+/// Takes a value off the front; `None` if the bytes end early, are too many, or are not the
+/// shortest form.
 pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for (index, &byte) in bytes.iter().enumerate().take(10) {
@@ -31,7 +32,7 @@ pub(crate) fn take_usize(bytes: &mut &[u8]) -> Option<usize> {
     usize::try_from(take(bytes)?).ok()
 }
 
-/// Takes so many bytes off the front.
+/// Takes `len` bytes off the front; `None` if there are fewer.
 pub(crate) fn take_bytes<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let (taken, rest) = bytes.split_at_checked(len)?;
     *bytes = rest;

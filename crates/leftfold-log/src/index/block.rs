@@ -95,8 +95,8 @@ impl PageWriter {
         self.count > 0 && self.bytes.len() + entry.key.len() + entry.value.len() > PAGE_BYTES
     }
 
-    /// The finished page for its place in a file, and where its first entry is; leaves the writer
-    /// empty. `None` if there was no entry.
+    /// Returns the finished page for its place in a file, and the place of its first entry; leaves
+    /// the writer empty. `None` if there was no entry.
     pub(super) fn finish(&mut self, file: u64, offset: u64) -> Option<(Vec<u8>, First)> {
         let first = self.first.take()?;
         self.count = 0;

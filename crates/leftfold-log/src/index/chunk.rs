@@ -14,7 +14,7 @@ pub(super) fn encode(positions: &[u64]) -> Vec<u8> {
     bytes
 }
 
-/// The positions of a chunk, increasing; nothing where they would not be.
+/// Decodes the positions of a chunk, which increase; `None` if they would not.
 pub(super) fn decode(at: u64, mut value: &[u8], out: &mut Vec<u64>) -> Option<()> {
     let mut last = at;
     out.push(last);

@@ -69,7 +69,8 @@ impl Levels {
         self.runs.len() + usize::from(self.frozen().is_some()) + 1
     }
 
-    /// Some positions of a key in one part, from `bound` on in a direction, in that order; empty where there is no more.
+    /// Adds some positions of a key in one part to `out`, from `bound` on in a direction, in that
+    /// order; none if there are no more.
     pub(super) fn positions(
         &self,
         part: usize,

@@ -60,7 +60,7 @@ impl Manifest {
         write().map_err(|error| IndexError::io(NAME, &error))
     }
 
-    /// Reads it: nothing where there is none.
+    /// Reads the manifest; `None` if there is none.
     pub(super) fn read(disk: &dyn Disk, store: StoreId) -> Result<Option<Self>, IndexError> {
         let failed = |error: io::Error| IndexError::io(NAME, &error);
         let file = match disk.open(NAME) {

@@ -257,7 +257,7 @@ impl Memtable {
         }
     }
 
-    /// Takes the records of a newer table over: where those of commands and consumers are.
+    /// Takes over the addresses of the records of commands and consumers from a newer table.
     pub(super) fn absorb_records(&mut self, group: &Self) {
         for slot in group.records.iter().map(|index| &group.slots[*index as usize]) {
             let raw = group.key_of(slot);

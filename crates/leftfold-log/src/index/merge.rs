@@ -11,8 +11,9 @@ use super::manifest::RunEntry;
 use super::run::{Run, Spot, Through};
 use super::run_writer::RunWriter;
 
-/// So many neighbours of one size become one: at most three runs of each size stay, and the sizes are powers of four,
-/// so their number grows with the logarithm of history, and an entry is rewritten once for each size.
+/// Number of neighbours of one size that become one: at most three runs of each size stay, and the
+/// sizes are powers of four, so their number grows with the logarithm of history, and an entry is
+/// rewritten once for each size.
 const FAN_IN: usize = 4;
 /// Runs up to this size count as of one size.
 const SMALLEST_BYTES: u64 = 64 << 10;

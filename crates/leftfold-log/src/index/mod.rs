@@ -175,8 +175,9 @@ impl Index {
         Memtable::new(self.shared.hasher.clone())
     }
 
-    /// Makes room for the next group: called by the writer before it gathers one. Returns at once, but where the table
-    /// in memory is full and the one before it is not yet in a file, it waits for that.
+    /// Makes room for the next group: called by the writer before it gathers one. Returns at once,
+    /// except if the table in memory is full and the one before it is not yet in a file: then it
+    /// waits for that.
     ///
     /// An error means that memory cannot be relieved (the disk is full, or broken): append nothing until a later call
     /// succeeds. Each call tries again.
@@ -266,8 +267,8 @@ impl Index {
         self.shared.heed(self.shared.levels().snapshot(key))
     }
 
-    /// Keeps a value, from any thread. It waits for no disk: where memory is full, or the value is over
-    /// [`SNAPSHOT_BYTES_MAX`], it is not kept.
+    /// Keeps a value, from any thread. It waits for no disk: if memory is full, or the value is
+    /// over [`SNAPSHOT_BYTES_MAX`], it is not kept.
     pub(crate) fn keep_snapshot(&self, key: &[u8], value: Bytes) {
         if value.len() > SNAPSHOT_BYTES_MAX {
             return;
@@ -341,8 +342,8 @@ impl Drop for Index {
 }
 
 /// Part of the index that is in memory, as the writer asks for it. It always goes back over at
-/// least one full table, or to where the index was opened; so a condition that was checked against
-/// files a moment ago needs no file again.
+/// least one full table, or to the point at which the index was opened; so a condition that was
+/// checked against files a moment ago needs no file again.
 #[derive(Clone, Debug)]
 pub(crate) struct Recent {
     levels: Arc<Levels>,
@@ -376,8 +377,8 @@ impl Recent {
     }
 }
 
-/// The manifest, and the runs that it names. Where another process has the directory, it may merge them in between: then
-/// there is another manifest.
+/// Opens the manifest, and the runs that it names. If another process has the directory, it may
+/// merge runs in between: then there is another manifest.
 fn open_files(disk: &dyn Disk, store: StoreId, cache: &Arc<Cache>) -> Result<(Manifest, Vec<Arc<Run>>), IndexError> {
     let mut manifest = Manifest::read(disk, store)?.unwrap_or(Manifest::EMPTY);
     for _ in 0..MANIFESTS_MAX {

@@ -93,8 +93,8 @@ impl Run {
         Ok(run)
     }
 
-    /// Up to one chunk of the positions of a key: forwards those from `bound` on, backwards those from it down, in that
-    /// order. Empty where there is none.
+    /// Adds up to one chunk of the positions of a key to `out`: forwards those from `bound` on,
+    /// backwards those from it down, in that order; none if there are none.
     pub(super) fn positions(&self, key: &[u8], bound: u64, direction: Direction, out: &mut Vec<u64>) -> Result<(), IndexError> {
         let start = out.len();
         match direction {

@@ -292,7 +292,8 @@ impl Shared {
         Ok(run)
     }
 
-    /// Merges neighbouring runs. False where that was given up, or failed: the runs stay as they are.
+    /// Merges neighbouring runs. Returns false if that was given up, or failed: the runs stay as
+    /// they are.
     fn merge(&self, files: &mut Files, range: Range<usize>, patience: Patience) -> bool {
         let old = self.levels().runs[range].to_vec();
         let number = files.next_run;

@@ -1,4 +1,4 @@
-//! The file: how it is read, how it grows, and how it is written anew.
+//! The file: reading it, appending to it, and rewriting it.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::format::{self, FRAME_HEADER_BYTES, FRAME_RECORDS_MAX, Frame, HEADER_B
 use crate::disk::{self, Disk, Lock};
 
 const NAME: &str = "keys";
-/// The file that is written anew, until it takes the other one's name.
+/// Name of the rewritten file, until it takes the name of the old one.
 const NEXT: &str = "keys.new";
 const LOCK: &str = "keys.lock";
 
@@ -122,7 +122,7 @@ impl File {
         Ok(next)
     }
 
-    /// Records as frames from an offset on, and where they end.
+    /// Encodes records as frames from an offset on; returns the frames, and their end.
     fn frames(&self, offset: u64, records: impl Iterator<Item = KeyRecord>) -> (Vec<u8>, u64) {
         let (mut frames, mut payload, mut record) = (Vec::new(), Vec::new(), Vec::new());
         let close = |frames: &mut Vec<u8>, payload: &mut Vec<u8>| {
@@ -161,7 +161,7 @@ impl File {
     }
 }
 
-/// All that a file says, and where it ends.
+/// Decodes the content of a file; returns its header, its keys, and the end of the last frame.
 fn read(place: &str, bytes: &[u8]) -> Result<(Header, Ring, u64), KeyFileError> {
     let file = || format!("{place}/{NAME}");
     let damaged = |offset: usize, detail| KeyFileError::Damaged { place: file(), offset: offset as u64, detail };

@@ -1,6 +1,7 @@
 //! The keys of subjects in a directory of their own, beside the log.
 //!
-//! `format` is the file byte by byte, `file` how it grows and is written anew, `writer` the thread that does so.
+//! `format` is the file byte by byte, `file` appends to it and rewrites it, `writer` is the thread
+//! that does so.
 
 mod error;
 mod file;
@@ -30,10 +31,11 @@ pub const KEY_REQUESTS_MAX: usize = 1_024;
 
 /// A key store in a directory: one file, which one process has open.
 ///
-/// All keys are in memory, about 200 bytes for each subject. What is new is appended and synced, many requests at a time.
-/// To destroy a key the file is written anew without it, synced, and takes the place of the old one; then the bytes of the
-/// old one are overwritten. That is as much as a file system can be asked for: one that keeps old blocks (snapshots, a
-/// journal of data, the cells of a flash disk) is to be on an encrypted volume, and a backup of the file is to be kept apart
+/// All keys are in memory, about 200 bytes for each subject. What is new is appended and synced,
+/// many requests at a time. To destroy a key the file is rewritten without it, synced, and takes
+/// the place of the old one; then the bytes of the old one are overwritten. That is as much as a
+/// file system can be asked for: one that keeps old blocks (snapshots, a journal of data, the cells
+/// of a flash disk) is to be on an encrypted volume, and a backup of the file is to be kept apart
 /// from backups of the log, and not for longer than a person may wait to be forgotten.
 ///
 /// Nothing is written before the first key is drawn. Dropping the last handle closes it.

@@ -20,10 +20,10 @@ pub(super) enum Request {
     Release { values: Vec<(Lookup, KeyId)>, answer: Answer<()> },
 }
 
-/// Requests that are made durable at once: so many that their records fit into a frame.
+/// Requests that are made durable at once at most: their records fit into a frame.
 const BATCH_MAX: usize = 200;
 
-/// Tells one who waits how it went.
+/// Tells the caller of a request its result.
 type Tell = Box<dyn FnOnce(Result<(), KeyStoreError>) + Send>;
 
 pub(super) struct Writer {

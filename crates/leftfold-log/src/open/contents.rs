@@ -1,7 +1,7 @@
 //! The contents of a directory: a log, the remains of one, something else, or nothing.
 //!
-//! Where anything speaks of history here, what is missing or unreadable is damage, and is named: nobody is told to begin
-//! elsewhere, or anew, and no new log is begun in its place.
+//! If any file here is a sign of history, a missing or unreadable part is damage, and is named: no
+//! error advises to begin elsewhere, and no new log is begun in its place.
 
 use std::io;
 use std::sync::Arc;

@@ -21,7 +21,7 @@ pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>, OpenError> {
     })
 }
 
-/// The directory, made where that is meant.
+/// Opens the directory, which is created unless the log must be there.
 pub(crate) fn directory(path: &Path, open: Existing) -> Result<Arc<dyn Disk>, OpenError> {
     let place = path.display().to_string();
     let opened = match open {

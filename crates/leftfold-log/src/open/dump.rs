@@ -102,7 +102,7 @@ fn line_of_event(minter: StoreId, position: Position, event: &EventView<'_>) -> 
     format!("  event {position} {:?} id {id}{stream}{tags}{more} data {}", event.event_type, shown(event.data))
 }
 
-/// Bytes as text where they are one, else in hexadecimal; the beginning of many.
+/// Shows bytes as text if they are text, else in hexadecimal; only the beginning if they are many.
 fn shown(bytes: &[u8]) -> String {
     let head = &bytes[..bytes.len().min(SHOWN_BYTES)];
     let more = if head.len() < bytes.len() { format!("… ({} bytes)", bytes.len()) } else { String::new() };

@@ -288,8 +288,9 @@ impl Walk {
         Ok(())
     }
 
-    /// Takes a group for the index, which is told of it when another one follows, or when it is known to be durable: the
-    /// index must never know of more than that. Returns where its events are.
+    /// Takes a group for the index, which is told of it when another one follows, or when it is
+    /// known to be durable: the index must never know of more than that. Returns the offsets of its
+    /// events.
     fn take(&mut self, number: u64, group: &Group<'_>) -> Result<Vec<u32>, OpenError> {
         self.release()?;
         let mut position = group.header.first;
@@ -360,8 +361,8 @@ fn resume(disk: &Arc<dyn Disk>, headers: &[SegmentHeader], covered: &Covered) ->
     Ok(Resumed { from, offset: Some(group.end()), chain })
 }
 
-/// The offsets of the last segment up to where the index covers it: from their file if it goes just that far, else by
-/// going through the groups.
+/// Returns the offsets of the last segment up to the end of what the index covers: from their file
+/// if it goes just that far, else by going through the groups.
 fn offsets_until(
     disk: &dyn Disk,
     groups: &mut Groups,

@@ -81,8 +81,8 @@ pub fn verify_on(disk: Arc<dyn Disk>) -> Result<Verified, OpenError> {
     Ok(verified)
 }
 
-/// Takes the lock, so that nobody writes meanwhile; nobody can where the directory cannot be written. In a directory that
-/// is somebody else's, no lock is made.
+/// Takes the lock, so that no process writes meanwhile; `None` if the directory cannot be written,
+/// for then no process can. In a foreign directory no lock is created.
 pub(crate) fn lock_if_writable(disk: &dyn Disk) -> Result<Option<Box<dyn crate::disk::Lock>>, OpenError> {
     refuse_foreign(disk, &disk.names()?)?;
     match disk.lock(LOCK) {

@@ -66,7 +66,7 @@ impl Candidates {
         Ok(Self::Listed(span.list(Key::Stream(stream))?, span.from))
     }
 
-    /// The next positions, at most so many; fewer only where there are no more.
+    /// Takes the next positions, at most `count`; fewer only if there are no more.
     pub(crate) fn take(&mut self, span: Span<'_>, count: usize, out: &mut Vec<Position>) -> Result<(), ReadError> {
         out.clear();
         while out.len() < count {
@@ -165,7 +165,7 @@ impl Span<'_> {
         Ok(Node::List(List { postings, at }))
     }
 
-    /// The lists that an item lies within; nothing where there are none.
+    /// Returns the lists that an item lies within; `None` if there are none.
     fn item(&self, item: &QueryItem) -> Result<Option<Node>, ReadError> {
         let mut all = Vec::new();
         for tag in item.tags.iter().take(TAGS_MAX) {
@@ -203,7 +203,8 @@ impl Span<'_> {
         Ok(Some(any))
     }
 
-    /// The lists of all names that begin so; nothing where they are too many.
+    /// Returns the lists of all names that begin with a prefix; `None` if the prefix is empty, or
+    /// the names are too many.
     fn names(&self, prefix: Key<'_>) -> Result<Option<Vec<Node>>, ReadError> {
         if matches!(prefix, Key::Stream("") | Key::Type("")) {
             return Ok(None);

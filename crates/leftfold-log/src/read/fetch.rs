@@ -30,7 +30,8 @@ pub(crate) enum Take {
 /// Events that were read into one buffer.
 struct Load {
     bytes: Bytes,
-    /// Of each event: where its record begins in the segment, and what was read of it.
+    /// For each event the offset of its record in the segment, and the part of `bytes` that was
+    /// read of it.
     records: Vec<(u32, std::ops::Range<usize>)>,
 }
 

@@ -38,7 +38,8 @@ impl Pool {
         Self { inner: Arc::new(Inner { state: Mutex::default(), arrived: Condvar::new(), threads_max, bytes_max }) }
     }
 
-    /// Does it soon, unless more waits already than may; here and now where no thread can be had.
+    /// Runs the job soon, or at once on this thread if no other can be had. Refuses it if more
+    /// waits already than may.
     pub(crate) fn try_run(&self, weight: usize, job: impl FnOnce() + Send + 'static) -> Result<(), Full> {
         let state = self.inner.state();
         if state.bytes >= self.inner.bytes_max {
@@ -54,7 +55,8 @@ impl Pool {
         (state.jobs.len(), state.bytes)
     }
 
-    /// Does it soon, whatever waits: something else bounds how many of these there are.
+    /// Runs the job soon, even if more waits than may: something else bounds the number of these
+    /// jobs.
     pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         self.add(self.inner.state(), 0, Box::new(job));
     }

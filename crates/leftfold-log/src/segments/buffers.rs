@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// Smaller ones are left to the allocator.
 const BYTES_MIN: usize = 64 << 10;
-/// So many are kept at most.
+/// Buffers that are kept at most.
 const KEPT_MAX: usize = 8;
 
 #[derive(Debug, Default)]

@@ -26,7 +26,7 @@ const ANCHOR_BYTES: u32 = 16 << 10;
 pub(crate) struct Offsets {
     /// Of each event's record.
     events: Vec<u32>,
-    /// Some groups: where each begins, and how many events of the segment are before it.
+    /// Some groups: the offset of each, and the number of events of the segment before it.
     anchors: Vec<Anchor>,
     /// End of the last group, which may be a seal.
     end: u32,
@@ -218,7 +218,8 @@ impl Words<'_> {
     }
 }
 
-/// Writes the file of a segment. Nothing is synced: what a crash leaves of it is checked, or made anew.
+/// Writes the file of a segment. Nothing is synced: what a crash leaves of it is checked, and
+/// rebuilt if it is damaged.
 pub(crate) fn write(disk: &dyn Disk, header: &SegmentHeader, offsets: &Offsets, hash: Hash) -> io::Result<OffsetsFile> {
     let (name, temporary) = (offsets_name(header.number), format!("{}.tmp", offsets_name(header.number)));
     if let Err(error) = disk.remove(&temporary)
@@ -294,7 +295,7 @@ impl Blocks {
         Ok(words)
     }
 
-    /// Forgets the blocks of a segment, whose file is made anew.
+    /// Forgets the blocks of a segment whose file is rebuilt.
     pub(crate) fn forget(&self, number: u64) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| *of != number);
     }

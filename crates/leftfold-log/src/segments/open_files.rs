@@ -24,8 +24,8 @@ impl SegmentFile {
     }
 }
 
-/// Open files, up to a bound; which one goes when it is reached is left to chance. Whoever reads from one that went still
-/// holds it, so a few more may be open: one for each read under way.
+/// Open files, up to a bound; when it is reached, a random one is closed. A reader of a file that
+/// was dropped here still holds it, so a few more may be open: one for each read under way.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     disk: Arc<dyn Disk>,
@@ -56,12 +56,12 @@ impl OpenFiles {
         Ok(file)
     }
 
-    /// Closes one that was made anew under its name.
+    /// Closes a file that was replaced under its name.
     pub(crate) fn forget(&self, part: SegmentFile) {
         self.kept().remove(&part);
     }
 
-    /// Closes all that nobody reads from at this moment. Whether there were any.
+    /// Closes all files that nobody reads from at this moment. Returns true if there were any.
     pub(crate) fn let_go(&self) -> bool {
         let kept = std::mem::take(&mut *self.kept());
         !kept.is_empty()

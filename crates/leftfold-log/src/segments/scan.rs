@@ -150,7 +150,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The records, each with the byte of the segment where it begins. An error is the last item.
+    /// Returns the records, each with its offset in the segment. An error is the last item.
     pub(crate) fn records(&self) -> impl Iterator<Item = Result<(u64, Record<'a>), GroupFault>> + use<'a> {
         let (body, start) = (self.body, self.offset + GROUP_HEADER_BYTES as u64);
         let mut position = self.header.first;
@@ -220,7 +220,7 @@ impl Groups {
         Ok(())
     }
 
-    /// The group at a byte, valid in itself, and where a chain is given, following from it.
+    /// Returns the group at a byte, valid in itself, and following from the chain if one is given.
     pub(crate) fn at(&mut self, offset: u64, chain: Option<&Chain>) -> io::Result<Result<Group<'_>, GroupFault>> {
         let header = match self.header_at(offset)? {
             Ok(header) => header,
@@ -250,7 +250,7 @@ impl Groups {
         Ok((!seal && !followed).then_some(header))
     }
 
-    /// The header at a byte, if it checks and stands where it belongs.
+    /// Returns the header at a byte, if it is valid and was written for this place.
     pub(crate) fn header_at(&mut self, offset: u64) -> io::Result<Result<GroupHeader, GroupFault>> {
         if offset.saturating_add(GROUP_HEADER_BYTES as u64) > self.len {
             return Ok(Err(GroupFault::End));

@@ -1,4 +1,4 @@
-//! The segments of a log, as readers use them: where an event is, and the bytes there.
+//! The segments of a log, as readers use them: the offset of an event, and the bytes there.
 
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -108,7 +108,8 @@ impl Segments {
         self.files.open(SegmentFile::Segment(number)).map_err(|error| io_error(number, &error))
     }
 
-    /// Closes the files that were read, for whoever needs a handle more. Whether there were any.
+    /// Closes the files that were read, when another handle is needed. Returns true if there were
+    /// any.
     pub(crate) fn let_go_of_files(&self) -> bool {
         self.files.let_go()
     }
@@ -128,7 +129,8 @@ impl Segments {
         }
     }
 
-    /// Writes the offsets of a segment to their file. They stay in memory where that fails, or the segment grows on.
+    /// Writes the offsets of a segment to their file. They stay in memory if that fails, or if the
+    /// segment goes on growing.
     pub(crate) fn keep_offsets(&self, segment: &Segment, hash: Hash, then: Then) {
         let held = segment.table.read().unwrap_or_else(PoisonError::into_inner);
         let Some(Table::Memory(offsets)) = &*held else { return };
@@ -144,8 +146,9 @@ impl Segments {
         }
     }
 
-    /// Asks the table of a segment, which is loaded, or made anew, where that is needed. Where the system lacks a handle or
-    /// memory, nothing is wrong with it: it is asked again another time.
+    /// Asks the table of a segment, which is loaded or rebuilt if needed. If the system lacks a
+    /// handle or memory, the table is not rebuilt: nothing is wrong with it, and it is asked again
+    /// another time.
     pub(crate) fn table<T>(
         &self,
         segment: &Segment,
@@ -193,7 +196,8 @@ impl Segments {
         self.remake(segment)
     }
 
-    /// Makes the offsets of a sealed segment anew. They stay in memory only where they cannot be written.
+    /// Rebuilds the offsets of a sealed segment. They stay in memory only if they cannot be
+    /// written.
     fn remake(&self, segment: &Segment) -> Result<Table, ReadError> {
         self.forget_offsets(segment);
         let (offsets, hash) = self.walk(segment)?;

@@ -33,9 +33,10 @@ pub(crate) fn recorded(shared: &Shared) -> Result<Option<Fence>, ReadError> {
     view.map(|view| Some(view.through)).map_err(|fault| damaged(number, offset, &fault))
 }
 
-/// A fence that no life of the store before this one gave. After a declared restore it is not known how far the life went
-/// that was lost, so the number of the epoch is the upper part; and where one copy is brought back twice, both times as the
-/// same epoch, the clock tells the two apart, if it is right. Version 1 counted openings, of which there are fewer than 2^22.
+/// Returns a fence that no earlier life of the store gave. After a declared restore it is not known
+/// how many fences the lost life gave, so the number of the epoch is the upper part; and if one
+/// copy is brought back twice, both times as the same epoch, the clock tells the two apart, if it
+/// is right. Version 1 counted openings, of which there are fewer than 2^22.
 pub(crate) fn floor(shared: &Shared, recorded_at: i64) -> Fence {
     let epoch = u64::from(shared.identity.epoch.number.min(EPOCH_MAX));
     let seconds = u32::try_from((recorded_at / 1_000_000).max(0)).unwrap_or(u32::MAX);

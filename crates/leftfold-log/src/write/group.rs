@@ -341,7 +341,7 @@ impl GroupBuilder {
         self.records += 1;
     }
 
-    /// The byte of the segment where the next record begins.
+    /// Returns the offset of the next record in the segment.
     fn place(&self) -> u32 {
         (place_of(self.address).1 + self.buffer.len() as u64) as u32
     }

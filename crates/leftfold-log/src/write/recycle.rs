@@ -1,7 +1,8 @@
 //! Appends that were answered, until their callers free them.
 //!
-//! An allocator keeps memory by thread: what many threads made and one thread frees makes them wait for each other. So
-//! the writer, which all wait for, frees nothing; whoever appends next does.
+//! An allocator keeps memory by thread: what many threads made and one thread frees makes them wait
+//! for each other. So the writer, which all wait for, frees nothing; the next caller of an append
+//! does.
 
 use std::sync::{Mutex, PoisonError, TryLockError};
 

@@ -147,7 +147,7 @@ impl Writer {
         self.tail.segment.header.number
     }
 
-    /// Makes room in the index, and begins the next segment where this one is full.
+    /// Makes room in the index, and begins the next segment if this one is full.
     fn make_room(&mut self) -> Result<(), AppendError> {
         match self.try_to_make_room() {
             // What is lacking may be a handle, and readers can open their files again.
@@ -296,8 +296,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes zeros behind the end. Where that fails nothing is lost: the group itself is there, and what becomes of it
-    /// its sync tells.
+    /// Writes zeros behind the end. If that fails nothing is lost: the group itself is there, and
+    /// its own sync tells whether it is durable.
     fn write_ahead(&mut self, end: u64) {
         let room = self.options.segment_bytes().saturating_sub(end).min(AHEAD_BYTES as u64);
         if room > 0 && self.tail.file.write_all_at(&vec![0; room as usize], end).is_ok() {
