@@ -16,7 +16,7 @@ use customer::{Customer, CustomerCommand, CustomerEvent, Letter};
 use leftfold::prelude::*;
 use leftfold::runtime::projection::Memory;
 use moving::Moving;
-use order::{Address, Line, Order, OrderCommand, Placed, orders_of};
+use order::{Address, Basket, Line, Order, OrderCommand, orders_of};
 use views::{DailyReport, Days, Details, List, OrderInFull, OrderList};
 
 #[tokio::main]
@@ -31,9 +31,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn placed(customer: &str, address: Address, item: &str, pieces: u32) -> Placed {
-    let lines = vec![Line { item: item.into(), pieces, cents: 1_250 }];
-    Placed { customer: customer.into(), address, lines, shipping_cents: 490, tax_cents: 200 * u64::from(pieces) }
+fn basket(customer: &str, address: Address, item: &str, pieces: u32) -> Basket {
+    let lines = vec![Line { item: item.into(), pieces, cents: 1_250, tax_percent: 10 }];
+    Basket { customer: customer.into(), address, lines, shipping_cents: 490 }
 }
 
 fn customers(postal: &str, change: u32) -> Address {
@@ -76,7 +76,7 @@ async fn story(store: &Store) -> Result<(), Box<dyn Error>> {
         ("cups", customers("1 Old Street", 1), "cups"),
         ("gift", own("7 Friend's Lane"), "a book"),
     ] {
-        orders.execute(id, OrderCommand::Place(placed("ann", address, item, 2))).await?;
+        orders.execute(id, OrderCommand::Place(basket("ann", address, item, 2))).await?;
     }
     orders.execute("cups", OrderCommand::Ship).await?;
     println!("ann has the orders {:?}; the cups are shipped", orders_of(store, "ann").await?);
@@ -87,7 +87,7 @@ async fn story(store: &Store) -> Result<(), Box<dyn Error>> {
     kept.iter().for_each(|(order, why)| println!("    {order} does not: {why}"));
     println!("the tea goes to {} now", orders.load("tea").await?.state.postal());
 
-    let late = placed("ann", customers("1 Old Street", 1), "sugar", 1);
+    let late = basket("ann", customers("1 Old Street", 1), "sugar", 1);
     let late = orders.execute("sugar", OrderCommand::Place(late)).await?;
     println!("sugar, ordered for the old address from an old page: {:?}", told(store, "ann", 2, late.position).await?.followed);
 
@@ -95,13 +95,21 @@ async fn story(store: &Store) -> Result<(), Box<dyn Error>> {
     for name in [OrderList::NAME, OrderInFull::NAME, DailyReport::NAME] {
         runtime.projections().wait_until(name, end, Duration::from_secs(60)).await?;
     }
-    println!("the list:");
-    for (order, line) in list.read(Clone::clone).await {
-        let views::Listed { goods_cents, shipping_cents, tax_cents, total_cents, .. } = line;
-        println!("    {order}: {goods_cents} + {shipping_cents} shipping + {tax_cents} taxes = {total_cents}");
+    println!("three read models of this history, in cents\nthe list:");
+    for (order, views::Listed { customer, amounts, total_cents }) in list.read(Clone::clone).await {
+        let order::Amounts { goods_cents, shipping_cents, tax_cents } = amounts;
+        println!("    {order} of {customer}: {goods_cents} + {shipping_cents} shipping + {tax_cents} taxes = {total_cents}");
     }
-    println!("one in full: {:?}", details.read(|all| all["tea"].clone()).await);
-    println!("by day: {:?}", days.read(Clone::clone).await);
+    let views::InFull { lines, amounts, state, history, .. } = details.read(|all| all["tea"].clone()).await;
+    println!("the tea in full, {state}, {} in all:", amounts.total_cents());
+    for Line { item, pieces, cents, tax_percent } in lines {
+        println!("    {pieces} pieces of {item} at {cents}, {tax_percent}% taxes");
+    }
+    history.iter().for_each(|happened| println!("    {happened}"));
+    println!("the report:");
+    for (day, views::Day { placed, shipped, amounts }) in days.read(Clone::clone).await {
+        println!("    {day}: {placed} placed, worth {}, and {shipped} shipped", amounts.total_cents());
+    }
     runtime.stop().await?;
     Ok(())
 }
@@ -115,7 +123,7 @@ async fn load(store: &Store, customers_max: u32) -> Result<(), Box<dyn Error>> {
         let id = |what: &str| format!("{number} {what}");
         people.command(&customer, moves("old")).id("orders", &id("old")).without_request_check().execute().await?;
         for (order, address) in [("a", customers("old", 1)), ("b", customers("old", 1)), ("own", own("own"))] {
-            let (order, place) = (format!("{number}.{order}"), OrderCommand::Place(placed(&customer, address, "tea", 1)));
+            let (order, place) = (format!("{number}.{order}"), OrderCommand::Place(basket(&customer, address, "tea", 1)));
             orders.command(&order, place).id("orders", &id(&order)).without_request_check().execute().await?;
         }
         let (racing, order, ship_id) = (orders.clone(), format!("{number}.b"), id("ship"));
@@ -157,7 +165,7 @@ mod tests {
         people.execute("ann", moves("old")).await.unwrap();
         run_until_idle(store).await;
         for (id, address) in [("tea", customers("old", 1)), ("gift", own("own")), ("cups", customers("old", 1))] {
-            orders.execute(id, OrderCommand::Place(placed("ann", address, id, 1))).await.unwrap();
+            orders.execute(id, OrderCommand::Place(basket("ann", address, id, 1))).await.unwrap();
         }
         orders.execute("cups", OrderCommand::Ship).await.unwrap();
     }
@@ -188,7 +196,7 @@ mod tests {
             ann(&store).await;
             let (people, orders) = (store.aggregate::<Customer>(), store.aggregate::<Order>());
             people.execute("ann", moves("new")).await.unwrap();
-            orders.execute("late", OrderCommand::Place(placed("ann", customers("old", 1), "late", 1))).await.unwrap();
+            orders.execute("late", OrderCommand::Place(basket("ann", customers("old", 1), "late", 1))).await.unwrap();
             run_until_idle(&store).await;
             assert_eq!(orders.load("late").await.unwrap().state.postal(), "new");
             assert_eq!(letters(&store, "ann").await.last().unwrap().1.followed, ["late", "tea"].map(str::to_owned).into());
@@ -257,7 +265,7 @@ mod tests {
     // ANCHOR: explored
     #[test]
     fn no_crash_and_no_order_of_things_makes_a_letter_untrue() {
-        let received = |address: Address| OrderEvent::Placed(placed("ann", address, "tea", 1));
+        let received = |address: Address| OrderEvent::Placed(basket("ann", address, "tea", 1).placed().unwrap());
         Explorer::new()
             .aggregate::<Order>()
             .aggregate::<Customer>()
@@ -269,7 +277,7 @@ mod tests {
                 clients.given::<Order>("gift", [received(own("own"))]);
                 clients.client("ann").command::<Customer>("ann", moves("new"));
                 clients.client("warehouse").command::<Order>("tea", OrderCommand::Ship);
-                let late = OrderCommand::Place(placed("ann", customers("old", 1), "late", 1));
+                let late = OrderCommand::Place(basket("ann", customers("old", 1), "late", 1));
                 clients.client("an old page").command::<Order>("late", late);
             })
             .finally("the letters say where each order went", |world| {
@@ -306,7 +314,7 @@ mod tests {
 
     #[test]
     fn who_ships_first_decides_where_an_order_goes() {
-        let received = OrderEvent::Placed(placed("ann", customers("old", 1), "tea", 1));
+        let received = OrderEvent::Placed(basket("ann", customers("old", 1), "tea", 1).placed().unwrap());
         let follow = || OrderCommand::Follow { postal: "new".into(), change: 2 };
         let followed = OrderEvent::AddressFollowed { customer: "ann".into(), postal: "new".into(), change: 2 };
         let shipped = |to: &str| OrderEvent::Shipped { customer: "ann".into(), to: to.into() };
@@ -324,14 +332,29 @@ mod tests {
             let runtime = runtime.project(OrderInFull, details.clone()).project(DailyReport, days.clone());
             store.aggregate::<Customer>().execute("ann", moves("new")).await.unwrap();
             runtime.run_until_idle().await.unwrap();
+            // 10% of 12.50 and 20% of 4.90.
+            let amounts = order::Amounts { goods_cents: 1_250, shipping_cents: 490, tax_cents: 125 + 98 };
             let tea = list.read(|list| list["tea"].clone()).await;
-            assert_eq!((tea.goods_cents, tea.shipping_cents, tea.tax_cents, tea.total_cents), (1_250, 490, 200, 1_940));
+            assert_eq!(tea, views::Listed { customer: "ann".into(), amounts, total_cents: 1_963 });
             let tea = details.read(|details| details["tea"].clone()).await;
-            assert_eq!((tea.state, tea.postal.as_str()), ("RECEIVED", "new"));
+            assert_eq!((tea.state, tea.postal.as_str(), tea.amounts), ("RECEIVED", "new", amounts));
             assert_eq!(tea.history, ["placed, to old", "goes to new now"]);
             let days = days.read(Clone::clone).await;
             let sum = |of: fn(&views::Day) -> u64| days.values().map(of).sum::<u64>();
-            assert_eq!((sum(|day| day.placed.into()), sum(|day| day.shipped.into()), sum(|day| day.goods_cents)), (3, 1, 3_750));
+            assert_eq!((sum(|day| day.placed.into()), sum(|day| day.shipped.into())), (3, 1));
+            assert_eq!(sum(|day| day.amounts.total_cents()), 3 * 1_963);
+        }
+    }
+
+    #[tokio::test]
+    async fn orders_are_found_by_the_customers_id_at_once_and_no_others() {
+        for store in examples::stores().await {
+            ann(&store).await;
+            let bobs = OrderCommand::Place(basket("bob", own("own"), "tea", 1));
+            store.aggregate::<Order>().execute("bobs", bobs).await.unwrap();
+            assert_eq!(orders_of(&store, "ann").await.unwrap(), ["tea", "gift", "cups"]);
+            assert_eq!(orders_of(&store, "bob").await.unwrap(), ["bobs"]);
+            assert_eq!(orders_of(&store, "cid").await.unwrap(), [] as [String; 0]);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! An order: received, then shipped. It knows to which change of its customer's address it belongs.
 
+use std::collections::BTreeMap;
+
 use leftfold::prelude::*;
 use leftfold::store::{EventType, Read};
 use serde::{Deserialize, Serialize};
@@ -8,7 +10,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Line {
     pub(crate) item: String,
     pub(crate) pieces: u32,
-    pub(crate) cents: u64,
+    /// Price of one piece, without tax.
+    pub(crate) cents: u32,
+    pub(crate) tax_percent: u8,
 }
 
 /// Where an order goes to.
@@ -27,19 +31,77 @@ impl Address {
     }
 }
 
+/// Wish of a customer: what, for whom, and where to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Basket {
+    pub(crate) customer: String,
+    pub(crate) address: Address,
+    pub(crate) lines: Vec<Line>,
+    /// Price of the shipping, without tax.
+    pub(crate) shipping_cents: u32,
+}
+
+/// Tax on the shipping.
+const SHIPPING_TAX_PERCENT: u8 = 20;
+
+/// Amounts of an order, in cents: money is never a fraction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Amounts {
+    pub(crate) goods_cents: u64,
+    pub(crate) shipping_cents: u64,
+    pub(crate) tax_cents: u64,
+}
+
+impl Amounts {
+    pub(crate) fn total_cents(self) -> u64 {
+        self.goods_cents.saturating_add(self.shipping_cents).saturating_add(self.tax_cents)
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.goods_cents = self.goods_cents.saturating_add(other.goods_cents);
+        self.shipping_cents = self.shipping_cents.saturating_add(other.shipping_cents);
+        self.tax_cents = self.tax_cents.saturating_add(other.tax_cents);
+    }
+}
+
+// ANCHOR: amounts
+impl Basket {
+    /// Computes the amounts; `None` if they are too large. What is taxed at one rate is added up first and the tax on
+    /// the sum is rounded to a cent, half a cent up: so it is rounded once for each rate, and not for each line.
+    fn amounts(&self) -> Option<Amounts> {
+        let shipping_cents = u64::from(self.shipping_cents);
+        let mut goods_cents = 0_u64;
+        let mut taxed = BTreeMap::from([(SHIPPING_TAX_PERCENT, shipping_cents)]);
+        for line in &self.lines {
+            let cents = u64::from(line.pieces) * u64::from(line.cents);
+            goods_cents = goods_cents.checked_add(cents)?;
+            let of_rate = taxed.entry(line.tax_percent).or_default();
+            *of_rate = of_rate.checked_add(cents)?;
+        }
+        let mut tax_cents = 0_u64;
+        for (percent, cents) in taxed {
+            let hundredths = cents.checked_mul(percent.into())?;
+            tax_cents = tax_cents.checked_add(hundredths.checked_add(50)? / 100)?;
+        }
+        goods_cents.checked_add(shipping_cents)?.checked_add(tax_cents)?;
+        Some(Amounts { goods_cents, shipping_cents, tax_cents })
+    }
+
+    /// Turns it into an order. The amounts stay as they are from then on: another tax rate is for other orders.
+    pub(crate) fn placed(self) -> Result<Placed, OrderRefusal> {
+        let amounts = self.amounts().ok_or(OrderRefusal::TooLarge)?;
+        let Self { customer, address, lines, .. } = self;
+        Ok(Placed { customer, address, lines, amounts })
+    }
+}
+// ANCHOR_END: amounts
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Placed {
     pub(crate) customer: String,
     pub(crate) address: Address,
     pub(crate) lines: Vec<Line>,
-    pub(crate) shipping_cents: u64,
-    pub(crate) tax_cents: u64,
-}
-
-impl Placed {
-    pub(crate) fn goods_cents(&self) -> u64 {
-        self.lines.iter().map(|line| u64::from(line.pieces) * line.cents).sum()
-    }
+    pub(crate) amounts: Amounts,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +134,7 @@ pub(crate) async fn orders_of(store: &Store, customer: &str) -> Result<Vec<Strin
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum OrderCommand {
-    Place(Placed),
+    Place(Basket),
     /// The customer lives elsewhere.
     Follow {
         postal: String,
@@ -91,6 +153,8 @@ pub(crate) enum OrderRefusal {
     Absent,
     #[error("it was placed before")]
     Placed,
+    #[error("its amounts are too large")]
+    TooLarge,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -125,7 +189,7 @@ impl Aggregate for Order {
     fn decide(&self, command: &OrderCommand) -> Result<Vec<OrderEvent>, OrderRefusal> {
         let Some((customer, address)) = self.placed.clone() else {
             return match command.clone() {
-                OrderCommand::Place(placed) => Ok(vec![OrderEvent::Placed(placed)]),
+                OrderCommand::Place(basket) => Ok(vec![OrderEvent::Placed(basket.placed()?)]),
                 OrderCommand::Follow { .. } | OrderCommand::Ship => Err(OrderRefusal::Absent),
             };
         };
