@@ -9,7 +9,7 @@ use std::io::{Error, ErrorKind, Result};
 use leftfold::store::Store;
 use tempfile::TempDir;
 
-pub use killed::{built, killed};
+pub use killed::{built, killed, killed_service};
 
 /// Where an example keeps its store.
 #[derive(Debug)]

@@ -5,9 +5,13 @@
 //! are kept here; one who is missed is asked for.
 //! Leave it where both belong to one service: then one log and one projection do the same without a bus.
 //!
-//! The story needs no broker. With `CATALOGUE_AMQP=amqp://…` it goes through RabbitMQ.
+//! The story needs no broker. With `CATALOGUE_AMQP=amqp://…` it goes through RabbitMQ, and `programs.rs` runs each service
+//! as a program of its own.
 
 mod products;
+mod programs;
+#[cfg(test)]
+mod rebuilt;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -19,8 +23,10 @@ use std::time::Duration;
 use leftfold::prelude::*;
 use leftfold::runtime::RunningRuntime;
 use leftfold::sqlite::Sqlite;
+use tokio::task::JoinSet;
 
 use crate::products::{List, Product, ProductList, listed};
+use crate::programs::Directories;
 use crate::users::{ASKED, Details, TOLD, User, UserCommand};
 use crate::wires::{RabbitMq, Wire, consume, receive};
 
@@ -37,14 +43,14 @@ impl Services {
                 tokio::spawn(consume::<users::Questions>(users.clone(), url.clone(), ASKED));
                 tokio::spawn(consume::<products::Told>(products.clone(), url.clone(), TOLD));
                 let users = users::start(users, RabbitMq::at(&url)).await?;
-                Ok(Self { users, products: products::start(products, sqlite, RabbitMq::at(&url)).await? })
+                Ok(Self { users, products: products::service(products, sqlite, RabbitMq::at(&url)).start().await? })
             }
             Err(_) => {
                 let ((told, hear_told), (asked, hear_asked)) = (Wire::new(TOLD), Wire::new(ASKED));
                 tokio::spawn(receive::<users::Questions>(users.clone(), hear_asked));
                 tokio::spawn(receive::<products::Told>(products.clone(), hear_told));
                 let users = users::start(users, told).await?;
-                Ok(Self { users, products: products::start(products, sqlite, asked).await? })
+                Ok(Self { users, products: products::service(products, sqlite, asked).start().await? })
             }
         }
     }
@@ -60,7 +66,7 @@ async fn until_listed(store: &Store, running: &RunningRuntime, sqlite: &Sqlite, 
     let mut changes = store.status();
     loop {
         let position = store.head().position;
-        running.projections().wait_until(<ProductList as Projection<Sqlite>>::NAME, position, Duration::from_secs(10)).await?;
+        running.projections().wait_until(ProductList::NAME, position, Duration::from_secs(10)).await?;
         let lines = listed(&list)?;
         if lines.iter().any(|line| line.contains(seller)) {
             lines.iter().for_each(|line| println!("    {line}"));
@@ -72,10 +78,15 @@ async fn until_listed(store: &Store, running: &RunningRuntime, sqlite: &Sqlite, 
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [service, place, load] = arguments.as_slice() {
+        return programs::run(service, place, load.parse()?).await;
+    }
     let place = examples::place()?;
-    let user_store = leftfold::open(&format!("{}-users", place.path())).await?;
-    let product_store = leftfold::open(&format!("{}-products", place.path())).await?;
-    let sqlite = Sqlite::at(format!("{}-read-models", place.path()));
+    let directories = Directories::in_place(place.path());
+    let user_store = leftfold::open(&directories.users).await?;
+    let product_store = leftfold::open(&directories.products).await?;
+    let sqlite = Sqlite::at(directories.read_models);
     let users = user_store.aggregate::<User>();
     let products = product_store.aggregate::<Product>();
 
@@ -96,6 +107,41 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let known = product_store.version(StreamName::of("seller", "u2")?).await?;
     println!("of the user who sells nothing, {} events are kept here", known.0);
     services.products.stop().await?;
+    rebuild(&product_store, &sqlite).await?;
     product_store.close().await?;
+    Ok(())
+}
+
+/// Builds the list from the log once more, while somebody asks it all the time.
+async fn rebuild(store: &Store, sqlite: &Sqlite) -> Result<(), Box<dyn Error>> {
+    const PRODUCTS: u32 = 500;
+    let mut listing = JoinSet::new();
+    for number in 0..PRODUCTS {
+        let products = store.aggregate::<Product>();
+        let list = List { name: format!("thing {number}"), seller: "u1".into() };
+        listing.spawn(async move { products.execute(&format!("t{number:03}"), list).await.map(drop) });
+    }
+    while let Some(listed) = listing.join_next().await {
+        listed??;
+    }
+    Runtime::new(store).project(ProductList, sqlite.clone()).run_until_idle().await?;
+    let list = sqlite.reader::<ProductList>();
+    let before = listed(&list)?;
+    println!("{} products are listed; the list is built anew, and asked meanwhile:", before.len());
+    let running = Runtime::new(store).project(ProductList, sqlite.clone()).rebuild(ProductList::NAME).start().await?;
+    let mut answers = 0;
+    while running.projections().list().iter().any(|list| !list.serves) {
+        let answer = listed(&list)?;
+        if answer != before {
+            return Err(format!("{} of {} products are listed", answer.len(), before.len()).into());
+        }
+        answers += 1;
+    }
+    println!(
+        "    the old one answered {}, and never less than all",
+        if answers == 1 { "once".into() } else { format!("{answers} times") }
+    );
+    println!("    the new one answers the same: {}", listed(&list)? == before);
+    running.stop().await?;
     Ok(())
 }

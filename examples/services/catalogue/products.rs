@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use leftfold::prelude::*;
 use leftfold::runtime::projection::{Bus, Outbox, Outgoing};
-use leftfold::runtime::{RunningRuntime, StartError};
 use leftfold::sqlite::{Reader, Sqlite, SqliteError};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -192,12 +191,16 @@ impl Event for ListFact {
     const NAMESPACE: &'static str = "list";
 }
 
-/// The product list: a join that is kept, disposable, rebuilt from the log under a new version while the old one serves.
+/// The product list: a join that is kept, disposable, rebuilt from the log while the old one serves.
 pub(crate) struct ProductList;
+
+impl ProductList {
+    pub(crate) const NAME: &'static str = "product_list";
+}
 
 // ANCHOR: join
 impl Projection<Sqlite> for ProductList {
-    const NAME: &'static str = "product_list";
+    const NAME: &'static str = Self::NAME;
     type Event = ListFact;
 
     async fn set_up(&self, rows: &mut Connection) -> Result<(), ProjectionError> {
@@ -240,8 +243,8 @@ pub(crate) fn listed(list: &Reader) -> Result<Vec<String>, SqliteError> {
     })
 }
 
-/// Runs the service.
-pub(crate) async fn start<B: Bus>(store: &Store, sqlite: &Sqlite, bus: B) -> Result<RunningRuntime, StartError> {
+/// The service, to be started.
+pub(crate) fn service<B: Bus>(store: &Store, sqlite: &Sqlite, bus: B) -> Runtime {
     let runtime = Runtime::new(store).process::<Replica>().inbox::<Told>();
-    runtime.project(Questions, Outbox::new(store, bus)).project(ProductList, sqlite.clone()).start().await
+    runtime.project(Questions, Outbox::new(store, bus)).project(ProductList, sqlite.clone())
 }

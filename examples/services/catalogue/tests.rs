@@ -1,9 +1,14 @@
 //! Both services over a real RabbitMQ, that is cut off and comes back.
 
+use std::collections::BTreeMap;
+use std::process::Command;
+
 use leftfold_proving::RabbitMq as Broker;
 
 use super::*;
 use crate::products::{Seller, SellerCommand, SellerEvent};
+use crate::programs::{ALL_RECORDED, SELLERS, USERS, register_users, seller_of, user_id};
+use crate::users::UserEvent;
 use leftfold::testing::given;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -35,7 +40,7 @@ async fn a_broker_that_is_cut_off_and_comes_back_loses_nothing_and_doubles_nothi
     tokio::spawn(consume::<users::Questions>(users.clone(), broker.url(), ASKED));
     tokio::spawn(consume::<products::Told>(products.clone(), broker.url(), TOLD));
     let running_users = users::start(&users, RabbitMq::at(broker.url())).await.unwrap();
-    let running = products::start(&products, &sqlite, RabbitMq::at(broker.url())).await.unwrap();
+    let running = products::service(&products, &sqlite, RabbitMq::at(broker.url())).start().await.unwrap();
     let user = users.aggregate::<User>();
     let product = products.aggregate::<Product>();
 
@@ -67,4 +72,106 @@ async fn a_broker_that_is_cut_off_and_comes_back_loses_nothing_and_doubles_nothi
         }
     }
     assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+}
+
+// ANCHOR: killed
+/// The two programs, with much to do, each killed on its way whenever the seed likes, and once more in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_services_are_killed_again_and_again_and_in_the_end_they_agree() {
+    let rounds = u32::try_from(leftfold::testing::extent(12, 60)).unwrap();
+    let kills = rounds as usize / 2;
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path().join("store").to_str().unwrap().to_owned();
+    let directories = Directories::in_place(&place);
+    // Whoever is asked for is there, so each question has one answer.
+    let users = leftfold::open(&directories.users).await.unwrap();
+    register_users(&users).await.unwrap();
+    users.close().await.unwrap();
+
+    let broker = Broker::start();
+    let program = examples::built("catalogue");
+    let killing = ["users", "products"].map(|service| {
+        let (program, place, url) = (program.clone(), place.clone(), broker.url());
+        let command = move || {
+            let mut command = Command::new(&program);
+            command.args([service, &place, &rounds.to_string()]).env("CATALOGUE_AMQP", &url);
+            command
+        };
+        tokio::task::spawn_blocking(move || examples::killed_service(&command, kills, ALL_RECORDED))
+    });
+    for killed in killing {
+        killed.await.unwrap();
+    }
+    judge(&directories, rounds, &broker.url()).await;
+}
+// ANCHOR_END: killed
+
+/// Lets both services do what is left, and holds one against the other.
+async fn judge(directories: &Directories, rounds: u32, url: &str) {
+    let (users, products) = (leftfold::open(&directories.users), leftfold::open(&directories.products));
+    let (users, products) = (users.await.unwrap(), products.await.unwrap());
+    let sqlite = Sqlite::at(&directories.read_models);
+    tokio::spawn(consume::<users::Questions>(users.clone(), url.to_owned(), ASKED));
+    tokio::spawn(consume::<products::Told>(products.clone(), url.to_owned(), TOLD));
+    let running_users = users::start(&users, RabbitMq::at(url)).await.unwrap();
+    let running = products::service(&products, &sqlite, RabbitMq::at(url)).start().await.unwrap();
+    let mut news = products.follow::<SellerEvent>(Position::START).unwrap();
+    let mut heard: BTreeMap<String, Vec<SellerEvent>> = BTreeMap::new();
+    let agreed = async {
+        while !agree(&users, &heard).await {
+            let news = news.next().await.unwrap();
+            heard.entry(news.stream_id().to_owned()).or_default().push(news.event);
+        }
+    };
+    let agreed = tokio::time::timeout(SOON, agreed).await;
+    agreed.unwrap_or_else(|_| panic!("the services do not agree: {heard:?}"));
+    let head = products.head().position;
+    running.projections().wait_until(ProductList::NAME, head, SOON).await.unwrap();
+    running_users.stop().await.unwrap();
+    running.stop().await.unwrap();
+
+    for number in 0..USERS {
+        let history = history(&users, number).await;
+        let count = |is_it: fn(&UserEvent) -> bool| history.iter().filter(|event| is_it(event)).count();
+        let (sells, moves) = (number < SELLERS, count(|event| matches!(event, UserEvent::Changed { .. })));
+        assert_eq!(moves, rounds as usize, "each move is recorded once: {history:?}");
+        assert_eq!(count(|event| matches!(event, UserEvent::Told { .. })), usize::from(sells), "each question is answered once");
+        let Some(heard) = heard.get(&user_id(number)) else {
+            assert!(!sells, "user {number} was lost");
+            continue;
+        };
+        let missed = heard.iter().filter(|event| **event == SellerEvent::Missed).count();
+        let learned: Vec<u64> = heard.iter().filter_map(learned).collect();
+        // Every version from the first that was heard of on, in order: none is lost, and none is there twice.
+        let are_all = learned.windows(2).all(|two| two[1] == two[0] + 1);
+        assert!(sells && missed == 1 && are_all, "{heard:?}");
+    }
+    let last_city = format!("city {}", rounds - 1);
+    let line = |product: u32| format!("thing {product}, by user {} of {last_city}", seller_of(product, rounds));
+    assert_eq!(listed(&sqlite.reader::<ProductList>()).unwrap(), (0..rounds * USERS).map(line).collect::<Vec<_>>());
+}
+
+fn learned(event: &SellerEvent) -> Option<u64> {
+    match event {
+        SellerEvent::Learned { version, .. } => Some(*version),
+        SellerEvent::Missed => None,
+    }
+}
+
+async fn history(users: &Store, number: u32) -> Vec<UserEvent> {
+    let history = users.aggregate::<User>().history(&user_id(number), Version(1)).unwrap().all().await.unwrap();
+    history.into_iter().map(|recorded| recorded.event).collect()
+}
+
+/// Each seller was asked for and is known as of the last that happened.
+async fn agree(users: &Store, heard: &BTreeMap<String, Vec<SellerEvent>>) -> bool {
+    for number in 0..SELLERS {
+        let known = heard.get(&user_id(number)).and_then(|heard| heard.iter().filter_map(learned).next_back());
+        let history = history(users, number).await;
+        let is_answered = history.iter().any(|event| matches!(event, UserEvent::Told { .. }));
+        if !is_answered || known != Some(history.len() as u64) {
+            return false;
+        }
+    }
+    true
 }

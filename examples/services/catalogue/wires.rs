@@ -104,6 +104,13 @@ async fn declare(channel: &Channel, queue: &str) -> Result<(), lapin::Error> {
     channel.queue_declare(queue.into(), durable, FieldTable::default()).await.map(drop)
 }
 
+/// Waits until a broker can be reached.
+pub(crate) async fn reached(url: &str) {
+    while Connection::connect(url, ConnectionProperties::default()).await.is_err() {
+        sleep(AGAIN).await;
+    }
+}
+
 /// The wait before a broker that is away is called again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Messages that are on their way at a time.

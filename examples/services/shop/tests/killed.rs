@@ -19,7 +19,7 @@ const ORDERS_EACH: u32 = 10;
 
 /// The program on a store, and where it is served.
 async fn started(store: &Path, bank: &str) -> (Child, String) {
-    let mut command = Command::new(examples::built("examples-services", "shop"));
+    let mut command = Command::new(examples::built("shop"));
     command.arg(store).arg("127.0.0.1:0").env("SHOP_BANK", bank).env("SHOP_BANK_SECONDS", "1");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
