@@ -168,6 +168,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 mod tests {
     use super::*;
     use StockEvent::*;
+    use leftfold::testing::explorer::{Explorer, Schedules};
     use leftfold::testing::given;
 
     fn reserved(order: &str, pieces: u64) -> StockEvent {
@@ -214,6 +215,25 @@ mod tests {
                 both => panic!("{both:?}"),
             }
         }
+    }
+
+    #[test]
+    fn no_crash_and_no_order_of_orders_promises_more_than_there_is() {
+        Explorer::new()
+            .aggregate::<Stock>()
+            .start(|clients| {
+                clients.given::<Stock>("apples", [Added { pieces: 5 }]);
+                clients.client("A").command::<Stock>("apples", reserve("A", 3)).command::<Stock>("apples", ship("A"));
+                let b = clients.client("B").command::<Stock>("apples", reserve("B", 4));
+                b.command::<Stock>("apples", Move::Release { order: "B".into() });
+                clients.client("C").command::<Stock>("apples", reserve("C", 2));
+            })
+            .always("no more is promised than is there", |world| world.states::<Stock>().all(|stock| stock.overpromised() == 0))
+            .finally("what is not shipped or promised is there", |world| {
+                let shipped = if world.events_of::<StockEvent>().contains(&Shipped { order: "A".into() }) { 3 } else { 0 };
+                world.states::<Stock>().all(|stock| stock.available() + stock.promised() + shipped == 5)
+            })
+            .run(Schedules(200));
     }
 
     #[tokio::test]

@@ -391,19 +391,35 @@ mod tests {
         given::<Invoice>(history).when(send()).then_refused(InvoiceRefusal::SentAlready);
     }
 
-    /// A store as three generations of the program left it.
-    async fn three_generations() -> Store {
+    fn first() -> [earlier::First; 2] {
+        let initiated = earlier::First::Initiated { customer: "Alan".into(), total: 0.29 };
+        [initiated, earlier::First::Issued { on: "2020-01-02".into() }]
+    }
+
+    fn second() -> [earlier::Second; 1] {
+        [earlier::Second::Initiated { customer: "Barbara".into(), cents: 1_999 }]
+    }
+
+    /// Stores as three generations of the program left them: one in memory, and an embedded log.
+    async fn three_generations() -> [Store; 2] {
         let memory = Arc::new(MemoryBackend::new());
         let program = || Store::shared(memory.clone());
-        let first = earlier::First::Initiated { customer: "Alan".into(), total: 0.29 };
-        let first = [first, earlier::First::Issued { on: "2020-01-02".into() }];
-        program().facts("invoice", "1", &first).record().await.unwrap();
-        let second = earlier::Second::Initiated { customer: "Barbara".into(), cents: 1_999 };
-        program().facts("invoice", "2", &[second]).record().await.unwrap();
-        let store = program();
-        let initiate = Work::Initiate { customer: "Carol".into(), amount: Money { cents: 5, currency: "GBP".into() } };
-        store.aggregate::<Invoice>().execute("3", initiate).await.unwrap();
-        store
+        program().facts("invoice", "1", &first()).record().await.unwrap();
+        program().facts("invoice", "2", &second()).record().await.unwrap();
+
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("store").to_str().unwrap().to_owned();
+        let log = leftfold::open(&path).await.unwrap();
+        let log = by_an_earlier_program(log, &path, "1", &first()).await.unwrap();
+        let log = by_an_earlier_program(log, &path, "2", &second()).await.unwrap();
+        log.attached(|| place);
+
+        let stores = [program(), log];
+        for store in &stores {
+            let initiate = Work::Initiate { customer: "Carol".into(), amount: Money { cents: 5, currency: "GBP".into() } };
+            store.aggregate::<Invoice>().execute("3", initiate).await.unwrap();
+        }
+        stores
     }
 
     async fn invoices(store: &Store) -> Vec<Invoice> {
@@ -416,11 +432,13 @@ mod tests {
 
     #[tokio::test]
     async fn both_old_shapes_are_read_as_todays() {
-        let invoices = invoices(&three_generations().await).await;
-        assert_eq!(invoices[0].initiated, Some(("Alan".into(), euros(29))));
-        assert_eq!(invoices[1].initiated, Some(("Barbara".into(), euros(1_999))));
-        assert_eq!(invoices[2].initiated, Some(("Carol".into(), Money { cents: 5, currency: "GBP".into() })));
-        assert_eq!(invoices[0].issued.as_deref(), Some("2020-01-02"));
+        for store in three_generations().await {
+            let invoices = invoices(&store).await;
+            assert_eq!(invoices[0].initiated, Some(("Alan".into(), euros(29))));
+            assert_eq!(invoices[1].initiated, Some(("Barbara".into(), euros(1_999))));
+            assert_eq!(invoices[2].initiated, Some(("Carol".into(), Money { cents: 5, currency: "GBP".into() })));
+            assert_eq!(invoices[0].issued.as_deref(), Some("2020-01-02"));
+        }
     }
 
     #[tokio::test]
@@ -436,15 +454,17 @@ mod tests {
     // ANCHOR: copy
     #[tokio::test]
     async fn the_copy_has_todays_shape_only_and_says_the_same_while_the_old_store_serves() {
-        let (old, [_, new]) = (three_generations().await, examples::stores().await);
-        let copy = Copy::from(&old).into(&new).through(in_todays_shape::<InvoiceEvent>);
-        copy.run_until_caught_up().await.unwrap();
-        old.aggregate::<Invoice>().execute("3", Work::Issue { on: "2024-01-01".into() }).await.unwrap();
-        copy.switch().await.unwrap();
-        assert!(copy.verify().await.unwrap().is_sound());
-        assert_eq!(invoices(&new).await, invoices(&old).await);
-        assert_eq!(schema_versions(&old).await.unwrap(), "1 (1 times), 2 (1 times), 3 (1 times)");
-        assert_eq!(schema_versions(&new).await.unwrap(), "3 (3 times)");
+        for old in three_generations().await {
+            let [_, new] = examples::stores().await;
+            let copy = Copy::from(&old).into(&new).through(in_todays_shape::<InvoiceEvent>);
+            copy.run_until_caught_up().await.unwrap();
+            old.aggregate::<Invoice>().execute("3", Work::Issue { on: "2024-01-01".into() }).await.unwrap();
+            copy.switch().await.unwrap();
+            assert!(copy.verify().await.unwrap().is_sound());
+            assert_eq!(invoices(&new).await, invoices(&old).await);
+            assert_eq!(schema_versions(&old).await.unwrap(), "1 (1 times), 2 (1 times), 3 (1 times)");
+            assert_eq!(schema_versions(&new).await.unwrap(), "3 (3 times)");
+        }
     }
     // ANCHOR_END: copy
 

@@ -153,6 +153,28 @@ fn bring_back(book: &str) -> Lending {
     Lending::Return { book: book.into() }
 }
 
+/// A request, in words.
+fn asked(command: &Lending) -> String {
+    match command {
+        Lending::Borrow { book, today } => format!("ann asks for {book} on {}", day_of(*today)),
+        Lending::Return { book } => format!("ann brings {book} back"),
+        Lending::FallOverdue { book, .. } => format!("the day of {book} has passed"),
+    }
+}
+
+/// An event, in words.
+fn told(event: &LendingEvent) -> String {
+    match event {
+        LendingEvent::Borrowed { book, due } => format!("{book} is hers until {}", day_of(*due)),
+        LendingEvent::Returned { book } => format!("{book} is here again"),
+        LendingEvent::FellOverdue { book, due } => format!("{book} was due on {}", day_of(*due)),
+    }
+}
+
+fn day_of(moment: Timestamp) -> String {
+    moment.to_string().split('T').next().unwrap_or_default().to_owned()
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let place = examples::place()?;
@@ -171,10 +193,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         bring_back("Emil"),
     ];
     for command in story {
-        let what = format!("{command:?}");
+        println!("{}", asked(&command));
         match members.execute("ann", command).await {
-            Ok(done) => println!("{what}\n    -> {:?}", done.events),
-            Err(ExecuteError::Refused(no)) => println!("{what}\n    -> refused: {no}"),
+            Ok(done) => done.events.iter().for_each(|event| println!("    {}", told(event))),
+            Err(ExecuteError::Refused(no)) => println!("    no: {no}"),
             Err(other) => return Err(other.into()),
         }
     }
@@ -182,7 +204,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::new(&store).process::<DueDays>().start().await?;
     let overdue = Query::category(Member::CATEGORY).of_types(&[EventType::new("lending.FellOverdue")?]);
     let noticed = store.subscribe(overdue, Position::START).event().await?;
-    println!("the timer noticed:\n    -> {:?}", members.decode(&noticed)?);
+    println!("the timer is started, and sees what is overdue");
+    members.decode(&noticed)?.iter().for_each(|event| println!("    {}", told(event)));
     runtime.stop().await?;
 
     for book in ["Momo", "Heidi"] {

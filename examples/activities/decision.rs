@@ -51,6 +51,7 @@ fn activity_tag(activity: &str) -> String {
 
 /// A company buys another level. Nobody asks whether that fits: it is a fact, and it makes an assignment that races
 /// with it decide anew.
+#[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) company: String,
     pub(crate) level: Level,
@@ -165,6 +166,9 @@ pub(crate) fn change(activity: &str, company: &str, to: To) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use leftfold::testing::explorer::{Explorer, Schedules, World};
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
 
     async fn members(store: &Store, level: Level, companies: &[&str]) {
         for company in companies {
@@ -178,6 +182,51 @@ mod tests {
             Err(ExecuteError::Refused(refusal)) => Err(refusal),
             Err(other) => panic!("{other}"),
         }
+    }
+
+    /// Each activity is with one company at most, and each company has no more than its level allows.
+    fn both_rules_hold(world: &World) -> Result<(), String> {
+        let (mut owner, mut level) = (BTreeMap::new(), BTreeMap::new());
+        let mut active: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for event in world.events_of::<Membership>() {
+            match event {
+                Membership::LevelGranted { company, level: granted } => _ = level.insert(company, granted),
+                Membership::Assigned { activity, company } => {
+                    if let Some(other) = owner.insert(activity.clone(), company.clone()) {
+                        return Err(format!("{activity} was with {other} and is with {company}"));
+                    }
+                    let theirs = active.entry(company.clone()).or_default();
+                    theirs.insert(activity);
+                    if level.get(&company).is_none_or(|level| theirs.len() > level.active_max()) {
+                        return Err(format!("{company} has {theirs:?}"));
+                    }
+                }
+                Membership::Unassigned { activity, company } => {
+                    owner.remove(&activity);
+                    active.entry(company).or_default().remove(&activity);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn no_crash_and_no_order_of_things_breaks_a_rule_for_a_moment() {
+        const SOON: Duration = Duration::from_secs(1);
+        Explorer::new()
+            .start(|clients| {
+                for company in ["acme", "zeta"] {
+                    let grant = |level| Grant { company: company.into(), level };
+                    clients.client(company).decide(grant(Level::Basic)).wait(SOON).decide(grant(Level::Gold));
+                }
+                for activity in ["yoga", "chess", "choir"] {
+                    let client = clients.client(activity).wait(SOON).decide(change(activity, "acme", To::Assigned));
+                    let client = client.decide(change(activity, "zeta", To::Assigned));
+                    client.decide(change(activity, "acme", To::Unassigned)).decide(change(activity, "zeta", To::Assigned));
+                }
+            })
+            .always("both rules hold", both_rules_hold)
+            .run(Schedules(200));
     }
 
     /// How many of these changes, all made at once, are accepted.

@@ -57,9 +57,13 @@ async fn one_decision(store: &Store) -> Result<(), Box<dyn Error>> {
     ];
     for wish in wishes {
         let Change { activity, company, to } = &wish;
+        let what = match to {
+            To::Assigned => format!("{activity} goes to {company}"),
+            To::Unassigned => format!("{activity} leaves {company}"),
+        };
         match store.decide(&wish).await {
-            Ok(_) => println!("    {activity} at {company} {to:?}"),
-            Err(ExecuteError::Refused(no)) => println!("    {activity} at {company} not {to:?}: {no}"),
+            Ok(_) => println!("    {what}"),
+            Err(ExecuteError::Refused(no)) => println!("    {what}: no, {no}"),
             Err(other) => return Err(other.into()),
         }
     }
@@ -73,11 +77,20 @@ async fn a_process(store: &Store) -> Result<(), Box<dyn Error>> {
     println!("omni is a basic member: two active activities");
     for (id, title) in [("c1", "Climbing"), ("c2", "Choir for men"), ("c3", "Cooking")] {
         listings.execute(id, ListingCommand::Publish { title: title.into() }).await?;
-        println!("    {title}: {:?}", ask(store, id, "omni").await?);
+        println!("    {title} asks: {}", told(ask(store, id, "omni").await?));
     }
     listings.execute("c1", ListingCommand::Leave).await?;
-    println!("    Climbing leaves, and omni hears of it before Cooking asks again: {:?}", released_then_ask(store).await?);
+    println!("    Climbing leaves, and Cooking asks again: {}", told(released_then_ask(store).await?));
     Ok(())
+}
+
+/// An answer, in words.
+fn told(answer: ListingEvent) -> String {
+    match answer {
+        ListingEvent::Joined { company, .. } => format!("it is with {company}"),
+        ListingEvent::Rejected { reason, .. } => format!("no, {reason}"),
+        other => format!("{other:?}"),
+    }
 }
 
 /// Asks a company, and waits for its answer.

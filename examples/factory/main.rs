@@ -6,9 +6,10 @@
 mod floor;
 mod services;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 
-use floor::{Earnings, Factory, FactoryCommand};
+use floor::{Earnings, Factory, FactoryCommand, FactoryEvent};
 use leftfold::prelude::*;
 use services::{PriceList, Rules};
 
@@ -60,32 +61,54 @@ async fn main() -> Result<(), Box<dyn Error>> {
         FactoryCommand::RecalibrateAll,
     ];
     for command in story {
-        let asked = said(&command);
+        println!("{}", asked(&command));
         match factories.execute("north", command).await {
-            Ok(done) => println!("{asked}\n    -> {:?}", done.events),
-            Err(ExecuteError::Refused(no)) => println!("{asked}\n    -> refused: {no}"),
+            Ok(done) if done.events.is_empty() => println!("    nothing is to be done"),
+            Ok(done) => done.events.iter().for_each(|event| println!("    {}", told(event))),
+            Err(ExecuteError::Refused(no)) => println!("    no: {no}"),
             Err(other) => return Err(other.into()),
         }
     }
     let earnings = store.aggregate::<Earnings>().load("north").await?.state;
-    println!("one part alone: {earnings:?}");
+    println!("one part alone, the earnings: {} pieces for {} cents", earnings.pieces, earnings.cents);
     store.close().await?;
     Ok(())
 }
 
-/// A command without the services that come with it.
-fn said(command: &FactoryCommand) -> String {
+/// A command, in words, without the services that come with it.
+fn asked(command: &FactoryCommand) -> String {
     match command {
+        FactoryCommand::Hire { worker, skills } => format!("hire {worker} for {}", skills.join(" and ")),
+        FactoryCommand::LetGo { worker } => format!("let {worker} go"),
+        FactoryCommand::Install { machine } => format!("install {machine}"),
         FactoryCommand::Instruct { instruction, work, .. } => format!("instruction {instruction}: {work}"),
-        FactoryCommand::CarryOut { instruction, prices } => format!("{instruction} is done, at price list {}", prices.edition),
-        other => format!("{other:?}"),
+        FactoryCommand::CarryOut { instruction, prices } => {
+            format!("instruction {instruction} is done, by edition {} of the price list", prices.edition)
+        }
+        FactoryCommand::Fail { instruction, .. } => format!("instruction {instruction} fails"),
+        FactoryCommand::RecalibrateAll => "recalibrate all machines".into(),
+    }
+}
+
+/// An event, in words.
+fn told(event: &FactoryEvent) -> String {
+    let list = |machines: &BTreeSet<String>| machines.iter().cloned().collect::<Vec<_>>().join(", ");
+    match event {
+        FactoryEvent::WorkerHired { worker, .. } => format!("{worker} works here"),
+        FactoryEvent::WorkerLeft { worker } => format!("{worker} has left"),
+        FactoryEvent::MachineInstalled { machine } => format!("{machine} is ready"),
+        FactoryEvent::MachinesRecalibrated { machines } => format!("recalibrated: {}", list(machines)),
+        FactoryEvent::RecalibrationPutOff { machines } => format!("to be recalibrated when it stops: {}", list(machines)),
+        FactoryEvent::Instructed { machine, worker, .. } => format!("{worker} does it at {machine}"),
+        FactoryEvent::CarriedOut { worker, cents, .. } => format!("{worker} has done it, for {cents} cents"),
+        FactoryEvent::Failed { worker, because, .. } => format!("{worker} has not done it: {because}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use floor::{FactoryEvent, FactoryRefusal};
+    use floor::FactoryRefusal;
     use leftfold::testing::given;
 
     fn hired(worker: &str, skill: &str) -> FactoryEvent {

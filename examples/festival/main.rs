@@ -489,7 +489,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn no_team_is_left_in_a_festival_that_is_deleted_while_teams_come_in() {
         for store in examples::stores().await {
-            let running = Runtime::new(&store).process::<Deletion>().start().await.unwrap();
+            let place = tempfile::tempdir().unwrap();
+            let rows = Sqlite::at(place.path());
+            let lists = rows.reader::<Teams>();
+            let running = Runtime::new(&store).process::<Deletion>().project(Teams, rows).start().await.unwrap();
             for (stream, event) in [announced("jazz"), announced("folk")] {
                 store.aggregate::<Festival>().record(&stream["festival-".len()..], &[event]).await.unwrap();
             }
@@ -516,6 +519,11 @@ mod tests {
             let (_, left, _) = fold(&store, "jazz").await;
             assert_eq!(left, BTreeSet::new());
             assert!(head.0 > 22);
+            // The lists that people see say what a fold of the events says.
+            running.projections().wait_until(Teams::NAME, head, Duration::from_secs(60)).await.unwrap();
+            assert_eq!(teams::of(&lists, "jazz").unwrap(), [] as [String; 0]);
+            let (_, stayed, _) = fold(&store, "folk").await;
+            assert_eq!(teams::of(&lists, "folk").unwrap(), stayed.into_iter().collect::<Vec<_>>());
             running.stop().await.unwrap();
         }
     }

@@ -53,27 +53,40 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let ill = drivers.execute("bob", vacation("ill", 3, 5)).await?;
     projecting.projections().wait_until(ExceptionReport::NAME, ill.position, Duration::from_secs(60)).await?;
-    println!("bob falls ill; exceptions: {:?}", report.read(exceptions).await);
+    println!("bob falls ill from day 3 to 5");
+    show(report.read(exceptions).await);
 
     let mut news = store.follow::<VehicleEvent>(ill.position)?;
     let mending = Runtime::new(&store).process::<Unassignment>().start().await?;
-    println!("{:?}", news.next().await?.event);
+    if let VehicleEvent::Unassigned { vehicle, driver, because } = news.next().await?.event {
+        println!("{driver} is taken off the {vehicle}: {because}");
+    }
     mending.stop().await?;
     projecting.projections().wait_until(ExceptionReport::NAME, store.head().position, Duration::from_secs(60)).await?;
-    println!("exceptions: {:?}", report.read(exceptions).await);
+    show(report.read(exceptions).await);
     projecting.stop().await?;
     store.close().await?;
     Ok(())
 }
 
+/// Prints the exception report.
+fn show(exceptions: Vec<(String, String, u32)>) {
+    println!("the report of exceptions has {} lines", exceptions.len());
+    for (vehicle, driver, day) in exceptions {
+        println!("    the {vehicle} is assigned to {driver}, who is away from day {day}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use assigning::{AssignRefusal, FleetEvent};
+    use assigning::{Absences, AssignRefusal, FleetEvent};
     use exceptions::Vehicle;
-    use leftfold::testing::explorer::{Explorer, Schedules};
+    use leftfold::fold::Schema;
+    use leftfold::testing::explorer::{Explorer, Schedules, World};
     use leftfold::testing::{given, given_events};
     use people::{DriverEvent, DriverRefusal};
+    use std::collections::BTreeMap;
 
     fn scheduled(from: u32, until: u32) -> FleetEvent {
         FleetEvent::VacationScheduled { vacation: "v".into(), from, until }
@@ -167,6 +180,33 @@ mod tests {
         }
     }
 
+    /// Nobody was assigned for days of a vacation that was recorded by then, and no vehicle that had a driver.
+    fn no_assignment_was_stale(world: &World) -> Result<(), String> {
+        let schema = Schema::of::<FleetEvent>().unwrap();
+        let (mut absences, mut drivers) = (BTreeMap::<String, Absences>::new(), BTreeMap::new());
+        for recorded in world.events() {
+            for event in schema.decode::<FleetEvent>(recorded, Unknown::Ignore).unwrap() {
+                match &event {
+                    FleetEvent::Assigned { vehicle, driver, from, until } => {
+                        let away = absences.get(driver).and_then(|absences| absences.within(*from, *until));
+                        if let Some(day) = away {
+                            return Err(format!("{driver} was known to be away from day {day}: {event:?}"));
+                        }
+                        if let Some(has) = drivers.insert(vehicle.clone(), driver.clone()) {
+                            return Err(format!("the vehicle had {has}: {event:?}"));
+                        }
+                    }
+                    FleetEvent::Unassigned { vehicle, .. } => _ = drivers.remove(vehicle),
+                    vacation => {
+                        let driver = recorded.stream.as_ref().unwrap().name.id().to_owned();
+                        absences.entry(driver).or_default().apply(vacation);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     // ANCHOR: explored
     #[test]
     fn no_crash_and_no_order_of_things_leaves_a_driver_on_vacation_on_a_vehicle() {
@@ -178,6 +218,11 @@ mod tests {
                 clients.client("bob").decide(assign("truck", "bob", 10, 12));
                 let office = clients.client("office").command::<Driver>("ann", vacation("v", 12, 14));
                 office.command::<Driver>("bob", vacation("v", 1, 2));
+            })
+            .always("no assignment was stale", no_assignment_was_stale)
+            .finally("no vacation was refused", |world| {
+                let scheduled = |event: &DriverEvent| matches!(event, DriverEvent::VacationScheduled { .. });
+                world.events_of::<DriverEvent>().iter().filter(|event| scheduled(event)).count() == 2
             })
             .finally("who drives is not away", |world| {
                 let driver = world.state::<Vehicle>("truck").and_then(|vehicle| vehicle.driver.clone());

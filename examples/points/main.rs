@@ -58,7 +58,25 @@ async fn want(store: &Store, name: &str, points: u64, request: &str) -> Result<S
     };
     let mut news = store.follow::<TaskEvent>(asked.position)?;
     let end = news.find(|news| news.stream_id() == name && is_end(&news.event)).await?;
-    Ok(format!("{name}: {event:?} -> {:?}", end.event))
+    Ok(format!("{name} {}: {}", asked_for(event), came_of_it(&end.event)))
+}
+
+fn asked_for(event: &TaskEvent) -> String {
+    match event {
+        TaskEvent::Asked { points, .. } => format!("asks for {points} points"),
+        TaskEvent::Offered { points, .. } => format!("gives {points} points back"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn came_of_it(end: &TaskEvent) -> String {
+    match end {
+        TaskEvent::Received { points } => format!("it has {points} more"),
+        TaskEvent::Given => "the project has them".into(),
+        TaskEvent::Kept { reason, .. } => format!("it keeps them, {reason}"),
+        TaskEvent::Denied { reason } => format!("no, {reason}"),
+        other => format!("{other:?}"),
+    }
 }
 
 async fn story(store: &Store) -> Result<(), Box<dyn Error>> {

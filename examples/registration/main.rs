@@ -26,20 +26,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let of = |name: &str| format!("{name}{number}");
         let ann = start(&store, &of("ann"), "ann", &of("1-")).await?;
         approve(&store, &of("ann"), ann).await?;
-        println!("ann: {:?}", ended(&store, &of("ann"), ann).await?);
+        println!("ann {}", told(ended(&store, &of("ann"), ann).await?));
 
         let again = start(&store, &of("ann-again"), "ann", &of("1-")).await?;
-        println!("ann once more: {:?}", ended(&store, &of("ann-again"), again).await?);
+        println!("ann once more {}", told(ended(&store, &of("ann-again"), again).await?));
 
         let bob = start(&store, &of("bob"), "admin", &of("2-")).await?;
         approve(&store, &of("bob"), bob).await?;
-        println!("bob, who wants to be admin: {:?}", ended(&store, &of("bob"), bob).await?);
+        println!("bob, who wants to be admin, {}", told(ended(&store, &of("bob"), bob).await?));
     }
     let cid = start(&store, "cid", "cid", "3").await?;
     approval_asked(&store, "cid", cid).await?;
     println!("nobody looks at cid's application for three days");
     clock.advance(APPROVAL_WITHIN);
-    println!("cid: {:?}", ended(&store, "cid", cid).await?);
+    println!("cid {}", told(ended(&store, "cid", cid).await?));
     runtime.stop().await?;
     store.close().await?;
     Ok(())
@@ -78,6 +78,15 @@ async fn ended(store: &Store, registration: &str, after: Position) -> Result<Reg
     let mut news = store.follow::<RegistrationEvent>(after)?;
     let end = news.find(|news| news.stream_id() == registration && is_end(&news.event)).await?;
     Ok(end.event)
+}
+
+/// An end, in words.
+fn told(end: RegistrationEvent) -> String {
+    match end {
+        RegistrationEvent::Started(_) => "has just begun".into(),
+        RegistrationEvent::Completed => "is registered".into(),
+        RegistrationEvent::Failed { reason } => format!("is not registered, and nothing of it stays: {reason}"),
+    }
 }
 
 #[cfg(test)]

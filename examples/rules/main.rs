@@ -242,6 +242,12 @@ mod tests {
         (alerts, too_late)
     }
 
+    /// However many cards there are: what is known of them is in rows, and one card has so many rows at most.
+    #[test]
+    fn the_rules_keep_nothing_in_memory() {
+        assert_eq!(size_of::<Alerts>(), 0);
+    }
+
     // ANCHOR: killed
     #[tokio::test(flavor = "multi_thread")]
     async fn every_alert_is_there_once_wherever_the_program_is_killed() {
