@@ -3,6 +3,8 @@
 
 pub mod figures;
 mod killed;
+#[cfg(test)]
+mod table;
 
 use std::io::{Error, ErrorKind, Result};
 
