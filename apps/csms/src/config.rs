@@ -1,4 +1,4 @@
-//! What can be set: by flags, or by environment variables of the same names. Flags win.
+//! Configuration by flags, or by environment variables of the same names. Flags win.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -1,10 +1,12 @@
-//! What is asked of stations, after the commit: each request is an event first, and its answer is one too.
+//! Requests to stations, after the commit: each request is an event first, and its answer is an
+//! event too.
 //!
-//! Nothing that a station may have been told is told again blindly. A remote start whose answer was lost is in doubt:
-//! the proof that it took place is a transaction with its tag, on its connector, in its time; the proof that it did
-//! not is a station that reports the connector as available after that time. The window that remains: a station that
-//! started and stopped a transaction while it was cut off, and reports its connector before its queued messages. Its
-//! transaction is recorded all the same, without the reference to the remote start.
+//! A request that may have reached a station is never repeated blindly. A remote start whose answer
+//! was lost is in doubt: the proof that it took place is a transaction with its tag, on its
+//! connector, in its time; the proof that it did not is a station that reports the connector as
+//! available after that time. One gap remains: a station that started and stopped a transaction
+//! while it was cut off, and reports its connector before its queued messages. Its transaction is
+//! recorded all the same, without the reference to the remote start.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -2,13 +2,14 @@
 //! on Leftfold.
 //!
 //! - [`ocpp`]: the protocol, without sockets
-//! - [`domain`]: what is true and what may follow, without the protocol's transport
-//! - [`gateway`]: where stations connect
-//! - [`effects`]: what is asked of stations, after the commit
-//! - [`deadlines`]: what ends when nothing has happened, also over restarts
-//! - [`read`]: what lists, reports and the dashboard read: projections in memory, in SQLite or in PostgreSQL
+//! - [`domain`]: state and decisions, without the protocol's transport
+//! - [`gateway`]: the endpoint of the stations
+//! - [`effects`]: requests to stations, after the commit
+//! - [`deadlines`]: deadlines that survive restarts: processes with durable timers
+//! - [`read`]: read models for lists, reports and the dashboard: projections in memory, in SQLite
+//!   or in PostgreSQL
 //! - [`api`]: JSON over HTTP; [`dashboard`]: the same for people, rendered from plain values
-//! - [`config`]: what can be set
+//! - [`config`]: the configuration
 
 pub mod api;
 pub mod config;

@@ -1,4 +1,5 @@
-//! `/api/read-models` and `/api/processes`: how what runs behind the log stands, and what waits there for a person.
+//! `/api/read-models` and `/api/processes`: the progress of the consumers of the log, and the
+//! parked events that wait for a person.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `/api/effects`: what was asked of stations, and what became of it.
+//! `/api/effects`: requests to stations, and their outcomes.
 
 use std::sync::Arc;
 

@@ -1,8 +1,9 @@
-//! Who may call.
+//! Access to the API and the dashboard.
 //!
-//! With a token, whoever sends it: as `Authorization: Bearer`, or, from a browser, as the password of basic
-//! authentication. In open mode, whoever is on this machine; but not a web page of somewhere else in a browser here,
-//! which would come with a foreign `Host` or `Origin`. Stations are no browsers, and are admitted by [`admit_station`].
+//! With a token, callers that send it: as `Authorization: Bearer`, or, from a browser, as the
+//! password of basic authentication. In open mode, callers on this machine; but not a web page of
+//! another origin in a browser on this machine, which would come with a foreign `Host` or `Origin`.
+//! Stations are not browsers, and are admitted by [`admit_station`].
 
 use std::sync::Arc;
 

@@ -1,7 +1,9 @@
-//! `/health`, for whoever balances or watches, and `/metrics`, for Prometheus.
+//! `/health`, for load balancers and monitoring, and `/metrics`, for Prometheus.
 //!
-//! `status` is `ok`; `degraded`, with the `problems`, while something stands still, or waits for a person (what is parked, and
-//! effects in doubt), or the last report of a station could not be recorded: it serves all the same, so that it is 200 then too; `readOnly` or `closed` with 503.
+//! `status` is `ok`; or `degraded`, with the `problems`, if a consumer of the log stands still or
+//! waits for a person (parked events, effects in doubt), or if the last report of a station could
+//! not be recorded: the server still serves, so the code is 200 then too; or `readOnly` or
+//! `closed`, with 503.
 
 use std::sync::{Arc, PoisonError};
 

@@ -1,12 +1,14 @@
 //! JSON over HTTP under `/api`, `/health`, and `/metrics`.
 //!
-//! Lists are `{"items": [...], "next": cursor or null}` with `?limit=` and `?after=`; errors are problem documents of
-//! RFC 9457 with a `code`. An `Idempotency-Key` is for the requests to stations (remote-start, remote-stop, unlock, reserve, cancel-reservation): such a
-//! POST takes effect at most once. Elsewhere it is not looked at: the other writes do no harm when they are repeated.
+//! Lists are `{"items": [...], "next": cursor or null}` with `?limit=` and `?after=`; errors are
+//! problem documents of RFC 9457 with a `code`. An `Idempotency-Key` is for the requests to
+//! stations (remote-start, remote-stop, unlock, reserve, cancel-reservation): such a POST takes
+//! effect at most once. Other routes ignore it: their writes do no harm when they are repeated.
 //!
-//! Lists and reports come from read models, which are a moment behind. Every answer to a write and from a read model has the
-//! header `leftfold-position`; sent along with a read, or as `?at=`, it has the answer wait until that much is shown, or
-//! say what it waits for (503). All names are spelt in camel case.
+//! Lists and reports come from read models, which are a moment behind. Every answer to a write and
+//! from a read model has the header `leftfold-position`. If a read sends this header, or `?at=`,
+//! its answer waits until the read model has reached that position, or tells what the read model
+//! waits for (503). All names are spelt in camel case.
 
 mod availability;
 mod behind;

@@ -1,4 +1,4 @@
-//! What callers send: bodies, bounds of lists, keys, positions.
+//! Parts of requests: bodies, bounds of lists, keys, positions.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! `POST /api/stations/{id}/…`: what is asked of a station. The answer is 202 and an effect, or, with `?wait=`, what
-//! became of it.
+//! `POST /api/stations/{id}/…`: requests to a station. The answer is 202 and an effect, or, with
+//! `?wait=`, its outcome.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `/api/tags/{idTag}`: who may charge.
+//! `/api/tags/{idTag}`: the terms of id tags.
 
 use std::sync::Arc;
 

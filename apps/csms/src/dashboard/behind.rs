@@ -1,4 +1,4 @@
-//! What follows the log: how far behind it is, and what waits there for a person.
+//! The consumers of the log: their progress, and the parked events that wait for a person.
 
 use super::markup::Html;
 use super::render::{span, write_answer, write_cut};

@@ -1,4 +1,4 @@
-//! What the dashboard shows, as plain values.
+//! Contents of the dashboard as plain values.
 
 use leftfold::prelude::Timestamp;
 

@@ -1,9 +1,10 @@
-//! How much of a span of time a station could be counted on: a fold of its `CameOnline` and `WentOffline`.
+//! Time that a station was online in a span of time: a fold of its `CameOnline` and `WentOffline`.
 //!
-//! The moments are those of the server's clock, which may be set back: an event counts from the latest moment known
-//! before it on. Before the first event nothing is known, and that time counts as neither. While the server is away
-//! nobody hears the station: until the restart it counts as what it was, and from then on as offline, until it is heard
-//! of; [`OfflineReason::ServerRestarted`] tells such an outage from the station's own.
+//! The moments are those of the server's clock, which may be set back: an event counts from the
+//! latest moment known before it on. Before the first event nothing is known, and that time counts
+//! as neither. While the server is down nobody hears the station: until the restart it counts as it
+//! did before, and from then on as offline, until it is heard of;
+//! [`OfflineReason::ServerRestarted`] distinguishes such an outage from the station's own.
 
 use std::time::Duration;
 

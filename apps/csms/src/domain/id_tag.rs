@@ -1,4 +1,4 @@
-//! An id tag: who may charge, and with whom it forms a group.
+//! An id tag: its permission to charge, and its group.
 
 use leftfold::prelude::{Aggregate, Event, Timestamp};
 use serde::{Deserialize, Serialize};

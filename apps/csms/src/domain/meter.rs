@@ -1,5 +1,5 @@
-//! What stations read from their meters: facts in a stream beside the station's, so that they neither conflict with
-//! decisions about the station nor make its fold slow.
+//! Meter values of stations: facts in a stream beside the station's, so that they neither conflict
+//! with decisions about the station nor make its fold slow.
 
 use leftfold::prelude::{Event, Tags, Timestamp};
 use serde::{Deserialize, Serialize};

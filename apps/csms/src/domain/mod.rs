@@ -1,12 +1,12 @@
-//! What is true, and what may follow from it: pure folds of events. No clock, no socket, no store: the moment, the
+//! State and decisions: pure folds of events. No clock, no socket, no store: the moment, the
 //! verdict on an id tag and a fresh transaction id come in with the command.
 //!
-//! - [`station`]: a charging station. Its [`connector`]s are a fold nested in it, as are its open [`transaction`]s; what
-//!   was asked of it and awaits its answer is in [`request`].
-//! - [`availability`]: how much of a span of time a station could be counted on.
-//! - [`id_tag`]: who may charge.
-//! - [`meter`]: what stations read from their meters. Facts that nothing depends on.
-//! - [`transaction_ids`]: which numbers are still free.
+//! - [`station`]: a charging station. Its [`connector`]s are a fold nested in it, as are its open
+//!   [`transaction`]s; requests to it are in [`request`].
+//! - [`availability`]: the time that a station was online in a span of time.
+//! - [`id_tag`]: the tags that may charge.
+//! - [`meter`]: the values that stations read from their meters. Facts that nothing depends on.
+//! - [`transaction_ids`]: the numbers that are reserved for transactions.
 
 pub mod availability;
 pub mod connector;

@@ -1,4 +1,4 @@
-//! What we ask of a station, and what becomes of it. Each request is an event first, then an effect.
+//! Requests to a station, and their outcomes. Each request is an event first, then an effect.
 
 use std::fmt;
 

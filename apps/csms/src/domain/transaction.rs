@@ -1,7 +1,8 @@
-//! A transaction: what a station told of its start and its stop.
+//! A transaction: a station's reports of its start and its stop.
 //!
-//! Stations report facts, perhaps long after they happened, perhaps twice. What makes two reports the same is their
-//! content, see [`Started::natural_key`] and [`Stopped::natural_key`]; the message id says nothing.
+//! Stations report facts, perhaps long after they happened, perhaps twice. Two reports are the same
+//! if their content is, see [`Started::natural_key`] and [`Stopped::natural_key`]; the message id
+//! says nothing.
 
 use leftfold::prelude::Timestamp;
 use serde::{Deserialize, Serialize};

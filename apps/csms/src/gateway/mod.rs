@@ -1,4 +1,4 @@
-//! Where stations connect: `ws://…/ocpp/{identity}`.
+//! The endpoint of the stations: `ws://…/ocpp/{identity}`.
 
 mod liveness;
 mod registry;

@@ -1,7 +1,7 @@
-//! Which stations are connected, and the way to call one.
+//! The connected stations, and calls to them.
 //!
-//! The newest connection of an identity wins. An older one learns of it because nothing can reach it any more; what it
-//! cleans up when it ends is its own, never the newer one's.
+//! The newest connection of an identity wins. An older one learns of it when its channel of calls
+//! closes; at its end it removes only its own entry, never that of the newer one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
-//! What stations report, and how they are answered.
+//! Reports of stations, and the answers to them.
 //!
-//! A report is answered when it is durable. Where the store fails the answer is an error, so that the station sends it
-//! again; what was recorded already is recognized by its content.
+//! A report is answered when it is durable. If the store fails, the answer is an error, so that the
+//! station sends the report again; a report that is recorded already is recognized by its content.
 
 use std::sync::PoisonError;
 

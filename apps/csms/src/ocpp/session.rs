@@ -29,7 +29,7 @@
 //! caught in which nothing can go wrong: a station that awaits an answer can repeat only its latest call, so if the
 //! latest call comes again, byte for byte and soon ([`Limits::repeat_within`]), it gets the same answer again. That holds
 //! for calls that report ([`REPEATABLE_ACTIONS`]). The answers to others age, such as the time in a heartbeat's, so they
-//! are always delivered anew.
+//! are always delivered again.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};

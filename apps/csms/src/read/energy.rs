@@ -1,11 +1,12 @@
-//! How much energy was charged on which day at which station.
+//! Energy that was charged on each day at each station.
 //!
-//! A day is one of UTC. What a transaction charged is the rise of its meter, and a rise counts on the day of the reading
-//! that shows it: so where a transaction lasts over midnight its meter values divide it, and without any all of it counts
-//! on the day of its end. A reading at midnight itself closes the day before. While a transaction runs it counts up to its
-//! latest meter value; the meter at its stop, where the station tells it, is the last word. So the days of a transaction add
-//! up to what it charged, whatever the order in which a station tells of it. A day on which a meter runs backwards is
-//! negative: that takes back what a wrong reading gave.
+//! A day is one of UTC. The energy of a transaction is the rise of its meter, and a rise counts on
+//! the day of the reading that shows it: so if a transaction lasts over midnight, its meter values
+//! divide it, and without meter values all of it counts on the day of its end. A reading at
+//! midnight itself closes the day before. While a transaction runs, it counts up to its latest
+//! meter value; the meter at its stop, if the station reports it, is the last word. So the days of
+//! a transaction add up to its energy, whatever the order of the station's reports. A day on which
+//! a meter runs backwards is negative: that takes back the energy of a wrong reading.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the read models read of the events: no more variants than they need.
+//! Events as the read models read them: no more variants than they need.
 
 use leftfold::prelude::{Event, Owners, Timestamp};
 use serde::{Deserialize, Serialize};

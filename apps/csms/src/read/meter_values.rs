@@ -1,7 +1,7 @@
 //! Every value that was read from a meter: by transaction, by connector, over time.
 //!
-//! What came with the stop of a transaction is not here but with that transaction: stations send there again what they
-//! sent before.
+//! The values that came with the stop of a transaction are not here but with that transaction:
+//! stations repeat there what they sent before.
 
 use leftfold::fold::Recorded;
 use leftfold::prelude::{Projection, ProjectionError, Timestamp};

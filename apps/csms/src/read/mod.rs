@@ -1,10 +1,11 @@
-//! What lists, reports and the dashboard read: projections behind the log.
+//! Read models for lists, reports and the dashboard: projections behind the log.
 //!
 //! - [`fleet`]: the stations as they are now, in memory, built at every start
 //! - [`transactions`], [`meter_values`], [`energy`]: tables in SQLite beside the log, or in PostgreSQL
 //!
-//! Each is one file with its tables, how events change them, and how they are read; `sql` is what differs between the
-//! databases. What a reader sees is a moment old: whoever needs more waits for a position.
+//! Each is one file with its tables, the changes by events, and the queries; `sql` holds the
+//! differences between the databases. A reader sees the state of a moment ago: a reader that needs
+//! more waits for a position.
 
 pub mod energy;
 mod facts;

@@ -1,4 +1,5 @@
-//! The little in which SQLite and PostgreSQL differ: how a statement is run, and how values go in and out.
+//! The few differences between SQLite and PostgreSQL: running statements, and passing values in and
+//! out.
 //!
 //! Statements are written once, in what both understand: columns of `BIGINT` and `TEXT`, parameters `$1`, `$2`, … that
 //! appear for the first time in this order, `ON CONFLICT`. Moments are microseconds.

@@ -1,4 +1,4 @@
-//! What follows the log, for the dashboard.
+//! The consumers of the log, for the dashboard.
 
 use leftfold::runtime::ConsumerStatus;
 use leftfold::runtime::process::{ParkedTrigger, Whose};

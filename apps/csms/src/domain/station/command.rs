@@ -1,4 +1,4 @@
-//! What is wanted of a station, and why it may not be had.
+//! Commands about a station, and their refusals.
 
 use leftfold::prelude::Timestamp;
 use serde::{Deserialize, Serialize};

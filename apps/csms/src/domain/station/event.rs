@@ -1,4 +1,4 @@
-//! What happens to a station.
+//! Events of a station.
 
 use leftfold::prelude::{Event, Tags, Timestamp};
 use serde::{Deserialize, Serialize};

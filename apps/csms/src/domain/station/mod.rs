@@ -1,8 +1,9 @@
-//! A charging station: what is known of it, and what may be asked of it.
+//! A charging station: its state, and the decisions about it.
 //!
-//! What is recorded: a boot; a report of state if it tells anything new, also out of the past; the start and the stop
-//! of transactions, whatever they say; silence and the end of silence; what we ask and what came of it. Heartbeats are
-//! not, unless that is asked for (`--keep-heartbeats`), and meter values have a stream of their own.
+//! Recorded are: a boot; a report of state if it tells anything new, also out of the past; the
+//! start and the stop of transactions, whatever they say; silence and the end of silence; our
+//! requests and their outcomes. Heartbeats are not recorded, unless the configuration asks for it
+//! (`--keep-heartbeats`), and meter values have a stream of their own.
 //!
 //! Reports are facts. They are never refused for what they say, and never change what a newer report said.
 

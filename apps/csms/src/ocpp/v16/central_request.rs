@@ -1,4 +1,4 @@
-//! What we request of stations, and how their answers are read.
+//! Our requests to stations, and the reading of their answers.
 
 use std::num::NonZeroU32;
 

@@ -1,4 +1,4 @@
-//! What we answer to stations' requests.
+//! Our answers to stations' requests.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What stations request of us.
+//! Requests of stations to us.
 
 use jiff::Timestamp;
 
