@@ -18,15 +18,16 @@ use crate::store::{EventType, Position, RecordedEvent, Store, Timestamp};
 pub struct ConsumerStatus {
     /// Its name.
     pub name: &'static str,
-    /// It has taken up every event that concerns it, up to here.
+    /// Position up to which it has taken up every event that concerns it.
     pub through: Position,
     /// End of the log.
     pub head: Position,
     /// Condition that it waits for, for people.
     pub waits_for: String,
-    /// Types that it asks for and that nobody knows: nothing was ever recorded of them, and no enum declares them that it names
-    /// in `owners()`, or that records in the store. In a new program that passes by itself; else a name is read otherwise
-    /// than it is written.
+    /// Types that it asks for and that nobody knows: no event of them was ever recorded, and no
+    /// enum declares them that it names in `owners()`, or that records in the store. In a new
+    /// program that passes by itself; otherwise the name that is read differs from the one that is
+    /// written.
     pub unheard_types: Vec<EventType>,
     /// Number of its effects that are being carried out, or of other work under way.
     pub under_way: usize,
@@ -92,14 +93,14 @@ pub(super) struct ForPerson {
 
 /// States of all consumers of one runtime.
 ///
-/// A consumer says what is `under_way` before it waits for anything that may lead to another event: so whoever finds
-/// all of them at the end and nothing under way knows that all is done.
+/// A consumer says what is `under_way` before it waits for anything that may lead to another event:
+/// so if all of them are at the end and nothing is under way, all is done.
 #[derive(Debug)]
 pub(super) struct Board {
     clock: Arc<dyn Clock>,
     open: Mutex<BTreeSet<EffectId>>,
     consumers: Mutex<HashMap<&'static str, Consumer>>,
-    /// Counts requests to look at what is in doubt.
+    /// Counts requests to look up the effects in doubt.
     looks: watch::Sender<u64>,
     /// Waker of the task that waits for news of a consumer.
     waker: Mutex<Option<Waker>>,

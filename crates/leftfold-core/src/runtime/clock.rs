@@ -16,20 +16,22 @@ pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 /// Source of the time. Deadlines and due times are moments in the log, that other processes read
 /// too: so they are compared with a wall clock.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The moment that it is now.
+    /// Returns the present moment.
     fn now(&self) -> Timestamp;
 
-    /// Waits until [`now`](Clock::now) is the moment, or later; also where the clock is set in between.
+    /// Waits until [`now`](Clock::now) is the moment, or later; also if the clock is set in
+    /// between.
     fn sleep_until(&self, moment: Timestamp) -> Sleep<'_>;
 }
 
 /// The machine's clock, kept from jumping.
 ///
-/// It follows the wall clock, but not where that is set by more than [`CLOCK_JUMP_MAX`], either way: then it goes on
-/// from where it was, as time passes, until the wall clock comes back, or someone says that it is right
-/// ([`follow_clock`](Self::follow_clock)), or the program is started again. So a broken clock does not fire the deadlines of a
-/// year at once. The embedded log treats recorded time in the same way, so both go on together. What the machine slept has
-/// passed, and is no jump.
+/// It follows the wall clock, but not if that is set by more than [`CLOCK_JUMP_MAX`], either way:
+/// then it goes on from its last time, as time passes, until the wall clock comes back, or someone
+/// says that it is right ([`follow_clock`](Self::follow_clock)), or the program is started again.
+/// So a broken clock does not fire the deadlines of a year at once. The embedded log treats
+/// recorded time in the same way, so both go on together. Time that the machine slept has passed,
+/// and is not a jump.
 #[derive(Debug, Default)]
 pub struct SystemClock {
     believed: Mutex<Believed>,
@@ -55,8 +57,8 @@ impl Default for Believed {
 }
 
 impl SystemClock {
-    /// Says that the wall clock is right, and is to be followed from here on: where it was set by more than a day and that was
-    /// meant, as after a virtual machine stood still for so long.
+    /// Says that the wall clock is right, and is to be followed from here on: if it was set by more
+    /// than a day and that was meant, as after a virtual machine stood still for that long.
     pub fn follow_clock(&self) {
         *self.believed() = Believed { slept: self.sleep.slept(), ..Believed::default() };
     }

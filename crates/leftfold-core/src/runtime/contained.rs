@@ -11,8 +11,8 @@ type Code<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
 
 /// Runs users' code in the caller's task; if it panics, the error says with what.
 ///
-/// It is polled where it is awaited and nowhere else, so its steps come in the caller's order, and it needs nothing of
-/// tokio that it does not ask for itself.
+/// It is polled in the task that awaits it and nowhere else, so its steps come in the caller's
+/// order, and it needs nothing of tokio that it does not ask for itself.
 pub(super) fn contained<'c, T>(code: impl Future<Output = T> + Send + 'c) -> Contained<'c, T> {
     Contained { code: Some(Box::pin(code)) }
 }
@@ -52,7 +52,8 @@ impl<T> Future for Contained<'_, T> {
 }
 
 impl<T> Contained<'_, T> {
-    /// Drops the code where it stands. A panic of that changes nothing any more, and has told itself by its hook.
+    /// Drops the code at once. A panic of the drop changes nothing, and was reported by the panic
+    /// hook.
     fn give_up(&mut self) {
         let code = self.code.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(code)));

@@ -14,17 +14,19 @@ use crate::store::{Position, RecordedEvent, Timestamp};
 
 /// Something done in the outside world because an event asks for it.
 ///
-/// The event is the *intent*. The runtime finds it behind the log and opens an *attempt*: an event of its own, durable
-/// before [`perform`](Effect::perform) is called. What came of it is recorded with what the target aggregate makes of
-/// it, in one atomic append. There is at most one open attempt. An attempt that ended without a known outcome (the
-/// process was killed, the answer never came) is *in doubt*, and is not repeated unless the policy says that repeating
-/// does no harm: after its deadline [`resolve`](Effect::resolve) looks what happened, or a person says so.
+/// The event is the *intent*. The runtime finds it behind the log and opens an *attempt*: an event
+/// of its own, durable before [`perform`](Effect::perform) is called. The outcome is recorded with
+/// the events that the target aggregate makes of it, in one atomic append. There is at most one
+/// open attempt. An attempt that ended without a known outcome (the process was killed, the answer
+/// never came) is *in doubt*, and is not repeated unless the policy says that repeating does no
+/// harm: after its deadline [`resolve`](Effect::resolve) looks up what happened, or a person says
+/// so.
 ///
 /// A doubt is never forgotten. An effect ends as follows, whatever comes in between:
 ///
 /// | what is known of its attempts | how it ends |
 /// | --- | --- |
-/// | one took place | done, also where others are in doubt: [`Attempt::tries`] tells `report` of them |
+/// | one took place | done, even if others are in doubt: [`Attempt::tries`] tells `report` of them |
 /// | none took place, and no further one is allowed | not done |
 /// | some may have taken place, and none is known to | in doubt, until each of them was looked up as not done, or a person says what happened |
 ///
@@ -35,9 +37,9 @@ use crate::store::{Position, RecordedEvent, Timestamp};
 pub trait Effect: Send + Sync + 'static {
     /// Names the effect in logs and status.
     const NAME: &'static str;
-    /// The event type that asks for it, `station.RemoteStartRequested`: a variant of the target's events that carries
-    /// one [`Effect::Intent`]. Events of older types are not found, also where an upcaster turns them into this one: an
-    /// intent keeps its type.
+    /// The event type that asks for it, `station.RemoteStartRequested`: a variant of the target's
+    /// events that carries one [`Effect::Intent`]. Events of older types are not found, even if an
+    /// upcaster turns them into this one: an intent keeps its type.
     const INTENT: &'static str;
     /// Intent: the description of the thing to do.
     type Intent: DeserializeOwned + Clone + Send + Sync + 'static;
@@ -49,32 +51,36 @@ pub trait Effect: Send + Sync + 'static {
     /// Returns the limits within which it may be carried out.
     fn policy(&self) -> Policy;
 
-    /// From where on intents are carried out when the effect is new to a store. It is recorded at the first start, so
-    /// later ones go on from there. An effect that was at work here under a release that did not ask goes on as well.
+    /// Returns the position from which intents are carried out when the effect is new to a store.
+    /// It is recorded at the first start, so later ones go on from there. An effect that was at
+    /// work here under a release that did not ask goes on as well.
     fn begins(&self) -> Begin {
         Begin::Now
     }
 
-    /// With what an intent stays in order: the later one waits until the earlier one is concluded. One in doubt that will
-    /// not be tried again gives way, see [`Policy::doubts_hold`]. It has to say the same whenever it is asked.
+    /// Returns the order of an intent: of two that must stay in order, the later one waits until
+    /// the earlier one is concluded. One in doubt that will not be tried again gives way, see
+    /// [`Policy::doubts_hold`]. It has to give the same answer whenever it is asked.
     fn order(&self, intent: &Self::Intent, event: &RecordedEvent) -> Order {
         let _ = (intent, event);
         Order::Stream
     }
 
-    /// Does it. At the attempt's deadline the future is dropped, and the attempt is in doubt; so it is where this panics.
+    /// Carries it out. At the attempt's deadline the future is dropped, and the attempt is in
+    /// doubt. A panic, too, leaves the attempt in doubt.
     fn perform(&self, attempt: &Attempt<Self::Intent>) -> impl Future<Output = Performed<Self::Outcome>> + Send;
 
-    /// Finds out what became of an attempt that is in doubt, without doing it again. Called after the deadlines of all
-    /// attempts, and given as long as an attempt. Where several are in doubt, each is looked up: the answer is about the
-    /// one that is given.
+    /// Finds out what became of an attempt that is in doubt, without doing it again. Called after
+    /// the deadlines of all attempts, and given as long as an attempt. If several are in doubt,
+    /// each is looked up: the answer is about the one that is given.
     fn resolve(&self, attempt: &Attempt<Self::Intent>) -> impl Future<Output = Performed<Self::Outcome>> + Send {
         let _ = attempt;
         future::ready(Performed::InDoubt { reason: "nothing can be looked up, a person must say what happened".to_owned() })
     }
 
-    /// Whom to tell, and what. Its events and the outcome are one append; where the target refuses, or this panics,
-    /// the outcome is recorded all the same, with the refusal.
+    /// Returns the command that tells the target of the end, and the id of the target; `None` if
+    /// nobody is to be told. Its events and the outcome are one append; if the target refuses, or
+    /// this panics, the outcome is recorded all the same, with the refusal.
     fn report(
         &self,
         attempt: &Attempt<Self::Intent>,
@@ -82,7 +88,7 @@ pub trait Effect: Send + Sync + 'static {
     ) -> Option<(String, <Self::Target as Aggregate>::Command)>;
 }
 
-/// From where an effect is carried out that is new to a store.
+/// Beginning of an effect that is new to a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Begin {
     /// From the end of the log at its first start: what was asked for before is history, and nobody waits for it.
@@ -92,7 +98,8 @@ pub enum Begin {
     History,
 }
 
-/// With what an intent stays in order. Each key has one attempt under way at most, so one that hangs holds up its own.
+/// Order of an intent among others. Each key has one attempt under way at most, so one that hangs
+/// holds up its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// With the others of its stream; an event without one with nothing.
@@ -141,10 +148,11 @@ pub struct Attempt<I> {
 }
 
 impl<I> Attempt<I> {
-    /// A key for services that do one thing once for one key: the same over all attempts at this effect, through crashes
-    /// and in a copy of the store, and another one for every other effect, also where its position is given again after
-    /// a declared restore. It is made of the id of the event that asks, so whoever brings ids for events of their own has
-    /// to bring each one once.
+    /// A key for services that do one thing once for one key: the same over all attempts at this
+    /// effect, through crashes and in a copy of the store, and another one for every other effect,
+    /// even if its position is given again after a declared restore. It is made of the id of the
+    /// event that asks, so an application that brings ids for its events has to bring each one
+    /// once.
     #[must_use]
     pub fn idempotency_key(&self) -> Uuid {
         self.event.id.derived("effect")
@@ -155,7 +163,8 @@ impl<I> Attempt<I> {
         self.tries.iter().filter(|tried| tried.number < self.number)
     }
 
-    /// The attempts that may have taken place: where this effect took place by another one, it may have done so twice.
+    /// The attempts that may have taken place: if this effect took place by another one, it may
+    /// have done so twice.
     pub fn doubts(&self) -> impl Iterator<Item = &Try> {
         self.tries.iter().filter(|tried| matches!(tried.fate, Fate::InDoubt { .. } | Fate::Unsaid { .. }))
     }
@@ -280,7 +289,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after so many tries, from 1.
+    /// Returns the wait after a number of tries, from 1.
     pub(super) fn after(self, tries: u32) -> Duration {
         let doubled = self.first.saturating_mul(1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));
         doubled.min(self.longest).mul_f64(0.75 + 0.25 * fastrand::f64())

@@ -161,7 +161,7 @@ pub enum ResolveError {
         /// The id.
         id: EffectId,
     },
-    /// The outcome is none of this effect.
+    /// It is not an outcome of this effect.
     #[error("this is no outcome of {effect}: {detail}")]
     Outcome {
         /// The kind of effect.
@@ -282,8 +282,9 @@ impl Effects {
         Ok(page)
     }
 
-    /// Records what a person says of an effect in doubt, and who. It must be in doubt, and its attempt's deadline must
-    /// have passed. The target hears of it as of any outcome. Where it is being looked up, the first to know counts.
+    /// Records a person's statement about an effect in doubt, and their name. It must be in doubt,
+    /// and its attempt's deadline must have passed. The target hears of it as of any outcome. If it
+    /// is being looked up, the first to know counts.
     pub async fn resolve(&self, id: EffectId, verdict: Verdict, by: &str) -> Result<EffectStatus, ResolveError> {
         let failed = |error: LoadError| ResolveError::Store { detail: error.to_string() };
         let found = self.intent(id).await.map_err(|error| failed(error.into()))?;
@@ -296,9 +297,9 @@ impl Effects {
         self.find(id).await.map_err(failed)?.ok_or(ResolveError::NotOpen { id })
     }
 
-    /// Records that a person does not want an effect any more, who, and why, if no attempt at it is under way or in doubt.
-    /// The target hears of it as of any effect that did not take place. One whose earlier attempts are in doubt is not tried
-    /// again, and stays in doubt.
+    /// Records that a person no longer wants an effect, with their name and reason, if no attempt
+    /// at it is under way or in doubt. The target hears of it as of any effect that did not take
+    /// place. One whose earlier attempts are in doubt is not tried again, and stays in doubt.
     pub async fn cancel(&self, id: EffectId, reason: &str, by: &str) -> Result<EffectStatus, CancelError> {
         let failed = |error: LoadError| CancelError::Store { detail: error.to_string() };
         let found = self.intent(id).await.map_err(|error| failed(error.into()))?;

@@ -55,8 +55,8 @@ impl RuntimeHandle {
         self.effects.store.metrics()
     }
 
-    /// Shows on standard error, where that is a terminal, how far projections are that are being built: a line each,
-    /// until they have caught up.
+    /// Shows on standard error, if that is a terminal, the progress of projections that are being
+    /// built: a line each, until they have caught up.
     pub fn show_progress(&self) {
         if std::io::stderr().is_terminal() {
             self.show_progress_on(std::io::stderr());

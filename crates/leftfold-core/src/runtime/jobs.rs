@@ -9,11 +9,12 @@ use tokio::task::JoinSet;
 
 type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Futures that are carried out together. Dropped, all of them end where they stand.
+/// Futures that are carried out together. If dropped, all of them end at once.
 pub(super) enum Jobs<T> {
     /// Each in a task of its own, so that they use several threads and hold up nobody by what they do there.
     Spawned(JoinSet<T>),
-    /// In the task of whoever waits for them: nothing but that is needed to run them, and their order is repeatable.
+    /// In the task that waits for them: nothing else is needed to run them, and their order is
+    /// repeatable.
     Polled(FuturesUnordered<Job<T>>),
 }
 
@@ -44,7 +45,7 @@ impl<T: Send + 'static> Jobs<T> {
         }
     }
 
-    /// The next that has ended; none where none is under way. Safe to cancel.
+    /// Returns the next result; `None` if nothing is under way. Safe to cancel.
     pub(super) async fn next(&mut self) -> Option<T> {
         match self {
             Self::Spawned(tasks) => loop {

@@ -41,7 +41,7 @@ impl Json {
         self.0.get()
     }
 
-    /// Text that came from outside; none where it is no JSON.
+    /// Takes text that came from outside; an error if it is not JSON.
     pub(crate) fn parse(text: &str) -> Result<Self, serde_json::Error> {
         RawValue::from_string(text.to_owned()).map(Self::from)
     }
@@ -62,7 +62,7 @@ impl Json {
         json::is_written_so(value, self.text().as_bytes())
     }
 
-    /// For people to look at: where it cannot be taken apart, it is a text.
+    /// Returns the value for people to look at: if it cannot be taken apart, it is a text.
     pub(crate) fn shown(&self) -> Value {
         self.read().unwrap_or_else(|_| Value::String(self.text().to_owned()))
     }

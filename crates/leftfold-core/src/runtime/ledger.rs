@@ -232,7 +232,7 @@ impl Ledger {
         format!("but attempts {}{more} may have", numbers.join(", "))
     }
 
-    /// When nothing of it can take place any more: the last deadline.
+    /// Returns the moment from which no attempt can take place: the last deadline.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         self.tries.iter().map(|tried| tried.deadline).max()
     }

@@ -56,8 +56,8 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Reads where the effect stands. One that is new to the store begins where it says, and that is recorded before
-    /// anything else: otherwise a crash would move it.
+    /// Reads the progress of the effect. An effect that is new to the store begins as `begins`
+    /// says, and that is recorded before anything else: otherwise a crash would move its beginning.
     pub(super) async fn new(
         host: &Host,
         name: &'static str,

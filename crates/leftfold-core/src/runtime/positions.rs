@@ -20,7 +20,7 @@ pub(crate) trait Positions {
 pub(crate) struct Owner {
     /// The category of their streams, alone or with `:` and a name behind it.
     pub(crate) category: &'static str,
-    /// A record as it speaks of the copy; none where it goes with an event that was dropped.
+    /// Returns a record as it speaks of the copy; `None` if it goes with an event that was dropped.
     pub(crate) rewrite: fn(&RecordedEvent, &dyn Positions) -> Result<Option<NewEvent>, RewriteError>,
     /// Returns the new form of a causation or correlation that speaks of such a record, in any
     /// event; `None` if it speaks of none.
@@ -45,7 +45,7 @@ const OWNER_OF_KEYS: Owner = Owner { category: "$personal", rewrite: as_it_is, l
 /// Error of a record that cannot be rewritten.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RewriteError {
-    /// It is none of its owner's, or of a later release.
+    /// It is not one of its owner's, or it is of a later release.
     #[error("it cannot be read: {0}")]
     Event(#[from] EventError),
     /// It has what this release does not know.
@@ -65,7 +65,8 @@ pub(crate) enum RewriteError {
     Invalid(#[from] Invalid),
 }
 
-/// A record of the runtime as it speaks of the copy; none where it goes with an event that was dropped.
+/// Returns a record of the runtime as it speaks of the copy; `None` if it goes with an event that
+/// was dropped.
 pub(crate) fn rewritten(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
     let stream = record.stream.as_ref().map(|at| at.name.category()).filter(|category| category.starts_with('$'));
     let category = stream.or(record.event_type.split('.').next()).unwrap_or_default();
@@ -85,7 +86,7 @@ pub(crate) fn rewrite_labels(event: &mut NewEvent, positions: &dyn Positions) ->
     Ok(())
 }
 
-/// A record with its event changed. Where it would lose something else by that it is refused.
+/// Changes the event of a record. If the record would lose something else by that, it is refused.
 pub(super) fn changed<E: Event>(record: &RecordedEvent, change: impl FnOnce(&mut E)) -> Result<NewEvent, RewriteError> {
     let schema = Schema::of::<E>()?;
     let Some(mut event) = schema.decode::<E>(record, Unknown::Ignore)?.pop() else { return Ok(record.to_new()) };

@@ -28,8 +28,8 @@ use crate::store::{Label, Position, ReadError, RecordedEvent, Signal, State, Sub
 /// store takes no appends.
 pub const STOP_RECORDS_WITHIN: Duration = Duration::from_secs(10);
 // ANCHOR_END: limits
-/// The runner's checkpoint is recorded after so many effects were settled, or as many as are open, and when it stops: what
-/// is read again after a crash.
+/// The runner's checkpoint is recorded after this number of effects were settled, or as many as are
+/// open, and when it stops: it bounds the events read again after a crash.
 const SETTLED_PER_CHECKPOINT: usize = 1_000;
 /// Intents of an earlier release that are looked at to see whether it was at work, at most.
 const FIRST_INTENTS_MAX: usize = 1_000;
@@ -48,11 +48,11 @@ pub(crate) struct Runner<E: Effect> {
     turn: Arc<Turn<E>>,
     mark: Mark,
     asked: mpsc::Receiver<Asked>,
-    /// The lease on the work; none where nobody else can be at it.
+    /// The lease on the work; `None` if nobody else can do it.
     tenure: Option<Tenure>,
     /// Knowledge of the log; `None` if it is to be read (again).
     subscription: Option<Subscription>,
-    /// By what intents were asked for; none if that is to be asked for no more.
+    /// Schema by which intents were asked for; `None` if it is to be renewed no more.
     schema: Option<Arc<Schema>>,
     /// Its position when it was started.
     began: Position,
@@ -119,7 +119,7 @@ struct Reading {
 }
 
 impl<E: Effect> Runner<E> {
-    /// A runner that works alone, and in the task of whoever polls it.
+    /// A runner that works alone, and in the task that polls it.
     pub(crate) async fn new(host: Host, effect: E, asked: mpsc::Receiver<Asked>) -> Result<Self, StartError> {
         let turn = Arc::new(Turn::new(host.clone(), effect)?);
         let bounds = Bounds::of(turn.policy());
@@ -153,7 +153,7 @@ impl<E: Effect> Runner<E> {
         })
     }
 
-    /// The same, where others may carry out the effect too: it works while it has the lease.
+    /// The same, if others may carry out the effect too: it works while it has the lease.
     pub(crate) fn leased(mut self) -> Result<Self, StartError> {
         self.tenure = Some(Tenure::new(Label::new(format!("$effect:{}", E::NAME))?));
         Ok(self)
@@ -242,7 +242,8 @@ impl<E: Effect> Runner<E> {
         }
     }
 
-    /// Finds out whether it may work, and if so reads from the log what it stands on. False where the store is closed.
+    /// Finds out whether it may work, and if so reads its state from the log. Returns false if the
+    /// store is closed.
     async fn has_right(&mut self) -> bool {
         let now = self.host.clock.now();
         if self.stands_by.as_ref().is_some_and(|stands_by| now < stands_by.until) {
@@ -281,7 +282,7 @@ impl<E: Effect> Runner<E> {
         true
     }
 
-    /// Reads where the effect stands, and what was left open there.
+    /// Reads the progress of the effect, and the effects that were left open there.
     async fn begin(&mut self) -> Result<(), StartError> {
         let store = self.host.store.clone();
         self.mark.read(&store).await?;
@@ -295,8 +296,8 @@ impl<E: Effect> Runner<E> {
         Ok(())
     }
 
-    /// The owner of the intents came into use, which may know older names of them: these are looked for from where this run
-    /// began, and the ledgers say what was carried out since.
+    /// Searches again, from the start of this run, for intents under older names, which their new
+    /// owner may know. The ledgers say which of them were carried out since.
     fn ask_by_owner(&mut self) {
         let latest = self.turn.schema();
         self.schema = Some(latest).filter(|latest| !latest.is_stale());

@@ -47,7 +47,8 @@ pub(super) async fn started(name: &'static str, start: Start) -> Result<Running,
     }
 }
 
-/// Waits until all consumers have stopped; whoever does not in time is interrupted, if that can be.
+/// Waits until all consumers have stopped; a consumer that does not in time is interrupted, if that
+/// can be.
 pub(super) async fn stopped(tasks: Vec<(&'static str, JoinHandle<()>)>, within: Duration) -> Result<(), StopError> {
     let until = Instant::now() + within;
     let (mut late, mut panicked) = (Vec::new(), Ok(()));

@@ -41,10 +41,10 @@ impl Tenure {
         Self { holder: Holder::random(), work, lease: None, asked_at: Timestamp::MIN }
     }
 
-    /// Asks for the lease, where it is not held or a third of its time is over.
+    /// Asks for the lease, if it is not held or a third of its time is over.
     ///
-    /// Whoever finds that the [fence](Self::fence) changed by this has a new tenure, and begins with reading: what was
-    /// known before is stale.
+    /// If the [fence](Self::fence) changed by this, the runner has a new tenure, and begins with
+    /// reading: its earlier knowledge is stale.
     pub(crate) async fn hold(&mut self, host: &Host) -> Right {
         let now = host.clock.now();
         // A clock that was set back says nothing of how much has passed.

@@ -60,10 +60,10 @@ pub(crate) struct Intent {
     pub(crate) event: RecordedEvent,
 }
 
-/// Under which lease an attempt is opened; under none where nobody else can be at it.
+/// Lease under which an attempt is opened; `None` if nobody else can work on it.
 pub(crate) type Fenced = Option<(Label, Fence)>;
 
-/// When the next turn is.
+/// Time of the next turn.
 pub(crate) enum Next<E: Effect> {
     /// Never: it is concluded.
     Concluded,
@@ -170,7 +170,7 @@ impl<E: Effect> Turn<E> {
         self.effect.begins()
     }
 
-    /// The event that asks for an effect, read anew; none where there is none.
+    /// Reads the event that asks for an effect; `None` if there is none.
     pub(super) async fn intent(&self, id: EffectId) -> Result<Option<Intent>, ReadError> {
         let read = Read::matching(self.intents(), id.0).page_of(1);
         let event = self.host.store.page(read).await?.events.into_iter().next().filter(|event| event.position == id.0);
@@ -452,7 +452,8 @@ impl<E: Effect> Turn<E> {
         Ok(self.in_doubt(ledger, ledger.deadline().unwrap_or_else(|| self.now())))
     }
 
-    /// Records the outcome together with what the target makes of it; where that refuses, the outcome with the refusal.
+    /// Records the outcome together with the events that the target makes of it; if the target
+    /// refuses, the outcome with the refusal.
     pub(super) async fn conclude(
         &self,
         attempt: Result<&Attempt<E::Intent>, EventError>,

@@ -9,7 +9,7 @@ use super::turn::{Intent, Next, ROUNDS_MAX, Stopped, Turn};
 use crate::json;
 
 impl<E: Effect> Turn<E> {
-    /// Takes a person's word. Whoever gave it may be gone; it stands.
+    /// Takes a person's word. It is carried out even if the caller is gone.
     pub(super) async fn hear(&self, Asked { intent, by, word }: Asked) -> Next<E> {
         let (id, by) = (intent.id, shortened(by));
         let next = match word {

@@ -93,9 +93,9 @@ pub struct Gap {
 pub struct Report {
     /// Position of its record.
     pub position: Position,
-    /// Since when.
+    /// Time of its record.
     pub at: Timestamp,
-    /// Whose messages.
+    /// Name of the source.
     pub source: String,
     /// Content of the report.
     pub what: Reported,
@@ -106,7 +106,7 @@ pub struct Report {
 pub enum Reported {
     /// A gap was not filled in time; what is behind it waits.
     Gap(Gap),
-    /// A gap is not waited for any more.
+    /// A gap is no longer waited for.
     Released {
         /// The gap.
         gap: Gap,

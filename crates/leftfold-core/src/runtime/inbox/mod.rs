@@ -35,16 +35,18 @@ pub const ID_BYTES_MAX: usize = 200;
 
 /// Messages from outside of one kind, from any number of sources.
 ///
-/// [`receive`](Intake::receive) makes a message durable: once it has returned, the sender may forget it. A message is
-/// known by its source and its id, and heard once, however often it comes. Where a source numbers its messages they are
-/// delivered in that order: one that comes before its turn is *held* until those before it have come, at most for
-/// [`hold`](Inbox::hold). Then the gap is [released or reported](OverGap). Sources do not wait for each other, and a
-/// message without a number waits for nothing.
+/// [`receive`](Intake::receive) makes a message durable: once it has returned, the sender may
+/// forget it. A message is known by its source and its id, and heard once, however often it comes.
+/// If a source numbers its messages they are delivered in that order: one that comes before its
+/// turn is *held* until those before it have come, at most for [`hold`](Inbox::hold). Then the gap
+/// is [released or reported](OverGap). Sources do not wait for each other, and a message without a
+/// number waits for nothing.
 ///
-/// Delivery is a [process](super::process::Process) named `inbox:NAME`, with one instance for each source:
-/// [`deliver`](Inbox::deliver) says which commands a message means, and they are carried out once each. If `deliver`
-/// panics, the message does not parse any more, or a command cannot be carried out, the source is parked under that name until a person retries or skips
-/// it; other sources go on. A command that is refused is [reported](Reported::Refused).
+/// Delivery is a [process](super::process::Process) named `inbox:NAME`, with one instance for each
+/// source: [`deliver`](Inbox::deliver) says which commands a message means, and they are carried
+/// out once each. If `deliver` panics, the message no longer parses, or a command cannot be carried
+/// out, the source is parked under that name until a person retries or skips it; other sources go
+/// on. A command that is refused is [reported](Reported::Refused).
 ///
 /// ```
 /// use std::time::Duration;
@@ -157,7 +159,7 @@ pub struct Delivery {
     pub source: String,
     /// Its id, as the source gave it.
     pub id: String,
-    /// Its number, where the source gave it one.
+    /// Its number, if the source gave it one.
     pub sequence: Option<u64>,
     /// True if messages with greater numbers were delivered before it, because its gap was
     /// released.

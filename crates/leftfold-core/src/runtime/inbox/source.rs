@@ -33,7 +33,7 @@ pub(super) enum Occurrence {
     CameLate { id: String, sequence: u64, message: Json },
     /// Nothing of it came in time. What is behind it waits on.
     GapReported { from: u64, to: u64 },
-    /// It is not waited for any more.
+    /// It is no longer waited for.
     GapReleased { from: u64, to: u64, by: String },
     /// A command that a message meant was refused.
     DeliveryRefused { target: String, reason: String },
@@ -264,7 +264,8 @@ impl State {
         Ok(vec![Occurrence::Held { id, sequence, message, missing: self.next }])
     }
 
-    /// Accepts what is held from a number on, over the gaps before a message, and as far as there is none.
+    /// Accepts the held messages from a number on: over the gaps before a message, and after that
+    /// up to the first gap.
     fn advance(&self, mut next: u64, over_gaps_before: u64, by: &str) -> Vec<Occurrence> {
         let mut happened = Vec::new();
         for (sequence, Held { id, message, .. }) in self.held.range(next..) {

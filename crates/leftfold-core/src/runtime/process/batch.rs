@@ -156,7 +156,7 @@ impl Entry {
         Self { key, stream, before, event, intents, metadata, event_bytes, bytes }
     }
 
-    /// The same, as the reaction to something that had been parked: so much still is.
+    /// The same, as the reaction to a trigger that had been parked; `parked` others still are.
     pub(super) fn with_behind(mut self, parked: usize) -> Self {
         if let ProcessEvent::Reacted(reacted) = &mut self.event {
             reacted.behind = u32::try_from(parked).unwrap_or(u32::MAX);
@@ -173,7 +173,8 @@ impl Entry {
         matches!(self.event, ProcessEvent::Parked(_))
     }
 
-    /// Marks up to where commands are carried out, and before when timers have fired.
+    /// Notes the position up to which commands are carried out, and the moment before which timers
+    /// have fired.
     pub(super) fn mark(&mut self, carried: Position, fired_before: Timestamp) {
         if let ProcessEvent::Reacted(reacted) = &mut self.event {
             (reacted.carried, reacted.fired_before) = (carried.0, fired_before.as_micros());

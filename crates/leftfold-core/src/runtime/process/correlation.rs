@@ -2,8 +2,9 @@
 
 /// Instances of a process that an event concerns, and the way in which it does.
 ///
-/// An event that starts an instance which is open already continues it; one that starts an instance which has ended
-/// begins it anew, on an empty state. An event that continues or ends an instance which is not open does not concern it.
+/// An event that starts an instance which is open already continues it; one that starts an instance
+/// which has ended begins it again, on an empty state. An event that continues or ends an instance
+/// which is not open does not concern it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Correlation {
     pub(super) concerned: Vec<(String, Concern)>,

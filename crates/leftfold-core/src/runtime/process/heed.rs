@@ -50,7 +50,8 @@ enum Retried {
     Store(String),
 }
 
-/// A parked trigger as it is heard, how it concerns its instance, and what its reaction says of where it comes from.
+/// A parked trigger as it is heard, the way it concerns its instance, and the metadata of its
+/// reaction.
 type Parked<P> = (Heard<<P as Process>::Event>, Concern, Metadata);
 
 impl Heeded {
@@ -223,8 +224,8 @@ impl<P: Process> Instances<P> {
         Ok(Retried::Readable(Box::new(instance.entry(key, unparked, Vec::new(), &Origin::none()))))
     }
 
-    /// Carries a parked command out, under the id that it has always had: where it was carried out and that is not recorded,
-    /// it changes nothing again.
+    /// Carries a parked command out, under the id that it has always had: if it was carried out and
+    /// that is not recorded, it changes nothing again.
     async fn retry_command(
         &mut self,
         key: &str,

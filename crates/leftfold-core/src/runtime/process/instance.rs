@@ -17,14 +17,15 @@ use crate::store::{Invalid, Label, Position, Query, Read, RecordedEvent, Store, 
 pub(super) struct Instance<P> {
     pub(super) stream: StreamName,
     pub(super) version: Version,
-    /// Its state, or why that cannot be folded: then whatever concerns it is parked.
+    /// Its state, or the reason why that cannot be folded: then every trigger that concerns it is
+    /// parked.
     pub(super) state: Result<P, String>,
     pub(super) life: Life,
     /// The reaction that its present life began with; [`Position::END`] while that is not recorded yet.
     pub(super) began: Position,
     /// Its last record.
     pub(super) last: Position,
-    /// Up to where a snapshot has it.
+    /// Version up to which a snapshot has it.
     pub(super) snapshot_version: Version,
     /// The timers that are set.
     pub(super) timers: BTreeMap<String, Set>,
@@ -85,7 +86,7 @@ impl Archive {
         Ok(Self { store, schema, own, trust })
     }
 
-    /// An instance, from a snapshot where there is one.
+    /// Loads an instance, from a snapshot if there is one.
     pub(super) async fn load<P: Process>(&self, key: &str) -> Result<Instance<P>, LoadError> {
         let start = self.snapshotted::<P>(key, &StreamName::of(&category(P::NAME), key)?).await?;
         self.fold(key, start, Version::END).await
@@ -196,7 +197,7 @@ impl Archive {
         self.own.decode::<ProcessEvent>(record, Unknown::Refuse)?.pop().ok_or_else(unknown)
     }
 
-    /// The event at a position; none beyond the end.
+    /// Reads the event at a position; `None` beyond the end.
     pub(super) async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, LoadError> {
         let page = self.store.page(Read::matching(Query::everything(), position).page_of(1)).await?;
         Ok(page.events.into_iter().next().filter(|event| event.position == position))
@@ -250,7 +251,7 @@ impl<P: Process> Instance<P> {
         trigger
     }
 
-    /// Takes what was heard into the state. Where that panics, the state is of no use any more.
+    /// Takes a trigger into the state. If that panics, the state is of no use now.
     pub(super) fn apply(&mut self, heard: &Heard<P::Event>) {
         let trigger = self.hears(heard);
         let Ok(state) = &mut self.state else { return };
@@ -280,7 +281,8 @@ impl<P: Process> Instance<P> {
         self.parked.insert(at, cause);
     }
 
-    /// Takes in what a reaction means for timers, but for those that it sets: they are known by where it is recorded.
+    /// Removes the timers that a reaction ends. Those that it sets come later: their position is
+    /// the one at which it is recorded.
     pub(super) fn end_timers(&mut self, reacted: &Reacted) {
         if let StoredCause::Timer { name, set_at, .. } = &reacted.cause
             && self.timers.get(name).is_some_and(|set| set.at.0 == *set_at)
@@ -310,7 +312,7 @@ impl<P: Process> Instance<P> {
         }
     }
 
-    /// A parked trigger is not reacted to any more.
+    /// Removes a parked trigger, without a reaction.
     pub(super) fn let_go(&mut self, cause: &StoredCause) {
         self.unpark(cause);
         if let StoredCause::Timer { name, set_at, .. } = cause
@@ -391,7 +393,7 @@ impl<E> Heard<E> {
         Self { cause, trigger: Trigger::TimerFired { name: name.to_owned() }, context }
     }
 
-    /// A refusal of a command that was issued then; none where the cause is no refusal.
+    /// The refusal of a command that was issued at a moment; `None` if the cause is not a refusal.
     pub(super) fn refused(key: &str, cause: &StoredCause, issued_at: Timestamp) -> Option<Self> {
         let (StoredCause::Refused { position, .. }, Some(refused)) = (cause, Refused::stored(cause)) else { return None };
         let context = Context { key: key.to_owned(), stream_id: String::new(), position: Position(*position), at: issued_at };

@@ -70,7 +70,7 @@ enum Heeded {
     Entries(Vec<Entry>),
     /// It is not concerned.
     Nothing,
-    /// It cannot react; what is in memory of it is of no use any more.
+    /// It cannot react; its state in memory is of no use now.
     Failed(String),
     /// It would have to be parked, and too much is.
     Full,
@@ -145,7 +145,7 @@ impl<P: Process> Instances<P> {
         Ok(instance)
     }
 
-    /// Lets go what was not used for longest, where there is too much.
+    /// Drops the instances that were not used for longest, if there are too many.
     pub(super) fn forget_some(&mut self) {
         if self.kept.len() > KEPT_MAX {
             let mut used: Vec<u64> = self.kept.values().map(|(used, _)| *used).collect();
@@ -436,7 +436,7 @@ impl<P: Process> Instances<P> {
         }
     }
 
-    /// Makes snapshots of instances where they are due. Everything of them is recorded.
+    /// Makes the snapshots of instances that are due. All their reactions are recorded.
     pub(super) fn keep_snapshots(&mut self, keys: &BTreeSet<String>) {
         for key in keys {
             if let Some((_, instance)) = self.kept.get_mut(key) {
@@ -454,7 +454,7 @@ impl<P: Process> Instances<P> {
         self.read(event).map(drop)
     }
 
-    /// Drops the state kept of an instance, which is of no use any more.
+    /// Drops the state kept of an instance, which is of no use now.
     pub(super) fn forget(&mut self, key: &str) {
         self.kept.remove(key);
     }

@@ -126,7 +126,7 @@ impl Orders {
         self.waiting.first_key_value().map_or(self.last, |((position, _), _)| Position(position.0 - 1))
     }
 
-    /// When a command can be tried; none where there is none.
+    /// Returns the moment at which a command can be tried; `None` if there is none.
     pub(super) fn wakes_at(&self) -> Option<Timestamp> {
         self.ready.first().map(|(at, ..)| *at)
     }
@@ -267,8 +267,8 @@ impl Lane {
     }
 }
 
-/// Names a command by its instance and the version of the stream with the reaction that issued it, so it stays the same
-/// where the store is copied into another one.
+/// Names a command by its instance and the version of the stream with the reaction that issued it,
+/// so it stays the same if the store is copied into another one.
 pub(super) fn command_id(process: &str, key: &str, version: Version, index: u32) -> CommandId {
     CommandId::of_runtime(&format!("$process:{process}"), &format!("{version} {index} {key}"))
 }

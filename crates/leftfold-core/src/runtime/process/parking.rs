@@ -61,7 +61,8 @@ pub(super) struct Unreadable {
 }
 
 impl Unreadable {
-    /// A record in the stream of an instance, or of what is parked for a stream; none where it is in no stream.
+    /// A record in the stream of an instance, or in that of the triggers parked for a stream;
+    /// `None` if it is in no stream.
     pub(super) fn new(process: &str, record: &RecordedEvent, why: &EventError) -> Option<Self> {
         let stream = &record.stream.as_ref()?.name;
         let id = stream.id().to_owned();

@@ -53,7 +53,8 @@ impl PassedOver {
 }
 
 impl<P: Process> ProcessRunner<P> {
-    /// Takes the schema anew, as the owner of a type came into use. What instances made of its events is folded again.
+    /// Renews the schema, because the owner of a type came into use. The states of instances are
+    /// folded again.
     pub(super) fn renew(&mut self) -> Result<(), EventError> {
         let archive = Archive::new::<P>(self.host.store.clone())?;
         self.passed_over.asks_for_more(archive.schema.wanted_beside(&self.archive.schema));

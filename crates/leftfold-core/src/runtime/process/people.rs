@@ -38,16 +38,17 @@ pub enum Whose {
 /// A trigger that waits for a person, or behind one that does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedTrigger {
-    /// For whom.
+    /// Instance or stream that it is parked for.
     pub whose: Whose,
     /// The event; of a timer, a refusal or a command, the reaction that set the timer or issued the command; of a record of
     /// the process that cannot be read, that record.
     pub position: Position,
-    /// The stream of the aggregate, where it is a command that cannot be carried out, or waits behind one.
+    /// The stream of the aggregate, if it is a command that cannot be carried out, or waits behind
+    /// one.
     pub command_for: Option<String>,
     /// Reason, for people; `None` if it only waits behind another one.
     pub error: Option<String>,
-    /// Since when.
+    /// Time at which it was parked.
     pub since: Timestamp,
 }
 
@@ -97,7 +98,7 @@ impl ParkedFilter {
 pub struct RetriedAll {
     /// Number of triggers that were reacted to, or commands that were carried out.
     pub done: usize,
-    /// Whose failed again, where, and why: what is behind that waits on.
+    /// The triggers that failed again: owner, position and reason. Those behind them wait on.
     pub failing: Vec<(Whose, Position, String)>,
 }
 
@@ -207,8 +208,8 @@ impl Processes {
         self.asked.keys().copied().collect()
     }
 
-    /// The instances of a process in the order in which they first began, from the first that began after a position, at
-    /// most so many and at most 1,000.
+    /// The instances of a process in the order in which they first began, from the first that began
+    /// after a position, at most the given number and at most 1,000.
     pub async fn instances(&self, process: &str, after: Position, at_most: usize) -> Result<InstancePage, LoadError> {
         let at_most = at_most.clamp(1, INSTANCES_PER_PAGE_MAX);
         let mut page = InstancePage { instances: Vec::new(), next: None };

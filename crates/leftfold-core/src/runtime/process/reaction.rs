@@ -118,8 +118,8 @@ impl Reaction {
         self
     }
 
-    /// Ends the instance: its timers are cancelled, and no event concerns it until one starts it anew. Refusals of
-    /// commands that it issued still come back to it.
+    /// Ends the instance: its timers are cancelled, and no event concerns it until one starts it
+    /// again. Refusals of commands that it issued still come back to it.
     pub fn end(mut self) -> Self {
         self.ends = true;
         self
@@ -130,7 +130,7 @@ impl Reaction {
         Self { fault: Some(why), ..Self::default() }
     }
 
-    /// The same, refused where it sets timers or ends.
+    /// The same, refused if it sets timers or ends the instance.
     pub(in crate::runtime) fn without_timers(mut self, what: &str) -> Self {
         if self.ends || !self.timers.is_empty() {
             self.fault(format!("{what} can neither set timers nor end"));

@@ -54,8 +54,8 @@ pub(super) struct Reacted {
     /// The commands of all reactions of the process up to here are carried out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) carried: u64,
-    /// Every timer of the process that was set before this and is due before that moment, in microseconds since 1970, has
-    /// fired or is none any more.
+    /// Every timer of the process that was set before this and is due before that moment, in
+    /// microseconds since 1970, has fired or was cancelled.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) fired_before: i64,
 }

@@ -35,7 +35,8 @@ use crate::store::{
 const FIRED_AT_ONCE: usize = 100;
 /// Events that are read at once, at most.
 pub(super) const EVENTS_AT_ONCE: u32 = 512;
-/// Events that do not concern the process are passed over without a record; after so many its checkpoint moves.
+/// Events that do not concern the process are passed over without a record; after this number its
+/// checkpoint moves.
 const PASSED_OVER_MAX: u64 = 10_000;
 /// Bytes of a process's name.
 const NAME_BYTES_MAX: usize = 60;
@@ -56,7 +57,7 @@ pub(crate) struct ProcessRunner<P: Process> {
     asked: mpsc::Receiver<Asked>,
     /// Call that it has under way, so that code of users that does not return is named.
     doing: Arc<Doing>,
-    /// The lease on its work; none where nobody else can be at it.
+    /// The lease on its work; `None` if nobody else can do it.
     tenure: Option<Tenure>,
     near_max: usize,
 }
@@ -111,7 +112,7 @@ impl<P: Process> ProcessRunner<P> {
         Ok(runner)
     }
 
-    /// The same, where others may run the process too: it works while it has the lease.
+    /// The same, if others may run the process too: it works while it has the lease.
     pub(crate) fn leased(mut self) -> Self {
         self.tenure = Some(Tenure::new(self.consumer.clone()));
         self
@@ -352,7 +353,8 @@ impl<P: Process> ProcessRunner<P> {
         self.append(known, std::mem::take(batch), None, None).await
     }
 
-    /// Lets timers fire that are due, if everything recorded up to then was reacted to. None where there is none.
+    /// Fires the due timers once everything recorded up to their due time was reacted to. `None` if
+    /// none can fire yet.
     async fn fire(&self, known: &mut Known<P>, now: Timestamp) -> Result<Option<Step>, Trouble> {
         let due = known.timers.due(now, FIRED_AT_ONCE);
         let Some(last_due) = due.last().map(|timer| timer.due) else { return Ok(None) };

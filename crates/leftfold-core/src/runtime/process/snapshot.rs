@@ -40,8 +40,8 @@ impl<P> InstanceSnapshots<P> {
         Self { every: 0, code: None }
     }
 
-    /// After so many records of the instance since the last one, at least 1. Nothing is made of an instance that waits for
-    /// a person.
+    /// A snapshot after this number of records of the instance since the last one, at least 1. No
+    /// snapshot is made of an instance that waits for a person.
     #[must_use]
     pub fn every_reactions(reactions: u64) -> Self
     where
@@ -75,8 +75,8 @@ struct Stored {
     state: Json,
 }
 
-/// So many snapshots of a process are held against a fold without them when they are first used after a program's start,
-/// and afterwards one in so many.
+/// Number of snapshots of a process that are compared with a fold without them when they are first
+/// used after a program's start; afterwards one in [`CHECKED_ONE_IN`] is.
 const CHECKED_FIRST: u32 = 4;
 const CHECKED_ONE_IN: u32 = 64;
 /// Longer streams are not folded again for that, but for the very first of a process.
@@ -128,7 +128,7 @@ fn key<P: Process>(store: StoreId, stream: &StreamName) -> Bytes {
 }
 
 impl Archive {
-    /// Makes a snapshot of an instance that is as its stream is, where one is due.
+    /// Makes a snapshot of an instance that agrees with its stream, if one is due.
     pub(super) fn keep_snapshot<P: Process>(&self, instance: &mut Instance<P>) {
         let InstanceSnapshots { every, code: Some(code) } = P::snapshots() else { return };
         let waits = !instance.parked.is_empty() || !instance.unread.is_empty();

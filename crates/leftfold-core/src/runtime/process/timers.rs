@@ -59,12 +59,12 @@ impl Timers {
         }
     }
 
-    /// The timers that are due at a moment, at most so many.
+    /// Returns the timers that are due at a moment, at most the given number.
     pub(super) fn due(&self, now: Timestamp, at_most: usize) -> Vec<Near> {
         self.near.iter().take_while(|near| near.due <= now).take(at_most).cloned().collect()
     }
 
-    /// The timer has fired, or is none any more.
+    /// Removes a timer that fired or was cancelled.
     pub(super) fn forget(&mut self, timer: &Near) {
         self.near.remove(timer);
     }
@@ -75,12 +75,12 @@ impl Timers {
         self.near.len()
     }
 
-    /// Every timer that is due before this has fired, or is none any more.
+    /// Returns the moment before which every due timer has fired or was cancelled.
     pub(super) fn fired_before(&self) -> Timestamp {
         self.near.first().map_or(self.horizon.due, |near| near.due.min(self.horizon.due))
     }
 
-    /// When there is something to do: a timer is due, or it is time to look further.
+    /// Returns the moment of the next work: a timer is due, or it is time to look further.
     pub(super) fn wakes_at(&self) -> Timestamp {
         let first = self.near.first().map(|near| near.due);
         match first {
@@ -130,7 +130,7 @@ impl Timers {
         }
     }
 
-    /// Keeps the first ones only, where there are too many: the others are looked up again.
+    /// Keeps the first ones only, if there are too many: the others are looked up again.
     fn bound(&mut self) {
         while self.near.len() > self.near_max
             && let Some(last) = self.near.pop_last()

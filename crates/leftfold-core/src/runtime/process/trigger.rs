@@ -24,7 +24,8 @@ pub enum Trigger<E> {
 pub struct Context {
     /// Names the instance.
     pub key: String,
-    /// The id in the name of the event's stream; empty where it is in none, or the trigger is no event.
+    /// The id in the name of the event's stream; empty if it is in none, or the trigger is not an
+    /// event.
     pub stream_id: String,
     /// The event; of a timer or a refusal, the reaction that set the timer or issued the command.
     pub position: Position,
@@ -44,13 +45,13 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// As it was recorded; none where the cause is no refusal.
+    /// Returns the refusal as it was recorded; `None` if the cause is not a refusal.
     pub(super) fn stored(cause: &StoredCause) -> Option<Self> {
         let StoredCause::Refused { to, id, command, refusal, reason, .. } = cause.clone() else { return None };
         Some(Self { category: to, id, command, refusal, reason, is_of_earlier_life: false })
     }
 
-    /// The refusal, if an aggregate of this kind refused the command.
+    /// Returns the refusal, if an aggregate of this kind refused the command.
     #[must_use]
     pub fn by<A: Aggregate>(&self) -> Option<A::Refusal>
     where
@@ -59,7 +60,7 @@ impl Refused {
         self.refusal.as_ref().filter(|_| self.is_for::<A>())?.read().ok()
     }
 
-    /// The command, where it was for an aggregate of this kind.
+    /// Returns the command, if it was for an aggregate of this kind.
     #[must_use]
     pub fn command<A: Aggregate>(&self) -> Option<A::Command>
     where

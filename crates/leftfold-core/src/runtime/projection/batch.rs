@@ -38,7 +38,7 @@ pub(super) struct Item<E> {
     pub(super) content: Content<E>,
     /// True if an earlier event of its stream, in this batch, cannot be read.
     pub(super) behind_unreadable: bool,
-    /// Its key, where it was needed.
+    /// Its key; `None` if it was not needed.
     pub(super) key: Option<String>,
     /// The lane that consumes it.
     pub(super) lane: usize,
@@ -58,7 +58,8 @@ impl<E: Event> Batch<E> {
         Self { items: Vec::new(), through: after, caught_up: false, until, bytes: 0 }
     }
 
-    /// Takes up what the subscription has, and waits where it has nothing. Safe to cancel: what was taken stays.
+    /// Takes up the events that the subscription has, and waits if it has none. Safe to cancel:
+    /// events that were taken stay.
     pub(super) async fn fill(&mut self, log: &mut Subscription, schema: &Schema) -> Result<(), ReadError> {
         if self.is_full() {
             return Ok(());
@@ -168,7 +169,7 @@ impl<E> Item<E> {
         }
     }
 
-    /// The key that it must stay in order with; its stream, where it has none.
+    /// Returns the key that it must stay in order with; its stream, if it has none.
     pub(super) fn known_key<T: Target, P: Projection<T, Event = E>>(&self, projection: &P) -> String {
         if let Some(key) = &self.key {
             return key.clone();
@@ -201,7 +202,7 @@ impl<E> Item<E> {
 /// Bytes of a key: it is kept with what is parked.
 pub const KEY_BYTES_MAX: usize = 1_000;
 
-/// The key of an event, if there is anything to apply; the error says that it has none.
+/// Computes the key of an event, if there is anything to apply; the error says why it has none.
 pub(super) fn key_of<T: Target, P: Projection<T>>(
     projection: &P,
     events: &[Recorded<P::Event>],

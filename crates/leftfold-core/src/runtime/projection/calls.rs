@@ -79,7 +79,7 @@ impl Calls {
         .await
     }
 
-    /// The answer of a target, or an error that says that there is none.
+    /// Returns the answer of a target, or a [`CallError`] if it gave none.
     pub(super) async fn ask<T>(
         &self,
         what: &'static str,

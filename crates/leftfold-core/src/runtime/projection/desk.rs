@@ -29,7 +29,7 @@ pub struct Change {
 #[derive(Clone, Debug)]
 pub(super) enum Told {
     Change(Change),
-    /// Rows may have changed of which nobody knows any more which ones.
+    /// Some rows may have changed and their keys are lost: read everything again.
     ReadAnew,
 }
 
@@ -57,7 +57,7 @@ pub(in crate::runtime) struct Desk {
 pub(in crate::runtime) struct Readers {
     /// The versions that run here.
     pub(super) versions: Vec<u32>,
-    /// The place whose rows serve, where it is known.
+    /// The place whose rows serve, if it is known.
     pub(super) serving: watch::Sender<Option<u32>>,
     pub(super) feed: broadcast::Sender<Told>,
 }
@@ -67,7 +67,7 @@ pub(in crate::runtime) struct Readers {
 pub(super) struct Standing {
     /// Everything up to here is committed.
     pub(super) through: Position,
-    /// True if nothing moves it any more.
+    /// True if nothing will move it.
     pub(super) ended: bool,
 }
 
@@ -85,7 +85,7 @@ impl Readers {
         Self { versions, serving: watch::Sender::new(None), feed: broadcast::Sender::new(CHANGES_MAX) }
     }
 
-    /// Learns which version serves. Where it is another one, readers see other rows.
+    /// Learns which version serves. If it is another one, readers see other rows.
     pub(super) fn see(&self, version: Option<u32>) {
         if self.serving.send_if_modified(|serving| std::mem::replace(serving, version) != version) {
             self.tell(Told::ReadAnew);
@@ -135,7 +135,7 @@ impl Desk {
         self.slot.store(slot, Ordering::Release);
     }
 
-    /// Tells everyone who waits where the version stands.
+    /// Tells everyone who waits the position of the version.
     pub(super) fn stands_at(&self, through: Position) {
         self.standing.send_if_modified(|standing| std::mem::replace(&mut standing.through, through) != through);
     }

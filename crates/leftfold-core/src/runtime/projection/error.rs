@@ -13,7 +13,8 @@ impl ProjectionError {
         Self(text.into().into())
     }
 
-    /// The error as a type of its own, where it is one: how a target tells that its database is away.
+    /// Returns the error as a given type, if it is of that type: so a target can tell that its
+    /// database is away.
     #[must_use]
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         self.0.downcast_ref()

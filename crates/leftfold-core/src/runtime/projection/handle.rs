@@ -86,7 +86,7 @@ pub enum AskError {
         /// The name.
         name: String,
     },
-    /// The event is not parked, or not any more.
+    /// The event is not parked, or no longer.
     #[error("the event at {position} is not parked, list what is")]
     NotParked {
         /// The event.
@@ -150,14 +150,16 @@ impl Projections {
         self.entries.iter().filter_map(status).collect()
     }
 
-    /// Waits until what readers see holds the event at a position, so that they find what was just written: the position
-    /// that it has come to, up to which every event is in the rows or parked.
+    /// Waits until the rows that readers see hold the event at a position, so that they find what
+    /// was just written. Returns the position reached, up to which every event is in the rows or
+    /// parked.
     ///
     /// # Errors
     ///
-    /// [`NotReached::Parked`] where the event, or an earlier one of its stream, is parked: it is not in the rows. Parked
-    /// events of other streams keep nobody waiting; [`Projections::parked`] lists them. [`NotReached::Late`] where it
-    /// does not come that far within the time, which says why.
+    /// [`NotReached::Parked`] if the event, or an earlier one of its stream, is parked: it is not
+    /// in the rows. Parked events of other streams keep nobody waiting; [`Projections::parked`]
+    /// lists them. [`NotReached::Late`] if it does not come that far within the time; the error
+    /// says why.
     pub async fn wait_until(&self, name: &str, position: Position, within: Duration) -> Result<Position, NotReached> {
         let readers = self.readers(name).ok_or_else(|| NotReached::Unknown { name: name.to_owned() })?;
         let reached = async {
@@ -282,14 +284,15 @@ impl Projections {
         Ok(all)
     }
 
-    /// The keys whose rows change from now on, as readers see them. A version that is being built says nothing here; that
-    /// it has begun to serve is told as [`ChangesError::Missed`], after which all is to be read anew.
+    /// The keys whose rows change from now on, as readers see them. A version that is being built
+    /// says nothing here; that it has begun to serve is told as [`ChangesError::Missed`], after
+    /// which everything is to be read again.
     pub fn changes(&self, name: &str) -> Result<Changes, AskError> {
         let readers = self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
         Ok(Changes(readers.feed.subscribe()))
     }
 
-    /// Holds what the version that serves has consumed against the log, while it runs.
+    /// Compares the events that the serving version has consumed with the log, while it runs.
     pub async fn verify(&self, name: &str) -> Result<Verified, VerifyError> {
         let failed = |error: AskError| VerifyError::Target(error.into());
         let served = self.named(name).find(|entry| entry.desk.serves()).or_else(|| self.named(name).next());
@@ -338,9 +341,10 @@ pub struct Changes(broadcast::Receiver<Told>);
 /// Reason why there is no next change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangesError {
-    /// Changes were missed: what the reader shows must be read anew, and then it goes on. A reader that was too slow is
-    /// told how many. There is no number where another version has begun to serve, or where the target was away and
-    /// may have taken what it did not confirm; nothing may have changed then.
+    /// Changes were missed: the reader must read everything again, and then it goes on. A reader
+    /// that was too slow is told how many. There is no number if another version has begun to
+    /// serve, or if the target was away and may have taken a transaction that it did not confirm;
+    /// possibly nothing has changed then.
     #[error("changes were missed, read anew")]
     Missed(Option<u64>),
     /// The runtime has stopped.

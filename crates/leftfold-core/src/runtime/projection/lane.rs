@@ -46,7 +46,7 @@ pub(super) struct Ground<T: Target, P: Projection<T>> {
     pub(super) desk: Arc<Desk>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) calls: Calls,
-    /// The lease on the work, where it is shared.
+    /// The lease on the work; `None` if it is not shared.
     pub(super) tenure: Option<Mutex<Tenure>>,
 }
 
@@ -69,9 +69,9 @@ pub(super) struct Lane<T: Target> {
 pub(super) enum Trouble {
     /// The target cannot be used now.
     Away(String),
-    /// The target took no tables, for a reason that is none of its own.
+    /// The target refused to set up its tables, for a reason that is not its own failure.
     NotSetUp(String),
-    /// The session is of no use any more; another one may be.
+    /// The session is of no use now; another one may be.
     Lost(String),
     /// The target, or code of users that waits for it, gives no answer.
     Silent(String),
@@ -123,7 +123,7 @@ pub(super) fn query_of<T: Target, P: Projection<T>>(store: &Store) -> Result<Que
 }
 
 impl<T: Target> Lane<T> {
-    /// Consumes its part of a batch, in one transaction where nothing fails, and stands at its end.
+    /// Consumes its part of a batch, in one transaction if nothing fails, and is at its end then.
     pub(super) async fn take<P: Projection<T>>(
         &mut self,
         ground: &Ground<T, P>,
@@ -235,7 +235,7 @@ impl<T: Target> Lane<T> {
         }
     }
 
-    /// Applies an event, or parks it where it cannot be applied.
+    /// Applies an event, or parks it if it cannot be applied.
     async fn consume<P: Projection<T>>(&mut self, ground: &Ground<T, P>, item: &Item<P::Event>) -> Result<(), Stop> {
         if let Content::Unreadable(_, error) = &item.content {
             self.stage(ground, item, ParkedState::unreadable(error)).await?;
@@ -251,7 +251,8 @@ impl<T: Target> Lane<T> {
         Ok(())
     }
 
-    /// Parked, where something is that must come before the event, or where that cannot be told.
+    /// Returns a parked state if an earlier event that must come before this one is parked, or may
+    /// be.
     fn must_wait<P: Projection<T>>(&self, ground: &Ground<T, P>, item: &Item<P::Event>) -> Option<ParkedState> {
         if item.behind_unreadable {
             return Some(ParkedState::Waits);
@@ -293,7 +294,7 @@ impl<T: Target> Lane<T> {
         self.session.note(&key, Some(&value)).await.map_err(|error| ground.stop_by(&error))
     }
 
-    /// Opens a transaction, in which the lane must stand where it is believed to.
+    /// Opens a transaction, in which the lane must be at the position it is believed to be at.
     pub(super) async fn begin<P: Projection<T>>(&mut self, ground: &Ground<T, P>) -> Result<(), Trouble> {
         let trouble = |error: ProjectionError| ground.trouble(&error);
         self.hold(ground).await?;
@@ -336,7 +337,7 @@ impl<T: Target> Lane<T> {
         Ok(())
     }
 
-    /// Notes where the lane stands and what it consumed, and makes everything durable.
+    /// Notes the lane's position and receipts, and makes everything durable.
     async fn commit<P: Projection<T>>(&mut self, ground: &Ground<T, P>, end: &Checkpoint) -> Result<(), Stop> {
         for (range, receipt) in self.receipts.changed() {
             let key = receipt_key(range, self.number);
@@ -401,7 +402,7 @@ impl<T: Target> Lane<T> {
 }
 
 impl<T: Target, P: Projection<T>> Ground<T, P> {
-    /// Takes the lease on the work, or keeps it, where it is shared; what appends carry then.
+    /// Takes the lease on the work, or keeps it, if it is shared. Returns the fence for appends.
     pub(super) async fn hold(&self) -> Result<Option<(Label, Fence)>, Trouble> {
         let Some(tenure) = &self.tenure else { return Ok(None) };
         let mut tenure = tenure.lock().await;
@@ -440,8 +441,8 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
         catch_unwind(AssertUnwindSafe(|| self.target.is_away(error) || self.target.is_in_use(error))).unwrap_or(false)
     }
 
-    /// An event failed that may have written a part. What cannot be undone is built anew, and the event is parked then
-    /// before it is applied.
+    /// Handles the failure of an event that may have written a part. If that cannot be undone, the
+    /// rows are rebuilt, and then the event is parked before it is applied.
     fn failed_half_way(&self, position: Position, error: String) -> Stop {
         if T::UNDOES {
             return Stop::Event(error);

@@ -11,10 +11,11 @@ use super::{BESIDE, Place, ProjectionError, Session, Target};
 
 /// Rows of one projection as a value in memory.
 ///
-/// They are built at every start, so whoever needs all of it waits for that. Readers see whole batches, never a part of
-/// one. What [`apply`](super::Projection::apply) refuses, it must refuse before it changes anything. After one that panics or
-/// gives no answer the rows are built anew without its event, which is parked; until they have caught up, readers see the
-/// rows as it left them.
+/// They are built at every start, so a reader that needs all of them waits for that. Readers see
+/// whole batches, never a part of one. If [`apply`](super::Projection::apply) refuses an event, it
+/// must do so before it changes anything. After one that panics or gives no answer the rows are
+/// rebuilt without its event, which is parked; until they have caught up, readers see the rows as
+/// it left them.
 #[derive(Debug)]
 pub struct Memory<S>(Arc<Mutex<Versions<S>>>);
 
@@ -31,7 +32,7 @@ struct Version<S> {
     rows: Arc<RwLock<S>>,
     notes: Arc<Mutex<Notes>>,
     open: Arc<()>,
-    /// A session was dropped half-way: what is to be written next begins anew.
+    /// True if a session was dropped half-way: the next one begins again with empty rows.
     spoiled: Arc<AtomicBool>,
 }
 
@@ -56,7 +57,8 @@ impl<S: Default + Send + Sync + 'static> Memory<S> {
         Self::default()
     }
 
-    /// Looks at the rows of the version that serves; at none yet, at the first value. Waits while a batch goes in.
+    /// Looks at the rows of the version that serves; if none does yet, at the default value. Waits
+    /// while a batch goes in.
     pub async fn read<R>(&self, look: impl FnOnce(&S) -> R) -> R {
         let rows = {
             let versions = self.versions();

@@ -89,7 +89,8 @@ pub trait Projection<T: Target>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 }
 
-/// The key of an event where a projection names none: its stream; where it is in none, all such events together.
+/// Returns the key of an event if a projection names none: its stream; events without a stream have
+/// one key together.
 #[must_use]
 pub fn stream_key(event: &RecordedEvent) -> String {
     event.stream.as_ref().map_or_else(String::new, |at| at.name.to_string())

@@ -123,8 +123,9 @@ pub(super) async fn lanes(session: &mut impl Session) -> Result<Vec<LaneNote>, P
 /// A note, or the removal of one, as it speaks of a copy of the store.
 type MovedNote = Option<(String, Option<Vec<u8>>)>;
 
-/// A note in a copy of the store; none where it speaks of an event that was dropped, and for receipts: what was consumed in
-/// the old store is at other positions, under a hash of those.
+/// Returns a note for a copy of the store; `None` if it speaks of an event that was dropped, and
+/// for receipts: events consumed in the old store have other positions there, and the receipts are
+/// hashes of the old ones.
 pub(super) fn moved(key: &str, value: Option<&[u8]>, positions: &dyn Positions) -> Result<MovedNote, String> {
     // And where they begin: the copy begins anew.
     if key.starts_with("receipt") {

@@ -19,9 +19,9 @@ pub struct Parked {
     /// Position of the event in the log.
     #[serde(with = "as_number")]
     pub position: Position,
-    /// The key that waits with it; where the event cannot be read, its stream.
+    /// The key that waits with it; if the event cannot be read, its stream.
     pub key: String,
-    /// The stream of the event, empty where it is in none.
+    /// The stream of the event, empty if it is in none.
     pub stream: String,
     /// Reason why it was not applied.
     pub state: ParkedState,

@@ -80,7 +80,8 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
 }
 
 impl<T: Target, P: Projection<T>> Runner<T, P> {
-    /// Opens the target and goes on from where the version stands; at a new version, from the beginning.
+    /// Opens the target and goes on from the position of the version; at a new version, from the
+    /// beginning.
     pub(super) async fn open(&mut self) -> Result<(), Trouble> {
         // Whoever had the work may have noted something until now: nothing is read before it is this runner's.
         let fence = self.ground.hold().await?;
@@ -117,7 +118,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         self.take_place().await
     }
 
-    /// Finds where the rows of the version are; for one that is to be built anew, where they are not.
+    /// Finds the place of the version's rows; for a version that is to be rebuilt, the other place.
     async fn find_place(&mut self) -> Result<(), Trouble> {
         if !T::REBUILDS {
             return Ok(());
@@ -165,7 +166,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         note_lanes(session, &start, lanes_of::<T, P>()).await.map_err(|error| self.ground.trouble(&error))
     }
 
-    /// Takes up what is parked. A note of it that cannot be read is written anew, as far as it can be known from the log.
+    /// Takes up the parked items. A note that cannot be read is written again, as far as its
+    /// content can be known from the log.
     async fn keep_parked(&mut self, session: &mut Timed<T::Session>, noted: &[(String, Vec<u8>)]) -> Result<(), Trouble> {
         let mut set = ParkedSet::default();
         for (key, value) in noted {
@@ -219,7 +221,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(())
     }
 
-    /// Serves at once where nothing did, and learns which version does.
+    /// Serves at once if no version did, and learns which version does.
     async fn take_place(&mut self) -> Result<(), Trouble> {
         let mut serving = self.ground.serving().await?;
         if serving.is_none() && self.role.newest {
@@ -267,7 +269,7 @@ fn lanes_of<T: Target, P: Projection<T>>() -> usize {
     P::LANES.clamp(1, T::LANES_MAX.max(1))
 }
 
-/// Writes where all lanes stand, at one place.
+/// Notes one position for all lanes.
 async fn note_lanes(session: &mut impl Session, at: &Checkpoint, lanes: usize) -> Result<Vec<LaneNote>, ProjectionError> {
     let note = LaneNote::new(at, lanes);
     for lane in 0..lanes {
@@ -276,7 +278,7 @@ async fn note_lanes(session: &mut impl Session, at: &Checkpoint, lanes: usize) -
     Ok(vec![note; lanes])
 }
 
-/// Divides the keys anew, where all lanes stand at one place. What they noted as consumed stays.
+/// Divides the keys again, when all lanes are at one position. Their receipts stay.
 async fn redivide(session: &mut impl Session, noted: &[LaneNote], lanes: usize) -> Result<Vec<LaneNote>, ProjectionError> {
     session.begin().await?;
     for lane in lanes..noted.len() {

@@ -170,10 +170,10 @@ pub enum VerifyError {
     Target(ProjectionError),
 }
 
-/// Holds what a version of a projection consumed against the log, up to where it stands. It must not be running here
-/// or elsewhere.
+/// Compares the events that a version of a projection consumed with the log, up to its position. It
+/// must not be running here or elsewhere.
 ///
-/// Ranges that are not complete are compared where all lanes stand at one position.
+/// Ranges that are not complete are compared if all lanes are at one position.
 pub async fn verify<T: Target, P: Projection<T>>(store: &Store, target: &T, projection: &P) -> Result<Verified, VerifyError> {
     let _ = projection;
     let (name, version) = (P::NAME, P::VERSION);
@@ -217,8 +217,8 @@ async fn kept_after(session: &mut impl Session) -> Result<Position, ProjectionEr
     Ok(after.map_or(Position::START, Position))
 }
 
-/// Lets receipts begin where the version stands, if it has none. Those of the old store do not go into a copy: they are
-/// sums over positions that are others there.
+/// Lets receipts begin at the version's position, if it has none. Those of the old store do not go
+/// into a copy: they are sums over positions, which are different there.
 pub(super) async fn begin_in_copy(session: &mut impl Session, stands: Position) -> Result<(), ProjectionError> {
     session.begin().await?;
     if stands > kept_after(session).await? && session.notes(RECEIPTS, None, 1).await?.is_empty() {

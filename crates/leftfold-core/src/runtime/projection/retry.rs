@@ -27,7 +27,8 @@ enum Tried {
 }
 
 impl<T: Target, P: Projection<T>> Runner<T, P> {
-    /// Answers whoever asks. Where the target fails meanwhile, the answer says so, and it is opened again.
+    /// Answers a person's request. If the target fails meanwhile, the answer says so, and it is
+    /// opened again.
     pub(super) async fn answer(&mut self, ask: Ask) -> Result<(), Trouble> {
         let away = |trouble: &Trouble| AskError::Away { detail: detail(trouble) };
         // Whoever asked may be gone: what was asked is done all the same.
@@ -264,7 +265,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(Tried::Failed(Box::new(failed)))
     }
 
-    /// Writes an item anew.
+    /// Writes the note of an item again.
     async fn replace(&mut self, old: &Parked, new: Parked) -> Result<(), Trouble> {
         let lane = self.lanes.first_mut().ok_or_else(not_open)?;
         lane.begin(&self.ground).await?;

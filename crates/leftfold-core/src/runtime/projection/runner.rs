@@ -38,14 +38,14 @@ const BUILDING: &str = "the end of the log, to take the place of the version tha
 pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     pub(super) ground: Ground<T, P>,
     pub(super) role: Role,
-    /// One, or several; none while the target is to be opened.
+    /// One, or several; empty while the target is to be opened.
     pub(super) lanes: Vec<Lane<T>>,
     pub(super) log: Subscription,
     pub(super) batch: Batch<P::Event>,
     asks: mpsc::Receiver<Ask>,
     /// Position to end at before the lanes are divided again.
     pub(super) level_at: Option<Position>,
-    /// The place where the version is built anew, until it serves.
+    /// The place in which the version is rebuilt, until it serves.
     pub(super) building: Option<u32>,
     /// Lowest position from which this runner has read.
     pub(super) read_from: Position,
@@ -53,7 +53,7 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     failures: u32,
     /// Last description of the trouble; `None` if all is well.
     pub(super) said: Option<String>,
-    /// Since when another does the work.
+    /// Time since which another does the work.
     stands_by_since: Option<Timestamp>,
 }
 
@@ -143,7 +143,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         self.ground.desk.ended();
     }
 
-    /// It is, too, where nobody is there any more to tell it.
+    /// Tells whether it is told to stop. Also true when the sender is dropped.
     fn is_told_to_stop(&self) -> bool {
         *self.ground.stop.borrow() || self.ground.stop.has_changed().is_err()
     }
@@ -180,7 +180,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
     }
 
-    /// Takes the schema anew if the owner of a type came into use since. What could not be read before is tried again.
+    /// Renews the schema if the owner of a type came into use since. Events that could not be read
+    /// before are tried again.
     async fn renew(&mut self) -> Result<(), Trouble> {
         let (store, stands_at) = (&self.ground.host.store, self.stands_at());
         let schema = match store.renewed(&self.ground.schema, (self.read_from, stands_at)).await {
@@ -260,7 +261,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         board.say_for_person(desk.label, ForPerson { parked: desk.parked_len(), ..ForPerson::default() });
     }
 
-    /// Says what is wrong: in the status at once, in the log where it has changed.
+    /// Reports a trouble: in the status at once, in the log if it has changed.
     fn say_trouble(&mut self, trouble: &Trouble) {
         let (what, who) = describe(trouble, P::NAME);
         let (desk, board) = (&self.ground.desk, &self.ground.host.board);
@@ -287,7 +288,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
     }
 
-    /// Stands by while another runtime works, and follows where that one stands.
+    /// Stands by while another runtime works, and follows the position of that one.
     async fn stand_by(&mut self, trouble: &Trouble, again_at: Timestamp) -> Result<(), Trouble> {
         let (mut stop, mut status) = (self.ground.stop.clone(), self.ground.host.store.status());
         let (clock, store) = (self.ground.host.clock.clone(), self.ground.host.store.clone());
@@ -312,8 +313,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
     }
 
-    /// Waits for what is away. Nothing is parked for it, and nothing is lost: the target is opened again and says where
-    /// it stands.
+    /// Waits until the trouble has passed. Nothing is parked for it, and nothing is lost: the
+    /// target is opened again and gives its position.
     async fn recover(&mut self, trouble: Trouble) {
         self.say_trouble(&trouble);
         let full = matches!(trouble, Trouble::Full(_));

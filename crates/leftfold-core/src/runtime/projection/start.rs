@@ -94,7 +94,7 @@ impl Registered {
     }
 }
 
-/// A projection that is run by whoever polls it, without a runtime: for explorers.
+/// A projection that runs in the task that polls it, without a runtime: for explorers.
 pub(crate) struct Alone {
     /// Runs until it is told to stop.
     pub(crate) running: Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>,

@@ -14,8 +14,8 @@ use crate::store::{Fence, Label, Position, RecordedEvent};
 pub struct Place {
     /// The projection.
     pub name: &'static str,
-    /// Its version; with [`BESIDE`](super::BESIDE) added, the other place of its rows, where it is built anew beside those
-    /// that serve. To a target that is a version like others.
+    /// Its version; with [`BESIDE`](super::BESIDE) added, the other place of its rows, in which it
+    /// is rebuilt beside those that serve. To a target that is a version like others.
     pub version: u32,
     /// Number of the lane, from 0; lane 0 sets up.
     pub lane: usize,
@@ -44,11 +44,12 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// Number of lanes of one projection that can write at the same time.
     const LANES_MAX: usize = 1;
 
-    /// A session for a place, which is made where it does not exist. One session for a place at a time: another one, of
-    /// this process or another, makes this an error that says who has it.
+    /// Opens a session for a place, which is made if it does not exist. There is one session for a
+    /// place at a time: if another one exists, of this process or another, this is an error that
+    /// says who has it.
     fn open(&self, place: &Place) -> impl Future<Output = Result<Self::Session, ProjectionError>> + Send;
 
-    /// The version that readers see; none while there was none.
+    /// Returns the version that readers see; `None` until one has served.
     fn serving(&self, name: &str) -> impl Future<Output = Result<Option<u32>, ProjectionError>> + Send;
 
     /// Lets readers see a version, from one moment to the next.
@@ -57,8 +58,8 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// Every version that there are rows of, in ascending order.
     fn versions(&self, name: &str) -> impl Future<Output = Result<Vec<u32>, ProjectionError>> + Send;
 
-    /// Removes the rows and the notes of a version; that it serves ends with it. Where a session has the version, this
-    /// is an error that says who.
+    /// Removes the rows and the notes of a version; it does not serve after that. If a session has
+    /// the version, this is an error that says who.
     fn discard(&self, name: &str, version: u32) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Tells whether an error of [`open`](Target::open) means that another session has the place:
@@ -85,9 +86,9 @@ pub trait Session: Send {
     /// Opens a transaction.
     fn begin(&mut self) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
-    /// Says where the event stands that is applied next, within an open transaction. Positions may come again: after a
-    /// crash, or where an event is tried again. A target that cannot keep rows and checkpoint in one transaction guards
-    /// what it writes by this; others need not care.
+    /// Gives the position of the event that is applied next, within an open transaction. Positions
+    /// may come again: after a crash, or if an event is tried again. A target that cannot keep rows
+    /// and checkpoint in one transaction guards its writes by this; others need not care.
     fn at(&mut self, position: Position) {
         let _ = position;
     }
@@ -109,8 +110,9 @@ pub trait Session: Send {
     /// belong to the version: its lanes see each other's, and never write the same.
     fn note(&mut self, key: &str, value: Option<&[u8]>) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
-    /// The notes whose keys begin so, in ascending order of their keys' bytes, at most so many, after a key; those of
-    /// the open transaction are seen. Asked for while a transaction is open.
+    /// Returns the notes whose keys begin with `prefix`, in ascending order of their keys' bytes,
+    /// at most `at_most`, after a key; those of the open transaction are seen. Asked for while a
+    /// transaction is open.
     fn notes(
         &mut self,
         prefix: &str,

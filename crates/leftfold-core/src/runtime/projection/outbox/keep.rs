@@ -170,8 +170,8 @@ impl Keep {
         if bytes > NOTED_BYTES_MAX { Err(KeepError::TooMany { bytes }) } else { Ok(()) }
     }
 
-    /// Records the notes that changed, and where the outbox stands, in one append that only the one can make who knows
-    /// the last one.
+    /// Records the notes that changed, and the outbox's position, in one append that succeeds only
+    /// if no other runtime has recorded one since.
     pub(super) async fn commit(&mut self, fence: Option<(Label, Fence)>) -> Result<(), KeepError> {
         let away = |error: &dyn std::fmt::Display| KeepError::Away(error.to_string());
         let mut changed: Vec<(String, Option<Vec<u8>>)> = self.changed.clone().into_iter().collect();

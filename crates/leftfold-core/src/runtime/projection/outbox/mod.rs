@@ -17,11 +17,13 @@ pub(in crate::runtime) use keep::OWNER;
 pub(super) use keep::consumer;
 use keep::{Keep, KeepError};
 
-/// Carries messages to whoever is to get them: a broker, another service.
+/// Carries messages to their receivers: a broker, another service.
 pub trait Bus: Send + 'static {
-    /// Hands over the messages of one transaction, in their order. Once this is done they are not lost any more.
+    /// Hands over the messages of one transaction, in their order. Once this is done they cannot be
+    /// lost.
     ///
-    /// Where it fails, or the process dies before that is noted, the same messages come again, under the same ids.
+    /// If it fails, or the process dies before that is noted, the same messages come again, under
+    /// the same ids.
     fn publish(&mut self, messages: Vec<Message>) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Tells whether an error means that the bus cannot be used now, so that it is waited for. If
@@ -49,13 +51,15 @@ pub struct Message {
 
 /// A target that sends: a [`Projection`](super::Projection) whose rows are the messages that its events ask for.
 ///
-/// Messages go out in the order of the log, at least once; who gets them leaves out ids that it knows. Where the outbox
-/// stands is kept in the event store itself, in the stream `$outbox-NAME`. What was sent cannot be taken back: another
-/// version goes on where the last one stood and sends nothing again.
+/// Messages go out in the order of the log, at least once; the receiver leaves out ids that it
+/// knows. The position of the outbox is kept in the event store itself, in the stream
+/// `$outbox-NAME`. A message that was sent cannot be taken back: another version goes on from the
+/// position of the last one and sends nothing again.
 ///
-/// Of several runtimes on one store one sends, by a lease, which is looked at before messages are handed over; the others
-/// stand by. A holder that sleeps between that look and the handing over, for longer than its lease, can still send what
-/// another one sends meanwhile: under the same ids.
+/// Of several runtimes on one store one sends, by a lease, which is looked at before messages are
+/// handed over; the others stand by. A holder that sleeps between that look and the handing over,
+/// for longer than its lease, can still send the messages that another one sends meanwhile: under
+/// the same ids.
 pub struct Outbox<B> {
     store: Store,
     bus: Arc<BusMutex<B>>,
@@ -69,7 +73,7 @@ struct State {
 }
 
 impl<B: Bus> Outbox<B> {
-    /// An outbox that keeps where it stands in a store, which is the one that its projection reads.
+    /// An outbox that keeps its position in a store, which is the one that its projection reads.
     #[must_use]
     pub fn new(store: &Store, bus: B) -> Self {
         Self { store: store.clone(), bus: Arc::new(BusMutex::new(bus)), state: Arc::default() }
