@@ -2,6 +2,8 @@
 
 use super::inbox::{ReceiveError, Refusal};
 use super::projection::{self, ChangesError, NotReached, VerifyError};
+use super::recurring::CronError;
+use super::scheduled::{ScheduleError, ScheduleRefusal};
 use super::{CancelError, ResolveError, StartError, StopError, process};
 use crate::fold::ExecuteError;
 use crate::store::Kind;
@@ -153,6 +155,48 @@ impl Refusal {
             Self::BeforeFirst { .. } | Self::Beyond { .. } => Kind::Invalid,
             Self::SequenceTaken { .. } => Kind::Conflict,
             Self::Full { .. } => Kind::Busy,
+        }
+    }
+}
+
+impl ScheduleError {
+    /// What it means to whoever asked.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Refused { refusal, .. } => refusal.kind(),
+            Self::Invalid { invalid, .. } => invalid.kind(),
+            Self::Unwritable { .. } => Kind::Bug,
+            Self::Store(error) => match &**error {
+                ExecuteError::Refused(refusal) => refusal.kind(),
+                error => error.kind(),
+            },
+        }
+    }
+}
+
+impl ScheduleRefusal {
+    /// What it means to whoever asked.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Unknown => Kind::NotFound,
+            Self::TooLate { .. } | Self::Cancelled | Self::Taken { .. } => Kind::Conflict,
+        }
+    }
+}
+
+impl CronError {
+    /// What it means to a caller, who may have the expression from a person.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Fields { .. }
+            | Self::Value { .. }
+            | Self::Range { .. }
+            | Self::Step { .. }
+            | Self::Never { .. }
+            | Self::Zone { .. } => Kind::Invalid,
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Owner {
 }
 
 /// Everyone whose records are carried over. What nobody owns is refused: nobody knows which positions it speaks of.
-const OWNERS: [&Owner; 8] = [
+const OWNERS: [&Owner; 9] = [
     &super::ledger::OWNER,
     &super::mark::OWNER,
     &super::process::OWNER,
@@ -36,6 +36,7 @@ const OWNERS: [&Owner; 8] = [
     &super::projection::OUTBOX_OWNER,
     &super::inbox::OWNER,
     &super::recurring::OWNER,
+    &super::scheduled::OWNER,
     &OWNER_OF_KEYS,
 ];
 

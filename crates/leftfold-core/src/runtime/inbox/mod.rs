@@ -2,7 +2,6 @@
 
 mod delivering;
 mod intake;
-mod names;
 mod source;
 
 use std::time::Duration;
@@ -15,6 +14,7 @@ pub use intake::{Gap, Intake, Receipt, ReceiveError, Report, ReportPage, Reporte
 pub use source::{HELD_BYTES_MAX, HELD_MAX, Refusal};
 
 use super::Runtime;
+use super::names::Joined;
 use super::positions::{Owner, as_it_is, no_label};
 use super::process::{Reaction, Targets};
 use crate::store::{Store, Timestamp};
@@ -22,6 +22,11 @@ use crate::store::{Store, Timestamp};
 /// Owner of the records of sources in a copy of the store: they hold ids, numbers and messages, no
 /// positions.
 pub(super) const OWNER: Owner = Owner { category: "$inbox", rewrite: as_it_is, label: no_label };
+
+/// The name of something that belongs to an inbox.
+const fn joined(prefix: &str, name: &str) -> Joined {
+    Joined::new(prefix, name, 40, "an inbox's name has 1 to 40 bytes and no -")
+}
 
 // ANCHOR: limits
 /// Bytes of one message, as JSON.

@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::Joined;
 use super::{Inbox, OverGap};
 use crate::fold::{Aggregate, Event, SnapshotPolicy};
 use crate::runtime::json::Json;
+use crate::runtime::names::Joined;
 use crate::store::Authority;
 
 // ANCHOR: limits
@@ -73,7 +73,7 @@ impl<I> Clone for Of<I> {
 }
 
 impl<I: Inbox> Of<I> {
-    const JOINED: &'static Joined = &Joined::new("$inbox:", I::NAME);
+    const JOINED: &'static Joined = &super::joined("$inbox:", I::NAME);
 }
 
 impl<I: Inbox> Event for Of<I> {
@@ -188,7 +188,7 @@ impl<I> Clone for Source<I> {
 }
 
 impl<I: Inbox> Source<I> {
-    const JOINED: &'static Joined = &Joined::new("$inbox:", I::NAME);
+    const JOINED: &'static Joined = &super::joined("$inbox:", I::NAME);
 }
 
 impl<I: Inbox> Aggregate for Source<I> {

@@ -523,7 +523,9 @@ impl<P: Process> ProcessRunner<P> {
         let parked = known.instances.parking.tally().parked;
         let trouble = known.orders.trouble().or_else(|| known.instances.parking.trouble());
         let waits_for = trouble.unwrap_or_else(|| "events, or the next due time".to_owned());
-        self.host.board.say_where(P::NAME, known.through, &waits_for, known.orders.len(), parked);
+        // Behind a step that did something there may be another: a timer that is due.
+        let under_way = known.orders.len().max(usize::from(*step == Step::Worked));
+        self.host.board.say_where(P::NAME, known.through, &waits_for, under_way, parked);
     }
 }
 

@@ -1,11 +1,13 @@
 //! Commands that recur: each firing takes effect once, over restarts and with several runtimes.
 //!
-//! `plan` says when; `schedule` is what the log remembers of each; `runner` waits, and carries the commands out.
+//! `plan` says when, for some plans by a `cron` expression; `schedule` is what the log remembers of each; `runner` waits, and carries the commands out.
 
+mod cron;
 mod plan;
 mod runner;
 mod schedule;
 
+pub use cron::{CronError, CronField};
 pub use plan::Plan;
 pub(super) use runner::RecurringRunner;
 pub(super) use schedule::OWNER;

@@ -1,7 +1,9 @@
-//! Moments at equal distances.
+//! When a recurring command is due: at equal distances, or as a cron expression says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::cron::{Cron, CronError};
 use crate::store::Timestamp;
 
 const SECOND: i64 = 1_000_000;
@@ -9,7 +11,7 @@ const DAY: i64 = 24 * 60 * 60 * SECOND;
 /// A thousand years: no plan has a longer period.
 const PERIOD_MAX: i64 = 365_250 * DAY;
 
-/// Plan of a command that recurs: moments at equal distances in UTC, whenever a program was started.
+/// Plan of a command that recurs: moments that are the same whenever a program was started.
 ///
 /// ```
 /// use leftfold_core::runtime::Plan;
@@ -19,11 +21,20 @@ const PERIOD_MAX: i64 = 365_250 * DAY;
 /// let nightly = Plan::daily_at(3, 30);
 /// assert_eq!(nightly.after(moment).to_string(), "2026-02-02T03:30:00Z");
 /// assert_eq!(nightly.by(moment).to_string(), "2026-02-01T03:30:00Z");
+/// let workdays = Plan::cron("0 22 * * MON-FRI").unwrap();
+/// assert_eq!(workdays.after(moment).to_string(), "2026-02-02T22:00:00Z");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    period: i64,
+    moments: Moments,
+    /// How much later each is.
     offset: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Moments {
+    Every { period: i64 },
+    Cron(Arc<Cron>),
 }
 
 impl Plan {
@@ -31,46 +42,123 @@ impl Plan {
     #[must_use]
     pub fn every(period: Duration) -> Self {
         let period = i64::try_from(period.as_micros()).unwrap_or(PERIOD_MAX).clamp(SECOND, PERIOD_MAX);
-        Self { period, offset: 0 }
+        Self { moments: Moments::Every { period }, offset: 0 }
     }
 
     /// Every day at this time, in UTC. An hour of 24, or a minute of 60, is one of the next.
     #[must_use]
     pub fn daily_at(hour: u8, minute: u8) -> Self {
-        Self { period: DAY, offset: 0 }.later_by(Duration::from_secs(60 * (60 * u64::from(hour) + u64::from(minute))))
+        let later = Duration::from_secs(60 * (60 * u64::from(hour) + u64::from(minute)));
+        Self { moments: Moments::Every { period: DAY }, offset: 0 }.later_by(later)
+    }
+
+    /// The moments of a cron expression, in UTC: `minute hour day-of-month month day-of-week`.
+    ///
+    /// A field is `*`, or values and ranges with commas between them; a range and `*` may have a step
+    /// (`*/15`, `9-17/2`). Months and days of the week have names, in any case; 0 and 7 are Sunday. If neither
+    /// day field is `*`, a day that either of them names is meant, as POSIX has it for crontab.
+    ///
+    /// # Errors
+    /// [`CronError`] names the field, its value and what is allowed. An expression that is never due is an error,
+    /// too.
+    pub fn cron(expression: &str) -> Result<Self, CronError> {
+        Ok(Self { moments: Moments::Cron(Arc::new(Cron::parse(expression)?)), offset: 0 })
+    }
+
+    /// The moments of a cron expression on the clock of a time zone (`Europe/Berlin`), by the rules that the system's
+    /// time zone database has when the program starts.
+    ///
+    /// If the hours are named (`30 2 * * *`), each time of a day fires once: one that the clock jumps over fires when
+    /// it has jumped (several of them once), and one that it shows twice fires the first time. If the hour begins
+    /// with `*` (`30 * * * *`, `0 */2 * * *`), the plan follows the clock: what it jumps over does not fire, and what
+    /// it shows twice fires twice.
+    ///
+    /// ```
+    /// use leftfold_core::runtime::Plan;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let reports = Plan::cron_in("0 8 * * MON-FRI", "Europe/Berlin")?;
+    /// assert_eq!(reports.after("2026-07-03T12:00:00Z".parse()?).to_string(), "2026-07-06T06:00:00Z");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`cron`](Self::cron), and [`CronError::Zone`] if the system does not know the zone. A program that
+    /// runs without such a database can depend on `jiff` with its feature `tzdb-bundle-always`.
+    pub fn cron_in(expression: &str, zone: &str) -> Result<Self, CronError> {
+        Ok(Self { moments: Moments::Cron(Arc::new(Cron::parse(expression)?.in_zone(zone)?)), offset: 0 })
     }
 
     /// The same moments, each so much later: every hour at five past.
     #[must_use]
     pub fn later_by(self, offset: Duration) -> Self {
-        let offset = i64::try_from(offset.as_micros() % self.period.unsigned_abs() as u128).unwrap_or(0);
-        Self { offset: (self.offset + offset) % self.period, ..self }
+        let offset = match self.moments {
+            Moments::Every { period } => {
+                let offset = offset.as_micros() % u128::from(period.unsigned_abs());
+                (self.offset + i64::try_from(offset).unwrap_or(0)) % period
+            }
+            Moments::Cron(_) => self.offset.saturating_add(i64::try_from(offset.as_micros()).unwrap_or(i64::MAX)),
+        };
+        Self { offset, ..self }
     }
 
-    /// The last moment at or before another.
+    /// The last moment at or before another; [`Timestamp::MIN`] if there is none.
     #[must_use]
     pub fn by(&self, moment: Timestamp) -> Timestamp {
-        let periods = moment.as_micros().saturating_sub(self.offset).div_euclid(self.period);
-        Timestamp::from_micros(periods.saturating_mul(self.period).saturating_add(self.offset))
+        let moment = moment.as_micros().saturating_sub(self.offset);
+        let by = match &self.moments {
+            Moments::Every { period } => Some(moment.div_euclid(*period).saturating_mul(*period)),
+            Moments::Cron(cron) => cron.by(instant(moment)).map(jiff::Timestamp::as_microsecond),
+        };
+        by.map_or(Timestamp::MIN, |by| Timestamp::from_micros(by.saturating_add(self.offset)))
     }
 
-    /// The first moment after another.
+    /// The first moment after another; [`Timestamp::MAX`] if there is none.
     #[must_use]
     pub fn after(&self, moment: Timestamp) -> Timestamp {
-        Timestamp::from_micros(self.by(moment).as_micros().saturating_add(self.period))
+        match &self.moments {
+            Moments::Every { period } => Timestamp::from_micros(self.by(moment).as_micros().saturating_add(*period)),
+            Moments::Cron(cron) => {
+                let after = cron.after(instant(moment.as_micros().saturating_sub(self.offset)));
+                let after = after.map(jiff::Timestamp::as_microsecond);
+                after.map_or(Timestamp::MAX, |after| Timestamp::from_micros(after.saturating_add(self.offset)))
+            }
+        }
     }
 
     /// How many moments are after one and at or before another.
     pub(super) fn count(&self, after: Timestamp, through: Timestamp) -> u64 {
-        let micros = self.by(through).as_micros().saturating_sub(self.by(after).as_micros());
-        u64::try_from(micros / self.period).unwrap_or(0)
+        match &self.moments {
+            Moments::Every { period } => {
+                let micros = self.by(through).as_micros().saturating_sub(self.by(after).as_micros());
+                u64::try_from(micros / period).unwrap_or(0)
+            }
+            Moments::Cron(cron) => {
+                let [after, through] = [after, through].map(|moment| instant(moment.as_micros().saturating_sub(self.offset)));
+                cron.count(after, through)
+            }
+        }
     }
 
-    /// The moment so many earlier.
+    /// The moment so many earlier than one of its moments.
     pub(super) fn back(&self, moment: Timestamp, count: u64) -> Timestamp {
-        let micros = self.period.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX));
-        Timestamp::from_micros(moment.as_micros().saturating_sub(micros))
+        match &self.moments {
+            Moments::Every { period } => {
+                let micros = period.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX));
+                Timestamp::from_micros(moment.as_micros().saturating_sub(micros))
+            }
+            Moments::Cron(_) => {
+                let earlier = |moment: Timestamp, _| self.by(moment.minus(Duration::from_micros(1)));
+                (0..count).fold(moment, earlier)
+            }
+        }
     }
+}
+
+/// The moment in the words of the calendar.
+fn instant(micros: i64) -> jiff::Timestamp {
+    let limit = if micros < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    jiff::Timestamp::from_microsecond(micros).unwrap_or(limit)
 }
 
 #[cfg(test)]
@@ -101,5 +189,19 @@ mod tests {
         assert_eq!(Plan::every(Duration::MAX).after(Timestamp::MAX), Timestamp::MAX);
         assert_eq!(Plan::daily_at(24, 60), Plan::daily_at(1, 0));
         assert_eq!(Plan::daily_at(255, 255).by(Timestamp::MIN), Timestamp::MIN);
+    }
+    #[test]
+    fn the_moments_of_an_expression_are_counted_gone_back_over_and_shifted() {
+        let hours = Plan::cron("0 9-17 * * MON-FRI").unwrap();
+        let shifted = hours.clone().later_by(Duration::from_secs(300));
+        // A Friday evening, and the Monday after.
+        let (friday, monday) = (at("2026-02-06T18:00:00Z"), at("2026-02-09T10:30:00Z"));
+        assert_eq!((hours.after(friday), hours.by(monday)), (at("2026-02-09T09:00:00Z"), at("2026-02-09T10:00:00Z")));
+        assert_eq!((hours.count(friday, monday), hours.count(monday, friday)), (2, 0));
+        assert_eq!(hours.back(at("2026-02-09T10:00:00Z"), 2), at("2026-02-06T17:00:00Z"));
+        assert_eq!((shifted.by(monday), shifted.count(friday, monday)), (at("2026-02-09T10:05:00Z"), 2));
+        assert_eq!((hours.by(Timestamp::MIN), hours.after(Timestamp::MAX)), (Timestamp::MIN, Timestamp::MAX));
+        let never = hours.later_by(Duration::MAX);
+        assert_eq!((never.by(monday), never.after(Timestamp::MIN)), (Timestamp::MIN, Timestamp::MAX));
     }
 }

@@ -1,7 +1,6 @@
-//! Names that are put together when the program is compiled: an inbox's aggregate and process have names of their own.
+//! Names that are put together when the program is compiled: what the runtime keeps for a type of users', such as
+//! an inbox, has an aggregate and a process with names of their own.
 
-/// Bytes of an inbox's name.
-const NAME_BYTES_MAX: usize = 40;
 /// Bytes of a name that is put together.
 const BYTES_MAX: usize = 64;
 
@@ -12,9 +11,10 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    /// The name of something that belongs to an inbox. A name that is too long does not compile.
-    pub(super) const fn new(prefix: &str, name: &str) -> Self {
-        assert!(!name.is_empty() && name.len() <= NAME_BYTES_MAX, "an inbox's name has 1 to 40 bytes");
+    /// The name of something that belongs to a type with a name. One that is no such name does not compile: `says` is
+    /// the compiler's message then.
+    pub(super) const fn new(prefix: &str, name: &str, bytes_max: usize, says: &str) -> Self {
+        assert!(!name.is_empty() && name.len() <= bytes_max, "{}", says);
         let (prefix, name) = (prefix.as_bytes(), name.as_bytes());
         let mut bytes = [0; BYTES_MAX];
         let mut at = 0;
@@ -23,7 +23,7 @@ impl Joined {
             at += 1;
         }
         while at < prefix.len() + name.len() {
-            assert!(name[at - prefix.len()] != b'-', "an inbox's name has no -");
+            assert!(name[at - prefix.len()] != b'-', "{}", says);
             bytes[at] = name[at - prefix.len()];
             at += 1;
         }
