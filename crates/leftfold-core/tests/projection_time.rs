@@ -299,6 +299,7 @@ impl Projection<Memory<NoDefault>> for Rowless {
 async fn a_constructor_that_panics_is_an_error_of_the_start_that_names_its_consumer() {
     let process: Process = Stage::new().process();
     let runtime = process.runtime().project(Rowless, Memory::new()).project(Count, Memory::new());
-    let Err(StartError::Panicked { name: "rowless", said }) = runtime.start().await else { panic!("it starts") };
+    let Err(StartError::Panicked { name: "rowless", said, type_name }) = runtime.start().await else { panic!("it starts") };
+    assert_eq!(type_name, std::any::type_name::<Rowless>());
     assert!(said.contains("no rows of this kind"), "{said}");
 }

@@ -136,9 +136,9 @@ async fn one_version_twice_or_a_name_that_is_none_does_not_start() {
     let shelf = Shelf::<1>::new();
     let twice = process.runtime().project(Tally::<1, 1>::default(), shelf.clone());
     let twice = twice.project(Tally::<1, 1>::default(), shelf.clone()).start().await;
-    assert_eq!(twice.err(), Some(StartError::NameTaken { name: "tally" }));
+    assert_eq!(twice.err(), Some(StartError::NameTaken { name: "tally", types: [std::any::type_name::<Tally<1, 1>>(); 2] }));
     let odd = process.runtime().project(Odd, Memory::new()).start().await;
-    assert_eq!(odd.err(), Some(StartError::ProjectionName { name: "Tally-1" }));
+    assert_eq!(odd.err(), Some(StartError::ProjectionName { projection: std::any::type_name::<Odd>(), name: "Tally-1" }));
     let unknown = process.runtime().rebuild("tally").start().await;
     assert_eq!(unknown.err(), Some(StartError::UnknownProjection { name: "tally".into() }));
     assert_eq!(shelf.calls(), 0);

@@ -217,6 +217,49 @@ async fn what_fails_for_good_is_recorded_and_the_next_one_comes() {
     }
 }
 
+/// Rings at eight on workdays.
+struct Workdays;
+
+impl Recurring for Workdays {
+    const NAME: &'static str = "workday bell";
+    type Target = Bell;
+
+    fn plan(&self) -> Plan {
+        Plan::cron("0 8 * * MON-FRI").expect("the expression is right")
+    }
+
+    fn missed(&self) -> Missed {
+        Missed::Each
+    }
+
+    fn due(&self, at: Timestamp) -> (String, Ring) {
+        ("1".to_owned(), Ring::At(at))
+    }
+}
+
+#[tokio::test]
+async fn a_cron_expression_fires_at_each_of_its_moments() {
+    let stage = Stage::new();
+    let began = stage.clock.now();
+    let run = async || stage.process().runtime().recurring(Workdays).run_until_idle().await.unwrap();
+    run().await;
+    stage.clock.advance(24 * HOUR * 14);
+    run().await;
+    run().await;
+    let mut due = Vec::new();
+    let mut hour = Plan::every(HOUR).after(began);
+    while hour <= stage.clock.now() {
+        // 1970 began on a Thursday.
+        let (days, hour_of_day) = (hour.as_micros() / 86_400_000_000, hour.as_micros() / 3_600_000_000 % 24);
+        if hour_of_day == 8 && (days + 4) % 7 != 0 && (days + 4) % 7 != 6 {
+            due.push(hour);
+        }
+        hour = hour.plus(HOUR);
+    }
+    assert_eq!(rung(&stage.process().store).await, due);
+    assert_eq!(due.len(), 10);
+}
+
 #[tokio::test]
 async fn a_store_that_takes_nothing_is_waited_for() {
     let stage = Stage::new();
@@ -248,7 +291,8 @@ async fn two_of_one_name_and_a_name_that_is_too_long_do_not_start() {
     }
     let process = Stage::new().process();
     let twice = process.runtime().recurring(Hourly::default()).recurring(Hourly::default()).start().await;
-    assert_eq!(twice.err(), Some(StartError::NameTaken { name: Hourly::NAME }));
+    assert_eq!(twice.err(), Some(StartError::NameTaken { name: Hourly::NAME, types: [std::any::type_name::<Hourly>(); 2] }));
     let nameless = process.runtime().recurring(Nameless).start().await;
-    assert!(matches!(nameless.err(), Some(StartError::Invalid(Invalid::Empty { .. }))));
+    let Some(StartError::Name { type_name, error: Invalid::Empty { .. }, .. }) = nameless.err() else { panic!("it starts") };
+    assert_eq!(type_name, std::any::type_name::<Nameless>());
 }

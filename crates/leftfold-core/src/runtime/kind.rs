@@ -16,6 +16,7 @@ impl StartError {
             Self::UnknownIntent { .. }
             | Self::NameTaken { .. }
             | Self::IntentTaken { .. }
+            | Self::Name { .. }
             | Self::ProjectionName { .. }
             | Self::ProjectionVersion { .. }
             | Self::UnknownProjection { .. }

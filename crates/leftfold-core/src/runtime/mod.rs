@@ -27,6 +27,7 @@ mod recurring;
 mod runner;
 pub mod scheduled;
 mod slots;
+mod start_error;
 mod stop;
 mod tenure;
 mod turn;
@@ -54,6 +55,7 @@ pub use ledger::EffectState;
 pub use recurring::{CronError, CronField, MADE_UP_MAX, Missed, Plan, Recurring};
 pub use runner::STOP_RECORDS_WITHIN;
 pub use slots::{FOR_PERSON_MAX, HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, OPEN_EFFECTS_MAX, UNDER_WAY_BYTES_MAX};
+pub use start_error::StartError;
 pub use stop::{START_WITHIN, STOP_WITHIN, StopError};
 pub use tenure::WORK_LEASE;
 pub use turn::ATTEMPT_GRACE;
@@ -69,7 +71,7 @@ pub(crate) use process::ProcessRunner;
 pub(crate) use runner::Runner;
 
 use crate::fold::EventError;
-use crate::store::{EventType, Invalid, ReadError, Store, SubscribeError};
+use crate::store::{Invalid, Store};
 use board::Board;
 use contained::{contained, message};
 use effects::Kind;
@@ -92,14 +94,46 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[must_use = "a runtime does nothing until it is started"]
 pub struct Runtime {
     host: Host,
-    kinds: Vec<Result<Kind, Invalid>>,
+    kinds: Vec<(&'static str, &'static str, Result<Kind, Invalid>)>,
     processes: BTreeMap<&'static str, mpsc::Sender<process::Asked>>,
-    consumers: Vec<(&'static str, Starting)>,
+    consumers: Vec<Consumer>,
     projections: Vec<Registered>,
     rebuild: BTreeSet<String>,
-    owners: Vec<(&'static str, TakingIntoUse)>,
+    owners: Vec<(Named, TakingIntoUse)>,
     /// How long an effect under way may take at most.
     longest: Duration,
+}
+
+/// The name of a consumer, and its type: what errors call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) name: &'static str,
+    pub(crate) type_name: &'static str,
+}
+
+impl Named {
+    pub(crate) fn of<T: ?Sized>(name: &'static str) -> Self {
+        Self { name, type_name: std::any::type_name::<T>() }
+    }
+
+    /// The error of its start, with its type if the name is not valid.
+    fn error(self, error: StartError) -> StartError {
+        let Self { name: value, type_name } = self;
+        match error {
+            StartError::Invalid(error) => StartError::Name { type_name, constant: "NAME", value, error },
+            error => error,
+        }
+    }
+
+    fn panicked(self, said: String) -> StartError {
+        StartError::Panicked { type_name: self.type_name, name: self.name, said }
+    }
+}
+
+/// A consumer before it is started.
+struct Consumer {
+    named: Named,
+    starting: Starting,
 }
 
 /// What every consumer stands on.
@@ -114,116 +148,6 @@ impl Host {
     pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
         Self { store, clock, board: Arc::default() }
     }
-}
-
-/// Why a runtime does not start. Nothing runs then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// The target's events have no such type.
-    #[error("effect {effect} is asked for by {intent}, which is no event type of its target")]
-    UnknownIntent {
-        /// The effect.
-        effect: &'static str,
-        /// The type that it names.
-        intent: &'static str,
-    },
-    /// Two consumers have one name.
-    #[error("two consumers are named {name}, give each its own name")]
-    NameTaken {
-        /// The name.
-        name: &'static str,
-    },
-    /// Two effects have one intent: an event asks for one effect.
-    #[error("two effects are asked for by {intent}, give each its own event type")]
-    IntentTaken {
-        /// The type that both name.
-        intent: EventType,
-    },
-    /// What a projection remembers does not belong to this store.
-    #[error("{name} version {version} does not belong to this log, have it built anew by Runtime::rebuild({name:?}): {error}")]
-    ForeignProjection {
-        /// The projection.
-        name: &'static str,
-        /// Its version.
-        version: u32,
-        /// How that is known.
-        #[source]
-        error: SubscribeError,
-    },
-    /// The tables of a projection cannot be made, for a reason that is not its database's: most often a statement is wrong.
-    #[error("the tables of {name} version {version} cannot be made, mend `set_up` of {projection}: {error}")]
-    SetUp {
-        /// The type of the projection.
-        projection: &'static str,
-        /// Its name.
-        name: &'static str,
-        /// Its version.
-        version: u32,
-        /// What was said, with all its causes.
-        error: String,
-    },
-    /// The name of a projection is none that every target can take.
-    #[error("the projection {name:?} needs a name of a to z, 0 to 9 and _ that begins with a letter, at most 40 bytes")]
-    ProjectionName {
-        /// The name.
-        name: &'static str,
-    },
-    /// The version of a projection is too high a number.
-    #[error("version {version} of the projection {name} is too high, take one below 2^31")]
-    ProjectionVersion {
-        /// The projection.
-        name: &'static str,
-        /// Its version.
-        version: u32,
-    },
-    /// A projection is to be built anew that is not registered.
-    #[error("the projection {name:?} is to be built anew, but none is named so")]
-    UnknownProjection {
-        /// The name.
-        name: String,
-    },
-    /// A projection is to be built anew whose target has sent what it got to somebody.
-    #[error("{name} cannot be built anew: its target cannot take back what was sent")]
-    CannotRebuild {
-        /// The projection.
-        name: &'static str,
-    },
-    /// A consumer has not come to its first step in time.
-    #[error("{name} has not started within {} s, look for what it waits for: its database, a lock, or the store", within.as_secs())]
-    Late {
-        /// The consumer.
-        name: &'static str,
-        /// How long was waited.
-        within: Duration,
-    },
-    /// Code of a consumer panicked while it was started: a constructor, a `Default`, the declaration of its events.
-    #[error("{name} panicked while it was started, mend its code: {said}")]
-    Panicked {
-        /// The consumer.
-        name: &'static str,
-        /// What the panic said.
-        said: String,
-    },
-    /// The events cannot be read or written.
-    #[error(transparent)]
-    Event(#[from] EventError),
-    /// From where an effect is carried out that is new to the store could not be recorded.
-    #[error("from where effect {effect} begins cannot be recorded, start again when the store takes appends: {detail}")]
-    Beginning {
-        /// The effect.
-        effect: &'static str,
-        /// What went wrong.
-        detail: String,
-    },
-    /// A name is none.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// What the consumer remembers does not belong to this store.
-    #[error(transparent)]
-    Foreign(#[from] SubscribeError),
-    /// The store cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
 }
 
 impl Runtime {
@@ -255,14 +179,16 @@ impl Runtime {
         // Its start tells of a panic, and nothing is under way then.
         let deadline = catch_unwind(AssertUnwindSafe(|| effect.policy().deadline)).unwrap_or_default();
         self.longest = self.longest.max(deadline);
-        self.kinds.push(Kind::new::<E>(asked));
+        let named = Named::of::<E>(E::NAME);
+        self.kinds.push((named.type_name, E::INTENT, Kind::new::<E>(asked)));
         let starting: Starting = Box::new(|host, stop| {
             Box::pin(
                 async move { Ok(Box::pin(Runner::new(host, effect, asks).await?.leased()?.spawning().run(stop)) as Running) },
             )
         });
-        self.owners.push((E::NAME, process::take_into_use::<E::Target>));
-        self.consumers.push((E::NAME, unheard::announced(E::NAME, unheard::of_effect::<E>, starting)));
+        self.owners.push((named, process::take_into_use::<E::Target>));
+        let starting = unheard::announced(E::NAME, unheard::of_effect::<E>, starting);
+        self.consumers.push(Consumer { named, starting });
         self
     }
 
@@ -273,8 +199,10 @@ impl Runtime {
         let starting: Starting = Box::new(|host, stop| {
             Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.leased().run(stop)) as Running) })
         });
-        self.owners.push((P::NAME, |store| P::targets().take_into_use(store)));
-        self.consumers.push((P::NAME, unheard::announced(P::NAME, unheard::of_enum::<P::Event>, starting)));
+        let named = Named::of::<P>(P::NAME);
+        self.owners.push((named, |store| P::targets().take_into_use(store)));
+        let starting = unheard::announced(P::NAME, unheard::of_enum::<P::Event>, starting);
+        self.consumers.push(Consumer { named, starting });
         self
     }
 
@@ -283,8 +211,9 @@ impl Runtime {
         let starting: Starting = Box::new(|host, stop| {
             Box::pin(async move { Ok(Box::pin(RecurringRunner::new(host, recurring)?.run(stop)) as Running) })
         });
-        self.owners.push((R::NAME, process::take_into_use::<R::Target>));
-        self.consumers.push((R::NAME, starting));
+        let named = Named::of::<R>(R::NAME);
+        self.owners.push((named, process::take_into_use::<R::Target>));
+        self.consumers.push(Consumer { named, starting });
         self
     }
 
@@ -328,26 +257,29 @@ impl Runtime {
     /// Everything as it is before its first step.
     async fn ready(mut self) -> Result<Ready, StartError> {
         // Before the views of those who read: they read events as the owners do.
-        for (name, take_into_use) in self.owners {
+        for (named, take_into_use) in self.owners {
             let taken = catch_unwind(AssertUnwindSafe(|| take_into_use(&self.host.store)));
-            taken.map_err(|panic| StartError::Panicked { name, said: message(&*panic) })??;
+            taken.map_err(|panic| named.panicked(message(&*panic)))??;
         }
         let mut entries = Vec::with_capacity(self.projections.len());
-        for Placed { label, entry, starting } in Registered::place_all(self.projections, &self.rebuild, &self.host.store)? {
-            self.consumers.push((label, starting));
+        for Placed { named, entry, starting } in Registered::place_all(self.projections, &self.rebuild, &self.host.store)? {
+            self.consumers.push(Consumer { named, starting });
             entries.push(entry);
         }
-        if let Some(name) = twice(self.consumers.iter().map(|(name, _)| *name)) {
-            return Err(StartError::NameTaken { name });
+        if let Some(Consumer { named, .. }) = self.consumers.iter().find(|consumer| consumer.named.name.is_empty()) {
+            return Err(named.error(StartError::Invalid(Invalid::Empty { what: "a name" })));
         }
-        let kinds: Vec<Kind> = self.kinds.into_iter().collect::<Result<_, _>>()?;
-        if let Some(intent) = twice(kinds.iter().map(|kind| &kind.intent)) {
-            return Err(StartError::IntentTaken { intent: intent.clone() });
+        let names = self.consumers.iter().map(|Consumer { named, .. }| (named.name, named.type_name));
+        if let Some((name, types)) = twice(names) {
+            return Err(StartError::NameTaken { name, types });
         }
+        let kinds = kinds(self.kinds)?;
         let stop = watch::Sender::new(false);
         let mut consumers = Vec::with_capacity(self.consumers.len());
-        for (name, starting) in self.consumers {
-            let consumer = stop::started(name, starting(self.host.clone(), stop.subscribe())).await?;
+        for Consumer { named, starting } in self.consumers {
+            let starting = starting(self.host.clone(), stop.subscribe());
+            let consumer = stop::started(named, starting).await.map_err(|error| named.error(error))?;
+            let name = named.name;
             let guard = EndedByPanic { name, board: self.host.board.clone() };
             let consumer: Running = Box::pin(async move {
                 let _guard = guard;
@@ -372,12 +304,28 @@ struct Ready {
     consumers: Vec<(&'static str, Running)>,
 }
 
-/// The first that is there twice.
-fn twice<T: Ord>(all: impl Iterator<Item = T>) -> Option<T> {
-    let mut seen = std::collections::BTreeSet::new();
-    for one in all {
-        if let Some(twice) = seen.replace(one) {
-            return Some(twice);
+/// The kinds of effects, each asked for by a type of its own.
+fn kinds(all: Vec<(&'static str, &'static str, Result<Kind, Invalid>)>) -> Result<Vec<Kind>, StartError> {
+    let mut kinds = Vec::with_capacity(all.len());
+    let mut types = Vec::with_capacity(all.len());
+    for (type_name, value, kind) in all {
+        let invalid = |error| StartError::Name { type_name, constant: "INTENT", value, error };
+        let kind = kind.map_err(invalid)?;
+        types.push((kind.intent.clone(), type_name));
+        kinds.push(kind);
+    }
+    match twice(types.into_iter()) {
+        Some((intent, types)) => Err(StartError::IntentTaken { intent, types }),
+        None => Ok(kinds),
+    }
+}
+
+/// The first that is there twice, with the types that it belongs to.
+fn twice<T: Ord + Clone>(all: impl Iterator<Item = (T, &'static str)>) -> Option<(T, [&'static str; 2])> {
+    let mut seen = BTreeMap::new();
+    for (one, type_name) in all {
+        if let Some(first) = seen.insert(one.clone(), type_name) {
+            return Some((one, [first, type_name]));
         }
     }
     None

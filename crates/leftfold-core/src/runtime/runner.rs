@@ -155,7 +155,7 @@ impl<E: Effect> Runner<E> {
 
     /// The same, if others may carry out the effect too: it works while it has the lease.
     pub(crate) fn leased(mut self) -> Result<Self, StartError> {
-        self.tenure = Some(Tenure::new(Label::new(format!("$effect:{}", E::NAME))?));
+        self.tenure = Some(Tenure::new::<E>(Label::new(format!("$effect:{}", E::NAME))?));
         Ok(self)
     }
 

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::contained::{contained, message};
-use super::{Running, Start, StartError};
+use super::{Named, Running, Start, StartError};
 
 // ANCHOR: time
 /// Time that each consumer may take to start. A projection whose database gives no answer starts
@@ -39,11 +39,11 @@ pub enum StopError {
 }
 
 /// Waits until a consumer has started.
-pub(super) async fn started(name: &'static str, start: Start) -> Result<Running, StartError> {
+pub(super) async fn started(named: Named, start: Start) -> Result<Running, StartError> {
     match timeout(START_WITHIN, contained(start)).await {
         Ok(Ok(started)) => started,
-        Ok(Err(said)) => Err(StartError::Panicked { name, said }),
-        Err(_) => Err(StartError::Late { name, within: START_WITHIN }),
+        Ok(Err(said)) => Err(named.panicked(said)),
+        Err(_) => Err(StartError::Late { name: named.name, within: START_WITHIN }),
     }
 }
 

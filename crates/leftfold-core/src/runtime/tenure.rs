@@ -1,5 +1,7 @@
 //! The lease on a piece of the runtime's work: of several runners one works, the others stand by.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Host;
@@ -14,10 +16,15 @@ pub const WORK_LEASE: Duration = Duration::from_secs(30);
 /// The wait before a store is asked again that gave no answer.
 const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
+/// The types of the runners of this program that have asked for leases: so whoever stands by can say for whom.
+static RUNNERS: Mutex<Option<HashMap<Holder, &'static str>>> = Mutex::new(None);
+
 /// The right of one runner to work.
 #[derive(Debug)]
 pub(crate) struct Tenure {
     holder: Holder,
+    /// The type of the consumer.
+    type_name: &'static str,
     work: Label,
     lease: Option<Lease>,
     /// When the lease was last asked for.
@@ -36,9 +43,11 @@ pub(crate) enum Right {
 }
 
 impl Tenure {
-    /// Nothing is held yet. The name of the work is the consumer's: `$process:NAME`, `$effect:NAME`.
-    pub(crate) fn new(work: Label) -> Self {
-        Self { holder: Holder::random(), work, lease: None, asked_at: Timestamp::MIN }
+    /// Nothing is held yet. The name of the work is that of the consumer `C`: `$process:NAME`, `$effect:NAME`.
+    pub(crate) fn new<C>(work: Label) -> Self {
+        let (holder, type_name) = (Holder::random(), std::any::type_name::<C>());
+        with_runners(|runners| runners.insert(holder, type_name));
+        Self { holder, type_name, work, lease: None, asked_at: Timestamp::MIN }
     }
 
     /// Asks for the lease, if it is not held or a third of its time is over.
@@ -58,10 +67,23 @@ impl Tenure {
             }
             Ok(Leased::HeldBy { holder, until }) => {
                 self.lost();
-                Right::StandsBy(format!("the lease, held by {holder} until {until}"), now.plus(WORK_LEASE / 3))
+                let why = format!("the lease, held by {} until {until}", self.told(holder));
+                Right::StandsBy(why, now.plus(WORK_LEASE / 3))
             }
             Err(LeaseError::Closed) => Right::Closed,
             Err(error) => Right::Waits(format!("the lease: {error}"), now.plus(ASKED_AGAIN)),
+        }
+    }
+
+    /// Another holder, in words: a type of another name is told as the mistake that it is.
+    fn told(&self, holder: Holder) -> String {
+        match with_runners(|runners| runners.get(&holder).copied()) {
+            None => format!("another program ({holder})"),
+            Some(same) if same == self.type_name => format!("another runtime of this program ({holder})"),
+            Some(other) => {
+                let (own, work) = (self.type_name, &self.work);
+                format!("{other} in this program ({holder}), whose name {own} has too: give one of them another NAME than {work}")
+            }
         }
     }
 
@@ -86,4 +108,14 @@ impl Tenure {
             let _ = host.store.release(lease).await;
         }
     }
+}
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        with_runners(|runners| runners.remove(&self.holder));
+    }
+}
+
+fn with_runners<T>(run: impl FnOnce(&mut HashMap<Holder, &'static str>) -> T) -> T {
+    run(RUNNERS.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
 }

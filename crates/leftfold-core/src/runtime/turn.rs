@@ -131,7 +131,9 @@ impl<E: Effect> Turn<E> {
         let schema = host.store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
         let intent_type = EventType::new(E::INTENT)?;
         if !schema.wanted().contains(&intent_type) {
-            return Err(StartError::UnknownIntent { effect: E::NAME, intent: E::INTENT });
+            let known = schema.wanted().iter().map(ToString::to_string).collect();
+            let effect_type = std::any::type_name::<E>();
+            return Err(StartError::UnknownIntent { effect_type, known, effect: E::NAME, intent: E::INTENT });
         }
         let (policy, targets) = (effect.policy(), host.store.aggregate());
         Ok(Self { host, effect: Arc::new(effect), policy, schema, intent_type, targets })

@@ -13,7 +13,7 @@ use super::record::{ProcessEvent, StoredCause};
 use super::runner::ProcessRunner;
 use super::step::Trouble;
 use super::targets::{Carried, Order};
-use super::{Process, Trigger};
+use super::{Process, Trigger, panicked};
 use crate::fold::{Cause, LoadError, Recorded};
 use crate::runtime::shortened;
 use crate::runtime::tenure::Right;
@@ -400,7 +400,7 @@ impl Archive {
         let recorded = Recorded { event: event.clone(), envelope };
         let concerned = match correlate::<P>(&recorded) {
             Ok(correlation) => correlation.concerned,
-            Err(panic) => return Ok(Err(format!("correlate panicked: {panic}"))),
+            Err(panic) => return Ok(Err(panicked::<P>("correlate", &panic))),
         };
         let concern = concerned.into_iter().find(|(known, _)| known == key);
         Ok(Ok(concern.map(|(_, concern)| (heard, concern, metadata))))

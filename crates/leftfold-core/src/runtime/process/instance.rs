@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::correlation::Concern;
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
 use super::snapshot::Trust;
-use super::{Context, Process, Refused, Trigger};
+use super::{Context, Process, Refused, Trigger, panicked};
 use crate::fold::{EventError, LoadError, Purpose, Recorded, Schema, Unknown};
 use crate::runtime::{message, shortened};
 use crate::store::{Invalid, Label, Position, Query, Read, RecordedEvent, Store, StreamName, Timestamp, Version};
@@ -257,7 +257,7 @@ impl<P: Process> Instance<P> {
         let Ok(state) = &mut self.state else { return };
         let apply = AssertUnwindSafe(|| state.apply(&trigger, &heard.context));
         if let Err(panic) = catch_unwind(apply) {
-            self.breaks(format!("apply panicked: {}", message(&*panic)));
+            self.breaks(panicked::<P>("apply", &message(&*panic)));
         }
     }
 
@@ -348,7 +348,7 @@ impl<P: Process> Instance<P> {
 
 /// The state of an instance that begins.
 fn fresh<P: Process>() -> Result<P, String> {
-    catch_unwind(P::default).map_err(|panic| format!("default panicked: {}", message(&*panic)))
+    catch_unwind(P::default).map_err(|panic| panicked::<P>("default", &message(&*panic)))
 }
 
 /// Describes for people a record of the runtime's that cannot be read.

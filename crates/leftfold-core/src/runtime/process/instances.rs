@@ -12,7 +12,7 @@ use super::orders::StuckOrder;
 use super::parking::{Parking, Unreadable, parked_as};
 use super::record::{Parked, ProcessEvent, Reacted, StoredCause};
 use super::step::Trouble;
-use super::{INSTANCES_MAX, Process, Reaction, Targets, Whose};
+use super::{INSTANCES_MAX, Process, Reaction, Targets, Whose, panicked};
 use crate::fold::{Cause, LoadError, Recorded, Schema, Unknown};
 use crate::runtime::{message, shortened};
 use crate::span;
@@ -385,7 +385,7 @@ impl<P: Process> Instances<P> {
             }
             Ok(all)
         });
-        catch_unwind(read).unwrap_or_else(|panic| Err(format!("correlate panicked: {}", message(&*panic))))
+        catch_unwind(read).unwrap_or_else(|panic| Err(panicked::<P>("correlate", &message(&*panic))))
     }
 
     fn park_unread(&mut self, stream: &str, event: &RecordedEvent, error: Option<String>) -> Result<Entry, Trouble> {
@@ -480,7 +480,7 @@ impl<P: Process> Instance<P> {
         let trigger = self.hears(heard);
         let state = self.state.as_ref().map_err(Clone::clone)?;
         let react = AssertUnwindSafe(|| state.react(&trigger, &heard.context));
-        let reaction = catch_unwind(react).map_err(|panic| format!("react panicked: {}", message(&*panic)))?;
+        let reaction = catch_unwind(react).map_err(|panic| panicked::<P>("react", &message(&*panic)))?;
         check(&reaction, targets)?;
         let (timers, cancelled) = reaction.timers_at(heard.context.at);
         let ends = reaction.ends || concern == Concern::Ends;

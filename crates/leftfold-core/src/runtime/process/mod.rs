@@ -158,3 +158,8 @@ pub trait Process: Default + Send + Sync + 'static {
         InstanceSnapshots::never()
     }
 }
+
+/// Error of code of a process that panicked.
+fn panicked<P>(place: &str, said: &str) -> String {
+    format!("{place} of {} panicked, mend it and retry: {said}", std::any::type_name::<P>())
+}

@@ -132,7 +132,7 @@ pub struct InstancePage {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// No process of this runtime has the name.
-    #[error("no process of this runtime is named {name}")]
+    #[error("no process of this runtime is named {name}, register it with Runtime::process or write the NAME of one that is")]
     Unknown {
         /// The name.
         name: String,

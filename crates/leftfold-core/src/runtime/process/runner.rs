@@ -114,7 +114,7 @@ impl<P: Process> ProcessRunner<P> {
 
     /// The same, if others may run the process too: it works while it has the lease.
     pub(crate) fn leased(mut self) -> Self {
-        self.tenure = Some(Tenure::new(self.consumer.clone()));
+        self.tenure = Some(Tenure::new::<P>(self.consumer.clone()));
         self
     }
 

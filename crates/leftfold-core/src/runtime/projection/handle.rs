@@ -81,7 +81,7 @@ impl Retried {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// No projection of this runtime has the name.
-    #[error("no projection is named {name}")]
+    #[error("no projection of this runtime is named {name}, register it with Runtime::project or write the NAME of one that is")]
     Unknown {
         /// The name.
         name: String,
@@ -130,7 +130,7 @@ pub enum NotReached {
         reason: String,
     },
     /// No projection of this runtime has the name.
-    #[error("no projection is named {name}")]
+    #[error("no projection of this runtime is named {name}, register it with Runtime::project or write the NAME of one that is")]
     Unknown {
         /// The name.
         name: String,

@@ -79,7 +79,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         host.board.watch(desk.label, desk.doing.clone());
         host.board.say_where(desk.label, Position::START, "its start", 1, 0);
         let calls = Calls { clock: host.clock.clone(), doing: desk.doing.clone(), blocks: T::BLOCKING };
-        let tenure = if T::KEPT_IN_STORE && leased { Some(Mutex::new(Tenure::new(outbox::consumer(P::NAME)?))) } else { None };
+        let tenure =
+            if T::KEPT_IN_STORE && leased { Some(Mutex::new(Tenure::new::<P>(outbox::consumer(P::NAME)?))) } else { None };
         let ground = Ground { host, target, projection, schema, desk, stop, calls, tenure };
         let (batch, level_at, said) = (Batch::new(Position::START, Position::END), None, None);
         let (lanes, building, stands_by_since) = (Vec::new(), None, None);
@@ -97,7 +98,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 return Err(StartError::SetUp { projection, name, version: P::VERSION, error });
             }
             Came::Answer(Err(Trouble::Panicked(said))) | Came::Panic(said) => {
-                return Err(StartError::Panicked { name: P::NAME, said });
+                return Err(StartError::Panicked { type_name: std::any::type_name::<P>(), name: P::NAME, said });
             }
             Came::Answer(Err(trouble)) => {
                 runner.lanes.clear();

@@ -17,7 +17,7 @@ use super::runner::{Parts, Runner};
 use super::{Projection, Target};
 use crate::fold::EventError;
 use crate::runtime::unheard::{Asks, announced, of_enum};
-use crate::runtime::{ASKED_MAX, Host, Running, Start, StartError, Starting};
+use crate::runtime::{ASKED_MAX, Host, Named, Running, Start, StartError, Starting};
 use crate::store::{Query, Store};
 
 /// Bytes of a projection's name.
@@ -26,6 +26,7 @@ const NAME_BYTES_MAX: usize = 40;
 /// A version of a projection, before it is started.
 pub(in crate::runtime) struct Registered {
     name: &'static str,
+    type_name: &'static str,
     version: u32,
     rebuilds: bool,
     query: fn(&Store) -> Result<Query, EventError>,
@@ -37,7 +38,7 @@ type Making = Box<dyn FnOnce(Arc<Desk>, mpsc::Receiver<Ask>, Role) -> Starting +
 
 /// One that has its place among the others.
 pub(in crate::runtime) struct Placed {
-    pub(in crate::runtime) label: &'static str,
+    pub(in crate::runtime) named: Named,
     pub(in crate::runtime) entry: Entry,
     pub(in crate::runtime) starting: Starting,
 }
@@ -54,7 +55,8 @@ impl Registered {
             })
         };
         let (name, version, rebuilds) = (P::NAME, P::VERSION, T::REBUILDS);
-        Self { name, version, rebuilds, query: query_of::<T, P>, asks: of_enum::<P::Event>, make: Box::new(make) }
+        let (type_name, query, asks) = (std::any::type_name::<P>(), query_of::<T, P>, of_enum::<P::Event>);
+        Self { name, type_name, version, rebuilds, query, asks, make: Box::new(make) }
     }
 
     /// Gives each version its place: what it is called, and which of them is the newest.
@@ -71,13 +73,14 @@ impl Registered {
                 Some(_) => {}
             }
         }
-        if let Some((name, _)) = crate::runtime::twice(named.iter().copied()) {
-            return Err(StartError::NameTaken { name });
+        let versions = all.iter().map(|one| ((one.name, one.version), one.type_name));
+        if let Some(((name, _), types)) = crate::runtime::twice(versions) {
+            return Err(StartError::NameTaken { name, types });
         }
         let mut readers: Vec<(&'static str, Arc<Readers>)> = Vec::new();
         let mut placed = Vec::with_capacity(all.len());
         for one in all {
-            check(one.name, one.version)?;
+            check(&one)?;
             let versions: Vec<u32> = named.iter().filter(|(name, _)| *name == one.name).map(|(_, version)| *version).collect();
             let newest = versions.iter().all(|version| *version <= one.version);
             let label = if versions.len() == 1 { one.name } else { kept(format!("{} v{}", one.name, one.version)) };
@@ -88,7 +91,8 @@ impl Registered {
             let (asks, asked) = mpsc::channel(ASKED_MAX);
             let role = Role { newest, anew: rebuild.contains(one.name) };
             let starting = announced(label, one.asks, (one.make)(desk.clone(), asked, role));
-            placed.push(Placed { label, entry: Entry { desk, asks }, starting });
+            let named = Named { name: label, type_name: one.type_name };
+            placed.push(Placed { named, entry: Entry { desk, asks }, starting });
         }
         Ok(placed)
     }
@@ -150,14 +154,18 @@ where
 }
 
 /// A name that targets can take into names of their own, and a version that leaves room for the other place.
-fn check(name: &'static str, version: u32) -> Result<(), StartError> {
+fn check(one: &Registered) -> Result<(), StartError> {
+    let Registered { name, version, type_name: projection, .. } = *one;
     if version >= BESIDE {
-        return Err(StartError::ProjectionVersion { name, version });
+        return Err(StartError::ProjectionVersion { projection, name, version });
     }
     let mut bytes = name.bytes();
     let begins = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase());
     let goes_on = bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if begins && goes_on && name.len() <= NAME_BYTES_MAX { Ok(()) } else { Err(StartError::ProjectionName { name }) }
+    match begins && goes_on && name.len() <= NAME_BYTES_MAX {
+        true => Ok(()),
+        false => Err(StartError::ProjectionName { projection, name }),
+    }
 }
 
 /// Keeps a name for the rest of the process. There is one for each version that code names.

@@ -8,7 +8,7 @@ use super::schedule::{Schedule, Step};
 use super::{MADE_UP_MAX, Missed, Plan, Recurring};
 use crate::fold::{Aggregates, ExecuteError};
 use crate::panic::caught;
-use crate::runtime::{Host, StartError, stopped};
+use crate::runtime::{Host, Named, StartError, stopped};
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{AppendError, CommandId, Invalid, State, StreamName, Timestamp};
 
@@ -36,7 +36,7 @@ impl<R: Recurring> RecurringRunner<R> {
     pub(in crate::runtime) fn new(host: Host, recurring: R) -> Result<Self, StartError> {
         Invalid::if_over("the name of a recurring command", R::NAME.len(), ID_BYTES_MAX)?;
         StreamName::of("$schedule", R::NAME)?;
-        let plan = caught(|| recurring.plan()).map_err(|said| StartError::Panicked { name: R::NAME, said })?;
+        let plan = caught(|| recurring.plan()).map_err(|said| Named::of::<R>(R::NAME).panicked(said))?;
         let (schedules, targets, started_at) = (host.store.aggregate(), host.store.aggregate(), host.clock.now());
         Ok(Self { host, recurring, plan, schedules, targets, started_at, failure: None })
     }
