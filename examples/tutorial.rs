@@ -123,7 +123,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("  version {}:     {:?}", recorded.version(), recorded.event);
     }
     // ANCHOR_END: past
-    the_screens(&store, &format!("{}-rows", place.path())).await?;
+    let rows = format!("{}-rows", place.path());
+    the_screens(&store, &rows).await?;
+    the_next_release(&store, &rows).await?;
     nobody_comes(&store).await?;
     // ANCHOR: close
     store.close().await?;
@@ -182,6 +184,42 @@ async fn the_screens(store: &Store, directory: &str) -> Result<(), Box<dyn Error
     Ok(())
 }
 // ANCHOR_END: read-model
+
+// ANCHOR: next-version
+/// The screens of both releases: from version 2 on they say since when.
+struct Board<const VERSION: u32>;
+
+impl<const VERSION: u32> Projection<Sqlite> for Board<VERSION> {
+    const NAME: &'static str = "screens";
+    const VERSION: u32 = VERSION;
+    type Event = RoomEvent;
+
+    async fn set_up(&self, rows: &mut Connection) -> Result<(), ProjectionError> {
+        Screens.set_up(rows).await
+    }
+
+    async fn apply(&self, rows: &mut Connection, event: &Recorded<RoomEvent>) -> Result<(), ProjectionError> {
+        Screens.apply(rows, event).await?;
+        if VERSION >= 2 {
+            let since = "UPDATE screen SET says = says || ' since ' || ?2 WHERE room = ?1";
+            rows.prepare_cached(since)?.execute([event.stream_id(), &event.recorded_at().to_string()])?;
+        }
+        Ok(())
+    }
+}
+// ANCHOR_END: next-version
+
+// ANCHOR: side-by-side
+/// The release that changes the screens: version 1 follows the log and serves until version 2 has caught up.
+async fn the_next_release(store: &Store, directory: &str) -> Result<(), Box<dyn Error>> {
+    let rows = Sqlite::at(directory);
+    let reader = rows.reader::<Board<2>>();
+    let runtime = Runtime::new(store).project(Board::<1>, rows.clone()).project(Board::<2>, rows);
+    runtime.run_until_idle().await?;
+    println!("and in the next release: {:?}", screens(&reader)?);
+    Ok(())
+}
+// ANCHOR_END: side-by-side
 
 // ANCHOR: process
 /// Who has booked checks in within this time, or the room is free again.
@@ -325,6 +363,40 @@ mod behind_the_log {
         }
     }
     // ANCHOR_END: projection-test
+
+    // ANCHOR: versions-test
+    #[tokio::test]
+    async fn the_old_screens_follow_the_rooms_until_the_new_ones_take_their_place() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::memory();
+        let rooms = store.aggregate::<Room>();
+        let (rows, blue) = (Sqlite::at(place.path()), |says: &str| [("blue".to_owned(), says.to_owned())]);
+        let reader = rows.reader::<Screens>();
+        rooms.execute("blue", asks("ada", Ask::Book)).await.unwrap();
+        Runtime::new(&store).project(Screens, rows.clone()).run_until_idle().await.unwrap();
+
+        // Whichever serves, what is written while version 2 is built can be read.
+        let both = || Runtime::new(&store).project(Board::<1>, rows.clone()).project(Board::<2>, rows.clone());
+        let runtime = both().start().await.unwrap();
+        let used = rooms.execute("blue", asks("ada", Ask::CheckIn)).await.unwrap();
+        runtime.projections().wait_until("screens", used.position, Duration::from_secs(20)).await.unwrap();
+        assert!(screens(&reader).unwrap()[0].1.starts_with("in use"));
+        runtime.stop().await.unwrap();
+
+        // Once version 2 has caught up it serves, and version 1 follows for as long as it is registered.
+        both().run_until_idle().await.unwrap();
+        assert!(screens(&reader).unwrap()[0].1.starts_with("in use since "));
+        assert_eq!(screens(&reader.of_version(1)).unwrap(), blue("in use"));
+
+        // The release after that registers version 2 alone; the rows of version 1 go when version 3 takes its place.
+        rooms.execute("blue", asks("ada", Ask::Release)).await.unwrap();
+        Runtime::new(&store).project(Board::<2>, rows.clone()).run_until_idle().await.unwrap();
+        assert!(screens(&reader).unwrap()[0].1.starts_with("free since "));
+        assert_eq!(screens(&reader.of_version(1)).unwrap(), blue("in use"));
+        Runtime::new(&store).project(Board::<3>, rows.clone()).run_until_idle().await.unwrap();
+        assert!(screens(&reader.of_version(1)).is_err() && screens(&reader.of_version(2)).is_ok());
+    }
+    // ANCHOR_END: versions-test
 
     // ANCHOR: explorer-test
     /// In this story nobody gives a room back himself.
