@@ -221,7 +221,7 @@ impl<A: Aggregate> Aggregates<A> {
         self.schema()?.decode(event, A::UNKNOWN)
     }
 
-    /// The store.
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.shared.store

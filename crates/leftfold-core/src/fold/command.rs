@@ -14,7 +14,7 @@ use crate::store::{
 };
 
 // ANCHOR: limits
-/// Attempts of a command at most: it is decided again because others were faster.
+/// Attempts of a command at most: it is decided again if others were faster.
 pub const ATTEMPTS_MAX: u32 = 32;
 /// Events that a decision may read, unless it says otherwise.
 pub const DECISION_EVENTS_MAX: usize = 10_000;
@@ -71,7 +71,7 @@ pub enum ExecuteError<R> {
     /// A stream is not as the decision expects, though nothing that it reads is new: it would decide the same again.
     #[error("stream {stream} has version {actual}, the decision expects {expected:?}; let its query read what decides that")]
     Unexpected {
-        /// The stream.
+        /// Name of the stream.
         stream: StreamName,
         /// Expectation that failed.
         expected: Expected,
@@ -96,7 +96,7 @@ pub enum ExecuteError<R> {
     /// The command id belongs to a refusal that cannot be read as this command's.
     #[error("command id {id} was answered with a refusal that does not parse here: {detail}")]
     AnswerUnreadable {
-        /// The id.
+        /// Command id.
         id: CommandId,
         /// Reason, for people.
         detail: String,

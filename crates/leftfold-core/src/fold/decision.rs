@@ -36,7 +36,7 @@ pub trait Decision: Send + Sync {
     /// A domain "no".
     type Refusal: std::error::Error + Clone + PartialEq + Send + Sync + 'static;
     /// Events that it may read at most: a decision has no snapshot, so a history that grows without
-    /// end belongs into an aggregate, or needs a narrower query.
+    /// end belongs in an aggregate, or needs a narrower query.
     const EVENTS_MAX: usize = DECISION_EVENTS_MAX;
 
     /// Returns the query for the events that the decision rests on. An item that names no types
@@ -154,8 +154,8 @@ impl<E> Decided<E> {
     /// that must be unique. An item that names no types means those of [`Decision::Event`]. If
     /// there is one, that is [`ExecuteError::Taken`].
     ///
-    /// A decision can refuse in words of its own what its query reads; this costs no reading, and
-    /// tells a position.
+    /// For events that its query reads a decision can refuse in words of its own; this demand costs
+    /// no reading, and its error tells a position only.
     #[must_use]
     pub fn expecting_none(mut self, query: Query) -> Self {
         self.demands.none.push(query);

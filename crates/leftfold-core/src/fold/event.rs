@@ -75,13 +75,13 @@ pub enum EventError {
     /// The type is not what serde calls an externally tagged enum.
     #[error("{name} cannot be events: use a plain enum, without #[serde(tag)], #[serde(untagged)] or a Deserialize of its own")]
     NotAnEnum {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
     },
     /// The value does not serialize as an externally tagged variant with named fields.
     #[error("{name} cannot be written: {what}")]
     Shape {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
         /// Reason, for people.
         what: &'static str,
@@ -89,7 +89,7 @@ pub enum EventError {
     /// The value cannot be written, or would not be read as it was written. Nothing was recorded.
     #[error("{name} cannot be written: {detail}")]
     Encode {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
         /// Place in the value, what would be lost, and what can be done.
         detail: String,
@@ -124,7 +124,7 @@ pub enum EventError {
          panics, mend it and read again: {detail}"
     )]
     DecodePanics {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
         /// Position of the event.
         position: u64,
@@ -154,7 +154,7 @@ pub enum EventError {
         event_type: EventType,
         /// Its stored schema version.
         stored: u32,
-        /// Today's.
+        /// Schema version of today.
         current: u32,
     },
     /// An upcaster refused, or upcasters lead in a circle.
@@ -170,7 +170,7 @@ pub enum EventError {
     /// The upcasters leave events unread. Nothing is read or written before they are corrected.
     #[error("the upcasters of {name} leave {event_type} version {schema_version} unread: {what}")]
     Upcasters {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
         /// The stored type.
         event_type: &'static str,
@@ -210,9 +210,9 @@ pub enum EventError {
     /// Code of the application panics. Nothing was recorded.
     #[error("{place} of {name} panics, mend it and try again: {detail}")]
     Panicked {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
-        /// The function.
+        /// Name of the function.
         place: &'static str,
         /// Message of the panic.
         detail: String,
@@ -220,7 +220,7 @@ pub enum EventError {
     /// The tags of an event cannot be told. Nothing was recorded.
     #[error("{name} cannot tag {event_type}: tags() panics ({detail})")]
     Tags {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
         /// The event's type.
         event_type: EventType,

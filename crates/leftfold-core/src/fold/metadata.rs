@@ -19,13 +19,13 @@ pub enum MetadataError {
     /// The type is not written as a JSON object. Nothing was recorded.
     #[error("{name} cannot be metadata: it is not written as a JSON object, use a struct with named fields")]
     NotAnObject {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
     },
     /// The value cannot be written, or would not be read as it was written. Nothing was recorded.
     #[error("{name} cannot be written as metadata: {detail}")]
     Encode {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
         /// Place in the value, what would be lost, and what can be done.
         detail: String,
@@ -36,9 +36,9 @@ pub enum MetadataError {
          let fields that not every event has be Option, or have a default"
     )]
     Decode {
-        /// The event.
+        /// Position of the event.
         position: Position,
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
         /// Message of serde.
         detail: String,
@@ -193,7 +193,8 @@ impl<E> From<&Recorded<E>> for Cause {
     }
 }
 
-/// Methods of a builder that say where its events come from. All of them have them, in the same words.
+/// Methods of a builder that set the origin of its events. All builders have them, in the same
+/// words.
 macro_rules! origin_methods {
     () => {
         /// Says what caused it: an event, or a message from outside. It then belongs to the

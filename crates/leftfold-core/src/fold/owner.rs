@@ -287,7 +287,7 @@ impl View {
         }
     }
 
-    /// Refuses a schema that reads types differently of which events were read already.
+    /// Refuses a schema that reads a type differently if events of it were read already.
     fn reads_alike(&self, schema: &Schema) -> Result<(), EventError> {
         let read_otherwise = |believed: &&Believed| {
             believed.was_read.load(Ordering::Relaxed)

@@ -174,8 +174,7 @@ impl Schema {
         self.by_type.keys().filter(|event_type| !self.is_declared(event_type))
     }
 
-    /// Tells whether an enum declares the type that owns it and records, or whether it is an older
-    /// name.
+    /// Tells whether the type is declared by an enum that owns it and records, or is an older name.
     pub(super) fn is_declared(&self, event_type: &EventType) -> bool {
         let is_own = self.by_type.contains_key(event_type);
         let has_it = |variant: &Variant| matches!(&variant.owner, Owner::Other(owner) if owner.types.contains_key(event_type));

@@ -28,7 +28,7 @@ use crate::store::{EventId, Hash, Position, StoreId, Timestamp};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubjectForgotten {
-    /// The subject.
+    /// Name of the subject.
     pub subject: String,
     /// The key that was destroyed: events name it among their key ids.
     pub key: KeyId,
@@ -63,9 +63,9 @@ impl From<DestroyedKey> for SubjectForgotten {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Erasure {
-    /// The store.
+    /// Id of the store.
     pub store: StoreId,
-    /// The subject.
+    /// Name of the subject.
     pub subject: String,
     /// The key that was destroyed.
     pub key: KeyId,

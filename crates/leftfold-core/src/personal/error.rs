@@ -35,29 +35,29 @@ pub enum KeysError {
         "the key store {place} never had the key {key}: it is older than what is sealed, or another one's; bring back a later copy of it"
     )]
     UnknownKey {
-        /// The key.
+        /// Id of the key.
         key: KeyId,
-        /// The key store.
+        /// Place of the key store.
         place: String,
     },
     /// The subject was forgotten, so nothing can be sealed for it any more.
     #[error("{subject} was forgotten; whoever comes back is a new subject")]
     Forgotten {
-        /// The subject.
+        /// Name of the subject.
         subject: String,
     },
     /// The subject never had a key, so there is nothing to forget.
     #[error("{subject} has no key in the key store {place}, so nothing is sealed for it there")]
     NoSubject {
-        /// The subject.
+        /// Name of the subject.
         subject: String,
-        /// The key store.
+        /// Place of the key store.
         place: String,
     },
     /// A sealed value, or its tag, is not what was sealed.
     #[error("a value sealed with the key {key} is damaged or was changed, it does not open")]
     Damaged {
-        /// The key.
+        /// Id of the key.
         key: KeyId,
     },
     /// A value would not be read as it is written.
@@ -65,15 +65,15 @@ pub enum KeysError {
         "a {name} cannot be sealed: it would not be read as it is written; write it as JSON in a test, with a made-up value, to see why"
     )]
     Value {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
     },
     /// The sealed value has not the shape of the type.
     #[error("a value sealed with the key {key} is no {name}: {detail}; read it as the type that it was sealed as")]
     Shape {
-        /// The Rust type.
+        /// Name of the Rust type.
         name: &'static str,
-        /// The key.
+        /// Id of the key.
         key: KeyId,
         /// The place in its JSON.
         detail: String,
@@ -104,9 +104,9 @@ pub enum ErasureError {
     /// It is about another store; a copy of a store is another one.
     #[error("the receipt is about the store {expected}, this is {actual}")]
     OtherStore {
-        /// The store of the receipt.
+        /// Id of the store of the receipt.
         expected: StoreId,
-        /// The store.
+        /// Id of the store that was asked.
         actual: StoreId,
     },
     /// The store does not say at that position that the subject was forgotten.
@@ -126,9 +126,9 @@ pub enum ErasureError {
         "the key {key} is in the key store {place}: it was brought back, destroy that copy, and open the store again to forget"
     )]
     KeyThere {
-        /// The key.
+        /// Id of the key.
         key: KeyId,
-        /// The key store.
+        /// Place of the key store.
         place: String,
     },
     /// It cannot be told.

@@ -133,7 +133,7 @@ pub struct Token(pub [u8; 16]);
 /// A value as a key store looks for it: a hash of it with the key store's secret, and the name that it is found under.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lookup {
-    /// The name.
+    /// Name that the value is found under.
     pub name: Label,
     /// The hash of name and value.
     pub hash: [u8; 16],
@@ -157,7 +157,7 @@ pub struct SubjectKey {
     pub id: KeyId,
     /// Subject that the key belongs to.
     pub subject: Label,
-    /// The key.
+    /// Secret of the key.
     pub secret: Secret,
 }
 

@@ -74,11 +74,13 @@ impl Keys {
         Ok(keys)
     }
 
-    /// The keys of a store whose former key store is lost for good, in another one: what was sealed with keys that are in no
-    /// key store any more is [forgotten](Opened::Forgotten) from now on, and no error.
+    /// Opens the keys of a store whose former key store is lost for good, in another one: values
+    /// sealed with keys that are in no key store any more are [forgotten](Opened::Forgotten) from
+    /// now on, and no error.
     ///
-    /// That is recorded, and cannot be taken back: the former key store is [foreign](KeysError::Foreign) then. Nobody knows
-    /// whose keys they were, so no [`SubjectForgotten`] is recorded; build read models anew.
+    /// That is recorded, and cannot be taken back: the former key store is
+    /// [foreign](KeysError::Foreign) then. Nobody knows whose keys they were, so no
+    /// [`SubjectForgotten`] is recorded; rebuild the read models.
     pub async fn declaring_loss(store: &Store, key_store: impl KeyStore) -> Result<Self, KeysError> {
         let keys = Self::unbound(store, key_store);
         let recorded = keys.shared.recorded().await?;
@@ -201,7 +203,7 @@ impl Keys {
         }
     }
 
-    /// The store.
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.shared.store
@@ -209,7 +211,7 @@ impl Keys {
 }
 
 impl Subject {
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.key.subject
@@ -338,8 +340,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes values of forgotten ones from those who sealed them, too, and recorded nothing with them (a sign-up that was
-    /// refused): they do not keep them findable.
+    /// Takes values that forgotten subjects had from other subjects for which they were sealed, and
+    /// nothing was recorded with them (a sign-up that was refused): those do not keep the values
+    /// findable.
     async fn release(&self) -> Result<(), KeysError> {
         let mut released = Vec::new();
         for OutlivedValue { value, token, owners } in self.key_store.outlived().await? {

@@ -34,9 +34,9 @@ struct Entry {
 pub enum KeyRecord {
     /// A subject has a key.
     Key {
-        /// The subject.
+        /// Name of the subject.
         subject: Label,
-        /// The key.
+        /// Secret of the key.
         secret: Secret,
     },
     /// A value has a token, for as long as this key is there.
@@ -45,7 +45,7 @@ pub enum KeyRecord {
         value: Lookup,
         /// Its token.
         token: Token,
-        /// The key.
+        /// Id of the owner's key.
         owner: KeyId,
         /// Time since which the owner has the value.
         since: Timestamp,

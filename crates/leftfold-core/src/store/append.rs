@@ -329,7 +329,7 @@ pub enum Conflict {
     /// A stream is not as expected.
     #[error("stream {stream} has version {actual}, expected {expected:?}; {}", self.mismatch().advice())]
     Stream {
-        /// The stream.
+        /// Name of the stream.
         stream: StreamName,
         /// Expectation that failed.
         expected: Expected,
@@ -405,10 +405,11 @@ pub enum AppendError {
         "command id {id} was used before by another request (other bytes, or once with bytes and once without, or another target), choose a new key for a new request"
     )]
     CommandIdReused {
-        /// The id.
+        /// Command id that was used before.
         id: CommandId,
     },
-    /// The consumer does not stand where the checkpoint was to be moved from. Nothing was written.
+    /// The consumer does not have the position that the checkpoint was to be moved from. Nothing
+    /// was written.
     #[error("consumer {consumer} stands at {current} and cannot go to {proposed} from {from:?}; another runner moved it")]
     CheckpointMoved {
         /// Name of the consumer.
@@ -423,7 +424,7 @@ pub enum AppendError {
     /// The work went to another holder, or the lease on it is over and was forgotten. Nothing was written.
     #[error("fence {fence} is not the latest of {work}; stop that work, forget what was read for it, and ask for the lease anew")]
     Fenced {
-        /// The work.
+        /// Name of the work.
         work: Label,
         /// Fence that the append carried.
         fence: Fence,

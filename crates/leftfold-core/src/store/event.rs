@@ -96,7 +96,7 @@ impl NewEvent {
 /// Place of an event in its stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InStream {
-    /// The stream.
+    /// Name of the stream.
     pub name: StreamName,
     /// The stream's version with this event; the first event has version 1.
     pub version: Version,

@@ -175,8 +175,8 @@ impl Store {
         self.backend.keep_snapshot(key, value);
     }
 
-    /// Asks for some work, or to go on with it: of all who ask, one is given it, for the given time
-    /// from now.
+    /// Asks for some work, or to go on with it: of all holders that ask, one is given it, for the
+    /// given time from now.
     ///
     /// Everything that the work appends goes [`under`](Append::under) the lease. From the moment that another is given the
     /// work, such an append is refused as [`Fenced`](AppendError::Fenced): that, and no clock, keeps two from doing it. So a
@@ -250,13 +250,13 @@ impl Store {
         self.backend.release(lease)
     }
 
-    /// The durable end.
+    /// Returns the durable end.
     #[must_use]
     pub fn head(&self) -> Head {
         self.backend.status().borrow().head
     }
 
-    /// The durable end and whether the store takes appends, and every later change of it.
+    /// Returns the durable end and whether the store takes appends, and every later change of it.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.backend.status()

@@ -47,7 +47,7 @@ impl fmt::Display for Fence {
 /// [`Store::lease`](super::Store::lease).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The work.
+    /// Name of the work.
     pub work: Label,
     /// Fence that the holder's appends carry.
     pub fence: Fence,

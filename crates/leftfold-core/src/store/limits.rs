@@ -9,7 +9,8 @@ pub const METADATA_BYTES_MAX: usize = 64 << 10;
 pub const TRACE_STATE_BYTES_MAX: usize = 512;
 /// Bytes of a stream name.
 pub const STREAM_BYTES_MAX: usize = 512;
-/// Bytes of an aggregate's id, where something is recorded: so short that every id can be the key of a process.
+/// Bytes of the id of an aggregate for which something is recorded: short enough for every id to be
+/// the key of a process.
 pub const ID_BYTES_MAX: usize = 440;
 /// Bytes of an event type.
 pub const TYPE_BYTES_MAX: usize = 255;

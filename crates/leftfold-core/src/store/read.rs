@@ -23,7 +23,7 @@ pub struct Read {
 pub enum What {
     /// The events of one stream, by version.
     Stream {
-        /// The stream.
+        /// Name of the stream.
         stream: StreamName,
         /// The first version that is returned, if it is there.
         from: Version,

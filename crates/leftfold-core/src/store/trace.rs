@@ -1,4 +1,4 @@
-//! Trace context: where an event stands in a distributed trace, as W3C Trace Context says it.
+//! Trace context: the place of an event in a distributed trace, as W3C Trace Context defines it.
 
 use std::fmt;
 use std::sync::Arc;
