@@ -2,7 +2,7 @@
 
 use crate::rounds::Round;
 
-/// A figure, what it is held against, and what it should be.
+/// A figure, its reference, and its target.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) name: String,

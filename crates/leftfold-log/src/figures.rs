@@ -34,7 +34,7 @@ fn answer(outcome: &Result<Outcome, AppendError>) -> usize {
     }
 }
 
-/// Microseconds: from a disk that only remembers to one that is hardly there.
+/// Bounds in microseconds: from a disk that keeps writes only in memory to one that hardly answers.
 const SYNC_MICROS: [u64; 12] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 2_500_000];
 const GROUP_APPENDS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 256, 1_024];
 const GROUP_BYTES: [u64; 8] = [256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];

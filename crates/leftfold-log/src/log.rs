@@ -134,7 +134,8 @@ impl Log {
 type Reply<T, E> = oneshot::Receiver<Result<T, E>>;
 
 impl Shared {
-    /// Looks up what the append depends on, and makes a request of it; or answers.
+    /// Looks up what the append depends on, and makes a request to the writer, or the answer if it
+    /// is decided.
     #[expect(clippy::type_complexity, reason = "a request and where its answer comes, or the answer")]
     fn request(
         &self,
@@ -151,7 +152,7 @@ impl Shared {
         }
     }
 
-    /// The same, on a thread of the log, and on to the queue.
+    /// Does the same on a thread of the log, and hands the request to the queue.
     fn request_later(self: &Arc<Self>, append: Append) -> Pending<Outcome, AppendError> {
         let weight = held_bytes::of_append(&append);
         if let Err(refused) = self.queue.announce(weight) {
@@ -176,7 +177,8 @@ impl Shared {
     }
 }
 
-/// An append that the queue was told of. It arrives there, or does not, however its look-up ends: a close waits for it.
+/// An append that was announced to the queue. When its lookup ends, even by a panic, it arrives
+/// there or is taken back: a close waits for that.
 struct Announced {
     shared: Arc<Shared>,
     weight: usize,

@@ -60,7 +60,7 @@ impl Postgres {
         Reader::new(self.server.clone(), name.into())
     }
 
-    /// A connection that is cut if what it is for is given up.
+    /// Returns a connection that is cut if its task is given up.
     async fn busy(&self) -> Result<Connected, PostgresError> {
         let mut connected = self.server.connect().await?;
         connected.busy = true;

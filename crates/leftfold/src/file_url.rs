@@ -73,7 +73,7 @@ pub(crate) struct UrlOptions {
     pub(crate) refuses_doubtful: Option<bool>,
 }
 
-/// The path and the options of what stands behind `file:`.
+/// Returns the path and the options of the text behind `file:`.
 pub(crate) fn path_and_options(after_scheme: &str) -> Result<(PathBuf, UrlOptions), FileUrlError> {
     match after_scheme.split_once('?') {
         None => Ok((path(after_scheme)?, UrlOptions::default())),
@@ -81,8 +81,8 @@ pub(crate) fn path_and_options(after_scheme: &str) -> Result<(PathBuf, UrlOption
     }
 }
 
-/// A path that was not given as a URL. One with options behind it is refused: a store would be begun beside the one that
-/// is meant.
+/// Checks a path that was not given as a URL. A path with options behind it is refused: a store
+/// would be begun beside the one that is meant.
 pub(crate) fn plain(text: &str) -> Result<PathBuf, FileUrlError> {
     if let Some((before, options)) = text.rsplit_once('?')
         && UrlOptions::parse(options).is_ok()
@@ -132,7 +132,7 @@ impl UrlOptions {
     }
 }
 
-/// The path of what stands behind `file:`, without options.
+/// Returns the path of the text behind `file:`, which has no options.
 ///
 /// `/path`, `///path` and `//localhost/path` are absolute, as in RFC 8089 appendix B. A path that does not begin with a
 /// slash is taken from the working directory, which the RFC does not have.

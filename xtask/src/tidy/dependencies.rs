@@ -1,4 +1,4 @@
-//! Every dependency on somebody else's crate has its reason in ARCHITECTURE.md.
+//! Every dependency on a foreign crate has its reason in ARCHITECTURE.md.
 
 use std::collections::BTreeMap;
 

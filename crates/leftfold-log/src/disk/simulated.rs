@@ -1,9 +1,10 @@
 //! A disk in memory that fails as disks do: from a seed, so that a run can be repeated.
 //!
-//! What is written is volatile until it is synced. [`Simulated::crash`] decides by chance what of the volatile part
-//! survives: each unsynced write wholly, in some of its sectors, or not at all, in any combination; each unsynced change
-//! of a name or not, a suffix of them lost. Handles from before the crash are dead. Failures of every kind can be
-//! injected, and the machine can be stopped at the n-th use of the disk of any kind.
+//! Written bytes are volatile until they are synced. [`Simulated::crash`] decides at random which
+//! part of the volatile changes survives: each unsynced write wholly, in some of its sectors, or
+//! not at all, in any combination; each unsynced change of a name or not, a suffix of them lost.
+//! Handles from before the crash are dead. Failures of every kind can be injected, and the machine
+//! can be stopped at the n-th use of the disk of any kind.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -70,7 +71,7 @@ struct Machine {
     random: fastrand::Rng,
     life: u64,
     stopped: bool,
-    /// By number, for files without a name live as long as their handles.
+    /// Files by number, because files without a name live as long as their handles.
     files: Vec<Content>,
     /// Names as they are now.
     names: BTreeMap<String, usize>,
@@ -106,7 +107,7 @@ enum NameChange {
 }
 
 impl Simulated {
-    /// An empty disk. What chance decides follows from the seed.
+    /// Creates an empty disk. All random decisions follow from the seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let machine = Machine {
@@ -129,8 +130,8 @@ impl Simulated {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The machine loses its power and starts again: what the disk holds then is decided. The disk that is returned is
-    /// the one of the new life.
+    /// Cuts the power of the machine and starts it again: the content of the disk is decided now.
+    /// Returns the disk of the new life.
     #[must_use]
     pub fn crash(&self) -> Self {
         let mut machine = self.machine();
@@ -138,7 +139,8 @@ impl Simulated {
         Self { machine: Arc::clone(&self.machine), life: machine.life }
     }
 
-    /// The process ends, and another begins: nothing is lost that was written, nothing becomes durable by it.
+    /// Ends the process and begins another: nothing that was written is lost, and nothing becomes
+    /// durable by it. Returns the disk of the new process.
     #[must_use]
     pub fn kill(&self) -> Self {
         let mut machine = self.machine();
@@ -170,12 +172,12 @@ impl Simulated {
         self.machine().stopped
     }
 
-    /// Bytes that files may still grow by before the disk is full; nothing lifts the limit.
+    /// Sets the bytes that files may still grow by before the disk is full; `None` lifts the limit.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.machine().room_bytes = bytes;
     }
 
-    /// Flips a bit of a file, in what is durable too.
+    /// Flips a bit of a file, in its durable bytes too.
     pub fn rot(&self, name: &str, byte: usize, bit: u8) {
         let mut machine = self.machine();
         let Some(number) = machine.names.get(name).copied() else { return };

@@ -22,7 +22,7 @@ use crate::disk::Disk;
 pub(super) const NAME: &str = "index.manifest";
 const MAGIC: [u8; 4] = *b"LFIM";
 const VERSION: u32 = 1;
-/// Far beyond what merging leaves.
+/// Bytes of a manifest at most: far more than the runs that merging leaves need.
 const BYTES_MAX: u64 = 1 << 20;
 
 /// A run as the manifest names it.
@@ -30,9 +30,9 @@ const BYTES_MAX: u64 = 1 << 20;
 pub(super) struct RunEntry {
     pub(super) number: u64,
     pub(super) bytes: u64,
-    /// It holds what lies after this position,
+    /// Position before the first one that the run covers.
     pub(super) after: u64,
-    /// and up to this one.
+    /// Last position that the run covers.
     pub(super) through: u64,
 }
 

@@ -98,13 +98,14 @@ impl Memtable {
         }
     }
 
-    /// Adds the place of a command record.
+    /// Adds the address of a command record.
     pub(crate) fn add_command(&mut self, id: &[u8; 16], address: u64) {
         self.put(RawKey::command(id), address);
     }
 
-    /// Adds the place of a checkpoint record, which is from now on the latest under its key: the consumer, and what it
-    /// follows, as the caller writes them.
+    /// Adds the address of a checkpoint record, which is the latest under its key from now on: the
+    /// key has the consumer, and the store and partition that it follows, as the caller writes
+    /// them.
     pub(crate) fn add_checkpoint(&mut self, consumer: &[u8], address: u64) {
         self.put(RawKey::consumer(consumer), address);
     }

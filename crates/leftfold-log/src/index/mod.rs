@@ -115,11 +115,11 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Opens what the files hold. If they are damaged, foreign, or of another version, they are
+    /// Opens the index in the files. If they are damaged, foreign, or of another version, they are
     /// deleted.
     ///
-    /// Whether the log holds what [`Opened::covered`] says is for the caller to judge: an index that goes further is a
-    /// witness of lost groups, so nothing of a sound index is deleted here.
+    /// The caller checks that the log holds the groups up to [`Opened::covered`]: an index that
+    /// goes further is a witness of lost groups, so nothing of a sound index is deleted here.
     pub(crate) fn open(disk: Arc<dyn Disk>, store: StoreId, settings: Settings) -> Result<Opened, IndexError> {
         let cache = Arc::new(Cache::new(settings.memory_bytes / 2));
         let (manifest, runs, discarded) = match open_files(&*disk, store, &cache) {

@@ -31,7 +31,7 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Opens the file, or one that is not there yet; with all that it says.
+    /// Opens the file, or prepares one that is not there yet; returns it with its keys.
     pub(super) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Ring), KeyFileError> {
         let place = disk.place();
         let failed = |error: io::Error| KeyFileError::io(&place, &error);
@@ -85,7 +85,7 @@ impl File {
         Ok(())
     }
 
-    /// Puts a file with these records in the place of the one that is there, whose bytes are overwritten then.
+    /// Replaces the file by one with these records, and overwrites the bytes of the old one.
     pub(super) fn rewrite(&mut self, records: impl Iterator<Item = KeyRecord>) -> Result<(), KeyStoreError> {
         self.writable()?;
         let mut bytes = self.header.encode();

@@ -82,8 +82,8 @@ fn create(disk: &Arc<dyn Disk>, options: &Options) -> Result<SegmentHeader, Open
     Ok(header)
 }
 
-/// Refuses a directory without a log that holds something else: it is somebody's. One that holds the remains of a log is
-/// damaged.
+/// Refuses a directory without a log that holds other files: it belongs to another program. A
+/// directory that holds the remains of a log is damaged.
 pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), OpenError> {
     if names.iter().any(|name| segment_number(name).is_some()) {
         return Ok(());
@@ -103,7 +103,8 @@ pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), Op
     }
 }
 
-/// Refuses a log whose last segments are gone, as far as other files tell: offsets of theirs, or themselves by other names.
+/// Refuses a log whose last segments are gone, as far as other files show: their offsets, or the
+/// segments themselves under other names.
 fn refuse_lost_end(disk: &dyn Disk, names: &[String], headers: &[SegmentHeader]) -> Result<(), OpenError> {
     let Some(last) = headers.last() else { return Ok(()) };
     if let Some(lost) = names.iter().filter_map(|name| offsets_number(name)).filter(|number| *number > last.number).min() {
@@ -116,7 +117,7 @@ fn refuse_lost_end(disk: &dyn Disk, names: &[String], headers: &[SegmentHeader])
     }
 }
 
-/// The error of a segment that must be there, and is not under its name.
+/// Makes the error of a segment that must be there, and is not there under its name.
 fn missing(disk: &dyn Disk, names: &[String], number: u64, why: &str) -> OpenError {
     let name = segment_name(number);
     let is_it = |(_, header): &(&String, SegmentHeader)| header.number == number;
@@ -127,8 +128,8 @@ fn missing(disk: &dyn Disk, names: &[String], number: u64, why: &str) -> OpenErr
     OpenError::Damaged { place: name, detail }
 }
 
-/// A file under another name than that of a segment that is one by its content, with more than a header: one that is
-/// being made has no more.
+/// Returns the header of a file that is a segment by its content, though not by its name, and that
+/// has more than a header: a segment that is being created has no more.
 fn renamed<'a>(disk: &dyn Disk, name: &'a String) -> Option<(&'a String, SegmentHeader)> {
     if segment_number(name).is_some() || offsets_number(name).is_some() || index::is_file(name) || name == LOCK {
         return None;

@@ -9,7 +9,8 @@ use crate::open::contents::{LOCK, refuse_foreign};
 use crate::open::error::OpenError;
 use crate::options::Existing;
 
-/// The lock of a directory that is to be written. Nothing, not even the lock, is made in one that is somebody else's.
+/// Takes the lock of a directory that is to be written. In a foreign directory nothing is created,
+/// not even the lock.
 pub(crate) fn take_lock(disk: &dyn Disk) -> Result<Box<dyn Lock>, OpenError> {
     refuse_foreign(disk, &disk.names()?)?;
     disk.lock(LOCK).map_err(|error| match error.kind() {

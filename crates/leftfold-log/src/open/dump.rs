@@ -16,8 +16,9 @@ use crate::segments::scan::{Group, Record};
 /// Bytes of data that are shown.
 const SHOWN_BYTES: usize = 512;
 
-/// Gives every segment, group and record of the log in a directory as a line, and at the end says what it was found to
-/// be: as [`verify`](crate::open::verify) does, but for the index. No process may have the log open; nothing is changed.
+/// Writes every segment, group and record of the log in a directory as a line, and returns the same
+/// result as [`verify`](crate::open::verify), without a check of the index. No process may have the
+/// log open; nothing is changed.
 pub fn dump(path: impl AsRef<Path>, line: &mut dyn FnMut(&str)) -> Result<Verified, OpenError> {
     dump_on(directory(path.as_ref(), Existing::Only)?, line)
 }

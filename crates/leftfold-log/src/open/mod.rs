@@ -1,8 +1,8 @@
 //! Opening a directory of the machine: to write, to read only, and after it was restored from a copy.
 //!
-//! `contents` tells a log from something else in the directory, `recover` finds its durable end (docs/log-format.md, section
-//! 5), `doubt` holds the machine's clock against what is recorded, and `error` has what can go wrong. `verify` and `dump`
-//! go the same way without changing anything.
+//! `contents` tells a log from something else in the directory, `recover` finds its durable end
+//! (docs/log-format.md, section 5), `doubt` compares the machine's clock with the recorded time,
+//! and `error` has the errors. `verify` and `dump` go the same way without changing anything.
 
 pub(crate) mod contents;
 pub(crate) mod directory;
@@ -77,13 +77,14 @@ impl Log {
         ))
     }
 
-    /// Opens the log in a directory to be read only, as it is now: media that are written once, a copy, or the
-    /// directory of a process that has it open. Nothing is changed and no lock is taken; what it lacks of the index is
-    /// made in memory.
+    /// Opens the log in a directory to be read only, as it is now: media that are written once, a
+    /// copy, or the directory of a process that has it open. Nothing is changed and no lock is
+    /// taken; missing parts of the index are built in memory.
     ///
-    /// Shown is what is certainly durable. The last group of a log that was not closed may be written and not synced, by
-    /// a process that is at it or was killed: a crash of the machine would take it back from a reader who has seen it.
-    /// So it is held back, until a group, a seal or a segment stands behind it; [`Recovery::held_back`] tells how many
+    /// Only events that are certainly durable are shown. The last group of a log that was not
+    /// closed may be written and not synced, by a process that is still writing or was killed: a
+    /// crash of the machine would take it back after a reader has seen it. So it is held back,
+    /// until a group, a seal or a segment stands behind it; [`Recovery::held_back`] tells how many
     /// events it has. Only opening the log to be written can make it certain.
     pub fn open_read_only(path: impl AsRef<Path>, options: Options) -> Result<(Self, Recovery), OpenError> {
         Self::open_read_only_on(directory(path.as_ref(), Existing::Only)?, options)

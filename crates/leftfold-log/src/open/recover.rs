@@ -28,7 +28,7 @@ pub(crate) struct Recovered {
     pub(crate) report: Recovery,
 }
 
-/// Opens what a directory holds, or begins a log in it.
+/// Recovers the log in a directory, or begins one in it.
 pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose) -> Result<Recovered, OpenError> {
     let started = Instant::now();
     let headers = headers(disk, options)?;
@@ -67,7 +67,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
     Ok(Recovered { segments: Arc::new(segments), index, tail, report })
 }
 
-/// Holds the clock against what is known, before anything is recorded by it.
+/// Compares the clock with known moments, before anything is recorded by it.
 fn check_clock(options: &Options, headers: &[SegmentHeader], tail: &Tail) -> Result<Option<ClockDoubt>, OpenError> {
     let (recorded, now) = (tail.head().recorded_at, options.clock.wall());
     if recorded.since(now) > CLOCK_JUMP_MAX {
@@ -82,8 +82,9 @@ fn check_clock(options: &Options, headers: &[SegmentHeader], tail: &Tail) -> Res
     Ok(doubt)
 }
 
-/// Makes what was found durable before anything of it is shown, with a seal behind it. The last group may stand in the
-/// system's memory only: written and not synced, or synced in vain. So it is written again.
+/// Makes the log that was found durable before any of it is shown, with a seal behind it. The last
+/// group may be in the system's memory only: written and not synced, or synced without success. So
+/// it is written again.
 fn settle(disk: &Arc<dyn Disk>, options: &Options, tail: &mut Tail, last: Option<&LastGroup>) -> Result<(), OpenError> {
     if tail.len > tail.end && !tail.zeros_behind {
         tail.file.set_len(tail.end)?;
@@ -319,8 +320,9 @@ impl Walk {
         Ok(events)
     }
 
-    /// Versions of a stream follow each other without gaps, or someone else wrote this. What an index that cannot be read
-    /// does not tell is not held against the log: the index is derived, and rebuilt when it is damaged.
+    /// Checks that the versions of a stream follow each other without gaps; otherwise another
+    /// program wrote the event. If the index cannot be read, the version is accepted: the index is
+    /// derived, and rebuilt when it is damaged.
     fn check_version(&self, event: &EventView<'_>) -> Result<(), String> {
         let Some((name, version)) = event.stream else { return Ok(()) };
         let before = match self.pending.version(name) {
@@ -395,7 +397,8 @@ fn offsets_until(
     Ok(offsets)
 }
 
-/// Decides what the first place without a valid group is: damage, something to be cut, or just the end.
+/// Decides between damage, bytes to be cut, and the plain end, at the first place without a valid
+/// group.
 pub(crate) fn end_of_log(
     groups: &mut Groups,
     number: u64,

@@ -29,7 +29,8 @@ pub(crate) struct GroupBuilder {
     records: u32,
     /// Offset of each event in the segment.
     offsets: Vec<u32>,
-    /// Every append that was judged, those that went in with the position of their first event.
+    /// Every request that was judged, with the position of its first event if it went into the
+    /// group.
     requests: Vec<(Position, Request)>,
     pending: Memtable,
     recent: Recent,
@@ -177,8 +178,9 @@ impl GroupBuilder {
         Ok(None)
     }
 
-    /// Judges what is asked about a lease. No fence is given that the log does not say it may be given, and each opening
-    /// begins behind those: so none is ever given again, whatever became of who gave it and whatever the clock says.
+    /// Judges a request about a lease. Only fences that the log has reserved are given, and each
+    /// opening begins behind the reserved ones: so no fence is ever given twice, even if the
+    /// process that gave it crashed, or the clock is wrong.
     fn judge_lease(&mut self, shared: &Shared, lease: &mut LeaseRequest) -> Result<(), ReadError> {
         if self.reserved.is_none_or(|reserved| self.leases.last() >= reserved) {
             if self.reserved.is_none() {
@@ -252,7 +254,7 @@ impl GroupBuilder {
         Ok(None)
     }
 
-    /// The first event that matches, after a position, of those that are durable.
+    /// Returns the first durable event after a position that matches.
     fn found_durable(&self, shared: &Shared, query: &Query, seen: Position) -> Result<Option<Position>, ReadError> {
         let head = self.chain.last();
         if seen < self.recent.since().position {
@@ -270,7 +272,7 @@ impl GroupBuilder {
         Ok(None)
     }
 
-    /// The same, of those that are in this group.
+    /// Returns the first event of this group after a position that matches.
     fn found_pending(&self, query: &Query, seen: Position) -> Option<Position> {
         let mut after = seen.max(self.chain.last());
         loop {
@@ -371,7 +373,7 @@ impl GroupBuilder {
         Chain { next: self.next(), hash: header.chain(&self.buffer[GROUP_HEADER_BYTES..]), recorded_at: self.time }
     }
 
-    /// Tells everyone, now that what they saw is durable.
+    /// Sends the answers, now that everything that they rest on is durable.
     pub(crate) fn answer(&mut self, shared: &Shared) {
         for (index, outcome) in self.answers.drain(..) {
             self.requests[index].1.answer(&shared.figures, outcome);

@@ -1,5 +1,6 @@
-//! Requests for leases. They go through the queue of appends and the writer judges them, so that all are in one order: what
-//! was judged under an earlier fence is durable before a new one is told.
+//! Requests for leases. They go through the queue of appends and the writer judges them, so that
+//! all are in one order: an append that was judged under an earlier fence is durable before a new
+//! fence is told.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 pub(crate) struct LeaseRequest {
     /// `None` once it is answered.
     action: Option<LeaseAction>,
-    /// When its turn came, by a clock that only passes.
+    /// Moment of its turn, by a clock that only increases.
     pub(crate) at: Timestamp,
     /// The answer, once everything judged before is durable.
     judged: Option<Result<Leased, LeaseError>>,
@@ -48,7 +49,8 @@ impl LeaseRequest {
         }
     }
 
-    /// Tells what was judged, unless the group that it rests on failed. The caller may have gone.
+    /// Sends the answer: the judged one, or an error if the group that it rests on failed. The
+    /// caller may have gone.
     pub(crate) fn answer(&mut self, failed: Option<AppendError>) {
         let failed = failed.map(|error| match error {
             AppendError::Closed => LeaseError::Closed,

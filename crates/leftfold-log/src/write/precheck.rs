@@ -111,8 +111,8 @@ fn streams(shared: &Shared, append: &Append, head: Head, facts: &mut Precheck) -
     Ok(())
 }
 
-/// The conflict of a condition at the head of the facts, if it is one that nothing can undo: versions only grow, and
-/// events stay.
+/// Returns the conflict of a condition at the head of the facts if no later event can undo it:
+/// versions only grow, and events stay.
 fn lasting_conflict(condition: &Condition, facts: &Precheck) -> Option<Conflict> {
     for ((stream, expected), slot) in condition.streams.iter().zip(&facts.of_expectations) {
         let actual = facts.streams[*slot as usize].1;
