@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use crate::bank::Bank;
 use crate::client::{Feed, Reply, send};
+use crate::order::OrderEvent;
 use crate::payment::Payment;
 use crate::service::{self, Running};
 
@@ -101,6 +102,14 @@ impl Street {
         let reply = self.get(&format!("/products/{product}")).await.json().unwrap();
         ["free", "reserved", "sold"].map(|name| reply[name].as_u64().unwrap())
     }
+}
+
+fn placed() -> OrderEvent {
+    OrderEvent::Placed { customer: "ada".into(), product: "mug".into(), pieces: 2, cents: 600 }
+}
+
+fn cancelled() -> OrderEvent {
+    OrderEvent::Cancelled { why: "nobody wants it".into() }
 }
 
 fn is(data: &Value, order: &str, what: &str) -> bool {

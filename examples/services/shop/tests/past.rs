@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::list::{OrderList, page};
-use crate::order::OrderEvent;
+use crate::order::Order;
 use crate::product::{Product, ProductCommand, ProductEvent};
 use crate::refusal::Refusal;
 
@@ -69,11 +69,10 @@ async fn the_old_list_serves_and_goes_on_while_the_new_one_is_built_and_both_say
         let place = tempfile::tempdir().unwrap();
         let rows = Sqlite::at(place.path());
         let list = rows.reader::<OrderList<1>>();
-        let orders = store.aggregate::<crate::order::Order>();
+        let orders = store.aggregate::<Order>();
         let place_order = async |id: &str| {
-            let placed = OrderEvent::Placed { customer: "ada".into(), product: "mug".into(), pieces: 2, cents: 600 };
-            orders.record(id, &[placed]).await.unwrap();
-            orders.execute(id, crate::order::OrderCommand::Cancel).await.unwrap().position
+            orders.record(id, &[placed(), cancelled()]).await.unwrap();
+            store.head().position
         };
         place_order("1").await;
         Runtime::new(&store).project(OrderList::<1>, rows.clone()).run_until_idle().await.unwrap();

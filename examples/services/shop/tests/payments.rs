@@ -4,6 +4,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::bank::Mood;
+use crate::product::ProductEvent;
 use crate::unpaid::PAY_WITHIN;
 
 /// Orders one piece of its own, and asks to pay for it.
@@ -40,7 +41,7 @@ async fn a_card_that_is_declined_charges_nothing_and_the_order_can_be_paid_by_an
         street.product("mug", 1).await;
         street.bank.takes(&[Mood::Declines]);
         let order = asked_to_pay(&street, &ada).await;
-        let failed = street.store.follow::<crate::order::OrderEvent>(Position::START).unwrap().find(is_failed).await.unwrap();
+        let failed = street.store.follow::<OrderEvent>(Position::START).unwrap().find(is_failed).await.unwrap();
         assert_eq!((failed.stream_id(), street.bank.charged().len()), (&*order, 0));
         assert_eq!(street.pay(&order).await.status, 202);
         street.until(&order, "order.Paid").await;
@@ -49,8 +50,8 @@ async fn a_card_that_is_declined_charges_nothing_and_the_order_can_be_paid_by_an
     }
 }
 
-fn is_failed(event: &Recorded<crate::order::OrderEvent>) -> bool {
-    matches!(event.event, crate::order::OrderEvent::PaymentFailed { .. })
+fn is_failed(event: &Recorded<OrderEvent>) -> bool {
+    matches!(event.event, OrderEvent::PaymentFailed { .. })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,8 +154,7 @@ async fn an_order_whose_payment_is_under_way_at_its_deadline_is_paid_or_cancelle
 }
 
 async fn until_released(street: &Street) {
-    let is_released =
-        |event: &Recorded<crate::product::ProductEvent>| matches!(event.event, crate::product::ProductEvent::Released { .. });
+    let is_released = |event: &Recorded<ProductEvent>| matches!(event.event, ProductEvent::Released { .. });
     let mut events = street.store.follow(Position::START).unwrap();
     timeout(SOON, events.find(is_released)).await.unwrap().unwrap();
 }
