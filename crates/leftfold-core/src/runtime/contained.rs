@@ -19,7 +19,7 @@ pub(super) fn contained<'c, T>(code: impl Future<Output = T> + Send + 'c) -> Con
 
 #[must_use = "the code does not run until it is awaited"]
 pub(super) struct Contained<'c, T> {
-    /// Nothing once it has ended.
+    /// The code; `None` once it has ended.
     code: Option<Code<'c, T>>,
 }
 

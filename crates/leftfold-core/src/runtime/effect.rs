@@ -140,7 +140,7 @@ pub struct Attempt<I> {
     pub intent: I,
     /// The event that asks for it.
     pub event: RecordedEvent,
-    /// When the runtime stops waiting for it.
+    /// Moment at which the runtime stops waiting for it.
     pub deadline: Timestamp,
     /// Every attempt at this effect so far, the first ones first, but for this one while it is under way. Number 0 is
     /// one that the log does not know, of before a declared restore.
@@ -175,7 +175,7 @@ impl<I> Attempt<I> {
 pub struct Try {
     /// Number of the try.
     pub number: u32,
-    /// When the runtime stopped waiting for it.
+    /// Moment at which the runtime stopped waiting for it.
     pub deadline: Timestamp,
     /// Result of the try.
     pub fate: Fate,

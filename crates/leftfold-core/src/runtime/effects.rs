@@ -76,7 +76,7 @@ pub struct EffectStatus {
     pub stream: Option<StreamName>,
     /// The data of that event.
     pub intent: Value,
-    /// When it was asked for.
+    /// Time at which it was asked for.
     pub requested_at: Timestamp,
     /// State of the effect.
     pub state: EffectState,

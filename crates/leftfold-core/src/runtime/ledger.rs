@@ -59,14 +59,14 @@ pub enum EffectState {
     Pending,
     /// An attempt is under way.
     InFlight {
-        /// When the runtime stops waiting for it.
+        /// Moment at which the runtime stops waiting for it.
         deadline: Timestamp,
     },
     /// The last attempt failed, another one follows.
     Waiting {
         /// Reason for the failure, for people.
         reason: String,
-        /// When.
+        /// Moment of the next attempt.
         again_at: Timestamp,
     },
     /// A record of it cannot be read by this release, so nothing is done before a person has seen to that.
@@ -78,7 +78,7 @@ pub enum EffectState {
     InDoubt {
         /// Reason for the doubt, for people.
         reason: String,
-        /// Since when.
+        /// Time since which it is in doubt.
         since: Timestamp,
     },
     /// It took place.

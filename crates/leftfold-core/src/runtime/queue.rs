@@ -12,7 +12,7 @@ pub(super) struct Queue {
     lines: HashMap<u64, Line>,
     /// Those whose turn it is, in the order in which it became so.
     ready: BTreeMap<Kind, VecDeque<EffectId>>,
-    /// When to take the next turn of those that wait.
+    /// Moments of the next turns of those that wait.
     waiting: BTreeSet<(Timestamp, EffectId)>,
     in_doubt: usize,
 }
@@ -56,7 +56,7 @@ enum Stand {
 #[derive(Debug, Default)]
 struct Line {
     members: BTreeSet<EffectId>,
-    /// Whose turn it is.
+    /// Effect whose turn it is.
     at_turn: Option<EffectId>,
 }
 
@@ -146,7 +146,7 @@ impl Queue {
         }
     }
 
-    /// When the first of those that wait has its turn.
+    /// Returns the moment at which the first of those that wait has its turn.
     pub(super) fn wakes_at(&self) -> Option<Timestamp> {
         self.waiting.first().map(|(until, _)| *until)
     }

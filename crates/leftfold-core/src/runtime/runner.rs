@@ -346,7 +346,7 @@ impl<E: Effect> Runner<E> {
         [self.queue.wakes_at(), self.reading.again_at, records, attempts, looks].into_iter().flatten().min()
     }
 
-    /// When to ask for the lease.
+    /// Returns the moment at which to ask for the lease.
     fn renews_at(&self) -> Option<Timestamp> {
         match &self.stands_by {
             Some(stands_by) => Some(stands_by.until),

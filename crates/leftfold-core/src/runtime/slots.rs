@@ -42,7 +42,7 @@ pub(super) struct Bounds {
 pub(super) struct Slots {
     bounds: Bounds,
     begun: u64,
-    /// When each began that has a slot, and its bytes, the first ones first.
+    /// Start and bytes of each one that has a slot, the first ones first.
     with_slot: BTreeMap<Ticket, (Timestamp, usize)>,
     bytes: usize,
     hanging: BTreeMap<Ticket, usize>,
@@ -96,7 +96,8 @@ impl Slots {
         }
     }
 
-    /// When the next slot is taken back; never while there is no room for one that hangs.
+    /// Returns the moment at which the next slot is taken back; `None` while there is no room for
+    /// one that hangs.
     pub(super) fn takes_back_at(&self) -> Option<Timestamp> {
         self.next().map(|(_, hangs_at, _)| hangs_at)
     }

@@ -27,7 +27,7 @@ pub(crate) struct Tenure {
     type_name: &'static str,
     work: Label,
     lease: Option<Lease>,
-    /// When the lease was last asked for.
+    /// Time at which the lease was last asked for.
     asked_at: Timestamp,
 }
 
@@ -43,7 +43,8 @@ pub(crate) enum Right {
 }
 
 impl Tenure {
-    /// Nothing is held yet. The name of the work is that of the consumer `C`: `$process:NAME`, `$effect:NAME`.
+    /// A tenure that holds nothing yet. The name of the work is that of the consumer `C`:
+    /// `$process:NAME`, `$effect:NAME`.
     pub(crate) fn new<C>(work: Label) -> Self {
         let (holder, type_name) = (Holder::random(), std::any::type_name::<C>());
         with_runners(|runners| runners.insert(holder, type_name));

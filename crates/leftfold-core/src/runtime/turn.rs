@@ -69,7 +69,7 @@ pub(crate) enum Next<E: Effect> {
     Concluded,
     /// At a moment.
     Rests(Rest),
-    /// When a person has done something about this.
+    /// After a person has done something about this.
     Parked(String),
     /// The work went to another runner.
     Fenced,

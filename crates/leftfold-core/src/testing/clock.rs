@@ -43,7 +43,7 @@ pub struct HandClock(Mutex<Hands>);
 #[derive(Debug)]
 struct Hands {
     set_to: Timestamp,
-    /// Since when it goes on from there; `None` if it stands.
+    /// Moment since which it goes on from there; `None` if it stands.
     goes_since: Option<Instant>,
     /// The latest to which it was ever set.
     latest: Timestamp,

@@ -36,7 +36,7 @@ struct Attempts {
 pub struct Attempt {
     /// Append that was asked for.
     pub append: Append,
-    /// When it began, on the history's own clock.
+    /// Moment at which it began, on the history's own clock.
     pub started: u64,
     /// Durable end at that time: the append must be judged against all events up to it.
     pub durable_before: Position,
@@ -47,7 +47,7 @@ pub struct Attempt {
 /// Answer to an append.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// When, on the history's own clock.
+    /// Moment of the answer, on the history's own clock.
     pub at: u64,
     /// Durable end at that time: nothing beyond it can be a reason for the answer.
     pub durable: Position,
@@ -114,7 +114,7 @@ pub enum Violation {
     Gap {
         /// The position that the event has.
         at: Position,
-        /// Of what.
+        /// Name of the number with the gap: a position, or the version of a stream.
         what: String,
         /// Value that it should have.
         expected: u64,

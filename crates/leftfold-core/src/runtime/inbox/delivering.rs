@@ -17,13 +17,13 @@ const GAP: &str = "gap";
 /// Messages that are held of a source.
 #[derive(Debug)]
 pub(crate) struct Delivering<I> {
-    /// Until when, for each message that is held and was not given up.
+    /// End of the wait of each message that is held and was not given up.
     held: BTreeMap<u64, Timestamp>,
     /// The message whose time has come just now.
     overdue: Option<u64>,
-    /// When the timer is due.
+    /// Due time of the timer.
     due: Option<Timestamp>,
-    /// When it was due before the last trigger.
+    /// Due time of the timer before the last trigger.
     due_before: Option<Timestamp>,
     inbox: PhantomData<fn() -> I>,
 }

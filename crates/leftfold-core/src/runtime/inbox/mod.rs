@@ -128,7 +128,7 @@ pub trait Inbox: Send + Sync + 'static {
     /// this.
     type Message: Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// Whom it commands.
+    /// Returns the aggregates that it commands.
     fn targets() -> Targets;
 
     /// Returns the time that a message is held for those before it, counted from when it was
@@ -169,7 +169,7 @@ pub struct Delivery {
     /// True if messages with greater numbers were delivered before it, because its gap was
     /// released.
     pub is_late: bool,
-    /// When it was accepted for delivery.
+    /// Time at which it was accepted for delivery.
     pub at: Timestamp,
 }
 

@@ -31,7 +31,7 @@ pub(super) enum Occurrence {
     Held { id: String, sequence: u64, message: Json, missing: u64 },
     /// A message of a gap that was released is to be delivered.
     CameLate { id: String, sequence: u64, message: Json },
-    /// Nothing of it came in time. What is behind it waits on.
+    /// Nothing of a gap came in time. The messages behind it wait on.
     GapReported { from: u64, to: u64 },
     /// It is no longer waited for.
     GapReleased { from: u64, to: u64, by: String },

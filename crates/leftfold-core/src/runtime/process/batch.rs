@@ -77,7 +77,7 @@ impl Batch {
             && self.expected.len() <= STREAMS_FULL
     }
 
-    /// When the first of the timers is due that it sets.
+    /// Returns the due time of the first timer that it sets.
     pub(super) fn first_due(&self) -> Timestamp {
         let timers = self.entries.iter().flat_map(|entry| match &entry.event {
             ProcessEvent::Reacted(reacted) => reacted.timers.as_slice(),

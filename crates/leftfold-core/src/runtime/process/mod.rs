@@ -141,7 +141,8 @@ pub trait Process: Default + Send + Sync + 'static {
     /// Raised whenever [`apply`](Process::apply) comes to mean something else, so that older snapshots are not used.
     const FOLD_VERSION: u32 = 1;
 
-    /// Whom it commands: makes the commands that are recorded readable after a restart.
+    /// Returns the aggregates that it commands: makes the commands that are recorded readable after
+    /// a restart.
     fn targets() -> Targets;
 
     /// Returns the instances that an event concerns.
@@ -153,7 +154,7 @@ pub trait Process: Default + Send + Sync + 'static {
     /// Returns the reaction to a trigger, on the state after [`apply`](Process::apply).
     fn react(&self, trigger: &Trigger<Self::Event>, context: &Context) -> Reaction;
 
-    /// When snapshots of instances are made: for those that never end.
+    /// Returns the rule for snapshots of instances: for those that never end.
     fn snapshots() -> InstanceSnapshots<Self> {
         InstanceSnapshots::never()
     }

@@ -28,7 +28,7 @@ pub(super) struct Orders {
     waiting: BTreeMap<At, Waiting>,
     /// The same, for each aggregate in order.
     lanes: HashMap<Aggregate, Lane>,
-    /// When each of the lanes can go on.
+    /// Moments at which the lanes can go on.
     ready: BTreeSet<(Timestamp, At, Aggregate)>,
     /// The last reaction that was recorded.
     last: Position,
@@ -39,7 +39,7 @@ pub(super) struct Orders {
 /// Place of a command: the position of its reaction, and its index among the reaction's commands.
 type At = (Position, u32);
 
-/// For whom: category and id.
+/// Addressee of a command: category and id.
 type Aggregate = (String, String);
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(super) struct StuckOrder {
 pub(super) struct CarriedOut {
     /// These wait to be [concluded](Orders::conclude) when that is recorded.
     pub(super) refused: Vec<RefusedOrder>,
-    /// So do these.
+    /// These wait to be concluded, too.
     pub(super) stuck: Vec<StuckOrder>,
     /// The lease went to another runner.
     pub(super) fenced: bool,

@@ -201,7 +201,8 @@ pub(super) fn about_parking(process: &str) -> Result<Query, Invalid> {
     Ok(streams.of_types(&types.collect::<Result<Vec<_>, _>>()?))
 }
 
-/// Under which id what is parked for a stream is found: its name, or as much of it as fits into a name.
+/// Returns the id under which the triggers parked for a stream are found: its name, or as much of
+/// it as fits into a name.
 pub(super) fn parked_as(process: &str, stream: &str) -> String {
     let room = STREAM_BYTES_MAX - unread_category(process).len() - 1;
     if stream.len() <= room {

@@ -26,7 +26,7 @@ pub(super) enum What {
     Skip { which: VecDeque<(Whose, Position)>, by: String },
 }
 
-/// For whom triggers are parked.
+/// Owner of parked triggers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Whose {
     /// An instance of the process, by its key.
@@ -115,7 +115,7 @@ pub struct InstanceStatus {
     pub timers: BTreeMap<String, Timestamp>,
     /// The commands that were refused, the oldest first, at most the last 100.
     pub refused: Vec<Refused>,
-    /// When it reacted last.
+    /// Time of its last reaction.
     pub last: Option<Timestamp>,
 }
 

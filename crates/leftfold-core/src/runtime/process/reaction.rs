@@ -37,10 +37,10 @@ pub(super) struct Asked {
     pub(super) issued: Box<dyn Any + Send + Sync>,
 }
 
-/// When a timer is due.
+/// Due time of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// So long after the moment of the trigger ([`Context::at`](super::Context::at)).
+    /// This long after the moment of the trigger ([`Context::at`](super::Context::at)).
     After(Duration),
     /// At a moment; one before the trigger's fires as soon as everything recorded was reacted to.
     At(Timestamp),
@@ -69,7 +69,7 @@ impl Due {
 }
 
 impl Reaction {
-    /// Nothing follows.
+    /// A reaction from which nothing follows.
     pub fn none() -> Self {
         Self::default()
     }

@@ -137,7 +137,7 @@ pub(super) fn bucket(due: Timestamp) -> i64 {
     due.as_micros().div_euclid(BUCKET_MICROS)
 }
 
-/// When a bucket begins.
+/// Returns the beginning of a bucket.
 pub(super) fn bucket_start(bucket: i64) -> Timestamp {
     Timestamp::from_micros(bucket.saturating_mul(BUCKET_MICROS))
 }

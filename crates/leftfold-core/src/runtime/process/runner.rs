@@ -69,11 +69,11 @@ pub(super) struct Known<P: Process> {
     timers: Timers,
     /// Events that were read and not heard yet.
     ahead: VecDeque<RecordedEvent>,
-    /// Up to here everything is heard once those are.
+    /// Position up to which everything is heard once those are.
     ahead_through: Position,
     /// Everything up to here was reacted to.
     through: Position,
-    /// So far the log knows that.
+    /// Position up to which the log knows that.
     checkpoint: Position,
     /// Everything that is recorded of the process up to here is taken in. An append on top of anything else is refused.
     own_through: Position,
@@ -437,7 +437,7 @@ impl<P: Process> ProcessRunner<P> {
         Ok(Took::Something)
     }
 
-    /// Nothing up to there concerns the process.
+    /// Passes over everything up to a position: nothing there concerns the process.
     async fn pass_over(&self, known: &mut Known<P>, through: Position) -> Result<(), Trouble> {
         known.through = known.through.max(through);
         if known.through.0 - known.checkpoint.0 < PASSED_OVER_MAX {

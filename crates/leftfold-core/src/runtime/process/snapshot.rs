@@ -20,7 +20,7 @@ use crate::json;
 use crate::runtime::json::Json;
 use crate::store::{Label, Position, Read, StoreId, StreamName, Timestamp, Version};
 
-/// When snapshots of the instances of a process are made.
+/// Rule for the snapshots of a process's instances.
 pub struct InstanceSnapshots<P> {
     every: u64,
     code: Option<Code<P>>,
@@ -88,7 +88,7 @@ pub(super) struct Trust(Mutex<HashMap<TypeId, Belief>>);
 
 #[derive(Clone, Copy, Debug)]
 enum Belief {
-    /// So many were used.
+    /// This number of snapshots were used.
     Used(u32),
     /// One was not what a fold gives: the others were made by the same.
     Lost,

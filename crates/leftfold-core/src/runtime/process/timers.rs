@@ -89,7 +89,7 @@ impl Timers {
         }
     }
 
-    /// When to look further.
+    /// Returns the moment at which to look further.
     fn looks_at(&self) -> Timestamp {
         if self.horizon.due == Timestamp::MAX { Timestamp::MAX } else { self.horizon.due.minus(AHEAD / 2) }
     }

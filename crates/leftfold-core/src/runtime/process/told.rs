@@ -21,7 +21,7 @@ pub(crate) enum What {
         to: Heard,
         starts: bool,
         ends: bool,
-        /// For whom, and what.
+        /// Addressees and contents of the commands.
         commands: Vec<(String, Value)>,
         set: Vec<(String, Timestamp)>,
         cancelled: Vec<String>,

@@ -29,7 +29,8 @@ pub struct Context {
     pub stream_id: String,
     /// The event; of a timer or a refusal, the reaction that set the timer or issued the command.
     pub position: Position,
-    /// When the event was recorded; of a timer, when it was due; of a refusal, when the command was issued.
+    /// Time at which the event was recorded; of a timer, its due time; of a refusal, the time at
+    /// which the command was issued.
     pub at: Timestamp,
 }
 

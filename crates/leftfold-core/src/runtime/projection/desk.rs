@@ -76,7 +76,7 @@ pub(super) struct Standing {
 pub(super) struct Suspect {
     pub(super) attempts: u32,
     pub(super) error: String,
-    /// Since when it gives no answer.
+    /// Time since which it gives no answer.
     hangs_since: Option<Timestamp>,
 }
 

@@ -60,7 +60,7 @@ pub(super) struct Lane<T: Target> {
     pub(super) receipts: Receipts,
     /// Items that the open transaction parks.
     pub(super) staged: ParkedSet,
-    /// Under which lease it was opened.
+    /// Fence of the lease under which it was opened.
     pub(super) fence: Option<(Label, Fence)>,
 }
 

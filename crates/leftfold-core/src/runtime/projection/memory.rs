@@ -51,7 +51,7 @@ impl<S: Default> Default for Memory<S> {
 }
 
 impl<S: Default + Send + Sync + 'static> Memory<S> {
-    /// Nothing yet.
+    /// Rows of no version yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

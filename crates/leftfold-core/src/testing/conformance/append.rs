@@ -8,7 +8,7 @@ use super::examples::{checkpoint, command, event, events, fact, moving, position
 use super::subject::Subject;
 use crate::store::{Append, Condition, Conflict, EventId, Expected, MoveFrom, NewEvent, Position, Query, Version};
 
-/// The first event has position 1, and each append goes on where the one before ended.
+/// The first event has position 1, and each append goes on from the end of the one before.
 pub async fn positions_count_up_from_one_without_gaps(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let mut next = 1;

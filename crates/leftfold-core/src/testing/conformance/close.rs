@@ -81,7 +81,7 @@ pub async fn a_waiting_subscription_ends(factory: &impl Factory) {
     assert_eq!((ended, closed), (Err(ReadError::Closed), Ok(())));
 }
 
-/// So does one that was not waiting when the store was closed, and asks only then.
+/// A subscription also ends if it was not waiting when the store was closed, and asks only then.
 pub async fn a_subscription_that_was_not_waiting_ends(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     store.appended(events("a-1", 1)).await;

@@ -251,8 +251,8 @@ pub async fn leases_beyond_a_limit_are_refused(factory: &impl Factory) {
     assert!(matches!(one_more().await, Ok(Leased::Held(_))));
 }
 
-/// A lease may be lost with the opening that gave it, but its fence never comes back: not to one who kept it, and not by
-/// being given anew.
+/// A lease may be lost with the opening that gave it, but its fence never comes back: not to one
+/// who kept it, and not by being given again.
 pub async fn fences_grow_over_reopening(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     let mut earlier: Vec<Lease> = Vec::new();

@@ -120,7 +120,7 @@ impl Default for Explorer {
 }
 
 impl Explorer {
-    /// Of nothing yet.
+    /// An explorer of nothing yet.
     pub fn new() -> Self {
         Self { plan: Plan::default(), seed: None, applications: 1 }
     }

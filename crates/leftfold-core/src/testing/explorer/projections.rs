@@ -21,7 +21,7 @@ use crate::store::{MemoryBackend, RecordedEvent};
 #[derive(Clone, Default)]
 pub(super) struct Models(Arc<Mutex<AllModels>>);
 
-/// Of each projection and application.
+/// Projections and outboxes by their name and application.
 type AllModels = BTreeMap<(&'static str, usize), Box<dyn Follows>>;
 
 /// Messages sent by all applications together: of each outbox, in the order of arrival.

@@ -24,7 +24,7 @@ use crate::runtime::{Clock, StartError};
 use crate::store::{Append, Backend, CommandId, RecordedEvent, Store, Timestamp};
 use crate::testing::clock::{DueClock, HandClock};
 
-/// When every simulation begins: 2020-01-01T00:00:00Z.
+/// Beginning of every simulation: 2020-01-01T00:00:00Z.
 const BEGIN: i64 = 1_577_836_800_000_000;
 
 /// Number of points after which a run that has not come to its end never does.
@@ -130,7 +130,7 @@ struct Application {
 struct Task {
     name: &'static str,
     application: usize,
-    /// Nothing once its application has crashed.
+    /// The running consumer; `None` once its application has crashed.
     running: Option<Running>,
     flag: Arc<Flag>,
 }

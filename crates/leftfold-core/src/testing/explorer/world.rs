@@ -18,7 +18,8 @@ pub struct World {
     folds: HashMap<TypeId, Box<dyn States>>,
     instances: BTreeMap<(String, String), Instance>,
     parked: Vec<String>,
-    /// Of every effect with an attempt under way or to come: when it is the latest that something happens.
+    /// Latest moment at which something happens, of every effect with an attempt under way or to
+    /// come.
     effects: BTreeMap<String, Timestamp>,
     outside: Outside,
     models: Models,

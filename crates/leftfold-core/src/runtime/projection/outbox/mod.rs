@@ -109,7 +109,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Nothing yet, for a projection.
+    /// No messages yet, for a projection.
     pub(crate) fn of(name: &'static str) -> Self {
         Self { name, event: EventId(Uuid::nil()), position: Position::START, number: 0, messages: Vec::new() }
     }
