@@ -71,6 +71,7 @@
 //!   what is in doubt is recorded as such.
 
 mod error;
+mod kind;
 mod map;
 mod pump;
 mod reader;
