@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use leftfold_core::fold::{Aggregate, Event, Upcasters};
-use leftfold_core::runtime::{Attempt, Begin, Conclusion, Effect, EffectFilter, EffectId, Performed, Policy, Runtime};
-use leftfold_core::store::{Append, EventType, NewEvent, Store, StreamName};
+use leftfold_core::runtime::{
+    Attempt, Begin, Conclusion, Effect, EffectFilter, EffectId, EffectState, Performed, Policy, Runtime,
+};
+use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,10 +161,24 @@ async fn an_intent_under_a_name_that_only_its_owner_knows_is_carried_out_once_th
         let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
         assert!(waited.is_ok(), "waited in vain for {expected:?}: {:?}", running.status());
     };
+    let listed = async |filter| {
+        let page = running.effects().list(filter, EffectId::default(), 10).await.unwrap();
+        page.effects.iter().map(|effect| effect.id.0.0).collect::<Vec<_>>()
+    };
     counted(&[7]).await;
+    assert_eq!(listed(EffectFilter::All).await, [2]);
     let _bills = store.aggregate::<Bill>();
     counted(&[7, 5]).await;
     store.aggregate::<Bill>().execute("2", 9).await.unwrap();
     counted(&[7, 5, 9]).await;
+    // The list did not have what only the owner can name.
+    let third = store.head().position.0;
+    for id in [1, 2] {
+        let waited = running.effects().wait(EffectId(Position(id)), Duration::from_secs(10)).await.unwrap();
+        assert!(matches!(waited.unwrap().state, EffectState::Done { .. }));
+    }
+    let all = listed(EffectFilter::All).await;
+    assert!(all.len() == 3 && all.starts_with(&[1, 2]) && all.iter().all(|id| *id <= third), "{all:?}");
+    assert_eq!(listed(EffectFilter::InDoubt).await, Vec::<u64>::new());
     running.stop().await.unwrap();
 }

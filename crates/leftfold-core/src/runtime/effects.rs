@@ -1,7 +1,6 @@
 //! The handle on all effects: how each one stands, waiting for one, and a person's answer where one is in doubt.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use super::board::Board;
 use super::effect::{Effect, EffectId};
 use super::ledger::{EffectState, Ledger};
 use super::turn::{self, Intent};
-use crate::fold::{Aggregate, LoadError, Schema};
+use crate::fold::{Aggregate, LoadError, Purpose};
 use crate::store::{EventType, Invalid, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp};
 
 /// Effects looked at for one page of a list.
@@ -32,23 +31,32 @@ pub struct Effects {
 pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) intent: EventType,
-    /// The type of the intents, with its older names.
-    pub(super) intents: Vec<EventType>,
-    /// Returns the reason why this release cannot carry out such an intent; `None` if it can.
-    pub(super) unreadable: fn(&RecordedEvent) -> Option<String>,
+    /// The names of the intents' type in a store, the older ones too.
+    names: fn(&Store, &EventType) -> Vec<EventType>,
+    /// Returns the reason why this release cannot carry out such an intent of a store; `None` if it can.
+    unreadable: fn(&Store, &RecordedEvent) -> Option<String>,
     pub(super) asked: mpsc::Sender<Asked>,
 }
 
 impl Kind {
     pub(super) fn new<E: Effect>(asked: mpsc::Sender<Asked>) -> Result<Self, Invalid> {
         let intent = EventType::new(E::INTENT)?;
-        let schema = catch_unwind(AssertUnwindSafe(Schema::of::<<E::Target as Aggregate>::Event>));
-        let intents = match schema {
-            Ok(Ok(schema)) => schema.names_of(&intent),
-            // The start of the effect tells what is wrong with the enum.
-            _ => vec![intent.clone()],
-        };
-        Ok(Self { name: E::NAME, intent, intents, unreadable: turn::unreadable::<E>, asked })
+        Ok(Self { name: E::NAME, intent, names: names::<E>, unreadable: turn::unreadable::<E>, asked })
+    }
+
+    /// The names under which its intents stand in a store now: an owner of their type that came into use since may know
+    /// older ones.
+    fn names_in(&self, store: &Store) -> Vec<EventType> {
+        (self.names)(store, &self.intent)
+    }
+}
+
+/// The names of the type of an effect's intents, as far as those enums know them that are in use with the store.
+fn names<E: Effect>(store: &Store, intent: &EventType) -> Vec<EventType> {
+    match store.schema::<<E::Target as Aggregate>::Event>(Purpose::Writing) {
+        Ok(schema) => schema.names_of(intent),
+        // The runner of the effect tells what is wrong with the enum.
+        Err(_) => vec![intent.clone()],
     }
 }
 
@@ -219,7 +227,7 @@ impl Effects {
     /// effects.
     pub async fn find(&self, id: EffectId) -> Result<Option<EffectStatus>, LoadError> {
         let Some((kind, event)) = self.intent(id).await? else { return Ok(None) };
-        let unreadable = (kind.unreadable)(&event);
+        let unreadable = (kind.unreadable)(&self.store, &event);
         let mut ledger = match Ledger::load(&self.store, id).await {
             Err(LoadError::Event(error)) => Ledger::unreadable(id, &error)?,
             ledger => ledger?,
@@ -319,7 +327,7 @@ impl Effects {
     }
 
     fn intents(&self) -> Query {
-        Query::types(self.kinds.iter().flat_map(|kind| kind.intents.iter().cloned()))
+        Query::types(self.kinds.iter().flat_map(|kind| kind.names_in(&self.store)))
     }
 
     /// The event that asks for an effect.
@@ -329,7 +337,7 @@ impl Effects {
         }
         let page = self.store.page(Read::matching(self.intents(), id.0).page_of(1)).await?;
         let Some(event) = page.events.into_iter().next().filter(|event| event.position == id.0) else { return Ok(None) };
-        let kind = self.kinds.iter().find(|kind| kind.intents.contains(&event.event_type));
+        let kind = self.kinds.iter().find(|kind| kind.names_in(&self.store).contains(&event.event_type));
         Ok(kind.map(|kind| (kind, event)))
     }
 

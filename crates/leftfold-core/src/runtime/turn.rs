@@ -25,10 +25,12 @@ use super::json::Json;
 use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid, needs_release};
 use super::queue::{Kind, Rest};
 use super::{Host, StartError, shortened};
-use crate::fold::{Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, LoadError, Schema};
+use crate::fold::{
+    Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, LoadError, Purpose, Schema,
+};
 use crate::store::{
     Append, AppendError, Authority, Condition, EventType, Expected, Fence, Label, NewEvent, Outcome, Position, Query, Read,
-    ReadError, RecordedEvent, Timestamp,
+    ReadError, RecordedEvent, Store, Timestamp,
 };
 
 /// Recorded as the author when the runtime itself concludes an attempt.
@@ -128,7 +130,7 @@ enum Told {
 
 impl<E: Effect> Turn<E> {
     pub(crate) fn new(host: Host, effect: E) -> Result<Self, StartError> {
-        let schema = host.store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
+        let schema = host.store.schema::<<E::Target as Aggregate>::Event>(Purpose::Writing)?;
         let intent_type = EventType::new(E::INTENT)?;
         if !schema.wanted().contains(&intent_type) {
             let known = schema.wanted().iter().map(ToString::to_string).collect();
@@ -553,11 +555,11 @@ fn turned<E: Effect>(step: Result<Next<E>, Stopped>) -> Option<Next<E>> {
     })
 }
 
-/// Returns the reason why this release cannot carry out an intent, if it cannot.
-pub(super) fn unreadable<E: Effect>(event: &RecordedEvent) -> Option<String> {
+/// Returns the reason why this release cannot carry out an intent of a store, if it cannot.
+pub(super) fn unreadable<E: Effect>(store: &Store, event: &RecordedEvent) -> Option<String> {
     let read = || {
-        let intent_type = EventType::new(E::INTENT)?;
-        Schema::of::<<E::Target as Aggregate>::Event>()?.payload::<E::Intent>(event, &intent_type).map(drop)
+        let schema = store.schema::<<E::Target as Aggregate>::Event>(Purpose::Writing)?;
+        schema.payload::<E::Intent>(event, &EventType::new(E::INTENT)?).map(drop)
     };
     match read() {
         // What is of a known shape and is none ends the effect.
