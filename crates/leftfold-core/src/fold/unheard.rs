@@ -3,7 +3,7 @@
 //! that could fail.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::owner::Claims;
 use super::schema::Schema;
@@ -19,7 +19,7 @@ pub(crate) struct UnheardTypes {
 
 /// The decisions that were made with a store.
 #[derive(Debug, Default)]
-struct Announced(Mutex<HashSet<&'static str>>);
+struct Announced(RwLock<HashSet<&'static str>>);
 
 #[derive(Clone, Debug)]
 struct Asked {
@@ -110,8 +110,12 @@ impl UnheardTypes {
 
     /// Announces the types of a decision, when it is first made with a store.
     pub(super) async fn announce_once<D>(store: &Store, schema: &Schema, query: &Query) {
-        let decision = std::any::type_name::<D>();
-        let is_new = store.attached(Announced::default).0.lock().unwrap_or_else(PoisonError::into_inner).insert(decision);
+        let (decision, announced) = (std::any::type_name::<D>(), store.attached(Announced::default));
+        // All decisions but the first of its type only read here, and so do not wait for one another.
+        if announced.0.read().unwrap_or_else(PoisonError::into_inner).contains(decision) {
+            return;
+        }
+        let is_new = announced.0.write().unwrap_or_else(PoisonError::into_inner).insert(decision);
         if is_new {
             Self::of_query(schema, query).announce(store, decision).await;
         }

@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,12 +17,15 @@ use super::{
     Query, Read, ReadError, RecordedEvent, State, Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp, Version,
 };
 
+/// A value that a layer above keeps beside a store.
+type Attachment = Arc<dyn Any + Send + Sync>;
+
 /// A store of events. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
 pub struct Store {
     backend: Arc<dyn Backend>,
     partition: Partition,
-    attached: Arc<Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>>,
+    attached: Arc<RwLock<HashMap<TypeId, Attachment>>>,
     sources: Sources,
 }
 
@@ -295,10 +298,15 @@ impl Store {
     /// Returns what a layer above keeps beside this store, made when it is first asked for. There
     /// is one value per type and store.
     pub fn attached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = attached.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(make()));
+        let key = TypeId::of::<T>();
+        // Each command asks for what was made long ago: those do not wait for one another.
+        let known = self.attached.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let entry = known.unwrap_or_else(|| {
+            let mut attached = self.attached.write().unwrap_or_else(PoisonError::into_inner);
+            attached.entry(key).or_insert_with(|| Arc::new(make())).clone()
+        });
         // The entry was made, or found, under the type's own id.
-        Arc::clone(entry).downcast().expect("an attachment is of the type that it is kept under")
+        entry.downcast().expect("an attachment is of the type that it is kept under")
     }
 }
 
