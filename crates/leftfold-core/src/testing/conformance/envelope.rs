@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::Factory;
 use super::examples::{event, event_type, events, fact, label, stream, tagged};
 use super::subject::Subject;
+use crate::store::limits::TRACE_STATE_BYTES_MAX;
 use crate::store::{
     Append, Condition, ContentType, EventId, Expected, InStream, Metadata, NewEvent, Position, Query, Read, RecordedEvent, Tags,
     Timestamp, TraceContext, Version,
@@ -89,8 +90,6 @@ pub async fn every_field_survives(factory: &impl Factory) {
         metadata(|metadata| metadata.causation = None),
         metadata(|metadata| metadata.user = Bytes::new()),
         metadata(|metadata| metadata.trace = None),
-        metadata(|metadata| metadata.trace = TraceContext::new([1; 16], [2; 8], 0, "")),
-        metadata(|metadata| *metadata = Metadata { trace: metadata.trace.take(), ..Metadata::default() }),
         NewEvent { metadata: Metadata::default(), ..full.clone() },
         NewEvent { tags: Tags::none(), ..full.clone() },
         NewEvent { id: None, ..full.clone() },
@@ -101,6 +100,21 @@ pub async fn every_field_survives(factory: &impl Factory) {
         NewEvent { data: Bytes::new(), ..full.clone() },
     ];
     assert_survives(&mut store, all).await;
+}
+
+/// The place in a distributed trace: with a state and without, sampled and not, beside other metadata and alone.
+pub async fn a_trace_context_survives(factory: &impl Factory) {
+    let mut store = Subject::new(factory).await;
+    let longest = "v".repeat(TRACE_STATE_BYTES_MAX);
+    let traces = [("", 0), ("", 1), ("vendor=1,other=2", 1), (&*longest, 0xff)];
+    let traced = traces.into_iter().flat_map(|(state, flags)| {
+        let trace = TraceContext::new([0x4b; 16], [0xf0; 8], flags, state);
+        let alone = Metadata { trace, ..Metadata::default() };
+        let beside = Metadata { correlation: Some(label("the conversation")), user: Bytes::from_static(b"{}"), ..alone.clone() };
+        [alone, beside].map(|metadata| NewEvent { metadata, ..fact("test.Traced") })
+    });
+    let traced = traced.collect();
+    assert_survives(&mut store, traced).await;
 }
 
 const TEXTS: [&str; 12] = [

@@ -216,7 +216,7 @@ list! {
         appends_without_a_fence_go_in_whoever_holds_what, a_repeated_command_is_answered_whatever_its_fence,
         the_fence_is_looked_at_before_the_condition, a_new_holder_sees_all_that_earlier_ones_did,
         leases_beyond_a_limit_are_refused, fences_grow_over_reopening;
-    envelope: every_field_survives, any_text_survives, data_of_every_size_survives, every_read_finds_the_same_event,
+    envelope: every_field_survives, a_trace_context_survives, any_text_survives, data_of_every_size_survives, every_read_finds_the_same_event,
         minted_ids_are_version_7_and_distinct, minted_ids_are_never_given_again, ids_that_callers_brought_are_found, ids_are_the_same_after_reopening;
     limits: what_is_beyond_a_limit_is_refused, what_is_at_a_limit_is_kept, a_query_beyond_a_limit_cannot_be_read,
         what_was_refused_as_too_much_is_not_there, names_of_the_runtime_are_refused_from_an_application;

@@ -44,6 +44,8 @@ pub(crate) const ENVELOPES: &[Row] = &[
             }
         })
     }),
+    row("envelope::a_trace_context_survives", "has no room for a trace", || writing(|event| event.metadata.trace = None))
+        .breaks_too(&["envelope::every_field_survives"], "a trace is one of the fields"),
     row("envelope::any_text_survives", "strips marks of the order of bytes", || {
         writing(|event| {
             let stripped = |label: Label| Label::new(label.trim_start_matches('\u{feff}').to_owned()).ok();
