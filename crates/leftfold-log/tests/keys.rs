@@ -1,14 +1,17 @@
 //! The key store in a directory: what it acknowledged it has, what it destroyed is nowhere, at whichever line it crashed.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use leftfold_core::personal::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, Keys, Lookup, Opened, Personal, SubjectKey, Token,
+    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, Keys, KeysError, Lookup, Opened, Personal, SubjectKey, Token,
 };
 use leftfold_core::store::{Label, Store, Timestamp};
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
 use leftfold_log::{KeyFile, KeyFileError};
+use support::Folder;
 
 fn label(text: &str) -> Label {
     Label::try_from(text).unwrap()
@@ -301,6 +304,99 @@ fn a_directory_that_is_another_s_is_refused() {
     disk.create("log-000000000001.seg").unwrap();
     let foreign = KeyFile::open_on(Arc::new(disk)).unwrap_err();
     assert!(matches!(&foreign, KeyFileError::Foreign { file, .. } if file.starts_with("log")), "{foreign}");
+}
+
+/// A lock file was left in it.
+#[test]
+fn a_directory_that_is_another_s_is_left_as_it_was() {
+    let folder = Folder::new("foreign-to-keys");
+    std::fs::create_dir_all(&folder.0).unwrap();
+    std::fs::write(folder.0.join("photo.jpg"), "a photo").unwrap();
+    let foreign = KeyFile::open(&folder.0).unwrap_err();
+    assert!(matches!(&foreign, KeyFileError::Foreign { file, .. } if file == "photo.jpg"), "{foreign}");
+    let names = std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["photo.jpg"]);
+}
+
+/// A key file with keys, a token and a forgotten subject; and the same before the last of them.
+async fn key_files() -> (Vec<u8>, Vec<u8>, [SubjectKey; 3]) {
+    let disk = Simulated::new(1);
+    let keys = open(&disk);
+    let (ada, bob) = (drawn(&keys, "ada").await.unwrap(), drawn(&keys, "bob").await.unwrap());
+    keys.token(value_of(1), bob.id, Timestamp::MIN).await.unwrap();
+    keys.destroy(destroyed(&ada)).await.unwrap();
+    let older = disk.content("keys").unwrap();
+    let eve = drawn(&keys, "eve").await.unwrap();
+    drop(keys);
+    (older, disk.content("keys").unwrap(), [ada, bob, eve])
+}
+
+/// Whatever becomes of the file: either an error that leads to a copy, or no key but those that were there. A file that lost
+/// what was last appended to it opens, as after a crash; one that lost more than that was opened without any key.
+#[tokio::test]
+async fn a_damaged_key_file_is_refused_or_has_what_it_had() {
+    let (older, whole, [ada, bob, eve]) = key_files().await;
+    let judge = async |what: String, bytes: &[u8]| {
+        let disk = Simulated::new(1);
+        disk.create("keys").unwrap().write_all_at(bytes, 0).unwrap();
+        let keys = match KeyFile::open_on(Arc::new(disk)) {
+            Ok(keys) => keys,
+            Err(error) => {
+                let leads = matches!(error, KeyFileError::Damaged { .. } | KeyFileError::OtherRelease { .. });
+                let text = error.to_string();
+                assert!(leads && !text.contains("empty") && !text.contains("new key"), "{what}: {error:?}");
+                assert!(text.contains("copy") || text.contains("release"), "{what}: {text}");
+                return false;
+            }
+        };
+        for key in [&bob, &eve] {
+            let found = keys.key(key.id).await.unwrap();
+            assert!(found.is_none() || found == Some(KeyState::Held(key.clone())), "{what}: {found:?}");
+            let found = keys.key_of(key.subject.clone()).await.unwrap();
+            assert!(found.is_none() || found == Some(KeyState::Held(key.clone())), "{what}: {found:?}");
+        }
+        let forgotten = keys.key(ada.id).await.unwrap();
+        assert_eq!(forgotten, Some(KeyState::Destroyed(destroyed(&ada))), "{what}");
+        true
+    };
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0xff;
+        // What the last append wrote may be taken for one that never became durable; nothing before it is.
+        assert!(!judge(format!("byte {at}"), &bytes).await || at >= older.len(), "byte {at} is not looked at");
+    }
+    for len in 0..whole.len() {
+        let opened = judge(format!("{len} bytes"), &whole[..len]).await;
+        assert!(!opened || len >= older.len(), "of {len} bytes a part is taken for all");
+    }
+    let (_, foreign, _) = key_files().await;
+    let mut pieced = foreign[..64].to_vec();
+    pieced.extend_from_slice(&whole[64..]);
+    assert!(!judge("behind the header of another key store".to_owned(), &pieced).await);
+    assert!(!judge("a header alone".to_owned(), &whole[..64]).await);
+    assert!(judge("an older copy".to_owned(), &older).await);
+    assert!(!judge("nothing".to_owned(), &[]).await);
+    assert!(!judge("a log".to_owned(), b"LEFTFOLD and what follows, which is longer than any header of a key file is.").await);
+}
+
+/// What belongs to a store is held against its key store when it is opened: keys that are gone, or those of another store.
+#[tokio::test]
+async fn a_store_whose_key_file_is_gone_or_another_s_says_so_and_begins_no_new_one() {
+    let store = Store::memory();
+    let disk = Simulated::new(1);
+    let keys = Keys::of(&store, open(&disk)).await.unwrap();
+    keys.subject("ada").await.unwrap().seal(&"ada@example.org".to_owned()).unwrap();
+    drop(keys);
+    for (what, other) in [("gone", Simulated::new(2)), ("another's", Simulated::new(3))] {
+        if what != "gone" {
+            drawn(&open(&other), "ada").await.unwrap();
+        }
+        let before = bytes_of(&other);
+        let error = Keys::of(&store, open(&other)).await.unwrap_err();
+        assert!(matches!(error, KeysError::Lost { .. } | KeysError::Foreign { .. }), "{what}: {error:?}");
+        assert!(!error.to_string().contains("empty"), "{what}: {error}");
+        assert_eq!(bytes_of(&other), before, "{what}");
+    }
 }
 
 #[tokio::test]

@@ -35,14 +35,13 @@ impl File {
     pub(super) fn open(disk: Arc<dyn Disk>) -> Result<(Self, Ring), KeyFileError> {
         let place = disk.place();
         let failed = |error: io::Error| KeyFileError::io(&place, &error);
+        // Before the lock, whose file would stay in a directory that is somebody else's.
+        refuse_foreign(&*disk)?;
         let lock = disk.lock(LOCK).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => KeyFileError::InUse { place: place.clone() },
             _ => failed(error),
         })?;
-        let names = disk.names().map_err(failed)?;
-        if let Some(file) = names.iter().find(|name| ![NAME, NEXT, LOCK].contains(&name.as_str())) {
-            return Err(KeyFileError::Foreign { place, file: file.clone() });
-        }
+        let names = refuse_foreign(&*disk)?;
         if names.iter().any(|name| name == NEXT) {
             // It holds keys, maybe one that was to be destroyed.
             disk.open(NEXT).and_then(|file| overwrite(&*file)).map_err(failed)?;
@@ -161,6 +160,15 @@ impl File {
     }
 }
 
+/// Returns the names in a directory that holds nothing but a key store.
+fn refuse_foreign(disk: &dyn Disk) -> Result<Vec<String>, KeyFileError> {
+    let names = disk.names().map_err(|error| KeyFileError::io(disk.place(), &error))?;
+    match names.iter().find(|name| ![NAME, NEXT, LOCK].contains(&name.as_str())) {
+        Some(file) => Err(KeyFileError::Foreign { place: disk.place(), file: file.clone() }),
+        None => Ok(names),
+    }
+}
+
 /// Decodes the content of a file; returns its header, its keys, and the end of the last frame.
 fn read(place: &str, bytes: &[u8]) -> Result<(Header, Ring, u64), KeyFileError> {
     let file = || format!("{place}/{NAME}");
@@ -169,6 +177,10 @@ fn read(place: &str, bytes: &[u8]) -> Result<(Header, Ring, u64), KeyFileError> 
         HeaderFault::Damaged => damaged(0, "it does not begin as a key file"),
         HeaderFault::OtherRelease(found) => KeyFileError::OtherRelease { place: file(), found },
     })?;
+    // A file takes its name only once its first frame is durable, so a crash never tears that one.
+    if !matches!(format::frame_at(bytes, header.id, HEADER_BYTES), Frame::Whole(_)) {
+        return Err(damaged(HEADER_BYTES, "its first frame is not whole"));
+    }
     let (mut ring, mut at) = (Ring::default(), HEADER_BYTES);
     while at < bytes.len() {
         let Frame::Whole(records) = format::frame_at(bytes, header.id, at) else {
