@@ -37,6 +37,10 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         execute(cargo().args(arguments))
     })?;
+    step("clippy with features that are off by default", || {
+        let arguments = ["clippy", "-p", "leftfold-core", "--features", FEATURES, "--all-targets", "--", "-D", "warnings"];
+        execute(cargo().args(arguments))
+    })?;
     step("documentation", || execute(&mut documentation()))?;
     step("book", book::run)?;
     step("tests", || execute(&mut all_tests(&environment)))?;
@@ -65,12 +69,15 @@ fn all_tests(environment: &Environment) -> Command {
     cargo
 }
 
+/// Features of the core that are off by default, and the one of serde_json on which what it does depends.
+const FEATURES: &str = "serde_json/arbitrary_precision,opentelemetry";
+
 /// Tests of features that are not on by default: events are read as they were written if serde_json
 /// is built with numbers of any size (cargo unifies features, so any crate of a user's program may
 /// ask for that); and traces go to OpenTelemetry.
 fn tests_of_features() -> Command {
     let mut cargo = cargo();
-    cargo.args(["test", "-p", "leftfold-core", "--features", "serde_json/arbitrary_precision,opentelemetry", "--lib"]);
+    cargo.args(["test", "-p", "leftfold-core", "--features", FEATURES, "--lib"]);
     cargo.args(["--test", "model", "--test", "process", "--test", "made_types", "--test", "telemetry", "--no-fail-fast", "--"]);
     cargo.args(["json::", "upcast", "faithful", "events", "snapshots", "values", "every_value", "trace", "span"]);
     cargo
