@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{DeleteTeam, Festival, FestivalCommand, Team};
 
-/// Teams that are asked to go in one reaction, which may issue 10,000 commands at most. A hundred reactions may lead one to
-/// another, so half a million teams can go. Few in tests, so that these see many batches.
+/// Teams that are asked to go in one reaction, which may issue 10,000 commands at most. A timer that is due at once leads to
+/// the next one, 2,000 times in a row at most: so ten million. Few in tests, so that these see many batches.
 const BATCH: usize = if cfg!(test) { 2 } else { 5_000 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

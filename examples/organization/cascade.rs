@@ -2,8 +2,8 @@
 //! history, that it is off: because it decides alone, lives in another partition, or because others listen to it.
 //! The children are folded from the same log as the parent's changes, in its order: a child that is created before its
 //! parent is disabled gets the command with all others, one that is created after it gets its own. There is no third case.
-//! Half a million children at most: they are told in batches, one reaction each, and a timer that is due at once leads from
-//! one batch to the next.
+//! Ten million children at most: they are told in batches, one reaction each, and a timer that is due at once leads from one
+//! batch to the next.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{By, Company, CompanyCommand, Employee, EmployeeCommand, Switch};
 
-/// Children that are told in one reaction, which may issue 10,000 commands at most. A hundred reactions may lead one to
-/// another, so half a million children can be told. Few in tests, so that these see many batches.
+/// Children that are told in one reaction, which may issue 10,000 commands at most. A timer that is due at once leads to
+/// the next one, 2,000 times in a row at most: so ten million. Few in tests, so that these see many batches.
 const BATCH: usize = if cfg!(test) { 2 } else { 5_000 };
 
 // ANCHOR: cascade

@@ -1,11 +1,13 @@
 //! Limits, and what becomes of what is beyond them.
 
+use std::time::Duration;
+
 use leftfold_core::fold::{Event, Recorded};
 use leftfold_core::runtime::process::{
-    CHAIN_MAX, COMMANDS_MAX, Context, Correlation, EFFECTS_MAX, INSTANCES_MAX, Process, Reaction, TIMERS_MAX, Targets, Trigger,
-    Whose,
+    CHAIN_MAX, COMMANDS_MAX, Context, Correlation, EFFECTS_MAX, INSTANCES_MAX, Process, ROUNDS_MAX, Reaction, TIMERS_MAX,
+    Targets, Trigger, Whose,
 };
-use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, Read, StreamName};
+use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, Read, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
 use crate::clerk::{Act, Ask, Desk, Do, ask, break_it, mend, parked, starts, texts, timer, until_written, works, write};
@@ -167,7 +169,7 @@ async fn timers_at_once_that_set_each_other_without_end_are_stopped_and_those_th
     let running = works(&process).await;
     ask(&process.store, starts("at once", [timer("t", 0)]).later("t", [timer("t", 0)])).await;
     stage.clock.advance(SECOND);
-    until("it is parked", async || parked(&running.processes()).await == 1).await;
+    until_parked(&process.store, "clerk").await;
     let waiting = running.processes().parked("clerk").await.unwrap();
     assert!(waiting[0].error.as_ref().unwrap().contains("without end"), "{waiting:?}");
     // After an outage as many are due at once, each by itself.
@@ -176,6 +178,93 @@ async fn timers_at_once_that_set_each_other_without_end_are_stopped_and_those_th
     stage.clock.advance(60 * SECOND * (CHAIN_MAX * 2));
     until("each fired", async || texts(&process.store, "minutes").await.len() >= CHAIN_MAX as usize * 2 - 1).await;
     assert_eq!(parked(&running.processes()).await, 1);
+    running.stop().await.unwrap();
+}
+
+/// Writes so many lines, each in a reaction of its own: a timer that is due at once leads from one to the next.
+#[derive(Debug, Default)]
+struct Sweep<const LINES: u32> {
+    written: u32,
+}
+
+impl<const LINES: u32> Process for Sweep<LINES> {
+    const NAME: &'static str = "sweep";
+    type Event = EchoEvent;
+
+    fn targets() -> Targets {
+        Targets::of::<Desk>()
+    }
+
+    fn correlate(event: &Recorded<EchoEvent>) -> Correlation {
+        let EchoEvent::Wrote { text } = &event.event;
+        if text == "sweep" { Correlation::starts("all") } else { Correlation::ignores() }
+    }
+
+    fn apply(&mut self, trigger: &Trigger<EchoEvent>, _: &Context) {
+        self.written += u32::from(matches!(trigger, Trigger::TimerFired { .. }));
+    }
+
+    fn react(&self, trigger: &Trigger<EchoEvent>, _: &Context) -> Reaction {
+        let line = match trigger {
+            Trigger::TimerFired { .. } => Reaction::none().command::<Desk>("swept", Do::Write("ping".to_owned())),
+            _ => Reaction::none(),
+        };
+        if self.written < LINES { line.timer("next", Duration::ZERO) } else { line }
+    }
+}
+
+async fn begin_to_sweep(stage: &Stage, process: &crate::runtime_stage::Process) {
+    process.store.aggregate::<Desk>().execute("begin", Do::Write("sweep".to_owned())).await.unwrap();
+    stage.clock.advance(SECOND);
+}
+
+/// Waits until a process has something parked. It follows the log: to ask again and again would take longer than the work.
+async fn until_parked(store: &Store, process: &str) {
+    let mut records = store.subscribe(Query::category(format!("$process:{process}")), Position::START);
+    let parked = async { while &*records.event().await.unwrap().event_type != "$process.Parked" {} };
+    assert!(tokio::time::timeout(60 * SECOND, parked).await.is_ok(), "nothing of {process} is parked");
+}
+
+/// Waits until so many lines are on a desk.
+async fn until_lines(store: &Store, desk: &str, lines: usize) {
+    let mut written = store.subscribe(Query::stream(StreamName::of("desk", desk).unwrap()), Position::START);
+    for line in 0..lines {
+        assert!(tokio::time::timeout(60 * SECOND, written.event()).await.is_ok(), "{line} of {lines} lines are on {desk}");
+    }
+}
+
+/// A cascade to more than half a million children was parked as a process that reacts to itself; and whoever reacted to what
+/// its last batches did would have been.
+#[tokio::test]
+async fn work_in_more_batches_than_a_chain_may_have_is_no_chain_nor_is_what_comes_of_it() {
+    const LINES: usize = CHAIN_MAX as usize * 5 / 2;
+    let stage = Stage::new();
+    let process = stage.process();
+    let running = process.runtime().process::<Sweep<{ LINES as u32 }>>().process::<Echo<false>>().start().await.unwrap();
+    begin_to_sweep(&stage, &process).await;
+    for desk in ["swept", "echo"] {
+        until_lines(&process.store, desk, LINES).await;
+    }
+    for name in ["sweep", "ping"] {
+        assert_eq!(running.processes().parked(name).await.unwrap(), []);
+    }
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn more_rounds_than_may_be_are_parked_with_the_way_out_and_a_retry_goes_on() {
+    const LINES: u32 = ROUNDS_MAX + 5;
+    let stage = Stage::new();
+    let process = stage.process();
+    let running = process.runtime().process::<Sweep<LINES>>().start().await.unwrap();
+    begin_to_sweep(&stage, &process).await;
+    until_parked(&process.store, "sweep").await;
+    assert_eq!(texts(&process.store, "swept").await.len(), ROUNDS_MAX as usize);
+    let why = running.processes().parked("sweep").await.unwrap()[0].error.clone().unwrap();
+    assert!(why.contains("more than 2000 timers in a row") && why.contains("retry"), "{why}");
+    running.processes().retry("sweep", &Whose::Instance("all".to_owned())).await.unwrap();
+    until_lines(&process.store, "swept", LINES as usize).await;
+    assert_eq!(running.processes().parked("sweep").await.unwrap(), []);
     running.stop().await.unwrap();
 }
 

@@ -8,12 +8,15 @@ mod runtime_stage;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::Runtime;
+use leftfold_core::runtime::inbox::{Delivery, Inbox};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
 use leftfold_core::store::{Position, Query, Read, RecordedEvent, Store, TraceContext};
+use leftfold_core::testing::HandClock;
 use runtime_stage::{Command, Door, DoorEvent, Opener, done};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -100,6 +103,51 @@ impl Process for Mason {
 
     fn react(&self, _: &Trigger<DoorEvent>, _: &Context) -> Reaction {
         Reaction::none().command::<Door>("back", Command::WallUp)
+    }
+}
+
+/// Has a door walled up at once, and another one a minute later, each by a timer of its name.
+#[derive(Debug, Default)]
+struct Snooze;
+
+impl Process for Snooze {
+    const NAME: &'static str = "snooze";
+    type Event = DoorEvent;
+
+    fn targets() -> Targets {
+        Targets::of::<Door>()
+    }
+
+    fn correlate(event: &Recorded<DoorEvent>) -> Correlation {
+        match event.event {
+            DoorEvent::OpeningAsked(_) => Correlation::starts("all"),
+            _ => Correlation::ignores(),
+        }
+    }
+
+    fn apply(&mut self, _: &Trigger<DoorEvent>, _: &Context) {}
+
+    fn react(&self, trigger: &Trigger<DoorEvent>, _: &Context) -> Reaction {
+        match trigger {
+            Trigger::TimerFired { name } => Reaction::none().command::<Door>(name, Command::WallUp),
+            _ => Reaction::none().timer("now", Duration::ZERO).timer("later", Duration::from_secs(60)),
+        }
+    }
+}
+
+/// Walls up the door that a message names.
+struct Orders;
+
+impl Inbox for Orders {
+    const NAME: &'static str = "orders";
+    type Message = String;
+
+    fn targets() -> Targets {
+        Targets::of::<Door>()
+    }
+
+    fn deliver(door: &String, _: &Delivery) -> Reaction {
+        Reaction::none().command::<Door>(door, Command::WallUp)
     }
 }
 
@@ -191,4 +239,36 @@ async fn what_a_caller_says_of_the_trace_goes_before_what_its_cause_says() {
     let events = store.read(Read::matching(Query::all(), Position(2))).all().await.unwrap();
     let traces: Vec<_> = events.into_iter().map(|event| event.metadata.trace.unwrap()).collect();
     assert_eq!(traces, [parent(), other.clone(), other.clone(), other]);
+}
+
+/// The traces of the doors that were walled up.
+async fn walled_up(store: &Store) -> BTreeMap<String, Option<TraceContext>> {
+    let events = store.read(Read::matching(Query::category("door"), Position(1))).all().await.unwrap();
+    let walled_up = events.into_iter().filter(|event| &*event.event_type == "door.WalledUp");
+    walled_up.map(|event| (event.stream.unwrap().name.id().to_owned(), event.metadata.trace)).collect()
+}
+
+#[tokio::test]
+async fn a_timer_that_is_due_at_once_goes_on_in_the_trace_and_one_that_lets_time_pass_does_not() {
+    let _alone = ALONE.lock().await;
+    let (store, clock) = (Store::memory(), Arc::new(HandClock::going()));
+    store.aggregate::<Door>().command("front", Command::Ask(1)).trace(parent()).execute().await.unwrap();
+    let run = async || Runtime::new(&store).clock(clock.clone()).process::<Snooze>().run_until_idle().await.unwrap();
+    run().await;
+    assert_eq!(walled_up(&store).await, BTreeMap::from([("now".to_owned(), Some(parent()))]));
+    clock.advance(Duration::from_secs(61));
+    run().await;
+    assert_eq!(walled_up(&store).await.get("later"), Some(&None), "it is another story");
+}
+
+#[tokio::test]
+async fn what_is_delivered_of_a_message_goes_on_in_the_trace_that_it_came_with() {
+    let _alone = ALONE.lock().await;
+    let store = Store::memory();
+    let inbox = store.inbox::<Orders>();
+    inbox.clone().trace(parent()).receive("mail", "m1", None, "front".to_owned()).await.unwrap();
+    inbox.receive("mail", "m2", None, "back".to_owned()).await.unwrap();
+    Runtime::new(&store).inbox::<Orders>().run_until_idle().await.unwrap();
+    let traces = BTreeMap::from([("front".to_owned(), Some(parent())), ("back".to_owned(), None)]);
+    assert_eq!(walled_up(&store).await, traces);
 }

@@ -7,11 +7,15 @@ use super::{ID_BYTES_MAX, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
 use crate::fold::{Aggregate, Aggregates, Answer, Event, ExecuteError, LoadError, Schema, Unknown, events_of};
 use crate::json::{self, Loss, Unfaithful};
 use crate::runtime::json::Json;
-use crate::store::{AppendError, CommandId, EventType, Invalid, Position, Query, Read, ReadError, Store, Timestamp};
+use crate::store::{
+    AppendError, CommandId, EventType, Invalid, Position, Query, Read, ReadError, Store, Timestamp, TraceContext,
+};
 
 /// Takes what comes from outside, of one kind. Cheap to clone.
 pub struct Intake<I: Inbox> {
     sources: Aggregates<Source<I>>,
+    /// That of the messages that it receives.
+    trace: Option<TraceContext>,
     inbox: PhantomData<fn() -> I>,
 }
 
@@ -140,7 +144,22 @@ pub struct ReportPage {
 
 impl<I: Inbox> Intake<I> {
     pub(super) fn new(store: &Store) -> Self {
-        Self { sources: store.aggregate(), inbox: PhantomData }
+        Self { sources: store.aggregate(), trace: None, inbox: PhantomData }
+    }
+
+    /// The same inbox, for messages of one distributed trace: that of the header `traceparent` that a message came with. What
+    /// is delivered of them, and whatever comes of that, goes on in it.
+    ///
+    /// ```
+    /// # use leftfold_core::runtime::inbox::{Inbox, ReceiveError, Receipt};
+    /// # use leftfold_core::store::{Store, TraceContext};
+    /// # async fn received<I: Inbox>(store: &Store, parent: TraceContext, m: I::Message) -> Result<Receipt, ReceiveError> {
+    /// store.inbox::<I>().trace(parent).receive("depot", "m1", None, m).await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn trace(self, parent: TraceContext) -> Self {
+        Self { trace: Some(parent), ..self }
     }
 
     /// Receives a message. When this returns, it is durable, and the sender may forget it; until then it may come again,
@@ -191,7 +210,10 @@ impl<I: Inbox> Intake<I> {
         let heard = Heard::Message { id: id.to_owned(), sequence, message: message.clone() };
         let request = CommandId::of_runtime(Source::<I>::CATEGORY, &format!("{} {source} {id}", source.len()));
         // What was received is kept whole, so it is compared itself.
-        let command = self.sources.command(source, heard).with_id(request).without_request_check();
+        let mut command = self.sources.command(source, heard).with_id(request).without_request_check();
+        if let Some(parent) = &self.trace {
+            command = command.trace(parent.clone());
+        }
         let received = match command.execute().await {
             Ok(done) if done.answer == Answer::Again => done.events,
             Ok(done) => return Ok(receipt(&done.events)),
@@ -262,7 +284,7 @@ const REPORTS_MAX: u32 = 1_000;
 
 impl<I: Inbox> Clone for Intake<I> {
     fn clone(&self) -> Self {
-        Self { sources: self.sources.clone(), inbox: PhantomData }
+        Self { sources: self.sources.clone(), trace: self.trace.clone(), inbox: PhantomData }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Entry};
+use super::chain::Chain;
 use super::correlation::Concern;
 use super::instance::{Archive, Heard};
 use super::instances::{Hearing, Instances, Origin, correlate, metadata};
@@ -272,7 +273,8 @@ impl<P: Process> Instances<P> {
                 };
                 let instance = self.instance(key).await?;
                 instance.unpark(cause);
-                let origin = Origin { metadata: record.metadata.clone(), depth: reacted.depth.saturating_add(1) };
+                let chain = Chain { depth: reacted.depth, rounds: reacted.rounds }.caused();
+                let origin = Origin { metadata: record.metadata.clone(), chain };
                 let reacted = instance.react(key, &heard, Concern::Own, &origin, &targets);
                 Ok(match reacted {
                     Ok(reacted) => {
@@ -304,7 +306,7 @@ impl<P: Process> Instances<P> {
             (None, Ok(Err(panic))) => Err(panic),
             (None, Ok(Ok(None))) => Ok(None),
             (None, Ok(Ok(Some((heard, concern, metadata))))) => {
-                let origin = Origin { metadata, depth: 0 };
+                let origin = Origin { metadata, chain: Chain::default() };
                 if instance.is_due(cause) { instance.react(key, &heard, concern, &origin, &targets) } else { Ok(None) }
             }
         };

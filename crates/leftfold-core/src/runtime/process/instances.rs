@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tracing::{Instrument, Span};
 
 use super::batch::{Batch, Entry};
+use super::chain::{Chain, ChainLink, Chains};
 use super::correlation::{Concern, Correlation};
 use super::instance::{Archive, Begins, Heard, Instance, check_key};
 use super::orders::StuckOrder;
@@ -22,9 +23,11 @@ use crate::store::{Append, Label, Metadata, NewEvent, Position, RecordedEvent};
 /// Instances in memory; of more, those that were not used for longest are read again when they are.
 const KEPT_MAX: usize = 20_000;
 // ANCHOR: limits
-/// Reactions that may lead one to another, without anything from outside: a process that goes on beyond that reacts to
+/// Reactions that may lead one to another by commands and what comes of them: a process that goes on beyond that reacts to
 /// itself without end, and is parked.
 pub const CHAIN_MAX: u32 = 100;
+/// Timers of one instance that may lead one to another, each due at once: so work in batches may have as many of them.
+pub const ROUNDS_MAX: u32 = 2_000;
 /// Commands of one reaction.
 pub const COMMANDS_MAX: usize = 10_000;
 /// Effects that one reaction asks for.
@@ -34,8 +37,6 @@ pub const TIMERS_MAX: usize = 60;
 // ANCHOR_END: limits
 /// Bytes of a timer's name.
 const TIMER_NAME_BYTES_MAX: usize = 200;
-/// Depths of reactions that are remembered.
-const DEPTHS_MAX: usize = 4_096;
 
 /// The instances of one process.
 pub(super) struct Instances<P: Process> {
@@ -44,14 +45,14 @@ pub(super) struct Instances<P: Process> {
     kept: HashMap<String, (u64, Instance<P>)>,
     uses: u64,
     pub(super) parking: Parking,
-    depths: HashMap<u64, u32>,
+    pub(super) chains: Chains,
 }
 
 /// Origin of a reaction, beside its trigger.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     pub(super) metadata: Metadata,
-    pub(super) depth: u32,
+    pub(super) chain: Chain,
 }
 
 /// Result of letting instances hear a trigger.
@@ -82,7 +83,7 @@ type Parts<E> = Vec<(Recorded<E>, Correlation)>;
 impl<P: Process> Instances<P> {
     /// None yet: they are read when they are concerned.
     pub(super) fn new(archive: Archive, targets: Targets, parking: Parking) -> Self {
-        Self { archive, targets, kept: HashMap::new(), uses: 0, parking, depths: HashMap::new() }
+        Self { archive, targets, kept: HashMap::new(), uses: 0, parking, chains: Chains::default() }
     }
 
     /// Parks a record that cannot be read: whom it concerns waits for a person.
@@ -127,7 +128,7 @@ impl<P: Process> Instances<P> {
         let metadata = Metadata { correlation, causation, trace, ..Metadata::default() };
         let event = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: error.map(shortened) };
         instance.park(cause);
-        let entry = instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), &Origin { metadata, depth: 0 });
+        let entry = instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), &Origin { metadata, chain: Chain::default() });
         batch.take(vec![entry]);
         Ok(Hearing::Taken)
     }
@@ -154,9 +155,7 @@ impl<P: Process> Instances<P> {
             let median = *median;
             self.kept.retain(|_, (used, _)| *used >= median);
         }
-        if self.depths.len() > DEPTHS_MAX {
-            self.depths.clear();
-        }
+        self.chains.forget_some();
     }
 
     /// Lets every instance that an event concerns react to it.
@@ -219,7 +218,7 @@ impl<P: Process> Instances<P> {
         }
         let span = reaction_span(P::NAME, event.position);
         span::continues(&span, event.metadata.trace.as_ref());
-        let mut origin = Origin { metadata: metadata(&Cause::from(event)), depth: self.depth_after(event).await? };
+        let mut origin = Origin { metadata: metadata(&Cause::from(event)), chain: self.chain_after(event).await? };
         span::carries(&span, &mut origin.metadata);
         self.hear_each(parts, &origin, batch).instrument(span).await
     }
@@ -274,35 +273,26 @@ impl<P: Process> Instances<P> {
         mut metadata: Metadata,
         batch: &mut Batch,
     ) -> Result<Hearing, Trouble> {
+        let ChainLink { chain, trace } = self.link_before(&heard).await?;
+        metadata.trace = metadata.trace.or(trace);
         let span = reaction_span(P::NAME, heard.cause.position());
         span::continues(&span, metadata.trace.as_ref());
         span::carries(&span, &mut metadata);
-        self.hear_own_within(heard, metadata, batch).instrument(span).await
+        self.hear_own_within(heard, metadata, chain, batch).instrument(span).await
     }
 
     async fn hear_own_within(
         &mut self,
         heard: Heard<P::Event>,
         Metadata { correlation, trace, .. }: Metadata,
+        chain: Chain,
         batch: &mut Batch,
     ) -> Result<Hearing, Trouble> {
         let key = heard.context.key.clone();
         let instance = self.instance(&key).await?;
         let correlation = correlation.or_else(|| instance.correlation.clone());
-        let follows = match &heard.cause {
-            // Time is from outside, but only where some has passed.
-            StoredCause::Timer { name, set_at, .. } => {
-                instance.timers.get(name).filter(|set| set.at_once).map(|_| Position(*set_at))
-            }
-            StoredCause::Refused { position, .. } => Some(Position(*position)),
-            StoredCause::Event { .. } | StoredCause::Command { .. } | StoredCause::Record { .. } => None,
-        };
-        let depth = match follows {
-            Some(reaction) => self.depth_of(reaction).await?.saturating_add(1),
-            None => 0,
-        };
         let causation = issued_by(P::NAME, heard.cause.position());
-        let origin = Origin { metadata: Metadata { correlation, causation, trace, ..Metadata::default() }, depth };
+        let origin = Origin { metadata: Metadata { correlation, causation, trace, ..Metadata::default() }, chain };
         let mut heeded = self.hear_one(heard.clone(), Concern::Own, &origin, None, batch.parked()).await?;
         if let Heeded::Failed(why) = heeded {
             self.kept.remove(&key);
@@ -396,38 +386,11 @@ impl<P: Process> Instances<P> {
         Ok(entry)
     }
 
-    /// Returns the number of reactions that led to an event, one from another.
-    async fn depth_after(&mut self, event: &RecordedEvent) -> Result<u32, Trouble> {
-        let Some(causation) = event.metadata.causation.as_ref().filter(|label| label.starts_with("$process:")) else {
-            return Ok(0);
-        };
-        let position = causation.rsplit_once('@').and_then(|(_, position)| position.parse().ok());
-        match position {
-            Some(position) => Ok(self.depth_of(Position(position)).await?.saturating_add(1)),
-            None => Ok(0),
-        }
-    }
-
-    async fn depth_of(&mut self, reaction: Position) -> Result<u32, Trouble> {
-        if let Some(depth) = self.depths.get(&reaction.0) {
-            return Ok(*depth);
-        }
-        let depth = match self.archive.event_at(reaction).await? {
-            Some(event) => match self.archive.own(&event) {
-                Ok(ProcessEvent::Reacted(reacted)) => reacted.depth,
-                _ => 0,
-            },
-            None => 0,
-        };
-        self.depths.insert(reaction.0, depth);
-        Ok(depth)
-    }
-
     /// Takes in what is durable now.
-    pub(super) fn settle(&mut self, key: &str, event: &ProcessEvent, position: Position) {
+    pub(super) fn settle(&mut self, key: &str, event: &ProcessEvent, position: Position, metadata: &Metadata) {
         self.parking.count(key, event);
         if let ProcessEvent::Reacted(reacted) = event {
-            self.depths.insert(position.0, reacted.depth);
+            self.chains.settle(reacted, position, metadata);
         }
         let Some((_, instance)) = self.kept.get_mut(key) else { return };
         instance.last = instance.last.max(position);
@@ -471,9 +434,7 @@ impl<P: Process> Instance<P> {
         targets: &Targets,
     ) -> Result<Option<Entry>, String> {
         let Some(begins) = self.concerned(concern) else { return Ok(None) };
-        if origin.depth > CHAIN_MAX {
-            return Err(format!("more than {CHAIN_MAX} reactions led one to another: the process reacts to itself without end"));
-        }
+        origin.chain.check()?;
         let starts = begins == Begins::Yes;
         self.begin(starts, Position::END);
         self.apply(heard);
@@ -486,10 +447,11 @@ impl<P: Process> Instance<P> {
         let ends = reaction.ends || concern == Concern::Ends;
         let Reaction { commands, intents, .. } = reaction;
         let commands = commands.into_iter().map(|asked| asked.stored).collect();
-        let (process, cause, depth) = (P::NAME.to_owned(), heard.cause.clone(), origin.depth);
+        let (process, cause, Chain { depth, rounds }) = (P::NAME.to_owned(), heard.cause.clone(), origin.chain);
         let marks = (0, 0, 0);
         let (behind, carried, fired_before) = marks;
-        let reacted = Reacted { process, cause, starts, ends, commands, timers, cancelled, behind, depth, carried, fired_before };
+        let reacted =
+            Reacted { process, cause, starts, ends, commands, timers, cancelled, behind, depth, rounds, carried, fired_before };
         self.end_timers(&reacted);
         self.correlation.clone_from(&origin.metadata.correlation);
         let entry = self.entry(key, ProcessEvent::Reacted(reacted), intents, origin);
@@ -518,7 +480,7 @@ impl<P: Process> Instance<P> {
 impl Origin {
     /// A person's word, or the runtime's own.
     pub(super) fn none() -> Self {
-        Self { metadata: Metadata::default(), depth: 0 }
+        Self { metadata: Metadata::default(), chain: Chain::default() }
     }
 }
 

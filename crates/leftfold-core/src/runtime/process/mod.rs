@@ -1,6 +1,7 @@
 //! Processes: what must happen over several aggregates, step by step, each step recorded with what caused it.
 
 mod batch;
+mod chain;
 mod correlation;
 mod heed;
 mod instance;
@@ -24,7 +25,7 @@ mod unfinished;
 
 pub use super::tenure::WORK_LEASE as PROCESS_LEASE;
 pub use correlation::Correlation;
-pub use instances::{CHAIN_MAX, COMMANDS_MAX, EFFECTS_MAX, TIMERS_MAX};
+pub use instances::{CHAIN_MAX, COMMANDS_MAX, EFFECTS_MAX, ROUNDS_MAX, TIMERS_MAX};
 pub use parking::{PARKED_BYTES_MAX, PARKED_MAX};
 pub use people::{AskError, InstancePage, InstanceStatus, ParkedFilter, ParkedTrigger, Processes, RetriedAll, Whose};
 pub use reaction::{Due, Reaction};
@@ -58,8 +59,13 @@ pub const INSTANCES_MAX: usize = 900;
 /// answer that came in time into a missed deadline. Timers that wait are found in the log's index; only those due soon
 /// are in memory. One that is due at [`Timestamp::MAX`](crate::store::Timestamp::MAX) never fires.
 ///
-/// Of several runtimes over one store one runs the process, the others wait for its [lease](PROCESS_LEASE). More than
-/// [`CHAIN_MAX`] reactions that led one to another, without anything from outside, are parked.
+/// Of several runtimes over one store one runs the process, the others wait for its [lease](PROCESS_LEASE).
+///
+/// More than [`CHAIN_MAX`] (100) reactions that led one to another, by commands and without anything from outside, are parked:
+/// a process that reacts to itself would never end. Long work is done in batches, of [`COMMANDS_MAX`] (10,000) commands at
+/// most, and goes from one to the next by a timer that is due at once, up to [`ROUNDS_MAX`] (2,000) times in a row: so twenty
+/// million children can be commanded. A timer that lets time pass, if only a millisecond, begins anew; and so does a retry of
+/// what was parked for it.
 ///
 /// `correlate`, `apply` and `react` are pure: what they need is in the events. A trigger at which one of them panics, or
 /// that cannot be read, is *parked* with everything that follows for its instance, while other instances go on: and so is a

@@ -48,9 +48,12 @@ pub(super) struct Reacted {
     /// Number of triggers that were still parked for the instance.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) behind: u32,
-    /// Number of reactions that led here one from another, without anything from outside.
+    /// Number of reactions that led here one from another, by commands and without anything from outside.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) depth: u32,
+    /// Number of timers that led here one from another, each due at once.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) rounds: u32,
     /// The commands of all reactions of the process up to here are carried out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) carried: u64,

@@ -536,7 +536,7 @@ impl<P: Process> Known<P> {
             self.orders.take(&key, reacted, (position, version), &metadata);
             reacted.near(&key, position).for_each(|timer| self.timers.set(timer));
         }
-        self.instances.settle(&key, &event, position);
+        self.instances.settle(&key, &event, position, &metadata);
     }
 }
 

@@ -65,6 +65,7 @@ fn reaction(archive: &Archive, key: usize, timers: Vec<SetTimer>) -> crate::stor
         cancelled,
         behind: 0,
         depth: 0,
+        rounds: 0,
         carried: 0,
         fired_before: 0,
     };

@@ -1,0 +1,134 @@
+//! What reactions hand on to whatever they lead to: how many of them led one to another, and the trace.
+//!
+//! Two counts tell long work from a process that reacts to itself without end. A timer that is due at once is a process's
+//! own way to say that it goes on, so such rounds are many; what leads through commands and events from one reaction to the
+//! next is a circle soon. Rounds do not add to the depth of what comes of them, or whoever reacts to the last of a thousand
+//! batches would be stopped for it.
+
+use std::collections::HashMap;
+
+use super::instance::{Archive, Heard};
+use super::instances::Instances;
+use super::record::{ProcessEvent, Reacted, StoredCause};
+use super::step::Trouble;
+use super::{CHAIN_MAX, Process, ROUNDS_MAX};
+use crate::store::{Metadata, Position, RecordedEvent, TraceContext};
+
+/// Reactions whose links are remembered.
+const LINKS_MAX: usize = 4_096;
+
+/// The links of the latest reactions, by their positions; those of others are read from the store.
+#[derive(Debug, Default)]
+pub(super) struct Chains(HashMap<u64, ChainLink>);
+
+/// What a reaction hands on to whatever it leads to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ChainLink {
+    pub(super) chain: Chain,
+    pub(super) trace: Option<TraceContext>,
+}
+
+/// Place of a reaction among those that led to it, without anything from outside and without time that passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// How many led to it one from another, by commands and what came of them.
+    pub(super) depth: u32,
+    /// How many timers of its instance led to it one from another, each due at once.
+    pub(super) rounds: u32,
+}
+
+impl Chain {
+    /// Returns the place of whatever comes of a command of the reaction.
+    pub(super) fn caused(self) -> Self {
+        Self { depth: self.depth.saturating_add(1), rounds: 0 }
+    }
+
+    /// Returns the place of the reaction to a timer that the reaction set to be due at once.
+    fn next_round(self) -> Self {
+        Self { rounds: self.rounds.saturating_add(1), ..self }
+    }
+
+    /// Refuses what seems to be without end.
+    pub(super) fn check(self) -> Result<(), String> {
+        if self.depth > CHAIN_MAX {
+            return Err(format!(
+                "more than {CHAIN_MAX} reactions led one to another: the process reacts to itself without end; go from one \
+                 batch of long work to the next by a timer instead"
+            ));
+        }
+        if self.rounds > ROUNDS_MAX {
+            return Err(format!(
+                "more than {ROUNDS_MAX} timers in a row were due at once: the process reacts to itself without end; if it does \
+                 not, do more in one reaction, or set a timer that lets time pass, and retry: it goes on with as many again"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Chains {
+    async fn link_of(&mut self, reaction: Position, archive: &Archive) -> Result<ChainLink, Trouble> {
+        if let Some(link) = self.0.get(&reaction.0) {
+            return Ok(link.clone());
+        }
+        let record = archive.event_at(reaction).await?;
+        let link = match record.as_ref().map(|record| (archive.own(record), record)) {
+            Some((Ok(ProcessEvent::Reacted(reacted)), record)) => ChainLink::of(&reacted, &record.metadata),
+            _ => ChainLink::default(),
+        };
+        self.0.insert(reaction.0, link.clone());
+        Ok(link)
+    }
+
+    /// A reaction is durable.
+    pub(super) fn settle(&mut self, reacted: &Reacted, position: Position, metadata: &Metadata) {
+        self.0.insert(position.0, ChainLink::of(reacted, metadata));
+    }
+
+    pub(super) fn forget_some(&mut self) {
+        if self.0.len() > LINKS_MAX {
+            self.0.clear();
+        }
+    }
+}
+
+impl ChainLink {
+    fn of(reacted: &Reacted, metadata: &Metadata) -> Self {
+        let chain = Chain { depth: reacted.depth, rounds: reacted.rounds };
+        Self { chain, trace: metadata.trace.clone() }
+    }
+}
+
+impl<P: Process> Instances<P> {
+    /// The place of the reactions to an event.
+    pub(super) async fn chain_after(&mut self, event: &RecordedEvent) -> Result<Chain, Trouble> {
+        let Some(causation) = event.metadata.causation.as_ref().filter(|label| label.starts_with("$process:")) else {
+            return Ok(Chain::default());
+        };
+        let position = causation.rsplit_once('@').and_then(|(_, position)| position.parse().ok());
+        match position {
+            Some(position) => Ok(self.chains.link_of(Position(position), &self.archive).await?.chain.caused()),
+            None => Ok(Chain::default()),
+        }
+    }
+
+    /// The place of the reaction to a timer or a refusal of an instance's own, and the trace that it goes on in. If time has
+    /// passed since, that is from outside: a new chain, and no part of the trace, since what waits for days is another story.
+    pub(super) async fn link_before(&mut self, heard: &Heard<P::Event>) -> Result<ChainLink, Trouble> {
+        let (reaction, is_timer) = match &heard.cause {
+            StoredCause::Timer { name, set_at, .. } => {
+                let instance = self.instance(&heard.context.key).await?;
+                if !instance.timers.get(name).is_some_and(|set| set.at_once) {
+                    return Ok(ChainLink::default());
+                }
+                (Position(*set_at), true)
+            }
+            StoredCause::Refused { position, .. } => (Position(*position), false),
+            StoredCause::Event { .. } | StoredCause::Command { .. } | StoredCause::Record { .. } => {
+                return Ok(ChainLink::default());
+            }
+        };
+        let ChainLink { chain, trace } = self.chains.link_of(reaction, &self.archive).await?;
+        Ok(ChainLink { chain: if is_timer { chain.next_round() } else { chain.caused() }, trace })
+    }
+}
