@@ -3,10 +3,13 @@
 //! The patterns are four: a process that commands each child, a read model that says what is effective, a decision that also
 //! reads the parent, and the effective value passed in; each file says when it is the right one.
 //! Leave them all where a parent and its few children always change together: then they are one aggregate.
+//!
+//! `cargo run --release --example organization -- measure 100000` tells what a cascade to so many children costs.
 
 mod cascade;
 mod domain;
 mod effective;
+mod measure;
 mod passed;
 mod reading;
 
@@ -27,6 +30,12 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, companies] = arguments.as_slice()
+        && word == "measure"
+    {
+        return measure::measure(companies.parse()?).await;
+    }
     let place = examples::place()?;
     let store = leftfold::open(place.path()).await?;
     let directory = Memory::<Directory>::new();

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use examples::figures::{memory, rate};
+use examples::figures::{memory, processor_time, rate};
 use leftfold::fold::Following;
 use leftfold::prelude::*;
 use leftfold::testing::HandClock;
@@ -18,24 +18,28 @@ const ARTICLES: u32 = 100;
 const A_MINUTE: u32 = 10;
 /// The feed waits for the pools, not to be further ahead than that.
 const OPEN_MAX: u64 = 15 * (ARTICLES * A_MINUTE) as u64;
-const TOLD_EVERY: u32 = 50_000;
+const TOLD_EVERY: u32 = 100_000;
 
 /// Feeds so many halves, minute by minute, and tells now and then how it goes.
 pub(crate) async fn measure(store: &Store, halves: u32) -> Result<(), Box<dyn Error>> {
     let clock = Arc::new(HandClock::going());
     let running = Runtime::new(store).clock(clock.clone()).process::<Buffer>().start().await?;
     let mut news = store.follow::<PoolEvent>(store.head().position)?;
-    let (mut fed, mut ended, mut paired, mut began) = (0, 0, 0, Instant::now());
+    let (mut fed, mut ended, mut paired, mut began) = (0, 0, 0, (Instant::now(), processor_time()));
     while fed < halves {
         feed(store, fed).await?;
         fed += ARTICLES * A_MINUTE;
         clock.advance(Duration::from_secs(60));
         until(&mut news, OPEN_MAX, u64::from(fed), &mut ended, &mut paired).await?;
         if fed % TOLD_EVERY == 0 {
-            let speed = rate(u64::from(TOLD_EVERY), began.elapsed());
+            let speed = rate(u64::from(TOLD_EVERY), began.0.elapsed());
+            let work = processor_time().zip(began.1).map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then)) / TOLD_EVERY;
             let pool = serde_json::to_vec(&store.aggregate::<Pool>().load("0").await?.state)?.len();
-            println!("{fed} halves, {paired} of them paired: {speed}, a pool of {pool} bytes; {}", memory());
-            began = Instant::now();
+            println!(
+                "{fed} halves, {paired} of them paired: {speed}, {work:?} of a processor each, a pool of {pool} bytes; {}",
+                memory()
+            );
+            began = (Instant::now(), processor_time());
         }
     }
     clock.advance(BUFFER * 2);
