@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use std::time::Duration;
 use leftfold_core::store::{
     Append, AppendsFrom, Backend, Checkpoint, CheckpointRecord, CommandId, CommandRecord, ContentType, Digest, EventId, Fence,
     Hash, Holder, Label, Leased, Metadata, MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read, Store, StoreId, Tags,
+    TraceContext,
 };
 use leftfold_core::testing::by_runtime;
 use leftfold_log::{Log, Options, dump, restore, verify};
 use support::{TestClock, event_type, stream, wait};
 
-fn stored(version: u32) -> PathBuf {
+fn stored(version: impl Display) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/old/{version}"))
 }
 
@@ -26,7 +28,7 @@ fn options() -> Options {
 }
 
 /// A copy of a stored log, without what lies beside it.
-fn copied(version: u32, name: &str) -> PathBuf {
+fn copied(version: impl Display, name: &str) -> PathBuf {
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("old-{version}-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&copy);
     fs::create_dir_all(&copy).unwrap();
@@ -66,13 +68,7 @@ fn a_log_of_version_2_opens_and_reads_the_same() {
 fn opens_and_reads_the_same(version: u32) {
     assert!(segments(&stored(version)).iter().all(|segment| u32::from(version_of(segment)) == version));
     let copy = copied(version, "read");
-    let mut lines = String::new();
-    let verified = dump(&copy, &mut |line| {
-        lines.push_str(line);
-        lines.push('\n');
-    });
-    assert_eq!(verified.unwrap().damage, None);
-    assert_eq!(lines, fs::read_to_string(stored(version).join("dump.txt")).unwrap());
+    assert_eq!(dumped(&copy), fs::read_to_string(stored(version).join("dump.txt")).unwrap());
     assert!(verify(&copy).unwrap().is_sound());
     let (log, recovery) = Log::open(&copy, Options::default()).unwrap();
     assert!(recovery.closed_cleanly);
@@ -81,6 +77,41 @@ fn opens_and_reads_the_same(version: u32) {
     drop(log);
     assert_eq!(segments(&copy), segments(&stored(version)), "who only reads changes nothing");
     fs::remove_dir_all(&copy).unwrap();
+}
+
+/// Events with the extension that version 1 left room for, and one without.
+#[test]
+fn a_log_with_trace_contexts_opens_and_reads_the_same() {
+    if std::env::var_os("LEFTFOLD_STORE_OLD").is_some() && !stored("traced").exists() {
+        store_traced(&stored("traced"));
+    }
+    let copy = copied("traced", "read");
+    let dumped = dumped(&copy);
+    assert_eq!(dumped, fs::read_to_string(stored("traced").join("dump.txt")).unwrap());
+    assert!(verify(&copy).unwrap().is_sound());
+    let (log, recovery) = Log::open(&copy, Options::default()).unwrap();
+    assert!(recovery.closed_cleanly);
+    let events = wait(Store::new(log).read(Read::matching(Query::all(), Position(1))).all()).unwrap();
+    assert_eq!(events.into_iter().map(|event| event.metadata.trace).collect::<Vec<_>>(), traces());
+    assert_eq!(segments(&copy), segments(&stored("traced")), "who only reads changes nothing");
+    fs::remove_dir_all(&copy).unwrap();
+}
+
+fn traces() -> [Option<TraceContext>; 3] {
+    let with = |state| TraceContext::new([0x4b; 16], [0xf0; 8], 1, state);
+    [with("vendor=1,other=2"), with(""), None]
+}
+
+fn store_traced(path: &Path) {
+    let (log, _) = Log::open(path, options()).unwrap();
+    for trace in traces() {
+        let metadata = Metadata { trace, user: "user".into(), ..Metadata::default() };
+        let event = NewEvent { metadata, ..NewEvent::new(event_type("test.Traced"), "{}").in_stream(stream("test-1")) };
+        wait(log.append(Append::of(vec![event]))).unwrap();
+    }
+    wait(log.close()).unwrap();
+    drop(log);
+    keep_with_dump(path);
 }
 
 fn check(log: &Log) {
@@ -200,12 +231,23 @@ fn store_this_version(path: &Path) {
     }
     held(&log);
     drop(log);
+    keep_with_dump(path);
+}
+
+/// The lines of a dump of a sound log.
+fn dumped(path: &Path) -> String {
     let mut lines = String::new();
-    dump(path, &mut |line| {
+    let verified = dump(path, &mut |line| {
         lines.push_str(line);
         lines.push('\n');
-    })
-    .unwrap();
+    });
+    assert_eq!(verified.unwrap().damage, None);
+    lines
+}
+
+/// Leaves the segments of a log, and a dump beside them.
+fn keep_with_dump(path: &Path) {
+    let lines = dumped(path);
     for entry in fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
         // Only the truth is kept: what is derived has versions of its own.
