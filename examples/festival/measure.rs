@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use examples::figures::{bytes, megabytes, memory, millis, rate, seconds};
+use examples::figures::{bytes, megabytes, memory, millis, processor_time, rate, seconds};
 use leftfold::prelude::*;
 use leftfold::sqlite::{Reader, Sqlite, SqliteError};
 use tokio::task::JoinSet;
@@ -81,11 +81,12 @@ pub(super) async fn large(teams: u64) -> Result<(), Box<dyn Error>> {
     let store = leftfold::open(path.to_str().ok_or("the directory for temporary files is not UTF-8")?).await?;
     let running = Runtime::new(&store).process::<Deletion>().start().await?;
     let began = Instant::now();
-    create(&store, 1, teams).await.map_err(|error| error.to_string())?;
+    create_teams_of_one(&store, teams).await.map_err(|error| error.to_string())?;
     println!("one festival with {teams} teams: created in {}", seconds(began.elapsed()));
-    let began = Instant::now();
+    let (began, worked) = (Instant::now(), processor_time());
     until_deleted(&store, "0").await?;
-    println!("deleted, the last of its teams included, in {}; {}", seconds(began.elapsed()), memory());
+    let worked = processor_time().zip(worked).map(|(now, then)| seconds(now.saturating_sub(then))).unwrap_or_default();
+    println!("deleted, the last of its teams included, in {}, {worked} of processors; {}", seconds(began.elapsed()), memory());
     running.stop().await?;
     Ok(store.close().await?)
 }
@@ -169,6 +170,26 @@ async fn create(store: &Store, festivals: u64, teams: u64) -> Result<(), Failed>
                     let create = CreateTeam { team: format!("{n}-{team}"), festival: festival.clone() };
                     store.decide(&create).await?;
                 }
+            }
+            Ok::<_, Failed>(())
+        });
+    }
+    while let Some(worker) = workers.join_next().await {
+        worker??;
+    }
+    Ok(())
+}
+
+/// Many workers create the teams of one festival: they do not conflict with each other.
+async fn create_teams_of_one(store: &Store, teams: u64) -> Result<(), Failed> {
+    let announce = FestivalCommand::Announce { festival: "0".to_owned() };
+    store.aggregate::<Festival>().execute("0", announce).await?;
+    let mut workers = JoinSet::new();
+    for worker in 0..UNDER_WAY {
+        let store = store.clone();
+        workers.spawn(async move {
+            for team in (worker..teams).step_by(UNDER_WAY as usize) {
+                store.decide(&CreateTeam { team: format!("0-{team}"), festival: "0".to_owned() }).await?;
             }
             Ok::<_, Failed>(())
         });
