@@ -37,8 +37,8 @@ impl FunctionFault {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Copy, Transformed};
     use super::*;
-    use crate::copy::Copy;
     use crate::store::{Append, EventType, NewEvent, Position, RecordedEvent, Store};
 
     async fn store_with_an_event() -> Store {
@@ -48,7 +48,7 @@ mod tests {
         store
     }
 
-    fn kept(event: &RecordedEvent) -> crate::copy::Transformed {
+    fn kept(event: &RecordedEvent) -> Transformed {
         event.to_new().into()
     }
 

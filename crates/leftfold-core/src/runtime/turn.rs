@@ -25,9 +25,7 @@ use super::json::Json;
 use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid, needs_release};
 use super::queue::{Kind, Rest};
 use super::{Host, StartError, shortened};
-use crate::fold::{
-    Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, LoadError, Purpose, Schema,
-};
+use crate::fold::{Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, LoadError, Schema};
 use crate::store::{
     Append, AppendError, Authority, Condition, EventType, Expected, Fence, Label, NewEvent, Outcome, Position, Query, Read,
     ReadError, RecordedEvent, Store, Timestamp,
@@ -130,7 +128,7 @@ enum Told {
 
 impl<E: Effect> Turn<E> {
     pub(crate) fn new(host: Host, effect: E) -> Result<Self, StartError> {
-        let schema = host.store.schema::<<E::Target as Aggregate>::Event>(Purpose::Writing)?;
+        let schema = host.store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
         let intent_type = EventType::new(E::INTENT)?;
         if !schema.wanted().contains(&intent_type) {
             let known = schema.wanted().iter().map(ToString::to_string).collect();
@@ -558,7 +556,7 @@ fn turned<E: Effect>(step: Result<Next<E>, Stopped>) -> Option<Next<E>> {
 /// Returns the reason why this release cannot carry out an intent of a store, if it cannot.
 pub(super) fn unreadable<E: Effect>(store: &Store, event: &RecordedEvent) -> Option<String> {
     let read = || {
-        let schema = store.schema::<<E::Target as Aggregate>::Event>(Purpose::Writing)?;
+        let schema = store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
         schema.payload::<E::Intent>(event, &EventType::new(E::INTENT)?).map(drop)
     };
     match read() {
