@@ -13,7 +13,8 @@ use crate::store::{Authority, Timestamp};
 /// Bytes of a reason that is kept.
 const REASON_CHARS_MAX: usize = 1_000;
 
-/// What happened to a scheduled command, stored as `$scheduled:CATEGORY.…` in the stream `$scheduled:CATEGORY-ID`.
+/// Fact about a scheduled command, stored as `$scheduled:CATEGORY.…` in the stream
+/// `$scheduled:CATEGORY-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Booked {
     Scheduled {
@@ -25,8 +26,8 @@ pub(super) enum Booked {
         at: Timestamp,
     },
     Cancelled {},
-    /// From here on it is carried out, and neither moved nor cancelled. It bears the command again, so that whoever
-    /// carries it out needs no memory of it.
+    /// From here on it is carried out, and neither moved nor cancelled. It bears the command again,
+    /// so that the process that carries it out needs no memory of it.
     FellDue {
         target: String,
         command: Json,
@@ -46,7 +47,7 @@ pub(crate) struct BookedFor<A> {
     aggregate: PhantomData<fn() -> A>,
 }
 
-/// What is asked of a scheduled command.
+/// Request about a scheduled command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Book {
     Schedule {
@@ -75,7 +76,7 @@ pub(super) struct Appointment {
     pub(super) over: Option<Over>,
 }
 
-/// What was asked for first.
+/// Target, time and command of the first request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct AskedFor {
     pub(super) at: Timestamp,
