@@ -11,7 +11,7 @@ use crate::{Outcome, book, cargo, examples, setup, tidy};
 
 /// The argument that asks for long runs too.
 const LONG: &str = "--long";
-/// By this the tests are told that they are to try much more; they read it through `leftfold_core::testing::extent`.
+/// By this the tests are told that they are to try much more; they read it through `leftfold_testing::extent`.
 const LONG_VARIABLE: &str = "LEFTFOLD_LONG";
 
 /// Runs all steps; with arguments only set-up and `cargo test` with these arguments. What comes after `--long` is run at

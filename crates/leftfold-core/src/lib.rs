@@ -6,11 +6,12 @@
 //! - [`runtime`]: what runs behind the log: effects, processes, inboxes, projections.
 //! - [`personal`]: personal data, sealed with the key of its subject, and forgetting it.
 //! - [`copy`]: copying a store into a new one through a function.
-//! - [`testing`]: given/when/then and the explorer for users, the suite that every backend passes, the checker of concurrent histories.
 //!
 //! This crate knows no backend but the one in memory.
 
 pub mod copy;
+#[doc(hidden)]
+pub mod drive;
 pub mod fold;
 mod json;
 mod panic;
@@ -18,4 +19,3 @@ pub mod personal;
 pub mod runtime;
 mod span;
 pub mod store;
-pub mod testing;

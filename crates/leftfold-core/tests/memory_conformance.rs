@@ -1,7 +1,7 @@
 //! The memory backend passes the suite that it is the template for.
 
 use leftfold_core::store::Store;
-use leftfold_core::testing::conformance::{Factory, Reopens, cases, conformance};
+use leftfold_testing::conformance::{Factory, Reopens, cases, conformance};
 
 struct Memory;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError, Target};
-use leftfold_core::testing::target::{self, Subject};
+use leftfold_testing::target::{self, Subject};
 use runtime_stage::{Command, DoorEvent, SECOND, Stage};
 
 /// Rows are a map.

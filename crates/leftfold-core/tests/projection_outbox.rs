@@ -9,7 +9,7 @@ use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::projection::{Bus, Message, NotReached, Outbox, Outgoing, Projection, ProjectionError, verify};
 use leftfold_core::runtime::{RunningRuntime, Runtime, StartError};
 use leftfold_core::store::{Append, EventType, NewEvent, Outcome, Position, Query, Read, StreamName};
-use leftfold_core::testing::by_runtime;
+use leftfold_testing::by_runtime;
 use projection_stage::{Note, add, add_many, time_goes_by};
 use runtime_stage::{Fault, Process, SECOND, Stage, until};
 

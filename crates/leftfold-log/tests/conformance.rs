@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leftfold_core::store::Store;
-use leftfold_core::testing::conformance::{Factory, Faults, Reopens, conformance};
 use leftfold_log::disk::Real;
 use leftfold_log::{Log, Options};
+use leftfold_testing::conformance::{Factory, Faults, Reopens, conformance};
 use support::faulty::{Plan, Planned};
 use support::hooked::Hooked;
 

@@ -49,7 +49,7 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
 #[tokio::test]
 async fn the_key_file_keeps_the_contract() {
     let disk = Simulated::new(1);
-    leftfold_core::testing::key_store::conformance(async || open(&disk)).await;
+    leftfold_testing::key_store::conformance(async || open(&disk)).await;
 }
 
 /// What a key store was asked to do and said that it did.

@@ -14,8 +14,8 @@ use leftfold_core::store::{
     Append, Backend, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Outcome, Position, Query, Read, Store,
     Version,
 };
-use leftfold_core::testing::extent;
 use leftfold_log::{Log, Options, verify};
+use leftfold_testing::extent;
 use support::{event_type, number, seed, stream, tell, wait};
 
 const FOLDER: &str = "LEFTFOLD_KILL_FOLDER";

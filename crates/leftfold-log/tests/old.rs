@@ -15,8 +15,8 @@ use leftfold_core::store::{
     Hash, Holder, Label, Leased, Metadata, MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read, Store, StoreId, Tags,
     TraceContext,
 };
-use leftfold_core::testing::by_runtime;
 use leftfold_log::{Log, Options, dump, restore, verify};
+use leftfold_testing::by_runtime;
 use support::{TestClock, event_type, stream, wait};
 
 fn stored(version: impl Display) -> PathBuf {

@@ -1,10 +1,10 @@
 //! PostgreSQL against the rules for targets.
 
 use leftfold_core::runtime::projection::{ProjectionError, Target};
-use leftfold_core::testing::target::{Subject, conformance, following};
 use leftfold_postgres::tokio_postgres::Error;
 use leftfold_postgres::{Postgres, PostgresError, Rows};
 use leftfold_proving::Postgres as Server;
+use leftfold_testing::target::{Subject, conformance, following};
 
 #[derive(Clone)]
 struct Databases;

@@ -1,9 +1,9 @@
 //! Redis against the rules for targets.
 
 use leftfold_core::runtime::projection::ProjectionError;
-use leftfold_core::testing::target::{Subject, conformance, following};
 use leftfold_proving::Redis as Server;
 use leftfold_redis::{Redis, RedisError, Writes};
+use leftfold_testing::target::{Subject, conformance, following};
 
 #[derive(Clone)]
 struct Databases;

@@ -1,9 +1,9 @@
 //! SQLite against the rules for targets.
 
 use leftfold_core::runtime::projection::{ProjectionError, Target};
-use leftfold_core::testing::target::{Subject, conformance, following};
 use leftfold_sqlite::rusqlite::{self, Connection, OptionalExtension};
 use leftfold_sqlite::{Sqlite, SqliteError};
+use leftfold_testing::target::{Subject, conformance, following};
 use tempfile::TempDir;
 
 #[derive(Clone)]

@@ -12,7 +12,7 @@ mod file_url;
 mod open;
 
 pub use file_url::FileUrlError;
-pub use leftfold_core::{copy, fold, personal, runtime, store, testing};
+pub use leftfold_core::{copy, fold, personal, runtime, store};
 #[cfg(feature = "log")]
 pub use leftfold_log as log;
 #[cfg(feature = "postgres")]
@@ -21,6 +21,8 @@ pub use leftfold_postgres as postgres;
 pub use leftfold_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use leftfold_sqlite as sqlite;
+#[cfg(feature = "testing")]
+pub use leftfold_testing as testing;
 pub use open::{OpenError, open};
 #[cfg(feature = "log")]
 pub use open::{OpenKeysError, open_keys};

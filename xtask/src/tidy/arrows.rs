@@ -1,7 +1,7 @@
 //! The arrows between the rooms of the house: which crate may import which.
 //!
 //! Front doors import `leftfold`, `leftfold` imports backends, backends import the core, and the core imports
-//! no other room. The bench additionally imports what it measures, layer by layer. Tests of any room may look
+//! no other room. The testing kit imports the core; `leftfold` offers it, and tests of the core and of backends take it. The bench additionally imports what it measures, layer by layer. Tests of any room may look
 //! below it, but they too never import a front door, nor one backend another.
 
 use super::Violation;
@@ -18,6 +18,8 @@ enum Room {
     Door,
     /// A part that any application can mount.
     Mountable,
+    /// The testing kit: for users' tests, and for those of the core and of backends.
+    Kit,
     /// Real servers for tests.
     Proving,
     /// Something that runs: applications, examples, the server.
@@ -48,6 +50,7 @@ fn room(package: &str, folder: &str) -> Option<Room> {
         ("xtask", _) => Some(Room::Xtask),
         ("crates", "leftfold") => Some(Room::Door),
         ("crates", "leftfold-core") => Some(Room::Core),
+        ("crates", "leftfold-testing") => Some(Room::Kit),
         ("crates", "leftfold-console") => Some(Room::Mountable),
         ("crates", "leftfold-proving") => Some(Room::Proving),
         ("crates", backend) if BACKENDS.contains(&backend) => Some(Room::Backend),
@@ -59,8 +62,8 @@ fn room(package: &str, folder: &str) -> Option<Room> {
 fn may_import(from: Room, to: Room) -> bool {
     match from {
         Room::Core | Room::Proving | Room::Xtask => false,
-        Room::Backend => to == Room::Core,
-        Room::Door => matches!(to, Room::Core | Room::Backend),
+        Room::Backend | Room::Kit => to == Room::Core,
+        Room::Door => matches!(to, Room::Core | Room::Backend | Room::Kit),
         Room::Mountable => to == Room::Door,
         Room::Front | Room::Examples => matches!(to, Room::Door | Room::Mountable),
         Room::Bench => matches!(to, Room::Door | Room::Backend | Room::Core | Room::Proving),
@@ -73,8 +76,13 @@ fn tests_may_import(from: Room, to: Room) -> bool {
     let below = matches!(to, Room::Core | Room::Backend);
     let at_the_front = matches!(from, Room::Front | Room::Examples | Room::Mountable);
     let shares_with_examples = (from, to) == (Room::Front, Room::Examples);
+    let takes_the_kit = to == Room::Kit && matches!(from, Room::Core | Room::Backend);
     let speaks_to_servers = at_the_front || matches!(from, Room::Backend | Room::Door);
-    may_import(from, to) || shares_with_examples || (at_the_front && below) || (speaks_to_servers && to == Room::Proving)
+    may_import(from, to)
+        || takes_the_kit
+        || shares_with_examples
+        || (at_the_front && below)
+        || (speaks_to_servers && to == Room::Proving)
 }
 
 pub(super) fn check(files: &[File]) -> Vec<Violation> {
@@ -128,8 +136,9 @@ mod tests {
     use super::*;
 
     /// One crate of each kind, and a second backend.
-    const HOUSE: [(&str, &str); 10] = [
+    const HOUSE: [(&str, &str); 11] = [
         ("crates/leftfold-core", "leftfold-core"),
+        ("crates/leftfold-testing", "leftfold-testing"),
         ("crates/leftfold-log", "leftfold-log"),
         ("crates/leftfold-sqlite", "leftfold-sqlite"),
         ("crates/leftfold", "leftfold"),
@@ -145,9 +154,11 @@ mod tests {
     fn exactly_the_arrows_of_the_law_are_allowed() {
         let allowed = arrows_allowed_in("dependencies");
         let expected = [
+            "leftfold-testing -> leftfold-core",
             "leftfold-log -> leftfold-core",
             "leftfold-sqlite -> leftfold-core",
             "leftfold -> leftfold-core",
+            "leftfold -> leftfold-testing",
             "leftfold -> leftfold-log",
             "leftfold -> leftfold-sqlite",
             "leftfold-console -> leftfold",
@@ -168,7 +179,9 @@ mod tests {
     fn tests_look_further_down_but_never_to_the_front_nor_to_another_backend() {
         let allowed = arrows_allowed_in("dev-dependencies");
         assert!(allowed.contains(&"csms -> leftfold-log".to_owned()));
-        assert!(!allowed.iter().any(|a| a.ends_with("-> csms") || a.starts_with("leftfold-core ->")));
+        assert!(!allowed.iter().any(|a| a.ends_with("-> csms")));
+        let of_core: Vec<_> = allowed.iter().filter(|a| a.starts_with("leftfold-core ->")).collect();
+        assert_eq!(of_core, ["leftfold-core -> leftfold-testing"]);
         assert!(!allowed.contains(&"leftfold-log -> leftfold-sqlite".to_owned()));
         assert!(allowed.contains(&"leftfold-sqlite -> leftfold-proving".to_owned()));
         assert!(!allowed.iter().any(|a| a.starts_with("leftfold-proving ->")));

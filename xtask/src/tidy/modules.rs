@@ -1,7 +1,7 @@
 //! The arrows between the modules of leftfold-core.
 //!
-//! `fold` and `store` know neither `runtime` nor `testing`, `store` does not know `fold`, and only tests know
-//! `testing`. Paths from `crate::` are looked at, comments are not: documentation may point anywhere.
+//! `fold` and `store` do not know `runtime`, `store` does not know `fold`, and nothing knows `copy` or `drive`, the door of
+//! the testing kit. Paths from `crate::` are looked at, comments are not: documentation may point anywhere.
 
 use super::Violation;
 use super::lexer::{closing_brace, find_words, identifier_at};
@@ -18,8 +18,7 @@ fn check_file(file: &File) -> Vec<Violation> {
     let from = module(file);
     let mut violations = Vec::new();
     for (at, to) in mentions(&file.code) {
-        let in_test = to == "testing" && file.is_test(at);
-        if let Some(reason) = forbidden(from, to).filter(|_| !in_test) {
+        if let Some(reason) = forbidden(from, to) {
             violations.push(file.violation(at, format!("`{from}` mentions `crate::{to}`: {reason}")));
         }
     }
@@ -32,8 +31,7 @@ fn forbidden(from: &str, to: &str) -> Option<&'static str> {
         ("fold" | "store", "runtime") => Some("the runtime builds upon folds and stores, never the other way"),
         ("lib", _) => None,
         (_, "copy") => Some("a copy is made of stores and the model; neither knows of it"),
-        ("testing", _) => None,
-        (_, "testing") => Some("only tests use it; put the use under #[cfg(test)] or move it into testing"),
+        (_, "drive") => Some("it is the door of leftfold-testing and nobody else's"),
         _ => None,
     }
 }
@@ -90,8 +88,8 @@ mod tests {
             ("store/query.rs", "\nuse crate::fold::Event;\n", 2),
             ("store.rs", "fn a() -> crate::runtime::Timer {}\n", 1),
             ("fold/mod.rs", "use crate::{\n    store::{Query, Store},\n    runtime,\n};\n", 3),
-            ("fold/event.rs", "use crate::testing::given;\n", 1),
-            ("runtime/timer.rs", "use crate::{testing::given, fold};\n", 1),
+            ("fold/event.rs", "use crate::drive::Driver;\n", 1),
+            ("runtime/timer.rs", "use crate::{drive::Driver, fold};\n", 1),
         ] {
             let path = format!("{CORE}{path}");
             let found = check(&tree(&[(&path, text)]));
@@ -102,11 +100,10 @@ mod tests {
     #[test]
     fn right_arrows_tests_and_documentation_are_left_alone() {
         for (path, text) in [
-            ("lib.rs", "pub mod testing;\npub use crate::testing::given;\n"),
-            ("testing/given.rs", "use crate::{fold, runtime, store, testing};\n"),
-            ("runtime/timer.rs", "use crate::{fold::Event, store::{testing, Query}};\n"),
+            ("lib.rs", "pub mod drive;\npub use crate::drive::Driver;\n"),
+            ("drive.rs", "use crate::{fold, runtime, store};\n"),
+            ("runtime/timer.rs", "use crate::{fold::Event, store::{drive, Query}};\n"),
             ("fold/event.rs", "//! See [crate::runtime].\nuse crate::store::Query;\n"),
-            ("store/query.rs", "#[cfg(test)]\nmod tests {\n    use crate::testing::given;\n}\n"),
         ] {
             let path = format!("{CORE}{path}");
             assert_eq!(check(&tree(&[(&path, text)])), [], "{path}");

@@ -261,7 +261,7 @@ mod tests {
     /// Holds runs against a plain table.
     #[test]
     fn runs_say_what_a_table_says() {
-        let seed = crate::testing::seed();
+        let seed = leftfold_testing::seed();
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..200 {
             let mut runs = Runs { before: (7, 9), ..Runs::default() };

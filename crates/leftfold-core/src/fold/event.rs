@@ -22,7 +22,7 @@ use crate::store::{EventType, Invalid, Label, RecordedEvent, Tags, Timestamp, Ve
 /// another one fits, a key that an object has twice, a field that is left out and has no default, numbers of 128 bits
 /// within `#[serde(tag)]`, `untagged` and `flatten`, and more than 120 arrays and objects within each other. Nobody can see
 /// what serde is not told: fields with `#[serde(skip)]`, two untagged variants that are written in the same way, a
-/// flattened `Option` or `Value` of which nothing is written. [`given`](crate::testing::given()) compares with `PartialEq`,
+/// flattened `Option` or `Value` of which nothing is written. `given`, of the testing kit, compares with `PartialEq`,
 /// and can.
 pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// Stands before the variant's name; two aggregates may both have a `Created`.

@@ -1,5 +1,8 @@
 //! What time it is: given to the runtime from outside, so that tests and explorers can own it.
 
+#[cfg(any(test, feature = "drive"))]
+mod hand;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -9,6 +12,9 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use crate::store::{SleepGauge, Timestamp};
+
+#[cfg(any(test, feature = "drive"))]
+pub use hand::{DueClock, HandClock};
 
 /// A wait until some moment.
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;

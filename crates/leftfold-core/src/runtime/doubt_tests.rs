@@ -18,8 +18,8 @@ use super::ledger::{EffectState, Ledger};
 use super::queue::Kind;
 use super::turn::{ATTEMPT_GRACE, Intent, Next, Turn};
 use crate::fold::{Aggregate, Event};
+use crate::runtime::clock::HandClock;
 use crate::store::Store;
-use crate::testing::HandClock;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const LENGTH_MAX: usize = 4;

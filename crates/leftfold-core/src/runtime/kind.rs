@@ -161,7 +161,7 @@ impl Refusal {
 }
 
 impl ScheduleError {
-    /// Returns the meaning of the error to a caller.
+    /// What it means to whoever asked.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -177,7 +177,7 @@ impl ScheduleError {
 }
 
 impl ScheduleRefusal {
-    /// Returns the meaning of the refusal to a caller.
+    /// What it means to whoever asked.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -188,7 +188,7 @@ impl ScheduleRefusal {
 }
 
 impl CronError {
-    /// Returns the meaning of the error to a caller, who may have the expression from a person.
+    /// What it means to a caller, who may have the expression from a person.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {

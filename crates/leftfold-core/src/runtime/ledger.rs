@@ -11,7 +11,8 @@ use crate::store::{Invalid, NewEvent, Position, Read, RecordedEvent, Store, Stre
 
 /// Fact about an effect, stored as `$effect.…` in the stream `$effect-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum LedgerEvent {
+#[doc(hidden)]
+pub enum LedgerEvent {
     /// The outside world is about to be touched.
     AttemptOpened { effect: String, number: u32, deadline: Timestamp },
     /// The attempt has ended without success, and another one follows.
@@ -49,6 +50,14 @@ fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<N
     let Some(Ok(intent)) = id else { return Ok(Some(record.to_new())) };
     let Some(intent) = positions.event(Position(intent)) else { return Ok(None) };
     Ok(Some(record.to_new().in_stream(Ledger::stream(EffectId(intent))?)))
+}
+
+/// The effect that an event of a ledger is about, and what it says; `None` if it is no event of a ledger.
+#[must_use]
+pub fn entry_of(event: &RecordedEvent) -> Option<(String, LedgerEvent)> {
+    let stream = event.stream.as_ref().filter(|at| at.name.category() == LedgerEvent::NAMESPACE)?;
+    let entry = Schema::of::<LedgerEvent>().ok()?.decode::<LedgerEvent>(event, Unknown::Ignore).ok()?.pop()?;
+    Some((stream.name.id().to_owned(), entry))
 }
 
 /// State of an effect.
@@ -259,14 +268,14 @@ pub(super) fn needs_release(error: &EventError) -> String {
 pub(super) enum Unsaid {
     /// The policy lets attempts in doubt be repeated, so it may have been one.
     IsDoubt,
-    /// Another attempt follows only one that certainly did not take place.
+    /// Only what certainly did not take place is followed by another attempt.
     IsNotDone,
 }
 
 /// Bytes of a reason that are recorded.
 const REASON_BYTES_MAX: usize = 4_096;
 
-/// Cuts a reason to its limit: a text of users' code may be of any length.
+/// A reason within its limit: what users' code says may be of any length.
 pub(super) fn shortened(mut reason: String) -> String {
     // The start of a text is a boundary.
     let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));

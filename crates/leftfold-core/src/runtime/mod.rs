@@ -1,7 +1,7 @@
 //! What runs behind the log: effects, processes with their timers, inboxes, projections.
 
 mod board;
-mod clock;
+pub(crate) mod clock;
 mod contained;
 mod countdown;
 #[cfg(test)]
@@ -14,7 +14,7 @@ pub mod inbox;
 mod jobs;
 mod json;
 mod kind;
-mod ledger;
+pub(crate) mod ledger;
 mod mark;
 mod metrics;
 mod names;
@@ -63,9 +63,7 @@ pub use turn::ATTEMPT_GRACE;
 #[doc(hidden)]
 pub use turn::ATTEMPT_GRACE as LEASE;
 
-pub(crate) use contained::message as panic_message;
 pub(crate) use effects::Asked;
-pub(crate) use ledger::LedgerEvent;
 pub(crate) use positions::{Positions, RewriteError, rewrite_labels, rewritten};
 pub(crate) use process::ProcessRunner;
 pub(crate) use runner::Runner;
@@ -84,14 +82,13 @@ use recurring::RecurringRunner;
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
 
-/// Takes the enums that own the events which a consumer makes others record into use with the
-/// store.
+/// Takes the enums that own what a consumer makes others record into use with the store.
 type TakingIntoUse = fn(&Store) -> Result<(), EventError>;
 type Starting = Box<dyn FnOnce(Host, watch::Receiver<bool>) -> Start + Send>;
 type Start = Pin<Box<dyn Future<Output = Result<Running, StartError>> + Send>>;
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Consumers to run behind a store, before they are started.
+/// What runs behind a store, before it is started.
 #[must_use = "a runtime does nothing until it is started"]
 pub struct Runtime {
     host: Host,
@@ -101,11 +98,11 @@ pub struct Runtime {
     projections: Vec<Registered>,
     rebuild: BTreeSet<String>,
     owners: Vec<(Named, TakingIntoUse)>,
-    /// Longest time that an effect under way may take.
+    /// How long an effect under way may take at most.
     longest: Duration,
 }
 
-/// The name of a consumer, and its type, as they appear in errors.
+/// The name of a consumer, and its type: what errors call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     pub(crate) name: &'static str,
@@ -137,7 +134,7 @@ struct Consumer {
     starting: Starting,
 }
 
-/// Store, clock and status board that every consumer works with.
+/// What every consumer stands on.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     store: Store,
@@ -152,7 +149,7 @@ impl Host {
 }
 
 impl Runtime {
-    /// A runtime of no consumers yet, behind a store.
+    /// Nothing yet, behind a store.
     pub fn new(store: &Store) -> Self {
         let host = Host::new(store.clone(), Arc::new(SystemClock::default()));
         Self {
@@ -225,8 +222,8 @@ impl Runtime {
         self
     }
 
-    /// Rebuilds a projection, in the versions that are registered, whatever there is of it. Readers
-    /// see the present rows until the new ones have caught up and take their place.
+    /// Builds a projection anew, in the versions that are registered, whatever there is of it. Readers see what is there
+    /// until the new rows have caught up and take its place.
     pub fn rebuild(mut self, name: impl Into<String>) -> Self {
         self.rebuild.insert(name.into());
         self
@@ -242,9 +239,8 @@ impl Runtime {
         Ok(RunningRuntime { handle, stop, tasks, within, _figures: figures })
     }
 
-    /// Runs everything in the caller's task until all of it has taken up the log to its durable end
-    /// and nothing is under way, and returns the state of each consumer then: for programs that are
-    /// started to do the work there is and to end.
+    /// Runs everything in the caller's task until all of it has taken up the log to its durable end and nothing is under
+    /// way, and says how each one stands then: for programs that are started to do what there is and to end.
     ///
     /// Timers that are due later, effects that are in doubt or wait to be tried again, and parked items are not under
     /// way. A database or a log that is away is waited for, so a caller gives this a time limit; it is safe to drop it.
@@ -256,7 +252,7 @@ impl Runtime {
         Ok(effects.board.statuses(effects.store.head().position))
     }
 
-    /// Prepares everything for its first step.
+    /// Everything as it is before its first step.
     async fn ready(mut self) -> Result<Ready, StartError> {
         // Before the views of those who read: they read events as the owners do.
         for (named, take_into_use) in self.owners {
@@ -322,7 +318,7 @@ fn kinds(all: Vec<(&'static str, &'static str, Result<Kind, Invalid>)>) -> Resul
     }
 }
 
-/// Returns the first key that is there twice, with the types that it belongs to.
+/// The first that is there twice, with the types that it belongs to.
 fn twice<T: Ord + Clone>(all: impl Iterator<Item = (T, &'static str)>) -> Option<(T, [&'static str; 2])> {
     let mut seen = BTreeMap::new();
     for (one, type_name) in all {
@@ -333,7 +329,7 @@ fn twice<T: Ord + Clone>(all: impl Iterator<Item = (T, &'static str)>) -> Option
     None
 }
 
-/// Reports the panic of a consumer: a bug of the runtime, that must not go unseen.
+/// Says so where a consumer panics: a bug of the runtime, that must not go unseen.
 struct EndedByPanic {
     name: &'static str,
     board: Arc<Board>,
@@ -348,8 +344,7 @@ impl Drop for EndedByPanic {
     }
 }
 
-/// Consumers that run behind a store. It is safe to kill the process at any time;
-/// [`stop`](RunningRuntime::stop) is kinder.
+/// What runs behind a store. It is safe to kill the process at any time; [`stop`](RunningRuntime::stop) is kinder.
 ///
 /// Dropping it tells everything to stop, without waiting. It has one owner; others take a [`handle`](Self::handle), whose
 /// methods it has too.
@@ -358,28 +353,25 @@ pub struct RunningRuntime {
     handle: RuntimeHandle,
     stop: watch::Sender<bool>,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
-    /// Time that all of them may take to stop.
+    /// How long all of them may take to stop.
     within: Duration,
     /// Shown in the store's metrics for as long as this is there.
     _figures: Arc<Figures>,
 }
 
 impl RunningRuntime {
-    /// Returns a handle for readers of its state that never stop it: a web server, metrics, another
-    /// task.
+    /// A handle for whoever asks how it goes, and never stops it: a web server, metrics, another task.
     #[must_use]
     pub fn handle(&self) -> RuntimeHandle {
         self.handle.clone()
     }
 
-    /// Stops taking up new work, and waits for the work under way: effects each within its own
-    /// deadline, a transaction of a projection until it is committed; [`STOP_WITHIN`] beyond the
-    /// longest deadline of an effect, and not longer.
+    /// Stops taking up new work, and waits for what is under way: effects each within its own deadline, a transaction of a
+    /// projection until it is committed; [`STOP_WITHIN`] beyond the longest deadline of an effect, and not longer.
     ///
     /// # Errors
-    /// [`StopError::Late`] names the consumers that did not stop in that time, because something
-    /// outside gives no answer. They are interrupted: their databases undo the transactions that were
-    /// not committed, and the next start goes on from those that were.
+    /// [`StopError::Late`] names who did not stop in that time, because something outside gives no answer. It is
+    /// interrupted: its database undoes what was not committed, and the next start goes on from what was.
     pub async fn stop(self) -> Result<(), StopError> {
         let within = self.within;
         self.stop_within(within).await
@@ -400,7 +392,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// The owner has all methods of the handle.
+/// Whatever a handle says, its owner says too.
 impl Deref for RunningRuntime {
     type Target = RuntimeHandle;
 

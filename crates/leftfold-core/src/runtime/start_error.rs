@@ -40,7 +40,7 @@ pub enum StartError {
         constant: &'static str,
         /// Its value.
         value: &'static str,
-        /// Reason why it is not valid.
+        /// Why it is not valid.
         #[source]
         error: Invalid,
     },
@@ -52,14 +52,14 @@ pub enum StartError {
         /// Their types.
         types: [&'static str; 2],
     },
-    /// The notes of a projection do not belong to this store.
+    /// What a projection remembers does not belong to this store.
     #[error("{name} version {version} does not belong to this log, have it built anew by Runtime::rebuild({name:?}): {error}")]
     ForeignProjection {
         /// The projection.
         name: &'static str,
         /// Its version.
         version: u32,
-        /// The fact that shows it.
+        /// How that is known.
         #[source]
         error: SubscribeError,
     },
@@ -72,7 +72,7 @@ pub enum StartError {
         name: &'static str,
         /// Its version.
         version: u32,
-        /// Message of the error, with all its causes.
+        /// What was said, with all its causes.
         error: String,
     },
     /// The name of a projection is not valid in every target.
@@ -96,7 +96,7 @@ pub enum StartError {
         /// Its version.
         version: u32,
     },
-    /// A projection that is to be rebuilt is not registered.
+    /// A projection is to be built anew that is not registered.
     #[error(
         "the projection {name:?} is to be built anew, but none is registered under that name: give Runtime::rebuild the \
          NAME of a projection, and Runtime::project that projection"
@@ -105,7 +105,7 @@ pub enum StartError {
         /// The name.
         name: String,
     },
-    /// A projection that is to be rebuilt has a target that has sent its messages to somebody.
+    /// A projection is to be built anew whose target has sent what it got to somebody.
     #[error("{name} cannot be built anew: its target cannot take back what was sent")]
     CannotRebuild {
         /// The projection.
@@ -116,7 +116,7 @@ pub enum StartError {
     Late {
         /// The consumer.
         name: &'static str,
-        /// Time that was waited.
+        /// How long was waited.
         within: Duration,
     },
     /// Code of a consumer panicked while it was started: a constructor, a `Default`, the declaration of its events.
@@ -126,25 +126,24 @@ pub enum StartError {
         type_name: &'static str,
         /// The consumer.
         name: &'static str,
-        /// Message of the panic.
+        /// What the panic said.
         said: String,
     },
     /// The events cannot be read or written.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// The position from which an effect that is new to the store is carried out could not be
-    /// recorded.
+    /// From where an effect is carried out that is new to the store could not be recorded.
     #[error("from where effect {effect} begins cannot be recorded, start again when the store takes appends: {detail}")]
     Beginning {
         /// The effect.
         effect: &'static str,
-        /// Description of the failure.
+        /// What went wrong.
         detail: String,
     },
-    /// A name is not valid.
+    /// A name is none.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The checkpoint of the consumer does not belong to this store.
+    /// What the consumer remembers does not belong to this store.
     #[error(transparent)]
     Foreign(#[from] SubscribeError),
     /// The store cannot be read.

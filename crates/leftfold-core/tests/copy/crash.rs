@@ -6,7 +6,7 @@ use leftfold_core::copy::{Copy, CopyError, PositionMap, Progress};
 use leftfold_core::store::{
     Append, AppendError, Checkpoint, CheckpointRecord, Hash, Label, MemoryBackend, MoveFrom, Partition, Position, Store, StoreId,
 };
-use leftfold_core::testing::seed;
+use leftfold_testing::seed;
 
 use crate::stage::{Crash, Crashing, append, event, everything, history, reforming, shape};
 

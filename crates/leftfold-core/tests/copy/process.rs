@@ -129,7 +129,7 @@ async fn a_record_of_a_process_that_cannot_be_read_stops_a_copy_with_its_place_a
         let mut record = NewEvent::new(EventType::new(event_type).unwrap(), data);
         record.schema_version = version;
         let record = record.in_stream(StreamName::new("$process:p-1").unwrap());
-        let at = append(&old, leftfold_core::testing::by_runtime(Append::of(vec![record]))).await;
+        let at = append(&old, leftfold_testing::by_runtime(Append::of(vec![record]))).await;
         let copy = Copy::from(&old).into(&new).through(|_| Transformed::Keep);
         match copy.run_until_caught_up().await {
             Err(CopyError::Unreadable { position, stream, .. }) => assert_eq!((position, &*stream), (at, "$process:p-1")),
@@ -139,7 +139,7 @@ async fn a_record_of_a_process_that_cannot_be_read_stops_a_copy_with_its_place_a
         // What is none of ours there speaks of nothing.
         let (old, new) = (Store::memory(), Store::memory());
         let foreign = event("$process:p-1", "foo.Bar", "no JSON");
-        append(&old, leftfold_core::testing::by_runtime(Append::of(vec![foreign]))).await;
+        append(&old, leftfold_testing::by_runtime(Append::of(vec![foreign]))).await;
         Copy::from(&old).into(&new).through(|_| Transformed::Keep).switch().await.unwrap();
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn command(key: &str, answer: &str) -> CommandRecord {
 }
 
 pub(crate) async fn append(store: &Store, append: Append) -> Position {
-    match store.append(leftfold_core::testing::by_runtime(append)).await.unwrap() {
+    match store.append(leftfold_testing::by_runtime(append)).await.unwrap() {
         Outcome::Appended(appended) => appended.first,
         other => panic!("{other:?}"),
     }

@@ -15,7 +15,7 @@ use crate::stage::{append, event, everything, history, reforming, shape};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tail_is_followed_while_others_write() {
     let (old, new) = (Store::memory(), Store::memory());
-    let seed = leftfold_core::testing::seed();
+    let seed = leftfold_testing::seed();
     history(&old, seed, 100).await;
     let copy = Arc::new(reforming(&old, &new));
     let (stop, stopped) = oneshot::channel::<()>();

@@ -154,7 +154,7 @@ async fn the_image_of_an_event_has_its_id() {
 #[tokio::test]
 async fn the_map_tells_where_every_position_went_and_needs_no_old_store() {
     let old = Store::memory();
-    history(&old, leftfold_core::testing::seed(), 300).await;
+    history(&old, leftfold_testing::seed(), 300).await;
     let (new, copy) = copied(&old, reform).await;
     let mut map = PositionMap::open(&new, old.identity().store).await.unwrap();
     let (mut nearest, mut through) = (Position::START, Position::START);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leftfold_core::fold::{Aggregate, Event, Recorded};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
-use leftfold_core::testing::explorer::{Explorer, Schedules};
+use leftfold_testing::explorer::{Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
 use crate::{MANY, is_found};

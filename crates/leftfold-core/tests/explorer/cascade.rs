@@ -5,7 +5,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use leftfold_core::fold::{Aggregate, Event, Recorded};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
-use leftfold_core::testing::explorer::{Clients, Explorer, Schedules};
+use leftfold_testing::explorer::{Clients, Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
 use crate::{MANY, is_found};

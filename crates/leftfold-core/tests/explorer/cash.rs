@@ -1,7 +1,7 @@
 //! A cash machine: a withdrawal that is asked for again is not another withdrawal.
 
 use leftfold_core::fold::{Aggregate, Event};
-use leftfold_core::testing::explorer::{Client, Explorer, Schedules};
+use leftfold_testing::explorer::{Client, Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
 use crate::{MANY, is_found};

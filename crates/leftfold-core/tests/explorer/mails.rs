@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leftfold_core::fold::{Aggregate, Event};
 use leftfold_core::runtime::{Attempt, Conclusion, Effect, Performed, Policy};
-use leftfold_core::testing::explorer::{Explorer, Schedules};
+use leftfold_testing::explorer::{Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
 use crate::{MANY, is_found};

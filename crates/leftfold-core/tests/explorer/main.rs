@@ -8,7 +8,7 @@ mod points;
 mod reminders;
 mod views;
 
-use leftfold_core::testing::explorer::{Failure, Schedules};
+use leftfold_testing::explorer::{Failure, Schedules};
 
 /// What a system without a fault has to survive. Without optimization they take a minute.
 const MANY: Schedules = Schedules(if cfg!(debug_assertions) { 1_000 } else { 10_000 });

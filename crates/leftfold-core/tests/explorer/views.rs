@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use leftfold_core::fold::{Aggregate, Event, Recorded};
 use leftfold_core::runtime::projection::{Bus, Memory, Message, Outbox, Outgoing, Projection, ProjectionError};
-use leftfold_core::testing::{Explorer, Schedules};
+use leftfold_testing::{Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
 use crate::{MANY, is_found};

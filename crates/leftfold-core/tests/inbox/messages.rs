@@ -6,7 +6,7 @@ use leftfold_core::fold::{Aggregate, Event};
 use leftfold_core::runtime::inbox::{Delivery, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX, Receipt, ReceiveError};
 use leftfold_core::runtime::process::{Reaction, Targets};
 use leftfold_core::store::{Append, CommandRecord, Digest, EventType, NewEvent, Store, StreamName};
-use leftfold_core::testing::command_id_of_runtime;
+use leftfold_testing::command_id_of_runtime;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -283,7 +283,7 @@ async fn what_an_earlier_release_received_is_a_duplicate() {
     let digest = Digest::of(br#"None {"a":1}"#);
     let command = CommandRecord { id: command_id_of_runtime("$inbox:mails", "1 s m"), digest, answer: answer.into() };
     let append = Append { command: Some(command), ..Append::of(vec![event]) };
-    store.append(leftfold_core::testing::by_runtime(append)).await.unwrap();
+    store.append(leftfold_testing::by_runtime(append)).await.unwrap();
     assert_eq!(receive(&store, "m", After { a: 1, b: None }).await, Ok(Receipt::Duplicate));
     assert!(is_other(&receive(&store, "m", After { a: 2, b: None }).await.unwrap_err()));
 }

@@ -6,7 +6,7 @@ mod shape;
 
 use leftfold_core::fold::{Event, EventError, Schema, Unknown};
 use leftfold_core::store::{Append, NewEvent, Outcome, Position, Query, Read, Store};
-use leftfold_core::testing::{extent, seed};
+use leftfold_testing::{extent, seed};
 use serde::{Deserialize, Serialize};
 
 use building::At;

@@ -14,7 +14,7 @@ use super::{ADA, loaded, register};
 #[tokio::test]
 async fn the_key_store_in_memory_keeps_the_contract() {
     let key_store = Arc::new(MemoryKeys::new().unwrap());
-    leftfold_core::testing::key_store::conformance(async || key_store.clone()).await;
+    leftfold_testing::key_store::conformance(async || key_store.clone()).await;
 }
 
 #[tokio::test]

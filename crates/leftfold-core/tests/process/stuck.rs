@@ -4,7 +4,7 @@
 use leftfold_core::runtime::RunningRuntime;
 use leftfold_core::runtime::process::{AskError, ParkedFilter, ParkedTrigger, Whose};
 use leftfold_core::store::{Append, CommandId, CommandRecord, Digest, EventType, NewEvent, Store, StreamName};
-use leftfold_core::testing::command_id_of_runtime;
+use leftfold_testing::command_id_of_runtime;
 
 use crate::clerk::{Act, Desk, Do, ask, break_it, mend, parked, starts, texts, timer, until_written, works, write};
 use crate::runtime_stage::{SECOND, Stage, quiet, until};

@@ -20,8 +20,8 @@ use leftfold_core::store::{
     EventType, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, Leases, MemoryBackend, NewEvent, Outcome, Page,
     Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, Status, Store, StoreId, StreamName, Timestamp,
 };
-pub use leftfold_core::testing::HandClock;
-use leftfold_core::testing::by_runtime;
+pub use leftfold_testing::HandClock;
+use leftfold_testing::by_runtime;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 

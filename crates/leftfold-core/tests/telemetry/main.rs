@@ -16,7 +16,7 @@ use leftfold_core::runtime::inbox::{Delivery, Inbox};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
 use leftfold_core::store::{Position, Query, Read, RecordedEvent, Store, TraceContext};
-use leftfold_core::testing::HandClock;
+use leftfold_testing::HandClock;
 use runtime_stage::{Command, Door, DoorEvent, Opener, done};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};

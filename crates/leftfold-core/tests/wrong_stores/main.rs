@@ -11,8 +11,8 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Once;
 
-use leftfold_core::testing::conformance::{Case, cases, conformance};
-use leftfold_core::testing::extent;
+use leftfold_testing::conformance::{Case, cases, conformance};
+use leftfold_testing::extent;
 
 use right::{Wrong, Wrongs};
 use rows::{Row, rows};

@@ -11,7 +11,7 @@ use leftfold_core::store::{
     Page, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId, StreamName,
     Timestamp, Version,
 };
-use leftfold_core::testing::conformance::{Factory, Failed, Faults, Reopens};
+use leftfold_testing::conformance::{Factory, Failed, Faults, Reopens};
 use tokio::sync::watch;
 
 /// Where a store lives: what outlives its handles.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use leftfold_core::runtime::projection::{Place, ProjectionError, Session, Target};
 use leftfold_core::store::Position;
-use leftfold_core::testing::target::Subject;
+use leftfold_testing::target::Subject;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

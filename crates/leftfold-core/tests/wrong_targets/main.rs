@@ -6,8 +6,8 @@ mod ledger;
 use std::collections::BTreeSet;
 
 use ledger::{Fault, Ledgers, TABLE};
-use leftfold_core::testing::conformance::Case;
-use leftfold_core::testing::target::{cases, cases_of_following, conformance, following};
+use leftfold_testing::conformance::Case;
+use leftfold_testing::target::{cases, cases_of_following, conformance, following};
 
 fn run<T>(judging: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();

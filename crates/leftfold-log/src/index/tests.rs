@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 use leftfold_core::store::{Direction, Hash, Position, StoreId, Version};
-use leftfold_core::testing::extent;
+use leftfold_testing::extent;
 use uuid::Uuid;
 
 use super::{Covered, Index, IndexError, Key, Opened, Settings, Upkeep};

@@ -4,8 +4,8 @@
 use leftfold_core::store::{
     Append, Backend, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Position, Query, QueryItem, Read, Tag, Tags,
 };
-use leftfold_core::testing::by_runtime;
 use leftfold_log::Log;
+use leftfold_testing::by_runtime;
 
 use crate::Run;
 use crate::judge::{Answer, refusal, version};

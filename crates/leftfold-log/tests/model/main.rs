@@ -17,9 +17,9 @@ use leftfold_core::store::{
     Append, AppendError, Backend, CommandId, EventId, Hash, Label, MemoryBackend, Outcome, Partition, Position, Read,
     RecordedEvent, Store, StoreId, Version,
 };
-use leftfold_core::testing::extent;
 use leftfold_log::disk::{Fault, Simulated, Use};
 use leftfold_log::{ClockBehind, Log, OpenError, Options, Upkeep, restore_on};
+use leftfold_testing::extent;
 
 use judge::{Answer, comparable, refusal};
 use settle::{bare, kept};

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use leftfold_core::testing::conformance::{Failed, Faults};
 use leftfold_log::disk::File;
+use leftfold_testing::conformance::{Failed, Faults};
 
 use super::hooked::Hook;
 

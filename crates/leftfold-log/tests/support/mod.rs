@@ -15,8 +15,8 @@ use leftfold_core::store::{
     Append, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, EventId, EventType, Expected, Hash, Label, MoveFrom,
     NewEvent, Partition, Position, Query, QueryItem, StoreId, StreamMatch, StreamName, Tags, Timestamp, TypeMatch, Version,
 };
-use leftfold_core::testing::by_runtime;
 use leftfold_log::Clock;
+use leftfold_testing::by_runtime;
 use tokio::runtime::{Builder, Runtime};
 
 /// A directory of its own, removed at the end.

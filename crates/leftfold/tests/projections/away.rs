@@ -8,12 +8,12 @@ use leftfold::fold::Recorded;
 use leftfold::runtime::projection::{Projection, ProjectionError, Projections, verify};
 use leftfold::runtime::{RunningRuntime, Runtime};
 use leftfold::store::{Position, Store};
-use leftfold::testing::seed;
 use leftfold_postgres::Postgres;
 use leftfold_proving::{Postgres as PostgresServer, Redis as RedisServer};
 use leftfold_redis::Redis;
 use leftfold_sqlite::Sqlite;
 use leftfold_sqlite::rusqlite::Connection;
+use leftfold_testing::seed;
 use tempfile::TempDir;
 
 use crate::payments::{AccountEvent, Database, Payments, fold, pay, pay_one};

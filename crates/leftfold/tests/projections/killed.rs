@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use leftfold::runtime::Runtime;
 use leftfold::runtime::projection::{Place, ProjectionError, Rows, Session, Target, verify};
 use leftfold::store::Position;
-use leftfold::testing::{extent, seed};
 use leftfold_postgres::Postgres;
 use leftfold_redis::Redis;
 use leftfold_sqlite::Sqlite;
+use leftfold_testing::{extent, seed};
 use tempfile::TempDir;
 
 use crate::payments::{Balances, Database, Payments, fold, pay};

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use leftfold::runtime::{Runtime, StartError};
 use leftfold::store::Store;
-use leftfold::testing::seed;
 use leftfold_postgres::Postgres;
 use leftfold_redis::Redis;
 use leftfold_sqlite::Sqlite;
+use leftfold_testing::seed;
 use tempfile::TempDir;
 
 use crate::payments::{Database, Payments, fold, pay};

@@ -153,8 +153,7 @@ pub enum OverGap {
     /// The messages held behind it are delivered, and the gap is listed. Messages of the gap that
     /// come afterwards are delivered as [late](Delivery::is_late).
     Release,
-    /// The gap is listed, and the held messages wait until the gap is filled, or a person
-    /// [releases](Intake::release) it.
+    /// The gap is listed, and what is held waits until the gap is filled, or a person [releases](Intake::release) it.
     Report,
 }
 
@@ -183,7 +182,7 @@ impl Store {
 }
 
 impl Runtime {
-    /// Delivers the messages that an inbox accepts.
+    /// Delivers what an inbox accepts.
     pub fn inbox<I: Inbox>(self) -> Self {
         self.process::<Delivering<I>>()
     }

@@ -21,7 +21,7 @@ const LINKS_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct Chains(HashMap<u64, ChainLink>);
 
-/// Chain and trace that a reaction hands on to everything it leads to.
+/// What a reaction hands on to whatever it leads to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ChainLink {
     pub(super) chain: Chain,
@@ -31,14 +31,14 @@ pub(super) struct ChainLink {
 /// Place of a reaction among those that led to it, without anything from outside and without time that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chain {
-    /// Number of reactions that led to it one from another, by commands and their results.
+    /// How many led to it one from another, by commands and what came of them.
     pub(super) depth: u32,
-    /// Number of timers of its instance that led to it one from another, each due at once.
+    /// How many timers of its instance led to it one from another, each due at once.
     pub(super) rounds: u32,
 }
 
 impl Chain {
-    /// Returns the place of every reaction that a command of the reaction leads to.
+    /// Returns the place of whatever comes of a command of the reaction.
     pub(super) fn caused(self) -> Self {
         Self { depth: self.depth.saturating_add(1), rounds: 0 }
     }
@@ -48,7 +48,7 @@ impl Chain {
         Self { rounds: self.rounds.saturating_add(1), ..self }
     }
 
-    /// Refuses a chain that seems to be without end.
+    /// Refuses what seems to be without end.
     pub(super) fn check(self) -> Result<(), String> {
         if self.depth > CHAIN_MAX {
             return Err(format!(
@@ -100,7 +100,7 @@ impl ChainLink {
 }
 
 impl<P: Process> Instances<P> {
-    /// Returns the place of the reactions to an event.
+    /// The place of the reactions to an event.
     pub(super) async fn chain_after(&mut self, event: &RecordedEvent) -> Result<Chain, Trouble> {
         let Some(causation) = event.metadata.causation.as_ref().filter(|label| label.starts_with("$process:")) else {
             return Ok(Chain::default());

@@ -12,9 +12,9 @@ use super::step::Step;
 use super::timers::Timers;
 use super::{Context, Correlation, Process, ProcessRunner, Reaction, Targets, Trigger};
 use crate::fold::{Event, Recorded};
+use crate::runtime::clock::HandClock;
 use crate::runtime::{Clock, Host};
-use crate::store::{Append, Position, Query, Read, Store, StreamName, Timestamp};
-use crate::testing::HandClock;
+use crate::store::{Append, Authority, Position, Query, Read, Store, StreamName, Timestamp};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -90,7 +90,7 @@ async fn a_hundred_thousand_timers_fire_each_once_and_a_bounded_number_of_them_i
     for first in (0..REACTIONS).step_by(1_000) {
         let keys = first..REACTIONS.min(first + 1_000);
         let events = keys.map(|key| reaction(&archive, key, (0..PER_REACTION).map(|number| timer(key, number)).collect()));
-        store.append(crate::testing::by_runtime(Append::of(events.collect()))).await.unwrap();
+        store.append(Append::of(events.collect()).by(Authority::RUNTIME)).await.unwrap();
     }
     let mut timers = Timers::from("alarm", start, NEAR_MAX);
     let (mut fired, mut near_max, mut last) = (0, 0, start);

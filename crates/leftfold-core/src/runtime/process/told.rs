@@ -9,14 +9,16 @@ use crate::store::{Position, RecordedEvent, Timestamp};
 
 /// Content of one event in the stream of an instance.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Told {
-    pub(crate) process: String,
-    pub(crate) key: String,
-    pub(crate) what: What,
+#[doc(hidden)]
+pub struct Told {
+    pub process: String,
+    pub key: String,
+    pub what: What,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum What {
+#[doc(hidden)]
+pub enum What {
     Reacted {
         to: Heard,
         starts: bool,
@@ -34,14 +36,15 @@ pub(crate) enum What {
 
 /// Trigger of a reaction.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Heard {
+#[doc(hidden)]
+pub enum Heard {
     Event(Position),
     Timer(String),
     Refused { by: String, command: Value, reason: String },
 }
 
 /// Reads an event of an instance; `None` if it is not one.
-pub(crate) fn told(event: &RecordedEvent) -> Option<Told> {
+pub fn told(event: &RecordedEvent) -> Option<Told> {
     let stream = &event.stream.as_ref()?.name;
     let process = stream.category().strip_prefix(&category(""))?;
     let schema = Schema::of::<ProcessEvent>().ok()?;

@@ -27,7 +27,7 @@ const PERIOD_MAX: i64 = 365_250 * DAY;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     moments: Moments,
-    /// Time in microseconds by which each moment is later.
+    /// How much later each is.
     offset: i64,
 }
 
@@ -38,8 +38,7 @@ enum Moments {
 }
 
 impl Plan {
-    /// A plan with a fixed period, counted from 1970: every hour is on the hour. At least a second,
-    /// at most a thousand years.
+    /// Every so long, counted from 1970: every hour is on the hour. At least a second, at most a thousand years.
     #[must_use]
     pub fn every(period: Duration) -> Self {
         let period = i64::try_from(period.as_micros()).unwrap_or(PERIOD_MAX).clamp(SECOND, PERIOD_MAX);
@@ -127,7 +126,7 @@ impl Plan {
         }
     }
 
-    /// Counts the moments after one and at or before another.
+    /// How many moments are after one and at or before another.
     pub(super) fn count(&self, after: Timestamp, through: Timestamp) -> u64 {
         match &self.moments {
             Moments::Every { period } => {
@@ -141,7 +140,7 @@ impl Plan {
         }
     }
 
-    /// Returns the moment that is `count` moments of the plan earlier than one of them.
+    /// The moment so many earlier than one of its moments.
     pub(super) fn back(&self, moment: Timestamp, count: u64) -> Timestamp {
         match &self.moments {
             Moments::Every { period } => {

@@ -12,7 +12,7 @@ use crate::runtime::{Host, Named, StartError, stopped};
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{AppendError, CommandId, Invalid, State, StreamName, Timestamp};
 
-/// The wait before a failed step is tried again; it doubles, up to the longest.
+/// The wait before what failed is tried again; it doubles, up to the longest.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
 
@@ -23,13 +23,13 @@ pub(in crate::runtime) struct RecurringRunner<R: Recurring> {
     plan: Plan,
     schedules: Aggregates<Schedule>,
     targets: Aggregates<R::Target>,
-    /// Moment before which every due firing was missed.
+    /// What was due before this was missed.
     started_at: Timestamp,
     /// The failure of the last firing, if it failed for good.
     failure: Option<String>,
 }
 
-/// Reason why a step cannot be done now.
+/// Why a step cannot be done now.
 struct Trouble(String);
 
 impl<R: Recurring> RecurringRunner<R> {
@@ -77,7 +77,7 @@ impl<R: Recurring> RecurringRunner<R> {
         self.host.board.say(R::NAME, "its next start");
     }
 
-    /// Waits for the next due moment, and reports meanwhile that nothing of the log is missing.
+    /// Waits for what is due next, and says that nothing of the log is missing meanwhile.
     async fn wait(&self, until: Timestamp) {
         let mut status = self.host.store.status();
         let waits_for = match &self.failure {

@@ -13,8 +13,7 @@ use crate::store::{Authority, Timestamp};
 /// Bytes of a reason that is kept.
 const REASON_CHARS_MAX: usize = 1_000;
 
-/// Fact about a scheduled command, stored as `$scheduled:CATEGORY.…` in the stream
-/// `$scheduled:CATEGORY-ID`.
+/// What happened to a scheduled command, stored as `$scheduled:CATEGORY.…` in the stream `$scheduled:CATEGORY-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Booked {
     Scheduled {
@@ -26,8 +25,8 @@ pub(super) enum Booked {
         at: Timestamp,
     },
     Cancelled {},
-    /// From here on it is carried out, and neither moved nor cancelled. It bears the command again,
-    /// so that the process that carries it out needs no memory of it.
+    /// From here on it is carried out, and neither moved nor cancelled. It bears the command again, so that whoever
+    /// carries it out needs no memory of it.
     FellDue {
         target: String,
         command: Json,
@@ -47,7 +46,7 @@ pub(crate) struct BookedFor<A> {
     aggregate: PhantomData<fn() -> A>,
 }
 
-/// Request about a scheduled command.
+/// What is asked of a scheduled command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Book {
     Schedule {
@@ -76,7 +75,7 @@ pub(super) struct Appointment {
     pub(super) over: Option<Over>,
 }
 
-/// Target, time and command of the first request.
+/// What was asked for first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct AskedFor {
     pub(super) at: Timestamp,

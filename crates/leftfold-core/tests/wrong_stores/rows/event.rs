@@ -105,7 +105,7 @@ pub(crate) const LIMITS: &[Row] = &[
         })
     }),
     row("limits::names_of_the_runtime_are_refused_from_an_application", "takes everybody for the runtime", || {
-        Wrong::default().append(|right, append| right.append(leftfold_core::testing::by_runtime(append)))
+        Wrong::default().append(|right, append| right.append(leftfold_testing::by_runtime(append)))
     }),
     row("limits::what_was_refused_as_too_much_is_not_there", "says that it is busy, and appends", || {
         let large = Mutex::new(0);

@@ -36,7 +36,7 @@ pub enum CronError {
     Fields {
         /// The expression.
         expression: String,
-        /// Number of fields that it has.
+        /// How many it has.
         count: usize,
     },
     /// A field has a value that it does not know.
@@ -44,7 +44,7 @@ pub enum CronError {
     Value {
         /// The field.
         field: CronField,
-        /// Value that the field has.
+        /// What stands there.
         value: String,
     },
     /// A range ends before it begins.
@@ -85,7 +85,7 @@ pub enum CronError {
     },
 }
 
-/// Values that an expression names: a bit for each value of a field.
+/// What an expression names: a bit for each value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fields {
     minutes: u64,
@@ -216,7 +216,7 @@ impl Fields {
         }
     }
 
-    /// Tells whether the hours are named, and not counted from `*`.
+    /// Whether the hours are named, and not counted from `*`.
     pub(super) fn names_hours(&self) -> bool {
         self.names_hours
     }
@@ -251,7 +251,7 @@ impl Fields {
         None
     }
 
-    /// Counts the times that are named from one to another, both included.
+    /// How many times are named from one to another, both included.
     pub(super) fn count(&self, from: DateTime, to: DateTime) -> u64 {
         let per_day = u64::from(self.hours.count_ones() * self.minutes.count_ones());
         let (mut count, mut next) = (0, self.first_from(from));

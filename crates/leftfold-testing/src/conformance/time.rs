@@ -1,0 +1,74 @@
+//! Recorded time: it increases, and a moment maps to a position for ever.
+
+use std::time::Duration;
+
+use super::Factory;
+use super::examples::events;
+use super::subject::Subject;
+use leftfold_core::store::{Position, Timestamp};
+
+const TICK: Duration = Duration::from_micros(1);
+
+/// Of two appends, one after the other, the later has the greater time; the events of one append have one.
+pub async fn recorded_time_strictly_increases(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    let mut last = Timestamp::MIN;
+    for round in 0..100 {
+        let appended = store.appended(events("a-1", 1 + round % 3)).await;
+        assert!(appended.recorded_at > last, "append {round} at {} comes after {last}", appended.recorded_at);
+        assert_eq!(store.head().recorded_at, appended.recorded_at, "time of the head");
+        last = appended.recorded_at;
+    }
+    for pair in store.everything().await.windows(2) {
+        let same = pair[0].recorded_at == pair[1].recorded_at;
+        assert_eq!(same, pair[0].append_continues, "one append has one time, the next another, at {}", pair[1].position);
+    }
+}
+
+/// At a recorded moment the answer is the last event of it; just before, the last event before.
+pub async fn a_moment_maps_to_the_last_position_at_it(factory: &impl Factory) {
+    let store = Subject::new(factory).await;
+    assert_eq!(store.position_at(Timestamp::MAX).await, Ok(Position::START), "an empty store");
+    let mut before = Position::START;
+    for count in [1, 3, 2] {
+        let appended = store.appended(events("a-1", count)).await;
+        let at = appended.recorded_at;
+        assert_eq!(store.position_at(at).await, Ok(appended.last()), "at {at}");
+        assert_eq!(store.position_at(at.minus(TICK)).await, Ok(before), "just before {at}");
+        before = appended.last();
+    }
+    assert_eq!(store.position_at(Timestamp::MIN).await, Ok(Position::START));
+    assert_eq!(store.position_at(Timestamp::MAX).await, Ok(Position(6)));
+}
+
+/// An answer given for a moment up to the head's stays the same after any number of appends and
+/// reopenings.
+pub async fn the_answer_for_a_moment_never_changes(factory: &impl Factory) {
+    let mut store = Subject::new(factory).await;
+    let mut answers = Vec::new();
+    for round in 0..40 {
+        let at = store.appended(events("a-1", 1 + round % 3)).await.recorded_at;
+        for moment in [at.minus(TICK), at] {
+            answers.push((moment, store.position_at(moment).await.expect("the store can be read")));
+        }
+        if round % 10 == 9 {
+            store.reopen().await;
+        }
+        for (moment, answer) in &answers {
+            assert_eq!(store.position_at(*moment).await, Ok(*answer), "{moment} in round {round}");
+        }
+    }
+}
+
+/// The clock of a store that was opened again goes on from its last group.
+pub async fn time_goes_on_after_reopening(factory: &impl Factory) {
+    let mut store = Subject::new(factory).await;
+    let mut last = store.appended(events("a-1", 1)).await.recorded_at;
+    for round in 0..5 {
+        store.reopen().await;
+        assert!(store.head().recorded_at >= last, "the time of the head went back in round {round}");
+        let at = store.appended(events("a-1", 1)).await.recorded_at;
+        assert!(at > last, "{at} comes after {last} in round {round}");
+        last = at;
+    }
+}

@@ -1,0 +1,36 @@
+//! What users and backend writers test with.
+
+pub mod conformance;
+mod decided;
+pub mod explorer;
+mod given;
+pub mod history;
+pub mod key_store;
+pub mod target;
+
+pub use decided::{GivenEvents, WhenDecided, given_events};
+pub use explorer::{Explorer, Schedules};
+pub use given::{Given, When, given};
+pub use leftfold_core::drive::{HandClock, by_runtime, command_id_of_runtime};
+
+/// The seed of a random test: `LEFTFOLD_SEED` if it is set, or else a new one. It is printed, so
+/// that a failure can be replayed.
+///
+/// # Panics
+/// If `LEFTFOLD_SEED` is set to something that is not a number.
+#[must_use]
+pub fn seed() -> u64 {
+    let seed = match std::env::var("LEFTFOLD_SEED") {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("LEFTFOLD_SEED is {text:?}, set it to a number")),
+        Err(_) => fastrand::u64(..),
+    };
+    eprintln!("replay with LEFTFOLD_SEED={seed}");
+    seed
+}
+
+/// Returns the extent of a random test: `long` if `LEFTFOLD_LONG=1` is set, as
+/// `cargo xtask test --long` does, and `plain` otherwise.
+#[must_use]
+pub fn extent(plain: u64, long: u64) -> u64 {
+    if std::env::var_os("LEFTFOLD_LONG").is_some_and(|set| set == "1") { long } else { plain }
+}
