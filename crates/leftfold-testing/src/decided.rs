@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 
-use super::given::{recorded, round_trip};
 use leftfold_core::drive;
 use leftfold_core::fold::{Decided, Decision, Event, Schema};
 use leftfold_core::store::{InStream, StreamName, Version};
+
+use super::given::{recorded, round_trip};
 
 /// A history that a decision is about: events, each in its stream, or in none if the name is empty.
 ///

@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::task::Poll;
 
+use leftfold_core::store::{Append, Condition, Conflict, EventId, Expected, MoveFrom, NewEvent, Position, Query, Version};
+
 use super::Factory;
 use super::examples::{checkpoint, command, event, events, fact, moving, positions, stream, tagged, versions};
 use super::subject::Subject;
-use leftfold_core::store::{Append, Condition, Conflict, EventId, Expected, MoveFrom, NewEvent, Position, Query, Version};
 
 /// The first event has position 1, and each append goes on from the end of the one before.
 pub async fn positions_count_up_from_one_without_gaps(factory: &impl Factory) {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::Factory;
-use super::examples::{checkpoint, command, events, label, moving, stream};
-use super::subject::Subject;
 use leftfold_core::store::{
     Append, AppendsFrom, CheckpointRecord, Condition, Expected, Holder, Leased, MoveFrom, Position, RecordedAppend, StoreId,
     Version,
 };
+
+use super::Factory;
+use super::examples::{checkpoint, command, events, label, moving, stream};
+use super::subject::Subject;
 
 /// Everything from a place on, in pages of the given number of bytes.
 async fn all<F: Factory>(store: &Subject<'_, F>, mut from: AppendsFrom, page_bytes: u32) -> Vec<RecordedAppend> {

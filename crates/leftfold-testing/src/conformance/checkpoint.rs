@@ -1,13 +1,13 @@
 //! Checkpoint records: where consumers stand, moved by compare-and-set, atomically with events.
 
+use leftfold_core::store::{
+    Append, AppendError, Checkpoint, Condition, Expected, Hash, MoveFrom, Outcome, Partition, Position, StoreId, Version,
+};
 use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{checkpoint, command, events, label, moving, stream};
 use super::subject::Subject;
-use leftfold_core::store::{
-    Append, AppendError, Checkpoint, Condition, Expected, Hash, MoveFrom, Outcome, Partition, Position, StoreId, Version,
-};
 
 async fn stands<F: Factory>(store: &Subject<'_, F>, consumer: &str) -> Option<u64> {
     let checkpoint = store.checkpoint(label(consumer)).await.expect("the store can be read");

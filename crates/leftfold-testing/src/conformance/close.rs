@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::examples::{command, events, label, stream};
-use super::subject::Subject;
-use super::{Factory, Reopens};
 use leftfold_core::store::{
     AppendError, EventId, Holder, LeaseError, Leased, Outcome, Position, Query, Read, ReadError, Signal, State, SubscribeError,
     Timestamp, Version,
 };
+
+use super::examples::{command, events, label, stream};
+use super::subject::Subject;
+use super::{Factory, Reopens};
 
 /// Every call after closing answers that the store is closed; which store it was can still be asked.
 pub async fn a_closed_store_says_so(factory: &impl Factory) {

@@ -1,14 +1,14 @@
 //! Command ids: one request takes effect once, and is answered the same for ever.
 
 use bytes::Bytes;
+use leftfold_core::store::{
+    Answered, Append, AppendError, CommandRecord, Condition, Digest, Expected, MoveFrom, Outcome, Position, Version,
+};
 use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{checkpoint, command, event, events, moving, positions, stream};
 use super::subject::Subject;
-use leftfold_core::store::{
-    Answered, Append, AppendError, CommandRecord, Condition, Digest, Expected, MoveFrom, Outcome, Position, Version,
-};
 
 fn request(key: &str, append: Append) -> Append {
     Append { command: Some(command(key)), ..append }

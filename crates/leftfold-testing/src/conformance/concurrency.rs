@@ -1,12 +1,12 @@
 //! Promises under concurrency: no lost update, no write skew, no false success, no false conflict.
 
+use leftfold_core::store::{Append, Condition, Conflict, Expected, Outcome, Position, Query, Read, Store, Version};
 use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{command, event, events, stream, tagged};
 use super::subject::Subject;
 use crate::history::load;
-use leftfold_core::store::{Append, Condition, Conflict, Expected, Outcome, Position, Query, Read, Store, Version};
 
 /// Runs the appends at once, and tells which went through and what the others met.
 async fn race<F: Factory>(store: &Subject<'_, F>, appends: Vec<Append>) -> (usize, Vec<Conflict>) {

@@ -1,11 +1,12 @@
 //! Expectations on streams, and queries that must match nothing.
 
-use super::Factory;
-use super::examples::{event, events, fact, stream, tagged};
-use super::subject::Subject;
 use leftfold_core::store::{
     Append, Condition, Conflict, Expected, Outcome, Position, Query, QueryItem, StreamMatch, TypeMatch, Version,
 };
+
+use super::Factory;
+use super::examples::{event, events, fact, stream, tagged};
+use super::subject::Subject;
 
 fn expectations(actual: u64) -> Vec<(Expected, bool)> {
     let mut all = vec![

@@ -1,9 +1,10 @@
 //! What is there after a store was closed and opened again; what never leaks from one store to another.
 
+use leftfold_core::store::{Append, MoveFrom, Position, Version};
+
 use super::Factory;
 use super::examples::{checkpoint, command, event, events, fact, label, moving, stream, tagged};
 use super::subject::Subject;
-use leftfold_core::store::{Append, MoveFrom, Position, Version};
 
 /// A store keeps its id and epoch; each new one has its own.
 pub async fn the_identity_survives_reopening(factory: &impl Factory) {

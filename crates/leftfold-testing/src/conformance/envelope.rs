@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use uuid::Uuid;
-
-use super::Factory;
-use super::examples::{event, event_type, events, fact, label, stream, tagged};
-use super::subject::Subject;
 use leftfold_core::store::limits::TRACE_STATE_BYTES_MAX;
 use leftfold_core::store::{
     Append, Condition, ContentType, EventId, Expected, InStream, Metadata, NewEvent, Position, Query, Read, RecordedEvent, Tags,
     Timestamp, TraceContext, Version,
 };
+use uuid::Uuid;
+
+use super::Factory;
+use super::examples::{event, event_type, events, fact, label, stream, tagged};
+use super::subject::Subject;
 
 /// Returns the event that the store should make of a new one; a minted id is taken as it was found.
 fn recorded(new: &NewEvent, position: u64, at: Timestamp, version: u64, found: &RecordedEvent) -> RecordedEvent {

@@ -1,9 +1,10 @@
 //! A disk that fails: the store says so, and shows nothing that is half there. Judged where the factory can make it fail.
 
+use leftfold_core::store::{Append, AppendError, NewEvent, Outcome, Position, Query, Read, ReadError};
+
 use super::examples::{command, event, events};
 use super::subject::Subject;
 use super::{Factory, Failed, Reopens};
-use leftfold_core::store::{Append, AppendError, NewEvent, Outcome, Position, Query, Read, ReadError};
 
 /// Of a batch whose write failed half-way nothing is seen, not even its command id, and the caller hears of it. After
 /// reopening it is there whole or not at all.

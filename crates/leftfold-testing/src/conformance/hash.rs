@@ -1,9 +1,10 @@
 //! Hashes: they name a history, so that another one is noticed.
 
+use leftfold_core::store::{Append, Hash, MoveFrom, Position};
+
 use super::Factory;
 use super::examples::{checkpoint, command, events, moving};
 use super::subject::Subject;
-use leftfold_core::store::{Append, Hash, MoveFrom, Position};
 
 /// The empty hash at the start, one of its own at each append, nothing beyond the head.
 pub async fn the_start_has_the_empty_hash_and_the_future_none(factory: &impl Factory) {

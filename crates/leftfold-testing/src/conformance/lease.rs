@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
-use super::Factory;
-use super::examples::{checkpoint, command, event, events, fact, label, moving, stream};
-use super::subject::Subject;
 use leftfold_core::store::limits::{LEASE_SECONDS_MAX, LEASES_MAX};
 use leftfold_core::store::{
     Append, AppendError, Condition, Expected, Fence, Holder, Invalid, Lease, LeaseError, Leased, MoveFrom, Outcome, Position,
     Query, Read, Store, Timestamp, Version,
 };
+use tokio::task::JoinSet;
+
+use super::Factory;
+use super::examples::{checkpoint, command, event, events, fact, label, moving, stream};
+use super::subject::Subject;
 
 /// Longer than any rule takes.
 const LONG: Duration = Duration::from_secs(60 * 60);

@@ -1,8 +1,5 @@
 //! What is beyond a limit gets a typed error and changes nothing; what is at it is kept.
 
-use super::Factory;
-use super::examples::{command, event, events, fact, label, stream, tagged};
-use super::subject::Subject;
 use leftfold_core::store::limits::{
     ANSWER_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, ITEM_TERMS_MAX, KEY_IDS_MAX, METADATA_BYTES_MAX,
     QUERIES_MAX, QUERY_ITEMS_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX,
@@ -11,6 +8,10 @@ use leftfold_core::store::{
     Append, AppendError, CheckpointRecord, CommandRecord, Condition, Expected, Invalid, MoveFrom, NewEvent, Outcome, Position,
     Query, QueryItem, Read, ReadError, Tags, Version,
 };
+
+use super::Factory;
+use super::examples::{command, event, events, fact, label, stream, tagged};
+use super::subject::Subject;
 
 fn sized(bytes: usize) -> NewEvent {
     NewEvent { data: vec![7; bytes].into(), ..event("a-1") }

@@ -1,13 +1,14 @@
 //! Random operations, held against the memory backend; what differs is shrunk to the fewest operations that still do.
 
-use super::Factory;
-use super::examples::{command, event_type, fact, label, stream, tagged};
-use super::subject::Subject;
-use crate::by_runtime;
 use leftfold_core::store::{
     Append, Appended, Checkpoint, CheckpointRecord, CommandRecord, Digest, EventId, Expected, Hash, MemoryBackend, MoveFrom,
     NewEvent, Outcome, Partition, Position, Query, Read, RecordedEvent, Store, StoreId, Timestamp, Version,
 };
+
+use super::Factory;
+use super::examples::{command, event_type, fact, label, stream, tagged};
+use super::subject::Subject;
+use crate::by_runtime;
 
 const RUNS: u64 = 12;
 const OPERATIONS: usize = 80;

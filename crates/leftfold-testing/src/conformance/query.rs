@@ -1,11 +1,12 @@
 //! Which events a query finds, by every way of asking.
 
-use super::Factory;
-use super::examples::{event_type, fact, stream, tagged};
-use super::subject::Subject;
 use leftfold_core::store::{
     Append, Condition, Conflict, NewEvent, Position, Query, QueryItem, Read, StreamMatch, Tag, TypeMatch,
 };
+
+use super::Factory;
+use super::examples::{event_type, fact, stream, tagged};
+use super::subject::Subject;
 
 async fn holding<'f, F: Factory>(factory: &'f F, new: &[(&str, Option<&str>, &[&str])]) -> Subject<'f, F> {
     let store = Subject::new(factory).await;

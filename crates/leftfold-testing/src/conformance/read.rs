@@ -1,13 +1,13 @@
 //! Pages: what is in them, how they go on, what they say of the store.
 
+use leftfold_core::store::{
+    Append, Direction, Hash, Head, NewEvent, Page, Position, Query, Read, RecordedEvent, Timestamp, Version, What,
+};
 use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{event, event_type, events, fact, positions, stream, tagged, versions};
 use super::subject::Subject;
-use leftfold_core::store::{
-    Append, Direction, Hash, Head, NewEvent, Page, Position, Query, Read, RecordedEvent, Timestamp, Version, What,
-};
 
 /// Twelve events: three of `a-1` per append, every other append tagged, one fact without a stream between.
 async fn filled<F: Factory>(factory: &F) -> Subject<'_, F> {

@@ -1,10 +1,10 @@
 //! Snapshots: a cache, which may lose but never mix up.
 
 use bytes::Bytes;
+use leftfold_core::store::limits::SNAPSHOT_BYTES_MAX;
 
 use super::Factory;
 use super::subject::Subject;
-use leftfold_core::store::limits::SNAPSHOT_BYTES_MAX;
 
 /// Under a key there is what was kept under it at some time, or nothing; never a value of another key.
 pub async fn a_snapshot_is_what_was_kept_or_nothing(factory: &impl Factory) {

@@ -2,11 +2,12 @@
 
 use std::ops::Deref;
 
-use super::{Factory, Faults, Reopens};
-use crate::by_runtime;
 use leftfold_core::store::{
     Append, AppendError, Appended, Conflict, Head, Outcome, Page, Position, Query, Read, ReadError, RecordedEvent, Store,
 };
+
+use super::{Factory, Faults, Reopens};
+use crate::by_runtime;
 
 /// A store, and its home. It is the store for everything but opening it again.
 pub(super) struct Subject<'f, F: Factory> {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use leftfold_core::store::{
+    Append, Checkpoint, Hash, MoveFrom, Position, Query, RecordedEvent, Signal, StoreId, SubscribeError, Subscription,
+};
 use tokio::task::JoinSet;
 
 use super::Factory;
 use super::examples::{event, events, label, moving, positions, tagged};
 use super::subject::Subject;
-use leftfold_core::store::{
-    Append, Checkpoint, Hash, MoveFrom, Position, Query, RecordedEvent, Signal, StoreId, SubscribeError, Subscription,
-};
 
 async fn take(subscription: &mut Subscription, count: usize) -> Vec<RecordedEvent> {
     let mut taken = Vec::new();

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use leftfold_core::store::{Position, Timestamp};
+
 use super::Factory;
 use super::examples::events;
 use super::subject::Subject;
-use leftfold_core::store::{Position, Timestamp};
 
 const TICK: Duration = Duration::from_micros(1);
 

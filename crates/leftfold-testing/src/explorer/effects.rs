@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::shown;
-use super::store::{About, Shared};
-use super::world::Outside;
 use leftfold_core::drive::HandClock;
 use leftfold_core::fold::Aggregate;
 use leftfold_core::runtime::{Attempt, Begin, Conclusion, Effect, Order, Performed, Policy};
 use leftfold_core::store::{MemoryBackend, RecordedEvent};
+
+use super::shown;
+use super::store::{About, Shared};
+use super::world::Outside;
 
 /// Number of lookups that may not find out the result of an attempt in doubt; the next one does.
 const LOOKS_IN_VAIN_MAX: u8 = 2;

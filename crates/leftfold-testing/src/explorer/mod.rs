@@ -67,6 +67,7 @@
 mod clients;
 mod effects;
 mod projections;
+mod scene;
 mod schedule;
 mod shown;
 mod shrink;
@@ -92,8 +93,9 @@ use leftfold_core::runtime::process::Process;
 use leftfold_core::runtime::projection::{Bus, Memory, Outbox, Projection};
 use leftfold_core::runtime::{Effect, Performed};
 use leftfold_core::store::Append;
+use scene::Scene;
 use schedule::{ALL, Schedule, Source};
-use simulation::{Ended, Plan, Scene, Telling};
+use simulation::{Ended, Plan, Telling};
 use world::{Fold, States};
 
 /// Number of schedules to run. With a few clients and processes some thousands take a second in a

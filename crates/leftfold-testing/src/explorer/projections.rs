@@ -7,14 +7,15 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
-
-use super::simulation::{Running, Scene};
-use super::store::{About, Shared};
-use super::world::Outside;
 use leftfold_core::drive;
 use leftfold_core::fold::{EventError, Recorded, Schema, Unknown};
 use leftfold_core::runtime::projection::{Bus, Memory, Message, Outbox, Outgoing, Parked, Projection, ProjectionError};
 use leftfold_core::store::{MemoryBackend, RecordedEvent};
+
+use super::scene::Scene;
+use super::simulation::Running;
+use super::store::{About, Shared};
+use super::world::Outside;
 
 /// Projections and outboxes of each application, as the end of a run is judged by them. Clones
 /// share them.

@@ -10,20 +10,20 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use leftfold_core::drive::{DueClock, HandClock, events_after, panic_message};
+use leftfold_core::fold::Answer;
+use leftfold_core::runtime::{Clock, StartError};
+use leftfold_core::store::{Append, Backend, CommandId, RecordedEvent, Store, Timestamp};
 use tokio::sync::watch;
 
 use super::clients::{Answered, Asking, ClientPlan, Clients, Request};
 use super::projections::{Models, Sent};
+use super::scene::Scene;
 use super::schedule::{Choice, Options, Schedule, Source, Turn};
 use super::store::{About, Operation, Shared, SimulatedStore};
 use super::story::{Story, Teller, crashed};
 use super::world::{Outside, States, World};
 use super::{Broken, Invariant};
-use leftfold_core::drive::{Driver, events_after, panic_message};
-use leftfold_core::drive::{DueClock, HandClock};
-use leftfold_core::fold::Answer;
-use leftfold_core::runtime::{Clock, StartError};
-use leftfold_core::store::{Append, Backend, CommandId, RecordedEvent, Store, Timestamp};
 
 /// Beginning of every simulation: 2020-01-01T00:00:00Z.
 const BEGIN: i64 = 1_577_836_800_000_000;
@@ -54,28 +54,6 @@ pub(super) struct Plan {
 type MakeStates = Box<dyn Fn() -> (TypeId, Box<dyn States>)>;
 type Start = Box<dyn Fn(&Scene) -> Running>;
 pub(super) type Running = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
-
-/// Environment of a consumer.
-pub(super) struct Scene {
-    pub(super) store: Store,
-    pub(super) clock: Arc<HandClock>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) outside: Outside,
-    pub(super) stop: watch::Receiver<bool>,
-    /// True if no other application shares the store.
-    pub(super) is_alone: bool,
-    /// Number of the application.
-    pub(super) application: usize,
-    pub(super) models: Models,
-    pub(super) sent: Sent,
-}
-
-impl Scene {
-    /// The program whose consumers it starts. A lease does not outlive the only program that has the log open.
-    pub(super) fn driver(&self) -> Driver {
-        Driver { store: self.store.clone(), clock: self.clock.clone(), stop: self.stop.clone(), leased: !self.is_alone }
-    }
-}
 
 /// Result of a run.
 pub(super) struct Ended {

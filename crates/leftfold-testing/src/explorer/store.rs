@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::sync::{oneshot, watch};
-
-use super::schedule::Kind;
 use leftfold_core::drive::memory_at;
 use leftfold_core::store::{
     Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, EventId, EventType,
     Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read,
     ReadError, Status, StoreId, StreamName, Timestamp,
 };
+use tokio::sync::{oneshot, watch};
+
+use super::schedule::Kind;
 
 /// One store, and all that was asked of it and of the world outside.
 pub(super) struct Shared {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::shown;
-use super::world::World;
 use leftfold_core::drive::{Heard, LedgerEvent, Told, What, entry_of, told};
 use leftfold_core::store::{Position, RecordedEvent, Timestamp};
+
+use super::shown;
+use super::world::World;
 
 /// The lines of a story, in order.
 #[derive(Debug, Default)]

@@ -4,13 +4,14 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::projections::{Models, Sent};
-use super::shown;
 use leftfold_core::drive::{Heard, LedgerEvent, Told, What, entry_of, payload, told};
 use leftfold_core::fold::{Aggregate, Event, Schema, Unknown};
 use leftfold_core::runtime::projection::Message;
 use leftfold_core::runtime::{ATTEMPT_GRACE, Effect, EffectId};
 use leftfold_core::store::{EventType, Position, RecordedEvent, Timestamp};
+
+use super::projections::{Models, Sent};
+use super::shown;
 
 /// Everything that is durable, and what was done outside: what an invariant is held against.
 pub struct World {

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::{Answer, Attempt, AttemptId, History, Violation};
 use leftfold_core::store::{
     Answered, Append, AppendError, Appended, CommandId, Condition, Conflict, NewEvent, Outcome, Position, RecordedEvent,
     StreamName, Version,
 };
+
+use super::{Answer, Attempt, AttemptId, History, Violation};
 
 /// Holds a history against all events of its store, the runtime's own included, in order.
 pub fn check(history: &History, events: &[RecordedEvent]) -> Result<(), Violation> {

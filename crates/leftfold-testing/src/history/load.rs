@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
-
-use super::History;
 use leftfold_core::store::{
     Append, CommandId, CommandRecord, Condition, Digest, EventType, Expected, NewEvent, Position, Query, Read, Store, StreamName,
     Tags, Version,
 };
+use tokio::task::JoinSet;
+
+use super::History;
 
 /// Runs this number of tasks with this number of appends each against the store, and returns their
 /// record.

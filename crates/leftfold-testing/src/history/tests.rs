@@ -6,15 +6,15 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
-
-use super::{History, Violation, load};
 use leftfold_core::store::{
     Answered, Append, AppendError, Appended, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, CommandRecord,
     Condition, Conflict, Digest, EventId, EventType, Expected, Hash, Holder, Identity, Label, Lease, LeaseError, Leased,
     MemoryBackend, NewEvent, Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, Status, Store, StoreId,
     StreamName, Timestamp, Version,
 };
+use tokio::sync::watch;
+
+use super::{History, Violation, load};
 
 /// What the wrapper does wrong, once in a while.
 #[derive(Clone, Copy)]

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use leftfold_core::fold::{Event, Recorded};
+use leftfold_core::runtime::projection::{BATCH_EVENTS_MAX, ParkedState, Projection, ProjectionError, Rows, Target};
+use leftfold_core::runtime::{Clock, RunningRuntime, Runtime, Sleep};
+use leftfold_core::store::{Append, EventType, NewEvent, Outcome, Position, Query, Read, Store, StreamName, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Subject;
 use super::stage::{Stage, place};
-use leftfold_core::fold::{Event, Recorded};
-use leftfold_core::runtime::projection::{BATCH_EVENTS_MAX, ParkedState, Projection, ProjectionError, Rows, Target};
-use leftfold_core::runtime::{Clock, RunningRuntime, Runtime, Sleep};
-use leftfold_core::store::{Append, EventType, NewEvent, Outcome, Position, Query, Read, Store, StreamName, Timestamp};
 
 /// Time in which a projection must reach an event.
 const PATIENCE: Duration = Duration::from_secs(30);

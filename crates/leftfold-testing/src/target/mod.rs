@@ -12,8 +12,9 @@ pub mod version;
 
 use std::future::Future;
 
-use crate::conformance::Case;
 use leftfold_core::runtime::projection::{ProjectionError, Rows, Target};
+
+use crate::conformance::Case;
 
 /// Makes the targets that are judged, and writes and reads the rows by which they are.
 ///

@@ -1,8 +1,9 @@
 //! Notes: what the runtime remembers of a version.
 
+use leftfold_core::runtime::projection::Session;
+
 use super::Subject;
 use super::stage::{Stage, done, notes, place, texts};
-use leftfold_core::runtime::projection::Session;
 
 const ODD: [&str; 9] = ["a", "a%b", "a*b", "a/", "a/1", "a/10", "a/2", "a?b", "a_b"];
 

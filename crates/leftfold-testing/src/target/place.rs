@@ -1,8 +1,9 @@
 //! Places: one session each, and what is apart from what.
 
+use leftfold_core::runtime::projection::{Place, Session, Target};
+
 use super::Subject;
 use super::stage::{Stage, done, notes, place, texts};
-use leftfold_core::runtime::projection::{Place, Session, Target};
 
 /// The session that comes second is told that another has the place, in this process and in another
 /// one.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::Subject;
 use leftfold_core::runtime::projection::{Place, ProjectionError, Rows, Session, Target};
 use leftfold_core::store::Position;
+
+use super::Subject;
 
 /// Time in which a session must be gone after it was dropped.
 const PATIENCE: Duration = Duration::from_secs(20);

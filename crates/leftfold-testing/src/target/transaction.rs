@@ -1,8 +1,9 @@
 //! Transactions: rows and notes stand together or not at all.
 
+use leftfold_core::runtime::projection::{ProjectionError, Session, Target};
+
 use super::Subject;
 use super::stage::{Stage, done, notes, place, texts};
-use leftfold_core::runtime::projection::{ProjectionError, Session, Target};
 
 /// Rows and notes of one transaction are both there afterwards.
 pub async fn what_is_committed_is_there<S: Subject>(subject: &S) {

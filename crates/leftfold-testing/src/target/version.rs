@@ -1,8 +1,9 @@
 //! Versions: which serves, which are there, and their end.
 
+use leftfold_core::runtime::projection::Target;
+
 use super::Subject;
 use super::stage::{Stage, done, notes, place, texts};
-use leftfold_core::runtime::projection::Target;
 
 /// A target that was never used serves nothing and holds nothing.
 pub async fn nothing_serves_at_first<S: Subject>(subject: &S) {

@@ -1,0 +1,33 @@
+//! The scene on which one consumer of one application runs.
+
+use std::sync::Arc;
+
+use leftfold_core::drive::{Driver, HandClock};
+use leftfold_core::store::Store;
+use tokio::sync::watch;
+
+use super::projections::{Models, Sent};
+use super::store::Shared;
+use super::world::Outside;
+
+/// Environment of a consumer.
+pub(super) struct Scene {
+    pub(super) store: Store,
+    pub(super) clock: Arc<HandClock>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) outside: Outside,
+    pub(super) stop: watch::Receiver<bool>,
+    /// True if no other application shares the store.
+    pub(super) is_alone: bool,
+    /// Number of the application.
+    pub(super) application: usize,
+    pub(super) models: Models,
+    pub(super) sent: Sent,
+}
+
+impl Scene {
+    /// The program whose consumers it starts. A lease does not outlive the only program that has the log open.
+    pub(super) fn driver(&self) -> Driver {
+        Driver { store: self.store.clone(), clock: self.clock.clone(), stop: self.stop.clone(), leased: !self.is_alone }
+    }
+}
