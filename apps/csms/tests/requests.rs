@@ -5,6 +5,7 @@ use std::thread;
 use serde_json::json;
 
 use crate::harness::server::Options;
+use crate::harness::views::HistoryItem;
 use crate::harness::{Policy, Server, State};
 
 const STOP: &str = "RemoteStopTransaction";
@@ -130,4 +131,25 @@ fn a_station_has_one_call_of_ours_to_answer_at_a_time() {
         }
         drivers.into_iter().for_each(|driver| drop(driver.join().unwrap()));
     });
+}
+
+#[test]
+fn what_comes_of_a_request_belongs_to_the_trace_of_its_caller() {
+    let server = Server::start();
+    let api = server.api();
+    let station = server.ready_station("CP-1", 1);
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let unlock = |traceparent: &str| {
+        let body = json!({"connectorId": 1}).to_string();
+        api.send("POST", "/api/stations/CP-1/unlock?wait=15s", &[("traceparent", traceparent)], &body).concluded(State::Done);
+    };
+    unlock(parent);
+    unlock("no trace");
+    assert_eq!(station.count_calls(UNLOCK), 2, "a header that says no trace is no fault of the request");
+    let traced = |item: &HistoryItem| item.metadata.traceparent.as_deref() == Some(parent);
+    let history = api.history("CP-1");
+    let of_type = |event_type: &str| history.iter().filter(|item| item.event_type == event_type).map(traced).collect::<Vec<_>>();
+    assert_eq!(of_type("station.UnlockRequested"), [true, false], "{history:?}");
+    api.send("PUT", "/api/stations/CP-9", &[("traceparent", parent)], "").expect(201);
+    assert!(traced(&api.history("CP-9")[0]));
 }

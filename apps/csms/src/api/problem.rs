@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use leftfold::fold::LoadError;
 use leftfold::prelude::{ExecuteError, ProjectionError};
-use leftfold::store::{AppendError, ReadError};
+use leftfold::store::{AppendError, Kind, ReadError};
 use serde_json::{Map, Value, json};
 
 use crate::domain::station::StationRefusal;
@@ -45,9 +45,15 @@ impl Problem {
         self
     }
 
-    fn internal(error: &dyn std::error::Error) -> Self {
-        tracing::error!(%error, "a request failed");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-failed", error.to_string())
+    /// A failure that is not the caller's, with the status of its kind. Of what somebody has to mend the log has all, and the
+    /// caller is told no more than that: it names places and types.
+    fn internal(kind: Kind, error: &dyn std::error::Error) -> Self {
+        tracing::error!(%error, ?kind, "a request failed");
+        let status = StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        match kind {
+            Kind::Bug => Self::new(status, "internal", "the server's log says what is wrong; have somebody look at it"),
+            _ => Self::new(status, "store-failed", error.to_string()),
+        }
     }
 }
 
@@ -72,7 +78,7 @@ impl From<LoadError> for Problem {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Invalid(invalid) => Self::bad_request("invalid-id", invalid.to_string()),
-            error => Self::internal(&error),
+            error => Self::internal(error.kind(), &error),
         }
     }
 }
@@ -87,7 +93,7 @@ impl From<ReadModelError> for Problem {
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
-        Self::internal(&error)
+        Self::internal(error.kind(), &error)
     }
 }
 
@@ -110,6 +116,22 @@ pub(super) fn execute_failed<R: std::error::Error>(error: ExecuteError<R>) -> Pr
             "the Idempotency-Key was used for another request before; choose a new one",
         ),
         ExecuteError::Invalid(invalid) => Problem::bad_request("invalid-id", invalid.to_string()),
-        error => Problem::internal(&error),
+        error => Problem::internal(error.kind(), &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_has_the_status_of_its_kind_and_a_bug_tells_strangers_nothing() {
+        let doubt = AppendError::Unknown { detail: "the sync failed".to_owned() };
+        let failed = |error| Problem::from(ExecuteError::<StationRefusal>::Append(error));
+        assert_eq!((failed(doubt).status.as_u16(), failed(AppendError::Closed).status.as_u16()), (504, 503));
+        let damaged =
+            Problem::from(ReadError::Damaged { place: "/srv/events/0001.log".to_owned(), detail: "a checksum".to_owned() });
+        assert_eq!((damaged.status.as_u16(), damaged.code), (500, "internal"));
+        assert!(!damaged.detail.contains("/srv"), "{damaged:?}");
     }
 }

@@ -13,11 +13,12 @@ use axum::response::{IntoResponse, Response};
 use leftfold::fold::Answer;
 use leftfold::prelude::{Executed, Timestamp};
 use leftfold::runtime::EffectId;
+use leftfold::store::TraceContext;
 use serde::Deserialize;
 
 use super::behind::behind;
 use super::effects::effect_json;
-use super::reading::{at_position, body, idempotency_key, parse, path, query};
+use super::reading::{at_position, body, idempotency_key, parse, path, query, trace};
 use super::{Problem, json_body};
 use crate::Csms;
 use crate::config::duration;
@@ -215,6 +216,7 @@ struct Request {
     route: &'static str,
     station: String,
     key: Option<String>,
+    trace: Option<TraceContext>,
     wait: Option<Duration>,
     bytes: Bytes,
 }
@@ -222,7 +224,7 @@ struct Request {
 impl Request {
     fn read(route: &'static str, headers: &HeaderMap, id: Id, wait: Waiting, bytes: Body) -> Result<Self, Problem> {
         let (key, wait) = (idempotency_key(headers)?, query(wait)?.duration()?);
-        Ok(Self { route, station: path(id)?, key, wait, bytes: body(bytes)? })
+        Ok(Self { route, station: path(id)?, key, trace: trace(headers), wait, bytes: body(bytes)? })
     }
 
     async fn execute(self, csms: &Csms, command: StationCommand) -> Result<Response, Problem> {
@@ -231,6 +233,9 @@ impl Request {
             // There is one caller: whoever has the token, or is on this machine.
             let scope = format!("api/operator/{}/{}", self.station, self.route);
             command = command.id(&scope, key).request(&self.bytes);
+        }
+        if let Some(parent) = self.trace {
+            command = command.trace(parent);
         }
         let executed = command.execute().await?;
         Fault::BeforeAttempt.strike();

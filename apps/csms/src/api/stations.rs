@@ -12,7 +12,7 @@ use leftfold::prelude::{Folded, Recorded, Timestamp, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::reading::{At, Bounds, at_position, body, list as page, parse, path, query, shown};
+use super::reading::{At, Bounds, at_position, body, list as page, parse, path, query, shown, trace};
 use super::{Problem, camel, json_body};
 use crate::Csms;
 use crate::domain::connector::Connector;
@@ -99,6 +99,7 @@ struct Put {
 /// Registers a station, and sets its limit of transactions at a time.
 pub(super) async fn put(
     State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
@@ -108,7 +109,11 @@ pub(super) async fn put(
     }
     let Put { max_transactions } = if bytes.is_empty() { Put::default() } else { parse(&bytes)? };
     let limit = StationCommand::LimitTransactions { transactions_max: max_transactions };
-    let executed = csms.stations.commands(&id, vec![StationCommand::Register, limit]).execute().await?;
+    let mut commands = csms.stations.commands(&id, vec![StationCommand::Register, limit]);
+    if let Some(parent) = trace(&headers) {
+        commands = commands.trace(parent);
+    }
+    let executed = commands.execute().await?;
     let is_new = executed.version.0 == executed.events.len() as u64 && !executed.events.is_empty();
     let Folded { state, version, .. } = csms.stations.load(&id).await?;
     let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -157,6 +162,7 @@ fn event_json(recorded: &Recorded<StationEvent>) -> Value {
         "metadata": {
             "correlation": label(&envelope.metadata.correlation),
             "causation": label(&envelope.metadata.causation),
+            "traceparent": envelope.metadata.trace.as_ref().map(ToString::to_string),
             "note": serde_json::from_slice::<Value>(&envelope.metadata.user).ok().map(|note| camel(&note)),
         },
     })

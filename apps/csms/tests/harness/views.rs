@@ -57,6 +57,12 @@ pub(crate) struct HistoryItem {
     #[serde(rename = "type")]
     pub(crate) event_type: String,
     pub(crate) recorded_at: String,
+    pub(crate) metadata: MetadataView,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct MetadataView {
+    pub(crate) traceparent: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
