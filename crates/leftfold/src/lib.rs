@@ -1,12 +1,293 @@
-#![doc = include_str!("../../../README.md")]
+//! Event sourcing: state is a left fold of events, on one durable log inside your process.
 //!
-//! # The crate
+//! An application keeps what happened, as *events*, and computes what is from them. This crate has one small programming
+//! model for that, a store in a directory, and a runtime that does the rest behind it. [`open`] a store, take what you
+//! need from the [`prelude`], and implement one trait for each of these:
 //!
-//! [`open`] a store; [`prelude`] has what most programs need. The rooms behind it: [`fold`] (events, aggregates,
-//! decisions), [`runtime`] (effects, processes, projections), [`store`] (the contract, queries, subscriptions), [`personal`]
-//! (data of people, which can be forgotten), [`copy`] (a store into a new one, through a function), [`testing`], and [`log`] (the embedded engine). By the features `sqlite`, `postgres`
-//! and `redis` there are modules of these names, with the database as a place for read models. The feature `opentelemetry` has the spans of `tracing`
-//! continue the traces of their callers behind the log.
+//! | to | implement | it is called |
+//! | --- | --- | --- |
+//! | decide about one thing | [`Aggregate`](fold::Aggregate) | when a command comes |
+//! | decide about several at once | [`Decision`](fold::Decision) | when somebody asks |
+//! | show something | [`Projection`](runtime::projection::Projection) | behind the log, in order |
+//! | react to what happened | [`Process`](runtime::process::Process) | behind the log, once for each event |
+//! | touch the outside world | [`Effect`](runtime::Effect) | behind the log, never repeated blindly |
+//!
+//! `apply`, `decide` and `react` are pure: no clock, no randomness, no I/O. So they can be repeated after a conflict, run
+//! over old events, and tested without a mock.
+//!
+//! # An aggregate
+//!
+//! Events, a state, commands, refusals, and two functions: seats in a course, of which there are two.
+//!
+//! ```
+#![doc = include_str!("../doc/course.rs")]
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let place = tempfile::tempdir()?;
+//! # let directory = place.path().join("data").display().to_string();
+//! # let directory = directory.as_str();
+//! let store = leftfold::open(directory).await?;
+//! let courses = store.aggregate::<Course>();
+//!
+//! // Durable when it returns. Others may ask at the same time: whoever was slower is decided again.
+//! courses.execute("rust", CourseCommand::Book { by: "ada".into() }).await?;
+//!
+//! // A command with an id takes effect once, however often it is sent.
+//! let request = || courses.command("rust", CourseCommand::Book { by: "bob".into() });
+//! let first = request().id("bob", "request-17").request(b"book").execute().await?;
+//! let again = request().id("bob", "request-17").request(b"book").execute().await?;
+//! assert_eq!(first.position, again.position);
+//!
+//! let refused = courses.execute("rust", CourseCommand::Book { by: "cyd".into() }).await;
+//! assert!(matches!(refused, Err(ExecuteError::Refused(Full))));
+//! // As it was, at any version or moment.
+//! assert_eq!(courses.load_at("rust", Version(1)).await?.state.booked, ["ada"]);
+//! # store.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A decision
+//!
+//! A fold over whatever a query finds, across streams: a dynamic consistency boundary. Here nobody books more than one
+//! course. If anything that the query matches is recorded in between, it is decided again.
+//!
+//! ```
+//! # #![allow(dead_code)]
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/course.rs"));
+//! struct BookOne {
+//!     person: String,
+//!     course: String,
+//! }
+//!
+//! #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+//! #[error("{0} has booked a course")]
+//! struct HasOne(String);
+//!
+//! impl Decision for BookOne {
+//!     type Event = CourseEvent;
+//!     type State = u32;
+//!     type Refusal = HasOne;
+//!
+//!     fn query(&self) -> Query {
+//!         Query::tag(format!("person:{}", self.person))
+//!     }
+//!
+//!     fn apply(&self, booked: &mut u32, event: &CourseEvent) {
+//!         match event {
+//!             CourseEvent::Booked { .. } => *booked += 1,
+//!             _ => *booked = booked.saturating_sub(1),
+//!         }
+//!     }
+//!
+//!     fn decide(&self, booked: &u32) -> Result<Decided<CourseEvent>, HasOne> {
+//!         if *booked > 0 {
+//!             return Err(HasOne(self.person.clone()));
+//!         }
+//!         Ok(Decided::of::<Course>(&self.course, CourseEvent::Booked { by: self.person.clone() }))
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::memory();
+//! store.decide(&BookOne { person: "ada".into(), course: "rust".into() }).await?;
+//! let second = store.decide(&BookOne { person: "ada".into(), course: "sql".into() }).await;
+//! assert!(matches!(second, Err(ExecuteError::Refused(_))));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A read model
+//!
+//! Rows that follow the log, each event in them exactly once: in SQLite, PostgreSQL or Redis (features of these names), or
+//! in memory.
+//!
+//! ```
+//! # #![allow(dead_code)]
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/course.rs"));
+//! use std::collections::BTreeMap;
+//! use std::time::Duration;
+//!
+//! use leftfold::runtime::projection::Memory;
+//!
+//! struct Seats;
+//!
+//! impl Projection<Memory<BTreeMap<String, i64>>> for Seats {
+//!     const NAME: &'static str = "seats";
+//!     type Event = CourseEvent;
+//!
+//!     async fn apply(
+//!         &self,
+//!         rows: &mut BTreeMap<String, i64>,
+//!         event: &Recorded<CourseEvent>,
+//!     ) -> Result<(), ProjectionError> {
+//!         let change = match event.event {
+//!             CourseEvent::Booked { .. } => 1,
+//!             CourseEvent::Cancelled { .. } => -1,
+//!             _ => 0,
+//!         };
+//!         *rows.entry(event.stream_id().to_owned()).or_default() += change;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::memory();
+//! let seats = Memory::new();
+//! let runtime = Runtime::new(&store).project(Seats, seats.clone()).start().await?;
+//!
+//! let booked = store.aggregate::<Course>().execute("rust", CourseCommand::Book { by: "ada".into() }).await?;
+//! // To read what you have just written, wait until the rows have come so far.
+//! runtime.projections().wait_until("seats", booked.position, Duration::from_secs(5)).await?;
+//! assert_eq!(seats.read(|rows| rows["rust"]).await, 1);
+//! runtime.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A process
+//!
+//! Reacts once to each event, with commands, effects and timers that survive a crash: a process manager, or saga. Here a
+//! seat that was not confirmed is given back after an hour.
+//!
+//! ```
+//! # #![allow(dead_code)]
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/course.rs"));
+//! use std::time::Duration;
+//!
+//! #[derive(Debug, Default)]
+//! struct Unconfirmed {
+//!     by: String,
+//! }
+//!
+//! impl Process for Unconfirmed {
+//!     const NAME: &'static str = "unconfirmed";
+//!     type Event = CourseEvent;
+//!
+//!     fn targets() -> Targets {
+//!         Targets::of::<Course>()
+//!     }
+//!
+//!     /// One instance for each course, since the last booking.
+//!     fn correlate(event: &Recorded<CourseEvent>) -> Correlation {
+//!         match event.event {
+//!             CourseEvent::Booked { .. } => Correlation::starts(event.stream_id()),
+//!             CourseEvent::Cancelled { .. } => Correlation::ends(event.stream_id()),
+//!             _ => Correlation::ignores(),
+//!         }
+//!     }
+//!
+//!     fn apply(&mut self, trigger: &Trigger<CourseEvent>, _: &Context) {
+//!         if let Trigger::Event(CourseEvent::Booked { by }) = trigger {
+//!             self.by.clone_from(by);
+//!         }
+//!     }
+//!
+//!     fn react(&self, trigger: &Trigger<CourseEvent>, context: &Context) -> Reaction {
+//!         let cancel = || CourseCommand::Cancel { by: self.by.clone() };
+//!         match trigger {
+//!             Trigger::Event(CourseEvent::Booked { .. }) => {
+//!                 Reaction::none().timer("confirm", Duration::from_secs(3_600))
+//!             }
+//!             Trigger::TimerFired { .. } => Reaction::none().command::<Course>(&context.key, cancel()),
+//!             _ => Reaction::none(),
+//!         }
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let store = Store::memory();
+//! let runtime = Runtime::new(&store).process::<Unconfirmed>().start().await?;
+//! # runtime.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # An effect
+//!
+//! An event asks for it, and the attempt is recorded before the outside world is touched. After a crash in between the
+//! attempt is *in doubt*: it is looked up, and not repeated unless the policy says that repeating does no harm.
+//!
+//! ```
+//! # #![allow(dead_code)]
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/course.rs"));
+//! struct SendTicket;
+//!
+//! impl Effect for SendTicket {
+//!     const NAME: &'static str = "send ticket";
+//!     const INTENT: &'static str = "course.TicketRequested";
+//!     type Intent = Ticket;
+//!     type Outcome = ();
+//!     type Target = Course;
+//!
+//!     fn policy(&self) -> Policy {
+//!         // The printer knows a job by its key, and prints it once.
+//!         Policy::repeatable()
+//!     }
+//!
+//!     async fn perform(&self, attempt: &Attempt<Ticket>) -> Performed<()> {
+//!         println!("{}: a ticket for {}", attempt.idempotency_key(), attempt.intent.to);
+//!         Performed::Done(())
+//!     }
+//!
+//!     fn report(&self, attempt: &Attempt<Ticket>, _: &Conclusion<()>) -> Option<(String, CourseCommand)> {
+//!         let course = attempt.event.stream.as_ref()?.name.id().to_owned();
+//!         Some((course, CourseCommand::SayTicketSent { to: attempt.intent.to.clone() }))
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let store = Store::memory();
+//! let runtime = Runtime::new(&store).effect(SendTicket).start().await?;
+//! # runtime.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A test
+//!
+//! With the feature `testing`, as a dev-dependency: given these events, when this command comes, then these follow.
+//!
+#![cfg_attr(feature = "testing", doc = "```")]
+#![cfg_attr(not(feature = "testing"), doc = "```ignore")]
+//! # #![allow(dead_code)]
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/course.rs"));
+//! use leftfold::testing::given;
+//!
+//! # fn main() {
+//! let booked = |name: &str| CourseEvent::Booked { by: name.into() };
+//! given::<Course>([booked("ada"), booked("bob")])
+//!     .when(CourseCommand::Book { by: "cyd".into() })
+//!     .then_refused(Full);
+//! # }
+//! ```
+//!
+//! `leftfold::testing::explorer` runs processes, effects and projections through every crash point and thousands of orders of
+//! things, and tells the shortest story that breaks them.
+//!
+//! # Beyond the first page
+//!
+//! - [`fold`]: queries and tags, snapshots, upcasters for events that changed, metadata, [following](store::Store::follow)
+//!   events live.
+//! - [`runtime`]: inboxes and outboxes, recurring commands, status, metrics, what is parked and in doubt.
+//! - [`store`]: the contract that every store fulfils, with appends, conditions, subscriptions and all limits.
+//! - [`personal`]: data of people, sealed so that it can be forgotten.
+//! - [`copy`]: a store into a new one through a function of its events.
+//! - [`log`]: the embedded engine: options, backup, restore, verification.
+//!
+//! # Features
+//!
+//! | feature | has |
+//! | --- | --- |
+//! | `log` (default) | the embedded log |
+//! | `sqlite`, `postgres`, `redis` | read models there |
+//! | `testing` | given/when/then, the explorer, conformance suites |
+//! | `opentelemetry` | spans of `tracing` that continue the traces of their callers |
 
 mod file_url;
 mod open;
@@ -27,7 +308,7 @@ pub use open::{OpenError, open};
 #[cfg(feature = "log")]
 pub use open::{OpenKeysError, open_keys};
 
-/// What most programs need.
+/// Names that most programs need.
 pub mod prelude {
     pub use leftfold_core::fold::{
         Aggregate, Aggregates, Answer, Cause, Decided, Decision, Event, ExecuteError, Executed, Folded, LoadError, MetadataError,
@@ -43,3 +324,8 @@ pub mod prelude {
         Expected, Invalid, Kind, Mismatch, Position, Query, Store, StreamName, Tags, Timestamp, Version,
     };
 }
+
+/// The example of the README, which is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
