@@ -4,12 +4,15 @@
 //! tracks or would track, so that it is the same in a working folder and in a clone.
 
 mod arrows;
+mod circles;
 mod dependencies;
 mod lexer;
 mod manifest;
 mod modules;
 mod size;
 mod source;
+mod summaries;
+mod twins;
 mod words;
 
 use std::fmt;
@@ -57,8 +60,12 @@ pub(crate) fn run() -> Outcome {
 
 /// All violations, in order of place.
 fn check(files: &[File]) -> Vec<Violation> {
-    let rules = [arrows::check, modules::check, size::check, words::check, dependencies::check];
+    let rules = [arrows::check, modules::check, size::check, words::check, summaries::check, dependencies::check];
     let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(files)).collect();
+    // What is counted is counted in the whole tree, and not in a few files that a test has planted.
+    if files.iter().any(|file| file.path == dependencies::ARCHITECTURE) {
+        violations.extend(twins::check(files).into_iter().chain(circles::check(files)));
+    }
     violations.sort();
     violations
 }

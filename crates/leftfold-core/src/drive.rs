@@ -39,7 +39,7 @@ pub struct Driver {
     pub clock: Arc<dyn Clock>,
     /// Tells its consumers to stop.
     pub stop: watch::Receiver<bool>,
-    /// Whether consumers take leases. They need none while no other program shares the store.
+    /// True if consumers take leases. They need none while no other program shares the store.
     pub leased: bool,
 }
 
@@ -134,13 +134,13 @@ pub fn payload<T: DeserializeOwned>(schema: &Schema, event: &RecordedEvent, as_t
     schema.payload(event, as_type)
 }
 
-/// Whether a command failed because of the store, and may succeed later.
+/// Tells whether a command failed because of the store, and may succeed later.
 #[must_use]
 pub fn is_of_the_store<R>(error: &ExecuteError<R>) -> bool {
     error.is_of_the_store()
 }
 
-/// Whether two states are one value, as it would be stored.
+/// Tells whether two states are one value, as it would be stored.
 #[must_use]
 pub fn is_same<T: Serialize + DeserializeOwned>(one: &T, other: &T) -> bool {
     json::is_same(one, other)

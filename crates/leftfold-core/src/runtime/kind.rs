@@ -161,7 +161,7 @@ impl Refusal {
 }
 
 impl ScheduleError {
-    /// What it means to whoever asked.
+    /// Returns what the error means to its caller.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -177,7 +177,7 @@ impl ScheduleError {
 }
 
 impl ScheduleRefusal {
-    /// What it means to whoever asked.
+    /// Returns what the error means to its caller.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
@@ -188,7 +188,7 @@ impl ScheduleRefusal {
 }
 
 impl CronError {
-    /// What it means to a caller, who may have the expression from a person.
+    /// Returns what the error means to a caller, who may have the expression from a person.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {

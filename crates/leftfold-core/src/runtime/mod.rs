@@ -88,7 +88,7 @@ type Starting = Box<dyn FnOnce(Host, watch::Receiver<bool>) -> Start + Send>;
 type Start = Pin<Box<dyn Future<Output = Result<Running, StartError>> + Send>>;
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What runs behind a store, before it is started.
+/// Consumers of a store, before they are started.
 #[must_use = "a runtime does nothing until it is started"]
 pub struct Runtime {
     host: Host,
@@ -98,7 +98,7 @@ pub struct Runtime {
     projections: Vec<Registered>,
     rebuild: BTreeSet<String>,
     owners: Vec<(Named, TakingIntoUse)>,
-    /// How long an effect under way may take at most.
+    /// Longest time that an effect under way may take.
     longest: Duration,
 }
 
@@ -134,7 +134,7 @@ struct Consumer {
     starting: Starting,
 }
 
-/// What every consumer stands on.
+/// Store, clock and status board that every consumer uses.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
     store: Store,
@@ -344,7 +344,7 @@ impl Drop for EndedByPanic {
     }
 }
 
-/// What runs behind a store. It is safe to kill the process at any time; [`stop`](RunningRuntime::stop) is kinder.
+/// Consumers that run behind a store. It is safe to kill the process at any time; [`stop`](RunningRuntime::stop) is kinder.
 ///
 /// Dropping it tells everything to stop, without waiting. It has one owner; others take a [`handle`](Self::handle), whose
 /// methods it has too.
@@ -353,7 +353,7 @@ pub struct RunningRuntime {
     handle: RuntimeHandle,
     stop: watch::Sender<bool>,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
-    /// How long all of them may take to stop.
+    /// Time that all of them together may take to stop.
     within: Duration,
     /// Shown in the store's metrics for as long as this is there.
     _figures: Arc<Figures>,

@@ -40,7 +40,7 @@ pub enum StartError {
         constant: &'static str,
         /// Its value.
         value: &'static str,
-        /// Why it is not valid.
+        /// Rule that it breaks.
         #[source]
         error: Invalid,
     },
@@ -52,14 +52,14 @@ pub enum StartError {
         /// Their types.
         types: [&'static str; 2],
     },
-    /// What a projection remembers does not belong to this store.
+    /// The checkpoint of a projection does not belong to this store.
     #[error("{name} version {version} does not belong to this log, have it built anew by Runtime::rebuild({name:?}): {error}")]
     ForeignProjection {
         /// The projection.
         name: &'static str,
         /// Its version.
         version: u32,
-        /// How that is known.
+        /// Evidence for that.
         #[source]
         error: SubscribeError,
     },
@@ -72,7 +72,7 @@ pub enum StartError {
         name: &'static str,
         /// Its version.
         version: u32,
-        /// What was said, with all its causes.
+        /// Error of the target, with all its causes.
         error: String,
     },
     /// The name of a projection is not valid in every target.
@@ -116,7 +116,7 @@ pub enum StartError {
     Late {
         /// The consumer.
         name: &'static str,
-        /// How long was waited.
+        /// Time that was waited.
         within: Duration,
     },
     /// Code of a consumer panicked while it was started: a constructor, a `Default`, the declaration of its events.
@@ -126,7 +126,7 @@ pub enum StartError {
         type_name: &'static str,
         /// The consumer.
         name: &'static str,
-        /// What the panic said.
+        /// Message of the panic.
         said: String,
     },
     /// The events cannot be read or written.
@@ -137,13 +137,13 @@ pub enum StartError {
     Beginning {
         /// The effect.
         effect: &'static str,
-        /// What went wrong.
+        /// Error of the store.
         detail: String,
     },
-    /// A name is none.
+    /// A name is not valid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// What the consumer remembers does not belong to this store.
+    /// The checkpoint of the consumer does not belong to this store.
     #[error(transparent)]
     Foreign(#[from] SubscribeError),
     /// The store cannot be read.

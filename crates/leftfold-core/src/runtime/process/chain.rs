@@ -21,7 +21,7 @@ const LINKS_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct Chains(HashMap<u64, ChainLink>);
 
-/// What a reaction hands on to whatever it leads to.
+/// Values that a reaction hands on to all that it leads to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ChainLink {
     pub(super) chain: Chain,
@@ -31,9 +31,9 @@ pub(super) struct ChainLink {
 /// Place of a reaction among those that led to it, without anything from outside and without time that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chain {
-    /// How many led to it one from another, by commands and what came of them.
+    /// Number of reactions that led to it one from another, by commands and their events.
     pub(super) depth: u32,
-    /// How many timers of its instance led to it one from another, each due at once.
+    /// Number of timers of its instance that led to it one from another, each due at once.
     pub(super) rounds: u32,
 }
 

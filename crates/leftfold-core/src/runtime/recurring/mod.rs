@@ -73,7 +73,7 @@ pub trait Recurring: Send + Sync + 'static {
     /// When it is due. A plan that is changed counts from the next start on.
     fn plan(&self) -> Plan;
 
-    /// What becomes of moments at which no runtime was there.
+    /// Treatment of moments at which no runtime was there.
     fn missed(&self) -> Missed {
         Missed::Once
     }
@@ -82,7 +82,7 @@ pub trait Recurring: Send + Sync + 'static {
     fn due(&self, at: Timestamp) -> (String, <Self::Target as Aggregate>::Command);
 }
 
-/// What becomes of firings that were missed: those that were due before the runtime was started, or while the machine slept
+/// Treatment of firings that were missed: those that were due before the runtime was started, or while the machine slept
 /// and another was due since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missed {

@@ -27,7 +27,7 @@ const PERIOD_MAX: i64 = 365_250 * DAY;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     moments: Moments,
-    /// How much later each is.
+    /// Time by which each is later, in microseconds.
     offset: i64,
 }
 
@@ -126,7 +126,7 @@ impl Plan {
         }
     }
 
-    /// How many moments are after one and at or before another.
+    /// Counts the moments after one and at or before another.
     pub(super) fn count(&self, after: Timestamp, through: Timestamp) -> u64 {
         match &self.moments {
             Moments::Every { period } => {

@@ -23,13 +23,13 @@ pub(in crate::runtime) struct RecurringRunner<R: Recurring> {
     plan: Plan,
     schedules: Aggregates<Schedule>,
     targets: Aggregates<R::Target>,
-    /// What was due before this was missed.
+    /// Moment of the start; everything that was due before it was missed.
     started_at: Timestamp,
     /// The failure of the last firing, if it failed for good.
     failure: Option<String>,
 }
 
-/// Why a step cannot be done now.
+/// Reason for which a step cannot be done now.
 struct Trouble(String);
 
 impl<R: Recurring> RecurringRunner<R> {

@@ -18,7 +18,7 @@ pub(super) struct Schedule {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum ScheduleEvent {
-    /// What is due after this is to be carried out.
+    /// Everything that is due after this moment is to be carried out.
     Began { at: Timestamp },
     /// The command was carried out, or failed for good; so many moments before it were passed over.
     Fired {

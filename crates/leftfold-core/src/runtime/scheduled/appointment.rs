@@ -13,7 +13,7 @@ use crate::store::{Authority, Timestamp};
 /// Bytes of a reason that is kept.
 const REASON_CHARS_MAX: usize = 1_000;
 
-/// What happened to a scheduled command, stored as `$scheduled:CATEGORY.…` in the stream `$scheduled:CATEGORY-ID`.
+/// Fact about a scheduled command, stored as `$scheduled:CATEGORY.…` in the stream `$scheduled:CATEGORY-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Booked {
     Scheduled {
@@ -46,7 +46,7 @@ pub(crate) struct BookedFor<A> {
     aggregate: PhantomData<fn() -> A>,
 }
 
-/// What is asked of a scheduled command.
+/// Command to a scheduled command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Book {
     Schedule {
@@ -75,7 +75,7 @@ pub(super) struct Appointment {
     pub(super) over: Option<Over>,
 }
 
-/// What was asked for first.
+/// Content of the first request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct AskedFor {
     pub(super) at: Timestamp,

@@ -109,7 +109,7 @@ pub struct ScheduledStatus {
     pub target: String,
     /// When it is due.
     pub at: Timestamp,
-    /// What became of it.
+    /// State of the command.
     pub state: ScheduledState,
 }
 
@@ -124,7 +124,7 @@ pub enum ScheduledState {
     Cancelled,
     /// Its aggregate refused it.
     Refused {
-        /// Why.
+        /// Reason, as the aggregate gave it.
         reason: String,
     },
 }
@@ -162,7 +162,7 @@ pub enum ScheduleError {
     Refused {
         /// The id of the scheduled command.
         id: String,
-        /// Why.
+        /// Reason of the refusal.
         #[source]
         refusal: ScheduleRefusal,
     },
@@ -171,7 +171,7 @@ pub enum ScheduleError {
     Invalid {
         /// The id of the scheduled command.
         id: String,
-        /// Why.
+        /// Limit that is exceeded.
         #[source]
         invalid: Invalid,
     },
@@ -180,7 +180,7 @@ pub enum ScheduleError {
     Unwritable {
         /// The id of the scheduled command.
         id: String,
-        /// What serde said, with the type.
+        /// Message of serde, with the type.
         detail: String,
     },
     /// The store did not take it; ask again, under the same id.

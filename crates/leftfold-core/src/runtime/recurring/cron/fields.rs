@@ -36,7 +36,7 @@ pub enum CronError {
     Fields {
         /// The expression.
         expression: String,
-        /// How many it has.
+        /// Number of fields that it has.
         count: usize,
     },
     /// A field has a value that it does not know.
@@ -44,7 +44,7 @@ pub enum CronError {
     Value {
         /// The field.
         field: CronField,
-        /// What stands there.
+        /// Text of the field.
         value: String,
     },
     /// A range ends before it begins.
@@ -85,7 +85,7 @@ pub enum CronError {
     },
 }
 
-/// What an expression names: a bit for each value of a field.
+/// Values that an expression names: a bit for each value of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fields {
     minutes: u64,
@@ -216,7 +216,7 @@ impl Fields {
         }
     }
 
-    /// Whether the hours are named, and not counted from `*`.
+    /// Tells whether the hours are named, and not counted from `*`.
     pub(super) fn names_hours(&self) -> bool {
         self.names_hours
     }
@@ -251,7 +251,7 @@ impl Fields {
         None
     }
 
-    /// How many times are named from one to another, both included.
+    /// Counts the times that are named from one to another, both included.
     pub(super) fn count(&self, from: DateTime, to: DateTime) -> u64 {
         let per_day = u64::from(self.hours.count_ones() * self.minutes.count_ones());
         let (mut count, mut next) = (0, self.first_from(from));

@@ -18,7 +18,7 @@ pub use fields::{CronError, CronField};
 /// Segments that are searched for a moment: more than any zone has in the eight years that a 29th of February may
 /// be away.
 const SEGMENTS_MAX: usize = 200;
-/// What separates two moments at least.
+/// Least time between two moments.
 const TICK: SignedDuration = SignedDuration::from_micros(1);
 
 /// An expression and the zone whose clock it is read on.
@@ -76,7 +76,7 @@ impl Cron {
         None
     }
 
-    /// How many moments are after one and at or before another.
+    /// Counts the moments after one and at or before another.
     pub(super) fn count(&self, after: Timestamp, through: Timestamp) -> u64 {
         let (mut count, mut from) = (0, after.checked_add(TICK).ok());
         while let Some(begin) = from.filter(|from| *from <= through) {
@@ -119,7 +119,7 @@ impl Cron {
         }
     }
 
-    /// Whether named hours have a moment that the clock jumps over at the start of a segment.
+    /// Tells whether named hours have a moment that the clock jumps over at the start of a segment.
     fn is_jumped_over(&self, segment: &Segment) -> bool {
         let Some(start) = segment.start.filter(|_| self.fields.names_hours()) else { return false };
         let (from, to) = (segment.before.to_datetime(start), segment.offset.to_datetime(start));

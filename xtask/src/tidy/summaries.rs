@@ -1,0 +1,52 @@
+//! Summaries of documentation say what kind of thing they are about: that of a type is a noun phrase, that of a function
+//! begins with a verb. One that begins with a question word says neither.
+
+use super::Violation;
+use super::lexer::identifier_at;
+use super::source::File;
+use super::twins::is_counted;
+
+const QUESTION_WORDS: [&str; 7] = ["What", "Where", "Whether", "Which", "Who", "Why", "How"];
+
+pub(super) fn check(files: &[File]) -> Vec<Violation> {
+    let counted = files.iter().filter(|file| is_counted(file));
+    counted.flat_map(|file| summaries(file).filter_map(|(at, text)| complaint(file, at, text))).collect()
+}
+
+fn complaint(file: &File, at: usize, text: &str) -> Option<Violation> {
+    let word = identifier_at(text, 0);
+    QUESTION_WORDS.contains(&word).then(|| {
+        let message = format!("the summary begins with {word}: begin with a noun for a type, with a verb for a function");
+        file.violation(at, message)
+    })
+}
+
+/// The first lines of documentation comments outside of tests, with their offsets.
+fn summaries(file: &File) -> impl Iterator<Item = (usize, &str)> {
+    let mut follows_documentation = false;
+    let mut offset = 0;
+    file.text.lines().filter_map(move |line| {
+        let at = offset;
+        offset += line.len() + 1;
+        let begins = !follows_documentation;
+        follows_documentation = line.trim_start().starts_with("///");
+        let text = line.trim_start().strip_prefix("/// ")?;
+        (begins && !file.is_test(at)).then_some((at, text))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::tree;
+    use super::*;
+
+    #[test]
+    fn a_summary_that_asks_is_found_and_a_later_line_or_one_of_a_test_is_not() {
+        let text = "/// A thing.\n/// What follows is no summary.\nstruct A;\n/// Whatever it is.\nstruct B;\n/// How it goes.\nfn c() {}\n";
+        let test = "#[cfg(test)]\nmod tests {\n    /// What it is.\n    struct D;\n}\n";
+        let files =
+            tree(&[("crates/a/src/one.rs", &format!("{text}{test}")), ("examples/two.rs", "/// Who did it.\nfn a() {}\n")]);
+        let lines: Vec<_> = check(&files).iter().map(|found| (found.path.clone(), found.line)).collect();
+        assert_eq!(lines, [("crates/a/src/one.rs".to_owned(), 6)]);
+    }
+}
