@@ -82,7 +82,8 @@ use recurring::RecurringRunner;
 /// People's answers that wait for one runner at most; more wait with the caller.
 const ASKED_MAX: usize = 16;
 
-/// Takes the enums that own what a consumer makes others record into use with the store.
+/// Takes the enums that own the events which a consumer makes others record into use with the
+/// store.
 type TakingIntoUse = fn(&Store) -> Result<(), EventError>;
 type Starting = Box<dyn FnOnce(Host, watch::Receiver<bool>) -> Start + Send>;
 type Start = Pin<Box<dyn Future<Output = Result<Running, StartError>> + Send>>;
@@ -102,7 +103,7 @@ pub struct Runtime {
     longest: Duration,
 }
 
-/// The name of a consumer, and its type: what errors call it.
+/// The name of a consumer, and its type, as they appear in errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     pub(crate) name: &'static str,
@@ -149,7 +150,7 @@ impl Host {
 }
 
 impl Runtime {
-    /// Nothing yet, behind a store.
+    /// A runtime of no consumers yet, behind a store.
     pub fn new(store: &Store) -> Self {
         let host = Host::new(store.clone(), Arc::new(SystemClock::default()));
         Self {
@@ -222,8 +223,8 @@ impl Runtime {
         self
     }
 
-    /// Builds a projection anew, in the versions that are registered, whatever there is of it. Readers see what is there
-    /// until the new rows have caught up and take its place.
+    /// Rebuilds a projection, in the versions that are registered, whatever there is of it. Readers
+    /// see the present rows until the new ones have caught up and take their place.
     pub fn rebuild(mut self, name: impl Into<String>) -> Self {
         self.rebuild.insert(name.into());
         self
@@ -239,8 +240,9 @@ impl Runtime {
         Ok(RunningRuntime { handle, stop, tasks, within, _figures: figures })
     }
 
-    /// Runs everything in the caller's task until all of it has taken up the log to its durable end and nothing is under
-    /// way, and says how each one stands then: for programs that are started to do what there is and to end.
+    /// Runs everything in the caller's task until all of it has taken up the log to its durable end
+    /// and nothing is under way, and returns the state of each consumer then: for programs that are
+    /// started to do the work there is and to end.
     ///
     /// Timers that are due later, effects that are in doubt or wait to be tried again, and parked items are not under
     /// way. A database or a log that is away is waited for, so a caller gives this a time limit; it is safe to drop it.
@@ -252,7 +254,7 @@ impl Runtime {
         Ok(effects.board.statuses(effects.store.head().position))
     }
 
-    /// Everything as it is before its first step.
+    /// Prepares everything for its first step.
     async fn ready(mut self) -> Result<Ready, StartError> {
         // Before the views of those who read: they read events as the owners do.
         for (named, take_into_use) in self.owners {
@@ -318,7 +320,7 @@ fn kinds(all: Vec<(&'static str, &'static str, Result<Kind, Invalid>)>) -> Resul
     }
 }
 
-/// The first that is there twice, with the types that it belongs to.
+/// Returns the first key that is there twice, with the types that it belongs to.
 fn twice<T: Ord + Clone>(all: impl Iterator<Item = (T, &'static str)>) -> Option<(T, [&'static str; 2])> {
     let mut seen = BTreeMap::new();
     for (one, type_name) in all {
@@ -329,7 +331,7 @@ fn twice<T: Ord + Clone>(all: impl Iterator<Item = (T, &'static str)>) -> Option
     None
 }
 
-/// Says so where a consumer panics: a bug of the runtime, that must not go unseen.
+/// Reports the panic of a consumer: a bug of the runtime, that must not go unseen.
 struct EndedByPanic {
     name: &'static str,
     board: Arc<Board>,
@@ -360,18 +362,21 @@ pub struct RunningRuntime {
 }
 
 impl RunningRuntime {
-    /// A handle for whoever asks how it goes, and never stops it: a web server, metrics, another task.
+    /// Returns a handle for readers of its state that never stop it: a web server, metrics, another
+    /// task.
     #[must_use]
     pub fn handle(&self) -> RuntimeHandle {
         self.handle.clone()
     }
 
-    /// Stops taking up new work, and waits for what is under way: effects each within its own deadline, a transaction of a
-    /// projection until it is committed; [`STOP_WITHIN`] beyond the longest deadline of an effect, and not longer.
+    /// Stops taking up new work, and waits for the work under way: effects each within its own
+    /// deadline, a transaction of a projection until it is committed; [`STOP_WITHIN`] beyond the
+    /// longest deadline of an effect, and not longer.
     ///
     /// # Errors
-    /// [`StopError::Late`] names who did not stop in that time, because something outside gives no answer. It is
-    /// interrupted: its database undoes what was not committed, and the next start goes on from what was.
+    /// [`StopError::Late`] names the consumers that did not stop in that time, because something
+    /// outside gives no answer. They are interrupted: their databases undo the transactions that were
+    /// not committed, and the next start goes on from those that were.
     pub async fn stop(self) -> Result<(), StopError> {
         let within = self.within;
         self.stop_within(within).await
@@ -392,7 +397,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Whatever a handle says, its owner says too.
+/// The owner has all methods of the handle.
 impl Deref for RunningRuntime {
     type Target = RuntimeHandle;
 

@@ -96,7 +96,7 @@ pub enum StartError {
         /// Its version.
         version: u32,
     },
-    /// A projection is to be built anew that is not registered.
+    /// A projection that is to be rebuilt is not registered.
     #[error(
         "the projection {name:?} is to be built anew, but none is registered under that name: give Runtime::rebuild the \
          NAME of a projection, and Runtime::project that projection"
@@ -105,7 +105,7 @@ pub enum StartError {
         /// The name.
         name: String,
     },
-    /// A projection is to be built anew whose target has sent what it got to somebody.
+    /// A projection that is to be rebuilt has a target that has sent its messages to somebody.
     #[error("{name} cannot be built anew: its target cannot take back what was sent")]
     CannotRebuild {
         /// The projection.
@@ -132,7 +132,8 @@ pub enum StartError {
     /// The events cannot be read or written.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// From where an effect is carried out that is new to the store could not be recorded.
+    /// The position from which an effect that is new to the store is carried out could not be
+    /// recorded.
     #[error("from where effect {effect} begins cannot be recorded, start again when the store takes appends: {detail}")]
     Beginning {
         /// The effect.

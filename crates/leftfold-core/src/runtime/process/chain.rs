@@ -38,7 +38,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Returns the place of whatever comes of a command of the reaction.
+    /// Returns the place of every reaction that a command of the reaction leads to.
     pub(super) fn caused(self) -> Self {
         Self { depth: self.depth.saturating_add(1), rounds: 0 }
     }
@@ -48,7 +48,7 @@ impl Chain {
         Self { rounds: self.rounds.saturating_add(1), ..self }
     }
 
-    /// Refuses what seems to be without end.
+    /// Refuses a chain that seems to be without end.
     pub(super) fn check(self) -> Result<(), String> {
         if self.depth > CHAIN_MAX {
             return Err(format!(
@@ -100,7 +100,7 @@ impl ChainLink {
 }
 
 impl<P: Process> Instances<P> {
-    /// The place of the reactions to an event.
+    /// Returns the place of the reactions to an event.
     pub(super) async fn chain_after(&mut self, event: &RecordedEvent) -> Result<Chain, Trouble> {
         let Some(causation) = event.metadata.causation.as_ref().filter(|label| label.starts_with("$process:")) else {
             return Ok(Chain::default());

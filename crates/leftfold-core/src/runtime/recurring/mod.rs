@@ -20,10 +20,12 @@ pub const MADE_UP_MAX: u64 = 1_000;
 
 /// A command that recurs, with nobody to send it.
 ///
-/// It begins with the first moment of its plan after it was first started with a store. Each firing carries a command id made
-/// of its name and of the moment when it was due, so it takes effect once, however often it is tried and by however many
-/// runtimes. What the aggregate refuses, and what fails for a reason that does not pass, is written into the program's log
-/// and recorded; the next firing comes when it is due. What passes, a store that is away, is waited for.
+/// It begins with the first moment of its plan after it was first started with a store. Each firing
+/// carries a command id made of its name and of the moment when it was due, so it takes effect
+/// once, however often it is tried and by however many runtimes. A firing that the aggregate
+/// refuses, or that fails for a reason that does not pass, is written into the program's log and
+/// recorded; the next firing comes when it is due. If the reason passes, as when a store is away,
+/// the runtime waits for that.
 ///
 /// ```
 /// # use leftfold_core::fold::{Aggregate, Event};
@@ -70,7 +72,7 @@ pub trait Recurring: Send + Sync + 'static {
     /// The aggregate that the command is for.
     type Target: Aggregate;
 
-    /// When it is due. A plan that is changed counts from the next start on.
+    /// Returns the plan of its due times. A plan that is changed counts from the next start on.
     fn plan(&self) -> Plan;
 
     /// Treatment of moments at which no runtime was there.
@@ -78,7 +80,8 @@ pub trait Recurring: Send + Sync + 'static {
         Missed::Once
     }
 
-    /// The id of the aggregate and the command, for a moment of the plan. Pure: a firing that is tried again asks again.
+    /// Returns the id of the aggregate and the command, for a moment of the plan. Pure: a firing
+    /// that is tried again asks again.
     fn due(&self, at: Timestamp) -> (String, <Self::Target as Aggregate>::Command);
 }
 
@@ -91,6 +94,6 @@ pub enum Missed {
     Once,
     /// Each is made up for, in order: the last [`MADE_UP_MAX`].
     Each,
-    /// None is made up for.
+    /// None of them is made up for.
     Skip,
 }

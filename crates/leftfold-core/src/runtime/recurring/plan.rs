@@ -38,7 +38,8 @@ enum Moments {
 }
 
 impl Plan {
-    /// Every so long, counted from 1970: every hour is on the hour. At least a second, at most a thousand years.
+    /// A plan with a fixed period, counted from 1970: every hour is on the hour. At least a second,
+    /// at most a thousand years.
     #[must_use]
     pub fn every(period: Duration) -> Self {
         let period = i64::try_from(period.as_micros()).unwrap_or(PERIOD_MAX).clamp(SECOND, PERIOD_MAX);
@@ -140,7 +141,7 @@ impl Plan {
         }
     }
 
-    /// The moment so many earlier than one of its moments.
+    /// Returns the moment that is `count` moments of the plan earlier than one of them.
     pub(super) fn back(&self, moment: Timestamp, count: u64) -> Timestamp {
         match &self.moments {
             Moments::Every { period } => {

@@ -12,7 +12,7 @@ use crate::runtime::{Host, Named, StartError, stopped};
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{AppendError, CommandId, Invalid, State, StreamName, Timestamp};
 
-/// The wait before what failed is tried again; it doubles, up to the longest.
+/// The wait before a failed step is tried again; it doubles, up to the longest.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
 
@@ -77,7 +77,7 @@ impl<R: Recurring> RecurringRunner<R> {
         self.host.board.say(R::NAME, "its next start");
     }
 
-    /// Waits for what is due next, and says that nothing of the log is missing meanwhile.
+    /// Waits for the next due moment, and reports meanwhile that nothing of the log is missing.
     async fn wait(&self, until: Timestamp) {
         let mut status = self.host.store.status();
         let waits_for = match &self.failure {

@@ -12,7 +12,7 @@ const REASON_CHARS_MAX: usize = 500;
 /// One recurring command, in the stream `$schedule-NAME`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Schedule {
-    /// Nothing of its plan is due up to here; none before it has begun.
+    /// Moment up to which nothing of its plan is due; `None` before it has begun.
     pub(super) through: Option<Timestamp>,
 }
 
@@ -20,7 +20,8 @@ pub(super) struct Schedule {
 pub(super) enum ScheduleEvent {
     /// Everything that is due after this moment is to be carried out.
     Began { at: Timestamp },
-    /// The command was carried out, or failed for good; so many moments before it were passed over.
+    /// The command was carried out, or failed for good; `passed_over` moments before it were passed
+    /// over.
     Fired {
         due: Timestamp,
         passed_over: u64,
@@ -63,7 +64,7 @@ impl Aggregate for Schedule {
         });
     }
 
-    /// Of several runtimes one tells it first; then there is nothing to do.
+    /// The first of several runtimes records the step; for the others there is nothing to do.
     fn decide(&self, step: &Step) -> Result<Vec<ScheduleEvent>, std::convert::Infallible> {
         let is_new = |moment: Timestamp| self.through.is_none_or(|through| through < moment);
         Ok(match step {

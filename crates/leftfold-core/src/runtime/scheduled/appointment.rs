@@ -25,8 +25,8 @@ pub(super) enum Booked {
         at: Timestamp,
     },
     Cancelled {},
-    /// From here on it is carried out, and neither moved nor cancelled. It bears the command again, so that whoever
-    /// carries it out needs no memory of it.
+    /// From here on it is carried out, and neither moved nor cancelled. It bears the command again,
+    /// so that the process that carries it out needs no memory of it.
     FellDue {
         target: String,
         command: Json,

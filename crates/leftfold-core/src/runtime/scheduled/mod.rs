@@ -37,19 +37,21 @@ const fn joined(prefix: &str, category: &str) -> Joined {
 
 /// A command for an aggregate that is sent once, at a time, under an id of its own.
 ///
-/// It is recorded in the log, and carried out by a runtime that has
-/// [`Runtime::scheduled`] for the kind of aggregate: once, however often that runtime is killed and by however many of
-/// them. Until it is due it can be [moved](Self::move_to) and [cancelled](Self::cancel); a call that comes too late is
-/// told so, and one that succeeds has won: a command that was cancelled is not carried out. A time that has passed
-/// is now.
+/// It is recorded in the log, and carried out by a runtime that has [`Runtime::scheduled`] for the
+/// kind of aggregate: once, however often that runtime is killed and by however many of them. Until
+/// it is due it can be [moved](Self::move_to) and [cancelled](Self::cancel); a call that comes too
+/// late gets an error, and one that succeeds has won: a command that was cancelled is not carried
+/// out. A time that has passed counts as now.
 ///
-/// What the aggregate refuses is recorded ([`ScheduledState::Refused`]). What passes, such as a store that is away, is
-/// waited for. A command that cannot be read any more is parked in the process `scheduled:CATEGORY` until a person retries
-/// or skips it, as everything of that process is found with [`Processes`](super::process::Processes).
+/// A command that the aggregate refuses is recorded as refused ([`ScheduledState::Refused`]). A
+/// trouble that passes, such as a store that is away, is waited for. A command that can no longer
+/// be read is parked in the process `scheduled:CATEGORY` until a person retries or skips it, as
+/// everything of that process is found with [`Processes`](super::process::Processes).
 ///
-/// However many are scheduled, in memory are those that are due within two minutes, at most 100,000 of them, and at
-/// most 20,000 that something happened to last, each without its command. A start reads what was not carried out yet of
-/// the last reactions, and not what is scheduled for later.
+/// However many are scheduled, memory holds those that are due within two minutes, at most 100,000
+/// of them, and at most 20,000 of those that changed last, each without its command. A start reads
+/// the commands of the last reactions that were not carried out yet, and not those scheduled for
+/// later.
 ///
 /// ```
 /// use std::time::Duration;
@@ -107,7 +109,7 @@ pub struct ScheduledCommand<A: Aggregate> {
 pub struct ScheduledStatus {
     /// The id of the aggregate that it is for.
     pub target: String,
-    /// When it is due.
+    /// Time at which it is due.
     pub at: Timestamp,
     /// State of the command.
     pub state: ScheduledState,
@@ -129,7 +131,7 @@ pub enum ScheduledState {
     },
 }
 
-/// Refusal of what is asked of a scheduled command.
+/// Refusal of a request about a scheduled command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ScheduleRefusal {
     /// Nothing was scheduled under the id.
@@ -138,7 +140,7 @@ pub enum ScheduleRefusal {
     /// It fell due before.
     #[error("it fell due at {due} and is carried out, send another command that makes up for it")]
     TooLate {
-        /// When it was due.
+        /// Time at which it was due.
         due: Timestamp,
     },
     /// It was cancelled before.
@@ -154,7 +156,7 @@ pub enum ScheduleRefusal {
     },
 }
 
-/// Error of a scheduled command. Nothing is recorded, unless the store does not know that.
+/// Error of a scheduled command. Nothing is recorded, unless the store does not know whether it is.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ScheduleError {
     /// It cannot be done to this command.
@@ -191,11 +193,12 @@ pub enum ScheduleError {
 impl<A: Aggregate> ScheduledCommand<A> {
     /// Records that the command is to be sent to an aggregate at a time, and returns once that is durable.
     ///
-    /// Asked again, with the same target, command and time, it does nothing; with others it is refused. So whoever
-    /// does not know what became of an earlier try asks again, and the id says what is meant: `reminder of booking 7`.
+    /// Asked again, with the same target, command and time, it does nothing; with others it is
+    /// refused. So a caller that does not know the result of an earlier try asks again, and the id
+    /// names the purpose: `reminder of booking 7`.
     ///
     /// # Errors
-    /// [`ScheduleRefusal::Taken`] and [`Cancelled`](ScheduleRefusal::Cancelled), an id that names no stream or has more
+    /// [`ScheduleRefusal::Taken`] and [`Cancelled`](ScheduleRefusal::Cancelled), an id that cannot name a stream or has more
     /// than [`SCHEDULED_ID_BYTES_MAX`], a command beyond the limits of [messages](super::inbox::MESSAGE_BYTES_MAX), and
     /// the store's.
     pub async fn send(&self, target: impl Into<String>, command: &A::Command, at: Timestamp) -> Result<(), ScheduleError>
@@ -227,7 +230,7 @@ impl<A: Aggregate> ScheduledCommand<A> {
         self.book(Book::Cancel).await
     }
 
-    /// Reads what became of it; `None` if nothing was scheduled under the id.
+    /// Reads its state; `None` if nothing was scheduled under the id.
     ///
     /// # Errors
     /// Those of reading its stream.
@@ -267,7 +270,7 @@ impl<A: Aggregate> ScheduledCommand<A> {
     }
 }
 
-/// Holds a command against the limits of what carries it.
+/// Checks a command against the limits of the records that carry it.
 fn check(target: &str, category: &str, command: &Json) -> Result<(), Invalid> {
     StreamName::of(category, target)?;
     Invalid::if_over("the id of an aggregate", target.len(), ID_BYTES_MAX)?;
@@ -282,7 +285,8 @@ impl<A: Aggregate> std::fmt::Debug for ScheduledCommand<A> {
 }
 
 impl Store {
-    /// The command for an aggregate of this kind that is scheduled under an id, or is to be.
+    /// Returns the command for an aggregate of this kind that is scheduled under an id, or is to
+    /// be.
     #[must_use]
     pub fn scheduled<A: Aggregate>(&self, id: impl Into<String>) -> ScheduledCommand<A> {
         ScheduledCommand { appointments: self.aggregate(), id: id.into(), aggregate: PhantomData }
