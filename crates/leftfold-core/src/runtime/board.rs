@@ -165,7 +165,7 @@ impl Board {
         self.looks.send_modify(|looks| *looks = looks.wrapping_add(1));
     }
 
-    /// Requests to look at what is in doubt.
+    /// Returns the count of requests to look up the effects in doubt.
     pub(super) fn looks(&self) -> watch::Receiver<u64> {
         self.looks.subscribe()
     }
@@ -238,7 +238,7 @@ impl Board {
         });
     }
 
-    /// Names, from now on, what a consumer does if it takes long.
+    /// Names, from now on, the calls of a consumer that take long.
     pub(super) fn watch(&self, name: &'static str, doing: Arc<Doing>) {
         self.with(name, |consumer| consumer.doing = Some(doing));
     }

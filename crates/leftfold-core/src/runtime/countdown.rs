@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// Timers that are restarted far more often than they expire: the silence of a hundred thousand stations.
 ///
-/// They are gone with the process; what must survive it is a timer of a [`Process`](super::process::Process). One task takes what expires.
+/// They are gone with the process; if a deadline must survive that, use a timer of a
+/// [`Process`](super::process::Process). One task takes the keys that expire.
 #[derive(Debug)]
 pub struct Countdowns<K> {
     timers: Mutex<Timers<K>>,

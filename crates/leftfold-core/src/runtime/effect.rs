@@ -220,7 +220,7 @@ pub(super) fn span<E: Effect>(event: &RecordedEvent, attempt: u32, call: &'stati
 }
 
 impl<O> Performed<O> {
-    /// Says in the span of the attempt what is known of it.
+    /// Records the result in the span of the attempt.
     pub(super) fn said(self) -> Self {
         let outcome = match &self {
             Self::Done(_) => "done",
@@ -334,7 +334,8 @@ impl Policy {
         self
     }
 
-    /// The wait between attempts, and between looks at what is in doubt: doubled from the first to the longest.
+    /// Sets the wait between attempts, and between looks at an effect in doubt: doubled from the
+    /// first to the longest.
     #[must_use]
     pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.backoff = Backoff { first, longest };

@@ -320,8 +320,9 @@ impl Effects {
         self.find(id).await.map_err(failed)?.ok_or(CancelError::NotOpen { id })
     }
 
-    /// Looks at once at what is in doubt and past its deadline: the outside world has come back. What waits to be tried
-    /// again keeps waiting, so that no attempt is spent by it.
+    /// Looks up at once the effects that are in doubt and past their deadlines: the outside world
+    /// has come back. Effects that wait to be tried again keep waiting, so that no attempt is
+    /// spent.
     pub fn look_again(&self) {
         self.board.look_again();
     }

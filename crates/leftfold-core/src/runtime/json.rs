@@ -11,8 +11,9 @@ use crate::json::{self, Unfaithful, Unread};
 
 /// A value of users' as JSON text.
 ///
-/// The record around it is read and written without looking into it: so no number in it changes, however long it is, and
-/// however deep it is nested, the record can be read. What is digested of it are these bytes.
+/// The record around it is read and written without looking into it: so no number in it changes,
+/// however long it is, and however deep it is nested, the record can be read. Its digest is that of
+/// these bytes.
 #[derive(Clone)]
 pub struct Json(Arc<RawValue>);
 

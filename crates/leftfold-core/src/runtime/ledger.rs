@@ -268,14 +268,14 @@ pub(super) fn needs_release(error: &EventError) -> String {
 pub(super) enum Unsaid {
     /// The policy lets attempts in doubt be repeated, so it may have been one.
     IsDoubt,
-    /// Only what certainly did not take place is followed by another attempt.
+    /// Another attempt follows only one that certainly did not take place.
     IsNotDone,
 }
 
 /// Bytes of a reason that are recorded.
 const REASON_BYTES_MAX: usize = 4_096;
 
-/// A reason within its limit: what users' code says may be of any length.
+/// Cuts a reason to its limit: a text of users' code may be of any length.
 pub(super) fn shortened(mut reason: String) -> String {
     // The start of a text is a boundary.
     let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));

@@ -12,7 +12,7 @@ pub(crate) trait Positions {
     /// Returns the position of an event in the copy; `None` if the event was dropped.
     fn event(&self, position: Position) -> Option<Position>;
 
-    /// The end of everything that came of what was at or before a position.
+    /// Returns the end, in the copy, of everything that was at or before a position.
     fn through(&self, position: Position) -> Position;
 }
 
@@ -27,7 +27,8 @@ pub(crate) struct Owner {
     pub(crate) label: fn(&Label, &dyn Positions) -> Option<String>,
 }
 
-/// Everyone whose records are carried over. What nobody owns is refused: nobody knows which positions it speaks of.
+/// Owners of all records that are carried over. A record without an owner is refused: nobody knows
+/// which positions it speaks of.
 const OWNERS: [&Owner; 9] = [
     &super::ledger::OWNER,
     &super::mark::OWNER,
@@ -49,13 +50,13 @@ pub(crate) enum RewriteError {
     /// It is not one of its owner's, or it is of a later release.
     #[error("it cannot be read: {0}")]
     Event(#[from] EventError),
-    /// It has what this release does not know.
+    /// It has a part that this release does not know.
     #[error("it would lose what this release does not know")]
     Later,
     /// It belongs to a category that this release does not know.
     #[error("nobody knows records of {category}")]
     NoOwner {
-        /// The category of its stream, or else what its type begins with.
+        /// The category of its stream, or else the beginning of its type.
         category: String,
     },
     /// Something else in it cannot be read.
@@ -77,7 +78,7 @@ pub(crate) fn rewritten(record: &RecordedEvent, positions: &dyn Positions) -> Re
     }
 }
 
-/// Rewrites what the metadata of any event says of the runtime's records.
+/// Rewrites the labels in the metadata of any event that speak of the runtime's records.
 pub(crate) fn rewrite_labels(event: &mut NewEvent, positions: &dyn Positions) -> Result<(), Invalid> {
     for label in [&mut event.metadata.causation, &mut event.metadata.correlation].into_iter().flatten() {
         if let Some(new) = OWNERS.into_iter().find_map(|owner| (owner.label)(label, positions)) {

@@ -175,7 +175,7 @@ impl Queue {
         }
     }
 
-    /// From now on its turns are for what its ledger says.
+    /// Lets the next turns of an effect begin with reading its ledger.
     pub(super) fn is_to_be_read(&mut self, id: EffectId) {
         if let Some(open) = self.open.get_mut(&id)
             && matches!(open.stand, Stand::Waits(_))

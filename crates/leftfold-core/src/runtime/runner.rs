@@ -37,7 +37,7 @@ const FIRST_INTENTS_MAX: usize = 1_000;
 const STORE_RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
 /// The wait between tries to record when it stops.
 const STOP_RETRY: Duration = Duration::from_millis(50);
-/// The wait before what cannot be read is looked at again.
+/// The wait before a record that cannot be read is read again.
 const PARKED_LOOK: Duration = Duration::from_secs(600);
 /// Words of persons that are recorded at a time.
 const WORDS_AT_A_TIME: usize = 64;
@@ -165,7 +165,7 @@ impl<E: Effect> Runner<E> {
         self
     }
 
-    /// Runs until told to stop; then what is under way ends first, within its own deadlines.
+    /// Runs until told to stop; then the work under way ends first, within its own deadlines.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut looks = self.host.board.looks();
         let clock = self.host.clock.clone();
@@ -197,7 +197,7 @@ impl<E: Effect> Runner<E> {
         self.end(why).await;
     }
 
-    /// Lets what is under way end, and records what is known.
+    /// Lets the work under way end, and records its results.
     async fn end(mut self, why: &str) {
         self.host.board.say(E::NAME, "effects under way to end, then it stops");
         while let Some(job) = self.jobs.next().await {
@@ -221,8 +221,8 @@ impl<E: Effect> Runner<E> {
         }
     }
 
-    /// Nobody else knows what came of these, so their recording is tried for some time of the machine: the store may be
-    /// about to work again.
+    /// Records the remaining results. Nobody else knows them, so this is tried for some time of the
+    /// machine: the store may be about to work again.
     async fn record_the_rest(&mut self) {
         let mut until = None;
         while !self.unrecorded.is_empty() {
@@ -471,7 +471,7 @@ impl<E: Effect> Runner<E> {
         });
     }
 
-    /// Records what came of an attempt, if that is not under way.
+    /// Records the result of an attempt, if that is not under way.
     fn record(&mut self, id: EffectId) {
         let Some(ended) = self.unrecorded.get_mut(&id).and_then(|one| one.ended.take()) else { return };
         let turn = self.turn.clone();

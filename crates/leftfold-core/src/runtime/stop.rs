@@ -19,8 +19,8 @@ pub const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// Reason why a runtime did not stop as it should. Everything that can be interrupted has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StopError {
-    /// Consumers are in the middle of something that gives no answer. What they have not committed is undone by their
-    /// databases, and done at the next start.
+    /// Consumers are in the middle of a call that gives no answer. Transactions that they have not
+    /// committed are undone by their databases, and done at the next start.
     #[error("{} did not stop within {} s, look for what they wait for: a database, a lock, or code that does not return", consumers.join(", "), within.as_secs())]
     Late {
         /// Names of the consumers that did not stop.

@@ -41,7 +41,7 @@ pub(super) const ROUNDS_MAX: u32 = 8;
 /// processes that share a store to differ.
 pub const ATTEMPT_GRACE: Duration = Duration::from_secs(2);
 // ANCHOR_END: limits
-/// The shortest wait between two looks at what is in doubt.
+/// The shortest wait between two looks at an effect in doubt.
 const LOOK_WAIT_MIN: Duration = Duration::from_millis(10);
 
 /// Takes turns for one kind of effect.
@@ -81,7 +81,7 @@ pub(crate) enum Next<E: Effect> {
     },
 }
 
-/// An attempt, and what is known of it.
+/// An attempt that has ended, with its result.
 pub(crate) struct Ended<E: Effect> {
     attempt: Attempt<E::Intent>,
     performed: Performed<E::Outcome>,
@@ -179,8 +179,8 @@ impl<E: Effect> Turn<E> {
         Ok(event.map(|event| Intent { id, event: event.detached() }))
     }
 
-    /// Does what is next, as far as it goes without waiting for anything but the effect itself. What is in doubt is not
-    /// looked up.
+    /// Takes the next step of an effect, and waits for nothing but the effect itself. A doubt is
+    /// not looked up.
     pub(crate) async fn take(&self, intent: &Intent, fence: Fenced) -> Next<E> {
         for _ in 0..ROUNDS_MAX {
             if let Some(next) = turned(self.step(intent, &fence).await) {
@@ -190,7 +190,7 @@ impl<E: Effect> Turn<E> {
         overtaken()
     }
 
-    /// Looks up what is in doubt.
+    /// Looks up an effect in doubt.
     pub(crate) async fn look(&self, intent: &Intent) -> Next<E> {
         for _ in 0..ROUNDS_MAX {
             if let Some(next) = turned(self.step_in_doubt(intent).await) {
@@ -241,8 +241,8 @@ impl<E: Effect> Turn<E> {
         Next::Rests(Rest { until, kind: Kind::Attempt, keeps_place: true })
     }
 
-    /// It is in doubt, to be looked up at this moment. What may still be tried again keeps its place; what will not, gives
-    /// way, unless the policy says otherwise. What was open at a restore is in no order with what came after it.
+    /// Lets an effect in doubt rest until a moment. It keeps its place if it may be tried again, or
+    /// if the policy says so. One open at a restore is not in order with later ones.
     pub(super) fn in_doubt(&self, ledger: &Ledger, until: Timestamp) -> Next<E> {
         let may_go_on = self.has_attempts_left(ledger) && !self.is_of_an_earlier_life(ledger.intent);
         Next::Rests(Rest { until, kind: Kind::Look, keeps_place: self.policy.doubts_hold || may_go_on })
@@ -288,7 +288,7 @@ impl<E: Effect> Turn<E> {
         Ok(self.record(Box::new(Ended { attempt, performed })).await)
     }
 
-    /// Looks what became of the attempts that are in doubt, one after the other until one is known.
+    /// Looks up the attempts in doubt, one after the other until the result of one is known.
     async fn look_up(&self, intent: &Intent, ledger: &Ledger, since: Timestamp) -> Result<Next<E>, Stopped> {
         for tried in ledger.doubts(self.unsaid()) {
             let attempt = match self.attempt(intent, ledger, tried.number, tried.deadline) {
@@ -355,7 +355,7 @@ impl<E: Effect> Turn<E> {
         }
     }
 
-    /// Records what came of an attempt. It is known to this process alone, so it is not let go before it is recorded.
+    /// Records the result of an attempt, which only this process knows: it is kept until then.
     pub(crate) async fn record(&self, ended: Box<Ended<E>>) -> Next<E> {
         let mut next = None;
         for _ in 0..ROUNDS_MAX {

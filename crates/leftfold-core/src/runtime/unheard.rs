@@ -52,7 +52,8 @@ impl Host {
         unheard.announce(&self.store, name).await;
     }
 
-    /// Finds out, for a consumer that begins with reading, what of the types that nobody knew others have recorded since.
+    /// Finds out, for a consumer that begins with reading, which of the types that nobody knew were
+    /// recorded by others since.
     pub(super) async fn look_for_types(&self, name: &'static str) {
         if let Some(unheard) = self.board.unheard(name) {
             // A store that cannot be read now says nothing of them.

@@ -92,7 +92,7 @@ pub struct Gap {
     pub to: u64,
 }
 
-/// Something that people are to know of.
+/// A fact that people are to know of, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Position of its record.
@@ -108,7 +108,7 @@ pub struct Report {
 /// Fact that people are to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reported {
-    /// A gap was not filled in time; what is behind it waits.
+    /// A gap was not filled in time; the messages behind it wait.
     Gap(Gap),
     /// A gap is no longer waited for.
     Released {
@@ -165,12 +165,15 @@ impl<I: Inbox> Intake<I> {
     /// Receives a message. When this returns, it is durable, and the sender may forget it; until then it may come again,
     /// under the same id.
     ///
-    /// A source and an id have 1 to [`ID_BYTES_MAX`] bytes, a message at most [`MESSAGE_BYTES_MAX`] as JSON, nested at most
-    /// [`MESSAGE_DEPTH_MAX`] deep. The same id with another message or number is refused, and so is a number that another
-    /// message has. While [`HELD_MAX`](super::HELD_MAX) messages of a source are held, only what fills the gap is taken.
+    /// A source and an id have 1 to [`ID_BYTES_MAX`] bytes, a message at most [`MESSAGE_BYTES_MAX`]
+    /// as JSON, nested at most [`MESSAGE_DEPTH_MAX`] deep. The same id with another message or
+    /// number is refused, and so is a number that another message has. While
+    /// [`HELD_MAX`](super::HELD_MAX) messages of a source are held, only messages that fill the gap
+    /// are taken.
     ///
-    /// What came before is read as today's [`Message`](Inbox::Message) to be compared: so a message is the same that it was
-    /// before its type got another field with a default, and one with a set in it however that is ordered.
+    /// Earlier messages are read as today's [`Message`](Inbox::Message) to be compared: so a
+    /// message stays the same if its type gets another field with a default, and if a set in it is
+    /// ordered otherwise.
     pub async fn receive(
         &self,
         source: &str,
@@ -187,8 +190,8 @@ impl<I: Inbox> Intake<I> {
 
     /// Receives the bytes of a message as they came: JSON, that is kept and delivered just so.
     ///
-    /// The same as [`receive`](Intake::receive), for those who have the bytes: what the type does not know of is kept too,
-    /// and a later release may read it.
+    /// The same as [`receive`](Intake::receive), for callers that have the bytes: parts that the
+    /// type does not know are kept too, and a later release may read them.
     pub async fn receive_bytes(
         &self,
         source: &str,

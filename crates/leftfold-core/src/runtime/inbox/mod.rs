@@ -153,7 +153,8 @@ pub enum OverGap {
     /// The messages held behind it are delivered, and the gap is listed. Messages of the gap that
     /// come afterwards are delivered as [late](Delivery::is_late).
     Release,
-    /// The gap is listed, and what is held waits until the gap is filled, or a person [releases](Intake::release) it.
+    /// The gap is listed, and the held messages wait until the gap is filled, or a person
+    /// [releases](Intake::release) it.
     Report,
 }
 
@@ -182,7 +183,7 @@ impl Store {
 }
 
 impl Runtime {
-    /// Delivers what an inbox accepts.
+    /// Delivers the messages that an inbox accepts.
     pub fn inbox<I: Inbox>(self) -> Self {
         self.process::<Delivering<I>>()
     }

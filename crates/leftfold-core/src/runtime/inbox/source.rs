@@ -12,7 +12,8 @@ use crate::runtime::names::Joined;
 use crate::store::Authority;
 
 // ANCHOR: limits
-/// Messages of one source that are held at most; beyond that only what fills the gap is taken.
+/// Messages of one source that are held at most; beyond that only messages that fill the gap are
+/// taken.
 pub const HELD_MAX: usize = 1_000;
 /// Bytes of all messages of one source that are held, about.
 pub const HELD_BYTES_MAX: usize = 4 << 20;
@@ -150,7 +151,7 @@ pub(super) struct State {
     pub(super) next: u64,
     held: BTreeMap<u64, Held>,
     held_bytes: usize,
-    /// Gaps that were released, without what came of them since: the first number and the last.
+    /// Gaps that were released, without the numbers that came since: the first number and the last.
     released: BTreeMap<u64, u64>,
     /// Below this nobody remembers which numbers were released.
     forgotten_below: u64,

@@ -18,7 +18,7 @@ const EVENTS_FULL: usize = 2_000;
 /// Streams after which an append takes no further trigger: one trigger may bring as many again as it may concern.
 const STREAMS_FULL: usize = 100;
 
-/// One line for the stream of an instance, and what is asked for with it.
+/// An event for the stream of an instance, and the intents recorded with it.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
@@ -86,7 +86,7 @@ impl Batch {
         timers.map(|timer| timer.due).min().unwrap_or(Timestamp::MAX)
     }
 
-    /// Takes what one trigger led to.
+    /// Takes the entries of one trigger.
     pub(super) fn take(&mut self, entries: Vec<Entry>) {
         self.triggers += 1;
         for entry in entries {

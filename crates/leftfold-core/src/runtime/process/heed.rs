@@ -43,7 +43,7 @@ const RUNTIME: &str = "the runtime: it does not concern the instance any more";
 enum Retried {
     /// It is concluded with these.
     Concluded(Vec<Entry>),
-    /// It is a record that can be read now: what is in memory was folded without it.
+    /// It is a record that can be read now: the state in memory was folded without it.
     Readable(Box<Entry>),
     /// It fails again.
     Fails(String),
@@ -66,7 +66,7 @@ impl Heeded {
 }
 
 impl<P: Process> ProcessRunner<P> {
-    /// Does what a person asks for, and answers.
+    /// Carries out a person's request, and answers.
     pub(super) async fn answer(&mut self, asked: Asked) {
         let (what, answer) = asked.take();
         let answered = self.heed(what).await;
@@ -126,7 +126,7 @@ impl<P: Process> ProcessRunner<P> {
 }
 
 impl<P: Process> Instances<P> {
-    /// Does what a person wants, as far as it goes into one append.
+    /// Carries out a person's request, as far as it goes into one append.
     pub(super) async fn heed(
         &mut self,
         what: &mut What,

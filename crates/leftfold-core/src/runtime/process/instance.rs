@@ -261,14 +261,14 @@ impl<P: Process> Instance<P> {
         }
     }
 
-    /// Its state cannot be folded. The first reason is what a person is to look at.
+    /// Its state cannot be folded. The first reason is the one that a person is to look at.
     fn breaks(&mut self, why: String) {
         if self.state.is_ok() {
             self.state = Err(why);
         }
     }
 
-    /// A record of its own cannot be read: what its state is, is not known.
+    /// Notes that a record of its own cannot be read: its state is not known.
     fn take_unread(&mut self, record: &RecordedEvent, why: &EventError) {
         let why = unreadable(record, why);
         self.breaks(why.clone());
@@ -298,7 +298,7 @@ impl<P: Process> Instance<P> {
         }
     }
 
-    /// Takes in what a reaction, recorded at a position, means for timers and for what waits.
+    /// Takes in a reaction, recorded at a position: its effect on timers and on parked triggers.
     pub(super) fn settle(&mut self, reacted: &Reacted, position: Position) {
         if reacted.starts {
             self.began = position;

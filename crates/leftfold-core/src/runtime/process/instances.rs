@@ -60,9 +60,9 @@ pub(super) struct Origin {
 pub(super) enum Hearing {
     /// It is in the batch, as far as it concerns any.
     Taken,
-    /// It is to be heard again, when what is in the batch is recorded.
+    /// It is to be heard again, when the batch is recorded.
     Again,
-    /// It would have to be parked, and too much is. What is in the batch is to be recorded first.
+    /// It would have to be parked, and too much is. The batch is to be recorded first.
     Full,
 }
 
@@ -386,7 +386,7 @@ impl<P: Process> Instances<P> {
         Ok(entry)
     }
 
-    /// Takes in what is durable now.
+    /// Takes in an event that is durable now.
     pub(super) fn settle(&mut self, key: &str, event: &ProcessEvent, position: Position, metadata: &Metadata) {
         self.parking.count(key, event);
         if let ProcessEvent::Reacted(reacted) = event {
@@ -484,7 +484,7 @@ impl Origin {
     }
 }
 
-/// As what an event is parked that is not heard.
+/// Returns the cause under which an unread event is parked.
 fn unread_cause(event: &RecordedEvent) -> StoredCause {
     StoredCause::Event { position: event.position.0, part: 0 }
 }

@@ -48,11 +48,13 @@ pub const INSTANCES_MAX: usize = 900;
 /// A process (also called process manager, or saga): it follows events, keeps its own state for each *instance*, and
 /// reacts with commands, effects and timers.
 ///
-/// An instance is named by a key that [`correlate`](Process::correlate) finds in the events. A reaction is recorded in
-/// the instance's own stream, `$process:NAME-KEY`, in one atomic append with the checkpoint of the event that caused it:
-/// so each event is reacted to once, wherever the machine stops. Commands are carried out from what is recorded,
-/// afterwards, each with a command id: carried out again after a crash they change nothing. A command that is refused
-/// comes back as [`Trigger::Refused`]; one that cannot be carried out, for a reason that does not pass, is parked.
+/// An instance is named by a key that [`correlate`](Process::correlate) finds in the events. A
+/// reaction is recorded in the instance's own stream, `$process:NAME-KEY`, in one atomic append
+/// with the checkpoint of the event that caused it: so each event is reacted to once, whenever the
+/// machine stops. Commands are carried out from the record, afterwards, each with a command id:
+/// carried out again after a crash they change nothing. A command that is refused comes back as
+/// [`Trigger::Refused`]; one that cannot be carried out, for a reason that does not pass, is
+/// parked.
 ///
 /// A timer fires once, after every event recorded up to its due time was reacted to: an hour of outage never turns an
 /// answer that came in time into a missed deadline. Timers that wait are found in the log's index; only those due soon
@@ -60,16 +62,18 @@ pub const INSTANCES_MAX: usize = 900;
 ///
 /// Of several runtimes over one store one runs the process, the others wait for its [lease](PROCESS_LEASE).
 ///
-/// More than [`CHAIN_MAX`] (100) reactions that led one to another, by commands and without anything from outside, are parked:
-/// a process that reacts to itself would never end. Long work is done in batches, of [`COMMANDS_MAX`] (10,000) commands at
-/// most, and goes from one to the next by a timer that is due at once, up to [`ROUNDS_MAX`] (2,000) times in a row: so twenty
-/// million children can be commanded. A timer that lets time pass, if only a millisecond, begins anew; and so does a retry of
-/// what was parked for it.
+/// More than [`CHAIN_MAX`] (100) reactions that led one to another, by commands and without
+/// anything from outside, are parked: a process that reacts to itself would never end. Long work is
+/// done in batches, of [`COMMANDS_MAX`] (10,000) commands at most, and goes from one to the next by
+/// a timer that is due at once, up to [`ROUNDS_MAX`] (2,000) times in a row: so twenty million
+/// children can be commanded. A timer that lets time pass, if only a millisecond, begins a new
+/// count; and so does a retry of a trigger that was parked for it.
 ///
-/// `correlate`, `apply` and `react` are pure: what they need is in the events. A trigger at which one of them panics, or
-/// that cannot be read, is *parked* with everything that follows for its instance, while other instances go on: and so is a
-/// command that waits for a person, or a record of the process that cannot be read. [`Processes`] lists what is parked, and
-/// lets people retry or skip it.
+/// `correlate`, `apply` and `react` are pure: all that they need is in the events. A trigger at
+/// which one of them panics, or that cannot be read, is *parked* with everything that follows for
+/// its instance, while other instances go on: and so is a command that waits for a person, or a
+/// record of the process that cannot be read. [`Processes`] lists the parked triggers, and lets
+/// people retry or skip them.
 ///
 /// An instance that never ends can keep [snapshots](Process::snapshots).
 ///
@@ -153,7 +157,7 @@ pub trait Process: Default + Send + Sync + 'static {
     /// Returns the instances that an event concerns.
     fn correlate(event: &Recorded<Self::Event>) -> Correlation;
 
-    /// Takes what happened into the state.
+    /// Takes a trigger into the state.
     fn apply(&mut self, trigger: &Trigger<Self::Event>, context: &Context);
 
     /// Returns the reaction to a trigger, on the state after [`apply`](Process::apply).

@@ -140,7 +140,8 @@ impl Orders {
         Some(format!("the command for {to}-{id} to be carried out: {}", lane.why))
     }
 
-    /// Carries out what can be: commands for one aggregate in order, those for others at the same time.
+    /// Carries out the commands that can be: those for one aggregate in order, those for others at
+    /// the same time.
     pub(super) async fn carry(
         &mut self,
         (store, fence): (&Store, Option<&(Label, Fence)>),
@@ -214,8 +215,9 @@ impl Orders {
         }
     }
 
-    /// A command will not be carried out before a person does something, and no later one of its instance for the same
-    /// aggregate: those stay in order. What other instances have for the aggregate goes on.
+    /// Holds a command until a person does something, and with it the later ones of its instance
+    /// for the same aggregate: those stay in order. The commands of other instances for the
+    /// aggregate go on.
     fn stuck(&mut self, lane: &mut Lane, at: At, why: String, out: &mut CarriedOut) {
         lane.done();
         let Some(key) = self.waiting.get(&at).map(|waiting| waiting.key.clone()) else { return };

@@ -13,13 +13,14 @@ use crate::store::{Digest, EventType, Invalid, Metadata, Position, Query, Read, 
 
 /// Triggers that are parked at most; beyond that the process stops at the next one that fails.
 pub const PARKED_MAX: usize = 10_000;
-/// Bytes of what is parked at most, about.
+/// Bytes of all parked triggers at most, about.
 pub const PARKED_BYTES_MAX: usize = 64 << 20;
 
 /// Everything that is parked in one process.
 #[derive(Debug, Default)]
 pub(super) struct Parking {
-    /// Events that cannot be read, by the stream that they are in, and what waits behind them.
+    /// Events that cannot be read, by the stream that they are in, and the triggers that wait
+    /// behind them.
     pub(super) unread: BTreeMap<String, Unread>,
     /// Number of parked triggers of each instance that has any.
     parked: BTreeMap<String, usize>,
@@ -108,7 +109,7 @@ impl Parking {
         self.tally
     }
 
-    /// Counts what is parked for an instance; without a key, for a stream.
+    /// Counts the triggers parked for an instance; without a key, for a stream.
     pub(super) fn count(&mut self, key: &str, event: &ProcessEvent) {
         if let ProcessEvent::Parked(Parked { cause: StoredCause::Record { position }, .. })
         | ProcessEvent::Skipped { cause: StoredCause::Record { position }, .. } = event
@@ -188,7 +189,7 @@ impl Unread {
     }
 }
 
-/// The category of what is parked because it cannot be read.
+/// Returns the category of the triggers that are parked because they cannot be read.
 pub(super) fn unread_category(process: &str) -> String {
     format!("$parked:{process}")
 }

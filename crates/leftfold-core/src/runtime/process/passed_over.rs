@@ -62,7 +62,7 @@ impl<P: Process> ProcessRunner<P> {
         Ok(())
     }
 
-    /// Parks some of what was passed over; `None` if there is nothing more.
+    /// Parks some of the events that were passed over; `None` if there are no more.
     pub(super) async fn park_passed_over(&mut self, known: &mut Known<P>) -> Result<Option<Step>, Trouble> {
         let Some(Again { query, after, through }) = self.passed_over.again.front() else { return Ok(None) };
         let (after, through) = (*after, *through);

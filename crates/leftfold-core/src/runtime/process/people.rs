@@ -73,7 +73,8 @@ impl ParkedFilter {
         self
     }
 
-    /// Only those whose error contains a text. What only waits behind one of them is not meant.
+    /// Only those whose error contains a text. Triggers that only wait behind one of them are not
+    /// meant.
     pub fn saying(mut self, text: impl Into<String>) -> Self {
         self.said = Some(text.into());
         self
@@ -262,14 +263,14 @@ impl Processes {
         Ok(parked.into_iter().map(|(trigger, _)| trigger).collect())
     }
 
-    /// Lets what is parked be reacted to, in order, as of today's code, and commands that are parked be carried out; up to
-    /// the first that fails again. How many were.
+    /// Reacts to the parked triggers, in order, with today's code, and carries out the parked
+    /// commands; up to the first that fails again. Returns how many were concluded.
     pub async fn retry(&self, process: &str, whose: &Whose) -> Result<usize, AskError> {
         self.ask(process, What::Retry(whose.clone())).await
     }
 
-    /// Lets one trigger go without a reaction, and remembers who said so. What waits behind it waits on until it is
-    /// [retried](Processes::retry).
+    /// Lets one trigger go without a reaction, and records the person's name. The triggers behind
+    /// it wait on until they are [retried](Processes::retry).
     pub async fn skip(&self, process: &str, whose: &Whose, position: Position, by: &str) -> Result<usize, AskError> {
         let which = VecDeque::from([(whose.clone(), position)]);
         self.ask(process, What::Skip { which, by: by.to_owned() }).await

@@ -15,10 +15,11 @@ use crate::store::{EventType, NewEvent, StreamName, Timestamp};
 /// Result of a reaction to a trigger: commands, effects, timers, the end. All of it is recorded in
 /// one atomic append.
 ///
-/// Commands for one aggregate are carried out in the order given, and after those of earlier reactions of the instance;
-/// commands for several aggregates side by side, in any order. Each is carried out whatever became of those before it,
-/// unless one for the same aggregate waits for a person: then those behind it wait too. What depends on another command's
-/// success, or on its coming first elsewhere, is the reaction to its event.
+/// Commands for one aggregate are carried out in the order given, and after those of earlier
+/// reactions of the instance; commands for several aggregates side by side, in any order. Each is
+/// carried out whatever the result of those before it, unless one for the same aggregate waits for
+/// a person: then those behind it wait too. A command that depends on another command's success, or
+/// on its coming first elsewhere, belongs in the reaction to that command's event.
 #[derive(Debug, Default)]
 #[must_use = "a reaction does nothing until it is returned"]
 pub struct Reaction {

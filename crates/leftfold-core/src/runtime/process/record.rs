@@ -162,8 +162,8 @@ impl StoredCause {
         }
     }
 
-    /// In which order what is parked for an instance is concluded: a record tells what the state is, and a command was
-    /// issued before anything that waits was reacted to.
+    /// Returns the rank in which the triggers parked for an instance are concluded: a record
+    /// determines the state, and a command was issued before any trigger that waits was reacted to.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Record { .. } => 0,
@@ -214,7 +214,7 @@ fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<N
     positions::changed(record, |event: &mut ProcessEvent| event.rewrite(positions)).map(Some)
 }
 
-/// `$process:NAME@POSITION`, of what a reaction led to.
+/// Rewrites `$process:NAME@POSITION`, the cause of the events that a reaction led to.
 fn label(label: &Label, positions: &dyn Positions) -> Option<String> {
     let (process, position) = label.strip_prefix("$process:")?.rsplit_once('@')?;
     let reaction = positions.event(Position(position.parse().ok()?)).unwrap_or_default();

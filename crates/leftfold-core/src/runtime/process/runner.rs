@@ -125,7 +125,7 @@ impl<P: Process> ProcessRunner<P> {
         self.known = self.begin().await.ok();
     }
 
-    /// Reads from the log what the runner stands on.
+    /// Reads the runner's state from the log.
     pub(super) async fn begin(&self) -> Result<Known<P>, StartError> {
         let store = &self.host.store;
         // Whatever is recorded of the process after this may be read below, or not: the next append finds out.
@@ -250,7 +250,7 @@ impl<P: Process> ProcessRunner<P> {
         }
     }
 
-    /// Forgets what is in memory: the next step begins with reading.
+    /// Drops the state in memory: the next step begins with reading.
     pub(super) fn troubled(&mut self, trouble: Trouble) -> Step {
         match trouble {
             Trouble::Closed => Step::Closed,
@@ -396,7 +396,7 @@ impl<P: Process> ProcessRunner<P> {
         Ok(Some(Step::Worked))
     }
 
-    /// Reacts to what was recorded since.
+    /// Reacts to the events that were recorded since.
     async fn take_new(&self, known: &mut Known<P>) -> Result<Took, Trouble> {
         if known.ahead.is_empty() {
             let read = Read::matching(self.query.clone(), known.through.next()).page_of(EVENTS_AT_ONCE);
@@ -530,7 +530,7 @@ impl<P: Process> ProcessRunner<P> {
 }
 
 impl<P: Process> Known<P> {
-    /// Takes in what is durable now.
+    /// Takes in an entry that is durable now.
     fn settle(&mut self, Settled { key, event, position, version, metadata }: Settled) {
         if let ProcessEvent::Reacted(reacted) = &event {
             self.orders.take(&key, reacted, (position, version), &metadata);

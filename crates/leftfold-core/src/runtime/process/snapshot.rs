@@ -90,7 +90,7 @@ pub(super) struct Trust(Mutex<HashMap<TypeId, Belief>>);
 enum Belief {
     /// This number of snapshots were used.
     Used(u32),
-    /// One was not what a fold gives: the others were made by the same.
+    /// One was not equal to the fold: the others were made by the same code.
     Lost,
 }
 

@@ -114,7 +114,7 @@ impl Targets {
         self.kinds.values().try_for_each(|kind| (kind.take_into_use)(store))
     }
 
-    /// Holds a command against what its aggregate takes, before it is recorded.
+    /// Checks that a command is one that its aggregate takes, before it is recorded.
     pub(super) fn check(&self, asked: &Asked) -> Result<(), String> {
         let StoredCommand { to, id, .. } = &asked.stored;
         let kind = self.kinds.get(to.as_str());

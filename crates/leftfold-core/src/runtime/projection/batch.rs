@@ -121,7 +121,7 @@ impl<E: Event> Batch<E> {
         self.items.len() >= BATCH_EVENTS_MAX || self.bytes >= BATCH_BYTES_MAX || self.through >= self.until
     }
 
-    /// Gives each lane its part: what has one key stays together.
+    /// Gives each lane its part: events of one key stay together.
     pub(super) fn divide<T: Target, P: Projection<T, Event = E>>(&mut self, projection: &P, lanes: usize) {
         if lanes < 2 {
             return;
@@ -199,7 +199,7 @@ impl<E> Item<E> {
     }
 }
 
-/// Bytes of a key: it is kept with what is parked.
+/// Bytes of a key: it is kept with parked items.
 pub const KEY_BYTES_MAX: usize = 1_000;
 
 /// Computes the key of an event, if there is anything to apply; the error says why it has none.

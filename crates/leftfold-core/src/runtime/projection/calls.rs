@@ -108,7 +108,7 @@ impl<S: Session> Timed<S> {
         Self { session, calls, position: Position::START }
     }
 
-    /// Names what follows by a position.
+    /// Sets the position that names the following calls.
     pub(super) fn about(&mut self, position: Position) {
         self.position = position;
     }

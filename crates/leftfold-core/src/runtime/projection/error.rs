@@ -7,7 +7,7 @@ use std::fmt;
 pub struct ProjectionError(Box<dyn Error + Send + Sync>);
 
 impl ProjectionError {
-    /// An error that is no more than what it says.
+    /// An error that is only a text.
     #[must_use]
     pub fn message(text: impl Into<String>) -> Self {
         Self(text.into().into())
@@ -20,7 +20,8 @@ impl ProjectionError {
         self.0.downcast_ref()
     }
 
-    /// The error, what caused it, what caused that, and so on: users' code may have wrapped what a driver said.
+    /// Returns the error, its cause, the cause of that, and so on: users' code may have wrapped the
+    /// error of a driver.
     pub fn causes(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
         let first: &(dyn Error + 'static) = self.0.as_ref();
         std::iter::successors(Some(first), |error: &&(dyn Error + 'static)| (*error).source())

@@ -92,7 +92,7 @@ pub enum AskError {
         /// The event.
         position: Position,
     },
-    /// The target failed. What was asked may be done, or not.
+    /// The target failed. The request may have been carried out, or not.
     #[error("the target cannot be used, look again what is parked when it is back: {detail}")]
     Away {
         /// Message of the target.
@@ -116,8 +116,8 @@ pub enum NotReached {
         /// Reason why it has not come further.
         waits_for: String,
     },
-    /// The projection has come to the position, but what is there is not in the rows: the event, or an earlier one of its
-    /// stream, waits for a person.
+    /// The projection has reached the position, but not all events up to there are in the rows: the
+    /// event, or an earlier one of its stream, waits for a person.
     #[error("{name} stands at {stands_at}, but the event at {position} is parked, retry or skip it: {reason}")]
     Parked {
         /// The projection.
@@ -245,8 +245,8 @@ impl Projections {
         self.ask_all(name, |_| true, |answer| Ask::Retry { key: key.clone(), answer }).await
     }
 
-    /// Lets one parked event go: it never goes into the rows, and who said so is remembered. The rest of its key is
-    /// tried then.
+    /// Lets one parked event go: it never goes into the rows, and the person's name is recorded.
+    /// The rest of its key is tried then.
     pub async fn skip(&self, name: &str, position: Position, by: &str) -> Result<Retried, AskError> {
         let has_it = |desk: &Desk| desk.parked().find(position).is_some();
         if self.readers(name).is_some() && !self.named(name).any(|entry| has_it(&entry.desk)) {
@@ -269,8 +269,9 @@ impl Projections {
         Ok(all)
     }
 
-    /// Lets everything go that is parked and meant, also what waits for another: it never goes into the rows, and who said
-    /// so is remembered. What had waited for it, and is not meant, is tried then.
+    /// Lets every parked item go that `meant` admits, also those that wait for another: they never
+    /// go into the rows, and the person's name is recorded. Items that had waited for them, and are
+    /// not meant, are tried then.
     pub async fn skip_all(&self, name: &str, meant: impl Fn(&Parked) -> bool + Send, by: &str) -> Result<Skipped, AskError> {
         self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
         let mut all = Skipped::default();

@@ -50,7 +50,7 @@ pub(super) struct Ground<T: Target, P: Projection<T>> {
     pub(super) tenure: Option<Mutex<Tenure>>,
 }
 
-/// One session, and what is known of its version.
+/// One session, and the progress of its lane.
 pub(super) struct Lane<T: Target> {
     pub(super) session: Timed<T::Session>,
     pub(super) number: usize,
@@ -97,7 +97,7 @@ pub(super) enum Trouble {
 
 /// Reason why a transaction was not committed.
 pub(super) enum Stop {
-    /// An event of it cannot be applied, or the target does not take what came of it.
+    /// An event of it cannot be applied, or the target does not take its rows.
     Event(String),
     Trouble(Trouble),
 }
@@ -312,7 +312,7 @@ impl<T: Target> Lane<T> {
         Err(Trouble::Lost(format!("it stands {stands}, not at {position} in {lanes} lanes: another runner moved it")))
     }
 
-    /// Applies what an event says.
+    /// Applies an event.
     pub(super) async fn apply<P: Projection<T>>(
         &mut self,
         ground: &Ground<T, P>,

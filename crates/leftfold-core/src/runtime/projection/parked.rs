@@ -89,7 +89,7 @@ pub(super) fn stream_of(event: &RecordedEvent) -> &str {
     event.stream.as_ref().map_or("", |at| at.name.as_str())
 }
 
-/// A text within its limit: what users' code says may be of any length.
+/// Cuts a text to its limit: a text of users' code may be of any length.
 pub(super) fn shortened(error: &str) -> String {
     // The start of a text is a boundary.
     let end = (0..=ERROR_BYTES_MAX.min(error.len())).rev().find(|end| error.is_char_boundary(*end));

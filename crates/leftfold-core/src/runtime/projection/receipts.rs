@@ -69,7 +69,7 @@ pub(super) struct Receipts {
 }
 
 impl Receipts {
-    /// Goes on from what was noted for the range that a lane stands in.
+    /// Goes on from the receipt noted for the range that a lane is in.
     pub(super) fn resumed(range: u64, receipt: Receipt) -> Self {
         Self { range, receipt, full: Vec::new(), changed: false, durable: (range, receipt) }
     }
@@ -98,7 +98,7 @@ impl Receipts {
         self.durable = (self.range, self.receipt);
     }
 
-    /// Forgets what was taken since the last commit.
+    /// Drops the events taken since the last commit.
     pub(super) fn undo(&mut self) {
         self.full.clear();
         self.changed = false;

@@ -99,7 +99,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(done)
     }
 
-    /// Tries what could not be read when it came, and what waits for it.
+    /// Tries the items that could not be read when they came, and those that wait for them.
     pub(super) async fn retry_unreadable(&mut self) -> Result<(), Trouble> {
         let keys: BTreeSet<String> = {
             let parked = self.ground.desk.parked();
@@ -112,7 +112,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(())
     }
 
-    /// Lets one item go, remembers who said so, and tries the rest of its key.
+    /// Lets one item go, records the person's name, and tries the rest of its key.
     async fn skip(&mut self, position: Position, by: String) -> Result<Option<Retried>, Trouble> {
         if self.ground.desk.parked().find(position).is_none() {
             return Ok(None);
@@ -120,7 +120,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         self.skip_all(&[position], &by).await.map(|skipped| Some(skipped.retried))
     }
 
-    /// Lets items go, remembers who said so, and tries what had waited for them.
+    /// Lets items go, records the person's name, and tries the items that had waited for them.
     async fn skip_all(&mut self, positions: &[Position], by: &str) -> Result<Skipped, Trouble> {
         self.is_open()?;
         let mut done = Skipped::default();
@@ -258,7 +258,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
     }
 
-    /// Keeps what was said this time.
+    /// Keeps the message of this failure.
     async fn fails(&mut self, item: &Parked, state: ParkedState) -> Result<Tried, Trouble> {
         let failed = Parked { state, ..item.clone() };
         self.replace(item, failed.clone()).await?;

@@ -71,7 +71,7 @@ pub(in crate::runtime) struct Parts<T, P> {
 }
 
 impl<T: Target, P: Projection<T>> Runner<T, P> {
-    /// Opens the target, if it is there; what is there must belong to the log.
+    /// Opens the target, if it is there; its notes must belong to the log.
     pub(in crate::runtime) async fn new(parts: Parts<T, P>) -> Result<Self, StartError> {
         let Parts { host, target, projection, desk, asks, role, stop, leased } = parts;
         let schema = host.store.schema::<P::Event>(Purpose::Reading)?;

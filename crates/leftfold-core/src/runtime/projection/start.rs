@@ -59,7 +59,7 @@ impl Registered {
         Self { name, type_name, version, rebuilds, query, asks, make: Box::new(make) }
     }
 
-    /// Gives each version its place: what it is called, and which of them is the newest.
+    /// Gives each version its label and role: its name in status, and whether it is the newest.
     pub(in crate::runtime) fn place_all(
         all: Vec<Self>,
         rebuild: &BTreeSet<String>,
@@ -127,7 +127,7 @@ impl Alone {
         Ok(Self { running, desk })
     }
 
-    /// Says at any time what it has parked.
+    /// Returns a function that lists its parked items at any time.
     pub(crate) fn parked(&self) -> impl Fn() -> Vec<Parked> + Send + 'static {
         let desk = self.desk.clone();
         move || desk.parked().items().cloned().collect()

@@ -9,7 +9,8 @@ use std::future::Future;
 use super::ProjectionError;
 use crate::store::{Fence, Label, Position, RecordedEvent};
 
-/// One version of one projection, in one of its lanes: what a session is for. Versions do not see each other's rows.
+/// One version of one projection, in one of its lanes: each session is for one. Versions do not see
+/// each other's rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The projection.

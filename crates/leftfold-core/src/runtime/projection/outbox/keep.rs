@@ -20,7 +20,7 @@ use crate::store::{
 enum OutboxEvent {
     /// Notes that changed, or were removed.
     Noted { notes: Vec<(String, Option<Vec<u8>>)> },
-    /// All notes that there are: what came before need not be read.
+    /// All notes that there are: earlier events need not be read.
     Gathered { notes: Vec<(String, Vec<u8>)> },
 }
 
@@ -221,7 +221,7 @@ impl Keep {
         Ok(())
     }
 
-    /// All notes as they are to be, and how many bytes they have.
+    /// Returns all notes as they are to be, and the number of their bytes.
     fn gathered(&self, changed: &[(String, Option<Vec<u8>>)]) -> (OutboxEvent, usize) {
         let mut all = self.notes.clone();
         for (key, value) in changed.iter().cloned() {

@@ -43,7 +43,7 @@ pub struct Message {
     pub id: Uuid,
     /// Key of the messages that it must stay in order with.
     pub key: String,
-    /// The event that it follows from: what is sent later has no lower one.
+    /// Position of the event that it follows from: no later message has a lower one.
     pub sequence: Position,
     /// Content of the message.
     pub payload: Bytes,
