@@ -16,7 +16,7 @@ const AFTER_A_LINE: Duration = Duration::from_millis(3);
 
 // ANCHOR: killed
 /// Runs `cargo run --example NAME -- DIRECTORY LOAD`, kills it by SIGKILL a little further on every time, and at last lets it
-/// end. Returns the place of its store. The moments are drawn from [`leftfold::testing::seed`].
+/// end. Returns the place of its store. The moments are drawn from `leftfold::testing::seed`.
 ///
 /// # Panics
 /// If the program cannot be built or run, if it fails, and if it ends before it was killed once.
