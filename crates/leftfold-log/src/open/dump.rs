@@ -17,7 +17,7 @@ use crate::segments::scan::{Group, Record};
 const SHOWN_BYTES: usize = 512;
 
 /// Writes every segment, group and record of the log in a directory as a line, and returns the same
-/// result as [`verify`](crate::open::verify), without a check of the index. No process may have the
+/// result as [`verify`](crate::verify), without a check of the index. No process may have the
 /// log open; nothing is changed.
 pub fn dump(path: impl AsRef<Path>, line: &mut dyn FnMut(&str)) -> Result<Verified, OpenError> {
     dump_on(directory(path.as_ref(), Existing::Only)?, line)

@@ -51,7 +51,7 @@ pub enum OpenError {
         found: u16,
     },
     /// A part of the log is missing, or is not what was written. Nothing is begun in its place:
-    /// [`verify`](crate::open::verify) and [`dump`](crate::open::dump) show what is left, and
+    /// [`verify`](crate::verify) and [`dump`](crate::dump) show what is left, and
     /// [`restore`](crate::restore) declares a copy that was brought back.
     #[error("the log is damaged at {place}: {detail}; bring back a copy of the directory and declare it by `restore`")]
     Damaged {
