@@ -257,13 +257,13 @@ impl<D: Decision> DecisionCommand<'_, D> {
             if let Some(Overtaken::For(error)) = overtaken.take()
                 && read.latest().is_empty()
             {
-                return Err(error);
+                return self.or_answered(&schema, error).await;
             }
             let (decided, answer) = match EventError::caught::<D, _>("decide", || self.decision.decide(&read.state))? {
                 Ok(decided) => (decided, None),
                 Err(refusal) => match (&self.remember, self.origin.id()) {
                     (Some(remember), Some(_)) => (Decided::nothing(), Some((encode_refusal(remember, &refusal)?, refusal))),
-                    _ => return Err(ExecuteError::Refused(refusal)),
+                    _ => return self.or_answered(&schema, ExecuteError::Refused(refusal)).await,
                 },
             };
             if decided.events.is_empty() && !self.is_demanding(&decided) && self.origin.id().is_none() {
@@ -285,6 +285,20 @@ impl<D: Decision> DecisionCommand<'_, D> {
             }
         }
         Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
+    }
+
+    /// Returns the answer to this request if it was carried out in the meantime, else the error: the
+    /// events that it was refused for may be its own.
+    async fn or_answered(
+        &self,
+        schema: &Schema,
+        error: ExecuteError<D::Refusal>,
+    ) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
+        let Some(id) = self.origin.id() else { return Err(error) };
+        match self.store.answered(id).await? {
+            Some(answered) => self.answer_again(schema, answered).await,
+            None => Err(error),
+        }
     }
 
     fn is_demanding(&self, decided: &Decided<D::Event>) -> bool {

@@ -98,7 +98,11 @@ impl<A: Aggregate> Command<A> {
                 // A "no" (or "nothing to do") from a fold that was kept may be out of date where others write; not so
                 // one that the store took.
                 Attempted::Concluded(conclusion) if confirmed || conclusion.is_durable() => {
-                    return Ok(self.conclude(&slot, conclusion).await?);
+                    // The events that it is refused for may be its own: its first sending came in between.
+                    return Ok(match self.answered_since(&conclusion).await? {
+                        Some(answered) => self.answer_again(&slot, answered).await?,
+                        None => self.conclude(&slot, conclusion).await?,
+                    });
                 }
                 Attempted::Concluded(_) | Attempted::Conflict => {
                     self.aggregates.fresh(&self.id, &slot.stream, &mut place).await?;
@@ -216,6 +220,14 @@ impl<A: Aggregate> Command<A> {
         self.aggregates.weigh(&self.id, before, &kept.folded);
         self.aggregates.keep_snapshot(&slot.stream, kept);
         Executed { events, version: kept.folded.version, position: kept.folded.position, answer: Answer::First }
+    }
+
+    /// The answer to this request, if it was carried out since it was looked up.
+    async fn answered_since(&self, conclusion: &Conclusion<A>) -> Result<Option<Answered>, ReadError> {
+        match self.origin.id() {
+            Some(id) if !conclusion.is_durable() => self.aggregates.shared.store.answered(id).await,
+            _ => Ok(None),
+        }
     }
 
     /// Ends without events, on a state that is known to be fresh.

@@ -1,7 +1,12 @@
 //! A command id takes effect at most once, and its answer is given again.
 
-use leftfold_core::fold::{Answer, ExecuteError, RecordError};
-use leftfold_core::store::{Append, AppendError, CommandId, CommandRecord, Digest, Outcome, Position, ReadError, Version};
+use std::cell::RefCell;
+
+use futures_util::FutureExt;
+use leftfold_core::fold::{Aggregate, Answer, Decided, Decision, Event, ExecuteError, RecordError};
+use leftfold_core::store::{
+    Append, AppendError, CommandId, CommandRecord, Digest, Outcome, Position, Query, ReadError, Store, Version,
+};
 
 use crate::probe::Probe;
 use crate::purse::{Do, Purse, put, refused, taken};
@@ -230,4 +235,111 @@ async fn a_request_without_bytes_that_an_older_release_answered_is_known_again()
     let answer = again("1").await.unwrap();
     assert_eq!((answer.answer, answer.version, answer.position), (Answer::Again, Version(1), Position(1)));
     assert!(reused(&again("2").await));
+}
+
+/// A state that is read while the very request is carried out by somebody else, as when its first sending is still on its way.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct LastSeat {
+    is_taken: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+enum SeatEvent {
+    Taken,
+}
+
+impl Event for SeatEvent {
+    const NAMESPACE: &'static str = "seat";
+}
+
+thread_local! {
+    /// The store in which the request is carried out in between, once.
+    static IN_BETWEEN: RefCell<Option<Store>> = const { RefCell::new(None) };
+}
+
+fn carry_out_in_between() {
+    if let Some(store) = IN_BETWEEN.take() {
+        // Nothing waits in a store in memory.
+        let seats = store.aggregate::<LastSeat>();
+        let first = seats.command("1", ()).id("api", "k").without_request_check().execute().now_or_never();
+        assert_eq!(first.unwrap().unwrap().answer, Answer::First);
+    }
+}
+
+impl Default for LastSeat {
+    fn default() -> Self {
+        carry_out_in_between();
+        Self { is_taken: false }
+    }
+}
+
+impl Aggregate for LastSeat {
+    const CATEGORY: &'static str = "seat";
+    type Event = SeatEvent;
+    type Command = ();
+    type Refusal = SeatIsTaken;
+
+    fn apply(&mut self, SeatEvent::Taken: &SeatEvent) {
+        self.is_taken = true;
+    }
+
+    fn decide(&self, (): &()) -> Result<Vec<SeatEvent>, SeatIsTaken> {
+        if self.is_taken { Err(SeatIsTaken) } else { Ok(vec![SeatEvent::Taken]) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the seat is taken")]
+struct SeatIsTaken;
+
+struct TakeSeat(Option<Store>);
+
+impl Decision for TakeSeat {
+    type Event = SeatEvent;
+    type State = bool;
+    type Refusal = SeatIsTaken;
+
+    fn query(&self) -> Query {
+        if let Some(store) = &self.0 {
+            let first = store.decision(&TakeSeat(None)).id("api", "k").without_request_check().execute().now_or_never();
+            assert!(matches!(first.unwrap().unwrap().answer, Answer::First | Answer::Again));
+        }
+        Query::category("seat")
+    }
+
+    fn apply(&self, is_taken: &mut bool, SeatEvent::Taken: &SeatEvent) {
+        *is_taken = true;
+    }
+
+    fn decide(&self, is_taken: &bool) -> Result<Decided<SeatEvent>, SeatIsTaken> {
+        if *is_taken { Err(SeatIsTaken) } else { Ok(Decided::event("seat-1", SeatEvent::Taken)) }
+    }
+}
+
+/// Of two sendings of one request the second was told that somebody had taken the last seat: the first one had.
+#[tokio::test]
+async fn a_request_is_not_refused_for_its_own_events() {
+    let probe = Probe::default();
+    IN_BETWEEN.set(Some(probe.store()));
+    let seats = probe.store().aggregate::<LastSeat>();
+    let again = seats.command("1", ()).id("api", "k").without_request_check().execute().await.unwrap();
+    assert_eq!((again.answer, again.events), (Answer::Again, vec![SeatEvent::Taken]));
+    let other = seats.command("1", ()).id("api", "other").without_request_check().execute().await;
+    assert!(matches!(other, Err(ExecuteError::Refused(SeatIsTaken))), "{other:?}");
+
+    let store = Probe::default().store();
+    let again = store.decision(&TakeSeat(Some(store.clone()))).id("api", "k").without_request_check().execute().await.unwrap();
+    assert_eq!((again.answer, again.events), (Answer::Again, vec![SeatEvent::Taken]));
+    let other = store.decision(&TakeSeat(None)).id("api", "other").without_request_check().execute().await;
+    assert!(matches!(other, Err(ExecuteError::Refused(SeatIsTaken))), "{other:?}");
+}
+
+/// The same of a version that the caller expected: its own first sending has raised it.
+#[tokio::test]
+async fn a_request_is_not_stale_by_its_own_events() {
+    let probe = Probe::default();
+    IN_BETWEEN.set(Some(probe.store()));
+    let seats = probe.store().aggregate::<LastSeat>();
+    let request = seats.command("1", ()).expecting(Version::ABSENT).id("api", "k").without_request_check();
+    assert_eq!(request.execute().await.unwrap().answer, Answer::Again);
 }
