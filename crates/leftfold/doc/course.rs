@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum CourseEvent {
     Booked { by: String },
+    Confirmed { by: String },
     Cancelled { by: String },
     TicketRequested(Ticket),
     TicketSent { to: String },
@@ -20,7 +21,9 @@ impl Event for CourseEvent {
     /// The person, so that a decision can find all that is about one.
     fn tags(&self) -> Tags {
         match self {
-            Self::Booked { by } | Self::Cancelled { by } => Tags::none().with(format!("person:{by}")),
+            Self::Booked { by } | Self::Confirmed { by } | Self::Cancelled { by } => {
+                Tags::none().with(format!("person:{by}"))
+            }
             Self::TicketRequested(_) | Self::TicketSent { .. } => Tags::none(),
         }
     }
@@ -34,6 +37,7 @@ struct Course {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum CourseCommand {
     Book { by: String },
+    Confirm { by: String },
     Cancel { by: String },
     SayTicketSent { to: String },
 }
@@ -52,7 +56,7 @@ impl Aggregate for Course {
         match event {
             CourseEvent::Booked { by } => self.booked.push(by.clone()),
             CourseEvent::Cancelled { by } => self.booked.retain(|other| other != by),
-            CourseEvent::TicketRequested(_) | CourseEvent::TicketSent { .. } => {}
+            _ => {}
         }
     }
 
@@ -60,9 +64,11 @@ impl Aggregate for Course {
         match command {
             CourseCommand::Book { by } if self.booked.contains(by) => Ok(vec![]),
             CourseCommand::Book { .. } if self.booked.len() == 2 => Err(Full),
-            CourseCommand::Book { by } => {
+            CourseCommand::Book { by } => Ok(vec![CourseEvent::Booked { by: by.clone() }]),
+            CourseCommand::Confirm { by } | CourseCommand::Cancel { by } if !self.booked.contains(by) => Ok(vec![]),
+            CourseCommand::Confirm { by } => {
                 let ticket = CourseEvent::TicketRequested(Ticket { to: by.clone() });
-                Ok(vec![CourseEvent::Booked { by: by.clone() }, ticket])
+                Ok(vec![CourseEvent::Confirmed { by: by.clone() }, ticket])
             }
             CourseCommand::Cancel { by } => Ok(vec![CourseEvent::Cancelled { by: by.clone() }]),
             CourseCommand::SayTicketSent { to } => Ok(vec![CourseEvent::TicketSent { to: to.clone() }]),

@@ -50,51 +50,60 @@
 //!
 //! # A decision
 //!
-//! A fold over whatever a query finds, across streams: a dynamic consistency boundary. Here nobody books more than one
-//! course. If anything that the query matches is recorded in between, it is decided again.
+//! A fold over whatever a query finds, across streams: a dynamic consistency boundary. Here nobody books a second course,
+//! and no course is overbooked. If anything that the query matches is recorded in between, it is decided again.
 //!
 //! ```
 //! # #![allow(dead_code)]
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/course.rs"));
 //! struct BookOne {
 //!     person: String,
-//!     course: String,
+//!     course: StreamName,
 //! }
 //!
 //! #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-//! #[error("{0} has booked a course")]
-//! struct HasOne(String);
+//! enum No {
+//!     #[error("one course is enough")]
+//!     HasOne,
+//!     #[error("the course is full")]
+//!     Full,
+//! }
 //!
 //! impl Decision for BookOne {
 //!     type Event = CourseEvent;
-//!     type State = u32;
-//!     type Refusal = HasOne;
+//!     /// The bookings of this course, and those of this person.
+//!     type State = Vec<String>;
+//!     type Refusal = No;
 //!
 //!     fn query(&self) -> Query {
-//!         Query::tag(format!("person:{}", self.person))
+//!         Query::tag(format!("person:{}", self.person)).or(Query::stream(self.course.clone()))
 //!     }
 //!
-//!     fn apply(&self, booked: &mut u32, event: &CourseEvent) {
+//!     fn apply(&self, booked: &mut Vec<String>, event: &CourseEvent) {
 //!         match event {
-//!             CourseEvent::Booked { .. } => *booked += 1,
-//!             _ => *booked = booked.saturating_sub(1),
+//!             CourseEvent::Booked { by } => booked.push(by.clone()),
+//!             CourseEvent::Cancelled { by } => booked.retain(|other| other != by),
+//!             _ => {}
 //!         }
 //!     }
 //!
-//!     fn decide(&self, booked: &u32) -> Result<Decided<CourseEvent>, HasOne> {
-//!         if *booked > 0 {
-//!             return Err(HasOne(self.person.clone()));
+//!     fn decide(&self, booked: &Vec<String>) -> Result<Decided<CourseEvent>, No> {
+//!         if booked.contains(&self.person) {
+//!             return Err(No::HasOne);
 //!         }
-//!         Ok(Decided::of::<Course>(&self.course, CourseEvent::Booked { by: self.person.clone() }))
+//!         if booked.len() == 2 {
+//!             return Err(No::Full);
+//!         }
+//!         Ok(Decided::event(self.course.to_string(), CourseEvent::Booked { by: self.person.clone() }))
 //!     }
 //! }
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let store = Store::memory();
-//! store.decide(&BookOne { person: "ada".into(), course: "rust".into() }).await?;
-//! let second = store.decide(&BookOne { person: "ada".into(), course: "sql".into() }).await;
-//! assert!(matches!(second, Err(ExecuteError::Refused(_))));
+//! let book = |course| Ok::<_, Invalid>(BookOne { person: "ada".into(), course: StreamName::of("course", course)? });
+//! store.decide(&book("rust")?).await?;
+//! assert!(matches!(store.decide(&book("sql")?).await, Err(ExecuteError::Refused(No::HasOne))));
 //! # Ok(())
 //! # }
 //! ```
@@ -151,7 +160,7 @@
 //! # A process
 //!
 //! Reacts once to each event, with commands, effects and timers that survive a crash: a process manager, or saga. Here a
-//! seat that was not confirmed is given back after an hour.
+//! seat that is not confirmed within an hour is given back.
 //!
 //! ```
 //! # #![allow(dead_code)]
@@ -160,6 +169,7 @@
 //!
 //! #[derive(Debug, Default)]
 //! struct Unconfirmed {
+//!     course: String,
 //!     by: String,
 //! }
 //!
@@ -171,28 +181,31 @@
 //!         Targets::of::<Course>()
 //!     }
 //!
-//!     /// One instance for each course, since the last booking.
+//!     /// One instance for each person in each course.
 //!     fn correlate(event: &Recorded<CourseEvent>) -> Correlation {
-//!         match event.event {
-//!             CourseEvent::Booked { .. } => Correlation::starts(event.stream_id()),
-//!             CourseEvent::Cancelled { .. } => Correlation::ends(event.stream_id()),
+//!         let key = |by: &str| format!("{} {by}", event.stream_id());
+//!         match &event.event {
+//!             CourseEvent::Booked { by } => Correlation::starts(key(by)),
+//!             CourseEvent::Confirmed { by } | CourseEvent::Cancelled { by } => Correlation::ends(key(by)),
 //!             _ => Correlation::ignores(),
 //!         }
 //!     }
 //!
-//!     fn apply(&mut self, trigger: &Trigger<CourseEvent>, _: &Context) {
+//!     fn apply(&mut self, trigger: &Trigger<CourseEvent>, context: &Context) {
 //!         if let Trigger::Event(CourseEvent::Booked { by }) = trigger {
-//!             self.by.clone_from(by);
+//!             (self.course, self.by) = (context.stream_id.clone(), by.clone());
 //!         }
 //!     }
 //!
-//!     fn react(&self, trigger: &Trigger<CourseEvent>, context: &Context) -> Reaction {
-//!         let cancel = || CourseCommand::Cancel { by: self.by.clone() };
+//!     fn react(&self, trigger: &Trigger<CourseEvent>, _: &Context) -> Reaction {
 //!         match trigger {
 //!             Trigger::Event(CourseEvent::Booked { .. }) => {
 //!                 Reaction::none().timer("confirm", Duration::from_secs(3_600))
 //!             }
-//!             Trigger::TimerFired { .. } => Reaction::none().command::<Course>(&context.key, cancel()),
+//!             Trigger::TimerFired { .. } => {
+//!                 let cancel = CourseCommand::Cancel { by: self.by.clone() };
+//!                 Reaction::none().command::<Course>(&self.course, cancel)
+//!             }
 //!             _ => Reaction::none(),
 //!         }
 //!     }
@@ -274,7 +287,7 @@
 //!
 //! - [`fold`]: queries and tags, snapshots, upcasters for events that changed, metadata, [following](store::Store::follow)
 //!   events live.
-//! - [`runtime`]: inboxes and outboxes, recurring commands, status, metrics, what is parked and in doubt.
+//! - [`runtime`]: inboxes and outboxes, commands at a time and by a plan, status, metrics, what is parked and in doubt.
 //! - [`store`]: the contract that every store fulfils, with appends, conditions, subscriptions and all limits.
 //! - [`personal`]: data of people, sealed so that it can be forgotten.
 //! - [`copy`]: a store into a new one through a function of its events.

@@ -129,7 +129,7 @@ fn expand(code: &str, at: usize, mut path: Module, found: &mut Vec<Module>) -> u
             at += code[at..].len() - code[at..].trim_start_matches(|c: char| c.is_whitespace() || c == ',').len();
             match code[at..].chars().next() {
                 Some('}') => return at + 1,
-                Some(next) if is_word(next as u8) => at = expand(code, at, path.clone(), found),
+                Some(next) if next.is_ascii() && is_word(next as u8) => at = expand(code, at, path.clone(), found),
                 Some(next) => at += next.len_utf8(),
                 None => return at,
             }
