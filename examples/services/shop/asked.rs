@@ -38,8 +38,8 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
         })?;
         let key = text(&headers, "idempotency-key")?.filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
         let missing = || Problem::invalid("an Idempotency-Key of 1 to 255 characters is needed, one for each new request");
-        let trace = text(&headers, "traceparent")?
-            .and_then(|parent| TraceContext::parse(parent, text(&headers, "tracestate").ok().flatten()).ok());
+        let of_trace = |name| text(&headers, name).ok().flatten();
+        let trace = of_trace("traceparent").and_then(|parent| TraceContext::parse(parent, of_trace("tracestate")).ok());
         Ok(Self {
             key: key.ok_or_else(missing)?.to_owned(),
             request: [path.as_bytes(), b"\n", &body].concat(),

@@ -2,8 +2,9 @@
 //! piece is sold once, a card is charged once, and what was acknowledged is there.
 //! The pattern is a web service of one process: decisions at the door, an effect for the bank, a process for what must
 //! happen in time, a list in SQLite, and a feed of what happens.
-//! Names and addresses stand in the log in the clear, to keep the story short: seal them as `accounts` does. Leave the
-//! shape where several programs share one store: that is `catalogue`.
+//! Names, addresses and the numbers of cards stand in the log in the clear, to keep the story short: seal the first two as
+//! `accounts` does, and keep a token of the card. Leave the shape where several programs share one store: that is
+//! `catalogue`.
 //!
 //! `cargo run --example shop` tells the story; `cargo run --example shop -- DIRECTORY 127.0.0.1:8080` serves until Ctrl-C
 //! or SIGTERM.

@@ -35,7 +35,7 @@ impl Problem {
         Self { code, ..Self::of(kind, refusal) }
     }
 
-    /// What an error of Leftfold means to the caller. A bug is for the log of the program: it names places and types.
+    /// Says what an error of Leftfold means to the caller. A bug is for the log of the program: it names places and types.
     fn of(kind: Kind, error: &dyn Error) -> Self {
         let (code, detail) = match kind {
             Kind::Refused | Kind::Conflict | Kind::NotFound | Kind::Invalid => ("not-possible", error.to_string()),
@@ -45,7 +45,13 @@ impl Problem {
         };
         let status = StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
-            eprintln!("a request was answered with {status}: {error}");
+            let mut text = error.to_string();
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                text = format!("{text}: {error}");
+                cause = error.source();
+            }
+            eprintln!("a request was answered with {status}: {text}");
         }
         Self::new(status, code, detail)
     }
@@ -97,10 +103,10 @@ impl From<NotReached> for Problem {
     }
 }
 
-/// The list is being built, or its files cannot be read.
+/// The list is being built, its files cannot be read, or a statement is wrong.
 impl From<SqliteError> for Problem {
     fn from(error: SqliteError) -> Self {
-        Self::of(Kind::Unavailable, &error)
+        Self::of(error.kind(), &error)
     }
 }
 

@@ -88,12 +88,16 @@ impl Running {
     /// From the outside in: no new requests, the answers that are under way, what runs behind the log, the log.
     pub(crate) async fn stop(mut self) -> Result<(), Box<dyn Error>> {
         self.stop.send_replace(true);
-        match tokio::time::timeout(REQUESTS_WITHIN, &mut self.server).await {
-            Ok(served) => served??,
-            Err(_) => self.server.abort(),
+        let served = tokio::time::timeout(REQUESTS_WITHIN, &mut self.server).await;
+        if served.is_err() {
+            self.server.abort();
         }
-        self.runtime.stop().await?;
-        Ok(self.store.close().await?)
+        // Each is ended, whatever became of the one before.
+        let stopped = self.runtime.stop().await;
+        self.store.close().await?;
+        stopped?;
+        served.unwrap_or(Ok(Ok(())))??;
+        Ok(())
     }
     // ANCHOR_END: stop
 }
