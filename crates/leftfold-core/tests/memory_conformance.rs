@@ -45,7 +45,7 @@ async fn a_broken_rule_is_told_with_its_reason() {
 
 #[test]
 fn every_rule_is_in_the_list() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/testing/conformance");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../leftfold-testing/src/conformance");
     let mut written = Vec::new();
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
