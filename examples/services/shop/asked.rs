@@ -53,10 +53,7 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
 /// Names a command or a decision by the key of the request, and says where it comes from.
 macro_rules! asked_by {
     ($asked:expr, $command:expr) => {{
-        let mut command = $command.id("shop", &$asked.key).request(&$asked.request);
-        if let Some(trace) = $asked.trace.clone() {
-            command = command.trace(trace);
-        }
+        let mut command = $command.id("shop", &$asked.key).request(&$asked.request).trace($asked.trace.clone());
         if let Some(conversation) = &$asked.conversation {
             command = command.correlated(conversation);
         }

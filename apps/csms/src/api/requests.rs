@@ -228,14 +228,11 @@ impl Request {
     }
 
     async fn execute(self, csms: &Csms, command: StationCommand) -> Result<Response, Problem> {
-        let mut command = csms.stations.command(&self.station, command);
+        let mut command = csms.stations.command(&self.station, command).trace(self.trace);
         if let Some(key) = &self.key {
             // There is one caller: whoever has the token, or is on this machine.
             let scope = format!("api/operator/{}/{}", self.station, self.route);
             command = command.id(&scope, key).request(&self.bytes);
-        }
-        if let Some(parent) = self.trace {
-            command = command.trace(parent);
         }
         let executed = command.execute().await?;
         Fault::BeforeAttempt.strike();

@@ -109,11 +109,8 @@ pub(super) async fn put(
     }
     let Put { max_transactions } = if bytes.is_empty() { Put::default() } else { parse(&bytes)? };
     let limit = StationCommand::LimitTransactions { transactions_max: max_transactions };
-    let mut commands = csms.stations.commands(&id, vec![StationCommand::Register, limit]);
-    if let Some(parent) = trace(&headers) {
-        commands = commands.trace(parent);
-    }
-    let executed = commands.execute().await?;
+    let commands = csms.stations.commands(&id, vec![StationCommand::Register, limit]);
+    let executed = commands.trace(trace(&headers)).execute().await?;
     let is_new = executed.version.0 == executed.events.len() as u64 && !executed.events.is_empty();
     let Folded { state, version, .. } = csms.stations.load(&id).await?;
     let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };

@@ -7,7 +7,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use leftfold::prelude::{ExecuteError, Executed, Timestamp};
+use leftfold::prelude::{ExecuteError, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use super::problem::execute_failed;
 use super::reading::{at_position, body, parse, path, trace};
 use super::{Problem, json_body};
 use crate::Csms;
-use crate::domain::id_tag::{IdTag, IdTagCommand, IdTagEvent, IdTagRefusal, TagStatus, Terms};
+use crate::domain::id_tag::{IdTag, IdTagCommand, IdTagRefusal, TagStatus, Terms};
 use crate::ocpp::v16::IdToken;
 
 #[derive(Debug, Deserialize)]
@@ -41,7 +41,7 @@ pub(super) async fn put(
     let Put { status, parent_id_tag, expiry_date } = parse(&body(bytes)?)?;
     let id = IdTag::id(id_tag.as_str());
     let terms = Terms { id_tag, status, parent_id_tag, expiry_date };
-    let executed = execute(&csms, &headers, &id, IdTagCommand::Define(terms.clone())).await?;
+    let executed = csms.tags.command(&id, IdTagCommand::Define(terms.clone())).trace(trace(&headers)).execute().await?;
     let code = if executed.version.0 == 1 && !executed.events.is_empty() { StatusCode::CREATED } else { StatusCode::OK };
     Ok((code, at_position(executed.position), json_body(&tag_json(&terms))).into_response())
 }
@@ -55,21 +55,9 @@ pub(super) async fn one(State(csms): State<Arc<Csms>>, id: Id) -> Result<Respons
 
 /// Removes the terms of a tag.
 pub(super) async fn delete(State(csms): State<Arc<Csms>>, headers: HeaderMap, id: Id) -> Result<Response, Problem> {
-    execute(&csms, &headers, &IdTag::id(token(id)?.as_str()), IdTagCommand::Remove).await?;
+    let id = IdTag::id(token(id)?.as_str());
+    csms.tags.command(&id, IdTagCommand::Remove).trace(trace(&headers)).execute().await?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-async fn execute(
-    csms: &Csms,
-    headers: &HeaderMap,
-    id: &str,
-    command: IdTagCommand,
-) -> Result<Executed<IdTagEvent>, ExecuteError<IdTagRefusal>> {
-    let command = csms.tags.command(id, command);
-    match trace(headers) {
-        Some(parent) => command.trace(parent).execute().await,
-        None => command.execute().await,
-    }
 }
 
 fn token(id: Id) -> Result<IdToken, Problem> {

@@ -213,9 +213,10 @@ macro_rules! origin_methods {
 
         /// Says which distributed trace it belongs to: the one that the caller's request named in
         /// `traceparent`. It is kept in the metadata of the events, takes precedence over the trace
-        /// of a cause, and goes on in everything that follows from the events.
-        pub fn trace(mut self, parent: $crate::store::TraceContext) -> Self {
-            self.origin.metadata.trace = Some(parent);
+        /// of a cause, and goes on in everything that follows from the events. A caller that named
+        /// none, `None`, changes nothing.
+        pub fn trace(mut self, parent: impl Into<Option<$crate::store::TraceContext>>) -> Self {
+            self.origin.metadata.trace = parent.into().or(self.origin.metadata.trace);
             self
         }
 

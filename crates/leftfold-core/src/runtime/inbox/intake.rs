@@ -213,10 +213,7 @@ impl<I: Inbox> Intake<I> {
         let heard = Heard::Message { id: id.to_owned(), sequence, message: message.clone() };
         let request = CommandId::of_runtime(Source::<I>::CATEGORY, &format!("{} {source} {id}", source.len()));
         // What was received is kept whole, so it is compared itself.
-        let mut command = self.sources.command(source, heard).with_id(request).without_request_check();
-        if let Some(parent) = &self.trace {
-            command = command.trace(parent.clone());
-        }
+        let command = self.sources.command(source, heard).with_id(request).without_request_check().trace(self.trace.clone());
         let received = match command.execute().await {
             Ok(done) if done.answer == Answer::Again => done.events,
             Ok(done) => return Ok(receipt(&done.events)),
