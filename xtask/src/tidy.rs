@@ -33,6 +33,18 @@ pub(crate) struct Violation {
     message: String,
 }
 
+impl Violation {
+    /// A complaint about a count that is above what it may be, or below what is written of it.
+    fn of_count(found: usize, limit: usize, what: &str, remedy: &str, constant: &str) -> Option<Self> {
+        let advice = match found {
+            more if more > limit => format!("{limit} at most: {remedy}"),
+            fewer if fewer < limit => format!("well done, now write {fewer} into {constant}"),
+            _ => return None,
+        };
+        Some(Self { path: "xtask/src/tidy".to_owned(), line: 1, message: format!("{what}; {advice}") })
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.path, self.line, self.message)

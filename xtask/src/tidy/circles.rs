@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Violation;
 use super::lexer::{find_words, identifier_at, is_word};
 use super::source::File;
-use super::twins::{is_counted, judged};
 
 /// Files in circles, by the folder of the crate. A folder that is not listed has none.
 const CIRCLES: [(&str, usize); 4] =
@@ -25,7 +24,7 @@ pub(super) fn check(files: &[File]) -> Vec<Violation> {
 
 fn circles(files: &[File], limits: &[(&str, usize)]) -> Vec<Violation> {
     let mut crates: BTreeMap<&str, BTreeMap<Module, &File>> = BTreeMap::new();
-    for file in files.iter().filter(|file| is_counted(file)) {
+    for file in files.iter().filter(|file| file.is_of_crate()) {
         let Some((folder, inner)) = file.path.split_once("/src/") else { continue };
         let modules = crates.entry(folder).or_default();
         // Beside a library a program is a crate of its own.
@@ -42,7 +41,7 @@ fn circles(files: &[File], limits: &[(&str, usize)]) -> Vec<Violation> {
         let circular = in_circles(&arrows);
         let names: Vec<String> = circular.iter().map(|module| module.join("/")).collect();
         let what = format!("{} files of {folder} stand in circles ({})", circular.len(), names.join(", "));
-        judged(circular.len(), limit, what, "move what both need into a file of its own", "CIRCLES")
+        Violation::of_count(circular.len(), limit, &what, "move what both need into a file of its own", "CIRCLES")
     };
     crates.iter().filter_map(judge).collect()
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Violation;
-use super::lexer::{body_of, closing_brace, identifier_at, mask};
+use super::lexer::{body_of, closing_brace, find_words, identifier_at, mask};
 
 /// A text file of the tree.
 pub(super) struct File {
@@ -35,6 +35,19 @@ impl File {
 
     pub(super) fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
+    }
+
+    /// Tells whether the file is a source of a crate or an application: examples are programs of their own.
+    pub(super) fn is_of_crate(&self) -> bool {
+        self.is_rust() && self.path.contains("/src/") && !self.path.starts_with("examples/")
+    }
+
+    /// The names that the keywords declare, with the offsets of the keywords.
+    pub(super) fn declared(&self, keywords: &'static [&'static str]) -> impl Iterator<Item = (usize, &str)> {
+        let of = move |keyword: &'static str| {
+            find_words(&self.code, keyword).map(move |at| (at, identifier_at(&self.code, at + keyword.len())))
+        };
+        keywords.iter().flat_map(move |keyword| of(keyword))
     }
 
     /// Tells whether the code at this offset exists only in tests.

@@ -4,12 +4,11 @@
 use super::Violation;
 use super::lexer::identifier_at;
 use super::source::File;
-use super::twins::is_counted;
 
 const QUESTION_WORDS: [&str; 7] = ["What", "Where", "Whether", "Which", "Who", "Why", "How"];
 
 pub(super) fn check(files: &[File]) -> Vec<Violation> {
-    let counted = files.iter().filter(|file| is_counted(file));
+    let counted = files.iter().filter(|file| file.is_of_crate());
     counted.flat_map(|file| summaries(file).filter_map(|(at, text)| complaint(file, at, text))).collect()
 }
 

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use super::Violation;
-use super::lexer::{find_words, identifier_at};
 use super::source::File;
 
 /// Definitions of types whose name another file defines too, in all crates and applications but the examples.
@@ -17,39 +16,18 @@ pub(super) fn check(files: &[File]) -> Vec<Violation> {
 
 /// The complaint about names of types that several files define, if there are more or fewer than there may be.
 fn twins(files: &[File], limit: usize) -> Option<Violation> {
-    let mut places: BTreeMap<&str, Vec<(&File, usize)>> = BTreeMap::new();
-    for file in files.iter().filter(|file| is_counted(file)) {
-        for keyword in ["struct", "enum", "union", "trait"] {
-            for at in find_words(&file.code, keyword).filter(|&at| !file.is_test(at)) {
-                let name = identifier_at(&file.code, at + keyword.len());
-                if name.starts_with(|c: char| c.is_ascii_uppercase()) {
-                    places.entry(name).or_default().push((file, at));
-                }
-            }
+    let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.is_of_crate()) {
+        let declared = file.declared(&["struct", "enum", "union", "trait"]);
+        for (_, name) in declared.filter(|(at, name)| !file.is_test(*at) && name.starts_with(|c: char| c.is_ascii_uppercase())) {
+            places.entry(name).or_default().push(&file.path);
         }
     }
-    let in_several = |places: &&Vec<(&File, usize)>| places.iter().any(|(file, _)| file.path != places[0].0.path);
-    let found: usize = places.values().filter(in_several).map(Vec::len).sum();
-    let names: Vec<&str> = places.iter().filter(|(_, places)| in_several(places)).map(|(name, _)| *name).collect();
+    places.retain(|_, paths| paths.iter().any(|path| *path != paths[0]));
+    let found: usize = places.values().map(Vec::len).sum();
+    let names: Vec<&str> = places.into_keys().collect();
     let what = format!("{found} definitions of types have names that another file defines too ({})", names.join(", "));
-    judged(found, limit, what, "name what is new otherwise", "TWINS")
-}
-
-/// Examples are programs of their own, and tests may name things as they like.
-pub(super) fn is_counted(file: &File) -> bool {
-    file.is_rust() && file.path.contains("/src/") && !file.path.starts_with("examples/")
-}
-
-pub(super) fn judged(found: usize, limit: usize, what: String, remedy: &str, name: &str) -> Option<Violation> {
-    let say = |advice: String| {
-        let message = format!("{what}; {advice}");
-        Some(Violation { path: "xtask/src/tidy".to_owned(), line: 1, message })
-    };
-    match found {
-        more if more > limit => say(format!("{limit} at most: {remedy}")),
-        fewer if fewer < limit => say(format!("well done, now write {fewer} into {name}")),
-        _ => None,
-    }
+    Violation::of_count(found, limit, &what, "name what is new otherwise", "TWINS")
 }
 
 #[cfg(test)]

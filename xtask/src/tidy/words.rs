@@ -1,7 +1,7 @@
 //! Words that do not belong into the source, each with its reason.
 
 use super::Violation;
-use super::lexer::{find_words, identifier_at, is_word};
+use super::lexer::{find_words, is_word};
 use super::source::File;
 
 /// Part of the repository in which a word is looked for.
@@ -105,11 +105,8 @@ fn is_lock_file(path: &str) -> bool {
 fn names(file: &File) -> Vec<Violation> {
     let of_path = named(&file.path);
     let mut found: Vec<Violation> = of_path.map(|row| file.violation(0, complaint(&file.path, row.reason))).collect();
-    for keyword in ["struct", "enum", "union", "trait", "type", "mod"] {
-        for at in find_words(&file.code, keyword) {
-            let name = identifier_at(&file.code, at + keyword.len());
-            found.extend(named(name).map(|row| file.violation(at, complaint(name, row.reason))));
-        }
+    for (at, name) in file.declared(&["struct", "enum", "union", "trait", "type", "mod"]) {
+        found.extend(named(name).map(|row| file.violation(at, complaint(name, row.reason))));
     }
     found
 }
