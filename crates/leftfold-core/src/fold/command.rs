@@ -9,8 +9,8 @@ use crate::json::{self, Unfaithful, Unread};
 use crate::span;
 use crate::store::{
     Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Conflict, Digest, Expected, Fence, Invalid, Label,
-    Metadata, Mismatch, NewEvent, NoneMatching, Position, Query, QueryItem, ReadError, RecordedEvent, StreamName, TraceContext,
-    Version,
+    Metadata, Mismatch, NewEvent, NoneMatching, Position, Query, QueryItem, ReadError, RecordedEvent, Store, StreamName,
+    TraceContext, Version,
 };
 
 // ANCHOR: limits
@@ -315,6 +315,14 @@ impl Origin {
 
     pub(crate) fn id(&self) -> Option<CommandId> {
         self.request.map(|request| request.id)
+    }
+
+    /// Looks up the answer to an earlier sending of the request; `None` if there is none, or it has no id.
+    pub(super) async fn answered(&self, store: &Store) -> Result<Option<Answered>, ReadError> {
+        match self.id() {
+            Some(id) => store.answered(id).await,
+            None => Ok(None),
+        }
     }
 
     /// Makes the record that is kept of the request; `None` if it has no id.

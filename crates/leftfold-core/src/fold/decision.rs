@@ -237,9 +237,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
     async fn carry_out(&self) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
         self.origin.check()?;
         let schema = self.store.schema::<D::Event>(Purpose::Writing)?;
-        if let Some(id) = self.origin.id()
-            && let Some(answered) = self.store.answered(id).await?
-        {
+        if let Some(answered) = self.origin.answered(&self.store).await? {
             return self.answer_again(&schema, answered).await;
         }
         let query = schema.widened(self.query()?);
@@ -294,8 +292,7 @@ impl<D: Decision> DecisionCommand<'_, D> {
         schema: &Schema,
         error: ExecuteError<D::Refusal>,
     ) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
-        let Some(id) = self.origin.id() else { return Err(error) };
-        match self.store.answered(id).await? {
+        match self.origin.answered(&self.store).await? {
             Some(answered) => self.answer_again(schema, answered).await,
             None => Err(error),
         }

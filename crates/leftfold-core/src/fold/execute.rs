@@ -75,9 +75,7 @@ impl<A: Aggregate> Command<A> {
         Invalid::if_over("an aggregate's id", self.id.len(), ID_BYTES_MAX)?;
         let slot = self.aggregates.slot(&self.id)?;
         let mut place = slot.fold.lock().await;
-        if let Some(id) = self.origin.id()
-            && let Some(answered) = self.aggregates.shared.store.answered(id).await?
-        {
+        if let Some(answered) = self.origin.answered(&self.aggregates.shared.store).await? {
             return Ok(self.answer_again(&slot, answered).await?);
         }
         self.aggregates.shared.folds.count(place.is_some());
@@ -99,10 +97,12 @@ impl<A: Aggregate> Command<A> {
                 // one that the store took.
                 Attempted::Concluded(conclusion) if confirmed || conclusion.is_durable() => {
                     // The events that it is refused for may be its own: its first sending came in between.
-                    return Ok(match self.answered_since(&conclusion).await? {
-                        Some(answered) => self.answer_again(&slot, answered).await?,
-                        None => self.conclude(&slot, conclusion).await?,
-                    });
+                    if !conclusion.is_durable()
+                        && let Some(answered) = self.origin.answered(&self.aggregates.shared.store).await?
+                    {
+                        return Ok(self.answer_again(&slot, answered).await?);
+                    }
+                    return Ok(self.conclude(&slot, conclusion).await?);
                 }
                 Attempted::Concluded(_) | Attempted::Conflict => {
                     self.aggregates.fresh(&self.id, &slot.stream, &mut place).await?;
@@ -220,14 +220,6 @@ impl<A: Aggregate> Command<A> {
         self.aggregates.weigh(&self.id, before, &kept.folded);
         self.aggregates.keep_snapshot(&slot.stream, kept);
         Executed { events, version: kept.folded.version, position: kept.folded.position, answer: Answer::First }
-    }
-
-    /// The answer to this request, if it was carried out since it was looked up.
-    async fn answered_since(&self, conclusion: &Conclusion<A>) -> Result<Option<Answered>, ReadError> {
-        match self.origin.id() {
-            Some(id) if !conclusion.is_durable() => self.aggregates.shared.store.answered(id).await,
-            _ => Ok(None),
-        }
     }
 
     /// Ends without events, on a state that is known to be fresh.
