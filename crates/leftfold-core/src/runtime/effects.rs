@@ -327,8 +327,9 @@ impl Effects {
         self.board.look_again();
     }
 
-    fn intents(&self) -> Query {
-        Query::types(self.kinds.iter().flat_map(|kind| kind.names_in(&self.store)))
+    /// The kinds with the event types that ask for each in this store.
+    fn named(&self) -> Vec<(&Kind, Vec<EventType>)> {
+        self.kinds.iter().map(|kind| (kind, kind.names_in(&self.store))).collect()
     }
 
     /// The event that asks for an effect.
@@ -336,10 +337,11 @@ impl Effects {
         if id.0 == Position::START {
             return Ok(None);
         }
-        let page = self.store.page(Read::matching(self.intents(), id.0).page_of(1)).await?;
+        let named = self.named();
+        let page = self.store.page(Read::matching(of_any(&named), id.0).page_of(1)).await?;
         let Some(event) = page.events.into_iter().next().filter(|event| event.position == id.0) else { return Ok(None) };
-        let kind = self.kinds.iter().find(|kind| kind.names_in(&self.store).contains(&event.event_type));
-        Ok(kind.map(|kind| (kind, event)))
+        let kind = named.into_iter().find(|(_, names)| names.contains(&event.event_type));
+        Ok(kind.map(|(kind, _)| (kind, event)))
     }
 
     /// Returns the effects that were taken up and are not concluded, and everything that was not
@@ -354,7 +356,7 @@ impl Effects {
 
     async fn recorded_after(&self, after: EffectId) -> Result<Vec<EffectId>, ReadError> {
         let mut ids = Vec::new();
-        let mut intents = self.store.read(Read::matching(self.intents(), after.0.next()));
+        let mut intents = self.store.read(Read::matching(of_any(&self.named()), after.0.next()));
         while ids.len() < LOOKED_AT_MAX
             && let Some(page) = intents.page().await?
         {
@@ -363,4 +365,9 @@ impl Effects {
         ids.truncate(LOOKED_AT_MAX);
         Ok(ids)
     }
+}
+
+/// The query for all events that ask for an effect.
+fn of_any(named: &[(&Kind, Vec<EventType>)]) -> Query {
+    Query::types(named.iter().flat_map(|(_, names)| names.iter().cloned()))
 }
