@@ -38,6 +38,11 @@ pub(super) struct Chain {
 }
 
 impl Chain {
+    /// Returns the place of a reaction, as it is recorded.
+    pub(super) fn of(reacted: &Reacted) -> Self {
+        Self { depth: reacted.depth, rounds: reacted.rounds }
+    }
+
     /// Returns the place of every reaction that a command of the reaction leads to.
     pub(super) fn caused(self) -> Self {
         Self { depth: self.depth.saturating_add(1), rounds: 0 }
@@ -94,8 +99,7 @@ impl Chains {
 
 impl ChainLink {
     fn of(reacted: &Reacted, metadata: &Metadata) -> Self {
-        let chain = Chain { depth: reacted.depth, rounds: reacted.rounds };
-        Self { chain, trace: metadata.trace.clone() }
+        Self { chain: Chain::of(reacted), trace: metadata.trace.clone() }
     }
 }
 

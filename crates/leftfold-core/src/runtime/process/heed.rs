@@ -273,7 +273,7 @@ impl<P: Process> Instances<P> {
                 };
                 let instance = self.instance(key).await?;
                 instance.unpark(cause);
-                let chain = Chain { depth: reacted.depth, rounds: reacted.rounds }.caused();
+                let chain = Chain::of(&reacted).caused();
                 let origin = Origin { metadata: record.metadata.clone(), chain };
                 let reacted = instance.react(key, &heard, Concern::Own, &origin, &targets);
                 Ok(match reacted {
