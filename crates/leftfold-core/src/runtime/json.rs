@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::json::{self, Unfaithful, Unread};
+use crate::json::{self, Loss, Unfaithful, Unread};
+use crate::store::Invalid;
 
 /// A value of users' as JSON text.
 ///
@@ -96,6 +97,48 @@ impl Serialize for Json {
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Box::<RawValue>::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// Names and limits of a value that the runtime keeps for its caller.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ValueLimits {
+    pub(super) value: &'static str,
+    pub(super) depth: &'static str,
+    pub(super) bytes_max: usize,
+    pub(super) depth_max: usize,
+}
+
+/// Refusal of a value that the runtime would have to keep.
+#[derive(Debug)]
+pub(super) enum NotKept {
+    /// It is beyond a limit.
+    Invalid(Invalid),
+    /// It cannot be written, or would not be read as it was written.
+    Unwritable(String),
+}
+
+impl ValueLimits {
+    /// Writes a value that is within the limits, and reads it back.
+    pub(super) fn write<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Json, NotKept> {
+        // Reading back what is too large would cost more than the refusal.
+        let json = Json::of_unread(value).map_err(|lost| self.not_kept(&lost))?;
+        self.check(&json).map_err(NotKept::Invalid)?;
+        Json::of(value).map_err(|lost| self.not_kept(&lost))
+    }
+
+    /// Refuses a text that is beyond the limits.
+    pub(super) fn check(&self, json: &Json) -> Result<(), Invalid> {
+        Invalid::if_over(self.value, json.text().len(), self.bytes_max)?;
+        Invalid::if_over(self.depth, json.depth(), self.depth_max)
+    }
+
+    fn not_kept(&self, lost: &Unfaithful) -> NotKept {
+        let levels = if let Loss::TooDeep { depth_max } = lost.loss { depth_max as usize + 1 } else { 0 };
+        match Invalid::if_over(self.depth, levels, self.depth_max) {
+            Err(too_deep) => NotKept::Invalid(too_deep),
+            Ok(()) => NotKept::Unwritable(lost.with_name()),
+        }
     }
 }
 

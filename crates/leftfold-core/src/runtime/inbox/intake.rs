@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use super::source::{Heard, Occurrence, Of, Refusal, Source};
 use super::{ID_BYTES_MAX, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
 use crate::fold::{Aggregate, Aggregates, Answer, Event, ExecuteError, LoadError, Schema, Unknown, events_of};
-use crate::json::{self, Loss, Unfaithful};
-use crate::runtime::json::Json;
+use crate::json;
+use crate::runtime::json::{Json, NotKept, ValueLimits};
 use crate::store::{
     AppendError, CommandId, EventType, Invalid, Position, Query, Read, ReadError, Store, Timestamp, TraceContext,
 };
@@ -182,10 +182,7 @@ impl<I: Inbox> Intake<I> {
         message: I::Message,
     ) -> Result<Receipt, ReceiveError> {
         check_ids(source, id)?;
-        let json = Json::of_unread(&message).map_err(unwritable)?;
-        check_message(&json)?;
-        let json = Json::of(&message).map_err(unwritable)?;
-        self.take(source, id, sequence, json).await
+        self.take(source, id, sequence, MESSAGE.write(&message)?).await
     }
 
     /// Receives the bytes of a message as they came: JSON, that is kept and delivered just so.
@@ -204,7 +201,7 @@ impl<I: Inbox> Intake<I> {
         let unreadable = |detail: String| ReceiveError::Unreadable { id: id.to_owned(), detail };
         let text = std::str::from_utf8(message).map_err(|error| unreadable(error.to_string()))?;
         let json = Json::parse(text).map_err(|error| unreadable(error.to_string()))?;
-        check_message(&json)?;
+        MESSAGE.check(&json)?;
         json.read::<I::Message>().map_err(|error| unreadable(error.to_string()))?;
         self.take(source, id, sequence, json).await
     }
@@ -279,6 +276,13 @@ impl<I: Inbox> Intake<I> {
     }
 }
 
+const MESSAGE: ValueLimits = ValueLimits {
+    value: "a message",
+    depth: "the depth of a message",
+    bytes_max: MESSAGE_BYTES_MAX,
+    depth_max: MESSAGE_DEPTH_MAX,
+};
+
 /// Reports in one page.
 const REPORTS_MAX: u32 = 1_000;
 
@@ -306,17 +310,13 @@ fn check_id(what: &'static str, text: &str) -> Result<(), Invalid> {
     Invalid::if_over(what, text.len(), ID_BYTES_MAX)
 }
 
-fn unwritable(lost: Unfaithful) -> ReceiveError {
-    let levels = if let Loss::TooDeep { depth_max } = lost.loss { depth_max as usize + 1 } else { 0 };
-    match Invalid::if_over("the depth of a message", levels, MESSAGE_DEPTH_MAX) {
-        Err(too_deep) => too_deep.into(),
-        Ok(()) => ReceiveError::Unwritable { detail: lost.with_name() },
+impl From<NotKept> for ReceiveError {
+    fn from(not_kept: NotKept) -> Self {
+        match not_kept {
+            NotKept::Invalid(invalid) => invalid.into(),
+            NotKept::Unwritable(detail) => Self::Unwritable { detail },
+        }
     }
-}
-
-fn check_message(message: &Json) -> Result<(), Invalid> {
-    Invalid::if_over("a message", message.text().len(), MESSAGE_BYTES_MAX)?;
-    Invalid::if_over("the depth of a message", message.depth(), MESSAGE_DEPTH_MAX)
 }
 
 /// Tells whether two messages are the same to today's type. One that this type cannot read any more

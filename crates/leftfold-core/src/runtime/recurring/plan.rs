@@ -191,6 +191,7 @@ mod tests {
         assert_eq!(Plan::daily_at(24, 60), Plan::daily_at(1, 0));
         assert_eq!(Plan::daily_at(255, 255).by(Timestamp::MIN), Timestamp::MIN);
     }
+
     #[test]
     fn the_moments_of_an_expression_are_counted_gone_back_over_and_shifted() {
         let hours = Plan::cron("0 9-17 * * MON-FRI").unwrap();

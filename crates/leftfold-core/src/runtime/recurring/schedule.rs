@@ -6,7 +6,7 @@ use crate::fold::{Aggregate, Event, SnapshotPolicy};
 use crate::runtime::positions::{Owner, as_it_is, no_label};
 use crate::store::{Authority, Timestamp};
 
-/// Bytes of a reason that are recorded.
+/// Characters of a reason that are recorded.
 const REASON_CHARS_MAX: usize = 500;
 
 /// One recurring command, in the stream `$schedule-NAME`.

@@ -10,7 +10,7 @@ use crate::runtime::json::Json;
 use crate::runtime::names::Joined;
 use crate::store::{Authority, Timestamp};
 
-/// Bytes of a reason that is kept.
+/// Characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 1_000;
 
 /// Fact about a scheduled command, stored as `$scheduled:CATEGORY.…` in the stream `$scheduled:CATEGORY-ID`.

@@ -12,11 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Runtime;
 use super::inbox::{MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
-use super::json::Json;
+use super::json::{NotKept, ValueLimits};
 use super::names::Joined;
 use super::positions::{Owner, as_it_is, no_label};
 use crate::fold::{Aggregate, Aggregates, ExecuteError, LoadError};
-use crate::json::{Loss, Unfaithful};
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{Invalid, Store, StreamName, Timestamp};
 use appointment::{Appointment, AppointmentFor, AskedFor, Book, Over};
@@ -29,6 +28,14 @@ pub(super) const OWNER: Owner = Owner { category: "$scheduled", rewrite: as_it_i
 /// Bytes of the id of a scheduled command.
 pub const SCHEDULED_ID_BYTES_MAX: usize = 200;
 // ANCHOR_END: limits
+
+/// The limits of messages: the records that carry a command are like theirs.
+const COMMAND: ValueLimits = ValueLimits {
+    value: "a scheduled command",
+    depth: "the depth of a scheduled command",
+    bytes_max: MESSAGE_BYTES_MAX,
+    depth_max: MESSAGE_DEPTH_MAX,
+};
 
 /// The name of something that belongs to the scheduled commands of a kind of aggregate.
 const fn joined(prefix: &str, category: &str) -> Joined {
@@ -206,10 +213,11 @@ impl<A: Aggregate> ScheduledCommand<A> {
         A::Command: Serialize + DeserializeOwned,
     {
         let target = target.into();
-        let unwritable = |lost: Unfaithful| self.unwritable(&lost);
-        let json = Json::of_unread(command).map_err(unwritable)?;
-        check(&target, A::CATEGORY, &json).map_err(|invalid| self.invalid(invalid))?;
-        let command = Json::of(command).map_err(unwritable)?;
+        check_target(A::CATEGORY, &target).map_err(|invalid| self.invalid(invalid))?;
+        let command = COMMAND.write(command).map_err(|not_kept| match not_kept {
+            NotKept::Invalid(invalid) => self.invalid(invalid),
+            NotKept::Unwritable(detail) => ScheduleError::Unwritable { id: self.id.clone(), detail },
+        })?;
         self.book(Book::Schedule { at, target, command }).await
     }
 
@@ -260,22 +268,12 @@ impl<A: Aggregate> ScheduledCommand<A> {
     fn invalid(&self, invalid: Invalid) -> ScheduleError {
         ScheduleError::Invalid { id: self.id.clone(), invalid }
     }
-
-    fn unwritable(&self, lost: &Unfaithful) -> ScheduleError {
-        let levels = if let Loss::TooDeep { depth_max } = lost.loss { depth_max as usize + 1 } else { 0 };
-        match Invalid::if_over("the depth of a scheduled command", levels, MESSAGE_DEPTH_MAX) {
-            Err(too_deep) => self.invalid(too_deep),
-            Ok(()) => ScheduleError::Unwritable { id: self.id.clone(), detail: lost.with_name() },
-        }
-    }
 }
 
-/// Checks a command against the limits of the records that carry it.
-fn check(target: &str, category: &str, command: &Json) -> Result<(), Invalid> {
+/// Checks the id of the aggregate that a command is for.
+fn check_target(category: &str, target: &str) -> Result<(), Invalid> {
     StreamName::of(category, target)?;
-    Invalid::if_over("the id of an aggregate", target.len(), ID_BYTES_MAX)?;
-    Invalid::if_over("a scheduled command", command.text().len(), MESSAGE_BYTES_MAX)?;
-    Invalid::if_over("the depth of a scheduled command", command.depth(), MESSAGE_DEPTH_MAX)
+    Invalid::if_over("the id of an aggregate", target.len(), ID_BYTES_MAX)
 }
 
 impl<A: Aggregate> std::fmt::Debug for ScheduledCommand<A> {
