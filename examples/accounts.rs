@@ -1,9 +1,9 @@
-//! People sign up with a user name and an e-mail address of their own, rename themselves, and leave; of a thousand who
-//! want one name at the same moment exactly one gets it, and of who has left nothing is left.
-//! The pattern is uniqueness as a decision: it reads whatever was ever said about the name and the address, and is
-//! decided anew if something is said in the meantime; a secret is made safe, and personal data sealed, before it can
-//! become an event.
-//! Leave it where a name only has to be unique within one aggregate: there the aggregate's own fold knows.
+//! People sign up with a user name and an e-mail address of their own, rename themselves, and
+//! leave; of a thousand who want one name at the same moment exactly one gets it, and of who has
+//! left nothing is left. The pattern is uniqueness as a decision: it reads whatever was ever said
+//! about the name and the address, and is decided anew if something is said in the meantime; a
+//! secret is made safe, and personal data sealed, before it can become an event. Leave it where a
+//! name only has to be unique within one aggregate: there the aggregate's own fold knows.
 
 use std::error::Error;
 
@@ -20,7 +20,8 @@ struct Password(String);
 impl Password {
     /// Slow on purpose, so it happens once, before the decision, which may be repeated.
     fn hash(&self) -> Result<PasswordHash, password_hash::Error> {
-        let params = if cfg!(test) { Params::new(Params::MIN_M_COST, 1, 1, None)? } else { Params::DEFAULT };
+        let params =
+            if cfg!(test) { Params::new(Params::MIN_M_COST, 1, 1, None)? } else { Params::DEFAULT };
         let hash: phc::PasswordHash = Argon2::from(params).hash_password(self.0.as_bytes())?;
         Ok(PasswordHash(hash.to_string()))
     }
@@ -33,7 +34,9 @@ struct PasswordHash(String);
 impl PasswordHash {
     fn fits(&self, password: &Password) -> bool {
         let parsed = phc::PasswordHash::new(&self.0);
-        parsed.is_ok_and(|hash| Argon2::default().verify_password(password.0.as_bytes(), &hash).is_ok())
+        parsed.is_ok_and(|hash| {
+            Argon2::default().verify_password(password.0.as_bytes(), &hash).is_ok()
+        })
     }
 }
 
@@ -78,8 +81,17 @@ impl AccountEvent {
     fn leaves_taken(&self, wanted: &Personal<UserName>, before: bool) -> bool {
         let is_it = |name: &Personal<UserName>| name.tag() == wanted.tag();
         match self {
-            AccountEvent::SignedUp(Profile { name, .. }) | AccountEvent::Renamed { to: name, .. } if is_it(name) => true,
-            AccountEvent::Renamed { from: name, .. } | AccountEvent::Closed { name, .. } if is_it(name) => false,
+            AccountEvent::SignedUp(Profile { name, .. })
+            | AccountEvent::Renamed { to: name, .. }
+                if is_it(name) =>
+            {
+                true
+            }
+            AccountEvent::Renamed { from: name, .. } | AccountEvent::Closed { name, .. }
+                if is_it(name) =>
+            {
+                false
+            }
             _ => before,
         }
     }
@@ -92,12 +104,15 @@ impl Event for AccountEvent {
     /// Whoever asks for a name finds all that took it and all that gave it back.
     fn tags(&self) -> Tags {
         match self {
-            AccountEvent::SignedUp(Profile { account, name, email, .. }) | AccountEvent::Closed { account, name, email } => {
-                Tags::none().with(account_tag(account)).with(name.tag().to_owned()).with(email.tag().to_owned())
-            }
-            AccountEvent::Renamed { account, from, to } => {
-                Tags::none().with(account_tag(account)).with(from.tag().to_owned()).with(to.tag().to_owned())
-            }
+            AccountEvent::SignedUp(Profile { account, name, email, .. })
+            | AccountEvent::Closed { account, name, email } => Tags::none()
+                .with(account_tag(account))
+                .with(name.tag().to_owned())
+                .with(email.tag().to_owned()),
+            AccountEvent::Renamed { account, from, to } => Tags::none()
+                .with(account_tag(account))
+                .with(from.tag().to_owned())
+                .with(to.tag().to_owned()),
         }
     }
 }
@@ -125,7 +140,13 @@ struct SignUp(Profile);
 // ANCHOR: seal
 impl SignUp {
     /// Seals what is personal in it, once, before the decision.
-    async fn new(keys: &Keys, account: &str, name: &str, email: &str, password: PasswordHash) -> Result<Self, KeysError> {
+    async fn new(
+        keys: &Keys,
+        account: &str,
+        name: &str,
+        email: &str,
+        password: PasswordHash,
+    ) -> Result<Self, KeysError> {
         let person = keys.subject(account).await?;
         Ok(Self(Profile {
             account: account.to_owned(),
@@ -156,8 +177,12 @@ impl Decision for SignUp {
     fn apply(&self, taken: &mut Taken, event: &AccountEvent) {
         taken.name = event.leaves_taken(&self.0.name, taken.name);
         match event {
-            AccountEvent::SignedUp(Profile { email, .. }) if email.tag() == self.0.email.tag() => taken.email = true,
-            AccountEvent::Closed { email, .. } if email.tag() == self.0.email.tag() => taken.email = false,
+            AccountEvent::SignedUp(Profile { email, .. }) if email.tag() == self.0.email.tag() => {
+                taken.email = true
+            }
+            AccountEvent::Closed { email, .. } if email.tag() == self.0.email.tag() => {
+                taken.email = false
+            }
             _ => {}
         }
     }
@@ -166,7 +191,10 @@ impl Decision for SignUp {
         match taken {
             Taken { name: true, .. } => Err(AccountRefusal::NameTaken),
             Taken { email: true, .. } => Err(AccountRefusal::EmailTaken),
-            _ => Ok(Decided::event(format!("account-{}", self.0.account), AccountEvent::SignedUp(self.0.clone()))),
+            _ => Ok(Decided::event(
+                format!("account-{}", self.0.account),
+                AccountEvent::SignedUp(self.0.clone()),
+            )),
         }
     }
 }
@@ -203,12 +231,15 @@ impl Decision for Rename {
     fn apply(&self, renaming: &mut Renaming, event: &AccountEvent) {
         renaming.taken = event.leaves_taken(&self.to, renaming.taken);
         match event {
-            AccountEvent::SignedUp(Profile { account, name, .. }) | AccountEvent::Renamed { account, to: name, .. } => {
+            AccountEvent::SignedUp(Profile { account, name, .. })
+            | AccountEvent::Renamed { account, to: name, .. } => {
                 if *account == self.account {
                     renaming.current = Some(name.clone());
                 }
             }
-            AccountEvent::Closed { account, .. } if *account == self.account => renaming.current = None,
+            AccountEvent::Closed { account, .. } if *account == self.account => {
+                renaming.current = None
+            }
             AccountEvent::Closed { .. } => {}
         }
     }
@@ -221,7 +252,8 @@ impl Decision for Rename {
         if renaming.taken {
             return Err(AccountRefusal::NameTaken);
         }
-        let renamed = AccountEvent::Renamed { account: self.account.clone(), from, to: self.to.clone() };
+        let renamed =
+            AccountEvent::Renamed { account: self.account.clone(), from, to: self.to.clone() };
         Ok(Decided::event(format!("account-{}", self.account), renamed))
     }
 }
@@ -252,7 +284,8 @@ impl Aggregate for Account {
     }
 
     fn decide(&self, Close: &Close) -> Result<Vec<AccountEvent>, AccountRefusal> {
-        let Profile { account, name, email, .. } = self.profile.clone().ok_or(AccountRefusal::NoAccount)?;
+        let Profile { account, name, email, .. } =
+            self.profile.clone().ok_or(AccountRefusal::NoAccount)?;
         Ok(vec![AccountEvent::Closed { account, name, email }])
     }
 }
@@ -350,7 +383,12 @@ mod tests {
         Password(password.into()).hash().unwrap()
     }
 
-    async fn sign_up(keys: &Keys, account: &str, name: &str, email: &str) -> Result<(), AccountRefusal> {
+    async fn sign_up(
+        keys: &Keys,
+        account: &str,
+        name: &str,
+        email: &str,
+    ) -> Result<(), AccountRefusal> {
         let sign_up = SignUp::new(keys, account, name, email, hashed("pa55word")).await.unwrap();
         outcome(keys.store().decide(&sign_up).await)
     }
@@ -371,12 +409,18 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_taken_from_the_sign_up_until_it_is_released() {
         let keys = Keys::memory(&Store::memory()).await.unwrap();
-        let ada = SignUp::new(&keys, "1", "ada", "ada@example.org", PasswordHash("x".into())).await.unwrap();
-        let other = SignUp::new(&keys, "2", "Ada", "other@example.org", PasswordHash("y".into())).await.unwrap();
+        let ada = SignUp::new(&keys, "1", "ada", "ada@example.org", PasswordHash("x".into()))
+            .await
+            .unwrap();
+        let other = SignUp::new(&keys, "2", "Ada", "other@example.org", PasswordHash("y".into()))
+            .await
+            .unwrap();
         let Rename { to, .. } = Rename::new(&keys, "1", "lovelace").await.unwrap();
         let renamed = AccountEvent::Renamed { account: "1".into(), from: ada.0.name.clone(), to };
         let signed_up = AccountEvent::SignedUp(ada.0);
-        given_events([("account-1", signed_up.clone())]).decide(&other).then_refused(AccountRefusal::NameTaken);
+        given_events([("account-1", signed_up.clone())])
+            .decide(&other)
+            .then_refused(AccountRefusal::NameTaken);
         given_events([("account-1", signed_up), ("account-1", renamed)])
             .decide(&other)
             .then([AccountEvent::SignedUp(other.0.clone())]);
@@ -389,7 +433,9 @@ mod tests {
         for keys in keys_of_stores().await {
             let race = |n: u32| {
                 let keys = keys.clone();
-                tokio::spawn(async move { sign_up(&keys, &n.to_string(), "ada", &format!("{n}@example.org")).await })
+                tokio::spawn(async move {
+                    sign_up(&keys, &n.to_string(), "ada", &format!("{n}@example.org")).await
+                })
             };
             let mut won = 0;
             for running in (0..1_000).map(race).collect::<Vec<_>>() {
@@ -400,25 +446,40 @@ mod tests {
             }
             assert_eq!(won, 1);
             let signed_up = Query::types(["account.SignedUp".try_into().unwrap()]);
-            assert_eq!(keys.store().read(Read::matching(signed_up, Position::START)).all().await.unwrap().len(), 1);
+            assert_eq!(
+                keys.store()
+                    .read(Read::matching(signed_up, Position::START))
+                    .all()
+                    .await
+                    .unwrap()
+                    .len(),
+                1
+            );
         }
     }
     // ANCHOR_END: race
 
-    /// Requests of people who want the same name, or the same address, sealed before they are asked.
+    /// Requests of people who want the same name, or the same address, sealed before they are
+    /// asked.
     async fn rivals() -> ([SignUp; 3], [Rename; 2]) {
         let keys = Keys::memory(&Store::memory()).await.unwrap();
-        let sign_up =
-            async |account, name, email| SignUp::new(&keys, account, name, email, PasswordHash("x".into())).await.unwrap();
+        let sign_up = async |account, name, email| {
+            SignUp::new(&keys, account, name, email, PasswordHash("x".into())).await.unwrap()
+        };
         let rename = async |to| Rename::new(&keys, "1", to).await.unwrap();
         let ada = sign_up("1", "ada", "ada@example.org").await;
-        let rivals = [ada, sign_up("2", "Ada", "other@example.org").await, sign_up("3", "bea", "ADA@example.org").await];
+        let rivals = [
+            ada,
+            sign_up("2", "Ada", "other@example.org").await,
+            sign_up("3", "bea", "ADA@example.org").await,
+        ];
         (rivals, [rename("countess").await, rename("ada").await])
     }
 
     #[test]
     fn no_crash_and_no_order_of_things_gives_one_name_to_two() {
-        let ([ada, other, bea], [away, back]) = tokio::runtime::Runtime::new().unwrap().block_on(rivals());
+        let ([ada, other, bea], [away, back]) =
+            tokio::runtime::Runtime::new().unwrap().block_on(rivals());
         let explorer = Explorer::new().aggregate::<Account>().start(move |clients| {
             clients.client("ada").decide(ada).decide(away).decide(back);
             clients.client("other").decide(other).command::<Account>("2", Close);
@@ -426,14 +487,19 @@ mod tests {
         });
         let one_owner = |of: fn(&Profile) -> &str| {
             move |world: &World| {
-                let mut taken: Vec<&str> =
-                    world.states::<Account>().filter_map(|account| account.profile.as_ref().map(of)).collect();
+                let mut taken: Vec<&str> = world
+                    .states::<Account>()
+                    .filter_map(|account| account.profile.as_ref().map(of))
+                    .collect();
                 taken.sort_unstable();
                 taken.windows(2).all(|two| two[0] != two[1])
             }
         };
-        let explorer = explorer.always("a name has one owner", one_owner(|profile| profile.name.tag()));
-        explorer.always("an address has one owner", one_owner(|profile| profile.email.tag())).run(Schedules(200));
+        let explorer =
+            explorer.always("a name has one owner", one_owner(|profile| profile.name.tag()));
+        explorer
+            .always("an address has one owner", one_owner(|profile| profile.email.tag()))
+            .run(Schedules(200));
     }
 
     /// Many want one name, get it, and give it back by a rename or by leaving, all at once.
@@ -444,7 +510,8 @@ mod tests {
             let race = |n: u32| {
                 let keys = keys.clone();
                 tokio::spawn(async move {
-                    let (id, name, stays) = (n.to_string(), format!("person {n}"), !n.is_multiple_of(3));
+                    let (id, name, stays) =
+                        (n.to_string(), format!("person {n}"), !n.is_multiple_of(3));
                     sign_up(&keys, &id, &name, &format!("{n}@example.org")).await.unwrap();
                     for _ in 0..3 {
                         if rename(&keys, &id, "ada").await == Ok(()) && stays {
@@ -465,18 +532,31 @@ mod tests {
         }
     }
 
-    /// Goes through the log and follows who owns each name; returns how often a name passed on from another owner.
+    /// Goes through the log and follows who owns each name; returns how often a name passed on from
+    /// another owner.
     async fn owners_in_turn(keys: &Keys) -> usize {
         let (mut owner, mut taken_again) = (HashMap::new(), 0);
-        for event in keys.store().read(Read::matching(Query::category("account"), Position::START)).all().await.unwrap() {
+        for event in keys
+            .store()
+            .read(Read::matching(Query::category("account"), Position::START))
+            .all()
+            .await
+            .unwrap()
+        {
             let event = keys.store().aggregate::<Account>().decode(&event).unwrap().remove(0);
             let (account, from, to) = match &event {
-                AccountEvent::SignedUp(Profile { account, name, .. }) => (account, None, Some(name)),
+                AccountEvent::SignedUp(Profile { account, name, .. }) => {
+                    (account, None, Some(name))
+                }
                 AccountEvent::Renamed { account, from, to } => (account, Some(from), Some(to)),
                 AccountEvent::Closed { account, name, .. } => (account, Some(name), None),
             };
             if let Some(from) = from {
-                assert_eq!(owner.insert(from.tag().to_owned(), None), Some(Some(account.clone())), "{event:?}");
+                assert_eq!(
+                    owner.insert(from.tag().to_owned(), None),
+                    Some(Some(account.clone())),
+                    "{event:?}"
+                );
             }
             if let Some(to) = to {
                 let before = owner.insert(to.tag().to_owned(), Some(account.clone()));
@@ -492,7 +572,10 @@ mod tests {
         for keys in keys_of_stores().await {
             assert_eq!(sign_up(&keys, "1", "Ada", "ada@example.org").await, Ok(()));
             assert_eq!(sign_up(&keys, "2", " aDA", "b@example.org").await, REFUSED_NAME);
-            assert_eq!(sign_up(&keys, "2", "bea", "ADA@example.org").await, Err(AccountRefusal::EmailTaken));
+            assert_eq!(
+                sign_up(&keys, "2", "bea", "ADA@example.org").await,
+                Err(AccountRefusal::EmailTaken)
+            );
         }
     }
 
@@ -516,7 +599,9 @@ mod tests {
         for keys in keys_of_stores().await {
             sign_up(&keys, "1", "ada", "ada@example.org").await.unwrap();
             let ada = profile(keys.store(), "1").await.unwrap();
-            let Opened::Known(password) = keys.open(&ada.password).await.unwrap() else { panic!("it is forgotten") };
+            let Opened::Known(password) = keys.open(&ada.password).await.unwrap() else {
+                panic!("it is forgotten")
+            };
             assert!(password.fits(&Password("pa55word".into())));
             assert!(!password.fits(&Password("password".into())));
             leave(&keys, "1").await.unwrap();
@@ -528,7 +613,13 @@ mod tests {
     /// Every byte of every file below a directory.
     fn bytes_below(directory: &Path) -> Vec<u8> {
         let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-        entries.flat_map(|path| if path.is_dir() { bytes_below(&path) } else { std::fs::read(path).unwrap() }).collect()
+        entries
+            .flat_map(
+                |path| {
+                    if path.is_dir() { bytes_below(&path) } else { std::fs::read(path).unwrap() }
+                },
+            )
+            .collect()
     }
 
     #[tokio::test]
@@ -542,7 +633,8 @@ mod tests {
         let bytes = bytes_below(place.path());
         let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
         assert!(holds("account.SignedUp"));
-        for secret in ["pa55word", "$argon2", "lovelace", "countess", "ada@example", "example.org"] {
+        for secret in ["pa55word", "$argon2", "lovelace", "countess", "ada@example", "example.org"]
+        {
             assert!(!holds(secret), "{secret}");
         }
     }

@@ -1,8 +1,9 @@
-//! A booking shows the names of its client and its service, and when one of them is renamed all their bookings follow, on
-//! pages that are open too; and every news item shows how many comments it has, the one just written included.
-//! The pattern is a read model whose rows embed what they show, with a feed of what changed; and a count that is part of an
-//! aggregate's fold, which the append that adds a comment moves.
-//! Leave the embedding where renames are many and reads are few: then rows hold ids, and names are joined when they are read.
+//! A booking shows the names of its client and its service, and when one of them is renamed all
+//! their bookings follow, on pages that are open too; and every news item shows how many comments
+//! it has, the one just written included. The pattern is a read model whose rows embed what they
+//! show, with a feed of what changed; and a count that is part of an aggregate's fold, which the
+//! append that adds a comment moves. Leave the embedding where renames are many and reads are few:
+//! then rows hold ids, and names are joined when they are read.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -95,7 +96,9 @@ impl Aggregate for Booking {
     fn decide(&self, command: &Book) -> Result<Vec<BookingEvent>, BookedAlready> {
         match command.clone() {
             Book::Make { .. } if self.was_made => Err(BookedAlready),
-            Book::Make { client, service, day } => Ok(vec![BookingEvent::Booked { client, service, day }]),
+            Book::Make { client, service, day } => {
+                Ok(vec![BookingEvent::Booked { client, service, day }])
+            }
             Book::Cancel if self.stands => Ok(vec![BookingEvent::Cancelled]),
             Book::Cancel => Ok(Vec::new()),
         }
@@ -142,13 +145,20 @@ impl Projection<Sqlite> for Bookings {
         )?)
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<Shown>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<Shown>,
+    ) -> Result<(), ProjectionError> {
         let id = event.stream_id();
         match &event.event {
             Shown::Named { name } => {
-                rows.prepare_cached("INSERT OR REPLACE INTO name VALUES (?1, ?2)")?.execute([id, name])?;
-                rows.prepare_cached("UPDATE booking SET client_name = ?2 WHERE client = ?1")?.execute([id, name])?;
-                rows.prepare_cached("UPDATE booking SET service_name = ?2 WHERE service = ?1")?.execute([id, name])?;
+                rows.prepare_cached("INSERT OR REPLACE INTO name VALUES (?1, ?2)")?
+                    .execute([id, name])?;
+                rows.prepare_cached("UPDATE booking SET client_name = ?2 WHERE client = ?1")?
+                    .execute([id, name])?;
+                rows.prepare_cached("UPDATE booking SET service_name = ?2 WHERE service = ?1")?
+                    .execute([id, name])?;
             }
             Shown::Booked { client, service, day } => {
                 rows.prepare_cached(
@@ -158,7 +168,9 @@ impl Projection<Sqlite> for Bookings {
                 )?
                 .execute([id, day, client, service])?;
             }
-            Shown::Cancelled => _ = rows.prepare_cached("DELETE FROM booking WHERE id = ?1")?.execute([id])?,
+            Shown::Cancelled => {
+                _ = rows.prepare_cached("DELETE FROM booking WHERE id = ?1")?.execute([id])?
+            }
         }
         Ok(())
     }
@@ -191,7 +203,8 @@ impl Page {
             let concerns_it = match self.changes.next().await {
                 // A booking may be a new one of this client.
                 Ok(change) => self.keys.contains(&change.key) || change.key.starts_with("booking-"),
-                // Too many changes for a page that was slow: whatever they were, reading finds them.
+                // Too many changes for a page that was slow: whatever they were, reading finds
+                // them.
                 Err(ChangesError::Missed(_)) => true,
                 Err(ended) => return Err(ended.into()),
             };
@@ -234,9 +247,10 @@ impl Event for NewsEvent {
 }
 
 // ANCHOR: count
-/// A comment and the count are one append: nobody ever sees one without the other, and of a thousand comments at once each is
-/// counted. That holds within one item, which is one stream. A list of all items by their comments is a question to many
-/// streams: its rows are in another database, so they follow a moment later, as bookings do.
+/// A comment and the count are one append: nobody ever sees one without the other, and of a
+/// thousand comments at once each is counted. That holds within one item, which is one stream. A
+/// list of all items by their comments is a question to many streams: its rows are in another
+/// database, so they follow a moment later, as bookings do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct NewsItem {
     comments: u64,
@@ -260,7 +274,11 @@ impl Aggregate for NewsItem {
     }
 
     fn decide(&self, Comment(text): &Comment) -> Result<Vec<NewsEvent>, NoWords> {
-        if text.trim().is_empty() { Err(NoWords) } else { Ok(vec![NewsEvent::Commented { text: text.clone() }]) }
+        if text.trim().is_empty() {
+            Err(NoWords)
+        } else {
+            Ok(vec![NewsEvent::Commented { text: text.clone() }])
+        }
     }
 
     /// However many comments there are, the count is known from the last snapshot on.
@@ -289,7 +307,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let last = bookings.execute("2", make("client:ada", "service:2", "Tuesday")).await?.position;
     running.projections().wait_until(Bookings::NAME, last, Duration::from_secs(10)).await?;
 
-    let mut page = Page::open("client:ada", &reader, running.projections().changes(Bookings::NAME)?)?;
+    let mut page =
+        Page::open("client:ada", &reader, running.projections().changes(Bookings::NAME)?)?;
     let mut show = async |what: &str| {
         let shows = page.next().await.map_err(|error| error.to_string())?;
         println!("{what}; the open page shows:");
@@ -354,7 +373,8 @@ mod tests {
             let head = self.store.head().position;
             let projections = self.running.projections();
             projections.wait_until(Bookings::NAME, head, Duration::from_secs(60)).await.unwrap();
-            Page::open("client:ada", &self.reader, projections.changes(Bookings::NAME).unwrap()).unwrap()
+            Page::open("client:ada", &self.reader, projections.changes(Bookings::NAME).unwrap())
+                .unwrap()
         }
     }
 
@@ -364,7 +384,13 @@ mod tests {
             let house = House::open(store).await;
             house.name("service:2", "Sauna").await;
             for booking in 0..200 {
-                house.book(booking, &format!("service:{}", booking % 2 + 1), &format!("day {booking:03}")).await;
+                house
+                    .book(
+                        booking,
+                        &format!("service:{}", booking % 2 + 1),
+                        &format!("day {booking:03}"),
+                    )
+                    .await;
             }
             house.name("service:1", "Thai massage").await;
             let page = house.page().await;
@@ -390,7 +416,10 @@ mod tests {
             house.name("client:ada", "Countess Ada").await;
             assert_eq!(page.next().await.unwrap(), ["Monday: Thai massage for Countess Ada"]);
             house.book(2, "service:2", "Tuesday").await;
-            assert_eq!(page.next().await.unwrap().last().unwrap(), "Tuesday: Sauna for Countess Ada");
+            assert_eq!(
+                page.next().await.unwrap().last().unwrap(),
+                "Tuesday: Sauna for Countess Ada"
+            );
             house.store.aggregate::<Booking>().execute("1", Book::Cancel).await.unwrap();
             assert_eq!(page.next().await.unwrap(), ["Tuesday: Sauna for Countess Ada"]);
         }
@@ -409,7 +438,12 @@ mod tests {
                 house.store.aggregate::<Name>().record("service:1", events).await.unwrap();
             }
             let head = house.store.head().position;
-            house.running.projections().wait_until(Bookings::NAME, head, Duration::from_secs(60)).await.unwrap();
+            house
+                .running
+                .projections()
+                .wait_until(Bookings::NAME, head, Duration::from_secs(60))
+                .await
+                .unwrap();
             assert_eq!(page.next().await.unwrap(), [format!("Monday: Massage {renames} for Ada")]);
         }
     }
@@ -438,7 +472,8 @@ mod tests {
         given::<Name>([ada]).when(Give(" Ada ")).then_nothing();
         given::<Name>([]).when(Give(" ")).then_refused(NoName);
         given::<NewsItem>([]).when(Comment(" ".into())).then_refused(NoWords);
-        let booked = BookingEvent::Booked { client: "a".into(), service: "b".into(), day: "c".into() };
+        let booked =
+            BookingEvent::Booked { client: "a".into(), service: "b".into(), day: "c".into() };
         given::<Booking>([booked.clone()]).when(make("a", "b", "d")).then_refused(BookedAlready);
         given::<Booking>([booked, BookingEvent::Cancelled]).when(Book::Cancel).then_nothing();
     }

@@ -13,16 +13,20 @@ pub fn memory() -> String {
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
     };
     match (kilobytes("VmRSS:"), kilobytes("VmHWM:")) {
-        (Some(now), Some(most)) => format!("memory: {} MB now, {} MB at most", now / 1000, most / 1000),
+        (Some(now), Some(most)) => {
+            format!("memory: {} MB now, {} MB at most", now / 1000, most / 1000)
+        }
         _ => "memory: not known here".to_owned(),
     }
 }
 
-/// Time of all processors that the process has taken so far. `None` if the system does not say it in `/proc`.
+/// Time of all processors that the process has taken so far. `None` if the system does not say it
+/// in `/proc`.
 #[must_use]
 pub fn processor_time() -> Option<Duration> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program comes second, in brackets, and may have blanks; user and system time are 12 and 13 fields on.
+    // The name of the program comes second, in brackets, and may have blanks; user and system time
+    // are 12 and 13 fields on.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut hundredths = || fields.next()?.parse::<u64>().ok();
     Some(Duration::from_millis(10 * (hundredths()? + hundredths()?)))
@@ -33,7 +37,11 @@ pub fn bytes(path: &Path) -> io::Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        sum += if entry.file_type()?.is_dir() { bytes(&entry.path())? } else { entry.metadata()?.len() };
+        sum += if entry.file_type()?.is_dir() {
+            bytes(&entry.path())?
+        } else {
+            entry.metadata()?.len()
+        };
     }
     Ok(sum)
 }

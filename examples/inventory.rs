@@ -1,7 +1,8 @@
-//! A shop keeps what it has of each article, what of it is promised to orders, and promises no more than is there.
-//! The pattern is optimistic concurrency: who orders is answered from the newest state, and where somebody else was
-//! faster the order is decided anew, so two people can never both get the last piece.
-//! Leave it where selling more than there is costs nothing, as with downloads: count sales in a projection instead.
+//! A shop keeps what it has of each article, what of it is promised to orders, and promises no more
+//! than is there. The pattern is optimistic concurrency: who orders is answered from the newest
+//! state, and where somebody else was faster the order is decided anew, so two people can never
+//! both get the last piece. Leave it where selling more than there is costs nothing, as with
+//! downloads: count sales in a projection instead.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -88,7 +89,9 @@ impl Aggregate for Stock {
     fn apply(&mut self, event: &StockEvent) {
         match event {
             StockEvent::Added { pieces } => self.on_hand = self.on_hand.saturating_add(*pieces),
-            StockEvent::Reserved { order, pieces } => _ = self.reserved.insert(order.clone(), *pieces),
+            StockEvent::Reserved { order, pieces } => {
+                _ = self.reserved.insert(order.clone(), *pieces)
+            }
             StockEvent::Released { order } => _ = self.reserved.remove(order),
             StockEvent::Shipped { order } => {
                 let pieces = self.reserved.remove(order).unwrap_or_default();
@@ -101,12 +104,16 @@ impl Aggregate for Stock {
     fn decide(&self, command: &Move) -> Result<Vec<StockEvent>, StockRefusal> {
         let event = match command.clone() {
             Move::Add { pieces } => StockEvent::Added { pieces },
-            Move::Reserve { order, .. } if self.reserved.contains_key(&order) => return Err(StockRefusal::ReservedAlready),
+            Move::Reserve { order, .. } if self.reserved.contains_key(&order) => {
+                return Err(StockRefusal::ReservedAlready);
+            }
             Move::Reserve { pieces: wanted, .. } if wanted > self.available() => {
                 return Err(StockRefusal::NotEnough { wanted, available: self.available() });
             }
             Move::Reserve { order, pieces } => StockEvent::Reserved { order, pieces },
-            Move::Release { order } | Move::Ship { order } if !self.reserved.contains_key(&order) => {
+            Move::Release { order } | Move::Ship { order }
+                if !self.reserved.contains_key(&order) =>
+            {
                 return Err(StockRefusal::NotReserved);
             }
             Move::Release { order } => StockEvent::Released { order },
@@ -132,7 +139,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let seen = stock.execute("apples", Move::Add { pieces: 5 }).await?.version;
     println!("five more apples, which is version {seen}");
-    let (a, b) = tokio::join!(stock.execute("apples", reserve("A", 3)), stock.execute("apples", reserve("B", 4)));
+    let (a, b) = tokio::join!(
+        stock.execute("apples", reserve("A", 3)),
+        stock.execute("apples", reserve("B", 4))
+    );
     for (who, answer) in [("A orders 3", a), ("B orders 4", b)] {
         match answer {
             Ok(_) => println!("{who}: reserved"),
@@ -154,12 +164,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     stock.record("apples", &[StockEvent::Counted { pieces: 2 }]).await?;
     let now = stock.load("apples").await?.state;
-    println!("counted: {} there, {} promised, {} too many", now.on_hand, now.promised(), now.overpromised());
-    if let Err(ExecuteError::Refused(no)) = stock.execute("apples", Move::Ship { order: "A".into() }).await {
+    println!(
+        "counted: {} there, {} promised, {} too many",
+        now.on_hand,
+        now.promised(),
+        now.overpromised()
+    );
+    if let Err(ExecuteError::Refused(no)) =
+        stock.execute("apples", Move::Ship { order: "A".into() }).await
+    {
         println!("A is not shipped: {no}");
     }
     stock.execute("apples", Move::Release { order: "A".into() }).await?;
-    println!("A waits for the next delivery: {} available", stock.load("apples").await?.state.available());
+    println!(
+        "A waits for the next delivery: {} available",
+        stock.load("apples").await?.state.available()
+    );
     store.close().await?;
     Ok(())
 }
@@ -192,7 +212,9 @@ mod tests {
     #[test]
     fn an_order_reserves_once_and_ships_once() {
         let one = [Added { pieces: 5 }, reserved("A", 3)];
-        given::<Stock>(one.clone()).when(reserve("A", 1)).then_refused(StockRefusal::ReservedAlready);
+        given::<Stock>(one.clone())
+            .when(reserve("A", 1))
+            .then_refused(StockRefusal::ReservedAlready);
         given::<Stock>(one.clone()).when(ship("A")).then([Shipped { order: "A".into() }]);
         let shipped = one.into_iter().chain([Shipped { order: "A".into() }]);
         given::<Stock>(shipped.clone()).when(ship("A")).then_refused(StockRefusal::NotReserved);
@@ -210,8 +232,14 @@ mod tests {
             };
             let (a, b) = (order("A", 3), order("B", 4));
             match (a.await.unwrap(), b.await.unwrap()) {
-                (Ok(_), Err(b)) => assert_eq!(b, ExecuteError::Refused(StockRefusal::NotEnough { wanted: 4, available: 2 })),
-                (Err(a), Ok(_)) => assert_eq!(a, ExecuteError::Refused(StockRefusal::NotEnough { wanted: 3, available: 1 })),
+                (Ok(_), Err(b)) => assert_eq!(
+                    b,
+                    ExecuteError::Refused(StockRefusal::NotEnough { wanted: 4, available: 2 })
+                ),
+                (Err(a), Ok(_)) => assert_eq!(
+                    a,
+                    ExecuteError::Refused(StockRefusal::NotEnough { wanted: 3, available: 1 })
+                ),
                 both => panic!("{both:?}"),
             }
         }
@@ -223,15 +251,27 @@ mod tests {
             .aggregate::<Stock>()
             .start(|clients| {
                 clients.given::<Stock>("apples", [Added { pieces: 5 }]);
-                clients.client("A").command::<Stock>("apples", reserve("A", 3)).command::<Stock>("apples", ship("A"));
+                clients
+                    .client("A")
+                    .command::<Stock>("apples", reserve("A", 3))
+                    .command::<Stock>("apples", ship("A"));
                 let b = clients.client("B").command::<Stock>("apples", reserve("B", 4));
                 b.command::<Stock>("apples", Move::Release { order: "B".into() });
                 clients.client("C").command::<Stock>("apples", reserve("C", 2));
             })
-            .always("no more is promised than is there", |world| world.states::<Stock>().all(|stock| stock.overpromised() == 0))
+            .always("no more is promised than is there", |world| {
+                world.states::<Stock>().all(|stock| stock.overpromised() == 0)
+            })
             .finally("what is not shipped or promised is there", |world| {
-                let shipped = if world.events_of::<StockEvent>().contains(&Shipped { order: "A".into() }) { 3 } else { 0 };
-                world.states::<Stock>().all(|stock| stock.available() + stock.promised() + shipped == 5)
+                let shipped =
+                    if world.events_of::<StockEvent>().contains(&Shipped { order: "A".into() }) {
+                        3
+                    } else {
+                        0
+                    };
+                world
+                    .states::<Stock>()
+                    .all(|stock| stock.available() + stock.promised() + shipped == 5)
             })
             .run(Schedules(200));
     }
@@ -244,7 +284,10 @@ mod tests {
             // As if from another process: the state in memory still has five.
             stock.record("apples", &[reserved("B", 4)]).await.unwrap();
             let refused = stock.execute("apples", reserve("A", 3)).await.unwrap_err();
-            assert_eq!(refused, ExecuteError::Refused(StockRefusal::NotEnough { wanted: 3, available: 1 }));
+            assert_eq!(
+                refused,
+                ExecuteError::Refused(StockRefusal::NotEnough { wanted: 3, available: 1 })
+            );
             assert_eq!(stock.execute("apples", reserve("A", 1)).await.unwrap().version, Version(3));
         }
     }
@@ -257,7 +300,9 @@ mod tests {
             let seen = stock.execute("apples", Move::Add { pieces: 5 }).await.unwrap().version;
             stock.execute("apples", reserve("A", 3)).await.unwrap();
             let answer = stock.command("apples", reserve("B", 2)).expecting(seen).execute().await;
-            let Err(ExecuteError::Stale { expected, actual, since }) = answer else { panic!("{answer:?}") };
+            let Err(ExecuteError::Stale { expected, actual, since }) = answer else {
+                panic!("{answer:?}")
+            };
             assert_eq!((expected, actual), (Version(1), Version(2)));
             assert_eq!(stock.decode(&since[0]), Ok(vec![reserved("A", 3)]));
             stock.command("apples", reserve("B", 2)).expecting(actual).execute().await.unwrap();
@@ -267,14 +312,18 @@ mod tests {
 
     #[test]
     fn a_state_that_history_made_impossible_is_flagged_and_nothing_panics() {
-        let impossible = [Added { pieces: 5 }, reserved("A", 4), reserved("B", u64::MAX), Counted { pieces: 3 }];
+        let impossible =
+            [Added { pieces: 5 }, reserved("A", 4), reserved("B", u64::MAX), Counted { pieces: 3 }];
         let stock = given::<Stock>(impossible.clone()).state().clone();
         assert_eq!((stock.available(), stock.overpromised()), (0, u64::MAX - 3));
         given::<Stock>(impossible.clone())
             .when(reserve("C", 1))
             .then_refused(StockRefusal::NotEnough { wanted: 1, available: 0 });
-        given::<Stock>(impossible.clone()).when(ship("A")).then_refused(StockRefusal::Overpromised { pieces: u64::MAX - 3 });
-        let mended = impossible.into_iter().chain([Released { order: "B".into() }, Added { pieces: 1 }]);
+        given::<Stock>(impossible.clone())
+            .when(ship("A"))
+            .then_refused(StockRefusal::Overpromised { pieces: u64::MAX - 3 });
+        let mended =
+            impossible.into_iter().chain([Released { order: "B".into() }, Added { pieces: 1 }]);
         given::<Stock>(mended).when(ship("A")).then([Shipped { order: "A".into() }]);
     }
 }

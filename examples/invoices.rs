@@ -1,8 +1,9 @@
-//! Invoices are initiated, issued and sent; what is recorded of them changed its shape twice, and before there were events
-//! there was a table.
-//! The pattern is upcasting on read, one step for each change; a row is a command that is its own id, so that the table can
-//! be brought in again and again; and a copy of the whole store in today's shape, verified, while the old one serves.
-//! Leave the copy where nothing but tidiness asks for it: old shapes are read as well as new ones, for ever.
+//! Invoices are initiated, issued and sent; what is recorded of them changed its shape twice, and
+//! before there were events there was a table. The pattern is upcasting on read, one step for each
+//! change; a row is a command that is its own id, so that the table can be brought in again and
+//! again; and a copy of the whole store in today's shape, verified, while the old one serves. Leave
+//! the copy where nothing but tidiness asks for it: old shapes are read as well as new ones, for
+//! ever.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -33,7 +34,11 @@ impl Event for InvoiceEvent {
 
     /// One step for each change, the oldest first. They are never touched again.
     fn upcasters() -> Upcasters {
-        Upcasters::none().change("invoice.Initiated", 1, total_to_cents).change("invoice.Initiated", 2, cents_to_amount)
+        Upcasters::none().change("invoice.Initiated", 1, total_to_cents).change(
+            "invoice.Initiated",
+            2,
+            cents_to_amount,
+        )
     }
 }
 
@@ -49,7 +54,9 @@ fn total_to_cents(old: Value) -> Result<Value, String> {
 
 /// Then there were other currencies than the euro.
 fn cents_to_amount(old: Value) -> Result<Value, String> {
-    Ok(json!({ "customer": old["customer"], "amount": { "cents": old["cents"], "currency": "EUR" } }))
+    Ok(
+        json!({ "customer": old["customer"], "amount": { "cents": old["cents"], "currency": "EUR" } }),
+    )
 }
 // ANCHOR_END: upcasters
 
@@ -130,7 +137,9 @@ impl Aggregate for Invoice {
 
     fn apply(&mut self, event: &InvoiceEvent) {
         match event.clone() {
-            InvoiceEvent::Initiated { customer, amount } => self.initiated = Some((customer, amount)),
+            InvoiceEvent::Initiated { customer, amount } => {
+                self.initiated = Some((customer, amount))
+            }
             InvoiceEvent::Issued { on } => self.issued = Some(on),
             InvoiceEvent::Sent { on } => self.sent = Some(on),
         }
@@ -140,8 +149,12 @@ impl Aggregate for Invoice {
         let event = match work.clone() {
             Work::Initiate { .. } if self.initiated.is_some() => return Err(InvoiceRefusal::Known),
             Work::Initiate { customer, amount } => InvoiceEvent::Initiated { customer, amount },
-            Work::Issue { .. } | Work::Send { .. } if self.initiated.is_none() => return Err(InvoiceRefusal::Unknown),
-            Work::Issue { .. } if self.issued.is_some() => return Err(InvoiceRefusal::IssuedAlready),
+            Work::Issue { .. } | Work::Send { .. } if self.initiated.is_none() => {
+                return Err(InvoiceRefusal::Unknown);
+            }
+            Work::Issue { .. } if self.issued.is_some() => {
+                return Err(InvoiceRefusal::IssuedAlready);
+            }
             Work::Issue { on } => InvoiceEvent::Issued { on },
             Work::Send { .. } if self.issued.is_none() => return Err(InvoiceRefusal::NotIssued),
             Work::Send { .. } if self.sent.is_some() => return Err(InvoiceRefusal::SentAlready),
@@ -153,25 +166,35 @@ impl Aggregate for Invoice {
 }
 
 impl Invoice {
-    /// What the row says and the events do not say yet: all of it at first, what is new when the row has changed, and
-    /// nothing where the events know more.
+    /// What the row says and the events do not say yet: all of it at first, what is new when the
+    /// row has changed, and nothing where the events know more.
     fn take_over(&self, row: Row) -> Result<Vec<InvoiceEvent>, InvoiceRefusal> {
         let mut events = Vec::new();
         match &self.initiated {
-            None => events.push(InvoiceEvent::Initiated { customer: row.customer, amount: row.amount }),
-            Some((customer, _)) if *customer != row.customer => return Err(InvoiceRefusal::Differs { what: "customer" }),
-            Some((_, amount)) if *amount != row.amount => return Err(InvoiceRefusal::Differs { what: "amount" }),
+            None => {
+                events.push(InvoiceEvent::Initiated { customer: row.customer, amount: row.amount })
+            }
+            Some((customer, _)) if *customer != row.customer => {
+                return Err(InvoiceRefusal::Differs { what: "customer" });
+            }
+            Some((_, amount)) if *amount != row.amount => {
+                return Err(InvoiceRefusal::Differs { what: "amount" });
+            }
             Some(_) => {}
         }
         match (row.issued, &self.issued) {
             (Some(on), None) => events.push(InvoiceEvent::Issued { on }),
-            (Some(on), Some(known)) if on != *known => return Err(InvoiceRefusal::Differs { what: "date of issue" }),
+            (Some(on), Some(known)) if on != *known => {
+                return Err(InvoiceRefusal::Differs { what: "date of issue" });
+            }
             (None, None) if row.sent.is_some() => return Err(InvoiceRefusal::NotIssued),
             _ => {}
         }
         match (row.sent, &self.sent) {
             (Some(on), None) => events.push(InvoiceEvent::Sent { on }),
-            (Some(on), Some(known)) if on != *known => return Err(InvoiceRefusal::Differs { what: "date of sending" }),
+            (Some(on), Some(known)) if on != *known => {
+                return Err(InvoiceRefusal::Differs { what: "date of sending" });
+            }
             _ => {}
         }
         Ok(events)
@@ -180,14 +203,17 @@ impl Invoice {
 
 impl fmt::Display for Invoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((customer, Money { cents, currency })) = &self.initiated else { return f.write_str("unknown") };
+        let Some((customer, Money { cents, currency })) = &self.initiated else {
+            return f.write_str("unknown");
+        };
         write!(f, "{customer}, {}.{:02} {currency}", cents / 100, cents % 100)?;
         self.issued.iter().try_for_each(|on| write!(f, ", issued on {on}"))?;
         self.sent.iter().try_for_each(|on| write!(f, ", sent on {on}"))
     }
 }
 
-/// A line of the old table: `number,customer,total,currency,issued,sent`, the dates empty where it did not happen.
+/// A line of the old table: `number,customer,total,currency,issued,sent`, the dates empty where it
+/// did not happen.
 #[derive(Clone, Debug, PartialEq)]
 struct Row {
     number: String,
@@ -203,7 +229,8 @@ impl Row {
         let [number, customer, total, currency, issued, sent] = fields.as_slice() else {
             return Err(format!("{} fields instead of 6", fields.len()));
         };
-        let cents = cents(total).ok_or_else(|| format!("{total:?} is no total, write it as 12.50"))?;
+        let cents =
+            cents(total).ok_or_else(|| format!("{total:?} is no total, write it as 12.50"))?;
         let date = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Ok(Self {
             number: (*number).to_owned(),
@@ -217,7 +244,9 @@ impl Row {
 
 fn cents(total: &str) -> Option<u64> {
     let (whole, part) = total.split_once('.')?;
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let digits = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten()
+    };
     if part.len() != 2 {
         return None;
     }
@@ -245,8 +274,9 @@ impl fmt::Display for TakenOver {
 }
 
 // ANCHOR: take-over
-/// Brings a table in, as often as one likes: while the old program still writes it, too. The row itself is the id of the
-/// command, so a row that did not change is answered from what is remembered, and one that did is another request.
+/// Brings a table in, as often as one likes: while the old program still writes it, too. The row
+/// itself is the id of the command, so a row that did not change is answered from what is
+/// remembered, and one that did is another request.
 async fn take_over(store: &Store, table: &str) -> Result<TakenOver, Box<dyn Error>> {
     let invoices = store.aggregate::<Invoice>();
     let mut taken = TakenOver::default();
@@ -259,7 +289,12 @@ async fn take_over(store: &Store, table: &str) -> Result<TakenOver, Box<dyn Erro
             }
         };
         let number = row.number.clone();
-        match invoices.command(&number, Work::TakeOver(row)).id("table of invoices", text).without_request_check().execute().await
+        match invoices
+            .command(&number, Work::TakeOver(row))
+            .id("table of invoices", text)
+            .without_request_check()
+            .execute()
+            .await
         {
             Ok(Executed { answer: Answer::Again, .. }) => taken.known += 1,
             Ok(done) => {
@@ -287,12 +322,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     println!("a table is brought in, and again when the old program has gone on with it:");
     println!("    {}", take_over(&store, TABLE).await?);
-    let later = TABLE.replace("2019-03-05,", "2019-03-05,2019-03-09").replace("7.3,", "7.30,").replace("12.50", "13.50");
+    let later = TABLE
+        .replace("2019-03-05,", "2019-03-05,2019-03-09")
+        .replace("7.3,", "7.30,")
+        .replace("12.50", "13.50");
     println!("    {}", take_over(&store, &later).await?);
 
-    let first = |customer: &str, total| earlier::First::Initiated { customer: customer.into(), total };
+    let first =
+        |customer: &str, total| earlier::First::Initiated { customer: customer.into(), total };
     let (issued, sent) = ("2020-01-02".to_owned(), "2020-01-03".to_owned());
-    let history = [first("Alan", 0.29), earlier::First::Issued { on: issued }, earlier::First::Sent { on: sent }];
+    let history = [
+        first("Alan", 0.29),
+        earlier::First::Issued { on: issued },
+        earlier::First::Sent { on: sent },
+    ];
     let store = by_an_earlier_program(store, place.path(), "2020-1", &history).await?;
     let second = earlier::Second::Initiated { customer: "Barbara".into(), cents: 1_999 };
     let history = [second, earlier::Second::Issued { on: "2023-05-06".into() }];
@@ -319,12 +362,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     println!("while the store is copied it serves: Barbara's invoice is sent");
     invoices.execute("2023-1", Work::Send { on: "2024-01-02".into() }).await?;
-    // Nobody writes the old store any more: here that is just this program. What is left is copied, and the new one serves.
+    // Nobody writes the old store any more: here that is just this program. What is left is copied,
+    // and the new one serves.
     _ = stop.send(());
     following.await??;
     copy.switch().await?;
     let report = copy.verify().await?;
-    println!("    verified: {}, {} events of {}", report.is_sound(), report.new_events, report.old_events);
+    println!(
+        "    verified: {}, {} events of {}",
+        report.is_sound(),
+        report.new_events,
+        report.old_events
+    );
     // ANCHOR_END: copying
     store.close().await?;
 
@@ -335,9 +384,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Records what another program recorded before this one: two that write the same type in different shapes are not used with
-/// one store at the same time.
-async fn by_an_earlier_program<E: Event>(store: Store, path: &str, id: &str, events: &[E]) -> Result<Store, Box<dyn Error>> {
+/// Records what another program recorded before this one: two that write the same type in different
+/// shapes are not used with one store at the same time.
+async fn by_an_earlier_program<E: Event>(
+    store: Store,
+    path: &str,
+    id: &str,
+    events: &[E],
+) -> Result<Store, Box<dyn Error>> {
     store.close().await?;
     let earlier = leftfold::open(path).await?;
     earlier.facts(Invoice::CATEGORY, id, events).record().await?;
@@ -348,13 +402,15 @@ async fn by_an_earlier_program<E: Event>(store: Store, path: &str, id: &str, eve
 /// In which versions of the schema invoices are stored that were initiated.
 async fn schema_versions(store: &Store) -> Result<String, Box<dyn Error>> {
     let mut versions = BTreeMap::<u32, usize>::new();
-    let mut events = store.read(Read::matching(Query::category(Invoice::CATEGORY), Position::START));
+    let mut events =
+        store.read(Read::matching(Query::category(Invoice::CATEGORY), Position::START));
     while let Some(event) = events.next().await? {
         if &*event.event_type == "invoice.Initiated" {
             *versions.entry(event.schema_version).or_default() += 1;
         }
     }
-    let versions: Vec<String> = versions.iter().map(|(version, count)| format!("{version} ({count} times)")).collect();
+    let versions: Vec<String> =
+        versions.iter().map(|(version, count)| format!("{version} ({count} times)")).collect();
     Ok(versions.join(", "))
 }
 
@@ -380,13 +436,18 @@ mod tests {
 
     #[test]
     fn an_invoice_is_initiated_issued_and_sent_in_this_order_and_once() {
-        let (issue, send) = (|| Work::Issue { on: "2024-01-01".into() }, || Work::Send { on: "2024-01-02".into() });
+        let (issue, send) =
+            (|| Work::Issue { on: "2024-01-01".into() }, || Work::Send { on: "2024-01-02".into() });
         let (issued, sent) = (Issued { on: "2024-01-01".into() }, Sent { on: "2024-01-02".into() });
         given::<Invoice>([]).when(issue()).then_refused(InvoiceRefusal::Unknown);
         let history = [initiated("Ada", 1), issued.clone(), sent.clone()];
-        given::<Invoice>(history[..1].to_vec()).when(send()).then_refused(InvoiceRefusal::NotIssued);
+        given::<Invoice>(history[..1].to_vec())
+            .when(send())
+            .then_refused(InvoiceRefusal::NotIssued);
         given::<Invoice>(history[..1].to_vec()).when(issue()).then([issued]);
-        given::<Invoice>(history[..2].to_vec()).when(issue()).then_refused(InvoiceRefusal::IssuedAlready);
+        given::<Invoice>(history[..2].to_vec())
+            .when(issue())
+            .then_refused(InvoiceRefusal::IssuedAlready);
         given::<Invoice>(history[..2].to_vec()).when(send()).then([sent]);
         given::<Invoice>(history).when(send()).then_refused(InvoiceRefusal::SentAlready);
     }
@@ -416,7 +477,10 @@ mod tests {
 
         let stores = [program(), log];
         for store in &stores {
-            let initiate = Work::Initiate { customer: "Carol".into(), amount: Money { cents: 5, currency: "GBP".into() } };
+            let initiate = Work::Initiate {
+                customer: "Carol".into(),
+                amount: Money { cents: 5, currency: "GBP".into() },
+            };
             store.aggregate::<Invoice>().execute("3", initiate).await.unwrap();
         }
         stores
@@ -436,7 +500,10 @@ mod tests {
             let invoices = invoices(&store).await;
             assert_eq!(invoices[0].initiated, Some(("Alan".into(), euros(29))));
             assert_eq!(invoices[1].initiated, Some(("Barbara".into(), euros(1_999))));
-            assert_eq!(invoices[2].initiated, Some(("Carol".into(), Money { cents: 5, currency: "GBP".into() })));
+            assert_eq!(
+                invoices[2].initiated,
+                Some(("Carol".into(), Money { cents: 5, currency: "GBP".into() }))
+            );
             assert_eq!(invoices[0].issued.as_deref(), Some("2020-01-02"));
         }
     }
@@ -458,11 +525,17 @@ mod tests {
             let [_, new] = examples::stores().await;
             let copy = Copy::from(&old).into(&new).through(in_todays_shape::<InvoiceEvent>);
             copy.run_until_caught_up().await.unwrap();
-            old.aggregate::<Invoice>().execute("3", Work::Issue { on: "2024-01-01".into() }).await.unwrap();
+            old.aggregate::<Invoice>()
+                .execute("3", Work::Issue { on: "2024-01-01".into() })
+                .await
+                .unwrap();
             copy.switch().await.unwrap();
             assert!(copy.verify().await.unwrap().is_sound());
             assert_eq!(invoices(&new).await, invoices(&old).await);
-            assert_eq!(schema_versions(&old).await.unwrap(), "1 (1 times), 2 (1 times), 3 (1 times)");
+            assert_eq!(
+                schema_versions(&old).await.unwrap(),
+                "1 (1 times), 2 (1 times), 3 (1 times)"
+            );
             assert_eq!(schema_versions(&new).await.unwrap(), "3 (3 times)");
         }
     }
@@ -473,15 +546,24 @@ mod tests {
         for store in examples::stores().await {
             // It stopped after the first row.
             let half: String = TABLE.lines().take(2).map(|line| format!("{line}\n")).collect();
-            assert_eq!(take_over(&store, &half).await.unwrap(), TakenOver { rows: 1, events: 3, ..TakenOver::default() });
+            assert_eq!(
+                take_over(&store, &half).await.unwrap(),
+                TakenOver { rows: 1, events: 3, ..TakenOver::default() }
+            );
             let left = BTreeMap::from([(4, "\"7.3\" is no total, write it as 12.50".to_owned())]);
             let rest = TakenOver { rows: 1, events: 2, known: 1, left: left.clone() };
             assert_eq!(take_over(&store, TABLE).await.unwrap(), rest);
             let head = store.head();
-            assert_eq!(take_over(&store, TABLE).await.unwrap(), TakenOver { known: 2, left, ..TakenOver::default() });
+            assert_eq!(
+                take_over(&store, TABLE).await.unwrap(),
+                TakenOver { known: 2, left, ..TakenOver::default() }
+            );
             assert_eq!(store.head(), head);
             let grace = store.aggregate::<Invoice>().load("2019-2").await.unwrap().state;
-            assert_eq!(grace.initiated, Some(("Grace".into(), Money { cents: 8_000, currency: "GBP".into() })));
+            assert_eq!(
+                grace.initiated,
+                Some(("Grace".into(), Money { cents: 8_000, currency: "GBP".into() }))
+            );
             assert_eq!((grace.issued.as_deref(), grace.sent), (Some("2019-03-05"), None));
         }
     }
@@ -490,7 +572,12 @@ mod tests {
     async fn what_the_copy_took_over_is_not_brought_in_twice() {
         let [old, new] = examples::stores().await;
         take_over(&old, TABLE).await.unwrap();
-        Copy::from(&old).into(&new).through(in_todays_shape::<InvoiceEvent>).switch().await.unwrap();
+        Copy::from(&old)
+            .into(&new)
+            .through(in_todays_shape::<InvoiceEvent>)
+            .switch()
+            .await
+            .unwrap();
         let taken = take_over(&new, TABLE).await.unwrap();
         assert_eq!((taken.rows, taken.known), (0, 2));
     }
@@ -499,12 +586,22 @@ mod tests {
     fn a_row_that_changed_brings_only_what_is_new_and_one_that_contradicts_is_left_to_a_person() {
         let known = [initiated("Ada", 1_250), Issued { on: "2019-03-01".into() }];
         let sent = Sent { on: "2019-03-02".into() };
-        given::<Invoice>(known.clone()).when(row("1,Ada,12.50,EUR,2019-03-01,2019-03-02")).then([sent]);
+        given::<Invoice>(known.clone())
+            .when(row("1,Ada,12.50,EUR,2019-03-01,2019-03-02"))
+            .then([sent]);
         given::<Invoice>(known.clone()).when(row("1,Ada,12.50,EUR,,")).then_nothing();
         let differs = |what| InvoiceRefusal::Differs { what };
-        given::<Invoice>(known.clone()).when(row("1,Ada,13.50,EUR,2019-03-01,")).then_refused(differs("amount"));
-        given::<Invoice>(known.clone()).when(row("1,Bea,12.50,EUR,2019-03-01,")).then_refused(differs("customer"));
-        given::<Invoice>(known).when(row("1,Ada,12.50,EUR,2019-03-02,")).then_refused(differs("date of issue"));
-        given::<Invoice>([]).when(row("1,Ada,12.50,EUR,,2019-03-02")).then_refused(InvoiceRefusal::NotIssued);
+        given::<Invoice>(known.clone())
+            .when(row("1,Ada,13.50,EUR,2019-03-01,"))
+            .then_refused(differs("amount"));
+        given::<Invoice>(known.clone())
+            .when(row("1,Bea,12.50,EUR,2019-03-01,"))
+            .then_refused(differs("customer"));
+        given::<Invoice>(known)
+            .when(row("1,Ada,12.50,EUR,2019-03-02,"))
+            .then_refused(differs("date of issue"));
+        given::<Invoice>([])
+            .when(row("1,Ada,12.50,EUR,,2019-03-02"))
+            .then_refused(InvoiceRefusal::NotIssued);
     }
 }

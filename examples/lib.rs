@@ -1,5 +1,5 @@
-//! One small program per system. All that they share is where they and their tests keep their stores, how they are killed
-//! in tests, and how they say what they measure.
+//! One small program per system. All that they share is where they and their tests keep their
+//! stores, how they are killed in tests, and how they say what they measure.
 
 pub mod figures;
 mod killed;
@@ -29,8 +29,8 @@ impl Place {
         &self.path
     }
 
-    /// Where the program is not to tell its story, but to do much of the same: how much. The second argument says so, if it is
-    /// a number.
+    /// Where the program is not to tell its story, but to do much of the same: how much. The second
+    /// argument says so, if it is a number.
     #[must_use]
     pub fn load(&self) -> Option<u32> {
         self.load
@@ -54,14 +54,16 @@ fn fresh() -> Result<Place> {
 }
 
 // ANCHOR: stores
-/// The stores that a test of a system is to pass on, in turn: one in memory, and an embedded log whose directory goes
-/// with it.
+/// The stores that a test of a system is to pass on, in turn: one in memory, and an embedded log
+/// whose directory goes with it.
 ///
 /// # Panics
 /// If there is no room for a log.
 pub async fn stores() -> [Store; 2] {
-    let directory = tempfile::Builder::new().prefix("leftfold-").tempdir().expect("there is room for a store");
-    let path = text(directory.path().join("store").into_os_string()).expect("a temporary path is UTF-8");
+    let directory =
+        tempfile::Builder::new().prefix("leftfold-").tempdir().expect("there is room for a store");
+    let path =
+        text(directory.path().join("store").into_os_string()).expect("a temporary path is UTF-8");
     let log = leftfold::open(&path).await.expect("a log can be opened in a fresh directory");
     log.attached(|| directory);
     [Store::memory(), log]
@@ -69,5 +71,7 @@ pub async fn stores() -> [Store; 2] {
 // ANCHOR_END: stores
 
 fn text(path: std::ffi::OsString) -> Result<String> {
-    path.into_string().map_err(|path| Error::new(ErrorKind::InvalidInput, format!("{} is not UTF-8", path.display())))
+    path.into_string().map_err(|path| {
+        Error::new(ErrorKind::InvalidInput, format!("{} is not UTF-8", path.display()))
+    })
 }

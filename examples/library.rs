@@ -1,8 +1,8 @@
-//! A library lends each member at most three books, none of them twice, takes back only what was lent, and notices when
-//! a book is overdue, once.
-//! The pattern is time as a value: the command says what day it is, the event keeps the day when the book is due, and a
-//! durable timer of a process tells the member's aggregate when that day has passed.
-//! Leave it where a rule spans members, such as one copy of a book and many who want it: that is a decision over both.
+//! A library lends each member at most three books, none of them twice, takes back only what was
+//! lent, and notices when a book is overdue, once. The pattern is time as a value: the command says
+//! what day it is, the event keeps the day when the book is due, and a durable timer of a process
+//! tells the member's aggregate when that day has passed. Leave it where a rule spans members, such
+//! as one copy of a book and many who want it: that is a decision over both.
 
 use std::collections::BTreeMap;
 use std::{error::Error, time::Duration};
@@ -74,19 +74,29 @@ impl Aggregate for Member {
 
     fn apply(&mut self, event: &LendingEvent) {
         match event.clone() {
-            LendingEvent::Borrowed { book, due } => _ = self.books.insert(book, Loan { due, overdue: false }),
+            LendingEvent::Borrowed { book, due } => {
+                _ = self.books.insert(book, Loan { due, overdue: false })
+            }
             LendingEvent::Returned { book } => _ = self.books.remove(&book),
-            LendingEvent::FellOverdue { book, due } => _ = self.books.insert(book, Loan { due, overdue: true }),
+            LendingEvent::FellOverdue { book, due } => {
+                _ = self.books.insert(book, Loan { due, overdue: true })
+            }
         }
     }
 
     // ANCHOR: member
     fn decide(&self, command: &Lending) -> Result<Vec<LendingEvent>, LendingRefusal> {
         match command.clone() {
-            Lending::Borrow { book, .. } if self.books.contains_key(&book) => Err(LendingRefusal::HasIt),
+            Lending::Borrow { book, .. } if self.books.contains_key(&book) => {
+                Err(LendingRefusal::HasIt)
+            }
             Lending::Borrow { .. } if self.books.len() >= BOOKS_MAX => Err(LendingRefusal::TooMany),
-            Lending::Borrow { book, today } => Ok(vec![LendingEvent::Borrowed { book, due: today.plus(DAY * LENT_DAYS) }]),
-            Lending::Return { book } if !self.books.contains_key(&book) => Err(LendingRefusal::HasItNot),
+            Lending::Borrow { book, today } => {
+                Ok(vec![LendingEvent::Borrowed { book, due: today.plus(DAY * LENT_DAYS) }])
+            }
+            Lending::Return { book } if !self.books.contains_key(&book) => {
+                Err(LendingRefusal::HasItNot)
+            }
             Lending::Return { book } => Ok(vec![LendingEvent::Returned { book }]),
             Lending::FallOverdue { book, due } => match self.books.get(&book) {
                 None => Err(LendingRefusal::HasItNot),
@@ -98,8 +108,8 @@ impl Aggregate for Member {
     // ANCHOR_END: member
 }
 
-/// One instance for each member, with a timer for each book that is out. It begins with the first book, and each timer
-/// fires once, also over restarts.
+/// One instance for each member, with a timer for each book that is out. It begins with the first
+/// book, and each timer fires once, also over restarts.
 #[derive(Default)]
 struct DueDays {
     due: BTreeMap<String, Timestamp>,
@@ -129,17 +139,22 @@ impl Process for DueDays {
 
     fn react(&self, trigger: &Trigger<LendingEvent>, member: &Context) -> Reaction {
         match trigger {
-            Trigger::Event(LendingEvent::Borrowed { book, due }) => Reaction::none().timer(book, *due),
+            Trigger::Event(LendingEvent::Borrowed { book, due }) => {
+                Reaction::none().timer(book, *due)
+            }
             Trigger::Event(LendingEvent::Returned { book }) => Reaction::none().cancel(book),
             Trigger::TimerFired { name: book } => match self.due.get(book) {
                 Some(due) => {
                     let book = book.clone();
-                    Reaction::none().command::<Member>(&member.key, Lending::FallOverdue { book, due: *due })
+                    Reaction::none()
+                        .command::<Member>(&member.key, Lending::FallOverdue { book, due: *due })
                 }
                 None => Reaction::none(),
             },
             // It came back at the last moment.
-            Trigger::Event(LendingEvent::FellOverdue { .. }) | Trigger::Refused(_) => Reaction::none(),
+            Trigger::Event(LendingEvent::FellOverdue { .. }) | Trigger::Refused(_) => {
+                Reaction::none()
+            }
         }
     }
 }
@@ -202,7 +217,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let runtime = Runtime::new(&store).process::<DueDays>().start().await?;
-    let overdue = Query::category(Member::CATEGORY).of_types(&[EventType::new("lending.FellOverdue")?]);
+    let overdue =
+        Query::category(Member::CATEGORY).of_types(&[EventType::new("lending.FellOverdue")?]);
     let noticed = store.subscribe(overdue, Position::START).event().await?;
     println!("the timer is started, and sees what is overdue");
     members.decode(&noticed)?.iter().for_each(|event| println!("    {}", told(event)));
@@ -240,14 +256,18 @@ mod tests {
     #[test]
     fn a_fourth_book_is_refused_until_one_comes_back() {
         let three = [borrowed("a", day(14)), borrowed("b", day(14)), borrowed("c", day(14))];
-        given::<Member>(three.clone()).when(borrow("d", day(1))).then_refused(LendingRefusal::TooMany);
+        given::<Member>(three.clone())
+            .when(borrow("d", day(1)))
+            .then_refused(LendingRefusal::TooMany);
         let two = three.into_iter().chain([returned("b")]);
         given::<Member>(two).when(borrow("d", day(1))).then([borrowed("d", day(15))]);
     }
 
     #[test]
     fn no_book_is_lent_twice_to_one_member_at_a_time() {
-        given::<Member>([borrowed("a", day(14))]).when(borrow("a", day(1))).then_refused(LendingRefusal::HasIt);
+        given::<Member>([borrowed("a", day(14))])
+            .when(borrow("a", day(1)))
+            .then_refused(LendingRefusal::HasIt);
         let again = [borrowed("a", day(14)), returned("a")];
         given::<Member>(again).when(borrow("a", day(1))).then([borrowed("a", day(15))]);
     }
@@ -256,7 +276,9 @@ mod tests {
     fn only_what_was_borrowed_is_taken_back_and_once() {
         given::<Member>([]).when(bring_back("a")).then_refused(LendingRefusal::HasItNot);
         given::<Member>([borrowed("a", day(14))]).when(bring_back("a")).then([returned("a")]);
-        given::<Member>([borrowed("a", day(14)), returned("a")]).when(bring_back("a")).then_refused(LendingRefusal::HasItNot);
+        given::<Member>([borrowed("a", day(14)), returned("a")])
+            .when(bring_back("a"))
+            .then_refused(LendingRefusal::HasItNot);
     }
 
     fn fall_overdue(book: &str, due: Timestamp) -> Lending {
@@ -266,17 +288,24 @@ mod tests {
     #[test]
     fn a_book_falls_overdue_once_and_only_while_it_is_out() {
         let lent = [borrowed("a", day(14))];
-        given::<Member>(lent.clone()).when(fall_overdue("a", day(14))).then([overdue("a", day(14))]);
+        given::<Member>(lent.clone())
+            .when(fall_overdue("a", day(14)))
+            .then([overdue("a", day(14))]);
         let told = lent.clone().into_iter().chain([overdue("a", day(14))]);
         given::<Member>(told).when(fall_overdue("a", day(14))).then_refused(LendingRefusal::NotDue);
         let back = lent.into_iter().chain([returned("a")]);
-        given::<Member>(back).when(fall_overdue("a", day(14))).then_refused(LendingRefusal::HasItNot);
+        given::<Member>(back)
+            .when(fall_overdue("a", day(14)))
+            .then_refused(LendingRefusal::HasItNot);
     }
 
     #[test]
     fn a_book_that_comes_back_late_may_be_borrowed_anew_and_fall_overdue_anew() {
-        let late = [borrowed("a", day(14)), overdue("a", day(14)), returned("a"), borrowed("a", day(34))];
-        given::<Member>(late.clone()).when(fall_overdue("a", day(14))).then_refused(LendingRefusal::NotDue);
+        let late =
+            [borrowed("a", day(14)), overdue("a", day(14)), returned("a"), borrowed("a", day(34))];
+        given::<Member>(late.clone())
+            .when(fall_overdue("a", day(14)))
+            .then_refused(LendingRefusal::NotDue);
         given::<Member>(late).when(fall_overdue("a", day(34))).then([overdue("a", day(34))]);
     }
 
@@ -284,7 +313,9 @@ mod tests {
     async fn the_timer_tells_of_every_book_that_is_late_once_also_after_a_restart() {
         for store in examples::stores().await {
             let members = store.aggregate::<Member>();
-            for (member, book, back) in [("ann", "a", false), ("ann", "b", true), ("bob", "a", false)] {
+            for (member, book, back) in
+                [("ann", "a", false), ("ann", "b", true), ("bob", "a", false)]
+            {
                 members.execute(member, borrow(book, day(1))).await.unwrap();
                 if back {
                     members.execute(member, bring_back(book)).await.unwrap();
@@ -316,13 +347,17 @@ mod tests {
             let members = store.aggregate::<Member>();
             let ask = |n: u32| {
                 let members = members.clone();
-                tokio::spawn(async move { members.execute("ann", borrow(&n.to_string(), day(0))).await })
+                tokio::spawn(
+                    async move { members.execute("ann", borrow(&n.to_string(), day(0))).await },
+                )
             };
             let mut lent = 0;
             for asked in (0..10).map(ask).collect::<Vec<_>>() {
                 match asked.await.unwrap() {
                     Ok(_) => lent += 1,
-                    Err(refused) => assert_eq!(refused, ExecuteError::Refused(LendingRefusal::TooMany)),
+                    Err(refused) => {
+                        assert_eq!(refused, ExecuteError::Refused(LendingRefusal::TooMany))
+                    }
                 }
             }
             assert_eq!(lent, BOOKS_MAX);

@@ -1,7 +1,8 @@
-//! A rover drives over a map: it is placed, moves forward, turns left and right, and people ask where it has been.
-//! The pattern is the aggregate: a plain struct becomes the fold of its events, so that every past state, and every
-//! property that somebody thinks of later, can be had from what was recorded.
-//! Leave it where only the latest value counts and nobody will ask how it came about, as with a raw GPS signal.
+//! A rover drives over a map: it is placed, moves forward, turns left and right, and people ask
+//! where it has been. The pattern is the aggregate: a plain struct becomes the fold of its events,
+//! so that every past state, and every property that somebody thinks of later, can be had from what
+//! was recorded. Leave it where only the latest value counts and nobody will ask how it came about,
+//! as with a raw GPS signal.
 
 use std::{error::Error, time::Duration};
 
@@ -59,7 +60,8 @@ enum RoverEvent {
     MovedForward,
     TurnedLeft,
     TurnedRight,
-    /// It was not where its moves should have led: the moves stay in the history, this follows them.
+    /// It was not where its moves should have led: the moves stay in the history, this follows
+    /// them.
     Corrected {
         to: Rover,
         because: String,
@@ -98,7 +100,8 @@ struct Journey {
 // ANCHOR: aggregate
 impl Aggregate for Journey {
     const CATEGORY: &'static str = "rover";
-    /// 1 knew no distance. It is folded anew from all old events; snapshots of version 1 are not used.
+    /// 1 knew no distance. It is folded anew from all old events; snapshots of version 1 are not
+    /// used.
     const FOLD_VERSION: u32 = 2;
     type Event = RoverEvent;
     type Command = Drive;
@@ -106,7 +109,9 @@ impl Aggregate for Journey {
 
     fn apply(&mut self, event: &RoverEvent) {
         match (event, &mut self.rover) {
-            (RoverEvent::Placed { at: to } | RoverEvent::Corrected { to, .. }, rover) => *rover = Some(*to),
+            (RoverEvent::Placed { at: to } | RoverEvent::Corrected { to, .. }, rover) => {
+                *rover = Some(*to)
+            }
             (RoverEvent::MovedForward, Some(rover)) => {
                 rover.forward();
                 self.driven += 1;
@@ -125,7 +130,9 @@ impl Aggregate for Journey {
             (Drive::Forward, _) => RoverEvent::MovedForward,
             (Drive::Left, _) => RoverEvent::TurnedLeft,
             (Drive::Right, _) => RoverEvent::TurnedRight,
-            (Drive::Correct { to, because }, _) => RoverEvent::Corrected { to: *to, because: because.clone() },
+            (Drive::Correct { to, because }, _) => {
+                RoverEvent::Corrected { to: *to, because: because.clone() }
+            }
         };
         Ok(vec![event])
     }
@@ -156,7 +163,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     rovers.execute("curiosity", Drive::Correct { to, because: "a wheel slipped".into() }).await?;
     let now = rovers.load("curiosity").await?;
     println!("after a correction: {:?}, {} driven", now.state.rover, now.state.driven);
-    println!("before it:          {:?}", rovers.load_at("curiosity", done.version).await?.state.rover);
+    println!(
+        "before it:          {:?}",
+        rovers.load_at("curiosity", done.version).await?.state.rover
+    );
 
     println!("all that happened:");
     for recorded in rovers.history("curiosity", Version(1))?.all().await? {
@@ -182,7 +192,11 @@ mod tests {
         (at(1, 2, West), &[Forward, Left, Forward, Right], at(0, 1, West)),
         (at(0, 0, North), &[], at(0, 0, North)),
         (at(0, 0, North), &[Left, Left, Left, Left], at(0, 0, North)),
-        (at(0, 0, East), &[Forward, Right, Forward, Right, Forward, Right, Forward, Right], at(0, 0, East)),
+        (
+            at(0, 0, East),
+            &[Forward, Right, Forward, Right, Forward, Right, Forward, Right],
+            at(0, 0, East),
+        ),
         (at(i32::MAX, 0, East), &[Forward], at(i32::MAX, 0, East)),
     ];
 
@@ -231,7 +245,9 @@ mod tests {
     #[test]
     fn it_drives_only_once_it_was_placed() {
         given::<Journey>([]).when(Forward).then_refused(DriveRefusal::NotPlaced);
-        given::<Journey>([RoverEvent::Placed { at: at(0, 0, North) }]).when(Forward).then([RoverEvent::MovedForward]);
+        given::<Journey>([RoverEvent::Placed { at: at(0, 0, North) }])
+            .when(Forward)
+            .then([RoverEvent::MovedForward]);
     }
 
     // ANCHOR: past
@@ -247,7 +263,10 @@ mod tests {
                 let driven = recorded.version().0 - 1;
                 let then = rovers.load_at("1", recorded.version()).await.unwrap();
                 assert_eq!(then, rovers.load_at("1", recorded.recorded_at()).await.unwrap());
-                assert_eq!((then.state.driven, then.state.rover), (driven, Some(at(0, driven as i32, North))));
+                assert_eq!(
+                    (then.state.driven, then.state.rover),
+                    (driven, Some(at(0, driven as i32, North)))
+                );
             }
         }
     }
@@ -282,11 +301,15 @@ mod tests {
         }
     }
 
-    /// After a start the first snapshots of a type are held against a fold of all events; then they are believed, all but a few.
+    /// After a start the first snapshots of a type are held against a fold of all events; then they
+    /// are believed, all but a few.
     #[tokio::test]
     async fn a_snapshot_is_made_every_hundred_events_and_only_what_came_since_is_folded() {
         const ROVERS: u64 = 24;
-        assert_eq!(Journey::snapshots(), SnapshotPolicy::every_events(100).or_every(Duration::from_secs(24 * 60 * 60)));
+        assert_eq!(
+            Journey::snapshots(),
+            SnapshotPolicy::every_events(100).or_every(Duration::from_secs(24 * 60 * 60))
+        );
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("store").to_str().unwrap().to_owned();
         let store = leftfold::open(&path).await.unwrap();
@@ -307,7 +330,10 @@ mod tests {
             assert_eq!((loaded.version, loaded.state.0.driven), (Version(125), 124));
             from_snapshots += u64::from(APPLIED.get() - before == 5);
         }
-        assert!(from_snapshots >= ROVERS / 3, "{from_snapshots} of {ROVERS} were loaded from their snapshots");
+        assert!(
+            from_snapshots >= ROVERS / 3,
+            "{from_snapshots} of {ROVERS} were loaded from their snapshots"
+        );
         store.close().await.unwrap();
     }
 
@@ -316,7 +342,9 @@ mod tests {
     fn a_correction_follows_the_wrong_move_and_edits_nothing() {
         let wrong = [RoverEvent::Placed { at: at(0, 0, North) }, RoverEvent::MovedForward];
         let corrected = RoverEvent::Corrected { to: at(0, 0, North), because: "stuck".into() };
-        given::<Journey>(wrong.clone()).when(Correct { to: at(0, 0, North), because: "stuck".into() }).then([corrected.clone()]);
+        given::<Journey>(wrong.clone())
+            .when(Correct { to: at(0, 0, North), because: "stuck".into() })
+            .then([corrected.clone()]);
         let after = given::<Journey>(wrong.into_iter().chain([corrected])).state().clone();
         assert_eq!(after, Journey { rover: Some(at(0, 0, North)), driven: 1 });
     }

@@ -1,7 +1,9 @@
-//! Carriers report where shipments are, but a report of the delivery may overtake that of the journey, and some come twice.
-//! The pattern is an inbox at the door: it hears each message once, puts a source's in order by their numbers and waits for a
-//! gap a bounded time; where messages only name the one that they follow, the shipment does the same, with a timer.
-//! Leave it where the order does not matter, as with readings that carry their own time: then only the repetition counts.
+//! Carriers report where shipments are, but a report of the delivery may overtake that of the
+//! journey, and some come twice. The pattern is an inbox at the door: it hears each message once,
+//! puts a source's in order by their numbers and waits for a gap a bounded time; where messages
+//! only name the one that they follow, the shipment does the same, with a timer. Leave it where the
+//! order does not matter, as with readings that carry their own time: then only the repetition
+//! counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -97,19 +99,27 @@ impl Aggregate for Shipment {
                 self.take(report);
             }
             ShipmentEvent::ReportedLate { report, .. } => self.take(report),
-            ShipmentEvent::HeldBack { report, after, scan } => _ = self.held.insert(after, (report, scan)),
+            ShipmentEvent::HeldBack { report, after, scan } => {
+                _ = self.held.insert(after, (report, scan))
+            }
         }
     }
 
     fn decide(&self, hear: &Hear) -> Result<Vec<ShipmentEvent>, ShipmentRefusal> {
         Ok(match hear.clone() {
-            Hear::Report { report, .. } if self.heard.contains(&report) || self.holds(&report) => Vec::new(),
+            Hear::Report { report, .. } if self.heard.contains(&report) || self.holds(&report) => {
+                Vec::new()
+            }
             Hear::Report { report, after: Some(after), scan, .. } if self.waits_for(&after) => {
                 vec![ShipmentEvent::HeldBack { report, after, scan }]
             }
-            Hear::Report { report, scan, late, .. } => self.taken_with_what_follows(report, scan, late),
+            Hear::Report { report, scan, late, .. } => {
+                self.taken_with_what_follows(report, scan, late)
+            }
             Hear::TimeIsUp { report } => match self.first_of_chain(report) {
-                Some((report, scan)) => self.taken_with_what_follows(report.clone(), scan.clone(), false),
+                Some((report, scan)) => {
+                    self.taken_with_what_follows(report.clone(), scan.clone(), false)
+                }
                 None => Vec::new(),
             },
         })
@@ -121,12 +131,16 @@ impl Shipment {
         self.held.values().any(|(held, _)| held == report)
     }
 
-    /// The first of those that are held which a report that is held waits for: before that is the gap.
+    /// The first of those that are held which a report that is held waits for: before that is the
+    /// gap.
     fn first_of_chain(&self, mut report: String) -> Option<&(String, Scan)> {
         let mut first = None;
         // No longer than what is held, though a carrier may let two wait for each other.
         for _ in 0..self.held.len() {
-            let Some((after, held)) = self.held.iter().find(|(_, (held, _))| *held == report) else { break };
+            let Some((after, held)) = self.held.iter().find(|(_, (held, _))| *held == report)
+            else {
+                break;
+            };
             (first, report) = (Some(held), after.clone());
         }
         first
@@ -134,11 +148,14 @@ impl Shipment {
 
     /// Two that follow the same report are no chain: the second one is not held.
     fn waits_for(&self, after: &str) -> bool {
-        !self.heard.contains(after) && !self.given_up.contains(after) && !self.held.contains_key(after)
+        !self.heard.contains(after)
+            && !self.given_up.contains(after)
+            && !self.held.contains_key(after)
     }
 
     fn take(&mut self, report: String) {
-        let waited_for = self.held.iter().find(|(_, (held, _))| *held == report).map(|(after, _)| after.clone());
+        let waited_for =
+            self.held.iter().find(|(_, (held, _))| *held == report).map(|(after, _)| after.clone());
         if let Some(after) = waited_for {
             self.held.remove(&after);
             if !self.heard.contains(&after) && !self.holds(&after) {
@@ -149,7 +166,12 @@ impl Shipment {
     }
 
     /// What becomes of a report whose turn it is, and of those that waited for it.
-    fn taken_with_what_follows(&self, report: String, scan: Scan, late: bool) -> Vec<ShipmentEvent> {
+    fn taken_with_what_follows(
+        &self,
+        report: String,
+        scan: Scan,
+        late: bool,
+    ) -> Vec<ShipmentEvent> {
         let mut shipment = self.clone();
         let mut events = Vec::new();
         let mut next = Some((report, scan));
@@ -157,7 +179,9 @@ impl Shipment {
             let late = late || shipment.delivered.is_some() || shipment.given_up.contains(&report);
             let event = match scan {
                 scan if late => ShipmentEvent::ReportedLate { report: report.clone(), scan },
-                Scan::InTransit { place } => ShipmentEvent::InTransit { report: report.clone(), place },
+                Scan::InTransit { place } => {
+                    ShipmentEvent::InTransit { report: report.clone(), place }
+                }
                 Scan::Delivered { to } => {
                     let journey_unknown = shipment.places.is_empty();
                     ShipmentEvent::Delivered { report: report.clone(), to, journey_unknown }
@@ -202,13 +226,15 @@ impl Inbox for Post {
 
     fn deliver(message: &PostMessage, from: &Delivery) -> Reaction {
         let PostMessage { shipment, scan } = message.clone();
-        let report = Hear::Report { report: from.id.clone(), after: None, scan, late: from.is_late };
+        let report =
+            Hear::Report { report: from.id.clone(), after: None, scan, late: from.is_late };
         Reaction::none().command::<Shipment>(shipment, report)
     }
 }
 // ANCHOR_END: inbox
 
-// A carrier whose messages name the one that they follow: the inbox hears each once, the shipment knows the order.
+// A carrier whose messages name the one that they follow: the inbox hears each once, the shipment
+// knows the order.
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct CourierMessage {
@@ -229,7 +255,10 @@ impl Inbox for Courier {
 
     fn deliver(message: &CourierMessage, from: &Delivery) -> Reaction {
         let CourierMessage { shipment, after, scan } = message.clone();
-        Reaction::none().command::<Shipment>(shipment, Hear::Report { report: from.id.clone(), after, scan, late: false })
+        Reaction::none().command::<Shipment>(
+            shipment,
+            Hear::Report { report: from.id.clone(), after, scan, late: false },
+        )
     }
 }
 
@@ -266,9 +295,15 @@ impl Process for Patience {
 
     fn react(&self, trigger: &Trigger<ShipmentEvent>, context: &Context) -> Reaction {
         match trigger {
-            Trigger::Event(ShipmentEvent::HeldBack { .. }) => Reaction::none().timer("gap", PATIENCE),
+            Trigger::Event(ShipmentEvent::HeldBack { .. }) => {
+                Reaction::none().timer("gap", PATIENCE)
+            }
             Trigger::TimerFired { .. } => {
-                let report = context.key.strip_prefix(&format!("{}/", self.shipment)).unwrap_or_default().to_owned();
+                let report = context
+                    .key
+                    .strip_prefix(&format!("{}/", self.shipment))
+                    .unwrap_or_default()
+                    .to_owned();
                 Reaction::none().command::<Shipment>(&self.shipment, Hear::TimeIsUp { report })
             }
             Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
@@ -298,16 +333,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let place = examples::place()?;
     let store = leftfold::open(place.path()).await?;
     let clock = Arc::new(leftfold::testing::HandClock::going());
-    let runtime = Runtime::new(&store).clock(clock.clone()).inbox::<Post>().inbox::<Courier>().process::<Patience>();
+    let runtime = Runtime::new(&store)
+        .clock(clock.clone())
+        .inbox::<Post>()
+        .inbox::<Courier>()
+        .process::<Patience>();
     let running = runtime.start().await?;
     let mut told = store.subscribe(Query::category(Shipment::CATEGORY), store.head().position);
     let from_post = store.inbox::<Post>();
     let from_courier = store.inbox::<Courier>();
 
     println!("the post numbers its messages; the second comes first, the first comes twice");
-    let second = from_post.receive("post/books", "m2", Some(2), post("books", delivered("Ada"))).await?;
-    let first = from_post.receive("post/books", "m1", Some(1), post("books", in_transit("Kiel"))).await?;
-    let again = from_post.receive("post/books", "m1", Some(1), post("books", in_transit("Kiel"))).await?;
+    let second =
+        from_post.receive("post/books", "m2", Some(2), post("books", delivered("Ada"))).await?;
+    let first =
+        from_post.receive("post/books", "m1", Some(1), post("books", in_transit("Kiel"))).await?;
+    let again =
+        from_post.receive("post/books", "m1", Some(1), post("books", in_transit("Kiel"))).await?;
     println!("    answered: {second:?}, {first:?}, {again:?}");
     hear(&store, &mut told, 2).await?;
 
@@ -316,11 +358,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     clock.advance(PATIENCE + Duration::from_secs(1));
     hear(&store, &mut told, 1).await?;
     println!("then it turns up");
-    let late = from_post.receive("post/shoes", "m3", Some(1), post("shoes", in_transit("Ulm"))).await?;
+    let late =
+        from_post.receive("post/shoes", "m3", Some(1), post("shoes", in_transit("Ulm"))).await?;
     println!("    answered: {late:?}");
     hear(&store, &mut told, 1).await?;
 
-    println!("the courier's messages name the one that they follow; they come backwards, the last one twice");
+    println!(
+        "the courier's messages name the one that they follow; they come backwards, the last one twice"
+    );
     let backwards = [
         ("c3", Some("c2"), delivered("Cy")),
         ("c2", Some("c1"), in_transit("Rome")),
@@ -328,7 +373,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ("c1", None, in_transit("Oslo")),
     ];
     for (id, after, scan) in backwards {
-        let receipt = from_courier.receive("courier", id, None, courier("vase", after, scan)).await?;
+        let receipt =
+            from_courier.receive("courier", id, None, courier("vase", after, scan)).await?;
         println!("    {id} is answered: {receipt:?}");
     }
     hear(&store, &mut told, 5).await?;
@@ -338,17 +384,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Prints what shipments hear next.
-async fn hear(store: &Store, told: &mut leftfold::store::Subscription, events: usize) -> Result<(), Box<dyn Error>> {
+async fn hear(
+    store: &Store,
+    told: &mut leftfold::store::Subscription,
+    events: usize,
+) -> Result<(), Box<dyn Error>> {
     for _ in 0..events {
         for event in store.aggregate::<Shipment>().decode(&told.event().await?)? {
             match event {
-                ShipmentEvent::InTransit { place, .. } => println!("    in transit, seen in {place}"),
+                ShipmentEvent::InTransit { place, .. } => {
+                    println!("    in transit, seen in {place}")
+                }
                 ShipmentEvent::Delivered { to, journey_unknown: true, .. } => {
                     println!("    delivered to {to}; nobody saw it before")
                 }
                 ShipmentEvent::Delivered { to, .. } => println!("    delivered to {to}"),
-                ShipmentEvent::ReportedLate { report, .. } => println!("    {report} comes too late to change anything"),
-                ShipmentEvent::HeldBack { report, after, .. } => println!("    {report} waits for {after}"),
+                ShipmentEvent::ReportedLate { report, .. } => {
+                    println!("    {report} comes too late to change anything")
+                }
+                ShipmentEvent::HeldBack { report, after, .. } => {
+                    println!("    {report} waits for {after}")
+                }
             }
         }
     }
@@ -383,10 +439,16 @@ mod tests {
 
     #[test]
     fn a_report_waits_for_the_one_that_it_follows_and_goes_with_it() {
-        given::<Shipment>([]).when(report("b", Some("a"), delivered("Ada"))).then([held("b", "a", delivered("Ada"))]);
+        given::<Shipment>([]).when(report("b", Some("a"), delivered("Ada"))).then([held(
+            "b",
+            "a",
+            delivered("Ada"),
+        )]);
         let waiting = [held("c", "b", delivered("Ada")), held("b", "a", in_transit("Rome"))];
         let all = [seen("a", "Oslo"), seen("b", "Rome"), arrived("c", false)];
-        given::<Shipment>(waiting.clone()).when(report("a", None, in_transit("Oslo"))).then(all.clone());
+        given::<Shipment>(waiting.clone())
+            .when(report("a", None, in_transit("Oslo")))
+            .then(all.clone());
         let heard = waiting.into_iter().chain(all);
         given::<Shipment>(heard.clone()).when(report("a", None, in_transit("Oslo"))).then_nothing();
         given::<Shipment>(heard).when(Hear::TimeIsUp { report: "c".into() }).then_nothing();
@@ -402,14 +464,22 @@ mod tests {
         given::<Shipment>(chain).when(time_is_up).then([seen("b", "Rome"), arrived("c", false)]);
         let each_other = [held("b", "a", delivered("Ada")), held("a", "b", in_transit("Rome"))];
         let time_is_up = Hear::TimeIsUp { report: "b".into() };
-        given::<Shipment>(each_other).when(time_is_up).then([seen("a", "Rome"), arrived("b", false)]);
+        given::<Shipment>(each_other)
+            .when(time_is_up)
+            .then([seen("a", "Rome"), arrived("b", false)]);
         let decided = waiting.into_iter().chain([arrived("b", true)]);
-        given::<Shipment>(decided).when(report("a", None, in_transit("Oslo"))).then([late("a", in_transit("Oslo"))]);
+        given::<Shipment>(decided)
+            .when(report("a", None, in_transit("Oslo")))
+            .then([late("a", in_transit("Oslo"))]);
     }
 
     /// The reports of a shipment that had their turn, in order.
     fn turns(world: &World) -> Vec<ShipmentEvent> {
-        world.events_of::<ShipmentEvent>().into_iter().filter(|event| !matches!(event, ShipmentEvent::HeldBack { .. })).collect()
+        world
+            .events_of::<ShipmentEvent>()
+            .into_iter()
+            .filter(|event| !matches!(event, ShipmentEvent::HeldBack { .. }))
+            .collect()
     }
 
     /// Each message counts once, and after the delivery nothing is in transit.
@@ -456,7 +526,8 @@ mod tests {
                 ];
                 for (nth, (id, number, scan)) in backwards.into_iter().enumerate() {
                     let client = clients.client(&format!("line {nth}"));
-                    // The first one may come when its gap was given up, or just before, or never too late.
+                    // The first one may come when its gap was given up, or just before, or never
+                    // too late.
                     let client = if id == "m1" { client.wait(PATIENCE) } else { client };
                     client.send::<Post>("post/books", &id, Some(number), post("books", scan));
                 }

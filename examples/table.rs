@@ -1,4 +1,5 @@
-//! Holds the tables of `README.md` against the source: a test that they name is there, and does what it is said to do.
+//! Holds the tables of `README.md` against the source: a test that they name is there, and does
+//! what it is said to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Cells of the rows of the table behind a heading.
 fn rows<'a>(readme: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
-    let (_, table) = readme.split_once(heading).unwrap_or_else(|| panic!("there is no table with {heading:?}"));
+    let (_, table) =
+        readme.split_once(heading).unwrap_or_else(|| panic!("there is no table with {heading:?}"));
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
@@ -28,7 +30,8 @@ fn sources(folder: &Path, readme: &str) -> BTreeMap<String, String> {
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let files = entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] });
+    let files =
+        entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] });
     files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
@@ -63,7 +66,9 @@ fn each_test_that_the_table_names_is_in_the_source_of_its_system() {
     let sources = sources(folder, &readme);
     let mut shown = BTreeSet::new();
     for row in rows(&readme, "| system | what it must do | test |") {
-        let [system, sentence, tests] = row.as_slice() else { panic!("{row:?} has not three cells") };
+        let [system, sentence, tests] = row.as_slice() else {
+            panic!("{row:?} has not three cells")
+        };
         let source = sources.get(*system).unwrap_or_else(|| panic!("{system} is no example"));
         let mut named = tests.split('`');
         named.next();
@@ -88,7 +93,10 @@ fn each_example_of_the_manifests_is_in_the_table() {
     for manifest in ["Cargo.toml", "services/Cargo.toml"] {
         let manifest = fs::read_to_string(folder.join(manifest)).unwrap();
         for section in manifest.split("[[example]]").skip(1) {
-            let name = section.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).unwrap();
+            let name = section
+                .lines()
+                .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+                .unwrap();
             assert!(sources.contains_key(name), "{name} is missing in README.md");
         }
     }

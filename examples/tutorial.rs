@@ -1,6 +1,7 @@
-//! Meeting rooms are booked, and whoever asks twice or too late must get an answer that holds.
-//! This is the program of the book's tutorial: an aggregate on a durable store, a read model, a process with a deadline.
-//! It is no calendar: where bookings of the same room are planned ahead and overlap, give each booking its own stream.
+//! Meeting rooms are booked, and whoever asks twice or too late must get an answer that holds. This
+//! is the program of the book's tutorial: an aggregate on a durable store, a read model, a process
+//! with a deadline. It is no calendar: where bookings of the same room are planned ahead and
+//! overlap, give each booking its own stream.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -107,10 +108,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // ANCHOR_END: main
 
     // ANCHOR: repeated
-    let request = || rooms.command("green", asks("bob", Ask::Book)).id("bob", "request-17").request(b"book green");
+    let request = || {
+        rooms
+            .command("green", asks("bob", Ask::Book))
+            .id("bob", "request-17")
+            .request(b"book green")
+    };
     let first = request().execute().await?;
     let again = request().execute().await?;
-    println!("asked twice:     at position {} and {}: the same answer", first.position, again.position);
+    println!(
+        "asked twice:     at position {} and {}: the same answer",
+        first.position, again.position
+    );
     // ANCHOR_END: repeated
 
     // ANCHOR: past
@@ -145,13 +154,18 @@ impl Projection<Sqlite> for Screens {
         Ok(rows.execute_batch("CREATE TABLE screen (room TEXT PRIMARY KEY, says TEXT NOT NULL)")?)
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<RoomEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<RoomEvent>,
+    ) -> Result<(), ProjectionError> {
         let says = match &event.event {
             RoomEvent::Booked { by } => format!("kept for {by}"),
             RoomEvent::CheckedIn => "in use".to_owned(),
             RoomEvent::Released => "free".to_owned(),
         };
-        let upsert = "INSERT INTO screen VALUES (?1, ?2) ON CONFLICT DO UPDATE SET says = excluded.says";
+        let upsert =
+            "INSERT INTO screen VALUES (?1, ?2) ON CONFLICT DO UPDATE SET says = excluded.says";
         rows.prepare_cached(upsert)?.execute([event.stream_id(), &says])?;
         Ok(())
     }
@@ -198,11 +212,16 @@ impl<const VERSION: u32> Projection<Sqlite> for Board<VERSION> {
         Screens.set_up(rows).await
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<RoomEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<RoomEvent>,
+    ) -> Result<(), ProjectionError> {
         Screens.apply(rows, event).await?;
         if VERSION >= 2 {
             let since = "UPDATE screen SET says = says || ' since ' || ?2 WHERE room = ?1";
-            rows.prepare_cached(since)?.execute([event.stream_id(), &event.recorded_at().to_string()])?;
+            rows.prepare_cached(since)?
+                .execute([event.stream_id(), &event.recorded_at().to_string()])?;
         }
         Ok(())
     }
@@ -210,7 +229,8 @@ impl<const VERSION: u32> Projection<Sqlite> for Board<VERSION> {
 // ANCHOR_END: next-version
 
 // ANCHOR: side-by-side
-/// The release that changes the screens: version 1 follows the log and serves until version 2 has caught up.
+/// The release that changes the screens: version 1 follows the log and serves until version 2 has
+/// caught up.
 async fn the_next_release(store: &Store, directory: &str) -> Result<(), Box<dyn Error>> {
     let rows = Sqlite::at(directory);
     let reader = rows.reader::<Board<2>>();
@@ -255,7 +275,9 @@ impl Process for NoShow {
     fn react(&self, trigger: &Trigger<RoomEvent>, context: &Context) -> Reaction {
         let expire = || asks(&self.booked_by, Ask::Expire);
         match trigger {
-            Trigger::Event(RoomEvent::Booked { .. }) => Reaction::none().timer("check in", CHECK_IN_WITHIN),
+            Trigger::Event(RoomEvent::Booked { .. }) => {
+                Reaction::none().timer("check in", CHECK_IN_WITHIN)
+            }
             Trigger::TimerFired { .. } => Reaction::none().command::<Room>(&context.key, expire()),
             Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
         }
@@ -265,14 +287,16 @@ impl Process for NoShow {
 
 // ANCHOR: deadline
 async fn nobody_comes(store: &Store) -> Result<(), Box<dyn Error>> {
-    // Moved by hand, so that nobody has to wait for the story's end. Leave it away, and it is the machine's clock.
+    // Moved by hand, so that nobody has to wait for the story's end. Leave it away, and it is the
+    // machine's clock.
     let clock = Arc::new(leftfold::testing::HandClock::going());
     let runtime = Runtime::new(store).clock(clock.clone()).process::<NoShow>().start().await?;
 
     let booked = store.aggregate::<Room>().execute("red", asks("ada", Ask::Book)).await?;
     clock.advance(CHECK_IN_WITHIN);
     let mut news = store.follow::<RoomEvent>(booked.position)?;
-    let released = news.find(|news| news.stream_id() == "red" && news.event == RoomEvent::Released).await?;
+    let released =
+        news.find(|news| news.stream_id() == "red" && news.event == RoomEvent::Released).await?;
     println!("nobody came to the red room: {:?} at version {}", released.event, released.version());
 
     runtime.stop().await?;
@@ -293,13 +317,17 @@ mod tests {
     #[test]
     fn a_free_room_is_booked_and_a_taken_one_is_refused() {
         given::<Room>([]).when(asks("ada", Ask::Book)).then([booked_by("ada")]);
-        given::<Room>([booked_by("ada")]).when(asks("bob", Ask::Book)).then_refused(RoomRefusal::Taken { by: "ada".into() });
+        given::<Room>([booked_by("ada")])
+            .when(asks("bob", Ask::Book))
+            .then_refused(RoomRefusal::Taken { by: "ada".into() });
     }
 
     #[test]
     fn asking_twice_changes_nothing() {
         given::<Room>([booked_by("ada")]).when(asks("ada", Ask::Book)).then_nothing();
-        given::<Room>([booked_by("ada"), RoomEvent::CheckedIn]).when(asks("ada", Ask::CheckIn)).then_nothing();
+        given::<Room>([booked_by("ada"), RoomEvent::CheckedIn])
+            .when(asks("ada", Ask::CheckIn))
+            .then_nothing();
     }
 
     #[test]
@@ -323,13 +351,18 @@ mod durability {
         let store = leftfold::open(&url).await.unwrap();
         let asking = (0..50).map(|number| {
             let rooms = store.aggregate::<Room>();
-            tokio::spawn(async move { rooms.execute("blue", asks(&format!("person {number}"), Ask::Book)).await })
+            tokio::spawn(async move {
+                rooms.execute("blue", asks(&format!("person {number}"), Ask::Book)).await
+            })
         });
         let mut won = Vec::new();
         for asked in asking.collect::<Vec<_>>() {
             match asked.await.unwrap() {
                 Ok(done) => won.extend(done.events),
-                Err(refused) => assert!(matches!(refused, ExecuteError::Refused(RoomRefusal::Taken { .. })), "{refused}"),
+                Err(refused) => assert!(
+                    matches!(refused, ExecuteError::Refused(RoomRefusal::Taken { .. })),
+                    "{refused}"
+                ),
             }
         }
         store.close().await.unwrap();
@@ -353,7 +386,9 @@ mod behind_the_log {
         for store in examples::stores().await {
             let place = tempfile::tempdir().unwrap();
             let rooms = store.aggregate::<Room>();
-            for (to, says) in [(Ask::Book, "kept for ada"), (Ask::CheckIn, "in use"), (Ask::Release, "free")] {
+            for (to, says) in
+                [(Ask::Book, "kept for ada"), (Ask::CheckIn, "in use"), (Ask::Release, "free")]
+            {
                 rooms.execute("blue", asks("ada", to)).await.unwrap();
                 let rows = Sqlite::at(place.path());
                 let reader = rows.reader::<Screens>();
@@ -370,25 +405,34 @@ mod behind_the_log {
         let place = tempfile::tempdir().unwrap();
         let store = Store::memory();
         let rooms = store.aggregate::<Room>();
-        let (rows, blue) = (Sqlite::at(place.path()), |says: &str| [("blue".to_owned(), says.to_owned())]);
+        let (rows, blue) =
+            (Sqlite::at(place.path()), |says: &str| [("blue".to_owned(), says.to_owned())]);
         let reader = rows.reader::<Screens>();
         rooms.execute("blue", asks("ada", Ask::Book)).await.unwrap();
         Runtime::new(&store).project(Screens, rows.clone()).run_until_idle().await.unwrap();
 
         // Whichever serves, what is written while version 2 is built can be read.
-        let both = || Runtime::new(&store).project(Board::<1>, rows.clone()).project(Board::<2>, rows.clone());
+        let both = || {
+            Runtime::new(&store).project(Board::<1>, rows.clone()).project(Board::<2>, rows.clone())
+        };
         let runtime = both().start().await.unwrap();
         let used = rooms.execute("blue", asks("ada", Ask::CheckIn)).await.unwrap();
-        runtime.projections().wait_until("screens", used.position, Duration::from_secs(20)).await.unwrap();
+        runtime
+            .projections()
+            .wait_until("screens", used.position, Duration::from_secs(20))
+            .await
+            .unwrap();
         assert!(screens(&reader).unwrap()[0].1.starts_with("in use"));
         runtime.stop().await.unwrap();
 
-        // Once version 2 has caught up it serves, and version 1 follows for as long as it is registered.
+        // Once version 2 has caught up it serves, and version 1 follows for as long as it is
+        // registered.
         both().run_until_idle().await.unwrap();
         assert!(screens(&reader).unwrap()[0].1.starts_with("in use since "));
         assert_eq!(screens(&reader.of_version(1)).unwrap(), blue("in use"));
 
-        // The release after that registers version 2 alone; the rows of version 1 go when version 3 takes its place.
+        // The release after that registers version 2 alone; the rows of version 1 go when version 3
+        // takes its place.
         rooms.execute("blue", asks("ada", Ask::Release)).await.unwrap();
         Runtime::new(&store).project(Board::<2>, rows.clone()).run_until_idle().await.unwrap();
         assert!(screens(&reader).unwrap()[0].1.starts_with("free since "));
@@ -418,7 +462,9 @@ mod behind_the_log {
             .finally("no room is kept for nobody", |world| {
                 world.states::<Room>().all(|room| room.booked_by.is_none() || room.checked_in)
             })
-            .finally("nothing is left to do", |world| world.open_processes() == 0 && world.parked() == 0)
+            .finally("nothing is left to do", |world| {
+                world.open_processes() == 0 && world.parked() == 0
+            })
             .run(Schedules(1_000));
     }
     // ANCHOR_END: explorer-test

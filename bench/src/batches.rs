@@ -38,7 +38,8 @@ async fn measure(run: &mut Run, batch: Batch, told: &str) -> Outcome<Row> {
         Ok(appends * BATCH_EVENTS as f64)
     };
     let candidate = async |span| {
-        let writer = |batch: &Vec<NewEvent>| Batcher { store: fresh.store.clone(), batch: batch.clone() };
+        let writer =
+            |batch: &Vec<NewEvent>| Batcher { store: fresh.store.clone(), batch: batch.clone() };
         Ok(rate(batches.iter().map(writer).collect(), span).await? * BATCH_EVENTS as f64)
     };
     let rounds = alternating(run.settings.rounds, run.settings.span, reference, candidate).await?;
@@ -59,7 +60,9 @@ impl Batch {
             Self::OneStream => Ok(vec![workload::event(number as u64)?; BATCH_EVENTS]),
             Self::ManyStreams => {
                 let first = number * BATCH_EVENTS;
-                (first..first + BATCH_EVENTS).map(|index| workload::event(index as u64 % ACCOUNTS)).collect()
+                (first..first + BATCH_EVENTS)
+                    .map(|index| workload::event(index as u64 % ACCOUNTS))
+                    .collect()
             }
         }
     }
@@ -74,7 +77,9 @@ impl Work for Batcher {
     async fn once(&mut self) -> Outcome {
         match self.store.append(Append::of(self.batch.clone())).await? {
             Answer::Appended(_) => Ok(()),
-            other => Err(format!("an append without a condition was answered with {other:?}").into()),
+            other => {
+                Err(format!("an append without a condition was answered with {other:?}").into())
+            }
         }
     }
 }

@@ -59,16 +59,26 @@ impl Benchmark {
             Self::Commands256 => ("commands-256", "the same, 256 writers"),
             Self::Batches => ("batches", "appends of 100 events"),
             Self::Encode => ("encode", "an event that is read back before it is written"),
-            Self::ConditionsSmall1 => ("conditions-small-1", "what a condition costs in a small store, 1 writer"),
+            Self::ConditionsSmall1 => {
+                ("conditions-small-1", "what a condition costs in a small store, 1 writer")
+            }
             Self::ConditionsSmall16 => ("conditions-small-16", "the same, 16 writers"),
-            Self::Disk => ("disk", "bytes on disk for each event, and memory while they are appended"),
+            Self::Disk => {
+                ("disk", "bytes on disk for each event, and memory while they are appended")
+            }
             Self::Open => ("open", "opening the large store after it was closed"),
             Self::ReadAll => ("read-all", "reading every event"),
             Self::ReadFold => ("read-fold", "reading every event, decoded into a fold"),
             Self::ReadStream => ("read-stream", "reading one stream of 1,000 events"),
-            Self::ProjectionsSqlite => ("projections-sqlite", "projecting every event into SQLite, one upsert each"),
-            Self::ProjectionsMemory => ("projections-memory", "projecting every event into a fold in memory"),
-            Self::ConditionsLarge1 => ("conditions-large-1", "what a condition costs in the large store, 1 writer"),
+            Self::ProjectionsSqlite => {
+                ("projections-sqlite", "projecting every event into SQLite, one upsert each")
+            }
+            Self::ProjectionsMemory => {
+                ("projections-memory", "projecting every event into a fold in memory")
+            }
+            Self::ConditionsLarge1 => {
+                ("conditions-large-1", "what a condition costs in the large store, 1 writer")
+            }
             Self::ConditionsLarge16 => ("conditions-large-16", "the same, 16 writers"),
             Self::Killed => ("killed", "opening the large store after its process was killed"),
         }

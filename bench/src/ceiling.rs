@@ -1,7 +1,8 @@
 //! The ceiling: what this machine can make durable, by the least program that does it.
 //!
-//! Tasks hand bytes to one thread. It takes what waits, writes that to a preallocated file of zeros with one write,
-//! syncs once, and answers each task. No log that answers after a sync can be faster on this machine.
+//! Tasks hand bytes to one thread. It takes what waits, writes that to a preallocated file of zeros
+//! with one write, syncs once, and answers each task. No log that answers after a sync can be
+//! faster on this machine.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -37,7 +38,8 @@ struct Handed {
 impl Ceiling {
     /// Fills a file with zeros, long enough for rounds of this length, and starts the thread.
     pub(crate) fn start(path: &Path, span: Duration) -> Outcome<Self> {
-        let file_bytes = ((span.as_secs_f64() * FILE_BYTES_PER_SECOND) as u64).clamp(FILE_BYTES_MIN, FILE_BYTES_MAX);
+        let file_bytes = ((span.as_secs_f64() * FILE_BYTES_PER_SECOND) as u64)
+            .clamp(FILE_BYTES_MIN, FILE_BYTES_MAX);
         let file = zeros(path, file_bytes)?;
         let (sender, handed) = mpsc::channel();
         std::thread::Builder::new().name("ceiling".to_owned()).spawn(move || {

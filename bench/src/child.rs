@@ -1,5 +1,5 @@
-//! Processes of their own: whose memory is looked at, whose opening is not helped by what another left in memory, and
-//! who can be killed.
+//! Processes of their own: whose memory is looked at, whose opening is not helped by what another
+//! left in memory, and who can be killed.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -60,7 +60,9 @@ impl Task {
     pub(crate) const FLAG: &str = "--child";
 
     pub(crate) fn parse(arguments: &[String]) -> Outcome<Self> {
-        let [job, folder, events, streams] = arguments else { return Err("a child wants four arguments".into()) };
+        let [job, folder, events, streams] = arguments else {
+            return Err("a child wants four arguments".into());
+        };
         let known = ChildJob::ALL.into_iter().find(|known| known.name() == job);
         let job = known.ok_or_else(|| format!("a child cannot {job}"))?;
         Ok(Self { job, folder: folder.into(), events: events.parse()?, streams: streams.parse()? })
@@ -80,7 +82,8 @@ impl Task {
         if status.success() || self.job == ChildJob::Die {
             return report;
         }
-        Err(format!("the process that was to {} the store ended with {status}", self.job.name()).into())
+        Err(format!("the process that was to {} the store ended with {status}", self.job.name())
+            .into())
     }
 }
 

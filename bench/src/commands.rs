@@ -34,7 +34,8 @@ struct Commander {
 
 impl Commander {
     fn new(accounts: &Aggregates<Account>, number: usize, writers: usize) -> Self {
-        let own = (number as u64..ACCOUNTS).step_by(writers).map(|index| (index, workload::id(index)));
+        let own =
+            (number as u64..ACCOUNTS).step_by(writers).map(|index| (index, workload::id(index)));
         Self { accounts: accounts.clone(), own: own.collect(), serial: number as u64 }
     }
 }

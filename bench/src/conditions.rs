@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use leftfold_core::store::{Append, Condition, NewEvent, Outcome as Answer, Position, Query, Store};
+use leftfold_core::store::{
+    Append, Condition, NewEvent, Outcome as Answer, Position, Query, Store,
+};
 
 use crate::Outcome;
 use crate::load::load;
@@ -21,7 +23,8 @@ pub(crate) async fn in_small_store(run: &mut Run, writers: usize) -> Outcome<Row
     for round in 0..run.settings.rounds {
         let fresh = run.fresh_store()?;
         load(&fresh.store, SMALL_EVENTS, ACCOUNTS).await?;
-        rounds.push(one_round(&fresh.store, writers, run.settings.span / 4, Order::of(round)).await?);
+        rounds
+            .push(one_round(&fresh.store, writers, run.settings.span / 4, Order::of(round)).await?);
         fresh.discard().await?;
     }
     Ok(row(rounds, writers, SMALL_EVENTS))
@@ -41,7 +44,13 @@ pub(crate) async fn in_large_store(run: &mut Run, writers: usize) -> Outcome<Row
 
 fn row(rounds: Vec<Round>, writers: usize, events: u64) -> Row {
     let name = format!("conditional append, events: {events}, writers: {writers}");
-    Row { name, rounds, unit: Unit::Microseconds, reference: "unconditional", target: Target::RatioAtMost(1.3) }
+    Row {
+        name,
+        rounds,
+        unit: Unit::Microseconds,
+        reference: "unconditional",
+        target: Target::RatioAtMost(1.3),
+    }
 }
 
 /// Side that goes first: it alternates, so that neither side always finds the smaller store.
@@ -60,11 +69,15 @@ impl Order {
 /// The mean time of an append in microseconds, as its writer sees it.
 async fn one_round(store: &Store, writers: usize, span: Duration, order: Order) -> Outcome<Round> {
     let micros = async |kind| -> Outcome<f64> {
-        let workers = (0..writers).map(|number| Appender::new(store, kind, number, writers)).collect::<Outcome<_>>()?;
+        let workers = (0..writers)
+            .map(|number| Appender::new(store, kind, number, writers))
+            .collect::<Outcome<_>>()?;
         Ok(writers as f64 * 1e6 / rate(workers, span).await?)
     };
     let (measured, reference) = match order {
-        Order::ConditionalFirst => (micros(Kind::Conditional).await?, micros(Kind::Unconditional).await?),
+        Order::ConditionalFirst => {
+            (micros(Kind::Conditional).await?, micros(Kind::Unconditional).await?)
+        }
         Order::UnconditionalFirst => {
             let reference = micros(Kind::Unconditional).await?;
             (micros(Kind::Conditional).await?, reference)
@@ -79,7 +92,8 @@ enum Kind {
     Unconditional,
 }
 
-/// Appends to its own streams, whose tags no other writer uses: so a conflict would be a false one, and is an error.
+/// Appends to its own streams, whose tags no other writer uses: so a conflict would be a false one,
+/// and is an error.
 struct Appender {
     store: Store,
     kind: Kind,
@@ -92,7 +106,10 @@ struct Appender {
 
 impl Appender {
     fn new(store: &Store, kind: Kind, number: usize, writers: usize) -> Outcome<Self> {
-        let own = (number as u64..ACCOUNTS).step_by(writers).map(workload::event).collect::<Outcome<_>>()?;
+        let own = (number as u64..ACCOUNTS)
+            .step_by(writers)
+            .map(workload::event)
+            .collect::<Outcome<_>>()?;
         Ok(Self { store: store.clone(), kind, own, next: 0, known: store.head().position })
     }
 }
@@ -102,12 +119,19 @@ impl Work for Appender {
         let event = self.own[self.next].clone();
         self.next = (self.next + 1) % self.own.len();
         let condition = match self.kind {
-            Kind::Conditional => Condition::none_matching(Query::tag(event.tags.as_slice()[0].as_str()), self.known),
+            Kind::Conditional => {
+                Condition::none_matching(Query::tag(event.tags.as_slice()[0].as_str()), self.known)
+            }
             Kind::Unconditional => Condition::none(),
         };
         match self.store.append(Append::of(vec![event]).when(condition)).await? {
             Answer::Appended(appended) => self.known = appended.last(),
-            other => return Err(format!("an append that nothing conflicts with was answered with {other:?}").into()),
+            other => {
+                return Err(format!(
+                    "an append that nothing conflicts with was answered with {other:?}"
+                )
+                .into());
+            }
         }
         Ok(())
     }

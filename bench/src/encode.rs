@@ -22,16 +22,21 @@ pub(crate) async fn checked(run: &Run) -> Outcome<Row> {
     let events: Vec<AccountEvent> = (0..100).map(workload::booked).collect();
     let schema = Schema::of::<AccountEvent>()?;
     let rounds = against(MICROSECONDS_MAX, run.settings.rounds, async || {
-        let plain = mean_micros(&events, |event| Ok(serde_json::to_vec(workload::booking(event))?.len()))?;
+        let plain =
+            mean_micros(&events, |event| Ok(serde_json::to_vec(workload::booking(event))?.len()))?;
         let checked = mean_micros(&events, |event| Ok(schema.encode(event)?.data.len()))?;
         Ok(checked - plain)
     });
-    let name = "an event of 256 bytes read back before it is written, more than serde_json".to_owned();
+    let name =
+        "an event of 256 bytes read back before it is written, more than serde_json".to_owned();
     let (unit, target) = (Unit::Microseconds, Target::RatioAtMost(1.0));
     Ok(Row { name, rounds: rounds.await?, unit, reference: "target", target })
 }
 
-fn mean_micros(events: &[AccountEvent], encode: impl Fn(&AccountEvent) -> Outcome<usize>) -> Outcome<f64> {
+fn mean_micros(
+    events: &[AccountEvent],
+    encode: impl Fn(&AccountEvent) -> Outcome<usize>,
+) -> Outcome<f64> {
     let started = Instant::now();
     for (_, event) in (0..EVENTS).zip(events.iter().cycle()) {
         black_box(encode(black_box(event))?);

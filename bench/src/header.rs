@@ -19,20 +19,35 @@ const SYNC_BYTES: usize = 4 << 10;
 pub(crate) fn describe(settings: &Settings, folder: &Path) -> Outcome<String> {
     let cores = std::thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let model = field("/proc/cpuinfo", "model name")?.unwrap_or_else(|| "of unknown make".to_owned());
+    let model =
+        field("/proc/cpuinfo", "model name")?.unwrap_or_else(|| "of unknown make".to_owned());
     let memory = field("/proc/meminfo", "MemTotal")?.unwrap_or_else(|| "unknown".to_owned());
     let kind = file_system(folder)?;
     let command = std::env::args().collect::<Vec<_>>().join(" ");
     let mut told = String::new();
     writeln!(told, "machine    {cores} cores, {model}; memory {memory}; Linux {}", kernel.trim())?;
-    writeln!(told, "folder     {} on {kind}; another can be named by {FOLDER_VARIABLE}", settings.folder.display())?;
+    writeln!(
+        told,
+        "folder     {} on {kind}; another can be named by {FOLDER_VARIABLE}",
+        settings.folder.display()
+    )?;
     let (syncs, sync_ms) = sync_ms(folder, settings.span)?;
-    writeln!(told, "disk       one write of 4 KiB with its fdatasync: {sync_ms:.3} ms (median of {syncs})")?;
+    writeln!(
+        told,
+        "disk       one write of 4 KiB with its fdatasync: {sync_ms:.3} ms (median of {syncs})"
+    )?;
     writeln!(told, "command    {command}")?;
     let Settings { rounds, events, span, .. } = settings;
-    writeln!(told, "rounds     {rounds} of {:.2} s a side; {events} events in the large store", span.as_secs_f64())?;
+    writeln!(
+        told,
+        "rounds     {rounds} of {:.2} s a side; {events} events in the large store",
+        span.as_secs_f64()
+    )?;
     if kind == "tmpfs" {
-        writeln!(told, "warning    this folder is in memory: what is durable here is not measured")?;
+        writeln!(
+            told,
+            "warning    this folder is in memory: what is durable here is not measured"
+        )?;
     }
     if cfg!(debug_assertions) {
         writeln!(told, "warning    this is a debug build: its figures say nothing")?;
@@ -51,8 +66,8 @@ fn file_system(folder: &Path) -> io::Result<String> {
         .map_or_else(|| "an unknown file system".to_owned(), |fields| fields[2].to_owned()))
 }
 
-/// Times syncs, each after the same block was overwritten, and returns their number and the median in
-/// milliseconds.
+/// Times syncs, each after the same block was overwritten, and returns their number and the median
+/// in milliseconds.
 fn sync_ms(folder: &Path, span: Duration) -> io::Result<(usize, f64)> {
     let path = folder.join("sync");
     let file = File::create_new(&path)?;

@@ -1,4 +1,5 @@
-//! The large store: a million events of 256 bytes in a thousand streams with one tag, singly appended by 256 writers.
+//! The large store: a million events of 256 bytes in a thousand streams with one tag, singly
+//! appended by 256 writers.
 
 use std::path::PathBuf;
 
@@ -28,7 +29,10 @@ pub(crate) struct Large {
 
 impl Large {
     pub(crate) fn fill(folder: PathBuf, events: u64) -> Outcome<Self> {
-        eprintln!("  filling a store with {events} events, one an append, {} writers", load::WRITERS);
+        eprintln!(
+            "  filling a store with {events} events, one an append, {} writers",
+            load::WRITERS
+        );
         let streams = (events / STREAM_EVENTS).max(1);
         let filled = Task { job: ChildJob::Load, folder: folder.clone(), events, streams }.run()?;
         let disk_bytes = machine::disk_bytes(&folder)?;
@@ -59,8 +63,14 @@ impl Large {
         };
         let bound_mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
         let memory = Row {
-            name: format!("peak memory while loading, set to {:.0} MiB", bound_mib(store::MEMORY_BYTES)),
-            rounds: vec![Round { measured: self.filled.peak_mib, reference: bound_mib(store::MEMORY_BYTES + PROGRAM_BYTES) }],
+            name: format!(
+                "peak memory while loading, set to {:.0} MiB",
+                bound_mib(store::MEMORY_BYTES)
+            ),
+            rounds: vec![Round {
+                measured: self.filled.peak_mib,
+                reference: bound_mib(store::MEMORY_BYTES + PROGRAM_BYTES),
+            }],
             unit: Unit::Mebibytes,
             reference: "setting + program",
             target: Target::RatioAtMost(1.0),

@@ -21,7 +21,12 @@ pub(crate) async fn load(store: &Store, events: u64, streams: u64) -> Outcome {
                 let event = templates[(number % streams) as usize].clone();
                 match store.append(Append::of(vec![event])).await? {
                     Answer::Appended(_) => {}
-                    other => return Err(format!("an append without a condition was answered with {other:?}").into()),
+                    other => {
+                        return Err(format!(
+                            "an append without a condition was answered with {other:?}"
+                        )
+                        .into());
+                    }
                 }
             }
             Outcome::Ok(())

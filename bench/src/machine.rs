@@ -9,7 +9,8 @@ use crate::Outcome;
 
 /// The most memory that this process ever had.
 pub(crate) fn peak_memory_mib() -> Outcome<f64> {
-    let peak = field("/proc/self/status", "VmHWM")?.ok_or("the system does not tell a process its peak memory")?;
+    let peak = field("/proc/self/status", "VmHWM")?
+        .ok_or("the system does not tell a process its peak memory")?;
     Ok(peak.trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
 }
 
@@ -20,7 +21,11 @@ pub(crate) fn disk_bytes(folder: &Path) -> io::Result<u64> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let about = entry.metadata()?;
-        bytes += if about.is_dir() { disk_bytes(&entry.path())? } else { about.len().max(about.blocks() * 512) };
+        bytes += if about.is_dir() {
+            disk_bytes(&entry.path())?
+        } else {
+            about.len().max(about.blocks() * 512)
+        };
     }
     Ok(bytes)
 }

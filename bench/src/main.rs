@@ -1,10 +1,11 @@
 //! Benchmarks, measured against a ceiling in the same run: `cargo xtask bench [names] [--rounds n]
 //! [--events n]`.
 //!
-//! The machine's own figures drift from minute to minute, so every throughput is held against a reference that is
-//! measured in turn with it, round by round, and the median of the rounds' ratios is judged. Figures that have an
-//! absolute target are held against that. No framework: rounds in turn with a reference, and stores and processes that
-//! live across them, are what the known ones do not do, and what is left is a loop and a table.
+//! The machine's own figures drift from minute to minute, so every throughput is held against a
+//! reference that is measured in turn with it, round by round, and the median of the rounds' ratios
+//! is judged. Figures that have an absolute target are held against that. No framework: rounds in
+//! turn with a reference, and stores and processes that live across them, are what the known ones
+//! do not do, and what is left is a loop and a table.
 
 mod batches;
 mod benchmark;

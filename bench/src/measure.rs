@@ -18,7 +18,9 @@ async fn measure(run: &mut Run, benchmark: Benchmark) -> Outcome<Vec<Row>> {
     Ok(match benchmark {
         Benchmark::Commands1 => vec![commands::commands(run, 1, Target::RatioAtLeast(0.75)).await?],
         Benchmark::Commands16 => vec![commands::commands(run, 16, Target::None).await?],
-        Benchmark::Commands256 => vec![commands::commands(run, 256, Target::RatioAtLeast(0.4)).await?],
+        Benchmark::Commands256 => {
+            vec![commands::commands(run, 256, Target::RatioAtLeast(0.4)).await?]
+        }
         Benchmark::Batches => batches::batches(run).await?,
         Benchmark::Encode => vec![encode::checked(run).await?],
         Benchmark::ConditionsSmall1 => vec![conditions::in_small_store(run, 1).await?],

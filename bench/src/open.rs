@@ -1,4 +1,5 @@
-//! Opening the large store, each time in a new process. What it reads stands in the system's page cache.
+//! Opening the large store, each time in a new process. What it reads stands in the system's page
+//! cache.
 
 use crate::Outcome;
 use crate::child::ChildJob;
@@ -8,30 +9,41 @@ use crate::table::{Row, Target, Unit};
 
 const OPEN_MS_MAX: f64 = 50.0;
 
-/// After a close: until it is open, and until the first event of a stream was read, so that nothing is put off.
+/// After a close: until it is open, and until the first event of a stream was read, so that nothing
+/// is put off.
 pub(crate) fn after_close(run: &mut Run) -> Outcome<Vec<Row>> {
     let rounds = run.settings.rounds;
     let large = run.large()?;
-    let reports = (0..rounds).map(|_| large.have(ChildJob::Open, 0)).collect::<Outcome<Vec<_>>>()?;
+    let reports =
+        (0..rounds).map(|_| large.have(ChildJob::Open, 0)).collect::<Outcome<Vec<_>>>()?;
     let opened = reports.iter().map(|report| report.open_ms).collect();
     let read = reports.iter().map(|report| report.first_read_ms).collect();
     let name = |what: &str| format!("{what} {} events after a close", large.events);
-    Ok(vec![row(name("open"), opened, Target::RatioAtMost(1.0)), row(name("open and read from"), read, Target::None)])
+    Ok(vec![
+        row(name("open"), opened, Target::RatioAtMost(1.0)),
+        row(name("open and read from"), read, Target::None),
+    ])
 }
 
-/// After SIGKILL in the middle of appends, a tenth of the store's events after it was opened before.
+/// After SIGKILL in the middle of appends, a tenth of the store's events after it was opened
+/// before.
 pub(crate) fn after_kill(run: &mut Run) -> Outcome<Row> {
     let rounds = run.settings.rounds;
     let large = run.large()?;
     let appended = (large.events / 10).max(1);
     // The first of them opens what was closed.
     large.have(ChildJob::Die, appended)?;
-    let killed = (0..rounds).map(|_| Ok(large.have(ChildJob::Die, appended)?.open_ms)).collect::<Outcome<_>>()?;
+    let killed = (0..rounds)
+        .map(|_| Ok(large.have(ChildJob::Die, appended)?.open_ms))
+        .collect::<Outcome<_>>()?;
     large.have(ChildJob::Open, 0)?;
     Ok(row(format!("open {} events and more after SIGKILL", large.events), killed, Target::None))
 }
 
 fn row(name: String, measured_ms: Vec<f64>, target: Target) -> Row {
-    let rounds = measured_ms.into_iter().map(|measured| Round { measured, reference: OPEN_MS_MAX }).collect();
+    let rounds = measured_ms
+        .into_iter()
+        .map(|measured| Round { measured, reference: OPEN_MS_MAX })
+        .collect();
     Row { name, rounds, unit: Unit::Milliseconds, reference: "target", target }
 }

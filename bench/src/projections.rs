@@ -1,4 +1,5 @@
-//! Projections of the large store, from the first event to the last, warm: into SQLite, and into a fold in memory.
+//! Projections of the large store, from the first event to the last, warm: into SQLite, and into a
+//! fold in memory.
 
 use std::collections::HashMap;
 use std::fs;
@@ -49,7 +50,11 @@ impl Projection<Sqlite> for Bookings {
         Ok(rows.execute_batch(TABLE)?)
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<AccountView>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<AccountView>,
+    ) -> Result<(), ProjectionError> {
         Ok(upsert(rows, &event.event)?)
     }
 }
@@ -58,7 +63,11 @@ impl Projection<Memory<Balances>> for Bookings {
     const NAME: &'static str = "bookings";
     type Event = AccountView;
 
-    async fn apply(&self, rows: &mut Balances, event: &Recorded<AccountView>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Balances,
+        event: &Recorded<AccountView>,
+    ) -> Result<(), ProjectionError> {
         fold(rows, &event.event);
         Ok(())
     }
@@ -68,7 +77,10 @@ const TABLE: &str = "CREATE TABLE customers (customer INTEGER PRIMARY KEY, cents
 const UPSERT: &str = "INSERT INTO customers VALUES (?1, ?2, 1)
     ON CONFLICT (customer) DO UPDATE SET cents = cents + excluded.cents, bookings = bookings + 1";
 
-fn upsert(rows: &Connection, AccountView::Booked { customer, amount_cents }: &AccountView) -> rusqlite::Result<()> {
+fn upsert(
+    rows: &Connection,
+    AccountView::Booked { customer, amount_cents }: &AccountView,
+) -> rusqlite::Result<()> {
     rows.prepare_cached(UPSERT)?.execute((customer, amount_cents)).map(drop)
 }
 
@@ -91,7 +103,9 @@ pub(crate) async fn into_sqlite(run: &mut Run) -> Outcome<Vec<Row>> {
         let began = Instant::now();
         project(&store, Sqlite::at(&folder)).await?;
         rounds.push(Round { measured: per_second(events, began), reference });
-        let bookings = |rows: &Connection| rows.query_row("SELECT sum(bookings) FROM customers", [], |row| row.get::<_, i64>(0));
+        let bookings = |rows: &Connection| {
+            rows.query_row("SELECT sum(bookings) FROM customers", [], |row| row.get::<_, i64>(0))
+        };
         let bookings = Sqlite::at(&folder).reader::<Bookings>().read(bookings)?;
         fs::remove_dir_all(&folder)?;
         expect(bookings, events)?;
@@ -125,13 +139,26 @@ pub(crate) async fn into_memory(run: &mut Run) -> Outcome<Vec<Row>> {
 }
 
 /// The figure as it is, and against the reference. The first round warms up.
-fn rows(name: &str, mut rounds: Vec<Round>, target: f64, reference: &'static str, ratio: f64) -> Vec<Row> {
+fn rows(
+    name: &str,
+    mut rounds: Vec<Round>,
+    target: f64,
+    reference: &'static str,
+    ratio: f64,
+) -> Vec<Row> {
     rounds.remove(0);
     let unit = Unit::PerSecond;
-    let absolute = rounds.iter().map(|round| Round { measured: round.measured, reference: target }).collect();
+    let absolute =
+        rounds.iter().map(|round| Round { measured: round.measured, reference: target }).collect();
     let (what, against) = (name.to_owned(), format!("{name}, held against a loop"));
     vec![
-        Row { name: what, rounds: absolute, unit, reference: "target", target: Target::RatioAtLeast(1.0) },
+        Row {
+            name: what,
+            rounds: absolute,
+            unit,
+            reference: "target",
+            target: Target::RatioAtLeast(1.0),
+        },
         Row { name: against, rounds, unit, reference, target: Target::RatioAtLeast(ratio) },
     ]
 }
@@ -147,11 +174,14 @@ where
     }
 }
 
-/// Reads, decodes and upserts, in transactions of the same size, in a file that is set up in the same way.
+/// Reads, decodes and upserts, in transactions of the same size, in a file that is set up in the
+/// same way.
 async fn bare_sqlite(folder: &Path, store: &Store) -> Outcome {
     fs::create_dir_all(folder)?;
     let rows = Connection::open(folder.join("bare.db"))?;
-    rows.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4096")?;
+    rows.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4096",
+    )?;
     rows.execute_batch(TABLE)?;
     let mut together = Vec::with_capacity(TOGETHER);
     let commit = |together: &mut Vec<AccountView>| {
@@ -196,5 +226,9 @@ fn per_second(events: u64, began: Instant) -> f64 {
 }
 
 fn expect(bookings: i64, events: u64) -> Outcome {
-    if bookings == events as i64 { Ok(()) } else { Err(format!("{events} events made {bookings} bookings").into()) }
+    if bookings == events as i64 {
+        Ok(())
+    } else {
+        Err(format!("{events} events made {bookings} bookings").into())
+    }
 }

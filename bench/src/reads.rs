@@ -19,7 +19,8 @@ const STREAM_MS_MAX: f64 = 1.0;
 /// Every event as it was recorded.
 pub(crate) async fn everything(run: &mut Run) -> Outcome<Row> {
     let name = "events read";
-    pass_by_pass(run, name, READ_PER_SECOND_MIN, async |store| passed(store, |_| Ok(())).await).await
+    pass_by_pass(run, name, READ_PER_SECOND_MIN, async |store| passed(store, |_| Ok(())).await)
+        .await
 }
 
 /// Every event, decoded and applied to one state.
@@ -27,7 +28,10 @@ pub(crate) async fn folded(run: &mut Run) -> Outcome<Row> {
     let schema = Schema::of::<AccountEvent>()?;
     let fold = async |store: &Store| {
         let mut state = Account::default();
-        let passed = passed(store, |event| Ok(schema.decode_each(event, Unknown::Refuse, |event| state.apply(&event))?)).await?;
+        let passed = passed(store, |event| {
+            Ok(schema.decode_each(event, Unknown::Refuse, |event| state.apply(&event))?)
+        })
+        .await?;
         if state.bookings == passed {
             Ok(passed)
         } else {
@@ -38,7 +42,12 @@ pub(crate) async fn folded(run: &mut Run) -> Outcome<Row> {
 }
 
 /// Passes over the whole store, one after the other for as long as a round lasts.
-async fn pass_by_pass(run: &mut Run, name: &str, target: f64, pass: impl AsyncFn(&Store) -> Outcome<u64>) -> Outcome<Row> {
+async fn pass_by_pass(
+    run: &mut Run,
+    name: &str,
+    target: f64,
+    pass: impl AsyncFn(&Store) -> Outcome<u64>,
+) -> Outcome<Row> {
     let (count, span) = (run.settings.rounds, run.settings.span);
     let large = run.large()?;
     let store = large.open()?;
@@ -53,7 +62,13 @@ async fn pass_by_pass(run: &mut Run, name: &str, target: f64, pass: impl AsyncFn
     let rounds = against(target, count, per_second).await?;
     store.close().await?;
     let name = format!("{name}, of {}", large.events);
-    Ok(Row { name, rounds, unit: Unit::PerSecond, reference: "target", target: Target::RatioAtLeast(1.0) })
+    Ok(Row {
+        name,
+        rounds,
+        unit: Unit::PerSecond,
+        reference: "target",
+        target: Target::RatioAtLeast(1.0),
+    })
 }
 
 /// Reads everything once, and holds the count against what the store says it has.
@@ -65,10 +80,15 @@ async fn passed(store: &Store, mut each: impl FnMut(&RecordedEvent) -> Outcome) 
         count += page.len() as u64;
     }
     let Position(expected) = store.head().position;
-    if count == expected { Ok(count) } else { Err(format!("{count} events were read of {expected}").into()) }
+    if count == expected {
+        Ok(count)
+    } else {
+        Err(format!("{count} events were read of {expected}").into())
+    }
 }
 
-/// All 1,000 events of a stream, of one stream after the other: the median and the slowest of a hundred.
+/// All 1,000 events of a stream, of one stream after the other: the median and the slowest of a
+/// hundred.
 pub(crate) async fn one_stream(run: &mut Run) -> Outcome<Vec<Row>> {
     let (count, span) = (run.settings.rounds, run.settings.span);
     let large = run.large()?;
@@ -99,7 +119,10 @@ pub(crate) async fn one_stream(run: &mut Run) -> Outcome<Vec<Row>> {
         let name = format!("stream of {STREAM_EVENTS} among {}, {what}", large.events);
         Row { name, rounds, unit: Unit::Milliseconds, reference: "target", target }
     };
-    Ok(vec![row("median", medians, Target::RatioAtMost(1.0)), row("99 of 100", slowest, Target::None)])
+    Ok(vec![
+        row("median", medians, Target::RatioAtMost(1.0)),
+        row("99 of 100", slowest, Target::None),
+    ])
 }
 
 async fn read_stream(store: &Store, index: u64) -> Outcome<u64> {

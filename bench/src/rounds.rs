@@ -36,8 +36,9 @@ pub(crate) async fn rate<W: Work>(workers: Vec<W>, span: Duration) -> Outcome<f6
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Measures the reference and the candidate in turn, after a short unmeasured run of both. What the candidate still does
-/// in the background when its turn is over weighs on the reference; rounds of seconds keep that small.
+/// Measures the reference and the candidate in turn, after a short unmeasured run of both. What the
+/// candidate still does in the background when its turn is over weighs on the reference; rounds of
+/// seconds keep that small.
 pub(crate) async fn alternating(
     rounds: u32,
     span: Duration,
@@ -55,7 +56,11 @@ pub(crate) async fn alternating(
 }
 
 /// Measures again and again, after one unmeasured time, and holds it against an absolute figure.
-pub(crate) async fn against(target: f64, rounds: u32, candidate: impl AsyncFn() -> Outcome<f64>) -> Outcome<Vec<Round>> {
+pub(crate) async fn against(
+    target: f64,
+    rounds: u32,
+    candidate: impl AsyncFn() -> Outcome<f64>,
+) -> Outcome<Vec<Round>> {
     candidate().await?;
     let mut measured = Vec::new();
     for _ in 0..rounds {

@@ -47,12 +47,20 @@ impl Purpose {
                 "--events" => events = value()?.replace('_', "").parse::<u64>()?.max(1),
                 "--seconds" => seconds = value()?.parse()?,
                 "--help" | "-h" => return Ok(Self::Help),
-                flag if flag.starts_with('-') => return Err(format!("there is no option {flag}\n\n{}", usage()).into()),
+                flag if flag.starts_with('-') => {
+                    return Err(format!("there is no option {flag}\n\n{}", usage()).into());
+                }
                 name => names.push(name.to_owned()),
             }
         }
         let span = Duration::try_from_secs_f64(seconds)?;
-        Ok(Self::Measure(Settings { benchmarks: named(&names)?, rounds, events, span, folder: folder()? }))
+        Ok(Self::Measure(Settings {
+            benchmarks: named(&names)?,
+            rounds,
+            events,
+            span,
+            folder: folder()?,
+        }))
     }
 }
 
@@ -63,10 +71,14 @@ fn named(names: &[String]) -> Outcome<Vec<Benchmark>> {
     let begins = |benchmark: &Benchmark, name: &String| {
         benchmark.name() == name || (!exact(name) && benchmark.name().starts_with(name.as_str()))
     };
-    if let Some(unknown) = names.iter().find(|name| !Benchmark::ALL.iter().any(|benchmark| begins(benchmark, name))) {
+    if let Some(unknown) =
+        names.iter().find(|name| !Benchmark::ALL.iter().any(|benchmark| begins(benchmark, name)))
+    {
         return Err(format!("there is no benchmark {unknown}\n\n{}", usage()).into());
     }
-    let wanted = |benchmark: &&Benchmark| names.is_empty() || names.iter().any(|name| begins(benchmark, name));
+    let wanted = |benchmark: &&Benchmark| {
+        names.is_empty() || names.iter().any(|name| begins(benchmark, name))
+    };
     Ok(Benchmark::ALL.iter().filter(wanted).copied().collect())
 }
 

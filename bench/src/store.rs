@@ -7,7 +7,8 @@ use leftfold_log::{Log, Options};
 
 use crate::Outcome;
 
-/// The memory setting of every store that is measured: for the index and the caches of readers together.
+/// The memory setting of every store that is measured: for the index and the caches of readers
+/// together.
 pub(crate) const MEMORY_BYTES: usize = 64 << 20;
 
 /// Opens the log in a folder; it is created if it is not there.

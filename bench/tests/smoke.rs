@@ -6,9 +6,12 @@ use std::process::Command;
 fn every_benchmark_ends_with_its_rows_in_the_table() {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("smoke");
     let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
-    bench.args(["--rounds", "1", "--events", "2000", "--seconds", "0.02"]).env("LEFTFOLD_BENCH_DIR", &folder);
+    bench
+        .args(["--rounds", "1", "--events", "2000", "--seconds", "0.02"])
+        .env("LEFTFOLD_BENCH_DIR", &folder);
     let output = bench.output().unwrap();
-    let (table, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (table, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{table}\n{errors}");
     for row in [
         "| commands, writers: 1 ",

@@ -1,5 +1,6 @@
-//! (a) One decision over both, whatever stream their events are in: what it read may not change before its answer is recorded,
-//! so there is no moment in which either rule is broken, and nothing to undo. Right wherever both are in one store.
+//! (a) One decision over both, whatever stream their events are in: what it read may not change
+//! before its answer is recorded, so there is no moment in which either rule is broken, and nothing
+//! to undo. Right wherever both are in one store.
 
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,8 @@ impl Event for Membership {
     fn tags(&self) -> Tags {
         match self {
             Membership::LevelGranted { company, .. } => Tags::none().with(company_tag(company)),
-            Membership::Assigned { activity, company } | Membership::Unassigned { activity, company } => {
+            Membership::Assigned { activity, company }
+            | Membership::Unassigned { activity, company } => {
                 Tags::none().with(company_tag(company)).with(activity_tag(activity))
             }
         }
@@ -49,8 +51,8 @@ fn activity_tag(activity: &str) -> String {
     format!("activity:{activity}")
 }
 
-/// A company buys another level. Nobody asks whether that fits: it is a fact, and it makes an assignment that races
-/// with it decide anew.
+/// A company buys another level. Nobody asks whether that fits: it is a fact, and it makes an
+/// assignment that races with it decide anew.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) company: String,
@@ -148,10 +150,16 @@ impl Decision for Change {
         let (active, active_max) = (picture.active, level.active_max());
         let event = match (self.to, &picture.belongs_to) {
             (To::Assigned, Some(owner)) if *owner == company => return Ok(Decided::nothing()),
-            (To::Assigned, Some(owner)) => return Err(MembershipRefusal::BelongsTo { company: owner.clone() }),
-            (To::Assigned, None) if active >= active_max => return Err(MembershipRefusal::Full { active, active_max }),
+            (To::Assigned, Some(owner)) => {
+                return Err(MembershipRefusal::BelongsTo { company: owner.clone() });
+            }
+            (To::Assigned, None) if active >= active_max => {
+                return Err(MembershipRefusal::Full { active, active_max });
+            }
             (To::Assigned, None) => Membership::Assigned { activity, company },
-            (To::Unassigned, Some(owner)) if *owner == company => Membership::Unassigned { activity, company },
+            (To::Unassigned, Some(owner)) if *owner == company => {
+                Membership::Unassigned { activity, company }
+            }
             (To::Unassigned, _) => return Err(MembershipRefusal::NotTheirs),
         };
         Ok(Decided::event(format!("activity-{}", self.activity), event))
@@ -176,7 +184,12 @@ mod tests {
         }
     }
 
-    async fn attempt(store: &Store, activity: &str, company: &str, to: To) -> Result<(), MembershipRefusal> {
+    async fn attempt(
+        store: &Store,
+        activity: &str,
+        company: &str,
+        to: To,
+    ) -> Result<(), MembershipRefusal> {
         match store.decide(&change(activity, company, to)).await {
             Ok(_) => Ok(()),
             Err(ExecuteError::Refused(refusal)) => Err(refusal),
@@ -184,13 +197,16 @@ mod tests {
         }
     }
 
-    /// Each activity is with one company at most, and each company has no more than its level allows.
+    /// Each activity is with one company at most, and each company has no more than its level
+    /// allows.
     fn both_rules_hold(world: &World) -> Result<(), String> {
         let (mut owner, mut level) = (BTreeMap::new(), BTreeMap::new());
         let mut active: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for event in world.events_of::<Membership>() {
             match event {
-                Membership::LevelGranted { company, level: granted } => _ = level.insert(company, granted),
+                Membership::LevelGranted { company, level: granted } => {
+                    _ = level.insert(company, granted)
+                }
                 Membership::Assigned { activity, company } => {
                     if let Some(other) = owner.insert(activity.clone(), company.clone()) {
                         return Err(format!("{activity} was with {other} and is with {company}"));
@@ -217,12 +233,24 @@ mod tests {
             .start(|clients| {
                 for company in ["acme", "zeta"] {
                     let grant = |level| Grant { company: company.into(), level };
-                    clients.client(company).decide(grant(Level::Basic)).wait(SOON).decide(grant(Level::Gold));
+                    clients
+                        .client(company)
+                        .decide(grant(Level::Basic))
+                        .wait(SOON)
+                        .decide(grant(Level::Gold));
                 }
                 for activity in ["yoga", "chess", "choir"] {
-                    let client = clients.client(activity).wait(SOON).decide(change(activity, "acme", To::Assigned));
+                    let client = clients.client(activity).wait(SOON).decide(change(
+                        activity,
+                        "acme",
+                        To::Assigned,
+                    ));
                     let client = client.decide(change(activity, "zeta", To::Assigned));
-                    client.decide(change(activity, "acme", To::Unassigned)).decide(change(activity, "zeta", To::Assigned));
+                    client.decide(change(activity, "acme", To::Unassigned)).decide(change(
+                        activity,
+                        "zeta",
+                        To::Assigned,
+                    ));
                 }
             })
             .always("both rules hold", both_rules_hold)
@@ -250,8 +278,14 @@ mod tests {
     async fn of_companies_that_race_for_one_activity_exactly_one_gets_it() {
         let companies: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
         for store in examples::stores().await {
-            members(&store, Level::Basic, &companies.iter().map(String::as_str).collect::<Vec<_>>()).await;
-            let changes = companies.iter().map(|company| change("yoga", company, To::Assigned)).collect();
+            members(
+                &store,
+                Level::Basic,
+                &companies.iter().map(String::as_str).collect::<Vec<_>>(),
+            )
+            .await;
+            let changes =
+                companies.iter().map(|company| change("yoga", company, To::Assigned)).collect();
             assert_eq!(race(&store, changes).await, 1);
         }
     }
@@ -272,7 +306,10 @@ mod tests {
             attempt(&store, "yoga", "acme", To::Assigned).await.unwrap();
             let theirs = Err(MembershipRefusal::BelongsTo { company: "acme".into() });
             assert_eq!(attempt(&store, "yoga", "zeta", To::Assigned).await, theirs);
-            assert_eq!(attempt(&store, "yoga", "zeta", To::Unassigned).await, Err(MembershipRefusal::NotTheirs));
+            assert_eq!(
+                attempt(&store, "yoga", "zeta", To::Unassigned).await,
+                Err(MembershipRefusal::NotTheirs)
+            );
             attempt(&store, "yoga", "acme", To::Unassigned).await.unwrap();
             assert_eq!(attempt(&store, "yoga", "zeta", To::Assigned).await, Ok(()));
         }
@@ -288,7 +325,10 @@ mod tests {
             store.decide(&Grant { company: "acme".into(), level: Level::Basic }).await.unwrap();
             let full = MembershipRefusal::Full { active: 3, active_max: 2 };
             assert_eq!(attempt(&store, "judo", "acme", To::Assigned).await, Err(full));
-            assert_eq!(attempt(&store, "nobody", "nowhere", To::Assigned).await, Err(MembershipRefusal::NoMember));
+            assert_eq!(
+                attempt(&store, "nobody", "nowhere", To::Assigned).await,
+                Err(MembershipRefusal::NoMember)
+            );
         }
     }
 }

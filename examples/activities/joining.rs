@@ -1,7 +1,8 @@
-//! (b) A process between two aggregates: the activity asks, the company admits it or refuses, the activity joins or is
-//! rejected, with the reason. Right where each side decides for itself: in another partition, by another team, or by a
-//! person. In between the activity is neither in nor out, and everyone has to live with that.
-//! Every ask has a number, so that an answer which comes late is never taken for the answer to a later one.
+//! (b) A process between two aggregates: the activity asks, the company admits it or refuses, the
+//! activity joins or is rejected, with the reason. Right where each side decides for itself: in
+//! another partition, by another team, or by a person. In between the activity is neither in nor
+//! out, and everyone has to live with that. Every ask has a number, so that an answer which comes
+//! late is never taken for the answer to a later one.
 
 use std::collections::BTreeMap;
 
@@ -85,7 +86,9 @@ impl Aggregate for Listing {
                 (self.company, self.asks, self.rejected) = (Some(company.clone()), *ask, None);
             }
             ListingEvent::Joined { .. } => self.joined = true,
-            ListingEvent::Rejected { reason, .. } => (self.company, self.rejected) = (None, Some(reason.clone())),
+            ListingEvent::Rejected { reason, .. } => {
+                (self.company, self.rejected) = (None, Some(reason.clone()))
+            }
             ListingEvent::Left { .. } => (self.company, self.joined) = (None, false),
             ListingEvent::Cancelled => self.cancelled = true,
         }
@@ -94,12 +97,16 @@ impl Aggregate for Listing {
     fn decide(&self, command: &ListingCommand) -> Result<Vec<ListingEvent>, JoiningRefusal> {
         let ask = self.asks;
         Ok(match (command.clone(), &self.company) {
-            (ListingCommand::Join { ask: meant }, Some(company)) if meant == ask => match self.joined {
-                true => Vec::new(),
-                false => vec![ListingEvent::Joined { company: company.clone(), ask }],
-            },
+            (ListingCommand::Join { ask: meant }, Some(company)) if meant == ask => {
+                match self.joined {
+                    true => Vec::new(),
+                    false => vec![ListingEvent::Joined { company: company.clone(), ask }],
+                }
+            }
             (ListingCommand::Join { .. }, _) => return Err(JoiningRefusal::ChangedItsMind),
-            (ListingCommand::Reject { ask: meant, reason }, Some(_)) if meant == ask && !self.joined => {
+            (ListingCommand::Reject { ask: meant, reason }, Some(_))
+                if meant == ask && !self.joined =>
+            {
                 vec![ListingEvent::Rejected { ask, reason }]
             }
             (ListingCommand::Reject { .. }, _) => Vec::new(),
@@ -109,10 +116,14 @@ impl Aggregate for Listing {
             (ListingCommand::Ask { .. }, Some(company)) => {
                 return Err(JoiningRefusal::BelongsTo { company: company.clone() });
             }
-            (ListingCommand::Ask { company }, None) => vec![ListingEvent::Asked { company, ask: ask + 1 }],
+            (ListingCommand::Ask { company }, None) => {
+                vec![ListingEvent::Asked { company, ask: ask + 1 }]
+            }
             (ListingCommand::Leave, Some(_)) => vec![ListingEvent::Left { ask }],
             (ListingCommand::Leave, None) => return Err(JoiningRefusal::BelongsToNobody),
-            (ListingCommand::Cancel, Some(_)) => vec![ListingEvent::Left { ask }, ListingEvent::Cancelled],
+            (ListingCommand::Cancel, Some(_)) => {
+                vec![ListingEvent::Left { ask }, ListingEvent::Cancelled]
+            }
             (ListingCommand::Cancel, None) => vec![ListingEvent::Cancelled],
         })
     }
@@ -152,7 +163,9 @@ impl Aggregate for Member {
     fn apply(&mut self, event: &MemberEvent) {
         match event {
             MemberEvent::LevelGranted { level } => self.level = Some(*level),
-            MemberEvent::Admitted { activity, ask } => _ = self.active.insert(activity.clone(), *ask),
+            MemberEvent::Admitted { activity, ask } => {
+                _ = self.active.insert(activity.clone(), *ask)
+            }
             MemberEvent::Released { activity, .. } => _ = self.active.remove(activity),
         }
     }
@@ -169,7 +182,9 @@ impl Aggregate for Member {
                 vec![MemberEvent::Admitted { activity, ask }]
             }
             // Whoever takes back an admission takes back that one, and once.
-            MemberCommand::Release { activity, ask } if self.active.get(&activity) == Some(&ask) => {
+            MemberCommand::Release { activity, ask }
+                if self.active.get(&activity) == Some(&ask) =>
+            {
                 vec![MemberEvent::Released { activity, ask }]
             }
             MemberCommand::Release { .. } => Vec::new(),
@@ -213,7 +228,9 @@ impl Process for Joining {
         match &event.event {
             JoiningFact::Asked { .. } => Correlation::starts(event.stream_id()),
             JoiningFact::Admitted { activity, .. } => Correlation::continues(activity),
-            JoiningFact::Rejected | JoiningFact::Left { .. } => Correlation::ends(event.stream_id()),
+            JoiningFact::Rejected | JoiningFact::Left { .. } => {
+                Correlation::ends(event.stream_id())
+            }
         }
     }
 
@@ -232,20 +249,22 @@ impl Process for Joining {
             Trigger::Event(JoiningFact::Admitted { ask, .. }) => {
                 reaction.command::<Listing>(activity, ListingCommand::Join { ask: *ask })
             }
-            // It comes to the company after the admission, if that is under way: commands for one aggregate keep their order.
-            Trigger::Event(JoiningFact::Left { ask }) => {
-                reaction.command::<Member>(&self.company, MemberCommand::Release { activity, ask: *ask })
+            // It comes to the company after the admission, if that is under way: commands for one
+            // aggregate keep their order.
+            Trigger::Event(JoiningFact::Left { ask }) => reaction
+                .command::<Member>(&self.company, MemberCommand::Release { activity, ask: *ask }),
+            Trigger::Refused(refused) => {
+                match (refused.command::<Member>(), refused.command::<Listing>()) {
+                    (Some(MemberCommand::Admit { ask, .. }), _) => {
+                        let reason = refused.reason().to_owned();
+                        reaction
+                            .command::<Listing>(activity, ListingCommand::Reject { ask, reason })
+                    }
+                    (_, Some(ListingCommand::Join { ask })) if ask == self.ask => reaction
+                        .command::<Member>(&self.company, MemberCommand::Release { activity, ask }),
+                    _ => reaction,
+                }
             }
-            Trigger::Refused(refused) => match (refused.command::<Member>(), refused.command::<Listing>()) {
-                (Some(MemberCommand::Admit { ask, .. }), _) => {
-                    let reason = refused.reason().to_owned();
-                    reaction.command::<Listing>(activity, ListingCommand::Reject { ask, reason })
-                }
-                (_, Some(ListingCommand::Join { ask })) if ask == self.ask => {
-                    reaction.command::<Member>(&self.company, MemberCommand::Release { activity, ask })
-                }
-                _ => reaction,
-            },
             Trigger::Event(JoiningFact::Rejected) | Trigger::TimerFired { .. } => reaction,
         }
     }

@@ -1,7 +1,8 @@
-//! Activities live on their own and belong to at most one company; a company may have so many active ones, by its level.
-//! The patterns are two: one decision over both, which is never wrong for a moment, and a process between the two, in which
-//! each side answers for itself and what was done in vain is undone; `decision.rs` and `joining.rs` say when each is right.
-//! Leave both where one side owns the rule alone: then it is one aggregate, and the other only hears of it.
+//! Activities live on their own and belong to at most one company; a company may have so many
+//! active ones, by its level. The patterns are two: one decision over both, which is never wrong
+//! for a moment, and a process between the two, in which each side answers for itself and what was
+//! done in vain is undone; `decision.rs` and `joining.rs` say when each is right. Leave both where
+//! one side owns the rule alone: then it is one aggregate, and the other only hears of it.
 
 mod decision;
 mod joining;
@@ -21,10 +22,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let place = examples::place()?;
     let store = leftfold::open(place.path()).await?;
     let activities = Memory::<Activities>::new();
-    let runtime = Runtime::new(&store).process::<Joining>().project(Search, activities.clone()).start().await?;
+    let runtime = Runtime::new(&store)
+        .process::<Joining>()
+        .project(Search, activities.clone())
+        .start()
+        .await?;
     one_decision(&store).await?;
     a_process(&store).await?;
-    runtime.projections().wait_until(Search::NAME, store.head().position, Duration::from_secs(60)).await?;
+    runtime
+        .projections()
+        .wait_until(Search::NAME, store.head().position, Duration::from_secs(60))
+        .await?;
     for words in ["choir", "c"] {
         println!("who searches for {words:?} finds");
         for (id, row) in activities.read(|all| owned(all.search(words, None))).await {
@@ -80,7 +88,10 @@ async fn a_process(store: &Store) -> Result<(), Box<dyn Error>> {
         println!("    {title} asks: {}", told(ask(store, id, "omni").await?));
     }
     listings.execute("c1", ListingCommand::Leave).await?;
-    println!("    Climbing leaves, and Cooking asks again: {}", told(released_then_ask(store).await?));
+    println!(
+        "    Climbing leaves, and Cooking asks again: {}",
+        told(released_then_ask(store).await?)
+    );
     Ok(())
 }
 
@@ -95,8 +106,13 @@ fn told(answer: ListingEvent) -> String {
 
 /// Asks a company, and waits for its answer.
 async fn ask(store: &Store, activity: &str, company: &str) -> Result<ListingEvent, Box<dyn Error>> {
-    let asked = store.aggregate::<Listing>().execute(activity, ListingCommand::Ask { company: company.into() }).await?;
-    let is_answer = |event: &ListingEvent| matches!(event, ListingEvent::Joined { .. } | ListingEvent::Rejected { .. });
+    let asked = store
+        .aggregate::<Listing>()
+        .execute(activity, ListingCommand::Ask { company: company.into() })
+        .await?;
+    let is_answer = |event: &ListingEvent| {
+        matches!(event, ListingEvent::Joined { .. } | ListingEvent::Rejected { .. })
+    };
     let mut news = store.follow::<ListingEvent>(asked.position)?;
     Ok(news.find(|news| news.stream_id() == activity && is_answer(&news.event)).await?.event)
 }
@@ -156,7 +172,10 @@ mod tests {
             run_until_idle(&store).await;
             assert_eq!(agree(&store, ids()).await, Level::Gold.active_max());
             let last = listings.load("a19").await.unwrap().state;
-            assert_eq!(last.rejected, Some(JoiningRefusal::Full { active: 5, active_max: 5 }.to_string()));
+            assert_eq!(
+                last.rejected,
+                Some(JoiningRefusal::Full { active: 5, active_max: 5 }.to_string())
+            );
         }
     }
 
@@ -176,7 +195,9 @@ mod tests {
     async fn an_answer_to_an_earlier_ask_is_not_taken_for_the_answer_to_a_later_one() {
         for store in examples::stores().await {
             let listings = member(&store, Level::Basic).await;
-            for command in [ask_omni(), ListingCommand::Leave, ask_omni(), ListingCommand::Leave, ask_omni()] {
+            for command in
+                [ask_omni(), ListingCommand::Leave, ask_omni(), ListingCommand::Leave, ask_omni()]
+            {
                 listings.execute("a", command).await.unwrap();
             }
             run_until_idle(&store).await;
@@ -193,21 +214,30 @@ mod tests {
             .aggregate::<Member>()
             .process::<Joining>()
             .start(|clients| {
-                clients.given::<Member>("omni", [MemberEvent::LevelGranted { level: Level::Basic }]);
+                clients
+                    .given::<Member>("omni", [MemberEvent::LevelGranted { level: Level::Basic }]);
                 for activity in ["a", "b", "c"] {
                     let client = clients.client(activity).command::<Listing>(activity, ask_omni());
-                    client.command::<Listing>(activity, ListingCommand::Leave).command::<Listing>(activity, ask_omni());
+                    client
+                        .command::<Listing>(activity, ListingCommand::Leave)
+                        .command::<Listing>(activity, ask_omni());
                 }
-                clients.client("d").command::<Listing>("d", ask_omni()).command::<Listing>("d", ListingCommand::Cancel);
+                clients
+                    .client("d")
+                    .command::<Listing>("d", ask_omni())
+                    .command::<Listing>("d", ListingCommand::Cancel);
             })
             .always("never more than the level allows", |world| {
-                world.states::<Member>().all(|member| member.active.len() <= Level::Basic.active_max())
+                world
+                    .states::<Member>()
+                    .all(|member| member.active.len() <= Level::Basic.active_max())
             })
             .finally("both sides tell the same", |world| {
                 let active = world.state::<Member>("omni").map(|member| &member.active);
                 world.aggregates::<Listing>().all(|(id, listing)| {
                     let is_settled = listing.joined || listing.company.is_none();
-                    is_settled && listing.joined == active.is_some_and(|active| active.contains_key(id))
+                    is_settled
+                        && listing.joined == active.is_some_and(|active| active.contains_key(id))
                 })
             })
             .finally("nothing is parked", |world| world.parked() == 0)
@@ -243,9 +273,16 @@ mod tests {
         given::<Listing>([asked.clone()]).when(other.clone()).then_refused(theirs);
         given::<Listing>([asked.clone()]).when(ask_omni()).then_nothing();
         let free = [asked, ListingEvent::Left { ask: 1 }];
-        given::<Listing>(free).when(other).then([ListingEvent::Asked { company: "acme".into(), ask: 2 }]);
-        let twice = [MemberEvent::LevelGranted { level: Level::Basic }, MemberEvent::Admitted { activity: "a".into(), ask: 2 }];
-        given::<Member>(twice).when(MemberCommand::Release { activity: "a".into(), ask: 1 }).then_nothing();
+        given::<Listing>(free)
+            .when(other)
+            .then([ListingEvent::Asked { company: "acme".into(), ask: 2 }]);
+        let twice = [
+            MemberEvent::LevelGranted { level: Level::Basic },
+            MemberEvent::Admitted { activity: "a".into(), ask: 2 },
+        ];
+        given::<Member>(twice)
+            .when(MemberCommand::Release { activity: "a".into(), ask: 1 })
+            .then_nothing();
     }
 
     #[tokio::test]
@@ -256,13 +293,24 @@ mod tests {
             store.decide(&Grant { company: "acme".into(), level: Level::Basic }).await.unwrap();
             store.decide(&change("choir", "acme", To::Assigned)).await.unwrap();
             for (id, title) in [("c1", "Choir for men"), ("c2", "Chess")] {
-                listings.execute(id, ListingCommand::Publish { title: title.into() }).await.unwrap();
+                listings
+                    .execute(id, ListingCommand::Publish { title: title.into() })
+                    .await
+                    .unwrap();
                 listings.execute(id, ask_omni()).await.unwrap();
             }
-            let run = || Runtime::new(&store).process::<Joining>().project(Search, all.clone()).run_until_idle();
+            let run = || {
+                Runtime::new(&store)
+                    .process::<Joining>()
+                    .project(Search, all.clone())
+                    .run_until_idle()
+            };
             run().await.unwrap();
             let found = async |words: &str, company: Option<&str>| -> Vec<String> {
-                all.read(|all| all.search(words, company).into_iter().map(|(id, _)| id.clone()).collect()).await
+                all.read(|all| {
+                    all.search(words, company).into_iter().map(|(id, _)| id.clone()).collect()
+                })
+                .await
             };
             assert_eq!(found("CHOIR", None).await, ["c1", "choir"]);
             assert_eq!(found("men choir", None).await, ["c1"]);

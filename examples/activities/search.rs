@@ -1,4 +1,5 @@
-//! Users search activities by words of their titles, and by company, in a read model in memory that follows both answers.
+//! Users search activities by words of their titles, and by company, in a read model in memory that
+//! follows both answers.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +43,8 @@ impl Activities {
         let words: Vec<String> = words.split_whitespace().map(str::to_lowercase).collect();
         let is_meant = |row: &Row| {
             let title = row.title.to_lowercase();
-            words.iter().all(|word| title.contains(word)) && (company.is_none() || row.company.as_deref() == company)
+            words.iter().all(|word| title.contains(word))
+                && (company.is_none() || row.company.as_deref() == company)
         };
         self.0.iter().filter(|(_, row)| is_meant(row)).collect()
     }
@@ -59,14 +61,20 @@ impl Projection<Memory<Activities>> for Search {
     const NAME: &'static str = "activities";
     type Event = Found;
 
-    async fn apply(&self, activities: &mut Activities, found: &Recorded<Found>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        activities: &mut Activities,
+        found: &Recorded<Found>,
+    ) -> Result<(), ProjectionError> {
         let listing = found.stream_id();
         match &found.event {
             Found::Published { title } => activities.row(listing).title.clone_from(title),
             Found::Joined { company } => activities.row(listing).company = Some(company.clone()),
             Found::Left => activities.row(listing).company = None,
             Found::Cancelled => _ = activities.0.remove(listing),
-            Found::Assigned { activity, company } => activities.row(activity).company = Some(company.clone()),
+            Found::Assigned { activity, company } => {
+                activities.row(activity).company = Some(company.clone())
+            }
             Found::Unassigned { activity } => activities.row(activity).company = None,
         }
         Ok(())

@@ -1,5 +1,6 @@
-//! One factory in one stream, folded in parts: each part takes the events that concern it and passes the others over. A part
-//! that is all somebody needs is loaded alone, as a fold of its own over the same stream.
+//! One factory in one stream, folded in parts: each part takes the events that concern it and
+//! passes the others over. A part that is all somebody needs is loaded alone, as a fold of its own
+//! over the same stream.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,10 +109,14 @@ pub(crate) struct Workers {
 impl Workers {
     fn apply(&mut self, event: &FactoryEvent) {
         match event {
-            FactoryEvent::WorkerHired { worker, skills } => _ = self.skills.insert(worker.clone(), skills.clone()),
+            FactoryEvent::WorkerHired { worker, skills } => {
+                _ = self.skills.insert(worker.clone(), skills.clone())
+            }
             FactoryEvent::WorkerLeft { worker } => _ = self.skills.remove(worker),
             FactoryEvent::Instructed { worker, .. } => _ = self.busy.insert(worker.clone()),
-            FactoryEvent::CarriedOut { worker, .. } | FactoryEvent::Failed { worker, .. } => _ = self.busy.remove(worker),
+            FactoryEvent::CarriedOut { worker, .. } | FactoryEvent::Failed { worker, .. } => {
+                _ = self.busy.remove(worker)
+            }
             FactoryEvent::MachineInstalled { .. }
             | FactoryEvent::MachinesRecalibrated { .. }
             | FactoryEvent::RecalibrationPutOff { .. } => {}
@@ -119,7 +124,9 @@ impl Workers {
     }
 
     fn free_for(&self, work: &str, rules: &Rules) -> Result<String, FactoryRefusal> {
-        let fits = |(worker, skills): &(&String, &Vec<String>)| !self.busy.contains(*worker) && rules.allow(work, skills);
+        let fits = |(worker, skills): &(&String, &Vec<String>)| {
+            !self.busy.contains(*worker) && rules.allow(work, skills)
+        };
         let found = self.skills.iter().find(fits).map(|(worker, _)| worker.clone());
         found.ok_or_else(|| FactoryRefusal::NoWorker { work: work.to_owned() })
     }
@@ -143,28 +150,41 @@ impl Machines {
                 self.runs.extend(machines.iter().map(|machine| (machine.clone(), 0)));
                 self.put_off.retain(|machine| !machines.contains(machine));
             }
-            FactoryEvent::RecalibrationPutOff { machines } => self.put_off.extend(machines.iter().cloned()),
+            FactoryEvent::RecalibrationPutOff { machines } => {
+                self.put_off.extend(machines.iter().cloned())
+            }
             FactoryEvent::Instructed { machine, .. } => {
                 *self.runs.entry(machine.clone()).or_default() += 1;
                 self.running.insert(machine.clone());
             }
-            FactoryEvent::CarriedOut { machine, .. } | FactoryEvent::Failed { machine, .. } => _ = self.running.remove(machine),
+            FactoryEvent::CarriedOut { machine, .. } | FactoryEvent::Failed { machine, .. } => {
+                _ = self.running.remove(machine)
+            }
             FactoryEvent::WorkerHired { .. } | FactoryEvent::WorkerLeft { .. } => {}
         }
     }
 
     fn free(&self, rules: &Rules) -> Result<String, FactoryRefusal> {
-        let fits = |(machine, runs): &(&String, &u32)| **runs < rules.runs_max && !self.running.contains(*machine);
-        self.runs.iter().find(fits).map(|(machine, _)| machine.clone()).ok_or(FactoryRefusal::NoMachine)
+        let fits = |(machine, runs): &(&String, &u32)| {
+            **runs < rules.runs_max && !self.running.contains(*machine)
+        };
+        self.runs
+            .iter()
+            .find(fits)
+            .map(|(machine, _)| machine.clone())
+            .ok_or(FactoryRefusal::NoMachine)
     }
 
     /// All that stand still and have run, at once; those that run, when they stop.
     fn recalibrate(&self) -> Vec<FactoryEvent> {
         let ran = self.runs.iter().filter(|(_, runs)| **runs > 0).map(|(name, _)| name.clone());
-        let (running, idle): (BTreeSet<String>, BTreeSet<String>) = ran.partition(|machine| self.running.contains(machine));
+        let (running, idle): (BTreeSet<String>, BTreeSet<String>) =
+            ran.partition(|machine| self.running.contains(machine));
         let put_off: BTreeSet<String> = running.difference(&self.put_off).cloned().collect();
-        let now = (!idle.is_empty()).then_some(FactoryEvent::MachinesRecalibrated { machines: idle });
-        let later = (!put_off.is_empty()).then_some(FactoryEvent::RecalibrationPutOff { machines: put_off });
+        let now =
+            (!idle.is_empty()).then_some(FactoryEvent::MachinesRecalibrated { machines: idle });
+        let later = (!put_off.is_empty())
+            .then_some(FactoryEvent::RecalibrationPutOff { machines: put_off });
         now.into_iter().chain(later).collect()
     }
 
@@ -195,7 +215,8 @@ impl Instructions {
             FactoryEvent::Instructed { instruction, work, machine, worker } => {
                 self.open.insert(instruction, Job { work, machine, worker });
             }
-            FactoryEvent::CarriedOut { instruction, .. } | FactoryEvent::Failed { instruction, .. } => {
+            FactoryEvent::CarriedOut { instruction, .. }
+            | FactoryEvent::Failed { instruction, .. } => {
                 self.open.remove(&instruction);
             }
             _ => {}
@@ -203,7 +224,8 @@ impl Instructions {
     }
 
     fn open(&self, instruction: &str) -> Result<Job, FactoryRefusal> {
-        let unknown = || FactoryRefusal::Unknown { what: format!("open instruction {instruction}") };
+        let unknown =
+            || FactoryRefusal::Unknown { what: format!("open instruction {instruction}") };
         self.open.get(instruction).cloned().ok_or_else(unknown)
     }
 }
@@ -244,14 +266,19 @@ impl Aggregate for Factory {
                 return Err(FactoryRefusal::Known { what: machine });
             }
             FactoryCommand::Install { machine } => FactoryEvent::MachineInstalled { machine },
-            FactoryCommand::Instruct { instruction, .. } if self.instructions.open.contains_key(&instruction) => {
+            FactoryCommand::Instruct { instruction, .. }
+                if self.instructions.open.contains_key(&instruction) =>
+            {
                 return Err(FactoryRefusal::Known { what: instruction });
             }
             FactoryCommand::Instruct { instruction, work, rules } => {
-                let (worker, machine) = (self.workers.free_for(&work, &rules)?, self.machines.free(&rules)?);
+                let (worker, machine) =
+                    (self.workers.free_for(&work, &rules)?, self.machines.free(&rules)?);
                 FactoryEvent::Instructed { instruction, work, machine, worker }
             }
-            FactoryCommand::CarryOut { instruction, prices } => self.carried_out(instruction, &prices)?,
+            FactoryCommand::CarryOut { instruction, prices } => {
+                self.carried_out(instruction, &prices)?
+            }
             FactoryCommand::Fail { instruction, because } => {
                 let Job { machine, worker, .. } = self.instructions.open(&instruction)?;
                 FactoryEvent::Failed { instruction, machine, worker, because }
@@ -259,7 +286,9 @@ impl Aggregate for Factory {
             FactoryCommand::RecalibrateAll => return Ok(self.machines.recalibrate()),
         };
         let follows = match &event {
-            FactoryEvent::CarriedOut { machine, .. } | FactoryEvent::Failed { machine, .. } => self.machines.stopped(machine),
+            FactoryEvent::CarriedOut { machine, .. } | FactoryEvent::Failed { machine, .. } => {
+                self.machines.stopped(machine)
+            }
             _ => None,
         };
         Ok([event].into_iter().chain(follows).collect())
@@ -269,7 +298,11 @@ impl Aggregate for Factory {
 // ANCHOR: carried-out
 impl Factory {
     /// The price goes into the event: a later list does not change what was earned.
-    fn carried_out(&self, instruction: String, prices: &PriceList) -> Result<FactoryEvent, FactoryRefusal> {
+    fn carried_out(
+        &self,
+        instruction: String,
+        prices: &PriceList,
+    ) -> Result<FactoryEvent, FactoryRefusal> {
         let Job { work, machine, worker } = self.instructions.open(&instruction)?;
         let edition = prices.edition;
         let cents = *prices.cents.get(&work).ok_or(FactoryRefusal::NoPrice { work, edition })?;
@@ -278,8 +311,8 @@ impl Factory {
 }
 // ANCHOR_END: carried-out
 
-/// A part on its own, for those who only look: what was earned. It reads one type of event of the factory's stream, and
-/// was thought of long after the factory was opened.
+/// A part on its own, for those who only look: what was earned. It reads one type of event of the
+/// factory's stream, and was thought of long after the factory was opened.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Earnings {
     pub(crate) cents: u64,

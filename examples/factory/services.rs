@@ -1,5 +1,6 @@
-//! Pure services: a price list and a rule table. They are values; whoever asks hands over those that hold today, and what was
-//! decided by them stands in the event, so that tomorrow's list changes nothing of yesterday.
+//! Pure services: a price list and a rule table. They are values; whoever asks hands over those
+//! that hold today, and what was decided by them stands in the event, so that tomorrow's list
+//! changes nothing of yesterday.
 
 use std::collections::BTreeMap;
 

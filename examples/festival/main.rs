@@ -1,8 +1,9 @@
-//! A team belongs to one festival and can move to another; a festival is deleted with all its teams, and no team may be
-//! left behind because it was created, or moved in, just then.
-//! The pattern is to close the door first: a decision records that the deletion began, who creates or moves a team reads
-//! that, and a process that heard of all who came asks each team to go, once, in batches.
-//! Leave the process where all teams always fit into one append: then a decision that reads them may delete them itself.
+//! A team belongs to one festival and can move to another; a festival is deleted with all its
+//! teams, and no team may be left behind because it was created, or moved in, just then. The
+//! pattern is to close the door first: a decision records that the deletion began, who creates or
+//! moves a team reads that, and a process that heard of all who came asks each team to go, once, in
+//! batches. Leave the process where all teams always fit into one append: then a decision that
+//! reads them may delete them itself.
 
 mod deletion;
 mod measure;
@@ -31,12 +32,13 @@ enum FestivalEvent {
 impl Event for FestivalEvent {
     const NAMESPACE: &'static str = "festival";
 
-    /// A festival's own events have another tag than those of its teams, so that teams do not conflict with each other.
+    /// A festival's own events have another tag than those of its teams, so that teams do not
+    /// conflict with each other.
     fn tags(&self) -> Tags {
         match self {
-            Self::Announced { festival } | Self::DeletionBegan { festival, .. } | Self::Deleted { festival } => {
-                Tags::none().with(festival_tag(festival))
-            }
+            Self::Announced { festival }
+            | Self::DeletionBegan { festival, .. }
+            | Self::Deleted { festival } => Tags::none().with(festival_tag(festival)),
             Self::TeamCreated { team, festival } | Self::TeamDeleted { team, festival } => {
                 Tags::none().with(team_tag(team)).with(teams_of_tag(festival))
             }
@@ -101,15 +103,21 @@ impl Aggregate for Festival {
             FestivalEvent::Announced { .. } => *self = Self::Open,
             FestivalEvent::DeletionBegan { .. } => *self = Self::BeingDeleted,
             FestivalEvent::Deleted { .. } => *self = Self::Deleted,
-            FestivalEvent::TeamCreated { .. } | FestivalEvent::TeamMoved { .. } | FestivalEvent::TeamDeleted { .. } => {}
+            FestivalEvent::TeamCreated { .. }
+            | FestivalEvent::TeamMoved { .. }
+            | FestivalEvent::TeamDeleted { .. } => {}
         }
     }
 
     fn decide(&self, command: &FestivalCommand) -> Result<Vec<FestivalEvent>, FestivalRefusal> {
         match (command.clone(), self) {
-            (FestivalCommand::Announce { festival }, Self::Unknown) => Ok(vec![FestivalEvent::Announced { festival }]),
+            (FestivalCommand::Announce { festival }, Self::Unknown) => {
+                Ok(vec![FestivalEvent::Announced { festival }])
+            }
             (FestivalCommand::Announce { .. }, _) => Err(FestivalRefusal::FestivalKnown),
-            (FestivalCommand::EndDeletion { festival }, Self::BeingDeleted) => Ok(vec![FestivalEvent::Deleted { festival }]),
+            (FestivalCommand::EndDeletion { festival }, Self::BeingDeleted) => {
+                Ok(vec![FestivalEvent::Deleted { festival }])
+            }
             (FestivalCommand::EndDeletion { .. }, _) => Ok(Vec::new()),
         }
     }
@@ -147,15 +155,21 @@ impl Aggregate for Team {
 
     fn apply(&mut self, event: &FestivalEvent) {
         match event {
-            FestivalEvent::TeamCreated { festival: now, .. } | FestivalEvent::TeamMoved { to: now, .. } => {
+            FestivalEvent::TeamCreated { festival: now, .. }
+            | FestivalEvent::TeamMoved { to: now, .. } => {
                 self.festival = Some(now.clone());
             }
             FestivalEvent::TeamDeleted { .. } => self.festival = None,
-            FestivalEvent::Announced { .. } | FestivalEvent::DeletionBegan { .. } | FestivalEvent::Deleted { .. } => {}
+            FestivalEvent::Announced { .. }
+            | FestivalEvent::DeletionBegan { .. }
+            | FestivalEvent::Deleted { .. } => {}
         }
     }
 
-    fn decide(&self, DeleteTeam { team, festival }: &DeleteTeam) -> Result<Vec<FestivalEvent>, FestivalRefusal> {
+    fn decide(
+        &self,
+        DeleteTeam { team, festival }: &DeleteTeam,
+    ) -> Result<Vec<FestivalEvent>, FestivalRefusal> {
         let is_here = self.festival.as_ref() == Some(festival);
         let gone = || FestivalEvent::TeamDeleted { team: team.clone(), festival: festival.clone() };
         Ok(is_here.then(gone).into_iter().collect())
@@ -243,8 +257,8 @@ impl Decision for MoveTeam {
 // ANCHOR_END: move
 
 // ANCHOR: begin
-/// Closes the door. It reads the festival's own few events, not its teams: who comes in reads these too, so a team comes
-/// before this in the log, or is refused.
+/// Closes the door. It reads the festival's own few events, not its teams: who comes in reads these
+/// too, so a team comes before this in the log, or is refused.
 #[derive(Clone, Debug)]
 struct BeginDeletion {
     festival: String,
@@ -297,7 +311,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let festivals = store.aggregate::<Festival>();
     let list = async |store: &Store| {
         // Who reads what he wrote waits until the list has come that far.
-        running.projections().wait_until(Teams::NAME, store.head().position, Duration::from_secs(10)).await?;
+        running
+            .projections()
+            .wait_until(Teams::NAME, store.head().position, Duration::from_secs(10))
+            .await?;
         for festival in ["jazz", "folk"] {
             println!("    teams of {festival}: {:?}", teams::of(&lists, festival)?);
         }
@@ -305,7 +322,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
 
     for festival in ["jazz", "folk"] {
-        festivals.execute(festival, FestivalCommand::Announce { festival: festival.into() }).await?;
+        festivals
+            .execute(festival, FestivalCommand::Announce { festival: festival.into() })
+            .await?;
     }
     for (team, festival) in [("drums", "jazz"), ("brass", "jazz"), ("fiddles", "folk")] {
         create(&store, team, festival).await?;
@@ -317,12 +336,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("jazz is deleted; a choir is created in it, and the fiddles flee, at the same moment");
     let head = store.head().position;
     let jazz = BeginDeletion { festival: "jazz".into() };
-    let (began, choir, fiddles) =
-        tokio::join!(store.decide(&jazz), create(&store, "choir", "jazz"), move_to(&store, "fiddles", "folk"));
+    let (began, choir, fiddles) = tokio::join!(
+        store.decide(&jazz),
+        create(&store, "choir", "jazz"),
+        move_to(&store, "fiddles", "folk")
+    );
     began?;
     choir?;
     fiddles?;
-    let mut told = store.subscribe(Query::tag(festival_tag("jazz")).or(Query::tag(teams_of_tag("jazz"))), head);
+    let mut told = store
+        .subscribe(Query::tag(festival_tag("jazz")).or(Query::tag(teams_of_tag("jazz"))), head);
     loop {
         match festivals.decode(&told.event().await?)?.as_slice() {
             [FestivalEvent::DeletionBegan { .. }] => println!("    the deletion begins"),
@@ -344,11 +367,17 @@ async fn create(store: &Store, team: &str, festival: &str) -> Result<(), Box<dyn
 }
 
 async fn move_to(store: &Store, team: &str, to: &str) -> Result<(), Box<dyn Error>> {
-    tell(&format!("{team} moves to {to}"), store.decide(&MoveTeam { team: team.into(), to: to.into() }).await)
+    tell(
+        &format!("{team} moves to {to}"),
+        store.decide(&MoveTeam { team: team.into(), to: to.into() }).await,
+    )
 }
 
 /// Prints how it went. A refusal belongs to the story, anything else ends it.
-fn tell(what: &str, done: Result<Executed<FestivalEvent>, ExecuteError<FestivalRefusal>>) -> Result<(), Box<dyn Error>> {
+fn tell(
+    what: &str,
+    done: Result<Executed<FestivalEvent>, ExecuteError<FestivalRefusal>>,
+) -> Result<(), Box<dyn Error>> {
     match done {
         Ok(_) => println!("{what}: done"),
         Err(error) => println!("{what}: {}", error.into_refusal()?),
@@ -391,25 +420,44 @@ mod tests {
 
     #[test]
     fn a_team_is_created_once_and_only_in_a_festival_that_there_is() {
-        given_events([announced("jazz")]).decide(&create("drums", "jazz")).then([created("drums", "jazz").1]);
-        given_events([announced("jazz")]).decide(&create("drums", "folk")).then_refused(FestivalRefusal::NoFestival);
+        given_events([announced("jazz")])
+            .decide(&create("drums", "jazz"))
+            .then([created("drums", "jazz").1]);
+        given_events([announced("jazz")])
+            .decide(&create("drums", "folk"))
+            .then_refused(FestivalRefusal::NoFestival);
         let there = [announced("jazz"), announced("folk"), created("drums", "jazz")];
-        given_events(there.clone()).decide(&create("drums", "folk")).then_refused(FestivalRefusal::TeamKnown);
-        let gone = ("team-drums".to_owned(), TeamDeleted { team: "drums".into(), festival: "jazz".into() });
+        given_events(there.clone())
+            .decide(&create("drums", "folk"))
+            .then_refused(FestivalRefusal::TeamKnown);
+        let gone = (
+            "team-drums".to_owned(),
+            TeamDeleted { team: "drums".into(), festival: "jazz".into() },
+        );
         let deleted = there.into_iter().chain([gone]);
-        given_events(deleted.clone()).decide(&create("drums", "jazz")).then_refused(FestivalRefusal::TeamKnown);
-        given_events(deleted).decide(&move_to("drums", "folk")).then_refused(FestivalRefusal::NoTeam);
+        given_events(deleted.clone())
+            .decide(&create("drums", "jazz"))
+            .then_refused(FestivalRefusal::TeamKnown);
+        given_events(deleted)
+            .decide(&move_to("drums", "folk"))
+            .then_refused(FestivalRefusal::NoTeam);
     }
 
     #[test]
     fn a_team_moves_to_a_festival_that_is_open_and_may_flee_from_one_that_is_not() {
         let both = [announced("jazz"), announced("folk"), created("drums", "jazz")];
-        given_events(both.clone()).decide(&move_to("drums", "folk")).then([moved("drums", "jazz", "folk").1]);
+        given_events(both.clone())
+            .decide(&move_to("drums", "folk"))
+            .then([moved("drums", "jazz", "folk").1]);
         given_events(both.clone()).decide(&move_to("drums", "jazz")).then_nothing();
         let deleting_jazz = both.clone().into_iter().chain([began("jazz")]);
-        given_events(deleting_jazz).decide(&move_to("drums", "folk")).then([moved("drums", "jazz", "folk").1]);
+        given_events(deleting_jazz)
+            .decide(&move_to("drums", "folk"))
+            .then([moved("drums", "jazz", "folk").1]);
         let deleting_folk = both.into_iter().chain([began("folk")]);
-        given_events(deleting_folk).decide(&move_to("drums", "folk")).then_refused(FestivalRefusal::BeingDeleted);
+        given_events(deleting_folk)
+            .decide(&move_to("drums", "folk"))
+            .then_refused(FestivalRefusal::BeingDeleted);
     }
 
     #[test]
@@ -421,7 +469,8 @@ mod tests {
         given_events([announced("jazz"), began("jazz")]).decide(&begin).then_nothing();
     }
 
-    /// More than a reaction may name, with batches of the size that tests have; all at once was parked.
+    /// More than a reaction may name, with batches of the size that tests have; all at once was
+    /// parked.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_festival_with_many_batches_of_teams_is_deleted_and_each_team_once() {
         // More batches than there may be reactions that led one to another by commands.
@@ -444,7 +493,9 @@ mod tests {
         let there = |team: &str, festival: &str| created(team, festival).1;
         let nobody_is_in_a_festival_that_is_gone = |world: &World| {
             let gone: Vec<&str> = festivals(world, Festival::Deleted).collect();
-            let left = world.aggregates::<Team>().find(|(_, team)| team.festival.as_deref().is_some_and(|of| gone.contains(&of)));
+            let left = world
+                .aggregates::<Team>()
+                .find(|(_, team)| team.festival.as_deref().is_some_and(|of| gone.contains(&of)));
             left.map_or(Ok(()), |(team, _)| Err(format!("{team} is left")))
         };
         Explorer::new()
@@ -460,20 +511,31 @@ mod tests {
                 clients.client("owner").decide(BeginDeletion { festival: "jazz".into() });
                 clients.client("creator").decide(create("choir", "jazz"));
                 clients.client("comer").decide(move_to("fiddles", "jazz"));
-                clients.client("fleer").decide(move_to("drums", "folk")).decide(move_to("drums", "jazz"));
+                clients
+                    .client("fleer")
+                    .decide(move_to("drums", "folk"))
+                    .decide(move_to("drums", "jazz"));
             })
             .always("nobody is in a festival that is gone", nobody_is_in_a_festival_that_is_gone)
-            // Five events that were given, five at most of people, and four teams that go before the festival.
-            .always("there is no endless loop", |world: &World| world.events_of::<FestivalEvent>().len() <= 5 + 5 + 5)
+            // Five events that were given, five at most of people, and four teams that go before
+            // the festival.
+            .always("there is no endless loop", |world: &World| {
+                world.events_of::<FestivalEvent>().len() <= 5 + 5 + 5
+            })
             .finally("jazz is gone, and only folk goes on", |world: &World| {
-                festivals(world, Festival::Deleted).eq(["jazz"]) && world.open_processes() == 1 && world.parked() == 0
+                festivals(world, Festival::Deleted).eq(["jazz"])
+                    && world.open_processes() == 1
+                    && world.parked() == 0
             })
             .run(Schedules(1_000));
     }
     // ANCHOR_END: explored
 
     fn festivals(world: &World, are: Festival) -> impl Iterator<Item = &str> {
-        world.aggregates::<Festival>().filter(move |(_, festival)| **festival == are).map(|(id, _)| id)
+        world
+            .aggregates::<Festival>()
+            .filter(move |(_, festival)| **festival == are)
+            .map(|(id, _)| id)
     }
 
     fn decided(done: Result<Executed<FestivalEvent>, ExecuteError<FestivalRefusal>>) -> bool {
@@ -481,21 +543,33 @@ mod tests {
             Ok(_) => true,
             Err(error) => matches!(
                 error.into_refusal(),
-                Ok(FestivalRefusal::BeingDeleted | FestivalRefusal::NoFestival | FestivalRefusal::NoTeam)
+                Ok(FestivalRefusal::BeingDeleted
+                    | FestivalRefusal::NoFestival
+                    | FestivalRefusal::NoTeam)
             ),
         }
     }
 
-    /// A hundred people create and move teams while the festival is deleted: nobody is left behind, and it ends.
+    /// A hundred people create and move teams while the festival is deleted: nobody is left behind,
+    /// and it ends.
     #[tokio::test(flavor = "multi_thread")]
     async fn no_team_is_left_in_a_festival_that_is_deleted_while_teams_come_in() {
         for store in examples::stores().await {
             let place = tempfile::tempdir().unwrap();
             let rows = Sqlite::at(place.path());
             let lists = rows.reader::<Teams>();
-            let running = Runtime::new(&store).process::<Deletion>().project(Teams, rows).start().await.unwrap();
+            let running = Runtime::new(&store)
+                .process::<Deletion>()
+                .project(Teams, rows)
+                .start()
+                .await
+                .unwrap();
             for (stream, event) in [announced("jazz"), announced("folk")] {
-                store.aggregate::<Festival>().record(&stream["festival-".len()..], &[event]).await.unwrap();
+                store
+                    .aggregate::<Festival>()
+                    .record(&stream["festival-".len()..], &[event])
+                    .await
+                    .unwrap();
             }
             for n in 0..20 {
                 store.decide(&create(&format!("early-{n}"), "folk")).await.unwrap();
@@ -505,7 +579,9 @@ mod tests {
                 let store = store.clone();
                 tasks.push(tokio::spawn(async move {
                     assert!(decided(store.decide(&create(&format!("new-{n}"), "jazz")).await));
-                    assert!(decided(store.decide(&move_to(&format!("early-{}", n % 20), "jazz")).await));
+                    assert!(decided(
+                        store.decide(&move_to(&format!("early-{}", n % 20), "jazz")).await
+                    ));
                     if n == 25 {
                         store.decide(&BeginDeletion { festival: "jazz".into() }).await.unwrap();
                     }
@@ -521,7 +597,11 @@ mod tests {
             assert_eq!(left, BTreeSet::new());
             assert!(head.0 > 22);
             // The lists that people see say what a fold of the events says.
-            running.projections().wait_until(Teams::NAME, head, Duration::from_secs(60)).await.unwrap();
+            running
+                .projections()
+                .wait_until(Teams::NAME, head, Duration::from_secs(60))
+                .await
+                .unwrap();
             assert_eq!(teams::of(&lists, "jazz").unwrap(), [] as [String; 0]);
             let (_, stayed, _) = fold(&store, "folk").await;
             assert_eq!(teams::of(&lists, "folk").unwrap(), stayed.into_iter().collect::<Vec<_>>());

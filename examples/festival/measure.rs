@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 
 use super::deletion::Deletion;
 use super::teams::{self, Teams};
-use super::{BeginDeletion, CreateTeam, Festival, FestivalCommand, FestivalEvent, MoveTeam, festival_tag};
+use super::{
+    BeginDeletion, CreateTeam, Festival, FestivalCommand, FestivalEvent, MoveTeam, festival_tag,
+};
 
 /// Requests that are under way at once: what a busy server has.
 const UNDER_WAY: u64 = 256;
@@ -31,14 +33,19 @@ struct Figures {
 
 pub(super) async fn measure(festivals: u64, teams: u64) -> Result<(), Box<dyn Error>> {
     if festivals < TIMED || teams == 0 {
-        return Err(format!("{TIMED} festivals are deleted to time it: measure that many at least, with teams").into());
+        return Err(format!(
+            "{TIMED} festivals are deleted to time it: measure that many at least, with teams"
+        )
+        .into());
     }
     let place = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
     let (log, rows) = (place.path().join("store"), place.path().join("rows"));
     let path = log.to_str().ok_or("the directory for temporary files is not UTF-8")?;
     let store = leftfold::open(path).await?;
 
-    println!("{festivals} festivals with {teams} teams each, {UNDER_WAY} requests under way at once");
+    println!(
+        "{festivals} festivals with {teams} teams each, {UNDER_WAY} requests under way at once"
+    );
     let began = Instant::now();
     create(&store, festivals, teams).await.map_err(|error| error.to_string())?;
     let created_in = began.elapsed();
@@ -46,7 +53,12 @@ pub(super) async fn measure(festivals: u64, teams: u64) -> Result<(), Box<dyn Er
     println!("created: {events} events in {}, {}", seconds(created_in), rate(events, created_in));
     store.close().await?;
     let log_bytes = bytes(&log)?;
-    println!("on disk: {} of log and index, {} bytes an event; {}", megabytes(log_bytes), log_bytes / events, memory());
+    println!(
+        "on disk: {} of log and index, {} bytes an event; {}",
+        megabytes(log_bytes),
+        log_bytes / events,
+        memory()
+    );
 
     let began = Instant::now();
     let store = leftfold::open(path).await?;
@@ -55,17 +67,31 @@ pub(super) async fn measure(festivals: u64, teams: u64) -> Result<(), Box<dyn Er
     let lists = target.reader::<Teams>();
     let began = Instant::now();
     let running = Runtime::new(&store).process::<Deletion>().project(Teams, target).start().await?;
-    running.projections().wait_until(Teams::NAME, store.head().position, Duration::from_secs(24 * 3600)).await?;
+    running
+        .projections()
+        .wait_until(Teams::NAME, store.head().position, Duration::from_secs(24 * 3600))
+        .await?;
     let listed_in = began.elapsed();
     let rows_bytes = bytes(&rows)?;
-    println!("lists built in {}, {}; {} of rows", seconds(listed_in), rate(festivals * teams, listed_in), megabytes(rows_bytes));
+    println!(
+        "lists built in {}, {}; {} of rows",
+        seconds(listed_in),
+        rate(festivals * teams, listed_in),
+        megabytes(rows_bytes)
+    );
 
     list(&lists, festivals, teams)?;
     move_teams(&store, festivals).await?;
     delete(&store).await?;
-    running.projections().wait_until(Teams::NAME, store.head().position, Duration::from_secs(60)).await?;
+    running
+        .projections()
+        .wait_until(Teams::NAME, store.head().position, Duration::from_secs(60))
+        .await?;
     for festival in 0..TIMED {
-        assert!(teams::of(&lists, &festival.to_string())?.is_empty(), "a festival that was deleted has teams");
+        assert!(
+            teams::of(&lists, &festival.to_string())?.is_empty(),
+            "a festival that was deleted has teams"
+        );
     }
     println!("{}", memory());
     running.stop().await?;
@@ -78,15 +104,24 @@ pub(super) async fn measure(festivals: u64, teams: u64) -> Result<(), Box<dyn Er
 pub(super) async fn large(teams: u64) -> Result<(), Box<dyn Error>> {
     let place = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
     let path = place.path().join("store");
-    let store = leftfold::open(path.to_str().ok_or("the directory for temporary files is not UTF-8")?).await?;
+    let store =
+        leftfold::open(path.to_str().ok_or("the directory for temporary files is not UTF-8")?)
+            .await?;
     let running = Runtime::new(&store).process::<Deletion>().start().await?;
     let began = Instant::now();
     create_teams_of_one(&store, teams).await.map_err(|error| error.to_string())?;
     println!("one festival with {teams} teams: created in {}", seconds(began.elapsed()));
     let (began, worked) = (Instant::now(), processor_time());
     until_deleted(&store, "0").await?;
-    let worked = processor_time().zip(worked).map(|(now, then)| seconds(now.saturating_sub(then))).unwrap_or_default();
-    println!("deleted, the last of its teams included, in {}, {worked} of processors; {}", seconds(began.elapsed()), memory());
+    let worked = processor_time()
+        .zip(worked)
+        .map(|(now, then)| seconds(now.saturating_sub(then)))
+        .unwrap_or_default();
+    println!(
+        "deleted, the last of its teams included, in {}, {worked} of processors; {}",
+        seconds(began.elapsed()),
+        memory()
+    );
     running.stop().await?;
     Ok(store.close().await?)
 }
@@ -142,18 +177,38 @@ async fn delete(store: &Store) -> Result<(), Box<dyn Error>> {
 
 fn plan(figures: &Figures, festivals: u64, teams: u64) {
     let times_as_many = PLANNED as f64 / festivals as f64;
-    let planned = |duration: Duration| format!("{:.1} hours", duration.as_secs_f64() * times_as_many / 3600.0);
+    let planned = |duration: Duration| {
+        format!("{:.1} hours", duration.as_secs_f64() * times_as_many / 3600.0)
+    };
     let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 * times_as_many / 1e9);
     println!("\nfor {PLANNED} festivals with {teams} teams each that means:");
-    println!("    {} of log and index: an event is as large as before", gigabytes(figures.log_bytes));
-    println!("    {} to create them all at this rate: a command reads two short lists of", planned(figures.created_in));
+    println!(
+        "    {} of log and index: an event is as large as before",
+        gigabytes(figures.log_bytes)
+    );
+    println!(
+        "    {} to create them all at this rate: a command reads two short lists of",
+        planned(figures.created_in)
+    );
     println!("        positions, found in O(log n), however many other festivals there are");
-    println!("    {} of rows, and {} to build them anew,", gigabytes(figures.rows_bytes), planned(figures.listed_in));
+    println!(
+        "    {} of rows, and {} to build them anew,",
+        gigabytes(figures.rows_bytes),
+        planned(figures.listed_in)
+    );
     println!("        while the old ones serve");
-    println!("    a list, a move and a deletion take what they take here while the pages that they read are in memory,");
-    println!("        and some reads of the disk more where they are not: none of them looks at another festival");
-    println!("    memory: at most 64 MiB for the index of the log and what is read of it, 64 MiB for folds, and 32 MiB for the");
-    println!("        lists, which is where it ends here too; an instance of the process that is not at work is in the log only");
+    println!(
+        "    a list, a move and a deletion take what they take here while the pages that they read are in memory,"
+    );
+    println!(
+        "        and some reads of the disk more where they are not: none of them looks at another festival"
+    );
+    println!(
+        "    memory: at most 64 MiB for the index of the log and what is read of it, 64 MiB for folds, and 32 MiB for the"
+    );
+    println!(
+        "        lists, which is where it ends here too; an instance of the process that is not at work is in the log only"
+    );
 }
 
 /// Each worker creates the festivals of its own, one after the other, as a person would.
@@ -165,9 +220,12 @@ async fn create(store: &Store, festivals: u64, teams: u64) -> Result<(), Failed>
             let aggregates = store.aggregate::<Festival>();
             for n in (worker..festivals).step_by(UNDER_WAY as usize) {
                 let festival = n.to_string();
-                aggregates.execute(&festival, FestivalCommand::Announce { festival: festival.clone() }).await?;
+                aggregates
+                    .execute(&festival, FestivalCommand::Announce { festival: festival.clone() })
+                    .await?;
                 for team in 0..teams {
-                    let create = CreateTeam { team: format!("{n}-{team}"), festival: festival.clone() };
+                    let create =
+                        CreateTeam { team: format!("{n}-{team}"), festival: festival.clone() };
                     store.decide(&create).await?;
                 }
             }
@@ -189,7 +247,9 @@ async fn create_teams_of_one(store: &Store, teams: u64) -> Result<(), Failed> {
         let store = store.clone();
         workers.spawn(async move {
             for team in (worker..teams).step_by(UNDER_WAY as usize) {
-                store.decide(&CreateTeam { team: format!("0-{team}"), festival: "0".to_owned() }).await?;
+                store
+                    .decide(&CreateTeam { team: format!("0-{team}"), festival: "0".to_owned() })
+                    .await?;
             }
             Ok::<_, Failed>(())
         });

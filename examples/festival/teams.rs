@@ -37,15 +37,21 @@ impl Projection<Sqlite> for Teams {
         )?)
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<Listed>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<Listed>,
+    ) -> Result<(), ProjectionError> {
         match &event.event {
-            Listed::Created { team, festival } => {
-                rows.prepare_cached("INSERT INTO team VALUES (?1, ?2)")?.execute([team, festival])?
+            Listed::Created { team, festival } => rows
+                .prepare_cached("INSERT INTO team VALUES (?1, ?2)")?
+                .execute([team, festival])?,
+            Listed::Moved { team, to } => rows
+                .prepare_cached("UPDATE team SET festival = ?2 WHERE team = ?1")?
+                .execute([team, to])?,
+            Listed::Deleted { team } => {
+                rows.prepare_cached("DELETE FROM team WHERE team = ?1")?.execute([team])?
             }
-            Listed::Moved { team, to } => {
-                rows.prepare_cached("UPDATE team SET festival = ?2 WHERE team = ?1")?.execute([team, to])?
-            }
-            Listed::Deleted { team } => rows.prepare_cached("DELETE FROM team WHERE team = ?1")?.execute([team])?,
         };
         Ok(())
     }
@@ -54,7 +60,8 @@ impl Projection<Sqlite> for Teams {
 /// The teams of a festival, in order.
 pub(super) fn of(lists: &Reader, festival: &str) -> Result<Vec<String>, SqliteError> {
     lists.read(|rows| {
-        let mut teams = rows.prepare_cached("SELECT team FROM team WHERE festival = ?1 ORDER BY team")?;
+        let mut teams =
+            rows.prepare_cached("SELECT team FROM team WHERE festival = ?1 ORDER BY team")?;
         let teams = teams.query_map([festival], |row| row.get(0))?;
         teams.collect()
     })

@@ -1,5 +1,5 @@
-//! The assignment side: one decision over a vehicle and a driver. It keeps only its own small picture of a driver: who is
-//! away, and when; names and birthdays are none of its business.
+//! The assignment side: one decision over a vehicle and a driver. It keeps only its own small
+//! picture of a driver: who is away, and when; names and birthdays are none of its business.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,8 @@ pub(crate) struct Absences(BTreeMap<String, (u32, u32)>);
 impl Absences {
     pub(crate) fn apply(&mut self, event: &FleetEvent) {
         match event.clone() {
-            FleetEvent::VacationScheduled { vacation, from, until } | FleetEvent::VacationChanged { vacation, from, until } => {
+            FleetEvent::VacationScheduled { vacation, from, until }
+            | FleetEvent::VacationChanged { vacation, from, until } => {
                 self.0.insert(vacation, (from, until));
             }
             FleetEvent::VacationEndedEarly { vacation, on } => {
@@ -57,7 +58,11 @@ impl Absences {
 
     /// The first day of a vacation within these days.
     pub(crate) fn within(&self, from: u32, until: u32) -> Option<u32> {
-        self.0.values().filter(|(away, back)| *away < until && from < *back).map(|(away, _)| *away).min()
+        self.0
+            .values()
+            .filter(|(away, back)| *away < until && from < *back)
+            .map(|(away, _)| *away)
+            .min()
     }
 }
 // ANCHOR_END: picture
@@ -91,15 +96,23 @@ impl Decision for Assign {
     type State = Picture;
     type Refusal = AssignRefusal;
 
-    /// Both streams, of the driver no more than vacations: what is written there meanwhile makes this decision be made anew.
-    /// The people office never waits for it.
+    /// Both streams, of the driver no more than vacations: what is written there meanwhile makes
+    /// this decision be made anew. The people office never waits for it.
     fn query(&self) -> Query {
         let stream = |category, id: &str, types: &[&str]| {
-            let types: Vec<_> = types.iter().filter_map(|name| EventType::new(format!("{category}.{name}")).ok()).collect();
+            let types: Vec<_> = types
+                .iter()
+                .filter_map(|name| EventType::new(format!("{category}.{name}")).ok())
+                .collect();
             StreamName::of(category, id).map_or(Query::nothing(), Query::stream).of_types(&types)
         };
-        let vacations = ["VacationScheduled", "VacationChanged", "VacationEndedEarly", "VacationCancelled"];
-        stream("vehicle", &self.vehicle, &["Assigned", "Unassigned"]).or(stream("driver", &self.driver, &vacations))
+        let vacations =
+            ["VacationScheduled", "VacationChanged", "VacationEndedEarly", "VacationCancelled"];
+        stream("vehicle", &self.vehicle, &["Assigned", "Unassigned"]).or(stream(
+            "driver",
+            &self.driver,
+            &vacations,
+        ))
     }
 
     fn apply(&self, picture: &mut Picture, event: &FleetEvent) {
@@ -120,7 +133,10 @@ impl Decision for Assign {
         if let Some(from) = picture.absences.within(from, until) {
             return Err(AssignRefusal::OnVacation { from });
         }
-        Ok(Decided::event(format!("vehicle-{vehicle}"), FleetEvent::Assigned { vehicle, driver, from, until }))
+        Ok(Decided::event(
+            format!("vehicle-{vehicle}"),
+            FleetEvent::Assigned { vehicle, driver, from, until },
+        ))
     }
 }
 // ANCHOR_END: decision

@@ -1,5 +1,6 @@
-//! The eventual variant: a vacation that comes after the assignment is not refused, it makes an exception. A report shows
-//! vehicles whose driver became unavailable, and a process takes the driver off the vehicle.
+//! The eventual variant: a vacation that comes after the assignment is not refused, it makes an
+//! exception. A report shows vehicles whose driver became unavailable, and a process takes the
+//! driver off the vehicle.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +51,10 @@ impl Aggregate for Vehicle {
         }
     }
 
-    fn decide(&self, Unassign { vehicle, driver, because }: &Unassign) -> Result<Vec<VehicleEvent>, Never> {
+    fn decide(
+        &self,
+        Unassign { vehicle, driver, because }: &Unassign,
+    ) -> Result<Vec<VehicleEvent>, Never> {
         if self.driver.as_ref() != Some(driver) {
             return Ok(Vec::new());
         }
@@ -69,15 +73,20 @@ pub(crate) struct Duties {
 impl Duties {
     fn apply(&mut self, event: &FleetEvent) {
         match event {
-            FleetEvent::Assigned { vehicle, from, until, .. } => _ = self.vehicles.insert(vehicle.clone(), (*from, *until)),
+            FleetEvent::Assigned { vehicle, from, until, .. } => {
+                _ = self.vehicles.insert(vehicle.clone(), (*from, *until))
+            }
             FleetEvent::Unassigned { vehicle, .. } => _ = self.vehicles.remove(vehicle),
             vacation => self.absences.apply(vacation),
         }
     }
 
-    /// The vehicles whose driver is away on a day for which they were assigned, with the first such vacation's day.
+    /// The vehicles whose driver is away on a day for which they were assigned, with the first such
+    /// vacation's day.
     fn exceptions(&self) -> impl Iterator<Item = (&String, u32)> {
-        self.vehicles.iter().filter_map(|(vehicle, (from, until))| Some((vehicle, self.absences.within(*from, *until)?)))
+        self.vehicles.iter().filter_map(|(vehicle, (from, until))| {
+            Some((vehicle, self.absences.within(*from, *until)?))
+        })
     }
 }
 
@@ -107,7 +116,11 @@ impl Projection<Memory<Report>> for ExceptionReport {
     const NAME: &'static str = "exceptions";
     type Event = FleetEvent;
 
-    async fn apply(&self, report: &mut Report, event: &Recorded<FleetEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        report: &mut Report,
+        event: &Recorded<FleetEvent>,
+    ) -> Result<(), ProjectionError> {
         report.entry(driver(event).to_owned()).or_default().apply(&event.event);
         Ok(())
     }
@@ -140,7 +153,8 @@ impl Process for Unassignment {
     fn react(&self, trigger: &Trigger<FleetEvent>, context: &Context) -> Reaction {
         let unassign = |reaction: Reaction, (vehicle, day): (&String, u32)| {
             let because = format!("{} is on vacation from day {day}", context.key);
-            let command = Unassign { vehicle: vehicle.clone(), driver: context.key.clone(), because };
+            let command =
+                Unassign { vehicle: vehicle.clone(), driver: context.key.clone(), because };
             reaction.command::<Vehicle>(vehicle, command)
         };
         match trigger {

@@ -1,7 +1,8 @@
-//! A vehicle has at most one driver, and none who is on vacation; but a vacation is the real world's fact and never refused.
-//! The pattern is a decision that reads vehicle and driver at once, so that a vacation recorded meanwhile makes it decide anew;
-//! vacations that come later make exceptions, which a report shows and a process mends by taking the driver off.
-//! Where a short double booking does no harm, the report and the process alone are enough, and cheaper.
+//! A vehicle has at most one driver, and none who is on vacation; but a vacation is the real
+//! world's fact and never refused. The pattern is a decision that reads vehicle and driver at once,
+//! so that a vacation recorded meanwhile makes it decide anew; vacations that come later make
+//! exceptions, which a report shows and a process mends by taking the driver off. Where a short
+//! double booking does no harm, the report and the process alone are enough, and cheaper.
 
 mod assigning;
 mod exceptions;
@@ -33,7 +34,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let projecting = Runtime::new(&store).project(ExceptionReport, report.clone()).start().await?;
 
     for name in ["ann", "bob"] {
-        drivers.execute(name, DriverCommand::Hire { name: name.into(), birthday: "1990-01-01".into() }).await?;
+        drivers
+            .execute(name, DriverCommand::Hire { name: name.into(), birthday: "1990-01-01".into() })
+            .await?;
     }
     drivers.execute("ann", vacation("summer", 10, 20)).await?;
     println!("ann is on vacation from day 10 to 20");
@@ -47,12 +50,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let Assign { vehicle, driver, from, until } = &wish;
         match store.decide(&wish).await {
             Ok(_) => println!("{driver} drives the {vehicle} from day {from} to {until}"),
-            Err(ExecuteError::Refused(no)) => println!("{driver} may not drive the {vehicle} from day {from} to {until}: {no}"),
+            Err(ExecuteError::Refused(no)) => {
+                println!("{driver} may not drive the {vehicle} from day {from} to {until}: {no}")
+            }
             Err(other) => return Err(other.into()),
         }
     }
     let ill = drivers.execute("bob", vacation("ill", 3, 5)).await?;
-    projecting.projections().wait_until(ExceptionReport::NAME, ill.position, Duration::from_secs(60)).await?;
+    projecting
+        .projections()
+        .wait_until(ExceptionReport::NAME, ill.position, Duration::from_secs(60))
+        .await?;
     println!("bob falls ill from day 3 to 5");
     show(report.read(exceptions).await);
 
@@ -62,7 +70,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("{driver} is taken off the {vehicle}: {because}");
     }
     mending.stop().await?;
-    projecting.projections().wait_until(ExceptionReport::NAME, store.head().position, Duration::from_secs(60)).await?;
+    projecting
+        .projections()
+        .wait_until(ExceptionReport::NAME, store.head().position, Duration::from_secs(60))
+        .await?;
     show(report.read(exceptions).await);
     projecting.stop().await?;
     store.close().await?;
@@ -101,15 +112,25 @@ mod tests {
         let changed = FleetEvent::VacationChanged { vacation: "v".into(), from: 30, until: 40 };
         let early = FleetEvent::VacationEndedEarly { vacation: "v".into(), on: 35 };
         let cancelled = FleetEvent::VacationCancelled { vacation: "v".into() };
-        let history = |events: &[FleetEvent]| given_events(events.iter().map(|event| ("driver-ann", event.clone())));
+        let history = |events: &[FleetEvent]| {
+            given_events(events.iter().map(|event| ("driver-ann", event.clone())))
+        };
         let wish = |from, until| assign("truck", "ann", from, until);
         let away = |from| AssignRefusal::OnVacation { from };
         history(&[scheduled(10, 20)]).decide(&wish(19, 25)).then_refused(away(10));
-        history(&[scheduled(10, 20)]).decide(&wish(20, 25)).then([assigned("truck", "ann", 20, 25)]);
-        history(&[scheduled(10, 20), changed.clone()]).decide(&wish(10, 20)).then([assigned("truck", "ann", 10, 20)]);
+        history(&[scheduled(10, 20)])
+            .decide(&wish(20, 25))
+            .then([assigned("truck", "ann", 20, 25)]);
+        history(&[scheduled(10, 20), changed.clone()])
+            .decide(&wish(10, 20))
+            .then([assigned("truck", "ann", 10, 20)]);
         history(&[scheduled(10, 20), changed.clone()]).decide(&wish(36, 38)).then_refused(away(30));
-        history(&[scheduled(10, 20), changed, early]).decide(&wish(36, 38)).then([assigned("truck", "ann", 36, 38)]);
-        history(&[scheduled(10, 20), cancelled]).decide(&wish(10, 20)).then([assigned("truck", "ann", 10, 20)]);
+        history(&[scheduled(10, 20), changed, early])
+            .decide(&wish(36, 38))
+            .then([assigned("truck", "ann", 36, 38)]);
+        history(&[scheduled(10, 20), cancelled])
+            .decide(&wish(10, 20))
+            .then([assigned("truck", "ann", 10, 20)]);
     }
 
     #[test]
@@ -128,10 +149,20 @@ mod tests {
                 let (driver, truck) = (format!("d{round}"), format!("t{round}"));
                 let (deciding, wish) = (store.clone(), assign(&truck, &driver, 10, 20));
                 let assigning = tokio::spawn(async move { deciding.decide(&wish).await });
-                let away = store.aggregate::<Driver>().execute(&driver, vacation("v", 10, 20)).await.unwrap();
+                let away = store
+                    .aggregate::<Driver>()
+                    .execute(&driver, vacation("v", 10, 20))
+                    .await
+                    .unwrap();
                 match assigning.await.unwrap() {
-                    Ok(assigned) => assert!(assigned.position < away.position, "it was decided without the vacation"),
-                    Err(refused) => assert_eq!(refused, ExecuteError::Refused(AssignRefusal::OnVacation { from: 10 })),
+                    Ok(assigned) => assert!(
+                        assigned.position < away.position,
+                        "it was decided without the vacation"
+                    ),
+                    Err(refused) => assert_eq!(
+                        refused,
+                        ExecuteError::Refused(AssignRefusal::OnVacation { from: 10 })
+                    ),
                 }
             }
         }
@@ -143,7 +174,8 @@ mod tests {
         for store in examples::stores().await {
             let report = Memory::<Report>::new();
             let drivers = store.aggregate::<Driver>();
-            let run = || Runtime::new(&store).project(ExceptionReport, report.clone()).run_until_idle();
+            let run =
+                || Runtime::new(&store).project(ExceptionReport, report.clone()).run_until_idle();
             store.decide(&assign("truck", "ann", 10, 20)).await.unwrap();
             store.decide(&assign("van", "ann", 1, 5)).await.unwrap();
             drivers.execute("ann", vacation("v", 15, 16)).await.unwrap();
@@ -163,7 +195,8 @@ mod tests {
         for store in examples::stores().await {
             let report = Memory::<Report>::new();
             let drivers = store.aggregate::<Driver>();
-            let run = || Runtime::new(&store).project(ExceptionReport, report.clone()).run_until_idle();
+            let run =
+                || Runtime::new(&store).project(ExceptionReport, report.clone()).run_until_idle();
             store.decide(&assign("truck", "ann", 10, 20)).await.unwrap();
             let until = |from, until| DriverCommand::Change { vacation: "v".into(), from, until };
             let changes = [
@@ -175,12 +208,17 @@ mod tests {
             for (change, count) in changes {
                 drivers.execute("ann", change.clone()).await.unwrap();
                 run().await.unwrap();
-                assert_eq!(report.read(|report| exceptions(report).len()).await, count, "{change:?}");
+                assert_eq!(
+                    report.read(|report| exceptions(report).len()).await,
+                    count,
+                    "{change:?}"
+                );
             }
         }
     }
 
-    /// Nobody was assigned for days of a vacation that was recorded by then, and no vehicle that had a driver.
+    /// Nobody was assigned for days of a vacation that was recorded by then, and no vehicle that
+    /// had a driver.
     fn no_assignment_was_stale(world: &World) -> Result<(), String> {
         let schema = Schema::of::<FleetEvent>().unwrap();
         let (mut absences, mut drivers) = (BTreeMap::<String, Absences>::new(), BTreeMap::new());
@@ -188,9 +226,13 @@ mod tests {
             for event in schema.decode::<FleetEvent>(recorded, Unknown::Ignore).unwrap() {
                 match &event {
                     FleetEvent::Assigned { vehicle, driver, from, until } => {
-                        let away = absences.get(driver).and_then(|absences| absences.within(*from, *until));
+                        let away = absences
+                            .get(driver)
+                            .and_then(|absences| absences.within(*from, *until));
                         if let Some(day) = away {
-                            return Err(format!("{driver} was known to be away from day {day}: {event:?}"));
+                            return Err(format!(
+                                "{driver} was known to be away from day {day}: {event:?}"
+                            ));
                         }
                         if let Some(has) = drivers.insert(vehicle.clone(), driver.clone()) {
                             return Err(format!("the vehicle had {has}: {event:?}"));
@@ -214,22 +256,32 @@ mod tests {
             .aggregate::<Vehicle>()
             .process::<Unassignment>()
             .start(|clients| {
-                clients.client("dispatch").decide(assign("truck", "ann", 10, 20)).decide(assign("truck", "bob", 1, 5));
+                clients
+                    .client("dispatch")
+                    .decide(assign("truck", "ann", 10, 20))
+                    .decide(assign("truck", "bob", 1, 5));
                 clients.client("bob").decide(assign("truck", "bob", 10, 12));
-                let office = clients.client("office").command::<Driver>("ann", vacation("v", 12, 14));
+                let office =
+                    clients.client("office").command::<Driver>("ann", vacation("v", 12, 14));
                 office.command::<Driver>("bob", vacation("v", 1, 2));
             })
             .always("no assignment was stale", no_assignment_was_stale)
             .finally("no vacation was refused", |world| {
-                let scheduled = |event: &DriverEvent| matches!(event, DriverEvent::VacationScheduled { .. });
-                world.events_of::<DriverEvent>().iter().filter(|event| scheduled(event)).count() == 2
+                let scheduled =
+                    |event: &DriverEvent| matches!(event, DriverEvent::VacationScheduled { .. });
+                world.events_of::<DriverEvent>().iter().filter(|event| scheduled(event)).count()
+                    == 2
             })
             .finally("who drives is not away", |world| {
-                let driver = world.state::<Vehicle>("truck").and_then(|vehicle| vehicle.driver.clone());
-                let days = world.events_of::<VehicleEvent>().into_iter().rev().find_map(|event| match event {
-                    VehicleEvent::Assigned { from, until, .. } => Some((from, until)),
-                    VehicleEvent::Unassigned { .. } => None,
-                });
+                let driver =
+                    world.state::<Vehicle>("truck").and_then(|vehicle| vehicle.driver.clone());
+                let days =
+                    world.events_of::<VehicleEvent>().into_iter().rev().find_map(
+                        |event| match event {
+                            VehicleEvent::Assigned { from, until, .. } => Some((from, until)),
+                            VehicleEvent::Unassigned { .. } => None,
+                        },
+                    );
                 !matches!((driver.as_deref(), days), (Some("ann"), _) | (Some("bob"), Some((1, _))))
             })
             .finally("nothing is parked", |world| world.parked() == 0)
@@ -239,11 +291,17 @@ mod tests {
 
     #[test]
     fn the_people_office_refuses_only_what_is_no_vacation() {
-        given::<Driver>([]).when(vacation("v", 2, 2)).then_refused(DriverRefusal::EndsBeforeItBegins);
+        given::<Driver>([])
+            .when(vacation("v", 2, 2))
+            .then_refused(DriverRefusal::EndsBeforeItBegins);
         let planned = DriverEvent::VacationScheduled { vacation: "v".into(), from: 1, until: 9 };
         let end = |on| DriverCommand::EndEarly { vacation: "v".into(), on };
-        given::<Driver>([planned.clone()]).when(end(9)).then_refused(DriverRefusal::EndsBeforeItBegins);
-        given::<Driver>([planned]).when(end(4)).then([DriverEvent::VacationEndedEarly { vacation: "v".into(), on: 4 }]);
+        given::<Driver>([planned.clone()])
+            .when(end(9))
+            .then_refused(DriverRefusal::EndsBeforeItBegins);
+        given::<Driver>([planned])
+            .when(end(4))
+            .then([DriverEvent::VacationEndedEarly { vacation: "v".into(), on: 4 }]);
         let none = DriverRefusal::NoVacation { vacation: "w".into() };
         given::<Driver>([]).when(DriverCommand::Cancel { vacation: "w".into() }).then_refused(none);
     }

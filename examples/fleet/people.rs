@@ -1,4 +1,5 @@
-//! The other bounded context: the people office, with all that it knows of a driver. Vacations are its facts; it asks nobody.
+//! The other bounded context: the people office, with all that it knows of a driver. Vacations are
+//! its facts; it asks nobody.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +52,8 @@ impl Aggregate for Driver {
     fn apply(&mut self, event: &DriverEvent) {
         match event.clone() {
             DriverEvent::Hired { name, .. } => self.name = name,
-            DriverEvent::VacationScheduled { vacation, from, until } | DriverEvent::VacationChanged { vacation, from, until } => {
+            DriverEvent::VacationScheduled { vacation, from, until }
+            | DriverEvent::VacationChanged { vacation, from, until } => {
                 self.vacations.insert(vacation, (from, until));
             }
             DriverEvent::VacationEndedEarly { vacation, on } => {
@@ -68,10 +70,15 @@ impl Aggregate for Driver {
         };
         Ok(vec![match command.clone() {
             DriverCommand::Hire { name, birthday } => DriverEvent::Hired { name, birthday },
-            DriverCommand::Schedule { from, until, .. } | DriverCommand::Change { from, until, .. } if until <= from => {
+            DriverCommand::Schedule { from, until, .. }
+            | DriverCommand::Change { from, until, .. }
+                if until <= from =>
+            {
                 return Err(DriverRefusal::EndsBeforeItBegins);
             }
-            DriverCommand::Schedule { vacation, from, until } => DriverEvent::VacationScheduled { vacation, from, until },
+            DriverCommand::Schedule { vacation, from, until } => {
+                DriverEvent::VacationScheduled { vacation, from, until }
+            }
             DriverCommand::Change { vacation, from, until } => {
                 known(&vacation)?;
                 DriverEvent::VacationChanged { vacation, from, until }

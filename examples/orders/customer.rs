@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// What became of orders after a change: those that follow, and those that do not, each with the reason.
+/// What became of orders after a change: those that follow, and those that do not, each with the
+/// reason.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Letter {
     pub(crate) followed: BTreeSet<String>,
@@ -36,7 +37,8 @@ pub(crate) struct Never;
 pub(crate) struct Customer {
     pub(crate) postal: String,
     pub(crate) change: u32,
-    /// The last change that was told: one behind the last means that a cascade is under way, or was cut off.
+    /// The last change that was told: one behind the last means that a cascade is under way, or was
+    /// cut off.
     pub(crate) told: u32,
 }
 
@@ -48,7 +50,9 @@ impl Aggregate for Customer {
 
     fn apply(&mut self, event: &CustomerEvent) {
         match event {
-            CustomerEvent::AddressChanged { postal, change } => (self.postal, self.change) = (postal.clone(), *change),
+            CustomerEvent::AddressChanged { postal, change } => {
+                (self.postal, self.change) = (postal.clone(), *change)
+            }
             CustomerEvent::Told { change, .. } => self.told = *change,
         }
     }
@@ -59,7 +63,9 @@ impl Aggregate for Customer {
             CustomerCommand::ChangeAddress { postal } => {
                 vec![CustomerEvent::AddressChanged { postal, change: self.change + 1 }]
             }
-            CustomerCommand::Tell { change, letter } => vec![CustomerEvent::Told { change, letter }],
+            CustomerCommand::Tell { change, letter } => {
+                vec![CustomerEvent::Told { change, letter }]
+            }
         })
     }
 }

@@ -1,8 +1,9 @@
-//! A customer moves: orders that are still to be shipped to the postal address follow, shipped ones and those with an address
-//! of their own do not, and the customer is told which; all of it while the warehouse goes on shipping.
-//! The pattern is a cascade by a process that asks each order, and lets the order decide; it gathers the answers, and a
-//! change that was not told yet shows that it is under way, or was cut off and goes on when the program runs again.
-//! Leave it where an order need not keep its address: let it point at the customer's, and read that when it is shipped.
+//! A customer moves: orders that are still to be shipped to the postal address follow, shipped ones
+//! and those with an address of their own do not, and the customer is told which; all of it while
+//! the warehouse goes on shipping. The pattern is a cascade by a process that asks each order, and
+//! lets the order decide; it gathers the answers, and a change that was not told yet shows that it
+//! is under way, or was cut off and goes on when the program runs again. Leave it where an order
+//! need not keep its address: let it point at the customer's, and read that when it is shipped.
 
 mod customer;
 mod moving;
@@ -49,12 +50,21 @@ fn moves(postal: &str) -> CustomerCommand {
 }
 
 /// What a customer is told of a change, after a position.
-async fn told(store: &Store, customer: &str, of: u32, after: Position) -> Result<Letter, Box<dyn Error>> {
+async fn told(
+    store: &Store,
+    customer: &str,
+    of: u32,
+    after: Position,
+) -> Result<Letter, Box<dyn Error>> {
     let mut news = store.follow::<CustomerEvent>(after)?;
     loop {
         let news = news.next().await?;
         match &news.event {
-            CustomerEvent::Told { change, letter } if *change == of && news.stream_id() == customer => return Ok(letter.clone()),
+            CustomerEvent::Told { change, letter }
+                if *change == of && news.stream_id() == customer =>
+            {
+                return Ok(letter.clone());
+            }
             _ => {}
         }
     }
@@ -62,7 +72,8 @@ async fn told(store: &Store, customer: &str, of: u32, after: Position) -> Result
 
 async fn story(store: &Store) -> Result<(), Box<dyn Error>> {
     let (people, orders) = (store.aggregate::<Customer>(), store.aggregate::<Order>());
-    let (list, details, days) = (Memory::<List>::new(), Memory::<Details>::new(), Memory::<Days>::new());
+    let (list, details, days) =
+        (Memory::<List>::new(), Memory::<Details>::new(), Memory::<Days>::new());
     let runtime = Runtime::new(store)
         .process::<Moving>()
         .project(OrderList, list.clone())
@@ -89,7 +100,10 @@ async fn story(store: &Store) -> Result<(), Box<dyn Error>> {
 
     let late = basket("ann", customers("1 Old Street", 1), "sugar", 1);
     let late = orders.execute("sugar", OrderCommand::Place(late)).await?;
-    println!("sugar, ordered for the old address from an old page: {:?}", told(store, "ann", 2, late.position).await?.followed);
+    println!(
+        "sugar, ordered for the old address from an old page: {:?}",
+        told(store, "ann", 2, late.position).await?.followed
+    );
 
     let end = store.head().position;
     for name in [OrderList::NAME, OrderInFull::NAME, DailyReport::NAME] {
@@ -98,9 +112,12 @@ async fn story(store: &Store) -> Result<(), Box<dyn Error>> {
     println!("three read models of this history, in cents\nthe list:");
     for (order, views::Listed { customer, amounts, total_cents }) in list.read(Clone::clone).await {
         let order::Amounts { goods_cents, shipping_cents, tax_cents } = amounts;
-        println!("    {order} of {customer}: {goods_cents} + {shipping_cents} shipping + {tax_cents} taxes = {total_cents}");
+        println!(
+            "    {order} of {customer}: {goods_cents} + {shipping_cents} shipping + {tax_cents} taxes = {total_cents}"
+        );
     }
-    let views::InFull { lines, amounts, state, history, .. } = details.read(|all| all["tea"].clone()).await;
+    let views::InFull { lines, amounts, state, history, .. } =
+        details.read(|all| all["tea"].clone()).await;
     println!("the tea in full, {state}, {} in all:", amounts.total_cents());
     for Line { item, pieces, cents, tax_percent } in lines {
         println!("    {pieces} pieces of {item} at {cents}, {tax_percent}% taxes");
@@ -108,29 +125,58 @@ async fn story(store: &Store) -> Result<(), Box<dyn Error>> {
     history.iter().for_each(|happened| println!("    {happened}"));
     println!("the report:");
     for (day, views::Day { placed, shipped, amounts }) in days.read(Clone::clone).await {
-        println!("    {day}: {placed} placed, worth {}, and {shipped} shipped", amounts.total_cents());
+        println!(
+            "    {day}: {placed} placed, worth {}, and {shipped} shipped",
+            amounts.total_cents()
+        );
     }
     runtime.stop().await?;
     Ok(())
 }
 
-/// Customers who move while their orders are being shipped. Can be killed and started again: every request has an id.
+/// Customers who move while their orders are being shipped. Can be killed and started again: every
+/// request has an id.
 async fn load(store: &Store, customers_max: u32) -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::new(store).process::<Moving>().start().await?;
     let (people, orders) = (store.aggregate::<Customer>(), store.aggregate::<Order>());
     for number in 0..customers_max {
         let customer = number.to_string();
         let id = |what: &str| format!("{number} {what}");
-        people.command(&customer, moves("old")).id("orders", &id("old")).without_request_check().execute().await?;
-        for (order, address) in [("a", customers("old", 1)), ("b", customers("old", 1)), ("own", own("own"))] {
-            let (order, place) = (format!("{number}.{order}"), OrderCommand::Place(basket(&customer, address, "tea", 1)));
-            orders.command(&order, place).id("orders", &id(&order)).without_request_check().execute().await?;
+        people
+            .command(&customer, moves("old"))
+            .id("orders", &id("old"))
+            .without_request_check()
+            .execute()
+            .await?;
+        for (order, address) in
+            [("a", customers("old", 1)), ("b", customers("old", 1)), ("own", own("own"))]
+        {
+            let (order, place) = (
+                format!("{number}.{order}"),
+                OrderCommand::Place(basket(&customer, address, "tea", 1)),
+            );
+            orders
+                .command(&order, place)
+                .id("orders", &id(&order))
+                .without_request_check()
+                .execute()
+                .await?;
         }
         let (racing, order, ship_id) = (orders.clone(), format!("{number}.b"), id("ship"));
         let shipping = tokio::spawn(async move {
-            racing.command(&order, OrderCommand::Ship).id("orders", &ship_id).without_request_check().execute().await
+            racing
+                .command(&order, OrderCommand::Ship)
+                .id("orders", &ship_id)
+                .without_request_check()
+                .execute()
+                .await
         });
-        let moved = people.command(&customer, moves("new")).id("orders", &id("new")).without_request_check().execute().await?;
+        let moved = people
+            .command(&customer, moves("new"))
+            .id("orders", &id("new"))
+            .without_request_check()
+            .execute()
+            .await?;
         println!("customer {number}: {:?}", told(store, &customer, 2, moved.position).await?);
         shipping.await??;
     }
@@ -151,7 +197,13 @@ mod tests {
     }
 
     async fn letters(store: &Store, customer: &str) -> Vec<(u32, Letter)> {
-        let history = store.aggregate::<Customer>().history(customer, Version(1)).unwrap().all().await.unwrap();
+        let history = store
+            .aggregate::<Customer>()
+            .history(customer, Version(1))
+            .unwrap()
+            .all()
+            .await
+            .unwrap();
         let letter = |event| match event {
             CustomerEvent::Told { change, letter } => Some((change, letter)),
             CustomerEvent::AddressChanged { .. } => None,
@@ -164,7 +216,9 @@ mod tests {
         let (people, orders) = (store.aggregate::<Customer>(), store.aggregate::<Order>());
         people.execute("ann", moves("old")).await.unwrap();
         run_until_idle(store).await;
-        for (id, address) in [("tea", customers("old", 1)), ("gift", own("own")), ("cups", customers("old", 1))] {
+        for (id, address) in
+            [("tea", customers("old", 1)), ("gift", own("own")), ("cups", customers("old", 1))]
+        {
             orders.execute(id, OrderCommand::Place(basket("ann", address, id, 1))).await.unwrap();
         }
         orders.execute("cups", OrderCommand::Ship).await.unwrap();
@@ -196,10 +250,16 @@ mod tests {
             ann(&store).await;
             let (people, orders) = (store.aggregate::<Customer>(), store.aggregate::<Order>());
             people.execute("ann", moves("new")).await.unwrap();
-            orders.execute("late", OrderCommand::Place(basket("ann", customers("old", 1), "late", 1))).await.unwrap();
+            orders
+                .execute("late", OrderCommand::Place(basket("ann", customers("old", 1), "late", 1)))
+                .await
+                .unwrap();
             run_until_idle(&store).await;
             assert_eq!(orders.load("late").await.unwrap().state.postal(), "new");
-            assert_eq!(letters(&store, "ann").await.last().unwrap().1.followed, ["late", "tea"].map(str::to_owned).into());
+            assert_eq!(
+                letters(&store, "ann").await.last().unwrap().1.followed,
+                ["late", "tea"].map(str::to_owned).into()
+            );
         }
     }
 
@@ -211,8 +271,12 @@ mod tests {
                 store.aggregate::<Customer>().execute("ann", moves(postal)).await.unwrap();
             }
             run_until_idle(&store).await;
-            assert_eq!(store.aggregate::<Order>().load("tea").await.unwrap().state.postal(), "newer");
-            let told: Vec<u32> = letters(&store, "ann").await.into_iter().map(|(change, _)| change).collect();
+            assert_eq!(
+                store.aggregate::<Order>().load("tea").await.unwrap().state.postal(),
+                "newer"
+            );
+            let told: Vec<u32> =
+                letters(&store, "ann").await.into_iter().map(|(change, _)| change).collect();
             assert_eq!(told, [1, 2, 3]);
         }
     }
@@ -224,7 +288,11 @@ mod tests {
             let people = store.aggregate::<Customer>();
             people.execute("ann", moves("new")).await.unwrap();
             let customer = people.load("ann").await.unwrap().state;
-            assert_eq!((customer.change, customer.told), (2, 1), "the change is there, and not told");
+            assert_eq!(
+                (customer.change, customer.told),
+                (2, 1),
+                "the change is there, and not told"
+            );
             run_until_idle(&store).await;
             let customer = people.load("ann").await.unwrap().state;
             assert_eq!((customer.change, customer.told), (2, 2));
@@ -234,13 +302,24 @@ mod tests {
     /// Every order went where the customer was told that it goes.
     async fn letters_are_true(store: &Store, customer: &str) -> (usize, usize) {
         let letters = letters(store, customer).await;
-        assert_eq!(letters.iter().map(|(change, _)| *change).collect::<Vec<_>>(), [1, 2], "each change is told once");
+        assert_eq!(
+            letters.iter().map(|(change, _)| *change).collect::<Vec<_>>(),
+            [1, 2],
+            "each change is told once"
+        );
         let (_, letter) = letters.last().unwrap();
-        assert_eq!(letter.followed.len() + letter.kept.len(), orders_of(store, customer).await.unwrap().len());
+        assert_eq!(
+            letter.followed.len() + letter.kept.len(),
+            orders_of(store, customer).await.unwrap().len()
+        );
         for id in orders_of(store, customer).await.unwrap() {
             let order = store.aggregate::<Order>().load(&id).await.unwrap().state;
             assert_eq!(letter.followed.contains(&id), order.postal() == "new", "{id}");
-            assert_eq!(order.shipped_to.is_none_or(|to| to == "new"), order_follows_or_waits(letter, &id), "{id}");
+            assert_eq!(
+                order.shipped_to.is_none_or(|to| to == "new"),
+                order_follows_or_waits(letter, &id),
+                "{id}"
+            );
         }
         (letter.followed.len(), letter.kept.len())
     }
@@ -256,7 +335,9 @@ mod tests {
             load(&store, CUSTOMERS).await.unwrap();
             let mut outcomes: BTreeMap<(usize, usize), u32> = BTreeMap::new();
             for customer in 0..CUSTOMERS {
-                *outcomes.entry(letters_are_true(&store, &customer.to_string()).await).or_default() += 1;
+                *outcomes
+                    .entry(letters_are_true(&store, &customer.to_string()).await)
+                    .or_default() += 1;
             }
             println!("followed and kept: {outcomes:?}");
         }
@@ -265,14 +346,19 @@ mod tests {
     // ANCHOR: explored
     #[test]
     fn no_crash_and_no_order_of_things_makes_a_letter_untrue() {
-        let received = |address: Address| OrderEvent::Placed(basket("ann", address, "tea", 1).placed().unwrap());
+        let received = |address: Address| {
+            OrderEvent::Placed(basket("ann", address, "tea", 1).placed().unwrap())
+        };
         Explorer::new()
             .aggregate::<Order>()
             .aggregate::<Customer>()
             .process::<Moving>()
             .start(|clients| {
                 let old = CustomerEvent::AddressChanged { postal: "old".into(), change: 1 };
-                clients.given::<Customer>("ann", [old, CustomerEvent::Told { change: 1, letter: Letter::default() }]);
+                clients.given::<Customer>(
+                    "ann",
+                    [old, CustomerEvent::Told { change: 1, letter: Letter::default() }],
+                );
                 clients.given::<Order>("tea", [received(customers("old", 1))]);
                 clients.given::<Order>("gift", [received(own("own"))]);
                 clients.client("ann").command::<Customer>("ann", moves("new"));
@@ -288,16 +374,24 @@ mod tests {
                     _ => None,
                 }) {
                     told.extend(letter.followed.iter().map(|order| (order.clone(), "new")));
-                    told.extend(letter.kept.keys().map(|order| (order.clone(), if order == "gift" { "own" } else { "old" })));
+                    told.extend(
+                        letter.kept.keys().map(|order| {
+                            (order.clone(), if order == "gift" { "own" } else { "old" })
+                        }),
+                    );
                 }
                 let late = ("late".to_owned(), "new");
                 let is_told = |(id, order): (&str, &Order)| told.get(id) == Some(&order.postal());
                 match world.aggregates::<Order>().all(is_told) {
-                    true if told.contains_key("late") || world.state::<Order>("late").is_none() => Ok(()),
+                    true if told.contains_key("late") || world.state::<Order>("late").is_none() => {
+                        Ok(())
+                    }
                     _ => Err(format!("{told:?} without {late:?}")),
                 }
             })
-            .finally("the change is told", |world| world.states::<Customer>().all(|customer| customer.told == customer.change))
+            .finally("the change is told", |world| {
+                world.states::<Customer>().all(|customer| customer.told == customer.change)
+            })
             .run(Schedules(300));
     }
     // ANCHOR_END: explored
@@ -314,26 +408,35 @@ mod tests {
 
     #[test]
     fn who_ships_first_decides_where_an_order_goes() {
-        let received = OrderEvent::Placed(basket("ann", customers("old", 1), "tea", 1).placed().unwrap());
+        let received =
+            OrderEvent::Placed(basket("ann", customers("old", 1), "tea", 1).placed().unwrap());
         let follow = || OrderCommand::Follow { postal: "new".into(), change: 2 };
-        let followed = OrderEvent::AddressFollowed { customer: "ann".into(), postal: "new".into(), change: 2 };
+        let followed =
+            OrderEvent::AddressFollowed { customer: "ann".into(), postal: "new".into(), change: 2 };
         let shipped = |to: &str| OrderEvent::Shipped { customer: "ann".into(), to: to.into() };
         given::<Order>([received.clone()]).when(OrderCommand::Ship).then([shipped("old")]);
-        given::<Order>([received.clone(), followed]).when(OrderCommand::Ship).then([shipped("new")]);
-        given::<Order>([received, shipped("old")]).when(follow()).then_refused(OrderRefusal::Shipped { to: "old".into() });
+        given::<Order>([received.clone(), followed])
+            .when(OrderCommand::Ship)
+            .then([shipped("new")]);
+        given::<Order>([received, shipped("old")])
+            .when(follow())
+            .then_refused(OrderRefusal::Shipped { to: "old".into() });
     }
 
     #[tokio::test]
     async fn the_three_read_models_tell_one_history() {
         for store in examples::stores().await {
             ann(&store).await;
-            let (list, details, days) = (Memory::<List>::new(), Memory::<Details>::new(), Memory::<Days>::new());
+            let (list, details, days) =
+                (Memory::<List>::new(), Memory::<Details>::new(), Memory::<Days>::new());
             let runtime = Runtime::new(&store).process::<Moving>().project(OrderList, list.clone());
-            let runtime = runtime.project(OrderInFull, details.clone()).project(DailyReport, days.clone());
+            let runtime =
+                runtime.project(OrderInFull, details.clone()).project(DailyReport, days.clone());
             store.aggregate::<Customer>().execute("ann", moves("new")).await.unwrap();
             runtime.run_until_idle().await.unwrap();
             // 10% of 12.50 and 20% of 4.90.
-            let amounts = order::Amounts { goods_cents: 1_250, shipping_cents: 490, tax_cents: 125 + 98 };
+            let amounts =
+                order::Amounts { goods_cents: 1_250, shipping_cents: 490, tax_cents: 125 + 98 };
             let tea = list.read(|list| list["tea"].clone()).await;
             assert_eq!(tea, views::Listed { customer: "ann".into(), amounts, total_cents: 1_963 });
             let tea = details.read(|details| details["tea"].clone()).await;

@@ -1,5 +1,6 @@
-//! Moving: every order under way is asked to follow its customer, each decides for itself, and when the last one has
-//! answered the customer is told. An order that is shipped in the meantime answers no.
+//! Moving: every order under way is asked to follow its customer, each decides for itself, and when
+//! the last one has answered the customer is told. An order that is shipped in the meantime answers
+//! no.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,8 @@ impl Event for Fact {
     const NAMESPACE: &'static str = "moving";
 }
 
-/// One instance for each customer, with the customer's orders, but for those that have said that they are shipped.
+/// One instance for each customer, with the customer's orders, but for those that have said that
+/// they are shipped.
 #[derive(Debug, Default)]
 pub(crate) struct Moving {
     postal: String,
@@ -50,7 +52,9 @@ impl Process for Moving {
     fn correlate(event: &Recorded<Fact>) -> Correlation {
         match &event.event {
             Fact::AddressChanged { .. } => Correlation::starts(event.stream_id()),
-            Fact::Placed { customer, .. } | Fact::Followed { customer, .. } => Correlation::starts(customer),
+            Fact::Placed { customer, .. } | Fact::Followed { customer, .. } => {
+                Correlation::starts(customer)
+            }
         }
     }
 
@@ -65,7 +69,11 @@ impl Process for Moving {
             Trigger::Event(Fact::Placed { address, .. }) => {
                 self.orders.insert(context.stream_id.clone());
                 if self.is_late(address) {
-                    self.open.entry(self.change).or_default().waiting.insert(context.stream_id.clone());
+                    self.open
+                        .entry(self.change)
+                        .or_default()
+                        .waiting
+                        .insert(context.stream_id.clone());
                 }
             }
             Trigger::Event(Fact::Followed { change, .. }) => {
@@ -75,13 +83,18 @@ impl Process for Moving {
                 }
             }
             Trigger::Refused(refused) => {
-                let Some(OrderCommand::Follow { change, .. }) = refused.command::<Order>() else { return };
+                let Some(OrderCommand::Follow { change, .. }) = refused.command::<Order>() else {
+                    return;
+                };
                 if matches!(refused.by::<Order>(), Some(OrderRefusal::Shipped { .. })) {
                     self.orders.remove(refused.target());
                 }
                 let Some(answers) = self.open.get_mut(&change) else { return };
                 if answers.waiting.remove(refused.target()) {
-                    answers.letter.kept.insert(refused.target().to_owned(), refused.reason().to_owned());
+                    answers
+                        .letter
+                        .kept
+                        .insert(refused.target().to_owned(), refused.reason().to_owned());
                 }
             }
             Trigger::TimerFired { .. } => {}
@@ -92,13 +105,22 @@ impl Process for Moving {
     // ANCHOR: react
     fn react(&self, trigger: &Trigger<Fact>, context: &Context) -> Reaction {
         let follow = |reaction: Reaction, order: &String| {
-            reaction.command::<Order>(order, OrderCommand::Follow { postal: self.postal.clone(), change: self.change })
+            reaction.command::<Order>(
+                order,
+                OrderCommand::Follow { postal: self.postal.clone(), change: self.change },
+            )
         };
         match trigger {
-            Trigger::Event(Fact::AddressChanged { change, .. }) if self.orders.is_empty() => self.tell(*change, context),
-            Trigger::Event(Fact::AddressChanged { .. }) => self.orders.iter().fold(Reaction::none(), follow),
+            Trigger::Event(Fact::AddressChanged { change, .. }) if self.orders.is_empty() => {
+                self.tell(*change, context)
+            }
+            Trigger::Event(Fact::AddressChanged { .. }) => {
+                self.orders.iter().fold(Reaction::none(), follow)
+            }
             // It was placed for the old address while the customer moved.
-            Trigger::Event(Fact::Placed { address, .. }) if self.is_late(address) => follow(Reaction::none(), &context.stream_id),
+            Trigger::Event(Fact::Placed { address, .. }) if self.is_late(address) => {
+                follow(Reaction::none(), &context.stream_id)
+            }
             Trigger::Event(Fact::Followed { change, .. }) => self.tell(*change, context),
             Trigger::Refused(refused) => match refused.command::<Order>() {
                 Some(OrderCommand::Follow { change, .. }) => self.tell(change, context),
@@ -121,7 +143,8 @@ impl Moving {
         match self.open.get(&change) {
             Some(answers) if answers.waiting.is_empty() => {
                 let letter = answers.letter.clone();
-                Reaction::none().command::<Customer>(&context.key, CustomerCommand::Tell { change, letter })
+                Reaction::none()
+                    .command::<Customer>(&context.key, CustomerCommand::Tell { change, letter })
             }
             _ => Reaction::none(),
         }

@@ -66,8 +66,9 @@ impl Amounts {
 
 // ANCHOR: amounts
 impl Basket {
-    /// Computes the amounts; `None` if they are too large. What is taxed at one rate is added up first and the tax on
-    /// the sum is rounded to a cent, half a cent up: so it is rounded once for each rate, and not for each line.
+    /// Computes the amounts; `None` if they are too large. What is taxed at one rate is added up
+    /// first and the tax on the sum is rounded to a cent, half a cent up: so it is rounded once for
+    /// each rate, and not for each line.
     fn amounts(&self) -> Option<Amounts> {
         let shipping_cents = u64::from(self.shipping_cents);
         let mut goods_cents = 0_u64;
@@ -87,7 +88,8 @@ impl Basket {
         Some(Amounts { goods_cents, shipping_cents, tax_cents })
     }
 
-    /// Turns it into an order. The amounts stay as they are from then on: another tax rate is for other orders.
+    /// Turns it into an order. The amounts stay as they are from then on: another tax rate is for
+    /// other orders.
     pub(crate) fn placed(self) -> Result<Placed, OrderRefusal> {
         let amounts = self.amounts().ok_or(OrderRefusal::TooLarge)?;
         let Self { customer, address, lines, .. } = self;
@@ -125,10 +127,17 @@ impl Event for OrderEvent {
 
 // ANCHOR: lookup
 /// The ids of a customer's orders, found by its id in the store itself: nothing to keep in step.
-pub(crate) async fn orders_of(store: &Store, customer: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
-    let placed = Query::tag(format!("customer:{customer}")).of_types(&[EventType::new("order.Placed")?]);
+pub(crate) async fn orders_of(
+    store: &Store,
+    customer: &str,
+) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let placed =
+        Query::tag(format!("customer:{customer}")).of_types(&[EventType::new("order.Placed")?]);
     let placed = store.read(Read::matching(placed, Position::START)).all().await?;
-    Ok(placed.iter().filter_map(|event| Some(event.stream.as_ref()?.name.id().to_owned())).collect())
+    Ok(placed
+        .iter()
+        .filter_map(|event| Some(event.stream.as_ref()?.name.id().to_owned()))
+        .collect())
 }
 // ANCHOR_END: lookup
 
@@ -177,7 +186,9 @@ impl Aggregate for Order {
 
     fn apply(&mut self, event: &OrderEvent) {
         match event.clone() {
-            OrderEvent::Placed(Placed { customer, address, .. }) => self.placed = Some((customer, address)),
+            OrderEvent::Placed(Placed { customer, address, .. }) => {
+                self.placed = Some((customer, address))
+            }
             OrderEvent::AddressFollowed { customer, postal, change } => {
                 self.placed = Some((customer, Address::Customers { postal, change }));
             }
@@ -198,8 +209,12 @@ impl Aggregate for Order {
         }
         match (command.clone(), address) {
             (OrderCommand::Place(_), _) => Err(OrderRefusal::Placed),
-            (OrderCommand::Ship, address) => Ok(vec![OrderEvent::Shipped { customer, to: address.postal().to_owned() }]),
-            (OrderCommand::Follow { .. }, Address::Own { postal }) => Err(OrderRefusal::OwnAddress { postal }),
+            (OrderCommand::Ship, address) => {
+                Ok(vec![OrderEvent::Shipped { customer, to: address.postal().to_owned() }])
+            }
+            (OrderCommand::Follow { .. }, Address::Own { postal }) => {
+                Err(OrderRefusal::OwnAddress { postal })
+            }
             (OrderCommand::Follow { postal, change }, Address::Customers { .. }) => {
                 Ok(vec![OrderEvent::AddressFollowed { customer, postal, change }])
             }

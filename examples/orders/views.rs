@@ -23,7 +23,11 @@ impl Projection<Memory<List>> for OrderList {
     const NAME: &'static str = "order_list";
     type Event = OrderEvent;
 
-    async fn apply(&self, list: &mut List, event: &Recorded<OrderEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        list: &mut List,
+        event: &Recorded<OrderEvent>,
+    ) -> Result<(), ProjectionError> {
         if let OrderEvent::Placed(placed) = &event.event {
             let (customer, amounts) = (placed.customer.clone(), placed.amounts);
             let line = Listed { customer, amounts, total_cents: amounts.total_cents() };
@@ -51,7 +55,11 @@ impl Projection<Memory<Details>> for OrderInFull {
     const NAME: &'static str = "order_in_full";
     type Event = OrderEvent;
 
-    async fn apply(&self, details: &mut Details, event: &Recorded<OrderEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        details: &mut Details,
+        event: &Recorded<OrderEvent>,
+    ) -> Result<(), ProjectionError> {
         let order = details.entry(event.stream_id().to_owned()).or_default();
         let happened = match &event.event {
             OrderEvent::Placed(placed) => {
@@ -75,7 +83,8 @@ impl Projection<Memory<Details>> for OrderInFull {
     }
 }
 
-/// The report: orders that came in and went out on each day (UTC), and the amounts of those that came in.
+/// The report: orders that came in and went out on each day (UTC), and the amounts of those that
+/// came in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Day {
     pub(crate) placed: u32,
@@ -91,7 +100,11 @@ impl Projection<Memory<Days>> for DailyReport {
     const NAME: &'static str = "daily_report";
     type Event = OrderEvent;
 
-    async fn apply(&self, days: &mut Days, event: &Recorded<OrderEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        days: &mut Days,
+        event: &Recorded<OrderEvent>,
+    ) -> Result<(), ProjectionError> {
         let moment = event.recorded_at().to_string();
         let day = days.entry(moment.split('T').next().unwrap_or_default().to_owned()).or_default();
         match &event.event {
@@ -131,8 +144,12 @@ mod tests {
     #[test]
     fn taxes_are_rounded_half_a_cent_up_and_once_for_each_rate() {
         // 20% of 1.02 is 20.4 cents, of 1.03 it is 20.6; 10% of 5 cents is half a cent.
-        assert_eq!([tax(&[], 102), tax(&[], 103), tax(&[line(1, 5, 10)], 0), tax(&[line(1, 4, 10)], 0)], [20, 21, 1, 0]);
-        // Three times 0.4 cents are 1.2 and not nothing; two rates are two roundings; the shipping is among its rate.
+        assert_eq!(
+            [tax(&[], 102), tax(&[], 103), tax(&[line(1, 5, 10)], 0), tax(&[line(1, 4, 10)], 0)],
+            [20, 21, 1, 0]
+        );
+        // Three times 0.4 cents are 1.2 and not nothing; two rates are two roundings; the shipping
+        // is among its rate.
         assert_eq!(tax(&[line(1, 4, 10), line(1, 4, 10), line(1, 4, 10)], 0), 1);
         assert_eq!(tax(&[line(1, 5, 10), line(1, 10, 5)], 0), 2);
         assert_eq!([tax(&[line(1, 1, 20)], 1), tax(&[line(1, 1, 20)], 2)], [0, 1]);
@@ -170,14 +187,16 @@ mod tests {
                         goods += cents;
                         *rates.entry(number(&line["tax_percent"])).or_default() += cents;
                     }
-                    let rounded =
-                        |(percent, cents): (&u64, &u64)| (cents * percent) / 100 + u64::from(cents * percent % 100 >= 50);
+                    let rounded = |(percent, cents): (&u64, &u64)| {
+                        (cents * percent) / 100 + u64::from(cents * percent % 100 >= 50)
+                    };
                     let taxes: u64 = rates.iter().map(rounded).sum();
                     let total = goods + shipping + taxes;
                     self.list.insert(order, [goods, shipping, taxes, total]);
                     (day[0], day[2]) = (day[0] + 1, day[2] + total);
                     let address = data["address"].as_object().unwrap().values().next().unwrap();
-                    (full.0, full.1) = ("RECEIVED".into(), address["postal"].as_str().unwrap().into());
+                    (full.0, full.1) =
+                        ("RECEIVED".into(), address["postal"].as_str().unwrap().into());
                 }
                 "order.AddressFollowed" => full.1 = data["postal"].as_str().unwrap().into(),
                 "order.Shipped" => {
@@ -200,7 +219,8 @@ mod tests {
                 Runtime::new(store).process::<Moving>().run_until_idle().await.unwrap();
             }
             let rates = [0, 7, 10, 20];
-            let lines = (0..random.u32(1..5)).map(|_| line(random.u32(1..9), random.u32(1..5_000), rates[random.usize(..4)]));
+            let lines = (0..random.u32(1..5))
+                .map(|_| line(random.u32(1..9), random.u32(1..5_000), rates[random.usize(..4)]));
             let mut basket = basket(lines.collect(), random.u32(0..900));
             if random.u8(..4) == 0 {
                 basket.address = Address::Own { postal: "own".into() };
@@ -218,27 +238,50 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(leftfold::testing::seed());
         for store in examples::stores().await {
             drawn(&store, &mut random).await;
-            let (list, details, days) = (Memory::<List>::new(), Memory::<Details>::new(), Memory::<Days>::new());
-            let runtime = Runtime::new(&store).project(OrderList, list.clone()).project(OrderInFull, details.clone());
+            let (list, details, days) =
+                (Memory::<List>::new(), Memory::<Details>::new(), Memory::<Days>::new());
+            let runtime = Runtime::new(&store)
+                .project(OrderList, list.clone())
+                .project(OrderInFull, details.clone());
             runtime.project(DailyReport, days.clone()).run_until_idle().await.unwrap();
 
             let mut judge = Judge::default();
-            let orders = store.read(Read::matching(Query::category("order"), Position::START)).all().await.unwrap();
+            let orders = store
+                .read(Read::matching(Query::category("order"), Position::START))
+                .all()
+                .await
+                .unwrap();
             orders.iter().for_each(|event| judge.hear(event));
-            let shown = list.read(Clone::clone).await.into_iter().map(|(order, Listed { amounts, total_cents, .. })| {
-                (order, [amounts.goods_cents, amounts.shipping_cents, amounts.tax_cents, total_cents])
-            });
+            let shown = list.read(Clone::clone).await.into_iter().map(
+                |(order, Listed { amounts, total_cents, .. })| {
+                    (
+                        order,
+                        [
+                            amounts.goods_cents,
+                            amounts.shipping_cents,
+                            amounts.tax_cents,
+                            total_cents,
+                        ],
+                    )
+                },
+            );
             assert_eq!(shown.collect::<BTreeMap<_, _>>(), judge.list);
             let shown = details.read(Clone::clone).await;
-            shown.iter().for_each(|(order, full)| assert_eq!(full.amounts.total_cents(), judge.list[order][3], "{order}"));
-            let shown = shown.into_iter().map(|(order, full)| (order, (full.state.into(), full.postal, full.history.len())));
+            shown.iter().for_each(|(order, full)| {
+                assert_eq!(full.amounts.total_cents(), judge.list[order][3], "{order}")
+            });
+            let shown = shown
+                .into_iter()
+                .map(|(order, full)| (order, (full.state.into(), full.postal, full.history.len())));
             assert_eq!(shown.collect::<BTreeMap<_, _>>(), judge.full);
             assert_eq!(report(days.read(Clone::clone).await), judge.days);
         }
     }
 
     fn report(days: Days) -> BTreeMap<String, [u64; 3]> {
-        let figures = |Day { placed, shipped, amounts }: Day| [placed.into(), shipped.into(), amounts.total_cents()];
+        let figures = |Day { placed, shipped, amounts }: Day| {
+            [placed.into(), shipped.into(), amounts.total_cents()]
+        };
         days.into_iter().map(|(day, report)| (day, figures(report))).collect()
     }
 
@@ -249,7 +292,12 @@ mod tests {
         drawn(&store, &mut random).await;
         // The same history, as if it had taken a fortnight: an event every couple of hours.
         let (mut days, mut judge) = (Days::new(), Judge::default());
-        for mut envelope in store.read(Read::matching(Query::category("order"), Position::START)).all().await.unwrap() {
+        for mut envelope in store
+            .read(Read::matching(Query::category("order"), Position::START))
+            .all()
+            .await
+            .unwrap()
+        {
             let hours = std::time::Duration::from_secs(3_600 * 2 * envelope.position.0);
             envelope.recorded_at = "2026-03-01T23:59:59Z".parse::<Timestamp>().unwrap().plus(hours);
             judge.hear(&envelope);

@@ -1,9 +1,10 @@
-//! (a) A process that finds the children and sends each a command. Right where a child itself must know, in its own
-//! history, that it is off: because it decides alone, lives in another partition, or because others listen to it.
-//! The children are folded from the same log as the parent's changes, in its order: a child that is created before its
-//! parent is disabled gets the command with all others, one that is created after it gets its own. There is no third case.
-//! Ten million children at most: they are told in batches, one reaction each, and a timer that is due at once leads from one
-//! batch to the next.
+//! (a) A process that finds the children and sends each a command. Right where a child itself must
+//! know, in its own history, that it is off: because it decides alone, lives in another partition,
+//! or because others listen to it. The children are folded from the same log as the parent's
+//! changes, in its order: a child that is created before its parent is disabled gets the command
+//! with all others, one that is created after it gets its own. There is no third case. Ten million
+//! children at most: they are told in batches, one reaction each, and a timer that is due at once
+//! leads from one batch to the next.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -14,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{By, Company, CompanyCommand, Employee, EmployeeCommand, Switch};
 
-/// Children that are told in one reaction, which may issue 10,000 commands at most. A timer that is due at once leads to
-/// the next one, 2,000 times in a row at most: so ten million. Few in tests, so that these see many batches.
+/// Children that are told in one reaction, which may issue 10,000 commands at most. A timer that is
+/// due at once leads to the next one, 2,000 times in a row at most: so ten million. Few in tests,
+/// so that these see many batches.
 const BATCH: usize = if cfg!(test) { 2 } else { 5_000 };
 
 // ANCHOR: cascade
@@ -89,7 +91,9 @@ impl Process for CityCascade {
                 self.off = *switched == CityFact::Disabled;
                 self.companies.begin();
             }
-            Trigger::Event(CityFact::CompanyCreated { .. }) => _ = self.companies.all.insert(context.stream_id.clone()),
+            Trigger::Event(CityFact::CompanyCreated { .. }) => {
+                _ = self.companies.all.insert(context.stream_id.clone())
+            }
             Trigger::TimerFired { .. } => self.companies.go_on(),
             Trigger::Refused(_) => {}
         }
@@ -102,8 +106,12 @@ impl Process for CityCascade {
             false => reaction.command::<Company>(company, CompanyCommand::Enable { by }),
         };
         match trigger {
-            Trigger::Event(CityFact::Disabled | CityFact::Enabled) | Trigger::TimerFired { .. } => self.companies.tell(tell),
-            Trigger::Event(CityFact::CompanyCreated { .. }) if self.off => tell(Reaction::none(), &context.stream_id),
+            Trigger::Event(CityFact::Disabled | CityFact::Enabled) | Trigger::TimerFired { .. } => {
+                self.companies.tell(tell)
+            }
+            Trigger::Event(CityFact::CompanyCreated { .. }) if self.off => {
+                tell(Reaction::none(), &context.stream_id)
+            }
             _ => Reaction::none(),
         }
     }
@@ -148,7 +156,9 @@ impl Process for CompanyCascade {
 
     fn correlate(event: &Recorded<CompanyFact>) -> Correlation {
         match &event.event {
-            CompanyFact::Disabled { .. } | CompanyFact::Enabled { .. } => Correlation::starts(event.stream_id()),
+            CompanyFact::Disabled { .. } | CompanyFact::Enabled { .. } => {
+                Correlation::starts(event.stream_id())
+            }
             CompanyFact::EmployeeCreated { company } => Correlation::starts(company),
         }
     }
@@ -157,7 +167,9 @@ impl Process for CompanyCascade {
         match trigger {
             Trigger::Event(CompanyFact::Disabled { by }) => self.switched(*by, true),
             Trigger::Event(CompanyFact::Enabled { by }) => self.switched(*by, false),
-            Trigger::Event(CompanyFact::EmployeeCreated { .. }) => _ = self.employees.all.insert(context.stream_id.clone()),
+            Trigger::Event(CompanyFact::EmployeeCreated { .. }) => {
+                _ = self.employees.all.insert(context.stream_id.clone())
+            }
             Trigger::TimerFired { .. } => self.employees.go_on(),
             Trigger::Refused(_) => {}
         }
@@ -170,10 +182,10 @@ impl Process for CompanyCascade {
             false => reaction.command::<Employee>(employee, EmployeeCommand::Disable { by }),
         };
         match trigger {
-            // Off for a second reason, or for one reason less: what an employee has already is nothing to do.
-            Trigger::Event(CompanyFact::Disabled { .. } | CompanyFact::Enabled { .. }) | Trigger::TimerFired { .. } => {
-                self.employees.tell(tell)
-            }
+            // Off for a second reason, or for one reason less: what an employee has already is
+            // nothing to do.
+            Trigger::Event(CompanyFact::Disabled { .. } | CompanyFact::Enabled { .. })
+            | Trigger::TimerFired { .. } => self.employees.tell(tell),
             Trigger::Event(CompanyFact::EmployeeCreated { .. }) if !self.switch.is_on() => {
                 tell(Reaction::none(), &context.stream_id)
             }

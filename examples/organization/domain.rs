@@ -1,5 +1,5 @@
-//! A city, a company in it, an employee of that. Each keeps apart whether it was switched off itself or with its parent: so
-//! a city that is enabled again restores every company's own setting.
+//! A city, a company in it, an employee of that. Each keeps apart whether it was switched off
+//! itself or with its parent: so a city that is enabled again restores every company's own setting.
 
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -134,8 +134,12 @@ impl Aggregate for Company {
             CompanyCommand::Create { .. } if self.city.is_some() => return Err(Refusal::Exists),
             CompanyCommand::Create { city } => vec![CompanyEvent::Created { city }],
             _ if self.city.is_none() => return Err(Refusal::Absent),
-            CompanyCommand::Disable { by } if !self.switch.is_off(by) => vec![CompanyEvent::Disabled { by }],
-            CompanyCommand::Enable { by } if self.switch.is_off(by) => vec![CompanyEvent::Enabled { by }],
+            CompanyCommand::Disable { by } if !self.switch.is_off(by) => {
+                vec![CompanyEvent::Disabled { by }]
+            }
+            CompanyCommand::Enable { by } if self.switch.is_off(by) => {
+                vec![CompanyEvent::Enabled { by }]
+            }
             CompanyCommand::Disable { .. } | CompanyCommand::Enable { .. } => Vec::new(),
         })
     }
@@ -164,7 +168,8 @@ pub(crate) enum EmployeeCommand {
     Enable {
         by: By,
     },
-    /// Comes to work: who is disabled, or belongs to what is, may not. See `passed.rs` for what the caller knows.
+    /// Comes to work: who is disabled, or belongs to what is, may not. See `passed.rs` for what the
+    /// caller knows.
     ClockIn {
         parent_enabled: bool,
     },
@@ -193,16 +198,24 @@ impl Aggregate for Employee {
 
     fn decide(&self, command: &EmployeeCommand) -> Result<Vec<EmployeeEvent>, Refusal> {
         Ok(match command.clone() {
-            EmployeeCommand::Create { .. } if self.company.is_some() => return Err(Refusal::Exists),
+            EmployeeCommand::Create { .. } if self.company.is_some() => {
+                return Err(Refusal::Exists);
+            }
             EmployeeCommand::Create { company } => vec![EmployeeEvent::Created { company }],
             _ if self.company.is_none() => return Err(Refusal::Absent),
-            EmployeeCommand::Disable { by } if !self.switch.is_off(by) => vec![EmployeeEvent::Disabled { by }],
-            EmployeeCommand::Enable { by } if self.switch.is_off(by) => vec![EmployeeEvent::Enabled { by }],
+            EmployeeCommand::Disable { by } if !self.switch.is_off(by) => {
+                vec![EmployeeEvent::Disabled { by }]
+            }
+            EmployeeCommand::Enable { by } if self.switch.is_off(by) => {
+                vec![EmployeeEvent::Enabled { by }]
+            }
             EmployeeCommand::Disable { .. } | EmployeeCommand::Enable { .. } => Vec::new(),
             EmployeeCommand::ClockIn { .. } if !self.switch.is_on() => {
                 return Err(Refusal::Disabled { what: "the employee".into() });
             }
-            EmployeeCommand::ClockIn { parent_enabled: false } => return Err(Refusal::Disabled { what: "the company".into() }),
+            EmployeeCommand::ClockIn { parent_enabled: false } => {
+                return Err(Refusal::Disabled { what: "the company".into() });
+            }
             EmployeeCommand::ClockIn { parent_enabled: true } => vec![EmployeeEvent::ClockedIn],
         })
     }

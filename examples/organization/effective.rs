@@ -1,5 +1,6 @@
-//! (b) A read model with `enabled` and `enabled_effective`. Right where people look at it: histories hold only what
-//! somebody did to each thing itself, and no command runs through thousands of children. It is a moment late.
+//! (b) A read model with `enabled` and `enabled_effective`. Right where people look at it:
+//! histories hold only what somebody did to each thing itself, and no command runs through
+//! thousands of children. It is a moment late.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,16 +90,26 @@ impl Projection<Memory<Directory>> for Organization {
     const NAME: &'static str = "organization";
     type Event = Change;
 
-    async fn apply(&self, directory: &mut Directory, change: &Recorded<Change>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        directory: &mut Directory,
+        change: &Recorded<Change>,
+    ) -> Result<(), ProjectionError> {
         use crate::domain::By::Itself;
         let name = change.envelope.stream.as_ref().map_or("", |at| &at.name);
         match &change.event {
             Change::CompanyCreated { city } => directory.adopt(name, format!("city-{city}")),
-            Change::EmployeeCreated { company } => directory.adopt(name, format!("company-{company}")),
-            Change::CityDisabled | Change::CompanyDisabled { by: Itself } | Change::EmployeeDisabled { by: Itself } => {
+            Change::EmployeeCreated { company } => {
+                directory.adopt(name, format!("company-{company}"))
+            }
+            Change::CityDisabled
+            | Change::CompanyDisabled { by: Itself }
+            | Change::EmployeeDisabled { by: Itself } => {
                 directory.set(name, false);
             }
-            Change::CityEnabled | Change::CompanyEnabled { by: Itself } | Change::EmployeeEnabled { by: Itself } => {
+            Change::CityEnabled
+            | Change::CompanyEnabled { by: Itself }
+            | Change::EmployeeEnabled { by: Itself } => {
                 directory.set(name, true);
             }
             // The cascade's: it follows from the rest.

@@ -1,10 +1,12 @@
-//! A city has companies, a company has employees, thousands of each; what is switched off takes everything below it with it,
-//! and what is switched on again gives each its own setting back.
-//! The patterns are four: a process that commands each child, a read model that says what is effective, a decision that also
-//! reads the parent, and the effective value passed in; each file says when it is the right one.
-//! Leave them all where a parent and its few children always change together: then they are one aggregate.
+//! A city has companies, a company has employees, thousands of each; what is switched off takes
+//! everything below it with it, and what is switched on again gives each its own setting back. The
+//! patterns are four: a process that commands each child, a read model that says what is effective,
+//! a decision that also reads the parent, and the effective value passed in; each file says when it
+//! is the right one. Leave them all where a parent and its few children always change together:
+//! then they are one aggregate.
 //!
-//! `cargo run --release --example organization -- measure 100000` tells what a cascade to so many children costs.
+//! `cargo run --release --example organization -- measure 100000` tells what a cascade to so many
+//! children costs.
 
 mod cascade;
 mod domain;
@@ -18,7 +20,9 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use cascade::{CityCascade, CompanyCascade};
-use domain::{By, City, CityCommand, Company, CompanyCommand, Employee, EmployeeCommand, EmployeeEvent};
+use domain::{
+    By, City, CityCommand, Company, CompanyCommand, Employee, EmployeeCommand, EmployeeEvent,
+};
 use effective::{Directory, Organization};
 use leftfold::prelude::*;
 use leftfold::runtime::RunningRuntime;
@@ -60,11 +64,17 @@ const EMPLOYEES: u32 = 3;
 const OFF: EmployeeEvent = EmployeeEvent::Disabled { by: By::Parent };
 const ON: EmployeeEvent = EmployeeEvent::Enabled { by: By::Parent };
 
-async fn story(store: &Store, runtime: &RunningRuntime, directory: &Memory<Directory>) -> Result<(), Failure> {
+async fn story(
+    store: &Store,
+    runtime: &RunningRuntime,
+    directory: &Memory<Directory>,
+) -> Result<(), Failure> {
     let (cities, companies) = (store.aggregate::<City>(), store.aggregate::<Company>());
     found(store, "lyon", 0..COMPANIES).await?;
     companies.execute("7", CompanyCommand::Disable { by: By::Itself }).await?;
-    println!("lyon has {COMPANIES} companies with {EMPLOYEES} employees each; company 7 is disabled");
+    println!(
+        "lyon has {COMPANIES} companies with {EMPLOYEES} employees each; company 7 is disabled"
+    );
 
     let began = Instant::now();
     let disabled = cities.execute("lyon", CityCommand::Disable).await?;
@@ -72,20 +82,36 @@ async fn story(store: &Store, runtime: &RunningRuntime, directory: &Memory<Direc
     runtime.projections().wait_until("organization", read, Duration::from_secs(60)).await?;
     let row = directory.read(|directory| directory.row("employee-8.0")).await;
     let (own, effective) = (row.enabled, row.enabled_effective);
-    println!("lyon is disabled\n(b) after {:?} employee 8.0 is enabled: {own}, effective: {effective}", began.elapsed());
+    println!(
+        "lyon is disabled\n(b) after {:?} employee 8.0 is enabled: {own}, effective: {effective}",
+        began.elapsed()
+    );
 
     let clock_in = ClockIn { employee: "8.0".into(), company: "8".into(), city: "lyon".into() };
-    println!("(c) at once employee 8.0 may not clock in: {}", refusal(store.decide(&clock_in).await)?);
+    println!(
+        "(c) at once employee 8.0 may not clock in: {}",
+        refusal(store.decide(&clock_in).await)?
+    );
     let passed = passed::clock_in(store, directory, "8.0", "8").await;
     println!("(d) nor where the caller looked into the read model: {}", refusal(passed)?);
 
     all_of(store, OFF, employees(0..COMPANIES), disabled.position).await?;
-    println!("(a) after {:?} each of {} employees knows it itself", began.elapsed(), COMPANIES * EMPLOYEES);
+    println!(
+        "(a) after {:?} each of {} employees knows it itself",
+        began.elapsed(),
+        COMPANIES * EMPLOYEES
+    );
 
     let enabled = cities.execute("lyon", CityCommand::Enable).await?;
-    let others = employees(0..COMPANIES).into_iter().filter(|employee| !employee.starts_with("7.")).collect();
+    let others = employees(0..COMPANIES)
+        .into_iter()
+        .filter(|employee| !employee.starts_with("7."))
+        .collect();
     all_of(store, ON, others, enabled.position).await?;
-    runtime.projections().wait_until("organization", store.head().position, Duration::from_secs(60)).await?;
+    runtime
+        .projections()
+        .wait_until("organization", store.head().position, Duration::from_secs(60))
+        .await?;
     let seven = directory.read(|directory| directory.row("company-7").enabled_effective).await;
     println!("lyon is enabled again, and everything in it; company 7: {seven}");
     store.decide(&clock_in).await?;
@@ -93,7 +119,9 @@ async fn story(store: &Store, runtime: &RunningRuntime, directory: &Memory<Direc
     Ok(())
 }
 
-fn refusal<E, R: std::error::Error + Send + Sync + 'static>(done: Result<Executed<E>, ExecuteError<R>>) -> Result<R, Failure> {
+fn refusal<E, R: std::error::Error + Send + Sync + 'static>(
+    done: Result<Executed<E>, ExecuteError<R>>,
+) -> Result<R, Failure> {
     match done {
         Ok(_) => Err("it is not refused".into()),
         Err(error) => Ok(error.into_refusal()?),
@@ -101,7 +129,9 @@ fn refusal<E, R: std::error::Error + Send + Sync + 'static>(done: Result<Execute
 }
 
 fn employees(companies: std::ops::Range<u32>) -> BTreeSet<String> {
-    companies.flat_map(|company| (0..EMPLOYEES).map(move |employee| format!("{company}.{employee}"))).collect()
+    companies
+        .flat_map(|company| (0..EMPLOYEES).map(move |employee| format!("{company}.{employee}")))
+        .collect()
 }
 
 /// Companies with their employees, all at the same time.
@@ -141,7 +171,12 @@ async fn found(store: &Store, city: &str, companies: std::ops::Range<u32>) -> Re
 }
 
 /// Waits until the cascade has done this to each of these employees, after a position.
-async fn all_of(store: &Store, done: EmployeeEvent, mut waiting: BTreeSet<String>, after: Position) -> Result<(), Failure> {
+async fn all_of(
+    store: &Store,
+    done: EmployeeEvent,
+    mut waiting: BTreeSet<String>,
+    after: Position,
+) -> Result<(), Failure> {
     let mut news = store.follow::<EmployeeEvent>(after)?;
     while !waiting.is_empty() {
         waiting.remove(news.find(|news| news.event == done).await?.stream_id());
@@ -149,13 +184,20 @@ async fn all_of(store: &Store, done: EmployeeEvent, mut waiting: BTreeSet<String
     Ok(())
 }
 
-/// Half of the companies are there when the city is disabled, the others are founded while that goes on.
+/// Half of the companies are there when the city is disabled, the others are founded while that
+/// goes on.
 async fn load(store: &Store, companies: u32) -> Result<(), Failure> {
     found(store, "lyon", 0..companies / 2).await?;
     println!("the first half is there");
     let (others, cities) = (store.clone(), store.aggregate::<City>());
-    let founding = tokio::spawn(async move { found(&others, "lyon", companies / 2..companies).await });
-    cities.command("lyon", CityCommand::Disable).id("organization", "disable").without_request_check().execute().await?;
+    let founding =
+        tokio::spawn(async move { found(&others, "lyon", companies / 2..companies).await });
+    cities
+        .command("lyon", CityCommand::Disable)
+        .id("organization", "disable")
+        .without_request_check()
+        .execute()
+        .await?;
     println!("lyon is disabled");
     let mut waiting = employees(0..companies);
     let mut news = store.follow::<EmployeeEvent>(Position::START)?;
@@ -178,9 +220,12 @@ mod tests {
 
     /// How often each stream of a category was switched by its parent.
     async fn switched(store: &Store, category: &str) -> BTreeMap<String, Vec<String>> {
-        let types = ["Disabled", "Enabled"].map(|name| EventType::new(format!("{category}.{name}")).unwrap());
+        let types = ["Disabled", "Enabled"]
+            .map(|name| EventType::new(format!("{category}.{name}")).unwrap());
         let mut switched: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for event in store.read(Read::matching(Query::types(types), Position(1))).all().await.unwrap() {
+        for event in
+            store.read(Read::matching(Query::types(types), Position(1))).all().await.unwrap()
+        {
             if std::str::from_utf8(&event.data).unwrap().contains("Parent") {
                 let stream = event.stream.as_ref().unwrap().name.id().to_owned();
                 switched.entry(stream).or_default().push(event.event_type.to_string());
@@ -206,7 +251,12 @@ mod tests {
             let runtime = start(&store, &Memory::new()).await.unwrap();
             load(&store, 40).await.unwrap();
             runtime.stop().await.unwrap();
-            for company in store.read(Read::matching(Query::category("company"), Position(1))).all().await.unwrap() {
+            for company in store
+                .read(Read::matching(Query::category("company"), Position(1)))
+                .all()
+                .await
+                .unwrap()
+            {
                 let id = company.stream.as_ref().unwrap().name.id();
                 assert_eq!(is_on(&store, id, &format!("{id}.0")).await, (false, false), "{id}");
             }
@@ -227,7 +277,8 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn disable_enable_disable_in_quick_succession_ends_disabled_and_one_more_enable_enabled() {
+    async fn disable_enable_disable_in_quick_succession_ends_disabled_and_one_more_enable_enabled()
+    {
         for store in examples::stores().await {
             let cities = store.aggregate::<City>();
             let runtime = start(&store, &Memory::new()).await.unwrap();
@@ -252,7 +303,8 @@ mod tests {
     }
 
     // ANCHOR: explored
-    /// A city that is switched while companies and employees come, under every crash and in many orders.
+    /// A city that is switched while companies and employees come, under every crash and in many
+    /// orders.
     fn explored(switches: &'static [CityCommand]) -> Explorer {
         let company = || CompanyEvent::Created { city: "lyon".into() };
         let employee = |company: &str| EmployeeEvent::Created { company: company.into() };
@@ -266,22 +318,32 @@ mod tests {
                 clients.given::<Company>("old", [company()]);
                 clients.given::<Employee>("ann", [employee("old")]);
                 let mayor = clients.client("mayor");
-                switches.iter().fold(mayor, |mayor, switch| mayor.command::<City>("lyon", switch.clone()));
+                switches
+                    .iter()
+                    .fold(mayor, |mayor, switch| mayor.command::<City>("lyon", switch.clone()));
                 let founder = clients.client("founder");
-                let founder = founder.command::<Company>("new", CompanyCommand::Create { city: "lyon".into() });
-                founder.command::<Employee>("bob", EmployeeCommand::Create { company: "new".into() });
+                let founder = founder
+                    .command::<Company>("new", CompanyCommand::Create { city: "lyon".into() });
+                founder
+                    .command::<Employee>("bob", EmployeeCommand::Create { company: "new".into() });
             })
             .finally("all children are as the city is, the new ones too", |world| {
                 let off = world.state::<City>("lyon").is_some_and(|city| city.disabled);
-                let companies = world.states::<Company>().all(|company| company.switch.is_on() != off);
-                companies && world.states::<Employee>().all(|employee| employee.switch.is_on() != off)
+                let companies =
+                    world.states::<Company>().all(|company| company.switch.is_on() != off);
+                companies
+                    && world.states::<Employee>().all(|employee| employee.switch.is_on() != off)
             })
             .finally("no child is switched twice", |world| {
                 let mut last = BTreeMap::new();
-                world.events().iter().filter(|event| event.event_type.contains("abled")).all(|event| {
-                    last.insert(event.stream.clone().map(|at| at.name), event.event_type.clone())
-                        != Some(event.event_type.clone())
-                })
+                world.events().iter().filter(|event| event.event_type.contains("abled")).all(
+                    |event| {
+                        last.insert(
+                            event.stream.clone().map(|at| at.name),
+                            event.event_type.clone(),
+                        ) != Some(event.event_type.clone())
+                    },
+                )
             })
             .finally("nothing is parked", |world| world.parked() == 0)
     }
@@ -290,7 +352,8 @@ mod tests {
     #[test]
     fn no_crash_and_no_order_of_things_leaves_a_child_of_a_disabled_city_enabled() {
         explored(&[CityCommand::Disable]).run(Schedules(300));
-        explored(&[CityCommand::Disable, CityCommand::Enable, CityCommand::Disable]).run(Schedules(300));
+        explored(&[CityCommand::Disable, CityCommand::Enable, CityCommand::Disable])
+            .run(Schedules(300));
         explored(&[CityCommand::Disable, CityCommand::Enable]).run(Schedules(300));
     }
 
@@ -298,11 +361,20 @@ mod tests {
     async fn what_was_off_itself_stays_off_when_its_parent_comes_back() {
         for store in examples::stores().await {
             found(&store, "lyon", 0..2).await.unwrap();
-            store.aggregate::<Company>().execute("0", CompanyCommand::Disable { by: By::Itself }).await.unwrap();
-            store.aggregate::<Employee>().execute("1.0", EmployeeCommand::Disable { by: By::Itself }).await.unwrap();
-            for (command, first, second) in
-                [(CityCommand::Disable, (false, false), (false, false)), (CityCommand::Enable, (false, false), (true, false))]
-            {
+            store
+                .aggregate::<Company>()
+                .execute("0", CompanyCommand::Disable { by: By::Itself })
+                .await
+                .unwrap();
+            store
+                .aggregate::<Employee>()
+                .execute("1.0", EmployeeCommand::Disable { by: By::Itself })
+                .await
+                .unwrap();
+            for (command, first, second) in [
+                (CityCommand::Disable, (false, false), (false, false)),
+                (CityCommand::Enable, (false, false), (true, false)),
+            ] {
                 store.aggregate::<City>().execute("lyon", command).await.unwrap();
                 run_until_idle(&store).await;
                 assert_eq!(is_on(&store, "0", "0.0").await, first);
@@ -317,11 +389,19 @@ mod tests {
         for store in examples::stores().await {
             let directory = Memory::<Directory>::new();
             found(&store, "lyon", 0..2).await.unwrap();
-            store.aggregate::<Company>().execute("0", CompanyCommand::Disable { by: By::Itself }).await.unwrap();
+            store
+                .aggregate::<Company>()
+                .execute("0", CompanyCommand::Disable { by: By::Itself })
+                .await
+                .unwrap();
             for (command, on) in [(CityCommand::Disable, false), (CityCommand::Enable, true)] {
                 store.aggregate::<City>().execute("lyon", command).await.unwrap();
                 let directory = directory.clone();
-                Runtime::new(&store).project(Organization, directory.clone()).run_until_idle().await.unwrap();
+                Runtime::new(&store)
+                    .project(Organization, directory.clone())
+                    .run_until_idle()
+                    .await
+                    .unwrap();
                 let flags = async |name: &str| {
                     let row = directory.read(|directory| directory.row(name)).await;
                     (row.enabled, row.enabled_effective)
@@ -356,17 +436,20 @@ mod tests {
         for store in examples::stores().await {
             found(&store, "lyon", 0..1).await.unwrap();
             let others = store.clone();
-            let clocking = tokio::spawn(async move { while others.decide(&clock_in()).await.is_ok() {} });
+            let clocking =
+                tokio::spawn(async move { while others.decide(&clock_in()).await.is_ok() {} });
             store
                 .follow::<EmployeeEvent>(Position::START)
                 .unwrap()
                 .find(|news| news.event == EmployeeEvent::ClockedIn)
                 .await
                 .unwrap();
-            let disabled = store.aggregate::<City>().execute("lyon", CityCommand::Disable).await.unwrap();
+            let disabled =
+                store.aggregate::<City>().execute("lyon", CityCommand::Disable).await.unwrap();
             clocking.await.unwrap();
             let clocked_in = Query::types([EventType::new("employee.ClockedIn").unwrap()]);
-            let last = store.read(Read::matching(clocked_in, disabled.position)).all().await.unwrap();
+            let last =
+                store.read(Read::matching(clocked_in, disabled.position)).all().await.unwrap();
             assert_eq!(last, []);
         }
     }
@@ -376,7 +459,8 @@ mod tests {
         for store in examples::stores().await {
             let directory = Memory::<Directory>::new();
             found(&store, "lyon", 0..1).await.unwrap();
-            let run = || Runtime::new(&store).project(Organization, directory.clone()).run_until_idle();
+            let run =
+                || Runtime::new(&store).project(Organization, directory.clone()).run_until_idle();
             run().await.unwrap();
             store.aggregate::<City>().execute("lyon", CityCommand::Disable).await.unwrap();
             passed::clock_in(&store, &directory, "0.0", "0").await.unwrap();
@@ -392,7 +476,9 @@ mod tests {
         let created = CompanyEvent::Created { city: "lyon".into() };
         let off = |by| CompanyEvent::Disabled { by };
         let given = |events: &[CompanyEvent]| leftfold::testing::given::<Company>(events.to_vec());
-        given(std::slice::from_ref(&created)).when(CompanyCommand::Disable { by: By::Parent }).then([off(By::Parent)]);
+        given(std::slice::from_ref(&created))
+            .when(CompanyCommand::Disable { by: By::Parent })
+            .then([off(By::Parent)]);
         let twice = [created, off(By::Parent)];
         given(&twice).when(CompanyCommand::Disable { by: By::Parent }).then_nothing();
         given(&twice).when(CompanyCommand::Disable { by: By::Itself }).then([off(By::Itself)]);

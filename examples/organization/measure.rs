@@ -13,11 +13,14 @@ use crate::domain::{City, CityCommand, Company, CompanyCommand, CompanyEvent};
 /// Companies that are founded at once.
 const UNDER_WAY: u32 = 256;
 
-/// Disables and enables a city with so many companies, and tells how long it takes until each of them knows.
+/// Disables and enables a city with so many companies, and tells how long it takes until each of
+/// them knows.
 pub(crate) async fn measure(companies: u32) -> Result<(), Failure> {
     let place = tempfile::Builder::new().prefix("leftfold-").tempdir()?;
     let path = place.path().join("store");
-    let store = leftfold::open(path.to_str().ok_or("the directory for temporary files is not UTF-8")?).await?;
+    let store =
+        leftfold::open(path.to_str().ok_or("the directory for temporary files is not UTF-8")?)
+            .await?;
     let running = Runtime::new(&store).process::<CityCascade>().start().await?;
     let began = Instant::now();
     found(&store, companies).await?;
@@ -27,7 +30,8 @@ pub(crate) async fn measure(companies: u32) -> Result<(), Failure> {
         let news = store.follow::<CompanyEvent>(store.head().position)?;
         store.aggregate::<City>().execute("lyon", command.clone()).await?;
         all_told(news, companies).await?;
-        let worked = processor_time().zip(worked).map(|(now, then)| seconds(now.saturating_sub(then)));
+        let worked =
+            processor_time().zip(worked).map(|(now, then)| seconds(now.saturating_sub(then)));
         println!(
             "{command:?}: each company knows it after {}, {} of processors; {}",
             seconds(began.elapsed()),
@@ -47,7 +51,8 @@ async fn found(store: &Store, companies: u32) -> Result<(), Failure> {
         let all = store.aggregate::<Company>();
         workers.spawn(async move {
             for company in (worker..companies).step_by(UNDER_WAY as usize) {
-                all.execute(&company.to_string(), CompanyCommand::Create { city: "lyon".into() }).await?;
+                all.execute(&company.to_string(), CompanyCommand::Create { city: "lyon".into() })
+                    .await?;
             }
             Ok::<_, Failure>(())
         });
@@ -59,11 +64,17 @@ async fn found(store: &Store, companies: u32) -> Result<(), Failure> {
 }
 
 /// Waits until so many companies were switched.
-async fn all_told(mut news: leftfold::fold::Following<CompanyEvent>, companies: u32) -> Result<(), Failure> {
+async fn all_told(
+    mut news: leftfold::fold::Following<CompanyEvent>,
+    companies: u32,
+) -> Result<(), Failure> {
     let mut waiting = companies;
     while waiting > 0 {
         let event = news.next().await?.event;
-        waiting -= u32::from(matches!(event, CompanyEvent::Disabled { .. } | CompanyEvent::Enabled { .. }));
+        waiting -= u32::from(matches!(
+            event,
+            CompanyEvent::Disabled { .. } | CompanyEvent::Enabled { .. }
+        ));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! (c) A decision on a child that also reads its parent. Right where acting under a disabled parent must never happen, not
-//! even for a moment: the city that is disabled meanwhile makes the decision fail and be made again.
+//! (c) A decision on a child that also reads its parent. Right where acting under a disabled parent
+//! must never happen, not even for a moment: the city that is disabled meanwhile makes the decision
+//! fail and be made again.
 
 use leftfold::prelude::*;
 use leftfold::store::EventType;
@@ -7,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{By, CityEvent, CompanyEvent, EmployeeEvent, Refusal, Switch};
 
-/// An employee comes to work, if nothing above is off. The caller names the parents; the decision does not believe it.
+/// An employee comes to work, if nothing above is off. The caller names the parents; the decision
+/// does not believe it.
 #[derive(Clone, Debug)]
 pub(crate) struct ClockIn {
     pub(crate) employee: String,
@@ -64,7 +66,10 @@ impl Decision for ClockIn {
     /// Not the days on which the employee clocked in before: they say nothing, and there are many.
     fn query(&self) -> Query {
         let stream = |category, id: &str, types: &[&str]| {
-            let types: Vec<_> = types.iter().filter_map(|name| EventType::new(format!("{category}.{name}")).ok()).collect();
+            let types: Vec<_> = types
+                .iter()
+                .filter_map(|name| EventType::new(format!("{category}.{name}")).ok())
+                .collect();
             StreamName::of(category, id).map_or(Query::nothing(), Query::stream).of_types(&types)
         };
         stream("city", &self.city, &["Disabled", "Enabled"])

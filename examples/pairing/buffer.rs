@@ -45,8 +45,12 @@ impl Process for Buffer {
     fn react(&self, trigger: &Trigger<PoolEvent>, context: &Context) -> Reaction {
         let half = context.key.get(self.article.len() + 1..).unwrap_or_default().to_owned();
         match trigger {
-            Trigger::Event(PoolEvent::Arrived { .. } | PoolEvent::Corrected { .. }) => Reaction::none().timer("buffer", BUFFER),
-            Trigger::TimerFired { .. } => Reaction::none().command::<Pool>(&self.article, Feed::TimeIsUp { half }),
+            Trigger::Event(PoolEvent::Arrived { .. } | PoolEvent::Corrected { .. }) => {
+                Reaction::none().timer("buffer", BUFFER)
+            }
+            Trigger::TimerFired { .. } => {
+                Reaction::none().command::<Pool>(&self.article, Feed::TimeIsUp { half })
+            }
             Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
         }
     }
@@ -74,13 +78,22 @@ impl Effect for Corrector {
         Performed::Done(self.papers.get(&attempt.intent.half).copied())
     }
 
-    fn report(&self, attempt: &Attempt<CorrectionAsked>, conclusion: &Conclusion<Option<u32>>) -> Option<(String, Feed)> {
+    fn report(
+        &self,
+        attempt: &Attempt<CorrectionAsked>,
+        conclusion: &Conclusion<Option<u32>>,
+    ) -> Option<(String, Feed)> {
         let article = attempt.event.stream.as_ref()?.name.id().to_owned();
         let half = attempt.intent.half.clone();
         Some(match conclusion {
             Conclusion::Done(Some(pieces)) => (article, Feed::Correct { half, pieces: *pieces }),
-            Conclusion::Done(None) => (article, Feed::GiveUpCorrecting { half, why: "there is no paper of it".to_owned() }),
-            Conclusion::NotDone { reason } => (article, Feed::GiveUpCorrecting { half, why: reason.clone() }),
+            Conclusion::Done(None) => (
+                article,
+                Feed::GiveUpCorrecting { half, why: "there is no paper of it".to_owned() },
+            ),
+            Conclusion::NotDone { reason } => {
+                (article, Feed::GiveUpCorrecting { half, why: reason.clone() })
+            }
         })
     }
 }

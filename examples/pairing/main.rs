@@ -1,10 +1,12 @@
-//! Buyers and sellers report their halves of trades in one continuous feed, and as many halves as possible are to be
-//! matched two by two, each within ten minutes of its arrival.
-//! The pattern is a pool that decides and a process that keeps time: a half that arrives starts an instance with a timer,
-//! and only when its time is up the pool pairs it, so that a later half may still make a better matching possible.
-//! Leave it where the first match is always good enough: then pair on arrival, and no process is needed.
+//! Buyers and sellers report their halves of trades in one continuous feed, and as many halves as
+//! possible are to be matched two by two, each within ten minutes of its arrival. The pattern is a
+//! pool that decides and a process that keeps time: a half that arrives starts an instance with a
+//! timer, and only when its time is up the pool pairs it, so that a later half may still make a
+//! better matching possible. Leave it where the first match is always good enough: then pair on
+//! arrival, and no process is needed.
 //!
-//! `cargo run --release --example pairing -- DIRECTORY 1000000` feeds so many halves, and tells what they cost.
+//! `cargo run --release --example pairing -- DIRECTORY 1000000` feeds so many halves, and tells
+//! what they cost.
 
 mod buffer;
 mod matching;
@@ -28,10 +30,20 @@ fn half(id: &str, side: Side, pieces: impl Into<Option<u32>>, cents: u32) -> Hal
 }
 
 // ANCHOR: report
-/// Hands a half to the pool of its article. It counts once, however often and however late it is reported again.
-async fn report(pools: &Aggregates<Pool>, article: &str, half: Half) -> Result<(), ExecuteError<PoolRefusal>> {
+/// Hands a half to the pool of its article. It counts once, however often and however late it is
+/// reported again.
+async fn report(
+    pools: &Aggregates<Pool>,
+    article: &str,
+    half: Half,
+) -> Result<(), ExecuteError<PoolRefusal>> {
     let key = format!("{article}/{}", half.id);
-    pools.command(article, Feed::Arrive { half }).id("feed", &key).without_request_check().execute().await?;
+    pools
+        .command(article, Feed::Arrive { half })
+        .id("feed", &key)
+        .without_request_check()
+        .execute()
+        .await?;
     Ok(())
 }
 // ANCHOR_END: report
@@ -52,7 +64,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let running = runtime.start().await?;
 
     let mut told = store.subscribe(Query::category(Pool::CATEGORY), store.head().position);
-    // b1 could take either seller, b2 only s1: pairing b1 with the first one that comes would leave b2 alone.
+    // b1 could take either seller, b2 only s1: pairing b1 with the first one that comes would leave
+    // b2 alone.
     let feed = [
         half("s1", Sold, 100, 1_000),
         half("b1", Bought, 100, 1_003),
@@ -81,11 +94,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     println!("    {half} is discarded: {why}");
                     open -= 1;
                 }
-                PoolEvent::Corrected { half, pieces } => println!("    {half} comes back from correction: {pieces} pieces"),
-                PoolEvent::Held { half, partner } => println!("    {half} is held: {partner} may be its partner"),
+                PoolEvent::Corrected { half, pieces } => {
+                    println!("    {half} comes back from correction: {pieces} pieces")
+                }
+                PoolEvent::Held { half, partner } => {
+                    println!("    {half} is held: {partner} may be its partner")
+                }
                 PoolEvent::Arrived { .. } | PoolEvent::CorrectionAsked(_) => {}
             }
-            // Once everything is complete the clock is set forward, so that nobody has to wait for the story's end.
+            // Once everything is complete the clock is set forward, so that nobody has to wait for
+            // the story's end.
             if !passed && matches!(event, PoolEvent::Corrected { .. }) {
                 clock.advance(BUFFER + Duration::from_secs(1));
                 passed = true;

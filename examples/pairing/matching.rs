@@ -1,5 +1,6 @@
-//! As many pairs as possible, kept while halves come and go: each change mends the matching that there was, so the work
-//! of an event depends on the halves near its price, and not on how many wait or ever came.
+//! As many pairs as possible, kept while halves come and go: each change mends the matching that
+//! there was, so the work of an event depends on the halves near its price, and not on how many
+//! wait or ever came.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::pool::{Half, Side, TOLERANCE_CENTS};
 
-/// Candidates that are looked at to find a partner for one half. Beyond that it waits without one until another half of
-/// its neighbourhood comes, or its time is up.
+/// Candidates that are looked at to find a partner for one half. Beyond that it waits without one
+/// until another half of its neighbourhood comes, or its time is up.
 pub(crate) const CANDIDATES_MAX: usize = 1_000;
 
 /// The complete halves of a pool, and a largest matching of them.
@@ -33,8 +34,8 @@ pub(crate) struct Search {
 
 impl Matching {
     // ANCHOR: enter
-    /// Takes a half in. A matching that was the largest is so again after one path along which partners are exchanged; if
-    /// there is no such path it is the largest as it is (Berge).
+    /// Takes a half in. A matching that was the largest is so again after one path along which
+    /// partners are exchanged; if there is no such path it is the largest as it is (Berge).
     pub(crate) fn enter(&mut self, half: &Half) {
         let Some(place) = place(half) else { return };
         self.shelf.insert(place.clone());
@@ -45,8 +46,9 @@ impl Matching {
         }
     }
 
-    /// Lets a half go, and its partner wait for another one. What remains is a largest matching of those that remain, if
-    /// it had no partner, or took one whom it matches: the partner goes too then.
+    /// Lets a half go, and its partner wait for another one. What remains is a largest matching of
+    /// those that remain, if it had no partner, or took one whom it matches: the partner goes too
+    /// then.
     pub(crate) fn leave(&mut self, half: &Half) {
         if let Some(place) = self.places.remove(&half.id) {
             self.shelf.remove(&place);
@@ -57,8 +59,9 @@ impl Matching {
     }
     // ANCHOR_END: enter
 
-    /// Returns the partner with whom as many of the others as possible can still be paired. A half without one takes the
-    /// partner of another half that it matches: the pairs are as many, and the other half has more time.
+    /// Returns the partner with whom as many of the others as possible can still be paired. A half
+    /// without one takes the partner of another half that it matches: the pairs are as many, and
+    /// the other half has more time.
     pub(crate) fn partner<'a>(&'a self, half: &Half) -> Option<&'a str> {
         let partner = self.partners.get(&half.id).map(String::as_str);
         partner.or_else(|| self.candidates(&place(half)?).next())
@@ -92,7 +95,12 @@ impl Matching {
     }
 
     /// The pairs along the way back.
-    fn path(&self, reached_from: &BTreeMap<&str, &str>, end: &str, start: &str) -> Vec<(String, String)> {
+    fn path(
+        &self,
+        reached_from: &BTreeMap<&str, &str>,
+        end: &str,
+        start: &str,
+    ) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
         let mut other = Some(end);
         while let Some(to) = other
@@ -107,7 +115,10 @@ impl Matching {
     fn candidates<'a>(&'a self, (side, pieces, cents, _): &Place) -> impl Iterator<Item = &'a str> {
         let (side, pieces, most) = (side.other(), *pieces, cents.saturating_add(TOLERANCE_CENTS));
         let from = (side, pieces, cents.saturating_sub(TOLERANCE_CENTS), String::new());
-        let near = self.shelf.range(from..).take_while(move |place| (place.0, place.1) == (side, pieces) && place.2 <= most);
+        let near = self
+            .shelf
+            .range(from..)
+            .take_while(move |place| (place.0, place.1) == (side, pieces) && place.2 <= most);
         near.map(|(_, _, _, id)| id.as_str())
     }
 }

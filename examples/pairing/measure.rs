@@ -33,7 +33,10 @@ pub(crate) async fn measure(store: &Store, halves: u32) -> Result<(), Box<dyn Er
         until(&mut news, OPEN_MAX, u64::from(fed), &mut ended, &mut paired).await?;
         if fed % TOLD_EVERY == 0 {
             let speed = rate(u64::from(TOLD_EVERY), began.0.elapsed());
-            let work = processor_time().zip(began.1).map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then)) / TOLD_EVERY;
+            let work = processor_time()
+                .zip(began.1)
+                .map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then))
+                / TOLD_EVERY;
             let pool = serde_json::to_vec(&store.aggregate::<Pool>().load("0").await?.state)?.len();
             println!(
                 "{fed} halves, {paired} of them paired: {speed}, {work:?} of a processor each, a pool of {pool} bytes; {}",
@@ -77,7 +80,12 @@ async fn feed(store: &Store, from: u32) -> Result<(), Box<dyn Error>> {
             for index in from..from + A_MINUTE {
                 let side = if random.bool() { Side::Bought } else { Side::Sold };
                 let (pieces, cents) = (Some(random.u32(1..4)), random.u32(0..100));
-                report(&pools, &article.to_string(), Half { id: index.to_string(), side, cents, pieces }).await?;
+                report(
+                    &pools,
+                    &article.to_string(),
+                    Half { id: index.to_string(), side, cents, pieces },
+                )
+                .await?;
             }
             Ok::<_, ExecuteError<_>>(())
         });

@@ -87,8 +87,8 @@ pub(crate) enum PoolRefusal {
 }
 
 // ANCHOR: pool
-/// The halves of one article that have no partner yet. Those that are gone leave nothing here: that one comes again is
-/// known by the id of its command, which the store remembers.
+/// The halves of one article that have no partner yet. Those that are gone leave nothing here: that
+/// one comes again is known by the id of its command, which the store remembers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pool {
     pub(crate) waiting: BTreeMap<String, Half>,
@@ -121,7 +121,9 @@ impl Aggregate for Pool {
                     self.held.insert((side, cents, id));
                 }
             }
-            PoolEvent::Paired { one, other } => [one, other].iter().for_each(|half| _ = self.leave(half)),
+            PoolEvent::Paired { one, other } => {
+                [one, other].iter().for_each(|half| _ = self.leave(half))
+            }
             PoolEvent::Discarded { half, .. } => _ = self.leave(&half),
         }
     }
@@ -181,9 +183,19 @@ impl Pool {
             return Some(PoolEvent::Paired { one: id.to_owned(), other: partner.to_owned() });
         }
         match near(&self.incomplete, half).next() {
-            Some(_) if near(&self.held, &Half { side: half.side.other(), ..half.clone() }).any(|held| held == id) => None,
-            Some(likely) => Some(PoolEvent::Held { half: id.to_owned(), partner: likely.to_owned() }),
-            None => Some(PoolEvent::Discarded { half: id.to_owned(), why: "nobody reported the other half".to_owned() }),
+            Some(_)
+                if near(&self.held, &Half { side: half.side.other(), ..half.clone() })
+                    .any(|held| held == id) =>
+            {
+                None
+            }
+            Some(likely) => {
+                Some(PoolEvent::Held { half: id.to_owned(), partner: likely.to_owned() })
+            }
+            None => Some(PoolEvent::Discarded {
+                half: id.to_owned(),
+                why: "nobody reported the other half".to_owned(),
+            }),
         }
     }
 
@@ -204,9 +216,13 @@ impl Pool {
 }
 
 /// Those of the other side at nearly the same price.
-fn near<'a>(by_price: &'a BTreeSet<(Side, u32, String)>, half: &Half) -> impl Iterator<Item = &'a str> {
+fn near<'a>(
+    by_price: &'a BTreeSet<(Side, u32, String)>,
+    half: &Half,
+) -> impl Iterator<Item = &'a str> {
     let (side, most) = (half.side.other(), half.cents.saturating_add(TOLERANCE_CENTS));
     let from = (side, half.cents.saturating_sub(TOLERANCE_CENTS), String::new());
-    let near = by_price.range(from..).take_while(move |(of, cents, _)| *of == side && *cents <= most);
+    let near =
+        by_price.range(from..).take_while(move |(of, cents, _)| *of == side && *cents <= most);
     near.map(|(_, _, id)| id.as_str())
 }

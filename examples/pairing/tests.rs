@@ -24,17 +24,28 @@ fn paired(one: &str, other: &str) -> PoolEvent {
 
 #[test]
 fn a_half_is_paired_only_when_its_time_is_up_and_every_criterion_holds() {
-    let others =
-        [half("price", Sold, 5, 106), half("pieces", Sold, 6, 100), half("side", Bought, 5, 100), half("all", Sold, 5, 104)];
+    let others = [
+        half("price", Sold, 5, 106),
+        half("pieces", Sold, 6, 100),
+        half("side", Bought, 5, 100),
+        half("all", Sold, 5, 104),
+    ];
     let pool = [half("b", Bought, 5, 100)].into_iter().chain(others).map(arrived);
     given::<Pool>(pool.clone()).when(time_is_up("b")).then([paired("b", "all")]);
-    given::<Pool>(pool).when(Feed::Arrive { half: half("late", Sold, 5, 100) }).then([arrived(half("late", Sold, 5, 100))]);
+    given::<Pool>(pool)
+        .when(Feed::Arrive { half: half("late", Sold, 5, 100) })
+        .then([arrived(half("late", Sold, 5, 100))]);
 }
 
 #[test]
 fn as_many_as_possible_are_paired() {
     // b1 matches both, b2 only s1.
-    let pool = [half("s1", Sold, 1, 100), half("b1", Bought, 1, 103), half("s2", Sold, 1, 107), half("b2", Bought, 1, 96)];
+    let pool = [
+        half("s1", Sold, 1, 100),
+        half("b1", Bought, 1, 103),
+        half("s2", Sold, 1, 107),
+        half("b2", Bought, 1, 96),
+    ];
     given::<Pool>(pool.clone().map(arrived)).when(time_is_up("b1")).then([paired("b1", "s2")]);
     given::<Pool>(pool.map(arrived)).when(time_is_up("s1")).then([paired("s1", "b2")]);
 }
@@ -47,7 +58,12 @@ fn many_halves_are_paired_as_well_as_trying_everything_would() {
         let mut pool = Pool::default();
         for index in 0..random.u32(2..9) {
             let side = if random.bool() { Bought } else { Sold };
-            pool.apply(&arrived(half(&index.to_string(), side, random.u32(1..3), random.u32(0..20))));
+            pool.apply(&arrived(half(
+                &index.to_string(),
+                side,
+                random.u32(1..3),
+                random.u32(0..20),
+            )));
         }
         let best = best(&pool.waiting.values().collect::<Vec<_>>());
         let mut pairs = 0;
@@ -72,7 +88,8 @@ fn best(halves: &[&Half]) -> usize {
     let mut most = best(rest);
     for (index, other) in rest.iter().enumerate().filter(|(_, other)| matches(first, other)) {
         let _ = other;
-        let others: Vec<&Half> = rest.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, half)| *half).collect();
+        let others: Vec<&Half> =
+            rest.iter().enumerate().filter(|(at, _)| *at != index).map(|(_, half)| *half).collect();
         most = most.max(1 + best(&others));
     }
     most
@@ -81,14 +98,18 @@ fn best(halves: &[&Half]) -> usize {
 #[test]
 fn who_finds_no_partner_in_time_is_discarded_and_that_is_recorded() {
     let why = "nobody reported the other half".to_owned();
-    given::<Pool>([arrived(half("b", Bought, 1, 1))]).when(time_is_up("b")).then([Discarded { half: "b".into(), why }]);
+    given::<Pool>([arrived(half("b", Bought, 1, 1))])
+        .when(time_is_up("b"))
+        .then([Discarded { half: "b".into(), why }]);
 }
 
 #[test]
 fn an_incomplete_half_is_corrected_and_its_likely_partner_is_held_meanwhile() {
     let incomplete = half("s", Sold, None, 100);
     let asked = CorrectionAsked(pool::CorrectionAsked { half: "s".into() });
-    given::<Pool>([]).when(Feed::Arrive { half: incomplete.clone() }).then([arrived(incomplete.clone()), asked.clone()]);
+    given::<Pool>([])
+        .when(Feed::Arrive { half: incomplete.clone() })
+        .then([arrived(incomplete.clone()), asked.clone()]);
 
     let waiting = [arrived(half("b", Bought, 3, 100)), arrived(incomplete), asked];
     let held = Held { half: "b".into(), partner: "s".into() };
@@ -96,11 +117,17 @@ fn an_incomplete_half_is_corrected_and_its_likely_partner_is_held_meanwhile() {
     let waiting = waiting.into_iter().chain([held]);
     given::<Pool>(waiting.clone()).when(time_is_up("s")).then_nothing();
     let corrected = |pieces| Corrected { half: "s".into(), pieces };
-    given::<Pool>(waiting.clone()).when(Feed::Correct { half: "s".into(), pieces: 3 }).then([corrected(3), paired("b", "s")]);
+    given::<Pool>(waiting.clone())
+        .when(Feed::Correct { half: "s".into(), pieces: 3 })
+        .then([corrected(3), paired("b", "s")]);
     let alone = Discarded { half: "b".into(), why: "nobody reported the other half".into() };
-    given::<Pool>(waiting.clone()).when(Feed::Correct { half: "s".into(), pieces: 4 }).then([corrected(4), alone.clone()]);
+    given::<Pool>(waiting.clone())
+        .when(Feed::Correct { half: "s".into(), pieces: 4 })
+        .then([corrected(4), alone.clone()]);
     let lost = Discarded { half: "s".into(), why: "no paper".into() };
-    given::<Pool>(waiting).when(Feed::GiveUpCorrecting { half: "s".into(), why: "no paper".into() }).then([lost, alone]);
+    given::<Pool>(waiting)
+        .when(Feed::GiveUpCorrecting { half: "s".into(), why: "no paper".into() })
+        .then([lost, alone]);
 }
 
 #[tokio::test]
@@ -132,7 +159,8 @@ fn a_pool_that_is_full_refuses_more_and_loses_nobody() {
     assert_eq!(pool.decide(&late).unwrap().len(), 1);
 }
 
-/// Those that were gone were remembered for ever, and every end of a half's time matched all that waited anew.
+/// Those that were gone were remembered for ever, and every end of a half's time matched all that
+/// waited anew.
 #[test]
 fn neither_the_work_of_an_event_nor_the_pool_grows_with_the_length_of_the_feed() {
     const HALVES: usize = 6_000;
@@ -177,7 +205,8 @@ fn a_search_for_a_partner_ends_though_everybody_matches_everybody() {
 }
 
 // ANCHOR: explored
-/// Whatever crashes, comes late or twice, or is never corrected: each half ends once, in a trade or discarded.
+/// Whatever crashes, comes late or twice, or is never corrected: each half ends once, in a trade or
+/// discarded.
 #[test]
 fn every_half_ends_once_whatever_happens_on_the_way() {
     let corrections = [Some(3), None].map(Performed::Done);
@@ -187,7 +216,8 @@ fn every_half_ends_once_whatever_happens_on_the_way() {
             Discarded { half, .. } => vec![half],
             _ => Vec::new(),
         };
-        let mut ended: Vec<String> = world.events_of::<PoolEvent>().into_iter().flat_map(ended).collect();
+        let mut ended: Vec<String> =
+            world.events_of::<PoolEvent>().into_iter().flat_map(ended).collect();
         ended.sort();
         ended
     };
@@ -197,12 +227,18 @@ fn every_half_ends_once_whatever_happens_on_the_way() {
         .effect(Corrector { papers: BTreeMap::new() }, corrections)
         .start(|clients| {
             let arrive = |half| Feed::Arrive { half };
-            let buyers = clients.client("buyers").command::<Pool>("tulips", arrive(half("b1", Bought, 3, 100)));
+            let buyers = clients
+                .client("buyers")
+                .command::<Pool>("tulips", arrive(half("b1", Bought, 3, 100)));
             buyers.wait(BUFFER / 2).command::<Pool>("tulips", arrive(half("b2", Bought, 3, 103)));
-            let sellers = clients.client("sellers").command::<Pool>("tulips", arrive(half("s1", Sold, None, 101)));
+            let sellers = clients
+                .client("sellers")
+                .command::<Pool>("tulips", arrive(half("s1", Sold, None, 101)));
             sellers.command::<Pool>("tulips", arrive(half("s2", Sold, 3, 107)));
         })
-        .always("nobody ends twice", move |world| ends(world).windows(2).all(|two| two[0] != two[1]))
+        .always("nobody ends twice", move |world| {
+            ends(world).windows(2).all(|two| two[0] != two[1])
+        })
         .finally("everybody ends", move |world| ends(world) == ["b1", "b2", "s1", "s2"])
         .finally("no time is kept for anybody", |world| world.open_processes() == 0)
         .run(Schedules(300));

@@ -1,5 +1,6 @@
-//! The smallest version: a bank account. Deposits and withdrawals are commands of one account. A transfer is one decision
-//! over two accounts and one append: while both are in one store, there is no moment in which money is on its way.
+//! The smallest version: a bank account. Deposits and withdrawals are commands of one account. A
+//! transfer is one decision over two accounts and one append: while both are in one store, there is
+//! no moment in which money is on its way.
 
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,8 @@ impl Event for AccountEvent {
     const NAMESPACE: &'static str = "account";
 
     fn tags(&self) -> Tags {
-        let (AccountEvent::Deposited { account, .. } | AccountEvent::Withdrawn { account, .. }) = self;
+        let (AccountEvent::Deposited { account, .. } | AccountEvent::Withdrawn { account, .. }) =
+            self;
         Tags::none().with(tag(account))
     }
 }

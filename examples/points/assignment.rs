@@ -53,7 +53,9 @@ impl Process for Assignment {
         match &event.event {
             Fact::Asked { .. } | Fact::Offered { .. } => Correlation::starts(event.stream_id()),
             Fact::Withdrawn { task } | Fact::Deposited { task } => Correlation::continues(task),
-            Fact::Received | Fact::Given | Fact::Kept | Fact::Denied => Correlation::ends(event.stream_id()),
+            Fact::Received | Fact::Given | Fact::Kept | Fact::Denied => {
+                Correlation::ends(event.stream_id())
+            }
         }
     }
 
@@ -62,7 +64,9 @@ impl Process for Assignment {
             Trigger::Event(Fact::Asked { project, points } | Fact::Offered { project, points }) => {
                 (self.project, self.points) = (project.clone(), *points);
             }
-            Trigger::Refused(refused) if refused.is_for::<Task>() => self.in_vain = Some(refused.reason().to_owned()),
+            Trigger::Refused(refused) if refused.is_for::<Task>() => {
+                self.in_vain = Some(refused.reason().to_owned())
+            }
             _ => {}
         }
     }
@@ -70,10 +74,18 @@ impl Process for Assignment {
     fn react(&self, trigger: &Trigger<Fact>, context: &Context) -> Reaction {
         let (task, points) = (context.key.clone(), self.points);
         match trigger {
-            Trigger::Event(Fact::Asked { .. }) => self.project(ProjectCommand::Withdraw { task, points }),
-            Trigger::Event(Fact::Offered { .. }) => self.project(ProjectCommand::Deposit { task, points }),
-            Trigger::Event(Fact::Withdrawn { .. }) => Reaction::none().command::<Task>(task, TaskCommand::Receive { points }),
-            Trigger::Event(Fact::Deposited { .. }) => Reaction::none().command::<Task>(task, self.told()),
+            Trigger::Event(Fact::Asked { .. }) => {
+                self.project(ProjectCommand::Withdraw { task, points })
+            }
+            Trigger::Event(Fact::Offered { .. }) => {
+                self.project(ProjectCommand::Deposit { task, points })
+            }
+            Trigger::Event(Fact::Withdrawn { .. }) => {
+                Reaction::none().command::<Task>(task, TaskCommand::Receive { points })
+            }
+            Trigger::Event(Fact::Deposited { .. }) => {
+                Reaction::none().command::<Task>(task, self.told())
+            }
             Trigger::Refused(refused) => self.refused(refused, task),
             Trigger::Event(_) | Trigger::TimerFired { .. } => Reaction::none(),
         }
@@ -96,7 +108,9 @@ impl Assignment {
     fn refused(&self, refused: &Refused, task: String) -> Reaction {
         let (points, reason) = (self.points, refused.reason().to_owned());
         match refused.command::<Project>() {
-            Some(ProjectCommand::Withdraw { .. }) => Reaction::none().command::<Task>(task, TaskCommand::Deny { reason }),
+            Some(ProjectCommand::Withdraw { .. }) => {
+                Reaction::none().command::<Task>(task, TaskCommand::Deny { reason })
+            }
             Some(_) => Reaction::none().command::<Task>(task, TaskCommand::Keep { points, reason }),
             // The task does not take what it asked for.
             None => self.project(ProjectCommand::PayBack { task, points }),

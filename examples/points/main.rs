@@ -1,7 +1,9 @@
-//! A project has points, its tasks ask for more and give back; no point may be lost or made, wherever the machine stops.
-//! The pattern is the process: it withdraws from one aggregate and deposits to the other, each step recorded with what
-//! caused it, each command carried out once, and a refusal answered by compensation, with a reason that people can read.
-//! Where both sides are in one store and short, one decision over both does it with nothing on its way: see `account.rs`.
+//! A project has points, its tasks ask for more and give back; no point may be lost or made,
+//! wherever the machine stops. The pattern is the process: it withdraws from one aggregate and
+//! deposits to the other, each step recorded with what caused it, each command carried out once,
+//! and a refusal answered by compensation, with a reason that people can read. Where both sides are
+//! in one store and short, one decision over both does it with nothing on its way: see
+//! `account.rs`.
 
 mod account;
 mod assignment;
@@ -47,14 +49,28 @@ async fn bank(store: &Store) -> Result<(), Box<dyn Error>> {
 }
 
 /// A task wants so many points; tells what came of it.
-async fn want(store: &Store, name: &str, points: u64, request: &str) -> Result<String, Box<dyn Error>> {
+async fn want(
+    store: &Store,
+    name: &str,
+    points: u64,
+    request: &str,
+) -> Result<String, Box<dyn Error>> {
     let tasks = store.aggregate::<Task>();
     let want = TaskCommand::Want { project: "apollo".into(), points };
     // The request has an id: after a crash it can be repeated, and is answered as the first time.
-    let asked = tasks.command(name, want).id("points", request).without_request_check().execute().await?;
-    let Some(event) = asked.events.first() else { return Ok(format!("{name} has its {points} points")) };
+    let asked =
+        tasks.command(name, want).id("points", request).without_request_check().execute().await?;
+    let Some(event) = asked.events.first() else {
+        return Ok(format!("{name} has its {points} points"));
+    };
     let is_end = |event: &TaskEvent| {
-        matches!(event, TaskEvent::Received { .. } | TaskEvent::Given | TaskEvent::Kept { .. } | TaskEvent::Denied { .. })
+        matches!(
+            event,
+            TaskEvent::Received { .. }
+                | TaskEvent::Given
+                | TaskEvent::Kept { .. }
+                | TaskEvent::Denied { .. }
+        )
     };
     let mut news = store.follow::<TaskEvent>(asked.position)?;
     let end = news.find(|news| news.stream_id() == name && is_end(&news.event)).await?;
@@ -83,7 +99,9 @@ async fn story(store: &Store) -> Result<(), Box<dyn Error>> {
     let (projects, tasks) = (store.aggregate::<Project>(), store.aggregate::<Task>());
     projects.execute("apollo", ProjectCommand::Fund { points: 10 }).await?;
     println!("apollo has 10 points");
-    for (step, (task, points)) in [("lander", 7), ("suit", 5), ("lander", 4), ("suit", 5)].into_iter().enumerate() {
+    for (step, (task, points)) in
+        [("lander", 7), ("suit", 5), ("lander", 4), ("suit", 5)].into_iter().enumerate()
+    {
         println!("{}", want(store, task, points, &format!("story {step}")).await?);
     }
     projects.execute("apollo", ProjectCommand::Close).await?;
@@ -96,16 +114,29 @@ async fn story(store: &Store) -> Result<(), Box<dyn Error>> {
 const FUNDS: u64 = 60;
 const TASKS: u64 = 10;
 
-/// Much of the same, which can be killed and started again on the same directory: every request has an id.
+/// Much of the same, which can be killed and started again on the same directory: every request has
+/// an id.
 async fn load(store: &Store, rounds: u32) -> Result<(), Box<dyn Error>> {
     let fund = ProjectCommand::Fund { points: FUNDS };
-    store.aggregate::<Project>().command("apollo", fund).id("points", "fund").without_request_check().execute().await?;
+    store
+        .aggregate::<Project>()
+        .command("apollo", fund)
+        .id("points", "fund")
+        .without_request_check()
+        .execute()
+        .await?;
     for round in 0..u64::from(rounds) {
         let wants: Vec<_> = (0..TASKS)
             .map(|number| {
                 let (store, points) = (store.clone(), (number * 7 + round * 5) % 13);
                 tokio::spawn(async move {
-                    let said = want(&store, &format!("task{number}"), points, &format!("{round} {number}")).await;
+                    let said = want(
+                        &store,
+                        &format!("task{number}"),
+                        points,
+                        &format!("{round} {number}"),
+                    )
+                    .await;
                     said.map_err(|error| error.to_string())
                 })
             })
@@ -134,13 +165,19 @@ mod tests {
         let project = store.aggregate::<Project>().load("apollo").await.unwrap().state;
         let mut tasks = Vec::new();
         for number in 0..TASKS {
-            tasks.push(store.aggregate::<Task>().load(&format!("task{number}")).await.unwrap().state);
+            tasks.push(
+                store.aggregate::<Task>().load(&format!("task{number}")).await.unwrap().state,
+            );
         }
         (project.points + tasks.iter().map(|task| task.points).sum::<u64>(), tasks)
     }
 
     async fn funded(store: &Store, points: u64) {
-        store.aggregate::<Project>().execute("apollo", ProjectCommand::Fund { points }).await.unwrap();
+        store
+            .aggregate::<Project>()
+            .execute("apollo", ProjectCommand::Fund { points })
+            .await
+            .unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -163,10 +200,13 @@ mod tests {
         let store = leftfold::open(place.path()).await.unwrap();
         let (total, _) = points(&store).await;
         assert_eq!(total, FUNDS);
-        let asked = Query::types(["task.Asked", "task.Offered"].map(|name| EventType::new(name).unwrap()));
+        let asked =
+            Query::types(["task.Asked", "task.Offered"].map(|name| EventType::new(name).unwrap()));
         let asked = store.read(Read::matching(asked, Position(1))).all().await.unwrap().len();
-        let ends = ["task.Received", "task.Given", "task.Denied"].map(|name| EventType::new(name).unwrap());
-        let ended = store.read(Read::matching(Query::types(ends), Position(1))).all().await.unwrap().len();
+        let ends = ["task.Received", "task.Given", "task.Denied"]
+            .map(|name| EventType::new(name).unwrap());
+        let ended =
+            store.read(Read::matching(Query::types(ends), Position(1))).all().await.unwrap().len();
         assert_eq!(asked, ended, "every assignment has one end");
     }
 
@@ -186,14 +226,22 @@ mod tests {
             .start(|clients| {
                 clients.given::<Project>("apollo", [ProjectEvent::Funded { points: POINTS }]);
                 let ann = clients.client("ann").command::<Task>("lander", wants(7));
-                ann.wait(SECOND).command::<Task>("lander", wants(2)).wait(SECOND).command::<Task>("lander", wants(0));
+                ann.wait(SECOND)
+                    .command::<Task>("lander", wants(2))
+                    .wait(SECOND)
+                    .command::<Task>("lander", wants(0));
                 let bob = clients.client("bob").command::<Task>("suit", wants(5));
                 bob.command::<Task>("suit", TaskCommand::Cancel);
-                clients.client("cid").wait(SECOND).command::<Project>("apollo", ProjectCommand::Close);
+                clients
+                    .client("cid")
+                    .wait(SECOND)
+                    .command::<Project>("apollo", ProjectCommand::Close);
             })
             .always("no point is made", move |world| total(world) <= POINTS)
             .finally("no point is lost", move |world| total(world) == POINTS)
-            .finally("every assignment has ended", |world| world.open_processes() == 0 && world.parked() == 0)
+            .finally("every assignment has ended", |world| {
+                world.open_processes() == 0 && world.parked() == 0
+            })
             .run(Schedules(500));
     }
     // ANCHOR_END: explored
@@ -216,7 +264,10 @@ mod tests {
         for store in examples::stores().await {
             funded(&store, 5).await;
             let tasks = store.aggregate::<Task>();
-            let asked = tasks.execute("task1", TaskCommand::Want { project: "apollo".into(), points: 5 }).await.unwrap();
+            let asked = tasks
+                .execute("task1", TaskCommand::Want { project: "apollo".into(), points: 5 })
+                .await
+                .unwrap();
             tasks.execute("task1", TaskCommand::Cancel).await.unwrap();
             let mut news = store.follow::<ProjectEvent>(asked.position).unwrap();
             let mut told = store.follow::<TaskEvent>(asked.position).unwrap();
@@ -251,18 +302,27 @@ mod tests {
         let asked = |points| TaskEvent::Asked { project: "apollo".into(), points };
         let has_three = [asked(3), TaskEvent::Received { points: 3 }];
         given::<Task>(has_three.clone()).when(ask(5)).then([asked(2)]);
-        given::<Task>(has_three.clone()).when(ask(1)).then([TaskEvent::Offered { project: "apollo".into(), points: 2 }]);
+        given::<Task>(has_three.clone())
+            .when(ask(1))
+            .then([TaskEvent::Offered { project: "apollo".into(), points: 2 }]);
         given::<Task>(has_three.clone()).when(ask(3)).then_nothing();
-        given::<Task>(has_three.clone().into_iter().chain([asked(2)])).when(ask(4)).then_refused(TaskRefusal::UnderWay);
-        given::<Task>(has_three).when(TaskCommand::Cancel).then_refused(TaskRefusal::HasPoints { points: 3 });
+        given::<Task>(has_three.clone().into_iter().chain([asked(2)]))
+            .when(ask(4))
+            .then_refused(TaskRefusal::UnderWay);
+        given::<Task>(has_three)
+            .when(TaskCommand::Cancel)
+            .then_refused(TaskRefusal::HasPoints { points: 3 });
     }
 
     #[test]
     fn a_transfer_is_both_or_neither() {
-        let deposited = |account: &str, cents| AccountEvent::Deposited { account: account.into(), cents };
+        let deposited =
+            |account: &str, cents| AccountEvent::Deposited { account: account.into(), cents };
         let (ann, bob) = (deposited("ann", 10), deposited("bob", 99));
         let history = given_events([("account-ann", ann), ("account-bob", bob)]);
-        history.decide(&transfer("ann", "bob", 11)).then_refused(TooLittle { wanted: 11, there: 10 });
+        history
+            .decide(&transfer("ann", "bob", 11))
+            .then_refused(TooLittle { wanted: 11, there: 10 });
         let withdrawn = AccountEvent::Withdrawn { account: "ann".into(), cents: 10 };
         history.decide(&transfer("ann", "bob", 10)).then([withdrawn, deposited("bob", 10)]);
     }
@@ -285,7 +345,10 @@ mod tests {
             for attempt in attempts.collect::<Vec<_>>() {
                 done += u64::from(attempt.await.unwrap());
             }
-            let (ann, bob) = (accounts.load("ann").await.unwrap().state.cents, accounts.load("bob").await.unwrap().state.cents);
+            let (ann, bob) = (
+                accounts.load("ann").await.unwrap().state.cents,
+                accounts.load("bob").await.unwrap().state.cents,
+            );
             assert_eq!((done, ann), (10, 0));
             assert!(bob <= 100, "{bob}");
         }

@@ -28,7 +28,8 @@ pub(crate) enum ProjectCommand {
         task: String,
         points: u64,
     },
-    /// Points that were withdrawn in vain come back. A compensation may not be refused: a closed project takes them too.
+    /// Points that were withdrawn in vain come back. A compensation may not be refused: a closed
+    /// project takes them too.
     PayBack {
         task: String,
         points: u64,
@@ -58,7 +59,9 @@ impl Aggregate for Project {
 
     fn apply(&mut self, event: &ProjectEvent) {
         match event {
-            ProjectEvent::Funded { points } | ProjectEvent::Deposited { points, .. } => self.points += points,
+            ProjectEvent::Funded { points } | ProjectEvent::Deposited { points, .. } => {
+                self.points += points
+            }
             ProjectEvent::Withdrawn { points, .. } => self.points -= points,
             ProjectEvent::Closed => self.closed = true,
         }

@@ -123,7 +123,9 @@ impl Aggregate for Task {
             TaskCommand::Receive { points } => Ok(vec![TaskEvent::Received { points }]),
             TaskCommand::Want { .. } if self.under_way => Err(TaskRefusal::UnderWay),
             TaskCommand::Want { project, points } => Ok(self.want(&project, points)),
-            TaskCommand::Cancel if self.points > 0 => Err(TaskRefusal::HasPoints { points: self.points }),
+            TaskCommand::Cancel if self.points > 0 => {
+                Err(TaskRefusal::HasPoints { points: self.points })
+            }
             TaskCommand::Cancel => Ok(vec![TaskEvent::Cancelled]),
         }
     }

@@ -1,5 +1,5 @@
-//! The four aggregates that a registration is about. What one step makes, one command takes back; taking back what is not
-//! there is nothing to do, and never refused.
+//! The four aggregates that a registration is about. What one step makes, one command takes back;
+//! taking back what is not there is nothing to do, and never refused.
 
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -110,8 +110,12 @@ impl Aggregate for Customer {
     fn decide(&self, command: &CustomerCommand) -> Result<Vec<CustomerEvent>, No> {
         match (command.clone(), &self.name) {
             (CustomerCommand::Create { .. }, Some(_)) => Err(No::Customer),
-            (CustomerCommand::Create { registration, name }, None) => Ok(vec![CustomerEvent::Created { registration, name }]),
-            (CustomerCommand::Remove { registration }, Some(_)) => Ok(vec![CustomerEvent::Removed { registration }]),
+            (CustomerCommand::Create { registration, name }, None) => {
+                Ok(vec![CustomerEvent::Created { registration, name }])
+            }
+            (CustomerCommand::Remove { registration }, Some(_)) => {
+                Ok(vec![CustomerEvent::Removed { registration }])
+            }
             (CustomerCommand::Remove { .. }, None) => Ok(Vec::new()),
         }
     }
@@ -161,10 +165,14 @@ impl Aggregate for SecurityAccount {
 
     fn decide(&self, command: &AccountCommand) -> Result<Vec<AccountEvent>, No> {
         match (command.clone(), self) {
-            (AccountCommand::Apply { tax_id }, SecurityAccount::None) => Ok(vec![AccountEvent::Applied { tax_id }]),
+            (AccountCommand::Apply { tax_id }, SecurityAccount::None) => {
+                Ok(vec![AccountEvent::Applied { tax_id }])
+            }
             (AccountCommand::Approve, SecurityAccount::Applied) => Ok(vec![AccountEvent::Approved]),
             (AccountCommand::Approve, _) => Err(No::NotWaiting),
-            (AccountCommand::Close, SecurityAccount::Applied | SecurityAccount::Open) => Ok(vec![AccountEvent::Closed]),
+            (AccountCommand::Close, SecurityAccount::Applied | SecurityAccount::Open) => {
+                Ok(vec![AccountEvent::Closed])
+            }
             (AccountCommand::Apply { .. } | AccountCommand::Close, _) => Ok(Vec::new()),
         }
     }
@@ -200,7 +208,10 @@ impl Aggregate for Login {
         self.registration = Some(registration.clone());
     }
 
-    fn decide(&self, LoginCommand::Create { registration }: &LoginCommand) -> Result<Vec<LoginEvent>, No> {
+    fn decide(
+        &self,
+        LoginCommand::Create { registration }: &LoginCommand,
+    ) -> Result<Vec<LoginEvent>, No> {
         match self.registration {
             Some(_) => Err(No::LoginTaken),
             None => Ok(vec![LoginEvent::Created { registration: registration.clone() }]),

@@ -1,4 +1,5 @@
-//! The process: forward step by step; where one is refused, or the deadline passes, backward over what was made.
+//! The process: forward step by step; where one is refused, or the deadline passes, backward over
+//! what was made.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::parts::{
-    AccountCommand, Application, Customer, CustomerCommand, Login, LoginCommand, Register, Registration, SecurityAccount,
+    AccountCommand, Application, Customer, CustomerCommand, Login, LoginCommand, Register,
+    Registration, SecurityAccount,
 };
 
 /// A security account is approved within this time, or there is none.
@@ -64,27 +66,35 @@ impl Process for Registering {
             | Step::CustomerRemoved { registration }
             | Step::LoginCreated { registration } => Correlation::continues(registration),
             // A security account is named as its registration is.
-            Step::AccountApplied | Step::AccountApproved | Step::AccountClosed => Correlation::continues(event.stream_id()),
+            Step::AccountApplied | Step::AccountApproved | Step::AccountClosed => {
+                Correlation::continues(event.stream_id())
+            }
             Step::Completed | Step::Failed => Correlation::ends(event.stream_id()),
         }
     }
 
     fn apply(&mut self, trigger: &Trigger<Step>, _: &Context) {
         match trigger {
-            Trigger::Event(Step::Started(application)) => self.application = Some(application.clone()),
+            Trigger::Event(Step::Started(application)) => {
+                self.application = Some(application.clone())
+            }
             Trigger::Event(Step::CustomerCreated { .. }) => self.customer = true,
             Trigger::Event(Step::AccountApplied) => self.account = true,
             Trigger::Event(Step::AccountClosed) => self.account = false,
             Trigger::Event(Step::CustomerRemoved { .. }) => self.customer = false,
             Trigger::Event(_) => {}
             Trigger::Refused(refused) => self.failing = Some(refused.reason().to_owned()),
-            Trigger::TimerFired { .. } => self.failing = Some("nobody approved the security account in time".to_owned()),
+            Trigger::TimerFired { .. } => {
+                self.failing = Some("nobody approved the security account in time".to_owned())
+            }
         }
     }
 
     fn react(&self, trigger: &Trigger<Step>, context: &Context) -> Reaction {
         let (registration, reaction) = (context.key.clone(), Reaction::none());
-        let Some(Application { tax_id, name, login }) = self.application.clone() else { return reaction };
+        let Some(Application { tax_id, name, login }) = self.application.clone() else {
+            return reaction;
+        };
         if let Some(reason) = &self.failing {
             return self.take_back(trigger, registration, tax_id, reason);
         }
@@ -96,18 +106,27 @@ impl Process for Registering {
                 reaction.command::<SecurityAccount>(registration, AccountCommand::Apply { tax_id })
             }
             Trigger::Event(Step::AccountApplied) => reaction.timer("approval", APPROVAL_WITHIN),
-            Trigger::Event(Step::AccountApproved) => {
-                reaction.cancel("approval").command::<Login>(login, LoginCommand::Create { registration })
+            Trigger::Event(Step::AccountApproved) => reaction
+                .cancel("approval")
+                .command::<Login>(login, LoginCommand::Create { registration }),
+            Trigger::Event(Step::LoginCreated { .. }) => {
+                reaction.command::<Registration>(registration, Register::Complete)
             }
-            Trigger::Event(Step::LoginCreated { .. }) => reaction.command::<Registration>(registration, Register::Complete),
             _ => reaction,
         }
     }
 }
 
 impl Registering {
-    /// The last thing that was made is taken back first; when nothing is left, the registration hears why.
-    fn take_back(&self, trigger: &Trigger<Step>, registration: String, tax_id: String, reason: &str) -> Reaction {
+    /// The last thing that was made is taken back first; when nothing is left, the registration
+    /// hears why.
+    fn take_back(
+        &self,
+        trigger: &Trigger<Step>,
+        registration: String,
+        tax_id: String,
+        reason: &str,
+    ) -> Reaction {
         // It was approved a moment too late: what closes it is under way.
         if matches!(trigger, Trigger::Event(Step::AccountApproved | Step::Failed)) {
             return Reaction::none();
@@ -117,7 +136,8 @@ impl Registering {
         } else if self.customer {
             Reaction::none().command::<Customer>(tax_id, CustomerCommand::Remove { registration })
         } else {
-            Reaction::none().command::<Registration>(registration, Register::Fail { reason: reason.to_owned() })
+            Reaction::none()
+                .command::<Registration>(registration, Register::Fail { reason: reason.to_owned() })
         }
     }
 }

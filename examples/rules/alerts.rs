@@ -7,7 +7,8 @@ use leftfold::sqlite::{Reader, Sqlite, SqliteError};
 use crate::CardEvent;
 use crate::rules::{Entry, KEPT, LATE_MAX, Rule, broken};
 
-/// Entries of one card that its windows may hold: a card that goes beyond is parked, so that it does not slow the others.
+/// Entries of one card that its windows may hold: a card that goes beyond is parked, so that it
+/// does not slow the others.
 pub(crate) const ENTRIES_MAX: usize = 1_000;
 
 pub(crate) struct Alerts;
@@ -28,7 +29,8 @@ impl Projection<Sqlite> for Alerts {
     const NAME: &'static str = Self::NAME;
     type Event = CardEvent;
 
-    /// The entries of a card lie side by side, so that a card costs a page or two, however many cards there are.
+    /// The entries of a card lie side by side, so that a card costs a page or two, however many
+    /// cards there are.
     async fn set_up(&self, rows: &mut Connection) -> Result<(), ProjectionError> {
         Ok(rows.execute_batch(
             "CREATE TABLE entry (
@@ -45,17 +47,24 @@ impl Projection<Sqlite> for Alerts {
     }
 
     // ANCHOR: apply
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<CardEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<CardEvent>,
+    ) -> Result<(), ProjectionError> {
         let (card, new) = (event.stream_id(), entry(event));
         let known = entries(rows, card)?;
         let newest = known.last().map_or(new.at, |last| last.at.max(new.at));
         let position = new.position.0 as i64;
         if new.at <= newest.minus(LATE_MAX) {
-            rows.prepare_cached("INSERT INTO too_late VALUES (?1, ?2)")?.execute((position, card))?;
+            rows.prepare_cached("INSERT INTO too_late VALUES (?1, ?2)")?
+                .execute((position, card))?;
             return Ok(());
         }
         if known.len() >= ENTRIES_MAX {
-            return Err(ProjectionError::message(format!("more than {ENTRIES_MAX} entries are in the windows of card {card}")));
+            return Err(ProjectionError::message(format!(
+                "more than {ENTRIES_MAX} entries are in the windows of card {card}"
+            )));
         }
         for rule in broken(&known, &new) {
             if !is_silent(rows, card, rule, new.at)? {
@@ -85,7 +94,12 @@ impl Projection<Sqlite> for Alerts {
 }
 
 /// Whether the rule has raised an alert for the card so near that another one says nothing new.
-fn is_silent(rows: &Connection, card: &str, rule: &Rule, at: Timestamp) -> Result<bool, ProjectionError> {
+fn is_silent(
+    rows: &Connection,
+    card: &str,
+    rule: &Rule,
+    at: Timestamp,
+) -> Result<bool, ProjectionError> {
     let (from, to) = rule.silence(at);
     let near = "SELECT 1 FROM alert WHERE card = ?1 AND rule = ?2 AND at > ?3 AND at < ?4";
     Ok(rows.prepare_cached(near)?.exists((card, rule.name, from.as_micros(), to.as_micros()))?)
@@ -101,7 +115,8 @@ pub(crate) fn entry(event: &Recorded<CardEvent>) -> Entry {
 
 /// What the windows of a card hold, in order of time.
 fn entries(rows: &Connection, card: &str) -> Result<Vec<Entry>, ProjectionError> {
-    let of_card = "SELECT at, position, cents, country FROM entry WHERE card = ?1 ORDER BY at, position";
+    let of_card =
+        "SELECT at, position, cents, country FROM entry WHERE card = ?1 ORDER BY at, position";
     let mut of_card = rows.prepare_cached(of_card)?;
     let entries = of_card.query_map([card], |row| {
         let at = Timestamp::from_micros(row.get(0)?);
@@ -114,10 +129,15 @@ fn entries(rows: &Connection, card: &str) -> Result<Vec<Entry>, ProjectionError>
 /// The alerts after a position, in order.
 pub(crate) fn after(reader: &Reader, position: Position) -> Result<Vec<Alert>, SqliteError> {
     reader.read(|rows| {
-        let mut alerts =
-            rows.prepare_cached("SELECT position, card, rule FROM alert WHERE position > ?1 ORDER BY position, rule")?;
+        let mut alerts = rows.prepare_cached(
+            "SELECT position, card, rule FROM alert WHERE position > ?1 ORDER BY position, rule",
+        )?;
         let alerts = alerts.query_map([position.0 as i64], |row| {
-            Ok(Alert { position: Position(row.get::<_, i64>(0)? as u64), card: row.get(1)?, rule: row.get(2)? })
+            Ok(Alert {
+                position: Position(row.get::<_, i64>(0)? as u64),
+                card: row.get(1)?,
+                rule: row.get(2)?,
+            })
         })?;
         alerts.collect()
     })
@@ -126,8 +146,10 @@ pub(crate) fn after(reader: &Reader, position: Position) -> Result<Vec<Alert>, S
 /// How many entries are in windows, and how many came too late.
 pub(crate) fn counts(reader: &Reader) -> Result<(u64, u64), SqliteError> {
     reader.read(|rows| {
-        rows.query_row("SELECT (SELECT count(*) FROM entry), (SELECT count(*) FROM too_late)", [], |row| {
-            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
-        })
+        rows.query_row(
+            "SELECT (SELECT count(*) FROM entry), (SELECT count(*) FROM too_late)",
+            [],
+            |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)),
+        )
     })
 }

@@ -1,8 +1,9 @@
-//! Millions of cards report what happens to them, and rules over the last minutes, hours or day of each raise alerts; what
-//! a card did is known to its own rules alone, and after a crash every alert is there, once.
-//! The pattern is a projection with windows as rows: an event, what it does to the windows of its card, the alerts that follow
-//! and the checkpoint are one transaction, so memory holds one card at a time and nothing is ever judged twice.
-//! Leave it where a rule waits for something that does not happen: silence is no event, and needs a process with a timer.
+//! Millions of cards report what happens to them, and rules over the last minutes, hours or day of
+//! each raise alerts; what a card did is known to its own rules alone, and after a crash every
+//! alert is there, once. The pattern is a projection with windows as rows: an event, what it does
+//! to the windows of its card, the alerts that follow and the checkpoint are one transaction, so
+//! memory holds one card at a time and nothing is ever judged twice. Leave it where a rule waits
+//! for something that does not happen: silence is no event, and needs a process with a timer.
 
 mod alerts;
 mod measure;
@@ -30,7 +31,10 @@ impl Event for CardEvent {
 }
 
 /// Records what happened to cards: facts, on which nothing is decided.
-pub(crate) async fn tell(store: &Store, events: &[(String, CardEvent)]) -> Result<Position, Box<dyn Error>> {
+pub(crate) async fn tell(
+    store: &Store,
+    events: &[(String, CardEvent)],
+) -> Result<Position, Box<dyn Error>> {
     let schema = Schema::of::<CardEvent>()?;
     let mut new = Vec::with_capacity(events.len());
     for (card, event) in events {
@@ -50,7 +54,10 @@ fn failed(card: &str, minutes: u64) -> (String, CardEvent) {
 }
 
 fn paid(card: &str, minutes: u64, euros: u32, country: &str) -> (String, CardEvent) {
-    (card.to_owned(), CardEvent::Paid { at: minute(minutes), cents: euros * 100, country: country.to_owned() })
+    (
+        card.to_owned(),
+        CardEvent::Paid { at: minute(minutes), cents: euros * 100, country: country.to_owned() },
+    )
 }
 
 #[tokio::main]
@@ -70,11 +77,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
         work(&store, u64::from(load)).await?;
     } else {
         let story = [
-            ("five logins of Ada fail within ten minutes, and a sixth", (0..6).map(|n| failed("ada", 2 * n)).collect()),
+            (
+                "five logins of Ada fail within ten minutes, and a sixth",
+                (0..6).map(|n| failed("ada", 2 * n)).collect(),
+            ),
             ("five of Bea fail within an hour", (0..5).map(|n| failed("bea", 12 * n)).collect()),
-            ("Cy pays 600 and, 23 hours later, 500", vec![paid("cy", 0, 600, "FR"), paid("cy", 1_380, 500, "FR")]),
-            ("Dee pays 600 and, 25 hours later, 500", vec![paid("dee", 0, 600, "FR"), paid("dee", 1_500, 500, "FR")]),
-            ("of Dee it is heard that she paid 500 in between, in Rome", vec![paid("dee", 1_470, 500, "IT")]),
+            (
+                "Cy pays 600 and, 23 hours later, 500",
+                vec![paid("cy", 0, 600, "FR"), paid("cy", 1_380, 500, "FR")],
+            ),
+            (
+                "Dee pays 600 and, 25 hours later, 500",
+                vec![paid("dee", 0, 600, "FR"), paid("dee", 1_500, 500, "FR")],
+            ),
+            (
+                "of Dee it is heard that she paid 500 in between, in Rome",
+                vec![paid("dee", 1_470, 500, "IT")],
+            ),
         ];
         let mut told = Position::START;
         for (what, events) in story {
@@ -160,7 +179,9 @@ mod tests {
             let (running, reader) = run(&store, place.path()).await;
             running.stop().await.unwrap();
             let alerts = alerts::after(&reader, Position::START).unwrap();
-            answers.push(alerts.into_iter().map(|alert| (alert.position.0, alert.rule)).collect::<Vec<_>>());
+            answers.push(
+                alerts.into_iter().map(|alert| (alert.position.0, alert.rule)).collect::<Vec<_>>(),
+            );
         }
         assert!(answers.windows(2).all(|two| two[0] == two[1]), "{answers:?}");
         answers.swap_remove(0)
@@ -179,10 +200,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_heard_of_late_is_judged_in_its_own_time() {
-        let (spent, countries) = ("more than 1000.00 in a day".to_owned(), "two countries in an hour".to_owned());
+        let (spent, countries) =
+            ("more than 1000.00 in a day".to_owned(), "two countries in an hour".to_owned());
         let late = [paid("a", 0, 600, "FR"), paid("a", 1_400, 10, "FR"), paid("a", 30, 500, "IT")];
         assert_eq!(alerted(&late).await, [(3, spent), (3, countries)]);
-        let too_late = [paid("a", 0, 600, "FR"), paid("a", 3_000, 10, "FR"), paid("a", 1_100, 500, "IT")];
+        let too_late =
+            [paid("a", 0, 600, "FR"), paid("a", 3_000, 10, "FR"), paid("a", 1_100, 500, "IT")];
         assert_eq!(alerted(&too_late).await, []);
     }
 
@@ -200,18 +223,23 @@ mod tests {
             let place = TempDir::new().unwrap();
             let mad: Vec<_> = (0..=alerts::ENTRIES_MAX).map(|_| paid("mad", 0, 0, "FR")).collect();
             tell(&store, &mad).await.unwrap();
-            let others: Vec<_> = (0..5).map(|n| failed("a", n)).chain([paid("mad", 1, 2_000, "FR")]).collect();
+            let others: Vec<_> =
+                (0..5).map(|n| failed("a", n)).chain([paid("mad", 1, 2_000, "FR")]).collect();
             tell(&store, &others).await.unwrap();
             let (running, reader) = run(&store, place.path()).await;
             let alerts = alerts::after(&reader, Position::START).unwrap();
             assert_eq!(alerts.iter().map(|alert| alert.card.as_str()).collect::<Vec<_>>(), ["a"]);
             let parked = running.projections().parked(Alerts::NAME).unwrap();
-            assert_eq!(parked.iter().map(|parked| parked.key.as_str()).collect::<Vec<_>>(), ["card-mad"; 2]);
+            assert_eq!(
+                parked.iter().map(|parked| parked.key.as_str()).collect::<Vec<_>>(),
+                ["card-mad"; 2]
+            );
             running.stop().await.unwrap();
         }
     }
 
-    /// What the alerts must be: every event judged against all that was heard of its card before, nothing forgotten.
+    /// What the alerts must be: every event judged against all that was heard of its card before,
+    /// nothing forgotten.
     async fn expected(store: &Store) -> (Vec<Alert>, u64) {
         let schema = Schema::of::<CardEvent>().unwrap();
         let mut cards: HashMap<String, Vec<Entry>> = HashMap::new();
@@ -227,22 +255,29 @@ mod tests {
             }
             let is_silent = |rule: &rules::Rule| {
                 let (from, to) = rule.silence(new.at);
-                let raised =
-                    |(of, name, at): &(String, &str, Timestamp)| *of == card && *name == rule.name && *at > from && *at < to;
+                let raised = |(of, name, at): &(String, &str, Timestamp)| {
+                    *of == card && *name == rule.name && *at > from && *at < to
+                };
                 raised_at.iter().any(raised)
             };
-            let mut names: Vec<&str> = broken(known, &new).filter(|rule| !is_silent(rule)).map(|rule| rule.name).collect();
+            let mut names: Vec<&str> =
+                broken(known, &new).filter(|rule| !is_silent(rule)).map(|rule| rule.name).collect();
             names.sort_unstable();
             for name in names {
                 raised_at.push((card.clone(), name, new.at));
-                alerts.push(Alert { position: new.position, card: card.clone(), rule: name.to_owned() });
+                alerts.push(Alert {
+                    position: new.position,
+                    card: card.clone(),
+                    rule: name.to_owned(),
+                });
             }
             known.push(new);
         }
         (alerts, too_late)
     }
 
-    /// However many cards there are: what is known of them is in rows, and one card has so many rows at most.
+    /// However many cards there are: what is known of them is in rows, and one card has so many
+    /// rows at most.
     #[test]
     fn the_rules_keep_nothing_in_memory() {
         assert_eq!(size_of::<Alerts>(), 0);
@@ -256,7 +291,11 @@ mod tests {
         assert!(store.head().position.0 >= u64::from(LOAD));
         let (running, reader) = run(&store, format!("{}-rows", place.path())).await;
         let (alerts, too_late) = expected(&store).await;
-        assert!(alerts.len() > 50 && too_late > 10, "{} alerts, {too_late} too late: the load shows nothing", alerts.len());
+        assert!(
+            alerts.len() > 50 && too_late > 10,
+            "{} alerts, {too_late} too late: the load shows nothing",
+            alerts.len()
+        );
         assert_eq!(alerts::after(&reader, Position::START).unwrap(), alerts);
         let (entries, late) = alerts::counts(&reader).unwrap();
         assert_eq!(late, too_late);

@@ -40,25 +40,32 @@ pub(crate) const RULES: [Rule; 3] = [
         name: "more than 1000.00 in a day",
         within: LONGEST,
         breaks: |window| {
-            window.iter().filter_map(|entry| entry.paid.as_ref()).map(|(cents, _)| u64::from(*cents)).sum::<u64>() > 100_000
+            window
+                .iter()
+                .filter_map(|entry| entry.paid.as_ref())
+                .map(|(cents, _)| u64::from(*cents))
+                .sum::<u64>()
+                > 100_000
         },
     },
     Rule {
         name: "two countries in an hour",
         within: HOUR,
         breaks: |window| {
-            let countries = window.iter().filter_map(|entry| entry.paid.as_ref()).map(|(_, country)| country);
+            let countries =
+                window.iter().filter_map(|entry| entry.paid.as_ref()).map(|(_, country)| country);
             countries.collect::<BTreeSet<_>>().len() > 1
         },
     },
 ];
 
-/// The rules that are broken with what is new. What is late is in windows that ended since: each that ends with an entry is
-/// looked at.
+/// The rules that are broken with what is new. What is late is in windows that ended since: each
+/// that ends with an entry is looked at.
 pub(crate) fn broken(known: &[Entry], new: &Entry) -> impl Iterator<Item = &'static Rule> {
     RULES.iter().filter(move |rule| {
         let end_of_all = new.at.plus(rule.within);
-        let later = known.iter().map(|entry| entry.at).filter(|at| *at > new.at && *at < end_of_all);
+        let later =
+            known.iter().map(|entry| entry.at).filter(|at| *at > new.at && *at < end_of_all);
         std::iter::once(new.at).chain(later).any(|end| {
             let is_in = |entry: &&Entry| entry.at > end.minus(rule.within) && entry.at <= end;
             let window: Vec<&Entry> = known.iter().filter(is_in).chain([new]).collect();
@@ -68,7 +75,8 @@ pub(crate) fn broken(known: &[Entry], new: &Entry) -> impl Iterator<Item = &'sta
 }
 
 impl Rule {
-    /// Between these moments another alert of the rule makes one at this moment needless: once in a window is enough.
+    /// Between these moments another alert of the rule makes one at this moment needless: once in a
+    /// window is enough.
     pub(crate) fn silence(&self, at: Timestamp) -> (Timestamp, Timestamp) {
         (at.minus(self.within), at.plus(self.within))
     }

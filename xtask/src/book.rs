@@ -1,7 +1,8 @@
-//! `cargo xtask book`: the book is built, and what mdBook lets pass is checked: links, and code taken from the source.
+//! `cargo xtask book`: the book is built, and what mdBook lets pass is checked: links, and code
+//! taken from the source.
 //!
-//! Links are checked in the pages that were built, since only there it is certain what an anchor is called. Those to
-//! other sites are not followed.
+//! Links are checked in the pages that were built, since only there it is certain what an anchor is
+//! called. Those to other sites are not followed.
 
 mod includes;
 mod links;
@@ -12,12 +13,14 @@ use std::process::Command;
 
 use crate::{Outcome, root, setup};
 
-/// Two folders below the root, as the pages' source is: a link from a page to a file of the repository is the same path
-/// in the source, in the forge's view of it, and in the book that was built.
+/// Two folders below the root, as the pages' source is: a link from a page to a file of the
+/// repository is the same path in the source, in the forge's view of it, and in the book that was
+/// built.
 const BUILT: &str = "target/book";
 const SOURCE: &str = "book/src";
 
-/// Builds the book; fails if mdBook warns of anything, a link leads nowhere, or code to be included is not there.
+/// Builds the book; fails if mdBook warns of anything, a link leads nowhere, or code to be included
+/// is not there.
 pub(crate) fn run() -> Outcome {
     let mdbook = setup::prepare_mdbook()?;
     let mut build = Command::new(mdbook);
@@ -53,13 +56,16 @@ fn unlisted(sources: &[PathBuf]) -> Outcome<Vec<String>> {
     let listed = |page: &Path| summary.contains(&format!("({})", page.display()));
     let pages = sources.iter().filter_map(|page| page.strip_prefix(&folder).ok());
     let missing = pages.filter(|page| *page != Path::new("SUMMARY.md") && !listed(page));
-    Ok(missing.map(|page| format!("{SOURCE}/{}: is not listed in SUMMARY.md", page.display())).collect())
+    Ok(missing
+        .map(|page| format!("{SOURCE}/{}: is not listed in SUMMARY.md", page.display()))
+        .collect())
 }
 
 /// All files below that end so, in order.
 fn files(folder: &Path, extension: &str) -> Outcome<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let entries = fs::read_dir(folder).map_err(|e| format!("cannot list {}: {e}", folder.display()))?;
+    let entries =
+        fs::read_dir(folder).map_err(|e| format!("cannot list {}: {e}", folder.display()))?;
     for entry in entries {
         let path = entry.map_err(|e| format!("cannot list {}: {e}", folder.display()))?.path();
         if path.is_dir() {

@@ -18,20 +18,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Builds all, then runs one after the other, each with a fresh directory.
 pub(crate) fn run() -> Outcome {
     let mut build = cargo();
-    // All of the workspace, so that dependencies have the features that the tests have just been built with.
+    // All of the workspace, so that dependencies have the features that the tests have just been
+    // built with.
     build.args(["build", "--workspace", "--examples"]);
     steps::execute(&mut build)?;
     let place = target().join("examples");
     // What an earlier run left would be another story.
     if place.exists() {
-        fs::remove_dir_all(&place).map_err(|error| format!("{} cannot be removed: {error}", place.display()))?;
+        fs::remove_dir_all(&place)
+            .map_err(|error| format!("{} cannot be removed: {error}", place.display()))?;
     }
-    fs::create_dir_all(&place).map_err(|error| format!("{} cannot be made: {error}", place.display()))?;
+    fs::create_dir_all(&place)
+        .map_err(|error| format!("{} cannot be made: {error}", place.display()))?;
     let mut failed = Vec::new();
     let mut count = 0;
     for folder in FOLDERS {
         let manifest = root().join(folder).join("Cargo.toml");
-        let manifest = fs::read_to_string(&manifest).map_err(|error| format!("{}: {error}", manifest.display()))?;
+        let manifest = fs::read_to_string(&manifest)
+            .map_err(|error| format!("{}: {error}", manifest.display()))?;
         for name in names(&manifest) {
             count += 1;
             let program = target().join("debug/examples").join(name);
@@ -43,26 +47,35 @@ pub(crate) fn run() -> Outcome {
             println!("{count} examples ran to their ends");
             Ok(())
         }
-        failed => Err(format!("of {count} examples {} did not run to their ends: {}", failed.len(), failed.join("; "))),
+        failed => Err(format!(
+            "of {count} examples {} did not run to their ends: {}",
+            failed.len(),
+            failed.join("; ")
+        )),
     }
 }
 
 /// The names of the examples that a manifest declares.
 fn names(manifest: &str) -> impl Iterator<Item = &str> {
     let sections = manifest.split("[[example]]").skip(1);
-    sections.filter_map(|section| section.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')))
+    sections.filter_map(|section| {
+        section.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+    })
 }
 
 /// Its output is shown if it fails.
 fn run_one(name: &str, program: &Path, place: &Path) -> Outcome {
     let output = place.with_extension("txt");
-    let file = fs::File::create(&output).map_err(|error| format!("{}: {error}", output.display()))?;
+    let file =
+        fs::File::create(&output).map_err(|error| format!("{}: {error}", output.display()))?;
     let errors = file.try_clone().map_err(|error| format!("{}: {error}", output.display()))?;
     let mut command = Command::new(program);
     command.arg(place).stdin(Stdio::null()).stdout(file).stderr(errors);
     let began = Instant::now();
-    let mut child = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
-    let ended = wait(&mut child, WITHIN).map_err(|error| format!("{name} cannot be waited for: {error}"))?;
+    let mut child =
+        command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
+    let ended = wait(&mut child, WITHIN)
+        .map_err(|error| format!("{name} cannot be waited for: {error}"))?;
     let why = match ended {
         Some(status) if status.success() => {
             println!("    {name}: {:.1} s", began.elapsed().as_secs_f64());
@@ -97,8 +110,7 @@ mod tests {
 
     #[test]
     fn the_examples_of_a_manifest_are_those_that_it_declares() {
-        let manifest =
-            "[package]\nname = \"x\"\n\n[[example]]\nname = \"rover\"\npath = \"rover.rs\"\n\n[[example]]\nname = \"foos\"\n";
+        let manifest = "[package]\nname = \"x\"\n\n[[example]]\nname = \"rover\"\npath = \"rover.rs\"\n\n[[example]]\nname = \"foos\"\n";
         assert_eq!(names(manifest).collect::<Vec<_>>(), ["rover", "foos"]);
     }
 

@@ -78,7 +78,17 @@ const CRASHES: &str = "50000";
 
 fn crash(arguments: &[String]) -> Outcome {
     let mut cargo = cargo();
-    cargo.args(["test", "--profile", "long", "-p", "leftfold-log", "--test", "model", "--", "--nocapture"]);
+    cargo.args([
+        "test",
+        "--profile",
+        "long",
+        "-p",
+        "leftfold-log",
+        "--test",
+        "model",
+        "--",
+        "--nocapture",
+    ]);
     cargo.env("LEFTFOLD_CRASHES", arguments.first().map_or(CRASHES, String::as_str));
     if let Some(seed) = arguments.get(1) {
         cargo.env("LEFTFOLD_SEED", seed);

@@ -50,7 +50,8 @@ impl Environment {
     }
 }
 
-/// `cargo xtask setup`: only the export lines go to standard output, so that a shell can evaluate them.
+/// `cargo xtask setup`: only the export lines go to standard output, so that a shell can evaluate
+/// them.
 pub(crate) fn run() -> Outcome {
     for (name, path) in prepare()?.variables() {
         let quoted = path.to_string_lossy().replace('\'', r"'\''");
@@ -59,8 +60,8 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
-/// Finds or installs everything that tests need. What is found elsewhere is taken from the variables that the
-/// tests read.
+/// Finds or installs everything that tests need. What is found elsewhere is taken from the
+/// variables that the tests read.
 pub(crate) fn prepare() -> Outcome<Environment> {
     let mut apt = Apt::new();
     let python = python::prepare(&mut apt, given(PYTHON_VARIABLE))?;

@@ -47,7 +47,10 @@ mod tests {
     #[test]
     fn a_failing_step_names_itself_and_the_command() {
         let outcome = step("lights", || execute(Command::new("sh").args(["-c", "exit 3"])));
-        assert_eq!(outcome, Err("the step \"lights\" failed: `sh -c exit 3` ended with exit status: 3".into()));
+        assert_eq!(
+            outcome,
+            Err("the step \"lights\" failed: `sh -c exit 3` ended with exit status: 3".into())
+        );
     }
 
     #[test]

@@ -11,11 +11,12 @@ use crate::{Outcome, book, cargo, examples, setup, tidy};
 
 /// The argument that asks for long runs too.
 const LONG: &str = "--long";
-/// By this the tests are told that they are to try much more; they read it through `leftfold_testing::extent`.
+/// By this the tests are told that they are to try much more; they read it through
+/// `leftfold_testing::extent`.
 const LONG_VARIABLE: &str = "LEFTFOLD_LONG";
 
-/// Runs all steps; with arguments only set-up and `cargo test` with these arguments. What comes after `--long` is run at
-/// length.
+/// Runs all steps; with arguments only set-up and `cargo test` with these arguments. What comes
+/// after `--long` is run at length.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let (long, arguments) = match arguments.split_first() {
         Some((first, rest)) if first == LONG => (true, rest),
@@ -38,7 +39,16 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         execute(cargo().args(arguments))
     })?;
     step("clippy with features that are off by default", || {
-        let package = ["clippy", "-p", "leftfold-core", "--features", FEATURES, "--lib", "--test", "telemetry"];
+        let package = [
+            "clippy",
+            "-p",
+            "leftfold-core",
+            "--features",
+            FEATURES,
+            "--lib",
+            "--test",
+            "telemetry",
+        ];
         execute(cargo().args(package).args(["--", "-D", "warnings"]))
     })?;
     step("documentation", || execute(&mut documentation()))?;
@@ -69,7 +79,8 @@ fn all_tests(environment: &Environment) -> Command {
     cargo
 }
 
-/// Features of the core that are off by default, and the one of serde_json on which what it does depends.
+/// Features of the core that are off by default, and the one of serde_json on which what it does
+/// depends.
 const FEATURES: &str = "serde_json/arbitrary_precision,opentelemetry";
 
 /// Tests of features that are not on by default: events are read as they were written if serde_json
@@ -78,22 +89,56 @@ const FEATURES: &str = "serde_json/arbitrary_precision,opentelemetry";
 fn tests_of_features() -> Command {
     let mut cargo = cargo();
     cargo.args(["test", "-p", "leftfold-core", "--features", FEATURES, "--lib"]);
-    cargo.args(["--test", "model", "--test", "process", "--test", "made_types", "--test", "telemetry", "--no-fail-fast", "--"]);
-    cargo.args(["json::", "upcast", "faithful", "events", "snapshots", "values", "every_value", "trace", "span"]);
+    cargo.args([
+        "--test",
+        "model",
+        "--test",
+        "process",
+        "--test",
+        "made_types",
+        "--test",
+        "telemetry",
+        "--no-fail-fast",
+        "--",
+    ]);
+    cargo.args([
+        "json::",
+        "upcast",
+        "faithful",
+        "events",
+        "snapshots",
+        "values",
+        "every_value",
+        "trace",
+        "span",
+    ]);
     cargo
 }
 
 /// Those that try random things, in an optimized build.
 fn long_tests(environment: &Environment) -> Command {
     let mut cargo = cargo();
-    cargo.args(["test", "--profile", "long", "-p", "leftfold-core", "-p", "leftfold-log", "-p", "leftfold", "-p", "examples"]);
+    cargo.args([
+        "test",
+        "--profile",
+        "long",
+        "-p",
+        "leftfold-core",
+        "-p",
+        "leftfold-log",
+        "-p",
+        "leftfold",
+        "-p",
+        "examples",
+    ]);
     cargo.args(["--lib", "--tests", "--examples", "--no-fail-fast"]);
     cargo.envs(environment.variables());
     cargo.env(LONG_VARIABLE, "1");
     cargo
 }
 
-/// The arguments are cargo's own, a further `--` included; the whole workspace unless they name a package.
+/// The arguments are cargo's own, a further `--` included; the whole workspace unless they name a
+/// package.
 fn selected_tests(arguments: &[String], environment: &Environment) -> Command {
     let mut of_cargo = arguments.iter().take_while(|a| *a != "--");
     let package_named = of_cargo.any(|a| a.starts_with("-p") || a.starts_with("--package"));
@@ -116,12 +161,16 @@ mod tests {
     fn a_filter_runs_over_the_whole_workspace_unless_a_package_is_named() {
         assert_eq!(selection(&["recover"]), "cargo test --workspace recover");
         assert_eq!(selection(&["--", "recover", "-p"]), "cargo test --workspace -- recover -p");
-        assert_eq!(selection(&["-p", "leftfold-log", "--", "recover", "cut"]), "cargo test -p leftfold-log -- recover cut");
+        assert_eq!(
+            selection(&["-p", "leftfold-log", "--", "recover", "cut"]),
+            "cargo test -p leftfold-log -- recover cut"
+        );
     }
 
     fn selection(arguments: &[&str]) -> String {
         let arguments: Vec<String> = arguments.iter().map(|a| a.to_string()).collect();
-        let [python, chromium, postgres, redis, rabbitmq] = ["python", "chromium", "pg", "redis", "mq"].map(Into::into);
+        let [python, chromium, postgres, redis, rabbitmq] =
+            ["python", "chromium", "pg", "redis", "mq"].map(Into::into);
         let environment = Environment { python, chromium, postgres, redis, rabbitmq };
         shown(&selected_tests(&arguments, &environment))
     }

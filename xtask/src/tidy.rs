@@ -1,7 +1,7 @@
 //! The rules of the house, held against the source itself.
 //!
-//! One file per rule; each rule takes the whole tree and returns what breaks it. The files are those that git
-//! tracks or would track, so that it is the same in a working folder and in a clone.
+//! One file per rule; each rule takes the whole tree and returns what breaks it. The files are
+//! those that git tracks or would track, so that it is the same in a working folder and in a clone.
 
 mod arrows;
 mod circles;
@@ -35,13 +35,23 @@ pub(crate) struct Violation {
 
 impl Violation {
     /// A complaint about a count that is above what it may be, or below what is written of it.
-    fn of_count(found: usize, limit: usize, what: &str, remedy: &str, constant: &str) -> Option<Self> {
+    fn of_count(
+        found: usize,
+        limit: usize,
+        what: &str,
+        remedy: &str,
+        constant: &str,
+    ) -> Option<Self> {
         let advice = match found {
             more if more > limit => format!("{limit} at most: {remedy}"),
             fewer if fewer < limit => format!("well done, now write {fewer} into {constant}"),
             _ => return None,
         };
-        Some(Self { path: "xtask/src/tidy".to_owned(), line: 1, message: format!("{what}; {advice}") })
+        Some(Self {
+            path: "xtask/src/tidy".to_owned(),
+            line: 1,
+            message: format!("{what}; {advice}"),
+        })
     }
 }
 
@@ -72,7 +82,14 @@ pub(crate) fn run() -> Outcome {
 
 /// All violations, in order of place.
 fn check(files: &[File]) -> Vec<Violation> {
-    let rules = [arrows::check, modules::check, size::check, words::check, summaries::check, dependencies::check];
+    let rules = [
+        arrows::check,
+        modules::check,
+        size::check,
+        words::check,
+        summaries::check,
+        dependencies::check,
+    ];
     let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(files)).collect();
     // What is counted is counted in the whole tree, and not in a few files that a test has planted.
     if files.iter().any(|file| file.path == dependencies::ARCHITECTURE) {
@@ -85,12 +102,12 @@ fn check(files: &[File]) -> Vec<Violation> {
 /// Reads the text files that git tracks or would track.
 fn read_tree(root: &Path) -> Outcome<Vec<File>> {
     let mut git = Command::new("git");
-    // A checkout owned by someone else (a container's volume) is read all the same; it is only listed.
+    // A checkout owned by someone else (a container's volume) is read all the same; it is only
+    // listed.
     git.args(["-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"]);
-    let output = git
-        .current_dir(root)
-        .output()
-        .map_err(|e| format!("cannot start git: {e}; install git, the source checks list files with it"))?;
+    let output = git.current_dir(root).output().map_err(|e| {
+        format!("cannot start git: {e}; install git, the source checks list files with it")
+    })?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(format!("git cannot list the files: {reason}; run this in a git clone"));
@@ -124,7 +141,8 @@ mod tests {
 
     #[test]
     fn violations_come_in_order_of_place_and_say_where() {
-        let planted = source::tree(&[("b.rs", "fn a() {\n    todo!()\n}\n"), ("a.rs", "mod util;\n")]);
+        let planted =
+            source::tree(&[("b.rs", "fn a() {\n    todo!()\n}\n"), ("a.rs", "mod util;\n")]);
         let shown: Vec<String> = check(&planted).iter().map(Violation::to_string).collect();
         assert_eq!(shown.len(), 2);
         assert!(shown[0].starts_with("a.rs:1: "), "{shown:?}");

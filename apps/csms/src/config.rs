@@ -75,7 +75,9 @@ pub enum ConfigError {
         listen: SocketAddr,
     },
     /// There is no token outside open mode.
-    #[error("without open mode the API needs a token: set CSMS_API_TOKEN, or --api-token, to a long random text")]
+    #[error(
+        "without open mode the API needs a token: set CSMS_API_TOKEN, or --api-token, to a long random text"
+    )]
     NoToken,
     /// The token is too easily guessed.
     #[error("the API token has {bytes} bytes; use at least {TOKEN_BYTES_MIN}")]
@@ -145,7 +147,9 @@ impl Config {
             }
         }
         for name in SWITCHES {
-            if environment(&variable(name)).is_some_and(|text| !matches!(text.as_str(), "" | "0" | "false")) {
+            if environment(&variable(name))
+                .is_some_and(|text| !matches!(text.as_str(), "" | "0" | "false"))
+            {
                 given.switches.push(name);
             }
         }
@@ -188,7 +192,9 @@ struct Given {
 impl Given {
     fn config(&self) -> Result<Config, ConfigError> {
         let listen = self.value("listen").unwrap_or("127.0.0.1:8180");
-        let listen: SocketAddr = listen.parse().map_err(|_| invalid("listen", listen, "address such as 127.0.0.1:8180"))?;
+        let listen: SocketAddr = listen
+            .parse()
+            .map_err(|_| invalid("listen", listen, "address such as 127.0.0.1:8180"))?;
         let api_token = self.value("api-token").map(str::to_owned);
         let said = self.switches.iter().rev().find(|switch| matches!(**switch, "open" | "closed"));
         let open = match said {
@@ -200,7 +206,9 @@ impl Given {
         }
         match &api_token {
             None if !open => return Err(ConfigError::NoToken),
-            Some(token) if token.len() < TOKEN_BYTES_MIN => return Err(ConfigError::WeakToken { bytes: token.len() }),
+            Some(token) if token.len() < TOKEN_BYTES_MIN => {
+                return Err(ConfigError::WeakToken { bytes: token.len() });
+            }
             _ => {}
         }
         let store = self.value("store").unwrap_or("./csms-data");
@@ -283,7 +291,9 @@ mod tests {
     use super::*;
 
     fn read(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, String> {
-        let variable = |name: &str| environment.iter().find(|(given, _)| *given == name).map(|(_, text)| (*text).to_owned());
+        let variable = |name: &str| {
+            environment.iter().find(|(given, _)| *given == name).map(|(_, text)| (*text).to_owned())
+        };
         let arguments = arguments.iter().map(OsString::from);
         match Config::read(arguments, variable).map_err(|error| error.to_string())? {
             Asked::Serve(config) => Ok(*config),
@@ -293,8 +303,15 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_environment_which_wins_over_defaults() {
-        let config = read(&["--call-timeout", "2s"], &[("CSMS_CALL_TIMEOUT", "9s"), ("CSMS_OFFLINE_AFTER", "0.5")]).unwrap();
-        assert_eq!((config.call_timeout.as_millis(), config.offline_after.as_millis()), (2_000, 500));
+        let config = read(
+            &["--call-timeout", "2s"],
+            &[("CSMS_CALL_TIMEOUT", "9s"), ("CSMS_OFFLINE_AFTER", "0.5")],
+        )
+        .unwrap();
+        assert_eq!(
+            (config.call_timeout.as_millis(), config.offline_after.as_millis()),
+            (2_000, 500)
+        );
         assert_eq!(config.store, "./csms-data");
         assert!(config.open);
     }
@@ -302,9 +319,13 @@ mod tests {
     #[test]
     fn open_mode_is_only_for_loopback_and_anything_else_needs_a_token() {
         assert!(read(&["--listen", "0.0.0.0:8180"], &[]).unwrap_err().contains("--api-token"));
-        assert!(read(&["--listen", "0.0.0.0:8180", "--open"], &[]).unwrap_err().contains("loopback"));
+        assert!(
+            read(&["--listen", "0.0.0.0:8180", "--open"], &[]).unwrap_err().contains("loopback")
+        );
         assert!(read(&["--closed"], &[]).unwrap_err().contains("--api-token"));
-        assert!(read(&["--closed", "--api-token", "short"], &[]).unwrap_err().contains("at least 16"));
+        assert!(
+            read(&["--closed", "--api-token", "short"], &[]).unwrap_err().contains("at least 16")
+        );
         let closed = read(&["--listen", "[::]:1", "--api-token", "0123456789abcdef"], &[]).unwrap();
         assert!(!closed.open);
         assert!(!read(&["--api-token", "0123456789abcdef"], &[]).unwrap().open);
@@ -312,7 +333,14 @@ mod tests {
 
     #[test]
     fn the_help_says_what_closed_mode_does_not_do_and_where_a_token_is_seen() {
-        for said in ["registered identity alone", "proxy", "TLS", "basic authentication", "CSMS_API_TOKEN", "ps]"] {
+        for said in [
+            "registered identity alone",
+            "proxy",
+            "TLS",
+            "basic authentication",
+            "CSMS_API_TOKEN",
+            "ps]",
+        ] {
             assert!(HELP.contains(said), "{said}");
         }
         assert!(HELP.lines().all(|line| line.len() <= 120));
@@ -322,10 +350,19 @@ mod tests {
 
     #[test]
     fn read_models_live_beside_the_events_unless_said() {
-        assert_eq!(read(&["--store", "data"], &[]).unwrap().read_models, Place::Directory("data/read-models".into()));
-        assert_eq!(read(&["--read-models", "rows"], &[]).unwrap().read_models, Place::Directory("rows".into()));
+        assert_eq!(
+            read(&["--store", "data"], &[]).unwrap().read_models,
+            Place::Directory("data/read-models".into())
+        );
+        assert_eq!(
+            read(&["--read-models", "rows"], &[]).unwrap().read_models,
+            Place::Directory("rows".into())
+        );
         let url = "postgres://reader@localhost/csms";
-        assert_eq!(read(&[], &[("CSMS_READ_MODELS", url)]).unwrap().read_models, Place::Postgres(url.to_owned()));
+        assert_eq!(
+            read(&[], &[("CSMS_READ_MODELS", url)]).unwrap().read_models,
+            Place::Postgres(url.to_owned())
+        );
         assert!(read(&["--read-models", "mysql://localhost"], &[]).unwrap_err().contains("mysql"));
     }
 

@@ -101,7 +101,11 @@ impl Csms {
     }
 
     fn runs(&self, runtime: RunningRuntime) {
-        let behind = Behind { effects: runtime.effects(), projections: runtime.projections(), processes: runtime.processes() };
+        let behind = Behind {
+            effects: runtime.effects(),
+            projections: runtime.projections(),
+            processes: runtime.processes(),
+        };
         // Nothing else sets it.
         let _ = self.behind.set(behind);
         *self.runtime() = Some(runtime);
@@ -194,10 +198,12 @@ pub struct Running {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     // A port that is taken is found out before a store is made.
     let listen = config.listen;
-    let bound = TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let bound =
+        TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = bound.map_err(|error| StartError::Listen { listen, error })?;
     let opened = leftfold::open(&config.store).await;
-    let store = opened.map_err(|error| StartError::Store { store: config.store.clone(), error: error.into() })?;
+    let store = opened
+        .map_err(|error| StartError::Store { store: config.store.clone(), error: error.into() })?;
     let read = ReadModels::at(&config.read_models)?;
     let csms = Arc::new(Csms {
         stations: store.aggregate(),
@@ -217,7 +223,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     run_behind(&csms).await?;
     let registered = register_listed(&csms).await?;
     let is_any_registered = |fleet: &Fleet| fleet.stations.values().any(|row| row.state.registered);
-    if csms.config.strangers() == Strangers::Refused && registered == 0 && !csms.read.fleet(is_any_registered).await {
+    if csms.config.strangers() == Strangers::Refused
+        && registered == 0
+        && !csms.read.fleet(is_any_registered).await
+    {
         return Err(StartError::NoStations);
     }
     assume_nobody_online(&csms).await?;
@@ -232,7 +241,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         let _ = stream.set_nodelay(true);
     });
     let stopping = csms.clone();
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.stopping().await });
+    let served = axum::serve(listener, router)
+        .with_graceful_shutdown(async move { stopping.stopping().await });
     let serving = tokio::spawn(served.into_future());
     let watching = tokio::spawn(watch_for_silence(csms.clone()));
     Ok(Running { address, csms, serving, watching })
@@ -240,25 +250,31 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
 /// Starts the consumers of the log, and waits until all stations are known.
 async fn run_behind(csms: &Arc<Csms>) -> Result<(), StartError> {
-    let runtime = Runtime::new(&csms.store).process::<RemoteStartDeadline>().process::<ReservationExpiry>();
+    let runtime =
+        Runtime::new(&csms.store).process::<RemoteStartDeadline>().process::<ReservationExpiry>();
     let mut runtime = csms.read.follow(runtime);
     if csms.config.rebuild_read_models {
         runtime = csms.read.rebuild(runtime);
     }
     if !Fault::BeforeAttempt.is_set() {
-        let (start, stop, unlock) = (RemoteStart(csms.clone()), RemoteStop(csms.clone()), Unlock(csms.clone()));
+        let (start, stop, unlock) =
+            (RemoteStart(csms.clone()), RemoteStop(csms.clone()), Unlock(csms.clone()));
         let (reserve, cancel) = (Reserve(csms.clone()), CancelReservation(csms.clone()));
         runtime = runtime.effect(start).effect(stop).effect(unlock).effect(reserve).effect(cancel);
     }
     let runtime = runtime.start().await.map_err(|error| match error {
-        error @ leftfold::runtime::StartError::ForeignProjection { .. } => StartError::ForeignReadModels(error),
+        error @ leftfold::runtime::StartError::ForeignProjection { .. } => {
+            StartError::ForeignReadModels(error)
+        }
         error => StartError::Runtime(error),
     })?;
     let (projections, head) = (runtime.projections(), csms.store.head().position);
     runtime.show_progress();
     csms.runs(runtime);
     // What is parked waits for a person, and not the start for it.
-    while let Err(late @ NotReached::Late { .. }) = projections.wait_until(fleet::NAME, head, SAY_EVERY).await {
+    while let Err(late @ NotReached::Late { .. }) =
+        projections.wait_until(fleet::NAME, head, SAY_EVERY).await
+    {
         tracing::info!(%late, "reading the stations from the log");
     }
     Ok(())
@@ -267,7 +283,8 @@ async fn run_behind(csms: &Arc<Csms>) -> Result<(), StartError> {
 impl Running {
     /// Ends it in order: no new work, then what is under way, then the store.
     ///
-    /// A store that does not close is an error; it recovers when it is opened, and nothing that was acknowledged is lost.
+    /// A store that does not close is an error; it recovers when it is opened, and nothing that was
+    /// acknowledged is lost.
     pub async fn stop(self) -> Result<(), CloseError> {
         self.csms.stop.send_replace(true);
         let Self { csms, serving, watching, .. } = self;
@@ -283,7 +300,9 @@ impl Running {
             }
         });
         if ended.await.is_err() {
-            tracing::warn!("not everything ended in time; what is under way is looked at when the server starts again");
+            tracing::warn!(
+                "not everything ended in time; what is under way is looked at when the server starts again"
+            );
         }
         csms.store.close().await
     }
@@ -314,8 +333,15 @@ async fn register_listed(csms: &Csms) -> Result<usize, StartError> {
 async fn assume_nobody_online(csms: &Csms) -> Result<(), StartError> {
     let (at, reason) = (Timestamp::now(), OfflineReason::ServerRestarted);
     let is_online = |(id, row): (&String, &StationRow)| row.state.online.then(|| id.clone());
-    let online: Vec<String> = csms.read.fleet(|fleet| fleet.stations.iter().filter_map(is_online).collect()).await;
-    let mark = async |station: String| csms.stations.execute(&station, StationCommand::MarkOffline { at, reason }).await;
-    stream::iter(online).map(mark).buffer_unordered(MARKED_AT_ONCE).try_for_each(async |_| Ok(())).await?;
+    let online: Vec<String> =
+        csms.read.fleet(|fleet| fleet.stations.iter().filter_map(is_online).collect()).await;
+    let mark = async |station: String| {
+        csms.stations.execute(&station, StationCommand::MarkOffline { at, reason }).await
+    };
+    stream::iter(online)
+        .map(mark)
+        .buffer_unordered(MARKED_AT_ONCE)
+        .try_for_each(async |_| Ok(()))
+        .await?;
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! Deadlines that survive restarts: processes with durable timers.
 //!
-//! Silence is not among them: a message of a station writes nothing, so that is watched by light countdowns in memory.
+//! Silence is not among them: a message of a station writes nothing, so that is watched by light
+//! countdowns in memory.
 
 use leftfold::fold::Recorded;
-use leftfold::prelude::{Context, Correlation, Event, Owners, Process, Reaction, Targets, Timestamp, Trigger};
+use leftfold::prelude::{
+    Context, Correlation, Event, Owners, Process, Reaction, Targets, Timestamp, Trigger,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::request::{Answered, RequestId, StationAnswer};
@@ -12,8 +15,8 @@ use crate::domain::station::{Station, StationCommand, StationEvent};
 /// The names of the processes.
 pub const PROCESSES: [&str; 2] = [RemoteStartDeadline::NAME, ReservationExpiry::NAME];
 
-/// The time of a remote start: if the station accepted it and no transaction started by then, that is recorded. Nothing
-/// is sent again. An instance is a request.
+/// The time of a remote start: if the station accepted it and no transaction started by then, that
+/// is recorded. Nothing is sent again. An instance is a request.
 #[derive(Debug, Default)]
 pub struct RemoteStartDeadline {
     station: String,
@@ -69,7 +72,8 @@ impl Process for RemoteStartDeadline {
             RemoteStartFact::Answered(Answered { request, answer: StationAnswer::Accepted }) => {
                 Correlation::continues(&request.0)
             }
-            RemoteStartFact::Answered(Answered { request, .. }) | RemoteStartFact::Started { remote_start: Some(request) } => {
+            RemoteStartFact::Answered(Answered { request, .. })
+            | RemoteStartFact::Started { remote_start: Some(request) } => {
                 Correlation::ends(&request.0)
             }
             RemoteStartFact::Started { remote_start: None } => Correlation::ignores(),
@@ -92,13 +96,21 @@ impl Process for RemoteStartDeadline {
     // ANCHOR: react
     fn react(&self, trigger: &Trigger<RemoteStartFact>, context: &Context) -> Reaction {
         match (trigger, self.until) {
-            (Trigger::Event(RemoteStartFact::Requested { until, .. }), _) => Reaction::none().timer("start", *until),
+            (Trigger::Event(RemoteStartFact::Requested { until, .. }), _) => {
+                Reaction::none().timer("start", *until)
+            }
             // Where it was in doubt until after its time, the answer is the last thing to wait for.
-            (Trigger::Event(RemoteStartFact::Answered(_)) | Trigger::TimerFired { .. }, Some(at))
-                if self.is_accepted && self.is_over =>
-            {
+            (
+                Trigger::Event(RemoteStartFact::Answered(_)) | Trigger::TimerFired { .. },
+                Some(at),
+            ) if self.is_accepted && self.is_over => {
                 let request = RequestId(context.key.clone());
-                Reaction::none().command::<Station>(&self.station, StationCommand::LapseRemoteStart { request, at }).end()
+                Reaction::none()
+                    .command::<Station>(
+                        &self.station,
+                        StationCommand::LapseRemoteStart { request, at },
+                    )
+                    .end()
             }
             _ => Reaction::none(),
         }
@@ -154,23 +166,31 @@ impl Process for ReservationExpiry {
     fn correlate(event: &Recorded<ReservationFact>) -> Correlation {
         let key = |id: i64| format!("{}/{id}", event.stream_id());
         match event.event {
-            ReservationFact::Requested { reservation_id, .. } => Correlation::starts(key(reservation_id)),
+            ReservationFact::Requested { reservation_id, .. } => {
+                Correlation::starts(key(reservation_id))
+            }
             ReservationFact::Started { reservation_id: Some(id) } => Correlation::ends(key(id)),
             ReservationFact::Started { reservation_id: None } => Correlation::ignores(),
         }
     }
 
     fn apply(&mut self, trigger: &Trigger<ReservationFact>, _: &Context) {
-        if let Trigger::Event(ReservationFact::Requested { station, reservation_id, .. }) = trigger {
+        if let Trigger::Event(ReservationFact::Requested { station, reservation_id, .. }) = trigger
+        {
             self.reservation = Some((station.clone(), *reservation_id));
         }
     }
 
     fn react(&self, trigger: &Trigger<ReservationFact>, context: &Context) -> Reaction {
         match (trigger, &self.reservation) {
-            (Trigger::Event(ReservationFact::Requested { expiry_date, .. }), _) => Reaction::none().timer("expiry", *expiry_date),
+            (Trigger::Event(ReservationFact::Requested { expiry_date, .. }), _) => {
+                Reaction::none().timer("expiry", *expiry_date)
+            }
             (Trigger::TimerFired { .. }, Some((station, reservation_id))) => {
-                let command = StationCommand::ExpireReservation { reservation_id: *reservation_id, at: context.at };
+                let command = StationCommand::ExpireReservation {
+                    reservation_id: *reservation_id,
+                    at: context.at,
+                };
                 Reaction::none().command::<Station>(station, command).end()
             }
             _ => Reaction::none(),

@@ -18,14 +18,14 @@ use tokio::time::timeout;
 
 use crate::Csms;
 use crate::domain::request::{
-    Answered, RemoteStartRequested, RemoteStopRequested, RequestId, ReservationCancelRequested, ReservationRequested,
-    StationAnswer, UnlockRequested,
+    Answered, RemoteStartRequested, RemoteStopRequested, RequestId, ReservationCancelRequested,
+    ReservationRequested, StationAnswer, UnlockRequested,
 };
 use crate::domain::station::{Station, StationCommand};
 use crate::gateway::Called;
 use crate::ocpp::v16::{
-    Answer, CancelReservationStatus, CentralRequest, ChargePointStatus, MessageTrigger, RemoteStartStopStatus, ReservationStatus,
-    TriggerMessageStatus, UnlockStatus,
+    Answer, CancelReservationStatus, CentralRequest, ChargePointStatus, MessageTrigger,
+    RemoteStartStopStatus, ReservationStatus, TriggerMessageStatus, UnlockStatus,
 };
 
 /// Time that a station may take to send a report after it agreed to send it.
@@ -95,15 +95,20 @@ impl Effect for RemoteStop {
         self.0.ask(station, request, &remote_stop(&attempt.intent), *until).await
     }
 
-    /// A transaction that has stopped is the proof. While it runs the station has not heard, or is about to stop.
+    /// A transaction that has stopped is the proof. While it runs the station has not heard, or is
+    /// about to stop.
     async fn resolve(&self, attempt: &Attempt<RemoteStopRequested>) -> Performed<StationAnswer> {
         let intent = &attempt.intent;
         if let Some(known) = self.0.late(&intent.request, &remote_stop(intent)) {
             return known;
         }
-        let Ok(station) = self.0.stations.load(&intent.station).await else { return doubt("the station cannot be loaded") };
+        let Ok(station) = self.0.stations.load(&intent.station).await else {
+            return doubt("the station cannot be loaded");
+        };
         if station.state.transactions.contains_key(&intent.transaction_id.value()) {
-            return doubt("the transaction has not stopped, and the station did not say whether it will");
+            return doubt(
+                "the transaction has not stopped, and the station did not say whether it will",
+            );
         }
         Performed::Done(StationAnswer::Accepted)
     }
@@ -131,14 +136,25 @@ impl Effect for Unlock {
 
     async fn perform(&self, attempt: &Attempt<UnlockRequested>) -> Performed<StationAnswer> {
         let UnlockRequested { station, request, connector_id, until } = &attempt.intent;
-        self.0.ask(station, request, &CentralRequest::UnlockConnector { connector_id: *connector_id }, *until).await
+        self.0
+            .ask(
+                station,
+                request,
+                &CentralRequest::UnlockConnector { connector_id: *connector_id },
+                *until,
+            )
+            .await
     }
 
-    /// A station does not tell whether a connector is unlocked: only a late answer, or a person, can say.
+    /// A station does not tell whether a connector is unlocked: only a late answer, or a person,
+    /// can say.
     async fn resolve(&self, attempt: &Attempt<UnlockRequested>) -> Performed<StationAnswer> {
         let UnlockRequested { request, connector_id, .. } = &attempt.intent;
-        let late = self.0.late(request, &CentralRequest::UnlockConnector { connector_id: *connector_id });
-        late.unwrap_or_else(|| doubt("a station does not tell whether a connector is unlocked; look, and say so"))
+        let late =
+            self.0.late(request, &CentralRequest::UnlockConnector { connector_id: *connector_id });
+        late.unwrap_or_else(|| {
+            doubt("a station does not tell whether a connector is unlocked; look, and say so")
+        })
     }
 
     fn report(
@@ -180,14 +196,19 @@ impl Effect for Reserve {
         if let Some(known) = self.0.late(&intent.request, &reserve_now(intent)) {
             return known;
         }
-        let Ok(station) = self.0.stations.load(&intent.station).await else { return doubt("the station cannot be loaded") };
+        let Ok(station) = self.0.stations.load(&intent.station).await else {
+            return doubt("the station cannot be loaded");
+        };
         let connector = station.state.connectors.get(&intent.connector_id.get());
         let reported = connector.and_then(|connector| connector.report.as_ref());
-        if reported.is_some_and(|it| it.status == ChargePointStatus::Reserved && it.received_at >= intent.requested_at) {
+        if reported.is_some_and(|it| {
+            it.status == ChargePointStatus::Reserved && it.received_at >= intent.requested_at
+        }) {
             return Performed::Done(StationAnswer::Accepted);
         }
         if Timestamp::now() >= intent.expiry_date {
-            let reason = "its time is over, whether the station kept the connector or not".to_owned();
+            let reason =
+                "its time is over, whether the station kept the connector or not".to_owned();
             return Performed::NotDone { reason };
         }
         doubt("the station did not say whether it keeps the connector")
@@ -214,18 +235,37 @@ impl Effect for CancelReservation {
         self.0.once()
     }
 
-    async fn perform(&self, attempt: &Attempt<ReservationCancelRequested>) -> Performed<StationAnswer> {
-        let ReservationCancelRequested { station, request, reservation_id, until } = &attempt.intent;
-        self.0.ask(station, request, &CentralRequest::CancelReservation { reservation_id: *reservation_id }, *until).await
+    async fn perform(
+        &self,
+        attempt: &Attempt<ReservationCancelRequested>,
+    ) -> Performed<StationAnswer> {
+        let ReservationCancelRequested { station, request, reservation_id, until } =
+            &attempt.intent;
+        self.0
+            .ask(
+                station,
+                request,
+                &CentralRequest::CancelReservation { reservation_id: *reservation_id },
+                *until,
+            )
+            .await
     }
 
     /// A reservation that was used or is over needs no cancelling.
-    async fn resolve(&self, attempt: &Attempt<ReservationCancelRequested>) -> Performed<StationAnswer> {
+    async fn resolve(
+        &self,
+        attempt: &Attempt<ReservationCancelRequested>,
+    ) -> Performed<StationAnswer> {
         let ReservationCancelRequested { station, request, reservation_id, .. } = &attempt.intent;
-        if let Some(known) = self.0.late(request, &CentralRequest::CancelReservation { reservation_id: *reservation_id }) {
+        if let Some(known) = self
+            .0
+            .late(request, &CentralRequest::CancelReservation { reservation_id: *reservation_id })
+        {
             return known;
         }
-        let Ok(station) = self.0.stations.load(station).await else { return doubt("the station cannot be loaded") };
+        let Ok(station) = self.0.stations.load(station).await else {
+            return doubt("the station cannot be loaded");
+        };
         if station.state.reservations.contains_key(reservation_id) {
             return doubt("the station did not say whether it still keeps the connector");
         }
@@ -238,12 +278,16 @@ impl Effect for CancelReservation {
         conclusion: &Conclusion<StationAnswer>,
     ) -> Option<(String, StationCommand)> {
         let ReservationCancelRequested { station, request, .. } = &attempt.intent;
-        Some((station.clone(), StationCommand::ConcludeCancelReservation(answered(request, conclusion))))
+        Some((
+            station.clone(),
+            StationCommand::ConcludeCancelReservation(answered(request, conclusion)),
+        ))
     }
 }
 
 fn reserve_now(intent: &ReservationRequested) -> CentralRequest {
-    let expiry_date = jiff::Timestamp::from_microsecond(intent.expiry_date.as_micros()).unwrap_or(jiff::Timestamp::MAX);
+    let expiry_date = jiff::Timestamp::from_microsecond(intent.expiry_date.as_micros())
+        .unwrap_or(jiff::Timestamp::MAX);
     CentralRequest::ReserveNow {
         connector_id: intent.connector_id,
         expiry_date,
@@ -254,7 +298,10 @@ fn reserve_now(intent: &ReservationRequested) -> CentralRequest {
 }
 
 fn remote_start(intent: &RemoteStartRequested) -> CentralRequest {
-    CentralRequest::RemoteStartTransaction { connector_id: intent.connector_id, id_tag: intent.id_tag.clone() }
+    CentralRequest::RemoteStartTransaction {
+        connector_id: intent.connector_id,
+        id_tag: intent.id_tag.clone(),
+    }
 }
 
 fn remote_stop(intent: &RemoteStopRequested) -> CentralRequest {
@@ -275,7 +322,8 @@ fn answered(request: &RequestId, conclusion: &Conclusion<StationAnswer>) -> Answ
 
 /// Turns the result of a call into the result of an attempt.
 fn performed(called: Called) -> Performed<StationAnswer> {
-    let rejected = |status: &str| Performed::Done(StationAnswer::Rejected { status: status.to_owned() });
+    let rejected =
+        |status: &str| Performed::Done(StationAnswer::Rejected { status: status.to_owned() });
     match called {
         Called::Answered(
             Answer::RemoteStartTransaction(RemoteStartStopStatus::Accepted)
@@ -284,9 +332,9 @@ fn performed(called: Called) -> Performed<StationAnswer> {
             | Answer::ReserveNow(ReservationStatus::Accepted)
             | Answer::CancelReservation(CancelReservationStatus::Accepted),
         ) => Performed::Done(StationAnswer::Accepted),
-        Called::Answered(Answer::RemoteStartTransaction(status) | Answer::RemoteStopTransaction(status)) => {
-            rejected(status.as_str())
-        }
+        Called::Answered(
+            Answer::RemoteStartTransaction(status) | Answer::RemoteStopTransaction(status),
+        ) => rejected(status.as_str()),
         Called::Answered(Answer::UnlockConnector(status)) => rejected(status.as_str()),
         Called::Answered(Answer::ReserveNow(status)) => rejected(status.as_str()),
         Called::Answered(Answer::CancelReservation(status)) => rejected(status.as_str()),
@@ -301,11 +349,20 @@ impl Csms {
     /// An attempt may wait for the station to come back, and then for its answer.
     fn once(&self) -> Policy {
         let deadline = 2 * self.config.call_timeout + Duration::from_secs(1);
-        Policy::once().deadline(deadline).backoff(Duration::from_secs(2), Duration::from_secs(300)).concurrency(256)
+        Policy::once()
+            .deadline(deadline)
+            .backoff(Duration::from_secs(2), Duration::from_secs(300))
+            .concurrency(256)
     }
 
     /// Asks a station for something, unless its time is over.
-    async fn ask(&self, station: &str, name: &RequestId, request: &CentralRequest, until: Timestamp) -> Performed<StationAnswer> {
+    async fn ask(
+        &self,
+        station: &str,
+        name: &RequestId,
+        request: &CentralRequest,
+        until: Timestamp,
+    ) -> Performed<StationAnswer> {
         // After a restart, or a broken line, the station is about to come back.
         let left = until.since(Timestamp::now());
         self.registry.wait_for(station, self.config.call_timeout.min(left)).await;
@@ -325,7 +382,9 @@ impl Csms {
 
     /// Returns the proof that a remote start took place; `None` if there is none.
     async fn started(&self, intent: &RemoteStartRequested) -> Option<Performed<StationAnswer>> {
-        let Ok(station) = self.stations.load(&intent.station).await else { return Some(doubt("the station cannot be loaded")) };
+        let Ok(station) = self.stations.load(&intent.station).await else {
+            return Some(doubt("the station cannot be loaded"));
+        };
         station.state.result_of(&intent.request).map(|_| Performed::Done(StationAnswer::Accepted))
     }
 
@@ -335,20 +394,28 @@ impl Csms {
         if Timestamp::now() < intent.until {
             return doubt("a transaction may still start");
         }
-        let Some(mut reports) = self.registry.reports(&intent.station) else { return doubt("the station is not connected") };
+        let Some(mut reports) = self.registry.reports(&intent.station) else {
+            return doubt("the station is not connected");
+        };
         reports.mark_unchanged();
         let request = trigger_status(intent.connector_id);
-        let called = self.registry.call(&intent.station, None, &request, self.config.call_timeout).await;
+        let called =
+            self.registry.call(&intent.station, None, &request, self.config.call_timeout).await;
         if called != Called::Answered(Answer::TriggerMessage(TriggerMessageStatus::Accepted)) {
             return doubt("the station does not say how its connector is");
         }
-        if !matches!(timeout(REPORT_WITHIN.min(self.config.call_timeout), reports.changed()).await, Ok(Ok(()))) {
+        if !matches!(
+            timeout(REPORT_WITHIN.min(self.config.call_timeout), reports.changed()).await,
+            Ok(Ok(()))
+        ) {
             return doubt("the station did not send the report that it was asked for");
         }
         if let Some(proof) = self.started(intent).await {
             return proof;
         }
-        let Ok(station) = self.stations.load(&intent.station).await else { return doubt("the station cannot be loaded") };
+        let Ok(station) = self.stations.load(&intent.station).await else {
+            return doubt("the station cannot be loaded");
+        };
         let connectors = &station.state.connectors;
         let is_available = |id: u32| {
             let status = connectors.get(&id).and_then(|connector| connector.status());
@@ -359,7 +426,9 @@ impl Csms {
             None => connectors.keys().filter(|id| **id > 0).all(|id| is_available(*id)),
         };
         if all_available {
-            let reason = "the station reports the connector as available, and no transaction has started".to_owned();
+            let reason =
+                "the station reports the connector as available, and no transaction has started"
+                    .to_owned();
             return Performed::NotDone { reason };
         }
         doubt("the connector is in use, but by no transaction that was reported")
@@ -368,5 +437,8 @@ impl Csms {
 }
 
 fn trigger_status(connector_id: Option<NonZeroU32>) -> CentralRequest {
-    CentralRequest::TriggerMessage { requested_message: MessageTrigger::StatusNotification, connector_id }
+    CentralRequest::TriggerMessage {
+        requested_message: MessageTrigger::StatusNotification,
+        connector_id,
+    }
 }

@@ -1,10 +1,11 @@
-//! Places at which a debug build ends at once, as by a power failure, if `CSMS_ABORT_AT` says so: for tests of gaps
-//! that are too short to be hit from outside. A release build has none.
+//! Places at which a debug build ends at once, as by a power failure, if `CSMS_ABORT_AT` says so:
+//! for tests of gaps that are too short to be hit from outside. A release build has none.
 
 /// A place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A request is recorded, and nothing has been attempted. Effects are not carried out, so that this is certain.
+    /// A request is recorded, and nothing has been attempted. Effects are not carried out, so that
+    /// this is certain.
     BeforeAttempt,
     /// An outcome is recorded, and the caller who waits for it has not been told.
     AfterOutcome,

@@ -1,5 +1,5 @@
-//! The charging station management system: charging stations speak OCPP to it, and each is an event-sourced aggregate
-//! on Leftfold.
+//! The charging station management system: charging stations speak OCPP to it, and each is an
+//! event-sourced aggregate on Leftfold.
 //!
 //! - [`ocpp`]: the protocol, without sockets
 //! - [`domain`]: state and decisions, without the protocol's transport

@@ -8,9 +8,15 @@ use tracing_subscriber::filter::LevelFilter;
 #[tokio::main]
 async fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
-    let level = variable("CSMS_LOG").and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
+    let level =
+        variable("CSMS_LOG").and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     match serve(variable).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -20,7 +26,9 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(variable: impl Fn(&str) -> Option<String>) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let config = match Config::read(std::env::args_os().skip(1), variable)? {
         Asked::Help => {
             println!("{HELP}");

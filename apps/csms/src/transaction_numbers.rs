@@ -3,7 +3,9 @@
 use leftfold::prelude::{Aggregates, ExecuteError, Store};
 use tokio::sync::Mutex;
 
-use crate::domain::transaction_ids::{ALL, BLOCK, Reserve, TransactionIds, TransactionIdsEvent, UsedUp};
+use crate::domain::transaction_ids::{
+    ALL, BLOCK, Reserve, TransactionIds, TransactionIdsEvent, UsedUp,
+};
 use crate::ocpp::v16::{TransactionId, TransactionIdError};
 
 /// Error of taking a transaction id.

@@ -109,7 +109,8 @@ fn bodies_and_keys_are_bounded() {
     assert_eq!(api.effects(), []);
 }
 
-/// A page of somewhere else, opened in a browser on this machine, must not command stations in open mode.
+/// A page of somewhere else, opened in a browser on this machine, must not command stations in open
+/// mode.
 #[test]
 fn a_foreign_page_may_not_call() {
     let server = Server::start();
@@ -135,9 +136,13 @@ fn lists_come_in_pages_that_lead_on_to_each_other() {
         api.unlock("CP-0", 1).concluded(State::Done);
         station.stop(transaction_id);
     }
-    for path in
-        ["/api/stations", "/api/transactions", "/api/transactions?station=CP-0", "/api/effects", "/api/effects?state=concluded"]
-    {
+    for path in [
+        "/api/stations",
+        "/api/transactions",
+        "/api/transactions?station=CP-0",
+        "/api/effects",
+        "/api/effects?state=concluded",
+    ] {
         let limited = format!("{path}{}limit=2", if path.contains('?') { '&' } else { '?' });
         let mut sizes = Vec::new();
         let mut page: Page<Value> = api.fetch(&limited).expect(200).view();

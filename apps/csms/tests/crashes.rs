@@ -1,8 +1,9 @@
 //! SIGKILL of the server at every step of an effect, and what is whole afterwards.
 //!
-//! An effect is an intent, an attempt, an outcome, and a reply to the caller. Between attempt and outcome a test can hit
-//! from outside: when the station has the call. The other two gaps are too short for that, so there the server
-//! is told to abort by itself (`CSMS_ABORT_AT`, honoured in debug builds only).
+//! An effect is an intent, an attempt, an outcome, and a reply to the caller. Between attempt and
+//! outcome a test can hit from outside: when the station has the call. The other two gaps are too
+//! short for that, so there the server is told to abort by itself (`CSMS_ABORT_AT`, honoured in
+//! debug builds only).
 
 use serde_json::json;
 
@@ -62,7 +63,8 @@ fn killed_between_attempt_and_outcome_the_effect_is_in_doubt_until_the_transacti
     let api = server.api();
     let station = server.ready_station("CP-1", 1);
     station.on(START, &Policy::Hold);
-    let asked = api.send("POST", "/api/stations/CP-1/remote-start", &[KEY], &wish().to_string()).taken_on();
+    let asked =
+        api.send("POST", "/api/stations/CP-1/remote-start", &[KEY], &wish().to_string()).taken_on();
     station.expect_call(START, 1);
     server.kill();
     station.wait_closed(1);
@@ -86,7 +88,8 @@ fn killed_between_attempt_and_outcome_the_station_is_asked_what_became_of_it() {
     let api = server.api();
     let station = server.ready_station("CP-1", 1);
     station.on(START, &Policy::Hold);
-    let asked = api.send("POST", "/api/stations/CP-1/remote-start", &[KEY], &wish().to_string()).taken_on();
+    let asked =
+        api.send("POST", "/api/stations/CP-1/remote-start", &[KEY], &wish().to_string()).taken_on();
     station.expect_call(START, 1);
     server.restart();
     station.wait_closed(1);
@@ -94,7 +97,10 @@ fn killed_between_attempt_and_outcome_the_station_is_asked_what_became_of_it() {
     // It never started: it answers the question with an available connector.
     let effect = api.effect_when(&asked.id, State::NotDone);
     let questions = station.calls("TriggerMessage");
-    assert!(questions.iter().any(|asked| asked["requestedMessage"] == "StatusNotification"), "{questions:?}");
+    assert!(
+        questions.iter().any(|asked| asked["requestedMessage"] == "StatusNotification"),
+        "{questions:?}"
+    );
     assert_whole(&api, &station, &effect, 1);
     station.on(START, &Policy::Answer("Accepted"));
     api.remote_start_and_wait("CP-1", 1, "NEXT").concluded(State::Done);
@@ -102,7 +108,8 @@ fn killed_between_attempt_and_outcome_the_station_is_asked_what_became_of_it() {
 
 #[test]
 fn killed_between_outcome_and_reply_the_caller_finds_the_outcome_by_its_key() {
-    let mut server = Server::start_with(Options::default().variable("CSMS_ABORT_AT", "after-outcome"));
+    let mut server =
+        Server::start_with(Options::default().variable("CSMS_ABORT_AT", "after-outcome"));
     let api = server.api();
     let station = server.ready_station("CP-1", 1);
     api.post_in_vain("/api/stations/CP-1/remote-start?wait=15s", &[KEY], &wish());
@@ -131,7 +138,10 @@ fn everything_that_was_acknowledged_survives_a_kill() {
     assert_eq!((api.transaction(over), api.transaction(open)), (before.0, before.1));
     assert!(api.history("CP-1").len() >= before.2);
     let view = api.station("CP-1");
-    assert_eq!((view.connector(1).transaction_id, view.connector(2).transaction_id), (None, Some(open)));
+    assert_eq!(
+        (view.connector(1).transaction_id, view.connector(2).transaction_id),
+        (None, Some(open))
+    );
     let tag = api.fetch("/api/tags/ANN").expect(200).json();
     assert_eq!((&tag["status"], &tag["parentIdTag"]), (&json!("Blocked"), &json!("FLEET")));
     station.wait_closed(1);
@@ -152,18 +162,21 @@ fn transactions_resent_after_kills_in_the_middle_are_counted_once() {
         server.restart();
         station.wait_closed(round);
         station.connect();
-        let transaction_id = station.call("StartTransaction", started)["transactionId"].as_i64().unwrap();
+        let transaction_id =
+            station.call("StartTransaction", started)["transactionId"].as_i64().unwrap();
         station.call("StopTransaction", stop(transaction_id));
         ids.push(transaction_id);
     }
-    let mut known: Vec<i64> = server.api().transactions("CP-1").iter().map(|transaction| transaction.id).collect();
+    let mut known: Vec<i64> =
+        server.api().transactions("CP-1").iter().map(|transaction| transaction.id).collect();
     known.sort_unstable();
     assert_eq!(known, ids, "each once, and none besides");
     assert_eq!(server.api().count_in_history("CP-1", "station.TransactionStarted"), ids.len());
     assert_eq!(server.api().count_in_history("CP-1", "station.TransactionStopped"), ids.len());
 }
 
-/// A station is told when its message could not be kept, so that it sends it again; what was acknowledged is there.
+/// A station is told when its message could not be kept, so that it sends it again; what was
+/// acknowledged is there.
 #[test]
 fn a_full_disk_costs_nothing_that_was_acknowledged() {
     let mut server = Server::start_with(Options::default().file_kib_max(512));
@@ -172,7 +185,8 @@ fn a_full_disk_costs_nothing_that_was_acknowledged() {
     let transaction_id = station.start(1, "TAG");
     let padded = |energy_wh: i64| {
         let mut values = meter_values(1, transaction_id, energy_wh);
-        values["meterValue"][0]["sampledValue"][0]["value"] = json!(format!("{energy_wh}{}", " ".repeat(30_000)));
+        values["meterValue"][0]["sampledValue"][0]["value"] =
+            json!(format!("{energy_wh}{}", " ".repeat(30_000)));
         values
     };
     let mut refused = None;
@@ -184,19 +198,29 @@ fn a_full_disk_costs_nothing_that_was_acknowledged() {
         }
     }
     assert_eq!(refused.expect("512 KiB do not hold 49 messages of 30 KB").code, "InternalError");
-    // It lives, and what is there can be read; SQLite may have no more room for the values themselves.
+    // It lives, and what is there can be read; SQLite may have no more room for the values
+    // themselves.
     api.fetch("/health").expect(200);
     let (status, problems) = api.health();
-    assert!(status == "degraded" && problems.contains(&"store".to_owned()), "{status} {problems:?}");
+    assert!(
+        status == "degraded" && problems.contains(&"store".to_owned()),
+        "{status} {problems:?}"
+    );
     assert_eq!(api.transaction(transaction_id).meter_messages, acknowledged);
 
     server.restart_with(Options::default());
     station.wait_closed(1);
     let kept = api.transaction(transaction_id).meter_messages;
-    assert!((acknowledged..=acknowledged + 1).contains(&kept), "{kept} of {acknowledged} and one whose fate was unknown");
+    assert!(
+        (acknowledged..=acknowledged + 1).contains(&kept),
+        "{kept} of {acknowledged} and one whose fate was unknown"
+    );
     station.connect();
     station.call("MeterValues", padded(1_000 + acknowledged));
     let after = api.transaction(transaction_id);
-    assert_eq!((after.meter_messages, after.meter_values.unwrap().items.len() as i64), (acknowledged + 1, acknowledged + 1));
+    assert_eq!(
+        (after.meter_messages, after.meter_values.unwrap().items.len() as i64),
+        (acknowledged + 1, acknowledged + 1)
+    );
     assert_eq!(api.health(), ("ok".to_owned(), Vec::new()));
 }

@@ -16,7 +16,15 @@ fn the_dashboard_shows_stations_transactions_and_doubts() {
     api.remote_start_and_wait("CP-BERLIN-1", 2, "TAG-OF-BOB").concluded(State::InDoubt);
     let page = dom(&server.url());
     let page = page.to_lowercase();
-    for shown in ["CP-BERLIN-1", "Charging", "Available", "TAG-OF-ANN", &transaction_id.to_string(), "TAG-OF-BOB", "in doubt"] {
+    for shown in [
+        "CP-BERLIN-1",
+        "Charging",
+        "Available",
+        "TAG-OF-ANN",
+        &transaction_id.to_string(),
+        "TAG-OF-BOB",
+        "in doubt",
+    ] {
         assert!(page.contains(&shown.to_lowercase()), "{shown:?} in {page}");
     }
     let picture = screenshot(&server.url(), "1280,1600", "live-wide");
@@ -48,7 +56,9 @@ fn an_empty_dashboard_says_how_to_connect_a_station() {
 fn an_open_dashboard_is_told_what_changes() {
     let server = Server::start();
     let mut stations = Vec::new();
-    stream_until(server.address(), "/live", "CP-NEW-1", || stations.push(server.ready_station("CP-NEW-1", 1)));
+    stream_until(server.address(), "/live", "CP-NEW-1", || {
+        stations.push(server.ready_station("CP-NEW-1", 1))
+    });
     let start = || {
         stations[0].start(1, "TAG-OF-ANN");
     };

@@ -1,4 +1,5 @@
-//! What ends when nothing has happened: reservations and accepted remote starts, also over restarts.
+//! What ends when nothing has happened: reservations and accepted remote starts, also over
+//! restarts.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -31,7 +32,11 @@ fn a_reserved_connector_is_kept_for_its_driver_and_used_once() {
     let reservation_id = call["reservationId"].as_i64().unwrap();
     assert_eq!((&call["connectorId"], &call["idTag"]), (&json!(1), &json!("ANN")));
     let view = api.station("CP-1");
-    let kept: Vec<_> = view.reservations.iter().map(|it| (it.id, it.connector_id, it.id_tag.as_str(), it.accepted)).collect();
+    let kept: Vec<_> = view
+        .reservations
+        .iter()
+        .map(|it| (it.id, it.connector_id, it.id_tag.as_str(), it.accepted))
+        .collect();
     assert_eq!(kept, [(reservation_id, 1, "ANN", true)]);
 
     api.remote_start("CP-1", 1, "BOB").refused("connector-reserved");
@@ -39,7 +44,8 @@ fn a_reserved_connector_is_kept_for_its_driver_and_used_once() {
     api.remote_start_and_wait("CP-1", 2, "BOB").concluded(State::Done);
     let mut started = start(1, "ANN");
     started["reservationId"] = json!(reservation_id);
-    let transaction_id = station.call("StartTransaction", started)["transactionId"].as_i64().unwrap();
+    let transaction_id =
+        station.call("StartTransaction", started)["transactionId"].as_i64().unwrap();
     assert_eq!(api.station("CP-1").reservations, []);
     station.stop(transaction_id);
     assert_eq!(api.count_in_history("CP-1", "station.ReservationExpired"), 0);
@@ -58,11 +64,15 @@ fn a_reservation_that_nobody_used_ends_at_its_expiry_date_also_while_the_server_
     let away = in_millis(1_500);
     api.reserve("CP-1", 2, "ANN", &away).concluded(State::Done);
     server.kill();
-    until("the expiry date", || if Timestamp::now() > away.parse().unwrap() { Ok(()) } else { Err("not yet".to_owned()) });
+    until("the expiry date", || {
+        if Timestamp::now() > away.parse().unwrap() { Ok(()) } else { Err("not yet".to_owned()) }
+    });
     server.run();
-    until("the end of the second one", || match api.count_in_history("CP-1", "station.ReservationExpired") {
-        2 => Ok(()),
-        other => Err(format!("{other} times")),
+    until("the end of the second one", || {
+        match api.count_in_history("CP-1", "station.ReservationExpired") {
+            2 => Ok(()),
+            other => Err(format!("{other} times")),
+        }
     });
     assert_eq!(api.station("CP-1").reservations, []);
     station.wait_closed(1);
@@ -111,6 +121,9 @@ fn a_remote_start_that_was_accepted_and_not_followed_is_recorded_shown_and_not_r
     let effect = api.effect(&asked.id);
     assert_eq!((effect.state, effect.attempts), (State::Done, 1));
     stream_until(server.address(), "/live", "ANN-WHO-LEFT", || {});
-    let lapsed = api.history("CP-1").into_iter().filter(|item| item.event_type == "station.RemoteStartLapsed");
+    let lapsed = api
+        .history("CP-1")
+        .into_iter()
+        .filter(|item| item.event_type == "station.RemoteStartLapsed");
     assert_eq!(lapsed.count(), 1, "only of the one that nobody followed");
 }

@@ -1,4 +1,5 @@
-//! Frames and sockets that are not as they should be: the station gets a clear word, and the connection goes on.
+//! Frames and sockets that are not as they should be: the station gets a clear word, and the
+//! connection goes on.
 
 use serde_json::json;
 
@@ -19,9 +20,14 @@ fn an_unknown_action_is_not_implemented_and_a_known_one_without_support_is_not_s
     let server = Server::start();
     let station = server.ready_station("CP-1", 1);
     assert_eq!(refused(&station, "u", r#"[2,"u","MakeCoffee",{}]"#), "NotImplemented");
-    for (number, action) in ["DiagnosticsStatusNotification", "FirmwareStatusNotification"].iter().enumerate() {
+    for (number, action) in
+        ["DiagnosticsStatusNotification", "FirmwareStatusNotification"].iter().enumerate()
+    {
         let id = format!("k-{number}");
-        assert_eq!(refused(&station, &id, &format!(r#"[2,"{id}","{action}",{{"status":"Idle"}}]"#)), "NotSupported");
+        assert_eq!(
+            refused(&station, &id, &format!(r#"[2,"{id}","{action}",{{"status":"Idle"}}]"#)),
+            "NotSupported"
+        );
     }
     station.heartbeat();
 }
@@ -30,10 +36,16 @@ fn an_unknown_action_is_not_implemented_and_a_known_one_without_support_is_not_s
 fn a_malformed_call_is_a_formation_violation_and_the_connection_goes_on() {
     let server = Server::start();
     let station = server.ready_station("CP-1", 1);
-    for (number, rest) in ["", ",7,{}", r#","Heartbeat",{"a":}"#, r#","Heartbeat",{}"#].iter().enumerate() {
+    for (number, rest) in
+        ["", ",7,{}", r#","Heartbeat",{"a":}"#, r#","Heartbeat",{}"#].iter().enumerate()
+    {
         let id = format!("m-{number}");
         let cut = if number == 3 { "" } else { "]" };
-        assert_eq!(refused(&station, &id, &format!(r#"[2,"{id}"{rest}{cut}"#)), "FormationViolation", "{rest}");
+        assert_eq!(
+            refused(&station, &id, &format!(r#"[2,"{id}"{rest}{cut}"#)),
+            "FormationViolation",
+            "{rest}"
+        );
     }
     station.heartbeat();
     assert!(station.closed().is_empty());
@@ -69,19 +81,27 @@ fn a_message_that_is_too_large_is_refused_and_the_connection_goes_on() {
     let server = Server::start();
     let station = server.ready_station("CP-1", 1);
     let padding = "x".repeat(270 * 1024);
-    let code = refused(&station, "large", &format!(r#"[2,"large","Heartbeat",{{"padding":"{padding}"}}]"#));
+    let code = refused(
+        &station,
+        "large",
+        &format!(r#"[2,"large","Heartbeat",{{"padding":"{padding}"}}]"#),
+    );
     assert_eq!(code, "GenericError");
     station.heartbeat();
     assert!(station.closed().is_empty());
 }
 
-/// A text that is beyond all bounds is not even read: 1009 of RFC 6455 section 7.4.1, or a plain end.
+/// A text that is beyond all bounds is not even read: 1009 of RFC 6455 section 7.4.1, or a plain
+/// end.
 #[test]
 fn a_message_beyond_all_bounds_ends_its_connection_only() {
     let server = Server::start();
     let station = server.ready_station("CP-1", 1);
     let other = server.ready_station("CP-2", 1);
-    station.send_frame(&format!(r#"[2,"huge","Heartbeat",{{"padding":"{}"}}]"#, "x".repeat(4 * 1024 * 1024)));
+    station.send_frame(&format!(
+        r#"[2,"huge","Heartbeat",{{"padding":"{}"}}]"#,
+        "x".repeat(4 * 1024 * 1024)
+    ));
     let code = station.wait_closed(1);
     assert!(matches!(code, 1006 | 1009), "{code}");
     other.heartbeat();
@@ -103,7 +123,8 @@ fn the_same_frame_twice_is_answered_twice_and_counted_once() {
     assert_eq!(server.api().transactions("CP-1").len(), 1);
 }
 
-/// OCPP.md point 1: no match, then the handshake is completed without the header, and the connection closed.
+/// OCPP.md point 1: no match, then the handshake is completed without the header, and the
+/// connection closed.
 #[test]
 fn a_station_of_another_protocol_is_let_in_without_the_header_and_then_closed() {
     let server = Server::start();

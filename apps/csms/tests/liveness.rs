@@ -23,7 +23,8 @@ fn a_new_socket_replaces_the_old_one_and_its_calls_work() {
     assert_eq!(api.count_in_history("CP-1", "station.WentOffline"), 0);
 }
 
-/// A socket without power ends long after the station has come back on another one (OCPP.md point 8).
+/// A socket without power ends long after the station has come back on another one (OCPP.md point
+/// 8).
 #[test]
 fn the_late_end_of_an_old_socket_disturbs_nothing() {
     let server = Server::start();
@@ -37,7 +38,11 @@ fn the_late_end_of_an_old_socket_disturbs_nothing() {
     new.expect_call(START, 1);
     old.abort();
     new.heartbeat();
-    assert_eq!(api.effect(&effect.id).state, State::InFlight, "the new socket's call is not failed");
+    assert_eq!(
+        api.effect(&effect.id).state,
+        State::InFlight,
+        "the new socket's call is not failed"
+    );
     new.release(START, "Accepted");
     api.effect_when(&effect.id, State::Done);
     assert!(api.station("CP-1").online);
@@ -67,12 +72,20 @@ fn silence_makes_a_station_offline_and_its_first_message_online() {
     let frozen = server.ready_station("CP-FROZEN", 1);
     frozen.freeze();
     api.station_when("CP-FROZEN", "offline", |view| !view.online);
-    assert_eq!(api.count_in_history("CP-QUIET", "station.WentOffline"), 0, "who answers pings is there");
+    assert_eq!(
+        api.count_in_history("CP-QUIET", "station.WentOffline"),
+        0,
+        "who answers pings is there"
+    );
     frozen.thaw();
     frozen.heartbeat();
     api.station_when("CP-FROZEN", "online", |view| view.online);
     let history = api.history("CP-FROZEN");
-    let turns: Vec<_> = history.iter().map(|item| item.event_type.as_str()).filter(|name| name.contains("line")).collect();
+    let turns: Vec<_> = history
+        .iter()
+        .map(|item| item.event_type.as_str())
+        .filter(|name| name.contains("line"))
+        .collect();
     assert_eq!(turns, ["station.CameOnline", "station.WentOffline", "station.CameOnline"]);
     quiet.ping();
 }
@@ -90,7 +103,8 @@ fn a_station_that_lost_its_connection_is_offline_only_after_a_silence() {
     api.station_when("CP-1", "offline", |view| !view.online);
 }
 
-/// HARD point of SYSTEMS.md: after a restart nothing is assumed to be online, and connected stations are asked.
+/// HARD point of SYSTEMS.md: after a restart nothing is assumed to be online, and connected
+/// stations are asked.
 #[test]
 fn after_a_restart_nobody_is_assumed_online_and_who_connects_is_asked() {
     let mut server = Server::start();
@@ -125,13 +139,23 @@ fn the_availability_report_tells_of_outages_and_restarts() {
     assert!((0.0..1.0).contains(&report["share"].as_f64().unwrap()), "{report}");
     let outages = report["outages"].as_array().unwrap();
     assert_eq!((outages.len(), &report["outagesTotal"]), (2, &json!(2)), "{report}");
-    assert_eq!((&outages[0]["reason"], outages[0]["to"].is_string()), (&json!("Silent"), true), "{report}");
-    assert_eq!((&outages[1]["reason"], &outages[1]["to"]), (&json!("ServerRestarted"), &json!(null)), "{report}");
+    assert_eq!(
+        (&outages[0]["reason"], outages[0]["to"].is_string()),
+        (&json!("Silent"), true),
+        "{report}"
+    );
+    assert_eq!(
+        (&outages[1]["reason"], &outages[1]["to"]),
+        (&json!("ServerRestarted"), &json!(null)),
+        "{report}"
+    );
 
-    let before = api.fetch("/api/stations/CP-1/availability?from=2020-01-01T00:00:00Z&to=2020-02-01T00:00:00Z");
+    let before = api
+        .fetch("/api/stations/CP-1/availability?from=2020-01-01T00:00:00Z&to=2020-02-01T00:00:00Z");
     let before = before.expect(200).json();
     assert_eq!((&before["share"], &before["outages"]), (&json!(null), &json!([])), "{before}");
-    let backwards = "/api/stations/CP-1/availability?from=2021-01-01T00:00:00Z&to=2020-02-01T00:00:00Z";
+    let backwards =
+        "/api/stations/CP-1/availability?from=2021-01-01T00:00:00Z&to=2020-02-01T00:00:00Z";
     for wrong in [backwards, "/api/stations/CP-1/availability?from=yesterday"] {
         assert_eq!(api.fetch(wrong).problem(400).code.as_deref(), Some("invalid-query"));
     }
@@ -162,5 +186,8 @@ fn of_many_sockets_the_last_one_serves() {
     server.api().remote_start_and_wait("CP-1", 1, "TAG").concluded(State::Done);
     assert_eq!(station.count_calls(START), 1);
     assert_eq!(server.api().count_in_history("CP-1", "station.WentOffline"), 0);
-    assert_eq!(station.call("Authorize", json!({"idTag": "TAG"}))["idTagInfo"]["status"], "Accepted");
+    assert_eq!(
+        station.call("Authorize", json!({"idTag": "TAG"}))["idTagInfo"]["status"],
+        "Accepted"
+    );
 }

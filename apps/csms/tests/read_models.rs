@@ -66,20 +66,32 @@ fn assert_session_is_reported(options: Options) -> Server {
     ];
     assert_eq!(api.energy(MAY), by_station);
     assert_eq!(api.energy(&format!("{MAY}&limit=1")), by_station, "page by page");
-    assert_eq!(api.energy(&format!("{MAY}&station=CP-2")), [by_station[1].clone(), by_station[3].clone()]);
+    assert_eq!(
+        api.energy(&format!("{MAY}&station=CP-2")),
+        [by_station[1].clone(), by_station[3].clone()]
+    );
     let by_day: Vec<Value> = api.all(&format!("/api/energy?{MAY}&by=day&limit=1"));
     assert_eq!(by_day[0], json!({"day": "2026-05-04", "energyWh": 2 * first, "transactions": 2}));
     assert_eq!(by_day.len(), 2);
 
     let count = |query: &str| api.all::<Value>(&format!("/api/transactions?limit=1&{query}")).len();
-    assert_eq!((count(""), count("idTag=ANN&station=CP-1"), count("idTag=BOB"), count("open=true")), (2, 1, 0, 0));
+    assert_eq!(
+        (count(""), count("idTag=ANN&station=CP-1"), count("idTag=BOB"), count("open=true")),
+        (2, 1, 0, 0)
+    );
     assert_eq!((count("from=2026-05-04T22:00:00Z"), count("to=2026-05-04T22:00:00Z")), (2, 0));
     let registers = |query: &str| {
         let samples: Vec<Value> = api.all(&format!("/api/meter-values?limit=2&{query}"));
-        samples.iter().map(|sample| sample["value"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        samples
+            .iter()
+            .map(|sample| sample["value"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(registers(&format!("transactionId={id}")), ["4000", "4500", "6000"]);
-    assert_eq!(registers("station=CP-2&connectorId=1&from=2026-05-05T00:00:00Z&to=2026-05-05T00:30:00Z"), ["4500"]);
+    assert_eq!(
+        registers("station=CP-2&connectorId=1&from=2026-05-05T00:00:00Z&to=2026-05-05T00:30:00Z"),
+        ["4500"]
+    );
     assert_eq!(registers("measurand=Voltage"), [""; 0]);
     let page = api.fetch(&format!("/energy?{MAY}")).expect(200).body;
     assert!(page.contains("2026-05-04") && page.contains("7.00 kWh"), "{page}");
@@ -91,10 +103,17 @@ fn assert_session_is_reported(options: Options) -> Server {
 #[test]
 fn a_session_over_midnight_is_reported_by_day_in_sqlite() {
     let server = assert_session_is_reported(Options::default());
-    for (path, name) in [(format!("energy?{MAY}"), "energy"), ("transactions".to_owned(), "transactions")] {
+    for (path, name) in
+        [(format!("energy?{MAY}"), "energy"), ("transactions".to_owned(), "transactions")]
+    {
         for (size, width) in [("1280,700", "wide"), ("390,1400", "narrow")] {
-            let picture = screenshot(&format!("{}{path}", server.url()), size, &format!("{name}-{width}"));
-            assert!(picture.starts_with(b"\x89PNG") && picture.len() > 5_000, "{} bytes", picture.len());
+            let picture =
+                screenshot(&format!("{}{path}", server.url()), size, &format!("{name}-{width}"));
+            assert!(
+                picture.starts_with(b"\x89PNG") && picture.len() > 5_000,
+                "{} bytes",
+                picture.len()
+            );
         }
     }
 }
@@ -119,11 +138,17 @@ fn assert_right_once_over_kills(options: Options) {
         station.connect();
         station.call("StopTransaction", at(stop(id), "2026-05-05T01:00:00Z"));
     }
-    let expected = [row("2026-05-04", "CP-1", 500 * rounds, rounds), row("2026-05-05", "CP-1", 1_000 * rounds, rounds)];
+    let expected = [
+        row("2026-05-04", "CP-1", 500 * rounds, rounds),
+        row("2026-05-05", "CP-1", 1_000 * rounds, rounds),
+    ];
     assert_eq!(api.energy(MAY), expected);
     let transactions = api.transactions("CP-1");
     assert_eq!(transactions.len() as i64, rounds);
-    assert!(transactions.iter().all(|it| it.meter_messages == 1 && it.energy_wh == Some(1_500)), "{transactions:?}");
+    assert!(
+        transactions.iter().all(|it| it.meter_messages == 1 && it.energy_wh == Some(1_500)),
+        "{transactions:?}"
+    );
     assert_eq!(api.all::<Value>("/api/meter-values?station=CP-1").len() as i64, rounds);
 }
 
@@ -163,20 +188,36 @@ fn a_database_that_is_away_holds_nobody_up_and_has_everything_when_it_is_back() 
         health if health.1.is_empty() => Err(format!("{health:?}")),
         health => Ok(health),
     });
-    assert!(status == "degraded" && problems.contains(&"transactions".to_owned()), "{status} {problems:?}");
+    assert!(
+        status == "degraded" && problems.contains(&"transactions".to_owned()),
+        "{status} {problems:?}"
+    );
     let page = api.fetch("/").expect(200).body;
-    assert!(page.contains("CP-1") && page.contains("cannot be read now") && page.contains("does not move"), "{page}");
+    assert!(
+        page.contains("CP-1")
+            && page.contains("cannot be read now")
+            && page.contains("does not move"),
+        "{page}"
+    );
 
     database.start_again();
     let all = until("the transactions", || {
         let reply = api.fetch("/api/transactions");
-        if reply.status == 200 && reply.json()["items"].as_array().is_some_and(|items| items.len() == 2) {
+        if reply.status == 200
+            && reply.json()["items"].as_array().is_some_and(|items| items.len() == 2)
+        {
             return Ok(reply.json());
         }
         Err(reply.body)
     });
-    assert_eq!((&all["items"][0]["idTag"], &all["items"][1]["energyWh"]), (&json!("BOB"), &json!(1_500)));
-    until("health", || if api.health().0 == "ok" { Ok(()) } else { Err(api.fetch("/health").body) });
+    assert_eq!(
+        (&all["items"][0]["idTag"], &all["items"][1]["energyWh"]),
+        (&json!("BOB"), &json!(1_500))
+    );
+    until(
+        "health",
+        || if api.health().0 == "ok" { Ok(()) } else { Err(api.fetch("/health").body) },
+    );
 }
 
 /// PostgreSQL has no NUL in texts.
@@ -197,7 +238,8 @@ fn a_caller_reads_what_he_wrote_or_hears_what_is_waited_for() {
     let shown = api.fetch(&format!("/api/stations?at={position}")).expect(200);
     assert_eq!(shown.json()["items"][0]["id"], "CP-9");
     assert!(shown.header("leftfold-position").unwrap().parse::<u64>().unwrap() >= position);
-    let by_header = api.send("GET", "/api/transactions", &[("Leftfold-Position", &position.to_string())], "");
+    let by_header =
+        api.send("GET", "/api/transactions", &[("Leftfold-Position", &position.to_string())], "");
     assert_eq!(by_header.expect(200).json()["items"], json!([]));
     let problem = api.fetch("/api/energy?at=1000000").problem(503);
     assert_eq!(problem.code.as_deref(), Some("behind"));
@@ -211,7 +253,11 @@ fn figures_are_told_to_prometheus() {
     let metrics = server.api().fetch("/metrics").expect(200);
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     for consumer in ["transactions", "daily_energy", "reservation_expiry", "remote-start"] {
-        assert!(metrics.body.contains(&format!("\"{consumer}\"")), "{consumer} in {}", metrics.body);
+        assert!(
+            metrics.body.contains(&format!("\"{consumer}\"")),
+            "{consumer} in {}",
+            metrics.body
+        );
     }
 }
 
@@ -245,30 +291,48 @@ fn an_event_that_cannot_be_taken_in_is_parked_shown_and_let_go_by_a_person() {
         items if items.is_empty() => Err("nothing is parked".to_owned()),
         items => Ok(items),
     });
-    assert_eq!((&items[0]["stream"], &items[0]["state"]), (&json!("station-CP-BAD"), &json!("unreadable")));
+    assert_eq!(
+        (&items[0]["stream"], &items[0]["state"]),
+        (&json!("station-CP-BAD"), &json!("unreadable"))
+    );
     assert!(items[0]["error"].as_str().unwrap().contains("does not parse"), "{items:?}");
     let station = Station::new(&server, "CP-1");
     station.connect();
     assert_eq!(api.transaction(station.start(1, "ANN")).id_tag, "ANN", "others go on");
 
     let page = dom(&server.url());
-    for shown in ["Parked", "station-CP-BAD", "data-url=\"/api/read-models/transactions/skip\"", "Try again", "up to date"] {
+    for shown in [
+        "Parked",
+        "station-CP-BAD",
+        "data-url=\"/api/read-models/transactions/skip\"",
+        "Try again",
+        "up to date",
+    ] {
         assert!(page.contains(shown), "{shown:?} in {page}");
     }
     for (size, name) in [("1280,1800", "parked-wide"), ("390,2600", "parked-narrow")] {
         let picture = screenshot(&server.url(), size, name);
-        assert!(picture.starts_with(b"\x89PNG") && picture.len() > 5_000, "{} bytes", picture.len());
+        assert!(
+            picture.starts_with(b"\x89PNG") && picture.len() > 5_000,
+            "{} bytes",
+            picture.len()
+        );
     }
 
     let (key, position) = (items[0]["key"].clone(), items[0]["position"].clone());
-    let again = api.post("/api/read-models/transactions/retry", &json!({"key": key})).expect(200).json();
+    let again =
+        api.post("/api/read-models/transactions/retry", &json!({"key": key})).expect(200).json();
     assert_eq!(again["stoppedBy"]["position"], position, "it cannot be read today either");
     let foreign = [("Origin", "https://evil.example")];
     let skip = json!({"position": position, "by": "a person"});
-    api.send("POST", "/api/read-models/transactions/skip", &foreign, &skip.to_string()).problem(403);
+    api.send("POST", "/api/read-models/transactions/skip", &foreign, &skip.to_string())
+        .problem(403);
     api.post("/api/read-models/transactions/skip", &skip).expect(200);
     assert_eq!(parked(&api), [] as [Value; 0]);
-    assert_eq!(api.post("/api/read-models/transactions/skip", &skip).problem(409).code.as_deref(), Some("not-parked"));
+    assert_eq!(
+        api.post("/api/read-models/transactions/skip", &skip).problem(409).code.as_deref(),
+        Some("not-parked")
+    );
     api.fetch("/api/read-models/none/parked").problem(404);
     // Processes read it too.
     let triggers: Vec<Value> = api.all("/api/processes/reservation_expiry/parked");
@@ -301,7 +365,8 @@ fn what_was_parked_goes_into_the_rows_once_and_in_order_after_the_cause_is_mende
     let (one, other) = (server.ready_station("CP-1", 1), server.ready_station("CP-2", 1));
     assert_eq!(api.transactions("CP-1"), []);
     let table = "ALTER TABLE transactions_v1.transactions";
-    Postgres::shared().psql(&url, &format!("{table} ADD CONSTRAINT no_bob CHECK (id_tag <> 'BOB')"));
+    Postgres::shared()
+        .psql(&url, &format!("{table} ADD CONSTRAINT no_bob CHECK (id_tag <> 'BOB')"));
     let id = one.start(1, "BOB");
     one.call("MeterValues", meter_values(1, id, 1_700));
     one.stop(id);
@@ -310,16 +375,26 @@ fn what_was_parked_goes_into_the_rows_once_and_in_order_after_the_cause_is_mende
         items if items.len() == 3 => Ok(items),
         items => Err(format!("{items:?}")),
     });
-    let states: Vec<_> = items.iter().map(|item| (item["key"].as_str().unwrap(), item["state"].as_str().unwrap())).collect();
+    let states: Vec<_> = items
+        .iter()
+        .map(|item| (item["key"].as_str().unwrap(), item["state"].as_str().unwrap()))
+        .collect();
     assert_eq!(states, [("CP-1", "failed"), ("CP-1", "waits"), ("CP-1", "waits")]);
     assert!(items[0]["error"].as_str().unwrap().contains("no_bob"), "{items:?}");
     assert_eq!(api.transaction(elsewhere).id_tag, "ANN", "another station goes on");
     api.fetch(&format!("/api/transactions/{id}")).problem(404);
 
     Postgres::shared().psql(&url, &format!("{table} DROP CONSTRAINT no_bob"));
-    let retried = api.post("/api/read-models/transactions/retry", &json!({"key": "CP-1"})).expect(200).json();
-    assert_eq!((retried["applied"].as_array().unwrap().len(), &retried["stoppedBy"]), (3, &Value::Null));
+    let retried =
+        api.post("/api/read-models/transactions/retry", &json!({"key": "CP-1"})).expect(200).json();
+    assert_eq!(
+        (retried["applied"].as_array().unwrap().len(), &retried["stoppedBy"]),
+        (3, &Value::Null)
+    );
     let transaction = api.transaction(id);
-    assert_eq!((transaction.energy_wh, transaction.meter_messages, transaction.open), (Some(1_500), 1, false));
+    assert_eq!(
+        (transaction.energy_wh, transaction.meter_messages, transaction.open),
+        (Some(1_500), 1, false)
+    );
     assert_eq!(parked(&api), [] as [Value; 0]);
 }

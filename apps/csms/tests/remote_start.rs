@@ -23,7 +23,10 @@ fn an_accepted_remote_start_is_done_and_named_by_the_transaction_that_follows() 
     let api = server.api();
     let station = server.ready_station("CP-1", 2);
     let effect = api.remote_start_and_wait("CP-1", 2, "TAG").concluded(State::Done);
-    assert_eq!((effect.name.as_str(), effect.station.as_str(), effect.attempts), ("remote-start", "CP-1", 1));
+    assert_eq!(
+        (effect.name.as_str(), effect.station.as_str(), effect.attempts),
+        ("remote-start", "CP-1", 1)
+    );
     assert_eq!(station.calls(START), [json!({"connectorId": 2, "idTag": "TAG"})]);
 
     let by_another = station.start(1, "SOMEBODY");
@@ -70,7 +73,8 @@ fn a_wait_that_ends_before_the_station_has_answered_says_so() {
 fn a_station_may_choose_the_connector() {
     let server = Server::start();
     let station = server.ready_station("CP-1", 2);
-    let reply = server.api().post("/api/stations/CP-1/remote-start?wait=15s", &json!({"idTag": "TAG"}));
+    let reply =
+        server.api().post("/api/stations/CP-1/remote-start?wait=15s", &json!({"idTag": "TAG"}));
     let effect = reply.concluded(State::Done);
     assert_eq!(station.calls(START), [json!({"idTag": "TAG"})]);
     let transaction_id = station.start(2, "TAG");
@@ -110,7 +114,8 @@ fn an_unanswered_remote_start_is_in_doubt_until_its_transaction_starts() {
 }
 
 #[test]
-fn an_unanswered_remote_start_is_not_done_once_the_station_reports_a_free_connector_after_its_time() {
+fn an_unanswered_remote_start_is_not_done_once_the_station_reports_a_free_connector_after_its_time()
+{
     let server = Server::start_with(impatient());
     let api = server.api();
     let station = server.ready_station("CP-1", 1);
@@ -202,8 +207,11 @@ fn of_two_drivers_at_the_same_moment_one_gets_the_connector() {
             api.remote_start("CP-1", 1, tag)
         }
     };
-    let replies = thread::scope(|scope| ["ANN", "BOB"].map(|tag| scope.spawn(ask(tag))).map(|driver| driver.join().unwrap()));
-    let (winners, losers): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 202);
+    let replies = thread::scope(|scope| {
+        ["ANN", "BOB"].map(|tag| scope.spawn(ask(tag))).map(|driver| driver.join().unwrap())
+    });
+    let (winners, losers): (Vec<_>, Vec<_>) =
+        replies.into_iter().partition(|reply| reply.status == 202);
     assert_eq!((winners.len(), losers.len()), (1, 1));
     for winner in winners {
         api.effect_when(&winner.taken_on().id, State::Done);
@@ -263,7 +271,8 @@ fn one_key_sent_many_times_at_once_takes_effect_once() {
     assert_eq!(station.count_calls(START), 1);
 }
 
-/// The HARD point of SYSTEMS.md: the heartbeats that race with a remote start must neither lose it nor repeat it.
+/// The HARD point of SYSTEMS.md: the heartbeats that race with a remote start must neither lose it
+/// nor repeat it.
 #[test]
 fn a_storm_of_heartbeats_and_reports_neither_loses_nor_repeats_a_remote_start() {
     let server = Server::start_with(Options::default().variable("CSMS_KEEP_HEARTBEATS", "1"));
@@ -279,7 +288,10 @@ fn a_storm_of_heartbeats_and_reports_neither_loses_nor_repeats_a_remote_start() 
     let started: Vec<EffectView> = thread::scope(|scope| {
         let ask = |connector_id: u32| {
             let api = api.clone();
-            move || api.remote_start_and_wait("CP-1", connector_id, &format!("TAG-{connector_id}")).concluded(State::Done)
+            move || {
+                api.remote_start_and_wait("CP-1", connector_id, &format!("TAG-{connector_id}"))
+                    .concluded(State::Done)
+            }
         };
         let drivers: Vec<_> = (1..=3).map(|connector_id| scope.spawn(ask(connector_id))).collect();
         drivers.into_iter().map(|driver| driver.join().unwrap()).collect()
@@ -289,11 +301,16 @@ fn a_storm_of_heartbeats_and_reports_neither_loses_nor_repeats_a_remote_start() 
     }
     assert_eq!(station.count_calls(START), 3, "each was sent once");
     assert_eq!(api.count_in_history("CP-1", "station.RemoteStartRequested"), 3);
-    assert_eq!(api.count_in_history("CP-1", "station.HeartbeatReceived"), 201, "none of 200 and that of the count is lost");
+    assert_eq!(
+        api.count_in_history("CP-1", "station.HeartbeatReceived"),
+        201,
+        "none of 200 and that of the count is lost"
+    );
     assert!(started.iter().all(|effect| effect.attempts == 1), "{started:?}");
 }
 
-/// Calls cross (OCPP.md points 2 and 6): the station tells of the transaction before it answers the remote start.
+/// Calls cross (OCPP.md points 2 and 6): the station tells of the transaction before it answers the
+/// remote start.
 #[test]
 fn a_station_may_start_before_it_answers() {
     let server = Server::start();

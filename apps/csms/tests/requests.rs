@@ -20,7 +20,11 @@ fn a_transaction_is_stopped_remotely() {
     let effect = api.remote_stop("CP-1", transaction_id).concluded(State::Done);
     assert_eq!(effect.name, "remote-stop");
     assert_eq!(station.calls(STOP), [json!({"transactionId": transaction_id})]);
-    assert_eq!(api.transaction(transaction_id).stopped_at, None, "accepted only means that it will try");
+    assert_eq!(
+        api.transaction(transaction_id).stopped_at,
+        None,
+        "accepted only means that it will try"
+    );
     station.stop(transaction_id);
     assert!(api.transaction(transaction_id).stopped_at.is_some());
     api.remote_stop("CP-1", transaction_id).refused("transaction-not-running");
@@ -89,10 +93,14 @@ fn a_connector_is_unlocked_or_the_station_says_why_not() {
     for refusal in ["UnlockFailed", "NotSupported"] {
         station.on(UNLOCK, &Policy::Answer(refusal));
         let effect = api.unlock("CP-1", 1).concluded(State::Rejected);
-        assert!(effect.reason.as_ref().is_some_and(|reason| reason.contains(refusal)), "{effect:?}");
+        assert!(
+            effect.reason.as_ref().is_some_and(|reason| reason.contains(refusal)),
+            "{effect:?}"
+        );
     }
     api.unlock("CP-1", 7).refused("unknown-connector");
-    // Connector 0 is the station itself, which has nothing to unlock (OCPP 1.6 section 6.53: connectorId > 0).
+    // Connector 0 is the station itself, which has nothing to unlock (OCPP 1.6 section 6.53:
+    // connectorId > 0).
     api.unlock("CP-1", 0).problem(400);
     assert_eq!(station.count_calls(UNLOCK), 3);
 }
@@ -141,14 +149,26 @@ fn what_comes_of_a_request_belongs_to_the_trace_of_its_caller() {
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let unlock = |traceparent: &str| {
         let body = json!({"connectorId": 1}).to_string();
-        api.send("POST", "/api/stations/CP-1/unlock?wait=15s", &[("traceparent", traceparent)], &body).concluded(State::Done);
+        api.send(
+            "POST",
+            "/api/stations/CP-1/unlock?wait=15s",
+            &[("traceparent", traceparent)],
+            &body,
+        )
+        .concluded(State::Done);
     };
     unlock(parent);
     unlock("no trace");
-    assert_eq!(station.count_calls(UNLOCK), 2, "a header that says no trace is no fault of the request");
+    assert_eq!(
+        station.count_calls(UNLOCK),
+        2,
+        "a header that says no trace is no fault of the request"
+    );
     let traced = |item: &HistoryItem| item.metadata.traceparent.as_deref() == Some(parent);
     let history = api.history("CP-1");
-    let of_type = |event_type: &str| history.iter().filter(|item| item.event_type == event_type).map(traced).collect::<Vec<_>>();
+    let of_type = |event_type: &str| {
+        history.iter().filter(|item| item.event_type == event_type).map(traced).collect::<Vec<_>>()
+    };
     assert_eq!(of_type("station.UnlockRequested"), [true, false], "{history:?}");
     api.send("PUT", "/api/stations/CP-9", &[("traceparent", parent)], "").expect(201);
     assert!(traced(&api.history("CP-9")[0]));

@@ -1,6 +1,7 @@
 //! What stations send late, twice, or out of order: nothing is counted twice, and nothing is lost.
 //!
-//! Message ids are no idempotency key (OCPP.md point 3): the harness sends every call under a new one.
+//! Message ids are no idempotency key (OCPP.md point 3): the harness sends every call under a new
+//! one.
 
 use serde_json::{Value, json};
 
@@ -28,7 +29,11 @@ fn a_resent_start_gets_the_same_transaction() {
     assert_eq!(station.call("StartTransaction", started), first);
     assert_eq!(api.transactions("CP-1").len(), 1);
     assert_eq!(api.count_in_history("CP-1", "station.TransactionStarted"), 1);
-    assert_eq!(api.station("CP-1").connector(1).transaction_id, None, "it did not come to life again");
+    assert_eq!(
+        api.station("CP-1").connector(1).transaction_id,
+        None,
+        "it did not come to life again"
+    );
 }
 
 #[test]
@@ -48,7 +53,8 @@ fn starts_that_differ_are_different_transactions() {
         with("meterStart", json!(1)),
         with("timestamp", json!("2026-01-01T10:00:01Z")),
     ];
-    let mut ids: Vec<i64> = all.map(|started| id_in(&station.call("StartTransaction", started))).into();
+    let mut ids: Vec<i64> =
+        all.map(|started| id_in(&station.call("StartTransaction", started))).into();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 5);
@@ -104,7 +110,8 @@ fn resent_meter_values_count_once() {
     assert_eq!(server.api().transaction(transaction_id).meter_messages, 1);
 }
 
-/// The server cannot refuse that a transaction stopped (OCPP.md point 4): an error would be retried for ever.
+/// The server cannot refuse that a transaction stopped (OCPP.md point 4): an error would be retried
+/// for ever.
 #[test]
 fn a_stop_of_an_unknown_transaction_is_answered_and_recorded_once() {
     let server = Server::start();
@@ -127,7 +134,8 @@ fn transaction_minus_one_is_answered_as_if_it_were_valid() {
     assert_eq!(server.api().count_in_history("CP-1", "station.UnmatchedStopReported"), 1);
 }
 
-/// History looks live (OCPP.md point 5): what was queued carries old timestamps, and may come twice and last.
+/// History looks live (OCPP.md point 5): what was queued carries old timestamps, and may come twice
+/// and last.
 #[test]
 fn messages_queued_while_offline_become_the_history_that_they_tell_of() {
     let server = Server::start();
@@ -163,7 +171,8 @@ fn an_old_report_of_a_connector_does_not_undo_a_newer_one() {
     let report = |status: &str, timestamp: &str| json!({"connectorId": 1, "errorCode": "NoError", "status": status, "timestamp": timestamp});
     station.call("StatusNotification", report("Charging", &crate::harness::station::now()));
     station.call("StatusNotification", report("Faulted", "2026-01-01T00:00:00Z"));
-    let view = server.api().station_when("CP-1", "charging", |view| view.status_of(1) == Some("Charging"));
+    let view =
+        server.api().station_when("CP-1", "charging", |view| view.status_of(1) == Some("Charging"));
     assert_eq!(view.status_of(1), Some("Charging"));
 }
 
@@ -192,5 +201,7 @@ fn transactions_told_in_bad_style_are_taken_all_the_same() {
     assert_eq!(station.frame_under("odd-stop")[0], 3);
     station.send_frame(r#"[2,"odd-status","StatusNotification",{"connectorId":1,"errorCode":"TooHot","status":"Sulking"}]"#);
     assert_eq!(station.frame_under("odd-status")[0], 3);
-    api.station_when("CP-1", "in a state nobody knows", |view| view.status_of(1) == Some("Sulking"));
+    api.station_when("CP-1", "in a state nobody knows", |view| {
+        view.status_of(1) == Some("Sulking")
+    });
 }

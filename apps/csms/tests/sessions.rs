@@ -32,16 +32,25 @@ fn a_session_is_seen_from_boot_to_stop() {
     station.call("MeterValues", meter_values(1, transaction_id, 1200));
     station.call("MeterValues", meter_values(1, transaction_id, 1900));
     let running = api.transaction(transaction_id);
-    assert_eq!((running.station.as_str(), running.connector_id, running.id_tag.as_str()), ("CP-1", 1, "TAG"));
+    assert_eq!(
+        (running.station.as_str(), running.connector_id, running.id_tag.as_str()),
+        ("CP-1", 1, "TAG")
+    );
     assert_eq!(running.meter_messages, 2);
-    assert_eq!((running.meter_start_wh, running.meter_stop_wh, &running.stopped_at), (Some(1000), None, &None));
+    assert_eq!(
+        (running.meter_start_wh, running.meter_stop_wh, &running.stopped_at),
+        (Some(1000), None, &None)
+    );
     assert_eq!(running.energy_wh, Some(900), "the latest reading less the one at the start");
 
     station.stop(transaction_id);
     station.status(1, "Available");
     let stopped = api.transaction(transaction_id);
     assert_eq!((stopped.meter_stop_wh, stopped.energy_wh), (Some(2500), Some(1500)));
-    assert!(stopped.started_at.is_some() && stopped.stopped_at >= stopped.started_at, "{stopped:?}");
+    assert!(
+        stopped.started_at.is_some() && stopped.stopped_at >= stopped.started_at,
+        "{stopped:?}"
+    );
     assert_eq!(stopped.meter_messages, 2);
     assert_eq!(stopped.remote_start, None);
     api.station_when("CP-1", "free again", |view| view.connector(1).transaction_id.is_none());
@@ -58,7 +67,11 @@ fn transactions_are_listed_by_station_and_by_whether_they_are_open() {
     let open = one.start(2, "BOB");
     let elsewhere = other.start(1, "EVE");
     let ids = |path: &str| {
-        let mut ids: Vec<i64> = api.all::<serde_json::Value>(path).iter().map(|item| item["id"].as_i64().unwrap()).collect();
+        let mut ids: Vec<i64> = api
+            .all::<serde_json::Value>(path)
+            .iter()
+            .map(|item| item["id"].as_i64().unwrap())
+            .collect();
         ids.sort_unstable();
         ids
     };
@@ -102,18 +115,32 @@ fn the_past_of_a_station_can_be_looked_at() {
     station.stop(transaction_id);
     api.station_when("CP-1", "changed", |view| view.version >= before.version + 2);
 
-    let at_version: StationView = api.fetch(&format!("/api/stations/CP-1?version={}", before.version + 1)).expect(200).view();
+    let at_version: StationView =
+        api.fetch(&format!("/api/stations/CP-1?version={}", before.version + 1)).expect(200).view();
     assert_eq!(at_version.version, before.version + 1);
     assert_eq!(at_version.connector(1).transaction_id, Some(transaction_id));
-    let at_moment: StationView = api.fetch(&format!("/api/stations/CP-1?at={}", before.recorded_at)).expect(200).view();
+    let at_moment: StationView =
+        api.fetch(&format!("/api/stations/CP-1?at={}", before.recorded_at)).expect(200).view();
     assert_eq!(at_moment.version, before.version);
     assert_eq!(at_moment.connector(1).transaction_id, None);
 
     let history = api.history("CP-1");
     let versions: Vec<u64> = history.iter().map(|item| item.version).collect();
-    assert_eq!(versions, (1..=history.len() as u64).collect::<Vec<_>>(), "nothing is missing and nothing is there twice");
-    for event_type in ["station.Booted", "station.StatusChanged", "station.TransactionStarted", "station.TransactionStopped"] {
-        assert!(history.iter().any(|item| item.event_type == event_type), "{event_type} in {history:?}");
+    assert_eq!(
+        versions,
+        (1..=history.len() as u64).collect::<Vec<_>>(),
+        "nothing is missing and nothing is there twice"
+    );
+    for event_type in [
+        "station.Booted",
+        "station.StatusChanged",
+        "station.TransactionStarted",
+        "station.TransactionStopped",
+    ] {
+        assert!(
+            history.iter().any(|item| item.event_type == event_type),
+            "{event_type} in {history:?}"
+        );
     }
     assert!(history.is_sorted_by(|a, b| a.recorded_at <= b.recorded_at), "{history:?}");
 }
@@ -133,13 +160,17 @@ fn values_that_come_with_the_stop_are_kept() {
     let server = Server::start();
     let station = server.ready_station("CP-1", 1);
     let started = start(1, "TAG");
-    let transaction_id = station.call("StartTransaction", started.clone())["transactionId"].as_i64().unwrap();
+    let transaction_id =
+        station.call("StartTransaction", started.clone())["transactionId"].as_i64().unwrap();
     let data = json!([{"timestamp": started["timestamp"], "sampledValue": [{"value": "1000", "context": "Transaction.Begin"}]}]);
     let stop = json!({"transactionId": transaction_id, "meterStop": 1700, "timestamp": started["timestamp"],
                       "reason": "EVDisconnected", "transactionData": data});
     station.call("StopTransaction", stop);
     let transaction = server.api().transaction(transaction_id);
-    assert_eq!((transaction.energy_wh, transaction.stop_reason.as_deref()), (Some(700), Some("EVDisconnected")));
+    assert_eq!(
+        (transaction.energy_wh, transaction.stop_reason.as_deref()),
+        (Some(700), Some("EVDisconnected"))
+    );
     assert_eq!(transaction.transaction_data.len(), 1);
 }
 
@@ -150,6 +181,13 @@ fn heartbeats_are_answered_with_the_time_and_leave_no_trace() {
     let before = server.api().station("CP-1").version;
     let answer = station.call("Heartbeat", json!({}));
     let told: jiff::Timestamp = answer["currentTime"].as_str().unwrap().parse().unwrap();
-    assert!(jiff::Timestamp::now().duration_since(told).abs() < jiff::SignedDuration::from_mins(1), "{answer}");
-    assert_eq!(server.api().station("CP-1").version, before, "a heartbeat is no fact worth keeping");
+    assert!(
+        jiff::Timestamp::now().duration_since(told).abs() < jiff::SignedDuration::from_mins(1),
+        "{answer}"
+    );
+    assert_eq!(
+        server.api().station("CP-1").version,
+        before,
+        "a heartbeat is no fact worth keeping"
+    );
 }

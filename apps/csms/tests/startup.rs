@@ -1,4 +1,5 @@
-//! How csms starts, and when it refuses to: a clear word on standard error, and an exit code that is not 0.
+//! How csms starts, and when it refuses to: a clear word on standard error, and an exit code that
+//! is not 0.
 
 use std::fs;
 
@@ -26,13 +27,17 @@ fn assert_said(ended: &Ended, words: &[&str]) {
 fn closed(stations: &Folder) -> Options {
     let path = stations.path().join("stations.txt");
     fs::write(&path, "# the first one\nCP-1\n").unwrap();
-    Options::default().everywhere().variable("CSMS_API_TOKEN", TOKEN).variable("CSMS_STATIONS", path.to_str().unwrap())
+    Options::default()
+        .everywhere()
+        .variable("CSMS_API_TOKEN", TOKEN)
+        .variable("CSMS_STATIONS", path.to_str().unwrap())
 }
 
 #[test]
 fn without_a_token_only_loopback_is_served() {
     let folder = Folder::new();
-    let ended = Server::refuses_to_start(&Options::default().everywhere(), &folder.path().join("store"));
+    let ended =
+        Server::refuses_to_start(&Options::default().everywhere(), &folder.path().join("store"));
     assert_said(&ended, &["CSMS_API_TOKEN"]);
     let short = Options::default().everywhere().variable("CSMS_API_TOKEN", "short");
     assert_said(&Server::refuses_to_start(&short, &folder.path().join("store")), &["token"]);
@@ -42,7 +47,10 @@ fn without_a_token_only_loopback_is_served() {
 fn without_registered_stations_only_loopback_is_served() {
     let folder = Folder::new();
     let options = Options::default().everywhere().variable("CSMS_API_TOKEN", TOKEN);
-    assert_said(&Server::refuses_to_start(&options, &folder.path().join("store")), &["registered", "--stations"]);
+    assert_said(
+        &Server::refuses_to_start(&options, &folder.path().join("store")),
+        &["registered", "--stations"],
+    );
 }
 
 #[test]
@@ -72,7 +80,8 @@ fn in_closed_mode_callers_need_the_token_and_stations_and_tags_must_be_known() {
     unknown.boot();
 }
 
-/// In open mode any page in the operator's browser could open a WebSocket to this machine and be a station.
+/// In open mode any page in the operator's browser could open a WebSocket to this machine and be a
+/// station.
 #[test]
 fn a_web_page_of_another_origin_cannot_act_as_a_station() {
     let folder = Folder::new();
@@ -81,7 +90,8 @@ fn a_web_page_of_another_origin_cannot_act_as_a_station() {
         let host = server.address().to_string();
         let handshake = |host: &str, origin: &str| {
             let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
-            let request = format!("GET /ocpp/{identity} HTTP/1.1\r\nHost: {host}\r\n{origin}{upgrade}");
+            let request =
+                format!("GET /ocpp/{identity} HTTP/1.1\r\nHost: {host}\r\n{origin}{upgrade}");
             let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
             status_of(server.address(), &format!("{request}\r\n{key}\r\n\r\n"))
         };
@@ -90,7 +100,10 @@ fn a_web_page_of_another_origin_cannot_act_as_a_station() {
         assert_eq!(handshake(&host, &format!("Origin: http://{host}\r\n")), 101);
         assert_eq!(handshake(&host, ""), 101);
     }
-    assert_eq!(open.api().send("GET", "/ocpp/CP-9", &[("Origin", "https://evil.example")], "").status, 403);
+    assert_eq!(
+        open.api().send("GET", "/ocpp/CP-9", &[("Origin", "https://evil.example")], "").status,
+        403
+    );
 }
 
 #[test]
@@ -108,12 +121,18 @@ fn a_folder_of_another_program_is_refused_and_left_as_it_is() {
     for (name, text) in files {
         fs::write(folder.path().join(name), text).unwrap();
     }
-    assert_said(&Server::refuses_to_start(&Options::default(), folder.path()), &[&folder.path().to_string_lossy()]);
+    assert_said(
+        &Server::refuses_to_start(&Options::default(), folder.path()),
+        &[&folder.path().to_string_lossy()],
+    );
     for (name, text) in files {
         assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), text);
     }
-    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let added: Vec<String> = names.filter(|name| files.iter().all(|(file, _)| file != name)).collect();
+    let names = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let added: Vec<String> =
+        names.filter(|name| files.iter().all(|(file, _)| file != name)).collect();
     assert!(added.is_empty(), "{added:?} was added");
 }
 
@@ -145,10 +164,16 @@ fn a_place_where_nothing_can_be_written_is_refused() {
     let folder = Folder::new();
     let file = folder.path().join("file");
     fs::write(&file, "no folder").unwrap();
-    assert_said(&Server::refuses_to_start(&Options::default(), &file.join("store")), &[&file.to_string_lossy()]);
+    assert_said(
+        &Server::refuses_to_start(&Options::default(), &file.join("store")),
+        &[&file.to_string_lossy()],
+    );
     assert_said(&Server::refuses_to_start(&Options::default(), &file), &[&file.to_string_lossy()]);
     // Nobody can make a folder there, not even root.
-    assert_said(&Server::refuses_to_start(&Options::default(), "/proc/csms-store".as_ref()), &["/proc/csms-store"]);
+    assert_said(
+        &Server::refuses_to_start(&Options::default(), "/proc/csms-store".as_ref()),
+        &["/proc/csms-store"],
+    );
 }
 
 #[test]

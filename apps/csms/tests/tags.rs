@@ -12,12 +12,18 @@ fn tags_are_defined_read_changed_and_removed() {
     api.fetch("/api/tags/ANN").problem(404);
     api.define_tag("ANN", &json!({"status": "Accepted", "parentIdTag": "FLEET", "expiryDate": "2099-01-01T00:00:00Z"}));
     let tag = api.fetch("/api/tags/ANN").expect(200).json();
-    assert_eq!((&tag["idTag"], &tag["status"], &tag["parentIdTag"]), (&json!("ANN"), &json!("Accepted"), &json!("FLEET")));
+    assert_eq!(
+        (&tag["idTag"], &tag["status"], &tag["parentIdTag"]),
+        (&json!("ANN"), &json!("Accepted"), &json!("FLEET"))
+    );
     let expiry: jiff::Timestamp = tag["expiryDate"].as_str().unwrap().parse().unwrap();
     assert_eq!(expiry, "2099-01-01T00:00:00Z".parse().unwrap());
     api.define_tag("ANN", &json!({"status": "Blocked"}));
     let tag = api.fetch("/api/tags/ANN").expect(200).json();
-    assert_eq!((&tag["status"], tag.get("parentIdTag").unwrap_or(&Value::Null)), (&json!("Blocked"), &Value::Null));
+    assert_eq!(
+        (&tag["status"], tag.get("parentIdTag").unwrap_or(&Value::Null)),
+        (&json!("Blocked"), &Value::Null)
+    );
     api.send("DELETE", "/api/tags/ANN", &[], "").expect(204);
     api.fetch("/api/tags/ANN").problem(404);
     api.send("DELETE", "/api/tags/ANN", &[], "").problem(404);
@@ -32,8 +38,13 @@ fn a_station_is_told_what_was_defined() {
     api.define_tag("OVER", &json!({"status": "Accepted", "expiryDate": "2020-01-01T00:00:00Z"}));
     api.define_tag("BAD", &json!({"status": "Invalid"}));
     let station = server.ready_station("CP-1", 1);
-    let answers =
-        [("GOOD", "Accepted"), ("BLOCKED", "Blocked"), ("OVER", "Expired"), ("BAD", "Invalid"), ("STRANGER", "Accepted")];
+    let answers = [
+        ("GOOD", "Accepted"),
+        ("BLOCKED", "Blocked"),
+        ("OVER", "Expired"),
+        ("BAD", "Invalid"),
+        ("STRANGER", "Accepted"),
+    ];
     for (id_tag, status) in answers {
         assert_eq!(station.authorize(id_tag), status, "{id_tag}");
     }
@@ -42,7 +53,8 @@ fn a_station_is_told_what_was_defined() {
     assert_eq!(info["parentIdTag"], "FLEET");
 }
 
-/// The station reports a fact: the server cannot undo it, only say what it thinks of the tag (OCPP.md point 4).
+/// The station reports a fact: the server cannot undo it, only say what it thinks of the tag
+/// (OCPP.md point 4).
 #[test]
 fn a_transaction_of_a_tag_that_may_not_charge_exists_all_the_same() {
     let server = Server::start();
@@ -55,7 +67,10 @@ fn a_transaction_of_a_tag_that_may_not_charge_exists_all_the_same() {
         assert_eq!(answer["idTagInfo"]["status"], status);
         let transaction_id = answer["transactionId"].as_i64().unwrap();
         assert_eq!(api.transaction(transaction_id).id_tag, id_tag);
-        assert_eq!(api.station("CP-1").connector(connector_id).transaction_id, Some(transaction_id));
+        assert_eq!(
+            api.station("CP-1").connector(connector_id).transaction_id,
+            Some(transaction_id)
+        );
     }
 }
 
@@ -81,7 +96,10 @@ fn terms_that_make_no_sense_are_refused() {
         ("ANN", json!({"status": "Accepted", "expiryDate": "tomorrow"})),
         // OCPP 1.6 section 7.28: an IdToken has at most 20 characters.
         ("A-TAG-OF-MORE-THAN-TWENTY-CHARACTERS", json!({"status": "Accepted"})),
-        ("ANN", json!({"status": "Accepted", "parentIdTag": "A-GROUP-OF-MORE-THAN-TWENTY-CHARACTERS"})),
+        (
+            "ANN",
+            json!({"status": "Accepted", "parentIdTag": "A-GROUP-OF-MORE-THAN-TWENTY-CHARACTERS"}),
+        ),
     ] {
         let problem = api.put(&format!("/api/tags/{id_tag}"), &terms).problem(400);
         assert!(problem.detail.len() > 10, "{problem:?}");

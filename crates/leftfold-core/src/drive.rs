@@ -1,6 +1,8 @@
-//! The door of the testing kit: consumers of a runtime that run step by step, in the hands of whoever polls them.
+//! The door of the testing kit: consumers of a runtime that run step by step, in the hands of
+//! whoever polls them.
 //!
-//! Not part of the API of this crate: anything here may change with any release. The kit itself is `leftfold-testing`.
+//! Not part of the API of this crate: anything here may change with any release. The kit itself is
+//! `leftfold-testing`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -84,7 +86,11 @@ impl Driver {
     ///
     /// # Errors
     /// If its events are no plain enum.
-    pub fn projection<T: Target, P: Projection<T>>(&self, projection: P, target: T) -> Result<(Driven, ParkedNow), EventError> {
+    pub fn projection<T: Target, P: Projection<T>>(
+        &self,
+        projection: P,
+        target: T,
+    ) -> Result<(Driven, ParkedNow), EventError> {
         let alone = Alone::new(self.host(), projection, target, self.stop.clone(), self.leased)?;
         let parked = Box::new(alone.parked());
         Ok((alone.running, parked))
@@ -120,7 +126,8 @@ pub fn messages(outgoing: &Outgoing) -> &[Message] {
     outgoing.messages()
 }
 
-/// A query as the store is asked it: of the enum's types if an item names none, and of their older names.
+/// A query as the store is asked it: of the enum's types if an item names none, and of their older
+/// names.
 #[must_use]
 pub fn widened(schema: &Schema, query: Query) -> Query {
     schema.widened(query)
@@ -130,7 +137,11 @@ pub fn widened(schema: &Schema, query: Query) -> Query {
 ///
 /// # Errors
 /// If the data cannot be read.
-pub fn payload<T: DeserializeOwned>(schema: &Schema, event: &RecordedEvent, as_type: &EventType) -> Result<T, EventError> {
+pub fn payload<T: DeserializeOwned>(
+    schema: &Schema,
+    event: &RecordedEvent,
+    as_type: &EventType,
+) -> Result<T, EventError> {
     schema.payload(event, as_type)
 }
 
@@ -154,16 +165,17 @@ pub fn survives_snapshot<T: Serialize + DeserializeOwned>(state: &T) -> Result<(
     json::encode(state).map(drop).map_err(|lost| lost.with_name())
 }
 
-/// The append, made by the right of the runtime: it may write names that begin with `$`. For tests of a backend, which has
-/// to keep such names apart; what an application wrote that way would be taken for the runtime's own memory.
+/// The append, made by the right of the runtime: it may write names that begin with `$`. For tests
+/// of a backend, which has to keep such names apart; what an application wrote that way would be
+/// taken for the runtime's own memory.
 #[cfg(feature = "drive")]
 #[must_use]
 pub fn by_runtime(append: crate::store::Append) -> crate::store::Append {
     append.by(crate::store::Authority::RUNTIME)
 }
 
-/// The id of one of the runtime's own requests, as it is stored. For tests of what is recorded under it;
-/// [`CommandId::new`](crate::store::CommandId::new) never gives such an id.
+/// The id of one of the runtime's own requests, as it is stored. For tests of what is recorded
+/// under it; [`CommandId::new`](crate::store::CommandId::new) never gives such an id.
 ///
 /// # Panics
 /// If the scope is none of the runtime's.

@@ -1,6 +1,7 @@
 //! The model and the runtime of Leftfold: state is a left fold of events.
 //!
-//! - [`store`]: the words, the contract that every backend fulfils, and the [`Store`](store::Store) handle.
+//! - [`store`]: the words, the contract that every backend fulfils, and the [`Store`](store::Store)
+//!   handle.
 //! - [`fold`]: events, aggregates, decisions, snapshots, upcasters.
 //!
 //! - [`runtime`]: what runs behind the log: effects, processes, inboxes, projections.

@@ -1,7 +1,9 @@
-//! Spans of tracing: one for each command, append, reaction, attempt at an effect and batch of a projection.
+//! Spans of tracing: one for each command, append, reaction, attempt at an effect and batch of a
+//! projection.
 //!
-//! A span that nobody listens to costs a look at an atomic number. Names of things that may be a person's, as the ids of
-//! aggregates are, stand only in the span of an append, whose level is DEBUG.
+//! A span that nobody listens to costs a look at an atomic number. Names of things that may be a
+//! person's, as the ids of aggregates are, stand only in the span of an append, whose level is
+//! DEBUG.
 //!
 //! A trace goes on behind the log: the trace that caused an event is kept in its metadata, and the
 //! span of everything that follows from the event has it as its parent (with the feature
@@ -19,14 +21,20 @@ const LINKS_MAX: usize = 32;
 /// Lets a span continue a trace.
 pub(crate) fn continues(span: &Span, trace: Option<&TraceContext>) {
     let Some(trace) = trace.filter(|_| !span.is_disabled()) else { return };
-    span.record("trace_id", tracing::field::display(format_args!("{:032x}", u128::from_be_bytes(trace.trace_id()))));
-    span.record("parent_id", tracing::field::display(format_args!("{:016x}", u64::from_be_bytes(trace.parent_id()))));
+    span.record(
+        "trace_id",
+        tracing::field::display(format_args!("{:032x}", u128::from_be_bytes(trace.trace_id()))),
+    );
+    span.record(
+        "parent_id",
+        tracing::field::display(format_args!("{:016x}", u64::from_be_bytes(trace.parent_id()))),
+    );
     #[cfg(feature = "opentelemetry")]
     otel::continues(span, trace);
 }
 
-/// Lets the span of a batch continue the trace of its events if all of them have the same one. Else it is linked with their
-/// traces, with [`LINKS_MAX`] at most.
+/// Lets the span of a batch continue the trace of its events if all of them have the same one. Else
+/// it is linked with their traces, with [`LINKS_MAX`] at most.
 pub(crate) fn comes_of<'t>(span: &Span, traces: impl Iterator<Item = Option<&'t TraceContext>>) {
     let mut distinct: Vec<Option<&TraceContext>> = Vec::new();
     for trace in traces {
@@ -56,7 +64,11 @@ pub(crate) fn carries(span: &Span, metadata: &mut Metadata) {
 }
 
 /// Carries out work within a span, and lets `say` record the result in it.
-pub(crate) async fn within<T>(span: Span, work: impl Future<Output = T>, say: impl FnOnce(&Span, &T)) -> T {
+pub(crate) async fn within<T>(
+    span: Span,
+    work: impl Future<Output = T>,
+    say: impl FnOnce(&Span, &T),
+) -> T {
     let done = work.instrument(span.clone()).await;
     if !span.is_disabled() {
         say(&span, &done);
@@ -66,7 +78,9 @@ pub(crate) async fn within<T>(span: Span, work: impl Future<Output = T>, say: im
 
 #[cfg(feature = "opentelemetry")]
 mod otel {
-    use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+    use opentelemetry::trace::{
+        SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState,
+    };
     use tracing::Span;
     use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -88,7 +102,8 @@ mod otel {
 
     fn remote(trace: &TraceContext) -> SpanContext {
         let state = trace.state().parse::<TraceState>().unwrap_or_default();
-        let (trace_id, parent_id) = (TraceId::from_bytes(trace.trace_id()), SpanId::from_bytes(trace.parent_id()));
+        let (trace_id, parent_id) =
+            (TraceId::from_bytes(trace.trace_id()), SpanId::from_bytes(trace.parent_id()));
         SpanContext::new(trace_id, parent_id, TraceFlags::new(trace.flags()), true, state)
     }
 
@@ -96,6 +111,11 @@ mod otel {
         let context = span.context();
         let context = context.span().span_context().clone();
         let state = context.trace_state().header();
-        TraceContext::new(context.trace_id().to_bytes(), context.span_id().to_bytes(), context.trace_flags().to_u8(), &state)
+        TraceContext::new(
+            context.trace_id().to_bytes(),
+            context.span_id().to_bytes(),
+            context.trace_flags().to_u8(),
+            &state,
+        )
     }
 }

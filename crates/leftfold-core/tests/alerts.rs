@@ -6,10 +6,14 @@ mod runtime_stage;
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::RunningRuntime;
 use leftfold_core::runtime::process::{Context, Correlation, Reaction, Targets, Trigger};
-use leftfold_core::runtime::projection::{Bus, Message, Outbox, Outgoing, Projection, ProjectionError};
+use leftfold_core::runtime::projection::{
+    Bus, Message, Outbox, Outgoing, Projection, ProjectionError,
+};
 use leftfold_core::store::Position;
 use projection_stage::{Code, Note, Shelf, Tally, add, add_many, reach, time_goes_by};
-use runtime_stage::{Command, Door, DoorEvent, Fault, Opener, Process, SECOND, Stage, in_doubt, until};
+use runtime_stage::{
+    Command, Door, DoorEvent, Fault, Opener, Process, SECOND, Stage, in_doubt, until,
+};
 
 const BOOK: &str = include_str!("../../../book/src/operating.md");
 
@@ -27,10 +31,15 @@ fn rules() -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     for line in yaml.lines().map(str::trim) {
         match line.trim_start_matches("- ").split_once(": ") {
-            Some(("alert", name)) => rules.push(Rule { name: name.to_owned(), terms: Vec::new(), seconds: 0 }),
-            Some(("expr", expression)) => rules.last_mut().unwrap().terms = expression.split(" or ").map(term).collect(),
+            Some(("alert", name)) => {
+                rules.push(Rule { name: name.to_owned(), terms: Vec::new(), seconds: 0 })
+            }
+            Some(("expr", expression)) => {
+                rules.last_mut().unwrap().terms = expression.split(" or ").map(term).collect()
+            }
             Some(("for", time)) => {
-                rules.last_mut().unwrap().seconds = time.strip_suffix('m').unwrap().parse::<u64>().unwrap() * 60
+                rules.last_mut().unwrap().seconds =
+                    time.strip_suffix('m').unwrap().parse::<u64>().unwrap() * 60
             }
             _ => {}
         }
@@ -39,7 +48,9 @@ fn rules() -> Vec<Rule> {
 }
 
 fn term(text: &str) -> (String, String, f64) {
-    let [metric, operator, value] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
+    let [metric, operator, value] = text.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{text}")
+    };
     (metric.to_owned(), operator.to_owned(), value.parse().unwrap())
 }
 
@@ -55,16 +66,19 @@ impl Rule {
         };
         self.terms.iter().any(|(metric, operator, value)| {
             assert!(metrics.contains(&format!("# TYPE {metric} ")), "{metric} is no metric");
-            metrics.lines().filter_map(|line| sample(line, metric)).any(|found| match operator.as_str() {
-                ">" => found > *value,
-                "==" => (found - value).abs() < f64::EPSILON,
-                other => panic!("{other}"),
+            metrics.lines().filter_map(|line| sample(line, metric)).any(|found| {
+                match operator.as_str() {
+                    ">" => found > *value,
+                    "==" => (found - value).abs() < f64::EPSILON,
+                    other => panic!("{other}"),
+                }
             })
         })
     }
 }
 
-/// The alerts that fire if the runtime is as it is now for ten minutes, but for what passes by itself.
+/// The alerts that fire if the runtime is as it is now for ten minutes, but for what passes by
+/// itself.
 async fn fire(process: &Process, running: &RunningRuntime) -> Vec<String> {
     let rules = rules();
     let mut true_for = vec![0_u64; rules.len()];
@@ -76,7 +90,8 @@ async fn fire(process: &Process, running: &RunningRuntime) -> Vec<String> {
         process.clock.advance(10 * SECOND);
         runtime_stage::quiet().await;
     }
-    let fires = |(rule, true_for): (&Rule, &u64)| (*true_for > rule.seconds).then(|| rule.name.clone());
+    let fires =
+        |(rule, true_for): (&Rule, &u64)| (*true_for > rule.seconds).then(|| rule.name.clone());
     rules.iter().zip(&true_for).filter_map(fires).collect()
 }
 
@@ -99,17 +114,24 @@ async fn nothing_fires_while_all_is_well_or_passes_by_itself() {
     // The database is away for a moment, and then the store.
     shelf.cut(true);
     add(&process.store, "a", "x", "fine").await;
-    until("it is noticed", async || running.metrics().contains("leftfold_consumer_up{consumer=\"tally\"} 0")).await;
+    until("it is noticed", async || {
+        running.metrics().contains("leftfold_consumer_up{consumer=\"tally\"} 0")
+    })
+    .await;
     shelf.cut(false);
     assert_eq!(fire(&process, &running).await, NONE);
     process.faults.set(Fault::Unreadable);
     add(&process.store, "a", "x", "fine").await;
-    until("it is noticed", async || running.metrics().contains("leftfold_consumer_up{consumer=\"tally\"} 0")).await;
+    until("it is noticed", async || {
+        running.metrics().contains("leftfold_consumer_up{consumer=\"tally\"} 0")
+    })
+    .await;
     process.faults.set(Fault::None);
     assert_eq!(fire(&process, &running).await, NONE);
     running.stop().await.unwrap();
     // A rebuild is behind for long.
-    let running = process.runtime().project(Waits, shelf.clone()).rebuild("tally").start().await.unwrap();
+    let running =
+        process.runtime().project(Waits, shelf.clone()).rebuild("tally").start().await.unwrap();
     assert!(running.status()[0].lag() > 0);
     assert!(!running.status()[0].stalled);
     drop(running);
@@ -122,7 +144,11 @@ impl Projection<Shelf> for Waits {
     const NAME: &'static str = "tally";
     type Event = Note;
 
-    async fn apply(&self, _: &mut projection_stage::Shelved, _: &Recorded<Note>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        _: &mut projection_stage::Shelved,
+        _: &Recorded<Note>,
+    ) -> Result<(), ProjectionError> {
         std::future::pending().await
     }
 }
@@ -191,7 +217,11 @@ impl Projection<Outbox<Broker>> for Mail {
     const NAME: &'static str = "mail";
     type Event = Note;
 
-    async fn apply(&self, outgoing: &mut Outgoing, event: &Recorded<Note>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        outgoing: &mut Outgoing,
+        event: &Recorded<Note>,
+    ) -> Result<(), ProjectionError> {
         let Note::Added { key, what } = &event.event;
         outgoing.send("letters", key.clone(), what.clone());
         Ok(())
@@ -206,10 +236,14 @@ async fn a_standby_is_up_and_says_what_it_is() {
     let first = one.runtime().project(Mail, Outbox::new(&one.store, Broker)).start().await.unwrap();
     let last = add(&one.store, "a", "x", "fine").await;
     first.projections().wait_until("mail", last, 10 * SECOND).await.unwrap();
-    let second = two.runtime().project(Mail, Outbox::new(&two.store, Broker)).start().await.unwrap();
+    let second =
+        two.runtime().project(Mail, Outbox::new(&two.store, Broker)).start().await.unwrap();
     until("it stands by", async || second.status()[0].standby).await;
     let metrics = second.metrics();
-    for line in ["leftfold_consumer_standby{consumer=\"mail\"} 1\n", "leftfold_consumer_up{consumer=\"mail\"} 1\n"] {
+    for line in [
+        "leftfold_consumer_standby{consumer=\"mail\"} 1\n",
+        "leftfold_consumer_up{consumer=\"mail\"} 1\n",
+    ] {
         assert!(metrics.contains(line), "{metrics}");
     }
     assert!(second.status()[0].waits_for.starts_with("its turn: the lease, held by "));
@@ -275,7 +309,11 @@ async fn clones_of_a_handle_say_how_it_goes_while_the_owner_stops_the_runtime() 
     let server = tokio::spawn({
         let (handle, store) = (handle.clone(), process.store.clone());
         async move {
-            handle.projections().wait_until("tally", store.head().position, 60 * SECOND).await.unwrap();
+            handle
+                .projections()
+                .wait_until("tally", store.head().position, 60 * SECOND)
+                .await
+                .unwrap();
             handle.metrics()
         }
     });

@@ -38,24 +38,29 @@ impl Factory for Shared {
 #[tokio::test]
 async fn a_broken_rule_is_told_with_its_reason() {
     let shared = Shared(Store::memory());
-    let rule = cases().into_iter().find(|case| case.name == "durability::stores_are_apart").unwrap();
+    let rule =
+        cases().into_iter().find(|case| case.name == "durability::stores_are_apart").unwrap();
     let how = rule.judge(&shared).await.unwrap_err();
     assert!(how.contains("left: Position(3)"), "{how}");
 }
 
 #[test]
 fn every_rule_is_in_the_list() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../leftfold-testing/src/conformance");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../leftfold-testing/src/conformance");
     let mut written = Vec::new();
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
         let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let text = std::fs::read_to_string(&path).unwrap();
-        let rules =
-            text.lines().filter_map(|line| line.strip_prefix("pub async fn ")).map(|rest| rest.split(['(', '<']).next().unwrap());
+        let rules = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub async fn "))
+            .map(|rest| rest.split(['(', '<']).next().unwrap());
         written.extend(rules.filter(|_| module != "mod").map(|rule| format!("{module}::{rule}")));
     }
-    let mut listed: Vec<String> = cases::<Memory>().iter().map(|case| case.name.to_owned()).collect();
+    let mut listed: Vec<String> =
+        cases::<Memory>().iter().map(|case| case.name.to_owned()).collect();
     written.sort();
     listed.sort();
     assert_eq!(written, listed);

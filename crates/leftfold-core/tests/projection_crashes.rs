@@ -1,11 +1,14 @@
-//! Exactly once: the target fails, or the process dies, at every call that there is; the rows are the fold all the same.
+//! Exactly once: the target fails, or the process dies, at every call that there is; the rows are
+//! the fold all the same.
 
 mod projection_stage;
 mod runtime_stage;
 
 use leftfold_core::runtime::projection::{Projection, verify};
 use leftfold_core::store::Position;
-use projection_stage::{Code, Fault, Shelf, Tally, add, add_many, add_unreadable, fold_of, fold_without, reach, settle};
+use projection_stage::{
+    Code, Fault, Shelf, Tally, add, add_many, add_unreadable, fold_of, fold_without, reach, settle,
+};
 use runtime_stage::{Process, SECOND, Stage};
 
 /// Runs until idle or until the process is killed, which is as soon as the target is cut off.
@@ -29,7 +32,8 @@ async fn run_and_die<const V: u32, const L: usize, const M: usize, const B: bool
 
 fn parked_positions<const M: usize, const B: bool>(shelf: &Shelf<M, B>) -> Vec<u64> {
     let notes = shelf.notes("tally", 1, "parked/");
-    let mut positions: Vec<u64> = notes.iter().map(|(key, _)| key.rsplit('/').next().unwrap().parse().unwrap()).collect();
+    let mut positions: Vec<u64> =
+        notes.iter().map(|(key, _)| key.rsplit('/').next().unwrap().parse().unwrap()).collect();
     positions.sort_unstable();
     positions
 }
@@ -80,9 +84,13 @@ async fn each_event_is_in_the_rows_once_where_batches_follow_each_other() {
 async fn each_event_is_in_the_rows_or_parked_wherever_the_process_dies() {
     let process = Stage::new().process();
     let store = &process.store;
-    for (stream, key, what) in
-        [("a", "x", "fine"), ("a", "y", "poison"), ("b", "x", "fine"), ("b", "y", "fine"), ("c", "z", "panics")]
-    {
+    for (stream, key, what) in [
+        ("a", "x", "fine"),
+        ("a", "y", "poison"),
+        ("b", "x", "fine"),
+        ("b", "y", "fine"),
+        ("c", "z", "panics"),
+    ] {
         add(store, stream, key, what).await;
     }
     add_unreadable(store, "b").await;
@@ -94,7 +102,8 @@ async fn each_event_is_in_the_rows_or_parked_wherever_the_process_dies() {
         code.refuse("panics", u32::MAX);
         code
     };
-    // y: 2 fails, 4 waits; z: 5 panics, 10 waits; stream b: 6 cannot be read, 7 waits and with it its key, so 8.
+    // y: 2 fails, 4 waits; z: 5 panics, 10 waits; stream b: 6 cannot be read, 7 waits and with it
+    // its key, so 8.
     at_every_call::<1, 1, false>(&process, code, &[2, 4, 5, 6, 7, 8, 10]).await;
     at_every_call::<3, 4, false>(&process, code, &[2, 4, 5, 6, 7, 8, 10]).await;
 }
@@ -146,7 +155,9 @@ async fn what_follows_an_unreadable_event_waits_in_every_lane() {
         add(&process.store, "b", &format!("free{key}"), "fine").await;
     }
     // Nor has it a key where that panics, or is too long to be kept.
-    for (stream, key) in [("c", "panics"), ("c", "k1"), ("d", &"k".repeat(1_001)), ("d", "free0"), ("e", "free1")] {
+    for (stream, key) in
+        [("c", "panics"), ("c", "k1"), ("d", &"k".repeat(1_001)), ("d", "free0"), ("e", "free1")]
+    {
         add(&process.store, stream, key, "fine").await;
     }
     let behind = (1..=20).map(|number| 2 * number);
@@ -161,7 +172,12 @@ async fn a_runner_that_was_overtaken_goes_on_where_the_other_one_left() {
     add_many(store, 10).await;
     let shelf = Shelf::<1>::new();
     let code = Code::default();
-    let running = process.runtime().project(Tally::<1, 1>(code.clone()), shelf.clone()).start().await.unwrap();
+    let running = process
+        .runtime()
+        .project(Tally::<1, 1>(code.clone()), shelf.clone())
+        .start()
+        .await
+        .unwrap();
     reach(&process, &running, Position(10)).await;
     // Between two of its batches somebody else takes the next two events.
     let taken = [add(store, "a", "x", "fine").await, add(store, "a", "x", "fine").await];

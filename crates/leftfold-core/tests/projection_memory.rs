@@ -45,9 +45,19 @@ impl Subject for Map {
         ProjectionError::message("it fails")
     }
 
-    async fn read(&self, target: &Memory<Rows>, name: &str, version: u32, key: &str) -> Option<String> {
+    async fn read(
+        &self,
+        target: &Memory<Rows>,
+        name: &str,
+        version: u32,
+        key: &str,
+    ) -> Option<String> {
         let there = target.versions(name).await.unwrap().contains(&version);
-        if there { target.read_version(version, |rows| rows.get(key).cloned()).await.flatten() } else { None }
+        if there {
+            target.read_version(version, |rows| rows.get(key).cloned()).await.flatten()
+        } else {
+            None
+        }
     }
 
     async fn served(&self, target: &Memory<Rows>, _: &str, key: &str) -> Option<String> {
@@ -67,7 +77,11 @@ impl Projection<Memory<Vec<u32>>> for Codes {
     const NAME: &'static str = "codes";
     type Event = DoorEvent;
 
-    async fn apply(&self, rows: &mut Vec<u32>, event: &Recorded<DoorEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Vec<u32>,
+        event: &Recorded<DoorEvent>,
+    ) -> Result<(), ProjectionError> {
         if let DoorEvent::OpeningAsked(opening) = &event.event {
             rows.push(opening.code);
         }
@@ -89,7 +103,12 @@ async fn what_was_written_is_read_after_waiting_for_it() {
         assert!(reached >= asked.0);
         assert_eq!(codes.read(|codes| codes.clone()).await, (1..=code).collect::<Vec<_>>());
     }
-    let other = process.store.aggregate::<runtime_stage::Door>().execute("b", Command::WallUp).await.unwrap();
+    let other = process
+        .store
+        .aggregate::<runtime_stage::Door>()
+        .execute("b", Command::WallUp)
+        .await
+        .unwrap();
     projections.wait_until("codes", other.position, 10 * SECOND).await.unwrap();
     let verified = projections.verify("codes").await.unwrap();
     assert_eq!((verified.events, verified.through), (50, other.position));
@@ -105,19 +124,26 @@ impl Projection<Memory<Vec<u32>>> for Picky {
     const NAME: &'static str = "picky";
     type Event = DoorEvent;
 
-    async fn apply(&self, rows: &mut Vec<u32>, event: &Recorded<DoorEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Vec<u32>,
+        event: &Recorded<DoorEvent>,
+    ) -> Result<(), ProjectionError> {
         let DoorEvent::OpeningAsked(opening) = &event.event else { return Ok(()) };
         match opening.code {
             3 => return Err(ProjectionError::message("not three")),
             5 => panic!("five"),
-            7 if self.hangs.swap(false, std::sync::atomic::Ordering::SeqCst) => std::future::pending().await,
+            7 if self.hangs.swap(false, std::sync::atomic::Ordering::SeqCst) => {
+                std::future::pending().await
+            }
             code => rows.push(code),
         }
         Ok(())
     }
 }
 
-/// A rollback empties what is in memory, so an event that fails must not lead there, and one that hangs begins anew.
+/// A rollback empties what is in memory, so an event that fails must not lead there, and one that
+/// hangs begins anew.
 #[tokio::test]
 async fn what_fails_in_memory_is_parked_and_everything_else_is_there_once() {
     let stage = Stage::new();
@@ -141,10 +167,12 @@ async fn what_fails_in_memory_is_parked_and_everything_else_is_there_once() {
         } => {}
     }
     assert_eq!(codes.read(|codes| codes.clone()).await, [1, 2, 4, 6, 7, 8, 9]);
-    let parked: Vec<_> = projections.parked("picky").unwrap().into_iter().map(|item| item.key).collect();
+    let parked: Vec<_> =
+        projections.parked("picky").unwrap().into_iter().map(|item| item.key).collect();
     assert_eq!(parked, ["door-door3", "door-door5", "door-door3"]);
     assert_eq!(projections.verify("picky").await.unwrap().events, 10);
-    // Trying again changes nothing but the count, and what is let go lets the rest of its key go on.
+    // Trying again changes nothing but the count, and what is let go lets the rest of its key go
+    // on.
     let again = projections.retry("picky", "door-door3").await.unwrap();
     assert_eq!(again.stopped_by.unwrap().state.error(), Some("not three"));
     projections.skip("picky", leftfold_core::store::Position(3), "ann").await.unwrap();
@@ -158,7 +186,11 @@ impl Projection<Memory<Vec<u32>>> for HalfWay {
     const NAME: &'static str = "half_way";
     type Event = DoorEvent;
 
-    async fn apply(&self, rows: &mut Vec<u32>, event: &Recorded<DoorEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Vec<u32>,
+        event: &Recorded<DoorEvent>,
+    ) -> Result<(), ProjectionError> {
         let DoorEvent::OpeningAsked(opening) = &event.event else { return Ok(()) };
         rows.push(opening.code);
         assert!(opening.code != 2, "two");
@@ -187,7 +219,10 @@ async fn a_panic_half_way_leaves_nothing_of_its_event_in_memory_however_often_it
         projections.wait_until("half_way", head, 10 * SECOND).await.unwrap();
         assert_eq!(codes.read(|codes| codes.clone()).await, [1, 3]);
         let _ = projections.retry("half_way", "door-door2").await;
-        runtime_stage::until("it is built anew", async || codes.read(|codes| codes == &[1, 3]).await).await;
+        runtime_stage::until("it is built anew", async || {
+            codes.read(|codes| codes == &[1, 3]).await
+        })
+        .await;
         assert_eq!(projections.parked("half_way").unwrap().len(), 1);
     };
     tokio::select! {
@@ -209,7 +244,11 @@ impl Projection<Memory<Seen>> for Explodes {
     const NAME: &'static str = "seen";
     type Event = DoorEvent;
 
-    async fn apply(&self, rows: &mut Seen, event: &Recorded<DoorEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Seen,
+        event: &Recorded<DoorEvent>,
+    ) -> Result<(), ProjectionError> {
         let DoorEvent::OpeningAsked(opening) = &event.event else { return Ok(()) };
         assert!(opening.code != self.0, "it exploded");
         rows.codes.push(opening.code);

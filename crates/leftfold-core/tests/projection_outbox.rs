@@ -6,9 +6,13 @@ mod runtime_stage;
 use std::sync::{Arc, Mutex};
 
 use leftfold_core::fold::Recorded;
-use leftfold_core::runtime::projection::{Bus, Message, NotReached, Outbox, Outgoing, Projection, ProjectionError, verify};
+use leftfold_core::runtime::projection::{
+    Bus, Message, NotReached, Outbox, Outgoing, Projection, ProjectionError, verify,
+};
 use leftfold_core::runtime::{RunningRuntime, Runtime, StartError};
-use leftfold_core::store::{Append, EventType, NewEvent, Outcome, Position, Query, Read, StreamName};
+use leftfold_core::store::{
+    Append, EventType, NewEvent, Outcome, Position, Query, Read, StreamName,
+};
 use leftfold_testing::by_runtime;
 use projection_stage::{Note, add, add_many, time_goes_by};
 use runtime_stage::{Fault, Process, SECOND, Stage, until};
@@ -67,7 +71,11 @@ impl<const VERSION: u32> Projection<Outbox<Broker>> for Mail<VERSION> {
     const VERSION: u32 = VERSION;
     type Event = Note;
 
-    async fn apply(&self, outgoing: &mut Outgoing, event: &Recorded<Note>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        outgoing: &mut Outgoing,
+        event: &Recorded<Note>,
+    ) -> Result<(), ProjectionError> {
         let Note::Added { key, what } = &event.event;
         if what == "poison" {
             return Err(ProjectionError::message("no words for it"));
@@ -104,7 +112,8 @@ async fn messages_go_out_once_in_order_over_restarts_and_versions() {
     let broker = Broker::default();
     add_many(&process.store, 1_200).await;
     settle::<1>(&process, &broker).await;
-    let twice = |through: u64| (1..=through).flat_map(|position| [position, position]).collect::<Vec<_>>();
+    let twice =
+        |through: u64| (1..=through).flat_map(|position| [position, position]).collect::<Vec<_>>();
     assert_eq!(broker.sequences(), twice(1_200));
     settle::<1>(&process, &broker).await;
     // What the outbox notes in the log is no message, and no news to itself.
@@ -134,7 +143,8 @@ async fn a_bus_that_is_away_is_waited_for_and_its_messages_come_again_under_thei
     settle::<1>(&process, &broker).await;
     assert_eq!(broker.0.lock().unwrap().batches, 6);
     assert_eq!(broker.sequences(), [1, 1, 2, 2, 3, 3].repeat(3));
-    let once = [(1, "x"), (1, "x"), (2, "y"), (2, "y"), (3, "x"), (3, "x")].map(|(at, key)| (at, key.to_owned()));
+    let once = [(1, "x"), (1, "x"), (2, "y"), (2, "y"), (3, "x"), (3, "x")]
+        .map(|(at, key)| (at, key.to_owned()));
     assert_eq!(broker.without_repetitions(), once);
 }
 
@@ -212,8 +222,14 @@ async fn what_it_notes_stays_few_events_to_read() {
         running.projections().wait_until("mail", last, 10 * SECOND).await.unwrap();
     }
     running.stop().await.unwrap();
-    let noted = process.store.read(Read::matching(Query::category("$outbox"), Position(1))).all().await.unwrap();
-    let gathered = noted.iter().rposition(|event| &*event.event_type == "$outbox.Gathered").unwrap();
+    let noted = process
+        .store
+        .read(Read::matching(Query::category("$outbox"), Position(1)))
+        .all()
+        .await
+        .unwrap();
+    let gathered =
+        noted.iter().rposition(|event| &*event.event_type == "$outbox.Gathered").unwrap();
     assert!(noted.len() >= 1_100 && noted.len() - gathered <= 600, "{} {gathered}", noted.len());
     let running = runtime::<1>(&stage.process(), &broker).start().await.unwrap();
     assert_eq!(running.projections().verify("mail").await.unwrap().events, 1_100);
@@ -244,8 +260,8 @@ async fn of_two_runtimes_on_one_store_one_sends() {
     second.stop().await.unwrap();
 }
 
-/// The ids of messages were made of positions, which come again after a declared restore: who got the messages took new ones
-/// for those that he knew.
+/// The ids of messages were made of positions, which come again after a declared restore: who got
+/// the messages took new ones for those that he knew.
 #[tokio::test]
 async fn ids_of_messages_are_made_of_their_event() {
     let process = Stage::new().process();
@@ -257,7 +273,8 @@ async fn ids_of_messages_are_made_of_their_event() {
     assert_eq!(ids, [events[0].id.derived("mail/0"), events[0].id.derived("mail/1")]);
 }
 
-/// As often as the outbox tried to note what its store would never take, it sent the same messages again.
+/// As often as the outbox tried to note what its store would never take, it sent the same messages
+/// again.
 #[tokio::test]
 async fn notes_of_any_size_are_kept_and_nothing_is_sent_again_for_them() {
     let process = Stage::new().process();
@@ -269,7 +286,12 @@ async fn notes_of_any_size_are_kept_and_nothing_is_sent_again_for_them() {
         add(&process.store, "b", &key, "poison").await;
     }
     let last = add(&process.store, "a", "sent", "fine").await;
-    let running = process.runtime().project(LongKeys, Outbox::new(&process.store, broker.clone())).start().await.unwrap();
+    let running = process
+        .runtime()
+        .project(LongKeys, Outbox::new(&process.store, broker.clone()))
+        .start()
+        .await
+        .unwrap();
     let projections = running.projections();
     tokio::select! {
         reached = projections.wait_until("mail", last, 30 * SECOND) => assert!(reached.is_ok(), "{reached:?}"),
@@ -278,7 +300,12 @@ async fn notes_of_any_size_are_kept_and_nothing_is_sent_again_for_them() {
     assert_eq!(broker.sequences(), [1, last.0]);
     assert_eq!(projections.parked("mail").unwrap().len(), 1_500);
     running.stop().await.unwrap();
-    let running = process.runtime().project(LongKeys, Outbox::new(&process.store, broker.clone())).start().await.unwrap();
+    let running = process
+        .runtime()
+        .project(LongKeys, Outbox::new(&process.store, broker.clone()))
+        .start()
+        .await
+        .unwrap();
     assert_eq!(running.projections().parked("mail").unwrap().len(), 1_500);
 }
 
@@ -294,7 +321,11 @@ impl Projection<Outbox<Broker>> for LongKeys {
         key.clone()
     }
 
-    async fn apply(&self, outgoing: &mut Outgoing, event: &Recorded<Note>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        outgoing: &mut Outgoing,
+        event: &Recorded<Note>,
+    ) -> Result<(), ProjectionError> {
         let Note::Added { key, what } = &event.event;
         if what == "poison" {
             return Err(ProjectionError::message(key.clone()));
@@ -312,9 +343,14 @@ async fn a_record_of_the_outbox_that_cannot_be_read_is_parked_and_the_rest_goes_
     let broker = Broker::default();
     add(&process.store, "a", "x", "fine").await;
     settle::<1>(&process, &broker).await;
-    let record = NewEvent::new(EventType::new("$outbox.Sealed").unwrap(), r#"{"by":"a later release"}"#);
+    let record =
+        NewEvent::new(EventType::new("$outbox.Sealed").unwrap(), r#"{"by":"a later release"}"#);
     let record = record.in_stream(StreamName::of("$outbox", "mail").unwrap());
-    let Ok(Outcome::Appended(appended)) = process.store.append(by_runtime(Append::of(vec![record]))).await else { panic!() };
+    let Ok(Outcome::Appended(appended)) =
+        process.store.append(by_runtime(Append::of(vec![record]))).await
+    else {
+        panic!()
+    };
     let last = add(&process.store, "a", "x", "fine").await;
     let running = runtime::<1>(&stage.process(), &broker).start().await.unwrap();
     reached(&process, &running, last).await;

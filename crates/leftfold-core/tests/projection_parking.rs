@@ -1,22 +1,28 @@
-//! Events that fail: tried again, parked with their key, replayed or skipped by a person, once each.
+//! Events that fail: tried again, parked with their key, replayed or skipped by a person, once
+//! each.
 
 mod projection_stage;
 mod runtime_stage;
 
 use leftfold_core::fold::{Event, Recorded, Upcasters};
 use leftfold_core::runtime::projection::{
-    APPLY_WITHIN, AskError, Memory, NotReached, PARKED_MAX, Parked, ParkedState, Projection, ProjectionError, Retried, TRIES,
-    verify,
+    APPLY_WITHIN, AskError, Memory, NotReached, PARKED_MAX, Parked, ParkedState, Projection,
+    ProjectionError, Retried, TRIES, verify,
 };
 use leftfold_core::runtime::{ConsumerStatus, RunningRuntime};
 use leftfold_core::store::Position;
 use projection_stage::{
-    Code, Note, Shelf, Shelved, Tally, add, add_all, add_many, add_unreadable, fold_of, fold_without, reach, time_goes_by,
+    Code, Note, Shelf, Shelved, Tally, add, add_all, add_many, add_unreadable, fold_of,
+    fold_without, reach, time_goes_by,
 };
 use runtime_stage::{Process, SECOND, Stage, until};
 
 /// Starts a projection with the code.
-async fn start<const M: usize, const B: bool>(process: &Process, code: &Code, shelf: &Shelf<M, B>) -> RunningRuntime {
+async fn start<const M: usize, const B: bool>(
+    process: &Process,
+    code: &Code,
+    shelf: &Shelf<M, B>,
+) -> RunningRuntime {
     process.runtime().project(Tally::<1, 1>(code.clone()), shelf.clone()).start().await.unwrap()
 }
 
@@ -62,7 +68,10 @@ async fn an_event_that_keeps_failing_is_parked_with_its_key_and_other_keys_go_on
     assert_eq!(parked(&running), [(1, "x".into()), (2, "x".into()), (4, "x".into())]);
     assert_eq!(shelf.rows("tally", 1), fold_without(store, &[1, 2, 4]).await);
     let first = running.projections().parked("tally").unwrap().swap_remove(0);
-    assert_eq!(first.state, ParkedState::Failed { error: "poison is refused".into(), attempts: TRIES });
+    assert_eq!(
+        first.state,
+        ParkedState::Failed { error: "poison is refused".into(), attempts: TRIES }
+    );
     assert_eq!(code.tries(poison), 1 + TRIES as usize);
     assert_eq!((status(&running).waiting, status(&running).stalled), (3, false));
     // What waits was never tried.
@@ -108,7 +117,10 @@ async fn a_parked_key_is_replayed_in_order_after_the_code_was_mended_once_each()
     reach(&process, &running, last).await;
     let projections = running.projections();
     let again = projections.retry("tally", "x").await.unwrap();
-    assert_eq!((applied(&again), again.stopped_by.map(|item| item.position)), (vec![], Some(Position(2))));
+    assert_eq!(
+        (applied(&again), again.stopped_by.map(|item| item.position)),
+        (vec![], Some(Position(2)))
+    );
     code.mend();
     code.refuse("poison", 0);
     assert_eq!(applied(&projections.retry("tally", "x").await.unwrap()), [2, 3, 4, 5]);
@@ -139,7 +151,10 @@ async fn a_replay_stops_at_the_first_that_fails_again_and_says_so() {
     let retried = running.projections().retry("tally", "x").await.unwrap();
     assert_eq!(applied(&retried), [1, 2]);
     let stopped_by = retried.stopped_by.unwrap();
-    assert_eq!(stopped_by.state, ParkedState::Failed { error: "venom is refused".into(), attempts: 1 });
+    assert_eq!(
+        stopped_by.state,
+        ParkedState::Failed { error: "venom is refused".into(), attempts: 1 }
+    );
     assert_eq!(parked(&running), [(3, "x".into()), (4, "x".into())]);
     // The state is kept with the rows.
     running.stop().await.unwrap();
@@ -171,10 +186,16 @@ async fn a_parked_event_is_skipped_once_and_who_said_so_is_remembered() {
     let [(key, value)] = &skipped[..] else { panic!("{skipped:?}") };
     assert_eq!(key, "skipped/00000000000000000001");
     let value: serde_json::Value = serde_json::from_slice(value).unwrap();
-    assert_eq!((&value["by"], &value["key"], &value["error"]), (&"ann".into(), &"x".into(), &"poison is refused".into()));
+    assert_eq!(
+        (&value["by"], &value["key"], &value["error"]),
+        (&"ann".into(), &"x".into(), &"poison is refused".into())
+    );
     // It was consumed all the same.
     running.stop().await.unwrap();
-    assert_eq!(verify(store, &shelf.restarted::<1>(), &Tally::<1, 1>(code)).await.unwrap().events, 2);
+    assert_eq!(
+        verify(store, &shelf.restarted::<1>(), &Tally::<1, 1>(code)).await.unwrap().events,
+        2
+    );
 }
 
 #[tokio::test]
@@ -194,9 +215,14 @@ async fn an_event_that_cannot_be_read_is_parked_under_its_stream_and_holds_up_on
     assert_eq!(parked(&running), [(2, "note-a".into()), (4, "x".into()), (5, "x".into())]);
     let projections = running.projections();
     let still = projections.retry("tally", "x").await.unwrap();
-    assert_eq!((applied(&still), still.stopped_by.map(|item| item.position)), (vec![], Some(Position(4))));
+    assert_eq!(
+        (applied(&still), still.stopped_by.map(|item| item.position)),
+        (vec![], Some(Position(4)))
+    );
     let still = projections.retry("tally", "note-a").await.unwrap();
-    assert!(matches!(still.stopped_by.unwrap().state, ParkedState::Unreadable { error } if error.contains("position 2")));
+    assert!(
+        matches!(still.stopped_by.unwrap().state, ParkedState::Unreadable { error } if error.contains("position 2"))
+    );
     // Whoever only waited for it goes on with it.
     assert_eq!(applied(&projections.skip("tally", Position(2), "ann").await.unwrap()), [4, 5]);
     assert_eq!(shelf.rows("tally", 1), fold_of(store).await);
@@ -232,7 +258,10 @@ async fn an_apply_that_hangs_is_given_up_in_its_time_and_parked() {
     assert_eq!(status(&running).waits_for, "the event to be applied at 2, under way since 15 s");
     reach(&process, &running, last).await;
     let item = running.projections().parked("tally").unwrap().swap_remove(0);
-    assert_eq!(item.state, ParkedState::Failed { error: "apply gave no answer within 30 s".into(), attempts: TRIES });
+    assert_eq!(
+        item.state,
+        ParkedState::Failed { error: "apply gave no answer within 30 s".into(), attempts: TRIES }
+    );
     assert_eq!(shelf.rows("tally", 1), fold_without(store, &[2]).await);
 }
 
@@ -250,7 +279,11 @@ async fn an_apply_that_blocks_its_thread_is_named_and_holds_up_nobody_else() {
     until("it blocks", async || code.tries(blocking) == 1).await;
     process.clock.advance(40 * SECOND);
     assert_eq!(status(&running).waits_for, "the event to be applied at 2, under way since 40 s");
-    assert!(running.metrics().contains("reason=\"the event to be applied at 2, under way since 40 s\"} 1"));
+    assert!(
+        running
+            .metrics()
+            .contains("reason=\"the event to be applied at 2, under way since 40 s\"} 1")
+    );
     running.projections().wait_until("count", blocking, 10 * SECOND).await.unwrap();
     assert_eq!(other.read(|count| *count).await, 2);
     code.unblock();
@@ -287,11 +320,17 @@ async fn a_target_that_is_away_is_waited_for_and_nothing_is_parked() {
     assert!(running.metrics().contains("leftfold_consumer_up{consumer=\"tally\"} 0"));
     shelf.cut(false);
     reach(&process, &running, Position(10)).await;
-    assert_eq!((status(&running).stalled, status(&running).waits_for.as_str()), (false, "new events"));
+    assert_eq!(
+        (status(&running).stalled, status(&running).waits_for.as_str()),
+        (false, "new events")
+    );
     shelf.cut(true);
     let last = add(store, "a", "x", "fine").await;
     until("it is noticed", async || status(&running).stalled).await;
-    assert_eq!((status(&running).waits_for.as_str(), status(&running).through), (waits_for, Position(10)));
+    assert_eq!(
+        (status(&running).waits_for.as_str(), status(&running).through),
+        (waits_for, Position(10))
+    );
     shelf.cut(false);
     reach(&process, &running, last).await;
     // It may go away under the hands of users' code.
@@ -317,7 +356,11 @@ async fn a_projection_with_too_many_parked_items_stops_and_says_so() {
         () = stalls => {}
         () = time_goes_by(&process.clock) => {}
     }
-    assert!(status(&running).waits_for.starts_with("parked items to be retried or skipped, there are 10000"));
+    assert!(
+        status(&running)
+            .waits_for
+            .starts_with("parked items to be retried or skipped, there are 10000")
+    );
     let projections = running.projections();
     assert_eq!(projections.parked("tally").unwrap().len(), PARKED_MAX);
     code.refuse("poison", 0);
@@ -370,7 +413,11 @@ impl Projection<Shelf> for MendedTally {
         key.clone()
     }
 
-    async fn apply(&self, rows: &mut Shelved, event: &Recorded<Mended>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Shelved,
+        event: &Recorded<Mended>,
+    ) -> Result<(), ProjectionError> {
         let Mended::Added { key, .. } = &event.event;
         rows.add(key, event.envelope.position.0);
         Ok(())
@@ -468,7 +515,10 @@ async fn a_note_of_a_parked_event_that_cannot_be_read_is_made_anew_from_the_log(
     let shelf = shelf.restarted::<1>();
     let running = start(&process, &code, &shelf).await;
     let item = running.projections().parked("tally").unwrap().swap_remove(0);
-    assert_eq!((item.position, item.key.as_str(), item.stream.as_str()), (Position(1), "x", "note-a"));
+    assert_eq!(
+        (item.position, item.key.as_str(), item.stream.as_str()),
+        (Position(1), "x", "note-a")
+    );
     assert!(item.state.error().unwrap().contains("its note could not be read"), "{item:?}");
     code.mend();
     assert_eq!(applied(&running.projections().retry("tally", "x").await.unwrap()), [1]);
@@ -493,7 +543,12 @@ async fn a_checkpoint_that_cannot_be_read_asks_for_a_rebuild_and_holds_up_nobody
     running.projections().wait_until("count", last, 10 * SECOND).await.unwrap();
     let status = status(&running);
     assert!(status.stalled && status.needs_person);
-    assert!(status.waits_for.starts_with("a rebuild, by Runtime::rebuild(\"tally\"): the note checkpoint/000"), "{status:?}");
+    assert!(
+        status
+            .waits_for
+            .starts_with("a rebuild, by Runtime::rebuild(\"tally\"): the note checkpoint/000"),
+        "{status:?}"
+    );
     running.stop().await.unwrap();
     let runtime = process.runtime().project(Tally::<1, 1>::default(), shelf.clone());
     runtime.rebuild("tally").run_until_idle().await.unwrap();

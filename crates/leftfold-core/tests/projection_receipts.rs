@@ -26,7 +26,10 @@ async fn verified(store: &Store, shelf: &Shelf) -> Result<Verified, VerifyError>
 async fn what_was_consumed_once_is_verified_over_all_ranges() {
     let (process, shelf) = built::<1, 1>(3 * RECEIPT_RANGE + 10).await;
     let through = Position(3 * RECEIPT_RANGE + 10);
-    assert_eq!(verified(&process.store, &shelf).await.unwrap(), Verified { through, ranges: 4, events: through.0 });
+    assert_eq!(
+        verified(&process.store, &shelf).await.unwrap(),
+        Verified { through, ranges: 4, events: through.0 }
+    );
     let (process, shelf) = built::<4, 4>(2 * RECEIPT_RANGE).await;
     let all = verify(&process.store, &shelf, &Tally::<1, 4>::default()).await.unwrap();
     assert_eq!((all.ranges, all.events), (3, 2 * RECEIPT_RANGE));

@@ -1,4 +1,5 @@
-//! Time limits: a target that gives no answer, locks of others, and an end that comes within its time.
+//! Time limits: a target that gives no answer, locks of others, and an end that comes within its
+//! time.
 
 mod projection_stage;
 mod runtime_stage;
@@ -9,7 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::projection::{
-    APPLY_WITHIN, LOCK_WITHIN, Memory, Place, Projection, ProjectionError, Session, TARGET_WITHIN, Target,
+    APPLY_WITHIN, LOCK_WITHIN, Memory, Place, Projection, ProjectionError, Session, TARGET_WITHIN,
+    Target,
 };
 use leftfold_core::runtime::{ConsumerStatus, RunningRuntime, StartError, StopError};
 use leftfold_core::store::Position;
@@ -149,7 +151,11 @@ impl Projection<Silent> for Tally {
     const NAME: &'static str = "tally";
     type Event = Note;
 
-    async fn apply(&self, rows: &mut Shelved, event: &Recorded<Note>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Shelved,
+        event: &Recorded<Note>,
+    ) -> Result<(), ProjectionError> {
         let Note::Added { key, .. } = &event.event;
         rows.add(key, event.envelope.position.0);
         drop(self.0.lock().await);
@@ -187,7 +193,8 @@ async fn a_call_that_is_never_answered_is_given_up_and_every_event_is_in_the_row
 async fn a_commit_that_hangs_is_named_and_then_said_to_stand_still() {
     let process = Stage::new().process();
     let target = Silent::default();
-    let running = process.runtime().project(Tally::default(), target.clone()).start().await.unwrap();
+    let running =
+        process.runtime().project(Tally::default(), target.clone()).start().await.unwrap();
     let last = add(&process.store, "a", "x", "fine").await;
     reach(&process, &running, last).await;
     target.hang(Call::Commit, u32::MAX);
@@ -205,7 +212,8 @@ async fn a_commit_that_hangs_is_named_and_then_said_to_stand_still() {
     assert!(!status(&running).needs_person, "the target may answer again");
     until("it says what it waits for", async || {
         process.clock.advance(SECOND);
-        status(&running).waits_for == "its target to answer: the commit up to 2 gave no answer within 30 s"
+        status(&running).waits_for
+            == "its target to answer: the commit up to 2 gave no answer within 30 s"
     })
     .await;
     assert_eq!(TARGET_WITHIN, 30 * SECOND);
@@ -225,7 +233,8 @@ async fn a_stop_ends_within_its_time_and_names_who_did_not_stop() {
     assert_eq!(stopped, Err(StopError::Late { consumers: vec!["tally"], within: SECOND / 10 }));
     // Nobody has the version any more.
     target.hang(Call::Commit, 0);
-    let running = process.runtime().project(Tally::default(), target.clone()).start().await.unwrap();
+    let running =
+        process.runtime().project(Tally::default(), target.clone()).start().await.unwrap();
     reach(&process, &running, Position(1)).await;
     assert_eq!(target.shelf.rows("tally", 1), fold_of(&process.store).await);
 }
@@ -242,14 +251,16 @@ impl Projection<Memory<u32>> for Count {
     }
 }
 
-/// An event that waited longer than half a minute for a table that somebody else had locked was parked.
+/// An event that waited longer than half a minute for a table that somebody else had locked was
+/// parked.
 #[tokio::test]
 async fn a_lock_of_somebody_else_is_waited_for_and_nothing_is_parked() {
     let process = Stage::new().process();
     let target = Silent::default();
     let table = Arc::new(tokio::sync::Mutex::new(()));
     let held = table.clone().lock_owned().await;
-    let running = process.runtime().project(Tally(table.clone()), target.clone()).start().await.unwrap();
+    let running =
+        process.runtime().project(Tally(table.clone()), target.clone()).start().await.unwrap();
     for key in ["x", "y", "z"] {
         add(&process.store, "a", key, "fine").await;
     }
@@ -299,7 +310,10 @@ impl Projection<Memory<NoDefault>> for Rowless {
 async fn a_constructor_that_panics_is_an_error_of_the_start_that_names_its_consumer() {
     let process: Process = Stage::new().process();
     let runtime = process.runtime().project(Rowless, Memory::new()).project(Count, Memory::new());
-    let Err(StartError::Panicked { name: "rowless", said, type_name }) = runtime.start().await else { panic!("it starts") };
+    let Err(StartError::Panicked { name: "rowless", said, type_name }) = runtime.start().await
+    else {
+        panic!("it starts")
+    };
     assert_eq!(type_name, std::any::type_name::<Rowless>());
     assert!(said.contains("no rows of this kind"), "{said}");
 }

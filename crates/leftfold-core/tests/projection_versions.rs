@@ -1,4 +1,5 @@
-//! Versions: the first serves at once, another is built beside and takes its place when it has caught up.
+//! Versions: the first serves at once, another is built beside and takes its place when it has
+//! caught up.
 
 mod projection_stage;
 mod runtime_stage;
@@ -7,11 +8,14 @@ use std::sync::Arc;
 
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::projection::{
-    BESIDE, CHANGES_MAX, Change, ChangesError, Memory, NotReached, Projection, ProjectionError, verify,
+    BESIDE, CHANGES_MAX, Change, ChangesError, Memory, NotReached, Projection, ProjectionError,
+    verify,
 };
 use leftfold_core::runtime::{RunningRuntime, StartError};
 use leftfold_core::store::{Position, SubscribeError};
-use projection_stage::{Code, Note, Shelf, Shelved, Tally, add, add_many, fold_of, reach, settle, time_goes_by};
+use projection_stage::{
+    Code, Note, Shelf, Shelved, Tally, add, add_many, fold_of, reach, settle, time_goes_by,
+};
 use runtime_stage::{Fault, Process, SECOND, Stage, until};
 use tokio::sync::Semaphore;
 
@@ -27,7 +31,11 @@ impl<const VERSION: u32> Projection<Shelf> for Slow<VERSION> {
     const VERSION: u32 = VERSION;
     type Event = Note;
 
-    async fn apply(&self, rows: &mut Shelved, event: &Recorded<Note>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Shelved,
+        event: &Recorded<Note>,
+    ) -> Result<(), ProjectionError> {
         self.0.acquire().await?.forget();
         let Note::Added { key, .. } = &event.event;
         rows.add(&format!("new {key}"), event.envelope.position.0);
@@ -40,9 +48,13 @@ async fn the_first_version_serves_at_once() {
     let process = Stage::new().process();
     add_many(&process.store, 10).await;
     let (shelf, allowed) = (Shelf::<1>::new(), Arc::new(Semaphore::new(0)));
-    let running = process.runtime().project(Slow::<1>(allowed.clone()), shelf.clone()).start().await.unwrap();
+    let running =
+        process.runtime().project(Slow::<1>(allowed.clone()), shelf.clone()).start().await.unwrap();
     let status = running.projections().list().swap_remove(0);
-    assert_eq!((status.serves, status.consumer.through, status.consumer.lag()), (true, Position::START, 10));
+    assert_eq!(
+        (status.serves, status.consumer.through, status.consumer.lag()),
+        (true, Position::START, 10)
+    );
     allowed.add_permits(10);
     reach(&process, &running, Position(10)).await;
 }
@@ -57,7 +69,8 @@ async fn a_changed_projection_is_built_beside_the_one_that_serves_and_takes_its_
     let old = fold_of(store).await;
     add_many(store, 10).await;
     let allowed = Arc::new(Semaphore::new(0));
-    let running = process.runtime().project(Slow::<2>(allowed.clone()), shelf.clone()).start().await.unwrap();
+    let running =
+        process.runtime().project(Slow::<2>(allowed.clone()), shelf.clone()).start().await.unwrap();
     let projections = running.projections();
     until("it is at work", async || shelf.count("begin") > 5).await;
     for _ in 0..19 {
@@ -68,7 +81,10 @@ async fn a_changed_projection_is_built_beside_the_one_that_serves_and_takes_its_
     // Who waits for what was written is not answered by rows that nobody sees.
     let late = projections.wait_until("tally", Position(1), SECOND / 50).await.unwrap_err();
     let NotReached::Late { stands_at, waits_for, .. } = late else { panic!("{late:?}") };
-    assert!(stands_at == Position::START && waits_for.starts_with("version 2 to be built"), "{waits_for}");
+    assert!(
+        stands_at == Position::START && waits_for.starts_with("version 2 to be built"),
+        "{waits_for}"
+    );
     allowed.add_permits(1);
     reach(&process, &running, Position(20)).await;
     assert_eq!(shelf.served("tally"), shelf.rows("tally", 2));
@@ -88,7 +104,8 @@ async fn a_build_that_dies_half_way_goes_on_where_it_stood() {
     let shelf = Shelf::<1>::new();
     settle(&process, Tally::<1, 1>::default(), &shelf).await;
     let allowed = Arc::new(Semaphore::new(1_500));
-    let running = process.runtime().project(Slow::<2>(allowed), shelf.clone()).start().await.unwrap();
+    let running =
+        process.runtime().project(Slow::<2>(allowed), shelf.clone()).start().await.unwrap();
     let first = || running.projections().list().swap_remove(0).consumer.through;
     until("the first batch is in", async || first() == Position(1_000)).await;
     assert_eq!(shelf.served("tally"), fold_of(&process.store).await, "readers see the old version");
@@ -111,15 +128,28 @@ async fn two_versions_run_side_by_side_and_the_newer_one_serves() {
     let runtime = process.runtime().project(Tally::<1, 1>::default(), shelf.clone());
     let running = runtime.project(Tally::<2, 1>::default(), shelf.clone()).start().await.unwrap();
     let projections = running.projections();
-    until("it serves", async || projections.list().iter().any(|status| status.version == 2 && status.serves)).await;
+    until("it serves", async || {
+        projections.list().iter().any(|status| status.version == 2 && status.serves)
+    })
+    .await;
     let last = add(store, "a", "x", "fine").await;
-    let through = |version| projections.list().iter().find(|status| status.version == version).unwrap().consumer.through;
+    let through = |version| {
+        projections.list().iter().find(|status| status.version == version).unwrap().consumer.through
+    };
     until("both have come to the end", async || through(1) == last && through(2) == last).await;
     assert_eq!(shelf.rows("tally", 1), shelf.rows("tally", 2));
     let names: Vec<_> = running.status().iter().map(|status| status.name).collect();
     assert_eq!(names, ["tally v1", "tally v2"]);
-    assert!(running.metrics().contains("leftfold_projection_serves{projection=\"tally\",version=\"2\"} 1\n"));
-    assert!(running.metrics().contains("leftfold_projection_serves{projection=\"tally\",version=\"1\"} 0\n"));
+    assert!(
+        running
+            .metrics()
+            .contains("leftfold_projection_serves{projection=\"tally\",version=\"2\"} 1\n")
+    );
+    assert!(
+        running
+            .metrics()
+            .contains("leftfold_projection_serves{projection=\"tally\",version=\"1\"} 0\n")
+    );
 }
 
 #[tokio::test]
@@ -136,9 +166,21 @@ async fn one_version_twice_or_a_name_that_is_none_does_not_start() {
     let shelf = Shelf::<1>::new();
     let twice = process.runtime().project(Tally::<1, 1>::default(), shelf.clone());
     let twice = twice.project(Tally::<1, 1>::default(), shelf.clone()).start().await;
-    assert_eq!(twice.err(), Some(StartError::NameTaken { name: "tally", types: [std::any::type_name::<Tally<1, 1>>(); 2] }));
+    assert_eq!(
+        twice.err(),
+        Some(StartError::NameTaken {
+            name: "tally",
+            types: [std::any::type_name::<Tally<1, 1>>(); 2]
+        })
+    );
     let odd = process.runtime().project(Odd, Memory::new()).start().await;
-    assert_eq!(odd.err(), Some(StartError::ProjectionName { projection: std::any::type_name::<Odd>(), name: "Tally-1" }));
+    assert_eq!(
+        odd.err(),
+        Some(StartError::ProjectionName {
+            projection: std::any::type_name::<Odd>(),
+            name: "Tally-1"
+        })
+    );
     let unknown = process.runtime().rebuild("tally").start().await;
     assert_eq!(unknown.err(), Some(StartError::UnknownProjection { name: "tally".into() }));
     assert_eq!(shelf.calls(), 0);
@@ -152,8 +194,19 @@ async fn a_checkpoint_of_another_log_is_an_error_that_says_what_to_do_until_it_i
     settle(&process, Tally::<1, 1>::default(), &shelf).await;
     let other = Stage::new().process();
     add_many(&other.store, 3).await;
-    let refused = other.runtime().project(Tally::<1, 1>::default(), shelf.clone()).start().await.err().unwrap();
-    let StartError::ForeignProjection { name: "tally", version: 1, error: SubscribeError::OtherStore { .. } } = &refused else {
+    let refused = other
+        .runtime()
+        .project(Tally::<1, 1>::default(), shelf.clone())
+        .start()
+        .await
+        .err()
+        .unwrap();
+    let StartError::ForeignProjection {
+        name: "tally",
+        version: 1,
+        error: SubscribeError::OtherStore { .. },
+    } = &refused
+    else {
         panic!("{refused:?}")
     };
     assert!(refused.to_string().contains("Runtime::rebuild(\"tally\")"), "{refused}");
@@ -164,7 +217,8 @@ async fn a_checkpoint_of_another_log_is_an_error_that_says_what_to_do_until_it_i
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_turns_out_to_be_of_another_log_stalls_the_projection_and_never_begins_anew() {
+async fn a_checkpoint_that_turns_out_to_be_of_another_log_stalls_the_projection_and_never_begins_anew()
+ {
     let process = Stage::new().process();
     add_many(&process.store, 10).await;
     let shelf = Shelf::<1>::new();
@@ -179,7 +233,11 @@ async fn a_checkpoint_that_turns_out_to_be_of_another_log_stalls_the_projection_
         () = stalled => {}
         () = time_goes_by(&other.clock) => {}
     }
-    assert!(running.status()[0].waits_for.starts_with("a rebuild, by Runtime::rebuild(\"tally\"): the checkpoint belongs to"));
+    assert!(
+        running.status()[0]
+            .waits_for
+            .starts_with("a rebuild, by Runtime::rebuild(\"tally\"): the checkpoint belongs to")
+    );
     assert_eq!(shelf.rows("tally", 1), rows);
 }
 
@@ -192,13 +250,16 @@ async fn changes_are_told_after_their_commit_and_only_of_the_version_that_serves
     add(store, "a", "before", "fine").await;
     // The old one serves on; the new one is built, and says nothing of the past.
     let allowed = Arc::new(Semaphore::new(0));
-    let runtime = process.runtime().project(Tally::<1, 1>(Code::refusing("poison", u32::MAX)), shelf.clone());
+    let runtime =
+        process.runtime().project(Tally::<1, 1>(Code::refusing("poison", u32::MAX)), shelf.clone());
     let running = runtime.project(Slow::<2>(allowed.clone()), shelf.clone()).start().await.unwrap();
     let projections = running.projections();
-    let through = || projections.list().iter().find(|status| status.version == 1).unwrap().consumer.through;
+    let through =
+        || projections.list().iter().find(|status| status.version == 1).unwrap().consumer.through;
     until("the old one has the first", async || through() == Position(1)).await;
     let mut changes = projections.changes("tally").unwrap();
-    for (key, what) in [("x", "fine"), ("y", "poison"), ("x", "fine"), ("y", "fine"), ("z", "fine")] {
+    for (key, what) in [("x", "fine"), ("y", "poison"), ("x", "fine"), ("y", "fine"), ("z", "fine")]
+    {
         add(store, "a", key, what).await;
     }
     let mut told = Vec::new();
@@ -245,7 +306,11 @@ async fn readers_of_changes_are_told_to_read_anew_when_another_version_takes_the
         () = time_goes_by(&process.clock) => unreachable!(),
     };
     assert_eq!(told, Ok(Err(ChangesError::Missed(None))));
-    assert_eq!(shelf.served("tally").keys().collect::<Vec<_>>(), ["new x"], "whoever reads now finds the new rows");
+    assert_eq!(
+        shelf.served("tally").keys().collect::<Vec<_>>(),
+        ["new x"],
+        "whoever reads now finds the new rows"
+    );
     let after = add(&process.store, "a", "y", "fine").await;
     assert_eq!(changes.next().await, Ok(Change { key: "note-a".into(), position: after }));
 }
@@ -297,12 +362,17 @@ async fn waiting_in_vain_says_where_it_stands_and_why() {
     reach(&process, &running, last).await;
     let projections = running.projections();
     let late = projections.wait_until("tally", Position(2), SECOND / 50).await;
-    let late_by = NotReached::Late { name: "tally".into(), stands_at: last, waits_for: "new events".into() };
+    let late_by =
+        NotReached::Late { name: "tally".into(), stands_at: last, waits_for: "new events".into() };
     assert_eq!(late, Err(late_by));
     process.faults.set(Fault::Unreadable);
     let next = add(&process.store, "a", "x", "fine").await;
     until("it is noticed", async || running.status()[0].stalled).await;
-    let Err(NotReached::Late { waits_for, .. }) = projections.wait_until("tally", next, SECOND / 50).await else { panic!() };
+    let Err(NotReached::Late { waits_for, .. }) =
+        projections.wait_until("tally", next, SECOND / 50).await
+    else {
+        panic!()
+    };
     assert_eq!(waits_for, "the log to be read again: the store cannot be read: the disk is gone");
     process.faults.set(Fault::None);
     reach(&process, &running, next).await;
@@ -328,7 +398,8 @@ async fn progress_is_figures_and_a_line_on_a_terminal() {
     let process = Stage::new().process();
     add_many(&process.store, 4_000).await;
     let (shelf, allowed) = (Shelf::<1>::new(), Arc::new(Semaphore::new(0)));
-    let running = process.runtime().project(Slow::<1>(allowed.clone()), shelf.clone()).start().await.unwrap();
+    let running =
+        process.runtime().project(Slow::<1>(allowed.clone()), shelf.clone()).start().await.unwrap();
     let through = || running.projections().list().swap_remove(0).consumer.through;
     allowed.add_permits(1_000);
     until("a quarter is in", async || through() == Position(1_000)).await;
@@ -336,7 +407,10 @@ async fn progress_is_figures_and_a_line_on_a_terminal() {
     allowed.add_permits(1_000);
     until("half of it is in", async || through() == Position(2_000)).await;
     let status = running.status().swap_remove(0);
-    assert_eq!((status.events, status.per_second, status.time_left()), (2_000, 2_000, Some(SECOND)));
+    assert_eq!(
+        (status.events, status.per_second, status.time_left()),
+        (2_000, 2_000, Some(SECOND))
+    );
     let terminal = Terminal::default();
     running.show_progress_on(terminal.clone());
     let shown = || String::from_utf8(terminal.0.lock().unwrap().clone()).unwrap();
@@ -406,7 +480,13 @@ async fn a_rebuild_that_dies_half_way_leaves_what_served_and_is_discarded() {
     let shelf = Shelf::<1>::new();
     settle(&process, Tally::<1, 1>::default(), &shelf).await;
     let allowed = Arc::new(Semaphore::new(1_500));
-    let running = process.runtime().project(Slow::<1>(allowed), shelf.clone()).rebuild("tally").start().await.unwrap();
+    let running = process
+        .runtime()
+        .project(Slow::<1>(allowed), shelf.clone())
+        .rebuild("tally")
+        .start()
+        .await
+        .unwrap();
     until("the first batch is in", async || !shelf.rows("tally", 1 + BESIDE).is_empty()).await;
     drop(running);
     let shelf = shelf.restarted::<1>();
@@ -414,7 +494,10 @@ async fn a_rebuild_that_dies_half_way_leaves_what_served_and_is_discarded() {
     settle(&process, Tally::<1, 1>(code.clone()), &shelf).await;
     assert_eq!(shelf.served("tally"), fold_of(&process.store).await);
     assert_eq!((code.tries(Position(1)), shelf.rows("tally", 1 + BESIDE).len()), (0, 0));
-    assert_eq!(verify(&process.store, &shelf, &Tally::<1, 1>::default()).await.unwrap().events, 2_500);
+    assert_eq!(
+        verify(&process.store, &shelf, &Tally::<1, 1>::default()).await.unwrap().events,
+        2_500
+    );
 }
 
 /// A projection that asked for a type under a wrong name waited for it in silence.

@@ -1,4 +1,5 @@
-//! From where an effect begins, who of several runtimes carries it out, and what is kept when one stops.
+//! From where an effect begins, who of several runtimes carries it out, and what is kept when one
+//! stops.
 
 mod runtime_stage;
 
@@ -64,7 +65,8 @@ async fn an_effect_that_was_at_work_under_an_earlier_release_goes_on() {
     }
 }
 
-/// Two runtimes over one store used to take up every intent twice, and only the ledger kept them apart.
+/// Two runtimes over one store used to take up every intent twice, and only the ledger kept them
+/// apart.
 #[tokio::test]
 async fn of_two_runtimes_one_works_and_the_other_takes_over_when_it_is_gone() {
     let stage = Stage::new();
@@ -97,14 +99,19 @@ async fn whoever_lost_the_lease_opens_no_attempt() {
     quiet().await;
     let lease = stage.holder_takes("$effect:open");
     let id = process.ask("front", 1).await;
-    until("it stands by", async || runtime.status()[0].waits_for.contains("the lease, held by")).await;
-    assert_eq!((opener.performs(), runtime.effects().find(id).await.unwrap().unwrap().state), (0, EffectState::Pending));
+    until("it stands by", async || runtime.status()[0].waits_for.contains("the lease, held by"))
+        .await;
+    assert_eq!(
+        (opener.performs(), runtime.effects().find(id).await.unwrap().unwrap().state),
+        (0, EffectState::Pending)
+    );
     stage.gives_back(lease);
     stage.clock.advance(WORK_LEASE / 3);
     assert!(matches!(settled(&runtime.effects(), id).await, EffectState::Done { .. }));
 }
 
-/// A runtime that was stopped while its store took no appends forgot what had come of an attempt: it was in doubt.
+/// A runtime that was stopped while its store took no appends forgot what had come of an attempt:
+/// it was in doubt.
 #[tokio::test]
 async fn an_outcome_that_is_known_when_the_runtime_stops_is_recorded_when_the_store_works_again() {
     let stage = Stage::new();
@@ -116,7 +123,10 @@ async fn an_outcome_that_is_known_when_the_runtime_stops_is_recorded_when_the_st
     });
     let runtime = process.opens(&opener).await;
     let id = process.ask("front", 1).await;
-    until("it cannot be recorded", async || runtime.status()[0].waits_for.contains("to be recorded")).await;
+    until("it cannot be recorded", async || {
+        runtime.status()[0].waits_for.contains("to be recorded")
+    })
+    .await;
     let effects = runtime.effects();
     let stopping = tokio::spawn(runtime.stop());
     quiet().await;
@@ -139,7 +149,10 @@ async fn a_stop_does_not_wait_for_ever_for_a_store_that_takes_no_appends() {
     });
     let runtime = process.opens(&opener).await;
     let id = process.ask("front", 1).await;
-    until("it cannot be recorded", async || runtime.status()[0].waits_for.contains("to be recorded")).await;
+    until("it cannot be recorded", async || {
+        runtime.status()[0].waits_for.contains("to be recorded")
+    })
+    .await;
     let effects = runtime.effects();
     let began = tokio::time::Instant::now();
     runtime.stop().await.unwrap();
@@ -151,7 +164,9 @@ async fn a_stop_does_not_wait_for_ever_for_a_store_that_takes_no_appends() {
 #[tokio::test]
 async fn what_is_in_doubt_is_found_again_after_a_restart_and_a_person_can_say_what_happened() {
     let stage = Stage::new();
-    let opener = Opener::doing(|attempt| async move { if attempt.intent.code == 0 { in_doubt("?") } else { done("open") } });
+    let opener = Opener::doing(|attempt| async move {
+        if attempt.intent.code == 0 { in_doubt("?") } else { done("open") }
+    });
     let process = stage.process();
     let runtime = process.opens(&opener).await;
     let mut doubtful = Vec::new();
@@ -164,8 +179,12 @@ async fn what_is_in_doubt_is_found_again_after_a_restart_and_a_person_can_say_wh
     let again = stage.process();
     let runtime = again.opens(&opener).await;
     until("they are found", async || runtime.status()[0].waiting == 4).await;
-    let found = runtime.effects().list(Default::default(), EffectId::default(), 100).await.unwrap().effects;
-    assert_eq!(found.iter().filter(|one| !one.state.is_concluded()).map(|one| one.id).collect::<Vec<_>>(), doubtful);
+    let found =
+        runtime.effects().list(Default::default(), EffectId::default(), 100).await.unwrap().effects;
+    assert_eq!(
+        found.iter().filter(|one| !one.state.is_concluded()).map(|one| one.id).collect::<Vec<_>>(),
+        doubtful
+    );
     stage.clock.advance(30 * SECOND);
     until("they are looked up", async || opener.looks() == 4).await;
     assert_eq!(opener.performs(), 40);

@@ -5,13 +5,19 @@ mod runtime_stage;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use leftfold_core::runtime::{CancelError, EffectId, EffectState, Order, UNDER_WAY_BYTES_MAX, Verdict};
+use leftfold_core::runtime::{
+    CancelError, EffectId, EffectState, Order, UNDER_WAY_BYTES_MAX, Verdict,
+};
 use leftfold_core::store::{Append, EventType, NewEvent, Position, StreamName};
-use runtime_stage::{Opener, SECOND, Seen, Stage, done, in_doubt, not_done, quiet, settled, story, until};
+use runtime_stage::{
+    Opener, SECOND, Seen, Stage, done, in_doubt, not_done, quiet, settled, story, until,
+};
 use serde_json::json;
 
 /// An opener that writes down the codes in the order in which they were tried.
-fn noting(answer: impl Fn(&Seen) -> Option<&'static str> + Send + Sync + 'static) -> (Opener, Arc<Mutex<Vec<u32>>>) {
+fn noting(
+    answer: impl Fn(&Seen) -> Option<&'static str> + Send + Sync + 'static,
+) -> (Opener, Arc<Mutex<Vec<u32>>>) {
     let tried: Arc<Mutex<Vec<u32>>> = Arc::default();
     let noted = tried.clone();
     let opener = Opener::doing(move |attempt| {
@@ -29,10 +35,12 @@ fn noting(answer: impl Fn(&Seen) -> Option<&'static str> + Send + Sync + 'static
     (opener, tried)
 }
 
-/// A later one used to be carried out while the earlier one of the same stream waited to be tried again.
+/// A later one used to be carried out while the earlier one of the same stream waited to be tried
+/// again.
 #[tokio::test]
 async fn what_is_tried_again_is_not_passed_by_a_later_one_of_its_stream() {
-    let (opener, tried) = noting(|attempt| (attempt.intent.code == 1 && attempt.number == 1).then_some("busy"));
+    let (opener, tried) =
+        noting(|attempt| (attempt.intent.code == 1 && attempt.number == 1).then_some("busy"));
     let (stage, process) = {
         let stage = Stage::new();
         let process = stage.process();
@@ -64,8 +72,8 @@ async fn a_target_that_hangs_holds_up_no_other_one() {
     assert_eq!(*tried.lock().unwrap(), [0, 7]);
 }
 
-/// As many streams as there are slots, each with one intent for a target that hangs, used to hold up all others for as
-/// long as the deadline, again and again.
+/// As many streams as there are slots, each with one intent for a target that hangs, used to hold
+/// up all others for as long as the deadline, again and again.
 #[tokio::test]
 async fn those_that_hang_give_their_slots_to_others_and_keep_their_place_in_the_order() {
     let (opener, tried) = noting(|attempt| (attempt.intent.code == 0).then_some("hangs"));
@@ -79,14 +87,20 @@ async fn those_that_hang_give_their_slots_to_others_and_keep_their_place_in_the_
     let healthy = process.ask("alive", 7).await;
     for seconds in [0, 3, 6, 9] {
         let count = tried.lock().unwrap().len();
-        until(format!("more begin after {seconds} s"), async || tried.lock().unwrap().len() > count).await;
+        until(format!("more begin after {seconds} s"), async || {
+            tried.lock().unwrap().len() > count
+        })
+        .await;
         quiet().await;
         stage.clock.advance(3 * SECOND);
     }
     assert!(matches!(settled(&runtime.effects(), healthy).await, EffectState::Done { .. }));
     assert_eq!(tried.lock().unwrap().iter().filter(|code| **code == 0).count(), 200);
     assert_eq!(opener.under_way.load(Ordering::SeqCst), 200);
-    assert!(!tried.lock().unwrap().contains(&1), "it waits for the one that hangs before it in its stream");
+    assert!(
+        !tried.lock().unwrap().contains(&1),
+        "it waits for the one that hangs before it in its stream"
+    );
     stage.clock.advance(30 * SECOND);
     until("it has its turn", async || tried.lock().unwrap().contains(&1)).await;
     until("none is under way", async || opener.under_way.load(Ordering::SeqCst) == 0).await;
@@ -169,10 +183,14 @@ async fn a_key_of_its_own_orders_over_streams_and_none_orders_nothing() {
 }
 
 #[tokio::test]
-async fn one_in_doubt_gives_way_where_nothing_of_it_follows_and_keeps_its_place_where_it_may_or_must() {
-    for (attempts, holds, tried_then) in [(1, false, vec![1, 2]), (2, false, vec![1]), (1, true, vec![1])] {
+async fn one_in_doubt_gives_way_where_nothing_of_it_follows_and_keeps_its_place_where_it_may_or_must()
+ {
+    for (attempts, holds, tried_then) in
+        [(1, false, vec![1, 2]), (2, false, vec![1]), (1, true, vec![1])]
+    {
         let (opener, tried) = noting(|attempt| (attempt.intent.code == 1).then_some("doubt"));
-        let opener = opener.with(|policy| if holds { policy.doubts_hold() } else { policy }.attempts(attempts));
+        let opener = opener
+            .with(|policy| if holds { policy.doubts_hold() } else { policy }.attempts(attempts));
         let stage = Stage::new();
         let process = stage.process();
         let runtime = process.opens(&opener).await;
@@ -184,7 +202,10 @@ async fn one_in_doubt_gives_way_where_nothing_of_it_follows_and_keeps_its_place_
         // What a person says lets the others go on.
         stage.clock.advance(30 * SECOND);
         let verdict = Verdict::Done(json!("I saw it"));
-        until("the word is taken", async || runtime.effects().resolve(first, verdict.clone(), "ann").await.is_ok()).await;
+        until("the word is taken", async || {
+            runtime.effects().resolve(first, verdict.clone(), "ann").await.is_ok()
+        })
+        .await;
         settled(&runtime.effects(), second).await;
         assert_eq!(*tried.lock().unwrap(), [1, 2]);
     }
@@ -193,7 +214,9 @@ async fn one_in_doubt_gives_way_where_nothing_of_it_follows_and_keeps_its_place_
 /// Looks at what is in doubt used to take the place of new attempts.
 #[tokio::test]
 async fn looks_that_hang_hold_up_no_attempt() {
-    let opener = Opener::doing(|attempt| async move { if attempt.intent.code == 0 { in_doubt("?") } else { done("open") } });
+    let opener = Opener::doing(|attempt| async move {
+        if attempt.intent.code == 0 { in_doubt("?") } else { done("open") }
+    });
     let opener = opener.resolving(|_| std::future::pending()).with(|policy| policy.concurrency(4));
     let stage = Stage::new();
     let process = stage.process();
@@ -228,8 +251,14 @@ async fn a_person_calls_off_what_has_not_begun_and_the_target_hears_of_it() {
     until("it is tried", async || tried.lock().unwrap().len() == 3).await;
     quiet().await;
     let under_way = effects.cancel(hangs, "too late", "ann").await;
-    assert!(matches!(under_way, Err(CancelError::UnderWay { id, .. }) if id == hangs), "{under_way:?}");
-    assert_eq!(effects.cancel(doubtful, "too late", "ann").await, Err(CancelError::InDoubt { id: doubtful }));
+    assert!(
+        matches!(under_way, Err(CancelError::UnderWay { id, .. }) if id == hangs),
+        "{under_way:?}"
+    );
+    assert_eq!(
+        effects.cancel(doubtful, "too late", "ann").await,
+        Err(CancelError::InDoubt { id: doubtful })
+    );
     for id in [pending, waiting] {
         let ended = EffectState::NotDone { reason: "no longer wanted".into(), by: "ann".into() };
         assert_eq!(effects.cancel(id, "no longer wanted", "ann").await.unwrap().state, ended);
@@ -237,7 +266,10 @@ async fn a_person_calls_off_what_has_not_begun_and_the_target_hears_of_it() {
         assert_eq!(effects.cancel(id, "again", "bob").await, Err(CancelError::NotOpen { id }));
     }
     let nothing = EffectId(Position(99));
-    assert_eq!(effects.cancel(nothing, "no", "ann").await, Err(CancelError::NotOpen { id: nothing }));
+    assert_eq!(
+        effects.cancel(nothing, "no", "ann").await,
+        Err(CancelError::NotOpen { id: nothing })
+    );
     stage.clock.advance(29 * SECOND);
     quiet().await;
     assert_eq!(tried.lock().unwrap().len(), 3, "what was called off is never tried");
@@ -252,7 +284,10 @@ async fn what_is_called_off_after_a_doubt_is_not_tried_again_and_stays_in_doubt(
     let id = process.ask("front", 1).await;
     until("it waits", async || story(&process.store).await.len() == 3).await;
     let state = runtime.effects().cancel(id, "no longer wanted", "ann").await.unwrap().state;
-    assert!(matches!(&state, EffectState::InDoubt { reason, .. } if reason.contains("no longer wanted")), "{state:?}");
+    assert!(
+        matches!(&state, EffectState::InDoubt { reason, .. } if reason.contains("no longer wanted")),
+        "{state:?}"
+    );
     stage.clock.advance(3_000 * SECOND);
     until("it is looked up", async || opener.looks() > 0).await;
     assert_eq!(opener.performs(), 1);
@@ -260,13 +295,15 @@ async fn what_is_called_off_after_a_doubt_is_not_tried_again_and_stays_in_doubt(
     assert!(runtime.effects().resolve(id, verdict, "ann").await.unwrap().state.is_concluded());
 }
 
-/// Repeating a payment that the target refused the second time, after the answer to the first one was lost, ended as not
-/// done; each of the attempts has to be looked up before that may be said.
+/// Repeating a payment that the target refused the second time, after the answer to the first one
+/// was lost, ended as not done; each of the attempts has to be looked up before that may be said.
 #[tokio::test]
 async fn every_attempt_that_is_in_doubt_is_looked_up_by_its_own_number() {
     let looked_up: Arc<Mutex<Vec<u32>>> = Arc::default();
     let noted = looked_up.clone();
-    let opener = Opener::doing(|attempt| async move { if attempt.number == 3 { not_done("no") } else { in_doubt("?") } });
+    let opener = Opener::doing(|attempt| async move {
+        if attempt.number == 3 { not_done("no") } else { in_doubt("?") }
+    });
     let opener = opener.repeatable(3).resolving(move |attempt| {
         noted.lock().unwrap().push(attempt.number);
         async { not_done("it never came") }
@@ -277,7 +314,10 @@ async fn every_attempt_that_is_in_doubt_is_looked_up_by_its_own_number() {
     let id = process.ask("front", 1).await;
     for _ in 0..2 {
         until("it waits", async || {
-            matches!(runtime.effects().find(id).await.unwrap().unwrap().state, EffectState::Waiting { .. })
+            matches!(
+                runtime.effects().find(id).await.unwrap().unwrap().state,
+                EffectState::Waiting { .. }
+            )
         })
         .await;
         stage.clock.advance(2 * SECOND);

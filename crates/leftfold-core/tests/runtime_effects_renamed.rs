@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use leftfold_core::fold::{Aggregate, Event, Upcasters};
 use leftfold_core::runtime::{
-    Attempt, Begin, Conclusion, Effect, EffectFilter, EffectId, EffectState, Performed, Policy, Runtime,
+    Attempt, Begin, Conclusion, Effect, EffectFilter, EffectId, EffectState, Performed, Policy,
+    Runtime,
 };
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
 use serde::{Deserialize, Serialize};
@@ -73,17 +74,22 @@ impl Effect for Pay {
     }
 }
 
-/// A payment that was asked for before its event was renamed was never carried out, and nobody was told.
+/// A payment that was asked for before its event was renamed was never carried out, and nobody was
+/// told.
 #[tokio::test]
 async fn an_intent_under_an_older_name_is_carried_out_and_found() {
     let store = Store::memory();
     let old = NewEvent::new(EventType::new("bill.MoneyAsked").unwrap(), r#"{"cents":5}"#);
-    store.append(Append::of(vec![old.in_stream(StreamName::of("bill", "1").unwrap())])).await.unwrap();
+    store
+        .append(Append::of(vec![old.in_stream(StreamName::of("bill", "1").unwrap())]))
+        .await
+        .unwrap();
     store.aggregate::<Bill>().execute("2", 7).await.unwrap();
     Runtime::new(&store).effect(Pay).run_until_idle().await.unwrap();
     assert_eq!(*PAID.lock().unwrap(), [5, 7]);
     let running = Runtime::new(&store).effect(Pay).start().await.unwrap();
-    let listed = running.effects().list(EffectFilter::All, EffectId::default(), 10).await.unwrap().effects;
+    let listed =
+        running.effects().list(EffectFilter::All, EffectId::default(), 10).await.unwrap().effects;
     assert_eq!(listed.len(), 2, "{listed:?}");
     running.stop().await.unwrap();
 }
@@ -144,11 +150,15 @@ impl Effect for Count {
 }
 
 #[tokio::test]
-async fn an_intent_under_a_name_that_only_its_owner_knows_is_carried_out_once_the_owner_is_in_use() {
+async fn an_intent_under_a_name_that_only_its_owner_knows_is_carried_out_once_the_owner_is_in_use()
+{
     let store = Store::memory();
     for (name, cents) in [("bill.MoneyAsked", 5), ("bill.PaymentAsked", 7)] {
         let event = NewEvent::new(EventType::new(name).unwrap(), format!(r#"{{"cents":{cents}}}"#));
-        store.append(Append::of(vec![event.in_stream(StreamName::of("bill", "1").unwrap())])).await.unwrap();
+        store
+            .append(Append::of(vec![event.in_stream(StreamName::of("bill", "1").unwrap())]))
+            .await
+            .unwrap();
     }
     let count = Count::default();
     let running = Runtime::new(&store).effect(count.clone()).start().await.unwrap();
@@ -174,11 +184,15 @@ async fn an_intent_under_a_name_that_only_its_owner_knows_is_carried_out_once_th
     // The list did not have what only the owner can name.
     let third = store.head().position.0;
     for id in [1, 2] {
-        let waited = running.effects().wait(EffectId(Position(id)), Duration::from_secs(10)).await.unwrap();
+        let waited =
+            running.effects().wait(EffectId(Position(id)), Duration::from_secs(10)).await.unwrap();
         assert!(matches!(waited.unwrap().state, EffectState::Done { .. }));
     }
     let all = listed(EffectFilter::All).await;
-    assert!(all.len() == 3 && all.starts_with(&[1, 2]) && all.iter().all(|id| *id <= third), "{all:?}");
+    assert!(
+        all.len() == 3 && all.starts_with(&[1, 2]) && all.iter().all(|id| *id <= third),
+        "{all:?}"
+    );
     assert_eq!(listed(EffectFilter::InDoubt).await, Vec::<u64>::new());
     running.stop().await.unwrap();
 }

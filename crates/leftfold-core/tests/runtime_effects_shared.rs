@@ -5,10 +5,13 @@ mod runtime_stage;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use leftfold_core::runtime::{ATTEMPT_GRACE, EffectId, EffectState, Order, RunningRuntime, Verdict};
+use leftfold_core::runtime::{
+    ATTEMPT_GRACE, EffectId, EffectState, Order, RunningRuntime, Verdict,
+};
 use leftfold_core::store::{Epoch, Label, Position, Version};
 use runtime_stage::{
-    Command, Door, Fault, Opener, Process, SECOND, Stage, done, everything, in_doubt, not_done, quiet, settled, story, until,
+    Command, Door, Fault, Opener, Process, SECOND, Stage, done, everything, in_doubt, not_done,
+    quiet, settled, story, until,
 };
 use serde_json::json;
 use tokio::sync::Notify;
@@ -47,11 +50,17 @@ async fn after_a_crash_in_the_middle_nothing_is_repeated_and_the_doubt_waits_for
     stage.clock.advance(30 * SECOND);
     quiet().await;
     let state = runtime.effects().find(id).await.unwrap().unwrap().state;
-    assert!(matches!(state, EffectState::InFlight { .. }), "until its lease is over it may be someone's: {state:?}");
+    assert!(
+        matches!(state, EffectState::InFlight { .. }),
+        "until its lease is over it may be someone's: {state:?}"
+    );
     stage.clock.advance(ATTEMPT_GRACE);
     until("it is looked up", async || settled(&runtime.effects(), id).await.is_concluded()).await;
     assert_eq!((opener.performs(), opener.looks()), (1, 1));
-    assert_eq!(story(&process.store).await, ["OpeningAsked", "AttemptOpened", "Doubted", "Opened+Done"]);
+    assert_eq!(
+        story(&process.store).await,
+        ["OpeningAsked", "AttemptOpened", "Doubted", "Opened+Done"]
+    );
 }
 
 #[test]
@@ -159,7 +168,10 @@ async fn an_outcome_that_comes_after_a_verdict_concludes_nothing_twice() {
     until("it is performed", async || opener.performs() == 1).await;
     one.faults.set(Fault::ReadOnly);
     go.notify_one();
-    until("its outcome cannot be recorded", async || late.status()[0].waits_for.contains("read-only")).await;
+    until("its outcome cannot be recorded", async || {
+        late.status()[0].waits_for.contains("read-only")
+    })
+    .await;
     let other = two.opens(&opener).await;
     stage.clock.advance(30 * SECOND + ATTEMPT_GRACE);
     assert!(matches!(settled(&other.effects(), id).await, EffectState::InDoubt { .. }));
@@ -167,8 +179,14 @@ async fn an_outcome_that_comes_after_a_verdict_concludes_nothing_twice() {
     other.effects().resolve(id, verdict, "ann").await.unwrap();
     one.faults.set(Fault::None);
     stage.clock.advance(60 * SECOND);
-    until("the late one knows", async || late.status()[0].waiting == 0 && late.status()[0].under_way == 0).await;
-    assert_eq!(story(&one.store).await, ["OpeningAsked", "AttemptOpened", "Doubted", "StayedShut+NotDone"]);
+    until("the late one knows", async || {
+        late.status()[0].waiting == 0 && late.status()[0].under_way == 0
+    })
+    .await;
+    assert_eq!(
+        story(&one.store).await,
+        ["OpeningAsked", "AttemptOpened", "Doubted", "StayedShut+NotDone"]
+    );
 }
 
 /// What came of an attempt was forgotten where the store failed, and the effect was in doubt.
@@ -183,7 +201,10 @@ async fn an_outcome_is_held_while_the_store_takes_no_appends() {
         until("it is performed", async || opener.performs() == 1).await;
         process.faults.set(fault);
         go.notify_one();
-        until("the status says so", async || runtime.status()[0].waits_for.starts_with("effect 1 to be recorded")).await;
+        until("the status says so", async || {
+            runtime.status()[0].waits_for.starts_with("effect 1 to be recorded")
+        })
+        .await;
         process.faults.set(Fault::None);
         stage.clock.advance(31 * SECOND);
         let state = settled(&runtime.effects(), id).await;
@@ -208,7 +229,10 @@ async fn nothing_is_touched_while_attempts_cannot_be_recorded_and_then_it_goes_o
     assert!(matches!(settled(&runtime.effects(), id).await, EffectState::Done { .. }));
     process.faults.set(Fault::Unreadable);
     let id = asking.ask("front", 8).await;
-    until("the status says so", async || runtime.status()[0].waits_for.contains("to be read again")).await;
+    until("the status says so", async || {
+        runtime.status()[0].waits_for.contains("to be read again")
+    })
+    .await;
     process.faults.set(Fault::None);
     stage.clock.advance(SECOND);
     assert!(matches!(settled(&runtime.effects(), id).await, EffectState::Done { .. }));
@@ -225,16 +249,27 @@ async fn a_store_that_is_closed_ends_the_runner_and_it_says_so() {
     until("it is performed", async || opener.performs() == 1).await;
     process.store.close().await.unwrap();
     go.notify_one();
-    until("it has ended", async || runtime.status()[0].waits_for == "stopped: the store is closed").await;
+    until("it has ended", async || runtime.status()[0].waits_for == "stopped: the store is closed")
+        .await;
     runtime.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn after_many_conclusions_nothing_is_repeated_and_one_in_doubt_does_not_hold_the_checkpoint() {
+async fn after_many_conclusions_nothing_is_repeated_and_one_in_doubt_does_not_hold_the_checkpoint()
+{
     let stage = Stage::new();
     let process = stage.process();
-    let opener = Opener::doing(|attempt| async move { if attempt.intent.code == 1_500 { in_doubt("?") } else { done("open") } });
-    let checkpoint = async || process.store.checkpoint(Label::new("$effect:open").unwrap()).await.unwrap().map(|at| at.position);
+    let opener = Opener::doing(|attempt| async move {
+        if attempt.intent.code == 1_500 { in_doubt("?") } else { done("open") }
+    });
+    let checkpoint = async || {
+        process
+            .store
+            .checkpoint(Label::new("$effect:open").unwrap())
+            .await
+            .unwrap()
+            .map(|at| at.position)
+    };
     let runtime = process.opens(&opener).await;
     let mut doubted = EffectId::default();
     for code in 0..3_000 {
@@ -249,14 +284,22 @@ async fn after_many_conclusions_nothing_is_repeated_and_one_in_doubt_does_not_ho
     let before = everything(&process.store).await.len();
     let again = stage.process();
     let runtime = again.opens(&opener).await;
-    until("the doubt alone is left", async || runtime.status()[0].waiting == 1 && runtime.status()[0].under_way == 0).await;
+    until("the doubt alone is left", async || {
+        runtime.status()[0].waiting == 1 && runtime.status()[0].under_way == 0
+    })
+    .await;
     assert_eq!((opener.performs(), everything(&process.store).await.len()), (3_000, before));
-    assert!(stopped_at.0 as usize + 1 >= before && again.faults.calls() < 20, "{} calls", again.faults.calls());
+    assert!(
+        stopped_at.0 as usize + 1 >= before && again.faults.calls() < 20,
+        "{} calls",
+        again.faults.calls()
+    );
     assert!(matches!(settled(&runtime.effects(), doubted).await, EffectState::InDoubt { .. }));
 }
 
 fn restored(process: &Process, began_after: Position) {
-    *process.faults.epoch.lock().unwrap() = Some(Epoch { number: 2, began_after, ..Epoch::first() });
+    *process.faults.epoch.lock().unwrap() =
+        Some(Epoch { number: 2, began_after, ..Epoch::first() });
 }
 
 #[tokio::test]
@@ -272,17 +315,24 @@ async fn after_a_restore_whatever_is_open_is_in_doubt_and_what_is_asked_for_late
 
     let process = stage.process();
     restored(&process, before.store.head().position);
-    let opener =
-        Opener::opening().resolving(|attempt| async move { if attempt.number == 0 { not_done("no") } else { done("yes") } });
+    let opener = Opener::opening().resolving(|attempt| async move {
+        if attempt.number == 0 { not_done("no") } else { done("yes") }
+    });
     let opener = opener.with(|policy| policy.attempts(9));
     let runtime = process.opens(&opener).await;
     let later = process.ask("front", 3).await;
     assert!(matches!(settled(&runtime.effects(), later).await, EffectState::Done { .. }));
     stage.clock.advance(60 * SECOND);
-    until("the tried one was looked up", async || settled(&runtime.effects(), waiting).await.is_concluded()).await;
+    until("the tried one was looked up", async || {
+        settled(&runtime.effects(), waiting).await.is_concluded()
+    })
+    .await;
     until("the other one was looked up", async || opener.looks() == 2).await;
     stage.clock.advance(60 * SECOND);
-    until("the other one is done", async || settled(&runtime.effects(), pending).await.is_concluded()).await;
+    until("the other one is done", async || {
+        settled(&runtime.effects(), pending).await.is_concluded()
+    })
+    .await;
     let performed = opener.performed.lock().unwrap().clone();
     assert_eq!(performed.into_iter().collect::<Vec<_>>(), [(pending, 1), (later, 1)]);
 }
@@ -312,7 +362,11 @@ async fn an_outcome_survives_a_target_that_is_contended_for() {
         let done = done.clone();
         async move {
             while !done.load(Ordering::SeqCst) {
-                let _ = writing.store.aggregate::<Door>().execute("front", Command::Hear(closed())).await;
+                let _ = writing
+                    .store
+                    .aggregate::<Door>()
+                    .execute("front", Command::Hear(closed()))
+                    .await;
                 tokio::task::yield_now().await;
             }
         }

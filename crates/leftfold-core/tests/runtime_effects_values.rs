@@ -1,9 +1,12 @@
-//! Outcomes of effects: what is recorded, and what the target hears, is what the outside world said.
+//! Outcomes of effects: what is recorded, and what the target hears, is what the outside world
+//! said.
 
 mod runtime_stage;
 
 use leftfold_core::fold::{Aggregate, Event};
-use leftfold_core::runtime::{Attempt, Conclusion, Effect, EffectId, EffectState, Performed, Policy};
+use leftfold_core::runtime::{
+    Attempt, Conclusion, Effect, EffectId, EffectState, Performed, Policy,
+};
 use leftfold_core::store::{Query, Read, StreamName, Version};
 use runtime_stage::{Stage, settled};
 use serde::{Deserialize, Serialize};
@@ -93,7 +96,11 @@ impl Effect for Pay {
         Performed::Done(receipt(attempt.intent.number))
     }
 
-    fn report(&self, _: &Attempt<Payment>, conclusion: &Conclusion<Receipt>) -> Option<(String, Do)> {
+    fn report(
+        &self,
+        _: &Attempt<Payment>,
+        conclusion: &Conclusion<Receipt>,
+    ) -> Option<(String, Do)> {
         match conclusion {
             Conclusion::Done(receipt) => Some(("one".to_owned(), Do::Hear(receipt.clone()))),
             Conclusion::NotDone { reason } => panic!("{reason}"),

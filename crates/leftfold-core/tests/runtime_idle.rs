@@ -1,4 +1,5 @@
-//! Running until idle: everything that there is to do is done, in the caller's task, and nothing is left behind.
+//! Running until idle: everything that there is to do is done, in the caller's task, and nothing is
+//! left behind.
 
 mod projection_stage;
 mod runtime_stage;
@@ -18,7 +19,11 @@ impl<const VERSION: u32> Projection<Memory<u32>> for Openings<VERSION> {
     const VERSION: u32 = VERSION;
     type Event = DoorEvent;
 
-    async fn apply(&self, rows: &mut u32, event: &Recorded<DoorEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut u32,
+        event: &Recorded<DoorEvent>,
+    ) -> Result<(), ProjectionError> {
         *rows += u32::from(matches!(event.event, DoorEvent::Opened { .. }));
         Ok(())
     }
@@ -38,7 +43,9 @@ impl<const SECONDS: u32> Process for Again<SECONDS> {
 
     fn correlate(event: &Recorded<DoorEvent>) -> Correlation {
         match event.event {
-            DoorEvent::Opened { .. } if event.version().0 <= 2 => Correlation::starts(event.stream_id()),
+            DoorEvent::Opened { .. } if event.version().0 <= 2 => {
+                Correlation::starts(event.stream_id())
+            }
             _ => Correlation::ignores(),
         }
     }
@@ -47,7 +54,9 @@ impl<const SECONDS: u32> Process for Again<SECONDS> {
 
     fn react(&self, trigger: &Trigger<DoorEvent>, door: &Context) -> Reaction {
         match trigger {
-            Trigger::TimerFired { .. } => Reaction::none().effect::<Opener>(&door.key, &Opening { code: 2 }),
+            Trigger::TimerFired { .. } => {
+                Reaction::none().effect::<Opener>(&door.key, &Opening { code: 2 })
+            }
             _ => Reaction::none().timer("again", SECOND * SECONDS),
         }
     }
@@ -63,10 +72,12 @@ async fn what_follows_from_what_follows_is_done_too() {
     let (openings, opener) = (Memory::new(), Opener::opening().with_history());
     let runtime = process.runtime().project(Openings::<1>, openings.clone()).effect(opener.clone());
     let statuses = runtime.process::<Again<0>>().run_until_idle().await.unwrap();
-    // Each door was asked for, opened, asked for again by the timer, and opened again: all of that was taken up.
+    // Each door was asked for, opened, asked for again by the timer, and opened again: all of that
+    // was taken up.
     assert_eq!((opener.performs(), openings.read(|openings| *openings).await), (4, 4));
     let head = process.store.head().position;
-    let stand: Vec<_> = statuses.iter().map(|status| (status.name, status.through, status.under_way)).collect();
+    let stand: Vec<_> =
+        statuses.iter().map(|status| (status.name, status.through, status.under_way)).collect();
     assert_eq!(stand, [("again", head, 0), ("open", head, 0), ("openings", head, 0)]);
     assert!(statuses.iter().all(|status| status.waits_for == "stopped"));
 }
@@ -90,7 +101,10 @@ async fn timers_that_are_due_later_and_doubts_are_waiting_and_not_under_way() {
 #[tokio::test]
 async fn an_empty_store_is_idle_at_once() {
     let process = Stage::new().process();
-    let runtime = process.runtime().project(Openings::<1>, Memory::new()).effect(Opener::opening().with_history());
+    let runtime = process
+        .runtime()
+        .project(Openings::<1>, Memory::new())
+        .effect(Opener::opening().with_history());
     let statuses = runtime.process::<Again<1>>().run_until_idle().await.unwrap();
     assert!(statuses.iter().all(|status| status.through == Position::START));
     assert_eq!(process.runtime().run_until_idle().await.unwrap(), []);
@@ -98,13 +112,19 @@ async fn an_empty_store_is_idle_at_once() {
 
 #[test]
 fn nothing_runs_after_it_has_returned() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (process, shelf) = (Stage::new().process(), Shelf::<1, true>::new());
     runtime.block_on(async {
         add_many(&process.store, 3_000).await;
         for run in 0..3 {
             add_many(&process.store, run).await;
-            process.runtime().project(Tally::<1, 1>::default(), shelf.clone()).run_until_idle().await.unwrap();
+            process
+                .runtime()
+                .project(Tally::<1, 1>::default(), shelf.clone())
+                .run_until_idle()
+                .await
+                .unwrap();
             let calls = shelf.calls();
             // The place is free, so its thread has let go of it.
             assert_eq!(runtime.handle().metrics().num_alive_tasks(), 0);
@@ -120,8 +140,18 @@ async fn a_version_that_is_built_has_taken_its_place_before_all_is_idle() {
     // Exactly a batch, so that its end is the end of the log.
     add_many(&process.store, 1_000).await;
     let shelf = Shelf::<1>::new();
-    process.runtime().project(Tally::<1, 1>::default(), shelf.clone()).run_until_idle().await.unwrap();
-    process.runtime().project(Tally::<2, 1>::default(), shelf.clone()).run_until_idle().await.unwrap();
+    process
+        .runtime()
+        .project(Tally::<1, 1>::default(), shelf.clone())
+        .run_until_idle()
+        .await
+        .unwrap();
+    process
+        .runtime()
+        .project(Tally::<2, 1>::default(), shelf.clone())
+        .run_until_idle()
+        .await
+        .unwrap();
     assert_eq!((shelf.rows("tally", 2).len(), shelf.served("tally")), (7, shelf.rows("tally", 2)));
 }
 
@@ -132,12 +162,20 @@ async fn effects_never_fire_from_a_rebuild() {
         process.ask(door, 1).await;
     }
     let (openings, opener) = (Memory::new(), Opener::opening().with_history());
-    let runtime = |openings: &Memory<u32>| process.runtime().project(Openings::<1>, openings.clone()).effect(opener.clone());
+    let runtime = |openings: &Memory<u32>| {
+        process.runtime().project(Openings::<1>, openings.clone()).effect(opener.clone())
+    };
     runtime(&openings).run_until_idle().await.unwrap();
     let told = story(&process.store).await;
     runtime(&openings).rebuild("openings").run_until_idle().await.unwrap();
     let newer = Memory::new();
-    process.runtime().project(Openings::<2>, newer.clone()).effect(opener.clone()).run_until_idle().await.unwrap();
+    process
+        .runtime()
+        .project(Openings::<2>, newer.clone())
+        .effect(opener.clone())
+        .run_until_idle()
+        .await
+        .unwrap();
     assert_eq!((openings.read(|count| *count).await, newer.read(|count| *count).await), (2, 2));
     assert_eq!((opener.performs(), story(&process.store).await), (2, told));
 }

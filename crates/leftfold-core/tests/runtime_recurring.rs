@@ -104,7 +104,9 @@ async fn rung(store: &Store) -> Vec<Timestamp> {
 
 /// The moments that were due, each once.
 fn hours(from: Timestamp, count: usize) -> Vec<Timestamp> {
-    let moments = std::iter::successors(Some(Plan::every(HOUR).after(from)), |moment| Some(moment.plus(HOUR)));
+    let moments = std::iter::successors(Some(Plan::every(HOUR).after(from)), |moment| {
+        Some(moment.plus(HOUR))
+    });
     moments.take(count).collect()
 }
 
@@ -124,10 +126,14 @@ async fn with_two_runtimes_and_restarts_each_moment_fires_once() {
         one.runtime().recurring(Hourly::default()).start().await.unwrap(),
         other.runtime().recurring(Hourly::default()).start().await.unwrap(),
     ];
-    until("the runtime has come so far", async || stage.process().store.head().position.0 == 1).await;
+    until("the runtime has come so far", async || stage.process().store.head().position.0 == 1)
+        .await;
     for count in 1..=5 {
         stage.clock.advance(HOUR);
-        until("the runtime has come so far", async || rung(&stage.process().store).await.len() == count).await;
+        until("the runtime has come so far", async || {
+            rung(&stage.process().store).await.len() == count
+        })
+        .await;
     }
     for runtime in runtimes {
         runtime.stop().await.unwrap();
@@ -138,7 +144,9 @@ async fn with_two_runtimes_and_restarts_each_moment_fires_once() {
 
 #[tokio::test]
 async fn what_was_missed_is_made_up_for_as_it_says() {
-    for (missed, made_up, of_five) in [(Missed::Once, 1, 4..5), (Missed::Each, 5, 0..5), (Missed::Skip, 0, 0..0)] {
+    for (missed, made_up, of_five) in
+        [(Missed::Once, 1, 4..5), (Missed::Each, 5, 0..5), (Missed::Skip, 0, 0..0)]
+    {
         let stage = Stage::new();
         let began = stage.clock.now();
         let hourly = Hourly { missed, ..Hourly::default() };
@@ -156,7 +164,10 @@ async fn what_was_missed_is_made_up_for_as_it_says() {
         })
         .await;
         stage.clock.advance(HOUR);
-        until("the runtime has come so far", async || rung(&process.store).await.len() == made_up + 1).await;
+        until("the runtime has come so far", async || {
+            rung(&process.store).await.len() == made_up + 1
+        })
+        .await;
         assert_eq!(rung(&process.store).await.last(), Some(&due[5]));
         runtime.stop().await.unwrap();
     }
@@ -170,7 +181,10 @@ async fn of_very_many_that_were_missed_the_last_are_made_up_for() {
     stage.clock.advance(HOUR * (MADE_UP_MAX as u32 + 10));
     run(&stage.process(), hourly).await;
     let rung = rung(&stage.process().store).await;
-    assert_eq!((rung.len() as u64, rung.last().copied()), (MADE_UP_MAX, Some(Plan::every(HOUR).by(stage.clock.now()))));
+    assert_eq!(
+        (rung.len() as u64, rung.last().copied()),
+        (MADE_UP_MAX, Some(Plan::every(HOUR).by(stage.clock.now())))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,11 +198,18 @@ async fn a_crash_at_any_call_of_the_store_loses_no_firing_and_doubles_none() {
             stage.clock.advance(2 * HOUR);
             let crashing = stage.process();
             crashing.faults.crash_at(call, crash);
-            let started = tokio::time::timeout(Duration::from_secs(10), crashing.runtime().recurring(hourly).run_until_idle());
+            let started = tokio::time::timeout(
+                Duration::from_secs(10),
+                crashing.runtime().recurring(hourly).run_until_idle(),
+            );
             let _ = started.await;
             let is_over = crashing.faults.calls() <= call;
             run(&stage.process(), hourly).await;
-            assert_eq!(rung(&stage.process().store).await, hours(began, 2), "killed {crash:?} call {call}");
+            assert_eq!(
+                rung(&stage.process().store).await,
+                hours(began, 2),
+                "killed {crash:?} call {call}"
+            );
             if is_over {
                 assert!(call > 4, "{call} calls are too few");
                 break;
@@ -203,12 +224,17 @@ async fn what_fails_for_good_is_recorded_and_the_next_one_comes() {
         let stage = Stage::new();
         run(&stage.process(), Hourly::default()).await;
         stage.clock.advance(HOUR);
-        let statuses = stage.process().runtime().recurring(Hourly { fault: Some(fault), ..Hourly::default() });
+        let statuses =
+            stage.process().runtime().recurring(Hourly { fault: Some(fault), ..Hourly::default() });
         let statuses = statuses.run_until_idle().await.unwrap();
         assert!(!statuses[0].stalled && statuses[0].name == Hourly::NAME, "{statuses:?}");
         let store = stage.process().store;
         let schedule = Query::everything();
-        let recorded = store.read(Read::matching(schedule, leftfold_core::store::Position(1))).all().await.unwrap();
+        let recorded = store
+            .read(Read::matching(schedule, leftfold_core::store::Position(1)))
+            .all()
+            .await
+            .unwrap();
         let last = recorded.last().unwrap();
         assert!(String::from_utf8_lossy(&last.data).contains(reason), "{last:?}");
         stage.clock.advance(HOUR);
@@ -241,7 +267,8 @@ impl Recurring for Workdays {
 async fn a_cron_expression_fires_at_each_of_its_moments() {
     let stage = Stage::new();
     let began = stage.clock.now();
-    let run = async || stage.process().runtime().recurring(Workdays).run_until_idle().await.unwrap();
+    let run =
+        async || stage.process().runtime().recurring(Workdays).run_until_idle().await.unwrap();
     run().await;
     stage.clock.advance(24 * HOUR * 14);
     run().await;
@@ -250,7 +277,8 @@ async fn a_cron_expression_fires_at_each_of_its_moments() {
     let mut hour = Plan::every(HOUR).after(began);
     while hour <= stage.clock.now() {
         // 1970 began on a Thursday.
-        let (days, hour_of_day) = (hour.as_micros() / 86_400_000_000, hour.as_micros() / 3_600_000_000 % 24);
+        let (days, hour_of_day) =
+            (hour.as_micros() / 86_400_000_000, hour.as_micros() / 3_600_000_000 % 24);
         if hour_of_day == 8 && (days + 4) % 7 != 0 && (days + 4) % 7 != 6 {
             due.push(hour);
         }
@@ -266,13 +294,20 @@ async fn a_store_that_takes_nothing_is_waited_for() {
     run(&stage.process(), Hourly::default()).await;
     let process = stage.process();
     let runtime = process.runtime().recurring(Hourly::default()).start().await.unwrap();
-    until("the runtime has come so far", async || runtime.status().first().is_some_and(|status| status.waiting == 1)).await;
+    until("the runtime has come so far", async || {
+        runtime.status().first().is_some_and(|status| status.waiting == 1)
+    })
+    .await;
     process.faults.set(Fault::ReadOnly);
     stage.clock.advance(HOUR);
-    until("the runtime has come so far", async || runtime.status().first().is_some_and(|status| status.stalled)).await;
+    until("the runtime has come so far", async || {
+        runtime.status().first().is_some_and(|status| status.stalled)
+    })
+    .await;
     process.faults.set(Fault::None);
     stage.clock.advance(Duration::from_secs(60));
-    until("the runtime has come so far", async || rung(&stage.process().store).await.len() == 1).await;
+    until("the runtime has come so far", async || rung(&stage.process().store).await.len() == 1)
+        .await;
     runtime.stop().await.unwrap();
 }
 
@@ -290,9 +325,19 @@ async fn two_of_one_name_and_a_name_that_is_too_long_do_not_start() {
         }
     }
     let process = Stage::new().process();
-    let twice = process.runtime().recurring(Hourly::default()).recurring(Hourly::default()).start().await;
-    assert_eq!(twice.err(), Some(StartError::NameTaken { name: Hourly::NAME, types: [std::any::type_name::<Hourly>(); 2] }));
+    let twice =
+        process.runtime().recurring(Hourly::default()).recurring(Hourly::default()).start().await;
+    assert_eq!(
+        twice.err(),
+        Some(StartError::NameTaken {
+            name: Hourly::NAME,
+            types: [std::any::type_name::<Hourly>(); 2]
+        })
+    );
     let nameless = process.runtime().recurring(Nameless).start().await;
-    let Some(StartError::Name { type_name, error: Invalid::Empty { .. }, .. }) = nameless.err() else { panic!("it starts") };
+    let Some(StartError::Name { type_name, error: Invalid::Empty { .. }, .. }) = nameless.err()
+    else {
+        panic!("it starts")
+    };
     assert_eq!(type_name, std::any::type_name::<Nameless>());
 }

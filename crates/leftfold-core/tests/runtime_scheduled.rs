@@ -11,7 +11,8 @@ use leftfold_core::fold::{Aggregate, Event};
 use leftfold_core::runtime::Clock;
 use leftfold_core::runtime::process::Whose;
 use leftfold_core::runtime::scheduled::{
-    SCHEDULED_ID_BYTES_MAX, ScheduleError, ScheduleRefusal, ScheduledCommand, ScheduledState, ScheduledStatus,
+    SCHEDULED_ID_BYTES_MAX, ScheduleError, ScheduleRefusal, ScheduledCommand, ScheduledState,
+    ScheduledStatus,
 };
 use leftfold_core::store::{Kind, Store, Timestamp, Version};
 use runtime_stage::{Crash, Fault, Faults, Process, SECOND, Stage, until};
@@ -122,11 +123,15 @@ async fn a_time_that_has_passed_is_now() {
 async fn with_two_runtimes_and_restarts_each_command_takes_effect_once() {
     let stage = Stage::new();
     let (one, other) = (stage.process(), stage.process());
-    let start = async |process: &Process| process.runtime().scheduled::<Auction>().start().await.unwrap();
+    let start =
+        async |process: &Process| process.runtime().scheduled::<Auction>().start().await.unwrap();
     let runtimes = [start(&one).await, start(&other).await];
     for hour in 1..=5_u32 {
         let command: ScheduledCommand<Auction> = other.store.scheduled(format!("number {hour}"));
-        command.send("17", &now(&hour.to_string()), stage.clock.now().plus(HOUR * hour)).await.unwrap();
+        command
+            .send("17", &now(&hour.to_string()), stage.clock.now().plus(HOUR * hour))
+            .await
+            .unwrap();
     }
     for hour in 1..=3 {
         stage.clock.advance(HOUR);
@@ -164,11 +169,17 @@ async fn a_command_can_be_moved_both_ways_and_cancelled_until_it_is_due() {
     unwanted.cancel().await.unwrap();
     unwanted.cancel().await.unwrap();
     assert_eq!(refusal(unwanted.move_to(begin).await), ScheduleRefusal::Cancelled);
-    assert_eq!(refusal(unwanted.send("18", &now("sold"), begin.plus(2 * DAY)).await), ScheduleRefusal::Cancelled);
+    assert_eq!(
+        refusal(unwanted.send("18", &now("sold"), begin.plus(2 * DAY)).await),
+        ScheduleRefusal::Cancelled
+    );
     stage.clock.advance(5 * DAY);
     run(&stage.process()).await;
     assert!(closed(&stage, "18").await.is_empty());
-    assert_eq!(unwanted.status().await.unwrap().map(|status| status.state), Some(ScheduledState::Cancelled));
+    assert_eq!(
+        unwanted.status().await.unwrap().map(|status| status.state),
+        Some(ScheduledState::Cancelled)
+    );
 }
 
 #[tokio::test]
@@ -182,7 +193,9 @@ async fn the_same_request_is_recorded_once_and_another_one_under_its_id_is_refus
     command.send("17", &now("sold"), at).await.unwrap();
     assert_eq!(process.store.head(), head);
     let taken = ScheduleRefusal::Taken { target: "17".to_owned(), at };
-    for (target, note, at) in [("18", "sold", at), ("17", "gone", at), ("17", "sold", at.plus(HOUR))] {
+    for (target, note, at) in
+        [("18", "sold", at), ("17", "gone", at), ("17", "sold", at.plus(HOUR))]
+    {
         assert_eq!(refusal(command.send(target, &now(note), at).await), taken);
     }
     // What was asked for counts, wherever it was moved to.
@@ -273,7 +286,10 @@ async fn a_command_that_cannot_be_read_any_more_is_parked_and_others_go_on() {
     let parked = parked().await;
     let error = parked[0].error.as_deref().unwrap_or_default();
     assert_eq!(parked[0].whose, Whose::Instance("closing of 17".to_owned()));
-    assert!(error.contains("scheduled command closing of 17 for auction-17 does not parse"), "{error}");
+    assert!(
+        error.contains("scheduled command closing of 17 for auction-17 does not parse"),
+        "{error}"
+    );
     until("the status says so", async || {
         runtime.status().iter().any(|status| status.waits_for.contains("instance closing of 17"))
     })
@@ -296,7 +312,10 @@ async fn a_store_that_takes_nothing_is_waited_for() {
     let process = stage.process();
     closing(&process.store).send("17", &now("sold"), stage.clock.now().plus(HOUR)).await.unwrap();
     let runtime = process.runtime().scheduled::<Auction>().start().await.unwrap();
-    until("it has read all", async || runtime.status().iter().all(|status| status.through == status.head)).await;
+    until("it has read all", async || {
+        runtime.status().iter().all(|status| status.through == status.head)
+    })
+    .await;
     process.faults.set(Fault::ReadOnly);
     stage.clock.advance(HOUR);
     until("it waits", async || runtime.status().iter().any(|status| status.stalled)).await;
@@ -316,7 +335,8 @@ async fn a_crash_at_any_call_of_the_store_loses_no_command_and_doubles_none() {
             let stage = Stage::new();
             let store = stage.process().store;
             for id in ["17", "18"] {
-                let command: ScheduledCommand<Auction> = store.scheduled(format!("closing of {id}"));
+                let command: ScheduledCommand<Auction> =
+                    store.scheduled(format!("closing of {id}"));
                 command.send(id, &now("sold"), stage.clock.now().plus(HOUR)).await.unwrap();
             }
             run(&stage.process()).await;
@@ -330,7 +350,11 @@ async fn a_crash_at_any_call_of_the_store_loses_no_command_and_doubles_none() {
             stage.clock.advance(HOUR);
             run(&stage.process()).await;
             for id in ["17", "18"] {
-                assert_eq!(closed(&stage, id).await, ["sold"], "{id}, killed {crash:?} call {call}");
+                assert_eq!(
+                    closed(&stage, id).await,
+                    ["sold"],
+                    "{id}, killed {crash:?} call {call}"
+                );
             }
             if is_over {
                 assert!(call > 8, "{call} calls are too few");
@@ -389,7 +413,8 @@ async fn the_calls_of_a_start_do_not_grow_with_what_is_scheduled() {
         let stage = Stage::new();
         let process = stage.process();
         for number in 0..count {
-            let command: ScheduledCommand<Auction> = process.store.scheduled(format!("number {number}"));
+            let command: ScheduledCommand<Auction> =
+                process.store.scheduled(format!("number {number}"));
             command.send("17", &now("sold"), stage.clock.now().plus(DAY * 30)).await.unwrap();
         }
         run(&process).await;
@@ -416,7 +441,8 @@ async fn what_is_scheduled_is_carried_out_from_a_copy_of_the_store() {
     let unheard: ScheduledCommand<Auction> = old.store.scheduled("closing of 18");
     unheard.send("18", &now("unheard"), begin.plus(DAY)).await.unwrap();
 
-    let copy = Copy::from(&old.store).into(&new.store).through(|_| leftfold_core::copy::Transformed::Keep);
+    let copy =
+        Copy::from(&old.store).into(&new.store).through(|_| leftfold_core::copy::Transformed::Keep);
     copy.switch().await.unwrap();
     assert_eq!(copy.verify().await.unwrap().difference, None);
     run(&new).await;
@@ -481,7 +507,8 @@ async fn call_off(store: &Store, stay: &str) -> Result<(), ScheduleError> {
 // ANCHOR_END: change
 
 #[tokio::test]
-async fn a_guest_is_reminded_once_of_a_stay_that_was_postponed_and_never_of_one_that_was_called_off() {
+async fn a_guest_is_reminded_once_of_a_stay_that_was_postponed_and_never_of_one_that_was_called_off()
+ {
     let stage = Stage::new();
     let store = stage.process().store;
     let begins_at = stage.clock.now().plus(7 * DAY);

@@ -1,4 +1,5 @@
-//! Types that are asked for and that nobody knows: a name that is read otherwise than it is written.
+//! Types that are asked for and that nobody knows: a name that is read otherwise than it is
+//! written.
 
 mod runtime_stage;
 
@@ -9,8 +10,12 @@ use std::sync::{Arc, Mutex};
 use leftfold_core::fold::{Aggregate, Decided, Decision, Event, Owners, Recorded, Upcasters};
 use leftfold_core::runtime::inbox::{Delivery, Inbox};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
-use leftfold_core::runtime::projection::{Bus, Memory, Message, Outbox, Outgoing, Projection, ProjectionError};
-use leftfold_core::runtime::{Attempt, Conclusion, ConsumerStatus, Effect, Performed, Policy, RunningRuntime};
+use leftfold_core::runtime::projection::{
+    Bus, Memory, Message, Outbox, Outgoing, Projection, ProjectionError,
+};
+use leftfold_core::runtime::{
+    Attempt, Conclusion, ConsumerStatus, Effect, Performed, Policy, RunningRuntime,
+};
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
@@ -159,8 +164,9 @@ impl Aggregate for Tokens {
     }
 }
 
-/// Each test runs alone: if a place of the code is met for the first time while another test begins to listen, what it says
-/// may be taken for heard by nobody, for good (`tracing` keeps that for each place).
+/// Each test runs alone: if a place of the code is met for the first time while another test begins
+/// to listen, what it says may be taken for heard by nobody, for good (`tracing` keeps that for
+/// each place).
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The warnings of this thread that are about types that nobody knows.
@@ -174,7 +180,10 @@ impl Warnings {
 
     fn of(&self, reader: &str) -> Vec<String> {
         let all = self.0.lock().unwrap();
-        all.iter().filter(|said| said.contains("nothing was ever recorded") && said.contains(reader)).cloned().collect()
+        all.iter()
+            .filter(|said| said.contains("nothing was ever recorded") && said.contains(reader))
+            .cloned()
+            .collect()
     }
 }
 
@@ -233,7 +242,10 @@ fn has_taken_up_all(status: &ConsumerStatus) -> bool {
 
 async fn record(store: &Store, event_type: &'static str) {
     let event = NewEvent::new(EventType::new(event_type).unwrap(), "{}");
-    store.append(Append::of(vec![event.in_stream(StreamName::of("door", "a").unwrap())])).await.unwrap();
+    store
+        .append(Append::of(vec![event.in_stream(StreamName::of("door", "a").unwrap())]))
+        .await
+        .unwrap();
 }
 
 /// A typing error in a name was waited for in silence by all but projections.
@@ -247,7 +259,10 @@ async fn whoever_asks_for_a_type_that_nobody_knows_says_so_until_an_event_of_it_
     all(&running, names_it).await;
     for consumer in ["count", "letters", "watch", "ring"] {
         let said = warnings.of(consumer);
-        assert!(said.len() == 1 && said[0].contains("door.Token") && said[0].contains("owners()"), "{consumer}: {said:?}");
+        assert!(
+            said.len() == 1 && said[0].contains("door.Token") && said[0].contains("owners()"),
+            "{consumer}: {said:?}"
+        );
     }
     assert!(running.status().iter().all(|status| !status.needs_person && !status.stalled));
     assert!(running.metrics().contains("leftfold_consumer_unheard_types{consumer=\"ring\"} 1\n"));
@@ -297,7 +312,11 @@ macro_rules! reads {
             const NAME: &'static str = $name;
             type Event = $event;
 
-            async fn apply(&self, _: &mut u32, _: &Recorded<$event>) -> Result<(), ProjectionError> {
+            async fn apply(
+                &self,
+                _: &mut u32,
+                _: &Recorded<$event>,
+            ) -> Result<(), ProjectionError> {
                 Ok(())
             }
         }
@@ -360,14 +379,21 @@ async fn what_was_recorded_under_an_older_name_or_is_declared_by_its_owner_is_no
     let (warnings, _guard) = Warnings::default().heard();
     // A new program, whose store is empty.
     let process = Stage::new().process();
-    let runtime = process.runtime().project(Reads::<Named>(PhantomData), Memory::new()).inbox::<Coins>();
-    let runtime = runtime.project(Reads::<DoorEvent>(PhantomData), Memory::new()).process::<Watch>();
+    let runtime =
+        process.runtime().project(Reads::<Named>(PhantomData), Memory::new()).inbox::<Coins>();
+    let runtime =
+        runtime.project(Reads::<DoorEvent>(PhantomData), Memory::new()).process::<Watch>();
     let running = runtime.start().await.unwrap();
     all(&running, |status| status.waits_for.contains("events") && names_nothing(status)).await;
     running.stop().await.unwrap();
     let process = Stage::new().process();
     process.ask("a", 1).await;
-    let running = process.runtime().project(Reads::<Renamed>(PhantomData), Memory::new()).start().await.unwrap();
+    let running = process
+        .runtime()
+        .project(Reads::<Renamed>(PhantomData), Memory::new())
+        .start()
+        .await
+        .unwrap();
     all(&running, |status| status.waits_for == "new events").await;
     running.stop().await.unwrap();
     assert_eq!(warnings.of(""), [""; 0]);
@@ -378,8 +404,16 @@ async fn a_reader_declares_nothing_by_reading_an_enum_of_its_own() {
     let _alone = ALONE.lock().await;
     let (warnings, _guard) = Warnings::default().heard();
     let process = Stage::new().process();
-    let running = process.runtime().project(Reads::<DoorEvent>(PhantomData), Memory::new()).start().await.unwrap();
-    all(&running, |status| status.waits_for.ends_with(" and 4 other types") && status.unheard_types.len() == 5).await;
+    let running = process
+        .runtime()
+        .project(Reads::<DoorEvent>(PhantomData), Memory::new())
+        .start()
+        .await
+        .unwrap();
+    all(&running, |status| {
+        status.waits_for.ends_with(" and 4 other types") && status.unheard_types.len() == 5
+    })
+    .await;
     assert_eq!(warnings.of("own").len(), 1);
     let _doors = process.store.aggregate::<Door>();
     assert!(running.status().iter().all(names_nothing));

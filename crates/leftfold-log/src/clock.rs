@@ -52,8 +52,8 @@ impl Clock for SystemClock {
         self.sleep.slept()
     }
 
-    /// The time of the program's own file; builds that are to be repeatable often set it far back, so no earlier than the
-    /// first release of this crate.
+    /// The time of the program's own file; builds that are to be repeatable often set it far back,
+    /// so no earlier than the first release of this crate.
     fn program_made(&self) -> Option<Timestamp> {
         let modified = std::env::current_exe().and_then(|file| file.metadata()?.modified());
         let file = modified.ok().and_then(moment_of);
@@ -200,7 +200,10 @@ mod tests {
         let clock = Set::at(1_000);
         let mut time = RecordedTime::starting(&clock, 1_000 + 10 * 365 * DAY);
         clock.to(1_500, 500);
-        assert_eq!(time.tick(&clock), Tick { micros: 1_500 + 10 * 365 * DAY, skew_micros: -10 * 365 * DAY });
+        assert_eq!(
+            time.tick(&clock),
+            Tick { micros: 1_500 + 10 * 365 * DAY, skew_micros: -10 * 365 * DAY }
+        );
         clock.to(2_000 + 10 * 365 * DAY - DAY, 1_000);
         assert_eq!(time.tick(&clock), Tick { micros: 1_501 + 10 * 365 * DAY, skew_micros: 0 });
         clock.to(3_000 + 10 * 365 * DAY, 2_000 + DAY as u64);
@@ -221,8 +224,9 @@ mod tests {
         assert_eq!(time.tick(&clock).micros, 1_040);
     }
 
-    /// The monotonic clock stands still while a machine sleeps. After more than a day of it the wall clock looked as if it had
-    /// been set, and recorded time stayed behind for as long as the log was open.
+    /// The monotonic clock stands still while a machine sleeps. After more than a day of it the
+    /// wall clock looked as if it had been set, and recorded time stayed behind for as long as the
+    /// log was open.
     #[test]
     fn a_machine_that_slept_for_days_has_not_set_its_clock() {
         let clock = Set::at(1_000);
@@ -239,8 +243,12 @@ mod tests {
             assert_eq!(time.tick(&clock).skew_micros, 0);
         }
         clock.to(3_000 + 7 * DAY, 3_000);
-        assert_eq!(time.tick(&clock), Tick { micros: 4_000 + 5 * DAY, skew_micros: 2 * DAY - 1_000 });
-        // A clock that was set while the machine slept is not believed, and the sleep counts all the same.
+        assert_eq!(
+            time.tick(&clock),
+            Tick { micros: 4_000 + 5 * DAY, skew_micros: 2 * DAY - 1_000 }
+        );
+        // A clock that was set while the machine slept is not believed, and the sleep counts all
+        // the same.
         clock.nap(2 * DAY);
         clock.to(365 * DAY, 4_000);
         assert_eq!(time.tick(&clock).micros, 5_000 + 7 * DAY);

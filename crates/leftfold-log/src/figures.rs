@@ -19,7 +19,8 @@ pub(crate) struct Figures {
 }
 
 /// Answers of appends, as a label names them.
-const ANSWERS: [&str; 8] = ["appended", "repeated", "conflict", "fenced", "invalid", "busy", "full", "failed"];
+const ANSWERS: [&str; 8] =
+    ["appended", "repeated", "conflict", "fenced", "invalid", "busy", "full", "failed"];
 
 fn answer(outcome: &Result<Outcome, AppendError>) -> usize {
     match outcome {
@@ -30,14 +31,21 @@ fn answer(outcome: &Result<Outcome, AppendError>) -> usize {
         Err(AppendError::Invalid(_) | AppendError::CommandIdReused { .. }) => 4,
         Err(AppendError::Busy { .. }) => 5,
         Err(AppendError::Full { .. }) => 6,
-        Err(AppendError::Unknown { .. } | AppendError::ReadOnly { .. } | AppendError::Closed | AppendError::Read(_)) => 7,
+        Err(
+            AppendError::Unknown { .. }
+            | AppendError::ReadOnly { .. }
+            | AppendError::Closed
+            | AppendError::Read(_),
+        ) => 7,
     }
 }
 
 /// Bounds in microseconds: from a disk that keeps writes only in memory to one that hardly answers.
-const SYNC_MICROS: [u64; 12] = [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 2_500_000];
+const SYNC_MICROS: [u64; 12] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 2_500_000];
 const GROUP_APPENDS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 256, 1_024];
-const GROUP_BYTES: [u64; 8] = [256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
+const GROUP_BYTES: [u64; 8] =
+    [256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
 
 impl Default for Figures {
     fn default() -> Self {
@@ -77,15 +85,40 @@ impl Figures {
     pub(crate) fn measure(&self, metrics: &mut Metrics) {
         for (label, count) in ANSWERS.iter().zip(&self.answers) {
             let help = "Appends, by their answer.";
-            metrics.counter("leftfold_store_appends_total", help, &[("outcome", label)], count.load(Ordering::Relaxed));
+            metrics.counter(
+                "leftfold_store_appends_total",
+                help,
+                &[("outcome", label)],
+                count.load(Ordering::Relaxed),
+            );
         }
         let now = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
-        metrics.counter("leftfold_store_events_total", "Events that were appended.", &[], now(&self.events));
+        metrics.counter(
+            "leftfold_store_events_total",
+            "Events that were appended.",
+            &[],
+            now(&self.events),
+        );
         let written = "Bytes of the groups that were written.";
-        metrics.counter("leftfold_store_written_bytes_total", written, &[], now(&self.written_bytes));
+        metrics.counter(
+            "leftfold_store_written_bytes_total",
+            written,
+            &[],
+            now(&self.written_bytes),
+        );
         let appends = "Appends that one sync answered.";
         metrics.histogram("leftfold_store_group_appends", appends, &[], &self.group_appends);
-        metrics.histogram("leftfold_store_group_bytes", "Bytes of a group.", &[], &self.group_bytes);
-        metrics.histogram("leftfold_store_sync_seconds", "Time that a sync of a group took.", &[], &self.sync);
+        metrics.histogram(
+            "leftfold_store_group_bytes",
+            "Bytes of a group.",
+            &[],
+            &self.group_bytes,
+        );
+        metrics.histogram(
+            "leftfold_store_sync_seconds",
+            "Time that a sync of a group took.",
+            &[],
+            &self.sync,
+        );
     }
 }

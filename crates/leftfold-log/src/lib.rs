@@ -1,12 +1,13 @@
 //! The embedded log of Leftfold: a durable, append-only store of events inside your process.
 //!
-//! [`Log::open`] makes a directory a store. What is acknowledged is durable; what was not acknowledged is there whole
-//! or not at all. One process at a time writes; `docs/log-format.md` says what, byte by byte. [`KeyFile`] keeps the keys of
-//! what is sealed in it, in a directory of its own.
+//! [`Log::open`] makes a directory a store. What is acknowledged is durable; what was not
+//! acknowledged is there whole or not at all. One process at a time writes; `docs/log-format.md`
+//! says what, byte by byte. [`KeyFile`] keeps the keys of what is sealed in it, in a directory of
+//! its own.
 
-// `log` conducts the rooms below it. In the order of the work: `open` finds the durable end of a directory, `write` takes an
-// append to the disk, `read` takes a query to a page. They stand on `segments` (the files of the log), `index` (derived
-// from them), `format` (bytes) and `disk`.
+// `log` conducts the rooms below it. In the order of the work: `open` finds the durable end of a
+// directory, `write` takes an append to the disk, `read` takes a query to a page. They stand on
+// `segments` (the files of the log), `index` (derived from them), `format` (bytes) and `disk`.
 pub mod disk;
 mod format;
 mod index;

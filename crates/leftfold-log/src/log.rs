@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Direction, EventId,
-    Hash, Holder, Identity, Label, Lease, LeaseError, Leased, Metrics, Outcome, Page, Partition, Pending, Position, Read,
-    ReadError, Status, StoreId, Timestamp, What,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
+    CommandId, Direction, EventId, Hash, Holder, Identity, Label, Lease, LeaseError, Leased,
+    Metrics, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, StoreId,
+    Timestamp, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -30,8 +31,8 @@ use crate::write::writer::Writer;
 
 /// The embedded log: one directory, one writer, any number of readers.
 ///
-/// Cheap to clone; all clones are the same log. Dropping the last one closes it, and waits until it is closed;
-/// [`close`](Backend::close) waits without holding a thread up.
+/// Cheap to clone; all clones are the same log. Dropping the last one closes it, and waits until it
+/// is closed; [`close`](Backend::close) waits without holding a thread up.
 #[derive(Clone, Debug)]
 pub struct Log {
     shared: Arc<Shared>,
@@ -48,7 +49,9 @@ struct Running {
 impl Log {
     pub(crate) fn start(writer: Writer) -> Result<Self, OpenError> {
         let shared = Arc::clone(&writer.shared);
-        let thread = std::thread::Builder::new().name("leftfold-write".to_owned()).spawn(move || writer.run())?;
+        let thread = std::thread::Builder::new()
+            .name("leftfold-write".to_owned())
+            .spawn(move || writer.run())?;
         let running = Running { shared: Arc::clone(&shared), thread: Some(thread) };
         Ok(Self { shared, _writer: Arc::new(running) })
     }
@@ -69,8 +72,8 @@ impl Log {
         self.shared.follow_clock.store(true, Ordering::Relaxed);
     }
 
-    /// Hands several appends over at once. Each is judged, and answered, by itself; as far as limits allow one group
-    /// takes them all, in this order.
+    /// Hands several appends over at once. Each is judged, and answered, by itself; as far as
+    /// limits allow one group takes them all, in this order.
     pub fn append_together(&self, appends: Vec<Append>) -> Vec<Pending<Outcome, AppendError>> {
         let count = appends.len();
         let mut requests = Vec::with_capacity(count);
@@ -119,15 +122,26 @@ impl Log {
         }
     }
 
-    fn ask<T>(&self, request: LeaseRequest, answer: Reply<T, LeaseError>) -> Pending<T, LeaseError> {
+    fn ask<T>(
+        &self,
+        request: LeaseRequest,
+        answer: Reply<T, LeaseError>,
+    ) -> Pending<T, LeaseError> {
         match self.shared.queue.push([Request::Lease(request)]) {
             Ok(()) => Pending::waiting(answer),
             Err(refused) => Pending::ready(Err(refused.into())),
         }
     }
 
-    fn at_once<T>(&self, work: impl FnOnce(&Shared) -> Result<T, ReadError>) -> Pending<T, ReadError> {
-        Pending::ready(if self.shared.queue.is_open() { work(&self.shared) } else { Err(ReadError::Closed) })
+    fn at_once<T>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, ReadError>,
+    ) -> Pending<T, ReadError> {
+        Pending::ready(if self.shared.queue.is_open() {
+            work(&self.shared)
+        } else {
+            Err(ReadError::Closed)
+        })
     }
 }
 
@@ -136,7 +150,10 @@ type Reply<T, E> = oneshot::Receiver<Result<T, E>>;
 impl Shared {
     /// Looks up what the append depends on, and makes a request to the writer, or the answer if it
     /// is decided.
-    #[expect(clippy::type_complexity, reason = "a request and where its answer comes, or the answer")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "a request and where its answer comes, or the answer"
+    )]
     fn request(
         &self,
         append: Append,
@@ -161,10 +178,12 @@ impl Shared {
         let (sender, receiver) = oneshot::channel();
         let announced = Announced { shared: Arc::clone(self), weight, request: None };
         self.pool.run(move || {
-            let found = caught(|| precheck(&announced.shared, &append, Order::Free)).unwrap_or_else(|error| Err(error.into()));
+            let found = caught(|| precheck(&announced.shared, &append, Order::Free))
+                .unwrap_or_else(|error| Err(error.into()));
             let answer = match found {
                 Ok(Prechecked::Undecided(facts)) => {
-                    return announced.arrives(Request::Append(AppendRequest::new(append, facts, sender)));
+                    return announced
+                        .arrives(Request::Append(AppendRequest::new(append, facts, sender)));
                 }
                 Ok(Prechecked::Answered(outcome)) => Ok(outcome),
                 Err(error) => Err(error),
@@ -199,8 +218,9 @@ impl Drop for Announced {
 
 /// Does work in which a disk may panic, and turns a panic into an error.
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, ReadError> {
-    let panicked =
-        |_| ReadError::Io { detail: "the disk, or what reads it, panicked; look at the log of the program".to_owned() };
+    let panicked = |_| ReadError::Io {
+        detail: "the disk, or what reads it, panicked; look at the log of the program".to_owned(),
+    };
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(panicked)
 }
 
@@ -236,7 +256,13 @@ impl Backend for Log {
             && *from > head.position
         {
             // Nothing is there yet: whoever waits for it need not wait for a thread.
-            let page = Page { events: Vec::new(), next: None, through: head.position, head, stream_version: None };
+            let page = Page {
+                events: Vec::new(),
+                next: None,
+                through: head.position,
+                head,
+                stream_version: None,
+            };
             let valid = query.validate();
             return self.at_once(|_| valid.map(|()| page).map_err(ReadError::from));
         }
@@ -248,22 +274,40 @@ impl Backend for Log {
 
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
         self.at_once(|shared| {
-            let Some(address) = shared.index.command(&id.0).map_err(unreadable)? else { return Ok(None) };
+            let Some(address) = shared.index.command(&id.0).map_err(unreadable)? else {
+                return Ok(None);
+            };
             let bytes = shared.segments.record_at(address)?;
-            let view = Frame::decode(&bytes, Position::START).and_then(|frame| CommandView::decode(frame.body));
+            let view = Frame::decode(&bytes, Position::START)
+                .and_then(|frame| CommandView::decode(frame.body));
             let (number, offset) = place_of(address);
-            view.map(|view| Some(view.to_answered())).map_err(|fault| damaged(number, offset, &fault))
+            view.map(|view| Some(view.to_answered()))
+                .map_err(|fault| damaged(number, offset, &fault))
         })
     }
 
-    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
+    fn checkpoint(
+        &self,
+        consumer: Label,
+        source: StoreId,
+        partition: Partition,
+    ) -> Pending<Option<Checkpoint>, ReadError> {
         self.at_once(|shared| {
-            let key = checkpoint_key(&consumer, source.0.as_bytes(), partition.0.as_deref().unwrap_or(""));
-            let Some(address) = shared.index.checkpoint(key.as_bytes()).map_err(unreadable)? else { return Ok(None) };
+            let key = checkpoint_key(
+                &consumer,
+                source.0.as_bytes(),
+                partition.0.as_deref().unwrap_or(""),
+            );
+            let Some(address) = shared.index.checkpoint(key.as_bytes()).map_err(unreadable)? else {
+                return Ok(None);
+            };
             let bytes = shared.segments.record_at(address)?;
-            let view = Frame::decode(&bytes, Position::START).and_then(|frame| CheckpointView::decode(frame.body));
+            let view = Frame::decode(&bytes, Position::START)
+                .and_then(|frame| CheckpointView::decode(frame.body));
             let (number, offset) = place_of(address);
-            view.and_then(CheckpointView::to_checkpoint).map(Some).map_err(|fault| damaged(number, offset, &fault))
+            view.and_then(CheckpointView::to_checkpoint)
+                .map(Some)
+                .map_err(|fault| damaged(number, offset, &fault))
         })
     }
 
@@ -272,7 +316,9 @@ impl Backend for Log {
     }
 
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
-        self.in_background(held_bytes::EACH, move |shared| crate::read::appends::page(shared, from, page_bytes))
+        self.in_background(held_bytes::EACH, move |shared| {
+            crate::read::appends::page(shared, from, page_bytes)
+        })
     }
 
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
@@ -287,7 +333,9 @@ impl Backend for Log {
         drop(groups);
         match recent {
             Some(group) if group.first <= position => self.at_once(|_| Ok(Some(group.hash))),
-            _ => self.in_background(held_bytes::EACH, move |shared| shared.segments.hash_after_group_of(position).map(Some)),
+            _ => self.in_background(held_bytes::EACH, move |shared| {
+                shared.segments.hash_after_group_of(position).map(Some)
+            }),
         }
     }
 

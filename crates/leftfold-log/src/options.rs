@@ -13,8 +13,9 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of memory for the index and the caches of readers together.
     pub memory_bytes: usize,
-    /// Bytes of appends, conditions included, that may wait for the writer, and as many of reads that may wait for a thread;
-    /// beyond that the answer is `Busy`. What comes in last may be as large as one can be.
+    /// Bytes of appends, conditions included, that may wait for the writer, and as many of reads
+    /// that may wait for a thread; beyond that the answer is `Busy`. What comes in last may be as
+    /// large as one can be.
     pub queue_bytes: usize,
     /// Appends that may wait for the writer; beyond that the answer is `Busy`.
     pub queue_appends: usize,
@@ -69,12 +70,14 @@ pub enum ClockBehind {
 
 /// Choice for a log that is opened to be written when there is reason to doubt the machine's clock.
 ///
-/// Recorded time never goes back, so a clock that is years ahead for a moment puts the log into the future for good. The
-/// clock is doubted if it is more than [`PAUSE_MAX`](crate::PAUSE_MAX) after both the last record and the last change of the
-/// file that holds it, or after [`REGULAR_PAUSE_MAX`](crate::REGULAR_PAUSE_MAX) and any time that a segment took to fill if
-/// the log has more than eight; if it is a day before that change of the file, or before the program was made; and, for a log
-/// without any record, if it is more than [`PROGRAM_AGE_MAX`](crate::PROGRAM_AGE_MAX) after the program was made.
-/// A clock that is wrong by less is not noticed.
+/// Recorded time never goes back, so a clock that is years ahead for a moment puts the log into the
+/// future for good. The clock is doubted if it is more than [`PAUSE_MAX`](crate::PAUSE_MAX) after
+/// both the last record and the last change of the file that holds it, or after
+/// [`REGULAR_PAUSE_MAX`](crate::REGULAR_PAUSE_MAX) and any time that a segment took to fill if the
+/// log has more than eight; if it is a day before that change of the file, or before the program
+/// was made; and, for a log without any record, if it is more than
+/// [`PROGRAM_AGE_MAX`](crate::PROGRAM_AGE_MAX) after the program was made. A clock that is wrong by
+/// less is not noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClockDoubtful {
     /// It is opened, and a warning says both moments before anything is recorded; so does

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use leftfold_core::store::{AppendError, Hash, Head, Identity, Metrics, Outcome, Pending, Position, State, Status};
+use leftfold_core::store::{
+    AppendError, Hash, Head, Identity, Metrics, Outcome, Pending, Position, State, Status,
+};
 use tokio::sync::watch;
 
 use crate::figures::Figures;
@@ -47,7 +49,13 @@ pub(crate) struct GroupSpan {
 }
 
 impl Shared {
-    pub(crate) fn new(identity: Identity, status: Status, segments: Arc<Segments>, index: Index, options: &Options) -> Self {
+    pub(crate) fn new(
+        identity: Identity,
+        status: Status,
+        segments: Arc<Segments>,
+        index: Index,
+        options: &Options,
+    ) -> Self {
         Self {
             identity,
             status: watch::Sender::new(status),
@@ -92,7 +100,10 @@ impl Shared {
     }
 
     /// An answer that needs no waiting, which is counted.
-    pub(crate) fn at_once_answered(&self, outcome: Result<Outcome, AppendError>) -> Pending<Outcome, AppendError> {
+    pub(crate) fn at_once_answered(
+        &self,
+        outcome: Result<Outcome, AppendError>,
+    ) -> Pending<Outcome, AppendError> {
         self.figures.answered(&outcome);
         Pending::ready(outcome)
     }
@@ -119,19 +130,34 @@ impl Shared {
     pub(crate) fn measure(&self, metrics: &mut Metrics) {
         self.figures.measure(metrics);
         let (appends, bytes) = self.queue.waiting();
-        metrics.gauge("leftfold_store_queue_appends", "Appends that wait for the writer.", &[], appends);
+        metrics.gauge(
+            "leftfold_store_queue_appends",
+            "Appends that wait for the writer.",
+            &[],
+            appends,
+        );
         metrics.gauge("leftfold_store_queue_bytes", "Bytes of those appends.", &[], bytes);
         let (reads, bytes) = self.pool.waiting();
         metrics.gauge("leftfold_store_queue_reads", "Reads that wait for a thread.", &[], reads);
         metrics.gauge("leftfold_store_queue_read_bytes", "Bytes of those reads.", &[], bytes);
         let skew = self.skew_micros() as f64 / 1e6;
-        metrics.gauge("leftfold_store_clock_skew_seconds", "How far the clock is ahead and not followed.", &[], skew);
+        metrics.gauge(
+            "leftfold_store_clock_skew_seconds",
+            "How far the clock is ahead and not followed.",
+            &[],
+            skew,
+        );
         let cache = self.index.cache_figures();
         let hits = "Pages of the index that were in memory.";
         metrics.counter("leftfold_index_cache_hits_total", hits, &[], cache.hits);
         let misses = "Pages of the index that were read from a file.";
         metrics.counter("leftfold_index_cache_misses_total", misses, &[], cache.misses);
-        metrics.gauge("leftfold_index_cache_bytes", "Bytes of pages of the index in memory.", &[], cache.bytes);
+        metrics.gauge(
+            "leftfold_index_cache_bytes",
+            "Bytes of pages of the index in memory.",
+            &[],
+            cache.bytes,
+        );
         let (runs, index_bytes) = self.index.files();
         metrics.gauge("leftfold_index_runs", "Files of the index.", &[], runs);
         let (segments, sealed_bytes) = self.segments.sealed();

@@ -1,4 +1,5 @@
-//! What waits in memory is bounded, whatever it is made of: the disk stands still, and callers do not.
+//! What waits in memory is bounded, whatever it is made of: the disk stands still, and callers do
+//! not.
 
 mod support;
 
@@ -6,7 +7,8 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 
 use leftfold_core::store::{
-    Append, AppendError, Backend, Condition, Expected, NewEvent, Outcome, Pending, Position, Query, Read, ReadError, StreamName,
+    Append, AppendError, Backend, Condition, Expected, NewEvent, Outcome, Pending, Position, Query,
+    Read, ReadError, StreamName,
 };
 use leftfold_log::disk::{File, Simulated};
 use leftfold_log::{Log, Options, Upkeep};
@@ -60,7 +62,8 @@ fn opened() -> (Log, Arc<Gate>) {
     let gate = Arc::new(Gate::default());
     let disk = Hooked(Simulated::new(1), Arc::clone(&gate));
     let clock = Arc::new(TestClock::default());
-    let options = Options { upkeep: Upkeep::Inline, clock, queue_bytes: QUEUE_BYTES, ..Options::default() };
+    let options =
+        Options { upkeep: Upkeep::Inline, clock, queue_bytes: QUEUE_BYTES, ..Options::default() };
     (Log::open_on(Arc::new(disk), options).unwrap().0, gate)
 }
 
@@ -74,7 +77,9 @@ fn judged(answers: Vec<Pending<Outcome, AppendError>>) -> usize {
     for answer in answers {
         match wait(answer) {
             Ok(Outcome::Appended(_) | Outcome::Conflict(_)) => count += 1,
-            Err(AppendError::Busy { waiting }) => assert!(waiting >= QUEUE_BYTES, "{waiting} bytes waited"),
+            Err(AppendError::Busy { waiting }) => {
+                assert!(waiting >= QUEUE_BYTES, "{waiting} bytes waited")
+            }
             other => panic!("an append was answered {other:?}"),
         }
     }
@@ -87,14 +92,18 @@ fn conditions_count_for_the_memory_that_they_take() {
     gate.hold(Held::Syncs);
     let mut answers = vec![log.append(Append::of(vec![event(1)]))];
     let name = |n: usize| StreamName::new(format!("other-{n:0>500}")).unwrap();
-    let large = Condition { streams: (0..1_000).map(|n| (name(n), Expected::Absent)).collect(), none_matching: vec![] };
+    let large = Condition {
+        streams: (0..1_000).map(|n| (name(n), Expected::Absent)).collect(),
+        none_matching: vec![],
+    };
     for _ in 0..64 {
         // About half a MiB each, without a single large event.
         answers.push(log.append(Append::of(vec![event(1)]).when(large.clone())));
     }
     gate.hold(Held::Nothing);
     let count = judged(answers);
-    // The writer takes up to twice the bound away: what it holds in its group, and what it had taken before.
+    // The writer takes up to twice the bound away: what it holds in its group, and what it had
+    // taken before.
     assert!((4..=20).contains(&count), "{count} were judged");
 }
 
@@ -117,10 +126,12 @@ fn reads_that_wait_for_a_thread_are_bounded() {
     let (log, gate) = opened();
     wait(log.append(Append::of(vec![event(1); 10]))).unwrap();
     gate.hold(Held::Reads);
-    let query: Query = (0..100).map(|n| Query::tag(format!("{n:0>500}")).items()[0].clone()).collect();
+    let query: Query =
+        (0..100).map(|n| Query::tag(format!("{n:0>500}")).items()[0].clone()).collect();
     let query = query.or(Query::all());
     // About 60 KiB each.
-    let answers: Vec<_> = (0..1_000).map(|_| log.read(Read::matching(query.clone(), Position(1)))).collect();
+    let answers: Vec<_> =
+        (0..1_000).map(|_| log.read(Read::matching(query.clone(), Position(1)))).collect();
     gate.hold(Held::Nothing);
     let (mut read, mut busy) = (0, 0);
     for answer in answers {
@@ -137,5 +148,8 @@ fn reads_that_wait_for_a_thread_are_bounded() {
         }
     }
     assert!(read >= 50 && busy >= 500, "{read} were read, {busy} were refused");
-    assert_eq!(wait(log.read(Read::matching(Query::all(), Position(1)))).map(|page| page.events.len()), Ok(10));
+    assert_eq!(
+        wait(log.read(Read::matching(Query::all(), Position(1)))).map(|page| page.events.len()),
+        Ok(10)
+    );
 }

@@ -38,7 +38,12 @@ impl Factory for Logs {
 
     async fn open(&self, place: &Folder) -> Store {
         // Small, so that segments and parts of the index are many, and it is busy soon.
-        let options = Options { segment_bytes: 64 << 10, memory_bytes: 1 << 20, queue_bytes: 8 << 20, ..Options::default() };
+        let options = Options {
+            segment_bytes: 64 << 10,
+            memory_bytes: 1 << 20,
+            queue_bytes: 8 << 20,
+            ..Options::default()
+        };
         let disk = Hooked(Real::create(&place.0).unwrap(), Arc::clone(&place.1));
         Store::new(Log::open_on(Arc::new(disk), options).unwrap().0)
     }

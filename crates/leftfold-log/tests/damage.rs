@@ -1,5 +1,6 @@
-//! Files of a log that are damaged, empty, gone, or under other names: the error names the file and leads to a copy. It
-//! never advises another directory or a new log, and no new log is begun beside what is left.
+//! Files of a log that are damaged, empty, gone, or under other names: the error names the file and
+//! leads to a copy. It never advises another directory or a new log, and no new log is begun beside
+//! what is left.
 
 mod support;
 
@@ -17,7 +18,12 @@ const EVENTS: usize = 36;
 type Files = BTreeMap<String, Vec<u8>>;
 
 fn options() -> Options {
-    Options { segment_bytes: 4096, upkeep: Upkeep::Inline, clock: Arc::new(TestClock::default()), ..Options::default() }
+    Options {
+        segment_bytes: 4096,
+        upkeep: Upkeep::Inline,
+        clock: Arc::new(TestClock::default()),
+        ..Options::default()
+    }
 }
 
 fn files(disk: &dyn Disk) -> Files {
@@ -30,11 +36,13 @@ fn files(disk: &dyn Disk) -> Files {
     disk.names().unwrap().into_iter().map(|name| (name.clone(), content(&name))).collect()
 }
 
-/// Makes a log of several segments, and gives what is in its directory after a close, or after the process was killed.
+/// Makes a log of several segments, and gives what is in its directory after a close, or after the
+/// process was killed.
 fn made(disk: &Arc<dyn Disk>, is_closed: bool) -> Files {
     let (log, _) = Log::open_on(Arc::clone(disk), options()).unwrap();
     for n in 0..EVENTS {
-        let event = NewEvent::new(event_type("test.Happened"), vec![b'.'; 200]).in_stream(stream(&format!("test-{}", n % 7)));
+        let event = NewEvent::new(event_type("test.Happened"), vec![b'.'; 200])
+            .in_stream(stream(&format!("test-{}", n % 7)));
         wait(log.append(Append::of(vec![event]))).unwrap();
     }
     if !is_closed {
@@ -74,28 +82,38 @@ fn count(log: Log) -> usize {
 /// The place of `restore` among the ways.
 const RESTORE: usize = 3;
 
-/// Holds every way to open a directory against the rule; whatever opens has all events. Returns the error of the first way.
+/// Holds every way to open a directory against the rule; whatever opens has all events. Returns the
+/// error of the first way.
 fn judged(what: &str, files: &Files) -> Option<OpenError> {
     let open = |existing| {
         let (log, _) = Log::open_on(disk_of(files), Options { open: existing, ..options() })?;
         Ok(count(log))
     };
-    let read_only =
-        || Log::open_read_only_on(disk_of(files), options()).map(|(log, report)| count(log) + report.held_back as usize);
-    let restored = || restore_on(disk_of(files), options()).map(|restored| restored.head.position.0 as usize);
-    let verified =
-        verify_on(disk_of(files)).map(|verified| if verified.damage.is_some() { EVENTS } else { verified.events as usize });
+    let read_only = || {
+        Log::open_read_only_on(disk_of(files), options())
+            .map(|(log, report)| count(log) + report.held_back as usize)
+    };
+    let restored =
+        || restore_on(disk_of(files), options()).map(|restored| restored.head.position.0 as usize);
+    let verified = verify_on(disk_of(files))
+        .map(|verified| if verified.damage.is_some() { EVENTS } else { verified.events as usize });
     let dumped = dump_on(disk_of(files), &mut |_| {}).map(|_| EVENTS);
-    let ways = [open(Existing::OrCreate), open(Existing::Only), read_only(), restored(), verified, dumped];
+    let ways =
+        [open(Existing::OrCreate), open(Existing::Only), read_only(), restored(), verified, dumped];
     for (way, found) in ways.iter().enumerate() {
         match found {
             // A declared restore is told that what is there is all.
             Ok(count) if way == RESTORE => assert!(*count <= EVENTS),
-            Ok(count) => assert_eq!(*count, EVENTS, "{what}, way {way}: a part of history was taken for all"),
+            Ok(count) => {
+                assert_eq!(*count, EVENTS, "{what}, way {way}: a part of history was taken for all")
+            }
             Err(error) => {
                 let text = error.to_string();
                 assert!(matches!(error, OpenError::Damaged { .. }), "{what}, way {way}: {error:?}");
-                assert!(text.contains("log-0000") && text.contains("bring back a copy"), "{what}, way {way}: {text}");
+                assert!(
+                    text.contains("log-0000") && text.contains("bring back a copy"),
+                    "{what}, way {way}: {text}"
+                );
             }
         }
     }
@@ -113,8 +131,11 @@ fn a_flipped_bit_in_any_header_is_damage_of_that_file_or_is_mended() {
     let sound = made(&disk, true);
     assert!(sound.keys().filter(|name| is_segment(name)).count() >= 3, "{:?}", sound.keys());
     for (name, bytes) in &sound {
-        // The index is held against its checksums elsewhere; of each of its files the beginning and the end are tried.
-        for byte in (0..bytes.len().min(256)).chain(bytes.len().saturating_sub(64).max(256)..bytes.len()) {
+        // The index is held against its checksums elsewhere; of each of its files the beginning and
+        // the end are tried.
+        for byte in
+            (0..bytes.len().min(256)).chain(bytes.len().saturating_sub(64).max(256)..bytes.len())
+        {
             if is_segment(name) && byte >= 256 {
                 continue;
             }
@@ -122,8 +143,12 @@ fn a_flipped_bit_in_any_header_is_damage_of_that_file_or_is_mended() {
             rotten.get_mut(name).unwrap()[byte] ^= 1 << (byte % 8);
             let error = judged(&format!("{name} byte {byte}"), &rotten);
             match error {
-                Some(OpenError::Damaged { place, .. }) => assert!(place.contains(name.as_str()), "{name} byte {byte}: {place}"),
-                other => assert!(!is_segment(name) && other.is_none(), "{name} byte {byte}: {other:?}"),
+                Some(OpenError::Damaged { place, .. }) => {
+                    assert!(place.contains(name.as_str()), "{name} byte {byte}: {place}")
+                }
+                other => {
+                    assert!(!is_segment(name) && other.is_none(), "{name} byte {byte}: {other:?}")
+                }
             }
         }
     }
@@ -133,7 +158,9 @@ fn a_flipped_bit_in_any_header_is_damage_of_that_file_or_is_mended() {
 fn a_magic_that_is_wrong_is_no_foreign_directory() {
     let (_, mut files) = directories().remove(0);
     files.get_mut("log-000000000001.seg").unwrap()[..8].copy_from_slice(b"LEFTFOOT");
-    let Some(OpenError::Damaged { place, detail }) = judged("magic", &files) else { panic!("it opens") };
+    let Some(OpenError::Damaged { place, detail }) = judged("magic", &files) else {
+        panic!("it opens")
+    };
     assert_eq!(
         (place.as_str(), detail.as_str()),
         ("log-000000000001.seg byte 0", "the segment header does not begin as one does")
@@ -153,8 +180,12 @@ fn a_file_that_is_gone_is_named_and_nothing_is_begun_in_its_place() {
             }
             let error = judged(&format!("{state}, without {name}"), &left);
             match error {
-                Some(OpenError::Damaged { place, .. }) => assert!(place.contains(name.as_str()), "{place} for {name}"),
-                other => assert!(!is_segment(name) && other.is_none(), "{state}, {name}: {other:?}"),
+                Some(OpenError::Damaged { place, .. }) => {
+                    assert!(place.contains(name.as_str()), "{place} for {name}")
+                }
+                other => {
+                    assert!(!is_segment(name) && other.is_none(), "{state}, {name}: {other:?}")
+                }
             }
         }
         // All segments but one kind of file after another, down to the lock alone.
@@ -163,7 +194,9 @@ fn a_file_that_is_gone_is_named_and_nothing_is_begun_in_its_place() {
         for kind in ["", ".off", ".manifest", ".run"] {
             left.retain(|name, _| kind.is_empty() || !name.ends_with(kind));
             let error = judged(&format!("{state}, with {:?}", left.keys()), &left);
-            let Some(OpenError::Damaged { place, .. }) = error else { panic!("{state}, {:?}: {error:?}", left.keys()) };
+            let Some(OpenError::Damaged { place, .. }) = error else {
+                panic!("{state}, {:?}: {error:?}", left.keys())
+            };
             assert_eq!(place, "log-000000000001.seg");
         }
         assert_eq!(left.keys().collect::<Vec<_>>(), ["lock"]);
@@ -186,13 +219,20 @@ fn a_file_that_is_empty_is_damaged_or_is_made_anew() {
 fn a_segment_under_another_name_is_found_and_asked_for() {
     for (state, sound) in directories() {
         for name in sound.keys().filter(|name| is_segment(name)) {
-            for other in [format!("{name}.bak"), format!("{name}.tmp"), "copy of the log".to_owned()] {
+            for other in
+                [format!("{name}.bak"), format!("{name}.tmp"), "copy of the log".to_owned()]
+            {
                 let mut files = sound.clone();
                 let content = files.remove(name).unwrap();
                 files.insert(other.clone(), content);
                 let error = judged(&format!("{state}, {name} as {other}"), &files);
-                let Some(OpenError::Damaged { place, detail }) = error else { panic!("{state}, {name} as {other}: {error:?}") };
-                assert!(place.contains(name.as_str()) && detail.contains(&other), "{place}: {detail}");
+                let Some(OpenError::Damaged { place, detail }) = error else {
+                    panic!("{state}, {name} as {other}: {error:?}")
+                };
+                assert!(
+                    place.contains(name.as_str()) && detail.contains(&other),
+                    "{place}: {detail}"
+                );
             }
         }
         // All of them, without anything else.
@@ -207,13 +247,18 @@ fn a_segment_under_another_name_is_found_and_asked_for() {
         swapped.insert("log-000000000001.seg".to_owned(), two.clone());
         swapped.insert("log-000000000002.seg".to_owned(), one.clone());
         let error = judged("swapped", &swapped);
-        assert!(matches!(&error, Some(OpenError::Damaged { detail, .. }) if detail.contains("that of segment 2")), "{error:?}");
+        assert!(
+            matches!(&error, Some(OpenError::Damaged { detail, .. }) if detail.contains("that of segment 2")),
+            "{error:?}"
+        );
     }
 }
 
 #[test]
 fn a_directory_without_any_history_is_somebody_elses_or_begins() {
-    let files = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect::<Files>();
+    let files = |names: &[&str]| {
+        names.iter().map(|name| ((*name).to_owned(), Vec::new())).collect::<Files>()
+    };
     for begun in [files(&[]), files(&["lock"]), files(&["lock", "log-000000000001.seg.tmp"])] {
         assert!(Log::open_on(disk_of(&begun), options()).is_ok(), "{begun:?}");
         let missing = Log::open_on(disk_of(&begun), Options { open: Existing::Only, ..options() });
@@ -221,6 +266,9 @@ fn a_directory_without_any_history_is_somebody_elses_or_begins() {
     }
     for name in ["photo.jpg", "log.txt", "log-1.seg", "keys"] {
         let opened = Log::open_on(disk_of(&files(&["lock", name])), options());
-        assert!(matches!(&opened, Err(OpenError::Foreign { file, .. }) if file == name), "{opened:?}");
+        assert!(
+            matches!(&opened, Err(OpenError::Foreign { file, .. }) if file == name),
+            "{opened:?}"
+        );
     }
 }

@@ -4,7 +4,9 @@ mod support;
 
 use std::sync::Arc;
 
-use leftfold_core::store::{Append, AppendsFrom, Backend, CommandId, CommandRecord, Digest, NewEvent, Position};
+use leftfold_core::store::{
+    Append, AppendsFrom, Backend, CommandId, CommandRecord, Digest, NewEvent, Position,
+};
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
 use leftfold_log::{Log, Options, Upkeep, restore_on};
 use support::{TestClock, event_type, stream, wait};
@@ -12,14 +14,20 @@ use support::{TestClock, event_type, stream, wait};
 const SEGMENT: &str = "log-000000000001.seg";
 
 fn options() -> Options {
-    Options { segment_bytes: 16 << 10, upkeep: Upkeep::Inline, clock: Arc::new(TestClock::default()), ..Options::default() }
+    Options {
+        segment_bytes: 16 << 10,
+        upkeep: Upkeep::Inline,
+        clock: Arc::new(TestClock::default()),
+        ..Options::default()
+    }
 }
 
 fn on(disk: &Simulated) -> Log {
     Log::open_on(Arc::new(disk.clone()), options()).unwrap().0
 }
 
-/// What someone can write who knows the format, the place, the position, the time and the chain, and guesses the secret.
+/// What someone can write who knows the format, the place, the position, the time and the chain,
+/// and guesses the secret.
 fn group(address: u64, secret: Option<[u8; 16]>, chain: [u8; 32]) -> Vec<u8> {
     let mut out = vec![0; 80];
     out[..4].copy_from_slice(b"LFG1");
@@ -39,17 +47,20 @@ fn group(address: u64, secret: Option<[u8; 16]>, chain: [u8; 32]) -> Vec<u8> {
     out
 }
 
-/// Opens what a crash left of an event whose data is full of groups, made by `group` for the address where each stands. Says
-/// how many crashes left a log that did not open.
+/// Opens what a crash left of an event whose data is full of groups, made by `group` for the
+/// address where each stands. Says how many crashes left a log that did not open.
 fn refused(group: impl Fn(&Simulated, u64) -> Vec<u8>) -> usize {
     let mut refused = 0;
     for seed in 0..100 {
         let disk = Simulated::new(seed);
         let log = on(&disk);
-        let event = |data: Vec<u8>| NewEvent::new(event_type("test.Happened"), data).in_stream(stream("test-1"));
+        let event = |data: Vec<u8>| {
+            NewEvent::new(event_type("test.Happened"), data).in_stream(stream("test-1"))
+        };
         wait(log.append(Append::of(vec![event(b"first".to_vec())]))).unwrap();
         let end = disk.content(SEGMENT).unwrap().iter().rposition(|byte| *byte != 0).unwrap() + 1;
-        // The headers of the group and of the record, flags, time, type, schema version, stream and version.
+        // The headers of the group and of the record, flags, time, type, schema version, stream and
+        // version.
         let data_at = end + 80 + 9 + 1 + 8 + (1 + 13) + 1 + (1 + 6) + 1;
         let mut data = vec![b' '; 1_024];
         while data.len() < 8_000 {
@@ -71,8 +82,8 @@ fn refused(group: impl Fn(&Simulated, u64) -> Vec<u8>) -> usize {
     refused
 }
 
-/// A crash lost the sector with the header of a group, and left the data of a user that looked like a later group: the log
-/// did not open any more, in 30 of 200 crashes.
+/// A crash lost the sector with the header of a group, and left the data of a user that looked like
+/// a later group: the log did not open any more, in 30 of 200 crashes.
 #[test]
 fn data_that_looks_like_a_group_is_not_taken_for_one_after_a_crash() {
     assert_eq!(refused(|_, address| group(address, None, [0; 32])), 0);
@@ -87,16 +98,20 @@ fn data_that_looks_like_a_group_is_not_taken_for_one_after_a_crash() {
 /// The same test finds what it looks for: who can read the directory can write such a group.
 #[test]
 fn who_knows_the_secret_of_a_segment_can_write_what_looks_like_a_group() {
-    let secret = |disk: &Simulated| -> [u8; 16] { disk.content(SEGMENT).unwrap()[128..144].try_into().unwrap() };
+    let secret = |disk: &Simulated| -> [u8; 16] {
+        disk.content(SEGMENT).unwrap()[128..144].try_into().unwrap()
+    };
     assert!(refused(|disk, address| group(address, Some(secret(disk)), [0; 32])) > 5);
 }
 
 #[test]
 fn every_segment_has_a_secret_of_its_own() {
     let disk = Simulated::new(1);
-    let (log, _) = Log::open_on(Arc::new(disk.clone()), Options { segment_bytes: 4096, ..options() }).unwrap();
+    let (log, _) =
+        Log::open_on(Arc::new(disk.clone()), Options { segment_bytes: 4096, ..options() }).unwrap();
     for _ in 0..4 {
-        wait(log.append(Append::of(vec![NewEvent::new(event_type("t"), vec![b'x'; 5_000])]))).unwrap();
+        wait(log.append(Append::of(vec![NewEvent::new(event_type("t"), vec![b'x'; 5_000])])))
+            .unwrap();
     }
     let names = disk.names().unwrap().into_iter().filter(|name| name.ends_with(".seg"));
     let secrets: std::collections::BTreeSet<Vec<u8>> =
@@ -105,17 +120,24 @@ fn every_segment_has_a_secret_of_its_own() {
 }
 
 fn command(n: u8) -> Append {
-    let command = CommandRecord { id: CommandId([n; 16]), digest: Digest([2; 16]), answer: vec![3; 2_000].into() };
+    let command = CommandRecord {
+        id: CommandId([n; 16]),
+        digest: Digest([2; 16]),
+        answer: vec![3; 2_000].into(),
+    };
     Append { command: Some(command), ..Append::default() }
 }
 
 fn appends(log: &Log, from: AppendsFrom) -> Vec<(Position, usize, bool)> {
     let page = wait(log.appends(from, 1 << 20)).unwrap();
-    page.appends.iter().map(|append| (append.first, append.events.len(), append.command.is_some())).collect()
+    page.appends
+        .iter()
+        .map(|append| (append.first, append.events.len(), append.command.is_some()))
+        .collect()
 }
 
-/// Reading appends from the start began at the segment that holds position 1, and passed over the records of segments before
-/// it that hold no events: a copy of the store had other answers.
+/// Reading appends from the start began at the segment that holds position 1, and passed over the
+/// records of segments before it that hold no events: a copy of the store had other answers.
 #[test]
 fn appends_are_read_from_the_start_also_where_the_first_segments_hold_no_events() {
     let disk = Simulated::new(3);
@@ -125,7 +147,11 @@ fn appends_are_read_from_the_start_also_where_the_first_segments_hold_no_events(
         wait(log.append(command(n))).unwrap();
     }
     let without_events = vec![(Position::START, 0, true); 8];
-    assert_eq!(appends(&log, AppendsFrom::After(Position::START)), without_events, "over rotations");
+    assert_eq!(
+        appends(&log, AppendsFrom::After(Position::START)),
+        without_events,
+        "over rotations"
+    );
     wait(log.close()).unwrap();
     drop(log);
     restore_on(Arc::new(disk.clone()), small()).unwrap();
@@ -140,7 +166,11 @@ fn appends_are_read_from_the_start_also_where_the_first_segments_hold_no_events(
     let all = [without_events, vec![(Position(1), 2, false)], behind.clone()].concat();
     assert_eq!(appends(&log, AppendsFrom::After(Position::START)), all, "over a restore");
     for position in [1, 2] {
-        assert_eq!(appends(&log, AppendsFrom::After(Position(position))), behind, "after {position}");
+        assert_eq!(
+            appends(&log, AppendsFrom::After(Position(position))),
+            behind,
+            "after {position}"
+        );
     }
     assert_eq!(appends(&log, AppendsFrom::After(Position(3))), []);
 }

@@ -1,5 +1,6 @@
-//! Forgetting over a log and a key file, stopped at every line of either: whoever was forgotten by one of the two is forgotten
-//! by both once they are opened again, and a receipt that was given holds.
+//! Forgetting over a log and a key file, stopped at every line of either: whoever was forgotten by
+//! one of the two is forgotten by both once they are opened again, and a receipt that was given
+//! holds.
 
 mod support;
 
@@ -49,10 +50,17 @@ impl Machine {
 
     async fn open(&self) -> Result<(Store, Keys), String> {
         let clock = Arc::new(TestClock::default());
-        let options = Options { segment_bytes: 16 << 10, upkeep: Upkeep::Inline, clock, ..Options::default() };
-        let (log, _) = Log::open_on(Arc::new(self.log.clone()), options).map_err(|error| error.to_string())?;
+        let options = Options {
+            segment_bytes: 16 << 10,
+            upkeep: Upkeep::Inline,
+            clock,
+            ..Options::default()
+        };
+        let (log, _) =
+            Log::open_on(Arc::new(self.log.clone()), options).map_err(|error| error.to_string())?;
         let store = Store::new(log);
-        let key_file = KeyFile::open_on(Arc::new(self.keys.clone())).map_err(|error| error.to_string())?;
+        let key_file =
+            KeyFile::open_on(Arc::new(self.keys.clone())).map_err(|error| error.to_string())?;
         let keys = Keys::of(&store, key_file).await.map_err(|error| error.to_string())?;
         Ok((store, keys))
     }
@@ -79,11 +87,23 @@ impl Answered {
         store.close().await.map_err(|error| error.to_string())
     }
 
-    async fn name(&mut self, store: &Store, keys: &Keys, person: &'static str) -> Result<(), String> {
+    async fn name(
+        &mut self,
+        store: &Store,
+        keys: &Keys,
+        person: &'static str,
+    ) -> Result<(), String> {
         let subject = keys.subject(person).await.map_err(|error| error.to_string())?;
-        let sealed = subject.seal_findable("name", &format!("the name of {person}")).await.map_err(|error| error.to_string())?;
+        let sealed = subject
+            .seal_findable("name", &format!("the name of {person}"))
+            .await
+            .map_err(|error| error.to_string())?;
         let named = PersonEvent::Named { name: sealed.clone() };
-        store.facts("person", person, &[named]).record().await.map_err(|error| error.to_string())?;
+        store
+            .facts("person", person, &[named])
+            .record()
+            .await
+            .map_err(|error| error.to_string())?;
         self.named.push((person, sealed));
         Ok(())
     }
@@ -108,7 +128,10 @@ impl Answered {
             let opened = keys.open(name).await.unwrap_or_else(|error| panic!("{story}: {error}"));
             let found = keys.find("name", &format!("the name of {person}")).await.unwrap();
             let subject = format!("\"subject\":\"{person}\"");
-            let said = said.iter().filter(|event| String::from_utf8_lossy(&event.data).contains(&subject)).count();
+            let said = said
+                .iter()
+                .filter(|event| String::from_utf8_lossy(&event.data).contains(&subject))
+                .count();
             match opened {
                 Opened::Known(value) => {
                     assert_eq!(
@@ -120,7 +143,10 @@ impl Answered {
                 }
                 Opened::Forgotten => {
                     assert_eq!((found, said), (None, 1), "{story}: {person}");
-                    assert!(is_forgotten || self.in_doubt == Some(*person), "{story}: {person} is lost");
+                    assert!(
+                        is_forgotten || self.in_doubt == Some(*person),
+                        "{story}: {person} is lost"
+                    );
                     keys.verify(&keys.forget(person).await.unwrap()).await.unwrap();
                 }
             }

@@ -1,4 +1,5 @@
-//! File handles: a log needs a bounded number of them, and a moment without any is like a full disk.
+//! File handles: a log needs a bounded number of them, and a moment without any is like a full
+//! disk.
 
 mod support;
 
@@ -8,8 +9,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use leftfold_core::store::{
-    Append, AppendError, Backend, CommandId, CommandRecord, Digest, NewEvent, Outcome, Position, Query, Read, ReadError, State,
-    Store,
+    Append, AppendError, Backend, CommandId, CommandRecord, Digest, NewEvent, Outcome, Position,
+    Query, Read, ReadError, State, Store,
 };
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
 use leftfold_log::{Log, OpenError, Options, Upkeep, verify_on};
@@ -21,11 +22,15 @@ const HANDLES: &str = "48";
 
 /// Each is a segment of its own.
 fn large(n: usize) -> Append {
-    Append::of(vec![NewEvent::new(event_type("test.Happened"), format!("{n} {}", "x".repeat(5_000))).in_stream(stream("test-1"))])
+    Append::of(vec![
+        NewEvent::new(event_type("test.Happened"), format!("{n} {}", "x".repeat(5_000)))
+            .in_stream(stream("test-1")),
+    ])
 }
 
 fn read_all(log: &Log) -> Result<usize, ReadError> {
-    wait(Store::new(log.clone()).read(Read::matching(Query::everything(), Position(1))).all()).map(|all| all.len())
+    wait(Store::new(log.clone()).read(Read::matching(Query::everything(), Position(1))).all())
+        .map(|all| all.len())
 }
 
 /// The process whose handles are few: the test below starts it.
@@ -40,7 +45,10 @@ fn child() {
     }
     let written = open_files();
     assert_eq!(read_all(&log), Ok(150));
-    assert!(written < 30, "{written} files are open after 150 segments were written and none was read");
+    assert!(
+        written < 30,
+        "{written} files are open after 150 segments were written and none was read"
+    );
     wait(log.append(large(150))).unwrap();
     drop(log);
     let (log, _) = Log::open(&folder, options()).unwrap();
@@ -49,7 +57,8 @@ fn child() {
     // Now somebody else takes every handle that is left, while the next segment is to be begun.
     let (mut taken, mut appended) = (Vec::new(), 152);
     for round in 0..3 {
-        // The handles of the files that were read are let go of first, so an append or two may still go in.
+        // The handles of the files that were read are let go of first, so an append or two may
+        // still go in.
         let refused = loop {
             while let Ok(file) = File::open("/dev/null") {
                 taken.push(file);
@@ -73,15 +82,18 @@ fn child() {
     assert_eq!(read_all(&log), Ok(appended));
 }
 
-/// Every segment that was written or read kept a handle, and one moment without handles at a rotation made the store
-/// read-only for good: the directory could not be opened to make it durable that nothing was begun.
+/// Every segment that was written or read kept a handle, and one moment without handles at a
+/// rotation made the store read-only for good: the directory could not be opened to make it durable
+/// that nothing was begun.
 #[test]
 fn a_process_with_few_handles_writes_and_reads_any_number_of_segments() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("handles-{}", std::process::id()));
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("handles-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     let itself = std::env::current_exe().unwrap();
     let script = format!("ulimit -n {HANDLES} && exec \"$0\" --exact child --nocapture");
-    let output = Command::new("sh").arg("-c").arg(script).arg(itself).env(FOLDER, &folder).output().unwrap();
+    let output =
+        Command::new("sh").arg("-c").arg(script).arg(itself).env(FOLDER, &folder).output().unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}\n{}", said(&output.stdout), said(&output.stderr));
     fs::remove_dir_all(&folder).unwrap();
@@ -98,28 +110,37 @@ fn options() -> Options {
     }
 }
 
-/// What a store goes through: rotations, flushes and merges of the index, reads of old segments and repeated requests.
-/// Says how often it was told that there is no room.
+/// What a store goes through: rotations, flushes and merges of the index, reads of old segments and
+/// repeated requests. Says how often it was told that there is no room.
 fn live(log: &Log) -> usize {
     let mut refused = 0;
     for n in 0..20_u8 {
         let mut append = Append::of((0..8).map(|k| event(n, k)).collect());
-        append.command = Some(CommandRecord { id: CommandId([n; 16]), digest: Digest([n; 16]), answer: vec![n].into() });
+        append.command = Some(CommandRecord {
+            id: CommandId([n; 16]),
+            digest: Digest([n; 16]),
+            answer: vec![n].into(),
+        });
         loop {
             match wait(log.append(append.clone())) {
                 Ok(Outcome::Appended(_)) => break,
-                Err(AppendError::Full { .. } | AppendError::Read(ReadError::Io { .. })) => refused += 1,
+                Err(AppendError::Full { .. } | AppendError::Read(ReadError::Io { .. })) => {
+                    refused += 1
+                }
                 other => panic!("append {n}: {other:?}"),
             }
             assert_eq!(log.status().borrow().state, State::Open, "append {n}");
         }
         let again = CommandId([n / 2; 16]);
-        while let Err(error) = wait(log.answered(again)).map(|answered| assert!(answered.is_some())) {
+        while let Err(error) = wait(log.answered(again)).map(|answered| assert!(answered.is_some()))
+        {
             assert!(matches!(error, ReadError::Io { .. }), "{error:?}");
             refused += 1;
         }
         if n % 8 == 0 {
-            while let Err(error) = read_all(log).map(|count| assert_eq!(count, (usize::from(n) + 1) * 8)) {
+            while let Err(error) =
+                read_all(log).map(|count| assert_eq!(count, (usize::from(n) + 1) * 8))
+            {
                 assert!(matches!(error, ReadError::Io { .. }), "{error:?}");
                 refused += 1;
             }
@@ -133,10 +154,12 @@ fn event(n: u8, k: u8) -> NewEvent {
     NewEvent::new(event_type("test.Happened"), vec![n; 60]).in_stream(name)
 }
 
-/// The n-th use of the disk of a kind, and so many behind it, are refused for want of handles, for every n.
+/// The n-th use of the disk of a kind, and so many behind it, are refused for want of handles, for
+/// every n.
 #[test]
 fn a_moment_without_handles_at_any_place_loses_nothing_and_passes() {
-    let kinds = [Use::Open, Use::Create, Use::Rename, Use::Remove, Use::SyncNames, Use::Write, Use::Read];
+    let kinds =
+        [Use::Open, Use::Create, Use::Rename, Use::Remove, Use::SyncNames, Use::Write, Use::Read];
     for kind in kinds {
         let mut reached = 0;
         for moment in [1, 4] {
@@ -160,7 +183,11 @@ fn a_moment_without_handles_at_any_place_loses_nothing_and_passes() {
                 assert!(verified.is_sound(), "{kind:?} {nth}: {verified:?}");
                 assert_eq!((verified.events, verified.commands), (160, 20), "{kind:?} {nth}");
                 let (log, recovery) = Log::open_on(Arc::new(disk), options()).unwrap();
-                assert_eq!((read_all(&log), recovery.index_rebuilt), (Ok(160), None), "{kind:?} {nth}");
+                assert_eq!(
+                    (read_all(&log), recovery.index_rebuilt),
+                    (Ok(160), None),
+                    "{kind:?} {nth}"
+                );
                 reached = reached.max(refused);
                 if !came {
                     break;
@@ -200,15 +227,16 @@ fn a_log_that_cannot_be_opened_for_want_of_handles_opens_when_there_are_some() {
     assert!(disk.names().unwrap().iter().all(|name| !name.ends_with(".tmp")));
 }
 
-/// What was begun of the next segment may have its name already. A seal behind the segment before it would make the log
-/// one that does not open.
+/// What was begun of the next segment may have its name already. A seal behind the segment before
+/// it would make the log one that does not open.
 #[test]
 fn a_log_that_is_closed_while_its_next_segment_is_half_made_opens_again() {
     for nth in 1..4 {
         let disk = Simulated::new(1);
         let (log, _) = Log::open_on(Arc::new(disk.clone()), options()).unwrap();
         wait(log.append(large(0))).unwrap();
-        // Making the names of the new segment durable fails, and so does taking them back, until the log is closed.
+        // Making the names of the new segment durable fails, and so does taking them back, until
+        // the log is closed.
         (1..20).for_each(|nth| disk.plan(Use::SyncNames, nth, Fault::Lack));
         for _ in 0..nth {
             assert!(matches!(wait(log.append(large(1))), Err(AppendError::Full { .. })));

@@ -25,14 +25,16 @@ fn recorded(disk: &Simulated) -> Vec<EventId> {
     all.iter().map(|event| event.id).collect()
 }
 
-/// An event at the position of a lost one, recorded in the same millisecond by a clock that was set back, had the id of the
-/// lost one: a payment service that had heard of the lost one left the new payment out.
+/// An event at the position of a lost one, recorded in the same millisecond by a clock that was set
+/// back, had the id of the lost one: a payment service that had heard of the lost one left the new
+/// payment out.
 #[test]
 fn an_id_never_comes_again_after_a_declared_restore_whatever_the_clock_says() {
     let original = Simulated::new(1);
     let before = recorded(&original);
     let names = original.names().unwrap().into_iter();
-    let files: Vec<_> = names.filter_map(|name| original.content(&name).map(|content| (name, content))).collect();
+    let files: Vec<_> =
+        names.filter_map(|name| original.content(&name).map(|content| (name, content))).collect();
     let mut seen: HashSet<EventId> = recorded(&original).into_iter().collect();
     for life in 0..3 {
         let disk = Simulated::new(2);
@@ -43,7 +45,10 @@ fn an_id_never_comes_again_after_a_declared_restore_whatever_the_clock_says() {
         let ids = recorded(&disk);
         assert_eq!(ids[..1], before, "what was there before keeps its id");
         assert!(seen.insert(ids[1]), "life {life} gave {} again", ids[1]);
-        assert_eq!(ids[1].moment().map(|at| at.as_micros() / 1_000), before[0].moment().map(|at| at.as_micros() / 1_000));
+        assert_eq!(
+            ids[1].moment().map(|at| at.as_micros() / 1_000),
+            before[0].moment().map(|at| at.as_micros() / 1_000)
+        );
         assert_eq!(recorded(&disk)[..2], ids, "an id stays after reopening");
     }
 }

@@ -7,11 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leftfold_core::store::{
-    Append, AppendError, Backend, CloseError, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Outcome, Position,
-    Query, Read, ReadError, State, Store, Version,
+    Append, AppendError, Backend, CloseError, CommandId, CommandRecord, Condition, Digest,
+    Expected, NewEvent, Outcome, Position, Query, Read, ReadError, State, Store, Version,
 };
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
-use leftfold_log::{ClockBehind, Existing, Log, OpenError, Options, Upkeep, dump_on, restore, restore_on, verify, verify_on};
+use leftfold_log::{
+    ClockBehind, Existing, Log, OpenError, Options, Upkeep, dump_on, restore, restore_on, verify,
+    verify_on,
+};
 use support::{Folder, TestClock, event_type, stream, wait};
 
 fn options() -> Options {
@@ -31,7 +34,9 @@ fn append(log: &Log, data: &str) -> Result<Outcome, AppendError> {
 }
 
 fn count(log: &Log) -> usize {
-    wait(Store::new(log.clone()).read(Read::matching(Query::all(), Position(1))).all()).unwrap().len()
+    wait(Store::new(log.clone()).read(Read::matching(Query::all(), Position(1))).all())
+        .unwrap()
+        .len()
 }
 
 #[test]
@@ -63,7 +68,8 @@ fn a_failed_sync_makes_waiting_appends_unknown_and_the_store_read_only() {
     assert_eq!(count(&log), 1, "what is durable can be read");
     assert!(matches!(wait(log.close()), Err(CloseError { .. })));
     drop(log);
-    // The system may still show what the disk never got: whatever is shown after opening must outlive a crash.
+    // The system may still show what the disk never got: whatever is shown after opening must
+    // outlive a crash.
     let log = on(&disk.kill());
     let shown = count(&log);
     assert!(shown == 1 || shown == 2);
@@ -85,7 +91,10 @@ fn what_a_failed_write_of_a_group_left_is_never_shown() {
         let log = on(&disk.kill());
         let found = count(&log);
         assert!((1..=6).contains(&found));
-        assert_eq!(append(&log, "last").map(|outcome| matches!(outcome, Outcome::Appended(_))), Ok(true));
+        assert_eq!(
+            append(&log, "last").map(|outcome| matches!(outcome, Outcome::Appended(_))),
+            Ok(true)
+        );
     }
 }
 
@@ -109,17 +118,24 @@ fn a_directory_that_is_no_log_is_left_alone() {
     fs::remove_file(folder.0.join("photo.jpg")).unwrap();
     fs::write(folder.0.join("log-000000000001.seg"), b"something else entirely").unwrap();
     let opened = Log::open(&folder.0, Options::default()).map(|_| ());
-    assert!(matches!(opened, Err(OpenError::Damaged { .. })), "who names a file so has a log here: {opened:?}");
-    let missing = Log::open(folder.0.join("none"), Options { open: Existing::Only, ..Options::default() }).map(|_| ());
+    assert!(
+        matches!(opened, Err(OpenError::Damaged { .. })),
+        "who names a file so has a log here: {opened:?}"
+    );
+    let missing =
+        Log::open(folder.0.join("none"), Options { open: Existing::Only, ..Options::default() })
+            .map(|_| ());
     assert!(matches!(missing, Err(OpenError::Missing { .. })));
 }
 
-/// The root of a fresh ext4 volume holds a directory of the file system's own, and looked like somebody's.
+/// The root of a fresh ext4 volume holds a directory of the file system's own, and looked like
+/// somebody's.
 #[test]
 fn a_fresh_volume_is_an_empty_directory() {
     let folder = Folder::new("volume");
     fs::create_dir_all(folder.0.join("lost+found")).unwrap();
-    let (log, _) = Log::open(&folder.0, Options { open: Existing::Never, ..Options::default() }).unwrap();
+    let (log, _) =
+        Log::open(&folder.0, Options { open: Existing::Never, ..Options::default() }).unwrap();
     append(&log, "first").unwrap();
     drop(log);
     assert!(verify(&folder.0).unwrap().is_sound());
@@ -142,7 +158,10 @@ fn another_format_version_is_named_and_nothing_is_changed() {
     bytes[252..256].copy_from_slice(&crc);
     fs::write(&file, &bytes).unwrap();
     let opened = Log::open(&folder.0, Options::default()).map(|_| ());
-    assert!(matches!(opened, Err(OpenError::OtherRelease { what: "format version", found: 3, .. })), "{opened:?}");
+    assert!(
+        matches!(opened, Err(OpenError::OtherRelease { what: "format version", found: 3, .. })),
+        "{opened:?}"
+    );
     assert_eq!(fs::read(&file).unwrap(), bytes);
 }
 
@@ -161,7 +180,8 @@ fn a_clock_far_behind_the_last_record_is_refused() {
     assert_eq!(count(&Log::open_on(Arc::new(disk), with(&clock)).unwrap().0), 1);
 }
 
-/// A machine whose clock said 2099 once, when a log was opened: every later opening was refused, for good.
+/// A machine whose clock said 2099 once, when a log was opened: every later opening was refused,
+/// for good.
 #[test]
 fn a_log_with_a_record_of_the_far_future_goes_on_where_that_is_meant() {
     const YEARS: i64 = 75 * 365 * 86_400_000_000;
@@ -223,8 +243,9 @@ fn damage_below_a_durable_mark_is_an_error_with_its_place_wherever_it_is() {
     assert!(verify_on(Arc::new(disk)).unwrap().is_sound());
 }
 
-/// A sector across the end of one group and the header of the next was lost. Recovery looked only right behind the first
-/// group for a later one, found none, and cut everything from there on: acknowledged groups were gone without a word.
+/// A sector across the end of one group and the header of the next was lost. Recovery looked only
+/// right behind the first group for a later one, found none, and cut everything from there on:
+/// acknowledged groups were gone without a word.
 #[test]
 fn a_lost_sector_across_two_groups_is_damage_where_a_later_group_stands() {
     let disk = Simulated::new(4);
@@ -235,7 +256,8 @@ fn a_lost_sector_across_two_groups_is_damage_where_a_later_group_stands() {
     let dead = disk.kill();
     drop(log);
     let bytes = dead.content("log-000000000001.seg").unwrap();
-    let groups: Vec<usize> = (0..bytes.len() - 4).filter(|at| &bytes[*at..*at + 4] == b"LFG1").collect();
+    let groups: Vec<usize> =
+        (0..bytes.len() - 4).filter(|at| &bytes[*at..*at + 4] == b"LFG1").collect();
     assert_eq!(groups.len(), 6);
     for pair in groups[..5].windows(2) {
         let (body, header) = (pair[0] + 100, pair[1] + 50);
@@ -271,8 +293,15 @@ fn a_last_record_that_checks_and_is_not_understood_is_refused_and_not_cut() {
     record[..4].copy_from_slice(&crc.to_le_bytes());
     dead.open(name).unwrap().write_all_at(&record, group as u64 + 80).unwrap();
     let opened = Log::open_on(Arc::new(dead.clone()), options());
-    assert!(matches!(&opened, Err(OpenError::Damaged { detail, .. }) if detail.contains("kind 9")), "{opened:?}");
-    assert_eq!(dead.content(name).unwrap()[group + 80..][..record.len()], record, "nothing was changed");
+    assert!(
+        matches!(&opened, Err(OpenError::Damaged { detail, .. }) if detail.contains("kind 9")),
+        "{opened:?}"
+    );
+    assert_eq!(
+        dead.content(name).unwrap()[group + 80..][..record.len()],
+        record,
+        "nothing was changed"
+    );
 }
 
 #[test]
@@ -281,7 +310,12 @@ fn rot_is_noticed_by_readers_of_an_open_log() {
     let log = on(&disk);
     append(&log, "first").unwrap();
     append(&log, "second").unwrap();
-    let place = disk.content("log-000000000001.seg").unwrap().windows(6).position(|bytes| bytes == b"second").unwrap();
+    let place = disk
+        .content("log-000000000001.seg")
+        .unwrap()
+        .windows(6)
+        .position(|bytes| bytes == b"second")
+        .unwrap();
     disk.rot("log-000000000001.seg", place, 0);
     let found = wait(Store::new(log.clone()).read(Read::matching(Query::all(), Position(2))).all());
     let Err(ReadError::Damaged { place, .. }) = found else { panic!("{found:?}") };
@@ -295,7 +329,9 @@ fn a_torn_end_is_cut_and_reported() {
     let disk = Simulated::new(6);
     let log = on(&disk);
     append(&log, "first").unwrap();
-    let end = disk.content("log-000000000001.seg").unwrap().iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let end =
+        disk.content("log-000000000001.seg").unwrap().iter().rposition(|byte| *byte != 0).unwrap()
+            + 1;
     append(&log, "second").unwrap();
     let dead = disk.kill();
     drop(log);
@@ -335,18 +371,24 @@ fn an_index_that_knows_more_than_the_log_is_a_witness_of_loss() {
 #[test]
 fn a_log_is_read_only_where_it_is_opened_so_and_its_directory_stays_as_it_is() {
     let folder = Folder::new("read-only");
-    let (log, _) = Log::open(&folder.0, Options { segment_bytes: 4096, ..Options::default() }).unwrap();
+    let (log, _) =
+        Log::open(&folder.0, Options { segment_bytes: 4096, ..Options::default() }).unwrap();
     for n in 0..50 {
         append(&log, &format!("{n} {}", "x".repeat(400))).unwrap();
     }
     // The directory of a process that has it open.
     let (reader, recovery) = Log::open_read_only(&folder.0, Options::default()).unwrap();
-    assert_eq!((count(&reader), recovery.held_back), (49, 1), "of the last group only that process knows that it is durable");
+    assert_eq!(
+        (count(&reader), recovery.held_back),
+        (49, 1),
+        "of the last group only that process knows that it is durable"
+    );
     assert!(matches!(append(&reader, "no"), Err(AppendError::ReadOnly { .. })));
     wait(reader.close()).unwrap();
     drop(log);
     let names = |path: &Path| {
-        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
     };
@@ -359,15 +401,19 @@ fn a_log_is_read_only_where_it_is_opened_so_and_its_directory_stays_as_it_is() {
     }
     let before = names(&folder.0);
     let (reader, recovery) = Log::open_read_only(&folder.0, Options::default()).unwrap();
-    assert_eq!((count(&reader), recovery.replayed, recovery.held_back), (50, 50, 0), "a seal stands behind the last group");
+    assert_eq!(
+        (count(&reader), recovery.replayed, recovery.held_back),
+        (50, 50, 0),
+        "a seal stands behind the last group"
+    );
     drop(reader);
     assert_eq!(names(&folder.0), before);
     assert!(verify(&folder.0).unwrap().is_sound());
     assert_eq!(restore(&folder.0, Options::default()).unwrap().identity.epoch.number, 2);
 }
 
-/// A process was killed between writing a group and its sync: a reader was shown the group, and a crash of the machine
-/// took it back.
+/// A process was killed between writing a group and its sync: a reader was shown the group, and a
+/// crash of the machine took it back.
 #[test]
 fn what_a_reader_is_shown_outlives_a_crash() {
     let (mut lost, mut held_back) = (0, 0);
@@ -382,14 +428,24 @@ fn what_a_reader_is_shown_outlives_a_crash() {
         let disk = disk.kill();
         let (reader, recovery) = Log::open_read_only_on(Arc::new(disk.clone()), options()).unwrap();
         let shown = count(&reader);
-        assert_eq!((shown, recovery.head.position), (2, Position(2)), "what is acknowledged and followed is shown");
+        assert_eq!(
+            (shown, recovery.head.position),
+            (2, Position(2)),
+            "what is acknowledged and followed is shown"
+        );
         assert_eq!(wait(Store::new(reader).version(stream("test-1"))), Ok(Version(2)));
         held_back += recovery.held_back;
         let outlived = count(&on(&disk.crash()));
-        assert!(outlived >= shown, "{shown} events were shown to a reader, {outlived} outlived the crash");
+        assert!(
+            outlived >= shown,
+            "{shown} events were shown to a reader, {outlived} outlived the crash"
+        );
         lost += usize::from(outlived == 2);
     }
-    assert!(lost > 0 && held_back > 0, "the group that was not synced is lost sometimes: {lost}, {held_back}");
+    assert!(
+        lost > 0 && held_back > 0,
+        "the group that was not synced is lost sometimes: {lost}, {held_back}"
+    );
 }
 
 #[test]
@@ -414,7 +470,11 @@ fn a_dump_shows_bytes_that_are_no_text_in_hexadecimal() {
     let disk = Simulated::new(8);
     let log = on(&disk);
     let (data, answer) = (b"caf\xe9 \xff\x00".to_vec(), b"\xc3\x28".to_vec());
-    let command = CommandRecord { id: CommandId::new("test", "k"), digest: Digest::of(b"k"), answer: answer.into() };
+    let command = CommandRecord {
+        id: CommandId::new("test", "k"),
+        digest: Digest::of(b"k"),
+        answer: answer.into(),
+    };
     let event = NewEvent::new(event_type("test.Happened"), data);
     wait(log.append(Append { command: Some(command), ..Append::of(vec![event]) })).unwrap();
     drop(log);
@@ -429,8 +489,10 @@ fn more_than_may_wait_is_refused_as_busy() {
     let disk = Simulated::new(9);
     let small = Options { queue_appends: 1, ..options() };
     let (log, _) = Log::open_on(Arc::new(disk), small).unwrap();
-    let answers = log.append_together((0..4).map(|n| Append::of(vec![event(&n.to_string())])).collect());
-    let more: Vec<_> = (0..64).map(|n| log.append(Append::of(vec![event(&n.to_string())]))).collect();
+    let answers =
+        log.append_together((0..4).map(|n| Append::of(vec![event(&n.to_string())])).collect());
+    let more: Vec<_> =
+        (0..64).map(|n| log.append(Append::of(vec![event(&n.to_string())]))).collect();
     for answer in answers {
         assert!(matches!(wait(answer), Ok(Outcome::Appended(_))));
     }
@@ -447,7 +509,8 @@ fn a_page_backwards_reads_no_more_than_it_may_hold() {
     for _ in 0..40 {
         append(&log, &large).unwrap();
     }
-    let reads = [Read::matching(Query::all(), Position::END), Read::stream(stream("test-1"), Version::END)];
+    let reads =
+        [Read::matching(Query::all(), Position::END), Read::stream(stream("test-1"), Version::END)];
     for read in reads.map(Read::backwards) {
         let before = disk.count(Use::Read);
         let page = wait(log.read(read.clone())).unwrap();
@@ -457,8 +520,8 @@ fn a_page_backwards_reads_no_more_than_it_may_hold() {
     }
 }
 
-/// Versions are held against the index when a log is opened. An index that could not be read was taken for damage of
-/// the log.
+/// Versions are held against the index when a log is opened. An index that could not be read was
+/// taken for damage of the log.
 #[test]
 fn an_index_that_cannot_be_read_is_no_damage_of_the_log() {
     let disk = Simulated::new(11);
@@ -491,8 +554,9 @@ fn an_index_that_cannot_be_read_is_no_damage_of_the_log() {
     assert!(opened > reads / 4, "{opened} openings went on, of {reads}");
 }
 
-/// The hash in the header of a new epoch's segment is not that at the end of the one before. The offsets of that one were
-/// taken for another segment's, and made anew, by going through all of it, whenever a log was read that was restored once.
+/// The hash in the header of a new epoch's segment is not that at the end of the one before. The
+/// offsets of that one were taken for another segment's, and made anew, by going through all of it,
+/// whenever a log was read that was restored once.
 #[test]
 fn offsets_are_kept_over_a_change_of_epoch() {
     for closed in [true, false] {
@@ -514,7 +578,10 @@ fn offsets_are_kept_over_a_change_of_epoch() {
                 let before = disk.count(Use::Rename);
                 assert_eq!(count(&log), 100);
                 let made = disk.count(Use::Rename) - before;
-                assert_eq!(made, 0, "files of offsets made, restored {restores} times, opening {opening}, closed: {closed}");
+                assert_eq!(
+                    made, 0,
+                    "files of offsets made, restored {restores} times, opening {opening}, closed: {closed}"
+                );
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The key store in a directory: what it acknowledged it has, what it destroyed is nowhere, at whichever line it crashed.
+//! The key store in a directory: what it acknowledged it has, what it destroyed is nowhere, at
+//! whichever line it crashed.
 
 mod support;
 
@@ -6,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use leftfold_core::personal::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, Keys, KeysError, Lookup, Opened, Personal, SubjectKey, Token,
+    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, Keys, KeysError, Lookup, Opened,
+    Personal, SubjectKey, Token,
 };
 use leftfold_core::store::{Label, Store, Timestamp};
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
@@ -120,16 +122,25 @@ impl Acknowledged {
     /// Everything that was acknowledged is so, and what was destroyed is nowhere.
     async fn check(&self, keys: &KeyFile, disk: &Simulated, story: &str) {
         let bytes = bytes_of(disk);
-        assert!(!disk.names().unwrap().contains(&"keys.new".to_owned()), "keys are left aside: {story}");
+        assert!(
+            !disk.names().unwrap().contains(&"keys.new".to_owned()),
+            "keys are left aside: {story}"
+        );
         for key in self.destroyed.iter() {
-            assert_eq!(keys.key(key.id).await.unwrap(), Some(KeyState::Destroyed(destroyed(key))), "{story}");
+            assert_eq!(
+                keys.key(key.id).await.unwrap(),
+                Some(KeyState::Destroyed(destroyed(key))),
+                "{story}"
+            );
             assert!(!holds(&bytes, &key.secret.0), "a destroyed key is in a file: {story}");
         }
         for (id, key) in &self.held {
             let state = keys.key(*id).await.unwrap();
             let is_held = state == Some(KeyState::Held(key.clone()));
             assert!(
-                is_held || self.in_doubt.contains(id) && state == Some(KeyState::Destroyed(destroyed(key))),
+                is_held
+                    || self.in_doubt.contains(id)
+                        && state == Some(KeyState::Destroyed(destroyed(key))),
                 "{story}: {state:?}"
             );
             assert_eq!(is_held, holds(&bytes, &key.secret.0), "{story}");
@@ -162,7 +173,8 @@ async fn what_was_acknowledged_is_there_whichever_line_a_crash_comes_at() {
                 let all = Acknowledged::life(&disk).await;
                 reached |= disk.is_stopped();
                 let disk = disk.crash();
-                let keys = KeyFile::open_on(Arc::new(disk.clone())).unwrap_or_else(|error| panic!("{story}: {error}"));
+                let keys = KeyFile::open_on(Arc::new(disk.clone()))
+                    .unwrap_or_else(|error| panic!("{story}: {error}"));
                 all.check(&keys, &disk, &story).await;
                 points += 1;
             }
@@ -245,7 +257,11 @@ async fn a_torn_end_is_cut_and_damage_before_the_end_is_told_with_its_place() {
     for len in before..whole.len() {
         let disk = with(&whole[..len]);
         let keys = open(&disk);
-        assert_eq!(keys.key(ada.id).await.unwrap(), Some(KeyState::Held(ada.clone())), "{len} bytes");
+        assert_eq!(
+            keys.key(ada.id).await.unwrap(),
+            Some(KeyState::Held(ada.clone())),
+            "{len} bytes"
+        );
         assert_eq!(keys.key_of(label("bob")).await.unwrap(), None);
         let bob = drawn(&keys, "bob").await.unwrap();
         drop(keys);
@@ -272,7 +288,8 @@ async fn a_torn_end_is_cut_and_damage_before_the_end_is_told_with_its_place() {
 async fn many_at_once_get_what_each_asked_for() {
     let disk = Simulated::new(1);
     let keys = open(&disk);
-    let asked: Vec<_> = (0..300).map(|n| (n % 100, keys.draw(label(&format!("subject {}", n % 100))))).collect();
+    let asked: Vec<_> =
+        (0..300).map(|n| (n % 100, keys.draw(label(&format!("subject {}", n % 100))))).collect();
     let mut of = BTreeMap::new();
     for (subject, pending) in asked {
         let KeyState::Held(key) = pending.await.unwrap() else { panic!("destroyed") };
@@ -280,18 +297,24 @@ async fn many_at_once_get_what_each_asked_for() {
     }
     assert_eq!(of.len(), 100);
     let value = value_of(1);
-    let tokens: Vec<_> = of.values().map(|owner| keys.token(value.clone(), *owner, Timestamp::MIN)).collect();
+    let tokens: Vec<_> =
+        of.values().map(|owner| keys.token(value.clone(), *owner, Timestamp::MIN)).collect();
     let mut all = BTreeSet::new();
     for token in tokens {
         all.insert(token.await.unwrap().unwrap().0);
     }
     assert_eq!(all.len(), 1);
-    let gone: Vec<_> =
-        of.values().map(|id| keys.destroy(DestroyedKey { id: *id, subject: label("x"), at: Timestamp::MIN })).collect();
+    let gone: Vec<_> = of
+        .values()
+        .map(|id| keys.destroy(DestroyedKey { id: *id, subject: label("x"), at: Timestamp::MIN }))
+        .collect();
     for gone in gone {
         gone.await.unwrap();
     }
-    assert_eq!((keys.find(value).await.unwrap(), keys.destroyed().await.unwrap().len()), (None, 100));
+    assert_eq!(
+        (keys.find(value).await.unwrap(), keys.destroyed().await.unwrap().len()),
+        (None, 100)
+    );
 }
 
 #[test]
@@ -303,7 +326,10 @@ fn a_directory_that_is_another_s_is_refused() {
     drop(keys);
     disk.create("log-000000000001.seg").unwrap();
     let foreign = KeyFile::open_on(Arc::new(disk)).unwrap_err();
-    assert!(matches!(&foreign, KeyFileError::Foreign { file, .. } if file.starts_with("log")), "{foreign}");
+    assert!(
+        matches!(&foreign, KeyFileError::Foreign { file, .. } if file.starts_with("log")),
+        "{foreign}"
+    );
 }
 
 /// A lock file was left in it.
@@ -313,7 +339,10 @@ fn a_directory_that_is_another_s_is_left_as_it_was() {
     std::fs::create_dir_all(&folder.0).unwrap();
     std::fs::write(folder.0.join("photo.jpg"), "a photo").unwrap();
     let foreign = KeyFile::open(&folder.0).unwrap_err();
-    assert!(matches!(&foreign, KeyFileError::Foreign { file, .. } if file == "photo.jpg"), "{foreign}");
+    assert!(
+        matches!(&foreign, KeyFileError::Foreign { file, .. } if file == "photo.jpg"),
+        "{foreign}"
+    );
     let names = std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(names.collect::<Vec<_>>(), ["photo.jpg"]);
 }
@@ -331,8 +360,9 @@ async fn key_files() -> (Vec<u8>, Vec<u8>, [SubjectKey; 3]) {
     (older, disk.content("keys").unwrap(), [ada, bob, eve])
 }
 
-/// Whatever becomes of the file: either an error that leads to a copy, or no key but those that were there. A file that lost
-/// what was last appended to it opens, as after a crash; one that lost more than that was opened without any key.
+/// Whatever becomes of the file: either an error that leads to a copy, or no key but those that
+/// were there. A file that lost what was last appended to it opens, as after a crash; one that lost
+/// more than that was opened without any key.
 #[tokio::test]
 async fn a_damaged_key_file_is_refused_or_has_what_it_had() {
     let (older, whole, [ada, bob, eve]) = key_files().await;
@@ -342,18 +372,30 @@ async fn a_damaged_key_file_is_refused_or_has_what_it_had() {
         let keys = match KeyFile::open_on(Arc::new(disk)) {
             Ok(keys) => keys,
             Err(error) => {
-                let leads = matches!(error, KeyFileError::Damaged { .. } | KeyFileError::OtherRelease { .. });
+                let leads = matches!(
+                    error,
+                    KeyFileError::Damaged { .. } | KeyFileError::OtherRelease { .. }
+                );
                 let text = error.to_string();
-                assert!(leads && !text.contains("empty") && !text.contains("new key"), "{what}: {error:?}");
+                assert!(
+                    leads && !text.contains("empty") && !text.contains("new key"),
+                    "{what}: {error:?}"
+                );
                 assert!(text.contains("copy") || text.contains("release"), "{what}: {text}");
                 return false;
             }
         };
         for key in [&bob, &eve] {
             let found = keys.key(key.id).await.unwrap();
-            assert!(found.is_none() || found == Some(KeyState::Held(key.clone())), "{what}: {found:?}");
+            assert!(
+                found.is_none() || found == Some(KeyState::Held(key.clone())),
+                "{what}: {found:?}"
+            );
             let found = keys.key_of(key.subject.clone()).await.unwrap();
-            assert!(found.is_none() || found == Some(KeyState::Held(key.clone())), "{what}: {found:?}");
+            assert!(
+                found.is_none() || found == Some(KeyState::Held(key.clone())),
+                "{what}: {found:?}"
+            );
         }
         let forgotten = keys.key(ada.id).await.unwrap();
         assert_eq!(forgotten, Some(KeyState::Destroyed(destroyed(&ada))), "{what}");
@@ -362,8 +404,12 @@ async fn a_damaged_key_file_is_refused_or_has_what_it_had() {
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0xff;
-        // What the last append wrote may be taken for one that never became durable; nothing before it is.
-        assert!(!judge(format!("byte {at}"), &bytes).await || at >= older.len(), "byte {at} is not looked at");
+        // What the last append wrote may be taken for one that never became durable; nothing before
+        // it is.
+        assert!(
+            !judge(format!("byte {at}"), &bytes).await || at >= older.len(),
+            "byte {at} is not looked at"
+        );
     }
     for len in 0..whole.len() {
         let opened = judge(format!("{len} bytes"), &whole[..len]).await;
@@ -376,10 +422,17 @@ async fn a_damaged_key_file_is_refused_or_has_what_it_had() {
     assert!(!judge("a header alone".to_owned(), &whole[..64]).await);
     assert!(judge("an older copy".to_owned(), &older).await);
     assert!(!judge("nothing".to_owned(), &[]).await);
-    assert!(!judge("a log".to_owned(), b"LEFTFOLD and what follows, which is longer than any header of a key file is.").await);
+    assert!(
+        !judge(
+            "a log".to_owned(),
+            b"LEFTFOLD and what follows, which is longer than any header of a key file is."
+        )
+        .await
+    );
 }
 
-/// What belongs to a store is held against its key store when it is opened: keys that are gone, or those of another store.
+/// What belongs to a store is held against its key store when it is opened: keys that are gone, or
+/// those of another store.
 #[tokio::test]
 async fn a_store_whose_key_file_is_gone_or_another_s_says_so_and_begins_no_new_one() {
     let store = Store::memory();
@@ -393,7 +446,10 @@ async fn a_store_whose_key_file_is_gone_or_another_s_says_so_and_begins_no_new_o
         }
         let before = bytes_of(&other);
         let error = Keys::of(&store, open(&other)).await.unwrap_err();
-        assert!(matches!(error, KeysError::Lost { .. } | KeysError::Foreign { .. }), "{what}: {error:?}");
+        assert!(
+            matches!(error, KeysError::Lost { .. } | KeysError::Foreign { .. }),
+            "{what}: {error:?}"
+        );
         assert!(!error.to_string().contains("empty"), "{what}: {error}");
         assert_eq!(bytes_of(&other), before, "{what}");
     }
@@ -412,7 +468,8 @@ async fn nothing_is_written_before_the_first_key() {
     assert_eq!(open(&disk).identity().id, id);
 }
 
-/// Format 1, as the first release wrote it: what was sealed then is opened, found, or known as forgotten.
+/// Format 1, as the first release wrote it: what was sealed then is opened, found, or known as
+/// forgotten.
 #[tokio::test]
 async fn a_stored_key_file_is_read_as_it_always_was() {
     const ADA: &str = "personal1.96774ba780fe604e3540c2829351beb2.jAI9aYhYrdmuLwEbK4-3fiVur8HQGc9jpH2vSocTV4G8mJ9PDBAHfsvqUXauQVTw-ZuPQIqHxGh38PzfbnJCC0GwHHIz3-ku.email:adadd15619b36d6c6a967d5cee9e582d";

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use leftfold_core::store::{
-    Append, Backend, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Outcome, Position, Query, Read, Store,
-    Version,
+    Append, Backend, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Outcome,
+    Position, Query, Read, Store, Version,
 };
 use leftfold_log::{Log, Options, verify};
 use leftfold_testing::extent;
@@ -25,7 +25,8 @@ fn options() -> Options {
     Options { segment_bytes: 256 << 10, memory_bytes: 1 << 20, ..Options::default() }
 }
 
-/// The process that is killed: the test below starts it. It appends until then, and says what it was answered.
+/// The process that is killed: the test below starts it. It appends until then, and says what it
+/// was answered.
 #[test]
 fn child() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
@@ -44,12 +45,21 @@ fn append_for_ever(log: &Log, writer: usize) {
     let mut version = wait(store.version(name.clone())).unwrap();
     loop {
         let next = version.next();
-        let event = NewEvent::new(event_type("test.Happened"), format!("{writer}:{next}:{}", "x".repeat(200)));
+        let event = NewEvent::new(
+            event_type("test.Happened"),
+            format!("{writer}:{next}:{}", "x".repeat(200)),
+        );
         let mut append = Append::of(vec![event.in_stream(name.clone())]);
         append.condition = Condition::stream(name.clone(), Expected::Exact(version));
         let id = CommandId::new(&name, &next.to_string());
-        append.command = Some(CommandRecord { id, digest: Digest([1; 16]), answer: next.0.to_le_bytes().to_vec().into() });
-        let Outcome::Appended(appended) = wait(log.append(append)).unwrap() else { panic!("the stream is this writer's own") };
+        append.command = Some(CommandRecord {
+            id,
+            digest: Digest([1; 16]),
+            answer: next.0.to_le_bytes().to_vec().into(),
+        });
+        let Outcome::Appended(appended) = wait(log.append(append)).unwrap() else {
+            panic!("the stream is this writer's own")
+        };
         version = next;
         let line = format!("acknowledged {} {writer} {version}\n", appended.first);
         std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
@@ -58,7 +68,8 @@ fn append_for_ever(log: &Log, writer: usize) {
 
 #[test]
 fn everything_acknowledged_before_a_kill_is_there_after_it() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-{}", std::process::id()));
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-{}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     let mut random = fastrand::Rng::with_seed(seed());
     let mut acknowledged: HashMap<u64, (usize, u64)> = HashMap::new();
@@ -74,7 +85,10 @@ fn everything_acknowledged_before_a_kill_is_there_after_it() {
             assert!(verified.is_sound(), "{verified:?}");
         }
     }
-    tell(&format!("{kills} kills: all {} events that were acknowledged are there", acknowledged.len()));
+    tell(&format!(
+        "{kills} kills: all {} events that were acknowledged are there",
+        acknowledged.len()
+    ));
     fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -94,7 +108,11 @@ fn run_and_kill(folder: &Path, after: usize, acknowledged: &mut HashMap<u64, (us
         if words.next() == Some("acknowledged") {
             let mut next = || words.next().unwrap().parse::<u64>().unwrap();
             let (position, writer, version) = (next(), next() as usize, next());
-            assert_eq!(acknowledged.insert(position, (writer, version)), None, "a position is given once");
+            assert_eq!(
+                acknowledged.insert(position, (writer, version)),
+                None,
+                "a position is given once"
+            );
             seen += 1;
         }
         if seen == after {
@@ -113,7 +131,8 @@ fn check(log: &Log, acknowledged: &HashMap<u64, (usize, u64)>) {
         assert_eq!((event.position, event.version()), (Position(*position), Version(*version)));
         assert!(event.data.starts_with(format!("{writer}:{version}:").as_bytes()));
         let id = CommandId::new(&stream(&format!("writer-{writer}")), &version.to_string());
-        let answered = wait(log.answered(id)).unwrap().expect("a command's record is there with its events");
+        let answered =
+            wait(log.answered(id)).unwrap().expect("a command's record is there with its events");
         assert_eq!((answered.first, answered.events), (Position(*position), 1));
     }
     for (index, event) in (1..).zip(&all) {
@@ -121,7 +140,11 @@ fn check(log: &Log, acknowledged: &HashMap<u64, (usize, u64)>) {
     }
     for writer in 0..WRITERS {
         let name = stream(&format!("writer-{writer}"));
-        let versions = all.iter().filter(|event| event.stream.as_ref().is_some_and(|at| at.name == name));
-        assert!(versions.zip(1..).all(|(event, version)| event.version() == Version(version)), "versions have no gap");
+        let versions =
+            all.iter().filter(|event| event.stream.as_ref().is_some_and(|at| at.name == name));
+        assert!(
+            versions.zip(1..).all(|(event, version)| event.version() == Version(version)),
+            "versions have no gap"
+        );
     }
 }

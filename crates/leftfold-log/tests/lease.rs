@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leftfold_core::store::{
-    Append, AppendError, AppendsFrom, Backend, Checkpoint, CheckpointRecord, Fence, Hash, Holder, Label, Lease, LeaseError,
-    Leased, MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read,
+    Append, AppendError, AppendsFrom, Backend, Checkpoint, CheckpointRecord, Fence, Hash, Holder,
+    Label, Lease, LeaseError, Leased, MoveFrom, NewEvent, Outcome, Partition, Position, Query,
+    Read,
 };
 use leftfold_log::disk::{Disk, Fault, Simulated, Use};
 use leftfold_log::{Log, Options, Upkeep, restore_on};
@@ -16,7 +17,8 @@ use support::{TestClock, event_type, wait};
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn opened(disk: impl Disk, clock: &Arc<TestClock>) -> Log {
-    let options = Options { upkeep: Upkeep::Inline, clock: Arc::clone(clock) as _, ..Options::default() };
+    let options =
+        Options { upkeep: Upkeep::Inline, clock: Arc::clone(clock) as _, ..Options::default() };
     Log::open_on(Arc::new(disk), options).unwrap().0
 }
 
@@ -110,15 +112,24 @@ fn a_log_that_takes_no_appends_gives_no_leases() {
     let (disk, clock) = (Simulated::new(4), Arc::new(TestClock::default()));
     let log = opened(disk.clone(), &clock);
     disk.plan(Use::Sync, 1, Fault::Fail);
-    assert!(matches!(ask(&log, Holder::random()), Err(LeaseError::Unavailable { .. })), "whether it was recorded is unknown");
-    assert!(matches!(ask(&log, Holder::random()), Err(LeaseError::Unavailable { .. })), "it is read-only since");
+    assert!(
+        matches!(ask(&log, Holder::random()), Err(LeaseError::Unavailable { .. })),
+        "whether it was recorded is unknown"
+    );
+    assert!(
+        matches!(ask(&log, Holder::random()), Err(LeaseError::Unavailable { .. })),
+        "it is read-only since"
+    );
     drop(log);
     let disk = disk.kill();
     drop(opened(disk.clone(), &clock));
     let options = Options { clock, ..Options::default() };
     let (reader, _) = Log::open_read_only_on(Arc::new(disk), options).unwrap();
     let refused = ask(&reader, Holder::random());
-    assert!(matches!(refused, Err(LeaseError::Unavailable { .. })), "it may be another process's: {refused:?}");
+    assert!(
+        matches!(refused, Err(LeaseError::Unavailable { .. })),
+        "it may be another process's: {refused:?}"
+    );
 }
 
 #[test]
@@ -131,22 +142,30 @@ fn an_append_whose_condition_is_looked_up_elsewhere_is_held_against_the_fence_of
     let first = held(&log, one);
     wait(log.release(first.clone())).unwrap();
     let second = held(&log, other);
-    // So many events that a thread of the log looks them up: it finds a conflict that lasts, and still the fence is told.
+    // So many events that a thread of the log looks them up: it finds a conflict that lasts, and
+    // still the fence is told.
     let condition = leftfold_core::store::Condition::none_matching(Query::all(), Position::START);
     let answer = wait(log.append(fact().when(condition).under(&first)));
-    assert_eq!(answer, Err(AppendError::Fenced { work: work(), fence: first.fence, current: Some(second.fence) }));
+    assert_eq!(
+        answer,
+        Err(AppendError::Fenced { work: work(), fence: first.fence, current: Some(second.fence) })
+    );
 }
 
-/// The store's own count of openings was a checkpoint that a declared restore took back: fences of the life that was lost came
-/// again in the next one.
+/// The store's own count of openings was a checkpoint that a declared restore took back: fences of
+/// the life that was lost came again in the next one.
 #[test]
 fn fences_grow_over_declared_restores_of_one_copy_that_knows_nothing_of_them() {
     let (original, clock) = (Simulated::new(6), Arc::new(TestClock::default()));
     let log = opened(original.clone(), &clock);
     wait(log.append(fact())).unwrap();
     drop(log);
-    let files: Vec<(String, Vec<u8>)> =
-        original.names().unwrap().into_iter().filter_map(|name| original.content(&name).map(|content| (name, content))).collect();
+    let files: Vec<(String, Vec<u8>)> = original
+        .names()
+        .unwrap()
+        .into_iter()
+        .filter_map(|name| original.content(&name).map(|content| (name, content)))
+        .collect();
     let log = opened(original, &clock);
     let mut last = held(&log, Holder::random()).fence;
     drop(log);
@@ -157,14 +176,23 @@ fn fences_grow_over_declared_restores_of_one_copy_that_knows_nothing_of_them() {
         for (name, content) in &files {
             disk.create(name).unwrap().write_all_at(content, 0).unwrap();
         }
-        let options = Options { upkeep: Upkeep::Inline, clock: Arc::clone(&clock) as _, ..Options::default() };
+        let options = Options {
+            upkeep: Upkeep::Inline,
+            clock: Arc::clone(&clock) as _,
+            ..Options::default()
+        };
         restore_on(Arc::new(disk.clone()), options).unwrap();
-        // However often it is opened, its fences do not run ahead of the clock, which tells it from the next life.
+        // However often it is opened, its fences do not run ahead of the clock, which tells it from
+        // the next life.
         for opening in 0..20 {
             let log = opened(disk.clone(), &clock);
             for tenure in 0..10 {
                 let lease = held(&log, Holder::random());
-                assert!(lease.fence > last, "life {life}, opening {opening}, tenure {tenure}: {} after {last}", lease.fence);
+                assert!(
+                    lease.fence > last,
+                    "life {life}, opening {opening}, tenure {tenure}: {} after {last}",
+                    lease.fence
+                );
                 last = lease.fence;
                 wait(log.release(lease)).unwrap();
             }
@@ -172,8 +200,8 @@ fn fences_grow_over_declared_restores_of_one_copy_that_knows_nothing_of_them() {
     }
 }
 
-/// Users could move the consumer that counted openings: fences came again, and their appends were missing from what a copy
-/// reads.
+/// Users could move the consumer that counted openings: fences came again, and their appends were
+/// missing from what a copy reads.
 #[test]
 fn no_checkpoint_of_a_user_moves_the_fences_or_hides_what_came_with_it() {
     let (disk, clock) = (Simulated::new(8), Arc::new(TestClock::default()));
@@ -187,11 +215,18 @@ fn no_checkpoint_of_a_user_moves_the_fences_or_hides_what_came_with_it() {
             position: Position(n as u64 % 2),
             hash: Hash::EMPTY,
         };
-        let record = CheckpointRecord { consumer: Label::new(consumer).unwrap(), from: MoveFrom::Anywhere, checkpoint };
+        let record = CheckpointRecord {
+            consumer: Label::new(consumer).unwrap(),
+            from: MoveFrom::Anywhere,
+            checkpoint,
+        };
         for events in [vec![], fact().events] {
             // Names with a dollar may be refused altogether.
-            written +=
-                u64::from(appended(&wait(log.append(Append { events, checkpoint: Some(record.clone()), ..Append::default() }))));
+            written += u64::from(appended(&wait(log.append(Append {
+                events,
+                checkpoint: Some(record.clone()),
+                ..Append::default()
+            }))));
         }
     }
     let page = wait(log.appends(AppendsFrom::After(Position::START), 1 << 20)).unwrap();

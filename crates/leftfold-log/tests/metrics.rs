@@ -9,7 +9,9 @@ use leftfold_core::fold::{Aggregate, Event, Recorded};
 use leftfold_core::runtime::Runtime;
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::store::limits::DATA_BYTES_MAX;
-use leftfold_core::store::{Append, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Store};
+use leftfold_core::store::{
+    Append, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Store,
+};
 use leftfold_log::{Log, Options};
 use serde::{Deserialize, Serialize};
 use support::{Folder, event_type, stream};
@@ -68,7 +70,8 @@ impl Process for Listener {
 fn samples(text: &str) -> HashMap<&str, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let samples: Vec<_> = lines.map(|line| line.rsplit_once(' ').unwrap()).collect();
-    let all: HashMap<_, f64> = samples.iter().map(|(key, value)| (*key, value.parse().unwrap())).collect();
+    let all: HashMap<_, f64> =
+        samples.iter().map(|(key, value)| (*key, value.parse().unwrap())).collect();
     assert_eq!(all.len(), samples.len(), "a sample stands there twice: {text}");
     all
 }
@@ -80,11 +83,16 @@ fn event(bytes: usize) -> NewEvent {
 /// Appends that are answered one after the other, in every way that a caller can bring about.
 async fn work(store: &Store) {
     store.append(Append::of(vec![event(10), event(10)])).await.unwrap();
-    let command = CommandRecord { id: CommandId::new("test", "1"), digest: Digest::of(b"1"), answer: "said".into() };
+    let command = CommandRecord {
+        id: CommandId::new("test", "1"),
+        digest: Digest::of(b"1"),
+        answer: "said".into(),
+    };
     let request = Append { command: Some(command), ..Append::of(vec![event(10)]) };
     store.append(request.clone()).await.unwrap();
     store.append(request).await.unwrap();
-    let absent = Append::of(vec![event(10)]).when(Condition::stream(stream("a-1"), Expected::Absent));
+    let absent =
+        Append::of(vec![event(10)]).when(Condition::stream(stream("a-1"), Expected::Absent));
     store.append(absent).await.unwrap();
     store.append(Append::of(vec![event(DATA_BYTES_MAX + 1)])).await.unwrap_err();
     let counters = store.aggregate::<Counter>();
@@ -129,10 +137,12 @@ async fn figures_tell_what_was_done_to_the_store_beside_its_consumers() {
     }
     assert_eq!(now["leftfold_store_written_bytes_total"], now["leftfold_store_group_bytes_sum"]);
     let segment = std::fs::read_dir(&folder.0).unwrap().map(Result::unwrap);
-    let segment = segment.filter(|file| file.path().extension().is_some_and(|extension| extension == "seg"));
+    let segment =
+        segment.filter(|file| file.path().extension().is_some_and(|extension| extension == "seg"));
     let bytes: u64 = segment.map(|file| file.metadata().unwrap().len()).sum();
     assert_eq!(now["leftfold_store_disk_bytes{part=\"segments\"}"], bytes as f64);
-    // One text has both, whomever it is asked of, and the consumers only for as long as they are there.
+    // One text has both, whomever it is asked of, and the consumers only for as long as they are
+    // there.
     let up = "leftfold_consumer_up{consumer=\"listener\"}";
     assert_eq!(now.get(up), None);
     let running = Runtime::new(&store).process::<Listener>().start().await.unwrap();
@@ -147,8 +157,15 @@ async fn figures_tell_what_was_done_to_the_store_beside_its_consumers() {
     let (log, _) = Log::open(&folder.0, Options::default()).unwrap();
     let text = Store::new(log).metrics();
     let anew = samples(&text);
-    assert_eq!((anew["leftfold_store_head_position"], anew["leftfold_store_events_total"]), (7.0, 0.0));
-    assert!(anew["leftfold_index_runs"] > 0.0 && anew["leftfold_store_disk_bytes{part=\"index\"}"] > 0.0, "{text}");
+    assert_eq!(
+        (anew["leftfold_store_head_position"], anew["leftfold_store_events_total"]),
+        (7.0, 0.0)
+    );
+    assert!(
+        anew["leftfold_index_runs"] > 0.0
+            && anew["leftfold_store_disk_bytes{part=\"index\"}"] > 0.0,
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -172,7 +189,8 @@ async fn the_book_names_every_metric() {
     store.aggregate::<Counter>().execute("1", ()).await.unwrap();
     let running = Runtime::new(&store).process::<Listener>().start().await.unwrap();
     let text = running.metrics();
-    let mut there: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let mut there: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     // No projection runs here.
     there.extend(["leftfold_projection_parked", "leftfold_projection_serves"]);
     for name in &there {

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leftfold_core::store::{
-    Append, AppendsFrom, Backend, Checkpoint, CheckpointRecord, CommandId, CommandRecord, ContentType, Digest, EventId, Fence,
-    Hash, Holder, Label, Leased, Metadata, MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read, Store, StoreId, Tags,
-    TraceContext,
+    Append, AppendsFrom, Backend, Checkpoint, CheckpointRecord, CommandId, CommandRecord,
+    ContentType, Digest, EventId, Fence, Hash, Holder, Label, Leased, Metadata, MoveFrom, NewEvent,
+    Outcome, Partition, Position, Query, Read, Store, StoreId, Tags, TraceContext,
 };
 use leftfold_log::{Log, Options, dump, restore, verify};
 use leftfold_testing::by_runtime;
@@ -29,7 +29,8 @@ fn options() -> Options {
 
 /// A copy of a stored log, without what lies beside it.
 fn copied(version: impl Display, name: &str) -> PathBuf {
-    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("old-{version}-{name}-{}", std::process::id()));
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("old-{version}-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&copy);
     fs::create_dir_all(&copy).unwrap();
     for entry in fs::read_dir(stored(version)).unwrap() {
@@ -42,7 +43,8 @@ fn copied(version: impl Display, name: &str) -> PathBuf {
 }
 
 fn segments(path: &Path) -> Vec<Vec<u8>> {
-    let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.retain(|name| name.extension().is_some_and(|extension| extension == "seg"));
     names.sort();
     names.iter().map(|name| fs::read(name).unwrap()).collect()
@@ -66,7 +68,9 @@ fn a_log_of_version_2_opens_and_reads_the_same() {
 }
 
 fn opens_and_reads_the_same(version: u32) {
-    assert!(segments(&stored(version)).iter().all(|segment| u32::from(version_of(segment)) == version));
+    assert!(
+        segments(&stored(version)).iter().all(|segment| u32::from(version_of(segment)) == version)
+    );
     let copy = copied(version, "read");
     assert_eq!(dumped(&copy), fs::read_to_string(stored(version).join("dump.txt")).unwrap());
     assert!(verify(&copy).unwrap().is_sound());
@@ -91,7 +95,8 @@ fn a_log_with_trace_contexts_opens_and_reads_the_same() {
     assert!(verify(&copy).unwrap().is_sound());
     let (log, recovery) = Log::open(&copy, Options::default()).unwrap();
     assert!(recovery.closed_cleanly);
-    let events = wait(Store::new(log).read(Read::matching(Query::all(), Position(1))).all()).unwrap();
+    let events =
+        wait(Store::new(log).read(Read::matching(Query::all(), Position(1))).all()).unwrap();
     assert_eq!(events.into_iter().map(|event| event.metadata.trace).collect::<Vec<_>>(), traces());
     assert_eq!(segments(&copy), segments(&stored("traced")), "who only reads changes nothing");
     fs::remove_dir_all(&copy).unwrap();
@@ -106,7 +111,10 @@ fn store_traced(path: &Path) {
     let (log, _) = Log::open(path, options()).unwrap();
     for trace in traces() {
         let metadata = Metadata { trace, user: "user".into(), ..Metadata::default() };
-        let event = NewEvent { metadata, ..NewEvent::new(event_type("test.Traced"), "{}").in_stream(stream("test-1")) };
+        let event = NewEvent {
+            metadata,
+            ..NewEvent::new(event_type("test.Traced"), "{}").in_stream(stream("test-1"))
+        };
         wait(log.append(Append::of(vec![event]))).unwrap();
     }
     wait(log.close()).unwrap();
@@ -120,9 +128,15 @@ fn check(log: &Log) {
     assert_eq!(all[0].key_ids, [Label::new("key-1").unwrap(), Label::new("key-2").unwrap()]);
     assert_eq!(all[0].id, EventId(uuid::Uuid::from_u128(7)));
     assert_eq!(all[1].content_type, ContentType::Other(Label::new("text/plain").unwrap()));
-    assert_eq!(wait(log.answered(CommandId([1; 16]))).unwrap().unwrap().record.answer, &b"answer"[..]);
+    assert_eq!(
+        wait(log.answered(CommandId([1; 16]))).unwrap().unwrap().record.answer,
+        &b"answer"[..]
+    );
     let source = StoreId(uuid::Uuid::from_u128(5));
-    let checkpoint = wait(log.checkpoint(Label::new("consumer").unwrap(), source, Partition::default())).unwrap().unwrap();
+    let checkpoint =
+        wait(log.checkpoint(Label::new("consumer").unwrap(), source, Partition::default()))
+            .unwrap()
+            .unwrap();
     assert_eq!(checkpoint.position, Position(3));
     let mut appends = Vec::new();
     let mut from = AppendsFrom::After(Position::START);
@@ -136,18 +150,24 @@ fn check(log: &Log) {
     }
     let events: Vec<_> = appends.iter().flat_map(|append| &append.events).cloned().collect();
     assert_eq!(events, all);
-    assert!(appends.iter().all(|append| !append.events.is_empty()), "the log's own records are nobody's append");
+    assert!(
+        appends.iter().all(|append| !append.events.is_empty()),
+        "the log's own records are nobody's append"
+    );
     assert_eq!(all.len(), 26);
 }
 
 fn held(log: &Log) -> Fence {
-    match wait(log.lease(Label::new("work").unwrap(), Holder::random(), Duration::from_secs(1))).unwrap() {
+    match wait(log.lease(Label::new("work").unwrap(), Holder::random(), Duration::from_secs(1)))
+        .unwrap()
+    {
         Leased::Held(lease) => lease.fence,
         other @ Leased::HeldBy { .. } => panic!("{other:?}"),
     }
 }
 
-/// The upgrade: an old log is read and sealed as it is, and what is appended begins a segment of this version.
+/// The upgrade: an old log is read and sealed as it is, and what is appended begins a segment of
+/// this version.
 #[test]
 fn a_log_of_version_1_goes_on_in_version_2_with_its_first_append() {
     let copy = copied(1, "goes-on");
@@ -160,14 +180,18 @@ fn a_log_of_version_1_goes_on_in_version_2_with_its_first_append() {
     check(&log);
     drop(log);
     let sealed = segments(&copy);
-    assert!(sealed.iter().all(|segment| version_of(segment) == 1) && sealed[3].len() == bytes.len());
+    assert!(
+        sealed.iter().all(|segment| version_of(segment) == 1) && sealed[3].len() == bytes.len()
+    );
     assert_eq!(sealed[3][..bytes.len() - 80], bytes[..bytes.len() - 80]);
     let (log, recovery) = Log::open(&copy, Options::default()).unwrap();
     assert!(recovery.closed_cleanly);
     let fence = held(&log);
     assert!(fence.0 > 1 << 62, "version 1 gave no fence that is greater: {fence}");
     let event = NewEvent::new(event_type("test.New"), "new").in_stream(stream("test-2"));
-    let Ok(Outcome::Appended(appended)) = wait(log.append(Append::of(vec![event]))) else { panic!("it goes on") };
+    let Ok(Outcome::Appended(appended)) = wait(log.append(Append::of(vec![event]))) else {
+        panic!("it goes on")
+    };
     assert_eq!((appended.first, appended.versions[0].0), (Position(27), 21));
     drop(log);
     let now = segments(&copy);
@@ -186,7 +210,10 @@ fn a_log_of_version_1_goes_on_in_version_2_with_its_first_append() {
 fn a_restore_declared_on_a_log_of_version_1_begins_version_2() {
     let copy = copied(1, "restored");
     assert_eq!(restore(&copy, Options::default()).unwrap().identity.epoch.number, 3);
-    assert_eq!(segments(&copy).iter().map(|segment| version_of(segment)).collect::<Vec<_>>(), [1, 1, 1, 1, 2]);
+    assert_eq!(
+        segments(&copy).iter().map(|segment| version_of(segment)).collect::<Vec<_>>(),
+        [1, 1, 1, 1, 2]
+    );
     let (log, _) = Log::open(&copy, Options::default()).unwrap();
     check(&log);
     drop(log);
@@ -211,14 +238,24 @@ fn store_this_version(path: &Path) {
     let mut text = NewEvent::new(event_type("$system"), "text");
     text.content_type = ContentType::Other(Label::new("text/plain").unwrap());
     let mut append = by_runtime(Append::of(vec![full, text]));
-    append.command = Some(CommandRecord { id: CommandId([1; 16]), digest: Digest([2; 16]), answer: "answer".into() });
+    append.command = Some(CommandRecord {
+        id: CommandId([1; 16]),
+        digest: Digest([2; 16]),
+        answer: "answer".into(),
+    });
     let source = StoreId(uuid::Uuid::from_u128(5));
-    let checkpoint = Checkpoint { store: source, partition: Partition::default(), position: Position(3), hash: Hash([4; 32]) };
+    let checkpoint = Checkpoint {
+        store: source,
+        partition: Partition::default(),
+        position: Position(3),
+        hash: Hash([4; 32]),
+    };
     let consumer = Label::new("consumer").unwrap();
     append.checkpoint = Some(CheckpointRecord { consumer, from: MoveFrom::Earlier, checkpoint });
     wait(log.append(append)).unwrap();
     for n in 0..20 {
-        let event = NewEvent::new(event_type("test.Many"), vec![n; 300]).in_stream(stream("test-2"));
+        let event =
+            NewEvent::new(event_type("test.Many"), vec![n; 300]).in_stream(stream("test-2"));
         wait(log.append(Append::of(vec![event]))).unwrap();
     }
     wait(log.close()).unwrap();

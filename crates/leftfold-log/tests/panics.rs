@@ -1,4 +1,5 @@
-//! A disk that panics: whoever waits is told, the log closes, and nobody writes where another process may be.
+//! A disk that panics: whoever waits is told, the log closes, and nobody writes where another
+//! process may be.
 
 mod support;
 
@@ -8,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
 use leftfold_core::store::{
-    Append, AppendError, Backend, Condition, NewEvent, Outcome, Position, Query, QueryItem, Read, ReadError, State, StreamMatch,
-    Tag, Tags,
+    Append, AppendError, Backend, Condition, NewEvent, Outcome, Position, Query, QueryItem, Read,
+    ReadError, State, StreamMatch, Tag, Tags,
 };
 use leftfold_log::disk::{Disk, File, Lock, Simulated};
 use leftfold_log::{Log, Options, Upkeep};
@@ -94,7 +95,11 @@ impl Drop for ScriptedLock {
 
 impl Scripted {
     fn file(&self, name: &str, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(ScriptedFile { name: name.trim_end_matches(".tmp").to_owned(), file, script: Arc::clone(&self.1) })
+        Arc::new(ScriptedFile {
+            name: name.trim_end_matches(".tmp").to_owned(),
+            file,
+            script: Arc::clone(&self.1),
+        })
     }
 }
 
@@ -174,19 +179,25 @@ fn opened(options: Options) -> (Log, Arc<Script>) {
 }
 
 fn event(name: &str) -> NewEvent {
-    NewEvent::new(event_type("test.Happened"), "x").in_stream(stream(name)).tagged(Tags::none().with("a"))
+    NewEvent::new(event_type("test.Happened"), "x")
+        .in_stream(stream(name))
+        .tagged(Tags::none().with("a"))
 }
 
 /// An append whose condition is looked up by a thread of the log, in events.
 fn slow() -> Append {
-    let tags: Vec<Tag> = std::iter::repeat_n("a", 8).chain(["b"]).map(|tag| Tag::new(tag).unwrap()).collect();
+    let tags: Vec<Tag> =
+        std::iter::repeat_n("a", 8).chain(["b"]).map(|tag| Tag::new(tag).unwrap()).collect();
     let tagged = QueryItem { tags, ..QueryItem::default() };
-    let prefix = QueryItem { streams: Some(StreamMatch::Prefix("q".to_owned())), ..QueryItem::default() };
-    let condition = Condition::none_matching(Query::from(tagged).or(Query::from(prefix)), Position(0));
+    let prefix =
+        QueryItem { streams: Some(StreamMatch::Prefix("q".to_owned())), ..QueryItem::default() };
+    let condition =
+        Condition::none_matching(Query::from(tagged).or(Query::from(prefix)), Position(0));
     Append::of(vec![event("test-2")]).when(condition)
 }
 
-/// The append was announced to the queue, and a close waited for it for ever: the look-up had panicked.
+/// The append was announced to the queue, and a close waited for it for ever: the look-up had
+/// panicked.
 #[test]
 fn a_look_up_that_panics_is_answered_and_keeps_nobody_from_closing() {
     let (log, script) = opened(Options { upkeep: Upkeep::Inline, ..Options::default() });
@@ -199,18 +210,22 @@ fn a_look_up_that_panics_is_answered_and_keeps_nobody_from_closing() {
     let read = wait(log.read(Read::matching(Query::everything(), Position(1))));
     assert!(matches!(read, Err(ReadError::Io { .. })), "{read:?}");
     script.tell(|told| told.reads_panic = false);
-    assert!(matches!(wait(log.append(Append::of(vec![event("test-2")]))), Ok(Outcome::Appended(_))));
+    assert!(matches!(
+        wait(log.append(Append::of(vec![event("test-2")]))),
+        Ok(Outcome::Appended(_))
+    ));
     let (sender, closed) = mpsc::channel();
     let closing = log.clone();
     std::thread::spawn(move || sender.send(wait(closing.close())));
     assert_eq!(closed.recv_timeout(Duration::from_secs(60)), Ok(Ok(())), "the close hangs");
 }
 
-/// The writer's panic gave the lock back at once, and the index's thread went on writing in a directory that another
-/// process may have had by then.
+/// The writer's panic gave the lock back at once, and the index's thread went on writing in a
+/// directory that another process may have had by then.
 #[test]
 fn nobody_writes_after_the_lock_of_a_writer_that_panicked_is_given_back() {
-    let (log, script) = opened(Options { memory_bytes: 16 << 10, upkeep: Upkeep::Thread, ..Options::default() });
+    let (log, script) =
+        opened(Options { memory_bytes: 16 << 10, upkeep: Upkeep::Thread, ..Options::default() });
     script.tell(|told| told.holds_index = true);
     let mut n = 0;
     while !script.told().index_waits {
@@ -244,7 +259,10 @@ fn an_append_that_is_looked_up_while_the_writer_panics_is_answered() {
     let pending = log.append(slow());
     script.wait_until(|told| told.read_waits);
     script.tell(|told| told.writes_of_segments_panic = true);
-    assert!(matches!(wait(log.append(Append::of(vec![event("test-3")]))), Err(AppendError::Unknown { .. })));
+    assert!(matches!(
+        wait(log.append(Append::of(vec![event("test-3")]))),
+        Err(AppendError::Unknown { .. })
+    ));
     script.wait_until(|told| !told.locked);
     assert!(wait(log.close()).is_err());
     script.tell(|told| told.holds_reads = false);

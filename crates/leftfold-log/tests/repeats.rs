@@ -1,5 +1,5 @@
-//! A request that is repeated while its first sending is being made durable: what is known of it is never ahead of what
-//! can be read.
+//! A request that is repeated while its first sending is being made durable: what is known of it is
+//! never ahead of what can be read.
 
 mod support;
 
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use leftfold_core::fold::{Answer, Event};
 use leftfold_core::store::{
-    Append, AppendsFrom, Backend, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, Hash, Label, MoveFrom,
-    NewEvent, Partition, Position, Query, Read, Store, StoreId,
+    Append, AppendsFrom, Backend, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest,
+    Hash, Label, MoveFrom, NewEvent, Partition, Position, Query, Read, Store, StoreId,
 };
 use leftfold_log::{Log, Options};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Self(path)
     }
@@ -37,12 +38,15 @@ fn id(n: u64) -> CommandId {
 }
 
 fn import(n: u64) -> Append {
-    let events = (0..800).map(|i| NewEvent::new(event_type("t"), "x").in_stream(stream(&format!("s-{n}-{i}")))).collect();
+    let events = (0..800)
+        .map(|i| NewEvent::new(event_type("t"), "x").in_stream(stream(&format!("s-{n}-{i}"))))
+        .collect();
     Append::of(events)
 }
 
-/// The index knew of the records of a group while its many events were still taken over, before the head was told: an answer
-/// named events that nobody could read, and a checkpoint stood where no event was.
+/// The index knew of the records of a group while its many events were still taken over, before the
+/// head was told: an answer named events that nobody could read, and a checkpoint stood where no
+/// event was.
 #[test]
 fn records_are_seen_when_the_head_has_what_came_with_them_and_not_before() {
     let folder = Folder::new("ahead");
@@ -56,31 +60,65 @@ fn records_are_seen_when_the_head_has_what_came_with_them_and_not_before() {
             while !end.load(Ordering::Relaxed) {
                 let n = round.load(Ordering::Acquire);
                 let Some(answered) = wait(log.answered(id(n))).unwrap() else { continue };
-                assert!(head() >= answered.first, "of round {n} the answer is there, and the head behind it");
-                let page = wait(log.read(Read::matching(Query::everything(), answered.first).page_of(1))).unwrap();
-                assert_eq!(page.events.len(), 1, "of round {n} the answer is there, and its event not");
+                assert!(
+                    head() >= answered.first,
+                    "of round {n} the answer is there, and the head behind it"
+                );
+                let page =
+                    wait(log.read(Read::matching(Query::everything(), answered.first).page_of(1)))
+                        .unwrap();
+                assert_eq!(
+                    page.events.len(),
+                    1,
+                    "of round {n} the answer is there, and its event not"
+                );
                 looks.fetch_add(1, Ordering::Relaxed);
                 while round.load(Ordering::Acquire) == n && !end.load(Ordering::Relaxed) {}
             }
         });
         scope.spawn(|| {
             while !end.load(Ordering::Relaxed) {
-                let stands = wait(log.checkpoint(consumer.clone(), source, Partition::default())).unwrap();
+                let stands =
+                    wait(log.checkpoint(consumer.clone(), source, Partition::default())).unwrap();
                 let position = stands.map_or(Position::START, |checkpoint| checkpoint.position);
                 assert!(head() >= position, "the checkpoint came with an event that is not there");
-                let page = wait(log.appends(AppendsFrom::After(Position(position.0.saturating_sub(1))), 1)).unwrap();
-                let last = page.appends.iter().flat_map(|append| &append.events).map(|event| event.position).max();
-                assert!(last.is_none_or(|last| last <= page.head.position), "a page of appends goes beyond its head");
+                let page = wait(
+                    log.appends(AppendsFrom::After(Position(position.0.saturating_sub(1))), 1),
+                )
+                .unwrap();
+                let last = page
+                    .appends
+                    .iter()
+                    .flat_map(|append| &append.events)
+                    .map(|event| event.position)
+                    .max();
+                assert!(
+                    last.is_none_or(|last| last <= page.head.position),
+                    "a page of appends goes beyond its head"
+                );
             }
         });
         for n in 1..=80 {
             round.store(n, Ordering::Release);
             let first = head().next();
-            let checkpoint = Checkpoint { store: source, partition: Partition::default(), position: first, hash: Hash::EMPTY };
+            let checkpoint = Checkpoint {
+                store: source,
+                partition: Partition::default(),
+                position: first,
+                hash: Hash::EMPTY,
+            };
             let small = Append {
                 events: vec![NewEvent::new(event_type("t"), "x")],
-                command: Some(CommandRecord { id: id(n), digest: Digest([2; 16]), answer: vec![3].into() }),
-                checkpoint: Some(CheckpointRecord { consumer: consumer.clone(), from: MoveFrom::Anywhere, checkpoint }),
+                command: Some(CommandRecord {
+                    id: id(n),
+                    digest: Digest([2; 16]),
+                    answer: vec![3].into(),
+                }),
+                checkpoint: Some(CheckpointRecord {
+                    consumer: consumer.clone(),
+                    from: MoveFrom::Anywhere,
+                    checkpoint,
+                }),
                 ..Append::default()
             };
             // The records stand early in the group, and many events behind them.
@@ -102,8 +140,8 @@ impl Event for Reading {
     const NAMESPACE: &'static str = "meter";
 }
 
-/// A station that hears nothing sends again while the first sending is under way. It was told that the id had been used for
-/// something else, or got fewer events than it had sent.
+/// A station that hears nothing sends again while the first sending is under way. It was told that
+/// the id had been used for something else, or got fewer events than it had sent.
 #[test]
 fn a_request_that_is_sent_again_while_it_is_under_way_is_answered_as_the_first_time() {
     let folder = Folder::new("repeats");
@@ -113,7 +151,10 @@ fn a_request_that_is_sent_again_while_it_is_under_way_is_answered_as_the_first_t
     let send = |n: u64| {
         let store = Store::new(log.clone());
         let events = [Reading::Taken { wh: n }, Reading::Taken { wh: n + 1 }];
-        let request = store.facts("meter", "m1", &events).id("station", &n.to_string()).request(&n.to_le_bytes());
+        let request = store
+            .facts("meter", "m1", &events)
+            .id("station", &n.to_string())
+            .request(&n.to_le_bytes());
         let done = wait(request.record()).unwrap_or_else(|error| panic!("request {n}: {error}"));
         if done.answer == Answer::First { &first } else { &again }.fetch_add(1, Ordering::Relaxed);
     };

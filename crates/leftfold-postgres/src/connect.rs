@@ -14,10 +14,12 @@ const CONNECT_SECONDS: u64 = 10;
 /// Seconds without any answer after which a server is given up.
 const SILENCE_SECONDS: u64 = 30;
 /// A statement whose client has gone ends soon, and with it its locks; not every system can tell.
-const NOTICE_GONE: &str = "DO $$ BEGIN PERFORM set_config('client_connection_check_interval', '2s', false);
+const NOTICE_GONE: &str =
+    "DO $$ BEGIN PERFORM set_config('client_connection_check_interval', '2s', false);
     EXCEPTION WHEN OTHERS THEN NULL; END $$";
 
-/// A connection. Dropped in the middle of something it is cut, so that the server undoes what was under way.
+/// A connection. Dropped in the middle of something it is cut, so that the server undoes what was
+/// under way.
 #[derive(Debug)]
 pub(crate) struct Connected {
     pub(crate) rows: Rows,
@@ -38,7 +40,8 @@ trait Dial: Send + Sync {
 }
 
 /// A client, and the task that drives its connection.
-type Dialling<'d> = Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'd>>;
+type Dialling<'d> =
+    Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + 'd>>;
 
 struct By<T>(T);
 
@@ -71,7 +74,8 @@ impl Server {
     }
 
     pub(crate) async fn connect(&self) -> Result<Connected, PostgresError> {
-        let (client, drives) = self.dial.dial(&self.config).await.map_err(PostgresError::Unreachable)?;
+        let (client, drives) =
+            self.dial.dial(&self.config).await.map_err(PostgresError::Unreachable)?;
         let connected = Connected { rows: Rows::new(client), busy: false, drives };
         connected.rows.batch_execute(NOTICE_GONE).await.map_err(PostgresError::Unreachable)?;
         Ok(connected)
@@ -101,7 +105,8 @@ fn with_limits(mut config: Config) -> Config {
 }
 
 impl Drop for Connected {
-    /// Without a client the task says goodbye to the server, but only after the last answer has come.
+    /// Without a client the task says goodbye to the server, but only after the last answer has
+    /// come.
     fn drop(&mut self) {
         if self.busy {
             self.drives.abort();

@@ -12,13 +12,17 @@ use tokio_postgres::error::{DbError, Severity};
 #[non_exhaustive]
 pub enum PostgresError {
     /// The URL cannot be parsed.
-    #[error("the URL of the database cannot be read; write postgres://user:password@host:port/database")]
+    #[error(
+        "the URL of the database cannot be read; write postgres://user:password@host:port/database"
+    )]
     Url(#[source] tokio_postgres::Error),
     /// No connection can be made.
     #[error("cannot connect to PostgreSQL")]
     Unreachable(#[source] tokio_postgres::Error),
     /// Another session has the version.
-    #[error("{schema} is in use by {holder}; stop that one, since only one session writes a lane of a version at a time")]
+    #[error(
+        "{schema} is in use by {holder}; stop that one, since only one session writes a lane of a version at a time"
+    )]
     InUse {
         /// The schema of the version.
         schema: String,
@@ -32,13 +36,17 @@ pub enum PostgresError {
         schema: String,
     },
     /// The transaction was over before the runtime ended it.
-    #[error("the transaction on {schema} was ended by the projection's own code; leave it to the runtime")]
+    #[error(
+        "the transaction on {schema} was ended by the projection's own code; leave it to the runtime"
+    )]
     TransactionEnded {
         /// The schema of the version.
         schema: String,
     },
     /// There is nothing to read yet.
-    #[error("no version of {name} serves yet; start a runtime with the projection and wait until it was built")]
+    #[error(
+        "no version of {name} serves yet; start a runtime with the projection and wait until it was built"
+    )]
     NothingServes {
         /// The projection.
         name: String,
@@ -59,9 +67,14 @@ impl PostgresError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Unreachable(_) | Self::InUse { .. } | Self::NothingServes { .. } => Kind::Unavailable,
+            Self::Unreachable(_) | Self::InUse { .. } | Self::NothingServes { .. } => {
+                Kind::Unavailable
+            }
             Self::Refused { source, .. } if stands_still(source) => Kind::Unavailable,
-            Self::Url(_) | Self::NotOurs { .. } | Self::TransactionEnded { .. } | Self::Refused { .. } => Kind::Bug,
+            Self::Url(_)
+            | Self::NotOurs { .. }
+            | Self::TransactionEnded { .. }
+            | Self::Refused { .. } => Kind::Bug,
         }
     }
 }
@@ -77,8 +90,14 @@ impl PostgresError {
 pub(crate) fn is_away(error: &ProjectionError) -> bool {
     error.causes().any(|cause| {
         let ours = cause.downcast_ref::<PostgresError>();
-        let by_us =
-            matches!(ours, Some(PostgresError::Unreachable(_) | PostgresError::InUse { .. } | PostgresError::NotOurs { .. }));
+        let by_us = matches!(
+            ours,
+            Some(
+                PostgresError::Unreachable(_)
+                    | PostgresError::InUse { .. }
+                    | PostgresError::NotOurs { .. }
+            )
+        );
         by_us || cause.downcast_ref::<tokio_postgres::Error>().is_some_and(stands_still)
     })
 }
@@ -88,10 +107,13 @@ pub(crate) fn is_in_use(error: &ProjectionError) -> bool {
     error.causes().any(|cause| matches!(cause.downcast_ref(), Some(PostgresError::InUse { .. })))
 }
 
-/// Errors of conversion are the event's; those of the connection are not, nor some that the server tells.
+/// Errors of conversion are the event's; those of the connection are not, nor some that the server
+/// tells.
 fn stands_still(error: &tokio_postgres::Error) -> bool {
-    let broken = error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>());
-    broken || error.as_db_error().is_some_and(|said| ended(said) || concerns_all(said.code().code()))
+    let broken = error.is_closed()
+        || std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>());
+    broken
+        || error.as_db_error().is_some_and(|said| ended(said) || concerns_all(said.code().code()))
 }
 
 /// Tells whether the error ends the connection.
@@ -103,11 +125,13 @@ fn concerns_all(code: &str) -> bool {
     match code {
         // Cancelled, which a limit on the time of a statement does: that is the event's.
         "57014" => false,
-        // A server that only reads, as a standby does; serialization, deadlock; a lock, or a right, that is not to be had.
+        // A server that only reads, as a standby does; serialization, deadlock; a lock, or a right,
+        // that is not to be had.
         "25006" | "40001" | "40P01" | "42501" | "55006" | "55P03" => true,
         // Damage, which a person has to look at.
         "XX001" | "XX002" => true,
-        // Connection; resources, a full disk among them; intervention of operators; the system around.
+        // Connection; resources, a full disk among them; intervention of operators; the system
+        // around.
         _ => ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)),
     }
 }

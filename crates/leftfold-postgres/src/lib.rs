@@ -1,22 +1,25 @@
-//! Read models in PostgreSQL: the rows of a projection and its checkpoint in one transaction, in one schema a version.
+//! Read models in PostgreSQL: the rows of a projection and its checkpoint in one transaction, in
+//! one schema a version.
 //!
-//! [`Postgres::at`] names a database. Version 2 of the projection `orders` lives in the schema `orders_v2`, which stands
-//! first in the search path, before `public`; `leftfold.serving` says which version readers see. `apply` gets [`Rows`], a
-//! [`tokio_postgres::Client`] with a transaction open and statements that are kept prepared. The role needs the right to
-//! make schemas in the database.
+//! [`Postgres::at`] names a database. Version 2 of the projection `orders` lives in the schema
+//! `orders_v2`, which stands first in the search path, before `public`; `leftfold.serving` says
+//! which version readers see. `apply` gets [`Rows`], a [`tokio_postgres::Client`] with a
+//! transaction open and statements that are kept prepared. The role needs the right to make schemas
+//! in the database.
 //!
 //! # What is promised
 //! - Rows and checkpoint are one transaction, whenever the process is killed or the server is.
-//! - One session writes a lane of a version at a time, by an advisory lock: another one is told who does. So no pooler
-//!   that shares connections between transactions may stand in between.
-//! - A statement that failed fails the transaction, also where code of users passed over the error. Code of users that
-//!   ends the transaction itself is an error; what it committed stays.
-//! - A server that is away, shuts down, starts, has no room, or only reads, and deadlocks, are waited for; no event is
-//!   parked for them.
-//! - A [`Reader`] follows the version that serves, from one read to the next, in this process or another, and sees the
-//!   rows of one moment in each read.
+//! - One session writes a lane of a version at a time, by an advisory lock: another one is told who
+//!   does. So no pooler that shares connections between transactions may stand in between.
+//! - A statement that failed fails the transaction, also where code of users passed over the error.
+//!   Code of users that ends the transaction itself is an error; what it committed stays.
+//! - A server that is away, shuts down, starts, has no room, or only reads, and deadlocks, are
+//!   waited for; no event is parked for them.
+//! - A [`Reader`] follows the version that serves, from one read to the next, in this process or
+//!   another, and sees the rows of one moment in each read.
 //!
-//! Connections are encrypted where [`Postgres::encrypted_by`] is given a connector, and not otherwise.
+//! Connections are encrypted where [`Postgres::encrypted_by`] is given a connector, and not
+//! otherwise.
 
 mod connect;
 mod error;

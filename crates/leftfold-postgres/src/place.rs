@@ -35,7 +35,8 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Takes a lane of a version, until the connection ends. The version itself is shared between its lanes.
+/// Takes a lane of a version, until the connection ends. The version itself is shared between its
+/// lanes.
 pub(crate) async fn take(connected: &Connected, place: &Place) -> Result<(), PostgresError> {
     let schema = schema(place.name, place.version);
     lock(&connected.rows, &schema, SHARE, &schema).await?;

@@ -17,8 +17,8 @@ const READERS_MAX: usize = 16;
 /// Connections that are kept open between reads.
 const KEPT: usize = 8;
 
-/// Reads the rows of the version of a projection that serves, in this process or in another one than the writer's. Cheap
-/// to clone; clones share their connections, at most 16.
+/// Reads the rows of the version of a projection that serves, in this process or in another one
+/// than the writer's. Cheap to clone; clones share their connections, at most 16.
 #[derive(Clone, Debug)]
 pub struct Reader(Arc<Shared>);
 
@@ -38,8 +38,8 @@ struct Idle {
     version: u32,
 }
 
-/// A read of one moment and one version, which goes on until this is dropped: while it does, the version is not removed,
-/// and the server keeps what the moment needs. It cannot write.
+/// A read of one moment and one version, which goes on until this is dropped: while it does, the
+/// version is not removed, and the server keeps what the moment needs. It cannot write.
 #[derive(Debug)]
 pub struct Reading {
     idle: Option<Idle>,
@@ -57,7 +57,8 @@ impl Reader {
         Self(Arc::new(Shared { server, name, version, permits, idle: Mutex::default() }))
     }
 
-    /// Reads a version whether it serves or not: to look at one that is being built, or at the one before.
+    /// Reads a version whether it serves or not: to look at one that is being built, or at the one
+    /// before.
     #[must_use]
     pub fn of_version(&self, version: u32) -> Self {
         Self::of(self.0.server.clone(), self.0.name.clone(), Some(version))
@@ -77,23 +78,35 @@ impl Reader {
             };
             let read = self.begin(connected, before).await;
             match read {
-                Ok(idle) => return Ok(Reading { idle: Some(idle), shared: self.0.clone(), permit }),
+                Ok(idle) => {
+                    return Ok(Reading { idle: Some(idle), shared: self.0.clone(), permit });
+                }
                 // It was cut while nobody used it.
-                Err(PostgresError::Refused { source, .. }) if before.is_some() && source.is_closed() => {}
+                Err(PostgresError::Refused { source, .. })
+                    if before.is_some() && source.is_closed() => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn begin(&self, mut connected: Connected, before: Option<u32>) -> Result<Idle, PostgresError> {
+    async fn begin(
+        &self,
+        mut connected: Connected,
+        before: Option<u32>,
+    ) -> Result<Idle, PostgresError> {
         connected.busy = true;
         let version = match begin(&connected.rows, &self.0.name, self.0.version).await {
             Ok(version) => version,
             // Neither the table nor its schema were ever made.
-            Err(error) if error.code().is_some_and(|code| ["42P01", "3F000"].contains(&code.code())) => None,
+            Err(error)
+                if error.code().is_some_and(|code| ["42P01", "3F000"].contains(&code.code())) =>
+            {
+                None
+            }
             Err(error) => return Err(PostgresError::refused(&self.0.name)(error)),
         };
-        let version = version.ok_or_else(|| PostgresError::NothingServes { name: self.0.name.clone() })?;
+        let version =
+            version.ok_or_else(|| PostgresError::NothingServes { name: self.0.name.clone() })?;
         if before != Some(version) {
             connected.rows.forget_prepared();
         }
@@ -101,16 +114,23 @@ impl Reader {
     }
 }
 
-/// In one question to the server: the moment, the version that serves then, and that names of tables mean its tables.
+/// In one question to the server: the moment, the version that serves then, and that names of
+/// tables mean its tables.
 async fn begin(rows: &Rows, name: &str, version: Option<u32>) -> Result<Option<u32>, Error> {
     let version = match version {
         Some(version) => {
             // A version that was built anew may be in its other place.
-            let is_there =
-                |version| format!("EXISTS (SELECT FROM pg_namespace WHERE nspname = {})", literal(&schema(name, version)));
+            let is_there = |version| {
+                format!(
+                    "EXISTS (SELECT FROM pg_namespace WHERE nspname = {})",
+                    literal(&schema(name, version))
+                )
+            };
             let (here, beside) = (is_there(version), is_there(version ^ BESIDE));
             let other = version ^ BESIDE;
-            format!("SELECT CASE WHEN NOT {here} AND {beside} THEN {other}::bigint ELSE {version}::bigint END AS version")
+            format!(
+                "SELECT CASE WHEN NOT {here} AND {beside} THEN {other}::bigint ELSE {version}::bigint END AS version"
+            )
         }
         None => format!("SELECT version FROM leftfold.serving WHERE name = {}", literal(name)),
     };

@@ -9,8 +9,8 @@ use tokio_postgres::{Client, Error, Statement};
 /// Statements that are kept prepared; one more discards them all.
 const STATEMENTS_MAX: usize = 256;
 
-/// A [`Client`] with a transaction open, and statements that are kept prepared. It cannot begin a transaction; a
-/// `SAVEPOINT` is a statement as any other.
+/// A [`Client`] with a transaction open, and statements that are kept prepared. It cannot begin a
+/// transaction; a `SAVEPOINT` is a statement as any other.
 #[derive(Debug)]
 pub struct Rows {
     client: Client,
@@ -22,8 +22,9 @@ impl Rows {
         Self { client, prepared: Mutex::default() }
     }
 
-    /// Prepares a statement, or finds it prepared: without it each `execute` of a text asks the server twice. At most 256
-    /// different texts are kept, so values are parameters and no part of the text.
+    /// Prepares a statement, or finds it prepared: without it each `execute` of a text asks the
+    /// server twice. At most 256 different texts are kept, so values are parameters and no part of
+    /// the text.
     ///
     /// # Errors
     /// What the server says about the statement.

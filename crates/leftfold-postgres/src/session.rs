@@ -43,7 +43,11 @@ impl PostgresSession {
         take(&connected, place).await?;
         let schema = schema(place.name, place.version);
         make(&connected.rows, &schema).await?;
-        connected.rows.batch_execute(TELL_OF_LOCKS).await.map_err(PostgresError::refused(&schema))?;
+        connected
+            .rows
+            .batch_execute(TELL_OF_LOCKS)
+            .await
+            .map_err(PostgresError::refused(&schema))?;
         connected.busy = false;
         Ok(Self { connected, schema, begun: 0 })
     }
@@ -110,7 +114,8 @@ impl Session for PostgresSession {
         let rows = &self.connected.rows;
         let list = rows.prepare_cached(LIST).await.map_err(|e| self.refused(e))?;
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
-        let found = rows.query(&list, &[&prefix, &after.unwrap_or(""), &end_of(prefix), &at_most]).await;
+        let found =
+            rows.query(&list, &[&prefix, &after.unwrap_or(""), &end_of(prefix), &at_most]).await;
         let found = found.map_err(|e| self.refused(e))?;
         let notes = found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         notes.collect::<Result<_, Error>>().map_err(|e| self.refused(e))
@@ -152,7 +157,13 @@ mod tests {
 
     #[test]
     fn the_end_of_a_prefix_stands_after_all_that_begins_so_and_before_the_rest() {
-        for (prefix, end) in [("", "\u{10ffff}"), ("a", "b"), ("a/", "a0"), ("ab\u{10ffff}", "ac"), ("\u{d7ff}", "\u{e000}")] {
+        for (prefix, end) in [
+            ("", "\u{10ffff}"),
+            ("a", "b"),
+            ("a/", "a0"),
+            ("ab\u{10ffff}", "ac"),
+            ("\u{d7ff}", "\u{e000}"),
+        ] {
             assert_eq!(end_of(prefix), end, "{prefix:?}");
         }
     }

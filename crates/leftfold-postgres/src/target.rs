@@ -21,8 +21,8 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Read models in the database of a URL: `postgres://user:password@host:port/database`, with the parameters that
-    /// [`Config`] lists. Nothing is connected yet.
+    /// Read models in the database of a URL: `postgres://user:password@host:port/database`, with
+    /// the parameters that [`Config`] lists. Nothing is connected yet.
     ///
     /// # Errors
     /// [`PostgresError::Url`] if it cannot be parsed.
@@ -30,15 +30,16 @@ impl Postgres {
         Ok(Self::with(url.parse().map_err(PostgresError::Url)?))
     }
 
-    /// Read models in the database that is configured. Left open, a connection is given up after 10 s without success,
-    /// or after 30 s without any sign of the server.
+    /// Read models in the database that is configured. Left open, a connection is given up after 10
+    /// s without success, or after 30 s without any sign of the server.
     #[must_use]
     pub fn with(config: Config) -> Self {
         Self { server: Arc::new(Server::new(config, NoTls)) }
     }
 
-    /// The same, by encrypted connections: with the connector of the crate `tokio-postgres-rustls`, `postgres-openssl`, or
-    /// another one. Whether the server must encrypt is for the URL to say: `?sslmode=require`.
+    /// The same, by encrypted connections: with the connector of the crate `tokio-postgres-rustls`,
+    /// `postgres-openssl`, or another one. Whether the server must encrypt is for the URL to say:
+    /// `?sslmode=require`.
     #[must_use]
     pub fn encrypted_by<T>(self, connector: T) -> Self
     where
@@ -78,21 +79,26 @@ impl Target for Postgres {
 
     async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
         let mut connected = self.busy().await?;
-        let serving = serving(&connected.rows, name).await.map_err(PostgresError::refused("leftfold.serving"))?;
+        let serving = serving(&connected.rows, name)
+            .await
+            .map_err(PostgresError::refused("leftfold.serving"))?;
         connected.busy = false;
         Ok(serving)
     }
 
     async fn serve(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
         let mut connected = self.busy().await?;
-        serve(&connected.rows, name, version).await.map_err(PostgresError::refused("leftfold.serving"))?;
+        serve(&connected.rows, name, version)
+            .await
+            .map_err(PostgresError::refused("leftfold.serving"))?;
         connected.busy = false;
         Ok(())
     }
 
     async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
         let mut connected = self.busy().await?;
-        let versions = versions(&connected.rows, name).await.map_err(PostgresError::refused(name))?;
+        let versions =
+            versions(&connected.rows, name).await.map_err(PostgresError::refused(name))?;
         connected.busy = false;
         Ok(versions)
     }
@@ -119,7 +125,8 @@ async fn serving(rows: &Rows, name: &str) -> Result<Option<u32>, Error> {
     if !has_serving(rows).await? {
         return Ok(None);
     }
-    let row = rows.query_opt("SELECT version FROM leftfold.serving WHERE name = $1", &[&name]).await?;
+    let row =
+        rows.query_opt("SELECT version FROM leftfold.serving WHERE name = $1", &[&name]).await?;
     let version: Option<i64> = row.map(|row| row.try_get(0)).transpose()?;
     Ok(version.and_then(|version| u32::try_from(version).ok()))
 }
@@ -141,7 +148,8 @@ async fn versions(rows: &Rows, name: &str) -> Result<Vec<u32>, Error> {
     let mut versions = Vec::new();
     for row in rows.query(ours, &[&begins]).await? {
         let schema: String = row.try_get(0)?;
-        versions.extend(schema.strip_prefix(&begins).and_then(|version| version.parse::<u32>().ok()));
+        versions
+            .extend(schema.strip_prefix(&begins).and_then(|version| version.parse::<u32>().ok()));
     }
     versions.sort_unstable();
     Ok(versions)

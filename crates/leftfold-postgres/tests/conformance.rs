@@ -22,7 +22,9 @@ impl Subject for Databases {
     }
 
     async fn set_up(&self, rows: &mut Rows) -> Result<(), ProjectionError> {
-        Ok(rows.batch_execute("CREATE TABLE cats (name text PRIMARY KEY, colour text NOT NULL)").await?)
+        Ok(rows
+            .batch_execute("CREATE TABLE cats (name text PRIMARY KEY, colour text NOT NULL)")
+            .await?)
     }
 
     async fn write(&self, rows: &mut Rows, key: &str, value: &str) -> Result<(), ProjectionError> {

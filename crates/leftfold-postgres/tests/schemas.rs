@@ -21,7 +21,11 @@ fn database() -> (Postgres, String) {
 async fn open(postgres: &Postgres, version: u32) -> PostgresSession {
     let mut session = postgres.open(&place(version)).await.unwrap();
     session.begin().await.unwrap();
-    session.rows().batch_execute("CREATE TABLE IF NOT EXISTS cats (name text PRIMARY KEY)").await.unwrap();
+    session
+        .rows()
+        .batch_execute("CREATE TABLE IF NOT EXISTS cats (name text PRIMARY KEY)")
+        .await
+        .unwrap();
     session.commit().await.unwrap();
     session
 }
@@ -78,7 +82,10 @@ async fn whoever_comes_second_is_told_who_writes() {
     let error = postgres.open(&place(1)).await.unwrap_err();
     assert!(postgres.is_away(&error));
     assert!(error.to_string().contains("cats_v1 is in use by process "), "{error}");
-    assert!(error.to_string().contains(&format!("(leftfold of process {id}, connected from 127.0.0.1")), "{error}");
+    assert!(
+        error.to_string().contains(&format!("(leftfold of process {id}, connected from 127.0.0.1")),
+        "{error}"
+    );
     let error = postgres.discard("cats", 1).await.unwrap_err();
     assert!(error.to_string().contains("cats_v1 is in use by"), "{error}");
     drop(session);
@@ -108,7 +115,8 @@ async fn a_server_that_is_killed_is_waited_for_and_nothing_committed_is_lost() {
     session.begin().await.unwrap();
     session.rows().execute("INSERT INTO cats VALUES ('kit')", &[]).await.unwrap();
     server.stop_hard();
-    let mut errors = vec![ProjectionError::from(session.rows().execute("SELECT 1", &[]).await.unwrap_err())];
+    let mut errors =
+        vec![ProjectionError::from(session.rows().execute("SELECT 1", &[]).await.unwrap_err())];
     errors.push(session.commit().await.unwrap_err());
     errors.push(session.begin().await.unwrap_err());
     errors.push(postgres.open(&place(1)).await.unwrap_err());
@@ -130,10 +138,10 @@ async fn a_connection_that_an_operator_cuts_is_waited_for() {
     let (postgres, url) = database();
     let mut session = open(&postgres, 1).await;
     session.begin().await.unwrap();
-    let cut =
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()";
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()";
     Server::shared().psql(&url, cut);
-    let error = session.rows().execute("INSERT INTO cats VALUES ('tom')", &[]).await.unwrap_err().into();
+    let error =
+        session.rows().execute("INSERT INTO cats VALUES ('tom')", &[]).await.unwrap_err().into();
     assert!(postgres.is_away(&error), "{error}");
 }
 
@@ -197,7 +205,8 @@ async fn more_reads_than_connections_wait_for_each_other() {
     }
     let counted = reads.join_all().await;
     assert_eq!(counted, [0; 100]);
-    let connections = Server::shared().psql(&url, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()");
+    let connections = Server::shared()
+        .psql(&url, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()");
     assert!(connections.parse::<u32>().unwrap() <= 17, "{connections} connections");
 }
 
@@ -260,12 +269,14 @@ async fn a_right_that_is_missing_is_waited_for() {
     let guest = Postgres::at(&url.replace("postgres@", &format!("{database}_guest@"))).unwrap();
     let error = guest.open(&place(1)).await.unwrap_err();
     assert!(guest.is_away(&error) && error.to_string().contains("permission denied"), "{error}");
-    Server::shared().psql(&url, &format!("GRANT CREATE ON DATABASE {database} TO {database}_guest"));
+    Server::shared()
+        .psql(&url, &format!("GRANT CREATE ON DATABASE {database} TO {database}_guest"));
     add(&mut open(&guest, 1).await, "tom").await;
     drop(postgres);
 }
 
-/// A statement that waited for a lock until its time was over was taken for one that its event had spoilt.
+/// A statement that waited for a lock until its time was over was taken for one that its event had
+/// spoilt.
 #[tokio::test]
 async fn a_lock_of_somebody_else_is_told_as_such_also_under_a_limit_on_the_time_of_statements() {
     let url = Server::shared().database("locks");
@@ -276,10 +287,12 @@ async fn a_lock_of_somebody_else_is_told_as_such_also_under_a_limit_on_the_time_
     session.commit().await.unwrap();
     session.begin().await.unwrap();
     session.rows().batch_execute("LOCK TABLE public.shared").await.unwrap();
-    let limited: Postgres = Postgres::at(&format!("{url}?options=-c%20statement_timeout%3D200")).unwrap();
+    let limited: Postgres =
+        Postgres::at(&format!("{url}?options=-c%20statement_timeout%3D200")).unwrap();
     let mut waits = limited.open(&Place { name: "cats", version: 2, lane: 0 }).await.unwrap();
     waits.begin().await.unwrap();
-    let error = waits.rows().execute("INSERT INTO public.shared VALUES (1)", &[]).await.unwrap_err();
+    let error =
+        waits.rows().execute("INSERT INTO public.shared VALUES (1)", &[]).await.unwrap_err();
     assert_eq!(error.code().map(|code| code.code()), Some("55P03"), "{error:?}");
     assert!(limited.is_away(&error.into()));
     waits.rollback().await.unwrap();

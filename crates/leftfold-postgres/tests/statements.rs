@@ -25,7 +25,8 @@ struct Readings {
     insert: &'static str,
 }
 
-const TABLE: &str = "CREATE TABLE readings (counter bigint PRIMARY KEY, CONSTRAINT small CHECK (counter < 100))";
+const TABLE: &str =
+    "CREATE TABLE readings (counter bigint PRIMARY KEY, CONSTRAINT small CHECK (counter < 100))";
 const INSERT: &str = "INSERT INTO readings (counter) VALUES ($1)";
 
 impl Projection<Postgres> for Readings {
@@ -45,8 +46,12 @@ impl Projection<Postgres> for Readings {
 
 async fn read(counter: i64) -> (Store, Postgres) {
     let store = Store::memory();
-    let event = NewEvent::new(EventType::new("meter.Read").unwrap(), format!("{{\"counter\":{counter}}}"));
-    store.append(Append::of(vec![event.in_stream(StreamName::new("meter-1").unwrap())])).await.unwrap();
+    let event =
+        NewEvent::new(EventType::new("meter.Read").unwrap(), format!("{{\"counter\":{counter}}}"));
+    store
+        .append(Append::of(vec![event.in_stream(StreamName::new("meter-1").unwrap())]))
+        .await
+        .unwrap();
     (store, Postgres::at(&Server::shared().database("statements")).unwrap())
 }
 
@@ -63,11 +68,21 @@ async fn a_table_that_cannot_be_made_stops_the_start_with_what_the_server_says()
 #[tokio::test]
 async fn a_statement_that_fails_parks_its_event_with_what_the_server_says() {
     let misspelt = "INSERT INTO reedings (counter) VALUES ($1)";
-    let cases = [(1, misspelt, "relation \"reedings\" does not exist"), (100, INSERT, "violates check constraint \"small\"")];
+    let cases = [
+        (1, misspelt, "relation \"reedings\" does not exist"),
+        (100, INSERT, "violates check constraint \"small\""),
+    ];
     for (counter, insert, says) in cases {
         let (store, postgres) = read(counter).await;
-        let running = Runtime::new(&store).project(Readings { set_up: TABLE, insert }, postgres).start().await.unwrap();
-        let reached = running.projections().wait_until("readings", Position(1), Duration::from_secs(60)).await;
+        let running = Runtime::new(&store)
+            .project(Readings { set_up: TABLE, insert }, postgres)
+            .start()
+            .await
+            .unwrap();
+        let reached = running
+            .projections()
+            .wait_until("readings", Position(1), Duration::from_secs(60))
+            .await;
         assert!(reached.is_err(), "the event is in the rows");
         let parked = running.projections().parked("readings").unwrap();
         let [one] = parked.as_slice() else { panic!("{parked:?}") };

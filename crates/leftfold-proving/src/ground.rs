@@ -47,7 +47,8 @@ impl Ground {
             chown(&directory, Some(user), Some(group)).expect("root may give its directory away");
         }
         let mut guard = Command::new("sh");
-        // A group of its own: what interrupts the tests at the terminal must not interrupt the clearing.
+        // A group of its own: what interrupts the tests at the terminal must not interrupt the
+        // clearing.
         guard.args(["-c", GUARD]).arg(&directory).process_group(0);
         guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut guard = guard.spawn().expect("there is a shell");
@@ -59,11 +60,15 @@ impl Ground {
         &self.directory
     }
 
-    /// A command in the directory, as a user who is not root, with nothing of the environment but the search path.
+    /// A command in the directory, as a user who is not root, with nothing of the environment but
+    /// the search path.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.directory).env_clear().stdin(Stdio::null()).process_group(0);
-        command.env("PATH", env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()));
+        command.env(
+            "PATH",
+            env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
+        );
         command.env("HOME", &self.directory).env("TMPDIR", &self.directory).env("LC_ALL", "C");
         if let Some((user, group)) = self.nobody {
             command.uid(user).gid(group);
@@ -76,7 +81,11 @@ impl Ground {
         let output = command.output().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command:?} ended with {}:\n{said}{complaint}", output.status);
+        assert!(
+            output.status.success(),
+            "{command:?} ended with {}:\n{said}{complaint}",
+            output.status
+        );
         said
     }
 
@@ -101,18 +110,24 @@ impl Drop for Ground {
 /// The place that a variable of `cargo xtask setup` tells.
 pub(crate) fn told(variable: &str) -> PathBuf {
     let place = env::var_os(variable).map(PathBuf::from);
-    place.unwrap_or_else(|| panic!("{variable} is not set; run the tests by `cargo xtask test`, or see `cargo xtask setup`"))
+    place.unwrap_or_else(|| {
+        panic!(
+            "{variable} is not set; run the tests by `cargo xtask test`, or see `cargo xtask setup`"
+        )
+    })
 }
 
-/// A port of the loopback interface that nobody listens on. It is from below the range out of which systems take
-/// the near ends of connections, so that it is still free when a server that was killed starts again.
+/// A port of the loopback interface that nobody listens on. It is from below the range out of which
+/// systems take the near ends of connections, so that it is still free when a server that was
+/// killed starts again.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const PORTS: u32 = 12_000;
     static ASKED: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     let start = process::id().wrapping_mul(7_919).wrapping_add(now / 1_000);
-    let candidates = (0..PORTS).map(|_| FIRST + start.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed)) % PORTS);
+    let candidates = (0..PORTS)
+        .map(|_| FIRST + start.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed)) % PORTS);
     let ports = candidates.map(|port| u16::try_from(port).expect("32,000 is the highest"));
     let mut free = ports.filter(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
     free.next().expect("not all of 12,000 ports are taken")
@@ -120,7 +135,13 @@ pub(crate) fn free_port() -> u16 {
 
 fn nobody() -> (u32, u32) {
     let accounts = fs::read_to_string("/etc/passwd").expect("a system with a root has accounts");
-    let account = accounts.lines().find(|line| line.starts_with("nobody:")).expect("there is an account `nobody`");
+    let account = accounts
+        .lines()
+        .find(|line| line.starts_with("nobody:"))
+        .expect("there is an account `nobody`");
     let mut numbers = account.split(':').skip(2).map_while(|field| field.parse().ok());
-    numbers.next().zip(numbers.next()).expect("the third and fourth field of an account are its user and group")
+    numbers
+        .next()
+        .zip(numbers.next())
+        .expect("the third and fourth field of an account are its user and group")
 }

@@ -1,7 +1,8 @@
-//! Real servers for tests: PostgreSQL, Redis and RabbitMQ, each on loopback with a port and a directory of its own.
+//! Real servers for tests: PostgreSQL, Redis and RabbitMQ, each on loopback with a port and a
+//! directory of its own.
 //!
-//! A server of its own is for a test that kills it, with `stop_hard` and `start_again` on the same data and port. All
-//! others share one per test process, and take a database each from it:
+//! A server of its own is for a test that kills it, with `stop_hard` and `start_again` on the same
+//! data and port. All others share one per test process, and take a database each from it:
 //!
 //! ```no_run
 //! use leftfold_proving::Postgres;
@@ -14,12 +15,14 @@
 //! # let _ = url;
 //! ```
 //!
-//! A server is killed, and its directory removed, when the value is dropped, and also when the test process ends in any
-//! other way, by SIGKILL or with the value in a static: a small shell outlives the process for that.
+//! A server is killed, and its directory removed, when the value is dropped, and also when the test
+//! process ends in any other way, by SIGKILL or with the value in a static: a small shell outlives
+//! the process for that.
 //!
-//! Everything here panics, with the server's last words, where it does not succeed: there is nothing that a test could do
-//! about it. The programs are found by variables that `cargo xtask setup` prints and `cargo xtask test` sets. Where the
-//! tests run as root the servers run as `nobody`.
+//! Everything here panics, with the server's last words, where it does not succeed: there is
+//! nothing that a test could do about it. The programs are found by variables that
+//! `cargo xtask setup` prints and `cargo xtask test` sets. Where the tests run as root the servers
+//! run as `nobody`.
 
 mod ground;
 mod postgres;

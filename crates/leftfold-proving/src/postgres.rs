@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::ground::{Ground, free_port, told};
 use crate::running::Running;
 
-/// A PostgreSQL server with trust authentication. It does not sync: what it acknowledged survives its SIGKILL, as the
-/// system has it, but not a power failure.
+/// A PostgreSQL server with trust authentication. It does not sync: what it acknowledged survives
+/// its SIGKILL, as the system has it, but not a power failure.
 pub struct Postgres {
     ground: Ground,
     programs: PathBuf,
@@ -18,8 +18,8 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// The server that the tests of this process share; it cannot be stopped. Take a [database](Postgres::database) of
-    /// your own.
+    /// The server that the tests of this process share; it cannot be stopped. Take a
+    /// [database](Postgres::database) of your own.
     pub fn shared() -> &'static Postgres {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(Postgres::start)
@@ -31,9 +31,17 @@ impl Postgres {
         let ground = Ground::new("postgres");
         let programs = told("LEFTFOLD_POSTGRES");
         let mut init = ground.command(&programs.join("initdb"));
-        init.args(["--pgdata=data", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+        init.args([
+            "--pgdata=data",
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]);
         ground.run(&mut init);
-        let mut server = Postgres { ground, programs, port: 0, running: None, databases: AtomicU32::new(0) };
+        let mut server =
+            Postgres { ground, programs, port: 0, running: None, databases: AtomicU32::new(0) };
         // Between the choice of a port and its use somebody else may take it.
         let started = (0..3).any(|_| {
             server.port = free_port();
@@ -51,7 +59,8 @@ impl Postgres {
         self.url_of("postgres")
     }
 
-    /// Makes a database and returns its URL. Its name is made distinct, so that tests may use the same.
+    /// Makes a database and returns its URL. Its name is made distinct, so that tests may use the
+    /// same.
     ///
     /// # Panics
     /// If the name is more than lower case letters and `_`, or has over 40 of them.
@@ -60,7 +69,12 @@ impl Postgres {
         assert!(plain, "{name:?} is no name of at most 40 letters a to z and underscores");
         let database = format!("{name}_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let mut create = self.ground.command(&self.programs.join("createdb"));
-        create.args(["--host=127.0.0.1", "--username=postgres", &format!("--port={}", self.port), &database]);
+        create.args([
+            "--host=127.0.0.1",
+            "--username=postgres",
+            &format!("--port={}", self.port),
+            &database,
+        ]);
         self.ground.run(&mut create);
         self.url_of(&database)
     }

@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::ground::{Ground, free_port, told};
 use crate::running::Running;
 
-/// A RabbitMQ node with the user `guest`, a cookie and a name service of its own. It starts in some seconds.
+/// A RabbitMQ node with the user `guest`, a cookie and a name service of its own. It starts in some
+/// seconds.
 pub struct RabbitMq {
     ground: Ground,
     programs: PathBuf,
     ports: Ports,
-    /// Erlang's name service, by which `rabbitmqctl` finds the node. It stays while the node is stopped.
+    /// Erlang's name service, by which `rabbitmqctl` finds the node. It stays while the node is
+    /// stopped.
     names: Option<Running>,
     running: Option<Running>,
     virtual_hosts: AtomicU32,
@@ -27,8 +29,8 @@ struct Ports {
 }
 
 impl RabbitMq {
-    /// The node that the tests of this process share; it cannot be stopped. Take a [virtual host](RabbitMq::virtual_host)
-    /// of your own, or names of your own for queues.
+    /// The node that the tests of this process share; it cannot be stopped. Take a [virtual
+    /// host](RabbitMq::virtual_host) of your own, or names of your own for queues.
     pub fn shared() -> &'static RabbitMq {
         static SHARED: OnceLock<RabbitMq> = OnceLock::new();
         SHARED.get_or_init(RabbitMq::start)
@@ -41,7 +43,8 @@ impl RabbitMq {
         let programs = told("LEFTFOLD_RABBITMQ");
         let ports = Ports::free();
         let virtual_hosts = AtomicU32::new(0);
-        let mut node = RabbitMq { ground, programs, ports, names: None, running: None, virtual_hosts };
+        let mut node =
+            RabbitMq { ground, programs, ports, names: None, running: None, virtual_hosts };
         // Between the choice of ports and their use somebody else may take one.
         let started = (0..2).any(|_| {
             node.ports = Ports::free();
@@ -59,8 +62,8 @@ impl RabbitMq {
         self.url_of("%2f")
     }
 
-    /// Makes a virtual host and returns its URL. Its name is made distinct, so that tests may use the same. It takes
-    /// seconds, because `rabbitmqctl` does.
+    /// Makes a virtual host and returns its URL. Its name is made distinct, so that tests may use
+    /// the same. It takes seconds, because `rabbitmqctl` does.
     ///
     /// # Panics
     /// If the name is more than lower case letters and `_`.
@@ -141,7 +144,8 @@ impl RabbitMq {
     }
 
     fn doom(&mut self) {
-        let processes: Vec<u32> = [&self.running, &self.names].into_iter().flatten().map(Running::id).collect();
+        let processes: Vec<u32> =
+            [&self.running, &self.names].into_iter().flatten().map(Running::id).collect();
         self.ground.doom("KILL", &processes);
     }
 

@@ -25,8 +25,8 @@ enum Keeps {
 }
 
 impl Redis {
-    /// The server that the tests of this process share; it cannot be stopped. Take a [database](Redis::database) of your
-    /// own.
+    /// The server that the tests of this process share; it cannot be stopped. Take a
+    /// [database](Redis::database) of your own.
     pub fn shared() -> &'static Redis {
         static SHARED: OnceLock<Redis> = OnceLock::new();
         SHARED.get_or_init(Redis::start)
@@ -47,7 +47,8 @@ impl Redis {
     fn new(keeps: Keeps) -> Redis {
         let ground = Ground::new("redis");
         // 0 is for `url`.
-        let mut server = Redis { ground, port: 0, keeps, running: None, databases: AtomicU32::new(1) };
+        let mut server =
+            Redis { ground, port: 0, keeps, running: None, databases: AtomicU32::new(1) };
         // Between the choice of a port and its use somebody else may take it.
         let started = (0..3).any(|_| {
             server.port = free_port();
@@ -71,7 +72,10 @@ impl Redis {
     /// After 999 of them.
     pub fn database(&self) -> String {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
-        assert!(number < DATABASES, "all {DATABASES} databases of this server are taken; start another");
+        assert!(
+            number < DATABASES,
+            "all {DATABASES} databases of this server are taken; start another"
+        );
         self.url_of(number)
     }
 
@@ -96,8 +100,17 @@ impl Redis {
         };
         let mut server = self.ground.command(&told("LEFTFOLD_REDIS"));
         server.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""]);
-        // Synced by the second, what was acknowledged may not even be written: a sync that goes on holds writes up.
-        server.args(["--appendfsync", "no", "--appendonly", append_only, "--databases", &DATABASES.to_string(), "--dir"]);
+        // Synced by the second, what was acknowledged may not even be written: a sync that goes on
+        // holds writes up.
+        server.args([
+            "--appendfsync",
+            "no",
+            "--appendonly",
+            append_only,
+            "--databases",
+            &DATABASES.to_string(),
+            "--dir",
+        ]);
         server.arg(self.ground.directory());
         let running = Running::start(server, "Ready to accept connections")?;
         self.ground.doom("KILL", &[running.id()]);

@@ -26,7 +26,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts the server and waits until it says a line that contains `ready`. The error has its last words.
+    /// Starts the server and waits until it says a line that contains `ready`. The error has its
+    /// last words.
     pub(crate) fn start(mut command: Command, ready: &'static str) -> Result<Running, String> {
         let shown = format!("{:?}", command.get_program());
         let (reader, writer) = io::pipe().map_err(|e| format!("no pipe: {e}"))?;
@@ -43,7 +44,9 @@ impl Running {
         let running = Running { child, words, silence: Mutex::new(silence) };
         match waited {
             Ok(()) => Ok(running),
-            Err(RecvTimeoutError::Timeout) => Err(running.fail(&format!("{shown} is not ready after {START_PATIENCE:?}"))),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(running.fail(&format!("{shown} is not ready after {START_PATIENCE:?}")))
+            }
             Err(RecvTimeoutError::Disconnected) => Err(running.fail(&format!("{shown} ended"))),
         }
     }
@@ -82,7 +85,10 @@ impl Running {
         let words = self.words.clone();
         self.kill();
         let words = words.lock().unwrap_or_else(PoisonError::into_inner);
-        format!("{why}; it said:\n{}", words.iter().map(String::as_str).collect::<Vec<_>>().join("\n"))
+        format!(
+            "{why}; it said:\n{}",
+            words.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+        )
     }
 }
 

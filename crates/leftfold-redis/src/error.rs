@@ -36,7 +36,9 @@ pub enum RedisError {
     #[error("cannot use Redis")]
     Refused(#[source] redis::RedisError),
     /// Another session writes the version.
-    #[error("{version} is written by {holder}; stop that one, since only one session writes a version at a time")]
+    #[error(
+        "{version} is written by {holder}; stop that one, since only one session writes a version at a time"
+    )]
     InUse {
         /// `NAME:vN`.
         version: String,
@@ -70,7 +72,9 @@ pub enum RedisError {
         most: usize,
     },
     /// There is nothing to read yet.
-    #[error("no version of {name} serves yet; start a runtime with the projection and wait until it was built")]
+    #[error(
+        "no version of {name} serves yet; start a runtime with the projection and wait until it was built"
+    )]
     NothingServes {
         /// The projection.
         name: String,
@@ -104,12 +108,15 @@ pub(crate) fn is_away(error: &ProjectionError) -> bool {
 /// Tells whether another session writes the version.
 pub(crate) fn is_in_use(error: &ProjectionError) -> bool {
     error.causes().any(|cause| {
-        let lost = cause.downcast_ref::<redis::RedisError>().is_some_and(|refused| refused.code() == Some(NOT_OWNER));
+        let lost = cause
+            .downcast_ref::<redis::RedisError>()
+            .is_some_and(|refused| refused.code() == Some(NOT_OWNER));
         lost || matches!(cause.downcast_ref(), Some(RedisError::InUse { .. }))
     })
 }
 
 fn stands_still(error: &redis::RedisError) -> bool {
-    let kind = matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed);
+    let kind =
+        matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed);
     kind || error.code().is_some_and(|code| STANDS_STILL.contains(&code))
 }

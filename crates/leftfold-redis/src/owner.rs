@@ -34,8 +34,9 @@ static RENEW: LazyLock<Script> = LazyLock::new(|| {
         redis.call('PEXPIRE', KEYS[1], ARGV[2])",
     )
 });
-static GIVE_BACK: LazyLock<Script> =
-    LazyLock::new(|| Script::new("if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"));
+static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
+    Script::new("if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end")
+});
 
 /// The ownership of a version, which is given back when this is dropped.
 #[derive(Debug)]
@@ -55,15 +56,21 @@ struct Token {
 }
 
 impl Owner {
-    pub(crate) async fn take(connection: &MultiplexedConnection, keys: &Keys) -> Result<Self, RedisError> {
+    pub(crate) async fn take(
+        connection: &MultiplexedConnection,
+        keys: &Keys,
+    ) -> Result<Self, RedisError> {
         let mut connection = connection.clone();
         let token = Token::new(&mut connection).await.map_err(RedisError::Refused)?;
         let mut gone = String::new();
         // Once for a holder who is gone, and once more where two find that out together.
         for _ in 0..3 {
-            let holder = take(&mut connection, &keys.owner, &token, &gone).await.map_err(RedisError::Refused)?;
+            let holder = take(&mut connection, &keys.owner, &token, &gone)
+                .await
+                .map_err(RedisError::Refused)?;
             if holder == token.text {
-                let signs = tokio::spawn(give_signs(connection.clone(), keys.owner.clone(), token.clone()));
+                let signs =
+                    tokio::spawn(give_signs(connection.clone(), keys.owner.clone(), token.clone()));
                 return Ok(Self { connection, key: keys.owner.clone(), token, signs });
             }
             let alive = Token::read(&holder).is_none_or(|holder| holder.client != token.client)
@@ -87,16 +94,26 @@ impl Owner {
     }
 }
 
-async fn take(connection: &mut MultiplexedConnection, key: &str, token: &Token, gone: &str) -> RedisResult<String> {
+async fn take(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+    token: &Token,
+    gone: &str,
+) -> RedisResult<String> {
     let lease_ms = LEASE.as_millis() as u64;
     TAKE.key(key).arg(&token.text).arg(gone).arg(lease_ms).invoke_async(connection).await
 }
 
-async fn renew(connection: &mut MultiplexedConnection, key: &str, token: &Token) -> RedisResult<()> {
+async fn renew(
+    connection: &mut MultiplexedConnection,
+    key: &str,
+    token: &Token,
+) -> RedisResult<()> {
     RENEW.key(key).arg(&token.text).arg(LEASE.as_millis() as u64).invoke_async(connection).await
 }
 
-/// Keeps the ownership of a session that has nothing to write. One that lost it hears of it when it writes.
+/// Keeps the ownership of a session that has nothing to write. One that lost it hears of it when it
+/// writes.
 async fn give_signs(mut connection: MultiplexedConnection, key: String, token: Token) {
     loop {
         time::sleep(SIGNS).await;
@@ -112,7 +129,12 @@ async fn is_alive(connection: &mut MultiplexedConnection, holder: &str) -> bool 
     let Some(holder) = Token::read(holder) else {
         return true;
     };
-    let listed = redis::cmd("CLIENT").arg("LIST").arg("ID").arg(holder.client).query_async::<String>(connection).await;
+    let listed = redis::cmd("CLIENT")
+        .arg("LIST")
+        .arg("ID")
+        .arg(holder.client)
+        .query_async::<String>(connection)
+        .await;
     listed.map_or(true, |listed| !listed.trim().is_empty())
 }
 
@@ -142,9 +164,11 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.signs.abort();
         let Ok(runtime) = Handle::try_current() else { return };
-        let (mut connection, key, token) = (self.connection.clone(), self.key.clone(), self.token.clone());
+        let (mut connection, key, token) =
+            (self.connection.clone(), self.key.clone(), self.token.clone());
         runtime.spawn(async move {
-            let _: RedisResult<()> = GIVE_BACK.key(key).arg(token.text).invoke_async(&mut connection).await;
+            let _: RedisResult<()> =
+                GIVE_BACK.key(key).arg(token.text).invoke_async(&mut connection).await;
         });
     }
 }

@@ -10,7 +10,8 @@ use crate::connect::connect;
 use crate::error::NOTHING;
 use crate::keys::{self, Keys};
 
-/// The version, and the rows under the keys after it. The last argument names a version that is read without serving.
+/// The version, and the rows under the keys after it. The last argument names a version that is
+/// read without serving.
 static READ: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local version = ARGV[2]
@@ -47,18 +48,24 @@ impl Reader {
         Self(Arc::new(Shared { client, name, version: None, connection: Mutex::default() }))
     }
 
-    /// Reads a version whether it serves or not: to look at one that is being built, or at the one before.
+    /// Reads a version whether it serves or not: to look at one that is being built, or at the one
+    /// before.
     #[must_use]
     pub fn of_version(&self, version: u32) -> Self {
         let (client, name) = (self.0.client.clone(), self.0.name.clone());
-        Self(Arc::new(Shared { client, name, version: Some(version), connection: Mutex::default() }))
+        Self(Arc::new(Shared {
+            client,
+            name,
+            version: Some(version),
+            connection: Mutex::default(),
+        }))
     }
 
     /// Returns the row under a key; `None` if there is none.
     ///
     /// # Errors
-    /// [`RedisError::NothingServes`] before the first version was built; [`RedisError::Refused`] if the server cannot be
-    /// reached, or refuses.
+    /// [`RedisError::NothingServes`] before the first version was built; [`RedisError::Refused`] if
+    /// the server cannot be reached, or refuses.
     pub async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, RedisError> {
         Ok(self.ask(&[key]).await?.1.pop().flatten())
     }
@@ -109,10 +116,15 @@ impl Reader {
         }
     }
 
-    async fn ask_by(&self, connection: &mut MultiplexedConnection, rows: &[&str]) -> RedisResult<(u32, Vec<Option<Vec<u8>>>)> {
+    async fn ask_by(
+        &self,
+        connection: &mut MultiplexedConnection,
+        rows: &[&str],
+    ) -> RedisResult<(u32, Vec<Option<Vec<u8>>>)> {
         let mut read = READ.key(keys::serving(&self.0.name));
         read.key(keys::versions(&self.0.name));
-        read.arg(&self.0.name).arg(self.0.version.map_or_else(String::new, |version| version.to_string()));
+        read.arg(&self.0.name)
+            .arg(self.0.version.map_or_else(String::new, |version| version.to_string()));
         read.arg(rows).invoke_async(connection).await
     }
 

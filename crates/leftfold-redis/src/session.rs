@@ -112,7 +112,12 @@ impl RedisSession {
         Ok(())
     }
 
-    async fn page(&self, prefix: &str, after: Option<&str>, at_most: usize) -> RedisResult<Vec<(String, Vec<u8>)>> {
+    async fn page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        at_most: usize,
+    ) -> RedisResult<Vec<(String, Vec<u8>)>> {
         let from = match after {
             Some(after) if after >= prefix => format!("({after}"),
             _ => format!("[{prefix}"),
@@ -120,7 +125,12 @@ impl RedisSession {
         let mut connection = self.connection.clone();
         let at_most = at_most.min(u32::MAX as usize);
         let mut list = LIST.key(&self.keys.notes);
-        list.key(&self.keys.noted).arg(from).arg(prefix).arg(at_most).invoke_async(&mut connection).await
+        list.key(&self.keys.noted)
+            .arg(from)
+            .arg(prefix)
+            .arg(at_most)
+            .invoke_async(&mut connection)
+            .await
     }
 }
 
@@ -178,8 +188,12 @@ impl Session for RedisSession {
         at_most: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
         // Each note of the transaction may hide one of the page.
-        let kept = self.page(prefix, after, at_most.saturating_add(self.notes.len())).await.map_err(RedisError::Refused)?;
-        let mut all: BTreeMap<String, Option<Vec<u8>>> = kept.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        let kept = self
+            .page(prefix, after, at_most.saturating_add(self.notes.len()))
+            .await
+            .map_err(RedisError::Refused)?;
+        let mut all: BTreeMap<String, Option<Vec<u8>>> =
+            kept.into_iter().map(|(key, value)| (key, Some(value))).collect();
         let of_page = |key: &str| key.starts_with(prefix) && after.is_none_or(|after| key > after);
         let open = self.notes.iter().filter(|(key, _)| of_page(key));
         all.extend(open.map(|(key, value)| (key.clone(), value.clone())));

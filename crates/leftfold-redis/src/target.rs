@@ -23,7 +23,8 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Read models in the database of a URL: `redis://user:password@host:port/number`. Nothing is connected yet.
+    /// Read models in the database of a URL: `redis://user:password@host:port/number`. Nothing is
+    /// connected yet.
     ///
     /// # Errors
     /// [`RedisError::Url`] if it cannot be parsed.
@@ -76,7 +77,8 @@ impl Target for Redis {
     async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
         let mut connection = connect(&self.client).await?;
         let versions = connection.hkeys(keys::versions(name)).await.map_err(RedisError::Refused)?;
-        let mut versions: Vec<u32> = versions.iter().filter_map(|version| version.parse().ok()).collect();
+        let mut versions: Vec<u32> =
+            versions.iter().filter_map(|version| version.parse().ok()).collect();
         versions.sort_unstable();
         Ok(versions)
     }
@@ -98,7 +100,11 @@ impl Target for Redis {
 }
 
 /// Notes the version. What an interrupted removal left of it is removed before, guards above all.
-async fn made(connection: &mut MultiplexedConnection, place: &Place, keys: &Keys) -> RedisResult<()> {
+async fn made(
+    connection: &mut MultiplexedConnection,
+    place: &Place,
+    keys: &Keys,
+) -> RedisResult<()> {
     let versions = keys::versions(place.name);
     let state = connection.hget(&versions, place.version).await?;
     if state.as_deref() == Some(BEING_REMOVED) {
@@ -107,7 +113,12 @@ async fn made(connection: &mut MultiplexedConnection, place: &Place, keys: &Keys
     connection.hset(&versions, place.version, WRITTEN).await.map(drop)
 }
 
-async fn discard(connection: &mut MultiplexedConnection, name: &str, version: u32, keys: &Keys) -> RedisResult<()> {
+async fn discard(
+    connection: &mut MultiplexedConnection,
+    name: &str,
+    version: u32,
+    keys: &Keys,
+) -> RedisResult<()> {
     let versions = keys::versions(name);
     if connection.get(keys::serving(name)).await? == Some(version.to_string()) {
         connection.del(keys::serving(name)).await?;
@@ -124,7 +135,8 @@ async fn remove(connection: &mut MultiplexedConnection, keys: &Keys) -> RedisRes
         let mut scan = redis::cmd("HSCAN");
         scan.arg(&keys.guards).arg(cursor).arg("COUNT").arg(REMOVED_AT_ONCE);
         let (next, guards): (u64, Vec<(String, u64)>) = scan.query_async(connection).await?;
-        let rows: Vec<String> = guards.into_iter().map(|(row, _)| format!("{}{row}", keys.rows)).collect();
+        let rows: Vec<String> =
+            guards.into_iter().map(|(row, _)| format!("{}{row}", keys.rows)).collect();
         if !rows.is_empty() {
             connection.unlink(rows).await?;
         }

@@ -36,12 +36,17 @@ impl Writes {
         Self { connection, keys, position: Position::default(), rows: HashMap::new(), bytes: 0 }
     }
 
-    /// Makes the row under a key this value, whether there is one or not, unless a later event wrote or removed it.
+    /// Makes the row under a key this value, whether there is one or not, unless a later event
+    /// wrote or removed it.
     ///
     /// # Errors
-    /// [`RedisError::Key`] beyond 1 to 1,024 bytes, [`RedisError::TooLarge`] for a value over 16 MiB, or when all rows of a
-    /// batch come to more than 256 MiB.
-    pub fn put(&mut self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Result<(), RedisError> {
+    /// [`RedisError::Key`] beyond 1 to 1,024 bytes, [`RedisError::TooLarge`] for a value over 16
+    /// MiB, or when all rows of a batch come to more than 256 MiB.
+    pub fn put(
+        &mut self,
+        key: impl Into<String>,
+        value: impl Into<Vec<u8>>,
+    ) -> Result<(), RedisError> {
         self.write(key.into(), Some(value.into()))
     }
 
@@ -62,7 +67,11 @@ impl Writes {
             return Ok(write.value.clone());
         }
         let row = format!("{}{key}", self.keys.rows);
-        redis::cmd("GET").arg(row).query_async(&mut self.connection).await.map_err(RedisError::Refused)
+        redis::cmd("GET")
+            .arg(row)
+            .query_async(&mut self.connection)
+            .await
+            .map_err(RedisError::Refused)
     }
 
     pub(crate) fn at(&mut self, position: Position) {
@@ -90,7 +99,11 @@ impl Writes {
         // Values that are replaced count too: it is a limit, not a sum.
         let all = self.bytes + key.len() + bytes;
         if all > TRANSACTION_BYTES_MAX {
-            return Err(RedisError::TooLarge { what: "a transaction", bytes: all, most: TRANSACTION_BYTES_MAX });
+            return Err(RedisError::TooLarge {
+                what: "a transaction",
+                bytes: all,
+                most: TRANSACTION_BYTES_MAX,
+            });
         }
         self.bytes = all;
         self.rows.insert(key, Write { position: self.position, value });

@@ -24,7 +24,12 @@ impl Subject for Databases {
         Ok(())
     }
 
-    async fn write(&self, rows: &mut Writes, key: &str, value: &str) -> Result<(), ProjectionError> {
+    async fn write(
+        &self,
+        rows: &mut Writes,
+        key: &str,
+        value: &str,
+    ) -> Result<(), ProjectionError> {
         Ok(rows.put(key, value)?)
     }
 

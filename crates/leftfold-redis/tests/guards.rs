@@ -82,9 +82,15 @@ async fn a_commit_of_any_size_is_written_whole_and_its_notes_with_the_last_of_it
         let keys: Vec<String> = (0..count).map(|row| row.to_string()).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let rows = redis.reader_of("cats").of_version(1).read_all(&keys).await.unwrap();
-        assert!(rows.iter().all(|row| row.as_ref().is_some_and(|row| row.len() == bytes)), "{count} rows of {bytes}");
+        assert!(
+            rows.iter().all(|row| row.as_ref().is_some_and(|row| row.len() == bytes)),
+            "{count} rows of {bytes}"
+        );
         session.begin().await.unwrap();
-        assert_eq!(session.notes("", None, 9).await.unwrap(), [("count".to_owned(), count.to_string().into_bytes())]);
+        assert_eq!(
+            session.notes("", None, 9).await.unwrap(),
+            [("count".to_owned(), count.to_string().into_bytes())]
+        );
     }
 }
 
@@ -133,7 +139,13 @@ async fn a_holder_whose_connection_is_gone_is_not_waited_for() {
     let mut other = connection(&url).await;
     let owner = other.get("cats:owner:v1").await.unwrap().unwrap();
     let client = owner.split(' ').next().unwrap();
-    let _: i64 = redis::cmd("CLIENT").arg("KILL").arg("ID").arg(client).query_async(&mut other).await.unwrap();
+    let _: i64 = redis::cmd("CLIENT")
+        .arg("KILL")
+        .arg("ID")
+        .arg(client)
+        .query_async(&mut other)
+        .await
+        .unwrap();
     let mut next = redis.open(&place(1)).await.unwrap();
     put(&mut next, 2, &[("tom", "white")]).await;
     let error = session.begin().await.unwrap_err();
@@ -221,9 +233,16 @@ async fn a_server_that_is_full_is_waited_for_and_one_that_evicts_is_refused() {
     let server = Server::start();
     let redis = Redis::at(&server.url()).unwrap();
     let mut connection = connection(&server.url()).await;
-    let set = async |connection: &mut redis::aio::MultiplexedConnection, what: &str, value: &str| {
-        redis::cmd("CONFIG").arg("SET").arg(what).arg(value).query_async::<()>(connection).await.unwrap();
-    };
+    let set =
+        async |connection: &mut redis::aio::MultiplexedConnection, what: &str, value: &str| {
+            redis::cmd("CONFIG")
+                .arg("SET")
+                .arg(what)
+                .arg(value)
+                .query_async::<()>(connection)
+                .await
+                .unwrap();
+        };
     let mut session = redis.open(&place(1)).await.unwrap();
     put(&mut session, 1, &[("tom", "grey")]).await;
     set(&mut connection, "maxmemory", "1").await;
@@ -239,7 +258,11 @@ async fn a_server_that_is_full_is_waited_for_and_one_that_evicts_is_refused() {
     drop(session);
     set(&mut connection, "maxmemory-policy", "allkeys-lru").await;
     let error = redis.open(&place(2)).await.unwrap_err();
-    assert!(redis.is_away(&error) && error.to_string().contains("set its maxmemory-policy to noeviction"), "{error}");
+    assert!(
+        redis.is_away(&error)
+            && error.to_string().contains("set its maxmemory-policy to noeviction"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -250,7 +273,8 @@ async fn what_is_too_long_is_refused_and_is_not_absence() {
     let rows = session.rows();
     rows.put("k".repeat(1_024), "").unwrap();
     rows.put("tom", vec![0; 16 << 20]).unwrap();
-    let mut refused = vec![rows.put("k".repeat(1_025), "").unwrap_err(), rows.remove("").unwrap_err()];
+    let mut refused =
+        vec![rows.put("k".repeat(1_025), "").unwrap_err(), rows.remove("").unwrap_err()];
     refused.push(rows.put("tom", vec![0; (16 << 20) + 1]).unwrap_err());
     refused.push((0..20).find_map(|n| rows.put(n.to_string(), vec![0; 16 << 20]).err()).unwrap());
     for error in refused {
@@ -276,7 +300,14 @@ async fn a_reader_follows_the_version_that_serves() {
         assert_eq!(connection(&url).await.get(key).await.unwrap().as_deref(), Some(colour));
     }
     let mut other = connection(&url).await;
-    let _: i64 = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").query_async(&mut other).await.unwrap();
-    let again = tokio::time::timeout(Duration::from_secs(60), reader.read("tom")).await.unwrap().unwrap();
+    let _: i64 = redis::cmd("CLIENT")
+        .arg("KILL")
+        .arg("TYPE")
+        .arg("normal")
+        .query_async(&mut other)
+        .await
+        .unwrap();
+    let again =
+        tokio::time::timeout(Duration::from_secs(60), reader.read("tom")).await.unwrap().unwrap();
     assert_eq!(again.as_deref(), Some(&b"silver"[..]));
 }

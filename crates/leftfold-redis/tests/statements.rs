@@ -1,4 +1,5 @@
-//! Rows that cannot be read or written: what the server says, or the limit, reaches whoever has to mend it.
+//! Rows that cannot be read or written: what the server says, or the limit, reaches whoever has to
+//! mend it.
 
 use std::time::Duration;
 
@@ -36,8 +37,12 @@ impl Projection<Redis> for Sightings {
 }
 
 async fn seen(store: &Store, name: &str) -> Position {
-    let event = NewEvent::new(EventType::new("cat.Seen").unwrap(), format!("{{\"name\":\"{name}\"}}"));
-    store.append(Append::of(vec![event.in_stream(StreamName::new("cat-1").unwrap())])).await.unwrap();
+    let event =
+        NewEvent::new(EventType::new("cat.Seen").unwrap(), format!("{{\"name\":\"{name}\"}}"));
+    store
+        .append(Append::of(vec![event.in_stream(StreamName::new("cat-1").unwrap())]))
+        .await
+        .unwrap();
     store.head().position
 }
 
@@ -48,8 +53,13 @@ async fn a_row_that_cannot_be_read_or_written_parks_its_event_with_the_reason() 
         let (store, redis) = (Store::memory(), Redis::at(&url).unwrap());
         let first = seen(&store, "kit").await;
         let running = Runtime::new(&store).project(Sightings, redis).start().await.unwrap();
-        running.projections().wait_until("sightings", first, Duration::from_secs(60)).await.unwrap();
-        let mut others = redis::Client::open(&*url).unwrap().get_multiplexed_async_connection().await.unwrap();
+        running
+            .projections()
+            .wait_until("sightings", first, Duration::from_secs(60))
+            .await
+            .unwrap();
+        let mut others =
+            redis::Client::open(&*url).unwrap().get_multiplexed_async_connection().await.unwrap();
         let is_short = name.len() < 100;
         if is_short {
             // Somebody else puts a list where the row is to be.
@@ -58,7 +68,8 @@ async fn a_row_that_cannot_be_read_or_written_parks_its_event_with_the_reason() 
             others.lpush(key.replace("kit", &name), "a list").await.unwrap();
         }
         let second = seen(&store, &name).await;
-        let reached = running.projections().wait_until("sightings", second, Duration::from_secs(60)).await;
+        let reached =
+            running.projections().wait_until("sightings", second, Duration::from_secs(60)).await;
         assert!(reached.is_err(), "the event is in the rows");
         let parked = running.projections().parked("sightings").unwrap();
         let [one] = parked.as_slice() else { panic!("{parked:?}") };

@@ -58,8 +58,12 @@ impl SqliteError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::InUse { .. } | Self::Directory { .. } | Self::NothingServes { .. } => Kind::Unavailable,
-            Self::Sqlite { source, .. } if source.sqlite_error_code().is_some_and(stands_still) => Kind::Unavailable,
+            Self::InUse { .. } | Self::Directory { .. } | Self::NothingServes { .. } => {
+                Kind::Unavailable
+            }
+            Self::Sqlite { source, .. } if source.sqlite_error_code().is_some_and(stands_still) => {
+                Kind::Unavailable
+            }
             Self::Sqlite { .. } | Self::TransactionEnded { .. } => Kind::Bug,
         }
     }

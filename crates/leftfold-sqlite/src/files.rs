@@ -31,7 +31,9 @@ pub(crate) fn versions(directory: &Path, name: &str) -> Result<Vec<u32>, SqliteE
     let mut versions = Vec::new();
     for entry in entries {
         let file = entry.map_err(SqliteError::directory(directory))?.file_name();
-        let version = file.to_str().and_then(|f| f.strip_prefix(name)?.strip_prefix(".v")?.strip_suffix(".db"));
+        let version = file
+            .to_str()
+            .and_then(|f| f.strip_prefix(name)?.strip_prefix(".v")?.strip_suffix(".db"));
         versions.extend(version.and_then(|text| text.parse::<u32>().ok()));
     }
     versions.sort_unstable();
@@ -44,15 +46,17 @@ pub(crate) fn remove(file: &Path) -> Result<(), SqliteError> {
         let mut path = file.as_os_str().to_owned();
         path.push(beside);
         match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(SqliteError::directory(&path)(e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(SqliteError::directory(&path)(e));
+            }
             _ => {}
         }
     }
     Ok(())
 }
 
-/// The right to write the file of a version, while this lives or its process does. The file of the lock stays: to
-/// remove it would let two hold it, one of them under no name.
+/// The right to write the file of a version, while this lives or its process does. The file of the
+/// lock stays: to remove it would let two hold it, one of them under no name.
 #[derive(Debug)]
 pub(crate) struct Lock(File);
 
@@ -60,16 +64,23 @@ impl Lock {
     pub(crate) fn take(rows: &Path) -> Result<Self, SqliteError> {
         let path = rows.with_extension("lock");
         let cannot = || SqliteError::directory(&path);
-        let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let options =
+            File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = options.map_err(cannot())?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(SqliteError::InUse { path: rows.to_owned(), holder: holder(&mut file) });
+                return Err(SqliteError::InUse {
+                    path: rows.to_owned(),
+                    holder: holder(&mut file),
+                });
             }
             Err(TryLockError::Error(e)) => return Err(cannot()(e)),
         }
-        let named = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", process::id()));
+        let named = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{}", process::id()));
         // The lock holds without a name in it, which a full disk may not take.
         let _ = named;
         Ok(Self(file))

@@ -1,20 +1,26 @@
-//! Read models in SQLite: the rows of a projection and its checkpoint in one transaction, in one file a version.
+//! Read models in SQLite: the rows of a projection and its checkpoint in one transaction, in one
+//! file a version.
 //!
-//! [`Sqlite::at`] names a directory. Version 2 of the projection `orders` lives in `orders.v2.db`; `leftfold.db` says
-//! which version readers see. `apply` gets a [`rusqlite::Connection`] with a transaction open; `prepare_cached` spares
-//! the parsing of a statement for each event.
+//! [`Sqlite::at`] names a directory. Version 2 of the projection `orders` lives in `orders.v2.db`;
+//! `leftfold.db` says which version readers see. `apply` gets a [`rusqlite::Connection`] with a
+//! transaction open; `prepare_cached` spares the parsing of a statement for each event.
 //!
 //! # What is promised
-//! - Rows and checkpoint are one transaction, whenever the process is killed. After a power failure the last moments of a
-//!   file may be missing, rows and checkpoint together, and are taken from the log again (`synchronous=NORMAL`).
-//! - One session writes a file at a time, on this machine: another one, of this process or another, is told who does.
-//!   The directory is on a local disk: SQLite's locks are not to be trusted over a network.
-//! - Only the runtime ends a transaction. Code of users that commits or rolls back fails, and nothing of it stays.
-//! - A full disk, a disk that fails, a damaged or a locked file are waited for; no event is parked for them.
-//! - A `u64` is bound and read like an `i64`. SQLite's integers end at [`i64::MAX`]: up to there values come back the same,
-//!   in their order; a larger one is `rusqlite::Error::ToSqlConversionFailure`, and its event is parked.
-//! - A [`Reader`] follows the version that serves, from one read to the next, in this process or another, and sees the
-//!   rows of one moment in each read.
+//! - Rows and checkpoint are one transaction, whenever the process is killed. After a power failure
+//!   the last moments of a file may be missing, rows and checkpoint together, and are taken from
+//!   the log again (`synchronous=NORMAL`).
+//! - One session writes a file at a time, on this machine: another one, of this process or another,
+//!   is told who does. The directory is on a local disk: SQLite's locks are not to be trusted over
+//!   a network.
+//! - Only the runtime ends a transaction. Code of users that commits or rolls back fails, and
+//!   nothing of it stays.
+//! - A full disk, a disk that fails, a damaged or a locked file are waited for; no event is parked
+//!   for them.
+//! - A `u64` is bound and read like an `i64`. SQLite's integers end at [`i64::MAX`]: up to there
+//!   values come back the same, in their order; a larger one is
+//!   `rusqlite::Error::ToSqlConversionFailure`, and its event is parked.
+//! - A [`Reader`] follows the version that serves, from one read to the next, in this process or
+//!   another, and sees the rows of one moment in each read.
 //!
 //! SQLite is compiled in, which needs a C compiler and no package of the system.
 

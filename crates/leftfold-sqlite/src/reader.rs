@@ -17,11 +17,12 @@ const KEPT: usize = 8;
 /// Times that a version may be replaced and removed between its lookup and its opening.
 const TRIES: usize = 5;
 
-/// Reads the rows of the version of a projection that serves, in this process or in another one than the writer's. Cheap
-/// to clone; clones share their connections.
+/// Reads the rows of the version of a projection that serves, in this process or in another one
+/// than the writer's. Cheap to clone; clones share their connections.
 ///
-/// A read blocks its thread, though it seldom takes long: in async code put long ones into `spawn_blocking`. Readers do
-/// not wait for the writer, nor it for them; but while a read goes on the file beside the rows grows with what is written.
+/// A read blocks its thread, though it seldom takes long: in async code put long ones into
+/// `spawn_blocking`. Readers do not wait for the writer, nor it for them; but while a read goes on
+/// the file beside the rows grows with what is written.
 #[derive(Clone, Debug)]
 pub struct Reader(Arc<Shared>);
 
@@ -44,22 +45,40 @@ struct Opened {
 
 impl Reader {
     pub(crate) fn new(directory: PathBuf, name: String) -> Self {
-        Self(Arc::new(Shared { directory, name, version: None, serving: Mutex::default(), idle: Mutex::default() }))
+        Self(Arc::new(Shared {
+            directory,
+            name,
+            version: None,
+            serving: Mutex::default(),
+            idle: Mutex::default(),
+        }))
     }
 
-    /// Reads a version whether it serves or not: to look at one that is being built, or at the one before.
+    /// Reads a version whether it serves or not: to look at one that is being built, or at the one
+    /// before.
     #[must_use]
     pub fn of_version(&self, version: u32) -> Self {
         let (directory, name) = (self.0.directory.clone(), self.0.name.clone());
         let version = Some(version);
-        Self(Arc::new(Shared { directory, name, version, serving: Mutex::default(), idle: Mutex::default() }))
+        Self(Arc::new(Shared {
+            directory,
+            name,
+            version,
+            serving: Mutex::default(),
+            idle: Mutex::default(),
+        }))
     }
 
-    /// Reads rows: all that is read within one call is of one moment, and of one version. The connection cannot write.
+    /// Reads rows: all that is read within one call is of one moment, and of one version. The
+    /// connection cannot write.
     ///
     /// # Errors
-    /// [`SqliteError::NothingServes`] before the first version was built; what SQLite says, and what `read` returns.
-    pub fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
+    /// [`SqliteError::NothingServes`] before the first version was built; what SQLite says, and
+    /// what `read` returns.
+    pub fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, SqliteError> {
         let opened = self.opened()?;
         let failed = || SqliteError::sqlite(&opened.path);
         opened.connection.execute_batch("BEGIN").map_err(failed())?;
@@ -94,7 +113,10 @@ impl Reader {
             let beside = !is_there(version) && is_there(version ^ BESIDE);
             return Ok(if beside { version ^ BESIDE } else { version });
         }
-        let nothing = || SqliteError::NothingServes { name: self.0.name.clone(), directory: self.0.directory.clone() };
+        let nothing = || SqliteError::NothingServes {
+            name: self.0.name.clone(),
+            directory: self.0.directory.clone(),
+        };
         let path = files::serving(&self.0.directory);
         let mut serving = unpoisoned(&self.0.serving);
         let identity = Identity::of(&path).ok_or_else(nothing)?;
@@ -126,7 +148,8 @@ impl Reader {
             if let Some(kept) = kept {
                 return Ok(kept);
             }
-            // An identity that was taken before the file was opened can only be older: such a connection is not kept long.
+            // An identity that was taken before the file was opened can only be older: such a
+            // connection is not kept long.
             let opened = match identity {
                 Some(identity) => connect(&path, identity),
                 None => Err(rusqlite::Error::InvalidPath(path.clone())),
@@ -148,7 +171,8 @@ fn connect(path: &Path, identity: Identity) -> rusqlite::Result<Opened> {
     Ok(Opened { connection, path: path.to_owned(), identity })
 }
 
-/// A connection is whole whatever a thread that panicked did with it: it is taken out of the list while it is used.
+/// A connection is whole whatever a thread that panicked did with it: it is taken out of the list
+/// while it is used.
 fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

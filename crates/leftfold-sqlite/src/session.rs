@@ -17,7 +17,8 @@ const STATEMENTS: usize = 64;
 /// Set up for one writer and many readers; `synchronous` is explained in the documentation of the
 /// crate. The sizes: a cache of 32 MiB, a checkpoint every 16 MiB of log, and a log that is cut
 /// back to 64 MiB if a long read let it grow.
-const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768;
+const PRAGMAS: &str =
+    "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -32768;
     PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;";
 const NOTES: &str = "CREATE TABLE IF NOT EXISTS leftfold_notes (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID";
 
@@ -36,7 +37,8 @@ pub struct SqliteSession {
 impl SqliteSession {
     pub(crate) fn open(path: PathBuf, lock: Lock, leaves: Leaves) -> Result<Self, SqliteError> {
         let ends = Arc::new(AtomicBool::new(false));
-        let connection = connect(&path, ends.clone(), leaves).map_err(SqliteError::sqlite(&path))?;
+        let connection =
+            connect(&path, ends.clone(), leaves).map_err(SqliteError::sqlite(&path))?;
         Ok(Self { connection, path, ends, leaves, _lock: lock })
     }
 
@@ -52,7 +54,8 @@ impl SqliteSession {
         SqliteError::sqlite(&self.path)(error).into()
     }
 
-    /// SQLite itself ends a transaction on some errors. Without this, what follows would be transactions of their own.
+    /// SQLite itself ends a transaction on some errors. Without this, what follows would be
+    /// transactions of their own.
     fn within_transaction(&self) -> Result<(), ProjectionError> {
         if self.connection.is_autocommit() {
             return Err(SqliteError::TransactionEnded { path: self.path.clone() }.into());
@@ -92,7 +95,9 @@ impl Session for SqliteSession {
         let written = match value {
             Some(value) => self
                 .connection
-                .prepare_cached("INSERT OR REPLACE INTO leftfold_notes (key, value) VALUES (?1, ?2)")
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO leftfold_notes (key, value) VALUES (?1, ?2)",
+                )
                 .and_then(|mut statement| statement.execute(params![key, value])),
             None => self
                 .connection
@@ -133,13 +138,21 @@ impl Session for SqliteSession {
 }
 
 /// Text is compared by its bytes, so those with the same beginning stand together.
-fn notes(connection: &Connection, prefix: &str, after: Option<&str>, at_most: usize) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
+fn notes(
+    connection: &Connection,
+    prefix: &str,
+    after: Option<&str>,
+    at_most: usize,
+) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
     let (from, query) = match after {
-        Some(after) if after >= prefix => (after, "SELECT key, value FROM leftfold_notes WHERE key > ?1 ORDER BY key"),
+        Some(after) if after >= prefix => {
+            (after, "SELECT key, value FROM leftfold_notes WHERE key > ?1 ORDER BY key")
+        }
         _ => (prefix, "SELECT key, value FROM leftfold_notes WHERE key >= ?1 ORDER BY key"),
     };
     let mut statement = connection.prepare_cached(query)?;
     let found = statement.query_map([from], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
-    let of_prefix = found.take_while(|note| note.as_ref().map_or(true, |(key, _)| key.starts_with(prefix)));
+    let of_prefix =
+        found.take_while(|note| note.as_ref().map_or(true, |(key, _)| key.starts_with(prefix)));
     of_prefix.take(at_most).collect()
 }

@@ -38,8 +38,8 @@ impl Sqlite {
     /// the file, and the journal (`-wal`) is emptied after each transaction. For rows with personal
     /// data in the clear.
     ///
-    /// It costs syncs of the disk for each transaction. If somebody reads the file at that moment, the journal is emptied
-    /// after a later transaction.
+    /// It costs syncs of the disk for each transaction. If somebody reads the file at that moment,
+    /// the journal is emptied after a later transaction.
     #[must_use]
     pub fn erasing(mut self) -> Self {
         self.leaves = Leaves::Nothing;
@@ -64,7 +64,10 @@ impl Sqlite {
     }
 
     /// Whatever is done to which version serves; it survives a power failure.
-    fn serving_file<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, SqliteError> {
+    fn serving_file<T>(
+        &self,
+        act: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, SqliteError> {
         let path = files::serving(self.made()?);
         let acted = Connection::open(&path).and_then(|connection| {
             connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
@@ -100,7 +103,10 @@ impl Target for Sqlite {
         let rows = files::rows(&self.directory, name, version);
         sync(&rows).map_err(SqliteError::sqlite(&rows))?;
         self.serving_file(|connection| {
-            connection.execute("INSERT OR REPLACE INTO serving (name, version) VALUES (?1, ?2)", params![name, version])
+            connection.execute(
+                "INSERT OR REPLACE INTO serving (name, version) VALUES (?1, ?2)",
+                params![name, version],
+            )
         })?;
         Ok(())
     }
@@ -114,7 +120,10 @@ impl Target for Sqlite {
         let _lock = Lock::take(&rows)?;
         if files::serving(&self.directory).exists() {
             self.serving_file(|connection| {
-                connection.execute("DELETE FROM serving WHERE name = ?1 AND version = ?2", params![name, version])
+                connection.execute(
+                    "DELETE FROM serving WHERE name = ?1 AND version = ?2",
+                    params![name, version],
+                )
             })?;
         }
         Ok(files::remove(&rows)?)
@@ -129,7 +138,10 @@ impl Target for Sqlite {
     }
 }
 
-pub(crate) fn version_that_serves(connection: &Connection, name: &str) -> rusqlite::Result<Option<u32>> {
+pub(crate) fn version_that_serves(
+    connection: &Connection,
+    name: &str,
+) -> rusqlite::Result<Option<u32>> {
     let mut statement = connection.prepare_cached("SELECT version FROM serving WHERE name = ?1")?;
     statement.query_row([name], |row| row.get(0)).optional()
 }

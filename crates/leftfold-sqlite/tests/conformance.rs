@@ -26,8 +26,14 @@ impl Subject for Files {
         Ok(rows.execute_batch("CREATE TABLE cats (name TEXT PRIMARY KEY, colour TEXT NOT NULL)")?)
     }
 
-    async fn write(&self, rows: &mut Connection, key: &str, value: &str) -> Result<(), ProjectionError> {
-        let mut upsert = rows.prepare_cached("INSERT OR REPLACE INTO cats (name, colour) VALUES (?1, ?2)")?;
+    async fn write(
+        &self,
+        rows: &mut Connection,
+        key: &str,
+        value: &str,
+    ) -> Result<(), ProjectionError> {
+        let mut upsert =
+            rows.prepare_cached("INSERT OR REPLACE INTO cats (name, colour) VALUES (?1, ?2)")?;
         upsert.execute([key, value])?;
         Ok(())
     }

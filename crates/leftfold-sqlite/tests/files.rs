@@ -15,7 +15,10 @@ fn place(version: u32) -> Place {
 async fn open(sqlite: &Sqlite, version: u32) -> SqliteSession {
     let mut session = sqlite.open(&place(version)).await.unwrap();
     session.begin().await.unwrap();
-    session.rows().execute_batch("CREATE TABLE IF NOT EXISTS cats (name TEXT PRIMARY KEY)").unwrap();
+    session
+        .rows()
+        .execute_batch("CREATE TABLE IF NOT EXISTS cats (name TEXT PRIMARY KEY)")
+        .unwrap();
     session.commit().await.unwrap();
     session
 }
@@ -56,7 +59,10 @@ async fn whoever_comes_second_is_told_who_writes() {
     let _session = open(&sqlite, 1).await;
     let error = sqlite.open(&place(1)).await.unwrap_err();
     assert!(sqlite.is_away(&error));
-    assert!(error.to_string().contains("cats.v1.db is written by another session of this process"), "{error}");
+    assert!(
+        error.to_string().contains("cats.v1.db is written by another session of this process"),
+        "{error}"
+    );
     let error = sqlite.discard("cats", 1).await.unwrap_err();
     assert!(error.to_string().contains("is written by"), "{error}");
 }
@@ -69,10 +75,18 @@ async fn another_process_that_writes_is_named() {
     let lock = home.path().join("cats.v1.lock");
     // It says when it has the lock, and keeps it until its input ends.
     let mut other = Command::new("flock");
-    other.arg("--exclusive").arg(&lock).args(["sh", "-c", "echo $$ > \"$0\"; echo held; read -r _"]).arg(&lock);
+    other
+        .arg("--exclusive")
+        .arg(&lock)
+        .args(["sh", "-c", "echo $$ > \"$0\"; echo held; read -r _"])
+        .arg(&lock);
     let mut other = other.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut held = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(other.stdout.take().unwrap()), &mut held).unwrap();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(other.stdout.take().unwrap()),
+        &mut held,
+    )
+    .unwrap();
     assert_eq!(held, "held\n");
     let error = sqlite.open(&place(1)).await.unwrap_err();
     assert!(error.to_string().contains("is written by process "), "{error}");
@@ -86,11 +100,13 @@ async fn a_full_disk_a_damaged_file_and_a_directory_that_is_none_are_waited_for(
     let home = TempDir::new().unwrap();
     let sqlite = Sqlite::at(home.path());
     let mut session = open(&sqlite, 1).await;
-    let page_count: u32 = session.rows().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    let page_count: u32 =
+        session.rows().query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
     session.rows().pragma_update(None, "max_page_count", page_count + 1).unwrap();
     session.begin().await.unwrap();
     let name = "x".repeat(100_000);
-    let full: ProjectionError = session.rows().execute("INSERT INTO cats VALUES (?1)", [&name]).unwrap_err().into();
+    let full: ProjectionError =
+        session.rows().execute("INSERT INTO cats VALUES (?1)", [&name]).unwrap_err().into();
     assert!(sqlite.is_away(&full), "{full}");
     session.rollback().await.unwrap();
     drop(session);
@@ -112,7 +128,9 @@ struct Wrapped(#[source] rusqlite::Error);
 #[tokio::test]
 async fn absence_is_seen_through_an_error_of_users_code() {
     let sqlite = Sqlite::at("nowhere");
-    let code = |code| Wrapped(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)).into();
+    let code = |code| {
+        Wrapped(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)).into()
+    };
     assert!(sqlite.is_away(&code(rusqlite::ffi::SQLITE_FULL)));
     assert!(sqlite.is_away(&code(rusqlite::ffi::SQLITE_BUSY)));
     assert!(!sqlite.is_away(&code(rusqlite::ffi::SQLITE_CONSTRAINT)));
@@ -128,7 +146,9 @@ async fn one_read_sees_one_moment_of_one_version() {
     add(&mut old, "tom").await;
     sqlite.serve("cats", 1).await.unwrap();
     let mut new = open(&sqlite, 2).await;
-    let seen = reader.read(|rows| Ok((count(rows)?, add_and_serve(&sqlite, &mut old), count(rows)?))).unwrap();
+    let seen = reader
+        .read(|rows| Ok((count(rows)?, add_and_serve(&sqlite, &mut old), count(rows)?)))
+        .unwrap();
     assert_eq!((seen.0, seen.2), (1, 1));
     add(&mut new, "kit").await;
     assert_eq!((reader.version().unwrap(), reader.read(count).unwrap()), (2, 1));
@@ -145,7 +165,8 @@ fn add_and_serve(sqlite: &Sqlite, old: &mut SqliteSession) {
             add(old, "mia").await;
             sqlite.serve("cats", 2).await.unwrap();
         };
-        let run = move || tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work);
+        let run =
+            move || tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work);
         scope.spawn(run).join().unwrap();
     });
 }

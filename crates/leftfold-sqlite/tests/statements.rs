@@ -38,7 +38,11 @@ impl Projection<Sqlite> for Readings {
         Ok(rows.execute_batch(self.set_up)?)
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<Meter>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<Meter>,
+    ) -> Result<(), ProjectionError> {
         let Meter::Read { counter } = event.event;
         rows.execute(self.insert, [counter])?;
         Ok(())
@@ -49,8 +53,16 @@ impl Projection<Sqlite> for Readings {
 async fn read(counters: &[u64]) -> (Store, TempDir) {
     let store = Store::memory();
     for counter in counters {
-        let event = NewEvent::new(EventType::new("meter.Read").unwrap(), format!("{{\"counter\":{counter}}}"));
-        store.append(Append::of(vec![event.in_stream(StreamName::new(format!("meter-{counter}")).unwrap())])).await.unwrap();
+        let event = NewEvent::new(
+            EventType::new("meter.Read").unwrap(),
+            format!("{{\"counter\":{counter}}}"),
+        );
+        store
+            .append(Append::of(vec![
+                event.in_stream(StreamName::new(format!("meter-{counter}")).unwrap()),
+            ]))
+            .await
+            .unwrap();
     }
     (store, TempDir::new().unwrap())
 }
@@ -60,8 +72,11 @@ async fn read(counters: &[u64]) -> (Store, TempDir) {
 async fn a_table_that_cannot_be_made_stops_the_start_and_names_the_statement() {
     let (store, home) = read(&[1]).await;
     let wrong = Readings { set_up: "CREATE TABEL readings (counter)", insert: INSERT };
-    let refused = Runtime::new(&store).project(wrong, Sqlite::at(home.path())).start().await.err().unwrap();
-    let StartError::SetUp { projection, name: "readings", version: 1, error } = &refused else { panic!("{refused:?}") };
+    let refused =
+        Runtime::new(&store).project(wrong, Sqlite::at(home.path())).start().await.err().unwrap();
+    let StartError::SetUp { projection, name: "readings", version: 1, error } = &refused else {
+        panic!("{refused:?}")
+    };
     assert!(projection.ends_with("Readings") && error.contains("near \"TABEL\""), "{refused}");
     assert!(refused.to_string().contains("mend `set_up`"), "{refused}");
     // Nothing of it stays in the way of the right one.
@@ -74,19 +89,24 @@ async fn a_table_that_cannot_be_made_stops_the_start_and_names_the_statement() {
 async fn a_statement_that_fails_parks_its_event_with_the_cause() {
     let (store, home) = read(&[1]).await;
     let wrong = Readings { set_up: TABLE, insert: "INSERT INTO reedings (counter) VALUES (?1)" };
-    let running = Runtime::new(&store).project(wrong, Sqlite::at(home.path())).start().await.unwrap();
+    let running =
+        Runtime::new(&store).project(wrong, Sqlite::at(home.path())).start().await.unwrap();
     let parked = parked(&running, Position(1)).await;
     assert!(parked[0].contains("no such table: reedings"), "{parked:?}");
     running.stop().await.unwrap();
 }
 
-/// SQLite's integers end at 2^63 - 1: up to there a `u64` comes back the same and in its order, beyond it is an error.
+/// SQLite's integers end at 2^63 - 1: up to there a `u64` comes back the same and in its order,
+/// beyond it is an error.
 #[tokio::test]
 async fn a_u64_is_bound_and_read_as_far_as_sqlite_has_numbers() {
     let last = i64::MAX.unsigned_abs();
     let (store, home) = read(&[last, 0, 7, last - 1, last + 1, u64::MAX]).await;
-    let running =
-        Runtime::new(&store).project(Readings { set_up: TABLE, insert: INSERT }, Sqlite::at(home.path())).start().await.unwrap();
+    let running = Runtime::new(&store)
+        .project(Readings { set_up: TABLE, insert: INSERT }, Sqlite::at(home.path()))
+        .start()
+        .await
+        .unwrap();
     let parked = parked(&running, Position(6)).await;
     assert_eq!(counters(&home), [0, 7, last - 1, last]);
     assert_eq!(parked.len(), 2, "{parked:?}");
@@ -96,12 +116,16 @@ async fn a_u64_is_bound_and_read_as_far_as_sqlite_has_numbers() {
     let beyond = rows.query_row("SELECT ?1", [u64::MAX], |row| row.get::<_, u64>(0));
     assert!(matches!(beyond, Err(rusqlite::Error::ToSqlConversionFailure(_))), "{beyond:?}");
     let negative = rows.query_row("SELECT -1", [], |row| row.get::<_, u64>(0));
-    assert!(matches!(negative, Err(rusqlite::Error::IntegralValueOutOfRange(0, -1))), "{negative:?}");
+    assert!(
+        matches!(negative, Err(rusqlite::Error::IntegralValueOutOfRange(0, -1))),
+        "{negative:?}"
+    );
 }
 
 /// Why events are parked, once the one at a position is.
 async fn parked(running: &RunningRuntime, position: Position) -> Vec<String> {
-    let reached = running.projections().wait_until("readings", position, Duration::from_secs(60)).await;
+    let reached =
+        running.projections().wait_until("readings", position, Duration::from_secs(60)).await;
     assert!(reached.is_err(), "the event is in the rows");
     let error = |parked: Parked| match parked.state {
         ParkedState::Failed { error, .. } => error,

@@ -1,4 +1,5 @@
-//! Given, when, then for decisions: the events go through the decision's own query first, as they would in a store.
+//! Given, when, then for decisions: the events go through the decision's own query first, as they
+//! would in a store.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -11,10 +12,18 @@ use super::given::{recorded, round_trip};
 
 /// A history that a decision is about: events, each in its stream, or in none if the name is empty.
 ///
-/// `given_events([("account-1", signed_up)]).decide(&sign_up).then_refused(NameTaken)`: see `examples/accounts.rs`.
+/// `given_events([("account-1", signed_up)]).decide(&sign_up).then_refused(NameTaken)`: see
+/// `examples/accounts.rs`.
 #[must_use]
-pub fn given_events<S: AsRef<str>, E: Event>(events: impl IntoIterator<Item = (S, E)>) -> GivenEvents<E> {
-    GivenEvents { events: events.into_iter().map(|(stream, event)| (stream.as_ref().to_owned(), event)).collect() }
+pub fn given_events<S: AsRef<str>, E: Event>(
+    events: impl IntoIterator<Item = (S, E)>,
+) -> GivenEvents<E> {
+    GivenEvents {
+        events: events
+            .into_iter()
+            .map(|(stream, event)| (stream.as_ref().to_owned(), event))
+            .collect(),
+    }
 }
 
 /// A history, before the decision.
@@ -24,13 +33,17 @@ pub struct GivenEvents<E> {
 }
 
 impl<E: Event + Debug + PartialEq> GivenEvents<E> {
-    /// Decides, on what the decision's query finds: an event that `apply` needs but the query does not find is missing here
-    /// as it would be in a store. Checks on the way that events come back as they were written, and that folding and
-    /// deciding twice give the same.
+    /// Decides, on what the decision's query finds: an event that `apply` needs but the query does
+    /// not find is missing here as it would be in a store. Checks on the way that events come back
+    /// as they were written, and that folding and deciding twice give the same.
     #[must_use = "say what is expected with then, then_nothing or then_refused"]
     pub fn decide<D: Decision<Event = E>>(&self, decision: &D) -> WhenDecided<D> {
         let (decided, again) = (self.decided(decision), self.decided(decision));
-        assert_eq!(show(&decided), show(&again), "deciding twice gives two answers: apply or decide is not pure");
+        assert_eq!(
+            show(&decided),
+            show(&again),
+            "deciding twice gives two answers: apply or decide is not pure"
+        );
         WhenDecided { decided }
     }
 
@@ -40,10 +53,14 @@ impl<E: Event + Debug + PartialEq> GivenEvents<E> {
         let mut state = D::State::default();
         let mut versions: HashMap<&str, Version> = HashMap::new();
         for (index, (stream, event)) in self.events.iter().enumerate() {
-            let mut found = recorded(schema.encode(event).unwrap_or_else(|error| panic!("{event:?}: {error}")), index);
+            let mut found = recorded(
+                schema.encode(event).unwrap_or_else(|error| panic!("{event:?}: {error}")),
+                index,
+            );
             found.stream = None;
             if !stream.is_empty() {
-                let name = StreamName::try_from(stream.as_str()).unwrap_or_else(|error| panic!("{stream:?}: {error}"));
+                let name = StreamName::try_from(stream.as_str())
+                    .unwrap_or_else(|error| panic!("{stream:?}: {error}"));
                 let version = versions.entry(stream).or_default();
                 *version = version.next();
                 found.stream = Some(InStream { name, version: *version });
@@ -75,7 +92,11 @@ where
         match &self.decided {
             Ok(decided) => {
                 let events: Vec<&D::Event> = decided.events().collect();
-                assert_eq!(events, expected.iter().collect::<Vec<_>>(), "other events than expected");
+                assert_eq!(
+                    events,
+                    expected.iter().collect::<Vec<_>>(),
+                    "other events than expected"
+                );
             }
             Err(refusal) => panic!("refused ({refusal}), expected {expected:?}"),
         }

@@ -26,14 +26,16 @@
 //! given::<Lamp>([LampEvent::SwitchedOn]).when(SwitchOn).then_refused(IsOn);
 //! ```
 //!
-//! Every step also checks what a store would do: each event is written and read again and must be the same, the state
-//! must survive a snapshot, and folding or deciding twice must give the same.
+//! Every step also checks what a store would do: each event is written and read again and must be
+//! the same, the state must survive a snapshot, and folding or deciding twice must give the same.
 
 use std::fmt::Debug;
 
 use leftfold_core::drive;
 use leftfold_core::fold::{Aggregate, Event, Schema, Unknown};
-use leftfold_core::store::{EventId, InStream, NewEvent, Position, RecordedEvent, StoreId, StreamName, Timestamp, Version};
+use leftfold_core::store::{
+    EventId, InStream, NewEvent, Position, RecordedEvent, StoreId, StreamName, Timestamp, Version,
+};
 
 /// An aggregate with a past.
 #[must_use]
@@ -44,7 +46,10 @@ where
     let events: Vec<A::Event> = events.into_iter().collect();
     let state = fold::<A>(&events);
     survives_snapshot(&state);
-    assert!(drive::is_same(&fold::<A>(&events), &state), "folding the same events twice gives two states: apply is not pure");
+    assert!(
+        drive::is_same(&fold::<A>(&events), &state),
+        "folding the same events twice gives two states: apply is not pure"
+    );
     Given { state }
 }
 
@@ -69,7 +74,11 @@ where
     pub fn when(self, command: A::Command) -> When<A> {
         let decided = self.state.decide(&command);
         let again = self.state.decide(&command);
-        assert_eq!(show(&decided), show(&again), "deciding twice gives two answers: decide is not pure");
+        assert_eq!(
+            show(&decided),
+            show(&again),
+            "deciding twice gives two answers: decide is not pure"
+        );
         if let Ok(events) = &decided {
             let mut state = self.state.clone();
             written_and_read(events).iter().for_each(|event| state.apply(event));
@@ -132,16 +141,23 @@ fn written_and_read<E: Event + Debug + PartialEq>(events: &[E]) -> Vec<E> {
 
 /// The event as a store would give it back, which must be the same.
 pub(super) fn round_trip<E: Event + Debug + PartialEq>(schema: &Schema, event: &E) -> E {
-    let recorded = recorded(schema.encode(event).unwrap_or_else(|error| panic!("{event:?}: {error}")), 0);
-    let read: Vec<E> =
-        schema.decode(&recorded, Unknown::Refuse).unwrap_or_else(|error| panic!("{event:?} does not come back: {error}"));
-    assert_eq!(read, std::slice::from_ref(event), "the event is another when it was written and read");
+    let recorded =
+        recorded(schema.encode(event).unwrap_or_else(|error| panic!("{event:?}: {error}")), 0);
+    let read: Vec<E> = schema
+        .decode(&recorded, Unknown::Refuse)
+        .unwrap_or_else(|error| panic!("{event:?} does not come back: {error}"));
+    assert_eq!(
+        read,
+        std::slice::from_ref(event),
+        "the event is another when it was written and read"
+    );
     event.clone()
 }
 
 /// The event as it would be recorded after the given number of others.
 pub(super) fn recorded(new: NewEvent, before: usize) -> RecordedEvent {
-    let (position, recorded_at) = (Position(before as u64 + 1), Timestamp::from_micros(before as i64));
+    let (position, recorded_at) =
+        (Position(before as u64 + 1), Timestamp::from_micros(before as i64));
     // A constant, short name.
     let name = StreamName::new("test-1").expect("the name is a stream's");
     let stream = InStream { name, version: Version(before as u64 + 1) };

@@ -1,8 +1,9 @@
-//! The history checker: what concurrent tasks saw of their appends is held against the log that came of it.
+//! The history checker: what concurrent tasks saw of their appends is held against the log that
+//! came of it.
 //!
-//! A [`History`] records for each append when it began, when it was answered, and how. [`check`] then replays every
-//! condition against the final log, where the order of everything is known, and proves that each answer was true at
-//! the place where it was given.
+//! A [`History`] records for each append when it began, when it was answered, and how. [`check`]
+//! then replays every condition against the final log, where the order of everything is known, and
+//! proves that each answer was true at the place where it was given.
 
 mod check;
 mod load;
@@ -11,7 +12,9 @@ mod tests;
 
 use std::sync::{Mutex, PoisonError};
 
-use leftfold_core::store::{Append, AppendError, Conflict, Outcome, Pending, Position, Query, Read, ReadError, Store};
+use leftfold_core::store::{
+    Append, AppendError, Conflict, Outcome, Pending, Position, Query, Read, ReadError, Store,
+};
 
 pub use check::check;
 pub use load::load;
@@ -81,11 +84,17 @@ impl History {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.clock += 1;
         let started = attempts.clock;
-        attempts.all.push(Attempt { append: append.clone(), started, durable_before, answer: None });
+        attempts.all.push(Attempt {
+            append: append.clone(),
+            started,
+            durable_before,
+            answer: None,
+        });
         AttemptId(attempts.all.len() - 1)
     }
 
-    /// Records the answer to an append. One whose answer is never recorded may or may not be in the log.
+    /// Records the answer to an append. One whose answer is never recorded may or may not be in the
+    /// log.
     pub fn answer(&self, store: &Store, id: AttemptId, outcome: Result<Outcome, AppendError>) {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.clock += 1;
@@ -137,7 +146,9 @@ pub enum Violation {
     },
     /// Another event has the position of an acknowledged one, or the answer misstates its version
     /// or time.
-    #[error("append {attempt:?} was acknowledged, but what stands at {at} is not what was appended and answered")]
+    #[error(
+        "append {attempt:?} was acknowledged, but what stands at {at} is not what was appended and answered"
+    )]
     Differs {
         /// The append.
         attempt: AttemptId,
@@ -145,7 +156,9 @@ pub enum Violation {
         at: Position,
     },
     /// An append does not stand in the log as one.
-    #[error("append {attempt:?} is not one in the log: what is said at {at} of the end of the append is wrong")]
+    #[error(
+        "append {attempt:?} is not one in the log: what is said at {at} of the end of the append is wrong"
+    )]
     Split {
         /// The append.
         attempt: AttemptId,
@@ -162,7 +175,8 @@ pub enum Violation {
         /// Position that both were answered with.
         at: Position,
     },
-    /// An event that nobody appended, or a part of one append whose answer is unknown, or a second copy of it.
+    /// An event that nobody appended, or a part of one append whose answer is unknown, or a second
+    /// copy of it.
     #[error("the event at {at} belongs to no append of this history")]
     Stray {
         /// Position of the event.
@@ -179,7 +193,9 @@ pub enum Violation {
         conflict: Conflict,
     },
     /// A conflict was reported that never was.
-    #[error("append {attempt:?} was refused, but nowhere from {from} to {to} is this true: {conflict}")]
+    #[error(
+        "append {attempt:?} was refused, but nowhere from {from} to {to} is this true: {conflict}"
+    )]
     FalseConflict {
         /// The append.
         attempt: AttemptId,
@@ -191,7 +207,9 @@ pub enum Violation {
         conflict: Conflict,
     },
     /// An append was ordered before something that was acknowledged before it began.
-    #[error("append {attempt:?} landed after {after}, though {durable} was durable before it began")]
+    #[error(
+        "append {attempt:?} landed after {after}, though {durable} was durable before it began"
+    )]
     Early {
         /// The append.
         attempt: AttemptId,
@@ -201,7 +219,9 @@ pub enum Violation {
         durable: Position,
     },
     /// An answer speaks of what was not durable when it was given.
-    #[error("append {attempt:?} was answered with what stands at {at}, but only {durable} was durable")]
+    #[error(
+        "append {attempt:?} was answered with what stands at {at}, but only {durable} was durable"
+    )]
     NotDurable {
         /// The append.
         attempt: AttemptId,
@@ -219,7 +239,9 @@ pub enum Violation {
         second: AttemptId,
     },
     /// A repeated answer is not the first one, or there was no first one.
-    #[error("append {attempt:?} was answered as repeated, but not with what its command id was answered first")]
+    #[error(
+        "append {attempt:?} was answered as repeated, but not with what its command id was answered first"
+    )]
     FalseRepeat {
         /// The append.
         attempt: AttemptId,

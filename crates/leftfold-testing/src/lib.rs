@@ -21,7 +21,9 @@ pub use leftfold_core::drive::{HandClock, by_runtime, command_id_of_runtime};
 #[must_use]
 pub fn seed() -> u64 {
     let seed = match std::env::var("LEFTFOLD_SEED") {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("LEFTFOLD_SEED is {text:?}, set it to a number")),
+        Ok(text) => {
+            text.parse().unwrap_or_else(|_| panic!("LEFTFOLD_SEED is {text:?}, set it to a number"))
+        }
         Err(_) => fastrand::u64(..),
     };
     eprintln!("replay with LEFTFOLD_SEED={seed}");

@@ -9,8 +9,11 @@ use leftfold_core::store::Kind;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileUrlError {
-    /// The URL names a host. RFC 8089 section 2: without a host, or with `localhost`, it is this machine's file system.
-    #[error("the file URL names the host {host:?}, only files of this machine can be opened; use file:///path")]
+    /// The URL names a host. RFC 8089 section 2: without a host, or with `localhost`, it is this
+    /// machine's file system.
+    #[error(
+        "the file URL names the host {host:?}, only files of this machine can be opened; use file:///path"
+    )]
     Host {
         /// The host.
         host: String,
@@ -25,7 +28,9 @@ pub enum FileUrlError {
     #[error("'#' does not belong into a file URL; write it as %23 if it is part of the path")]
     Fragment,
     /// The text behind a `?` is not an option of a store.
-    #[error("{found:?} is no option of a store, there are {OPTIONS}; write a question mark that is part of the path as %3F")]
+    #[error(
+        "{found:?} is no option of a store, there are {OPTIONS}; write a question mark that is part of the path as %3F"
+    )]
     Option {
         /// Option that was found, with its value.
         found: String,
@@ -36,7 +41,8 @@ pub enum FileUrlError {
         /// The option.
         name: &'static str,
     },
-    /// A path that is no URL has options behind it, which would become part of the name of a directory.
+    /// A path that is no URL has options behind it, which would become part of the name of a
+    /// directory.
     #[error("{path:?} is a path and takes no options, write {url:?}")]
     OptionsOfPath {
         /// The path.
@@ -61,7 +67,8 @@ impl FileUrlError {
 }
 
 /// The options, for messages.
-const OPTIONS: &str = "clock-behind=refuse, clock-behind=go-on, clock-doubtful=warn and clock-doubtful=refuse";
+const OPTIONS: &str =
+    "clock-behind=refuse, clock-behind=go-on, clock-doubtful=warn and clock-doubtful=refuse";
 
 /// The options of a URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,7 +105,9 @@ pub(crate) fn url_of(path: &Path, options: &str) -> String {
     let mut url = "file:".to_owned();
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => url.push(char::from(*byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
+                url.push(char::from(*byte))
+            }
             other => url.push_str(&format!("%{other:02X}")),
         }
     }
@@ -107,8 +116,12 @@ pub(crate) fn url_of(path: &Path, options: &str) -> String {
 
 impl fmt::Display for UrlOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let behind = self.goes_on_behind.map(|goes_on| if goes_on { "clock-behind=go-on" } else { "clock-behind=refuse" });
-        let doubtful = self.refuses_doubtful.map(|refuses| if refuses { "clock-doubtful=refuse" } else { "clock-doubtful=warn" });
+        let behind = self
+            .goes_on_behind
+            .map(|goes_on| if goes_on { "clock-behind=go-on" } else { "clock-behind=refuse" });
+        let doubtful = self
+            .refuses_doubtful
+            .map(|refuses| if refuses { "clock-doubtful=refuse" } else { "clock-doubtful=warn" });
         f.write_str(&behind.into_iter().chain(doubtful).collect::<Vec<_>>().join("&"))
     }
 }
@@ -134,8 +147,8 @@ impl UrlOptions {
 
 /// Returns the path of the text behind `file:`, which has no options.
 ///
-/// `/path`, `///path` and `//localhost/path` are absolute, as in RFC 8089 appendix B. A path that does not begin with a
-/// slash is taken from the working directory, which the RFC does not have.
+/// `/path`, `///path` and `//localhost/path` are absolute, as in RFC 8089 appendix B. A path that
+/// does not begin with a slash is taken from the working directory, which the RFC does not have.
 fn path(after_scheme: &str) -> Result<PathBuf, FileUrlError> {
     let text = match after_scheme.strip_prefix("//") {
         None => after_scheme,
@@ -164,7 +177,8 @@ fn decoded(text: &str) -> Result<Vec<u8>, FileUrlError> {
     while let Some((before, after)) = rest.split_once('%') {
         bytes.extend_from_slice(before.as_bytes());
         // `from_str_radix` takes a sign, which is no digit.
-        let digits = after.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let digits =
+            after.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
         let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         let found = || format!("%{}", after.chars().take(2).collect::<String>());
         bytes.push(byte.ok_or_else(|| FileUrlError::PercentSign { found: found() })?);
@@ -182,7 +196,8 @@ fn native(bytes: Vec<u8>) -> Result<PathBuf, FileUrlError> {
 
 #[cfg(not(unix))]
 fn native(bytes: Vec<u8>) -> Result<PathBuf, FileUrlError> {
-    let text = String::from_utf8(bytes).map_err(|_| FileUrlError::Path { detail: "it is not UTF-8" })?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| FileUrlError::Path { detail: "it is not UTF-8" })?;
     Ok(text.into())
 }
 
@@ -229,7 +244,10 @@ mod tests {
             ("/a?clock-behind=perhaps", option("clock-behind=perhaps")),
             ("/a?clock-behind=go-on&open=twice", option("open=twice")),
             ("/a?clock-behind=go-on#b", option("clock-behind=go-on#b")),
-            ("/a?clock-behind=go-on&clock-behind=refuse", FileUrlError::OptionTwice { name: "clock-behind" }),
+            (
+                "/a?clock-behind=go-on&clock-behind=refuse",
+                FileUrlError::OptionTwice { name: "clock-behind" },
+            ),
             ("/a#b", FileUrlError::Fragment),
             ("", FileUrlError::Path { detail: "it is empty" }),
             ("//localhost", FileUrlError::Path { detail: "it is empty" }),
@@ -246,7 +264,11 @@ mod tests {
         let text = "clock-doubtful=refuse&clock-behind=go-on";
         for path in ["/data/events", "./a b", "/50%?#/ä"] {
             let url = url_of(Path::new(path), text);
-            assert_eq!(path_and_options(url.strip_prefix("file:").unwrap()), Ok((path.into(), both)), "{url}");
+            assert_eq!(
+                path_and_options(url.strip_prefix("file:").unwrap()),
+                Ok((path.into(), both)),
+                "{url}"
+            );
         }
         let meant = FileUrlError::OptionsOfPath {
             path: "./data?clock-behind=go-on".to_owned(),

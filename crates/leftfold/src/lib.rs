@@ -1,8 +1,9 @@
 //! Event sourcing: state is a left fold of events, on one durable log inside your process.
 //!
-//! An application keeps what happened, as *events*, and computes what is from them. This crate has one small programming
-//! model for that, a store in a directory, and a runtime that does the rest behind it. [`open`] a store, take what you
-//! need from the [`prelude`], and implement one trait for each of these:
+//! An application keeps what happened, as *events*, and computes what is from them. This crate has
+//! one small programming model for that, a store in a directory, and a runtime that does the rest
+//! behind it. [`open`] a store, take what you need from the [`prelude`], and implement one trait
+//! for each of these:
 //!
 //! | to | implement | it is called |
 //! | --- | --- | --- |
@@ -12,12 +13,13 @@
 //! | react to what happened | [`Process`](runtime::process::Process) | behind the log, once for each event |
 //! | touch the outside world | [`Effect`](runtime::Effect) | behind the log, never repeated blindly |
 //!
-//! `apply`, `decide` and `react` are pure: no clock, no randomness, no I/O. So they can be repeated after a conflict, run
-//! over old events, and tested without a mock.
+//! `apply`, `decide` and `react` are pure: no clock, no randomness, no I/O. So they can be repeated
+//! after a conflict, run over old events, and tested without a mock.
 //!
 //! # An aggregate
 //!
-//! Events, a state, commands, refusals, and two functions: seats in a course, of which there are two.
+//! Events, a state, commands, refusals, and two functions: seats in a course, of which there are
+//! two.
 //!
 //! ```
 #![doc = include_str!("../doc/course.rs")]
@@ -30,8 +32,8 @@
 //! let store = leftfold::open(directory).await?;
 //! let courses = store.aggregate::<Course>();
 //!
-//! // Durable when it returns. Others may ask at the same time: whoever was slower is decided again.
-//! courses.execute("rust", CourseCommand::Book { by: "ada".into() }).await?;
+//! // Durable when it returns. Others may ask at the same time: whoever was slower is decided
+//! again. courses.execute("rust", CourseCommand::Book { by: "ada".into() }).await?;
 //!
 //! // A command with an id takes effect once, however often it is sent.
 //! let request = || courses.command("rust", CourseCommand::Book { by: "bob".into() });
@@ -50,8 +52,9 @@
 //!
 //! # A decision
 //!
-//! A fold over whatever a query finds, across streams: a dynamic consistency boundary. Here nobody books a second course,
-//! and no course is overbooked. If anything that the query matches is recorded in between, it is decided again.
+//! A fold over whatever a query finds, across streams: a dynamic consistency boundary. Here nobody
+//! books a second course, and no course is overbooked. If anything that the query matches is
+//! recorded in between, it is decided again.
 //!
 //! ```
 //! # #![allow(dead_code)]
@@ -100,9 +103,8 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = Store::memory();
-//! let book = |course| Ok::<_, Invalid>(BookOne { person: "ada".into(), course: StreamName::of("course", course)? });
-//! store.decide(&book("rust")?).await?;
+//! let store = Store::memory(); let book = |course| Ok::<_, Invalid>(BookOne { person:
+//! "ada".into(), course: StreamName::of("course", course)? }); store.decide(&book("rust")?).await?;
 //! assert!(matches!(store.decide(&book("sql")?).await, Err(ExecuteError::Refused(No::HasOne))));
 //! # Ok(())
 //! # }
@@ -110,8 +112,8 @@
 //!
 //! # A read model
 //!
-//! Rows that follow the log, each event in them exactly once: in SQLite, PostgreSQL or Redis (features of these names), or
-//! in memory.
+//! Rows that follow the log, each event in them exactly once: in SQLite, PostgreSQL or Redis
+//! (features of these names), or in memory.
 //!
 //! ```
 //! # #![allow(dead_code)]
@@ -148,19 +150,18 @@
 //! let seats = Memory::new();
 //! let runtime = Runtime::new(&store).project(Seats, seats.clone()).start().await?;
 //!
-//! let booked = store.aggregate::<Course>().execute("rust", CourseCommand::Book { by: "ada".into() }).await?;
-//! // To read what you have just written, wait until the rows have come so far.
+//! let booked = store.aggregate::<Course>().execute("rust", CourseCommand::Book { by: "ada".into()
+//! }).await?; // To read what you have just written, wait until the rows have come so far.
 //! runtime.projections().wait_until("seats", booked.position, Duration::from_secs(5)).await?;
-//! assert_eq!(seats.read(|rows| rows["rust"]).await, 1);
-//! runtime.stop().await?;
+//! assert_eq!(seats.read(|rows| rows["rust"]).await, 1); runtime.stop().await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # A process
 //!
-//! Reacts once to each event, with commands, effects and timers that survive a crash: a process manager, or saga. Here a
-//! seat that is not confirmed within an hour is given back.
+//! Reacts once to each event, with commands, effects and timers that survive a crash: a process
+//! manager, or saga. Here a seat that is not confirmed within an hour is given back.
 //!
 //! ```
 //! # #![allow(dead_code)]
@@ -222,8 +223,9 @@
 //!
 //! # An effect
 //!
-//! An event asks for it, and the attempt is recorded before the outside world is touched. After a crash in between the
-//! attempt is *in doubt*: it is looked up, and not repeated unless the policy says that repeating does no harm.
+//! An event asks for it, and the attempt is recorded before the outside world is touched. After a
+//! crash in between the attempt is *in doubt*: it is looked up, and not repeated unless the policy
+//! says that repeating does no harm.
 //!
 //! ```
 //! # #![allow(dead_code)]
@@ -264,7 +266,8 @@
 //!
 //! # A test
 //!
-//! With the feature `testing`, as a dev-dependency: given these events, when this command comes, then these follow.
+//! With the feature `testing`, as a dev-dependency: given these events, when this command comes,
+//! then these follow.
 //!
 #![cfg_attr(feature = "testing", doc = "```")]
 #![cfg_attr(not(feature = "testing"), doc = "```ignore")]
@@ -324,17 +327,21 @@ pub use open::{OpenKeysError, open_keys};
 /// Names that most programs need.
 pub mod prelude {
     pub use leftfold_core::fold::{
-        Aggregate, Aggregates, Answer, Cause, Decided, Decision, Event, ExecuteError, Executed, Folded, LoadError, MetadataError,
-        Moment, Owners, Recorded, SnapshotPolicy, Unknown, Upcasters,
+        Aggregate, Aggregates, Answer, Cause, Decided, Decision, Event, ExecuteError, Executed,
+        Folded, LoadError, MetadataError, Moment, Owners, Recorded, SnapshotPolicy, Unknown,
+        Upcasters,
     };
     pub use leftfold_core::runtime::inbox::{Delivery, Inbox, OverGap, Receipt, ReceiveError};
-    pub use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Refused, Targets, Trigger};
+    pub use leftfold_core::runtime::process::{
+        Context, Correlation, Process, Reaction, Refused, Targets, Trigger,
+    };
     pub use leftfold_core::runtime::projection::{Projection, ProjectionError};
     pub use leftfold_core::runtime::{
         Attempt, Conclusion, Effect, EffectId, Missed, Performed, Plan, Policy, Recurring, Runtime,
     };
     pub use leftfold_core::store::{
-        Expected, Invalid, Kind, Mismatch, Position, Query, Store, StreamName, Tags, Timestamp, Version,
+        Expected, Invalid, Kind, Mismatch, Position, Query, Store, StreamName, Tags, Timestamp,
+        Version,
     };
 }
 

@@ -12,15 +12,17 @@ use crate::file_url::{self, FileUrlError, UrlOptions};
 
 /// Opens a store.
 ///
-/// - a path, or a `file:` URL: the embedded log in that directory, which is made if it does not exist. A URL is read as
-///   RFC 8089 has it: percent signs are decoded, and a host other than `localhost` is refused; a path that does not
-///   begin with a slash is taken from the working directory. Behind a question mark a URL has options, several of them
-///   with `&` between them:
-///   - `clock-behind=go-on` opens a log whose last record is more than a day ahead of the machine's clock, because that was
-///     wrong once, and time goes on from there ([`ClockBehind`](crate::log::ClockBehind)); `clock-behind=refuse` does not,
-///     which is the default;
-///   - `clock-doubtful=refuse` does not open a log when there is reason to doubt the clock, as one that is years ahead of the
-///     last record ([`ClockDoubtful`](crate::log::ClockDoubtful)); `clock-doubtful=warn` warns, which is the default;
+/// - a path, or a `file:` URL: the embedded log in that directory, which is made if it does not
+///   exist. A URL is read as RFC 8089 has it: percent signs are decoded, and a host other than
+///   `localhost` is refused; a path that does not begin with a slash is taken from the working
+///   directory. Behind a question mark a URL has options, several of them with `&` between them:
+///   - `clock-behind=go-on` opens a log whose last record is more than a day ahead of the machine's
+///     clock, because that was wrong once, and time goes on from there
+///     ([`ClockBehind`](crate::log::ClockBehind)); `clock-behind=refuse` does not, which is the
+///     default;
+///   - `clock-doubtful=refuse` does not open a log when there is reason to doubt the clock, as one
+///     that is years ahead of the last record ([`ClockDoubtful`](crate::log::ClockDoubtful));
+///     `clock-doubtful=warn` warns, which is the default;
 /// - `memory:`: an empty store in memory, for tests.
 ///
 /// ```
@@ -40,7 +42,9 @@ pub async fn open(url: &str) -> Result<Store, OpenError> {
     match url.split_once(':') {
         None => open_path(url).await,
         Some((scheme, "")) if scheme.eq_ignore_ascii_case("memory") => Ok(Store::memory()),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("memory") => Err(OpenError::Memory { rest: rest.to_owned() }),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("memory") => {
+            Err(OpenError::Memory { rest: rest.to_owned() })
+        }
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file") => {
             let (path, options) = file_url::path_and_options(rest)?;
             open_log(path, options).await
@@ -62,12 +66,15 @@ pub enum OpenError {
         scheme: String,
     },
     /// Something stands behind `memory:`.
-    #[error("a store in memory has no place and no options, but {rest:?} stands behind memory:, write memory: alone")]
+    #[error(
+        "a store in memory has no place and no options, but {rest:?} stands behind memory:, write memory: alone"
+    )]
     Memory {
         /// Text behind `memory:`.
         rest: String,
     },
-    /// The machine's clock is more than a day behind what the log recorded last: it is wrong now, or was wrong then.
+    /// The machine's clock is more than a day behind what the log recorded last: it is wrong now,
+    /// or was wrong then.
     #[cfg(feature = "log")]
     #[error(
         "the clock says {now}, but the last record is of {recorded}; set the clock right, or if it was wrong then, open {url:?} until the clock has come there, and recorded time goes on from the last record"
@@ -113,7 +120,8 @@ impl OpenError {
     }
 }
 
-/// Opens the keys of a store's personal data, in a directory of their own, which is made if it does not exist.
+/// Opens the keys of a store's personal data, in a directory of their own, which is made if it does
+/// not exist.
 ///
 /// One process has it open at a time. It is to be backed up apart from the store: a copy of both
 /// from before a forgetting still has the forgotten data, until the keys are opened with a store
@@ -123,7 +131,8 @@ impl OpenError {
 pub async fn open_keys(store: &Store, path: impl Into<PathBuf>) -> Result<Keys, OpenKeysError> {
     let path = path.into();
     let opening = tokio::task::spawn_blocking(move || leftfold_log::KeyFile::open(path));
-    let key_file = opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    let key_file =
+        opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
     Ok(Keys::of(store, key_file).await?)
 }
 
@@ -159,18 +168,28 @@ impl OpenKeysError {
 #[cfg(feature = "log")]
 async fn open_log(path: PathBuf, options: UrlOptions) -> Result<Store, OpenError> {
     use leftfold_log::{ClockBehind, ClockDoubtful, Log, OpenError as LogError, Options};
-    let clock_behind = if options.goes_on_behind == Some(true) { ClockBehind::GoOn } else { ClockBehind::Refuse };
-    let clock_doubtful = if options.refuses_doubtful == Some(true) { ClockDoubtful::Refuse } else { ClockDoubtful::Warn };
+    let clock_behind =
+        if options.goes_on_behind == Some(true) { ClockBehind::GoOn } else { ClockBehind::Refuse };
+    let clock_doubtful = if options.refuses_doubtful == Some(true) {
+        ClockDoubtful::Refuse
+    } else {
+        ClockDoubtful::Warn
+    };
     let log_options = Options { clock_behind, clock_doubtful, ..Options::default() };
     // Recovery reads and writes: not on a thread that others' futures run on.
     let directory = path.clone();
     let opening = tokio::task::spawn_blocking(move || Log::open(directory, log_options));
-    let opened = opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    let opened =
+        opening.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     // The remedy is one that whoever gave a URL can take.
     let (log, recovery) = opened.map_err(|error| match error {
         LogError::ClockBehind { recorded, now } => {
             let options = UrlOptions { goes_on_behind: Some(true), ..options };
-            OpenError::ClockBehind { recorded, now, url: file_url::url_of(&path, &options.to_string()) }
+            OpenError::ClockBehind {
+                recorded,
+                now,
+                url: file_url::url_of(&path, &options.to_string()),
+            }
         }
         LogError::ClockDoubtful(doubt) => {
             let options = UrlOptions { refuses_doubtful: Some(false), ..options };

@@ -1,4 +1,5 @@
-//! A bank of a hundred customers forgets fifty: nothing of them is in any file, and everything else goes on.
+//! A bank of a hundred customers forgets fifty: nothing of them is in any file, and everything else
+//! goes on.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -8,9 +9,13 @@ use std::time::Duration;
 use leftfold::copy::{Copy, Transformed};
 use leftfold::fold::{Aggregate, Event, Recorded, SnapshotPolicy};
 use leftfold::log::KeyFile;
-use leftfold::personal::{Erasure, KeyState, KeyStore, Keys, KeysError, Opened, Personal, Secret, SubjectForgotten};
+use leftfold::personal::{
+    Erasure, KeyState, KeyStore, Keys, KeysError, Opened, Personal, Secret, SubjectForgotten,
+};
 use leftfold::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
-use leftfold::runtime::projection::{Bus, Memory, Message, Outbox, Outgoing, Projection, ProjectionError};
+use leftfold::runtime::projection::{
+    Bus, Memory, Message, Outbox, Outgoing, Projection, ProjectionError,
+};
 use leftfold::runtime::{Attempt, Begin, Conclusion, Effect, Performed, Policy, Runtime};
 use leftfold::store::{EventType, Label, Position, Query, Store, Tags, Version};
 use leftfold::{OpenKeysError, open_keys};
@@ -67,7 +72,9 @@ impl Aggregate for Account {
 
     fn apply(&mut self, event: &AccountEvent) {
         match event {
-            AccountEvent::Opened { name, .. } | AccountEvent::Greeted { name } => self.name = Some(name.clone()),
+            AccountEvent::Opened { name, .. } | AccountEvent::Greeted { name } => {
+                self.name = Some(name.clone())
+            }
             AccountEvent::LetterAsked(_) => {}
             AccountEvent::LetterSent {} => self.letters += 1,
         }
@@ -75,9 +82,14 @@ impl Aggregate for Account {
 
     fn decide(&self, command: &AccountCommand) -> Result<Vec<AccountEvent>, No> {
         Ok(match command.clone() {
-            AccountCommand::Open { customer, name, iban } => vec![AccountEvent::Opened { customer, name, iban }],
+            AccountCommand::Open { customer, name, iban } => {
+                vec![AccountEvent::Opened { customer, name, iban }]
+            }
             AccountCommand::Greet { name } => {
-                vec![AccountEvent::Greeted { name: name.clone() }, AccountEvent::LetterAsked(Letter { to: name })]
+                vec![
+                    AccountEvent::Greeted { name: name.clone() },
+                    AccountEvent::LetterAsked(Letter { to: name }),
+                ]
             }
             AccountCommand::NoteLetter {} => vec![AccountEvent::LetterSent {}],
         })
@@ -111,9 +123,11 @@ impl Process for Greeting {
 
     fn react(&self, trigger: &Trigger<AccountEvent>, context: &Context) -> Reaction {
         match trigger {
-            Trigger::Event(AccountEvent::Opened { name, .. }) => {
-                Reaction::none().command::<Account>(&context.stream_id, AccountCommand::Greet { name: name.clone() })
-            }
+            Trigger::Event(AccountEvent::Opened { name, .. }) => Reaction::none()
+                .command::<Account>(
+                    &context.stream_id,
+                    AccountCommand::Greet { name: name.clone() },
+                ),
             _ => Reaction::none(),
         }
     }
@@ -150,7 +164,11 @@ impl Effect for Post {
         Performed::Done(())
     }
 
-    fn report(&self, attempt: &Attempt<Letter>, _: &Conclusion<()>) -> Option<(String, AccountCommand)> {
+    fn report(
+        &self,
+        attempt: &Attempt<Letter>,
+        _: &Conclusion<()>,
+    ) -> Option<(String, AccountCommand)> {
         let stream = attempt.event.stream.as_ref()?;
         Some((stream.name.id().to_owned(), AccountCommand::NoteLetter {}))
     }
@@ -183,11 +201,20 @@ impl Projection<Sqlite> for Clear {
         )?)
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<Fact>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<Fact>,
+    ) -> Result<(), ProjectionError> {
         match &event.event {
             Fact::Opened { customer, name, iban } => {
-                if let (Opened::Known(name), Opened::Known(iban)) = (self.0.open(name).await?, self.0.open(iban).await?) {
-                    rows.execute("INSERT INTO owners VALUES (?1, ?2, ?3)", params![customer, name, iban])?;
+                if let (Opened::Known(name), Opened::Known(iban)) =
+                    (self.0.open(name).await?, self.0.open(iban).await?)
+                {
+                    rows.execute(
+                        "INSERT INTO owners VALUES (?1, ?2, ?3)",
+                        params![customer, name, iban],
+                    )?;
                 }
             }
             Fact::Forgotten(SubjectForgotten { subject, .. }) => {
@@ -211,7 +238,11 @@ impl Projection<Sqlite> for Sealed {
         Ok(rows.execute_batch("CREATE TABLE owners (customer TEXT PRIMARY KEY, name TEXT)")?)
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<Fact>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<Fact>,
+    ) -> Result<(), ProjectionError> {
         if let Fact::Opened { customer, name, .. } = &event.event {
             rows.execute("INSERT INTO owners VALUES (?1, ?2)", params![customer, name.as_str()])?;
         }
@@ -226,7 +257,11 @@ impl Projection<Memory<BTreeSet<String>>> for Names {
     const NAME: &'static str = "names";
     type Event = Fact;
 
-    async fn apply(&self, rows: &mut BTreeSet<String>, event: &Recorded<Fact>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut BTreeSet<String>,
+        event: &Recorded<Fact>,
+    ) -> Result<(), ProjectionError> {
         if let Fact::Opened { name, .. } = &event.event {
             rows.extend(self.0.open(name).await?.known());
         }
@@ -251,7 +286,11 @@ impl Projection<Outbox<Broker>> for Statements {
     const NAME: &'static str = "statements";
     type Event = Fact;
 
-    async fn apply(&self, outgoing: &mut Outgoing, event: &Recorded<Fact>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        outgoing: &mut Outgoing,
+        event: &Recorded<Fact>,
+    ) -> Result<(), ProjectionError> {
         if let Fact::Opened { iban, .. } = &event.event
             && let Opened::Known(iban) = self.0.open(iban).await?
         {
@@ -322,7 +361,12 @@ impl Bank {
     async fn secrets(&self) -> Vec<Secret> {
         let mut secrets = Vec::new();
         for number in 0..CUSTOMERS {
-            match self.key_file.key_of(Label::try_from(&*number.to_string()).unwrap()).await.unwrap() {
+            match self
+                .key_file
+                .key_of(Label::try_from(&*number.to_string()).unwrap())
+                .await
+                .unwrap()
+            {
                 Some(KeyState::Held(key)) => secrets.push(key.secret),
                 other => panic!("{other:?}"),
             }
@@ -348,12 +392,16 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 /// Which files below a directory have any of these in them, as it is, or in the digits of base 16.
 fn holding(directory: &Path, parts: &[Vec<u8>]) -> Vec<PathBuf> {
-    let hex = |part: &Vec<u8>| part.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes();
+    let hex = |part: &Vec<u8>| {
+        part.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()
+    };
     let parts: Vec<Vec<u8>> = parts.iter().flat_map(|part| [part.clone(), hex(part)]).collect();
-    let beginnings: HashSet<[u8; 8]> = parts.iter().map(|part| *part.first_chunk().unwrap()).collect();
+    let beginnings: HashSet<[u8; 8]> =
+        parts.iter().map(|part| *part.first_chunk().unwrap()).collect();
     let has_any = |path: &PathBuf| {
         let bytes = std::fs::read(path).unwrap();
-        let begins = |(at, window): (usize, &[u8])| beginnings.contains(window).then_some(&bytes[at..]);
+        let begins =
+            |(at, window): (usize, &[u8])| beginnings.contains(window).then_some(&bytes[at..]);
         let mut begun = bytes.windows(8).enumerate().filter_map(begins);
         begun.any(|rest| parts.iter().any(|part| rest.starts_with(part)))
     };
@@ -396,14 +444,19 @@ async fn back_up(bank: Bank) {
     copy(&home.join("keys"), &home.join("copy/keys"));
 }
 
-/// What a bank knows of who was forgotten, and of the others, when it is opened again and everything is built anew.
+/// What a bank knows of who was forgotten, and of the others, when it is opened again and
+/// everything is built anew.
 async fn check_anew(home: &Path, receipts: &[String], first: &Account) {
     let bank = Bank::open(home).await;
     for receipt in receipts {
         let receipt: Erasure = receipt.parse().unwrap();
         let held = bank.keys.verify(&receipt).await;
         // A copy into a new store is another store, and has receipts of its own.
-        let receipt = if home.ends_with("copy") { bank.keys.forget(&receipt.subject).await.unwrap() } else { receipt };
+        let receipt = if home.ends_with("copy") {
+            bank.keys.forget(&receipt.subject).await.unwrap()
+        } else {
+            receipt
+        };
         assert_eq!(held.is_ok(), !home.ends_with("copy"));
         bank.keys.verify(&receipt).await.unwrap();
     }
@@ -412,7 +465,8 @@ async fn check_anew(home: &Path, receipts: &[String], first: &Account) {
     assert_eq!(bank.keys.open(&then.state.name.unwrap()).await.unwrap(), Opened::Forgotten);
     assert_eq!(bank.keys.find("iban", &iban_of(0)).await.unwrap(), None);
     assert!(bank.keys.find("iban", &iban_of(1)).await.unwrap().is_some());
-    let known: BTreeSet<String> = (0..CUSTOMERS).filter(|number| !is_forgotten(*number)).map(name_of).collect();
+    let known: BTreeSet<String> =
+        (0..CUSTOMERS).filter(|number| !is_forgotten(*number)).map(name_of).collect();
     let names = Memory::new();
     bank.read_models("anew", &names).run_until_idle().await.unwrap();
     assert_eq!((names.read(Clone::clone).await, bank.owners("anew")), (known.clone(), known));
@@ -425,7 +479,8 @@ async fn of_fifty_who_were_forgotten_nothing_is_in_any_file_and_everything_is_bu
     let home = place.path();
     let bank = Bank::open(home).await;
     bank.open_accounts().await;
-    let (posted, broker, names) = (Arc::<Mutex<Vec<String>>>::default(), Broker::default(), Memory::new());
+    let (posted, broker, names) =
+        (Arc::<Mutex<Vec<String>>>::default(), Broker::default(), Memory::new());
     let runtime = bank.read_models("rows", &names).process::<Greeting>();
     let runtime = runtime.effect(Post { keys: bank.keys.clone(), posted: posted.clone() });
     let outbox = Outbox::new(&bank.store, broker.clone());
@@ -448,7 +503,10 @@ async fn of_fifty_who_were_forgotten_nothing_is_in_any_file_and_everything_is_bu
     let secrets = bank.secrets().await;
     // Rows in the clear show that names would be found.
     let found = holding(home, &data_of(0..CUSTOMERS));
-    assert!(!found.is_empty() && found.iter().all(|path| path.starts_with(home.join("rows"))), "{found:?}");
+    assert!(
+        !found.is_empty() && found.iter().all(|path| path.starts_with(home.join("rows"))),
+        "{found:?}"
+    );
 
     let mut receipts: Vec<String> = Vec::new();
     for number in gone() {
@@ -463,7 +521,8 @@ async fn of_fifty_who_were_forgotten_nothing_is_in_any_file_and_everything_is_bu
     running.stop().await.unwrap();
     back_up(bank).await;
     assert_eq!(holding(home, &erased), Vec::<PathBuf>::new(), "in files, or in backups");
-    let kept: Vec<Vec<u8>> = (0..CUSTOMERS).filter(|number| !is_forgotten(*number)).map(secret).collect();
+    let kept: Vec<Vec<u8>> =
+        (0..CUSTOMERS).filter(|number| !is_forgotten(*number)).map(secret).collect();
     assert!(holding(home, &kept).iter().all(|path| path.ends_with("keys/keys")));
 
     for home in [home.to_owned(), home.join("backup"), home.join("copy")] {
@@ -475,7 +534,10 @@ async fn of_fifty_who_were_forgotten_nothing_is_in_any_file_and_everything_is_bu
 async fn bank_of_one(home: &Path) -> Bank {
     let bank = Bank::open(home).await;
     let subject = bank.keys.subject("1").await.unwrap();
-    let (name, iban) = (subject.seal(&name_of(1)).unwrap(), subject.seal_findable("iban", &iban_of(1)).await.unwrap());
+    let (name, iban) = (
+        subject.seal(&name_of(1)).unwrap(),
+        subject.seal_findable("iban", &iban_of(1)).await.unwrap(),
+    );
     let open = AccountCommand::Open { customer: "1".to_owned(), name, iban };
     bank.store.aggregate::<Account>().execute("1", open).await.unwrap();
     bank

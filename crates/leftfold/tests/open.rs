@@ -31,7 +31,8 @@ async fn a_path_is_a_durable_store_and_its_directory_is_made() {
     assert_eq!(again.identity(), store.identity());
 }
 
-/// `file://localhost/tmp/x` once opened `./localhost/tmp/x`, and `a%20b` was a directory with a percent sign in its name.
+/// `file://localhost/tmp/x` once opened `./localhost/tmp/x`, and `a%20b` was a directory with a
+/// percent sign in its name.
 #[tokio::test]
 async fn a_file_url_is_read_as_the_rfc_has_it() {
     let place = tempfile::tempdir().unwrap();
@@ -42,7 +43,9 @@ async fn a_file_url_is_read_as_the_rfc_has_it() {
     store.close().await.unwrap();
     assert_eq!(texts(&leftfold::open(path.to_str().unwrap()).await.unwrap()).await, ["one"]);
     let elsewhere = leftfold::open("file://other.example/data").await;
-    assert!(matches!(&elsewhere, Err(OpenError::FileUrl(FileUrlError::Host { host })) if host == "other.example"));
+    assert!(
+        matches!(&elsewhere, Err(OpenError::FileUrl(FileUrlError::Host { host })) if host == "other.example")
+    );
 }
 
 #[tokio::test]
@@ -60,7 +63,10 @@ async fn a_directory_of_something_else_is_left_alone() {
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join("holiday.jpg"), "a beach").unwrap();
     let refused = leftfold::open(place.path().to_str().unwrap()).await;
-    assert!(matches!(&refused, Err(OpenError::Log(LogError::Foreign { file, .. })) if file == "holiday.jpg"), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(OpenError::Log(LogError::Foreign { file, .. })) if file == "holiday.jpg"),
+        "{refused:?}"
+    );
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);
 }
 
@@ -81,11 +87,15 @@ impl Clock for Off {
 /// Makes a log with an event, by a clock that is so many days off, whose files were changed then.
 async fn recorded_with_a_clock_off_by(days: i64, path: &Path) {
     let clock = Arc::new(Off(days));
-    let store = Store::new(Log::open(path, Options { clock: clock.clone(), ..Options::default() }).unwrap().0);
+    let store = Store::new(
+        Log::open(path, Options { clock: clock.clone(), ..Options::default() }).unwrap().0,
+    );
     store.append(Append::of(vec![happened("one")])).await.unwrap();
     store.close().await.unwrap();
-    let then = SystemTime::UNIX_EPOCH + Duration::from_micros(clock.wall().as_micros().unsigned_abs());
-    let segment = std::fs::File::options().write(true).open(path.join("log-000000000001.seg")).unwrap();
+    let then =
+        SystemTime::UNIX_EPOCH + Duration::from_micros(clock.wall().as_micros().unsigned_abs());
+    let segment =
+        std::fs::File::options().write(true).open(path.join("log-000000000001.seg")).unwrap();
     segment.set_modified(then).unwrap();
 }
 
@@ -117,8 +127,16 @@ async fn a_clock_that_is_years_ahead_is_refused_before_it_is_recorded_if_that_is
     let before = std::fs::read(path.join("log-000000000001.seg")).unwrap();
     let refused = leftfold::open(&format!("file:{}?clock-doubtful=refuse", path.display())).await;
     let Err(error @ OpenError::ClockDoubtful { url, .. }) = &refused else { panic!("{refused:?}") };
-    assert!(error.to_string().contains("days after the last record of the log") && error.to_string().contains(url), "{error}");
-    assert_eq!(std::fs::read(path.join("log-000000000001.seg")).unwrap(), before, "nothing was recorded");
+    assert!(
+        error.to_string().contains("days after the last record of the log")
+            && error.to_string().contains(url),
+        "{error}"
+    );
+    assert_eq!(
+        std::fs::read(path.join("log-000000000001.seg")).unwrap(),
+        before,
+        "nothing was recorded"
+    );
     let (log, recovery) = Log::open(&path, Options::default()).unwrap();
     assert_eq!(recovery.clock_doubt.unwrap().witness, ClockWitness::LastRecord);
     Store::new(log).close().await.unwrap();
@@ -133,16 +151,27 @@ async fn a_clock_that_is_years_ahead_is_refused_before_it_is_recorded_if_that_is
 async fn what_is_no_option_is_refused_with_those_that_there_are() {
     let place = tempfile::tempdir().unwrap();
     for options in ["clock=go-on", "clock-behind=yes", "clock-behind=go-on&x", ""] {
-        let refused = leftfold::open(&format!("file:{}?{options}", place.path().display())).await.unwrap_err();
+        let refused = leftfold::open(&format!("file:{}?{options}", place.path().display()))
+            .await
+            .unwrap_err();
         assert!(matches!(refused, OpenError::FileUrl(FileUrlError::Option { .. })), "{refused:?}");
-        assert!(refused.to_string().contains("clock-behind=go-on") && refused.to_string().contains("%3F"), "{refused}");
+        assert!(
+            refused.to_string().contains("clock-behind=go-on")
+                && refused.to_string().contains("%3F"),
+            "{refused}"
+        );
     }
-    let path = leftfold::open(&format!("{}?clock-behind=go-on", place.path().display())).await.unwrap_err();
+    let path = leftfold::open(&format!("{}?clock-behind=go-on", place.path().display()))
+        .await
+        .unwrap_err();
     assert!(
         matches!(&path, OpenError::FileUrl(FileUrlError::OptionsOfPath { url, .. }) if url.starts_with("file:/")),
         "{path:?}"
     );
-    assert!(matches!(leftfold::open("memory:?clock-behind=go-on").await, Err(OpenError::Memory { .. })));
+    assert!(matches!(
+        leftfold::open("memory:?clock-behind=go-on").await,
+        Err(OpenError::Memory { .. })
+    ));
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
 }
 

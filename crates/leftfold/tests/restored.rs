@@ -60,7 +60,11 @@ impl Projection<Outbox<Receiver>> for Mail {
     const NAME: &'static str = "mail";
     type Event = LetterEvent;
 
-    async fn apply(&self, outgoing: &mut Outgoing, event: &Recorded<LetterEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        outgoing: &mut Outgoing,
+        event: &Recorded<LetterEvent>,
+    ) -> Result<(), ProjectionError> {
         let LetterEvent::Written { to } = &event.event;
         outgoing.send("letters", "", to.clone());
         Ok(())
@@ -73,7 +77,11 @@ async fn open(place: &Path) -> Store {
 
 async fn write(store: &Store, receiver: &Receiver, to: &str) {
     store.aggregate::<Letter>().execute(to, to.to_owned()).await.unwrap();
-    Runtime::new(store).project(Mail, Outbox::new(store, receiver.clone())).run_until_idle().await.unwrap();
+    Runtime::new(store)
+        .project(Mail, Outbox::new(store, receiver.clone()))
+        .run_until_idle()
+        .await
+        .unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -88,8 +96,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Messages that were sent after a declared restore had the ids of those that were lost with the log, and receivers left
-/// them out.
+/// Messages that were sent after a declared restore had the ids of those that were lost with the
+/// log, and receivers left them out.
 #[tokio::test]
 async fn a_message_that_follows_a_declared_restore_is_taken_for_no_message_before_it() {
     let place = tempfile::tempdir().unwrap();
@@ -167,8 +175,9 @@ impl Post {
     }
 }
 
-/// A payment that was asked for after a declared restore had the number of one that was lost with the log: under a key made
-/// of the number, the payment service took it for that one, and left it out.
+/// A payment that was asked for after a declared restore had the number of one that was lost with
+/// the log: under a key made of the number, the payment service took it for that one, and left it
+/// out.
 #[tokio::test]
 async fn an_effect_that_follows_a_declared_restore_has_a_key_that_none_had_before_it() {
     let place = tempfile::tempdir().unwrap();

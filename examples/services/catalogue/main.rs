@@ -1,12 +1,12 @@
-//! Products and users are two services with a store each, and the product list is to show who sells what although the
-//! service of users may be down.
-//! The pattern is an outbox that publishes to a message bus what the log says, an inbox that takes it in once, and a join
-//! of both feeds that is a read model: disposable, and rebuilt while the old one serves. Only users who sell something
-//! are kept here; one who is missed is asked for.
-//! Leave it where both belong to one service: then one log and one projection do the same without a bus.
+//! Products and users are two services with a store each, and the product list is to show who sells
+//! what although the service of users may be down. The pattern is an outbox that publishes to a
+//! message bus what the log says, an inbox that takes it in once, and a join of both feeds that is
+//! a read model: disposable, and rebuilt while the old one serves. Only users who sell something
+//! are kept here; one who is missed is asked for. Leave it where both belong to one service: then
+//! one log and one projection do the same without a bus.
 //!
-//! The story needs no broker. With `CATALOGUE_AMQP=amqp://…` it goes through RabbitMQ, and `programs.rs` runs each service
-//! as a program of its own.
+//! The story needs no broker. With `CATALOGUE_AMQP=amqp://…` it goes through RabbitMQ, and
+//! `programs.rs` runs each service as a program of its own.
 
 mod products;
 mod programs;
@@ -37,20 +37,32 @@ struct Services {
 }
 
 impl Services {
-    async fn start(users: &Store, products: &Store, sqlite: &Sqlite) -> Result<Self, Box<dyn Error>> {
+    async fn start(
+        users: &Store,
+        products: &Store,
+        sqlite: &Sqlite,
+    ) -> Result<Self, Box<dyn Error>> {
         match std::env::var("CATALOGUE_AMQP") {
             Ok(url) => {
                 tokio::spawn(consume::<users::Questions>(users.clone(), url.clone(), ASKED));
                 tokio::spawn(consume::<products::Told>(products.clone(), url.clone(), TOLD));
                 let users = users::start(users, RabbitMq::at(&url)).await?;
-                Ok(Self { users, products: products::service(products, sqlite, RabbitMq::at(&url)).start().await? })
+                Ok(Self {
+                    users,
+                    products: products::service(products, sqlite, RabbitMq::at(&url))
+                        .start()
+                        .await?,
+                })
             }
             Err(_) => {
                 let ((told, hear_told), (asked, hear_asked)) = (Wire::new(TOLD), Wire::new(ASKED));
                 tokio::spawn(receive::<users::Questions>(users.clone(), hear_asked));
                 tokio::spawn(receive::<products::Told>(products.clone(), hear_told));
                 let users = users::start(users, told).await?;
-                Ok(Self { users, products: products::service(products, sqlite, asked).start().await? })
+                Ok(Self {
+                    users,
+                    products: products::service(products, sqlite, asked).start().await?,
+                })
             }
         }
     }
@@ -61,12 +73,20 @@ fn details(name: &str, city: &str) -> Details {
 }
 
 /// Shows the list once a seller is known by a name.
-async fn until_listed(store: &Store, running: &RunningRuntime, sqlite: &Sqlite, seller: &str) -> Result<(), Box<dyn Error>> {
+async fn until_listed(
+    store: &Store,
+    running: &RunningRuntime,
+    sqlite: &Sqlite,
+    seller: &str,
+) -> Result<(), Box<dyn Error>> {
     let list = sqlite.reader::<ProductList>();
     let mut changes = store.status();
     loop {
         let position = store.head().position;
-        running.projections().wait_until(ProductList::NAME, position, Duration::from_secs(10)).await?;
+        running
+            .projections()
+            .wait_until(ProductList::NAME, position, Duration::from_secs(10))
+            .await?;
         let lines = listed(&list)?;
         if lines.iter().any(|line| line.contains(seller)) {
             lines.iter().for_each(|line| println!("    {line}"));
@@ -119,7 +139,8 @@ async fn rebuild(store: &Store, sqlite: &Sqlite) -> Result<(), Box<dyn Error>> {
     for number in 0..PRODUCTS {
         let products = store.aggregate::<Product>();
         let list = List { name: format!("thing {number}"), seller: "u1".into() };
-        listing.spawn(async move { products.execute(&format!("t{number:03}"), list).await.map(drop) });
+        listing
+            .spawn(async move { products.execute(&format!("t{number:03}"), list).await.map(drop) });
     }
     while let Some(listed) = listing.join_next().await {
         listed??;
@@ -128,7 +149,11 @@ async fn rebuild(store: &Store, sqlite: &Sqlite) -> Result<(), Box<dyn Error>> {
     let list = sqlite.reader::<ProductList>();
     let before = listed(&list)?;
     println!("{} products are listed; the list is built anew, and asked meanwhile:", before.len());
-    let running = Runtime::new(store).project(ProductList, sqlite.clone()).rebuild(ProductList::NAME).start().await?;
+    let running = Runtime::new(store)
+        .project(ProductList, sqlite.clone())
+        .rebuild(ProductList::NAME)
+        .start()
+        .await?;
     let mut answers = 0;
     while running.projections().list().iter().any(|list| !list.serves) {
         let answer = listed(&list)?;

@@ -1,4 +1,5 @@
-//! The service of products: it lists them with their sellers' names, whether or not the service of users is there.
+//! The service of products: it lists them with their sellers' names, whether or not the service of
+//! users is there.
 
 use std::time::Duration;
 
@@ -52,7 +53,8 @@ impl Aggregate for Product {
     }
 }
 
-/// What this service knows of a user: only of those who sell something. Others are heard of, and not remembered.
+/// What this service knows of a user: only of those who sell something. Others are heard of, and
+/// not remembered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Seller {
     wanted: bool,
@@ -102,8 +104,12 @@ impl Aggregate for Seller {
             SellerCommand::Need if self.wanted => Vec::new(),
             SellerCommand::Need => vec![SellerEvent::Missed],
             // A broker may bring what is older after what is newer.
-            SellerCommand::Hear { version, .. } if !self.wanted || version <= self.version => Vec::new(),
-            SellerCommand::Hear { version, details } => vec![SellerEvent::Learned { version, details }],
+            SellerCommand::Hear { version, .. } if !self.wanted || version <= self.version => {
+                Vec::new()
+            }
+            SellerCommand::Hear { version, details } => {
+                vec![SellerEvent::Learned { version, details }]
+            }
         })
     }
 }
@@ -145,7 +151,11 @@ impl<B: Bus> Projection<Outbox<B>> for Questions {
     const NAME: &'static str = "seller_questions";
     type Event = SellerEvent;
 
-    async fn apply(&self, out: &mut Outgoing, event: &Recorded<SellerEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        out: &mut Outgoing,
+        event: &Recorded<SellerEvent>,
+    ) -> Result<(), ProjectionError> {
         if event.event == SellerEvent::Missed {
             let user = event.stream_id().to_owned();
             out.send(ASKED, user.clone(), serde_json::to_vec(&UserAsked { user })?);
@@ -191,7 +201,8 @@ impl Event for ListFact {
     const NAMESPACE: &'static str = "list";
 }
 
-/// The product list: a join that is kept, disposable, rebuilt from the log while the old one serves.
+/// The product list: a join that is kept, disposable, rebuilt from the log while the old one
+/// serves.
 pub(crate) struct ProductList;
 
 impl ProductList {
@@ -213,13 +224,20 @@ impl Projection<Sqlite> for ProductList {
         Ok(())
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<ListFact>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<ListFact>,
+    ) -> Result<(), ProjectionError> {
         let id = event.stream_id();
         match &event.event {
-            ListFact::Listed { name, seller } => rows.execute("INSERT INTO products VALUES (?1, ?2, ?3)", [id, name, seller])?,
-            ListFact::Learned { details } => {
-                rows.execute("INSERT OR REPLACE INTO sellers VALUES (?1, ?2, ?3)", params![id, details.name, details.city])?
+            ListFact::Listed { name, seller } => {
+                rows.execute("INSERT INTO products VALUES (?1, ?2, ?3)", [id, name, seller])?
             }
+            ListFact::Learned { details } => rows.execute(
+                "INSERT OR REPLACE INTO sellers VALUES (?1, ?2, ?3)",
+                params![id, details.name, details.city],
+            )?,
         };
         Ok(())
     }

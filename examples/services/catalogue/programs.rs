@@ -1,6 +1,7 @@
-//! Each service as a program of its own, over RabbitMQ: `CATALOGUE_AMQP=amqp://… catalogue users DIRECTORY LOAD`, and
-//! `products` likewise. It does much of the same and then goes on to serve. It can be killed and started again: every
-//! request has an id. It begins when it has reached the broker, so that messages come and go meanwhile.
+//! Each service as a program of its own, over RabbitMQ:
+//! `CATALOGUE_AMQP=amqp://… catalogue users DIRECTORY LOAD`, and `products` likewise. It does much
+//! of the same and then goes on to serve. It can be killed and started again: every request has an
+//! id. It begins when it has reached the broker, so that messages come and go meanwhile.
 
 use std::error::Error;
 
@@ -36,7 +37,8 @@ impl Directories {
 }
 
 pub(crate) async fn run(service: &str, place: &str, load: u32) -> Result<(), Box<dyn Error>> {
-    let url = std::env::var("CATALOGUE_AMQP").map_err(|_| "set CATALOGUE_AMQP to the URL of a RabbitMQ")?;
+    let url = std::env::var("CATALOGUE_AMQP")
+        .map_err(|_| "set CATALOGUE_AMQP to the URL of a RabbitMQ")?;
     let directories = Directories::in_place(place);
     let (store, running) = match service {
         "users" => {
@@ -56,7 +58,9 @@ pub(crate) async fn run(service: &str, place: &str, load: u32) -> Result<(), Box
             list_products(&store, load).await?;
             (store, running)
         }
-        other => return Err(format!("there is no service {other:?}, only users and products").into()),
+        other => {
+            return Err(format!("there is no service {other:?}, only users and products").into());
+        }
     };
     println!("{ALL_RECORDED}");
     tokio::signal::ctrl_c().await?;
@@ -72,14 +76,17 @@ pub(crate) fn user_id(number: u32) -> String {
 pub(crate) async fn register_users(store: &Store) -> Result<(), Box<dyn Error>> {
     let users = store.aggregate::<User>();
     for number in 0..USERS {
-        let register = UserCommand::Register { details: details(&format!("user {number}"), "nowhere") };
-        let register = users.command(&user_id(number), register).id("load", &format!("register {number}"));
+        let register =
+            UserCommand::Register { details: details(&format!("user {number}"), "nowhere") };
+        let register =
+            users.command(&user_id(number), register).id("load", &format!("register {number}"));
         register.without_request_check().execute().await?;
     }
     Ok(())
 }
 
-/// All users move, round after round, in each all at once: so there is always more to tell than the others have heard.
+/// All users move, round after round, in each all at once: so there is always more to tell than the
+/// others have heard.
 async fn move_users(store: &Store, rounds: u32) -> Result<(), Box<dyn Error>> {
     register_users(store).await?;
     for round in 0..rounds {
@@ -87,8 +94,12 @@ async fn move_users(store: &Store, rounds: u32) -> Result<(), Box<dyn Error>> {
         for number in 0..USERS {
             let users = store.aggregate::<User>();
             moving.spawn(async move {
-                let change = UserCommand::Change { details: details(&format!("user {number}"), &format!("city {round}")) };
-                let change = users.command(&user_id(number), change).id("load", &format!("move {number} {round}"));
+                let change = UserCommand::Change {
+                    details: details(&format!("user {number}"), &format!("city {round}")),
+                };
+                let change = users
+                    .command(&user_id(number), change)
+                    .id("load", &format!("move {number} {round}"));
                 change.without_request_check().execute().await.map(drop)
             });
         }
@@ -100,7 +111,8 @@ async fn move_users(store: &Store, rounds: u32) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The seller of a product of the load: one after the other begins to sell, so some are asked for all the time.
+/// The seller of a product of the load: one after the other begins to sell, so some are asked for
+/// all the time.
 pub(crate) fn seller_of(product: u32, rounds: u32) -> u32 {
     product * SELLERS / (rounds * USERS)
 }
@@ -109,8 +121,10 @@ pub(crate) fn seller_of(product: u32, rounds: u32) -> u32 {
 async fn list_products(store: &Store, rounds: u32) -> Result<(), Box<dyn Error>> {
     let products = store.aggregate::<Product>();
     for number in 0..rounds * USERS {
-        let list = List { name: format!("thing {number}"), seller: user_id(seller_of(number, rounds)) };
-        let list = products.command(&format!("p{number:06}"), list).id("load", &format!("list {number}"));
+        let list =
+            List { name: format!("thing {number}"), seller: user_id(seller_of(number, rounds)) };
+        let list =
+            products.command(&format!("p{number:06}"), list).id("load", &format!("list {number}"));
         list.without_request_check().execute().await?;
         println!("thing {number} is listed");
     }

@@ -16,7 +16,10 @@ const SOON: Duration = Duration::from_secs(60);
 /// Waits until the list has a line.
 async fn until(store: &Store, running: &RunningRuntime, sqlite: &Sqlite, line: &str) {
     let shown = until_listed(store, running, sqlite, line);
-    tokio::time::timeout(SOON, shown).await.unwrap_or_else(|_| panic!("{line:?} was never listed")).unwrap();
+    tokio::time::timeout(SOON, shown)
+        .await
+        .unwrap_or_else(|_| panic!("{line:?} was never listed"))
+        .unwrap();
 }
 
 #[test]
@@ -34,13 +37,17 @@ fn only_users_who_sell_something_are_remembered_and_nothing_older_than_is_known(
 async fn a_broker_that_is_cut_off_and_comes_back_loses_nothing_and_doubles_nothing() {
     let place = tempfile::tempdir().unwrap();
     let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
-    let (users, products) = (leftfold::open(&at("users")).await.unwrap(), leftfold::open(&at("products")).await.unwrap());
+    let (users, products) = (
+        leftfold::open(&at("users")).await.unwrap(),
+        leftfold::open(&at("products")).await.unwrap(),
+    );
     let sqlite = Sqlite::at(at("read-models"));
     let mut broker = Broker::start();
     tokio::spawn(consume::<users::Questions>(users.clone(), broker.url(), ASKED));
     tokio::spawn(consume::<products::Told>(products.clone(), broker.url(), TOLD));
     let running_users = users::start(&users, RabbitMq::at(broker.url())).await.unwrap();
-    let running = products::service(&products, &sqlite, RabbitMq::at(broker.url())).start().await.unwrap();
+    let running =
+        products::service(&products, &sqlite, RabbitMq::at(broker.url())).start().await.unwrap();
     let user = users.aggregate::<User>();
     let product = products.aggregate::<Product>();
 
@@ -52,7 +59,9 @@ async fn a_broker_that_is_cut_off_and_comes_back_loses_nothing_and_doubles_nothi
     for city in ["Paris", "Rome", "Athens"] {
         user.execute("u1", UserCommand::Change { details: details("Ada", city) }).await.unwrap();
     }
-    user.execute("u2", UserCommand::Register { details: details("Grace", "New York") }).await.unwrap();
+    user.execute("u2", UserCommand::Register { details: details("Grace", "New York") })
+        .await
+        .unwrap();
     product.execute("p2", List { name: "a rug".into(), seller: "u2".into() }).await.unwrap();
     until(&products, &running, &sqlite, "a rug, by somebody").await;
 
@@ -75,7 +84,8 @@ async fn a_broker_that_is_cut_off_and_comes_back_loses_nothing_and_doubles_nothi
 }
 
 // ANCHOR: killed
-/// The two programs, with much to do, each killed on its way whenever the seed likes, and once more in the end.
+/// The two programs, with much to do, each killed on its way whenever the seed likes, and once more
+/// in the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_services_are_killed_again_and_again_and_in_the_end_they_agree() {
     let rounds = u32::try_from(leftfold::testing::extent(12, 60)).unwrap();
@@ -108,7 +118,8 @@ async fn both_services_are_killed_again_and_again_and_in_the_end_they_agree() {
 
 /// Lets both services do what is left, and holds one against the other.
 async fn judge(directories: &Directories, rounds: u32, url: &str) {
-    let (users, products) = (leftfold::open(&directories.users), leftfold::open(&directories.products));
+    let (users, products) =
+        (leftfold::open(&directories.users), leftfold::open(&directories.products));
     let (users, products) = (users.await.unwrap(), products.await.unwrap());
     let sqlite = Sqlite::at(&directories.read_models);
     tokio::spawn(consume::<users::Questions>(users.clone(), url.to_owned(), ASKED));
@@ -132,23 +143,35 @@ async fn judge(directories: &Directories, rounds: u32, url: &str) {
 
     for number in 0..USERS {
         let history = history(&users, number).await;
-        let count = |is_it: fn(&UserEvent) -> bool| history.iter().filter(|event| is_it(event)).count();
-        let (sells, moves) = (number < SELLERS, count(|event| matches!(event, UserEvent::Changed { .. })));
+        let count =
+            |is_it: fn(&UserEvent) -> bool| history.iter().filter(|event| is_it(event)).count();
+        let (sells, moves) =
+            (number < SELLERS, count(|event| matches!(event, UserEvent::Changed { .. })));
         assert_eq!(moves, rounds as usize, "each move is recorded once: {history:?}");
-        assert_eq!(count(|event| matches!(event, UserEvent::Told { .. })), usize::from(sells), "each question is answered once");
+        assert_eq!(
+            count(|event| matches!(event, UserEvent::Told { .. })),
+            usize::from(sells),
+            "each question is answered once"
+        );
         let Some(heard) = heard.get(&user_id(number)) else {
             assert!(!sells, "user {number} was lost");
             continue;
         };
         let missed = heard.iter().filter(|event| **event == SellerEvent::Missed).count();
         let learned: Vec<u64> = heard.iter().filter_map(learned).collect();
-        // Every version from the first that was heard of on, in order: none is lost, and none is there twice.
+        // Every version from the first that was heard of on, in order: none is lost, and none is
+        // there twice.
         let are_all = learned.windows(2).all(|two| two[1] == two[0] + 1);
         assert!(sells && missed == 1 && are_all, "{heard:?}");
     }
     let last_city = format!("city {}", rounds - 1);
-    let line = |product: u32| format!("thing {product}, by user {} of {last_city}", seller_of(product, rounds));
-    assert_eq!(listed(&sqlite.reader::<ProductList>()).unwrap(), (0..rounds * USERS).map(line).collect::<Vec<_>>());
+    let line = |product: u32| {
+        format!("thing {product}, by user {} of {last_city}", seller_of(product, rounds))
+    };
+    assert_eq!(
+        listed(&sqlite.reader::<ProductList>()).unwrap(),
+        (0..rounds * USERS).map(line).collect::<Vec<_>>()
+    );
 }
 
 fn learned(event: &SellerEvent) -> Option<u64> {
@@ -159,14 +182,22 @@ fn learned(event: &SellerEvent) -> Option<u64> {
 }
 
 async fn history(users: &Store, number: u32) -> Vec<UserEvent> {
-    let history = users.aggregate::<User>().history(&user_id(number), Version(1)).unwrap().all().await.unwrap();
+    let history = users
+        .aggregate::<User>()
+        .history(&user_id(number), Version(1))
+        .unwrap()
+        .all()
+        .await
+        .unwrap();
     history.into_iter().map(|recorded| recorded.event).collect()
 }
 
 /// Each seller was asked for and is known as of the last that happened.
 async fn agree(users: &Store, heard: &BTreeMap<String, Vec<SellerEvent>>) -> bool {
     for number in 0..SELLERS {
-        let known = heard.get(&user_id(number)).and_then(|heard| heard.iter().filter_map(learned).next_back());
+        let known = heard
+            .get(&user_id(number))
+            .and_then(|heard| heard.iter().filter_map(learned).next_back());
         let history = history(users, number).await;
         let is_answered = history.iter().any(|event| matches!(event, UserEvent::Told { .. }));
         if !is_answered || known != Some(history.len() as u64) {

@@ -1,4 +1,5 @@
-//! The service of users: it tells whoever listens what becomes of them, and tells it again when it is asked.
+//! The service of users: it tells whoever listens what becomes of them, and tells it again when it
+//! is asked.
 
 use std::time::Duration;
 
@@ -65,14 +66,18 @@ impl Aggregate for User {
     type Refusal = UserRefusal;
 
     fn apply(&mut self, event: &UserEvent) {
-        let (UserEvent::Registered { details } | UserEvent::Changed { details } | UserEvent::Told { details }) = event;
+        let (UserEvent::Registered { details }
+        | UserEvent::Changed { details }
+        | UserEvent::Told { details }) = event;
         self.details = Some(details.clone());
     }
 
     fn decide(&self, command: &UserCommand) -> Result<Vec<UserEvent>, UserRefusal> {
         match (command.clone(), self.details.clone()) {
             (UserCommand::Register { .. }, Some(_)) => Err(UserRefusal::Registered),
-            (UserCommand::Register { details }, None) => Ok(vec![UserEvent::Registered { details }]),
+            (UserCommand::Register { details }, None) => {
+                Ok(vec![UserEvent::Registered { details }])
+            }
             (UserCommand::Change { .. } | UserCommand::Tell, None) => Err(UserRefusal::Unknown),
             (UserCommand::Change { details }, Some(_)) => Ok(vec![UserEvent::Changed { details }]),
             (UserCommand::Tell, Some(details)) => Ok(vec![UserEvent::Told { details }]),
@@ -102,10 +107,17 @@ impl<B: Bus> Projection<Outbox<B>> for Feed {
     const NAME: &'static str = "user_feed";
     type Event = UserEvent;
 
-    async fn apply(&self, out: &mut Outgoing, event: &Recorded<UserEvent>) -> Result<(), ProjectionError> {
-        let (UserEvent::Registered { details } | UserEvent::Changed { details } | UserEvent::Told { details }) = &event.event;
+    async fn apply(
+        &self,
+        out: &mut Outgoing,
+        event: &Recorded<UserEvent>,
+    ) -> Result<(), ProjectionError> {
+        let (UserEvent::Registered { details }
+        | UserEvent::Changed { details }
+        | UserEvent::Told { details }) = &event.event;
         let user = event.stream_id().to_owned();
-        let told = UserTold { user: user.clone(), version: event.version().0, details: details.clone() };
+        let told =
+            UserTold { user: user.clone(), version: event.version().0, details: details.clone() };
         out.send(TOLD, user, serde_json::to_vec(&told)?);
         Ok(())
     }

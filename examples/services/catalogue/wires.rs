@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lapin::message::Delivery as Delivered;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions, BasicRejectOptions,
-    ConfirmSelectOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
+    BasicRejectOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
@@ -34,7 +34,9 @@ impl Bus for Wire {
     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ProjectionError> {
         for message in messages {
             let queue = self.0.get(message.destination.as_str());
-            queue.ok_or_else(|| ProjectionError::message("there is no such queue"))?.send(message)?;
+            queue
+                .ok_or_else(|| ProjectionError::message("there is no such queue"))?
+                .send(message)?;
         }
         Ok(())
     }
@@ -51,7 +53,8 @@ pub(crate) async fn receive<I: Inbox>(store: Store, mut wire: mpsc::UnboundedRec
     }
 }
 
-/// Publishes to RabbitMQ, with confirms: a message counts as sent once the broker has it on its disk.
+/// Publishes to RabbitMQ, with confirms: a message counts as sent once the broker has it on its
+/// disk.
 pub(crate) struct RabbitMq {
     url: String,
     channel: Option<Channel>,
@@ -79,15 +82,23 @@ impl Bus for RabbitMq {
         let mut sent = Vec::with_capacity(messages.len());
         for message in messages {
             declare(&channel, &message.destination).await?;
-            let properties = BasicProperties::default().with_message_id(message.id.to_string().into()).with_delivery_mode(2);
+            let properties = BasicProperties::default()
+                .with_message_id(message.id.to_string().into())
+                .with_delivery_mode(2);
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let queue = message.destination.as_str().into();
-            sent.push(channel.basic_publish("".into(), queue, options, &message.payload, properties).await?);
+            sent.push(
+                channel
+                    .basic_publish("".into(), queue, options, &message.payload, properties)
+                    .await?,
+            );
         }
         for confirm in sent {
             match confirm.await? {
                 Confirmation::Ack(None) => {}
-                Confirmation::Ack(Some(_)) => return Err(ProjectionError::message("the broker has no such queue")),
+                Confirmation::Ack(Some(_)) => {
+                    return Err(ProjectionError::message("the broker has no such queue"));
+                }
                 Confirmation::Nack(_) | Confirmation::NotRequested => {
                     return Err(ProjectionError::message("the broker did not take a message"));
                 }
@@ -116,8 +127,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Messages that are on their way at a time.
 const UNACKNOWLEDGED_MAX: u16 = 64;
 
-/// Brings what comes from a queue of RabbitMQ into an inbox, until the store is closed. A message is acknowledged when
-/// the inbox has it; what comes again is known by its id.
+/// Brings what comes from a queue of RabbitMQ into an inbox, until the store is closed. A message
+/// is acknowledged when the inbox has it; what comes again is known by its id.
 pub(crate) async fn consume<I: Inbox>(store: Store, url: String, queue: &'static str) {
     loop {
         match consume_once::<I>(&store, &url, queue).await {
@@ -128,22 +139,32 @@ pub(crate) async fn consume<I: Inbox>(store: Store, url: String, queue: &'static
     }
 }
 
-async fn consume_once<I: Inbox>(store: &Store, url: &str, queue: &'static str) -> Result<(), lapin::Error> {
+async fn consume_once<I: Inbox>(
+    store: &Store,
+    url: &str,
+    queue: &'static str,
+) -> Result<(), lapin::Error> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     declare(&channel, queue).await?;
     channel.basic_qos(UNACKNOWLEDGED_MAX, BasicQosOptions::default()).await?;
     let tag = store.identity().store.to_string();
     let options = BasicConsumeOptions::default();
-    let mut deliveries = channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default()).await?;
+    let mut deliveries =
+        channel.basic_consume(queue.into(), tag.into(), options, FieldTable::default()).await?;
     while let Some(delivered) = deliveries.next().await {
         let delivered = delivered?;
         match hear::<I>(store, queue, &delivered).await {
             Heard::Kept => delivered.ack(BasicAckOptions::default()).await.map(drop)?,
-            Heard::Nonsense => delivered.reject(BasicRejectOptions { requeue: false }).await.map(drop)?,
+            Heard::Nonsense => {
+                delivered.reject(BasicRejectOptions { requeue: false }).await.map(drop)?
+            }
             Heard::Later => {
                 sleep(AGAIN).await;
-                delivered.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await.map(drop)?;
+                delivered
+                    .nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() })
+                    .await
+                    .map(drop)?;
             }
             Heard::Closed => return Ok(()),
         }
@@ -163,10 +184,14 @@ enum Heard {
 
 async fn hear<I: Inbox>(store: &Store, queue: &str, delivered: &Delivered) -> Heard {
     let id = delivered.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
-    let (Some(id), Ok(message)) = (id, serde_json::from_slice(&delivered.data)) else { return Heard::Nonsense };
+    let (Some(id), Ok(message)) = (id, serde_json::from_slice(&delivered.data)) else {
+        return Heard::Nonsense;
+    };
     match store.inbox::<I>().receive(queue, &id, None, message).await {
         Ok(_) => Heard::Kept,
-        Err(ReceiveError::Store(_)) if store.status().borrow().state == State::Closed => Heard::Closed,
+        Err(ReceiveError::Store(_)) if store.status().borrow().state == State::Closed => {
+            Heard::Closed
+        }
         Err(ReceiveError::Store(_)) => Heard::Later,
         Err(nonsense) => {
             eprintln!("a message from {queue} is none for this service: {nonsense}");

@@ -1,12 +1,13 @@
-//! The same read model in Redis, which has no transaction over rows and checkpoint: every write is guarded by the
-//! position of its event, so that whatever is written again changes nothing.
+//! The same read model in Redis, which has no transaction over rows and checkpoint: every write is
+//! guarded by the position of its event, so that whatever is written again changes nothing.
 
 use leftfold::prelude::*;
 use leftfold::redis::{Redis, Writes};
 
 use crate::foo::{FooFact, FooName};
 
-/// What was seen last of each foo, with when it was seen: the guard knows the order of the log, not that of the world.
+/// What was seen last of each foo, with when it was seen: the guard knows the order of the log, not
+/// that of the world.
 pub(crate) struct FooCache;
 
 // ANCHOR: cache
@@ -14,7 +15,11 @@ impl Projection<Redis> for FooCache {
     const NAME: &'static str = "foos";
     type Event = FooFact;
 
-    async fn apply(&self, rows: &mut Writes, event: &Recorded<FooFact>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Writes,
+        event: &Recorded<FooFact>,
+    ) -> Result<(), ProjectionError> {
         let id = FooName::of(event)?.id;
         let (key, at, value) = match &event.event {
             FooFact::StatusSeen { at, status } => (format!("{id}:status"), at, status.name()),

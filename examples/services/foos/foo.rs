@@ -31,7 +31,8 @@ impl Status {
     }
 }
 
-/// What happened to a foo, and when by the clock of whoever saw it: events come late, out of order, and twice.
+/// What happened to a foo, and when by the clock of whoever saw it: events come late, out of order,
+/// and twice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum FooFact {
     #[serde(rename = "foo.StatusSeen")]
@@ -67,8 +68,8 @@ pub(crate) struct NotAFoo {
 const UUID_LENGTH: usize = 36;
 
 impl FooName {
-    /// By the stream, `foos-barId-bazId`: the events do not say it. A dash parts the ids, so a UUID is known by its
-    /// length, and any other id has `%2D` for each dash of its own.
+    /// By the stream, `foos-barId-bazId`: the events do not say it. A dash parts the ids, so a UUID
+    /// is known by its length, and any other id has `%2D` for each dash of its own.
     pub(crate) fn of(event: &Recorded<FooFact>) -> Result<Self, NotAFoo> {
         let stream = event.envelope.stream.as_ref().map_or("", |at| &at.name);
         Self::in_stream(stream).ok_or_else(|| NotAFoo { stream: stream.to_owned() })
@@ -84,8 +85,10 @@ impl FooName {
     /// Finds the dash between the ids: behind a UUID, before a UUID, or the only one.
     fn dash(ids: &str) -> Option<usize> {
         let before_last = ids.len().saturating_sub(UUID_LENGTH + 1);
-        let uuid_first = ids.get(..UUID_LENGTH).is_some_and(is_uuid) && ids.get(UUID_LENGTH..)?.starts_with('-');
-        let uuid_last = ids.get(before_last..).and_then(|last| last.strip_prefix('-')).is_some_and(is_uuid);
+        let uuid_first =
+            ids.get(..UUID_LENGTH).is_some_and(is_uuid) && ids.get(UUID_LENGTH..)?.starts_with('-');
+        let uuid_last =
+            ids.get(before_last..).and_then(|last| last.strip_prefix('-')).is_some_and(is_uuid);
         match (uuid_first, uuid_last) {
             (true, _) => Some(UUID_LENGTH),
             (false, true) => Some(before_last),
@@ -119,7 +122,8 @@ fn unescaped(id: &str) -> Option<String> {
         return Some(id.to_owned());
     }
     let is_plain = !id.is_empty() && !id.contains('-');
-    let escapes = id.split('%').skip(1).all(|rest| rest.starts_with("25") || rest.starts_with("2D"));
+    let escapes =
+        id.split('%').skip(1).all(|rest| rest.starts_with("25") || rest.starts_with("2D"));
     (is_plain && escapes).then(|| id.replace("%2D", "-").replace("%25", "%"))
 }
 // ANCHOR_END: name

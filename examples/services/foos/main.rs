@@ -1,10 +1,12 @@
-//! Another system writes what it sees of foos, late, out of order and twice, and clients in any language want to know how
-//! each foo stands now.
-//! The pattern is a projection that follows the log into a database, rows and checkpoint in one transaction, with an API
-//! that only reads rows; the same read model lives in Redis too, where guarded writes take the place of the transaction.
-//! Leave it where one aggregate answers the question: load that, and there is no read model to keep.
+//! Another system writes what it sees of foos, late, out of order and twice, and clients in any
+//! language want to know how each foo stands now. The pattern is a projection that follows the log
+//! into a database, rows and checkpoint in one transaction, with an API that only reads rows; the
+//! same read model lives in Redis too, where guarded writes take the place of the transaction.
+//! Leave it where one aggregate answers the question: load that, and there is no read model to
+//! keep.
 //!
-//! `cargo run --example foos` tells the story; `cargo run --example foos -- DIRECTORY 127.0.0.1:50051` serves until Ctrl-C.
+//! `cargo run --example foos` tells the story;
+//! `cargo run --example foos -- DIRECTORY 127.0.0.1:50051` serves until Ctrl-C.
 
 #![allow(clippy::disallowed_names, reason = "the system is called so")]
 
@@ -35,7 +37,12 @@ use crate::service::{FoosService, proto};
 use crate::tables::Foos;
 
 /// Records what was seen of a foo, as the other system does.
-async fn see(store: &Store, bar: &str, baz: &str, facts: &[FooFact]) -> Result<Position, Box<dyn Error>> {
+async fn see(
+    store: &Store,
+    bar: &str,
+    baz: &str,
+    facts: &[FooFact],
+) -> Result<Position, Box<dyn Error>> {
     let schema = Schema::of::<FooFact>()?;
     let stream = StreamName::new(FooName::new(bar, baz).stream())?;
     let events = facts.iter().map(|fact| Ok(schema.encode(fact)?.in_stream(stream.clone())));
@@ -48,11 +55,21 @@ fn status(at: &str, status: Status) -> Result<FooFact, Box<dyn Error>> {
 }
 
 /// Serves the read model until the future ends.
-async fn serve(service: FoosService, listener: TcpListener, until: impl Future<Output = ()>) -> Result<(), Box<dyn Error>> {
-    let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIBED);
+async fn serve(
+    service: FoosService,
+    listener: TcpListener,
+    until: impl Future<Output = ()>,
+) -> Result<(), Box<dyn Error>> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIBED)
+    };
     // Many clients still ask in the older way.
     let (reflection, older) = (reflection().build_v1()?, reflection().build_v1alpha()?);
-    let server = Server::builder().add_service(FoosServer::new(service)).add_service(reflection).add_service(older);
+    let server = Server::builder()
+        .add_service(FoosServer::new(service))
+        .add_service(reflection)
+        .add_service(older);
     server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), until).await?;
     Ok(())
 }
@@ -79,7 +96,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     see(&store, "7", "blue", &[status("2026-05-01T10:00:00Z", Status::Active)?]).await?;
     see(&store, "7", "red", &[status("2026-05-01T10:00:00Z", Status::Active)?]).await?;
-    println!("foo 7/blue was paused at noon, and that is heard before it was made active again at eleven, twice");
+    println!(
+        "foo 7/blue was paused at noon, and that is heard before it was made active again at eleven, twice"
+    );
     let paused = status("2026-05-01T12:00:00Z", Status::Paused)?;
     let late = status("2026-05-01T11:00:00Z", Status::Active)?;
     let written = see(&store, "7", "blue", &[paused, late.clone(), late]).await?;

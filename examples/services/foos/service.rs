@@ -39,21 +39,33 @@ pub(crate) struct FoosService {
 #[tonic::async_trait]
 impl foos_server::Foos for FoosService {
     // ANCHOR: get-foo
-    async fn get_foo(&self, request: Request<proto::GetFooRequest>) -> Result<Response<proto::Foo>, Answer> {
+    async fn get_foo(
+        &self,
+        request: Request<proto::GetFooRequest>,
+    ) -> Result<Response<proto::Foo>, Answer> {
         let proto::GetFooRequest { id, at_least } = request.into_inner();
-        let id: Uuid = id.parse().map_err(|_| Answer::invalid_argument(format!("{id:?} is no UUID")))?;
-        let reached =
-            self.projections.wait_until(<Foos as Projection<leftfold::sqlite::Sqlite>>::NAME, Position(at_least), REACHED_WITHIN);
+        let id: Uuid =
+            id.parse().map_err(|_| Answer::invalid_argument(format!("{id:?} is no UUID")))?;
+        let reached = self.projections.wait_until(
+            <Foos as Projection<leftfold::sqlite::Sqlite>>::NAME,
+            Position(at_least),
+            REACHED_WITHIN,
+        );
         reached.await.map_err(|not_yet| Answer::unavailable(not_yet.to_string()))?;
         let foos = self.foos.clone();
         let found = blocking(move || tables::find(&foos, id)).await?;
-        found.map(|foo| Response::new(foo.into())).ok_or_else(|| Answer::not_found(format!("there is no foo {id}")))
+        found
+            .map(|foo| Response::new(foo.into()))
+            .ok_or_else(|| Answer::not_found(format!("there is no foo {id}")))
     }
     // ANCHOR_END: get-foo
 
     type GetFoosStream = Pin<Box<dyn Stream<Item = Result<proto::Foo, Answer>> + Send>>;
 
-    async fn get_foos(&self, request: Request<proto::GetFoosRequest>) -> Result<Response<Self::GetFoosStream>, Answer> {
+    async fn get_foos(
+        &self,
+        request: Request<proto::GetFoosRequest>,
+    ) -> Result<Response<Self::GetFoosStream>, Answer> {
         let status = match request.into_inner().status() {
             proto::Status::Unspecified => None,
             proto::Status::Active => Some(Status::Active),
@@ -92,7 +104,9 @@ async fn send_all(
 }
 
 /// Reads rows where that holds up nobody.
-async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, SqliteError> + Send + 'static) -> Result<T, Answer> {
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, SqliteError> + Send + 'static,
+) -> Result<T, Answer> {
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(rows)) => Ok(rows),
         Ok(Err(failed)) => Err(Answer::unavailable(failed.to_string())),

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::foo::{FooFact, FooName, Status};
 
-/// Foos as they stand, by what was seen last: an event that is older than what a column holds changes nothing, and so
-/// does one that comes twice.
+/// Foos as they stand, by what was seen last: an event that is older than what a column holds
+/// changes nothing, and so does one that comes twice.
 pub(crate) struct Foos;
 
 // ANCHOR: projection
@@ -27,18 +27,29 @@ impl Projection<Sqlite> for Foos {
         Ok(())
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<FooFact>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<FooFact>,
+    ) -> Result<(), ProjectionError> {
         let FooName { id, bar, baz } = FooName::of(event)?;
         let (sql, at, value) = match &event.event {
             FooFact::StatusSeen { at, status } => (SEE_STATUS, at, status.name()),
             FooFact::Labelled { at, label } => (LABEL, at, label.as_str()),
         };
-        rows.prepare_cached(sql)?.execute(params![id.to_string(), bar, baz, value, at.as_micros()])?;
+        rows.prepare_cached(sql)?.execute(params![
+            id.to_string(),
+            bar,
+            baz,
+            value,
+            at.as_micros()
+        ])?;
         Ok(())
     }
 }
 
-const SEE_STATUS: &str = "INSERT INTO foos (id, bar, baz, status, status_at) VALUES (?1, ?2, ?3, ?4, ?5)
+const SEE_STATUS: &str =
+    "INSERT INTO foos (id, bar, baz, status, status_at) VALUES (?1, ?2, ?3, ?4, ?5)
     ON CONFLICT (id) DO UPDATE SET status = excluded.status, status_at = excluded.status_at
     WHERE status_at IS NULL OR excluded.status_at > status_at";
 const LABEL: &str = "INSERT INTO foos (id, bar, baz, label, label_at) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -59,13 +70,18 @@ const PAGE_MAX: usize = 500;
 
 pub(crate) fn find(foos: &Reader, id: Uuid) -> Result<Option<FooRow>, SqliteError> {
     foos.read(|rows| {
-        let mut found = rows.prepare_cached("SELECT id, bar, baz, status, label FROM foos WHERE id = ?1")?;
+        let mut found =
+            rows.prepare_cached("SELECT id, bar, baz, status, label FROM foos WHERE id = ?1")?;
         found.query_row([id.to_string()], row).optional()
     })
 }
 
 /// A page of the foos with a status, or of all, after an id.
-pub(crate) fn page(foos: &Reader, status: Option<Status>, after: &str) -> Result<Vec<FooRow>, SqliteError> {
+pub(crate) fn page(
+    foos: &Reader,
+    status: Option<Status>,
+    after: &str,
+) -> Result<Vec<FooRow>, SqliteError> {
     foos.read(|rows| match status {
         Some(status) => {
             let by_status = "SELECT id, bar, baz, status, label FROM foos WHERE status = ?1 AND id > ?2 ORDER BY id LIMIT ?3";

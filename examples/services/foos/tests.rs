@@ -10,20 +10,29 @@ use super::*;
 use crate::cache::seen;
 
 const SOON: Duration = Duration::from_secs(30);
-const UUIDS: [&str; 2] = ["550e8400-e29b-41d4-a716-446655440000", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"];
+const UUIDS: [&str; 2] =
+    ["550e8400-e29b-41d4-a716-446655440000", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"];
 
 fn noon(hour: u8, status_seen: Status) -> FooFact {
     status(&format!("2026-05-01T{hour:02}:00:00Z"), status_seen).unwrap()
 }
 
 fn labelled(hour: u8, label: &str) -> FooFact {
-    FooFact::Labelled { at: format!("2026-05-01T{hour:02}:00:00Z").parse().unwrap(), label: label.to_owned() }
+    FooFact::Labelled {
+        at: format!("2026-05-01T{hour:02}:00:00Z").parse().unwrap(),
+        label: label.to_owned(),
+    }
 }
 
 /// What was seen of some foos, out of order and partly twice.
 async fn seen_of_some(store: &Store) -> Position {
-    let blue =
-        [noon(12, Status::Paused), noon(11, Status::Active), noon(12, Status::Paused), labelled(9, "old"), labelled(8, "older")];
+    let blue = [
+        noon(12, Status::Paused),
+        noon(11, Status::Active),
+        noon(12, Status::Paused),
+        labelled(9, "old"),
+        labelled(8, "older"),
+    ];
     see(store, "7", "blue", &blue).await.unwrap();
     see(store, "7", "red", &[noon(10, Status::Active)]).await.unwrap();
     see(store, "8", "b-z", &[noon(10, Status::Retired), noon(9, Status::Active)]).await.unwrap()
@@ -37,20 +46,43 @@ fn a_foos_id_is_made_of_the_ids_in_its_streams_name() {
     assert_ne!(FooName::new("7/b", "lue").id, FooName::new("7", "b/lue").id);
 }
 
-/// The first dash parted the ids, so that a foo of UUIDs had the id of another one, and was never found.
+/// The first dash parted the ids, so that a foo of UUIDs had the id of another one, and was never
+/// found.
 #[test]
 fn ids_with_dashes_are_told_from_the_stream_whether_they_are_uuids_or_not() {
     let [bar, baz] = UUIDS;
     let upper = baz.to_uppercase();
-    let ids = [bar, baz, &upper, "7", "b-z", "-", "%2D", "%", "%25-", "550e8400", "446655440000", "b/z", "gr\u{fc}n-\u{1f980}"];
+    let ids = [
+        bar,
+        baz,
+        &upper,
+        "7",
+        "b-z",
+        "-",
+        "%2D",
+        "%",
+        "%25-",
+        "550e8400",
+        "446655440000",
+        "b/z",
+        "gr\u{fc}n-\u{1f980}",
+    ];
     for (bar, baz) in ids.iter().flat_map(|bar| ids.map(|baz| (*bar, baz))) {
         let name = FooName::new(bar, baz);
         assert_eq!(FooName::in_stream(&name.stream()), Some(name));
     }
     // As the other system writes them.
     assert_eq!(FooName::in_stream(&format!("foos-{bar}-{baz}")), Some(FooName::new(bar, baz)));
-    for nothing in ["foos-a-b-c", "foos-a", "foos--b", "foos-a-", "foos-a%-b", "foos-a%2d-b", &format!("foos-{bar}"), "bars-a-b"]
-    {
+    for nothing in [
+        "foos-a-b-c",
+        "foos-a",
+        "foos--b",
+        "foos-a-",
+        "foos-a%-b",
+        "foos-a%2d-b",
+        &format!("foos-{bar}"),
+        "bars-a-b",
+    ] {
         assert_eq!(FooName::in_stream(nothing), None, "{nothing}");
     }
 }
@@ -99,7 +131,13 @@ async fn redis_holds_the_same_read_model() {
         Runtime::new(&store).project(FooCache, redis.clone()).run_until_idle().await.unwrap();
         let cached = redis.reader::<FooCache>();
         for foo in tables::page(&sqlite.reader::<Foos>(), None, "").unwrap() {
-            let read = async |what| cached.read(&format!("{}:{what}", foo.name.id)).await.unwrap().map(|stored| seen(&stored).1);
+            let read = async |what| {
+                cached
+                    .read(&format!("{}:{what}", foo.name.id))
+                    .await
+                    .unwrap()
+                    .map(|stored| seen(&stored).1)
+            };
             assert_eq!(read("status").await.as_deref(), foo.status.map(Status::name));
             assert_eq!(read("label").await, foo.label);
         }
@@ -116,7 +154,8 @@ async fn a_client_from_another_language_finds_the_service_by_reflection() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let service = FoosService { foos: sqlite.reader::<Foos>(), projections: running.projections() };
+        let service =
+            FoosService { foos: sqlite.reader::<Foos>(), projections: running.projections() };
         let serving = tokio::spawn(async move {
             serve(service, listener, async { _ = stopped.await }).await.unwrap();
         });
@@ -124,7 +163,10 @@ async fn a_client_from_another_language_finds_the_service_by_reflection() {
         let blue = FooName::new("7", "blue").id.to_string();
         let (at, beyond) = (written.0.to_string(), (written.0 + 1).to_string());
         let got = ask(&address, &["get", &blue, &at]).await;
-        assert!(got.contains(r#""status": "STATUS_PAUSED""#) && got.contains(r#""label": "old""#), "{got}");
+        assert!(
+            got.contains(r#""status": "STATUS_PAUSED""#) && got.contains(r#""label": "old""#),
+            "{got}"
+        );
         let active = ask(&address, &["list", "STATUS_ACTIVE"]).await;
         assert!(active.lines().count() == 1 && active.contains(r#""baz_id": "red""#), "{active}");
         assert_eq!(ask(&address, &["list"]).await.lines().count(), 3);
@@ -145,7 +187,8 @@ async fn a_client_from_another_language_finds_the_service_by_reflection() {
 
 /// What the Python client prints.
 async fn ask(address: &str, arguments: &[&str]) -> String {
-    let python = std::env::var("LEFTFOLD_PYTHON").expect("run the tests by `cargo xtask test`, which sets LEFTFOLD_PYTHON");
+    let python = std::env::var("LEFTFOLD_PYTHON")
+        .expect("run the tests by `cargo xtask test`, which sets LEFTFOLD_PYTHON");
     let client = concat!(env!("CARGO_MANIFEST_DIR"), "/foos/client.py");
     let mut command = Command::new(python);
     command.arg(client).arg(address).args(arguments).stderr(Stdio::inherit()).kill_on_drop(true);

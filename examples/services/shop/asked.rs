@@ -21,7 +21,8 @@ pub(crate) struct Asked {
     pub(crate) request: Vec<u8>,
     /// The caller's own id for it, from `x-request-id`.
     pub(crate) conversation: Option<String>,
-    /// The caller's trace, from `traceparent`. One that cannot be read begins anew, as the standard says.
+    /// The caller's trace, from `traceparent`. One that cannot be read begins anew, as the standard
+    /// says.
     pub(crate) trace: Option<TraceContext>,
     body: Bytes,
 }
@@ -33,13 +34,23 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
         let path = request.uri().path().to_owned();
         let headers = request.headers().clone();
         let body = Bytes::from_request(request, state).await.map_err(|rejection| {
-            let code = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE { "too-large" } else { "invalid" };
+            let code = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                "too-large"
+            } else {
+                "invalid"
+            };
             Problem::new(rejection.status(), code, rejection.body_text())
         })?;
-        let key = text(&headers, "idempotency-key")?.filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
-        let missing = || Problem::invalid("an Idempotency-Key of 1 to 255 characters is needed, one for each new request");
+        let key = text(&headers, "idempotency-key")?
+            .filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()));
+        let missing = || {
+            Problem::invalid(
+                "an Idempotency-Key of 1 to 255 characters is needed, one for each new request",
+            )
+        };
         let of_trace = |name| text(&headers, name).ok().flatten();
-        let trace = of_trace("traceparent").and_then(|parent| TraceContext::parse(parent, of_trace("tracestate")).ok());
+        let trace = of_trace("traceparent")
+            .and_then(|parent| TraceContext::parse(parent, of_trace("tracestate")).ok());
         Ok(Self {
             key: key.ok_or_else(missing)?.to_owned(),
             request: [path.as_bytes(), b"\n", &body].concat(),
@@ -53,7 +64,8 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
 /// Names a command or a decision by the key of the request, and says where it comes from.
 macro_rules! asked_by {
     ($asked:expr, $command:expr) => {{
-        let mut command = $command.id("shop", &$asked.key).request(&$asked.request).trace($asked.trace.clone());
+        let mut command =
+            $command.id("shop", &$asked.key).request(&$asked.request).trace($asked.trace.clone());
         if let Some(conversation) = &$asked.conversation {
             command = command.correlated(conversation);
         }
@@ -66,7 +78,8 @@ pub(crate) use asked_by;
 impl Asked {
     /// The body, as the JSON that it must be.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        serde_json::from_slice(&self.body).map_err(|error| Problem::invalid(format!("the body is not as expected: {error}")))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Problem::invalid(format!("the body is not as expected: {error}")))
     }
 }
 

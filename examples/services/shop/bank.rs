@@ -1,5 +1,5 @@
-//! A bank for stories and tests. It charges cards, and is not to be relied on: it takes no care that a charge is asked for
-//! once, so whatever the shop asks for twice is paid twice.
+//! A bank for stories and tests. It charges cards, and is not to be relied on: it takes no care
+//! that a charge is asked for once, so whatever the shop asks for twice is paid twice.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
@@ -33,8 +33,14 @@ pub(crate) enum Mood {
 }
 
 impl Mood {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::FailsCharged, Self::Works, Self::Declines, Self::Hangs, Self::Fails, Self::BreaksOff];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::FailsCharged,
+        Self::Works,
+        Self::Declines,
+        Self::Hangs,
+        Self::Fails,
+        Self::BreaksOff,
+    ];
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +65,8 @@ impl Bank {
     pub(crate) async fn open(&self) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let routes = Router::new().route("/charges", post(charge)).route("/charges/{key}", get(look_up));
+        let routes =
+            Router::new().route("/charges", post(charge)).route("/charges/{key}", get(look_up));
         let routes = routes.with_state(self.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
         Ok(address)
@@ -78,10 +85,13 @@ impl Bank {
     fn take(&self, key: &str, order: &str) -> (Mood, String) {
         let mut books = self.books();
         let mood = books.moods.pop_front().unwrap_or(Mood::Works);
-        let receipt = format!("receipt {} of {order}", books.orders.get(order).map_or(1, |times| times + 1));
+        let receipt =
+            format!("receipt {} of {order}", books.orders.get(order).map_or(1, |times| times + 1));
         match mood {
             Mood::Fails => {}
-            Mood::Declines => _ = books.declined.insert(key.to_owned(), "the card has no money".to_owned()),
+            Mood::Declines => {
+                _ = books.declined.insert(key.to_owned(), "the card has no money".to_owned())
+            }
             Mood::Works | Mood::FailsCharged | Mood::Hangs | Mood::BreaksOff => {
                 books.charged.entry(key.to_owned()).or_default().push(receipt.clone());
                 *books.orders.entry(order.to_owned()).or_default() += 1;
@@ -109,7 +119,8 @@ impl Bank {
 async fn charge(State(bank): State<Bank>, headers: HeaderMap, body: Bytes) -> Response {
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
     let body: Option<Value> = serde_json::from_slice(&body).ok();
-    let (Some(key), Some(order)) = (key, body.as_ref().and_then(|body| body["order"].as_str())) else {
+    let (Some(key), Some(order)) = (key, body.as_ref().and_then(|body| body["order"].as_str()))
+    else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let (mood, receipt) = bank.take(key, order);
@@ -119,7 +130,10 @@ async fn charge(State(bank): State<Bank>, headers: HeaderMap, body: Bytes) -> Re
         Mood::Fails | Mood::FailsCharged => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Mood::Hangs => pending().await,
         Mood::BreaksOff => {
-            let broken = futures_util::stream::iter([Ok("{\"receipt\":"), Err(io::Error::other("broken off"))]);
+            let broken = futures_util::stream::iter([
+                Ok("{\"receipt\":"),
+                Err(io::Error::other("broken off")),
+            ]);
             Body::from_stream(broken).into_response()
         }
     }
@@ -127,7 +141,8 @@ async fn charge(State(bank): State<Bank>, headers: HeaderMap, body: Bytes) -> Re
 
 async fn look_up(State(bank): State<Bank>, Path(key): Path<String>) -> Response {
     let books = bank.books();
-    match (books.charged.get(&key).and_then(|receipts| receipts.first()), books.declined.get(&key)) {
+    match (books.charged.get(&key).and_then(|receipts| receipts.first()), books.declined.get(&key))
+    {
         (Some(receipt), _) => receipt_of(receipt),
         (None, Some(why)) => declined(why),
         (None, None) => StatusCode::NOT_FOUND.into_response(),

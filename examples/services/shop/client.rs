@@ -58,10 +58,12 @@ pub(crate) async fn open(
     body: String,
 ) -> Result<Response<Incoming>, SendError> {
     let request = Request::builder().method(method).uri(path).header(header::HOST, to);
-    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let request =
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let request = request.body(Body::from(body)).map_err(not_sent)?;
     let stream = TcpStream::connect(to).await.map_err(not_sent)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(not_sent)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(not_sent)?;
     // It ends with the sender and the body.
     tokio::spawn(connection);
     sender.send_request(request).await.map_err(no_reply)
@@ -76,23 +78,39 @@ pub(crate) struct Feed {
 impl Feed {
     /// Begins after an event.
     pub(crate) async fn open(shop: &str, after: &str) -> Result<Self, SendError> {
-        let response = open(shop, Method::GET, "/orders/events", &[("last-event-id", after)], String::new()).await?;
+        let response =
+            open(shop, Method::GET, "/orders/events", &[("last-event-id", after)], String::new())
+                .await?;
         if response.status() != StatusCode::OK {
-            return Err(SendError::NoReply(format!("the feed was answered with {}", response.status())));
+            return Err(SendError::NoReply(format!(
+                "the feed was answered with {}",
+                response.status()
+            )));
         }
-        Ok(Self { body: Body::new(response.into_body()).into_data_stream().boxed(), unread: String::new() })
+        Ok(Self {
+            body: Body::new(response.into_body()).into_data_stream().boxed(),
+            unread: String::new(),
+        })
     }
 
     /// The next event: its id and its data.
     pub(crate) async fn next(&mut self) -> Result<(String, Value), SendError> {
         loop {
             let Some((event, rest)) = self.unread.split_once("\n\n") else {
-                let part = self.body.next().await.ok_or_else(|| SendError::NoReply("the feed has ended".to_owned()))?;
+                let part = self
+                    .body
+                    .next()
+                    .await
+                    .ok_or_else(|| SendError::NoReply("the feed has ended".to_owned()))?;
                 self.unread.push_str(&String::from_utf8_lossy(&part.map_err(no_reply)?));
                 continue;
             };
-            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            let read = field("id").zip(field("data")).map(|(id, data)| (id.trim().to_owned(), serde_json::from_str(data)));
+            let field = |name: &str| {
+                event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            };
+            let read = field("id")
+                .zip(field("data"))
+                .map(|(id, data)| (id.trim().to_owned(), serde_json::from_str(data)));
             self.unread = rest.to_owned();
             // What has no data keeps the connection alive.
             if let Some((id, data)) = read {

@@ -45,8 +45,11 @@ pub(crate) fn events(
             let data = json!({ "order": event.stream_id(), "at": event.recorded_at(), "what": event.event });
             sse::Event::default().id(event.position().to_string()).data(data.to_string())
         });
-        // An event that cannot be read ends the answer; the client comes again, and somebody has to look.
-        future::ready(Some(event.inspect_err(|error| eprintln!("the feed of orders ends: {error}"))))
+        // An event that cannot be read ends the answer; the client comes again, and somebody has to
+        // look.
+        future::ready(Some(
+            event.inspect_err(|error| eprintln!("the feed of orders ends: {error}")),
+        ))
     };
     Ok(store.follow::<FeedEvent>(after)?.scan((), move |(), event| told(event)).take_until(stop))
 }

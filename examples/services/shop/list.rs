@@ -1,4 +1,5 @@
-//! The list of orders, in SQLite. Version 2 also says what each order costs; version 1 serves until it is built.
+//! The list of orders, in SQLite. Version 2 also says what each order costs; version 1 serves until
+//! it is built.
 
 use leftfold::prelude::*;
 use leftfold::sqlite::rusqlite::{Connection, Row, params};
@@ -25,19 +26,26 @@ impl<const V: u32> Projection<Sqlite> for OrderList<V> {
         ))?)
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<OrderEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<OrderEvent>,
+    ) -> Result<(), ProjectionError> {
         let (position, id) = (event.position().0, event.stream_id());
         match (&event.event, event.event.leads_to()) {
             (OrderEvent::Placed { customer, product, pieces, .. }, _) if V == 1 => {
-                let mut insert = rows.prepare_cached("INSERT INTO placed VALUES (?1, ?2, ?3, ?4, ?5, 'open')")?;
+                let mut insert =
+                    rows.prepare_cached("INSERT INTO placed VALUES (?1, ?2, ?3, ?4, ?5, 'open')")?;
                 insert.execute(params![position, id, customer, product, pieces])?;
             }
             (OrderEvent::Placed { customer, product, pieces, cents }, _) => {
-                let mut insert = rows.prepare_cached("INSERT INTO placed VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'open')")?;
+                let mut insert = rows
+                    .prepare_cached("INSERT INTO placed VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'open')")?;
                 insert.execute(params![position, id, customer, product, pieces, cents])?;
             }
             (_, Some(state)) => {
-                let mut update = rows.prepare_cached("UPDATE placed SET state = ?2 WHERE id = ?1")?;
+                let mut update =
+                    rows.prepare_cached("UPDATE placed SET state = ?2 WHERE id = ?1")?;
                 update.execute([id, &state.to_string()])?;
             }
             (_, None) => {}
@@ -60,7 +68,12 @@ pub(crate) struct Listed {
 }
 
 /// The orders of a customer that were placed after a position, from whichever version serves.
-pub(crate) fn page(list: &Reader, customer: &str, after: Position, at_most: u32) -> Result<Vec<Listed>, SqliteError> {
+pub(crate) fn page(
+    list: &Reader,
+    customer: &str,
+    after: Position,
+    at_most: u32,
+) -> Result<Vec<Listed>, SqliteError> {
     let listed = |row: &Row<'_>| {
         Ok(Listed {
             position: row.get("position")?,
@@ -74,7 +87,8 @@ pub(crate) fn page(list: &Reader, customer: &str, after: Position, at_most: u32)
     // SQLite counts no further, and no log is so long.
     let after = after.0.min(i64::MAX as u64);
     list.read(|rows| {
-        let select = "SELECT * FROM placed WHERE customer = ?1 AND position > ?2 ORDER BY position LIMIT ?3";
+        let select =
+            "SELECT * FROM placed WHERE customer = ?1 AND position > ?2 ORDER BY position LIMIT ?3";
         rows.prepare_cached(select)?.query_map(params![customer, after, at_most], listed)?.collect()
     })
 }

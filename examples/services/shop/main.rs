@@ -1,13 +1,13 @@
-//! Customers order and pay over HTTP; clients repeat requests, the bank fails and hangs, and the program is killed. The last
-//! piece is sold once, a card is charged once, and what was acknowledged is there.
-//! The pattern is a web service of one process: decisions at the door, an effect for the bank, a process for what must
-//! happen in time, a list in SQLite, and a feed of what happens.
-//! Names, addresses and the numbers of cards stand in the log in the clear, to keep the story short: seal the first two as
-//! `accounts` does, and keep a token of the card. Leave the shape where several programs share one store: that is
-//! `catalogue`.
+//! Customers order and pay over HTTP; clients repeat requests, the bank fails and hangs, and the
+//! program is killed. The last piece is sold once, a card is charged once, and what was
+//! acknowledged is there. The pattern is a web service of one process: decisions at the door, an
+//! effect for the bank, a process for what must happen in time, a list in SQLite, and a feed of
+//! what happens. Names, addresses and the numbers of cards stand in the log in the clear, to keep
+//! the story short: seal the first two as `accounts` does, and keep a token of the card. Leave the
+//! shape where several programs share one store: that is `catalogue`.
 //!
-//! `cargo run --example shop` tells the story; `cargo run --example shop -- DIRECTORY 127.0.0.1:8080` serves until Ctrl-C
-//! or SIGTERM.
+//! `cargo run --example shop` tells the story;
+//! `cargo run --example shop -- DIRECTORY 127.0.0.1:8080` serves until Ctrl-C or SIGTERM.
 
 mod asked;
 mod bank;
@@ -46,21 +46,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(2);
     let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:0")).await?;
     let bank = Bank::default();
-    // Another bank than the one of this program, and how long it may take to answer. The story is soon told.
+    // Another bank than the one of this program, and how long it may take to answer. The story is
+    // soon told.
     let seconds = std::env::var("SHOP_BANK_SECONDS").map(|seconds| seconds.parse()).ok();
     let payment = Payment {
         bank: match std::env::var("SHOP_BANK") {
             Ok(address) => address,
             Err(_) => bank.open().await?.to_string(),
         },
-        within: Duration::from_secs(seconds.unwrap_or(Ok(if address.is_some() { 10 } else { 1 }))?),
+        within: Duration::from_secs(seconds.unwrap_or(Ok(if address.is_some() {
+            10
+        } else {
+            1
+        }))?),
     };
     let store = leftfold::open(place.path()).await?;
     let rows = PathBuf::from(format!("{}-rows", place.path()));
     let running = service::start(store, &rows, listener, payment).await?;
     if address.is_some() {
         // Before anybody can know the address, so that no signal finds the program unprepared.
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         println!("the shop is served at {}", running.address);
         // Who tries it out meets each of them once.
         bank.takes(&Mood::ALL);
@@ -87,7 +93,12 @@ async fn story(shop: &str, bank: &Bank) -> Result<(), Box<dyn Error>> {
     let wish = json!({ "customer": ada, "product": "mug", "pieces": 1 });
     let first = ask("4", "/orders", wish.clone()).await?;
     let again = ask("4", "/orders", wish.clone()).await?;
-    println!("ordered twice with one key: {} and {}, the same order: {}", first.status, again.status, first.body == again.body);
+    println!(
+        "ordered twice with one key: {} and {}, the same order: {}",
+        first.status,
+        again.status,
+        first.body == again.body
+    );
     let late = ask("5", "/orders", wish).await?;
     println!("and once more with another: {} {}", late.status, late.body);
 
@@ -110,7 +121,8 @@ fn text(reply: &Reply, name: &str) -> Result<String, Box<dyn Error>> {
 
 /// The first payment in the feed of orders after what a request recorded, and its position.
 async fn paid_after(shop: &str, since: &Reply) -> Result<(String, Value), Box<dyn Error>> {
-    let after = since.headers.get("position").and_then(|position| position.to_str().ok()).unwrap_or("0");
+    let after =
+        since.headers.get("position").and_then(|position| position.to_str().ok()).unwrap_or("0");
     let mut feed = client::Feed::open(shop, after).await?;
     loop {
         let (position, data) = feed.next().await?;

@@ -121,7 +121,8 @@ impl Aggregate for Order {
         self.state = event.leads_to().unwrap_or(self.state);
         match event.clone() {
             OrderEvent::Placed { customer, product, pieces, cents } => {
-                *self = Self { customer, product, pieces, cents, state: self.state, overdue: false };
+                *self =
+                    Self { customer, product, pieces, cents, state: self.state, overdue: false };
             }
             OrderEvent::Overdue => self.overdue = true,
             _ => {}
@@ -140,11 +141,15 @@ impl Aggregate for Order {
                 let late = self.overdue.then(|| OrderEvent::Cancelled { why: LATE.to_owned() });
                 Ok([OrderEvent::PaymentFailed { why }].into_iter().chain(late).collect())
             }
-            (Cancel, State::Open) => Ok(vec![OrderEvent::Cancelled { why: "the customer wanted it".to_owned() }]),
+            (Cancel, State::Open) => {
+                Ok(vec![OrderEvent::Cancelled { why: "the customer wanted it".to_owned() }])
+            }
             (Expire, State::Open) => Ok(vec![OrderEvent::Cancelled { why: LATE.to_owned() }]),
             (Expire, State::Paying) if !self.overdue => Ok(vec![OrderEvent::Overdue]),
             (Pay { .. } | Cancel, State::Paying) => Err(Refusal::PaymentUnderWay),
-            (Pay { .. }, state) | (Cancel, state @ State::Paid) => Err(Refusal::Over { state: state.to_string() }),
+            (Pay { .. }, state) | (Cancel, state @ State::Paid) => {
+                Err(Refusal::Over { state: state.to_string() })
+            }
             // It has come to that already.
             (TakePayment { .. } | FailPayment { .. } | Expire | Cancel, _) => Ok(vec![]),
         }

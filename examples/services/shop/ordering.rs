@@ -1,8 +1,10 @@
-//! Placing an order: one decision over a customer and a product. What it read may not change before it is recorded, so a
-//! customer who is blocked at that moment gets nothing, and the last piece is not promised twice.
+//! Placing an order: one decision over a customer and a product. What it read may not change before
+//! it is recorded, so a customer who is blocked at that moment gets nothing, and the last piece is
+//! not promised twice.
 //!
-//! It reads the whole history of the product. Leave it where a product sells hundreds of thousands of times: there the
-//! product alone decides, which has snapshots, and a process lets the order follow, as in `points`.
+//! It reads the whole history of the product. Leave it where a product sells hundreds of thousands
+//! of times: there the product alone decides, which has snapshots, and a process lets the order
+//! follow, as in `points`.
 
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -65,7 +67,8 @@ impl Decision for PlaceOrder {
     const EVENTS_MAX: usize = 200_000;
 
     fn query(&self) -> Query {
-        let stream = |category, id| StreamName::of(category, id).map_or(Query::nothing(), Query::stream);
+        let stream =
+            |category, id| StreamName::of(category, id).map_or(Query::nothing(), Query::stream);
         stream(Customer::CATEGORY, &self.customer).or(stream(Product::CATEGORY, &self.product))
     }
 

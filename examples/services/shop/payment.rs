@@ -1,5 +1,6 @@
-//! Charging a card, at a bank that fails, hangs, and loses answers. Nothing is charged twice: an attempt whose answer is
-//! not known is looked up by its key, and only what the bank does not know is tried again, under the same key.
+//! Charging a card, at a bank that fails, hangs, and loses answers. Nothing is charged twice: an
+//! attempt whose answer is not known is looked up by its key, and only what the bank does not know
+//! is tried again, under the same key.
 
 use std::time::Duration;
 
@@ -60,13 +61,21 @@ impl Effect for Payment {
     async fn resolve(&self, attempt: &Attempt<Charge>) -> Performed<Verdict> {
         let path = format!("/charges/{}", attempt.idempotency_key());
         match send(&self.bank, Method::GET, &path, &[], String::new()).await {
-            Ok(reply) if reply.status == 404 => Performed::NotDone { reason: "the bank knows of no such charge".to_owned() },
+            Ok(reply) if reply.status == 404 => {
+                Performed::NotDone { reason: "the bank knows of no such charge".to_owned() }
+            }
             Ok(reply) => verdict(&reply),
-            Err(SendError::NotSent(reason) | SendError::NoReply(reason)) => Performed::InDoubt { reason },
+            Err(SendError::NotSent(reason) | SendError::NoReply(reason)) => {
+                Performed::InDoubt { reason }
+            }
         }
     }
 
-    fn report(&self, attempt: &Attempt<Charge>, conclusion: &Conclusion<Verdict>) -> Option<(String, OrderCommand)> {
+    fn report(
+        &self,
+        attempt: &Attempt<Charge>,
+        conclusion: &Conclusion<Verdict>,
+    ) -> Option<(String, OrderCommand)> {
         let command = match conclusion.clone() {
             Conclusion::Done(Verdict::Charged { receipt }) => OrderCommand::TakePayment { receipt },
             Conclusion::Done(Verdict::Declined { why }) => OrderCommand::FailPayment { why },
@@ -84,6 +93,9 @@ fn verdict(reply: &Reply) -> Performed<Verdict> {
         402 => text("why").map(|why| Verdict::Declined { why }),
         _ => None,
     }
-    .map_or_else(|| Performed::InDoubt { reason: format!("the bank answered {}", reply.status) }, Performed::Done)
+    .map_or_else(
+        || Performed::InDoubt { reason: format!("the bank answered {}", reply.status) },
+        Performed::Done,
+    )
 }
 // ANCHOR_END: effect

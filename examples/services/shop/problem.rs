@@ -35,15 +35,23 @@ impl Problem {
         Self { code, ..Self::of(kind, refusal) }
     }
 
-    /// Says what an error of Leftfold means to the caller. A bug is for the log of the program: it names places and types.
+    /// Says what an error of Leftfold means to the caller. A bug is for the log of the program: it
+    /// names places and types.
     fn of(kind: Kind, error: &dyn Error) -> Self {
         let (code, detail) = match kind {
-            Kind::Refused | Kind::Conflict | Kind::NotFound | Kind::Invalid => ("not-possible", error.to_string()),
-            Kind::InDoubt => ("in-doubt", "it may have taken effect: send it again with the same key".to_owned()),
-            kind if kind.may_be_tried_again() => ("later", "send it again, with the same key".to_owned()),
+            Kind::Refused | Kind::Conflict | Kind::NotFound | Kind::Invalid => {
+                ("not-possible", error.to_string())
+            }
+            Kind::InDoubt => {
+                ("in-doubt", "it may have taken effect: send it again with the same key".to_owned())
+            }
+            kind if kind.may_be_tried_again() => {
+                ("later", "send it again, with the same key".to_owned())
+            }
             _ => ("bug", "something is wrong here, and not with the request".to_owned()),
         };
-        let status = StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
             let mut text = error.to_string();
             let mut cause = error.source();
@@ -62,7 +70,8 @@ impl From<ExecuteError<Refusal>> for Problem {
         match error {
             ExecuteError::Refused(refusal) => Self::refused(&refusal),
             ExecuteError::Append(AppendError::CommandIdReused { .. }) => {
-                let detail = "the Idempotency-Key was sent with another request before; take a new one";
+                let detail =
+                    "the Idempotency-Key was sent with another request before; take a new one";
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", detail)
             }
             error => Self::of(error.kind(), &error),
@@ -74,7 +83,8 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { status, code, detail } = self;
         let body = json!({ "status": status.as_u16(), "code": code, "detail": detail }).to_string();
-        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }

@@ -76,20 +76,26 @@ impl Aggregate for Product {
 
     fn decide(&self, command: &ProductCommand) -> Result<Vec<ProductEvent>, Refusal> {
         let Some(listed) = &self.listed else {
-            let ProductCommand::List { name, cents } = command.clone() else { return Err(Refusal::NoProduct) };
+            let ProductCommand::List { name, cents } = command.clone() else {
+                return Err(Refusal::NoProduct);
+            };
             return Ok(vec![ProductEvent::Listed { name, cents }]);
         };
         let reserved = |order: &String| Some((order.clone(), *self.reserved.get(order)?));
         match command {
             ProductCommand::List { name, cents } if *listed == (name.clone(), *cents) => Ok(vec![]),
             ProductCommand::List { .. } => Err(Refusal::Listed),
-            ProductCommand::Deliver { pieces } => Ok(vec![ProductEvent::Delivered { pieces: *pieces }]),
-            ProductCommand::Sell { order } => {
-                Ok(reserved(order).map(|(order, pieces)| ProductEvent::Sold { order, pieces }).into_iter().collect())
+            ProductCommand::Deliver { pieces } => {
+                Ok(vec![ProductEvent::Delivered { pieces: *pieces }])
             }
-            ProductCommand::Release { order } => {
-                Ok(reserved(order).map(|(order, pieces)| ProductEvent::Released { order, pieces }).into_iter().collect())
-            }
+            ProductCommand::Sell { order } => Ok(reserved(order)
+                .map(|(order, pieces)| ProductEvent::Sold { order, pieces })
+                .into_iter()
+                .collect()),
+            ProductCommand::Release { order } => Ok(reserved(order)
+                .map(|(order, pieces)| ProductEvent::Released { order, pieces })
+                .into_iter()
+                .collect()),
         }
     }
 

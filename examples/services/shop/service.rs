@@ -1,4 +1,5 @@
-//! The running shop: a store, what runs behind it, and a server before it. Whoever starts it stops it.
+//! The running shop: a store, what runs behind it, and a server before it. Whoever starts it stops
+//! it.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -50,7 +51,12 @@ pub(crate) struct Running {
 const REQUESTS_WITHIN: Duration = Duration::from_secs(10);
 
 // ANCHOR: start
-pub(crate) async fn start(store: Store, rows: &Path, listener: TcpListener, payment: Payment) -> Result<Running, Box<dyn Error>> {
+pub(crate) async fn start(
+    store: Store,
+    rows: &Path,
+    listener: TcpListener,
+    payment: Payment,
+) -> Result<Running, Box<dyn Error>> {
     start_by(Arc::new(SystemClock::default()), store, rows, listener, payment).await
 }
 
@@ -74,7 +80,8 @@ pub(crate) async fn start_by(
         .await?;
     let (stop, stopping) = watch::channel(false);
     let (address, list) = (listener.local_addr()?, rows.reader::<OrderList<2>>());
-    let shop = Shop { store: store.clone(), list, runtime: runtime.handle(), stopping: stopping.clone() };
+    let shop =
+        Shop { store: store.clone(), list, runtime: runtime.handle(), stopping: stopping.clone() };
     let mut until = stopping;
     let serving = axum::serve(listener, web::router(Arc::new(shop)))
         .with_graceful_shutdown(async move { _ = until.wait_for(|stopping| *stopping).await });
@@ -85,7 +92,8 @@ pub(crate) async fn start_by(
 
 impl Running {
     // ANCHOR: stop
-    /// From the outside in: no new requests, the answers that are under way, what runs behind the log, the log.
+    /// From the outside in: no new requests, the answers that are under way, what runs behind the
+    /// log, the log.
     pub(crate) async fn stop(mut self) -> Result<(), Box<dyn Error>> {
         self.stop.send_replace(true);
         let served = tokio::time::timeout(REQUESTS_WITHIN, &mut self.server).await;

@@ -1,4 +1,5 @@
-//! What follows an order: nobody keeps pieces for ever without paying, and the stock hears how it ended.
+//! What follows an order: nobody keeps pieces for ever without paying, and the stock hears how it
+//! ended.
 
 use std::time::Duration;
 
@@ -28,7 +29,9 @@ impl Process for Unpaid {
     fn correlate(event: &Recorded<OrderEvent>) -> Correlation {
         match event.event {
             OrderEvent::Placed { .. } => Correlation::starts(event.stream_id()),
-            OrderEvent::Paid { .. } | OrderEvent::Cancelled { .. } => Correlation::ends(event.stream_id()),
+            OrderEvent::Paid { .. } | OrderEvent::Cancelled { .. } => {
+                Correlation::ends(event.stream_id())
+            }
             _ => Correlation::ignores(),
         }
     }
@@ -44,9 +47,13 @@ impl Process for Unpaid {
         let product = |command| Reaction::none().command::<Product>(&self.product, command);
         match trigger {
             Trigger::Event(OrderEvent::Placed { .. }) => Reaction::none().timer("pay", PAY_WITHIN),
-            Trigger::TimerFired { .. } => Reaction::none().command::<Order>(order, OrderCommand::Expire),
+            Trigger::TimerFired { .. } => {
+                Reaction::none().command::<Order>(order, OrderCommand::Expire)
+            }
             Trigger::Event(OrderEvent::Paid { .. }) => product(ProductCommand::Sell { order }),
-            Trigger::Event(OrderEvent::Cancelled { .. }) => product(ProductCommand::Release { order }),
+            Trigger::Event(OrderEvent::Cancelled { .. }) => {
+                product(ProductCommand::Release { order })
+            }
             Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
         }
     }

@@ -1,5 +1,5 @@
-//! The routes: JSON in, JSON out. A POST has an Idempotency-Key and is answered with the position of what it recorded;
-//! `GET /orders?at=` shows at least what is up to there.
+//! The routes: JSON in, JSON out. A POST has an Idempotency-Key and is answered with the position
+//! of what it recorded; `GET /orders?at=` shows at least what is up to there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,9 +49,9 @@ pub(crate) fn router(shop: Arc<Shop>) -> Router {
         .route("/orders/{id}/cancellation", post(cancel))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
-        .fallback(
-            |uri: Uri| async move { Problem::new(StatusCode::NOT_FOUND, "no-route", format!("nothing is at {}", uri.path())) },
-        )
+        .fallback(|uri: Uri| async move {
+            Problem::new(StatusCode::NOT_FOUND, "no-route", format!("nothing is at {}", uri.path()))
+        })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no-method", "see the header Allow")
         })
@@ -69,8 +69,12 @@ struct NewCustomer {
 async fn sign_up(State(shop): Shared, asked: Asked) -> Answer {
     let NewCustomer { name, email } = asked.json()?;
     check((1..=200).contains(&name.len()), "a name has 1 to 200 bytes")?;
-    let is_email = email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
-    check(is_email && email.len() <= 254 && !email.contains(char::is_whitespace), "that is no e-mail address")?;
+    let is_email =
+        email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
+    check(
+        is_email && email.len() <= 254 && !email.contains(char::is_whitespace),
+        "that is no e-mail address",
+    )?;
     let sign_up = SignUp { customer: Uuid::now_v7().to_string(), name, email };
     let done = asked_by!(asked, shop.store.decision(&sign_up)).execute().await?;
     // The id is that of the first time, if the key comes again.
@@ -89,7 +93,9 @@ struct Reason {
 
 async fn block(State(shop): Shared, id: Id, asked: Asked) -> Answer {
     let (id, Reason { why }) = (path(id)?, asked.json()?);
-    let done = asked_by!(asked, shop.store.aggregate::<Customer>().command(&id, Block { why })).execute().await?;
+    let done = asked_by!(asked, shop.store.aggregate::<Customer>().command(&id, Block { why }))
+        .execute()
+        .await?;
     Ok(accepted(&done))
 }
 
@@ -103,8 +109,13 @@ struct NewProduct {
 async fn list_product(State(shop): Shared, id: Id, asked: Asked) -> Answer {
     let (id, NewProduct { name, cents }) = (path(id)?, asked.json()?);
     check(is_article(&id), "a product is named by 1 to 40 of a to z, 0 to 9 and -")?;
-    check((1..=200).contains(&name.len()) && cents > 0, "a product has a name of 1 to 200 bytes, and a price")?;
-    let done = asked_by!(asked, shop.products().command(&id, ProductCommand::List { name, cents })).execute().await?;
+    check(
+        (1..=200).contains(&name.len()) && cents > 0,
+        "a product has a name of 1 to 200 bytes, and a price",
+    )?;
+    let done = asked_by!(asked, shop.products().command(&id, ProductCommand::List { name, cents }))
+        .execute()
+        .await?;
     Ok(accepted(&done))
 }
 
@@ -122,7 +133,9 @@ struct Delivery {
 async fn deliver(State(shop): Shared, id: Id, asked: Asked) -> Answer {
     let (id, Delivery { pieces }) = (path(id)?, asked.json()?);
     check(pieces > 0, "a delivery has at least one piece")?;
-    let done = asked_by!(asked, shop.products().command(&id, ProductCommand::Deliver { pieces })).execute().await?;
+    let done = asked_by!(asked, shop.products().command(&id, ProductCommand::Deliver { pieces }))
+        .execute()
+        .await?;
     Ok(accepted(&done))
 }
 
@@ -130,7 +143,9 @@ async fn product(State(shop): Shared, id: Id) -> Answer {
     let Product { listed, free, reserved, sold } = shop.products().load(&path(id)?).await?.state;
     let (name, cents) = listed.ok_or_else(|| Problem::refused(&Refusal::NoProduct))?;
     let reserved: u64 = reserved.values().copied().map(u64::from).sum();
-    Ok(json_of(json!({ "name": name, "cents": cents, "free": free, "reserved": reserved, "sold": sold })))
+    Ok(json_of(
+        json!({ "name": name, "cents": cents, "free": free, "reserved": reserved, "sold": sold }),
+    ))
 }
 
 #[derive(Deserialize)]
@@ -159,7 +174,8 @@ async fn place_order(State(shop): Shared, asked: Asked) -> Answer {
 
 async fn order(State(shop): Shared, id: Id) -> Answer {
     let id = path(id)?;
-    let Order { customer, product, pieces, cents, state, .. } = shop.orders().load(&id).await?.state;
+    let Order { customer, product, pieces, cents, state, .. } =
+        shop.orders().load(&id).await?.state;
     if state == OrderState::Unknown {
         return Err(Problem::refused(&Refusal::NoOrder));
     }
@@ -184,7 +200,8 @@ async fn pay(State(shop): Shared, id: Id, asked: Asked) -> Answer {
 }
 
 async fn cancel(State(shop): Shared, id: Id, asked: Asked) -> Answer {
-    let done = asked_by!(asked, shop.orders().command(&path(id)?, OrderCommand::Cancel)).execute().await?;
+    let done =
+        asked_by!(asked, shop.orders().command(&path(id)?, OrderCommand::Cancel)).execute().await?;
     Ok(accepted(&done))
 }
 
@@ -205,9 +222,12 @@ async fn orders(State(shop): Shared, wanted: Result<Query<Wanted>, QueryRejectio
         shop.runtime.projections().wait_until("orders", at, SHOWN_WITHIN).await?;
     }
     let list = shop.list.clone();
-    let read = tokio::task::spawn_blocking(move || list::page(&list, &customer, Position(after), PAGE_MAX));
+    let read = tokio::task::spawn_blocking(move || {
+        list::page(&list, &customer, Position(after), PAGE_MAX)
+    });
     let orders = read.await??;
-    let next = (orders.len() == PAGE_MAX as usize).then(|| orders.last().map(|order| order.position));
+    let next =
+        (orders.len() == PAGE_MAX as usize).then(|| orders.last().map(|order| order.position));
     Ok(json_of(json!({ "orders": orders, "next": next.flatten() })))
 }
 // ANCHOR_END: orders
@@ -218,7 +238,11 @@ struct Since {
 }
 
 // ANCHOR: events
-async fn order_events(State(shop): Shared, headers: HeaderMap, since: Result<Query<Since>, QueryRejection>) -> Answer {
+async fn order_events(
+    State(shop): Shared,
+    headers: HeaderMap,
+    since: Result<Query<Since>, QueryRejection>,
+) -> Answer {
     // A browser that comes again says where it stood by the header, whatever its address says.
     let after = match headers.get("last-event-id") {
         Some(id) => {
@@ -247,7 +271,8 @@ fn not_ahead(shop: &Shop, seen: Position) -> Result<(), Problem> {
 async fn health(State(shop): Shared) -> Response {
     let waits = |status: &leftfold::runtime::ConsumerStatus| json!({ "name": status.name, "waitsFor": status.waits_for });
     let statuses = shop.runtime.status();
-    let stalled: Vec<Value> = statuses.iter().filter(|status| status.stalled || status.needs_person).map(waits).collect();
+    let stalled: Vec<Value> =
+        statuses.iter().filter(|status| status.stalled || status.needs_person).map(waits).collect();
     let status = if stalled.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, json_of(json!({ "stalled": stalled }))).into_response()
 }
@@ -267,7 +292,8 @@ fn created<E>(done: &Executed<E>, body: Value) -> Response {
 }
 
 fn accepted<E>(done: &Executed<E>) -> Response {
-    (StatusCode::ACCEPTED, [("position", done.position.to_string())], json_of(json!({}))).into_response()
+    (StatusCode::ACCEPTED, [("position", done.position.to_string())], json_of(json!({})))
+        .into_response()
 }
 
 fn path(path: Id) -> Result<String, Problem> {

@@ -34,7 +34,8 @@ fn included(line: &str) -> impl Iterator<Item = &str> {
 }
 
 fn find(page: &Path, include: &str) -> Outcome {
-    let (file, anchor) = include.split_once(':').map_or((include, None), |(file, anchor)| (file, Some(anchor)));
+    let (file, anchor) =
+        include.split_once(':').map_or((include, None), |(file, anchor)| (file, Some(anchor)));
     let folder = page.parent().expect("a page is a file in a folder");
     let text = read(&folder.join(file)).map_err(|_| "there is no such file".to_owned())?;
     match anchor {
@@ -49,13 +50,17 @@ fn find(page: &Path, include: &str) -> Outcome {
 /// Begins and ends once, with something between.
 fn anchored(text: &str, anchor: &str) -> Outcome {
     let places = |keyword: &str| -> Vec<usize> {
-        let named = |line: &str| line.split_once(keyword)?.1.split_whitespace().next().map(|name| name == anchor);
+        let named = |line: &str| {
+            line.split_once(keyword)?.1.split_whitespace().next().map(|name| name == anchor)
+        };
         let is_it = |line: &str| named(line) == Some(true);
         text.lines().enumerate().filter(|(_, line)| is_it(line)).map(|(number, _)| number).collect()
     };
     match (places("ANCHOR:").as_slice(), places("ANCHOR_END:").as_slice()) {
         ([begin], [end]) if begin + 1 < *end => Ok(()),
-        ([], _) | (_, []) => Err(format!("there is no `ANCHOR: {anchor}` with its `ANCHOR_END: {anchor}`")),
+        ([], _) | (_, []) => {
+            Err(format!("there is no `ANCHOR: {anchor}` with its `ANCHOR_END: {anchor}`"))
+        }
         _ => Err(format!("`ANCHOR: {anchor}` must begin once and end once, with lines between")),
     }
 }

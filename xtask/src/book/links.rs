@@ -12,8 +12,10 @@ pub(super) fn check(pages: &[PathBuf]) -> Outcome<Vec<String>> {
     for page in pages {
         texts.insert(page.clone(), read(page)?);
     }
-    let anchors: HashMap<&Path, HashSet<&str>> =
-        texts.iter().map(|(page, text)| (page.as_path(), attributes(text, "id").collect())).collect();
+    let anchors: HashMap<&Path, HashSet<&str>> = texts
+        .iter()
+        .map(|(page, text)| (page.as_path(), attributes(text, "id").collect()))
+        .collect();
     let mut broken = Vec::new();
     for page in pages.iter().filter(|page| is_read(page)) {
         let text = &texts[page];
@@ -26,7 +28,10 @@ pub(super) fn check(pages: &[PathBuf]) -> Outcome<Vec<String>> {
 
 /// All but those that repeat the others with links that mdBook rewrites for its own use.
 fn is_read(page: &Path) -> bool {
-    !matches!(page.file_name().and_then(|name| name.to_str()), Some("404.html" | "print.html" | "toc.html"))
+    !matches!(
+        page.file_name().and_then(|name| name.to_str()),
+        Some("404.html" | "print.html" | "toc.html")
+    )
 }
 
 /// Returns the reason why the link leads nowhere; `None` if it leads somewhere, or to another site.
@@ -34,7 +39,8 @@ fn follow(page: &Path, link: &str, anchors: &HashMap<&Path, HashSet<&str>>) -> O
     if link.contains("://") || link.starts_with("mailto:") || link.starts_with("data:") {
         return None;
     }
-    let (path, anchor) = link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+    let (path, anchor) =
+        link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
     let target = match path {
         "" => page.to_owned(),
         _ => flat(&page.parent().expect("a page is a file in a folder").join(path)),
@@ -59,8 +65,8 @@ fn flat(path: &Path) -> PathBuf {
     flat
 }
 
-/// The values of an attribute, in tags only: quotes in text are escaped in what mdBook writes, but code between tags
-/// might contain the name.
+/// The values of an attribute, in tags only: quotes in text are escaped in what mdBook writes, but
+/// code between tags might contain the name.
 fn attributes<'a>(html: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     let tags = html.split('<').skip(1).filter_map(|tag| tag.split_once('>')).map(|(tag, _)| tag);
     tags.filter_map(move |tag| {

@@ -21,11 +21,13 @@ impl Apt {
 
     /// Installs a package, or says who can.
     pub(super) fn install(&mut self, package: &str) -> Outcome {
-        let by_hand = format!("install it with `sudo apt-get install {package}` or your system's equivalent");
+        let by_hand =
+            format!("install it with `sudo apt-get install {package}` or your system's equivalent");
         if !self.usable {
             return Err(by_hand);
         }
-        self.install_as_root(package).map_err(|e| format!("{e}; if there is no network, connect once, or {by_hand}"))
+        self.install_as_root(package)
+            .map_err(|e| format!("{e}; if there is no network, connect once, or {by_hand}"))
     }
 
     fn install_as_root(&mut self, package: &str) -> Outcome {

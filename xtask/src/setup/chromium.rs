@@ -14,18 +14,27 @@ pub(super) fn prepare(apt: &mut Apt, given: Option<PathBuf>) -> Outcome<PathBuf>
     if let Some(browser) = given {
         return match starts(&browser) {
             true => Ok(browser),
-            false => Err(format!("`{} --version` fails; set {CHROMIUM_VARIABLE} to a Chromium, or unset it", browser.display())),
+            false => Err(format!(
+                "`{} --version` fails; set {CHROMIUM_VARIABLE} to a Chromium, or unset it",
+                browser.display()
+            )),
         };
     }
     if let Some(browser) = find() {
         return Ok(browser);
     }
-    apt.install("chromium")
-        .map_err(|e| format!("the tests need Chromium; {e}, or set {CHROMIUM_VARIABLE} to a Chromium or Chrome"))?;
-    find().ok_or_else(|| format!("the package chromium brought no browser that starts; set {CHROMIUM_VARIABLE} to one"))
+    apt.install("chromium").map_err(|e| {
+        format!("the tests need Chromium; {e}, or set {CHROMIUM_VARIABLE} to a Chromium or Chrome")
+    })?;
+    find().ok_or_else(|| {
+        format!(
+            "the package chromium brought no browser that starts; set {CHROMIUM_VARIABLE} to one"
+        )
+    })
 }
 
-/// Some systems have placeholders of these names that only print advice: a browser is one that starts.
+/// Some systems have placeholders of these names that only print advice: a browser is one that
+/// starts.
 fn find() -> Option<PathBuf> {
     NAMES.iter().filter_map(|name| find_program(&[name])).find(|browser| starts(browser))
 }

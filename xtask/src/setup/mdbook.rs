@@ -1,4 +1,5 @@
-//! mdBook, which builds the book: a program, because as a library it would multiply the time to compile xtask.
+//! mdBook, which builds the book: a program, because as a library it would multiply the time to
+//! compile xtask.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,13 +11,17 @@ const VARIABLE: &str = "LEFTFOLD_MDBOOK";
 /// Newer ones may render differently.
 const VERSION: &str = "0.5.4";
 
-/// The mdBook given, or one of our version on the search path, or our own, compiled once (about a minute).
+/// The mdBook given, or one of our version on the search path, or our own, compiled once (about a
+/// minute).
 pub(crate) fn prepare() -> Outcome<PathBuf> {
     if let Some(mdbook) = given(VARIABLE) {
         let version = version(&mdbook);
-        return version
-            .map(|_| mdbook.clone())
-            .ok_or_else(|| format!("`{} --version` fails; set {VARIABLE} to mdBook {VERSION}, or unset it", mdbook.display()));
+        return version.map(|_| mdbook.clone()).ok_or_else(|| {
+            format!(
+                "`{} --version` fails; set {VARIABLE} to mdBook {VERSION}, or unset it",
+                mdbook.display()
+            )
+        });
     }
     let folder = target().join("mdbook");
     let own = folder.join("bin/mdbook");
@@ -27,7 +32,16 @@ pub(crate) fn prepare() -> Outcome<PathBuf> {
         }
     }
     let mut install = cargo();
-    install.args(["install", "mdbook", "--version", VERSION, "--locked", "--force", "--quiet", "--debug"]);
+    install.args([
+        "install",
+        "mdbook",
+        "--version",
+        VERSION,
+        "--locked",
+        "--force",
+        "--quiet",
+        "--debug",
+    ]);
     install.args(["--no-default-features", "--features", "search", "--root"]).arg(&folder);
     // What it is compiled from is not needed again.
     let parts = folder.join("parts");

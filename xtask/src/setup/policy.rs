@@ -25,8 +25,10 @@ impl Policy {
 
     fn nothing_starts_by(asked: &Path) -> Outcome<Policy> {
         let policy = Policy { asked: asked.to_owned(), aside: asked.with_extension("d.set-aside") };
-        let failed = |e| format!("cannot keep packages from starting services by {}: {e}", asked.display());
-        // What a run that was killed had set aside is the machine's own; what stands there now was that run's.
+        let failed =
+            |e| format!("cannot keep packages from starting services by {}: {e}", asked.display());
+        // What a run that was killed had set aside is the machine's own; what stands there now was
+        // that run's.
         if asked.exists() && !policy.aside.exists() {
             fs::rename(asked, &policy.aside).map_err(failed)?;
         }
@@ -43,7 +45,10 @@ impl Drop for Policy {
             false => fs::remove_file(&self.asked),
         };
         if let Err(e) = restored {
-            eprintln!("cannot restore {}: {e}; packages may not start services until it is removed", self.asked.display());
+            eprintln!(
+                "cannot restore {}: {e}; packages may not start services until it is removed",
+                self.asked.display()
+            );
         }
     }
 }

@@ -32,16 +32,21 @@ fn accept(python: PathBuf) -> Outcome<PathBuf> {
         true => Ok(python),
         false => {
             let wanted = REQUIREMENTS.join(" and ");
-            Err(format!("`{} -c \"{PROBE}\"` fails; install {wanted} there, or unset {PYTHON_VARIABLE}", python.display()))
+            Err(format!(
+                "`{} -c \"{PROBE}\"` fails; install {wanted} there, or unset {PYTHON_VARIABLE}",
+                python.display()
+            ))
         }
     }
 }
 
 fn prepare_own(apt: &mut Apt, venv: &Path, python: PathBuf) -> Outcome<PathBuf> {
     let wanted = REQUIREMENTS.iter().map(|file| pinned(file)).collect::<Outcome<String>>()?;
-    // The stamp is the pinned files themselves, written last: it is there only after a complete installation.
+    // The stamp is the pinned files themselves, written last: it is there only after a complete
+    // installation.
     let stamp = venv.join("installed-requirements.txt");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && runs(&python, PROBE) {
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && runs(&python, PROBE)
+    {
         return Ok(python);
     }
     create(apt, venv)?;
@@ -61,7 +66,8 @@ fn prepare_own(apt: &mut Apt, venv: &Path, python: PathBuf) -> Outcome<PathBuf> 
 }
 
 fn pinned(file: &str) -> Outcome<String> {
-    fs::read_to_string(root().join(file)).map_err(|e| format!("cannot read {file}: {e}; restore it from the repository"))
+    fs::read_to_string(root().join(file))
+        .map_err(|e| format!("cannot read {file}: {e}; restore it from the repository"))
 }
 
 /// Makes an empty virtual environment. Debian keeps the means for that in a package of its own.
@@ -73,13 +79,15 @@ fn create(apt: &mut Apt, venv: &Path) -> Outcome {
                 python.display()
             ));
         }
-        // Half an environment is left behind where the package is missing; `--clear` does away with it.
+        // Half an environment is left behind where the package is missing; `--clear` does away with
+        // it.
         if runs(&python, "import ensurepip, venv") && create_with(&python, venv).is_ok() {
             return Ok(());
         }
     }
     apt.install("python3-venv").map_err(|e| format!("the tests need Python's venv; {e}"))?;
-    let installed = find_program(&["python3"]).filter(|python| runs(python, "import ensurepip, venv"));
+    let installed =
+        find_program(&["python3"]).filter(|python| runs(python, "import ensurepip, venv"));
     create_with(&installed.unwrap_or_else(|| "/usr/bin/python3".into()), venv)
 }
 

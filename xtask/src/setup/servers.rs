@@ -16,7 +16,8 @@ pub(super) struct Server {
     package: &'static str,
     /// Programs that must be there; the variable names the folder of all, or the only one.
     programs: &'static [&'static str],
-    /// Folders in which it may be, the best first; `*` is any version, of which the newest is taken.
+    /// Folders in which it may be, the best first; `*` is any version, of which the newest is
+    /// taken.
     folders: &'static [&'static str],
     told: Told,
 }
@@ -45,7 +46,8 @@ pub(super) const REDIS: Server = Server {
     told: Told::Program,
 };
 
-/// Debian's programs on the search path are wrappers that want to be root; the folder has the real ones.
+/// Debian's programs on the search path are wrappers that want to be root; the folder has the real
+/// ones.
 pub(super) const RABBITMQ: Server = Server {
     name: "RabbitMQ",
     variable: "LEFTFOLD_RABBITMQ",
@@ -62,15 +64,25 @@ impl Server {
         if let Some(place) = given(variable) {
             return match self.is_at(&place) {
                 true => Ok(place),
-                false => Err(format!("{} is no {name}; set {variable} to {}, or unset it", place.display(), self.wanted())),
+                false => Err(format!(
+                    "{} is no {name}; set {variable} to {}, or unset it",
+                    place.display(),
+                    self.wanted()
+                )),
             };
         }
         if let Some(place) = self.find() {
             return Ok(place);
         }
-        apt.install(self.package).map_err(|e| format!("the tests need {name}; {e}, or set {variable} to {}", self.wanted()))?;
+        apt.install(self.package).map_err(|e| {
+            format!("the tests need {name}; {e}, or set {variable} to {}", self.wanted())
+        })?;
         self.find().ok_or_else(|| {
-            format!("the package {} brought no {name} where it is looked for; set {variable} to {}", self.package, self.wanted())
+            format!(
+                "the package {} brought no {name} where it is looked for; set {variable} to {}",
+                self.package,
+                self.wanted()
+            )
         })
     }
 
@@ -97,11 +109,15 @@ impl Server {
             true => (before, OsStr::new("")),
             false => (before.parent()?, before.file_name()?),
         };
-        let names = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names = fs::read_dir(folder)
+            .ok()?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let version = |name: &str| name.strip_prefix(start.to_str()?)?.parse::<f64>().ok();
-        let mut versions: Vec<(f64, String)> = names.filter_map(|name| Some((version(&name)?, name))).collect();
+        let mut versions: Vec<(f64, String)> =
+            names.filter_map(|name| Some((version(&name)?, name))).collect();
         versions.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut places = versions.iter().map(|(_, name)| folder.join(name).join(after.trim_start_matches('/')));
+        let mut places =
+            versions.iter().map(|(_, name)| folder.join(name).join(after.trim_start_matches('/')));
         places.find(|place| self.is_at(place))
     }
 
@@ -131,7 +147,9 @@ mod tests {
     #[test]
     fn of_several_versions_the_newest_that_is_complete_is_taken() {
         let folder = env::temp_dir().join(format!("xtask-servers-{}", process::id()));
-        for (version, programs) in [("9.6", &["a", "b"][..]), ("15", &["a", "b"]), ("16", &["a"]), ("main", &["a", "b"])] {
+        for (version, programs) in
+            [("9.6", &["a", "b"][..]), ("15", &["a", "b"]), ("16", &["a"]), ("main", &["a", "b"])]
+        {
             let bin = folder.join(version).join("bin");
             fs::create_dir_all(&bin).unwrap();
             programs.iter().for_each(|program| fs::write(bin.join(program), "").unwrap());

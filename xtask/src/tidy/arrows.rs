@@ -1,8 +1,10 @@
 //! The arrows between the rooms of the house: which crate may import which.
 //!
-//! Front doors import `leftfold`, `leftfold` imports backends, backends import the core, and the core imports
-//! no other room. The testing kit imports the core; `leftfold` offers it, and tests of the core and of backends take it. The bench additionally imports what it measures, layer by layer. Tests of any room may look
-//! below it, but they too never import a front door, nor one backend another.
+//! Front doors import `leftfold`, `leftfold` imports backends, backends import the core, and the
+//! core imports no other room. The testing kit imports the core; `leftfold` offers it, and tests of
+//! the core and of backends take it. The bench additionally imports what it measures, layer by
+//! layer. Tests of any room may look below it, but they too never import a front door, nor one
+//! backend another.
 
 use super::Violation;
 use super::manifest::{Dependency, Manifest, Table, manifests};
@@ -24,7 +26,8 @@ enum Room {
     Proving,
     /// Something that runs: applications, examples, the server.
     Front,
-    /// The small programs, and what all of them share: those that speak to other services stand in a crate of their own.
+    /// The small programs, and what all of them share: those that speak to other services stand in
+    /// a crate of their own.
     Examples,
     Bench,
     Xtask,
@@ -105,7 +108,12 @@ fn check_manifest(manifest: &Manifest<'_>, all: &[Manifest<'_>]) -> Vec<Violatio
     imports.filter_map(|import| check_import(manifest, from, import, all)).collect()
 }
 
-fn check_import(manifest: &Manifest<'_>, from: Room, import: &Dependency, all: &[Manifest<'_>]) -> Option<Violation> {
+fn check_import(
+    manifest: &Manifest<'_>,
+    from: Room,
+    import: &Dependency,
+    all: &[Manifest<'_>],
+) -> Option<Violation> {
     let target = all.iter().find(|m| m.package.as_ref() == Some(&import.package))?;
     let to = room_of(target)?;
     let allowed = match import.table {
@@ -180,7 +188,8 @@ mod tests {
         let allowed = arrows_allowed_in("dev-dependencies");
         assert!(allowed.contains(&"csms -> leftfold-log".to_owned()));
         assert!(!allowed.iter().any(|a| a.ends_with("-> csms")));
-        let of_core: Vec<_> = allowed.iter().filter(|a| a.starts_with("leftfold-core ->")).collect();
+        let of_core: Vec<_> =
+            allowed.iter().filter(|a| a.starts_with("leftfold-core ->")).collect();
         assert_eq!(of_core, ["leftfold-core -> leftfold-testing"]);
         assert!(!allowed.contains(&"leftfold-log -> leftfold-sqlite".to_owned()));
         assert!(allowed.contains(&"leftfold-sqlite -> leftfold-proving".to_owned()));
@@ -191,15 +200,22 @@ mod tests {
     fn a_renamed_import_and_its_line_are_found() {
         let found = check(&tree(&[
             ("crates/leftfold-core/Cargo.toml", "[package]\nname = \"leftfold-core\"\n"),
-            ("apps/csms/Cargo.toml", "[package]\nname = \"csms\"\n[dependencies]\nc = { package = \"leftfold-core\" }\n"),
+            (
+                "apps/csms/Cargo.toml",
+                "[package]\nname = \"csms\"\n[dependencies]\nc = { package = \"leftfold-core\" }\n",
+            ),
         ]));
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].to_string().find("apps/csms/Cargo.toml:4: csms (Front) must not"), Some(0));
+        assert_eq!(
+            found[0].to_string().find("apps/csms/Cargo.toml:4: csms (Front) must not"),
+            Some(0)
+        );
     }
 
     #[test]
     fn a_crate_without_a_place_is_found() {
-        let found = check(&tree(&[("crates/extra/Cargo.toml", "[package]\nname = \"leftfold-extra\"\n")]));
+        let found =
+            check(&tree(&[("crates/extra/Cargo.toml", "[package]\nname = \"leftfold-extra\"\n")]));
         assert!(found[0].message.starts_with("the crate leftfold-extra is no room"), "{found:?}");
     }
 

@@ -1,8 +1,9 @@
-//! Circles of files: each needs the other, directly or by way of more, so that none can be read first.
+//! Circles of files: each needs the other, directly or by way of more, so that none can be read
+//! first.
 //!
-//! The modules of a crate are its files, and an arrow is a path that one file takes from another: `crate::…` or `super::…`,
-//! outside of tests. A parent and what is below it may know each other. The files that stand in circles are counted, by
-//! crate, and the count may only fall.
+//! The modules of a crate are its files, and an arrow is a path that one file takes from another:
+//! `crate::…` or `super::…`, outside of tests. A parent and what is below it may know each other.
+//! The files that stand in circles are counted, by crate, and the count may only fall.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,12 @@ use super::lexer::{find_words, identifier_at, is_word};
 use super::source::File;
 
 /// Files in circles, by the folder of the crate. A folder that is not listed has none.
-const CIRCLES: [(&str, usize); 4] =
-    [("apps/csms", 11), ("crates/leftfold-core", 57), ("crates/leftfold-sqlite", 3), ("crates/leftfold-testing", 5)];
+const CIRCLES: [(&str, usize); 4] = [
+    ("apps/csms", 11),
+    ("crates/leftfold-core", 57),
+    ("crates/leftfold-sqlite", 3),
+    ("crates/leftfold-testing", 5),
+];
 
 /// Path of a module from the root of its crate, `["runtime", "process"]`.
 type Module = Vec<String>;
@@ -40,8 +45,15 @@ fn circles(files: &[File], limits: &[(&str, usize)]) -> Vec<Violation> {
         let arrows = arrows(modules);
         let circular = in_circles(&arrows);
         let names: Vec<String> = circular.iter().map(|module| module.join("/")).collect();
-        let what = format!("{} files of {folder} stand in circles ({})", circular.len(), names.join(", "));
-        Violation::of_count(circular.len(), limit, &what, "move what both need into a file of its own", "CIRCLES")
+        let what =
+            format!("{} files of {folder} stand in circles ({})", circular.len(), names.join(", "));
+        Violation::of_count(
+            circular.len(),
+            limit,
+            &what,
+            "move what both need into a file of its own",
+            "CIRCLES",
+        )
     };
     crates.iter().filter_map(judge).collect()
 }
@@ -65,8 +77,13 @@ fn arrows(modules: &BTreeMap<Module, &File>) -> Arrows {
     arrows
 }
 
-/// The module that a path leads into: the longest part of it that is a file, and on to the file whose name that one offers.
-fn target<'m>(path: &[String], modules: &'m BTreeMap<Module, &File>, offered: &BTreeMap<Module, Module>) -> Option<&'m Module> {
+/// The module that a path leads into: the longest part of it that is a file, and on to the file
+/// whose name that one offers.
+fn target<'m>(
+    path: &[String],
+    modules: &'m BTreeMap<Module, &File>,
+    offered: &BTreeMap<Module, Module>,
+) -> Option<&'m Module> {
     let mut path = path.to_vec();
     // A name is offered again by a few folders at most.
     for _ in 0..8 {
@@ -79,18 +96,25 @@ fn target<'m>(path: &[String], modules: &'m BTreeMap<Module, &File>, offered: &B
     None
 }
 
-/// The names that modules offer from their children by `pub use`, with the paths that they stand for.
+/// The names that modules offer from their children by `pub use`, with the paths that they stand
+/// for.
 fn offered(modules: &BTreeMap<Module, &File>) -> BTreeMap<Module, Module> {
     let mut offered = BTreeMap::new();
     for (module, file) in modules {
         for at in find_words(&file.code, "use ") {
             let before = file.code[..at].trim_end();
-            if !(before.ends_with("pub") || before.ends_with("pub(crate)") || before.ends_with("pub(super)")) {
+            if !(before.ends_with("pub")
+                || before.ends_with("pub(crate)")
+                || before.ends_with("pub(super)"))
+            {
                 continue;
             }
             let mut found = Vec::new();
             expand(&file.code, at + "use ".len(), Module::new(), &mut found);
-            for path in found.into_iter().filter(|path| path.len() > 1 && path[0] != "crate" && path[0] != "super") {
+            for path in found
+                .into_iter()
+                .filter(|path| path.len() > 1 && path[0] != "crate" && path[0] != "super")
+            {
                 let name = [&module[..], &path[path.len() - 1..]].concat();
                 offered.insert(name, [&module[..], &path[..]].concat());
             }
@@ -125,10 +149,13 @@ fn expand(code: &str, at: usize, mut path: Module, found: &mut Vec<Module>) -> u
     if code[at..].starts_with('{') {
         let mut at = at + 1;
         loop {
-            at += code[at..].len() - code[at..].trim_start_matches(|c: char| c.is_whitespace() || c == ',').len();
+            at += code[at..].len()
+                - code[at..].trim_start_matches(|c: char| c.is_whitespace() || c == ',').len();
             match code[at..].chars().next() {
                 Some('}') => return at + 1,
-                Some(next) if next.is_ascii() && is_word(next as u8) => at = expand(code, at, path.clone(), found),
+                Some(next) if next.is_ascii() && is_word(next as u8) => {
+                    at = expand(code, at, path.clone(), found)
+                }
                 Some(next) => at += next.len_utf8(),
                 None => return at,
             }
@@ -182,7 +209,10 @@ mod tests {
         ]);
         assert_eq!(circles(&files, &[("crates/a", 2)]), []);
         let found = circles(&files, &[]);
-        assert!(found[0].message.contains("2 files of crates/a stand in circles (deep/inner, one)"), "{found:?}");
+        assert!(
+            found[0].message.contains("2 files of crates/a stand in circles (deep/inner, one)"),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -192,7 +222,11 @@ mod tests {
             ("apps/a/src/app.rs", "use crate::page::show;\npub struct App;\n"),
             ("apps/a/src/page.rs", "use crate::App;\n"),
         ]);
-        assert!(circles(&files, &[])[0].message.contains("2 files of apps/a stand in circles (app, page)"));
+        assert!(
+            circles(&files, &[])[0]
+                .message
+                .contains("2 files of apps/a stand in circles (app, page)")
+        );
     }
 
     #[test]
@@ -200,7 +234,10 @@ mod tests {
         let files = tree(&[
             ("crates/a/src/lib.rs", "mod one;\nuse crate::one::One;\n"),
             ("crates/a/src/one/mod.rs", "mod two;\nuse crate::one::two::Two;\n"),
-            ("crates/a/src/one/two.rs", "use super::One;\n#[cfg(test)]\nmod tests {\n    use crate::three::Three;\n}\n"),
+            (
+                "crates/a/src/one/two.rs",
+                "use super::One;\n#[cfg(test)]\nmod tests {\n    use crate::three::Three;\n}\n",
+            ),
             ("crates/a/src/three.rs", "use crate::one::two::Two;\n"),
         ]);
         assert_eq!(circles(&files, &[]), []);

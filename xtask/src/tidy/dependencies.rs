@@ -15,7 +15,8 @@ pub(super) fn check(files: &[File]) -> Vec<Violation> {
         return Vec::new();
     };
     let manifests = manifests(files);
-    // The first place where each is asked for; an inherited entry stands in the workspace's table too.
+    // The first place where each is asked for; an inherited entry stands in the workspace's table
+    // too.
     let mut foreign: BTreeMap<&str, (&File, usize)> = BTreeMap::new();
     for manifest in &manifests {
         let entries = manifest.dependencies.iter().filter(|d| !d.local && !d.inherited);
@@ -25,7 +26,8 @@ pub(super) fn check(files: &[File]) -> Vec<Violation> {
     }
     let unexplained = foreign.into_iter().filter(|(name, _)| !mentions(&document.text, name));
     let violations = unexplained.map(|(name, (file, line))| {
-        let message = format!("the dependency {name} is not in {ARCHITECTURE}; give its reason there");
+        let message =
+            format!("the dependency {name} is not in {ARCHITECTURE}; give its reason there");
         Violation { path: file.path.clone(), line, message }
     });
     violations.collect()
@@ -42,10 +44,14 @@ mod tests {
     use super::super::source::tree;
     use super::*;
 
-    const ROOT: (&str, &str) =
-        ("Cargo.toml", "[workspace.dependencies]\nown = { path = \"own\" }\ntokio = \"1\"\ntokio-util = \"0.7\"\n");
-    const MEMBER: (&str, &str) =
-        ("own/Cargo.toml", "[package]\nname = \"own\"\n[dependencies]\ntokio.workspace = true\nserde = \"1\"\n");
+    const ROOT: (&str, &str) = (
+        "Cargo.toml",
+        "[workspace.dependencies]\nown = { path = \"own\" }\ntokio = \"1\"\ntokio-util = \"0.7\"\n",
+    );
+    const MEMBER: (&str, &str) = (
+        "own/Cargo.toml",
+        "[package]\nname = \"own\"\n[dependencies]\ntokio.workspace = true\nserde = \"1\"\n",
+    );
 
     #[test]
     fn a_dependency_without_a_reason_is_found() {
@@ -57,7 +63,10 @@ mod tests {
 
     #[test]
     fn reasons_satisfy_and_without_the_document_nothing_is_asked() {
-        assert_eq!(check(&tree(&[ROOT, MEMBER, (ARCHITECTURE, "serde, tokio and `tokio-util`.")])), []);
+        assert_eq!(
+            check(&tree(&[ROOT, MEMBER, (ARCHITECTURE, "serde, tokio and `tokio-util`.")])),
+            []
+        );
         assert_eq!(check(&tree(&[ROOT, MEMBER])), []);
     }
 }

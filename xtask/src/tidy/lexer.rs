@@ -1,7 +1,8 @@
 //! Rust source with comments and literals blanked out.
 //!
-//! The rules ask simple questions (which words, where a brace closes), for which knowing what is code is
-//! enough. A parser such as `syn` would know more, but every test run would wait for it to compile first.
+//! The rules ask simple questions (which words, where a brace closes), for which knowing what is
+//! code is enough. A parser such as `syn` would know more, but every test run would wait for it to
+//! compile first.
 
 /// Blanks comments, strings and characters with spaces. Offsets and line breaks stay as they are.
 pub(super) fn mask(text: &str) -> String {
@@ -47,7 +48,8 @@ pub(super) fn identifier_at(code: &str, at: usize) -> &str {
     &rest[..end]
 }
 
-/// The offset behind the brace that closes the one at `open`; the end of the text if it is never closed.
+/// The offset behind the brace that closes the one at `open`; the end of the text if it is never
+/// closed.
 pub(super) fn closing_brace(code: &str, open: usize) -> usize {
     let mut depth = 0usize;
     for (at, byte) in code.bytes().enumerate().skip(open) {
@@ -61,8 +63,8 @@ pub(super) fn closing_brace(code: &str, open: usize) -> usize {
     code.len()
 }
 
-/// The offset where an item's body opens, or None if it ends before that: with a semicolon, or with what
-/// it is part of.
+/// The offset where an item's body opens, or None if it ends before that: with a semicolon, or with
+/// what it is part of.
 pub(super) fn body_of(code: &str, item: usize) -> Option<usize> {
     let mut nesting = 0usize;
     for (at, byte) in code.bytes().enumerate().skip(item) {

@@ -61,7 +61,8 @@ fn parse(file: &File) -> Manifest<'_> {
         } else if let Some(table) = table(section) {
             manifest.dependencies.push(dependency(key, value, table, index + 1));
         } else if dependency_section(section).is_some() {
-            let entry = manifest.dependencies.last_mut().expect("the section's header made an entry");
+            let entry =
+                manifest.dependencies.last_mut().expect("the section's header made an entry");
             describe(entry, key, value);
         }
     }
@@ -88,7 +89,13 @@ fn dependency_section(section: &str) -> Option<(Table, &str)> {
 /// An entry such as `name = "1"`, `name = { path = ".." }` or `name.workspace = true`.
 fn dependency(key: &str, value: &str, table: Table, line: usize) -> Dependency {
     let (name, attribute) = key.split_once('.').unwrap_or((key, ""));
-    let mut entry = Dependency { package: unquote(name).to_owned(), table, local: false, inherited: false, line };
+    let mut entry = Dependency {
+        package: unquote(name).to_owned(),
+        table,
+        local: false,
+        inherited: false,
+        line,
+    };
     describe(&mut entry, attribute, value);
     let attributes = value.trim_matches(['{', '}']).split(',').filter_map(|a| a.split_once('='));
     if value.starts_with('{') {
@@ -144,8 +151,11 @@ h = "1"
         let files = tree(&[("Cargo.toml", text)]);
         let manifest = &manifests(&files)[0];
         assert_eq!(manifest.package.as_deref(), Some("a"));
-        let read: Vec<_> =
-            manifest.dependencies.iter().map(|d| (d.package.as_str(), d.table, d.local, d.inherited, d.line)).collect();
+        let read: Vec<_> = manifest
+            .dependencies
+            .iter()
+            .map(|d| (d.package.as_str(), d.table, d.local, d.inherited, d.line))
+            .collect();
         let expected = [
             ("b", Table::Shipped, false, false, 8),
             ("c", Table::Shipped, false, true, 9),

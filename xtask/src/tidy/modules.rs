@@ -1,7 +1,8 @@
 //! The arrows between the modules of leftfold-core.
 //!
-//! `fold` and `store` do not know `runtime`, `store` does not know `fold`, and nothing knows `copy` or `drive`, the door of
-//! the testing kit. Paths from `crate::` are looked at, comments are not: documentation may point anywhere.
+//! `fold` and `store` do not know `runtime`, `store` does not know `fold`, and nothing knows `copy`
+//! or `drive`, the door of the testing kit. Paths from `crate::` are looked at, comments are not:
+//! documentation may point anywhere.
 
 use super::Violation;
 use super::lexer::{closing_brace, find_words, identifier_at};
@@ -19,7 +20,8 @@ fn check_file(file: &File) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (at, to) in mentions(&file.code) {
         if let Some(reason) = forbidden(from, to) {
-            violations.push(file.violation(at, format!("`{from}` mentions `crate::{to}`: {reason}")));
+            violations
+                .push(file.violation(at, format!("`{from}` mentions `crate::{to}`: {reason}")));
         }
     }
     violations
@@ -27,8 +29,12 @@ fn check_file(file: &File) -> Vec<Violation> {
 
 fn forbidden(from: &str, to: &str) -> Option<&'static str> {
     match (from, to) {
-        ("store", "fold") => Some("the store knows nothing of folds; move what both need into store"),
-        ("fold" | "store", "runtime") => Some("the runtime builds upon folds and stores, never the other way"),
+        ("store", "fold") => {
+            Some("the store knows nothing of folds; move what both need into store")
+        }
+        ("fold" | "store", "runtime") => {
+            Some("the runtime builds upon folds and stores, never the other way")
+        }
         ("lib", _) => None,
         (_, "copy") => Some("a copy is made of stores and the model; neither knows of it"),
         (_, "drive") => Some("it is the door of leftfold-testing and nobody else's"),
@@ -36,7 +42,8 @@ fn forbidden(from: &str, to: &str) -> Option<&'static str> {
     }
 }
 
-/// The module below the crate's root that a file belongs to: `fold` for `fold.rs` and all of `fold/`.
+/// The module below the crate's root that a file belongs to: `fold` for `fold.rs` and all of
+/// `fold/`.
 fn module(file: &File) -> &str {
     let inner = &file.path[CORE.len()..];
     let first = inner.split('/').next().unwrap_or(inner);
@@ -93,7 +100,11 @@ mod tests {
         ] {
             let path = format!("{CORE}{path}");
             let found = check(&tree(&[(&path, text)]));
-            assert_eq!(found.iter().map(|v| v.line).collect::<Vec<_>>(), [line], "{path}: {found:?}");
+            assert_eq!(
+                found.iter().map(|v| v.line).collect::<Vec<_>>(),
+                [line],
+                "{path}: {found:?}"
+            );
         }
     }
 

@@ -37,15 +37,20 @@ impl File {
         self.path.ends_with(".rs")
     }
 
-    /// Tells whether the file is a source of a crate or an application: examples are programs of their own.
+    /// Tells whether the file is a source of a crate or an application: examples are programs of
+    /// their own.
     pub(super) fn is_of_crate(&self) -> bool {
         self.is_rust() && self.path.contains("/src/") && !self.path.starts_with("examples/")
     }
 
     /// The names that the keywords declare, with the offsets of the keywords.
-    pub(super) fn declared(&self, keywords: &'static [&'static str]) -> impl Iterator<Item = (usize, &str)> {
+    pub(super) fn declared(
+        &self,
+        keywords: &'static [&'static str],
+    ) -> impl Iterator<Item = (usize, &str)> {
         let of = move |keyword: &'static str| {
-            find_words(&self.code, keyword).map(move |at| (at, identifier_at(&self.code, at + keyword.len())))
+            find_words(&self.code, keyword)
+                .map(move |at| (at, identifier_at(&self.code, at + keyword.len())))
         };
         keywords.iter().flat_map(move |keyword| of(keyword))
     }
@@ -136,7 +141,8 @@ mod tests {
 
     #[test]
     fn test_code_is_told_apart() {
-        let text = "fn a() {}\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n    fn b() {}\n}\nfn c() {}\n";
+        let text =
+            "fn a() {}\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n    fn b() {}\n}\nfn c() {}\n";
         let file = File::new("src/a.rs", text.to_owned());
         let is_test = |what: &str| file.is_test(text.find(what).unwrap());
         assert!(!is_test("fn a"));
@@ -155,8 +161,11 @@ mod tests {
             ("x/src/a/fuzzy.rs", "fn c() {}"),
             ("x/src/a/b.rs", "fn c() {}"),
         ]);
-        let of_tests: Vec<&str> =
-            files.iter().filter(|f| f.path != "x/src/a.rs" && f.is_test(0)).map(|f| f.path.as_str()).collect();
+        let of_tests: Vec<&str> = files
+            .iter()
+            .filter(|f| f.path != "x/src/a.rs" && f.is_test(0))
+            .map(|f| f.path.as_str())
+            .collect();
         assert_eq!(of_tests, ["x/src/a/fuzz.rs", "x/src/a/fuzz/deep.rs"]);
     }
 }

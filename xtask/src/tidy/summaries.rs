@@ -1,5 +1,6 @@
-//! Summaries of documentation say what kind of thing they are about: that of a type is a noun phrase, that of a function
-//! begins with a verb. One that begins with a question word says neither.
+//! Summaries of documentation say what kind of thing they are about: that of a type is a noun
+//! phrase, that of a function begins with a verb. One that begins with a question word says
+//! neither.
 
 use super::Violation;
 use super::lexer::identifier_at;
@@ -9,7 +10,9 @@ const QUESTION_WORDS: [&str; 7] = ["What", "Where", "Whether", "Which", "Who", "
 
 pub(super) fn check(files: &[File]) -> Vec<Violation> {
     let counted = files.iter().filter(|file| file.is_of_crate());
-    counted.flat_map(|file| summaries(file).filter_map(|(at, text)| complaint(file, at, text))).collect()
+    counted
+        .flat_map(|file| summaries(file).filter_map(|(at, text)| complaint(file, at, text)))
+        .collect()
 }
 
 fn complaint(file: &File, at: usize, text: &str) -> Option<Violation> {
@@ -43,9 +46,12 @@ mod tests {
     fn a_summary_that_asks_is_found_and_a_later_line_or_one_of_a_test_is_not() {
         let text = "/// A thing.\n/// What follows is no summary.\nstruct A;\n/// Whatever it is.\nstruct B;\n/// How it goes.\nfn c() {}\n";
         let test = "#[cfg(test)]\nmod tests {\n    /// What it is.\n    struct D;\n}\n";
-        let files =
-            tree(&[("crates/a/src/one.rs", &format!("{text}{test}")), ("examples/two.rs", "/// Who did it.\nfn a() {}\n")]);
-        let lines: Vec<_> = check(&files).iter().map(|found| (found.path.clone(), found.line)).collect();
+        let files = tree(&[
+            ("crates/a/src/one.rs", &format!("{text}{test}")),
+            ("examples/two.rs", "/// Who did it.\nfn a() {}\n"),
+        ]);
+        let lines: Vec<_> =
+            check(&files).iter().map(|found| (found.path.clone(), found.line)).collect();
         assert_eq!(lines, [("crates/a/src/one.rs".to_owned(), 6)]);
     }
 }

@@ -31,7 +31,8 @@ const fn banned(word: &'static str, place: Place, reason: &'static str) -> Banne
 const VAGUE: &str = "says nothing; name it after what it does or knows";
 const UNFINISHED: &str = "finish it, or refuse the case with a typed error";
 const MARKER: &str = "write down as a sentence what holds today, and open an issue for the rest";
-const MACHINE: &str = "is a path of one machine; name it from the root of the repository, or take it as an argument";
+const MACHINE: &str =
+    "is a path of one machine; name it from the root of the repository, or take it as an argument";
 
 /// Split where a row would otherwise break the rule it states.
 const TABLE: [Banned; 18] = [
@@ -42,12 +43,24 @@ const TABLE: [Banned; 18] = [
     banned("util", Place::Name, VAGUE),
     banned("utils", Place::Name, VAGUE),
     banned("common", Place::Name, VAGUE),
-    banned("fn get_", Place::Code, "is a prefix that says nothing; name the function after what it returns"),
+    banned(
+        "fn get_",
+        Place::Code,
+        "is a prefix that says nothing; name the function after what it returns",
+    ),
     banned("todo!(", Place::Code, UNFINISHED),
     banned("unimplemented!(", Place::Code, UNFINISHED),
-    banned("dbg!(", Place::Code, "is for the moment of looking; take it out, or write a tracing event"),
+    banned(
+        "dbg!(",
+        Place::Code,
+        "is for the moment of looking; take it out, or write a tracing event",
+    ),
     banned("#[ignore", Place::Code, "is a test that proves nothing; make it run, or remove it"),
-    banned("sleep(", Place::TestCode, "makes a test slow or flaky; wait for the event itself, with a deadline"),
+    banned(
+        "sleep(",
+        Place::TestCode,
+        "makes a test slow or flaky; wait for the event itself, with a deadline",
+    ),
     banned(concat!("FIX", "ME"), Place::Text, MARKER),
     banned(concat!("XX", "X"), Place::Text, MARKER),
     banned(concat!("/wo", "rk/"), Place::Text, MACHINE),
@@ -69,7 +82,8 @@ fn check_file(file: &File) -> Vec<Violation> {
         violations.extend(places.map(|at| file.violation(at, complaint(row.word, row.reason))));
     }
     if !UNSAFE_ALLOWED.contains(&file.path.as_str()) {
-        let reason = "is allowed only in the files listed in xtask/src/tidy/words.rs; do without it";
+        let reason =
+            "is allowed only in the files listed in xtask/src/tidy/words.rs; do without it";
         let places = find_words(&file.code, "unsafe");
         violations.extend(places.map(|at| file.violation(at, complaint("unsafe", reason))));
     }
@@ -83,12 +97,16 @@ fn occurrences(file: &File, row: &Banned) -> Vec<usize> {
         Place::TestCode => {
             // A method of that name is not the function: a simulated clock may well have one.
             let is_method = |at: usize| file.code[..at].ends_with('.');
-            find_words(&file.code, row.word).filter(|&at| file.is_test(at) && !is_method(at)).collect()
+            find_words(&file.code, row.word)
+                .filter(|&at| file.is_test(at) && !is_method(at))
+                .collect()
         }
         Place::Text if is_lock_file(&file.path) => Vec::new(),
         // A path begins where nothing belongs to it from before: `a/b/` does not contain `/b/`.
         Place::Text => find_words(&file.text, row.word)
-            .filter(|&at| !row.word.starts_with('/') || at == 0 || !in_path(file.text.as_bytes()[at - 1]))
+            .filter(|&at| {
+                !row.word.starts_with('/') || at == 0 || !in_path(file.text.as_bytes()[at - 1])
+            })
             .collect(),
     }
 }
@@ -104,7 +122,8 @@ fn is_lock_file(path: &str) -> bool {
 /// Names of the file and its folders, and of the types and modules that it declares.
 fn names(file: &File) -> Vec<Violation> {
     let of_path = named(&file.path);
-    let mut found: Vec<Violation> = of_path.map(|row| file.violation(0, complaint(&file.path, row.reason))).collect();
+    let mut found: Vec<Violation> =
+        of_path.map(|row| file.violation(0, complaint(&file.path, row.reason))).collect();
     for (at, name) in file.declared(&["struct", "enum", "union", "trait", "type", "mod"]) {
         found.extend(named(name).map(|row| file.violation(at, complaint(name, row.reason))));
     }
@@ -146,9 +165,14 @@ mod tests {
     fn every_row_bites() {
         for row in &TABLE {
             let (path, text) = match row.place {
-                Place::Name => ("a.rs", format!("struct Stream{}{};\n", row.word[..1].to_uppercase(), &row.word[1..])),
+                Place::Name => (
+                    "a.rs",
+                    format!("struct Stream{}{};\n", row.word[..1].to_uppercase(), &row.word[1..]),
+                ),
                 Place::Code => ("a.rs", format!("fn a() {{ {}", row.word)),
-                Place::TestCode => ("tests/a.rs", format!("fn a() {{ std::thread::{}1) }}", row.word)),
+                Place::TestCode => {
+                    ("tests/a.rs", format!("fn a() {{ std::thread::{}1) }}", row.word))
+                }
                 Place::Text => ("a.md", format!("see {} there", row.word)),
             };
             let found = check(&tree(&[(path, &text)]));
@@ -193,7 +217,9 @@ mod tests {
     #[test]
     fn machine_paths_are_found_where_they_begin() {
         let path = concat!("/wo", "rk/");
-        let text = format!("in docs{path}a, https://example.org{path}b\nbut `{path}c`\nand file://{path}d\n");
+        let text = format!(
+            "in docs{path}a, https://example.org{path}b\nbut `{path}c`\nand file://{path}d\n"
+        );
         let found = check(&tree(&[("a.md", &text), ("Cargo.lock", &text)]));
         let places = found.iter().map(|v| (v.path.as_str(), v.line));
         assert_eq!(places.collect::<Vec<_>>(), [("a.md", 2), ("a.md", 3)]);
@@ -201,7 +227,10 @@ mod tests {
 
     #[test]
     fn unsafe_code_needs_leave() {
-        let found = check(&tree(&[("src/a.rs", "#![forbid(unsafe_code)]\nfn a() {\n    unsafe { b() }\n}\n")]));
+        let found = check(&tree(&[(
+            "src/a.rs",
+            "#![forbid(unsafe_code)]\nfn a() {\n    unsafe { b() }\n}\n",
+        )]));
         assert_eq!(found.iter().map(|v| v.line).collect::<Vec<_>>(), [3]);
         assert!(found[0].message.starts_with("`unsafe`"));
     }

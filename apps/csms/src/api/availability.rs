@@ -34,7 +34,10 @@ impl Span {
         let to = self.to.as_deref().map(moment).transpose()?.unwrap_or(now).min(now);
         let from = self.from.as_deref().map(moment).transpose()?.unwrap_or_else(|| to.minus(SPAN));
         if from > to {
-            return Err(Problem::bad_request("invalid-query", "from must not be after to, nor in the future"));
+            return Err(Problem::bad_request(
+                "invalid-query",
+                "from must not be after to, nor in the future",
+            ));
         }
         Ok((from, to))
     }
@@ -49,16 +52,23 @@ pub(super) async fn one(
     let id = path(id)?;
     let (from, to) = query(span)?.read(Timestamp::now())?;
     if csms.stations.load(&id).await?.version == Version::ABSENT {
-        return Err(Problem::not_found(StationRefusal::Unknown.code(), StationRefusal::Unknown.to_string()));
+        return Err(Problem::not_found(
+            StationRefusal::Unknown.code(),
+            StationRefusal::Unknown.to_string(),
+        ));
     }
     let schema = Schema::of::<StationEvent>().map_err(LoadError::from)?;
     let stream = StreamName::of(Station::CATEGORY, &id).map_err(LoadError::from)?;
     let turns = ["station.CameOnline", "station.WentOffline"].map(EventType::new);
     let turns = turns.into_iter().collect::<Result<Vec<_>, _>>().map_err(LoadError::from)?;
-    let mut events = csms.store.read(Read::matching(StoreQuery::stream(stream).of_types(&turns), Position::START.next()));
+    let mut events = csms
+        .store
+        .read(Read::matching(StoreQuery::stream(stream).of_types(&turns), Position::START.next()));
     let mut fold = AvailabilityFold::within(from, to);
     while let Some(recorded) = events.next().await? {
-        schema.decode_each(&recorded, Unknown::Refuse, |event| fold.apply(&event)).map_err(LoadError::from)?;
+        schema
+            .decode_each(&recorded, Unknown::Refuse, |event| fold.apply(&event))
+            .map_err(LoadError::from)?;
     }
     Ok(json_body(&report_json(&id, (from, to), &fold.finish())).into_response())
 }
@@ -68,8 +78,11 @@ fn moment(text: &str) -> Result<Timestamp, Problem> {
 }
 
 fn report_json(station: &str, (from, to): (Timestamp, Timestamp), report: &Availability) -> Value {
-    let outages: Vec<Value> =
-        report.outages.iter().map(|Outage { from, to, reason }| json!({ "from": from, "to": to, "reason": reason })).collect();
+    let outages: Vec<Value> = report
+        .outages
+        .iter()
+        .map(|Outage { from, to, reason }| json!({ "from": from, "to": to, "reason": reason }))
+        .collect();
     json!({
         "station": station,
         "from": from,
@@ -96,9 +109,18 @@ mod tests {
     fn a_span_is_the_last_day_unless_said_and_never_the_future() {
         let expected = |from: &str, to: &str| Some((from.to_owned(), to.to_owned()));
         assert_eq!(span(None, None), expected("2026-05-03T10:00", "2026-05-04T10:00"));
-        assert_eq!(span(None, Some("2026-05-02T00:00:00Z")), expected("2026-05-01T00:00", "2026-05-02T00:00"));
-        assert_eq!(span(Some("2026-05-04T08:00:00+02:00"), None), expected("2026-05-04T06:00", "2026-05-04T10:00"));
-        assert_eq!(span(None, Some("2030-01-01T00:00:00Z")), expected("2026-05-03T10:00", "2026-05-04T10:00"));
+        assert_eq!(
+            span(None, Some("2026-05-02T00:00:00Z")),
+            expected("2026-05-01T00:00", "2026-05-02T00:00")
+        );
+        assert_eq!(
+            span(Some("2026-05-04T08:00:00+02:00"), None),
+            expected("2026-05-04T06:00", "2026-05-04T10:00")
+        );
+        assert_eq!(
+            span(None, Some("2030-01-01T00:00:00Z")),
+            expected("2026-05-03T10:00", "2026-05-04T10:00")
+        );
         assert_eq!(span(Some("2026-05-05T00:00:00Z"), None), None);
         assert_eq!(span(Some("soon"), None), None);
     }

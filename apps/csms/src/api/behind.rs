@@ -34,7 +34,10 @@ pub(super) async fn read_models(State(csms): State<Arc<Csms>>) -> Result<Respons
 }
 
 /// Lists the events that a read model has parked.
-pub(super) async fn parked_events(State(csms): State<Arc<Csms>>, name: Id) -> Result<Response, Problem> {
+pub(super) async fn parked_events(
+    State(csms): State<Arc<Csms>>,
+    name: Id,
+) -> Result<Response, Problem> {
     let parked = behind(&csms)?.projections.parked(&path(name)?)?;
     let items = parked.iter().take(PARKED_SHOWN_MAX).map(parked_json).collect();
     Ok(json_body(&page(items, None)).into_response())
@@ -47,7 +50,11 @@ struct RetryKey {
 }
 
 /// Tries the parked events of a key again.
-pub(super) async fn retry_events(State(csms): State<Arc<Csms>>, name: Id, bytes: Body) -> Result<Response, Problem> {
+pub(super) async fn retry_events(
+    State(csms): State<Arc<Csms>>,
+    name: Id,
+    bytes: Body,
+) -> Result<Response, Problem> {
     let (name, RetryKey { key }) = (path(name)?, parse(&body(bytes)?)?);
     retried(behind(&csms)?.projections.retry(&name, &key).await?)
 }
@@ -61,9 +68,14 @@ struct SkipEvent {
 }
 
 /// Lets one parked event go.
-pub(super) async fn skip_event(State(csms): State<Arc<Csms>>, name: Id, bytes: Body) -> Result<Response, Problem> {
+pub(super) async fn skip_event(
+    State(csms): State<Arc<Csms>>,
+    name: Id,
+    bytes: Body,
+) -> Result<Response, Problem> {
     let (name, SkipEvent { position, by }) = (path(name)?, parse(&body(bytes)?)?);
-    let skipped = behind(&csms)?.projections.skip(&name, Position(position), &who(by.as_deref())).await;
+    let skipped =
+        behind(&csms)?.projections.skip(&name, Position(position), &who(by.as_deref())).await;
     retried(skipped?)
 }
 
@@ -83,7 +95,10 @@ pub(super) async fn processes(State(csms): State<Arc<Csms>>) -> Response {
 }
 
 /// Lists the triggers that a process has parked.
-pub(super) async fn parked_triggers(State(csms): State<Arc<Csms>>, name: Id) -> Result<Response, Problem> {
+pub(super) async fn parked_triggers(
+    State(csms): State<Arc<Csms>>,
+    name: Id,
+) -> Result<Response, Problem> {
     let parked = behind(&csms)?.processes.parked(&process_name(name)?).await?;
     let items = parked.iter().take(PARKED_SHOWN_MAX).map(trigger_json).collect();
     Ok(json_body(&page(items, None)).into_response())
@@ -109,35 +124,58 @@ impl Waiting {
         match (&self.instance, &self.stream) {
             (Some(instance), None) => Ok(Whose::Instance(instance.clone())),
             (None, Some(stream)) => Ok(Whose::Stream(stream.clone())),
-            _ => Err(Problem::bad_request("invalid-json", "name an instance or a stream, as in the list of what is parked")),
+            _ => Err(Problem::bad_request(
+                "invalid-json",
+                "name an instance or a stream, as in the list of what is parked",
+            )),
         }
     }
 }
 
 /// Lets a process react to its parked triggers.
-pub(super) async fn retry_triggers(State(csms): State<Arc<Csms>>, name: Id, bytes: Body) -> Result<Response, Problem> {
+pub(super) async fn retry_triggers(
+    State(csms): State<Arc<Csms>>,
+    name: Id,
+    bytes: Body,
+) -> Result<Response, Problem> {
     let (name, waiting): (String, Waiting) = (process_name(name)?, parse(&body(bytes)?)?);
     let done = behind(&csms)?.processes.retry(&name, &waiting.whose()?).await?;
     Ok(json_body(&json!({ "done": done })).into_response())
 }
 
 /// Lets one trigger go without a reaction.
-pub(super) async fn skip_trigger(State(csms): State<Arc<Csms>>, name: Id, bytes: Body) -> Result<Response, Problem> {
+pub(super) async fn skip_trigger(
+    State(csms): State<Arc<Csms>>,
+    name: Id,
+    bytes: Body,
+) -> Result<Response, Problem> {
     let (name, waiting): (String, Waiting) = (process_name(name)?, parse(&body(bytes)?)?);
-    let position = waiting.position.ok_or_else(|| Problem::bad_request("invalid-json", "name the position of what is parked"))?;
+    let position = waiting.position.ok_or_else(|| {
+        Problem::bad_request("invalid-json", "name the position of what is parked")
+    })?;
     let by = who(waiting.by.as_deref());
-    let done = behind(&csms)?.processes.skip(&name, &waiting.whose()?, Position(position), &by).await?;
+    let done =
+        behind(&csms)?.processes.skip(&name, &waiting.whose()?, Position(position), &by).await?;
     Ok(json_body(&json!({ "done": done })).into_response())
 }
 
 pub(super) fn behind(csms: &Csms) -> Result<&Behind, Problem> {
-    csms.behind().ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the server is starting; try again"))
+    csms.behind().ok_or_else(|| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "starting",
+            "the server is starting; try again",
+        )
+    })
 }
 
 fn process_name(name: Id) -> Result<String, Problem> {
     let name = path(name)?;
     if !PROCESSES.contains(&name.as_str()) {
-        return Err(Problem::not_found("unknown-process", "there is no such process; list them at /api/processes"));
+        return Err(Problem::not_found(
+            "unknown-process",
+            "there is no such process; list them at /api/processes",
+        ));
     }
     Ok(name)
 }
@@ -215,7 +253,9 @@ impl From<projection::AskError> for Problem {
         match error {
             AskError::Unknown { .. } => Self::not_found("unknown-read-model", detail),
             AskError::NotParked { .. } => Self::new(StatusCode::CONFLICT, "not-parked", detail),
-            AskError::Away { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "read-model-away", detail),
+            AskError::Away { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "read-model-away", detail)
+            }
             AskError::Stopped => Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail),
         }
     }
@@ -229,7 +269,9 @@ impl From<process::AskError> for Problem {
             AskError::Unknown { .. } => Self::not_found("unknown-process", detail),
             AskError::NotParked => Self::new(StatusCode::CONFLICT, "not-parked", detail),
             AskError::FailsAgain { .. } => Self::new(StatusCode::CONFLICT, "fails-again", detail),
-            AskError::Store { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-failed", detail),
+            AskError::Store { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-failed", detail)
+            }
         }
     }
 }

@@ -8,7 +8,9 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use leftfold::prelude::Position;
-use leftfold::runtime::{EffectFilter, EffectId, EffectState, EffectStatus, Effects, ResolveError, Verdict};
+use leftfold::runtime::{
+    EffectFilter, EffectId, EffectState, EffectStatus, Effects, ResolveError, Verdict,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -36,7 +38,12 @@ pub(super) async fn list(
         Some("open") => EffectFilter::Open,
         Some("inDoubt") => EffectFilter::InDoubt,
         Some("concluded") => EffectFilter::Concluded,
-        Some(_) => return Err(Problem::bad_request("invalid-query", "state is one of all, open, inDoubt, concluded")),
+        Some(_) => {
+            return Err(Problem::bad_request(
+                "invalid-query",
+                "state is one of all, open, inDoubt, concluded",
+            ));
+        }
     };
     let after = EffectId(Position(bounds.after_number()?));
     let found = effects(&csms)?.list(filter, after, bounds.limit()).await?;
@@ -45,7 +52,10 @@ pub(super) async fn list(
 }
 
 /// Returns one effect.
-pub(super) async fn one(State(csms): State<Arc<Csms>>, id: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
+pub(super) async fn one(
+    State(csms): State<Arc<Csms>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
     let id = effect_id(&path(id)?)?;
     let status = effects(&csms)?.find(id).await?.ok_or_else(unknown)?;
     Ok(json_body(&effect_json(&status)).into_response())
@@ -112,7 +122,10 @@ fn effect_id(text: &str) -> Result<EffectId, Problem> {
 }
 
 fn unknown() -> Problem {
-    Problem::not_found("unknown-effect", "there is no such effect; take its id from the answer to the request")
+    Problem::not_found(
+        "unknown-effect",
+        "there is no such effect; take its id from the answer to the request",
+    )
 }
 
 /// Returns an effect as JSON. `state` is the state of the effect, `answer` its meaning for the
@@ -125,12 +138,22 @@ pub fn effect_json(status: &EffectStatus) -> Value {
         EffectState::InFlight { .. } => ("inFlight", None, None, None),
         EffectState::Waiting { reason, .. } => ("waiting", None, Some(reason.clone()), None),
         EffectState::Parked { reason } => ("parked", None, Some(reason.clone()), None),
-        EffectState::InDoubt { reason, .. } if reason == NO_ANSWER => ("inDoubt", Some("noAnswer"), Some(reason.clone()), None),
-        EffectState::InDoubt { reason, .. } => ("inDoubt", Some("inDoubt"), Some(reason.clone()), None),
-        EffectState::NotDone { reason, by } => ("notDone", Some("notDone"), Some(reason.clone()), Some(by)),
+        EffectState::InDoubt { reason, .. } if reason == NO_ANSWER => {
+            ("inDoubt", Some("noAnswer"), Some(reason.clone()), None)
+        }
+        EffectState::InDoubt { reason, .. } => {
+            ("inDoubt", Some("inDoubt"), Some(reason.clone()), None)
+        }
+        EffectState::NotDone { reason, by } => {
+            ("notDone", Some("notDone"), Some(reason.clone()), Some(by))
+        }
         EffectState::Done { outcome: value, by } => match outcome(value) {
-            Some(StationAnswer::Rejected { status }) => ("done", Some("rejected"), Some(status), Some(by)),
-            Some(StationAnswer::NotDone { reason }) => ("notDone", Some("notDone"), Some(reason), Some(by)),
+            Some(StationAnswer::Rejected { status }) => {
+                ("done", Some("rejected"), Some(status), Some(by))
+            }
+            Some(StationAnswer::NotDone { reason }) => {
+                ("notDone", Some("notDone"), Some(reason), Some(by))
+            }
             Some(StationAnswer::Accepted) | None => ("done", Some("done"), None, Some(by)),
         },
     };

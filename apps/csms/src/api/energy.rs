@@ -30,13 +30,21 @@ pub(crate) struct Which {
 impl Which {
     /// Returns the filter; by default the report ends today and covers the [`DAYS`] days up to its
     /// end.
-    pub(crate) fn filter(self, now: Timestamp, after: Option<&str>) -> Result<EnergyFilter, Problem> {
+    pub(crate) fn filter(
+        self,
+        now: Timestamp,
+        after: Option<&str>,
+    ) -> Result<EnergyFilter, Problem> {
         let invalid = |detail| Problem::bad_request("invalid-query", detail);
         let day = |text: Option<String>| match text.filter(|text| !text.is_empty()) {
             None => Ok(None),
-            Some(text) => text.parse::<Date>().map(|date| Some(day_at(date))).map_err(|_| invalid("a day is such as 2026-05-04")),
+            Some(text) => text
+                .parse::<Date>()
+                .map(|date| Some(day_at(date)))
+                .map_err(|_| invalid("a day is such as 2026-05-04")),
         };
-        let to = day(self.to)?.unwrap_or_else(|| now.as_micros().div_euclid(24 * 60 * 60 * 1_000_000));
+        let to =
+            day(self.to)?.unwrap_or_else(|| now.as_micros().div_euclid(24 * 60 * 60 * 1_000_000));
         let from = day(self.from)?.unwrap_or(to - DAYS + 1);
         if from > to {
             return Err(invalid("from must not be after to"));
@@ -48,7 +56,9 @@ impl Which {
         };
         let after = after.map(|after| -> Result<_, Problem> {
             let (date, station) = after.split_once('/').unwrap_or((after, ""));
-            let date: Date = date.parse().map_err(|_| invalid("after is no cursor; take it from \"next\" of a page"))?;
+            let date: Date = date
+                .parse()
+                .map_err(|_| invalid("after is no cursor; take it from \"next\" of a page"))?;
             Ok((day_at(date), station.to_owned()))
         });
         let station = self.station.filter(|station| !station.is_empty());
@@ -70,7 +80,8 @@ pub(super) async fn list(
     let mut rows = csms.read.daily_energy(&filter, bounds.limit() + 1).await?;
     let more = rows.len() > bounds.limit();
     rows.truncate(bounds.limit());
-    let next = rows.last().filter(|_| more).map(|last| format!("{}/{}", date_of(last.day), last.station));
+    let next =
+        rows.last().filter(|_| more).map(|last| format!("{}/{}", date_of(last.day), last.station));
     let items = rows.iter().map(|row| energy_json(row, filter.by)).collect();
     Ok((position, json_body(&page(items, next))).into_response())
 }

@@ -32,7 +32,9 @@ fn challenge(problem: Problem) -> Response {
     let mut response = problem.into_response();
     if response.status() == StatusCode::UNAUTHORIZED {
         let basic = HeaderValue::from_static("Basic realm=\"csms\", charset=\"UTF-8\"");
-        response.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"csms\""));
+        response
+            .headers_mut()
+            .append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"csms\""));
         response.headers_mut().append(header::WWW_AUTHENTICATE, basic);
     }
     response
@@ -49,7 +51,8 @@ pub(super) fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result
             if given.is_some_and(|given| is_equal(given.as_bytes(), token.as_bytes())) {
                 return Ok(());
             }
-            let detail = "send the token that the server was started with: Authorization: Bearer TOKEN";
+            let detail =
+                "send the token that the server was started with: Authorization: Bearer TOKEN";
             Err(Problem::new(StatusCode::UNAUTHORIZED, "token-required", detail))
         }
         None => refuse_foreign_host(headers),
@@ -70,18 +73,30 @@ pub fn admit_station(strangers: Strangers, headers: &HeaderMap) -> Result<(), Pr
 fn refuse_foreign_origin(headers: &HeaderMap) -> Result<(), Problem> {
     // What cannot be read as an origin is a foreign one, as is `null`.
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let authority = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, authority)| authority);
     if authority.is_some() && authority == text(headers, &header::HOST) {
         return Ok(());
     }
-    Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", "a page of another origin may not call this"))
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "foreign-origin",
+        "a page of another origin may not call this",
+    ))
 }
 
 fn refuse_foreign_host(headers: &HeaderMap) -> Result<(), Problem> {
     if text(headers, &header::HOST).is_some_and(is_local) {
         return Ok(());
     }
-    Err(Problem::new(StatusCode::FORBIDDEN, "foreign-host", "in open mode call by 127.0.0.1 or localhost"))
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "foreign-host",
+        "in open mode call by 127.0.0.1 or localhost",
+    ))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -110,7 +125,8 @@ fn is_local(host: &str) -> bool {
         Some((name, _)) => name,
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -122,7 +138,14 @@ mod tests {
         for host in ["127.0.0.1", "127.0.0.1:8180", "localhost:1", "[::1]:8180", "LOCALHOST"] {
             assert!(is_local(host), "{host}");
         }
-        for host in ["evil.example", "127.0.0.1.evil.example:80", "", "10.0.0.1", "[::2]:1", "localhost.evil"] {
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example:80",
+            "",
+            "10.0.0.1",
+            "[::2]:1",
+            "localhost.evil",
+        ] {
             assert!(!is_local(host), "{host}");
         }
     }
@@ -134,24 +157,43 @@ mod tests {
         headers
     }
 
-    /// In open mode any page in the operator's browser could open ws://127.0.0.1:8180/ocpp/X and be a station.
+    /// In open mode any page in the operator's browser could open ws://127.0.0.1:8180/ocpp/X and be
+    /// a station.
     #[test]
     fn a_web_page_of_somewhere_else_is_no_station() {
         let status = |strangers, host, origin| {
-            admit_station(strangers, &headers(host, origin)).map_err(|problem| problem.into_response().status())
+            admit_station(strangers, &headers(host, origin))
+                .map_err(|problem| problem.into_response().status())
         };
         for strangers in [Strangers::Welcome, Strangers::Refused] {
-            for origin in ["https://evil.example", "null", "http://127.0.0.1:3000", "127.0.0.1:8180", "http://"] {
-                assert_eq!(status(strangers, "127.0.0.1:8180", Some(origin)), Err(StatusCode::FORBIDDEN), "{origin}");
+            for origin in [
+                "https://evil.example",
+                "null",
+                "http://127.0.0.1:3000",
+                "127.0.0.1:8180",
+                "http://",
+            ] {
+                assert_eq!(
+                    status(strangers, "127.0.0.1:8180", Some(origin)),
+                    Err(StatusCode::FORBIDDEN),
+                    "{origin}"
+                );
             }
             assert_eq!(status(strangers, "127.0.0.1:8180", Some("http://127.0.0.1:8180")), Ok(()));
             assert_eq!(status(strangers, "[::1]:8180", None), Ok(()), "stations send no origin");
         }
         // A name that its owner made point to this machine.
         let rebound = "evil.example:8180";
-        assert_eq!(status(Strangers::Welcome, rebound, Some("http://evil.example:8180")), Err(StatusCode::FORBIDDEN));
+        assert_eq!(
+            status(Strangers::Welcome, rebound, Some("http://evil.example:8180")),
+            Err(StatusCode::FORBIDDEN)
+        );
         assert_eq!(status(Strangers::Welcome, rebound, None), Err(StatusCode::FORBIDDEN));
-        assert_eq!(status(Strangers::Refused, "csms.example", None), Ok(()), "closed mode is reached by any name");
+        assert_eq!(
+            status(Strangers::Refused, "csms.example", None),
+            Ok(()),
+            "closed mode is reached by any name"
+        );
         assert!(admit_station(Strangers::Welcome, &HeaderMap::new()).is_err());
     }
 

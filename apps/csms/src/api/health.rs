@@ -24,7 +24,8 @@ use crate::Csms;
 pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Response {
     let status = csms.store.status().borrow().clone();
     let consumers = csms.consumers();
-    let mut problems: Vec<Value> = consumers.iter().filter(|consumer| has_problem(consumer)).map(problem_json).collect();
+    let mut problems: Vec<Value> =
+        consumers.iter().filter(|consumer| has_problem(consumer)).map(problem_json).collect();
     if let Some(error) = &*csms.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) {
         problems.push(json!({ "of": "store", "detail": format!("the last report of a station was not recorded: {error}") }));
     }
@@ -37,7 +38,11 @@ pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) ->
         }
         store::State::Closed => "closed",
     };
-    let code = if status.state == store::State::Open { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if status.state == store::State::Open {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     let mut body = json!({
         "status": state,
         "position": status.head.position.0,
@@ -65,8 +70,11 @@ pub(crate) fn has_problem(consumer: &ConsumerStatus) -> bool {
 
 /// Tells whether a consumer of the log as a whole does not move.
 pub(crate) fn stands_still(consumer: &ConsumerStatus) -> bool {
-    let waits_for_events = ["new events", "new intents", "events"].iter().any(|usual| consumer.waits_for.starts_with(usual));
-    let behind = consumer.lag() > 0 && consumer.per_second == 0 && !waits_for_events && !consumer.standby;
+    let waits_for_events = ["new events", "new intents", "events"]
+        .iter()
+        .any(|usual| consumer.waits_for.starts_with(usual));
+    let behind =
+        consumer.lag() > 0 && consumer.per_second == 0 && !waits_for_events && !consumer.standby;
     consumer.stalled || behind
 }
 
@@ -75,9 +83,17 @@ fn problem_json(consumer: &ConsumerStatus) -> Value {
     if stands_still(consumer) {
         detail.push(format!("{} events behind, waits for {}", consumer.lag(), consumer.waits_for));
     }
-    let waiting =
-        [(consumer.parked, "events parked"), (consumer.in_doubt, "effects in doubt"), (consumer.stuck, "commands stuck")];
-    detail.extend(waiting.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+    let waiting = [
+        (consumer.parked, "events parked"),
+        (consumer.in_doubt, "effects in doubt"),
+        (consumer.stuck, "commands stuck"),
+    ];
+    detail.extend(
+        waiting
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}")),
+    );
     json!({ "of": consumer.name, "detail": detail.join(", ") })
 }
 
@@ -110,12 +126,20 @@ mod tests {
     #[test]
     fn what_stands_still_or_waits_for_a_person_is_a_problem_and_nothing_else() {
         let behind = ConsumerStatus { head: Position(9), ..consumer() };
-        let standby = ConsumerStatus { standby: true, waits_for: "its turn".to_owned(), ..behind.clone() };
+        let standby =
+            ConsumerStatus { standby: true, waits_for: "its turn".to_owned(), ..behind.clone() };
         for calm in [consumer(), behind.clone(), standby] {
             assert!(!has_problem(&calm), "{calm:?}");
         }
-        let away = ConsumerStatus { stalled: true, waits_for: "its target to come back: no".to_owned(), ..behind };
-        assert_eq!(problem_json(&away)["detail"], "2 events behind, waits for its target to come back: no");
+        let away = ConsumerStatus {
+            stalled: true,
+            waits_for: "its target to come back: no".to_owned(),
+            ..behind
+        };
+        assert_eq!(
+            problem_json(&away)["detail"],
+            "2 events behind, waits for its target to come back: no"
+        );
         let parked = ConsumerStatus { parked: 3, needs_person: true, ..consumer() };
         let in_doubt = ConsumerStatus { in_doubt: 1, needs_person: true, ..consumer() };
         assert!(has_problem(&away) && has_problem(&parked) && has_problem(&in_doubt));

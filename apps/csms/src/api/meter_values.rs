@@ -43,7 +43,8 @@ pub(super) async fn list(
     let more = samples.len() > bounds.limit();
     samples.truncate(bounds.limit());
     let next = samples.last().filter(|_| more).map(|last| last.cursor.to_string());
-    Ok((position, json_body(&page(samples.iter().map(sample_json).collect(), next))).into_response())
+    Ok((position, json_body(&page(samples.iter().map(sample_json).collect(), next)))
+        .into_response())
 }
 
 pub(super) fn sample_json(sample: &MeterSample) -> Value {

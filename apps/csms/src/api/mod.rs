@@ -82,7 +82,10 @@ pub fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
 
 /// Answers a request for a path without a route.
 pub async fn not_found(uri: Uri) -> Problem {
-    Problem::not_found("no-such-route", format!("there is nothing under {}; the routes begin with /api", uri.path()))
+    Problem::not_found(
+        "no-such-route",
+        format!("there is nothing under {}; the routes begin with /api", uri.path()),
+    )
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
@@ -93,7 +96,9 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
 /// Returns the same value with all names in camel case; the names in events are in snake case.
 pub(crate) fn camel(value: &Value) -> Value {
     match value {
-        Value::Object(fields) => Value::Object(fields.iter().map(|(name, value)| (camel_name(name), camel(value))).collect()),
+        Value::Object(fields) => Value::Object(
+            fields.iter().map(|(name, value)| (camel_name(name), camel(value))).collect(),
+        ),
         Value::Array(items) => Value::Array(items.iter().map(camel).collect()),
         value => value.clone(),
     }
@@ -104,7 +109,9 @@ fn camel_name(name: &str) -> String {
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |name, part| {
         let mut characters = part.chars();
-        name + &characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+        name + &characters
+            .next()
+            .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
     })
 }
 

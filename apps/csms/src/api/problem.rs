@@ -45,13 +45,18 @@ impl Problem {
         self
     }
 
-    /// A failure that is not the caller's, with the status of its kind. Of what somebody has to mend the log has all, and the
-    /// caller is told no more than that: it names places and types.
+    /// A failure that is not the caller's, with the status of its kind. Of what somebody has to
+    /// mend the log has all, and the caller is told no more than that: it names places and types.
     fn internal(kind: Kind, error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, ?kind, "a request failed");
-        let status = StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         match kind {
-            Kind::Bug => Self::new(status, "internal", "the server's log says what is wrong; have somebody look at it"),
+            Kind::Bug => Self::new(
+                status,
+                "internal",
+                "the server's log says what is wrong; have somebody look at it",
+            ),
             _ => Self::new(status, "store-failed", error.to_string()),
         }
     }
@@ -100,8 +105,12 @@ impl From<ReadError> for Problem {
 impl From<ExecuteError<StationRefusal>> for Problem {
     fn from(error: ExecuteError<StationRefusal>) -> Self {
         match error {
-            ExecuteError::Refused(refusal @ StationRefusal::Unknown) => Self::not_found(refusal.code(), refusal.to_string()),
-            ExecuteError::Refused(refusal) => Self::new(StatusCode::CONFLICT, refusal.code(), refusal.to_string()),
+            ExecuteError::Refused(refusal @ StationRefusal::Unknown) => {
+                Self::not_found(refusal.code(), refusal.to_string())
+            }
+            ExecuteError::Refused(refusal) => {
+                Self::new(StatusCode::CONFLICT, refusal.code(), refusal.to_string())
+            }
             error => execute_failed(error),
         }
     }
@@ -128,9 +137,14 @@ mod tests {
     fn a_failure_has_the_status_of_its_kind_and_a_bug_tells_strangers_nothing() {
         let doubt = AppendError::Unknown { detail: "the sync failed".to_owned() };
         let failed = |error| Problem::from(ExecuteError::<StationRefusal>::Append(error));
-        assert_eq!((failed(doubt).status.as_u16(), failed(AppendError::Closed).status.as_u16()), (504, 503));
-        let damaged =
-            Problem::from(ReadError::Damaged { place: "/srv/events/0001.log".to_owned(), detail: "a checksum".to_owned() });
+        assert_eq!(
+            (failed(doubt).status.as_u16(), failed(AppendError::Closed).status.as_u16()),
+            (504, 503)
+        );
+        let damaged = Problem::from(ReadError::Damaged {
+            place: "/srv/events/0001.log".to_owned(),
+            detail: "a checksum".to_owned(),
+        });
         assert_eq!((damaged.status.as_u16(), damaged.code), (500, "internal"));
         assert!(!damaged.detail.contains("/srv"), "{damaged:?}");
     }

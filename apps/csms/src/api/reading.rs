@@ -68,27 +68,43 @@ pub(super) async fn shown(
     headers: &HeaderMap,
     at: At,
 ) -> Result<[(HeaderName, String); 1], Problem> {
-    let in_header = headers.get(POSITION).map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
+    let in_header =
+        headers.get(POSITION).map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
     let wanted = match (at.at, in_header) {
         (Some(at), _) | (None, Some(Some(at))) => Some(Position(at)),
-        (None, Some(None)) => return Err(Problem::bad_request("invalid-position", "leftfold-position is a number")),
+        (None, Some(None)) => {
+            return Err(Problem::bad_request("invalid-position", "leftfold-position is a number"));
+        }
         (None, None) => None,
     };
     let projections = &behind(csms)?.projections;
-    let (position, within) = wanted.map_or((csms.store.head().position, SHOWN_WITHIN.0), |at| (at, SHOWN_WITHIN.1));
+    let (position, within) =
+        wanted.map_or((csms.store.head().position, SHOWN_WITHIN.0), |at| (at, SHOWN_WITHIN.1));
     let reached = match projections.wait_until(name, position, within).await {
         Ok(reached) => reached,
         Err(NotReached::Late { stands_at, waits_for, .. }) if wanted.is_some() => {
-            let detail = format!("{name} stands at {stands_at} and not at {position} yet, it waits for {waits_for}; try again");
+            let detail = format!(
+                "{name} stands at {stands_at} and not at {position} yet, it waits for {waits_for}; try again"
+            );
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "behind", detail);
             return Err(problem.with("standsAt", stands_at.0).with("waitsFor", waits_for));
         }
         Err(NotReached::Late { stands_at, .. }) => stands_at,
         Err(NotReached::Parked { stands_at, .. }) if wanted.is_none() => stands_at,
         Err(parked @ NotReached::Parked { .. }) => {
-            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "parked", parked.to_string()));
+            return Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "parked",
+                parked.to_string(),
+            ));
         }
-        Err(unknown) => return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", unknown.to_string())),
+        Err(unknown) => {
+            return Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "starting",
+                unknown.to_string(),
+            ));
+        }
     };
     Ok(at_position(reached))
 }
@@ -106,8 +122,12 @@ const SHOWN_WITHIN: (Duration, Duration) = (Duration::from_secs(2), Duration::fr
 
 /// Reads a moment of the query; `None` if it is missing or empty.
 pub(super) fn moment(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
-    let invalid =
-        |error| Problem::bad_request("invalid-query", format!("{name} is no time such as 2026-05-04T10:00:00Z: {error}"));
+    let invalid = |error| {
+        Problem::bad_request(
+            "invalid-query",
+            format!("{name} is no time such as 2026-05-04T10:00:00Z: {error}"),
+        )
+    };
     text.filter(|text| !text.is_empty()).map(|text| text.parse().map_err(invalid)).transpose()
 }
 
@@ -118,30 +138,36 @@ pub(super) fn list(items: Vec<Value>, next: Option<String>) -> Value {
 
 /// Returns the part of the path.
 pub(super) fn path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
-    path.map(|Path(part)| part).map_err(|rejection| Problem::bad_request("invalid-path", rejection.body_text()))
+    path.map(|Path(part)| part)
+        .map_err(|rejection| Problem::bad_request("invalid-path", rejection.body_text()))
 }
 
 /// Returns the query.
 pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
-    query.map(|Query(query)| query).map_err(|rejection| Problem::bad_request("invalid-query", rejection.body_text()))
+    query
+        .map(|Query(query)| query)
+        .map_err(|rejection| Problem::bad_request("invalid-query", rejection.body_text()))
 }
 
 /// Returns the body.
 pub(super) fn body(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
     body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "send at most 64 KiB"),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "send at most 64 KiB")
+        }
         _ => Problem::bad_request("body-unreadable", rejection.body_text()),
     })
 }
 
 /// Reads the body as JSON.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::bad_request("invalid-json", format!("the body is not as expected: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::bad_request("invalid-json", format!("the body is not as expected: {error}"))
+    })
 }
 
-/// Returns the caller's place in a distributed trace. A header that says none is no fault of the request: then it is not
-/// traced, as the standard asks.
+/// Returns the caller's place in a distributed trace. A header that says none is no fault of the
+/// request: then it is not traced, as the standard asks.
 pub(super) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     TraceContext::parse(text("traceparent")?, text("tracestate")).ok()
@@ -153,6 +179,9 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     match value.to_str() {
         Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => Err(Problem::bad_request("invalid-idempotency-key", "the Idempotency-Key must be 1 to 255 ASCII characters")),
+        _ => Err(Problem::bad_request(
+            "invalid-idempotency-key",
+            "the Idempotency-Key must be 1 to 255 ASCII characters",
+        )),
     }
 }

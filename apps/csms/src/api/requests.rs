@@ -24,7 +24,8 @@ use crate::Csms;
 use crate::config::duration;
 use crate::domain::id_tag::IdTag;
 use crate::domain::request::{
-    RemoteStartRequested, RequestId, ReservationCancelRequested, ReservationRequested, UnlockRequested,
+    RemoteStartRequested, RequestId, ReservationCancelRequested, ReservationRequested,
+    UnlockRequested,
 };
 use crate::domain::station::{self, OnBehalf, StationCommand, StationEvent};
 use crate::fault::Fault;
@@ -43,7 +44,9 @@ impl Wait {
         let Some(text) = &self.wait else { return Ok(None) };
         match duration(text) {
             Some(wait) if wait <= WAIT_MAX => Ok(Some(wait)),
-            _ => Err(Problem::bad_request("invalid-query", "wait is a time up to 120s, such as 30s")),
+            _ => {
+                Err(Problem::bad_request("invalid-query", "wait is a time up to 120s, such as 30s"))
+            }
         }
     }
 }
@@ -82,7 +85,14 @@ pub(super) async fn remote_start(
         until: now.plus(csms.config.call_timeout + csms.config.start_within),
     };
     request
-        .execute(&csms, StationCommand::RemoteStart { asked, authorization: info.status, parent_id_tag: info.parent_id_tag })
+        .execute(
+            &csms,
+            StationCommand::RemoteStart {
+                asked,
+                authorization: info.status,
+                parent_id_tag: info.parent_id_tag,
+            },
+        )
         .await
 }
 
@@ -170,7 +180,8 @@ pub(super) async fn reserve(
     let request = Request::read("reserve", &headers, id, wait, bytes)?;
     let Reserve { connector_id, id_tag, expiry_date } = parse(&request.bytes)?;
     let now = Timestamp::now();
-    let info = csms.tags.load(&IdTag::id(id_tag.as_str())).await?.state.info(now, csms.config.strangers());
+    let info =
+        csms.tags.load(&IdTag::id(id_tag.as_str())).await?.state.info(now, csms.config.strangers());
     let asked = ReservationRequested {
         station: request.station.clone(),
         request: RequestId::random(),
@@ -222,9 +233,22 @@ struct Request {
 }
 
 impl Request {
-    fn read(route: &'static str, headers: &HeaderMap, id: Id, wait: Waiting, bytes: Body) -> Result<Self, Problem> {
+    fn read(
+        route: &'static str,
+        headers: &HeaderMap,
+        id: Id,
+        wait: Waiting,
+        bytes: Body,
+    ) -> Result<Self, Problem> {
         let (key, wait) = (idempotency_key(headers)?, query(wait)?.duration()?);
-        Ok(Self { route, station: path(id)?, key, trace: trace(headers), wait, bytes: body(bytes)? })
+        Ok(Self {
+            route,
+            station: path(id)?,
+            key,
+            trace: trace(headers),
+            wait,
+            bytes: body(bytes)?,
+        })
     }
 
     async fn execute(self, csms: &Csms, command: StationCommand) -> Result<Response, Problem> {
@@ -243,15 +267,30 @@ impl Request {
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Answers with the state of the effect, after waiting at most `wait` for its outcome.
-async fn respond(csms: &Csms, executed: &Executed<StationEvent>, wait: Option<Duration>) -> Result<Response, Problem> {
+async fn respond(
+    csms: &Csms,
+    executed: &Executed<StationEvent>,
+    wait: Option<Duration>,
+) -> Result<Response, Problem> {
     // A request leads to one event, its intent, whose position names the effect.
     let id = EffectId(executed.position);
-    let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", "the server is starting; try again");
-    let status = behind(csms)?.effects.wait(id, wait.unwrap_or_default()).await?.ok_or_else(starting)?;
+    let starting = || {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "starting",
+            "the server is starting; try again",
+        )
+    };
+    let status =
+        behind(csms)?.effects.wait(id, wait.unwrap_or_default()).await?.ok_or_else(starting)?;
     if status.state.is_concluded() {
         Fault::AfterOutcome.strike();
     }
-    let code = if status.state.is_settled() && wait.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let code = if status.state.is_settled() && wait.is_some() {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
     let mut response = (
         code,
         at_position(executed.position),

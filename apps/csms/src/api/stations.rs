@@ -12,7 +12,9 @@ use leftfold::prelude::{Folded, Recorded, Timestamp, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::reading::{At, Bounds, at_position, body, list as page, parse, path, query, shown, trace};
+use super::reading::{
+    At, Bounds, at_position, body, list as page, parse, path, query, shown, trace,
+};
 use super::{Problem, camel, json_body};
 use crate::Csms;
 use crate::domain::connector::Connector;
@@ -32,11 +34,15 @@ pub(super) async fn list(
     let position = shown(&csms, fleet::NAME, &headers, query(at)?).await?;
     let after = bounds.after.clone().unwrap_or_default();
     let list = |fleet: &Fleet| {
-        let mut rows = fleet.stations.range::<String, _>((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
+        let mut rows = fleet
+            .stations
+            .range::<String, _>((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
         let items: Vec<(String, Value)> = rows
             .by_ref()
             .take(bounds.limit())
-            .map(|(id, row)| (id.clone(), station_json(&csms, id, &row.state, row.version, Timestamp::now())))
+            .map(|(id, row)| {
+                (id.clone(), station_json(&csms, id, &row.state, row.version, Timestamp::now()))
+            })
             .collect();
         let next = rows.next().and_then(|_| items.last().map(|(id, _)| id.clone()));
         page(items.into_iter().map(|(_, item)| item).collect(), next)
@@ -58,10 +64,17 @@ pub(super) async fn one(
 ) -> Result<Response, Problem> {
     let (id, when) = (path(id)?, query(when)?);
     let moment: Option<Moment> = match (when.version, &when.at) {
-        (Some(_), Some(_)) => return Err(Problem::bad_request("invalid-query", "give a version or a time, not both")),
+        (Some(_), Some(_)) => {
+            return Err(Problem::bad_request(
+                "invalid-query",
+                "give a version or a time, not both",
+            ));
+        }
         (Some(version), None) => Some(Version(version).into()),
         (None, Some(at)) => {
-            let at: Timestamp = at.parse().map_err(|error| Problem::bad_request("invalid-query", format!("{error}")))?;
+            let at: Timestamp = at
+                .parse()
+                .map_err(|error| Problem::bad_request("invalid-query", format!("{error}")))?;
             Some(at.into())
         }
         (None, None) => None,
@@ -74,7 +87,8 @@ pub(super) async fn one(
         return Err(unknown());
     }
     if when.version.is_some_and(|wanted| wanted > version.0) {
-        let detail = format!("the station has had {version} events so far; ask for one of these versions");
+        let detail =
+            format!("the station has had {version} events so far; ask for one of these versions");
         return Err(Problem::not_found("unknown-version", detail));
     }
     let now = match moment {
@@ -105,7 +119,10 @@ pub(super) async fn put(
 ) -> Result<Response, Problem> {
     let (id, bytes) = (path(id)?, body(bytes)?);
     if !is_identity(&id) {
-        return Err(Problem::bad_request("invalid-id", "an identity has up to 128 bytes and no control characters"));
+        return Err(Problem::bad_request(
+            "invalid-id",
+            "an identity has up to 128 bytes and no control characters",
+        ));
     }
     let Put { max_transactions } = if bytes.is_empty() { Put::default() } else { parse(&bytes)? };
     let limit = StationCommand::LimitTransactions { transactions_max: max_transactions };
@@ -115,7 +132,8 @@ pub(super) async fn put(
     let Folded { state, version, .. } = csms.stations.load(&id).await?;
     let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let position = at_position(executed.position);
-    Ok((code, position, json_body(&station_json(&csms, &id, &state, version.0, Timestamp::now()))).into_response())
+    Ok((code, position, json_body(&station_json(&csms, &id, &state, version.0, Timestamp::now())))
+        .into_response())
 }
 
 /// Lists the events of a station with their metadata, from the first on.
@@ -148,7 +166,9 @@ fn unknown() -> Problem {
 
 fn event_json(recorded: &Recorded<StationEvent>) -> Value {
     let envelope = &recorded.envelope;
-    let label = |label: &Option<leftfold::store::Label>| label.as_ref().map(|label| label.as_str().to_owned());
+    let label = |label: &Option<leftfold::store::Label>| {
+        label.as_ref().map(|label| label.as_str().to_owned())
+    };
     json!({
         "version": envelope.version().0,
         "position": envelope.position.0,
@@ -166,8 +186,11 @@ fn event_json(recorded: &Recorded<StationEvent>) -> Value {
 }
 
 fn station_json(csms: &Csms, id: &str, state: &Station, version: u64, now: Timestamp) -> Value {
-    let connectors: Vec<Value> =
-        state.connectors.iter().map(|(id, connector)| connector_json(*id, connector, state, now)).collect();
+    let connectors: Vec<Value> = state
+        .connectors
+        .iter()
+        .map(|(id, connector)| connector_json(*id, connector, state, now))
+        .collect();
     json!({
         "id": id,
         "version": version,

@@ -41,20 +41,36 @@ pub(super) async fn put(
     let Put { status, parent_id_tag, expiry_date } = parse(&body(bytes)?)?;
     let id = IdTag::id(id_tag.as_str());
     let terms = Terms { id_tag, status, parent_id_tag, expiry_date };
-    let executed = csms.tags.command(&id, IdTagCommand::Define(terms.clone())).trace(trace(&headers)).execute().await?;
-    let code = if executed.version.0 == 1 && !executed.events.is_empty() { StatusCode::CREATED } else { StatusCode::OK };
+    let executed = csms
+        .tags
+        .command(&id, IdTagCommand::Define(terms.clone()))
+        .trace(trace(&headers))
+        .execute()
+        .await?;
+    let code = if executed.version.0 == 1 && !executed.events.is_empty() {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     Ok((code, at_position(executed.position), json_body(&tag_json(&terms))).into_response())
 }
 
 /// Returns the terms of a tag.
 pub(super) async fn one(State(csms): State<Arc<Csms>>, id: Id) -> Result<Response, Problem> {
     let tag = csms.tags.load(&IdTag::id(token(id)?.as_str())).await?;
-    let terms = tag.state.terms.ok_or_else(|| Problem::from(ExecuteError::Refused(IdTagRefusal::Unknown)))?;
+    let terms = tag
+        .state
+        .terms
+        .ok_or_else(|| Problem::from(ExecuteError::Refused(IdTagRefusal::Unknown)))?;
     Ok(json_body(&tag_json(&terms)).into_response())
 }
 
 /// Removes the terms of a tag.
-pub(super) async fn delete(State(csms): State<Arc<Csms>>, headers: HeaderMap, id: Id) -> Result<Response, Problem> {
+pub(super) async fn delete(
+    State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
+    id: Id,
+) -> Result<Response, Problem> {
     let id = IdTag::id(token(id)?.as_str());
     csms.tags.command(&id, IdTagCommand::Remove).trace(trace(&headers)).execute().await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -76,8 +92,12 @@ fn tag_json(terms: &Terms) -> Value {
 impl From<ExecuteError<IdTagRefusal>> for Problem {
     fn from(error: ExecuteError<IdTagRefusal>) -> Self {
         match error {
-            ExecuteError::Refused(refusal @ IdTagRefusal::Unknown) => Self::not_found("unknown-tag", refusal.to_string()),
-            ExecuteError::Refused(refusal) => Self::new(StatusCode::CONFLICT, "own-parent", refusal.to_string()),
+            ExecuteError::Refused(refusal @ IdTagRefusal::Unknown) => {
+                Self::not_found("unknown-tag", refusal.to_string())
+            }
+            ExecuteError::Refused(refusal) => {
+                Self::new(StatusCode::CONFLICT, "own-parent", refusal.to_string())
+            }
             error => execute_failed(error),
         }
     }

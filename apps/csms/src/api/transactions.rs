@@ -1,7 +1,7 @@
 //! `/api/transactions`: what was charged.
 //!
-//! A transaction is `open` while it runs. It is `superseded` when another one started on its connector and nothing was
-//! heard of its stop.
+//! A transaction is `open` while it runs. It is `superseded` when another one started on its
+//! connector and nothing was heard of its stop.
 
 use std::sync::Arc;
 
@@ -57,7 +57,8 @@ pub(super) async fn list(
     let more = found.len() > bounds.limit();
     found.truncate(bounds.limit());
     let next = found.last().filter(|_| more).map(|last| last.id.to_string());
-    Ok((position, json_body(&page(found.iter().map(transaction_json).collect(), next))).into_response())
+    Ok((position, json_body(&page(found.iter().map(transaction_json).collect(), next)))
+        .into_response())
 }
 
 /// Returns one transaction, with a page of its meter values.
@@ -69,14 +70,24 @@ pub(super) async fn one(
     at: Result<Query<At>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (id, bounds, at) = (path(id)?, query(bounds)?, query(at)?);
-    let unknown = || Problem::not_found("unknown-transaction", "there is no such transaction; list them to find its id");
+    let unknown = || {
+        Problem::not_found(
+            "unknown-transaction",
+            "there is no such transaction; list them to find its id",
+        )
+    };
     let id: i64 = id.parse().map_err(|_| unknown())?;
     let position = shown(&csms, transactions::NAME, &headers, at.clone()).await?;
     shown(&csms, meter_values::NAME, &headers, at).await?;
     let transaction = csms.read.transaction(id).await?.ok_or_else(unknown)?;
     // A station may name any number: only what the transaction's own one says of it belongs to it.
     let station = Some(transaction.station.clone());
-    let filter = MeterFilter { station, transaction_id: Some(id), after: bounds.after_meter()?, ..MeterFilter::default() };
+    let filter = MeterFilter {
+        station,
+        transaction_id: Some(id),
+        after: bounds.after_meter()?,
+        ..MeterFilter::default()
+    };
     let mut samples = csms.read.meter_values(&filter, bounds.limit() + 1).await?;
     let more = samples.len() > bounds.limit();
     samples.truncate(bounds.limit());

@@ -18,7 +18,11 @@ pub(super) fn write_parked(html: &mut Html, view: &View) {
 
 fn write_item(html: &mut Html, parked: &ParkedView) {
     html.raw("<article class=\"card doubt\"").attribute("data-parked", parked.position);
-    html.raw("><div class=\"top\"><h3>").text(&parked.consumer).raw(" · ").text(&parked.key).raw("</h3>");
+    html.raw("><div class=\"top\"><h3>")
+        .text(&parked.consumer)
+        .raw(" · ")
+        .text(&parked.key)
+        .raw("</h3>");
     html.element("span", "tag wrong", format_args!("event {}", parked.position)).raw("</div><p>");
     match &parked.error {
         Some(error) => html.text(error),
@@ -27,8 +31,18 @@ fn write_item(html: &mut Html, parked: &ParkedView) {
     html.raw("</p>");
     if parked.error.is_some() {
         html.raw("<div class=\"answers\">");
-        write_answer(html, &format!("{}/retry", parked.route), ("Try again", "Try it again now?"), &parked.retry);
-        write_answer(html, &format!("{}/skip", parked.route), ("Skip", "Leave it out for good?"), &parked.skip);
+        write_answer(
+            html,
+            &format!("{}/retry", parked.route),
+            ("Try again", "Try it again now?"),
+            &parked.retry,
+        );
+        write_answer(
+            html,
+            &format!("{}/skip", parked.route),
+            ("Skip", "Leave it out for good?"),
+            &parked.skip,
+        );
         html.raw("<span class=\"soft\" role=\"status\" data-note></span></div>");
     }
     html.raw("</article>");
@@ -52,7 +66,9 @@ fn write_consumer(html: &mut Html, consumer: &ConsumerView) {
     // Where there is little room, only what is not as it should be is told in full.
     let is_calm = matches!(consumer.state, ConsumerState::UpToDate | ConsumerState::Standby);
     html.raw("<tr").attribute("class", if is_calm { "calm" } else { "alarm" });
-    html.raw("><td data-label=\"What\">").text(&consumer.name).raw("</td><td class=\"detail\" data-label=\"Kind\">");
+    html.raw("><td data-label=\"What\">")
+        .text(&consumer.name)
+        .raw("</td><td class=\"detail\" data-label=\"Kind\">");
     html.raw(match consumer.kind {
         ConsumerKind::ReadModel => "read model",
         ConsumerKind::Process => "process",
@@ -72,7 +88,8 @@ fn write_consumer(html: &mut Html, consumer: &ConsumerView) {
         html.raw(" <progress").attribute("max", end.max(1)).attribute("value", consumer.position);
         html.attribute("aria-label", "progress").raw("></progress>");
     }
-    html.raw("</td><td class=\"number detail\" data-label=\"Events behind\">").text(consumer.behind);
+    html.raw("</td><td class=\"number detail\" data-label=\"Events behind\">")
+        .text(consumer.behind);
     if consumer.behind > 0 {
         html.raw(" ").element("span", "soft", format_args!("{}/s", consumer.per_second));
     }
@@ -82,5 +99,7 @@ fn write_consumer(html: &mut Html, consumer: &ConsumerView) {
         Some(seconds) => html.text(span(seconds)),
         None => html.raw("unknown"),
     };
-    html.raw("</td><td class=\"wrap detail\" data-label=\"Waits for\">").text(&consumer.waits_for).raw("</td></tr>");
+    html.raw("</td><td class=\"wrap detail\" data-label=\"Waits for\">")
+        .text(&consumer.waits_for)
+        .raw("</td></tr>");
 }

@@ -26,8 +26,20 @@ impl Html {
     }
 
     /// Writes `<tag class="class">text</tag>`, the text escaped.
-    pub(super) fn element(&mut self, tag: &'static str, class: &'static str, text: impl Display) -> &mut Self {
-        self.raw("<").raw(tag).attribute("class", class).raw(">").text(text).raw("</").raw(tag).raw(">")
+    pub(super) fn element(
+        &mut self,
+        tag: &'static str,
+        class: &'static str,
+        text: impl Display,
+    ) -> &mut Self {
+        self.raw("<")
+            .raw(tag)
+            .attribute("class", class)
+            .raw(">")
+            .text(text)
+            .raw("</")
+            .raw(tag)
+            .raw(">")
     }
 
     /// Returns the HTML.

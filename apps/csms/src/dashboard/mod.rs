@@ -1,8 +1,9 @@
 //! The dashboard: rendered on the server; its first page is live.
 //!
-//! Pure functions from a [`View`]: [`page`] is the document, [`live`] the part of it that changes. The page listens to
-//! server-sent events at `/live`; each event named `view` carries a new [`live`] as its data, each line of it as a
-//! `data:` line. Style and script are assets of their own, so that the page needs no inline code.
+//! Pure functions from a [`View`]: [`page`] is the document, [`live`] the part of it that changes.
+//! The page listens to server-sent events at `/live`; each event named `view` carries a new
+//! [`live`] as its data, each line of it as a `data:` line. Style and script are assets of their
+//! own, so that the page needs no inline code.
 
 mod behind;
 mod markup;
@@ -15,8 +16,9 @@ mod view;
 pub use pages::{energy_page, transactions_page};
 pub use render::{live, page};
 pub use view::{
-    Admission, Connection, ConnectorView, ConsumerKind, ConsumerState, ConsumerView, Counts, EffectView, EnergyDay, EnergyView,
-    LapsedView, OpenState, ParkedView, StationView, Tone, TransactionLine, TransactionView, TransactionsView, View,
+    Admission, Connection, ConnectorView, ConsumerKind, ConsumerState, ConsumerView, Counts,
+    EffectView, EnergyDay, EnergyView, LapsedView, OpenState, ParkedView, StationView, Tone,
+    TransactionLine, TransactionView, TransactionsView, View,
 };
 
 /// The style sheet, served at `/dashboard.css`.

@@ -14,7 +14,8 @@ pub fn transactions_page(view: &TransactionsView) -> String {
     write_field(&mut html, "Id tag", "idTag", "text", &view.id_tag);
     html.raw("<label>State<select name=\"open\">");
     for (value, name) in [(None, "all"), (Some(true), "running"), (Some(false), "over")] {
-        html.raw("<option").attribute("value", value.map_or("", |open| if open { "true" } else { "false" }));
+        html.raw("<option")
+            .attribute("value", value.map_or("", |open| if open { "true" } else { "false" }));
         html.raw(if value == view.open { " selected>" } else { ">" }).raw(name).raw("</option>");
     }
     html.raw("</select></label><button>Show</button></form>\n");
@@ -24,7 +25,9 @@ pub fn transactions_page(view: &TransactionsView) -> String {
         Ok(rows) => {
             html.raw("<div class=\"wide\"><table><caption>Transactions, the newest first</caption><thead><tr>");
             html.raw("<th class=\"number\">Transaction</th><th>State</th><th>Station</th><th class=\"number\">Connector</th>");
-            html.raw("<th>Id tag</th><th class=\"number\">Started</th><th class=\"number\">Stopped</th>");
+            html.raw(
+                "<th>Id tag</th><th class=\"number\">Started</th><th class=\"number\">Stopped</th>",
+            );
             html.raw("<th class=\"number\">Energy</th></tr></thead><tbody>");
             rows.iter().for_each(|line| write_line(&mut html, line, view));
             html.raw("</tbody></table></div>");
@@ -83,7 +86,9 @@ pub fn energy_page(view: &EnergyView) -> String {
     html.raw("<button>Show</button></form>\n");
     match &view.days {
         Err(error) => write_missing(&mut html, error),
-        Ok(days) if days.is_empty() => _ = html.raw("<p class=\"soft\">Nothing was charged on these days.</p>"),
+        Ok(days) if days.is_empty() => {
+            _ = html.raw("<p class=\"soft\">Nothing was charged on these days.</p>")
+        }
         Ok(days) => write_days(&mut html, days),
     }
     if view.is_cut {
@@ -102,27 +107,45 @@ fn write_days(html: &mut Html, days: &[EnergyDay]) {
     html.raw("<th class=\"number\">Transactions</th><th class=\"number\">Energy</th><th>Of the best day</th></tr></thead>");
     for day in days {
         html.raw("<tbody><tr class=\"total\"><th scope=\"rowgroup\">");
-        html.raw("<time").attribute("datetime", &day.date).raw(">").text(&day.date).raw("</time></th>");
-        html.raw("<td data-label=\"Station\">all</td><td class=\"number\" data-label=\"Transactions\">");
+        html.raw("<time")
+            .attribute("datetime", &day.date)
+            .raw(">")
+            .text(&day.date)
+            .raw("</time></th>");
+        html.raw(
+            "<td data-label=\"Station\">all</td><td class=\"number\" data-label=\"Transactions\">",
+        );
         html.text(day.stations.iter().map(|(_, _, transactions)| transactions).sum::<i64>());
-        html.raw("</td><td class=\"number\" data-label=\"Energy\">").text(kilowatt_hours(total(day))).raw(" kWh</td>");
+        html.raw("</td><td class=\"number\" data-label=\"Energy\">")
+            .text(kilowatt_hours(total(day)))
+            .raw(" kWh</td>");
         html.raw("<td data-label=\"Of the best day\"><meter min=\"0\"").attribute("max", most);
         html.attribute("value", total(day).max(0)).raw("></meter></td></tr>");
         for (station, wh, transactions) in &day.stations {
             html.raw("<tr><td></td><td data-label=\"Station\">").text(station);
             html.raw("</td><td class=\"number\" data-label=\"Transactions\">").text(transactions);
-            html.raw("</td><td class=\"number\" data-label=\"Energy\">").text(kilowatt_hours(*wh)).raw(" kWh</td><td></td></tr>");
+            html.raw("</td><td class=\"number\" data-label=\"Energy\">")
+                .text(kilowatt_hours(*wh))
+                .raw(" kWh</td><td></td></tr>");
         }
         html.raw("</tbody>");
     }
     html.raw("</table></div>");
 }
 
-fn write_field(html: &mut Html, label: &'static str, name: &'static str, kind: &'static str, value: &str) {
+fn write_field(
+    html: &mut Html,
+    label: &'static str,
+    name: &'static str,
+    kind: &'static str,
+    value: &str,
+) {
     html.raw("<label>").raw(label).raw("<input").attribute("name", name).attribute("type", kind);
     html.attribute("value", value).raw("></label>");
 }
 
 fn write_missing(html: &mut Html, error: &str) {
-    html.raw("<p class=\"card doubt\" role=\"alert\">This cannot be read now: ").text(error).raw("</p>");
+    html.raw("<p class=\"card doubt\" role=\"alert\">This cannot be read now: ")
+        .text(error)
+        .raw("</p>");
 }

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use super::behind::{write_consumers, write_parked};
 use super::markup::Html;
 use super::view::{
-    Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone, TransactionView, View,
+    Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone,
+    TransactionView, View,
 };
 use leftfold::prelude::Timestamp;
 
@@ -17,7 +18,9 @@ pub fn page(view: &View) -> String {
     html.raw("<main id=\"live\">");
     write_live(&mut html, view);
     html.raw("</main>\n<footer>").raw(match view.admission {
-        Admission::Open => "Open mode: any station and any id tag is accepted, from this machine only. ",
+        Admission::Open => {
+            "Open mode: any station and any id tag is accepted, from this machine only. "
+        }
         Admission::Registered => "Registered stations and known id tags only. ",
     });
     html.raw("JSON at <a href=\"/api/stations\">/api/stations</a>, <a href=\"/api/transactions\">/api/transactions</a>, ")
@@ -34,7 +37,12 @@ pub(super) enum Refresh {
 }
 
 /// Writes everything before `<main>`.
-pub(super) fn write_head(html: &mut Html, title: &'static str, here: &'static str, refresh: Refresh) {
+pub(super) fn write_head(
+    html: &mut Html,
+    title: &'static str,
+    here: &'static str,
+    refresh: Refresh,
+) {
     html.raw("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")
         .raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>")
         .raw(title)
@@ -44,7 +52,9 @@ pub(super) fn write_head(html: &mut Html, title: &'static str, here: &'static st
             .raw("<script src=\"/dashboard.js\" defer></script>");
     }
     html.raw("</head>\n<body><header><h1>").raw(title).raw("</h1><nav>");
-    for (path, name) in [("/", "Stations"), ("/transactions", "Transactions"), ("/energy", "Energy")] {
+    for (path, name) in
+        [("/", "Stations"), ("/transactions", "Transactions"), ("/energy", "Energy")]
+    {
         html.raw("<a").attribute("href", path);
         if path == here {
             html.raw(" aria-current=\"page\"");
@@ -68,7 +78,9 @@ pub fn live(view: &View) -> String {
 
 fn write_live(html: &mut Html, view: &View) {
     if let Some(missing) = &view.missing {
-        html.raw("<p class=\"card doubt\" role=\"alert\">Some of this page cannot be read now: ").text(missing).raw("</p>");
+        html.raw("<p class=\"card doubt\" role=\"alert\">Some of this page cannot be read now: ")
+            .text(missing)
+            .raw("</p>");
     }
     write_parked(html, view);
     if view.stations.is_empty() {
@@ -95,7 +107,9 @@ fn write_live(html: &mut Html, view: &View) {
 }
 
 fn write_first_steps(html: &mut Html, view: &View) {
-    html.raw("<section aria-labelledby=\"first\"><h2 id=\"first\">No station has connected yet</h2>");
+    html.raw(
+        "<section aria-labelledby=\"first\"><h2 id=\"first\">No station has connected yet</h2>",
+    );
     html.raw(
         "<p>Point a charge point that speaks OCPP 1.6J at this address; what stands behind the last slash is its identity:</p>",
     );
@@ -104,17 +118,27 @@ fn write_first_steps(html: &mut Html, view: &View) {
         html.raw("<p>It must be registered first:</p><pre>curl -X PUT ").text(&view.api_url);
         html.raw("/stations/CP-1 -H 'Authorization: Bearer …' -H 'Content-Type: application/json' -d '{}'</pre>");
     }
-    html.raw("<p>Once it is here, start charging from afar:</p><pre>curl -X POST '").text(&view.api_url);
-    html.raw("/stations/CP-1/remote-start?wait=30s' \\\n  -H 'Content-Type: application/json' \\\n  ");
+    html.raw("<p>Once it is here, start charging from afar:</p><pre>curl -X POST '")
+        .text(&view.api_url);
+    html.raw(
+        "/stations/CP-1/remote-start?wait=30s' \\\n  -H 'Content-Type: application/json' \\\n  ",
+    );
     html.raw("-d '{\"connectorId\": 1, \"idTag\": \"TAG-1\"}'</pre></section>\n");
 }
 
 fn write_counts(html: &mut Html, view: &View) {
     let Counts { stations, online, running, faulted } = view.counts;
-    let doubts = view.effects.iter().filter(|effect| matches!(effect.state, OpenState::InDoubt(_))).count();
+    let doubts =
+        view.effects.iter().filter(|effect| matches!(effect.state, OpenState::InDoubt(_))).count();
     html.raw("<dl class=\"counts\">");
     let mut count = |number: String, what: &'static str, class: &'static str| {
-        html.raw("<div").attribute("class", class).raw("><dt>").raw(what).raw("</dt><dd>").text(number).raw("</dd></div>");
+        html.raw("<div")
+            .attribute("class", class)
+            .raw("><dt>")
+            .raw(what)
+            .raw("</dt><dd>")
+            .text(number)
+            .raw("</dd></div>");
     };
     let alarm = |count: usize| if count > 0 { "alarm" } else { "calm" };
     count(format!("{online} / {stations}"), "stations online", "calm");
@@ -133,7 +157,9 @@ pub(super) fn write_cut(html: &mut Html, shown: usize, all: usize) {
 
 fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
     let OpenState::InDoubt(reason) = &effect.state else { return };
-    html.raw("<article class=\"card doubt\"").attribute("data-effect", effect.id).raw("><div class=\"top\"><h3>");
+    html.raw("<article class=\"card doubt\"")
+        .attribute("data-effect", effect.id)
+        .raw("><div class=\"top\"><h3>");
     html.text(&effect.name)
         .raw(" · ")
         .text(&effect.station)
@@ -147,16 +173,28 @@ fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
         .raw(". It is not repeated: the station is asked, or you say what happened.</p>");
     html.raw("<div class=\"answers\">");
     let url = format!("/api/effects/{}/resolve", effect.id);
-    let (done, not_done) = (r#"{"verdict":"done","by":"dashboard"}"#, r#"{"verdict":"notDone","by":"dashboard"}"#);
+    let (done, not_done) =
+        (r#"{"verdict":"done","by":"dashboard"}"#, r#"{"verdict":"notDone","by":"dashboard"}"#);
     write_answer(html, &url, ("It happened", "Record that it happened?"), done);
     write_answer(html, &url, ("It did not", "Record that it did not?"), not_done);
     html.raw("<span class=\"soft\" role=\"status\" data-note></span></div></article>");
 }
 
 /// Writes a button that asks for confirmation and then sends a body to a URL.
-pub(super) fn write_answer(html: &mut Html, url: &str, (label, confirm): (&'static str, &'static str), body: &str) {
-    html.raw("<button type=\"button\"").attribute("data-label", label).attribute("data-confirm", confirm);
-    html.attribute("data-url", url).attribute("data-body", body).raw(">").raw(label).raw("</button>");
+pub(super) fn write_answer(
+    html: &mut Html,
+    url: &str,
+    (label, confirm): (&'static str, &'static str),
+    body: &str,
+) {
+    html.raw("<button type=\"button\"")
+        .attribute("data-label", label)
+        .attribute("data-confirm", confirm);
+    html.attribute("data-url", url)
+        .attribute("data-body", body)
+        .raw(">")
+        .raw(label)
+        .raw("</button>");
 }
 
 fn write_lapsed(html: &mut Html, view: &View) {
@@ -182,13 +220,16 @@ fn write_lapsed(html: &mut Html, view: &View) {
 }
 
 fn write_station(html: &mut Html, station: &StationView, now: Timestamp) {
-    html.raw("<article class=\"card\"><div class=\"top\"><h3>").text(&station.identity).raw("</h3>");
+    html.raw("<article class=\"card\"><div class=\"top\"><h3>")
+        .text(&station.identity)
+        .raw("</h3>");
     match station.connection {
         Connection::Online(_) => html.element("span", "tag ready", "online"),
         Connection::Offline(_) => html.element("span", "tag wrong", "offline"),
         Connection::Unknown => html.element("span", "tag quiet", "not heard of"),
     };
-    html.raw("</div><p class=\"soft\">").text(station.model.as_deref().unwrap_or("has not said what it is"));
+    html.raw("</div><p class=\"soft\">")
+        .text(station.model.as_deref().unwrap_or("has not said what it is"));
     if let Some(firmware) = &station.firmware {
         html.raw(" · firmware ").text(firmware);
     }
@@ -207,7 +248,11 @@ fn write_connector(html: &mut Html, connector: &ConnectorView, now: Timestamp) {
         0 => html.raw("<span class=\"number\" title=\"the station itself\">★</span>"),
         number => html.element("span", "number", number),
     };
-    html.raw("<span><span class=\"tag ").raw(class(connector.tone)).raw("\">").text(&connector.status).raw("</span>");
+    html.raw("<span><span class=\"tag ")
+        .raw(class(connector.tone))
+        .raw("\">")
+        .text(&connector.status)
+        .raw("</span>");
     for more in [&connector.error, &connector.held_for].into_iter().flatten() {
         html.raw(" ").element("span", "soft", more);
     }
@@ -230,7 +275,9 @@ fn write_transactions(html: &mut Html, view: &View) {
     );
     html.raw("<th>Station</th><th class=\"number\">Connector</th><th>Id tag</th><th class=\"number\">Energy</th>");
     html.raw("<th class=\"number\">Running for</th><th class=\"number\">Last meter value</th></tr></thead><tbody>");
-    view.transactions.iter().for_each(|transaction| write_transaction(html, transaction, view.as_of));
+    view.transactions
+        .iter()
+        .for_each(|transaction| write_transaction(html, transaction, view.as_of));
     html.raw("</tbody></table></div></section>\n");
 }
 
@@ -246,7 +293,9 @@ fn write_transaction(html: &mut Html, transaction: &TransactionView, now: Timest
         Some(connector) => html.text(connector),
         None => html.raw("–"),
     };
-    html.raw("</td><td data-label=\"Id tag\">").text(&transaction.id_tag).raw("</td><td class=\"number\" data-label=\"Energy\">");
+    html.raw("</td><td data-label=\"Id tag\">")
+        .text(&transaction.id_tag)
+        .raw("</td><td class=\"number\" data-label=\"Energy\">");
     match transaction.energy_wh {
         Some(wh) => html.text(kilowatt_hours(wh)).raw(" kWh"),
         None => html.raw("–"),
@@ -278,12 +327,17 @@ fn write_in_flight(html: &mut Html, effects: &[&EffectView], now: Timestamp) {
             .text(&effect.name)
             .raw("</td><td data-label=\"Station\">")
             .text(&effect.station);
-        html.raw("</td><td data-label=\"About\">").text(&effect.about).raw("</td><td data-label=\"State\">");
+        html.raw("</td><td data-label=\"About\">")
+            .text(&effect.about)
+            .raw("</td><td data-label=\"State\">");
         match &effect.state {
-            OpenState::Waiting(reason) => {
-                html.element("span", "tag waiting", "tried again").raw(" ").element("span", "soft", reason)
+            OpenState::Waiting(reason) => html
+                .element("span", "tag waiting", "tried again")
+                .raw(" ")
+                .element("span", "soft", reason),
+            OpenState::InFlight | OpenState::InDoubt(_) => {
+                html.element("span", "tag busy", "in flight")
             }
-            OpenState::InFlight | OpenState::InDoubt(_) => html.element("span", "tag busy", "in flight"),
         };
         html.raw("</td><td class=\"number\" data-label=\"Asked\">");
         write_ago(html, effect.requested_at, now);
@@ -297,7 +351,12 @@ pub(super) fn write_ago(html: &mut Html, at: Timestamp, now: Timestamp) {
 }
 
 pub(super) fn write_time(html: &mut Html, at: Timestamp, words: impl Display) {
-    html.raw("<time").attribute("datetime", at).attribute("title", at).raw(">").text(words).raw("</time>");
+    html.raw("<time")
+        .attribute("datetime", at)
+        .attribute("title", at)
+        .raw(">")
+        .text(words)
+        .raw("</time>");
 }
 
 /// Formats a span in its largest unit; from an hour on, also in the next smaller unit.
@@ -328,5 +387,7 @@ pub(super) fn class(tone: Tone) -> &'static str {
 
 pub(super) fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

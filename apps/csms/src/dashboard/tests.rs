@@ -72,13 +72,21 @@ fn typical() -> View {
     View {
         counts: Counts { stations: 4, online: 2, running: 2, faulted: 1 },
         stations: vec![
-            station("CP-1", Connection::Online(ago(8_000)), vec![connector(0, "Available", Tone::Ready), held, faulted]),
+            station(
+                "CP-1",
+                Connection::Online(ago(8_000)),
+                vec![connector(0, "Available", Tone::Ready), held, faulted],
+            ),
             station(
                 "CP-2",
                 Connection::Online(ago(90_000)),
                 vec![connector(1, "Charging", Tone::Busy), connector(2, "Available", Tone::Ready)],
             ),
-            station("Garage Nord / 3", Connection::Offline(ago(700)), vec![connector(1, "Unavailable", Tone::Quiet)]),
+            station(
+                "Garage Nord / 3",
+                Connection::Offline(ago(700)),
+                vec![connector(1, "Unavailable", Tone::Quiet)],
+            ),
             station("CP-4", Connection::Unknown, vec![connector(1, "Preparing", Tone::Waiting)]),
         ],
         transactions: vec![
@@ -122,10 +130,13 @@ fn an_empty_page_says_how_to_begin() {
 #[test]
 fn what_is_in_doubt_comes_first_and_can_be_answered() {
     let live = live(&typical());
-    let (doubt, stations) = (live.find("In doubt</h2>").unwrap(), live.find("Stations</h2>").unwrap());
+    let (doubt, stations) =
+        (live.find("In doubt</h2>").unwrap(), live.find("Stations</h2>").unwrap());
     assert!(doubt < stations);
     assert!(live.contains("data-effect=\"881\""));
-    assert!(live.contains("data-body=\"{&quot;verdict&quot;:&quot;done&quot;,&quot;by&quot;:&quot;dashboard&quot;}\""));
+    assert!(live.contains(
+        "data-body=\"{&quot;verdict&quot;:&quot;done&quot;,&quot;by&quot;:&quot;dashboard&quot;}\""
+    ));
     assert!(live.contains("18.45 kWh"));
     assert!(live.contains("1 h 30 min"));
 }
@@ -148,9 +159,16 @@ fn what_is_behind_tells_how_far_how_long_and_what_it_waits_for() {
     let stuck = consumer("transactions", 30, 0, ConsumerState::Stuck);
     let building = consumer("daily_energy v2", 9_000, 100, ConsumerState::Building);
     let live = live(&View { consumers: vec![stuck, building], ..typical() });
-    for said in
-        ["does not move", ">30 <", "unknown", "come back: &lt;refused&gt;", "being built", ">9000 <", "1 min", "max=\"10000\""]
-    {
+    for said in [
+        "does not move",
+        ">30 <",
+        "unknown",
+        "come back: &lt;refused&gt;",
+        "being built",
+        ">9000 <",
+        "1 min",
+        "max=\"10000\"",
+    ] {
         assert!(live.contains(said), "{said} in {live}");
     }
 }
@@ -169,7 +187,12 @@ fn what_is_parked_comes_first_and_can_be_tried_again_or_let_go() {
     let behind_it = ParkedView { position: 78, error: None, ..parked.clone() };
     let live = live(&View { parked: vec![parked, behind_it], parked_total: 40, ..typical() });
     assert!(live.find("Parked</h2>").unwrap() < live.find("Stations</h2>").unwrap());
-    for said in ["2 of 40", "event 77", "no &lt;such&gt; number", "data-url=\"/api/read-models/transactions/skip\""] {
+    for said in [
+        "2 of 40",
+        "event 77",
+        "no &lt;such&gt; number",
+        "data-url=\"/api/read-models/transactions/skip\"",
+    ] {
         assert!(live.contains(said), "{said} in {live}");
     }
     assert!(live.contains("data-body=\"{&quot;key&quot;:&quot;CP-&lt;1&gt;&quot;}\""), "{live}");
@@ -180,7 +203,13 @@ fn what_is_parked_comes_first_and_can_be_tried_again_or_let_go() {
 fn what_cannot_be_read_is_said_on_every_page() {
     let why = || "the database <is away>".to_owned();
     let live = live(&View { missing: Some(why()), ..typical() });
-    let energy = EnergyView { from: String::new(), to: String::new(), station: String::new(), days: Err(why()), is_cut: false };
+    let energy = EnergyView {
+        from: String::new(),
+        to: String::new(),
+        station: String::new(),
+        days: Err(why()),
+        is_cut: false,
+    };
     let transactions = TransactionsView {
         as_of: now(),
         station: "\"><script>".to_owned(),
@@ -193,7 +222,10 @@ fn what_cannot_be_read_is_said_on_every_page() {
     for page in [live, energy_page(&energy), transactions.clone()] {
         assert!(page.contains("the database &lt;is away&gt;"), "{page}");
     }
-    assert!(!transactions.contains("<script>") && transactions.contains("value=\"false\" selected"), "{transactions}");
+    assert!(
+        !transactions.contains("<script>") && transactions.contains("value=\"false\" selected"),
+        "{transactions}"
+    );
 }
 
 #[test]
@@ -236,9 +268,12 @@ fn previews_are_written_for_people() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/dashboard");
     std::fs::create_dir_all(&folder).unwrap();
     let mut busy = typical();
-    busy.stations = (0..60).map(|n| StationView { identity: format!("CP-{n}"), ..busy.stations[n % 4].clone() }).collect();
+    busy.stations = (0..60)
+        .map(|n| StationView { identity: format!("CP-{n}"), ..busy.stations[n % 4].clone() })
+        .collect();
     for (name, view) in [("empty", empty()), ("typical", typical()), ("busy", busy)] {
-        let page = page(&view).replace("/dashboard.css", "dashboard.css").replace("/dashboard.js", "");
+        let page =
+            page(&view).replace("/dashboard.css", "dashboard.css").replace("/dashboard.js", "");
         std::fs::write(folder.join(format!("{name}.html")), page).unwrap();
     }
     std::fs::write(folder.join("dashboard.css"), STYLE).unwrap();

@@ -153,7 +153,11 @@ mod tests {
     #[track_caller]
     fn assert_report(events: &[StationEvent], online_s: u64, offline_s: u64, outages: &[Outage]) {
         let report = report(events);
-        assert_eq!((report.online.as_secs(), report.offline.as_secs()), (online_s, offline_s), "{report:?}");
+        assert_eq!(
+            (report.online.as_secs(), report.offline.as_secs()),
+            (online_s, offline_s),
+            "{report:?}"
+        );
         assert_eq!(report.outages, outages);
         assert_eq!(report.outages_total, outages.len());
     }
@@ -164,24 +168,43 @@ mod tests {
         assert_eq!(report(&[]).share(), None);
         assert_report(&[StationEvent::Registered], 0, 0, &[]);
         assert_report(&[up(160)], 40, 0, &[]);
-        assert_eq!(report(&[up(160)]).share(), Some(1.0), "the time before the first event counts as neither");
+        assert_eq!(
+            report(&[up(160)]).share(),
+            Some(1.0),
+            "the time before the first event counts as neither"
+        );
     }
 
     #[test]
     fn outages_and_the_time_between_them_make_the_share() {
         let events = [up(50), down(110, Silent), up(120), down(150, Silent), up(165)];
-        assert_report(&events, 75, 25, &[outage(110, Some(120), Silent), outage(150, Some(165), Silent)]);
+        assert_report(
+            &events,
+            75,
+            25,
+            &[outage(110, Some(120), Silent), outage(150, Some(165), Silent)],
+        );
         assert_eq!(report(&events).share(), Some(0.75));
     }
 
     #[test]
     fn what_lies_across_the_edges_is_cut_there() {
-        assert_report(&[up(10), down(90, Silent), up(130)], 70, 30, &[outage(90, Some(130), Silent)]);
+        assert_report(
+            &[up(10), down(90, Silent), up(130)],
+            70,
+            30,
+            &[outage(90, Some(130), Silent)],
+        );
         assert_report(&[up(10), down(180, Silent), up(250)], 80, 20, &[outage(180, None, Silent)]);
         assert_report(&[up(10), down(50, Silent), up(500)], 0, 100, &[outage(50, None, Silent)]);
         // The first moment belongs to the span and the last one does not.
         assert_report(&[up(10), down(90, Silent), up(100)], 100, 0, &[]);
-        assert_report(&[up(10), down(100, Silent), up(101)], 99, 1, &[outage(100, Some(101), Silent)]);
+        assert_report(
+            &[up(10), down(100, Silent), up(101)],
+            99,
+            1,
+            &[outage(100, Some(101), Silent)],
+        );
         assert_report(&[up(10), down(199, Silent), up(200)], 99, 1, &[outage(199, None, Silent)]);
         assert_report(&[up(10), down(200, Silent)], 100, 0, &[]);
         assert_report(&[up(10), down(20, Silent), up(30)], 100, 0, &[]);
@@ -195,8 +218,19 @@ mod tests {
 
     #[test]
     fn a_restart_of_the_server_is_an_outage_of_its_own_kind() {
-        let events = [up(50), down(120, ServerRestarted), up(125), down(150, Silent), down(170, ServerRestarted)];
-        assert_report(&events, 45, 55, &[outage(120, Some(125), ServerRestarted), outage(150, None, Silent)]);
+        let events = [
+            up(50),
+            down(120, ServerRestarted),
+            up(125),
+            down(150, Silent),
+            down(170, ServerRestarted),
+        ];
+        assert_report(
+            &events,
+            45,
+            55,
+            &[outage(120, Some(125), ServerRestarted), outage(150, None, Silent)],
+        );
     }
 
     #[test]

@@ -41,8 +41,10 @@ impl StatusChanged {
     }
 
     fn says_the_same(&self, other: &Self) -> bool {
-        (&self.status, &self.error_code, &self.info) == (&other.status, &other.error_code, &other.info)
-            && (&self.vendor_id, &self.vendor_error_code) == (&other.vendor_id, &other.vendor_error_code)
+        (&self.status, &self.error_code, &self.info)
+            == (&other.status, &other.error_code, &other.info)
+            && (&self.vendor_id, &self.vendor_error_code)
+                == (&other.vendor_id, &other.vendor_error_code)
     }
 }
 

@@ -142,7 +142,9 @@ impl IdTag {
             TagStatus::Accepted if is_over => AuthorizationStatus::Expired,
             status => status.into(),
         };
-        let expiry_date = terms.expiry_date.and_then(|expiry| jiff::Timestamp::from_microsecond(expiry.as_micros()).ok());
+        let expiry_date = terms
+            .expiry_date
+            .and_then(|expiry| jiff::Timestamp::from_microsecond(expiry.as_micros()).ok());
         IdTagInfo { status, expiry_date, parent_id_tag: terms.parent_id_tag.clone() }
     }
 }
@@ -165,7 +167,9 @@ mod tests {
         given::<IdTag>([]).when(IdTagCommand::Define(accepted.clone())).then([defined()]);
         given::<IdTag>([defined()]).when(IdTagCommand::Define(accepted.clone())).then_nothing();
         given::<IdTag>([defined()]).when(IdTagCommand::Remove).then([IdTagEvent::Removed]);
-        given::<IdTag>([defined(), IdTagEvent::Removed]).when(IdTagCommand::Remove).then_refused(IdTagRefusal::Unknown);
+        given::<IdTag>([defined(), IdTagEvent::Removed])
+            .when(IdTagCommand::Remove)
+            .then_refused(IdTagRefusal::Unknown);
         let own = Terms { parent_id_tag: Some(IdToken::new("cafe").unwrap()), ..accepted.clone() };
         given::<IdTag>([]).when(IdTagCommand::Define(own)).then_refused(IdTagRefusal::OwnParent);
     }

@@ -131,7 +131,8 @@ impl Reservation {
     pub fn is_for(&self, id_tag: &str, parent_id_tag: Option<&str>) -> bool {
         let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
         let group = self.asked.parent_id_tag.as_ref();
-        same(self.asked.id_tag.as_str(), id_tag) || group.zip(parent_id_tag).is_some_and(|(own, its)| same(own.as_str(), its))
+        same(self.asked.id_tag.as_str(), id_tag)
+            || group.zip(parent_id_tag).is_some_and(|(own, its)| same(own.as_str(), its))
     }
 }
 
@@ -187,10 +188,20 @@ impl RemoteStart {
 
     /// Tells whether a transaction may be its result.
     #[must_use]
-    pub fn may_have_led_to(&self, connector_id: u32, id_tag: &str, timestamp: Option<Timestamp>, now: Timestamp) -> bool {
+    pub fn may_have_led_to(
+        &self,
+        connector_id: u32,
+        id_tag: &str,
+        timestamp: Option<Timestamp>,
+        now: Timestamp,
+    ) -> bool {
         let on_connector = self.asked.connector_id.is_none_or(|asked| asked.get() == connector_id);
-        let happened_since = timestamp.is_none_or(|at| at >= self.asked.requested_at.minus(CLOCK_TOLERANCE));
-        self.holds(now) && on_connector && happened_since && self.asked.id_tag.as_str().eq_ignore_ascii_case(id_tag)
+        let happened_since =
+            timestamp.is_none_or(|at| at >= self.asked.requested_at.minus(CLOCK_TOLERANCE));
+        self.holds(now)
+            && on_connector
+            && happened_since
+            && self.asked.id_tag.as_str().eq_ignore_ascii_case(id_tag)
     }
 }
 

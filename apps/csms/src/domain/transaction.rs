@@ -55,7 +55,8 @@ impl Started {
     /// Tells whether the report is about the start of this transaction, by all that a station says.
     #[must_use]
     pub fn is_same_start(&self, other: &Transaction) -> bool {
-        (self.connector_id, self.meter_start_wh, self.timestamp) == (other.connector_id, other.meter_start_wh, other.timestamp)
+        (self.connector_id, self.meter_start_wh, self.timestamp)
+            == (other.connector_id, other.meter_start_wh, other.timestamp)
             && self.id_tag == other.id_tag
     }
 }
@@ -90,8 +91,11 @@ impl Stopped {
     /// stop.
     #[must_use]
     pub fn natural_key(&self) -> String {
-        let number = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-        let timestamp = self.timestamp.map_or_else(|| "-".to_owned(), |timestamp| timestamp.to_string());
+        let number = |number: Option<i64>| {
+            number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+        };
+        let timestamp =
+            self.timestamp.map_or_else(|| "-".to_owned(), |timestamp| timestamp.to_string());
         format!("{}/{timestamp}/{}", number(self.transaction_id), number(self.meter_stop_wh))
     }
 }
@@ -142,6 +146,7 @@ impl Transaction {
     pub fn may_be_stopped_by(&self, id_tag: &str, parent_id_tag: Option<&str>) -> bool {
         let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
         let own_group = self.parent_id_tag.as_deref();
-        same(&self.id_tag, id_tag) || own_group.zip(parent_id_tag).is_some_and(|(own, its)| same(own, its))
+        same(&self.id_tag, id_tag)
+            || own_group.zip(parent_id_tag).is_some_and(|(own, its)| same(own, its))
     }
 }

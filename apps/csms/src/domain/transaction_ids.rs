@@ -1,10 +1,11 @@
-//! The numbers of transactions: 1 to 2,147,483,647, since stations keep them in a signed integer of 32 bits; unique in
-//! the store.
+//! The numbers of transactions: 1 to 2,147,483,647, since stations keep them in a signed integer of
+//! 32 bits; unique in the store.
 //!
-//! They are reserved in blocks by an event, and handed out from memory. A block is durable before its first number is
-//! used, so no crash can hand a number out twice; what was left of a block then is lost. Several processes on one
-//! store get different blocks. At 1,000 restarts a day the numbers last for 58 years beside a million transactions a
-//! week; when they are used up, starting a transaction is an error that says so.
+//! They are reserved in blocks by an event, and handed out from memory. A block is durable before
+//! its first number is used, so no crash can hand a number out twice; what was left of a block then
+//! is lost. Several processes on one store get different blocks. At 1,000 restarts a day the
+//! numbers last for 58 years beside a million transactions a week; when they are used up, starting
+//! a transaction is an error that says so.
 
 use leftfold::prelude::{Aggregate, Event};
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,11 @@ impl Aggregate for TransactionIds {
 
     fn decide(&self, _: &Reserve) -> Result<Vec<TransactionIdsEvent>, UsedUp> {
         let through = self.through + BLOCK;
-        if through > i64::from(i32::MAX) { Err(UsedUp) } else { Ok(vec![TransactionIdsEvent::Reserved { through }]) }
+        if through > i64::from(i32::MAX) {
+            Err(UsedUp)
+        } else {
+            Ok(vec![TransactionIdsEvent::Reserved { through }])
+        }
     }
 }
 
@@ -68,9 +73,13 @@ mod tests {
 
     #[test]
     fn blocks_follow_each_other_and_end_with_32_bits() {
-        given::<TransactionIds>([]).when(Reserve).then([TransactionIdsEvent::Reserved { through: 64 }]);
+        given::<TransactionIds>([])
+            .when(Reserve)
+            .then([TransactionIdsEvent::Reserved { through: 64 }]);
         let taken = TransactionIdsEvent::Reserved { through: 64 };
-        given::<TransactionIds>([taken]).when(Reserve).then([TransactionIdsEvent::Reserved { through: 128 }]);
+        given::<TransactionIds>([taken])
+            .when(Reserve)
+            .then([TransactionIdsEvent::Reserved { through: 128 }]);
         let nearly_all = TransactionIdsEvent::Reserved { through: i64::from(i32::MAX) - 63 };
         given::<TransactionIds>([nearly_all]).when(Reserve).then_refused(UsedUp);
     }

@@ -1,5 +1,5 @@
-//! Silence and its end. Any message counts, a WebSocket ping or pong too; each restarts a light timer and writes
-//! nothing. Only the end of the silence, and the silence itself, are facts.
+//! Silence and its end. Any message counts, a WebSocket ping or pong too; each restarts a light
+//! timer and writes nothing. Only the end of the silence, and the silence itself, are facts.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,7 +82,8 @@ pub async fn watch_for_silence(csms: Arc<Csms>) {
         let station = csms.liveness.countdowns.expired().await;
         csms.liveness.forget(&station);
         tracing::info!(station, "nothing was heard of the station for too long");
-        let offline = StationCommand::MarkOffline { at: Timestamp::now(), reason: OfflineReason::Silent };
+        let offline =
+            StationCommand::MarkOffline { at: Timestamp::now(), reason: OfflineReason::Silent };
         if let Err(error) = csms.stations.execute(&station, offline).await {
             tracing::error!(station, %error, "that the station is offline could not be recorded; trying again");
             csms.liveness.countdowns.restart(station, csms.liveness.offline_after);

@@ -46,15 +46,24 @@ pub async fn connect(
     if let Err(problem) = admit_station(csms.config.strangers(), &headers) {
         return problem.into_response();
     }
-    let unknown = |detail| Problem::new(StatusCode::NOT_FOUND, "unknown-station", detail).into_response();
-    let Ok(Path(identity)) = identity else { return unknown("the identity is no text; percent-encode its UTF-8 bytes") };
+    let unknown =
+        |detail| Problem::new(StatusCode::NOT_FOUND, "unknown-station", detail).into_response();
+    let Ok(Path(identity)) = identity else {
+        return unknown("the identity is no text; percent-encode its UTF-8 bytes");
+    };
     if !is_identity(&identity) {
-        return unknown("this cannot be an identity; use up to 128 bytes without control characters");
+        return unknown(
+            "this cannot be an identity; use up to 128 bytes without control characters",
+        );
     }
     if csms.config.strangers() == Strangers::Refused {
         match csms.stations.load(&identity).await {
             Ok(station) if station.state.registered => {}
-            Ok(_) => return unknown("the station is not registered; register it with PUT /api/stations/{id}"),
+            Ok(_) => {
+                return unknown(
+                    "the station is not registered; register it with PUT /api/stations/{id}",
+                );
+            }
             Err(error) => return Problem::from(error).into_response(),
         }
     }
@@ -62,7 +71,8 @@ pub async fn connect(
         Ok(upgrade) => upgrade,
         Err(_) => {
             let detail = "stations connect here by WebSocket, with the subprotocol ocpp1.6";
-            return Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket-required", detail).into_response();
+            return Problem::new(StatusCode::UPGRADE_REQUIRED, "websocket-required", detail)
+                .into_response();
         }
     };
     let upgrade = upgrade
@@ -88,10 +98,11 @@ pub fn is_identity(text: &str) -> bool {
     !text.is_empty() && text.len() <= IDENTITY_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
-/// OCPP-J 1.6 section 3.1.2: without a common subprotocol the handshake is completed without that header, and the
-/// connection is closed.
+/// OCPP-J 1.6 section 3.1.2: without a common subprotocol the handshake is completed without that
+/// header, and the connection is closed.
 async fn turn_away(mut socket: WebSocket) {
-    let frame = CloseFrame { code: close_code::PROTOCOL, reason: "offer the subprotocol ocpp1.6".into() };
+    let frame =
+        CloseFrame { code: close_code::PROTOCOL, reason: "offer the subprotocol ocpp1.6".into() };
     let _ = socket.send(Message::Close(Some(frame))).await;
 }
 
@@ -99,15 +110,22 @@ async fn turn_away(mut socket: WebSocket) {
 /// status.
 async fn ask(csms: Arc<Csms>, station: Arc<str>) {
     tokio::time::sleep(ASK_AFTER.mul_f64(1.0 + fastrand::f64())).await;
-    let trigger = |requested_message| CentralRequest::TriggerMessage { requested_message, connector_id: None };
+    let trigger = |requested_message| CentralRequest::TriggerMessage {
+        requested_message,
+        connector_id: None,
+    };
     let within = csms.config.call_timeout;
     if !csms.liveness.is_online(&station) {
-        let called = csms.registry.call(&station, None, &trigger(MessageTrigger::Heartbeat), within).await;
+        let called =
+            csms.registry.call(&station, None, &trigger(MessageTrigger::Heartbeat), within).await;
         tracing::debug!(station = &*station, ?called, "asked for a heartbeat");
     }
     let known = csms.stations.load(&station).await;
     if known.is_ok_and(|station| station.state.connectors.keys().all(|id| *id == 0)) {
-        let called = csms.registry.call(&station, None, &trigger(MessageTrigger::StatusNotification), within).await;
+        let called = csms
+            .registry
+            .call(&station, None, &trigger(MessageTrigger::StatusNotification), within)
+            .await;
         tracing::debug!(station = &*station, ?called, "asked for the state of the connectors");
     }
 }

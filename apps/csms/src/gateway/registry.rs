@@ -170,15 +170,26 @@ impl Registry {
 
     /// Calls a station over its newest connection. The name becomes the message id; `None` takes a
     /// random one.
-    pub async fn call(&self, station: &str, name: Option<&RequestId>, request: &CentralRequest, within: Duration) -> Called {
+    pub async fn call(
+        &self,
+        station: &str,
+        name: Option<&RequestId>,
+        request: &CentralRequest,
+        within: Duration,
+    ) -> Called {
         let name = name.cloned().unwrap_or_else(RequestId::random);
-        let Ok(id) = MessageId::new(name.0) else { return Called::NotSent("the request's name is no message id") };
+        let Ok(id) = MessageId::new(name.0) else {
+            return Called::NotSent("the request's name is no message id");
+        };
         let calls = self.connections().get(station).map(|connection| connection.calls.clone());
         let Some(calls) = calls else { return Called::NotSent("the station is not connected") };
         let (answer, answered) = oneshot::channel();
-        let outgoing = Outgoing { call: request.call(id), deadline: Instant::now() + within, answer };
+        let outgoing =
+            Outgoing { call: request.call(id), deadline: Instant::now() + within, answer };
         if calls.try_send(outgoing).is_err() {
-            return Called::NotSent("too many calls to the station are waiting, or it is just leaving");
+            return Called::NotSent(
+                "too many calls to the station are waiting, or it is just leaving",
+            );
         }
         // The connection must not be held by those who wait: a newer one could not take over.
         drop(calls);
@@ -214,10 +225,16 @@ fn read(request: &CentralRequest, outcome: Outcome) -> Called {
         },
         Outcome::Refused(error) => Called::Refused(error.message),
         Outcome::Unreadable(_) => Called::Unknown("the station's answer cannot be read"),
-        Outcome::TimedOut(Delivery::NeverWritten) => Called::NotSent("the station was busy with earlier calls"),
-        Outcome::ConnectionLost(Delivery::NeverWritten) => Called::NotSent("the connection ended before the call was sent"),
+        Outcome::TimedOut(Delivery::NeverWritten) => {
+            Called::NotSent("the station was busy with earlier calls")
+        }
+        Outcome::ConnectionLost(Delivery::NeverWritten) => {
+            Called::NotSent("the connection ended before the call was sent")
+        }
         Outcome::TimedOut(Delivery::MayBeWritten) => Called::Unknown(NO_ANSWER),
-        Outcome::ConnectionLost(Delivery::MayBeWritten) => Called::Unknown("the connection ended before the station answered"),
+        Outcome::ConnectionLost(Delivery::MayBeWritten) => {
+            Called::Unknown("the connection ended before the station answered")
+        }
     }
 }
 
@@ -226,8 +243,10 @@ mod tests {
     use super::*;
     use crate::ocpp::v16::MessageTrigger;
 
-    const TRIGGER: CentralRequest =
-        CentralRequest::TriggerMessage { requested_message: MessageTrigger::Heartbeat, connector_id: None };
+    const TRIGGER: CentralRequest = CentralRequest::TriggerMessage {
+        requested_message: MessageTrigger::Heartbeat,
+        connector_id: None,
+    };
 
     #[tokio::test]
     async fn the_late_clean_up_of_an_old_connection_leaves_the_new_one_alone() {

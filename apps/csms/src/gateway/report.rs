@@ -20,8 +20,8 @@ use crate::domain::transaction::{Started, Stopped};
 use crate::ocpp::frame::ErrorCode;
 use crate::ocpp::session::{Reply, StationCall};
 use crate::ocpp::v16::{
-    BootNotification, Confirmation, IdTagInfo, MeterValues, RegistrationStatus, StartTransaction, StationRequest,
-    StatusNotification, StopTransaction, TransactionId,
+    BootNotification, Confirmation, IdTagInfo, MeterValues, RegistrationStatus, StartTransaction,
+    StationRequest, StatusNotification, StopTransaction, TransactionId,
 };
 
 /// The longest raw message that is kept with an event, in bytes.
@@ -45,7 +45,9 @@ enum ReportError {
 impl From<ReportError> for Reply {
     fn from(error: ReportError) -> Self {
         let code = match &error {
-            ReportError::Station(ExecuteError::Refused(_)) => ErrorCode::PropertyConstraintViolation,
+            ReportError::Station(ExecuteError::Refused(_)) => {
+                ErrorCode::PropertyConstraintViolation
+            }
             _ => ErrorCode::InternalError,
         };
         Self::Error { code, description: error.to_string() }
@@ -80,7 +82,13 @@ pub(super) async fn answer(csms: &Csms, station: &str, received: &StationCall) -
             json!({ "violations": violations, "raw": raw }).to_string().into()
         }
     };
-    let report = Report { csms, station, cause: Cause::message(call.id.as_str()).ok(), note, now: Timestamp::now() };
+    let report = Report {
+        csms,
+        station,
+        cause: Cause::message(call.id.as_str()).ok(),
+        note,
+        now: Timestamp::now(),
+    };
     let records = !matches!(read.message, StationRequest::Heartbeat | StationRequest::Authorize(_));
     let answered = match read.message {
         StationRequest::BootNotification(boot) => report.boot(boot).await,
@@ -100,7 +108,8 @@ pub(super) async fn answer(csms: &Csms, station: &str, received: &StationCall) -
         }
         Err(error) => {
             if !matches!(error, ReportError::Station(ExecuteError::Refused(_))) {
-                *csms.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                *csms.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(error.to_string());
             }
             tracing::error!(station, action = call.action, %error, "a report could not be recorded");
             error.into()
@@ -112,7 +121,8 @@ type Answered = Result<Confirmation, ReportError>;
 
 impl Report<'_> {
     async fn boot(&self, boot: BootNotification) -> Answered {
-        // After a restart all stations boot at once; those that wait here are served within seconds.
+        // After a restart all stations boot at once; those that wait here are served within
+        // seconds.
         let _turn = self.csms.boots.acquire().await;
         let booted = Booted {
             vendor: boot.charge_point_vendor,
@@ -125,7 +135,8 @@ impl Report<'_> {
             meter_serial_number: boot.meter_serial_number,
         };
         self.execute(StationCommand::Boot(booted), None).await?;
-        let interval_s = u32::try_from(self.csms.config.heartbeat_interval.as_secs()).unwrap_or(u32::MAX);
+        let interval_s =
+            u32::try_from(self.csms.config.heartbeat_interval.as_secs()).unwrap_or(u32::MAX);
         let (status, current_time) = (RegistrationStatus::Accepted, jiff::Timestamp::now());
         Ok(Confirmation::BootNotification { status, current_time, interval_s })
     }
@@ -189,7 +200,10 @@ impl Report<'_> {
             }
             None => (running(csms, station, &started).await?, info.status),
         };
-        Ok(Confirmation::StartTransaction { transaction_id, id_tag_info: IdTagInfo { status, ..info } })
+        Ok(Confirmation::StartTransaction {
+            transaction_id,
+            id_tag_info: IdTagInfo { status, ..info },
+        })
     }
 
     async fn stop(&self, stop: StopTransaction) -> Answered {
@@ -206,7 +220,10 @@ impl Report<'_> {
             Some(id_tag) => Some(self.tag(id_tag).await?),
             None => None,
         };
-        let id = CommandId::new(&format!("ocpp/{}/StopTransaction", self.station), &stopped.natural_key());
+        let id = CommandId::new(
+            &format!("ocpp/{}/StopTransaction", self.station),
+            &stopped.natural_key(),
+        );
         self.execute(StationCommand::ReportStop(stopped), Some(id)).await?;
         Ok(Confirmation::StopTransaction { id_tag_info })
     }
@@ -214,7 +231,8 @@ impl Report<'_> {
     /// Facts that nothing depends on: recorded without a condition, but once.
     async fn meter_values(&self, read: MeterValues) -> Answered {
         let MeterValues { connector_id, transaction_id, meter_values } = read;
-        let all_have_moments = !meter_values.is_empty() && meter_values.iter().all(|value| value.timestamp.is_some());
+        let all_have_moments =
+            !meter_values.is_empty() && meter_values.iter().all(|value| value.timestamp.is_some());
         let key = json!([connector_id, transaction_id, meter_values]).to_string();
         let event = MeterEvent::ValuesRecorded {
             station: self.station.to_owned(),
@@ -224,13 +242,19 @@ impl Report<'_> {
             received_at: self.now,
         };
         let events = [event];
-        let mut facts = self.csms.store.facts(meter::CATEGORY, self.station, &events).metadata(self.note.clone());
+        let mut facts = self
+            .csms
+            .store
+            .facts(meter::CATEGORY, self.station, &events)
+            .metadata(self.note.clone());
         if let Some(cause) = &self.cause {
             facts = facts.caused_by(cause.clone());
         }
         if all_have_moments {
             let hash = blake3::hash(key.as_bytes()).to_hex();
-            facts = facts.id(&format!("ocpp/{}/MeterValues", self.station), &hash).without_request_check();
+            facts = facts
+                .id(&format!("ocpp/{}/MeterValues", self.station), &hash)
+                .without_request_check();
         }
         if facts.record().await?.answer == Answer::Again {
             tracing::debug!(station = self.station, "meter values came again");
@@ -246,10 +270,16 @@ impl Report<'_> {
         Ok(tag.state.info(self.now, self.csms.config.strangers()))
     }
 
-    async fn execute(&self, command: StationCommand, id: Option<CommandId>) -> Result<Vec<StationEvent>, ReportError> {
-        let mut command = self.csms.stations.command(self.station, command).metadata(self.note.clone());
+    async fn execute(
+        &self,
+        command: StationCommand,
+        id: Option<CommandId>,
+    ) -> Result<Vec<StationEvent>, ReportError> {
+        let mut command =
+            self.csms.stations.command(self.station, command).metadata(self.note.clone());
         if let Some(id) = id {
-            // The id is made of what tells one report from another: a station that sends it again may say the rest anew.
+            // The id is made of what tells one report from another: a station that sends it again
+            // may say the rest anew.
             command = command.with_id(id).without_request_check();
         }
         if let Some(cause) = &self.cause {
@@ -260,7 +290,15 @@ impl Report<'_> {
 }
 
 /// The transaction that a start was recognized as, although it has no key of its own.
-async fn running(csms: &Csms, station: &str, started: &Started) -> Result<TransactionId, ReportError> {
+async fn running(
+    csms: &Csms,
+    station: &str,
+    started: &Started,
+) -> Result<TransactionId, ReportError> {
     let station = csms.stations.load(station).await?;
-    station.state.running_as(started).map(|transaction| transaction.id).ok_or(ReportError::NoSuchStart)
+    station
+        .state
+        .running_as(started)
+        .map(|transaction| transaction.id)
+        .ok_or(ReportError::NoSuchStart)
 }

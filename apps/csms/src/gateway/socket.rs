@@ -16,7 +16,9 @@ use super::report::answer;
 use crate::Csms;
 use crate::domain::request::RequestId;
 use crate::ocpp::frame::MessageId;
-use crate::ocpp::session::{CallKey, Delivery, Limits, Outcome, Output, Received, Reply, Session, Settled, StationCall};
+use crate::ocpp::session::{
+    CallKey, Delivery, Limits, Outcome, Output, Received, Reply, Session, Settled, StationCall,
+};
 
 /// Time that writing one message may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -191,7 +193,9 @@ impl Connection {
             Message::Text(text) => text,
             Message::Ping(_) | Message::Pong(_) => return Ok(()),
             Message::Close(_) => return Err(End::Gone),
-            Message::Binary(_) => return Err(End::Close(close_code::UNSUPPORTED, "send text, as in OCPP-J")),
+            Message::Binary(_) => {
+                return Err(End::Close(close_code::UNSUPPORTED, "send text, as in OCPP-J"));
+            }
         };
         match self.session.received(&text, Instant::now()) {
             Received::Call(call) => self.jobs.push_back(Job::Answer(call)),
@@ -200,9 +204,18 @@ impl Connection {
             Received::Repeated { id } | Received::InProgress { id } => {
                 tracing::debug!(station = &*self.station, %id, "a message came again");
             }
-            Received::Unsolicited { id } => tracing::debug!(station = &*self.station, %id, "an answer to nothing"),
-            Received::Malformed(error) => tracing::warn!(station = &*self.station, %error, "no frame of OCPP-J"),
-            Received::Overrun => return Err(End::Close(close_code::POLICY, "await the answer before the next call")),
+            Received::Unsolicited { id } => {
+                tracing::debug!(station = &*self.station, %id, "an answer to nothing")
+            }
+            Received::Malformed(error) => {
+                tracing::warn!(station = &*self.station, %error, "no frame of OCPP-J")
+            }
+            Received::Overrun => {
+                return Err(End::Close(
+                    close_code::POLICY,
+                    "await the answer before the next call",
+                ));
+            }
         }
         Ok(())
     }
@@ -214,7 +227,11 @@ impl Connection {
     }
 }
 
-fn settle(waiting: &mut HashMap<MessageId, oneshot::Sender<Outcome>>, id: &MessageId, outcome: Outcome) {
+fn settle(
+    waiting: &mut HashMap<MessageId, oneshot::Sender<Outcome>>,
+    id: &MessageId,
+    outcome: Outcome,
+) {
     if let Some(answer) = waiting.remove(id) {
         // Whoever called may be gone.
         let _ = answer.send(outcome);

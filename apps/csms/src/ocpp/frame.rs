@@ -1,7 +1,7 @@
 //! The frames of OCPP-J 1.6 section 4.2: CALL, CALLRESULT and CALLERROR.
 //!
-//! Parsing is lenient and never panics; writing is strict. A payload stays JSON text here: it is kept as it came, and
-//! [`v16`](super::v16) gives it its meaning.
+//! Parsing is lenient and never panics; writing is strict. A payload stays JSON text here: it is
+//! kept as it came, and [`v16`](super::v16) gives it its meaning.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -9,23 +9,27 @@ use serde_json::value::RawValue;
 use super::open_enum::open_enum;
 use super::reading::{Notes, Read, ViolationKind, cut, text_of};
 
-/// The largest frame that is read, in bytes. A socket should accept somewhat more, so that the sender of a larger one
-/// gets an answer instead of a closed connection.
+/// The largest frame that is read, in bytes. A socket should accept somewhat more, so that the
+/// sender of a larger one gets an answer instead of a closed connection.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 
-/// The longest message id that the specification allows, in characters (OCPP-J 1.6 section 4.1.4). Ours keep to it.
+/// The longest message id that the specification allows, in characters (OCPP-J 1.6 section 4.1.4).
+/// Ours keep to it.
 pub const MESSAGE_ID_CHARS_MAX: usize = 36;
 
-/// The longest message id that is accepted from a station, in characters. It is answered under that same id.
+/// The longest message id that is accepted from a station, in characters. It is answered under that
+/// same id.
 pub const MESSAGE_ID_CHARS_MAX_INWARD: usize = 255;
 
-/// The longest description in a CALLERROR, in characters (OCPP-J 1.6 section 4.2.3). Longer ones are cut.
+/// The longest description in a CALLERROR, in characters (OCPP-J 1.6 section 4.2.3). Longer ones
+/// are cut.
 pub const ERROR_DESCRIPTION_CHARS_MAX: usize = 255;
 
 /// Bytes of a broken frame that are searched for its message id and action.
 const HEAD_BYTES_MAX: usize = 2_048;
 
-/// The longest action that is kept of a frame, in characters; those of the specification are far shorter.
+/// The longest action that is kept of a frame, in characters; those of the specification are far
+/// shorter.
 const ACTION_CHARS_MAX: usize = 64;
 
 /// One message of OCPP-J.
@@ -96,12 +100,14 @@ impl ErrorCode {
     }
 }
 
-/// The id of a CALL. It matches an answer to its call and says nothing more: a resent message comes under a new id.
+/// The id of a CALL. It matches an answer to its call and says nothing more: a resent message comes
+/// under a new id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(String);
 
 impl MessageId {
-    /// An id for a call of ours: 1 to [`MESSAGE_ID_CHARS_MAX`] characters, so a hyphenated UUID fits.
+    /// An id for a call of ours: 1 to [`MESSAGE_ID_CHARS_MAX`] characters, so a hyphenated UUID
+    /// fits.
     pub fn new(text: impl Into<String>) -> Result<Self, MessageIdError> {
         let text = text.into();
         match text.chars().count() {
@@ -204,7 +210,9 @@ pub enum FrameProblem {
     MessageType,
     /// The message id is missing, empty, not a text or number, or longer than
     /// [`MESSAGE_ID_CHARS_MAX_INWARD`].
-    #[error("message id missing or unreadable; send a text of 1 to {MESSAGE_ID_CHARS_MAX} characters")]
+    #[error(
+        "message id missing or unreadable; send a text of 1 to {MESSAGE_ID_CHARS_MAX} characters"
+    )]
     MessageId,
     /// The action of a call is missing or not a text.
     #[error("action missing or unreadable; send its name as the third element")]
@@ -245,9 +253,11 @@ impl Frame {
         if json.len() < text.trim_matches([' ', '\t', '\r', '\n']).len() {
             notes.note("", ViolationKind::StrayCharacters);
         }
-        let elements: Vec<&RawValue> =
-            serde_json::from_str(json).map_err(|error| broken(json, FrameProblem::NotJsonArray { detail: error.to_string() }))?;
-        let frame = read_elements(&elements, &mut notes).map_err(|problem| broken(json, problem))?;
+        let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| {
+            broken(json, FrameProblem::NotJsonArray { detail: error.to_string() })
+        })?;
+        let frame =
+            read_elements(&elements, &mut notes).map_err(|problem| broken(json, problem))?;
         Ok(notes.read(frame))
     }
 
@@ -281,23 +291,38 @@ impl Frame {
 }
 
 fn read_elements(elements: &[&RawValue], notes: &mut Notes) -> Result<Frame, FrameProblem> {
-    let message_type = elements.first().and_then(|raw| message_type(raw, notes)).ok_or(FrameProblem::MessageType)?;
-    let id = elements.get(1).and_then(|raw| message_id(raw, notes)).ok_or(FrameProblem::MessageId)?;
+    let message_type = elements
+        .first()
+        .and_then(|raw| message_type(raw, notes))
+        .ok_or(FrameProblem::MessageType)?;
+    let id =
+        elements.get(1).and_then(|raw| message_id(raw, notes)).ok_or(FrameProblem::MessageId)?;
     let (frame, expected) = match message_type {
         MessageType::Call => {
             let action = elements.get(2).and_then(|raw| action(raw)).ok_or(FrameProblem::Action)?;
             (Frame::Call(Call { id, action, payload: payload(elements.get(3)) }), 4)
         }
-        MessageType::CallResult => (Frame::CallResult(CallResult { id, payload: payload(elements.get(2)) }), 3),
+        MessageType::CallResult => {
+            (Frame::CallResult(CallResult { id, payload: payload(elements.get(2)) }), 3)
+        }
         MessageType::CallError => {
-            let mut text = |at: usize, path| elements.get(at).and_then(|raw| text_of(raw, path, notes));
+            let mut text =
+                |at: usize, path| elements.get(at).and_then(|raw| text_of(raw, path, notes));
             let code = text(2, "errorCode").unwrap_or_default();
             let description = text(3, "errorDescription").unwrap_or_default();
             let code = ErrorCode::from(code.as_str());
             if let ErrorCode::Other(_) = code {
                 notes.note("errorCode", ViolationKind::UnknownValue);
             }
-            (Frame::CallError(CallError { id, code, description, details: payload(elements.get(4)) }), 5)
+            (
+                Frame::CallError(CallError {
+                    id,
+                    code,
+                    description,
+                    details: payload(elements.get(4)),
+                }),
+                5,
+            )
         }
     };
     if elements.len() < expected {
@@ -355,10 +380,14 @@ fn payload(raw: Option<&&RawValue>) -> Payload {
     raw.map_or_else(Payload::empty, |raw| Payload(raw.get().to_owned()))
 }
 
-/// Looks for the message type, id and action at the start of a frame that cannot be read as a whole.
+/// Looks for the message type, id and action at the start of a frame that cannot be read as a
+/// whole.
 fn broken(text: &str, problem: FrameProblem) -> FrameError {
     let mut error = FrameError { problem, message_type: None, id: None, action: None };
-    let head_bytes = (0..=text.len().min(HEAD_BYTES_MAX)).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let head_bytes = (0..=text.len().min(HEAD_BYTES_MAX))
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0);
     let head = text[..head_bytes].trim_start_matches(['\0', '\u{feff}', ' ', '\t', '\r', '\n']);
     let Some(head) = head.strip_prefix('[') else {
         return error;

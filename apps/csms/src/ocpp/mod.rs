@@ -3,11 +3,11 @@
 //! - [`frame`]: the envelope, OCPP-J's CALL, CALLRESULT and CALLERROR
 //! - [`session`]: the state machine of one connection
 //! - [`v16`]: the messages of OCPP 1.6
-//! - [`reading`]: how a message may break the specification and still be read, with each [`Violation`](reading::Violation)
-//!   recorded
+//! - [`reading`]: how a message may break the specification and still be read, with each
+//!   [`Violation`](reading::Violation) recorded
 //!
-//! Invariant: inwards everything is lenient and nothing panics, whatever the bytes; outwards only what the 1.6 schemas
-//! allow can be built.
+//! Invariant: inwards everything is lenient and nothing panics, whatever the bytes; outwards only
+//! what the 1.6 schemas allow can be built.
 
 pub mod frame;
 mod open_enum;

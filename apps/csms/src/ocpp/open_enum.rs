@@ -1,4 +1,5 @@
-//! Enumerations of the specification that stay open inwards: a value that nobody foresaw is kept as its text.
+//! Enumerations of the specification that stay open inwards: a value that nobody foresaw is kept as
+//! its text.
 
 /// Match of a text with an enumeration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +17,8 @@ pub(crate) trait OpenEnum: Sized {
     fn recognize(text: &str) -> (Self, Spelling);
 }
 
-/// Defines an enumeration with one variant per value of the specification and `Other` for any other text. It is
-/// stored as its text.
+/// Defines an enumeration with one variant per value of the specification and `Other` for any other
+/// text. It is stored as its text.
 macro_rules! open_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*

@@ -1,8 +1,9 @@
 //! Lenient reading of JSON from stations.
 //!
-//! A payload is split into its fields without interpreting them; each field is then read on its own. So one field of
-//! nonsense (a number out of any range, a broken surrogate pair, a wrong type) costs that field and never the message.
-//! Every departure from the specification is recorded as a [`Violation`].
+//! A payload is split into its fields without interpreting them; each field is then read on its
+//! own. So one field of nonsense (a number out of any range, a broken surrogate pair, a wrong type)
+//! costs that field and never the message. Every departure from the specification is recorded as a
+//! [`Violation`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +17,8 @@ use super::open_enum::{OpenEnum, Spelling};
 /// The most violations recorded for one message; the last one is then [`ViolationKind::More`].
 pub const VIOLATIONS_MAX: usize = 64;
 
-/// The longest text kept of one field, in characters. The specification's own limits are lower; what exceeds those is
-/// kept and recorded, what exceeds this is cut.
+/// The longest text kept of one field, in characters. The specification's own limits are lower;
+/// what exceeds those is kept and recorded, what exceeds this is cut.
 pub const TEXT_CHARS_MAX: usize = 1_024;
 
 /// Integers read from floating point are exact up to here (2^53).
@@ -38,7 +39,8 @@ pub struct Read<T> {
 /// A departure from the specification that was tolerated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// The place, for example `meterValue[2].sampledValue[0].unit`; empty for the message as a whole.
+    /// The place, for example `meterValue[2].sampledValue[0].unit`; empty for the message as a
+    /// whole.
     pub path: String,
     /// Kind of the departure.
     pub kind: ViolationKind,
@@ -46,7 +48,11 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { write!(f, "{}", self.kind) } else { write!(f, "{}: {}", self.path, self.kind) }
+        if self.path.is_empty() {
+            write!(f, "{}", self.kind)
+        } else {
+            write!(f, "{}: {}", self.path, self.kind)
+        }
     }
 }
 
@@ -75,7 +81,8 @@ pub enum ViolationKind {
         /// The specification's limit, in characters.
         chars_max: usize,
     },
-    /// Another JSON type that still has an obvious reading, such as `"10"` or `10.0` for 10; read so.
+    /// Another JSON type that still has an obvious reading, such as `"10"` or `10.0` for 10; read
+    /// so.
     #[error("another JSON type than specified, read nevertheless")]
     Converted,
     /// A fraction where an integer belongs; rounded to the nearest.
@@ -111,8 +118,12 @@ pub(crate) struct Notes(Vec<Violation>);
 impl Notes {
     pub(crate) fn note(&mut self, path: &str, kind: ViolationKind) {
         match self.0.len() + 1 {
-            n if n < VIOLATIONS_MAX => self.0.push(Violation { path: cut(path, PATH_CHARS_MAX), kind }),
-            VIOLATIONS_MAX => self.0.push(Violation { path: String::new(), kind: ViolationKind::More }),
+            n if n < VIOLATIONS_MAX => {
+                self.0.push(Violation { path: cut(path, PATH_CHARS_MAX), kind })
+            }
+            VIOLATIONS_MAX => {
+                self.0.push(Violation { path: String::new(), kind: ViolationKind::More })
+            }
             _ => {}
         }
     }
@@ -154,8 +165,15 @@ impl<'a> Fields<'a> {
         self.values.get(name).is_some_and(|raw| raw.get() != "null")
     }
 
-    /// A text of at most `chars_max` characters by the specification. Numbers and booleans are taken as their text.
-    pub(crate) fn text(&mut self, name: &str, chars_max: usize, p: Presence, notes: &mut Notes) -> Option<String> {
+    /// A text of at most `chars_max` characters by the specification. Numbers and booleans are
+    /// taken as their text.
+    pub(crate) fn text(
+        &mut self,
+        name: &str,
+        chars_max: usize,
+        p: Presence,
+        notes: &mut Notes,
+    ) -> Option<String> {
         let raw = self.take(name, p, notes)?;
         let path = self.path(name);
         let text = text_of(raw, &path, notes)?;
@@ -197,7 +215,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A moment; without an offset it is taken as UTC.
-    pub(crate) fn timestamp(&mut self, name: &str, p: Presence, notes: &mut Notes) -> Option<Timestamp> {
+    pub(crate) fn timestamp(
+        &mut self,
+        name: &str,
+        p: Presence,
+        notes: &mut Notes,
+    ) -> Option<Timestamp> {
         let text = self.text(name, TEXT_CHARS_MAX, p, notes)?;
         let path = self.path(name);
         let (timestamp, violation) = read_timestamp(&text);
@@ -208,7 +231,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A value of an enumeration; a foreign one is kept as its text.
-    pub(crate) fn choice<E: OpenEnum>(&mut self, name: &str, p: Presence, notes: &mut Notes) -> Option<E> {
+    pub(crate) fn choice<E: OpenEnum>(
+        &mut self,
+        name: &str,
+        p: Presence,
+        notes: &mut Notes,
+    ) -> Option<E> {
         let text = self.text(name, TEXT_CHARS_MAX, p, notes)?;
         let (value, spelling) = E::recognize(&text);
         match spelling {
@@ -220,7 +248,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The elements of a list with the path of each. A single object is taken as a list of one.
-    pub(crate) fn list(&mut self, name: &str, p: Presence, notes: &mut Notes) -> Vec<(String, &'a RawValue)> {
+    pub(crate) fn list(
+        &mut self,
+        name: &str,
+        p: Presence,
+        notes: &mut Notes,
+    ) -> Vec<(String, &'a RawValue)> {
         let Some(raw) = self.take(name, p, notes) else {
             return Vec::new();
         };
@@ -230,7 +263,11 @@ impl<'a> Fields<'a> {
             return vec![(path, raw)];
         }
         match serde_json::from_str::<Vec<&'a RawValue>>(raw.get()) {
-            Ok(elements) => elements.into_iter().enumerate().map(|(i, raw)| (format!("{path}[{i}]"), raw)).collect(),
+            Ok(elements) => elements
+                .into_iter()
+                .enumerate()
+                .map(|(i, raw)| (format!("{path}[{i}]"), raw))
+                .collect(),
             Err(_) => {
                 notes.note(&path, ViolationKind::Unreadable);
                 Vec::new()
@@ -267,7 +304,9 @@ impl<'a> Fields<'a> {
         let number = Number::of(raw);
         match &number {
             None => notes.note(&path, ViolationKind::Unreadable),
-            Some(number) if number.converted && !number.fraction => notes.note(&path, ViolationKind::Converted),
+            Some(number) if number.converted && !number.fraction => {
+                notes.note(&path, ViolationKind::Converted)
+            }
             Some(_) => {}
         }
         number
@@ -285,7 +324,8 @@ pub(crate) fn text_of(raw: &RawValue, path: &str, notes: &mut Notes) -> Option<S
         Some(b'"') => match serde_json::from_str::<String>(json) {
             Ok(text) => Some(text),
             Err(_) => {
-                // Valid JSON that is no text: half a surrogate pair. The escapes are kept as they came.
+                // Valid JSON that is no text: half a surrogate pair. The escapes are kept as they
+                // came.
                 notes.note(path, ViolationKind::Converted);
                 Some(json.trim_matches('"').to_owned())
             }
@@ -337,8 +377,8 @@ impl Number {
     }
 }
 
-/// Reads RFC 3339, and what stations write instead: no offset, a space for the `T`, an offset without colon, more than
-/// nine digits of fraction.
+/// Reads RFC 3339, and what stations write instead: no offset, a space for the `T`, an offset
+/// without colon, more than nine digits of fraction.
 fn read_timestamp(text: &str) -> (Option<Timestamp>, Option<ViolationKind>) {
     let exact = text.as_bytes().get(10) == Some(&b'T');
     if let Ok(timestamp) = text.parse::<Timestamp>() {
@@ -348,7 +388,10 @@ fn read_timestamp(text: &str) -> (Option<Timestamp>, Option<ViolationKind>) {
     if let Ok(timestamp) = shortened.parse::<Timestamp>() {
         return (Some(timestamp), Some(ViolationKind::TimestampForm));
     }
-    let utc = shortened.parse::<jiff::civil::DateTime>().ok().and_then(|civil| jiff::tz::Offset::UTC.to_timestamp(civil).ok());
+    let utc = shortened
+        .parse::<jiff::civil::DateTime>()
+        .ok()
+        .and_then(|civil| jiff::tz::Offset::UTC.to_timestamp(civil).ok());
     match utc {
         Some(timestamp) => (Some(timestamp), Some(ViolationKind::OffsetMissing)),
         None => (None, Some(ViolationKind::Unreadable)),
@@ -381,7 +424,10 @@ mod tests {
         assert_eq!(timestamp("2024-05-01T14:00:00+02:00"), (noon(), None));
         assert_eq!(timestamp("2024-05-01T12:00:00"), (noon(), Some(ViolationKind::OffsetMissing)));
         assert_eq!(timestamp("2024-05-01 12:00:00Z"), (noon(), Some(ViolationKind::TimestampForm)));
-        assert_eq!(timestamp("2024-05-01T12:00:00.000000000000Z"), (noon(), Some(ViolationKind::TimestampForm)));
+        assert_eq!(
+            timestamp("2024-05-01T12:00:00.000000000000Z"),
+            (noon(), Some(ViolationKind::TimestampForm))
+        );
         assert_eq!(timestamp("yesterday"), (None, Some(ViolationKind::Unreadable)));
         assert_eq!(timestamp("2024-13-01T12:00:00Z"), (None, Some(ViolationKind::Unreadable)));
         assert_eq!(timestamp(""), (None, Some(ViolationKind::Unreadable)));
@@ -390,9 +436,14 @@ mod tests {
     #[test]
     fn one_field_of_nonsense_costs_that_field_only() {
         let mut notes = Notes::default();
-        let mut fields = Fields::of(r#"{"a":1e999,"b":"\ud800","c":"10","d":10.0,"e":2.6,"f":null}"#, "").unwrap();
+        let mut fields =
+            Fields::of(r#"{"a":1e999,"b":"\ud800","c":"10","d":10.0,"e":2.6,"f":null}"#, "")
+                .unwrap();
         assert_eq!(fields.integer("a", Presence::Required, &mut notes), None);
-        assert_eq!(fields.text("b", 20, Presence::Required, &mut notes).as_deref(), Some(r"\ud800"));
+        assert_eq!(
+            fields.text("b", 20, Presence::Required, &mut notes).as_deref(),
+            Some(r"\ud800")
+        );
         assert_eq!(fields.integer("c", Presence::Required, &mut notes), Some(10));
         assert_eq!(fields.integer("d", Presence::Required, &mut notes), Some(10));
         assert_eq!(fields.quantity("e", Presence::Required, &mut notes), Some(3));
@@ -404,7 +455,16 @@ mod tests {
 
     #[test]
     fn a_number_that_cannot_be_held_exactly_is_unreadable() {
-        for json in ["9223372036854775808", "1e17", "-1e17", r#""1e17""#, r#""inf""#, r#""NaN""#, "true", "{}"] {
+        for json in [
+            "9223372036854775808",
+            "1e17",
+            "-1e17",
+            r#""1e17""#,
+            r#""inf""#,
+            r#""NaN""#,
+            "true",
+            "{}",
+        ] {
             let mut notes = Notes::default();
             let object = format!(r#"{{"a":{json}}}"#);
             let mut fields = Fields::of(&object, "").unwrap();

@@ -1,5 +1,6 @@
-//! The state machine of one connection with a station: it pairs answers with calls, in both directions, and knows at
-//! every moment which of our calls can have reached the station. It has no socket and no clock.
+//! The state machine of one connection with a station: it pairs answers with calls, in both
+//! directions, and knows at every moment which of our calls can have reached the station. It has no
+//! socket and no clock.
 //!
 //! The task that owns the socket drives it like this:
 //!
@@ -14,22 +15,23 @@
 //! }
 //! ```
 //!
-//! `received` returns its one result, while `poll` yields what there is to do; a version in which everything came out
-//! of `poll` served the task as well, but hid from it, and from tests, what a given text had led to, and needed one more
-//! bound.
+//! `received` returns its one result, while `poll` yields what there is to do; a version in which
+//! everything came out of `poll` served the task as well, but hid from it, and from tests, what a
+//! given text had led to, and needed one more bound.
 //!
 //! Rules (OCPP-J 1.6 section 4.1.1):
-//! - At most one call of ours awaits its answer; further ones queue, up to [`Limits::queued_calls_max`]. A call that has
-//!   timed out no longer counts.
+//! - At most one call of ours awaits its answer; further ones queue, up to
+//!   [`Limits::queued_calls_max`]. A call that has timed out no longer counts.
 //! - Calls may cross: the station's are delivered while ours waits, and answered at once.
 //! - The ids of the two directions have nothing to do with each other.
 //!
-//! **Message ids are no idempotency key.** Stations resend a transaction message under a new id, and some use one id for
-//! everything. What a message tells must be recognized by its content, behind this layer. Here only the one case is
-//! caught in which nothing can go wrong: a station that awaits an answer can repeat only its latest call, so if the
-//! latest call comes again, byte for byte and soon ([`Limits::repeat_within`]), it gets the same answer again. That holds
-//! for calls that report ([`REPEATABLE_ACTIONS`]). The answers to others age, such as the time in a heartbeat's, so they
-//! are always delivered again.
+//! **Message ids are no idempotency key.** Stations resend a transaction message under a new id,
+//! and some use one id for everything. What a message tells must be recognized by its content,
+//! behind this layer. Here only the one case is caught in which nothing can go wrong: a station
+//! that awaits an answer can repeat only its latest call, so if the latest call comes again, byte
+//! for byte and soon ([`Limits::repeat_within`]), it gets the same answer again. That holds for
+//! calls that report ([`REPEATABLE_ACTIONS`]). The answers to others age, such as the time in a
+//! heartbeat's, so they are always delivered again.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -38,8 +40,10 @@ use std::time::{Duration, Instant};
 use super::frame::{Call, CallError, CallResult, ErrorCode, Frame, FrameError, MessageId, Payload};
 use super::reading::{Read, Violation};
 
-/// Actions that report something and whose answer does not age, so that an exact repetition may be answered again.
-pub const REPEATABLE_ACTIONS: [&str; 4] = ["StartTransaction", "StopTransaction", "MeterValues", "StatusNotification"];
+/// Actions that report something and whose answer does not age, so that an exact repetition may be
+/// answered again.
+pub const REPEATABLE_ACTIONS: [&str; 4] =
+    ["StartTransaction", "StopTransaction", "MeterValues", "StatusNotification"];
 
 /// Timed-out calls that are remembered, to tell a late answer from an answer to no call.
 const TIMED_OUT_MAX: usize = 16;
@@ -107,8 +111,8 @@ struct Answered {
     at: Instant,
 }
 
-/// Stands for a text without keeping it: two texts of a station with equal prints are taken as equal. A forger could
-/// only deceive himself.
+/// Stands for a text without keeping it: two texts of a station with equal prints are taken as
+/// equal. A forger could only deceive himself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Print {
     bytes: usize,
@@ -149,7 +153,8 @@ pub enum Received {
         /// Its message id.
         id: MessageId,
     },
-    /// An answer to a call of ours that had timed out. The call stays settled, but the answer may resolve a doubt.
+    /// An answer to a call of ours that had timed out. The call stays settled, but the answer may
+    /// resolve a doubt.
     Late {
         /// The call's id.
         id: MessageId,
@@ -205,7 +210,8 @@ pub enum Delivery {
 /// Something to do for the owner of the socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Write this text to the socket, in this order. A call counts as [`Delivery::MayBeWritten`] from here on.
+    /// Write this text to the socket, in this order. A call counts as [`Delivery::MayBeWritten`]
+    /// from here on.
     Send(String),
     /// A call of ours has timed out.
     Settled(Settled),
@@ -215,7 +221,9 @@ pub enum Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallRejected {
     /// The queue is full.
-    #[error("{queued_calls_max} calls to this station are waiting already; try again when one has been answered")]
+    #[error(
+        "{queued_calls_max} calls to this station are waiting already; try again when one has been answered"
+    )]
     Full {
         /// The limit.
         queued_calls_max: usize,
@@ -260,17 +268,20 @@ impl Session {
         }
     }
 
-    /// Takes a text from the socket. An answer that comes after its call's deadline still counts as long as
-    /// [`poll`](Self::poll) has not reported the timeout.
+    /// Takes a text from the socket. An answer that comes after its call's deadline still counts as
+    /// long as [`poll`](Self::poll) has not reported the timeout.
     pub fn received(&mut self, text: &str, now: Instant) -> Received {
         match Frame::parse(text) {
-            Ok(Read { message: Frame::Call(call), violations }) => self.call_received(call, violations, Print::of(text), now),
+            Ok(Read { message: Frame::Call(call), violations }) => {
+                self.call_received(call, violations, Print::of(text), now)
+            }
             Ok(Read { message: Frame::CallResult(CallResult { id, payload }), violations }) => {
                 self.answer_received(id, Outcome::Answered(Read { message: payload, violations }))
             }
-            Ok(Read { message: Frame::CallError(error), violations }) => {
-                self.answer_received(error.id.clone(), Outcome::Refused(Read { message: error, violations }))
-            }
+            Ok(Read { message: Frame::CallError(error), violations }) => self.answer_received(
+                error.id.clone(),
+                Outcome::Refused(Read { message: error, violations }),
+            ),
             Err(error) => self.malformed_received(error),
         }
     }
@@ -284,8 +295,13 @@ impl Session {
 
     /// Answers a call of the station. The text comes out of [`poll`](Self::poll).
     pub fn reply(&mut self, key: CallKey, reply: Reply, now: Instant) -> Result<(), UnknownCall> {
-        let at = self.unanswered.iter().position(|unanswered| unanswered.key == key).ok_or(UnknownCall)?;
-        let Unanswered { id, print, repeatable, .. } = self.unanswered.remove(at).ok_or(UnknownCall)?;
+        let at = self
+            .unanswered
+            .iter()
+            .position(|unanswered| unanswered.key == key)
+            .ok_or(UnknownCall)?;
+        let Unanswered { id, print, repeatable, .. } =
+            self.unanswered.remove(at).ok_or(UnknownCall)?;
         let frame = match reply {
             Reply::Result(payload) => Frame::CallResult(CallResult { id, payload }),
             Reply::Error { code, description } => {
@@ -295,13 +311,14 @@ impl Session {
         let reply = frame.encode();
         let is_result = matches!(frame, Frame::CallResult(_));
         // A CALLERROR asks the station to try again, so the repetition deserves a new attempt.
-        self.latest = (repeatable && is_result).then(|| Answered { print, reply: reply.clone(), at: now });
+        self.latest =
+            (repeatable && is_result).then(|| Answered { print, reply: reply.clone(), at: now });
         self.replies.push_back(reply);
         Ok(())
     }
 
-    /// Accepts a call to the station: it will be sent when the ones before it are settled, or never if its deadline
-    /// passes first. Its id must be new on this connection.
+    /// Accepts a call to the station: it will be sent when the ones before it are settled, or never
+    /// if its deadline passes first. Its id must be new on this connection.
     pub fn call(&mut self, call: Call, deadline: Instant) -> Result<(), CallRejected> {
         let is_used = self.outstanding.as_ref().is_some_and(|awaited| awaited.id == call.id)
             || self.queue.iter().any(|pending| pending.call.id == call.id)
@@ -346,12 +363,20 @@ impl Session {
     /// Ends the session: settles every call of ours, the outstanding one first.
     pub fn close(self) -> Vec<Settled> {
         let lost = |id, delivery| Settled { id, outcome: Outcome::ConnectionLost(delivery) };
-        let outstanding = self.outstanding.into_iter().map(|awaited| lost(awaited.id, Delivery::MayBeWritten));
-        let queued = self.queue.into_iter().map(|pending| lost(pending.call.id, Delivery::NeverWritten));
+        let outstanding =
+            self.outstanding.into_iter().map(|awaited| lost(awaited.id, Delivery::MayBeWritten));
+        let queued =
+            self.queue.into_iter().map(|pending| lost(pending.call.id, Delivery::NeverWritten));
         outstanding.chain(queued).collect()
     }
 
-    fn call_received(&mut self, call: Call, violations: Vec<Violation>, print: Print, now: Instant) -> Received {
+    fn call_received(
+        &mut self,
+        call: Call,
+        violations: Vec<Violation>,
+        print: Print,
+        now: Instant,
+    ) -> Received {
         if self.unanswered.iter().any(|unanswered| unanswered.print == print) {
             return Received::InProgress { id: call.id };
         }
@@ -359,8 +384,10 @@ impl Session {
             return Received::Overrun;
         }
         // The print covers the message id, so equal prints are equal ids.
-        let is_repetition =
-            |latest: &&Answered| latest.print == print && now.saturating_duration_since(latest.at) <= self.limits.repeat_within;
+        let is_repetition = |latest: &&Answered| {
+            latest.print == print
+                && now.saturating_duration_since(latest.at) <= self.limits.repeat_within
+        };
         match self.latest.as_ref().filter(is_repetition) {
             Some(latest) => {
                 self.replies.push_back(latest.reply.clone());
@@ -395,18 +422,21 @@ impl Session {
             return Received::Malformed(error);
         }
         match &error.id {
-            Some(id) if error.is_answer() => self.answer_received(id.clone(), Outcome::Unreadable(error)),
+            Some(id) if error.is_answer() => {
+                self.answer_received(id.clone(), Outcome::Unreadable(error))
+            }
             _ => Received::Malformed(error),
         }
     }
 
     fn expired(&mut self, now: Instant) -> Option<Settled> {
-        let (id, delivery) = if let Some(awaited) = self.outstanding.take_if(|awaited| awaited.deadline <= now) {
-            (awaited.id, Delivery::MayBeWritten)
-        } else {
-            let at = self.queue.iter().position(|pending| pending.deadline <= now)?;
-            (self.queue.remove(at)?.call.id, Delivery::NeverWritten)
-        };
+        let (id, delivery) =
+            if let Some(awaited) = self.outstanding.take_if(|awaited| awaited.deadline <= now) {
+                (awaited.id, Delivery::MayBeWritten)
+            } else {
+                let at = self.queue.iter().position(|pending| pending.deadline <= now)?;
+                (self.queue.remove(at)?.call.id, Delivery::NeverWritten)
+            };
         if delivery == Delivery::MayBeWritten {
             if self.timed_out.len() == TIMED_OUT_MAX {
                 self.timed_out.pop_front();

@@ -1,4 +1,5 @@
-//! Properties over arbitrary input. A failure prints the smallest input and the seed that replays it.
+//! Properties over arbitrary input. A failure prints the smallest input and the seed that replays
+//! it.
 
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,9 @@ fn json() -> impl Strategy<Value = String> {
         Just("null".to_owned()),
         any::<bool>().prop_map(|b| b.to_string()),
         any::<i64>().prop_map(|n| n.to_string()),
-        any::<f64>().prop_filter("JSON has no infinity", |n| n.is_finite()).prop_map(|n| format!("{n:e}")),
+        any::<f64>()
+            .prop_filter("JSON has no infinity", |n| n.is_finite())
+            .prop_map(|n| format!("{n:e}")),
         Just("1e999".to_owned()),
         Just("-0.0".to_owned()),
         Just(r#""\ud800""#.to_owned()),
@@ -59,10 +62,12 @@ fn json() -> impl Strategy<Value = String> {
     scalar.prop_recursive(4, 64, 6, |inner| {
         let field = (proptest::sample::select(&FIELDS[..]), inner.clone());
         let object = proptest::collection::vec(field, 0..6).prop_map(|fields| {
-            let fields: Vec<_> = fields.into_iter().map(|(name, json)| format!("\"{name}\":{json}")).collect();
+            let fields: Vec<_> =
+                fields.into_iter().map(|(name, json)| format!("\"{name}\":{json}")).collect();
             format!("{{{}}}", fields.join(","))
         });
-        let array = proptest::collection::vec(inner, 0..6).prop_map(|elements| format!("[{}]", elements.join(",")));
+        let array = proptest::collection::vec(inner, 0..6)
+            .prop_map(|elements| format!("[{}]", elements.join(",")));
         prop_oneof![3 => object, 1 => array]
     })
 }
@@ -70,7 +75,10 @@ fn json() -> impl Strategy<Value = String> {
 /// Text that is almost a frame: any elements, perhaps cut off.
 fn near_frame() -> impl Strategy<Value = String> {
     let id = prop_oneof![Just("\"1\"".to_owned()), json()];
-    let action = prop_oneof![proptest::sample::select(&ACTIONS[..]).prop_map(|a| format!("\"{a}\"")), json()];
+    let action = prop_oneof![
+        proptest::sample::select(&ACTIONS[..]).prop_map(|a| format!("\"{a}\"")),
+        json()
+    ];
     (0..6u8, id, action, json(), any::<prop::sample::Index>(), any::<bool>()).prop_map(
         |(message_type, id, action, payload, at, whole)| {
             let text = format!("[{message_type},{id},{action},{payload}]");
@@ -105,7 +113,8 @@ fn digest(text: &str) {
         if let Frame::Call(call) = &read.message {
             let _ = StationRequest::read(&call.action, &call.payload);
         }
-        let again = Frame::parse(&read.message.encode()).expect("what was read can be written and read again");
+        let again = Frame::parse(&read.message.encode())
+            .expect("what was read can be written and read again");
         assert_eq!(again.message, read.message);
     }
 }
@@ -152,8 +161,9 @@ proptest! {
         let _ = CentralRequest::TriggerMessage { requested_message, connector_id }.read_answer(&payload);
     }
 
-    /// Whatever happens in whatever order, each call of ours that was accepted is settled exactly once, at most one
-    /// is awaited at a time, and nothing that was handed out counts as never written.
+    /// Whatever happens in whatever order, each call of ours that was accepted is settled exactly
+    /// once, at most one is awaited at a time, and nothing that was handed out counts as never
+    /// written.
     #[test]
     fn each_call_of_ours_is_settled_once(steps in proptest::collection::vec((0..6u8, 0..40u64), 1..80)) {
         run(&steps);
@@ -162,7 +172,8 @@ proptest! {
 
 fn run(steps: &[(u8, u64)]) {
     use super::session::{Delivery, Outcome, Settled};
-    let mut session = Session::new(Limits { queued_calls_max: 3, unanswered_max: 4, ..Limits::default() });
+    let mut session =
+        Session::new(Limits { queued_calls_max: 3, unanswered_max: 4, ..Limits::default() });
     let mut now = Instant::now();
     let (mut accepted, mut written, mut settled) = (Vec::new(), Vec::new(), Vec::<Settled>::new());
     let mut keys = Vec::new();
@@ -170,7 +181,11 @@ fn run(steps: &[(u8, u64)]) {
         match step {
             0 | 1 => {
                 let id = MessageId::new(format!("our-{i}")).unwrap();
-                let call = Call { id: id.clone(), action: "TriggerMessage".into(), payload: Payload::empty() };
+                let call = Call {
+                    id: id.clone(),
+                    action: "TriggerMessage".into(),
+                    payload: Payload::empty(),
+                };
                 if session.call(call, now + Duration::from_secs(n)).is_ok() {
                     accepted.push(id);
                 }
@@ -183,7 +198,9 @@ fn run(steps: &[(u8, u64)]) {
                 }
             }
             4 => {
-                if let Received::Call(call) = session.received(&format!(r#"[2,"{n}","MeterValues",{{}}]"#), now) {
+                if let Received::Call(call) =
+                    session.received(&format!(r#"[2,"{n}","MeterValues",{{}}]"#), now)
+                {
                     keys.push(call.key);
                 }
             }
@@ -201,7 +218,10 @@ fn run(steps: &[(u8, u64)]) {
                 Output::Settled(end) => settled.push(end),
                 Output::Send(text) => {
                     if let Frame::Call(call) = Frame::parse(&text).unwrap().message {
-                        let open = written.iter().filter(|id| settled.iter().all(|end| end.id != **id)).count();
+                        let open = written
+                            .iter()
+                            .filter(|id| settled.iter().all(|end| end.id != **id))
+                            .count();
                         assert_eq!(open, 0, "a call was sent while another one was awaited");
                         written.push(call.id);
                     }

@@ -59,7 +59,11 @@ where
         rows.batch(TABLES).await
     }
 
-    async fn apply(&self, rows: &mut Rows<T>, event: &Recorded<ChargingFact>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Rows<T>,
+        event: &Recorded<ChargingFact>,
+    ) -> Result<(), ProjectionError> {
         let station = event.stream_id();
         match &event.event {
             ChargingFact::Started(started) => {
@@ -105,7 +109,10 @@ struct Meter {
 
 impl Meter {
     fn started(started: &Started) -> Self {
-        Self { base: started.meter_start_wh.filter(|wh| is_plausible(*wh)).map(|wh| (None, wh)), ..Self::default() }
+        Self {
+            base: started.meter_start_wh.filter(|wh| is_plausible(*wh)).map(|wh| (None, wh)),
+            ..Self::default()
+        }
     }
 
     fn read_all(&mut self, values: &[MeterValue]) {
@@ -150,11 +157,21 @@ impl Meter {
         self.days.iter().map(|(day, (_, wh))| (*day, rise(*wh))).collect()
     }
 
-    async fn load(rows: &mut impl Sql, station: &str, id: i64) -> Result<Option<Self>, ProjectionError> {
+    async fn load(
+        rows: &mut impl Sql,
+        station: &str,
+        id: i64,
+    ) -> Result<Option<Self>, ProjectionError> {
         let meter = "SELECT base_at, base_wh, ended_at FROM meters WHERE transaction_id = $1 AND station = $2";
-        let Some(mut row) = rows.find(meter, &[id.into(), station.into()]).await?.pop() else { return Ok(None) };
+        let Some(mut row) = rows.find(meter, &[id.into(), station.into()]).await?.pop() else {
+            return Ok(None);
+        };
         let (base_at, base_wh): (Option<Timestamp>, Option<i64>) = (row.take()?, row.take()?);
-        let mut meter = Self { base: base_wh.map(|wh| (base_at, wh)), ended_at: row.take()?, days: BTreeMap::new() };
+        let mut meter = Self {
+            base: base_wh.map(|wh| (base_at, wh)),
+            ended_at: row.take()?,
+            days: BTreeMap::new(),
+        };
         let days = "SELECT day, at, register_wh FROM days WHERE transaction_id = $1";
         for mut row in rows.find(days, &[id.into()]).await? {
             meter.days.insert(row.take()?, (row.take()?, row.take()?));
@@ -162,31 +179,57 @@ impl Meter {
         Ok(Some(meter))
     }
 
-    async fn insert(&self, rows: &mut impl Sql, station: &str, id: i64) -> Result<(), ProjectionError> {
+    async fn insert(
+        &self,
+        rows: &mut impl Sql,
+        station: &str,
+        id: i64,
+    ) -> Result<(), ProjectionError> {
         let insert = "INSERT INTO meters (transaction_id, station, base_wh) VALUES ($1, $2, $3)";
         rows.run(insert, &[id.into(), station.into(), self.base.map(|(_, wh)| wh).into()]).await
     }
 
     /// Writes the rows that differ from those of `before`.
-    async fn write(&self, rows: &mut impl Sql, station: &str, id: i64, before: &Self) -> Result<(), ProjectionError> {
+    async fn write(
+        &self,
+        rows: &mut impl Sql,
+        station: &str,
+        id: i64,
+        before: &Self,
+    ) -> Result<(), ProjectionError> {
         if (self.base, self.ended_at) != (before.base, before.ended_at) {
             let update = "UPDATE meters SET base_at = $1, base_wh = $2, ended_at = $3 WHERE transaction_id = $4";
-            let (base_at, base_wh) = (self.base.and_then(|(at, _)| at), self.base.map(|(_, wh)| wh));
-            rows.run(update, &[base_at.into(), base_wh.into(), self.ended_at.into(), id.into()]).await?;
+            let (base_at, base_wh) =
+                (self.base.and_then(|(at, _)| at), self.base.map(|(_, wh)| wh));
+            rows.run(update, &[base_at.into(), base_wh.into(), self.ended_at.into(), id.into()])
+                .await?;
         }
         let (rises, rises_before) = (self.rises(), before.rises());
         for day in before.days.keys().filter(|day| !self.days.contains_key(day)) {
-            rows.run("DELETE FROM days WHERE transaction_id = $1 AND day = $2", &[id.into(), (*day).into()]).await?;
+            rows.run(
+                "DELETE FROM days WHERE transaction_id = $1 AND day = $2",
+                &[id.into(), (*day).into()],
+            )
+            .await?;
         }
         for (day, (at, register_wh)) in &self.days {
             let wh = rises.get(day).copied().unwrap_or_default();
-            if before.days.get(day) == Some(&(*at, *register_wh)) && rises_before.get(day) == Some(&wh) {
+            if before.days.get(day) == Some(&(*at, *register_wh))
+                && rises_before.get(day) == Some(&wh)
+            {
                 continue;
             }
             let keep = "INSERT INTO days (transaction_id, day, station, at, register_wh, wh) VALUES ($1, $2, $3, $4, $5, $6)
                 ON CONFLICT (transaction_id, day) DO UPDATE
                 SET at = excluded.at, register_wh = excluded.register_wh, wh = excluded.wh";
-            let values: [Value; 6] = [id.into(), (*day).into(), station.into(), (*at).into(), (*register_wh).into(), wh.into()];
+            let values: [Value; 6] = [
+                id.into(),
+                (*day).into(),
+                station.into(),
+                (*at).into(),
+                (*register_wh).into(),
+                wh.into(),
+            ];
             rows.run(keep, &values).await?;
         }
         Ok(())
@@ -205,7 +248,8 @@ fn day_of(at: Timestamp) -> i64 {
 /// A day, counted from 1970-01-01, as a date.
 #[must_use]
 pub fn date_of(day: i64) -> jiff::civil::Date {
-    let start = jiff::Timestamp::from_microsecond(day.saturating_mul(DAY_MICROS)).unwrap_or_default();
+    let start =
+        jiff::Timestamp::from_microsecond(day.saturating_mul(DAY_MICROS)).unwrap_or_default();
     start.to_zoned(jiff::tz::TimeZone::UTC).date()
 }
 
@@ -213,7 +257,8 @@ pub fn date_of(day: i64) -> jiff::civil::Date {
 #[must_use]
 pub fn day_at(date: jiff::civil::Date) -> i64 {
     // A date has no zone that it could not be in: UTC has no gaps.
-    let start = date.to_zoned(jiff::tz::TimeZone::UTC).map(|start| start.timestamp().as_microsecond());
+    let start =
+        date.to_zoned(jiff::tz::TimeZone::UTC).map(|start| start.timestamp().as_microsecond());
     start.unwrap_or_default().div_euclid(DAY_MICROS)
 }
 
@@ -232,7 +277,12 @@ pub struct EnergyRow {
 
 impl EnergyRow {
     fn read(mut row: Row) -> Result<Self, Unexpected> {
-        Ok(Self { day: row.take()?, station: row.take()?, energy_wh: row.take()?, transactions: row.take()? })
+        Ok(Self {
+            day: row.take()?,
+            station: row.take()?,
+            energy_wh: row.take()?,
+            transactions: row.take()?,
+        })
     }
 }
 
@@ -262,7 +312,11 @@ pub enum EnergyBy {
 
 impl ReadModels {
     /// Returns the report, the earliest day first.
-    pub async fn daily_energy(&self, filter: &EnergyFilter, limit: usize) -> Result<Vec<EnergyRow>, ReadModelError> {
+    pub async fn daily_energy(
+        &self,
+        filter: &EnergyFilter,
+        limit: usize,
+    ) -> Result<Vec<EnergyRow>, ReadModelError> {
         let mut conditions = Conditions::default();
         conditions.and("day >= ?", [filter.from.into()]);
         conditions.and("day <= ?", [filter.to.into()]);
@@ -301,7 +355,15 @@ mod tests {
 
     fn stop(at: Timestamp, meter_stop_wh: Option<i64>) -> Stopped {
         let (transaction_id, id_tag, reason, transaction_data) = (Some(1), None, None, Vec::new());
-        Stopped { transaction_id, id_tag, meter_stop_wh, timestamp: Some(at), received_at: at, reason, transaction_data }
+        Stopped {
+            transaction_id,
+            id_tag,
+            meter_stop_wh,
+            timestamp: Some(at),
+            received_at: at,
+            reason,
+            transaction_data,
+        }
     }
 
     fn meter(meter_start_wh: Option<i64>, readings: &[(&str, i64)]) -> Meter {
@@ -320,7 +382,8 @@ mod tests {
 
     #[test]
     fn a_transaction_over_midnight_is_divided_by_its_meter_values() {
-        let mut over = meter(Some(1_000), &[("2026-05-04T23:50:00Z", 4_000), ("2026-05-05T00:05:00Z", 4_500)]);
+        let mut over =
+            meter(Some(1_000), &[("2026-05-04T23:50:00Z", 4_000), ("2026-05-05T00:05:00Z", 4_500)]);
         assert_eq!(report(&over), days(&[("2026-05-04", 3_000), ("2026-05-05", 500)]));
         over.stopped(&stop(at("2026-05-05T01:00:00Z"), Some(9_000)));
         assert_eq!(report(&over), days(&[("2026-05-04", 3_000), ("2026-05-05", 5_000)]));
@@ -342,7 +405,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_the_stop_and_told_after_it_still_divides_and_what_was_read_later_does_not_count() {
+    fn what_was_read_before_the_stop_and_told_after_it_still_divides_and_what_was_read_later_does_not_count()
+     {
         let mut late = meter(Some(0), &[]);
         late.stopped(&stop(at("2026-05-05T01:00:00Z"), Some(9_000)));
         late.stopped(&stop(at("2026-05-09T01:00:00Z"), Some(99_000)));
@@ -353,7 +417,14 @@ mod tests {
 
     #[test]
     fn a_station_that_does_not_tell_the_meter_at_the_start_counts_from_its_first_reading() {
-        let none = meter(None, &[("2026-05-04T10:00:00Z", 700), ("2026-05-04T09:00:00Z", 500), ("2026-05-04T11:00:00Z", 900)]);
+        let none = meter(
+            None,
+            &[
+                ("2026-05-04T10:00:00Z", 700),
+                ("2026-05-04T09:00:00Z", 500),
+                ("2026-05-04T11:00:00Z", 900),
+            ],
+        );
         assert_eq!(report(&none), days(&[("2026-05-04", 400)]));
         let mut nonsense = meter(Some(0), &[("2026-05-04T10:00:00Z", i64::MAX)]);
         nonsense.stopped(&stop(at("2026-05-04T12:00:00Z"), Some(i64::MIN)));

@@ -1,4 +1,5 @@
-//! The stations as they are now, in memory: for lists, and for the dashboard. It is built at every start.
+//! The stations as they are now, in memory: for lists, and for the dashboard. It is built at every
+//! start.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -52,7 +53,11 @@ impl Projection<Memory<Fleet>> for Stations {
     const NAME: &'static str = NAME;
     type Event = StationEvent;
 
-    async fn apply(&self, fleet: &mut Fleet, event: &Recorded<StationEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        fleet: &mut Fleet,
+        event: &Recorded<StationEvent>,
+    ) -> Result<(), ProjectionError> {
         if !fleet.stations.contains_key(event.stream_id()) {
             fleet.stations.insert(event.stream_id().to_owned(), StationRow::default());
         }

@@ -30,8 +30,7 @@ const TABLES: &str = "
     CREATE INDEX meter_values_of_transaction ON meter_values (transaction_id, at);";
 
 /// The columns, in the order in which [`MeterSample`] reads them.
-const COLUMNS: &str =
-    "position, ordinal, station, connector_id, transaction_id, at, measurand, value, unit, phase, location, context";
+const COLUMNS: &str = "position, ordinal, station, connector_id, transaction_id, at, measurand, value, unit, phase, location, context";
 
 /// Measurand of a value if the station leaves it out (OCPP 1.6 section 7.43).
 const MEASURAND: &str = "Energy.Active.Import.Register";
@@ -47,7 +46,11 @@ where
         rows.batch(TABLES).await
     }
 
-    async fn apply(&self, rows: &mut Rows<T>, event: &Recorded<MeterFact>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Rows<T>,
+        event: &Recorded<MeterFact>,
+    ) -> Result<(), ProjectionError> {
         let MeterFact::Read(read) = &event.event;
         let position = i64::try_from(event.envelope.position.0)?;
         let mut ordinal = 0;
@@ -182,7 +185,11 @@ pub struct MeterFilter {
 
 impl ReadModels {
     /// Returns values, the earliest first.
-    pub async fn meter_values(&self, filter: &MeterFilter, limit: usize) -> Result<Vec<MeterSample>, ReadModelError> {
+    pub async fn meter_values(
+        &self,
+        filter: &MeterFilter,
+        limit: usize,
+    ) -> Result<Vec<MeterSample>, ReadModelError> {
         let mut conditions = Conditions::default();
         if let Some(station) = &filter.station {
             conditions.and("station = ?", [station.as_str().into()]);
@@ -203,11 +210,16 @@ impl ReadModels {
             conditions.and("at < ?", [to.into()]);
         }
         if let Some(MeterCursor { at, position, ordinal }) = filter.after {
-            conditions.and("(at, position, ordinal) > (?, ?, ?)", [at.into(), position.into(), ordinal.into()]);
+            conditions.and(
+                "(at, position, ordinal) > (?, ?, ?)",
+                [at.into(), position.into(), ordinal.into()],
+            );
         }
         let limit = conditions.parameter(i64::try_from(limit).unwrap_or(i64::MAX));
-        let statement =
-            format!("SELECT {COLUMNS} FROM meter_values{} ORDER BY at, position, ordinal LIMIT {limit}", conditions.text());
+        let statement = format!(
+            "SELECT {COLUMNS} FROM meter_values{} ORDER BY at, position, ordinal LIMIT {limit}",
+            conditions.text()
+        );
         self.rows(NAME, statement, conditions, MeterSample::read).await
     }
 }

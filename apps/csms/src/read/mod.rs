@@ -1,7 +1,8 @@
 //! Read models for lists, reports and the dashboard: projections behind the log.
 //!
 //! - [`fleet`]: the stations as they are now, in memory, built at every start
-//! - [`transactions`], [`meter_values`], [`energy`]: tables in SQLite beside the log, or in PostgreSQL
+//! - [`transactions`], [`meter_values`], [`energy`]: tables in SQLite beside the log, or in
+//!   PostgreSQL
 //!
 //! Each is one file with its tables, the changes by events, and the queries; `sql` holds the
 //! differences between the databases. A reader sees the state of a moment ago: a reader that needs
@@ -144,7 +145,9 @@ impl ReadModels {
         let found = match &self.tables {
             Tables::Sqlite(_, readers) => {
                 let reader = readers.of_name(name).clone();
-                let reading = move || reader.read(|connection| sql::find_in_sqlite(connection, &statement, &values));
+                let reading = move || {
+                    reader.read(|connection| sql::find_in_sqlite(connection, &statement, &values))
+                };
                 let read = tokio::task::spawn_blocking(reading).await;
                 read.map_err(|_| ReadModelError::Panicked { name })??
             }

@@ -1,8 +1,9 @@
 //! The few differences between SQLite and PostgreSQL: running statements, and passing values in and
 //! out.
 //!
-//! Statements are written once, in what both understand: columns of `BIGINT` and `TEXT`, parameters `$1`, `$2`, … that
-//! appear for the first time in this order, `ON CONFLICT`. Moments are microseconds.
+//! Statements are written once, in what both understand: columns of `BIGINT` and `TEXT`, parameters
+//! `$1`, `$2`, … that appear for the first time in this order, `ON CONFLICT`. Moments are
+//! microseconds.
 
 use bytes::BytesMut;
 use leftfold::postgres::{Rows as PostgresRows, tokio_postgres};
@@ -24,13 +25,24 @@ pub enum Value {
 /// A database that runs statements, within a transaction that the caller has opened.
 pub trait Sql: Send {
     /// Runs a statement that changes rows.
-    fn run(&mut self, statement: &str, values: &[Value]) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+    fn run(
+        &mut self,
+        statement: &str,
+        values: &[Value],
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Runs a statement that finds rows.
-    fn find(&mut self, statement: &str, values: &[Value]) -> impl Future<Output = Result<Vec<Row>, ProjectionError>> + Send;
+    fn find(
+        &mut self,
+        statement: &str,
+        values: &[Value],
+    ) -> impl Future<Output = Result<Vec<Row>, ProjectionError>> + Send;
 
     /// Runs several statements without parameters.
-    fn batch(&mut self, statements: &str) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+    fn batch(
+        &mut self,
+        statements: &str,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 }
 
 impl Sql for Connection {
@@ -39,7 +51,11 @@ impl Sql for Connection {
         Ok(())
     }
 
-    async fn find(&mut self, statement: &str, values: &[Value]) -> Result<Vec<Row>, ProjectionError> {
+    async fn find(
+        &mut self,
+        statement: &str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, ProjectionError> {
         Ok(find_in_sqlite(self, statement, values)?)
     }
 
@@ -55,7 +71,11 @@ impl Sql for PostgresRows {
         Ok(())
     }
 
-    async fn find(&mut self, statement: &str, values: &[Value]) -> Result<Vec<Row>, ProjectionError> {
+    async fn find(
+        &mut self,
+        statement: &str,
+        values: &[Value],
+    ) -> Result<Vec<Row>, ProjectionError> {
         Ok(find_in_postgres(self, statement, values).await?)
     }
 
@@ -65,10 +85,16 @@ impl Sql for PostgresRows {
 }
 
 /// Runs a statement that finds rows.
-pub(super) fn find_in_sqlite(connection: &Connection, statement: &str, values: &[Value]) -> rusqlite::Result<Vec<Row>> {
+pub(super) fn find_in_sqlite(
+    connection: &Connection,
+    statement: &str,
+    values: &[Value],
+) -> rusqlite::Result<Vec<Row>> {
     let mut prepared = connection.prepare_cached(statement)?;
     let columns = prepared.column_count();
-    let read = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect::<Result<Vec<Value>, _>>();
+    let read = |row: &rusqlite::Row<'_>| {
+        (0..columns).map(|column| row.get(column)).collect::<Result<Vec<Value>, _>>()
+    };
     let rows = prepared.query_map(params_from_iter(values), read)?;
     rows.map(|row| row.map(Row::new)).collect()
 }
@@ -123,12 +149,20 @@ impl rusqlite::types::FromSql for Value {
 }
 
 impl ToSql for Value {
-    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         match self {
             Self::Null => Ok(IsNull::Yes),
-            Self::Integer(number) if <i64 as ToSql>::accepts(ty) => <i64 as ToSql>::to_sql(number, ty, out),
+            Self::Integer(number) if <i64 as ToSql>::accepts(ty) => {
+                <i64 as ToSql>::to_sql(number, ty, out)
+            }
             // PostgreSQL has no NUL in texts; stations may send one.
-            Self::Text(text) if text.contains('\0') => text.replace('\0', "\u{fffd}").to_sql(ty, out),
+            Self::Text(text) if text.contains('\0') => {
+                text.replace('\0', "\u{fffd}").to_sql(ty, out)
+            }
             Self::Text(text) if <&str as ToSql>::accepts(ty) => text.to_sql(ty, out),
             Self::Integer(_) => Err(WrongType::new::<i64>(ty.clone()).into()),
             Self::Text(_) => Err(WrongType::new::<&str>(ty.clone()).into()),
@@ -207,7 +241,8 @@ impl Row {
     /// [`Unexpected`] if it is of another type, or if no column is left.
     pub fn take<T: FromColumn>(&mut self) -> Result<T, Unexpected> {
         let cell = self.0.next();
-        T::read(cell.clone()).ok_or(Unexpected { found: cell, expected: std::any::type_name::<T>() })
+        T::read(cell.clone())
+            .ok_or(Unexpected { found: cell, expected: std::any::type_name::<T>() })
     }
 }
 
@@ -311,7 +346,8 @@ mod tests {
         sqlite.batch("CREATE TABLE rows (a BIGINT, b TEXT, c TEXT)").await.unwrap();
         let values = [7_i64.into(), "a \0 NUL".into(), Value::Null];
         sqlite.run("INSERT INTO rows (a, b, c) VALUES ($1, $2, $3)", &values).await.unwrap();
-        let mut found = sqlite.find("SELECT a, b, c FROM rows WHERE a = $1", &[7_i64.into()]).await.unwrap();
+        let mut found =
+            sqlite.find("SELECT a, b, c FROM rows WHERE a = $1", &[7_i64.into()]).await.unwrap();
         let mut row = found.pop().unwrap();
         assert_eq!((row.take::<i64>(), row.take::<String>()), (Ok(7), Ok("a \0 NUL".to_owned())));
         assert_eq!(row.take::<Option<i64>>(), Ok(None));

@@ -1,7 +1,8 @@
 //! All transactions that there ever were: the read model behind lists of them.
 //!
-//! A transaction is superseded by the next one on its connector until its own stop is heard of. Of several stops the
-//! first counts. A station may name any number: what names another station's transaction is left alone.
+//! A transaction is superseded by the next one on its connector until its own stop is heard of. Of
+//! several stops the first counts. A station may name any number: what names another station's
+//! transaction is left alone.
 
 use leftfold::fold::Recorded;
 use leftfold::prelude::{Projection, ProjectionError, Timestamp};
@@ -54,17 +55,27 @@ where
         rows.batch(TABLES).await
     }
 
-    async fn apply(&self, rows: &mut Rows<T>, event: &Recorded<ChargingFact>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Rows<T>,
+        event: &Recorded<ChargingFact>,
+    ) -> Result<(), ProjectionError> {
         let station = event.stream_id();
         match &event.event {
             ChargingFact::Started(started) => start(rows, station, started).await,
-            ChargingFact::Stopped(stopped) | ChargingFact::StoppedLate(stopped) => stop(rows, station, stopped).await,
+            ChargingFact::Stopped(stopped) | ChargingFact::StoppedLate(stopped) => {
+                stop(rows, station, stopped).await
+            }
             ChargingFact::Read(read) => read_meter(rows, station, read).await,
         }
     }
 }
 
-async fn start(rows: &mut impl Sql, station: &str, started: &Started) -> Result<(), ProjectionError> {
+async fn start(
+    rows: &mut impl Sql,
+    station: &str,
+    started: &Started,
+) -> Result<(), ProjectionError> {
     let supersede = "UPDATE transactions SET state = 'superseded'
         WHERE station = $1 AND connector_id = $2 AND state = 'running'";
     rows.run(supersede, &[station.into(), started.connector_id.into()]).await?;
@@ -85,12 +96,20 @@ async fn start(rows: &mut impl Sql, station: &str, started: &Started) -> Result<
     rows.run(insert, &values).await
 }
 
-async fn stop(rows: &mut impl Sql, station: &str, stopped: &Stopped) -> Result<(), ProjectionError> {
+async fn stop(
+    rows: &mut impl Sql,
+    station: &str,
+    stopped: &Stopped,
+) -> Result<(), ProjectionError> {
     let Some(id) = stopped.transaction_id else { return Ok(()) };
     let update = "UPDATE transactions SET state = 'stopped', stopped_at = $1, meter_stop_wh = $2, stop_reason = $3,
             stop_id_tag = $4, transaction_data = $5
         WHERE id = $6 AND station = $7 AND state <> 'stopped'";
-    let data = if stopped.transaction_data.is_empty() { None } else { Some(serde_json::to_string(&stopped.transaction_data)?) };
+    let data = if stopped.transaction_data.is_empty() {
+        None
+    } else {
+        Some(serde_json::to_string(&stopped.transaction_data)?)
+    };
     let values = [
         stopped.timestamp.unwrap_or(stopped.received_at).into(),
         stopped.meter_stop_wh.into(),
@@ -103,7 +122,11 @@ async fn stop(rows: &mut impl Sql, station: &str, stopped: &Stopped) -> Result<(
     rows.run(update, &values).await
 }
 
-async fn read_meter(rows: &mut impl Sql, station: &str, read: &MeterRead) -> Result<(), ProjectionError> {
+async fn read_meter(
+    rows: &mut impl Sql,
+    station: &str,
+    read: &MeterRead,
+) -> Result<(), ProjectionError> {
     let Some(id) = read.transaction_id else { return Ok(()) };
     let count = "UPDATE transactions SET meter_messages = meter_messages + 1 WHERE id = $1 AND station = $2";
     rows.run(count, &[id.into(), station.into()]).await?;
@@ -187,7 +210,10 @@ impl Transaction {
             meter_stop_wh: row.take()?,
             stop_reason: row.take()?,
             stop_id_tag: row.take()?,
-            transaction_data: row.take::<Option<String>>()?.and_then(|data| serde_json::from_str(&data).ok()).unwrap_or_default(),
+            transaction_data: row
+                .take::<Option<String>>()?
+                .and_then(|data| serde_json::from_str(&data).ok())
+                .unwrap_or_default(),
             register_wh: row.take::<Option<Timestamp>>()?.zip(row.take::<Option<i64>>()?),
             meter_messages: row.take()?,
         })
@@ -251,18 +277,28 @@ impl TransactionFilter {
 /// Reading of the transactions.
 impl ReadModels {
     /// Returns transactions, the newest first.
-    pub async fn transactions(&self, filter: &TransactionFilter, limit: usize) -> Result<Vec<Transaction>, ReadModelError> {
+    pub async fn transactions(
+        &self,
+        filter: &TransactionFilter,
+        limit: usize,
+    ) -> Result<Vec<Transaction>, ReadModelError> {
         let mut conditions = filter.conditions();
         if let Some(before) = filter.before {
             conditions.and("id < ?", [before.into()]);
         }
         let limit = conditions.parameter(i64::try_from(limit).unwrap_or(i64::MAX));
-        let statement = format!("SELECT {COLUMNS} FROM transactions{} ORDER BY id DESC LIMIT {limit}", conditions.text());
+        let statement = format!(
+            "SELECT {COLUMNS} FROM transactions{} ORDER BY id DESC LIMIT {limit}",
+            conditions.text()
+        );
         self.rows(NAME, statement, conditions, Transaction::read).await
     }
 
     /// Returns the number of transactions that match the filter, regardless of its `before`.
-    pub async fn count_transactions(&self, filter: &TransactionFilter) -> Result<i64, ReadModelError> {
+    pub async fn count_transactions(
+        &self,
+        filter: &TransactionFilter,
+    ) -> Result<i64, ReadModelError> {
         let conditions = filter.conditions();
         let statement = format!("SELECT COUNT(*) FROM transactions{}", conditions.text());
         let counted = self.rows(NAME, statement, conditions, |mut row| row.take()).await?;

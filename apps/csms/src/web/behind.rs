@@ -19,19 +19,33 @@ pub(super) fn consumers(csms: &Csms) -> Vec<ConsumerView> {
     let projections = csms.behind().map(|behind| behind.projections.list()).unwrap_or_default();
     let has_two = |name: &str| projections.iter().filter(|status| status.name == name).count() > 1;
     let read_models = projections.iter().map(|status| {
-        let name = if has_two(status.name) { format!("{} v{}", status.name, status.version) } else { status.name.to_owned() };
+        let name = if has_two(status.name) {
+            format!("{} v{}", status.name, status.version)
+        } else {
+            status.name.to_owned()
+        };
         consumer(name, ConsumerKind::ReadModel, &status.consumer, state(status))
     });
     let all = csms.consumers();
-    let is_read_model = |status: &ConsumerStatus| projections.iter().any(|it| it.consumer.name == status.name);
+    let is_read_model =
+        |status: &ConsumerStatus| projections.iter().any(|it| it.consumer.name == status.name);
     let others = all.iter().filter(|status| !is_read_model(status)).map(|status| {
-        let kind = if PROCESSES.contains(&status.name) { ConsumerKind::Process } else { ConsumerKind::Effect };
+        let kind = if PROCESSES.contains(&status.name) {
+            ConsumerKind::Process
+        } else {
+            ConsumerKind::Effect
+        };
         consumer(status.name.to_owned(), kind, status, moving(status))
     });
     read_models.chain(others).collect()
 }
 
-fn consumer(name: String, kind: ConsumerKind, status: &ConsumerStatus, state: ConsumerState) -> ConsumerView {
+fn consumer(
+    name: String,
+    kind: ConsumerKind,
+    status: &ConsumerStatus,
+    state: ConsumerState,
+) -> ConsumerView {
     ConsumerView {
         name,
         kind,
@@ -71,7 +85,11 @@ pub(super) async fn parked(csms: &Csms) -> (Vec<ParkedView>, usize) {
         total += status.parked;
         views.extend(parked_events(behind, status.name));
     }
-    for status in csms.consumers().iter().filter(|status| PROCESSES.contains(&status.name) && status.waiting > 0) {
+    for status in csms
+        .consumers()
+        .iter()
+        .filter(|status| PROCESSES.contains(&status.name) && status.waiting > 0)
+    {
         total += status.waiting;
         // What cannot be read now is shown the next time.
         let triggers = behind.processes.parked(status.name).await.unwrap_or_default();

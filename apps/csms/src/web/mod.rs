@@ -24,8 +24,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::Csms;
 use crate::api::{Problem, guard};
 use crate::dashboard::{
-    self, Admission, Connection, ConnectorView, Counts, EffectView, LapsedView, OpenState, StationView, Tone, TransactionView,
-    View,
+    self, Admission, Connection, ConnectorView, Counts, EffectView, LapsedView, OpenState,
+    StationView, Tone, TransactionView, View,
 };
 use crate::domain::connector::Connector;
 use crate::domain::id_tag::Strangers;
@@ -53,12 +53,21 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/live", get(live))
         .route("/transactions", get(pages::transactions))
         .route("/energy", get(pages::energy))
-        .route("/dashboard.css", get(([(header::CONTENT_TYPE, "text/css; charset=utf-8")], dashboard::STYLE)))
-        .route("/dashboard.js", get(([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], dashboard::SCRIPT)))
+        .route(
+            "/dashboard.css",
+            get(([(header::CONTENT_TYPE, "text/css; charset=utf-8")], dashboard::STYLE)),
+        )
+        .route(
+            "/dashboard.js",
+            get(([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], dashboard::SCRIPT)),
+        )
         .layer(from_fn_with_state(csms, guard))
 }
 
-async fn page(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
+async fn page(
+    State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Problem> {
     show_all(&csms, PAGE_WITHIN).await;
     let view = view(&csms, &host(&headers)).await?;
     Ok(document(dashboard::page(&view)))
@@ -84,7 +93,10 @@ async fn show_all(csms: &Csms, within: Duration) {
 }
 
 /// The page again, whenever something was recorded.
-async fn live(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+async fn live(
+    State(csms): State<Arc<Csms>>,
+    headers: HeaderMap,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let first = (csms.store.status(), host(&headers), None);
     let updates = stream::unfold(first, move |(mut changes, host, last)| {
         let csms = csms.clone();
@@ -119,12 +131,19 @@ async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
     let now = Timestamp::now();
     let look = |fleet: &Fleet| {
         let shown = fleet.stations.iter().take(SHOWN_MAX);
-        let stations: Vec<_> = shown.map(|(identity, row)| station(identity, &row.state, now)).collect();
+        let stations: Vec<_> =
+            shown.map(|(identity, row)| station(identity, &row.state, now)).collect();
         (counts(fleet), stations, lapsed(fleet, now))
     };
     let (mut counts, stations, lapsed) = csms.read.fleet(look).await;
     let effects = match csms.behind() {
-        Some(behind) => behind.effects.list(EffectFilter::Open, EffectId(Position::START), SHOWN_MAX).await?.effects,
+        Some(behind) => {
+            behind
+                .effects
+                .list(EffectFilter::Open, EffectId(Position::START), SHOWN_MAX)
+                .await?
+                .effects
+        }
         None => Vec::new(),
     };
     let running = TransactionFilter { open: Some(true), ..TransactionFilter::default() };
@@ -141,7 +160,11 @@ async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
         as_of: now,
         connect_url: format!("ws://{host}/ocpp/"),
         api_url: format!("http://{host}/api"),
-        admission: if csms.config.strangers() == Strangers::Welcome { Admission::Open } else { Admission::Registered },
+        admission: if csms.config.strangers() == Strangers::Welcome {
+            Admission::Open
+        } else {
+            Admission::Registered
+        },
         counts,
         stations,
         transactions,
@@ -156,18 +179,26 @@ async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
 
 fn counts(fleet: &Fleet) -> Counts {
     let stations = || fleet.stations.values().map(|row| &row.state);
-    let is_faulted = |connector: &&Connector| connector.status() == Some(&ChargePointStatus::Faulted);
+    let is_faulted =
+        |connector: &&Connector| connector.status() == Some(&ChargePointStatus::Faulted);
     Counts {
         stations: fleet.stations.len(),
         online: stations().filter(|station| station.online).count(),
         running: 0,
-        faulted: stations().flat_map(|station| station.connectors.values()).filter(is_faulted).count(),
+        faulted: stations()
+            .flat_map(|station| station.connectors.values())
+            .filter(is_faulted)
+            .count(),
     }
 }
 
 /// Returns the recent remote starts after which no transaction started.
 fn lapsed(fleet: &Fleet, now: Timestamp) -> Vec<LapsedView> {
-    let of_late = fleet.lapsed.iter().filter(|lapsed| now.since(lapsed.at) < LAPSED_FOR).take(LAPSED_SHOWN_MAX);
+    let of_late = fleet
+        .lapsed
+        .iter()
+        .filter(|lapsed| now.since(lapsed.at) < LAPSED_FOR)
+        .take(LAPSED_SHOWN_MAX);
     let view = |Lapsed { asked, at }: &Lapsed| LapsedView {
         station: asked.station.clone(),
         connector: asked.connector_id.map(std::num::NonZeroU32::get),
@@ -193,11 +224,20 @@ fn station(identity: &str, station: &Station, now: Timestamp) -> StationView {
         model: model.filter(|model| !model.is_empty()),
         firmware: booted.and_then(|booted| booted.firmware_version.clone()),
         connection,
-        connectors: station.connectors.iter().map(|(number, it)| connector(*number, it, station, now)).collect(),
+        connectors: station
+            .connectors
+            .iter()
+            .map(|(number, it)| connector(*number, it, station, now))
+            .collect(),
     }
 }
 
-fn connector(number: u32, connector: &Connector, station: &Station, now: Timestamp) -> ConnectorView {
+fn connector(
+    number: u32,
+    connector: &Connector,
+    station: &Station,
+    now: Timestamp,
+) -> ConnectorView {
     let held = station.claim_on(number, now);
     let report = connector.report.as_ref();
     let tone = match report.map(|report| &report.status) {
@@ -209,14 +249,26 @@ fn connector(number: u32, connector: &Connector, station: &Station, now: Timesta
     };
     ConnectorView {
         number,
-        status: report.map_or_else(|| "not reported".to_owned(), |report| report.status.to_string()),
+        status: report
+            .map_or_else(|| "not reported".to_owned(), |report| report.status.to_string()),
         tone,
-        error: report.filter(|it| it.error_code != ChargePointErrorCode::NoError).map(|it| it.error_code.to_string()),
+        error: report
+            .filter(|it| it.error_code != ChargePointErrorCode::NoError)
+            .map(|it| it.error_code.to_string()),
         since: report.map(|report| report.since()),
-        held_for: held.map(|start| format!("held for {}", start.asked.id_tag.as_str())).or_else(|| {
-            let reservation = station.reservation_on(number, now).filter(|reservation| reservation.accepted);
-            reservation.map(|it| format!("reserved for {} until {}", it.asked.id_tag.as_str(), it.asked.expiry_date))
-        }),
+        held_for: held.map(|start| format!("held for {}", start.asked.id_tag.as_str())).or_else(
+            || {
+                let reservation =
+                    station.reservation_on(number, now).filter(|reservation| reservation.accepted);
+                reservation.map(|it| {
+                    format!(
+                        "reserved for {} until {}",
+                        it.asked.id_tag.as_str(),
+                        it.asked.expiry_date
+                    )
+                })
+            },
+        ),
     }
 }
 
@@ -233,12 +285,18 @@ fn transaction(transaction: &Transaction) -> TransactionView {
 }
 
 fn effect(status: &EffectStatus) -> EffectView {
-    let text = |name: &str| status.intent.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    let about = [("connector", "connector_id"), ("transaction", "transaction_id"), ("tag", "id_tag")]
-        .into_iter()
-        .filter_map(|(word, field)| Some(format!("{word} {}", text(field)?)))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let text = |name: &str| {
+        status
+            .intent
+            .get(name)
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    let about =
+        [("connector", "connector_id"), ("transaction", "transaction_id"), ("tag", "id_tag")]
+            .into_iter()
+            .filter_map(|(word, field)| Some(format!("{word} {}", text(field)?)))
+            .collect::<Vec<_>>()
+            .join(", ");
     EffectView {
         id: status.id.0.0,
         name: status.name.to_owned(),

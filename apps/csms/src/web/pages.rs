@@ -79,7 +79,8 @@ pub(super) async fn energy(
     let days = found.map(|rows| {
         let mut days: Vec<EnergyDay> = Vec::new();
         for row in rows.into_iter().take(ROWS_MAX) {
-            let (date, station) = (date_of(row.day).to_string(), (row.station, row.energy_wh, row.transactions));
+            let (date, station) =
+                (date_of(row.day).to_string(), (row.station, row.energy_wh, row.transactions));
             match days.last_mut().filter(|day| day.date == date) {
                 Some(day) => day.stations.push(station),
                 None => days.push(EnergyDay { date, stations: vec![station] }),
@@ -107,13 +108,17 @@ async fn show(csms: &Csms, name: &'static str) {
 }
 
 fn read<T>(which: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
-    which.map(|Query(which)| which).map_err(|rejection| Problem::bad_request("invalid-query", rejection.body_text()))
+    which
+        .map(|Query(which)| which)
+        .map_err(|rejection| Problem::bad_request("invalid-query", rejection.body_text()))
 }
 
 /// Percent-encoded, as one value of a query.
 fn encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
         byte => format!("%{byte:02X}"),
     };
     text.bytes().map(encode).collect()

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::deadline::until;
 use super::http::{self, Reply};
-use super::views::{EffectView, EnergyView, HistoryItem, Page, Problem, State, StationView, TransactionView};
+use super::views::{
+    EffectView, EnergyView, HistoryItem, Page, Problem, State, StationView, TransactionView,
+};
 
 /// A client of the API.
 #[derive(Clone)]
@@ -27,7 +29,13 @@ impl Api {
     }
 
     /// Any request; the body goes out as it is.
-    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Reply {
         let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let mut headers = headers.to_vec();
         headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
@@ -40,9 +48,16 @@ impl Api {
     /// A POST to a server that does not live to answer it.
     pub(crate) fn post_in_vain(&self, path: &str, headers: &[(&str, &str)], body: &Value) {
         let body = body.to_string();
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{headers}", self.address);
-        let reply = http::exchange(self.address, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+        let headers: String =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{headers}",
+            self.address
+        );
+        let reply = http::exchange(
+            self.address,
+            &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()),
+        );
         assert_eq!(reply, "", "it lived to answer");
     }
 
@@ -68,7 +83,12 @@ impl Api {
 
     /// The station once it is so.
     #[track_caller]
-    pub(crate) fn station_when(&self, station: &str, what: &str, is_so: impl Fn(&StationView) -> bool) -> StationView {
+    pub(crate) fn station_when(
+        &self,
+        station: &str,
+        what: &str,
+        is_so: impl Fn(&StationView) -> bool,
+    ) -> StationView {
         until(&format!("{station} {what}"), || {
             let reply = self.fetch(&station_path(station, ""));
             if reply.status == 404 {
@@ -96,27 +116,54 @@ impl Api {
 impl Api {
     /// Asks for a transaction, and does not wait for the station.
     pub(crate) fn remote_start(&self, station: &str, connector_id: u32, id_tag: &str) -> Reply {
-        self.post(&station_path(station, "/remote-start"), &json!({"connectorId": connector_id, "idTag": id_tag}))
+        self.post(
+            &station_path(station, "/remote-start"),
+            &json!({"connectorId": connector_id, "idTag": id_tag}),
+        )
     }
 
     /// The same under an Idempotency-Key.
-    pub(crate) fn remote_start_under(&self, key: &str, station: &str, connector_id: u32, id_tag: &str) -> Reply {
+    pub(crate) fn remote_start_under(
+        &self,
+        key: &str,
+        station: &str,
+        connector_id: u32,
+        id_tag: &str,
+    ) -> Reply {
         let body = json!({"connectorId": connector_id, "idTag": id_tag}).to_string();
-        self.send("POST", &station_path(station, "/remote-start"), &[("Idempotency-Key", key)], &body)
+        self.send(
+            "POST",
+            &station_path(station, "/remote-start"),
+            &[("Idempotency-Key", key)],
+            &body,
+        )
     }
 
     /// Asks for a transaction, and waits for what the station says.
-    pub(crate) fn remote_start_and_wait(&self, station: &str, connector_id: u32, id_tag: &str) -> Reply {
+    pub(crate) fn remote_start_and_wait(
+        &self,
+        station: &str,
+        connector_id: u32,
+        id_tag: &str,
+    ) -> Reply {
         let body = json!({"connectorId": connector_id, "idTag": id_tag});
         self.post(&station_path(station, "/remote-start?wait=15s"), &body)
     }
 
     pub(crate) fn remote_stop(&self, station: &str, transaction_id: i64) -> Reply {
-        self.post(&station_path(station, "/remote-stop?wait=15s"), &json!({"transactionId": transaction_id}))
+        self.post(
+            &station_path(station, "/remote-stop?wait=15s"),
+            &json!({"transactionId": transaction_id}),
+        )
     }
 
     /// On behalf of a driver, who may only stop what the own group started.
-    pub(crate) fn remote_stop_for(&self, id_tag: &str, station: &str, transaction_id: i64) -> Reply {
+    pub(crate) fn remote_stop_for(
+        &self,
+        id_tag: &str,
+        station: &str,
+        transaction_id: i64,
+    ) -> Reply {
         let body = json!({"transactionId": transaction_id, "idTag": id_tag});
         self.post(&station_path(station, "/remote-stop?wait=15s"), &body)
     }
@@ -126,13 +173,22 @@ impl Api {
     }
 
     /// Asks for a connector to be kept until then, and waits for what the station says.
-    pub(crate) fn reserve(&self, station: &str, connector_id: u32, id_tag: &str, expiry_date: &str) -> Reply {
+    pub(crate) fn reserve(
+        &self,
+        station: &str,
+        connector_id: u32,
+        id_tag: &str,
+        expiry_date: &str,
+    ) -> Reply {
         let body = json!({"connectorId": connector_id, "idTag": id_tag, "expiryDate": expiry_date});
         self.post(&station_path(station, "/reserve?wait=15s"), &body)
     }
 
     pub(crate) fn cancel_reservation(&self, station: &str, reservation_id: i64) -> Reply {
-        self.post(&station_path(station, "/cancel-reservation?wait=15s"), &json!({"reservationId": reservation_id}))
+        self.post(
+            &station_path(station, "/cancel-reservation?wait=15s"),
+            &json!({"reservationId": reservation_id}),
+        )
     }
 
     #[track_caller]
@@ -156,15 +212,21 @@ impl Api {
 
     /// What a person found out.
     pub(crate) fn resolve(&self, id: &str, verdict: &str, reason: &str) -> Reply {
-        self.post(&format!("/api/effects/{id}/resolve"), &json!({"verdict": verdict, "reason": reason}))
+        self.post(
+            &format!("/api/effects/{id}/resolve"),
+            &json!({"verdict": verdict, "reason": reason}),
+        )
     }
 
-    /// What a person found out once the attempt can no longer take place: before that nobody can know.
+    /// What a person found out once the attempt can no longer take place: before that nobody can
+    /// know.
     #[track_caller]
     pub(crate) fn resolve_when_over(&self, id: &str, verdict: &str, reason: &str) -> EffectView {
         until(&format!("the end of the attempt of effect {id}"), || {
             let reply = self.resolve(id, verdict, reason);
-            if reply.status == 409 && reply.view::<Problem>().code.as_deref() == Some("effect-under-way") {
+            if reply.status == 409
+                && reply.view::<Problem>().code.as_deref() == Some("effect-under-way")
+            {
                 return Err(reply.body);
             }
             Ok(reply.expect(200).view())
@@ -189,7 +251,9 @@ impl Api {
     #[track_caller]
     pub(crate) fn energy(&self, query: &str) -> Vec<(String, String, i64, i64)> {
         let rows: Vec<EnergyView> = self.all(&format!("/api/energy?{query}"));
-        rows.into_iter().map(|row| (row.day, row.station, row.energy_wh, row.transactions)).collect()
+        rows.into_iter()
+            .map(|row| (row.day, row.station, row.energy_wh, row.transactions))
+            .collect()
     }
 
     /// How the server is: its status, and what its problems are of.
@@ -279,7 +343,10 @@ impl Reply {
     pub(crate) fn problem(self, status: u16) -> Problem {
         let reply = self.expect(status);
         let content_type = reply.header("content-type").unwrap_or_default();
-        assert!(content_type.starts_with("application/problem+json"), "{content_type:?}: {reply:?}");
+        assert!(
+            content_type.starts_with("application/problem+json"),
+            "{content_type:?}: {reply:?}"
+        );
         let problem: Problem = reply.view();
         assert_eq!(problem.status, status, "{problem:?}");
         assert!(!problem.title.is_empty() && !problem.detail.is_empty(), "{problem:?}");

@@ -1,7 +1,7 @@
 //! Headless Chromium.
 //!
-//! Without `--virtual-time-budget`: virtual time stands still while the page's event stream is open, so that the browser
-//! would never end.
+//! Without `--virtual-time-budget`: virtual time stands still while the page's event stream is
+//! open, so that the browser would never end.
 
 use std::env;
 use std::fs::{self, File};
@@ -18,8 +18,8 @@ pub(crate) fn dom(url: &str) -> String {
     fs::read_to_string(folder.path().join("stdout")).unwrap()
 }
 
-/// A picture of the page in a window of a size such as `1280,1024`, as PNG. It is kept in `target/dashboard` for people
-/// to look at.
+/// A picture of the page in a window of a size such as `1280,1024`, as PNG. It is kept in
+/// `target/dashboard` for people to look at.
 #[track_caller]
 pub(crate) fn screenshot(url: &str, size: &str, name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/dashboard");
@@ -32,11 +32,18 @@ pub(crate) fn screenshot(url: &str, size: &str, name: &str) -> Vec<u8> {
 /// Runs the browser to its end. The folder has what it wrote to standard output.
 #[track_caller]
 fn browse(url: &str, arguments: &[&str]) -> Folder {
-    let chromium = env::var_os("LEFTFOLD_CHROMIUM").expect("LEFTFOLD_CHROMIUM is not set; run cargo xtask test");
+    let chromium = env::var_os("LEFTFOLD_CHROMIUM")
+        .expect("LEFTFOLD_CHROMIUM is not set; run cargo xtask test");
     let folder = Folder::new();
     let file = |name: &str| File::create(folder.path().join(name)).unwrap();
     let process = Command::new(chromium)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"])
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+        ])
         .args(["--disable-dev-shm-usage", "--timeout=5000"])
         .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
         .args(arguments)
@@ -51,7 +58,11 @@ fn browse(url: &str, arguments: &[&str]) -> Folder {
         Some(status) => Ok(status),
         None => Err("it runs".to_owned()),
     });
-    assert!(status.success(), "{}", fs::read_to_string(folder.path().join("stderr")).unwrap_or_default());
+    assert!(
+        status.success(),
+        "{}",
+        fs::read_to_string(folder.path().join("stderr")).unwrap_or_default()
+    );
     folder
 }
 

@@ -17,16 +17,30 @@ pub(crate) struct Reply {
 }
 
 /// Sends a request and reads the whole reply.
-pub(crate) fn send(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
-    let mut request =
-        format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+pub(crate) fn send(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Reply {
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nContent-Length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
     }
     let text = exchange(to, &format!("{request}\r\n{body}"));
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP reply to {method} {path}: {text:?}"));
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no HTTP reply to {method} {path}: {text:?}"));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let body = if head.to_lowercase().contains("\r\ntransfer-encoding: chunked") { join_chunks(body) } else { body.to_owned() };
+    let body = if head.to_lowercase().contains("\r\ntransfer-encoding: chunked") {
+        join_chunks(body)
+    } else {
+        body.to_owned()
+    };
     Reply {
         status: status.unwrap_or_else(|| panic!("no status in {head:?}")),
         head: head.to_owned(),
@@ -35,9 +49,11 @@ pub(crate) fn send(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &
     }
 }
 
-/// Writes a text and reads until the other side ends the connection, or has been silent for too long.
+/// Writes a text and reads until the other side ends the connection, or has been silent for too
+/// long.
 pub(crate) fn exchange(to: SocketAddr, text: &str) -> String {
-    let mut stream = TcpStream::connect(to).unwrap_or_else(|error| panic!("cannot connect to {to}: {error}"));
+    let mut stream =
+        TcpStream::connect(to).unwrap_or_else(|error| panic!("cannot connect to {to}: {error}"));
     stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
     let mut reply = Vec::new();
@@ -68,7 +84,9 @@ pub(crate) fn stream_until(to: SocketAddr, path: &str, text: &str, bring: impl F
     let mut buffer = [0; 16 * 1024];
     let mut bring = Some(bring);
     while !String::from_utf8_lossy(&read).contains(text) {
-        let bytes = stream.read(&mut buffer).unwrap_or_else(|error| panic!("waited {PATIENCE:?} for {text:?}: {error}"));
+        let bytes = stream
+            .read(&mut buffer)
+            .unwrap_or_else(|error| panic!("waited {PATIENCE:?} for {text:?}: {error}"));
         assert!(bytes > 0, "the stream ended: {}", String::from_utf8_lossy(&read));
         read.extend_from_slice(&buffer[..bytes]);
         // Not before the reply has begun.
@@ -104,6 +122,7 @@ impl Reply {
     /// The body as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{}: {error}: {:?}", self.request, self.body))
+        serde_json::from_str(&self.body)
+            .unwrap_or_else(|error| panic!("{}: {error}: {:?}", self.request, self.body))
     }
 }

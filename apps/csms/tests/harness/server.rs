@@ -32,7 +32,15 @@ impl Default for Options {
     fn default() -> Self {
         let (call_timeout_ms, offline_after_ms, start_within_ms) = (15_000, 300_000, 60_000);
         let (host, port, file_kib_max) = ("127.0.0.1", None, None);
-        Self { host, port, call_timeout_ms, offline_after_ms, start_within_ms, file_kib_max, variables: Vec::new() }
+        Self {
+            host,
+            port,
+            call_timeout_ms,
+            offline_after_ms,
+            start_within_ms,
+            file_kib_max,
+            variables: Vec::new(),
+        }
     }
 }
 
@@ -103,7 +111,8 @@ impl Server {
 
     #[track_caller]
     pub(crate) fn start_with(options: Options) -> Self {
-        let mut server = Self { store: Arc::new(Folder::new()), port: free_port(), options, running: None };
+        let mut server =
+            Self { store: Arc::new(Folder::new()), port: free_port(), options, running: None };
         server.run();
         server
     }
@@ -159,7 +168,9 @@ impl Server {
     #[track_caller]
     pub(crate) fn wait_ended(&mut self) -> ExitStatus {
         let running = self.running.as_mut().expect("it was started");
-        let status = until("the end of csms", || running.process.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()));
+        let status = until("the end of csms", || {
+            running.process.try_wait().unwrap().ok_or_else(|| "it runs".to_owned())
+        });
         self.running = None;
         status
     }
@@ -213,7 +224,8 @@ impl Running {
             None => Command::new(env!("CARGO_BIN_EXE_csms")),
             Some(kib_max) => {
                 let mut shell = Command::new("sh");
-                // In blocks of 512 bytes. Without the trap the signal would end the process; with it the write fails.
+                // In blocks of 512 bytes. Without the trap the signal would end the process; with
+                // it the write fails.
                 let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", 2 * kib_max);
                 shell.args(["-c", &script, env!("CARGO_BIN_EXE_csms")]);
                 shell
@@ -223,9 +235,15 @@ impl Running {
         command.args(["--call-timeout", &format!("{}ms", options.call_timeout_ms)]);
         command.args(["--offline-after", &format!("{}ms", options.offline_after_ms)]);
         command.args(["--start-within", &format!("{}ms", options.start_within_ms)]);
-        command.env_remove("CSMS_API_TOKEN").envs(options.variables.iter().map(|(name, value)| (name, value)));
-        let mut process =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("cargo has built it");
+        command
+            .env_remove("CSMS_API_TOKEN")
+            .envs(options.variables.iter().map(|(name, value)| (name, value)));
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cargo has built it");
         let stderr = Arc::<Mutex<String>>::default();
         let mut pipe = BufReader::new(process.stderr.take().expect("it is piped"));
         let reading = thread::spawn({
@@ -261,7 +279,9 @@ impl Running {
         match wait.recv_timeout(PATIENCE) {
             Ok(()) => true,
             Err(RecvTimeoutError::Disconnected) => false,
-            Err(RecvTimeoutError::Timeout) => panic!("no line with http:// within {PATIENCE:?}:\n{}", self.errors()),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("no line with http:// within {PATIENCE:?}:\n{}", self.errors())
+            }
         }
     }
 
@@ -280,12 +300,13 @@ impl Drop for Running {
     }
 }
 
-/// A port that nobody listens on. Below those that the kernel gives to outgoing connections, so that none of these takes
-/// it before the server does, or while the server is down.
+/// A port that nobody listens on. Below those that the kernel gives to outgoing connections, so
+/// that none of these takes it before the server does, or while the server is down.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (process::id() % 100) as u16 * 100;
-    let candidates = std::iter::repeat_with(|| 12_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 16_000);
+    let candidates =
+        std::iter::repeat_with(|| 12_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 16_000);
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     candidates.take(1_000).find(is_free).expect("1000 ports in a row are not all taken")
 }

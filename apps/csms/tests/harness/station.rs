@@ -1,4 +1,5 @@
-//! A charge point, driven step by step. It is python/station.py, which see for the commands and events.
+//! A charge point, driven step by step. It is python/station.py, which see for the commands and
+//! events.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -54,7 +55,8 @@ struct Heard {
 impl Station {
     /// A station that has not connected.
     pub(crate) fn new(server: &Server, identity: &str) -> Self {
-        let python = env::var_os("LEFTFOLD_PYTHON").expect("LEFTFOLD_PYTHON is not set; run cargo xtask test");
+        let python = env::var_os("LEFTFOLD_PYTHON")
+            .expect("LEFTFOLD_PYTHON is not set; run cargo xtask test");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/station.py");
         let mut process = Command::new(python)
             .args([script, identity, &server.websocket_url(identity)])
@@ -69,7 +71,13 @@ impl Station {
             move || heard.listen(stdout)
         });
         let commands = Mutex::new(process.stdin.take().expect("it is piped"));
-        Self { identity: identity.to_owned(), process, commands, heard, requests: AtomicU64::new(0) }
+        Self {
+            identity: identity.to_owned(),
+            process,
+            commands,
+            heard,
+            requests: AtomicU64::new(0),
+        }
     }
 
     /// Opens a socket, besides any that it has.
@@ -155,7 +163,9 @@ impl Station {
         let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
         match event["event"].as_str() {
             Some("answer") => Ok(event["payload"].clone()),
-            Some("error") => Err(CallError { code: text("code"), description: text("description") }),
+            Some("error") => {
+                Err(CallError { code: text("code"), description: text("description") })
+            }
             _ => panic!("the call failed: {event}"),
         }
     }
@@ -188,7 +198,10 @@ impl Station {
 
     #[track_caller]
     pub(crate) fn boot(&self) -> Value {
-        self.call("BootNotification", json!({"chargePointVendor": "Leftfold", "chargePointModel": "Tester"}))
+        self.call(
+            "BootNotification",
+            json!({"chargePointVendor": "Leftfold", "chargePointModel": "Tester"}),
+        )
     }
 
     #[track_caller]
@@ -198,7 +211,10 @@ impl Station {
 
     #[track_caller]
     pub(crate) fn status(&self, connector_id: u32, status: &str) {
-        self.call("StatusNotification", json!({"connectorId": connector_id, "errorCode": "NoError", "status": status}));
+        self.call(
+            "StatusNotification",
+            json!({"connectorId": connector_id, "errorCode": "NoError", "status": status}),
+        );
     }
 
     #[track_caller]
@@ -210,7 +226,9 @@ impl Station {
     /// Starts a transaction; the answer has its id.
     #[track_caller]
     pub(crate) fn start(&self, connector_id: u32, id_tag: &str) -> i64 {
-        self.call("StartTransaction", start(connector_id, id_tag))["transactionId"].as_i64().unwrap()
+        self.call("StartTransaction", start(connector_id, id_tag))["transactionId"]
+            .as_i64()
+            .unwrap()
     }
 
     /// Stops a transaction that used 1500 Wh.
@@ -268,11 +286,17 @@ impl Station {
 
     /// The payloads of all calls of that action that it has received.
     pub(crate) fn calls(&self, action: &str) -> Vec<Value> {
-        self.heard.events.lock().unwrap().iter().filter_map(|event| call_of(event, action)).collect()
+        self.heard
+            .events
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(|event| call_of(event, action))
+            .collect()
     }
 
-    /// How many calls of that action had been sent to it when it asked: it asks something itself first, and all that
-    /// was sent before the answer has arrived with it.
+    /// How many calls of that action had been sent to it when it asked: it asks something itself
+    /// first, and all that was sent before the answer has arrived with it.
     #[track_caller]
     pub(crate) fn count_calls(&self, action: &str) -> usize {
         self.heartbeat();
@@ -286,13 +310,17 @@ impl Station {
         let request = self.requests.fetch_add(1, Ordering::Relaxed);
         command["request"] = json!(request);
         let sent = writeln!(self.commands.lock().unwrap(), "{command}");
-        sent.unwrap_or_else(|error| panic!("{} does not listen: {error}; see its traceback above", self.identity));
+        sent.unwrap_or_else(|error| {
+            panic!("{} does not listen: {error}; see its traceback above", self.identity)
+        });
         request
     }
 
     #[track_caller]
     fn reply_to(&self, request: u64) -> Value {
-        self.wait("the end of a command", 1, |event| (event["request"] == request).then(|| event.clone()))
+        self.wait("the end of a command", 1, |event| {
+            (event["request"] == request).then(|| event.clone())
+        })
     }
 
     /// What is found in the nth event in which it is found.
@@ -317,7 +345,8 @@ impl Station {
 impl Heard {
     fn listen(&self, stdout: impl Read) {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            let event = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
+            let event =
+                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"));
             self.events.lock().unwrap().push(event);
             self.more.notify_all();
         }

@@ -1,4 +1,5 @@
-//! How the API spells what it answers with. The issue names the routes; these names are nowhere else in the tests.
+//! How the API spells what it answers with. The issue names the routes; these names are nowhere
+//! else in the tests.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -188,7 +189,9 @@ impl From<WireEffect> for EffectView {
         let state = match (wire.state, wire.answer) {
             (WireState::Pending | WireState::Waiting, None) => State::Pending,
             (WireState::InFlight, None) => State::InFlight,
-            (WireState::InDoubt, Some(WireAnswer::NoAnswer | WireAnswer::InDoubt)) => State::InDoubt,
+            (WireState::InDoubt, Some(WireAnswer::NoAnswer | WireAnswer::InDoubt)) => {
+                State::InDoubt
+            }
             (WireState::Done, Some(WireAnswer::Done)) => State::Done,
             (WireState::Done, Some(WireAnswer::Rejected)) => State::Rejected,
             (WireState::NotDone, Some(WireAnswer::NotDone)) => State::NotDone,

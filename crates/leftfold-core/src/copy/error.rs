@@ -3,7 +3,9 @@
 use super::verify::Difference;
 use crate::fold::EventError;
 use crate::runtime::RewriteError;
-use crate::store::{AppendError, Invalid, Position, ReadError, RecordedEvent, StoreId, SubscribeError};
+use crate::store::{
+    AppendError, Invalid, Position, ReadError, RecordedEvent, StoreId, SubscribeError,
+};
 
 /// Error of a copy that does not go on. What was copied stays, and is right; the same call goes on
 /// from there once the reason is gone.
@@ -39,13 +41,17 @@ pub enum CopyError {
         fault: FunctionFault,
     },
     /// The function says something else of an event than it said when the event was copied.
-    #[error("the copy was made by another function: {0}; go on with that one, or begin anew in an empty store")]
+    #[error(
+        "the copy was made by another function: {0}; go on with that one, or begin anew in an empty store"
+    )]
     OtherFunction(Difference),
     /// The old store is not the one, or not in the state, that the copy was begun from.
     #[error("the old store is not the one that was copied so far: {0}")]
     OtherHistory(SubscribeError),
     /// The old store took an append during the switch.
-    #[error("the old store grew from {copied} to {head} during the switch; stop whoever writes it and switch again")]
+    #[error(
+        "the old store grew from {copied} to {head} during the switch; stop whoever writes it and switch again"
+    )]
     StillWritten {
         /// Position up to which the old store was copied.
         copied: Position,
@@ -82,7 +88,8 @@ pub enum CopyError {
         /// Reason, for people.
         detail: String,
     },
-    /// A record of the runtime is of a kind that this release does not know, so it is not known which positions it speaks of.
+    /// A record of the runtime is of a kind that this release does not know, so it is not known
+    /// which positions it speaks of.
     #[error(
         "the record at position {position} of the old store belongs to {category}, which this release does not know; copy with \
          the release that wrote it, or leave the records of that category behind, with without()"

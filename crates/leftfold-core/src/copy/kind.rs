@@ -4,15 +4,20 @@ use super::{CopyError, FunctionFault};
 use crate::store::Kind;
 
 impl CopyError {
-    /// Returns what it means to whoever makes the copy. Whatever it says, what was copied before is whole.
+    /// Returns what it means to whoever makes the copy. Whatever it says, what was copied before is
+    /// whole.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
             Self::SameStore { .. } | Self::TooManyConsumers { .. } => Kind::Invalid,
-            Self::Foreign { .. } | Self::Overtaken { .. } | Self::OtherFunction(_) | Self::Switched => Kind::Conflict,
+            Self::Foreign { .. }
+            | Self::Overtaken { .. }
+            | Self::OtherFunction(_)
+            | Self::Switched => Kind::Conflict,
             Self::Function { fault, .. } => fault.kind(),
             Self::OtherHistory(error) => error.kind(),
-            // The same call succeeds once nobody writes the old store, or the copy has come that far.
+            // The same call succeeds once nobody writes the old store, or the copy has come that
+            // far.
             Self::StillWritten { .. } | Self::NotYet { .. } => Kind::Busy,
             Self::Unreadable { .. } | Self::NoOwner { .. } => Kind::Bug,
             Self::Record(error) => error.kind(),
@@ -53,14 +58,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fault_of_the_function_is_told_from_a_store_that_is_not_empty_and_from_what_comes_later() {
+    async fn a_fault_of_the_function_is_told_from_a_store_that_is_not_empty_and_from_what_comes_later()
+     {
         let old = store_with_an_event().await;
-        let panics = Copy::from(&old).into(&Store::memory()).through(|_: &RecordedEvent| panic!("it explodes"));
+        let panics = Copy::from(&old)
+            .into(&Store::memory())
+            .through(|_: &RecordedEvent| panic!("it explodes"));
         assert_eq!(panics.run_until_caught_up().await.unwrap_err().kind(), Kind::Bug);
         let written = store_with_an_event().await;
         let foreign = Copy::from(&old).into(&written).through(kept).run_until_caught_up().await;
         assert_eq!(foreign.unwrap_err().kind(), Kind::Conflict);
-        assert_eq!(Copy::from(&old).into(&old).through(kept).run_until_caught_up().await.unwrap_err().kind(), Kind::Invalid);
+        assert_eq!(
+            Copy::from(&old)
+                .into(&old)
+                .through(kept)
+                .run_until_caught_up()
+                .await
+                .unwrap_err()
+                .kind(),
+            Kind::Invalid
+        );
         let copy = Copy::from(&old).into(&Store::memory()).through(kept);
         let later = copy.map(Position(1)).await.unwrap_err().kind();
         assert!(later == Kind::Busy && later.may_be_tried_again());

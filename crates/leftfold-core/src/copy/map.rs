@@ -1,8 +1,9 @@
 //! The map from positions of the old store to positions of the new one.
 //!
-//! It is a list of runs, recorded as `$copy.Mapped` events in the new store, each for the next few thousand old positions,
-//! in one stream: a position is found by halving that stream. So it needs no memory but for the runs that are not
-//! recorded yet, which are bounded, and it is there for as long as the new store is.
+//! It is a list of runs, recorded as `$copy.Mapped` events in the new store, each for the next few
+//! thousand old positions, in one stream: a position is found by halving that stream. So it needs
+//! no memory but for the runs that are not recorded yet, which are bounded, and it is there for as
+//! long as the new store is.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ pub enum Fate {
 }
 
 impl Image {
-    const START: Self = Self { position: Position::START, through: Position::START, fate: Fate::Dropped };
+    const START: Self =
+        Self { position: Position::START, through: Position::START, fate: Fate::Dropped };
 }
 
 /// Old positions that went the same way: `len` of them from `old` on, each with one image, side by
@@ -60,11 +62,22 @@ impl Run {
     /// Returns the image of the old position that is `offset` behind its first. A position behind
     /// its end was not copied apart: old positions may have gaps.
     fn at(self, offset: u64, before: u64) -> Image {
-        let (last, fate) = (offset.min(self.len - 1), if offset < self.len { Fate::Copied } else { Fate::Dropped });
+        let (last, fate) = (
+            offset.min(self.len - 1),
+            if offset < self.len { Fate::Copied } else { Fate::Dropped },
+        );
         match self.image {
-            0 => Image { position: Position(before), through: Position(self.through), fate: Fate::Dropped },
-            image if self.len == 1 => Image { position: Position(image), through: Position(self.through), fate },
-            image => Image { position: Position(image + last), through: Position(image + last), fate },
+            0 => Image {
+                position: Position(before),
+                through: Position(self.through),
+                fate: Fate::Dropped,
+            },
+            image if self.len == 1 => {
+                Image { position: Position(image), through: Position(self.through), fate }
+            }
+            image => {
+                Image { position: Position(image + last), through: Position(image + last), fate }
+            }
         }
     }
 
@@ -96,7 +109,10 @@ impl Runs {
             let alike = if images == 0 {
                 run.image == 0
             } else {
-                images == 1 && run.image > 0 && run.image + run.len == image && run.image + run.len == run.through + 1
+                images == 1
+                    && run.image > 0
+                    && run.image + run.len == image
+                    && run.image + run.len == run.through + 1
             };
             if alike {
                 run.len += 1;
@@ -133,8 +149,13 @@ impl Runs {
     }
 
     fn image(&self, position: Position) -> Image {
-        let Some(index) = self.runs.partition_point(|run| run.old <= position.0).checked_sub(1) else {
-            return Image { position: Position(self.before.0), through: Position(self.before.1), fate: Fate::Dropped };
+        let Some(index) = self.runs.partition_point(|run| run.old <= position.0).checked_sub(1)
+        else {
+            return Image {
+                position: Position(self.before.0),
+                through: Position(self.before.1),
+                fate: Fate::Dropped,
+            };
         };
         let run = self.runs[index];
         run.at(position.0 - run.old, self.before_run(index))
@@ -148,13 +169,16 @@ impl Runs {
 
     fn of(event: CopyEvent) -> Option<Self> {
         let CopyEvent::Mapped { after, through, before, runs } = event else { return None };
-        let runs = runs.into_iter().map(|(old, len, image, through)| Run { old, len: len.max(1), image, through }).collect();
+        let runs = runs
+            .into_iter()
+            .map(|(old, len, image, through)| Run { old, len: len.max(1), image, through })
+            .collect();
         Some(Self { after, through, before, runs })
     }
 }
 
-/// The map from positions of an old store to positions of the store that it was copied into. It is recorded in the new
-/// store, needs neither the old one nor the function, and stays.
+/// The map from positions of an old store to positions of the store that it was copied into. It is
+/// recorded in the new store, needs neither the old one nor the function, and stays.
 #[derive(Clone, Debug)]
 pub struct PositionMap {
     new: Store,
@@ -171,8 +195,13 @@ impl PositionMap {
     /// as far as the last record of the map; [`Copy::map`](super::Copy::map) knows the rest too.
     pub async fn open(new: &Store, old: StoreId) -> Result<Self, CopyError> {
         let stream = stream(old)?;
-        let mut map =
-            Self { new: new.clone(), records: 0, stream: stream.clone(), recorded: VecDeque::new(), pending: Runs::default() };
+        let mut map = Self {
+            new: new.clone(),
+            records: 0,
+            stream: stream.clone(),
+            recorded: VecDeque::new(),
+            pending: Runs::default(),
+        };
         let version = new.version(stream).await?.0;
         // `Began` is the first, and `Switched` may be the last.
         for last in [version, version.saturating_sub(1)] {
@@ -207,7 +236,11 @@ impl PositionMap {
         let (mut low, mut high) = (2, self.records + 1);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.runs(middle).await?.through < position.0 { low = middle + 1 } else { high = middle }
+            if self.runs(middle).await?.through < position.0 {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         Ok(self.runs(low).await?.image(position))
     }
@@ -223,7 +256,13 @@ impl PositionMap {
     /// The position that the last record of the map has in the new store.
     pub(super) async fn last_record(&self) -> Result<Position, ReadError> {
         let read = Read::stream(self.stream.clone(), Version(self.records + 1)).page_of(1);
-        Ok(self.new.page(read).await?.events.first().map_or(Position::START, |event| event.position))
+        Ok(self
+            .new
+            .page(read)
+            .await?
+            .events
+            .first()
+            .map_or(Position::START, |event| event.position))
     }
 
     async fn runs(&mut self, version: u64) -> Result<Arc<Runs>, CopyError> {
@@ -247,7 +286,8 @@ impl PositionMap {
     }
 
     async fn read(&self, version: u64) -> Result<Option<Runs>, CopyError> {
-        let page = self.new.page(Read::stream(self.stream.clone(), Version(version)).page_of(1)).await?;
+        let page =
+            self.new.page(Read::stream(self.stream.clone(), Version(version)).page_of(1)).await?;
         let Some(event) = page.events.first() else { return Ok(None) };
         let events = Schema::of::<CopyEvent>()?.decode::<CopyEvent>(event, Unknown::Refuse)?;
         Ok(events.into_iter().find_map(Runs::of))
@@ -281,7 +321,8 @@ mod tests {
             assert_eq!(back, runs);
             for (old, (position, through), kept) in table {
                 let fate = if kept { Fate::Copied } else { Fate::Dropped };
-                let image = Image { position: Position(position), through: Position(through), fate };
+                let image =
+                    Image { position: Position(position), through: Position(through), fate };
                 assert_eq!(runs.image(Position(old)), image, "old {old} in {runs:?}");
             }
             assert_eq!(runs.end(), last);

@@ -1,4 +1,5 @@
-//! Copying a store into a new one through a function: rename, split, merge, drop and re-tag events and streams.
+//! Copying a store into a new one through a function: rename, split, merge, drop and re-tag events
+//! and streams.
 //!
 //! Nothing in a store is edited. If its history must become another, the store is copied, event by
 //! event, while it goes on serving; then its writers are stopped, the rest is copied, and the new
@@ -44,18 +45,20 @@
 //!
 //! # What is kept
 //! - **Order and appends.** Events go over in order; what was appended together stays together.
-//! - **Ids.** The image of an event has its id, so that what refers to an event by its id (causation, correlation) stays
-//!   right. An id that a store minted tells the millisecond at which the event was first recorded
-//!   ([`EventId::moment`](crate::store::EventId::moment)).
+//! - **Ids.** The image of an event has its id, so that what refers to an event by its id
+//!   (causation, correlation) stays right. An id that a store minted tells the millisecond at which
+//!   the event was first recorded ([`EventId::moment`](crate::store::EventId::moment)).
 //! - **Requests.** A request that was accepted or refused under a command id is answered again by
-//!   the new store. A request without bytes of its own is recognised by its target; it is recognised
-//!   under the stream's new name too, except one that recorded no event, and a decision whose query
-//!   names something that was renamed: send those with their bytes. The version that was answered
-//!   becomes that of the image of the last event; without an event it stays what it was.
-//! - **The runtime's own events** (`$…`) are not shown to the function. They go over with the positions that they speak of
-//!   rewritten: ledgers of effects, processes and their timers. What is concluded stays concluded, what is open stays
-//!   open; the ledger of an intent that was dropped is dropped, and a trigger that waits for a person and was dropped is
-//!   found at no position.
+//!   the new store. A request without bytes of its own is recognised by its target; it is
+//!   recognised under the stream's new name too, except one that recorded no event, and a decision
+//!   whose query names something that was renamed: send those with their bytes. The version that
+//!   was answered becomes that of the image of the last event; without an event it stays what it
+//!   was.
+//! - **The runtime's own events** (`$…`) are not shown to the function. They go over with the
+//!   positions that they speak of rewritten: ledgers of effects, processes and their timers. What
+//!   is concluded stays concluded, what is open stays open; the ledger of an intent that was
+//!   dropped is dropped, and a trigger that waits for a person and was dropped is found at no
+//!   position.
 //! - **Consumers** that keep their checkpoint in the store have, after the switch, the position
 //!   behind all images of the events that they had handled.
 //!
@@ -63,12 +66,13 @@
 //! - **Times.** Time is a log's own and never runs backwards, so an image is recorded when it is
 //!   copied. If the original moment is needed, let the function put it where it belongs: into the
 //!   data, or a tag.
-//! - **Snapshots,** which are a cache, and **checkpoints in other databases** (projections): rebuild those, or give them
-//!   `new.checkpoint_at(copy.map(position).await?.through)`.
+//! - **Snapshots,** which are a cache, and **checkpoints in other databases** (projections):
+//!   rebuild those, or give them `new.checkpoint_at(copy.map(position).await?.through)`.
 //! - **Positions in users' own data,** which is never parsed. Keep ids of events in data.
-//! - **An intent that becomes several** of the same type asks several times: only its image has its ledger.
-//! - **Effects of a store that was restored** and whose runtime did not run since: run it once before the switch, so that
-//!   what is in doubt is recorded as such.
+//! - **An intent that becomes several** of the same type asks several times: only its image has its
+//!   ledger.
+//! - **Effects of a store that was restored** and whose runtime did not run since: run it once
+//!   before the switch, so that what is in doubt is recorded as such.
 
 mod error;
 mod kind;
@@ -145,7 +149,8 @@ impl Copy {
         CopyFrom { old: old.clone() }
     }
 
-    /// The same copy, without the runtime's streams of a category: `$process:Refund` for a process that is given up.
+    /// The same copy, without the runtime's streams of a category: `$process:Refund` for a process
+    /// that is given up.
     ///
     /// Mind what they are for: without `$effect` every intent is pending, and is carried out again.
     #[must_use]
@@ -166,12 +171,13 @@ impl Copy {
         Pump::open(self).await?.follow(stop).await
     }
 
-    /// Copies the rest, carries the checkpoints of consumers over, and ends the copy: from now on the new store is written.
+    /// Copies the rest, carries the checkpoints of consumers over, and ends the copy: from now on
+    /// the new store is written.
     ///
-    /// The caller sees to it that nobody writes the old store any more: its runtime is stopped, its writers are gone, best
-    /// is that it is closed and opened again to be read only. An append that comes during the switch is noticed, and is an
-    /// error that ends nothing; one that comes later is noticed by [`verify`](Copy::verify). Again after it succeeded it
-    /// changes nothing.
+    /// The caller sees to it that nobody writes the old store any more: its runtime is stopped, its
+    /// writers are gone, best is that it is closed and opened again to be read only. An append that
+    /// comes during the switch is noticed, and is an error that ends nothing; one that comes later
+    /// is noticed by [`verify`](Copy::verify). Again after it succeeded it changes nothing.
     pub async fn switch(&self) -> Result<Progress, CopyError> {
         if let Some(State { switched: Some(switched), .. }) = State::load(self).await? {
             let (old_head, new_head) = (self.old.head().position, self.new.head().position);
@@ -207,14 +213,21 @@ impl CopyFrom {
 impl CopyInto {
     /// Sets the function, which is asked for each event. It is pure: it is asked again when the
     /// copy goes on, and when it is verified. The runtime's own events are not shown to it.
-    pub fn through(self, function: impl Fn(&RecordedEvent) -> Transformed + Send + Sync + 'static) -> Copy {
+    pub fn through(
+        self,
+        function: impl Fn(&RecordedEvent) -> Transformed + Send + Sync + 'static,
+    ) -> Copy {
         self.through_appends(move |events| events.iter().map(|event| function(event)).collect())
     }
 
     /// Sets a function of all events of one append, for changes that concern several of them: it
     /// answers for each, in order. Two become one if one is dropped and the other replaced.
-    pub fn through_appends(self, function: impl Fn(&[&RecordedEvent]) -> Vec<Transformed> + Send + Sync + 'static) -> Copy {
-        let translation = Translation { function: Function::new(function), without: Arc::default() };
+    pub fn through_appends(
+        self,
+        function: impl Fn(&[&RecordedEvent]) -> Vec<Transformed> + Send + Sync + 'static,
+    ) -> Copy {
+        let translation =
+            Translation { function: Function::new(function), without: Arc::default() };
         Copy { old: self.old, new: self.new, translation }
     }
 }

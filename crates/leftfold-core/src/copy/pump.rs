@@ -16,8 +16,9 @@ use super::translate::Translated;
 use super::{CONSUMERS_MAX, Copy, Progress};
 use crate::fold::Schema;
 use crate::store::{
-    Append, AppendError, Authority, Checkpoint, CheckpointRecord, Condition, Conflict, Hash, Head, Label, MoveFrom, NewEvent,
-    Outcome, Partition, Pending, Position, Query, ReadError, RecordedAppend, StoreId, StreamName, SubscribeError, Version,
+    Append, AppendError, Authority, Checkpoint, CheckpointRecord, Condition, Conflict, Hash, Head,
+    Label, MoveFrom, NewEvent, Outcome, Partition, Pending, Position, Query, ReadError,
+    RecordedAppend, StoreId, StreamName, SubscribeError, Version,
 };
 
 /// Appends, and bytes of them, that are under way at once.
@@ -99,7 +100,10 @@ impl<'c> Pump<'c> {
     }
 
     /// Copies what there is and what comes, until `stop` is there.
-    pub(super) async fn follow(&mut self, stop: impl Future<Output = ()>) -> Result<Progress, CopyError> {
+    pub(super) async fn follow(
+        &mut self,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Progress, CopyError> {
         let mut status = self.copy.old.status();
         let ran = async {
             let mut stop = std::pin::pin!(stop);
@@ -125,7 +129,8 @@ impl<'c> Pump<'c> {
         self.end(ran).await
     }
 
-    /// Copies the rest, and records the end: the rest of the map, the checkpoints of consumers, and that the copy is done.
+    /// Copies the rest, and records the end: the rest of the map, the checkpoints of consumers, and
+    /// that the copy is done.
     pub(super) async fn switch(&mut self) -> Result<Progress, CopyError> {
         self.run().await?;
         let ran = self.finish().await;
@@ -145,7 +150,8 @@ impl<'c> Pump<'c> {
         }
         self.is_quiet(end)?;
         let (through, chain) = (self.looked.position.0, end.chain.to_string());
-        let event = self.own(&CopyEvent::Switched { through, chain, consumers: consumers.len() as u64 })?;
+        let event =
+            self.own(&CopyEvent::Switched { through, chain, consumers: consumers.len() as u64 })?;
         self.hand_over(Append::of(vec![event]), self.looked.clone()).await?;
         self.settle_all().await
     }
@@ -177,7 +183,9 @@ impl<'c> Pump<'c> {
         let mut translated = self.copy.translation.translate(&append, &mut self.map).await?;
         let target = match append.events.is_empty() {
             true => self.looked.clone(),
-            false => Checkpoint { position: append.last(), hash: append.hash, ..self.looked.clone() },
+            false => {
+                Checkpoint { position: append.last(), hash: append.hash, ..self.looked.clone() }
+            }
         };
         let mut next = self.head.next();
         if !translated.is_empty() {
@@ -192,7 +200,11 @@ impl<'c> Pump<'c> {
     }
 
     /// Hands the events of an append over.
-    async fn write(&mut self, translated: &mut Translated, target: Checkpoint) -> Result<(), CopyError> {
+    async fn write(
+        &mut self,
+        translated: &mut Translated,
+        target: Checkpoint,
+    ) -> Result<(), CopyError> {
         if self.versions.len() > VERSIONS_KEPT {
             // What is not kept is asked of the store, which must have everything by then.
             self.settle_all().await?;
@@ -222,7 +234,8 @@ impl<'c> Pump<'c> {
         Ok(version)
     }
 
-    /// Remembers that a consumer has a checkpoint, before anything of the append that moved it is copied.
+    /// Remembers that a consumer has a checkpoint, before anything of the append that moved it is
+    /// copied.
     async fn notice(&mut self, consumer: &Label, source: StoreId) -> Result<(), CopyError> {
         let seen = (consumer.clone(), source);
         if **consumer == *super::record::COPY || self.consumers.contains(&seen) {
@@ -231,8 +244,11 @@ impl<'c> Pump<'c> {
         if self.consumers.len() >= CONSUMERS_MAX {
             return Err(CopyError::TooManyConsumers { limit: CONSUMERS_MAX });
         }
-        let event = CopyEvent::ConsumerSeen { consumer: consumer.to_string(), source: source.to_string() };
-        let event = Schema::of::<CopyEvent>()?.encode(&event)?.in_stream(consumers(self.copy.old.identity().store)?);
+        let event =
+            CopyEvent::ConsumerSeen { consumer: consumer.to_string(), source: source.to_string() };
+        let event = Schema::of::<CopyEvent>()?
+            .encode(&event)?
+            .in_stream(consumers(self.copy.old.identity().store)?);
         self.hand_over(Append::of(vec![event]), self.looked.clone()).await?;
         self.consumers.insert(seen);
         Ok(())
@@ -248,19 +264,35 @@ impl<'c> Pump<'c> {
     }
 
     fn own(&self, event: &CopyEvent) -> Result<NewEvent, CopyError> {
-        Ok(Schema::of::<CopyEvent>()?.encode(event)?.in_stream(stream(self.copy.old.identity().store)?))
+        Ok(Schema::of::<CopyEvent>()?
+            .encode(event)?
+            .in_stream(stream(self.copy.old.identity().store)?))
     }
 
     async fn carry_over(&mut self, consumer: &Label, source: StoreId) -> Result<(), CopyError> {
         let (old, new) = (&self.copy.old, &self.copy.new);
-        let Some(stands) = old.checkpoint_in(consumer.clone(), source).await? else { return Ok(()) };
-        let checkpoint = if source == old.identity().store { carried(self.copy, &mut self.map, stands).await? } else { stands };
-        let record = CheckpointRecord { consumer: consumer.clone(), from: MoveFrom::Anywhere, checkpoint };
+        let Some(stands) = old.checkpoint_in(consumer.clone(), source).await? else {
+            return Ok(());
+        };
+        let checkpoint = if source == old.identity().store {
+            carried(self.copy, &mut self.map, stands).await?
+        } else {
+            stands
+        };
+        let record =
+            CheckpointRecord { consumer: consumer.clone(), from: MoveFrom::Anywhere, checkpoint };
         match new
-            .append(Append { checkpoint: Some(record), condition: self.alone(), authority: Authority::COPY, ..Append::default() })
+            .append(Append {
+                checkpoint: Some(record),
+                condition: self.alone(),
+                authority: Authority::COPY,
+                ..Append::default()
+            })
             .await?
         {
-            Outcome::Conflict(Conflict::Matching { found, .. }) => Err(CopyError::Foreign { found }),
+            Outcome::Conflict(Conflict::Matching { found, .. }) => {
+                Err(CopyError::Foreign { found })
+            }
             _ => Ok(()),
         }
     }
@@ -272,8 +304,14 @@ impl<'c> Pump<'c> {
 
     async fn hand_over(&mut self, mut append: Append, target: Checkpoint) -> Result<(), CopyError> {
         let count = append.events.len() as u64;
-        let bytes = append.events.iter().map(|event| event.data.len() + event.metadata.user.len() + 256).sum();
-        while self.under_way.len() >= UNDER_WAY_MAX || self.under_way_bytes + bytes > UNDER_WAY_BYTES_MAX {
+        let bytes = append
+            .events
+            .iter()
+            .map(|event| event.data.len() + event.metadata.user.len() + 256)
+            .sum();
+        while self.under_way.len() >= UNDER_WAY_MAX
+            || self.under_way_bytes + bytes > UNDER_WAY_BYTES_MAX
+        {
             if !self.settle_one().await? {
                 break;
             }
@@ -282,9 +320,15 @@ impl<'c> Pump<'c> {
         append.condition = self.alone();
         append.authority = Authority::COPY;
         let from = MoveFrom::Exactly(self.at.position);
-        append.checkpoint = Some(CheckpointRecord { consumer: consumer()?, from, checkpoint: target.clone() });
+        append.checkpoint =
+            Some(CheckpointRecord { consumer: consumer()?, from, checkpoint: target.clone() });
         let answer = self.copy.new.append(append);
-        self.under_way.push_back(UnderWay { answer, first: (count > 0).then(|| self.head.next()), moves, bytes });
+        self.under_way.push_back(UnderWay {
+            answer,
+            first: (count > 0).then(|| self.head.next()),
+            moves,
+            bytes,
+        });
         self.under_way_bytes += bytes;
         self.head = Position(self.head.0 + count);
         self.at = target;
@@ -300,16 +344,28 @@ impl<'c> Pump<'c> {
     async fn settle_one(&mut self) -> Result<bool, CopyError> {
         let Some(oldest) = self.under_way.front_mut() else { return Ok(false) };
         let answer = (&mut oldest.answer).await;
-        let Some(UnderWay { first, moves, bytes, .. }) = self.under_way.pop_front() else { return Ok(false) };
+        let Some(UnderWay { first, moves, bytes, .. }) = self.under_way.pop_front() else {
+            return Ok(false);
+        };
         self.under_way_bytes -= bytes;
         let overtaken = |detail: String| Err(CopyError::Overtaken { detail });
         match answer {
-            Ok(Outcome::Appended(appended)) if first.is_none_or(|first| first == appended.first) => Ok(true),
-            Ok(Outcome::Appended(appended)) => overtaken(format!("an append went to position {}", appended.first)),
+            Ok(Outcome::Appended(appended))
+                if first.is_none_or(|first| first == appended.first) =>
+            {
+                Ok(true)
+            }
+            Ok(Outcome::Appended(appended)) => {
+                overtaken(format!("an append went to position {}", appended.first))
+            }
             // A request without events was copied before the copy was interrupted.
             Ok(Outcome::Repeated(_)) if first.is_none() && moves == Moves::Nowhere => Ok(true),
-            Ok(Outcome::Repeated(again)) => overtaken(format!("command {} was copied already", again.record.id)),
-            Ok(Outcome::Conflict(Conflict::Matching { found, .. })) => Err(CopyError::Foreign { found }),
+            Ok(Outcome::Repeated(again)) => {
+                overtaken(format!("command {} was copied already", again.record.id))
+            }
+            Ok(Outcome::Conflict(Conflict::Matching { found, .. })) => {
+                Err(CopyError::Foreign { found })
+            }
             Ok(Outcome::Conflict(conflict)) => overtaken(conflict.to_string()),
             Err(error @ AppendError::CheckpointMoved { .. }) => overtaken(error.to_string()),
             Err(error) => Err(error.into()),
@@ -317,23 +373,33 @@ impl<'c> Pump<'c> {
     }
 }
 
-/// The checkpoint of a consumer of the old store, as one of the new store. One that did not belong to the old store does
-/// not belong to the new one either.
-async fn carried(copy: &Copy, map: &mut PositionMap, stands: Checkpoint) -> Result<Checkpoint, CopyError> {
+/// The checkpoint of a consumer of the old store, as one of the new store. One that did not belong
+/// to the old store does not belong to the new one either.
+async fn carried(
+    copy: &Copy,
+    map: &mut PositionMap,
+    stands: Checkpoint,
+) -> Result<Checkpoint, CopyError> {
     let sound = match copy.old.verify(&stands).await {
         Ok(()) => true,
         Err(SubscribeError::Read(error)) => return Err(error.into()),
         Err(_) => false,
     };
     let position = if sound { map.image(stands.position).await?.through } else { stands.position };
-    let hash = if sound { copy.new.hash_at(position).await?.unwrap_or(Hash::EMPTY) } else { stands.hash };
+    let hash =
+        if sound { copy.new.hash_at(position).await?.unwrap_or(Hash::EMPTY) } else { stands.hash };
     Ok(Checkpoint { store: copy.new.identity().store, partition: stands.partition, position, hash })
 }
 
 /// Begins a copy in an empty store.
 async fn begin(copy: &Copy) -> Result<State, CopyError> {
     let old = copy.old.identity().store;
-    let at = Checkpoint { store: old, partition: Partition::default(), position: Position::START, hash: Hash::EMPTY };
+    let at = Checkpoint {
+        store: old,
+        partition: Partition::default(),
+        position: Position::START,
+        hash: Hash::EMPTY,
+    };
     let began = CopyEvent::Began { old: old.to_string() };
     let event = Schema::of::<CopyEvent>()?.encode(&began)?.in_stream(stream(old)?);
     let from = MoveFrom::Exactly(Position::START);
@@ -345,8 +411,12 @@ async fn begin(copy: &Copy) -> Result<State, CopyError> {
         ..Append::default()
     };
     match copy.new.append(append).await? {
-        Outcome::Conflict(Conflict::Matching { found, .. }) => return Err(CopyError::Foreign { found }),
-        Outcome::Conflict(conflict) => return Err(CopyError::Overtaken { detail: conflict.to_string() }),
+        Outcome::Conflict(Conflict::Matching { found, .. }) => {
+            return Err(CopyError::Foreign { found });
+        }
+        Outcome::Conflict(conflict) => {
+            return Err(CopyError::Overtaken { detail: conflict.to_string() });
+        }
         Outcome::Appended(_) | Outcome::Repeated(_) => {}
     }
     let epoch = copy.old.identity().epoch;

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use super::record::is_own;
-use crate::store::{AppendsFrom, AppendsPage, Head, Pending, Position, ReadError, RecordedAppend, Store};
+use crate::store::{
+    AppendsFrom, AppendsPage, Head, Pending, Position, ReadError, RecordedAppend, Store,
+};
 
 /// Bytes of appends that are read at once.
 const PAGE_BYTES: u32 = 2 << 20;
@@ -45,7 +47,10 @@ impl Reader {
     /// The next append that is not the copy's own.
     pub(super) async fn next_copied(&mut self) -> Result<Option<RecordedAppend>, ReadError> {
         while let Some(append) = self.next().await? {
-            let own = append.events.iter().all(|event| event.stream.as_ref().is_some_and(|at| is_own(&at.name)));
+            let own = append
+                .events
+                .iter()
+                .all(|event| event.stream.as_ref().is_some_and(|at| is_own(&at.name)));
             if append.command.is_some() || !own {
                 return Ok(Some(append));
             }

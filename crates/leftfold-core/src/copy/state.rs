@@ -16,7 +16,8 @@ pub(super) struct State {
     /// Checkpoint up to which the old store was copied.
     pub(super) at: Checkpoint,
     pub(super) map: PositionMap,
-    /// The consumers that recorded a checkpoint in the old store, each with the store that it follows.
+    /// The consumers that recorded a checkpoint in the old store, each with the store that it
+    /// follows.
     pub(super) consumers: HashSet<(Label, StoreId)>,
     pub(super) switched: Option<Switched>,
 }
@@ -59,7 +60,8 @@ impl State {
         Ok(Some(state))
     }
 
-    /// Adds to the map what came after its last record, and sees that nobody else wrote the new store since.
+    /// Adds to the map what came after its last record, and sees that nobody else wrote the new
+    /// store since.
     async fn catch_up(&mut self, copy: &Copy) -> Result<(), CopyError> {
         let mut walk = Walk::rebuilding(copy, self.map.through(), self.map.last_record().await?);
         while let Some(step) = walk.step(&mut self.map, self.at.position).await? {
@@ -96,7 +98,8 @@ async fn seen(copy: &Copy) -> Result<HashSet<(Label, StoreId)>, CopyError> {
         for event in schema.decode(&event, Unknown::Refuse)? {
             if let CopyEvent::ConsumerSeen { consumer, source } = event {
                 // It was written from a store's id.
-                let source = source.parse().map(StoreId).unwrap_or_else(|_| copy.old.identity().store);
+                let source =
+                    source.parse().map(StoreId).unwrap_or_else(|_| copy.old.identity().store);
                 seen.insert((Label::new(consumer)?, source));
             }
         }

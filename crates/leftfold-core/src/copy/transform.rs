@@ -54,7 +54,9 @@ pub(super) struct Images {
 }
 
 impl Function {
-    pub(super) fn new(code: impl Fn(&[&RecordedEvent]) -> Vec<Transformed> + Send + Sync + 'static) -> Self {
+    pub(super) fn new(
+        code: impl Fn(&[&RecordedEvent]) -> Vec<Transformed> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(code))
     }
 
@@ -63,16 +65,24 @@ impl Function {
         let Some(first) = events.first() else { return Ok(Vec::new()) };
         let failed = |position, fault| CopyError::Function { position, fault };
         // The function is pure: nothing of its own can be left half done.
-        let said = catch_unwind(AssertUnwindSafe(|| (self.0)(events)))
-            .map_err(|panic| failed(first.position, FunctionFault::Panicked { message: message(&*panic) }))?;
+        let said = catch_unwind(AssertUnwindSafe(|| (self.0)(events))).map_err(|panic| {
+            failed(first.position, FunctionFault::Panicked { message: message(&*panic) })
+        })?;
         if said.len() != events.len() {
-            return Err(failed(first.position, FunctionFault::Answers { events: events.len(), answers: said.len() }));
+            return Err(failed(
+                first.position,
+                FunctionFault::Answers { events: events.len(), answers: said.len() },
+            ));
         }
         let images = events.iter().zip(said).map(|(event, said)| match said {
             Transformed::Keep => Ok(Images { events: vec![event.to_new()], primary: 0 }),
             Transformed::Drop => Ok(Images::default()),
-            Transformed::Replace(new) => checked(event, new).map_err(|fault| failed(event.position, fault)),
-            Transformed::Refuse(reason) => Err(failed(event.position, FunctionFault::Refused { reason })),
+            Transformed::Replace(new) => {
+                checked(event, new).map_err(|fault| failed(event.position, fault))
+            }
+            Transformed::Refuse(reason) => {
+                Err(failed(event.position, FunctionFault::Refused { reason }))
+            }
         });
         images.collect()
     }
@@ -103,6 +113,9 @@ fn checked(event: &RecordedEvent, new: Vec<NewEvent>) -> Result<Images, Function
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("without a message").to_owned()
 }

@@ -11,7 +11,10 @@ use super::references::References;
 use super::transform::{Function, Images};
 use crate::fold::{KeptAnswer, Said};
 use crate::runtime;
-use crate::store::{Append, Authority, CommandRecord, Digest, NewEvent, Position, RecordedAppend, RecordedEvent, Version};
+use crate::store::{
+    Append, Authority, CommandRecord, Digest, NewEvent, Position, RecordedAppend, RecordedEvent,
+    Version,
+};
 
 /// Rules by which appends are translated.
 #[derive(Clone, Debug)]
@@ -51,8 +54,13 @@ impl Translated {
 }
 
 impl Translation {
-    pub(super) async fn translate(&self, append: &RecordedAppend, map: &mut PositionMap) -> Result<Translated, CopyError> {
-        let users: Vec<&RecordedEvent> = append.events.iter().filter(|event| !event.is_system()).collect();
+    pub(super) async fn translate(
+        &self,
+        append: &RecordedAppend,
+        map: &mut PositionMap,
+    ) -> Result<Translated, CopyError> {
+        let users: Vec<&RecordedEvent> =
+            append.events.iter().filter(|event| !event.is_system()).collect();
         let mut of_users = self.function.ask(&users)?.into_iter();
         let mut images: Vec<Images> = Vec::with_capacity(append.events.len());
         let mut references = References::before(append.first);
@@ -61,7 +69,10 @@ impl Translation {
                 // The function answered for each of the users' events.
                 false => of_users.next().unwrap_or_default(),
                 true if self.stays_behind(event) => Images::default(),
-                true => Images { events: carried(event, &mut references, map).await?.into_iter().collect(), primary: 0 },
+                true => Images {
+                    events: carried(event, &mut references, map).await?.into_iter().collect(),
+                    primary: 0,
+                },
             });
         }
         for event in images.iter_mut().flat_map(|images| &mut images.events) {
@@ -75,7 +86,11 @@ impl Translation {
         is_own(stream) || self.without.iter().any(|category| stream.category() == category)
     }
 
-    fn put_together(&self, append: &RecordedAppend, images: Vec<Images>) -> Result<Translated, CopyError> {
+    fn put_together(
+        &self,
+        append: &RecordedAppend,
+        images: Vec<Images>,
+    ) -> Result<Translated, CopyError> {
         let answered = answered(append, &images);
         let command = append.command.as_ref().map(|command| {
             let CommandRecord { id, digest, answer } = &command.record;
@@ -83,11 +98,16 @@ impl Translation {
             CommandRecord { id: *id, digest: renamed(*digest), answer: of_target(answer, renamed) }
         });
         let shares = append.events.iter().zip(&images);
-        let shares = shares.map(|(event, of)| (event.position, of.events.len() as u64, of.primary as u64)).collect();
+        let shares = shares
+            .map(|(event, of)| (event.position, of.events.len() as u64, of.primary as u64))
+            .collect();
         let events = images.into_iter().flat_map(|images| images.events).collect();
         let whole = Append::of(events).by(Authority::COPY);
         if let Err(invalid) = whole.validate() {
-            return Err(CopyError::Function { position: append.first, fault: FunctionFault::Invalid(invalid) });
+            return Err(CopyError::Function {
+                position: append.first,
+                fault: FunctionFault::Invalid(invalid),
+            });
         }
         Ok(Translated { events: whole.events, command, shares, answered })
     }
@@ -108,7 +128,11 @@ async fn carried(
 }
 
 /// Rewrites what an event's metadata says of the runtime's records.
-async fn speak_of_copy(event: &mut NewEvent, references: &mut References, map: &mut PositionMap) -> Result<(), CopyError> {
+async fn speak_of_copy(
+    event: &mut NewEvent,
+    references: &mut References,
+    map: &mut PositionMap,
+) -> Result<(), CopyError> {
     loop {
         let mut rewritten = event.clone();
         runtime::rewrite_labels(&mut rewritten, references)?;
@@ -121,8 +145,13 @@ async fn speak_of_copy(event: &mut NewEvent, references: &mut References, map: &
 
 /// The event whose version is the one that was answered: the aggregate's after the command.
 fn answered(append: &RecordedAppend, images: &[Images]) -> Option<usize> {
-    let Said::Accepted(version) = KeptAnswer::decode(&append.command.as_ref()?.record.answer)?.said else { return None };
-    let meant = |event: &RecordedEvent| !event.is_system() && event.stream.is_some() && event.version() == version;
+    let Said::Accepted(version) = KeptAnswer::decode(&append.command.as_ref()?.record.answer)?.said
+    else {
+        return None;
+    };
+    let meant = |event: &RecordedEvent| {
+        !event.is_system() && event.stream.is_some() && event.version() == version
+    };
     let index = append.events.iter().rposition(meant)?;
     let through: usize = images[..=index].iter().map(|images| images.events.len()).sum();
     let last = images[index].events.last().filter(|last| last.stream.is_some());
@@ -132,7 +161,9 @@ fn answered(append: &RecordedAppend, images: &[Images]) -> Option<usize> {
 /// An answer with the target that the request has now.
 fn of_target(answer: &Bytes, renamed: impl Fn(Digest) -> Digest) -> Bytes {
     match KeptAnswer::decode(answer) {
-        Some(KeptAnswer { target: Some(target), said }) => KeptAnswer { target: Some(renamed(target)), said }.encode(),
+        Some(KeptAnswer { target: Some(target), said }) => {
+            KeptAnswer { target: Some(renamed(target)), said }.encode()
+        }
         _ => answer.clone(),
     }
 }
@@ -147,7 +178,8 @@ fn renamed(digest: Digest, append: &RecordedAppend, images: &[Images]) -> Digest
     renamed.unwrap_or(digest)
 }
 
-/// The bytes of an event that are the same however often it is copied, for digests: all but its place.
+/// The bytes of an event that are the same however often it is copied, for digests: all but its
+/// place.
 pub(super) fn digested(hasher: &mut blake3::Hasher, event: &NewEvent) {
     let mut part = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());

@@ -27,8 +27,9 @@ pub struct Report {
     pub commands: u64,
     /// Consumers whose checkpoints were carried over; 0 before the switch.
     pub consumers: u64,
-    /// A digest of those events of the new store, without their places and times, and of those requests: the same for every
-    /// copy of the same store through the same function, however often it was interrupted.
+    /// A digest of those events of the new store, without their places and times, and of those
+    /// requests: the same for every copy of the same store through the same function, however often
+    /// it was interrupted.
     pub digest: Hash,
     /// First place where the new store is not what the function makes of the old one; `None` if
     /// there is none.
@@ -103,16 +104,31 @@ impl<'c> Walk<'c> {
     /// For the map alone.
     pub(super) fn rebuilding(copy: &'c Copy, old_after: Position, new_after: Position) -> Self {
         let (old, new) = (Reader::after(&copy.old, old_after), Reader::after(&copy.new, new_after));
-        Self { copy, old, new, records: Records::PassedOver, new_at: new_after, new_end: Position::END }
+        Self {
+            copy,
+            old,
+            new,
+            records: Records::PassedOver,
+            new_at: new_after,
+            new_end: Position::END,
+        }
     }
 
     fn verifying(copy: &'c Copy, switched: Option<Switched>) -> Self {
         let new_end = switched.map_or(Position::END, |switched| switched.at);
-        Self { records: Records::Compared, new_end, ..Self::rebuilding(copy, Position::START, Position::START) }
+        Self {
+            records: Records::Compared,
+            new_end,
+            ..Self::rebuilding(copy, Position::START, Position::START)
+        }
     }
 
     /// Takes the next append of the old store up to a position; `None` at the end.
-    pub(super) async fn step(&mut self, map: &mut PositionMap, through: Position) -> Result<Option<Step>, CopyError> {
+    pub(super) async fn step(
+        &mut self,
+        map: &mut PositionMap,
+        through: Position,
+    ) -> Result<Option<Step>, CopyError> {
         loop {
             let Some(append) = self.old.next().await? else { return Ok(None) };
             if append.first > through {
@@ -131,13 +147,17 @@ impl<'c> Walk<'c> {
                 // It stands behind what was copied, and was not copied yet.
                 return Ok(None);
             }
-            let first =
-                actual.as_ref().filter(|actual| !actual.events.is_empty()).map_or(self.new_at.next(), |actual| actual.first);
+            let first = actual
+                .as_ref()
+                .filter(|actual| !actual.events.is_empty())
+                .map_or(self.new_at.next(), |actual| actual.first);
             let difference = match (&actual, compares) {
                 (_, false) => None,
-                (None, true) => {
-                    Some(Difference { old: append.first, new: self.new_at.next(), detail: "it is missing".to_owned() })
-                }
+                (None, true) => Some(Difference {
+                    old: append.first,
+                    new: self.new_at.next(),
+                    detail: "it is missing".to_owned(),
+                }),
                 (Some(actual), true) => compare(&append, &translated, actual),
             };
             if let Some(actual) = &actual {
@@ -152,7 +172,8 @@ impl<'c> Walk<'c> {
         loop {
             let own = |append: &RecordedAppend| append.last() < self.new_end;
             let next = self.new.next_copied().await?.filter(own);
-            let passed_over = self.records == Records::PassedOver && next.as_ref().is_some_and(|next| next.events.is_empty());
+            let passed_over = self.records == Records::PassedOver
+                && next.as_ref().is_some_and(|next| next.events.is_empty());
             if !passed_over {
                 return Ok(next);
             }
@@ -161,8 +182,15 @@ impl<'c> Walk<'c> {
 }
 
 /// The first thing in which an append of the new store is not what it should be.
-fn compare(old: &RecordedAppend, translated: &Translated, actual: &RecordedAppend) -> Option<Difference> {
-    let mut owners = translated.shares.iter().flat_map(|(old, images, _)| std::iter::repeat_n(*old, *images as usize));
+fn compare(
+    old: &RecordedAppend,
+    translated: &Translated,
+    actual: &RecordedAppend,
+) -> Option<Difference> {
+    let mut owners = translated
+        .shares
+        .iter()
+        .flat_map(|(old, images, _)| std::iter::repeat_n(*old, *images as usize));
     for (expected, event) in translated.events.iter().zip(&actual.events) {
         let owner = owners.next().unwrap_or(old.first);
         if let Some(detail) = compare_event(expected, event) {
@@ -179,7 +207,9 @@ fn compare(old: &RecordedAppend, translated: &Translated, actual: &RecordedAppen
     match (translated.command(&versions), found) {
         (None, None) => None,
         (Some(expected), Some(found)) if expected == *found => None,
-        (Some(expected), _) => differs(format!("the answer of command {} is not what it should be", expected.id)),
+        (Some(expected), _) => {
+            differs(format!("the answer of command {} is not what it should be", expected.id))
+        }
         (None, Some(found)) => differs(format!("command {} should not be there", found.id)),
     }
 }
@@ -204,7 +234,10 @@ fn compare_event(expected: &NewEvent, actual: &RecordedEvent) -> Option<String> 
         "its metadata, schema version, content type or key ids"
     };
     let stream = stream.as_deref().unwrap_or("no stream");
-    Some(format!("{what} should be another: expected is {event_type} in {stream}, found is {}", actual.event_type))
+    Some(format!(
+        "{what} should be another: expected is {event_type} in {stream}, found is {}",
+        actual.event_type
+    ))
 }
 
 /// Goes through everything that was copied.
@@ -220,7 +253,9 @@ pub(super) async fn verify(copy: &Copy) -> Result<Report, CopyError> {
         digest: Hash::EMPTY,
         difference: None,
     };
-    let Some(State { at, mut map, switched, .. }) = State::load(copy).await? else { return Ok(report) };
+    let Some(State { at, mut map, switched, .. }) = State::load(copy).await? else {
+        return Ok(report);
+    };
     report.through = at.position;
     report.consumers = switched.map_or(0, |switched| switched.consumers);
     let mut hasher = blake3::Hasher::new();
@@ -247,7 +282,8 @@ impl Report {
         let Step { translated, actual, .. } = step;
         self.appends += 1;
         self.old_events += translated.shares.len() as u64;
-        self.dropped += translated.shares.iter().filter(|(_, images, _)| *images == 0).count() as u64;
+        self.dropped +=
+            translated.shares.iter().filter(|(_, images, _)| *images == 0).count() as u64;
         let Some(actual) = actual else { return };
         self.new_events += actual.events.len() as u64;
         hasher.update(&(actual.events.len() as u64).to_le_bytes());
@@ -257,7 +293,10 @@ impl Report {
         }
         if let Some(command) = &actual.command {
             self.commands += 1;
-            hasher.update(&command.record.id.0).update(&command.record.digest.0).update(&command.record.answer);
+            hasher
+                .update(&command.record.id.0)
+                .update(&command.record.digest.0)
+                .update(&command.record.answer);
         }
     }
 }
@@ -268,8 +307,11 @@ async fn misplaced(step: &Step, map: &mut PositionMap) -> Result<Option<Differen
     for (old, images, primary) in &step.translated.shares {
         let image = map.image(*old).await?;
         let place = Position(next.0 + primary);
-        let right =
-            if *images == 0 { image.fate == Fate::Dropped } else { image.fate == Fate::Copied && image.position == place };
+        let right = if *images == 0 {
+            image.fate == Fate::Dropped
+        } else {
+            image.fate == Fate::Copied && image.position == place
+        };
         if !right {
             let detail = format!("the position map says that it is at {}", image.position);
             return Ok(Some(Difference { old: *old, new: place, detail }));

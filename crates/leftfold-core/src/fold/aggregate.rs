@@ -17,15 +17,18 @@ use super::schema::Schema;
 use super::snapshot::{self, SnapshotPolicy, Trust, Use};
 use crate::json;
 use crate::store::{
-    Appended, Authority, CommandId, Events, Invalid, NewEvent, Position, Read, ReadError, RecordedEvent, Store, StreamName,
-    Timestamp, Version,
+    Appended, Authority, CommandId, Events, Invalid, NewEvent, Position, Read, ReadError,
+    RecordedEvent, Store, StreamName, Timestamp, Version,
 };
 
 /// State that is the left fold of one stream's events, and decides commands.
 ///
-/// `apply` and `decide` are pure: no clock, no randomness, no I/O. What they need comes in the command or the event.
-/// So a decision may be repeated on a fresher state, and history may be folded again at any time.
-pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+/// `apply` and `decide` are pure: no clock, no randomness, no I/O. What they need comes in the
+/// command or the event. So a decision may be repeated on a fresher state, and history may be
+/// folded again at any time.
+pub trait Aggregate:
+    Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// Stands before the id in the stream's name, `category-id`. Has no `-`.
     const CATEGORY: &'static str;
     /// Raised whenever `apply` comes to mean something else, so that older snapshots are not used.
@@ -114,12 +117,18 @@ impl Store {
         FoldCache::of(self, bytes_max).bytes_max() == bytes_max
     }
 
-    /// The aggregates of one kind. An event type that is no plain enum makes every use of them an error.
+    /// The aggregates of one kind. An event type that is no plain enum makes every use of them an
+    /// error.
     #[must_use]
     pub fn aggregate<A: Aggregate>(&self) -> Aggregates<A> {
         let folds = FoldCache::of(self, FoldCache::BYTES_USUAL);
         let trust = self.attached(Trust::default);
-        let shared = Shared { store: self.clone(), folds, trust, schema: self.schema::<A::Event>(Purpose::Writing) };
+        let shared = Shared {
+            store: self.clone(),
+            folds,
+            trust,
+            schema: self.schema::<A::Event>(Purpose::Writing),
+        };
         Aggregates { shared: Arc::new(shared), kind: std::marker::PhantomData }
     }
 }
@@ -149,7 +158,11 @@ impl<A> Clone for Aggregates<A> {
 impl<A: Aggregate> Aggregates<A> {
     /// Carries out one command. Commands on one aggregate queue within the process; if another
     /// writer is faster, the command is decided again on the fresh state.
-    pub async fn execute(&self, id: &str, command: A::Command) -> Result<Executed<A::Event>, ExecuteError<A::Refusal>> {
+    pub async fn execute(
+        &self,
+        id: &str,
+        command: A::Command,
+    ) -> Result<Executed<A::Event>, ExecuteError<A::Refusal>> {
         self.command(id, command).execute().await
     }
 
@@ -158,8 +171,8 @@ impl<A: Aggregate> Aggregates<A> {
         self.commands(id, vec![command])
     }
 
-    /// Several commands as one atomic append: each is decided on the state that those before it lead to. One refusal
-    /// refuses them all.
+    /// Several commands as one atomic append: each is decided on the state that those before it
+    /// lead to. One refusal refuses them all.
     pub fn commands(&self, id: &str, commands: Vec<A::Command>) -> Command<A> {
         Command {
             aggregates: self.clone(),
@@ -171,7 +184,8 @@ impl<A: Aggregate> Aggregates<A> {
         }
     }
 
-    /// Records facts that nothing depends on, without deciding and without any condition: they never conflict.
+    /// Records facts that nothing depends on, without deciding and without any condition: they
+    /// never conflict.
     pub async fn record(&self, id: &str, events: &[A::Event]) -> Result<Appended, RecordError> {
         self.facts(id, events).record().await.map(|recorded| recorded.appended)
     }
@@ -193,17 +207,22 @@ impl<A: Aggregate> Aggregates<A> {
 
     /// Loads the state as it was at a version, or at a time. A version beyond the last gives the
     /// last.
-    pub async fn load_at(&self, id: &str, moment: impl Into<Moment>) -> Result<Folded<A>, LoadError> {
+    pub async fn load_at(
+        &self,
+        id: &str,
+        moment: impl Into<Moment>,
+    ) -> Result<Folded<A>, LoadError> {
         let stream = StreamName::of(A::CATEGORY, id)?;
         let (version, position) = match moment.into() {
             Moment::Version(version) => (version, Position::END),
             Moment::Time(time) => (Version::END, self.shared.store.position_at(time).await?),
         };
         let start = self.snapshotted(&stream).await?.map(|kept| kept.folded);
-        let mut folded = match start.filter(|folded| folded.version <= version && folded.position <= position) {
-            Some(folded) => folded,
-            None => Folded::empty()?,
-        };
+        let mut folded =
+            match start.filter(|folded| folded.version <= version && folded.position <= position) {
+                Some(folded) => folded,
+                None => Folded::empty()?,
+            };
         self.fold_on(&mut folded, &stream, version, position).await?;
         Ok(folded)
     }
@@ -212,7 +231,12 @@ impl<A: Aggregate> Aggregates<A> {
     pub fn history(&self, id: &str, from: Version) -> Result<History<A::Event>, LoadError> {
         let stream = StreamName::of(A::CATEGORY, id)?;
         let events = self.shared.store.read(Read::stream(stream, Version(from.0.max(1))));
-        Ok(History { events, schema: self.schema()?, unknown: A::UNKNOWN, ready: Vec::new().into_iter() })
+        Ok(History {
+            events,
+            schema: self.schema()?,
+            unknown: A::UNKNOWN,
+            ready: Vec::new().into_iter(),
+        })
     }
 
     /// Decodes a recorded event as the fold reads it: usually one event, none if its type does not
@@ -235,14 +259,24 @@ impl<A: Aggregate> Aggregates<A> {
         self.shared.folds.slot(id, || StreamName::of(A::CATEGORY, id))
     }
 
-    pub(super) fn encode(&self, stream: &StreamName, events: &[A::Event], origin: &Origin) -> Result<Vec<NewEvent>, EventError> {
+    pub(super) fn encode(
+        &self,
+        stream: &StreamName,
+        events: &[A::Event],
+        origin: &Origin,
+    ) -> Result<Vec<NewEvent>, EventError> {
         let schema = self.shared.schema.as_ref().map_err(Clone::clone)?;
         facts::encode(schema, stream, events, origin)
     }
 
     /// Brings the fold in its place up to the durable end, from what is kept if something is. What
     /// is kept stays in its place.
-    pub(super) async fn fresh(&self, id: &str, stream: &StreamName, place: &mut Option<Kept<A>>) -> Result<(), LoadError> {
+    pub(super) async fn fresh(
+        &self,
+        id: &str,
+        stream: &StreamName,
+        place: &mut Option<Kept<A>>,
+    ) -> Result<(), LoadError> {
         // What comes from a snapshot has not been weighed, however old it is.
         let before = place.as_ref().map_or(Version::ABSENT, |kept| kept.folded.version);
         if place.is_none() {
@@ -252,7 +286,8 @@ impl<A: Aggregate> Aggregates<A> {
             });
         }
         let Some(kept) = place else { return Ok(()) };
-        let first = match self.fold_on(&mut kept.folded, stream, Version::END, Position::END).await {
+        let first = match self.fold_on(&mut kept.folded, stream, Version::END, Position::END).await
+        {
             Ok(Come::Since(first)) => first,
             Ok(Come::FromElsewhere) => {
                 tracing::warn!(%stream, version = %kept.folded.version, "a kept fold is ahead of its stream and not used");
@@ -293,11 +328,14 @@ impl<A: Aggregate> Aggregates<A> {
         let schema = self.schema()?;
         let mut first = None;
         let mut parts: Vec<A::Event> = Vec::with_capacity(1);
-        let begun = self.shared.store.page(Read::stream(stream.clone(), folded.version.next())).await?;
+        let begun =
+            self.shared.store.page(Read::stream(stream.clone(), folded.version.next())).await?;
         if begun.stream_version.is_some_and(|actual| actual < folded.version) {
             return Ok(Come::FromElsewhere);
         }
-        let mut rest = begun.next.map(|what| self.shared.store.read(Read { what, ..Read::stream(stream.clone(), Version::END) }));
+        let mut rest = begun.next.map(|what| {
+            self.shared.store.read(Read { what, ..Read::stream(stream.clone(), Version::END) })
+        });
         let mut page = Some(begun.events);
         while let Some(events) = page {
             for event in events {
@@ -305,7 +343,9 @@ impl<A: Aggregate> Aggregates<A> {
                     return Ok(Come::Since(first));
                 }
                 schema.decode_each(&event, A::UNKNOWN, |event| parts.push(event))?;
-                EventError::caught::<A, _>("apply", || parts.drain(..).for_each(|event| folded.state.apply(&event)))?;
+                EventError::caught::<A, _>("apply", || {
+                    parts.drain(..).for_each(|event| folded.state.apply(&event))
+                })?;
                 first = first.or(Some(event.recorded_at));
                 folded.version = event.version();
                 folded.position = event.position;
@@ -327,7 +367,8 @@ impl<A: Aggregate> Aggregates<A> {
         let key = snapshot::key::<A>(self.shared.store.identity().store, stream);
         let Some(bytes) = self.shared.store.snapshot(key).await? else { return Ok(None) };
         let Some(folded) = snapshot::decode::<A>(&bytes) else { return Ok(None) };
-        let page = self.shared.store.page(Read::stream(stream.clone(), folded.version).page_of(1)).await?;
+        let page =
+            self.shared.store.page(Read::stream(stream.clone(), folded.version).page_of(1)).await?;
         let last = page.events.first().map(|event| (event.version(), event.position));
         if last != Some((folded.version, folded.position)) {
             tracing::warn!(%stream, version = %folded.version, "a snapshot does not belong to this history and is not used");
@@ -336,7 +377,9 @@ impl<A: Aggregate> Aggregates<A> {
         let events = folded.version.0;
         match self.shared.trust.of::<A>(events) {
             Use::AsItIs => {}
-            Use::IfItAgrees if self.agrees(&folded, stream).await? => self.shared.trust.agreed::<A>(),
+            Use::IfItAgrees if self.agrees(&folded, stream).await? => {
+                self.shared.trust.agreed::<A>()
+            }
             Use::IfItAgrees => {
                 self.shared.trust.lost::<A>();
                 let (state, version) = (std::any::type_name::<A>(), A::FOLD_VERSION);
@@ -362,14 +405,18 @@ impl<A: Aggregate> Aggregates<A> {
     pub(super) fn keep_snapshot(&self, stream: &StreamName, kept: &mut Kept<A>) {
         let policy = A::snapshots();
         let events = kept.folded.version.0.saturating_sub(kept.snapshot_version.0);
-        let waiting = kept.unsaved_since.map_or(Duration::ZERO, |since| Timestamp::now().since(since));
+        let waiting =
+            kept.unsaved_since.map_or(Duration::ZERO, |since| Timestamp::now().since(since));
         if policy.is_never() || !policy.is_due(events, waiting) {
             return;
         }
         match snapshot::encode(&kept.folded) {
             Ok(bytes) => {
                 tracing::debug!(%stream, version = %kept.folded.version, bytes = bytes.len(), "a snapshot was made");
-                self.shared.store.keep_snapshot(snapshot::key::<A>(self.shared.store.identity().store, stream), bytes);
+                self.shared.store.keep_snapshot(
+                    snapshot::key::<A>(self.shared.store.identity().store, stream),
+                    bytes,
+                );
             }
             Err(error) => {
                 tracing::error!(%stream, error = error.with_name(), "no snapshot was made: the state would not be read as it is");
@@ -408,7 +455,10 @@ impl<E: Event> History<E> {
             }
             let Some(envelope) = self.events.next().await? else { return Ok(None) };
             let events: Vec<E> = self.schema.decode(&envelope, self.unknown)?;
-            let recorded: Vec<_> = events.into_iter().map(|event| Recorded { event, envelope: envelope.clone() }).collect();
+            let recorded: Vec<_> = events
+                .into_iter()
+                .map(|event| Recorded { event, envelope: envelope.clone() })
+                .collect();
             self.ready = recorded.into_iter();
         }
     }

@@ -38,7 +38,10 @@ impl<'q> Turn<'q> {
             0 => BTreeSet::new(),
             _ => turn.items(|_| true).into_iter().collect(),
         };
-        let crowded = crowded.into_iter().filter(|item| turn.boundaries.queues().contains_key(item)).collect();
+        let crowded = crowded
+            .into_iter()
+            .filter(|item| turn.boundaries.queues().contains_key(item))
+            .collect();
         turn.wait_for(crowded).await;
         turn
     }
@@ -58,7 +61,8 @@ impl<'q> Turn<'q> {
     }
 
     fn items(&self, is_meant: impl Fn(&Query) -> bool) -> Vec<Item> {
-        let items = self.query.items().iter().filter(|item| is_meant(&Query::from((*item).clone())));
+        let items =
+            self.query.items().iter().filter(|item| is_meant(&Query::from((*item).clone())));
         items.map(|item| Digest::of(in_order(item.clone()).as_bytes()).0).collect()
     }
 
@@ -101,7 +105,8 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_left_of_a_queue_that_nobody_stands_in() {
-        let (boundaries, query) = (Arc::new(Boundaries::default()), Query::tag("a").or(Query::tag("b")));
+        let (boundaries, query) =
+            (Arc::new(Boundaries::default()), Query::tag("a").or(Query::tag("b")));
         let mut first = Turn::of(boundaries.clone(), &query).await;
         assert!(first.held.is_empty());
         let items: BTreeSet<Item> = first.items(|_| true).into_iter().collect();

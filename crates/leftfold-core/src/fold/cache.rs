@@ -1,4 +1,5 @@
-//! Folded aggregates that are kept in memory: bounded by bytes, shared by all commands of the process.
+//! Folded aggregates that are kept in memory: bounded by bytes, shared by all commands of the
+//! process.
 
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
@@ -39,7 +40,11 @@ pub(super) struct Kept<A> {
 
 impl<A: Default> Kept<A> {
     pub(super) fn empty() -> Result<Self, EventError> {
-        Ok(Self { folded: Folded::empty()?, snapshot_version: Version::ABSENT, unsaved_since: None })
+        Ok(Self {
+            folded: Folded::empty()?,
+            snapshot_version: Version::ABSENT,
+            unsaved_since: None,
+        })
     }
 }
 
@@ -57,8 +62,9 @@ pub(super) struct Slot<A> {
 
 /// All folds of one store that are kept.
 ///
-/// The weight of a fold is the length of its state as JSON, measured whenever its version has doubled. Beyond the
-/// bound the folds that were not used for the longest time go (second chance), those in use excepted.
+/// The weight of a fold is the length of its state as JSON, measured whenever its version has
+/// doubled. Beyond the bound the folds that were not used for the longest time go (second chance),
+/// those in use excepted.
 #[derive(Debug)]
 pub(super) struct FoldCache {
     bytes_max: usize,
@@ -82,7 +88,12 @@ impl Measured for Figures {
         metrics.counter("leftfold_fold_cache_hits_total", hits, &[], now(&self.hits));
         let misses = "Commands and loads that folded their aggregate from the store.";
         metrics.counter("leftfold_fold_cache_misses_total", misses, &[], now(&self.misses));
-        metrics.gauge("leftfold_fold_cache_bytes", "Bytes that the kept folds count for.", &[], now(&self.bytes));
+        metrics.gauge(
+            "leftfold_fold_cache_bytes",
+            "Bytes that the kept folds count for.",
+            &[],
+            now(&self.bytes),
+        );
         metrics.gauge("leftfold_fold_cache_folds", "Folds that are kept.", &[], now(&self.places));
     }
 }
@@ -154,7 +165,11 @@ impl FoldCache {
     /// Says what the state of an aggregate weighs now.
     pub(super) fn weigh<A: Aggregate>(&self, id: &str, state_bytes: usize) {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(held) = shelves.folds.get_mut(&TypeId::of::<A>()).and_then(|shelf| shelf.get_mut(id)) else { return };
+        let Some(held) =
+            shelves.folds.get_mut(&TypeId::of::<A>()).and_then(|shelf| shelf.get_mut(id))
+        else {
+            return;
+        };
         let before = std::mem::replace(&mut held.weight, SLOT_BYTES + state_bytes);
         shelves.bytes = shelves.bytes + SLOT_BYTES + state_bytes - before;
         self.shrink(&mut shelves);
@@ -205,7 +220,8 @@ pub(super) fn state_bytes(state: &impl serde::Serialize) -> usize {
         }
     }
     let mut count = Count(0);
-    // A state that does not serialize, or panics at it, has no snapshots and counts as what was written of it.
+    // A state that does not serialize, or panics at it, has no snapshots and counts as what was
+    // written of it.
     let _ = caught(|| serde_json::to_writer(&mut count, state));
     count.0
 }

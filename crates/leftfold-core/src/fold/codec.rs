@@ -1,10 +1,14 @@
-//! Serde as the only macro: an externally tagged enum is taken apart into variant and data, and put together again.
+//! Serde as the only macro: an externally tagged enum is taken apart into variant and data, and put
+//! together again.
 //!
-//! A variant without data is stored as `{}`, so that it can grow fields later. Tuple variants have no names to grow by
-//! and are refused.
+//! A variant without data is stored as `{}`, so that it can grow fields later. Tuple variants have
+//! no names to grow by and are refused.
 
 use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess,
+    Visitor,
+};
 use serde::forward_to_deserialize_any;
 use serde::ser::{Impossible, Serialize, SerializeStruct, SerializeStructVariant, Serializer};
 
@@ -34,7 +38,12 @@ pub(super) fn encode<E: Serialize + DeserializeOwned>(
     if read.as_ref().is_ok_and(|back| marked(back).is_ok_and(|split| split == (variant, mark))) {
         return Ok((variant, data));
     }
-    match json::read_faithfully(event, &data, read, &Code { tell: &tell, read: &|data| decode(variant, data) }) {
+    match json::read_faithfully(
+        event,
+        &data,
+        read,
+        &Code { tell: &tell, read: &|data| decode(variant, data) },
+    ) {
         Ok(_) => Ok((variant, data)),
         Err(mut lost) => {
             let dot = if lost.path.is_empty() { "" } else { "." };
@@ -58,7 +67,9 @@ fn tell<E: Serialize>(event: &E, output: &mut Output) -> Result<Mark, Stop> {
 impl From<Unfaithful> for EventError {
     fn from(lost: Unfaithful) -> Self {
         match lost.loss {
-            Loss::Panics { code, detail } => Self::Panicked { name: lost.name, place: code, detail },
+            Loss::Panics { code, detail } => {
+                Self::Panicked { name: lost.name, place: code, detail }
+            }
             _ => Self::Encode { name: lost.name, detail: lost.to_string() },
         }
     }
@@ -123,7 +134,9 @@ struct Joined<'a> {
 impl<'de> Joined<'de> {
     fn read<T>(
         self,
-        read: impl FnOnce(&mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>) -> serde_json::Result<T>,
+        read: impl FnOnce(
+            &mut serde_json::Deserializer<serde_json::de::SliceRead<'de>>,
+        ) -> serde_json::Result<T>,
     ) -> serde_json::Result<T> {
         let mut json = serde_json::Deserializer::from_slice(self.data);
         let value = read(&mut json)?;
@@ -158,7 +171,10 @@ impl<'de> EnumAccess<'de> for Joined<'de> {
     type Error = serde_json::Error;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Self::Error> {
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Self), Self::Error> {
         let name: StrDeserializer<'_, Self::Error> = self.variant.into_deserializer();
         Ok((seed.deserialize(name)?, self))
     }
@@ -172,7 +188,10 @@ impl<'de> VariantAccess<'de> for Joined<'de> {
         Ok(())
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Self::Error> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(
+        self,
+        seed: T,
+    ) -> Result<T::Value, Self::Error> {
         self.read(|json| seed.deserialize(json))
     }
 
@@ -180,7 +199,11 @@ impl<'de> VariantAccess<'de> for Joined<'de> {
         Err(serde::de::Error::custom("a tuple variant cannot be an event, give its fields names"))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Self::Error> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
         self.read(|json| json.deserialize_struct("", fields, visitor))
     }
 }
@@ -230,8 +253,13 @@ impl SerializeStructVariant for Fields<'_> {
     type Ok = Split;
     type Error = SplitError;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), SplitError> {
-        Ok(SerializeStruct::serialize_field(&mut self.members, key, value).map_err(|stop| stop.within(self.variant))?)
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), SplitError> {
+        Ok(SerializeStruct::serialize_field(&mut self.members, key, value)
+            .map_err(|stop| stop.within(self.variant))?)
     }
 
     fn end(self) -> Result<Split, SplitError> {
@@ -252,7 +280,12 @@ impl<'o> Serializer for Splitter<'o> {
     type SerializeStruct = Impossible<Split, SplitError>;
     type SerializeStructVariant = Fields<'o>;
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Split, SplitError> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<Split, SplitError> {
         let members = Encoder::new(self.0).serialize_struct(variant, 0)?;
         Ok((variant, SerializeStruct::end(members)?))
     }
@@ -282,7 +315,11 @@ impl<'o> Serializer for Splitter<'o> {
         Err(SplitError::Shape(NOT_A_VARIANT))
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<Split, SplitError> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Split, SplitError> {
         value.serialize(self)
     }
 

@@ -8,9 +8,9 @@ use super::{EventError, MetadataError};
 use crate::json::{self, Unfaithful, Unread};
 use crate::span;
 use crate::store::{
-    Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Conflict, Digest, Expected, Fence, Invalid, Label,
-    Metadata, Mismatch, NewEvent, NoneMatching, Position, Query, QueryItem, ReadError, RecordedEvent, Store, StreamName,
-    TraceContext, Version,
+    Answered, AppendError, CheckpointRecord, CommandId, CommandRecord, Conflict, Digest, Expected,
+    Fence, Invalid, Label, Metadata, Mismatch, NewEvent, NoneMatching, Position, Query, QueryItem,
+    ReadError, RecordedEvent, Store, StreamName, TraceContext, Version,
 };
 
 // ANCHOR: limits
@@ -27,9 +27,11 @@ pub const STALE_EVENTS_MAX: u32 = 1_000;
 pub struct Executed<E> {
     /// Events that it recorded; empty if there was nothing to do.
     pub events: Vec<E>,
-    /// The version of the aggregate after them. For a decision, the version of the stream of its last event.
+    /// The version of the aggregate after them. For a decision, the version of the stream of its
+    /// last event.
     pub version: Version,
-    /// The position of the last of them; without events, of the last event that the decision rests on.
+    /// The position of the last of them; without events, of the last event that the decision rests
+    /// on.
     pub position: Position,
     /// Answer that tells whether this request was carried out now, or earlier under the same
     /// command id.
@@ -53,7 +55,9 @@ pub enum ExecuteError<R> {
     #[error("refused: {0}")]
     Refused(R),
     /// The caller stated a version that is not the aggregate's.
-    #[error("version {expected} was expected, the aggregate has {actual}; look at what came since and decide again")]
+    #[error(
+        "version {expected} was expected, the aggregate has {actual}; look at what came since and decide again"
+    )]
     Stale {
         /// The version that the caller saw.
         expected: Version,
@@ -68,8 +72,11 @@ pub enum ExecuteError<R> {
         /// Number of attempts.
         attempts: u32,
     },
-    /// A stream is not as the decision expects, though nothing that it reads is new: it would decide the same again.
-    #[error("stream {stream} has version {actual}, the decision expects {expected:?}; let its query read what decides that")]
+    /// A stream is not as the decision expects, though nothing that it reads is new: it would
+    /// decide the same again.
+    #[error(
+        "stream {stream} has version {actual}, the decision expects {expected:?}; let its query read what decides that"
+    )]
     Unexpected {
         /// Name of the stream.
         stream: StreamName,
@@ -80,7 +87,9 @@ pub enum ExecuteError<R> {
     },
     /// An event is stored that matches a query of which the decision demands that there is none,
     /// though nothing that it reads is new.
-    #[error("an event at position {found} matches {query}, of which the decision demands that there is none; choose another")]
+    #[error(
+        "an event at position {found} matches {query}, of which the decision demands that there is none; choose another"
+    )]
     Taken {
         /// Query of which the decision demands that no event matches.
         query: Query,
@@ -121,7 +130,9 @@ pub enum ExecuteError<R> {
 impl<E> Executed<E> {
     /// Records the result in the span of the command.
     pub(super) fn say(&self, span: &Span) {
-        span.record("events", self.events.len()).record("version", self.version.0).record("position", self.position.0);
+        span.record("events", self.events.len())
+            .record("version", self.version.0)
+            .record("position", self.position.0);
         span.record("outcome", if self.answer == Answer::First { "done" } else { "repeated" });
     }
 }
@@ -155,7 +166,9 @@ impl<R> ExecuteError<R> {
     #[must_use]
     pub fn mismatch(&self) -> Option<Mismatch> {
         match self {
-            Self::Stale { expected, actual, .. } => Some(Expected::Exact(*expected).mismatch(*actual)),
+            Self::Stale { expected, actual, .. } => {
+                Some(Expected::Exact(*expected).mismatch(*actual))
+            }
             Self::Unexpected { expected, actual, .. } => Some(expected.mismatch(*actual)),
             Self::Taken { .. } => Some(Mismatch::AlreadyThere),
             _ => None,
@@ -165,7 +178,9 @@ impl<R> ExecuteError<R> {
     /// Tells whether the store failed, and the same command may succeed later.
     pub(crate) fn is_of_the_store(&self) -> bool {
         match self {
-            Self::Append(error) => !matches!(error, AppendError::Invalid(_) | AppendError::CommandIdReused { .. }),
+            Self::Append(error) => {
+                !matches!(error, AppendError::Invalid(_) | AppendError::CommandIdReused { .. })
+            }
             Self::Read(_) => true,
             _ => false,
         }
@@ -221,8 +236,8 @@ pub(crate) struct Request {
 /// A command, a decision or facts under a command id. Its caller has yet to say how another request
 /// under that id is found out.
 ///
-/// Nothing is digested but bytes as they came: what is serialized anew may look different after an upgrade, and then a
-/// repetition would be taken for another request.
+/// Nothing is digested but bytes as they came: what is serialized anew may look different after an
+/// upgrade, and then a repetition would be taken for another request.
 #[must_use = "say the request's bytes, or that they are not checked"]
 pub struct Identified<C> {
     command: C,
@@ -317,7 +332,8 @@ impl Origin {
         self.request.map(|request| request.id)
     }
 
-    /// Looks up the answer to an earlier sending of the request; `None` if there is none, or it has no id.
+    /// Looks up the answer to an earlier sending of the request; `None` if there is none, or it has
+    /// no id.
     pub(super) async fn answered(&self, store: &Store) -> Result<Option<Answered>, ReadError> {
         match self.id() {
             Some(id) => store.answered(id).await,
@@ -328,18 +344,28 @@ impl Origin {
     /// Makes the record that is kept of the request; `None` if it has no id.
     pub(crate) fn record(&self, target: &Target, said: Said) -> Option<CommandRecord> {
         let Request { id, digest } = self.request?;
-        Some(CommandRecord { id, digest, answer: KeptAnswer { target: target.name, said }.encode() })
+        Some(CommandRecord {
+            id,
+            digest,
+            answer: KeptAnswer { target: target.name, said }.encode(),
+        })
     }
 
     /// Returns what was said to an earlier request under the same id; `None` if the model did not
     /// say it. It is refused if that was another request.
-    pub(crate) fn said(&self, answered: &Answered, target: &Target) -> Result<Option<Said>, AppendError> {
+    pub(crate) fn said(
+        &self,
+        answered: &Answered,
+        target: &Target,
+    ) -> Result<Option<Said>, AppendError> {
         let record = &answered.record;
         let digest = self.request.map_or(Digest::UNCHECKED, |request| request.digest);
-        let is_same = digest == record.digest || (digest == Digest::UNCHECKED && record.digest == target.unchecked_once);
+        let is_same = digest == record.digest
+            || (digest == Digest::UNCHECKED && record.digest == target.unchecked_once);
         let kept = KeptAnswer::decode(&record.answer);
         let kept_target = kept.as_ref().and_then(|kept| kept.target);
-        let is_elsewhere = kept_target.is_some_and(|kept| target.name.is_some_and(|target| target != kept));
+        let is_elsewhere =
+            kept_target.is_some_and(|kept| target.name.is_some_and(|target| target != kept));
         if !is_same || is_elsewhere {
             return Err(AppendError::CommandIdReused { id: record.id });
         }
@@ -384,7 +410,9 @@ impl Alongside {
     /// Tells whether a conflict is about these additions, not about the command's own stream.
     pub(crate) fn is_about(&self, conflict: &Conflict, own: &StreamName) -> bool {
         match conflict {
-            Conflict::Stream { stream, .. } => stream != own && self.expected.iter().any(|(name, _)| name == stream),
+            Conflict::Stream { stream, .. } => {
+                stream != own && self.expected.iter().any(|(name, _)| name == stream)
+            }
             Conflict::Matching { .. } => self.none_matching.is_some(),
         }
     }
@@ -468,7 +496,9 @@ impl<R> Remember<R> {
     pub(crate) fn again(remember: Option<&Self>, id: CommandId, refusal: &[u8]) -> ExecuteError<R> {
         let unreadable = |detail: String| ExecuteError::AnswerUnreadable { id, detail };
         match remember {
-            None => unreadable("the command was repeated without asking for remembered refusals".to_owned()),
+            None => unreadable(
+                "the command was repeated without asking for remembered refusals".to_owned(),
+            ),
             Some(remember) => match (remember.decode)(refusal) {
                 Ok(refusal) => ExecuteError::Refused(refusal),
                 Err(error) => unreadable(error.to_string()),

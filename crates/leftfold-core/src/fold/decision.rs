@@ -8,7 +8,8 @@ use tracing::field;
 use super::Event;
 use super::boundary::{Boundaries, Turn};
 use super::command::{
-    ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified, Origin, Remember, Said, Target,
+    ATTEMPTS_MAX, Answer, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified, Origin,
+    Remember, Said, Target,
 };
 use super::event::{EventError, Unknown};
 use super::execute::{decode_all, encode_refusal, events_of, foreign_answer};
@@ -20,8 +21,8 @@ use crate::panic::caught;
 use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
-    Answered, Append, Appended, CommandId, Condition, Conflict, Expected, Invalid, NewEvent, Outcome, Position, Query, Read,
-    RecordedEvent, Store, StreamName, Version,
+    Answered, Append, Appended, CommandId, Condition, Conflict, Expected, Invalid, NewEvent,
+    Outcome, Position, Query, Read, RecordedEvent, Store, StreamName, Version,
 };
 
 /// A decision over any events, of any streams: a dynamic consistency boundary.
@@ -143,7 +144,8 @@ impl<E> Decided<E> {
         self
     }
 
-    /// Requires the stream of an aggregate to be as expected, as [`expecting`](Decided::expecting) does.
+    /// Requires the stream of an aggregate to be as expected, as [`expecting`](Decided::expecting)
+    /// does.
     #[must_use]
     pub fn expecting_of<A: super::Aggregate>(mut self, id: &str, expected: Expected) -> Self {
         self.demands.streams.push((Place::of::<A>(id), expected));
@@ -165,7 +167,10 @@ impl<E> Decided<E> {
 
 impl Store {
     /// Decides and records what follows.
-    pub async fn decide<D: Decision>(&self, decision: &D) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
+    pub async fn decide<D: Decision>(
+        &self,
+        decision: &D,
+    ) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
         self.decision(decision).execute().await
     }
 
@@ -241,10 +246,17 @@ impl<D: Decision> DecisionCommand<'_, D> {
             return self.answer_again(&schema, answered).await;
         }
         let query = schema.widened(self.query()?);
-        let guarded = schema.widened(EventError::caught::<D, _>("guarded", || self.decision.guarded())?);
+        let guarded =
+            schema.widened(EventError::caught::<D, _>("guarded", || self.decision.guarded())?);
         UnheardTypes::announce_once::<D>(&self.store, &schema, &query).await;
         let state = fresh::<D>()?;
-        let mut read = Reading { state, is_tried: false, through: Position::START, events: Vec::new(), decided_on: 0 };
+        let mut read = Reading {
+            state,
+            is_tried: false,
+            through: Position::START,
+            events: Vec::new(),
+            decided_on: 0,
+        };
         let mut turn = Turn::of(self.store.attached(Boundaries::default), &guarded).await;
         let mut overtaken = None;
         for _ in 0..ATTEMPTS_MAX {
@@ -257,16 +269,28 @@ impl<D: Decision> DecisionCommand<'_, D> {
             {
                 return self.or_answered(&schema, error).await;
             }
-            let (decided, answer) = match EventError::caught::<D, _>("decide", || self.decision.decide(&read.state))? {
+            let (decided, answer) = match EventError::caught::<D, _>("decide", || {
+                self.decision.decide(&read.state)
+            })? {
                 Ok(decided) => (decided, None),
                 Err(refusal) => match (&self.remember, self.origin.id()) {
-                    (Some(remember), Some(_)) => (Decided::nothing(), Some((encode_refusal(remember, &refusal)?, refusal))),
+                    (Some(remember), Some(_)) => {
+                        (Decided::nothing(), Some((encode_refusal(remember, &refusal)?, refusal)))
+                    }
                     _ => return self.or_answered(&schema, ExecuteError::Refused(refusal)).await,
                 },
             };
-            if decided.events.is_empty() && !self.is_demanding(&decided) && self.origin.id().is_none() {
+            if decided.events.is_empty()
+                && !self.is_demanding(&decided)
+                && self.origin.id().is_none()
+            {
                 let (version, position) = (Version::ABSENT, read.through);
-                return Ok(Executed { events: Vec::new(), version, position, answer: Answer::First });
+                return Ok(Executed {
+                    events: Vec::new(),
+                    version,
+                    position,
+                    answer: Answer::First,
+                });
             }
             let said = match &answer {
                 None => Said::Accepted(Version::ABSENT),
@@ -276,17 +300,23 @@ impl<D: Decision> DecisionCommand<'_, D> {
             self.try_out(&query, &mut read, &decided, &append.events)?;
             read.decided_on = read.events.len();
             match (self.store.append(append).await?, answer) {
-                (Outcome::Conflict(conflict), _) => overtaken = Some(Overtaken::by(conflict, &decided)),
-                (Outcome::Repeated(answered), _) => return self.answer_again(&schema, answered).await,
-                (Outcome::Appended(_), Some((_, refusal))) => return Err(ExecuteError::Refused(refusal)),
+                (Outcome::Conflict(conflict), _) => {
+                    overtaken = Some(Overtaken::by(conflict, &decided))
+                }
+                (Outcome::Repeated(answered), _) => {
+                    return self.answer_again(&schema, answered).await;
+                }
+                (Outcome::Appended(_), Some((_, refusal))) => {
+                    return Err(ExecuteError::Refused(refusal));
+                }
                 (Outcome::Appended(appended), None) => return Ok(executed(decided, &appended)),
             }
         }
         Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
     }
 
-    /// Returns the answer to this request if it was carried out in the meantime, else the error: the
-    /// events that it was refused for may be its own.
+    /// Returns the answer to this request if it was carried out in the meantime, else the error:
+    /// the events that it was refused for may be its own.
     async fn or_answered(
         &self,
         schema: &Schema,
@@ -299,7 +329,9 @@ impl<D: Decision> DecisionCommand<'_, D> {
     }
 
     fn is_demanding(&self, decided: &Decided<D::Event>) -> bool {
-        !self.expected.is_empty() || !decided.demands.streams.is_empty() || !decided.demands.none.is_empty()
+        !self.expected.is_empty()
+            || !decided.demands.streams.is_empty()
+            || !decided.demands.none.is_empty()
     }
 
     fn query(&self) -> Result<Query, EventError> {
@@ -336,10 +368,17 @@ impl<D: Decision> DecisionCommand<'_, D> {
         }
     }
 
-    fn fold(&self, schema: &Schema, state: &mut D::State, events: &[RecordedEvent]) -> Result<(), EventError> {
+    fn fold(
+        &self,
+        schema: &Schema,
+        state: &mut D::State,
+        events: &[RecordedEvent],
+    ) -> Result<(), EventError> {
         EventError::caught::<D, _>("apply", || {
             let mut apply = |event: D::Event| self.decision.apply(state, &event);
-            events.iter().try_for_each(|event| schema.decode_each(event, Unknown::Ignore, &mut apply))
+            events
+                .iter()
+                .try_for_each(|event| schema.decode_each(event, Unknown::Ignore, &mut apply))
         })?
     }
 
@@ -359,10 +398,8 @@ impl<D: Decision> DecisionCommand<'_, D> {
             }
             read.is_tried = true;
             let (name, event_type) = (std::any::type_name::<D>(), &new.event_type);
-            caught(|| self.decision.apply(&mut read.state, event)).map_err(|detail| EventError::Apply {
-                name,
-                event_type: event_type.clone(),
-                detail,
+            caught(|| self.decision.apply(&mut read.state, event)).map_err(|detail| {
+                EventError::Apply { name, event_type: event_type.clone(), detail }
             })?;
         }
         Ok(())
@@ -395,9 +432,15 @@ impl<D: Decision> DecisionCommand<'_, D> {
         Ok(Append { events, condition, command, ..Append::default() })
     }
 
-    async fn answer_again(&self, schema: &Schema, answered: Answered) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
+    async fn answer_again(
+        &self,
+        schema: &Schema,
+        answered: Answered,
+    ) -> Result<Executed<D::Event>, ExecuteError<D::Refusal>> {
         match self.origin.said(&answered, &self.target()?)? {
-            Some(Said::Refused(refusal)) => Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal)),
+            Some(Said::Refused(refusal)) => {
+                Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal))
+            }
             Some(Said::Accepted(_)) => {
                 let recorded = events_of(&self.store, &answered).await?;
                 let version = recorded.last().map_or(Version::ABSENT, |event| event.version());
@@ -437,18 +480,23 @@ fn fresh<D: Decision>() -> Result<D::State, EventError> {
 enum Overtaken<R> {
     /// By something that the decision guards: the decision is made again.
     InBetween,
-    /// By something else. If nothing that the decision reads is new, it would decide the same again, and this is its error.
+    /// By something else. If nothing that the decision reads is new, it would decide the same
+    /// again, and this is its error.
     For(ExecuteError<R>),
 }
 
 impl<R> Overtaken<R> {
     fn by<E>(conflict: Conflict, decided: &Decided<E>) -> Self {
         match conflict {
-            Conflict::Stream { stream, expected, actual } => Self::For(ExecuteError::Unexpected { stream, expected, actual }),
-            Conflict::Matching { clause, found, .. } => match clause.checked_sub(1).and_then(|at| decided.demands.none.get(at)) {
-                Some(query) => Self::For(ExecuteError::Taken { query: query.clone(), found }),
-                None => Self::InBetween,
-            },
+            Conflict::Stream { stream, expected, actual } => {
+                Self::For(ExecuteError::Unexpected { stream, expected, actual })
+            }
+            Conflict::Matching { clause, found, .. } => {
+                match clause.checked_sub(1).and_then(|at| decided.demands.none.get(at)) {
+                    Some(query) => Self::For(ExecuteError::Taken { query: query.clone(), found }),
+                    None => Self::InBetween,
+                }
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Events of users: externally tagged serde enums, their types in the store, and the way from one to the other.
+//! Events of users: externally tagged serde enums, their types in the store, and the way from one
+//! to the other.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,19 +12,21 @@ use crate::store::{EventType, Invalid, Label, RecordedEvent, Tags, Timestamp, Ve
 
 /// The events of an aggregate or a decision, or the view that a consumer has of events of others.
 ///
-/// An externally tagged serde enum (serde's default) whose variants have named fields, no fields, or one struct. A
-/// variant is stored under `NAMESPACE.Variant`. A variant whose serde name has a dot is stored under just that name:
-/// so a consumer's own enum names the events of others, `#[serde(rename = "project.PointsWithdrawn")]`, with no more
-/// variants and fields than it reads. That is a view; how old events are read, the schema version and the tags are those
-/// of the enum that owns the type, see [`owners`](Event::owners).
+/// An externally tagged serde enum (serde's default) whose variants have named fields, no fields,
+/// or one struct. A variant is stored under `NAMESPACE.Variant`. A variant whose serde name has a
+/// dot is stored under just that name: so a consumer's own enum names the events of others,
+/// `#[serde(rename = "project.PointsWithdrawn")]`, with no more variants and fields than it reads.
+/// That is a view; how old events are read, the schema version and the tags are those of the enum
+/// that owns the type, see [`owners`](Event::owners).
 ///
-/// Before an event is recorded it is written as JSON, read back, and must be what it was: what JSON would blur is
-/// [`EventError::Encode`]. That is so for a NaN or an infinity, a `Some` that is written as null, an untagged variant that
-/// another one fits, a key that an object has twice, a field that is left out and has no default, numbers of 128 bits
-/// within `#[serde(tag)]`, `untagged` and `flatten`, and more than 120 arrays and objects within each other. Nobody can see
-/// what serde is not told: fields with `#[serde(skip)]`, two untagged variants that are written in the same way, a
-/// flattened `Option` or `Value` of which nothing is written. `given`, of the testing kit, compares with `PartialEq`,
-/// and can.
+/// Before an event is recorded it is written as JSON, read back, and must be what it was: what JSON
+/// would blur is [`EventError::Encode`]. That is so for a NaN or an infinity, a `Some` that is
+/// written as null, an untagged variant that another one fits, a key that an object has twice, a
+/// field that is left out and has no default, numbers of 128 bits within `#[serde(tag)]`,
+/// `untagged` and `flatten`, and more than 120 arrays and objects within each other. Nobody can see
+/// what serde is not told: fields with `#[serde(skip)]`, two untagged variants that are written in
+/// the same way, a flattened `Option` or `Value` of which nothing is written. `given`, of the
+/// testing kit, compares with `PartialEq`, and can.
 pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// Stands before the variant's name; two aggregates may both have a `Created`.
     const NAMESPACE: &'static str;
@@ -49,11 +52,12 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
 
     /// Returns, for a view, the enums that own the types that it names.
     ///
-    /// A view that names no owner takes the enum that writes the type in the same store. While there is none it reads events
-    /// as they are stored, or by its own upcasters, and records none: nobody could tell their tags. An owner that comes into
-    /// use later is taken then; if events were read in another shape before, that is [`EventError::Claimed`], and what was
-    /// made of them is to be built anew. A program that only reads should name the owners, so that it reads old events as
-    /// they do.
+    /// A view that names no owner takes the enum that writes the type in the same store. While
+    /// there is none it reads events as they are stored, or by its own upcasters, and records none:
+    /// nobody could tell their tags. An owner that comes into use later is taken then; if events
+    /// were read in another shape before, that is [`EventError::Claimed`], and what was made of
+    /// them is to be built anew. A program that only reads should name the owners, so that it reads
+    /// old events as they do.
     fn owners() -> Owners {
         Owners::unnamed()
     }
@@ -73,7 +77,9 @@ pub enum Unknown {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
     /// The type is not what serde calls an externally tagged enum.
-    #[error("{name} cannot be events: use a plain enum, without #[serde(tag)], #[serde(untagged)] or a Deserialize of its own")]
+    #[error(
+        "{name} cannot be events: use a plain enum, without #[serde(tag)], #[serde(untagged)] or a Deserialize of its own"
+    )]
     NotAnEnum {
         /// Name of the Rust type.
         name: &'static str,
@@ -94,8 +100,11 @@ pub enum EventError {
         /// Place in the value, what would be lost, and what can be done.
         detail: String,
     },
-    /// A fold panics at an event that was decided on. Nothing was recorded: no fold could read it again.
-    #[error("{name} cannot take {event_type}: its apply panics ({detail}); mend apply, or refuse the command in decide")]
+    /// A fold panics at an event that was decided on. Nothing was recorded: no fold could read it
+    /// again.
+    #[error(
+        "{name} cannot take {event_type}: its apply panics ({detail}); mend apply, or refuse the command in decide"
+    )]
     Apply {
         /// The Rust type of the fold.
         name: &'static str,
@@ -136,7 +145,9 @@ pub enum EventError {
         detail: String,
     },
     /// The fold does not know the type.
-    #[error("the event at position {position} has the unknown type {event_type}; add the variant, or let the fold ignore it")]
+    #[error(
+        "the event at position {position} has the unknown type {event_type}; add the variant, or let the fold ignore it"
+    )]
     UnknownType {
         /// Position of the event.
         position: u64,
@@ -192,7 +203,9 @@ pub enum EventError {
         what: &'static str,
     },
     /// None of the owners that a view names has the type today.
-    #[error("{name} names owners, and none of them has a variant for {event_type} today; mend the name, or owners()")]
+    #[error(
+        "{name} names owners, and none of them has a variant for {event_type} today; mend the name, or owners()"
+    )]
     NotOwned {
         /// The Rust type of the view.
         name: &'static str,
@@ -200,7 +213,9 @@ pub enum EventError {
         event_type: EventType,
     },
     /// An event would be recorded through a view whose owner is not known. Nothing was recorded.
-    #[error("{name} has only a view of {event_type}, whose tags and schema version are its owner's: name it in owners()")]
+    #[error(
+        "{name} has only a view of {event_type}, whose tags and schema version are its owner's: name it in owners()"
+    )]
     NoOwner {
         /// The Rust type of the view.
         name: &'static str,
@@ -234,23 +249,47 @@ pub enum EventError {
 
 impl EventError {
     /// Returns what code of the application returns, or the error that it panics.
-    pub(super) fn caught<N: ?Sized, T>(place: &'static str, run: impl FnOnce() -> T) -> Result<T, Self> {
-        caught(run).map_err(|detail| Self::Panicked { name: std::any::type_name::<N>(), place, detail })
+    pub(super) fn caught<N: ?Sized, T>(
+        place: &'static str,
+        run: impl FnOnce() -> T,
+    ) -> Result<T, Self> {
+        caught(run).map_err(|detail| Self::Panicked {
+            name: std::any::type_name::<N>(),
+            place,
+            detail,
+        })
     }
 
     /// Makes the error of a recorded event whose data is not read as a type.
     pub(super) fn unread<T>(recorded: &RecordedEvent, error: Unread) -> Self {
-        let (position, event_type, schema_version) = (recorded.position.0, recorded.event_type.clone(), recorded.schema_version);
+        let (position, event_type, schema_version) =
+            (recorded.position.0, recorded.event_type.clone(), recorded.schema_version);
         match error {
-            Unread::Json(error) => Self::Decode { position, event_type, schema_version, detail: error.to_string() },
-            Unread::Panicked(detail) => {
-                Self::DecodePanics { name: std::any::type_name::<T>(), position, event_type, schema_version, detail }
+            Unread::Json(error) => {
+                Self::Decode { position, event_type, schema_version, detail: error.to_string() }
             }
+            Unread::Panicked(detail) => Self::DecodePanics {
+                name: std::any::type_name::<T>(),
+                position,
+                event_type,
+                schema_version,
+                detail,
+            },
         }
     }
 
-    pub(super) fn claimed(event_type: &EventType, name: &str, other: &str, what: &'static str) -> Self {
-        Self::Claimed { event_type: event_type.clone(), name: name.to_owned(), other: other.to_owned(), what }
+    pub(super) fn claimed(
+        event_type: &EventType,
+        name: &str,
+        other: &str,
+        what: &'static str,
+    ) -> Self {
+        Self::Claimed {
+            event_type: event_type.clone(),
+            name: name.to_owned(),
+            other: other.to_owned(),
+            what,
+        }
     }
 }
 

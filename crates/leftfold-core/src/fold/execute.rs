@@ -6,7 +6,8 @@ use tracing::field;
 use super::aggregate::{Aggregate, Command};
 use super::cache::{Kept, Slot};
 use super::command::{
-    ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Remember, STALE_EVENTS_MAX, Said, Target,
+    ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Remember,
+    STALE_EVENTS_MAX, Said, Target,
 };
 use super::event::{Event, EventError, Unknown};
 use super::schema::Schema;
@@ -14,8 +15,8 @@ use crate::panic::caught;
 use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
-    Answered, Append, Appended, Authority, Condition, Expected, Invalid, Outcome, Position, Query, Read, ReadError,
-    RecordedEvent, Store, StreamName, Version,
+    Answered, Append, Appended, Authority, Condition, Expected, Invalid, Outcome, Position, Query,
+    Read, ReadError, RecordedEvent, Store, StreamName, Version,
 };
 
 /// A command, and what goes into the same append.
@@ -27,7 +28,9 @@ pub(crate) struct CommandAlongside<A: Aggregate> {
 
 impl<A: Aggregate> CommandAlongside<A> {
     /// Carries both out, as [`Command::execute`] does.
-    pub(crate) async fn execute(mut self) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
+    pub(crate) async fn execute(
+        mut self,
+    ) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
         self.command.carry_out(&self.alongside).await
     }
 }
@@ -37,19 +40,24 @@ type Done<A> = Result<Executed<<A as Aggregate>::Event>, ExecuteError<<A as Aggr
 impl<A: Aggregate> Command<A> {
     /// Carries the command out.
     ///
-    /// The id is looked at first, then the expected version, then the domain decides. A conflict loads only what is
-    /// new and decides again, at most [`ATTEMPTS_MAX`] times. Safe to cancel: the command then took effect wholly or
-    /// not at all, and one with an id can be repeated to learn which.
+    /// The id is looked at first, then the expected version, then the domain decides. A conflict
+    /// loads only what is new and decides again, at most [`ATTEMPTS_MAX`] times. Safe to cancel:
+    /// the command then took effect wholly or not at all, and one with an id can be repeated to
+    /// learn which.
     pub async fn execute(mut self) -> Done<A> {
         self.carry_out(&Alongside::default()).await.map_err(|error| match error {
             AlongsideError::Command(error) => error,
-            // Nothing went alongside, so nothing of it was overtaken; if it were, others were faster.
+            // Nothing went alongside, so nothing of it was overtaken; if it were, others were
+            // faster.
             AlongsideError::Overtaken => ExecuteError::Contended { attempts: 1 },
         })
     }
 
     /// Carries it out, within a span.
-    async fn carry_out(&mut self, alongside: &Alongside) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
+    async fn carry_out(
+        &mut self,
+        alongside: &Alongside,
+    ) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
         let span = tracing::info_span!(
             "leftfold.command",
             category = A::CATEGORY,
@@ -70,7 +78,10 @@ impl<A: Aggregate> Command<A> {
         .await
     }
 
-    async fn go_through(&self, alongside: &Alongside) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
+    async fn go_through(
+        &self,
+        alongside: &Alongside,
+    ) -> Result<Executed<A::Event>, AlongsideError<A::Refusal>> {
         self.origin.check()?;
         Invalid::if_over("an aggregate's id", self.id.len(), ID_BYTES_MAX)?;
         let slot = self.aggregates.slot(&self.id)?;
@@ -91,14 +102,18 @@ impl<A: Aggregate> Command<A> {
             };
             match attempted {
                 Attempted::Done(done) => return Ok(done),
-                Attempted::Repeated(answered) => return Ok(self.answer_again(&slot, answered).await?),
+                Attempted::Repeated(answered) => {
+                    return Ok(self.answer_again(&slot, answered).await?);
+                }
                 Attempted::Overtaken => return Err(AlongsideError::Overtaken),
-                // A "no" (or "nothing to do") from a fold that was kept may be out of date where others write; not so
-                // one that the store took.
+                // A "no" (or "nothing to do") from a fold that was kept may be out of date where
+                // others write; not so one that the store took.
                 Attempted::Concluded(conclusion) if confirmed || conclusion.is_durable() => {
-                    // The events that it is refused for may be its own: its first sending came in between.
+                    // The events that it is refused for may be its own: its first sending came in
+                    // between.
                     if !conclusion.is_durable()
-                        && let Some(answered) = self.origin.answered(&self.aggregates.shared.store).await?
+                        && let Some(answered) =
+                            self.origin.answered(&self.aggregates.shared.store).await?
                     {
                         return Ok(self.answer_again(&slot, answered).await?);
                     }
@@ -132,9 +147,11 @@ impl<A: Aggregate> Command<A> {
                 (ahead, Said::Accepted(after), None)
             }
             Err(refusal) => match (&self.remember, self.origin.id()) {
-                (Some(remember), Some(_)) => {
-                    (Ahead::nothing(), Said::Refused(encode_refusal(remember, &refusal)?), Some(refusal))
-                }
+                (Some(remember), Some(_)) => (
+                    Ahead::nothing(),
+                    Said::Refused(encode_refusal(remember, &refusal)?),
+                    Some(refusal),
+                ),
                 _ => return Ok(Attempted::Concluded(Conclusion::Refused(refusal))),
             },
         };
@@ -146,11 +163,17 @@ impl<A: Aggregate> Command<A> {
         let outcome = self.aggregates.shared.store.append(append).await?;
         Ok(match (outcome, refused) {
             // What the command itself expects is looked at first; then it is as it was.
-            (Outcome::Conflict(conflict), _) if alongside.is_about(&conflict, &slot.stream) => Attempted::Overtaken,
+            (Outcome::Conflict(conflict), _) if alongside.is_about(&conflict, &slot.stream) => {
+                Attempted::Overtaken
+            }
             (Outcome::Conflict(_), _) => Attempted::Conflict,
             (Outcome::Repeated(answered), _) => Attempted::Repeated(answered),
-            (Outcome::Appended(_), Some(refusal)) => Attempted::Concluded(Conclusion::RefusedDurably(refusal)),
-            (Outcome::Appended(appended), None) => Attempted::Done(self.take(slot, kept, Ahead { events, state }, &appended)),
+            (Outcome::Appended(_), Some(refusal)) => {
+                Attempted::Concluded(Conclusion::RefusedDurably(refusal))
+            }
+            (Outcome::Appended(appended), None) => {
+                Attempted::Done(self.take(slot, kept, Ahead { events, state }, &appended))
+            }
         })
     }
 
@@ -175,8 +198,8 @@ impl<A: Aggregate> Command<A> {
         Ok(Append { events: new, condition, command, checkpoint, fence, authority })
     }
 
-    /// Decides each command on the state that those before it lead to, and takes the events into a state of their own: one
-    /// at which `apply` panics must not become durable.
+    /// Decides each command on the state that those before it lead to, and takes the events into a
+    /// state of their own: one at which `apply` panics must not become durable.
     fn decide(&self, state: &A) -> Result<Result<Ahead<A>, A::Refusal>, EventError> {
         let mut ahead = Ahead::nothing();
         for command in &self.commands {
@@ -195,7 +218,8 @@ impl<A: Aggregate> Command<A> {
                     }
                     state
                 });
-                ahead.state = Some(applied.map_err(|panic| self.cannot_take(&events[at.min(last)], panic))?);
+                ahead.state =
+                    Some(applied.map_err(|panic| self.cannot_take(&events[at.min(last)], panic))?);
             }
             ahead.events.extend(events);
         }
@@ -203,13 +227,24 @@ impl<A: Aggregate> Command<A> {
     }
 
     fn cannot_take(&self, event: &A::Event, detail: String) -> EventError {
-        let event_type = self.aggregates.schema().and_then(|schema| schema.encode(event)).map(|new| new.event_type);
+        let event_type = self
+            .aggregates
+            .schema()
+            .and_then(|schema| schema.encode(event))
+            .map(|new| new.event_type);
         let name = std::any::type_name::<A>();
-        event_type.map_or_else(|error| error, |event_type| EventError::Apply { name, event_type, detail })
+        event_type
+            .map_or_else(|error| error, |event_type| EventError::Apply { name, event_type, detail })
     }
 
     /// Takes durable events into the fold that is kept.
-    fn take(&self, slot: &Slot<A>, kept: &mut Kept<A>, ahead: Ahead<A>, appended: &Appended) -> Executed<A::Event> {
+    fn take(
+        &self,
+        slot: &Slot<A>,
+        kept: &mut Kept<A>,
+        ahead: Ahead<A>,
+        appended: &Appended,
+    ) -> Executed<A::Event> {
         let (before, events) = (kept.folded.version, ahead.events);
         if let Some(state) = ahead.state {
             kept.folded.state = state;
@@ -219,18 +254,26 @@ impl<A: Aggregate> Command<A> {
         }
         self.aggregates.weigh(&self.id, before, &kept.folded);
         self.aggregates.keep_snapshot(&slot.stream, kept);
-        Executed { events, version: kept.folded.version, position: kept.folded.position, answer: Answer::First }
+        Executed {
+            events,
+            version: kept.folded.version,
+            position: kept.folded.position,
+            answer: Answer::First,
+        }
     }
 
     /// Ends without events, on a state that is known to be fresh.
     async fn conclude(&self, slot: &Slot<A>, conclusion: Conclusion<A>) -> Done<A> {
         match conclusion {
-            Conclusion::Refused(refusal) | Conclusion::RefusedDurably(refusal) => Err(ExecuteError::Refused(refusal)),
+            Conclusion::Refused(refusal) | Conclusion::RefusedDurably(refusal) => {
+                Err(ExecuteError::Refused(refusal))
+            }
             Conclusion::Nothing { version, position } => {
                 Ok(Executed { events: Vec::new(), version, position, answer: Answer::First })
             }
             Conclusion::Stale { expected, actual } => {
-                let read = Read::stream(slot.stream.clone(), expected.next()).page_of(STALE_EVENTS_MAX);
+                let read =
+                    Read::stream(slot.stream.clone(), expected.next()).page_of(STALE_EVENTS_MAX);
                 let since = self.aggregates.shared.store.page(read).await?.events;
                 Err(ExecuteError::Stale { expected, actual, since })
             }
@@ -240,7 +283,9 @@ impl<A: Aggregate> Command<A> {
     /// Answers as the first time.
     async fn answer_again(&self, slot: &Slot<A>, answered: Answered) -> Done<A> {
         match self.origin.said(&answered, &Target::stream(&slot.stream))? {
-            Some(Said::Refused(refusal)) => Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal)),
+            Some(Said::Refused(refusal)) => {
+                Err(Remember::again(self.remember.as_ref(), answered.record.id, &refusal))
+            }
             Some(Said::Accepted(version)) => {
                 let schema = self.aggregates.schema()?;
                 let recorded = events_of(&self.aggregates.shared.store, &answered).await?;
@@ -262,7 +307,12 @@ impl<A: Aggregate> Command<A> {
         if version == Version::ABSENT {
             return Ok(Position::START);
         }
-        let page = self.aggregates.shared.store.page(Read::stream(slot.stream.clone(), version).page_of(1)).await?;
+        let page = self
+            .aggregates
+            .shared
+            .store
+            .page(Read::stream(slot.stream.clone(), version).page_of(1))
+            .await?;
         Ok(page.events.first().map_or(Position::START, |event| event.position))
     }
 }
@@ -320,12 +370,16 @@ pub(super) fn foreign_answer<R>(answered: &Answered) -> ExecuteError<R> {
 }
 
 /// Returns the events that were appended with a request: all of them, or an error.
-pub(crate) async fn events_of(store: &Store, answered: &Answered) -> Result<Vec<RecordedEvent>, ReadError> {
+pub(crate) async fn events_of(
+    store: &Store,
+    answered: &Answered,
+) -> Result<Vec<RecordedEvent>, ReadError> {
     if answered.events == 0 {
         return Ok(Vec::new());
     }
     let mut left = answered.events as usize;
-    let mut events = store.read(Read::matching(Query::everything(), answered.first).page_of(answered.events));
+    let mut events =
+        store.read(Read::matching(Query::everything(), answered.first).page_of(answered.events));
     let mut all = Vec::with_capacity(left);
     while left > 0
         && let Some(page) = events.page().await?
@@ -340,7 +394,10 @@ pub(crate) async fn events_of(store: &Store, answered: &Answered) -> Result<Vec<
 /// An answer with some of its events would be another answer.
 pub(super) fn missing(answered: &Answered, events: usize) -> ReadError {
     let Answered { record, first, events: all, .. } = answered;
-    let detail = format!("{events} of the {all} events of command {} at position {first} are not there, ask again", record.id);
+    let detail = format!(
+        "{events} of the {all} events of command {} at position {first} are not there, ask again",
+        record.id
+    );
     ReadError::Io { detail }
 }
 
@@ -400,7 +457,8 @@ mod tests {
     #[tokio::test]
     async fn where_what_goes_alongside_is_overtaken_nothing_is_decided_again() {
         let store = Store::memory();
-        let (ledger, note) = (StreamName::new("ledger").unwrap(), EventType::new("note.Made").unwrap());
+        let (ledger, note) =
+            (StreamName::new("ledger").unwrap(), EventType::new("note.Made").unwrap());
         let entry = NewEvent::new(note, "{}").in_stream(ledger.clone());
         store.append(Append::of(vec![entry.clone()])).await.unwrap();
         let stream = vec![(ledger, Expected::Absent)];
@@ -417,6 +475,9 @@ mod tests {
             assert!(matches!(answer, Err(AlongsideError::Overtaken)), "{answer:?}");
             assert_eq!((decided.load(Ordering::Relaxed), store.head().position), (1, Position(1)));
         }
-        assert_eq!(store.aggregate::<Steps>().execute("1", Arc::default()).await.unwrap().version, Version(1));
+        assert_eq!(
+            store.aggregate::<Steps>().execute("1", Arc::default()).await.unwrap().version,
+            Version(1)
+        );
     }
 }

@@ -11,11 +11,12 @@ use super::schema::Schema;
 use crate::span;
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{
-    Answered, Append, AppendError, Appended, CommandId, Conflict, Invalid, NewEvent, Outcome, Query, Read, ReadError, Store,
-    StreamName, Version,
+    Answered, Append, AppendError, Appended, CommandId, Conflict, Invalid, NewEvent, Outcome,
+    Query, Read, ReadError, Store, StreamName, Version,
 };
 
-/// Facts of one stream, to be recorded: all of them in one append, without deciding and without any condition.
+/// Facts of one stream, to be recorded: all of them in one append, without deciding and without any
+/// condition.
 #[must_use = "facts are not recorded until they are told to be"]
 #[derive(Debug)]
 pub struct Facts<'e, E> {
@@ -53,7 +54,8 @@ pub enum RecordError {
     /// They were recorded earlier, and that cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The store speaks of a condition, and there was none: a fault of the backend. Nothing was written.
+    /// The store speaks of a condition, and there was none: a fault of the backend. Nothing was
+    /// written.
     #[error("the store refused an append that had no condition: {0}")]
     Conflict(#[from] Conflict),
 }
@@ -98,7 +100,8 @@ impl<'e, E: Event> Facts<'e, E> {
         let (schema, stream) = (self.schema?, self.stream?);
         Invalid::if_over("an aggregate's id", stream.id().len(), ID_BYTES_MAX)?;
         let events = encode(&schema, &stream, self.events, &self.origin)?;
-        // The version that they lead to is known when they are recorded; a repetition reads it from the events.
+        // The version that they lead to is known when they are recorded; a repetition reads it from
+        // the events.
         let target = Target::stream(&stream);
         let command = self.origin.record(&target, Said::Accepted(Version::ABSENT));
         match self.store.append(Append { events, command, ..Append::default() }).await? {
@@ -130,15 +133,22 @@ pub(super) fn encode<E: Event>(
 
 /// Returns what was answered the first time. Facts of one append follow each other in their stream,
 /// so the first tells them all.
-async fn again(store: &Store, stream: &StreamName, answered: &Answered) -> Result<FactsRecorded, RecordError> {
+async fn again(
+    store: &Store,
+    stream: &StreamName,
+    answered: &Answered,
+) -> Result<FactsRecorded, RecordError> {
     let mut versions = Vec::with_capacity(answered.events as usize);
     if answered.events > 0 {
-        let page = store.page(Read::matching(Query::everything(), answered.first).page_of(1)).await?;
-        let first = page.events.first().ok_or_else(|| missing(answered, answered.events as usize))?;
+        let page =
+            store.page(Read::matching(Query::everything(), answered.first).page_of(1)).await?;
+        let first =
+            page.events.first().ok_or_else(|| missing(answered, answered.events as usize))?;
         let first = first.stream.as_ref().filter(|at| at.name == *stream);
         // The id, and even the request's bytes, were those of something else.
         let first = first.ok_or(AppendError::CommandIdReused { id: answered.record.id })?;
-        versions.extend((0..u64::from(answered.events)).map(|more| Version(first.version.0 + more)));
+        versions
+            .extend((0..u64::from(answered.events)).map(|more| Version(first.version.0 + more)));
     }
     let appended = Appended { first: answered.first, versions, recorded_at: answered.recorded_at };
     Ok(FactsRecorded { appended, answer: Answer::Again })

@@ -27,8 +27,21 @@ impl Store {
         let schema = self.schema::<E>(Purpose::Reading)?;
         let subscription = self.subscribe(schema.query(), after);
         let (store, through, is_announced) = (self.clone(), after, false);
-        let puller = Puller { store, subscription, schema: Arc::clone(&schema), after, through, is_announced };
-        Ok(Following { store: self.clone(), schema, ready: VecDeque::new(), pulling: pulling(puller), has_ended: false })
+        let puller = Puller {
+            store,
+            subscription,
+            schema: Arc::clone(&schema),
+            after,
+            through,
+            is_announced,
+        };
+        Ok(Following {
+            store: self.clone(),
+            schema,
+            ready: VecDeque::new(),
+            pulling: pulling(puller),
+            has_ended: false,
+        })
     }
 
     /// Returns the schema that took another one's place, for a reader that has read the events
@@ -42,8 +55,10 @@ impl Store {
         let Some(schema) = former.renewed()? else { return Ok(None) };
         let more = schema.wanted_beside(former);
         if !more.is_empty() && through > after {
-            let page = self.page(Read::matching(Query::types(more), after.next()).page_of(1)).await?;
-            if let Some(passed_over) = page.events.first().filter(|event| event.position <= through) {
+            let page =
+                self.page(Read::matching(Query::types(more), after.next()).page_of(1)).await?;
+            if let Some(passed_over) = page.events.first().filter(|event| event.position <= through)
+            {
                 return Err(schema.read_before_its_owner(&passed_over.event_type).into());
             }
         }
@@ -53,9 +68,10 @@ impl Store {
 
 /// Follows the events that an enum reads. It is pulled, as the [`Subscription`] that it stands on.
 ///
-/// It is a [`Stream`], too, for the adapters of `futures` and `tokio-stream`: that gives what [`next`](Self::next) gives,
-/// errors included, and goes on behind an event that cannot be read; it ends only behind the error of a closed store. Both
-/// may be used in turns and dropped at any await: nothing is lost, and nothing comes twice.
+/// It is a [`Stream`], too, for the adapters of `futures` and `tokio-stream`: that gives what
+/// [`next`](Self::next) gives, errors included, and goes on behind an event that cannot be read; it
+/// ends only behind the error of a closed store. Both may be used in turns and dropped at any
+/// await: nothing is lost, and nothing comes twice.
 pub struct Following<E> {
     store: Store,
     /// As it was for the last event.
@@ -67,7 +83,8 @@ pub struct Following<E> {
     has_ended: bool,
 }
 
-type Pulling<E> = Pin<Box<dyn Future<Output = (Puller, Result<VecDeque<Recorded<E>>, LoadError>)> + Send>>;
+type Pulling<E> =
+    Pin<Box<dyn Future<Output = (Puller, Result<VecDeque<Recorded<E>>, LoadError>)> + Send>>;
 
 /// Nothing in it is pinned in its place.
 impl<E> Unpin for Following<E> {}
@@ -90,7 +107,9 @@ impl<E: Event> Following<E> {
     /// under older names neither, and no enum declares them that is named in
     /// [`owners`](Event::owners), or that records in the store. In a new program that passes by
     /// itself; otherwise a name is read differently from how it is written.
-    pub fn unheard_types(&self) -> impl Future<Output = Result<Vec<EventType>, ReadError>> + Send + use<E> {
+    pub fn unheard_types(
+        &self,
+    ) -> impl Future<Output = Result<Vec<EventType>, ReadError>> + Send + use<E> {
         // An owner may have come that the events read so far did not need.
         let renewed = self.schema.renewed().ok().flatten();
         let unheard = UnheardTypes::of(renewed.as_ref().unwrap_or(&self.schema));
@@ -102,7 +121,10 @@ impl<E: Event> Following<E> {
     }
 
     /// Returns the next event that is meant; passes over those before it.
-    pub async fn find(&mut self, mut is_meant: impl FnMut(&Recorded<E>) -> bool) -> Result<Recorded<E>, LoadError> {
+    pub async fn find(
+        &mut self,
+        mut is_meant: impl FnMut(&Recorded<E>) -> bool,
+    ) -> Result<Recorded<E>, LoadError> {
         loop {
             let event = self.next().await?;
             if is_meant(&event) {
@@ -185,7 +207,10 @@ impl Puller {
             }
             self.through = envelope.position;
             let events: Vec<E> = self.schema.decode(&envelope, Unknown::Ignore)?;
-            return Ok(events.into_iter().map(|event| Recorded { event, envelope: envelope.clone() }).collect());
+            return Ok(events
+                .into_iter()
+                .map(|event| Recorded { event, envelope: envelope.clone() })
+                .collect());
         }
     }
 }

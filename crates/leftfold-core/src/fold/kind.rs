@@ -49,7 +49,9 @@ impl MetadataError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid(error) => error.kind(),
-            Self::NotAnObject { .. } | Self::Encode { .. } | Self::Decode { .. } | Self::Bytes => Kind::Bug,
+            Self::NotAnObject { .. } | Self::Encode { .. } | Self::Decode { .. } | Self::Bytes => {
+                Kind::Bug
+            }
         }
     }
 }

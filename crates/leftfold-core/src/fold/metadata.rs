@@ -17,7 +17,9 @@ use crate::store::{Invalid, Label, NewEvent, Position, RecordedEvent, StreamName
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
     /// The type is not written as a JSON object. Nothing was recorded.
-    #[error("{name} cannot be metadata: it is not written as a JSON object, use a struct with named fields")]
+    #[error(
+        "{name} cannot be metadata: it is not written as a JSON object, use a struct with named fields"
+    )]
     NotAnObject {
         /// Name of the Rust type.
         name: &'static str,
@@ -43,8 +45,11 @@ pub enum MetadataError {
         /// Message of serde.
         detail: String,
     },
-    /// Headers, or a typed value, were to be added to bytes that are no JSON object. Nothing was recorded.
-    #[error("headers cannot be added to metadata that is no JSON object, give either bytes or headers")]
+    /// Headers, or a typed value, were to be added to bytes that are no JSON object. Nothing was
+    /// recorded.
+    #[error(
+        "headers cannot be added to metadata that is no JSON object, give either bytes or headers"
+    )]
     Bytes,
     /// A name or the whole is beyond its limit.
     #[error(transparent)]
@@ -99,18 +104,27 @@ pub(super) fn header(name: &str, value: &str) -> Result<Members, MetadataError> 
     if name.starts_with('$') {
         return Err(Invalid::Reserved { what, name: name.to_owned() }.into());
     }
-    let unwritable = |error: serde_json::Error| MetadataError::Encode { name: "a header", detail: error.to_string() };
+    let unwritable = |error: serde_json::Error| MetadataError::Encode {
+        name: "a header",
+        detail: error.to_string(),
+    };
     let value = serde_json::value::to_raw_value(value).map_err(unwritable)?;
     Ok(Members::from([(name.to_owned(), value)]))
 }
 
-pub(super) fn members<M: Serialize + DeserializeOwned>(value: &M) -> Result<Members, MetadataError> {
+pub(super) fn members<M: Serialize + DeserializeOwned>(
+    value: &M,
+) -> Result<Members, MetadataError> {
     let name = std::any::type_name::<M>();
-    let json = json::encode(value).map_err(|lost| MetadataError::Encode { name, detail: lost.to_string() })?;
-    let members: Members = serde_json::from_slice(&json).map_err(|_| MetadataError::NotAnObject { name })?;
+    let json = json::encode(value)
+        .map_err(|lost| MetadataError::Encode { name, detail: lost.to_string() })?;
+    let members: Members =
+        serde_json::from_slice(&json).map_err(|_| MetadataError::NotAnObject { name })?;
     let reserved = members.keys().find(|name| name.starts_with('$'));
     match reserved {
-        Some(name) => Err(Invalid::Reserved { what: "a member of metadata", name: name.clone() }.into()),
+        Some(name) => {
+            Err(Invalid::Reserved { what: "a member of metadata", name: name.clone() }.into())
+        }
         None => Ok(members),
     }
 }
@@ -144,7 +158,11 @@ impl RecordedEvent {
             return Ok(None);
         }
         let (position, name) = (self.position, std::any::type_name::<M>());
-        let unread = |error: json::Unread| MetadataError::Decode { position, name, detail: error.to_string() };
+        let unread = |error: json::Unread| MetadataError::Decode {
+            position,
+            name,
+            detail: error.to_string(),
+        };
         json::decode(&self.metadata.user).map(Some).map_err(unread)
     }
 }
@@ -220,7 +238,8 @@ macro_rules! origin_methods {
             self
         }
 
-        /// Sets the caller's own bytes as the metadata of the events, in place of all headers and typed metadata so far.
+        /// Sets the caller's own bytes as the metadata of the events, in place of all headers and
+        /// typed metadata so far.
         pub fn metadata(mut self, user: impl Into<bytes::Bytes>) -> Self {
             self.origin.metadata.user = user.into();
             self
@@ -235,9 +254,10 @@ macro_rules! origin_methods {
             self
         }
 
-        /// Adds the members of a value of the application's own to the metadata of the events, which
-        /// [`Recorded::metadata_as`](crate::fold::Recorded::metadata_as) reads: a struct with named fields. It has the same
-        /// limits as headers, and is refused if it would not be read as it is written.
+        /// Adds the members of a value of the application's own to the metadata of the events,
+        /// which [`Recorded::metadata_as`](crate::fold::Recorded::metadata_as) reads: a struct with
+        /// named fields. It has the same limits as headers, and is refused if it would not be read
+        /// as it is written.
         pub fn metadata_as<M>(mut self, value: &M) -> Self
         where
             M: serde::Serialize + serde::de::DeserializeOwned,

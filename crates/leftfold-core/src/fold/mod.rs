@@ -20,7 +20,10 @@ mod upcast;
 
 pub use aggregate::{Aggregate, Aggregates, Command, History, LoadError, Moment};
 pub use cache::Folded;
-pub use command::{ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified, STALE_EVENTS_MAX};
+pub use command::{
+    ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified,
+    STALE_EVENTS_MAX,
+};
 pub use decision::{Decided, Decision, DecisionCommand};
 pub use event::{Event, EventError, Recorded, Unknown};
 pub use facts::{Facts, FactsRecorded, RecordError};

@@ -124,20 +124,30 @@ impl Owned {
 
     /// Returns the tags of an event, from its data as an enum wrote it: those that the owner gives
     /// to the event that it reads.
-    pub(super) fn tags(&self, event_type: &EventType, data: &[u8], writer: &'static str) -> Result<Tags, EventError> {
+    pub(super) fn tags(
+        &self,
+        event_type: &EventType,
+        data: &[u8],
+        writer: &'static str,
+    ) -> Result<Tags, EventError> {
         let variant = self.types.get(event_type).map_or("", |owned| owned.variant);
         (self.tags)(variant, data).map_err(|why| EventError::Encode {
             name: writer,
-            detail: format!("{} owns {event_type} and does not read it: {why}; record it with that enum", self.name),
+            detail: format!(
+                "{} owns {event_type} and does not read it: {why}; record it with that enum",
+                self.name
+            ),
         })
     }
 
     /// Tells whether it is a later release of the other: the same steps lead to the type, and more
     /// of them, on from the other's schema version to its own.
     fn follows(&self, other: &Self, event_type: &EventType) -> bool {
-        let (later, earlier) = (self.upcasters.leading_to(event_type), other.upcasters.leading_to(event_type));
+        let (later, earlier) =
+            (self.upcasters.leading_to(event_type), other.upcasters.leading_to(event_type));
         let version = |owned: &Self| owned.types.get(event_type).map(|owned| owned.schema_version);
-        let leads_on = version(other).is_some_and(|version| later.versions_from(event_type).contains(&version));
+        let leads_on = version(other)
+            .is_some_and(|version| later.versions_from(event_type).contains(&version));
         leads_on && version(other) < version(self) && later.has_all(&earlier)
     }
 
@@ -146,7 +156,11 @@ impl Owned {
         let version = |owned: &Self| owned.types.get(event_type).map(|owned| owned.schema_version);
         if version(self) != version(other) {
             Some("they have other schema versions")
-        } else if !self.upcasters.leading_to(event_type).is_like(&other.upcasters.leading_to(event_type)) {
+        } else if !self
+            .upcasters
+            .leading_to(event_type)
+            .is_like(&other.upcasters.leading_to(event_type))
+        {
             Some("they have other upcasters")
         } else {
             None
@@ -156,13 +170,20 @@ impl Owned {
 
 impl fmt::Debug for Owned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Owned").field("name", &self.name).field("types", &self.types).finish_non_exhaustive()
+        f.debug_struct("Owned")
+            .field("name", &self.name)
+            .field("types", &self.types)
+            .finish_non_exhaustive()
     }
 }
 
 /// Returns the name that a variant is stored under.
 pub(super) fn stored_type<E: Event>(variant: &str) -> Result<EventType, EventError> {
-    let full = if variant.contains('.') { variant.to_owned() } else { format!("{}.{variant}", E::NAMESPACE) };
+    let full = if variant.contains('.') {
+        variant.to_owned()
+    } else {
+        format!("{}.{variant}", E::NAMESPACE)
+    };
     Ok(EventType::new(full)?)
 }
 
@@ -219,8 +240,15 @@ struct Believed {
 }
 
 impl View {
-    pub(super) fn new<E: Event>(types: Vec<(EventType, u32)>, claims: Option<&Arc<Claims>>) -> Self {
-        let believed = |(event_type, schema_version)| Believed { event_type, schema_version, was_read: AtomicBool::new(false) };
+    pub(super) fn new<E: Event>(
+        types: Vec<(EventType, u32)>,
+        claims: Option<&Arc<Claims>>,
+    ) -> Self {
+        let believed = |(event_type, schema_version)| Believed {
+            event_type,
+            schema_version,
+            was_read: AtomicBool::new(false),
+        };
         Self {
             types: types.into_iter().map(believed).collect(),
             is_stale: AtomicBool::new(false),
@@ -266,7 +294,8 @@ impl View {
     /// Returns the schema that took the place of the view's, or `None` while that one is right; it
     /// stays so while the guard is held.
     pub(super) fn now(&self) -> RwLockReadGuard<'_, Option<Result<Arc<Schema>, EventError>>> {
-        if self.is_stale() && self.renewed.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+        if self.is_stale() && self.renewed.read().unwrap_or_else(PoisonError::into_inner).is_none()
+        {
             // Code of users runs without the lock.
             let made = match self.claims.upgrade() {
                 Some(claims) => claims.watched(|| (self.make)(Some(&claims))),
@@ -282,7 +311,9 @@ impl View {
 
     /// Notes that an event of a type was read.
     pub(super) fn was_read(&self, event_type: &EventType) {
-        if let Some(believed) = self.types.iter().find(|believed| believed.event_type == *event_type) {
+        if let Some(believed) =
+            self.types.iter().find(|believed| believed.event_type == *event_type)
+        {
             believed.was_read.store(true, Ordering::Relaxed);
         }
     }
@@ -302,7 +333,10 @@ impl View {
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("types", &self.types).field("is_stale", &self.is_stale).finish_non_exhaustive()
+        f.debug_struct("View")
+            .field("types", &self.types)
+            .field("is_stale", &self.is_stale)
+            .finish_non_exhaustive()
     }
 }
 
@@ -310,9 +344,14 @@ impl Claims {
     /// Returns the enum that writes a type, other than `beside`; `None` if there is none.
     pub(super) fn writer(&self, event_type: &EventType, beside: TypeId) -> Option<Arc<Owned>> {
         let by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
-        let writers = by_type.get(event_type)?.iter().filter(|claim| claim.writes && claim.owned.rust != beside);
+        let writers = by_type
+            .get(event_type)?
+            .iter()
+            .filter(|claim| claim.writes && claim.owned.rust != beside);
         // Of several releases the last.
-        let latest = writers.max_by_key(|claim| claim.owned.types.get(event_type).map(|owned| owned.schema_version));
+        let latest = writers.max_by_key(|claim| {
+            claim.owned.types.get(event_type).map(|owned| owned.schema_version)
+        });
         latest.map(|claim| claim.owned.clone())
     }
 
@@ -325,18 +364,31 @@ impl Claims {
     /// Takes an enum into use with the store, for the types that it owns itself. An enum that
     /// writes a type must agree with every other enum that owns it; enums that only read are not
     /// compared with each other.
-    fn take(&self, owned: &Arc<Owned>, types: &[EventType], purpose: Purpose) -> Result<(), EventError> {
+    fn take(
+        &self,
+        owned: &Arc<Owned>,
+        types: &[EventType],
+        purpose: Purpose,
+    ) -> Result<(), EventError> {
         let writes = purpose == Purpose::Writing;
         let mut by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
         for event_type in types {
             for other in by_type.get(event_type).into_iter().flatten() {
-                let is_release = || owned.follows(&other.owned, event_type) || other.owned.follows(owned, event_type);
+                let is_release = || {
+                    owned.follows(&other.owned, event_type)
+                        || other.owned.follows(owned, event_type)
+                };
                 if other.owned.rust != owned.rust
                     && (writes || other.writes)
                     && !is_release()
                     && let Some(what) = owned.difference(&other.owned, event_type)
                 {
-                    return Err(EventError::claimed(event_type, owned.name, other.owned.name, what));
+                    return Err(EventError::claimed(
+                        event_type,
+                        owned.name,
+                        other.owned.name,
+                        what,
+                    ));
                 }
             }
         }
@@ -358,7 +410,13 @@ impl Claims {
     }
 
     fn tell_views(&self, types: &[EventType]) {
-        for view in self.views.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade) {
+        for view in self
+            .views
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(Weak::upgrade)
+        {
             if view.types.iter().any(|believed| types.contains(&believed.event_type)) {
                 view.is_stale.store(true, Ordering::Release);
                 view.turns_stale.notify_waiters();
@@ -367,14 +425,18 @@ impl Claims {
     }
 
     /// Makes a schema that is right now, and that is told of the owners that come into use later.
-    fn watched(&self, make: impl Fn() -> Result<Schema, EventError>) -> Result<Arc<Schema>, EventError> {
+    fn watched(
+        &self,
+        make: impl Fn() -> Result<Schema, EventError>,
+    ) -> Result<Arc<Schema>, EventError> {
         loop {
             let schema = Arc::new(make()?);
             schema.no_fault()?;
             let Some(view) = schema.view() else { return Ok(schema) };
             self.watch(view);
             // An owner may have come into use before the view was heard of.
-            let is_owned = |believed: &Believed| self.writer(&believed.event_type, schema.rust()).is_some();
+            let is_owned =
+                |believed: &Believed| self.writer(&believed.event_type, schema.rust()).is_some();
             if !view.types.iter().any(is_owned) {
                 return Ok(schema);
             }
@@ -389,7 +451,8 @@ impl Claims {
         }
         let another = Arc::new(schema.for_another());
         another.view().into_iter().for_each(|view| self.watch(view));
-        // Whoever is heard of too late for an owner comes after the other one, which has heard of it.
+        // Whoever is heard of too late for an owner comes after the other one, which has heard of
+        // it.
         (!schema.is_stale()).then_some(another)
     }
 
@@ -408,11 +471,17 @@ impl Claims {
     pub(super) fn writes(&self, owned: &Owned, event_type: &EventType) -> Result<(), EventError> {
         let mut by_type = self.by_type.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(claims) = by_type.get_mut(event_type) else { return Ok(()) };
-        if let Some(later) = claims.iter().find(|claim| claim.has_written && claim.owned.follows(owned, event_type)) {
-            let what = "the other is a later release of it, and has written since: write with that one";
+        if let Some(later) =
+            claims.iter().find(|claim| claim.has_written && claim.owned.follows(owned, event_type))
+        {
+            let what =
+                "the other is a later release of it, and has written since: write with that one";
             return Err(EventError::claimed(event_type, owned.name, later.owned.name, what));
         }
-        claims.iter_mut().filter(|claim| claim.owned.rust == owned.rust).for_each(|claim| claim.has_written = true);
+        claims
+            .iter_mut()
+            .filter(|claim| claim.owned.rust == owned.rust)
+            .for_each(|claim| claim.has_written = true);
         Ok(())
     }
 
@@ -433,7 +502,9 @@ impl Claims {
             let claims = by_type.get(event_type).into_iter().flatten();
             claims
                 .filter(|claim| {
-                    claim.writes && claim.owned.rust != owned.rust && owned.difference(&claim.owned, event_type).is_none()
+                    claim.writes
+                        && claim.owned.rust != owned.rust
+                        && owned.difference(&claim.owned, event_type).is_none()
                 })
                 .map(|claim| claim.owned.clone())
                 .collect()
@@ -441,7 +512,12 @@ impl Claims {
         for other in writers {
             let theirs = other.tags(event_type, data, owned.name)?;
             if theirs.len() != tags.len() || !theirs.iter().all(|tag| tags.contains(tag)) {
-                return Err(EventError::claimed(event_type, owned.name, other.name, "they give it other tags"));
+                return Err(EventError::claimed(
+                    event_type,
+                    owned.name,
+                    other.name,
+                    "they give it other tags",
+                ));
             }
         }
         Ok(())
@@ -462,7 +538,8 @@ impl Store {
     pub(crate) fn schema<E: Event>(&self, purpose: Purpose) -> Result<Arc<Schema>, EventError> {
         let in_use = self.attached(InUse::default);
         let key = (TypeId::of::<E>(), purpose == Purpose::Writing);
-        let known = in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let known =
+            in_use.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(schema) = known.and_then(|schema| in_use.claims.for_another(schema)) {
             return Ok(schema);
         }

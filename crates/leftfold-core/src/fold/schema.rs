@@ -70,7 +70,8 @@ impl Schema {
     pub fn of<E: Event>() -> Result<Arc<Self>, EventError> {
         type Known = Mutex<HashMap<TypeId, Result<Arc<Schema>, EventError>>>;
         static KNOWN: OnceLock<Known> = OnceLock::new();
-        let known = || KNOWN.get_or_init(Known::default).lock().unwrap_or_else(PoisonError::into_inner);
+        let known =
+            || KNOWN.get_or_init(Known::default).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(schema) = known().get(&TypeId::of::<E>()) {
             return schema.clone();
         }
@@ -85,27 +86,44 @@ impl Schema {
 
     pub(super) fn new<E: Event>(claims: Option<&Arc<Claims>>) -> Result<Self, EventError> {
         let (owned, named) = (Owned::of::<E>()?, EventError::caught::<E, _>("owners", E::owners)?);
-        let finder = Finder { own: &owned, is_named: named.names(owned.rust), named: named.owned()?, claims };
-        let (mut variants, mut by_type): (HashMap<_, Variant>, HashMap<_, _>) = (HashMap::new(), HashMap::new());
+        let finder = Finder {
+            own: &owned,
+            is_named: named.names(owned.rust),
+            named: named.owned()?,
+            claims,
+        };
+        let (mut variants, mut by_type): (HashMap<_, Variant>, HashMap<_, _>) =
+            (HashMap::new(), HashMap::new());
         for variant in codec::variants::<E>()? {
             let event_type = stored_type::<E>(variant)?;
             let owner = finder.owner(&event_type)?;
             let schema_version = match &owner {
-                Owner::Other(owner) => owner.types.get(&event_type).map_or(1, |owned| owned.schema_version),
+                Owner::Other(owner) => {
+                    owner.types.get(&event_type).map_or(1, |owned| owned.schema_version)
+                }
                 Owner::Itself | Owner::Unknown => owned.upcasters.current_version(&event_type),
             };
-            if let Some((other, _)) = by_type.insert(event_type.clone(), (*variant, schema_version)) {
+            if let Some((other, _)) = by_type.insert(event_type.clone(), (*variant, schema_version))
+            {
                 let name = |variant: &str| format!("{}::{variant}", owned.name);
                 let what = "two variants cannot be stored under one type";
                 return Err(EventError::claimed(&event_type, &name(variant), &name(other), what));
             }
-            variants.insert(*variant, Variant { event_type, schema_version, owner, is_written: AtomicBool::new(false) });
+            variants.insert(
+                *variant,
+                Variant { event_type, schema_version, owner, is_written: AtomicBool::new(false) },
+            );
         }
         let upcasters = finder.upcasters(&variants)?;
         let today: BTreeSet<EventType> = by_type.keys().cloned().collect();
         let wanted: Arc<[EventType]> = upcasters.widen(today)?.into_iter().collect();
-        Invalid::if_over("the types of an event enum, older ones included", wanted.len(), ITEM_TERMS_MAX)?;
-        let fault = upcasters.fault(E::NAMESPACE, |event_type| finder.today(&by_type, &variants, event_type));
+        Invalid::if_over(
+            "the types of an event enum, older ones included",
+            wanted.len(),
+            ITEM_TERMS_MAX,
+        )?;
+        let fault = upcasters
+            .fault(E::NAMESPACE, |event_type| finder.today(&by_type, &variants, event_type));
         let fault = fault.map(|(event_type, schema_version, what)| EventError::Upcasters {
             name: owned.name,
             event_type,
@@ -113,11 +131,22 @@ impl Schema {
             what,
         });
         let unknown = variants.values().filter(|variant| matches!(variant.owner, Owner::Unknown));
-        let types: Vec<_> = unknown.map(|variant| (variant.event_type.clone(), variant.schema_version)).collect();
+        let types: Vec<_> =
+            unknown.map(|variant| (variant.event_type.clone(), variant.schema_version)).collect();
         let view = (!types.is_empty()).then(|| Arc::new(View::new::<E>(types, claims)));
         let (claims, upcasters) = (claims.cloned(), Arc::new(upcasters));
         let (variants, by_type) = (Arc::new(variants), Arc::new(by_type));
-        Ok(Self { name: owned.name, owned, variants, by_type, upcasters, wanted, fault, view, claims })
+        Ok(Self {
+            name: owned.name,
+            owned,
+            variants,
+            by_type,
+            upcasters,
+            wanted,
+            fault,
+            view,
+            claims,
+        })
     }
 
     /// Makes the same schema for another reader, which has read nothing of the types whose owner is
@@ -147,7 +176,12 @@ impl Schema {
             return query;
         }
         query.and_types(|named| {
-            let meant = self.wanted.iter().filter(|event_type| named.matches(event_type)).cloned().collect();
+            let meant = self
+                .wanted
+                .iter()
+                .filter(|event_type| named.matches(event_type))
+                .cloned()
+                .collect();
             self.upcasters.widen(meant).unwrap_or_default()
         })
     }
@@ -169,7 +203,8 @@ impl Schema {
         own.map(|variant| variant.event_type.clone()).collect()
     }
 
-    /// The types that no enum declares which owns them and records: none that is named in `owners()`, none that is in use.
+    /// The types that no enum declares which owns them and records: none that is named in
+    /// `owners()`, none that is in use.
     pub(super) fn undeclared(&self) -> impl Iterator<Item = &EventType> {
         self.by_type.keys().filter(|event_type| !self.is_declared(event_type))
     }
@@ -255,7 +290,11 @@ impl Schema {
         let known = self.variants.get(variant).ok_or(EventError::NotAnEnum { name: self.name })?;
         let tags = match &known.owner {
             Owner::Itself => {
-                let panics = |detail| EventError::Tags { name: self.name, event_type: known.event_type.clone(), detail };
+                let panics = |detail| EventError::Tags {
+                    name: self.name,
+                    event_type: known.event_type.clone(),
+                    detail,
+                };
                 let tags = caught(|| event.tags()).map_err(panics)?;
                 if let Some(claims) = &self.claims {
                     if claims.is_shared() || !known.is_written.swap(true, Ordering::Relaxed) {
@@ -266,7 +305,12 @@ impl Schema {
                 tags
             }
             Owner::Other(owner) => owner.tags(&known.event_type, &data, self.name)?,
-            Owner::Unknown => return Err(EventError::NoOwner { name: self.name, event_type: known.event_type.clone() }),
+            Owner::Unknown => {
+                return Err(EventError::NoOwner {
+                    name: self.name,
+                    event_type: known.event_type.clone(),
+                });
+            }
         };
         let mut key_ids = json::keys_in(&data);
         for named in EventError::caught::<E, _>("key_ids", || event.key_ids())? {
@@ -281,7 +325,11 @@ impl Schema {
 
     /// Decodes a recorded event into the events, in today's shape, that it stands for: usually one;
     /// none if its type does not concern the fold; several if an upcaster splits it.
-    pub fn decode<E: Event>(&self, recorded: &RecordedEvent, unknown: Unknown) -> Result<Vec<E>, EventError> {
+    pub fn decode<E: Event>(
+        &self,
+        recorded: &RecordedEvent,
+        unknown: Unknown,
+    ) -> Result<Vec<E>, EventError> {
         let mut events = Vec::with_capacity(1);
         self.decode_each(recorded, unknown, |event| events.push(event))?;
         Ok(events)
@@ -294,7 +342,9 @@ impl Schema {
         unknown: Unknown,
         mut each: impl FnMut(E),
     ) -> Result<(), EventError> {
-        let Some(view) = &self.view else { return self.read_each(recorded, unknown, |_, event| each(event)) };
+        let Some(view) = &self.view else {
+            return self.read_each(recorded, unknown, |_, event| each(event));
+        };
         let now = view.now();
         match &*now {
             None => self.read_each(recorded, unknown, |event_type, event| {
@@ -316,7 +366,9 @@ impl Schema {
         mut each: impl FnMut(&EventType, E),
     ) -> Result<(), EventError> {
         match self.today(recorded)? {
-            Today::AsStored(variant) => each(&recorded.event_type, self.parse(variant, &recorded.data, recorded)?),
+            Today::AsStored(variant) => {
+                each(&recorded.event_type, self.parse(variant, &recorded.data, recorded)?)
+            }
             Today::Upcast(results) => {
                 for (event_type, data) in results {
                     // What a split makes beside what this enum reads is for other readers.
@@ -336,16 +388,26 @@ impl Schema {
 
     /// Decodes the data of an event as today's shape of one type: as the struct that a variant
     /// carries.
-    pub(crate) fn payload<T: DeserializeOwned>(&self, recorded: &RecordedEvent, as_type: &EventType) -> Result<T, EventError> {
+    pub(crate) fn payload<T: DeserializeOwned>(
+        &self,
+        recorded: &RecordedEvent,
+        as_type: &EventType,
+    ) -> Result<T, EventError> {
         if let Some(renewed) = self.renewed()? {
             return renewed.payload(recorded, as_type);
         }
         let parsed = match self.today(recorded)? {
             Today::AsStored(_) if recorded.event_type == *as_type => json::decode(&recorded.data),
-            Today::Upcast(results) => match results.into_iter().find(|(event_type, _)| event_type == as_type) {
-                Some((_, data)) => json::decode(&data),
-                None => return Err(self.not_upcast(recorded, format!("no upcaster leads on to {as_type}"))),
-            },
+            Today::Upcast(results) => {
+                match results.into_iter().find(|(event_type, _)| event_type == as_type) {
+                    Some((_, data)) => json::decode(&data),
+                    None => {
+                        return Err(
+                            self.not_upcast(recorded, format!("no upcaster leads on to {as_type}"))
+                        );
+                    }
+                }
+            }
             Today::AsStored(_) | Today::Unknown => {
                 let (position, event_type) = (recorded.position.0, recorded.event_type.clone());
                 return Err(EventError::UnknownType { position, event_type });
@@ -378,20 +440,29 @@ impl Schema {
             }),
             (None, []) => Ok(Today::Unknown),
             (None, versions) => {
-                let detail = format!("none leads from version {schema_version}, they lead from {versions:?}");
+                let detail = format!(
+                    "none leads from version {schema_version}, they lead from {versions:?}"
+                );
                 Err(self.not_upcast(recorded, detail))
             }
         }
     }
 
     /// Makes the event of a type from the data of the struct that its variant carries.
-    pub(crate) fn event_of<E: Event>(&self, event_type: &EventType, data: &[u8]) -> Result<E, EventError> {
+    pub(crate) fn event_of<E: Event>(
+        &self,
+        event_type: &EventType,
+        data: &[u8],
+    ) -> Result<E, EventError> {
         let name = self.name;
-        let unknown = || EventError::Encode { name, detail: format!("it has no variant for {event_type}") };
+        let unknown =
+            || EventError::Encode { name, detail: format!("it has no variant for {event_type}") };
         let (variant, _) = self.by_type.get(event_type).ok_or_else(unknown)?;
         codec::decode(variant, data).map_err(|error| match error {
             Unread::Panicked(detail) => EventError::Panicked { name, place: "Deserialize", detail },
-            Unread::Json(error) => EventError::Encode { name, detail: format!("{event_type}: {error}") },
+            Unread::Json(error) => {
+                EventError::Encode { name, detail: format!("{event_type}: {error}") }
+            }
         })
     }
 
@@ -406,12 +477,13 @@ impl Schema {
             let Stored { event_type, schema_version } = stored;
             match self.by_type.get(&event_type) {
                 Some((_, current)) if *current != schema_version => {
-                    let what = format!("it becomes {event_type} version {schema_version}, none leads on to today's {current}");
+                    let what = format!(
+                        "it becomes {event_type} version {schema_version}, none leads on to today's {current}"
+                    );
                     Err(self.not_upcast(recorded, what))
                 }
-                None if self.fault.is_some() => {
-                    Err(self.not_upcast(recorded, format!("it becomes {event_type}, which is no variant")))
-                }
+                None if self.fault.is_some() => Err(self
+                    .not_upcast(recorded, format!("it becomes {event_type}, which is no variant"))),
                 _ => Ok((event_type, data)),
             }
         };
@@ -419,10 +491,19 @@ impl Schema {
     }
 
     fn not_upcast(&self, recorded: &RecordedEvent, detail: String) -> EventError {
-        EventError::Upcast { position: recorded.position.0, event_type: recorded.event_type.clone(), detail }
+        EventError::Upcast {
+            position: recorded.position.0,
+            event_type: recorded.event_type.clone(),
+            detail,
+        }
     }
 
-    fn parse<E: Event>(&self, variant: &str, data: &[u8], recorded: &RecordedEvent) -> Result<E, EventError> {
+    fn parse<E: Event>(
+        &self,
+        variant: &str,
+        data: &[u8],
+        recorded: &RecordedEvent,
+    ) -> Result<E, EventError> {
         codec::decode(variant, data).map_err(|error| EventError::unread::<E>(recorded, error))
     }
 }
@@ -439,7 +520,8 @@ struct Finder<'a> {
 impl Finder<'_> {
     fn owner(&self, event_type: &EventType) -> Result<Owner, EventError> {
         let own = self.own.types.get(event_type);
-        // Names of the runtime are not the model's to judge: the store refuses them to whoever has no right to them.
+        // Names of the runtime are not the model's to judge: the store refuses them to whoever has
+        // no right to them.
         if self.is_named || event_type.is_system() || own.is_some_and(|own| own.is_certain) {
             return Ok(Owner::Itself);
         }
@@ -448,7 +530,10 @@ impl Finder<'_> {
             return Ok(Owner::Other(named.clone()));
         }
         if own.is_none() && !self.named.is_empty() {
-            return Err(EventError::NotOwned { name: self.own.name, event_type: event_type.clone() });
+            return Err(EventError::NotOwned {
+                name: self.own.name,
+                event_type: event_type.clone(),
+            });
         }
         let other = self.claims.and_then(|claims| claims.writer(event_type, self.own.rust));
         Ok(match (other, own) {
@@ -464,8 +549,10 @@ impl Finder<'_> {
         let mut upcasters = self.own.upcasters.clone();
         for Variant { event_type, owner, .. } in variants.values() {
             let Owner::Other(owner) = owner else { continue };
-            let (own, theirs) = (self.own.upcasters.leading_to(event_type), owner.upcasters.leading_to(event_type));
-            // It may know older shapes beside; where those lead to is held against the owner's shape of today.
+            let (own, theirs) =
+                (self.own.upcasters.leading_to(event_type), owner.upcasters.leading_to(event_type));
+            // It may know older shapes beside; where those lead to is held against the owner's
+            // shape of today.
             if own.contradicts(&theirs) {
                 let what = "a view has the upcasters of the enum that owns the type, and may have no others from the same shape";
                 return Err(EventError::claimed(event_type, self.own.name, owner.name, what));
@@ -486,7 +573,9 @@ impl Finder<'_> {
         let own = by_type.get(&event_type).map(|(_, version)| *version);
         own.or_else(|| {
             let others = variants.values().filter_map(|variant| match &variant.owner {
-                Owner::Other(owner) => owner.types.get(&event_type).map(|owned| owned.schema_version),
+                Owner::Other(owner) => {
+                    owner.types.get(&event_type).map(|owned| owned.schema_version)
+                }
                 Owner::Itself | Owner::Unknown => None,
             });
             others.max()

@@ -1,9 +1,10 @@
 //! Snapshots: a cached fold at a version, never the truth.
 //!
-//! A snapshot is used only if it was made by the same fold (its explicit version), of the same shape, from this very
-//! history: the event that it ends with must stand in the stream where the snapshot says. Anything else is ignored,
-//! and replaced by the next one. The first snapshots of each type after a program's start, and later one now and then,
-//! are compared with a fold from the beginning, which finds the fold version that someone forgot to raise.
+//! A snapshot is used only if it was made by the same fold (its explicit version), of the same
+//! shape, from this very history: the event that it ends with must stand in the stream where the
+//! snapshot says. Anything else is ignored, and replaced by the next one. The first snapshots of
+//! each type after a program's start, and later one now and then, are compared with a fold from the
+//! beginning, which finds the fold version that someone forgot to raise.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -59,7 +60,9 @@ impl SnapshotPolicy {
     }
 
     pub(super) fn is_due(self, events: u64, waiting: Duration) -> bool {
-        events > 0 && (self.every_events.is_some_and(|n| events >= n) || self.every.is_some_and(|d| waiting >= d))
+        events > 0
+            && (self.every_events.is_some_and(|n| events >= n)
+                || self.every.is_some_and(|d| waiting >= d))
     }
 }
 
@@ -83,8 +86,8 @@ pub(super) fn key<A: Aggregate>(store: StoreId, stream: &StreamName) -> Bytes {
     Bytes::from(key)
 }
 
-/// The name of a type without modules and parameters: several folds of one category, each with a state of its own, are
-/// told apart, and a type that was moved is still itself.
+/// The name of a type without modules and parameters: several folds of one category, each with a
+/// state of its own, are told apart, and a type that was moved is still itself.
 fn short_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     let plain = name.split('<').next().unwrap_or(name);
@@ -94,7 +97,9 @@ fn short_name<T>() -> &'static str {
 /// Encodes a snapshot, if the state is read from its bytes as it is.
 pub(super) fn encode<A: Aggregate>(folded: &Folded<A>) -> Result<Bytes, Unfaithful> {
     let state = json::encode(&folded.state)?;
-    let mut json = format!(r#"{{"version":{},"position":{},"state":"#, folded.version.0, folded.position.0).into_bytes();
+    let mut json =
+        format!(r#"{{"version":{},"position":{},"state":"#, folded.version.0, folded.position.0)
+            .into_bytes();
     json.extend_from_slice(&state);
     json.push(b'}');
     let mut bytes = blake3::hash(&json).as_bytes()[..8].to_vec();
@@ -105,8 +110,8 @@ pub(super) fn encode<A: Aggregate>(folded: &Folded<A>) -> Result<Bytes, Unfaithf
 /// Decodes a snapshot; `None` if it is damaged or has another shape. It has yet to be compared with
 /// the stream.
 ///
-/// JSON of another shape may parse by accident, a renamed field with a default being silently empty. So what was read is
-/// written again, and must be what is stored.
+/// JSON of another shape may parse by accident, a renamed field with a default being silently
+/// empty. So what was read is written again, and must be what is stored.
 pub(super) fn decode<A: Aggregate>(bytes: &[u8]) -> Option<Folded<A>> {
     let (sum, json) = bytes.split_at_checked(8)?;
     if blake3::hash(json).as_bytes()[..8] != *sum {
@@ -116,7 +121,11 @@ pub(super) fn decode<A: Aggregate>(bytes: &[u8]) -> Option<Folded<A>> {
     if !json::is_written_so(&stored, json) {
         return None;
     }
-    Some(Folded { state: stored.state, version: Version(stored.version), position: Position(stored.position) })
+    Some(Folded {
+        state: stored.state,
+        version: Version(stored.version),
+        position: Position(stored.position),
+    })
 }
 
 /// Loads from snapshots of each type that are compared with a fold of the events, after a program's
@@ -155,19 +164,25 @@ impl Trust {
             Belief::Lost => Use::Never,
             Belief::Agreed(0) => Use::IfItAgrees,
             Belief::Agreed(_) if events > REFOLD_EVENTS_MAX => Use::AsItIs,
-            Belief::Agreed(times) if times < FIRST_LOADS || fastrand::u32(..REFOLD_ONE_IN) == 0 => Use::IfItAgrees,
+            Belief::Agreed(times) if times < FIRST_LOADS || fastrand::u32(..REFOLD_ONE_IN) == 0 => {
+                Use::IfItAgrees
+            }
             Belief::Agreed(_) => Use::AsItIs,
         }
     }
 
     pub(super) fn agreed<A: Aggregate>(&self) {
         let mut beliefs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Belief::Agreed(times) = beliefs.entry(TypeId::of::<A>()).or_insert(Belief::Agreed(0)) {
+        if let Belief::Agreed(times) = beliefs.entry(TypeId::of::<A>()).or_insert(Belief::Agreed(0))
+        {
             *times = times.saturating_add(1);
         }
     }
 
     pub(super) fn lost<A: Aggregate>(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<A>(), Belief::Lost);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(TypeId::of::<A>(), Belief::Lost);
     }
 }

@@ -9,8 +9,8 @@ use super::owner::Claims;
 use super::schema::Schema;
 use crate::store::{EventType, Position, Query, Read, ReadError, Store, TypeMatch};
 
-/// Types that a reader asks for, of which the store holds no event, and that no enum declares that owns them: neither one
-/// that the reader names in `owners()`, nor one that records in this store.
+/// Types that a reader asks for, of which the store holds no event, and that no enum declares that
+/// owns them: neither one that the reader names in `owners()`, nor one that records in this store.
 #[derive(Debug, Default)]
 pub(crate) struct UnheardTypes {
     claims: Option<Arc<Claims>>,
@@ -43,13 +43,18 @@ impl UnheardTypes {
             TypeMatch::Exact(event_type) => Some(event_type.clone()),
             TypeMatch::Prefix(_) => None,
         };
-        let named: BTreeSet<EventType> = query.items().iter().flat_map(|item| &item.types).filter_map(exact).collect();
+        let named: BTreeSet<EventType> =
+            query.items().iter().flat_map(|item| &item.types).filter_map(exact).collect();
         Self::among(schema, named.into_iter().filter(|event_type| !schema.is_declared(event_type)))
     }
 
     /// Types that nobody declares, still to be looked for.
     fn among(schema: &Schema, undeclared: impl Iterator<Item = EventType>) -> Self {
-        let asked = undeclared.map(|event_type| Asked { names: schema.names_of(&event_type), event_type, is_looked_for: false });
+        let asked = undeclared.map(|event_type| Asked {
+            names: schema.names_of(&event_type),
+            event_type,
+            is_looked_for: false,
+        });
         Self { claims: schema.claims().cloned(), asked: Mutex::new(asked.collect()) }
     }
 
@@ -85,7 +90,9 @@ impl UnheardTypes {
             let mut asked = self.asked();
             if is_recorded {
                 asked.retain(|asked| asked.event_type != event_type);
-            } else if let Some(asked) = asked.iter_mut().find(|asked| asked.event_type == event_type) {
+            } else if let Some(asked) =
+                asked.iter_mut().find(|asked| asked.event_type == event_type)
+            {
                 asked.is_looked_for = true;
             }
         }
@@ -105,13 +112,19 @@ impl UnheardTypes {
     /// Returns the types that nobody knows now, of those that were looked for.
     pub(crate) fn now(&self) -> Vec<EventType> {
         self.forget_declared();
-        self.asked().iter().filter(|asked| asked.is_looked_for).map(|asked| asked.event_type.clone()).collect()
+        self.asked()
+            .iter()
+            .filter(|asked| asked.is_looked_for)
+            .map(|asked| asked.event_type.clone())
+            .collect()
     }
 
     /// Announces the types of a decision, when it is first made with a store.
     pub(super) async fn announce_once<D>(store: &Store, schema: &Schema, query: &Query) {
-        let (decision, announced) = (std::any::type_name::<D>(), store.attached(Announced::default));
-        // All decisions but the first of its type only read here, and so do not wait for one another.
+        let (decision, announced) =
+            (std::any::type_name::<D>(), store.attached(Announced::default));
+        // All decisions but the first of its type only read here, and so do not wait for one
+        // another.
         if announced.0.read().unwrap_or_else(PoisonError::into_inner).contains(decision) {
             return;
         }

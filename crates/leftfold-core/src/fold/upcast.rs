@@ -12,8 +12,9 @@ use crate::store::{EventType, Invalid};
 /// Steps by which stored shapes of old events become today's. Each step declares its source and its
 /// results, so that queries and conditions for the new type find the old one.
 ///
-/// Steps work on [`Value`]s. A whole number beyond 64 bits, which a `Value` does not hold unless serde_json is built with
-/// `arbitrary_precision`, may be left alone, moved or dropped, and stays what it is; a step that looks at one is an error.
+/// Steps work on [`Value`]s. A whole number beyond 64 bits, which a `Value` does not hold unless
+/// serde_json is built with `arbitrary_precision`, may be left alone, moved or dropped, and stays
+/// what it is; a step that looks at one is an error.
 ///
 /// ```
 /// use leftfold_core::fold::Upcasters;
@@ -71,7 +72,12 @@ impl Upcasters {
     /// Adds a step for a type whose data changed its shape: from a schema version to the one after
     /// it.
     #[must_use]
-    pub fn change(mut self, event_type: &'static str, from: u32, cast: fn(Value) -> Result<Value, String>) -> Self {
+    pub fn change(
+        mut self,
+        event_type: &'static str,
+        from: u32,
+        cast: fn(Value) -> Result<Value, String>,
+    ) -> Self {
         let to = vec![(event_type, from.saturating_add(1))];
         self.steps.push(Step { from: (event_type, from), to, cast: Cast::Change(cast) });
         self
@@ -87,7 +93,12 @@ impl Upcasters {
     /// Adds a step by which an event becomes any number of others, of the types that are declared
     /// here.
     #[must_use]
-    pub fn split(mut self, from: (&'static str, u32), to: &[(&'static str, u32)], cast: fn(Value) -> Upcast) -> Self {
+    pub fn split(
+        mut self,
+        from: (&'static str, u32),
+        to: &[(&'static str, u32)],
+        cast: fn(Value) -> Upcast,
+    ) -> Self {
         self.steps.push(Step { from, to: to.to_vec(), cast: Cast::Split(cast) });
         self
     }
@@ -95,7 +106,11 @@ impl Upcasters {
     /// Returns the schema version that events of the type are written with: the highest that any
     /// step leads to, from 1.
     pub(super) fn current_version(&self, event_type: &EventType) -> u32 {
-        let reached = self.steps.iter().flat_map(|step| &step.to).filter(|(to, _)| *to == event_type.as_str());
+        let reached = self
+            .steps
+            .iter()
+            .flat_map(|step| &step.to)
+            .filter(|(to, _)| *to == event_type.as_str());
         reached.map(|(_, version)| *version).max().unwrap_or(1)
     }
 
@@ -113,7 +128,10 @@ impl Upcasters {
             let froms: Vec<_> = self.steps.iter().filter(leads).map(|step| step.from.0).collect();
             reached.extend(froms);
             if reached.len() == before {
-                let steps = self.steps.iter().filter(|step| step.to.iter().any(|(to, _)| reached.contains(to)));
+                let steps = self
+                    .steps
+                    .iter()
+                    .filter(|step| step.to.iter().any(|(to, _)| reached.contains(to)));
                 return Self { steps: steps.cloned().collect() };
             }
         }
@@ -123,7 +141,10 @@ impl Upcasters {
     /// data cannot be compared.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let shapes = |upcasters: &Self| {
-            let shapes = upcasters.steps.iter().map(|step| (step.from, step.to.iter().copied().collect::<BTreeSet<_>>()));
+            let shapes = upcasters
+                .steps
+                .iter()
+                .map(|step| (step.from, step.to.iter().copied().collect::<BTreeSet<_>>()));
             shapes.collect::<BTreeSet<_>>()
         };
         shapes(self) == shapes(other)
@@ -131,12 +152,16 @@ impl Upcasters {
 
     /// Tells whether each of the others' steps is one of these.
     pub(super) fn has_all(&self, others: &Self) -> bool {
-        others.steps.iter().all(|other| self.steps.iter().any(|step| step.from == other.from && step.to == other.to))
+        others.steps.iter().all(|other| {
+            self.steps.iter().any(|step| step.from == other.from && step.to == other.to)
+        })
     }
 
     /// Tells whether a step leads from a shape from which one of the others leads elsewhere.
     pub(super) fn contradicts(&self, others: &Self) -> bool {
-        self.steps.iter().any(|step| others.steps.iter().any(|other| other.from == step.from && other.to != step.to))
+        self.steps.iter().any(|step| {
+            others.steps.iter().any(|other| other.from == step.from && other.to != step.to)
+        })
     }
 
     /// Returns these steps, with those of others in place of the ones that lead from the same
@@ -156,9 +181,13 @@ impl Upcasters {
     /// Returns the fault of the steps: the shape, and the reason why events of it are not read;
     /// `None` if they have no fault.
     ///
-    /// `today` tells today's schema version of a type that is known. A split may make events for other readers beside, of
-    /// other namespaces than this one.
-    pub(super) fn fault(&self, namespace: &str, today: impl Fn(&str) -> Option<u32>) -> Option<(&'static str, u32, String)> {
+    /// `today` tells today's schema version of a type that is known. A split may make events for
+    /// other readers beside, of other namespaces than this one.
+    pub(super) fn fault(
+        &self,
+        namespace: &str,
+        today: impl Fn(&str) -> Option<u32>,
+    ) -> Option<(&'static str, u32, String)> {
         for (index, step) in self.steps.iter().enumerate() {
             let (event_type, schema_version) = step.from;
             let fault = |what: String| Some((event_type, schema_version, what));
@@ -205,14 +234,22 @@ impl Upcasters {
                 return true;
             }
             if seen.insert(at) {
-                open.extend(self.steps.iter().filter(|step| step.from == at).flat_map(|step| step.to.iter().copied()));
+                open.extend(
+                    self.steps
+                        .iter()
+                        .filter(|step| step.from == at)
+                        .flat_map(|step| step.to.iter().copied()),
+                );
             }
         }
         false
     }
 
     /// The types, and every type from which steps lead to one of them.
-    pub(super) fn widen(&self, mut types: BTreeSet<EventType>) -> Result<BTreeSet<EventType>, Invalid> {
+    pub(super) fn widen(
+        &self,
+        mut types: BTreeSet<EventType>,
+    ) -> Result<BTreeSet<EventType>, Invalid> {
         loop {
             let before = types.len();
             for step in &self.steps {
@@ -232,13 +269,28 @@ impl Upcasters {
     }
 
     /// Takes every step that leads on.
-    pub(super) fn upcast(&self, stored: &Stored, data: &[u8], position: u64) -> Result<Vec<(Stored, Vec<u8>)>, EventError> {
-        let failed = |detail| EventError::Upcast { position, event_type: stored.event_type.clone(), detail };
+    pub(super) fn upcast(
+        &self,
+        stored: &Stored,
+        data: &[u8],
+        position: u64,
+    ) -> Result<Vec<(Stored, Vec<u8>)>, EventError> {
+        let failed =
+            |detail| EventError::Upcast { position, event_type: stored.event_type.clone(), detail };
         json::through(data, |data| self.lead_on(stored.clone(), data, position), failed)
     }
 
-    fn lead_on(&self, stored: Stored, data: Value, position: u64) -> Result<Vec<(Stored, Value)>, EventError> {
-        let failed = |at: &Stored, detail: String| EventError::Upcast { position, event_type: at.event_type.clone(), detail };
+    fn lead_on(
+        &self,
+        stored: Stored,
+        data: Value,
+        position: u64,
+    ) -> Result<Vec<(Stored, Value)>, EventError> {
+        let failed = |at: &Stored, detail: String| EventError::Upcast {
+            position,
+            event_type: at.event_type.clone(),
+            detail,
+        };
         let mut open = vec![(stored, data)];
         let mut done = Vec::new();
         let mut steps = 0;
@@ -259,14 +311,18 @@ impl Upcasters {
     }
 
     fn step(&self, stored: &Stored) -> Option<&Step> {
-        self.steps.iter().find(|step| step.from == (stored.event_type.as_str(), stored.schema_version))
+        self.steps
+            .iter()
+            .find(|step| step.from == (stored.event_type.as_str(), stored.schema_version))
     }
 }
 
 impl Step {
     fn run(&self, data: Value) -> Result<Vec<(Stored, Value)>, String> {
         let cast = || match self.cast {
-            Cast::Change(change) => Ok(self.to.iter().map(|(to, _)| *to).zip([change(data)?]).collect()),
+            Cast::Change(change) => {
+                Ok(self.to.iter().map(|(to, _)| *to).zip([change(data)?]).collect())
+            }
             Cast::Split(split) => split(data),
         };
         let results = caught(cast).map_err(|panic| format!("the upcaster panics: {panic}"))??;
@@ -305,24 +361,37 @@ mod tests {
                 data["x"] = 2.into();
                 Ok(data)
             })
-            .split(("a.One", 2), &[("a.Two", 1), ("a.Three", 3)], |data| Ok(vec![("a.Two", data.clone()), ("a.Three", data)]))
+            .split(("a.One", 2), &[("a.Two", 1), ("a.Three", 3)], |data| {
+                Ok(vec![("a.Two", data.clone()), ("a.Three", data)])
+            })
             .rename(("a.Two", 1), ("a.Four", 1));
         let done = upcasters.upcast(&at("a.One", 1), br#"{"x":1}"#, 1).unwrap();
-        assert_eq!(done, [(at("a.Four", 1), br#"{"x":2}"#.to_vec()), (at("a.Three", 3), br#"{"x":2}"#.to_vec())]);
+        assert_eq!(
+            done,
+            [(at("a.Four", 1), br#"{"x":2}"#.to_vec()), (at("a.Three", 3), br#"{"x":2}"#.to_vec())]
+        );
         let wanted = upcasters.widen([EventType::new("a.Four").unwrap()].into()).unwrap();
-        assert_eq!(wanted.iter().map(|t| t.as_str()).collect::<Vec<_>>(), ["a.Four", "a.One", "a.Two"]);
+        assert_eq!(
+            wanted.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
+            ["a.Four", "a.One", "a.Two"]
+        );
         assert_eq!(upcasters.current_version(&EventType::new("a.Three").unwrap()), 3);
     }
 
     #[test]
     fn a_circle_of_upcasters_is_an_error() {
-        let circle = Upcasters::none().rename(("a.One", 1), ("a.Two", 1)).rename(("a.Two", 1), ("a.One", 1));
-        assert!(matches!(circle.upcast(&at("a.One", 1), b"{}", 9), Err(EventError::Upcast { position: 9, .. })));
+        let circle =
+            Upcasters::none().rename(("a.One", 1), ("a.Two", 1)).rename(("a.Two", 1), ("a.One", 1));
+        assert!(matches!(
+            circle.upcast(&at("a.One", 1), b"{}", 9),
+            Err(EventError::Upcast { position: 9, .. })
+        ));
     }
 
     #[test]
     fn a_result_that_was_not_declared_is_an_error() {
-        let liar = Upcasters::none().split(("a.One", 1), &[("a.Two", 1)], |data| Ok(vec![("a.Three", data)]));
+        let liar = Upcasters::none()
+            .split(("a.One", 1), &[("a.Two", 1)], |data| Ok(vec![("a.Three", data)]));
         assert!(matches!(liar.upcast(&at("a.One", 1), b"{}", 9), Err(EventError::Upcast { .. })));
     }
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use serde::ser::{
-    Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleStruct,
-    SerializeTupleVariant, Serializer,
+    Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
 use super::key::Key;
@@ -13,17 +13,19 @@ use super::mark::{Kind, Mark};
 use super::text::{depth, unreadable_text};
 use super::trace::{Doubt, Node, Trace};
 
-/// Arrays and objects within each other that a value of a user's type may have. serde_json reads 127; what is left is
-/// room for an upcaster that wraps old data.
+/// Arrays and objects within each other that a value of a user's type may have. serde_json reads
+/// 127; what is left is room for an upcaster that wraps old data.
 pub(crate) const DEPTH_MAX: u32 = 120;
 
-/// Arrays and objects within each other that serde_json reads. In a record of the runtime a value of a user's has its own
-/// limit, so that what can be written alone can be recorded whatever the record puts around it.
+/// Arrays and objects within each other that serde_json reads. In a record of the runtime a value
+/// of a user's has its own limit, so that what can be written alone can be recorded whatever the
+/// record puts around it.
 const DEPTH_READ_MAX: u32 = 127;
 
 /// Names under which serde_json's raw values, and its numbers of any size, come to a serializer: as
 /// a struct of one field of the same name, whose text is the JSON.
-pub(super) const VERBATIM: [&str; 2] = ["$serde_json::private::RawValue", "$serde_json::private::Number"];
+pub(super) const VERBATIM: [&str; 2] =
+    ["$serde_json::private::RawValue", "$serde_json::private::Number"];
 
 /// Output of an encoder: the JSON that is written, and the trace that is taken down.
 #[derive(Debug, Default)]
@@ -61,14 +63,20 @@ impl Output {
         Self::default()
     }
 
-    /// Only the mark is wanted, in which the order of a sequence's elements and of a text's bytes does not count.
+    /// Only the mark is wanted, in which the order of a sequence's elements and of a text's bytes
+    /// does not count.
     pub(super) fn marking_loosely() -> Self {
         Self { order: Order::Any, ..Self::default() }
     }
 
     /// The place is wanted at which two values differ by more than an order.
     pub(super) fn tracing() -> Self {
-        Self { json: Some(Vec::new()), trace: Some(Trace::default()), order: Order::Any, ..Self::default() }
+        Self {
+            json: Some(Vec::new()),
+            trace: Some(Trace::default()),
+            order: Order::Any,
+            ..Self::default()
+        }
     }
 
     /// JSON is wanted that has the first element of each sequence twice.
@@ -99,8 +107,8 @@ impl Output {
         }
     }
 
-    /// A comma, and once more what was written from a place on; unless there is a sequence in it, which has its own double:
-    /// levels of them would double without end.
+    /// A comma, and once more what was written from a place on; unless there is a sequence in it,
+    /// which has its own double: levels of them would double without end.
     fn push_again(&mut self, start: usize) {
         if let Some(json) = &mut self.json
             && !json[start..].contains(&b'[')
@@ -118,7 +126,12 @@ impl Output {
 
     /// A value of a kind that JSON, or its readers, do not bear everywhere.
     #[inline]
-    fn doubtful(&mut self, mark: Mark, doubt: Option<Doubt>, shown: impl FnOnce() -> String) -> Mark {
+    fn doubtful(
+        &mut self,
+        mark: Mark,
+        doubt: Option<Doubt>,
+        shown: impl FnOnce() -> String,
+    ) -> Mark {
         if let Some(trace) = &mut self.trace {
             trace.leaf(mark, doubt, shown());
         }
@@ -177,7 +190,12 @@ impl<'o> Encoder<'o> {
         Self { output, depth: 0, texts: Texts::Quoted }
     }
 
-    fn number<T: Serialize>(self, mark: Mark, number: T, shown: impl FnOnce(T) -> String) -> Result<Mark, Stop> {
+    fn number<T: Serialize>(
+        self,
+        mark: Mark,
+        number: T,
+        shown: impl FnOnce(T) -> String,
+    ) -> Result<Mark, Stop> {
         self.output.push_plain(&number);
         Ok(self.output.leaf(mark, || shown(number)))
     }
@@ -205,7 +223,8 @@ impl<'o> Encoder<'o> {
     fn verbatim(self, json: &str) -> Result<Mark, Stop> {
         let depth = depth(json.as_bytes());
         // What is only looked at was written before.
-        let is_value = self.output.json.is_some() && self.output.trace.is_none() && !self.output.is_record;
+        let is_value =
+            self.output.json.is_some() && self.output.trace.is_none() && !self.output.is_record;
         let depth_max = if is_value { DEPTH_MAX } else { DEPTH_READ_MAX };
         if depth > DEPTH_MAX || self.depth + depth > depth_max {
             return Err(Stop::new(Loss::TooDeep { depth_max: DEPTH_MAX }));
@@ -217,7 +236,13 @@ impl<'o> Encoder<'o> {
         Ok(self.output.leaf(Mark::text(Kind::Verbatim, json.as_bytes()), || json.to_owned()))
     }
 
-    fn open(self, kind: Kind, name: &'static str, open: &[u8], close: &'static [u8]) -> Result<Members<'o>, Stop> {
+    fn open(
+        self,
+        kind: Kind,
+        name: &'static str,
+        open: &[u8],
+        close: &'static [u8],
+    ) -> Result<Members<'o>, Stop> {
         // Each closing bracket is a level; what stands for verbatim text has none.
         let depth = self.depth + close.len() as u32;
         if depth > DEPTH_MAX {
@@ -227,7 +252,19 @@ impl<'o> Encoder<'o> {
         let nodes = self.output.nodes();
         let mark = Mark::text(kind, name.as_bytes());
         let (key, keys, texts) = (Mark::bits(Kind::Unit, 0), Keys::default(), Texts::Quoted);
-        Ok(Members { output: self.output, depth, kind, name, close, count: 0, mark, key, keys, nodes, texts })
+        Ok(Members {
+            output: self.output,
+            depth,
+            kind,
+            name,
+            close,
+            count: 0,
+            mark,
+            key,
+            keys,
+            nodes,
+            texts,
+        })
     }
 
     /// A variant with data: an object with the variant as its only key.
@@ -250,7 +287,12 @@ impl<'o> Encoder<'o> {
         Encoder { output: self.output, depth: self.depth, texts: self.texts }
     }
 
-    fn wrapped(mut self, around: Mark, shown: &str, write: impl FnOnce(Encoder<'_>) -> Result<Mark, Stop>) -> Result<Mark, Stop> {
+    fn wrapped(
+        mut self,
+        around: Mark,
+        shown: &str,
+        write: impl FnOnce(Encoder<'_>) -> Result<Mark, Stop>,
+    ) -> Result<Mark, Stop> {
         let mark = around.and(write(self.inner())?);
         if let Some(trace) = &mut self.output.trace {
             trace.wrap(mark, shown);
@@ -315,7 +357,9 @@ impl<'o> Serializer for Encoder<'o> {
 
     fn serialize_char(self, value: char) -> Result<Mark, Stop> {
         self.output.push_plain(&value);
-        Ok(self.output.leaf(Mark::bits(Kind::Char, u64::from(u32::from(value))), || format!("{value:?}")))
+        Ok(self
+            .output
+            .leaf(Mark::bits(Kind::Char, u64::from(u32::from(value))), || format!("{value:?}")))
     }
 
     #[inline]
@@ -353,14 +397,26 @@ impl<'o> Serializer for Encoder<'o> {
         self.null(Mark::text(Kind::UnitStruct, name.as_bytes()), name)
     }
 
-    fn serialize_unit_variant(self, name: &'static str, _: u32, variant: &'static str) -> Result<Mark, Stop> {
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<Mark, Stop> {
         self.output.push_plain(variant);
-        let mark = Mark::text(Kind::UnitVariant, variant.as_bytes()).and(Mark::text(Kind::UnitVariant, name.as_bytes()));
+        let mark = Mark::text(Kind::UnitVariant, variant.as_bytes())
+            .and(Mark::text(Kind::UnitVariant, name.as_bytes()));
         Ok(self.output.leaf(mark, || variant.to_owned()))
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<Mark, Stop> {
-        self.wrapped(Mark::text(Kind::NewtypeStruct, name.as_bytes()), name, |inner| value.serialize(inner))
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<Mark, Stop> {
+        self.wrapped(Mark::text(Kind::NewtypeStruct, name.as_bytes()), name, |inner| {
+            value.serialize(inner)
+        })
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -387,7 +443,13 @@ impl<'o> Serializer for Encoder<'o> {
         self.open(Kind::TupleStruct, name, b"[", b"]")
     }
 
-    fn serialize_tuple_variant(self, name: &'static str, _: u32, variant: &'static str, _: usize) -> Result<Members<'o>, Stop> {
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Members<'o>, Stop> {
         self.open_variant(Kind::TupleVariant, (name, variant), b'[', b"]}")
     }
 
@@ -408,7 +470,13 @@ impl<'o> Serializer for Encoder<'o> {
         self.open(Kind::Struct, name, b"{", b"}")
     }
 
-    fn serialize_struct_variant(self, name: &'static str, _: u32, variant: &'static str, _: usize) -> Result<Members<'o>, Stop> {
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Members<'o>, Stop> {
         self.open_variant(Kind::StructVariant, (name, variant), b'{', b"}}")
     }
 }

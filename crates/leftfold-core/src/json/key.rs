@@ -81,11 +81,20 @@ impl Serializer for Key<'_> {
         self.text(Kind::Str, text)
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Mark, Stop> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<Mark, Stop> {
         self.text(Kind::UnitVariant, variant)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<Mark, Stop> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<Mark, Stop> {
         Ok(Mark::text(Kind::NewtypeStruct, name.as_bytes()).and(value.serialize(self)?))
     }
 

@@ -1,8 +1,10 @@
-//! JSON on its way through code that works on [`Value`]: read as it stands, and written in the order in which it stood.
+//! JSON on its way through code that works on [`Value`]: read as it stands, and written in the
+//! order in which it stood.
 //!
-//! A [`Value`] sorts the members of an object. To most types their order says nothing, but an adjacently tagged enum reads
-//! numbers of 128 bits, and numbers that are keys, only if its tag comes first. And a [`Value`] of serde_json's own reading
-//! takes an object with one of its private names for something else.
+//! A [`Value`] sorts the members of an object. To most types their order says nothing, but an
+//! adjacently tagged enum reads numbers of 128 bits, and numbers that are keys, only if its tag
+//! comes first. And a [`Value`] of serde_json's own reading takes an object with one of its private
+//! names for something else.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -119,17 +121,27 @@ impl<'o> Writer<'o> {
         let stayed = here.iter().filter(|(key, _)| members.contains_key(key)).count();
         // Nothing was put in the place of another: what is new comes last.
         if stayed == members.len() || stayed == here.len() && stayed > 0 {
-            let kept = here.iter().filter_map(|(key, layout)| Some((key, layout, members.get(key)?)));
-            kept.enumerate().for_each(|(index, (key, layout, value))| self.member(index, layout, key, value));
+            let kept =
+                here.iter().filter_map(|(key, layout)| Some((key, layout, members.get(key)?)));
+            kept.enumerate()
+                .for_each(|(index, (key, layout, value))| self.member(index, layout, key, value));
             if stayed < members.len() {
                 let known: HashSet<&str> = here.iter().map(|(key, _)| key.as_str()).collect();
                 let new = members.iter().filter(|(key, _)| !known.contains(key.as_str()));
-                new.enumerate().for_each(|(index, (key, value))| self.member(stayed + index, &Layout::Leaf, key, value));
+                new.enumerate().for_each(|(index, (key, value))| {
+                    self.member(stayed + index, &Layout::Leaf, key, value)
+                });
             }
         } else {
-            let here: HashMap<&str, &'o Layout> = here.iter().map(|(key, layout)| (key.as_str(), layout)).collect();
+            let here: HashMap<&str, &'o Layout> =
+                here.iter().map(|(key, layout)| (key.as_str(), layout)).collect();
             for (index, (key, value)) in self.sorted(members).into_iter().enumerate() {
-                self.member(index, here.get(key.as_str()).copied().unwrap_or(&Layout::Leaf), key, value);
+                self.member(
+                    index,
+                    here.get(key.as_str()).copied().unwrap_or(&Layout::Leaf),
+                    key,
+                    value,
+                );
             }
         }
         self.json.push(b'}');
@@ -221,7 +233,8 @@ impl<'de> Visitor<'de> for Reading {
         while let Some(key) = members.next_key::<String>()? {
             // With arbitrary_precision every number comes so.
             if key == VERBATIM[1] && values_hold_any_number() {
-                let number: Number = members.next_value::<String>()?.parse().map_err(A::Error::custom)?;
+                let number: Number =
+                    members.next_value::<String>()?.parse().map_err(A::Error::custom)?;
                 return leaf(Value::Number(number));
             }
             let WithLayout { value, layout } = members.next_value()?;

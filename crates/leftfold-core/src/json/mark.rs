@@ -1,9 +1,10 @@
-//! Marks: what serde was told of a value, in 64 bits, so that two values can be compared without keeping either.
+//! Marks: what serde was told of a value, in 64 bits, so that two values can be compared without
+//! keeping either.
 
 /// Mark of all that serde was told of a value: names, types and contents, all the way down.
 ///
-/// It knows more than the JSON does: that a number was a `u32`, that a null was a `None`. The order of an object's
-/// members does not count.
+/// It knows more than the JSON does: that a number was a `u32`, that a null was a `None`. The order
+/// of an object's members does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mark(u64);
 
@@ -60,7 +61,11 @@ impl Mark {
         let mut mark = stir(kind as u64 ^ (text.len() as u64) << 8);
         let mut words = text.chunks_exact(8);
         for word in &mut words {
-            mark = folded(mark ^ u64::from_le_bytes(word.try_into().expect("a chunk has the bytes asked for")));
+            mark = folded(
+                mark ^ u64::from_le_bytes(
+                    word.try_into().expect("a chunk has the bytes asked for"),
+                ),
+            );
         }
         let mut last = [0; 8];
         last[..words.remainder().len()].copy_from_slice(words.remainder());
@@ -110,8 +115,20 @@ mod tests {
 
     #[test]
     fn marks_of_texts_tell_every_byte_and_the_length() {
-        let texts = ["", "\0", "a", "a\0", "b", "abcdefgh", "abcdefgh\0", "bbcdefgh", "abcdefghabcdefgi", "abcdefghabcdefgh"];
-        let mut marks: Vec<Mark> = texts.iter().map(|text| Mark::text(Kind::Str, text.as_bytes())).collect();
+        let texts = [
+            "",
+            "\0",
+            "a",
+            "a\0",
+            "b",
+            "abcdefgh",
+            "abcdefgh\0",
+            "bbcdefgh",
+            "abcdefghabcdefgi",
+            "abcdefghabcdefgh",
+        ];
+        let mut marks: Vec<Mark> =
+            texts.iter().map(|text| Mark::text(Kind::Str, text.as_bytes())).collect();
         marks.push(Mark::text(Kind::Bytes, b"a"));
         marks.sort_by_key(|mark| mark.0);
         marks.dedup();

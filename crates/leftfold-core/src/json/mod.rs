@@ -1,10 +1,11 @@
-//! Faithful JSON: what is written of a user's value is what is read again, or it is refused before anything is written.
+//! Faithful JSON: what is written of a user's value is what is read again, or it is refused before
+//! anything is written.
 //!
-//! serde tells of a value more than JSON can say: infinities, what is in a Some, which of two untagged variants it is.
-//! So a value that was written is read back at once, and what serde tells of the two must be the same ([`Mark`]), but for
-//! the order of what is in sets ([`order`]). What
-//! serde itself is not told cannot be compared: fields with `#[serde(skip)]`, two untagged variants of the same shape, a
-//! flattened Option whose members may all be absent.
+//! serde tells of a value more than JSON can say: infinities, what is in a Some, which of two
+//! untagged variants it is. So a value that was written is read back at once, and what serde tells
+//! of the two must be the same ([`Mark`]), but for the order of what is in sets ([`order`]). What
+//! serde itself is not told cannot be compared: fields with `#[serde(skip)]`, two untagged variants
+//! of the same shape, a flattened Option whose members may all be absent.
 
 mod encoder;
 mod key;
@@ -44,7 +45,11 @@ pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u
         read => read_faithfully(value, &json, read, &Code { tell: &tell, read: &decode })?,
     };
     // Of an enum it can be seen which variant it is, also where serde is told the same of two.
-    if discriminant(&back) == discriminant(value) { Ok(json) } else { Err(Unfaithful::of::<T>(Loss::OtherVariant)) }
+    if discriminant(&back) == discriminant(value) {
+        Ok(json)
+    } else {
+        Err(Unfaithful::of::<T>(Loss::OtherVariant))
+    }
 }
 
 /// Reads a value from its JSON.
@@ -82,7 +87,9 @@ pub(crate) fn is_same<T: Serialize + DeserializeOwned>(one: &T, other: &T) -> bo
 fn is_same_to<T>(one: &T, other: &T, code: &Code<'_, T>) -> bool {
     let strict = code.mark(one, Output::marking());
     let is_strictly = strict == code.mark(other, Output::marking());
-    strict.is_some() && (is_strictly || is_same_loosely(one, other, code) && code.lost_order(one, other).is_none())
+    strict.is_some()
+        && (is_strictly
+            || is_same_loosely(one, other, code) && code.lost_order(one, other).is_none())
 }
 
 /// Tells whether two values differ by orders at most.
@@ -105,9 +112,16 @@ fn tell<T: Serialize>(value: &T, output: &mut Output) -> Result<Mark, Stop> {
 
 /// The value that was read, if it is the one that was written after all.
 #[cold]
-pub(crate) fn read_faithfully<T>(value: &T, json: &[u8], read: Result<T, Unread>, code: &Code<'_, T>) -> Result<T, Unfaithful> {
+pub(crate) fn read_faithfully<T>(
+    value: &T,
+    json: &[u8],
+    read: Result<T, Unread>,
+    code: &Code<'_, T>,
+) -> Result<T, Unfaithful> {
     match read {
-        Ok(back) if is_same_loosely(value, &back, code) => code.lost_order(value, &back).map_or(Ok(back), Err),
+        Ok(back) if is_same_loosely(value, &back, code) => {
+            code.lost_order(value, &back).map_or(Ok(back), Err)
+        }
         read => Err(lost_of(value, json, read, code)),
     }
 }
@@ -120,19 +134,25 @@ fn lost_of<T>(value: &T, json: &[u8], read: Result<T, Unread>, code: &Code<'_, T
     };
     let name = std::any::type_name::<T>();
     let here = Unfaithful::of::<T>;
-    let there = |at: &Difference<'_>, loss| Unfaithful { name, path: path(at.steps.iter().copied()), loss };
+    let there =
+        |at: &Difference<'_>, loss| Unfaithful { name, path: path(at.steps.iter().copied()), loss };
     let read = match read {
         Err(Unread::Panicked(detail)) => return here(Loss::Panics { code: "Deserialize", detail }),
         Err(Unread::Json(error)) => Err(error),
         Ok(back) => Ok(back),
     };
     let Some(was) = traced(value) else {
-        return here(Loss::Unwritable { detail: "it was written once, and cannot be again".to_owned() });
+        return here(Loss::Unwritable {
+            detail: "it was written once, and cannot be again".to_owned(),
+        });
     };
     let error = match read {
         Ok(back) => {
             let Some(is) = traced(&back) else {
-                return here(Loss::Changed { from: "it".to_owned(), to: "what cannot be written".to_owned() });
+                return here(Loss::Changed {
+                    from: "it".to_owned(),
+                    to: "what cannot be written".to_owned(),
+                });
             };
             let at = was.difference(&is);
             let number = at.from.to_owned();

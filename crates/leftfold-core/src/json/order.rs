@@ -1,8 +1,9 @@
 //! Order: two values that differ in nothing else are the same if what is in another order is a set.
 //!
-//! serde does not say what is a set, so it is tried out. A set drops an element that stands twice, or comes back in an
-//! order that is drawn anew with each reading, or brings its elements into an order of its own, whatever the order was that
-//! they were written in. A list in which order counts does none of that.
+//! serde does not say what is a set, so it is tried out. A set drops an element that stands twice,
+//! or comes back in an order that is drawn anew with each reading, or brings its elements into an
+//! order of its own, whatever the order was that they were written in. A list in which order counts
+//! does none of that.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ pub(crate) struct Code<'c, T> {
     pub(crate) read: &'c dyn Fn(&[u8]) -> Result<T, Unread>,
 }
 
-/// Readings of one text by which an order that is drawn at random shows; that of two elements is the same in all of them
-/// once in four thousand million times.
+/// Readings of one text by which an order that is drawn at random shows; that of two elements is
+/// the same in all of them once in four thousand million times.
 const READINGS: u32 = 32;
 
 /// Ordered contents of a value at one of its places.
@@ -67,10 +68,13 @@ impl<T> Code<'_, T> {
     /// orders; `None` if nothing is lost.
     pub(super) fn lost_order(&self, one: &T, other: &T) -> Option<Unfaithful> {
         let unclear = || Some(self.changed(one, other, WHOLE));
-        let (Some(was), Some(is), Some(json)) = (self.places(one), self.places(other), self.write(one, Output::writing())) else {
+        let (Some(was), Some(is), Some(json)) =
+            (self.places(one), self.places(other), self.write(one, Output::writing()))
+        else {
             return unclear();
         };
-        let mut left: Vec<Mark> = was.keys().copied().filter(|at| *at != WHOLE && !agree(&was, &is, *at)).collect();
+        let mut left: Vec<Mark> =
+            was.keys().copied().filter(|at| *at != WHOLE && !agree(&was, &is, *at)).collect();
         if left.is_empty() {
             left.push(WHOLE);
         }
@@ -79,7 +83,9 @@ impl<T> Code<'_, T> {
             return None;
         }
         let again = self.write(other, Output::writing());
-        let (Some(first), Some(second)) = (self.places_read(&json), again.and_then(|json| self.places_read(&json))) else {
+        let (Some(first), Some(second)) =
+            (self.places_read(&json), again.and_then(|json| self.places_read(&json)))
+        else {
             return unclear();
         };
         for _ in 0..READINGS {
@@ -89,7 +95,9 @@ impl<T> Code<'_, T> {
                 return None;
             }
         }
-        left.into_iter().find(|at| !agree(&first, &second, *at)).map(|at| self.changed(one, other, at))
+        left.into_iter()
+            .find(|at| !agree(&first, &second, *at))
+            .map(|at| self.changed(one, other, at))
     }
 
     /// Makes the error of a place whose contents are in another order.
@@ -99,7 +107,12 @@ impl<T> Code<'_, T> {
             if let Some(trace) = self.trace(value) {
                 trace.orders(ROOT, &mut Vec::new(), &mut |at, found| {
                     if at == place {
-                        all.push((found.mark, path(found.steps), found.shown.to_owned(), found.elements));
+                        all.push((
+                            found.mark,
+                            path(found.steps),
+                            found.shown.to_owned(),
+                            found.elements,
+                        ));
                     }
                 });
             }
@@ -119,10 +132,13 @@ impl<T> Code<'_, T> {
     fn leave_out_sets(&self, left: &mut Vec<Mark>, was: &Places, json: &[u8]) {
         let Ok(value) = (self.read)(json) else { return };
         // The type may not bear what it never wrote.
-        let doubled = self.write(&value, Output::doubling()).and_then(|json| self.places_read(&json));
+        let doubled =
+            self.write(&value, Output::doubling()).and_then(|json| self.places_read(&json));
         let Some(doubled) = doubled else { return };
         left.retain(|at| match (was.get(at), doubled.get(at)) {
-            (Some(was), Some(doubled)) => was.elements_max == 0 || doubled.elements_max != was.elements_max,
+            (Some(was), Some(doubled)) => {
+                was.elements_max == 0 || doubled.elements_max != was.elements_max
+            }
             _ => true,
         });
     }

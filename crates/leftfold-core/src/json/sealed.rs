@@ -1,4 +1,5 @@
-//! Sealed personal data as it stands in JSON, so that the keys of an event are found without knowing its type.
+//! Sealed personal data as it stands in JSON, so that the keys of an event are found without
+//! knowing its type.
 
 use crate::store::Label;
 
@@ -7,9 +8,11 @@ pub(crate) const SEALED: &str = "personal1.";
 /// Hexadecimal digits of a key's id.
 pub(crate) const KEY_DIGITS: usize = 32;
 
-/// The ids of the keys that texts in the JSON are sealed with, each once, in the order of their first use.
+/// The ids of the keys that texts in the JSON are sealed with, each once, in the order of their
+/// first use.
 ///
-/// A text of somebody's own that looks like a sealed one adds an id that nobody has; that does no harm.
+/// A text of somebody's own that looks like a sealed one adds an id that nobody has; that does no
+/// harm.
 pub(crate) fn keys_in(json: &[u8]) -> Vec<Label> {
     let mut keys = Vec::new();
     let Ok(text) = std::str::from_utf8(json) else { return keys };
@@ -43,8 +46,16 @@ mod tests {
         let json = format!(
             r#"{{"a":"personal1.{one}.x","b":["personal1.{two}.y","personal1.{one}.z"],"c":"see personal1.{two}","d":"\"personal1.{two}."}}"#
         );
-        assert_eq!(keys_in(json.as_bytes()).iter().map(Label::as_str).collect::<Vec<_>>(), [one, two]);
-        let none = [r#""personal1.""#, r#""personal1.0123""#, r#""personal1.0123456789abcdef0123456789abcdeg.x""#, "personal1."];
+        assert_eq!(
+            keys_in(json.as_bytes()).iter().map(Label::as_str).collect::<Vec<_>>(),
+            [one, two]
+        );
+        let none = [
+            r#""personal1.""#,
+            r#""personal1.0123""#,
+            r#""personal1.0123456789abcdef0123456789abcdeg.x""#,
+            "personal1.",
+        ];
         none.iter().for_each(|json| assert_eq!(keys_in(json.as_bytes()), [], "{json}"));
     }
 }

@@ -21,7 +21,11 @@ pub(crate) fn through<K: PartialEq, E>(
     cast: impl Fn(Value) -> Result<Vec<(K, Value)>, E>,
     failed: impl Fn(String) -> E,
 ) -> Result<Vec<(K, Vec<u8>)>, E> {
-    let big = if values_hold_any_number() { Vec::new() } else { numbers_beyond(json, |text| !is_held(text)) };
+    let big = if values_hold_any_number() {
+        Vec::new()
+    } else {
+        numbers_beyond(json, |text| !is_held(text))
+    };
     if big.is_empty() {
         return cast_over(json, &cast, &failed);
     }
@@ -34,7 +38,8 @@ pub(crate) fn through<K: PartialEq, E>(
     {
         return Ok(one);
     }
-    // It looks at one: of a float with more digits than it has it sees what every reader of it does.
+    // It looks at one: of a float with more digits than it has it sees what every reader of it
+    // does.
     let big = numbers_beyond(json, |text| !is_held(text) && !is_near(text));
     if big.is_empty() {
         return cast_over(json, &cast, &failed);
@@ -75,7 +80,10 @@ fn run_with<K, E>(
         let mut found = Vec::new();
         let mut originals = Vec::new();
         for range in numbers(&out) {
-            if let Some(at) = substitutes.iter().position(|substitute| substitute.as_bytes() == &out[range.clone()]) {
+            if let Some(at) = substitutes
+                .iter()
+                .position(|substitute| substitute.as_bytes() == &out[range.clone()])
+            {
                 originals.push(String::from_utf8_lossy(&json[big[at].clone()]).into_owned());
                 found.push(range);
             }
@@ -97,7 +105,8 @@ pub(super) fn values_hold_any_number() -> bool {
 }
 
 fn numbers_beyond(json: &[u8], is_beyond: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
-    let is_beyond = |range: &Range<usize>| std::str::from_utf8(&json[range.clone()]).is_ok_and(&is_beyond);
+    let is_beyond =
+        |range: &Range<usize>| std::str::from_utf8(&json[range.clone()]).is_ok_and(&is_beyond);
     numbers(json).into_iter().filter(is_beyond).collect()
 }
 
@@ -108,7 +117,10 @@ fn is_held(text: &str) -> bool {
     }
     // A float has 15 digits whatever they are.
     let is_short = text.len() <= 16 && !text.contains(['e', 'E']);
-    is_short || text.parse().is_ok_and(|float: f64| float.is_finite() && decimal(text) == decimal(&format!("{float:e}")))
+    is_short
+        || text.parse().is_ok_and(|float: f64| {
+            float.is_finite() && decimal(text) == decimal(&format!("{float:e}"))
+        })
 }
 
 /// Tells whether a value holds a float next to the number.
@@ -120,7 +132,8 @@ fn is_whole(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
-/// The digits of a number without zeros at either end, and the power of ten that they are multiplied by.
+/// The digits of a number without zeros at either end, and the power of ten that they are
+/// multiplied by.
 fn decimal(text: &str) -> (String, i64) {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -168,7 +181,11 @@ fn whole(json: &[u8], big: &[Range<usize>]) -> Vec<String> {
     });
     let mut next = |range: &Range<usize>| {
         let less = unused.next().unwrap_or_default();
-        if json[range.start] == b'-' { (i64::MIN + less as i64).to_string() } else { (u64::MAX - less).to_string() }
+        if json[range.start] == b'-' {
+            (i64::MIN + less as i64).to_string()
+        } else {
+            (u64::MAX - less).to_string()
+        }
     };
     big.iter().map(&mut next).collect()
 }
@@ -197,8 +214,7 @@ mod tests {
         Ok(String::from_utf8(done[0].1.clone()).unwrap())
     }
 
-    const JSON: &str =
-        r#"{"a":[20000000000000000000,-9223372036854775809,18446744073709551615],"b":"20000000000000000000","c":0.1}"#;
+    const JSON: &str = r#"{"a":[20000000000000000000,-9223372036854775809,18446744073709551615],"b":"20000000000000000000","c":0.1}"#;
 
     #[test]
     fn big_numbers_that_are_moved_stay_what_they_are() {
@@ -256,7 +272,8 @@ mod tests {
             data["c"] = data["a"].take();
             Ok(data)
         });
-        let moved: Value = serde_json::from_str(&moved.unwrap().replace("0.10000000000000000555", "7")).unwrap();
+        let moved: Value =
+            serde_json::from_str(&moved.unwrap().replace("0.10000000000000000555", "7")).unwrap();
         assert_eq!(moved["c"], 7);
         let looked = pass(json, |data| Ok(data["a"].as_f64().unwrap().to_string().into()));
         assert_eq!(looked.as_deref(), Ok("\"0.1\""));
@@ -272,6 +289,9 @@ mod tests {
             data.as_object_mut().unwrap().remove("z");
             Ok(data)
         });
-        assert_eq!(moved.as_deref(), Ok(r#"{"y":[{"c":3,"t":4,"a":6}],"x":5,"new":{"t":1,"c":2}}"#));
+        assert_eq!(
+            moved.as_deref(),
+            Ok(r#"{"y":[{"c":3,"t":4,"a":6}],"x":5,"new":{"t":1,"c":2}}"#)
+        );
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn unreadable_text(json: &[u8]) -> Option<serde_json::Error> {
 /// Tells whether two texts are the same JSON: the order of an object's members does not count.
 /// Numbers are the same if they are written in the same way.
 pub(crate) fn is_same_text(one: &[u8], other: &[u8]) -> bool {
-    one == other || matches!((mark(one, true), mark(other, true)), (Some(one), Some(other)) if one == other)
+    one == other
+        || matches!((mark(one, true), mark(other, true)), (Some(one), Some(other)) if one == other)
 }
 
 /// The same with the elements of each array, and the letters of each text, in any order.
@@ -45,8 +46,8 @@ pub(super) fn is_same_loosely(one: &[u8], other: &[u8]) -> bool {
 
 /// Returns the mark of a text; `None` if it is no JSON.
 fn mark(json: &[u8], order_counts: bool) -> Option<Mark> {
-    // The arrays and objects around a place, each with the mark of the key that its value stands for, and
-    // if the order in it counts.
+    // The arrays and objects around a place, each with the mark of the key that its value stands
+    // for, and if the order in it counts.
     let mut open: Vec<(Mark, Option<Mark>, bool)> = vec![(Mark::bits(Kind::Unit, 0), None, false)];
     let mut at = 0;
     while let Some(byte) = json.get(at) {
@@ -65,8 +66,10 @@ fn mark(json: &[u8], order_counts: bool) -> Option<Mark> {
             b',' | b' ' | b'\t' | b'\n' | b'\r' => continue,
             b'"' => {
                 at = string_end(json, start);
-                let mut text: Vec<u8> = serde_json::from_slice::<String>(&json[start..at]).ok()?.into();
-                let behind = at + json[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+                let mut text: Vec<u8> =
+                    serde_json::from_slice::<String>(&json[start..at]).ok()?.into();
+                let behind =
+                    at + json[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
                 if json.get(behind) == Some(&b':') {
                     open.last_mut()?.1 = Some(Mark::text(Kind::Str, &text));
                     at = behind + 1;
@@ -114,7 +117,9 @@ pub(super) fn steps_to(json: &[u8], place: usize) -> Vec<Step> {
         b'"' => text = at..string_end(json, at),
         b':' => {
             if let Some(Step::Name(name)) = steps.last_mut() {
-                *name = String::from_utf8_lossy(json[text.clone()].trim_ascii()).trim_matches('"').to_owned();
+                *name = String::from_utf8_lossy(json[text.clone()].trim_ascii())
+                    .trim_matches('"')
+                    .to_owned();
             }
         }
         _ => {}

@@ -43,7 +43,15 @@ impl Trace {
             Some((end, _)) => format!("{}...", &shown[..end]),
             None => shown,
         };
-        self.nodes.push(Node { step: None, mark, doubt, shown, members: Vec::new(), order: None, is_loose: false });
+        self.nodes.push(Node {
+            step: None,
+            mark,
+            doubt,
+            shown,
+            members: Vec::new(),
+            order: None,
+            is_loose: false,
+        });
     }
 
     /// The last node is of things in an order.
@@ -78,7 +86,9 @@ impl Trace {
             _ => name.to_owned(),
         };
         let is_loose = kind == Kind::Seq;
-        let order = is_loose.then(|| members.iter().fold(Mark::bits(kind, 0), |order, member| order.and(member.mark)));
+        let order = is_loose.then(|| {
+            members.iter().fold(Mark::bits(kind, 0), |order, member| order.and(member.mark))
+        });
         self.nodes.push(Node { step: None, mark, doubt: None, shown, members, order, is_loose });
     }
 
@@ -106,9 +116,22 @@ pub(super) struct Difference<'n> {
 
 impl Node {
     /// Shows the order of what is in it, at each place: all elements of a sequence are at one.
-    pub(super) fn orders<'n>(&'n self, at: Mark, steps: &mut Vec<&'n Step>, each: &mut impl FnMut(Mark, Ordered<'n>)) {
+    pub(super) fn orders<'n>(
+        &'n self,
+        at: Mark,
+        steps: &mut Vec<&'n Step>,
+        each: &mut impl FnMut(Mark, Ordered<'n>),
+    ) {
         if let Some(mark) = self.order {
-            each(at, Ordered { mark, elements: self.members.len(), steps: steps.clone(), shown: &self.shown });
+            each(
+                at,
+                Ordered {
+                    mark,
+                    elements: self.members.len(),
+                    steps: steps.clone(),
+                    shown: &self.shown,
+                },
+            );
         }
         for member in &self.members {
             let step = match &member.step {
@@ -139,10 +162,12 @@ impl Node {
         let mine = unmatched(self, other);
         let theirs = unmatched(other, self);
         let within = match (mine.first(), theirs.first()) {
-            (Some(mine), _) => match theirs.iter().find(|their| their.step == mine.step).or(theirs.first()) {
-                Some(their) => Some(mine.difference(their)),
-                None => Some(mine.alone(&mine.shown, NOTHING)),
-            },
+            (Some(mine), _) => {
+                match theirs.iter().find(|their| their.step == mine.step).or(theirs.first()) {
+                    Some(their) => Some(mine.difference(their)),
+                    None => Some(mine.alone(&mine.shown, NOTHING)),
+                }
+            }
             (None, Some(their)) => Some(their.alone(NOTHING, &their.shown)),
             (None, None) => None,
         };
@@ -165,7 +190,8 @@ const NOTHING: &str = "nothing";
 /// The members of one that have no equal in the other.
 fn unmatched<'n>(of: &'n Node, other: &'n Node) -> Vec<&'n Node> {
     let mut left: Vec<&Node> = other.members.iter().collect();
-    let is_equal = |one: &Node, two: &Node| one.mark == two.mark && (of.is_loose || one.step == two.step);
+    let is_equal =
+        |one: &Node, two: &Node| one.mark == two.mark && (of.is_loose || one.step == two.step);
     let mut unmatched = Vec::new();
     for member in &of.members {
         match left.iter().position(|other| is_equal(member, other)) {

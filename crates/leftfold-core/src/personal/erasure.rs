@@ -12,9 +12,10 @@ use crate::store::{EventId, Hash, Position, StoreId, Timestamp};
 
 /// A subject was forgotten: read models erase rows by this event.
 ///
-/// It is recorded as `$personal.Forgotten`, when the key is destroyed already. A projection hears of it if its enum has a
-/// variant of that name; everything of the subject that was recorded before has then been applied. In order with the events
-/// of the subject it comes only if its [key](crate::runtime::projection::Projection::key) is theirs.
+/// It is recorded as `$personal.Forgotten`, when the key is destroyed already. A projection hears
+/// of it if its enum has a variant of that name; everything of the subject that was recorded before
+/// has then been applied. In order with the events of the subject it comes only if its
+/// [key](crate::runtime::projection::Projection::key) is theirs.
 ///
 /// ```
 /// use leftfold_core::personal::{Personal, SubjectForgotten};
@@ -94,7 +95,15 @@ struct Written {
 impl From<Erasure> for Written {
     fn from(receipt: Erasure) -> Self {
         let Erasure { store, subject, key, at, position, event, hash } = receipt;
-        Self { store: store.0, subject, key, at, position: position.0, event: event.0, hash: hash.to_string() }
+        Self {
+            store: store.0,
+            subject,
+            key,
+            at,
+            position: position.0,
+            event: event.0,
+            hash: hash.to_string(),
+        }
     }
 }
 
@@ -104,7 +113,15 @@ impl TryFrom<Written> for Erasure {
     fn try_from(written: Written) -> Result<Self, &'static str> {
         let Written { store, subject, key, at, position, event, hash } = written;
         let hash = parsed(&hash).ok_or("the hash has 64 hexadecimal digits")?;
-        Ok(Self { store: StoreId(store), subject, key, at, position: Position(position), event: EventId(event), hash })
+        Ok(Self {
+            store: StoreId(store),
+            subject,
+            key,
+            at,
+            position: Position(position),
+            event: EventId(event),
+            hash,
+        })
     }
 }
 

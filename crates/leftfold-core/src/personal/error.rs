@@ -7,7 +7,8 @@ use crate::store::{AppendError, Invalid, Position, ReadError, StoreId};
 /// Error of sealing, opening or forgetting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
-    /// The key store keeps nothing, but the store's personal data is sealed with the keys of another one.
+    /// The key store keeps nothing, but the store's personal data is sealed with the keys of
+    /// another one.
     #[error(
         "the key store {place} keeps no key, and what is sealed in the store has its keys in key store {expected}: \
          it was lost or is elsewhere, bring it back to this place, open the one that has it, or declare it lost"
@@ -30,7 +31,8 @@ pub enum KeysError {
         /// The key store that was opened.
         actual: uuid::Uuid,
     },
-    /// The key store never had the key of a sealed value: it is an older copy, or the value is of another store.
+    /// The key store never had the key of a sealed value: it is an older copy, or the value is of
+    /// another store.
     #[error(
         "the key store {place} never had the key {key}: it is older than what is sealed, or another one's; bring back a later copy of it"
     )]
@@ -69,7 +71,9 @@ pub enum KeysError {
         name: &'static str,
     },
     /// The sealed value has not the shape of the type.
-    #[error("a value sealed with the key {key} is no {name}: {detail}; read it as the type that it was sealed as")]
+    #[error(
+        "a value sealed with the key {key} is no {name}: {detail}; read it as the type that it was sealed as"
+    )]
     Shape {
         /// Name of the Rust type.
         name: &'static str,
@@ -87,7 +91,8 @@ pub enum KeysError {
     /// The system gave no random bytes.
     #[error(transparent)]
     Randomless(#[from] Randomless),
-    /// The store could not record it. What was to be forgotten is forgotten all the same; to forget it again says so.
+    /// The store could not record it. What was to be forgotten is forgotten all the same; to forget
+    /// it again says so.
     #[error("the key store did it, and the store could not record it, ask again: {0}")]
     Append(#[from] AppendError),
     /// A record of forgetting cannot be read.
@@ -110,7 +115,9 @@ pub enum ErasureError {
         actual: StoreId,
     },
     /// The store does not say at that position that the subject was forgotten.
-    #[error("the store has no such record at position {position}: it was restored from before, or the receipt was changed")]
+    #[error(
+        "the store has no such record at position {position}: it was restored from before, or the receipt was changed"
+    )]
     NotRecorded {
         /// The position of the receipt.
         position: Position,

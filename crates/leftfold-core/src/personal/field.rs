@@ -13,14 +13,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::key_store::KeyId;
 use crate::json::{KEY_DIGITS, SEALED};
 
-/// A value of a person, sealed with the key of that person: a field of an event, a state, a command, a row.
+/// A value of a person, sealed with the key of that person: a field of an event, a state, a
+/// command, a row.
 ///
-/// It is a text: `personal1.KEY.SEALED`, and `.TAG` behind it if it can be [found](super::Subject::seal_findable). Two are
-/// equal if they are the same sealed text; the same value that is sealed again is another text, with the same
-/// [tag](Personal::tag). [`Keys::open`](super::Keys::open) has the value, for as long as its subject is not forgotten.
+/// It is a text: `personal1.KEY.SEALED`, and `.TAG` behind it if it can be
+/// [found](super::Subject::seal_findable). Two are equal if they are the same sealed text; the same
+/// value that is sealed again is another text, with the same [tag](Personal::tag).
+/// [`Keys::open`](super::Keys::open) has the value, for as long as its subject is not forgotten.
 ///
-/// It can be written wherever serde goes. What it is sealed for is `T` alone by the type: a value that was sealed as another
-/// type is an error when it is opened.
+/// It can be written wherever serde goes. What it is sealed for is `T` alone by the type: a value
+/// that was sealed as another type is an error when it is opened.
 pub struct Personal<T> {
     text: Arc<str>,
     key: KeyId,
@@ -73,8 +75,8 @@ impl<T> Personal<T> {
         self.key
     }
 
-    /// The tag by which an event with this value is found: `NAME:TOKEN`, the same for everything that is the same value and
-    /// was sealed under the same name. It says nothing of the value.
+    /// The tag by which an event with this value is found: `NAME:TOKEN`, the same for everything
+    /// that is the same value and was sealed under the same name. It says nothing of the value.
     ///
     /// Empty if the value was not sealed to be found; a store refuses events with an empty tag.
     #[must_use]
@@ -99,7 +101,8 @@ impl<T> FromStr for Personal<T> {
     type Err = NotSealed;
 
     fn from_str(text: &str) -> Result<Self, NotSealed> {
-        let (key, sealed) = text.strip_prefix(SEALED).and_then(|rest| rest.split_once('.')).ok_or(NotSealed)?;
+        let (key, sealed) =
+            text.strip_prefix(SEALED).and_then(|rest| rest.split_once('.')).ok_or(NotSealed)?;
         let key = key.parse().map_err(|_| NotSealed)?;
         let tag_at = match sealed.split_once('.') {
             None => text.len(),
@@ -176,12 +179,20 @@ mod tests {
         let key = KeyId([0xab; 16]);
         for tag in ["", "email:0a", "a.b.c:x"] {
             let sealed = Personal::<String>::new(key, b"some bytes", tag);
-            let back: Personal<String> = serde_json::from_str(&serde_json::to_string(&sealed).unwrap()).unwrap();
+            let back: Personal<String> =
+                serde_json::from_str(&serde_json::to_string(&sealed).unwrap()).unwrap();
             assert_eq!((&back, back.tag(), back.key()), (&sealed, tag, key));
             assert_eq!(back.sealed().unwrap(), b"some bytes");
             assert!(!format!("{sealed:?}").contains("c29tZS"), "{sealed:?}");
         }
-        let plain = ["\"Ada\"", "7", "\"personal1.ab.x\"", "{\"name\":\"Ada\"}", "\"personal1.\"", "[\"Ada\"]"];
+        let plain = [
+            "\"Ada\"",
+            "7",
+            "\"personal1.ab.x\"",
+            "{\"name\":\"Ada\"}",
+            "\"personal1.\"",
+            "[\"Ada\"]",
+        ];
         for plain in plain {
             let error = serde_json::from_str::<Personal<String>>(plain).unwrap_err().to_string();
             assert!(!error.contains("Ada") && error.contains("sealed value"), "{error}");

@@ -14,12 +14,16 @@ use crate::store::{Gone, Label, Pending, Timestamp};
 
 /// A place that keeps the keys of subjects, and destroys them.
 ///
-/// Every method returns at once; the work happens behind the [`Pending`], and a request that was handed over is carried out
-/// whether or not anyone waits. Promises that every key store keeps:
-/// - What is acknowledged is durable: a key before anything is sealed with it, a destruction before it is told of.
-/// - A subject has one key, for ever. One that was destroyed does not come again, nor does the subject get another.
-/// - That a key was destroyed is known for ever, so that it can be told from a key that the place never had.
-/// - A destroyed key is nowhere in what the place keeps, and neither are the tokens that were its alone.
+/// Every method returns at once; the work happens behind the [`Pending`], and a request that was
+/// handed over is carried out whether or not anyone waits. Promises that every key store keeps:
+/// - What is acknowledged is durable: a key before anything is sealed with it, a destruction before
+///   it is told of.
+/// - A subject has one key, for ever. One that was destroyed does not come again, nor does the
+///   subject get another.
+/// - That a key was destroyed is known for ever, so that it can be told from a key that the place
+///   never had.
+/// - A destroyed key is nowhere in what the place keeps, and neither are the tokens that were its
+///   alone.
 ///
 /// [`Ring`](super::Ring) is that state in memory; a key store makes its records durable.
 pub trait KeyStore: Send + Sync + 'static {
@@ -40,7 +44,12 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Returns the token of a value, drawn if no living subject has the value, and kept for this
     /// owner too, since a moment. `None` if the owner has no key any more.
-    fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError>;
+    fn token(
+        &self,
+        value: Lookup,
+        owner: KeyId,
+        since: Timestamp,
+    ) -> Pending<Option<Token>, KeyStoreError>;
 
     /// Looks up the token of a value; `None` if no living subject has the value.
     fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError>;
@@ -52,8 +61,9 @@ pub trait KeyStore: Send + Sync + 'static {
     /// place keeps.
     fn release(&self, values: Vec<(Lookup, KeyId)>) -> Pending<(), KeyStoreError>;
 
-    /// Destroys a key, whatever other key its subject has here, and the tokens that nobody else has. It is known as
-    /// destroyed afterwards even if it never was here. One that was destroyed before stays as it is.
+    /// Destroys a key, whatever other key its subject has here, and the tokens that nobody else
+    /// has. It is known as destroyed afterwards even if it never was here. One that was destroyed
+    /// before stays as it is.
     fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError>;
 
     /// Returns every key that was destroyed, in no order.
@@ -82,7 +92,12 @@ impl<K: KeyStore + ?Sized> KeyStore for Arc<K> {
         (**self).key(id)
     }
 
-    fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError> {
+    fn token(
+        &self,
+        value: Lookup,
+        owner: KeyId,
+        since: Timestamp,
+    ) -> Pending<Option<Token>, KeyStoreError> {
         (**self).token(value, owner, since)
     }
 
@@ -122,15 +137,18 @@ pub struct KeyStoreIdentity {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub [u8; 16]);
 
-/// A secret of 32 random bytes. It does not show itself, and its memory is overwritten when it is dropped.
+/// A secret of 32 random bytes. It does not show itself, and its memory is overwritten when it is
+/// dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub [u8; 32]);
 
-/// The part of a tag that stands for a value: random, so that it tells nothing without the key store.
+/// The part of a tag that stands for a value: random, so that it tells nothing without the key
+/// store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(pub [u8; 16]);
 
-/// A value as a key store looks for it: a hash of it with the key store's secret, and the name that it is found under.
+/// A value as a key store looks for it: a hash of it with the key store's secret, and the name that
+/// it is found under.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lookup {
     /// Name that the value is found under.
@@ -293,7 +311,11 @@ impl FromStr for KeyId {
     fn from_str(text: &str) -> Result<Self, NotAKeyId> {
         let lower = text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
         let number = u128::from_str_radix(text, 16).map_err(|_| NotAKeyId)?;
-        if lower && text.len() == crate::json::KEY_DIGITS { Ok(Self(number.to_be_bytes())) } else { Err(NotAKeyId) }
+        if lower && text.len() == crate::json::KEY_DIGITS {
+            Ok(Self(number.to_be_bytes()))
+        } else {
+            Err(NotAKeyId)
+        }
     }
 }
 

@@ -16,13 +16,16 @@ use super::cipher;
 use super::erasure::{Erasure, KeysEvent, SubjectForgotten};
 use super::error::{ErasureError, KeysError};
 use super::field::{Opened, Personal};
-use super::key_store::{DestroyedKey, KeyId, KeyState, KeyStore, Lookup, OutlivedValue, SubjectKey};
+use super::key_store::{
+    DestroyedKey, KeyId, KeyState, KeyStore, Lookup, OutlivedValue, SubjectKey,
+};
 use super::memory::MemoryKeys;
 use crate::fold::{EventError, Schema, Unknown};
 use crate::json::{self, Unread};
 use crate::store::{
-    Append, AppendError, Authority, CommandId, CommandRecord, Condition, Digest, Expected, Invalid, Label, Outcome, Position,
-    Query, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp, Version,
+    Append, AppendError, Authority, CommandId, CommandRecord, Condition, Digest, Expected, Invalid,
+    Label, Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp,
+    Version,
 };
 
 /// Bytes of JSON that a sealed value may have.
@@ -34,10 +37,11 @@ pub const RECORDED_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The keys of the subjects of a store: seals personal data, opens it, and forgets. Cheap to clone.
 ///
-/// The store holds what is sealed, the [key store](KeyStore) the keys; nothing of one is in the other, but that the store
-/// knows which key store it is, and who was forgotten. So a key store that was lost, or is another one, is an error when
-/// keys are opened ([`KeysError::Lost`], [`KeysError::Foreign`]), and one that was restored from before a forgetting forgets
-/// again, there and then.
+/// The store holds what is sealed, the [key store](KeyStore) the keys; nothing of one is in the
+/// other, but that the store knows which key store it is, and who was forgotten. So a key store
+/// that was lost, or is another one, is an error when keys are opened ([`KeysError::Lost`],
+/// [`KeysError::Foreign`]), and one that was restored from before a forgetting forgets again, there
+/// and then.
 #[derive(Clone)]
 pub struct Keys {
     shared: Arc<Shared>,
@@ -54,8 +58,8 @@ struct Shared {
 
 /// A subject whose data can be sealed.
 ///
-/// Its data may be in any number of events. The subject itself is written in the clear: it is to be a number or a UUID, and
-/// never a name or an address.
+/// Its data may be in any number of events. The subject itself is written in the clear: it is to be
+/// a number or a UUID, and never a name or an address.
 #[derive(Clone)]
 pub struct Subject {
     keys: Keys,
@@ -81,13 +85,17 @@ impl Keys {
     /// That is recorded, and cannot be taken back: the former key store is
     /// [foreign](KeysError::Foreign) then. Nobody knows whose keys they were, so no
     /// [`SubjectForgotten`] is recorded; rebuild the read models.
-    pub async fn declaring_loss(store: &Store, key_store: impl KeyStore) -> Result<Self, KeysError> {
+    pub async fn declaring_loss(
+        store: &Store,
+        key_store: impl KeyStore,
+    ) -> Result<Self, KeysError> {
         let keys = Self::unbound(store, key_store);
         let recorded = keys.shared.recorded().await?;
         let actual = keys.shared.key_store.identity().id;
         if let Some(lost) = recorded.begun.filter(|begun| *begun != actual) {
             tracing::warn!(%lost, %actual, "a key store is declared lost: what was sealed with its keys is forgotten");
-            // Somebody else may declare the same: then what is recorded is held against this key store.
+            // Somebody else may declare the same: then what is recorded is held against this key
+            // store.
             keys.shared.say_begun(Expected::Exact(recorded.version)).await?;
         }
         keys.shared.bind().await?;
@@ -96,7 +104,14 @@ impl Keys {
 
     fn unbound(store: &Store, key_store: impl KeyStore) -> Self {
         let (is_begun, has_losses) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { store: store.clone(), key_store: Box::new(key_store), is_begun, has_losses }) }
+        Self {
+            shared: Arc::new(Shared {
+                store: store.clone(),
+                key_store: Box::new(key_store),
+                is_begun,
+                has_losses,
+            }),
+        }
     }
 
     /// The keys of a store in memory, for tests.
@@ -107,7 +122,8 @@ impl Keys {
     /// Returns a subject, whose key is drawn if it never had one. A subject that was forgotten
     /// stays forgotten: [`KeysError::Forgotten`].
     ///
-    /// The key is durable when this returns: nothing is recorded that is sealed with a key that a crash takes away.
+    /// The key is durable when this returns: nothing is recorded that is sealed with a key that a
+    /// crash takes away.
     pub async fn subject(&self, subject: &str) -> Result<Subject, KeysError> {
         let label = Label::new(subject.to_owned())?;
         match self.shared.key_store.draw(label).await? {
@@ -123,20 +139,31 @@ impl Keys {
     ///
     /// A key that the key store never had is an error, [`KeysError::UnknownKey`]: a lost key does
     /// not count as a forgotten subject.
-    pub async fn open<T: DeserializeOwned>(&self, sealed: &Personal<T>) -> Result<Opened<T>, KeysError> {
+    pub async fn open<T: DeserializeOwned>(
+        &self,
+        sealed: &Personal<T>,
+    ) -> Result<Opened<T>, KeysError> {
         let id = sealed.key();
         let key = match self.shared.key_store.key(id).await? {
             Some(KeyState::Held(key)) => key,
             Some(KeyState::Destroyed(_)) => return Ok(Opened::Forgotten),
             None if self.shared.has_losses.load(Ordering::Acquire) => return Ok(Opened::Forgotten),
-            None => return Err(KeysError::UnknownKey { key: id, place: self.shared.key_store.place() }),
+            None => {
+                return Err(KeysError::UnknownKey {
+                    key: id,
+                    place: self.shared.key_store.place(),
+                });
+            }
         };
-        let opened = sealed.sealed().and_then(|bytes| cipher::open(&key.secret, sealed.tag(), &bytes));
+        let opened =
+            sealed.sealed().and_then(|bytes| cipher::open(&key.secret, sealed.tag(), &bytes));
         let opened = opened.ok_or(KeysError::Damaged { key: id })?;
         // What serde, or a panic, says may quote the value.
         let shape = |error: Unread| {
             let detail = match error {
-                Unread::Json(error) => format!("its JSON does not fit at column {}", error.column()),
+                Unread::Json(error) => {
+                    format!("its JSON does not fit at column {}", error.column())
+                }
                 Unread::Panicked(_) => "its Deserialize panics, mend it and open again".to_owned(),
             };
             KeysError::Shape { name: type_name::<T>(), key: id, detail }
@@ -146,23 +173,37 @@ impl Keys {
 
     /// Returns the tag of all values that are equal to this one and were sealed to be
     /// [found](Subject::seal_findable) under this name; `None` if no living subject has the value.
-    pub async fn find<T: Serialize + DeserializeOwned>(&self, name: &str, value: &T) -> Result<Option<String>, KeysError> {
+    pub async fn find<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        value: &T,
+    ) -> Result<Option<String>, KeysError> {
         let found = self.shared.key_store.find(self.shared.lookup(name, &json_of(value)?)?).await?;
         Ok(found.map(|token| format!("{name}:{token}")))
     }
 
-    /// Forgets a subject: its key is destroyed, and then the store says so. Everything that was sealed for it is
-    /// [forgotten](Opened::Forgotten) from then on, everywhere, and its values are found no more.
+    /// Forgets a subject: its key is destroyed, and then the store says so. Everything that was
+    /// sealed for it is [forgotten](Opened::Forgotten) from then on, everywhere, and its values are
+    /// found no more.
     ///
-    /// The key is destroyed durably before anything else, so an error, or a crash, after that leaves it destroyed; the
-    /// store then hears of it when this is asked for again, or when keys are opened the next time. To forget a subject
-    /// again gives the same receipt.
+    /// The key is destroyed durably before anything else, so an error, or a crash, after that
+    /// leaves it destroyed; the store then hears of it when this is asked for again, or when keys
+    /// are opened the next time. To forget a subject again gives the same receipt.
     pub async fn forget(&self, subject: &str) -> Result<Erasure, KeysError> {
         let key_store = &self.shared.key_store;
         let label = Label::new(subject.to_owned())?;
-        let no_subject = || KeysError::NoSubject { subject: subject.to_owned(), place: key_store.place() };
-        if let KeyState::Held(key) = key_store.key_of(label.clone()).await?.ok_or_else(no_subject)? {
-            key_store.destroy(DestroyedKey { id: key.id, subject: key.subject.clone(), at: Timestamp::now() }).await?;
+        let no_subject =
+            || KeysError::NoSubject { subject: subject.to_owned(), place: key_store.place() };
+        if let KeyState::Held(key) =
+            key_store.key_of(label.clone()).await?.ok_or_else(no_subject)?
+        {
+            key_store
+                .destroy(DestroyedKey {
+                    id: key.id,
+                    subject: key.subject.clone(),
+                    at: Timestamp::now(),
+                })
+                .await?;
         }
         // Somebody else may have been first: what counts is what the key store keeps.
         match key_store.key_of(label).await?.ok_or_else(no_subject)? {
@@ -186,7 +227,10 @@ impl Keys {
             return Err(ErasureError::OtherStore { expected: receipt.store, actual });
         }
         let found = store.page(Read::matching(Query::everything(), position).page_of(1)).await?;
-        let recorded = found.events.first().filter(|event| event.position == position && event.id == receipt.event);
+        let recorded = found
+            .events
+            .first()
+            .filter(|event| event.position == position && event.id == receipt.event);
         let Erasure { subject, key, at, .. } = receipt;
         let said = SubjectForgotten { subject: subject.clone(), key: *key, at: *at };
         match recorded.map(decoded).transpose().map_err(KeysError::from)?.flatten() {
@@ -198,7 +242,9 @@ impl Keys {
         }
         match key_store.key(*key).await.map_err(KeysError::from)? {
             Some(KeyState::Destroyed(_)) => Ok(()),
-            Some(KeyState::Held(_)) => Err(ErasureError::KeyThere { key: *key, place: key_store.place() }),
+            Some(KeyState::Held(_)) => {
+                Err(ErasureError::KeyThere { key: *key, place: key_store.place() })
+            }
             None => Err(KeysError::UnknownKey { key: *key, place: key_store.place() }.into()),
         }
     }
@@ -217,16 +263,20 @@ impl Subject {
         &self.key.subject
     }
 
-    /// The same subject, for values that may be sealed again on the same occasion: a message that comes twice, named by its
-    /// source and id. The same value is then the same sealed text, so that the repetition is seen to be one. Without an
-    /// occasion it is another text each time, and nobody can tell that two are the same value.
+    /// The same subject, for values that may be sealed again on the same occasion: a message that
+    /// comes twice, named by its source and id. The same value is then the same sealed text, so
+    /// that the repetition is seen to be one. Without an occasion it is another text each time, and
+    /// nobody can tell that two are the same value.
     #[must_use]
     pub fn on(&self, occasion: &str) -> Self {
         Self { occasion: Some(occasion.into()), ..self.clone() }
     }
 
     /// Seals a value, of at most [`SEALED_BYTES_MAX`] bytes as JSON.
-    pub fn seal<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Personal<T>, KeysError> {
+    pub fn seal<T: Serialize + DeserializeOwned>(
+        &self,
+        value: &T,
+    ) -> Result<Personal<T>, KeysError> {
         self.sealed(json_of(value)?, "")
     }
 
@@ -239,11 +289,19 @@ impl Subject {
     /// gets another tag if a later subject has it. A subject for which the value was sealed, but
     /// not recorded [in time](RECORDED_WITHIN), does not count. A value must be written in one way:
     /// no sets, no maps.
-    pub async fn seal_findable<T: Serialize + DeserializeOwned>(&self, name: &str, value: &T) -> Result<Personal<T>, KeysError> {
+    pub async fn seal_findable<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        value: &T,
+    ) -> Result<Personal<T>, KeysError> {
         let json = json_of(value)?;
         let shared = &self.keys.shared;
-        let token = shared.key_store.token(shared.lookup(name, &json)?, self.key.id, Timestamp::now()).await?;
-        let token = token.ok_or_else(|| KeysError::Forgotten { subject: self.name().to_owned() })?;
+        let token = shared
+            .key_store
+            .token(shared.lookup(name, &json)?, self.key.id, Timestamp::now())
+            .await?;
+        let token =
+            token.ok_or_else(|| KeysError::Forgotten { subject: self.name().to_owned() })?;
         self.sealed(json, &format!("{name}:{token}"))
     }
 
@@ -252,9 +310,10 @@ impl Subject {
         Ok(Personal::new(self.key.id, &sealed, tag))
     }
 
-    /// A digest of bytes that hold data of the subject, made with its key, so that it says nothing once the subject is
-    /// forgotten. A digest without a key can be tried with guesses: give this one to
-    /// [`request`](crate::fold::Identified::request) in place of the bytes of such a request.
+    /// A digest of bytes that hold data of the subject, made with its key, so that it says nothing
+    /// once the subject is forgotten. A digest without a key can be tried with guesses: give this
+    /// one to [`request`](crate::fold::Identified::request) in place of the bytes of such a
+    /// request.
     #[must_use]
     pub fn fingerprint(&self, bytes: &[u8]) -> [u8; 32] {
         cipher::fingerprint(&self.key.secret, bytes)
@@ -263,13 +322,18 @@ impl Subject {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("place", &self.shared.key_store.place()).finish_non_exhaustive()
+        f.debug_struct("Keys")
+            .field("place", &self.shared.key_store.place())
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject").field("name", &self.name()).field("key", &self.key.id).finish_non_exhaustive()
+        f.debug_struct("Subject")
+            .field("name", &self.name())
+            .field("key", &self.key.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -326,12 +390,15 @@ impl Shared {
     async fn reconcile(&self, recorded: Recorded) -> Result<(), KeysError> {
         let destroyed = self.key_store.destroyed().await?;
         let known: HashSet<KeyId> = destroyed.iter().map(|key| key.id).collect();
-        let said: HashSet<KeyId> = recorded.forgotten.iter().map(|forgotten| forgotten.key).collect();
+        let said: HashSet<KeyId> =
+            recorded.forgotten.iter().map(|forgotten| forgotten.key).collect();
         for SubjectForgotten { subject, key, at } in recorded.forgotten {
             if !known.contains(&key) {
                 let place = self.key_store.place();
                 tracing::warn!(%subject, %key, place, "a key store from before a forgetting was brought back: the key is destroyed again");
-                self.key_store.destroy(DestroyedKey { id: key, subject: Label::new(subject)?, at }).await?;
+                self.key_store
+                    .destroy(DestroyedKey { id: key, subject: Label::new(subject)?, at })
+                    .await?;
             }
         }
         for key in destroyed.into_iter().filter(|key| !said.contains(&key.id)) {
@@ -347,7 +414,11 @@ impl Shared {
         let mut released = Vec::new();
         for OutlivedValue { value, token, owners } in self.key_store.outlived().await? {
             let waits = Timestamp::now().minus(RECORDED_WITHIN);
-            let mut silent: Vec<KeyId> = owners.into_iter().filter(|(_, since)| *since < waits).map(|(owner, _)| owner).collect();
+            let mut silent: Vec<KeyId> = owners
+                .into_iter()
+                .filter(|(_, since)| *since < waits)
+                .map(|(owner, _)| owner)
+                .collect();
             let tag = Query::tag(format!("{}:{token}", value.name));
             let mut events = self.store.read(Read::matching(tag, Position::START));
             while !silent.is_empty()
@@ -401,11 +472,17 @@ impl Shared {
         self.receipt(forgotten, position).await
     }
 
-    async fn receipt(&self, forgotten: SubjectForgotten, position: Position) -> Result<Erasure, KeysError> {
-        let page = self.store.page(Read::matching(Query::everything(), position).page_of(1)).await?;
+    async fn receipt(
+        &self,
+        forgotten: SubjectForgotten,
+        position: Position,
+    ) -> Result<Erasure, KeysError> {
+        let page =
+            self.store.page(Read::matching(Query::everything(), position).page_of(1)).await?;
         let event = page.events.first().filter(|event| event.position == position);
         let (Some(event), Some(hash)) = (event, self.store.hash_at(position).await?) else {
-            let detail = format!("what was recorded at position {position} is not there, ask again");
+            let detail =
+                format!("what was recorded at position {position} is not there, ask again");
             return Err(ReadError::Io { detail }.into());
         };
         // Another time may have been recorded, by a key store that was restored since.
@@ -413,7 +490,15 @@ impl Shared {
             Some(KeysEvent::Forgotten(recorded)) => recorded,
             _ => forgotten,
         };
-        Ok(Erasure { store: self.store.identity().store, subject, key, at, position, event: event.id, hash })
+        Ok(Erasure {
+            store: self.store.identity().store,
+            subject,
+            key,
+            at,
+            position,
+            event: event.id,
+            hash,
+        })
     }
 
     fn lookup(&self, name: &str, json: &[u8]) -> Result<Lookup, KeysError> {

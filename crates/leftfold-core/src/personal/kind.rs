@@ -52,7 +52,9 @@ impl ErasureError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::OtherStore { .. } | Self::NotRecorded { .. } | Self::OtherHistory { .. } => Kind::Conflict,
+            Self::OtherStore { .. } | Self::NotRecorded { .. } | Self::OtherHistory { .. } => {
+                Kind::Conflict
+            }
             Self::KeyThere { .. } => Kind::Bug,
             Self::Keys(error) => error.kind(),
         }

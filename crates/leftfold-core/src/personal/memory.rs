@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 use super::key_store::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup, OutlivedValue, Randomless, Secret, Token,
+    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup,
+    OutlivedValue, Randomless, Secret, Token,
 };
 use super::ring::{KeyRecord, Ring};
 use crate::store::{Label, Pending, Timestamp};
@@ -29,14 +30,19 @@ impl MemoryKeys {
     }
 
     /// Takes a record in, and answers.
-    fn keep<T>(&self, kept: impl FnOnce(&Ring) -> Result<(T, Option<KeyRecord>), Randomless>) -> Pending<T, KeyStoreError> {
+    fn keep<T>(
+        &self,
+        kept: impl FnOnce(&Ring) -> Result<(T, Option<KeyRecord>), Randomless>,
+    ) -> Pending<T, KeyStoreError> {
         let mut ring = self.ring();
         Pending::ready(match kept(&ring) {
             Ok((answer, record)) => {
                 record.into_iter().for_each(|record| ring.take(record));
                 Ok(answer)
             }
-            Err(error) => Err(KeyStoreError::Failed { place: self.place(), detail: error.to_string() }),
+            Err(error) => {
+                Err(KeyStoreError::Failed { place: self.place(), detail: error.to_string() })
+            }
         })
     }
 }
@@ -47,7 +53,11 @@ impl KeyStore for MemoryKeys {
     }
 
     fn identity(&self) -> KeyStoreIdentity {
-        KeyStoreIdentity { id: self.id, lookup: self.lookup.clone(), is_empty: self.ring().is_empty() }
+        KeyStoreIdentity {
+            id: self.id,
+            lookup: self.lookup.clone(),
+            is_empty: self.ring().is_empty(),
+        }
     }
 
     fn draw(&self, subject: Label) -> Pending<KeyState, KeyStoreError> {
@@ -62,7 +72,12 @@ impl KeyStore for MemoryKeys {
         Pending::ready(Ok(self.ring().key(id).cloned()))
     }
 
-    fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError> {
+    fn token(
+        &self,
+        value: Lookup,
+        owner: KeyId,
+        since: Timestamp,
+    ) -> Pending<Option<Token>, KeyStoreError> {
         self.keep(|ring| {
             Ok(match ring.token(&value, owner, since)? {
                 Some((token, record)) => (Some(token), record),

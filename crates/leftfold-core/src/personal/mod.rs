@@ -1,4 +1,5 @@
-//! Personal data that can be forgotten: it is sealed with the key of its subject, and forgetting destroys the key.
+//! Personal data that can be forgotten: it is sealed with the key of its subject, and forgetting
+//! destroys the key.
 //!
 //! A [`Personal`] is a value that was sealed before it became part of anything: a field of an
 //! event, a state, a command, an intent, a row. It has no plain text, so none can be written by
@@ -12,8 +13,9 @@
 //! ([`SubjectForgotten`], which read models hear of), and gives an [`Erasure`], a receipt that can
 //! be verified.
 //!
-//! `field` is the value, `cipher` how it is sealed, `key_store` the contract of what keeps the keys, `ring` the state that
-//! such a place has, `memory` the one for tests; `keys` is what applications hold, `erasure` the receipt.
+//! `field` is the value, `cipher` how it is sealed, `key_store` the contract of what keeps the
+//! keys, `ring` the state that such a place has, `memory` the one for tests; `keys` is what
+//! applications hold, `erasure` the receipt.
 //!
 //! ```
 //! use leftfold_core::personal::{Keys, Opened, Personal};
@@ -49,8 +51,8 @@ pub use erasure::{Erasure, SubjectForgotten};
 pub use error::{ErasureError, KeysError};
 pub use field::{NotSealed, Opened, Personal};
 pub use key_store::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup, OutlivedValue, Randomless, Secret,
-    SubjectKey, Token,
+    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup,
+    OutlivedValue, Randomless, Secret, SubjectKey, Token,
 };
 pub use keys::{Keys, RECORDED_WITHIN, SEALED_BYTES_MAX, Subject};
 pub use memory::MemoryKeys;

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::key_store::{DestroyedKey, KeyId, KeyState, Lookup, OutlivedValue, Randomless, Secret, SubjectKey, Token};
+use super::key_store::{
+    DestroyedKey, KeyId, KeyState, Lookup, OutlivedValue, Randomless, Secret, SubjectKey, Token,
+};
 use crate::store::{Label, Timestamp};
 
 /// The state of a key store: what follows from its records. An implementation of a key store keeps
@@ -65,12 +67,20 @@ impl Ring {
                 let key = SubjectKey::new(subject.clone(), secret);
                 if !self.subjects.contains_key(&subject) && !self.keys.contains_key(&key.id) {
                     self.subjects.insert(subject, key.id);
-                    self.keys.insert(key.id, Entry { state: KeyState::Held(key), values: Vec::new() });
+                    self.keys
+                        .insert(key.id, Entry { state: KeyState::Held(key), values: Vec::new() });
                 }
             }
             KeyRecord::Token { value, token, owner, since, outlives } => {
-                let Some(Entry { state: KeyState::Held(_), values }) = self.keys.get_mut(&owner) else { return };
-                let kept = self.tokens.entry(value.clone()).or_insert(Kept { token, owners: Vec::new(), outlives });
+                let Some(Entry { state: KeyState::Held(_), values }) = self.keys.get_mut(&owner)
+                else {
+                    return;
+                };
+                let kept = self.tokens.entry(value.clone()).or_insert(Kept {
+                    token,
+                    owners: Vec::new(),
+                    outlives,
+                });
                 kept.outlives |= outlives;
                 if !kept.has(owner) {
                     kept.owners.push((owner, since));
@@ -78,7 +88,11 @@ impl Ring {
                 }
             }
             KeyRecord::Destroyed(key) => {
-                if let Some(other) = self.subjects.insert(key.subject.clone(), key.id).filter(|other| *other != key.id) {
+                if let Some(other) = self
+                    .subjects
+                    .insert(key.subject.clone(), key.id)
+                    .filter(|other| *other != key.id)
+                {
                     self.end(DestroyedKey { id: other, ..key.clone() });
                 }
                 self.end(key);
@@ -89,7 +103,10 @@ impl Ring {
     fn end(&mut self, key: DestroyedKey) {
         let id = key.id;
         let entry = self.keys.entry(id);
-        let entry = entry.or_insert_with(|| Entry { state: KeyState::Destroyed(key.clone()), values: Vec::new() });
+        let entry = entry.or_insert_with(|| Entry {
+            state: KeyState::Destroyed(key.clone()),
+            values: Vec::new(),
+        });
         if let KeyState::Held(_) = entry.state {
             entry.state = KeyState::Destroyed(key);
         }
@@ -135,7 +152,8 @@ impl Ring {
         self.tokens.get(value).map(|kept| kept.token)
     }
 
-    /// The key of a subject, drawn if it never had one; then with the record to be made durable and taken in.
+    /// The key of a subject, drawn if it never had one; then with the record to be made durable and
+    /// taken in.
     pub fn draw(&self, subject: &Label) -> Result<(KeyState, Option<KeyRecord>), Randomless> {
         if let Some(known) = self.key_of(subject) {
             return Ok((known.clone(), None));
@@ -145,8 +163,8 @@ impl Ring {
         Ok((KeyState::Held(key), Some(KeyRecord::Key { subject, secret })))
     }
 
-    /// The token of a value for an owner, drawn if nobody has the value; with the record to be made durable and taken in if
-    /// the owner does not have it yet. `None` if the owner has no key.
+    /// The token of a value for an owner, drawn if nobody has the value; with the record to be made
+    /// durable and taken in if the owner does not have it yet. `None` if the owner has no key.
     pub fn token(
         &self,
         value: &Lookup,
@@ -161,7 +179,10 @@ impl Ring {
             Some(kept) => kept.token,
             None => Token::random()?,
         };
-        Ok(Some((token, Some(KeyRecord::Token { value: value.clone(), token, owner, since, outlives: false }))))
+        Ok(Some((
+            token,
+            Some(KeyRecord::Token { value: value.clone(), token, owner, since, outlives: false }),
+        )))
     }
 
     /// Returns every value that a forgotten subject had and others have.
@@ -190,7 +211,9 @@ impl Ring {
     pub fn records(&self) -> impl Iterator<Item = KeyRecord> {
         self.keys.iter().flat_map(move |(id, entry)| {
             let first = match &entry.state {
-                KeyState::Held(key) => KeyRecord::Key { subject: key.subject.clone(), secret: key.secret.clone() },
+                KeyState::Held(key) => {
+                    KeyRecord::Key { subject: key.subject.clone(), secret: key.secret.clone() }
+                }
                 KeyState::Destroyed(key) => KeyRecord::Destroyed(key.clone()),
             };
             let tokens = entry.values.iter().filter_map(move |value| {
@@ -240,7 +263,11 @@ mod tests {
 
     fn destroy(ring: &mut Ring, key: &SubjectKey) {
         let (id, subject) = (key.id, key.subject.clone());
-        ring.take(KeyRecord::Destroyed(DestroyedKey { id, subject, at: Timestamp::from_micros(1) }));
+        ring.take(KeyRecord::Destroyed(DestroyedKey {
+            id,
+            subject,
+            at: Timestamp::from_micros(1),
+        }));
     }
 
     #[test]
@@ -268,9 +295,17 @@ mod tests {
         destroy(&mut ring, &ada);
         ring.take(KeyRecord::Key { subject: ada.subject.clone(), secret: ada.secret.clone() });
         ring.take(KeyRecord::Key { subject: label("ada"), secret: Secret([9; 32]) });
-        let token = KeyRecord::Token { value: value(1), token: Token([1; 16]), owner: ada.id, since: SINCE, outlives: false };
+        let token = KeyRecord::Token {
+            value: value(1),
+            token: Token([1; 16]),
+            owner: ada.id,
+            since: SINCE,
+            outlives: false,
+        };
         ring.take(token);
-        assert!(matches!(ring.key_of(&label("ada")), Some(KeyState::Destroyed(key)) if key.id == ada.id));
+        assert!(
+            matches!(ring.key_of(&label("ada")), Some(KeyState::Destroyed(key)) if key.id == ada.id)
+        );
         assert_eq!((ring.find(&value(1)), ring.destroyed().count()), (None, 1));
     }
 
@@ -279,22 +314,31 @@ mod tests {
         let mut ring = Ring::default();
         let [ada, bob] = ["ada", "bob"].map(|subject| drawn(&mut ring, subject));
         let values = [1, 2, 3].map(value);
-        let tokens = [(&values[0], &ada), (&values[1], &ada), (&values[1], &bob), (&values[2], &bob)];
+        let tokens =
+            [(&values[0], &ada), (&values[1], &ada), (&values[1], &bob), (&values[2], &bob)];
         for (value, owner) in tokens {
             kept(&mut ring, value, owner.id);
         }
         destroy(&mut ring, &ada);
         let records: Vec<KeyRecord> = ring.records().collect();
         assert_eq!(records.len(), 4);
-        assert!(!records.iter().any(|record| matches!(record, KeyRecord::Key { secret, .. } if *secret == ada.secret)));
+        assert!(!records.iter().any(
+            |record| matches!(record, KeyRecord::Key { secret, .. } if *secret == ada.secret)
+        ));
         let mut again = Ring::default();
         records.into_iter().for_each(|record| again.take(record));
         for value in &values {
             assert_eq!(again.find(value), ring.find(value));
         }
-        let outlived =
-            OutlivedValue { value: values[1].clone(), token: ring.find(&values[1]).unwrap(), owners: vec![(bob.id, SINCE)] };
-        assert_eq!((again.outlived().collect::<Vec<_>>(), ring.outlived().count()), (vec![outlived], 1));
+        let outlived = OutlivedValue {
+            value: values[1].clone(),
+            token: ring.find(&values[1]).unwrap(),
+            owners: vec![(bob.id, SINCE)],
+        };
+        assert_eq!(
+            (again.outlived().collect::<Vec<_>>(), ring.outlived().count()),
+            (vec![outlived], 1)
+        );
         assert_eq!(again.key(bob.id), ring.key(bob.id));
         assert_eq!(again.key(ada.id), ring.key(ada.id));
     }

@@ -67,7 +67,9 @@ impl ConsumerStatus {
         match (self.lag(), self.per_second) {
             (0, _) => Some(Duration::ZERO),
             (_, 0) => None,
-            (lag, per_second) => Some(Duration::from_millis(lag.saturating_mul(1_000) / per_second)),
+            (lag, per_second) => {
+                Some(Duration::from_millis(lag.saturating_mul(1_000) / per_second))
+            }
         }
     }
 
@@ -133,7 +135,13 @@ impl Default for Board {
 
 impl Board {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, open: Mutex::default(), consumers: Mutex::default(), looks: watch::Sender::new(0), waker: Mutex::default() }
+        Self {
+            clock,
+            open: Mutex::default(),
+            consumers: Mutex::default(),
+            looks: watch::Sender::new(0),
+            waker: Mutex::default(),
+        }
     }
 
     pub(super) fn clock(&self) -> Arc<dyn Clock> {
@@ -157,7 +165,8 @@ impl Board {
     /// Everything up to here was taken up by all of these consumers.
     pub(super) fn taken_up(&self, names: impl Iterator<Item = &'static str>) -> Position {
         let consumers = self.consumers();
-        let through = |name| consumers.get(name).map_or(Position::START, |consumer| consumer.status.through);
+        let through =
+            |name| consumers.get(name).map_or(Position::START, |consumer| consumer.status.through);
         names.map(through).min().unwrap_or_default()
     }
 
@@ -185,16 +194,19 @@ impl Board {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
-            (status.stalled, status.needs_person, status.standby, status.under_way) = (true, false, false, 1);
+            (status.stalled, status.needs_person, status.standby, status.under_way) =
+                (true, false, false, 1);
         });
     }
 
-    /// Another does its work. Something is under way as long as it is not known that the other is alive.
+    /// Another does its work. Something is under way as long as it is not known that the other is
+    /// alive.
     pub(super) fn say_standby(&self, name: &'static str, waits_for: &str, under_way: usize) {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
-            (status.stalled, status.needs_person, status.standby, status.under_way) = (false, false, true, under_way);
+            (status.stalled, status.needs_person, status.standby, status.under_way) =
+                (false, false, true, under_way);
         });
     }
 
@@ -202,7 +214,8 @@ impl Board {
     pub(super) fn say_for_person(&self, name: &'static str, what: ForPerson) {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
-            (status.parked, status.in_doubt, status.stuck) = (what.parked, what.in_doubt, what.stuck);
+            (status.parked, status.in_doubt, status.stuck) =
+                (what.parked, what.in_doubt, what.stuck);
         });
     }
 
@@ -216,16 +229,28 @@ impl Board {
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             waits_for.clone_into(&mut status.waits_for);
-            (status.stalled, status.needs_person, status.standby, status.under_way) = (true, true, false, 0);
+            (status.stalled, status.needs_person, status.standby, status.under_way) =
+                (true, true, false, 0);
         });
     }
 
-    pub(super) fn say_where(&self, name: &'static str, through: Position, waits_for: &str, under_way: usize, waiting: usize) {
+    pub(super) fn say_where(
+        &self,
+        name: &'static str,
+        through: Position,
+        waits_for: &str,
+        under_way: usize,
+        waiting: usize,
+    ) {
         let now = self.clock.now();
         self.with(name, |consumer| {
             let status = &mut consumer.status;
             // Where it begins, it has not gone past anything.
-            let passed = if consumer.samples.is_empty() { 0 } else { through.0.saturating_sub(status.through.0) };
+            let passed = if consumer.samples.is_empty() {
+                0
+            } else {
+                through.0.saturating_sub(status.through.0)
+            };
             status.events += passed;
             (status.through, status.under_way, status.waiting) = (through, under_way, waiting);
             (status.stalled, status.needs_person, status.standby) = (false, false, false);
@@ -254,7 +279,11 @@ impl Board {
     }
 
     /// A consumer has read events.
-    pub(super) fn has_read<'e>(&self, name: &'static str, events: impl Iterator<Item = &'e RecordedEvent>) {
+    pub(super) fn has_read<'e>(
+        &self,
+        name: &'static str,
+        events: impl Iterator<Item = &'e RecordedEvent>,
+    ) {
         if let Some(unheard) = self.unheard(name) {
             unheard.are_recorded(events.map(|event| &event.event_type));
         }
@@ -262,7 +291,8 @@ impl Board {
 
     pub(super) fn statuses(&self, head: Position) -> Vec<ConsumerStatus> {
         let now = self.clock.now();
-        let mut all: Vec<_> = self.consumers().values().map(|consumer| consumer.status(now, head)).collect();
+        let mut all: Vec<_> =
+            self.consumers().values().map(|consumer| consumer.status(now, head)).collect();
         all.sort_by_key(|status| status.name);
         all
     }
@@ -272,7 +302,8 @@ impl Board {
     pub(super) fn is_idle(&self, store: &Store, waker: &Waker) -> bool {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
         let head = store.head().position;
-        let at_end = |consumer: &Consumer| ConsumerStatus { head, ..consumer.status.clone() }.is_idle();
+        let at_end =
+            |consumer: &Consumer| ConsumerStatus { head, ..consumer.status.clone() }.is_idle();
         // Whoever was under way when the end was looked at may have moved it.
         self.consumers().values().all(at_end) && store.head().position == head
     }
@@ -326,16 +357,22 @@ impl Consumer {
     }
 
     fn status(&self, now: Timestamp, head: Position) -> ConsumerStatus {
-        let mut status = ConsumerStatus { head: head.max(self.status.through), ..self.status.clone() };
+        let mut status =
+            ConsumerStatus { head: head.max(self.status.through), ..self.status.clone() };
         status.needs_person |= status.parked + status.in_doubt + status.stuck > 0;
         if let Some(unheard) = self.unheard.as_ref().filter(|_| self.is_running) {
             status.unheard_types = unheard.now();
-            let waits_for_events = status.under_way == 0 && !status.stalled && !status.standby && !status.needs_person;
+            let waits_for_events =
+                status.under_way == 0 && !status.stalled && !status.standby && !status.needs_person;
             if waits_for_events {
                 status.waits_for.push_str(&though(&status.unheard_types));
             }
         }
-        let from = self.samples.iter().find(|(at, _)| now.since(*at) <= SPEED_OVER).or(self.samples.back());
+        let from = self
+            .samples
+            .iter()
+            .find(|(at, _)| now.since(*at) <= SPEED_OVER)
+            .or(self.samples.back());
         if let Some((at, events)) = from {
             let millis = u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX).max(1);
             status.per_second = (status.events - events).saturating_mul(1_000) / millis;
@@ -370,7 +407,12 @@ struct Call {
 pub(super) struct Begun<'d>(&'d Doing, u64);
 
 impl Doing {
-    pub(super) fn begin(&self, what: &'static str, position: Position, since: Timestamp) -> Begun<'_> {
+    pub(super) fn begin(
+        &self,
+        what: &'static str,
+        position: Position,
+        since: Timestamp,
+    ) -> Begun<'_> {
         let mut calls = self.calls();
         calls.begun += 1;
         let number = calls.begun;
@@ -381,7 +423,8 @@ impl Doing {
     /// Returns the call that has taken longest, and its time, if that is long.
     fn named(&self, now: Timestamp) -> Option<(String, Duration)> {
         let calls = self.calls();
-        let Call { what, position, since, .. } = calls.under_way.iter().min_by_key(|call| call.since)?;
+        let Call { what, position, since, .. } =
+            calls.under_way.iter().min_by_key(|call| call.since)?;
         let since = now.since(*since);
         (since >= NAMED_AFTER).then(|| (format!("{what} {position}"), since))
     }

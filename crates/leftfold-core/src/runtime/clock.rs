@@ -127,16 +127,37 @@ mod tests {
         let mut clock = Believed { wall: start, at: began, slept: Duration::ZERO };
         let awake = || Duration::ZERO;
         assert_eq!(clock.tick(start.plus(HOUR), began + HOUR, awake), start.plus(HOUR));
-        assert_eq!(clock.tick(start.plus(HOUR * 24), began + HOUR * 2, awake), start.plus(HOUR * 24), "a jump that is believed");
-        assert_eq!(clock.tick(start.plus(HOUR * 3), began + HOUR * 3, awake), start.plus(HOUR * 3), "and back");
-        for wall in [start.plus(HOUR * 24 * 365), start.minus(HOUR * 24 * 365), Timestamp::MAX, Timestamp::MIN] {
+        assert_eq!(
+            clock.tick(start.plus(HOUR * 24), began + HOUR * 2, awake),
+            start.plus(HOUR * 24),
+            "a jump that is believed"
+        );
+        assert_eq!(
+            clock.tick(start.plus(HOUR * 3), began + HOUR * 3, awake),
+            start.plus(HOUR * 3),
+            "and back"
+        );
+        for wall in [
+            start.plus(HOUR * 24 * 365),
+            start.minus(HOUR * 24 * 365),
+            Timestamp::MAX,
+            Timestamp::MIN,
+        ] {
             assert_eq!(clock.tick(wall, began + HOUR * 4, awake), start.plus(HOUR * 4));
         }
-        assert_eq!(clock.tick(start.plus(HOUR * 5), began + HOUR * 5, awake), start.plus(HOUR * 5), "it came back");
+        assert_eq!(
+            clock.tick(start.plus(HOUR * 5), began + HOUR * 5, awake),
+            start.plus(HOUR * 5),
+            "it came back"
+        );
         let mut jumps = clock;
         for hour in 6..2_000 {
             let wall = start.plus(HOUR * (24 * 365 + hour));
-            assert_eq!(jumps.tick(wall, began + HOUR * hour, awake), start.plus(HOUR * hour), "it stays where it jumped to");
+            assert_eq!(
+                jumps.tick(wall, began + HOUR * hour, awake),
+                start.plus(HOUR * hour),
+                "it stays where it jumped to"
+            );
         }
     }
 
@@ -146,7 +167,11 @@ mod tests {
         let mut clock = Believed { wall: start, at: began, slept: Duration::ZERO };
         let slept = || HOUR * 72;
         assert_eq!(clock.tick(start.plus(HOUR * 73), began + HOUR, slept), start.plus(HOUR * 73));
-        assert_eq!(clock.tick(start.plus(HOUR * 200), began + HOUR * 2, slept), start.plus(HOUR * 74), "it slept no more");
+        assert_eq!(
+            clock.tick(start.plus(HOUR * 200), began + HOUR * 2, slept),
+            start.plus(HOUR * 74),
+            "it slept no more"
+        );
     }
 
     #[test]

@@ -28,8 +28,8 @@ impl<T> Future for Contained<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let code = &mut self.code;
-        // After a panic the code is dropped and never polled again; what it shared with others is theirs to keep whole,
-        // as it is between tasks.
+        // After a panic the code is dropped and never polled again; what it shared with others is
+        // theirs to keep whole, as it is between tasks.
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let polled = code.as_mut().map(|code| code.as_mut().poll(context));
             if matches!(polled, Some(Poll::Ready(_))) {
@@ -108,7 +108,10 @@ mod tests {
             panic!("step {steps} exploded")
         }));
         assert_eq!(poll(&mut code), Poll::Ready(Err("step 1 exploded".to_owned())));
-        assert_eq!(poll(&mut code), Poll::Ready(Err("it was awaited again after its end".to_owned())));
+        assert_eq!(
+            poll(&mut code),
+            Poll::Ready(Err("it was awaited again after its end".to_owned()))
+        );
         drop(code);
         assert_eq!(steps, 1);
     }

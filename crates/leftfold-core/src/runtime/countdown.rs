@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// Timers that are restarted far more often than they expire: the silence of a hundred thousand stations.
+/// Timers that are restarted far more often than they expire: the silence of a hundred thousand
+/// stations.
 ///
 /// They are gone with the process; if a deadline must survive that, use a timer of a
 /// [`Process`](super::process::Process). One task takes the keys that expire.
@@ -23,8 +24,8 @@ pub struct Countdowns<K> {
 #[derive(Debug)]
 struct Timers<K> {
     keys: HashMap<K, Key>,
-    /// An entry for each key that is never later than the key is due. Entries of a key that ended, or that were
-    /// overtaken by an earlier one, go when their time comes.
+    /// An entry for each key that is never later than the key is due. Entries of a key that ended,
+    /// or that were overtaken by an earlier one, go when their time comes.
     queue: BinaryHeap<Reverse<(Instant, K)>>,
 }
 
@@ -45,7 +46,10 @@ where
     K: Ord,
 {
     fn default() -> Self {
-        Self { timers: Mutex::new(Timers { keys: HashMap::new(), queue: BinaryHeap::new() }), sooner: Notify::new() }
+        Self {
+            timers: Mutex::new(Timers { keys: HashMap::new(), queue: BinaryHeap::new() }),
+            sooner: Notify::new(),
+        }
     }
 }
 
@@ -106,8 +110,8 @@ impl<K: Clone + Ord + Hash> Countdowns<K> {
 }
 
 impl<K: Clone + Ord + Hash> Timers<K> {
-    /// Drops the entries of keys that ended or were overtaken, once they are the most: so cancelling is cheap, and
-    /// memory is bounded by the keys that run.
+    /// Drops the entries of keys that ended or were overtaken, once they are the most: so
+    /// cancelling is cheap, and memory is bounded by the keys that run.
     fn tidy(&mut self) {
         if self.queue.len() <= 2 * self.keys.len() + QUEUE_SPARE {
             return;
@@ -190,8 +194,8 @@ mod tests {
         assert_eq!(countdowns.timers().queue.len(), 1_000);
     }
 
-    /// A cancelled timer used to leave its entry until its time came: stations that come and go would have filled the
-    /// memory with them.
+    /// A cancelled timer used to leave its entry until its time came: stations that come and go
+    /// would have filled the memory with them.
     #[tokio::test(start_paused = true)]
     async fn timers_that_are_cancelled_or_shortened_again_and_again_leave_nothing_behind() {
         let countdowns = Countdowns::new();

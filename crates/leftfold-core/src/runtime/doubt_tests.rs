@@ -37,8 +37,15 @@ enum Happens {
     Crash,
 }
 
-const ALL: [Happens; 7] =
-    [Happens::Done, Happens::Refused, Happens::NotDone, Happens::InDoubt, Happens::Panic, Happens::Deadline, Happens::Crash];
+const ALL: [Happens; 7] = [
+    Happens::Done,
+    Happens::Refused,
+    Happens::NotDone,
+    Happens::InDoubt,
+    Happens::Panic,
+    Happens::Deadline,
+    Happens::Crash,
+];
 
 /// How a doubt ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +57,22 @@ enum Ending {
     Nobody,
 }
 
-const ENDINGS: [Ending; 5] =
-    [Ending::LookedUpDone, Ending::LookedUpNotDone, Ending::PersonSaysDone, Ending::PersonSaysNotDone, Ending::Nobody];
+const ENDINGS: [Ending; 5] = [
+    Ending::LookedUpDone,
+    Ending::LookedUpNotDone,
+    Ending::PersonSaysDone,
+    Ending::PersonSaysNotDone,
+    Ending::Nobody,
+];
 
-/// How an effect ends, by the table in the documentation of [`Effect`]; none where it needs more to happen.
-fn expected(happens: &[Happens], once: bool, attempts_max: usize, ending: Ending) -> Option<&'static str> {
+/// How an effect ends, by the table in the documentation of [`Effect`]; none where it needs more to
+/// happen.
+fn expected(
+    happens: &[Happens],
+    once: bool,
+    attempts_max: usize,
+    ending: Ending,
+) -> Option<&'static str> {
     let mut doubts = 0;
     for (index, one) in happens.iter().enumerate() {
         let has_more = index + 1 < attempts_max;
@@ -81,8 +99,8 @@ fn expected(happens: &[Happens], once: bool, attempts_max: usize, ending: Ending
     None
 }
 
-/// A payment that was charged and whose answer was lost, and that was refused when it was tried again, used to end as not
-/// done: customers were charged, and their orders cancelled.
+/// A payment that was charged and whose answer was lost, and that was refused when it was tried
+/// again, used to end as not done: customers were charged, and their orders cancelled.
 #[test]
 fn a_doubt_is_never_forgotten_in_any_order_of_what_happens() {
     let mut walked = 0;
@@ -94,7 +112,10 @@ fn a_doubt_is_never_forgotten_in_any_order_of_what_happens() {
                 match expected(&happens, once, attempts, ending) {
                     Some(end) => {
                         let ended = World::new(&happens, once, attempts, ending).run();
-                        assert_eq!(ended, end, "{happens:?} with {attempts} attempts, once: {once}, {ending:?}");
+                        assert_eq!(
+                            ended, end,
+                            "{happens:?} with {attempts} attempts, once: {once}, {ending:?}"
+                        );
                     }
                     None if happens.len() < LENGTH_MAX => {
                         all.extend(ALL.iter().map(|one| [happens.as_slice(), &[*one]].concat()));
@@ -136,7 +157,10 @@ impl World {
             let intent = now(turn.intent(self.id)).unwrap().unwrap();
             let next = match self.state() {
                 EffectState::InDoubt { .. }
-                    if matches!(self.payer.ending, Ending::PersonSaysDone | Ending::PersonSaysNotDone) =>
+                    if matches!(
+                        self.payer.ending,
+                        Ending::PersonSaysDone | Ending::PersonSaysNotDone
+                    ) =>
                 {
                     self.clock.advance(DEADLINE);
                     self.person_says(&turn, intent)
@@ -152,7 +176,9 @@ impl World {
             };
             match next {
                 Some(Next::Concluded) => return self.ended(),
-                Some(Next::Rests(rest)) if rest.kind == Kind::Look && looks > 1 => return "in doubt".to_owned(),
+                Some(Next::Rests(rest)) if rest.kind == Kind::Look && looks > 1 => {
+                    return "in doubt".to_owned();
+                }
                 Some(Next::Rests(rest)) => self.clock.set(rest.until.max(self.clock.now())),
                 Some(_) => panic!("nothing fails here"),
                 None => {}
@@ -160,7 +186,8 @@ impl World {
         }
     }
 
-    /// Waits for a turn: if it has no end, until its deadline; if the process is to crash, not at all.
+    /// Waits for a turn: if it has no end, until its deadline; if the process is to crash, not at
+    /// all.
     fn take(&self, turn: impl Future<Output = Next<Payer>>) -> Option<Next<Payer>> {
         let mut turn = pin!(turn);
         let mut context = Context::from_waker(Waker::noop());
@@ -183,7 +210,11 @@ impl World {
             _ => Verdict::NotDone { reason: "the bank says so".into() },
         };
         let (answer, mut answered) = oneshot::channel();
-        let next = now(turn.hear(Asked { intent, by: "ann".into(), word: Word::Verdict(verdict, answer) }));
+        let next = now(turn.hear(Asked {
+            intent,
+            by: "ann".into(),
+            word: Word::Verdict(verdict, answer),
+        }));
         assert_eq!(answered.try_recv().unwrap(), Ok(()));
         Some(next)
     }
@@ -201,7 +232,11 @@ impl World {
             EffectState::NotDone { .. } => "not done".to_owned(),
             other => format!("{other:?}"),
         };
-        assert_eq!(told, std::slice::from_ref(&recorded), "the target hears what is recorded, once");
+        assert_eq!(
+            told,
+            std::slice::from_ref(&recorded),
+            "the target hears what is recorded, once"
+        );
         recorded
     }
 }
@@ -255,7 +290,10 @@ impl Effect for Payer {
     }
 
     async fn resolve(&self, attempt: &Attempt<Payment>) -> Performed<String> {
-        assert!(attempt.doubts().any(|tried| tried.number == attempt.number), "only what is in doubt is looked up");
+        assert!(
+            attempt.doubts().any(|tried| tried.number == attempt.number),
+            "only what is in doubt is looked up"
+        );
         let reason = "?".to_owned();
         match self.ending {
             Ending::LookedUpDone => Performed::Done("done".to_owned()),
@@ -264,7 +302,11 @@ impl Effect for Payer {
         }
     }
 
-    fn report(&self, _: &Attempt<Payment>, conclusion: &Conclusion<String>) -> Option<(String, ())> {
+    fn report(
+        &self,
+        _: &Attempt<Payment>,
+        conclusion: &Conclusion<String>,
+    ) -> Option<(String, ())> {
         self.told.lock().unwrap().push(match conclusion {
             Conclusion::Done(outcome) => outcome.clone(),
             Conclusion::NotDone { .. } => "not done".to_owned(),

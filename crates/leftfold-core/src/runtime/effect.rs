@@ -30,10 +30,11 @@ use crate::store::{Position, RecordedEvent, Timestamp};
 /// | none took place, and no further one is allowed | not done |
 /// | some may have taken place, and none is known to | in doubt, until each of them was looked up as not done, or a person says what happened |
 ///
-/// A crash, a deadline, a panic and an answer that says so are the same doubt. A person's word counts for all attempts.
+/// A crash, a deadline, a panic and an answer that says so are the same doubt. A person's word
+/// counts for all attempts.
 ///
-/// The window that remains: between the opening of an attempt and its outcome nobody but the outside world knows
-/// whether it took place. That window is never closed by guessing.
+/// The window that remains: between the opening of an attempt and its outcome nobody but the
+/// outside world knows whether it took place. That window is never closed by guessing.
 pub trait Effect: Send + Sync + 'static {
     /// Names the effect in logs and status.
     const NAME: &'static str;
@@ -68,14 +69,22 @@ pub trait Effect: Send + Sync + 'static {
 
     /// Carries it out. At the attempt's deadline the future is dropped, and the attempt is in
     /// doubt. A panic, too, leaves the attempt in doubt.
-    fn perform(&self, attempt: &Attempt<Self::Intent>) -> impl Future<Output = Performed<Self::Outcome>> + Send;
+    fn perform(
+        &self,
+        attempt: &Attempt<Self::Intent>,
+    ) -> impl Future<Output = Performed<Self::Outcome>> + Send;
 
     /// Finds out what became of an attempt that is in doubt, without doing it again. Called after
     /// the deadlines of all attempts, and given as long as an attempt. If several are in doubt,
     /// each is looked up: the answer is about the one that is given.
-    fn resolve(&self, attempt: &Attempt<Self::Intent>) -> impl Future<Output = Performed<Self::Outcome>> + Send {
+    fn resolve(
+        &self,
+        attempt: &Attempt<Self::Intent>,
+    ) -> impl Future<Output = Performed<Self::Outcome>> + Send {
         let _ = attempt;
-        future::ready(Performed::InDoubt { reason: "nothing can be looked up, a person must say what happened".to_owned() })
+        future::ready(Performed::InDoubt {
+            reason: "nothing can be looked up, a person must say what happened".to_owned(),
+        })
     }
 
     /// Returns the command that tells the target of the end, and the id of the target; `None` if
@@ -91,7 +100,8 @@ pub trait Effect: Send + Sync + 'static {
 /// Beginning of an effect that is new to a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Begin {
-    /// From the end of the log at its first start: what was asked for before is history, and nobody waits for it.
+    /// From the end of the log at its first start: what was asked for before is history, and nobody
+    /// waits for it.
     #[default]
     Now,
     /// From the beginning of the log: everything that was ever asked for is carried out.
@@ -105,13 +115,15 @@ pub enum Order {
     /// With the others of its stream; an event without one with nothing.
     #[default]
     Stream,
-    /// With the others of this effect that have this key, whatever their streams: the target that may hang.
+    /// With the others of this effect that have this key, whatever their streams: the target that
+    /// may hang.
     Key(String),
     /// With nothing.
     None,
 }
 
-/// Names an effect: the position of the event that asks for it. The default stands before every effect.
+/// Names an effect: the position of the event that asks for it. The default stands before every
+/// effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EffectId(pub Position);
 
@@ -142,8 +154,8 @@ pub struct Attempt<I> {
     pub event: RecordedEvent,
     /// Moment at which the runtime stops waiting for it.
     pub deadline: Timestamp,
-    /// Every attempt at this effect so far, the first ones first, but for this one while it is under way. Number 0 is
-    /// one that the log does not know, of before a declared restore.
+    /// Every attempt at this effect so far, the first ones first, but for this one while it is
+    /// under way. Number 0 is one that the log does not know, of before a declared restore.
     pub tries: Vec<Try>,
 }
 
@@ -166,7 +178,9 @@ impl<I> Attempt<I> {
     /// The attempts that may have taken place: if this effect took place by another one, it may
     /// have done so twice.
     pub fn doubts(&self) -> impl Iterator<Item = &Try> {
-        self.tries.iter().filter(|tried| matches!(tried.fate, Fate::InDoubt { .. } | Fate::Unsaid { .. }))
+        self.tries
+            .iter()
+            .filter(|tried| matches!(tried.fate, Fate::InDoubt { .. } | Fate::Unsaid { .. }))
     }
 }
 
@@ -203,8 +217,13 @@ pub enum Fate {
     },
 }
 
-/// The span of an attempt at an effect, or of a look at one in doubt. It continues the trace of the intent.
-pub(super) fn span<E: Effect>(event: &RecordedEvent, attempt: u32, call: &'static str) -> tracing::Span {
+/// The span of an attempt at an effect, or of a look at one in doubt. It continues the trace of the
+/// intent.
+pub(super) fn span<E: Effect>(
+    event: &RecordedEvent,
+    attempt: u32,
+    call: &'static str,
+) -> tracing::Span {
     let span = tracing::info_span!(
         "leftfold.effect",
         effect = E::NAME,
@@ -291,7 +310,9 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Returns the wait after a number of tries, from 1.
     pub(super) fn after(self, tries: u32) -> Duration {
-        let doubled = self.first.saturating_mul(1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));
+        let doubled = self
+            .first
+            .saturating_mul(1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));
         doubled.min(self.longest).mul_f64(0.75 + 0.25 * fastrand::f64())
     }
 }
@@ -344,8 +365,9 @@ impl Policy {
 
     /// Lets an effect in doubt keep its place until it is concluded, by a look or by a person.
     ///
-    /// Otherwise it gives way to the later ones of its key as soon as it will not be tried again: then whatever became of it
-    /// is over, and the order is kept. One that may be tried again keeps its place in any case.
+    /// Otherwise it gives way to the later ones of its key as soon as it will not be tried again:
+    /// then whatever became of it is over, and the order is kept. One that may be tried again keeps
+    /// its place in any case.
     #[must_use]
     pub const fn doubts_hold(mut self) -> Self {
         self.doubts_hold = true;

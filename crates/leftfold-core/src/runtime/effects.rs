@@ -1,4 +1,5 @@
-//! The handle on all effects: how each one stands, waiting for one, and a person's answer where one is in doubt.
+//! The handle on all effects: how each one stands, waiting for one, and a person's answer where one
+//! is in doubt.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +14,10 @@ use super::effect::{Effect, EffectId};
 use super::ledger::{EffectState, Ledger};
 use super::turn::{self, Intent};
 use crate::fold::{Aggregate, LoadError, Purpose};
-use crate::store::{EventType, Invalid, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName, Timestamp};
+use crate::store::{
+    EventType, Invalid, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName,
+    Timestamp,
+};
 
 /// Effects looked at for one page of a list.
 const LOOKED_AT_MAX: usize = 1_000;
@@ -33,7 +37,8 @@ pub(super) struct Kind {
     pub(super) intent: EventType,
     /// The names of the intents' type in a store, the older ones too.
     names: fn(&Store, &EventType) -> Vec<EventType>,
-    /// Returns the reason why this release cannot carry out such an intent of a store; `None` if it can.
+    /// Returns the reason why this release cannot carry out such an intent of a store; `None` if it
+    /// can.
     unreadable: fn(&Store, &RecordedEvent) -> Option<String>,
     pub(super) asked: mpsc::Sender<Asked>,
 }
@@ -41,17 +46,24 @@ pub(super) struct Kind {
 impl Kind {
     pub(super) fn new<E: Effect>(asked: mpsc::Sender<Asked>) -> Result<Self, Invalid> {
         let intent = EventType::new(E::INTENT)?;
-        Ok(Self { name: E::NAME, intent, names: names::<E>, unreadable: turn::unreadable::<E>, asked })
+        Ok(Self {
+            name: E::NAME,
+            intent,
+            names: names::<E>,
+            unreadable: turn::unreadable::<E>,
+            asked,
+        })
     }
 
-    /// The names under which its intents stand in a store now: an owner of their type that came into use since may know
-    /// older ones.
+    /// The names under which its intents stand in a store now: an owner of their type that came
+    /// into use since may know older ones.
     fn names_in(&self, store: &Store) -> Vec<EventType> {
         (self.names)(store, &self.intent)
     }
 }
 
-/// The names of the type of an effect's intents, as far as those enums know them that are in use with the store.
+/// The names of the type of an effect's intents, as far as those enums know them that are in use
+/// with the store.
 fn names<E: Effect>(store: &Store, intent: &EventType) -> Vec<EventType> {
     match store.schema::<<E::Target as Aggregate>::Event>(Purpose::Writing) {
         Ok(schema) => schema.names_of(intent),
@@ -232,7 +244,9 @@ impl Effects {
             Err(LoadError::Event(error)) => Ledger::unreadable(id, &error)?,
             ledger => ledger?,
         };
-        if let (Some(reason), EffectState::Pending | EffectState::Waiting { .. }) = (unreadable, &ledger.state) {
+        if let (Some(reason), EffectState::Pending | EffectState::Waiting { .. }) =
+            (unreadable, &ledger.state)
+        {
             ledger.state = EffectState::Parked { reason };
         }
         Ok(Some(EffectStatus {
@@ -249,7 +263,11 @@ impl Effects {
 
     /// Returns the state of an effect as soon as it is concluded, in doubt or parked, whichever
     /// process carries it out; when the time is up, the state at that moment.
-    pub async fn wait(&self, id: EffectId, within: Duration) -> Result<Option<EffectStatus>, LoadError> {
+    pub async fn wait(
+        &self,
+        id: EffectId,
+        within: Duration,
+    ) -> Result<Option<EffectStatus>, LoadError> {
         let settled = async {
             let mut ledger = self.store.subscribe(Query::stream(Ledger::stream(id)?), id.0);
             loop {
@@ -267,7 +285,12 @@ impl Effects {
     }
 
     /// Effects after one of them, the oldest first. A page may be short and still not the last.
-    pub async fn list(&self, filter: EffectFilter, after: EffectId, at_most: usize) -> Result<EffectPage, LoadError> {
+    pub async fn list(
+        &self,
+        filter: EffectFilter,
+        after: EffectId,
+        at_most: usize,
+    ) -> Result<EffectPage, LoadError> {
         let at_most = at_most.max(1);
         let candidates = match filter {
             EffectFilter::Open | EffectFilter::InDoubt => self.open_after(after).await?,
@@ -293,12 +316,21 @@ impl Effects {
     /// Records a person's statement about an effect in doubt, and their name. It must be in doubt,
     /// and its attempt's deadline must have passed. The target hears of it as of any outcome. If it
     /// is being looked up, the first to know counts.
-    pub async fn resolve(&self, id: EffectId, verdict: Verdict, by: &str) -> Result<EffectStatus, ResolveError> {
+    pub async fn resolve(
+        &self,
+        id: EffectId,
+        verdict: Verdict,
+        by: &str,
+    ) -> Result<EffectStatus, ResolveError> {
         let failed = |error: LoadError| ResolveError::Store { detail: error.to_string() };
         let found = self.intent(id).await.map_err(|error| failed(error.into()))?;
         let (kind, event) = found.ok_or(ResolveError::NotOpen { id })?;
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { intent: Intent { id, event }, by: by.to_owned(), word: Word::Verdict(verdict, answer) };
+        let asked = Asked {
+            intent: Intent { id, event },
+            by: by.to_owned(),
+            word: Word::Verdict(verdict, answer),
+        };
         let stopped = || ResolveError::Store { detail: "the runtime has stopped".to_owned() };
         kind.asked.send(asked).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())??;
@@ -308,12 +340,21 @@ impl Effects {
     /// Records that a person no longer wants an effect, with their name and reason, if no attempt
     /// at it is under way or in doubt. The target hears of it as of any effect that did not take
     /// place. One whose earlier attempts are in doubt is not tried again, and stays in doubt.
-    pub async fn cancel(&self, id: EffectId, reason: &str, by: &str) -> Result<EffectStatus, CancelError> {
+    pub async fn cancel(
+        &self,
+        id: EffectId,
+        reason: &str,
+        by: &str,
+    ) -> Result<EffectStatus, CancelError> {
         let failed = |error: LoadError| CancelError::Store { detail: error.to_string() };
         let found = self.intent(id).await.map_err(|error| failed(error.into()))?;
         let (kind, event) = found.ok_or(CancelError::NotOpen { id })?;
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { intent: Intent { id, event }, by: by.to_owned(), word: Word::Cancel(reason.to_owned(), answer) };
+        let asked = Asked {
+            intent: Intent { id, event },
+            by: by.to_owned(),
+            word: Word::Cancel(reason.to_owned(), answer),
+        };
         let stopped = || CancelError::Store { detail: "the runtime has stopped".to_owned() };
         kind.asked.send(asked).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())??;
@@ -339,7 +380,10 @@ impl Effects {
         }
         let named = self.named();
         let page = self.store.page(Read::matching(of_any(&named), id.0).page_of(1)).await?;
-        let Some(event) = page.events.into_iter().next().filter(|event| event.position == id.0) else { return Ok(None) };
+        let Some(event) = page.events.into_iter().next().filter(|event| event.position == id.0)
+        else {
+            return Ok(None);
+        };
         let kind = named.into_iter().find(|(_, names)| names.contains(&event.event_type));
         Ok(kind.map(|(kind, _)| (kind, event)))
     }
@@ -349,7 +393,8 @@ impl Effects {
     async fn open_after(&self, after: EffectId) -> Result<Vec<EffectId>, ReadError> {
         // In this order: what is taken up in between is in both.
         let taken_up = self.board.taken_up(self.kinds.iter().map(|kind| kind.name));
-        let mut open: BTreeSet<EffectId> = self.board.open_after(after, LOOKED_AT_MAX).into_iter().collect();
+        let mut open: BTreeSet<EffectId> =
+            self.board.open_after(after, LOOKED_AT_MAX).into_iter().collect();
         open.extend(self.recorded_after(after.max(EffectId(taken_up))).await?);
         Ok(open.into_iter().take(LOOKED_AT_MAX).collect())
     }

@@ -10,10 +10,12 @@ use super::process::Processes;
 use super::progress;
 use super::projection::Projections;
 
-/// Handle on a runtime, for status, metrics and the doors of effects, processes and projections. Cloning is cheap: a web
-/// server keeps clones, and `main` keeps the [`RunningRuntime`](super::RunningRuntime), which alone can stop it.
+/// Handle on a runtime, for status, metrics and the doors of effects, processes and projections.
+/// Cloning is cheap: a web server keeps clones, and `main` keeps the
+/// [`RunningRuntime`](super::RunningRuntime), which alone can stop it.
 ///
-/// It keeps nothing running. After the runtime was stopped or dropped it says how each consumer stood at the end.
+/// It keeps nothing running. After the runtime was stopped or dropped it says how each consumer
+/// stood at the end.
 #[derive(Clone, Debug)]
 pub struct RuntimeHandle {
     pub(super) effects: Effects,
@@ -47,8 +49,9 @@ impl RuntimeHandle {
         self.effects.board.statuses(self.effects.store.head().position)
     }
 
-    /// The same as figures, in the text format of Prometheus (version 0.0.4), together with those of the store and of other
-    /// runtimes behind it: it is [`Store::metrics`](crate::store::Store::metrics). After the runtime was stopped its figures
+    /// The same as figures, in the text format of Prometheus (version 0.0.4), together with those
+    /// of the store and of other runtimes behind it: it is
+    /// [`Store::metrics`](crate::store::Store::metrics). After the runtime was stopped its figures
     /// are no part of that.
     #[must_use]
     pub fn metrics(&self) -> String {

@@ -9,9 +9,14 @@ use super::Running;
 use super::board::Board;
 use crate::store::Store;
 
-/// Polls the consumers in the caller's task until all that is recorded was taken up and nothing is under way, tells them
-/// to stop, and waits for their ends.
-pub(super) async fn run(store: &Store, board: &Board, stop: &watch::Sender<bool>, mut consumers: Vec<Running>) {
+/// Polls the consumers in the caller's task until all that is recorded was taken up and nothing is
+/// under way, tells them to stop, and waits for their ends.
+pub(super) async fn run(
+    store: &Store,
+    board: &Board,
+    stop: &watch::Sender<bool>,
+    mut consumers: Vec<Running>,
+) {
     poll_fn(|context| {
         loop {
             consumers.retain_mut(|consumer| consumer.as_mut().poll(context).is_pending());

@@ -11,7 +11,8 @@ type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Futures that are carried out together. If dropped, all of them end at once.
 pub(super) enum Jobs<T> {
-    /// Each in a task of its own, so that they use several threads and hold up nobody by what they do there.
+    /// Each in a task of its own, so that they use several threads and hold up nobody by what they
+    /// do there.
     Spawned(JoinSet<T>),
     /// In the task that waits for them: nothing else is needed to run them, and their order is
     /// repeatable.
@@ -52,7 +53,9 @@ impl<T: Send + 'static> Jobs<T> {
                 match tasks.join_next().await? {
                     Ok(ended) => return Some(ended),
                     // It was cancelled with the executor that it ran in.
-                    Err(error) => tracing::error!(%error, "something that was under way was cancelled"),
+                    Err(error) => {
+                        tracing::error!(%error, "something that was under way was cancelled")
+                    }
                 }
             },
             Self::Polled(jobs) => jobs.next().await,

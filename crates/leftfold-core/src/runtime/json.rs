@@ -120,7 +120,10 @@ pub(super) enum NotKept {
 
 impl ValueLimits {
     /// Writes a value that is within the limits, and reads it back.
-    pub(super) fn write<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Json, NotKept> {
+    pub(super) fn write<T: Serialize + DeserializeOwned>(
+        &self,
+        value: &T,
+    ) -> Result<Json, NotKept> {
         // Reading back what is too large would cost more than the refusal.
         let json = Json::of_unread(value).map_err(|lost| self.not_kept(&lost))?;
         self.check(&json).map_err(NotKept::Invalid)?;
@@ -134,7 +137,8 @@ impl ValueLimits {
     }
 
     fn not_kept(&self, lost: &Unfaithful) -> NotKept {
-        let levels = if let Loss::TooDeep { depth_max } = lost.loss { depth_max as usize + 1 } else { 0 };
+        let levels =
+            if let Loss::TooDeep { depth_max } = lost.loss { depth_max as usize + 1 } else { 0 };
         match Invalid::if_over(self.depth, levels, self.depth_max) {
             Err(too_deep) => NotKept::Invalid(too_deep),
             Ok(()) => NotKept::Unwritable(lost.with_name()),
@@ -155,7 +159,11 @@ mod tests {
     #[test]
     fn values_say_the_same_in_any_order_and_no_number_is_taken_for_another() {
         for (one, other, same) in [
-            (r#"{"a":1,"b":[1,2,{"c":null}]}"#, "{ \"b\" : [1, 2,\n{\"c\":null\n}], \"a\":1}", true),
+            (
+                r#"{"a":1,"b":[1,2,{"c":null}]}"#,
+                "{ \"b\" : [1, 2,\n{\"c\":null\n}], \"a\":1}",
+                true,
+            ),
             ("[1,2]", "[2,1]", false),
             (r#"["\u0061\/"]"#, r#"["a/"]"#, true),
             ("[1,1,2]", "[1,2,2]", false),

@@ -1,4 +1,5 @@
-//! The ledger of one effect: what the log says of its attempts and their outcome, in a stream of the runtime's own.
+//! The ledger of one effect: what the log says of its attempts and their outcome, in a stream of
+//! the runtime's own.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,7 +8,9 @@ use super::effect::{EffectId, Fate, Try};
 use super::json::Json;
 use super::positions::{Owner, Positions, RewriteError, no_label};
 use crate::fold::{Event, EventError, LoadError, Schema, Unknown};
-use crate::store::{Invalid, NewEvent, Position, Read, RecordedEvent, Store, StreamName, Timestamp, Version};
+use crate::store::{
+    Invalid, NewEvent, Position, Read, RecordedEvent, Store, StreamName, Timestamp, Version,
+};
 
 /// Fact about an effect, stored as `$effect.…` in the stream `$effect-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,22 +44,35 @@ impl Event for LedgerEvent {
 }
 
 /// Ledgers in a copy of the store.
-pub(super) const OWNER: Owner = Owner { category: LedgerEvent::NAMESPACE, rewrite, label: no_label };
+pub(super) const OWNER: Owner =
+    Owner { category: LedgerEvent::NAMESPACE, rewrite, label: no_label };
 
-/// A ledger is named by its intent's position, and goes with the very event: the nearest one that is left may be another
-/// intent.
-fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
-    let id = record.stream.as_ref().filter(|at| at.name.category() == LedgerEvent::NAMESPACE).map(|at| at.name.id().parse());
+/// A ledger is named by its intent's position, and goes with the very event: the nearest one that
+/// is left may be another intent.
+fn rewrite(
+    record: &RecordedEvent,
+    positions: &dyn Positions,
+) -> Result<Option<NewEvent>, RewriteError> {
+    let id = record
+        .stream
+        .as_ref()
+        .filter(|at| at.name.category() == LedgerEvent::NAMESPACE)
+        .map(|at| at.name.id().parse());
     let Some(Ok(intent)) = id else { return Ok(Some(record.to_new())) };
     let Some(intent) = positions.event(Position(intent)) else { return Ok(None) };
     Ok(Some(record.to_new().in_stream(Ledger::stream(EffectId(intent))?)))
 }
 
-/// The effect that an event of a ledger is about, and what it says; `None` if it is no event of a ledger.
+/// The effect that an event of a ledger is about, and what it says; `None` if it is no event of a
+/// ledger.
 #[must_use]
 pub fn entry_of(event: &RecordedEvent) -> Option<(String, LedgerEvent)> {
     let stream = event.stream.as_ref().filter(|at| at.name.category() == LedgerEvent::NAMESPACE)?;
-    let entry = Schema::of::<LedgerEvent>().ok()?.decode::<LedgerEvent>(event, Unknown::Ignore).ok()?.pop()?;
+    let entry = Schema::of::<LedgerEvent>()
+        .ok()?
+        .decode::<LedgerEvent>(event, Unknown::Ignore)
+        .ok()?
+        .pop()?;
     Some((stream.name.id().to_owned(), entry))
 }
 
@@ -78,7 +94,8 @@ pub enum EffectState {
         /// Moment of the next attempt.
         again_at: Timestamp,
     },
-    /// A record of it cannot be read by this release, so nothing is done before a person has seen to that.
+    /// A record of it cannot be read by this release, so nothing is done before a person has seen
+    /// to that.
     Parked {
         /// Record that cannot be read, and the remedy.
         reason: String,
@@ -131,7 +148,8 @@ pub(super) struct Ledger {
     pub(super) position: Position,
     /// The number of the last attempt.
     pub(super) attempts: u32,
-    /// Every attempt, in order. Number 0 is one that the log does not know, of before a declared restore.
+    /// Every attempt, in order. Number 0 is one that the log does not know, of before a declared
+    /// restore.
     pub(super) tries: Vec<Try>,
     /// True if a person wants no further attempt.
     pub(super) cancelled: bool,
@@ -150,7 +168,9 @@ impl Ledger {
         let mut ledger = Self::empty(stream.clone(), id);
         let mut events = store.read(Read::stream(stream, Version(1)));
         while let Some(recorded) = events.next().await? {
-            schema.decode_each(&recorded, Unknown::Refuse, |event| ledger.apply(event, recorded.recorded_at))?;
+            schema.decode_each(&recorded, Unknown::Refuse, |event| {
+                ledger.apply(event, recorded.recorded_at)
+            })?;
             (ledger.version, ledger.position) = (recorded.version(), recorded.position);
         }
         Ok(ledger)
@@ -202,7 +222,10 @@ impl Ledger {
             }
             LedgerEvent::Cancelled { reason, by } => {
                 self.cancelled = true;
-                EffectState::InDoubt { reason: format!("{by} wants no further attempt: {reason}"), since: at }
+                EffectState::InDoubt {
+                    reason: format!("{by} wants no further attempt: {reason}"),
+                    since: at,
+                }
             }
             LedgerEvent::Done { outcome, by, report_refused } => {
                 self.report_refused = report_refused;
@@ -218,7 +241,8 @@ impl Ledger {
     fn settle(&mut self, number: u32, fate: Fate, at: Timestamp) {
         match self.tries.iter_mut().find(|tried| tried.number == number) {
             Some(tried) => tried.fate = fate,
-            // One of before a restore. It has no deadline that anybody knows, but it began before this.
+            // One of before a restore. It has no deadline that anybody knows, but it began before
+            // this.
             None => self.tries.insert(0, Try { number, deadline: at, fate }),
         }
     }
@@ -234,8 +258,11 @@ impl Ledger {
 
     /// Names the attempts that may have taken place, but for one.
     pub(super) fn doubtful(&self, unsaid: Unsaid, but: u32) -> String {
-        let mut numbers: Vec<String> =
-            self.doubts(unsaid).filter(|one| one.number != but).map(|one| one.number.to_string()).collect();
+        let mut numbers: Vec<String> = self
+            .doubts(unsaid)
+            .filter(|one| one.number != but)
+            .map(|one| one.number.to_string())
+            .collect();
         let more = if numbers.len() > 10 { " and others" } else { "" };
         numbers.truncate(10);
         format!("but attempts {}{more} may have", numbers.join(", "))
@@ -249,7 +276,8 @@ impl Ledger {
     /// Tells whether the attempt of this number still waits for an outcome: no other one was
     /// opened, none was concluded.
     pub(super) fn waits_for(&self, attempt: u32) -> bool {
-        self.attempts == attempt && matches!(self.state, EffectState::InFlight { .. } | EffectState::InDoubt { .. })
+        self.attempts == attempt
+            && matches!(self.state, EffectState::InFlight { .. } | EffectState::InDoubt { .. })
     }
 
     /// The event as the store takes it.
@@ -260,7 +288,9 @@ impl Ledger {
 
 /// Describes the remedy for a record that cannot be read.
 pub(super) fn needs_release(error: &EventError) -> String {
-    format!("a record of it cannot be read, start the release that wrote it, or a newer one: {error}")
+    format!(
+        "a record of it cannot be read, start the release that wrote it, or a newer one: {error}"
+    )
 }
 
 /// Meaning of an attempt of which an earlier release recorded only that it failed.
@@ -278,7 +308,8 @@ const REASON_BYTES_MAX: usize = 4_096;
 /// Cuts a reason to its limit: a text of users' code may be of any length.
 pub(super) fn shortened(mut reason: String) -> String {
     // The start of a text is a boundary.
-    let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+    let end =
+        (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
     reason.truncate(end.unwrap_or(0));
     reason
 }

@@ -1,4 +1,5 @@
-//! Where one kind of effect stands in the log: a checkpoint, and the effects before it that are still open.
+//! Where one kind of effect stands in the log: a checkpoint, and the effects before it that are
+//! still open.
 
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use super::positions::{self, Owner, Positions, RewriteError, no_label};
 use super::{Host, StartError};
 use crate::fold::{Event, Schema, Unknown};
 use crate::store::{
-    Append, AppendError, Authority, CheckpointRecord, Fence, Label, MoveFrom, NewEvent, Outcome, Position, Query, Read,
-    RecordedEvent, Store, StreamName, SubscribeError, Version,
+    Append, AppendError, Authority, CheckpointRecord, Fence, Label, MoveFrom, NewEvent, Outcome,
+    Position, Query, Read, RecordedEvent, Store, StreamName, SubscribeError, Version,
 };
 
 /// Fact recorded with a checkpoint, as `$effects.…` in the stream `$effects-NAME`.
@@ -28,11 +29,21 @@ impl Event for MarkEvent {
 /// Marks in a copy of the store.
 pub(super) const OWNER: Owner = Owner { category: MarkEvent::NAMESPACE, rewrite, label: no_label };
 
-fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
-    let rewritten = positions::changed(record, |MarkEvent::LeftOpen { through, positions: open }: &mut MarkEvent| {
-        *through = positions.through(Position(*through)).0;
-        *open = open.iter().filter_map(|position| positions.event(Position(*position))).map(|position| position.0).collect();
-    })?;
+fn rewrite(
+    record: &RecordedEvent,
+    positions: &dyn Positions,
+) -> Result<Option<NewEvent>, RewriteError> {
+    let rewritten = positions::changed(
+        record,
+        |MarkEvent::LeftOpen { through, positions: open }: &mut MarkEvent| {
+            *through = positions.through(Position(*through)).0;
+            *open = open
+                .iter()
+                .filter_map(|position| positions.event(Position(*position)))
+                .map(|position| position.0)
+                .collect();
+        },
+    )?;
     Ok(Some(rewritten))
 }
 
@@ -68,19 +79,26 @@ impl Mark {
         let store = &host.store;
         let consumer = Label::new(format!("$effect:{name}"))?;
         let stream = StreamName::of("$effects", name)?;
-        let mut mark = Self { name, consumer, stream, through: Position::START, left_open: Vec::new() };
+        let mut mark =
+            Self { name, consumer, stream, through: Position::START, left_open: Vec::new() };
         for tries in 1..=BEGINNINGS_MAX {
             if mark.read(store).await? {
                 return Ok(mark);
             }
             let from = match begins {
-                Begin::Now if !mark.was_at_work(store, intents, at_once).await? => store.head().position,
+                Begin::Now if !mark.was_at_work(store, intents, at_once).await? => {
+                    store.head().position
+                }
                 Begin::Now | Begin::History => Position::START,
             };
             let checkpoint = store.checkpoint_at(from).await?;
             let from = MoveFrom::Exactly(Position::START);
             let record = CheckpointRecord { consumer: mark.consumer.clone(), from, checkpoint };
-            let append = Append { checkpoint: Some(record), authority: Authority::RUNTIME, ..Append::default() };
+            let append = Append {
+                checkpoint: Some(record),
+                authority: Authority::RUNTIME,
+                ..Append::default()
+            };
             match store.append(append).await {
                 // Others may have been faster, and what is recorded counts.
                 Ok(_) | Err(AppendError::CheckpointMoved { .. } | AppendError::Unknown { .. }) => {}
@@ -88,26 +106,44 @@ impl Mark {
                 Err(AppendError::Busy { .. }) if tries < BEGINNINGS_MAX => {
                     host.clock.sleep_until(host.clock.now().plus(BUSY_RETRY)).await;
                 }
-                Err(error) => return Err(StartError::Beginning { effect: name, detail: error.to_string() }),
+                Err(error) => {
+                    return Err(StartError::Beginning { effect: name, detail: error.to_string() });
+                }
             }
         }
-        Err(StartError::Beginning { effect: name, detail: "it was written, but cannot be read".to_owned() })
+        Err(StartError::Beginning {
+            effect: name,
+            detail: "it was written, but cannot be read".to_owned(),
+        })
     }
 
     /// Reads it again: others may have moved it. Whether there is one.
     pub(super) async fn read(&mut self, store: &Store) -> Result<bool, SubscribeError> {
-        let Some(checkpoint) = store.checkpoint(self.consumer.clone()).await? else { return Ok(false) };
+        let Some(checkpoint) = store.checkpoint(self.consumer.clone()).await? else {
+            return Ok(false);
+        };
         store.verify(&checkpoint).await?;
         (self.through, self.left_open) = (checkpoint.position, Vec::new());
-        let read = Read::stream(self.stream.clone(), Version::END).backwards().page_of(MARKS_LOOKED_AT);
+        let read =
+            Read::stream(self.stream.clone(), Version::END).backwards().page_of(MARKS_LOOKED_AT);
         let schema = Schema::of::<MarkEvent>();
         for (index, event) in store.page(read).await?.events.into_iter().enumerate() {
-            let decoded = schema.as_ref().map_err(Clone::clone).and_then(|schema| schema.decode(&event, Unknown::Refuse));
+            let decoded = schema
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|schema| schema.decode(&event, Unknown::Refuse));
             match decoded.map(|said| said.into_iter().last()) {
                 // Where none was open, further checkpoints came without a record.
-                Ok(Some(MarkEvent::LeftOpen { positions, .. })) if index == 0 && positions.is_empty() => return Ok(true),
+                Ok(Some(MarkEvent::LeftOpen { positions, .. }))
+                    if index == 0 && positions.is_empty() =>
+                {
+                    return Ok(true);
+                }
                 Ok(Some(MarkEvent::LeftOpen { through, positions })) => {
-                    self.left_open = positions.into_iter().map(|position| EffectId(Position(position))).collect();
+                    self.left_open = positions
+                        .into_iter()
+                        .map(|position| EffectId(Position(position)))
+                        .collect();
                     // An older one is as good: more is read again.
                     self.through = self.through.min(Position(through));
                     return Ok(true);
@@ -124,14 +160,24 @@ impl Mark {
 
     /// Tells whether an earlier release, which recorded no beginning, has carried out the effect
     /// here: it took up intents from the first one on.
-    async fn was_at_work(&self, store: &Store, intents: &Query, at_once: u32) -> Result<bool, StartError> {
+    async fn was_at_work(
+        &self,
+        store: &Store,
+        intents: &Query,
+        at_once: u32,
+    ) -> Result<bool, StartError> {
         let first = Read::matching(intents.clone(), Position(1)).page_of(at_once);
         for event in store.page(first).await?.events {
             let ledger = Ledger::stream(EffectId(event.position))?;
             let opened = store.page(Read::stream(ledger, Version(1)).page_of(1)).await?.events;
             let schema = Schema::of::<LedgerEvent>()?;
-            for said in opened.iter().filter_map(|event| schema.decode::<LedgerEvent>(event, Unknown::Refuse).ok()).flatten() {
-                if matches!(said, LedgerEvent::AttemptOpened { effect, .. } if effect == self.name) {
+            for said in opened
+                .iter()
+                .filter_map(|event| schema.decode::<LedgerEvent>(event, Unknown::Refuse).ok())
+                .flatten()
+            {
+                if matches!(said, LedgerEvent::AttemptOpened { effect, .. } if effect == self.name)
+                {
                     return Ok(true);
                 }
             }
@@ -139,8 +185,8 @@ impl Mark {
         Ok(false)
     }
 
-    /// Records that everything up to a position is concluded, but for these. A hint for the next start: without it more
-    /// is read.
+    /// Records that everything up to a position is concluded, but for these. A hint for the next
+    /// start: without it more is read.
     pub(super) async fn save(
         &mut self,
         store: &Store,
@@ -153,8 +199,17 @@ impl Mark {
         }
         let detail = |error: &dyn std::error::Error| error.to_string();
         let checkpoint = store.checkpoint_at(through).await.map_err(|error| detail(&error))?;
-        let record = CheckpointRecord { consumer: self.consumer.clone(), from: MoveFrom::Earlier, checkpoint };
-        let mut append = Append { checkpoint: Some(record), fence, authority: Authority::RUNTIME, ..Append::default() };
+        let record = CheckpointRecord {
+            consumer: self.consumer.clone(),
+            from: MoveFrom::Earlier,
+            checkpoint,
+        };
+        let mut append = Append {
+            checkpoint: Some(record),
+            fence,
+            authority: Authority::RUNTIME,
+            ..Append::default()
+        };
         if !(open.is_empty() && self.left_open.is_empty()) {
             let positions = open.iter().map(|id| id.0.0).collect();
             let event = MarkEvent::LeftOpen { through: through.0, positions };

@@ -17,7 +17,11 @@ pub(super) struct Figures {
 impl Figures {
     /// Has the figures of a runtime's consumers in those of its store.
     pub(super) fn shown(board: &Arc<Board>, store: &Store, projections: &Projections) -> Arc<Self> {
-        let own = Arc::new(Self { board: board.clone(), store: store.clone(), projections: projections.clone() });
+        let own = Arc::new(Self {
+            board: board.clone(),
+            store: store.clone(),
+            projections: projections.clone(),
+        });
         store.measures(&own);
         own
     }
@@ -36,12 +40,28 @@ fn consumers(metrics: &mut Metrics, consumers: &[ConsumerStatus]) {
         let events = "Events of the log gone past since the start.";
         metrics.counter("leftfold_consumer_events_total", events, &labels, status.events);
         let mut gauge = |name, help, value: u64| metrics.gauge(name, help, &labels, value);
-        gauge("leftfold_consumer_position", "Everything up to here was taken up.", status.through.0);
+        gauge(
+            "leftfold_consumer_position",
+            "Everything up to here was taken up.",
+            status.through.0,
+        );
         gauge("leftfold_consumer_head", "Where the log ends.", status.head.0);
-        gauge("leftfold_consumer_lag_events", "Events of the log that were not taken up.", status.lag());
-        gauge("leftfold_consumer_events_per_second", "The same a second, lately.", status.per_second);
+        gauge(
+            "leftfold_consumer_lag_events",
+            "Events of the log that were not taken up.",
+            status.lag(),
+        );
+        gauge(
+            "leftfold_consumer_events_per_second",
+            "The same a second, lately.",
+            status.per_second,
+        );
         gauge("leftfold_consumer_under_way", "Things under way.", status.under_way as u64);
-        gauge("leftfold_consumer_waiting", "Things that wait, are in doubt or parked.", status.waiting as u64);
+        gauge(
+            "leftfold_consumer_waiting",
+            "Things that wait, are in doubt or parked.",
+            status.waiting as u64,
+        );
         gauge("leftfold_consumer_up", "0 if it does not go on.", u64::from(!status.stalled));
         let standby = "1 if another runtime does its work, and this one waits to take over.";
         gauge("leftfold_consumer_standby", standby, u64::from(status.standby));
@@ -53,7 +73,10 @@ fn consumers(metrics: &mut Metrics, consumers: &[ConsumerStatus]) {
         gauge("leftfold_commands_stuck", stuck, status.stuck as u64);
         let unheard = "Types that it asks for, of which nothing was ever recorded, and that no enum in use declares.";
         gauge("leftfold_consumer_unheard_types", unheard, status.unheard_types.len() as u64);
-        let (left, help) = ("leftfold_consumer_seconds_left", "To the end of the log at the present speed; absent if it stands.");
+        let (left, help) = (
+            "leftfold_consumer_seconds_left",
+            "To the end of the log at the present speed; absent if it stands.",
+        );
         metrics.declare_gauge(left, help);
         if let Some(time) = status.time_left() {
             metrics.gauge(left, help, &labels, time.as_secs());

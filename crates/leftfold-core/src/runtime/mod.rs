@@ -48,13 +48,20 @@ use tokio::task::JoinHandle;
 pub use board::ConsumerStatus;
 pub use clock::{CLOCK_JUMP_MAX, Clock, Sleep, SystemClock};
 pub use countdown::Countdowns;
-pub use effect::{Attempt, Begin, Conclusion, Effect, EffectId, Fate, Order, Performed, Policy, Try};
-pub use effects::{CancelError, EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict};
+pub use effect::{
+    Attempt, Begin, Conclusion, Effect, EffectId, Fate, Order, Performed, Policy, Try,
+};
+pub use effects::{
+    CancelError, EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict,
+};
 pub use handle::RuntimeHandle;
 pub use ledger::EffectState;
 pub use recurring::{CronError, CronField, MADE_UP_MAX, Missed, Plan, Recurring};
 pub use runner::STOP_RECORDS_WITHIN;
-pub use slots::{FOR_PERSON_MAX, HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, OPEN_EFFECTS_MAX, UNDER_WAY_BYTES_MAX};
+pub use slots::{
+    FOR_PERSON_MAX, HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, OPEN_EFFECTS_MAX,
+    UNDER_WAY_BYTES_MAX,
+};
 pub use start_error::StartError;
 pub use stop::{START_WITHIN, STOP_WITHIN, StopError};
 pub use tenure::WORK_LEASE;
@@ -119,7 +126,9 @@ impl Named {
     fn error(self, error: StartError) -> StartError {
         let Self { name: value, type_name } = self;
         match error {
-            StartError::Invalid(error) => StartError::Name { type_name, constant: "NAME", value, error },
+            StartError::Invalid(error) => {
+                StartError::Name { type_name, constant: "NAME", value, error }
+            }
             error => error,
         }
     }
@@ -176,14 +185,16 @@ impl Runtime {
     pub fn effect<E: Effect>(mut self, effect: E) -> Self {
         let (asked, asks) = mpsc::channel(ASKED_MAX);
         // Its start tells of a panic, and nothing is under way then.
-        let deadline = catch_unwind(AssertUnwindSafe(|| effect.policy().deadline)).unwrap_or_default();
+        let deadline =
+            catch_unwind(AssertUnwindSafe(|| effect.policy().deadline)).unwrap_or_default();
         self.longest = self.longest.max(deadline);
         let named = Named::of::<E>(E::NAME);
         self.kinds.push((named.type_name, E::INTENT, Kind::new::<E>(asked)));
         let starting: Starting = Box::new(|host, stop| {
-            Box::pin(
-                async move { Ok(Box::pin(Runner::new(host, effect, asks).await?.leased()?.spawning().run(stop)) as Running) },
-            )
+            Box::pin(async move {
+                Ok(Box::pin(Runner::new(host, effect, asks).await?.leased()?.spawning().run(stop))
+                    as Running)
+            })
         });
         self.owners.push((named, process::take_into_use::<E::Target>));
         let starting = unheard::announced(E::NAME, unheard::of_effect::<E>, starting);
@@ -196,7 +207,10 @@ impl Runtime {
         let (asked, asks) = mpsc::channel(ASKED_MAX);
         self.processes.insert(P::NAME, asked);
         let starting: Starting = Box::new(|host, stop| {
-            Box::pin(async move { Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.leased().run(stop)) as Running) })
+            Box::pin(async move {
+                Ok(Box::pin(ProcessRunner::<P>::new(host, asks).await?.leased().run(stop))
+                    as Running)
+            })
         });
         let named = Named::of::<P>(P::NAME);
         self.owners.push((named, |store| P::targets().take_into_use(store)));
@@ -208,7 +222,9 @@ impl Runtime {
     /// Carries out a command that recurs, when it is due.
     pub fn recurring<R: Recurring>(mut self, recurring: R) -> Self {
         let starting: Starting = Box::new(|host, stop| {
-            Box::pin(async move { Ok(Box::pin(RecurringRunner::new(host, recurring)?.run(stop)) as Running) })
+            Box::pin(async move {
+                Ok(Box::pin(RecurringRunner::new(host, recurring)?.run(stop)) as Running)
+            })
         });
         let named = Named::of::<R>(R::NAME);
         self.owners.push((named, process::take_into_use::<R::Target>));
@@ -216,8 +232,8 @@ impl Runtime {
         self
     }
 
-    /// Keeps a projection up to date in a target. Two versions of one may run side by side: the newer one takes the
-    /// older one's place once it has caught up.
+    /// Keeps a projection up to date in a target. Two versions of one may run side by side: the
+    /// newer one takes the older one's place once it has caught up.
     pub fn project<T: Target, P: Projection<T>>(mut self, projection: P, target: T) -> Self {
         self.projections.push(Registered::new(projection, target));
         self
@@ -234,7 +250,8 @@ impl Runtime {
     pub async fn start(self) -> Result<RunningRuntime, StartError> {
         let within = self.longest + STOP_WITHIN;
         let Ready { effects, processes, projections, stop, consumers } = self.ready().await?;
-        let tasks = consumers.into_iter().map(|(name, consumer)| (name, tokio::spawn(consumer))).collect();
+        let tasks =
+            consumers.into_iter().map(|(name, consumer)| (name, tokio::spawn(consumer))).collect();
         let figures = Figures::shown(&effects.board, &effects.store, &projections);
         let handle = RuntimeHandle { effects, processes, projections, stop: stop.subscribe() };
         Ok(RunningRuntime { handle, stop, tasks, within, _figures: figures })
@@ -244,8 +261,9 @@ impl Runtime {
     /// and nothing is under way, and returns the state of each consumer then: for programs that are
     /// started to do the work there is and to end.
     ///
-    /// Timers that are due later, effects that are in doubt or wait to be tried again, and parked items are not under
-    /// way. A database or a log that is away is waited for, so a caller gives this a time limit; it is safe to drop it.
+    /// Timers that are due later, effects that are in doubt or wait to be tried again, and parked
+    /// items are not under way. A database or a log that is away is waited for, so a caller gives
+    /// this a time limit; it is safe to drop it.
     pub async fn run_until_idle(self) -> Result<Vec<ConsumerStatus>, StartError> {
         let Ready { effects, projections, stop, consumers, .. } = self.ready().await?;
         let _figures = Figures::shown(&effects.board, &effects.store, &projections);
@@ -262,14 +280,19 @@ impl Runtime {
             taken.map_err(|panic| named.panicked(message(&*panic)))??;
         }
         let mut entries = Vec::with_capacity(self.projections.len());
-        for Placed { named, entry, starting } in Registered::place_all(self.projections, &self.rebuild, &self.host.store)? {
+        for Placed { named, entry, starting } in
+            Registered::place_all(self.projections, &self.rebuild, &self.host.store)?
+        {
             self.consumers.push(Consumer { named, starting });
             entries.push(entry);
         }
-        if let Some(Consumer { named, .. }) = self.consumers.iter().find(|consumer| consumer.named.name.is_empty()) {
+        if let Some(Consumer { named, .. }) =
+            self.consumers.iter().find(|consumer| consumer.named.name.is_empty())
+        {
             return Err(named.error(StartError::Invalid(Invalid::Empty { what: "a name" })));
         }
-        let names = self.consumers.iter().map(|Consumer { named, .. }| (named.name, named.type_name));
+        let names =
+            self.consumers.iter().map(|Consumer { named, .. }| (named.name, named.type_name));
         if let Some((name, types)) = twice(names) {
             return Err(StartError::NameTaken { name, types });
         }
@@ -278,7 +301,8 @@ impl Runtime {
         let mut consumers = Vec::with_capacity(self.consumers.len());
         for Consumer { named, starting } in self.consumers {
             let starting = starting(self.host.clone(), stop.subscribe());
-            let consumer = stop::started(named, starting).await.map_err(|error| named.error(error))?;
+            let consumer =
+                stop::started(named, starting).await.map_err(|error| named.error(error))?;
             let name = named.name;
             let guard = EndedByPanic { name, board: self.host.board.clone() };
             let consumer: Running = Box::pin(async move {
@@ -289,7 +313,8 @@ impl Runtime {
         }
         let Host { store, board, .. } = self.host;
         let processes = Processes { store: store.clone(), asked: self.processes };
-        let projections = Projections { store: store.clone(), board: board.clone(), entries: entries.into() };
+        let projections =
+            Projections { store: store.clone(), board: board.clone(), entries: entries.into() };
         let effects = Effects { store, board, kinds: kinds.into() };
         Ok(Ready { effects, processes, projections, stop, consumers })
     }
@@ -305,7 +330,9 @@ struct Ready {
 }
 
 /// The kinds of effects, each asked for by a type of its own.
-fn kinds(all: Vec<(&'static str, &'static str, Result<Kind, Invalid>)>) -> Result<Vec<Kind>, StartError> {
+fn kinds(
+    all: Vec<(&'static str, &'static str, Result<Kind, Invalid>)>,
+) -> Result<Vec<Kind>, StartError> {
     let mut kinds = Vec::with_capacity(all.len());
     let mut types = Vec::with_capacity(all.len());
     for (type_name, value, kind) in all {
@@ -321,7 +348,9 @@ fn kinds(all: Vec<(&'static str, &'static str, Result<Kind, Invalid>)>) -> Resul
 }
 
 /// Returns the first key that is there twice, with the types that it belongs to.
-fn twice<T: Ord + Clone>(all: impl Iterator<Item = (T, &'static str)>) -> Option<(T, [&'static str; 2])> {
+fn twice<T: Ord + Clone>(
+    all: impl Iterator<Item = (T, &'static str)>,
+) -> Option<(T, [&'static str; 2])> {
     let mut seen = BTreeMap::new();
     for (one, type_name) in all {
         if let Some(first) = seen.insert(one.clone(), type_name) {
@@ -346,10 +375,11 @@ impl Drop for EndedByPanic {
     }
 }
 
-/// Consumers that run behind a store. It is safe to kill the process at any time; [`stop`](RunningRuntime::stop) is kinder.
+/// Consumers that run behind a store. It is safe to kill the process at any time;
+/// [`stop`](RunningRuntime::stop) is kinder.
 ///
-/// Dropping it tells everything to stop, without waiting. It has one owner; others take a [`handle`](Self::handle), whose
-/// methods it has too.
+/// Dropping it tells everything to stop, without waiting. It has one owner; others take a
+/// [`handle`](Self::handle), whose methods it has too.
 #[derive(Debug)]
 pub struct RunningRuntime {
     handle: RuntimeHandle,
@@ -375,8 +405,8 @@ impl RunningRuntime {
     ///
     /// # Errors
     /// [`StopError::Late`] names the consumers that did not stop in that time, because something
-    /// outside gives no answer. They are interrupted: their databases undo the transactions that were
-    /// not committed, and the next start goes on from those that were.
+    /// outside gives no answer. They are interrupted: their databases undo the transactions that
+    /// were not committed, and the next start goes on from those that were.
     pub async fn stop(self) -> Result<(), StopError> {
         let within = self.within;
         self.stop_within(within).await

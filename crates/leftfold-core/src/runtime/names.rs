@@ -1,5 +1,5 @@
-//! Names that are put together when the program is compiled: what the runtime keeps for a type of users', such as
-//! an inbox, has an aggregate and a process with names of their own.
+//! Names that are put together when the program is compiled: what the runtime keeps for a type of
+//! users', such as an inbox, has an aggregate and a process with names of their own.
 
 /// Bytes of a name that is put together.
 const BYTES_MAX: usize = 64;
@@ -11,8 +11,8 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    /// The name of something that belongs to a type with a name. One that is no such name does not compile: `says` is
-    /// the compiler's message then.
+    /// The name of something that belongs to a type with a name. One that is no such name does not
+    /// compile: `says` is the compiler's message then.
     pub(super) const fn new(prefix: &str, name: &str, bytes_max: usize, says: &str) -> Self {
         assert!(!name.is_empty() && name.len() <= bytes_max, "{}", says);
         let (prefix, name) = (prefix.as_bytes(), name.as_bytes());

@@ -1,7 +1,8 @@
 //! Positions in the runtime's own records, and how a copy of the store rewrites them.
 //!
-//! A record is read, rewritten and written again by the module that owns it, which alone knows what is a position in it:
-//! whoever adds a kind of record, or a position to one, says so in its [`Owner`], and copies carry it.
+//! A record is read, rewritten and written again by the module that owns it, which alone knows what
+//! is a position in it: whoever adds a kind of record, or a position to one, says so in its
+//! [`Owner`], and copies carry it.
 
 use crate::fold::{Event, EventError, Schema, Unknown};
 use crate::json;
@@ -21,7 +22,8 @@ pub(crate) struct Owner {
     /// The category of their streams, alone or with `:` and a name behind it.
     pub(crate) category: &'static str,
     /// Returns a record as it speaks of the copy; `None` if it goes with an event that was dropped.
-    pub(crate) rewrite: fn(&RecordedEvent, &dyn Positions) -> Result<Option<NewEvent>, RewriteError>,
+    pub(crate) rewrite:
+        fn(&RecordedEvent, &dyn Positions) -> Result<Option<NewEvent>, RewriteError>,
     /// Returns the new form of a causation or correlation that speaks of such a record, in any
     /// event; `None` if it speaks of none.
     pub(crate) label: fn(&Label, &dyn Positions) -> Option<String>,
@@ -69,8 +71,15 @@ pub(crate) enum RewriteError {
 
 /// Returns a record of the runtime as it speaks of the copy; `None` if it goes with an event that
 /// was dropped.
-pub(crate) fn rewritten(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
-    let stream = record.stream.as_ref().map(|at| at.name.category()).filter(|category| category.starts_with('$'));
+pub(crate) fn rewritten(
+    record: &RecordedEvent,
+    positions: &dyn Positions,
+) -> Result<Option<NewEvent>, RewriteError> {
+    let stream = record
+        .stream
+        .as_ref()
+        .map(|at| at.name.category())
+        .filter(|category| category.starts_with('$'));
     let category = stream.or(record.event_type.split('.').next()).unwrap_or_default();
     match owner_of(category) {
         Some(owner) => (owner.rewrite)(record, positions),
@@ -79,8 +88,13 @@ pub(crate) fn rewritten(record: &RecordedEvent, positions: &dyn Positions) -> Re
 }
 
 /// Rewrites the labels in the metadata of any event that speak of the runtime's records.
-pub(crate) fn rewrite_labels(event: &mut NewEvent, positions: &dyn Positions) -> Result<(), Invalid> {
-    for label in [&mut event.metadata.causation, &mut event.metadata.correlation].into_iter().flatten() {
+pub(crate) fn rewrite_labels(
+    event: &mut NewEvent,
+    positions: &dyn Positions,
+) -> Result<(), Invalid> {
+    for label in
+        [&mut event.metadata.causation, &mut event.metadata.correlation].into_iter().flatten()
+    {
         if let Some(new) = OWNERS.into_iter().find_map(|owner| (owner.label)(label, positions)) {
             *label = Label::new(new)?;
         }
@@ -89,9 +103,14 @@ pub(crate) fn rewrite_labels(event: &mut NewEvent, positions: &dyn Positions) ->
 }
 
 /// Changes the event of a record. If the record would lose something else by that, it is refused.
-pub(super) fn changed<E: Event>(record: &RecordedEvent, change: impl FnOnce(&mut E)) -> Result<NewEvent, RewriteError> {
+pub(super) fn changed<E: Event>(
+    record: &RecordedEvent,
+    change: impl FnOnce(&mut E),
+) -> Result<NewEvent, RewriteError> {
     let schema = Schema::of::<E>()?;
-    let Some(mut event) = schema.decode::<E>(record, Unknown::Ignore)?.pop() else { return Ok(record.to_new()) };
+    let Some(mut event) = schema.decode::<E>(record, Unknown::Ignore)?.pop() else {
+        return Ok(record.to_new());
+    };
     if !json::is_same_text(&schema.encode(&event)?.data, &record.data) {
         return Err(RewriteError::Later);
     }
@@ -100,7 +119,10 @@ pub(super) fn changed<E: Event>(record: &RecordedEvent, change: impl FnOnce(&mut
 }
 
 /// A record that speaks of no position.
-pub(super) fn as_it_is(record: &RecordedEvent, _: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
+pub(super) fn as_it_is(
+    record: &RecordedEvent,
+    _: &dyn Positions,
+) -> Result<Option<NewEvent>, RewriteError> {
     Ok(Some(record.to_new()))
 }
 
@@ -115,7 +137,9 @@ fn owner_of(category: &str) -> Option<&'static Owner> {
 
 impl Owner {
     fn owns(&self, category: &str) -> bool {
-        category.strip_prefix(self.category).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        category
+            .strip_prefix(self.category)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
     }
 }
 
@@ -127,10 +151,12 @@ mod tests {
 
     use super::*;
 
-    /// Names that begin with `$` and are no categories of streams that go over: a tag, the copy's own, and serde_json's.
+    /// Names that begin with `$` and are no categories of streams that go over: a tag, the copy's
+    /// own, and serde_json's.
     const OTHERS: [&str; 3] = ["$due", "$copy", "$serde_json"];
 
-    /// What the sources below a directory call something with a `$`, up to the first character that is not of its category.
+    /// What the sources below a directory call something with a `$`, up to the first character that
+    /// is not of its category.
     fn named(directory: &Path, found: &mut BTreeSet<String>) {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -141,7 +167,10 @@ mod tests {
             let source = fs::read_to_string(&path).unwrap();
             let code = source.split("#[cfg(test)]").next().unwrap_or_default();
             for (at, _) in code.match_indices("\"$") {
-                let name = code[at + 1..].split(|c: char| !(c.is_alphanumeric() || c == '$' || c == '_')).next().unwrap();
+                let name = code[at + 1..]
+                    .split(|c: char| !(c.is_alphanumeric() || c == '$' || c == '_'))
+                    .next()
+                    .unwrap();
                 if name.len() > 1 {
                     found.insert(name.to_owned());
                 }
@@ -154,9 +183,21 @@ mod tests {
     fn every_category_that_the_library_names_has_an_owner() {
         let mut found = BTreeSet::new();
         named(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
-        assert!(found.contains("$effect") && found.contains("$inbox") && found.contains("$outbox"), "{found:?}");
-        let unowned: Vec<_> = found.iter().filter(|name| owner_of(name).is_none() && !OTHERS.contains(&name.as_str())).collect();
-        assert!(unowned.is_empty(), "nobody rewrites {unowned:?} in a copy: name an Owner in OWNERS");
-        assert!(OWNERS.into_iter().all(|owner| found.contains(owner.category)), "an owner of what is not written");
+        assert!(
+            found.contains("$effect") && found.contains("$inbox") && found.contains("$outbox"),
+            "{found:?}"
+        );
+        let unowned: Vec<_> = found
+            .iter()
+            .filter(|name| owner_of(name).is_none() && !OTHERS.contains(&name.as_str()))
+            .collect();
+        assert!(
+            unowned.is_empty(),
+            "nobody rewrites {unowned:?} in a copy: name an Owner in OWNERS"
+        );
+        assert!(
+            OWNERS.into_iter().all(|owner| found.contains(owner.category)),
+            "an owner of what is not written"
+        );
     }
 }

@@ -24,7 +24,8 @@ pub(super) async fn show(
     let mut lines = 0;
     loop {
         let all = projections.list();
-        let behind: Vec<&ProjectionStatus> = all.iter().filter(|status| is_behind(status)).collect();
+        let behind: Vec<&ProjectionStatus> =
+            all.iter().filter(|status| is_behind(status)).collect();
         // A terminal that is gone shows nothing.
         if draw(&mut terminal, &behind, lines).is_err() || behind.is_empty() {
             return;
@@ -60,10 +61,15 @@ fn line(status: &ProjectionStatus) -> String {
     let done = through.saturating_mul(BAR_WIDTH) / head;
     let bar: String = (0..BAR_WIDTH).map(|at| if at < done { '#' } else { '-' }).collect();
     let percent = through.saturating_mul(100) / head;
-    let mut line = format!("{} v{} [{bar}] {percent:>3} % {through} of {head} events", status.name, status.version);
+    let mut line = format!(
+        "{} v{} [{bar}] {percent:>3} % {through} of {head} events",
+        status.name, status.version
+    );
     // Writing to a text does not fail.
     let _ = match consumer.time_left() {
-        _ if consumer.stalled => write!(line, ", waits for {}", consumer.waits_for.replace(char::is_control, " ")),
+        _ if consumer.stalled => {
+            write!(line, ", waits for {}", consumer.waits_for.replace(char::is_control, " "))
+        }
         Some(left) => write!(line, ", {}/s, {} left", consumer.per_second, spoken(left)),
         None => Ok(()),
     };

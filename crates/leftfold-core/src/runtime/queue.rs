@@ -1,11 +1,13 @@
-//! What is open of one kind of effect, and whose turn it is: those of one key in their order, keys side by side.
+//! What is open of one kind of effect, and whose turn it is: those of one key in their order, keys
+//! side by side.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::effect::EffectId;
 use crate::store::Timestamp;
 
-/// The effects that were taken up and are not concluded. It holds a few numbers for each, whatever the intents are like.
+/// The effects that were taken up and are not concluded. It holds a few numbers for each, whatever
+/// the intents are like.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     open: BTreeMap<EffectId, Open>,
@@ -101,7 +103,10 @@ impl Queue {
         let ready = self.ready.get_mut(&kind)?;
         // What was concluded in between is none.
         while let Some(id) = ready.front()
-            && !self.open.get(id).is_some_and(|open| open.stand == Stand::Ready && open.kind == kind)
+            && !self
+                .open
+                .get(id)
+                .is_some_and(|open| open.stand == Stand::Ready && open.kind == kind)
         {
             ready.pop_front();
         }
@@ -121,7 +126,8 @@ impl Queue {
         self.waiting.insert((until, id));
         match key {
             Some(key) if !keeps_place => self.leave(id, key),
-            // One that had given way comes back to its place, and has its turn when it is the first again.
+            // One that had given way comes back to its place, and has its turn when it is the first
+            // again.
             Some(key) => {
                 let line = self.lines.entry(key).or_default();
                 line.members.insert(id);
@@ -161,7 +167,12 @@ impl Queue {
 
     /// Everything that is in doubt has its turn at once.
     pub(super) fn wake_doubts(&mut self) {
-        let doubts: Vec<_> = self.waiting.iter().map(|(_, id)| *id).filter(|id| self.open[id].kind == Kind::Look).collect();
+        let doubts: Vec<_> = self
+            .waiting
+            .iter()
+            .map(|(_, id)| *id)
+            .filter(|id| self.open[id].kind == Kind::Look)
+            .collect();
         doubts.into_iter().for_each(|id| self.wake(id));
     }
 
@@ -264,7 +275,11 @@ mod tests {
         assert_eq!(started(&mut queue, Kind::Attempt), [1, 3, 4, 5]);
         queue.rests(id(1), waits(10));
         queue.conclude(id(3));
-        assert_eq!(started(&mut queue, Kind::Attempt), [0; 0], "the second waits though the first only waits for a moment");
+        assert_eq!(
+            started(&mut queue, Kind::Attempt),
+            [0; 0],
+            "the second waits though the first only waits for a moment"
+        );
         queue.wake_due(at(10));
         assert_eq!(started(&mut queue, Kind::Attempt), [1]);
         queue.conclude(id(1));

@@ -1,7 +1,8 @@
 //! The runner of one kind of effect: finds intents behind the log, takes each one turn at a time.
 //!
-//! It works while it has the lease on the kind. What it knows it reads from the log again with every new lease; only what
-//! came of an attempt, and is not recorded yet, is known to it alone, and is kept until it is.
+//! It works while it has the lease on the kind. What it knows it reads from the log again with
+//! every new lease; only what came of an attempt, and is not recorded yet, is known to it alone,
+//! and is kept until it is.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,7 +22,9 @@ use super::tenure::{Right, Tenure};
 use super::turn::{Ended, Intent, Next, Turn};
 use super::{Asked, Host, StartError, contained};
 use crate::fold::Schema;
-use crate::store::{Label, Position, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp};
+use crate::store::{
+    Label, Position, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp,
+};
 
 // ANCHOR: limits
 /// Time for which a runtime that is told to stop tries to record outcomes that it knows, if its
@@ -34,7 +37,8 @@ const SETTLED_PER_CHECKPOINT: usize = 1_000;
 /// Intents of an earlier release that are looked at to see whether it was at work, at most.
 const FIRST_INTENTS_MAX: usize = 1_000;
 /// The first and the longest wait before a turn is tried again after the store failed.
-const STORE_RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
+const STORE_RETRY: Backoff =
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
 /// The wait between tries to record when it stops.
 const STOP_RETRY: Duration = Duration::from_millis(50);
 /// The wait before a record that cannot be read is read again.
@@ -120,7 +124,11 @@ struct Reading {
 
 impl<E: Effect> Runner<E> {
     /// A runner that works alone, and in the task that polls it.
-    pub(crate) async fn new(host: Host, effect: E, asked: mpsc::Receiver<Asked>) -> Result<Self, StartError> {
+    pub(crate) async fn new(
+        host: Host,
+        effect: E,
+        asked: mpsc::Receiver<Asked>,
+    ) -> Result<Self, StartError> {
         let turn = Arc::new(Turn::new(host.clone(), effect)?);
         let bounds = Bounds::of(turn.policy());
         let first = turn.policy().concurrency.min(FIRST_INTENTS_MAX) as u32;
@@ -177,7 +185,8 @@ impl<E: Effect> Runner<E> {
                 break "stopped: the store is closed";
             }
             self.start_ready();
-            let (reads, next, renews, asks) = (self.reads(), self.wakes_at(), self.renews_at(), self.schema.clone());
+            let (reads, next, renews, asks) =
+                (self.reads(), self.wakes_at(), self.renews_at(), self.schema.clone());
             self.say_status();
             tokio::select! {
                 biased;
@@ -213,7 +222,10 @@ impl<E: Effect> Runner<E> {
             return;
         }
         let ids: Vec<String> = self.unrecorded.keys().map(EffectId::to_string).collect();
-        let lost = format!("stopped, and what came of effects {} could not be recorded: they will be in doubt", ids.join(", "));
+        let lost = format!(
+            "stopped, and what came of effects {} could not be recorded: they will be in doubt",
+            ids.join(", ")
+        );
         tracing::error!(effect = E::NAME, lost, "outcomes are lost");
         // A store that is closed says so, and that is the reason.
         if self.host.store.status().borrow().state != State::Closed {
@@ -235,7 +247,11 @@ impl<E: Effect> Runner<E> {
             let until = *until.get_or_insert_with(|| Instant::now() + STOP_RECORDS_WITHIN);
             let is_closed = self.host.store.status().borrow().state == State::Closed;
             let waits_for_nobody = !self.jobs.are_spawned();
-            if self.unrecorded.is_empty() || is_closed || waits_for_nobody || Instant::now() >= until {
+            if self.unrecorded.is_empty()
+                || is_closed
+                || waits_for_nobody
+                || Instant::now() >= until
+            {
                 return;
             }
             sleep(STOP_RETRY).await;
@@ -250,7 +266,8 @@ impl<E: Effect> Runner<E> {
             return true;
         }
         self.stands_by = None;
-        // Whoever cannot record what it knows does not ask for more time: another one may be able to.
+        // Whoever cannot record what it knows does not ask for more time: another one may be able
+        // to.
         if let Some(tenure) = &mut self.tenure
             && self.trouble.is_none()
         {
@@ -322,7 +339,9 @@ impl<E: Effect> Runner<E> {
     }
 
     fn has_room(&self) -> bool {
-        self.has_slot() && full(self.queue.len(), self.for_person()).is_none() && self.fresh.is_none()
+        self.has_slot()
+            && full(self.queue.len(), self.for_person()).is_none()
+            && self.fresh.is_none()
     }
 
     fn has_slot(&self) -> bool {
@@ -335,15 +354,25 @@ impl<E: Effect> Runner<E> {
     }
 
     fn wakes_at(&mut self) -> Option<Timestamp> {
-        let records = self.unrecorded.values().filter(|one| one.ended.is_some()).map(|one| one.again_at).min();
+        let records = self
+            .unrecorded
+            .values()
+            .filter(|one| one.ended.is_some())
+            .map(|one| one.again_at)
+            .min();
         // Slots are taken back when somebody waits for one.
-        let awaits = |slots: &Slots, next: Option<EffectId>| slots.takes_back_at().filter(|_| next.is_some());
+        let awaits = |slots: &Slots, next: Option<EffectId>| {
+            slots.takes_back_at().filter(|_| next.is_some())
+        };
         let attempts = match self.has_slot() {
             true => awaits(&self.attempts, self.queue.next(Kind::Attempt)),
             false => self.attempts.takes_back_at(),
         };
         let looks = awaits(&self.looks, self.queue.next(Kind::Look));
-        [self.queue.wakes_at(), self.reading.again_at, records, attempts, looks].into_iter().flatten().min()
+        [self.queue.wakes_at(), self.reading.again_at, records, attempts, looks]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Returns the moment at which to ask for the lease.
@@ -356,7 +385,10 @@ impl<E: Effect> Runner<E> {
 
     fn say_status(&self) {
         let (open, under_way) = (self.queue.len(), self.jobs.len() + self.waiting_records());
-        let parked = self.parked.first_key_value().map(|(id, why)| format!("a person, for effect {id}: {why}"));
+        let parked = self
+            .parked
+            .first_key_value()
+            .map(|(id, why)| format!("a person, for effect {id}: {why}"));
         let full = full(open, self.for_person());
         let waits_for = match (&self.trouble, &self.stands_by) {
             (Some(trouble), _) => trouble.as_str(),
@@ -368,10 +400,15 @@ impl<E: Effect> Runner<E> {
         let through = self.subscription.as_ref().map_or(self.mark.through, Subscription::through);
         let board = &self.host.board;
         board.say_where(E::NAME, through, waits_for, under_way, open.saturating_sub(under_way));
-        board.say_for_person(E::NAME, ForPerson { parked: self.parked.len(), in_doubt: self.queue.in_doubt(), stuck: 0 });
+        board.say_for_person(
+            E::NAME,
+            ForPerson { parked: self.parked.len(), in_doubt: self.queue.in_doubt(), stuck: 0 },
+        );
         match &self.stands_by {
             None if self.reading.failures == 0 => {}
-            Some(stands_by) if stands_by.is_for_another => board.say_standby(E::NAME, waits_for, under_way),
+            Some(stands_by) if stands_by.is_for_another => {
+                board.say_standby(E::NAME, waits_for, under_way)
+            }
             _ => board.say_away(E::NAME, waits_for),
         }
     }
@@ -402,7 +439,8 @@ impl<E: Effect> Runner<E> {
 
     fn cannot_read(&mut self, error: &StartError) {
         self.reading.failures += 1;
-        self.reading.again_at = Some(self.host.clock.now().plus(STORE_RETRY.after(self.reading.failures)));
+        self.reading.again_at =
+            Some(self.host.clock.now().plus(STORE_RETRY.after(self.reading.failures)));
         self.trouble = Some(format!("the log to be read again: {error}"));
         tracing::error!(effect = E::NAME, %error, "intents cannot be read, trying again");
     }
@@ -451,7 +489,8 @@ impl<E: Effect> Runner<E> {
     /// Takes a turn.
     fn start(&mut self, id: EffectId, kind: Kind) {
         let (turn, bytes, now) = (self.turn.clone(), self.queue.bytes(id), self.host.clock.now());
-        let fresh = self.fresh.take_if(|event| event.position == id.0).map(|event| Intent { id, event });
+        let fresh =
+            self.fresh.take_if(|event| event.position == id.0).map(|event| Intent { id, event });
         let fence = self.tenure.as_ref().and_then(Tenure::fence);
         let ticket = self.slots(kind).begin(bytes, now);
         self.job(JobKind::Turn(kind, ticket), id, async move {
@@ -461,7 +500,9 @@ impl<E: Effect> Runner<E> {
                     Ok(Some(intent)) => intent,
                     // Whatever is there, it is no intent of this kind.
                     Ok(None) => return Next::Concluded,
-                    Err(error) => return Next::Failed { detail: error.to_string(), unrecorded: None },
+                    Err(error) => {
+                        return Next::Failed { detail: error.to_string(), unrecorded: None };
+                    }
                 },
             };
             match kind {
@@ -473,7 +514,9 @@ impl<E: Effect> Runner<E> {
 
     /// Records the result of an attempt, if that is not under way.
     fn record(&mut self, id: EffectId) {
-        let Some(ended) = self.unrecorded.get_mut(&id).and_then(|one| one.ended.take()) else { return };
+        let Some(ended) = self.unrecorded.get_mut(&id).and_then(|one| one.ended.take()) else {
+            return;
+        };
         let turn = self.turn.clone();
         self.job(JobKind::Record, id, async move { turn.record(ended).await });
     }
@@ -485,8 +528,14 @@ impl<E: Effect> Runner<E> {
         self.job(JobKind::Word, id, async move { turn.hear(asked).await });
     }
 
-    fn job(&mut self, kind: JobKind, id: EffectId, job: impl Future<Output = Next<E>> + Send + 'static) {
-        // What users' code panics with is caught where it is called; whatever else panics ends nothing but this.
+    fn job(
+        &mut self,
+        kind: JobKind,
+        id: EffectId,
+        job: impl Future<Output = Next<E>> + Send + 'static,
+    ) {
+        // What users' code panics with is caught where it is called; whatever else panics ends
+        // nothing but this.
         self.jobs.start(async move { Job { kind, id, next: contained(job).await } });
     }
 
@@ -494,7 +543,10 @@ impl<E: Effect> Runner<E> {
         if let JobKind::Turn(kind, ticket) = kind {
             self.slots(kind).end(ticket);
         }
-        let next = next.unwrap_or_else(|panic| Next::Failed { detail: format!("it panicked: {panic}"), unrecorded: None });
+        let next = next.unwrap_or_else(|panic| Next::Failed {
+            detail: format!("it panicked: {panic}"),
+            unrecorded: None,
+        });
         if kind == JobKind::Word {
             self.words -= 1;
             // Its next turn, if none is under way, finds what was said.

@@ -7,16 +7,17 @@ use super::effect::Policy;
 use crate::store::Timestamp;
 
 // ANCHOR: limits
-/// Effects that wait to be carried out at most; beyond that no further intents are taken up until some are concluded. Each
-/// takes a few numbers in memory, whatever its intent is like.
+/// Effects that wait to be carried out at most; beyond that no further intents are taken up until
+/// some are concluded. Each takes a few numbers in memory, whatever its intent is like.
 pub const OPEN_EFFECTS_MAX: usize = 100_000;
-/// Effects that wait for a person, in doubt or parked, at most. They take no place of others, as long as there are not so
-/// many; the status says that they need a person from the first one on.
+/// Effects that wait for a person, in doubt or parked, at most. They take no place of others, as
+/// long as there are not so many; the status says that they need a person from the first one on.
 pub const FOR_PERSON_MAX: usize = 500_000;
-/// Bytes of the intents that are carried out at a time, but for those that hang; one is carried out in any case.
+/// Bytes of the intents that are carried out at a time, but for those that hang; one is carried out
+/// in any case.
 pub const UNDER_WAY_BYTES_MAX: usize = 64 << 20;
-/// An attempt, or a look, that has taken this part of the deadline hangs: it counts no longer against
-/// [`Policy::concurrency`](super::Policy::concurrency), so that others begin.
+/// An attempt, or a look, that has taken this part of the deadline hangs: it counts no longer
+/// against [`Policy::concurrency`](super::Policy::concurrency), so that others begin.
 pub const HANGS_AFTER_PART: u32 = 10;
 /// Number of attempts or looks that may hang at a time, unless
 /// [`Policy::hanging`](super::Policy::hanging) says otherwise; further ones keep their slots.
@@ -115,7 +116,8 @@ impl Slots {
     /// The next that may give its slot back, and when it hangs.
     fn next(&self) -> Option<(Ticket, Timestamp, usize)> {
         let (ticket, (began, bytes)) = self.with_slot.first_key_value()?;
-        let fits = self.hanging.len() < self.bounds.hanging && self.hanging_bytes + bytes <= self.bounds.hanging_bytes;
+        let fits = self.hanging.len() < self.bounds.hanging
+            && self.hanging_bytes + bytes <= self.bounds.hanging_bytes;
         fits.then(|| (*ticket, began.plus(self.bounds.hangs_after), *bytes))
     }
 }
@@ -124,7 +126,9 @@ impl Slots {
 /// those that wait for a person; `None` if more are.
 pub(super) fn full(open: usize, for_person: usize) -> Option<String> {
     if for_person >= FOR_PERSON_MAX {
-        return Some(format!("a person: {for_person} effects are in doubt or parked, put some of them right"));
+        return Some(format!(
+            "a person: {for_person} effects are in doubt or parked, put some of them right"
+        ));
     }
     let waiting = open.saturating_sub(for_person);
     (waiting >= OPEN_EFFECTS_MAX).then(|| format!("some of {waiting} open effects to be concluded"))
@@ -139,7 +143,8 @@ pub(super) const fn fits(under_way: usize, bytes: usize) -> bool {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { at_a_time: 2, hanging: 3, hanging_bytes: 30, hangs_after: Duration::from_secs(3) };
+    const BOUNDS: Bounds =
+        Bounds { at_a_time: 2, hanging: 3, hanging_bytes: 30, hangs_after: Duration::from_secs(3) };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_micros(second * 1_000_000)
@@ -159,7 +164,11 @@ mod tests {
         slots.take_back(at(4));
         let all = [slots.begin(1, at(4)), slots.begin(1, at(4))];
         slots.take_back(at(9));
-        assert_eq!((slots.has_room(0), slots.has_room(1), slots.takes_back_at()), (true, false, None), "three hang");
+        assert_eq!(
+            (slots.has_room(0), slots.has_room(1), slots.takes_back_at()),
+            (true, false, None),
+            "three hang"
+        );
         // One that ended makes room.
         slots.end(first);
         assert_eq!(slots.takes_back_at(), Some(at(7)));
@@ -178,7 +187,8 @@ mod tests {
         assert_eq!((slots.bytes(), slots.takes_back_at()), (20, None));
     }
 
-    /// Effects in doubt, left for years, used to keep others from being taken up once they were as many as may wait.
+    /// Effects in doubt, left for years, used to keep others from being taken up once they were as
+    /// many as may wait.
     #[test]
     fn effects_that_wait_for_a_person_take_no_place_of_others() {
         assert_eq!(full(FOR_PERSON_MAX - 1 + OPEN_EFFECTS_MAX - 1, FOR_PERSON_MAX - 1), None);

@@ -53,7 +53,9 @@ pub enum StartError {
         types: [&'static str; 2],
     },
     /// The checkpoint of a projection does not belong to this store.
-    #[error("{name} version {version} does not belong to this log, have it built anew by Runtime::rebuild({name:?}): {error}")]
+    #[error(
+        "{name} version {version} does not belong to this log, have it built anew by Runtime::rebuild({name:?}): {error}"
+    )]
     ForeignProjection {
         /// The projection.
         name: &'static str,
@@ -63,8 +65,11 @@ pub enum StartError {
         #[source]
         error: SubscribeError,
     },
-    /// The tables of a projection cannot be made, for a reason that is not its database's: most often a statement is wrong.
-    #[error("the tables of {name} version {version} cannot be made, mend `set_up` of {projection}: {error}")]
+    /// The tables of a projection cannot be made, for a reason that is not its database's: most
+    /// often a statement is wrong.
+    #[error(
+        "the tables of {name} version {version} cannot be made, mend `set_up` of {projection}: {error}"
+    )]
     SetUp {
         /// The type of the projection.
         projection: &'static str,
@@ -119,7 +124,8 @@ pub enum StartError {
         /// Time that was waited.
         within: Duration,
     },
-    /// Code of a consumer panicked while it was started: a constructor, a `Default`, the declaration of its events.
+    /// Code of a consumer panicked while it was started: a constructor, a `Default`, the
+    /// declaration of its events.
     #[error("{type_name} ({name}) panicked while it was started, mend its code: {said}")]
     Panicked {
         /// The type of the consumer.
@@ -134,7 +140,9 @@ pub enum StartError {
     Event(#[from] EventError),
     /// The position from which an effect that is new to the store is carried out could not be
     /// recorded.
-    #[error("from where effect {effect} begins cannot be recorded, start again when the store takes appends: {detail}")]
+    #[error(
+        "from where effect {effect} begins cannot be recorded, start again when the store takes appends: {detail}"
+    )]
     Beginning {
         /// The effect.
         effect: &'static str,
@@ -153,9 +161,16 @@ pub enum StartError {
 }
 
 /// Tells of two types that have something which only one can have.
-fn taken(how: &str, what: &impl std::fmt::Display, types: &[&'static str; 2], constant: &str) -> String {
+fn taken(
+    how: &str,
+    what: &impl std::fmt::Display,
+    types: &[&'static str; 2],
+    constant: &str,
+) -> String {
     match types {
-        [one, other] if one == other => format!("{one} is registered twice, {how} {what}: register it once"),
+        [one, other] if one == other => {
+            format!("{one} is registered twice, {how} {what}: register it once")
+        }
         [one, other] => {
             format!("{one} and {other} are both {how} {what}, give one of them another {constant}")
         }

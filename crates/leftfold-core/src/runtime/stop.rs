@@ -49,14 +49,19 @@ pub(super) async fn started(named: Named, start: Start) -> Result<Running, Start
 
 /// Waits until all consumers have stopped; a consumer that does not in time is interrupted, if that
 /// can be.
-pub(super) async fn stopped(tasks: Vec<(&'static str, JoinHandle<()>)>, within: Duration) -> Result<(), StopError> {
+pub(super) async fn stopped(
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
+    within: Duration,
+) -> Result<(), StopError> {
     let until = Instant::now() + within;
     let (mut late, mut panicked) = (Vec::new(), Ok(()));
     for (consumer, mut task) in tasks {
         match timeout_at(until, &mut task).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                let said = error.try_into_panic().map_or_else(|error| error.to_string(), |panic| message(&*panic));
+                let said = error
+                    .try_into_panic()
+                    .map_or_else(|error| error.to_string(), |panic| message(&*panic));
                 panicked = panicked.and(Err(StopError::Panicked { consumer, said }));
             }
             Err(_) => {

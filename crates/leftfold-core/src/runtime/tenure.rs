@@ -16,7 +16,8 @@ pub const WORK_LEASE: Duration = Duration::from_secs(30);
 /// The wait before a store is asked again that gave no answer.
 const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
-/// The types of the runners of this program that have asked for leases: so whoever stands by can say for whom.
+/// The types of the runners of this program that have asked for leases: so whoever stands by can
+/// say for whom.
 static RUNNERS: Mutex<Option<HashMap<Holder, &'static str>>> = Mutex::new(None);
 
 /// The right of one runner to work.
@@ -80,10 +81,14 @@ impl Tenure {
     fn told(&self, holder: Holder) -> String {
         match with_runners(|runners| runners.get(&holder).copied()) {
             None => format!("another program ({holder})"),
-            Some(same) if same == self.type_name => format!("another runtime of this program ({holder})"),
+            Some(same) if same == self.type_name => {
+                format!("another runtime of this program ({holder})")
+            }
             Some(other) => {
                 let (own, work) = (self.type_name, &self.work);
-                format!("{other} in this program ({holder}), whose name {own} has too: give one of them another NAME than {work}")
+                format!(
+                    "{other} in this program ({holder}), whose name {own} has too: give one of them another NAME than {work}"
+                )
             }
         }
     }

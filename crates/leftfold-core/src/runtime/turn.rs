@@ -8,9 +8,10 @@
 //!                ▲────── certainly not ────────┘
 //! ```
 //!
-//! An attempt is opened under the lease of the runner, and belongs to that runner until its deadline, also where the lease
-//! went to another one: what came of it is recorded by whoever knows it, without the lease. Every line of the ledger is
-//! appended on condition that no other was, so of two that write one goes on.
+//! An attempt is opened under the lease of the runner, and belongs to that runner until its
+//! deadline, also where the lease went to another one: what came of it is recorded by whoever knows
+//! it, without the lease. Every line of the ledger is appended on condition that no other was, so
+//! of two that write one goes on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,15 +21,20 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::Instrument;
 
-use super::effect::{Attempt, Begin, Conclusion, Effect, EffectId, Order, Performed, Policy, Repetition, span};
+use super::effect::{
+    Attempt, Begin, Conclusion, Effect, EffectId, Order, Performed, Policy, Repetition, span,
+};
 use super::json::Json;
 use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid, needs_release};
 use super::queue::{Kind, Rest};
 use super::{Host, StartError, shortened};
-use crate::fold::{Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, LoadError, Schema};
+use crate::fold::{
+    Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, LoadError,
+    Schema,
+};
 use crate::store::{
-    Append, AppendError, Authority, Condition, EventType, Expected, Fence, Label, NewEvent, Outcome, Position, Query, Read,
-    ReadError, RecordedEvent, Store, Timestamp,
+    Append, AppendError, Authority, Condition, EventType, Expected, Fence, Label, NewEvent,
+    Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, Timestamp,
 };
 
 /// Recorded as the author when the runtime itself concludes an attempt.
@@ -128,12 +134,18 @@ enum Told {
 
 impl<E: Effect> Turn<E> {
     pub(crate) fn new(host: Host, effect: E) -> Result<Self, StartError> {
-        let schema = host.store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
+        let schema =
+            host.store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
         let intent_type = EventType::new(E::INTENT)?;
         if !schema.wanted().contains(&intent_type) {
             let known = schema.wanted().iter().map(ToString::to_string).collect();
             let effect_type = std::any::type_name::<E>();
-            return Err(StartError::UnknownIntent { effect_type, known, effect: E::NAME, intent: E::INTENT });
+            return Err(StartError::UnknownIntent {
+                effect_type,
+                known,
+                effect: E::NAME,
+                intent: E::INTENT,
+            });
         }
         let (policy, targets) = (effect.policy(), host.store.aggregate());
         Ok(Self { host, effect: Arc::new(effect), policy, schema, intent_type, targets })
@@ -175,7 +187,15 @@ impl<E: Effect> Turn<E> {
     /// Reads the event that asks for an effect; `None` if there is none.
     pub(super) async fn intent(&self, id: EffectId) -> Result<Option<Intent>, ReadError> {
         let read = Read::matching(self.intents(), id.0).page_of(1);
-        let event = self.host.store.page(read).await?.events.into_iter().next().filter(|event| event.position == id.0);
+        let event = self
+            .host
+            .store
+            .page(read)
+            .await?
+            .events
+            .into_iter()
+            .next()
+            .filter(|event| event.position == id.0);
         Ok(event.map(|event| Intent { id, event: event.detached() }))
     }
 
@@ -205,35 +225,54 @@ impl<E: Effect> Turn<E> {
         let now = self.now();
         match &ledger.state {
             EffectState::Done { .. } | EffectState::NotDone { .. } => Ok(Next::Concluded),
-            EffectState::Pending | EffectState::Waiting { .. } if self.is_of_an_earlier_life(ledger.position) => {
-                let reason = "the store was restored from a copy after this was asked for".to_owned();
+            EffectState::Pending | EffectState::Waiting { .. }
+                if self.is_of_an_earlier_life(ledger.position) =>
+            {
+                let reason =
+                    "the store was restored from a copy after this was asked for".to_owned();
                 self.unknown(&ledger, ledger.attempts, reason).await
             }
-            EffectState::Waiting { again_at, .. } if now < *again_at => Ok(self.again_at(*again_at)),
+            EffectState::Waiting { again_at, .. } if now < *again_at => {
+                Ok(self.again_at(*again_at))
+            }
             EffectState::Pending | EffectState::Waiting { .. } => {
                 self.perform(intent, &ledger, fence)
-                    .instrument(span::<E>(&intent.event, ledger.attempts.saturating_add(1), "perform"))
+                    .instrument(span::<E>(
+                        &intent.event,
+                        ledger.attempts.saturating_add(1),
+                        "perform",
+                    ))
                     .await
             }
-            // A turn that opens an attempt ends with its outcome: this one is another runner's, which may be gone.
+            // A turn that opens an attempt ends with its outcome: this one is another runner's,
+            // which may be gone.
             EffectState::InFlight { deadline } => {
                 let given_up_at = deadline.plus(ATTEMPT_GRACE);
                 if now < given_up_at {
                     return Ok(self.again_at(given_up_at));
                 }
-                let reason = "whoever opened the attempt recorded no outcome before its deadline".to_owned();
+                let reason =
+                    "whoever opened the attempt recorded no outcome before its deadline".to_owned();
                 self.unknown(&ledger, ledger.attempts, reason).await
             }
             EffectState::Parked { reason } => Ok(Next::Parked(reason.clone())),
-            EffectState::InDoubt { since, .. } => Ok(self.in_doubt(&ledger, ledger.deadline().unwrap_or(*since))),
+            EffectState::InDoubt { since, .. } => {
+                Ok(self.in_doubt(&ledger, ledger.deadline().unwrap_or(*since)))
+            }
         }
     }
 
     async fn step_in_doubt(&self, intent: &Intent) -> Result<Next<E>, Stopped> {
         let ledger = Ledger::load(&self.host.store, intent.id).await?;
-        let EffectState::InDoubt { since, .. } = ledger.state else { return Ok(self.again_at(self.now())) };
+        let EffectState::InDoubt { since, .. } = ledger.state else {
+            return Ok(self.again_at(self.now()));
+        };
         let deadline = ledger.deadline().unwrap_or(since);
-        if self.now() < deadline { Ok(self.in_doubt(&ledger, deadline)) } else { self.look_up(intent, &ledger, since).await }
+        if self.now() < deadline {
+            Ok(self.in_doubt(&ledger, deadline))
+        } else {
+            self.look_up(intent, &ledger, since).await
+        }
     }
 
     /// It keeps its place, and has a turn at this moment.
@@ -244,8 +283,13 @@ impl<E: Effect> Turn<E> {
     /// Lets an effect in doubt rest until a moment. It keeps its place if it may be tried again, or
     /// if the policy says so. One open at a restore is not in order with later ones.
     pub(super) fn in_doubt(&self, ledger: &Ledger, until: Timestamp) -> Next<E> {
-        let may_go_on = self.has_attempts_left(ledger) && !self.is_of_an_earlier_life(ledger.intent);
-        Next::Rests(Rest { until, kind: Kind::Look, keeps_place: self.policy.doubts_hold || may_go_on })
+        let may_go_on =
+            self.has_attempts_left(ledger) && !self.is_of_an_earlier_life(ledger.intent);
+        Next::Rests(Rest {
+            until,
+            kind: Kind::Look,
+            keeps_place: self.policy.doubts_hold || may_go_on,
+        })
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -260,21 +304,31 @@ impl<E: Effect> Turn<E> {
     }
 
     /// Opens the next attempt, and touches the outside world.
-    async fn perform(&self, intent: &Intent, ledger: &Ledger, fence: &Fenced) -> Result<Next<E>, Stopped> {
+    async fn perform(
+        &self,
+        intent: &Intent,
+        ledger: &Ledger,
+        fence: &Fenced,
+    ) -> Result<Next<E>, Stopped> {
         let number = ledger.attempts.saturating_add(1);
         let deadline = self.now().plus(self.policy.deadline);
         let attempt = match self.attempt(intent, ledger, number, deadline) {
             Ok(attempt) => attempt,
             Err(error) if let Some(doubted) = ledger.doubts(self.unsaid()).last() => {
-                return self.doubt(ledger, doubted.number, format!("it cannot be tried again: {error}")).await;
+                return self
+                    .doubt(ledger, doubted.number, format!("it cannot be tried again: {error}"))
+                    .await;
             }
             // A release that knows the shape can carry it out.
             Err(error) if !matches!(error, EventError::Decode { .. }) => return Err(error.into()),
-            // It is of a known shape, and nothing was tried: the effect ends, and the reason can be read.
+            // It is of a known shape, and nothing was tried: the effect ends, and the reason can be
+            // read.
             Err(error) => {
                 tracing::error!(effect = E::NAME, id = %intent.id, %error, "an intent cannot be read and is not carried out");
                 let reason = error.to_string();
-                return self.conclude(Err(error), ledger, Conclusion::NotDone { reason }, RUNTIME).await;
+                return self
+                    .conclude(Err(error), ledger, Conclusion::NotDone { reason }, RUNTIME)
+                    .await;
             }
         };
         let opened = LedgerEvent::AttemptOpened { effect: E::NAME.to_owned(), number, deadline };
@@ -283,13 +337,20 @@ impl<E: Effect> Turn<E> {
             self.call(&attempt, Call::Perform, deadline).await
         } else {
             // Others may hold it for lost by now.
-            Performed::NotDone { reason: "its deadline had passed before the attempt could begin".to_owned() }
+            Performed::NotDone {
+                reason: "its deadline had passed before the attempt could begin".to_owned(),
+            }
         };
         Ok(self.record(Box::new(Ended { attempt, performed })).await)
     }
 
     /// Looks up the attempts in doubt, one after the other until the result of one is known.
-    async fn look_up(&self, intent: &Intent, ledger: &Ledger, since: Timestamp) -> Result<Next<E>, Stopped> {
+    async fn look_up(
+        &self,
+        intent: &Intent,
+        ledger: &Ledger,
+        since: Timestamp,
+    ) -> Result<Next<E>, Stopped> {
         for tried in ledger.doubts(self.unsaid()) {
             let attempt = match self.attempt(intent, ledger, tried.number, tried.deadline) {
                 Ok(attempt) => attempt,
@@ -300,7 +361,11 @@ impl<E: Effect> Turn<E> {
                 }
             };
             let span = span::<E>(&intent.event, tried.number, "resolve");
-            match self.call(&attempt, Call::Resolve, self.now().plus(self.policy.deadline)).instrument(span).await {
+            match self
+                .call(&attempt, Call::Resolve, self.now().plus(self.policy.deadline))
+                .instrument(span)
+                .await
+            {
                 Performed::InDoubt { .. } if !self.repeats(ledger) => {}
                 performed => return Ok(self.record(Box::new(Ended { attempt, performed })).await),
             }
@@ -332,8 +397,14 @@ impl<E: Effect> Turn<E> {
     }
 
     /// Calls the user's code, contained: within the time, and a panic is a doubt.
-    async fn call(&self, attempt: &Attempt<E::Intent>, call: Call, until: Timestamp) -> Performed<E::Outcome> {
-        let (effect, attempt, clock) = (self.effect.clone(), attempt.clone(), self.host.clock.clone());
+    async fn call(
+        &self,
+        attempt: &Attempt<E::Intent>,
+        call: Call,
+        until: Timestamp,
+    ) -> Performed<E::Outcome> {
+        let (effect, attempt, clock) =
+            (self.effect.clone(), attempt.clone(), self.host.clock.clone());
         let in_doubt = |reason: &str| Performed::InDoubt { reason: reason.to_owned() }.said();
         let called = super::contained(async move {
             let answered = async {
@@ -351,7 +422,9 @@ impl<E: Effect> Turn<E> {
         match called.await {
             Ok(Some(performed)) => performed.said(),
             Ok(None) => in_doubt("no answer before the deadline"),
-            Err(panic) => in_doubt(&format!("the code that carries out the effect panicked: {panic}")),
+            Err(panic) => {
+                in_doubt(&format!("the code that carries out the effect panicked: {panic}"))
+            }
         }
     }
 
@@ -365,12 +438,17 @@ impl<E: Effect> Turn<E> {
             }
         }
         match next.unwrap_or_else(overtaken) {
-            Next::Failed { detail, .. } | Next::Parked(detail) => Next::Failed { detail, unrecorded: Some(ended) },
+            Next::Failed { detail, .. } | Next::Parked(detail) => {
+                Next::Failed { detail, unrecorded: Some(ended) }
+            }
             next => next,
         }
     }
 
-    async fn try_record(&self, Ended { attempt, performed }: &Ended<E>) -> Result<Next<E>, Stopped> {
+    async fn try_record(
+        &self,
+        Ended { attempt, performed }: &Ended<E>,
+    ) -> Result<Next<E>, Stopped> {
         let ledger = Ledger::load(&self.host.store, attempt.effect).await?;
         if ledger.state.is_concluded() {
             if let Performed::Done(_) = performed {
@@ -381,10 +459,12 @@ impl<E: Effect> Turn<E> {
         match performed.clone() {
             // It took place: that counts, even where another attempt has been opened since.
             Performed::Done(outcome) => {
-                let concluded = self.conclude(Ok(attempt), &ledger, Conclusion::Done(outcome), RUNTIME).await;
+                let concluded =
+                    self.conclude(Ok(attempt), &ledger, Conclusion::Done(outcome), RUNTIME).await;
                 match concluded {
                     Err(Stopped::Unwritable(detail)) => {
-                        let reason = format!("it took place, but its outcome cannot be recorded: {detail}");
+                        let reason =
+                            format!("it took place, but its outcome cannot be recorded: {detail}");
                         self.doubt(&ledger, attempt.number, reason).await
                     }
                     concluded => concluded,
@@ -399,7 +479,12 @@ impl<E: Effect> Turn<E> {
     }
 
     /// An attempt certainly did not take place. Others may have.
-    async fn cleared(&self, attempt: &Attempt<E::Intent>, ledger: &Ledger, reason: String) -> Result<Next<E>, Stopped> {
+    async fn cleared(
+        &self,
+        attempt: &Attempt<E::Intent>,
+        ledger: &Ledger,
+        reason: String,
+    ) -> Result<Next<E>, Stopped> {
         let number = attempt.number;
         let others = ledger.doubts(self.unsaid()).filter(|tried| tried.number != number).last();
         let is_doubted = ledger.doubts(self.unsaid()).any(|tried| tried.number == number);
@@ -411,19 +496,33 @@ impl<E: Effect> Turn<E> {
         if !decides {
             // It is good to know, and more is not.
             if is_doubted {
-                self.write(ledger, &[LedgerEvent::Cleared { number, reason: shortened(reason) }]).await?;
+                self.write(ledger, &[LedgerEvent::Cleared { number, reason: shortened(reason) }])
+                    .await?;
             }
             return Ok(self.again_at(self.now()));
         }
         match others {
             Some(_) if self.repeats(ledger) => self.again(ledger, number, reason, false).await,
-            None if self.has_attempts_left(ledger) => self.again(ledger, number, reason, false).await,
-            None => self.conclude(Ok(attempt), ledger, Conclusion::NotDone { reason }, RUNTIME).await,
+            None if self.has_attempts_left(ledger) => {
+                self.again(ledger, number, reason, false).await
+            }
+            None => {
+                self.conclude(Ok(attempt), ledger, Conclusion::NotDone { reason }, RUNTIME).await
+            }
             Some(doubted) => {
-                let whole = format!("attempt {number} did not take place ({reason}), {}", ledger.doubtful(self.unsaid(), number));
+                let whole = format!(
+                    "attempt {number} did not take place ({reason}), {}",
+                    ledger.doubtful(self.unsaid(), number)
+                );
                 let again_at = self.now();
-                let failed = LedgerEvent::AttemptFailed { number, reason: shortened(reason), again_at, in_doubt: Some(false) };
-                let doubted = LedgerEvent::Doubted { number: doubted.number, reason: shortened(whole) };
+                let failed = LedgerEvent::AttemptFailed {
+                    number,
+                    reason: shortened(reason),
+                    again_at,
+                    in_doubt: Some(false),
+                };
+                let doubted =
+                    LedgerEvent::Doubted { number: doubted.number, reason: shortened(whole) };
                 self.write(ledger, &[failed, doubted]).await?;
                 Ok(self.in_doubt(ledger, ledger.deadline().unwrap_or(again_at)))
             }
@@ -431,7 +530,12 @@ impl<E: Effect> Turn<E> {
     }
 
     /// Records that it is not known if an attempt took place, and goes on by the policy.
-    async fn unknown(&self, ledger: &Ledger, number: u32, reason: String) -> Result<Next<E>, Stopped> {
+    async fn unknown(
+        &self,
+        ledger: &Ledger,
+        number: u32,
+        reason: String,
+    ) -> Result<Next<E>, Stopped> {
         if self.repeats(ledger) {
             self.again(ledger, number, reason, true).await
         } else {
@@ -439,14 +543,26 @@ impl<E: Effect> Turn<E> {
         }
     }
 
-    async fn again(&self, ledger: &Ledger, number: u32, reason: String, in_doubt: bool) -> Result<Next<E>, Stopped> {
+    async fn again(
+        &self,
+        ledger: &Ledger,
+        number: u32,
+        reason: String,
+        in_doubt: bool,
+    ) -> Result<Next<E>, Stopped> {
         let again_at = self.now().plus(self.policy.backoff.after(ledger.attempts));
         let (reason, in_doubt) = (shortened(reason), Some(in_doubt));
-        self.write(ledger, &[LedgerEvent::AttemptFailed { number, reason, again_at, in_doubt }]).await?;
+        self.write(ledger, &[LedgerEvent::AttemptFailed { number, reason, again_at, in_doubt }])
+            .await?;
         Ok(self.again_at(again_at))
     }
 
-    async fn doubt(&self, ledger: &Ledger, number: u32, reason: String) -> Result<Next<E>, Stopped> {
+    async fn doubt(
+        &self,
+        ledger: &Ledger,
+        number: u32,
+        reason: String,
+    ) -> Result<Next<E>, Stopped> {
         if let EffectState::InDoubt { since, .. } = ledger.state {
             return Ok(self.in_doubt(ledger, self.now().plus(self.look_wait(since))));
         }
@@ -463,7 +579,9 @@ impl<E: Effect> Turn<E> {
         conclusion: Conclusion<E::Outcome>,
         by: &str,
     ) -> Result<Next<E>, Stopped> {
-        let concluded = |report_refused| Concluded { conclusion: &conclusion, by, report_refused }.entry(ledger);
+        let concluded = |report_refused| {
+            Concluded { conclusion: &conclusion, by, report_refused }.entry(ledger)
+        };
         let told = match attempt {
             Ok(attempt) => self.tell(attempt, &conclusion, ledger, concluded(None)?).await?,
             Err(error) => Told::Refused(error.to_string()),
@@ -492,7 +610,9 @@ impl<E: Effect> Turn<E> {
         let (effect, targets) = (self.effect.clone(), self.targets.clone());
         let (attempt, conclusion) = (attempt.clone(), conclusion.clone());
         let told = super::contained(async move {
-            let Some((id, command)) = effect.report(&attempt, &conclusion) else { return Ok(Told::Nobody) };
+            let Some((id, command)) = effect.report(&attempt, &conclusion) else {
+                return Ok(Told::Nobody);
+            };
             let command = targets.command(&id, command).caused_by(Cause::from(&attempt.event));
             match command.alongside(alongside).execute().await {
                 Ok(_) => Ok(Told::Recorded),
@@ -505,19 +625,35 @@ impl<E: Effect> Turn<E> {
                 },
             }
         });
-        told.await.unwrap_or_else(|panic| Ok(Told::Refused(format!("the code that reports the outcome panicked: {panic}"))))
+        told.await.unwrap_or_else(|panic| {
+            Ok(Told::Refused(format!("the code that reports the outcome panicked: {panic}")))
+        })
     }
 
-    pub(super) async fn write(&self, ledger: &Ledger, events: &[LedgerEvent]) -> Result<(), Stopped> {
+    pub(super) async fn write(
+        &self,
+        ledger: &Ledger,
+        events: &[LedgerEvent],
+    ) -> Result<(), Stopped> {
         self.write_under(ledger, events, None).await
     }
 
-    async fn write_under(&self, ledger: &Ledger, events: &[LedgerEvent], fence: Fenced) -> Result<(), Stopped> {
+    async fn write_under(
+        &self,
+        ledger: &Ledger,
+        events: &[LedgerEvent],
+        fence: Fenced,
+    ) -> Result<(), Stopped> {
         let entries = events.iter().map(|event| ledger.entry(event)).collect::<Result<_, _>>()?;
         self.append(ledger, entries, fence).await
     }
 
-    async fn append(&self, ledger: &Ledger, entries: Vec<NewEvent>, fence: Fenced) -> Result<(), Stopped> {
+    async fn append(
+        &self,
+        ledger: &Ledger,
+        entries: Vec<NewEvent>,
+        fence: Fenced,
+    ) -> Result<(), Stopped> {
         let condition = Condition::stream(ledger.stream.clone(), Expected::Exact(ledger.version));
         let append = Append { fence, ..Append::of(entries).when(condition).by(Authority::RUNTIME) };
         match self.host.store.append(append).await {
@@ -549,14 +685,17 @@ fn turned<E: Effect>(step: Result<Next<E>, Stopped>) -> Option<Next<E>> {
         Err(Stopped::Overtaken) => return None,
         Err(Stopped::Fenced) => Next::Fenced,
         Err(Stopped::Unreadable(detail)) => Next::Parked(detail),
-        Err(Stopped::Failed(detail) | Stopped::Unwritable(detail)) => Next::Failed { detail, unrecorded: None },
+        Err(Stopped::Failed(detail) | Stopped::Unwritable(detail)) => {
+            Next::Failed { detail, unrecorded: None }
+        }
     })
 }
 
 /// Returns the reason why this release cannot carry out an intent of a store, if it cannot.
 pub(super) fn unreadable<E: Effect>(store: &Store, event: &RecordedEvent) -> Option<String> {
     let read = || {
-        let schema = store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
+        let schema =
+            store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
         schema.payload::<E::Intent>(event, &EventType::new(E::INTENT)?).map(drop)
     };
     match read() {
@@ -567,7 +706,10 @@ pub(super) fn unreadable<E: Effect>(store: &Store, event: &RecordedEvent) -> Opt
 }
 
 fn overtaken<E: Effect>() -> Next<E> {
-    Next::Failed { detail: "others keep writing the effect's ledger or its target".to_owned(), unrecorded: None }
+    Next::Failed {
+        detail: "others keep writing the effect's ledger or its target".to_owned(),
+        unrecorded: None,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -585,16 +727,21 @@ struct Concluded<'a, O> {
 
 impl<O: Serialize + DeserializeOwned> Concluded<'_, O> {
     fn entry(self, ledger: &Ledger) -> Result<NewEvent, Stopped> {
-        let entry = |event: &LedgerEvent| ledger.entry(event).map_err(|error| Stopped::Unwritable(error.to_string()));
+        let entry = |event: &LedgerEvent| {
+            ledger.entry(event).map_err(|error| Stopped::Unwritable(error.to_string()))
+        };
         let (by, report_refused) = (self.by.to_owned(), self.report_refused);
         match self.conclusion {
             Conclusion::Done(outcome) => {
-                let outcome = Json::of(outcome).map_err(|error| Stopped::Unwritable(error.with_name()))?;
+                let outcome =
+                    Json::of(outcome).map_err(|error| Stopped::Unwritable(error.with_name()))?;
                 entry(&LedgerEvent::Done { outcome, by, report_refused })
             }
-            Conclusion::NotDone { reason } => {
-                entry(&LedgerEvent::NotDone { reason: shortened(reason.clone()), by, report_refused })
-            }
+            Conclusion::NotDone { reason } => entry(&LedgerEvent::NotDone {
+                reason: shortened(reason.clone()),
+                by,
+                report_refused,
+            }),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Consumers that ask for types that nobody knows: they say so when they start, and in their status until it has passed.
+//! Consumers that ask for types that nobody knows: they say so when they start, and in their status
+//! until it has passed.
 //!
-//! It is no error: a new program starts on an empty store. But a name that is read otherwise than it is written looks the
-//! same, and would be waited for in silence.
+//! It is no error: a new program starts on an empty store. But a name that is read otherwise than
+//! it is written looks the same, and would be waited for in silence.
 
 use std::sync::Arc;
 
@@ -39,7 +40,9 @@ pub(super) fn though(unheard: &[EventType]) -> String {
     match unheard {
         [] => String::new(),
         [one] => format!(", though nothing was ever recorded of {one}"),
-        [first, more @ ..] => format!(", though nothing was ever recorded of {first} and {} other types", more.len()),
+        [first, more @ ..] => {
+            format!(", though nothing was ever recorded of {first} and {} other types", more.len())
+        }
     }
 }
 

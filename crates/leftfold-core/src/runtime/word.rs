@@ -39,15 +39,27 @@ impl<E: Effect> Turn<E> {
         next.unwrap_or_else(|| self.again_at(self.now()))
     }
 
-    async fn cancel(&self, intent: &Intent, reason: &str, by: &str) -> Result<Next<E>, CancelError> {
+    async fn cancel(
+        &self,
+        intent: &Intent,
+        reason: &str,
+        by: &str,
+    ) -> Result<Next<E>, CancelError> {
         let id = intent.id;
         let store = |detail: String| CancelError::Store { detail };
-        let ledger = Ledger::load(&self.host.store, id).await.map_err(|error| store(error.to_string()))?;
+        let ledger =
+            Ledger::load(&self.host.store, id).await.map_err(|error| store(error.to_string()))?;
         match &ledger.state {
-            EffectState::Done { .. } | EffectState::NotDone { .. } => return Err(CancelError::NotOpen { id }),
-            EffectState::InFlight { deadline } => return Err(CancelError::UnderWay { id, deadline: *deadline }),
+            EffectState::Done { .. } | EffectState::NotDone { .. } => {
+                return Err(CancelError::NotOpen { id });
+            }
+            EffectState::InFlight { deadline } => {
+                return Err(CancelError::UnderWay { id, deadline: *deadline });
+            }
             EffectState::InDoubt { .. } => return Err(CancelError::InDoubt { id }),
-            EffectState::Pending | EffectState::Waiting { .. } if self.is_of_an_earlier_life(ledger.position) => {
+            EffectState::Pending | EffectState::Waiting { .. }
+                if self.is_of_an_earlier_life(ledger.position) =>
+            {
                 return Err(CancelError::InDoubt { id });
             }
             EffectState::Pending | EffectState::Waiting { .. } | EffectState::Parked { .. } => {}
@@ -64,17 +76,27 @@ impl<E: Effect> Turn<E> {
         };
         done.map_err(|stopped| match stopped {
             Stopped::Overtaken => CancelError::Busy { id },
-            Stopped::Failed(detail) | Stopped::Unreadable(detail) | Stopped::Unwritable(detail) => store(detail),
+            Stopped::Failed(detail) | Stopped::Unreadable(detail) | Stopped::Unwritable(detail) => {
+                store(detail)
+            }
             Stopped::Fenced => store("the work went to another runner".to_owned()),
         })
     }
 
-    async fn judge(&self, intent: &Intent, verdict: Verdict, by: &str) -> Result<Next<E>, ResolveError> {
+    async fn judge(
+        &self,
+        intent: &Intent,
+        verdict: Verdict,
+        by: &str,
+    ) -> Result<Next<E>, ResolveError> {
         let id = intent.id;
         let store = |detail: String| ResolveError::Store { detail };
-        let ledger = Ledger::load(&self.host.store, id).await.map_err(|error| store(error.to_string()))?;
+        let ledger =
+            Ledger::load(&self.host.store, id).await.map_err(|error| store(error.to_string()))?;
         match &ledger.state {
-            EffectState::Done { .. } | EffectState::NotDone { .. } => return Err(ResolveError::NotOpen { id }),
+            EffectState::Done { .. } | EffectState::NotDone { .. } => {
+                return Err(ResolveError::NotOpen { id });
+            }
             EffectState::InDoubt { .. } => {}
             _ => return Err(ResolveError::NotInDoubt { id }),
         }
@@ -87,12 +109,14 @@ impl<E: Effect> Turn<E> {
             Verdict::Done(outcome) => Conclusion::Done(parse::<E>(outcome)?),
         };
         let attempt = self.attempt(intent, &ledger, ledger.attempts, deadline);
-        self.conclude(attempt.as_ref().map_err(Clone::clone), &ledger, conclusion, by).await.map_err(|stopped| match stopped {
-            Stopped::Overtaken => ResolveError::Busy { id },
-            Stopped::Unwritable(detail) => ResolveError::Outcome { effect: E::NAME, detail },
-            Stopped::Failed(detail) | Stopped::Unreadable(detail) => store(detail),
-            Stopped::Fenced => store("the work went to another runner".to_owned()),
-        })
+        self.conclude(attempt.as_ref().map_err(Clone::clone), &ledger, conclusion, by)
+            .await
+            .map_err(|stopped| match stopped {
+                Stopped::Overtaken => ResolveError::Busy { id },
+                Stopped::Unwritable(detail) => ResolveError::Outcome { effect: E::NAME, detail },
+                Stopped::Failed(detail) | Stopped::Unreadable(detail) => store(detail),
+                Stopped::Fenced => store("the work went to another runner".to_owned()),
+            })
     }
 }
 

@@ -3,18 +3,19 @@
 use bytes::Bytes;
 
 use super::limits::{
-    ANSWER_BYTES_MAX, APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, KEY_IDS_MAX, METADATA_BYTES_MAX,
-    QUERIES_MAX, QUERY_ITEMS_MAX, TAGS_MAX,
+    ANSWER_BYTES_MAX, APPEND_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX,
+    KEY_IDS_MAX, METADATA_BYTES_MAX, QUERIES_MAX, QUERY_ITEMS_MAX, TAGS_MAX,
 };
 use super::{
-    Authority, CommandId, ContentType, Digest, Fence, Hash, Invalid, Label, Lease, NewEvent, Position, Query, StoreId,
-    StreamName, Tag, Timestamp, TraceContext, Version,
+    Authority, CommandId, ContentType, Digest, Fence, Hash, Invalid, Label, Lease, NewEvent,
+    Position, Query, StoreId, StreamName, Tag, Timestamp, TraceContext, Version,
 };
 
 /// Everything that becomes durable together, or not at all.
 ///
-/// Each part may be absent: events without a condition are facts that nothing depends on; a command record alone
-/// remembers a refusal, or an acceptance without events; a checkpoint record alone moves a consumer.
+/// Each part may be absent: events without a condition are facts that nothing depends on; a command
+/// record alone remembers a refusal, or an acceptance without events; a checkpoint record alone
+/// moves a consumer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Append {
     /// The events, in order; they get consecutive positions, and versions in their streams.
@@ -73,7 +74,11 @@ impl Append {
         Invalid::if_over("the bytes of an append", bytes, APPEND_BYTES_MAX)?;
         self.condition.validate()?;
         if let Some(command) = &self.command {
-            Invalid::if_over("the answer kept with a command id", command.answer.len(), ANSWER_BYTES_MAX)?;
+            Invalid::if_over(
+                "the answer kept with a command id",
+                command.answer.len(),
+                ANSWER_BYTES_MAX,
+            )?;
         }
         Ok(())
     }
@@ -82,7 +87,11 @@ impl Append {
 /// Returns the bytes that the event adds to its append.
 fn validate_event(event: &NewEvent) -> Result<usize, Invalid> {
     Invalid::if_over("the data of an event", event.data.len(), DATA_BYTES_MAX)?;
-    Invalid::if_over("the user metadata of an event", event.metadata.user.len(), METADATA_BYTES_MAX)?;
+    Invalid::if_over(
+        "the user metadata of an event",
+        event.metadata.user.len(),
+        METADATA_BYTES_MAX,
+    )?;
     Invalid::if_over("the tags of an event", event.tags.len(), TAGS_MAX)?;
     let mut bytes = event.data.len() + event.metadata.user.len() + event.event_type.len();
     bytes += event.stream.as_ref().map_or(0, |name| name.len());
@@ -93,7 +102,8 @@ fn validate_event(event: &NewEvent) -> Result<usize, Invalid> {
     }
     let labels = [&event.metadata.correlation, &event.metadata.causation];
     Invalid::if_over("the key ids of an event", event.key_ids.len(), KEY_IDS_MAX)?;
-    bytes += labels.into_iter().flatten().chain(&event.key_ids).map(|label| label.len()).sum::<usize>();
+    bytes +=
+        labels.into_iter().flatten().chain(&event.key_ids).map(|label| label.len()).sum::<usize>();
     if let ContentType::Other(label) = &event.content_type {
         bytes += label.len();
     }
@@ -104,10 +114,11 @@ fn validate_event(event: &NewEvent) -> Result<usize, Invalid> {
 /// only if it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Condition {
-    /// Expectations on streams, also on ones that are not written. The first that fails is reported.
+    /// Expectations on streams, also on ones that are not written. The first that fails is
+    /// reported.
     pub streams: Vec<(StreamName, Expected)>,
-    /// Queries that no event may match, each after a position of its own. The first that fails is reported, after every
-    /// expectation on a stream.
+    /// Queries that no event may match, each after a position of its own. The first that fails is
+    /// reported, after every expectation on a stream.
     pub none_matching: Vec<NoneMatching>,
 }
 
@@ -148,7 +159,8 @@ impl Condition {
     /// Tells whether the condition always holds.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        self.none_matching.is_empty() && self.streams.iter().all(|(_, expected)| *expected == Expected::Any)
+        self.none_matching.is_empty()
+            && self.streams.iter().all(|(_, expected)| *expected == Expected::Any)
     }
 
     fn validate(&self) -> Result<(), Invalid> {
@@ -232,7 +244,8 @@ pub struct Answered {
     pub events: u32,
 }
 
-/// The scope of order, conditions and atomicity that a checkpoint speaks of. The embedded log is one.
+/// The scope of order, conditions and atomicity that a checkpoint speaks of. The embedded log is
+/// one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Partition(pub Option<Label>);
 
@@ -242,7 +255,8 @@ pub struct Partition(pub Option<Label>);
 /// restored or replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The store that the position belongs to. A consumer of another system writes that system's id.
+    /// The store that the position belongs to. A consumer of another system writes that system's
+    /// id.
     pub store: StoreId,
     /// The partition.
     pub partition: Partition,
@@ -410,7 +424,9 @@ pub enum AppendError {
     },
     /// The consumer does not have the position that the checkpoint was to be moved from. Nothing
     /// was written.
-    #[error("consumer {consumer} stands at {current} and cannot go to {proposed} from {from:?}; another runner moved it")]
+    #[error(
+        "consumer {consumer} stands at {current} and cannot go to {proposed} from {from:?}; another runner moved it"
+    )]
     CheckpointMoved {
         /// Name of the consumer.
         consumer: Label,
@@ -421,8 +437,11 @@ pub enum AppendError {
         /// Position that the append was to move it to.
         proposed: Position,
     },
-    /// The work went to another holder, or the lease on it is over and was forgotten. Nothing was written.
-    #[error("fence {fence} is not the latest of {work}; stop that work, forget what was read for it, and ask for the lease anew")]
+    /// The work went to another holder, or the lease on it is over and was forgotten. Nothing was
+    /// written.
+    #[error(
+        "fence {fence} is not the latest of {work}; stop that work, forget what was read for it, and ask for the lease anew"
+    )]
     Fenced {
         /// Name of the work.
         work: Label,
@@ -437,9 +456,11 @@ pub enum AppendError {
         /// Bytes that wait.
         waiting: usize,
     },
-    /// The disk is full, or the process has no file handle left, or the system no memory. Nothing was written, and the store
-    /// goes on as soon as there is room.
-    #[error("there is no room to write (disk, file handles or memory), free some and append again: {detail}")]
+    /// The disk is full, or the process has no file handle left, or the system no memory. Nothing
+    /// was written, and the store goes on as soon as there is room.
+    #[error(
+        "there is no room to write (disk, file handles or memory), free some and append again: {detail}"
+    )]
     Full {
         /// Message of the system.
         detail: String,
@@ -450,7 +471,8 @@ pub enum AppendError {
         /// Message of the system.
         detail: String,
     },
-    /// An earlier write failed, the disk is read-only, or the store was opened to be read. Nothing was written.
+    /// An earlier write failed, the disk is read-only, or the store was opened to be read. Nothing
+    /// was written.
     #[error("the store is read-only until it is opened again: {detail}")]
     ReadOnly {
         /// Reason, for people.
@@ -486,9 +508,18 @@ mod tests {
             Err(Invalid::TooLarge { what, .. }) => what,
             other => panic!("{other:?}"),
         };
-        assert_eq!(size(&Append::of(vec![event(vec![0; DATA_BYTES_MAX + 1])])), "the data of an event");
-        assert_eq!(size(&Append::of(vec![event(vec![0; DATA_BYTES_MAX]); 3])), "the bytes of an append");
-        assert_eq!(size(&Append::of(vec![event(vec![]); APPEND_EVENTS_MAX + 1])), "the events of an append");
+        assert_eq!(
+            size(&Append::of(vec![event(vec![0; DATA_BYTES_MAX + 1])])),
+            "the data of an event"
+        );
+        assert_eq!(
+            size(&Append::of(vec![event(vec![0; DATA_BYTES_MAX]); 3])),
+            "the bytes of an append"
+        );
+        assert_eq!(
+            size(&Append::of(vec![event(vec![]); APPEND_EVENTS_MAX + 1])),
+            "the events of an append"
+        );
         let overlong = event(vec![]).tagged(Tags::none().with("x".repeat(600)));
         assert_eq!(size(&Append::of(vec![overlong])), "a tag");
         assert_eq!(Append::of(vec![event(vec![0; DATA_BYTES_MAX])]).validate(), Ok(()));

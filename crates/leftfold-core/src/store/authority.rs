@@ -4,10 +4,11 @@ use super::{CheckpointRecord, Invalid, NewEvent};
 
 /// The right by which an append is made, and with it which names it may write.
 ///
-/// Names that begin with `$` belong to the runtime: its streams, event types and consumers. What an application wrote
-/// under them would be taken for the runtime's own memory of what it did. So an append has the right of
-/// [an application](Authority::APPLICATION) unless the runtime or a copy made it, and a backend refuses what is beyond
-/// that right, in [`Append::validate`](super::Append::validate). Only this crate can make the other rights.
+/// Names that begin with `$` belong to the runtime: its streams, event types and consumers. What an
+/// application wrote under them would be taken for the runtime's own memory of what it did. So an
+/// append has the right of [an application](Authority::APPLICATION) unless the runtime or a copy
+/// made it, and a backend refuses what is beyond that right, in
+/// [`Append::validate`](super::Append::validate). Only this crate can make the other rights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Authority(Rights);
 
@@ -34,7 +35,11 @@ impl Authority {
     }
 
     /// Refuses the first name that is beyond the right.
-    pub fn check(self, events: &[NewEvent], checkpoint: Option<&CheckpointRecord>) -> Result<(), Invalid> {
+    pub fn check(
+        self,
+        events: &[NewEvent],
+        checkpoint: Option<&CheckpointRecord>,
+    ) -> Result<(), Invalid> {
         if self.writes_system_names() {
             return Ok(());
         }
@@ -47,7 +52,9 @@ impl Authority {
             }
         }
         match checkpoint {
-            Some(record) if record.consumer.is_system() => Err(reserved("a consumer", &record.consumer)),
+            Some(record) if record.consumer.is_system() => {
+                Err(reserved("a consumer", &record.consumer))
+            }
             _ => Ok(()),
         }
     }

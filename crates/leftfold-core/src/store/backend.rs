@@ -1,4 +1,5 @@
-//! The contract that every store fulfils. The memory backend is the template for one; the conformance suite judges it.
+//! The contract that every store fulfils. The memory backend is the template for one; the
+//! conformance suite judges it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,14 +11,15 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Checkpoint, CommandId, EventId, Hash, Holder, Label, Lease,
-    LeaseError, Leased, Metrics, Outcome, Page, Partition, Position, Read, ReadError, Status, StoreId, Timestamp,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Checkpoint, CommandId, EventId, Hash,
+    Holder, Label, Lease, LeaseError, Leased, Metrics, Outcome, Page, Partition, Position, Read,
+    ReadError, Status, StoreId, Timestamp,
 };
 
 /// A durable, totally ordered store of events.
 ///
-/// Every method returns at once; the work happens behind the [`Pending`]. A request that was handed over is carried
-/// out whether or not its future is polled or dropped.
+/// Every method returns at once; the work happens behind the [`Pending`]. A request that was handed
+/// over is carried out whether or not its future is polled or dropped.
 ///
 /// Promises that every backend keeps:
 /// - What is acknowledged is durable. Every answer of `append`, a conflict too, waits until what it
@@ -47,7 +49,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Looks up the checkpoint of a consumer in a partition of a source store; `None` if it has
     /// none.
-    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError>;
+    fn checkpoint(
+        &self,
+        consumer: Label,
+        source: StoreId,
+        partition: Partition,
+    ) -> Pending<Option<Checkpoint>, ReadError>;
 
     /// Returns the last position recorded at or before the moment, [`Position::START`] if there is
     /// none. The answer for a moment before the head's time never changes.
@@ -70,7 +77,8 @@ pub trait Backend: Send + Sync + 'static {
     /// store is rebuilt.
     fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError>;
 
-    /// Keeps a cached value, at some time soon and without a promise. One beyond its limit is not kept.
+    /// Keeps a cached value, at some time soon and without a promise. One beyond its limit is not
+    /// kept.
     fn keep_snapshot(&self, key: Bytes, value: Bytes);
 
     /// Gives some work to a holder for the given time from now if nobody else has it, and renews
@@ -101,7 +109,8 @@ pub trait Backend: Send + Sync + 'static {
     /// [`State::Closed`](super::State::Closed).
     fn status(&self) -> watch::Receiver<Status>;
 
-    /// Adds the figures of the backend, if it has any: its appends, its queue, its disk. It waits for nothing.
+    /// Adds the figures of the backend, if it has any: its appends, its queue, its disk. It waits
+    /// for nothing.
     fn measure(&self, metrics: &mut Metrics) {
         let _ = metrics;
     }
@@ -191,7 +200,11 @@ impl<T, E> Pending<T, E> {
     }
 
     /// The same answer, which is said in a span when it comes.
-    pub(super) fn watched(self, span: tracing::Span, say: fn(&tracing::Span, &Result<T, E>)) -> Self {
+    pub(super) fn watched(
+        self,
+        span: tracing::Span,
+        say: fn(&tracing::Span, &Result<T, E>),
+    ) -> Self {
         Self(State::Watched(Box::new(Watched { pending: self, span, say })))
     }
 }
@@ -205,9 +218,9 @@ impl<T, E: From<Gone>> Future for Pending<T, E> {
         match &mut self.0 {
             // A future that is polled after its end has no answer left to give.
             State::Ready(answer) => Poll::Ready(answer.take().unwrap_or_else(|| Err(Gone.into()))),
-            State::Waiting(receiver) => {
-                Pin::new(receiver).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(Gone.into())))
-            }
+            State::Waiting(receiver) => Pin::new(receiver)
+                .poll(context)
+                .map(|answer| answer.unwrap_or_else(|_| Err(Gone.into()))),
             State::Watched(watched) => {
                 let Watched { pending, span, say } = &mut **watched;
                 let polled = Pin::new(pending).poll(context);

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{EventId, EventType, Label, Position, StreamName, Tags, Timestamp, TraceContext, Version};
+use super::{
+    EventId, EventType, Label, Position, StreamName, Tags, Timestamp, TraceContext, Version,
+};
 
 /// Media type of an event's data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +36,10 @@ impl Metadata {
     /// Tells whether every field is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.correlation.is_none() && self.causation.is_none() && self.user.is_empty() && self.trace.is_none()
+        self.correlation.is_none()
+            && self.causation.is_none()
+            && self.user.is_empty()
+            && self.trace.is_none()
     }
 }
 
@@ -137,7 +142,13 @@ pub struct RecordedEvent {
 impl RecordedEvent {
     /// Makes the event as it is recorded at that position and time, as the last one of its append.
     #[must_use]
-    pub fn of(new: NewEvent, position: Position, recorded_at: Timestamp, stream: Option<InStream>, id: EventId) -> Self {
+    pub fn of(
+        new: NewEvent,
+        position: Position,
+        recorded_at: Timestamp,
+        stream: Option<InStream>,
+        id: EventId,
+    ) -> Self {
         Self {
             position,
             recorded_at,
@@ -176,7 +187,10 @@ impl RecordedEvent {
     pub fn detached(&self) -> Self {
         let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
         Self {
-            stream: self.stream.as_ref().map(|at| InStream { name: at.name.detached(), version: at.version }),
+            stream: self
+                .stream
+                .as_ref()
+                .map(|at| InStream { name: at.name.detached(), version: at.version }),
             event_type: self.event_type.detached(),
             data: own(&self.data),
             metadata: Metadata {

@@ -12,9 +12,11 @@ use tracing::{Span, field};
 
 use super::metrics::{Measured, Sources};
 use super::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, EventId, Hash, Head,
-    Holder, Identity, Invalid, Label, Lease, LeaseError, Leased, MemoryBackend, Metrics, Outcome, Partition, Pending, Position,
-    Query, Read, ReadError, RecordedEvent, State, Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp, Version,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
+    CommandId, EventId, Hash, Head, Holder, Identity, Invalid, Label, Lease, LeaseError, Leased,
+    MemoryBackend, Metrics, Outcome, Partition, Pending, Position, Query, Read, ReadError,
+    RecordedEvent, State, Status, StoreId, StreamName, SubscribeError, Subscription, Timestamp,
+    Version,
 };
 
 /// A value that a layer above keeps beside a store.
@@ -36,10 +38,16 @@ impl Store {
         Self::shared(Arc::new(backend))
     }
 
-    /// A store over a backend that others hold too. It keeps its own caches: to the others it is another process.
+    /// A store over a backend that others hold too. It keeps its own caches: to the others it is
+    /// another process.
     #[must_use]
     pub fn shared(backend: Arc<dyn Backend>) -> Self {
-        Self { backend, partition: Partition::default(), attached: Arc::default(), sources: Sources::default() }
+        Self {
+            backend,
+            partition: Partition::default(),
+            attached: Arc::default(),
+            sources: Sources::default(),
+        }
     }
 
     /// An empty store in memory, for tests.
@@ -48,10 +56,14 @@ impl Store {
         Self::new(MemoryBackend::new())
     }
 
-    /// The same store, within one partition: the scope of order, conditions and atomicity. A store of one partition,
-    /// as the embedded log is, has only the default one, and refuses any other.
+    /// The same store, within one partition: the scope of order, conditions and atomicity. A store
+    /// of one partition, as the embedded log is, has only the default one, and refuses any other.
     pub fn within(&self, partition: Partition) -> Result<Self, UnknownPartition> {
-        if partition == self.partition { Ok(self.clone()) } else { Err(UnknownPartition { partition }) }
+        if partition == self.partition {
+            Ok(self.clone())
+        } else {
+            Err(UnknownPartition { partition })
+        }
     }
 
     /// Returns the identity of the store.
@@ -62,8 +74,8 @@ impl Store {
 
     /// Appends, if the condition holds and the command id is new. See [`Backend`] for the promises.
     ///
-    /// Streams, event types and consumers whose names begin with `$` are the runtime's: an append that would write one is
-    /// refused as [`Invalid::Reserved`].
+    /// Streams, event types and consumers whose names begin with `$` are the runtime's: an append
+    /// that would write one is refused as [`Invalid::Reserved`].
     pub fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
         let span = tracing::debug_span!(
             "leftfold.append",
@@ -99,7 +111,11 @@ impl Store {
     }
 
     /// The same from a checkpoint, which must belong to this store's history.
-    pub async fn resume(&self, query: Query, from: &Checkpoint) -> Result<Subscription, SubscribeError> {
+    pub async fn resume(
+        &self,
+        query: Query,
+        from: &Checkpoint,
+    ) -> Result<Subscription, SubscribeError> {
         self.verify(from).await?;
         Ok(self.subscribe(query, from.position))
     }
@@ -111,7 +127,10 @@ impl Store {
             return Err(SubscribeError::OtherStore { expected: checkpoint.store, actual: store });
         }
         match self.hash_at(checkpoint.position).await? {
-            None => Err(SubscribeError::Ahead { checkpoint: checkpoint.position, head: self.head().position }),
+            None => Err(SubscribeError::Ahead {
+                checkpoint: checkpoint.position,
+                head: self.head().position,
+            }),
             Some(hash) if hash == checkpoint.hash => Ok(()),
             Some(_) => Err(SubscribeError::OtherHistory { position: checkpoint.position }),
         }
@@ -120,8 +139,16 @@ impl Store {
     /// The checkpoint of a consumer that has handled everything up to the position.
     pub async fn checkpoint_at(&self, position: Position) -> Result<Checkpoint, SubscribeError> {
         let head = self.head().position;
-        let hash = self.hash_at(position).await?.ok_or(SubscribeError::Ahead { checkpoint: position, head })?;
-        Ok(Checkpoint { store: self.identity().store, partition: self.partition.clone(), position, hash })
+        let hash = self
+            .hash_at(position)
+            .await?
+            .ok_or(SubscribeError::Ahead { checkpoint: position, head })?;
+        Ok(Checkpoint {
+            store: self.identity().store,
+            partition: self.partition.clone(),
+            position,
+            hash,
+        })
     }
 
     /// Returns the version of a stream, 0 if it does not exist.
@@ -142,7 +169,11 @@ impl Store {
 
     /// Looks up the checkpoint that a consumer of another store recorded here; `None` if it has
     /// none.
-    pub fn checkpoint_in(&self, consumer: Label, source: StoreId) -> Pending<Option<Checkpoint>, ReadError> {
+    pub fn checkpoint_in(
+        &self,
+        consumer: Label,
+        source: StoreId,
+    ) -> Pending<Option<Checkpoint>, ReadError> {
         self.backend.checkpoint(consumer, source, self.partition.clone())
     }
 
@@ -181,15 +212,18 @@ impl Store {
     /// Asks for some work, or to go on with it: of all holders that ask, one is given it, for the
     /// given time from now.
     ///
-    /// Everything that the work appends goes [`under`](Append::under) the lease. From the moment that another is given the
-    /// work, such an append is refused as [`Fenced`](AppendError::Fenced): that, and no clock, keeps two from doing it. So a
-    /// holder need not watch [`until`](Lease::until); it renews after a third of the time by its own clock, which only
-    /// has to run about as fast as the store's. What it does in the outside world can still happen twice, as everywhere:
-    /// that is what [effects](crate::runtime::Effect) are for.
+    /// Everything that the work appends goes [`under`](Append::under) the lease. From the moment
+    /// that another is given the work, such an append is refused as
+    /// [`Fenced`](AppendError::Fenced): that, and no clock, keeps two from doing it. So a holder
+    /// need not watch [`until`](Lease::until); it renews after a third of the time by its own
+    /// clock, which only has to run about as fast as the store's. What it does in the outside world
+    /// can still happen twice, as everywhere: that is what [effects](crate::runtime::Effect) are
+    /// for.
     ///
-    /// The name says the work within this store, for example `projection foos 2`; names that begin with `$` are the
-    /// runtime's. What a holder knows from reading is good only from the moment that it was given the lease: a new tenure
-    /// begins with reading. On the embedded log one process has the directory, and leases keep its runtimes apart.
+    /// The name says the work within this store, for example `projection foos 2`; names that begin
+    /// with `$` are the runtime's. What a holder knows from reading is good only from the moment
+    /// that it was given the lease: a new tenure begins with reading. On the embedded log one
+    /// process has the directory, and leases keep its runtimes apart.
     ///
     /// ```
     /// use std::time::Duration;
@@ -234,21 +268,33 @@ impl Store {
     /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     /// # runtime.block_on(consume(&Store::memory(), Holder::random())).unwrap();
     /// ```
-    pub fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+    pub fn lease(
+        &self,
+        work: Label,
+        holder: Holder,
+        during: Duration,
+    ) -> Pending<Leased, LeaseError> {
         if work.is_system() {
             let name = work.to_string();
-            return Pending::ready(Err(Invalid::Reserved { what: "the name of some work", name }.into()));
+            return Pending::ready(Err(
+                Invalid::Reserved { what: "the name of some work", name }.into()
+            ));
         }
         self.backend.lease(work, holder, during)
     }
 
     /// Asks for work of the runtime's own, under a name that begins with `$`.
-    pub(crate) fn lease_for_runtime(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+    pub(crate) fn lease_for_runtime(
+        &self,
+        work: Label,
+        holder: Holder,
+        during: Duration,
+    ) -> Pending<Leased, LeaseError> {
         self.backend.lease(work, holder, during)
     }
 
-    /// Gives work back, so that the next holder need not wait until the lease is over. One that is over already is no
-    /// error.
+    /// Gives work back, so that the next holder need not wait until the lease is over. One that is
+    /// over already is no error.
     pub fn release(&self, lease: Lease) -> Pending<(), LeaseError> {
         self.backend.release(lease)
     }
@@ -265,8 +311,9 @@ impl Store {
         self.backend.status()
     }
 
-    /// Figures of the store and of every runtime that runs behind this handle or a clone of it, in the text format of
-    /// Prometheus (version 0.0.4): what an application serves as `/metrics`. The book's page on operating lists them.
+    /// Figures of the store and of every runtime that runs behind this handle or a clone of it, in
+    /// the text format of Prometheus (version 0.0.4): what an application serves as `/metrics`. The
+    /// book's page on operating lists them.
     ///
     /// Nothing is counted for the call, and it waits for nothing.
     #[must_use]
@@ -274,11 +321,26 @@ impl Store {
         let mut metrics = Metrics::default();
         let Identity { store, epoch } = self.identity();
         let labels = [("store", &*store.to_string()), ("epoch", &*epoch.number.to_string())];
-        metrics.gauge("leftfold_store_info", "1, with the store's id and epoch as labels.", &labels, 1);
+        metrics.gauge(
+            "leftfold_store_info",
+            "1, with the store's id and epoch as labels.",
+            &labels,
+            1,
+        );
         let Status { head, state } = self.backend.status().borrow().clone();
-        metrics.gauge("leftfold_store_head_position", "Position of the last durable event.", &[], head.position);
+        metrics.gauge(
+            "leftfold_store_head_position",
+            "Position of the last durable event.",
+            &[],
+            head.position,
+        );
         let up = u64::from(state == State::Open);
-        metrics.gauge("leftfold_store_up", "1 if the store takes appends, 0 if it is read-only or closed.", &[], up);
+        metrics.gauge(
+            "leftfold_store_up",
+            "1 if the store takes appends, 0 if it is read-only or closed.",
+            &[],
+            up,
+        );
         self.backend.measure(&mut metrics);
         self.sources.measure(&mut metrics);
         metrics.to_string()
@@ -289,8 +351,8 @@ impl Store {
         self.sources.add(source);
     }
 
-    /// Ends the store: what was handed over before is answered first, then locks are released. Idempotent; every
-    /// clone of the handle is closed with it.
+    /// Ends the store: what was handed over before is answered first, then locks are released.
+    /// Idempotent; every clone of the handle is closed with it.
     pub fn close(&self) -> Pending<(), CloseError> {
         self.backend.close()
     }

@@ -1,10 +1,11 @@
 //! Kinds of errors: what a caller can do about one, in one word, and what a web server answers.
 //!
-//! Each error says its kind by `kind()`. They stand in one file for each room of the crate, and name every variant: a new one
-//! is given a kind before it compiles.
+//! Each error says its kind by `kind()`. They stand in one file for each room of the crate, and
+//! name every variant: a new one is given a kind before it compiles.
 
 use super::{
-    AppendError, CloseError, Conflict, Invalid, LeaseError, NotATime, NotATrace, ReadError, SubscribeError, UnknownPartition,
+    AppendError, CloseError, Conflict, Invalid, LeaseError, NotATime, NotATrace, ReadError,
+    SubscribeError, UnknownPartition,
 };
 
 /// Meaning of an error to a caller.
@@ -85,7 +86,9 @@ impl AppendError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid(error) => error.kind(),
-            Self::CommandIdReused { .. } | Self::CheckpointMoved { .. } | Self::Fenced { .. } => Kind::Conflict,
+            Self::CommandIdReused { .. } | Self::CheckpointMoved { .. } | Self::Fenced { .. } => {
+                Kind::Conflict
+            }
             Self::Busy { .. } => Kind::Busy,
             Self::Full { .. } | Self::ReadOnly { .. } | Self::Closed => Kind::Unavailable,
             Self::Unknown { .. } => Kind::InDoubt,
@@ -113,7 +116,9 @@ impl SubscribeError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::OtherStore { .. } | Self::Ahead { .. } | Self::OtherHistory { .. } => Kind::Conflict,
+            Self::OtherStore { .. } | Self::Ahead { .. } | Self::OtherHistory { .. } => {
+                Kind::Conflict
+            }
             Self::Read(error) => error.kind(),
         }
     }

@@ -76,7 +76,9 @@ pub enum LeaseError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The store keeps as many leases as it may, and all of them are held.
-    #[error("{limit} leases are held, which is all that the store keeps; ask again when some were released")]
+    #[error(
+        "{limit} leases are held, which is all that the store keeps; ask again when some were released"
+    )]
     TooMany {
         /// Number of leases that the store keeps at most.
         limit: usize,
@@ -98,14 +100,16 @@ impl From<super::Gone> for LeaseError {
     }
 }
 
-/// The leases of a backend that has one owner and keeps them in memory: the rules, without a clock or a lock.
+/// The leases of a backend that has one owner and keeps them in memory: the rules, without a clock
+/// or a lock.
 ///
 /// The backend calls it in the order in which it judges appends, and answers a new tenure only
 /// after all that it judged before is durable: the new holder then reads everything that was
 /// appended under earlier fences.
 #[derive(Debug, Default)]
 pub struct Leases {
-    /// The greatest fence that was given for any work: so a tenure that is forgotten is still smaller than the next.
+    /// The greatest fence that was given for any work: so a tenure that is forgotten is still
+    /// smaller than the next.
     last: Fence,
     tenures: HashMap<Label, Tenure>,
 }
@@ -133,7 +137,13 @@ impl Leases {
     }
 
     /// Gives the work to the holder, or renews its lease, unless another has it at `now`.
-    pub fn lease(&mut self, work: Label, holder: Holder, during: Duration, now: Timestamp) -> Result<Leased, LeaseError> {
+    pub fn lease(
+        &mut self,
+        work: Label,
+        holder: Holder,
+        during: Duration,
+        now: Timestamp,
+    ) -> Result<Leased, LeaseError> {
         let until = now.plus(valid(during)?);
         match self.tenures.get_mut(&work) {
             Some(tenure) if tenure.holder == Some(holder) => {
@@ -151,7 +161,8 @@ impl Leases {
         Ok(Leased::Held(Lease { work, fence: self.last, until }))
     }
 
-    /// Ends the tenure of a lease, if it is the latest; its fence stays until another holds the work.
+    /// Ends the tenure of a lease, if it is the latest; its fence stays until another holds the
+    /// work.
     pub fn release(&mut self, lease: &Lease) {
         if let Some(tenure) = self.tenures.get_mut(&lease.work)
             && tenure.fence == lease.fence
@@ -176,14 +187,22 @@ impl Leases {
         if self.tenures.len() >= LEASES_MAX {
             self.tenures.retain(|_, tenure| tenure.holder.is_some() && tenure.until > now);
         }
-        if self.tenures.len() >= LEASES_MAX { Err(LeaseError::TooMany { limit: LEASES_MAX }) } else { Ok(()) }
+        if self.tenures.len() >= LEASES_MAX {
+            Err(LeaseError::TooMany { limit: LEASES_MAX })
+        } else {
+            Ok(())
+        }
     }
 }
 
 fn valid(during: Duration) -> Result<Duration, Invalid> {
     let seconds = usize::try_from(during.as_secs()).unwrap_or(usize::MAX);
     if during > Duration::from_secs(LEASE_SECONDS_MAX as u64) {
-        return Err(Invalid::TooLarge { what: "the seconds of a lease", size: seconds, limit: LEASE_SECONDS_MAX });
+        return Err(Invalid::TooLarge {
+            what: "the seconds of a lease",
+            size: seconds,
+            limit: LEASE_SECONDS_MAX,
+        });
     }
     Ok(during)
 }
@@ -226,7 +245,10 @@ mod tests {
         let first = held(leases.lease(work("w"), one, MINUTE, at(100)));
         let renewed = held(leases.lease(work("w"), one, MINUTE, at(130)));
         assert_eq!((renewed.fence, renewed.until), (first.fence, at(190)));
-        assert_eq!(leases.lease(work("w"), other, MINUTE, at(189)), Ok(Leased::HeldBy { holder: one, until: at(190) }));
+        assert_eq!(
+            leases.lease(work("w"), other, MINUTE, at(189)),
+            Ok(Leased::HeldBy { holder: one, until: at(190) })
+        );
     }
 
     #[test]
@@ -234,7 +256,12 @@ mod tests {
         let (mut leases, mut last) = (Leases::default(), Fence(5_000_000));
         leases.go_beyond(last);
         for number in 0..3 * LEASES_MAX as i64 {
-            let lease = held(leases.lease(work(&format!("w{number}")), Holder::random(), Duration::ZERO, at(9 - number % 10)));
+            let lease = held(leases.lease(
+                work(&format!("w{number}")),
+                Holder::random(),
+                Duration::ZERO,
+                at(9 - number % 10),
+            ));
             assert!(lease.fence > last, "{number}");
             last = lease.fence;
         }
@@ -244,11 +271,18 @@ mod tests {
     #[test]
     fn what_is_held_is_never_forgotten_and_what_is_over_makes_room() {
         let (mut leases, holder) = (Leases::default(), Holder::random());
-        let all: Vec<Lease> =
-            (0..LEASES_MAX).map(|number| held(leases.lease(work(&number.to_string()), holder, MINUTE, at(0)))).collect();
-        let more = |leases: &mut Leases, second| leases.lease(work("one more"), holder, MINUTE, at(second));
+        let all: Vec<Lease> = (0..LEASES_MAX)
+            .map(|number| held(leases.lease(work(&number.to_string()), holder, MINUTE, at(0))))
+            .collect();
+        let more = |leases: &mut Leases, second| {
+            leases.lease(work("one more"), holder, MINUTE, at(second))
+        };
         assert_eq!(more(&mut leases, 59), Err(LeaseError::TooMany { limit: LEASES_MAX }));
-        assert_eq!(held(leases.lease(work("0"), holder, MINUTE, at(59))).fence, all[0].fence, "a renewal needs no room");
+        assert_eq!(
+            held(leases.lease(work("0"), holder, MINUTE, at(59))).fence,
+            all[0].fence,
+            "a renewal needs no room"
+        );
         leases.release(&all[1]);
         held(more(&mut leases, 59));
         let under = |lease: &Lease| Some((lease.work.clone(), lease.fence));

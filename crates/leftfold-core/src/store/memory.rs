@@ -1,6 +1,8 @@
-//! The memory backend: the contract in its shortest form, for tests, and the template for backend writers.
+//! The memory backend: the contract in its shortest form, for tests, and the template for backend
+//! writers.
 //!
-//! Everything stands in one vector behind one lock; every query is a scan. "Durable" means "in the vector".
+//! Everything stands in one vector behind one lock; every query is a scan. "Durable" means "in the
+//! vector".
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,9 +15,10 @@ use tokio::sync::watch;
 use super::backend::Identity;
 use super::limits::SNAPSHOT_BYTES_MAX;
 use super::{
-    Answered, Append, AppendError, Appended, AppendsFrom, AppendsPage, Backend, Checkpoint, CheckpointRecord, CloseError,
-    CommandId, Condition, Conflict, Direction, Epoch, EventId, Hash, Head, Holder, InStream, Invalid, Label, Lease, LeaseError,
-    Leased, Leases, NewEvent, Outcome, Page, Partition, Pending, Position, Read, ReadError, RecordedAppend, RecordedEvent, State,
+    Answered, Append, AppendError, Appended, AppendsFrom, AppendsPage, Backend, Checkpoint,
+    CheckpointRecord, CloseError, CommandId, Condition, Conflict, Direction, Epoch, EventId, Hash,
+    Head, Holder, InStream, Invalid, Label, Lease, LeaseError, Leased, Leases, NewEvent, Outcome,
+    Page, Partition, Pending, Position, Read, ReadError, RecordedAppend, RecordedEvent, State,
     Status, StoreId, StreamName, Timestamp, Version, What,
 };
 
@@ -30,7 +33,8 @@ pub struct MemoryBackend {
 
 /// Source of the store's time.
 enum Time {
-    /// The machine's clocks: one moment by both of them, as leases are counted by the one that only passes.
+    /// The machine's clocks: one moment by both of them, as leases are counted by the one that only
+    /// passes.
     Machine(Timestamp, Instant),
     /// Clock of a test that explores what is built on the store.
     Given(Box<dyn Fn() -> Timestamp + Send + Sync>),
@@ -163,17 +167,26 @@ impl Contents {
         for (stream, expected) in &condition.streams {
             let actual = self.version(stream);
             if !expected.holds(actual) {
-                return Some(Conflict::Stream { stream: stream.clone(), expected: *expected, actual });
+                return Some(Conflict::Stream {
+                    stream: stream.clone(),
+                    expected: *expected,
+                    actual,
+                });
             }
         }
         condition.none_matching.iter().enumerate().find_map(|(clause, none)| {
-            let found = self.events.iter().find(|event| event.position > none.after && none.query.matches(event))?;
+            let found = self
+                .events
+                .iter()
+                .find(|event| event.position > none.after && none.query.matches(event))?;
             Some(Conflict::Matching { clause, after: none.after, found: found.position })
         })
     }
 
     fn advances(&self, append: &Append) -> Result<(), AppendError> {
-        let Some(CheckpointRecord { consumer, from, checkpoint }) = &append.checkpoint else { return Ok(()) };
+        let Some(CheckpointRecord { consumer, from, checkpoint }) = &append.checkpoint else {
+            return Ok(());
+        };
         let key = (consumer.clone(), checkpoint.store, checkpoint.partition.clone());
         let current = self.checkpoints.get(&key).map(|current| current.position);
         if from.allows(current, checkpoint.position) {
@@ -188,7 +201,13 @@ impl Contents {
     }
 
     /// Each append is a group of its own.
-    fn commit(&mut self, store: StoreId, head: Head, append: Append, now: Timestamp) -> (Appended, Head) {
+    fn commit(
+        &mut self,
+        store: StoreId,
+        head: Head,
+        append: Append,
+        now: Timestamp,
+    ) -> (Appended, Head) {
         let recorded_at = now.max(head.recorded_at.plus(std::time::Duration::from_micros(1)));
         let count = append.events.len();
         let first = Position(head.position.0 + u64::from(count > 0));
@@ -201,7 +220,12 @@ impl Contents {
             self.events.push(recorded);
             self.hashes.push(hash);
         }
-        let command = append.command.map(|record| Answered { record, recorded_at, first, events: count as u32 });
+        let command = append.command.map(|record| Answered {
+            record,
+            recorded_at,
+            first,
+            events: count as u32,
+        });
         if let Some(answered) = &command {
             self.answers.insert(answered.record.id, answered.clone());
         }
@@ -216,7 +240,14 @@ impl Contents {
         (appended, head)
     }
 
-    fn record(&mut self, store: StoreId, position: Position, at: Timestamp, mut new: NewEvent, more: bool) -> RecordedEvent {
+    fn record(
+        &mut self,
+        store: StoreId,
+        position: Position,
+        at: Timestamp,
+        mut new: NewEvent,
+        more: bool,
+    ) -> RecordedEvent {
         let stream = new.stream.take().map(|name| {
             let places = self.streams.entry(name.clone()).or_default();
             places.push(self.events.len());
@@ -231,8 +262,11 @@ impl Contents {
 
     fn appends(&self, from: AppendsFrom, page_bytes: u32, head: Head) -> AppendsPage {
         let begin = match from {
-            AppendsFrom::Mark(mark) => usize::try_from(mark).unwrap_or(usize::MAX).min(self.appends.len()),
-            // Appends without events that come before the first one with any stand at the start too.
+            AppendsFrom::Mark(mark) => {
+                usize::try_from(mark).unwrap_or(usize::MAX).min(self.appends.len())
+            }
+            // Appends without events that come before the first one with any stand at the start
+            // too.
             AppendsFrom::After(Position::START) => 0,
             AppendsFrom::After(position) => {
                 let holds = |kept: &Kept| kept.events > 0 && kept.first <= position;
@@ -243,28 +277,43 @@ impl Contents {
         let mut bytes = 0;
         for kept in &self.appends[begin..] {
             let start = (kept.first.0 - u64::from(kept.events > 0)) as usize;
-            let events = if kept.events > 0 { self.events[start..start + kept.events].to_vec() } else { Vec::new() };
+            let events = if kept.events > 0 {
+                self.events[start..start + kept.events].to_vec()
+            } else {
+                Vec::new()
+            };
             bytes += events.iter().map(|event| event.data.len() + 64).sum::<usize>() + 64;
             if bytes > page_bytes as usize && !appends.is_empty() {
                 break;
             }
             let (command, checkpoint) = (kept.command.clone(), kept.checkpoint.clone());
-            appends.push(RecordedAppend { first: kept.first, events, command, checkpoint, hash: kept.hash });
+            appends.push(RecordedAppend {
+                first: kept.first,
+                events,
+                command,
+                checkpoint,
+                hash: kept.hash,
+            });
         }
         AppendsPage { next: AppendsFrom::Mark((begin + appends.len()) as u64), appends, head }
     }
 
     /// The events that are asked for, from where they begin.
     fn wanted<'a>(&'a self, read: &'a Read) -> Box<dyn Iterator<Item = &'a RecordedEvent> + 'a> {
-        // Positions and versions are counted from 1; what lies beyond the end is as far as anything goes.
+        // Positions and versions are counted from 1; what lies beyond the end is as far as anything
+        // goes.
         let before = |count: u64, all: usize| usize::try_from(count).unwrap_or(all).min(all);
         match (&read.what, read.direction) {
             (What::Stream { stream, from }, direction) => {
                 let places = self.streams.get(stream).map_or(&[][..], Vec::as_slice);
                 let event = |place: &usize| &self.events[*place];
                 match direction {
-                    Direction::Forwards => Box::new(places[before(from.0.saturating_sub(1), places.len())..].iter().map(event)),
-                    Direction::Backwards => Box::new(places[..before(from.0, places.len())].iter().rev().map(event)),
+                    Direction::Forwards => Box::new(
+                        places[before(from.0.saturating_sub(1), places.len())..].iter().map(event),
+                    ),
+                    Direction::Backwards => {
+                        Box::new(places[..before(from.0, places.len())].iter().rev().map(event))
+                    }
                 }
             }
             (What::Matching { query, from }, Direction::Forwards) => {
@@ -283,8 +332,8 @@ impl Contents {
         let mut bytes = 0;
         let mut more = None;
         let mut take = |event: &RecordedEvent| {
-            let full =
-                events.len() >= read.page_events as usize || (bytes > 0 && bytes + event.data.len() > read.page_bytes as usize);
+            let full = events.len() >= read.page_events as usize
+                || (bytes > 0 && bytes + event.data.len() > read.page_bytes as usize);
             if full {
                 more = Some(event.clone());
             } else {
@@ -299,8 +348,12 @@ impl Contents {
             What::Matching { .. } => None,
         };
         let (through, next) = match (more, read.direction) {
-            (Some(more), Direction::Forwards) => (Position(more.position.0 - 1), Some(read.what.starting_at(&more))),
-            (Some(more), Direction::Backwards) => (more.position.next(), Some(read.what.starting_at(&more))),
+            (Some(more), Direction::Forwards) => {
+                (Position(more.position.0 - 1), Some(read.what.starting_at(&more)))
+            }
+            (Some(more), Direction::Backwards) => {
+                (more.position.next(), Some(read.what.starting_at(&more)))
+            }
             (None, Direction::Forwards) => (head.position, None),
             (None, Direction::Backwards) => (Position::START, None),
         };
@@ -339,12 +392,19 @@ impl Backend for MemoryBackend {
         self.read_with(|state| state.answers.get(&id).cloned())
     }
 
-    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
+    fn checkpoint(
+        &self,
+        consumer: Label,
+        source: StoreId,
+        partition: Partition,
+    ) -> Pending<Option<Checkpoint>, ReadError> {
         self.read_with(|state| state.checkpoints.get(&(consumer, source, partition)).cloned())
     }
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
-        self.read_with(|state| Position(state.events.partition_point(|event| event.recorded_at <= moment) as u64))
+        self.read_with(|state| {
+            Position(state.events.partition_point(|event| event.recorded_at <= moment) as u64)
+        })
     }
 
     fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
@@ -354,12 +414,16 @@ impl Backend for MemoryBackend {
     fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
         self.read_with(|state| match position {
             Position::START => Some(Hash::EMPTY),
-            Position(n) => usize::try_from(n - 1).ok().and_then(|index| state.hashes.get(index).copied()),
+            Position(n) => {
+                usize::try_from(n - 1).ok().and_then(|index| state.hashes.get(index).copied())
+            }
         })
     }
 
     fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
-        self.read_with(|state| state.brought.get(&id).into_iter().flatten().copied().take(at_most as usize).collect())
+        self.read_with(|state| {
+            state.brought.get(&id).into_iter().flatten().copied().take(at_most as usize).collect()
+        })
     }
 
     fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {

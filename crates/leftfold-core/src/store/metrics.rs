@@ -1,4 +1,5 @@
-//! Figures of a store and of what runs behind it, in one registry that is written in the text format of Prometheus.
+//! Figures of a store and of what runs behind it, in one registry that is written in the text
+//! format of Prometheus.
 
 use std::fmt::{self, Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Figures at one moment: metrics, each with its samples.
 ///
-/// Names begin with `leftfold_` and end in their unit, counters in `_total`. It is written in the text format of Prometheus
-/// (version 0.0.4). Of two samples of one metric with the same labels, the later one counts.
+/// Names begin with `leftfold_` and end in their unit, counters in `_total`. It is written in the
+/// text format of Prometheus (version 0.0.4). Of two samples of one metric with the same labels,
+/// the later one counts.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     families: Vec<Family>,
@@ -34,12 +36,24 @@ pub type Labels<'l> = &'l [(&'l str, &'l str)];
 
 impl Metrics {
     /// Adds a sample of something that only grows while the program runs.
-    pub fn counter(&mut self, name: &'static str, help: &'static str, labels: Labels<'_>, value: u64) {
+    pub fn counter(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: Labels<'_>,
+        value: u64,
+    ) {
         self.family(name, "counter", help).put(key(name, "", labels), value);
     }
 
     /// Adds a sample of something that goes up and down.
-    pub fn gauge(&mut self, name: &'static str, help: &'static str, labels: Labels<'_>, value: impl Display) {
+    pub fn gauge(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: Labels<'_>,
+        value: impl Display,
+    ) {
         self.family(name, "gauge", help).put(key(name, "", labels), value);
     }
 
@@ -49,24 +63,42 @@ impl Metrics {
     }
 
     /// Adds what a histogram has observed.
-    pub fn histogram(&mut self, name: &'static str, help: &'static str, labels: Labels<'_>, histogram: &Histogram) {
+    pub fn histogram(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: Labels<'_>,
+        histogram: &Histogram,
+    ) {
         let family = self.family(name, "histogram", help);
         let mut below = 0;
         for (index, count) in histogram.counts.iter().enumerate() {
             below += count.load(Ordering::Relaxed);
-            let bound = histogram.bounds.get(index).map_or_else(|| "+Inf".to_owned(), |bound| histogram.unit.write(*bound));
+            let bound = histogram
+                .bounds
+                .get(index)
+                .map_or_else(|| "+Inf".to_owned(), |bound| histogram.unit.write(*bound));
             let labels = [labels, &[("le", &*bound)]].concat();
             family.put(key(name, "_bucket", &labels), below);
         }
-        family.put(key(name, "_sum", labels), histogram.unit.write(histogram.sum.load(Ordering::Relaxed)));
+        family.put(
+            key(name, "_sum", labels),
+            histogram.unit.write(histogram.sum.load(Ordering::Relaxed)),
+        );
         family.put(key(name, "_count", labels), below);
     }
 
-    fn family(&mut self, name: &'static str, kind: &'static str, help: &'static str) -> &mut Family {
-        let place = self.families.iter().position(|family| family.name == name).unwrap_or_else(|| {
-            self.families.push(Family { name, kind, help, samples: Vec::new() });
-            self.families.len() - 1
-        });
+    fn family(
+        &mut self,
+        name: &'static str,
+        kind: &'static str,
+        help: &'static str,
+    ) -> &mut Family {
+        let place =
+            self.families.iter().position(|family| family.name == name).unwrap_or_else(|| {
+                self.families.push(Family { name, kind, help, samples: Vec::new() });
+                self.families.len() - 1
+            });
         &mut self.families[place]
     }
 }
@@ -118,7 +150,8 @@ fn escape(text: &mut String, value: &str) {
     }
 }
 
-/// Counts of observed values by size. Observing costs three additions without a lock, from any thread.
+/// Counts of observed values by size. Observing costs three additions without a lock, from any
+/// thread.
 #[derive(Debug)]
 pub struct Histogram {
     unit: Unit,
@@ -189,7 +222,13 @@ impl Sources {
     }
 
     pub(super) fn measure(&self, metrics: &mut Metrics) {
-        let sources: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+        let sources: Vec<_> = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
         sources.iter().for_each(|source| source.measure(metrics));
     }
 }

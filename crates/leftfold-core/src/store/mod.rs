@@ -20,8 +20,8 @@ mod time;
 mod trace;
 
 pub use append::{
-    Answered, Append, AppendError, Appended, Checkpoint, CheckpointRecord, CommandRecord, Condition, Conflict, Expected,
-    Mismatch, MoveFrom, NoneMatching, Outcome, Partition,
+    Answered, Append, AppendError, Appended, Checkpoint, CheckpointRecord, CommandRecord,
+    Condition, Conflict, Expected, Mismatch, MoveFrom, NoneMatching, Outcome, Partition,
 };
 pub use authority::Authority;
 pub use backend::{Backend, CloseError, Epoch, Gone, Identity, Pending};
@@ -33,9 +33,15 @@ pub use lease::{Fence, Holder, Lease, LeaseError, Leased, Leases};
 pub use memory::MemoryBackend;
 pub(crate) use metrics::Measured;
 pub use metrics::{Histogram, Labels, Metrics};
-pub use names::{CommandId, Digest, EventId, EventType, Hash, Label, Position, StoreId, StreamName, Tag, Tags, Version};
+pub use names::{
+    CommandId, Digest, EventId, EventType, Hash, Label, Position, StoreId, StreamName, Tag, Tags,
+    Version,
+};
 pub use query::{Query, QueryItem, StreamMatch, System, TypeMatch};
-pub use read::{AppendsFrom, AppendsPage, Direction, Head, Page, Read, ReadError, RecordedAppend, State, Status, What};
+pub use read::{
+    AppendsFrom, AppendsPage, Direction, Head, Page, Read, ReadError, RecordedAppend, State,
+    Status, What,
+};
 pub use sleep::SleepGauge;
 pub use subscription::{Signal, SubscribeError, Subscription};
 pub use time::{NotATime, Timestamp};

@@ -1,4 +1,5 @@
-//! The names and numbers of the store: positions, versions, ids, and the texts that name streams, types and tags.
+//! The names and numbers of the store: positions, versions, ids, and the texts that name streams,
+//! types and tags.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,9 +10,11 @@ use uuid::Uuid;
 use super::Invalid;
 use super::limits::{LABEL_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TYPE_BYTES_MAX};
 
-/// The place of an event in the store's order. The first event has position 1; 0 is "before everything".
+/// The place of an event in the store's order. The first event has position 1; 0 is "before
+/// everything".
 ///
-/// Gapless on the embedded log. Opaque to applications: compare it, keep it, do not compute with it.
+/// Gapless on the embedded log. Opaque to applications: compare it, keep it, do not compute with
+/// it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
@@ -34,8 +37,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// The version of a stream: the number of events in it. 0 means that the stream does not exist; its first event has
-/// version 1.
+/// The version of a stream: the number of events in it. 0 means that the stream does not exist; its
+/// first event has version 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u64);
 
@@ -58,7 +61,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// The identity of one store, drawn at random when it is created. A copy keeps it; see [`Epoch`](super::Epoch).
+/// The identity of one store, drawn at random when it is created. A copy keeps it; see
+/// [`Epoch`](super::Epoch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StoreId(pub Uuid);
 
@@ -103,16 +107,19 @@ impl fmt::Debug for Hash {
 pub struct EventId(pub Uuid);
 
 impl EventId {
-    /// The id that a store mints for the event at `position`: a UUIDv7 (RFC 9562 section 5.7) of the recorded
-    /// millisecond, the store and the position. It is a function of what is stored anyway, so it costs no bytes. A store
-    /// that was restored from a copy puts another id in the place of its own, one for each epoch.
+    /// The id that a store mints for the event at `position`: a UUIDv7 (RFC 9562 section 5.7) of
+    /// the recorded millisecond, the store and the position. It is a function of what is stored
+    /// anyway, so it costs no bytes. A store that was restored from a copy puts another id in the
+    /// place of its own, one for each epoch.
     #[must_use]
     pub fn minted(store: StoreId, position: Position, recorded_at: super::Timestamp) -> Self {
         let (store_high, store_low) = store.0.as_u64_pair();
-        // A bijection of the position keeps ids of one store distinct; the store's own bits keep stores apart.
+        // A bijection of the position keeps ids of one store distinct; the store's own bits keep
+        // stores apart.
         let mixed = mix(position.0 ^ store_low);
         let random = ((u128::from(store_high & 0x3ff)) << 64) | u128::from(mixed);
-        let millis = u128::from(recorded_at.as_micros().max(0).cast_unsigned() / 1_000) & ((1 << 48) - 1);
+        let millis =
+            u128::from(recorded_at.as_micros().max(0).cast_unsigned() / 1_000) & ((1 << 48) - 1);
         let rand_a = (random >> 62) & 0xfff;
         let rand_b = random & ((1 << 62) - 1);
         Self(Uuid::from_u128(millis << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b))
@@ -126,12 +133,14 @@ impl EventId {
     #[must_use]
     pub fn moment(self) -> Option<super::Timestamp> {
         let millis = i64::try_from(self.0.as_u128() >> 80).ok()?;
-        (self.0.get_version_num() == 7).then(|| super::Timestamp::from_micros(millis.saturating_mul(1_000)))
+        (self.0.get_version_num() == 7)
+            .then(|| super::Timestamp::from_micros(millis.saturating_mul(1_000)))
     }
 }
 
 impl EventId {
-    /// An id for something that follows from the event, for the world outside: an idempotency key, the id of a message.
+    /// An id for something that follows from the event, for the world outside: an idempotency key,
+    /// the id of a message.
     ///
     /// It is made of this id and nothing else, so it is the same after any number of crashes, and
     /// in a copy of the store, which keeps the ids of events. It never comes again after a declared
@@ -158,7 +167,8 @@ const fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Names one request: 16 bytes drawn from a scope (the caller's identity and route) and a key that the caller chose.
+/// Names one request: 16 bytes drawn from a scope (the caller's identity and route) and a key that
+/// the caller chose.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub [u8; 16]);
 
@@ -168,7 +178,8 @@ const COMMAND_IDS: &str = "leftfold command id v1";
 const RUNTIME_SCOPES: [&str; 4] = ["$process:", "$inbox:", "$personal", "$schedule:"];
 
 impl CommandId {
-    /// The id of `key` within `scope`. The same pair gives the same id for ever; scopes do not overlap.
+    /// The id of `key` within `scope`. The same pair gives the same id for ever; scopes do not
+    /// overlap.
     ///
     /// A scope that begins like one of the runtime's (`$process:`, `$inbox:`, `$personal`,
     /// `$schedule:`) is another scope than the runtime's of that name: a caller that sends such a
@@ -176,13 +187,17 @@ impl CommandId {
     #[must_use]
     pub fn new(scope: &str, key: &str) -> Self {
         let is_of_runtime = RUNTIME_SCOPES.iter().any(|prefix| scope.starts_with(prefix));
-        let context = if is_of_runtime { "leftfold command id of an application v1" } else { COMMAND_IDS };
+        let context =
+            if is_of_runtime { "leftfold command id of an application v1" } else { COMMAND_IDS };
         Self::derived(context, scope, key)
     }
 
     /// The id of one of the runtime's own requests. Stores have them as they were always derived.
     pub(crate) fn of_runtime(scope: &str, key: &str) -> Self {
-        assert!(RUNTIME_SCOPES.iter().any(|prefix| scope.starts_with(prefix)), "{scope} must be kept from applications");
+        assert!(
+            RUNTIME_SCOPES.iter().any(|prefix| scope.starts_with(prefix)),
+            "{scope} must be kept from applications"
+        );
         Self::derived(COMMAND_IDS, scope, key)
     }
 
@@ -207,7 +222,8 @@ impl fmt::Debug for CommandId {
     }
 }
 
-/// A digest of the request that came under a command id, so that other bytes under the same id are noticed.
+/// A digest of the request that came under a command id, so that other bytes under the same id are
+/// noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 16]);
 
@@ -298,7 +314,8 @@ macro_rules! text {
 }
 
 text! {
-    /// The name of a stream: the events of one aggregate, `category-id` by convention. Any UTF-8 text.
+    /// The name of a stream: the events of one aggregate, `category-id` by convention. Any UTF-8
+    /// text.
     StreamName, "a stream name", STREAM_BYTES_MAX
 }
 text! {
@@ -310,7 +327,8 @@ text! {
     Tag, "a tag", TAG_BYTES_MAX
 }
 text! {
-    /// A short text: a correlation or causation id, a content type, a key id, a consumer's or a partition's name.
+    /// A short text: a correlation or causation id, a content type, a key id, a consumer's or a
+    /// partition's name.
     Label, "a label", LABEL_BYTES_MAX
 }
 
@@ -350,8 +368,9 @@ impl Tags {
         Self(Vec::new())
     }
 
-    /// Adds a tag, unless it is there. A text that is no tag (empty, or too long) is kept out of the store by the
-    /// append that carries it, so that events can tag themselves without a `Result`.
+    /// Adds a tag, unless it is there. A text that is no tag (empty, or too long) is kept out of
+    /// the store by the append that carries it, so that events can tag themselves without a
+    /// `Result`.
     #[must_use]
     pub fn with(mut self, tag: impl Into<ByteString>) -> Self {
         self.insert(Tag(tag.into()));
@@ -415,7 +434,8 @@ mod tests {
     fn a_minted_id_is_a_uuid_of_version_7_and_its_own_for_every_position() {
         let store = StoreId::random();
         let at = Timestamp::from_micros(1_700_000_000_123_456);
-        let ids: std::collections::HashSet<_> = (1..10_000).map(|p| EventId::minted(store, Position(p), at)).collect();
+        let ids: std::collections::HashSet<_> =
+            (1..10_000).map(|p| EventId::minted(store, Position(p), at)).collect();
         assert_eq!(ids.len(), 9_999);
         assert_eq!(EventId(Uuid::from_u128(7)).moment(), None);
         for id in ids {
@@ -433,19 +453,25 @@ mod tests {
         assert!(matches!(StreamName::of("station", ""), Err(Invalid::Empty { .. })));
     }
 
-    /// An application could give one of its own requests the id of a process's next command, which then counted as carried
-    /// out. The ids that stores have stay what they are.
+    /// An application could give one of its own requests the id of a process's next command, which
+    /// then counted as carried out. The ids that stores have stay what they are.
     #[test]
     fn no_application_names_a_request_of_the_runtime() {
         let runtime = CommandId::of_runtime;
-        let ids = [runtime("$process:transfer", "1 0 t1"), runtime("$inbox:mails", "1 s m"), CommandId::new("$other", "1")];
+        let ids = [
+            runtime("$process:transfer", "1 0 t1"),
+            runtime("$inbox:mails", "1 s m"),
+            CommandId::new("$other", "1"),
+        ];
         let kept = [
             "fbfba701-d0bd-4db5-97bd-073c599f122d",
             "7fe35294-09c3-45b6-88bc-16532f9b9775",
             "d06a7b92-4681-a10f-4c1e-4d5a726aa268",
         ];
         assert_eq!(ids.map(|id| id.to_string()), kept);
-        for (scope, key) in [("$process:transfer", "1 0 t1"), ("$inbox:mails", "1 s m"), ("$personal", "1")] {
+        for (scope, key) in
+            [("$process:transfer", "1 0 t1"), ("$inbox:mails", "1 s m"), ("$personal", "1")]
+        {
             assert_ne!(CommandId::new(scope, key), runtime(scope, key));
         }
     }

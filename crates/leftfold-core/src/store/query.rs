@@ -82,17 +82,25 @@ impl Query {
 
     /// The events that carry a tag.
     ///
-    /// An empty or overlong text makes a query that the store refuses, so that queries can be built without a `Result`.
+    /// An empty or overlong text makes a query that the store refuses, so that queries can be built
+    /// without a `Result`.
     #[must_use]
     pub fn tag(tag: impl Into<bytestring::ByteString>) -> Self {
-        Self::from(QueryItem { tags: super::Tags::none().with(tag).to_vec(), ..QueryItem::default() })
+        Self::from(QueryItem {
+            tags: super::Tags::none().with(tag).to_vec(),
+            ..QueryItem::default()
+        })
     }
 
     /// The events of any of these types.
     #[must_use]
     pub fn types(types: impl IntoIterator<Item = EventType>) -> Self {
         let types: Vec<_> = types.into_iter().map(TypeMatch::Exact).collect();
-        if types.is_empty() { Self::nothing() } else { Self::from(QueryItem { types, ..QueryItem::default() }) }
+        if types.is_empty() {
+            Self::nothing()
+        } else {
+            Self::from(QueryItem { types, ..QueryItem::default() })
+        }
     }
 
     /// The events of one stream.
@@ -104,7 +112,10 @@ impl Query {
     /// The events of all streams of a category.
     #[must_use]
     pub fn category(category: impl Into<String>) -> Self {
-        Self::from(QueryItem { streams: Some(StreamMatch::Category(category.into())), ..QueryItem::default() })
+        Self::from(QueryItem {
+            streams: Some(StreamMatch::Category(category.into())),
+            ..QueryItem::default()
+        })
     }
 
     /// Returns a query for the events that match this query or the other one.
@@ -122,7 +133,8 @@ impl Query {
         self
     }
 
-    /// The same query, with every item that names no type restricted to these. No types leave no such item.
+    /// The same query, with every item that names no type restricted to these. No types leave no
+    /// such item.
     #[must_use]
     pub fn of_types(mut self, types: &[EventType]) -> Self {
         if types.is_empty() {
@@ -161,7 +173,12 @@ impl Query {
 
     /// Tells whether an event of this type, stream and these tags matches.
     #[must_use]
-    pub fn matches_parts(&self, event_type: &EventType, stream: Option<&StreamName>, tags: &[Tag]) -> bool {
+    pub fn matches_parts(
+        &self,
+        event_type: &EventType,
+        stream: Option<&StreamName>,
+        tags: &[Tag],
+    ) -> bool {
         self.items.iter().any(|item| item.matches(event_type, stream, tags))
     }
 
@@ -182,11 +199,17 @@ impl Query {
 /// The query as a text that never changes: items in order, each part with its length.
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = |f: &mut fmt::Formatter<'_>, kind: char, text: &str| write!(f, "{kind}{}:{text}", text.len());
+        let part = |f: &mut fmt::Formatter<'_>, kind: char, text: &str| {
+            write!(f, "{kind}{}:{text}", text.len())
+        };
         for item in &self.items {
             f.write_str(if item.system == System::Included { "[$" } else { "[" })?;
             for matched in &item.types {
-                part(f, if matches!(matched, TypeMatch::Exact(_)) { 't' } else { 'p' }, matched.text())?;
+                part(
+                    f,
+                    if matches!(matched, TypeMatch::Exact(_)) { 't' } else { 'p' },
+                    matched.text(),
+                )?;
             }
             item.tags.iter().try_for_each(|tag| part(f, '#', tag))?;
             match &item.streams {

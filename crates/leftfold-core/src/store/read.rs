@@ -1,6 +1,9 @@
 //! Reading: one bounded page at a time, each with how to go on.
 
-use super::{Answered, Checkpoint, Hash, Invalid, Label, Position, Query, RecordedEvent, StreamName, Timestamp, Version};
+use super::{
+    Answered, Checkpoint, Hash, Invalid, Label, Position, Query, RecordedEvent, StreamName,
+    Timestamp, Version,
+};
 
 /// A request for one page of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +55,12 @@ impl What {
     #[must_use]
     pub fn starting_at(&self, event: &RecordedEvent) -> Self {
         match self {
-            Self::Stream { stream, .. } => Self::Stream { stream: stream.clone(), from: event.version() },
-            Self::Matching { query, .. } => Self::Matching { query: query.clone(), from: event.position },
+            Self::Stream { stream, .. } => {
+                Self::Stream { stream: stream.clone(), from: event.version() }
+            }
+            Self::Matching { query, .. } => {
+                Self::Matching { query: query.clone(), from: event.position }
+            }
         }
     }
 }
@@ -77,7 +84,12 @@ impl Read {
     }
 
     const fn forwards(what: What) -> Self {
-        Self { what, direction: Direction::Forwards, page_events: Self::PAGE_EVENTS, page_bytes: Self::PAGE_BYTES }
+        Self {
+            what,
+            direction: Direction::Forwards,
+            page_events: Self::PAGE_EVENTS,
+            page_bytes: Self::PAGE_BYTES,
+        }
     }
 
     /// The same, from new to old.
@@ -173,7 +185,8 @@ pub struct Head {
 
 impl Head {
     /// The end of an empty store.
-    pub const EMPTY: Self = Self { position: Position::START, chain: Hash::EMPTY, recorded_at: Timestamp::MIN };
+    pub const EMPTY: Self =
+        Self { position: Position::START, chain: Hash::EMPTY, recorded_at: Timestamp::MIN };
 }
 
 /// Status of a store.

@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 
 use tokio::sync::watch;
 
-use super::{Page, Pending, Position, Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId, What};
+use super::{
+    Page, Pending, Position, Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId,
+    What,
+};
 
 /// Follows the events that match a query.
 ///
-/// It is pulled: a slow reader is only late, it never holds up writers and nothing is queued for it but one page. It
-/// ends only with an error; [`Subscription::through`] says how far it has come at any time.
+/// It is pulled: a slow reader is only late, it never holds up writers and nothing is queued for it
+/// but one page. It ends only with an error; [`Subscription::through`] says how far it has come at
+/// any time.
 #[derive(Debug)]
 pub struct Subscription {
     store: Store,
@@ -47,7 +51,9 @@ pub enum Signal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
     /// The checkpoint is another store's.
-    #[error("the checkpoint belongs to store {expected}, this is store {actual}; open the right one or start the consumer anew")]
+    #[error(
+        "the checkpoint belongs to store {expected}, this is store {actual}; open the right one or start the consumer anew"
+    )]
     OtherStore {
         /// The store of the checkpoint.
         expected: StoreId,
@@ -55,7 +61,9 @@ pub enum SubscribeError {
         actual: StoreId,
     },
     /// The checkpoint is beyond the end: the store was restored from an old copy.
-    #[error("the checkpoint is at {checkpoint}, but the store ends at {head}: it was restored from a copy; rebuild the consumer")]
+    #[error(
+        "the checkpoint is at {checkpoint}, but the store ends at {head}: it was restored from a copy; rebuild the consumer"
+    )]
     Ahead {
         /// Position of the consumer's checkpoint.
         checkpoint: Position,
@@ -64,7 +72,9 @@ pub enum SubscribeError {
     },
     /// The history at the checkpoint is another: the store was restored and grew in another way
     /// since.
-    #[error("history at {position} is not what the consumer has seen: the store grew anew after a restore; rebuild the consumer")]
+    #[error(
+        "history at {position} is not what the consumer has seen: the store grew anew after a restore; rebuild the consumer"
+    )]
     OtherHistory {
         /// Position of the consumer's checkpoint.
         position: Position,
@@ -79,7 +89,16 @@ impl Subscription {
         let status = store.status();
         let request = Read::matching(query, after.next());
         let coming = Some(store.page(request.clone()));
-        Self { store, status, request, ready: VecDeque::new(), coming, mark: None, through: after, phase: Phase::CatchingUp }
+        Self {
+            store,
+            status,
+            request,
+            ready: VecDeque::new(),
+            coming,
+            mark: None,
+            through: after,
+            phase: Phase::CatchingUp,
+        }
     }
 
     /// Returns the next signal; waits while there is nothing new. Safe to cancel: nothing is lost.
@@ -156,7 +175,9 @@ impl Signal {
     fn position(&self) -> Position {
         match self {
             Self::Event(event) => event.position,
-            Self::Progress(position) | Self::CaughtUp(position) | Self::FellBehind(position) => *position,
+            Self::Progress(position) | Self::CaughtUp(position) | Self::FellBehind(position) => {
+                *position
+            }
         }
     }
 }

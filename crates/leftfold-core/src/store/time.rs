@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment in UTC, in microseconds since 1970-01-01T00:00:00Z. Shown, and written as JSON, per RFC 3339.
+/// A moment in UTC, in microseconds since 1970-01-01T00:00:00Z. Shown, and written as JSON, per RFC
+/// 3339.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(jiff::Timestamp);
 
@@ -79,7 +80,8 @@ pub struct NotATime {
 impl std::str::FromStr for Timestamp {
     type Err = NotATime;
     fn from_str(text: &str) -> Result<Self, NotATime> {
-        let parsed: jiff::Timestamp = text.parse().map_err(|_| NotATime { text: text.to_owned() })?;
+        let parsed: jiff::Timestamp =
+            text.parse().map_err(|_| NotATime { text: text.to_owned() })?;
         Ok(Self::from_micros(parsed.as_microsecond()))
     }
 }

@@ -30,15 +30,18 @@ struct Parts {
 
 /// Error of a text, or of ids, that are no trace context.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no traceparent, it has the form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, not all of them 0")]
+#[error(
+    "{text:?} is no traceparent, it has the form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, not all of them 0"
+)]
 pub struct NotATrace {
     /// Text that was given, its first 64 characters at most.
     pub text: String,
 }
 
 impl TraceContext {
-    /// Reads the header `traceparent`, and `tracestate` if there is one. A `tracestate` that is not printable ASCII, or longer
-    /// than [`TRACE_STATE_BYTES_MAX`], is left out, as the standard says.
+    /// Reads the header `traceparent`, and `tracestate` if there is one. A `tracestate` that is not
+    /// printable ASCII, or longer than [`TRACE_STATE_BYTES_MAX`], is left out, as the standard
+    /// says.
     ///
     /// # Errors
     /// [`NotATrace`] if the `traceparent` is none: then a new trace is to begin.
@@ -52,18 +55,21 @@ impl TraceContext {
         if version[0] == 0xff || version[0] == 0 && fields.next().is_some() {
             return Err(refused());
         }
-        let (trace, parent) = (digits(trace).ok_or_else(refused)?, digits(parent).ok_or_else(refused)?);
+        let (trace, parent) =
+            (digits(trace).ok_or_else(refused)?, digits(parent).ok_or_else(refused)?);
         let flags: [u8; 1] = digits(flags).ok_or_else(refused)?;
         Self::new(trace, parent, flags[0], tracestate.unwrap_or_default()).ok_or_else(refused)
     }
 
-    /// A context of its parts; `None` if an id has only zeros, which is no id. The state is left out as in
-    /// [`parse`](Self::parse).
+    /// A context of its parts; `None` if an id has only zeros, which is no id. The state is left
+    /// out as in [`parse`](Self::parse).
     #[must_use]
     pub fn new(trace: [u8; 16], parent: [u8; 8], flags: u8, state: &str) -> Option<Self> {
-        let is_good = state.len() <= TRACE_STATE_BYTES_MAX && state.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let is_good = state.len() <= TRACE_STATE_BYTES_MAX
+            && state.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         let state = if is_good { state.trim().into() } else { Box::default() };
-        (trace != [0; 16] && parent != [0; 8]).then(|| Self(Arc::new(Parts { trace, parent, flags, state })))
+        (trace != [0; 16] && parent != [0; 8])
+            .then(|| Self(Arc::new(Parts { trace, parent, flags, state })))
     }
 
     /// The id of the whole trace.
@@ -157,8 +163,12 @@ mod tests {
     #[test]
     fn a_state_that_cannot_be_kept_is_left_out() {
         let good = format!("00-{TRACE}-{PARENT}-00");
-        let state = |state: &str| TraceContext::parse(&good, Some(state)).unwrap().state().to_owned();
+        let state =
+            |state: &str| TraceContext::parse(&good, Some(state)).unwrap().state().to_owned();
         assert_eq!(state(" a=1,b=2 "), "a=1,b=2");
-        assert_eq!((state("a=ä"), state(&"x".repeat(TRACE_STATE_BYTES_MAX + 1))), (String::new(), String::new()));
+        assert_eq!(
+            (state("a=ä"), state(&"x".repeat(TRACE_STATE_BYTES_MAX + 1))),
+            (String::new(), String::new())
+        );
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use leftfold_core::copy::{Copy, CopyError, PositionMap, Progress};
 use leftfold_core::store::{
-    Append, AppendError, Checkpoint, CheckpointRecord, Hash, Label, MemoryBackend, MoveFrom, Partition, Position, Store, StoreId,
+    Append, AppendError, Checkpoint, CheckpointRecord, Hash, Label, MemoryBackend, MoveFrom,
+    Partition, Position, Store, StoreId,
 };
 use leftfold_testing::seed;
 
@@ -15,7 +16,11 @@ async fn with_consumers(old: &Store, other: StoreId) {
     let own = old.checkpoint_at(Position(9)).await.unwrap();
     let foreign = Checkpoint { store: other, hash: Hash([3; 32]), ..own.clone() };
     for (consumer, checkpoint) in [("projection", own), ("inbox", foreign)] {
-        let record = CheckpointRecord { consumer: Label::new(consumer).unwrap(), from: MoveFrom::Earlier, checkpoint };
+        let record = CheckpointRecord {
+            consumer: Label::new(consumer).unwrap(),
+            from: MoveFrom::Earlier,
+            checkpoint,
+        };
         append(old, Append { checkpoint: Some(record), ..Append::default() }).await;
     }
 }
@@ -34,7 +39,8 @@ async fn a_copy_that_is_interrupted_at_any_append_ends_as_one_that_was_not() {
     with_consumers(&old, other).await;
     history(&old, seed.wrapping_add(1), 40).await;
 
-    let counting = Arc::new(Crashing::new(Arc::new(MemoryBackend::new()), usize::MAX, Crash::Before));
+    let counting =
+        Arc::new(Crashing::new(Arc::new(MemoryBackend::new()), usize::MAX, Crash::Before));
     let reference = Store::shared(counting.clone());
     all(&reforming(&old, &reference)).await.unwrap();
     let report = reforming(&old, &reference).verify().await.unwrap();
@@ -64,16 +70,26 @@ async fn a_copy_that_is_interrupted_at_any_append_ends_as_one_that_was_not() {
     }
 }
 
-/// Both stores map every position to the same event, though records of the copy may stand elsewhere.
+/// Both stores map every position to the same event, though records of the copy may stand
+/// elsewhere.
 async fn same_map(old: &Store, one: &Store, other: &Store) {
     let store = old.identity().store;
-    let (mut map, mut reference) = (PositionMap::open(one, store).await.unwrap(), PositionMap::open(other, store).await.unwrap());
+    let (mut map, mut reference) = (
+        PositionMap::open(one, store).await.unwrap(),
+        PositionMap::open(other, store).await.unwrap(),
+    );
     let (events, expected) = (everything(one).await, everything(other).await);
     for position in 1..=old.head().position.0 {
-        let (image, same) = (map.image(Position(position)).await.unwrap(), reference.image(Position(position)).await.unwrap());
+        let (image, same) = (
+            map.image(Position(position)).await.unwrap(),
+            reference.image(Position(position)).await.unwrap(),
+        );
         assert_eq!(image.fate, same.fate);
         if image.position > Position::START {
-            assert_eq!(events[image.position.0 as usize - 1].id, expected[same.position.0 as usize - 1].id);
+            assert_eq!(
+                events[image.position.0 as usize - 1].id,
+                expected[same.position.0 as usize - 1].id
+            );
         }
     }
 }
@@ -90,7 +106,11 @@ async fn same_checkpoints(one: &Store, reference: &Store, other: StoreId) {
 }
 
 async fn handled(store: &Store, through: Position) -> usize {
-    everything(store).await.iter().filter(|event| event.position <= through && !event.is_system()).count()
+    everything(store)
+        .await
+        .iter()
+        .filter(|event| event.position <= through && !event.is_system())
+        .count()
 }
 
 #[tokio::test]
@@ -98,9 +118,16 @@ async fn nothing_goes_past_an_append_that_was_refused() {
     let old = Store::memory();
     history(&old, 5, 60).await;
     for at in 0..40 {
-        let new = Store::shared(Arc::new(Crashing::new(Arc::new(MemoryBackend::new()), at, Crash::Hiccup)));
+        let new = Store::shared(Arc::new(Crashing::new(
+            Arc::new(MemoryBackend::new()),
+            at,
+            Crash::Hiccup,
+        )));
         let copy = reforming(&old, &new);
-        assert_eq!(copy.run_until_caught_up().await, Err(CopyError::Append(AppendError::Busy { waiting: 1 })));
+        assert_eq!(
+            copy.run_until_caught_up().await,
+            Err(CopyError::Append(AppendError::Busy { waiting: 1 }))
+        );
         assert_eq!(copy.verify().await.unwrap().difference, None, "after append {at} was refused");
         copy.switch().await.unwrap();
         assert_eq!(copy.verify().await.unwrap().difference, None, "after append {at} was refused");
@@ -117,8 +144,13 @@ async fn of_two_copiers_at_once_none_does_harm() {
     };
     let (one, other) = (copying(), copying());
     for ended in [one.await.unwrap(), other.await.unwrap()] {
-        let harmless =
-            matches!(ended, Ok(_) | Err(CopyError::Overtaken { .. } | CopyError::Foreign { .. } | CopyError::OtherFunction(_)));
+        let harmless = matches!(
+            ended,
+            Ok(_)
+                | Err(CopyError::Overtaken { .. }
+                    | CopyError::Foreign { .. }
+                    | CopyError::OtherFunction(_))
+        );
         assert!(harmless, "{ended:?}");
     }
     let copy = reforming(&old, &new);
@@ -150,7 +182,8 @@ async fn a_restored_old_store_is_noticed() {
     history(&old_store, 5, 20).await;
     let copy = reforming(&old_store, &new);
     copy.run_until_caught_up().await.unwrap();
-    // The copy's own checkpoint speaks of a history that is not there: as after a restore from a backup.
+    // The copy's own checkpoint speaks of a history that is not there: as after a restore from a
+    // backup.
     let consumer = Label::new("$copy").unwrap();
     let checkpoint = Checkpoint {
         store: old_store.identity().store,

@@ -1,4 +1,5 @@
-//! A store is copied into a new one through a function, and nothing is lost, doubled or fired again.
+//! A store is copied into a new one through a function, and nothing is lost, doubled or fired
+//! again.
 
 mod crash;
 mod outbox;

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use leftfold_core::copy::{Copy, Transformed};
 use leftfold_core::fold::Recorded;
-use leftfold_core::runtime::projection::{Bus, Message, Outbox, Outgoing, Projection, ProjectionError};
+use leftfold_core::runtime::projection::{
+    Bus, Message, Outbox, Outgoing, Projection, ProjectionError,
+};
 use leftfold_core::runtime::{RunningRuntime, Runtime};
 use leftfold_core::store::{Query, Read, RecordedEvent, Store};
 
@@ -17,7 +19,8 @@ struct Broker(Arc<Mutex<Vec<String>>>);
 
 impl Bus for Broker {
     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ProjectionError> {
-        let texts = messages.iter().map(|message| String::from_utf8_lossy(&message.payload).into_owned());
+        let texts =
+            messages.iter().map(|message| String::from_utf8_lossy(&message.payload).into_owned());
         self.0.lock().unwrap().extend(texts);
         Ok(())
     }
@@ -33,7 +36,11 @@ impl Projection<Outbox<Broker>> for Mail {
     const NAME: &'static str = "mail";
     type Event = Note;
 
-    async fn apply(&self, out: &mut Outgoing, event: &Recorded<Note>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        out: &mut Outgoing,
+        event: &Recorded<Note>,
+    ) -> Result<(), ProjectionError> {
         let Note::Added { key, what } = &event.event;
         if what.starts_with("invoice") && !self.mended.load(Ordering::SeqCst) {
             return Err(ProjectionError::message("no words for it"));
@@ -43,9 +50,15 @@ impl Projection<Outbox<Broker>> for Mail {
     }
 }
 
-async fn sends(store: &Store, clock: &Arc<HandClock>, mail: &Mail, broker: &Broker) -> RunningRuntime {
+async fn sends(
+    store: &Store,
+    clock: &Arc<HandClock>,
+    mail: &Mail,
+    broker: &Broker,
+) -> RunningRuntime {
     let outbox = Outbox::new(store, broker.clone());
-    let running = Runtime::new(store).clock(clock.clone()).project(mail.clone(), outbox).start().await;
+    let running =
+        Runtime::new(store).clock(clock.clone()).project(mail.clone(), outbox).start().await;
     let running = running.unwrap();
     let (projections, head) = (running.projections(), store.head().position);
     tokio::select! {
@@ -62,8 +75,8 @@ fn without_trials(event: &RecordedEvent) -> Transformed {
     }
 }
 
-/// The parked invoice was looked for at its old position: a letter that had been sent was sent again in its place, and the
-/// invoice never was.
+/// The parked invoice was looked for at its old position: a letter that had been sent was sent
+/// again in its place, and the invoice never was.
 #[tokio::test]
 async fn a_parked_message_is_sent_from_the_copy_and_no_other_in_its_place() {
     for through in [without_trials as fn(&RecordedEvent) -> Transformed, |_| Transformed::Keep] {
@@ -94,8 +107,17 @@ async fn a_parked_message_is_sent_from_the_copy_and_no_other_in_its_place() {
         let projections = running.projections();
         let parked = projections.parked("mail").unwrap();
         for item in &parked {
-            let event = new.read(Read::matching(Query::all(), item.position)).next().await.unwrap().unwrap();
-            assert_eq!(event.stream.as_ref().unwrap().name.as_str(), item.stream, "it is where its note says");
+            let event = new
+                .read(Read::matching(Query::all(), item.position))
+                .next()
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(
+                event.stream.as_ref().unwrap().name.as_str(),
+                item.stream,
+                "it is where its note says"
+            );
         }
         for key in ["note-n-1", "note-trial-1"] {
             let _ = projections.retry("mail", key).await;

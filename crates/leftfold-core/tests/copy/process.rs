@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use leftfold_core::copy::{Copy, CopyError, Transformed};
 use leftfold_core::fold::{Aggregate, Event, Recorded};
-use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger, Whose};
+use leftfold_core::runtime::process::{
+    Context, Correlation, Process, Reaction, Targets, Trigger, Whose,
+};
 use leftfold_core::store::{Append, EventType, NewEvent, RecordedEvent, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +75,9 @@ impl Process for Wire {
     fn apply(&mut self, _: &Trigger<BellEvent>, _: &Context) {}
 
     fn react(&self, trigger: &Trigger<BellEvent>, _: &Context) -> Reaction {
-        let Trigger::Event(BellEvent::Pressed { wei, kwh }) = trigger else { return Reaction::none() };
+        let Trigger::Event(BellEvent::Pressed { wei, kwh }) = trigger else {
+            return Reaction::none();
+        };
         Reaction::none().command::<Bell>("house", BellEvent::Rung { wei: *wei, kwh: *kwh })
     }
 }
@@ -97,7 +101,10 @@ async fn commands_and_triggers_that_wait_for_a_person_are_carried_out_from_the_c
     press(&old.store).await;
     let running = old.runtime().process::<Wire>().start().await.unwrap();
     let waits = async |running: &leftfold_core::runtime::RunningRuntime, count: usize| {
-        until("they wait", async || running.processes().parked("wire").await.unwrap().len() == count).await;
+        until("they wait", async || {
+            running.processes().parked("wire").await.unwrap().len() == count
+        })
+        .await;
     };
     waits(&running, 1).await;
     press(&old.store).await;
@@ -120,10 +127,13 @@ async fn commands_and_triggers_that_wait_for_a_person_are_carried_out_from_the_c
 
 /// It might speak of positions that are others in the copy.
 #[tokio::test]
-async fn a_record_of_a_process_that_cannot_be_read_stops_a_copy_with_its_place_and_can_be_left_behind() {
-    for (event_type, version, data) in
-        [("$process.Reacted", 2, "{}"), ("$process.Parked", 1, r#"{"process":"p"}"#), ("$process.Reacted", 1, "no JSON")]
-    {
+async fn a_record_of_a_process_that_cannot_be_read_stops_a_copy_with_its_place_and_can_be_left_behind()
+ {
+    for (event_type, version, data) in [
+        ("$process.Reacted", 2, "{}"),
+        ("$process.Parked", 1, r#"{"process":"p"}"#),
+        ("$process.Reacted", 1, "no JSON"),
+    ] {
         let (old, new) = (Store::memory(), Store::memory());
         append(&old, Append::of(vec![event("a-1", "a.Done", "{}")])).await;
         let mut record = NewEvent::new(EventType::new(event_type).unwrap(), data);
@@ -132,10 +142,18 @@ async fn a_record_of_a_process_that_cannot_be_read_stops_a_copy_with_its_place_a
         let at = append(&old, leftfold_testing::by_runtime(Append::of(vec![record]))).await;
         let copy = Copy::from(&old).into(&new).through(|_| Transformed::Keep);
         match copy.run_until_caught_up().await {
-            Err(CopyError::Unreadable { position, stream, .. }) => assert_eq!((position, &*stream), (at, "$process:p-1")),
+            Err(CopyError::Unreadable { position, stream, .. }) => {
+                assert_eq!((position, &*stream), (at, "$process:p-1"))
+            }
             other => panic!("{other:?}"),
         }
-        Copy::from(&old).into(&new).through(|_| Transformed::Keep).without("$process:p").switch().await.unwrap();
+        Copy::from(&old)
+            .into(&new)
+            .through(|_| Transformed::Keep)
+            .without("$process:p")
+            .switch()
+            .await
+            .unwrap();
         // What is none of ours there speaks of nothing.
         let (old, new) = (Store::memory(), Store::memory());
         let foreign = event("$process:p-1", "foo.Bar", "no JSON");

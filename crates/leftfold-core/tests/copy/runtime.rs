@@ -5,12 +5,15 @@ use leftfold_core::fold::{Answer, Recorded};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::runtime::{Clock, EffectId, EffectState};
 use leftfold_core::store::{
-    Append, CommandId, CommandRecord, Digest, EventType, Label, NewEvent, Position, RecordedEvent, Store, StreamName, Timestamp,
-    Version,
+    Append, CommandId, CommandRecord, Digest, EventType, Label, NewEvent, Position, RecordedEvent,
+    Store, StreamName, Timestamp, Version,
 };
 use std::time::Duration;
 
-use crate::runtime_stage::{Command, Door, DoorEvent, Opener, SECOND, Stage, done, everything, in_doubt, quiet, settled, until};
+use crate::runtime_stage::{
+    Command, Door, DoorEvent, Opener, SECOND, Stage, done, everything, in_doubt, quiet, settled,
+    until,
+};
 use crate::stage::{append, event};
 
 /// Gates instead of doors; what was tried out is dropped, and so every position moves.
@@ -18,7 +21,10 @@ fn into_gates(event: &RecordedEvent) -> Transformed {
     let name = &event.stream.as_ref().unwrap().name;
     match name.category() {
         "trial" => Transformed::Drop,
-        _ => event.to_new().in_stream(StreamName::of("door", &format!("gate-{}", name.id())).unwrap()).into(),
+        _ => event
+            .to_new()
+            .in_stream(StreamName::of("door", &format!("gate-{}", name.id())).unwrap())
+            .into(),
     }
 }
 
@@ -41,8 +47,9 @@ async fn a_concluded_effect_is_concluded_and_an_open_one_is_carried_out_once() {
     let (before, after) = (Stage::new(), Stage::new());
     let process = before.process();
     trials(&process.store, 3).await;
-    let opener =
-        Opener::doing(|attempt| async move { if attempt.intent.code == 9 { in_doubt("no answer") } else { done("open") } });
+    let opener = Opener::doing(|attempt| async move {
+        if attempt.intent.code == 9 { in_doubt("no answer") } else { done("open") }
+    });
     let runtime = process.opens(&opener).await;
     let (opened, doubted) = (process.ask("front", 7).await, process.ask("back", 9).await);
     settled(&runtime.effects(), opened).await;
@@ -59,9 +66,14 @@ async fn a_concluded_effect_is_concluded_and_an_open_one_is_carried_out_once() {
     let effects = runtime.effects();
     assert!(matches!(settled(&effects, asked).await, EffectState::Done { .. }));
     quiet().await;
-    assert_eq!(again.performed.lock().unwrap().iter().map(|(id, times)| (*id, *times)).collect::<Vec<_>>(), [(asked, 1)]);
+    assert_eq!(
+        again.performed.lock().unwrap().iter().map(|(id, times)| (*id, *times)).collect::<Vec<_>>(),
+        [(asked, 1)]
+    );
     assert!(matches!(settled(&effects, opened).await, EffectState::Done { .. }));
-    assert!(matches!(settled(&effects, doubted).await, EffectState::InDoubt { reason, .. } if reason == "no answer"));
+    assert!(
+        matches!(settled(&effects, doubted).await, EffectState::InDoubt { reason, .. } if reason == "no answer")
+    );
     // The checkpoint is behind it, and what is recorded with that names it by its new position.
     after.clock.advance(60 * SECOND);
     until("it is looked up there", async || again.looks() == 1).await;
@@ -96,13 +108,19 @@ async fn the_ledger_of_a_dropped_intent_does_not_conclude_another_one() {
     // The one that is kept was never tried, and stands just before the one that is dropped.
     let kept = process.ask("front", 7).await;
     let dropped = process.ask("back", 7).await;
-    let ledger = event(&format!("$effect-{dropped}"), "$effect.NotDone", r#"{"reason":"no","by":"a person"}"#);
+    let ledger = event(
+        &format!("$effect-{dropped}"),
+        "$effect.NotDone",
+        r#"{"reason":"no","by":"a person"}"#,
+    );
     append(&process.store, Append::of(vec![ledger])).await;
 
     let new = after.process();
-    let copy = Copy::from(&process.store).into(&new.store).through(|event| match event.stream.as_ref().unwrap().name.id() {
-        "back" => Transformed::Drop,
-        _ => Transformed::Keep,
+    let copy = Copy::from(&process.store).into(&new.store).through(|event| {
+        match event.stream.as_ref().unwrap().name.id() {
+            "back" => Transformed::Drop,
+            _ => Transformed::Keep,
+        }
     });
     copy.switch().await.unwrap();
     assert_eq!(copy.verify().await.unwrap().dropped, 2);
@@ -125,7 +143,9 @@ impl Process for Shutting {
 
     fn correlate(event: &Recorded<DoorEvent>) -> Correlation {
         match &event.event {
-            DoorEvent::OpeningAsked(_) => Correlation::starts(event.stream_id().trim_start_matches("gate-")),
+            DoorEvent::OpeningAsked(_) => {
+                Correlation::starts(event.stream_id().trim_start_matches("gate-"))
+            }
             _ => Correlation::ignores(),
         }
     }
@@ -134,7 +154,9 @@ impl Process for Shutting {
 
     fn react(&self, trigger: &Trigger<DoorEvent>, _: &Context) -> Reaction {
         match trigger {
-            Trigger::Event(DoorEvent::OpeningAsked(asked)) if asked.code == 0 => Reaction::none().timer("first", SECOND),
+            Trigger::Event(DoorEvent::OpeningAsked(asked)) if asked.code == 0 => {
+                Reaction::none().timer("first", SECOND)
+            }
             Trigger::Event(_) => Reaction::none().timer("second", later()),
             _ => Reaction::none(),
         }
@@ -147,7 +169,11 @@ fn later() -> Timestamp {
 }
 
 async fn fired(store: &Store) -> usize {
-    everything(store).await.iter().filter(|event| event.data.starts_with(br#"{"process":"shutting","cause":{"Timer""#)).count()
+    everything(store)
+        .await
+        .iter()
+        .filter(|event| event.data.starts_with(br#"{"process":"shutting","cause":{"Timer""#))
+        .count()
 }
 
 #[tokio::test]
@@ -184,7 +210,13 @@ async fn an_accepted_command_is_answered_again_under_the_new_name_and_version() 
     let id = |key: &str| CommandId::new("test", key);
     trials(&old, 2).await;
     doors.execute("front", Command::Ask(1)).await.unwrap();
-    let first = doors.command("front", Command::Ask(2)).with_id(id("a")).without_request_check().execute().await.unwrap();
+    let first = doors
+        .command("front", Command::Ask(2))
+        .with_id(id("a"))
+        .without_request_check()
+        .execute()
+        .await
+        .unwrap();
     assert_eq!(first.version, Version(2));
 
     // Every request to open is counted twice: the versions are others.
@@ -199,9 +231,18 @@ async fn an_accepted_command_is_answered_again_under_the_new_name_and_version() 
     copy.switch().await.unwrap();
     assert_eq!(copy.verify().await.unwrap().difference, None);
     let gates = new.aggregate::<Door>();
-    let again = gates.command("gate-front", Command::Ask(2)).with_id(id("a")).without_request_check().execute().await.unwrap();
+    let again = gates
+        .command("gate-front", Command::Ask(2))
+        .with_id(id("a"))
+        .without_request_check()
+        .execute()
+        .await
+        .unwrap();
     assert_eq!((again.answer, again.version, again.events.len()), (Answer::Again, Version(4), 2));
-    assert_eq!(new.version(StreamName::of("door", "gate-front").unwrap()).await.unwrap(), Version(4));
+    assert_eq!(
+        new.version(StreamName::of("door", "gate-front").unwrap()).await.unwrap(),
+        Version(4)
+    );
 }
 
 #[tokio::test]
@@ -212,15 +253,19 @@ async fn what_a_process_recorded_speaks_of_the_new_positions() {
     let reacted = format!(
         r#"{{"process":"Ship","cause":{{"Event":{{"position":{cause}}}}},"commands":[{{"to":"a","id":"1","command":{{"position":{cause}}}}}],"carried":{cause}}}"#
     );
-    let reaction = append(&old, Append::of(vec![event("$process:Ship-1", "$process.Reacted", &reacted)])).await;
+    let reaction =
+        append(&old, Append::of(vec![event("$process:Ship-1", "$process.Reacted", &reacted)]))
+            .await;
     let mut done = event("order-1", "order.Shipped", "{}");
     done.metadata.causation = Some(Label::new(format!("$process:Ship@{reaction}")).unwrap());
     append(&old, Append::of(vec![done])).await;
 
     let new = Store::memory();
-    let copy = Copy::from(&old).into(&new).through(|event| match event.stream.as_ref().unwrap().name.category() {
-        "trial" => Transformed::Drop,
-        _ => Transformed::Keep,
+    let copy = Copy::from(&old).into(&new).through(|event| {
+        match event.stream.as_ref().unwrap().name.category() {
+            "trial" => Transformed::Drop,
+            _ => Transformed::Keep,
+        }
     });
     copy.switch().await.unwrap();
     assert_eq!(copy.verify().await.unwrap().difference, None);
@@ -228,8 +273,10 @@ async fn what_a_process_recorded_speaks_of_the_new_positions() {
     let (cause_now, reaction_now) = (image(cause).await, image(reaction).await);
     assert_ne!(cause_now, cause);
     let events = everything(&new).await;
-    let expected = reacted.replacen(&format!("\"position\":{cause}"), &format!("\"position\":{cause_now}"), 1);
-    let expected = expected.replace(&format!("\"carried\":{cause}"), &format!("\"carried\":{cause_now}"));
+    let expected =
+        reacted.replacen(&format!("\"position\":{cause}"), &format!("\"position\":{cause_now}"), 1);
+    let expected =
+        expected.replace(&format!("\"carried\":{cause}"), &format!("\"carried\":{cause_now}"));
     let of = |kind: &str| events.iter().find(|event| &*event.event_type == kind).unwrap();
     assert_eq!(of("$process.Reacted").data, expected.as_bytes());
     let causation = of("order.Shipped").metadata.causation.as_ref().unwrap().to_string();
@@ -237,9 +284,12 @@ async fn what_a_process_recorded_speaks_of_the_new_positions() {
 
     // A process that is given up stays behind.
     let without = Store::memory();
-    let copy = Copy::from(&old).into(&without).through(|_| Transformed::Keep).without("$process:Ship");
+    let copy =
+        Copy::from(&old).into(&without).through(|_| Transformed::Keep).without("$process:Ship");
     copy.switch().await.unwrap();
-    assert!(everything(&without).await.iter().all(|event| !event.event_type.starts_with("$process")));
+    assert!(
+        everything(&without).await.iter().all(|event| !event.event_type.starts_with("$process"))
+    );
 }
 
 #[tokio::test]
@@ -247,7 +297,9 @@ async fn a_parked_trigger_that_was_dropped_is_not_taken_for_another_one() {
     let old = Store::memory();
     append(&old, Append::of(vec![event("order-1", "order.Placed", "{}")])).await;
     let dropped = append(&old, Append::of(vec![event("trial-1", "order.Placed", "{}")])).await;
-    let parked = format!(r#"{{"process":"Ship","cause":{{"Event":{{"position":{dropped}}}}},"error":"it does not parse"}}"#);
+    let parked = format!(
+        r#"{{"process":"Ship","cause":{{"Event":{{"position":{dropped}}}}},"error":"it does not parse"}}"#
+    );
     append(&old, Append::of(vec![event("$process:Ship-1", "$process.Parked", &parked)])).await;
     let new = Store::memory();
     copied(&old, &new).await;
@@ -260,7 +312,11 @@ async fn a_parked_trigger_that_was_dropped_is_not_taken_for_another_one() {
 #[tokio::test]
 async fn a_refusal_is_remembered_too() {
     let (old, new) = (Store::memory(), Store::memory());
-    let record = CommandRecord { id: CommandId::new("test", "no"), digest: Digest::of(b"no"), answer: vec![1, 2, 3].into() };
+    let record = CommandRecord {
+        id: CommandId::new("test", "no"),
+        digest: Digest::of(b"no"),
+        answer: vec![1, 2, 3].into(),
+    };
     append(&old, Append { command: Some(record.clone()), ..Append::default() }).await;
     append(&old, Append::of(vec![NewEvent::new(EventType::new("a.Fact").unwrap(), "{}")])).await;
     copied_facts(&old, &new).await;
@@ -278,7 +334,8 @@ async fn a_record_of_a_kind_that_nobody_knows_is_not_copied_and_is_named() {
     let old = Store::memory();
     append(&old, Append::of(vec![event("order-1", "order.Placed", "{}")])).await;
     let copy = || Copy::from(&old).into(&Store::memory()).through(|_| Transformed::Keep);
-    let moved = |stream: &str| Append::of(vec![event(stream, "$ledger.Moved", r#"{"position":1}"#)]);
+    let moved =
+        |stream: &str| Append::of(vec![event(stream, "$ledger.Moved", r#"{"position":1}"#)]);
     let position = append(&old, moved("$ledger:x-1")).await;
     let refused = copy().switch().await.unwrap_err();
     assert_eq!(refused, CopyError::NoOwner { position, category: "$ledger:x".to_owned() });

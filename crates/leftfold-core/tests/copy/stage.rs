@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use leftfold_core::copy::{Copy, Transformed};
 use leftfold_core::store::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, CommandRecord, Digest,
-    EventId, EventType, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, NewEvent, Outcome, Page,
-    Partition, Pending, Position, Query, Read, ReadError, RecordedAppend, RecordedEvent, Status, Store, StoreId, StreamName,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
+    CommandId, CommandRecord, Digest, EventId, EventType, Hash, Holder, Identity, Label, Lease,
+    LeaseError, Leased, MemoryBackend, NewEvent, Outcome, Page, Partition, Pending, Position,
+    Query, Read, ReadError, RecordedAppend, RecordedEvent, Status, Store, StoreId, StreamName,
     Tags, Timestamp,
 };
 use tokio::sync::watch;
@@ -44,12 +45,16 @@ pub(crate) async fn shape(store: &Store) -> Vec<String> {
             continue;
         }
         let events = append.events.iter().map(|event| {
-            let stream = event.stream.as_ref().map_or_else(String::new, |at| format!("{}@{}", at.name, at.version));
+            let stream = event
+                .stream
+                .as_ref()
+                .map_or_else(String::new, |at| format!("{}@{}", at.name, at.version));
             let data = String::from_utf8_lossy(&event.data);
             let tags: Vec<&str> = event.tags.iter().map(|tag| &**tag).collect();
             format!("{stream} {} {data} {}", event.event_type, tags.join(","))
         });
-        let command = append.command.as_ref().map(|answered| format!("command {}", answered.record.id));
+        let command =
+            append.command.as_ref().map(|answered| format!("command {}", answered.record.id));
         lines.push(events.chain(command).collect::<Vec<_>>().join(" + "));
     }
     lines
@@ -83,7 +88,10 @@ pub(crate) async fn history(store: &Store, seed: u64, count: usize) {
         let mut events = Vec::new();
         for _ in 0..random.usize(..4) {
             let kind = ["goods.Sold", "goods.Bought", "goods.Counted"][random.usize(..3)];
-            events.push(tagged(event(&stream(&mut random), kind, &format!("{{\"n\":{number}}}")), "kind:goods"));
+            events.push(tagged(
+                event(&stream(&mut random), kind, &format!("{{\"n\":{number}}}")),
+                "kind:goods",
+            ));
         }
         let request = (random.u8(..3) == 0).then(|| command(&format!("{seed} {number}"), "done"));
         append(store, Append { events, command: request, ..Append::default() }).await;
@@ -177,7 +185,12 @@ impl Backend for Crashing {
         self.backend.answered(id)
     }
 
-    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
+    fn checkpoint(
+        &self,
+        consumer: Label,
+        source: StoreId,
+        partition: Partition,
+    ) -> Pending<Option<Checkpoint>, ReadError> {
         self.backend.checkpoint(consumer, source, partition)
     }
 

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use leftfold_core::copy::{Copy, CopyError, Transformed};
 use leftfold_core::store::{
-    Append, AppendError, Checkpoint, CheckpointRecord, Hash, Label, MoveFrom, Pending, Position, Query, Store, SubscribeError,
+    Append, AppendError, Checkpoint, CheckpointRecord, Hash, Label, MoveFrom, Pending, Position,
+    Query, Store, SubscribeError,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -62,14 +63,17 @@ async fn a_consumer_stands_behind_all_that_came_of_what_it_had_handled() {
     append(&old, Append::of(vec![event("a-1", "a.Happened", "{}"); 2])).await;
     let consumer = Label::new("projection").unwrap();
     let checkpoint = old.checkpoint_at(Position(1)).await.unwrap();
-    let record = CheckpointRecord { consumer: consumer.clone(), from: MoveFrom::Earlier, checkpoint };
+    let record =
+        CheckpointRecord { consumer: consumer.clone(), from: MoveFrom::Earlier, checkpoint };
     append(&old, Append { checkpoint: Some(record), ..Append::default() }).await;
     // Its image is the first of three.
-    let copy = Copy::from(&old).into(&new).through(|event| Transformed::Replace(vec![event.to_new(); 3]));
+    let copy =
+        Copy::from(&old).into(&new).through(|event| Transformed::Replace(vec![event.to_new(); 3]));
     copy.switch().await.unwrap();
     let stands = new.checkpoint(consumer).await.unwrap().unwrap();
     let mut rest = new.resume(Query::all(), &stands).await.unwrap();
-    let (before, after) = (copy.map(Position(1)).await.unwrap(), copy.map(Position(2)).await.unwrap());
+    let (before, after) =
+        (copy.map(Position(1)).await.unwrap(), copy.map(Position(2)).await.unwrap());
     assert_eq!((before.through.0 - before.position.0, stands.position), (2, before.through));
     assert_eq!(rest.event().await.unwrap().position, after.position);
 }
@@ -79,12 +83,17 @@ async fn a_checkpoint_that_did_not_belong_to_the_old_store_does_not_belong_to_th
     let (old, new) = (Store::memory(), Store::memory());
     history(&old, 1, 30).await;
     let consumer = Label::new("projection").unwrap();
-    let checkpoint = Checkpoint { hash: Hash([9; 32]), ..old.checkpoint_at(Position(3)).await.unwrap() };
-    let record = CheckpointRecord { consumer: consumer.clone(), from: MoveFrom::Earlier, checkpoint };
+    let checkpoint =
+        Checkpoint { hash: Hash([9; 32]), ..old.checkpoint_at(Position(3)).await.unwrap() };
+    let record =
+        CheckpointRecord { consumer: consumer.clone(), from: MoveFrom::Earlier, checkpoint };
     append(&old, Append { checkpoint: Some(record), ..Append::default() }).await;
     reforming(&old, &new).switch().await.unwrap();
     let stands = new.checkpoint(consumer).await.unwrap().unwrap();
-    assert_eq!(new.verify(&stands).await, Err(SubscribeError::OtherHistory { position: Position(3) }));
+    assert_eq!(
+        new.verify(&stands).await,
+        Err(SubscribeError::OtherHistory { position: Position(3) })
+    );
 }
 
 #[tokio::test]
@@ -116,10 +125,16 @@ async fn a_switch_under_a_writer_is_refused_and_can_be_done_later() {
         Transformed::Keep
     });
     // The end of the old store was read before the writer came.
-    assert_eq!(copy.switch().await, Err(CopyError::StillWritten { copied: last, head: last.next() }));
+    assert_eq!(
+        copy.switch().await,
+        Err(CopyError::StillWritten { copied: last, head: last.next() })
+    );
     copy.switch().await.unwrap();
     assert_eq!(copy.verify().await.unwrap().difference, None);
-    assert_eq!(everything(&new).await.iter().filter(|event| &*event.event_type == "goods.Late").count(), 1);
+    assert_eq!(
+        everything(&new).await.iter().filter(|event| &*event.event_type == "goods.Late").count(),
+        1
+    );
 }
 
 /// The answer of a store in memory is always there.

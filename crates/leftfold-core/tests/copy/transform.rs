@@ -2,20 +2,28 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use leftfold_core::copy::{Copy, CopyError, Fate, FunctionFault, PositionMap, Transformed, in_todays_shape};
+use leftfold_core::copy::{
+    Copy, CopyError, Fate, FunctionFault, PositionMap, Transformed, in_todays_shape,
+};
 use leftfold_core::fold::{Event, Upcasters};
 use leftfold_core::store::limits::APPEND_EVENTS_MAX;
 use leftfold_core::store::{
-    Append, CommandId, CommandRecord, EventType, Invalid, NewEvent, Position, RecordedEvent, Store, StreamName, Tags, Version,
+    Append, CommandId, CommandRecord, EventType, Invalid, NewEvent, Position, RecordedEvent, Store,
+    StreamName, Tags, Version,
 };
 
-use crate::stage::{append, appends, command, event, everything, history, reform, reforming, shape, tagged};
+use crate::stage::{
+    append, appends, command, event, everything, history, reform, reforming, shape, tagged,
+};
 
 fn stream(event: &RecordedEvent) -> StreamName {
     event.stream.as_ref().unwrap().name.clone()
 }
 
-async fn copied(old: &Store, function: impl Fn(&RecordedEvent) -> Transformed + Send + Sync + 'static) -> (Store, Copy) {
+async fn copied(
+    old: &Store,
+    function: impl Fn(&RecordedEvent) -> Transformed + Send + Sync + 'static,
+) -> (Store, Copy) {
     let new = Store::memory();
     let copy = Copy::from(old).into(&new).through(function);
     copy.switch().await.unwrap();
@@ -28,9 +36,20 @@ async fn copied(old: &Store, function: impl Fn(&RecordedEvent) -> Transformed + 
 async fn events_are_renamed_split_dropped_and_tagged_anew() {
     let old = Store::memory();
     let sold = || event("shop-1", "goods.Sold", "{}");
-    append(&old, Append::of(vec![sold(), tagged(event("depot-1", "goods.Bought", "{\"n\":1}"), "k:v")])).await;
+    append(
+        &old,
+        Append::of(vec![sold(), tagged(event("depot-1", "goods.Bought", "{\"n\":1}"), "k:v")]),
+    )
+    .await;
     append(&old, Append::of(vec![event("trial-1", "goods.Sold", "{}")])).await;
-    append(&old, Append::of(vec![event("trial-1", "goods.Sold", "{}"), event("shop-2", "goods.Counted", "{}")])).await;
+    append(
+        &old,
+        Append::of(vec![
+            event("trial-1", "goods.Sold", "{}"),
+            event("shop-2", "goods.Counted", "{}"),
+        ]),
+    )
+    .await;
     let (new, _) = copied(&old, reform).await;
     assert_eq!(
         shape(&new).await,
@@ -46,7 +65,8 @@ async fn bytes_that_are_no_text_are_copied_as_they_are() {
     let old = Store::memory();
     let bytes = [&b"\xff\xfe\x00"[..], b"caf\xe9", b"\xc3\x28", b"", b"\xf0\x9f"];
     for (number, data) in (0_u8..).zip(bytes) {
-        let mut happened = NewEvent::new(EventType::new("trial.Happened".to_owned()).unwrap(), data.to_vec());
+        let mut happened =
+            NewEvent::new(EventType::new("trial.Happened".to_owned()).unwrap(), data.to_vec());
         happened.metadata.user = data.to_vec().into();
         let answer = command(&number.to_string(), "");
         let answer = CommandRecord { answer: data.to_vec().into(), ..answer };
@@ -54,11 +74,16 @@ async fn bytes_that_are_no_text_are_copied_as_they_are() {
         append(&old, Append { command: Some(answer), ..Append::of(events) }).await;
     }
     let (new, _) = copied(&old, |event| event.to_new().into()).await;
-    let copies: Vec<_> = everything(&new).await.into_iter().filter(|event| !event.event_type.starts_with('$')).collect();
+    let copies: Vec<_> = everything(&new)
+        .await
+        .into_iter()
+        .filter(|event| !event.event_type.starts_with('$'))
+        .collect();
     assert_eq!(copies.len(), bytes.len());
     for ((number, data), event) in (0_u8..).zip(bytes).zip(copies) {
         assert_eq!((&*event.data, &*event.metadata.user), (data, data));
-        let answered = new.answered(CommandId::new("test", &number.to_string())).await.unwrap().unwrap();
+        let answered =
+            new.answered(CommandId::new("test", &number.to_string())).await.unwrap().unwrap();
         assert_eq!(&*answered.record.answer, data);
     }
 }
@@ -67,7 +92,9 @@ async fn bytes_that_are_no_text_are_copied_as_they_are() {
 #[tokio::test]
 async fn a_category_is_split_in_two() {
     let old = Store::memory();
-    for (stream, data) in [("invoice-1", "private"), ("invoice-2", "business"), ("invoice-1", "private")] {
+    for (stream, data) in
+        [("invoice-1", "private"), ("invoice-2", "business"), ("invoice-1", "private")]
+    {
         append(&old, Append::of(vec![event(stream, "invoice.Sent", data)])).await;
     }
     let (new, _) = copied(&old, |event| {
@@ -75,8 +102,11 @@ async fn a_category_is_split_in_two() {
         event.to_new().in_stream(StreamName::of(category, stream(event).id()).unwrap()).into()
     })
     .await;
-    let expected =
-        ["receipt-1@1 invoice.Sent private ", "invoice-2@1 invoice.Sent business ", "receipt-1@2 invoice.Sent private "];
+    let expected = [
+        "receipt-1@1 invoice.Sent private ",
+        "invoice-2@1 invoice.Sent business ",
+        "receipt-1@2 invoice.Sent private ",
+    ];
     assert_eq!(shape(&new).await, expected);
 }
 // ANCHOR_END: split
@@ -87,14 +117,20 @@ async fn streams_are_merged_in_the_order_of_their_events() {
     for (stream, data) in [("a-1", "1"), ("b-1", "2"), ("a-1", "3")] {
         append(&old, Append::of(vec![event(stream, "t.Happened", data)])).await;
     }
-    let (new, _) = copied(&old, |event| event.to_new().in_stream(StreamName::of("c", "1").unwrap()).into()).await;
-    assert_eq!(shape(&new).await, ["c-1@1 t.Happened 1 ", "c-1@2 t.Happened 2 ", "c-1@3 t.Happened 3 "]);
+    let (new, _) =
+        copied(&old, |event| event.to_new().in_stream(StreamName::of("c", "1").unwrap()).into())
+            .await;
+    assert_eq!(
+        shape(&new).await,
+        ["c-1@1 t.Happened 1 ", "c-1@2 t.Happened 2 ", "c-1@3 t.Happened 3 "]
+    );
 }
 
 #[tokio::test]
 async fn two_events_of_an_append_are_merged_into_one() {
     let old = Store::memory();
-    append(&old, Append::of(vec![event("a-1", "a.Opened", "1"), event("a-1", "a.Named", "2")])).await;
+    append(&old, Append::of(vec![event("a-1", "a.Opened", "1"), event("a-1", "a.Named", "2")]))
+        .await;
     append(&old, Append::of(vec![event("a-1", "a.Named", "3")])).await;
     let new = Store::memory();
     let copy = Copy::from(&old).into(&new).through_appends(|events| match events {
@@ -109,13 +145,18 @@ async fn two_events_of_an_append_are_merged_into_one() {
     assert_eq!(copy.verify().await.unwrap().difference, None);
     assert_eq!(shape(&new).await, ["a-1@1 a.Opened 12 ", "a-1@2 a.Named 3 "]);
     // Whoever refers to the one that was merged into the other finds that.
-    assert_eq!(copy.map(Position(2)).await.unwrap().position, copy.map(Position(1)).await.unwrap().position);
+    assert_eq!(
+        copy.map(Position(2)).await.unwrap().position,
+        copy.map(Position(1)).await.unwrap().position
+    );
 }
 
 #[tokio::test]
 async fn two_changes_of_a_schema_become_one_shape() {
     let old = Store::memory();
-    for (version, data) in [(1, "{\"sum\":1}"), (2, "{\"cents\":100}"), (3, "{\"cents\":100,\"currency\":\"EUR\"}")] {
+    for (version, data) in
+        [(1, "{\"sum\":1}"), (2, "{\"cents\":100}"), (3, "{\"cents\":100,\"currency\":\"EUR\"}")]
+    {
         let mut sent = event("invoice-1", "invoice.Sent", data);
         sent.schema_version = version;
         append(&old, Append::of(vec![sent])).await;
@@ -132,7 +173,9 @@ async fn two_changes_of_a_schema_become_one_shape() {
     let all = everything(&new).await;
     let invoices: Vec<_> = all.iter().filter(|event| !event.is_system()).collect();
     assert_eq!(invoices.len(), 3);
-    assert!(invoices.iter().all(|event| event.schema_version == 3 && event.data == invoices[0].data));
+    assert!(
+        invoices.iter().all(|event| event.schema_version == 3 && event.data == invoices[0].data)
+    );
 }
 
 #[tokio::test]
@@ -146,7 +189,10 @@ async fn the_image_of_an_event_has_its_id() {
         let found = after.iter().find(|new| new.id == event.id);
         assert_eq!(found.is_some(), image.fate == Fate::Copied);
         if let Some(found) = found {
-            assert_eq!((found.position, new.positions_of(event.id, 9).await.unwrap()), (image.position, vec![image.position]));
+            assert_eq!(
+                (found.position, new.positions_of(event.id, 9).await.unwrap()),
+                (image.position, vec![image.position])
+            );
         }
     }
 }
@@ -171,7 +217,10 @@ async fn the_map_tells_where_every_position_went_and_needs_no_old_store() {
         (nearest, through) = (image.position, image.through);
     }
     let beyond = old.head().position.next();
-    assert_eq!(copy.map(beyond).await, Err(CopyError::NotYet { position: beyond, copied: old.head().position }));
+    assert_eq!(
+        copy.map(beyond).await,
+        Err(CopyError::NotYet { position: beyond, copied: old.head().position })
+    );
 }
 
 #[tokio::test]
@@ -183,14 +232,24 @@ async fn a_long_history_is_mapped_in_many_records() {
         append(&old, Append::of(vec![event(stream, "goods.Counted", "{}")])).await;
     }
     let (new, _) = copied(&old, reform).await;
-    let records = everything(&new).await.iter().filter(|event| &*event.event_type == "$copy.Mapped").count();
+    let records =
+        everything(&new).await.iter().filter(|event| &*event.event_type == "$copy.Mapped").count();
     assert!(records > 2, "{records} records");
     let mut map = PositionMap::open(&new, old.identity().store).await.unwrap();
     for position in [2, 1_024, 1_025, 2_047, 2_048, 2_049, 3_000, 4] {
         let image = map.image(Position(position)).await.unwrap();
-        let version = new.page(leftfold_core::store::Read::matching(leftfold_core::store::Query::all(), image.position)).await;
+        let version = new
+            .page(leftfold_core::store::Read::matching(
+                leftfold_core::store::Query::all(),
+                image.position,
+            ))
+            .await;
         let found = &version.unwrap().events[0];
-        assert_eq!((found.position, found.version()), (image.position, Version(position / 2)), "old {position}");
+        assert_eq!(
+            (found.position, found.version()),
+            (image.position, Version(position / 2)),
+            "old {position}"
+        );
     }
 }
 
@@ -201,7 +260,12 @@ async fn an_append_stays_one_append() {
     let (new, _) = copied(&old, |_| Transformed::Keep).await;
     let sizes = |appends: Vec<leftfold_core::store::RecordedAppend>| -> Vec<_> {
         let events = |append: &leftfold_core::store::RecordedAppend| {
-            append.events.iter().filter(|event| !event.is_system()).map(|event| event.id).collect::<Vec<_>>()
+            append
+                .events
+                .iter()
+                .filter(|event| !event.is_system())
+                .map(|event| event.id)
+                .collect::<Vec<_>>()
         };
         appends.iter().map(events).filter(|ids| !ids.is_empty()).collect()
     };
@@ -213,8 +277,14 @@ async fn nothing_is_written_of_an_append_that_the_function_fails_at() {
     type Bad = fn(&RecordedEvent) -> Transformed;
     let system = |name: &str| FunctionFault::System { name: name.to_owned() };
     let cases: [(Bad, FunctionFault); 5] = [
-        (|_| panic!("no such thing"), FunctionFault::Panicked { message: "no such thing".to_owned() }),
-        (|event| event.to_new().in_stream(StreamName::new("$mine-1").unwrap()).into(), system("$mine-1")),
+        (
+            |_| panic!("no such thing"),
+            FunctionFault::Panicked { message: "no such thing".to_owned() },
+        ),
+        (
+            |event| event.to_new().in_stream(StreamName::new("$mine-1").unwrap()).into(),
+            system("$mine-1"),
+        ),
         (
             |event| {
                 let mut new = event.to_new();
@@ -239,13 +309,15 @@ async fn nothing_is_written_of_an_append_that_the_function_fails_at() {
     for (bad, fault) in cases {
         let (old, new) = (Store::memory(), Store::memory());
         append(&old, Append::of(vec![event("a-1", "a.Good", "{}")])).await;
-        append(&old, Append::of(vec![event("a-1", "a.Good", "{}"), event("a-1", "a.Bad", "{}")])).await;
+        append(&old, Append::of(vec![event("a-1", "a.Good", "{}"), event("a-1", "a.Bad", "{}")]))
+            .await;
         append(&old, Append::of(vec![event("a-1", "a.Good", "{}")])).await;
         let copy = Copy::from(&old).into(&new).through(move |event| match &*event.event_type {
             "a.Bad" => bad(event),
             _ => Transformed::Keep,
         });
-        let position = if matches!(fault, FunctionFault::Panicked { .. }) { Position(2) } else { Position(3) };
+        let position =
+            if matches!(fault, FunctionFault::Panicked { .. }) { Position(2) } else { Position(3) };
         assert_eq!(copy.run_until_caught_up().await, Err(CopyError::Function { position, fault }));
         assert_eq!(shape(&new).await, ["a-1@1 a.Good {} "]);
         // With the function mended it goes on.
@@ -281,12 +353,18 @@ async fn what_upcasters_read_in_todays_shape_is_stored_in_it() {
     let old = Store::memory();
     let mut todays = event("till-1", "till.Paid", "{ \"cents\": 5 }");
     todays.schema_version = 2;
-    let events = vec![event("till-1", "till.Paid", "{\"euros\":3}"), todays, event("depot-1", "goods.Bought", "{}")];
+    let events = vec![
+        event("till-1", "till.Paid", "{\"euros\":3}"),
+        todays,
+        event("depot-1", "goods.Bought", "{}"),
+    ];
     append(&old, Append::of(events)).await;
     let (new, _) = copied(&old, in_todays_shape::<Till>).await;
     assert_eq!(
         shape(&new).await,
-        ["till-1@1 till.Paid {\"cents\":300} kind:payment + till-1@2 till.Paid { \"cents\": 5 }  + depot-1@1 goods.Bought {} "]
+        [
+            "till-1@1 till.Paid {\"cents\":300} kind:payment + till-1@2 till.Paid { \"cents\": 5 }  + depot-1@1 goods.Bought {} "
+        ]
     );
     let users = everything(&new).await.into_iter().filter(|event| !event.is_system());
     assert_eq!(users.map(|event| event.schema_version).collect::<Vec<_>>(), [2, 2, 1]);
@@ -298,7 +376,9 @@ async fn an_event_that_upcasters_cannot_read_stops_the_copy_at_its_place() {
     append(&old, Append::of(vec![event("till-1", "till.Paid", "{\"euros\":3}")])).await;
     append(&old, Append::of(vec![event("till-1", "till.Paid", "{}")])).await;
     let copy = Copy::from(&old).into(&new).through(in_todays_shape::<Till>);
-    let Err(CopyError::Function { position, fault: FunctionFault::Refused { reason } }) = copy.run_until_caught_up().await else {
+    let Err(CopyError::Function { position, fault: FunctionFault::Refused { reason } }) =
+        copy.run_until_caught_up().await
+    else {
         panic!("it went on")
     };
     assert_eq!(position, Position(2));
@@ -311,7 +391,10 @@ async fn an_answer_is_owed_for_every_event_of_an_append() {
     append(&old, Append::of(vec![event("a-1", "a.Happened", "{}"); 3])).await;
     let copy = Copy::from(&old).into(&new).through_appends(|_| vec![Transformed::Keep]);
     let fault = FunctionFault::Answers { events: 3, answers: 1 };
-    assert_eq!(copy.run_until_caught_up().await, Err(CopyError::Function { position: Position(1), fault }));
+    assert_eq!(
+        copy.run_until_caught_up().await,
+        Err(CopyError::Function { position: Position(1), fault })
+    );
 }
 
 #[tokio::test]
@@ -341,7 +424,11 @@ async fn whoever_writes_the_new_store_before_the_switch_is_noticed() {
 async fn requests_are_answered_again_with_the_events_of_their_images() {
     let old = Store::memory();
     let calls = AtomicU64::new(0);
-    for events in [vec![], vec![event("shop-1", "goods.Sold", "{}")], vec![event("trial-1", "goods.Sold", "{}")]] {
+    for events in [
+        vec![],
+        vec![event("shop-1", "goods.Sold", "{}")],
+        vec![event("trial-1", "goods.Sold", "{}")],
+    ] {
         let request = command(&calls.fetch_add(1, Ordering::Relaxed).to_string(), "as it was");
         append(&old, Append { events, command: Some(request), ..Append::default() }).await;
     }
@@ -350,7 +437,8 @@ async fn requests_are_answered_again_with_the_events_of_their_images() {
         let request = command(&number.to_string(), "as it was");
         let answered = new.answered(request.id).await.unwrap().unwrap();
         assert_eq!((answered.record, answered.events), (request.clone(), events));
-        let again = new.append(Append { command: Some(request), ..Append::default() }).await.unwrap();
+        let again =
+            new.append(Append { command: Some(request), ..Append::default() }).await.unwrap();
         assert!(matches!(again, leftfold_core::store::Outcome::Repeated(_)), "{again:?}");
     }
 }

@@ -11,7 +11,14 @@ use crate::stage::{Crashing, append, event, history, reforming};
 async fn found(plant: fn(&mut Append) -> bool) -> Difference {
     let old = Store::memory();
     history(&old, 11, 40).await;
-    append(&old, Append::of(vec![event("depot-9", "goods.Marked", "{}"), event("depot-9", "goods.Counted", "{}")])).await;
+    append(
+        &old,
+        Append::of(vec![
+            event("depot-9", "goods.Marked", "{}"),
+            event("depot-9", "goods.Counted", "{}"),
+        ]),
+    )
+    .await;
     let marked = old.head().position.0 - 1;
     history(&old, 12, 40).await;
     let new = Store::shared(Arc::new(Crashing::planting(Arc::new(MemoryBackend::new()), plant)));
@@ -61,13 +68,17 @@ async fn a_lost_tag_is_noticed() {
 async fn a_lost_answer_is_noticed() {
     let old = Store::memory();
     history(&old, 11, 40).await;
-    let new = Store::shared(Arc::new(Crashing::planting(Arc::new(MemoryBackend::new()), |append| {
-        append.command.take_if(|command| *command.answer == *b"done").is_some()
-    })));
+    let new =
+        Store::shared(Arc::new(Crashing::planting(Arc::new(MemoryBackend::new()), |append| {
+            append.command.take_if(|command| *command.answer == *b"done").is_some()
+        })));
     let copy = reforming(&old, &new);
     copy.switch().await.unwrap();
     let difference = copy.verify().await.unwrap().difference.expect("a difference");
-    assert!(difference.detail.contains("command") || difference.detail.contains("missing"), "{difference}");
+    assert!(
+        difference.detail.contains("command") || difference.detail.contains("missing"),
+        "{difference}"
+    );
 }
 
 #[tokio::test]
@@ -98,6 +109,7 @@ async fn a_copy_that_is_under_way_and_a_store_that_goes_on_are_sound() {
     // The new store serves.
     history(&new, 13, 40).await;
     assert_eq!(copy.verify().await.unwrap(), before);
-    let checkpoint: Checkpoint = new.checkpoint_at(copy.map(Position(9)).await.unwrap().through).await.unwrap();
+    let checkpoint: Checkpoint =
+        new.checkpoint_at(copy.map(Position(9)).await.unwrap().through).await.unwrap();
     assert_eq!(new.verify(&checkpoint).await, Ok(()));
 }

@@ -13,7 +13,8 @@ use crate::{MANY, is_found};
 const SOUND: u8 = 0;
 /// The timer is not cancelled when the seat is paid, and the seat does not look whether it was.
 const NOT_CANCELLED: u8 = 1;
-/// The timer is cancelled, but the seat does not look: a payment while the release is on its way is lost.
+/// The timer is cancelled, but the seat does not look: a payment while the release is on its way is
+/// lost.
 const NOT_PROTECTED: u8 = 2;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,7 +62,8 @@ impl<const BUG: u8> Aggregate for Seat<BUG> {
     type Refusal = NotNow;
 
     fn apply(&mut self, event: &SeatEvent) {
-        self.lost_payments += u64::from(*event == SeatEvent::Released && self.now == SeatState::Paid);
+        self.lost_payments +=
+            u64::from(*event == SeatEvent::Released && self.now == SeatState::Paid);
         self.now = match event {
             SeatEvent::Held => SeatState::Held,
             SeatEvent::Paid => SeatState::Paid,
@@ -117,8 +119,12 @@ impl<const BUG: u8> Process for Payment<BUG> {
 
     fn react(&self, trigger: &Trigger<SeatFact>, context: &Context) -> Reaction {
         match trigger {
-            Trigger::Event(SeatFact::Held) => Reaction::none().timer("unpaid", Duration::from_secs(900)),
-            Trigger::TimerFired { .. } => Reaction::none().command::<Seat<BUG>>(&context.key, Book::Release),
+            Trigger::Event(SeatFact::Held) => {
+                Reaction::none().timer("unpaid", Duration::from_secs(900))
+            }
+            Trigger::TimerFired { .. } => {
+                Reaction::none().command::<Seat<BUG>>(&context.key, Book::Release)
+            }
             _ => Reaction::none(),
         }
     }
@@ -133,8 +139,12 @@ fn explorer<const BUG: u8>() -> Explorer {
             let anna = clients.client("anna").command::<Seat<BUG>>("12a", Book::Hold);
             anna.wait(Duration::from_secs(600)).command::<Seat<BUG>>("12a", Book::Pay);
         })
-        .always("what is paid is not given away", |world| world.states::<Seat<BUG>>().all(|seat| seat.lost_payments == 0))
-        .finally("no seat is held for ever", |world| world.states::<Seat<BUG>>().all(|seat| seat.now != SeatState::Held))
+        .always("what is paid is not given away", |world| {
+            world.states::<Seat<BUG>>().all(|seat| seat.lost_payments == 0)
+        })
+        .finally("no seat is held for ever", |world| {
+            world.states::<Seat<BUG>>().all(|seat| seat.now != SeatState::Held)
+        })
         .finally("nothing is left open", |world| world.open_processes() == 0)
 }
 

@@ -153,22 +153,32 @@ impl<const BUG: u8> Process for Cascade<BUG> {
         match trigger {
             Trigger::Event(CityFact::Disabled) => self.disabled = true,
             Trigger::Event(CityFact::Enabled) => self.disabled = false,
-            Trigger::Event(CityFact::Founded { .. }) => _ = self.companies.insert(context.stream_id.clone()),
-            Trigger::Event(CityFact::CompanyDisabled { .. }) | Trigger::TimerFired { .. } | Trigger::Refused(_) => {}
+            Trigger::Event(CityFact::Founded { .. }) => {
+                _ = self.companies.insert(context.stream_id.clone())
+            }
+            Trigger::Event(CityFact::CompanyDisabled { .. })
+            | Trigger::TimerFired { .. }
+            | Trigger::Refused(_) => {}
         }
     }
 
     fn react(&self, trigger: &Trigger<CityFact>, context: &Context) -> Reaction {
         let all = |command: Run| {
-            self.companies.iter().fold(Reaction::none(), |all, company| all.command::<Company>(company, command.clone()))
+            self.companies.iter().fold(Reaction::none(), |all, company| {
+                all.command::<Company>(company, command.clone())
+            })
         };
-        let next = |after: &str| match self.companies.range::<str, _>((Excluded(after), Unbounded)).next() {
-            Some(next) => Reaction::none().command::<Company>(next, Run::Disable),
-            None => Reaction::none(),
-        };
+        let next =
+            |after: &str| match self.companies.range::<str, _>((Excluded(after), Unbounded)).next()
+            {
+                Some(next) => Reaction::none().command::<Company>(next, Run::Disable),
+                None => Reaction::none(),
+            };
         match trigger {
             Trigger::Event(CityFact::Disabled) if BUG == HALF_WAY => next(""),
-            Trigger::Event(CityFact::CompanyDisabled { .. }) if self.disabled => next(&context.stream_id),
+            Trigger::Event(CityFact::CompanyDisabled { .. }) if self.disabled => {
+                next(&context.stream_id)
+            }
             Trigger::Event(CityFact::Disabled) => all(Run::Disable),
             Trigger::Event(CityFact::Enabled) => all(Run::Enable),
             Trigger::Event(CityFact::Founded { .. }) if self.disabled && BUG != MISSED => {
@@ -187,14 +197,17 @@ fn explorer<const BUG: u8>(start: impl FnOnce(&mut Clients)) -> Explorer {
         .process::<Cascade<BUG>>()
         .start(|clients| {
             for company in ["c1", "c2", "c3"] {
-                clients.given::<Company>(company, [CompanyEvent::Founded { city: "ulm".to_owned() }]);
+                clients
+                    .given::<Company>(company, [CompanyEvent::Founded { city: "ulm".to_owned() }]);
             }
             start(clients);
         })
         .finally("a company is as its city", |world| {
-            world
-                .states::<Company>()
-                .all(|company| world.state::<City>(&company.city).is_some_and(|city| city.disabled == company.disabled))
+            world.states::<Company>().all(|company| {
+                world
+                    .state::<City>(&company.city)
+                    .is_some_and(|city| city.disabled == company.disabled)
+            })
         })
 }
 
@@ -235,13 +248,19 @@ fn a_cascade_that_stops_half_way_is_found() {
 #[test]
 fn a_seed_tells_the_same_story_every_time() {
     let race = |clients: &mut Clients| {
-        clients.client("anna").command::<City>("ulm", Switch::Disable).command::<City>("ulm", Switch::Enable);
+        clients
+            .client("anna")
+            .command::<City>("ulm", Switch::Disable)
+            .command::<City>("ulm", Switch::Enable);
         clients.client("ben").command::<Company>("c2", Run::Disable);
     };
     let failure = explorer::<HALF_WAY>(race).explore(Schedules(1_000)).unwrap_err();
     assert_eq!(explorer::<HALF_WAY>(race).explore(Schedules(1_000)).unwrap_err(), failure);
     let replayed = explorer::<HALF_WAY>(race).seed(8).replay(failure.seed).unwrap_err();
-    assert_eq!((&replayed.story, &replayed.name, replayed.seed), (&failure.story, &failure.name, failure.seed));
+    assert_eq!(
+        (&replayed.story, &replayed.name, replayed.seed),
+        (&failure.story, &failure.name, failure.seed)
+    );
     let sound = || explorer::<SOUND>(race).explore(Schedules(300));
     assert_eq!(sound(), sound(), "every schedule has as many points as before");
 }

@@ -42,7 +42,9 @@ impl Aggregate for Account {
         match event {
             AccountEvent::Opened { balance } => self.balance = *balance,
             // No withdrawal was decided that takes what is not there.
-            AccountEvent::Withdrawn { amount } => self.balance = self.balance.checked_sub(*amount).expect("it is there"),
+            AccountEvent::Withdrawn { amount } => {
+                self.balance = self.balance.checked_sub(*amount).expect("it is there")
+            }
         }
     }
 
@@ -64,8 +66,12 @@ fn explorer(withdraw: fn(Client<'_>) -> Client<'_>) -> Explorer {
             withdraw(clients.client("anna"));
             withdraw(clients.client("ben"));
         })
-        .always("nobody withdraws twice", |world| world.states::<Account>().all(|account| account.balance >= 60))
-        .finally("both have withdrawn", |world| world.states::<Account>().all(|account| account.balance == 60))
+        .always("nobody withdraws twice", |world| {
+            world.states::<Account>().all(|account| account.balance >= 60)
+        })
+        .finally("both have withdrawn", |world| {
+            world.states::<Account>().all(|account| account.balance == 60)
+        })
 }
 
 #[test]
@@ -75,7 +81,8 @@ fn a_withdrawal_with_a_command_id_happens_once_whatever_is_lost() {
 
 #[test]
 fn a_withdrawal_that_is_repeated_without_a_command_id_is_found() {
-    let careless = explorer(|client| client.command_without_id::<Account>("1", Withdraw { amount: 20 }));
+    let careless =
+        explorer(|client| client.command_without_id::<Account>("1", Withdraw { amount: 20 }));
     let failure = careless.explore(Schedules(200)).unwrap_err();
     is_found(&failure, "nobody withdraws twice", 8);
 }
@@ -83,15 +90,21 @@ fn a_withdrawal_that_is_repeated_without_a_command_id_is_found() {
 #[test]
 fn withdrawals_that_overwrite_each_other_are_found() {
     let race = || {
-        let explorer = Explorer::new().seed(7).applications(2).aggregate::<Account>().start(|clients| {
-            clients.given::<Account>("1", [AccountEvent::Opened { balance: 100 }]);
-            clients.client("anna").command::<Account>("1", Withdraw { amount: 60 });
-            clients.client("ben").command::<Account>("1", Withdraw { amount: 60 });
-        });
-        explorer.finally("one has withdrawn", |world| world.states::<Account>().all(|account| account.balance == 40))
+        let explorer =
+            Explorer::new().seed(7).applications(2).aggregate::<Account>().start(|clients| {
+                clients.given::<Account>("1", [AccountEvent::Opened { balance: 100 }]);
+                clients.client("anna").command::<Account>("1", Withdraw { amount: 60 });
+                clients.client("ben").command::<Account>("1", Withdraw { amount: 60 });
+            });
+        explorer.finally("one has withdrawn", |world| {
+            world.states::<Account>().all(|account| account.balance == 40)
+        })
     };
     race().run(MANY);
-    let failure = race().spoiling(|append| append.condition.streams.clear()).explore(Schedules(200)).unwrap_err();
+    let failure = race()
+        .spoiling(|append| append.condition.streams.clear())
+        .explore(Schedules(200))
+        .unwrap_err();
     // The second withdrawal takes what is not there.
     is_found(&failure, "every event can be folded", 6);
 }

@@ -83,7 +83,11 @@ impl Effect for SendMail {
         unreachable!("no mail leaves an explorer")
     }
 
-    fn report(&self, attempt: &Attempt<Mail>, conclusion: &Conclusion<u16>) -> Option<(String, Tell)> {
+    fn report(
+        &self,
+        attempt: &Attempt<Mail>,
+        conclusion: &Conclusion<u16>,
+    ) -> Option<(String, Tell)> {
         let told = match conclusion {
             Conclusion::Done(_) => Tell::Sent,
             Conclusion::NotDone { reason } => Tell::Failed(reason.clone()),
@@ -106,16 +110,24 @@ fn explorer(policy: Policy, mails: &[&str]) -> Explorer {
         .effect(SendMail { policy: policy.deadline(Duration::from_secs(10)) }, outcomes)
         .start(|clients| {
             for text in mails {
-                clients.client("anna").command::<Customer>("1", Tell::Ask(Mail { text: (*text).to_owned() }));
+                clients
+                    .client("anna")
+                    .command::<Customer>("1", Tell::Ask(Mail { text: (*text).to_owned() }));
             }
         })
-        .always("no mail is sent twice", |world| world.performed::<SendMail>().iter().all(|mail| mail.times <= 1))
+        .always("no mail is sent twice", |world| {
+            world.performed::<SendMail>().iter().all(|mail| mail.times <= 1)
+        })
         .finally("what came of every mail is known", |world| {
             world.states::<Customer>().all(|customer| customer.asked == customer.told)
         })
         .finally("a mail is told to be sent if it was", |world| {
             let sent = world.performed::<SendMail>().iter().filter(|mail| mail.times == 1).count();
-            let told = world.events_of::<CustomerEvent>().into_iter().filter(|event| *event == CustomerEvent::Sent).count();
+            let told = world
+                .events_of::<CustomerEvent>()
+                .into_iter()
+                .filter(|event| *event == CustomerEvent::Sent)
+                .count();
             if sent == told { Ok(()) } else { Err(format!("{sent} were sent, {told} told")) }
         })
 }

@@ -17,5 +17,9 @@ const MANY: Schedules = Schedules(if cfg!(debug_assertions) { 1_000 } else { 10_
 pub fn is_found(failure: &Failure, name: &str, lines_max: usize) {
     eprintln!("{failure}\n");
     assert_eq!(failure.name, name, "{failure}");
-    assert!(failure.story.len() <= lines_max, "the story has {} lines:\n{failure}", failure.story.len());
+    assert!(
+        failure.story.len() <= lines_max,
+        "the story has {} lines:\n{failure}",
+        failure.story.len()
+    );
 }

@@ -51,7 +51,9 @@ impl Aggregate for Project {
 
     fn apply(&mut self, event: &ProjectEvent) {
         match event {
-            ProjectEvent::Funded { points } | ProjectEvent::PaidBack { points, .. } => self.free += points,
+            ProjectEvent::Funded { points } | ProjectEvent::PaidBack { points, .. } => {
+                self.free += points
+            }
             ProjectEvent::Withdrawn { points, .. } => self.free -= points,
         }
     }
@@ -61,7 +63,9 @@ impl Aggregate for Project {
             Budget::Withdraw { points, .. } if points > self.free => {
                 return Err(TooFew { wanted: points, free: self.free });
             }
-            Budget::Withdraw { request, points } => vec![ProjectEvent::Withdrawn { request, points }],
+            Budget::Withdraw { request, points } => {
+                vec![ProjectEvent::Withdrawn { request, points }]
+            }
             Budget::PayBack { request, points } => vec![ProjectEvent::PaidBack { request, points }],
         })
     }
@@ -161,8 +165,12 @@ impl<const BUG: u8> Process for PointsAssignment<BUG> {
     fn correlate(event: &Recorded<PointsFact>) -> Correlation {
         match &event.event {
             PointsFact::Asked { request, .. } => Correlation::starts(request),
-            PointsFact::Withdrawn { request } | PointsFact::PaidBack { request } => Correlation::continues(request),
-            PointsFact::Deposited { request } | PointsFact::Failed { request } => Correlation::ends(request),
+            PointsFact::Withdrawn { request } | PointsFact::PaidBack { request } => {
+                Correlation::continues(request)
+            }
+            PointsFact::Deposited { request } | PointsFact::Failed { request } => {
+                Correlation::ends(request)
+            }
         }
     }
 
@@ -174,7 +182,8 @@ impl<const BUG: u8> Process for PointsAssignment<BUG> {
 
     fn react(&self, trigger: &Trigger<PointsFact>, context: &Context) -> Reaction {
         let (request, points) = (context.key.clone(), self.points);
-        let fail = |reason: &str| Work::Fail { request: context.key.clone(), reason: reason.to_owned() };
+        let fail =
+            |reason: &str| Work::Fail { request: context.key.clone(), reason: reason.to_owned() };
         match trigger {
             Trigger::Event(PointsFact::Asked { .. }) => {
                 Reaction::none().command::<Project>("apollo", Budget::Withdraw { request, points })
@@ -182,11 +191,15 @@ impl<const BUG: u8> Process for PointsAssignment<BUG> {
             Trigger::Event(PointsFact::Withdrawn { .. }) => {
                 Reaction::none().command::<Task>(&self.task, Work::Deposit { request, points })
             }
-            Trigger::Event(PointsFact::PaidBack { .. }) => Reaction::none().command::<Task>(&self.task, fail("paid back")),
+            Trigger::Event(PointsFact::PaidBack { .. }) => {
+                Reaction::none().command::<Task>(&self.task, fail("paid back"))
+            }
             Trigger::Refused(refused) if refused.is_for::<Task>() && BUG != NO_COMPENSATION => {
                 Reaction::none().command::<Project>("apollo", Budget::PayBack { request, points })
             }
-            Trigger::Refused(refused) => Reaction::none().command::<Task>(&self.task, fail(refused.reason())),
+            Trigger::Refused(refused) => {
+                Reaction::none().command::<Task>(&self.task, fail(refused.reason()))
+            }
             _ => Reaction::none(),
         }
     }
@@ -205,7 +218,10 @@ fn explorer<const BUG: u8>() -> Explorer {
         .start(|clients| {
             clients.given::<Project>("apollo", [ProjectEvent::Funded { points: 100 }]);
             clients.client("anna").command::<Task>("t1", ask("r1", 60));
-            clients.client("ben").command::<Task>("t2", ask("r2", 60)).command::<Task>("t2", Work::Close);
+            clients
+                .client("ben")
+                .command::<Task>("t2", ask("r2", 60))
+                .command::<Task>("t2", Work::Close);
         })
         .always("no point is made", |world| {
             let free: u64 = world.states::<Project>().map(|project| project.free).sum();

@@ -89,7 +89,9 @@ impl<const CANCELS: bool> Process for Reminders<CANCELS> {
         match trigger {
             Trigger::Event(LoanEvent::Lent) => Reaction::none().timer("remind", 4 * HOUR),
             Trigger::Event(LoanEvent::CameBack) if CANCELS => Reaction::none().cancel("remind"),
-            Trigger::TimerFired { .. } => Reaction::none().command::<Loan>(&loan.key, Lending::Remind),
+            Trigger::TimerFired { .. } => {
+                Reaction::none().command::<Loan>(&loan.key, Lending::Remind)
+            }
             Trigger::Event(_) | Trigger::Refused(_) => Reaction::none(),
         }
     }
@@ -111,12 +113,14 @@ fn explorer<const CANCELS: bool>() -> Explorer {
         })
         .finally("whoever was in time is not", |world| {
             let of = |event: &str| {
-                world
-                    .events()
-                    .iter()
-                    .find(|one| one.stream.as_ref().is_some_and(|at| at.name.id() == "read") && &*one.event_type == event)
+                world.events().iter().find(|one| {
+                    one.stream.as_ref().is_some_and(|at| at.name.id() == "read")
+                        && &*one.event_type == event
+                })
             };
-            let (Some(lent), Some(back)) = (of("loan.Lent"), of("loan.CameBack")) else { return false };
+            let (Some(lent), Some(back)) = (of("loan.Lent"), of("loan.CameBack")) else {
+                return false;
+            };
             // The schedule may hold the request back for hours.
             let in_time = back.recorded_at.since(lent.recorded_at) < 4 * HOUR;
             !in_time || world.state::<Loan>("read").is_some_and(|loan| loan.reminded == 0)
@@ -134,16 +138,18 @@ fn a_reminder_that_is_not_cancelled_is_found() {
     is_found(&failure, "whoever was in time is not", 15);
 }
 
-/// The explorer moved its clock from one due timer to the next, microseconds on, and took it for a sign that nothing more
-/// happens that the process, which sleeps for a millisecond at least, did nothing in between: so it ended with timers due.
+/// The explorer moved its clock from one due timer to the next, microseconds on, and took it for a
+/// sign that nothing more happens that the process, which sleeps for a millisecond at least, did
+/// nothing in between: so it ended with timers due.
 #[test]
 fn timers_that_are_due_at_nearly_the_same_time_all_fire() {
     let loans: Vec<String> = (1..=12).map(|number| format!("laptop {number}")).collect();
-    let explorer = Explorer::new().seed(7).aggregate::<Loan>().process::<Reminders<true>>().start(|clients| {
-        for loan in &loans {
-            clients.client(loan).command::<Loan>(loan, Lending::Lend);
-        }
-    });
+    let explorer =
+        Explorer::new().seed(7).aggregate::<Loan>().process::<Reminders<true>>().start(|clients| {
+            for loan in &loans {
+                clients.client(loan).command::<Loan>(loan, Lending::Lend);
+            }
+        });
     let explorer = explorer.finally("each is reminded of once", |world| {
         let mut loans = world.states::<Loan>();
         loans.all(|loan| loan.reminded == 1) && world.states::<Loan>().count() == 12

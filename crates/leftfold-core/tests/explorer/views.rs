@@ -1,11 +1,14 @@
-//! What follows the log, in the explorer: a read model and an outbox that are right, and some with a fault in them.
+//! What follows the log, in the explorer: a read model and an outbox that are right, and some with
+//! a fault in them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use leftfold_core::fold::{Aggregate, Event, Recorded};
-use leftfold_core::runtime::projection::{Bus, Memory, Message, Outbox, Outgoing, Projection, ProjectionError};
+use leftfold_core::runtime::projection::{
+    Bus, Memory, Message, Outbox, Outgoing, Projection, ProjectionError,
+};
 use leftfold_testing::{Explorer, Schedules};
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +55,11 @@ impl Projection<Memory<Stock>> for InStock {
     const NAME: &'static str = "stock";
     type Event = PartEvent;
 
-    async fn apply(&self, rows: &mut Stock, event: &Recorded<PartEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Stock,
+        event: &Recorded<PartEvent>,
+    ) -> Result<(), ProjectionError> {
         let PartEvent::Delivered { count } = event.event;
         *rows.entry(event.stream_id().to_owned()).or_default() += count;
         Ok(())
@@ -75,7 +82,11 @@ impl Projection<Outbox<Broker>> for Tell {
     const NAME: &'static str = "tell";
     type Event = PartEvent;
 
-    async fn apply(&self, outgoing: &mut Outgoing, event: &Recorded<PartEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        outgoing: &mut Outgoing,
+        event: &Recorded<PartEvent>,
+    ) -> Result<(), ProjectionError> {
         let PartEvent::Delivered { count } = event.event;
         outgoing.send("shop", event.stream_id(), count.to_string());
         Ok(())
@@ -96,7 +107,9 @@ fn a_read_model_and_an_outbox_are_what_the_events_say_whatever_happens() {
     let explored = deliveries()
         .projection::<Stock, _>(|| InStock)
         .outbox(|| Tell)
-        .always("nothing is sent before it is true", |world| world.sent("tell").len() <= world.events_of::<PartEvent>().len())
+        .always("nothing is sent before it is true", |world| {
+            world.sent("tell").len() <= world.events_of::<PartEvent>().len()
+        })
         .finally("all is in stock", |world| {
             world.rows::<Stock>("stock").iter().all(|stock| stock["bolt"] == 6 && stock["nut"] == 6)
         })
@@ -115,7 +128,8 @@ fn of_several_applications_one_sends_and_each_has_its_rows() {
     eprintln!("{explored:?}");
 }
 
-/// Lists parts in the order in which a set has them, which is another one in each life of the process.
+/// Lists parts in the order in which a set has them, which is another one in each life of the
+/// process.
 #[derive(Default)]
 struct Listed(Mutex<HashSet<String>>);
 
@@ -123,7 +137,11 @@ impl Projection<Memory<Vec<String>>> for Listed {
     const NAME: &'static str = "listed";
     type Event = PartEvent;
 
-    async fn apply(&self, rows: &mut Vec<String>, event: &Recorded<PartEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Vec<String>,
+        event: &Recorded<PartEvent>,
+    ) -> Result<(), ProjectionError> {
         let mut parts = self.0.lock().unwrap();
         parts.insert(event.stream_id().to_owned());
         *rows = parts.iter().cloned().collect();
@@ -150,7 +168,11 @@ impl Projection<Memory<Option<String>>> for Latest {
     const NAME: &'static str = "latest";
     type Event = PartEvent;
 
-    async fn apply(&self, rows: &mut Option<String>, event: &Recorded<PartEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Option<String>,
+        event: &Recorded<PartEvent>,
+    ) -> Result<(), ProjectionError> {
         *rows = Some(event.stream_id().to_owned());
         Ok(())
     }
@@ -158,9 +180,15 @@ impl Projection<Memory<Option<String>>> for Latest {
 
 #[test]
 fn a_read_model_that_believes_in_an_order_between_streams_is_found() {
-    let explorer = deliveries().projection::<Option<String>, _>(|| Latest).finally("the nut came last", |world| {
-        world.rows::<Option<String>>("latest").iter().all(|latest| latest.as_deref() == Some("nut"))
-    });
+    let explorer = deliveries().projection::<Option<String>, _>(|| Latest).finally(
+        "the nut came last",
+        |world| {
+            world
+                .rows::<Option<String>>("latest")
+                .iter()
+                .all(|latest| latest.as_deref() == Some("nut"))
+        },
+    );
     let failure = explorer.seed(1).explore(Schedules(2_000)).unwrap_err();
     is_found(&failure, "the nut came last", 30);
 }
@@ -173,7 +201,11 @@ impl Projection<Outbox<Broker>> for Pairs {
     const NAME: &'static str = "pairs";
     type Event = PartEvent;
 
-    async fn apply(&self, outgoing: &mut Outgoing, event: &Recorded<PartEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        outgoing: &mut Outgoing,
+        event: &Recorded<PartEvent>,
+    ) -> Result<(), ProjectionError> {
         let PartEvent::Delivered { count } = event.event;
         match self.0.swap(0, Ordering::Relaxed) {
             0 => self.0.store(count, Ordering::Relaxed),
@@ -185,12 +217,19 @@ impl Projection<Outbox<Broker>> for Pairs {
 
 #[test]
 fn an_outbox_that_forgets_is_found() {
-    let failure = deliveries().outbox(Pairs::default).seed(1).explore(Schedules(2_000)).unwrap_err();
+    let failure =
+        deliveries().outbox(Pairs::default).seed(1).explore(Schedules(2_000)).unwrap_err();
     is_found(&failure, "pairs is what the events say", 40);
 }
 
-/// A store that forgets where an outbox stands lets it send again, under the same ids, and lose nothing.
+/// A store that forgets where an outbox stands lets it send again, under the same ids, and lose
+/// nothing.
 #[test]
 fn an_outbox_whose_store_forgets_where_it_stands_repeats_and_loses_nothing() {
-    deliveries().outbox(|| Tell).spoiling(|append| append.checkpoint = None).seed(1).explore(Schedules(300)).unwrap();
+    deliveries()
+        .outbox(|| Tell)
+        .spoiling(|append| append.checkpoint = None)
+        .seed(1)
+        .explore(Schedules(300))
+        .unwrap();
 }

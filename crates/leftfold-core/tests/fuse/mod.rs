@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text whose code panics at some texts: at "write" when it is written, at "read" when it is read.
+/// A text whose code panics at some texts: at "write" when it is written, at "read" when it is
+/// read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Fuse(pub(crate) String);
 

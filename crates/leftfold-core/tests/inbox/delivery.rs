@@ -1,6 +1,8 @@
 //! Once each, in order, whatever happens.
 
-use leftfold_core::runtime::inbox::{ID_BYTES_MAX, MESSAGE_BYTES_MAX, Receipt, ReceiveError, Refusal, Reported};
+use leftfold_core::runtime::inbox::{
+    ID_BYTES_MAX, MESSAGE_BYTES_MAX, Receipt, ReceiveError, Refusal, Reported,
+};
 use leftfold_core::runtime::process::Whose;
 use leftfold_core::store::{Invalid, Position};
 
@@ -34,15 +36,33 @@ async fn a_message_is_heard_once_and_its_id_stands_for_nothing_else() {
     let no_number = |scan| inbox.receive("depot", "no number", None, update("p", scan));
     assert_eq!(no_number("x").await.unwrap(), Receipt::Accepted);
     assert_eq!(no_number("x").await.unwrap(), Receipt::Duplicate);
-    let other = |id: &'static str| ReceiveError::OtherMessage { source_name: "depot".into(), id: id.into() };
+    let other = |id: &'static str| ReceiveError::OtherMessage {
+        source_name: "depot".into(),
+        id: id.into(),
+    };
     assert_eq!(no_number("y").await.unwrap_err(), other("no number"));
-    assert_eq!(inbox.receive("depot", "m1", Some(1), update("p", "other")).await.unwrap_err(), other("m1"));
-    assert_eq!(inbox.receive("depot", "m1", Some(2), update("p", "1")).await.unwrap_err(), other("m1"));
+    assert_eq!(
+        inbox.receive("depot", "m1", Some(1), update("p", "other")).await.unwrap_err(),
+        other("m1")
+    );
+    assert_eq!(
+        inbox.receive("depot", "m1", Some(2), update("p", "1")).await.unwrap_err(),
+        other("m1")
+    );
     // What makes a pair of another source and id is no repetition of it.
-    assert_eq!(inbox.receive("depot m1", "1", None, update("p", "z")).await.unwrap(), Receipt::Accepted);
+    assert_eq!(
+        inbox.receive("depot m1", "1", None, update("p", "z")).await.unwrap(),
+        Receipt::Accepted
+    );
     let taken = |sequence| ReceiveError::Refused(Refusal::SequenceTaken { sequence });
-    assert_eq!(inbox.receive("depot", "another", Some(1), update("p", "1")).await.unwrap_err(), taken(1));
-    assert_eq!(inbox.receive("depot", "another", Some(3), update("p", "1")).await.unwrap_err(), taken(3));
+    assert_eq!(
+        inbox.receive("depot", "another", Some(1), update("p", "1")).await.unwrap_err(),
+        taken(1)
+    );
+    assert_eq!(
+        inbox.receive("depot", "another", Some(3), update("p", "1")).await.unwrap_err(),
+        taken(3)
+    );
     let running = process.runtime().inbox::<Tracking>().start().await.unwrap();
     until_scanned(&process.store, "p", &["1", "x", "z"]).await;
     running.stop().await.unwrap();
@@ -58,7 +78,10 @@ async fn bad_input_is_refused_and_nothing_is_recorded() {
         let refused = inbox.receive(source, id, None, update("p", "1")).await.unwrap_err();
         assert!(matches!(refused, ReceiveError::Invalid(_)), "{refused}");
     }
-    let heavy = inbox.receive("s", "i", None, update("p", &"x".repeat(MESSAGE_BYTES_MAX))).await.unwrap_err();
+    let heavy = inbox
+        .receive("s", "i", None, update("p", &"x".repeat(MESSAGE_BYTES_MAX)))
+        .await
+        .unwrap_err();
     assert!(matches!(heavy, ReceiveError::Invalid(Invalid::TooLarge { .. })), "{heavy}");
     let early = inbox.receive("s", "i", Some(0), update("p", "1")).await.unwrap_err();
     assert_eq!(early, ReceiveError::Refused(Refusal::BeforeFirst { first: 1, sequence: 0 }));
@@ -90,8 +113,13 @@ async fn a_message_that_cannot_be_delivered_holds_up_its_own_source_until_a_pers
     let process = stage.process();
     let running = process.runtime().inbox::<Tracking>().start().await.unwrap();
     let inbox = process.store.inbox::<Tracking>();
-    for (source, sequence, scan) in [("a", 1, "explodes"), ("a", 2, "behind"), ("b", 1, "elsewhere")] {
-        inbox.receive(source, &format!("m{sequence}"), Some(sequence), update(source, scan)).await.unwrap();
+    for (source, sequence, scan) in
+        [("a", 1, "explodes"), ("a", 2, "behind"), ("b", 1, "elsewhere")]
+    {
+        inbox
+            .receive(source, &format!("m{sequence}"), Some(sequence), update(source, scan))
+            .await
+            .unwrap();
     }
     until_scanned(&process.store, "b", &["elsewhere"]).await;
     quiet().await;
@@ -106,11 +134,19 @@ async fn a_message_that_cannot_be_delivered_holds_up_its_own_source_until_a_pers
     running.stop().await.unwrap();
 }
 
-/// A story with everything in it: order, a gap that is filled, one that is released, a late message, a refused command.
+/// A story with everything in it: order, a gap that is filled, one that is released, a late
+/// message, a refused command.
 async fn tell(process: &crate::runtime_stage::Process) -> Result<(), ReceiveError> {
     let inbox = process.store.inbox::<Tracking>();
     for sequence in [2, 1, 4] {
-        inbox.receive("depot", &format!("m{sequence}"), Some(sequence), update("p", &sequence.to_string())).await?;
+        inbox
+            .receive(
+                "depot",
+                &format!("m{sequence}"),
+                Some(sequence),
+                update("p", &sequence.to_string()),
+            )
+            .await?;
     }
     inbox.receive("depot", "no", None, update("q", "nowhere")).await?;
     Ok(())
@@ -122,7 +158,8 @@ async fn settle(process: &crate::runtime_stage::Process) {
     quiet().await;
     process.clock.advance(HOLD + 2 * SECOND);
     quiet().await;
-    let late = process.store.inbox::<Tracking>().receive("depot", "m3", Some(3), update("p", "3")).await;
+    let late =
+        process.store.inbox::<Tracking>().receive("depot", "m3", Some(3), update("p", "3")).await;
     drop(late);
     quiet().await;
     running.stop().await.unwrap();
@@ -144,7 +181,8 @@ async fn a_crash_at_any_call_of_the_store_changes_nothing_of_what_is_delivered()
             tell(&again).await.unwrap();
             stage.clock.advance(60 * SECOND);
             settle(&again).await;
-            let (scanned, reports) = (scans(&again.store, "p").await, again.store.inbox::<Tracking>());
+            let (scanned, reports) =
+                (scans(&again.store, "p").await, again.store.inbox::<Tracking>());
             assert_eq!(scanned, ["1", "2", "4", "3"], "{crash:?} call {number}");
             let kinds: Vec<_> = reports.reports(Position::START, 10).await.unwrap().reports;
             assert_eq!(kinds.len(), 3, "{crash:?} call {number}: {kinds:?}");
@@ -165,7 +203,8 @@ async fn a_thousand_shuffled_messages_with_repetitions_end_in_order() {
     let process = stage.process();
     let running = process.runtime().inbox::<Tracking>().start().await.unwrap();
     let inbox = process.store.inbox::<Tracking>();
-    let mut coming: Vec<(usize, u64)> = (0..3).flat_map(|source| (1..=1_000).map(move |n| (source, n))).collect();
+    let mut coming: Vec<(usize, u64)> =
+        (0..3).flat_map(|source| (1..=1_000).map(move |n| (source, n))).collect();
     coming.extend(coming.clone().into_iter().filter(|_| random.bool()).collect::<Vec<_>>());
     random.shuffle(&mut coming);
     for (source, sequence) in coming {
@@ -174,7 +213,10 @@ async fn a_thousand_shuffled_messages_with_repetitions_end_in_order() {
     let expected: Vec<String> = (1..=1_000).map(|n: u64| n.to_string()).collect();
     for source in 0..3 {
         let parcel = format!("p{source}");
-        until(format!("{parcel} has everything"), async || scans(&process.store, &parcel).await.len() >= 1_000).await;
+        until(format!("{parcel} has everything"), async || {
+            scans(&process.store, &parcel).await.len() >= 1_000
+        })
+        .await;
         assert_eq!(scans(&process.store, &parcel).await, expected);
     }
     running.stop().await.unwrap();

@@ -1,13 +1,22 @@
 //! What is held, and what becomes of it.
 
-use leftfold_core::runtime::inbox::{Gap, HELD_MAX, Intake, Receipt, ReceiveError, Refusal, Reported};
+use leftfold_core::runtime::inbox::{
+    Gap, HELD_MAX, Intake, Receipt, ReceiveError, Refusal, Reported,
+};
 use leftfold_core::store::Position;
 
 use crate::runtime_stage::{SECOND, Stage, quiet, until};
 use crate::tracking::{HOLD, Strict, Tracking, receive, scans, until_scanned, update};
 
 async fn reports<I: leftfold_core::runtime::inbox::Inbox>(inbox: &Intake<I>) -> Vec<Reported> {
-    inbox.reports(Position::START, 100).await.unwrap().reports.into_iter().map(|report| report.what).collect()
+    inbox
+        .reports(Position::START, 100)
+        .await
+        .unwrap()
+        .reports
+        .into_iter()
+        .map(|report| report.what)
+        .collect()
 }
 
 fn gap(from: u64, to: u64) -> Gap {
@@ -132,11 +141,16 @@ async fn what_is_held_is_bounded_and_what_fills_the_gap_is_always_taken() {
         receive(&inbox, "s", sequence, "p").await;
     }
     let more = |sequence: u64| inbox.receive("s", "more", Some(sequence), update("p", "more"));
-    assert_eq!(more(last + 1).await.unwrap_err(), ReceiveError::Refused(Refusal::Full { held: HELD_MAX, missing: 1 }));
+    assert_eq!(
+        more(last + 1).await.unwrap_err(),
+        ReceiveError::Refused(Refusal::Full { held: HELD_MAX, missing: 1 })
+    );
     assert_eq!(receive(&inbox, "s", 1, "p").await, Receipt::Accepted);
     assert_eq!(more(last + 1).await.unwrap(), Receipt::Accepted);
     assert_eq!(inbox.source("s").await.unwrap().held, 0);
-    let heavy = |n: u64| inbox.receive("h", format!("{n}").leak(), Some(n), update("p", &"x".repeat(1_000_000)));
+    let heavy = |n: u64| {
+        inbox.receive("h", format!("{n}").leak(), Some(n), update("p", &"x".repeat(1_000_000)))
+    };
     let mut taken = 0;
     let full = loop {
         match heavy(2 + taken).await {

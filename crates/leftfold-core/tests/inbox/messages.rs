@@ -1,9 +1,12 @@
-//! What a message is: the same before and after a deployment, as deep and as long as it may be, with every number as it came.
+//! What a message is: the same before and after a deployment, as deep and as long as it may be,
+//! with every number as it came.
 
 use std::collections::{BTreeSet, HashSet};
 
 use leftfold_core::fold::{Aggregate, Event};
-use leftfold_core::runtime::inbox::{Delivery, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX, Receipt, ReceiveError};
+use leftfold_core::runtime::inbox::{
+    Delivery, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX, Receipt, ReceiveError,
+};
 use leftfold_core::runtime::process::{Reaction, Targets};
 use leftfold_core::store::{Append, CommandRecord, Digest, EventType, NewEvent, Store, StreamName};
 use leftfold_testing::command_id_of_runtime;
@@ -123,8 +126,8 @@ fn is_other(error: &ReceiveError) -> bool {
     matches!(error, ReceiveError::OtherMessage { .. })
 }
 
-/// What was digested was the message as it was serialized anew: a redelivery after a deployment was another message, and the
-/// sender never got rid of it.
+/// What was digested was the message as it was serialized anew: a redelivery after a deployment was
+/// another message, and the sender never got rid of it.
 #[tokio::test]
 async fn a_message_whose_type_gained_a_field_with_a_default_is_the_same_message() {
     let store = Store::memory();
@@ -134,7 +137,9 @@ async fn a_message_whose_type_gained_a_field_with_a_default_is_the_same_message(
     assert!(is_other(&receive(&store, "m", After { a: 2, b: None }).await.unwrap_err()));
     // And back again.
     assert_eq!(receive(&store, "m", Before { a: 1 }).await, Ok(Receipt::Duplicate));
-    let bytes = async |id: &str, text: &str| store.inbox::<Mails<After>>().receive_bytes("s", id, None, text.as_bytes()).await;
+    let bytes = async |id: &str, text: &str| {
+        store.inbox::<Mails<After>>().receive_bytes("s", id, None, text.as_bytes()).await
+    };
     assert_eq!(bytes("m", r#"{ "a" : 1 }"#).await, Ok(Receipt::Duplicate));
     assert_eq!(bytes("m", r#"{"b":null,"a":1}"#).await, Ok(Receipt::Duplicate));
     assert!(is_other(&bytes("m", r#"{"a":3}"#).await.unwrap_err()));
@@ -142,7 +147,8 @@ async fn a_message_whose_type_gained_a_field_with_a_default_is_the_same_message(
 
 /// The order in which a set is written is drawn at random.
 #[tokio::test]
-async fn a_message_with_a_set_and_long_numbers_is_the_same_however_it_is_ordered_and_passes_unchanged() {
+async fn a_message_with_a_set_and_long_numbers_is_the_same_however_it_is_ordered_and_passes_unchanged()
+ {
     let stage = Stage::new();
     let process = stage.process();
     let store = &process.store;
@@ -198,7 +204,10 @@ async fn messages_in_another_order_are_others_unless_their_type_is_a_set() {
     async fn again<M: Mail>(one: &str, other: &str) -> bool {
         let store = Store::memory();
         let inbox = store.inbox::<Mails<M>>();
-        assert_eq!(inbox.receive_bytes("s", "m", None, one.as_bytes()).await, Ok(Receipt::Accepted));
+        assert_eq!(
+            inbox.receive_bytes("s", "m", None, one.as_bytes()).await,
+            Ok(Receipt::Accepted)
+        );
         let typed = receive(&store, "m", serde_json::from_str::<M>(other).unwrap()).await;
         let received = inbox.receive_bytes("s", "m", None, other.as_bytes()).await;
         assert_eq!(typed, received);
@@ -222,9 +231,11 @@ fn nested(depth: usize) -> String {
     format!("{}{}", "[".repeat(depth), "]".repeat(depth))
 }
 
-/// One that was nested about as deep as a parser goes was delivered, and after that no runtime started any more.
+/// One that was nested about as deep as a parser goes was delivered, and after that no runtime
+/// started any more.
 #[tokio::test]
-async fn a_message_is_bounded_in_depth_and_size_at_the_door_and_what_passes_is_delivered_over_restarts() {
+async fn a_message_is_bounded_in_depth_and_size_at_the_door_and_what_passes_is_delivered_over_restarts()
+ {
     let stage = Stage::new();
     let process = stage.process();
     let inbox = process.store.inbox::<Mails<Value>>();
@@ -234,10 +245,16 @@ async fn a_message_is_bounded_in_depth_and_size_at_the_door_and_what_passes_is_d
         assert!(matches!(refused, ReceiveError::Invalid(_)), "{refused}");
         if let Ok(value) = serde_json::from_str::<Value>(&text) {
             let refused = inbox.receive("s", "deep", None, value).await.unwrap_err();
-            assert!(matches!(refused, ReceiveError::Invalid(_) | ReceiveError::Unwritable { .. }), "{refused}");
+            assert!(
+                matches!(refused, ReceiveError::Invalid(_) | ReceiveError::Unwritable { .. }),
+                "{refused}"
+            );
         }
     }
-    let refused = inbox.receive_bytes("s", "long", None, &vec![b' '; MESSAGE_BYTES_MAX + 1]).await.unwrap_err();
+    let refused = inbox
+        .receive_bytes("s", "long", None, &vec![b' '; MESSAGE_BYTES_MAX + 1])
+        .await
+        .unwrap_err();
     assert!(matches!(refused, ReceiveError::Invalid(_)), "{refused}");
     for text in ["", "nothing", "{\"a\":", "[1] [2]", "\"\\ud800\""] {
         let refused = inbox.receive_bytes("s", "bad", None, text.as_bytes()).await.unwrap_err();
@@ -245,14 +262,22 @@ async fn a_message_is_bounded_in_depth_and_size_at_the_door_and_what_passes_is_d
     }
     assert_eq!(process.store.head().position.0, 0, "nothing of it is recorded");
     let deepest = nested(MESSAGE_DEPTH_MAX);
-    assert_eq!(inbox.receive_bytes("s", "m", None, deepest.as_bytes()).await, Ok(Receipt::Accepted));
+    assert_eq!(
+        inbox.receive_bytes("s", "m", None, deepest.as_bytes()).await,
+        Ok(Receipt::Accepted)
+    );
     for number in 0..2 {
         let process = stage.process();
         let running = process.runtime().inbox::<Mails<Value>>().start().await.unwrap();
         let expected = [deepest.clone(), "\"next\"".to_owned()];
         until("it is delivered", async || put(&process.store).await.len() > number).await;
         assert_eq!(put(&process.store).await, expected[..=number]);
-        let next = process.store.inbox::<Mails<Value>>().receive("s", "next", None, "next".into()).await.unwrap();
+        let next = process
+            .store
+            .inbox::<Mails<Value>>()
+            .receive("s", "next", None, "next".into())
+            .await
+            .unwrap();
         assert_eq!(next, if number == 0 { Receipt::Accepted } else { Receipt::Duplicate });
         quiet().await;
         running.stop().await.unwrap();
@@ -264,7 +289,10 @@ async fn bytes_are_kept_as_they_came_and_a_later_release_reads_what_an_earlier_o
     let stage = Stage::new();
     let process = stage.process();
     let inbox = process.store.inbox::<Mails<Before>>();
-    assert_eq!(inbox.receive_bytes("s", "m", None, br#"{"b": 7, "a": 1}"#).await, Ok(Receipt::Accepted));
+    assert_eq!(
+        inbox.receive_bytes("s", "m", None, br#"{"b": 7, "a": 1}"#).await,
+        Ok(Receipt::Accepted)
+    );
     let running = process.runtime().inbox::<Mails<After>>().start().await.unwrap();
     until("it is delivered", async || !put(&process.store).await.is_empty()).await;
     assert_eq!(put(&process.store).await, ["1 Some(7)"]);
@@ -281,7 +309,11 @@ async fn what_an_earlier_release_received_is_a_duplicate() {
     let mut answer = vec![0];
     answer.extend(1_u64.to_le_bytes());
     let digest = Digest::of(br#"None {"a":1}"#);
-    let command = CommandRecord { id: command_id_of_runtime("$inbox:mails", "1 s m"), digest, answer: answer.into() };
+    let command = CommandRecord {
+        id: command_id_of_runtime("$inbox:mails", "1 s m"),
+        digest,
+        answer: answer.into(),
+    };
     let append = Append { command: Some(command), ..Append::of(vec![event]) };
     store.append(leftfold_testing::by_runtime(append)).await.unwrap();
     assert_eq!(receive(&store, "m", After { a: 1, b: None }).await, Ok(Receipt::Duplicate));

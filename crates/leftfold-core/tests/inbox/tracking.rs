@@ -70,7 +70,8 @@ pub fn update(parcel: &str, scan: &str) -> Update {
 
 fn deliver(update: &Update, from: &Delivery) -> Reaction {
     assert!(update.scan != "explodes", "deliver exploded");
-    Reaction::none().command::<Parcel>(&update.parcel, Scan { scan: update.scan.clone(), late: from.is_late })
+    Reaction::none()
+        .command::<Parcel>(&update.parcel, Scan { scan: update.scan.clone(), late: from.is_late })
 }
 
 /// Releases its gaps.
@@ -118,7 +119,12 @@ impl Inbox for Strict {
 }
 
 /// Receives the message of a number, whose scan is its number, for a parcel.
-pub async fn receive<I: Inbox<Message = Update>>(inbox: &Intake<I>, source: &str, sequence: u64, parcel: &str) -> Receipt {
+pub async fn receive<I: Inbox<Message = Update>>(
+    inbox: &Intake<I>,
+    source: &str,
+    sequence: u64,
+    parcel: &str,
+) -> Receipt {
     let (id, scan) = (format!("m{sequence}"), sequence.to_string());
     inbox.receive(source, &id, Some(sequence), update(parcel, &scan)).await.unwrap()
 }
@@ -128,6 +134,9 @@ pub async fn scans(store: &Store, parcel: &str) -> Vec<String> {
 }
 
 pub async fn until_scanned(store: &Store, parcel: &str, expected: &[&str]) {
-    until(format!("{parcel} was scanned at {expected:?}"), async || scans(store, parcel).await.len() >= expected.len()).await;
+    until(format!("{parcel} was scanned at {expected:?}"), async || {
+        scans(store, parcel).await.len() >= expected.len()
+    })
+    .await;
     assert_eq!(scans(store, parcel).await, expected);
 }

@@ -1,4 +1,5 @@
-//! Building stones: types with serde's derive and each of its attributes, whose parts are values of any shape.
+//! Building stones: types with serde's derive and each of its attributes, whose parts are values of
+//! any shape.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -69,22 +70,26 @@ impl Source<'_> {
     }
 
     fn text(&mut self) -> String {
-        const CHARS: [char; 12] = ['a', 'b', ' ', '"', '\\', '\n', '\0', '\u{1f}', '\u{2028}', 'é', '漢', '🦀'];
+        const CHARS: [char; 12] =
+            ['a', 'b', ' ', '"', '\\', '\n', '\0', '\u{1f}', '\u{2028}', 'é', '漢', '🦀'];
         (0..self.random.usize(..12)).map(|_| CHARS[self.random.usize(..CHARS.len())]).collect()
     }
 
     fn number(&mut self) -> u64 {
-        [0, 1, 7, 255, u64::from(u32::MAX), i64::MAX as u64, u64::MAX, self.random.u64(..)][self.random.usize(..8)]
+        [0, 1, 7, 255, u64::from(u32::MAX), i64::MAX as u64, u64::MAX, self.random.u64(..)]
+            [self.random.usize(..8)]
     }
 
     fn wide(&mut self) -> u128 {
-        [0, 1, u128::from(u64::MAX), 20_000_000_000_000_000_000, u128::MAX, self.random.u128(..)][self.random.usize(..6)]
+        [0, 1, u128::from(u64::MAX), 20_000_000_000_000_000_000, u128::MAX, self.random.u128(..)]
+            [self.random.usize(..6)]
     }
 
     fn float(&mut self) -> f64 {
         let any = f64::from_bits(self.random.u64(..));
         let computed = self.random.f64() * 100.0;
-        [0.0, -0.0, 1.0, 1e300, 5e-324, computed, computed, any, 0.1 * 0.29, f64::MAX][self.random.usize(..10)]
+        [0.0, -0.0, 1.0, 1e300, 5e-324, computed, computed, any, 0.1 * 0.29, f64::MAX]
+            [self.random.usize(..10)]
     }
 
     /// Now and then one that is none.
@@ -249,7 +254,9 @@ struct NanAsText(Double);
 impl Serialize for NanAsText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0.0 {
-            number if number.is_finite() && serializer.is_human_readable() => serializer.serialize_f64(number),
+            number if number.is_finite() && serializer.is_human_readable() => {
+                serializer.serialize_f64(number)
+            }
             number => serializer.collect_str(&format_args!("{:x}", number.to_bits())),
         }
     }
@@ -258,10 +265,13 @@ impl Serialize for NanAsText {
 impl<'de> Deserialize<'de> for NanAsText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
-            Value::String(bits) => {
-                u64::from_str_radix(&bits, 16).map(|bits| Self(Double(f64::from_bits(bits)))).map_err(D::Error::custom)
-            }
-            other => other.as_f64().map(|number| Self(Double(number))).ok_or_else(|| D::Error::custom("no number")),
+            Value::String(bits) => u64::from_str_radix(&bits, 16)
+                .map(|bits| Self(Double(f64::from_bits(bits))))
+                .map_err(D::Error::custom),
+            other => other
+                .as_f64()
+                .map(|number| Self(Double(number)))
+                .ok_or_else(|| D::Error::custom("no number")),
         }
     }
 }

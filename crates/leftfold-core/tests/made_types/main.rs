@@ -1,5 +1,5 @@
-//! Values of thousands of types, made at random from what serde's derive offers: each is carried exactly or refused, and
-//! only those are refused that serde_json by itself would lose.
+//! Values of thousands of types, made at random from what serde's derive offers: each is carried
+//! exactly or refused, and only those are refused that serde_json by itself would lose.
 
 mod building;
 mod shape;
@@ -42,11 +42,18 @@ async fn every_value_is_carried_exactly_or_refused_and_none_is_refused_that_serd
         let mut accepted: Vec<(Made, NewEvent)> = Vec::new();
         for value in 0..values {
             let value_at = At::<0>::random(&shape, &mut random);
-            let event = if value % 2 == 0 { Made::Field { value: value_at } } else { Made::Whole(value_at) };
+            let event = if value % 2 == 0 {
+                Made::Field { value: value_at }
+            } else {
+                Made::Whole(value_at)
+            };
             match within(&shape, || schema.encode(&event)) {
                 Ok(new) => accepted.push((event, new)),
                 Err(EventError::Encode { detail, .. }) => {
-                    assert!(within(&shape, || is_lost_by_serde_json(&event)), "{shown}\n{event:?}\nwas refused: {detail}");
+                    assert!(
+                        within(&shape, || is_lost_by_serde_json(&event)),
+                        "{shown}\n{event:?}\nwas refused: {detail}"
+                    );
                     refused += 1;
                 }
                 Err(error) => panic!("{shown}\n{error}"),
@@ -68,5 +75,8 @@ async fn every_value_is_carried_exactly_or_refused_and_none_is_refused_that_serd
         }
     }
     println!("{types} types: {carried} values carried, {refused} refused");
-    assert!(carried > 2 * refused && refused > 0, "{carried} values carried, {refused} refused: the mixture says little");
+    assert!(
+        carried > 2 * refused && refused > 0,
+        "{carried} values carried, {refused} refused: the mixture says little"
+    );
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 pub(crate) struct Shape {
     pub(crate) stone: Stone,
     pub(crate) parts: Vec<Arc<Shape>>,
-    /// Whether a value shows its type: where untagged variants are told apart, nothing may be empty.
+    /// Whether a value shows its type: where untagged variants are told apart, nothing may be
+    /// empty.
     pub(crate) is_shown: bool,
 }
 
@@ -62,10 +63,11 @@ pub(crate) enum Stone {
 use Stone::*;
 
 /// What a variant of an untagged enum may be, so that serde tells one from another.
-const SCALARS: [Stone; 13] = [Bool, I8, I64, U8, U32, U64, U128, F32, F64, Char, Text, Colour, Blob];
+const SCALARS: [Stone; 13] =
+    [Bool, I8, I64, U8, U32, U64, U128, F32, F64, Char, Text, Colour, Blob];
 const LEAVES: [Stone; 23] = [
-    Unit, Bool, I8, I64, I128, U8, U32, U64, U128, F32, F64, F64, Char, Text, Text, Blob, Colour, Json, Raw, Words, Numbers,
-    SetOfSets, NanAsText,
+    Unit, Bool, I8, I64, I128, U8, U32, U64, U128, F32, F64, F64, Char, Text, Text, Blob, Colour,
+    Json, Raw, Words, Numbers, SetOfSets, NanAsText,
 ];
 const INNER: [Stone; 24] = [
     Newtype,
@@ -103,7 +105,11 @@ impl Shape {
 
     fn of_depth(random: &mut fastrand::Rng, depth: usize) -> Arc<Self> {
         let is_leaf = depth == DEPTH_MAX || (depth > 0 && random.u8(..10) < 4);
-        let stone = if is_leaf { LEAVES[random.usize(..LEAVES.len())] } else { INNER[random.usize(..INNER.len())] };
+        let stone = if is_leaf {
+            LEAVES[random.usize(..LEAVES.len())]
+        } else {
+            INNER[random.usize(..INNER.len())]
+        };
         let parts = match stone {
             Untagged => Self::told_apart(random),
             _ => (0..stone.parts()).map(|_| Self::of_depth(random, depth + 1)).collect(),
@@ -137,7 +143,8 @@ impl Shape {
 impl Stone {
     fn parts(self) -> usize {
         match self {
-            Newtype | Seq | Opt | ByText | ByNumber | ByColour | ByBool | ByChar | ByWide | Strict | NullAsSome => 1,
+            Newtype | Seq | Opt | ByText | ByNumber | ByColour | ByBool | ByChar | ByWide
+            | Strict | NullAsSome => 1,
             Pair | Plain | Left | Flat | FlatMap => 2,
             External | Tagged | Adjacent | Untagged | FlatEnum => 3,
             _ => 0,
@@ -158,7 +165,8 @@ pub(crate) fn within<T>(shape: &Arc<Shape>, work: impl FnOnce() -> T) -> T {
 
 /// Does something while a part of the shape that is in force is.
 pub(crate) fn in_part<T>(part: usize, work: impl FnOnce(Stone) -> T) -> T {
-    let shape = IN_FORCE.with_borrow(|shapes| shapes.last().expect("a shape is in force").parts[part].clone());
+    let shape = IN_FORCE
+        .with_borrow(|shapes| shapes.last().expect("a shape is in force").parts[part].clone());
     let stone = shape.stone;
     entered(shape, || work(stone))
 }

@@ -6,8 +6,12 @@ use std::time::Duration;
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::inbox::{Delivery, Inbox};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
-use leftfold_core::runtime::projection::{Bus, Memory, Message, Outbox, Outgoing, Projection, ProjectionError};
-use leftfold_core::runtime::{Attempt, Conclusion, Effect, Performed, Plan, Policy, Recurring, Runtime, StartError};
+use leftfold_core::runtime::projection::{
+    Bus, Memory, Message, Outbox, Outgoing, Projection, ProjectionError,
+};
+use leftfold_core::runtime::{
+    Attempt, Conclusion, Effect, Performed, Plan, Policy, Recurring, Runtime, StartError,
+};
 use leftfold_core::store::{Kind, Store, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -104,7 +108,11 @@ impl<F: Flaw> Effect for Acts<F> {
         Performed::Done(())
     }
 
-    fn report(&self, _: &Attempt<Self::Intent>, _: &Conclusion<()>) -> Option<(String, CounterEvent)> {
+    fn report(
+        &self,
+        _: &Attempt<Self::Intent>,
+        _: &Conclusion<()>,
+    ) -> Option<(String, CounterEvent)> {
         None
     }
 }
@@ -138,7 +146,11 @@ impl<F: Flaw> Projection<Outbox<Nowhere>> for Rows<F> {
     const NAME: &'static str = F::NAME;
     type Event = CounterEvent;
 
-    async fn apply(&self, _: &mut Outgoing, _: &Recorded<CounterEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        _: &mut Outgoing,
+        _: &Recorded<CounterEvent>,
+    ) -> Result<(), ProjectionError> {
         Ok(())
     }
 }
@@ -201,7 +213,9 @@ async fn refused(add: impl FnOnce(Runtime, &Store) -> Runtime, parts: &[&str]) -
 
 #[tokio::test]
 async fn two_consumers_of_one_name_are_both_named_by_their_types() {
-    let both = |kind: &str| [format!("{kind}<"), "::One>".into(), "::Other>".into(), "another NAME".into()];
+    let both = |kind: &str| {
+        [format!("{kind}<"), "::One>".into(), "::Other>".into(), "another NAME".into()]
+    };
     let check = async |kind: &str, add: fn(Runtime, &Store) -> Runtime| {
         let parts = both(kind);
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -210,16 +224,23 @@ async fn two_consumers_of_one_name_are_both_named_by_their_types() {
     };
     check("Hears", |runtime, _| runtime.process::<Hears<One>>().process::<Hears<Other>>()).await;
     check("Takes", |runtime, _| runtime.inbox::<Takes<One>>().inbox::<Takes<Other>>()).await;
-    check("Comes", |runtime, _| runtime.recurring(comes::<One>()).recurring(comes::<Other>())).await;
+    check("Comes", |runtime, _| runtime.recurring(comes::<One>()).recurring(comes::<Other>()))
+        .await;
     check("Hears", |runtime, _| runtime.process::<Hears<One>>().recurring(comes::<Other>())).await;
     check("Acts", |runtime, _| runtime.effect(acts::<One>()).process::<Hears<Other>>()).await;
-    check("Rows", |runtime, _| runtime.project(rows::<One>(), Memory::new()).project(rows::<Other>(), Memory::new())).await;
+    check("Rows", |runtime, _| {
+        runtime.project(rows::<One>(), Memory::new()).project(rows::<Other>(), Memory::new())
+    })
+    .await;
     check("Rows", |runtime, store| {
         let [one, other] = [Outbox::new(store, Nowhere), Outbox::new(store, Nowhere)];
         runtime.project(rows::<One>(), one).project(rows::<Other>(), other)
     })
     .await;
-    let twice = refused(|runtime, _| runtime.effect(acts::<One>()).effect(acts::<OtherIntent>()), &["another NAME"]);
+    let twice = refused(
+        |runtime, _| runtime.effect(acts::<One>()).effect(acts::<OtherIntent>()),
+        &["another NAME"],
+    );
     says(twice.await, &["Acts<", "::One>", "::OtherIntent>"]);
     refused(
         |runtime, _| runtime.scheduled::<Counter>().scheduled::<Counter>(),
@@ -247,7 +268,8 @@ async fn a_name_that_is_none_is_told_with_its_type_and_its_constant() {
     refused(|runtime, _| runtime.process::<Hears<Long>>(), &long).await;
     refused(|runtime, _| runtime.effect(acts::<Long>()), &long).await;
     refused(|runtime, _| runtime.project(rows::<Long>(), Memory::new()), &long).await;
-    refused(|runtime, store| runtime.project(rows::<Long>(), Outbox::new(store, Nowhere)), &long).await;
+    refused(|runtime, store| runtime.project(rows::<Long>(), Outbox::new(store, Nowhere)), &long)
+        .await;
     refused(|runtime, _| runtime.recurring(comes::<Long>()), &long).await;
     let nameless = ["::Nameless>", "NAME", "\"\""];
     refused(|runtime, _| runtime.process::<Hears<Nameless>>(), &nameless).await;

@@ -1,4 +1,5 @@
-//! Mistakes of users: none is a panic or a wait without end, and each error says the type, the place and what to write.
+//! Mistakes of users: none is a panic or a wait without end, and each error says the type, the
+//! place and what to write.
 
 mod consumers;
 mod model;

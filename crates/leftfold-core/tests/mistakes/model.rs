@@ -67,9 +67,15 @@ async fn a_state_whose_default_panics_is_named_with_the_panic() {
     }
     let store = Store::memory();
     let wanted = ["default", "Bottomless", "mend it", "there is no bottom"];
-    says(error(at_once("the command", store.aggregate::<Bottomless>().execute("1", ())).await), &wanted);
+    says(
+        error(at_once("the command", store.aggregate::<Bottomless>().execute("1", ())).await),
+        &wanted,
+    );
     says(error(at_once("the load", store.aggregate::<Bottomless>().load("1")).await), &wanted);
-    says(error(at_once("the decision", store.decide(&Deep)).await), &["default", "mend it", "there is no bottom"]);
+    says(
+        error(at_once("the decision", store.decide(&Deep)).await),
+        &["default", "mend it", "there is no bottom"],
+    );
 }
 
 #[tokio::test]
@@ -87,7 +93,8 @@ async fn names_that_are_none_are_told_with_what_they_are_and_what_is_allowed() {
         }
     }
     let store = Store::memory();
-    let dashed = error(at_once("the command", store.aggregate::<Dashed>().execute("1", opened())).await);
+    let dashed =
+        error(at_once("the command", store.aggregate::<Dashed>().execute("1", opened())).await);
     says(&dashed, &["till-desk", "category", "without '-'"]);
     let counters = store.aggregate::<Counter>();
     let empty = error(at_once("the command", counters.execute("", opened())).await);
@@ -98,7 +105,11 @@ async fn names_that_are_none_are_told_with_what_they_are_and_what_is_allowed() {
     // What has a slash, a dash or a space in it is an id like others.
     for id in ["a/b", "a-b", "a b", "ä", "..", "%2f"] {
         at_once("the command", counters.execute(id, opened())).await.unwrap();
-        assert_eq!(at_once("the load", counters.load(id)).await.unwrap().version, Version(1), "{id}");
+        assert_eq!(
+            at_once("the load", counters.load(id)).await.unwrap().version,
+            Version(1),
+            "{id}"
+        );
     }
 }
 
@@ -120,7 +131,10 @@ async fn following_types_that_nobody_records_names_them() {
     let store = Store::memory();
     at_once("the command", store.aggregate::<Counter>().execute("1", opened())).await.unwrap();
     let following = store.follow::<Misspelled>(Position::START).unwrap();
-    says(format!("{:?}", at_once("the question", following.unheard_types()).await.unwrap()), &["counter.Opend"]);
+    says(
+        format!("{:?}", at_once("the question", following.unheard_types()).await.unwrap()),
+        &["counter.Opend"],
+    );
 }
 
 #[test]
@@ -128,5 +142,8 @@ fn a_cron_expression_that_is_wrong_names_its_field_and_what_to_write() {
     let told = error(Plan::cron("0 25 * * *"));
     says(&told, &["hour", "\"25\"", "write 0 to 23"]);
     assert_eq!((CronField::Hour.allowed(), told.kind()), (0..=23, Kind::Invalid));
-    says(error(Plan::cron_in("0 8 * * *", "Europe/Atlantis")), &["Europe/Atlantis", "write a name such as"]);
+    says(
+        error(Plan::cron_in("0 8 * * *", "Europe/Atlantis")),
+        &["Europe/Atlantis", "write a name such as"],
+    );
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use leftfold_core::fold::Recorded;
-use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger, Whose};
+use leftfold_core::runtime::process::{
+    Context, Correlation, Process, Reaction, Targets, Trigger, Whose,
+};
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
 use leftfold_core::runtime::{Attempt, Conclusion, Effect, Performed, Policy, RunningRuntime};
 use leftfold_core::store::{Kind, Position};
@@ -19,7 +21,11 @@ impl Projection<Memory<u32>> for Seen {
     const NAME: &'static str = "seen";
     type Event = CounterEvent;
 
-    async fn apply(&self, seen: &mut u32, _: &Recorded<CounterEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        seen: &mut u32,
+        _: &Recorded<CounterEvent>,
+    ) -> Result<(), ProjectionError> {
         *seen += 1;
         Ok(())
     }
@@ -27,7 +33,9 @@ impl Projection<Memory<u32>> for Seen {
 
 /// The text of the first status that has one.
 async fn waits_for(runtime: &RunningRuntime, part: &str) -> String {
-    let told = || runtime.status().into_iter().map(|status| status.waits_for).find(|text| text.contains(part));
+    let told = || {
+        runtime.status().into_iter().map(|status| status.waits_for).find(|text| text.contains(part))
+    };
     until(&format!("somebody waits for {part:?}"), async || told().is_some()).await;
     told().unwrap_or_default()
 }
@@ -37,7 +45,10 @@ async fn two_types_of_one_name_in_two_runtimes_are_told_by_whoever_waits() {
     let stage = Stage::new();
     let (first, second) = (stage.process(), stage.process());
     let runs = first.runtime().process::<Hears<One>>().start().await.unwrap();
-    until("it has the work", async || runs.status().iter().all(|status| status.through == status.head)).await;
+    until("it has the work", async || {
+        runs.status().iter().all(|status| status.through == status.head)
+    })
+    .await;
     let waits = second.runtime().process::<Hears<Other>>().start().await.unwrap();
     let told = waits_for(&waits, "held by").await;
     says(told, &["the lease", "::One>", "::Other>", "$process:same", "another NAME"]);
@@ -51,9 +62,15 @@ async fn of_two_runtimes_of_one_program_the_second_says_for_whom_it_waits() {
     let stage = Stage::new();
     let (first, second) = (stage.process(), stage.process());
     let runs = first.runtime().process::<Hears<One>>().start().await.unwrap();
-    until("it has the work", async || runs.status().iter().all(|status| status.through == status.head)).await;
+    until("it has the work", async || {
+        runs.status().iter().all(|status| status.through == status.head)
+    })
+    .await;
     let waits = second.runtime().process::<Hears<One>>().start().await.unwrap();
-    says(waits_for(&waits, "held by").await, &["the lease", "another runtime of this program", "until"]);
+    says(
+        waits_for(&waits, "held by").await,
+        &["the lease", "another runtime of this program", "until"],
+    );
     at_once("the stop", runs.stop()).await.unwrap();
     at_once("the stop", waits.stop()).await.unwrap();
     // A holder that this program does not know is another one's.
@@ -68,13 +85,21 @@ async fn of_two_runtimes_of_one_program_the_second_says_for_whom_it_waits() {
 #[tokio::test]
 async fn asking_for_what_is_not_registered_is_an_error_at_once() {
     let process = Stage::new().process();
-    let runtime = process.runtime().project(Seen, Memory::new()).process::<Hears<One>>().start().await.unwrap();
+    let runtime = process
+        .runtime()
+        .project(Seen, Memory::new())
+        .process::<Hears<One>>()
+        .start()
+        .await
+        .unwrap();
     let long = Duration::from_secs(3_600);
-    let waited = at_once("the wait", runtime.projections().wait_until("sene", Position(1), long)).await;
+    let waited =
+        at_once("the wait", runtime.projections().wait_until("sene", Position(1), long)).await;
     let told = error(waited);
     says(&told, &["sene", "Runtime::project", "NAME"]);
     assert_eq!(told.kind(), Kind::NotFound);
-    let retried = at_once("the retry", runtime.processes().retry("sane", &Whose::Instance("1".into()))).await;
+    let retried =
+        at_once("the retry", runtime.processes().retry("sane", &Whose::Instance("1".into()))).await;
     says(error(retried), &["sane", "Runtime::process", "NAME"]);
     at_once("the stop", runtime.stop()).await.unwrap();
 }
@@ -221,9 +246,13 @@ impl leftfold_core::fold::Aggregate for Wrong {
 async fn types_that_nobody_records_are_named_in_the_status_of_who_waits_for_them() {
     let process = Stage::new().process();
     process.store.aggregate::<Counter>().execute("1", opened()).await.unwrap();
-    let runtime = process.runtime().project(Deaf, Memory::new()).effect(Idle).start().await.unwrap();
-    let says_so = |waits_for: &str| waits_for.contains("nothing was ever recorded of") && waits_for.contains("counter.Opend");
-    until("both say so", async || runtime.status().iter().all(|status| says_so(&status.waits_for))).await;
+    let runtime =
+        process.runtime().project(Deaf, Memory::new()).effect(Idle).start().await.unwrap();
+    let says_so = |waits_for: &str| {
+        waits_for.contains("nothing was ever recorded of") && waits_for.contains("counter.Opend")
+    };
+    until("both say so", async || runtime.status().iter().all(|status| says_so(&status.waits_for)))
+        .await;
     for status in runtime.status() {
         says(format!("{:?}", status.unheard_types), &["counter.Opend"]);
     }
@@ -236,7 +265,9 @@ async fn a_store_that_is_closed_under_a_runtime_ends_its_work_and_hangs_nobody()
     let runtime = process.runtime().project(Seen, Memory::new()).process::<Hears<One>>();
     let runtime = runtime.recurring(Hourly).scheduled::<Counter>().start().await.unwrap();
     at_once("closing", process.store.close()).await.unwrap();
-    let told = error(at_once("the command", process.store.aggregate::<Counter>().execute("1", opened())).await);
+    let told = error(
+        at_once("the command", process.store.aggregate::<Counter>().execute("1", opened())).await,
+    );
     says(&told, &["closed", "open it again"]);
     let projections = runtime.projections();
     let waited = projections.wait_until("seen", Position(1), Duration::from_millis(50));

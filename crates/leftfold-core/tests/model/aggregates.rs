@@ -35,7 +35,8 @@ async fn who_states_a_version_that_is_not_there_yet_is_stale_too() {
     let purses = Store::memory().aggregate::<Purse>();
     for id in ["1", "absent"] {
         let answer = purses.command(id, Do::Put(9)).expecting(Version(7)).execute().await;
-        let stale = ExecuteError::Stale { expected: Version(7), actual: Version::ABSENT, since: vec![] };
+        let stale =
+            ExecuteError::Stale { expected: Version(7), actual: Version::ABSENT, since: vec![] };
         assert_eq!(answer, Err(stale));
     }
     purses.command("1", Do::Put(9)).expecting(Version::ABSENT).execute().await.unwrap();
@@ -57,21 +58,28 @@ async fn who_states_the_version_that_is_goes_on_though_the_kept_fold_is_older() 
     let purses = probe.store().aggregate::<Purse>();
     purses.execute("1", Do::Put(1)).await.unwrap();
     probe.store().aggregate::<Purse>().execute("1", Do::Put(1)).await.unwrap();
-    assert_eq!(purses.command("1", Do::Put(1)).expecting(Version(2)).execute().await.unwrap().version, Version(3));
+    assert_eq!(
+        purses.command("1", Do::Put(1)).expecting(Version(2)).execute().await.unwrap().version,
+        Version(3)
+    );
 }
 
 #[tokio::test]
 async fn several_commands_are_one_append_each_decided_after_those_before_it() {
     let probe = Probe::default();
     let purses = probe.store().aggregate::<Purse>();
-    let done = purses.commands("1", vec![Do::Put(5), Do::Take(3), Do::FillTo(4)]).execute().await.unwrap();
+    let done =
+        purses.commands("1", vec![Do::Put(5), Do::Take(3), Do::FillTo(4)]).execute().await.unwrap();
     assert_eq!((done.events, done.version), (vec![put(5), taken(3), put(2)], Version(3)));
     assert_eq!(probe.appends(), 1);
     let refusal = purses.commands("1", vec![Do::Take(4), Do::Take(1)]).execute().await;
     assert_eq!(refusal, refused(0));
     assert_eq!((purses.load("1").await.unwrap().state.coins, probe.appends()), (4, 1));
     let nothing = purses.commands("1", vec![]).execute().await.unwrap();
-    assert_eq!((nothing.events, nothing.version, nothing.position), (vec![], Version(3), Position(3)));
+    assert_eq!(
+        (nothing.events, nothing.version, nothing.position),
+        (vec![], Version(3), Position(3))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +88,8 @@ async fn facts_never_conflict_and_the_next_command_sees_them() {
     let purses = probe.store().aggregate::<Purse>();
     purses.execute("1", Do::Put(1)).await.unwrap();
     let record = |n: usize| {
-        let purses = if n.is_multiple_of(2) { purses.clone() } else { probe.store().aggregate::<Purse>() };
+        let purses =
+            if n.is_multiple_of(2) { purses.clone() } else { probe.store().aggregate::<Purse>() };
         tokio::spawn(async move {
             purses.record("1", &[put(1), put(1)]).await.unwrap();
             purses.execute("1", Do::Put(1)).await.unwrap();
@@ -122,16 +131,28 @@ async fn commands_on_one_aggregate_queue_and_none_conflicts() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_cancelled_while_it_is_written_took_effect_wholly_and_leaves_things_whole() {
+async fn a_command_that_is_cancelled_while_it_is_written_took_effect_wholly_and_leaves_things_whole()
+ {
     let probe = Probe::default();
     let purses = probe.store().aggregate::<Purse>();
     purses.execute("1", Do::Put(1)).await.unwrap();
     probe.withhold();
-    begin_and_drop(purses.commands("1", vec![Do::Put(2), Do::Put(3)]).id("api", "k").without_request_check().execute());
+    begin_and_drop(
+        purses
+            .commands("1", vec![Do::Put(2), Do::Put(3)])
+            .id("api", "k")
+            .without_request_check()
+            .execute(),
+    );
     probe.answer();
     assert_eq!(purses.load("1").await.unwrap().state.coins, 6);
-    let again =
-        purses.commands("1", vec![Do::Put(2), Do::Put(3)]).id("api", "k").without_request_check().execute().await.unwrap();
+    let again = purses
+        .commands("1", vec![Do::Put(2), Do::Put(3)])
+        .id("api", "k")
+        .without_request_check()
+        .execute()
+        .await
+        .unwrap();
     assert_eq!((again.events, again.version), (vec![put(2), put(3)], Version(3)));
     assert_eq!(purses.execute("1", Do::Take(6)).await.unwrap().version, Version(4));
 }
@@ -239,5 +260,9 @@ async fn a_setting_bounds_kept_folds_also_where_they_come_from_snapshots() {
     assert_eq!(probe.reads_from(), [Version(2)], "the last is kept");
     books.load("0").await.unwrap();
     let read = probe.reads_from();
-    assert_eq!((read[0], read[read.len() - 1]), (Version(1), Version(2)), "the first went, and comes from its snapshot");
+    assert_eq!(
+        (read[0], read[read.len() - 1]),
+        (Version(1), Version(2)),
+        "the first went, and comes from its snapshot"
+    );
 }

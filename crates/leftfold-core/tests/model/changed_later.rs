@@ -1,4 +1,5 @@
-//! Events whose type gets an upcaster after they were recorded: what it does not touch stays what it is.
+//! Events whose type gets an upcaster after they were recorded: what it does not touch stays what
+//! it is.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -79,19 +80,28 @@ impl Aggregate for Notes {
 }
 
 fn content() -> Content {
-    // The names under which serde_json hands its raw values and numbers on, as a client may have sent them.
-    let names = ["$serde_json::private::RawValue", "a"].map(|name| (name.to_owned(), "no JSON".to_owned()));
-    // Where serde_json keeps numbers of any size it writes the sign of an exponent, so this one has it from the beginning.
+    // The names under which serde_json hands its raw values and numbers on, as a client may have
+    // sent them.
+    let names =
+        ["$serde_json::private::RawValue", "a"].map(|name| (name.to_owned(), "no JSON".to_owned()));
+    // Where serde_json keeps numbers of any size it writes the sign of an exponent, so this one has
+    // it from the beginning.
     Content {
-        adjacent: vec![Adjacent::Wei(u128::MAX), Adjacent::Counts(BTreeMap::from([(7, i128::MIN)]))],
+        adjacent: vec![
+            Adjacent::Wei(u128::MAX),
+            Adjacent::Counts(BTreeMap::from([(7, i128::MIN)])),
+        ],
         labels: HashMap::from(names),
-        raw: raw(r#"{"b":1e+999,"a":[0.1000000000000000055511151231257827,1e-400,-20000000000000000000.5]}"#),
+        raw: raw(
+            r#"{"b":1e+999,"a":[0.1000000000000000055511151231257827,1e-400,-20000000000000000000.5]}"#,
+        ),
     }
 }
 
-/// The members of each object came out sorted: the content of an adjacently tagged enum before its tag, where neither
-/// numbers of 128 bits nor keys that are numbers can be read. A key with a private name of serde_json, or a number that no
-/// float holds, left the event unreadable or changed as well, from the day on which its type had an upcaster.
+/// The members of each object came out sorted: the content of an adjacently tagged enum before its
+/// tag, where neither numbers of 128 bits nor keys that are numbers can be read. A key with a
+/// private name of serde_json, or a number that no float holds, left the event unreadable or
+/// changed as well, from the day on which its type had an upcaster.
 #[tokio::test]
 async fn what_an_upcaster_moves_untouched_is_what_it_was() {
     let store = Store::memory();
@@ -103,17 +113,21 @@ async fn what_an_upcaster_moves_untouched_is_what_it_was() {
     assert_eq!(read, Ok(vec![After::Noted { about: content, more, title: "none".to_owned() }]));
 }
 
-/// It passed as JSON, since nobody had looked into the text, and whoever did could not read the event.
+/// It passed as JSON, since nobody had looked into the text, and whoever did could not read the
+/// event.
 #[tokio::test]
 async fn a_surrogate_that_is_alone_in_raw_json_is_refused() {
     let store = Store::memory();
     let noted = async |json: &str| {
-        let note = Before::Noted { content: Content { raw: raw(json), ..content() }, more: Vec::new() };
+        let note =
+            Before::Noted { content: Content { raw: raw(json), ..content() }, more: Vec::new() };
         store.aggregate::<Notes>().execute("1", note).await
     };
     noted(r#"["\ud83d\ude00 \u0000 \\ud83d"]"#).await.unwrap();
     let refused = noted(r#"["\ud83d"]"#).await;
-    let Err(ExecuteError::Event(EventError::Encode { detail, .. })) = refused else { panic!("{refused:?}") };
+    let Err(ExecuteError::Event(EventError::Encode { detail, .. })) = refused else {
+        panic!("{refused:?}")
+    };
     assert!(detail.contains("Noted.content.raw"), "{detail}");
     assert_eq!(store.head().position, Position(1));
 }

@@ -47,7 +47,10 @@ async fn conflicts_without_end_become_an_error_and_the_aggregate_goes_on_later()
     purses.execute("1", Do::Put(5)).await.unwrap();
     probe.refuse_conditions(true);
     let before = probe.appends();
-    assert_eq!(purses.execute("1", Do::Put(1)).await, Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX }));
+    assert_eq!(
+        purses.execute("1", Do::Put(1)).await,
+        Err(ExecuteError::Contended { attempts: ATTEMPTS_MAX })
+    );
     assert_eq!(probe.appends() - before, ATTEMPTS_MAX as usize);
     purses.record("1", &[put(1)]).await.unwrap();
     probe.refuse_conditions(false);
@@ -79,11 +82,13 @@ async fn nothing_to_do_from_a_kept_fold_is_confirmed_by_the_store() {
 async fn of_two_processes_that_take_the_last_coin_one_gets_it() {
     for _ in 0..50 {
         let probe = Probe::default();
-        let (here, there) = (probe.store().aggregate::<Purse>(), probe.store().aggregate::<Purse>());
+        let (here, there) =
+            (probe.store().aggregate::<Purse>(), probe.store().aggregate::<Purse>());
         here.execute("1", Do::Put(1)).await.unwrap();
         there.load("1").await.unwrap();
-        let take =
-            |purses: leftfold_core::fold::Aggregates<Purse>| tokio::spawn(async move { purses.execute("1", Do::Take(1)).await });
+        let take = |purses: leftfold_core::fold::Aggregates<Purse>| {
+            tokio::spawn(async move { purses.execute("1", Do::Take(1)).await })
+        };
         let (a, b) = (take(here), take(there));
         let (a, b) = (a.await.unwrap(), b.await.unwrap());
         assert!(matches!((&a, &b), (Ok(_), Err(_)) | (Err(_), Ok(_))), "{a:?} {b:?}");

@@ -1,7 +1,9 @@
 //! What a decision demands beside what it reads, and what it guards of that.
 
 use leftfold_core::fold::{Decided, Decision, Event, ExecuteError};
-use leftfold_core::store::{Append, Conflict, Expected, Kind, MemoryBackend, Mismatch, Outcome, Position, Query, Store};
+use leftfold_core::store::{
+    Append, Conflict, Expected, Kind, MemoryBackend, Mismatch, Outcome, Position, Query, Store,
+};
 use leftfold_core::store::{Backend, Tags, Version};
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +34,8 @@ impl Event for ShopEvent {
 #[error("sold out")]
 struct SoldOut;
 
-/// Sells a piece at the price of the day: a price that is changed at the same moment does not matter, a piece does.
+/// Sells a piece at the price of the day: a price that is changed at the same moment does not
+/// matter, a piece does.
 struct Sell;
 
 impl Decision for Sell {
@@ -58,7 +61,11 @@ impl Decision for Sell {
     }
 
     fn decide(&self, (pieces, cents): &(u32, u32)) -> Result<Decided<ShopEvent>, SoldOut> {
-        if *pieces == 0 { Err(SoldOut) } else { Ok(Decided::fact(ShopEvent::Sold { cents: *cents })) }
+        if *pieces == 0 {
+            Err(SoldOut)
+        } else {
+            Ok(Decided::fact(ShopEvent::Sold { cents: *cents }))
+        }
     }
 }
 
@@ -85,7 +92,11 @@ fn joined(email: &str) -> ShopEvent {
     ShopEvent::Joined { email: email.to_owned() }
 }
 
-fn rival(event_type: &'static str, data: &'static str, tag: &'static str) -> impl FnOnce(&MemoryBackend) + Send + 'static {
+fn rival(
+    event_type: &'static str,
+    data: &'static str,
+    tag: &'static str,
+) -> impl FnOnce(&MemoryBackend) + Send + 'static {
     move |memory| {
         let event = raw("shop-rival", event_type, 1, data).tagged(Tags::none().with(tag));
         assert!(matches!(now(memory.append(Append::of(vec![event]))), Ok(Outcome::Appended(_))));
@@ -105,7 +116,11 @@ async fn what_is_read_and_not_guarded_may_change_in_between() {
     probe.rival(rival("shop.Priced", r#"{"cents":200}"#, "price"));
     let before = probe.appends();
     let sold = store.decide(&Sell).await.unwrap();
-    assert_eq!((sold.events, probe.appends() - before), (vec![ShopEvent::Sold { cents: 100 }], 1), "at the price that it read");
+    assert_eq!(
+        (sold.events, probe.appends() - before),
+        (vec![ShopEvent::Sold { cents: 100 }], 1),
+        "at the price that it read"
+    );
 }
 
 #[tokio::test]
@@ -119,9 +134,17 @@ async fn what_is_guarded_is_decided_anew_on_all_that_is_read() {
     });
     let before = probe.appends();
     let sold = store.decide(&Sell).await.unwrap();
-    assert_eq!((sold.events, probe.appends() - before), (vec![ShopEvent::Sold { cents: 200 }], 2), "what is new is read too");
+    assert_eq!(
+        (sold.events, probe.appends() - before),
+        (vec![ShopEvent::Sold { cents: 200 }], 2),
+        "what is new is read too"
+    );
     probe.rival(rival("shop.Sold", r#"{"cents":1}"#, "stock"));
-    assert_eq!(store.decide(&Sell).await, Err(ExecuteError::Refused(SoldOut)), "the last piece went to somebody else");
+    assert_eq!(
+        store.decide(&Sell).await,
+        Err(ExecuteError::Refused(SoldOut)),
+        "the last piece went to somebody else"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -177,7 +200,10 @@ async fn of_all_who_want_what_is_unique_one_gets_it_and_the_others_are_told_who_
         match wants.await.unwrap() {
             Ok(done) => got.push(done.position),
             Err(error) => {
-                assert_eq!((error.kind(), error.mismatch()), (Kind::Conflict, Some(Mismatch::AlreadyThere)));
+                assert_eq!(
+                    (error.kind(), error.mismatch()),
+                    (Kind::Conflict, Some(Mismatch::AlreadyThere))
+                );
                 taken.push(error);
             }
         }
@@ -194,7 +220,8 @@ async fn a_stream_of_an_aggregate_can_be_demanded_to_be_new_or_to_be_there() {
     let probe = Probe::default();
     let store = probe.store();
     store.aggregate::<Purse>().execute("1", Do::Put(1)).await.unwrap();
-    let demands = |id, expected| Records(Decided::fact(joined("a@b")).expecting_of::<Purse>(id, expected));
+    let demands =
+        |id, expected| Records(Decided::fact(joined("a@b")).expecting_of::<Purse>(id, expected));
     for (id, expected, mismatch) in [
         ("1", Expected::Absent, Mismatch::AlreadyThere),
         ("1", Expected::Exact(Version::ABSENT), Mismatch::AlreadyThere),
@@ -202,9 +229,15 @@ async fn a_stream_of_an_aggregate_can_be_demanded_to_be_new_or_to_be_there() {
         ("2", Expected::Exists, Mismatch::Missing),
     ] {
         let error = store.decide(&demands(id, expected)).await.unwrap_err();
-        assert_eq!((error.kind(), error.mismatch()), (Kind::Conflict, Some(mismatch)), "{id} {expected:?}: {error}");
+        assert_eq!(
+            (error.kind(), error.mismatch()),
+            (Kind::Conflict, Some(mismatch)),
+            "{id} {expected:?}: {error}"
+        );
     }
-    for (id, expected) in [("1", Expected::Exact(Version(1))), ("1", Expected::Exists), ("2", Expected::Absent)] {
+    for (id, expected) in
+        [("1", Expected::Exact(Version(1))), ("1", Expected::Exists), ("2", Expected::Absent)]
+    {
         store.decide(&demands(id, expected)).await.unwrap();
     }
     store.aggregate::<Purse>().execute("1", Do::Put(1)).await.unwrap();
@@ -217,11 +250,14 @@ async fn what_is_demanded_counts_also_if_nothing_follows() {
     let store = Probe::default().store();
     stocked(&store, 1).await;
     let nothing = || Decided::nothing();
-    let error = store.decide(&Records(nothing().expecting("shop-1", Expected::Absent))).await.unwrap_err();
+    let error =
+        store.decide(&Records(nothing().expecting("shop-1", Expected::Absent))).await.unwrap_err();
     assert_eq!(error.mismatch(), Some(Mismatch::AlreadyThere));
-    let error = store.decide(&Records(nothing().expecting_none(Query::tag("stock")))).await.unwrap_err();
+    let error =
+        store.decide(&Records(nothing().expecting_none(Query::tag("stock")))).await.unwrap_err();
     assert_eq!(error, ExecuteError::Taken { query: Query::tag("stock"), found: Position(1) });
-    let done = store.decide(&Records(nothing().expecting("shop-1", Expected::Exists))).await.unwrap();
+    let done =
+        store.decide(&Records(nothing().expecting("shop-1", Expected::Exists))).await.unwrap();
     assert_eq!((done.events.len(), store.head().position), (0, Position(2)));
 }
 
@@ -229,7 +265,9 @@ async fn what_is_demanded_counts_also_if_nothing_follows() {
 async fn whoever_asks_can_demand_what_the_decision_does_not() {
     let store = Probe::default().store();
     stocked(&store, 2).await;
-    let ask = |version| store.decision(&Sell).expecting("shop-1", Expected::Exact(Version(version))).execute();
+    let ask = |version| {
+        store.decision(&Sell).expecting("shop-1", Expected::Exact(Version(version))).execute()
+    };
     ask(2).await.unwrap();
     let error = ask(1).await.unwrap_err();
     assert_eq!(error.mismatch(), Some(Mismatch::ChangedSince));
@@ -242,7 +280,11 @@ fn a_conflict_says_whether_something_is_there_changed_or_missing() {
         let stream = leftfold_core::store::StreamName::new("a-1").unwrap();
         Conflict::Stream { stream, expected, actual: Version(actual) }
     };
-    let matching = |after, found| Conflict::Matching { clause: 0, after: Position(after), found: Position(found) };
+    let matching = |after, found| Conflict::Matching {
+        clause: 0,
+        after: Position(after),
+        found: Position(found),
+    };
     for (conflict, mismatch) in [
         (stream(Expected::Absent, 3), Mismatch::AlreadyThere),
         (stream(Expected::Exact(Version(2)), 3), Mismatch::ChangedSince),
@@ -251,8 +293,15 @@ fn a_conflict_says_whether_something_is_there_changed_or_missing() {
         (matching(0, 7), Mismatch::AlreadyThere),
         (matching(5, 7), Mismatch::ChangedSince),
     ] {
-        assert_eq!((conflict.mismatch(), conflict.kind()), (mismatch, Kind::Conflict), "{conflict}");
+        assert_eq!(
+            (conflict.mismatch(), conflict.kind()),
+            (mismatch, Kind::Conflict),
+            "{conflict}"
+        );
     }
-    assert_eq!([6, 7, 8].map(|read| matching(0, 7).was_there_at(Position(read))), [Some(false), Some(true), Some(true)]);
+    assert_eq!(
+        [6, 7, 8].map(|read| matching(0, 7).was_there_at(Position(read))),
+        [Some(false), Some(true), Some(true)]
+    );
     assert_eq!(stream(Expected::Absent, 3).was_there_at(Position(1)), None);
 }

@@ -1,10 +1,13 @@
-//! What is written is what is read: values that JSON carries come back as they were, and those that it would blur are
-//! refused before anything is written.
+//! What is written is what is read: values that JSON carries come back as they were, and those that
+//! it would blur are refused before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 
-use leftfold_core::fold::{Aggregate, Decided, Decision, Event, EventError, ExecuteError, Executed, Schema, Unknown, Upcasters};
+use leftfold_core::fold::{
+    Aggregate, Decided, Decision, Event, EventError, ExecuteError, Executed, Schema, Unknown,
+    Upcasters,
+};
 use leftfold_core::store::{Append, Backend, Outcome, Position, Query, Read, Store, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,7 +23,10 @@ enum Noted<V: Value> {
 }
 
 trait Value: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static {}
-impl<V: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static> Value for V {}
+impl<V: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static> Value
+    for V
+{
+}
 
 impl<V: Value> Event for Noted<V> {
     const NAMESPACE: &'static str = "noted";
@@ -84,21 +90,27 @@ async fn refused<V: Value>(value: V, parts: &[&str]) {
     }
 }
 
-/// serde_json reads about one in ten computed floating-point numbers as its neighbour, unless it is told not to: what was
-/// decided on the fold that is kept was decided otherwise after a restart.
+/// serde_json reads about one in ten computed floating-point numbers as its neighbour, unless it is
+/// told not to: what was decided on the fold that is kept was decided otherwise after a restart.
 #[tokio::test]
 async fn floats_come_back_bit_for_bit() {
     let mut random = fastrand::Rng::with_seed(7);
     let computed = (0..20_000).map(|_| random.f64() * 100.0);
-    let values: Vec<f64> = computed.chain([0.1 * 0.29, 117.63331139400017, -0.0, f64::MIN_POSITIVE, f64::MAX, 5e-324]).collect();
+    let values: Vec<f64> = computed
+        .chain([0.1 * 0.29, 117.63331139400017, -0.0, f64::MIN_POSITIVE, f64::MAX, 5e-324])
+        .collect();
     let back = recorded(values.clone()).await.unwrap();
     assert!(values.iter().zip(&back).all(|(one, other)| one.to_bits() == other.to_bits()));
-    let values: Vec<f32> = (0..20_000).map(|_| f32::from_bits(random.u32(..))).filter(|value| value.is_finite()).collect();
+    let values: Vec<f32> = (0..20_000)
+        .map(|_| f32::from_bits(random.u32(..)))
+        .filter(|value| value.is_finite())
+        .collect();
     let back = recorded(values.clone()).await.unwrap();
     assert!(values.iter().zip(&back).all(|(one, other)| one.to_bits() == other.to_bits()));
 }
 
-/// JSON has no NaN and no infinity: they were written as null, acknowledged, and no fold could be read any more.
+/// JSON has no NaN and no infinity: they were written as null, acknowledged, and no fold could be
+/// read any more.
 #[tokio::test]
 async fn numbers_that_are_none_are_refused_with_their_place() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,11 +120,20 @@ async fn numbers_that_are_none_are_refused_with_their_place() {
     refused(f64::NAN, &["NaN is no number"]).await;
     refused(f32::INFINITY, &["inf is no number"]).await;
     refused(Some(f64::NEG_INFINITY), &["Some(-inf) is no number"]).await;
-    refused(vec![Reading { kwh: 1.0 }, Reading { kwh: f64::NAN }], &["Value.value[1].kwh: NaN is no number"]).await;
-    refused(BTreeMap::from([("a", 1.0), ("b", f64::NAN)].map(|(key, value)| (key.to_owned(), value))), &["value.b"]).await;
+    refused(
+        vec![Reading { kwh: 1.0 }, Reading { kwh: f64::NAN }],
+        &["Value.value[1].kwh: NaN is no number"],
+    )
+    .await;
+    refused(
+        BTreeMap::from([("a", 1.0), ("b", f64::NAN)].map(|(key, value)| (key.to_owned(), value))),
+        &["value.b"],
+    )
+    .await;
 }
 
-/// A NaN has many forms, of which `f64::NAN` is one; the null of a type that reads it as a NaN was refused for another.
+/// A NaN has many forms, of which `f64::NAN` is one; the null of a type that reads it as a NaN was
+/// refused for another.
 #[tokio::test]
 async fn any_nan_is_carried_by_a_type_that_reads_null_as_one() {
     #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -155,7 +176,8 @@ fn tree(levels: usize) -> Tree {
     (1..levels).fold(Tree { children: Vec::new() }, |inner, _| Tree { children: vec![inner] })
 }
 
-/// serde_json writes what is nested without end, and reads 127 levels: such an event was never readable again.
+/// serde_json writes what is nested without end, and reads 127 levels: such an event was never
+/// readable again.
 #[tokio::test]
 async fn what_is_nested_too_deeply_to_be_read_is_refused() {
     carried(tree(59)).await;
@@ -173,7 +195,11 @@ async fn big_numbers_are_carried_where_serde_can_read_them_and_refused_elsewhere
     carried(u128::MAX).await;
     carried(vec![i128::MIN, -1, 0]).await;
     carried(HashMap::from([(u128::MAX, 1)])).await;
-    refused(Tagged::Amount { wei: 20_000_000_000_000_000_000, to: String::new() }, &["wei", "128 bits"]).await;
+    refused(
+        Tagged::Amount { wei: 20_000_000_000_000_000_000, to: String::new() },
+        &["wei", "128 bits"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -199,7 +225,11 @@ async fn keys_are_carried_unless_they_are_no_text_or_stand_twice() {
     carried(HashMap::from([(true, 1), (false, 2)])).await;
     carried(HashMap::from([('\n', 1), ('"', 2), ('\\', 3)])).await;
     carried(Flat { id: 1, rest: BTreeMap::from([("a".to_owned(), 2)]) }).await;
-    refused(Flat { id: 1, rest: BTreeMap::from([("id".to_owned(), 2)]) }, &["the key \"id\" twice"]).await;
+    refused(
+        Flat { id: 1, rest: BTreeMap::from([("id".to_owned(), 2)]) },
+        &["the key \"id\" twice"],
+    )
+    .await;
     refused(HashMap::from([((1, 2), 3)]), &["neither text nor a number"]).await;
     refused(Tagged::Counts { by: BTreeMap::from([(1, 1)]) }, &["keys that are numbers"]).await;
 }
@@ -216,8 +246,18 @@ async fn an_untagged_variant_that_another_one_fits_is_refused() {
         Pair { x: u8 },
         Point { x: u8, y: u8 },
     }
-    carried(vec![Number::Small(1), Number::Large(-1), Number::Text("1".into()), Number::Pair { x: 1 }]).await;
-    refused(vec![Number::Small(1), Number::Large(1)], &["Value.value[1]: 1 (i64) would be read as 1 (u32)"]).await;
+    carried(vec![
+        Number::Small(1),
+        Number::Large(-1),
+        Number::Text("1".into()),
+        Number::Pair { x: 1 },
+    ])
+    .await;
+    refused(
+        vec![Number::Small(1), Number::Large(1)],
+        &["Value.value[1]: 1 (i64) would be read as 1 (u32)"],
+    )
+    .await;
     refused(Number::Point { x: 1, y: 2 }, &["Value.value.y", "would be read as nothing"]).await;
 }
 
@@ -285,10 +325,13 @@ macro_rules! written_by {
 async fn a_text_whose_letters_come_back_in_another_order_is_refused_also_beside_sets() {
     mod date {
         use super::*;
-        written_by!(Date, (u8, u8), String, |(day, month)| format!("{day:02}/{month:02}"), |text| (
-            text[3..].parse().unwrap(),
-            text[..2].parse().unwrap()
-        ));
+        written_by!(
+            Date,
+            (u8, u8),
+            String,
+            |(day, month)| format!("{day:02}/{month:02}"),
+            |text| (text[3..].parse().unwrap(), text[..2].parse().unwrap())
+        );
         pub(super) fn of(day: u8, month: u8) -> impl Value {
             Date((day, month))
         }
@@ -307,13 +350,19 @@ async fn a_text_whose_letters_come_back_in_another_order_is_refused_also_beside_
 async fn a_list_that_comes_back_in_another_order_is_refused() {
     mod stack {
         use super::*;
-        written_by!(Stack, Vec<u8>, Vec<u8>, |stack| stack.into_iter().rev().collect(), |list| list);
+        written_by!(Stack, Vec<u8>, Vec<u8>, |stack| stack.into_iter().rev().collect(), |list| {
+            list
+        });
         pub(super) fn of(all: &[u8]) -> impl Value + use<> {
             Stack(all.to_vec())
         }
     }
     carried(stack::of(&[1, 1])).await;
-    refused(stack::of(&[1, 2]), &["Value.value.it", "a list of 2 would be read as the same in another order"]).await;
+    refused(
+        stack::of(&[1, 2]),
+        &["Value.value.it", "a list of 2 would be read as the same in another order"],
+    )
+    .await;
     refused((stack::of(&[1, 2]), (0..50).collect::<HashSet<u32>>()), &["Value.value[0].it"]).await;
     refused(vec![stack::of(&[1, 1]), stack::of(&[1, 2, 3])], &["Value.value[1].it"]).await;
 }
@@ -331,7 +380,13 @@ async fn sets_are_carried_however_they_are_hashed_ordered_and_nested() {
     carried((0..9).map(|n| (n, (0..2).collect::<Fixed>())).collect::<HashMap<_, _>>()).await;
     mod unsorted {
         use super::*;
-        written_by!(Sorted, BTreeSet<u32>, Vec<u32>, |set| set.into_iter().rev().collect(), |list| list.into_iter().collect());
+        written_by!(
+            Sorted,
+            BTreeSet<u32>,
+            Vec<u32>,
+            |set| set.into_iter().rev().collect(),
+            |list| list.into_iter().collect()
+        );
         pub(super) fn of(many: u32) -> impl Value {
             Sorted((0..many).collect())
         }
@@ -351,11 +406,16 @@ async fn a_set_that_its_type_writes_as_one_text_is_carried() {
         use super::*;
         use serde::{Deserializer, Serializer};
 
-        pub(super) fn serialize<S: Serializer>(labels: &HashSet<String>, serializer: S) -> Result<S::Ok, S::Error> {
+        pub(super) fn serialize<S: Serializer>(
+            labels: &HashSet<String>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
             serializer.serialize_str(&labels.iter().cloned().collect::<Vec<_>>().join(","))
         }
 
-        pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HashSet<String>, D::Error> {
+        pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<HashSet<String>, D::Error> {
             Ok(String::deserialize(deserializer)?.split(',').map(str::to_owned).collect())
         }
     }
@@ -387,7 +447,9 @@ impl Aggregate for Fragile {
     fn apply(&mut self, event: &Step) {
         match event {
             Step::Added { many } => self.left += many,
-            Step::Taken { many } => self.left = self.left.checked_sub(*many).expect("so many are left"),
+            Step::Taken { many } => {
+                self.left = self.left.checked_sub(*many).expect("so many are left")
+            }
         }
     }
 
@@ -405,16 +467,22 @@ async fn an_event_at_which_apply_panics_is_refused_before_it_is_written() {
     let single = fragile.execute("1", Step::Taken { many: 3 }).await;
     let several = vec![Step::Taken { many: 2 }, Step::Taken { many: 1 }, Step::Added { many: 9 }];
     for answer in [single, fragile.commands("1", several).execute().await] {
-        let Err(ExecuteError::Event(EventError::Apply { name, event_type, detail })) = answer else {
+        let Err(ExecuteError::Event(EventError::Apply { name, event_type, detail })) = answer
+        else {
             panic!("{answer:?}");
         };
-        assert!(name.ends_with("Fragile") && &*event_type == "step.Taken" && detail == "so many are left");
+        assert!(
+            name.ends_with("Fragile")
+                && &*event_type == "step.Taken"
+                && detail == "so many are left"
+        );
     }
     assert_eq!(store.head().position, Position(1));
     assert_eq!(fragile.execute("1", Step::Taken { many: 2 }).await.unwrap().version, Version(2));
 }
 
-/// Takes coins from a box that several may take from; whoever takes more than are left cannot be folded.
+/// Takes coins from a box that several may take from; whoever takes more than are left cannot be
+/// folded.
 struct Rush {
     takes: u32,
 }
@@ -446,8 +514,13 @@ async fn an_event_at_which_a_decision_itself_panics_is_refused_also_after_others
     let store = probe.store();
     store.facts("rush", "1", &[Step::Added { many: 3 }]).record().await.unwrap();
     let told = |answer: Result<Executed<Step>, ExecuteError<std::convert::Infallible>>| {
-        let Err(ExecuteError::Event(EventError::Apply { name, event_type, detail })) = answer else { panic!("{answer:?}") };
-        assert!(name.ends_with("Rush") && &*event_type == "step.Taken" && detail == "so many are left");
+        let Err(ExecuteError::Event(EventError::Apply { name, event_type, detail })) = answer
+        else {
+            panic!("{answer:?}")
+        };
+        assert!(
+            name.ends_with("Rush") && &*event_type == "step.Taken" && detail == "so many are left"
+        );
     };
     told(store.decide(&Rush { takes: 4 }).await);
     assert_eq!(store.head().position, Position(1));
@@ -515,20 +588,25 @@ mod ages {
     }
 }
 
-/// A number beyond 64 bits became a float on its way through an upcaster that did not look at it, and the event was
-/// unreadable from the day on which its type had an upcaster.
+/// A number beyond 64 bits became a float on its way through an upcaster that did not look at it,
+/// and the event was unreadable from the day on which its type had an upcaster.
 #[tokio::test]
 async fn big_numbers_pass_through_upcasters_and_one_that_looks_at_them_is_an_error() {
     let store = Store::memory();
     let (wei, debt, kwh) = (20_000_000_000_000_000_001, i128::MIN, 0.1 * 0.29);
     store.facts("coin", "1", &[ages::Old::Sent { wei, debt, kwh }]).record().await.unwrap();
     let recorded = store.read(Read::matching(Query::all(), Position(1))).all().await.unwrap();
-    let read = Schema::of::<ages::New>().unwrap().decode::<ages::New>(&recorded[0], Unknown::Refuse);
+    let read =
+        Schema::of::<ages::New>().unwrap().decode::<ages::New>(&recorded[0], Unknown::Refuse);
     assert_eq!(read, Ok(vec![ages::New::Sent { amount: wei, debt, kwh, unit: "wei".into() }]));
-    let looked = Schema::of::<ages::Looking>().unwrap().decode::<ages::Looking>(&recorded[0], Unknown::Refuse);
+    let looked = Schema::of::<ages::Looking>()
+        .unwrap()
+        .decode::<ages::Looking>(&recorded[0], Unknown::Refuse);
     let holds_any = serde_json::from_str::<serde_json::Value>("1e400").is_ok();
     match looked {
-        Err(EventError::Upcast { position: 1, detail, .. }) => assert!(detail.contains("arbitrary_precision"), "{detail}"),
+        Err(EventError::Upcast { position: 1, detail, .. }) => {
+            assert!(detail.contains("arbitrary_precision"), "{detail}")
+        }
         other => assert!(holds_any && other.is_ok(), "{other:?}"),
     }
 }
@@ -573,6 +651,11 @@ async fn a_refusal_that_would_be_remembered_as_another_one_is_an_error() {
         assert_eq!(command(1).await, Err(ExecuteError::Refused(Ambiguous::TooFew { many: 1 })));
     }
     let answer = command(9).await;
-    let Err(ExecuteError::Event(EventError::Encode { name, detail })) = answer else { panic!("{answer:?}") };
-    assert!(name.ends_with("Ambiguous") && detail.contains("another of its untagged variants"), "{name}: {detail}");
+    let Err(ExecuteError::Event(EventError::Encode { name, detail })) = answer else {
+        panic!("{answer:?}")
+    };
+    assert!(
+        name.ends_with("Ambiguous") && detail.contains("another of its untagged variants"),
+        "{name}: {detail}"
+    );
 }

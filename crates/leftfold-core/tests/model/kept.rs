@@ -1,4 +1,5 @@
-//! What is kept of a fold between commands: it hides no conflict, heals, and survives commands that fail or go away.
+//! What is kept of a fold between commands: it hides no conflict, heals, and survives commands that
+//! fail or go away.
 
 use std::future::Future;
 use std::pin::pin;
@@ -66,7 +67,8 @@ fn poll_once(command: impl Future) -> bool {
     pin!(command).as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
-/// A command that the store, or the domain, refused threw the fold away: the next one folded the whole history.
+/// A command that the store, or the domain, refused threw the fold away: the next one folded the
+/// whole history.
 #[tokio::test]
 async fn a_command_that_fails_costs_the_next_one_nothing() {
     counted!(Page, APPLIED);
@@ -80,8 +82,7 @@ async fn a_command_that_fails_costs_the_next_one_nothing() {
     let large = write(&"x".repeat(17 << 20)).await;
     assert!(matches!(large, Err(ExecuteError::Append(AppendError::Invalid(_)))), "{large:?}");
     let panicked = write("panic").await;
-    let is_told =
-        |error: &EventError| matches!(error, EventError::Panicked { place: "decide", detail, .. } if detail == "the ink is out");
+    let is_told = |error: &EventError| matches!(error, EventError::Panicked { place: "decide", detail, .. } if detail == "the ink is out");
     assert!(matches!(&panicked, Err(ExecuteError::Event(error)) if is_told(error)), "{panicked:?}");
     probe.fail_next(AppendError::Busy { waiting: 1 });
     assert_eq!(write("x").await, Err(ExecuteError::Append(AppendError::Busy { waiting: 1 })));
@@ -103,7 +104,8 @@ async fn a_command_that_is_dropped_at_any_await_costs_the_next_one_nothing() {
     let pages = probe.store().aggregate::<Page>();
     pages.execute("1", "x".to_owned()).await.unwrap();
     APPLIED.store(0, Ordering::Relaxed);
-    let command = |text: &str| pages.command("1", text.to_owned()).id("test", text).without_request_check();
+    let command =
+        |text: &str| pages.command("1", text.to_owned()).id("test", text).without_request_check();
     // While it waits for its place.
     probe.withhold();
     let mut first = Box::pin(pages.execute("1", "x".to_owned()));
@@ -121,7 +123,10 @@ async fn a_command_that_is_dropped_at_any_await_costs_the_next_one_nothing() {
     probe.withhold();
     assert!(!poll_once(command("w").execute()));
     probe.answer();
-    assert_eq!(pages.execute("1", "x".to_owned()).await.unwrap().version, Version(HISTORY as u64 + 4));
+    assert_eq!(
+        pages.execute("1", "x".to_owned()).await.unwrap().version,
+        Version(HISTORY as u64 + 4)
+    );
     let applied = APPLIED.load(Ordering::Relaxed);
     assert!(applied <= FEW, "{applied} events were applied");
 }
@@ -139,7 +144,8 @@ async fn a_kept_fold_hides_no_conflict() {
     assert_eq!(purses.execute("1", Do::Put(2)).await.unwrap().version, Version(4));
 }
 
-/// A fold that knew more than its stream, since an older store was put in place, was in conflict for ever.
+/// A fold that knew more than its stream, since an older store was put in place, was in conflict
+/// for ever.
 #[tokio::test]
 async fn a_kept_fold_that_is_ahead_of_its_stream_is_folded_anew() {
     let filled = |coins: u64| {
@@ -158,7 +164,11 @@ async fn a_kept_fold_that_is_ahead_of_its_stream_is_folded_anew() {
     assert_eq!(purses.execute("1", Do::Put(1)).await.unwrap().version, Version(2));
     purses.execute("1", Do::Put(1)).await.unwrap();
     probe.replace(filled(2));
-    assert_eq!(purses.execute("1", Do::Take(3)).await, refused(2), "a refusal from what was kept is not believed");
+    assert_eq!(
+        purses.execute("1", Do::Take(3)).await,
+        refused(2),
+        "a refusal from what was kept is not believed"
+    );
     purses.execute("1", Do::Put(1)).await.unwrap();
     probe.replace(filled(7));
     let loaded = purses.load("1").await.unwrap();
@@ -214,9 +224,14 @@ async fn a_state_whose_default_or_apply_panics_is_an_error_and_nothing_of_it_is_
         other => panic!("{other}"),
     };
     for _ in 0..2 {
-        let Err(LoadError::Event(error)) = store.aggregate::<Bomb>().load("1").await else { panic!("there is no state") };
+        let Err(LoadError::Event(error)) = store.aggregate::<Bomb>().load("1").await else {
+            panic!("there is no state")
+        };
         assert_eq!(told(error), ("default()", "no beginning".to_owned()));
-        let Err(ExecuteError::Event(error)) = store.aggregate::<Fuse>().execute("1", ()).await else { panic!("it burns") };
+        let Err(ExecuteError::Event(error)) = store.aggregate::<Fuse>().execute("1", ()).await
+        else {
+            panic!("it burns")
+        };
         assert_eq!(told(error), ("apply", "it burns".to_owned()));
     }
 }

@@ -3,8 +3,8 @@
 use leftfold_core::fold::{EventError, ExecuteError, LoadError, RecordError};
 use leftfold_core::runtime::inbox::{ReceiveError, Refusal};
 use leftfold_core::store::{
-    AppendError, CommandId, Expected, Fence, Invalid, Kind, Label, LeaseError, MoveFrom, Position, ReadError, StreamName,
-    SubscribeError, Version,
+    AppendError, CommandId, Expected, Fence, Invalid, Kind, Label, LeaseError, MoveFrom, Position,
+    ReadError, StreamName, SubscribeError, Version,
 };
 
 use crate::probe::Probe;
@@ -70,10 +70,17 @@ fn an_error_has_the_kind_of_what_caused_it_through_every_layer() {
         assert_eq!(ExecuteError::<TooFew>::from(LoadError::Read(error)).kind(), kind);
     }
     let event = EventError::NotAnEnum { name: "x" };
-    assert_eq!((LoadError::Event(event.clone()).kind(), ExecuteError::<TooFew>::Event(event).kind()), (Kind::Bug, Kind::Bug));
+    assert_eq!(
+        (LoadError::Event(event.clone()).kind(), ExecuteError::<TooFew>::Event(event).kind()),
+        (Kind::Bug, Kind::Bug)
+    );
     let held = || Refusal::Full { held: 1, missing: 1 };
     assert_eq!(ReceiveError::Refused(held()).kind(), Kind::Busy);
-    assert_eq!(ReceiveError::Store(Box::new(ExecuteError::Refused(held()))).kind(), Kind::Busy, "not a refusal of the domain");
+    assert_eq!(
+        ReceiveError::Store(Box::new(ExecuteError::Refused(held()))).kind(),
+        Kind::Busy,
+        "not a refusal of the domain"
+    );
     assert_eq!(LeaseError::TooMany { limit: 1 }.kind(), Kind::Busy);
     let (stream, expected) = (StreamName::new("a-1").unwrap(), Expected::Absent);
     let unexpected = ExecuteError::<TooFew>::Unexpected { stream, expected, actual: Version(1) };
@@ -90,7 +97,8 @@ async fn a_request_in_doubt_is_sent_again_under_its_id_and_takes_effect_once() {
     assert!(error.kind().may_be_tried_again() && error.kind().may_have_taken_effect(), "{error}");
     assert_eq!(ask().await.unwrap().version, Version(1));
     assert_eq!(ask().await.unwrap().version, Version(1));
-    let stale = purses.command("1", Do::Put(1)).expecting(Version::ABSENT).execute().await.unwrap_err();
+    let stale =
+        purses.command("1", Do::Put(1)).expecting(Version::ABSENT).execute().await.unwrap_err();
     assert_eq!((stale.kind(), stale.kind().http_status()), (Kind::Conflict, 409));
     let refused = purses.execute("1", Do::Take(9)).await.unwrap_err();
     assert_eq!((refused.kind(), refused.kind().http_status()), (Kind::Refused, 422));

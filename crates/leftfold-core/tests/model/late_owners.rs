@@ -4,10 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use leftfold_core::fold::{
-    Aggregate, Decided, Decision, Event, EventError, ExecuteError, LoadError, Owners, Recorded, Upcasters,
+    Aggregate, Decided, Decision, Event, EventError, ExecuteError, LoadError, Owners, Recorded,
+    Upcasters,
 };
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
-use leftfold_core::runtime::{Attempt, Conclusion, Effect, Performed, Policy, RunningRuntime, Runtime};
+use leftfold_core::runtime::{
+    Attempt, Conclusion, Effect, Performed, Policy, RunningRuntime, Runtime,
+};
 use leftfold_core::store::{Append, Position, Query, Store};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -26,10 +29,14 @@ impl Event for AccountEvent {
     const NAMESPACE: &'static str = "acc";
 
     fn upcasters() -> Upcasters {
-        Upcasters::none().rename(("acc.Begun", 1), ("acc.Opened", 1)).change("acc.Opened", 1, |mut data| {
-            data["currency"] = "EUR".into();
-            Ok(data)
-        })
+        Upcasters::none().rename(("acc.Begun", 1), ("acc.Opened", 1)).change(
+            "acc.Opened",
+            1,
+            |mut data| {
+                data["currency"] = "EUR".into();
+                Ok(data)
+            },
+        )
     }
 }
 
@@ -82,7 +89,11 @@ impl Projection<Memory<Vec<(u32, String)>>> for Report {
     const NAME: &'static str = "report";
     type Event = Seen;
 
-    async fn apply(&self, rows: &mut Vec<(u32, String)>, event: &Recorded<Seen>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Vec<(u32, String)>,
+        event: &Recorded<Seen>,
+    ) -> Result<(), ProjectionError> {
         let Seen::Opened { cents, currency } = &event.event;
         rows.push((*cents, currency.clone()));
         Ok(())
@@ -126,7 +137,11 @@ impl Effect for Notify {
 }
 
 async fn caught_up(running: &RunningRuntime, store: &Store, name: &str) {
-    running.projections().wait_until(name, store.head().position, Duration::from_secs(60)).await.unwrap();
+    running
+        .projections()
+        .wait_until(name, store.head().position, Duration::from_secs(60))
+        .await
+        .unwrap();
 }
 
 /// Lets everybody work until something holds; the time is a guard.
@@ -147,11 +162,15 @@ async fn with_old_events(old: &[(&'static str, u32, &str)]) -> Store {
     store
 }
 
-/// The runtime of a program starts before its first request. From the first command on every event was parked, stream by
-/// stream, and stayed so when it was tried again.
+/// The runtime of a program starts before its first request. From the first command on every event
+/// was parked, stream by stream, and stayed so when it was tried again.
 #[tokio::test]
 async fn a_projection_that_is_in_use_before_the_owner_of_its_events_reads_them_as_the_owner_does() {
-    let store = with_old_events(&[("acc.Opened", 1, r#"{"cents":1}"#), ("acc.Opened", 1, r#"{"cents":2}"#)]).await;
+    let store = with_old_events(&[
+        ("acc.Opened", 1, r#"{"cents":1}"#),
+        ("acc.Opened", 1, r#"{"cents":2}"#),
+    ])
+    .await;
     let rows = Memory::<Vec<(u32, String)>>::new();
     let running = Runtime::new(&store).project(Report, rows.clone()).start().await.unwrap();
     let stands = || running.projections().list().remove(0);
@@ -171,9 +190,16 @@ async fn a_projection_that_is_in_use_before_the_owner_of_its_events_reads_them_a
 
 #[tokio::test]
 async fn a_runtime_takes_the_owners_that_it_knows_of_into_use_before_those_who_read() {
-    let store = with_old_events(&[("acc.Begun", 1, r#"{"cents":1}"#), ("acc.Opened", 1, r#"{"cents":2}"#)]).await;
+    let store =
+        with_old_events(&[("acc.Begun", 1, r#"{"cents":1}"#), ("acc.Opened", 1, r#"{"cents":2}"#)])
+            .await;
     let rows = Memory::<Vec<(u32, String)>>::new();
-    Runtime::new(&store).project(Report, rows.clone()).effect(Notify).run_until_idle().await.unwrap();
+    Runtime::new(&store)
+        .project(Report, rows.clone())
+        .effect(Notify)
+        .run_until_idle()
+        .await
+        .unwrap();
     assert_eq!(rows.read(Clone::clone).await, [(1, "EUR".to_owned()), (2, "EUR".to_owned())]);
 }
 
@@ -191,11 +217,15 @@ async fn whoever_follows_a_view_finds_what_the_owner_that_came_late_finds() {
     assert_eq!(second.unwrap().event, Seen::Opened { cents: 2, currency: "CHF".into() });
 }
 
-/// What was read in the old shape, or passed over under an old name, is not taken back by reading on.
+/// What was read in the old shape, or passed over under an old name, is not taken back by reading
+/// on.
 #[tokio::test]
 async fn whoever_has_read_otherwise_than_the_late_owner_does_is_told_to_build_anew() {
     let opened = ("acc.Opened", 1, r#"{"cents":1}"#);
-    for old in [vec![opened], vec![("acc.Begun", 1, r#"{"cents":1}"#), ("acc.Opened", 2, r#"{"cents":1,"currency":""}"#)]] {
+    for old in [
+        vec![opened],
+        vec![("acc.Begun", 1, r#"{"cents":1}"#), ("acc.Opened", 2, r#"{"cents":1,"currency":""}"#)],
+    ] {
         let store = with_old_events(&old).await;
         let mut view = store.follow::<Cents>(Position::START).unwrap();
         let read = view.next().await;
@@ -224,10 +254,16 @@ async fn whoever_has_read_otherwise_than_the_late_owner_does_is_told_to_build_an
 /// Nothing was recorded since, and nothing may be for a long time.
 #[tokio::test]
 async fn an_idle_projection_tries_what_it_has_parked_as_soon_as_the_owner_is_in_use() {
-    let store = with_old_events(&[("acc.Opened", 1, r#"{"cents":1}"#), ("acc.Opened", 1, r#"{"cents":2}"#)]).await;
+    let store = with_old_events(&[
+        ("acc.Opened", 1, r#"{"cents":1}"#),
+        ("acc.Opened", 1, r#"{"cents":2}"#),
+    ])
+    .await;
     let rows = Memory::<Vec<(u32, String)>>::new();
     let running = Runtime::new(&store).project(Report, rows.clone()).start().await.unwrap();
-    let parked = || (running.status()[0].parked, running.status()[0].needs_person, running.status()[0].through);
+    let parked = || {
+        (running.status()[0].parked, running.status()[0].needs_person, running.status()[0].through)
+    };
     until(|| parked() == (2, true, Position(2))).await;
     let _accounts = store.aggregate::<Account>();
     until(|| parked() == (0, false, Position(2))).await;
@@ -315,7 +351,10 @@ async fn who_passed_over_an_event_is_told_so_whenever_its_owner_comes() {
     let _cards = store.aggregate::<Card>();
     until(|| running.status()[0].needs_person).await;
     let says = running.status().remove(0);
-    assert!(says.waits_for.contains("a rebuild") && says.waits_for.contains("card.Printed"), "{says:?}");
+    assert!(
+        says.waits_for.contains("a rebuild") && says.waits_for.contains("card.Printed"),
+        "{says:?}"
+    );
     running.stop().await.unwrap();
 }
 
@@ -368,7 +407,10 @@ async fn a_view_without_an_owner_is_made_once_for_a_store_and_once_more_when_the
     let store = with_old_events(&[("acc.Opened", 1, r#"{"cents":1}"#)]).await;
     let asked = async |expected: u32| {
         let found = store.decide(&Ask).await.unwrap_err();
-        assert!(matches!(found, ExecuteError::Refused(Has(cents)) if cents == expected), "{found:?}");
+        assert!(
+            matches!(found, ExecuteError::Refused(Has(cents)) if cents == expected),
+            "{found:?}"
+        );
         store.follow::<Counted>(Position::START).unwrap().next().await.unwrap().event
     };
     asked(1).await;
@@ -382,7 +424,8 @@ async fn a_view_without_an_owner_is_made_once_for_a_store_and_once_more_when_the
     assert_eq!(MADE.load(Ordering::Relaxed), first);
     store.append(Append::of(vec![raw("acc-2", "acc.Begun", 1, r#"{"cents":2}"#)])).await.unwrap();
     let _accounts = store.aggregate::<Account>();
-    // The next ones read as the owner does, and what one reader has read is none of another's concern.
+    // The next ones read as the owner does, and what one reader has read is none of another's
+    // concern.
     asked(3).await;
     assert!(matches!(reads.next().await, Err(LoadError::Event(EventError::Claimed { .. }))));
     assert_eq!(unread.next().await.unwrap().event, Counted::Opened { cents: 1 });

@@ -1,8 +1,9 @@
-//! Who owns a type says how it is written and read: a view of it cannot forget its tags, schema version and upcasters.
+//! Who owns a type says how it is written and read: a view of it cannot forget its tags, schema
+//! version and upcasters.
 
 use leftfold_core::fold::{
-    Aggregate, Decided, Decision, Event, EventError, ExecuteError, Executed, LoadError, Owners, Recorded, Schema, Unknown,
-    Upcasters,
+    Aggregate, Decided, Decision, Event, EventError, ExecuteError, Executed, LoadError, Owners,
+    Recorded, Schema, Unknown, Upcasters,
 };
 use leftfold_core::runtime::Runtime;
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
@@ -32,10 +33,14 @@ impl Event for BoatEvent {
     }
 
     fn upcasters() -> Upcasters {
-        Upcasters::none().rename(("boat.Hired", 1), ("boat.Rented", 1)).change("boat.Rented", 1, |mut data| {
-            data["day"] = 1.into();
-            Ok(data)
-        })
+        Upcasters::none().rename(("boat.Hired", 1), ("boat.Rented", 1)).change(
+            "boat.Rented",
+            1,
+            |mut data| {
+                data["day"] = 1.into();
+                Ok(data)
+            },
+        )
     }
 }
 
@@ -134,7 +139,11 @@ impl<E: Event> Decision for Rent<E> {
     }
 
     fn decide(&self, out: &u32) -> Result<Decided<E>, Out> {
-        if *out > 0 { Err(Out) } else { Ok(Decided::event(format!("boat-{}", self.0), self.1(self.0.into()))) }
+        if *out > 0 {
+            Err(Out)
+        } else {
+            Ok(Decided::event(format!("boat-{}", self.0), self.1(self.0.into())))
+        }
     }
 }
 
@@ -144,7 +153,11 @@ impl<E> Rent<E> {
     }
 }
 
-async fn rent<E: Event>(store: &Store, boat: &'static str, event: fn(String) -> E) -> Result<Executed<E>, ExecuteError<Out>> {
+async fn rent<E: Event>(
+    store: &Store,
+    boat: &'static str,
+    event: fn(String) -> E,
+) -> Result<Executed<E>, ExecuteError<Out>> {
     store.decide(Rent(boat, event).with()).await
 }
 
@@ -154,22 +167,31 @@ async fn only_event(store: &Store) -> leftfold_core::store::RecordedEvent {
     all.remove(0)
 }
 
-/// The view had no tags, so the second rental did not find the first: two people got one boat. It was written as version 1,
-/// too, and the owner took it for an old one.
+/// The view had no tags, so the second rental did not find the first: two people got one boat. It
+/// was written as version 1, too, and the owner took it for an old one.
 #[tokio::test]
 async fn an_event_that_is_recorded_through_a_view_has_the_tags_and_the_version_of_its_owner() {
     let store = Store::memory();
     rent(&store, "anna", |boat| Named::Rented { boat, day: 7 }).await.unwrap();
-    assert_eq!(rent(&store, "anna", |boat| Named::Rented { boat, day: 8 }).await, Err(ExecuteError::Refused(Out)));
+    assert_eq!(
+        rent(&store, "anna", |boat| Named::Rented { boat, day: 8 }).await,
+        Err(ExecuteError::Refused(Out))
+    );
     let event = only_event(&store).await;
-    assert_eq!((event.schema_version, event.tags.as_slice()), (2, Tags::none().with("boat:anna").as_slice()));
+    assert_eq!(
+        (event.schema_version, event.tags.as_slice()),
+        (2, Tags::none().with("boat:anna").as_slice())
+    );
     assert_eq!(store.aggregate::<Boat>().load("anna").await.unwrap().state.days, [7]);
 
     // The same where the owner is not named and is in use with the store.
     let store = Store::memory();
     let boats = store.aggregate::<Boat>();
     rent(&store, "anna", |boat| Seen::Rented { boat, day: 7 }).await.unwrap();
-    assert_eq!(rent(&store, "anna", |boat| Seen::Rented { boat, day: 8 }).await, Err(ExecuteError::Refused(Out)));
+    assert_eq!(
+        rent(&store, "anna", |boat| Seen::Rented { boat, day: 8 }).await,
+        Err(ExecuteError::Refused(Out))
+    );
     assert_eq!(boats.load("anna").await.unwrap().state.days, [7]);
 }
 
@@ -180,18 +202,25 @@ async fn a_view_whose_owner_is_not_known_or_does_not_read_what_it_says_records_n
     let unknown = EventError::NoOwner { name: std::any::type_name::<Foreign>(), event_type };
     assert_eq!(rent(&store, "anna", |_| Foreign::Closed).await, Err(ExecuteError::Event(unknown)));
     let short = rent(&store, "anna", |boat| Short::Rented { boat }).await.unwrap_err();
-    assert!(matches!(&short, ExecuteError::Event(EventError::Encode { detail, .. }) if detail.contains("missing field `day`")));
+    assert!(
+        matches!(&short, ExecuteError::Event(EventError::Encode { detail, .. }) if detail.contains("missing field `day`"))
+    );
     assert_eq!(store.head().position, Position::START);
 }
 
-/// The first upcaster of an owner made every view of it refuse all new events, and its projection parked every stream.
+/// The first upcaster of an owner made every view of it refuse all new events, and its projection
+/// parked every stream.
 #[tokio::test]
 async fn a_view_reads_old_events_as_the_owner_does_and_new_ones_too() {
     struct Days;
     impl Projection<Memory<Vec<u32>>> for Days {
         const NAME: &'static str = "days";
         type Event = Seen;
-        async fn apply(&self, days: &mut Vec<u32>, event: &Recorded<Seen>) -> Result<(), ProjectionError> {
+        async fn apply(
+            &self,
+            days: &mut Vec<u32>,
+            event: &Recorded<Seen>,
+        ) -> Result<(), ProjectionError> {
             let Seen::Rented { day, .. } = &event.event;
             days.push(*day);
             Ok(())
@@ -328,7 +357,9 @@ async fn two_enums_that_write_one_type_differently_are_not_used_with_one_store()
     let store = Store::memory();
     store.facts("rival", "1", &[First::Happened { n: 1 }]).record().await.unwrap();
     store.facts("rival", "1", &[Same::Happened { n: 1 }]).record().await.unwrap();
-    let claimed = |error: &dyn std::fmt::Display| error.to_string().contains("do not agree on rival.Happened");
+    let claimed = |error: &dyn std::fmt::Display| {
+        error.to_string().contains("do not agree on rival.Happened")
+    };
     let (tags, version) = (&[OtherTags::Happened { n: 1 }], &[OtherVersion::Happened { n: 1 }]);
     assert!(claimed(&store.facts("rival", "1", tags).record().await.unwrap_err()));
     assert!(claimed(&store.facts("rival", "1", version).record().await.unwrap_err()));
@@ -342,7 +373,9 @@ async fn two_enums_that_write_one_type_differently_are_not_used_with_one_store()
 async fn a_panic_in_tags_is_an_error_and_nothing_is_recorded() {
     let store = Store::memory();
     let done = store.aggregate::<Boat>().execute("cursed", rented("cursed", 1)).await;
-    let Err(ExecuteError::Event(EventError::Tags { detail, event_type, .. })) = done else { panic!("{done:?}") };
+    let Err(ExecuteError::Event(EventError::Tags { detail, event_type, .. })) = done else {
+        panic!("{done:?}")
+    };
     assert_eq!((&*detail, &*event_type), ("no tag for a cursed boat", "boat.Rented"));
     let through = rent(&store, "cursed", |boat| Named::Rented { boat, day: 1 }).await.unwrap_err();
     assert!(through.to_string().contains("tags() panics"), "{through}");
@@ -379,18 +412,34 @@ async fn upcasters_that_leave_events_unread_are_refused_in_use_and_never_pass_an
         );
         let schema = Schema::of::<E>().unwrap();
         for (event_type, schema_version) in stored {
-            store.append(Append::of(vec![raw("up-1", event_type, *schema_version, "{}")])).await.unwrap();
+            store
+                .append(Append::of(vec![raw("up-1", event_type, *schema_version, "{}")]))
+                .await
+                .unwrap();
         }
         let all = store.read(Read::matching(Query::all(), Position::START)).all().await.unwrap();
         for event in all {
             let read = schema.decode::<E>(&event, Unknown::Ignore);
-            assert!(read.is_err(), "{} version {}: {read:?}", event.event_type, event.schema_version);
+            assert!(
+                read.is_err(),
+                "{} version {}: {read:?}",
+                event.event_type,
+                event.schema_version
+            );
         }
     }
     faulty!(Typo, "up", Upcasters::none().rename(("up.Old", 1), ("up.Nwe", 1)));
     faulty!(Gap, "up", Upcasters::none().change("up.New", 1, Ok).change("up.New", 3, Ok));
-    faulty!(Behind, "up", Upcasters::none().rename(("up.Old", 1), ("up.New", 1)).change("up.New", 2, Ok));
-    faulty!(Circle, "up", Upcasters::none().rename(("up.A", 1), ("up.B", 1)).rename(("up.B", 1), ("up.A", 1)));
+    faulty!(
+        Behind,
+        "up",
+        Upcasters::none().rename(("up.Old", 1), ("up.New", 1)).change("up.New", 2, Ok)
+    );
+    faulty!(
+        Circle,
+        "up",
+        Upcasters::none().rename(("up.A", 1), ("up.B", 1)).rename(("up.B", 1), ("up.A", 1))
+    );
     faulty!(
         Beside,
         "up",
@@ -405,7 +454,8 @@ async fn upcasters_that_leave_events_unread_are_refused_in_use_and_never_pass_an
     refused::<Beside>(&[("up.Old", 1)]).await;
 }
 
-/// What was stored under an old name in a version that no upcaster takes up was of no concern to anybody.
+/// What was stored under an old name in a version that no upcaster takes up was of no concern to
+/// anybody.
 #[tokio::test]
 async fn an_old_type_in_a_version_that_nothing_covers_is_an_error_to_every_reader() {
     faulty!(Renamed, "old", Upcasters::none().rename(("old.Old", 1), ("old.New", 1)));
@@ -433,8 +483,8 @@ async fn an_old_type_in_a_version_that_nothing_covers_is_an_error_to_every_reade
     }
 }
 
-/// The types that a query named were asked for by those names alone: what was stored under older ones was not found, by the
-/// decision or by its condition.
+/// The types that a query named were asked for by those names alone: what was stored under older
+/// ones was not found, by the decision or by its condition.
 #[tokio::test]
 async fn types_that_a_decision_names_are_found_under_their_older_names() {
     faulty!(Once, "once", Upcasters::none().rename(("elsewhere.Old", 1), ("once.New", 1)));
@@ -455,7 +505,10 @@ async fn types_that_a_decision_names_are_found_under_their_older_names() {
     }
     use leftfold_core::store::{QueryItem, TypeMatch};
     let exact = Query::types([leftfold_core::store::EventType::new("once.New").unwrap()]);
-    let prefix = Query::from(QueryItem { types: vec![TypeMatch::Prefix("once.".into())], ..QueryItem::default() });
+    let prefix = Query::from(QueryItem {
+        types: vec![TypeMatch::Prefix("once.".into())],
+        ..QueryItem::default()
+    });
     for query in [exact, prefix] {
         let store = Store::memory();
         store.append(Append::of(vec![raw("elsewhere-1", "elsewhere.Old", 1, "{}")])).await.unwrap();
@@ -463,7 +516,8 @@ async fn types_that_a_decision_names_are_found_under_their_older_names() {
     }
 }
 
-/// An enum with more types than a query may name was taken by aggregates; its projection stood still for ever.
+/// An enum with more types than a query may name was taken by aggregates; its projection stood
+/// still for ever.
 #[test]
 fn an_enum_with_more_types_than_a_query_may_name_is_refused_with_the_number() {
     faulty!(Many, "many", {
@@ -497,7 +551,10 @@ async fn the_next_release_of_an_enum_goes_on_in_the_same_store_and_the_former_on
     let error = store.facts("rival", "1", &[Old::Happened { n: 4 }]).record().await.unwrap_err();
     assert!(error.to_string().contains("a later release"), "{error}");
     let mut former = store.follow::<Old>(Position(2)).unwrap();
-    assert!(matches!(former.next().await, Err(LoadError::Event(EventError::SchemaVersion { stored: 2, current: 1, .. }))));
+    assert!(matches!(
+        former.next().await,
+        Err(LoadError::Event(EventError::SchemaVersion { stored: 2, current: 1, .. }))
+    ));
     let unrelated = store.facts("rival", "1", &[Unrelated::Happened { n: 4 }]).record().await;
     assert!(unrelated.unwrap_err().to_string().contains("do not agree"));
 }

@@ -1,9 +1,11 @@
-//! Users' code that panics where it is written or read: an error of that value, with nothing written.
+//! Users' code that panics where it is written or read: an error of that value, with nothing
+//! written.
 
 use std::fmt;
 
 use leftfold_core::fold::{
-    Aggregate, Decided, Decision, Event, EventError, ExecuteError, LoadError, RecordError, Schema, SnapshotPolicy, Upcasters,
+    Aggregate, Decided, Decision, Event, EventError, ExecuteError, LoadError, RecordError, Schema,
+    SnapshotPolicy, Upcasters,
 };
 use leftfold_core::store::{Append, Position, Query, Store, Tags, Version};
 use serde::{Deserialize, Serialize};
@@ -108,7 +110,9 @@ impl Decision for Light {
 
 /// Whether it says which code of which type panics, and with what.
 fn says(error: &EventError, code: &str, words: &str) -> bool {
-    let (whole, EventError::Panicked { name, place, detail }) = (error.to_string(), error) else { return false };
+    let (whole, EventError::Panicked { name, place, detail }) = (error.to_string(), error) else {
+        return false;
+    };
     whole.contains("mend it") && name.ends_with("Lit") && *place == code && detail.contains(words)
 }
 
@@ -117,16 +121,29 @@ fn says(error: &EventError, code: &str, words: &str) -> bool {
 async fn an_event_whose_code_panics_is_refused_by_name_and_nothing_is_written() {
     let store = Store::memory();
     let boxes = store.aggregate::<Box>();
-    for (text, code, words) in [("write", "Serialize", "the pen broke"), ("read", "Deserialize", "the glasses broke")] {
+    for (text, code, words) in
+        [("write", "Serialize", "the pen broke"), ("read", "Deserialize", "the glasses broke")]
+    {
         let command = boxes.execute("1", Do::Light(fuse(text))).await;
-        assert!(matches!(&command, Err(ExecuteError::Event(error)) if says(error, code, words)), "{command:?}");
+        assert!(
+            matches!(&command, Err(ExecuteError::Event(error)) if says(error, code, words)),
+            "{command:?}"
+        );
         let decision = store.decide(&Light(fuse(text))).await;
-        assert!(matches!(&decision, Err(ExecuteError::Event(error)) if says(error, code, words)), "{decision:?}");
+        assert!(
+            matches!(&decision, Err(ExecuteError::Event(error)) if says(error, code, words)),
+            "{decision:?}"
+        );
         let facts = boxes.record("1", &[Lit::Lit { fuse: fuse(text) }]).await;
-        assert!(matches!(&facts, Err(RecordError::Event(error)) if says(error, code, words)), "{facts:?}");
+        assert!(
+            matches!(&facts, Err(RecordError::Event(error)) if says(error, code, words)),
+            "{facts:?}"
+        );
     }
     let tagged = boxes.execute("1", Do::Light(fuse("tag"))).await;
-    let Err(ExecuteError::Event(EventError::Tags { detail, .. })) = &tagged else { panic!("{tagged:?}") };
+    let Err(ExecuteError::Event(EventError::Tags { detail, .. })) = &tagged else {
+        panic!("{tagged:?}")
+    };
     assert!(detail.contains("the label broke"), "{detail}");
     assert_eq!(store.head().position, Position::START);
     assert_eq!(boxes.execute("1", Do::Light(fuse("ok"))).await.unwrap().version, Version(1));
@@ -142,7 +159,10 @@ async fn a_recorded_event_whose_code_panics_is_an_error_that_names_its_place_to_
     store.append(Append::of(vec![unreadable])).await.unwrap();
     let is_told = |error: &EventError| {
         let is_it = matches!(error, EventError::DecodePanics { position: 2, detail, .. } if detail.contains("the glasses broke"));
-        is_it && error.to_string().contains("position 2 cannot be read as fuse.Lit version 1: Deserialize of")
+        is_it
+            && error
+                .to_string()
+                .contains("position 2 cannot be read as fuse.Lit version 1: Deserialize of")
     };
     let loaded = boxes.load("1").await;
     assert!(matches!(&loaded, Err(LoadError::Event(error)) if is_told(error)), "{loaded:?}");
@@ -161,22 +181,35 @@ async fn a_recorded_event_whose_code_panics_is_an_error_that_names_its_place_to_
 async fn a_refusal_whose_code_panics_is_not_remembered_and_its_id_stays_free() {
     let store = Store::memory();
     let boxes = store.aggregate::<Box>();
-    let asked = |command: Do| boxes.command("1", command).id("test", "1").without_request_check().remembering_refusal().execute();
+    let asked = |command: Do| {
+        boxes
+            .command("1", command)
+            .id("test", "1")
+            .without_request_check()
+            .remembering_refusal()
+            .execute()
+    };
     for text in ["write", "read"] {
         let refused = asked(Do::Burn(fuse(text))).await;
-        let Err(ExecuteError::Event(EventError::Panicked { name, .. })) = &refused else { panic!("{refused:?}") };
+        let Err(ExecuteError::Event(EventError::Panicked { name, .. })) = &refused else {
+            panic!("{refused:?}")
+        };
         assert!(name.ends_with("Burnt"), "{name}");
     }
     assert_eq!(asked(Do::Light(fuse("ok"))).await.unwrap().version, Version(1));
 }
 
-/// The events were recorded, and then the caller panicked: the state was weighed, and a snapshot made of it.
+/// The events were recorded, and then the caller panicked: the state was weighed, and a snapshot
+/// made of it.
 #[tokio::test]
 async fn a_state_whose_code_panics_has_no_snapshot_and_its_commands_go_on() {
     let store = Store::memory();
     let boxes = store.aggregate::<Box>();
     for version in 1..=4 {
-        assert_eq!(boxes.execute("1", Do::Hide("write".len())).await.unwrap().version, Version(version));
+        assert_eq!(
+            boxes.execute("1", Do::Hide("write".len())).await.unwrap().version,
+            Version(version)
+        );
     }
     assert_eq!(boxes.load("1").await.unwrap().state.last, fuse("write"));
     // One whose snapshot cannot be read again is folded from its events.
@@ -198,6 +231,8 @@ fn an_enum_whose_declarations_panic_is_an_error_when_it_is_taken_into_use() {
         }
     }
     let schema = Schema::of::<Broken>();
-    let Err(EventError::Panicked { place: "upcasters", detail, .. }) = &schema else { panic!("{schema:?}") };
+    let Err(EventError::Panicked { place: "upcasters", detail, .. }) = &schema else {
+        panic!("{schema:?}")
+    };
     assert_eq!(detail, "the table broke");
 }

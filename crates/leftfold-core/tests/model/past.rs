@@ -14,7 +14,10 @@ async fn the_state_of_what_does_not_exist_is_the_default_at_version_0() {
         purses.load_at("1", Version(3)).await.unwrap(),
         purses.load_at("1", Timestamp::MAX).await.unwrap(),
     ] {
-        assert_eq!((folded.state, folded.version, folded.position), (Purse::default(), Version::ABSENT, Position::START));
+        assert_eq!(
+            (folded.state, folded.version, folded.position),
+            (Purse::default(), Version::ABSENT, Position::START)
+        );
     }
     assert_eq!(purses.history("1", Version(1)).unwrap().all().await.unwrap(), []);
 }
@@ -34,7 +37,8 @@ async fn the_state_at_a_version_and_at_its_moment_are_the_fold_up_to_there() {
         assert_eq!(then.state.coins, version.0 * (version.0 + 1) / 2);
         assert_eq!((then.version, then.position), (version, recorded.envelope.position));
         assert_eq!(then, purses.load_at("1", at).await.unwrap());
-        let before = purses.load_at("1", at.minus(std::time::Duration::from_micros(1))).await.unwrap();
+        let before =
+            purses.load_at("1", at.minus(std::time::Duration::from_micros(1))).await.unwrap();
         assert_eq!(before.version.0, version.0 - 1);
     }
     assert_eq!(purses.load_at("1", Version::ABSENT).await.unwrap().state.coins, 0);
@@ -66,8 +70,12 @@ async fn history_begins_where_it_is_asked_to_and_carries_the_metadata() {
     assert_eq!(&metadata.user[..], b"by ann");
 
     purses.command("2", Do::Put(3)).caused_by(&second.envelope).execute().await.unwrap();
-    let caused = purses.history("2", Version(0)).unwrap().next().await.unwrap().unwrap().envelope.metadata;
-    assert_eq!((caused.causation, caused.correlation), (label(&second.envelope.id.to_string()), label("mail-7")));
+    let caused =
+        purses.history("2", Version(0)).unwrap().next().await.unwrap().unwrap().envelope.metadata;
+    assert_eq!(
+        (caused.causation, caused.correlation),
+        (label(&second.envelope.id.to_string()), label("mail-7"))
+    );
     assert_eq!(purses.history("1", Version(3)).unwrap().all().await.unwrap(), []);
 }
 
@@ -80,7 +88,9 @@ async fn a_history_of_many_pages_is_whole() {
     purses.execute("1", Do::Take(15_000)).await.unwrap();
     let history = purses.history("1", Version(1)).unwrap().all().await.unwrap();
     assert_eq!((history.len(), &history[15_000].event), (15_001, &taken(15_000)));
-    assert!(history.iter().zip(1..).all(|(recorded, version)| recorded.version() == Version(version)));
+    assert!(
+        history.iter().zip(1..).all(|(recorded, version)| recorded.version() == Version(version))
+    );
     assert_eq!(purses.load_at("1", Version(12_345)).await.unwrap().state.coins, 12_345);
 }
 

@@ -1,4 +1,5 @@
-//! A memory store that several handles share, that can be watched, and that rivals can be let into at a chosen moment.
+//! A memory store that several handles share, that can be watched, and that rivals can be let into
+//! at a chosen moment.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,9 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Conflict, EventId,
-    Expected, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending,
-    Position, Read, ReadError, Status, Store, StoreId, StreamName, Timestamp, Version, What,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
+    CommandId, Conflict, EventId, Expected, Hash, Holder, Identity, Label, Lease, LeaseError,
+    Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status,
+    Store, StoreId, StreamName, Timestamp, Version, What,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -21,7 +23,8 @@ enum Rival {
     Always(Arc<dyn Fn(&MemoryBackend) + Send + Sync>),
 }
 
-/// One memory store. Every [`Probe::store`] is a handle of its own, with a cache of its own: as if of another process.
+/// One memory store. Every [`Probe::store`] is a handle of its own, with a cache of its own: as if
+/// of another process.
 #[derive(Clone, Default)]
 pub(crate) struct Probe(Arc<Inner>);
 
@@ -114,7 +117,9 @@ impl Probe {
     {
         let mut state = self.state();
         let (late, withheld) = (state.takes_time, state.withheld_reads.as_mut());
-        let Some(withheld) = withheld else { return if late { later(now(pending)) } else { pending } };
+        let Some(withheld) = withheld else {
+            return if late { later(now(pending)) } else { pending };
+        };
         let (sender, receiver) = oneshot::channel();
         let answer = now(pending);
         withheld.push(Box::new(move || _ = sender.send(answer)));
@@ -195,12 +200,15 @@ impl Backend for Probe {
         }
         if state.refuses_conditions && !append.condition.is_none() {
             let stream = StreamName::new("other-1").unwrap();
-            let conflict = Conflict::Stream { stream, expected: Expected::Absent, actual: Version(1) };
+            let conflict =
+                Conflict::Stream { stream, expected: Expected::Absent, actual: Version(1) };
             return Pending::ready(Ok(Outcome::Conflict(conflict)));
         }
         let answer = now(self.memory().append(append));
         let late = state.takes_time;
-        let Some(withheld) = &mut state.withheld else { return if late { later(answer) } else { Pending::ready(answer) } };
+        let Some(withheld) = &mut state.withheld else {
+            return if late { later(answer) } else { Pending::ready(answer) };
+        };
         let (sender, receiver) = oneshot::channel();
         withheld.push((sender, answer));
         Pending::waiting(receiver)
@@ -225,7 +233,12 @@ impl Backend for Probe {
         self.reading(self.memory().answered(id))
     }
 
-    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
+    fn checkpoint(
+        &self,
+        consumer: Label,
+        source: StoreId,
+        partition: Partition,
+    ) -> Pending<Option<Checkpoint>, ReadError> {
         self.memory().checkpoint(consumer, source, partition)
     }
 

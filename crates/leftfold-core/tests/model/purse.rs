@@ -79,16 +79,25 @@ pub(crate) const fn refused(there: u64) -> Done {
 }
 
 /// An event as somebody else might have written it.
-pub(crate) fn raw(stream: &str, event_type: &'static str, schema_version: u32, data: &str) -> NewEvent {
+pub(crate) fn raw(
+    stream: &str,
+    event_type: &'static str,
+    schema_version: u32,
+    data: &str,
+) -> NewEvent {
     let new = NewEvent::new(EventType::new(event_type).unwrap(), Bytes::from(data.to_owned()));
     NewEvent { schema_version, ..new.in_stream(StreamName::new(stream.to_owned()).unwrap()) }
 }
 
 /// Somebody else takes coins from a purse, unasked.
-pub(crate) fn rival_takes(id: &'static str, coins: u64) -> impl FnOnce(&MemoryBackend) + Send + 'static {
+pub(crate) fn rival_takes(
+    id: &'static str,
+    coins: u64,
+) -> impl FnOnce(&MemoryBackend) + Send + 'static {
     use leftfold_core::store::Backend;
     move |memory| {
-        let event = raw(&format!("purse-{id}"), "purse.Taken", 1, &format!(r#"{{"coins":{coins}}}"#));
+        let event =
+            raw(&format!("purse-{id}"), "purse.Taken", 1, &format!(r#"{{"coins":{coins}}}"#));
         assert!(matches!(now(memory.append(Append::of(vec![event]))), Ok(Outcome::Appended(_))));
     }
 }

@@ -1,4 +1,5 @@
-//! Whatever is done in whatever order, through however many processes: an aggregate is the fold of its history.
+//! Whatever is done in whatever order, through however many processes: an aggregate is the fold of
+//! its history.
 
 use std::collections::HashMap;
 
@@ -38,7 +39,10 @@ const IDS: [&str; 3] = ["1", "2", "3"];
 
 #[tokio::test]
 async fn every_history_of_commands_facts_rivals_and_restarts_is_folded_alike() {
-    let seed = std::env::var("LEFTFOLD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed = std::env::var("LEFTFOLD_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
     println!("replay with LEFTFOLD_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let probe = Probe::default();
@@ -64,11 +68,19 @@ async fn every_history_of_commands_facts_rivals_and_restarts_is_folded_alike() {
                 let version = random.usize(..coins.len() + 2);
                 let then = savings.load_at(id, Version(version as u64)).await.unwrap();
                 let last = version.min(coins.len() - 1);
-                assert_eq!((then.state.0.coins, then.version), (coins[last], Version(last as u64)), "step {step}");
+                assert_eq!(
+                    (then.state.0.coins, then.version),
+                    (coins[last], Version(last as u64)),
+                    "step {step}"
+                );
             }
             6 => {
                 let now = savings.load(id).await.unwrap();
-                assert_eq!((now.state.0.coins, now.version.0 + 1), (*coins.last().unwrap(), coins.len() as u64), "step {step}");
+                assert_eq!(
+                    (now.state.0.coins, now.version.0 + 1),
+                    (*coins.last().unwrap(), coins.len() as u64),
+                    "step {step}"
+                );
             }
             7..=9 => repeated(&savings, id, step, coins, random.u64(..6)).await,
             10..=14 => {
@@ -82,7 +94,9 @@ async fn every_history_of_commands_facts_rivals_and_restarts_is_folded_alike() {
                 let there = *coins.last().unwrap();
                 match savings.execute(id, Do::Take(take)).await {
                     Ok(_) if take <= there => coins.push(there - take),
-                    Err(ExecuteError::Refused(no)) if take > there => assert_eq!(no, TooFew { there }),
+                    Err(ExecuteError::Refused(no)) if take > there => {
+                        assert_eq!(no, TooFew { there })
+                    }
                     other => panic!("step {step}: {there} there, {take} wanted: {other:?}"),
                 }
             }
@@ -90,7 +104,10 @@ async fn every_history_of_commands_facts_rivals_and_restarts_is_folded_alike() {
     }
     for (id, coins) in &expected {
         let now = probe.store().aggregate::<Saving>().load(id).await.unwrap();
-        assert_eq!((now.state.0.coins, now.version.0 + 1), (*coins.last().unwrap(), coins.len() as u64));
+        assert_eq!(
+            (now.state.0.coins, now.version.0 + 1),
+            (*coins.last().unwrap(), coins.len() as u64)
+        );
     }
 }
 
@@ -99,12 +116,28 @@ fn push(coins: &mut Coins, more: &[u64]) {
 }
 
 /// A command with an id, twice: done once, and answered alike.
-async fn repeated(savings: &leftfold_core::fold::Aggregates<Saving>, id: &str, step: u32, coins: &mut Coins, to: u64) {
+async fn repeated(
+    savings: &leftfold_core::fold::Aggregates<Saving>,
+    id: &str,
+    step: u32,
+    coins: &mut Coins,
+    to: u64,
+) {
     let there = *coins.last().unwrap();
-    let send = || savings.command(id, Do::FillTo(to)).id("random", &step.to_string()).without_request_check().execute();
+    let send = || {
+        savings
+            .command(id, Do::FillTo(to))
+            .id("random", &step.to_string())
+            .without_request_check()
+            .execute()
+    };
     let (first, again) = (send().await.unwrap(), send().await.unwrap());
     assert_eq!((first.answer, again.answer), (Answer::First, Answer::Again));
-    assert_eq!((&first.events, first.version, first.position), (&again.events, again.version, again.position), "step {step}");
+    assert_eq!(
+        (&first.events, first.version, first.position),
+        (&again.events, again.version, again.position),
+        "step {step}"
+    );
     if to > there {
         coins.push(to);
     }

@@ -1,14 +1,16 @@
-//! Names that begin with `$` are the runtime's: an application cannot write them by any way that it has.
+//! Names that begin with `$` are the runtime's: an application cannot write them by any way that it
+//! has.
 //!
-//! A decision once wrote an event into `$process:p-1`; the runtime took it for its own memory, and did not start any more.
+//! A decision once wrote an event into `$process:p-1`; the runtime took it for its own memory, and
+//! did not start any more.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use leftfold_core::fold::{Aggregate, Decided, Decision, Event, ExecuteError, RecordError};
 use leftfold_core::store::{
-    Append, AppendError, CheckpointRecord, EventType, Expected, Holder, Invalid, Label, LeaseError, MoveFrom, NewEvent, Position,
-    Query, Store, StreamName,
+    Append, AppendError, CheckpointRecord, EventType, Expected, Holder, Invalid, Label, LeaseError,
+    MoveFrom, NewEvent, Position, Query, Store, StreamName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +68,9 @@ fn is_reserved(invalid: &Invalid) -> bool {
 
 async fn decided(store: &Store, decided: Decided<Forged>) {
     match store.decide(&Records(decided)).await {
-        Err(ExecuteError::Invalid(invalid) | ExecuteError::Append(AppendError::Invalid(invalid))) if is_reserved(&invalid) => {}
+        Err(
+            ExecuteError::Invalid(invalid) | ExecuteError::Append(AppendError::Invalid(invalid)),
+        ) if is_reserved(&invalid) => {}
         other => panic!("{other:?}"),
     }
 }
@@ -80,16 +84,25 @@ async fn no_way_of_writing_reaches_a_name_of_the_runtime() {
     decided(&store, Decided::fact(Forged::Reacted {}).and("$effect-1", Forged::Reacted {})).await;
 
     let done = store.aggregate::<Impostor>().execute("1", ()).await;
-    let Err(ExecuteError::Invalid(invalid) | ExecuteError::Append(AppendError::Invalid(invalid))) = &done else {
+    let Err(ExecuteError::Invalid(invalid) | ExecuteError::Append(AppendError::Invalid(invalid))) =
+        &done
+    else {
         panic!("{done:?}")
     };
     assert!(is_reserved(invalid), "{invalid}");
 
     let facts = store.facts("$inbox:orders", "1", &[put(1)]).record().await;
-    assert!(matches!(&facts, Err(RecordError::Append(AppendError::Invalid(invalid))) if is_reserved(invalid)), "{facts:?}");
+    assert!(
+        matches!(&facts, Err(RecordError::Append(AppendError::Invalid(invalid))) if is_reserved(invalid)),
+        "{facts:?}"
+    );
 
     let checkpoint = store.checkpoint_at(Position::START).await.unwrap();
-    let record = CheckpointRecord { consumer: Label::new("$leases").unwrap(), from: MoveFrom::Anywhere, checkpoint };
+    let record = CheckpointRecord {
+        consumer: Label::new("$leases").unwrap(),
+        from: MoveFrom::Anywhere,
+        checkpoint,
+    };
     let event = |kind: &'static str, stream: &'static str| {
         let stream = StreamName::new(stream).unwrap();
         NewEvent::new(EventType::new(kind).unwrap(), "{}").in_stream(stream)
@@ -101,18 +114,27 @@ async fn no_way_of_writing_reaches_a_name_of_the_runtime() {
     ];
     for append in appends {
         let answer = store.append(append).await;
-        assert!(matches!(&answer, Err(AppendError::Invalid(invalid)) if is_reserved(invalid)), "{answer:?}");
+        assert!(
+            matches!(&answer, Err(AppendError::Invalid(invalid)) if is_reserved(invalid)),
+            "{answer:?}"
+        );
     }
 
-    let lease = store.lease(Label::new("$process:p").unwrap(), Holder::random(), Duration::from_secs(1)).await;
-    assert!(matches!(&lease, Err(LeaseError::Invalid(invalid)) if is_reserved(invalid)), "{lease:?}");
+    let lease = store
+        .lease(Label::new("$process:p").unwrap(), Holder::random(), Duration::from_secs(1))
+        .await;
+    assert!(
+        matches!(&lease, Err(LeaseError::Invalid(invalid)) if is_reserved(invalid)),
+        "{lease:?}"
+    );
     assert_eq!(store.head().position, Position::START);
 }
 
 #[tokio::test]
 async fn a_name_of_the_runtime_may_be_expected_and_read_by_everyone() {
     let store = Store::memory();
-    let expecting = Decided::event("forged-1", Forged::Reacted {}).expecting("$effect-1", Expected::Absent);
+    let expecting =
+        Decided::event("forged-1", Forged::Reacted {}).expecting("$effect-1", Expected::Absent);
     store.decide(&Records(expecting)).await.unwrap();
     assert_eq!(store.head().position, Position(1));
 }

@@ -39,7 +39,8 @@ impl<const FOLD: u32, const FACTOR: u64> Aggregate for Saving<FOLD, FACTOR> {
 
 type Plain = Saving<1, 1>;
 
-/// The same with a state of another shape, that would be read from the bytes of the first without an error.
+/// The same with a state of another shape, that would be read from the bytes of the first without
+/// an error.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Reshaped {
     purse: Purse,
@@ -68,14 +69,17 @@ impl Aggregate for Reshaped {
 }
 
 /// Each command puts one coin.
-async fn execute<A: Aggregate<Command = Do, Refusal = TooFew, Event = PurseEvent>>(store: &Store, commands: u64) {
+async fn execute<A: Aggregate<Command = Do, Refusal = TooFew, Event = PurseEvent>>(
+    store: &Store,
+    commands: u64,
+) {
     for _ in 0..commands {
         store.aggregate::<A>().execute("1", Do::Put(1)).await.unwrap();
     }
 }
 
-/// Loads with a fresh cache, and says from which versions the stream was read. One load in 64 is also held against a
-/// fold from the beginning, which reads from version 1; that read is left out.
+/// Loads with a fresh cache, and says from which versions the stream was read. One load in 64 is
+/// also held against a fold from the beginning, which reads from version 1; that read is left out.
 async fn load<A: Aggregate>(probe: &Probe) -> (A, Vec<Version>) {
     probe.reads_from();
     let folded = probe.store().aggregate::<A>().load("1").await.unwrap();
@@ -124,7 +128,11 @@ async fn a_snapshot_is_made_after_so_long_and_only_then() {
     execute::<Timed<3_600>>(&probe.store(), 20).await;
     assert_eq!(probe.snapshots().len(), 0);
     execute::<Timed<0>>(&probe.store(), 20).await;
-    assert_eq!(probe.snapshots().len(), 21, "one for the old events when they are loaded, one with each command");
+    assert_eq!(
+        probe.snapshots().len(),
+        21,
+        "one for the old events when they are loaded, one with each command"
+    );
 }
 
 #[tokio::test]
@@ -150,7 +158,11 @@ async fn a_damaged_snapshot_is_ignored_and_replaced() {
         let (state, reads) = load::<Plain>(&probe).await;
         assert_eq!((state.purse.coins, reads), (3, vec![Version(1)]));
     }
-    assert_eq!(load::<Plain>(&probe).await.1, from_snapshot(3), "whoever finds it damaged replaces it");
+    assert_eq!(
+        load::<Plain>(&probe).await.1,
+        from_snapshot(3),
+        "whoever finds it damaged replaces it"
+    );
 }
 
 #[tokio::test]
@@ -176,7 +188,11 @@ async fn the_snapshot_of_an_older_fold_is_ignored_and_replaced() {
     let (state, reads) = load::<Saving<2, 10>>(&probe).await;
     assert_eq!((state.purse.coins, reads), (40, vec![Version(1)]));
     assert_eq!(load::<Saving<2, 10>>(&probe).await.1, from_snapshot(4));
-    assert_eq!(load::<Plain>(&probe).await.1, from_snapshot(3), "the release before goes on with its own");
+    assert_eq!(
+        load::<Plain>(&probe).await.1,
+        from_snapshot(3),
+        "the release before goes on with its own"
+    );
 }
 
 #[tokio::test]
@@ -185,7 +201,10 @@ async fn the_snapshot_of_another_shape_is_ignored_and_replaced() {
     execute::<Plain>(&probe.store(), 4).await;
     let (state, reads) = load::<Reshaped>(&probe).await;
     assert_eq!((state.events, reads), (4, vec![Version(1)]));
-    assert_eq!(load::<Reshaped>(&probe).await, (Reshaped { purse: Purse { coins: 4 }, events: 4 }, from_snapshot(4)));
+    assert_eq!(
+        load::<Reshaped>(&probe).await,
+        (Reshaped { purse: Purse { coins: 4 }, events: 4 }, from_snapshot(4))
+    );
 }
 
 #[tokio::test]
@@ -197,7 +216,8 @@ async fn a_snapshot_that_is_ahead_of_the_stream_or_of_another_history_is_ignored
     execute::<Plain>(&moved.store(), 3).await;
     let ahead = long.snapshots().pop().unwrap().1;
     let displaced = short.snapshots().pop().unwrap().1;
-    for (probe, foreign, version) in [(&short, ahead, Version(6)), (&moved, displaced, Version(3))] {
+    for (probe, foreign, version) in [(&short, ahead, Version(6)), (&moved, displaced, Version(3))]
+    {
         let (key, own) = probe.snapshots().pop().unwrap();
         probe.store().keep_snapshot(key.clone(), foreign);
         let (state, reads) = load::<Plain>(probe).await;
@@ -207,8 +227,9 @@ async fn a_snapshot_that_is_ahead_of_the_stream_or_of_another_history_is_ignored
     }
 }
 
-/// Two releases of one aggregate, whose states differ where a walk over the type could not look: in the second variant of
-/// an enum, and behind a field that refuses an empty text. The old snapshot was taken, and the renamed field was empty.
+/// Two releases of one aggregate, whose states differ where a walk over the type could not look: in
+/// the second variant of an enum, and behind a field that refuses an empty text. The old snapshot
+/// was taken, and the renamed field was empty.
 macro_rules! release {
     ($release:ident, $field:ident) => {
         mod $release {
@@ -241,7 +262,11 @@ macro_rules! release {
                         Self::Open { $field, seen, .. } => (*$field, std::mem::take(seen)),
                     };
                     seen.extend(before..before + coins);
-                    *self = Self::Open { since: Timestamp::from_micros(1), $field: before + coins, seen };
+                    *self = Self::Open {
+                        since: Timestamp::from_micros(1),
+                        $field: before + coins,
+                        seen,
+                    };
                 }
 
                 fn decide(&self, _: &Do) -> Result<Vec<PurseEvent>, TooFew> {
@@ -280,12 +305,17 @@ async fn sets_in_a_state_are_no_reason_to_doubt_its_snapshot() {
         probe.reads_from();
         shops.load_at("1", Version::END).await.unwrap();
         let reads = probe.reads_from();
-        assert_eq!((reads[0], reads[reads.len() - 1]), (Version(30), Version(31)), "the snapshot was used");
+        assert_eq!(
+            (reads[0], reads[reads.len() - 1]),
+            (Version(30), Version(31)),
+            "the snapshot was used"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_fold_version_that_was_not_raised_is_found_at_the_first_load_and_no_snapshot_of_the_type_is_used_then() {
+async fn a_fold_version_that_was_not_raised_is_found_at_the_first_load_and_no_snapshot_of_the_type_is_used_then()
+ {
     let probe = Probe::default();
     let old = probe.store().aggregate::<Plain>();
     for id in 1..=100 {

@@ -1,8 +1,11 @@
-//! Following what aggregates record: catching up, then live, from a checkpoint, as slowly as one likes.
+//! Following what aggregates record: catching up, then live, from a checkpoint, as slowly as one
+//! likes.
 
 use futures_util::{FutureExt, StreamExt};
 use leftfold_core::fold::{LoadError, Schema};
-use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, ReadError, Signal, Store, SubscribeError};
+use leftfold_core::store::{
+    Append, EventType, NewEvent, Position, Query, ReadError, Signal, Store, SubscribeError,
+};
 
 use crate::purse::{Do, Purse, PurseEvent, put, taken};
 
@@ -26,7 +29,10 @@ async fn a_follower_catches_up_and_then_hears_what_commands_record() {
     let writing = tokio::spawn(async move { writer.execute("2", Do::Put(9)).await.unwrap() });
     let event = following.event().await.unwrap();
     assert_eq!(purses.decode(&event), Ok(vec![put(9)]));
-    assert_eq!((writing.await.unwrap().position, following.through()), (event.position, event.position));
+    assert_eq!(
+        (writing.await.unwrap().position, following.through()),
+        (event.position, event.position)
+    );
 }
 
 #[tokio::test]
@@ -74,7 +80,11 @@ async fn a_follower_is_a_stream_and_loses_nothing_to_waits_that_are_dropped() {
     assert_eq!(seen, (1..=events).map(put).collect::<Vec<_>>());
     store.close().await.unwrap();
     let rest: Vec<_> = following.collect().await;
-    assert_eq!(rest, [Err(LoadError::Read(ReadError::Closed))], "it ends behind the error of a closed store");
+    assert_eq!(
+        rest,
+        [Err(LoadError::Read(ReadError::Closed))],
+        "it ends behind the error of a closed store"
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Those who stand behind the log: read models hear of a forgetting, messages that come twice are heard once.
+//! Those who stand behind the log: read models hear of a forgetting, messages that come twice are
+//! heard once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +36,11 @@ impl Projection<Memory<Rows>> for Emails {
     const NAME: &'static str = "emails";
     type Event = OfCustomers;
 
-    async fn apply(&self, rows: &mut Rows, event: &Recorded<OfCustomers>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Rows,
+        event: &Recorded<OfCustomers>,
+    ) -> Result<(), ProjectionError> {
         match &event.event {
             OfCustomers::Registered { customer, email } => {
                 rows.insert(customer.clone(), self.0.open(email).await?.known());
@@ -53,11 +58,17 @@ async fn read_models_hear_of_a_forgetting_and_those_built_anew_see_nothing_else(
     register(&keys, "1", ADA).await.unwrap();
     register(&keys, "2", "bob@example.org").await.unwrap();
     let rows = Memory::<Rows>::new();
-    let running = Runtime::new(&store).project(Emails(keys.clone()), rows.clone()).start().await.unwrap();
-    let caught_up = async |position| running.projections().wait_until("emails", position, Duration::from_secs(20)).await.unwrap();
+    let running =
+        Runtime::new(&store).project(Emails(keys.clone()), rows.clone()).start().await.unwrap();
+    let caught_up = async |position| {
+        running.projections().wait_until("emails", position, Duration::from_secs(20)).await.unwrap()
+    };
     caught_up(store.head().position).await;
     let bob = ("2".to_owned(), Some("bob@example.org".to_owned()));
-    assert_eq!(rows.read(Clone::clone).await, Rows::from([("1".to_owned(), Some(ADA.to_owned())), bob.clone()]));
+    assert_eq!(
+        rows.read(Clone::clone).await,
+        Rows::from([("1".to_owned(), Some(ADA.to_owned())), bob.clone()])
+    );
     let receipt = keys.forget("1").await.unwrap();
     caught_up(receipt.position).await;
     assert_eq!(rows.read(Clone::clone).await, Rows::from([bob.clone()]));
@@ -117,7 +128,9 @@ impl Process for Leaving {
 
     fn react(&self, trigger: &Trigger<OfCustomers>, context: &Context) -> Reaction {
         match trigger {
-            Trigger::Event(OfCustomers::Forgotten(_)) => Reaction::none().command::<Customer>(&context.key, None),
+            Trigger::Event(OfCustomers::Forgotten(_)) => {
+                Reaction::none().command::<Customer>(&context.key, None)
+            }
             _ => Reaction::none(),
         }
     }
@@ -136,17 +149,31 @@ async fn a_message_that_comes_twice_is_heard_once_though_it_is_sealed_twice() {
     };
     // ANCHOR_END: occasion
     let inbox = store.inbox::<Addresses>();
-    assert_eq!(inbox.receive("post office", "7", None, sealed("Tea Street").await).await, Ok(Receipt::Accepted));
-    assert_eq!(inbox.receive("post office", "7", None, sealed("Tea Street").await).await, Ok(Receipt::Duplicate));
+    assert_eq!(
+        inbox.receive("post office", "7", None, sealed("Tea Street").await).await,
+        Ok(Receipt::Accepted)
+    );
+    assert_eq!(
+        inbox.receive("post office", "7", None, sealed("Tea Street").await).await,
+        Ok(Receipt::Duplicate)
+    );
     let other = inbox.receive("post office", "7", None, sealed("Tee Street").await).await;
     assert!(matches!(other, Err(ReceiveError::OtherMessage { .. })), "{other:?}");
     Runtime::new(&store).inbox::<Addresses>().run_until_idle().await.unwrap();
     let street = loaded(&store, "1").await.street.unwrap();
     assert_eq!(keys.open(&street).await, Ok(Opened::Known("Tea Street".to_owned())));
-    let events = store.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
-    // The message, its delivery and what came of it name the key, though the runtime's records know nothing of what is in them.
-    let naming = events.iter().filter(|event| event.key_ids == [Label::new(street.key().to_string()).unwrap()]);
-    assert!(naming.clone().count() >= 4, "{:?}", naming.map(|event| &event.event_type).collect::<Vec<_>>());
+    let events =
+        store.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
+    // The message, its delivery and what came of it name the key, though the runtime's records know
+    // nothing of what is in them.
+    let naming = events
+        .iter()
+        .filter(|event| event.key_ids == [Label::new(street.key().to_string()).unwrap()]);
+    assert!(
+        naming.clone().count() >= 4,
+        "{:?}",
+        naming.map(|event| &event.event_type).collect::<Vec<_>>()
+    );
 
     keys.forget("1").await.unwrap();
     Runtime::new(&store).process::<Leaving>().run_until_idle().await.unwrap();

@@ -23,14 +23,24 @@ impl Event for PlainEvent {
 }
 
 // ANCHOR: copy
-/// Seals an event of old, with the subjects that were made ready. The event is the occasion, so that the copy says the same
-/// whenever it is asked.
-fn sealed(event: &RecordedEvent, subjects: &HashMap<String, Subject>) -> Result<NewEvent, Box<dyn std::error::Error>> {
+/// Seals an event of old, with the subjects that were made ready. The event is the occasion, so
+/// that the copy says the same whenever it is asked.
+fn sealed(
+    event: &RecordedEvent,
+    subjects: &HashMap<String, Subject>,
+) -> Result<NewEvent, Box<dyn std::error::Error>> {
     let old: Vec<PlainEvent> = Schema::of::<PlainEvent>()?.decode(event, Unknown::Refuse)?;
-    let [PlainEvent::Registered { customer, email, age }] = &old[..] else { return Err("it is no registration".into()) };
-    let subject = subjects.get(customer).ok_or("a customer without a key")?.on(&event.id.to_string());
+    let [PlainEvent::Registered { customer, email, age }] = &old[..] else {
+        return Err("it is no registration".into());
+    };
+    let subject =
+        subjects.get(customer).ok_or("a customer without a key")?.on(&event.id.to_string());
     let (email, age) = (subject.seal(email)?, subject.seal(age)?);
-    let new = Schema::of::<CustomerEvent>()?.encode(&CustomerEvent::Registered { customer: customer.clone(), email, age })?;
+    let new = Schema::of::<CustomerEvent>()?.encode(&CustomerEvent::Registered {
+        customer: customer.clone(),
+        email,
+        age,
+    })?;
     Ok(NewEvent { stream: event.to_new().stream, id: Some(event.id), tags: Tags::none(), ..new })
 }
 // ANCHOR_END: copy
@@ -40,7 +50,11 @@ async fn an_old_store_with_names_in_the_clear_is_copied_into_one_without() {
     let (old, new) = (Store::memory(), Store::memory());
     let key_store = Arc::new(MemoryKeys::new().unwrap());
     for customer in ["1", "2"] {
-        let event = PlainEvent::Registered { customer: customer.to_owned(), email: format!("{customer}@example.org"), age: 36 };
+        let event = PlainEvent::Registered {
+            customer: customer.to_owned(),
+            email: format!("{customer}@example.org"),
+            age: 36,
+        };
         old.facts("customer", customer, &[event]).record().await.unwrap();
     }
     // The old store knows the keys, and the copy takes that over.
@@ -56,7 +70,8 @@ async fn an_old_store_with_names_in_the_clear_is_copied_into_one_without() {
     copy.run_until_caught_up().await.unwrap();
     copy.switch().await.unwrap();
     assert!(copy.verify().await.unwrap().is_sound());
-    let events = new.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
+    let events =
+        new.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
     assert!(!format!("{events:?}").contains("example.org"), "{events:?}");
     let keys = Keys::of(&new, key_store).await.unwrap();
     let email = loaded(&new, "2").await.email.unwrap();

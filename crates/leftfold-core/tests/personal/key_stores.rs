@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leftfold_core::personal::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Keys, KeysError, Lookup, MemoryKeys, Opened,
-    OutlivedValue, RECORDED_WITHIN, Token,
+    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Keys, KeysError,
+    Lookup, MemoryKeys, Opened, OutlivedValue, RECORDED_WITHIN, Token,
 };
 use leftfold_core::store::{Label, Pending, Position, Query, Read, Store, Timestamp};
 
@@ -25,14 +25,20 @@ async fn a_lost_or_foreign_key_store_is_named_and_nothing_is_taken_for_forgotten
     let expected = key_store.identity().id;
     let lost = Keys::memory(&store).await.unwrap_err();
     assert!(matches!(&lost, KeysError::Lost { expected: id, .. } if *id == expected), "{lost}");
-    assert!(lost.to_string().contains("in memory") && lost.to_string().contains(&expected.to_string()), "{lost}");
+    assert!(
+        lost.to_string().contains("in memory") && lost.to_string().contains(&expected.to_string()),
+        "{lost}"
+    );
 
     let foreign = Arc::new(MemoryKeys::new().unwrap());
     let elsewhere = Keys::of(&Store::memory(), foreign.clone()).await.unwrap();
     register(&elsewhere, "1", ADA).await.unwrap();
     let actual = foreign.identity().id;
     let error = Keys::of(&store, foreign).await.unwrap_err();
-    assert!(matches!(error, KeysError::Foreign { expected: was, actual: is, .. } if (was, is) == (expected, actual)), "{error}");
+    assert!(
+        matches!(error, KeysError::Foreign { expected: was, actual: is, .. } if (was, is) == (expected, actual)),
+        "{error}"
+    );
 
     let email = loaded(&store, "1").await.email.unwrap();
     let unknown = KeysError::UnknownKey { key: email.key(), place: "in memory".to_owned() };
@@ -70,7 +76,10 @@ async fn two_that_were_forgotten_by_one_side_only_are_forgotten_by_both() {
     let keys = Keys::of(&store, key_store.clone()).await.unwrap();
     register(&keys, "1", ADA).await.unwrap();
     // The process died after it had destroyed the key.
-    let Some(KeyState::Held(key)) = key_store.key_of(Label::try_from("1").unwrap()).await.unwrap() else { panic!("no key") };
+    let Some(KeyState::Held(key)) = key_store.key_of(Label::try_from("1").unwrap()).await.unwrap()
+    else {
+        panic!("no key")
+    };
     let destroyed = DestroyedKey { id: key.id, subject: key.subject, at: Timestamp::now() };
     key_store.destroy(destroyed.clone()).await.unwrap();
     let before = store.head().position;
@@ -83,7 +92,8 @@ async fn two_that_were_forgotten_by_one_side_only_are_forgotten_by_both() {
     // A store that was restored from before that forgetting hears of it again.
     let older = Store::memory();
     Keys::of(&older, key_store).await.unwrap().verify(&receipt).await.unwrap_err();
-    let said = older.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
+    let said =
+        older.read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
     assert_eq!(
         said.iter().map(|event| event.event_type.as_str()).collect::<Vec<_>>(),
         ["$personal.Begun", "$personal.Forgotten"]
@@ -94,7 +104,12 @@ async fn two_that_were_forgotten_by_one_side_only_are_forgotten_by_both() {
 struct LongAgo(Arc<MemoryKeys>);
 
 impl KeyStore for LongAgo {
-    fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError> {
+    fn token(
+        &self,
+        value: Lookup,
+        owner: KeyId,
+        since: Timestamp,
+    ) -> Pending<Option<Token>, KeyStoreError> {
         self.0.token(value, owner, since.minus(RECORDED_WITHIN + Duration::from_secs(1)))
     }
 
@@ -151,7 +166,8 @@ async fn who_was_refused_a_value_long_ago_does_not_keep_it_findable_and_who_has_
     keys.forget("1").await.unwrap();
     assert_eq!(find(&keys).await, None);
 
-    // The next one has the address, and is refused a second time himself: it is his for as long as he is there.
+    // The next one has the address, and is refused a second time himself: it is his for as long as
+    // he is there.
     register(&keys, "3", ADA).await.unwrap();
     let lately = Keys::of(&store, key_store.clone()).await.unwrap();
     register(&lately, "4", ADA).await.unwrap_err();

@@ -1,4 +1,5 @@
-//! Personal data: sealed in whatever holds it, found by its tag, and gone once its subject is forgotten.
+//! Personal data: sealed in whatever holds it, found by its tag, and gone once its subject is
+//! forgotten.
 
 mod consumers;
 mod copying;
@@ -8,8 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leftfold_core::fold::{Aggregate, Decided, Decision, Event, ExecuteError, SnapshotPolicy};
-use leftfold_core::personal::{Erasure, ErasureError, KeyId, Keys, KeysError, MemoryKeys, Opened, Personal};
-use leftfold_core::store::{Backend, Label, MemoryBackend, Position, Query, Read, Store, Tags, Version};
+use leftfold_core::personal::{
+    Erasure, ErasureError, KeyId, Keys, KeysError, MemoryKeys, Opened, Personal,
+};
+use leftfold_core::store::{
+    Backend, Label, MemoryBackend, Position, Query, Read, Store, Tags, Version,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,12 +88,24 @@ impl Decision for Register {
 
     fn decide(&self, taken: &bool) -> Result<Decided<CustomerEvent>, Taken> {
         let Register { customer, email, age } = self;
-        let registered = CustomerEvent::Registered { customer: (*customer).to_owned(), email: email.clone(), age: age.clone() };
-        if *taken { Err(Taken) } else { Ok(Decided::event(format!("customer-{customer}"), registered)) }
+        let registered = CustomerEvent::Registered {
+            customer: (*customer).to_owned(),
+            email: email.clone(),
+            age: age.clone(),
+        };
+        if *taken {
+            Err(Taken)
+        } else {
+            Ok(Decided::event(format!("customer-{customer}"), registered))
+        }
     }
 }
 
-async fn register(keys: &Keys, customer: &'static str, email: &str) -> Result<(), ExecuteError<Taken>> {
+async fn register(
+    keys: &Keys,
+    customer: &'static str,
+    email: &str,
+) -> Result<(), ExecuteError<Taken>> {
     let subject = keys.subject(customer).await.unwrap();
     let email = subject.seal_findable("email", &email.to_owned()).await.unwrap();
     let register = Register { customer, email, age: subject.seal(&36).unwrap() };
@@ -112,9 +129,22 @@ async fn whatever_holds_a_value_holds_ciphertext_and_events_name_its_key() {
     customers.execute("1", Some(street.clone())).await.unwrap();
     customers.execute("1", None).await.unwrap();
 
-    let events = keys.store().read(Read::matching(Query::everything(), Position::START)).all().await.unwrap();
-    assert!(!format!("{events:?}").contains("example.org") && !format!("{events:?}").contains("Tea Street"), "{events:?}");
-    let named: Vec<Vec<Label>> = events.iter().filter(|event| !event.is_system()).map(|event| event.key_ids.clone()).collect();
+    let events = keys
+        .store()
+        .read(Read::matching(Query::everything(), Position::START))
+        .all()
+        .await
+        .unwrap();
+    assert!(
+        !format!("{events:?}").contains("example.org")
+            && !format!("{events:?}").contains("Tea Street"),
+        "{events:?}"
+    );
+    let named: Vec<Vec<Label>> = events
+        .iter()
+        .filter(|event| !event.is_system())
+        .map(|event| event.key_ids.clone())
+        .collect();
     let key = |of: KeyId| Label::new(of.to_string()).unwrap();
     let of_ada = loaded(keys.store(), "1").await.email.unwrap();
     assert_eq!(named, [vec![key(of_ada.key())], vec![key(street.key())], vec![]]);
@@ -134,7 +164,12 @@ async fn an_address_is_taken_until_who_has_it_is_forgotten_and_nobody_finds_it_t
     register(&keys, "1", ADA).await.unwrap();
     assert_eq!(register(&keys, "2", ADA).await, Err(ExecuteError::Refused(Taken)));
     let tag = keys.find("email", &ADA.to_owned()).await.unwrap().unwrap();
-    let found = keys.store().read(Read::matching(Query::tag(tag.clone()), Position::START)).all().await.unwrap();
+    let found = keys
+        .store()
+        .read(Read::matching(Query::tag(tag.clone()), Position::START))
+        .all()
+        .await
+        .unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(keys.find("name", &ADA.to_owned()).await, Ok(None));
 
@@ -192,12 +227,19 @@ async fn a_receipt_holds_for_this_history_and_this_key_alone() {
         assert_eq!(keys.verify(&changed).await, not_recorded);
     }
     let position = Position(2);
-    assert_eq!(keys.verify(&Erasure { position, ..receipt.clone() }).await, Err(ErasureError::NotRecorded { position }));
+    assert_eq!(
+        keys.verify(&Erasure { position, ..receipt.clone() }).await,
+        Err(ErasureError::NotRecorded { position })
+    );
     let hash = leftfold_core::store::Hash::EMPTY;
-    assert!(matches!(keys.verify(&Erasure { hash, ..receipt.clone() }).await, Err(ErasureError::OtherHistory { .. })));
+    assert!(matches!(
+        keys.verify(&Erasure { hash, ..receipt.clone() }).await,
+        Err(ErasureError::OtherHistory { .. })
+    ));
     let other = Keys::of(&Store::memory(), key_store).await.unwrap();
     assert!(matches!(other.verify(&receipt).await, Err(ErasureError::OtherStore { .. })));
-    for broken in ["", "{}", &receipt.to_string().replace(&receipt.hash.to_string(), "0123"), "[1]"] {
+    for broken in ["", "{}", &receipt.to_string().replace(&receipt.hash.to_string(), "0123"), "[1]"]
+    {
         assert!(broken.parse::<Erasure>().is_err(), "{broken}");
     }
 }
@@ -216,7 +258,10 @@ async fn errors_show_no_value() {
     let name = subject.seal(&"Ada".to_owned()).unwrap();
     let number: Personal<u32> = name.as_str().parse().unwrap();
     let shape = keys.open(&number).await.unwrap_err();
-    assert!(matches!(shape, KeysError::Shape { .. }) && !shape.to_string().contains("Ada"), "{shape}");
+    assert!(
+        matches!(shape, KeysError::Shape { .. }) && !shape.to_string().contains("Ada"),
+        "{shape}"
+    );
     let tagged: Personal<String> = format!("{name}.email:00").parse().unwrap();
     assert_eq!(keys.open(&tagged).await, Err(KeysError::Damaged { key: name.key() }));
     assert!(matches!(subject.seal(&"x".repeat(2 << 20)), Err(KeysError::Invalid(_))));
@@ -227,8 +272,11 @@ async fn errors_show_no_value() {
 #[tokio::test]
 async fn a_fingerprint_is_the_same_for_a_subject_and_says_nothing_of_another() {
     let keys = Keys::memory(&Store::memory()).await.unwrap();
-    let [one, again, other] =
-        [keys.subject("1").await.unwrap(), keys.subject("1").await.unwrap(), keys.subject("2").await.unwrap()];
+    let [one, again, other] = [
+        keys.subject("1").await.unwrap(),
+        keys.subject("1").await.unwrap(),
+        keys.subject("2").await.unwrap(),
+    ];
     assert_eq!(one.fingerprint(b"Ada"), again.fingerprint(b"Ada"));
     assert_ne!(one.fingerprint(b"Ada"), other.fingerprint(b"Ada"));
 }
@@ -252,10 +300,15 @@ impl Event for PatientEvent {
 async fn an_event_names_the_keys_of_the_application_too_and_each_once() {
     let keys = Keys::memory(&Store::memory()).await.unwrap();
     let name = keys.subject("1").await.unwrap().seal(&"Ada".to_owned()).unwrap();
-    let examined = |key: &str| PatientEvent::Examined { key: key.to_owned(), findings: vec![1, 2], name: name.clone() };
+    let examined = |key: &str| PatientEvent::Examined {
+        key: key.to_owned(),
+        findings: vec![1, 2],
+        name: name.clone(),
+    };
     let record = async |event| keys.store().facts("patient", "1", &[event]).record().await;
     record(examined("ward 7")).await.unwrap();
-    let events = keys.store().read(Read::matching(Query::all(), Position::START)).all().await.unwrap();
+    let events =
+        keys.store().read(Read::matching(Query::all(), Position::START)).all().await.unwrap();
     let named: Vec<&str> = events[0].key_ids.iter().map(Label::as_str).collect();
     assert_eq!(named, [name.key().to_string().as_str(), "ward 7"]);
     let error = record(examined("")).await.unwrap_err().to_string();

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use leftfold_core::fold::{Event, Recorded};
 use leftfold_core::runtime::process::{
-    CHAIN_MAX, COMMANDS_MAX, Context, Correlation, EFFECTS_MAX, INSTANCES_MAX, Process, ROUNDS_MAX, Reaction, TIMERS_MAX,
-    Targets, Trigger, Whose,
+    CHAIN_MAX, COMMANDS_MAX, Context, Correlation, EFFECTS_MAX, INSTANCES_MAX, Process, ROUNDS_MAX,
+    Reaction, TIMERS_MAX, Targets, Trigger, Whose,
 };
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, Read, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
-use crate::clerk::{Act, Ask, Desk, Do, ask, break_it, mend, parked, starts, texts, timer, until_written, works, write};
+use crate::clerk::{
+    Act, Ask, Desk, Do, ask, break_it, mend, parked, starts, texts, timer, until_written, works,
+    write,
+};
 use crate::runtime_stage::{Opener, SECOND, Stage, everything, quiet, until};
 
 #[tokio::test]
@@ -18,10 +21,16 @@ async fn as_many_instances_as_may_react_to_one_event_and_one_more_is_parked() {
     let stage = Stage::new();
     let process = stage.process();
     let running = works(&process).await;
-    let many = |count: usize| Ask { starts: (0..count).map(|n| format!("many {n}")).collect(), ..Ask::default() };
+    let many = |count: usize| Ask {
+        starts: (0..count).map(|n| format!("many {n}")).collect(),
+        ..Ask::default()
+    };
     ask(&process.store, many(INSTANCES_MAX)).await;
     let reactions = Read::matching(Query::category("$process:clerk"), Position(1));
-    until("all reacted", async || process.store.read(reactions.clone()).all().await.unwrap().len() == INSTANCES_MAX).await;
+    until("all reacted", async || {
+        process.store.read(reactions.clone()).all().await.unwrap().len() == INSTANCES_MAX
+    })
+    .await;
     crate::clerk::ask_at(&process.store, "too many", many(INSTANCES_MAX + 1)).await;
     until("it waits", async || parked(&running.processes()).await == 1).await;
     let waiting = running.processes().parked("clerk").await.unwrap();
@@ -43,7 +52,11 @@ async fn a_reaction_beyond_a_limit_is_parked_with_the_limit_and_the_process_goes
         ("a name", timer(&"x".repeat(201), 1), "201 bytes"),
         ("bytes", Act::Heavy { desk: "b".into(), bytes: 9 << 20 }, "bytes"),
         ("a target", Act::UnknownTarget, "no target"),
-        ("an effect's stream", Act::Effects { door: "x".repeat(600), count: 1 }, "cannot be written"),
+        (
+            "an effect's stream",
+            Act::Effects { door: "x".repeat(600), count: 1 },
+            "cannot be written",
+        ),
     ];
     let stage = Stage::new();
     let process = stage.process();
@@ -52,7 +65,8 @@ async fn a_reaction_beyond_a_limit_is_parked_with_the_limit_and_the_process_goes
         ask(&process.store, starts(key, [act.clone()])).await;
         ask(&process.store, starts("goes on", [write("goes on", &index.to_string())])).await;
     }
-    until("it went on", async || texts(&process.store, "goes on").await.len() == beyond.len()).await;
+    until("it went on", async || texts(&process.store, "goes on").await.len() == beyond.len())
+        .await;
     let waiting = running.processes().parked("clerk").await.unwrap();
     assert_eq!(waiting.len(), beyond.len());
     for (key, _, says) in beyond {
@@ -62,7 +76,8 @@ async fn a_reaction_beyond_a_limit_is_parked_with_the_limit_and_the_process_goes
     running.stop().await.unwrap();
 }
 
-/// Each reaction could be recorded, but not all to one event together: the process stood still for ever.
+/// Each reaction could be recorded, but not all to one event together: the process stood still for
+/// ever.
 #[tokio::test]
 async fn reactions_that_are_too_much_for_one_append_are_parked_and_retried_one_by_one() {
     let stage = Stage::new();
@@ -76,7 +91,10 @@ async fn reactions_that_are_too_much_for_one_append_are_parked_and_retried_one_b
     ask(&process.store, heavy).await;
     until("all wait", async || parked(&running.processes()).await == 5).await;
     for number in 0..5 {
-        assert_eq!(running.processes().retry("clerk", &Whose::Instance(format!("heavy {number}"))).await, Ok(1));
+        assert_eq!(
+            running.processes().retry("clerk", &Whose::Instance(format!("heavy {number}"))).await,
+            Ok(1)
+        );
     }
     until("all wrote", async || texts(&process.store, "heavy").await.len() == 5).await;
     running.stop().await.unwrap();
@@ -111,7 +129,11 @@ impl<const OTHER: bool> Process for Echo<OTHER> {
 
     fn correlate(event: &Recorded<EchoEvent>) -> Correlation {
         let EchoEvent::Wrote { text } = &event.event;
-        if text == Self::NAME || text == "self" && !OTHER { Correlation::starts("echo") } else { Correlation::ignores() }
+        if text == Self::NAME || text == "self" && !OTHER {
+            Correlation::starts("echo")
+        } else {
+            Correlation::ignores()
+        }
     }
 
     fn apply(&mut self, _: &Trigger<EchoEvent>, _: &Context) {}
@@ -132,11 +154,24 @@ async fn a_process_that_reacts_to_itself_without_end_is_stopped_and_reported() {
     for first in ["self", "ping"] {
         let stage = Stage::new();
         let process = stage.process();
-        let running = process.runtime().process::<Echo<false>>().process::<Echo<true>>().start().await.unwrap();
-        process.store.aggregate::<Desk>().execute("echo", Do::Write(first.to_owned())).await.unwrap();
+        let running = process
+            .runtime()
+            .process::<Echo<false>>()
+            .process::<Echo<true>>()
+            .start()
+            .await
+            .unwrap();
+        process
+            .store
+            .aggregate::<Desk>()
+            .execute("echo", Do::Write(first.to_owned()))
+            .await
+            .unwrap();
         let waiting = async || {
-            let (one, two) =
-                (running.processes().parked("ping").await.unwrap(), running.processes().parked("pong").await.unwrap());
+            let (one, two) = (
+                running.processes().parked("ping").await.unwrap(),
+                running.processes().parked("pong").await.unwrap(),
+            );
             one.into_iter().chain(two).collect::<Vec<_>>()
         };
         until("it is parked", async || !waiting().await.is_empty()).await;
@@ -173,15 +208,24 @@ async fn timers_at_once_that_set_each_other_without_end_are_stopped_and_those_th
     let waiting = running.processes().parked("clerk").await.unwrap();
     assert!(waiting[0].error.as_ref().unwrap().contains("without end"), "{waiting:?}");
     // After an outage as many are due at once, each by itself.
-    ask(&process.store, starts("every minute", [timer("t", 60)]).later("t", [timer("t", 60), write("minutes", "one")])).await;
+    ask(
+        &process.store,
+        starts("every minute", [timer("t", 60)])
+            .later("t", [timer("t", 60), write("minutes", "one")]),
+    )
+    .await;
     quiet().await;
     stage.clock.advance(60 * SECOND * (CHAIN_MAX * 2));
-    until("each fired", async || texts(&process.store, "minutes").await.len() >= CHAIN_MAX as usize * 2 - 1).await;
+    until("each fired", async || {
+        texts(&process.store, "minutes").await.len() >= CHAIN_MAX as usize * 2 - 1
+    })
+    .await;
     assert_eq!(parked(&running.processes()).await, 1);
     running.stop().await.unwrap();
 }
 
-/// Writes so many lines, each in a reaction of its own: a timer that is due at once leads from one to the next.
+/// Writes so many lines, each in a reaction of its own: a timer that is due at once leads from one
+/// to the next.
 #[derive(Debug, Default)]
 struct Sweep<const LINES: u32> {
     written: u32,
@@ -206,7 +250,9 @@ impl<const LINES: u32> Process for Sweep<LINES> {
 
     fn react(&self, trigger: &Trigger<EchoEvent>, _: &Context) -> Reaction {
         let line = match trigger {
-            Trigger::TimerFired { .. } => Reaction::none().command::<Desk>("swept", Do::Write("ping".to_owned())),
+            Trigger::TimerFired { .. } => {
+                Reaction::none().command::<Desk>("swept", Do::Write("ping".to_owned()))
+            }
             _ => Reaction::none(),
         };
         if self.written < LINES { line.timer("next", Duration::ZERO) } else { line }
@@ -214,33 +260,54 @@ impl<const LINES: u32> Process for Sweep<LINES> {
 }
 
 async fn begin_to_sweep(stage: &Stage, process: &crate::runtime_stage::Process) {
-    process.store.aggregate::<Desk>().execute("begin", Do::Write("sweep".to_owned())).await.unwrap();
+    process
+        .store
+        .aggregate::<Desk>()
+        .execute("begin", Do::Write("sweep".to_owned()))
+        .await
+        .unwrap();
     stage.clock.advance(SECOND);
 }
 
-/// Waits until a process has something parked. It follows the log: to ask again and again would take longer than the work.
+/// Waits until a process has something parked. It follows the log: to ask again and again would
+/// take longer than the work.
 async fn until_parked(store: &Store, process: &str) {
-    let mut records = store.subscribe(Query::category(format!("$process:{process}")), Position::START);
-    let parked = async { while &*records.event().await.unwrap().event_type != "$process.Parked" {} };
-    assert!(tokio::time::timeout(60 * SECOND, parked).await.is_ok(), "nothing of {process} is parked");
+    let mut records =
+        store.subscribe(Query::category(format!("$process:{process}")), Position::START);
+    let parked =
+        async { while &*records.event().await.unwrap().event_type != "$process.Parked" {} };
+    assert!(
+        tokio::time::timeout(60 * SECOND, parked).await.is_ok(),
+        "nothing of {process} is parked"
+    );
 }
 
 /// Waits until so many lines are on a desk.
 async fn until_lines(store: &Store, desk: &str, lines: usize) {
-    let mut written = store.subscribe(Query::stream(StreamName::of("desk", desk).unwrap()), Position::START);
+    let mut written =
+        store.subscribe(Query::stream(StreamName::of("desk", desk).unwrap()), Position::START);
     for line in 0..lines {
-        assert!(tokio::time::timeout(60 * SECOND, written.event()).await.is_ok(), "{line} of {lines} lines are on {desk}");
+        assert!(
+            tokio::time::timeout(60 * SECOND, written.event()).await.is_ok(),
+            "{line} of {lines} lines are on {desk}"
+        );
     }
 }
 
-/// A cascade to more than half a million children was parked as a process that reacts to itself; and whoever reacted to what
-/// its last batches did would have been.
+/// A cascade to more than half a million children was parked as a process that reacts to itself;
+/// and whoever reacted to what its last batches did would have been.
 #[tokio::test]
 async fn work_in_more_batches_than_a_chain_may_have_is_no_chain_nor_is_what_comes_of_it() {
     const LINES: usize = CHAIN_MAX as usize * 5 / 2;
     let stage = Stage::new();
     let process = stage.process();
-    let running = process.runtime().process::<Sweep<{ LINES as u32 }>>().process::<Echo<false>>().start().await.unwrap();
+    let running = process
+        .runtime()
+        .process::<Sweep<{ LINES as u32 }>>()
+        .process::<Echo<false>>()
+        .start()
+        .await
+        .unwrap();
     begin_to_sweep(&stage, &process).await;
     for desk in ["swept", "echo"] {
         until_lines(&process.store, desk, LINES).await;
@@ -273,15 +340,30 @@ async fn an_effect_that_a_reaction_asks_for_is_carried_out_once() {
     let stage = Stage::new();
     let process = stage.process();
     let opener = Opener::opening();
-    let running = process.runtime().process::<crate::clerk::Clerk>().effect(opener.clone()).start().await.unwrap();
+    let running = process
+        .runtime()
+        .process::<crate::clerk::Clerk>()
+        .effect(opener.clone())
+        .start()
+        .await
+        .unwrap();
     ask(&process.store, starts("effects", [Act::Effects { door: "front".into(), count: 3 }])).await;
     until("all were carried out", async || opener.performs() == 3).await;
     running.stop().await.unwrap();
-    let running = process.runtime().process::<crate::clerk::Clerk>().effect(opener.clone()).start().await.unwrap();
+    let running = process
+        .runtime()
+        .process::<crate::clerk::Clerk>()
+        .effect(opener.clone())
+        .start()
+        .await
+        .unwrap();
     quiet().await;
     assert_eq!(opener.performs(), 3);
-    let causes: Vec<_> =
-        everything(&process.store).await.into_iter().filter(|event| &*event.event_type == "door.OpeningAsked").collect();
+    let causes: Vec<_> = everything(&process.store)
+        .await
+        .into_iter()
+        .filter(|event| &*event.event_type == "door.OpeningAsked")
+        .collect();
     assert!(causes.iter().all(|event| event.metadata.correlation.is_some()), "{causes:?}");
     running.stop().await.unwrap();
 }
@@ -291,9 +373,14 @@ async fn instances_end_and_begin_anew_on_an_empty_state() {
     let stage = Stage::new();
     let process = stage.process();
     let running = works(&process).await;
-    let ends = |key: &str, acts: Vec<Act>| Ask { ends: vec![key.to_owned()], acts, ..Ask::default() };
+    let ends =
+        |key: &str, acts: Vec<Act>| Ask { ends: vec![key.to_owned()], acts, ..Ask::default() };
     let refuse = || vec![Act::Scrawl { desk: "s".into() }];
-    ask(&process.store, starts("life", [write("life", "begins")]).later("refused", [write("life", "refused")])).await;
+    ask(
+        &process.store,
+        starts("life", [write("life", "begins")]).later("refused", [write("life", "refused")]),
+    )
+    .await;
     ask(&process.store, ends("life", vec![write("life", "ends")])).await;
     ask(&process.store, crate::clerk::continues("life", [write("life", "never")])).await;
     ask(&process.store, starts("life", refuse())).await;
@@ -306,7 +393,10 @@ async fn instances_end_and_begin_anew_on_an_empty_state() {
     quiet().await;
     let first = running.processes().instances("clerk", Position::START, 1).await.unwrap();
     let second = running.processes().instances("clerk", first.next.unwrap(), 10).await.unwrap();
-    assert_eq!((&*first.instances[0].key, &*second.instances[0].key, second.next), ("life", "other", None));
+    assert_eq!(
+        (&*first.instances[0].key, &*second.instances[0].key, second.next),
+        ("life", "other", None)
+    );
     running.stop().await.unwrap();
 }
 
@@ -315,9 +405,12 @@ async fn events_in_no_stream_and_bad_keys_are_contained() {
     let stage = Stage::new();
     let process = stage.process();
     let running = works(&process).await;
-    let event = |ask: &Ask| NewEvent::new(EventType::new("desk.Asked").unwrap(), serde_json::to_vec(ask).unwrap());
+    let event = |ask: &Ask| {
+        NewEvent::new(EventType::new("desk.Asked").unwrap(), serde_json::to_vec(ask).unwrap())
+    };
     process.store.append(Append::of(vec![event(&starts("", []))])).await.unwrap();
-    let long = event(&starts(&"k".repeat(600), [])).in_stream(StreamName::of("desk", "long").unwrap());
+    let long =
+        event(&starts(&"k".repeat(600), [])).in_stream(StreamName::of("desk", "long").unwrap());
     process.store.append(Append::of(vec![long])).await.unwrap();
     ask(&process.store, starts("fine", [write("fine", "1")])).await;
     until_written(&process.store, "fine", &["1"]).await;

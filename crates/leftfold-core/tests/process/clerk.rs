@@ -6,7 +6,9 @@ use std::sync::Mutex;
 
 use leftfold_core::fold::{Aggregate, Event, Recorded, Upcasters};
 use leftfold_core::runtime::RunningRuntime;
-use leftfold_core::runtime::process::{Context, Correlation, Process, Processes, Reaction, Targets, Trigger};
+use leftfold_core::runtime::process::{
+    Context, Correlation, Process, Processes, Reaction, Targets, Trigger,
+};
 use leftfold_core::store::{Store, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -157,7 +159,8 @@ impl Aggregate for Desk {
     }
 }
 
-/// Instances, named by their keys, that panic: `KEY` in react, `KEY apply` in apply, `KEY correlate` in correlate.
+/// Instances, named by their keys, that panic: `KEY` in react, `KEY apply` in apply,
+/// `KEY correlate` in correlate.
 static BROKEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 pub fn break_it(what: &str) {
@@ -243,12 +246,15 @@ fn act(reaction: Reaction, act: Act) -> Reaction {
         Act::At { name, at } => reaction.timer(name, at),
         Act::Cancel { name } => reaction.cancel(name),
         Act::End => reaction.end(),
-        Act::Commands { desk, count } => {
-            (0..count).fold(reaction, |reaction, n| reaction.command::<Desk>(&desk, Do::Write(n.to_string())))
+        Act::Commands { desk, count } => (0..count).fold(reaction, |reaction, n| {
+            reaction.command::<Desk>(&desk, Do::Write(n.to_string()))
+        }),
+        Act::Timers { count } => {
+            (0..count).fold(reaction, |reaction, n| reaction.timer(n.to_string(), SECOND))
         }
-        Act::Timers { count } => (0..count).fold(reaction, |reaction, n| reaction.timer(n.to_string(), SECOND)),
         Act::Effects { door, count } => (0..count).fold(reaction, |reaction, n| {
-            reaction.effect::<runtime_stage::Opener>(&door, &runtime_stage::Opening { code: n as u32 })
+            reaction
+                .effect::<runtime_stage::Opener>(&door, &runtime_stage::Opening { code: n as u32 })
         }),
         Act::UnknownTarget => reaction.command::<Door2>("d", ()),
         Act::Heavy { desk, bytes } => reaction.command::<Desk>(desk, Do::Write("x".repeat(bytes))),
@@ -311,7 +317,10 @@ pub async fn texts(store: &Store, desk: &str) -> Vec<String> {
 }
 
 pub async fn until_written(store: &Store, desk: &str, expected: &[&str]) {
-    until(format!("{expected:?} is on {desk}"), async || texts(store, desk).await.len() >= expected.len()).await;
+    until(format!("{expected:?} is on {desk}"), async || {
+        texts(store, desk).await.len() >= expected.len()
+    })
+    .await;
     assert_eq!(texts(store, desk).await, expected);
 }
 

@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use leftfold_core::fold::ExecuteError;
 use leftfold_core::store::{Query, RecordedEvent};
 
-use crate::clerk::{Act, Clerk, Desk, Do, ask, cancel, continues, starts, texts, timer, works, write};
+use crate::clerk::{
+    Act, Clerk, Desk, Do, ask, cancel, continues, starts, texts, timer, works, write,
+};
 use crate::runtime_stage::{Crash, Process, SECOND, Stage, everything, quiet};
 use crate::transfer::{Move, Purse, Transfer};
 
 /// Runs both processes until nothing is left to do, over all that is due.
 async fn run(process: &Process) {
-    let Ok(running) = process.runtime().process::<Clerk>().process::<Transfer>().start().await else { return };
+    let Ok(running) = process.runtime().process::<Clerk>().process::<Transfer>().start().await
+    else {
+        return;
+    };
     for _ in 0..5 {
         // Nothing waits but for the clock: so many turns are enough for all that is due.
         for _ in 0..300 {
@@ -34,9 +39,17 @@ async fn told() -> Stage {
     }
     let store = &asking.store;
     let late = [write("d", "first timer"), timer("second", 30)];
-    ask(store, starts("k", [write("d", "1"), timer("first", 30), timer("never", 20)]).later("first", late)).await;
-    ask(store, continues("k", [cancel("never"), Act::Scrawl { desk: "d".into() }]).later("refused", [write("e", "refused")]))
-        .await;
+    ask(
+        store,
+        starts("k", [write("d", "1"), timer("first", 30), timer("never", 20)]).later("first", late),
+    )
+    .await;
+    ask(
+        store,
+        continues("k", [cancel("never"), Act::Scrawl { desk: "d".into() }])
+            .later("refused", [write("e", "refused")]),
+    )
+    .await;
     ask(store, starts("l", [write("d", "2"), Act::End])).await;
     ask(store, starts("l", [write("e", "3"), Act::End]).later("second", [write("e", "no")])).await;
     ask(store, continues("k", []).later("second", [write("d", "second timer"), Act::End])).await;
@@ -52,7 +65,11 @@ async fn ends(stage: &Stage) -> BTreeMap<String, Vec<String>> {
         }
         let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
         // Positions and moments differ from run to run.
-        format!("{} {}", event.event_type.as_str(), data["cause"].as_object().unwrap().keys().next().unwrap())
+        format!(
+            "{} {}",
+            event.event_type.as_str(),
+            data["cause"].as_object().unwrap().keys().next().unwrap()
+        )
     };
     for event in everything(&stage.process().store).await {
         ends.entry(event.stream.as_ref().unwrap().name.to_string()).or_default().push(line(&event));
@@ -113,12 +130,19 @@ async fn a_store_that_fails_for_a_while_delays_and_loses_nothing() {
     let running = works(&process).await;
     for fault in [crate::runtime_stage::Fault::ReadOnly, crate::runtime_stage::Fault::Unreadable] {
         process.faults.set(fault);
-        ask(&asking.store, starts("f", [write("f", &format!("{fault:?}")), Act::Hit { desk: "f".into() }])).await;
+        ask(
+            &asking.store,
+            starts("f", [write("f", &format!("{fault:?}")), Act::Hit { desk: "f".into() }]),
+        )
+        .await;
         quiet().await;
         stage.clock.advance(2 * SECOND);
         quiet().await;
         let waits_for = running.status().remove(0).waits_for;
-        assert!(waits_for.contains("was pulled") || waits_for.contains("the disk is gone"), "{waits_for}");
+        assert!(
+            waits_for.contains("was pulled") || waits_for.contains("the disk is gone"),
+            "{waits_for}"
+        );
         process.faults.set(crate::runtime_stage::Fault::None);
         stage.clock.advance(40 * SECOND);
         quiet().await;
@@ -133,7 +157,11 @@ async fn an_append_that_was_made_and_never_answered_is_not_made_again() {
     let (process, asking) = (stage.process(), stage.process());
     let running = works(&process).await;
     process.faults.set(crate::runtime_stage::Fault::Unknown);
-    ask(&asking.store, starts("u", [write("u", "once"), timer("t", 1)]).later("t", [write("u", "then")])).await;
+    ask(
+        &asking.store,
+        starts("u", [write("u", "once"), timer("t", 1)]).later("t", [write("u", "then")]),
+    )
+    .await;
     quiet().await;
     process.faults.set(crate::runtime_stage::Fault::None);
     for _ in 0..3 {
@@ -144,7 +172,8 @@ async fn an_append_that_was_made_and_never_answered_is_not_made_again() {
     running.stop().await.unwrap();
 }
 
-/// The id of a command used to be looked at by the store alone; here the answer is known by its digest too.
+/// The id of a command used to be looked at by the store alone; here the answer is known by its
+/// digest too.
 #[tokio::test]
 async fn what_a_person_does_under_way_is_not_undone_by_a_repetition() {
     let stage = Stage::new();
@@ -156,8 +185,9 @@ async fn what_a_person_does_under_way_is_not_undone_by_a_repetition() {
     assert!(matches!(refused, Err(ExecuteError::Refused(_))));
     run(&process).await;
     assert_eq!(texts(&process.store, "p").await, ["clerk", "person"]);
-    let reactions = process
-        .store
-        .read(leftfold_core::store::Read::matching(Query::category("$process:clerk"), leftfold_core::store::Position(1)));
+    let reactions = process.store.read(leftfold_core::store::Read::matching(
+        Query::category("$process:clerk"),
+        leftfold_core::store::Position(1),
+    ));
     assert_eq!(reactions.all().await.unwrap().len(), 1);
 }

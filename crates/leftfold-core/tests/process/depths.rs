@@ -1,10 +1,14 @@
-//! Arrays within each other, around the greatest depth that can be written: each is carried and read again after a restart,
-//! or refused before anything of it is written.
+//! Arrays within each other, around the greatest depth that can be written: each is carried and
+//! read again after a restart, or refused before anything of it is written.
 
 use leftfold_core::fold::{Aggregate, Event, EventError, ExecuteError, Recorded, SnapshotPolicy};
 use leftfold_core::runtime::inbox::{Delivery, Inbox, Receipt, ReceiveError};
-use leftfold_core::runtime::process::{AskError, Context, Correlation, Process, Reaction, Targets, Trigger, Whose};
-use leftfold_core::runtime::{Attempt, Conclusion, Effect, EffectId, EffectState, Performed, Policy};
+use leftfold_core::runtime::process::{
+    AskError, Context, Correlation, Process, Reaction, Targets, Trigger, Whose,
+};
+use leftfold_core::runtime::{
+    Attempt, Conclusion, Effect, EffectId, EffectState, Performed, Policy,
+};
 use leftfold_core::store::{Store, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,7 +43,8 @@ struct Depth {
 impl Depth {
     fn client(self) -> Client {
         let text = format!("{}{}", "[".repeat(self.levels), "]".repeat(self.levels));
-        let parsed = (0..self.levels).fold(None, |inner: Option<Value>, _| Some(inner.into_iter().collect()));
+        let parsed = (0..self.levels)
+            .fold(None, |inner: Option<Value>, _| Some(inner.into_iter().collect()));
         match self.is_raw {
             true => Client { parsed: None, raw: Some(Raw(RawValue::from_string(text).unwrap())) },
             false => Client { parsed, raw: None },
@@ -52,7 +57,9 @@ impl Depth {
 
     /// Each depth, from one that any record has room for to one that cannot be read.
     fn all() -> impl Iterator<Item = Self> {
-        [false, true].into_iter().flat_map(|is_raw| (110..=130).map(move |levels| Self { is_raw, levels }))
+        [false, true]
+            .into_iter()
+            .flat_map(|is_raw| (110..=130).map(move |levels| Self { is_raw, levels }))
     }
 }
 
@@ -132,7 +139,9 @@ impl Process for Carrying {
     fn correlate(event: &Recorded<DeepEvent>) -> Correlation {
         match event.event {
             DeepEvent::CommandAsked(depth) => Correlation::starts(format!("took-{}", depth.key())),
-            DeepEvent::RefusalAsked(depth) => Correlation::starts(format!("refused-{}", depth.key())),
+            DeepEvent::RefusalAsked(depth) => {
+                Correlation::starts(format!("refused-{}", depth.key()))
+            }
             _ => Correlation::ignores(),
         }
     }
@@ -144,13 +153,18 @@ impl Process for Carrying {
             Trigger::Event(DeepEvent::CommandAsked(depth)) => {
                 Reaction::none().command::<Deep>(&context.key, take(depth.client()))
             }
-            Trigger::Event(DeepEvent::RefusalAsked(depth)) => Reaction::none().command::<Deep>(&context.key, Do::Refuse(*depth)),
+            Trigger::Event(DeepEvent::RefusalAsked(depth)) => {
+                Reaction::none().command::<Deep>(&context.key, Do::Refuse(*depth))
+            }
             Trigger::Refused(refused) => {
-                let (Some(No { client }), Some(Do::Refuse(depth))) = (refused.by::<Deep>(), refused.command::<Deep>()) else {
+                let (Some(No { client }), Some(Do::Refuse(depth))) =
+                    (refused.by::<Deep>(), refused.command::<Deep>())
+                else {
                     panic!("it was refused: {}", refused.reason());
                 };
                 assert_eq!(client, depth.client());
-                Reaction::none().command::<Deep>(&context.key, Do::Say(DeepEvent::RefusalHeard(depth)))
+                Reaction::none()
+                    .command::<Deep>(&context.key, Do::Say(DeepEvent::RefusalHeard(depth)))
             }
             _ => Reaction::none(),
         }
@@ -187,7 +201,11 @@ impl Effect for Fetch {
         Performed::Done(attempt.intent.client())
     }
 
-    fn report(&self, attempt: &Attempt<Depth>, conclusion: &Conclusion<Client>) -> Option<(String, Do)> {
+    fn report(
+        &self,
+        attempt: &Attempt<Depth>,
+        conclusion: &Conclusion<Client>,
+    ) -> Option<(String, Do)> {
         let Conclusion::Done(client) = conclusion else { return None };
         Some((format!("fetched-{}", attempt.intent.key()), take(client.clone())))
     }
@@ -211,7 +229,10 @@ async fn events_and_states_of_every_depth_are_read_again_or_refused_with_nothing
         match store.aggregate::<Deep>().execute(&depth.key(), take(depth.client())).await {
             Ok(_) => carried.push(depth),
             Err(ExecuteError::Event(EventError::Encode { detail, .. })) => {
-                assert!(detail.starts_with("Took.client.") && detail.contains("more than 120"), "{detail}");
+                assert!(
+                    detail.starts_with("Took.client.") && detail.contains("more than 120"),
+                    "{detail}"
+                );
                 assert_eq!(store.head().position, before);
             }
             other => panic!("{depth:?}: {other:?}"),
@@ -221,14 +242,19 @@ async fn events_and_states_of_every_depth_are_read_again_or_refused_with_nothing
     assert_eq!(carried, Depth::all().filter(|depth| depth.levels <= 118).collect::<Vec<_>>());
     let store = stage.process().store;
     for depth in carried {
-        assert_eq!(loaded(&store, &depth.key()).await.took, [depth.client()], "from a snapshot, {depth:?}");
-        let from_events = store.aggregate::<Deep>().load_at(&depth.key(), Version::END).await.unwrap().state;
+        assert_eq!(
+            loaded(&store, &depth.key()).await.took,
+            [depth.client()],
+            "from a snapshot, {depth:?}"
+        );
+        let from_events =
+            store.aggregate::<Deep>().load_at(&depth.key(), Version::END).await.unwrap().state;
         assert_eq!(from_events.took, [depth.client()], "{depth:?}");
     }
 }
 
-/// A command, or a refusal, of JSON as it came that was deeper than a record has room for: its process tried to record it
-/// each second, and did nothing else.
+/// A command, or a refusal, of JSON as it came that was deeper than a record has room for: its
+/// process tried to record it each second, and did nothing else.
 #[tokio::test]
 async fn commands_and_refusals_of_every_depth_are_carried_or_parked_and_hold_up_nobody() {
     let stage = Stage::new();
@@ -252,7 +278,12 @@ async fn commands_and_refusals_of_every_depth_are_carried_or_parked_and_hold_up_
     };
     let parked = async |running: &leftfold_core::runtime::RunningRuntime| {
         let parked = running.processes().parked("carrying").await.unwrap();
-        assert!(parked.iter().all(|one| one.error.as_ref().is_some_and(|why| why.contains("more than 120"))), "{parked:?}");
+        assert!(
+            parked
+                .iter()
+                .all(|one| one.error.as_ref().is_some_and(|why| why.contains("more than 120"))),
+            "{parked:?}"
+        );
         parked.into_iter().map(|one| one.whose).collect::<Vec<_>>()
     };
     let all = 2 * Depth::all().count();
@@ -274,7 +305,10 @@ async fn commands_and_refusals_of_every_depth_are_carried_or_parked_and_hold_up_
     quiet().await;
     assert_eq!(status(&process.store, &parked(&running).await).await, before);
     let status = &running.status()[0];
-    assert!(process.store.head().position == head && !status.stalled && status.needs_person, "{status:?}");
+    assert!(
+        process.store.head().position == head && !status.stalled && status.needs_person,
+        "{status:?}"
+    );
     running.stop().await.unwrap();
 }
 
@@ -297,7 +331,10 @@ async fn outcomes_of_every_depth_are_recorded_or_leave_their_effect_in_doubt() {
         match (&before, &after) {
             (EffectState::Done { .. }, EffectState::Done { .. }) => done += 1,
             (EffectState::InDoubt { reason, .. }, EffectState::InDoubt { .. }) => {
-                assert!(reason.contains("it took place") && reason.contains("more than 120"), "{reason}");
+                assert!(
+                    reason.contains("it took place") && reason.contains("more than 120"),
+                    "{reason}"
+                );
             }
             other => panic!("{depth:?}: {other:?}"),
         }
@@ -315,8 +352,10 @@ async fn messages_of_every_depth_are_delivered_or_refused_at_the_door() {
         for is_raw in [false, true] {
             let depth = Depth { is_raw, levels };
             let process = stage.process();
-            let (running, inbox) =
-                (process.runtime().inbox::<Carrying>().start().await.unwrap(), process.store.inbox::<Carrying>());
+            let (running, inbox) = (
+                process.runtime().inbox::<Carrying>().start().await.unwrap(),
+                process.store.inbox::<Carrying>(),
+            );
             let before = process.store.head().position;
             let received = inbox.receive("depot", &depth.key(), None, depth.client()).await;
             match received {
@@ -343,30 +382,45 @@ async fn messages_of_every_depth_are_delivered_or_refused_at_the_door() {
     assert_eq!(accepted, 2 * (95..100).count());
 }
 
-/// An earlier release recorded commands that were deeper, and what became of such a one could not be recorded: it was carried
-/// out again and again.
+/// An earlier release recorded commands that were deeper, and what became of such a one could not
+/// be recorded: it was carried out again and again.
 #[tokio::test]
 async fn a_refused_command_that_is_too_deep_to_be_recorded_again_waits_for_a_person() {
     let stage = Stage::new();
     let process = stage.process();
     let store = &process.store;
-    store.aggregate::<Deep>().execute("other", take(Depth { is_raw: false, levels: 1 }.client())).await.unwrap();
-    let (deep, stream) = (format!("{}{}", "[".repeat(121), "]".repeat(121)), "$process:carrying-old");
+    store
+        .aggregate::<Deep>()
+        .execute("other", take(Depth { is_raw: false, levels: 1 }.client()))
+        .await
+        .unwrap();
+    let (deep, stream) =
+        (format!("{}{}", "[".repeat(121), "]".repeat(121)), "$process:carrying-old");
     let command = format!(r#"{{"Refuse":{{"is_raw":false,"levels":1,"unknown":{deep}}}}}"#);
     let commands = format!(r#"[{{"to":"deep","id":"old","command":{command}}}]"#);
-    let reacted = format!(r#"{{"process":"carrying","cause":{{"Event":{{"position":1}}}},"starts":true,"commands":{commands}}}"#);
+    let reacted = format!(
+        r#"{{"process":"carrying","cause":{{"Event":{{"position":1}}}},"starts":true,"commands":{commands}}}"#
+    );
     let issued = record(store, stream, "$process.Reacted", 1, &reacted).await;
     let running = process.runtime().process::<Carrying>().start().await.unwrap();
     let parked = async || running.processes().parked("carrying").await.unwrap();
     until("it waits", async || parked().await.len() == 1).await;
     let why = parked().await[0].error.clone().unwrap();
-    assert!(why.contains("it was refused, and that cannot be recorded") && why.contains("more than 120"), "{why}");
+    assert!(
+        why.contains("it was refused, and that cannot be recorded")
+            && why.contains("more than 120"),
+        "{why}"
+    );
     let whose = Whose::Instance("old".to_owned());
     let again = running.processes().retry("carrying", &whose).await;
-    assert!(matches!(&again, Err(AskError::FailsAgain { why, .. }) if why.contains("more than 120")), "{again:?}");
+    assert!(
+        matches!(&again, Err(AskError::FailsAgain { why, .. }) if why.contains("more than 120")),
+        "{again:?}"
+    );
     // Others go on.
     ask(store, DeepEvent::CommandAsked(Depth { is_raw: true, levels: 110 })).await;
-    until("another is carried out", async || !loaded(store, "took-true-110").await.took.is_empty()).await;
+    until("another is carried out", async || !loaded(store, "took-true-110").await.took.is_empty())
+        .await;
     assert_eq!(running.processes().skip("carrying", &whose, issued, "ann").await, Ok(1));
     assert_eq!(parked().await, []);
     running.stop().await.unwrap();

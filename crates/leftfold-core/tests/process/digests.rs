@@ -65,7 +65,8 @@ impl Process for Sum {
 
     fn react(&self, trigger: &Trigger<MeterEvent>, context: &Context) -> Reaction {
         let Trigger::Event(MeterEvent::Read { kwh }) = trigger else { return Reaction::none() };
-        Reaction::none().command::<Meter>("sum", MeterEvent::Counted { kwh: *kwh, from: context.key.clone() })
+        Reaction::none()
+            .command::<Meter>("sum", MeterEvent::Counted { kwh: *kwh, from: context.key.clone() })
     }
 }
 
@@ -73,10 +74,11 @@ async fn counted(store: &Store) -> Vec<f64> {
     store.aggregate::<Meter>().load("sum").await.unwrap().state.kwh
 }
 
-/// A float that did not come back from JSON as it was: after a restart the command had another digest under its id, and no
-/// later command for that aggregate was ever carried out.
+/// A float that did not come back from JSON as it was: after a restart the command had another
+/// digest under its id, and no later command for that aggregate was ever carried out.
 #[tokio::test]
-async fn a_command_with_a_floating_point_number_is_carried_out_once_over_restarts_and_so_is_what_follows() {
+async fn a_command_with_a_floating_point_number_is_carried_out_once_over_restarts_and_so_is_what_follows()
+ {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -87,7 +89,12 @@ async fn a_command_with_a_floating_point_number_is_carried_out_once_over_restart
     for (number, kwh) in expected.iter().enumerate() {
         let process = stage.process();
         let running = process.runtime().process::<Sum>().start().await.unwrap();
-        asking.store.aggregate::<Meter>().execute(&number.to_string(), MeterEvent::Read { kwh: *kwh }).await.unwrap();
+        asking
+            .store
+            .aggregate::<Meter>()
+            .execute(&number.to_string(), MeterEvent::Read { kwh: *kwh })
+            .await
+            .unwrap();
         until("it was counted", async || counted(&asking.store).await.len() > number).await;
         // Killed before anything says that the command was carried out.
         process.kill();

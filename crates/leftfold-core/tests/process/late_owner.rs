@@ -1,7 +1,10 @@
-//! A process whose events get their owner while it runs: what it passed over until then is not missed.
+//! A process whose events get their owner while it runs: what it passed over until then is not
+//! missed.
 
 use leftfold_core::fold::{Aggregate, Event, Recorded, Upcasters};
-use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger, Whose};
+use leftfold_core::runtime::process::{
+    Context, Correlation, Process, Reaction, Targets, Trigger, Whose,
+};
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +76,10 @@ impl Process for Lighter {
 
 async fn record(store: &Store, lamp: &str, event_type: &'static str) {
     let event = NewEvent::new(EventType::new(event_type).unwrap(), "{}");
-    store.append(Append::of(vec![event.in_stream(StreamName::of("lamp", lamp).unwrap())])).await.unwrap();
+    store
+        .append(Append::of(vec![event.in_stream(StreamName::of("lamp", lamp).unwrap())]))
+        .await
+        .unwrap();
 }
 
 fn works(process: &runtime_stage::Process) -> leftfold_core::runtime::Runtime {
@@ -95,7 +101,8 @@ async fn what_was_passed_over_and_nothing_reacted_to_after_it_is_reacted_to_when
 
 /// It went on as if there had been nothing.
 #[tokio::test]
-async fn what_was_passed_over_before_something_else_was_reacted_to_is_parked_when_the_owner_comes() {
+async fn what_was_passed_over_before_something_else_was_reacted_to_is_parked_when_the_owner_comes()
+{
     let process = Stage::new().process();
     let store = &process.store;
     record(store, "a", "lamp.Kindled").await;
@@ -106,7 +113,10 @@ async fn what_was_passed_over_before_something_else_was_reacted_to_is_parked_whe
     store.aggregate::<Lamp>().execute("d", ()).await.unwrap();
     until("it is said", async || running.status()[0].needs_person).await;
     let parked = running.processes().parked("lighter").await.unwrap();
-    let said: Vec<_> = parked.iter().map(|one| (one.whose.clone(), one.position, one.error.clone().unwrap())).collect();
+    let said: Vec<_> = parked
+        .iter()
+        .map(|one| (one.whose.clone(), one.position, one.error.clone().unwrap()))
+        .collect();
     let [(whose, Position(1), why)] = &said[..] else { panic!("{said:?}") };
     assert_eq!(*whose, Whose::Stream("lamp-a".to_owned()));
     assert!(why.contains("lamp.Kindled was passed over") && why.contains("retry or skip"), "{why}");

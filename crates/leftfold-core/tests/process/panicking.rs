@@ -1,10 +1,14 @@
-//! Users' code that panics where a value passes through a process, an inbox or an effect: that value waits for a person or is
-//! refused, and all else goes on.
+//! Users' code that panics where a value passes through a process, an inbox or an effect: that
+//! value waits for a person or is refused, and all else goes on.
 
 use leftfold_core::fold::{Aggregate, Event, Recorded};
 use leftfold_core::runtime::inbox::{Delivery, Inbox, ReceiveError};
-use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger, Whose};
-use leftfold_core::runtime::{Attempt, Conclusion, Effect, EffectId, EffectState, Performed, Policy};
+use leftfold_core::runtime::process::{
+    Context, Correlation, Process, Reaction, Targets, Trigger, Whose,
+};
+use leftfold_core::runtime::{
+    Attempt, Conclusion, Effect, EffectId, EffectState, Performed, Policy,
+};
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
@@ -98,8 +102,12 @@ impl Process for Lighter {
     fn react(&self, trigger: &Trigger<WickEvent>, _: &Context) -> Reaction {
         let light = |fuse| Do::Say(WickEvent::Lit { fuse });
         match trigger {
-            Trigger::Event(WickEvent::CommandAsked { text }) => Reaction::none().command::<Wick>("lit", light(fuse(text))),
-            Trigger::Event(WickEvent::RefusalAsked { text }) => Reaction::none().command::<Wick>("lit", Do::Burn(text.clone())),
+            Trigger::Event(WickEvent::CommandAsked { text }) => {
+                Reaction::none().command::<Wick>("lit", light(fuse(text)))
+            }
+            Trigger::Event(WickEvent::RefusalAsked { text }) => {
+                Reaction::none().command::<Wick>("lit", Do::Burn(text.clone()))
+            }
             Trigger::Refused(refused) => match refused.by::<Wick>() {
                 Some(Burnt { fuse }) => Reaction::none().command::<Wick>("lit", light(fuse)),
                 None => panic!("it was refused: {}", refused.reason()),
@@ -157,9 +165,16 @@ async fn say(store: &Store, event: WickEvent) {
 }
 
 /// An event as another release wrote it, at which the code of this one panics.
-async fn other_release_says(store: &Store, event_type: &'static str, data: &'static str) -> EffectId {
+async fn other_release_says(
+    store: &Store,
+    event_type: &'static str,
+    data: &'static str,
+) -> EffectId {
     let event = NewEvent::new(EventType::new(event_type).unwrap(), data);
-    store.append(Append::of(vec![event.in_stream(StreamName::of("wick", "other").unwrap())])).await.unwrap();
+    store
+        .append(Append::of(vec![event.in_stream(StreamName::of("wick", "other").unwrap())]))
+        .await
+        .unwrap();
     EffectId(store.head().position)
 }
 
@@ -176,10 +191,14 @@ async fn commands_and_refusals_whose_code_panics_wait_for_a_person_and_the_proce
         say(&process.store, WickEvent::CommandAsked { text: text.clone() }).await;
         say(&process.store, WickEvent::RefusalAsked { text }).await;
     }
-    until("the others are carried out", async || lit(&process.store).await == [fuse("ok"), fuse("ok")]).await;
+    until("the others are carried out", async || {
+        lit(&process.store).await == [fuse("ok"), fuse("ok")]
+    })
+    .await;
     let parked = running.processes().parked("lighter").await.unwrap();
-    let whose: Vec<_> =
-        ["command read", "command write", "refusal read", "refusal write"].map(|key| Whose::Instance(key.to_owned())).into();
+    let whose: Vec<_> = ["command read", "command write", "refusal read", "refusal write"]
+        .map(|key| Whose::Instance(key.to_owned()))
+        .into();
     let mut found: Vec<_> = parked.iter().map(|one| one.whose.clone()).collect();
     found.sort_by_key(|whose| format!("{whose:?}"));
     assert_eq!(found, whose);
@@ -210,22 +229,33 @@ async fn a_message_whose_code_panics_is_refused_at_the_door() {
     let inbox = process.store.inbox::<Lighter>();
     for text in ["write", "read"] {
         let received = inbox.receive("depot", text, None, fuse(text)).await;
-        assert!(matches!(&received, Err(ReceiveError::Unwritable { detail }) if detail.contains("broke")), "{received:?}");
+        assert!(
+            matches!(&received, Err(ReceiveError::Unwritable { detail }) if detail.contains("broke")),
+            "{received:?}"
+        );
     }
     let received = inbox.receive_bytes("depot", "bytes", None, b"\"read\"").await;
-    assert!(matches!(&received, Err(ReceiveError::Unreadable { detail, .. }) if detail.contains("broke")), "{received:?}");
+    assert!(
+        matches!(&received, Err(ReceiveError::Unreadable { detail, .. }) if detail.contains("broke")),
+        "{received:?}"
+    );
     assert_eq!(process.store.head().position, Position::START);
 }
 
-/// An intent at whose reading code panicked ended as not done, also if the next release could carry it out.
+/// An intent at whose reading code panicked ended as not done, also if the next release could carry
+/// it out.
 #[tokio::test]
-async fn an_outcome_whose_code_panics_is_in_doubt_and_an_intent_waits_for_a_release_that_reads_it() {
+async fn an_outcome_whose_code_panics_is_in_doubt_and_an_intent_waits_for_a_release_that_reads_it()
+{
     let stage = Stage::new();
     let process = stage.process();
     let running = process.runtime().effect(Burn).start().await.unwrap();
-    let unread = other_release_says(&process.store, "wick.OutcomeAsked", r#"{"text":"ok","by":"read"}"#).await;
+    let unread =
+        other_release_says(&process.store, "wick.OutcomeAsked", r#"{"text":"ok","by":"read"}"#)
+            .await;
     for (text, is_done) in [("write", false), ("read", false), ("ok", true)] {
-        say(&process.store, WickEvent::OutcomeAsked { text: text.to_owned(), by: fuse("me") }).await;
+        say(&process.store, WickEvent::OutcomeAsked { text: text.to_owned(), by: fuse("me") })
+            .await;
         let id = EffectId(process.store.head().position);
         match settled(&running.effects(), id).await {
             EffectState::Done { .. } if is_done => {}
@@ -237,7 +267,10 @@ async fn an_outcome_whose_code_panics_is_in_doubt_and_an_intent_waits_for_a_rele
     }
     until("the intent is parked", async || running.status()[0].parked == 1).await;
     let state = running.effects().find(unread).await.unwrap().unwrap().state;
-    assert!(matches!(&state, EffectState::Parked { reason } if reason.contains("the glasses broke")), "{state:?}");
+    assert!(
+        matches!(&state, EffectState::Parked { reason } if reason.contains("the glasses broke")),
+        "{state:?}"
+    );
     running.stop().await.unwrap();
 }
 
@@ -246,11 +279,15 @@ async fn an_outcome_whose_event_the_target_cannot_take_is_recorded_without_it() 
     let stage = Stage::new();
     let process = stage.process();
     let running = process.runtime().effect(Burn).start().await.unwrap();
-    say(&process.store, WickEvent::OutcomeAsked { text: "explode".to_owned(), by: fuse("me") }).await;
+    say(&process.store, WickEvent::OutcomeAsked { text: "explode".to_owned(), by: fuse("me") })
+        .await;
     let id = EffectId(process.store.head().position);
     assert!(matches!(settled(&running.effects(), id).await, EffectState::Done { .. }));
     let refused = running.effects().find(id).await.unwrap().unwrap().report_refused.unwrap();
-    assert!(refused.contains("its apply panics (") && refused.contains("the wick exploded"), "{refused}");
+    assert!(
+        refused.contains("its apply panics (") && refused.contains("the wick exploded"),
+        "{refused}"
+    );
     assert_eq!(lit(&process.store).await, []);
     running.stop().await.unwrap();
 }

@@ -1,12 +1,14 @@
 //! What cannot be reacted to waits for a person, and holds up nobody else.
 
 use leftfold_core::fold::Recorded;
-use leftfold_core::runtime::process::{AskError, Context, Correlation, PARKED_MAX, Reaction, Targets, Trigger, Whose};
+use leftfold_core::runtime::process::{
+    AskError, Context, Correlation, PARKED_MAX, Reaction, Targets, Trigger, Whose,
+};
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Store, StreamName};
 
 use crate::clerk::{
-    Act, Ask, Desk, DeskEvent, Do, ask, ask_at, break_it, continues, mend, parked, starts, texts, timer, until_written, works,
-    write,
+    Act, Ask, Desk, DeskEvent, Do, ask, ask_at, break_it, continues, mend, parked, starts, texts,
+    timer, until_written, works, write,
 };
 use crate::runtime_stage::{SECOND, Stage, quiet, until};
 
@@ -39,7 +41,10 @@ async fn an_instance_that_panics_waits_in_order_until_it_is_mended_and_others_go
         assert_eq!(waiting.len(), 3);
         assert!(waiting[0].error.as_ref().unwrap().contains(says), "{waiting:?}");
         assert_eq!((&waiting[1].error, &waiting[2].error), (&None, &None));
-        assert!(matches!(processes.retry("clerk", &instance(&bad)).await, Err(AskError::FailsAgain { .. })));
+        assert!(matches!(
+            processes.retry("clerk", &instance(&bad)).await,
+            Err(AskError::FailsAgain { .. })
+        ));
         // A restart keeps what waits, and its order.
         running.stop().await.unwrap();
         let process = stage.process();
@@ -50,7 +55,10 @@ async fn an_instance_that_panics_waits_in_order_until_it_is_mended_and_others_go
         mend(&broken);
         assert_eq!(running.processes().retry("clerk", &instance(&bad)).await, Ok(4));
         until_written(&process.store, &bad, &["1", "2", "3", "4"]).await;
-        assert_eq!(running.processes().retry("clerk", &instance(&bad)).await, Err(AskError::NotParked));
+        assert_eq!(
+            running.processes().retry("clerk", &instance(&bad)).await,
+            Err(AskError::NotParked)
+        );
         assert_eq!(parked(&running.processes()).await, 0);
         ask(&process.store, starts(&bad, [write(&bad, "5")])).await;
         until_written(&process.store, &bad, &["1", "2", "3", "4", "5"]).await;
@@ -70,8 +78,14 @@ async fn a_person_skips_one_trigger_once_and_the_rest_is_retried() {
     until("three wait", async || parked(&processes).await == 3).await;
     let first = processes.parked("clerk").await.unwrap()[0].position;
     assert_eq!(processes.skip("clerk", &instance("skipped"), first, "ann").await, Ok(1));
-    assert_eq!(processes.skip("clerk", &instance("skipped"), first, "ann").await, Err(AskError::NotParked));
-    assert_eq!(processes.skip("clerk", &instance("skipped"), Position(1_000), "ann").await, Err(AskError::NotParked));
+    assert_eq!(
+        processes.skip("clerk", &instance("skipped"), first, "ann").await,
+        Err(AskError::NotParked)
+    );
+    assert_eq!(
+        processes.skip("clerk", &instance("skipped"), Position(1_000), "ann").await,
+        Err(AskError::NotParked)
+    );
     let unknown = processes.skip("nobody", &instance("skipped"), first, "ann").await;
     assert_eq!(unknown, Err(AskError::Unknown { name: "nobody".into() }));
     mend("skipped");
@@ -95,7 +109,11 @@ async fn an_event_that_cannot_be_read_holds_up_its_own_stream_only() {
         process.store.append(Append::of(vec![unread.clone()])).await.unwrap();
         let facts = serde_json::to_vec(&starts("behind", [write("behind", desk)])).unwrap();
         let behind = NewEvent::new(EventType::new("desk.Asked").unwrap(), facts);
-        process.store.append(Append::of(vec![behind.in_stream(unread.stream.unwrap())])).await.unwrap();
+        process
+            .store
+            .append(Append::of(vec![behind.in_stream(unread.stream.unwrap())]))
+            .await
+            .unwrap();
         ask_at(&process.store, "even", starts("even", [write("even", desk)])).await;
         until("two wait", async || parked(&whose).await == 2).await;
         let waiting = whose.parked("clerk").await.unwrap();
@@ -104,7 +122,10 @@ async fn an_event_that_cannot_be_read_holds_up_its_own_stream_only() {
         assert!(matches!(whose.retry("clerk", &stream).await, Err(AskError::FailsAgain { .. })));
         assert_eq!(whose.skip("clerk", &stream, waiting[0].position, "ann").await, Ok(1));
         assert_eq!(whose.retry("clerk", &stream).await, Ok(1));
-        until("it was reacted to", async || texts(&process.store, "behind").await.last().is_some_and(|d| d == desk)).await;
+        until("it was reacted to", async || {
+            texts(&process.store, "behind").await.last().is_some_and(|d| d == desk)
+        })
+        .await;
         assert_eq!(parked(&whose).await, 0);
     }
     assert_eq!(texts(&process.store, "even").await.len(), 2);
@@ -134,14 +155,18 @@ async fn an_event_at_which_correlate_panics_waits_and_is_not_let_go_by_a_retry()
     until("it waits", async || parked(&processes).await == 1).await;
     mend("lost");
     break_it("lost correlate");
-    assert!(matches!(processes.retry("clerk", &instance("lost")).await, Err(AskError::FailsAgain { .. })));
+    assert!(matches!(
+        processes.retry("clerk", &instance("lost")).await,
+        Err(AskError::FailsAgain { .. })
+    ));
     mend("lost correlate");
     assert_eq!(processes.retry("clerk", &instance("lost")).await, Ok(1));
     until_written(&process.store, "lost", &["1", "2", "3"]).await;
     running.stop().await.unwrap();
 }
 
-/// Two timers of one instance were due at once and the second one failed: they were tried for ever, together.
+/// Two timers of one instance were due at once and the second one failed: they were tried for ever,
+/// together.
 #[tokio::test]
 async fn of_two_triggers_in_one_append_the_first_is_reacted_to_where_the_second_fails() {
     let stage = Stage::new();
@@ -149,7 +174,11 @@ async fn of_two_triggers_in_one_append_the_first_is_reacted_to_where_the_second_
     let running = works(&process).await;
     let asked = starts("pair", [timer("a", 10), timer("b", 11)]).later("a", [write("pair", "a")]);
     ask(&process.store, asked.later("b", [Act::UnknownTarget])).await;
-    ask(&process.store, starts("twice", [Act::Scrawl { desk: "s".into() }, Act::Scrawl { desk: "t".into() }])).await;
+    ask(
+        &process.store,
+        starts("twice", [Act::Scrawl { desk: "s".into() }, Act::Scrawl { desk: "t".into() }]),
+    )
+    .await;
     quiet().await;
     stage.clock.advance(60 * SECOND);
     until_written(&process.store, "pair", &["a"]).await;
@@ -194,7 +223,11 @@ async fn one_event_that_was_two_is_reacted_to_twice_and_parked_for_whom_it_fails
         "two": Ask { starts: vec!["half".into(), "whole".into()], acts: vec![write("whole", "2")], ..Ask::default() },
     });
     let old = NewEvent::new(EventType::new("desk.AskedTwice").unwrap(), data.to_string());
-    process.store.append(Append::of(vec![old.in_stream(StreamName::of("desk", "old").unwrap())])).await.unwrap();
+    process
+        .store
+        .append(Append::of(vec![old.in_stream(StreamName::of("desk", "old").unwrap())]))
+        .await
+        .unwrap();
     until_written(&process.store, "whole", &["2"]).await;
     assert_eq!(parked(&running.processes()).await, 2);
     mend("half");
@@ -251,15 +284,18 @@ async fn a_reaction_that_does_not_return_is_named_with_its_event() {
     running.stop().await.unwrap();
 }
 
-/// A timer that failed where no more could be parked was told as something that passes by itself, and nobody came.
+/// A timer that failed where no more could be parked was told as something that passes by itself,
+/// and nobody came.
 #[tokio::test]
 async fn a_timer_that_would_be_parked_where_no_more_can_be_asks_for_a_person() {
     let stage = Stage::new();
     let process = stage.process();
     let running = works(&process).await;
     ask(&process.store, starts("full", [timer("t", 10)]).later("t", [write("full", "1")])).await;
-    let unreadable =
-        |_| NewEvent::new(EventType::new("desk.Asked").unwrap(), "7").in_stream(StreamName::of("desk", "x").unwrap());
+    let unreadable = |_| {
+        NewEvent::new(EventType::new("desk.Asked").unwrap(), "7")
+            .in_stream(StreamName::of("desk", "x").unwrap())
+    };
     for _ in 0..PARKED_MAX / 1_000 {
         process.store.append(Append::of((0..1_000).map(unreadable).collect())).await.unwrap();
     }

@@ -1,7 +1,9 @@
 //! Records of the runtime that cannot be read park what they concern, and nothing else.
 
 use leftfold_core::fold::{Aggregate, Event, Recorded};
-use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger, Whose};
+use leftfold_core::runtime::process::{
+    Context, Correlation, Process, Reaction, Targets, Trigger, Whose,
+};
 use leftfold_core::runtime::{Attempt, Conclusion, Effect, Performed, Policy, Runtime};
 use leftfold_core::store::{Position, Query, Read, Store, Tags};
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,11 @@ async fn a_record_that_cannot_be_read_parks_its_instance_until_a_person_lets_it_
         let process = stage.process();
         let store = &process.store;
         for key in ["bad", "good"] {
-            ask(store, starts(key, [write(key, "1"), timer("t", 10)]).later("t", [write(key, "timer")])).await;
+            ask(
+                store,
+                starts(key, [write(key, "1"), timer("t", 10)]).later("t", [write(key, "timer")]),
+            )
+            .await;
         }
         let running = works(&process).await;
         until_written(store, "good", &["1"]).await;
@@ -65,7 +71,8 @@ async fn a_record_that_cannot_be_read_parks_its_instance_until_a_person_lets_it_
 
 /// A reaction that is nested deeper than a parser goes was recorded, and every start failed at it.
 #[tokio::test]
-async fn a_reaction_whose_command_is_nested_deeper_than_a_parser_goes_is_read_and_its_command_waits() {
+async fn a_reaction_whose_command_is_nested_deeper_than_a_parser_goes_is_read_and_its_command_waits()
+ {
     let stage = Stage::new();
     let process = stage.process();
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
@@ -128,7 +135,10 @@ async fn a_state_that_cannot_be_made_parks_the_trigger_and_is_named() {
     until("it waits", async || waiting().await.len() == 1).await;
     assert!(waiting().await[0].error.as_ref().unwrap().contains("default exploded"));
     DEFAULT_BROKEN.store(false, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(running.processes().retry("explodes", &Whose::Instance("asked".into())).await, Ok(1));
+    assert_eq!(
+        running.processes().retry("explodes", &Whose::Instance("asked".into())).await,
+        Ok(1)
+    );
     running.stop().await.unwrap();
 }
 
@@ -223,8 +233,10 @@ async fn an_intent_of_a_process_has_the_tags_of_its_event() {
     store.aggregate::<Payment>().execute("direct", direct).await.unwrap();
     ask(&store, starts("1", [])).await;
     Runtime::new(&store).process::<Pays>().run_until_idle().await.unwrap();
-    let found = store.read(Read::matching(Query::tag("account:7"), Position(1))).all().await.unwrap();
-    let streams: Vec<&str> = found.iter().map(|event| event.stream.as_ref().unwrap().name.as_str()).collect();
+    let found =
+        store.read(Read::matching(Query::tag("account:7"), Position(1))).all().await.unwrap();
+    let streams: Vec<&str> =
+        found.iter().map(|event| event.stream.as_ref().unwrap().name.as_str()).collect();
     assert_eq!(streams, ["pay-direct", "pay-asked"]);
     assert_eq!(found[1].data, format!(r#"{{"account":7,"amount":{}}}"#, u128::MAX));
 }

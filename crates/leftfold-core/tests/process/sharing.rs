@@ -10,7 +10,11 @@ async fn of_two_runtimes_one_works_and_the_other_takes_over_when_it_is_killed() 
     let stage = Stage::new();
     let (one, two, asking) = (stage.process(), stage.process(), stage.process());
     let first = works(&one).await;
-    ask(&asking.store, starts("k", [write("k", "1"), timer("t", 20)]).later("t", [write("k", "timer")])).await;
+    ask(
+        &asking.store,
+        starts("k", [write("k", "1"), timer("t", 20)]).later("t", [write("k", "timer")]),
+    )
+    .await;
     until_written(&asking.store, "k", &["1"]).await;
     let second = works(&two).await;
     quiet().await;

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use leftfold_core::fold::Recorded;
-use leftfold_core::runtime::process::{Context, Correlation, InstanceSnapshots, Process, Reaction, Targets, Trigger};
+use leftfold_core::runtime::process::{
+    Context, Correlation, InstanceSnapshots, Process, Reaction, Targets, Trigger,
+};
 use leftfold_core::store::{Position, Query, Read};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,8 @@ static APPLIED: AtomicUsize = AtomicUsize::new(0);
 /// Who counts what is applied.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Counts questions, and says how many there were, for ever. Its fold version is a parameter, and what it counts by.
+/// Counts questions, and says how many there were, for ever. Its fold version is a parameter, and
+/// what it counts by.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Counter<const FOLD: u32, const STEP: u64> {
     count: u64,
@@ -62,7 +65,11 @@ fn says() -> Ask {
     Ask { continues: vec!["say".into()], ..Ask::default() }
 }
 
-async fn runs<const FOLD: u32, const STEP: u64>(stage: &Stage, asks: usize, expected: u64) -> usize {
+async fn runs<const FOLD: u32, const STEP: u64>(
+    stage: &Stage,
+    asks: usize,
+    expected: u64,
+) -> usize {
     let process = stage.process();
     APPLIED.store(0, Ordering::SeqCst);
     let running = process.runtime().process::<Counter<FOLD, STEP>>().start().await.unwrap();
@@ -73,7 +80,12 @@ async fn runs<const FOLD: u32, const STEP: u64>(stage: &Stage, asks: usize, expe
     ask(&process.store, says()).await;
     let reacted = Query::category("$process:counter");
     until("the question is heard", async || {
-        let last = process.store.read(Read::matching(reacted.clone(), Position::END).backwards()).next().await.unwrap();
+        let last = process
+            .store
+            .read(Read::matching(reacted.clone(), Position::END).backwards())
+            .next()
+            .await
+            .unwrap();
         last.is_some_and(|last| last.data.windows(6).any(|part| part == b"\"said\""))
     })
     .await;

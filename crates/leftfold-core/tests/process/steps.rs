@@ -1,7 +1,9 @@
 //! Reactions, their commands, refusals.
 
 use leftfold_core::fold::{Aggregates, Recorded};
-use leftfold_core::runtime::process::{Context, Correlation, PROCESS_LEASE, Process, Reaction, Targets, Trigger};
+use leftfold_core::runtime::process::{
+    Context, Correlation, PROCESS_LEASE, Process, Reaction, Targets, Trigger,
+};
 use leftfold_core::store::{Position, Query};
 
 use crate::clerk::{self, Act, starts, until_written, works, write};
@@ -57,7 +59,10 @@ async fn a_refused_command_comes_back_with_its_reason_and_is_compensated() {
     assert_eq!(a.amount, 10);
     let too_little = PurseRefusal::TooLittle { amount: 40, there: 10 }.to_string();
     assert!(a.ended.contains(&("too-much".to_owned(), Some(too_little.clone()))), "{a:?}");
-    assert!(a.ended.contains(&("to-a-closed-one".to_owned(), Some("paid back".to_owned()))), "{a:?}");
+    assert!(
+        a.ended.contains(&("to-a-closed-one".to_owned(), Some("paid back".to_owned()))),
+        "{a:?}"
+    );
     let status = running.processes().find("transfer", "too-much").await.unwrap().unwrap();
     assert_eq!(status.refused[0].reason(), too_little);
     running.stop().await.unwrap();
@@ -100,7 +105,8 @@ async fn a_timer_fires_in_a_store_that_was_empty_when_the_process_started() {
     let running = process.runtime().process::<Reminder>().start().await.unwrap();
     let purses = process.store.aggregate::<Purse>();
     purses.execute("a", Move::Close).await.unwrap();
-    let mut reactions = process.store.subscribe(Query::category("$process:reminder"), Position::START);
+    let mut reactions =
+        process.store.subscribe(Query::category("$process:reminder"), Position::START);
     reactions.event().await.unwrap();
     stage.clock.advance(SECOND * 61);
     reactions.event().await.unwrap();
@@ -117,20 +123,23 @@ async fn what_one_reaction_commands_of_one_aggregate_is_carried_out_in_the_order
     let asking = stage.process();
     let texts: Vec<String> = (0..40).map(|number| number.to_string()).collect();
     let desks = ["a", "b", "c"];
-    let acts: Vec<Act> = texts.iter().flat_map(|text| desks.map(|desk| write(desk, text))).collect();
+    let acts: Vec<Act> =
+        texts.iter().flat_map(|text| desks.map(|desk| write(desk, text))).collect();
     clerk::ask(&asking.store, starts("orders", acts)).await;
     // Killed when some are carried out, so that the folds of their desks are gone too.
     for written in [1, 17, 18] {
         let process = stage.process();
         let running = works(&process).await;
-        until("some are written", async || clerk::texts(&asking.store, "b").await.len() >= written).await;
+        until("some are written", async || clerk::texts(&asking.store, "b").await.len() >= written)
+            .await;
         process.kill();
         drop(running);
         stage.clock.advance(PROCESS_LEASE);
     }
     let running = works(&stage.process()).await;
     for desk in desks {
-        until_written(&asking.store, desk, &texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        until_written(&asking.store, desk, &texts.iter().map(String::as_str).collect::<Vec<_>>())
+            .await;
     }
     running.stop().await.unwrap();
 }

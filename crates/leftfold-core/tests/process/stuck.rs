@@ -1,12 +1,16 @@
-//! Commands that cannot be carried out for a reason that does not pass: they wait for a person, and nobody is told that they
-//! were refused.
+//! Commands that cannot be carried out for a reason that does not pass: they wait for a person, and
+//! nobody is told that they were refused.
 
 use leftfold_core::runtime::RunningRuntime;
 use leftfold_core::runtime::process::{AskError, ParkedFilter, ParkedTrigger, Whose};
-use leftfold_core::store::{Append, CommandId, CommandRecord, Digest, EventType, NewEvent, Store, StreamName};
+use leftfold_core::store::{
+    Append, CommandId, CommandRecord, Digest, EventType, NewEvent, Store, StreamName,
+};
 use leftfold_testing::command_id_of_runtime;
 
-use crate::clerk::{Act, Desk, Do, ask, break_it, mend, parked, starts, texts, timer, until_written, works, write};
+use crate::clerk::{
+    Act, Desk, Do, ask, break_it, mend, parked, starts, texts, timer, until_written, works, write,
+};
 use crate::runtime_stage::{SECOND, Stage, quiet, until};
 
 fn instance(key: &str) -> Whose {
@@ -27,8 +31,9 @@ async fn waiting(running: &RunningRuntime) -> Vec<ParkedTrigger> {
     running.processes().parked("clerk").await.unwrap()
 }
 
-/// It was tried again and again, and then told to the process as a refusal: a bug in an aggregate began a compensation, and
-/// what waited behind it for the same aggregate stood still meanwhile, also for others.
+/// It was tried again and again, and then told to the process as a refusal: a bug in an aggregate
+/// began a compensation, and what waited behind it for the same aggregate stood still meanwhile,
+/// also for others.
 #[tokio::test]
 async fn a_command_at_which_an_aggregate_panics_waits_for_a_person_and_holds_up_nobody_else() {
     let stage = Stage::new();
@@ -36,12 +41,14 @@ async fn a_command_at_which_an_aggregate_panics_waits_for_a_person_and_holds_up_
     let running = works(&process).await;
     break_desk(&process.store, "hit", "break me").await;
     let acts = [hit("hit"), write("hit", "behind"), write("free", "1")];
-    ask(&process.store, starts("hits", acts).later("refused", [write("told", "it was refused")])).await;
+    ask(&process.store, starts("hits", acts).later("refused", [write("told", "it was refused")]))
+        .await;
     until_written(&process.store, "free", &["1"]).await;
     // Another instance goes on, at the same desk too.
     ask(
         &process.store,
-        starts("other", [write("hit", "other"), write("free", "2"), timer("t", 10)]).later("t", [write("free", "3")]),
+        starts("other", [write("hit", "other"), write("free", "2"), timer("t", 10)])
+            .later("t", [write("free", "3")]),
     )
     .await;
     until_written(&process.store, "hit", &["break me", "other"]).await;
@@ -57,7 +64,10 @@ async fn a_command_at_which_an_aggregate_panics_waits_for_a_person_and_holds_up_
     assert_eq!(commands, [Some("desk-hit"), Some("desk-hit"), None]);
     assert_eq!((&all[1].error, &all[2].error), (&None, &None));
     let again = running.processes().retry("clerk", &instance("hits")).await;
-    assert!(matches!(&again, Err(AskError::FailsAgain { why, .. }) if why.contains("decide exploded")), "{again:?}");
+    assert!(
+        matches!(&again, Err(AskError::FailsAgain { why, .. }) if why.contains("decide exploded")),
+        "{again:?}"
+    );
 
     // A restart keeps what waits, and does not try it.
     running.stop().await.unwrap();
@@ -66,7 +76,10 @@ async fn a_command_at_which_an_aggregate_panics_waits_for_a_person_and_holds_up_
     quiet().await;
     assert_eq!(waiting(&running).await, all);
     let status = running.status().remove(0);
-    assert_eq!((status.waiting, status.stuck, status.needs_person, status.stalled), (3, 2, true, false));
+    assert_eq!(
+        (status.waiting, status.stuck, status.needs_person, status.stalled),
+        (3, 2, true, false)
+    );
     mend("break me");
     assert_eq!(running.processes().retry("clerk", &instance("hits")).await, Ok(3));
     until_written(&process.store, "hit", &["break me", "other", "hit", "behind"]).await;
@@ -104,8 +117,8 @@ async fn plant(store: &Store, key: &str, digest: Digest, answer: &'static [u8]) 
     store.append(Append { command, ..Append::default() }).await.unwrap();
 }
 
-/// An application gave a request of its own the id of a process's next command: that then counted as carried out, or waited
-/// for a person.
+/// An application gave a request of its own the id of a process's next command: that then counted
+/// as carried out, or waited for a person.
 #[tokio::test]
 async fn an_application_cannot_take_the_id_of_a_command_of_a_process() {
     let stage = Stage::new();
@@ -134,12 +147,22 @@ async fn whatever_does_not_pass_parks_the_command_at_once_with_its_reason() {
     let later = later.in_stream(StreamName::of("desk", "of a later release").unwrap());
     store.append(Append::of(vec![later])).await.unwrap();
     let running = works(&process).await;
-    for (key, desk, says) in
-        [("reused", "a", "was used before"), ("unreadable", "a", "answer"), ("later", "of a later release", "version 2")]
-    {
-        ask(store, starts(key, [write(desk, "1")]).later("refused", [write("told", "it was refused")])).await;
-        until("it waits", async || waiting(&running).await.iter().any(|one| one.whose == instance(key))).await;
-        let one = waiting(&running).await.into_iter().find(|one| one.whose == instance(key)).unwrap();
+    for (key, desk, says) in [
+        ("reused", "a", "was used before"),
+        ("unreadable", "a", "answer"),
+        ("later", "of a later release", "version 2"),
+    ] {
+        ask(
+            store,
+            starts(key, [write(desk, "1")]).later("refused", [write("told", "it was refused")]),
+        )
+        .await;
+        until("it waits", async || {
+            waiting(&running).await.iter().any(|one| one.whose == instance(key))
+        })
+        .await;
+        let one =
+            waiting(&running).await.into_iter().find(|one| one.whose == instance(key)).unwrap();
         assert!(one.error.as_ref().is_some_and(|error| error.contains(says)), "{one:?}");
     }
     ask(store, starts("fine", [write("a", "fine")])).await;
@@ -158,7 +181,8 @@ async fn a_parked_command_that_is_refused_when_it_is_retried_is_reacted_to_as_re
     let process = stage.process();
     let running = works(&process).await;
     break_desk(&process.store, "no", "break me first").await;
-    let asked = starts("no", [Act::Scold { desk: "no".into() }]).later("refused", [write("told", "it was refused")]);
+    let asked = starts("no", [Act::Scold { desk: "no".into() }])
+        .later("refused", [write("told", "it was refused")]);
     ask(&process.store, asked).await;
     until("it waits", async || parked(&running.processes()).await == 1).await;
     mend("break me first");
@@ -178,7 +202,10 @@ async fn a_command_whose_target_has_no_name_or_that_would_not_be_read_again_is_n
     ask(&process.store, starts("blurred", [Act::Blurred { desk: "b".into() }])).await;
     until("all wait", async || parked(&running.processes()).await == 3).await;
     let all = waiting(&running).await;
-    assert!(all.iter().all(|one| one.command_for.is_none()), "the trigger waits, not the command: {all:?}");
+    assert!(
+        all.iter().all(|one| one.command_for.is_none()),
+        "the trigger waits, not the command: {all:?}"
+    );
     assert!(all[0].error.as_ref().unwrap().contains("desk"), "{all:?}");
     running.stop().await.unwrap();
 }
@@ -198,24 +225,39 @@ async fn many_that_wait_are_retried_to_the_end_and_let_go_by_what_was_said_of_th
     for (desk, count) in [("one", 3), ("two", 2)] {
         break_desk(&process.store, desk, &format!("break {desk}")).await;
         for number in 0..count {
-            ask(&process.store, starts(&format!("{desk} {number}"), [hit(desk), write(desk, "behind")])).await;
+            ask(
+                &process.store,
+                starts(&format!("{desk} {number}"), [hit(desk), write(desk, "behind")]),
+            )
+            .await;
         }
     }
     until("all wait", async || parked(&processes).await == 610).await;
     mend("many");
     assert_eq!(processes.retry("clerk", &instance("many")).await, Ok(600));
-    until_written(&process.store, "many", &texts_of.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    until_written(&process.store, "many", &texts_of.iter().map(String::as_str).collect::<Vec<_>>())
+        .await;
 
     mend("break two");
-    let all = processes.retry_all("clerk", &ParkedFilter::all().saying("decide exploded")).await.unwrap();
+    let all =
+        processes.retry_all("clerk", &ParkedFilter::all().saying("decide exploded")).await.unwrap();
     assert_eq!((all.done, all.failing.len()), (4, 3), "{all:?}");
     until("both desks were hit", async || texts(&process.store, "two").await.len() == 5).await;
     let third = ParkedFilter::all().of(instance("one 2"));
     assert_eq!(processes.skip_all("clerk", &third, "ann").await, Ok(2));
-    assert_eq!(processes.skip_all("clerk", &ParkedFilter::all().saying("exploded"), "ann").await, Ok(2));
-    assert_eq!(processes.skip_all("clerk", &ParkedFilter::all().saying("exploded"), "ann").await, Ok(0));
+    assert_eq!(
+        processes.skip_all("clerk", &ParkedFilter::all().saying("exploded"), "ann").await,
+        Ok(2)
+    );
+    assert_eq!(
+        processes.skip_all("clerk", &ParkedFilter::all().saying("exploded"), "ann").await,
+        Ok(0)
+    );
     assert_eq!(processes.retry_all("clerk", &ParkedFilter::all()).await.unwrap().done, 2);
     assert_eq!(parked(&processes).await, 0);
-    assert!(matches!(processes.retry_all("nobody", &ParkedFilter::all()).await, Err(AskError::Unknown { .. })));
+    assert!(matches!(
+        processes.retry_all("nobody", &ParkedFilter::all()).await,
+        Err(AskError::Unknown { .. })
+    ));
     running.stop().await.unwrap();
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use leftfold_core::runtime::Clock;
 use leftfold_core::store::{Append, EventType, NewEvent, Store, StreamName, Timestamp};
 
-use crate::clerk::{Act, Ask, ask, cancel, continues, starts, texts, timer, until_written, works, write};
+use crate::clerk::{
+    Act, Ask, ask, cancel, continues, starts, texts, timer, until_written, works, write,
+};
 use crate::runtime_stage::{SECOND, Stage, quiet};
 
 /// Sets a timer that writes its name on the desk of its key.
@@ -91,7 +93,9 @@ async fn a_timer_at_once_or_in_the_past_fires_without_any_time_passing() {
     let past = Act::At { name: "past".into(), at: Timestamp::MIN };
     ask(
         &process.store,
-        starts("k", [timer("now", 0), past]).later("now", [write("k", "now")]).later("past", [write("k", "past")]),
+        starts("k", [timer("now", 0), past])
+            .later("now", [write("k", "now")])
+            .later("past", [write("k", "past")]),
     )
     .await;
     // The clock of the stage stands where it was when the stage was set, which is before that.
@@ -110,8 +114,14 @@ async fn a_timer_in_the_year_9999_waits_and_the_latest_moment_never_comes() {
     let running = works(&process).await;
     let far = |name: &str, at: Timestamp| Act::At { name: name.into(), at };
     let year_9999: Timestamp = "9999-01-01T00:00:00Z".parse().unwrap();
-    let acts = [far("far", year_9999), far("never", Timestamp::MAX), timer("soon", 10), timer("overflow", u32::MAX)];
-    let asked = starts("k", acts).later("far", [write("k", "far")]).later("soon", [write("k", "soon")]);
+    let acts = [
+        far("far", year_9999),
+        far("never", Timestamp::MAX),
+        timer("soon", 10),
+        timer("overflow", u32::MAX),
+    ];
+    let asked =
+        starts("k", acts).later("far", [write("k", "far")]).later("soon", [write("k", "soon")]);
     ask(&process.store, asked.later("never", [write("k", "never")])).await;
     stage.clock.advance(60 * SECOND);
     until_quiet_on(&process.store, "k", &["soon"]).await;
@@ -145,7 +155,8 @@ async fn an_outage_does_not_turn_an_answer_in_time_into_a_missed_deadline() {
     running.stop().await.unwrap();
 }
 
-/// The end was read when the timer was due; what was stamped before and durable after was overlooked.
+/// The end was read when the timer was due; what was stamped before and durable after was
+/// overlooked.
 #[tokio::test]
 async fn an_answer_that_becomes_durable_while_the_timer_fires_counts() {
     let stage = Stage::new();
@@ -156,7 +167,11 @@ async fn an_answer_that_becomes_durable_while_the_timer_fires_counts() {
     process.faults.before_append(move || {
         let answer = serde_json::to_vec(&continues("k", [cancel("missed")])).unwrap();
         let answer = NewEvent::new(EventType::new("desk.Asked").unwrap(), answer);
-        drop(other.store.append(Append::of(vec![answer.in_stream(StreamName::of("desk", "x").unwrap())])));
+        drop(
+            other
+                .store
+                .append(Append::of(vec![answer.in_stream(StreamName::of("desk", "x").unwrap())])),
+        );
     });
     stage.clock.advance(3_601 * SECOND);
     until_quiet_on(&process.store, "k", &[]).await;
@@ -220,8 +235,13 @@ async fn a_timer_of_an_earlier_life_does_not_fire_in_the_next() {
     let running = works(&process).await;
     ask(&process.store, sets("k", "old", 10)).await;
     ask(&process.store, continues("k", [Act::End])).await;
-    ask(&process.store, starts("k", [timer("new", 20)]).later("new", [write("k", "new")]).later("old", [write("k", "old")]))
-        .await;
+    ask(
+        &process.store,
+        starts("k", [timer("new", 20)])
+            .later("new", [write("k", "new")])
+            .later("old", [write("k", "old")]),
+    )
+    .await;
     quiet().await;
     stage.clock.advance(60 * SECOND);
     until_quiet_on(&process.store, "k", &["new"]).await;

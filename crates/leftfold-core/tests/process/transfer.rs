@@ -56,12 +56,16 @@ impl Aggregate for Purse {
 
     fn apply(&mut self, event: &PurseEvent) {
         match event {
-            PurseEvent::Filled { amount } | PurseEvent::Deposited { amount, .. } | PurseEvent::PaidBack { amount, .. } => {
+            PurseEvent::Filled { amount }
+            | PurseEvent::Deposited { amount, .. }
+            | PurseEvent::PaidBack { amount, .. } => {
                 self.amount += amount;
             }
             PurseEvent::Withdrawn { amount, .. } => self.amount -= amount,
             PurseEvent::TransferAsked { .. } => {}
-            PurseEvent::TransferEnded { transfer, failed } => self.ended.push((transfer.clone(), failed.clone())),
+            PurseEvent::TransferEnded { transfer, failed } => {
+                self.ended.push((transfer.clone(), failed.clone()))
+            }
             PurseEvent::Closed => self.closed = true,
         }
     }
@@ -69,7 +73,9 @@ impl Aggregate for Purse {
     fn decide(&self, command: &Move) -> Result<Vec<PurseEvent>, PurseRefusal> {
         Ok(vec![match command.clone() {
             Move::Fill { amount } => PurseEvent::Filled { amount },
-            Move::AskTransfer { transfer, to, amount } => PurseEvent::TransferAsked { transfer, to, amount },
+            Move::AskTransfer { transfer, to, amount } => {
+                PurseEvent::TransferAsked { transfer, to, amount }
+            }
             Move::Withdraw { amount, .. } if amount > self.amount => {
                 return Err(PurseRefusal::TooLittle { amount, there: self.amount });
             }
@@ -77,7 +83,9 @@ impl Aggregate for Purse {
             Move::Deposit { .. } if self.closed => return Err(PurseRefusal::Closed),
             Move::Deposit { transfer, amount } => PurseEvent::Deposited { transfer, amount },
             Move::PayBack { transfer, amount } => PurseEvent::PaidBack { transfer, amount },
-            Move::EndTransfer { transfer, failed } => PurseEvent::TransferEnded { transfer, failed },
+            Move::EndTransfer { transfer, failed } => {
+                PurseEvent::TransferEnded { transfer, failed }
+            }
             Move::Close => PurseEvent::Closed,
         }])
     }
@@ -118,7 +126,8 @@ impl Process for Transfer {
 
     fn react(&self, trigger: &Trigger<PurseEvent>, context: &Context) -> Reaction {
         let (transfer, amount) = (context.key.clone(), self.amount);
-        let end = |failed: Option<String>| Move::EndTransfer { transfer: context.key.clone(), failed };
+        let end =
+            |failed: Option<String>| Move::EndTransfer { transfer: context.key.clone(), failed };
         match trigger {
             Trigger::Event(PurseEvent::TransferAsked { .. }) => Reaction::none()
                 .command::<Purse>(&self.from, Move::Withdraw { transfer, amount })
@@ -126,13 +135,17 @@ impl Process for Transfer {
             Trigger::Event(PurseEvent::Withdrawn { .. }) => {
                 Reaction::none().command::<Purse>(&self.to, Move::Deposit { transfer, amount })
             }
-            Trigger::Event(PurseEvent::Deposited { .. }) => Reaction::none().command::<Purse>(&self.from, end(None)),
+            Trigger::Event(PurseEvent::Deposited { .. }) => {
+                Reaction::none().command::<Purse>(&self.from, end(None))
+            }
             Trigger::Event(PurseEvent::PaidBack { .. }) => {
                 Reaction::none().command::<Purse>(&self.from, end(Some("paid back".to_owned())))
             }
             Trigger::Refused(refused) => match refused.command::<Purse>() {
-                Some(Move::Deposit { .. }) => Reaction::none().command::<Purse>(&self.from, Move::PayBack { transfer, amount }),
-                _ => Reaction::none().command::<Purse>(&self.from, end(Some(refused.reason().to_owned()))),
+                Some(Move::Deposit { .. }) => Reaction::none()
+                    .command::<Purse>(&self.from, Move::PayBack { transfer, amount }),
+                _ => Reaction::none()
+                    .command::<Purse>(&self.from, end(Some(refused.reason().to_owned()))),
             },
             Trigger::TimerFired { .. } | Trigger::Event(_) => Reaction::none(),
         }

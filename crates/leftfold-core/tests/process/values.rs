@@ -1,5 +1,5 @@
-//! Values of users that pass through processes and inboxes, as commands, refusals and messages: what is written is what
-//! is read.
+//! Values of users that pass through processes and inboxes, as commands, refusals and messages:
+//! what is written is what is read.
 
 use std::collections::HashSet;
 
@@ -112,7 +112,9 @@ impl Process for Booking {
                 .command::<Meter>("booked", Do::Book(amount.clone()))
                 .command::<Meter>("booked", Do::Book(amount.clone())),
             Trigger::Refused(refused) => {
-                let (Some(Again { amount }), Some(Do::Book(same))) = (refused.by::<Meter>(), refused.command::<Meter>()) else {
+                let (Some(Again { amount }), Some(Do::Book(same))) =
+                    (refused.by::<Meter>(), refused.command::<Meter>())
+                else {
                     panic!("it was refused: {}", refused.reason());
                 };
                 assert_eq!(amount, same);
@@ -138,11 +140,18 @@ impl Inbox for Booking {
 
 /// As the log has it, not the fold that is kept.
 async fn booked(store: &Store, id: &str) -> Vec<Amount> {
-    store.aggregate::<Meter>().load_at(id, leftfold_core::store::Version::END).await.unwrap().state.booked
+    store
+        .aggregate::<Meter>()
+        .load_at(id, leftfold_core::store::Version::END)
+        .await
+        .unwrap()
+        .state
+        .booked
 }
 
-/// A command with a float was carried out once, and after a restart no other one ever was: its recorded JSON was parsed,
-/// written anew, and digested. One with a number beyond 64 bits parked the process.
+/// A command with a float was carried out once, and after a restart no other one ever was: its
+/// recorded JSON was parsed, written anew, and digested. One with a number beyond 64 bits parked
+/// the process.
 #[tokio::test]
 async fn commands_and_refusals_of_processes_are_what_they_were_also_after_a_restart() {
     let stage = Stage::new();
@@ -153,7 +162,10 @@ async fn commands_and_refusals_of_processes_are_what_they_were_also_after_a_rest
         process.store.aggregate::<Meter>().execute("1", Do::Read(amount(number))).await.unwrap();
         expected.push(amount(number));
         for id in ["booked", "refused"] {
-            until(format!("{number} is {id}"), async || booked(&process.store, id).await == expected).await;
+            until(format!("{number} is {id}"), async || {
+                booked(&process.store, id).await == expected
+            })
+            .await;
         }
         assert_eq!(running.processes().parked("booking").await.unwrap(), []);
         running.stop().await.unwrap();
@@ -167,17 +179,22 @@ async fn a_command_that_would_not_be_read_as_it_was_parks_its_trigger_and_says_w
     let running = process.runtime().process::<Booking>().start().await.unwrap();
     let reading = Amount { kwh: -1.0, ..amount(1) };
     process.store.aggregate::<Meter>().execute("1", Do::Read(reading)).await.unwrap();
-    until("it is parked", async || !running.processes().parked("booking").await.unwrap().is_empty()).await;
+    until("it is parked", async || {
+        !running.processes().parked("booking").await.unwrap().is_empty()
+    })
+    .await;
     let parked = running.processes().parked("booking").await.unwrap();
     let error = parked[0].error.as_ref().unwrap();
-    for part in ["the command for meter-booked cannot be written", "values::Do: Book.kwh: NaN is no number"] {
+    for part in
+        ["the command for meter-booked cannot be written", "values::Do: Book.kwh: NaN is no number"]
+    {
         assert!(error.contains(part), "{error}");
     }
     running.stop().await.unwrap();
 }
 
-/// A message with 123 arrays of a client within each other was delivered, and no runtime started any more: in the record
-/// of the process it was deeper than could be read.
+/// A message with 123 arrays of a client within each other was delivered, and no runtime started
+/// any more: in the record of the process it was deeper than could be read.
 #[tokio::test]
 async fn messages_are_what_they_were_and_one_that_is_nested_too_deeply_is_refused_at_the_door() {
     let stage = Stage::new();
@@ -186,7 +203,10 @@ async fn messages_are_what_they_were_and_one_that_is_nested_too_deeply_is_refuse
     for levels in [100, 119, 120, 123, 126, 500] {
         let client = (0..levels).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
         let refused = inbox.receive("depot", "deep", None, Amount { client, ..amount(1) }).await;
-        assert!(matches!(refused, Err(ReceiveError::Invalid(_) | ReceiveError::Unwritable { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ReceiveError::Invalid(_) | ReceiveError::Unwritable { .. })),
+            "{refused:?}"
+        );
     }
     assert_eq!(process.store.head().position, Position::START);
     let mut expected = Vec::new();
@@ -194,9 +214,15 @@ async fn messages_are_what_they_were_and_one_that_is_nested_too_deeply_is_refuse
         let process = stage.process();
         let running = process.runtime().inbox::<Booking>().start().await.unwrap();
         let inbox = process.store.inbox::<Booking>();
-        inbox.receive("depot", &number.to_string(), Some(number.into()), amount(number)).await.unwrap();
+        inbox
+            .receive("depot", &number.to_string(), Some(number.into()), amount(number))
+            .await
+            .unwrap();
         expected.push(amount(number));
-        until(format!("{number} is booked"), async || booked(&process.store, "booked").await == expected).await;
+        until(format!("{number} is booked"), async || {
+            booked(&process.store, "booked").await == expected
+        })
+        .await;
         running.stop().await.unwrap();
     }
 }

@@ -1,5 +1,6 @@
-//! What the tests of projections stand on: a target with transactions whose rows outlive every process, and that fails
-//! at any call; and a projection whose rows tell exactly which events went into them.
+//! What the tests of projections stand on: a target with transactions whose rows outlive every
+//! process, and that fails at any call; and a projection whose rows tell exactly which events went
+//! into them.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use leftfold_core::fold::{Event, Recorded, Schema};
 use leftfold_core::runtime::RunningRuntime;
-use leftfold_core::runtime::projection::{NotReached, Place, Projection, ProjectionError, Session, Target};
+use leftfold_core::runtime::projection::{
+    NotReached, Place, Projection, ProjectionError, Session, Target,
+};
 use leftfold_core::store::{Append, NewEvent, Outcome, Position, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
@@ -115,9 +118,14 @@ impl<const LANES: usize, const BLOCKS: bool> Shelf<LANES, BLOCKS> {
         locked(&self.wires).log.iter().filter(|name| **name == call).count()
     }
 
-    /// The rows of a version: for each key the positions of the events that went in, in the order that they did.
+    /// The rows of a version: for each key the positions of the events that went in, in the order
+    /// that they did.
     pub fn rows(&self, name: &str, version: u32) -> BTreeMap<String, Vec<u64>> {
-        locked(&self.disk).versions.get(&(name.to_owned(), version)).map(|version| version.rows.clone()).unwrap_or_default()
+        locked(&self.disk)
+            .versions
+            .get(&(name.to_owned(), version))
+            .map(|version| version.rows.clone())
+            .unwrap_or_default()
     }
 
     pub fn served(&self, name: &str) -> BTreeMap<String, Vec<u64>> {
@@ -127,7 +135,11 @@ impl<const LANES: usize, const BLOCKS: bool> Shelf<LANES, BLOCKS> {
 
     pub fn notes(&self, name: &str, version: u32, prefix: &str) -> Vec<(String, Vec<u8>)> {
         let disk = locked(&self.disk);
-        let notes = disk.versions.get(&(name.to_owned(), version)).map(|version| version.notes.clone()).unwrap_or_default();
+        let notes = disk
+            .versions
+            .get(&(name.to_owned(), version))
+            .map(|version| version.notes.clone())
+            .unwrap_or_default();
         notes.into_iter().filter(|(key, _)| key.starts_with(prefix)).collect()
     }
 
@@ -150,7 +162,9 @@ impl<const LANES: usize, const BLOCKS: bool> Shelf<LANES, BLOCKS> {
         wires.calls += 1;
         wires.log.push(name);
         match wires.fails {
-            Some((at, Fault::Refused)) if at == wires.calls => (false, Err(ProjectionError::message("refused"))),
+            Some((at, Fault::Refused)) if at == wires.calls => {
+                (false, Err(ProjectionError::message("refused")))
+            }
             Some((at, fault)) if at == wires.calls => {
                 wires.cut = true;
                 (fault == Fault::GoneAfter, Err(Cut.into()))
@@ -159,7 +173,11 @@ impl<const LANES: usize, const BLOCKS: bool> Shelf<LANES, BLOCKS> {
         }
     }
 
-    fn act<R>(&self, name: &'static str, act: impl FnOnce(&mut Disk) -> R) -> Result<R, ProjectionError> {
+    fn act<R>(
+        &self,
+        name: &'static str,
+        act: impl FnOnce(&mut Disk) -> R,
+    ) -> Result<R, ProjectionError> {
         let (done, said) = self.call(name);
         let result = done.then(|| act(&mut locked(&self.disk)));
         said?;
@@ -178,7 +196,13 @@ impl<const LANES: usize, const BLOCKS: bool> Target for Shelf<LANES, BLOCKS> {
         if !free {
             return Err(ProjectionError::message(format!("{place:?} is open elsewhere")));
         }
-        Ok(ShelfSession { shelf: self.clone(), lane, rows: Shelved::default(), notes: BTreeMap::new(), open: false })
+        Ok(ShelfSession {
+            shelf: self.clone(),
+            lane,
+            rows: Shelved::default(),
+            notes: BTreeMap::new(),
+            open: false,
+        })
     }
 
     async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
@@ -190,7 +214,9 @@ impl<const LANES: usize, const BLOCKS: bool> Target for Shelf<LANES, BLOCKS> {
     }
 
     async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
-        let of_name = |disk: &mut Disk| disk.versions.keys().filter(|(of, _)| of == name).map(|(_, version)| *version).collect();
+        let of_name = |disk: &mut Disk| {
+            disk.versions.keys().filter(|(of, _)| of == name).map(|(_, version)| *version).collect()
+        };
         self.act("versions", of_name)
     }
 
@@ -270,7 +296,10 @@ impl<const LANES: usize, const BLOCKS: bool> Session for ShelfSession<LANES, BLO
     }
 
     async fn note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), ProjectionError> {
-        assert!(self.open && key.len() <= 200 && value.is_none_or(|value| value.len() <= 16_384), "{key}");
+        assert!(
+            self.open && key.len() <= 200 && value.is_none_or(|value| value.len() <= 16_384),
+            "{key}"
+        );
         self.shelf.act("note", |_| ())?;
         self.notes.insert(key.to_owned(), value.map(<[u8]>::to_vec));
         Ok(())
@@ -283,12 +312,19 @@ impl<const LANES: usize, const BLOCKS: bool> Session for ShelfSession<LANES, BLO
         at_most: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
         assert!(self.open, "no transaction is open");
-        let meant = |key: &String| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after);
-        let changed: BTreeMap<_, _> =
-            self.notes.iter().filter(|(key, _)| meant(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let meant = |key: &String| {
+            key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after)
+        };
+        let changed: BTreeMap<_, _> = self
+            .notes
+            .iter()
+            .filter(|(key, _)| meant(key))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         let shelf = self.shelf.clone();
         let mut notes: BTreeMap<_, _> = shelf.act("notes", |disk| {
-            let kept = self.version(disk).notes.range(prefix.to_owned()..).filter(|(key, _)| meant(key));
+            let kept =
+                self.version(disk).notes.range(prefix.to_owned()..).filter(|(key, _)| meant(key));
             kept.take_while(|(key, _)| key.starts_with(prefix))
                 .take(at_most + changed.len())
                 .map(|(k, v)| (k.clone(), v.clone()))
@@ -351,7 +387,10 @@ pub async fn add(store: &Store, stream: &str, key: &str, what: &str) -> Position
 
 /// Appends an event that cannot be read.
 pub async fn add_unreadable(store: &Store, stream: &str) -> Position {
-    let mut event = Schema::of::<Note>().unwrap().encode(&Note::Added { key: String::new(), what: String::new() }).unwrap();
+    let mut event = Schema::of::<Note>()
+        .unwrap()
+        .encode(&Note::Added { key: String::new(), what: String::new() })
+        .unwrap();
     event.data = r#"{"neither": 1}"#.into();
     append(store, stream, event).await
 }
@@ -390,7 +429,9 @@ pub async fn fold_of(store: &Store) -> BTreeMap<String, Vec<u64>> {
     let mut events = store.read(leftfold_core::store::Read::matching(schema.query(), Position(1)));
     let mut rows: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     while let Some(event) = events.next().await.unwrap() {
-        let Ok(notes) = schema.decode::<Note>(&event, leftfold_core::fold::Unknown::Ignore) else { continue };
+        let Ok(notes) = schema.decode::<Note>(&event, leftfold_core::fold::Unknown::Ignore) else {
+            continue;
+        };
         for Note::Added { key, .. } in notes {
             rows.entry(key).or_default().push(event.position.0);
         }
@@ -439,7 +480,11 @@ impl Code {
         locked(&self.applied).iter().filter(|applied| **applied == position.0).count()
     }
 
-    async fn apply(&self, rows: &mut Shelved, event: &Recorded<Note>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Shelved,
+        event: &Recorded<Note>,
+    ) -> Result<(), ProjectionError> {
         let Note::Added { key, what } = &event.event;
         let position = event.envelope.position.0;
         locked(&self.applied).push(position);
@@ -468,8 +513,8 @@ impl Code {
 #[derive(Clone, Debug, Default)]
 pub struct Tally<const VERSION: u32 = 1, const LANES: usize = 1>(pub Code);
 
-impl<const VERSION: u32, const LANES: usize, const MAX: usize, const BLOCKS: bool> Projection<Shelf<MAX, BLOCKS>>
-    for Tally<VERSION, LANES>
+impl<const VERSION: u32, const LANES: usize, const MAX: usize, const BLOCKS: bool>
+    Projection<Shelf<MAX, BLOCKS>> for Tally<VERSION, LANES>
 {
     const NAME: &'static str = "tally";
     const VERSION: u32 = VERSION;
@@ -482,7 +527,11 @@ impl<const VERSION: u32, const LANES: usize, const MAX: usize, const BLOCKS: boo
         key.clone()
     }
 
-    async fn apply(&self, rows: &mut Shelved, event: &Recorded<Note>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Shelved,
+        event: &Recorded<Note>,
+    ) -> Result<(), ProjectionError> {
         self.0.apply(rows, event).await
     }
 }

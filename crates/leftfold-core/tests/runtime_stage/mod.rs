@@ -1,5 +1,5 @@
-//! What the tests of the runtime stand on: a clock that is moved by hand, processes that share one backend and can be
-//! killed, and a door that is opened from outside.
+//! What the tests of the runtime stand on: a clock that is moved by hand, processes that share one
+//! backend and can be killed, and a door that is opened from outside.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
@@ -13,12 +13,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use leftfold_core::fold::{Aggregate, Event};
 use leftfold_core::runtime::{
-    Attempt, Begin, Clock, Conclusion, Effect, EffectId, EffectState, Effects, Order, Performed, Policy, RunningRuntime, Runtime,
+    Attempt, Begin, Clock, Conclusion, Effect, EffectId, EffectState, Effects, Order, Performed,
+    Policy, RunningRuntime, Runtime,
 };
 use leftfold_core::store::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, Epoch, EventId,
-    EventType, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, Leases, MemoryBackend, NewEvent, Outcome, Page,
-    Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, Status, Store, StoreId, StreamName, Timestamp,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
+    CommandId, Epoch, EventId, EventType, Hash, Holder, Identity, Label, Lease, LeaseError, Leased,
+    Leases, MemoryBackend, NewEvent, Outcome, Page, Partition, Pending, Position, Query, Read,
+    ReadError, RecordedEvent, Status, Store, StoreId, StreamName, Timestamp,
 };
 pub use leftfold_testing::HandClock;
 use leftfold_testing::by_runtime;
@@ -44,7 +46,12 @@ impl Stage {
     /// Somebody else is given some work, whoever has it.
     pub fn holder_takes(&self, work: &str) -> Lease {
         let later = self.clock.now().plus(Duration::from_secs(3_600));
-        let leased = self.leases.lock().unwrap().lease(Label::try_from(work).unwrap(), Holder::random(), 60 * SECOND, later);
+        let leased = self.leases.lock().unwrap().lease(
+            Label::try_from(work).unwrap(),
+            Holder::random(),
+            60 * SECOND,
+            later,
+        );
         let Ok(Leased::Held(lease)) = leased else { panic!("the work is held: {leased:?}") };
         lease
     }
@@ -91,7 +98,14 @@ impl Process {
 
     /// Asks for the door to be opened.
     pub async fn ask(&self, door: &str, code: u32) -> EffectId {
-        EffectId(self.store.aggregate::<Door>().execute(door, Command::Ask(code)).await.unwrap().position)
+        EffectId(
+            self.store
+                .aggregate::<Door>()
+                .execute(door, Command::Ask(code))
+                .await
+                .unwrap()
+                .position,
+        )
     }
 }
 
@@ -154,10 +168,12 @@ impl Faults {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// Counts a call, and kills the process if this is the one. Whether the call is the last to take effect.
+    /// Counts a call, and kills the process if this is the one. Whether the call is the last to
+    /// take effect.
     fn call(&self) -> bool {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        let crash = self.crash.lock().unwrap().filter(|(at, _)| *at == call).map(|(_, crash)| crash);
+        let crash =
+            self.crash.lock().unwrap().filter(|(at, _)| *at == call).map(|(_, crash)| crash);
         if crash == Some(Crash::Before) {
             self.set(Fault::Killed);
         }
@@ -170,7 +186,9 @@ impl Faults {
         }
         match *self.fault.lock().unwrap() {
             Fault::Killed => Pending::ready(Err(ReadError::Closed)),
-            Fault::Unreadable => Pending::ready(Err(ReadError::Io { detail: "the disk is gone".to_owned() })),
+            Fault::Unreadable => {
+                Pending::ready(Err(ReadError::Io { detail: "the disk is gone".to_owned() }))
+            }
             _ => pending,
         }
     }
@@ -186,7 +204,8 @@ impl Backend for Faults {
         let happens = self.before_append.lock().unwrap().take();
         happens.into_iter().for_each(|happens| happens());
         let dies = self.call();
-        // Killed, it does nothing that anyone could see; and nobody is given the work between this and the append.
+        // Killed, it does nothing that anyone could see; and nobody is given the work between this
+        // and the append.
         let leases = self.leases.lock().unwrap();
         if *self.fault.lock().unwrap() != Fault::Killed
             && let Err(fenced) = leases.check(append.fence.take().as_ref())
@@ -218,7 +237,12 @@ impl Backend for Faults {
         self.reading(self.backend.answered(id))
     }
 
-    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
+    fn checkpoint(
+        &self,
+        consumer: Label,
+        source: StoreId,
+        partition: Partition,
+    ) -> Pending<Option<Checkpoint>, ReadError> {
         self.reading(self.backend.checkpoint(consumer, source, partition))
     }
 
@@ -323,8 +347,12 @@ impl Aggregate for Door {
         match command {
             _ if self.walled_up => Err(IsWalledUp),
             Command::Ask(code) => Ok(vec![DoorEvent::OpeningAsked(Opening { code: *code })]),
-            Command::Hear(Conclusion::Done(answer)) => Ok(vec![DoorEvent::Opened { answer: answer.clone() }]),
-            Command::Hear(Conclusion::NotDone { reason }) => Ok(vec![DoorEvent::StayedShut { reason: reason.clone() }]),
+            Command::Hear(Conclusion::Done(answer)) => {
+                Ok(vec![DoorEvent::Opened { answer: answer.clone() }])
+            }
+            Command::Hear(Conclusion::NotDone { reason }) => {
+                Ok(vec![DoorEvent::StayedShut { reason: reason.clone() }])
+            }
             Command::WallUp => Ok(vec![DoorEvent::WalledUp]),
             Command::Explode => panic!("decide exploded"),
         }
@@ -363,7 +391,10 @@ impl Opener {
             resolve: Arc::new(|_| Box::pin(async { in_doubt("nobody knows") })),
             report: |attempt, conclusion| {
                 let stream = &attempt.event.stream.as_ref().unwrap().name;
-                Some((stream.strip_prefix("door-").unwrap().to_owned(), Command::Hear(conclusion.clone())))
+                Some((
+                    stream.strip_prefix("door-").unwrap().to_owned(),
+                    Command::Hear(conclusion.clone()),
+                ))
             },
             performed: Arc::default(),
             resolved: Arc::default(),
@@ -412,7 +443,10 @@ impl Opener {
     }
 
     pub fn repeatable(mut self, attempts: u32) -> Self {
-        self.policy = Policy::repeatable().attempts(attempts).deadline(30 * SECOND).backoff(SECOND, 60 * SECOND);
+        self.policy = Policy::repeatable()
+            .attempts(attempts)
+            .deadline(30 * SECOND)
+            .backoff(SECOND, 60 * SECOND);
         self
     }
 
@@ -485,7 +519,13 @@ pub fn in_doubt(reason: &str) -> Performed<String> {
 }
 
 /// A record as another release, or nobody of ours, would write it.
-pub async fn record(store: &Store, stream: &str, event_type: &str, schema_version: u32, data: &str) -> Position {
+pub async fn record(
+    store: &Store,
+    stream: &str,
+    event_type: &str,
+    schema_version: u32,
+    data: &str,
+) -> Position {
     let mut event = NewEvent::new(EventType::new(event_type.to_owned()).unwrap(), data.to_owned());
     event.schema_version = schema_version;
     let append = Append::of(vec![event.in_stream(StreamName::new(stream.to_owned()).unwrap())]);
@@ -527,11 +567,14 @@ pub async fn until(what: impl fmt::Display, holds: impl AsyncFn() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    assert!(tokio::time::timeout(10 * SECOND, waiting).await.is_ok(), "waited in vain until {what}");
+    assert!(
+        tokio::time::timeout(10 * SECOND, waiting).await.is_ok(),
+        "waited in vain until {what}"
+    );
 }
 
-/// Gives every task its turn until nothing is left to do but to wait. The tests run on one thread, and nothing in the
-/// memory backend waits: so many turns are enough.
+/// Gives every task its turn until nothing is left to do but to wait. The tests run on one thread,
+/// and nothing in the memory backend waits: so many turns are enough.
 pub async fn quiet() {
     for _ in 0..2_000 {
         tokio::task::yield_now().await;

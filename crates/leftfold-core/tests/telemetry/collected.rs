@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use leftfold_core::store::Store;
-use opentelemetry::trace::{Span, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, Tracer};
+use opentelemetry::trace::{
+    Span, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, Tracer,
+};
 use opentelemetry::{Context, KeyValue};
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -33,14 +35,30 @@ impl Tracer for Collector {
         let number = all.len() as u64 + 1;
         let begun = TraceId::from(u128::from(number));
         let trace = if parent.is_valid() { parent.trace_id() } else { begun };
-        let context = SpanContext::new(trace, SpanId::from(number), TraceFlags::SAMPLED, false, parent.trace_state().clone());
-        all.push(Collected { name: builder.name.into_owned(), context: context.clone(), parent: parent.span_id() });
+        let context = SpanContext::new(
+            trace,
+            SpanId::from(number),
+            TraceFlags::SAMPLED,
+            false,
+            parent.trace_state().clone(),
+        );
+        all.push(Collected {
+            name: builder.name.into_owned(),
+            context: context.clone(),
+            parent: parent.span_id(),
+        });
         Open(context)
     }
 }
 
 impl Span for Open {
-    fn add_event_with_timestamp<T: Into<Cow<'static, str>>>(&mut self, _: T, _: SystemTime, _: Vec<KeyValue>) {}
+    fn add_event_with_timestamp<T: Into<Cow<'static, str>>>(
+        &mut self,
+        _: T,
+        _: SystemTime,
+        _: Vec<KeyValue>,
+    ) {
+    }
 
     fn span_context(&self) -> &SpanContext {
         &self.0
@@ -64,7 +82,13 @@ impl Span for Open {
 impl Collector {
     /// The spans of a name whose parent is this.
     fn below(&self, parent: SpanId, name: &str) -> Vec<Collected> {
-        self.0.lock().unwrap().iter().filter(|span| span.name == name && span.parent == parent).cloned().collect()
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|span| span.name == name && span.parent == parent)
+            .cloned()
+            .collect()
     }
 
     fn one_below(&self, parent: SpanId, name: &str) -> Collected {
@@ -110,12 +134,16 @@ async fn a_command_without_a_parent_takes_it_from_the_span_around_it() {
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
     let store = Store::memory();
     let request = tracing::info_span!("request");
-    let executing = async { store.aggregate::<Door>().execute("a", Command::Ask(1)).await.unwrap() };
+    let executing =
+        async { store.aggregate::<Door>().execute("a", Command::Ask(1)).await.unwrap() };
     tracing::Instrument::instrument(executing, request).await;
     let request = collector.one_below(SpanId::INVALID, "request");
     let command = collector.one_below(request.context.span_id(), "leftfold.command");
     let page = store
-        .page(leftfold_core::store::Read::matching(leftfold_core::store::Query::all(), leftfold_core::store::Position(1)))
+        .page(leftfold_core::store::Read::matching(
+            leftfold_core::store::Query::all(),
+            leftfold_core::store::Position(1),
+        ))
         .await
         .unwrap();
     let trace = page.events[0].metadata.trace.clone().unwrap();

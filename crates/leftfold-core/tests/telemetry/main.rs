@@ -25,8 +25,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
-/// Each test runs alone: if a place of the code is met for the first time while another test begins to listen, what it says
-/// may be taken for heard by nobody, for good (`tracing` keeps that for each place).
+/// Each test runs alone: if a place of the code is met for the first time while another test begins
+/// to listen, what it says may be taken for heard by nobody, for good (`tracing` keeps that for
+/// each place).
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn parent() -> TraceContext {
@@ -52,7 +53,12 @@ impl Visit for Seen {
 struct Spans(Arc<Mutex<BTreeMap<u64, Seen>>>);
 
 impl<S: tracing::Subscriber + for<'s> LookupSpan<'s>> tracing_subscriber::Layer<S> for Spans {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: tracing_subscriber::layer::Context<'_, S>) {
+    fn on_new_span(
+        &self,
+        attributes: &Attributes<'_>,
+        id: &Id,
+        context: tracing_subscriber::layer::Context<'_, S>,
+    ) {
         let parent = context.span(id).and_then(|span| span.parent().map(|parent| parent.name()));
         let mut seen = Seen { name: attributes.metadata().name(), parent, ..Seen::default() };
         attributes.record(&mut seen);
@@ -63,7 +69,12 @@ impl<S: tracing::Subscriber + for<'s> LookupSpan<'s>> tracing_subscriber::Layer<
         all.insert(number, seen);
     }
 
-    fn on_record(&self, id: &Id, values: &Record<'_>, context: tracing_subscriber::layer::Context<'_, S>) {
+    fn on_record(
+        &self,
+        id: &Id,
+        values: &Record<'_>,
+        context: tracing_subscriber::layer::Context<'_, S>,
+    ) {
         let number = *context.span(id).unwrap().extensions().get::<u64>().unwrap();
         values.record(self.0.lock().unwrap().get_mut(&number).unwrap());
     }
@@ -73,8 +84,12 @@ impl Spans {
     /// The only span of a name that has a field of this value.
     fn one(&self, name: &str, field: &str, value: &str) -> Seen {
         let all = self.0.lock().unwrap();
-        let found: Vec<&Seen> =
-            all.values().filter(|seen| seen.name == name && seen.fields.get(field).is_some_and(|is| is == value)).collect();
+        let found: Vec<&Seen> = all
+            .values()
+            .filter(|seen| {
+                seen.name == name && seen.fields.get(field).is_some_and(|is| is == value)
+            })
+            .collect();
         assert_eq!(found.len(), 1, "{name} with {field} {value} in {all:?}");
         found[0].clone()
     }
@@ -130,7 +145,9 @@ impl Process for Snooze {
     fn react(&self, trigger: &Trigger<DoorEvent>, _: &Context) -> Reaction {
         match trigger {
             Trigger::TimerFired { name } => Reaction::none().command::<Door>(name, Command::WallUp),
-            _ => Reaction::none().timer("now", Duration::ZERO).timer("later", Duration::from_secs(60)),
+            _ => Reaction::none()
+                .timer("now", Duration::ZERO)
+                .timer("later", Duration::from_secs(60)),
         }
     }
 }
@@ -157,7 +174,11 @@ impl Projection<Memory<usize>> for Count {
     const NAME: &'static str = "count";
     type Event = DoorEvent;
 
-    async fn apply(&self, rows: &mut usize, _: &Recorded<DoorEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut usize,
+        _: &Recorded<DoorEvent>,
+    ) -> Result<(), ProjectionError> {
         *rows += 1;
         Ok(())
     }
@@ -180,11 +201,18 @@ async fn work(store: &Store) -> Vec<RecordedEvent> {
 async fn each_step_has_a_span_with_its_parent_and_what_came_of_it() {
     let _alone = ALONE.lock().await;
     let spans = Spans::default();
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
+    let _guard =
+        tracing::subscriber::set_default(tracing_subscriber::registry().with(spans.clone()));
     let store = Store::memory();
     work(&store).await;
     let asked = spans.one("leftfold.command", "position", "1");
-    let fields = [("category", "door"), ("outcome", "done"), ("events", "1"), ("trace_id", TRACE), ("parent_id", PARENT)];
+    let fields = [
+        ("category", "door"),
+        ("outcome", "done"),
+        ("events", "1"),
+        ("trace_id", TRACE),
+        ("parent_id", PARENT),
+    ];
     for (field, value) in fields {
         assert_eq!(asked.fields[field], value, "{field}");
     }
@@ -195,16 +223,25 @@ async fn each_step_has_a_span_with_its_parent_and_what_came_of_it() {
     let fields = ["attempt", "call", "outcome", "trace_id"].map(|field| &*attempt.fields[field]);
     assert_eq!(fields, ["1", "perform", "done", TRACE]);
     let all: Vec<Seen> = spans.0.lock().unwrap().values().cloned().collect();
-    let is_append = |seen: &&Seen| seen.name == "leftfold.append" && seen.parent == Some("leftfold.command");
+    let is_append =
+        |seen: &&Seen| seen.name == "leftfold.append" && seen.parent == Some("leftfold.command");
     let append = all.iter().find(is_append).unwrap();
     let fields = ["stream", "events", "outcome", "position"].map(|field| &*append.fields[field]);
     assert_eq!(fields, ["door-front", "1", "appended", "1"]);
-    assert!(all.iter().any(|seen| seen.name == "call" && seen.parent == Some("leftfold.effect")), "{all:?}");
-    let reported = all.iter().any(|seen| seen.name == "leftfold.command" && seen.parent == Some("leftfold.effect"));
+    assert!(
+        all.iter().any(|seen| seen.name == "call" && seen.parent == Some("leftfold.effect")),
+        "{all:?}"
+    );
+    let reported = all
+        .iter()
+        .any(|seen| seen.name == "leftfold.command" && seen.parent == Some("leftfold.effect"));
     assert!(reported, "the report of the outcome is a command within the attempt: {all:?}");
     // All that came of the command is of its trace.
     let batches: Vec<_> = all.iter().filter(|seen| seen.name == "leftfold.projection").collect();
-    assert!(batches.iter().any(|batch| batch.fields.get("trace_id").is_some_and(|id| id == TRACE)), "{batches:?}");
+    assert!(
+        batches.iter().any(|batch| batch.fields.get("trace_id").is_some_and(|id| id == TRACE)),
+        "{batches:?}"
+    );
     let refused = store.aggregate::<Door>().execute("back", Command::Ask(2)).await;
     assert!(refused.is_err());
     assert_eq!(spans.one("leftfold.command", "outcome", "refused").fields.get("trace_id"), None);
@@ -233,8 +270,20 @@ async fn what_a_caller_says_of_the_trace_goes_before_what_its_cause_says() {
     let page = store.page(Read::matching(Query::all(), asked.position)).await.unwrap();
     let cause = page.events.first().unwrap();
     doors.command("b", Command::Ask(1)).caused_by(cause).execute().await.unwrap();
-    doors.command("c", Command::Ask(1)).caused_by(cause).trace(other.clone()).execute().await.unwrap();
-    doors.command("d", Command::Ask(1)).trace(other.clone()).caused_by(cause).execute().await.unwrap();
+    doors
+        .command("c", Command::Ask(1))
+        .caused_by(cause)
+        .trace(other.clone())
+        .execute()
+        .await
+        .unwrap();
+    doors
+        .command("d", Command::Ask(1))
+        .trace(other.clone())
+        .caused_by(cause)
+        .execute()
+        .await
+        .unwrap();
     doors.facts("e", &[DoorEvent::WalledUp]).trace(other.clone()).record().await.unwrap();
     let events = store.read(Read::matching(Query::all(), Position(2))).all().await.unwrap();
     let traces: Vec<_> = events.into_iter().map(|event| event.metadata.trace.unwrap()).collect();
@@ -243,17 +292,33 @@ async fn what_a_caller_says_of_the_trace_goes_before_what_its_cause_says() {
 
 /// The traces of the doors that were walled up.
 async fn walled_up(store: &Store) -> BTreeMap<String, Option<TraceContext>> {
-    let events = store.read(Read::matching(Query::category("door"), Position(1))).all().await.unwrap();
+    let events =
+        store.read(Read::matching(Query::category("door"), Position(1))).all().await.unwrap();
     let walled_up = events.into_iter().filter(|event| &*event.event_type == "door.WalledUp");
-    walled_up.map(|event| (event.stream.unwrap().name.id().to_owned(), event.metadata.trace)).collect()
+    walled_up
+        .map(|event| (event.stream.unwrap().name.id().to_owned(), event.metadata.trace))
+        .collect()
 }
 
 #[tokio::test]
 async fn a_timer_that_is_due_at_once_goes_on_in_the_trace_and_one_that_lets_time_pass_does_not() {
     let _alone = ALONE.lock().await;
     let (store, clock) = (Store::memory(), Arc::new(HandClock::going()));
-    store.aggregate::<Door>().command("front", Command::Ask(1)).trace(parent()).execute().await.unwrap();
-    let run = async || Runtime::new(&store).clock(clock.clone()).process::<Snooze>().run_until_idle().await.unwrap();
+    store
+        .aggregate::<Door>()
+        .command("front", Command::Ask(1))
+        .trace(parent())
+        .execute()
+        .await
+        .unwrap();
+    let run = async || {
+        Runtime::new(&store)
+            .clock(clock.clone())
+            .process::<Snooze>()
+            .run_until_idle()
+            .await
+            .unwrap()
+    };
     run().await;
     assert_eq!(walled_up(&store).await, BTreeMap::from([("now".to_owned(), Some(parent()))]));
     clock.advance(Duration::from_secs(61));

@@ -1,8 +1,8 @@
-//! Every rule of the conformance suite finds the fault that it is there for: for each there is a store with one thing wrong
-//! about it, which breaks this rule and no other.
+//! Every rule of the conformance suite finds the fault that it is there for: for each there is a
+//! store with one thing wrong about it, which breaks this rule and no other.
 //!
-//! The stores run on one thread, in virtual time: a rule that waits for what will not come is told at once, and races come
-//! out the same each time.
+//! The stores run on one thread, in virtual time: a rule that waits for what will not come is told
+//! at once, and races come out the same each time.
 
 mod right;
 mod rows;
@@ -17,7 +17,8 @@ use leftfold_testing::extent;
 use right::{Wrong, Wrongs};
 use rows::{Row, rows};
 
-/// Rules that try everything at random, and so may find whatever is wrong. Each has a store that only such rules find.
+/// Rules that try everything at random, and so may find whatever is wrong. Each has a store that
+/// only such rules find.
 const SWEEPS: [&str; 4] = [
     "model::random_operations_are_those_of_the_memory_backend",
     "query::random_queries_find_what_they_say",
@@ -42,7 +43,11 @@ const SLOW: [&str; 12] = [
 ];
 
 fn run<T>(judging: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
     runtime.block_on(judging)
 }
 
@@ -53,7 +58,8 @@ fn every_rule_has_a_store_that_breaks_it() {
     let mentioned: BTreeSet<&str> = broken.iter().copied().collect();
     assert_eq!(broken.len(), mentioned.len(), "a rule has one store");
     assert_eq!(mentioned, rules);
-    let also: BTreeSet<&str> = rows().flat_map(|row| row.also).copied().chain(SWEEPS).chain(SLOW).collect();
+    let also: BTreeSet<&str> =
+        rows().flat_map(|row| row.also).copied().chain(SWEEPS).chain(SLOW).collect();
     assert!(also.is_subset(&rules), "{:?} are no rules", also.difference(&rules));
 }
 
@@ -67,7 +73,8 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Panics that are expected are not shown: to write down where each came from would take longer than all else.
+/// Panics that are expected are not shown: to write down where each came from would take longer
+/// than all else.
 fn hush() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -95,7 +102,10 @@ async fn differences(row: &Row, cases: &[Case<Wrongs>]) -> Vec<String> {
         let judged = case.judge(&factory).await;
         QUIET.set(false);
         if judged.is_err() != must_break {
-            differences.push(format!("the store of {} ({}): {} {judged:?}", row.rule, row.fault, case.name));
+            differences.push(format!(
+                "the store of {} ({}): {} {judged:?}",
+                row.rule, row.fault, case.name
+            ));
         }
     }
     differences

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CheckpointRecord, CloseError, CommandId,
-    Condition, Conflict, EventId, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, MoveFrom, Outcome,
-    Page, Partition, Pending, Position, Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId, StreamName,
-    Timestamp, Version,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CheckpointRecord,
+    CloseError, CommandId, Condition, Conflict, EventId, Hash, Holder, Identity, Label, Lease,
+    LeaseError, Leased, MemoryBackend, MoveFrom, Outcome, Page, Partition, Pending, Position,
+    Query, Read, ReadError, RecordedEvent, State, Status, Store, StoreId, StreamName, Timestamp,
+    Version,
 };
 use leftfold_testing::conformance::{Factory, Failed, Faults, Reopens};
 use tokio::sync::watch;
@@ -121,17 +122,21 @@ impl Right {
     }
 
     pub(crate) fn version(&self, name: &StreamName) -> Version {
-        let page = now(self.memory.read(Read::stream(name.clone(), Version::END).page_of(0))).unwrap();
+        let page =
+            now(self.memory.read(Read::stream(name.clone(), Version::END).page_of(0))).unwrap();
         page.stream_version.unwrap_or(Version::ABSENT)
     }
 
     pub(crate) fn stands(&self, record: &CheckpointRecord) -> Option<Position> {
         let (source, partition) = (record.checkpoint.store, record.checkpoint.partition.clone());
-        now(self.memory.checkpoint(record.consumer.clone(), source, partition)).unwrap().map(|at| at.position)
+        now(self.memory.checkpoint(record.consumer.clone(), source, partition))
+            .unwrap()
+            .map(|at| at.position)
     }
 
     pub(crate) fn event_at(&self, position: Position) -> Option<RecordedEvent> {
-        let page = now(self.memory.read(Read::matching(Query::everything(), position).page_of(1))).unwrap();
+        let page = now(self.memory.read(Read::matching(Query::everything(), position).page_of(1)))
+            .unwrap();
         page.events.into_iter().find(|event| event.position == position)
     }
 
@@ -140,17 +145,26 @@ impl Right {
         // A consumer that nobody has cannot stand here, so nothing goes in.
         let consumer = Label::new("nobody".to_owned()).unwrap();
         let position = Position::START;
-        let checkpoint =
-            Checkpoint { store: StoreId(uuid::Uuid::nil()), partition: Partition::default(), position, hash: Hash::EMPTY };
-        let record = CheckpointRecord { consumer, from: MoveFrom::Exactly(Position::END), checkpoint };
-        let probe = Append { checkpoint: Some(record), ..Append::default() }.when(condition.clone());
+        let checkpoint = Checkpoint {
+            store: StoreId(uuid::Uuid::nil()),
+            partition: Partition::default(),
+            position,
+            hash: Hash::EMPTY,
+        };
+        let record =
+            CheckpointRecord { consumer, from: MoveFrom::Exactly(Position::END), checkpoint };
+        let probe =
+            Append { checkpoint: Some(record), ..Append::default() }.when(condition.clone());
         match now(self.memory.append(probe)) {
             Ok(Outcome::Conflict(conflict)) => Some(conflict),
             _ => None,
         }
     }
 
-    pub(crate) fn reads<T>(&self, read: impl FnOnce(&MemoryBackend) -> Pending<T, ReadError>) -> Pending<T, ReadError> {
+    pub(crate) fn reads<T>(
+        &self,
+        read: impl FnOnce(&MemoryBackend) -> Pending<T, ReadError>,
+    ) -> Pending<T, ReadError> {
         if self.is_closed() { Pending::ready(Err(ReadError::Closed)) } else { read(&self.memory) }
     }
 
@@ -161,11 +175,19 @@ impl Right {
         self.reads(|memory| memory.read(read))
     }
 
-    fn leases<T>(&self, ask: impl FnOnce(&MemoryBackend) -> Pending<T, LeaseError>) -> Pending<T, LeaseError> {
+    fn leases<T>(
+        &self,
+        ask: impl FnOnce(&MemoryBackend) -> Pending<T, LeaseError>,
+    ) -> Pending<T, LeaseError> {
         if self.is_closed() { Pending::ready(Err(LeaseError::Closed)) } else { ask(&self.memory) }
     }
 
-    pub(crate) fn lease(&self, work: Label, holder: Holder, during: Duration) -> Pending<Leased, LeaseError> {
+    pub(crate) fn lease(
+        &self,
+        work: Label,
+        holder: Holder,
+        during: Duration,
+    ) -> Pending<Leased, LeaseError> {
         self.leases(|memory| memory.lease(work, holder, during))
     }
 
@@ -279,7 +301,14 @@ impl Wrongs {
         let head = place.memory.status().borrow().head;
         let status = watch::Sender::new(Status { head, state: State::Open });
         let (memory, disk) = (Arc::clone(&place.memory), Arc::clone(&place.disk));
-        let right = Arc::new(Right { memory, disk, opening, began: head.position, closed: AtomicBool::new(false), status });
+        let right = Arc::new(Right {
+            memory,
+            disk,
+            opening,
+            began: head.position,
+            closed: AtomicBool::new(false),
+            status,
+        });
         Store::new(Opening { right, wrong: Arc::clone(&place.wrong) })
     }
 }
@@ -336,7 +365,9 @@ pub(crate) fn answering(
 }
 
 /// Spoils a page.
-pub(crate) fn paging(spoil: impl Fn(&Arc<Right>, &Read, &mut Page) + Send + Sync + 'static) -> Wrong {
+pub(crate) fn paging(
+    spoil: impl Fn(&Arc<Right>, &Read, &mut Page) + Send + Sync + 'static,
+) -> Wrong {
     Wrong::default().read(move |right, read| {
         let mut answer = now(right.read(read.clone()));
         if let Ok(page) = &mut answer {
@@ -354,7 +385,8 @@ pub(crate) fn reading(spoil: impl Fn(&Arc<Right>, &mut Read) + Send + Sync + 'st
     })
 }
 
-/// Appends later: what `carry_out` says is answered once `wait` yields have passed. Nobody but the answer waits.
+/// Appends later: what `carry_out` says is answered once `wait` yields have passed. Nobody but the
+/// answer waits.
 pub(crate) fn later(
     right: &Arc<Right>,
     yields: u32,

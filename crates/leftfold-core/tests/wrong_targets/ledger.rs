@@ -56,7 +56,8 @@ pub(crate) enum Fault {
 
 use Fault as F;
 
-/// Every rule, and the target that breaks it; the other rules that it cannot but break, with the reason.
+/// Every rule, and the target that breaks it; the other rules that it cannot but break, with the
+/// reason.
 pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
     // Whatever looks at notes looks at what was committed.
     (
@@ -89,7 +90,11 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
         F::RollbackKeepsNotes,
         &["target::place::lanes_write_at_the_same_time_and_share_notes"],
     ),
-    ("target::transaction::a_session_that_is_dropped_leaves_nothing_uncommitted", F::DropCommits, &[]),
+    (
+        "target::transaction::a_session_that_is_dropped_leaves_nothing_uncommitted",
+        F::DropCommits,
+        &[],
+    ),
     ("target::transaction::nobody_sees_what_is_not_committed", F::RowsAreSeenAtOnce, &[]),
     // A projection goes on for more transactions.
     (
@@ -97,7 +102,11 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
         F::TwentyTransactions,
         &["target::follow::rows_are_the_fold_after_every_event"],
     ),
-    ("target::transaction::an_empty_transaction_can_be_committed", F::NothingCannotBeCommitted, &[]),
+    (
+        "target::transaction::an_empty_transaction_can_be_committed",
+        F::NothingCannotBeCommitted,
+        &[],
+    ),
     // What is built anew replaces many rows in one transaction.
     (
         "target::transaction::rows_are_replaced_and_removed",
@@ -110,10 +119,18 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
     ),
     ("target::transaction::many_rows_fit_into_one_transaction", F::TwoThousandRows, &[]),
     ("target::transaction::events_that_write_nothing_are_passed_over", F::GapsAreRefused, &[]),
-    ("target::transaction::an_event_can_be_applied_again_after_a_rollback", F::RolledBackIsDone, &[]),
+    (
+        "target::transaction::an_event_can_be_applied_again_after_a_rollback",
+        F::RolledBackIsDone,
+        &[],
+    ),
     ("target::transaction::a_failed_statement_is_undone_and_is_not_absence", F::RefusedIsAway, &[]),
     ("target::transaction::what_users_code_says_is_not_absence", F::UsersErrorsAreAway, &[]),
-    ("target::note::notes_are_listed_by_prefix_in_order_of_their_bytes", F::PrefixesArePatterns, &[]),
+    (
+        "target::note::notes_are_listed_by_prefix_in_order_of_their_bytes",
+        F::PrefixesArePatterns,
+        &[],
+    ),
     ("target::note::a_page_of_notes_begins_after_a_key", F::PagesBeginWithinAPrefix, &[]),
     ("target::note::notes_are_replaced_and_removed", F::OnlyWhatIsThereIsRemoved, &[]),
     // It lists notes in the transaction that it writes them in.
@@ -124,9 +141,17 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
     ),
     ("target::note::notes_hold_any_bytes", F::EmptyNotesAreNone, &[]),
     ("target::place::a_place_has_one_session", F::EachProcessHasThePlace, &[]),
-    ("target::place::a_place_is_free_when_its_session_is_dropped", F::AnotherProcessKeepsThePlace, &[]),
+    (
+        "target::place::a_place_is_free_when_its_session_is_dropped",
+        F::AnotherProcessKeepsThePlace,
+        &[],
+    ),
     ("target::place::versions_are_open_side_by_side", F::VersionsShareNewRows, &[]),
-    ("target::place::lanes_write_at_the_same_time_and_share_notes", F::LanesHaveNotesOfTheirOwn, &[]),
+    (
+        "target::place::lanes_write_at_the_same_time_and_share_notes",
+        F::LanesHaveNotesOfTheirOwn,
+        &[],
+    ),
     ("target::place::names_of_every_kind_are_apart", F::NamesAreBeginnings, &[]),
     ("target::version::nothing_serves_at_first", F::NothingCannotBeDiscarded, &[]),
     ("target::version::readers_see_the_version_that_serves", F::NothingServesTwice, &[]),
@@ -139,10 +164,18 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
     ("target::version::a_discarded_version_is_gone_and_no_other", F::DiscardingIsByBeginning, &[]),
     ("target::version::a_discarded_version_can_be_made_anew", F::PlacesOutliveTheirVersion, &[]),
     ("target::version::what_was_begun_is_told_from_what_never_was", F::VersionsHaveRows, &[]),
-    ("target::version::a_version_that_is_written_is_not_discarded", F::WhatIsWrittenIsDiscarded, &[]),
+    (
+        "target::version::a_version_that_is_written_is_not_discarded",
+        F::WhatIsWrittenIsDiscarded,
+        &[],
+    ),
     ("target::version::everything_survives_reopening", F::WhatServesIsForgotten, &[]),
     ("target::follow::a_poison_event_is_parked_and_others_go_on", F::PoisonIsAway, &[]),
-    ("target::follow::a_rebuild_has_what_the_replay_makes_and_nothing_else", F::RowsAreInherited, &[]),
+    (
+        "target::follow::a_rebuild_has_what_the_replay_makes_and_nothing_else",
+        F::RowsAreInherited,
+        &[],
+    ),
     // Both rebuild, or wait for events, as the rule for batches does.
     (
         "target::follow::a_rebuild_takes_in_what_is_appended_meanwhile",
@@ -155,7 +188,11 @@ pub(crate) const TABLE: &[(&str, Fault, &[&str])] = &[
         &["target::follow::rows_are_the_same_for_batches_of_every_size"],
     ),
     ("target::follow::rows_are_the_same_for_batches_of_every_size", F::LargeBatchesAreLost, &[]),
-    ("target::follow::each_event_goes_in_once_over_orderly_restarts", F::LongSessionsAreForgotten, &[]),
+    (
+        "target::follow::each_event_goes_in_once_over_orderly_restarts",
+        F::LongSessionsAreForgotten,
+        &[],
+    ),
 ];
 
 type Map<V> = BTreeMap<String, V>;
@@ -268,7 +305,10 @@ impl Target for Ledger {
         let back = disk.serving.get(name).is_some_and(|serving| *serving > version);
         if !(self.fault == F::NothingServesTwice && back) {
             let served = disk.serving.insert(name.to_owned(), version);
-            let rows = disk.versions.get_mut(&(name.to_owned(), version)).filter(|version| version.last > 100);
+            let rows = disk
+                .versions
+                .get_mut(&(name.to_owned(), version))
+                .filter(|version| version.last > 100);
             if let (F::TheLastIsLostOnServing, Some(_), Some(rows)) = (self.fault, served, rows) {
                 let newest = std::mem::take(&mut rows.newest);
                 newest.iter().for_each(|key| _ = rows.rows.remove(key));
@@ -279,9 +319,14 @@ impl Target for Ledger {
 
     async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
         let disk = self.disk();
-        let is_it = |of: &str| of == name || (self.fault == F::NamesAreBeginnings && of.starts_with(&format!("{name}_v")));
-        let has_rows = |version: &Version| self.fault != F::VersionsHaveRows || !version.rows.is_empty();
-        let of_name = disk.versions.iter().filter(|((of, _), version)| is_it(of) && has_rows(version));
+        let is_it = |of: &str| {
+            of == name
+                || (self.fault == F::NamesAreBeginnings && of.starts_with(&format!("{name}_v")))
+        };
+        let has_rows =
+            |version: &Version| self.fault != F::VersionsHaveRows || !version.rows.is_empty();
+        let of_name =
+            disk.versions.iter().filter(|((of, _), version)| is_it(of) && has_rows(version));
         let mut versions: Vec<u32> = of_name.map(|((_, version), _)| *version).collect();
         if self.fault == F::VersionsAreTexts {
             versions.sort_by_key(ToString::to_string);
@@ -295,15 +340,20 @@ impl Target for Ledger {
         if self.fault == F::NothingCannotBeDiscarded && disk.versions.is_empty() {
             return Err(ProjectionError::message("there is nothing"));
         }
-        if self.fault != F::WhatIsWrittenIsDiscarded && disk.open.keys().any(|(open, _)| *open == of) {
-            return Err(ProjectionError::message(format!("somebody writes version {version} of {name}")));
+        if self.fault != F::WhatIsWrittenIsDiscarded
+            && disk.open.keys().any(|(open, _)| *open == of)
+        {
+            return Err(ProjectionError::message(format!(
+                "somebody writes version {version} of {name}"
+            )));
         }
         if let Some(gone) = disk.versions.remove(&of) {
             disk.gone.insert(of, gone.last);
         }
         if self.fault == F::DiscardingIsByBeginning {
             let text = version.to_string();
-            disk.versions.retain(|(of, other), _| of != name || !other.to_string().starts_with(&text));
+            disk.versions
+                .retain(|(of, other), _| of != name || !other.to_string().starts_with(&text));
         }
         if disk.serving.get(name) == Some(&version) {
             disk.serving.remove(name);
@@ -334,7 +384,8 @@ impl LedgerSession {
     fn write(&mut self) {
         let (fault, lane) = (self.ledger.fault, self.lane);
         let mut disk = self.ledger.disk();
-        let others: Vec<Of> = disk.open.keys().map(|(of, _)| of.clone()).filter(|of| *of != self.of).collect();
+        let others: Vec<Of> =
+            disk.open.keys().map(|(of, _)| of.clone()).filter(|of| *of != self.of).collect();
         let gone = disk.gone.get(&self.of).copied().unwrap_or(0);
         let again = disk.rolled_back.get(&self.rows.at).copied().unwrap_or(0);
         if fault == F::VersionsShareNewRows {
@@ -349,12 +400,16 @@ impl LedgerSession {
         let is_lost = (fault == F::TwentyTransactions && self.committed > 20)
             || (fault == F::GapsAreRefused && self.rows.at > version.last + 4_000)
             || (fault == F::RolledBackIsDone && again > 1)
-            || (fault == F::LargeBatchesAreLost && self.rows.events > 500 && self.rows.changed.len() < 500)
+            || (fault == F::LargeBatchesAreLost
+                && self.rows.events > 500
+                && self.rows.changed.len() < 500)
             || (fault == F::PlacesOutliveTheirVersion && self.rows.at > 0 && self.rows.at <= gone);
         version.last = version.last.max(self.rows.at);
         let rows_max = if fault == F::TwoThousandRows { 2_000 } else { usize::MAX };
         version.newest = self.rows.changed.keys().cloned().collect();
-        for (key, value) in std::mem::take(&mut self.rows.changed).into_iter().take(rows_max).filter(|_| !is_lost) {
+        for (key, value) in
+            std::mem::take(&mut self.rows.changed).into_iter().take(rows_max).filter(|_| !is_lost)
+        {
             match value {
                 Some(value) => version.rows.insert(key, value),
                 None => version.rows.remove(&key),
@@ -365,7 +420,9 @@ impl LedgerSession {
 
     fn keep_notes(&self, version: &mut Version, lane: usize) {
         for (key, value) in self.notes.clone() {
-            match value.filter(|value| self.ledger.fault != F::EmptyNotesAreNone || !value.is_empty()) {
+            match value
+                .filter(|value| self.ledger.fault != F::EmptyNotesAreNone || !value.is_empty())
+            {
                 Some(value) => version.notes.insert(key, (value, lane)),
                 None => version.notes.remove(&key),
             };
@@ -392,8 +449,17 @@ impl Session for LedgerSession {
 
     async fn note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), ProjectionError> {
         self.used = true;
-        let there = self.ledger.disk().versions.get(&self.of).is_some_and(|version| version.notes.contains_key(key));
-        if self.ledger.fault == F::OnlyWhatIsThereIsRemoved && value.is_none() && !there && !self.notes.contains_key(key) {
+        let there = self
+            .ledger
+            .disk()
+            .versions
+            .get(&self.of)
+            .is_some_and(|version| version.notes.contains_key(key));
+        if self.ledger.fault == F::OnlyWhatIsThereIsRemoved
+            && value.is_none()
+            && !there
+            && !self.notes.contains_key(key)
+        {
             return Err(ProjectionError::message("there is no such note"));
         }
         self.notes.insert(key.to_owned(), value.map(<[u8]>::to_vec));
@@ -413,19 +479,26 @@ impl Session for LedgerSession {
         }
         let disk = self.ledger.disk();
         let committed = disk.versions.get(&self.of).into_iter().flat_map(|version| &version.notes);
-        let own = committed.filter(|(_, (_, lane))| fault != F::LanesHaveNotesOfTheirOwn || *lane == self.lane);
-        let mut all: Map<Vec<u8>> = own.map(|(key, (value, _))| (key.clone(), value.clone())).collect();
+        let own = committed
+            .filter(|(_, (_, lane))| fault != F::LanesHaveNotesOfTheirOwn || *lane == self.lane);
+        let mut all: Map<Vec<u8>> =
+            own.map(|(key, (value, _))| (key.clone(), value.clone())).collect();
         for (key, value) in self.notes.iter().filter(|_| fault != F::OnlyCommittedNotesAreSeen) {
             match value {
                 Some(value) => all.insert(key.clone(), value.clone()),
                 None => all.remove(key),
             };
         }
-        let begins = |key: &str| match prefix.strip_suffix('_').filter(|_| fault == F::PrefixesArePatterns) {
+        let begins = |key: &str| match prefix
+            .strip_suffix('_')
+            .filter(|_| fault == F::PrefixesArePatterns)
+        {
             Some(start) => key.strip_prefix(start).is_some_and(|rest| !rest.is_empty()),
             None => key.starts_with(prefix),
         };
-        let found = all.into_iter().filter(|(key, _)| begins(key) && after.is_none_or(|after| key.as_str() > after));
+        let found = all
+            .into_iter()
+            .filter(|(key, _)| begins(key) && after.is_none_or(|after| key.as_str() > after));
         Ok(found.take(at_most).collect())
     }
 
@@ -499,13 +572,19 @@ impl Subject for Ledgers {
         Ok(())
     }
 
-    async fn write(&self, session: &mut LedgerSession, key: &str, value: &str) -> Result<(), ProjectionError> {
+    async fn write(
+        &self,
+        session: &mut LedgerSession,
+        key: &str,
+        value: &str,
+    ) -> Result<(), ProjectionError> {
         session.used = true;
         if session.ledger.fault == F::RowsAreSeenAtOnce {
             let of = (session.of.clone(), key.to_owned());
             session.ledger.disk().uncommitted.insert(of, Some(value.to_owned()));
         }
-        if session.ledger.fault == F::TheFirstWriteCounts && session.rows.changed.contains_key(key) {
+        if session.ledger.fault == F::TheFirstWriteCounts && session.rows.changed.contains_key(key)
+        {
             return Ok(());
         }
         session.rows.changed.insert(key.to_owned(), Some(value.to_owned()));

@@ -1,5 +1,5 @@
-//! Every rule for targets finds the fault that it is there for: for each there is a target with one thing wrong about it,
-//! which breaks this rule and no other, in virtual time.
+//! Every rule for targets finds the fault that it is there for: for each there is a target with one
+//! thing wrong about it, which breaks this rule and no other, in virtual time.
 
 mod ledger;
 
@@ -10,7 +10,11 @@ use leftfold_testing::conformance::Case;
 use leftfold_testing::target::{cases, cases_of_following, conformance, following};
 
 fn run<T>(judging: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
     runtime.block_on(judging)
 }
 
@@ -43,9 +47,15 @@ fn each_target_breaks_its_rule_and_no_other() {
             let judged = run(case.judge(&Ledgers(*fault)));
             let must_break = case.name == *rule || also.contains(&case.name);
             if judged.is_err() != must_break {
-                differences.push(format!("{fault:?}, which is to break {rule}: {} {judged:?}", case.name));
+                differences
+                    .push(format!("{fault:?}, which is to break {rule}: {} {judged:?}", case.name));
             }
         }
     }
-    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{} differences:\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
 }

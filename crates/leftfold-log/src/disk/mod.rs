@@ -1,4 +1,5 @@
-//! The disk as the engine sees it: one directory of files. The real one, or a simulated one that can fail and crash.
+//! The disk as the engine sees it: one directory of files. The real one, or a simulated one that
+//! can fail and crash.
 
 mod leased;
 mod overlay;
@@ -18,8 +19,8 @@ pub use simulated::{Fault, Simulated, Use};
 
 /// One directory. Names are plain file names.
 ///
-/// Nothing is durable before a sync: a file's content before [`File::sync`], a name (made, replaced or removed) before
-/// [`Disk::sync_names`].
+/// Nothing is durable before a sync: a file's content before [`File::sync`], a name (made, replaced
+/// or removed) before [`Disk::sync_names`].
 pub trait Disk: Debug + Send + Sync + 'static {
     /// The files that are there, in no order.
     fn names(&self) -> io::Result<Vec<String>>;
@@ -51,7 +52,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
 pub trait Lock: Debug + Send + Sync {}
 
 /// One open file. Shared by readers and at most one writer.
-#[expect(clippy::len_without_is_empty, reason = "the length of a file is asked for to go on at its end")]
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "the length of a file is asked for to go on at its end"
+)]
 pub trait File: Debug + Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::{Disk, File, Lock};
 
-/// Derived files can be made over a directory that nobody may write. The files below cannot be changed.
+/// Derived files can be made over a directory that nobody may write. The files below cannot be
+/// changed.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     below: Arc<dyn Disk>,

@@ -53,7 +53,8 @@ impl Disk for Real {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            // A file system makes it at the root of every fresh volume, and keeps it; it is nobody's.
+            // A file system makes it at the root of every fresh volume, and keeps it; it is
+            // nobody's.
             if entry.file_name() == "lost+found" && entry.file_type()?.is_dir() {
                 continue;
             }
@@ -65,8 +66,14 @@ impl Disk for Real {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let path = self.path.join(name);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            // Media that are written once are read all the same; writing then fails where it is tried.
-            Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+            // Media that are written once are read all the same; writing then fails where it is
+            // tried.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
                 OpenOptions::new().read(true).open(&path)
             }
             other => other,
@@ -75,7 +82,11 @@ impl Disk for Real {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(self.path.join(name))?;
         Ok(Arc::new(RealFile(file)))
     }
 
@@ -92,7 +103,8 @@ impl Disk for Real {
     }
 
     fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>> {
-        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(self.path.join(name));
+        let opened =
+            OpenOptions::new().write(true).create(true).truncate(false).open(self.path.join(name));
         let file = opened.map_err(|error| match error.kind() {
             // Not that another process has the lock.
             io::ErrorKind::WouldBlock => io::Error::other(error),

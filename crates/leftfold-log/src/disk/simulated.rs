@@ -49,20 +49,28 @@ pub enum Use {
 
 impl Use {
     /// Uses that change something, so that a crash makes a difference.
-    pub const CHANGES: [Self; 7] =
-        [Self::Write, Self::Sync, Self::SetLen, Self::Create, Self::Rename, Self::Remove, Self::SyncNames];
+    pub const CHANGES: [Self; 7] = [
+        Self::Write,
+        Self::Sync,
+        Self::SetLen,
+        Self::Create,
+        Self::Rename,
+        Self::Remove,
+        Self::SyncNames,
+    ];
 }
 
 /// Fault planned for a later use of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The machine stops: this use and every later one fails, until [`Simulated::crash`] starts it again. What was
-    /// under way happened partly.
+    /// The machine stops: this use and every later one fails, until [`Simulated::crash`] starts it
+    /// again. What was under way happened partly.
     Stop,
-    /// The use fails with an I/O error. A write happened partly; after a failed sync some of what was unsynced is gone,
-    /// and a later sync does not bring it back.
+    /// The use fails with an I/O error. A write happened partly; after a failed sync some of what
+    /// was unsynced is gone, and a later sync does not bring it back.
     Fail,
-    /// The process has no file handle left, or the system no memory: nothing happens, and the next use succeeds.
+    /// The process has no file handle left, or the system no memory: nothing happens, and the next
+    /// use succeeds.
     Lack,
 }
 
@@ -230,7 +238,8 @@ impl Machine {
 
     fn crash(&mut self) {
         self.begin_life();
-        // A file system keeps the order of its names: of the changes that are not synced some first ones survive.
+        // A file system keeps the order of its names: of the changes that are not synced some first
+        // ones survive.
         let kept = self.random.usize(..=self.name_changes.len());
         for change in self.name_changes.drain(..).take(kept) {
             change.apply(&mut self.durable_names);
@@ -355,7 +364,11 @@ impl Disk for Simulated {
         if fault == Some(Fault::Fail) || (fault.is_some() && machine.random.bool()) {
             return Err(failed());
         }
-        machine.change_name(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), number });
+        machine.change_name(NameChange::Rename {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            number,
+        });
         if fault.is_some() { Err(failed()) } else { Ok(()) }
     }
 
@@ -487,8 +500,8 @@ impl File for SimulatedFile {
             }
             Some(Fault::Stop | Fault::Lack) => Err(failed()),
             Some(Fault::Fail) => {
-                // As Linux does: pages are marked clean whether they reached the disk or not. The system's memory may
-                // still show them, or read the disk again.
+                // As Linux does: pages are marked clean whether they reached the disk or not. The
+                // system's memory may still show them, or read the disk again.
                 for change in std::mem::take(&mut content.changes) {
                     change.survive(&mut content.durable, &mut machine.random);
                 }

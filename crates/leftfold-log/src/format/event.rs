@@ -1,11 +1,14 @@
-//! Event records. The caller of an append encodes all but what only the writer knows; readers decode without copying.
+//! Event records. The caller of an append encodes all but what only the writer knows; readers
+//! decode without copying.
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use leftfold_core::store::limits::{KEY_IDS_MAX, LABEL_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX};
+use leftfold_core::store::limits::{
+    KEY_IDS_MAX, LABEL_BYTES_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX,
+};
 use leftfold_core::store::{
-    ContentType, EventId, EventType, InStream, Invalid, Label, Metadata, NewEvent, Position, RecordedEvent, StoreId, StreamName,
-    Tag, Tags, TraceContext, Version,
+    ContentType, EventId, EventType, InStream, Invalid, Label, Metadata, NewEvent, Position,
+    RecordedEvent, StoreId, StreamName, Tag, Tags, TraceContext, Version,
 };
 
 use super::record::{EventParts, put_event};
@@ -29,7 +32,8 @@ const TRACE_BYTES: usize = 25;
 const BINARY: u8 = 1;
 const OTHER: u8 = 2;
 
-/// Events as their caller encoded them: each in two parts, for between them goes the version, which the writer knows.
+/// Events as their caller encoded them: each in two parts, for between them goes the version, which
+/// the writer knows.
 #[derive(Debug, Default)]
 pub(crate) struct EncodedEvents {
     bytes: Vec<u8>,
@@ -44,11 +48,14 @@ struct Parts {
 }
 
 impl EncodedEvents {
-    /// Encodes events that are within their limits. What they carry beside names and tags is taken out of them.
+    /// Encodes events that are within their limits. What they carry beside names and tags is taken
+    /// out of them.
     pub(crate) fn take(events: &mut [NewEvent]) -> Self {
         let payload = |event: &NewEvent| event.data.len() + event.metadata.user.len() + 96;
-        let mut encoded =
-            Self { bytes: Vec::with_capacity(events.iter().map(payload).sum()), parts: Vec::with_capacity(events.len()) };
+        let mut encoded = Self {
+            bytes: Vec::with_capacity(events.iter().map(payload).sum()),
+            parts: Vec::with_capacity(events.len()),
+        };
         let count = events.len();
         for (index, event) in events.iter_mut().enumerate() {
             let continues = if index + 1 < count { CONTINUES } else { 0 };
@@ -78,7 +85,8 @@ impl EncodedEvents {
     ) {
         let Parts { flags, head_end, end } = self.parts[index];
         let start = if index == 0 { 0 } else { self.parts[index - 1].end as usize };
-        let (head, tail) = (&self.bytes[start..head_end as usize], &self.bytes[head_end as usize..end as usize]);
+        let (head, tail) =
+            (&self.bytes[start..head_end as usize], &self.bytes[head_end as usize..end as usize]);
         let version = (flags & STREAM != 0).then_some(version);
         put_event(out, &EventParts { flags, head, version, tail }, position, recorded_at, next);
     }
@@ -207,9 +215,13 @@ impl<'a> EventView<'a> {
         let recorded_at = input.i64()?;
         let id = if has(ID) { Some(input.array()?) } else { None };
         let event_type = within(input.short_text()?, TYPE_BYTES_MAX)?;
-        let schema_version = u32::try_from(input.varint()?).map_err(|_| FormatError::Value { what })?;
-        let stream =
-            if has(STREAM) { Some((within(input.long_text()?, STREAM_BYTES_MAX)?, Version(input.varint()?))) } else { None };
+        let schema_version =
+            u32::try_from(input.varint()?).map_err(|_| FormatError::Value { what })?;
+        let stream = if has(STREAM) {
+            Some((within(input.long_text()?, STREAM_BYTES_MAX)?, Version(input.varint()?)))
+        } else {
+            None
+        };
         let tag_count = if has(TAGS) { input.count()? } else { 0 };
         if tag_count > TAGS_MAX {
             return Err(FormatError::Value { what });
@@ -218,7 +230,8 @@ impl<'a> EventView<'a> {
         for _ in 0..tag_count {
             within(input.long_text()?, TAG_BYTES_MAX)?;
         }
-        let content_type = if has(CONTENT_TYPE) { content_type(&mut input)? } else { StoredContentType::Json };
+        let content_type =
+            if has(CONTENT_TYPE) { content_type(&mut input)? } else { StoredContentType::Json };
         let key_id_count = if has(KEY_IDS) { input.count()? } else { 0 };
         if key_id_count > KEY_IDS_MAX {
             return Err(FormatError::Value { what });
@@ -267,9 +280,15 @@ impl<'a> EventView<'a> {
         (0..self.key_id_count).map_while(move |_| input.short_text().ok())
     }
 
-    /// The event as readers get it. Its texts and data share `buffer`, which the view was decoded from; its id is minted by
-    /// the segment's [minter](super::segment::SegmentHeader::minter), unless a caller brought one.
-    pub(crate) fn to_event(self, minter: StoreId, position: Position, buffer: &Bytes) -> Result<RecordedEvent, FormatError> {
+    /// The event as readers get it. Its texts and data share `buffer`, which the view was decoded
+    /// from; its id is minted by the segment's [minter](super::segment::SegmentHeader::minter),
+    /// unless a caller brought one.
+    pub(crate) fn to_event(
+        self,
+        minter: StoreId,
+        position: Position,
+        buffer: &Bytes,
+    ) -> Result<RecordedEvent, FormatError> {
         let share = |text: &str| -> Result<ByteString, FormatError> {
             let shared = buffer.slice_ref(text.as_bytes());
             ByteString::try_from(shared).map_err(|_| FormatError::Text { what: "event record" })
@@ -283,30 +302,42 @@ impl<'a> EventView<'a> {
             tags.insert(name(Tag::new(share(tag)?))?);
         }
         let stream = match self.stream {
-            Some((text, version)) => Some(InStream { name: name(StreamName::new(share(text)?))?, version }),
+            Some((text, version)) => {
+                Some(InStream { name: name(StreamName::new(share(text)?))?, version })
+            }
             None => None,
         };
         Ok(RecordedEvent {
             position,
             recorded_at,
             stream,
-            id: self.id.map_or_else(|| EventId::minted(minter, position, recorded_at), |id| EventId(uuid::Uuid::from_bytes(id))),
+            id: self.id.map_or_else(
+                || EventId::minted(minter, position, recorded_at),
+                |id| EventId(uuid::Uuid::from_bytes(id)),
+            ),
             event_type: name(EventType::new(share(self.event_type)?))?,
             schema_version: self.schema_version,
             content_type: match self.content_type {
                 StoredContentType::Json => ContentType::Json,
                 StoredContentType::Binary => ContentType::Binary,
-                StoredContentType::Other(text) => ContentType::Other(name(Label::new(share(text)?))?),
+                StoredContentType::Other(text) => {
+                    ContentType::Other(name(Label::new(share(text)?))?)
+                }
             },
             data: buffer.slice_ref(self.data),
             metadata: Metadata {
                 correlation: label(self.correlation)?,
                 causation: label(self.causation)?,
                 user: buffer.slice_ref(self.user),
-                trace: self.trace.and_then(|view| TraceContext::new(view.trace, view.parent, view.flags, view.state)),
+                trace: self.trace.and_then(|view| {
+                    TraceContext::new(view.trace, view.parent, view.flags, view.state)
+                }),
             },
             tags,
-            key_ids: self.key_ids().map(|key| name(Label::new(share(key)?))).collect::<Result<_, _>>()?,
+            key_ids: self
+                .key_ids()
+                .map(|key| name(Label::new(share(key)?)))
+                .collect::<Result<_, _>>()?,
             append_continues: self.continues,
         })
     }
@@ -331,7 +362,8 @@ fn trace_in_extension<'a>(input: &mut Input<'a>) -> Result<Option<TraceView<'a>>
         let mut field = Input::new(fields.bytes(bytes)?, "trace context");
         if kind == TRACE {
             let (trace, parent, flags) = (field.array()?, field.array()?, field.u8()?);
-            let state = std::str::from_utf8(field.rest()).map_err(|_| FormatError::Text { what: "trace context" })?;
+            let state = std::str::from_utf8(field.rest())
+                .map_err(|_| FormatError::Text { what: "trace context" })?;
             found = Some(TraceView { trace, parent, flags, state });
         }
     }
@@ -339,7 +371,11 @@ fn trace_in_extension<'a>(input: &mut Input<'a>) -> Result<Option<TraceView<'a>>
 }
 
 fn within(text: &str, bytes_max: usize) -> Result<&str, FormatError> {
-    if text.is_empty() || text.len() > bytes_max { Err(FormatError::Text { what: "event record" }) } else { Ok(text) }
+    if text.is_empty() || text.len() > bytes_max {
+        Err(FormatError::Text { what: "event record" })
+    } else {
+        Ok(text)
+    }
 }
 
 fn name<T>(name: Result<T, Invalid>) -> Result<T, FormatError> {
@@ -356,12 +392,17 @@ mod tests {
             let len = if random.u8(..4) == 0 { max / 2 } else { 1 + random.usize(..12.min(max)) };
             (0..len).map(|_| random.alphanumeric()).collect()
         };
-        let label = |random: &mut fastrand::Rng| random.bool().then(|| Label::new(text(random, LABEL_BYTES_MAX)).unwrap());
+        let label = |random: &mut fastrand::Rng| {
+            random.bool().then(|| Label::new(text(random, LABEL_BYTES_MAX)).unwrap())
+        };
         let data: Vec<u8> = (0..random.usize(..400)).map(|_| random.u8(..)).collect();
         let mut event = NewEvent::new(EventType::new(text(random, TYPE_BYTES_MAX)).unwrap(), data);
         event.schema_version = random.u32(..);
-        event.stream = random.bool().then(|| StreamName::new(text(random, STREAM_BYTES_MAX)).unwrap());
-        event.tags = (0..random.usize(..4)).map(|_| Tag::new(text(random, TAG_BYTES_MAX)).unwrap()).collect();
+        event.stream =
+            random.bool().then(|| StreamName::new(text(random, STREAM_BYTES_MAX)).unwrap());
+        event.tags = (0..random.usize(..4))
+            .map(|_| Tag::new(text(random, TAG_BYTES_MAX)).unwrap())
+            .collect();
         event.id = random.bool().then(|| EventId(uuid::Uuid::from_u128(random.u128(..))));
         event.key_ids = (0..random.usize(..3)).filter_map(|_| label(random)).collect();
         event.content_type = match random.u8(..3) {
@@ -370,7 +411,12 @@ mod tests {
             _ => ContentType::Other(Label::new("text/plain").unwrap()),
         };
         let state = "x".repeat([0, 9, 512][random.usize(..3)]);
-        let trace = TraceContext::new(random.u128(1..).to_be_bytes(), random.u64(1..).to_be_bytes(), random.u8(..), &state);
+        let trace = TraceContext::new(
+            random.u128(1..).to_be_bytes(),
+            random.u64(1..).to_be_bytes(),
+            random.u8(..),
+            &state,
+        );
         event.metadata = Metadata {
             correlation: label(random),
             causation: label(random),
@@ -387,7 +433,8 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         let store = StoreId::random();
         for _ in 0..2_000 {
-            let events: Vec<NewEvent> = (0..=random.usize(..3)).map(|_| random_event(&mut random)).collect();
+            let events: Vec<NewEvent> =
+                (0..=random.usize(..3)).map(|_| random_event(&mut random)).collect();
             let encoded = EncodedEvents::take(&mut events.clone());
             for (index, event) in events.iter().enumerate() {
                 let mut record = Vec::new();
@@ -395,9 +442,15 @@ mod tests {
                 encoded.put(index, at, 1_700_000_000_000_000, Next::SameAppend, &mut record);
                 let buffer = Bytes::from(record.clone());
                 let frame = Frame::decode(&buffer, Position(7)).unwrap();
-                assert!(Frame::decode(&buffer, Position(8)).is_err(), "an event checks only at its own position");
+                assert!(
+                    Frame::decode(&buffer, Position(8)).is_err(),
+                    "an event checks only at its own position"
+                );
                 assert_eq!((frame.kind, frame.bytes), (Kind::Event, record.len()));
-                let back = EventView::decode(frame.body).unwrap().to_event(store, Position(7), &buffer).unwrap();
+                let back = EventView::decode(frame.body)
+                    .unwrap()
+                    .to_event(store, Position(7), &buffer)
+                    .unwrap();
                 assert_eq!(new(&back, event.id), *event);
                 assert_eq!(back.append_continues, index + 1 < events.len());
                 let byte = random.usize(..record.len());

@@ -59,7 +59,11 @@ impl Binding {
     fn place(&self, header: &[u8; GROUP_HEADER_BYTES], address: u64) -> [u8; 8] {
         let Self::Secret(secret) = self else { return address.to_le_bytes() };
         let mut hasher = blake3::Hasher::new();
-        hasher.update(secret).update(&address.to_le_bytes()).update(&header[8..40]).update(&header[48..]);
+        hasher
+            .update(secret)
+            .update(&address.to_le_bytes())
+            .update(&header[8..40])
+            .update(&header[48..]);
         let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
         [a, b, c, d, e, f, g, h]
     }
@@ -99,17 +103,26 @@ impl GroupHeader {
     }
 
     /// Decodes the header that stands at an address of a segment.
-    pub(crate) fn decode(bytes: &[u8; GROUP_HEADER_BYTES], binding: &Binding, address: u64) -> Result<Self, HeaderFault> {
+    pub(crate) fn decode(
+        bytes: &[u8; GROUP_HEADER_BYTES],
+        binding: &Binding,
+        address: u64,
+    ) -> Result<Self, HeaderFault> {
         let what = "group header";
         let checks = bytes[..4] == GROUP_MAGIC && bytes[4..8] == binding.checksum(bytes);
         if !checks {
             return Err(HeaderFault::Format(FormatError::Checksum { what }));
         }
-        let header = Self::fields(Input::new(&bytes[8..], what), address).map_err(HeaderFault::Format)?;
+        let header =
+            Self::fields(Input::new(&bytes[8..], what), address).map_err(HeaderFault::Format)?;
         if header.flags & !SEAL != 0 || header.events > header.records {
             return Err(HeaderFault::Format(FormatError::Value { what }));
         }
-        if bytes[40..48] == binding.place(bytes, address) { Ok(header) } else { Err(HeaderFault::Elsewhere) }
+        if bytes[40..48] == binding.place(bytes, address) {
+            Ok(header)
+        } else {
+            Err(HeaderFault::Elsewhere)
+        }
     }
 
     fn fields(mut input: Input<'_>, address: u64) -> Result<Self, FormatError> {
@@ -129,7 +142,8 @@ impl GroupHeader {
         })
     }
 
-    /// The chain hash after the group. Its place is left out: history is the same however it is cut into segments.
+    /// The chain hash after the group. Its place is left out: history is the same however it is cut
+    /// into segments.
     pub(crate) fn chain(&self, body: &[u8]) -> Hash {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.hash.0).update(&self.described()).update(body);
@@ -167,8 +181,13 @@ mod tests {
                 damaged[bit / 8] ^= 1 << (bit % 8);
                 assert!(GroupHeader::decode(&damaged, &binding, 5).is_err());
             }
-            for other in [Binding::Address, Binding::draw()].into_iter().filter(|other| *other != binding) {
-                assert!(matches!(GroupHeader::decode(&bytes, &other, 5), Err(HeaderFault::Format(_))));
+            for other in
+                [Binding::Address, Binding::draw()].into_iter().filter(|other| *other != binding)
+            {
+                assert!(matches!(
+                    GroupHeader::decode(&bytes, &other, 5),
+                    Err(HeaderFault::Format(_))
+                ));
             }
         }
     }

@@ -9,10 +9,12 @@ pub(crate) mod varint;
 pub(crate) use event::{EncodedEvents, EventView};
 pub(crate) use group::{Binding, GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, HeaderFault, SEAL};
 pub(crate) use record::{
-    CheckpointView, CommandView, FencesView, Frame, Kind, Next, RECORD_HEADER_BYTES, checkpoint_key, put_checkpoint, put_command,
-    put_fences,
+    CheckpointView, CommandView, FencesView, Frame, Kind, Next, RECORD_HEADER_BYTES,
+    checkpoint_key, put_checkpoint, put_command, put_fences,
 };
-pub(crate) use segment::{SegmentFault, SegmentHeader, offsets_name, offsets_number, segment_name, segment_number};
+pub(crate) use segment::{
+    SegmentFault, SegmentHeader, offsets_name, offsets_number, segment_name, segment_number,
+};
 
 use leftfold_core::store::Timestamp;
 
@@ -78,13 +80,15 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], FormatError> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or(FormatError::Short { what: self.what })?;
+        let (taken, rest) =
+            self.rest.split_at_checked(count).ok_or(FormatError::Short { what: self.what })?;
         self.rest = rest;
         Ok(taken)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(FormatError::Short { what: self.what })?;
+        let (taken, rest) =
+            self.rest.split_first_chunk::<N>().ok_or(FormatError::Short { what: self.what })?;
         self.rest = rest;
         Ok(*taken)
     }

@@ -1,8 +1,8 @@
 //! Records: their frame, and the command and checkpoint records. Events are in `event.rs`.
 
 use leftfold_core::store::{
-    Answered, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, Fence, Hash, Label, Partition, Position, StoreId,
-    Version,
+    Answered, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, Fence, Hash, Label,
+    Partition, Position, StoreId, Version,
 };
 
 use super::{FormatError, Input, moment};
@@ -42,7 +42,8 @@ pub(crate) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The record that the bytes begin with, checksum verified. If it is an event, it must be the one at `position`.
+    /// The record that the bytes begin with, checksum verified. If it is an event, it must be the
+    /// one at `position`.
     pub(crate) fn decode(bytes: &'a [u8], position: Position) -> Result<Self, FormatError> {
         let what = "record";
         let mut input = Input::new(bytes, what);
@@ -68,7 +69,8 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The checksum of an event covers its position, so that one that is found at a wrong place does not check.
+/// The checksum of an event covers its position, so that one that is found at a wrong place does
+/// not check.
 fn checksum(which: u8, position: Position, bytes: &[u8]) -> u32 {
     let seed = if which == EVENT { crc32c::crc32c(&position.0.to_le_bytes()) } else { 0 };
     crc32c::crc32c_append(seed, bytes)
@@ -98,7 +100,13 @@ fn finish(out: &mut [u8], start: usize, position: Position) {
 }
 
 /// Writes an event record from the parts that its caller encoded and what the writer knows.
-pub(crate) fn put_event(out: &mut Vec<u8>, event: &EventParts<'_>, position: Position, recorded_at: i64, next: Next) {
+pub(crate) fn put_event(
+    out: &mut Vec<u8>,
+    event: &EventParts<'_>,
+    position: Position,
+    recorded_at: i64,
+    next: Next,
+) {
     let start = begin(out, EVENT, next);
     out.push(event.flags);
     out.extend_from_slice(&recorded_at.to_le_bytes());
@@ -170,7 +178,11 @@ impl FencesView {
     pub(crate) fn decode(body: &[u8]) -> Result<Self, FormatError> {
         let mut input = Input::new(body, "record of fences");
         let through = Fence(input.u64()?);
-        if input.rest().is_empty() { Ok(Self { through }) } else { Err(FormatError::Value { what: "record of fences" }) }
+        if input.rest().is_empty() {
+            Ok(Self { through })
+        } else {
+            Err(FormatError::Value { what: "record of fences" })
+        }
     }
 }
 
@@ -201,7 +213,11 @@ impl<'a> CommandView<'a> {
 
     pub(crate) fn to_answered(self) -> Answered {
         Answered {
-            record: CommandRecord { id: CommandId(self.id), digest: Digest(self.digest), answer: self.answer.to_vec().into() },
+            record: CommandRecord {
+                id: CommandId(self.id),
+                digest: Digest(self.digest),
+                answer: self.answer.to_vec().into(),
+            },
             recorded_at: moment(self.recorded_at),
             first: self.first,
             events: self.events,
@@ -243,7 +259,9 @@ impl<'a> CheckpointView<'a> {
     }
 
     pub(crate) fn to_checkpoint(self) -> Result<Checkpoint, FormatError> {
-        let label = |text: &str| Label::new(text.to_owned()).map_err(|_| FormatError::Text { what: "partition" });
+        let label = |text: &str| {
+            Label::new(text.to_owned()).map_err(|_| FormatError::Text { what: "partition" })
+        };
         let partition = if self.partition.is_empty() { None } else { Some(label(self.partition)?) };
         Ok(Checkpoint {
             store: StoreId(uuid::Uuid::from_bytes(self.store)),
@@ -266,13 +284,20 @@ mod tests {
 
     #[test]
     fn command_and_checkpoint_records_decode_to_what_was_encoded() {
-        let command = CommandRecord { id: CommandId([1; 16]), digest: Digest([2; 16]), answer: vec![3, 4].into() };
+        let command = CommandRecord {
+            id: CommandId([1; 16]),
+            digest: Digest([2; 16]),
+            answer: vec![3, 4].into(),
+        };
         let mut out = Vec::new();
         put_command(&mut out, &command, 77, Position(5), 6, Next::SameAppend);
         let frame = Frame::decode(&out, Position(1)).unwrap();
         assert_eq!((frame.kind, frame.bytes), (Kind::Command, out.len()));
         let answered = CommandView::decode(frame.body).unwrap().to_answered();
-        assert_eq!(answered, Answered { record: command, recorded_at: moment(77), first: Position(5), events: 6 });
+        assert_eq!(
+            answered,
+            Answered { record: command, recorded_at: moment(77), first: Position(5), events: 6 }
+        );
 
         for partition in [None, Some(Label::new("p").unwrap())] {
             let checkpoint = Checkpoint {
@@ -288,7 +313,8 @@ mod tests {
             };
             let mut out = Vec::new();
             put_checkpoint(&mut out, &record);
-            let view = CheckpointView::decode(Frame::decode(&out, Position(1)).unwrap().body).unwrap();
+            let view =
+                CheckpointView::decode(Frame::decode(&out, Position(1)).unwrap().body).unwrap();
             assert_eq!(view.consumer, "c");
             assert_eq!(view.to_checkpoint(), Ok(record.checkpoint));
         }
@@ -300,7 +326,8 @@ mod tests {
         let start = begin(&mut out, 0x81, Next::SameAppend);
         finish(&mut out, start, Position::START);
         assert_eq!(Frame::decode(&out, Position(1)).unwrap().kind, Kind::Skipped);
-        // Of those that are reserved for journals the author may be skipped; a lease, the end of a journal and its header not.
+        // Of those that are reserved for journals the author may be skipped; a lease, the end of a
+        // journal and its header not.
         for kind in [0x84, 5, 6, 7, 9] {
             let mut out = Vec::new();
             let start = begin(&mut out, kind, Next::Other);
@@ -318,7 +345,8 @@ mod tests {
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..20_000 {
-            let bytes: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..) & random.u8(..)).collect();
+            let bytes: Vec<u8> =
+                (0..random.usize(..200)).map(|_| random.u8(..) & random.u8(..)).collect();
             let _ = Frame::decode(&bytes, Position(1));
             let _ = CommandView::decode(&bytes).map(CommandView::to_answered);
             let _ = FencesView::decode(&bytes);

@@ -50,8 +50,9 @@ impl SegmentHeader {
 
     /// Stands for the store in the ids that are minted for the segment's events.
     ///
-    /// After a declared restore it is another: an event that takes the position of a lost one has an id of its own, also if
-    /// a wrong clock tells the same time again. Version 1 minted from the store alone.
+    /// After a declared restore it is another: an event that takes the position of a lost one has
+    /// an id of its own, also if a wrong clock tells the same time again. Version 1 minted from the
+    /// store alone.
     pub(crate) fn minter(&self) -> StoreId {
         if self.binding == Binding::Address || self.epoch.number == 1 {
             return self.store;
@@ -104,7 +105,11 @@ impl SegmentHeader {
         if Self::has_damaged_ids(bytes) {
             return Err(SegmentFault::Broken(FormatError::Checksum { what }));
         }
-        for (what, found, known) in [("hash id", hash, BLAKE3), ("checksum id", checksum, CRC32C), ("codec id", codec, STORED)] {
+        for (what, found, known) in [
+            ("hash id", hash, BLAKE3),
+            ("checksum id", checksum, CRC32C),
+            ("codec id", codec, STORED),
+        ] {
             if found != known {
                 return Err(SegmentFault::OtherRelease { what, found });
             }
@@ -132,10 +137,16 @@ impl SegmentHeader {
     /// checksum over its own ids, or another one.
     fn has_damaged_ids(bytes: &[u8]) -> bool {
         [(VERSION_1, BYTES_1), (VERSION_2, BYTES_2)].into_iter().any(|(version, length)| {
-            let Some((body, crc)) = bytes.get(..length).and_then(|header| header.split_last_chunk::<4>()) else { return false };
-            let ids: Vec<u8> = [version, BLAKE3, CRC32C, STORED].iter().flat_map(|id| id.to_le_bytes()).collect();
+            let Some((body, crc)) =
+                bytes.get(..length).and_then(|header| header.split_last_chunk::<4>())
+            else {
+                return false;
+            };
+            let ids: Vec<u8> =
+                [version, BLAKE3, CRC32C, STORED].iter().flat_map(|id| id.to_le_bytes()).collect();
             let (begin, fields) = body.split_at(MAGIC.len() + ids.len());
-            let checksum = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&MAGIC), &ids), fields);
+            let checksum =
+                crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&MAGIC), &ids), fields);
             begin[MAGIC.len()..] != ids && *crc == checksum.to_le_bytes()
         })
     }
@@ -150,7 +161,8 @@ impl SegmentHeader {
         let first = Position(input.u64()?);
         let hash = Hash(input.array()?);
         let recorded_at = input.i64()?;
-        let epoch = Epoch { id: Uuid::from_bytes(input.array()?), number: epoch_number, began_after };
+        let epoch =
+            Epoch { id: Uuid::from_bytes(input.array()?), number: epoch_number, began_after };
         let (mut binding, mut flags) = (Binding::Address, 0);
         if version == VERSION_2 {
             flags = input.u16()?;
@@ -164,11 +176,16 @@ impl SegmentHeader {
     /// Tells whether the segment follows from one whose chain ends with a hash: an epoch that
     /// begins between them is part of the chain.
     pub(crate) fn follows_hash(&self, hash: Hash, before: &Self) -> bool {
-        let hash = if self.epoch == before.epoch { hash } else { Self::epoch_hash(hash, self.store, &self.epoch) };
+        let hash = if self.epoch == before.epoch {
+            hash
+        } else {
+            Self::epoch_hash(hash, self.store, &self.epoch)
+        };
         self.hash == hash
     }
 
-    /// The chain hash before the first group of an epoch: the identity of a store, and its restores, are history too.
+    /// The chain hash before the first group of an epoch: the identity of a store, and its
+    /// restores, are history too.
     pub(crate) fn epoch_hash(so_far: Hash, store: StoreId, epoch: &Epoch) -> Hash {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&so_far.0).update(store.0.as_bytes()).update(epoch.id.as_bytes());
@@ -191,7 +208,8 @@ pub(crate) fn segment_name(number: u64) -> String {
 /// The segment that a file is, by its name.
 pub(crate) fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("log-")?.strip_suffix(".seg")?;
-    (digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    (digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
 }
 
 /// The name of the file of offsets of a segment.
@@ -225,7 +243,10 @@ mod tests {
     fn a_header_decodes_to_what_was_encoded() {
         for (binding, bytes) in [(Binding::Secret([13; 16]), 256), (Binding::Address, 128)] {
             let one = SegmentHeader { binding, ..header() };
-            assert_eq!((SegmentHeader::decode(&one.encode()), one.encode().len()), (Ok(one), bytes));
+            assert_eq!(
+                (SegmentHeader::decode(&one.encode()), one.encode().len()),
+                (Ok(one), bytes)
+            );
         }
     }
 
@@ -235,7 +256,10 @@ mod tests {
         journal[120] = 1;
         let crc = crc32c::crc32c(&journal[..252]).to_le_bytes();
         journal[252..].copy_from_slice(&crc);
-        assert_eq!(SegmentHeader::decode(&journal), Err(SegmentFault::OtherRelease { what: "flags", found: 1 }));
+        assert_eq!(
+            SegmentHeader::decode(&journal),
+            Err(SegmentFault::OtherRelease { what: "flags", found: 1 })
+        );
     }
 
     #[test]
@@ -243,10 +267,16 @@ mod tests {
         let bytes = header().encode();
         let mut other = bytes.clone();
         other[8] = 3;
-        assert!(matches!(SegmentHeader::decode(&other), Err(SegmentFault::Broken(_))), "no release wrote this checksum with it");
+        assert!(
+            matches!(SegmentHeader::decode(&other), Err(SegmentFault::Broken(_))),
+            "no release wrote this checksum with it"
+        );
         let crc = crc32c::crc32c(&other[..252]).to_le_bytes();
         other[252..].copy_from_slice(&crc);
-        assert_eq!(SegmentHeader::decode(&other), Err(SegmentFault::OtherRelease { what: "format version", found: 3 }));
+        assert_eq!(
+            SegmentHeader::decode(&other),
+            Err(SegmentFault::OtherRelease { what: "format version", found: 3 })
+        );
         let magic = SegmentFault::Broken(FormatError::Magic { what: "segment header" });
         assert_eq!(SegmentHeader::decode(b"\x89PNG\r\n\x1a\n and more"), Err(magic));
         let mut broken = bytes.clone();

@@ -61,6 +61,9 @@ mod tests {
         assert_eq!(take(&mut [0x80, 0].as_slice()), None);
         assert_eq!(take(&mut [0xff; 10].as_slice()), None);
         assert_eq!(take(&mut [0x80, 0x80].as_slice()), None);
-        assert_eq!(take(&mut [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2].as_slice()), None);
+        assert_eq!(
+            take(&mut [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2].as_slice()),
+            None
+        );
     }
 }

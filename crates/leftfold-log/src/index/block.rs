@@ -1,9 +1,10 @@
 //! A page of sorted entries: how it is written, and how it is searched.
 //!
-//! An entry is `shared varint, unshared varint, unshared bytes of the key, at varint, [ordinal varint, of streams only],
-//! value length varint, value`, where `shared` counts the bytes that the key has in common with the key before it in the
-//! page. The page ends with the crc of its file's number, its offset and its bytes, so that a page found at a wrong place
-//! does not check.
+//! An entry is
+//! `shared varint, unshared varint, unshared bytes of the key, at varint, [ordinal varint, of streams only], value length varint, value`,
+//! where `shared` counts the bytes that the key has in common with the key before it in the page.
+//! The page ends with the crc of its file's number, its offset and its bytes, so that a page found
+//! at a wrong place does not check.
 
 use std::cmp::Ordering;
 
@@ -26,7 +27,8 @@ pub(super) struct Entry<'a> {
     pub(super) value: &'a [u8],
 }
 
-/// A place within the entries of one key. Positions and versions of a stream grow together, so both can be searched.
+/// A place within the entries of one key. Positions and versions of a stream grow together, so both
+/// can be searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Point {
     At(u64),
@@ -69,7 +71,8 @@ pub(super) struct PageWriter {
 impl PageWriter {
     pub(super) fn push(&mut self, entry: Entry<'_>) {
         if self.first.is_none() {
-            self.first = Some(First { key: entry.key.to_vec(), at: entry.at, ordinal: entry.ordinal });
+            self.first =
+                Some(First { key: entry.key.to_vec(), at: entry.at, ordinal: entry.ordinal });
         }
         let shared = entry.key.iter().zip(&self.last_key).take_while(|(a, b)| a == b).count();
         varint::put(shared as u64, &mut self.bytes);
@@ -152,7 +155,8 @@ impl Page {
         let mut entries: Vec<Place> = Vec::new();
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
-            let (start, end) = entries.last().map_or((0, 0), |last| (last.key.0 as usize, last.key.1 as usize));
+            let (start, end) =
+                entries.last().map_or((0, 0), |last| (last.key.0 as usize, last.key.1 as usize));
             let shared = varint::take_usize(&mut rest)?;
             let unshared = varint::take_usize(&mut rest)?;
             let suffix = varint::take_bytes(&mut rest, unshared)?;
@@ -172,11 +176,19 @@ impl Page {
             let value_len = varint::take_usize(&mut rest)?;
             let value_start = bytes.len() - rest.len();
             let value = varint::take_bytes(&mut rest, value_len)?;
-            let narrow = |(from, to): (usize, usize)| Some((u32::try_from(from).ok()?, u32::try_from(to).ok()?));
-            let place = Place { at, ordinal, key: narrow(key)?, value: narrow((value_start, value_start + value.len()))? };
+            let narrow = |(from, to): (usize, usize)| {
+                Some((u32::try_from(from).ok()?, u32::try_from(to).ok()?))
+            };
+            let place = Place {
+                at,
+                ordinal,
+                key: narrow(key)?,
+                value: narrow((value_start, value_start + value.len()))?,
+            };
             if let Some(last) = entries.last() {
                 let (a, b) = (&keys[last.key.0 as usize..last.key.1 as usize], &keys[key.0..key.1]);
-                let sorted = a < b || a == b && last.at < at && (!is_stream || last.ordinal < ordinal);
+                let sorted =
+                    a < b || a == b && last.at < at && (!is_stream || last.ordinal < ordinal);
                 if !sorted {
                     return None;
                 }
@@ -198,12 +210,17 @@ impl Page {
 
     /// The last entry at or before a place, if this page has one.
     pub(super) fn floor(&self, key: &[u8], point: Point) -> Option<usize> {
-        self.entries.partition_point(|place| self.at(place).order(key, point) != Ordering::Greater).checked_sub(1)
+        self.entries
+            .partition_point(|place| self.at(place).order(key, point) != Ordering::Greater)
+            .checked_sub(1)
     }
 
     /// Returns the bytes of memory that the page takes.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.bytes.len() + self.keys.len() + self.entries.len() * size_of::<Place>() + size_of::<Self>()
+        self.bytes.len()
+            + self.keys.len()
+            + self.entries.len() * size_of::<Place>()
+            + size_of::<Self>()
     }
 
     fn at(&self, place: &Place) -> Entry<'_> {

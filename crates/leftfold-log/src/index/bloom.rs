@@ -37,12 +37,14 @@ impl Bloom {
     fn probes(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
         let bits = self.0.len() as u64 * 8;
         let step = hash.rotate_left(32) | 1;
-        (0..u64::from(PROBES)).map(move |probe| (hash.wrapping_add(step.wrapping_mul(probe)) % bits) as usize)
+        (0..u64::from(PROBES))
+            .map(move |probe| (hash.wrapping_add(step.wrapping_mul(probe)) % bits) as usize)
     }
 }
 
-/// The hash of a key as filters store it. Our own, because stored filters outlive the version of any hasher; seeded by
-/// the store. A user who finds keys that collide makes a lookup read a page in vain, no more.
+/// The hash of a key as filters store it. Our own, because stored filters outlive the version of
+/// any hasher; seeded by the store. A user who finds keys that collide makes a lookup read a page
+/// in vain, no more.
 pub(super) fn stored_hash(seed: u64, key: &[u8]) -> u64 {
     let mut hash = mix(seed ^ key.len() as u64);
     for chunk in key.chunks(8) {

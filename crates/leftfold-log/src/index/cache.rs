@@ -1,7 +1,8 @@
 //! The pages of run files that were read lately, bounded by bytes.
 //!
-//! Own code, because all that is needed is a map with a second chance (CLOCK) behind a few locks: a page that was used
-//! since the hand last passed stays, another goes. Merges read past it, so they displace nothing.
+//! Own code, because all that is needed is a map with a second chance (CLOCK) behind a few locks: a
+//! page that was used since the hand last passed stays, another goes. Merges read past it, so they
+//! displace nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,11 +64,17 @@ impl Cache {
     pub(super) fn new(bytes_max: usize) -> Self {
         let shards = (bytes_max / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let shards: Vec<_> = (0..shards).map(|_| Mutex::default()).collect();
-        Self { shard_bytes_max: bytes_max / shards.len(), shards, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        Self {
+            shard_bytes_max: bytes_max / shards.len(),
+            shards,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn figures(&self) -> CacheFigures {
-        let bytes = |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).bytes;
+        let bytes =
+            |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).bytes;
         CacheFigures {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),

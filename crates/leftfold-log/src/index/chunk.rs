@@ -1,11 +1,13 @@
-//! The positions of a key, cut into chunks so that any of them is found without reading those before it.
+//! The positions of a key, cut into chunks so that any of them is found without reading those
+//! before it.
 
 use crate::format::varint;
 
 /// Positions in one chunk: about 1 to 3 KiB.
 pub(super) const CHUNK_POSITIONS: usize = 1024;
 
-/// The value of a chunk: the distances between its positions; the first one is the `at` of its entry.
+/// The value of a chunk: the distances between its positions; the first one is the `at` of its
+/// entry.
 pub(super) fn encode(positions: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(positions.len() * 2);
     for pair in positions.windows(2) {

@@ -10,8 +10,11 @@ use crate::disk::lacks_room;
 /// still holds everything.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IndexError {
-    /// A file is not what was written. The manifest is removed as soon as that is seen, so that opening rebuilds.
-    #[error("index file {file} is damaged at byte {offset}: {detail}; open the store again to rebuild the index")]
+    /// A file is not what was written. The manifest is removed as soon as that is seen, so that
+    /// opening rebuilds.
+    #[error(
+        "index file {file} is damaged at byte {offset}: {detail}; open the store again to rebuild the index"
+    )]
     Damaged {
         /// Name of the file.
         file: String,
@@ -68,7 +71,10 @@ pub(crate) enum ListError {
 impl ListError {
     /// Makes the error for a raw prefix, kind first.
     pub(super) fn too_many(prefix: &[u8], limit: usize) -> Self {
-        Self::TooMany { prefix: String::from_utf8_lossy(prefix.get(1..).unwrap_or_default()).into_owned(), limit }
+        Self::TooMany {
+            prefix: String::from_utf8_lossy(prefix.get(1..).unwrap_or_default()).into_owned(),
+            limit,
+        }
     }
 }
 

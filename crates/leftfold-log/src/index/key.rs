@@ -60,8 +60,16 @@ impl<'a> From<Key<'a>> for RawKey<'a> {
 impl Kind {
     /// The kind of a raw key.
     pub(super) fn of(raw: &[u8]) -> Option<Self> {
-        const ALL: [Kind; 8] =
-            [Kind::Stream, Kind::Category, Kind::Type, Kind::Tag, Kind::EventId, Kind::Command, Kind::Consumer, Kind::Snapshot];
+        const ALL: [Kind; 8] = [
+            Kind::Stream,
+            Kind::Category,
+            Kind::Type,
+            Kind::Tag,
+            Kind::EventId,
+            Kind::Command,
+            Kind::Consumer,
+            Kind::Snapshot,
+        ];
         let first = *raw.first()?;
         ALL.into_iter().find(|kind| *kind as u8 == first)
     }
@@ -75,7 +83,8 @@ impl<'a> RawKey<'a> {
 
     /// Tells whether these are the stored bytes of the key.
     pub(super) fn is(self, raw: &[u8]) -> bool {
-        raw.split_first().is_some_and(|(&kind, bytes)| kind == self.kind as u8 && bytes == self.bytes)
+        raw.split_first()
+            .is_some_and(|(&kind, bytes)| kind == self.kind as u8 && bytes == self.bytes)
     }
 
     pub(super) fn command(id: &'a [u8; 16]) -> Self {

@@ -1,4 +1,5 @@
-//! All parts of the index at one moment. Parts cover disjoint ranges of positions, the newest in memory.
+//! All parts of the index at one moment. Parts cover disjoint ranges of positions, the newest in
+//! memory.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -18,8 +19,8 @@ use super::{Covered, Memory};
 pub(super) struct Levels {
     /// Takes new entries.
     pub(super) active: Memory,
-    /// Took them before. It stays when it is in a file, so that the writer's questions find at least one full table in
-    /// memory, and goes when the active one takes its place.
+    /// Took them before. It stays when it is in a file, so that the writer's questions find at
+    /// least one full table in memory, and goes when the active one takes its place.
     pub(super) previous: Option<Previous>,
     /// Everything after this is in memory.
     pub(super) since: Covered,
@@ -48,7 +49,8 @@ pub(super) enum PlaceOfPrevious {
 
 /// A table, to be read.
 pub(super) fn read(table: &RwLock<Memtable>) -> RwLockReadGuard<'_, Memtable> {
-    // A table whose change panicked was fed wrongly; what it holds is still sorted and within bounds.
+    // A table whose change panicked was fed wrongly; what it holds is still sorted and within
+    // bounds.
     table.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -60,7 +62,8 @@ impl Levels {
 
     /// Returns the tables in memory, newest first.
     pub(super) fn tables(&self) -> impl Iterator<Item = &RwLock<Memtable>> {
-        std::iter::once(&*self.active).chain(self.previous.as_ref().map(|previous| &*previous.table))
+        std::iter::once(&*self.active)
+            .chain(self.previous.as_ref().map(|previous| &*previous.table))
     }
 
     /// Returns the number of parts that hold positions, each position in one part:
@@ -93,8 +96,14 @@ impl Levels {
         if outside { Ok(()) } else { run.positions(raw, bound, direction, out) }
     }
 
-    pub(super) fn stream_version(&self, stream: &str, through: Position) -> Result<Version, IndexError> {
-        if let Some(version) = self.tables().find_map(|table| read(table).version_through(stream, through)) {
+    pub(super) fn stream_version(
+        &self,
+        stream: &str,
+        through: Position,
+    ) -> Result<Version, IndexError> {
+        if let Some(version) =
+            self.tables().find_map(|table| read(table).version_through(stream, through))
+        {
             return Ok(version);
         }
         let raw = RawKey::from(Key::Stream(stream)).to_vec();
@@ -106,8 +115,14 @@ impl Levels {
         Ok(Version::ABSENT)
     }
 
-    pub(super) fn position_of(&self, stream: &str, version: Version) -> Result<Option<Position>, IndexError> {
-        if let Some(position) = self.tables().find_map(|table| read(table).position_of(stream, version)) {
+    pub(super) fn position_of(
+        &self,
+        stream: &str,
+        version: Version,
+    ) -> Result<Option<Position>, IndexError> {
+        if let Some(position) =
+            self.tables().find_map(|table| read(table).position_of(stream, version))
+        {
             return Ok(Some(position));
         }
         let raw = RawKey::from(Key::Stream(stream)).to_vec();
@@ -120,7 +135,11 @@ impl Levels {
     }
 
     #[cfg(test)]
-    pub(super) fn first_after(&self, key: Key<'_>, after: Position) -> Result<Option<Position>, IndexError> {
+    pub(super) fn first_after(
+        &self,
+        key: Key<'_>,
+        after: Position,
+    ) -> Result<Option<Position>, IndexError> {
         let Some(bound) = after.0.checked_add(1) else { return Ok(None) };
         if after >= self.since.position {
             return Ok(self.recent_first_after(key, after));
@@ -138,7 +157,10 @@ impl Levels {
     }
 
     pub(super) fn recent_first_after(&self, key: Key<'_>, after: Position) -> Option<Position> {
-        let previous = self.previous.as_ref().and_then(|previous| read(&previous.table).first_after(key, after));
+        let previous = self
+            .previous
+            .as_ref()
+            .and_then(|previous| read(&previous.table).first_after(key, after));
         previous.or_else(|| read(&self.active).first_after(key, after))
     }
 
@@ -150,11 +172,17 @@ impl Levels {
     pub(super) fn snapshot(&self, key: &[u8]) -> Result<Option<Bytes>, IndexError> {
         match self.tables().find_map(|table| read(table).snapshot(key)) {
             Some(value) => Ok(Some(value)),
-            None => self.in_runs(&RawKey::snapshot(key).to_vec(), |entry| Bytes::copy_from_slice(entry.value)),
+            None => self.in_runs(&RawKey::snapshot(key).to_vec(), |entry| {
+                Bytes::copy_from_slice(entry.value)
+            }),
         }
     }
 
-    fn in_runs<T>(&self, raw: &[u8], of: impl Fn(super::block::Entry<'_>) -> T) -> Result<Option<T>, IndexError> {
+    fn in_runs<T>(
+        &self,
+        raw: &[u8],
+        of: impl Fn(super::block::Entry<'_>) -> T,
+    ) -> Result<Option<T>, IndexError> {
         for run in self.runs.iter().rev() {
             if let Some(found) = run.value(raw, &of)? {
                 return Ok(Some(found));

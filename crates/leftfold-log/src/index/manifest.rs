@@ -121,7 +121,12 @@ impl Manifest {
         let mut runs: Vec<RunEntry> = Vec::new();
         for _ in 0..count {
             let mut number = || take_u64(rest).ok_or(SHORT);
-            let run = RunEntry { number: number()?, bytes: number()?, after: number()?, through: number()? };
+            let run = RunEntry {
+                number: number()?,
+                bytes: number()?,
+                after: number()?,
+                through: number()?,
+            };
             let after = runs.last().map_or(0, |last| last.through);
             if run.after != after || run.through < run.after || run.number >= next_run {
                 return Err("its runs do not follow each other");
@@ -163,7 +168,9 @@ pub(super) fn remove_if_there(disk: &dyn Disk, name: &str) -> Result<(), IndexEr
 pub(super) fn sweep(disk: &dyn Disk, keep: &[RunEntry]) -> Result<bool, IndexError> {
     let names = disk.names().map_err(|error| IndexError::io(&disk.place(), &error))?;
     let kept = |name: &String| keep.iter().any(|run| run_name(run.number) == *name);
-    let ours = |name: &&String| name.starts_with("index") && (name.ends_with(".tmp") || name.ends_with(".run"));
+    let ours = |name: &&String| {
+        name.starts_with("index") && (name.ends_with(".tmp") || name.ends_with(".run"))
+    };
     let mut runs_gone = false;
     for name in names.iter().filter(ours).filter(|name| !kept(name)) {
         runs_gone |= name.ends_with(".run") && *name != run_name(1);

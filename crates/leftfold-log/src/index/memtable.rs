@@ -1,4 +1,5 @@
-//! The part of the index that is in memory. The same type is the writer's view of the group that it gathers.
+//! The part of the index that is in memory. The same type is the writer's view of the group that it
+//! gathers.
 
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
@@ -12,11 +13,12 @@ use super::key::{Kind, RawKey};
 
 /// Entries in memory, unsorted.
 ///
-/// Positions must be added in increasing order, versions of a stream without gaps; it panics otherwise, because the
-/// index would be wrong for ever. Made by [`Index::pending`](super::Index::pending), so that all tables of one index
-/// share one hash seed: a key is hashed once, in the group, and copied into the index without another allocation.
-/// The hasher is foldhash with a random seed: keys come from users, who must not be able to choose ones that collide;
-/// nothing outside sees the hashes or their order.
+/// Positions must be added in increasing order, versions of a stream without gaps; it panics
+/// otherwise, because the index would be wrong for ever. Made by
+/// [`Index::pending`](super::Index::pending), so that all tables of one index share one hash seed:
+/// a key is hashed once, in the group, and copied into the index without another allocation. The
+/// hasher is foldhash with a random seed: keys come from users, who must not be able to choose ones
+/// that collide; nothing outside sees the hashes or their order.
 #[derive(Debug)]
 pub(crate) struct Memtable {
     hasher: DefaultHashBuilder,
@@ -47,8 +49,8 @@ struct Slot {
     first: u64,
     /// Of a stream, the version of the first position; of a snapshot, which value.
     ordinal: u64,
-    /// The positions after the first, as distances from it: half the bytes of positions, and a table never spans more
-    /// (see [`Memtable::is_over`]).
+    /// The positions after the first, as distances from it: half the bytes of positions, and a
+    /// table never spans more (see [`Memtable::is_over`]).
     later: Vec<u32>,
 }
 
@@ -70,7 +72,8 @@ impl Memtable {
         }
     }
 
-    /// Adds an event: its type, its stream and the category of that, its tags, and the id that its caller brought.
+    /// Adds an event: its type, its stream and the category of that, its tags, and the id that its
+    /// caller brought.
     pub(crate) fn add_event<'a>(
         &mut self,
         position: Position,
@@ -81,7 +84,10 @@ impl Memtable {
     ) {
         let Position(position) = position;
         if let Some((_, last)) = self.positions {
-            assert!(position > last, "positions are added in increasing order, {position} came after {last}");
+            assert!(
+                position > last,
+                "positions are added in increasing order, {position} came after {last}"
+            );
         }
         self.positions = Some((self.positions.map_or(position, |(first, _)| first), position));
         self.post(Key::Type(event_type), position, 0);
@@ -158,7 +164,8 @@ impl Memtable {
         self.find(RawKey::snapshot(key)).map(|slot| self.values[slot.ordinal as usize].clone())
     }
 
-    /// The version of a stream after its events up to and including `through`, if one of them is here.
+    /// The version of a stream after its events up to and including `through`, if one of them is
+    /// here.
     pub(super) fn version_through(&self, stream: &str, through: Position) -> Option<Version> {
         let slot = self.find(Key::Stream(stream).into())?;
         let count = slot.count_through(through.0);
@@ -172,8 +179,16 @@ impl Memtable {
         slot.nth(index).map(Position)
     }
 
-    /// Up to `count_max` positions of a key: forwards from `bound`, or backwards from it, in that order.
-    pub(super) fn positions(&self, key: RawKey<'_>, bound: u64, direction: Direction, count_max: usize, out: &mut Vec<u64>) {
+    /// Up to `count_max` positions of a key: forwards from `bound`, or backwards from it, in that
+    /// order.
+    pub(super) fn positions(
+        &self,
+        key: RawKey<'_>,
+        bound: u64,
+        direction: Direction,
+        count_max: usize,
+        out: &mut Vec<u64>,
+    ) {
         let Some(slot) = self.find(key) else { return };
         match direction {
             Direction::Forwards => out.extend(slot.from(bound).take(count_max)),
@@ -223,7 +238,8 @@ impl Memtable {
         })
     }
 
-    /// Takes some of the entries of a newer table over, but for records; to be called for all of them, in order.
+    /// Takes some of the entries of a newer table over, but for records; to be called for all of
+    /// them, in order.
     pub(super) fn absorb(&mut self, group: &mut Self, range: Range<usize>) {
         if let Some((first, last)) = group.positions {
             self.positions = Some((self.positions.map_or(first, |(first, _)| first), last));
@@ -237,7 +253,9 @@ impl Memtable {
             }
             let (index, new) = self.slot(kind, &raw[1..], slot.hash);
             match kind {
-                Kind::Snapshot => self.set_value(index, new, group.values[slot.ordinal as usize].clone()),
+                Kind::Snapshot => {
+                    self.set_value(index, new, group.values[slot.ordinal as usize].clone())
+                }
                 _ if new => {
                     let own = &mut self.slots[index];
                     (own.first, own.ordinal) = (slot.first, slot.ordinal);
@@ -302,7 +320,8 @@ impl Memtable {
             self.slots[index].ordinal = self.values.len() as u64;
             self.values.push(value);
         } else {
-            let old = std::mem::replace(&mut self.values[self.slots[index].ordinal as usize], value);
+            let old =
+                std::mem::replace(&mut self.values[self.slots[index].ordinal as usize], value);
             self.value_bytes -= old.len();
         }
     }
@@ -338,8 +357,11 @@ impl Memtable {
             return (index as usize, false);
         }
         let index = self.slots.len();
-        // Invariant: the writer makes room before a group, so a table has at most `SPAN_MAX` and one group of keys.
-        let narrow = |number: usize| u32::try_from(number).expect("a table is frozen before its offsets overflow");
+        // Invariant: the writer makes room before a group, so a table has at most `SPAN_MAX` and
+        // one group of keys.
+        let narrow = |number: usize| {
+            u32::try_from(number).expect("a table is frozen before its offsets overflow")
+        };
         let key_start = narrow(self.keys.len());
         self.keys.push(kind as u8);
         self.keys.extend_from_slice(bytes);
@@ -398,8 +420,12 @@ impl Slot {
 
     fn push(&mut self, distance: u64) {
         // Invariant: a table counts as full at `SPAN_MAX` positions, half of what fits.
-        let distance = u32::try_from(distance).expect("a table is frozen before its positions overflow");
-        assert!(self.later.last().copied().unwrap_or(0) < distance, "positions are added in increasing order");
+        let distance =
+            u32::try_from(distance).expect("a table is frozen before its positions overflow");
+        assert!(
+            self.later.last().copied().unwrap_or(0) < distance,
+            "positions are added in increasing order"
+        );
         self.later.push(distance);
     }
 

@@ -24,7 +24,8 @@ const CLOSE_BYTES: u64 = 4 << 20;
 
 /// Chooses the neighbouring runs to merge next; `None` if there is nothing to merge.
 pub(super) fn choose(runs: &[RunEntry]) -> Option<Range<usize>> {
-    // A run counts as at least as large as the newer ones: it can only be merged together with them.
+    // A run counts as at least as large as the newer ones: it can only be merged together with
+    // them.
     let mut largest = 0;
     let mut as_large = |run: &RunEntry| {
         largest = size_of(run).max(largest);
@@ -71,7 +72,9 @@ pub(super) fn merge(
     let mut key = Vec::new();
     while next_key(&sources, &mut key) {
         let done = match Kind::of(&key) {
-            Some(Kind::Command | Kind::Consumer | Kind::Snapshot) => merge_value(&key, &mut sources, &mut writer, go_on)?,
+            Some(Kind::Command | Kind::Consumer | Kind::Snapshot) => {
+                merge_value(&key, &mut sources, &mut writer, go_on)?
+            }
             _ => merge_positions(&key, &mut sources, &mut writer, go_on)?,
         };
         if !done {
@@ -98,7 +101,8 @@ impl Source<'_> {
 }
 
 fn next_key(sources: &[Source<'_>], key: &mut Vec<u8>) -> bool {
-    let least = sources.iter().filter_map(|source| source.spot.as_ref()).map(|spot| spot.entry().key).min();
+    let least =
+        sources.iter().filter_map(|source| source.spot.as_ref()).map(|spot| spot.entry().key).min();
     key.clear();
     key.extend_from_slice(least.unwrap_or_default());
     least.is_some()
@@ -121,7 +125,8 @@ fn merge_value(
     Ok(go_on())
 }
 
-/// Positions follow each other from run to run, so they are joined, and small chunks become full ones.
+/// Positions follow each other from run to run, so they are joined, and small chunks become full
+/// ones.
 fn merge_positions(
     key: &[u8],
     sources: &mut [Source<'_>],
@@ -135,7 +140,9 @@ fn merge_positions(
             let Entry { at, ordinal: version, .. } = spot.entry();
             if positions.is_empty() {
                 ordinal = version;
-            } else if Kind::of(key) == Some(Kind::Stream) && version != ordinal + positions.len() as u64 {
+            } else if Kind::of(key) == Some(Kind::Stream)
+                && version != ordinal + positions.len() as u64
+            {
                 return Err(source.run.damaged(0, "versions of a stream do not follow each other"));
             }
             if positions.last().is_some_and(|&last| last >= at) {
@@ -146,7 +153,11 @@ fn merge_positions(
             if positions.len() > CHUNK_POSITIONS {
                 writer.push_positions(key, ordinal, &positions[..CHUNK_POSITIONS])?;
                 positions.drain(..CHUNK_POSITIONS);
-                ordinal = if Kind::of(key) == Some(Kind::Stream) { ordinal + CHUNK_POSITIONS as u64 } else { 0 };
+                ordinal = if Kind::of(key) == Some(Kind::Stream) {
+                    ordinal + CHUNK_POSITIONS as u64
+                } else {
+                    0
+                };
             }
             if !go_on() {
                 return Ok(false);

@@ -1,5 +1,6 @@
-//! The index of the log: from streams, categories, types, tags and ids to positions, and from command ids and consumers
-//! to addresses. Derived: deleted and rebuilt from the log whenever it is doubted.
+//! The index of the log: from streams, categories, types, tags and ids to positions, and from
+//! command ids and consumers to addresses. Derived: deleted and rebuilt from the log whenever it is
+//! doubted.
 
 mod block;
 mod bloom;
@@ -64,11 +65,12 @@ impl Covered {
 /// Settings of an index.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// Bytes of memory for all of it. A quarter is for entries that are gathered, a quarter for those gathered before
-    /// (on their way to a file, or kept for [`Recent`] when they are there), and half for pages of files.
+    /// Bytes of memory for all of it. A quarter is for entries that are gathered, a quarter for
+    /// those gathered before (on their way to a file, or kept for [`Recent`] when they are there),
+    /// and half for pages of files.
     ///
-    /// Beyond it go the last group that filled a table, the buffers of one flush or merge (under 1 MiB, or one
-    /// snapshot), and the root pages of runs, about a thousandth of the files.
+    /// Beyond it go the last group that filled a table, the buffers of one flush or merge (under 1
+    /// MiB, or one snapshot), and the root pages of runs, about a thousandth of the files.
     pub(crate) memory_bytes: usize,
     /// Place where files are written and merged: a thread of the index, or the caller.
     pub(crate) upkeep: Upkeep,
@@ -104,10 +106,10 @@ const SLICE_ENTRIES: usize = 2048;
 
 /// The index. Shared by one writer and any number of readers.
 ///
-/// Levels: a table in memory that takes the entries of each group, the table before it, and runs, which are sorted files.
-/// Each covers a range of positions of its own, the older ones first, so that a list is the lists of all levels one after
-/// the other, and merging is joining. Dropping the index ends its thread, and loses what was not [flushed](Self::flush);
-/// the log still has it.
+/// Levels: a table in memory that takes the entries of each group, the table before it, and runs,
+/// which are sorted files. Each covers a range of positions of its own, the older ones first, so
+/// that a list is the lists of all levels one after the other, and merging is joining. Dropping the
+/// index ends its thread, and loses what was not [flushed](Self::flush); the log still has it.
 #[derive(Debug)]
 pub(crate) struct Index {
     shared: Arc<Shared>,
@@ -120,12 +122,21 @@ impl Index {
     ///
     /// The caller checks that the log holds the groups up to [`Opened::covered`]: an index that
     /// goes further is a witness of lost groups, so nothing of a sound index is deleted here.
-    pub(crate) fn open(disk: Arc<dyn Disk>, store: StoreId, settings: Settings) -> Result<Opened, IndexError> {
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        store: StoreId,
+        settings: Settings,
+    ) -> Result<Opened, IndexError> {
         let cache = Arc::new(Cache::new(settings.memory_bytes / 2));
         let (manifest, runs, discarded) = match open_files(&*disk, store, &cache) {
             Ok((manifest, runs)) => {
-                let orphans = manifest::sweep(&*disk, &manifest.runs)? && manifest == Manifest::EMPTY;
-                (manifest, runs, orphans.then(|| "index.manifest is missing, or was never written".to_owned()))
+                let orphans =
+                    manifest::sweep(&*disk, &manifest.runs)? && manifest == Manifest::EMPTY;
+                (
+                    manifest,
+                    runs,
+                    orphans.then(|| "index.manifest is missing, or was never written".to_owned()),
+                )
             }
             Err(error @ IndexError::Damaged { .. }) => {
                 Self::discard(&*disk)?;
@@ -140,7 +151,12 @@ impl Index {
         let hasher = DefaultHashBuilder::default();
         let active = Arc::new(RwLock::new(Memtable::new(hasher.clone())));
         let levels = Levels { active, previous: None, since: covered, runs };
-        let files = Files { next_run: manifest.next_run, covered, merged: Vec::new(), manifest: ManifestState::Kept };
+        let files = Files {
+            next_run: manifest.next_run,
+            covered,
+            merged: Vec::new(),
+            manifest: ManifestState::Kept,
+        };
         let shared = Arc::new(Shared {
             disk,
             store,
@@ -164,7 +180,8 @@ impl Index {
         Ok(Opened { index: Self { shared, thread }, covered, discarded })
     }
 
-    /// Deletes every file of an index that is not open: when a person declares that the log was restored.
+    /// Deletes every file of an index that is not open: when a person declares that the log was
+    /// restored.
     pub(crate) fn discard(disk: &dyn Disk) -> Result<(), IndexError> {
         manifest::remove_manifest(disk)?;
         manifest::sweep(disk, &[]).map(|_| ())
@@ -179,24 +196,25 @@ impl Index {
     /// except if the table in memory is full and the one before it is not yet in a file: then it
     /// waits for that.
     ///
-    /// An error means that memory cannot be relieved (the disk is full, or broken): append nothing until a later call
-    /// succeeds. Each call tries again.
+    /// An error means that memory cannot be relieved (the disk is full, or broken): append nothing
+    /// until a later call succeeds. Each call tries again.
     pub(crate) fn make_room(&self) -> Result<(), IndexError> {
         self.shared.make_room()
     }
 
-    /// Takes the entries of a durable group over and leaves `group` empty. Called by the single writer, before it
-    /// publishes the head that includes the group. `covered` is the end of the group; its position is that of the last
-    /// event ever inserted.
+    /// Takes the entries of a durable group over and leaves `group` empty. Called by the single
+    /// writer, before it publishes the head that includes the group. `covered` is the end of the
+    /// group; its position is that of the last event ever inserted.
     ///
-    /// It never fails and never waits for the disk (with [`Upkeep::Inline`] it does use the disk, and what fails is
-    /// tried again, and reported, by [`make_room`](Self::make_room)).
+    /// It never fails and never waits for the disk (with [`Upkeep::Inline`] it does use the disk,
+    /// and what fails is tried again, and reported, by [`make_room`](Self::make_room)).
     pub(crate) fn insert_group(&self, group: &mut Memtable, covered: Covered) {
         self.show_group(group, covered, || ());
     }
 
-    /// The same, with `show`, which publishes the head that includes the group. Nobody sees the group's records, of commands
-    /// and consumers, before that head, nor that head without them; its lists are read up to a head anyway.
+    /// The same, with `show`, which publishes the head that includes the group. Nobody sees the
+    /// group's records, of commands and consumers, before that head, nor that head without them;
+    /// its lists are read up to a head anyway.
     pub(crate) fn show_group(&self, group: &mut Memtable, covered: Covered, show: impl FnOnce()) {
         let active = Arc::clone(&self.shared.levels().active);
         let mut start = 0;
@@ -214,8 +232,9 @@ impl Index {
         self.shared.relieve();
     }
 
-    /// Brings everything into files, merges small ones, and makes that durable: called by the writer at a close, with
-    /// what the seal covers. A merge of large ones that is under way is given up.
+    /// Brings everything into files, merges small ones, and makes that durable: called by the
+    /// writer at a close, with what the seal covers. A merge of large ones that is under way is
+    /// given up.
     pub(crate) fn flush(&self, covered: Covered) -> Result<(), IndexError> {
         *lock(&self.shared.end) = covered;
         self.shared.flush()
@@ -230,25 +249,43 @@ impl Index {
     }
 
     /// The version of a stream, counting its events up to and including `through`.
-    pub(crate) fn stream_version(&self, stream: &str, through: Position) -> Result<Version, IndexError> {
+    pub(crate) fn stream_version(
+        &self,
+        stream: &str,
+        through: Position,
+    ) -> Result<Version, IndexError> {
         self.shared.heed(self.shared.levels().stream_version(stream, through))
     }
 
     /// Returns the position of the event that has this version in its stream, `None` if there is no
     /// such event.
-    pub(crate) fn position_of(&self, stream: &str, version: Version) -> Result<Option<Position>, IndexError> {
+    pub(crate) fn position_of(
+        &self,
+        stream: &str,
+        version: Version,
+    ) -> Result<Option<Position>, IndexError> {
         self.shared.heed(self.shared.levels().position_of(stream, version))
     }
 
-    /// The positions of a key: forwards those at and after `from`, backwards those at and before it; none after
-    /// `through`, which is the head that the caller reads at.
-    pub(crate) fn postings(&self, key: Key<'_>, from: Position, direction: Direction, through: Position) -> Postings {
+    /// The positions of a key: forwards those at and after `from`, backwards those at and before
+    /// it; none after `through`, which is the head that the caller reads at.
+    pub(crate) fn postings(
+        &self,
+        key: Key<'_>,
+        from: Position,
+        direction: Direction,
+        through: Position,
+    ) -> Postings {
         Postings::new(Arc::clone(&self.shared), key.into(), from, direction, through)
     }
 
     /// The first position after `after` in the list of a key: the question of a condition.
     #[cfg(test)]
-    pub(crate) fn first_after(&self, key: Key<'_>, after: Position) -> Result<Option<Position>, IndexError> {
+    pub(crate) fn first_after(
+        &self,
+        key: Key<'_>,
+        after: Position,
+    ) -> Result<Option<Position>, IndexError> {
         self.shared.heed(self.shared.levels().first_after(key, after))
     }
 
@@ -273,7 +310,8 @@ impl Index {
         if value.len() > SNAPSHOT_BYTES_MAX {
             return;
         }
-        // Held while the value is put in, so that the table is not frozen, and written, before it is.
+        // Held while the value is put in, so that the table is not frozen, and written, before it
+        // is.
         let levels = self.shared.levels.read().unwrap_or_else(PoisonError::into_inner);
         let mut active = levels.active.write().unwrap_or_else(PoisonError::into_inner);
         if !active.is_over(self.shared.table_bytes) {
@@ -281,9 +319,13 @@ impl Index {
         }
     }
 
-    /// The texts of a kind of key that begin as `prefix` does, in order. Some may have no position up to the caller's
-    /// head. Ids are no texts: none is found.
-    pub(crate) fn keys_with_prefix(&self, prefix: Key<'_>, limit: usize) -> Result<Vec<ByteString>, ListError> {
+    /// The texts of a kind of key that begin as `prefix` does, in order. Some may have no position
+    /// up to the caller's head. Ids are no texts: none is found.
+    pub(crate) fn keys_with_prefix(
+        &self,
+        prefix: Key<'_>,
+        limit: usize,
+    ) -> Result<Vec<ByteString>, ListError> {
         let prefix = RawKey::from(prefix).to_vec();
         let mut found: BTreeSet<Vec<u8>> = BTreeSet::new();
         let levels = self.shared.levels();
@@ -336,7 +378,9 @@ impl Drop for Index {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread of the index panicked; the index is as its last manifest says");
+            tracing::error!(
+                "the thread of the index panicked; the index is as its last manifest says"
+            );
         }
     }
 }
@@ -350,8 +394,8 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// Everything after this is in memory: for a later `after`, and for records at later addresses, the answers below
-    /// are complete.
+    /// Everything after this is in memory: for a later `after`, and for records at later addresses,
+    /// the answers below are complete.
     pub(crate) fn since(&self) -> Covered {
         self.levels.since
     }
@@ -379,10 +423,16 @@ impl Recent {
 
 /// Opens the manifest, and the runs that it names. If another process has the directory, it may
 /// merge runs in between: then there is another manifest.
-fn open_files(disk: &dyn Disk, store: StoreId, cache: &Arc<Cache>) -> Result<(Manifest, Vec<Arc<Run>>), IndexError> {
+fn open_files(
+    disk: &dyn Disk,
+    store: StoreId,
+    cache: &Arc<Cache>,
+) -> Result<(Manifest, Vec<Arc<Run>>), IndexError> {
     let mut manifest = Manifest::read(disk, store)?.unwrap_or(Manifest::EMPTY);
     for _ in 0..MANIFESTS_MAX {
-        let open = |entry: &manifest::RunEntry| Run::open(disk, store, *entry, Arc::clone(cache)).map(Arc::new);
+        let open = |entry: &manifest::RunEntry| {
+            Run::open(disk, store, *entry, Arc::clone(cache)).map(Arc::new)
+        };
         let fault = match manifest.runs.iter().map(open).collect::<Result<_, _>>() {
             Ok(runs) => return Ok((manifest, runs)),
             Err(fault) => fault,
@@ -399,10 +449,13 @@ fn open_files(disk: &dyn Disk, store: StoreId, cache: &Arc<Cache>) -> Result<(Ma
 /// Manifests that are read before it is given up that one stays as it is.
 const MANIFESTS_MAX: usize = 16;
 
-/// Starts the thread of an index, which first looks whether an earlier life left something to merge.
+/// Starts the thread of an index, which first looks whether an earlier life left something to
+/// merge.
 fn start_thread(shared: &Arc<Shared>) -> Result<JoinHandle<()>, IndexError> {
     let own = Arc::clone(shared);
-    let thread = std::thread::Builder::new().name("leftfold-index".to_owned()).spawn(move || own.run_thread());
+    let thread = std::thread::Builder::new()
+        .name("leftfold-index".to_owned())
+        .spawn(move || own.run_thread());
     let thread = thread.map_err(|error| IndexError::io(&shared.disk.place(), &error))?;
     shared.ask();
     Ok(thread)

@@ -9,7 +9,8 @@ use super::key::RawKey;
 use super::levels::Levels;
 use super::upkeep::Shared;
 
-/// The positions of one key, in one direction. It sees the index as it was when it was made, and holds no lock.
+/// The positions of one key, in one direction. It sees the index as it was when it was made, and
+/// holds no lock.
 ///
 /// After an error it ends.
 #[derive(Debug)]
@@ -29,7 +30,13 @@ pub(crate) struct Postings {
 }
 
 impl Postings {
-    pub(super) fn new(shared: Arc<Shared>, key: RawKey<'_>, from: Position, direction: Direction, through: Position) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        key: RawKey<'_>,
+        from: Position,
+        direction: Direction,
+        through: Position,
+    ) -> Self {
         let levels = shared.levels();
         let bound = match direction {
             Direction::Forwards => from.0,
@@ -37,10 +44,21 @@ impl Postings {
         };
         let raw = key.to_vec();
         let (bound, through) = (Some(bound), through.0);
-        Self { shared, levels, raw, direction, through, bound, parts_done: 0, buffer: Vec::new(), next: 0 }
+        Self {
+            shared,
+            levels,
+            raw,
+            direction,
+            through,
+            bound,
+            parts_done: 0,
+            buffer: Vec::new(),
+            next: 0,
+        }
     }
 
-    /// Skips what lies before `position` (backwards: after it), in logarithmic time. It never goes back.
+    /// Skips what lies before `position` (backwards: after it), in logarithmic time. It never goes
+    /// back.
     pub(crate) fn seek(&mut self, Position(position): Position) {
         let direction = self.direction;
         let before = |other: u64| match direction {

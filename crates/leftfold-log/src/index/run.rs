@@ -6,15 +6,17 @@
 //! footer = magic `LFIR` 4, version 4, store id 16, run number 8, root offset 8, root bytes 8, crc 4
 //! ```
 //!
-//! Every page is as [`block`](super::block) says. A data page holds entries: chunks of positions (the first position as
-//! `at`, the version there as `ordinal`, the distances of the rest as value), addresses (as `at`), snapshots (as value).
-//! A guide page holds the first key and place of each data page, with `offset varint, bytes varint` as value; the root
-//! page those of each part, with the places of its guide page and its filter. A filter is a Bloom filter over the keys
-//! of the part, with a crc like a page.
+//! Every page is as [`block`](super::block) says. A data page holds entries: chunks of positions
+//! (the first position as `at`, the version there as `ordinal`, the distances of the rest as
+//! value), addresses (as `at`), snapshots (as value). A guide page holds the first key and place of
+//! each data page, with `offset varint, bytes varint` as value; the root page those of each part,
+//! with the places of its guide page and its filter. A filter is a Bloom filter over the keys of
+//! the part, with a crc like a page.
 //!
-//! Only the root page is resident: about a thousandth of the file. Guide pages, filters and data pages go through the
-//! cache, so the memory of an index does not grow with its history. A lookup reads three pages at most: a filter, which
-//! ends it for most absent keys, a guide page and a data page.
+//! Only the root page is resident: about a thousandth of the file. Guide pages, filters and data
+//! pages go through the cache, so the memory of an index does not grow with its history. A lookup
+//! reads three pages at most: a filter, which ends it for most absent keys, a guide page and a data
+//! page.
 
 use std::io;
 use std::sync::Arc;
@@ -68,7 +70,12 @@ pub(super) fn filter_seed(store: StoreId) -> u64 {
 }
 
 impl Run {
-    pub(super) fn open(disk: &dyn Disk, store: StoreId, entry: RunEntry, cache: Arc<Cache>) -> Result<Self, IndexError> {
+    pub(super) fn open(
+        disk: &dyn Disk,
+        store: StoreId,
+        entry: RunEntry,
+        cache: Arc<Cache>,
+    ) -> Result<Self, IndexError> {
         let name = run_name(entry.number);
         let file = disk.open(&name).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => IndexError::damaged(&name, 0, "it is missing"),
@@ -77,7 +84,8 @@ impl Run {
         let mut run = Self { entry, name, file, cache, seed: filter_seed(store), root: None };
         let len = run.file.len().map_err(|error| IndexError::io(&run.name, &error))?;
         let footer_at = len.checked_sub(Footer::BYTES as u64).filter(|_| len == entry.bytes);
-        let footer_at = footer_at.ok_or_else(|| run.damaged(0, "its length is not what was written"))?;
+        let footer_at =
+            footer_at.ok_or_else(|| run.damaged(0, "its length is not what was written"))?;
         let mut bytes = [0; Footer::BYTES];
         run.read(&mut bytes, footer_at)?;
         let footer = Footer::parse(&bytes).map_err(|detail| run.damaged(footer_at, detail))?;
@@ -95,7 +103,13 @@ impl Run {
 
     /// Adds up to one chunk of the positions of a key to `out`: forwards those from `bound` on,
     /// backwards those from it down, in that order; none if there are none.
-    pub(super) fn positions(&self, key: &[u8], bound: u64, direction: Direction, out: &mut Vec<u64>) -> Result<(), IndexError> {
+    pub(super) fn positions(
+        &self,
+        key: &[u8],
+        bound: u64,
+        direction: Direction,
+        out: &mut Vec<u64>,
+    ) -> Result<(), IndexError> {
         let start = out.len();
         match direction {
             Direction::Forwards => {
@@ -126,8 +140,13 @@ impl Run {
         Ok(())
     }
 
-    /// The version of a stream after its events up to and including `through`, if one of them is here.
-    pub(super) fn version_through(&self, key: &[u8], through: u64) -> Result<Option<Version>, IndexError> {
+    /// The version of a stream after its events up to and including `through`, if one of them is
+    /// here.
+    pub(super) fn version_through(
+        &self,
+        key: &[u8],
+        through: u64,
+    ) -> Result<Option<Version>, IndexError> {
         let Some(spot) = self.floor(key, Point::At(through))? else { return Ok(None) };
         let mut positions = Vec::new();
         self.decode(&spot, &mut positions)?;
@@ -136,7 +155,11 @@ impl Run {
     }
 
     /// Returns the position of the event of this version, `None` if it is not in this run.
-    pub(super) fn position_of(&self, key: &[u8], version: Version) -> Result<Option<u64>, IndexError> {
+    pub(super) fn position_of(
+        &self,
+        key: &[u8],
+        version: Version,
+    ) -> Result<Option<u64>, IndexError> {
         let Some(spot) = self.floor(key, Point::Ordinal(version.0))? else { return Ok(None) };
         let mut positions = Vec::new();
         self.decode(&spot, &mut positions)?;
@@ -145,12 +168,20 @@ impl Run {
     }
 
     /// The single value of a key: its address and its bytes.
-    pub(super) fn value<T>(&self, key: &[u8], of: impl FnOnce(Entry<'_>) -> T) -> Result<Option<T>, IndexError> {
+    pub(super) fn value<T>(
+        &self,
+        key: &[u8],
+        of: impl FnOnce(Entry<'_>) -> T,
+    ) -> Result<Option<T>, IndexError> {
         Ok(self.floor(key, Point::At(u64::MAX))?.map(|spot| of(spot.entry())))
     }
 
     /// Calls `found` with each key that begins with `prefix`, in order, until it returns false.
-    pub(super) fn keys_with_prefix(&self, prefix: &[u8], mut found: impl FnMut(&[u8]) -> bool) -> Result<(), IndexError> {
+    pub(super) fn keys_with_prefix(
+        &self,
+        prefix: &[u8],
+        mut found: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), IndexError> {
         let mut next = self.after(prefix, Point::At(0))?;
         while let Some(spot) = next {
             let key = spot.entry().key;
@@ -172,7 +203,11 @@ impl Run {
         self.next_through(spot.clone(), Through::Cache)
     }
 
-    pub(super) fn next_through(&self, mut spot: Spot, through: Through) -> Result<Option<Spot>, IndexError> {
+    pub(super) fn next_through(
+        &self,
+        mut spot: Spot,
+        through: Through,
+    ) -> Result<Option<Spot>, IndexError> {
         spot.index += 1;
         if spot.index < spot.page.len() {
             return Ok(Some(spot));
@@ -191,7 +226,8 @@ impl Run {
     /// The positions of a chunk.
     pub(super) fn decode(&self, spot: &Spot, out: &mut Vec<u64>) -> Result<(), IndexError> {
         let entry = spot.entry();
-        chunk::decode(entry.at, entry.value, out).ok_or_else(|| self.damaged(0, "a list of positions does not increase"))
+        chunk::decode(entry.at, entry.value, out)
+            .ok_or_else(|| self.damaged(0, "a list of positions does not increase"))
     }
 
     pub(super) fn damaged(&self, offset: u64, detail: &'static str) -> IndexError {
@@ -202,20 +238,26 @@ impl Run {
     fn floor(&self, key: &[u8], point: Point) -> Result<Option<Spot>, IndexError> {
         let Some(part) = self.part(key, point) else { return Ok(None) };
         if !self.may_contain(part, key)? {
-            // Entries of the key in the part before would lie between that part's end and the point: none do, for then
-            // this part would begin with the key.
+            // Entries of the key in the part before would lie between that part's end and the
+            // point: none do, for then this part would begin with the key.
             return Ok(None);
         }
         Ok(self.floor_in(part, key, point)?.filter(|spot| spot.entry().key == key))
     }
 
-    /// The last entry of the key at or before a point; or else the first after the point, of whichever key.
+    /// The last entry of the key at or before a point; or else the first after the point, of
+    /// whichever key.
     fn around(&self, key: &[u8], point: Point) -> Result<(Option<Spot>, Option<Spot>), IndexError> {
         let Some(root) = &self.root else { return Ok((None, None)) };
-        let Some(part) = self.part(key, point) else { return Ok((None, self.first(Through::Cache)?)) };
+        let Some(part) = self.part(key, point) else {
+            return Ok((None, self.first(Through::Cache)?));
+        };
         if !self.may_contain(part, key)? {
             let next_begins_so = root.entry(part + 1).is_some_and(|next| next.key == key);
-            return Ok((None, if next_begins_so { self.spot(part + 1, 0, 0, Through::Cache)? } else { None }));
+            return Ok((
+                None,
+                if next_begins_so { self.spot(part + 1, 0, 0, Through::Cache)? } else { None },
+            ));
         }
         match self.floor_in(part, key, point)? {
             Some(spot) if spot.entry().key == key => Ok((Some(spot), None)),
@@ -244,7 +286,13 @@ impl Run {
         Ok(page.floor(key, point).map(|index| Spot { part, guide, leaf, page, index }))
     }
 
-    fn spot(&self, part: usize, leaf: usize, index: usize, through: Through) -> Result<Option<Spot>, IndexError> {
+    fn spot(
+        &self,
+        part: usize,
+        leaf: usize,
+        index: usize,
+        through: Through,
+    ) -> Result<Option<Spot>, IndexError> {
         let guide = self.guide(part, through)?;
         let page = self.leaf(&guide, leaf, through)?;
         Ok(Some(Spot { part, guide, leaf, page, index }))
@@ -276,7 +324,8 @@ impl Run {
             Some(Cached::Bloom(bloom)) => bloom,
             _ => {
                 let bloom = Bloom::parse(self.load(offset, bytes)?);
-                let bloom = Arc::new(bloom.ok_or_else(|| self.damaged(offset, "a filter is empty"))?);
+                let bloom =
+                    Arc::new(bloom.ok_or_else(|| self.damaged(offset, "a filter is empty"))?);
                 self.cache.keep(id, Cached::Bloom(Arc::clone(&bloom)));
                 bloom
             }
@@ -299,14 +348,16 @@ impl Run {
     }
 
     fn load_page(&self, offset: u64, bytes: u64) -> Result<Page, IndexError> {
-        Page::parse(self.load(offset, bytes)?).ok_or_else(|| self.damaged(offset, "a page is not sorted"))
+        Page::parse(self.load(offset, bytes)?)
+            .ok_or_else(|| self.damaged(offset, "a page is not sorted"))
     }
 
     /// Reads a page, and takes off its crc.
     fn load(&self, offset: u64, len: u64) -> Result<Vec<u8>, IndexError> {
         let within = offset.checked_add(len).is_some_and(|end| end <= self.entry.bytes);
         let len = usize::try_from(len).ok().filter(|_| within);
-        let mut bytes = vec![0; len.ok_or_else(|| self.damaged(offset, "a page lies beyond the end"))?];
+        let mut bytes =
+            vec![0; len.ok_or_else(|| self.damaged(offset, "a page lies beyond the end"))?];
         self.read(&mut bytes, offset)?;
         unseal(&mut bytes, self.entry.number, offset)
             .ok_or_else(|| self.damaged(offset, "the checksum of a page does not match"))?;
@@ -370,7 +421,9 @@ impl Footer {
             return Err("the checksum of its footer does not match");
         }
         let rest = &mut rest;
-        if take::<4>(rest) != Some(Self::MAGIC) || take::<4>(rest).map(u32::from_le_bytes) != Some(Self::VERSION) {
+        if take::<4>(rest) != Some(Self::MAGIC)
+            || take::<4>(rest).map(u32::from_le_bytes) != Some(Self::VERSION)
+        {
             return Err("it was written by another release");
         }
         let store = StoreId(Uuid::from_bytes(take(rest).ok_or(SHORT)?));

@@ -18,7 +18,8 @@ const PART_PAGES: usize = 64;
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
 
-/// Takes sorted entries, and makes them a run file. Dropped before [`finish`](Self::finish), it leaves a `*.tmp` file.
+/// Takes sorted entries, and makes them a run file. Dropped before [`finish`](Self::finish), it
+/// leaves a `*.tmp` file.
 #[derive(Debug)]
 pub(super) struct RunWriter<'d> {
     disk: &'d dyn Disk,
@@ -37,7 +38,11 @@ pub(super) struct RunWriter<'d> {
 }
 
 impl<'d> RunWriter<'d> {
-    pub(super) fn create(disk: &'d dyn Disk, store: StoreId, number: u64) -> Result<Self, IndexError> {
+    pub(super) fn create(
+        disk: &'d dyn Disk,
+        store: StoreId,
+        number: u64,
+    ) -> Result<Self, IndexError> {
         let temporary = temporary(&run_name(number));
         remove_if_there(disk, &temporary)?;
         let file = disk.create(&temporary).map_err(|error| IndexError::io(&temporary, &error))?;
@@ -72,7 +77,12 @@ impl<'d> RunWriter<'d> {
     }
 
     /// Adds the positions of a key as chunks.
-    pub(super) fn push_positions(&mut self, key: &[u8], ordinal: u64, positions: &[u64]) -> Result<(), IndexError> {
+    pub(super) fn push_positions(
+        &mut self,
+        key: &[u8],
+        ordinal: u64,
+        positions: &[u64],
+    ) -> Result<(), IndexError> {
         for (index, chunk) in positions.chunks(CHUNK_POSITIONS).enumerate() {
             let value = chunk::encode(chunk);
             let ordinal = ordinal + (index * CHUNK_POSITIONS) as u64;
@@ -86,8 +96,14 @@ impl<'d> RunWriter<'d> {
         self.end_page()?;
         self.end_part()?;
         let root_offset = self.offset();
-        let root = self.root.finish(self.number, root_offset).map_or_else(Vec::new, |(page, _)| page);
-        let footer = Footer { store: self.store, number: self.number, root_offset, root_bytes: root.len() as u64 };
+        let root =
+            self.root.finish(self.number, root_offset).map_or_else(Vec::new, |(page, _)| page);
+        let footer = Footer {
+            store: self.store,
+            number: self.number,
+            root_offset,
+            root_bytes: root.len() as u64,
+        };
         self.buffer.extend_from_slice(&root);
         self.buffer.extend_from_slice(&footer.encode());
         self.write()?;
@@ -134,7 +150,9 @@ impl<'d> RunWriter<'d> {
     }
 
     fn write(&mut self) -> Result<(), IndexError> {
-        self.file.write_all_at(&self.buffer, self.written).map_err(|error| IndexError::io(&self.temporary, &error))?;
+        self.file
+            .write_all_at(&self.buffer, self.written)
+            .map_err(|error| IndexError::io(&self.temporary, &error))?;
         self.written = self.offset();
         self.buffer.clear();
         Ok(())

@@ -24,11 +24,13 @@ fn open(disk: &Arc<RamDisk>, memory_bytes: usize, upkeep: Upkeep) -> Opened {
     Index::open(disk, STORE, Settings { memory_bytes, upkeep }).unwrap()
 }
 
-/// Seeds of a test, each printed, so that a failure can be repeated: `LEFTFOLD_SEED=… cargo test …`.
+/// Seeds of a test, each printed, so that a failure can be repeated:
+/// `LEFTFOLD_SEED=… cargo test …`.
 fn seeds(count: u64) -> impl Iterator<Item = Rng> {
     let given = std::env::var("LEFTFOLD_SEED").ok().and_then(|seed| seed.parse().ok());
     let count = count * extent(1, 20);
-    let seeds = given.map_or_else(|| (0..count).map(|_| fastrand::u64(..)).collect(), |seed| vec![seed]);
+    let seeds =
+        given.map_or_else(|| (0..count).map(|_| fastrand::u64(..)).collect(), |seed| vec![seed]);
     seeds.into_iter().map(|seed| {
         println!("LEFTFOLD_SEED={seed}");
         Rng::with_seed(seed)
@@ -81,7 +83,8 @@ fn every_lookup_equals_the_model_through_flushes_merges_and_reopening() {
             if rng.bool() {
                 index.flush(model.covered()).unwrap();
                 model.check(&index, &mut rng).unwrap();
-                let Opened { index, covered, .. } = open(&disk.image(), memory_bytes, Upkeep::Inline);
+                let Opened { index, covered, .. } =
+                    open(&disk.image(), memory_bytes, Upkeep::Inline);
                 assert_eq!(covered, model.covered());
                 model.check(&index, &mut rng).unwrap();
             }
@@ -114,7 +117,10 @@ fn a_crash_at_any_change_of_the_disk_leaves_an_index_that_can_be_brought_up_to_d
             let disk = disk.after_power_cut();
             let Opened { index, covered, discarded } = open(&disk, 1 << 20, Upkeep::Inline);
             // A crash between the first run and the first manifest leaves a run that nothing names.
-            assert!(discarded.is_none() || covered == Covered::NONE, "after {changes} changes: {discarded:?}");
+            assert!(
+                discarded.is_none() || covered == Covered::NONE,
+                "after {changes} changes: {discarded:?}"
+            );
             model.replay(&index, covered);
             model.forget_lost_snapshots(&index);
             model.check(&index, &mut rng).unwrap();
@@ -207,7 +213,12 @@ fn an_index_without_its_manifest_of_another_store_or_of_another_version_is_rebui
 #[test]
 fn what_is_no_file_of_the_index_is_left_alone() {
     let disk = Arc::new(RamDisk::default());
-    for name in ["log-000000000001.seg", "log-000000000001.seg.tmp", "index-000000000009.run", "index.manifest.tmp"] {
+    for name in [
+        "log-000000000001.seg",
+        "log-000000000001.seg.tmp",
+        "index-000000000009.run",
+        "index.manifest.tmp",
+    ] {
         disk.create(name).unwrap();
     }
     open(&disk, 1 << 16, Upkeep::Inline);
@@ -257,14 +268,28 @@ fn readers_beside_the_writer_see_every_prefix_whole() {
                     let through = head.load(Ordering::Acquire);
                     let from = rng.u64(1..=through.max(1));
                     let mut expected = from;
-                    for found in index.postings(Key::Type("t"), Position(from), Direction::Forwards, Position(through)) {
+                    for found in index.postings(
+                        Key::Type("t"),
+                        Position(from),
+                        Direction::Forwards,
+                        Position(through),
+                    ) {
                         assert_eq!(found.unwrap(), Position(expected));
                         expected += 1;
                     }
                     assert_eq!(expected, through.max(from - 1) + 1);
                     for stream in 0..7 {
-                        let version = index.stream_version(&format!("s-{stream}"), Position(through)).unwrap();
-                        assert_eq!(version, Version(if stream == 0 { through / 7 } else { (through + 7 - stream) / 7 }));
+                        let version = index
+                            .stream_version(&format!("s-{stream}"), Position(through))
+                            .unwrap();
+                        assert_eq!(
+                            version,
+                            Version(if stream == 0 {
+                                through / 7
+                            } else {
+                                (through + 7 - stream) / 7
+                            })
+                        );
                     }
                     if through == EVENTS {
                         break;
@@ -279,7 +304,10 @@ fn readers_beside_the_writer_see_every_prefix_whole() {
             pending.add_event(Position(position), "t", Some((&stream, version)), [], None);
             if position % 50 == 0 {
                 index.make_room().unwrap();
-                index.insert_group(&mut pending, Covered { position: Position(position), address: position, hash: Hash::EMPTY });
+                index.insert_group(
+                    &mut pending,
+                    Covered { position: Position(position), address: position, hash: Hash::EMPTY },
+                );
                 head.store(position, Ordering::Release);
             }
         }
@@ -308,7 +336,8 @@ fn a_million_events_take_at_most_twelve_bytes_each_on_disk() {
         pending.add_event(Position(position), event_type, at, [tags[tag].as_str()], None);
         if position % 256 == 0 || position == EVENTS {
             index.make_room().unwrap();
-            covered = Covered { position: Position(position), address: position, hash: Hash::EMPTY };
+            covered =
+                Covered { position: Position(position), address: position, hash: Hash::EMPTY };
             index.insert_group(&mut pending, covered);
         }
     }
@@ -332,7 +361,12 @@ fn a_million_events_take_at_most_twelve_bytes_each_on_disk() {
     for (stream, version) in versions.iter().enumerate() {
         let found = reopened.index.stream_version(&streams[stream], Position::END).unwrap();
         assert_eq!(found, Version(*version));
-        let list = reopened.index.postings(Key::Tag(&tags[stream]), Position::START, Direction::Forwards, Position::END);
+        let list = reopened.index.postings(
+            Key::Tag(&tags[stream]),
+            Position::START,
+            Direction::Forwards,
+            Position::END,
+        );
         assert!(list.map(Result::unwrap).is_sorted());
     }
     println!("{} ns for a version and a list of 1000", started.elapsed().as_nanos() / 1000);

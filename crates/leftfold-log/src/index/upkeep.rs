@@ -33,7 +33,8 @@ pub(super) struct Shared {
     pub(super) hasher: DefaultHashBuilder,
     pub(super) cache: Arc<Cache>,
     pub(super) levels: RwLock<Arc<Levels>>,
-    /// Held by the writer while the records of a group and the head that includes them come to be seen.
+    /// Held by the writer while the records of a group and the head that includes them come to be
+    /// seen.
     pub(super) shown: RwLock<()>,
     /// End of the active table.
     pub(super) end: Mutex<Covered>,
@@ -56,7 +57,8 @@ pub(super) struct Files {
     pub(super) covered: Covered,
     /// Runs that were merged into others. Their files go when no reader has them any more.
     pub(super) merged: Vec<Arc<Run>>,
-    /// After damage there is no manifest, so that opening rebuilds; runs go on being written, to relieve memory.
+    /// After damage there is no manifest, so that opening rebuilds; runs go on being written, to
+    /// relieve memory.
     pub(super) manifest: ManifestState,
 }
 
@@ -92,7 +94,8 @@ impl Shared {
         Arc::clone(&self.levels.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The address of a record. One in a file was shown long ago: a table is frozen when all in it is.
+    /// The address of a record. One in a file was shown long ago: a table is frozen when all in it
+    /// is.
     pub(super) fn address(
         &self,
         key: RawKey<'_>,
@@ -124,7 +127,8 @@ impl Shared {
         result
     }
 
-    /// Freezes the active table if it is full and nothing is before it, and sees that it is written.
+    /// Freezes the active table if it is full and nothing is before it, and sees that it is
+    /// written.
     pub(super) fn relieve(&self) {
         if read(&self.levels().active).is_over(self.table_bytes) && self.freeze() {
             self.work_or_ask();
@@ -145,7 +149,10 @@ impl Shared {
             self.work_or_ask();
             let mut desk = lock(&self.desk);
             // A flush changes the levels first and the desk then, so none is missed here.
-            while desk.tries == tries && desk.work != Work::Ended && self.levels().frozen().is_some() {
+            while desk.tries == tries
+                && desk.work != Work::Ended
+                && self.levels().frozen().is_some()
+            {
                 desk = self.tried.wait(desk).unwrap_or_else(PoisonError::into_inner);
             }
             if self.levels().frozen().is_some()
@@ -228,7 +235,8 @@ impl Shared {
         self.bury(&mut files);
     }
 
-    /// Puts an empty table in the place of the active one, unless the one before is not yet in a file.
+    /// Puts an empty table in the place of the active one, unless the one before is not yet in a
+    /// file.
     fn freeze(&self) -> bool {
         let mut levels = self.levels.write().unwrap_or_else(PoisonError::into_inner);
         if levels.frozen().is_some() {
@@ -236,7 +244,8 @@ impl Shared {
         }
         let since = levels.previous.as_ref().map_or(levels.since, |previous| previous.covered);
         let covered = *lock(&self.end);
-        let previous = Previous { table: Arc::clone(&levels.active), covered, place: PlaceOfPrevious::Memory };
+        let previous =
+            Previous { table: Arc::clone(&levels.active), covered, place: PlaceOfPrevious::Memory };
         *levels = Arc::new(Levels {
             active: Arc::new(RwLock::new(Memtable::new(self.hasher.clone()))),
             previous: Some(previous),
@@ -273,7 +282,12 @@ impl Shared {
     }
 
     /// The file of a table, named in the manifest; none for a table that adds nothing.
-    fn write_run(&self, files: &mut Files, levels: &Levels, frozen: &Previous) -> Result<Option<Run>, IndexError> {
+    fn write_run(
+        &self,
+        files: &mut Files,
+        levels: &Levels,
+        frozen: &Previous,
+    ) -> Result<Option<Run>, IndexError> {
         let after = levels.runs.last().map_or(0, |run| run.entry.through);
         let table = read(&frozen.table);
         let covered = frozen.covered;
@@ -301,11 +315,15 @@ impl Shared {
         let mut go_on = || match patience {
             Patience::UntilDone => true,
             // Memory goes first: the writer may be waiting for it.
-            Patience::UntilHurried => !self.hurry.load(Ordering::Relaxed) && self.flush_frozen(files).is_ok(),
+            Patience::UntilHurried => {
+                !self.hurry.load(Ordering::Relaxed) && self.flush_frozen(files).is_ok()
+            }
         };
         let merged = RunWriter::create(&*self.disk, self.store, number)
             .and_then(|writer| merge::merge(&old, writer, &mut go_on))
-            .and_then(|entry| entry.map(|entry| self.install_merged(files, &old, entry)).transpose());
+            .and_then(|entry| {
+                entry.map(|entry| self.install_merged(files, &old, entry)).transpose()
+            });
         if !matches!(merged, Ok(Some(()))) {
             self.remove_remains(number);
         }
@@ -318,7 +336,12 @@ impl Shared {
         }
     }
 
-    fn install_merged(&self, files: &mut Files, old: &[Arc<Run>], entry: RunEntry) -> Result<(), IndexError> {
+    fn install_merged(
+        &self,
+        files: &mut Files,
+        old: &[Arc<Run>],
+        entry: RunEntry,
+    ) -> Result<(), IndexError> {
         let run = Arc::new(Run::open(&*self.disk, self.store, entry, Arc::clone(&self.cache))?);
         let mut runs = self.levels().runs.clone();
         let start = runs.iter().position(|run| Arc::ptr_eq(run, &old[0])).unwrap_or(0);
@@ -330,9 +353,15 @@ impl Shared {
         Ok(())
     }
 
-    fn replace_manifest(&self, files: &mut Files, covered: Covered, runs: Vec<RunEntry>) -> Result<(), IndexError> {
+    fn replace_manifest(
+        &self,
+        files: &mut Files,
+        covered: Covered,
+        runs: Vec<RunEntry>,
+    ) -> Result<(), IndexError> {
         if files.manifest == ManifestState::Kept {
-            Manifest { covered, next_run: files.next_run, runs }.replace(&*self.disk, self.store)?;
+            Manifest { covered, next_run: files.next_run, runs }
+                .replace(&*self.disk, self.store)?;
         }
         files.covered = covered;
         Ok(())
@@ -343,12 +372,15 @@ impl Shared {
         if files.manifest == ManifestState::Kept && lock(&self.desk).damage.is_some() {
             match manifest::remove_manifest(&*self.disk) {
                 Ok(()) => files.manifest = ManifestState::Given,
-                Err(error) => tracing::warn!(%error, "the manifest of the damaged index could not be removed"),
+                Err(error) => {
+                    tracing::warn!(%error, "the manifest of the damaged index could not be removed")
+                }
             }
         }
     }
 
-    /// Removes the files of merged runs that nobody reads. What stays is removed by a later opening.
+    /// Removes the files of merged runs that nobody reads. What stays is removed by a later
+    /// opening.
     fn bury(&self, files: &mut Files) {
         files.merged.retain(|run| {
             let read = Arc::strong_count(run) > 1;
@@ -380,15 +412,19 @@ impl RunWriter<'_> {
     fn push_sorted(&mut self, key: &[u8], value: &Value<'_>) -> Result<(), IndexError> {
         use super::block::Entry;
         match value {
-            Value::Positions { ordinal, positions } => self.push_positions(key, *ordinal, positions),
-            Value::Address(address) => self.push(Entry { key, at: *address, ordinal: 0, value: &[] }),
+            Value::Positions { ordinal, positions } => {
+                self.push_positions(key, *ordinal, positions)
+            }
+            Value::Address(address) => {
+                self.push(Entry { key, at: *address, ordinal: 0, value: &[] })
+            }
             Value::Bytes(value) => self.push(Entry { key, at: 0, ordinal: 0, value }),
         }
     }
 }
 
-/// No invariant of these values spans a panic.
-/// Says so when the index's thread ends by a panic: the writer, which waits for room, is told instead of left waiting.
+/// No invariant of these values spans a panic. Says so when the index's thread ends by a panic: the
+/// writer, which waits for room, is told instead of left waiting.
 struct Gone<'a>(&'a Shared);
 
 impl Drop for Gone<'_> {

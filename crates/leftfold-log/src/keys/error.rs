@@ -15,7 +15,9 @@ pub enum KeyFileError {
         place: String,
     },
     /// The directory holds something else.
-    #[error("{place} holds {file}, which is no part of a key store; give the keys a directory of their own")]
+    #[error(
+        "{place} holds {file}, which is no part of a key store; give the keys a directory of their own"
+    )]
     Foreign {
         /// The directory.
         place: String,
@@ -23,7 +25,9 @@ pub enum KeyFileError {
         file: String,
     },
     /// Another release wrote it.
-    #[error("the key file {place} has format {found}, another release wrote it; open it with that release")]
+    #[error(
+        "the key file {place} has format {found}, another release wrote it; open it with that release"
+    )]
     OtherRelease {
         /// The file.
         place: String,

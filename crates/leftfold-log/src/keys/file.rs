@@ -7,7 +7,9 @@ use leftfold_core::personal::{KeyRecord, KeyStoreError, Ring, Secret};
 use uuid::Uuid;
 
 use super::error::KeyFileError;
-use super::format::{self, FRAME_HEADER_BYTES, FRAME_RECORDS_MAX, Frame, HEADER_BYTES, Header, HeaderFault};
+use super::format::{
+    self, FRAME_HEADER_BYTES, FRAME_RECORDS_MAX, Frame, HEADER_BYTES, Header, HeaderFault,
+};
 use crate::disk::{self, Disk, Lock};
 
 const NAME: &str = "keys";
@@ -50,7 +52,10 @@ impl File {
         if !names.iter().any(|name| name == NAME) {
             let lookup = Secret::random().map_err(|error| failed(io::Error::other(error)))?;
             let header = Header { id: Uuid::new_v4(), lookup };
-            return Ok((Self { disk, header, open: None, end: 0, broken: None, _lock: lock }, Ring::default()));
+            return Ok((
+                Self { disk, header, open: None, end: 0, broken: None, _lock: lock },
+                Ring::default(),
+            ));
         }
         let file = disk.open(NAME).map_err(failed)?;
         let mut bytes = vec![0; usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX)];
@@ -58,7 +63,12 @@ impl File {
         let (header, ring, end) = read(&place, &bytes)?;
         if end < bytes.len() as u64 {
             let cut = bytes.len() as u64 - end;
-            tracing::warn!(place, end, cut, "cut off the end of the key file, which a crash left half-written");
+            tracing::warn!(
+                place,
+                end,
+                cut,
+                "cut off the end of the key file, which a crash left half-written"
+            );
             file.set_len(end).and_then(|()| file.sync()).map_err(failed)?;
         }
         Ok((Self { disk, header, open: Some(file), end, broken: None, _lock: lock }, ring))
@@ -77,7 +87,8 @@ impl File {
         self.writable()?;
         let Some(file) = self.open.clone() else { return self.rewrite(records.iter().cloned()) };
         let (frames, end) = self.frames(self.end, records.iter().cloned());
-        // What a failed write left is overwritten by the next one; if it is longer, its rest is cut off as a torn end.
+        // What a failed write left is overwritten by the next one; if it is longer, its rest is cut
+        // off as a torn end.
         file.write_all_at(&frames, self.end).map_err(|error| self.failed(&error))?;
         file.sync().map_err(|error| self.unknown(&error))?;
         self.end = end;
@@ -85,7 +96,10 @@ impl File {
     }
 
     /// Replaces the file by one with these records, and overwrites the bytes of the old one.
-    pub(super) fn rewrite(&mut self, records: impl Iterator<Item = KeyRecord>) -> Result<(), KeyStoreError> {
+    pub(super) fn rewrite(
+        &mut self,
+        records: impl Iterator<Item = KeyRecord>,
+    ) -> Result<(), KeyStoreError> {
         self.writable()?;
         let mut bytes = self.header.encode();
         let (frames, end) = self.frames(HEADER_BYTES as u64, records);
@@ -98,7 +112,10 @@ impl File {
             }
         };
         // From here on the new file may be the one that is found.
-        self.disk.rename(NEXT, NAME).and_then(|()| self.disk.sync_names()).map_err(|error| self.unknown(&error))?;
+        self.disk
+            .rename(NEXT, NAME)
+            .and_then(|()| self.disk.sync_names())
+            .map_err(|error| self.unknown(&error))?;
         let before = self.open.replace(next);
         self.end = end;
         if let Some(Err(error)) = before.map(|file| overwrite(&*file)) {
@@ -145,7 +162,9 @@ impl File {
     fn writable(&self) -> Result<(), KeyStoreError> {
         match &self.broken {
             None => Ok(()),
-            Some(detail) => Err(KeyStoreError::Unknown { place: self.place(), detail: detail.clone() }),
+            Some(detail) => {
+                Err(KeyStoreError::Unknown { place: self.place(), detail: detail.clone() })
+            }
         }
     }
 
@@ -172,7 +191,11 @@ fn refuse_foreign(disk: &dyn Disk) -> Result<Vec<String>, KeyFileError> {
 /// Decodes the content of a file; returns its header, its keys, and the end of the last frame.
 fn read(place: &str, bytes: &[u8]) -> Result<(Header, Ring, u64), KeyFileError> {
     let file = || format!("{place}/{NAME}");
-    let damaged = |offset: usize, detail| KeyFileError::Damaged { place: file(), offset: offset as u64, detail };
+    let damaged = |offset: usize, detail| KeyFileError::Damaged {
+        place: file(),
+        offset: offset as u64,
+        detail,
+    };
     let header = Header::decode(bytes).map_err(|fault| match fault {
         HeaderFault::Damaged => damaged(0, "it does not begin as a key file"),
         HeaderFault::OtherRelease(found) => KeyFileError::OtherRelease { place: file(), found },
@@ -186,12 +209,18 @@ fn read(place: &str, bytes: &[u8]) -> Result<(Header, Ring, u64), KeyFileError> 
         let Frame::Whole(records) = format::frame_at(bytes, header.id, at) else {
             // The last frame may not have been synced; nothing was ever written behind it then.
             if bytes.len() - at > UNSYNCED_BYTES_MAX || is_followed(bytes, header.id, at) {
-                return Err(damaged(at, "what stands there does not check, and there is more behind it"));
+                return Err(damaged(
+                    at,
+                    "what stands there does not check, and there is more behind it",
+                ));
             }
             break;
         };
         let unknown = || damaged(at, "it has records that this release does not know");
-        format::decode(records).ok_or_else(unknown)?.into_iter().for_each(|record| ring.take(record));
+        format::decode(records)
+            .ok_or_else(unknown)?
+            .into_iter()
+            .for_each(|record| ring.take(record));
         at += FRAME_HEADER_BYTES + records.len();
     }
     Ok((header, ring, at as u64))

@@ -39,8 +39,15 @@ impl Header {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
         let mut input = Input(bytes);
-        let mut read =
-            || Some((input.array::<8>()?, input.number()?, input.array::<16>()?, input.array::<32>()?, input.number()?));
+        let mut read = || {
+            Some((
+                input.array::<8>()?,
+                input.number()?,
+                input.array::<16>()?,
+                input.array::<32>()?,
+                input.number()?,
+            ))
+        };
         let (magic, version, id, lookup, sum) = read().ok_or(HeaderFault::Damaged)?;
         if magic != MAGIC {
             return Err(HeaderFault::Damaged);
@@ -86,7 +93,9 @@ pub(super) fn frame_at(file: &[u8], id: Uuid, offset: usize) -> Frame<'_> {
     let mut input = Input(file.get(offset..).unwrap_or_default());
     let mut read = || Some((input.number()?, input.number()?, input.number()?));
     let Some((len, sum, header_sum)) = read() else { return Frame::None };
-    if header_sum != frame_sum(id, offset as u64, &file[offset..offset + 8]) || len as usize > FRAME_RECORDS_MAX {
+    if header_sum != frame_sum(id, offset as u64, &file[offset..offset + 8])
+        || len as usize > FRAME_RECORDS_MAX
+    {
         return Frame::None;
     }
     match input.0.get(..len as usize) {
@@ -138,7 +147,13 @@ pub(super) fn decode(frame: &[u8]) -> Option<Vec<KeyRecord>> {
                     [1] => true,
                     [_] => return None,
                 };
-                KeyRecord::Token { value: Lookup { name: input.label()?, hash }, token, owner, since, outlives }
+                KeyRecord::Token {
+                    value: Lookup { name: input.label()?, hash },
+                    token,
+                    owner,
+                    since,
+                    outlives,
+                }
             }
             3 => {
                 let (id, at) = (KeyId(input.array()?), input.moment()?);
@@ -189,14 +204,25 @@ mod tests {
     fn records_come_back_and_half_ones_do_not() {
         let subject = Label::try_from("subject").unwrap();
         let token = |outlives| {
-            let (value, since) = (Lookup { name: subject.clone(), hash: [2; 16] }, Timestamp::from_micros(6));
-            KeyRecord::Token { value, token: Token([3; 16]), owner: KeyId([4; 16]), since, outlives }
+            let (value, since) =
+                (Lookup { name: subject.clone(), hash: [2; 16] }, Timestamp::from_micros(6));
+            KeyRecord::Token {
+                value,
+                token: Token([3; 16]),
+                owner: KeyId([4; 16]),
+                since,
+                outlives,
+            }
         };
         let records = [
             KeyRecord::Key { subject: subject.clone(), secret: Secret([1; 32]) },
             token(true),
             token(false),
-            KeyRecord::Destroyed(DestroyedKey { id: KeyId([5; 16]), subject: subject.clone(), at: Timestamp::from_micros(-6) }),
+            KeyRecord::Destroyed(DestroyedKey {
+                id: KeyId([5; 16]),
+                subject: subject.clone(),
+                at: Timestamp::from_micros(-6),
+            }),
         ];
         let (mut bytes, mut ends) = (Vec::new(), vec![0]);
         for record in &records {

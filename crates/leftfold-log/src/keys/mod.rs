@@ -14,7 +14,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
 use leftfold_core::personal::{
-    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup, OutlivedValue, Ring, Secret, Token,
+    DestroyedKey, KeyId, KeyState, KeyStore, KeyStoreError, KeyStoreIdentity, Lookup,
+    OutlivedValue, Ring, Secret, Token,
 };
 use leftfold_core::store::{Label, Pending, Timestamp};
 use tokio::sync::oneshot;
@@ -56,7 +57,8 @@ struct Shared {
 }
 
 impl KeyFile {
-    /// Opens the key store in a directory, which is made if it is not there. It is to be a directory of its own.
+    /// Opens the key store in a directory, which is made if it is not there. It is to be a
+    /// directory of its own.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, KeyFileError> {
         let path = path.as_ref();
         let io = |error| KeyFileError::io(path.display(), &error);
@@ -71,7 +73,9 @@ impl KeyFile {
         let shared = Arc::new(Shared { place, id, lookup, ring: RwLock::new(ring) });
         let (queue, requests) = sync_channel(KEY_REQUESTS_MAX);
         let writer = Writer::new(file, Arc::clone(&shared));
-        let spawned = std::thread::Builder::new().name("leftfold-keys".to_owned()).spawn(move || writer.run(&requests));
+        let spawned = std::thread::Builder::new()
+            .name("leftfold-keys".to_owned())
+            .spawn(move || writer.run(&requests));
         let thread = spawned.map_err(|error| KeyFileError::io(&shared.place, &error))?;
         Ok(Self { shared, queue: Some(queue), thread: Some(thread) })
     }
@@ -80,7 +84,10 @@ impl KeyFile {
         self.shared.ring.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, KeyStoreError>>) -> Request) -> Pending<T, KeyStoreError> {
+    fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, KeyStoreError>>) -> Request,
+    ) -> Pending<T, KeyStoreError> {
         let (answer, pending) = oneshot::channel();
         let failed = |detail: &str| {
             let (place, detail) = (self.shared.place.clone(), detail.to_owned());
@@ -89,7 +96,9 @@ impl KeyFile {
         match self.queue.as_ref().map(|queue| queue.try_send(request(answer))) {
             Some(Ok(())) => Pending::waiting(pending),
             Some(Err(TrySendError::Full(_))) => failed("too many requests wait to be written"),
-            Some(Err(TrySendError::Disconnected(_))) | None => failed("its writer has ended, open it again"),
+            Some(Err(TrySendError::Disconnected(_))) | None => {
+                failed("its writer has ended, open it again")
+            }
         }
     }
 }
@@ -135,7 +144,12 @@ impl KeyStore for KeyFile {
         Pending::ready(Ok(self.ring().key(id).cloned()))
     }
 
-    fn token(&self, value: Lookup, owner: KeyId, since: Timestamp) -> Pending<Option<Token>, KeyStoreError> {
+    fn token(
+        &self,
+        value: Lookup,
+        owner: KeyId,
+        since: Timestamp,
+    ) -> Pending<Option<Token>, KeyStoreError> {
         self.ask(|answer| Request::Token { value, owner, since, answer })
     }
 

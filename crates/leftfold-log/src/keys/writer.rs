@@ -3,7 +3,9 @@
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
-use leftfold_core::personal::{DestroyedKey, KeyId, KeyRecord, KeyState, KeyStoreError, Lookup, Randomless, Ring, Token};
+use leftfold_core::personal::{
+    DestroyedKey, KeyId, KeyRecord, KeyState, KeyStoreError, Lookup, Randomless, Ring, Token,
+};
 use leftfold_core::store::{Label, Timestamp};
 use tokio::sync::oneshot;
 
@@ -62,7 +64,9 @@ impl Writer {
             }
             Request::Token { value, owner, since, answer } => {
                 let token = self.ring().token(&value, owner, since);
-                let token = token.map(|token| token.map_or((None, None), |(token, record)| (Some(token), record)));
+                let token = token.map(|token| {
+                    token.map_or((None, None), |(token, record)| (Some(token), record))
+                });
                 self.keep(token, answer);
             }
             Request::Destroy { key, answer } => {
@@ -83,7 +87,11 @@ impl Writer {
     }
 
     /// Answers when the record is durable; at once if there is none.
-    fn keep<T: Send + 'static>(&mut self, kept: Result<(T, Option<KeyRecord>), Randomless>, answer: Answer<T>) {
+    fn keep<T: Send + 'static>(
+        &mut self,
+        kept: Result<(T, Option<KeyRecord>), Randomless>,
+        answer: Answer<T>,
+    ) {
         // Whoever has left needs no answer.
         match kept {
             Ok((value, None)) => drop(answer.send(Ok(value))),
@@ -123,14 +131,16 @@ impl Writer {
 }
 
 impl Request {
-    /// Returns if the answer may be another one once a record is durable, or the two cannot be written at once.
+    /// Returns if the answer may be another one once a record is durable, or the two cannot be
+    /// written at once.
     fn meets(&self, record: &KeyRecord) -> bool {
         match (self, record) {
             (Self::Draw { subject, .. }, KeyRecord::Key { subject: other, .. }) => subject == other,
             (Self::Token { value, .. }, KeyRecord::Token { value: other, .. }) => value == other,
             (Self::Destroy { key, .. }, KeyRecord::Destroyed(other)) => key.id == other.id,
             (Self::Destroy { .. } | Self::Release { .. }, _) | (_, KeyRecord::Destroyed(_)) => true,
-            (Self::Draw { .. }, KeyRecord::Token { .. }) | (Self::Token { .. }, KeyRecord::Key { .. }) => false,
+            (Self::Draw { .. }, KeyRecord::Token { .. })
+            | (Self::Token { .. }, KeyRecord::Key { .. }) => false,
         }
     }
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use leftfold_core::store::{Epoch, Hash, Position, StoreId};
 
 use crate::disk::{Disk, File};
-use crate::format::{Binding, NO_TIME, SegmentFault, SegmentHeader, offsets_number, segment_name, segment_number};
+use crate::format::{
+    Binding, NO_TIME, SegmentFault, SegmentHeader, offsets_number, segment_name, segment_number,
+};
 use crate::index;
 use crate::open::doubt::{self, History};
 use crate::open::error::OpenError;
@@ -20,7 +22,10 @@ use crate::write::tail::begin_segment;
 pub(crate) const LOCK: &str = "lock";
 
 /// The headers of all segments, in order, of a log that is there or is begun.
-pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<SegmentHeader>, OpenError> {
+pub(crate) fn headers(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+) -> Result<Vec<SegmentHeader>, OpenError> {
     let names = disk.names()?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
@@ -28,7 +33,9 @@ pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<Seg
         refuse_foreign(&**disk, &names)?;
         return create(disk, options).map(|header| vec![header]);
     }
-    if let Some((index, _)) = numbers.iter().enumerate().find(|(index, number)| **number != *index as u64 + 1) {
+    if let Some((index, _)) =
+        numbers.iter().enumerate().find(|(index, number)| **number != *index as u64 + 1)
+    {
         return Err(missing(&**disk, &names, index as u64 + 1, "segments behind it are there"));
     }
     let mut headers: Vec<SegmentHeader> = Vec::with_capacity(numbers.len());
@@ -37,12 +44,19 @@ pub(crate) fn headers(disk: &Arc<dyn Disk>, options: &Options) -> Result<Vec<Seg
         let file = disk.open(&segment_name(number))?;
         let header = header(&*file)?.map_err(|fault| OpenError::header(number, fault))?;
         if header.number != number {
-            let detail = format!("its header is that of segment {}, so it was renamed or replaced", header.number);
+            let detail = format!(
+                "its header is that of segment {}, so it was renamed or replaced",
+                header.number
+            );
             return Err(OpenError::damaged(number, 0, &detail));
         }
         let follows = headers.last().is_none_or(|before| follows(before, &header));
         if !follows || u64::from(header.length_before) != length_before {
-            return Err(OpenError::damaged(number, 0, &"the segment does not follow from the one before"));
+            return Err(OpenError::damaged(
+                number,
+                0,
+                &"the segment does not follow from the one before",
+            ));
         }
         length_before = file.len()?;
         headers.push(header);
@@ -88,8 +102,15 @@ pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), Op
     if names.iter().any(|name| segment_number(name).is_some()) {
         return Ok(());
     }
-    if let Some(derived) = names.iter().find(|name| offsets_number(name).is_some() || index::is_file(name)) {
-        return Err(missing(disk, names, 1, &format!("{derived} is there, which was made from it")));
+    if let Some(derived) =
+        names.iter().find(|name| offsets_number(name).is_some() || index::is_file(name))
+    {
+        return Err(missing(
+            disk,
+            names,
+            1,
+            &format!("{derived} is there, which was made from it"),
+        ));
     }
     if let Some((name, header)) = names.iter().find_map(|name| renamed(disk, name)) {
         return Err(missing(disk, names, header.number, &format!("{name} is there")));
@@ -105,14 +126,26 @@ pub(crate) fn refuse_foreign(disk: &dyn Disk, names: &[String]) -> Result<(), Op
 
 /// Refuses a log whose last segments are gone, as far as other files show: their offsets, or the
 /// segments themselves under other names.
-fn refuse_lost_end(disk: &dyn Disk, names: &[String], headers: &[SegmentHeader]) -> Result<(), OpenError> {
+fn refuse_lost_end(
+    disk: &dyn Disk,
+    names: &[String],
+    headers: &[SegmentHeader],
+) -> Result<(), OpenError> {
     let Some(last) = headers.last() else { return Ok(()) };
-    if let Some(lost) = names.iter().filter_map(|name| offsets_number(name)).filter(|number| *number > last.number).min() {
+    if let Some(lost) = names
+        .iter()
+        .filter_map(|name| offsets_number(name))
+        .filter(|number| *number > last.number)
+        .min()
+    {
         return Err(missing(disk, names, lost, "its offsets are there"));
     }
-    let is_lost = |header: &SegmentHeader| header.store == last.store && header.number > last.number;
+    let is_lost =
+        |header: &SegmentHeader| header.store == last.store && header.number > last.number;
     match names.iter().filter_map(|name| renamed(disk, name)).find(|(_, header)| is_lost(header)) {
-        Some((name, header)) => Err(missing(disk, names, header.number, &format!("{name} is there"))),
+        Some((name, header)) => {
+            Err(missing(disk, names, header.number, &format!("{name} is there")))
+        }
         None => Ok(()),
     }
 }
@@ -122,7 +155,9 @@ fn missing(disk: &dyn Disk, names: &[String], number: u64, why: &str) -> OpenErr
     let name = segment_name(number);
     let is_it = |(_, header): &(&String, SegmentHeader)| header.number == number;
     let detail = match names.iter().filter_map(|name| renamed(disk, name)).find(is_it) {
-        Some((other, _)) => format!("the file is missing, but {other} has its header; if it was renamed, name it {name} again"),
+        Some((other, _)) => format!(
+            "the file is missing, but {other} has its header; if it was renamed, name it {name} again"
+        ),
         None => format!("the file is missing, though {why}"),
     };
     OpenError::Damaged { place: name, detail }
@@ -131,7 +166,11 @@ fn missing(disk: &dyn Disk, names: &[String], number: u64, why: &str) -> OpenErr
 /// Returns the header of a file that is a segment by its content, though not by its name, and that
 /// has more than a header: a segment that is being created has no more.
 fn renamed<'a>(disk: &dyn Disk, name: &'a String) -> Option<(&'a String, SegmentHeader)> {
-    if segment_number(name).is_some() || offsets_number(name).is_some() || index::is_file(name) || name == LOCK {
+    if segment_number(name).is_some()
+        || offsets_number(name).is_some()
+        || index::is_file(name)
+        || name == LOCK
+    {
         return None;
     }
     // What cannot be read as a file, as a directory, is none.
@@ -140,8 +179,8 @@ fn renamed<'a>(disk: &dyn Disk, name: &'a String) -> Option<(&'a String, Segment
     (file.len().ok()? > header.bytes()).then_some((name, header))
 }
 
-/// Leaves a word in the lock file that a log was begun: so its first segment is missed even if nothing else is left.
-/// It is best effort: a log opens without it.
+/// Leaves a word in the lock file that a log was begun: so its first segment is missed even if
+/// nothing else is left. It is best effort: a log opens without it.
 pub(crate) fn keep_witness(disk: &dyn Disk, store: StoreId) {
     let write = || -> io::Result<()> {
         let file = match disk.open(LOCK) {
@@ -150,7 +189,10 @@ pub(crate) fn keep_witness(disk: &dyn Disk, store: StoreId) {
             opened => opened?,
         };
         if file.len()? == 0 {
-            file.write_all_at(format!("This directory holds the log of the Leftfold store {store}.\n").as_bytes(), 0)?;
+            file.write_all_at(
+                format!("This directory holds the log of the Leftfold store {store}.\n").as_bytes(),
+                0,
+            )?;
             file.sync()?;
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Doubts about the machine's clock, before a log records what it says: recorded time never goes back.
+//! Doubts about the machine's clock, before a log records what it says: recorded time never goes
+//! back.
 
 use std::fmt;
 use std::time::Duration;
@@ -54,10 +55,17 @@ impl fmt::Display for ClockDoubt {
             ClockWitness::SegmentFile => "the last change of the log's last file",
             ClockWitness::Program => "the making of the program",
         };
-        let (relation, apart) =
-            if self.now > self.known { ("after", self.now.since(self.known)) } else { ("before", self.known.since(self.now)) };
+        let (relation, apart) = if self.now > self.known {
+            ("after", self.now.since(self.known))
+        } else {
+            ("before", self.known.since(self.now))
+        };
         let days = apart.as_secs() / DAY.as_secs();
-        write!(f, "the clock says {}, which is {days} days {relation} {witness}, {}", self.now, self.known)
+        write!(
+            f,
+            "the clock says {}, which is {days} days {relation} {witness}, {}",
+            self.now, self.known
+        )
     }
 }
 
@@ -80,24 +88,36 @@ impl History<'_> {
     /// took to fill, if there are enough segments to tell. A pause within a segment is no longer
     /// than that.
     fn pause_max(&self) -> Duration {
-        let ends: Vec<i64> = self.headers.iter().skip(1).map(|header| header.recorded_at).chain([self.last]).collect();
+        let ends: Vec<i64> = self
+            .headers
+            .iter()
+            .skip(1)
+            .map(|header| header.recorded_at)
+            .chain([self.last])
+            .collect();
         if ends.len() <= STRETCHES_MIN {
             return PAUSE_MAX;
         }
-        let stretches = ends.windows(2).map(|pair| Timestamp::from_micros(pair[1]).since(Timestamp::from_micros(pair[0])));
+        let stretches = ends
+            .windows(2)
+            .map(|pair| Timestamp::from_micros(pair[1]).since(Timestamp::from_micros(pair[0])));
         stretches.max().unwrap_or_default().clamp(REGULAR_PAUSE_MAX, PAUSE_MAX)
     }
 }
 
-/// Returns a reason to doubt the clock, if there is one. A clock that is behind the last record is another case
-/// ([`ClockBehind`](crate::ClockBehind)).
+/// Returns a reason to doubt the clock, if there is one. A clock that is behind the last record is
+/// another case ([`ClockBehind`](crate::ClockBehind)).
 pub(crate) fn of(clock: &dyn Clock, history: History<'_>) -> Option<ClockDoubt> {
     let now = clock.wall();
     let doubt = |known, witness| Some(ClockDoubt { now, known, witness });
     let program = clock.program_made();
     match program {
-        Some(made) if made.since(now) > CLOCK_JUMP_MAX => return doubt(made, ClockWitness::Program),
-        Some(made) if history.last == NO_TIME && now.since(made) > PROGRAM_AGE_MAX => return doubt(made, ClockWitness::Program),
+        Some(made) if made.since(now) > CLOCK_JUMP_MAX => {
+            return doubt(made, ClockWitness::Program);
+        }
+        Some(made) if history.last == NO_TIME && now.since(made) > PROGRAM_AGE_MAX => {
+            return doubt(made, ClockWitness::Program);
+        }
         _ => {}
     }
     if history.last == NO_TIME {
@@ -113,7 +133,10 @@ pub(crate) fn of(clock: &dyn Clock, history: History<'_>) -> Option<ClockDoubt> 
 }
 
 /// Warns of a doubt, or is the error that was asked for.
-pub(crate) fn judge(options: &Options, history: History<'_>) -> Result<Option<ClockDoubt>, ClockDoubt> {
+pub(crate) fn judge(
+    options: &Options,
+    history: History<'_>,
+) -> Result<Option<ClockDoubt>, ClockDoubt> {
     let doubt = of(&*options.clock, history);
     match (doubt, options.clock_doubtful) {
         (Some(doubt), ClockDoubtful::Refuse) => Err(doubt),
@@ -164,7 +187,11 @@ mod tests {
             recorded_at,
             binding: Binding::Address,
         };
-        [NO_TIME].into_iter().chain(ends.iter().map(|end| day(*end).as_micros())).map(header).collect()
+        [NO_TIME]
+            .into_iter()
+            .chain(ends.iter().map(|end| day(*end).as_micros()))
+            .map(header)
+            .collect()
     }
 
     fn witness(now: i64, made: Option<i64>, history: History<'_>) -> Option<ClockWitness> {
@@ -174,8 +201,11 @@ mod tests {
     #[test]
     fn a_clock_is_held_against_what_is_known() {
         use ClockWitness::{LastRecord, Program, SegmentFile};
-        let log =
-            |last: i64, changed: Option<i64>| History { headers: &[], last: day(last).as_micros(), changed: changed.map(day) };
+        let log = |last: i64, changed: Option<i64>| History {
+            headers: &[],
+            last: day(last).as_micros(),
+            changed: changed.map(day),
+        };
         let cases = [
             (20_000, None, History::NONE, None),
             (20_000, Some(19_000), History::NONE, None),
@@ -191,7 +221,11 @@ mod tests {
             (19_999, None, log(20_000, Some(20_000)), None),
         ];
         for (now, made, history, expected) in cases {
-            assert_eq!(witness(now, made, history), expected, "day {now}, made {made:?}, {history:?}");
+            assert_eq!(
+                witness(now, made, history),
+                expected,
+                "day {now}, made {made:?}, {history:?}"
+            );
         }
     }
 
@@ -207,16 +241,24 @@ mod tests {
         ] {
             let (headers, end) = (segments(&ends[..ends.len() - 1]), ends[ends.len() - 1]);
             let history = History { headers: &headers, last: day(end).as_micros(), changed: None };
-            assert_eq!(witness(end + pause, None, history).is_some(), is_doubted, "{ends:?} and {pause} days");
+            assert_eq!(
+                witness(end + pause, None, history).is_some(),
+                is_doubted,
+                "{ends:?} and {pause} days"
+            );
         }
     }
 
     #[test]
     fn a_doubt_says_both_moments_and_how_far_they_are_apart() {
-        let doubt = ClockDoubt { now: day(20_400), known: day(20_000), witness: ClockWitness::LastRecord };
-        let text =
-            "the clock says 2025-11-08T00:00:00Z, which is 400 days after the last record of the log, 2024-10-04T00:00:00Z";
+        let doubt =
+            ClockDoubt { now: day(20_400), known: day(20_000), witness: ClockWitness::LastRecord };
+        let text = "the clock says 2025-11-08T00:00:00Z, which is 400 days after the last record of the log, 2024-10-04T00:00:00Z";
         assert_eq!(doubt.to_string(), text);
-        assert!(ClockDoubt { now: day(1), ..doubt }.to_string().contains("19999 days before the last record"));
+        assert!(
+            ClockDoubt { now: day(1), ..doubt }
+                .to_string()
+                .contains("19999 days before the last record")
+        );
     }
 }

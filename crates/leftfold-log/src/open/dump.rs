@@ -96,17 +96,27 @@ fn line_of_event(minter: StoreId, position: Position, event: &EventView<'_>) -> 
         Some(id) => EventId(uuid::Uuid::from_bytes(id)),
         None => EventId::minted(minter, position, moment(event.recorded_at)),
     };
-    let stream = event.stream.map_or_else(String::new, |(name, version)| format!(" stream {name:?} version {version}"));
+    let stream = event
+        .stream
+        .map_or_else(String::new, |(name, version)| format!(" stream {name:?} version {version}"));
     let tags: Vec<&str> = event.tags().collect();
     let tags = if tags.is_empty() { String::new() } else { format!(" tags {tags:?}") };
     let more = if event.continues { " continues" } else { "" };
-    format!("  event {position} {:?} id {id}{stream}{tags}{more} data {}", event.event_type, shown(event.data))
+    format!(
+        "  event {position} {:?} id {id}{stream}{tags}{more} data {}",
+        event.event_type,
+        shown(event.data)
+    )
 }
 
 /// Shows bytes as text if they are text, else in hexadecimal; only the beginning if they are many.
 fn shown(bytes: &[u8]) -> String {
     let head = &bytes[..bytes.len().min(SHOWN_BYTES)];
-    let more = if head.len() < bytes.len() { format!("… ({} bytes)", bytes.len()) } else { String::new() };
+    let more = if head.len() < bytes.len() {
+        format!("… ({} bytes)", bytes.len())
+    } else {
+        String::new()
+    };
     let plain = std::str::from_utf8(bytes).is_ok_and(|text| !text.chars().any(char::is_control));
     if plain {
         return format!("{}{more}", String::from_utf8_lossy(head));

@@ -33,7 +33,9 @@ pub enum OpenError {
         place: String,
     },
     /// The directory holds something else, and nothing of a log.
-    #[error("{place} holds {file}, which is no part of a Leftfold log; give a directory of its own")]
+    #[error(
+        "{place} holds {file}, which is no part of a Leftfold log; give a directory of its own"
+    )]
     Foreign {
         /// The directory.
         place: String,
@@ -53,15 +55,17 @@ pub enum OpenError {
     /// A part of the log is missing, or is not what was written. Nothing is begun in its place:
     /// [`verify`](crate::verify) and [`dump`](crate::dump) show what is left, and
     /// [`restore`](crate::restore) declares a copy that was brought back.
-    #[error("the log is damaged at {place}: {detail}; bring back a copy of the directory and declare it by `restore`")]
+    #[error(
+        "the log is damaged at {place}: {detail}; bring back a copy of the directory and declare it by `restore`"
+    )]
     Damaged {
         /// File and byte of the damage.
         place: String,
         /// Description of the damage.
         detail: String,
     },
-    /// The machine's clock is more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) behind what is recorded, and the log was
-    /// not to be opened then: see [`ClockBehind`](crate::ClockBehind).
+    /// The machine's clock is more than [`CLOCK_JUMP_MAX`](crate::CLOCK_JUMP_MAX) behind what is
+    /// recorded, and the log was not to be opened then: see [`ClockBehind`](crate::ClockBehind).
     #[error(
         "the clock says {now}, but the last record is of {recorded}; set the clock right, or if it was wrong then, open the log with `ClockBehind::GoOn` until the clock has come there"
     )]
@@ -76,7 +80,9 @@ pub enum OpenError {
     #[error("{0}; set the clock right, or if it is right, open the log with `ClockDoubtful::Warn`")]
     ClockDoubtful(ClockDoubt),
     /// The directory cannot be written.
-    #[error("{place} cannot be written, change its permissions or open the log to be read only: {detail}")]
+    #[error(
+        "{place} cannot be written, change its permissions or open the log to be read only: {detail}"
+    )]
     ReadOnly {
         /// The directory.
         place: String,
@@ -96,9 +102,11 @@ impl OpenError {
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::InUse { .. } | Self::ClockBehind { .. } | Self::ClockDoubtful(_) | Self::ReadOnly { .. } | Self::Io { .. } => {
-                Kind::Unavailable
-            }
+            Self::InUse { .. }
+            | Self::ClockBehind { .. }
+            | Self::ClockDoubtful(_)
+            | Self::ReadOnly { .. }
+            | Self::Io { .. } => Kind::Unavailable,
             Self::Missing { .. } => Kind::NotFound,
             Self::AlreadyThere { .. } => Kind::Conflict,
             Self::Foreign { .. } => Kind::Invalid,
@@ -156,7 +164,9 @@ impl OpenError {
 
     pub(crate) fn header(number: u64, fault: SegmentFault) -> Self {
         match fault {
-            SegmentFault::OtherRelease { what, found } => Self::OtherRelease { file: segment_name(number), what, found },
+            SegmentFault::OtherRelease { what, found } => {
+                Self::OtherRelease { file: segment_name(number), what, found }
+            }
             SegmentFault::Broken(fault) => Self::damaged(number, 0, &fault),
         }
     }

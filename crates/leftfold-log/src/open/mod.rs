@@ -1,4 +1,5 @@
-//! Opening a directory of the machine: to write, to read only, and after it was restored from a copy.
+//! Opening a directory of the machine: to write, to read only, and after it was restored from a
+//! copy.
 //!
 //! `contents` tells a log from something else in the directory, `recover` finds its durable end
 //! (docs/log-format.md, section 5), `doubt` compares the machine's clock with the recorded time,
@@ -46,16 +47,28 @@ impl Log {
     }
 
     /// Everything but the thread.
-    pub(crate) fn writer(disk: Arc<dyn Disk>, options: Options, purpose: Purpose) -> Result<(Writer, Recovery), OpenError> {
+    pub(crate) fn writer(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        purpose: Purpose,
+    ) -> Result<(Writer, Recovery), OpenError> {
         let (leased, tenure) = Leased::of(disk);
         let disk: Arc<dyn Disk> = Arc::new(leased);
         let recovered = recover(&disk, &options, purpose)?;
         let state = match purpose {
             Purpose::Write => State::Open,
-            Purpose::Read | Purpose::Verify => State::ReadOnly { detail: "it was opened to be read only".to_owned() },
+            Purpose::Read | Purpose::Verify => {
+                State::ReadOnly { detail: "it was opened to be read only".to_owned() }
+            }
         };
         let status = Status { head: recovered.report.head, state };
-        let shared = Shared::new(recovered.report.identity, status, recovered.segments, recovered.index, &options);
+        let shared = Shared::new(
+            recovered.report.identity,
+            status,
+            recovered.segments,
+            recovered.index,
+            &options,
+        );
         shared.figures.tail_bytes.store(recovered.tail.len, Ordering::Relaxed);
         let shared = Arc::new(shared);
         let time = RecordedTime::starting(&*options.clock, recovered.tail.chain.recorded_at);
@@ -86,20 +99,27 @@ impl Log {
     /// crash of the machine would take it back after a reader has seen it. So it is held back,
     /// until a group, a seal or a segment stands behind it; [`Recovery::held_back`] tells how many
     /// events it has. Only opening the log to be written can make it certain.
-    pub fn open_read_only(path: impl AsRef<Path>, options: Options) -> Result<(Self, Recovery), OpenError> {
+    pub fn open_read_only(
+        path: impl AsRef<Path>,
+        options: Options,
+    ) -> Result<(Self, Recovery), OpenError> {
         Self::open_read_only_on(directory(path.as_ref(), Existing::Only)?, options)
     }
 
     /// The same, on any disk.
-    pub fn open_read_only_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
+    pub fn open_read_only_on(
+        disk: Arc<dyn Disk>,
+        options: Options,
+    ) -> Result<(Self, Recovery), OpenError> {
         let options = Options { open: Existing::Only, ..options };
         let mut looks = Looks::new();
         let mut before = None;
         let (writer, report) = loop {
             let over: Arc<dyn Disk> = Arc::new(Overlay::over(Arc::clone(&disk)));
             match Self::writer(over, options.clone(), Purpose::Read) {
-                // What looks wrong while a process is at the directory looks otherwise a moment later: files come and go
-                // between one look at them and the next. What is wrong stays as it is.
+                // What looks wrong while a process is at the directory looks otherwise a moment
+                // later: files come and go between one look at them and the next. What is wrong
+                // stays as it is.
                 Err(error @ (OpenError::Damaged { .. } | OpenError::Io { .. })) => {
                     if before.as_ref() == Some(&error) || !looks.again() {
                         return Err(error);

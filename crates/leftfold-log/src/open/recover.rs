@@ -29,7 +29,11 @@ pub(crate) struct Recovered {
 }
 
 /// Recovers the log in a directory, or begins one in it.
-pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose) -> Result<Recovered, OpenError> {
+pub(crate) fn recover(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    purpose: Purpose,
+) -> Result<Recovered, OpenError> {
     let started = Instant::now();
     let headers = headers(disk, options)?;
     // The list has at least the first segment, which was there or was just made.
@@ -39,7 +43,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
         walk.segment(header, headers.get(index + 1))?;
     }
     let tail = walk.tail.take();
-    let mut tail = tail.ok_or_else(|| OpenError::damaged(last.number, 0, &"the last segment was not reached"))?;
+    let mut tail = tail
+        .ok_or_else(|| OpenError::damaged(last.number, 0, &"the last segment was not reached"))?;
     let closed_cleanly = tail.sealed || tail.chain.recorded_at == NO_TIME;
     let mut clock_doubt = None;
     if purpose == Purpose::Write {
@@ -68,7 +73,11 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options, purpose: Purpose)
 }
 
 /// Compares the clock with known moments, before anything is recorded by it.
-fn check_clock(options: &Options, headers: &[SegmentHeader], tail: &Tail) -> Result<Option<ClockDoubt>, OpenError> {
+fn check_clock(
+    options: &Options,
+    headers: &[SegmentHeader],
+    tail: &Tail,
+) -> Result<Option<ClockDoubt>, OpenError> {
     let (recorded, now) = (tail.head().recorded_at, options.clock.wall());
     if recorded.since(now) > CLOCK_JUMP_MAX {
         let is_refused = options.clock_behind == ClockBehind::Refuse;
@@ -85,7 +94,12 @@ fn check_clock(options: &Options, headers: &[SegmentHeader], tail: &Tail) -> Res
 /// Makes the log that was found durable before any of it is shown, with a seal behind it. The last
 /// group may be in the system's memory only: written and not synced, or synced without success. So
 /// it is written again.
-fn settle(disk: &Arc<dyn Disk>, options: &Options, tail: &mut Tail, last: Option<&LastGroup>) -> Result<(), OpenError> {
+fn settle(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    tail: &mut Tail,
+    last: Option<&LastGroup>,
+) -> Result<(), OpenError> {
     if tail.len > tail.end && !tail.zeros_behind {
         tail.file.set_len(tail.end)?;
         tail.len = tail.end;
@@ -159,7 +173,12 @@ struct Walk {
 }
 
 impl Walk {
-    fn begin(disk: &Arc<dyn Disk>, options: &Options, headers: &[SegmentHeader], purpose: Purpose) -> Result<Self, OpenError> {
+    fn begin(
+        disk: &Arc<dyn Disk>,
+        options: &Options,
+        headers: &[SegmentHeader],
+        purpose: Purpose,
+    ) -> Result<Self, OpenError> {
         let upkeep = match options.upkeep {
             Upkeep::Thread => crate::index::Upkeep::Thread,
             Upkeep::Inline => crate::index::Upkeep::Inline,
@@ -172,7 +191,10 @@ impl Walk {
         if covered != Covered::NONE {
             resumed = resume(disk, headers, &covered)?;
         }
-        let segments = headers[..resumed.from].iter().map(|header| Arc::new(Segment::new(*header, None))).collect();
+        let segments = headers[..resumed.from]
+            .iter()
+            .map(|header| Arc::new(Segment::new(*header, None)))
+            .collect();
         Ok(Self {
             purpose,
             disk: Arc::clone(disk),
@@ -194,14 +216,22 @@ impl Walk {
         })
     }
 
-    fn segment(&mut self, header: &SegmentHeader, next: Option<&SegmentHeader>) -> Result<(), OpenError> {
+    fn segment(
+        &mut self,
+        header: &SegmentHeader,
+        next: Option<&SegmentHeader>,
+    ) -> Result<(), OpenError> {
         let resumed = self.offset.take();
         let (from, whole) = (resumed.unwrap_or_else(|| header.bytes()), resumed.is_none());
         if whole {
             self.enter(header)?;
         }
         if whole && Chain::before(header) != self.chain {
-            return Err(OpenError::damaged(header.number, 0, &"the segment does not follow from the one before"));
+            return Err(OpenError::damaged(
+                header.number,
+                0,
+                &"the segment does not follow from the one before",
+            ));
         }
         let file = self.disk.open(&segment_name(header.number))?;
         let mut groups = Groups::of(Arc::clone(&file), header)?;
@@ -225,10 +255,13 @@ impl Walk {
             }
             let group = match groups.at(offset, Some(&self.chain))? {
                 Ok(group) => group,
-                Err(fault) if next.is_some() => return Err(OpenError::damaged(header.number, offset, &fault)),
+                Err(fault) if next.is_some() => {
+                    return Err(OpenError::damaged(header.number, offset, &fault));
+                }
                 Err(fault) => {
                     // A reader may meet a group that is being written at this moment.
-                    if self.purpose == Purpose::Read && !groups.only_zeros(offset)? && looks.again() {
+                    if self.purpose == Purpose::Read && !groups.only_zeros(offset)? && looks.again()
+                    {
                         groups.look_again()?;
                         continue;
                     }
@@ -259,7 +292,16 @@ impl Walk {
             // Reading may have begun behind the seal's predecessor, never behind the seal.
             let (chain, covered) = (self.chain, self.covered);
             let zeros_behind = self.cut.is_none();
-            self.tail = Some(Tail { segment, file, end: offset, len, zeros_behind, chain, sealed, covered });
+            self.tail = Some(Tail {
+                segment,
+                file,
+                end: offset,
+                len,
+                zeros_behind,
+                chain,
+                sealed,
+                covered,
+            });
         }
         Ok(())
     }
@@ -270,12 +312,17 @@ impl Walk {
             let identity = SegmentHeader::epoch_hash(Hash::EMPTY, header.store, &header.epoch);
             let begun = Chain { next: Position(1), hash: identity, recorded_at: NO_TIME };
             if begun != Chain::before(header) {
-                return Err(OpenError::damaged(header.number, 0, &"the first segment does not begin a history"));
+                return Err(OpenError::damaged(
+                    header.number,
+                    0,
+                    &"the first segment does not begin a history",
+                ));
             }
             return Ok(());
         };
         if before.epoch != header.epoch {
-            self.chain.hash = SegmentHeader::epoch_hash(self.chain.hash, header.store, &header.epoch);
+            self.chain.hash =
+                SegmentHeader::epoch_hash(self.chain.hash, header.store, &header.epoch);
         }
         Ok(())
     }
@@ -297,24 +344,42 @@ impl Walk {
         let mut position = group.header.first;
         let mut events = Vec::with_capacity(group.header.events as usize);
         for record in group.records() {
-            let (offset, record) = record.map_err(|fault| OpenError::damaged(number, group.offset, &fault))?;
+            let (offset, record) =
+                record.map_err(|fault| OpenError::damaged(number, group.offset, &fault))?;
             match record {
                 Record::Event(event) => {
                     events.push(offset as u32);
-                    self.check_version(&event).map_err(|detail| OpenError::damaged(number, offset, &detail))?;
-                    self.pending.add_event(position, event.event_type, event.stream, event.tags(), event.id.as_ref());
+                    self.check_version(&event)
+                        .map_err(|detail| OpenError::damaged(number, offset, &detail))?;
+                    self.pending.add_event(
+                        position,
+                        event.event_type,
+                        event.stream,
+                        event.tags(),
+                        event.id.as_ref(),
+                    );
                     position = position.next();
                 }
-                Record::Command(command) => self.pending.add_command(&command.id, address(number, offset)),
-                Record::Checkpoint(record) => self.pending.add_checkpoint(record.key().as_bytes(), address(number, offset)),
-                Record::Fences(_) => self.pending.add_checkpoint(FENCES_KEY, address(number, offset)),
+                Record::Command(command) => {
+                    self.pending.add_command(&command.id, address(number, offset))
+                }
+                Record::Checkpoint(record) => {
+                    self.pending.add_checkpoint(record.key().as_bytes(), address(number, offset))
+                }
+                Record::Fences(_) => {
+                    self.pending.add_checkpoint(FENCES_KEY, address(number, offset))
+                }
                 Record::Skipped => {}
             }
         }
         self.replayed += events.len() as u64;
         if !group.is_seal() {
             let chain = group.chain();
-            self.covered = Covered { position: chain.last(), address: address(number, group.offset), hash: chain.hash };
+            self.covered = Covered {
+                position: chain.last(),
+                address: address(number, group.offset),
+                hash: chain.hash,
+            };
             self.held = Some(self.covered);
         }
         Ok(events)
@@ -332,7 +397,11 @@ impl Walk {
                 Err(_) => return Ok(()),
             },
         };
-        if version == before.next() { Ok(()) } else { Err(format!("version {version} of {name} follows version {before}")) }
+        if version == before.next() {
+            Ok(())
+        } else {
+            Err(format!("version {version} of {name} follows version {before}"))
+        }
     }
 }
 
@@ -344,10 +413,17 @@ struct Resumed {
 
 /// Finds the place to go on behind the groups that the index covers. It covers only durable groups,
 /// so the last one that it covers must be there, unchanged.
-fn resume(disk: &Arc<dyn Disk>, headers: &[SegmentHeader], covered: &Covered) -> Result<Resumed, OpenError> {
+fn resume(
+    disk: &Arc<dyn Disk>,
+    headers: &[SegmentHeader],
+    covered: &Covered,
+) -> Result<Resumed, OpenError> {
     let (number, offset) = place_of(covered.address);
     let missing = |detail: &dyn std::fmt::Display| {
-        let what = format!("the index knows of a durable group here, up to position {}, but {detail}", covered.position);
+        let what = format!(
+            "the index knows of a durable group here, up to position {}, but {detail}",
+            covered.position
+        );
         OpenError::damaged(number, offset, &what)
     };
     let from = usize::try_from(number).unwrap_or(usize::MAX).wrapping_sub(1);
@@ -413,7 +489,9 @@ pub(crate) fn end_of_log(
         return Err(OpenError::damaged(number, offset, &fault));
     }
     if let Some(later) = groups.later_group(offset, chain)? {
-        let detail = format!("{fault}, though a later group at byte {later} was begun when this one was durable");
+        let detail = format!(
+            "{fault}, though a later group at byte {later} was begun when this one was durable"
+        );
         return Err(OpenError::damaged(number, offset, &detail));
     }
     let bytes = groups.len() - offset;
@@ -422,5 +500,9 @@ pub(crate) fn end_of_log(
 
 /// The epoch that begins now, by a declared restore.
 pub(crate) fn next_epoch(identity: Identity, head: Head) -> Epoch {
-    Epoch { id: uuid::Uuid::new_v4(), number: identity.epoch.number.saturating_add(1), began_after: head.position }
+    Epoch {
+        id: uuid::Uuid::new_v4(),
+        number: identity.epoch.number.saturating_add(1),
+        began_after: head.position,
+    }
 }

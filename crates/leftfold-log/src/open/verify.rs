@@ -1,4 +1,5 @@
-//! Holding a whole log against itself: every group, the chain, every record, and the index against them.
+//! Holding a whole log against itself: every group, the chain, every record, and the index against
+//! them.
 
 use std::io;
 use std::path::Path;
@@ -83,7 +84,9 @@ pub fn verify_on(disk: Arc<dyn Disk>) -> Result<Verified, OpenError> {
 
 /// Takes the lock, so that no process writes meanwhile; `None` if the directory cannot be written,
 /// for then no process can. In a foreign directory no lock is created.
-pub(crate) fn lock_if_writable(disk: &dyn Disk) -> Result<Option<Box<dyn crate::disk::Lock>>, OpenError> {
+pub(crate) fn lock_if_writable(
+    disk: &dyn Disk,
+) -> Result<Option<Box<dyn crate::disk::Lock>>, OpenError> {
     refuse_foreign(disk, &disk.names()?)?;
     match disk.lock(LOCK) {
         Ok(lock) => Ok(Some(lock)),
@@ -146,7 +149,8 @@ pub(crate) fn walk(
             chain.hash = SegmentHeader::epoch_hash(chain.hash, header.store, &header.epoch);
         }
         if Chain::before(header) != chain {
-            verified.damage = Some(damage(header.number, 0, "the segment does not follow from the one before"));
+            verified.damage =
+                Some(damage(header.number, 0, "the segment does not follow from the one before"));
             break;
         }
         let mut groups = Groups::of(disk.open(&segment_name(header.number))?, header)?;
@@ -162,7 +166,9 @@ pub(crate) fn walk(
                 Err(fault) if header.number == last.number => {
                     match end_of_log(&mut groups, header.number, offset, &chain, fault) {
                         Ok(tail) => verified.tail = tail,
-                        Err(OpenError::Damaged { place, detail }) => verified.damage = Some(Damage { place, detail }),
+                        Err(OpenError::Damaged { place, detail }) => {
+                            verified.damage = Some(Damage { place, detail })
+                        }
                         Err(other) => return Err(other),
                     }
                     break;
@@ -214,13 +220,16 @@ fn compare(index: &Index, head: Position, number: u64, group: &Group<'_>) -> Opt
             }
             Record::Command(command) => index.command(&command.id).map(|found| {
                 // Of one id there is one record.
-                (found != Some(address(number, offset))).then(|| "the index does not find the command".to_owned())
+                (found != Some(address(number, offset)))
+                    .then(|| "the index does not find the command".to_owned())
             }),
-            Record::Checkpoint(record) => index
-                .checkpoint(record.key().as_bytes())
-                .map(|found| (found < Some(address(number, offset))).then(|| "the index has an older checkpoint".to_owned())),
+            Record::Checkpoint(record) => index.checkpoint(record.key().as_bytes()).map(|found| {
+                (found < Some(address(number, offset)))
+                    .then(|| "the index has an older checkpoint".to_owned())
+            }),
             Record::Fences(_) => index.checkpoint(FENCES_KEY).map(|found| {
-                (found < Some(address(number, offset))).then(|| "the index has an older record of fences".to_owned())
+                (found < Some(address(number, offset)))
+                    .then(|| "the index has an older record of fences".to_owned())
             }),
             Record::Skipped => Ok(None),
         };
@@ -233,7 +242,12 @@ fn compare(index: &Index, head: Position, number: u64, group: &Group<'_>) -> Opt
     None
 }
 
-fn compare_event(index: &Index, head: Position, position: Position, event: &EventView<'_>) -> Result<Option<String>, IndexError> {
+fn compare_event(
+    index: &Index,
+    head: Position,
+    position: Position,
+    event: &EventView<'_>,
+) -> Result<Option<String>, IndexError> {
     if let Some((stream, version)) = event.stream
         && index.position_of(stream, version)? != Some(position)
     {

@@ -3,15 +3,24 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use leftfold_core::store::{AppendsFrom, AppendsPage, Checkpoint, Hash, Partition, Position, ReadError, RecordedAppend};
+use leftfold_core::store::{
+    AppendsFrom, AppendsPage, Checkpoint, Hash, Partition, Position, ReadError, RecordedAppend,
+};
 
-use crate::format::{Binding, CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, SegmentHeader, moment};
+use crate::format::{
+    Binding, CheckpointView, CommandView, EventView, FormatError, Frame, Kind, Next, SegmentHeader,
+    moment,
+};
 use crate::segments::scan::{Group, Groups, address, place_of};
 use crate::segments::segment::{Segment, damaged, io_error, missing};
 use crate::shared::Shared;
 
 /// Reads whole groups until the page is full.
-pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Result<AppendsPage, ReadError> {
+pub(crate) fn page(
+    shared: &Shared,
+    from: AppendsFrom,
+    page_bytes: u32,
+) -> Result<AppendsPage, ReadError> {
     let head = shared.head();
     let (mut segment, mut offset, after) = begin(shared, from)?;
     let mut page = AppendsPage { appends: Vec::new(), next: from, head };
@@ -25,7 +34,8 @@ pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Resul
             None => u64::from(shared.segments.table(&segment, |table, _| Ok(table.end()))?),
         };
         let file = shared.segments.file(number)?;
-        let mut groups = Groups::of(file, &segment.header).map_err(|error| io_error(number, &error))?;
+        let mut groups =
+            Groups::of(file, &segment.header).map_err(|error| io_error(number, &error))?;
         while offset < end {
             let group = groups.at(offset, None).map_err(|error| io_error(number, &error))?;
             let group = group.map_err(|fault| damaged(number, offset, &fault))?;
@@ -33,7 +43,8 @@ pub(crate) fn page(shared: &Shared, from: AppendsFrom, page_bytes: u32) -> Resul
                 // It is durable, and not shown yet.
                 return Ok(page);
             }
-            let appends = appends_of(&segment, &group).map_err(|fault| damaged(number, offset, &fault))?;
+            let appends =
+                appends_of(&segment, &group).map_err(|fault| damaged(number, offset, &fault))?;
             page.appends.extend(appends.into_iter().filter(|append| !is_before(append, after)));
             bytes += group.body.len();
             offset = group.end();
@@ -56,7 +67,8 @@ fn begin(shared: &Shared, from: AppendsFrom) -> Result<(Arc<Segment>, u64, Posit
         AppendsFrom::After(position) => {
             let position = position.min(shared.head().position);
             if position == Position::START {
-                // The first segments may hold records and no events: what holds position 1 may come long after them.
+                // The first segments may hold records and no events: what holds position 1 may come
+                // long after them.
                 let first = segments.first();
                 let offset = first.header.bytes();
                 return Ok((first, offset, position));
@@ -69,8 +81,10 @@ fn begin(shared: &Shared, from: AppendsFrom) -> Result<(Arc<Segment>, u64, Posit
         }
         AppendsFrom::Mark(mark) => {
             let (number, offset) = place_of(mark);
-            let segment = segments.numbered(number).filter(|segment| offset >= segment.header.bytes());
-            let segment = segment.ok_or_else(|| damaged(number, offset, &"no page of this store ended here"))?;
+            let segment =
+                segments.numbered(number).filter(|segment| offset >= segment.header.bytes());
+            let segment = segment
+                .ok_or_else(|| damaged(number, offset, &"no page of this store ended here"))?;
             Ok((segment, offset, Position::START))
         }
     }
@@ -94,7 +108,11 @@ fn appends_of(segment: &Segment, group: &Group<'_>) -> Result<Vec<RecordedAppend
         let frame = Frame::decode(&body[at..], position)?;
         match frame.kind {
             Kind::Event => {
-                append.events.push(EventView::decode(frame.body)?.to_event(segment.minter, position, &body)?);
+                append.events.push(EventView::decode(frame.body)?.to_event(
+                    segment.minter,
+                    position,
+                    &body,
+                )?);
                 position = position.next();
             }
             Kind::Command => append.command = Some(CommandView::decode(frame.body)?.to_answered()),
@@ -142,8 +160,16 @@ const OPENINGS: &str = "$leases";
 /// Tells whether an append in a segment of version 1 is the log's own: its record is a checkpoint,
 /// which a user can write too, but hardly alone, for this store and without a hash.
 fn counts_openings(header: &SegmentHeader, append: &RecordedAppend) -> bool {
-    let RecordedAppend { events, command: None, checkpoint: Some((consumer, at)), .. } = append else { return false };
-    let own =
-        *at == Checkpoint { store: header.store, partition: Partition::default(), position: at.position, hash: Hash::EMPTY };
+    let RecordedAppend { events, command: None, checkpoint: Some((consumer, at)), .. } = append
+    else {
+        return false;
+    };
+    let own = *at
+        == Checkpoint {
+            store: header.store,
+            partition: Partition::default(),
+            position: at.position,
+            hash: Hash::EMPTY,
+        };
     header.binding == Binding::Address && events.is_empty() && consumer.as_str() == OPENINGS && own
 }

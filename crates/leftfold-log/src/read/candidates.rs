@@ -1,8 +1,11 @@
 //! Positions that may match a query: from the lists of the index if they narrow it down, else all.
 //!
-//! The lists give candidates, never answers: every candidate is read, and [`Query::matches`] decides.
+//! The lists give candidates, never answers: every candidate is read, and [`Query::matches`]
+//! decides.
 
-use leftfold_core::store::{Direction, Position, Query, QueryItem, ReadError, RecordedEvent, StreamMatch, TypeMatch};
+use leftfold_core::store::{
+    Direction, Position, Query, QueryItem, ReadError, RecordedEvent, StreamMatch, TypeMatch,
+};
 
 use crate::index::unreadable;
 use crate::index::{Index, Key, ListError, Postings};
@@ -67,7 +70,12 @@ impl Candidates {
     }
 
     /// Takes the next positions, at most `count`; fewer only if there are no more.
-    pub(crate) fn take(&mut self, span: Span<'_>, count: usize, out: &mut Vec<Position>) -> Result<(), ReadError> {
+    pub(crate) fn take(
+        &mut self,
+        span: Span<'_>,
+        count: usize,
+        out: &mut Vec<Position>,
+    ) -> Result<(), ReadError> {
         out.clear();
         while out.len() < count {
             let found = match self {
@@ -76,7 +84,11 @@ impl Candidates {
                 Self::Listed(node, at) => node.seek(span.direction, *at)?,
             };
             let Some(found) = found.filter(|found| !outside(*found, span)) else {
-                self.go_to(Position(if span.direction == Direction::Forwards { u64::MAX } else { 0 }));
+                self.go_to(Position(if span.direction == Direction::Forwards {
+                    u64::MAX
+                } else {
+                    0
+                }));
                 return Ok(());
             };
             out.push(found);
@@ -214,7 +226,9 @@ impl Span<'_> {
             Err(ListError::TooMany { .. }) => return Ok(None),
             Err(ListError::Index(error)) => return Err(unreadable(error)),
         };
-        let key = |name| if matches!(prefix, Key::Stream(_)) { Key::Stream(name) } else { Key::Type(name) };
+        let key = |name| {
+            if matches!(prefix, Key::Stream(_)) { Key::Stream(name) } else { Key::Type(name) }
+        };
         names.iter().map(|name| self.list(key(name))).collect::<Result<_, _>>().map(Some)
     }
 }
@@ -224,7 +238,8 @@ pub(crate) fn is_indexed(query: &Query) -> bool {
     query.items().iter().all(|item| {
         !item.tags.is_empty()
             || matches!(item.streams, Some(StreamMatch::Exact(_) | StreamMatch::Category(_)))
-            || (!item.types.is_empty() && item.types.iter().all(|one| matches!(one, TypeMatch::Exact(_))))
+            || (!item.types.is_empty()
+                && item.types.iter().all(|one| matches!(one, TypeMatch::Exact(_))))
     })
 }
 
@@ -238,7 +253,8 @@ pub(crate) fn first_match(
     if after >= through {
         return Ok(None);
     }
-    let span = Span { index: &shared.index, from: after.next(), direction: Direction::Forwards, through };
+    let span =
+        Span { index: &shared.index, from: after.next(), direction: Direction::Forwards, through };
     let mut candidates = Candidates::of_query(span, query)?;
     let mut batch = Vec::new();
     let mut count = 1;
@@ -263,8 +279,9 @@ pub(crate) fn first_match(
     }
 }
 
-/// The first position after `after` that may match, by lists in memory that tell the first position of a key after
-/// another. It is at most one more than the lists allow: the caller looks at the event.
+/// The first position after `after` that may match, by lists in memory that tell the first position
+/// of a key after another. It is at most one more than the lists allow: the caller looks at the
+/// event.
 pub(crate) fn next_candidate(
     query: &Query,
     after: Position,
@@ -278,14 +295,17 @@ fn next_of_item(
     after: Position,
     first_after: &dyn Fn(Key<'_>, Position) -> Option<Position>,
 ) -> Option<Position> {
-    // The first position that each list allows; all must agree in the end, and the furthest is a bound until then.
+    // The first position that each list allows; all must agree in the end, and the furthest is a
+    // bound until then.
     let mut at = after.next();
     for tag in item.tags.iter().take(TAGS_MAX) {
         at = at.max(first_after(Key::Tag(tag), after)?);
     }
     match &item.streams {
         Some(StreamMatch::Exact(stream)) => at = at.max(first_after(Key::Stream(stream), after)?),
-        Some(StreamMatch::Category(category)) => at = at.max(first_after(Key::Category(category), after)?),
+        Some(StreamMatch::Category(category)) => {
+            at = at.max(first_after(Key::Category(category), after)?)
+        }
         Some(StreamMatch::Prefix(_)) | None => {}
     }
     let exact = |one: &TypeMatch| match one {
@@ -293,7 +313,12 @@ fn next_of_item(
         TypeMatch::Prefix(_) => None,
     };
     if !item.types.is_empty() && item.types.iter().all(|one| exact(one).is_some()) {
-        let first = item.types.iter().filter_map(exact).filter_map(|exact| first_after(Key::Type(&exact), after)).min();
+        let first = item
+            .types
+            .iter()
+            .filter_map(exact)
+            .filter_map(|exact| first_after(Key::Type(&exact), after))
+            .min();
         at = at.max(first?);
     }
     Some(at)

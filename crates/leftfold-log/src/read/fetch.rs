@@ -1,5 +1,5 @@
-//! Reading events by their positions: those that lie close together by one read, each into one buffer with its
-//! neighbours.
+//! Reading events by their positions: those that lie close together by one read, each into one
+//! buffer with its neighbours.
 
 use std::io;
 use std::sync::Arc;
@@ -36,8 +36,8 @@ struct Load {
 }
 
 impl Segments {
-    /// Reads events, whose positions increase and are at or before the head, and gives each to `take`, with the bytes that
-    /// it has in the log, until it has enough.
+    /// Reads events, whose positions increase and are at or before the head, and gives each to
+    /// `take`, with the bytes that it has in the log, until it has enough.
     pub(crate) fn fetch(
         &self,
         positions: &[Position],
@@ -46,7 +46,9 @@ impl Segments {
         let mut rest = positions;
         while let Some(first) = rest.first() {
             let segment = self.holding(*first).ok_or_else(|| missing(*first))?;
-            let last = self.following(&segment).map_or(Position::END, |next| Position(next.header.first.0 - 1));
+            let last = self
+                .following(&segment)
+                .map_or(Position::END, |next| Position(next.header.first.0 - 1));
             let (here, beyond) = rest.split_at(rest.partition_point(|position| *position <= last));
             if here.is_empty() {
                 return Err(missing(*first));
@@ -59,8 +61,8 @@ impl Segments {
         Ok(Take::More)
     }
 
-    /// The same from the last position to the first. No more than about `bytes_max` are read ahead of what is taken, or
-    /// one event.
+    /// The same from the last position to the first. No more than about `bytes_max` are read ahead
+    /// of what is taken, or one event.
     pub(crate) fn fetch_backwards(
         &self,
         positions: &[Position],
@@ -90,9 +92,15 @@ impl Segments {
 
     /// Returns how many of the last events have at most about `bytes_max` bytes together; at least
     /// one.
-    fn last_within(&self, segment: &Segment, positions: &[Position], bytes_max: usize) -> Result<usize, ReadError> {
+    fn last_within(
+        &self,
+        segment: &Segment,
+        positions: &[Position],
+        bytes_max: usize,
+    ) -> Result<usize, ReadError> {
         let indexes = positions.iter().map(|position| segment.index_of(*position));
-        let extents = self.table(segment, |table, blocks| table.extents(indexes.clone(), blocks))?;
+        let extents =
+            self.table(segment, |table, blocks| table.extents(indexes.clone(), blocks))?;
         if extents.len() < positions.len() {
             return Err(missing(positions[extents.len()]));
         }
@@ -123,7 +131,8 @@ impl Segments {
         let file = self.file(segment.header.number)?;
         let mut rest = positions;
         while !rest.is_empty() {
-            let load = self.load_events(segment, &file, &rest[..rest.len().min(LOAD_EVENTS_MAX)])?;
+            let load =
+                self.load_events(segment, &file, &rest[..rest.len().min(LOAD_EVENTS_MAX)])?;
             for (position, (start, within)) in rest.iter().zip(&load.records) {
                 let buffer = load.bytes.slice(within.clone());
                 let (event, bytes) = self.event(segment, &file, *position, *start, buffer)?;
@@ -137,9 +146,15 @@ impl Segments {
     }
 
     /// Reads the first events, one at least.
-    fn load_events(&self, segment: &Segment, file: &Arc<dyn File>, positions: &[Position]) -> Result<Load, ReadError> {
+    fn load_events(
+        &self,
+        segment: &Segment,
+        file: &Arc<dyn File>,
+        positions: &[Position],
+    ) -> Result<Load, ReadError> {
         let indexes = positions.iter().map(|position| segment.index_of(*position));
-        let mut extents = self.table(segment, |table, blocks| table.extents(indexes.clone(), blocks))?;
+        let mut extents =
+            self.table(segment, |table, blocks| table.extents(indexes.clone(), blocks))?;
         if extents.len() < positions.len() {
             return Err(missing(positions[extents.len()]));
         }
@@ -150,7 +165,10 @@ impl Segments {
         let mut records = Vec::with_capacity(extents.len());
         let mut bytes = 0;
         for (start, end) in extents {
-            let gap = runs.last().map(|run| start.saturating_sub(run.1)).filter(|gap| *gap <= GAP_BYTES_MAX);
+            let gap = runs
+                .last()
+                .map(|run| start.saturating_sub(run.1))
+                .filter(|gap| *gap <= GAP_BYTES_MAX);
             let within = bytes + gap.unwrap_or(0) as usize;
             let after = within + (end - start) as usize;
             if after > LOAD_BYTES_MAX && !records.is_empty() {
@@ -184,7 +202,9 @@ impl Segments {
         mut buffer: Bytes,
     ) -> Result<(RecordedEvent, usize), ReadError> {
         let damage = |fault| damaged(segment.header.number, u64::from(start), &fault);
-        let length = buffer.get(4..8).map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+        let length = buffer
+            .get(4..8)
+            .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
         let whole = length.map_or(0, |length| u64::from(length) + RECORD_HEADER_BYTES as u64);
         if whole > buffer.len() as u64 {
             let bound = self.table(segment, |table, _| Ok(table.end()))?;
@@ -206,10 +226,17 @@ impl Segments {
     }
 }
 
-fn read_into(file: &Arc<dyn File>, segment: &Segment, start: u32, buffer: &mut [u8]) -> Result<(), ReadError> {
+fn read_into(
+    file: &Arc<dyn File>,
+    segment: &Segment,
+    start: u32,
+    buffer: &mut [u8],
+) -> Result<(), ReadError> {
     let number = segment.header.number;
     file.read_exact_at(buffer, u64::from(start)).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => damaged(number, u64::from(start), &"the file ends too early"),
+        io::ErrorKind::UnexpectedEof => {
+            damaged(number, u64::from(start), &"the file ends too early")
+        }
         _ => io_error(number, &error),
     })
 }

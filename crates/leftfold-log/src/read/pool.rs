@@ -1,4 +1,5 @@
-//! The log's own threads for what waits for the disk, so that no runtime's thread does, and none is needed.
+//! The log's own threads for what waits for the disk, so that no runtime's thread does, and none is
+//! needed.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,8 @@ pub(crate) struct Full {
     pub(crate) waiting: usize,
 }
 
-/// A few threads, started as they are needed. They end with the pool, when what they were given is done.
+/// A few threads, started as they are needed. They end with the pool, when what they were given is
+/// done.
 pub(crate) struct Pool {
     inner: Arc<Inner>,
 }
@@ -35,12 +37,23 @@ struct State {
 
 impl Pool {
     pub(crate) fn new(threads_max: usize, bytes_max: usize) -> Self {
-        Self { inner: Arc::new(Inner { state: Mutex::default(), arrived: Condvar::new(), threads_max, bytes_max }) }
+        Self {
+            inner: Arc::new(Inner {
+                state: Mutex::default(),
+                arrived: Condvar::new(),
+                threads_max,
+                bytes_max,
+            }),
+        }
     }
 
     /// Runs the job soon, or at once on this thread if no other can be had. Refuses it if more
     /// waits already than may.
-    pub(crate) fn try_run(&self, weight: usize, job: impl FnOnce() + Send + 'static) -> Result<(), Full> {
+    pub(crate) fn try_run(
+        &self,
+        weight: usize,
+        job: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Full> {
         let state = self.inner.state();
         if state.bytes >= self.inner.bytes_max {
             return Err(Full { waiting: state.bytes });
@@ -72,7 +85,9 @@ impl Pool {
         state.threads += 1;
         drop(state);
         let inner = Arc::clone(&self.inner);
-        let spawned = std::thread::Builder::new().name("leftfold-read".to_owned()).spawn(move || inner.work());
+        let spawned = std::thread::Builder::new()
+            .name("leftfold-read".to_owned())
+            .spawn(move || inner.work());
         if spawned.is_err() {
             let mut state = self.inner.state();
             state.threads -= 1;

@@ -1,4 +1,5 @@
-//! Large buffers of readers, used again: the system gives fresh memory page by page, which costs more than reading.
+//! Large buffers of readers, used again: the system gives fresh memory page by page, which costs
+//! more than reading.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,13 +22,18 @@ struct Lent {
 
 impl Buffers {
     /// Lets `fill` fill a buffer of a length. What is in it before means nothing.
-    pub(crate) fn filled<E>(&self, len: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Bytes, E> {
+    pub(crate) fn filled<E>(
+        &self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Bytes, E> {
         if len < BYTES_MIN {
             let mut bytes = vec![0; len];
             fill(&mut bytes)?;
             return Ok(bytes.into());
         }
-        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let mut bytes =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         if bytes.len() < len {
             bytes.resize(len, 0);
         }

@@ -68,18 +68,25 @@ pub(crate) enum Table {
 impl Table {
     /// Returns the begin of the record of each event, with a bound of its end: the next event, or
     /// the end of the last group. Stops early if there is no such event.
-    pub(crate) fn extents(&self, indexes: impl Iterator<Item = u32>, blocks: &Blocks) -> Result<Vec<(u32, u32)>, OffsetsFault> {
+    pub(crate) fn extents(
+        &self,
+        indexes: impl Iterator<Item = u32>,
+        blocks: &Blocks,
+    ) -> Result<Vec<(u32, u32)>, OffsetsFault> {
         let mut extents = Vec::with_capacity(indexes.size_hint().0);
         match self {
             Self::Memory(offsets) => {
                 let start = |index: u32| offsets.events.get(index as usize).copied();
-                extents.extend(indexes.map_while(|index| start(index).map(|at| (at, start(index + 1).unwrap_or(offsets.end)))));
+                extents.extend(indexes.map_while(|index| {
+                    start(index).map(|at| (at, start(index + 1).unwrap_or(offsets.end)))
+                }));
             }
             Self::File(file) => {
                 let mut words = Words { file, blocks, at: None };
                 for index in indexes.take_while(|index| *index < file.events) {
                     let start = words.word(index)?;
-                    let end = if index + 1 < file.events { words.word(index + 1)? } else { file.end };
+                    let end =
+                        if index + 1 < file.events { words.word(index + 1)? } else { file.end };
                     extents.push((start, end));
                 }
             }
@@ -88,7 +95,11 @@ impl Table {
     }
 
     /// The last anchor at or before the event with an index.
-    pub(crate) fn anchor(&self, index: u32, blocks: &Blocks) -> Result<Option<Anchor>, OffsetsFault> {
+    pub(crate) fn anchor(
+        &self,
+        index: u32,
+        blocks: &Blocks,
+    ) -> Result<Option<Anchor>, OffsetsFault> {
         let count = match self {
             Self::Memory(offsets) => offsets.anchors.len() as u32,
             Self::File(file) => file.anchors,
@@ -117,7 +128,8 @@ impl Table {
     }
 }
 
-/// Offsets in a file, which is opened when it is read from: of sealed segments there may be any number.
+/// Offsets in a file, which is opened when it is read from: of sealed segments there may be any
+/// number.
 #[derive(Debug)]
 pub(crate) struct OffsetsFile {
     number: u64,
@@ -160,10 +172,15 @@ impl OffsetsFile {
         let (events, anchors, covered) = (input.u32()?, input.u32()?, input.u32()?);
         let (before, after) = (Hash(input.array()?), Hash(input.array()?));
         let same = magic == MAGIC
-            && (store, number, first, before) == (header.store, header.number, header.first, header.hash)
+            && (store, number, first, before)
+                == (header.store, header.number, header.first, header.hash)
             && u64::from(covered) == end
             && is_right(after);
-        if same { Ok(Self { number, events, anchors, end: covered }) } else { Err(OffsetsFault::Other) }
+        if same {
+            Ok(Self { number, events, anchors, end: covered })
+        } else {
+            Err(OffsetsFault::Other)
+        }
     }
 
     fn word(&self, index: u32, blocks: &Blocks) -> Result<u32, OffsetsFault> {
@@ -194,7 +211,10 @@ impl OffsetsFile {
             .as_chunks::<2>()
             .0
             .iter()
-            .map(|[offset, events_before]| Anchor { offset: *offset, events_before: *events_before })
+            .map(|[offset, events_before]| Anchor {
+                offset: *offset,
+                events_before: *events_before,
+            })
             .collect();
         Ok(Offsets { events: all, anchors, end: self.end })
     }
@@ -214,14 +234,23 @@ impl Words<'_> {
             Some((at, words)) if *at == block => words,
             _ => &self.at.insert((block, self.blocks.block(self.file, block)?)).1,
         };
-        words.get(word).copied().ok_or(OffsetsFault::Format(FormatError::Short { what: "offsets block" }))
+        words
+            .get(word)
+            .copied()
+            .ok_or(OffsetsFault::Format(FormatError::Short { what: "offsets block" }))
     }
 }
 
 /// Writes the file of a segment. Nothing is synced: what a crash leaves of it is checked, and
 /// rebuilt if it is damaged.
-pub(crate) fn write(disk: &dyn Disk, header: &SegmentHeader, offsets: &Offsets, hash: Hash) -> io::Result<OffsetsFile> {
-    let (name, temporary) = (offsets_name(header.number), format!("{}.tmp", offsets_name(header.number)));
+pub(crate) fn write(
+    disk: &dyn Disk,
+    header: &SegmentHeader,
+    offsets: &Offsets,
+    hash: Hash,
+) -> io::Result<OffsetsFile> {
+    let (name, temporary) =
+        (offsets_name(header.number), format!("{}.tmp", offsets_name(header.number)));
     if let Err(error) = disk.remove(&temporary)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -266,7 +295,8 @@ fn block_crc(block: u32, body: &[u8]) -> u32 {
 /// Segment and block.
 type BlockKey = (u64, u32);
 
-/// Blocks of offsets that were read, up to a bound; which one goes when it is reached is left to chance.
+/// Blocks of offsets that were read, up to a bound; which one goes when it is reached is left to
+/// chance.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     files: Arc<OpenFiles>,

@@ -1,4 +1,5 @@
-//! Files that are open for reading, up to a bound: segments are many and the handles of a process few.
+//! Files that are open for reading, up to a bound: segments are many and the handles of a process
+//! few.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,4 +1,5 @@
-//! Going through the groups of one segment, checking each: what recovery, verification and rebuilding share.
+//! Going through the groups of one segment, checking each: what recovery, verification and
+//! rebuilding share.
 
 use std::io;
 use std::sync::Arc;
@@ -7,8 +8,9 @@ use leftfold_core::store::{Hash, Head, Position};
 
 use crate::disk::File;
 use crate::format::{
-    Binding, CheckpointView, CommandView, EventView, FencesView, FormatError, Frame, GROUP_HEADER_BYTES, GROUP_MAGIC,
-    GroupHeader, HeaderFault, Kind, NO_TIME, SEAL, SegmentHeader, moment,
+    Binding, CheckpointView, CommandView, EventView, FencesView, FormatError, Frame,
+    GROUP_HEADER_BYTES, GROUP_MAGIC, GroupHeader, HeaderFault, Kind, NO_TIME, SEAL, SegmentHeader,
+    moment,
 };
 
 /// The address of a place: segment number, then byte.
@@ -151,15 +153,17 @@ impl<'a> Group<'a> {
     }
 
     /// Returns the records, each with its offset in the segment. An error is the last item.
-    pub(crate) fn records(&self) -> impl Iterator<Item = Result<(u64, Record<'a>), GroupFault>> + use<'a> {
+    pub(crate) fn records(
+        &self,
+    ) -> impl Iterator<Item = Result<(u64, Record<'a>), GroupFault>> + use<'a> {
         let (body, start) = (self.body, self.offset + GROUP_HEADER_BYTES as u64);
         let mut position = self.header.first;
         let mut at = 0;
         std::iter::from_fn(move || {
             let rest = body.get(at..).filter(|rest| !rest.is_empty())?;
             let offset = start + at as u64;
-            let decoded =
-                Frame::decode(rest, position).and_then(|frame| Record::decode(&frame).map(|record| (frame.bytes, record)));
+            let decoded = Frame::decode(rest, position)
+                .and_then(|frame| Record::decode(&frame).map(|record| (frame.bytes, record)));
             Some(match decoded {
                 Ok((bytes, record)) => {
                     at += bytes;
@@ -205,7 +209,14 @@ const WINDOW_BYTES: u64 = 1 << 20;
 impl Groups {
     pub(crate) fn of(file: Arc<dyn File>, header: &SegmentHeader) -> io::Result<Self> {
         let len = file.len()?;
-        Ok(Self { file, number: header.number, binding: header.binding, len, window: Vec::new(), base: 0 })
+        Ok(Self {
+            file,
+            number: header.number,
+            binding: header.binding,
+            len,
+            window: Vec::new(),
+            base: 0,
+        })
     }
 
     /// The length of the file, zeros that were allocated ahead included.
@@ -221,13 +232,19 @@ impl Groups {
     }
 
     /// Returns the group at a byte, valid in itself, and following from the chain if one is given.
-    pub(crate) fn at(&mut self, offset: u64, chain: Option<&Chain>) -> io::Result<Result<Group<'_>, GroupFault>> {
+    pub(crate) fn at(
+        &mut self,
+        offset: u64,
+        chain: Option<&Chain>,
+    ) -> io::Result<Result<Group<'_>, GroupFault>> {
         let header = match self.header_at(offset)? {
             Ok(header) => header,
             Err(fault) => return Ok(Err(fault)),
         };
         let follows = chain.is_none_or(|chain| {
-            header.hash == chain.hash && header.first == chain.next && header.recorded_at > chain.recorded_at
+            header.hash == chain.hash
+                && header.first == chain.next
+                && header.recorded_at > chain.recorded_at
         });
         if !follows {
             return Ok(Err(GroupFault::Chain));
@@ -241,12 +258,19 @@ impl Groups {
         Ok(group.check().map(|()| group))
     }
 
-    /// The header of the group at a byte, if it is valid, records something, and nothing shows that it is durable: a group
-    /// is begun only when the one before it is.
-    pub(crate) fn in_doubt(&mut self, offset: u64, chain: &Chain) -> io::Result<Option<GroupHeader>> {
+    /// The header of the group at a byte, if it is valid, records something, and nothing shows that
+    /// it is durable: a group is begun only when the one before it is.
+    pub(crate) fn in_doubt(
+        &mut self,
+        offset: u64,
+        chain: &Chain,
+    ) -> io::Result<Option<GroupHeader>> {
         let Ok(group) = self.at(offset, Some(chain))? else { return Ok(None) };
-        let (end, after, header, seal) = (group.end(), group.chain(), group.header, group.is_seal());
-        let followed = self.header_at(end)?.is_ok_and(|next| next.hash == after.hash && next.first == after.next);
+        let (end, after, header, seal) =
+            (group.end(), group.chain(), group.header, group.is_seal());
+        let followed = self
+            .header_at(end)?
+            .is_ok_and(|next| next.hash == after.hash && next.first == after.next);
         Ok((!seal && !followed).then_some(header))
     }
 
@@ -258,10 +282,12 @@ impl Groups {
         let (number, binding) = (self.number, self.binding);
         let bytes = self.bytes(offset, GROUP_HEADER_BYTES)?;
         let Some(bytes) = bytes.first_chunk() else { return Ok(Err(GroupFault::End)) };
-        Ok(GroupHeader::decode(bytes, &binding, address(number, offset)).map_err(|fault| match fault {
-            HeaderFault::Format(fault) => GroupFault::Header(fault),
-            HeaderFault::Elsewhere => GroupFault::Address,
-        }))
+        Ok(GroupHeader::decode(bytes, &binding, address(number, offset)).map_err(
+            |fault| match fault {
+                HeaderFault::Format(fault) => GroupFault::Header(fault),
+                HeaderFault::Elsewhere => GroupFault::Address,
+            },
+        ))
     }
 
     /// Searches behind a place where no valid group begins for a group that was begun when that
@@ -294,9 +320,9 @@ impl Groups {
     }
 
     fn is_later(&mut self, offset: u64, chain: &Chain) -> io::Result<bool> {
-        Ok(self
-            .at(offset, None)?
-            .is_ok_and(|group| group.header.recorded_at >= chain.recorded_at && group.header.first >= chain.next))
+        Ok(self.at(offset, None)?.is_ok_and(|group| {
+            group.header.recorded_at >= chain.recorded_at && group.header.first >= chain.next
+        }))
     }
 
     /// Tells whether there are only zeros from a byte to the end.

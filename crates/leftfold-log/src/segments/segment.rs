@@ -49,7 +49,12 @@ impl Segment {
 
 impl Segments {
     /// Of the memory for it, and of the files that may be open, as the options say.
-    pub(crate) fn new(disk: Arc<dyn Disk>, store: StoreId, list: Vec<Arc<Segment>>, options: &Options) -> Self {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        store: StoreId,
+        list: Vec<Arc<Segment>>,
+        options: &Options,
+    ) -> Self {
         let files = Arc::new(OpenFiles::new(Arc::clone(&disk), options.open_files));
         Self {
             disk,
@@ -73,7 +78,10 @@ impl Segments {
     pub(crate) fn sealed(&self) -> (usize, u64) {
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
         // Each tells how long the one before it is.
-        (list.len(), list.iter().skip(1).map(|segment| u64::from(segment.header.length_before)).sum())
+        (
+            list.len(),
+            list.iter().skip(1).map(|segment| u64::from(segment.header.length_before)).sum(),
+        )
     }
 
     /// The first segment.
@@ -114,17 +122,22 @@ impl Segments {
         self.files.let_go()
     }
 
-    /// Adds a durable group to the segment that grows. Only the writer calls this, before it publishes the head.
+    /// Adds a durable group to the segment that grows. Only the writer calls this, before it
+    /// publishes the head.
     pub(crate) fn add_group(&self, segment: &Segment, offset: u32, events: &[u32], end: u32) {
         let mut table = segment.table.write().unwrap_or_else(PoisonError::into_inner);
-        if let Table::Memory(offsets) = table.get_or_insert_with(|| Table::Memory(Offsets::default())) {
+        if let Table::Memory(offsets) =
+            table.get_or_insert_with(|| Table::Memory(Offsets::default()))
+        {
             offsets.add_group(offset, events, end);
         }
     }
 
     /// A seal ends the segment that grew.
     pub(crate) fn end_at(&self, segment: &Segment, end: u32) {
-        if let Some(Table::Memory(offsets)) = &mut *segment.table.write().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(Table::Memory(offsets)) =
+            &mut *segment.table.write().unwrap_or_else(PoisonError::into_inner)
+        {
             offsets.end_at(end);
         }
     }
@@ -139,7 +152,8 @@ impl Segments {
         self.forget_offsets(segment);
         match (written, then) {
             (Ok(file), Then::ReadFromFile) => {
-                *segment.table.write().unwrap_or_else(PoisonError::into_inner) = Some(Table::File(file));
+                *segment.table.write().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Table::File(file));
             }
             (Ok(_), Then::StayInMemory) => {}
             (Err(error), _) => tracing::debug!(%error, "the offsets of a segment stay in memory"),
@@ -158,7 +172,9 @@ impl Segments {
         if let Some(table) = &*segment.table.read().unwrap_or_else(PoisonError::into_inner) {
             match ask(table, &self.blocks) {
                 Ok(answer) => return Ok(answer),
-                Err(OffsetsFault::Io(error)) if lacks_room(&error) => return Err(io_error(number, &error)),
+                Err(OffsetsFault::Io(error)) if lacks_room(&error) => {
+                    return Err(io_error(number, &error));
+                }
                 Err(fault) => tracing::warn!(%fault, segment = number, "offsets are made anew"),
             }
         }
@@ -175,7 +191,8 @@ impl Segments {
             Err(_) => {
                 let (offsets, _) = self.walk(segment)?;
                 let walked = held.insert(Table::Memory(offsets));
-                ask(walked, &self.blocks).map_err(|fault| ReadError::Io { detail: fault.to_string() })
+                ask(walked, &self.blocks)
+                    .map_err(|fault| ReadError::Io { detail: fault.to_string() })
             }
         }
     }
@@ -184,12 +201,19 @@ impl Segments {
         let number = segment.header.number;
         let len = self.file(number)?.len().map_err(|error| io_error(number, &error))?;
         if let Some(next) = self.following(segment) {
-            let opened = self.files.open(SegmentFile::Offsets(number)).map_err(OffsetsFault::Io).and_then(|file| {
-                OffsetsFile::of(&*file, &segment.header, len, |hash| next.header.follows_hash(hash, &segment.header))
-            });
+            let opened =
+                self.files.open(SegmentFile::Offsets(number)).map_err(OffsetsFault::Io).and_then(
+                    |file| {
+                        OffsetsFile::of(&*file, &segment.header, len, |hash| {
+                            next.header.follows_hash(hash, &segment.header)
+                        })
+                    },
+                );
             match opened {
                 Ok(file) => return Ok(Table::File(file)),
-                Err(OffsetsFault::Io(error)) if lacks_room(&error) => return Err(io_error(number, &error)),
+                Err(OffsetsFault::Io(error)) if lacks_room(&error) => {
+                    return Err(io_error(number, &error));
+                }
                 Err(_) => {}
             }
         }
@@ -215,16 +239,20 @@ impl Segments {
     /// Goes through a sealed segment for its offsets, and the chain hash at its end.
     fn walk(&self, segment: &Segment) -> Result<(Offsets, Hash), ReadError> {
         let number = segment.header.number;
-        let mut groups = Groups::of(self.file(number)?, &segment.header).map_err(|error| io_error(number, &error))?;
+        let mut groups = Groups::of(self.file(number)?, &segment.header)
+            .map_err(|error| io_error(number, &error))?;
         let mut chain = Chain::before(&segment.header);
         let mut offset = segment.header.bytes();
         let mut offsets = Offsets::default();
         while offset < groups.len() {
-            let group = groups.at(offset, Some(&chain)).map_err(|error| io_error(number, &error))?;
+            let group =
+                groups.at(offset, Some(&chain)).map_err(|error| io_error(number, &error))?;
             let group = group.map_err(|fault| group_damage(number, offset, fault))?;
             let mut events = Vec::new();
             for record in group.records() {
-                if let (at, Record::Event(_)) = record.map_err(|fault| group_damage(number, offset, fault))? {
+                if let (at, Record::Event(_)) =
+                    record.map_err(|fault| group_damage(number, offset, fault))?
+                {
                     events.push(at as u32);
                 }
             }
@@ -256,15 +284,19 @@ impl Segments {
     pub(crate) fn hash_after_group_of(&self, position: Position) -> Result<Hash, ReadError> {
         let segment = self.holding(position).ok_or_else(|| missing(position))?;
         let number = segment.header.number;
-        let anchor = self.table(&segment, |table, blocks| table.anchor(segment.index_of(position), blocks))?;
+        let anchor =
+            self.table(&segment, |table, blocks| table.anchor(segment.index_of(position), blocks))?;
         let mut offset = u64::from(anchor.ok_or_else(|| missing(position))?.offset);
-        let mut groups = Groups::of(self.file(number)?, &segment.header).map_err(|error| io_error(number, &error))?;
+        let mut groups = Groups::of(self.file(number)?, &segment.header)
+            .map_err(|error| io_error(number, &error))?;
         loop {
             let header = groups.header_at(offset).map_err(|error| io_error(number, &error))?;
             let header = header.map_err(|fault| group_damage(number, offset, fault))?;
             if header.next().is_some_and(|next| next > position) && header.events > 0 {
                 let group = groups.at(offset, None).map_err(|error| io_error(number, &error))?;
-                return group.map(|group| group.chain().hash).map_err(|fault| group_damage(number, offset, fault));
+                return group
+                    .map(|group| group.chain().hash)
+                    .map_err(|fault| group_damage(number, offset, fault));
             }
             offset += (crate::format::GROUP_HEADER_BYTES + header.body_bytes as usize) as u64;
         }
@@ -281,7 +313,10 @@ pub(crate) enum Then {
 }
 
 pub(crate) fn missing(position: Position) -> ReadError {
-    ReadError::Damaged { place: format!("position {position}"), detail: "no segment holds it".to_owned() }
+    ReadError::Damaged {
+        place: format!("position {position}"),
+        detail: "no segment holds it".to_owned(),
+    }
 }
 
 /// The place of a byte, for messages.

@@ -1,4 +1,5 @@
-//! Fences of leases: none is ever given twice, whatever becomes of the log, its machine or its clock.
+//! Fences of leases: none is ever given twice, whatever becomes of the log, its machine or its
+//! clock.
 
 use leftfold_core::store::{Fence, Position, ReadError};
 
@@ -8,7 +9,8 @@ use crate::segments::scan::place_of;
 use crate::segments::segment::damaged;
 use crate::shared::Shared;
 
-/// Fences that are reserved by one record: not more than the clock gains in a second, so that fences hardly run ahead of it.
+/// Fences that are reserved by one record: not more than the clock gains in a second, so that
+/// fences hardly run ahead of it.
 const RESERVED: u64 = 1 << SECONDS_BIT;
 
 /// The epoch is above these bits of a fence,
@@ -26,10 +28,13 @@ pub(crate) const FENCES_KEY: &[u8] = b"fences";
 
 /// The last fence that may have been given by what is recorded.
 pub(crate) fn recorded(shared: &Shared) -> Result<Option<Fence>, ReadError> {
-    let Some(address) = shared.index.checkpoint(FENCES_KEY).map_err(unreadable)? else { return Ok(None) };
+    let Some(address) = shared.index.checkpoint(FENCES_KEY).map_err(unreadable)? else {
+        return Ok(None);
+    };
     let (number, offset) = place_of(address);
     let bytes = shared.segments.record_at(address)?;
-    let view = Frame::decode(&bytes, Position::START).and_then(|frame| FencesView::decode(frame.body));
+    let view =
+        Frame::decode(&bytes, Position::START).and_then(|frame| FencesView::decode(frame.body));
     view.map(|view| Some(view.through)).map_err(|fault| damaged(number, offset, &fault))
 }
 

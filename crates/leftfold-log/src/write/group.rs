@@ -1,13 +1,16 @@
-//! The group that is being gathered: its bytes, and what it changes, which the next append's condition must see.
+//! The group that is being gathered: its bytes, and what it changes, which the next append's
+//! condition must see.
 
 use std::collections::HashMap;
 
 use leftfold_core::store::{
-    AppendError, Appended, CheckpointRecord, CommandId, Condition, Conflict, Fence, Hash, Leases, NewEvent, Outcome, Position,
-    Query, ReadError, Version,
+    AppendError, Appended, CheckpointRecord, CommandId, Condition, Conflict, Fence, Hash, Leases,
+    NewEvent, Outcome, Position, Query, ReadError, Version,
 };
 
-use crate::format::{Binding, GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command, put_fences};
+use crate::format::{
+    Binding, GROUP_HEADER_BYTES, GroupHeader, Next, moment, put_checkpoint, put_command, put_fences,
+};
 use crate::index::unreadable;
 use crate::index::{Index, Key, Memtable, Recent};
 use crate::read::candidates;
@@ -15,7 +18,9 @@ use crate::segments::scan::{Chain, place_of};
 use crate::shared::Shared;
 use crate::write::fences;
 use crate::write::lease::LeaseRequest;
-use crate::write::precheck::{appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated};
+use crate::write::precheck::{
+    appended_nothing, checkpoint_position, consumer_key, judge_repeat, repeated,
+};
 use crate::write::request::{AppendRequest, Precheck, Request};
 
 /// Consumers whose position the writer keeps at hand.
@@ -69,7 +74,14 @@ impl GroupBuilder {
     }
 
     /// Begins a group that follows from a chain.
-    pub(crate) fn begin(&mut self, shared: &Shared, chain: Chain, time: i64, address: u64, binding: Binding) {
+    pub(crate) fn begin(
+        &mut self,
+        shared: &Shared,
+        chain: Chain,
+        time: i64,
+        address: u64,
+        binding: Binding,
+    ) {
         self.buffer.clear();
         self.buffer.resize(GROUP_HEADER_BYTES, 0);
         self.records = 0;
@@ -131,7 +143,11 @@ impl GroupBuilder {
         self.requests.push((first, request));
     }
 
-    fn add_append(&mut self, shared: &Shared, append: &mut AppendRequest) -> Result<Outcome, AppendError> {
+    fn add_append(
+        &mut self,
+        shared: &Shared,
+        append: &mut AppendRequest,
+    ) -> Result<Outcome, AppendError> {
         match self.judge(shared, append)? {
             Some(outcome) => Ok(outcome),
             None => Ok(Outcome::Appended(self.put(append))),
@@ -143,9 +159,13 @@ impl GroupBuilder {
         Position(self.chain.next.0 + self.offsets.len() as u64)
     }
 
-    /// Returns the outcome of an append that is already decided, `None` if it may join the group; then its precheck has the
-    /// current versions of its streams.
-    fn judge(&self, shared: &Shared, request: &mut AppendRequest) -> Result<Option<Outcome>, AppendError> {
+    /// Returns the outcome of an append that is already decided, `None` if it may join the group;
+    /// then its precheck has the current versions of its streams.
+    fn judge(
+        &self,
+        shared: &Shared,
+        request: &mut AppendRequest,
+    ) -> Result<Option<Outcome>, AppendError> {
         let facts = &mut request.precheck;
         if let Some(command) = &request.command {
             if let Some(address) = self.pending.command(&command.id.0) {
@@ -160,7 +180,8 @@ impl GroupBuilder {
             if let Some(now) = self.pending.version(name).or_else(|| self.recent.version(name)) {
                 *version = now;
             } else if facts.at < self.recent.since().position {
-                *version = shared.index.stream_version(name, self.chain.last()).map_err(unreadable)?;
+                *version =
+                    shared.index.stream_version(name, self.chain.last()).map_err(unreadable)?;
             }
         }
         if let Some(conflict) = self.conflict(shared, &request.condition, facts)? {
@@ -207,7 +228,12 @@ impl GroupBuilder {
     /// Returns the address of the record of a command that was durable before this group, `None` if
     /// there is none. Records without events do not move the head, so only facts from behind the
     /// point where memory begins are complete with what is in memory.
-    fn command(&self, shared: &Shared, facts: &Precheck, id: CommandId) -> Result<Option<u64>, ReadError> {
+    fn command(
+        &self,
+        shared: &Shared,
+        facts: &Precheck,
+        id: CommandId,
+    ) -> Result<Option<u64>, ReadError> {
         match self.recent.command(&id.0) {
             Some(address) => Ok(Some(address)),
             None if facts.at > self.recent.since().position => Ok(None),
@@ -215,7 +241,12 @@ impl GroupBuilder {
         }
     }
 
-    fn consumer(&self, shared: &Shared, facts: &Precheck, consumer: &str) -> Result<Option<Position>, ReadError> {
+    fn consumer(
+        &self,
+        shared: &Shared,
+        facts: &Precheck,
+        consumer: &str,
+    ) -> Result<Option<Position>, ReadError> {
         if let Some(position) = self.consumers.get(consumer) {
             return Ok(Some(*position));
         }
@@ -230,11 +261,20 @@ impl GroupBuilder {
         checkpoint_position(&shared.segments.record_at(address)?, address).map(Some)
     }
 
-    fn conflict(&self, shared: &Shared, condition: &Condition, facts: &Precheck) -> Result<Option<Conflict>, ReadError> {
+    fn conflict(
+        &self,
+        shared: &Shared,
+        condition: &Condition,
+        facts: &Precheck,
+    ) -> Result<Option<Conflict>, ReadError> {
         for ((stream, expected), slot) in condition.streams.iter().zip(&facts.of_expectations) {
             let actual = facts.streams[*slot as usize].1;
             if !expected.holds(actual) {
-                return Ok(Some(Conflict::Stream { stream: stream.clone(), expected: *expected, actual }));
+                return Ok(Some(Conflict::Stream {
+                    stream: stream.clone(),
+                    expected: *expected,
+                    actual,
+                }));
             }
         }
         for (clause, none) in condition.none_matching.iter().enumerate() {
@@ -255,14 +295,20 @@ impl GroupBuilder {
     }
 
     /// Returns the first durable event after a position that matches.
-    fn found_durable(&self, shared: &Shared, query: &Query, seen: Position) -> Result<Option<Position>, ReadError> {
+    fn found_durable(
+        &self,
+        shared: &Shared,
+        query: &Query,
+        seen: Position,
+    ) -> Result<Option<Position>, ReadError> {
         let head = self.chain.last();
         if seen < self.recent.since().position {
             return candidates::first_match(shared, query, seen, head);
         }
         let mut after = seen;
-        while let Some(at) = candidates::next_candidate(query, after, &|key: Key<'_>, after| self.recent.first_after(key, after))
-            && at <= head
+        while let Some(at) = candidates::next_candidate(query, after, &|key: Key<'_>, after| {
+            self.recent.first_after(key, after)
+        }) && at <= head
         {
             if query.matches(&shared.segments.event_at(at)?) {
                 return Ok(Some(at));
@@ -276,7 +322,9 @@ impl GroupBuilder {
     fn found_pending(&self, query: &Query, seen: Position) -> Option<Position> {
         let mut after = seen.max(self.chain.last());
         loop {
-            let at = candidates::next_candidate(query, after, &|key: Key<'_>, after| self.pending.first_after(key, after))?;
+            let at = candidates::next_candidate(query, after, &|key: Key<'_>, after| {
+                self.pending.first_after(key, after)
+            })?;
             let event = self.event(at)?;
             if query.matches_parts(&event.event_type, event.stream.as_ref(), &event.tags) {
                 return Some(at);
@@ -290,9 +338,12 @@ impl GroupBuilder {
         if position >= self.next() {
             return None;
         }
-        // One that went in without events, or not at all, has the position of what came in after it: the last one counts.
+        // One that went in without events, or not at all, has the position of what came in after
+        // it: the last one counts.
         let after = self.requests.partition_point(|(first, _)| *first <= position);
-        let (first, Request::Append(request)) = self.requests.get(after.checked_sub(1)?)? else { return None };
+        let (first, Request::Append(request)) = self.requests.get(after.checked_sub(1)?)? else {
+            return None;
+        };
         request.events.get(usize::try_from(position.0 - first.0).ok()?)
     }
 
@@ -314,11 +365,19 @@ impl GroupBuilder {
             };
             let position = self.next();
             self.offsets.push(self.place());
-            let next = then(index + 1 < count || request.command.is_some() || request.checkpoint.is_some());
+            let next = then(
+                index + 1 < count || request.command.is_some() || request.checkpoint.is_some(),
+            );
             request.encoded.put(index, (position, version), self.time, next, &mut self.buffer);
             let stream = event.stream.as_ref().map(|name| (&**name, version));
             let id = event.id.as_ref().map(|id| id.0.as_bytes());
-            self.pending.add_event(position, &event.event_type, stream, event.tags.iter().map(|tag| &**tag), id);
+            self.pending.add_event(
+                position,
+                &event.event_type,
+                stream,
+                event.tags.iter().map(|tag| &**tag),
+                id,
+            );
             versions.push(version);
         }
         self.records += count as u32;
@@ -370,7 +429,11 @@ impl GroupBuilder {
 
     /// The chain after the group.
     pub(crate) fn chain(&self, header: &GroupHeader) -> Chain {
-        Chain { next: self.next(), hash: header.chain(&self.buffer[GROUP_HEADER_BYTES..]), recorded_at: self.time }
+        Chain {
+            next: self.next(),
+            hash: header.chain(&self.buffer[GROUP_HEADER_BYTES..]),
+            recorded_at: self.time,
+        }
     }
 
     /// Sends the answers, now that everything that they rest on is durable.

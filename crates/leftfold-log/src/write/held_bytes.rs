@@ -2,7 +2,8 @@
 //! structures around them.
 
 use leftfold_core::store::{
-    Append, CommandRecord, Condition, NewEvent, NoneMatching, Query, QueryItem, Read, StreamMatch, TypeMatch, What,
+    Append, CommandRecord, Condition, NewEvent, NoneMatching, Query, QueryItem, Read, StreamMatch,
+    TypeMatch, What,
 };
 
 /// Bytes that every append and every read counts for, however small it is.
@@ -17,7 +18,9 @@ pub(crate) fn of_append(append: &Append) -> usize {
         let tags = event.tags.iter().map(|tag| tag.len() + NAME).sum::<usize>();
         size_of::<NewEvent>() + event.data.len() + event.metadata.user.len() + trace + tags
     };
-    EACH + append.events.iter().map(data).sum::<usize>() + of_condition(&append.condition) + of_command(append.command.as_ref())
+    EACH + append.events.iter().map(data).sum::<usize>()
+        + of_condition(&append.condition)
+        + of_command(append.command.as_ref())
 }
 
 /// Returns the bytes of an append without its events, once these are encoded.
@@ -39,7 +42,11 @@ fn of_command(command: Option<&CommandRecord>) -> usize {
 
 fn of_condition(condition: &Condition) -> usize {
     let streams = condition.streams.iter().map(|(name, _)| name.len() + 2 * NAME).sum::<usize>();
-    let queries = condition.none_matching.iter().map(|none| size_of::<NoneMatching>() + of_query(&none.query)).sum::<usize>();
+    let queries = condition
+        .none_matching
+        .iter()
+        .map(|none| size_of::<NoneMatching>() + of_query(&none.query))
+        .sum::<usize>();
     streams + queries
 }
 
@@ -56,6 +63,7 @@ fn of_item(item: &QueryItem) -> usize {
         StreamMatch::Exact(name) => name.len(),
         StreamMatch::Category(text) | StreamMatch::Prefix(text) => text.len(),
     });
-    let names = types.chain(item.tags.iter().map(|tag| tag.len())).map(|len| len + NAME).sum::<usize>();
+    let names =
+        types.chain(item.tags.iter().map(|tag| tag.len())).map(|len| len + NAME).sum::<usize>();
     size_of::<QueryItem>() + streams + names
 }

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use leftfold_core::store::{AppendError, Holder, Label, Lease, LeaseError, Leased, Leases, Timestamp};
+use leftfold_core::store::{
+    AppendError, Holder, Label, Lease, LeaseError, Leased, Leases, Timestamp,
+};
 use tokio::sync::oneshot;
 
 /// A request to take a lease or to give one back.
@@ -20,12 +22,24 @@ pub(crate) struct LeaseRequest {
 
 #[derive(Debug)]
 enum LeaseAction {
-    Take { work: Label, holder: Holder, during: Duration, answer: oneshot::Sender<Result<Leased, LeaseError>> },
-    GiveBack { lease: Lease, answer: oneshot::Sender<Result<(), LeaseError>> },
+    Take {
+        work: Label,
+        holder: Holder,
+        during: Duration,
+        answer: oneshot::Sender<Result<Leased, LeaseError>>,
+    },
+    GiveBack {
+        lease: Lease,
+        answer: oneshot::Sender<Result<(), LeaseError>>,
+    },
 }
 
 impl LeaseRequest {
-    pub(crate) fn take(work: Label, holder: Holder, during: Duration) -> (Self, oneshot::Receiver<Result<Leased, LeaseError>>) {
+    pub(crate) fn take(
+        work: Label,
+        holder: Holder,
+        during: Duration,
+    ) -> (Self, oneshot::Receiver<Result<Leased, LeaseError>>) {
         let (answer, receiver) = oneshot::channel();
         (Self::of(LeaseAction::Take { work, holder, during, answer }), receiver)
     }

@@ -2,7 +2,8 @@
 //!
 //! 1. `precheck` looks up on the caller's thread what the append depends on, up to some head.
 //! 2. `queue` holds it until the writer takes it; `held_bytes` says what it counts for there.
-//! 3. `group` judges it against everything before it and puts its records into one group with others.
+//! 3. `group` judges it against everything before it and puts its records into one group with
+//!    others.
 //! 4. `writer` makes the group durable with one sync, shows it to readers and answers.
 //! 5. `recycle` keeps what was answered until a caller frees it.
 //!

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use leftfold_core::store::{
-    Append, AppendError, Appended, CheckpointRecord, CommandRecord, Condition, Conflict, Expected, Head, Outcome, Position,
-    ReadError, StreamName, Version,
+    Append, AppendError, Appended, CheckpointRecord, CommandRecord, Condition, Conflict, Expected,
+    Head, Outcome, Position, ReadError, StreamName, Version,
 };
 
 use crate::format::{CheckpointView, CommandView, Frame, checkpoint_key};
@@ -30,7 +30,11 @@ pub(crate) fn is_slow(shared: &Shared, append: &Append) -> bool {
         let head = shared.head().position;
         let since = shared.index.recent().since().position;
         let span = head.0.saturating_sub(none.after.0);
-        span > if none.after >= since && candidates::is_indexed(&none.query) { 100_000 } else { 100 }
+        span > if none.after >= since && candidates::is_indexed(&none.query) {
+            100_000
+        } else {
+            100
+        }
     })
 }
 
@@ -44,7 +48,11 @@ pub(crate) enum Order {
 }
 
 /// Looks everything up that the append depends on.
-pub(crate) fn precheck(shared: &Shared, append: &Append, order: Order) -> Result<Prechecked, AppendError> {
+pub(crate) fn precheck(
+    shared: &Shared,
+    append: &Append,
+    order: Order,
+) -> Result<Prechecked, AppendError> {
     // The head is read first: the index then knows at least as much.
     let head = shared.head();
     if let Some(command) = &append.command
@@ -58,13 +66,16 @@ pub(crate) fn precheck(shared: &Shared, append: &Append, order: Order) -> Result
         facts.consumer = consumer_at(shared, &consumer_key(record))?;
     }
     for (clause, none) in append.condition.none_matching.iter().enumerate() {
-        if let Some(found) = candidates::first_match(shared, &none.query, none.after, head.position)? {
+        if let Some(found) =
+            candidates::first_match(shared, &none.query, none.after, head.position)?
+        {
             // It has failed already; of the queries behind it nothing is ever told.
             facts.found = Some((clause, found));
             break;
         }
     }
-    // A command id that comes from somewhere else at the same time is the writer's to see, and so are fences.
+    // A command id that comes from somewhere else at the same time is the writer's to see, and so
+    // are fences.
     if order == Order::Free
         && append.command.is_none()
         && append.fence.is_none()
@@ -75,7 +86,12 @@ pub(crate) fn precheck(shared: &Shared, append: &Append, order: Order) -> Result
     Ok(Prechecked::Undecided(facts))
 }
 
-fn streams(shared: &Shared, append: &Append, head: Head, facts: &mut Precheck) -> Result<(), ReadError> {
+fn streams(
+    shared: &Shared,
+    append: &Append,
+    head: Head,
+    facts: &mut Precheck,
+) -> Result<(), ReadError> {
     let mut known: HashMap<StreamName, u32> = HashMap::new();
     let mut slot = |name: &StreamName, facts: &mut Precheck| -> Result<u32, ReadError> {
         // Most appends are about one stream; only large ones need the map.
@@ -84,7 +100,13 @@ fn streams(shared: &Shared, append: &Append, head: Head, facts: &mut Precheck) -
             facts.streams.iter().position(|(other, _)| other == name).map(|index| index as u32)
         } else {
             if known.is_empty() {
-                known.extend(facts.streams.iter().enumerate().map(|(index, (name, _))| (name.clone(), index as u32)));
+                known.extend(
+                    facts
+                        .streams
+                        .iter()
+                        .enumerate()
+                        .map(|(index, (name, _))| (name.clone(), index as u32)),
+                );
             }
             known.get(name).copied()
         };
@@ -134,15 +156,24 @@ fn lasting_conflict(condition: &Condition, facts: &Precheck) -> Option<Conflict>
 }
 
 /// Returns the answer that was recorded under a command id, whose durable record is at the address.
-pub(crate) fn repeated(shared: &Shared, command: &CommandRecord, address: u64) -> Result<Outcome, AppendError> {
+pub(crate) fn repeated(
+    shared: &Shared,
+    command: &CommandRecord,
+    address: u64,
+) -> Result<Outcome, AppendError> {
     let bytes = shared.segments.record_at(address)?;
     judge_repeat(command, &bytes, address)
 }
 
 /// The same, from the bytes of the record.
-pub(crate) fn judge_repeat(command: &CommandRecord, record: &[u8], address: u64) -> Result<Outcome, AppendError> {
+pub(crate) fn judge_repeat(
+    command: &CommandRecord,
+    record: &[u8],
+    address: u64,
+) -> Result<Outcome, AppendError> {
     let (number, offset) = place_of(address);
-    let view = Frame::decode(record, Position::START).and_then(|frame| CommandView::decode(frame.body));
+    let view =
+        Frame::decode(record, Position::START).and_then(|frame| CommandView::decode(frame.body));
     let view = view.map_err(|fault| damaged(number, offset, &fault))?;
     if view.id != command.id.0 {
         return Err(damaged(number, offset, &"another command's record is here").into());
@@ -162,7 +193,9 @@ pub(crate) fn consumer_key(record: &CheckpointRecord) -> String {
 }
 
 fn consumer_at(shared: &Shared, consumer: &str) -> Result<Option<Position>, ReadError> {
-    let Some(address) = shared.index.checkpoint(consumer.as_bytes()).map_err(unreadable)? else { return Ok(None) };
+    let Some(address) = shared.index.checkpoint(consumer.as_bytes()).map_err(unreadable)? else {
+        return Ok(None);
+    };
     checkpoint_position(&shared.segments.record_at(address)?, address).map(Some)
 }
 
@@ -177,5 +210,9 @@ pub(crate) fn checkpoint_position(record: &[u8], address: u64) -> Result<Positio
 
 /// The answer to an append of nothing, under a condition that holds.
 pub(crate) fn appended_nothing(head: Head) -> Outcome {
-    Outcome::Appended(Appended { first: head.position, versions: Vec::new(), recorded_at: head.recorded_at })
+    Outcome::Appended(Appended {
+        first: head.position,
+        versions: Vec::new(),
+        recorded_at: head.recorded_at,
+    })
 }

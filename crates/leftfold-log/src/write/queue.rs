@@ -21,7 +21,8 @@ pub(crate) struct Queue {
 struct State {
     requests: VecDeque<Request>,
     bytes: usize,
-    /// Appends that were handed over, and are not in the queue yet: their condition is being looked up elsewhere.
+    /// Appends that were handed over, and are not in the queue yet: their condition is being looked
+    /// up elsewhere.
     coming: usize,
     coming_bytes: usize,
     life: Life,
@@ -59,7 +60,9 @@ impl From<Refused> for LeaseError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Closing => Self::Closed,
-            busy @ Refused::Busy { .. } => Self::Unavailable { detail: AppendError::from(busy).to_string() },
+            busy @ Refused::Busy { .. } => {
+                Self::Unavailable { detail: AppendError::from(busy).to_string() }
+            }
         }
     }
 }
@@ -78,7 +81,8 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change of the state is a single step, so it is whole even where its thread panicked.
+        // Every change of the state is a single step, so it is whole even where its thread
+        // panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

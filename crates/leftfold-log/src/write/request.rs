@@ -1,8 +1,8 @@
 //! Requests to the writer: appends with what is known of them, and leases.
 
 use leftfold_core::store::{
-    Append, AppendError, CheckpointRecord, CommandRecord, Condition, Fence, Label, NewEvent, Outcome, Position, StreamName,
-    Version,
+    Append, AppendError, CheckpointRecord, CommandRecord, Condition, Fence, Label, NewEvent,
+    Outcome, Position, StreamName, Version,
 };
 use tokio::sync::oneshot;
 
@@ -13,7 +13,10 @@ use crate::write::lease::LeaseRequest;
 
 /// A request on its way to the writer. All are judged in one order.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are appends, and each would have to be allocated")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are appends, and each would have to be allocated"
+)]
 pub(crate) enum Request {
     Append(AppendRequest),
     Lease(LeaseRequest),
@@ -47,7 +50,8 @@ pub(crate) struct Precheck {
     pub(crate) of_events: Vec<Option<u32>>,
     /// Index in `streams` of the stream that each expectation is about.
     pub(crate) of_expectations: Vec<u32>,
-    /// The first query of the condition that an event matches, and the first event that does: once there, it stays.
+    /// The first query of the condition that an event matches, and the first event that does: once
+    /// there, it stays.
     pub(crate) found: Option<(usize, Position)>,
     /// Position of the consumer that the append moves.
     pub(crate) consumer: Option<Position>,
@@ -82,6 +86,16 @@ impl AppendRequest {
         let encoded = EncodedEvents::take(&mut events);
         let beside = held_bytes::beside_events(&condition, command.as_ref());
         let held_bytes = encoded.weight() + events.len() * size_of::<NewEvent>() + beside;
-        Self { events, encoded, condition, command, checkpoint, fence, precheck, held_bytes, answer: Some(answer) }
+        Self {
+            events,
+            encoded,
+            condition,
+            command,
+            checkpoint,
+            fence,
+            precheck,
+            held_bytes,
+            answer: Some(answer),
+        }
     }
 }

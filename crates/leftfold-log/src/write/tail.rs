@@ -66,8 +66,8 @@ impl Tail {
     }
 }
 
-/// Makes the file of a segment, durable with its name, before a group goes into it. A segment that has its name has its
-/// header.
+/// Makes the file of a segment, durable with its name, before a group goes into it. A segment that
+/// has its name has its header.
 pub(crate) fn begin_segment(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<Arc<dyn File>> {
     let name = segment_name(header.number);
     let temporary = format!("{name}.tmp");

@@ -1,4 +1,5 @@
-//! The one writer: it gathers what waits into a group, makes the group durable with one sync, and answers.
+//! The one writer: it gathers what waits into a group, makes the group durable with one sync, and
+//! answers.
 
 use std::collections::VecDeque;
 use std::io;
@@ -88,7 +89,8 @@ impl Writer {
     /// Works until the log is closed.
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut ending = Ending { shared: Arc::clone(&shared), tenure: self.tenure.take(), closed: None };
+        let mut ending =
+            Ending { shared: Arc::clone(&shared), tenure: self.tenure.take(), closed: None };
         let mut waiting = VecDeque::new();
         let mut gathering = GroupBuilder::new(&shared.index);
         while let Taken::Requests = shared.queue.take(&mut waiting) {
@@ -112,7 +114,8 @@ impl Writer {
         }
         let tick = self.time.tick(&*self.options.clock);
         self.shared.note_skew(tick.skew_micros);
-        let (binding, place) = (self.tail.segment.header.binding, address(self.number(), self.tail.end));
+        let (binding, place) =
+            (self.tail.segment.header.binding, address(self.number(), self.tail.end));
         gathering.begin(&self.shared, self.tail.chain, tick.micros, place, binding);
         let mut judged_bytes = 0;
         while let Some(mut request) = waiting.pop_front() {
@@ -135,7 +138,9 @@ impl Writer {
         }
         match self.commit(gathering) {
             Ok(()) => gathering.answer(&self.shared),
-            Err(Failed::Full(detail)) => gathering.fail(&self.shared, &AppendError::Full { detail }),
+            Err(Failed::Full(detail)) => {
+                gathering.fail(&self.shared, &AppendError::Full { detail })
+            }
             Err(Failed::Unknown(detail)) => {
                 self.shared.become_read_only(&detail);
                 gathering.fail(&self.shared, &AppendError::Unknown { detail });
@@ -151,7 +156,9 @@ impl Writer {
     fn make_room(&mut self) -> Result<(), AppendError> {
         match self.try_to_make_room() {
             // What is lacking may be a handle, and readers can open their files again.
-            Err(AppendError::Full { .. }) if self.shared.segments.let_go_of_files() => self.try_to_make_room(),
+            Err(AppendError::Full { .. }) if self.shared.segments.let_go_of_files() => {
+                self.try_to_make_room()
+            }
             tried => tried,
         }
     }
@@ -187,17 +194,21 @@ impl Writer {
         let file = match begin_segment(&*self.disk, &header) {
             Ok(file) => file,
             Err(error) => {
-                // The log grows no further until the next segment is there. What was begun of it is replaced then; if it
-                // stayed, a seal would be written behind a segment that is complete.
+                // The log grows no further until the next segment is there. What was begun of it is
+                // replaced then; if it stayed, a seal would be written behind a segment that is
+                // complete.
                 self.half_made = true;
                 return Err(match self.unmake_next() {
-                    Err(later) if !lacks_room(&later) => Failed::Unknown(format!("{error}; and taking it back: {later}")),
+                    Err(later) if !lacks_room(&later) => {
+                        Failed::Unknown(format!("{error}; and taking it back: {later}"))
+                    }
                     _ => failure(&error),
                 });
             }
         };
         self.half_made = false;
-        let segment = Arc::new(Segment::new(header, Some(crate::segments::offsets::Offsets::default())));
+        let segment =
+            Arc::new(Segment::new(header, Some(crate::segments::offsets::Offsets::default())));
         let sealed = std::mem::replace(&mut self.tail.segment, Arc::clone(&segment));
         // What it ends with may be a seal, which no group told of.
         self.shared.segments.end_at(&sealed, self.tail.end as u32);
@@ -222,7 +233,11 @@ impl Writer {
             length_before: self.tail.end as u32,
             number: self.number() + 1,
             first: chain.next,
-            hash: if begins { SegmentHeader::epoch_hash(chain.hash, store, &epoch) } else { chain.hash },
+            hash: if begins {
+                SegmentHeader::epoch_hash(chain.hash, store, &epoch)
+            } else {
+                chain.hash
+            },
             recorded_at: chain.recorded_at,
             binding: Binding::draw(),
         }
@@ -251,12 +266,21 @@ impl Writer {
         let start = self.tail.end;
         let end = start + gathering.buffer().len() as u64;
         let covered = Covered { position: chain.last(), address: header.address, hash: chain.hash };
-        self.shared.segments.add_group(&self.tail.segment, start as u32, gathering.offsets(), end as u32);
+        self.shared.segments.add_group(
+            &self.tail.segment,
+            start as u32,
+            gathering.offsets(),
+            end as u32,
+        );
         self.advance(chain, end);
         self.tail.sealed = false;
         self.tail.covered = covered;
         if header.events > 0 {
-            self.shared.note_group(GroupSpan { first: header.first, last: chain.last(), hash: chain.hash });
+            self.shared.note_group(GroupSpan {
+                first: header.first,
+                last: chain.last(),
+                hash: chain.hash,
+            });
         }
         let head = self.tail.head();
         let status = &self.shared.status;
@@ -307,7 +331,8 @@ impl Writer {
         }
     }
 
-    /// After a write that failed: cuts off what it may have left, durably. Only then is it known that nothing was written.
+    /// After a write that failed: cuts off what it may have left, durably. Only then is it known
+    /// that nothing was written.
     fn take_back(&mut self, error: &io::Error) -> Failed {
         let cut = self.tail.file.set_len(self.tail.end).and_then(|()| self.tail.file.sync());
         match cut {
@@ -319,7 +344,8 @@ impl Writer {
         }
     }
 
-    /// Ends the log cleanly: with a seal, so that opening knows that what stands before it is durable.
+    /// Ends the log cleanly: with a seal, so that opening knows that what stands before it is
+    /// durable.
     fn seal(&mut self) -> Result<(), CloseError> {
         if self.purpose != Purpose::Write {
             return Ok(());
@@ -364,7 +390,11 @@ impl Writer {
 }
 
 fn failure(error: &io::Error) -> Failed {
-    if lacks_room(error) { Failed::Full(error.to_string()) } else { Failed::Unknown(error.to_string()) }
+    if lacks_room(error) {
+        Failed::Full(error.to_string())
+    } else {
+        Failed::Unknown(error.to_string())
+    }
 }
 
 fn refuse(shared: &Shared, waiting: &mut VecDeque<Request>, error: &AppendError) {

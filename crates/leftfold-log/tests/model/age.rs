@@ -1,8 +1,9 @@
-//! Appends whose conditions are looked up while others go by: some side by side, some hundreds of groups before they are
-//! judged.
+//! Appends whose conditions are looked up while others go by: some side by side, some hundreds of
+//! groups before they are judged.
 
 use leftfold_core::store::{
-    Append, Backend, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Position, Query, QueryItem, Read, Tag, Tags,
+    Append, Backend, CommandId, CommandRecord, Condition, Digest, Expected, NewEvent, Position,
+    Query, QueryItem, Read, Tag, Tags,
 };
 use leftfold_log::Log;
 use leftfold_testing::by_runtime;
@@ -22,10 +23,11 @@ enum Passing {
 }
 
 impl Run {
-    /// Appends that are handed over one after the other, and waited for only then. Each is looked up at the head of that
-    /// moment.
+    /// Appends that are handed over one after the other, and waited for only then. Each is looked
+    /// up at the head of that moment.
     pub(crate) fn append_side_by_side(&mut self, log: &Log) {
-        let appends: Vec<Append> = (0..2 + self.random.usize(..4)).map(|_| self.random_append()).collect();
+        let appends: Vec<Append> =
+            (0..2 + self.random.usize(..4)).map(|_| self.random_append()).collect();
         let pending: Vec<_> = appends.iter().map(|append| log.append(append.clone())).collect();
         // What each would have been refused with, at every head that it may have been looked up at.
         let mut earlier: Vec<Vec<Option<Answer>>> = vec![Vec::new(); appends.len()];
@@ -38,8 +40,8 @@ impl Run {
         }
     }
 
-    /// An append whose look-up is held while others go by: by the time that it is judged, what was looked up may be older
-    /// than what memory holds.
+    /// An append whose look-up is held while others go by: by the time that it is judged, what was
+    /// looked up may be older than what memory holds.
     pub(crate) fn append_held(&mut self, log: &Log) {
         let append = self.append_with_history();
         let before = refusal(&*self.model_backend, &append);
@@ -68,15 +70,21 @@ impl Run {
         self.judge(append, answer, &[]);
     }
 
-    /// An append under a condition that goes far back, and whose look-up reads events: more tags than are looked up in
-    /// lists, the last of which decides.
+    /// An append under a condition that goes far back, and whose look-up reads events: more tags
+    /// than are looked up in lists, the last of which decides.
     fn append_with_history(&mut self) -> Append {
         let mut append = self.random_append();
         let rare = self.random.u8(..3);
         let tags = std::iter::repeat_n("z".to_owned(), 8).chain([rare_tag(rare)]);
-        let query = Query::from(QueryItem { tags: tags.map(|tag| Tag::new(tag).unwrap()).collect(), ..QueryItem::default() });
+        let query = Query::from(QueryItem {
+            tags: tags.map(|tag| Tag::new(tag).unwrap()).collect(),
+            ..QueryItem::default()
+        });
         // Nothing matches yet, most often: else it is a conflict at once.
-        let last = wait(self.model.page(Read::matching(query.clone(), Position::END).backwards().page_of(1))).unwrap();
+        let last = wait(
+            self.model.page(Read::matching(query.clone(), Position::END).backwards().page_of(1)),
+        )
+        .unwrap();
         let after = last.events.first().map_or(Position::START, |event| event.position);
         if self.random.bool() {
             append.condition.none_matching.clear();
@@ -88,8 +96,8 @@ impl Run {
         append
     }
 
-    /// What may make an append that is held impossible: an event of a stream that it expects something of, one that
-    /// matches its condition, the same command, a move of its consumer.
+    /// What may make an append that is held impossible: an event of a stream that it expects
+    /// something of, one that matches its condition, the same command, a move of its consumer.
     fn rival(&mut self, held: &Append, passing: Passing) -> Append {
         // It may write where the runtime does, as the append that is held may.
         let mut rival = by_runtime(Append::default());
@@ -132,7 +140,11 @@ impl Run {
         self.fillers += 1;
         let mut id = [0xff; 16];
         id[..8].copy_from_slice(&self.fillers.to_le_bytes());
-        CommandRecord { id: CommandId(id), digest: Digest([self.random.u8(..2); 16]), answer: vec![1].into() }
+        CommandRecord {
+            id: CommandId(id),
+            digest: Digest([self.random.u8(..2); 16]),
+            answer: vec![1].into(),
+        }
     }
 
     pub(crate) fn random_append(&mut self) -> Append {

@@ -1,14 +1,16 @@
 //! What an append should be answered, by the words of the contract.
 
 use leftfold_core::store::{
-    Append, AppendError, Backend, Conflict, MoveFrom, Outcome, Position, Read, StreamName, Timestamp, Version,
+    Append, AppendError, Backend, Conflict, MoveFrom, Outcome, Position, Read, StreamName,
+    Timestamp, Version,
 };
 
 use crate::support::wait;
 
 pub(crate) type Answer = Result<Outcome, AppendError>;
 
-/// The answer to an append that may not go in; nothing if it may. Asks the model, and changes nothing of it.
+/// The answer to an append that may not go in; nothing if it may. Asks the model, and changes
+/// nothing of it.
 pub(crate) fn refusal(model: &dyn Backend, append: &Append) -> Option<Answer> {
     if let Some(command) = &append.command
         && let Some(answered) = wait(model.answered(command.id)).unwrap()
@@ -29,7 +31,11 @@ pub(crate) fn refusal(model: &dyn Backend, append: &Append) -> Option<Answer> {
     for (clause, none) in append.condition.none_matching.iter().enumerate() {
         let read = Read::matching(none.query.clone(), none.after.next()).page_of(1);
         if let Some(event) = wait(model.read(read)).unwrap().events.first() {
-            return Some(Ok(Outcome::Conflict(Conflict::Matching { clause, after: none.after, found: event.position })));
+            return Some(Ok(Outcome::Conflict(Conflict::Matching {
+                clause,
+                after: none.after,
+                found: event.position,
+            })));
         }
     }
     let record = append.checkpoint.as_ref()?;
@@ -40,7 +46,12 @@ pub(crate) fn refusal(model: &dyn Backend, append: &Append) -> Option<Answer> {
         return None;
     }
     let (consumer, from): (_, MoveFrom) = (record.consumer.clone(), record.from);
-    Some(Err(AppendError::CheckpointMoved { consumer, current: current.unwrap_or(Position::START), from, proposed }))
+    Some(Err(AppendError::CheckpointMoved {
+        consumer,
+        current: current.unwrap_or(Position::START),
+        from,
+        proposed,
+    }))
 }
 
 pub(crate) fn version(model: &dyn Backend, stream: &StreamName) -> Version {

@@ -1,7 +1,8 @@
-//! A random run on a simulated disk that crashes at every kind of point, held against the memory backend.
+//! A random run on a simulated disk that crashes at every kind of point, held against the memory
+//! backend.
 //!
-//! `LEFTFOLD_SEED` repeats a run, `LEFTFOLD_CRASHES` says how many crash points it has, `LEFTFOLD_LONG=1` that they are
-//! many.
+//! `LEFTFOLD_SEED` repeats a run, `LEFTFOLD_CRASHES` says how many crash points it has,
+//! `LEFTFOLD_LONG=1` that they are many.
 
 mod age;
 mod judge;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Append, AppendError, Backend, CommandId, EventId, Hash, Label, MemoryBackend, Outcome, Partition, Position, Read,
-    RecordedEvent, Store, StoreId, Version,
+    Append, AppendError, Backend, CommandId, EventId, Hash, Label, MemoryBackend, Outcome,
+    Partition, Position, Read, RecordedEvent, Store, StoreId, Version,
 };
 use leftfold_log::disk::{Fault, Simulated, Use};
 use leftfold_log::{ClockBehind, Log, OpenError, Options, Upkeep, restore_on};
@@ -45,7 +46,13 @@ fn the_log_is_the_model_through_crashes_of_every_kind() {
     }
     let lines: String = counts.iter().map(|(kind, count)| format!("\n{count:>7} {kind}")).collect();
     tell(&format!("seed {seed}: {total} crash points{lines}"));
-    for kind in ["crash in recovery", "crash in a restore", "look-up held", "refused after an unknown outcome", "read failed"] {
+    for kind in [
+        "crash in recovery",
+        "crash in a restore",
+        "look-up held",
+        "refused after an unknown outcome",
+        "read failed",
+    ] {
         assert!(counts.get(kind).is_some_and(|count| *count > 0), "there was no {kind}");
     }
 }
@@ -62,7 +69,8 @@ struct Run {
     options: Options,
     /// What is known to be in the log, in order.
     accepted: Vec<Append>,
-    /// What may have become durable, in order, all or nothing of each, and only a first part of them.
+    /// What may have become durable, in order, all or nothing of each, and only a first part of
+    /// them.
     unknown: Vec<Append>,
     /// Only what is known to be in the log.
     model: Store,
@@ -158,7 +166,8 @@ impl Run {
         if end == End::Close {
             let _ = wait(log.close());
         }
-        let dead = if matches!(end, End::Kill | End::Crash) { Some(self.disk.kill()) } else { None };
+        let dead =
+            if matches!(end, End::Kill | End::Crash) { Some(self.disk.kill()) } else { None };
         let stopped = self.disk.is_stopped();
         drop(log);
         self.disk.set_room(None);
@@ -204,7 +213,8 @@ impl Run {
         }
     }
 
-    /// Declares that the log is a copy that was brought back. Returns how many crash points that had.
+    /// Declares that the log is a copy that was brought back. Returns how many crash points that
+    /// had.
     fn restore(&mut self) -> u64 {
         if self.accepted.is_empty() {
             return 0;
@@ -243,13 +253,16 @@ impl Run {
             17..20 => self.read(log),
             20..22 => self.snapshot(log),
             22 => self.clock.shift([1_000, 5_000_000][self.random.usize(..2)]),
-            23 => self.clock.jump([-40, 3_600_000_000, -40 * DAY_MICROS, 40 * DAY_MICROS][self.random.usize(..4)]),
+            23 => self.clock.jump(
+                [-40, 3_600_000_000, -40 * DAY_MICROS, 40 * DAY_MICROS][self.random.usize(..4)],
+            ),
             _ => self.look_up(log),
         }
     }
 
     fn append_together(&mut self, log: &Log) {
-        let appends: Vec<Append> = (0..=self.random.usize(..3)).map(|_| self.random_append()).collect();
+        let appends: Vec<Append> =
+            (0..=self.random.usize(..3)).map(|_| self.random_append()).collect();
         let pending = log.append_together(appends.clone());
         for (append, pending) in appends.into_iter().zip(pending) {
             let answer = wait(pending);
@@ -257,8 +270,8 @@ impl Run {
         }
     }
 
-    /// Holds an answer against the model, which knows all that was judged before. What the append would have been refused
-    /// with at earlier heads may be answered too, if it lasts.
+    /// Holds an answer against the model, which knows all that was judged before. What the append
+    /// would have been refused with at earlier heads may be answered too, if it lasts.
     fn judge(&mut self, append: Append, answer: Answer, earlier: &[Option<Answer>]) {
         match answer {
             Err(AppendError::Unknown { .. }) => return self.unknown.push(append),
@@ -269,7 +282,10 @@ impl Run {
         }
         let now = refusal(&*self.model_backend, &append);
         if matches!(answer, Ok(Outcome::Appended(_))) {
-            assert!(self.unknown.is_empty(), "nothing is appended after what is unknown: {answer:?} of {append:?}");
+            assert!(
+                self.unknown.is_empty(),
+                "nothing is appended after what is unknown: {answer:?} of {append:?}"
+            );
             assert!(now.is_none(), "it had to be refused with {now:?}: {append:?}");
             let expected = wait(self.model.append(append.clone()));
             assert_eq!(comparable(answer), comparable(expected), "of {append:?}");
@@ -279,11 +295,16 @@ impl Run {
             // It is known of the model, so of what is durable: never of what may not be.
             self.count("refused after an unknown outcome");
         }
-        let Some(now) = now.map(comparable) else { panic!("nothing speaks against it, but it is {answer:?}: {append:?}") };
+        let Some(now) = now.map(comparable) else {
+            panic!("nothing speaks against it, but it is {answer:?}: {append:?}")
+        };
         let answer = comparable(answer);
         let lasts = matches!(now, Ok(Outcome::Conflict(_)))
             && earlier.iter().flatten().any(|earlier| comparable(earlier.clone()) == answer);
-        assert!(answer == now || lasts, "{answer:?} instead of {now:?}, nor was it {earlier:?} before: {append:?}");
+        assert!(
+            answer == now || lasts,
+            "{answer:?} instead of {now:?}, nor was it {earlier:?} before: {append:?}"
+        );
     }
 
     fn may_not_read(&self) -> bool {
@@ -321,7 +342,10 @@ impl Run {
         }
         let store = Store::new(log.clone());
         let id = EventId(uuid::Uuid::from_u128(u128::from(self.random.u8(..8))));
-        assert_eq!(wait(log.positions_of(id, 5)).unwrap(), wait(self.model.positions_of(id, 5)).unwrap());
+        assert_eq!(
+            wait(log.positions_of(id, 5)).unwrap(),
+            wait(self.model.positions_of(id, 5)).unwrap()
+        );
         let command = CommandId([self.random.u8(..20); 16]);
         assert_eq!(kept(&store, command), kept(&self.model, command));
         assert_eq!(stands(log), stands(&*self.model_backend));
@@ -342,7 +366,8 @@ impl Run {
 /// Where the consumer stands in the default partition, and in another.
 fn stands(backend: &dyn Backend) -> [Option<Position>; 2] {
     [None, Some(Label::new("p").unwrap())].map(|partition| {
-        let checkpoint = wait(backend.checkpoint(consumer(), SOURCE, Partition(partition))).unwrap();
+        let checkpoint =
+            wait(backend.checkpoint(consumer(), SOURCE, Partition(partition))).unwrap();
         checkpoint.map(|checkpoint| checkpoint.position)
     })
 }

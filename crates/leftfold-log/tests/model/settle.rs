@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use leftfold_core::store::{
-    Answered, Append, Backend, CommandId, Condition, MemoryBackend, NewEvent, Outcome, Position, Query, Read, RecordedEvent,
-    Signal, Store, Version,
+    Answered, Append, Backend, CommandId, Condition, MemoryBackend, NewEvent, Outcome, Position,
+    Query, Read, RecordedEvent, Signal, Store, Version,
 };
 use leftfold_log::Log;
 
@@ -13,15 +13,20 @@ use crate::support::{random_query, wait};
 use crate::{Run, stands};
 
 impl Run {
-    /// What was accepted is there, what was unknown is there or not, a first part of it and each whole; what was seen
-    /// before is as it was.
+    /// What was accepted is there, what was unknown is there or not, a first part of it and each
+    /// whole; what was seen before is as it was.
     pub(crate) fn settle(&mut self, log: &Log) {
         let store = Store::new(log.clone());
         let all = everything(&store);
         let found: Vec<(NewEvent, Version)> = all.iter().cloned().map(bare).collect();
-        let ids: BTreeSet<[u8; 16]> =
-            self.accepted.iter().chain(&self.unknown).filter_map(|append| Some(append.command.as_ref()?.id.0)).collect();
-        let remembered = |store: &Store| ids.iter().map(|id| kept(store, CommandId(*id))).collect::<Vec<_>>();
+        let ids: BTreeSet<[u8; 16]> = self
+            .accepted
+            .iter()
+            .chain(&self.unknown)
+            .filter_map(|append| Some(append.command.as_ref()?.id.0))
+            .collect();
+        let remembered =
+            |store: &Store| ids.iter().map(|id| kept(store, CommandId(*id))).collect::<Vec<_>>();
         let (answers, checkpoints) = (remembered(&store), stands(log));
         let mut candidates = vec![];
         for kept in 0..=self.unknown.len() {
@@ -35,7 +40,10 @@ impl Run {
             }
         }
         let Some((went_in, backend)) = candidates.pop() else {
-            panic!("the log holds {} events, which is not what was accepted, nor with what was unknown", found.len());
+            panic!(
+                "the log holds {} events, which is not what was accepted, nor with what was unknown",
+                found.len()
+            );
         };
         self.accepted.extend(went_in);
         self.unknown.clear();
@@ -54,11 +62,15 @@ impl Run {
         let model = Arc::new(MemoryBackend::new());
         for append in &self.accepted {
             // It went in, so its condition need not be judged again.
-            let outcome = wait(model.append(Append { condition: Condition::none(), ..append.clone() }));
+            let outcome =
+                wait(model.append(Append { condition: Condition::none(), ..append.clone() }));
             assert!(matches!(outcome, Ok(Outcome::Appended(_))), "{outcome:?} of {append:?}");
         }
-        // Some of them was judged to be a conflict, or the repetition of another one: then it changes nothing here either.
-        let goes_in = |append: &&Append| matches!(wait(model.append((*append).clone())), Ok(Outcome::Appended(_)));
+        // Some of them was judged to be a conflict, or the repetition of another one: then it
+        // changes nothing here either.
+        let goes_in = |append: &&Append| {
+            matches!(wait(model.append((*append).clone())), Ok(Outcome::Appended(_)))
+        };
         let went_in = self.unknown.iter().take(kept).filter(goes_in).cloned().collect();
         (model, went_in)
     }
@@ -77,14 +89,23 @@ impl Run {
             assert_eq!(event.position, Position(position), "positions have no gap");
         }
         for pair in all.windows(2) {
-            assert!(pair[0].recorded_at <= pair[1].recorded_at, "recorded time goes back at {}", pair[1].position);
+            assert!(
+                pair[0].recorded_at <= pair[1].recorded_at,
+                "recorded time goes back at {}",
+                pair[1].position
+            );
         }
     }
 
     fn follow(&mut self, store: &Store, all: &[RecordedEvent]) {
         let after = self.random.u64(..=all.len() as u64);
         let query = random_query(&mut self.random);
-        let expected = all.iter().skip(after as usize).filter(|event| query.matches(event)).cloned().collect::<Vec<_>>();
+        let expected = all
+            .iter()
+            .skip(after as usize)
+            .filter(|event| query.matches(event))
+            .cloned()
+            .collect::<Vec<_>>();
         let mut subscription = store.subscribe(query.clone(), Position(after));
         let mut found = Vec::new();
         loop {
@@ -108,7 +129,8 @@ impl Run {
 /// What is remembered of a command, without its time.
 pub(crate) fn kept(store: &Store, id: CommandId) -> Option<Answered> {
     let answered = wait(store.answered(id)).unwrap();
-    answered.map(|answered| Answered { recorded_at: leftfold_core::store::Timestamp::MIN, ..answered })
+    answered
+        .map(|answered| Answered { recorded_at: leftfold_core::store::Timestamp::MIN, ..answered })
 }
 
 fn everything(store: &Store) -> Vec<RecordedEvent> {

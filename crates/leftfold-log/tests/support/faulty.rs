@@ -20,7 +20,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// Counts a use, and says if it fails.
     fn fails(&self, left: &AtomicU32) -> bool {
-        let before = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let before =
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         let fails = before == Ok(1);
         if fails {
             self.failed.store(true, Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! A disk whose reads by the log's own threads can be held: what they look up grows old while others append.
+//! A disk whose reads by the log's own threads can be held: what they look up grows old while
+//! others append.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -30,14 +31,15 @@ impl Gate {
         self.state.lock().unwrap()
     }
 
-    /// Lets so many more reads pass, and holds all later ones until the value is dropped: also by a test that fails, whose
-    /// log waits for them.
+    /// Lets so many more reads pass, and holds all later ones until the value is dropped: also by a
+    /// test that fails, whose log waits for them.
     pub(crate) fn shut(self: &Arc<Self>, passing: u32) -> Shut {
         *self.state() = State { passing: Some(passing), ..State::default() };
         Shut(Arc::clone(self))
     }
 
-    /// Waits for an answer on a thread of its own. Returns when a read is held, or the answer is there; says which.
+    /// Waits for an answer on a thread of its own. Returns when a read is held, or the answer is
+    /// there; says which.
     pub(crate) fn hand_over<T: Send + 'static>(
         self: &Arc<Self>,
         pending: impl Future<Output = T> + Send + 'static,

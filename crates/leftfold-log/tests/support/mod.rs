@@ -1,5 +1,5 @@
-//! What the tests of the engine share: random appends and queries from a seed, a clock that a test sets, and a way to
-//! wait for an answer.
+//! What the tests of the engine share: random appends and queries from a seed, a clock that a test
+//! sets, and a way to wait for an answer.
 #![allow(dead_code, reason = "each test uses some of it")]
 
 pub(crate) mod faulty;
@@ -12,8 +12,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use leftfold_core::store::{
-    Append, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, EventId, EventType, Expected, Hash, Label, MoveFrom,
-    NewEvent, Partition, Position, Query, QueryItem, StoreId, StreamMatch, StreamName, Tags, Timestamp, TypeMatch, Version,
+    Append, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, EventId, EventType,
+    Expected, Hash, Label, MoveFrom, NewEvent, Partition, Position, Query, QueryItem, StoreId,
+    StreamMatch, StreamName, Tags, Timestamp, TypeMatch, Version,
 };
 use leftfold_log::Clock;
 use leftfold_testing::by_runtime;
@@ -24,7 +25,8 @@ pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     pub(crate) fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Self(path)
     }
@@ -86,7 +88,10 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
 }
 
 pub(crate) fn seed() -> u64 {
-    let seed = std::env::var("LEFTFOLD_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed = std::env::var("LEFTFOLD_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
     println!("LEFTFOLD_SEED={seed}");
     seed
 }
@@ -223,7 +228,12 @@ fn random_checkpoint(random: &mut fastrand::Rng, known: &Known<'_>) -> Checkpoin
     };
     let partition = if random.u8(..8) == 0 { Some(Label::new("p").unwrap()) } else { None };
     let position = Position(known.checkpoint.0 + random.u64(..4));
-    let checkpoint = Checkpoint { store: known.store, partition: Partition(partition), position, hash: Hash([9; 32]) };
+    let checkpoint = Checkpoint {
+        store: known.store,
+        partition: Partition(partition),
+        position,
+        hash: Hash([9; 32]),
+    };
     CheckpointRecord { consumer: consumer(), from, checkpoint }
 }
 

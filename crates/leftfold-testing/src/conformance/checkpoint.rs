@@ -1,7 +1,8 @@
 //! Checkpoint records: where consumers stand, moved by compare-and-set, atomically with events.
 
 use leftfold_core::store::{
-    Append, AppendError, Checkpoint, Condition, Expected, Hash, MoveFrom, Outcome, Partition, Position, StoreId, Version,
+    Append, AppendError, Checkpoint, Condition, Expected, Hash, MoveFrom, Outcome, Partition,
+    Position, StoreId, Version,
 };
 use tokio::task::JoinSet;
 
@@ -15,7 +16,12 @@ async fn stands<F: Factory>(store: &Subject<'_, F>, consumer: &str) -> Option<u6
 }
 
 fn moved(current: u64, from: MoveFrom, proposed: u64) -> AppendError {
-    AppendError::CheckpointMoved { consumer: label("c"), current: Position(current), from, proposed: Position(proposed) }
+    AppendError::CheckpointMoved {
+        consumer: label("c"),
+        current: Position(current),
+        from,
+        proposed: Position(proposed),
+    }
 }
 
 /// A consumer that never recorded anything has no checkpoint.
@@ -108,7 +114,8 @@ pub async fn a_checkpoint_is_atomic_with_the_events(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let source = store.identity().store;
     let reaction = |from, to, expected| Append {
-        checkpoint: moving("c", MoveFrom::Exactly(Position(from)), checkpoint(source, to)).checkpoint,
+        checkpoint: moving("c", MoveFrom::Exactly(Position(from)), checkpoint(source, to))
+            .checkpoint,
         command: Some(command(&format!("reaction {to}"))),
         ..events("a-1", 2).when(Condition::stream(stream("a-1"), expected))
     };
@@ -116,7 +123,11 @@ pub async fn a_checkpoint_is_atomic_with_the_events(factory: &impl Factory) {
     store.conflict(reaction(1, 2, Expected::Absent)).await;
     assert_eq!(stands(&store, "c").await, Some(1), "a conflict leaves the checkpoint");
     store.refused(reaction(0, 2, Expected::Exists)).await;
-    assert_eq!(store.version(stream("a-1")).await, Ok(Version(2)), "a checkpoint that had moved leaves the stream");
+    assert_eq!(
+        store.version(stream("a-1")).await,
+        Ok(Version(2)),
+        "a checkpoint that had moved leaves the stream"
+    );
     assert_eq!(store.answered(command("reaction 2").id).await, Ok(None), "and the command id");
     store.appended(reaction(1, 2, Expected::Exists)).await;
     assert_eq!((stands(&store, "c").await, store.head().position), (Some(2), Position(4)));
@@ -129,7 +140,9 @@ pub async fn of_two_runners_only_one_moves_on(factory: &impl Factory) {
     for step in 0..20 {
         let mut running = JoinSet::new();
         for _ in 0..4 {
-            let moved = moving("c", MoveFrom::Exactly(Position(step)), checkpoint(source, step + 1)).checkpoint;
+            let moved =
+                moving("c", MoveFrom::Exactly(Position(step)), checkpoint(source, step + 1))
+                    .checkpoint;
             let append = Append { checkpoint: moved, ..events("a-1", 1) };
             let store = (*store).clone();
             running.spawn(async move { store.append(append).await });
@@ -138,7 +151,9 @@ pub async fn of_two_runners_only_one_moves_on(factory: &impl Factory) {
         while let Some(answer) = running.join_next().await {
             match answer.expect("a task ends without a panic") {
                 Ok(Outcome::Appended(_)) => reactions += 1,
-                Err(AppendError::CheckpointMoved { current, .. }) => assert_eq!(current, Position(step + 1)),
+                Err(AppendError::CheckpointMoved { current, .. }) => {
+                    assert_eq!(current, Position(step + 1))
+                }
                 other => panic!("a runner that came late was answered {other:?}"),
             }
         }
@@ -160,7 +175,8 @@ pub async fn checkpoints_survive_reopening(factory: &impl Factory) {
         let consumer = format!("consumer {}", number % 10);
         assert_eq!(stands(&store, &consumer).await, Some(number), "{consumer}");
         store.refused(moving(&consumer, MoveFrom::Earlier, checkpoint(source, number))).await;
-        let on = moving(&consumer, MoveFrom::Exactly(Position(number)), checkpoint(source, number + 10));
+        let on =
+            moving(&consumer, MoveFrom::Exactly(Position(number)), checkpoint(source, number + 10));
         store.appended(on).await;
     }
 }

@@ -1,37 +1,47 @@
-//! The end of a store: what was handed over is answered, what comes later is told so, who waits is woken.
+//! The end of a store: what was handed over is answered, what comes later is told so, who waits is
+//! woken.
 
 use std::time::Duration;
 
 use leftfold_core::store::{
-    AppendError, EventId, Holder, LeaseError, Leased, Outcome, Position, Query, Read, ReadError, Signal, State, SubscribeError,
-    Timestamp, Version,
+    AppendError, EventId, Holder, LeaseError, Leased, Outcome, Position, Query, Read, ReadError,
+    Signal, State, SubscribeError, Timestamp, Version,
 };
 
 use super::examples::{command, events, label, stream};
 use super::subject::Subject;
 use super::{Factory, Reopens};
 
-/// Every call after closing answers that the store is closed; which store it was can still be asked.
+/// Every call after closing answers that the store is closed; which store it was can still be
+/// asked.
 pub async fn a_closed_store_says_so(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     store.appended(events("a-1", 2)).await;
     let identity = store.identity();
     let last = store.checkpoint_at(Position(2)).await.expect("the position is there");
     let (me, during) = (Holder::random(), Duration::from_secs(60));
-    let Ok(Leased::Held(lease)) = store.lease(label("w"), me, during).await else { panic!("nobody else asked") };
+    let Ok(Leased::Held(lease)) = store.lease(label("w"), me, during).await else {
+        panic!("nobody else asked")
+    };
     assert_eq!(store.status().borrow().state, State::Open);
     assert_eq!(store.close().await, Ok(()));
     assert_eq!(store.status().borrow().state, State::Closed);
     assert_eq!(store.identity(), identity);
     assert_eq!(store.append(events("a-1", 1)).await, Err(AppendError::Closed));
     let closed = Err(ReadError::Closed);
-    assert_eq!(store.page(Read::matching(Query::all(), Position(1))).await, closed.clone().map(|()| unreachable!()));
+    assert_eq!(
+        store.page(Read::matching(Query::all(), Position(1))).await,
+        closed.clone().map(|()| unreachable!())
+    );
     assert_eq!(store.version(stream("a-1")).await, closed.clone().map(|()| Version::ABSENT));
     assert_eq!(store.answered(command("1").id).await, closed.clone().map(|()| None));
     assert_eq!(store.checkpoint(label("c")).await, closed.clone().map(|()| None));
     assert_eq!(store.position_at(Timestamp::MAX).await, closed.clone().map(|()| Position::START));
     assert_eq!(store.hash_at(Position(1)).await, closed.clone().map(|()| None));
-    assert_eq!(store.positions_of(EventId(uuid::Uuid::nil()), 1).await, closed.clone().map(|()| vec![]));
+    assert_eq!(
+        store.positions_of(EventId(uuid::Uuid::nil()), 1).await,
+        closed.clone().map(|()| vec![])
+    );
     assert_eq!(store.snapshot("key".into()).await, closed.clone().map(|()| None));
     store.keep_snapshot("key".into(), "value".into());
     assert_eq!(store.lease(label("w"), me, during).await, Err(LeaseError::Closed));
@@ -40,7 +50,11 @@ pub async fn a_closed_store_says_so(factory: &impl Factory) {
     assert_eq!(resumed, Some(SubscribeError::Read(ReadError::Closed)));
     let mut subscription = store.subscribe(Query::all(), Position::START);
     assert_eq!(subscription.next().await, Err(ReadError::Closed));
-    assert_eq!(store.clone().append(events("a-1", 1)).await, Err(AppendError::Closed), "a clone is the same store");
+    assert_eq!(
+        store.clone().append(events("a-1", 1)).await,
+        Err(AppendError::Closed),
+        "a clone is the same store"
+    );
 }
 
 /// Appends that were handed over before the end are carried out and answered.
@@ -50,7 +64,10 @@ pub async fn what_was_handed_over_is_answered<F: Factory>(factory: &F) {
     assert_eq!(store.close().await, Ok(()));
     for (index, pending) in handed_over.into_iter().enumerate() {
         let answer = pending.await;
-        assert!(matches!(answer, Ok(Outcome::Appended(_))), "append {index} of those before the end: {answer:?}");
+        assert!(
+            matches!(answer, Ok(Outcome::Appended(_))),
+            "append {index} of those before the end: {answer:?}"
+        );
     }
     if F::REOPENS == Reopens::Yes {
         store.reopen().await;

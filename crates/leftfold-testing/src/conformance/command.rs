@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, CommandRecord, Condition, Digest, Expected, MoveFrom, Outcome, Position, Version,
+    Answered, Append, AppendError, CommandRecord, Condition, Digest, Expected, MoveFrom, Outcome,
+    Position, Version,
 };
 use tokio::task::JoinSet;
 
@@ -27,7 +28,12 @@ pub async fn a_repeated_request_is_answered_as_first(factory: &impl Factory) {
     store.appended(events("x-1", 1)).await;
     let first = store.appended(request("1", events("a-1", 3))).await;
     store.appended(events("x-1", 1)).await;
-    let expected = Answered { record: command("1"), recorded_at: first.recorded_at, first: Position(2), events: 3 };
+    let expected = Answered {
+        record: command("1"),
+        recorded_at: first.recorded_at,
+        first: Position(2),
+        events: 3,
+    };
     let other_answer = CommandRecord { answer: Bytes::from_static(b"another"), ..command("1") };
     for again in [
         request("1", events("a-1", 3)),
@@ -49,8 +55,11 @@ pub async fn a_request_without_events_is_remembered(factory: &impl Factory) {
     let later = store.appended(request("later", Append::default())).await;
     store.appended(events("a-1", 1)).await;
     store.reopen().await;
-    for (key, first, recorded_at) in [("start", 0, at_start.recorded_at), ("later", 2, later.recorded_at)] {
-        let expected = Answered { record: command(key), recorded_at, first: Position(first), events: 0 };
+    for (key, first, recorded_at) in
+        [("start", 0, at_start.recorded_at), ("later", 2, later.recorded_at)]
+    {
+        let expected =
+            Answered { record: command(key), recorded_at, first: Position(first), events: 0 };
         assert_eq!(repeated(&store, request(key, events("a-1", 5))).await, expected);
         assert_eq!(store.answered(command(key).id).await, Ok(Some(expected)));
     }
@@ -72,16 +81,21 @@ pub async fn other_bytes_under_one_id_are_refused(factory: &impl Factory) {
     assert_eq!(remembered.map(|answered| answered.record), Some(command("1")));
 }
 
-/// The id is looked at before the condition and the checkpoint: a repetition is not a conflict with its own effect.
+/// The id is looked at before the condition and the checkpoint: a repetition is not a conflict with
+/// its own effect.
 pub async fn the_id_is_looked_at_before_the_condition(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let absent = Condition::stream(stream("a-1"), Expected::Absent);
-    let moved = moving("c", MoveFrom::Exactly(Position::START), checkpoint(store.identity().store, 1)).checkpoint;
-    let append = Append { checkpoint: moved, ..request("1", events("a-1", 1)).when(absent.clone()) };
+    let moved =
+        moving("c", MoveFrom::Exactly(Position::START), checkpoint(store.identity().store, 1))
+            .checkpoint;
+    let append =
+        Append { checkpoint: moved, ..request("1", events("a-1", 1)).when(absent.clone()) };
     store.appended(append.clone()).await;
     assert_eq!(repeated(&store, append).await.first, Position(1));
     let other = CommandRecord { digest: Digest::of(b"other bytes"), ..command("1") };
-    let refused = store.refused(Append { command: Some(other), ..events("a-1", 1).when(absent) }).await;
+    let refused =
+        store.refused(Append { command: Some(other), ..events("a-1", 1).when(absent) }).await;
     assert!(matches!(refused, AppendError::CommandIdReused { .. }), "{refused:?}");
 }
 
@@ -89,11 +103,20 @@ pub async fn the_id_is_looked_at_before_the_condition(factory: &impl Factory) {
 pub async fn an_append_that_was_refused_leaves_its_id_free(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     store.appended(events("a-1", 1)).await;
-    store.conflict(request("1", events("a-1", 1)).when(Condition::stream(stream("a-1"), Expected::Absent))).await;
+    store
+        .conflict(
+            request("1", events("a-1", 1)).when(Condition::stream(stream("a-1"), Expected::Absent)),
+        )
+        .await;
     assert_eq!(store.answered(command("1").id).await, Ok(None), "after a conflict");
-    let moved = moving("c", MoveFrom::Exactly(Position(7)), checkpoint(store.identity().store, 8)).checkpoint;
+    let moved = moving("c", MoveFrom::Exactly(Position(7)), checkpoint(store.identity().store, 8))
+        .checkpoint;
     store.refused(Append { checkpoint: moved, ..request("1", events("a-1", 1)) }).await;
-    assert_eq!(store.answered(command("1").id).await, Ok(None), "after a checkpoint that had moved");
+    assert_eq!(
+        store.answered(command("1").id).await,
+        Ok(None),
+        "after a checkpoint that had moved"
+    );
     assert_eq!(store.appended(request("1", events("a-1", 1))).await.versions, [Version(2)]);
 }
 
@@ -110,14 +133,18 @@ pub async fn answers_are_remembered_for_ever(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     let mut expected = Vec::new();
     for number in 0..300 {
-        let appended = store.appended(request(&number.to_string(), events("a-1", number % 3))).await;
+        let appended =
+            store.appended(request(&number.to_string(), events("a-1", number % 3))).await;
         let record = command(&number.to_string());
         let (recorded_at, first) = (appended.recorded_at, appended.first);
         expected.push(Answered { record, recorded_at, first, events: (number % 3) as u32 });
     }
     for _ in 0..2 {
         for answered in &expected {
-            assert_eq!(store.answered(answered.record.id).await.as_ref(), Ok(&Some(answered.clone())));
+            assert_eq!(
+                store.answered(answered.record.id).await.as_ref(),
+                Ok(&Some(answered.clone()))
+            );
             let again = Append { command: Some(answered.record.clone()), ..events("b-1", 1) };
             assert_eq!(repeated(&store, again).await, *answered);
         }
@@ -143,16 +170,23 @@ pub async fn of_concurrent_requests_one_takes_effect(factory: &impl Factory) {
                 other => panic!("a repeated request was answered {other:?}"),
             }
         }
-        let [one] = &appended[..] else { panic!("{} of 8 requests took effect under one id", appended.len()) };
+        let [one] = &appended[..] else {
+            panic!("{} of 8 requests took effect under one id", appended.len())
+        };
         for answered in answers {
             let seen = (answered.first, answered.events as usize, answered.recorded_at);
-            assert_eq!(seen, (one.first, one.versions.len(), one.recorded_at), "what the others hear");
+            assert_eq!(
+                seen,
+                (one.first, one.versions.len(), one.recorded_at),
+                "what the others hear"
+            );
         }
         assert_eq!(store.head().position, one.last());
     }
 }
 
-/// Of different requests under one id at the same time, one takes effect and the others are refused.
+/// Of different requests under one id at the same time, one takes effect and the others are
+/// refused.
 pub async fn of_concurrent_requests_with_other_bytes_one_takes_effect(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let mut running = JoinSet::new();
@@ -187,6 +221,9 @@ pub async fn answers_of_every_size_survive(factory: &impl Factory) {
     store.reopen().await;
     for size in sizes {
         let answered = store.answered(record(size).id).await.expect("the store can be read");
-        assert!(answered.is_some_and(|answered| answered.record == record(size)), "an answer of {size} bytes");
+        assert!(
+            answered.is_some_and(|answered| answered.record == record(size)),
+            "an answer of {size} bytes"
+        );
     }
 }

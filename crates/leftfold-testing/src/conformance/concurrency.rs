@@ -1,6 +1,8 @@
 //! Promises under concurrency: no lost update, no write skew, no false success, no false conflict.
 
-use leftfold_core::store::{Append, Condition, Conflict, Expected, Outcome, Position, Query, Read, Store, Version};
+use leftfold_core::store::{
+    Append, Condition, Conflict, Expected, Outcome, Position, Query, Read, Store, Version,
+};
 use tokio::task::JoinSet;
 
 use super::Factory;
@@ -29,7 +31,8 @@ async fn race<F: Factory>(store: &Subject<'_, F>, appends: Vec<Append>) -> (usiz
 /// Facts that nothing depends on never conflict.
 pub async fn concurrent_appends_all_land(factory: &impl Factory) {
     let store = Subject::new(factory).await;
-    let appends = (0..200).map(|number| events(&format!("a-{}", number % 7), 1 + number % 3)).collect();
+    let appends =
+        (0..200).map(|number| events(&format!("a-{}", number % 7), 1 + number % 3)).collect();
     let (appended, conflicts) = race(&store, appends).await;
     assert_eq!((appended, conflicts), (200, vec![]));
     let count: u64 = (0..200).map(|number| 1 + number % 3).sum();
@@ -48,7 +51,8 @@ pub async fn one_of_those_who_expect_the_same_version_wins(factory: &impl Factor
     }
 }
 
-/// Two decisions that each depend on what the other writes: one of them meets a conflict. By streams, and by queries.
+/// Two decisions that each depend on what the other writes: one of them meets a conflict. By
+/// streams, and by queries.
 pub async fn there_is_no_write_skew(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     for round in 0..50 {
@@ -58,12 +62,17 @@ pub async fn there_is_no_write_skew(factory: &impl Factory) {
             events(&names[own], 1).when(other_is_absent)
         });
         let (appended, conflicts) = race(&store, appends.to_vec()).await;
-        assert_eq!((appended, conflicts.len()), (1, 1), "by streams in round {round}: {conflicts:?}");
+        assert_eq!(
+            (appended, conflicts.len()),
+            (1, 1),
+            "by streams in round {round}: {conflicts:?}"
+        );
         let head = store.head().position;
         let tags = [format!("on:x{round}"), format!("on:y{round}")];
         let appends = [0, 1].map(|own| {
             let new = tagged(event("doctors-1"), &[&tags[own]]);
-            Append::of(vec![new]).when(Condition::none_matching(Query::tag(tags[1 - own].clone()), head))
+            Append::of(vec![new])
+                .when(Condition::none_matching(Query::tag(tags[1 - own].clone()), head))
         });
         let (appended, conflicts) = race(&store, appends.to_vec()).await;
         let told = Conflict::Matching { clause: 0, after: head, found: head.next() };
@@ -71,7 +80,8 @@ pub async fn there_is_no_write_skew(factory: &impl Factory) {
     }
 }
 
-/// The same for conditions of several queries, of which only the last is about what the other writes.
+/// The same for conditions of several queries, of which only the last is about what the other
+/// writes.
 pub async fn there_is_no_write_skew_over_several_queries(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     for round in 0..50 {
@@ -93,20 +103,33 @@ pub async fn handles_see_each_other(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let beside = store.beside().await;
     for round in 0..10_u64 {
-        let (here, there): (&Store, &Store) = if round % 2 == 0 { (&store, &beside) } else { (&beside, &store) };
+        let (here, there): (&Store, &Store) =
+            if round % 2 == 0 { (&store, &beside) } else { (&beside, &store) };
         let record = command(&round.to_string());
-        let append = Append { command: Some(record.clone()), ..Append::of(vec![tagged(event("a-1"), &["t"])]) };
+        let append = Append {
+            command: Some(record.clone()),
+            ..Append::of(vec![tagged(event("a-1"), &["t"])])
+        };
         let answer = here.append(append).await;
         assert!(matches!(answer, Ok(Outcome::Appended(_))), "{answer:?}");
         assert_eq!(there.head().position, Position(round + 1));
         assert_eq!(there.version(stream("a-1")).await, Ok(Version(round + 1)));
-        let found = there.read(Read::matching(Query::tag("t"), Position(1))).all().await.map(|found| found.len() as u64);
+        let found = there
+            .read(Read::matching(Query::tag("t"), Position(1)))
+            .all()
+            .await
+            .map(|found| found.len() as u64);
         assert_eq!(found, Ok(round + 1));
-        assert!(there.answered(record.id).await.is_ok_and(|answered| answered.is_some()), "the request of round {round}");
-        let stale = events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(Version(round))));
+        assert!(
+            there.answered(record.id).await.is_ok_and(|answered| answered.is_some()),
+            "the request of round {round}"
+        );
+        let stale = events("a-1", 1)
+            .when(Condition::stream(stream("a-1"), Expected::Exact(Version(round))));
         let answer = there.append(stale).await;
         assert!(matches!(answer, Ok(Outcome::Conflict(Conflict::Stream { .. }))), "{answer:?}");
-        let stale = events("a-1", 1).when(Condition::none_matching(Query::tag("t"), Position(round)));
+        let stale =
+            events("a-1", 1).when(Condition::none_matching(Query::tag("t"), Position(round)));
         let answer = there.append(stale).await;
         assert!(matches!(answer, Ok(Outcome::Conflict(Conflict::Matching { .. }))), "{answer:?}");
     }
@@ -125,8 +148,12 @@ pub async fn boundaries_apart_never_conflict(factory: &impl Factory) {
             for version in 0..25 {
                 let mut condition = Condition::none_matching(Query::tag(tag.clone()), seen);
                 condition.streams.push((stream(&name), Expected::Exact(Version(version))));
-                let answer = store.append(Append::of(vec![tagged(event(&name), &[&tag])]).when(condition)).await;
-                let Ok(Outcome::Appended(appended)) = answer else { panic!("{name} was answered {answer:?}") };
+                let answer = store
+                    .append(Append::of(vec![tagged(event(&name), &[&tag])]).when(condition))
+                    .await;
+                let Ok(Outcome::Appended(appended)) = answer else {
+                    panic!("{name} was answered {answer:?}")
+                };
                 seen = appended.last();
                 tokio::task::yield_now().await;
             }

@@ -1,7 +1,8 @@
 //! Expectations on streams, and queries that must match nothing.
 
 use leftfold_core::store::{
-    Append, Condition, Conflict, Expected, Outcome, Position, Query, QueryItem, StreamMatch, TypeMatch, Version,
+    Append, Condition, Conflict, Expected, Outcome, Position, Query, QueryItem, StreamMatch,
+    TypeMatch, Version,
 };
 
 use super::Factory;
@@ -19,7 +20,8 @@ fn expectations(actual: u64) -> Vec<(Expected, bool)> {
     all
 }
 
-/// Every expectation on a stream that the append writes, for streams that are there and one that is not.
+/// Every expectation on a stream that the append writes, for streams that are there and one that is
+/// not.
 pub async fn expectations_hold_for_streams_that_are_written(factory: &impl Factory) {
     for actual in [0, 1, 3] {
         for (expected, holds) in expectations(actual) {
@@ -30,7 +32,8 @@ pub async fn expectations_hold_for_streams_that_are_written(factory: &impl Facto
                 let last = store.appended(append).await.versions.last().copied();
                 assert_eq!(last, Some(Version(actual + 2)), "{expected:?} at version {actual}");
             } else {
-                let told = Conflict::Stream { stream: stream("a-1"), expected, actual: Version(actual) };
+                let told =
+                    Conflict::Stream { stream: stream("a-1"), expected, actual: Version(actual) };
                 assert_eq!(store.conflict(append).await, told);
             }
         }
@@ -48,10 +51,18 @@ pub async fn expectations_hold_for_streams_that_are_not_written(factory: &impl F
                 if holds {
                     store.appended(append).await;
                 } else {
-                    let told = Conflict::Stream { stream: stream(name), expected, actual: Version(actual) };
+                    let told = Conflict::Stream {
+                        stream: stream(name),
+                        expected,
+                        actual: Version(actual),
+                    };
                     assert_eq!(store.conflict(append).await, told);
                 }
-                assert_eq!(store.version(stream(name)).await, Ok(Version(actual)), "a stream that is only expected");
+                assert_eq!(
+                    store.version(stream(name)).await,
+                    Ok(Version(actual)),
+                    "a stream that is only expected"
+                );
             }
         }
     }
@@ -65,13 +76,24 @@ pub async fn the_first_expectation_that_fails_is_reported(factory: &impl Factory
         streams: streams.iter().map(|(name, expected)| (stream(name), *expected)).collect(),
         none_matching: Vec::new(),
     };
-    let holds = [("a-1", Expected::Exact(Version(1))), ("b-1", Expected::Exists), ("c-1", Expected::Absent)];
+    let holds = [
+        ("a-1", Expected::Exact(Version(1))),
+        ("b-1", Expected::Exists),
+        ("c-1", Expected::Absent),
+    ];
     store.appended(events("d-1", 1).when(condition(&holds))).await;
-    let fails = [("a-1", Expected::Exists), ("b-1", Expected::Absent), ("c-1", Expected::Exists), ("a-1", Expected::Absent)];
-    let told = Conflict::Stream { stream: stream("b-1"), expected: Expected::Absent, actual: Version(2) };
+    let fails = [
+        ("a-1", Expected::Exists),
+        ("b-1", Expected::Absent),
+        ("c-1", Expected::Exists),
+        ("a-1", Expected::Absent),
+    ];
+    let told =
+        Conflict::Stream { stream: stream("b-1"), expected: Expected::Absent, actual: Version(2) };
     assert_eq!(store.conflict(events("d-1", 1).when(condition(&fails))).await, told);
     let contrary = [("a-1", Expected::Exists), ("a-1", Expected::Absent)];
-    let told = Conflict::Stream { stream: stream("a-1"), expected: Expected::Absent, actual: Version(1) };
+    let told =
+        Conflict::Stream { stream: stream("a-1"), expected: Expected::Absent, actual: Version(1) };
     assert_eq!(store.conflict(events("d-1", 1).when(condition(&contrary))).await, told);
 }
 
@@ -85,7 +107,10 @@ pub async fn streams_and_query_must_both_hold(factory: &impl Factory) {
         events("b-1", 1).when(condition)
     };
     let stale = store.conflict(both(Expected::Absent, Position(1))).await;
-    assert_eq!(stale, Conflict::Stream { stream: stream("a-1"), expected: Expected::Absent, actual: Version(1) });
+    assert_eq!(
+        stale,
+        Conflict::Stream { stream: stream("a-1"), expected: Expected::Absent, actual: Version(1) }
+    );
     let found = store.conflict(both(Expected::Exists, Position::START)).await;
     assert_eq!(found, Conflict::Matching { clause: 0, after: Position::START, found: Position(1) });
     store.appended(both(Expected::Exists, Position(1))).await;
@@ -97,7 +122,15 @@ pub async fn a_query_looks_only_after_its_position(factory: &impl Factory) {
     for tags in [&["t"][..], &[], &["t"], &["t"], &[]] {
         store.appended(Append::of(vec![tagged(event("a-1"), tags)])).await;
     }
-    for (after, found) in [(0, Some(1)), (1, Some(3)), (2, Some(3)), (3, Some(4)), (4, None), (5, None), (u64::MAX, None)] {
+    for (after, found) in [
+        (0, Some(1)),
+        (1, Some(3)),
+        (2, Some(3)),
+        (3, Some(4)),
+        (4, None),
+        (5, None),
+        (u64::MAX, None),
+    ] {
         let after = Position(after);
         let append = Append::default().when(Condition::none_matching(Query::tag("t"), after));
         match found {
@@ -105,7 +138,11 @@ pub async fn a_query_looks_only_after_its_position(factory: &impl Factory) {
                 let told = Conflict::Matching { clause: 0, after, found: Position(found) };
                 assert_eq!(store.conflict(append).await, told);
             }
-            None => assert_eq!(store.appended(append).await.first, Position(5), "nothing matches after {after}"),
+            None => assert_eq!(
+                store.appended(append).await.first,
+                Position(5),
+                "nothing matches after {after}"
+            ),
         }
     }
 }
@@ -116,33 +153,55 @@ pub async fn each_query_of_a_condition_has_its_own_position(factory: &impl Facto
     for tag in ["x", "y", "other"] {
         store.appended(Append::of(vec![tagged(event("a-1"), &[tag])])).await;
     }
-    let cases = [(0, 2, Some((0, 1))), (1, 0, Some((1, 2))), (1, 1, Some((1, 2))), (1, 2, None), (3, 3, None), (1, 50, None)];
+    let cases = [
+        (0, 2, Some((0, 1))),
+        (1, 0, Some((1, 2))),
+        (1, 1, Some((1, 2))),
+        (1, 2, None),
+        (3, 3, None),
+        (1, 50, None),
+    ];
     for (x, y, failed) in cases {
-        let condition = Condition::none_matching(Query::tag("x"), Position(x)).and_none_matching(Query::tag("y"), Position(y));
+        let condition = Condition::none_matching(Query::tag("x"), Position(x))
+            .and_none_matching(Query::tag("y"), Position(y));
         let append = Append::default().when(condition);
         match failed {
             Some((clause, found)) => {
-                let told = Conflict::Matching { clause, after: Position([x, y][clause]), found: Position(found) };
+                let told = Conflict::Matching {
+                    clause,
+                    after: Position([x, y][clause]),
+                    found: Position(found),
+                };
                 assert_eq!(store.conflict(append).await, told, "x after {x}, y after {y}");
             }
-            None => assert_eq!(store.appended(append).await.first, Position(3), "x after {x}, y after {y}"),
+            None => assert_eq!(
+                store.appended(append).await.first,
+                Position(3),
+                "x after {x}, y after {y}"
+            ),
         }
     }
 }
 
-/// All queries of a condition must match nothing; the first that fails is reported, wherever its event is.
+/// All queries of a condition must match nothing; the first that fails is reported, wherever its
+/// event is.
 pub async fn the_first_query_that_fails_is_reported(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     for tag in ["c", "b", "a"] {
         store.appended(Append::of(vec![tagged(event("a-1"), &[tag])])).await;
     }
     let none_of = |tags: &[&str]| {
-        let add = |condition: Condition, tag: &&str| condition.and_none_matching(Query::tag(*tag), Position::START);
+        let add = |condition: Condition, tag: &&str| {
+            condition.and_none_matching(Query::tag(*tag), Position::START)
+        };
         events("b-1", 1).when(tags.iter().fold(Condition::none(), add))
     };
-    for (tags, clause, found) in
-        [(&["a", "b", "c"][..], 0, 3), (&["z", "b", "c"], 1, 2), (&["z", "y", "c"], 2, 1), (&["b", "b", "c", "a"], 0, 2)]
-    {
+    for (tags, clause, found) in [
+        (&["a", "b", "c"][..], 0, 3),
+        (&["z", "b", "c"], 1, 2),
+        (&["z", "y", "c"], 2, 1),
+        (&["b", "b", "c", "a"], 0, 2),
+    ] {
         let told = Conflict::Matching { clause, after: Position::START, found: Position(found) };
         assert_eq!(store.conflict(none_of(tags)).await, told, "none of {tags:?}");
     }
@@ -163,8 +222,11 @@ pub async fn every_kind_of_query_can_be_a_condition(factory: &impl Factory) {
     ];
     store.appended(Append::of(corpus.to_vec())).await;
     let item = QueryItem::default;
-    let types = |names: &[&str]| Query::types(names.iter().map(|name| super::examples::event_type(name)));
-    let prefix = |text: &str| Query::from(QueryItem { types: vec![TypeMatch::Prefix(text.into())], ..item() });
+    let types =
+        |names: &[&str]| Query::types(names.iter().map(|name| super::examples::event_type(name)));
+    let prefix = |text: &str| {
+        Query::from(QueryItem { types: vec![TypeMatch::Prefix(text.into())], ..item() })
+    };
     let within = |streams| Query::from(QueryItem { streams: Some(streams), ..item() });
     let cases = [
         (types(&["bank.Paid"]), 4),
@@ -187,13 +249,20 @@ pub async fn every_kind_of_query_can_be_a_condition(factory: &impl Factory) {
         (types(&["$runtime.Fired"]), 5),
         (within(StreamMatch::Prefix("$eff".into())), 6),
         (Query::tag("system"), 0),
-        (Query::from(QueryItem { tags: Query::tag("system").items()[0].tags.clone(), ..item() }.with_system()), 5),
+        (
+            Query::from(
+                QueryItem { tags: Query::tag("system").items()[0].tags.clone(), ..item() }
+                    .with_system(),
+            ),
+            5,
+        ),
         (Query::all(), 1),
         (Query::everything(), 1),
         (Query::nothing(), 0),
     ];
     for (query, found) in cases {
-        let append = Append::default().when(Condition::none_matching(query.clone(), Position::START));
+        let append =
+            Append::default().when(Condition::none_matching(query.clone(), Position::START));
         let answer = if found == 0 {
             store.appended(append).await;
             0
@@ -206,7 +275,11 @@ pub async fn every_kind_of_query_can_be_a_condition(factory: &impl Factory) {
         assert_eq!(answer, found, "the first event that matches {query:?}");
     }
     let append = Append::default().when(Condition::none_matching(Query::all(), Position(4)));
-    assert_eq!(store.appended(append).await.first, Position(6), "the runtime's own events are not among all events");
+    assert_eq!(
+        store.appended(append).await.first,
+        Position(6),
+        "the runtime's own events are not among all events"
+    );
 }
 
 /// A condition without events is judged all the same.
@@ -223,7 +296,8 @@ pub async fn a_condition_without_events_is_judged(factory: &impl Factory) {
 pub async fn a_conflict_tells_enough_to_try_again(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     store.appended(events("a-1", 4)).await;
-    let append = |version| events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(version)));
+    let append =
+        |version| events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(version)));
     let Conflict::Stream { actual, .. } = store.conflict(append(Version(2))).await else {
         panic!("an expectation failed, and another clause is reported");
     };
@@ -240,8 +314,11 @@ pub async fn names_that_look_alike_are_told_apart(factory: &impl Factory) {
         for other in alike {
             let there = Append::default().when(Condition::stream(stream(other), Expected::Absent));
             let typed = Query::types([super::examples::event_type(other)]);
-            let queries = [Query::tag(other), typed, Query::stream(stream(other)), Query::category(other)];
-            let matching = queries.map(|query| Append::default().when(Condition::none_matching(query, Position::START)));
+            let queries =
+                [Query::tag(other), typed, Query::stream(stream(other)), Query::category(other)];
+            let matching = queries.map(|query| {
+                Append::default().when(Condition::none_matching(query, Position::START))
+            });
             for append in [there].into_iter().chain(matching) {
                 let condition = append.condition.clone();
                 let conflicts = matches!(store.append(append).await, Ok(Outcome::Conflict(_)));
@@ -256,11 +333,20 @@ pub async fn conditions_see_what_was_before_reopening(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     store.appended(Append::of(vec![event("a-1"), tagged(event("a-1"), &["t"])])).await;
     store.reopen().await;
-    let told = Conflict::Stream { stream: stream("a-1"), expected: Expected::Exact(Version(1)), actual: Version(2) };
-    let stale = events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(Version(1))));
+    let told = Conflict::Stream {
+        stream: stream("a-1"),
+        expected: Expected::Exact(Version(1)),
+        actual: Version(2),
+    };
+    let stale =
+        events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(Version(1))));
     assert_eq!(store.conflict(stale).await, told);
     let found = events("a-1", 1).when(Condition::none_matching(Query::tag("t"), Position::START));
-    assert_eq!(store.conflict(found).await, Conflict::Matching { clause: 0, after: Position::START, found: Position(2) });
-    let fresh = events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(Version(2))));
+    assert_eq!(
+        store.conflict(found).await,
+        Conflict::Matching { clause: 0, after: Position::START, found: Position(2) }
+    );
+    let fresh =
+        events("a-1", 1).when(Condition::stream(stream("a-1"), Expected::Exact(Version(2))));
     assert_eq!(store.appended(fresh).await.first, Position(3));
 }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use leftfold_core::store::limits::TRACE_STATE_BYTES_MAX;
 use leftfold_core::store::{
-    Append, Condition, ContentType, EventId, Expected, InStream, Metadata, NewEvent, Position, Query, Read, RecordedEvent, Tags,
-    Timestamp, TraceContext, Version,
+    Append, Condition, ContentType, EventId, Expected, InStream, Metadata, NewEvent, Position,
+    Query, Read, RecordedEvent, Tags, Timestamp, TraceContext, Version,
 };
 use uuid::Uuid;
 
@@ -15,7 +15,13 @@ use super::examples::{event, event_type, events, fact, label, stream, tagged};
 use super::subject::Subject;
 
 /// Returns the event that the store should make of a new one; a minted id is taken as it was found.
-fn recorded(new: &NewEvent, position: u64, at: Timestamp, version: u64, found: &RecordedEvent) -> RecordedEvent {
+fn recorded(
+    new: &NewEvent,
+    position: u64,
+    at: Timestamp,
+    version: u64,
+    found: &RecordedEvent,
+) -> RecordedEvent {
     RecordedEvent {
         position: Position(position),
         recorded_at: at,
@@ -40,9 +46,17 @@ async fn assert_survives<F: Factory>(store: &mut Subject<'_, F>, new: Vec<NewEve
     }
     for when in ["before", "after"] {
         for (new, appended) in &expected {
-            let page = store.read_page(Read::matching(Query::everything(), appended.first).page_of(1)).await;
+            let page = store
+                .read_page(Read::matching(Query::everything(), appended.first).page_of(1))
+                .await;
             let found = &page.events[0];
-            let whole = recorded(new, appended.first.0, appended.recorded_at, appended.versions[0].0, found);
+            let whole = recorded(
+                new,
+                appended.first.0,
+                appended.recorded_at,
+                appended.versions[0].0,
+                found,
+            );
             assert!(*found == whole, "{when} reopening, expected {whole:?}, found {found:?}");
         }
         store.reopen().await;
@@ -102,7 +116,8 @@ pub async fn every_field_survives(factory: &impl Factory) {
     assert_survives(&mut store, all).await;
 }
 
-/// The place in a distributed trace: with a state and without, sampled and not, beside other metadata and alone.
+/// The place in a distributed trace: with a state and without, sampled and not, beside other
+/// metadata and alone.
 pub async fn a_trace_context_survives(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     let longest = "v".repeat(TRACE_STATE_BYTES_MAX);
@@ -110,7 +125,11 @@ pub async fn a_trace_context_survives(factory: &impl Factory) {
     let traced = traces.into_iter().flat_map(|(state, flags)| {
         let trace = TraceContext::new([0x4b; 16], [0xf0; 8], flags, state);
         let alone = Metadata { trace, ..Metadata::default() };
-        let beside = Metadata { correlation: Some(label("the conversation")), user: Bytes::from_static(b"{}"), ..alone.clone() };
+        let beside = Metadata {
+            correlation: Some(label("the conversation")),
+            user: Bytes::from_static(b"{}"),
+            ..alone.clone()
+        };
         [alone, beside].map(|metadata| NewEvent { metadata, ..fact("test.Traced") })
     });
     let traced = traced.collect();
@@ -136,7 +155,11 @@ const TEXTS: [&str; 12] = [
 pub async fn any_text_survives(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     let all = TEXTS.map(|text| {
-        let metadata = Metadata { correlation: Some(label(text)), causation: Some(label(text)), ..Metadata::default() };
+        let metadata = Metadata {
+            correlation: Some(label(text)),
+            causation: Some(label(text)),
+            ..Metadata::default()
+        };
         let key_ids = vec![label(text)];
         tagged(NewEvent { metadata, key_ids, ..fact(text).in_stream(stream(text)) }, &["k:v", text])
     });
@@ -161,8 +184,11 @@ pub async fn any_text_survives(factory: &impl Factory) {
 pub async fn data_of_every_size_survives(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     let sizes = [0, 1, 2, 127, 128, 129, 4_095, 4_096, 4_097, 65_535, 65_536, 1 << 20];
-    let of = |size: usize| (0..size).map(|index| (index.wrapping_mul(31) >> 3) as u8).collect::<Vec<u8>>();
-    let all = sizes.map(|size| NewEvent::new(event_type("test.Sized"), of(size)).in_stream(stream("a-1")));
+    let of = |size: usize| {
+        (0..size).map(|index| (index.wrapping_mul(31) >> 3) as u8).collect::<Vec<u8>>()
+    };
+    let all = sizes
+        .map(|size| NewEvent::new(event_type("test.Sized"), of(size)).in_stream(stream("a-1")));
     assert_survives(&mut store, all.to_vec()).await;
 }
 
@@ -199,7 +225,12 @@ pub async fn minted_ids_are_version_7_and_distinct(factory: &impl Factory) {
     assert_eq!(ids.len(), 1_000, "distinct ids of 1000 events");
     for event in &all {
         let millis = event.recorded_at.as_micros().cast_unsigned() / 1_000;
-        assert_eq!((event.id.0.get_version_num(), event.id.0.as_u128() >> 80), (7, u128::from(millis)), "{}", event.id);
+        assert_eq!(
+            (event.id.0.get_version_num(), event.id.0.as_u128() >> 80),
+            (7, u128::from(millis)),
+            "{}",
+            event.id
+        );
     }
     assert_eq!(store.positions_of(all[0].id, 10).await, Ok(vec![]), "minted ids are not found");
 }
@@ -225,16 +256,23 @@ pub async fn minted_ids_are_never_given_again(factory: &impl Factory) {
     assert_eq!(ids.len(), 2 * 3 * ROUNDS * 5, "distinct ids of all events");
 }
 
-/// Ids of callers are found, the oldest first, as many as wanted; one id may stand on several events.
+/// Ids of callers are found, the oldest first, as many as wanted; one id may stand on several
+/// events.
 pub async fn ids_that_callers_brought_are_found(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
-    let brought = |number: u128, name: &str| NewEvent { id: Some(EventId(Uuid::from_u128(number))), ..event(name) };
+    let brought = |number: u128, name: &str| NewEvent {
+        id: Some(EventId(Uuid::from_u128(number))),
+        ..event(name)
+    };
     store.appended(Append::of(vec![brought(1, "a-1"), event("a-1"), brought(2, "b-1")])).await;
     store.appended(Append::of(vec![brought(1, "b-1"), brought(1, "a-1")])).await;
-    let stale = Append::of(vec![brought(3, "a-1")]).when(Condition::stream(stream("a-1"), Expected::Absent));
+    let stale = Append::of(vec![brought(3, "a-1")])
+        .when(Condition::stream(stream("a-1"), Expected::Absent));
     store.conflict(stale).await;
     for _ in 0..2 {
-        let found = async |number, at_most| store.positions_of(EventId(Uuid::from_u128(number)), at_most).await;
+        let found = async |number, at_most| {
+            store.positions_of(EventId(Uuid::from_u128(number)), at_most).await
+        };
         assert_eq!(found(1, 10).await, Ok([1, 4, 5].map(Position).to_vec()));
         assert_eq!(found(1, 2).await, Ok([1, 4].map(Position).to_vec()), "at most two");
         assert_eq!(found(1, 0).await, Ok(vec![]), "at most none");

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use leftfold_core::store::{
-    Append, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, EventType, Hash, Label, MoveFrom, NewEvent,
-    Partition, Position, RecordedEvent, StoreId, StreamName, Tags,
+    Append, Checkpoint, CheckpointRecord, CommandId, CommandRecord, Digest, EventType, Hash, Label,
+    MoveFrom, NewEvent, Partition, Position, RecordedEvent, StoreId, StreamName, Tags,
 };
 
 pub(super) fn stream(name: &str) -> StreamName {
@@ -41,12 +41,21 @@ pub(super) fn events(name: &str, count: usize) -> Append {
 /// A request whose bytes are its key.
 pub(super) fn command(key: &str) -> CommandRecord {
     let answer = Bytes::from(format!("answer to {key}"));
-    CommandRecord { id: CommandId::new("conformance", key), digest: Digest::of(key.as_bytes()), answer }
+    CommandRecord {
+        id: CommandId::new("conformance", key),
+        digest: Digest::of(key.as_bytes()),
+        answer,
+    }
 }
 
 /// A checkpoint as a consumer of another system writes it: without a hash.
 pub(super) fn checkpoint(store: StoreId, position: u64) -> Checkpoint {
-    Checkpoint { store, partition: Partition::default(), position: Position(position), hash: Hash::EMPTY }
+    Checkpoint {
+        store,
+        partition: Partition::default(),
+        position: Position(position),
+        hash: Hash::EMPTY,
+    }
 }
 
 pub(super) fn moving(consumer: &str, from: MoveFrom, checkpoint: Checkpoint) -> Append {

@@ -16,13 +16,18 @@ pub async fn the_start_has_the_empty_hash_and_the_future_none(factory: &impl Fac
             assert_eq!(store.hash_at(beyond).await, Ok(None), "at {beyond} of {count}");
         }
         store.appended(events("a-1", 1)).await;
-        let hash = store.hash_at(Position(count + 1)).await.expect("the store can be read").expect("the position is there");
+        let hash = store
+            .hash_at(Position(count + 1))
+            .await
+            .expect("the store can be read")
+            .expect("the position is there");
         assert_ne!(hash, last, "an append changes the hash");
         last = hash;
     }
 }
 
-/// The hash at a position stays, whatever is appended after it, events or only records, and after reopening.
+/// The hash at a position stays, whatever is appended after it, events or only records, and after
+/// reopening.
 pub async fn a_hash_never_changes(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     let source = store.identity().store;
@@ -33,7 +38,9 @@ pub async fn a_hash_never_changes(factory: &impl Factory) {
             let hash = store.hash_at(Position(position)).await.expect("the store can be read");
             hashes.push(hash.expect("the position is there"));
         }
-        store.appended(Append { command: Some(command(&round.to_string())), ..Append::default() }).await;
+        store
+            .appended(Append { command: Some(command(&round.to_string())), ..Append::default() })
+            .await;
         store.appended(moving("c", MoveFrom::Anywhere, checkpoint(source, 1))).await;
         if round % 10 == 9 {
             store.reopen().await;

@@ -1,11 +1,12 @@
-//! Leases: of all who ask for some work one is given it, and the fence refuses whoever had it before.
+//! Leases: of all who ask for some work one is given it, and the fence refuses whoever had it
+//! before.
 
 use std::time::Duration;
 
 use leftfold_core::store::limits::{LEASE_SECONDS_MAX, LEASES_MAX};
 use leftfold_core::store::{
-    Append, AppendError, Condition, Expected, Fence, Holder, Invalid, Lease, LeaseError, Leased, MoveFrom, Outcome, Position,
-    Query, Read, Store, Timestamp, Version,
+    Append, AppendError, Condition, Expected, Fence, Holder, Invalid, Lease, LeaseError, Leased,
+    MoveFrom, Outcome, Position, Query, Read, Store, Timestamp, Version,
 };
 use tokio::task::JoinSet;
 
@@ -47,7 +48,11 @@ pub async fn of_all_who_ask_one_holds_the_work(factory: &impl Factory) {
     let lease = held(&store, "w", one, LONG).await;
     assert_eq!(lease.work, label("w"));
     assert_eq!(held_by(&store, "w", other).await, (one, lease.until));
-    assert_eq!(held_by(&store.clone(), "w", other).await, (one, lease.until), "through another handle");
+    assert_eq!(
+        held_by(&store.clone(), "w", other).await,
+        (one, lease.until),
+        "through another handle"
+    );
 }
 
 /// A holder that asks again has its lease for longer, and goes on under its fence.
@@ -71,7 +76,8 @@ pub async fn every_work_is_leased_by_itself(factory: &impl Factory) {
     store.appended(events("a-1", 1).under(&first)).await;
     store.appended(events("a-1", 1).under(&second)).await;
     let crossed = under("w2", first.fence);
-    let refused = AppendError::Fenced { work: label("w2"), fence: first.fence, current: Some(second.fence) };
+    let refused =
+        AppendError::Fenced { work: label("w2"), fence: first.fence, current: Some(second.fence) };
     assert_eq!(store.refused(crossed).await, refused, "a fence is that of one work");
 }
 
@@ -95,7 +101,10 @@ pub async fn work_that_was_given_back_is_free(factory: &impl Factory) {
     assert_eq!(store.release(first.clone()).await, Ok(()));
     let second = held(&store, "w", one, LONG).await;
     assert!(second.fence > first.fence);
-    assert_eq!(store.refused(events("a-1", 1).under(&first)).await, fenced(&first, Some(second.fence)));
+    assert_eq!(
+        store.refused(events("a-1", 1).under(&first)).await,
+        fenced(&first, Some(second.fence))
+    );
     assert_eq!(store.release(second.clone()).await, Ok(()));
     assert!(held(&store, "w", other, LONG).await.fence > second.fence);
 }
@@ -128,10 +137,14 @@ pub async fn an_append_under_an_earlier_fence_writes_nothing(factory: &impl Fact
     assert_eq!(store.answered(command("1").id).await, Ok(None));
     assert_eq!(store.checkpoint(label("c")).await, Ok(None));
     store.appended(whole(&second)).await;
-    assert_eq!(store.checkpoint(label("c")).await.map(|at| at.map(|at| at.position)), Ok(Some(Position(7))));
+    assert_eq!(
+        store.checkpoint(label("c")).await.map(|at| at.map(|at| at.position)),
+        Ok(Some(Position(7)))
+    );
 }
 
-/// A holder that was only late goes on, as long as nobody else was given the work: safety is the fence's, not time's.
+/// A holder that was only late goes on, as long as nobody else was given the work: safety is the
+/// fence's, not time's.
 pub async fn a_lease_that_is_over_still_fences_until_another_has_the_work(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let lease = held(&store, "w", Holder::random(), OVER).await;
@@ -139,7 +152,10 @@ pub async fn a_lease_that_is_over_still_fences_until_another_has_the_work(factor
     assert_eq!(store.release(lease.clone()).await, Ok(()));
     store.appended(events("a-1", 1).under(&lease)).await;
     let next = held(&store, "w", Holder::random(), OVER).await;
-    assert_eq!(store.refused(events("a-1", 1).under(&lease)).await, fenced(&lease, Some(next.fence)));
+    assert_eq!(
+        store.refused(events("a-1", 1).under(&lease)).await,
+        fenced(&lease, Some(next.fence))
+    );
 }
 
 /// A fence out of thin air is as bad as an old one.
@@ -158,7 +174,11 @@ pub async fn a_fence_that_was_never_given_is_refused(factory: &impl Factory) {
 pub async fn appends_without_a_fence_go_in_whoever_holds_what(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     held(&store, "w", Holder::random(), LONG).await;
-    assert_eq!(store.appended(events("a-1", 1)).await.first, Position(1), "leases take no position");
+    assert_eq!(
+        store.appended(events("a-1", 1)).await.first,
+        Position(1),
+        "leases take no position"
+    );
 }
 
 /// A command that took effect is answered again, also to a holder that has lost the work since.
@@ -192,8 +212,9 @@ pub async fn the_fence_is_looked_at_before_the_condition(factory: &impl Factory)
     }
 }
 
-/// Tenures follow each other without a gap and without overlap: what a holder reads when it has the lease is all that
-/// came before, and stays so until it appends or is refused. No append here has a condition.
+/// Tenures follow each other without a gap and without overlap: what a holder reads when it has the
+/// lease is all that came before, and stays so until it appends or is refused. No append here has a
+/// condition.
 pub async fn a_new_holder_sees_all_that_earlier_ones_did(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let mut working = JoinSet::new();
@@ -204,7 +225,8 @@ pub async fn a_new_holder_sees_all_that_earlier_ones_did(factory: &impl Factory)
             while appended < 25 {
                 let lease = held(&store, "w", me, OVER).await;
                 let seen = store.version(stream("a-1")).await.expect("the store can be read");
-                let new = event("a-1").tagged(leftfold_core::store::Tags::none().with(format!("saw:{seen}")));
+                let new = event("a-1")
+                    .tagged(leftfold_core::store::Tags::none().with(format!("saw:{seen}")));
                 match store.append(Append::of(vec![new]).under(&lease)).await {
                     Ok(Outcome::Appended(_)) => appended += 1,
                     // The others take the work at any time; who appended last may get it again.
@@ -222,7 +244,12 @@ pub async fn a_new_holder_sees_all_that_earlier_ones_did(factory: &impl Factory)
     assert_eq!(all.len(), 100);
     for event in all {
         let saw = format!("saw:{}", event.version().0 - 1);
-        assert_eq!(*event.tags[0], *saw, "version {} was appended by one who had not seen the one before", event.version());
+        assert_eq!(
+            *event.tags[0],
+            *saw,
+            "version {} was appended by one who had not seen the one before",
+            event.version()
+        );
     }
 }
 
@@ -233,9 +260,14 @@ pub async fn leases_beyond_a_limit_are_refused(factory: &impl Factory) {
     let longest = Duration::from_secs(LEASE_SECONDS_MAX as u64);
     for longer in [longest + Duration::from_nanos(1), Duration::MAX] {
         let refused = store.lease(label("w 0"), me, longer).await;
-        assert!(matches!(refused, Err(LeaseError::Invalid(Invalid::TooLarge { .. }))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(LeaseError::Invalid(Invalid::TooLarge { .. }))),
+            "{refused:?}"
+        );
     }
-    let asked: Vec<_> = (0..LEASES_MAX).map(|number| store.lease(label(&format!("w {number}")), me, longest)).collect();
+    let asked: Vec<_> = (0..LEASES_MAX)
+        .map(|number| store.lease(label(&format!("w {number}")), me, longest))
+        .collect();
     let mut first = None;
     for pending in asked {
         match pending.await {
@@ -246,7 +278,11 @@ pub async fn leases_beyond_a_limit_are_refused(factory: &impl Factory) {
     let first = first.expect("there is a first one");
     let one_more = || store.lease(label("one more"), me, longest);
     assert_eq!(one_more().await, Err(LeaseError::TooMany { limit: LEASES_MAX }));
-    assert_eq!(held(&store, "w 0", me, longest).await.fence, first.fence, "a renewal needs no room");
+    assert_eq!(
+        held(&store, "w 0", me, longest).await.fence,
+        first.fence,
+        "a renewal needs no room"
+    );
     assert_eq!(store.release(first).await, Ok(()));
     assert!(matches!(one_more().await, Ok(Leased::Held(_))));
 }
@@ -259,8 +295,16 @@ pub async fn fences_grow_over_reopening(factory: &impl Factory) {
     for opening in 0..4 {
         let lease = held(&store, "w", Holder::random(), OVER).await;
         for old in &earlier {
-            assert!(lease.fence > old.fence, "{} in opening {opening}, after {}", lease.fence, old.fence);
-            assert_eq!(store.refused(events("a-1", 1).under(old)).await, fenced(old, Some(lease.fence)));
+            assert!(
+                lease.fence > old.fence,
+                "{} in opening {opening}, after {}",
+                lease.fence,
+                old.fence
+            );
+            assert_eq!(
+                store.refused(events("a-1", 1).under(old)).await,
+                fenced(old, Some(lease.fence))
+            );
         }
         earlier.push(lease);
         if opening == 2 {

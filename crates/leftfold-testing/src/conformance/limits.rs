@@ -1,12 +1,13 @@
 //! What is beyond a limit gets a typed error and changes nothing; what is at it is kept.
 
 use leftfold_core::store::limits::{
-    ANSWER_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, ITEM_TERMS_MAX, KEY_IDS_MAX, METADATA_BYTES_MAX,
-    QUERIES_MAX, QUERY_ITEMS_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, TYPE_BYTES_MAX,
+    ANSWER_BYTES_MAX, APPEND_EVENTS_MAX, DATA_BYTES_MAX, EXPECTATIONS_MAX, ITEM_TERMS_MAX,
+    KEY_IDS_MAX, METADATA_BYTES_MAX, QUERIES_MAX, QUERY_ITEMS_MAX, STREAM_BYTES_MAX, TAG_BYTES_MAX,
+    TAGS_MAX, TYPE_BYTES_MAX,
 };
 use leftfold_core::store::{
-    Append, AppendError, CheckpointRecord, CommandRecord, Condition, Expected, Invalid, MoveFrom, NewEvent, Outcome, Position,
-    Query, QueryItem, Read, ReadError, Tags, Version,
+    Append, AppendError, CheckpointRecord, CommandRecord, Condition, Expected, Invalid, MoveFrom,
+    NewEvent, Outcome, Position, Query, QueryItem, Read, ReadError, Tags, Version,
 };
 
 use super::Factory;
@@ -24,15 +25,20 @@ fn with_metadata(bytes: usize) -> NewEvent {
 }
 
 fn with_tags(count: usize) -> NewEvent {
-    event("a-1").tagged((0..count).fold(Tags::none(), |tags, number| tags.with(format!("t:{number}"))))
+    event("a-1")
+        .tagged((0..count).fold(Tags::none(), |tags, number| tags.with(format!("t:{number}"))))
 }
 
 fn with_keys(count: usize) -> NewEvent {
-    NewEvent { key_ids: (0..count).map(|number| label(&format!("key {number}"))).collect(), ..event("a-1") }
+    NewEvent {
+        key_ids: (0..count).map(|number| label(&format!("key {number}"))).collect(),
+        ..event("a-1")
+    }
 }
 
 fn expecting(count: usize) -> Append {
-    let streams = (0..count).map(|number| (stream(&format!("s-{number}")), Expected::Absent)).collect();
+    let streams =
+        (0..count).map(|number| (stream(&format!("s-{number}")), Expected::Absent)).collect();
     events("a-1", 1).when(Condition { streams, none_matching: Vec::new() })
 }
 
@@ -50,7 +56,8 @@ fn query_of_types(count: usize) -> Query {
 }
 
 fn query_of_tags(count: usize) -> Query {
-    let tags = (0..count).map(|number| Query::tag(format!("t {number}")).items()[0].tags[0].clone());
+    let tags =
+        (0..count).map(|number| Query::tag(format!("t {number}")).items()[0].tags[0].clone());
     Query::from(QueryItem { tags: tags.collect(), ..QueryItem::default() })
 }
 
@@ -60,7 +67,9 @@ fn without(query: Query) -> Append {
 
 /// A condition with this number of queries, each with this number of items.
 fn without_all(queries: usize, items: usize) -> Append {
-    let add = |condition: Condition, _| condition.and_none_matching(query_of_items(items), Position::START);
+    let add = |condition: Condition, _| {
+        condition.and_none_matching(query_of_items(items), Position::START)
+    };
     events("a-1", 1).when((0..queries).fold(Condition::none(), add))
 }
 
@@ -89,7 +98,8 @@ pub async fn what_is_beyond_a_limit_is_refused(factory: &impl Factory) {
         ("an empty query tag", without(Query::tag(""))),
     ];
     for (what, append) in cases {
-        let append = Append { command: append.command.or_else(|| Some(command("limit"))), ..append };
+        let append =
+            Append { command: append.command.or_else(|| Some(command("limit"))), ..append };
         let refused = store.refused(append).await;
         let expected = if what.contains("empty") {
             matches!(refused, AppendError::Invalid(Invalid::Empty { .. }))
@@ -97,7 +107,11 @@ pub async fn what_is_beyond_a_limit_is_refused(factory: &impl Factory) {
             matches!(refused, AppendError::Invalid(Invalid::TooLarge { size, limit, .. }) if size > limit)
         };
         assert!(expected, "{what}: {refused:?}");
-        assert_eq!(store.answered(command("limit").id).await, Ok(None), "{what}: the command id is not remembered");
+        assert_eq!(
+            store.answered(command("limit").id).await,
+            Ok(None),
+            "{what}: the command id is not remembered"
+        );
     }
     assert_eq!(store.appended(events("a-1", 1)).await.first, Position(2), "the store goes on");
 }
@@ -105,7 +119,8 @@ pub async fn what_is_beyond_a_limit_is_refused(factory: &impl Factory) {
 /// Each limit, at it.
 pub async fn what_is_at_a_limit_is_kept(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
-    let longest = fact(&"y".repeat(TYPE_BYTES_MAX)).in_stream(stream(&"s".repeat(STREAM_BYTES_MAX)));
+    let longest =
+        fact(&"y".repeat(TYPE_BYTES_MAX)).in_stream(stream(&"s".repeat(STREAM_BYTES_MAX)));
     let new = [
         sized(DATA_BYTES_MAX),
         with_metadata(METADATA_BYTES_MAX),
@@ -131,7 +146,8 @@ pub async fn what_is_at_a_limit_is_kept(factory: &impl Factory) {
     let all = store.everything().await;
     assert_eq!(all.len(), new.len() + 6);
     for (found, new) in all.iter().zip(&new) {
-        let same = found.data == new.data && found.metadata == new.metadata && found.tags == new.tags;
+        let same =
+            found.data == new.data && found.metadata == new.metadata && found.tags == new.tags;
         let same = same && found.key_ids == new.key_ids && found.event_type == new.event_type;
         assert!(same, "the event at {} is not what was appended", found.position);
     }
@@ -141,7 +157,11 @@ pub async fn what_is_at_a_limit_is_kept(factory: &impl Factory) {
 pub async fn a_query_beyond_a_limit_cannot_be_read(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     store.appended(events("a-1", 1)).await;
-    for query in [query_of_items(QUERY_ITEMS_MAX + 1), query_of_types(ITEM_TERMS_MAX + 1), query_of_tags(ITEM_TERMS_MAX + 1)] {
+    for query in [
+        query_of_items(QUERY_ITEMS_MAX + 1),
+        query_of_types(ITEM_TERMS_MAX + 1),
+        query_of_tags(ITEM_TERMS_MAX + 1),
+    ] {
         let error = store.read_error(Read::matching(query, Position(1))).await;
         assert!(matches!(error, ReadError::Invalid(Invalid::TooLarge { .. })), "{error:?}");
     }
@@ -153,8 +173,10 @@ pub async fn a_query_beyond_a_limit_cannot_be_read(factory: &impl Factory) {
 /// An application writes no stream, event type or consumer of the runtime; the runtime itself does.
 pub async fn names_of_the_runtime_are_refused_from_an_application(factory: &impl Factory) {
     let store = Subject::new(factory).await;
-    let checkpoint = store.checkpoint_at(Position::START).await.expect("the start has a checkpoint");
-    let record = CheckpointRecord { consumer: label("$effect:mail"), from: MoveFrom::Anywhere, checkpoint };
+    let checkpoint =
+        store.checkpoint_at(Position::START).await.expect("the start has a checkpoint");
+    let record =
+        CheckpointRecord { consumer: label("$effect:mail"), from: MoveFrom::Anywhere, checkpoint };
     let reserved = [
         ("a stream name", events("$effect-1", 1)),
         ("a stream name", Append::of(vec![event("a-1"), event("$process:p-1")])),
@@ -179,22 +201,34 @@ pub async fn names_of_the_runtime_are_refused_from_an_application(factory: &impl
 pub async fn what_was_refused_as_too_much_is_not_there(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let requests: Vec<Append> = (0..40)
-        .map(|number: usize| Append { command: Some(command(&number.to_string())), ..Append::of(vec![sized(1 << 20)]) })
+        .map(|number: usize| Append {
+            command: Some(command(&number.to_string())),
+            ..Append::of(vec![sized(1 << 20)])
+        })
         .collect();
     let handed_over: Vec<_> = requests.iter().map(|append| store.append(append.clone())).collect();
     let mut appended = 0;
     for (request, pending) in requests.into_iter().zip(handed_over) {
-        let id = request.command.as_ref().map(|command| command.id).expect("every request has an id");
+        let id =
+            request.command.as_ref().map(|command| command.id).expect("every request has an id");
         match pending.await {
             Ok(Outcome::Appended(_)) => appended += 1,
             Err(AppendError::Busy { waiting }) => {
                 assert!(waiting > 0, "something waits in a busy store");
-                assert_eq!(store.answered(id).await, Ok(None), "a request that was refused is not remembered");
+                assert_eq!(
+                    store.answered(id).await,
+                    Ok(None),
+                    "a request that was refused is not remembered"
+                );
             }
             other => panic!("a request within its limits was answered {other:?}"),
         }
     }
     let end = Position(appended);
     assert_eq!(store.head().position, end, "events that went in, and only those");
-    assert_eq!(store.appended(events("a-1", 1)).await.versions, [Version(appended + 1)], "the store goes on");
+    assert_eq!(
+        store.appended(events("a-1", 1)).await.versions,
+        [Version(appended + 1)],
+        "the store goes on"
+    );
 }

@@ -1,6 +1,7 @@
 //! The conformance suite: what every backend owes, one named rule at a time.
 //!
-//! A backend's test makes a [`Factory`] and awaits [`conformance`] on a runtime with several threads:
+//! A backend's test makes a [`Factory`] and awaits [`conformance`] on a runtime with several
+//! threads:
 //!
 //! ```
 //! use leftfold_core::store::Store;
@@ -63,12 +64,17 @@ pub trait Factory: Sync {
     /// A place that has had no store yet.
     fn place(&self) -> impl Future<Output = Self::Place> + Send;
 
-    /// Opens the store at a place; at a new place, an empty one. The store that was open there has been closed.
+    /// Opens the store at a place; at a new place, an empty one. The store that was open there has
+    /// been closed.
     fn open(&self, place: &Self::Place) -> impl Future<Output = Store> + Send;
 
-    /// Another handle on a store that is open: as another process would open it, for a backend that lets several; or
-    /// else a clone.
-    fn open_beside(&self, _place: &Self::Place, store: &Store) -> impl Future<Output = Store> + Send {
+    /// Another handle on a store that is open: as another process would open it, for a backend that
+    /// lets several; or else a clone.
+    fn open_beside(
+        &self,
+        _place: &Self::Place,
+        store: &Store,
+    ) -> impl Future<Output = Store> + Send {
         std::future::ready(store.clone())
     }
 
@@ -162,16 +168,18 @@ impl<F> Case<F> {
     pub async fn judge(&self, factory: &F) -> Result<(), String> {
         let mut running = (self.run)(factory);
         // Nothing of a rule is used after its panic: its store and place are dropped with it.
-        let caught =
-            std::future::poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
+        let caught = std::future::poll_fn(move |context| {
+            match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
                 Ok(Poll::Pending) => Poll::Pending,
                 Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
                 Err(panic) => {
                     let text = panic.downcast_ref::<String>().cloned();
-                    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+                    let text =
+                        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
                     Poll::Ready(Err(text.unwrap_or_else(|| "it panicked".to_owned())))
                 }
-            });
+            }
+        });
         let hung = || Err(format!("it was not done after {:?}", Self::PATIENCE));
         tokio::time::timeout(Self::PATIENCE, caught).await.unwrap_or_else(|_| hung())
     }

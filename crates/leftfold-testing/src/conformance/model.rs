@@ -1,8 +1,10 @@
-//! Random operations, held against the memory backend; what differs is shrunk to the fewest operations that still do.
+//! Random operations, held against the memory backend; what differs is shrunk to the fewest
+//! operations that still do.
 
 use leftfold_core::store::{
-    Append, Appended, Checkpoint, CheckpointRecord, CommandRecord, Digest, EventId, Expected, Hash, MemoryBackend, MoveFrom,
-    NewEvent, Outcome, Partition, Position, Query, Read, RecordedEvent, Store, StoreId, Timestamp, Version,
+    Append, Appended, Checkpoint, CheckpointRecord, CommandRecord, Digest, EventId, Expected, Hash,
+    MemoryBackend, MoveFrom, NewEvent, Outcome, Partition, Position, Query, Read, RecordedEvent,
+    Store, StoreId, Timestamp, Version,
 };
 
 use super::Factory;
@@ -16,7 +18,8 @@ const OPERATIONS: usize = 80;
 const TRIES_MAX: u32 = 400;
 const SOURCE: StoreId = StoreId(uuid::Uuid::from_u128(5));
 
-/// One use of a store, which does not depend on what earlier ones were answered: so any of them can be left out.
+/// One use of a store, which does not depend on what earlier ones were answered: so any of them can
+/// be left out.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly every operation is an append")]
 enum Operation {
@@ -28,8 +31,8 @@ enum Operation {
     Reopen,
 }
 
-/// Whatever is done, in whatever order, the store answers as the memory backend does. A failure names its seed, and the
-/// fewest operations that show it.
+/// Whatever is done, in whatever order, the store answers as the memory backend does. A failure
+/// names its seed, and the fewest operations that show it.
 pub async fn random_operations_are_those_of_the_memory_backend(factory: &impl Factory) {
     let seed = crate::seed();
     for run in 0..RUNS {
@@ -46,7 +49,9 @@ pub async fn random_operations_are_those_of_the_memory_backend(factory: &impl Fa
                 None => index += 1,
             }
         }
-        panic!("with seed {seed} the store differs from the memory backend: {how}\nafter {operations:#?}");
+        panic!(
+            "with seed {seed} the store differs from the memory backend: {how}\nafter {operations:#?}"
+        );
     }
 }
 
@@ -61,10 +66,14 @@ async fn difference<F: Factory>(factory: &F, operations: &[Operation]) -> Option
                 store.reopen().await;
                 continue;
             }
-            Operation::Append(append) => (appended(&store, append).await, appended(&model, append).await),
+            Operation::Append(append) => {
+                (appended(&store, append).await, appended(&model, append).await)
+            }
             Operation::Read(read) => (all(&store, read).await, all(&model, read).await),
             Operation::Answered(record) => {
-                let told = async |store: &Store| format!("{:?}", store.answered(record.id).await.map(|told| told.map(timeless)));
+                let told = async |store: &Store| {
+                    format!("{:?}", store.answered(record.id).await.map(|told| told.map(timeless)))
+                };
                 (told(&store).await, told(&model).await)
             }
             Operation::PositionsOf(id) => {
@@ -72,7 +81,9 @@ async fn difference<F: Factory>(factory: &F, operations: &[Operation]) -> Option
                 (told(&store).await, told(&model).await)
             }
             Operation::Checkpoint => {
-                let told = async |store: &Store| format!("{:?}", store.checkpoint_in(label("c"), SOURCE).await);
+                let told = async |store: &Store| {
+                    format!("{:?}", store.checkpoint_in(label("c"), SOURCE).await)
+                };
                 (told(&store).await, told(&model).await)
             }
         };
@@ -88,7 +99,9 @@ async fn difference<F: Factory>(factory: &F, operations: &[Operation]) -> Option
 /// The answer to an append, without its time.
 async fn appended(store: &Store, append: &Append) -> String {
     let answer = store.append(by_runtime(append.clone())).await.map(|outcome| match outcome {
-        Outcome::Appended(appended) => Outcome::Appended(Appended { recorded_at: Timestamp::MIN, ..appended }),
+        Outcome::Appended(appended) => {
+            Outcome::Appended(Appended { recorded_at: Timestamp::MIN, ..appended })
+        }
         Outcome::Repeated(answered) => Outcome::Repeated(timeless(answered)),
         conflict @ Outcome::Conflict(_) => conflict,
     });
@@ -103,7 +116,8 @@ fn timeless(answered: leftfold_core::store::Answered) -> leftfold_core::store::A
 async fn all(store: &Store, read: &Read) -> String {
     let found = store.read(read.clone()).all().await;
     let bare = |event: RecordedEvent| {
-        let id = if event.id.0.get_version_num() == 7 { EventId(uuid::Uuid::nil()) } else { event.id };
+        let id =
+            if event.id.0.get_version_num() == 7 { EventId(uuid::Uuid::nil()) } else { event.id };
         RecordedEvent { recorded_at: Timestamp::MIN, id, ..event }
     };
     format!("{:?}", found.map(|found| found.into_iter().map(bare).collect::<Vec<_>>()))
@@ -137,7 +151,11 @@ impl Choices {
 
     fn record(&mut self) -> CommandRecord {
         let record = command(&self.0.u8(..12).to_string());
-        if self.0.u8(..6) == 0 { CommandRecord { digest: Digest::of(b"other bytes"), ..record } } else { record }
+        if self.0.u8(..6) == 0 {
+            CommandRecord { digest: Digest::of(b"other bytes"), ..record }
+        } else {
+            record
+        }
     }
 
     fn event(&mut self) -> NewEvent {
@@ -179,7 +197,8 @@ impl Choices {
             append.condition.streams.push((stream(self.stream()), expected));
         }
         for _ in 0..[0, 0, 0, 1, 2][self.0.usize(..5)] {
-            append.condition = append.condition.and_none_matching(self.query(), Position(self.0.u64(..40)));
+            append.condition =
+                append.condition.and_none_matching(self.query(), Position(self.0.u64(..40)));
         }
         if self.0.u8(..3) == 0 {
             append.command = Some(self.record());
@@ -197,7 +216,12 @@ impl Choices {
             _ => MoveFrom::Exactly(Position(self.0.u64(..4))),
         };
         let position = Position(self.0.u64(..6));
-        let checkpoint = Checkpoint { store: SOURCE, partition: Partition::default(), position, hash: Hash([9; 32]) };
+        let checkpoint = Checkpoint {
+            store: SOURCE,
+            partition: Partition::default(),
+            position,
+            hash: Hash([9; 32]),
+        };
         CheckpointRecord { consumer: label("c"), from, checkpoint }
     }
 

@@ -1,14 +1,18 @@
 //! Which events a query finds, by every way of asking.
 
 use leftfold_core::store::{
-    Append, Condition, Conflict, NewEvent, Position, Query, QueryItem, Read, StreamMatch, Tag, TypeMatch,
+    Append, Condition, Conflict, NewEvent, Position, Query, QueryItem, Read, StreamMatch, Tag,
+    TypeMatch,
 };
 
 use super::Factory;
 use super::examples::{event_type, fact, stream, tagged};
 use super::subject::Subject;
 
-async fn holding<'f, F: Factory>(factory: &'f F, new: &[(&str, Option<&str>, &[&str])]) -> Subject<'f, F> {
+async fn holding<'f, F: Factory>(
+    factory: &'f F,
+    new: &[(&str, Option<&str>, &[&str])],
+) -> Subject<'f, F> {
     let store = Subject::new(factory).await;
     for (name, in_stream, tags) in new {
         let event = tagged(fact(name), tags);
@@ -43,7 +47,11 @@ async fn assert_finds<F: Factory>(store: &Subject<'_, F>, cases: &[(Query, &[u64
 
 /// Any of the types of an item.
 pub async fn types_are_alternatives(factory: &impl Factory) {
-    let store = holding(factory, &[("t.A", None, &[]), ("t.B", Some("s-1"), &[]), ("t.AB", None, &[]), ("t.A", None, &[])]).await;
+    let store = holding(
+        factory,
+        &[("t.A", None, &[]), ("t.B", Some("s-1"), &[]), ("t.AB", None, &[]), ("t.A", None, &[])],
+    )
+    .await;
     let cases: [(Query, &[u64]); 5] = [
         (types(&["t.A"]), &[1, 4]),
         (types(&["t.A", "t.B"]), &[1, 2, 4]),
@@ -56,8 +64,16 @@ pub async fn types_are_alternatives(factory: &impl Factory) {
 
 /// All of the tags of an item.
 pub async fn all_tags_must_be_there(factory: &impl Factory) {
-    let store =
-        holding(factory, &[("t.A", None, &["a"]), ("t.A", None, &["b", "a"]), ("t.A", None, &["ab"]), ("t.A", None, &[])]).await;
+    let store = holding(
+        factory,
+        &[
+            ("t.A", None, &["a"]),
+            ("t.A", None, &["b", "a"]),
+            ("t.A", None, &["ab"]),
+            ("t.A", None, &[]),
+        ],
+    )
+    .await;
     let cases: [(Query, &[u64]); 5] = [
         (Query::tag("a"), &[1, 2]),
         (Query::tag("a").and_tag("b"), &[2]),
@@ -68,11 +84,19 @@ pub async fn all_tags_must_be_there(factory: &impl Factory) {
     assert_finds(&store, &cases).await;
 }
 
-/// Any of the items; an event that matches two is found once. No items, no events; an empty item, every event.
+/// Any of the items; an event that matches two is found once. No items, no events; an empty item,
+/// every event.
 pub async fn items_are_alternatives(factory: &impl Factory) {
-    let store =
-        holding(factory, &[("t.A", None, &["a"]), ("t.B", None, &["a", "b"]), ("t.C", Some("s-1"), &["b"]), ("t.D", None, &[])])
-            .await;
+    let store = holding(
+        factory,
+        &[
+            ("t.A", None, &["a"]),
+            ("t.B", None, &["a", "b"]),
+            ("t.C", Some("s-1"), &["b"]),
+            ("t.D", None, &[]),
+        ],
+    )
+    .await;
     let cases: [(Query, &[u64]); 5] = [
         (Query::tag("a").or(Query::tag("b")), &[1, 2, 3]),
         (types(&["t.D"]).or(Query::tag("a")), &[1, 2, 4]),
@@ -95,7 +119,8 @@ pub async fn an_item_restricts_by_everything_it_names(factory: &impl Factory) {
     let store = holding(factory, &corpus).await;
     let exact = |name: &str| TypeMatch::Exact(event_type(name));
     let one = item(&[exact("t.A")], &["a"], Some(StreamMatch::Exact(stream("s-1"))));
-    let category = item(&[exact("t.A"), exact("t.B")], &["a"], Some(StreamMatch::Category("s".to_owned())));
+    let category =
+        item(&[exact("t.A"), exact("t.B")], &["a"], Some(StreamMatch::Category("s".to_owned())));
     let crossed = item(&[exact("t.B")], &[], Some(StreamMatch::Exact(stream("s-2"))));
     let cases: [(Query, &[u64]); 4] = [
         (Query::from(one.clone()), &[1]),
@@ -108,7 +133,15 @@ pub async fn an_item_restricts_by_everything_it_names(factory: &impl Factory) {
 
 /// One stream, a category up to the first dash, a prefix; an event without a stream is in none.
 pub async fn streams_are_found_by_name_category_and_prefix(factory: &impl Factory) {
-    let names = [Some("car-1"), Some("car-1-2"), Some("car"), Some("cargo-1"), None, Some("Car-1"), Some("-x")];
+    let names = [
+        Some("car-1"),
+        Some("car-1-2"),
+        Some("car"),
+        Some("cargo-1"),
+        None,
+        Some("Car-1"),
+        Some("-x"),
+    ];
     let corpus = names.map(|name| ("t.A", name, &[] as &[&str]));
     let store = holding(factory, &corpus).await;
     let prefix = |text: &str| within(StreamMatch::Prefix(text.to_owned()));
@@ -128,7 +161,8 @@ pub async fn streams_are_found_by_name_category_and_prefix(factory: &impl Factor
 
 /// Every type that begins so, the very text included.
 pub async fn types_are_found_by_prefix(factory: &impl Factory) {
-    let corpus = ["shop.Sold", "shop.SoldOut", "shop", "shopping.Began", "bank.Paid"].map(|name| (name, None, &[] as &[&str]));
+    let corpus = ["shop.Sold", "shop.SoldOut", "shop", "shopping.Began", "bank.Paid"]
+        .map(|name| (name, None, &[] as &[&str]));
     let store = holding(factory, &corpus).await;
     let cases: [(Query, &[u64]); 6] = [
         (prefix("shop."), &[1, 2]),
@@ -141,7 +175,8 @@ pub async fn types_are_found_by_prefix(factory: &impl Factory) {
     assert_finds(&store, &cases).await;
 }
 
-/// The runtime's own events are outside "all events": an item must name them, or say that it means them.
+/// The runtime's own events are outside "all events": an item must name them, or say that it means
+/// them.
 pub async fn system_events_are_found_only_where_they_are_meant(factory: &impl Factory) {
     let corpus: [(&str, Option<&str>, &[&str]); 5] = [
         ("t.A", Some("s-1"), &["a"]),
@@ -168,8 +203,13 @@ pub async fn system_events_are_found_only_where_they_are_meant(factory: &impl Fa
         (Query::tag("a").or(types(&["$timer.Set"])), &[1, 4]),
     ];
     assert_finds(&store, &cases).await;
-    let by_stream = store.read_all(Read::stream(stream("s-1"), leftfold_core::store::Version(1))).await;
-    assert_eq!(super::examples::positions(&by_stream), [1, 2], "a read of a stream is of all its events");
+    let by_stream =
+        store.read_all(Read::stream(stream("s-1"), leftfold_core::store::Version(1))).await;
+    assert_eq!(
+        super::examples::positions(&by_stream),
+        [1, 2],
+        "a read of a stream is of all its events"
+    );
 }
 
 /// Nothing is trimmed, folded or split: a text matches itself.
@@ -219,7 +259,11 @@ impl Choices {
         let types: Vec<_> = (0..self.0.u8(..3))
             .map(|_| {
                 let name = self.name();
-                if self.0.bool() { TypeMatch::Exact(event_type(&name)) } else { TypeMatch::Prefix(self.beginning(&name)) }
+                if self.0.bool() {
+                    TypeMatch::Exact(event_type(&name))
+                } else {
+                    TypeMatch::Prefix(self.beginning(&name))
+                }
             })
             .collect();
         let name = self.stream();
@@ -235,8 +279,8 @@ impl Choices {
     }
 }
 
-/// Random queries over a random log find what [`Query::matches`] says: in reads of both directions from any place, in
-/// small pages, and as conditions.
+/// Random queries over a random log find what [`Query::matches`] says: in reads of both directions
+/// from any place, in small pages, and as conditions.
 pub async fn random_queries_find_what_they_say(factory: &impl Factory) {
     let mut choices = Choices(fastrand::Rng::with_seed(crate::seed()));
     let mut store = Subject::new(factory).await;
@@ -250,13 +294,16 @@ pub async fn random_queries_find_what_they_say(factory: &impl Factory) {
         let query = choices.query();
         let from = choices.0.u64(1..all.len() as u64 + 2);
         let meant = |event: &&leftfold_core::store::RecordedEvent| query.matches(event);
-        let expected: Vec<u64> = all.iter().filter(meant).map(|e| e.position.0).filter(|at| *at >= from).collect();
+        let expected: Vec<u64> =
+            all.iter().filter(meant).map(|e| e.position.0).filter(|at| *at >= from).collect();
         let read = Read::matching(query.clone(), Position(from)).page_of(choices.0.u32(1..20));
         let found = super::examples::positions(&store.read_all(read).await);
         assert_eq!(found, expected, "forwards from {from}: {query:?}");
-        let mut before: Vec<u64> = all.iter().filter(meant).map(|e| e.position.0).filter(|at| *at <= from).collect();
+        let mut before: Vec<u64> =
+            all.iter().filter(meant).map(|e| e.position.0).filter(|at| *at <= from).collect();
         before.reverse();
-        let read = Read::matching(query.clone(), Position(from)).backwards().page_of(choices.0.u32(1..20));
+        let read =
+            Read::matching(query.clone(), Position(from)).backwards().page_of(choices.0.u32(1..20));
         let found = super::examples::positions(&store.read_all(read).await);
         assert_eq!(found, before, "backwards from {from}: {query:?}");
         let after = Position(from - 1);
@@ -271,12 +318,16 @@ pub async fn random_queries_find_what_they_say(factory: &impl Factory) {
     }
 }
 
-/// In whatever order its items stand, a query finds the same events, and as a condition the same conflict.
+/// In whatever order its items stand, a query finds the same events, and as a condition the same
+/// conflict.
 pub async fn the_order_of_items_changes_nothing(factory: &impl Factory) {
     let tags = ["a", "b", "c", "d", "e"];
     let store = holding(
         factory,
-        &tags.map(|tag| ("t.A", None, [tag])).each_ref().map(|(name, within, tags)| (*name, *within, &tags[..])),
+        &tags
+            .map(|tag| ("t.A", None, [tag]))
+            .each_ref()
+            .map(|(name, within, tags)| (*name, *within, &tags[..])),
     )
     .await;
     let mut items: Vec<QueryItem> = tags.iter().map(|tag| item(&[], &[tag], None)).collect();
@@ -288,7 +339,11 @@ pub async fn the_order_of_items_changes_nothing(factory: &impl Factory) {
             for after in 0..5 {
                 let (after, found) = (Position(after), Position(after + 1));
                 let append = Append::default().when(Condition::none_matching(query.clone(), after));
-                assert_eq!(store.conflict(append).await, Conflict::Matching { clause: 0, after, found }, "{query:?}");
+                assert_eq!(
+                    store.conflict(append).await,
+                    Conflict::Matching { clause: 0, after, found },
+                    "{query:?}"
+                );
             }
         }
         items.reverse();
@@ -314,7 +369,10 @@ pub async fn all_items_are_judged_at_one_head(factory: &impl Factory) {
         let page = store.read_page(Read::matching(both.clone(), Position(1))).await;
         seen = page.events.len() as u64;
         let whole: Vec<u64> = (1..=seen).collect();
-        assert!(super::examples::positions(&page.events) == whole && seen % 2 == 0, "half of a pair is missing: {page:?}");
+        assert!(
+            super::examples::positions(&page.events) == whole && seen % 2 == 0,
+            "half of a pair is missing: {page:?}"
+        );
         tokio::task::yield_now().await;
     }
     writer.await.expect("the writer ends without a panic");

@@ -6,7 +6,8 @@ use leftfold_core::store::limits::SNAPSHOT_BYTES_MAX;
 use super::Factory;
 use super::subject::Subject;
 
-/// Under a key there is what was kept under it at some time, or nothing; never a value of another key.
+/// Under a key there is what was kept under it at some time, or nothing; never a value of another
+/// key.
 pub async fn a_snapshot_is_what_was_kept_or_nothing(factory: &impl Factory) {
     let mut store = Subject::new(factory).await;
     let keys: Vec<Bytes> = (0..50_usize).map(|number| vec![b'k'; number].into()).collect();
@@ -19,7 +20,11 @@ pub async fn a_snapshot_is_what_was_kept_or_nothing(factory: &impl Factory) {
             for key in &keys {
                 let found = store.snapshot(key.clone()).await.expect("the store can be read");
                 let kept = (0..=round).any(|earlier| found == Some(value(key, earlier)));
-                assert!(found.is_none() || kept, "{found:?} was never kept under a key of {} bytes", key.len());
+                assert!(
+                    found.is_none() || kept,
+                    "{found:?} was never kept under a key of {} bytes",
+                    key.len()
+                );
             }
             store.reopen().await;
         }

@@ -3,7 +3,8 @@
 use std::ops::Deref;
 
 use leftfold_core::store::{
-    Append, AppendError, Appended, Conflict, Head, Outcome, Page, Position, Query, Read, ReadError, RecordedEvent, Store,
+    Append, AppendError, Appended, Conflict, Head, Outcome, Page, Position, Query, Read, ReadError,
+    RecordedEvent, Store,
 };
 
 use super::{Factory, Faults, Reopens};
@@ -94,7 +95,8 @@ impl<'f, F: Factory> Subject<'f, F> {
 
     async fn assert_unchanged_since(&self, before: Head) {
         assert_eq!(self.head().position, before.position, "a refused append moved the head");
-        let after = self.read_page(Read::matching(Query::everything(), before.position.next())).await;
+        let after =
+            self.read_page(Read::matching(Query::everything(), before.position.next())).await;
         assert_eq!(after.events, [], "a refused append wrote events");
     }
 
@@ -102,8 +104,8 @@ impl<'f, F: Factory> Subject<'f, F> {
         self.store.page(read).await.expect("the store can be read")
     }
 
-    /// Everything that the request asks for, page by page. A store that answers at once gives nobody the chance to see
-    /// that it never ends, so the pages are counted.
+    /// Everything that the request asks for, page by page. A store that answers at once gives
+    /// nobody the chance to see that it never ends, so the pages are counted.
     pub(super) async fn read_all(&self, read: Read) -> Vec<RecordedEvent> {
         const PAGES_MAX: usize = 50_000;
         let mut pages = self.store.read(read.clone());
@@ -124,11 +126,17 @@ impl<'f, F: Factory> Subject<'f, F> {
 
     /// The positions of the events that match; forwards and backwards must agree.
     pub(super) async fn matching(&self, query: Query) -> Vec<u64> {
-        let forwards = super::examples::positions(&self.read_all(Read::matching(query.clone(), Position(1))).await);
-        let backwards = self.read_all(Read::matching(query.clone(), Position::END).backwards()).await;
+        let forwards = super::examples::positions(
+            &self.read_all(Read::matching(query.clone(), Position(1))).await,
+        );
+        let backwards =
+            self.read_all(Read::matching(query.clone(), Position::END).backwards()).await;
         let mut backwards = super::examples::positions(&backwards);
         backwards.reverse();
-        assert_eq!(forwards, backwards, "forwards and backwards find different events for {query:?}");
+        assert_eq!(
+            forwards, backwards,
+            "forwards and backwards find different events for {query:?}"
+        );
         forwards
     }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use leftfold_core::store::{
-    Append, Checkpoint, Hash, MoveFrom, Position, Query, RecordedEvent, Signal, StoreId, SubscribeError, Subscription,
+    Append, Checkpoint, Hash, MoveFrom, Position, Query, RecordedEvent, Signal, StoreId,
+    SubscribeError, Subscription,
 };
 use tokio::task::JoinSet;
 
@@ -31,7 +32,8 @@ async fn until_caught_up(subscription: &mut Subscription) -> (Vec<RecordedEvent>
     }
 }
 
-/// First what is there, then what comes, in order, each once; the events are those that a read returns.
+/// First what is there, then what comes, in order, each once; the events are those that a read
+/// returns.
 pub async fn it_catches_up_and_then_follows(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     store.appended(events("a-1", 5)).await;
@@ -51,16 +53,23 @@ pub async fn it_says_when_it_has_caught_up(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let (none, at) = until_caught_up(&mut store.subscribe(Query::all(), Position::START)).await;
     assert_eq!((none.len(), at), (0, Position::START), "an empty store");
-    store.appended(Append::of(vec![tagged(event("a-1"), &["t"]), event("a-1"), event("a-1")])).await;
-    for (query, after, expected) in
-        [(Query::all(), 0, vec![1, 2, 3]), (Query::tag("t"), 0, vec![1]), (Query::tag("t"), 1, vec![]), (Query::all(), 3, vec![])]
-    {
-        let (taken, at) = until_caught_up(&mut store.subscribe(query.clone(), Position(after))).await;
+    store
+        .appended(Append::of(vec![tagged(event("a-1"), &["t"]), event("a-1"), event("a-1")]))
+        .await;
+    for (query, after, expected) in [
+        (Query::all(), 0, vec![1, 2, 3]),
+        (Query::tag("t"), 0, vec![1]),
+        (Query::tag("t"), 1, vec![]),
+        (Query::all(), 3, vec![]),
+    ] {
+        let (taken, at) =
+            until_caught_up(&mut store.subscribe(query.clone(), Position(after))).await;
         assert_eq!((positions(&taken), at), (expected, Position(3)), "{query:?} after {after}");
     }
 }
 
-/// Events that do not match move it on all the same, so that a filtered consumer can keep its place.
+/// Events that do not match move it on all the same, so that a filtered consumer can keep its
+/// place.
 pub async fn it_reports_progress_past_what_does_not_match(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     store.appended(events("a-1", 3)).await;
@@ -82,10 +91,19 @@ pub async fn it_resumes_from_a_checkpoint(factory: &impl Factory) {
     store.appended(events("a-1", 4)).await;
     for at in 0..=6 {
         let checkpoint = store.checkpoint_at(Position(at)).await.expect("the position is there");
-        store.appended(moving("c", MoveFrom::Exactly(Position(at.saturating_sub(1))), checkpoint)).await;
+        store
+            .appended(moving("c", MoveFrom::Exactly(Position(at.saturating_sub(1))), checkpoint))
+            .await;
         store.reopen().await;
-        let checkpoint = store.checkpoint(label("c")).await.expect("the store can be read").expect("it was recorded");
-        let mut resumed = store.resume(Query::all(), &checkpoint).await.expect("the checkpoint is of this history");
+        let checkpoint = store
+            .checkpoint(label("c"))
+            .await
+            .expect("the store can be read")
+            .expect("it was recorded");
+        let mut resumed = store
+            .resume(Query::all(), &checkpoint)
+            .await
+            .expect("the checkpoint is of this history");
         let (taken, _) = until_caught_up(&mut resumed).await;
         assert_eq!(positions(&taken), (at + 1..=6).collect::<Vec<_>>(), "resumed at {at}");
     }
@@ -185,7 +203,8 @@ pub async fn it_never_skips_under_load(factory: &impl Factory) {
     let all = store.everything().await;
     while let Some(ended) = readers.join_next().await {
         let (query, taken) = ended.expect("a reader ends without a panic");
-        let expected: Vec<u64> = all.iter().filter(|event| query.matches(event)).map(|event| event.position.0).collect();
+        let expected: Vec<u64> =
+            all.iter().filter(|event| query.matches(event)).map(|event| event.position.0).collect();
         assert_eq!(positions(&taken), expected, "{query:?}");
     }
 }

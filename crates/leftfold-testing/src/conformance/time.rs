@@ -10,19 +10,28 @@ use super::subject::Subject;
 
 const TICK: Duration = Duration::from_micros(1);
 
-/// Of two appends, one after the other, the later has the greater time; the events of one append have one.
+/// Of two appends, one after the other, the later has the greater time; the events of one append
+/// have one.
 pub async fn recorded_time_strictly_increases(factory: &impl Factory) {
     let store = Subject::new(factory).await;
     let mut last = Timestamp::MIN;
     for round in 0..100 {
         let appended = store.appended(events("a-1", 1 + round % 3)).await;
-        assert!(appended.recorded_at > last, "append {round} at {} comes after {last}", appended.recorded_at);
+        assert!(
+            appended.recorded_at > last,
+            "append {round} at {} comes after {last}",
+            appended.recorded_at
+        );
         assert_eq!(store.head().recorded_at, appended.recorded_at, "time of the head");
         last = appended.recorded_at;
     }
     for pair in store.everything().await.windows(2) {
         let same = pair[0].recorded_at == pair[1].recorded_at;
-        assert_eq!(same, pair[0].append_continues, "one append has one time, the next another, at {}", pair[1].position);
+        assert_eq!(
+            same, pair[0].append_continues,
+            "one append has one time, the next another, at {}",
+            pair[1].position
+        );
     }
 }
 
@@ -67,7 +76,10 @@ pub async fn time_goes_on_after_reopening(factory: &impl Factory) {
     let mut last = store.appended(events("a-1", 1)).await.recorded_at;
     for round in 0..5 {
         store.reopen().await;
-        assert!(store.head().recorded_at >= last, "the time of the head went back in round {round}");
+        assert!(
+            store.head().recorded_at >= last,
+            "the time of the head went back in round {round}"
+        );
         let at = store.appended(events("a-1", 1)).await.recorded_at;
         assert!(at > last, "{at} comes after {last} in round {round}");
         last = at;

@@ -58,29 +58,37 @@ impl Clients {
     /// # Panics
     /// If they cannot be written, or the id cannot name a stream.
     pub fn given<A: Aggregate>(&mut self, id: &str, events: impl IntoIterator<Item = A::Event>) {
-        let stream = StreamName::of(A::CATEGORY, id).unwrap_or_else(|error| panic!("{id:?}: {error}"));
+        let stream =
+            StreamName::of(A::CATEGORY, id).unwrap_or_else(|error| panic!("{id:?}: {error}"));
         self.given_in::<A::Event>(stream, events);
     }
 
     fn given_in<E: Event>(&mut self, stream: StreamName, events: impl IntoIterator<Item = E>) {
         let schema = Schema::of::<E>().unwrap_or_else(|error| panic!("{error}"));
-        let encode = |event| schema.encode(&event).unwrap_or_else(|error| panic!("{error}")).in_stream(stream.clone());
+        let encode = |event| {
+            schema
+                .encode(&event)
+                .unwrap_or_else(|error| panic!("{error}"))
+                .in_stream(stream.clone())
+        };
         self.given.extend(events.into_iter().map(encode));
     }
 
-    /// A client: its requests go one after the other, those of several clients at the same time. A client that gets no
-    /// answer asks again, under the same command id.
+    /// A client: its requests go one after the other, those of several clients at the same time. A
+    /// client that gets no answer asks again, under the same command id.
     pub fn client(&mut self, name: &str) -> Client<'_> {
-        let index = self.clients.iter().position(|client| client.name == name).unwrap_or_else(|| {
-            self.clients.push(ClientPlan { name: name.to_owned(), requests: Vec::new() });
-            self.clients.len() - 1
-        });
+        let index =
+            self.clients.iter().position(|client| client.name == name).unwrap_or_else(|| {
+                self.clients.push(ClientPlan { name: name.to_owned(), requests: Vec::new() });
+                self.clients.len() - 1
+            });
         Client(&mut self.clients[index])
     }
 }
 
 impl Client<'_> {
-    /// A command for an aggregate, with a command id: asked again after a lost answer, it takes effect once.
+    /// A command for an aggregate, with a command id: asked again after a lost answer, it takes
+    /// effect once.
     pub fn command<A: Aggregate>(self, id: &str, command: A::Command) -> Self
     where
         A::Command: Clone + Debug,
@@ -88,7 +96,8 @@ impl Client<'_> {
         self.ask::<A>(id, command, |command, id| command.with_id(id).without_request_check())
     }
 
-    /// The same without a command id, as from a client that knows of none: asked again, it is another command.
+    /// The same without a command id, as from a client that knows of none: asked again, it is
+    /// another command.
     pub fn command_without_id<A: Aggregate>(self, id: &str, command: A::Command) -> Self
     where
         A::Command: Clone + Debug,
@@ -103,7 +112,10 @@ impl Client<'_> {
             let decision = decision.clone();
             Box::pin(async move {
                 // A command id is a hash: as text it names the request as well.
-                let command = store.decision(&decision).id("explorer", &command_id.to_string()).without_request_check();
+                let command = store
+                    .decision(&decision)
+                    .id("explorer", &command_id.to_string())
+                    .without_request_check();
                 answered(command.execute().await)
             })
         };
@@ -111,7 +123,13 @@ impl Client<'_> {
     }
 
     /// A message for an inbox, under its own id: sent again after a lost answer, it is heard once.
-    pub fn send<I: Inbox>(self, source: &str, id: &str, sequence: Option<u64>, message: I::Message) -> Self
+    pub fn send<I: Inbox>(
+        self,
+        source: &str,
+        id: &str,
+        sequence: Option<u64>,
+        message: I::Message,
+    ) -> Self
     where
         I::Message: Clone + Debug,
     {
@@ -120,7 +138,9 @@ impl Client<'_> {
         let what = format!("{message:?} as message {id}{number} of {source}");
         let ask = move |store: Store, _: CommandId| -> Asking {
             let (source, id, message) = (source.clone(), id.clone(), message.clone());
-            Box::pin(async move { received(store.inbox::<I>().receive(&source, &id, sequence, message).await) })
+            Box::pin(async move {
+                received(store.inbox::<I>().receive(&source, &id, sequence, message).await)
+            })
         };
         self.with(Request::Ask { what, ask: Box::new(ask) })
     }

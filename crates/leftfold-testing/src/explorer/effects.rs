@@ -1,4 +1,5 @@
-//! Effects of a simulation: the runtime's own runner over a world outside that does what the schedule says.
+//! Effects of a simulation: the runtime's own runner over a world outside that does what the
+//! schedule says.
 
 use std::sync::Arc;
 
@@ -57,7 +58,10 @@ impl<E: Effect> Scripted<E> {
                 Performed::Done(_) => ways.push(Happens { takes_place: true, answer }),
                 Performed::NotDone { .. } => ways.push(Happens { takes_place: false, answer }),
                 Performed::InDoubt { .. } => {
-                    ways.extend([true, false].map(|takes_place| Happens { takes_place, answer: answer.clone() }));
+                    ways.extend(
+                        [true, false]
+                            .map(|takes_place| Happens { takes_place, answer: answer.clone() }),
+                    );
                 }
             }
         }
@@ -83,7 +87,8 @@ impl<E: Effect> Scripted<E> {
 impl<E: Effect> Clone for Scripted<E> {
     fn clone(&self) -> Self {
         let (effect, outcomes) = (self.effect.clone(), self.outcomes.clone());
-        let (shared, clock, outside) = (self.shared.clone(), self.clock.clone(), self.outside.clone());
+        let (shared, clock, outside) =
+            (self.shared.clone(), self.clock.clone(), self.outside.clone());
         Self { effect, outcomes, shared, clock, outside }
     }
 }
@@ -113,7 +118,8 @@ impl<E: Effect> Effect for Scripted<E> {
         let (outside, effect, number) = (self.outside.clone(), attempt.effect, attempt.number);
         let (clock, deadline) = (self.clock.clone(), attempt.deadline);
         let about = self.about("carrying out", attempt);
-        let done = format!("outside, {} for {}, attempt {number}", E::NAME, shown::event(&attempt.event));
+        let done =
+            format!("outside, {} for {}, attempt {number}", E::NAME, shown::event(&attempt.event));
         let asked = self.shared.ask(about, ways.len() as u8, move |_: &MemoryBackend, way| {
             if clock.has_been(deadline) {
                 outside.say(format!("{done}: it comes too late, and does not take place"));
@@ -135,12 +141,17 @@ impl<E: Effect> Effect for Scripted<E> {
 
     async fn resolve(&self, attempt: &Attempt<E::Intent>) -> Performed<E::Outcome> {
         let (scripted, looked_up) = (self.clone(), attempt.clone());
-        let ways = if self.outside.look(E::NAME, attempt.effect) < LOOKS_IN_VAIN_MAX { 2 } else { 1 };
+        let ways =
+            if self.outside.look(E::NAME, attempt.effect) < LOOKS_IN_VAIN_MAX { 2 } else { 1 };
         let about = self.about("looking up", attempt);
         let asked = self.shared.ask(about, ways, move |_: &MemoryBackend, way| {
             let found = scripted.found(&looked_up, way);
             let words = Happens { takes_place: false, answer: Some(found.clone()) }.answered();
-            scripted.outside.say(format!("outside, {} for {} is looked up: {words}", E::NAME, shown::event(&looked_up.event)));
+            scripted.outside.say(format!(
+                "outside, {} for {} is looked up: {words}",
+                E::NAME,
+                shown::event(&looked_up.event)
+            ));
             found
         });
         asked.await.unwrap_or(Performed::InDoubt { reason: "the answer was lost".to_owned() })

@@ -1,4 +1,5 @@
-//! The explorer: what is built on the store is run through crashes, delays and doubts, until something breaks.
+//! The explorer: what is built on the store is run through crashes, delays and doubts, until
+//! something breaks.
 //!
 //! ```
 //! # use leftfold_core::fold::{Aggregate, Event};
@@ -42,28 +43,34 @@
 //! ```
 //!
 //! # What runs
-//! The real code: commands, processes, effects, projections and outboxes as they are in production, over a store in memory, on one thread, in a
-//! world where nothing happens by itself. Whatever is asked of the store or of the outside waits, until the *schedule*
-//! lets it be carried out. Between two of these *points* the schedule may
-//! - carry out what was asked for later first, or hold something back for long: delays, and every order between
-//!   clients, processes and effects;
-//! - stop an application and start it again from the store, with each thing that was under way carried out or lost;
+//! The real code: commands, processes, effects, projections and outboxes as they are in production,
+//! over a store in memory, on one thread, in a world where nothing happens by itself. Whatever is
+//! asked of the store or of the outside waits, until the *schedule* lets it be carried out. Between
+//! two of these *points* the schedule may
+//! - carry out what was asked for later first, or hold something back for long: delays, and every
+//!   order between clients, processes and effects;
+//! - stop an application and start it again from the store, with each thing that was under way
+//!   carried out or lost;
 //! - lose an answer, so that a client asks again: under the same command id, where it has one;
 //! - find the store busy, once or for a while; end a page of a read early;
 //! - move the clock: to the next moment that matters, beyond it, a little, or back a little;
-//! - let an effect be done, be refused, be in doubt whether it took place or not, or not be answered in time.
+//! - let an effect be done, be refused, be in doubt whether it took place or not, or not be
+//!   answered in time.
 //!
-//! Orders that no store may show are not tried: a position is seen by everyone at the same place, as every backend
-//! promises within a partition. Between streams it is the order of the appends that varies.
+//! Orders that no store may show are not tried: a position is seen by everyone at the same place,
+//! as every backend promises within a partition. Between streams it is the order of the appends
+//! that varies.
 //!
 //! # Which schedules
-//! First the usual course, then a crash at each of its points, as long as those are no more than half of what may be
-//! run; then schedules that are drawn from seeds. All of it follows from the seed: no thread, no clock and no random
-//! number of the machine has a part in it, as long as the user's own code is pure.
+//! First the usual course, then a crash at each of its points, as long as those are no more than
+//! half of what may be run; then schedules that are drawn from seeds. All of it follows from the
+//! seed: no thread, no clock and no random number of the machine has a part in it, as long as the
+//! user's own code is pure.
 //!
-//! A schedule that breaks something is made shorter, by leaving out what is not needed, and told line by line. It also
-//! counts as broken when an event cannot be folded, a trigger is parked, a read model or what an outbox sent is not what the events say, a client is never answered, a timer that is due does not fire, a consumer
-//! panics or runs in circles, or the run does not end.
+//! A schedule that breaks something is made shorter, by leaving out what is not needed, and told
+//! line by line. It also counts as broken when an event cannot be folded, a trigger is parked, a
+//! read model or what an outbox sent is not what the events say, a client is never answered, a
+//! timer that is due does not fire, a consumer panics or runs in circles, or the run does not end.
 mod clients;
 mod effects;
 mod projections;
@@ -106,7 +113,8 @@ pub struct Schedules(pub u64);
 /// Seeds below this name a crash point; those from here on are drawn from.
 const DRAWN: u64 = 1 << 32;
 
-/// Runs aggregates, processes and effects through many schedules, and holds what becomes durable against invariants.
+/// Runs aggregates, processes and effects through many schedules, and holds what becomes durable
+/// against invariants.
 #[must_use = "an explorer does nothing until it is run"]
 pub struct Explorer {
     plan: Plan,
@@ -132,7 +140,9 @@ impl Explorer {
     /// If its events are not a plain enum.
     pub fn aggregate<A: Aggregate>(mut self) -> Self {
         let schema = Schema::of::<A::Event>().unwrap_or_else(|error| panic!("{error}"));
-        self.plan.folds.push(Box::new(move || (TypeId::of::<A>(), Box::new(Fold::<A>::new(schema.clone())) as Box<dyn States>)));
+        self.plan.folds.push(Box::new(move || {
+            (TypeId::of::<A>(), Box::new(Fold::<A>::new(schema.clone())) as Box<dyn States>)
+        }));
         self
     }
 
@@ -150,18 +160,30 @@ impl Explorer {
         self
     }
 
-    /// Carries out an effect, but for the outside world: there one of these outcomes comes of an attempt, as the
-    /// schedule says, or no answer before its deadline.
+    /// Carries out an effect, but for the outside world: there one of these outcomes comes of an
+    /// attempt, as the schedule says, or no answer before its deadline.
     ///
-    /// An attempt that is [in doubt](Performed::InDoubt), or that is not answered, may have taken place or not. When it
-    /// is looked up, the truth is found, at the third look at the latest. One that reaches the world outside after its
-    /// deadline does not take place: what is looked up then is final, as it has to be. Of the effect itself only its
-    /// [`policy`](Effect::policy) and [`report`](Effect::report) are called.
-    pub fn effect<E: Effect>(mut self, effect: E, outcomes: impl IntoIterator<Item = Performed<E::Outcome>>) -> Self {
+    /// An attempt that is [in doubt](Performed::InDoubt), or that is not answered, may have taken
+    /// place or not. When it is looked up, the truth is found, at the third look at the latest. One
+    /// that reaches the world outside after its deadline does not take place: what is looked up
+    /// then is final, as it has to be. Of the effect itself only its [`policy`](Effect::policy) and
+    /// [`report`](Effect::report) are called.
+    pub fn effect<E: Effect>(
+        mut self,
+        effect: E,
+        outcomes: impl IntoIterator<Item = Performed<E::Outcome>>,
+    ) -> Self {
         let (effect, outcomes) = (Arc::new(effect), outcomes.into_iter().collect::<Arc<[_]>>());
         let start = move |scene: &Scene| -> simulation::Running {
-            let (shared, clock, outside) = (scene.shared.clone(), scene.clock.clone(), scene.outside.clone());
-            let scripted = Scripted { effect: effect.clone(), outcomes: outcomes.clone(), shared, clock, outside };
+            let (shared, clock, outside) =
+                (scene.shared.clone(), scene.clock.clone(), scene.outside.clone());
+            let scripted = Scripted {
+                effect: effect.clone(),
+                outcomes: outcomes.clone(),
+                shared,
+                clock,
+                outside,
+            };
             scene.driver().effect(scripted)
         };
         self.plan.consumers.push((E::NAME, Box::new(start)));
@@ -177,15 +199,24 @@ impl Explorer {
         P: Projection<Memory<S>>,
     {
         let make: Arc<dyn Fn() -> P + Send + Sync> = Arc::new(make);
-        self.plan.consumers.push((P::NAME, Box::new(move |scene: &Scene| projections::model::<S, P>(scene, make.clone()))));
+        self.plan.consumers.push((
+            P::NAME,
+            Box::new(move |scene: &Scene| projections::model::<S, P>(scene, make.clone())),
+        ));
         self
     }
 
-    /// Runs an outbox, whose bus may be away, or forget to answer. In the end every message that the events ask for was
-    /// sent, in order, and no other; [`World::sent`] has them at any time.
-    pub fn outbox<B: Bus, P: Projection<Outbox<B>>>(mut self, make: impl Fn() -> P + Send + Sync + 'static) -> Self {
+    /// Runs an outbox, whose bus may be away, or forget to answer. In the end every message that
+    /// the events ask for was sent, in order, and no other; [`World::sent`] has them at any time.
+    pub fn outbox<B: Bus, P: Projection<Outbox<B>>>(
+        mut self,
+        make: impl Fn() -> P + Send + Sync + 'static,
+    ) -> Self {
         let make: Arc<dyn Fn() -> P + Send + Sync> = Arc::new(make);
-        self.plan.consumers.push((P::NAME, Box::new(move |scene: &Scene| projections::outbox::<B, P>(scene, make.clone()))));
+        self.plan.consumers.push((
+            P::NAME,
+            Box::new(move |scene: &Scene| projections::outbox::<B, P>(scene, make.clone())),
+        ));
         self
     }
 
@@ -215,8 +246,8 @@ impl Explorer {
         self
     }
 
-    /// Spoils what is appended before the store gets it: as a store that forgets command ids, checkpoints, conditions or
-    /// fences. So it can be seen that a test would notice.
+    /// Spoils what is appended before the store gets it: as a store that forgets command ids,
+    /// checkpoints, conditions or fences. So it can be seen that a test would notice.
     pub fn spoiling(mut self, spoil: fn(&mut Append)) -> Self {
         self.plan.spoil = Some(spoil);
         self
@@ -236,7 +267,10 @@ impl Explorer {
     #[track_caller]
     pub fn run(&self, schedules: Schedules) -> Explored {
         let explored = match std::env::var("LEFTFOLD_SEED") {
-            Ok(text) => self.replay(text.parse().unwrap_or_else(|_| panic!("LEFTFOLD_SEED is {text:?}, set it to a number"))),
+            Ok(text) => self.replay(
+                text.parse()
+                    .unwrap_or_else(|_| panic!("LEFTFOLD_SEED is {text:?}, set it to a number")),
+            ),
             Err(_) => self.explore(Schedules(schedules.0 * crate::extent(1, 10))),
         };
         let explored = explored.unwrap_or_else(|failure| panic!("{failure}"));
@@ -244,7 +278,10 @@ impl Explorer {
             let thread = std::thread::current();
             let test = thread.name().unwrap_or("an explorer");
             // Past the capture of the test runner: whoever starts a long run sees what was tried.
-            let line = format!("{test}: {} schedules with {} points\n", explored.schedules, explored.points);
+            let line = format!(
+                "{test}: {} schedules with {} points\n",
+                explored.schedules, explored.points
+            );
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
         explored
@@ -274,7 +311,8 @@ impl Explorer {
         let source = if seed < DRAWN {
             systematic_schedule(seed)
         } else {
-            let usual = simulation::run(&self.plan, Source::Known(Schedule::default()), Telling::NotAtAll);
+            let usual =
+                simulation::run(&self.plan, Source::Known(Schedule::default()), Telling::NotAtAll);
             self.drawn(seed, usual.points)
         };
         self.take(&mut explored, seed, source)?;
@@ -286,7 +324,12 @@ impl Explorer {
     }
 
     /// Runs one schedule, and shrinks it if it fails. Returns its length.
-    fn take(&self, explored: &mut Explored, seed: u64, source: Source) -> Result<u32, Box<Failure>> {
+    fn take(
+        &self,
+        explored: &mut Explored,
+        seed: u64,
+        source: Source,
+    ) -> Result<u32, Box<Failure>> {
         let ended = simulation::run(&self.plan, source, Telling::NotAtAll);
         explored.schedules += 1;
         explored.points += u64::from(ended.points);
@@ -337,7 +380,11 @@ impl fmt::Display for Failure {
             writeln!(f, "{number:3}  {line}")?;
         }
         let test = std::thread::current().name().unwrap_or("NAME").to_owned();
-        write!(f, "\nreplay with LEFTFOLD_SEED={} cargo test {test}, or with .replay({0})", self.seed)
+        write!(
+            f,
+            "\nreplay with LEFTFOLD_SEED={} cargo test {test}, or with .replay({0})",
+            self.seed
+        )
     }
 }
 
@@ -389,7 +436,11 @@ impl Invariant {
             Err(panic) => panic_message(&*panic),
         };
         let states = world.show().join("\n     ");
-        let detail = if why.is_empty() { format!("\n     {states}") } else { format!("{why}\n     {states}") };
+        let detail = if why.is_empty() {
+            format!("\n     {states}")
+        } else {
+            format!("{why}\n     {states}")
+        };
         Err(Broken::new(&self.name, detail))
     }
 }

@@ -1,5 +1,5 @@
-//! Projections and outboxes of a simulation: the runtime's own runners, over rows in memory and a bus that does what the
-//! schedule says.
+//! Projections and outboxes of a simulation: the runtime's own runners, over rows in memory and a
+//! bus that does what the schedule says.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt;
 use leftfold_core::drive;
 use leftfold_core::fold::{EventError, Recorded, Schema, Unknown};
-use leftfold_core::runtime::projection::{Bus, Memory, Message, Outbox, Outgoing, Parked, Projection, ProjectionError};
+use leftfold_core::runtime::projection::{
+    Bus, Memory, Message, Outbox, Outgoing, Parked, Projection, ProjectionError,
+};
 use leftfold_core::store::{MemoryBackend, RecordedEvent};
 
 use super::scene::Scene;
@@ -43,11 +45,18 @@ impl Models {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn judge(&self, events: &[RecordedEvent], sent: &Sent) -> Result<(), (String, String)> {
+    pub(super) fn judge(
+        &self,
+        events: &[RecordedEvent],
+        sent: &Sent,
+    ) -> Result<(), (String, String)> {
         for ((name, application), follows) in &*self.all() {
-            follows
-                .judge(events, sent)
-                .map_err(|why| (format!("{name} is what the events say"), format!("application {}: {why}", application + 1)))?;
+            follows.judge(events, sent).map_err(|why| {
+                (
+                    format!("{name} is what the events say"),
+                    format!("application {}: {why}", application + 1),
+                )
+            })?;
         }
         Ok(())
     }
@@ -70,12 +79,19 @@ impl Sent {
     pub(super) fn of(&self, name: &str) -> Vec<Message> {
         let mut known = HashSet::new();
         let all = self.all();
-        all.get(name).into_iter().flatten().filter(|message| known.insert(message.id)).cloned().collect()
+        all.get(name)
+            .into_iter()
+            .flatten()
+            .filter(|message| known.insert(message.id))
+            .cloned()
+            .collect()
     }
 }
 
 /// The events that a projection reads, in order.
-fn read<E: leftfold_core::fold::Event>(events: &[RecordedEvent]) -> Result<Vec<Recorded<E>>, EventError> {
+fn read<E: leftfold_core::fold::Event>(
+    events: &[RecordedEvent],
+) -> Result<Vec<Recorded<E>>, EventError> {
     let schema = Schema::of::<E>()?;
     let mut all = Vec::new();
     for envelope in events {
@@ -88,7 +104,11 @@ fn read<E: leftfold_core::fold::Event>(events: &[RecordedEvent]) -> Result<Vec<R
 fn none_parked(parked: &[Parked]) -> Result<(), String> {
     match parked.first() {
         None => Ok(()),
-        Some(item) => Err(format!("the event at {} is parked: {}", item.position, item.state.error().unwrap_or("it waits"))),
+        Some(item) => Err(format!(
+            "the event at {} is parked: {}",
+            item.position,
+            item.state.error().unwrap_or("it waits")
+        )),
     }
 }
 
@@ -111,13 +131,20 @@ where
         for event in read::<P::Event>(events).map_err(|error| error.to_string())? {
             match projection.apply(&mut expected, &event).now_or_never() {
                 Some(Ok(())) => {}
-                Some(Err(error)) => return Err(format!("the event at {}: {error}", event.envelope.position)),
+                Some(Err(error)) => {
+                    return Err(format!("the event at {}: {error}", event.envelope.position));
+                }
                 // It waits for something, which only its runner can do.
                 None => return Ok(()),
             }
         }
-        let found = self.memory.read(S::clone).now_or_never().ok_or("its rows are written still")?;
-        if found == expected { Ok(()) } else { Err(format!("\n     rows     {found:?}\n     expected {expected:?}")) }
+        let found =
+            self.memory.read(S::clone).now_or_never().ok_or("its rows are written still")?;
+        if found == expected {
+            Ok(())
+        } else {
+            Err(format!("\n     rows     {found:?}\n     expected {expected:?}"))
+        }
     }
 
     fn rows(&self) -> Option<Box<dyn std::any::Any>> {
@@ -152,7 +179,10 @@ pub(super) struct Carrier {
 impl Bus for Carrier {
     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ProjectionError> {
         let (name, sent, outside) = (self.name, self.sent.clone(), self.outside.clone());
-        let what = format!("sending {} of {name}", if messages.len() == 1 { "a message" } else { "messages" });
+        let what = format!(
+            "sending {} of {name}",
+            if messages.len() == 1 { "a message" } else { "messages" }
+        );
         let about = About::Outside(what.clone());
         // It is done; or not, because the bus is away; or it is done, and nobody is told.
         let asked = self.shared.ask(about, 3, move |_: &MemoryBackend, way| {
@@ -189,7 +219,11 @@ impl<B: Bus, P: Projection<Outbox<B>>> Projection<Outbox<Carrier>> for Carried<B
         self.0.set_up(rows).await
     }
 
-    async fn apply(&self, rows: &mut Outgoing, event: &Recorded<P::Event>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Outgoing,
+        event: &Recorded<P::Event>,
+    ) -> Result<(), ProjectionError> {
         self.0.apply(rows, event).await
     }
 }
@@ -209,7 +243,9 @@ impl<B: Bus, P: Projection<Outbox<B>>> Follows for Sends<B, P> {
             drive::begin_event(&mut expected, &event.envelope);
             match projection.apply(&mut expected, &event).now_or_never() {
                 Some(Ok(())) => {}
-                Some(Err(error)) => return Err(format!("the event at {}: {error}", event.envelope.position)),
+                Some(Err(error)) => {
+                    return Err(format!("the event at {}: {error}", event.envelope.position));
+                }
                 None => return Ok(()),
             }
         }
@@ -218,9 +254,16 @@ impl<B: Bus, P: Projection<Outbox<B>>> Follows for Sends<B, P> {
             return Ok(());
         }
         let words = |messages: &[Message]| -> Vec<String> {
-            messages.iter().map(|message| format!("{} {:?}", message.sequence, message.payload)).collect()
+            messages
+                .iter()
+                .map(|message| format!("{} {:?}", message.sequence, message.payload))
+                .collect()
         };
-        Err(format!("\n     sent     {:?}\n     expected {:?}", words(&found), words(drive::messages(&expected))))
+        Err(format!(
+            "\n     sent     {:?}\n     expected {:?}",
+            words(&found),
+            words(drive::messages(&expected))
+        ))
     }
 
     fn rows(&self) -> Option<Box<dyn std::any::Any>> {
@@ -229,7 +272,10 @@ impl<B: Bus, P: Projection<Outbox<B>>> Follows for Sends<B, P> {
 }
 
 /// Starts an outbox, which goes on from the position at which any application left it.
-pub(super) fn outbox<B: Bus, P: Projection<Outbox<B>>>(scene: &Scene, make: Arc<dyn Fn() -> P + Send + Sync>) -> Running {
+pub(super) fn outbox<B: Bus, P: Projection<Outbox<B>>>(
+    scene: &Scene,
+    make: Arc<dyn Fn() -> P + Send + Sync>,
+) -> Running {
     let (shared, outside, sent) = (scene.shared.clone(), scene.outside.clone(), scene.sent.clone());
     let carrier = Carrier { name: P::NAME, shared, outside, sent };
     let target = Outbox::new(&scene.store, carrier);
@@ -296,22 +342,35 @@ mod tests {
         const NAME: &'static str = "echo";
         type Event = BellEvent;
 
-        async fn apply(&self, outgoing: &mut Outgoing, event: &Recorded<BellEvent>) -> Result<(), ProjectionError> {
+        async fn apply(
+            &self,
+            outgoing: &mut Outgoing,
+            event: &Recorded<BellEvent>,
+        ) -> Result<(), ProjectionError> {
             outgoing.send("hill", event.stream_id(), "ding");
             Ok(())
         }
     }
 
-    /// A bus that was away eight times in a row was taken for a world in which nothing more happens: the run ended while
-    /// the outbox waited to try again, and its messages were said to be missing.
+    /// A bus that was away eight times in a row was taken for a world in which nothing more
+    /// happens: the run ended while the outbox waited to try again, and its messages were said to
+    /// be missing.
     #[test]
     fn a_run_does_not_end_while_a_bus_is_away() {
-        let given = Explorer::new().outbox(|| Echo).start(|clients| clients.given::<Bell>("tower", [BellEvent::Rung]));
+        let given = Explorer::new()
+            .outbox(|| Echo)
+            .start(|clients| clients.given::<Bell>("tower", [BellEvent::Rung]));
         for from in 0..30 {
-            let away = (from..from + 300).map(|point| (point, Choice::Take { operation: 0, way: 1 }));
+            let away =
+                (from..from + 300).map(|point| (point, Choice::Take { operation: 0, way: 1 }));
             let schedule = Schedule { others: 0, choices: away.collect() };
             let ended = simulation::run(&given.plan, Source::Known(schedule), Telling::InFull);
-            assert_eq!(ended.broken, None, "away from point {from} on:\n{}", ended.story.join("\n"));
+            assert_eq!(
+                ended.broken,
+                None,
+                "away from point {from} on:\n{}",
+                ended.story.join("\n")
+            );
         }
     }
 }

@@ -26,8 +26,14 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// The program whose consumers it starts. A lease does not outlive the only program that has the log open.
+    /// The program whose consumers it starts. A lease does not outlive the only program that has
+    /// the log open.
     pub(super) fn driver(&self) -> Driver {
-        Driver { store: self.store.clone(), clock: self.clock.clone(), stop: self.stop.clone(), leased: !self.is_alone }
+        Driver {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+            leased: !self.is_alone,
+        }
     }
 }

@@ -17,7 +17,8 @@ pub(super) enum Choice {
     Hold { operation: u16 },
     /// The answer to a client is lost, and it asks again.
     Lose { client: u8 },
-    /// An application stops and is started again; of what it had under way only these operations are carried out.
+    /// An application stops and is started again; of what it had under way only these operations
+    /// are carried out.
     Crash { application: u8, carried: u32 },
     /// The clock is moved.
     Clock(Turn),
@@ -49,7 +50,10 @@ pub(super) const ALL: u32 = u32::MAX;
 impl Schedule {
     /// A crash at one point; what was under way is all lost, or all carried out.
     pub(super) fn crash_at(point: u32, carried: u32) -> Self {
-        Self { others: 0, choices: BTreeMap::from([(point, Choice::Crash { application: 0, carried })]) }
+        Self {
+            others: 0,
+            choices: BTreeMap::from([(point, Choice::Crash { application: 0, carried })]),
+        }
     }
 }
 
@@ -110,9 +114,13 @@ impl Source {
         let mut rng = Rng::with_seed(seed);
         let points = points.max(1) + points / 4;
         let mut planned = BTreeMap::new();
-        for (kind, most) in
-            [(Planned::Crash, 3), (Planned::Clock, 3), (Planned::Hold, 4), (Planned::Lose, 1), (Planned::Outage, 1)]
-        {
+        for (kind, most) in [
+            (Planned::Crash, 3),
+            (Planned::Clock, 3),
+            (Planned::Hold, 4),
+            (Planned::Lose, 1),
+            (Planned::Outage, 1),
+        ] {
             for _ in 0..rng.u32(..=most) {
                 planned.insert(rng.u32(..points), kind);
             }
@@ -121,7 +129,15 @@ impl Source {
         let varies = [0, 5, 20][rng.usize(..3)];
         let lateness = [0, 20, 50][rng.usize(..3)];
         let drawn = Schedule { others: rng.u8(..=others_max), choices: BTreeMap::new() };
-        Self::Drawn(Box::new(Drawing { rng, drawn, planned, reorders, outage: 0, lateness, varies }))
+        Self::Drawn(Box::new(Drawing {
+            rng,
+            drawn,
+            planned,
+            reorders,
+            outage: 0,
+            lateness,
+            varies,
+        }))
     }
 
     pub(super) fn others(&self) -> u8 {
@@ -158,12 +174,19 @@ impl Drawing {
         match self.planned.get(&point) {
             Some(Planned::Crash) => {
                 let carried = [0, ALL, self.rng.u32(..)][self.rng.usize(..3)];
-                return Some(Choice::Crash { application: self.rng.u8(..options.applications), carried });
+                return Some(Choice::Crash {
+                    application: self.rng.u8(..options.applications),
+                    carried,
+                });
             }
             Some(Planned::Clock) => return Some(Choice::Clock(self.turn())),
-            Some(Planned::Hold) if waiting > 1 => return Some(Choice::Hold { operation: self.operation(waiting) }),
+            Some(Planned::Hold) if waiting > 1 => {
+                return Some(Choice::Hold { operation: self.operation(waiting) });
+            }
             Some(Planned::Lose) if !options.asking.is_empty() => {
-                return Some(Choice::Lose { client: options.asking[self.rng.usize(..options.asking.len())] });
+                return Some(Choice::Lose {
+                    client: options.asking[self.rng.usize(..options.asking.len())],
+                });
             }
             Some(Planned::Outage) => self.outage = self.rng.u32(1..15),
             _ => {}
@@ -173,7 +196,11 @@ impl Drawing {
             let late = waiting == 0 && self.rng.u32(..100) < self.lateness;
             return late.then(|| Choice::Clock(self.turn()));
         };
-        let operation = if waiting > 1 && self.rng.u32(..100) < self.reorders { self.operation(waiting) } else { usual as u16 };
+        let operation = if waiting > 1 && self.rng.u32(..100) < self.reorders {
+            self.operation(waiting)
+        } else {
+            usual as u16
+        };
         let index = usize::from(operation);
         let way = self.way(options.waiting[index]);
         (index != usual || way > 0).then_some(Choice::Take { operation, way })

@@ -13,7 +13,12 @@ const SINGLE_POINTS_MAX: u32 = 100;
 
 /// The shortest run that was found. It fails as the one given does.
 pub(super) fn shrink(plan: &Plan, failed: Ended) -> Ended {
-    let mut shrinking = Shrinking { plan, runs: 0, points: 0, best: run(plan, Source::Known(failed.schedule), Telling::InFull) };
+    let mut shrinking = Shrinking {
+        plan,
+        runs: 0,
+        points: 0,
+        best: run(plan, Source::Known(failed.schedule), Telling::InFull),
+    };
     while !shrinking.is_spent() && shrinking.round() {}
     shrinking.try_single_choices();
     shrinking.best
@@ -75,7 +80,13 @@ impl Shrinking<'_> {
     fn simplify_choices(&mut self) {
         let points: Vec<u32> = self.best.schedule.choices.keys().copied().collect();
         for point in points {
-            for simpler in self.best.schedule.choices.get(&point).map_or_else(Vec::new, |choice| simpler(*choice)) {
+            for simpler in self
+                .best
+                .schedule
+                .choices
+                .get(&point)
+                .map_or_else(Vec::new, |choice| simpler(*choice))
+            {
                 let mut schedule = self.best.schedule.clone();
                 schedule.choices.insert(point, simpler);
                 self.attempt(schedule);
@@ -87,7 +98,13 @@ impl Shrinking<'_> {
     fn move_choices(&mut self) {
         let points: Vec<u32> = self.best.schedule.choices.keys().copied().collect();
         for point in points {
-            let earlier = [0, point / 2, point.saturating_sub(8), point.saturating_sub(2), point.saturating_sub(1)];
+            let earlier = [
+                0,
+                point / 2,
+                point.saturating_sub(8),
+                point.saturating_sub(2),
+                point.saturating_sub(1),
+            ];
             for to in earlier.into_iter().chain(point + 1..point + 9) {
                 let mut schedule = self.best.schedule.clone();
                 if schedule.choices.contains_key(&to) {
@@ -121,8 +138,15 @@ impl Shrinking<'_> {
 
 /// Without this number of choices, from one of them on.
 fn without(schedule: &Schedule, from: usize, count: usize) -> Schedule {
-    let kept = schedule.choices.iter().enumerate().filter(|(index, _)| !(from..from + count).contains(index));
-    Schedule { others: schedule.others, choices: kept.map(|(_, (point, choice))| (*point, *choice)).collect::<BTreeMap<_, _>>() }
+    let kept = schedule
+        .choices
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !(from..from + count).contains(index));
+    Schedule {
+        others: schedule.others,
+        choices: kept.map(|(_, (point, choice))| (*point, *choice)).collect::<BTreeMap<_, _>>(),
+    }
 }
 
 fn simpler(choice: Choice) -> Vec<Choice> {
@@ -135,7 +159,8 @@ fn simpler(choice: Choice) -> Vec<Choice> {
         }
         Choice::Crash { application, carried } => {
             let of = |application, carried| Choice::Crash { application, carried };
-            let all = [of(0, 0), of(0, ALL), of(0, carried), of(application, 0), of(application, ALL)];
+            let all =
+                [of(0, 0), of(0, ALL), of(0, carried), of(application, 0), of(application, ALL)];
             all.into_iter().filter(|simpler| *simpler != choice).collect()
         }
         Choice::Clock(Turn::Past(_) | Turn::On(_)) => vec![Choice::Clock(Turn::Next)],
@@ -150,10 +175,17 @@ fn cost(ended: &Ended) -> (usize, usize, u8, u64, u64) {
         Choice::Take { way, .. } => u64::from(*way),
         Choice::Hold { .. } | Choice::Lose { .. } | Choice::Clock(Turn::Next) => 0,
         Choice::Crash { application, carried } => {
-            u64::from(*application) * 100 + if [0, ALL].contains(carried) { u64::from(carried & 1) } else { 32 }
+            u64::from(*application) * 100
+                + if [0, ALL].contains(carried) { u64::from(carried & 1) } else { 32 }
         }
         Choice::Clock(_) => 100,
     };
     let points = choices.keys().map(|point| u64::from(*point)).sum();
-    (ended.story.len(), choices.len(), ended.schedule.others, choices.values().map(weight).sum(), points)
+    (
+        ended.story.len(),
+        choices.len(),
+        ended.schedule.others,
+        choices.values().map(weight).sum(),
+        points,
+    )
 }

@@ -162,7 +162,14 @@ impl<'p> Simulation<'p> {
         let folds = plan.folds.iter().map(|make| make());
         let world = World::new(folds, outside.clone(), models.clone(), sent.clone(), clock.now());
         let story = (telling == Telling::InFull).then(Story::default);
-        let client = |plan| ClientRun { plan, at: 0, tries: 0, application: None, asking: None, flag: Flag::raised() };
+        let client = |plan| ClientRun {
+            plan,
+            at: 0,
+            tries: 0,
+            application: None,
+            asking: None,
+            flag: Flag::raised(),
+        };
         let clients = plan.clients.clients.iter().map(client).collect();
         let (applications, tasks) = (Vec::new(), Vec::new());
         let (patience, busy) = (Duration::ZERO, true);
@@ -193,13 +200,21 @@ impl<'p> Simulation<'p> {
     /// Starts an application, for the first time or again.
     fn start(&mut self, application: usize) {
         let (sender, stop) = watch::channel(false);
-        let store = Store::new(SimulatedStore { shared: self.shared.clone(), spoil: self.plan.spoil });
+        let store =
+            Store::new(SimulatedStore { shared: self.shared.clone(), spoil: self.plan.spoil });
         for (name, start) in &self.plan.consumers {
-            let (clock, shared, outside) = (self.clock.clone(), self.shared.clone(), self.outside.clone());
+            let (clock, shared, outside) =
+                (self.clock.clone(), self.shared.clone(), self.outside.clone());
             let (stop, is_alone) = (stop.clone(), self.is_alone);
             let (store, models, sent) = (store.clone(), self.models.clone(), self.sent.clone());
-            let scene = Scene { store, clock, shared, outside, stop, is_alone, application, models, sent };
-            self.tasks.push(Task { name, application, running: Some(start(&scene)), flag: Flag::raised() });
+            let scene =
+                Scene { store, clock, shared, outside, stop, is_alone, application, models, sent };
+            self.tasks.push(Task {
+                name,
+                application,
+                running: Some(start(&scene)),
+                flag: Flag::raised(),
+            });
         }
         let started = Application { store, _stop: sender };
         match self.applications.get_mut(application) {
@@ -223,7 +238,10 @@ impl<'p> Simulation<'p> {
             }
             self.point += 1;
             if self.point >= POINTS_MAX {
-                return Err(Broken::new("the run comes to an end", format!("it goes on after {POINTS_MAX} points")));
+                return Err(Broken::new(
+                    "the run comes to an end",
+                    format!("it goes on after {POINTS_MAX} points"),
+                ));
             }
         }
         self.judge_the_end()
@@ -243,7 +261,10 @@ impl<'p> Simulation<'p> {
             }
             let events = events_after(&self.shared.memory, self.world.head());
             if let Some(story) = &mut self.story {
-                story.line(format!("given {}", super::story::in_streams(&events.iter().collect::<Vec<_>>())));
+                story.line(format!(
+                    "given {}",
+                    super::story::in_streams(&events.iter().collect::<Vec<_>>())
+                ));
             }
             self.take_in(events)?;
             self.hold_invariants()?;
@@ -252,12 +273,19 @@ impl<'p> Simulation<'p> {
 
     fn choose(&self, source: &mut Source) -> Option<Choice> {
         let queue = self.shared.queue();
-        let waiting: Vec<_> = queue.iter().map(|operation| (operation.ways, operation.about.kind())).collect();
+        let waiting: Vec<_> =
+            queue.iter().map(|operation| (operation.ways, operation.about.kind())).collect();
         let first = queue.iter().position(|operation| !operation.held);
-        let asking: Vec<u8> =
-            (0_u8..).zip(&self.clients).filter(|(_, client)| client.application.is_some()).map(|(n, _)| n).collect();
+        let asking: Vec<u8> = (0_u8..)
+            .zip(&self.clients)
+            .filter(|(_, client)| client.application.is_some())
+            .map(|(n, _)| n)
+            .collect();
         let applications = self.applications.len() as u8;
-        source.choose(self.point, &Options { waiting: &waiting, first, applications, asking: &asking })
+        source.choose(
+            self.point,
+            &Options { waiting: &waiting, first, applications, asking: &asking },
+        )
     }
 
     /// Does what happens if the schedule says nothing else. Returns whether the run goes on.
@@ -280,7 +308,8 @@ impl<'p> Simulation<'p> {
     /// none.
     fn go_on_in_time(&mut self) -> bool {
         let busy = std::mem::take(&mut self.busy);
-        self.patience = if busy { Duration::ZERO } else { (self.patience * 4).max(Duration::from_secs(1)) };
+        self.patience =
+            if busy { Duration::ZERO } else { (self.patience * 4).max(Duration::from_secs(1)) };
         let now = self.clock.now();
         let for_ever = now.plus(QUIET_FOR_EVER);
         let due = self.next_due().filter(|due| *due < for_ever);
@@ -288,13 +317,19 @@ impl<'p> Simulation<'p> {
         if self.patience > if expected { QUIET_FOR_EVER } else { QUIET } {
             return false;
         }
-        // What is due comes before whoever only looks again and again whether something is: they would use up the patience.
-        // Where nothing is due, they look in vain until so much time has passed: a lease runs out meanwhile.
+        // What is due comes before whoever only looks again and again whether something is: they
+        // would use up the patience. Where nothing is due, they look in vain until so much time has
+        // passed: a lease runs out meanwhile.
         let at_least = now.plus(self.patience);
         let awaited = self.clock.awaited(at_least, for_ever);
-        let moment = due.into_iter().chain(awaited).min().or_else(|| self.clock.awaited(now, for_ever).map(|_| at_least));
+        let moment = due
+            .into_iter()
+            .chain(awaited)
+            .min()
+            .or_else(|| self.clock.awaited(now, for_ever).map(|_| at_least));
         let Some(moment) = moment else { return false };
-        // Whoever is to act may look a moment later: all that is due at nearly the same time must not use up the patience.
+        // Whoever is to act may look a moment later: all that is due at nearly the same time must
+        // not use up the patience.
         self.busy = due == Some(moment);
         self.set_clock(moment);
         true
@@ -330,8 +365,14 @@ impl<'p> Simulation<'p> {
 
     fn turn_clock(&mut self, turn: Turn) {
         let now = self.clock.now();
-        let next =
-            || self.world.next_due().into_iter().chain(self.clock.awaited(now, now.plus(QUIET_FOR_EVER))).min().unwrap_or(now);
+        let next = || {
+            self.world
+                .next_due()
+                .into_iter()
+                .chain(self.clock.awaited(now, now.plus(QUIET_FOR_EVER)))
+                .min()
+                .unwrap_or(now)
+        };
         let moment = match turn {
             Turn::Next => next(),
             Turn::Past(beyond) => next().plus(beyond),
@@ -360,7 +401,8 @@ impl<'p> Simulation<'p> {
     fn perform(&mut self, operation: Operation, way: u8) -> Result<(), Broken> {
         let (by, about) = (operation.by, operation.about.clone());
         // What did not go as usual outside is tried again, after a wait that may be long.
-        self.busy |= matches!(about, About::Append(_)) || (way > 0 && matches!(about, About::Outside(_)));
+        self.busy |=
+            matches!(about, About::Append(_)) || (way > 0 && matches!(about, About::Outside(_)));
         operation.carry_out(&self.shared.memory, way);
         if let Some(story) = &mut self.story {
             self.outside.said().into_iter().for_each(|said| story.line(said));
@@ -386,7 +428,8 @@ impl<'p> Simulation<'p> {
     /// Folds what became durable: code of the user, that may panic at what should not be there.
     fn take_in(&mut self, events: Vec<RecordedEvent>) -> Result<(), Broken> {
         let taken = catch_unwind(AssertUnwindSafe(|| self.world.take(events)));
-        let taken = taken.unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_message(&*panic))));
+        let taken =
+            taken.unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_message(&*panic))));
         taken.map_err(|why| Broken::new("every event can be folded", why))
     }
 
@@ -402,7 +445,9 @@ impl<'p> Simulation<'p> {
         for task in self.tasks.iter_mut().filter(|task| task.application == application) {
             task.running = None;
         }
-        for client in self.clients.iter_mut().filter(|client| client.application == Some(application)) {
+        for client in
+            self.clients.iter_mut().filter(|client| client.application == Some(application))
+        {
             client.ask_again();
         }
         let (tasks, clients) = (&self.tasks, &self.clients);
@@ -411,13 +456,18 @@ impl<'p> Simulation<'p> {
             None => tasks[by].application == application,
         };
         let all = std::mem::take(&mut *self.shared.queue());
-        let (under_way, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|operation| is_of_it(operation.by));
+        let (under_way, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|operation| is_of_it(operation.by));
         *self.shared.queue() = others;
-        let (kept, lost): (Vec<_>, Vec<_>) =
-            (0..).zip(under_way).partition(|(nth, _): &(u32, Operation)| carried >> (*nth).min(31) & 1 == 1);
+        let (kept, lost): (Vec<_>, Vec<_>) = (0..)
+            .zip(under_way)
+            .partition(|(nth, _): &(u32, Operation)| carried >> (*nth).min(31) & 1 == 1);
         if let Some(story) = &mut self.story {
             let name = |all: &[(u32, Operation)]| -> Vec<String> {
-                all.iter().map(|(_, operation)| operation.about.words()).filter(|words| !words.is_empty()).collect()
+                all.iter()
+                    .map(|(_, operation)| operation.about.words())
+                    .filter(|words| !words.is_empty())
+                    .collect()
             };
             story.line(crashed(application, self.applications.len(), &name(&lost), &name(&kept)));
         }
@@ -430,7 +480,11 @@ impl<'p> Simulation<'p> {
 
     /// A client does not get the answer that it waits for.
     fn lose(&mut self, client: usize) {
-        let Some(client) = self.clients.get_mut(client).filter(|client| client.application.is_some()) else { return };
+        let Some(client) =
+            self.clients.get_mut(client).filter(|client| client.application.is_some())
+        else {
+            return;
+        };
         client.ask_again();
         if let Some(story) = &mut self.story {
             story.line(format!("{} gives up waiting, and asks again", client.plan.name));
@@ -464,7 +518,9 @@ impl<'p> Simulation<'p> {
         let Task { name, running, flag, .. } = &mut self.tasks[index];
         let Some(future) = running else { return Ok(()) };
         let waker = Waker::from(flag.clone());
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            future.as_mut().poll(&mut Context::from_waker(&waker))
+        }));
         let why = match polled {
             Ok(Poll::Pending) => return Ok(()),
             Ok(Poll::Ready(Ok(()))) => "it ended".to_owned(),
@@ -484,20 +540,31 @@ impl<'p> Simulation<'p> {
             }
             let Some(asking) = &mut client.asking else { return Ok(()) };
             let waker = Waker::from(client.flag.clone());
-            let Poll::Ready(answered) = asking.as_mut().poll(&mut Context::from_waker(&waker)) else { return Ok(()) };
+            let Poll::Ready(answered) = asking.as_mut().poll(&mut Context::from_waker(&waker))
+            else {
+                return Ok(());
+            };
             let name = &client.plan.name;
             let line = match answered {
                 Answered::Later if client.tries > TRIES_MAX => {
-                    return Err(Broken::new("clients are answered", format!("{name} asked {TRIES_MAX} times in vain")));
+                    return Err(Broken::new(
+                        "clients are answered",
+                        format!("{name} asked {TRIES_MAX} times in vain"),
+                    ));
                 }
                 Answered::Later => {
                     client.ask_again();
                     continue;
                 }
                 Answered::Failed(why) => {
-                    return Err(Broken::new("clients are answered", format!("{name}: {}: {why}", client.what())));
+                    return Err(Broken::new(
+                        "clients are answered",
+                        format!("{name}: {}: {why}", client.what()),
+                    ));
                 }
-                Answered::Refused(why) => Some(format!("{name}: {} -> refused: {why}", client.what())),
+                Answered::Refused(why) => {
+                    Some(format!("{name}: {} -> refused: {why}", client.what()))
+                }
                 Answered::Accepted { answer: Answer::Again, .. } => {
                     Some(format!("{name}: {}, again -> answered as before", client.what()))
                 }
@@ -517,7 +584,10 @@ impl<'p> Simulation<'p> {
 
     fn judge_the_end(&self) -> Result<(), Broken> {
         if let Some(client) = self.clients.iter().find(|client| !client.is_done()) {
-            return Err(Broken::new("clients are answered", format!("{} never was: {}", client.plan.name, client.what())));
+            return Err(Broken::new(
+                "clients are answered",
+                format!("{} never was: {}", client.plan.name, client.what()),
+            ));
         }
         if let Some(parked) = self.world.parked_for().first() {
             return Err(Broken::new("nothing is parked", parked.clone()));
@@ -525,8 +595,11 @@ impl<'p> Simulation<'p> {
         if let Some(overdue) = self.world.overdue() {
             return Err(Broken::new("timers fire", overdue));
         }
-        let models = catch_unwind(AssertUnwindSafe(|| self.models.judge(self.world.events(), &self.sent)));
-        let models = models.unwrap_or_else(|panic| Err(("projections do not panic".to_owned(), panic_message(&*panic))));
+        let models =
+            catch_unwind(AssertUnwindSafe(|| self.models.judge(self.world.events(), &self.sent)));
+        let models = models.unwrap_or_else(|panic| {
+            Err(("projections do not panic".to_owned(), panic_message(&*panic)))
+        });
         models.map_err(|(name, why)| Broken::new(&name, why))?;
         self.plan.finally.iter().try_for_each(|invariant| invariant.hold(&self.world))
     }
@@ -557,7 +630,8 @@ impl ClientRun<'_> {
         self.flag.0.store(true, Ordering::Relaxed);
     }
 
-    /// Begins with the next request, or once more with the one that was not answered. Whether there is one.
+    /// Begins with the next request, or once more with the one that was not answered. Whether there
+    /// is one.
     fn ask(&mut self, index: usize, applications: &[Application], clock: &Arc<HandClock>) -> bool {
         self.tries += 1;
         match self.plan.requests.get(self.at) {

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use leftfold_core::drive::memory_at;
 use leftfold_core::store::{
-    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, EventId, EventType,
-    Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, Outcome, Page, Partition, Pending, Position, Read,
-    ReadError, Status, StoreId, StreamName, Timestamp,
+    Answered, Append, AppendError, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError,
+    CommandId, EventId, EventType, Hash, Holder, Identity, Label, Lease, LeaseError, Leased,
+    MemoryBackend, Outcome, Page, Partition, Pending, Position, Read, ReadError, Status, StoreId,
+    StreamName, Timestamp,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -62,10 +63,13 @@ impl About {
     pub(super) fn words(&self) -> String {
         match self {
             Self::Reading | Self::Lease => String::new(),
-            Self::Append(events) if events.is_empty() => "a checkpoint, or the answer to a command".to_owned(),
+            Self::Append(events) if events.is_empty() => {
+                "a checkpoint, or the answer to a command".to_owned()
+            }
             Self::Append(events) => {
                 let name = |(stream, event): &(Option<StreamName>, EventType)| {
-                    let stream = stream.as_deref().unwrap_or_default().trim_start_matches("$process:");
+                    let stream =
+                        stream.as_deref().unwrap_or_default().trim_start_matches("$process:");
                     format!("{stream}: {}", event.rsplit('.').next().unwrap_or_default())
                 };
                 events.iter().map(name).collect::<Vec<_>>().join(" and ")
@@ -145,7 +149,11 @@ impl Backend for SimulatedStore {
 
     fn append(&self, mut append: Append) -> Pending<Outcome, AppendError> {
         self.spoil.iter().for_each(|spoil| spoil(&mut append));
-        let about = append.events.iter().map(|event| (event.stream.clone(), event.event_type.clone())).collect();
+        let about = append
+            .events
+            .iter()
+            .map(|event| (event.stream.clone(), event.event_type.clone()))
+            .collect();
         self.later(About::Append(about), 2, |memory, way| match way {
             0 => memory.append(append),
             _ => Pending::ready(Err(AppendError::Busy { waiting: 1 << 20 })),
@@ -165,8 +173,15 @@ impl Backend for SimulatedStore {
         self.later(About::Reading, 1, move |memory, _| memory.answered(id))
     }
 
-    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
-        self.later(About::Reading, 1, move |memory, _| memory.checkpoint(consumer, source, partition))
+    fn checkpoint(
+        &self,
+        consumer: Label,
+        source: StoreId,
+        partition: Partition,
+    ) -> Pending<Option<Checkpoint>, ReadError> {
+        self.later(About::Reading, 1, move |memory, _| {
+            memory.checkpoint(consumer, source, partition)
+        })
     }
 
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {

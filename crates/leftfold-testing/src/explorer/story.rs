@@ -33,7 +33,10 @@ impl Story {
             self.lines.push(format!("{} later", shown::duration(std::mem::take(&mut self.passed))));
         }
         if !self.back.is_zero() {
-            self.lines.push(format!("the clock is turned back by {}", shown::duration(std::mem::take(&mut self.back))));
+            self.lines.push(format!(
+                "the clock is turned back by {}",
+                shown::duration(std::mem::take(&mut self.back))
+            ));
         }
         self.lines.push(line);
     }
@@ -57,15 +60,28 @@ impl Story {
     }
 
     /// Tells the events that one append recorded.
-    pub(super) fn appended(&mut self, teller: &Teller<'_>, events: &[RecordedEvent], world: &World) {
+    pub(super) fn appended(
+        &mut self,
+        teller: &Teller<'_>,
+        events: &[RecordedEvent],
+        world: &World,
+    ) {
         let mut domain = Vec::new();
         for event in events {
             if let Some(told) = told(event) {
-                self.reactions.insert(format!("$process:{}@{}", told.process, event.position), instance(&told));
+                self.reactions.insert(
+                    format!("$process:{}@{}", told.process, event.position),
+                    instance(&told),
+                );
                 let line = told_line(&told, event.recorded_at, world);
                 self.line(line);
             } else if let Some((id, entry)) = entry_of(event) {
-                let intent = id.parse().ok().and_then(|at| event_at(world, Position(at))).map(shown::event).unwrap_or_default();
+                let intent = id
+                    .parse()
+                    .ok()
+                    .and_then(|at| event_at(world, Position(at)))
+                    .map(shown::event)
+                    .unwrap_or_default();
                 let name = if let Teller::Consumer(name) = teller { name } else { "effect" };
                 self.line(format!("{name} for {intent}: {}", in_words(&entry)));
             } else if !event.event_type.starts_with('$') {
@@ -75,7 +91,11 @@ impl Story {
         if domain.is_empty() {
             return;
         }
-        let cause = domain[0].metadata.causation.as_ref().and_then(|cause| self.reactions.get(cause.as_str()));
+        let cause = domain[0]
+            .metadata
+            .causation
+            .as_ref()
+            .and_then(|cause| self.reactions.get(cause.as_str()));
         let who = match (teller, cause) {
             (Teller::Client { name, what }, _) => format!("{name}: {what}"),
             (Teller::Consumer(_), Some(who)) => who.clone(),
@@ -84,7 +104,10 @@ impl Story {
         let told = in_streams(&domain);
         // Where it was asked for is said already.
         let target = domain[0].stream.as_ref().map_or("", |at| &at.name);
-        let told = told.strip_prefix(&format!("{target}: ")).filter(|_| who.ends_with(&format!(" to {target}"))).unwrap_or(&told);
+        let told = told
+            .strip_prefix(&format!("{target}: "))
+            .filter(|_| who.ends_with(&format!(" to {target}")))
+            .unwrap_or(&told);
         self.line(format!("{who} -> {told}"));
     }
 }
@@ -115,12 +138,19 @@ fn instance(told: &Told) -> String {
 fn told_line(told: &Told, at: Timestamp, world: &World) -> String {
     let who = instance(told);
     match &told.what {
-        What::Parked(error) => format!("{who} is parked: {}", error.as_deref().unwrap_or("it waits behind another trigger")),
+        What::Parked(error) => format!(
+            "{who} is parked: {}",
+            error.as_deref().unwrap_or("it waits behind another trigger")
+        ),
         What::LetGo => format!("{who}: a person lets go what was parked"),
         What::Reacted { to, ends, commands, set, cancelled, .. } => {
-            let mut does: Vec<String> =
-                commands.iter().map(|(to, command)| format!("asks {to} to {}", shown::tagged(command))).collect();
-            does.extend(set.iter().map(|(name, due)| format!("sets timer {name:?} in {}", shown::duration(due.since(at)))));
+            let mut does: Vec<String> = commands
+                .iter()
+                .map(|(to, command)| format!("asks {to} to {}", shown::tagged(command)))
+                .collect();
+            does.extend(set.iter().map(|(name, due)| {
+                format!("sets timer {name:?} in {}", shown::duration(due.since(at)))
+            }));
             does.extend(cancelled.iter().map(|name| format!("cancels timer {name:?}")));
             if *ends {
                 does.push("ends".to_owned());
@@ -153,17 +183,30 @@ fn event_at(world: &World, position: Position) -> Option<&RecordedEvent> {
 fn in_words(entry: &LedgerEvent) -> String {
     match entry {
         LedgerEvent::AttemptOpened { number, .. } => format!("attempt {number} begins"),
-        LedgerEvent::AttemptFailed { number, reason, .. } => format!("attempt {number} failed ({reason}), another one follows"),
-        LedgerEvent::Doubted { number, reason } => format!("attempt {number} is in doubt ({reason})"),
+        LedgerEvent::AttemptFailed { number, reason, .. } => {
+            format!("attempt {number} failed ({reason}), another one follows")
+        }
+        LedgerEvent::Doubted { number, reason } => {
+            format!("attempt {number} is in doubt ({reason})")
+        }
         LedgerEvent::Done { .. } => "it is recorded as done".to_owned(),
         LedgerEvent::NotDone { reason, .. } => format!("it is recorded as not done ({reason})"),
-        LedgerEvent::Cleared { number, reason } => format!("attempt {number} did not take place ({reason})"),
-        LedgerEvent::Cancelled { reason, by } => format!("{by} wants no further attempt ({reason})"),
+        LedgerEvent::Cleared { number, reason } => {
+            format!("attempt {number} did not take place ({reason})")
+        }
+        LedgerEvent::Cancelled { reason, by } => {
+            format!("{by} wants no further attempt ({reason})")
+        }
     }
 }
 
 /// Describes the operations that a crash took with it.
-pub(super) fn crashed(application: usize, applications: usize, lost: &[String], carried: &[String]) -> String {
+pub(super) fn crashed(
+    application: usize,
+    applications: usize,
+    lost: &[String],
+    carried: &[String],
+) -> String {
     let mut line = "crash".to_owned();
     if applications > 1 {
         line = format!("crash of application {}", application + 1);

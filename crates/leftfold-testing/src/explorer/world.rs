@@ -55,8 +55,19 @@ impl World {
         sent: Sent,
         now: Timestamp,
     ) -> Self {
-        let (events, instances, parked, effects) = (Vec::new(), BTreeMap::new(), Vec::new(), BTreeMap::new());
-        Self { events, folds: folds.collect(), instances, parked, effects, outside, models, sent, now }
+        let (events, instances, parked, effects) =
+            (Vec::new(), BTreeMap::new(), Vec::new(), BTreeMap::new());
+        Self {
+            events,
+            folds: folds.collect(),
+            instances,
+            parked,
+            effects,
+            outside,
+            models,
+            sent,
+            now,
+        }
     }
 
     /// The states of all aggregates of a kind.
@@ -91,7 +102,10 @@ impl World {
     /// The events that an enum of events reads, in order.
     pub fn events_of<E: Event>(&self) -> Vec<E> {
         let Ok(schema) = Schema::of::<E>() else { return Vec::new() };
-        self.events.iter().flat_map(|event| schema.decode::<E>(event, Unknown::Ignore).unwrap_or_default()).collect()
+        self.events
+            .iter()
+            .flat_map(|event| schema.decode::<E>(event, Unknown::Ignore).unwrap_or_default())
+            .collect()
     }
 
     /// Returns the number of process instances that have begun and not ended.
@@ -118,7 +132,8 @@ impl World {
         intents.filter_map(performed).collect()
     }
 
-    /// The rows of a projection in memory, as they are now in each application that runs it: they follow the events.
+    /// The rows of a projection in memory, as they are now in each application that runs it: they
+    /// follow the events.
     pub fn rows<S: 'static>(&self, projection: &str) -> Vec<S> {
         self.models.rows(projection)
     }
@@ -141,7 +156,9 @@ impl World {
     pub(super) fn take(&mut self, events: Vec<RecordedEvent>) -> Result<(), String> {
         for event in events {
             if let Some(at) = &event.stream {
-                for fold in self.folds.values_mut().filter(|fold| fold.category() == at.name.category()) {
+                for fold in
+                    self.folds.values_mut().filter(|fold| fold.category() == at.name.category())
+                {
                     fold.take(at.name.id(), &event)?;
                 }
             }
@@ -187,8 +204,12 @@ impl World {
     fn take_ledger(&mut self, event: &RecordedEvent) {
         let Some((stream, entry)) = entry_of(event) else { return };
         match entry {
-            LedgerEvent::AttemptOpened { deadline, .. } => _ = self.effects.insert(stream, deadline.plus(ATTEMPT_GRACE)),
-            LedgerEvent::AttemptFailed { again_at, .. } => _ = self.effects.insert(stream, again_at),
+            LedgerEvent::AttemptOpened { deadline, .. } => {
+                _ = self.effects.insert(stream, deadline.plus(ATTEMPT_GRACE))
+            }
+            LedgerEvent::AttemptFailed { again_at, .. } => {
+                _ = self.effects.insert(stream, again_at)
+            }
             // It is looked up as often as that helps.
             LedgerEvent::Cleared { .. } => {}
             LedgerEvent::Doubted { .. }
@@ -202,7 +223,11 @@ impl World {
 
     /// The next moment at which something must happen, by what is recorded.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let timers = self.instances.values().filter(|one| one.parked == 0).flat_map(|one| one.timers.values());
+        let timers = self
+            .instances
+            .values()
+            .filter(|one| one.parked == 0)
+            .flat_map(|one| one.timers.values());
         timers.chain(self.effects.values()).copied().filter(|due| *due > self.now).min()
     }
 
@@ -214,8 +239,11 @@ impl World {
     /// A timer that should have fired.
     pub(super) fn overdue(&self) -> Option<String> {
         let timers = |((process, key), instance): (&(String, String), &Instance)| {
-            let due = instance.timers.iter().find(|(_, due)| instance.parked == 0 && **due <= self.now);
-            due.map(|(name, _)| format!("timer {name:?} of {process} {key} is due and has not fired"))
+            let due =
+                instance.timers.iter().find(|(_, due)| instance.parked == 0 && **due <= self.now);
+            due.map(|(name, _)| {
+                format!("timer {name:?} of {process} {key} is due and has not fired")
+            })
         };
         self.instances.iter().find_map(timers)
     }
@@ -234,7 +262,12 @@ impl World {
 
     fn fold<A: Aggregate>(&self) -> &Fold<A> {
         let fold = self.folds.get(&TypeId::of::<A>()).and_then(|fold| fold.as_any().downcast_ref());
-        fold.unwrap_or_else(|| panic!("the explorer does not know {}, add .aggregate::<{0}>()", std::any::type_name::<A>()))
+        fold.unwrap_or_else(|| {
+            panic!(
+                "the explorer does not know {}, add .aggregate::<{0}>()",
+                std::any::type_name::<A>()
+            )
+        })
     }
 }
 
@@ -267,12 +300,17 @@ impl<A: Aggregate> States for Fold<A> {
             self.states.insert(id.to_owned(), A::default());
         }
         let Some(state) = self.states.get_mut(id) else { return Ok(()) };
-        self.schema.decode_each(event, A::UNKNOWN, |event: A::Event| state.apply(&event)).map_err(|error| error.to_string())
+        self.schema
+            .decode_each(event, A::UNKNOWN, |event: A::Event| state.apply(&event))
+            .map_err(|error| error.to_string())
     }
 
     fn show(&self) -> Vec<String> {
         let json = |state: &A| serde_json::to_value(state).unwrap_or_default();
-        self.states.iter().map(|(id, state)| format!("{}-{id}: {}", A::CATEGORY, shown::fields(&json(state)))).collect()
+        self.states
+            .iter()
+            .map(|(id, state)| format!("{}-{id}: {}", A::CATEGORY, shown::fields(&json(state))))
+            .collect()
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -306,7 +344,10 @@ impl Outside {
     }
 
     pub(super) fn was_performed(&self, name: &'static str, effect: EffectId, attempt: u32) -> bool {
-        self.past().intents.get(&(name, effect)).is_some_and(|touched| touched.performed.contains(&attempt))
+        self.past()
+            .intents
+            .get(&(name, effect))
+            .is_some_and(|touched| touched.performed.contains(&attempt))
     }
 
     /// Somebody looks what became of it. How often that was done before.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use leftfold_core::store::{
-    Answered, Append, AppendError, Appended, CommandId, Condition, Conflict, NewEvent, Outcome, Position, RecordedEvent,
-    StreamName, Version,
+    Answered, Append, AppendError, Appended, CommandId, Condition, Conflict, NewEvent, Outcome,
+    Position, RecordedEvent, StreamName, Version,
 };
 
 use super::{Answer, Attempt, AttemptId, History, Violation};
@@ -22,7 +22,9 @@ pub fn check(history: &History, events: &[RecordedEvent]) -> Result<(), Violatio
     check_real_time(&attempts, &successes)?;
     check_commands(history.began_after, &attempts, &successes)?;
     for (index, attempt) in attempts.iter().enumerate() {
-        if let Some(Answer { outcome: Ok(Outcome::Conflict(conflict)), durable, .. }) = &attempt.answer {
+        if let Some(Answer { outcome: Ok(Outcome::Conflict(conflict)), durable, .. }) =
+            &attempt.answer
+        {
             log.check_conflict_is_real(AttemptId(index), attempt, *durable, conflict)?;
         }
     }
@@ -45,7 +47,11 @@ fn successes(attempts: &[Attempt]) -> Vec<Success<'_>> {
 
 /// The last event ordered before the append.
 fn landed_after(attempt: &Attempt, appended: &Appended) -> Position {
-    if attempt.append.events.is_empty() { appended.first } else { Position(appended.first.0.saturating_sub(1)) }
+    if attempt.append.events.is_empty() {
+        appended.first
+    } else {
+        Position(appended.first.0.saturating_sub(1))
+    }
 }
 
 /// The final log, with what each stream was at every position.
@@ -60,7 +66,12 @@ impl<'a> Log<'a> {
         let mut streams: HashMap<&StreamName, Vec<Position>> = HashMap::new();
         for (index, event) in events.iter().enumerate() {
             let at = event.position;
-            let gap = |what: &str, expected, found| Violation::Gap { at, what: what.to_owned(), expected, found };
+            let gap = |what: &str, expected, found| Violation::Gap {
+                at,
+                what: what.to_owned(),
+                expected,
+                found,
+            };
             if at.0 != index as u64 + 1 {
                 return Err(gap("position", index as u64 + 1, at.0));
             }
@@ -68,11 +79,16 @@ impl<'a> Log<'a> {
                 let positions = streams.entry(&in_stream.name).or_default();
                 positions.push(at);
                 if in_stream.version.0 != positions.len() as u64 {
-                    return Err(gap(&format!("version in {}", in_stream.name), positions.len() as u64, in_stream.version.0));
+                    return Err(gap(
+                        &format!("version in {}", in_stream.name),
+                        positions.len() as u64,
+                        in_stream.version.0,
+                    ));
                 }
             }
             if let Some(before) = index.checked_sub(1).map(|before| &events[before]) {
-                let same_append_other_time = before.append_continues && before.recorded_at != event.recorded_at;
+                let same_append_other_time =
+                    before.append_continues && before.recorded_at != event.recorded_at;
                 if before.recorded_at > event.recorded_at || same_append_other_time {
                     return Err(Violation::Time { at });
                 }
@@ -80,7 +96,12 @@ impl<'a> Log<'a> {
         }
         if let Some(last) = events.last().filter(|last| last.append_continues) {
             let end = last.position.next().0;
-            return Err(Violation::Gap { at: last.position, what: "a successor at".to_owned(), expected: end, found: 0 });
+            return Err(Violation::Gap {
+                at: last.position,
+                what: "a successor at".to_owned(),
+                expected: end,
+                found: 0,
+            });
         }
         Ok(Self { events, streams })
     }
@@ -103,7 +124,8 @@ impl<'a> Log<'a> {
     fn stream_conflict(&self, condition: &Condition, through: Position) -> Option<Conflict> {
         condition.streams.iter().find_map(|(stream, expected)| {
             let actual = self.version(stream, through);
-            let conflict = || Conflict::Stream { stream: stream.clone(), expected: *expected, actual };
+            let conflict =
+                || Conflict::Stream { stream: stream.clone(), expected: *expected, actual };
             (!expected.holds(actual)).then(conflict)
         })
     }
@@ -111,14 +133,21 @@ impl<'a> Log<'a> {
     fn matching_conflict(&self, condition: &Condition, through: Position) -> Option<Conflict> {
         condition.none_matching.iter().enumerate().find_map(|(clause, none)| {
             let from = usize::try_from(none.after.0).unwrap_or(usize::MAX).min(self.events.len());
-            let candidates = self.events[from..].iter().take_while(|event| event.position <= through);
+            let candidates =
+                self.events[from..].iter().take_while(|event| event.position <= through);
             let found = candidates.into_iter().find(|event| none.query.matches(event))?;
             Some(Conflict::Matching { clause, after: none.after, found: found.position })
         })
     }
 
     /// The events stand in the log as they were appended and answered, together and once.
-    fn check_landed(&self, id: AttemptId, append: &Append, answer: &Answer, appended: &Appended) -> Result<(), Violation> {
+    fn check_landed(
+        &self,
+        id: AttemptId,
+        append: &Append,
+        answer: &Answer,
+        appended: &Appended,
+    ) -> Result<(), Violation> {
         let count = append.events.len();
         if appended.versions.len() != count {
             return Err(Violation::Differs { attempt: id, at: appended.first });
@@ -126,7 +155,8 @@ impl<'a> Log<'a> {
         for (index, new) in append.events.iter().enumerate() {
             let at = Position(appended.first.0 + index as u64);
             let event = self.at(at).ok_or(Violation::Lost { attempt: id, at })?;
-            let answered = event.version() == appended.versions[index] && event.recorded_at == appended.recorded_at;
+            let answered = event.version() == appended.versions[index]
+                && event.recorded_at == appended.recorded_at;
             if !answered || !is_recorded(new, event) {
                 return Err(Violation::Differs { attempt: id, at });
             }
@@ -139,22 +169,34 @@ impl<'a> Log<'a> {
             return Err(Violation::Split { attempt: id, at: before });
         }
         if appended.last() > answer.durable {
-            return Err(Violation::NotDurable { attempt: id, at: appended.last(), durable: answer.durable });
+            return Err(Violation::NotDurable {
+                attempt: id,
+                at: appended.last(),
+                durable: answer.durable,
+            });
         }
         Ok(())
     }
 
-    fn check_condition_held(&self, id: AttemptId, attempt: &Attempt, appended: &Appended) -> Result<(), Violation> {
+    fn check_condition_held(
+        &self,
+        id: AttemptId,
+        attempt: &Attempt,
+        appended: &Appended,
+    ) -> Result<(), Violation> {
         let after = landed_after(attempt, appended);
         let condition = &attempt.append.condition;
-        match self.stream_conflict(condition, after).or_else(|| self.matching_conflict(condition, after)) {
+        match self
+            .stream_conflict(condition, after)
+            .or_else(|| self.matching_conflict(condition, after))
+        {
             None => Ok(()),
             Some(conflict) => Err(Violation::FalseSuccess { attempt: id, after, conflict }),
         }
     }
 
-    /// At some place between what was durable before the append began and what was durable when it was answered, the
-    /// reported clause is the one that fails.
+    /// At some place between what was durable before the append began and what was durable when it
+    /// was answered, the reported clause is the one that fails.
     fn check_conflict_is_real(
         &self,
         id: AttemptId,
@@ -171,16 +213,22 @@ impl<'a> Log<'a> {
             };
             expected.as_ref() == Some(conflict)
         };
-        let mut places = (from.0..=durable.0).map(Position).filter(|place| self.is_boundary(*place));
+        let mut places =
+            (from.0..=durable.0).map(Position).filter(|place| self.is_boundary(*place));
         if places.any(is_real) {
             return Ok(());
         }
         Err(Violation::FalseConflict { attempt: id, from, to: durable, conflict: conflict.clone() })
     }
 
-    /// Every event since the history began belongs to one append: an acknowledged one, or, once, one whose answer is
-    /// unknown.
-    fn check_claims(&self, began_after: Position, attempts: &[Attempt], successes: &[Success<'_>]) -> Result<(), Violation> {
+    /// Every event since the history began belongs to one append: an acknowledged one, or, once,
+    /// one whose answer is unknown.
+    fn check_claims(
+        &self,
+        began_after: Position,
+        attempts: &[Attempt],
+        successes: &[Success<'_>],
+    ) -> Result<(), Violation> {
         let mut owners: HashMap<Position, AttemptId> = HashMap::new();
         for (id, attempt, _, appended) in successes {
             for index in 0..attempt.append.events.len() as u64 {
@@ -193,8 +241,10 @@ impl<'a> Log<'a> {
                 }
             }
         }
-        let mut unknown: Vec<&Append> = attempts.iter().filter(|a| is_unknown(a)).map(|a| &a.append).collect();
-        let mut rest = &self.events[usize::try_from(began_after.0).unwrap_or(usize::MAX).min(self.events.len())..];
+        let mut unknown: Vec<&Append> =
+            attempts.iter().filter(|a| is_unknown(a)).map(|a| &a.append).collect();
+        let mut rest = &self.events
+            [usize::try_from(began_after.0).unwrap_or(usize::MAX).min(self.events.len())..];
         while let Some(event) = rest.first() {
             let length = rest.iter().take_while(|event| event.append_continues).count() + 1;
             let (append, after) = rest.split_at(length.min(rest.len()));
@@ -203,9 +253,11 @@ impl<'a> Log<'a> {
                 continue;
             }
             let matches = |candidate: &&Append| {
-                candidate.events.len() == append.len() && candidate.events.iter().zip(append).all(|(new, e)| is_recorded(new, e))
+                candidate.events.len() == append.len()
+                    && candidate.events.iter().zip(append).all(|(new, e)| is_recorded(new, e))
             };
-            let index = unknown.iter().position(matches).ok_or(Violation::Stray { at: event.position })?;
+            let index =
+                unknown.iter().position(matches).ok_or(Violation::Stray { at: event.position })?;
             unknown.swap_remove(index);
         }
         Ok(())
@@ -256,7 +308,11 @@ fn check_real_time(attempts: &[Attempt], successes: &[Success<'_>]) -> Result<()
 }
 
 /// A command id takes effect once, and is answered the same ever after.
-fn check_commands(began_after: Position, attempts: &[Attempt], successes: &[Success<'_>]) -> Result<(), Violation> {
+fn check_commands(
+    began_after: Position,
+    attempts: &[Attempt],
+    successes: &[Success<'_>],
+) -> Result<(), Violation> {
     let mut effective: HashMap<CommandId, Success<'_>> = HashMap::new();
     for success in successes {
         let Some(command) = &success.1.append.command else { continue };
@@ -265,19 +321,23 @@ fn check_commands(began_after: Position, attempts: &[Attempt], successes: &[Succ
         }
     }
     for (index, attempt) in attempts.iter().enumerate() {
-        let Some(Answer { outcome: Ok(Outcome::Repeated(answered)), durable, .. }) = &attempt.answer else { continue };
+        let Some(Answer { outcome: Ok(Outcome::Repeated(answered)), durable, .. }) =
+            &attempt.answer
+        else {
+            continue;
+        };
         let attempt_id = AttemptId(index);
-        let same_request = attempt
-            .append
-            .command
-            .as_ref()
-            .is_some_and(|command| command.id == answered.record.id && command.digest == answered.record.digest);
+        let same_request = attempt.append.command.as_ref().is_some_and(|command| {
+            command.id == answered.record.id && command.digest == answered.record.digest
+        });
         let is_first_answer = match effective.get(&answered.record.id) {
             Some((_, first, _, appended)) => *answered == as_answered(first, appended),
             // It took effect before the history began, or for a caller who never heard of it.
             None => {
                 answered.first <= began_after
-                    || attempts.iter().any(|a| is_unknown(a) && a.append.command.as_ref() == Some(&answered.record))
+                    || attempts.iter().any(|a| {
+                        is_unknown(a) && a.append.command.as_ref() == Some(&answered.record)
+                    })
             }
         };
         if !same_request || !is_first_answer {

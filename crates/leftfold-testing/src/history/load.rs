@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Append, CommandId, CommandRecord, Condition, Digest, EventType, Expected, NewEvent, Position, Query, Read, Store, StreamName,
-    Tags, Version,
+    Append, CommandId, CommandRecord, Condition, Digest, EventType, Expected, NewEvent, Position,
+    Query, Read, Store, StreamName, Tags, Version,
 };
 use tokio::task::JoinSet;
 
@@ -14,8 +14,8 @@ use super::History;
 /// Runs this number of tasks with this number of appends each against the store, and returns their
 /// record.
 ///
-/// Conditions are of every kind, and chosen so that many hold and many fail. The choices, not the interleaving, follow
-/// from the seed.
+/// Conditions are of every kind, and chosen so that many hold and many fail. The choices, not the
+/// interleaving, follow from the seed.
 ///
 /// # Panics
 /// If the store answers with an error: nothing here is beyond a limit.
@@ -67,7 +67,10 @@ impl Client {
                 tokio::task::yield_now().await;
             }
             let outcome = self.history.append(&self.store, append).await;
-            assert!(outcome.is_ok(), "the store answered {outcome:?} to an append within its limits");
+            assert!(
+                outcome.is_ok(),
+                "the store answered {outcome:?} to an append within its limits"
+            );
         }
     }
 
@@ -111,8 +114,12 @@ impl Client {
             2 => Expected::Exists,
             3 => Expected::Exact(Version(self.choices.u64(..50))),
             _ => {
-                let last = self.store.page(Read::stream(stream.clone(), Version::END).backwards().page_of(1)).await;
-                let version = last.expect("the store can be read").stream_version.unwrap_or(Version::ABSENT);
+                let last = self
+                    .store
+                    .page(Read::stream(stream.clone(), Version::END).backwards().page_of(1))
+                    .await;
+                let version =
+                    last.expect("the store can be read").stream_version.unwrap_or(Version::ABSENT);
                 Expected::Exact(version)
             }
         }
@@ -123,7 +130,9 @@ impl Client {
             0 => Query::tag(self.tag()),
             1 => Query::stream(self.stream()),
             2 => Query::types([self.event_type()]).and_tag(self.tag()),
-            _ => Query::tag(self.tag()).and_tag(self.tag()).or(Query::stream(self.stream()).and_tag(self.tag())),
+            _ => Query::tag(self.tag())
+                .and_tag(self.tag())
+                .or(Query::stream(self.stream()).and_tag(self.tag())),
         }
     }
 
@@ -140,7 +149,8 @@ impl Client {
     }
 
     fn event_type(&mut self) -> EventType {
-        EventType::new(format!("load.Happened{}", self.choices.u32(..TYPES))).expect("a short text is a type")
+        EventType::new(format!("load.Happened{}", self.choices.u32(..TYPES)))
+            .expect("a short text is a type")
     }
 
     fn tag(&mut self) -> String {

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leftfold_core::store::{
-    Answered, Append, AppendError, Appended, AppendsFrom, AppendsPage, Backend, Checkpoint, CloseError, CommandId, CommandRecord,
-    Condition, Conflict, Digest, EventId, EventType, Expected, Hash, Holder, Identity, Label, Lease, LeaseError, Leased,
-    MemoryBackend, NewEvent, Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, Status, Store, StoreId,
+    Answered, Append, AppendError, Appended, AppendsFrom, AppendsPage, Backend, Checkpoint,
+    CloseError, CommandId, CommandRecord, Condition, Conflict, Digest, EventId, EventType,
+    Expected, Hash, Holder, Identity, Label, Lease, LeaseError, Leased, MemoryBackend, NewEvent,
+    Outcome, Page, Partition, Pending, Position, Query, Read, ReadError, Status, Store, StoreId,
     StreamName, Timestamp, Version,
 };
 use tokio::sync::watch;
@@ -63,13 +64,21 @@ impl Liar {
             Lie::ForgetsCommands => append.command = None,
             Lie::InventsMatch => {
                 if let Some(none) = append.condition.none_matching.first() {
-                    let conflict = Conflict::Matching { clause: 0, after: none.after, found: none.after.next() };
+                    let conflict = Conflict::Matching {
+                        clause: 0,
+                        after: none.after,
+                        found: none.after.next(),
+                    };
                     return Ok(Outcome::Conflict(conflict));
                 }
             }
             Lie::InventsVersion => {
                 if let Some((stream, expected)) = append.condition.streams.first().cloned() {
-                    return Ok(Outcome::Conflict(Conflict::Stream { stream, expected, actual: Version(1_000) }));
+                    return Ok(Outcome::Conflict(Conflict::Stream {
+                        stream,
+                        expected,
+                        actual: Version(1_000),
+                    }));
                 }
             }
             Lie::DropsEvent => {
@@ -128,7 +137,12 @@ impl Backend for Liar {
     fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
         self.honest.answered(id)
     }
-    fn checkpoint(&self, consumer: Label, source: StoreId, partition: Partition) -> Pending<Option<Checkpoint>, ReadError> {
+    fn checkpoint(
+        &self,
+        consumer: Label,
+        source: StoreId,
+        partition: Partition,
+    ) -> Pending<Option<Checkpoint>, ReadError> {
         self.honest.checkpoint(consumer, source, partition)
     }
     fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
@@ -187,37 +201,55 @@ async fn an_honest_store_passes_and_sees_every_kind_of_outcome() {
             Outcome::Conflict(Conflict::Matching { .. }) => matching += 1,
         }
     }
-    assert!(appended > 100 && repeated > 20 && streams > 20 && matching > 5, "{appended} {repeated} {streams} {matching}");
+    assert!(
+        appended > 100 && repeated > 20 && streams > 20 && matching > 5,
+        "{appended} {repeated} {streams} {matching}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ignored_query_conditions_are_caught() {
     let violation = caught(Lie::IgnoresQueries).await;
-    assert!(matches!(violation, Violation::FalseSuccess { conflict: Conflict::Matching { .. }, .. }), "{violation}");
+    assert!(
+        matches!(violation, Violation::FalseSuccess { conflict: Conflict::Matching { .. }, .. }),
+        "{violation}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ignored_expectations_are_caught() {
     let violation = caught(Lie::IgnoresStreams).await;
-    assert!(matches!(violation, Violation::FalseSuccess { conflict: Conflict::Stream { .. }, .. }), "{violation}");
+    assert!(
+        matches!(violation, Violation::FalseSuccess { conflict: Conflict::Stream { .. }, .. }),
+        "{violation}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invented_match_is_caught() {
     let violation = caught(Lie::InventsMatch).await;
-    assert!(matches!(violation, Violation::FalseConflict { conflict: Conflict::Matching { .. }, .. }), "{violation}");
+    assert!(
+        matches!(violation, Violation::FalseConflict { conflict: Conflict::Matching { .. }, .. }),
+        "{violation}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invented_version_is_caught() {
     let violation = caught(Lie::InventsVersion).await;
-    assert!(matches!(violation, Violation::FalseConflict { conflict: Conflict::Stream { .. }, .. }), "{violation}");
+    assert!(
+        matches!(violation, Violation::FalseConflict { conflict: Conflict::Stream { .. }, .. }),
+        "{violation}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_event_is_caught() {
     let violation = caught(Lie::DropsEvent).await;
-    let told = matches!(violation, Violation::Differs { .. } | Violation::Lost { .. } | Violation::Split { .. });
+    let told = matches!(
+        violation,
+        Violation::Differs { .. } | Violation::Lost { .. } | Violation::Split { .. }
+    );
     assert!(told, "{violation}");
 }
 
@@ -225,7 +257,10 @@ async fn a_dropped_event_is_caught() {
 async fn a_split_append_is_caught() {
     let violation = caught(Lie::Splits).await;
     // Where another task came between, the second event is not even the next one.
-    let told = matches!(violation, Violation::Split { .. } | Violation::Differs { .. } | Violation::Lost { .. });
+    let told = matches!(
+        violation,
+        Violation::Split { .. } | Violation::Differs { .. } | Violation::Lost { .. }
+    );
     assert!(told, "{violation}");
 }
 
@@ -242,7 +277,8 @@ async fn an_append_despite_a_conflict_is_caught() {
 }
 
 fn event(stream: &str, data: &'static str) -> NewEvent {
-    NewEvent::new(EventType::new("test.Happened").unwrap(), data).in_stream(StreamName::new(stream).unwrap())
+    NewEvent::new(EventType::new("test.Happened").unwrap(), data)
+        .in_stream(StreamName::new(stream).unwrap())
 }
 
 async fn everything(store: &Store) -> Vec<leftfold_core::store::RecordedEvent> {
@@ -252,7 +288,11 @@ async fn everything(store: &Store) -> Vec<leftfold_core::store::RecordedEvent> {
 /// The recorder is told by hand, so that each rule of real time has its own lie.
 fn answered(history: &History, store: &Store, append: &Append, first: Position, time: Timestamp) {
     let id = history.start(store, append);
-    let appended = Appended { first, versions: vec![Version(first.0); append.events.len()], recorded_at: time };
+    let appended = Appended {
+        first,
+        versions: vec![Version(first.0); append.events.len()],
+        recorded_at: time,
+    };
     history.answer(store, id, Ok(Outcome::Appended(appended)));
 }
 
@@ -320,9 +360,15 @@ async fn a_gap_and_an_event_gone_from_the_end_are_caught() {
         history.append(&store, Append::of(vec![event("a-1", "x")])).await.unwrap();
     }
     let log = everything(&store).await;
-    assert!(matches!(super::check(&history, &log[..2]), Err(Violation::Lost { at: Position(3), .. })));
+    assert!(matches!(
+        super::check(&history, &log[..2]),
+        Err(Violation::Lost { at: Position(3), .. })
+    ));
     let gap = [log[0].clone(), log[2].clone()];
-    assert!(matches!(super::check(&history, &gap), Err(Violation::Gap { at: Position(3), expected: 2, .. })));
+    assert!(matches!(
+        super::check(&history, &gap),
+        Err(Violation::Gap { at: Position(3), expected: 2, .. })
+    ));
 }
 
 #[tokio::test]

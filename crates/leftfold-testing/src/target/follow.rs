@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use leftfold_core::fold::{Event, Recorded};
-use leftfold_core::runtime::projection::{BATCH_EVENTS_MAX, ParkedState, Projection, ProjectionError, Rows, Target};
+use leftfold_core::runtime::projection::{
+    BATCH_EVENTS_MAX, ParkedState, Projection, ProjectionError, Rows, Target,
+};
 use leftfold_core::runtime::{Clock, RunningRuntime, Runtime, Sleep};
-use leftfold_core::store::{Append, EventType, NewEvent, Outcome, Position, Query, Read, Store, StreamName, Timestamp};
+use leftfold_core::store::{
+    Append, EventType, NewEvent, Outcome, Position, Query, Read, Store, StreamName, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -37,7 +41,9 @@ struct Cats<S, const VERSION: u32> {
     applied: Arc<Mutex<Vec<Position>>>,
 }
 
-impl<S: Subject + Send + Clone + 'static, const VERSION: u32> Projection<S::Target> for Cats<S, VERSION> {
+impl<S: Subject + Send + Clone + 'static, const VERSION: u32> Projection<S::Target>
+    for Cats<S, VERSION>
+{
     const NAME: &'static str = "cats";
     const VERSION: u32 = VERSION;
     type Event = Sighting;
@@ -46,10 +52,16 @@ impl<S: Subject + Send + Clone + 'static, const VERSION: u32> Projection<S::Targ
         self.subject.set_up(rows).await
     }
 
-    async fn apply(&self, rows: &mut Rows<S::Target>, event: &Recorded<Sighting>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Rows<S::Target>,
+        event: &Recorded<Sighting>,
+    ) -> Result<(), ProjectionError> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).push(event.envelope.position);
         match &event.event {
-            Sighting::Seen { colour, .. } if colour == POISON => Err(ProjectionError::message("a colour that is poison")),
+            Sighting::Seen { colour, .. } if colour == POISON => {
+                Err(ProjectionError::message("a colour that is poison"))
+            }
             Sighting::Seen { name, colour } => {
                 if VERSION == 1 {
                     self.subject.write(rows, MARK, "here").await?;
@@ -92,11 +104,17 @@ impl<'s, S: Subject + Send + Clone + 'static> Log<'s, S> {
             Sighting::Seen { name, .. } => ("cat.Seen", name),
             Sighting::Left { name } => ("cat.Left", name),
         };
-        let Ok(serde_json::Value::Object(tagged)) = serde_json::to_value(event) else { panic!("an event is an object") };
+        let Ok(serde_json::Value::Object(tagged)) = serde_json::to_value(event) else {
+            panic!("an event is an object")
+        };
         let data = tagged.into_iter().next().expect("the variant").1.to_string();
         let event_type = EventType::new(kind.to_owned()).expect("a type");
         let stream = StreamName::of("cat", name).expect("a name");
-        match self.store.append(Append::of(vec![NewEvent::new(event_type, data).in_stream(stream)])).await {
+        match self
+            .store
+            .append(Append::of(vec![NewEvent::new(event_type, data).in_stream(stream)]))
+            .await
+        {
             Ok(Outcome::Appended(appended)) => appended.last(),
             other => panic!("an event was answered {other:?}"),
         }
@@ -120,9 +138,13 @@ impl<'s, S: Subject + Send + Clone + 'static> Log<'s, S> {
     }
 
     async fn start<const VERSION: u32>(&self) -> RunningRuntime {
-        let cats = Cats::<S, VERSION> { subject: self.stage.subject.clone(), applied: Arc::clone(&self.applied) };
+        let cats = Cats::<S, VERSION> {
+            subject: self.stage.subject.clone(),
+            applied: Arc::clone(&self.applied),
+        };
         let clock = Arc::new(Passing(Timestamp::now(), Instant::now()));
-        let runtime = Runtime::new(&self.store).clock(clock).project(cats, self.stage.target.clone());
+        let runtime =
+            Runtime::new(&self.store).clock(clock).project(cats, self.stage.target.clone());
         let started = runtime.start().await;
         started.expect("the projection starts")
     }
@@ -139,10 +161,16 @@ impl<'s, S: Subject + Send + Clone + 'static> Log<'s, S> {
 
     /// Holds what readers see against a fold of the log.
     async fn assert_is_the_fold(&self, when: &str) {
-        let events = self.store.read(Read::matching(Query::all(), Position(1))).all().await.expect("the log can be read");
+        let events = self
+            .store
+            .read(Read::matching(Query::all(), Position(1)))
+            .all()
+            .await
+            .expect("the log can be read");
         let mut fold = BTreeMap::new();
         for event in events {
-            let data: BTreeMap<String, String> = serde_json::from_slice(&event.data).expect("an event of cats");
+            let data: BTreeMap<String, String> =
+                serde_json::from_slice(&event.data).expect("an event of cats");
             fold.insert(data["name"].clone(), data.get("colour").cloned());
         }
         for (name, colour) in fold {
@@ -154,7 +182,9 @@ impl<'s, S: Subject + Send + Clone + 'static> Log<'s, S> {
 
 /// An event that cannot be applied is parked with its position, its key and the reason; others of
 /// the same and of other keys go on.
-pub async fn a_poison_event_is_parked_and_others_go_on<S: Subject + Send + Clone + 'static>(subject: &S) {
+pub async fn a_poison_event_is_parked_and_others_go_on<S: Subject + Send + Clone + 'static>(
+    subject: &S,
+) {
     let log = Log::new(subject).await;
     log.seen("tom", "grey").await;
     let poison = log.seen("kit", POISON).await;
@@ -165,7 +195,9 @@ pub async fn a_poison_event_is_parked_and_others_go_on<S: Subject + Send + Clone
     let parked = running.projections().parked("cats").expect("it is known");
     let told: Vec<_> = parked.iter().map(|item| (item.position, &*item.key)).collect();
     assert_eq!(told, [(poison, "cat-kit"), (poison.next(), "cat-kit")]);
-    let ParkedState::Failed { error, .. } = &parked[0].state else { panic!("{parked:?} is not parked for its failure") };
+    let ParkedState::Failed { error, .. } = &parked[0].state else {
+        panic!("{parked:?} is not parked for its failure")
+    };
     assert!(error.contains("poison"), "the reason is {error}");
     for (name, colour) in [("tom", Some("grey")), ("kit", None), ("mia", Some("red"))] {
         assert_eq!(log.stage.served("cats", name).await.as_deref(), colour, "{name}");
@@ -175,7 +207,11 @@ pub async fn a_poison_event_is_parked_and_others_go_on<S: Subject + Send + Clone
 
 /// A version that is rebuilt has the rows that the replay makes, and no other; built twice it is
 /// the same; and a log without events is no error.
-pub async fn a_rebuild_has_what_the_replay_makes_and_nothing_else<S: Subject + Send + Clone + 'static>(subject: &S) {
+pub async fn a_rebuild_has_what_the_replay_makes_and_nothing_else<
+    S: Subject + Send + Clone + 'static,
+>(
+    subject: &S,
+) {
     let empty = Log::new(subject).await;
     Log::<S>::stop(empty.start::<1>().await).await;
     let log = Log::new(subject).await;
@@ -187,14 +223,20 @@ pub async fn a_rebuild_has_what_the_replay_makes_and_nothing_else<S: Subject + S
     for _ in 0..2 {
         let running = log.start::<2>().await;
         Log::<S>::reached(&running, last).await;
-        assert_eq!(log.stage.served("cats", MARK).await, None, "a row that the replay does not make");
+        assert_eq!(
+            log.stage.served("cats", MARK).await,
+            None,
+            "a row that the replay does not make"
+        );
         log.assert_is_the_fold("after a rebuild").await;
         Log::<S>::stop(running).await;
     }
 }
 
 /// Events appended while a version is built are in it when it serves.
-pub async fn a_rebuild_takes_in_what_is_appended_meanwhile<S: Subject + Send + Clone + 'static>(subject: &S) {
+pub async fn a_rebuild_takes_in_what_is_appended_meanwhile<S: Subject + Send + Clone + 'static>(
+    subject: &S,
+) {
     let log = Log::new(subject).await;
     let last = log.some(300).await;
     let running = log.start::<1>().await;
@@ -225,7 +267,9 @@ pub async fn rows_are_the_fold_after_every_event<S: Subject + Send + Clone + 'st
 
 /// However many events come at once, the rows are the same: live in groups of many sizes, and
 /// rebuilt in batches as large as they get.
-pub async fn rows_are_the_same_for_batches_of_every_size<S: Subject + Send + Clone + 'static>(subject: &S) {
+pub async fn rows_are_the_same_for_batches_of_every_size<S: Subject + Send + Clone + 'static>(
+    subject: &S,
+) {
     let log = Log::new(subject).await;
     let mut last = log.some(2).await;
     let running = log.start::<1>().await;
@@ -242,7 +286,9 @@ pub async fn rows_are_the_same_for_batches_of_every_size<S: Subject + Send + Clo
 }
 
 /// A runtime that stops in order and starts again goes on behind the last event, and repeats none.
-pub async fn each_event_goes_in_once_over_orderly_restarts<S: Subject + Send + Clone + 'static>(subject: &S) {
+pub async fn each_event_goes_in_once_over_orderly_restarts<S: Subject + Send + Clone + 'static>(
+    subject: &S,
+) {
     if !S::Target::DURABLE {
         return;
     }

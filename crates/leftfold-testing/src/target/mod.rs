@@ -1,7 +1,7 @@
 //! What every target of projections owes, one named rule at a time.
 //!
-//! A target's test makes a [`Subject`] and awaits [`conformance`], and [`following`] for projections that follow a log into
-//! it.
+//! A target's test makes a [`Subject`] and awaits [`conformance`], and [`following`] for
+//! projections that follow a log into it.
 
 pub mod follow;
 pub mod note;
@@ -34,7 +34,10 @@ pub trait Subject: Sync {
     fn target(&self, home: &Self::Home) -> impl Future<Output = Self::Target> + Send;
 
     /// Makes what rows need, as a projection would in the first transaction of a version.
-    fn set_up(&self, rows: &mut Rows<Self::Target>) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+    fn set_up(
+        &self,
+        rows: &mut Rows<Self::Target>,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Writes a row, whether there was one or not.
     fn write(
@@ -45,17 +48,32 @@ pub trait Subject: Sync {
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Removes a row.
-    fn remove(&self, rows: &mut Rows<Self::Target>, key: &str) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+    fn remove(
+        &self,
+        rows: &mut Rows<Self::Target>,
+        key: &str,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Does something that the target refuses: a broken statement, if it has statements.
     fn fail(&self, rows: &mut Rows<Self::Target>) -> impl Future<Output = ProjectionError> + Send;
 
     /// Returns the committed value under a key in a version, whether the version serves or not;
     /// `None` also if there is no such version.
-    fn read(&self, target: &Self::Target, name: &str, version: u32, key: &str) -> impl Future<Output = Option<String>> + Send;
+    fn read(
+        &self,
+        target: &Self::Target,
+        name: &str,
+        version: u32,
+        key: &str,
+    ) -> impl Future<Output = Option<String>> + Send;
 
     /// Returns the value that readers of a projection see under a key: that of the serving version.
-    fn served(&self, target: &Self::Target, name: &str, key: &str) -> impl Future<Output = Option<String>> + Send;
+    fn served(
+        &self,
+        target: &Self::Target,
+        name: &str,
+        key: &str,
+    ) -> impl Future<Output = Option<String>> + Send;
 }
 
 /// Runs every rule, and fails with the names of those that are broken.
@@ -66,7 +84,8 @@ pub async fn conformance<S: Subject>(subject: &S) {
     crate::conformance::judge_all(&cases::<S>(), subject).await;
 }
 
-/// Runs every rule of projections that follow a log into the target, and fails with the names of those that are broken.
+/// Runs every rule of projections that follow a log into the target, and fails with the names of
+/// those that are broken.
 ///
 /// # Panics
 /// If a rule is broken, which is how a test fails.

@@ -20,7 +20,8 @@ pub async fn notes_are_listed_by_prefix_in_order_of_their_bytes<S: Subject>(subj
     let mut ordered = keys;
     ordered.sort_unstable_by_key(|key| key.as_bytes());
     for prefix in ["", "a", "a/", "a/1", "a_", "a%", "a*", "a?", "z", "zz", "zzz", "ä", "c"] {
-        let expected: Vec<_> = ordered.iter().filter(|key| key.starts_with(prefix)).map(|key| (*key, *key)).collect();
+        let expected: Vec<_> =
+            ordered.iter().filter(|key| key.starts_with(prefix)).map(|key| (*key, *key)).collect();
         assert_eq!(texts(&notes(&mut session, prefix).await), expected, "the prefix {prefix:?}");
     }
 }
@@ -54,7 +55,12 @@ pub async fn a_page_of_notes_begins_after_a_key<S: Subject>(subject: &S) {
 pub async fn notes_are_replaced_and_removed<S: Subject>(subject: &S) {
     let stage = Stage::new(subject).await;
     let mut session = stage.set_up(&place("cats", 1)).await;
-    for (value, left) in [(Some("1"), vec![("k", "1")]), (Some("2"), vec![("k", "2")]), (None, vec![]), (None, vec![])] {
+    for (value, left) in [
+        (Some("1"), vec![("k", "1")]),
+        (Some("2"), vec![("k", "2")]),
+        (None, vec![]),
+        (None, vec![]),
+    ] {
         done(session.begin().await);
         done(session.note("k", value.map(str::as_bytes)).await);
         done(session.commit().await);
@@ -72,7 +78,9 @@ pub async fn notes_of_the_open_transaction_are_seen<S: Subject>(subject: &S) {
     }
     done(session.commit().await);
     done(session.begin().await);
-    for (key, value) in [("b", Some(b"new")), ("c", Some(b"new")), ("e", None), ("f", Some(b"new")), ("f", None)] {
+    for (key, value) in
+        [("b", Some(b"new")), ("c", Some(b"new")), ("e", None), ("f", Some(b"new")), ("f", None)]
+    {
         done(session.note(key, value.map(|value| &value[..])).await);
     }
     let seen = done(session.notes("", None, 10).await);
@@ -88,7 +96,12 @@ pub async fn notes_hold_any_bytes<S: Subject>(subject: &S) {
     let mut session = stage.set_up(&place("cats", 1)).await;
     let all: Vec<u8> = (0..=255).collect();
     let long = "k".repeat(200);
-    let values = [("empty", vec![]), ("every", all.clone()), (long.as_str(), all.repeat(64)), ("zero", vec![0])];
+    let values = [
+        ("empty", vec![]),
+        ("every", all.clone()),
+        (long.as_str(), all.repeat(64)),
+        ("zero", vec![0]),
+    ];
     done(session.begin().await);
     for (key, value) in &values {
         done(session.note(key, Some(value)).await);

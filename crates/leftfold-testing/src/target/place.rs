@@ -74,7 +74,8 @@ pub async fn lanes_write_at_the_same_time_and_share_notes<S: Subject>(subject: &
     for (lane, session) in lanes.iter_mut().enumerate() {
         done(if lane == rolled_back { session.rollback().await } else { session.commit().await });
     }
-    let expected: Vec<_> = (0..rolled_back).map(|lane| (format!("lane/{lane}"), b"here".to_vec())).collect();
+    let expected: Vec<_> =
+        (0..rolled_back).map(|lane| (format!("lane/{lane}"), b"here".to_vec())).collect();
     for session in &mut lanes {
         assert_eq!(notes(session, "").await, expected);
     }

@@ -78,7 +78,12 @@ impl<'s, S: Subject> Stage<'s, S> {
         session
     }
 
-    pub(super) async fn write(&self, session: &mut SessionOf<S>, position: u64, rows: &[(&str, &str)]) {
+    pub(super) async fn write(
+        &self,
+        session: &mut SessionOf<S>,
+        position: u64,
+        rows: &[(&str, &str)],
+    ) {
         session.at(Position(position));
         for (key, value) in rows {
             done(self.subject.write(session.rows(), key, value).await);
@@ -91,7 +96,13 @@ impl<'s, S: Subject> Stage<'s, S> {
     }
 
     /// Writes one row and one note in a transaction of their own.
-    pub(super) async fn commit(&self, session: &mut SessionOf<S>, position: u64, key: &str, value: &str) {
+    pub(super) async fn commit(
+        &self,
+        session: &mut SessionOf<S>,
+        position: u64,
+        key: &str,
+        value: &str,
+    ) {
         done(session.begin().await);
         self.write(session, position, &[(key, value)]).await;
         done(session.note(key, Some(value.as_bytes())).await);
@@ -126,5 +137,8 @@ pub(super) async fn notes(session: &mut impl Session, prefix: &str) -> Vec<(Stri
 
 /// The notes as texts.
 pub(super) fn texts(notes: &[(String, Vec<u8>)]) -> Vec<(&str, &str)> {
-    notes.iter().map(|(key, value)| (key.as_str(), std::str::from_utf8(value).unwrap_or("not UTF-8"))).collect()
+    notes
+        .iter()
+        .map(|(key, value)| (key.as_str(), std::str::from_utf8(value).unwrap_or("not UTF-8")))
+        .collect()
 }

@@ -128,7 +128,8 @@ pub async fn many_rows_fit_into_one_transaction<S: Subject>(subject: &S) {
     }
 }
 
-/// Most events write nothing: the places that a session is told leave gaps, within a transaction and between two.
+/// Most events write nothing: the places that a session is told leave gaps, within a transaction
+/// and between two.
 pub async fn events_that_write_nothing_are_passed_over<S: Subject>(subject: &S) {
     let stage = Stage::new(subject).await;
     let place = place("cats", 1);
@@ -175,7 +176,10 @@ pub async fn a_failed_statement_is_undone_and_is_not_absence<S: Subject>(subject
     done(session.begin().await);
     stage.write(&mut session, 1, &[("tom", "grey")]).await;
     let error = stage.fail(session.rows()).await;
-    assert!(!stage.target.is_away(&error), "{error} is about the event, but is taken for the target being away");
+    assert!(
+        !stage.target.is_away(&error),
+        "{error} is about the event, but is taken for the target being away"
+    );
     done(session.rollback().await);
     assert_eq!(stage.row(&place, "tom").await, None);
     stage.commit(&mut session, 1, "tom", "white").await;
@@ -185,7 +189,9 @@ pub async fn a_failed_statement_is_undone_and_is_not_absence<S: Subject>(subject
 /// An error of users' code is about the event.
 pub async fn what_users_code_says_is_not_absence<S: Subject>(subject: &S) {
     let stage = Stage::new(subject).await;
-    for error in [ProjectionError::message("a cat without a name"), "x".parse::<u32>().unwrap_err().into()] {
+    for error in
+        [ProjectionError::message("a cat without a name"), "x".parse::<u32>().unwrap_err().into()]
+    {
         assert!(!stage.target.is_away(&error), "{error}");
     }
 }

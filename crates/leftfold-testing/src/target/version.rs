@@ -117,8 +117,8 @@ pub async fn what_was_begun_is_told_from_what_never_was<S: Subject>(subject: &S)
     assert_eq!(done(stage.target.serving("cats").await), None, "that it serves ends with it");
 }
 
-/// To discard a version that somebody writes is refused, and changes nothing: neither its rows nor its notes, nor that
-/// it serves.
+/// To discard a version that somebody writes is refused, and changes nothing: neither its rows nor
+/// its notes, nor that it serves.
 pub async fn a_version_that_is_written_is_not_discarded<S: Subject>(subject: &S) {
     let stage = Stage::new(subject).await;
     let place = place("cats", 1);
@@ -127,7 +127,10 @@ pub async fn a_version_that_is_written_is_not_discarded<S: Subject>(subject: &S)
     let other = stage.another().await;
     done(stage.target.serve("cats", 1).await);
     for target in [&stage.target, &other] {
-        assert!(target.discard("cats", 1).await.is_err(), "a version that somebody writes was discarded");
+        assert!(
+            target.discard("cats", 1).await.is_err(),
+            "a version that somebody writes was discarded"
+        );
     }
     assert_eq!(done(stage.target.versions("cats").await), [1]);
     assert_eq!(done(stage.target.serving("cats").await), Some(1));

@@ -70,7 +70,8 @@ async fn redis_that_forgets_everything_is_written_anew() {
 async fn stop_and_start_again<T: Database>(mut server: impl Server, target: T) {
     let mut random = fastrand::Rng::with_seed(seed());
     let store = Store::memory();
-    let running = Runtime::new(&store).project(Payments::<1>, target.clone()).start().await.unwrap();
+    let running =
+        Runtime::new(&store).project(Payments::<1>, target.clone()).start().await.unwrap();
     let projections = running.projections();
     for _ in 0..3 {
         let before = store.head().position;
@@ -112,7 +113,10 @@ impl SmallDisk {
     fn mount() -> Option<Self> {
         let folder = TempDir::new().unwrap();
         let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(folder.path()).stderr(std::process::Stdio::null());
+        mount
+            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+            .arg(folder.path())
+            .stderr(std::process::Stdio::null());
         let mounted = mount.status().is_ok_and(|status| status.success());
         mounted.then(|| Self(folder))
     }
@@ -133,14 +137,19 @@ async fn a_full_disk_under_sqlite_is_named_and_waited_for() {
     let ballast = disk.0.path().join("ballast");
     let target = Sqlite::at(disk.0.path().join("rows"));
     let store = Store::memory();
-    let running = Runtime::new(&store).project(Payments::<1>, target.clone()).start().await.unwrap();
+    let running =
+        Runtime::new(&store).project(Payments::<1>, target.clone()).start().await.unwrap();
     let projections = running.projections();
     reach(&projections, pay_one(&store, 1, 1).await).await;
     fill_up(&ballast);
     let mut random = fastrand::Rng::with_seed(seed());
     pay(&store, 20_000, &mut random).await;
     waits_for(&running, "database or disk is full").await;
-    assert!(running.status()[0].waits_for.contains("payments.v1.db"), "{:?}", running.status()[0].waits_for);
+    assert!(
+        running.status()[0].waits_for.contains("payments.v1.db"),
+        "{:?}",
+        running.status()[0].waits_for
+    );
     assert_eq!(projections.parked("payments").unwrap(), []);
     std::fs::remove_file(&ballast).unwrap();
     reach(&projections, store.head().position).await;
@@ -169,7 +178,11 @@ impl Projection<Sqlite> for Cramped {
         Sqlite::set_up(rows).await
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<AccountEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<AccountEvent>,
+    ) -> Result<(), ProjectionError> {
         let pages = if self.0.load(Ordering::Relaxed) { 1 << 30 } else { 12 };
         rows.pragma_update(None, "max_page_count", pages)?;
         Projection::<Sqlite>::apply(&Payments::<1>, rows, event).await
@@ -181,7 +194,8 @@ async fn a_file_without_room_is_named_and_waited_for() {
     let home = TempDir::new().unwrap();
     let target = Sqlite::at(home.path());
     let (store, cramped) = (Store::memory(), Cramped::default());
-    let running = Runtime::new(&store).project(cramped.clone(), target.clone()).start().await.unwrap();
+    let running =
+        Runtime::new(&store).project(cramped.clone(), target.clone()).start().await.unwrap();
     pay(&store, 5_000, &mut fastrand::Rng::with_seed(seed())).await;
     waits_for(&running, "database or disk is full").await;
     cramped.0.store(true, Ordering::Relaxed);

@@ -11,7 +11,8 @@ use crate::payments::{Balance, Balances, Database};
 
 const TABLE: &str = "CREATE TABLE accounts (account TEXT PRIMARY KEY, sum BIGINT NOT NULL, payments BIGINT NOT NULL)";
 /// An amount that is refused is one of SQL, not of ours.
-const PAYMENTS: &str = "CREATE TABLE amounts (account TEXT PRIMARY KEY, last BIGINT NOT NULL CHECK (last >= 0))";
+const PAYMENTS: &str =
+    "CREATE TABLE amounts (account TEXT PRIMARY KEY, last BIGINT NOT NULL CHECK (last >= 0))";
 const SELECT: &str = "SELECT account, sum, payments FROM accounts";
 
 impl Database for Sqlite {
@@ -23,14 +24,17 @@ impl Database for Sqlite {
         let add = "INSERT INTO accounts VALUES (?1, ?2, 1)
             ON CONFLICT (account) DO UPDATE SET sum = sum + excluded.sum, payments = payments + 1";
         rows.prepare_cached(add)?.execute((account, amount))?;
-        rows.prepare_cached("INSERT OR REPLACE INTO amounts VALUES (?1, ?2)")?.execute((account, amount))?;
+        rows.prepare_cached("INSERT OR REPLACE INTO amounts VALUES (?1, ?2)")?
+            .execute((account, amount))?;
         Ok(())
     }
 
     async fn balances(&self, name: &str) -> Balances {
         let read = self.reader_of(name).read(|rows| {
             let mut select = rows.prepare(SELECT)?;
-            let balances = select.query_map([], |row| Ok((row.get(0)?, Balance { sum: row.get(1)?, payments: row.get(2)? })))?;
+            let balances = select.query_map([], |row| {
+                Ok((row.get(0)?, Balance { sum: row.get(1)?, payments: row.get(2)? }))
+            })?;
             balances.collect()
         });
         match read {
@@ -45,7 +49,11 @@ impl Database for Postgres {
         Ok(rows.batch_execute(&format!("{TABLE}; {PAYMENTS}")).await?)
     }
 
-    async fn add(rows: &mut leftfold_postgres::Rows, account: &str, amount: i64) -> Result<(), ProjectionError> {
+    async fn add(
+        rows: &mut leftfold_postgres::Rows,
+        account: &str,
+        amount: i64,
+    ) -> Result<(), ProjectionError> {
         let add = "WITH last AS (INSERT INTO amounts VALUES ($1, $2) ON CONFLICT (account) DO UPDATE SET last = excluded.last)
             INSERT INTO accounts AS a VALUES ($1, $2, 1)
             ON CONFLICT (account) DO UPDATE SET sum = a.sum + excluded.sum, payments = a.payments + 1";
@@ -60,7 +68,10 @@ impl Database for Postgres {
             rows => rows.unwrap(),
         };
         let found = rows.query(SELECT, &[]).await.unwrap();
-        found.iter().map(|row| (row.get(0), Balance { sum: row.get(1), payments: row.get(2) })).collect()
+        found
+            .iter()
+            .map(|row| (row.get(0), Balance { sum: row.get(1), payments: row.get(2) }))
+            .collect()
     }
 }
 
@@ -74,7 +85,8 @@ impl Database for Redis {
             // There is no statement that Redis could refuse, but a key.
             rows.put("", "")?;
         }
-        let Balance { sum, payments } = rows.read(account).await?.as_deref().map(balance).unwrap_or_default();
+        let Balance { sum, payments } =
+            rows.read(account).await?.as_deref().map(balance).unwrap_or_default();
         Ok(rows.put(account, format!("{} {}", sum + amount, payments + 1))?)
     }
 
@@ -88,7 +100,11 @@ impl Database for Redis {
         let keys = connection.keys(format!("{prefix}*")).await.unwrap();
         let accounts: Vec<&str> = keys.iter().filter_map(|key| key.strip_prefix(&prefix)).collect();
         let rows = reader.read_all(&accounts).await.unwrap();
-        accounts.into_iter().zip(rows).map(|(account, row)| (account.to_owned(), balance(&row.unwrap()))).collect()
+        accounts
+            .into_iter()
+            .zip(rows)
+            .map(|(account, row)| (account.to_owned(), balance(&row.unwrap())))
+            .collect()
     }
 }
 

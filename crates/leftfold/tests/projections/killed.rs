@@ -1,4 +1,5 @@
-//! A real process that projects and is killed by SIGKILL, again and again: each event is in the rows once.
+//! A real process that projects and is killed by SIGKILL, again and again: each event is in the
+//! rows once.
 //!
 //! `LEFTFOLD_KILLS` says how often, `LEFTFOLD_SEED` repeats the choice of moments.
 
@@ -20,14 +21,17 @@ use crate::payments::{Balances, Database, Payments, fold, pay};
 /// What the process that is killed is told: which database, where that is, and where the store is.
 pub(crate) const CHILD: &str = "LEFTFOLD_PROJECTING_CHILD";
 const EVENTS: u64 = 50_000;
-/// How often a process that is not killed says something, at least: a thousand events are one transaction.
+/// How often a process that is not killed says something, at least: a thousand events are one
+/// transaction.
 const LINES_MIN: u64 = EVENTS / 97 + 3 * EVENTS / 1_000;
 
 /// The process that is killed: the tests below start it. It projects until nothing is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn child() {
     let Ok(told) = std::env::var(CHILD) else { return };
-    let [database, place, store] = told.split('\n').collect::<Vec<_>>()[..] else { panic!("it is told three things") };
+    let [database, place, store] = told.split('\n').collect::<Vec<_>>()[..] else {
+        panic!("it is told three things")
+    };
     match database {
         "sqlite" => project(store, Sqlite::at(place)).await,
         "postgres" => project(store, Postgres::at(place).unwrap()).await,
@@ -44,7 +48,12 @@ async fn project<T: Database>(store: &str, target: T) {
 #[tokio::test]
 async fn each_event_is_in_sqlite_once_however_often_the_process_is_killed() {
     let home = TempDir::new().unwrap();
-    kill_until_done("sqlite", home.path().join("rows").to_str().unwrap(), Sqlite::at(home.path().join("rows"))).await;
+    kill_until_done(
+        "sqlite",
+        home.path().join("rows").to_str().unwrap(),
+        Sqlite::at(home.path().join("rows")),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -69,7 +78,8 @@ async fn kill_until_done<T: Database>(database: &str, place: &str, target: T) {
     store.close().await.unwrap();
     drop(store);
 
-    let kills: u64 = std::env::var("LEFTFOLD_KILLS").map_or(extent(20, 60), |kills| kills.parse().unwrap());
+    let kills: u64 =
+        std::env::var("LEFTFOLD_KILLS").map_or(extent(20, 60), |kills| kills.parse().unwrap());
     for _ in 0..kills {
         let mut child = start(database, place, &folder);
         // What a process did not commit is done again: all kills together stay well before the end.

@@ -1,4 +1,5 @@
-//! Projections on a durable store and in real databases: what the runtime, the log and the targets promise together.
+//! Projections on a durable store and in real databases: what the runtime, the log and the targets
+//! promise together.
 
 mod away;
 mod databases;

@@ -40,17 +40,25 @@ async fn fails_for_one_key<T: Database>(target: T, why: &str) {
     let failing = pay_one(&store, 7, -1).await;
     let waiting = pay_one(&store, 7, 5).await;
     let last = pay_one(&store, 8, 5).await;
-    let running = Runtime::new(&store).project(Payments::<1>, target.clone()).start().await.unwrap();
+    let running =
+        Runtime::new(&store).project(Payments::<1>, target.clone()).start().await.unwrap();
     let projections = running.projections();
     projections.wait_until("payments", last, PATIENCE).await.unwrap();
 
     let parked = projections.parked("payments").unwrap();
     assert_eq!(parked.iter().map(|item| item.position).collect::<Vec<_>>(), [failing, waiting]);
     assert!(parked.iter().all(|item| item.key == "account-7"));
-    assert!(parked[0].state.error().is_some_and(|error| error.contains(why)), "{:?}", parked[0].state);
+    assert!(
+        parked[0].state.error().is_some_and(|error| error.contains(why)),
+        "{:?}",
+        parked[0].state
+    );
     assert_eq!(parked[1].state, ParkedState::Waits);
     let balances = target.balances("payments").await;
-    assert_eq!((balances["7"], balances["8"]), (Balance { sum: 10, payments: 1 }, Balance { sum: 15, payments: 2 }));
+    assert_eq!(
+        (balances["7"], balances["8"]),
+        (Balance { sum: 10, payments: 1 }, Balance { sum: 15, payments: 2 })
+    );
 
     assert_eq!(projections.retry("payments", "account-7").await.unwrap().applied, []);
     let skipped = projections.skip("payments", failing, "ann").await.unwrap();

@@ -33,7 +33,8 @@ async fn versions_in_redis_live_side_by_side_and_belong_to_their_log() {
     versions(|| Redis::at(&url).unwrap()).await;
 }
 
-/// Readers have a target of their own, as in another process: what they see goes through the database.
+/// Readers have a target of their own, as in another process: what they see goes through the
+/// database.
 async fn versions<T: Database>(target: impl Fn() -> T) {
     let readers = target();
     let mut random = fastrand::Rng::with_seed(seed());
@@ -47,10 +48,16 @@ async fn versions<T: Database>(target: impl Fn() -> T) {
     // Whatever readers find while it swaps is the fold at some moment, never a part of one.
     pay(&store, 3_000, &mut random).await;
     let after = fold(&store).await;
-    let both = Runtime::new(&store).project(Payments::<1>, target()).project(Payments::<2>, target()).start().await.unwrap();
+    let both = Runtime::new(&store)
+        .project(Payments::<1>, target())
+        .project(Payments::<2>, target())
+        .start()
+        .await
+        .unwrap();
     both.projections().wait_until("payments", store.head().position, PATIENCE).await.unwrap();
     while readers.serving("payments").await.unwrap() != Some(2) {
-        let seen: i64 = readers.balances("payments").await.values().map(|balance| balance.payments).sum();
+        let seen: i64 =
+            readers.balances("payments").await.values().map(|balance| balance.payments).sum();
         assert!((3_000..=6_000).contains(&seen), "{seen} payments are seen");
     }
     assert_eq!(readers.balances("payments").await, after);
@@ -66,10 +73,18 @@ async fn foreign<T: Database>(store: &Store, target: impl Fn() -> T) {
     let other = Store::memory();
     pay(&other, 9_000, &mut fastrand::Rng::with_seed(1)).await;
     let error = Runtime::new(&other).project(Payments::<2>, target()).start().await.err().unwrap();
-    assert!(matches!(error, StartError::ForeignProjection { name: "payments", version: 2, .. }), "{error}");
+    assert!(
+        matches!(error, StartError::ForeignProjection { name: "payments", version: 2, .. }),
+        "{error}"
+    );
     assert!(error.to_string().contains("Runtime::rebuild(\"payments\")"), "{error}");
     assert_eq!(target().balances("payments").await, rows);
     Runtime::new(store).project(Payments::<2>, target()).run_until_idle().await.unwrap();
-    Runtime::new(&other).project(Payments::<2>, target()).rebuild("payments").run_until_idle().await.unwrap();
+    Runtime::new(&other)
+        .project(Payments::<2>, target())
+        .rebuild("payments")
+        .run_until_idle()
+        .await
+        .unwrap();
     assert_eq!(target().balances("payments").await, fold(&other).await);
 }

@@ -25,7 +25,8 @@ async fn of_many_who_sign_up_with_one_address_at_once_one_becomes_a_customer() {
 
 // ANCHOR: repeated
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_comes_again_has_the_same_answer_and_one_event_and_with_another_body_it_is_refused() {
+async fn a_key_that_comes_again_has_the_same_answer_and_one_event_and_with_another_body_it_is_refused()
+ {
     for store in examples::stores().await {
         let street = Street::open(store).await;
         let ada = street.customer("ada").await;
@@ -39,9 +40,13 @@ async fn a_key_that_comes_again_has_the_same_answer_and_one_event_and_with_anoth
         assert_eq!(street.stock("mug").await, [8, 2, 0]);
 
         let other = json!({ "customer": ada, "product": "mug", "pieces": 3 });
-        assert_eq!(problem(&street.post_as("one", "/orders", &other).await), (422, "key-reused".to_owned()));
+        assert_eq!(
+            problem(&street.post_as("one", "/orders", &other).await),
+            (422, "key-reused".to_owned())
+        );
         assert_eq!(problem(&street.post_as("one", "/customers", &wish).await).0, 400);
-        let delivery = street.post_as("one", "/products/mug/deliveries", &json!({ "pieces": 1 })).await;
+        let delivery =
+            street.post_as("one", "/products/mug/deliveries", &json!({ "pieces": 1 })).await;
         assert_eq!(problem(&delivery), (422, "key-reused".to_owned()));
         street.running.stop().await.unwrap();
     }
@@ -56,7 +61,8 @@ async fn of_two_who_order_the_last_piece_one_gets_it_and_the_other_is_told_that_
         for round in 0..10 {
             let product = format!("lamp-{round}");
             street.product(&product, 1).await;
-            let replies = tokio::join!(street.order(&ada, &product, 1), street.order(&bob, &product, 1));
+            let replies =
+                tokio::join!(street.order(&ada, &product, 1), street.order(&bob, &product, 1));
             let lost = if replies.0.status == 201 { replies.1 } else { replies.0 };
             assert_eq!(problem(&lost), (409, "sold-out".to_owned()));
             assert_eq!(lost.json().unwrap()["detail"], "0 pieces are left");
@@ -93,17 +99,29 @@ async fn what_is_wrong_with_a_request_is_said_by_its_status_and_a_word() {
         assert_eq!(problem(&street.get("/orders/none").await), of(404, "no-order"));
         assert_eq!(problem(&street.get("/nowhere").await), of(404, "no-route"));
         assert_eq!(problem(&order(&"x".repeat(2_000), "mug").await).0, 404);
-        assert_eq!(problem(&street.get(&format!("/orders/{}", "x".repeat(2_000))).await), of(400, "not-possible"));
+        assert_eq!(
+            problem(&street.get(&format!("/orders/{}", "x".repeat(2_000))).await),
+            of(400, "not-possible")
+        );
         assert_eq!(problem(&street.get("/orders/%FF").await), of(400, "invalid"));
         assert_eq!(problem(&street.get("/orders?customer=1&at=soon").await), of(400, "invalid"));
         assert_eq!(problem(&street.get("/orders?customer=1&at=99999").await), of(409, "ahead"));
-        assert_eq!(street.get(&format!("/orders?customer=1&after={}", u64::MAX)).await.body, r#"{"next":null,"orders":[]}"#);
+        assert_eq!(
+            street.get(&format!("/orders?customer=1&after={}", u64::MAX)).await.body,
+            r#"{"next":null,"orders":[]}"#
+        );
 
         let placed = field(&order(&ada, "mug").await, 201, "order");
-        assert_eq!(street.post(&format!("/orders/{placed}/cancellation"), json!({})).await.status, 202);
+        assert_eq!(
+            street.post(&format!("/orders/{placed}/cancellation"), json!({})).await.status,
+            202
+        );
         assert_eq!(problem(&street.pay(&placed).await), of(409, "over"));
 
-        assert_eq!(street.post(&format!("/customers/{ada}/block"), json!({ "why": "debts" })).await.status, 202);
+        assert_eq!(
+            street.post(&format!("/customers/{ada}/block"), json!({ "why": "debts" })).await.status,
+            202
+        );
         let blocked = order(&ada, "mug").await;
         assert_eq!(problem(&blocked), of(422, "blocked"));
         assert_eq!(blocked.json().unwrap()["detail"], "the customer is blocked: debts");
@@ -123,13 +141,23 @@ async fn what_is_no_request_of_the_shop_is_refused_and_nothing_is_recorded() {
         let street = Street::open(store).await;
         let before = street.store.head().position;
         let send = async |headers: &[(&str, &str)], path: &str, body: &str| {
-            problem(&send(&street.shop, Method::POST, path, headers, body.to_owned()).await.unwrap()).0
+            problem(
+                &send(&street.shop, Method::POST, path, headers, body.to_owned()).await.unwrap(),
+            )
+            .0
         };
         let key = [("idempotency-key", "k")];
         assert_eq!(send(&[], "/customers", "{}").await, 400);
         assert_eq!(send(&[("idempotency-key", "")], "/customers", "{}").await, 400);
         assert_eq!(send(&[("idempotency-key", &"k".repeat(256))], "/customers", "{}").await, 400);
-        for body in ["", "{", "null", "[]", "{\"name\": 1}", r#"{"name": "a", "email": "a@b.c", "is_admin": true}"#] {
+        for body in [
+            "",
+            "{",
+            "null",
+            "[]",
+            "{\"name\": 1}",
+            r#"{"name": "a", "email": "a@b.c", "is_admin": true}"#,
+        ] {
             assert_eq!(send(&key, "/customers", body).await, 400, "{body}");
         }
         for email in ["", "ada", "@example.org", "a b@example.org", "ada@localhost"] {
@@ -149,8 +177,19 @@ async fn what_is_no_request_of_the_shop_is_refused_and_nothing_is_recorded() {
         }
         assert_eq!(send(&key, "/customers", &"x".repeat(100_000)).await, 413);
         let long = "x".repeat(300);
-        assert_eq!(send(&[("x-request-id", &long), key[0]], "/products/mug", r#"{"name": "a", "cents": 1}"#).await, 400);
-        let wrong = crate::client::send(&street.shop, Method::DELETE, "/orders", &[], String::new()).await.unwrap();
+        assert_eq!(
+            send(
+                &[("x-request-id", &long), key[0]],
+                "/products/mug",
+                r#"{"name": "a", "cents": 1}"#
+            )
+            .await,
+            400
+        );
+        let wrong =
+            crate::client::send(&street.shop, Method::DELETE, "/orders", &[], String::new())
+                .await
+                .unwrap();
         assert_eq!(problem(&wrong), (405, "no-method".to_owned()));
         assert_eq!(street.store.head().position, before);
         street.running.stop().await.unwrap();
@@ -164,7 +203,8 @@ async fn what_the_caller_says_of_the_conversation_and_the_trace_stands_with_the_
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let headers = [("idempotency-key", "k"), ("x-request-id", "r-17"), ("traceparent", trace)];
         let body = json!({ "name": "Ada", "email": "ada@example.org" }).to_string();
-        let signed_up = send(&street.shop, Method::POST, "/customers", &headers, body).await.unwrap();
+        let signed_up =
+            send(&street.shop, Method::POST, "/customers", &headers, body).await.unwrap();
         let read = Read::matching(Query::category("customer"), Position::START);
         let event = street.store.page(read).await.unwrap().events.remove(0);
         assert_eq!(event.position.0.to_string(), position(&signed_up));
@@ -223,7 +263,9 @@ async fn a_feed_that_is_cut_off_again_and_again_has_no_gap_and_tells_nothing_twi
             let event = events.next().await.unwrap();
             assert_eq!(told, (event.position().to_string(), event.stream_id().to_owned()));
         }
-        assert!(matches!(Feed::open(&street.shop, "99999").await, Err(error) if error.to_string().contains("409")));
+        assert!(
+            matches!(Feed::open(&street.shop, "99999").await, Err(error) if error.to_string().contains("409"))
+        );
         street.running.stop().await.unwrap();
     }
 }
@@ -238,8 +280,16 @@ async fn a_shop_that_is_stopped_ends_its_feeds_and_answers_what_is_under_way() {
         let body = json!({ "name": "Ada", "email": "ada@example.org" });
         let (stopped, signed_up) = timeout(SOON, async {
             let shop = street.shop.clone();
-            let sign_up =
-                async move { send(&shop, Method::POST, "/customers", &[("idempotency-key", "k")], body.to_string()).await };
+            let sign_up = async move {
+                send(
+                    &shop,
+                    Method::POST,
+                    "/customers",
+                    &[("idempotency-key", "k")],
+                    body.to_string(),
+                )
+                .await
+            };
             let signed_up = tokio::spawn(sign_up);
             (street.running.stop().await, signed_up.await.unwrap())
         })
@@ -259,10 +309,18 @@ async fn the_metrics_tell_of_the_store_and_of_what_runs_behind_it() {
         street.customer("ada").await;
         let metrics = street.get("/metrics").await.body;
         // The list is built in both versions.
-        for name in ["leftfold_store_head_position", "orders v1", "orders v2", "leftfold_consumer_up{consumer=\"payment\"} 1"] {
+        for name in [
+            "leftfold_store_head_position",
+            "orders v1",
+            "orders v2",
+            "leftfold_consumer_up{consumer=\"payment\"} 1",
+        ] {
             assert!(metrics.contains(name), "{name} is not in {metrics}");
         }
-        assert_eq!((street.get("/health").await.status, street.get("/health").await.body.as_str()), (200, r#"{"stalled":[]}"#));
+        assert_eq!(
+            (street.get("/health").await.status, street.get("/health").await.body.as_str()),
+            (200, r#"{"stalled":[]}"#)
+        );
         street.running.stop().await.unwrap();
     }
 }

@@ -34,7 +34,9 @@ fn charged(world: &World) -> BTreeMap<String, usize> {
 fn nobody_orders_who_is_blocked(world: &World) -> bool {
     let events = world.events_of::<OrderingEvent>();
     let after = events.iter().skip_while(|event| !matches!(event, OrderingEvent::Blocked { .. }));
-    !after.into_iter().any(|event| matches!(event, OrderingEvent::Placed { customer, .. } if customer == "bob"))
+    !after
+        .into_iter()
+        .any(|event| matches!(event, OrderingEvent::Placed { customer, .. } if customer == "bob"))
 }
 
 fn every_order_is_settled(world: &World) -> Result<(), String> {
@@ -72,7 +74,10 @@ fn every_piece_is_somewhere_and_every_order_is_charged_once_or_cancelled_whateve
         .aggregate::<Product>()
         .aggregate::<Order>()
         .process::<Unpaid>()
-        .effect(Payment { bank: String::new(), within: Duration::from_secs(10) }, [charges, fails, doubts])
+        .effect(
+            Payment { bank: String::new(), within: Duration::from_secs(10) },
+            [charges, fails, doubts],
+        )
         .start(|clients| {
             for customer in ["ada", "bob"] {
                 let (name, email) = (customer.to_owned(), format!("{customer}@example.org"));
@@ -80,18 +85,29 @@ fn every_piece_is_somewhere_and_every_order_is_charged_once_or_cancelled_whateve
                 clients.given::<Customer>(customer, [signed_up]);
             }
             let listed = ProductEvent::Listed { name: "a mug".into(), cents: 300 };
-            clients.given::<Product>("mug", [listed, ProductEvent::Delivered { pieces: PIECES as u32 }]);
-            let ada = clients.client("ada").decide(order("a", "ada", 2)).command::<Order>("a", pay("a"));
+            clients.given::<Product>(
+                "mug",
+                [listed, ProductEvent::Delivered { pieces: PIECES as u32 }],
+            );
+            let ada =
+                clients.client("ada").decide(order("a", "ada", 2)).command::<Order>("a", pay("a"));
             ada.wait(PAY_WITHIN).command::<Order>("a", pay("a"));
-            let bob = clients.client("bob").decide(order("b", "bob", 2)).command::<Order>("b", OrderCommand::Cancel);
+            let bob = clients
+                .client("bob")
+                .decide(order("b", "bob", 2))
+                .command::<Order>("b", OrderCommand::Cancel);
             bob.decide(order("c", "bob", 1)).command::<Order>("c", pay("c"));
             clients.client("office").command::<Customer>("bob", Block { why: "debts".into() });
         })
         .always("every piece is free, reserved or sold", pieces_are_kept)
-        .always("no order is charged twice", |world| charged(world).values().all(|times| *times <= 1))
+        .always("no order is charged twice", |world| {
+            charged(world).values().all(|times| *times <= 1)
+        })
         .always("nobody orders who is blocked", nobody_orders_who_is_blocked)
         .finally("every order is paid or cancelled, and its pieces with it", every_order_is_settled)
-        .finally("nothing is left to do", |world| world.open_processes() == 0 && world.parked() == 0)
+        .finally("nothing is left to do", |world| {
+            world.open_processes() == 0 && world.parked() == 0
+        })
         .run(Schedules(300));
 }
 // ANCHOR_END: explored

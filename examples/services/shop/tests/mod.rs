@@ -52,13 +52,18 @@ impl Street {
         let payment = Payment { bank: address, within: Duration::from_secs(1) };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let clock = Arc::new(HandClock::going());
-        let running = service::start_by(clock.clone(), store.clone(), rows.path(), listener, payment).await.unwrap();
+        let running =
+            service::start_by(clock.clone(), store.clone(), rows.path(), listener, payment)
+                .await
+                .unwrap();
         let shop = running.address.to_string();
         Self { running, shop, bank, store, clock, rows, keys: AtomicU32::new(0) }
     }
 
     async fn post_as(&self, key: &str, path: &str, body: &Value) -> Reply {
-        send(&self.shop, Method::POST, path, &[("idempotency-key", key)], body.to_string()).await.unwrap()
+        send(&self.shop, Method::POST, path, &[("idempotency-key", key)], body.to_string())
+            .await
+            .unwrap()
     }
 
     /// Posts with a key of its own.
@@ -72,18 +77,23 @@ impl Street {
     }
 
     async fn customer(&self, name: &str) -> String {
-        let reply = self.post("/customers", json!({ "name": name, "email": format!("{name}@example.org") })).await;
+        let reply = self
+            .post("/customers", json!({ "name": name, "email": format!("{name}@example.org") }))
+            .await;
         field(&reply, 201, "customer")
     }
 
     async fn product(&self, id: &str, pieces: u32) {
-        let listed = self.post(&format!("/products/{id}"), json!({ "name": "a thing", "cents": 300 })).await;
-        let delivered = self.post(&format!("/products/{id}/deliveries"), json!({ "pieces": pieces })).await;
+        let listed =
+            self.post(&format!("/products/{id}"), json!({ "name": "a thing", "cents": 300 })).await;
+        let delivered =
+            self.post(&format!("/products/{id}/deliveries"), json!({ "pieces": pieces })).await;
         assert_eq!((listed.status, delivered.status), (202, 202));
     }
 
     async fn order(&self, customer: &str, product: &str, pieces: u32) -> Reply {
-        self.post("/orders", json!({ "customer": customer, "product": product, "pieces": pieces })).await
+        self.post("/orders", json!({ "customer": customer, "product": product, "pieces": pieces }))
+            .await
     }
 
     async fn pay(&self, order: &str) -> Reply {
@@ -93,7 +103,9 @@ impl Street {
     /// Waits until an order has ended so: `order.Paid`, `order.Cancelled`.
     async fn until(&self, order: &str, what: &str) {
         let mut feed = Feed::open(&self.shop, "0").await.unwrap();
-        let found = async { while !matches!(feed.next().await, Ok((_, data)) if is(&data, order, what)) {} };
+        let found = async {
+            while !matches!(feed.next().await, Ok((_, data)) if is(&data, order, what)) {}
+        };
         timeout(SOON, found).await.unwrap_or_else(|_| panic!("{order} is not {what}"));
     }
 

@@ -28,14 +28,20 @@ impl Event for FirstOrderEvent {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_of_the_first_year_is_for_one_piece_wherever_it_is_read() {
     for store in examples::stores().await {
-        let placed = FirstOrderEvent::Placed { customer: "ada".into(), product: "mug".into(), cents: 300 };
+        let placed =
+            FirstOrderEvent::Placed { customer: "ada".into(), product: "mug".into(), cents: 300 };
         let stream = StreamName::of("order", "1").unwrap();
-        let event = Schema::of::<FirstOrderEvent>().unwrap().encode(&placed).unwrap().in_stream(stream);
+        let event =
+            Schema::of::<FirstOrderEvent>().unwrap().encode(&placed).unwrap().in_stream(stream);
         store.append(Append::of(vec![event])).await.unwrap();
 
         let street = Street::open(store).await;
         assert_eq!(street.get("/orders/1").await.json().unwrap()["pieces"], 1);
-        let list = street.get(&format!("/orders?customer=ada&at={}", street.store.head().position)).await.json().unwrap();
+        let list = street
+            .get(&format!("/orders?customer=ada&at={}", street.store.head().position))
+            .await
+            .json()
+            .unwrap();
         assert_eq!(list["orders"][0]["pieces"], 1);
         let (_, told) = Feed::open(&street.shop, "0").await.unwrap().next().await.unwrap();
         assert_eq!(told["what"]["order.Placed"]["pieces"], 1);
@@ -57,7 +63,11 @@ impl Projection<Sqlite> for Held {
         OrderList::<2>.set_up(rows).await
     }
 
-    async fn apply(&self, rows: &mut Connection, event: &Recorded<OrderEvent>) -> Result<(), ProjectionError> {
+    async fn apply(
+        &self,
+        rows: &mut Connection,
+        event: &Recorded<OrderEvent>,
+    ) -> Result<(), ProjectionError> {
         _ = self.0.clone().wait_for(|go| *go).await;
         OrderList::<2>.apply(rows, event).await
     }
@@ -78,7 +88,9 @@ async fn the_old_list_serves_and_goes_on_while_the_new_one_is_built_and_both_say
         Runtime::new(&store).project(OrderList::<1>, rows.clone()).run_until_idle().await.unwrap();
 
         let (go, going) = watch::channel(false);
-        let runtime = Runtime::new(&store).project(OrderList::<1>, rows.clone()).project(Held(going), rows.clone());
+        let runtime = Runtime::new(&store)
+            .project(OrderList::<1>, rows.clone())
+            .project(Held(going), rows.clone());
         let running = runtime.start().await.unwrap();
         let written = place_order("2").await;
         running.projections().wait_until("orders", written, SOON).await.unwrap();
@@ -91,7 +103,8 @@ async fn the_old_list_serves_and_goes_on_while_the_new_one_is_built_and_both_say
         running.projections().wait_until("orders", written, SOON).await.unwrap();
         let new = page(&list, "ada", Position::START, 10).unwrap();
         assert_eq!((list.version().unwrap(), new[1].cents), (2, Some(600)));
-        let without_cents: Vec<_> = new.into_iter().map(|order| crate::list::Listed { cents: None, ..order }).collect();
+        let without_cents: Vec<_> =
+            new.into_iter().map(|order| crate::list::Listed { cents: None, ..order }).collect();
         assert_eq!(without_cents, old);
         assert_eq!(page(&list.of_version(1), "ada", Position::START, 10).unwrap(), old);
         running.stop().await.unwrap();
@@ -127,7 +140,8 @@ impl Aggregate for Counted {
     }
 }
 
-/// After a start the first snapshots of a type are held against a fold of all events; then they are believed, all but a few.
+/// After a start the first snapshots of a type are held against a fold of all events; then they are
+/// believed, all but a few.
 #[tokio::test]
 async fn a_product_with_a_long_history_is_loaded_from_its_snapshot() {
     const PRODUCTS: u64 = 24;
@@ -136,9 +150,20 @@ async fn a_product_with_a_long_history_is_loaded_from_its_snapshot() {
     let store = leftfold::open(&path).await.unwrap();
     let products = store.aggregate::<Counted>();
     for id in (0..PRODUCTS).map(|id| id.to_string()) {
-        products.execute(&id, ProductCommand::List { name: "a mug".into(), cents: 300 }).await.unwrap();
-        products.commands(&id, vec![ProductCommand::Deliver { pieces: 1 }; 119]).execute().await.unwrap();
-        products.commands(&id, vec![ProductCommand::Deliver { pieces: 1 }; 5]).execute().await.unwrap();
+        products
+            .execute(&id, ProductCommand::List { name: "a mug".into(), cents: 300 })
+            .await
+            .unwrap();
+        products
+            .commands(&id, vec![ProductCommand::Deliver { pieces: 1 }; 119])
+            .execute()
+            .await
+            .unwrap();
+        products
+            .commands(&id, vec![ProductCommand::Deliver { pieces: 1 }; 5])
+            .execute()
+            .await
+            .unwrap();
     }
     store.close().await.unwrap();
     drop((products, store));
@@ -151,6 +176,9 @@ async fn a_product_with_a_long_history_is_loaded_from_its_snapshot() {
         assert_eq!((loaded.version, loaded.state.0.free), (Version(125), 124));
         from_snapshots += u64::from(APPLIED.get() - before == 5);
     }
-    assert!(from_snapshots >= PRODUCTS / 3, "{from_snapshots} of {PRODUCTS} were loaded from their snapshots");
+    assert!(
+        from_snapshots >= PRODUCTS / 3,
+        "{from_snapshots} of {PRODUCTS} were loaded from their snapshots"
+    );
     store.close().await.unwrap();
 }

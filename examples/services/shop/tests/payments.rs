@@ -41,7 +41,13 @@ async fn a_card_that_is_declined_charges_nothing_and_the_order_can_be_paid_by_an
         street.product("mug", 1).await;
         street.bank.takes(&[Mood::Declines]);
         let order = asked_to_pay(&street, &ada).await;
-        let failed = street.store.follow::<OrderEvent>(Position::START).unwrap().find(is_failed).await.unwrap();
+        let failed = street
+            .store
+            .follow::<OrderEvent>(Position::START)
+            .unwrap()
+            .find(is_failed)
+            .await
+            .unwrap();
         assert_eq!((failed.stream_id(), street.bank.charged().len()), (&*order, 0));
         assert_eq!(street.pay(&order).await.status, 202);
         street.until(&order, "order.Paid").await;
@@ -55,7 +61,8 @@ fn is_failed(event: &Recorded<OrderEvent>) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_charge_that_hangs_while_the_shop_is_stopped_is_looked_up_at_the_next_start_and_not_made_again() {
+async fn a_charge_that_hangs_while_the_shop_is_stopped_is_looked_up_at_the_next_start_and_not_made_again()
+ {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("store").to_str().unwrap().to_owned();
     let street = Street::open(leftfold::open(&path).await.unwrap()).await;
@@ -137,7 +144,8 @@ async fn an_order_that_is_not_paid_in_time_is_cancelled_and_its_pieces_are_free_
 // ANCHOR_END: deadline
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_whose_payment_is_under_way_at_its_deadline_is_paid_or_cancelled_as_the_bank_says() {
+async fn an_order_whose_payment_is_under_way_at_its_deadline_is_paid_or_cancelled_as_the_bank_says()
+{
     for (mood, end) in [(Mood::Hangs, "order.Paid"), (Mood::Declines, "order.Cancelled")] {
         for store in examples::stores().await {
             let street = Street::open(store).await;
@@ -154,7 +162,8 @@ async fn an_order_whose_payment_is_under_way_at_its_deadline_is_paid_or_cancelle
 }
 
 async fn until_released(street: &Street) {
-    let is_released = |event: &Recorded<ProductEvent>| matches!(event.event, ProductEvent::Released { .. });
+    let is_released =
+        |event: &Recorded<ProductEvent>| matches!(event.event, ProductEvent::Released { .. });
     let mut events = street.store.follow(Position::START).unwrap();
     timeout(SOON, events.find(is_released)).await.unwrap().unwrap();
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::event::{Booted, OfflineReason};
 use crate::domain::connector::StatusChanged;
 use crate::domain::request::{
-    Answered, RemoteStartRequested, RequestId, ReservationCancelRequested, ReservationRequested, UnlockRequested,
+    Answered, RemoteStartRequested, RequestId, ReservationCancelRequested, ReservationRequested,
+    UnlockRequested,
 };
 use crate::domain::transaction::{Started, Stopped};
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
@@ -133,7 +134,9 @@ pub enum StationRefusal {
         status: ChargePointStatus,
     },
     /// The station never reported such a connector.
-    #[error("the station has no connector {connector_id} that it has told of; choose one that is listed")]
+    #[error(
+        "the station has no connector {connector_id} that it has told of; choose one that is listed"
+    )]
     UnknownConnector {
         /// Connector that was asked for.
         connector_id: u32,
@@ -153,7 +156,9 @@ pub enum StationRefusal {
         connector_id: u32,
     },
     /// Another remote start keeps the connector.
-    #[error("connector {connector_id} is kept for another driver until {until}; choose another one")]
+    #[error(
+        "connector {connector_id} is kept for another driver until {until}; choose another one"
+    )]
     Claimed {
         /// Connector that was asked for.
         connector_id: u32,
@@ -161,7 +166,9 @@ pub enum StationRefusal {
         until: Timestamp,
     },
     /// The connector is reserved for another driver.
-    #[error("connector {connector_id} is reserved for another driver until {until}; choose another one")]
+    #[error(
+        "connector {connector_id} is reserved for another driver until {until}; choose another one"
+    )]
     Reserved {
         /// Connector that was asked for.
         connector_id: u32,
@@ -172,7 +179,9 @@ pub enum StationRefusal {
     #[error("the expiry date is over; choose a later one")]
     ExpiryOver,
     /// The station has no such reservation.
-    #[error("there is no reservation {reservation_id} at this station; it was used, cancelled, or is over")]
+    #[error(
+        "there is no reservation {reservation_id} at this station; it was used, cancelled, or is over"
+    )]
     UnknownReservation {
         /// Reservation that was named.
         reservation_id: i64,
@@ -181,7 +190,9 @@ pub enum StationRefusal {
     #[error("the station has no free connector; choose another station")]
     NoFreeConnector,
     /// The station serves no more transactions at a time.
-    #[error("the station serves {transactions_max} transactions at a time and has that many; wait for one to end")]
+    #[error(
+        "the station serves {transactions_max} transactions at a time and has that many; wait for one to end"
+    )]
     LimitReached {
         /// Limit of transactions at a time.
         transactions_max: u32,
@@ -193,7 +204,9 @@ pub enum StationRefusal {
         status: AuthorizationStatus,
     },
     /// No such transaction is open at this station.
-    #[error("transaction {transaction_id} is not running at this station; look up its id and its station")]
+    #[error(
+        "transaction {transaction_id} is not running at this station; look up its id and its station"
+    )]
     NotRunning {
         /// Transaction that was named.
         transaction_id: i64,

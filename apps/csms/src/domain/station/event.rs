@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::connector::StatusChanged;
 use crate::domain::meter::transaction_tag;
 use crate::domain::request::{
-    Answered, RemoteStartRequested, RemoteStopRequested, RequestId, ReservationCancelRequested, ReservationRequested,
-    UnlockRequested,
+    Answered, RemoteStartRequested, RemoteStopRequested, RequestId, ReservationCancelRequested,
+    ReservationRequested, UnlockRequested,
 };
 use crate::domain::transaction::{Started, Stopped};
 
@@ -122,11 +122,15 @@ impl Event for StationEvent {
 
     fn tags(&self) -> Tags {
         match self {
-            Self::TransactionStarted(started) => Tags::none().with(transaction_tag(started.transaction_id.value())),
-            Self::TransactionStopped(stopped) | Self::UnmatchedStopReported(stopped) => {
-                stopped.transaction_id.map_or_else(Tags::none, |id| Tags::none().with(transaction_tag(id)))
+            Self::TransactionStarted(started) => {
+                Tags::none().with(transaction_tag(started.transaction_id.value()))
             }
-            Self::RemoteStopRequested(asked) => Tags::none().with(transaction_tag(asked.transaction_id.value())),
+            Self::TransactionStopped(stopped) | Self::UnmatchedStopReported(stopped) => stopped
+                .transaction_id
+                .map_or_else(Tags::none, |id| Tags::none().with(transaction_tag(id))),
+            Self::RemoteStopRequested(asked) => {
+                Tags::none().with(transaction_tag(asked.transaction_id.value()))
+            }
             _ => Tags::none(),
         }
     }

@@ -5,7 +5,8 @@
 //! requests and their outcomes. Heartbeats are not recorded, unless the configuration asks for it
 //! (`--keep-heartbeats`), and meter values have a stream of their own.
 //!
-//! Reports are facts. They are never refused for what they say, and never change what a newer report said.
+//! Reports are facts. They are never refused for what they say, and never change what a newer
+//! report said.
 
 mod command;
 mod event;
@@ -21,7 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use super::connector::{Connector, StatusChanged};
 use super::request::{
-    Answered, RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestId, Reservation, StationAnswer, UnlockRequested,
+    Answered, RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestId, Reservation,
+    StationAnswer, UnlockRequested,
 };
 use super::transaction::{Started, Stopped, Transaction};
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
@@ -79,13 +81,19 @@ impl Aggregate for Station {
         self.known = true;
         match event {
             StationEvent::Registered => self.registered = true,
-            StationEvent::TransactionsLimited { transactions_max } => self.transactions_max = *transactions_max,
+            StationEvent::TransactionsLimited { transactions_max } => {
+                self.transactions_max = *transactions_max
+            }
             StationEvent::Booted(booted) => {
                 self.booted = Some(booted.clone());
                 self.connectors.values_mut().for_each(Connector::booted);
             }
-            StationEvent::CameOnline { at } => (self.online, self.online_changed_at) = (true, Some(*at)),
-            StationEvent::WentOffline { at, .. } => (self.online, self.online_changed_at) = (false, Some(*at)),
+            StationEvent::CameOnline { at } => {
+                (self.online, self.online_changed_at) = (true, Some(*at))
+            }
+            StationEvent::WentOffline { at, .. } => {
+                (self.online, self.online_changed_at) = (false, Some(*at))
+            }
             StationEvent::HeartbeatReceived { .. } => {}
             StationEvent::StatusChanged(report) => {
                 self.connectors.entry(report.connector_id).or_default().changed(report);
@@ -96,7 +104,8 @@ impl Aggregate for Station {
             StationEvent::RemoteStartRequested(asked) => self.remote_start_requested(asked),
             StationEvent::RemoteStartAnswered(answered) => self.remote_start_answered(answered),
             StationEvent::RemoteStopRequested(asked) => {
-                if let Some(transaction) = self.transactions.get_mut(&asked.transaction_id.value()) {
+                if let Some(transaction) = self.transactions.get_mut(&asked.transaction_id.value())
+                {
                     transaction.stop_requested = Some((asked.request.clone(), asked.until));
                 }
             }
@@ -110,8 +119,12 @@ impl Aggregate for Station {
             }
             StationEvent::ReservationRequested(asked) => self.reservation_requested(asked),
             StationEvent::ReservationAnswered(answered) => self.reservation_answered(answered),
-            StationEvent::ReservationCancelAnswered(answered) => self.reservation_cancel_answered(answered),
-            StationEvent::ReservationExpired { reservation_id, .. } => _ = self.reservations.remove(reservation_id),
+            StationEvent::ReservationCancelAnswered(answered) => {
+                self.reservation_cancel_answered(answered)
+            }
+            StationEvent::ReservationExpired { reservation_id, .. } => {
+                _ = self.reservations.remove(reservation_id)
+            }
             StationEvent::ReservationCancelRequested(asked) => {
                 if let Some(reservation) = self.reservations.get_mut(&asked.reservation_id) {
                     reservation.cancel = Some(asked.request.clone());
@@ -125,7 +138,9 @@ impl Aggregate for Station {
         match command {
             StationCommand::Register if self.registered => Ok(Vec::new()),
             StationCommand::Register => Ok(vec![StationEvent::Registered]),
-            StationCommand::LimitTransactions { transactions_max } if self.transactions_max == *transactions_max => {
+            StationCommand::LimitTransactions { transactions_max }
+                if self.transactions_max == *transactions_max =>
+            {
                 Ok(Vec::new())
             }
             StationCommand::LimitTransactions { transactions_max } => {
@@ -135,7 +150,9 @@ impl Aggregate for Station {
             StationCommand::MarkOnline { .. } if self.online => Ok(Vec::new()),
             StationCommand::MarkOnline { at } => Ok(vec![StationEvent::CameOnline { at: *at }]),
             StationCommand::MarkOffline { .. } if !self.online => Ok(Vec::new()),
-            StationCommand::MarkOffline { at, reason } => Ok(vec![StationEvent::WentOffline { at: *at, reason: *reason }]),
+            StationCommand::MarkOffline { at, reason } => {
+                Ok(vec![StationEvent::WentOffline { at: *at, reason: *reason }])
+            }
             StationCommand::ReportStatus(report) => self.decide_status(report),
             StationCommand::ReportStart(started) => Ok(self.decide_start(started)),
             StationCommand::ReportStop(stopped) => Ok(self.decide_stop(stopped)),
@@ -144,17 +161,29 @@ impl Aggregate for Station {
             }
             StationCommand::RemoteStop(wanted) => self.decide_remote_stop(wanted),
             StationCommand::Unlock(asked) => self.decide_unlock(asked),
-            StationCommand::ConcludeRemoteStart(answered) => Ok(vec![StationEvent::RemoteStartAnswered(answered.clone())]),
-            StationCommand::ConcludeRemoteStop(answered) => Ok(vec![StationEvent::RemoteStopAnswered(answered.clone())]),
-            StationCommand::ConcludeUnlock(answered) => Ok(vec![StationEvent::UnlockAnswered(answered.clone())]),
+            StationCommand::ConcludeRemoteStart(answered) => {
+                Ok(vec![StationEvent::RemoteStartAnswered(answered.clone())])
+            }
+            StationCommand::ConcludeRemoteStop(answered) => {
+                Ok(vec![StationEvent::RemoteStopAnswered(answered.clone())])
+            }
+            StationCommand::ConcludeUnlock(answered) => {
+                Ok(vec![StationEvent::UnlockAnswered(answered.clone())])
+            }
             StationCommand::LapseRemoteStart { request, at } => Ok(self.decide_lapse(request, *at)),
-            StationCommand::Reserve { asked, authorization } => self.decide_reserve(asked, *authorization),
+            StationCommand::Reserve { asked, authorization } => {
+                self.decide_reserve(asked, *authorization)
+            }
             StationCommand::CancelReservation(asked) => self.decide_cancel_reservation(asked),
-            StationCommand::ConcludeReservation(answered) => Ok(vec![StationEvent::ReservationAnswered(answered.clone())]),
+            StationCommand::ConcludeReservation(answered) => {
+                Ok(vec![StationEvent::ReservationAnswered(answered.clone())])
+            }
             StationCommand::ConcludeCancelReservation(answered) => {
                 Ok(vec![StationEvent::ReservationCancelAnswered(answered.clone())])
             }
-            StationCommand::ExpireReservation { reservation_id, at } => Ok(self.decide_expiry(*reservation_id, *at)),
+            StationCommand::ExpireReservation { reservation_id, at } => {
+                Ok(self.decide_expiry(*reservation_id, *at))
+            }
         }
     }
 }
@@ -168,18 +197,23 @@ impl Station {
             transaction.superseded = true;
         }
         let transaction = Transaction::from(started);
-        if self.connectors.len() < CONNECTORS_MAX || self.connectors.contains_key(&started.connector_id) {
+        if self.connectors.len() < CONNECTORS_MAX
+            || self.connectors.contains_key(&started.connector_id)
+        {
             self.connectors.entry(started.connector_id).or_default().started(&transaction);
         }
-        let remote_start =
-            self.remote_starts.iter_mut().find(|start| Some(&start.asked.request) == started.remote_start.as_ref());
+        let remote_start = self
+            .remote_starts
+            .iter_mut()
+            .find(|start| Some(&start.asked.request) == started.remote_start.as_ref());
         if let Some(remote_start) = remote_start {
             remote_start.transaction = Some(started.transaction_id);
         }
         self.use_reservation(started);
         self.transactions.insert(started.transaction_id.value(), transaction);
         if self.transactions.len() > OPEN_TRANSACTIONS_MAX
-            && let Some(oldest) = self.transactions.values().find(|t| t.superseded).map(|t| t.id.value())
+            && let Some(oldest) =
+                self.transactions.values().find(|t| t.superseded).map(|t| t.id.value())
         {
             self.transactions.remove(&oldest);
         }
@@ -187,7 +221,10 @@ impl Station {
     }
 
     fn stopped(&mut self, stopped: &Stopped) {
-        let Some(transaction) = stopped.transaction_id.and_then(|id| self.transactions.remove(&id)) else { return };
+        let Some(transaction) = stopped.transaction_id.and_then(|id| self.transactions.remove(&id))
+        else {
+            return;
+        };
         if let Some(connector) = self.connectors.get_mut(&transaction.connector_id) {
             connector.stopped(transaction.id);
         }
@@ -195,16 +232,25 @@ impl Station {
 
     fn remote_start_requested(&mut self, asked: &RemoteStartRequested) {
         self.forget_finished_remote_starts(asked.requested_at);
-        self.remote_starts.push(RemoteStart { asked: asked.clone(), accepted: false, transaction: None });
+        self.remote_starts.push(RemoteStart {
+            asked: asked.clone(),
+            accepted: false,
+            transaction: None,
+        });
     }
 
     fn remote_start_answered(&mut self, answered: &Answered) {
         let this = |start: &RemoteStart| start.asked.request == answered.request;
         match answered.answer {
             StationAnswer::Accepted => {
-                self.remote_starts.iter_mut().filter(|start| this(start)).for_each(|start| start.accepted = true);
+                self.remote_starts
+                    .iter_mut()
+                    .filter(|start| this(start))
+                    .for_each(|start| start.accepted = true);
             }
-            StationAnswer::Rejected { .. } | StationAnswer::NotDone { .. } => self.remote_starts.retain(|start| !this(start)),
+            StationAnswer::Rejected { .. } | StationAnswer::NotDone { .. } => {
+                self.remote_starts.retain(|start| !this(start))
+            }
         }
     }
 
@@ -241,7 +287,12 @@ impl Station {
             return Vec::new();
         }
         let led_to = |start: &&RemoteStart| {
-            start.may_have_led_to(started.connector_id, &started.id_tag, started.timestamp, started.received_at)
+            start.may_have_led_to(
+                started.connector_id,
+                &started.id_tag,
+                started.timestamp,
+                started.received_at,
+            )
         };
         // One that named this connector is likelier than one that left the choice to the station.
         let mut candidates: Vec<_> = self.remote_starts.iter().filter(led_to).collect();
@@ -253,20 +304,28 @@ impl Station {
     fn decide_stop(&self, stopped: &Stopped) -> Vec<StationEvent> {
         let is_open = stopped.transaction_id.is_some_and(|id| self.transactions.contains_key(&id));
         let stopped = stopped.clone();
-        vec![if is_open { StationEvent::TransactionStopped(stopped) } else { StationEvent::UnmatchedStopReported(stopped) }]
+        vec![if is_open {
+            StationEvent::TransactionStopped(stopped)
+        } else {
+            StationEvent::UnmatchedStopReported(stopped)
+        }]
     }
 
     /// Returns the open transaction that a report of a start is about, if the start was reported
     /// before.
     #[must_use]
     pub fn running_as(&self, started: &Started) -> Option<&Transaction> {
-        self.transactions.values().find(|transaction| !transaction.superseded && started.is_same_start(transaction))
+        self.transactions
+            .values()
+            .find(|transaction| !transaction.superseded && started.is_same_start(transaction))
     }
 
     /// Returns the remote start that keeps a connector now.
     #[must_use]
     pub fn claim_on(&self, connector_id: u32, now: Timestamp) -> Option<&RemoteStart> {
-        let names_it = |start: &&RemoteStart| start.asked.connector_id.is_some_and(|named| named.get() == connector_id);
+        let names_it = |start: &&RemoteStart| {
+            start.asked.connector_id.is_some_and(|named| named.get() == connector_id)
+        };
         self.remote_starts.iter().filter(names_it).find(|start| start.holds(now))
     }
 
@@ -286,7 +345,10 @@ impl Station {
     /// Returns the transaction that a remote start led to.
     #[must_use]
     pub fn result_of(&self, request: &RequestId) -> Option<TransactionId> {
-        let open = self.transactions.values().find(|transaction| transaction.remote_start.as_ref() == Some(request));
+        let open = self
+            .transactions
+            .values()
+            .find(|transaction| transaction.remote_start.as_ref() == Some(request));
         open.map(|transaction| transaction.id).or_else(|| self.remote_start(request)?.transaction)
     }
 }
@@ -303,10 +365,14 @@ impl Station {
         if authorization != AuthorizationStatus::Accepted {
             return Err(StationRefusal::NotAuthorized { status: authorization });
         }
-        if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) = self.own_status() {
+        if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) =
+            self.own_status()
+        {
             return Err(StationRefusal::StationOutOfOrder { status: status.clone() });
         }
-        let claims = self.claims(asked.requested_at, |it| !it.is_for(asked.id_tag.as_str(), parent_id_tag.map(IdToken::as_str)));
+        let claims = self.claims(asked.requested_at, |it| {
+            !it.is_for(asked.id_tag.as_str(), parent_id_tag.map(IdToken::as_str))
+        });
         match asked.connector_id {
             Some(connector_id) => self.free(connector_id.get(), &claims)?,
             None => self.any_free(&claims)?,
@@ -322,7 +388,8 @@ impl Station {
         let RemoteStop { station, request, transaction_id, on_behalf, now, until } = wanted;
         self.reachable()?;
         let transaction = self.transactions.get(transaction_id);
-        let transaction = transaction.ok_or(StationRefusal::NotRunning { transaction_id: *transaction_id })?;
+        let transaction =
+            transaction.ok_or(StationRefusal::NotRunning { transaction_id: *transaction_id })?;
         let transaction_id = transaction.id;
         if let Some(OnBehalf { id_tag, parent_id_tag }) = on_behalf
             && !transaction.may_be_stopped_by(id_tag, parent_id_tag.as_deref())
@@ -333,13 +400,20 @@ impl Station {
             return Err(StationRefusal::BeingStopped { transaction_id });
         }
         let (station, request, until) = (station.clone(), request.clone(), *until);
-        Ok(vec![StationEvent::RemoteStopRequested(RemoteStopRequested { station, request, transaction_id, until })])
+        Ok(vec![StationEvent::RemoteStopRequested(RemoteStopRequested {
+            station,
+            request,
+            transaction_id,
+            until,
+        })])
     }
 
     fn decide_unlock(&self, asked: &UnlockRequested) -> Result<Vec<StationEvent>, StationRefusal> {
         self.reachable()?;
         if !self.connectors.contains_key(&asked.connector_id.get()) {
-            return Err(StationRefusal::UnknownConnector { connector_id: asked.connector_id.get() });
+            return Err(StationRefusal::UnknownConnector {
+                connector_id: asked.connector_id.get(),
+            });
         }
         Ok(vec![StationEvent::UnlockRequested(asked.clone())])
     }
@@ -363,13 +437,18 @@ impl Station {
     fn claims(&self, now: Timestamp, in_the_way: impl Fn(&Reservation) -> bool) -> Claims<'_> {
         Claims {
             starts: self.remote_starts.iter().filter(|start| start.holds(now)).collect(),
-            reservations: self.reservations.values().filter(|it| it.holds(now) && in_the_way(it)).collect(),
+            reservations: self
+                .reservations
+                .values()
+                .filter(|it| it.holds(now) && in_the_way(it))
+                .collect(),
         }
     }
 
     fn within_limit(&self, claims: &Claims<'_>) -> Result<(), StationRefusal> {
         let Some(transactions_max) = self.transactions_max else { return Ok(()) };
-        let running = self.transactions.values().filter(|transaction| !transaction.superseded).count();
+        let running =
+            self.transactions.values().filter(|transaction| !transaction.superseded).count();
         if running + claims.starts.len() + claims.reservations.len() >= transactions_max as usize {
             return Err(StationRefusal::LimitReached { transactions_max });
         }
@@ -377,15 +456,26 @@ impl Station {
     }
 
     fn free(&self, connector_id: u32, claims: &Claims<'_>) -> Result<(), StationRefusal> {
-        let connector = self.connectors.get(&connector_id).ok_or(StationRefusal::UnknownConnector { connector_id })?;
-        if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) = connector.status() {
+        let connector = self
+            .connectors
+            .get(&connector_id)
+            .ok_or(StationRefusal::UnknownConnector { connector_id })?;
+        if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) =
+            connector.status()
+        {
             return Err(StationRefusal::OutOfOrder { connector_id, status: status.clone() });
         }
-        if let Some(reservation) = claims.reservations.iter().find(|it| it.asked.connector_id.get() == connector_id) {
-            return Err(StationRefusal::Reserved { connector_id, until: reservation.asked.expiry_date });
+        if let Some(reservation) =
+            claims.reservations.iter().find(|it| it.asked.connector_id.get() == connector_id)
+        {
+            return Err(StationRefusal::Reserved {
+                connector_id,
+                until: reservation.asked.expiry_date,
+            });
         }
-        let claim =
-            claims.starts.iter().find(|start| start.asked.connector_id.is_some_and(|claimed| claimed.get() == connector_id));
+        let claim = claims.starts.iter().find(|start| {
+            start.asked.connector_id.is_some_and(|claimed| claimed.get() == connector_id)
+        });
         if let Some(claim) = claim {
             return Err(StationRefusal::Claimed { connector_id, until: claim.asked.until });
         }
@@ -397,15 +487,32 @@ impl Station {
     }
 
     fn any_free(&self, claims: &Claims<'_>) -> Result<(), StationRefusal> {
-        let started =
-            |number: u32| claims.starts.iter().any(|start| start.asked.connector_id.is_some_and(|id| id.get() == number));
-        let named = |number: u32| started(number) || claims.reservations.iter().any(|it| it.asked.connector_id.get() == number);
-        let unnamed = claims.starts.iter().filter(|start| start.asked.connector_id.is_none()).count();
-        let usable = |connector: &Connector| {
-            let out_of_order = matches!(connector.status(), Some(ChargePointStatus::Faulted | ChargePointStatus::Unavailable));
-            !out_of_order && connector.transaction.is_none() && !connector.status().is_some_and(is_charging)
+        let started = |number: u32| {
+            claims
+                .starts
+                .iter()
+                .any(|start| start.asked.connector_id.is_some_and(|id| id.get() == number))
         };
-        let free = self.connectors.iter().filter(|(id, connector)| **id > 0 && usable(connector) && !named(**id)).count();
+        let named = |number: u32| {
+            started(number)
+                || claims.reservations.iter().any(|it| it.asked.connector_id.get() == number)
+        };
+        let unnamed =
+            claims.starts.iter().filter(|start| start.asked.connector_id.is_none()).count();
+        let usable = |connector: &Connector| {
+            let out_of_order = matches!(
+                connector.status(),
+                Some(ChargePointStatus::Faulted | ChargePointStatus::Unavailable)
+            );
+            !out_of_order
+                && connector.transaction.is_none()
+                && !connector.status().is_some_and(is_charging)
+        };
+        let free = self
+            .connectors
+            .iter()
+            .filter(|(id, connector)| **id > 0 && usable(connector) && !named(**id))
+            .count();
         if free > unnamed { Ok(()) } else { Err(StationRefusal::NoFreeConnector) }
     }
 }
@@ -418,7 +525,12 @@ struct Claims<'a> {
 
 /// Tells whether the status is that of a transaction under way.
 fn is_charging(status: &ChargePointStatus) -> bool {
-    matches!(status, ChargePointStatus::Charging | ChargePointStatus::SuspendedEv | ChargePointStatus::SuspendedEvse)
+    matches!(
+        status,
+        ChargePointStatus::Charging
+            | ChargePointStatus::SuspendedEv
+            | ChargePointStatus::SuspendedEvse
+    )
 }
 
 #[cfg(test)]

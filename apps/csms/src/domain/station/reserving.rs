@@ -3,7 +3,10 @@
 use leftfold::prelude::Timestamp;
 
 use super::{Station, StationEvent, StationRefusal};
-use crate::domain::request::{Answered, RequestId, Reservation, ReservationCancelRequested, ReservationRequested, StationAnswer};
+use crate::domain::request::{
+    Answered, RequestId, Reservation, ReservationCancelRequested, ReservationRequested,
+    StationAnswer,
+};
 use crate::domain::transaction::Started;
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus};
 
@@ -18,13 +21,19 @@ impl Station {
         while self.reservations.len() >= 2 * RESERVATIONS_MAX {
             self.reservations.pop_first();
         }
-        self.reservations.insert(asked.reservation_id, Reservation { asked: asked.clone(), accepted: false, cancel: None });
+        self.reservations.insert(
+            asked.reservation_id,
+            Reservation { asked: asked.clone(), accepted: false, cancel: None },
+        );
     }
 
     pub(super) fn reservation_answered(&mut self, answered: &Answered) {
         match answered.answer {
             StationAnswer::Accepted => {
-                let made = self.reservations.values_mut().filter(|it| it.asked.request == answered.request);
+                let made = self
+                    .reservations
+                    .values_mut()
+                    .filter(|it| it.asked.request == answered.request);
                 made.for_each(|it| it.accepted = true);
             }
             StationAnswer::Rejected { .. } | StationAnswer::NotDone { .. } => {
@@ -44,7 +53,10 @@ impl Station {
         if is_gone {
             self.reservations.retain(|_, it| !is_meant(it));
         } else {
-            self.reservations.values_mut().filter(|it| is_meant(it)).for_each(|it| it.cancel = None);
+            self.reservations
+                .values_mut()
+                .filter(|it| is_meant(it))
+                .for_each(|it| it.cancel = None);
         }
     }
 
@@ -55,7 +67,9 @@ impl Station {
             Some(used) => used == id,
             None => {
                 let is_for = it.is_for(&started.id_tag, started.parent_id_tag.as_deref());
-                it.asked.connector_id.get() == started.connector_id && it.holds(started.received_at) && is_for
+                it.asked.connector_id.get() == started.connector_id
+                    && it.holds(started.received_at)
+                    && is_for
             }
         };
         self.reservations.retain(|id, it| !is_used(*id, it));
@@ -64,7 +78,9 @@ impl Station {
     /// Returns the reservation that keeps a connector.
     #[must_use]
     pub fn reservation_on(&self, connector_id: u32, now: Timestamp) -> Option<&Reservation> {
-        self.reservations.values().find(|it| it.asked.connector_id.get() == connector_id && it.holds(now))
+        self.reservations
+            .values()
+            .find(|it| it.asked.connector_id.get() == connector_id && it.holds(now))
     }
 }
 
@@ -91,7 +107,9 @@ impl Station {
         if asked.expiry_date <= asked.requested_at {
             return Err(StationRefusal::ExpiryOver);
         }
-        if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) = self.own_status() {
+        if let Some(status @ (ChargePointStatus::Faulted | ChargePointStatus::Unavailable)) =
+            self.own_status()
+        {
             return Err(StationRefusal::StationOutOfOrder { status: status.clone() });
         }
         let claims = self.claims(asked.requested_at, |_| true);
@@ -101,7 +119,10 @@ impl Station {
             return Err(StationRefusal::TooManyRequests);
         }
         let reservation_id = self.reservation_last + 1;
-        Ok(vec![StationEvent::ReservationRequested(ReservationRequested { reservation_id, ..asked.clone() })])
+        Ok(vec![StationEvent::ReservationRequested(ReservationRequested {
+            reservation_id,
+            ..asked.clone()
+        })])
     }
 
     pub(super) fn decide_cancel_reservation(
@@ -110,7 +131,10 @@ impl Station {
     ) -> Result<Vec<StationEvent>, StationRefusal> {
         self.reachable()?;
         let reservation_id = asked.reservation_id;
-        let reservation = self.reservations.get(&reservation_id).ok_or(StationRefusal::UnknownReservation { reservation_id })?;
+        let reservation = self
+            .reservations
+            .get(&reservation_id)
+            .ok_or(StationRefusal::UnknownReservation { reservation_id })?;
         if reservation.cancel.is_some() {
             return Err(StationRefusal::TooManyRequests);
         }

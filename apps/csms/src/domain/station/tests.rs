@@ -19,7 +19,11 @@ fn online() -> StationEvent {
     StationEvent::CameOnline { at: now().minus(HOUR) }
 }
 
-fn report(connector_id: u32, status: ChargePointStatus, timestamp: Option<Timestamp>) -> StatusChanged {
+fn report(
+    connector_id: u32,
+    status: ChargePointStatus,
+    timestamp: Option<Timestamp>,
+) -> StatusChanged {
     StatusChanged {
         connector_id,
         status,
@@ -66,7 +70,15 @@ fn running(id: i64, connector_id: u32, id_tag: &str) -> StationEvent {
 fn stopped(id: Option<i64>) -> Stopped {
     let (id_tag, meter_stop_wh, timestamp) = (None, Some(2_000), Some(now()));
     let (reason, transaction_data) = (Some(Reason::EvDisconnected), Vec::new());
-    Stopped { transaction_id: id, id_tag, meter_stop_wh, timestamp, received_at: now(), reason, transaction_data }
+    Stopped {
+        transaction_id: id,
+        id_tag,
+        meter_stop_wh,
+        timestamp,
+        received_at: now(),
+        reason,
+        transaction_data,
+    }
 }
 
 fn asked(name: &str, connector_id: u32, id_tag: &str) -> RemoteStartRequested {
@@ -82,14 +94,25 @@ fn asked(name: &str, connector_id: u32, id_tag: &str) -> RemoteStartRequested {
 
 fn remote_start(name: &str, connector_id: u32, id_tag: &str) -> StationCommand {
     let authorization = AuthorizationStatus::Accepted;
-    StationCommand::RemoteStart { asked: asked(name, connector_id, id_tag), authorization, parent_id_tag: None }
+    StationCommand::RemoteStart {
+        asked: asked(name, connector_id, id_tag),
+        authorization,
+        parent_id_tag: None,
+    }
 }
 
 fn remote_stop(transaction_id: i64, on_behalf: Option<OnBehalf>) -> StationCommand {
     let request = RequestId("stop".to_owned());
     let until = now().plus(MINUTE);
     let station = "CP1".to_owned();
-    StationCommand::RemoteStop(RemoteStop { station, request, transaction_id, on_behalf, now: now(), until })
+    StationCommand::RemoteStop(RemoteStop {
+        station,
+        request,
+        transaction_id,
+        on_behalf,
+        now: now(),
+        until,
+    })
 }
 
 fn claimed(name: &str, connector_id: u32, id_tag: &str) -> StationEvent {
@@ -103,7 +126,9 @@ fn station(events: impl IntoIterator<Item = StationEvent>) -> Given<Station> {
 #[test]
 fn silence_and_its_end_are_recorded_once() {
     let (at, reason) = (now(), OfflineReason::Silent);
-    given::<Station>([]).when(StationCommand::MarkOnline { at }).then([StationEvent::CameOnline { at }]);
+    given::<Station>([])
+        .when(StationCommand::MarkOnline { at })
+        .then([StationEvent::CameOnline { at }]);
     given::<Station>([online()]).when(StationCommand::MarkOnline { at }).then_nothing();
     given::<Station>([online()])
         .when(StationCommand::MarkOffline { at, reason })
@@ -116,25 +141,40 @@ fn a_status_is_recorded_only_if_it_tells_anything_new() {
     let again = report(1, ChargePointStatus::Available, Some(now()));
     station([]).when(StationCommand::ReportStatus(again.clone())).then_nothing();
     let other_code = StatusChanged { vendor_error_code: Some("E17".to_owned()), ..again.clone() };
-    station([]).when(StationCommand::ReportStatus(other_code.clone())).then([StationEvent::StatusChanged(other_code)]);
-    let faulted = StatusChanged { status: ChargePointStatus::Faulted, error_code: ChargePointErrorCode::UnderVoltage, ..again };
-    station([]).when(StationCommand::ReportStatus(faulted.clone())).then([StationEvent::StatusChanged(faulted)]);
+    station([])
+        .when(StationCommand::ReportStatus(other_code.clone()))
+        .then([StationEvent::StatusChanged(other_code)]);
+    let faulted = StatusChanged {
+        status: ChargePointStatus::Faulted,
+        error_code: ChargePointErrorCode::UnderVoltage,
+        ..again
+    };
+    station([])
+        .when(StationCommand::ReportStatus(faulted.clone()))
+        .then([StationEvent::StatusChanged(faulted)]);
 }
 
 #[test]
 fn a_report_out_of_the_past_is_kept_once_and_never_overwrites_a_newer_one() {
     let past = report(1, ChargePointStatus::Faulted, Some(now().minus(2 * HOUR)));
-    station([]).when(StationCommand::ReportStatus(past.clone())).then([StationEvent::StatusChanged(past.clone())]);
+    station([])
+        .when(StationCommand::ReportStatus(past.clone()))
+        .then([StationEvent::StatusChanged(past.clone())]);
     let told = station([StationEvent::StatusChanged(past.clone())]);
     assert_eq!(told.state().connectors[&1].status(), Some(&ChargePointStatus::Available));
     told.when(StationCommand::ReportStatus(past.clone())).then_nothing();
-    // A clock that ran ahead does not make later reports the past: after our own time it counts as now.
+    // A clock that ran ahead does not make later reports the past: after our own time it counts as
+    // now.
     let ahead = report(1, ChargePointStatus::Unavailable, Some(now().plus(24 * HOUR)));
-    let back = StatusChanged { received_at: now().plus(MINUTE), ..report(1, ChargePointStatus::Available, None) };
+    let back = StatusChanged {
+        received_at: now().plus(MINUTE),
+        ..report(1, ChargePointStatus::Available, None)
+    };
     let state = station([StationEvent::StatusChanged(ahead), StationEvent::StatusChanged(back)]);
     assert_eq!(state.state().connectors[&1].status(), Some(&ChargePointStatus::Available));
     // Nor is a clock that was set back by a boot the past.
-    let booted = station([StationEvent::Booted(Booted::default()), StationEvent::StatusChanged(past)]);
+    let booted =
+        station([StationEvent::Booted(Booted::default()), StationEvent::StatusChanged(past)]);
     assert_eq!(booted.state().connectors[&1].status(), Some(&ChargePointStatus::Faulted));
 }
 
@@ -143,7 +183,9 @@ fn connector_0_is_the_station_and_its_fault_leaves_the_others_as_they_are() {
     let state = station([is(0, ChargePointStatus::Faulted)]);
     assert_eq!(state.state().connectors[&1].status(), Some(&ChargePointStatus::Available));
     let status = ChargePointStatus::Faulted;
-    state.when(remote_start("a", 1, "CAFE")).then_refused(StationRefusal::StationOutOfOrder { status });
+    state
+        .when(remote_start("a", 1, "CAFE"))
+        .then_refused(StationRefusal::StationOutOfOrder { status });
 }
 
 #[test]
@@ -151,7 +193,9 @@ fn a_free_connector_is_kept_for_whoever_asks_first() {
     station([]).when(remote_start("a", 1, "CAFE")).then([claimed("a", 1, "CAFE")]);
     let until = now().plus(MINUTE);
     let taken = || station([claimed("a", 1, "CAFE")]);
-    taken().when(remote_start("b", 1, "BEEF")).then_refused(StationRefusal::Claimed { connector_id: 1, until });
+    taken()
+        .when(remote_start("b", 1, "BEEF"))
+        .then_refused(StationRefusal::Claimed { connector_id: 1, until });
     taken().when(remote_start("b", 2, "BEEF")).then([claimed("b", 2, "BEEF")]);
     // Nobody keeps a connector for ever.
     let later = StationEvent::RemoteStartRequested(RemoteStartRequested {
@@ -166,47 +210,71 @@ fn a_free_connector_is_kept_for_whoever_asks_first() {
 fn what_cannot_charge_is_refused_before_anything_is_sent() {
     given::<Station>([]).when(remote_start("a", 1, "CAFE")).then_refused(StationRefusal::Unknown);
     let (at, reason) = (now(), OfflineReason::Silent);
-    station([StationEvent::WentOffline { at, reason }]).when(remote_start("a", 1, "CAFE")).then_refused(StationRefusal::Offline);
+    station([StationEvent::WentOffline { at, reason }])
+        .when(remote_start("a", 1, "CAFE"))
+        .then_refused(StationRefusal::Offline);
     for status in [ChargePointStatus::Faulted, ChargePointStatus::Unavailable] {
         let refusal = StationRefusal::OutOfOrder { connector_id: 1, status: status.clone() };
         station([is(1, status)]).when(remote_start("a", 1, "CAFE")).then_refused(refusal);
     }
-    station([]).when(remote_start("a", 7, "CAFE")).then_refused(StationRefusal::UnknownConnector { connector_id: 7 });
+    station([])
+        .when(remote_start("a", 7, "CAFE"))
+        .then_refused(StationRefusal::UnknownConnector { connector_id: 7 });
     station([running(1, 1, "BEEF")])
         .when(remote_start("a", 1, "CAFE"))
         .then_refused(StationRefusal::Occupied { connector_id: 1 });
     let authorization = AuthorizationStatus::Blocked;
-    let blocked = StationCommand::RemoteStart { asked: asked("a", 1, "CAFE"), authorization, parent_id_tag: None };
-    station([]).when(blocked).then_refused(StationRefusal::NotAuthorized { status: AuthorizationStatus::Blocked });
+    let blocked = StationCommand::RemoteStart {
+        asked: asked("a", 1, "CAFE"),
+        authorization,
+        parent_id_tag: None,
+    };
+    station([])
+        .when(blocked)
+        .then_refused(StationRefusal::NotAuthorized { status: AuthorizationStatus::Blocked });
 }
 
 #[test]
 fn a_station_that_serves_fewer_transactions_than_it_has_connectors_refuses_the_rest() {
     let limited = StationEvent::TransactionsLimited { transactions_max: Some(1) };
     let refusal = StationRefusal::LimitReached { transactions_max: 1 };
-    station([limited.clone(), running(1, 1, "BEEF")]).when(remote_start("a", 2, "CAFE")).then_refused(refusal.clone());
-    station([limited.clone(), claimed("a", 1, "BEEF")]).when(remote_start("b", 2, "CAFE")).then_refused(refusal);
+    station([limited.clone(), running(1, 1, "BEEF")])
+        .when(remote_start("a", 2, "CAFE"))
+        .then_refused(refusal.clone());
+    station([limited.clone(), claimed("a", 1, "BEEF")])
+        .when(remote_start("b", 2, "CAFE"))
+        .then_refused(refusal);
     let ended = StationEvent::TransactionStopped(stopped(Some(1)));
-    station([limited, running(1, 1, "BEEF"), ended]).when(remote_start("a", 2, "CAFE")).then([claimed("a", 2, "CAFE")]);
+    station([limited, running(1, 1, "BEEF"), ended])
+        .when(remote_start("a", 2, "CAFE"))
+        .then([claimed("a", 2, "CAFE")]);
 }
 
 #[test]
 fn where_the_station_chooses_each_driver_has_a_connector_left() {
     let two = || station([claimed("a", 0, "CAFE"), claimed("b", 0, "BEEF")]);
     two().when(remote_start("c", 0, "F00D")).then_refused(StationRefusal::NoFreeConnector);
-    two().when(remote_start("c", 1, "F00D")).then_refused(StationRefusal::Occupied { connector_id: 1 });
-    station([claimed("a", 0, "CAFE")]).when(remote_start("b", 0, "BEEF")).then([claimed("b", 0, "BEEF")]);
+    two()
+        .when(remote_start("c", 1, "F00D"))
+        .then_refused(StationRefusal::Occupied { connector_id: 1 });
+    station([claimed("a", 0, "CAFE")])
+        .when(remote_start("b", 0, "BEEF"))
+        .then([claimed("b", 0, "BEEF")]);
 }
 
 #[test]
 fn a_start_is_taken_for_the_result_of_a_remote_start_by_tag_connector_and_time() {
     let correlated = |id_tag: &str, connector_id, timestamp, received_at| {
-        let report = Started { timestamp: Some(timestamp), received_at, ..started(1, connector_id, id_tag) };
+        let report =
+            Started { timestamp: Some(timestamp), received_at, ..started(1, connector_id, id_tag) };
         station([claimed("a", 1, "CAFE")]).state().decide_start(&report)
     };
     let expect = |events: Vec<StationEvent>, remote_start: Option<&str>| match &events[..] {
         [StationEvent::TransactionStarted(started)] => {
-            assert_eq!(started.remote_start.as_ref().map(|request| request.0.as_str()), remote_start);
+            assert_eq!(
+                started.remote_start.as_ref().map(|request| request.0.as_str()),
+                remote_start
+            );
         }
         other => panic!("{other:?}"),
     };
@@ -221,13 +289,17 @@ fn a_start_is_taken_for_the_result_of_a_remote_start_by_tag_connector_and_time()
 
 #[test]
 fn accepted_only_means_will_attempt_and_rejected_frees_the_connector() {
-    let answered = |answer| StationEvent::RemoteStartAnswered(Answered { request: RequestId("a".to_owned()), answer });
+    let answered = |answer| {
+        StationEvent::RemoteStartAnswered(Answered { request: RequestId("a".to_owned()), answer })
+    };
     let until = now().plus(MINUTE);
     station([claimed("a", 1, "CAFE"), answered(StationAnswer::Accepted)])
         .when(remote_start("b", 1, "BEEF"))
         .then_refused(StationRefusal::Claimed { connector_id: 1, until });
     let rejected = StationAnswer::Rejected { status: "Rejected".to_owned() };
-    station([claimed("a", 1, "CAFE"), answered(rejected)]).when(remote_start("b", 1, "BEEF")).then([claimed("b", 1, "BEEF")]);
+    station([claimed("a", 1, "CAFE"), answered(rejected)])
+        .when(remote_start("b", 1, "BEEF"))
+        .then([claimed("b", 1, "BEEF")]);
 }
 
 #[test]
@@ -240,19 +312,29 @@ fn a_start_is_recorded_whatever_it_says_and_a_tag_that_is_not_accepted_is_kept_w
         authorization: AuthorizationStatus::Invalid,
         ..started(5, 99, "")
     };
-    given::<Station>([]).when(StationCommand::ReportStart(nonsense.clone())).then([StationEvent::TransactionStarted(nonsense)]);
+    given::<Station>([])
+        .when(StationCommand::ReportStart(nonsense.clone()))
+        .then([StationEvent::TransactionStarted(nonsense)]);
 }
 
 #[test]
 fn a_running_start_that_is_reported_again_under_another_id_is_not_counted_again() {
     let again = Started { transaction_id: transaction_id(2), ..started(1, 1, "CAFE") };
-    station([running(1, 1, "CAFE")]).when(StationCommand::ReportStart(again.clone())).then_nothing();
-    assert_eq!(station([running(1, 1, "CAFE")]).state().running_as(&again).map(|t| t.id), Some(transaction_id(1)));
+    station([running(1, 1, "CAFE")])
+        .when(StationCommand::ReportStart(again.clone()))
+        .then_nothing();
+    assert_eq!(
+        station([running(1, 1, "CAFE")]).state().running_as(&again).map(|t| t.id),
+        Some(transaction_id(1))
+    );
 }
 
 #[test]
 fn a_transaction_whose_stop_was_lost_holds_nothing_once_another_one_starts() {
-    let next = StationEvent::TransactionStarted(Started { timestamp: Some(now().plus(HOUR)), ..started(2, 1, "BEEF") });
+    let next = StationEvent::TransactionStarted(Started {
+        timestamp: Some(now().plus(HOUR)),
+        ..started(2, 1, "BEEF")
+    });
     let state = station([running(1, 1, "CAFE"), next.clone()]);
     assert!(state.state().transactions[&1].superseded);
     let late = StationEvent::TransactionStopped(stopped(Some(1)));
@@ -267,7 +349,9 @@ fn a_stop_of_an_unknown_transaction_is_a_fact_too() {
         station([]).when(StationCommand::ReportStop(stopped(id))).then([expected]);
     }
     let expected = StationEvent::TransactionStopped(stopped(Some(1)));
-    station([running(1, 1, "CAFE")]).when(StationCommand::ReportStop(stopped(Some(1)))).then([expected]);
+    station([running(1, 1, "CAFE")])
+        .when(StationCommand::ReportStop(stopped(Some(1))))
+        .then([expected]);
 }
 
 #[test]
@@ -278,7 +362,12 @@ fn a_transaction_is_stopped_by_its_tag_or_its_group_and_never_by_a_foreign_tag()
     let expected = || {
         let (station, request) = ("CP1".to_owned(), RequestId("stop".to_owned()));
         let (transaction_id, until) = (transaction_id(1), now().plus(MINUTE));
-        StationEvent::RemoteStopRequested(RemoteStopRequested { station, request, transaction_id, until })
+        StationEvent::RemoteStopRequested(RemoteStopRequested {
+            station,
+            request,
+            transaction_id,
+            until,
+        })
     };
     let running = || station([running(1, 1, "CAFE")]);
     running().when(remote_stop(1, None)).then([expected()]);
@@ -287,7 +376,9 @@ fn a_transaction_is_stopped_by_its_tag_or_its_group_and_never_by_a_foreign_tag()
     let foreign = StationRefusal::ForeignTag { transaction_id: transaction_id(1) };
     running().when(remote_stop(1, on_behalf("BEEF", Some("OTHERS")))).then_refused(foreign.clone());
     running().when(remote_stop(1, on_behalf("BEEF", None))).then_refused(foreign);
-    running().when(remote_stop(2, None)).then_refused(StationRefusal::NotRunning { transaction_id: 2 });
+    running()
+        .when(remote_stop(2, None))
+        .then_refused(StationRefusal::NotRunning { transaction_id: 2 });
 }
 
 #[test]
@@ -299,7 +390,9 @@ fn a_connector_is_unlocked_if_the_station_can_be_asked_and_has_told_of_it() {
         until: now().plus(MINUTE),
     };
     let unlock = |connector_id| StationCommand::Unlock(asked(connector_id));
-    station([running(1, 1, "CAFE")]).when(unlock(1)).then([StationEvent::UnlockRequested(asked(1))]);
+    station([running(1, 1, "CAFE")])
+        .when(unlock(1))
+        .then([StationEvent::UnlockRequested(asked(1))]);
     station([]).when(unlock(7)).then_refused(StationRefusal::UnknownConnector { connector_id: 7 });
     given::<Station>([]).when(unlock(1)).then_refused(StationRefusal::Unknown);
 }
@@ -313,10 +406,15 @@ fn a_transaction_is_not_asked_twice_to_stop() {
         until: now().plus(MINUTE),
     });
     let being_stopped = StationRefusal::BeingStopped { transaction_id: transaction_id(1) };
-    station([running(1, 1, "CAFE"), asked.clone()]).when(remote_stop(1, None)).then_refused(being_stopped);
+    station([running(1, 1, "CAFE"), asked.clone()])
+        .when(remote_stop(1, None))
+        .then_refused(being_stopped);
     let reason = "no connection".to_owned();
     let answer = StationAnswer::NotDone { reason };
-    let answered = StationEvent::RemoteStopAnswered(Answered { request: RequestId("first".to_owned()), answer });
+    let answered = StationEvent::RemoteStopAnswered(Answered {
+        request: RequestId("first".to_owned()),
+        answer,
+    });
     let given = station([running(1, 1, "CAFE"), asked, answered]);
     assert!(given.state().decide(&remote_stop(1, None)).is_ok());
 }
@@ -370,8 +468,10 @@ fn a_reserved_connector_is_refused_to_all_but_the_driver_and_his_group() {
     kept().when(remote_start("a", 1, "BEEF")).then_refused(refusal());
     kept().when(reserve(1, "CAFE")).then_refused(refusal());
     kept().when(remote_start("a", 1, "cafe")).then([claimed("a", 1, "cafe")]);
-    let (authorization, parent_id_tag) = (AuthorizationStatus::Accepted, IdToken::new("fleet").ok());
-    let of_group = StationCommand::RemoteStart { asked: asked("a", 1, "BEEF"), authorization, parent_id_tag };
+    let (authorization, parent_id_tag) =
+        (AuthorizationStatus::Accepted, IdToken::new("fleet").ok());
+    let of_group =
+        StationCommand::RemoteStart { asked: asked("a", 1, "BEEF"), authorization, parent_id_tag };
     kept().when(of_group).then([claimed("a", 1, "BEEF")]);
     let mut request = reservation(2, 2, "BEEF");
     request.request = RequestId("reserve-0".to_owned());
@@ -389,7 +489,10 @@ fn a_reserved_connector_is_refused_to_all_but_the_driver_and_his_group() {
 fn a_reservation_ends_by_use_refusal_cancelling_or_time_and_only_once() {
     let expire = || StationCommand::ExpireReservation { reservation_id: 1, at: now() };
     let expired = StationEvent::ReservationExpired { reservation_id: 1, at: now() };
-    let refused = StationEvent::ReservationAnswered(answered("reserve-1", StationAnswer::Rejected { status: "Faulted".into() }));
+    let refused = StationEvent::ReservationAnswered(answered(
+        "reserve-1",
+        StationAnswer::Rejected { status: "Faulted".into() },
+    ));
     let cancel = ReservationCancelRequested {
         station: "CP1".to_owned(),
         request: RequestId("cancel".to_owned()),
@@ -405,7 +508,8 @@ fn a_reservation_ends_by_use_refusal_cancelling_or_time_and_only_once() {
     // Used by its tag, though the station did not name it.
     station([kept(), vec![running(7, 1, "CAFE")]].concat()).when(expire()).then_nothing();
     station([kept(), vec![running(7, 2, "CAFE")]].concat()).when(expire()).then([expired.clone()]);
-    let of_another = StationEvent::TransactionStarted(Started { parent_id_tag: None, ..started(7, 1, "BEEF") });
+    let of_another =
+        StationEvent::TransactionStarted(Started { parent_id_tag: None, ..started(7, 1, "BEEF") });
     station([kept(), vec![of_another]].concat()).when(expire()).then([expired.clone()]);
     station([kept(), vec![refused]].concat()).when(expire()).then_nothing();
     station([kept(), cancelled.to_vec()].concat()).when(expire()).then_nothing();
@@ -416,7 +520,8 @@ fn a_reservation_ends_by_use_refusal_cancelling_or_time_and_only_once() {
 
 #[test]
 fn a_remote_start_lapses_if_it_was_accepted_and_led_to_nothing() {
-    let lapse = || StationCommand::LapseRemoteStart { request: RequestId("a".to_owned()), at: now() };
+    let lapse =
+        || StationCommand::LapseRemoteStart { request: RequestId("a".to_owned()), at: now() };
     let lapsed = StationEvent::RemoteStartLapsed { request: RequestId("a".to_owned()), at: now() };
     let accepted = || StationEvent::RemoteStartAnswered(answered("a", StationAnswer::Accepted));
     station([claimed("a", 1, "CAFE")]).when(lapse()).then_nothing();
@@ -427,7 +532,9 @@ fn a_remote_start_lapses_if_it_was_accepted_and_led_to_nothing() {
     let later = StationEvent::RemoteStartRequested(later);
     station([claimed("a", 1, "CAFE"), accepted(), later]).when(lapse()).then([lapsed.clone()]);
     station([claimed("a", 1, "CAFE"), accepted(), lapsed]).when(lapse()).then_nothing();
-    let started =
-        StationEvent::TransactionStarted(Started { remote_start: Some(RequestId("a".to_owned())), ..started(7, 1, "CAFE") });
+    let started = StationEvent::TransactionStarted(Started {
+        remote_start: Some(RequestId("a".to_owned())),
+        ..started(7, 1, "CAFE")
+    });
     station([claimed("a", 1, "CAFE"), accepted(), started]).when(lapse()).then_nothing();
 }

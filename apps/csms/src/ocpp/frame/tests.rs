@@ -14,7 +14,10 @@ fn call(id: &str, action: &str, payload: &str) -> Frame {
 fn the_three_frames_are_read() {
     assert_eq!(parse(r#"[2,"7","Heartbeat",{}]"#), (call("7", "Heartbeat", "{}"), vec![]));
     let (id, payload) = (MessageId("7".into()), Payload::parse(r#"{"a":1}"#).unwrap());
-    assert_eq!(parse(r#" [3, "7", {"a":1}] "#).0, Frame::CallResult(CallResult { id: id.clone(), payload }));
+    assert_eq!(
+        parse(r#" [3, "7", {"a":1}] "#).0,
+        Frame::CallResult(CallResult { id: id.clone(), payload })
+    );
     let (code, description, details) = (ErrorCode::NotSupported, "no".into(), Payload::empty());
     let error = CallError { id, code, description, details };
     assert_eq!(parse(r#"[4,"7","NotSupported","no",{}]"#), (Frame::CallError(error), vec![]));
@@ -24,15 +27,32 @@ fn the_three_frames_are_read() {
 fn what_stations_get_wrong_about_frames_is_tolerated_and_recorded() {
     use ViolationKind::*;
     assert_eq!(parse(r#"[2,12,"Heartbeat",{}]"#), (call("12", "Heartbeat", "{}"), vec![Converted]));
-    assert_eq!(parse(r#"[2,"1","Heartbeat"]"#), (call("1", "Heartbeat", "{}"), vec![ElementsMissing]));
-    assert_eq!(parse(r#"[2,"1","Heartbeat",{},0]"#), (call("1", "Heartbeat", "{}"), vec![ElementsExtra]));
-    assert_eq!(parse(r#"["2","1","Heartbeat",{}]"#), (call("1", "Heartbeat", "{}"), vec![Converted]));
+    assert_eq!(
+        parse(r#"[2,"1","Heartbeat"]"#),
+        (call("1", "Heartbeat", "{}"), vec![ElementsMissing])
+    );
+    assert_eq!(
+        parse(r#"[2,"1","Heartbeat",{},0]"#),
+        (call("1", "Heartbeat", "{}"), vec![ElementsExtra])
+    );
+    assert_eq!(
+        parse(r#"["2","1","Heartbeat",{}]"#),
+        (call("1", "Heartbeat", "{}"), vec![Converted])
+    );
     assert_eq!(parse("\u{feff}[2,\"1\",\"Heartbeat\",{}]\0").1, [StrayCharacters]);
     let long = "x".repeat(MESSAGE_ID_CHARS_MAX + 1);
     let (frame, violations) = parse(&format!(r#"[2,"{long}","Heartbeat",{{}}]"#));
-    assert_eq!((frame.id().as_str(), violations), (&*long, vec![TooLong { chars_max: MESSAGE_ID_CHARS_MAX }]));
-    let (Frame::CallError(error), violations) = parse(r#"[4,"1","Oops"]"#) else { panic!("not a CALLERROR") };
-    assert_eq!((error.code, violations), (ErrorCode::Other("Oops".into()), vec![UnknownValue, ElementsMissing]));
+    assert_eq!(
+        (frame.id().as_str(), violations),
+        (&*long, vec![TooLong { chars_max: MESSAGE_ID_CHARS_MAX }])
+    );
+    let (Frame::CallError(error), violations) = parse(r#"[4,"1","Oops"]"#) else {
+        panic!("not a CALLERROR")
+    };
+    assert_eq!(
+        (error.code, violations),
+        (ErrorCode::Other("Oops".into()), vec![UnknownValue, ElementsMissing])
+    );
 }
 
 #[test]
@@ -43,7 +63,8 @@ fn a_number_out_of_any_range_does_not_cost_the_frame() {
 
 #[test]
 fn a_broken_call_with_a_readable_id_is_answered() {
-    let answer = |text: &str| Frame::parse(text).unwrap_err().answer().map(|error| (error.id.0, error.code));
+    let answer =
+        |text: &str| Frame::parse(text).unwrap_err().answer().map(|error| (error.id.0, error.code));
     let formation_violation = |id: &str| Some((id.to_owned(), ErrorCode::FormationViolation));
     assert_eq!(answer(r#"[2,"1","StopTransaction",{"transactionId":"#), formation_violation("1"));
     assert_eq!(answer(r#"[2,"1""#), formation_violation("1"));
@@ -56,9 +77,21 @@ fn a_broken_call_with_a_readable_id_is_answered() {
 
 #[test]
 fn nothing_is_answered_to_what_is_no_call_or_has_no_id() {
-    let too_long = format!(r#"[2,"{}","Heartbeat",{{}}]"#, "x".repeat(MESSAGE_ID_CHARS_MAX_INWARD + 1));
-    let texts = ["", "{}", "null", "[", "[]", "[2]", "[2,null,\"Heartbeat\",{}]", "[2,\"\",\"Heartbeat\",{}]"];
-    for text in texts.into_iter().chain(["[3,\"1\",{", "[4,\"1\"", "[5,\"1\",\"Heartbeat\",{}]", &too_long]) {
+    let too_long =
+        format!(r#"[2,"{}","Heartbeat",{{}}]"#, "x".repeat(MESSAGE_ID_CHARS_MAX_INWARD + 1));
+    let texts = [
+        "",
+        "{}",
+        "null",
+        "[",
+        "[]",
+        "[2]",
+        "[2,null,\"Heartbeat\",{}]",
+        "[2,\"\",\"Heartbeat\",{}]",
+    ];
+    for text in
+        texts.into_iter().chain(["[3,\"1\",{", "[4,\"1\"", "[5,\"1\",\"Heartbeat\",{}]", &too_long])
+    {
         assert_eq!(Frame::parse(text).unwrap_err().answer(), None, "{text}");
     }
     assert!(Frame::parse(r#"[3,"1",{"#).unwrap_err().is_answer());
@@ -84,13 +117,19 @@ fn ids_of_ours_keep_to_the_specification() {
 fn error_codes_are_spelt_as_in_the_specification() {
     assert_eq!(ErrorCode::OccurenceConstraintViolation.as_str(), "OccurenceConstraintViolation");
     assert_eq!(ErrorCode::FormationViolation.as_str(), "FormationViolation");
-    assert!(ErrorCode::from("NotImplemented").is_unsupported() && ErrorCode::from("NotSupported").is_unsupported());
+    assert!(
+        ErrorCode::from("NotImplemented").is_unsupported()
+            && ErrorCode::from("NotSupported").is_unsupported()
+    );
 }
 
 #[test]
 fn a_long_error_description_is_cut() {
     let (id, details) = (MessageId("1".into()), Payload::empty());
-    let error = CallError { id, code: ErrorCode::GenericError, description: "é".repeat(300), details };
-    let (Frame::CallError(read), _) = parse(&Frame::CallError(error).encode()) else { panic!("not a CALLERROR") };
+    let error =
+        CallError { id, code: ErrorCode::GenericError, description: "é".repeat(300), details };
+    let (Frame::CallError(read), _) = parse(&Frame::CallError(error).encode()) else {
+        panic!("not a CALLERROR")
+    };
     assert_eq!(read.description.chars().count(), ERROR_DESCRIPTION_CHARS_MAX);
 }

@@ -126,7 +126,10 @@ fn a_timed_out_call_makes_room_and_its_late_answer_is_reported_but_settles_nothi
     assert_eq!(bench.session.next_deadline(), Some(bench.now + Duration::from_secs(30)));
     let timed_out = Output::Settled(settled("a", Outcome::TimedOut(Delivery::MayBeWritten)));
     assert_eq!(bench.after(30).poll(), [timed_out, unlock("b")]);
-    assert_eq!(bench.received(r#"[3,"a",{}]"#), Received::Late { id: id_of("a"), outcome: answered() });
+    assert_eq!(
+        bench.received(r#"[3,"a",{}]"#),
+        Received::Late { id: id_of("a"), outcome: answered() }
+    );
     assert_eq!(bench.received(r#"[3,"a",{}]"#), Received::Unsolicited { id: id_of("a") });
     assert_eq!(bench.received(r#"[3,"b",{}]"#), Received::Settled(settled("b", answered())));
 }
@@ -148,7 +151,10 @@ fn an_answer_that_overtakes_the_report_of_its_timeout_counts() {
     let mut bench = Bench::new();
     bench.call("a", 30).unwrap();
     bench.poll();
-    assert_eq!(bench.after(31).received(r#"[3,"a",{}]"#), Received::Settled(settled("a", answered())));
+    assert_eq!(
+        bench.after(31).received(r#"[3,"a",{}]"#),
+        Received::Settled(settled("a", answered()))
+    );
     assert_eq!(bench.poll(), []);
 }
 
@@ -169,7 +175,11 @@ fn a_lost_connection_tells_what_may_have_been_written_from_what_was_not() {
     }
     assert_eq!(bench.poll(), [unlock("a")]);
     let lost = |id, delivery| settled(id, Outcome::ConnectionLost(delivery));
-    let expected = [lost("a", Delivery::MayBeWritten), lost("b", Delivery::NeverWritten), lost("c", Delivery::NeverWritten)];
+    let expected = [
+        lost("a", Delivery::MayBeWritten),
+        lost("b", Delivery::NeverWritten),
+        lost("c", Delivery::NeverWritten),
+    ];
     assert_eq!(bench.session.close(), expected);
 }
 
@@ -178,14 +188,19 @@ fn an_unreadable_answer_settles_its_call_with_an_unknown_result() {
     let mut bench = Bench::new();
     bench.call("a", 30).unwrap();
     bench.poll();
-    assert!(matches!(bench.received(r#"[3,"a",{"status":"#), Received::Settled(Settled { outcome: Outcome::Unreadable(_), .. })));
+    assert!(matches!(
+        bench.received(r#"[3,"a",{"status":"#),
+        Received::Settled(Settled { outcome: Outcome::Unreadable(_), .. })
+    ));
 }
 
 #[test]
 fn a_broken_call_is_answered_and_other_nonsense_is_not() {
     let mut bench = Bench::new();
     assert!(matches!(bench.received(r#"[2,"1","StopTransaction",{"#), Received::Malformed(_)));
-    assert!(matches!(&bench.poll()[..], [Output::Send(text)] if text.starts_with(r#"[4,"1","FormationViolation","#)));
+    assert!(
+        matches!(&bench.poll()[..], [Output::Send(text)] if text.starts_with(r#"[4,"1","FormationViolation","#))
+    );
     for text in ["nonsense", r#"[5,"1",{}]"#, r#"[2,{},"Heartbeat",{}]"#] {
         assert!(matches!(bench.received(text), Received::Malformed(_)), "{text}");
         assert_eq!(bench.poll(), [], "{text}");
@@ -244,8 +259,9 @@ fn a_flood_of_calls_is_bounded_and_hides_no_answer() {
     let mut bench = Bench::new();
     bench.call("our", 30).unwrap();
     bench.poll();
-    let keys: Vec<_> =
-        (0..bench.session.limits.unanswered_max).map(|i| bench.receive_call(&format!(r#"[2,"{i}","Heartbeat",{{}}]"#))).collect();
+    let keys: Vec<_> = (0..bench.session.limits.unanswered_max)
+        .map(|i| bench.receive_call(&format!(r#"[2,"{i}","Heartbeat",{{}}]"#)))
+        .collect();
     assert!(bench.session.is_saturated());
     assert_eq!(bench.received(r#"[2,"x","Heartbeat",{}]"#), Received::Overrun);
     assert_eq!(bench.received(r#"[2,"1","Heartbeat","#), Received::Overrun);

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::confirmation::moment;
 use super::types::{
-    CancelReservationStatus, IdToken, MessageTrigger, RemoteStartStopStatus, ReservationStatus, TransactionId,
-    TriggerMessageStatus, UnlockStatus,
+    CancelReservationStatus, IdToken, MessageTrigger, RemoteStartStopStatus, ReservationStatus,
+    TransactionId, TriggerMessageStatus, UnlockStatus,
 };
 use crate::ocpp::frame::{Call, MessageId, Payload};
 use crate::ocpp::open_enum::OpenEnum;
@@ -17,8 +17,8 @@ use crate::ocpp::reading::{Fields, Notes, Presence, Read};
 /// A request of ours, an operation initiated by the central system (OCPP 1.6 section 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CentralRequest {
-    /// Start charging (section 5.11). `Accepted` only means that the station will try; the StartTransaction that may
-    /// follow carries no reference to this request.
+    /// Start charging (section 5.11). `Accepted` only means that the station will try; the
+    /// StartTransaction that may follow carries no reference to this request.
     RemoteStartTransaction {
         /// Connector; `None` leaves the choice to the station.
         connector_id: Option<NonZeroU32>,
@@ -35,7 +35,8 @@ pub enum CentralRequest {
         /// Connector to unlock.
         connector_id: NonZeroU32,
     },
-    /// Keep a connector for a driver (section 5.13). The station ends the reservation at its expiry date by itself.
+    /// Keep a connector for a driver (section 5.13). The station ends the reservation at its expiry
+    /// date by itself.
     ReserveNow {
         /// Connector to keep.
         connector_id: NonZeroU32,
@@ -107,8 +108,12 @@ impl CentralRequest {
     /// kept as its text.
     pub fn read_answer(&self, payload: &Payload) -> Result<Read<Answer>, AnswerError> {
         match self {
-            Self::RemoteStartTransaction { .. } => read_status(payload, Answer::RemoteStartTransaction),
-            Self::RemoteStopTransaction { .. } => read_status(payload, Answer::RemoteStopTransaction),
+            Self::RemoteStartTransaction { .. } => {
+                read_status(payload, Answer::RemoteStartTransaction)
+            }
+            Self::RemoteStopTransaction { .. } => {
+                read_status(payload, Answer::RemoteStopTransaction)
+            }
             Self::UnlockConnector { .. } => read_status(payload, Answer::UnlockConnector),
             Self::ReserveNow { .. } => read_status(payload, Answer::ReserveNow),
             Self::CancelReservation { .. } => read_status(payload, Answer::CancelReservation),
@@ -118,7 +123,9 @@ impl CentralRequest {
 
     fn payload(&self) -> Payload {
         let json = match self {
-            Self::RemoteStartTransaction { connector_id: None, id_tag } => json!({ "idTag": id_tag.as_str() }),
+            Self::RemoteStartTransaction { connector_id: None, id_tag } => {
+                json!({ "idTag": id_tag.as_str() })
+            }
             Self::RemoteStartTransaction { connector_id: Some(connector_id), id_tag } => {
                 json!({ "connectorId": connector_id, "idTag": id_tag.as_str() })
             }
@@ -126,7 +133,13 @@ impl CentralRequest {
                 json!({ "transactionId": transaction_id.value() })
             }
             Self::UnlockConnector { connector_id } => json!({ "connectorId": connector_id }),
-            Self::ReserveNow { connector_id, expiry_date, id_tag, parent_id_tag, reservation_id } => {
+            Self::ReserveNow {
+                connector_id,
+                expiry_date,
+                id_tag,
+                parent_id_tag,
+                reservation_id,
+            } => {
                 let mut json = json!({
                     "connectorId": connector_id,
                     "expiryDate": moment(*expiry_date),
@@ -138,7 +151,9 @@ impl CentralRequest {
                 }
                 json
             }
-            Self::CancelReservation { reservation_id } => json!({ "reservationId": reservation_id }),
+            Self::CancelReservation { reservation_id } => {
+                json!({ "reservationId": reservation_id })
+            }
             Self::TriggerMessage { requested_message, connector_id: None } => {
                 json!({ "requestedMessage": requested_message.as_str() })
             }
@@ -150,7 +165,10 @@ impl CentralRequest {
     }
 }
 
-fn read_status<S: OpenEnum>(payload: &Payload, answer: fn(S) -> Answer) -> Result<Read<Answer>, AnswerError> {
+fn read_status<S: OpenEnum>(
+    payload: &Payload,
+    answer: fn(S) -> Answer,
+) -> Result<Read<Answer>, AnswerError> {
     let mut notes = Notes::default();
     let mut fields = Fields::of(payload.as_str(), "").ok_or(AnswerError)?;
     let status = fields.choice("status", Presence::Required, &mut notes).ok_or(AnswerError)?;

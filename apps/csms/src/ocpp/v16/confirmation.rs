@@ -7,8 +7,8 @@ use super::types::{IdTagInfo, RegistrationStatus, TransactionId};
 use crate::ocpp::frame::Payload;
 use crate::ocpp::session::Reply;
 
-/// The confirmation of a [`StationRequest`](super::StationRequest). Moments are written in UTC with milliseconds, as in
-/// the specification's examples; some stations cannot read more digits.
+/// The confirmation of a [`StationRequest`](super::StationRequest). Moments are written in UTC with
+/// milliseconds, as in the specification's examples; some stations cannot read more digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Confirmation {
     /// BootNotification.conf (OCPP 1.6 section 6.4)
@@ -17,8 +17,8 @@ pub enum Confirmation {
         status: RegistrationStatus,
         /// Our present time, to which the station sets its clock.
         current_time: Timestamp,
-        /// If accepted the interval of its heartbeats, otherwise the wait before its next BootNotification, in seconds;
-        /// 0 leaves the choice to the station.
+        /// If accepted the interval of its heartbeats, otherwise the wait before its next
+        /// BootNotification, in seconds; 0 leaves the choice to the station.
         interval_s: u32,
     },
     /// Heartbeat.conf (section 6.30)
@@ -68,7 +68,9 @@ impl From<&Confirmation> for Payload {
                 "transactionId": transaction_id.value(),
                 "idTagInfo": tag_info(id_tag_info),
             }),
-            Confirmation::StopTransaction { id_tag_info: Some(info) } => json!({ "idTagInfo": tag_info(info) }),
+            Confirmation::StopTransaction { id_tag_info: Some(info) } => {
+                json!({ "idTagInfo": tag_info(info) })
+            }
             Confirmation::StatusNotification
             | Confirmation::MeterValues
             | Confirmation::StopTransaction { id_tag_info: None } => json!({}),

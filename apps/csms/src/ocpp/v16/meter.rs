@@ -180,25 +180,36 @@ impl MeterValue {
     /// at the outlet, the point that serves the driver, is preferred to others. Of several such
     /// values the first counts. `None` if there is no such value.
     pub fn energy_active_import_register_wh(&self) -> Option<i64> {
-        let at_outlet = |sample: &SampledValue| matches!(sample.location, None | Some(Location::Outlet));
+        let at_outlet =
+            |sample: &SampledValue| matches!(sample.location, None | Some(Location::Outlet));
         // Within ±3 * 10^15, so that the conversion is exact.
-        let wh = self.register_wh(at_outlet).or_else(|| self.register_wh(|sample| !at_outlet(sample)))?;
+        let wh = self
+            .register_wh(at_outlet)
+            .or_else(|| self.register_wh(|sample| !at_outlet(sample)))?;
         Some(wh.round() as i64)
     }
 
     fn register_wh(&self, counts: impl Fn(&SampledValue) -> bool) -> Option<f64> {
         let readings = || {
-            let samples = self.sampled_values.iter().filter(|s| s.is_energy_active_import_register() && counts(s));
+            let samples = self
+                .sampled_values
+                .iter()
+                .filter(|s| s.is_energy_active_import_register() && counts(s));
             samples.filter_map(|sample| Some((sample.phase.as_ref(), sample.wh()?)))
         };
-        let on = |phase: Option<&Phase>| readings().find(|(found, _)| *found == phase).map(|(_, wh)| wh);
-        let sum = |phases: [Phase; 3]| phases.iter().filter_map(|phase| on(Some(phase))).reduce(|a, b| a + b);
-        on(None).or_else(|| sum([Phase::L1, Phase::L2, Phase::L3])).or_else(|| sum([Phase::L1N, Phase::L2N, Phase::L3N]))
+        let on =
+            |phase: Option<&Phase>| readings().find(|(found, _)| *found == phase).map(|(_, wh)| wh);
+        let sum = |phases: [Phase; 3]| {
+            phases.iter().filter_map(|phase| on(Some(phase))).reduce(|a, b| a + b)
+        };
+        on(None)
+            .or_else(|| sum([Phase::L1, Phase::L2, Phase::L3]))
+            .or_else(|| sum([Phase::L1N, Phase::L2N, Phase::L3N]))
     }
 }
 
-/// The latest reading of the register of imported active energy among several, with its moment, in Wh. Values without
-/// a readable moment do not count.
+/// The latest reading of the register of imported active energy among several, with its moment, in
+/// Wh. Values without a readable moment do not count.
 pub fn energy_active_import_register_wh(values: &[MeterValue]) -> Option<(Timestamp, i64)> {
     values
         .iter()
@@ -206,8 +217,14 @@ pub fn energy_active_import_register_wh(values: &[MeterValue]) -> Option<(Timest
         .max_by_key(|(timestamp, _)| *timestamp)
 }
 
-/// Reads a list of meter values. Elements that are no objects, and sampled values without a value, are left out.
-pub(super) fn read_meter_values(fields: &mut Fields<'_>, name: &str, presence: Presence, notes: &mut Notes) -> Vec<MeterValue> {
+/// Reads a list of meter values. Elements that are no objects, and sampled values without a value,
+/// are left out.
+pub(super) fn read_meter_values(
+    fields: &mut Fields<'_>,
+    name: &str,
+    presence: Presence,
+    notes: &mut Notes,
+) -> Vec<MeterValue> {
     let elements = fields.list(name, presence, notes);
     elements.into_iter().filter_map(|(path, raw)| read_meter_value(&path, raw, notes)).collect()
 }
@@ -217,13 +234,17 @@ fn read_meter_value(path: &str, raw: &RawValue, notes: &mut Notes) -> Option<Met
     let timestamp = fields.timestamp("timestamp", Presence::Required, notes);
     let samples = fields.list("sampledValue", Presence::Required, notes);
     fields.finish(notes);
-    let sampled_values = samples.into_iter().filter_map(|(path, raw)| read_sampled_value(&path, raw, notes)).collect();
+    let sampled_values = samples
+        .into_iter()
+        .filter_map(|(path, raw)| read_sampled_value(&path, raw, notes))
+        .collect();
     Some(MeterValue { timestamp, sampled_values })
 }
 
 fn read_sampled_value(path: &str, raw: &RawValue, notes: &mut Notes) -> Option<SampledValue> {
     let mut fields = object(path, raw, notes)?;
-    // The schema bounds the value's length nowhere; signed data is long. It is cut only beyond a frame's own bound.
+    // The schema bounds the value's length nowhere; signed data is long. It is cut only beyond a
+    // frame's own bound.
     let value = fields.text("value", SIGNED_DATA_CHARS_MAX, Presence::Required, notes)?;
     let sample = SampledValue {
         value,

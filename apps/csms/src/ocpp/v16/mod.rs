@@ -1,12 +1,13 @@
 //! The messages of OCPP 1.6, the JSON variant.
 //!
 //! Inwards ([`StationRequest::read`], [`CentralRequest::read_answer`]) reading is lenient, see
-//! [`reading`](super::reading). Outwards ([`CentralRequest`], [`Confirmation`]) the types allow only what the 1.6 schemas
-//! allow.
+//! [`reading`](super::reading). Outwards ([`CentralRequest`], [`Confirmation`]) the types allow
+//! only what the 1.6 schemas allow.
 //!
-//! The types are our own. The crate `ocpp-types`, generated from the schemas, was tried for what we send: version 0.3.0
-//! compiles every OCPP version at once, which made it by far the slowest dependency to check (13 of 18 seconds on two
-//! cores, serde included), for eleven small objects. Inwards it could not be used anyway, as it refuses unknown values.
+//! The types are our own. The crate `ocpp-types`, generated from the schemas, was tried for what we
+//! send: version 0.3.0 compiles every OCPP version at once, which made it by far the slowest
+//! dependency to check (13 of 18 seconds on two cores, serde included), for eleven small objects.
+//! Inwards it could not be used anyway, as it refuses unknown values.
 
 mod central_request;
 mod confirmation;
@@ -17,15 +18,17 @@ mod types;
 pub use central_request::{Answer, AnswerError, CentralRequest};
 pub use confirmation::Confirmation;
 pub use meter::{
-    Location, Measurand, MeterValue, Phase, ReadingContext, SampledValue, UnitOfMeasure, ValueFormat,
-    energy_active_import_register_wh,
+    Location, Measurand, MeterValue, Phase, ReadingContext, SampledValue, UnitOfMeasure,
+    ValueFormat, energy_active_import_register_wh,
 };
 pub use station_request::{
-    Authorize, BootNotification, MeterValues, RequestError, StartTransaction, StationRequest, StatusNotification, StopTransaction,
+    Authorize, BootNotification, MeterValues, RequestError, StartTransaction, StationRequest,
+    StatusNotification, StopTransaction,
 };
 pub use types::{
-    AuthorizationStatus, CancelReservationStatus, ChargePointErrorCode, ChargePointStatus, IdTagInfo, IdToken, IdTokenError,
-    MessageTrigger, Reason, RegistrationStatus, RemoteStartStopStatus, ReservationStatus, TransactionId, TransactionIdError,
+    AuthorizationStatus, CancelReservationStatus, ChargePointErrorCode, ChargePointStatus,
+    IdTagInfo, IdToken, IdTokenError, MessageTrigger, Reason, RegistrationStatus,
+    RemoteStartStopStatus, ReservationStatus, TransactionId, TransactionIdError,
     TriggerMessageStatus, UnlockStatus,
 };
 

@@ -113,7 +113,8 @@ pub struct MeterValues {
     pub meter_values: Vec<MeterValue>,
 }
 
-/// A transaction has stopped (OCPP 1.6 sections 4.10 and 6.49). It is a fact, like [`StartTransaction`].
+/// A transaction has stopped (OCPP 1.6 sections 4.10 and 6.49). It is a fact, like
+/// [`StartTransaction`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StopTransaction {
     /// Transaction id, perhaps unknown to us, and `-1` if the station never learnt it. Required by
@@ -198,7 +199,9 @@ impl StationRequest {
             "StartTransaction" => Self::StartTransaction(read_start_transaction(json, &mut notes)),
             "MeterValues" => Self::MeterValues(read_meter_values_request(json, &mut notes)),
             "StopTransaction" => Self::StopTransaction(read_stop_transaction(json, &mut notes)),
-            "StatusNotification" => Self::StatusNotification(read_status_notification(json, &mut notes)?),
+            "StatusNotification" => {
+                Self::StatusNotification(read_status_notification(json, &mut notes)?)
+            }
             "Authorize" => Self::Authorize(read_authorize(json, &mut notes)?),
             action if UNSUPPORTED_ACTIONS.contains(&action) => {
                 return Err(RequestError::UnsupportedAction { action: action.to_owned() });
@@ -268,7 +271,10 @@ fn read_boot_notification(json: &str, notes: &mut Notes) -> BootNotification {
     boot
 }
 
-fn read_status_notification(json: &str, notes: &mut Notes) -> Result<StatusNotification, RequestError> {
+fn read_status_notification(
+    json: &str,
+    notes: &mut Notes,
+) -> Result<StatusNotification, RequestError> {
     use Presence::{Optional, Required};
     let mut fields = Fields::of(json, "").ok_or(RequestError::NotAnObject)?;
     let missing = indispensable(&fields, "connectorId");
@@ -278,7 +284,9 @@ fn read_status_notification(json: &str, notes: &mut Notes) -> Result<StatusNotif
     let notification = StatusNotification {
         connector_id,
         status,
-        error_code: fields.choice("errorCode", Required, notes).unwrap_or(ChargePointErrorCode::NoError),
+        error_code: fields
+            .choice("errorCode", Required, notes)
+            .unwrap_or(ChargePointErrorCode::NoError),
         info: fields.text("info", 50, Optional, notes),
         timestamp: fields.timestamp("timestamp", Optional, notes),
         vendor_id: fields.text("vendorId", 255, Optional, notes),
@@ -291,7 +299,8 @@ fn read_status_notification(json: &str, notes: &mut Notes) -> Result<StatusNotif
 fn read_authorize(json: &str, notes: &mut Notes) -> Result<Authorize, RequestError> {
     let mut fields = Fields::of(json, "").ok_or(RequestError::NotAnObject)?;
     let missing = indispensable(&fields, "idTag");
-    let id_tag = fields.text("idTag", ID_TAG_CHARS_MAX, Presence::Required, notes).ok_or(missing)?;
+    let id_tag =
+        fields.text("idTag", ID_TAG_CHARS_MAX, Presence::Required, notes).ok_or(missing)?;
     fields.finish(notes);
     Ok(Authorize { id_tag })
 }
@@ -347,5 +356,9 @@ fn any_object<'a>(json: &'a str, notes: &mut Notes) -> Fields<'a> {
 
 /// Returns the error for a field that cannot be read.
 fn indispensable(fields: &Fields<'_>, field: &'static str) -> RequestError {
-    if fields.has(field) { RequestError::Unreadable { field } } else { RequestError::Missing { field } }
+    if fields.has(field) {
+        RequestError::Unreadable { field }
+    } else {
+        RequestError::Missing { field }
+    }
 }

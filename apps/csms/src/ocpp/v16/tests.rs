@@ -33,7 +33,10 @@ fn correct_requests_are_read_without_a_violation() {
     let boot = r#"{"chargePointVendor":"V","chargePointModel":"M","firmwareVersion":"1.0"}"#;
     let (request, violations) = read("BootNotification", boot);
     let StationRequest::BootNotification(boot) = request else { panic!("not a BootNotification") };
-    assert_eq!((boot.charge_point_vendor.as_deref(), boot.firmware_version.as_deref()), (Some("V"), Some("1.0")));
+    assert_eq!(
+        (boot.charge_point_vendor.as_deref(), boot.firmware_version.as_deref()),
+        (Some("V"), Some("1.0"))
+    );
     assert_eq!(violations, []);
 
     assert_eq!(read("Heartbeat", "{}"), (StationRequest::Heartbeat, vec![]));
@@ -42,7 +45,8 @@ fn correct_requests_are_read_without_a_violation() {
     let authorize = StationRequest::Authorize(Authorize { id_tag: id_tag.clone() });
     assert_eq!(read("Authorize", r#"{"idTag":"TAG"}"#), (authorize, vec![]));
 
-    let start = r#"{"connectorId":1,"idTag":"TAG","meterStart":100,"timestamp":"2024-05-01T12:00:00Z"}"#;
+    let start =
+        r#"{"connectorId":1,"idTag":"TAG","meterStart":100,"timestamp":"2024-05-01T12:00:00Z"}"#;
     let expected = StartTransaction {
         connector_id: Some(1),
         id_tag: Some(id_tag),
@@ -50,7 +54,10 @@ fn correct_requests_are_read_without_a_violation() {
         timestamp: Some(at("2024-05-01T12:00:00Z")),
         reservation_id: None,
     };
-    assert_eq!(read("StartTransaction", start), (StationRequest::StartTransaction(expected), vec![]));
+    assert_eq!(
+        read("StartTransaction", start),
+        (StationRequest::StartTransaction(expected), vec![])
+    );
 
     let stop = r#"{"transactionId":7,"meterStop":200,"timestamp":"2024-05-01T13:00:00Z","reason":"EVDisconnected"}"#;
     let expected = StopTransaction {
@@ -91,28 +98,48 @@ fn a_station_is_read_though_it_breaks_the_specification_everywhere() {
     assert_eq!(violations, expected);
 
     let (request, violations) = read("Authorize", r#"{"idTag":"123456789012345678901"}"#);
-    assert_eq!(request, StationRequest::Authorize(Authorize { id_tag: "123456789012345678901".into() }));
+    assert_eq!(
+        request,
+        StationRequest::Authorize(Authorize { id_tag: "123456789012345678901".into() })
+    );
     assert_eq!(violations, [violation("idTag", TooLong { chars_max: 20 })]);
 
     // More digits than any binary number holds: the text is what counts.
     let (request, _) = read("Authorize", r#"{"idTag":12345678901234567890123}"#);
-    assert_eq!(request, StationRequest::Authorize(Authorize { id_tag: "12345678901234567890123".into() }));
+    assert_eq!(
+        request,
+        StationRequest::Authorize(Authorize { id_tag: "12345678901234567890123".into() })
+    );
 }
 
 #[test]
 fn connector_zero_is_the_station_itself() {
-    let (request, violations) = read("StatusNotification", r#"{"connectorId":0,"errorCode":"NoError","status":"Available"}"#);
-    let StationRequest::StatusNotification(status) = request else { panic!("not a StatusNotification") };
-    assert_eq!((status.connector_id, status.status, violations), (0, ChargePointStatus::Available, vec![]));
+    let (request, violations) = read(
+        "StatusNotification",
+        r#"{"connectorId":0,"errorCode":"NoError","status":"Available"}"#,
+    );
+    let StationRequest::StatusNotification(status) = request else {
+        panic!("not a StatusNotification")
+    };
+    assert_eq!(
+        (status.connector_id, status.status, violations),
+        (0, ChargePointStatus::Available, vec![])
+    );
 }
 
 #[test]
 fn what_is_really_missing_is_refused_with_the_right_code() {
     assert_eq!(error_code("Authorize", "{}"), ErrorCode::OccurenceConstraintViolation);
-    assert_eq!(error_code("Authorize", r#"{"idTag":null}"#), ErrorCode::OccurenceConstraintViolation);
+    assert_eq!(
+        error_code("Authorize", r#"{"idTag":null}"#),
+        ErrorCode::OccurenceConstraintViolation
+    );
     assert_eq!(error_code("Authorize", r#"{"idTag":{}}"#), ErrorCode::TypeConstraintViolation);
     assert_eq!(error_code("Authorize", "[]"), ErrorCode::FormationViolation);
-    assert_eq!(error_code("StatusNotification", r#"{"connectorId":1}"#), ErrorCode::OccurenceConstraintViolation);
+    assert_eq!(
+        error_code("StatusNotification", r#"{"connectorId":1}"#),
+        ErrorCode::OccurenceConstraintViolation
+    );
     let negative = r#"{"connectorId":-1,"errorCode":"NoError","status":"Available"}"#;
     assert_eq!(error_code("StatusNotification", negative), ErrorCode::TypeConstraintViolation);
 }
@@ -129,17 +156,32 @@ fn unsupported_and_unknown_actions_are_told_apart() {
 
 #[test]
 fn messages_of_a_transaction_are_read_whatever_they_contain() {
-    for json in ["{}", "[]", "null", "7", r#""text""#, r#"{"transactionId":{},"meterStop":[],"timestamp":true}"#] {
-        for action in ["StartTransaction", "StopTransaction", "MeterValues", "BootNotification", "Heartbeat"] {
+    for json in [
+        "{}",
+        "[]",
+        "null",
+        "7",
+        r#""text""#,
+        r#"{"transactionId":{},"meterStop":[],"timestamp":true}"#,
+    ] {
+        for action in
+            ["StartTransaction", "StopTransaction", "MeterValues", "BootNotification", "Heartbeat"]
+        {
             let (_, violations) = read(action, json);
-            assert!(!violations.is_empty() || (action == "Heartbeat" && json == "{}"), "{action} {json}");
+            assert!(
+                !violations.is_empty() || (action == "Heartbeat" && json == "{}"),
+                "{action} {json}"
+            );
         }
     }
     let stop = r#"{"transactionId":-1,"meterStop":1234.6,"timestamp":"never","transactionData":[7,{"sampledValue":7}]}"#;
     let (StationRequest::StopTransaction(stop), violations) = read("StopTransaction", stop) else {
         panic!("not a StopTransaction")
     };
-    assert_eq!((stop.transaction_id, stop.meter_stop, stop.timestamp), (Some(-1), Some(1_235), None));
+    assert_eq!(
+        (stop.transaction_id, stop.meter_stop, stop.timestamp),
+        (Some(-1), Some(1_235), None)
+    );
     use ViolationKind::*;
     let expected = [
         violation("meterStop", Rounded),
@@ -158,10 +200,16 @@ fn every_sampled_value_is_kept_as_it_came() {
         {"value":"21.50","measurand":"Temperature","unit":"Celsius","context":"Sample.Clock"},
         {"value":230,"measurand":"Voltage","unit":"V","phase":"L1-N","format":"Raw"},
         {"value":"AbC=","format":"SignedData","measurand":"X.Own"}]}]}"#;
-    let (StationRequest::MeterValues(values), violations) = read("MeterValues", json) else { panic!("not MeterValues") };
+    let (StationRequest::MeterValues(values), violations) = read("MeterValues", json) else {
+        panic!("not MeterValues")
+    };
     let samples = &values.meter_values[0].sampled_values;
     assert_eq!(samples.len(), 4);
-    assert!(samples[..2].iter().all(|sample| sample.unit.as_ref().unwrap().is_celsius() && sample.value == "21.50"));
+    assert!(
+        samples[..2]
+            .iter()
+            .all(|sample| sample.unit.as_ref().unwrap().is_celsius() && sample.value == "21.50")
+    );
     assert_eq!((samples[2].value.as_str(), &samples[2].phase), ("230", &Some(Phase::L1N)));
     assert_eq!(samples[3].measurand, Some(Measurand::Other("X.Own".into())));
     let expected = [
@@ -175,19 +223,36 @@ fn every_sampled_value_is_kept_as_it_came() {
 }
 
 fn register_wh(samples: &str) -> Option<i64> {
-    let json = format!(r#"{{"meterValue":[{{"timestamp":"2024-05-01T12:00:00Z","sampledValue":[{samples}]}}]}}"#);
-    let (StationRequest::MeterValues(values), _) = read("MeterValues", &json) else { panic!("not MeterValues") };
+    let json = format!(
+        r#"{{"meterValue":[{{"timestamp":"2024-05-01T12:00:00Z","sampledValue":[{samples}]}}]}}"#
+    );
+    let (StationRequest::MeterValues(values), _) = read("MeterValues", &json) else {
+        panic!("not MeterValues")
+    };
     values.meter_values[0].energy_active_import_register_wh()
 }
 
 #[test]
 fn the_energy_register_is_found_in_all_its_forms() {
     assert_eq!(register_wh(r#"{"value":"1234"}"#), Some(1_234));
-    assert_eq!(register_wh(r#"{"value":"1.2346","unit":"kWh","measurand":"Energy.Active.Import.Register"}"#), Some(1_235));
+    assert_eq!(
+        register_wh(
+            r#"{"value":"1.2346","unit":"kWh","measurand":"Energy.Active.Import.Register"}"#
+        ),
+        Some(1_235)
+    );
     assert_eq!(register_wh(r#"{"value":"1,5","unit":"KWH"}"#), Some(1_500));
-    assert_eq!(register_wh(r#"{"value":"10","phase":"L1"},{"value":"20","phase":"L2"},{"value":"30","phase":"L3"}"#), Some(60));
+    assert_eq!(
+        register_wh(
+            r#"{"value":"10","phase":"L1"},{"value":"20","phase":"L2"},{"value":"30","phase":"L3"}"#
+        ),
+        Some(60)
+    );
     assert_eq!(register_wh(r#"{"value":"10","phase":"L1"},{"value":"61"}"#), Some(61));
-    assert_eq!(register_wh(r#"{"value":"99","location":"Inlet"},{"value":"61","location":"Outlet"}"#), Some(61));
+    assert_eq!(
+        register_wh(r#"{"value":"99","location":"Inlet"},{"value":"61","location":"Outlet"}"#),
+        Some(61)
+    );
     assert_eq!(register_wh(r#"{"value":"99","location":"Inlet"}"#), Some(99));
     let none = [
         "",
@@ -235,17 +300,30 @@ fn requests_of_ours_are_written_as_the_schemas_demand() {
         let call = request.call(MessageId::new("1").unwrap());
         format!("{} {}", call.action, call.payload.as_str())
     };
-    let start = |connector_id| CentralRequest::RemoteStartTransaction { connector_id, id_tag: id_tag.clone() };
+    let start = |connector_id| CentralRequest::RemoteStartTransaction {
+        connector_id,
+        id_tag: id_tag.clone(),
+    };
     assert_eq!(text(start(one)), r#"RemoteStartTransaction {"connectorId":1,"idTag":"TAG"}"#);
     assert_eq!(text(start(None)), r#"RemoteStartTransaction {"idTag":"TAG"}"#);
-    let stop = CentralRequest::RemoteStopTransaction { transaction_id: TransactionId::new(7).unwrap() };
+    let stop =
+        CentralRequest::RemoteStopTransaction { transaction_id: TransactionId::new(7).unwrap() };
     assert_eq!(text(stop), r#"RemoteStopTransaction {"transactionId":7}"#);
     let unlock = CentralRequest::UnlockConnector { connector_id: one.unwrap() };
     assert_eq!(text(unlock), r#"UnlockConnector {"connectorId":1}"#);
-    let trigger = |requested_message, connector_id| CentralRequest::TriggerMessage { requested_message, connector_id };
-    assert_eq!(text(trigger(MessageTrigger::Heartbeat, None)), r#"TriggerMessage {"requestedMessage":"Heartbeat"}"#);
+    let trigger = |requested_message, connector_id| CentralRequest::TriggerMessage {
+        requested_message,
+        connector_id,
+    };
+    assert_eq!(
+        text(trigger(MessageTrigger::Heartbeat, None)),
+        r#"TriggerMessage {"requestedMessage":"Heartbeat"}"#
+    );
     let status = trigger(MessageTrigger::StatusNotification, one);
-    assert_eq!(text(status), r#"TriggerMessage {"connectorId":1,"requestedMessage":"StatusNotification"}"#);
+    assert_eq!(
+        text(status),
+        r#"TriggerMessage {"connectorId":1,"requestedMessage":"StatusNotification"}"#
+    );
 }
 
 #[test]
@@ -261,9 +339,18 @@ fn what_the_specification_forbids_cannot_be_sent() {
 fn answers_are_read_leniently_and_an_unknown_status_is_kept() {
     let unlock = CentralRequest::UnlockConnector { connector_id: NonZeroU32::MIN };
     let answer = |json: &str| unlock.read_answer(&payload(json)).map(|read| read.message);
-    assert_eq!(answer(r#"{"status":"Unlocked"}"#), Ok(Answer::UnlockConnector(UnlockStatus::Unlocked)));
-    assert_eq!(answer(r#"{"status":"unlockfailed","x":1}"#), Ok(Answer::UnlockConnector(UnlockStatus::UnlockFailed)));
-    assert_eq!(answer(r#"{"status":"Jammed"}"#), Ok(Answer::UnlockConnector(UnlockStatus::Other("Jammed".into()))));
+    assert_eq!(
+        answer(r#"{"status":"Unlocked"}"#),
+        Ok(Answer::UnlockConnector(UnlockStatus::Unlocked))
+    );
+    assert_eq!(
+        answer(r#"{"status":"unlockfailed","x":1}"#),
+        Ok(Answer::UnlockConnector(UnlockStatus::UnlockFailed))
+    );
+    assert_eq!(
+        answer(r#"{"status":"Jammed"}"#),
+        Ok(Answer::UnlockConnector(UnlockStatus::Other("Jammed".into())))
+    );
     for json in ["{}", "[]", r#"{"status":null}"#] {
         assert_eq!(answer(json), Err(AnswerError), "{json}");
     }
@@ -273,12 +360,24 @@ fn answers_are_read_leniently_and_an_unknown_status_is_kept() {
 fn confirmations_are_written_as_the_schemas_demand() {
     let text = |confirmation: Confirmation| Payload::from(&confirmation).as_str().to_owned();
     let current_time = at("2024-05-01T12:00:00.123456789Z");
-    let boot = Confirmation::BootNotification { status: RegistrationStatus::Accepted, current_time, interval_s: 300 };
-    assert_eq!(text(boot), r#"{"currentTime":"2024-05-01T12:00:00.123Z","interval":300,"status":"Accepted"}"#);
-    assert_eq!(text(Confirmation::Heartbeat { current_time }), r#"{"currentTime":"2024-05-01T12:00:00.123Z"}"#);
-    for empty in
-        [Confirmation::StatusNotification, Confirmation::MeterValues, Confirmation::StopTransaction { id_tag_info: None }]
-    {
+    let boot = Confirmation::BootNotification {
+        status: RegistrationStatus::Accepted,
+        current_time,
+        interval_s: 300,
+    };
+    assert_eq!(
+        text(boot),
+        r#"{"currentTime":"2024-05-01T12:00:00.123Z","interval":300,"status":"Accepted"}"#
+    );
+    assert_eq!(
+        text(Confirmation::Heartbeat { current_time }),
+        r#"{"currentTime":"2024-05-01T12:00:00.123Z"}"#
+    );
+    for empty in [
+        Confirmation::StatusNotification,
+        Confirmation::MeterValues,
+        Confirmation::StopTransaction { id_tag_info: None },
+    ] {
         assert_eq!(text(empty), "{}");
     }
     let id_tag_info = IdTagInfo {
@@ -292,6 +391,9 @@ fn confirmations_are_written_as_the_schemas_demand() {
     );
     // A tag that may not charge does not undo the transaction: it gets its id all the same.
     let id_tag_info = AuthorizationStatus::Blocked.into();
-    let start = Confirmation::StartTransaction { transaction_id: TransactionId::new(7).unwrap(), id_tag_info };
+    let start = Confirmation::StartTransaction {
+        transaction_id: TransactionId::new(7).unwrap(),
+        id_tag_info,
+    };
     assert_eq!(text(start), r#"{"idTagInfo":{"status":"Blocked"},"transactionId":7}"#);
 }

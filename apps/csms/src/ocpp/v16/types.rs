@@ -62,7 +62,8 @@ open_enum! {
 }
 
 open_enum! {
-    /// A station's answer to a remote start or stop (OCPP 1.6 section 7.39). `Accepted` means that it will try.
+    /// A station's answer to a remote start or stop (OCPP 1.6 section 7.39). `Accepted` means that
+    /// it will try.
     RemoteStartStopStatus {
         Accepted = "Accepted",
         Rejected = "Rejected",
@@ -90,7 +91,8 @@ open_enum! {
 }
 
 open_enum! {
-    /// A station's answer to CancelReservation (OCPP 1.6 section 7.8). `Rejected` means that it has no such reservation.
+    /// A station's answer to CancelReservation (OCPP 1.6 section 7.8). `Rejected` means that it has
+    /// no such reservation.
     CancelReservationStatus {
         Accepted = "Accepted",
         Rejected = "Rejected",
@@ -187,8 +189,9 @@ impl MessageTrigger {
     }
 }
 
-/// An id tag that may be sent: 1 to 20 characters (OCPP 1.6 section 7.28, IdToken, CiString20Type). The specification
-/// compares id tags without regard to upper and lower case; equality here is of the exact text.
+/// An id tag that may be sent: 1 to 20 characters (OCPP 1.6 section 7.28, IdToken, CiString20Type).
+/// The specification compares id tags without regard to upper and lower case; equality here is of
+/// the exact text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IdToken(String);

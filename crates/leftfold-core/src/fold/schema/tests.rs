@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::fold::Owners;
-use crate::store::{ContentType, EventId, InStream, Metadata, Position, StreamName, Tags, Timestamp, Version};
+use crate::store::{
+    ContentType, EventId, InStream, Metadata, Position, StreamName, Tags, Timestamp, Version,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,7 +63,8 @@ fn every_shape_of_variant_survives_the_round_trip() {
     for (event, event_type, data) in cases {
         let new = schema.encode(&event).unwrap();
         assert_eq!((&*new.event_type, &new.data[..]), (event_type, data.as_bytes()));
-        let back: Vec<Plain> = schema.decode(&recorded(event_type, 1, data), Unknown::Refuse).unwrap();
+        let back: Vec<Plain> =
+            schema.decode(&recorded(event_type, 1, data), Unknown::Refuse).unwrap();
         assert_eq!(back, [event]);
     }
 }
@@ -80,7 +83,9 @@ fn a_variant_without_data_can_grow_fields_and_lose_them() {
         const NAMESPACE: &'static str = "plain";
     }
     let schema = Schema::of::<Grown>().unwrap();
-    let read = |event_type, data| schema.decode::<Grown>(&recorded(event_type, 1, data), Unknown::Refuse).unwrap();
+    let read = |event_type, data| {
+        schema.decode::<Grown>(&recorded(event_type, 1, data), Unknown::Refuse).unwrap()
+    };
     assert_eq!(read("plain.Empty", "{}"), [Grown::Empty { since: 0 }]);
     assert_eq!(read("plain.Fields", r#"{"a":1}"#), [Grown::Fields]);
 }
@@ -123,7 +128,10 @@ fn what_is_not_an_externally_tagged_enum_is_refused_by_name() {
 fn an_unknown_type_is_an_error_unless_it_is_ignored() {
     let schema = Schema::of::<Plain>().unwrap();
     let event = recorded("plain.Later", 1, "{}");
-    assert!(matches!(schema.decode::<Plain>(&event, Unknown::Refuse), Err(EventError::UnknownType { position: 7, .. })));
+    assert!(matches!(
+        schema.decode::<Plain>(&event, Unknown::Refuse),
+        Err(EventError::UnknownType { position: 7, .. })
+    ));
     assert_eq!(schema.decode::<Plain>(&event, Unknown::Ignore), Ok(vec![]));
     let newer = recorded("plain.Empty", 2, "{}");
     let error = schema.decode::<Plain>(&newer, Unknown::Ignore).unwrap_err();

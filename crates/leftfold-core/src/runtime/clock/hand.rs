@@ -95,13 +95,20 @@ impl HandClock {
     /// A clock that stands at a moment.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
-        let hands =
-            Hands { set_to: now, goes_since: None, latest: now, sleeping: BTreeMap::new(), sleeps: 0, looks: 0, looks_max: None };
+        let hands = Hands {
+            set_to: now,
+            goes_since: None,
+            latest: now,
+            sleeping: BTreeMap::new(),
+            sleeps: 0,
+            looks: 0,
+            looks_max: None,
+        };
         Self(Mutex::new(hands))
     }
 
-    /// A clock that goes by itself, from the machine's time on, and is moved beside: for stories over a real store, whose
-    /// records have the machine's time.
+    /// A clock that goes by itself, from the machine's time on, and is moved beside: for stories
+    /// over a real store, whose records have the machine's time.
     #[must_use]
     pub fn going() -> Self {
         let clock = Self::default();
@@ -172,7 +179,10 @@ impl HandClock {
     #[doc(hidden)]
     pub fn due(&self) -> Option<Timestamp> {
         let hands = self.hands();
-        let mut due = hands.sleeping.iter().filter(|((moment, _), sleeper)| sleeper.matters && *moment > hands.set_to);
+        let mut due = hands
+            .sleeping
+            .iter()
+            .filter(|((moment, _), sleeper)| sleeper.matters && *moment > hands.set_to);
         due.next().map(|((moment, _), _)| *moment)
     }
 }
@@ -182,7 +192,10 @@ impl Clock for HandClock {
         let mut hands = self.hands();
         hands.looks = hands.looks.saturating_add(1);
         // The simulation takes the panic as a failure of whoever runs.
-        assert!(hands.looks_max.is_none_or(|max| hands.looks < max), "it runs in circles, without waiting for anything");
+        assert!(
+            hands.looks_max.is_none_or(|max| hands.looks < max),
+            "it runs in circles, without waiting for anything"
+        );
         hands.now()
     }
 

@@ -1,4 +1,5 @@
-//! Delivery, as a process: an instance for each source, which carries no messages, only how long each is held.
+//! Delivery, as a process: an instance for each source, which carries no messages, only how long
+//! each is held.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -30,7 +31,13 @@ pub(crate) struct Delivering<I> {
 
 impl<I> Default for Delivering<I> {
     fn default() -> Self {
-        Self { held: BTreeMap::new(), overdue: None, due: None, due_before: None, inbox: PhantomData }
+        Self {
+            held: BTreeMap::new(),
+            overdue: None,
+            due: None,
+            due_before: None,
+            inbox: PhantomData,
+        }
     }
 }
 
@@ -39,8 +46,20 @@ impl<I: Inbox> Delivering<I> {
 
     /// Returns the commands and effects that a message means, without the steps that only a process
     /// may take.
-    fn deliver(id: &str, sequence: Option<u64>, is_late: bool, message: &Json, context: &Context) -> Reaction {
-        let from = Delivery { source: context.stream_id.clone(), id: id.to_owned(), sequence, is_late, at: context.at };
+    fn deliver(
+        id: &str,
+        sequence: Option<u64>,
+        is_late: bool,
+        message: &Json,
+        context: &Context,
+    ) -> Reaction {
+        let from = Delivery {
+            source: context.stream_id.clone(),
+            id: id.to_owned(),
+            sequence,
+            is_late,
+            at: context.at,
+        };
         match message.read::<I::Message>() {
             Ok(message) => I::deliver(&message, &from).without_timers("what an inbox delivers"),
             Err(error) => Reaction::failed(format!("message {id} does not parse: {error}")),
@@ -61,9 +80,9 @@ impl<I: Inbox> Process for Delivering<I> {
             Occurrence::Accepted { .. } | Occurrence::Held { .. } | Occurrence::CameLate { .. } => {
                 Correlation::starts(event.stream_id())
             }
-            Occurrence::GapReported { .. } | Occurrence::GapReleased { .. } | Occurrence::DeliveryRefused { .. } => {
-                Correlation::ignores()
-            }
+            Occurrence::GapReported { .. }
+            | Occurrence::GapReleased { .. }
+            | Occurrence::DeliveryRefused { .. } => Correlation::ignores(),
         }
     }
 
@@ -73,12 +92,20 @@ impl<I: Inbox> Process for Delivering<I> {
             Trigger::Event(Of { what: Occurrence::Held { sequence, .. }, .. }) => {
                 self.held.insert(*sequence, context.at.plus(I::hold()));
             }
-            Trigger::Event(Of { what: Occurrence::Accepted { sequence: Some(sequence), .. }, .. }) => {
+            Trigger::Event(Of {
+                what: Occurrence::Accepted { sequence: Some(sequence), .. },
+                ..
+            }) => {
                 self.held.remove(sequence);
             }
             Trigger::TimerFired { .. } => {
                 // The last one whose time has come: those before it are delivered with it.
-                self.overdue = self.held.iter().rev().find(|(_, until)| **until <= context.at).map(|(sequence, _)| *sequence);
+                self.overdue = self
+                    .held
+                    .iter()
+                    .rev()
+                    .find(|(_, until)| **until <= context.at)
+                    .map(|(sequence, _)| *sequence);
                 // Nobody waits for them any more: they are delivered, or a person was told.
                 self.held.retain(|_, until| *until > context.at);
                 self.due_before = None;
@@ -97,15 +124,21 @@ impl<I: Inbox> Process for Delivering<I> {
                 Self::deliver(id, Some(*sequence), true, message, context)
             }
             Trigger::Refused(refused) if !refused.is_for::<Source<I>>() => {
-                let (target, reason) = (format!("{}-{}", refused.category(), refused.target()), refused.reason().to_owned());
-                return Reaction::none().command::<Source<I>>(&context.key, Heard::Refused { target, reason });
+                let (target, reason) = (
+                    format!("{}-{}", refused.category(), refused.target()),
+                    refused.reason().to_owned(),
+                );
+                return Reaction::none()
+                    .command::<Source<I>>(&context.key, Heard::Refused { target, reason });
             }
             // A source that is told of time and people refuses nothing.
             Trigger::Refused(_) => return Reaction::none(),
             Trigger::Event(_) | Trigger::TimerFired { .. } => Reaction::none(),
         };
         let reaction = match self.overdue {
-            Some(sequence) => reaction.command::<Source<I>>(&context.key, Heard::HeldTooLong { sequence }),
+            Some(sequence) => {
+                reaction.command::<Source<I>>(&context.key, Heard::HeldTooLong { sequence })
+            }
             None => reaction,
         };
         match self.due {

@@ -4,11 +4,14 @@ use std::marker::PhantomData;
 
 use super::source::{Heard, Occurrence, Of, Refusal, Source};
 use super::{ID_BYTES_MAX, Inbox, MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
-use crate::fold::{Aggregate, Aggregates, Answer, Event, ExecuteError, LoadError, Schema, Unknown, events_of};
+use crate::fold::{
+    Aggregate, Aggregates, Answer, Event, ExecuteError, LoadError, Schema, Unknown, events_of,
+};
 use crate::json;
 use crate::runtime::json::{Json, NotKept, ValueLimits};
 use crate::store::{
-    AppendError, CommandId, EventType, Invalid, Position, Query, Read, ReadError, Store, Timestamp, TraceContext,
+    AppendError, CommandId, EventType, Invalid, Position, Query, Read, ReadError, Store, Timestamp,
+    TraceContext,
 };
 
 /// Takes what comes from outside, of one kind. Cheap to clone.
@@ -40,7 +43,9 @@ pub enum Receipt {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ReceiveError {
     /// The source sent something else under this id before.
-    #[error("source {source_name} sent another message under the id {id} before, each needs its own")]
+    #[error(
+        "source {source_name} sent another message under the id {id} before, each needs its own"
+    )]
     OtherMessage {
         /// Name of the source.
         source_name: String,
@@ -147,8 +152,8 @@ impl<I: Inbox> Intake<I> {
         Self { sources: store.aggregate(), trace: None, inbox: PhantomData }
     }
 
-    /// The same inbox, for messages of one distributed trace: that of the header `traceparent` that a message came with. What
-    /// is delivered of them, and whatever comes of that, goes on in it.
+    /// The same inbox, for messages of one distributed trace: that of the header `traceparent` that
+    /// a message came with. What is delivered of them, and whatever comes of that, goes on in it.
     ///
     /// ```
     /// # use leftfold_core::runtime::inbox::{Inbox, ReceiveError, Receipt};
@@ -162,8 +167,8 @@ impl<I: Inbox> Intake<I> {
         Self { trace: Some(parent), ..self }
     }
 
-    /// Receives a message. When this returns, it is durable, and the sender may forget it; until then it may come again,
-    /// under the same id.
+    /// Receives a message. When this returns, it is durable, and the sender may forget it; until
+    /// then it may come again, under the same id.
     ///
     /// A source and an id have 1 to [`ID_BYTES_MAX`] bytes, a message at most [`MESSAGE_BYTES_MAX`]
     /// as JSON, nested at most [`MESSAGE_DEPTH_MAX`] deep. The same id with another message or
@@ -206,23 +211,44 @@ impl<I: Inbox> Intake<I> {
         self.take(source, id, sequence, json).await
     }
 
-    async fn take(&self, source: &str, id: &str, sequence: Option<u64>, message: Json) -> Result<Receipt, ReceiveError> {
+    async fn take(
+        &self,
+        source: &str,
+        id: &str,
+        sequence: Option<u64>,
+        message: Json,
+    ) -> Result<Receipt, ReceiveError> {
         let heard = Heard::Message { id: id.to_owned(), sequence, message: message.clone() };
-        let request = CommandId::of_runtime(Source::<I>::CATEGORY, &format!("{} {source} {id}", source.len()));
+        let request = CommandId::of_runtime(
+            Source::<I>::CATEGORY,
+            &format!("{} {source} {id}", source.len()),
+        );
         // What was received is kept whole, so it is compared itself.
-        let command = self.sources.command(source, heard).with_id(request).without_request_check().trace(self.trace.clone());
+        let command = self
+            .sources
+            .command(source, heard)
+            .with_id(request)
+            .without_request_check()
+            .trace(self.trace.clone());
         let received = match command.execute().await {
             Ok(done) if done.answer == Answer::Again => done.events,
             Ok(done) => return Ok(receipt(&done.events)),
             Err(ExecuteError::Refused(refusal)) => return Err(refusal.into()),
             // It came with a digest, under an earlier release.
-            Err(ExecuteError::Append(AppendError::CommandIdReused { id })) => self.received(id).await?,
+            Err(ExecuteError::Append(AppendError::CommandIdReused { id })) => {
+                self.received(id).await?
+            }
             Err(ExecuteError::Invalid(invalid)) => return Err(invalid.into()),
             Err(error) => return Err(ReceiveError::Store(Box::new(error))),
         };
         match received.iter().find_map(|event| event.what.received(id)) {
-            Some((number, before)) if number == sequence && is_same::<I>(before, &message) => Ok(Receipt::Duplicate),
-            _ => Err(ReceiveError::OtherMessage { source_name: source.to_owned(), id: id.to_owned() }),
+            Some((number, before)) if number == sequence && is_same::<I>(before, &message) => {
+                Ok(Receipt::Duplicate)
+            }
+            _ => Err(ReceiveError::OtherMessage {
+                source_name: source.to_owned(),
+                id: id.to_owned(),
+            }),
         }
     }
 
@@ -230,22 +256,32 @@ impl<I: Inbox> Intake<I> {
     async fn received(&self, id: CommandId) -> Result<Vec<Of<I>>, ReceiveError> {
         let failed = |error: ReadError| ReceiveError::Store(Box::new(error.into()));
         let store = self.sources.store();
-        let Some(answered) = store.answered(id).await.map_err(failed)? else { return Ok(Vec::new()) };
+        let Some(answered) = store.answered(id).await.map_err(failed)? else {
+            return Ok(Vec::new());
+        };
         let mut all = Vec::new();
         for record in events_of(store, &answered).await.map_err(failed)? {
-            let events = self.sources.decode(&record).map_err(|error| ReceiveError::Store(Box::new(error.into())))?;
+            let events = self
+                .sources
+                .decode(&record)
+                .map_err(|error| ReceiveError::Store(Box::new(error.into())))?;
             all.extend(events);
         }
         Ok(all)
     }
 
-    /// Gives up the gaps that a source's messages are held for: all of them are delivered. How many were.
+    /// Gives up the gaps that a source's messages are held for: all of them are delivered. How many
+    /// were.
     pub async fn release(&self, source: &str, by: &str) -> Result<usize, ReceiveError> {
         check_id("a source's name", source)?;
         check_id("the name of who releases a gap", by)?;
         let released = self.sources.execute(source, Heard::Release { by: by.to_owned() }).await;
         let done = released.map_err(|error| ReceiveError::Store(Box::new(error)))?;
-        Ok(done.events.iter().filter(|event| matches!(event.what, Occurrence::Accepted { .. })).count())
+        Ok(done
+            .events
+            .iter()
+            .filter(|event| matches!(event.what, Occurrence::Accepted { .. }))
+            .count())
     }
 
     /// Returns the state of a source.
@@ -262,13 +298,19 @@ impl<I: Inbox> Intake<I> {
         let types = ["GapReported", "GapReleased", "CameLate", "DeliveryRefused"];
         let types = types.map(|name| EventType::new(format!("{}.{name}", Of::<I>::NAMESPACE)));
         let types: Vec<EventType> = types.into_iter().collect::<Result<_, _>>()?;
-        let read = Read::matching(Query::types(types), after.next()).page_of(at_most.clamp(1, REPORTS_MAX));
+        let read = Read::matching(Query::types(types), after.next())
+            .page_of(at_most.clamp(1, REPORTS_MAX));
         let page = self.sources.store().page(read).await?;
         let mut reports = Vec::with_capacity(page.events.len());
         for event in &page.events {
             let source = event.stream.as_ref().map_or("", |at| at.name.id());
             for of in schema.decode::<Of<I>>(event, Unknown::Ignore)? {
-                let report = |what| Report { position: event.position, at: event.recorded_at, source: source.to_owned(), what };
+                let report = |what| Report {
+                    position: event.position,
+                    at: event.recorded_at,
+                    source: source.to_owned(),
+                    what,
+                };
                 reports.extend(reported(of.what).map(report));
             }
         }
@@ -338,9 +380,13 @@ fn receipt<I>(events: &[Of<I>]) -> Receipt {
 fn reported(what: Occurrence) -> Option<Reported> {
     match what {
         Occurrence::GapReported { from, to } => Some(Reported::Gap(Gap { from, to })),
-        Occurrence::GapReleased { from, to, by } => Some(Reported::Released { gap: Gap { from, to }, by }),
+        Occurrence::GapReleased { from, to, by } => {
+            Some(Reported::Released { gap: Gap { from, to }, by })
+        }
         Occurrence::CameLate { id, sequence, .. } => Some(Reported::Late { id, sequence }),
-        Occurrence::DeliveryRefused { target, reason } => Some(Reported::Refused { target, reason }),
+        Occurrence::DeliveryRefused { target, reason } => {
+            Some(Reported::Refused { target, reason })
+        }
         Occurrence::Accepted { .. } | Occurrence::Held { .. } => None,
     }
 }

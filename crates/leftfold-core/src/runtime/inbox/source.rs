@@ -54,8 +54,12 @@ impl Occurrence {
     pub(super) fn received(&self, under: &str) -> Option<(Option<u64>, &Json)> {
         let (id, sequence, message) = match self {
             Self::Accepted { id, sequence, message } => (id, *sequence, message),
-            Self::Held { id, sequence, message, .. } | Self::CameLate { id, sequence, message } => (id, Some(*sequence), message),
-            Self::GapReported { .. } | Self::GapReleased { .. } | Self::DeliveryRefused { .. } => return None,
+            Self::Held { id, sequence, message, .. } | Self::CameLate { id, sequence, message } => {
+                (id, Some(*sequence), message)
+            }
+            Self::GapReported { .. } | Self::GapReleased { .. } | Self::DeliveryRefused { .. } => {
+                return None;
+            }
         };
         (id == under).then_some((sequence, message))
     }
@@ -208,9 +212,15 @@ impl<I: Inbox> Aggregate for Source<I> {
 
     fn decide(&self, heard: &Heard) -> Result<Vec<Of<I>>, Refusal> {
         let happened = match heard {
-            Heard::Message { id, sequence: Some(sequence), message } => self.state.take(I::FIRST, id, *sequence, message)?,
+            Heard::Message { id, sequence: Some(sequence), message } => {
+                self.state.take(I::FIRST, id, *sequence, message)?
+            }
             Heard::Message { id, sequence: None, message } => {
-                vec![Occurrence::Accepted { id: id.clone(), sequence: None, message: message.clone() }]
+                vec![Occurrence::Accepted {
+                    id: id.clone(),
+                    sequence: None,
+                    message: message.clone(),
+                }]
             }
             Heard::HeldTooLong { sequence } if *sequence < self.state.next => Vec::new(),
             Heard::HeldTooLong { sequence } => match I::over_gap() {
@@ -238,7 +248,13 @@ impl State {
     }
 
     /// Returns the facts that follow from a message with a number.
-    fn take(&self, first: u64, id: &str, sequence: u64, message: &Json) -> Result<Vec<Occurrence>, Refusal> {
+    fn take(
+        &self,
+        first: u64,
+        id: &str,
+        sequence: u64,
+        message: &Json,
+    ) -> Result<Vec<Occurrence>, Refusal> {
         let (id, message) = (id.to_owned(), message.clone());
         if sequence < first {
             return Err(Refusal::BeforeFirst { first, sequence });
@@ -249,7 +265,11 @@ impl State {
         if sequence < self.next {
             let is_missing = sequence < self.forgotten_below || self.gap_of(sequence).is_some();
             let late = Occurrence::CameLate { id, sequence, message };
-            return if is_missing { Ok(vec![late]) } else { Err(Refusal::SequenceTaken { sequence }) };
+            return if is_missing {
+                Ok(vec![late])
+            } else {
+                Err(Refusal::SequenceTaken { sequence })
+            };
         }
         if sequence == self.next {
             let mut happened = vec![Occurrence::Accepted { id, sequence: Some(sequence), message }];
@@ -274,9 +294,17 @@ impl State {
                 break;
             }
             if *sequence > next {
-                happened.push(Occurrence::GapReleased { from: next, to: sequence - 1, by: by.to_owned() });
+                happened.push(Occurrence::GapReleased {
+                    from: next,
+                    to: sequence - 1,
+                    by: by.to_owned(),
+                });
             }
-            happened.push(Occurrence::Accepted { id: id.clone(), sequence: Some(*sequence), message: message.clone() });
+            happened.push(Occurrence::Accepted {
+                id: id.clone(),
+                sequence: Some(*sequence),
+                message: message.clone(),
+            });
             next = sequence + 1;
         }
         happened
@@ -288,7 +316,10 @@ impl State {
         let mut happened = Vec::new();
         for sequence in self.held.range(..=before).map(|(sequence, _)| *sequence) {
             if sequence > next && sequence - 1 > self.reported_through {
-                happened.push(Occurrence::GapReported { from: next.max(self.reported_through + 1), to: sequence - 1 });
+                happened.push(Occurrence::GapReported {
+                    from: next.max(self.reported_through + 1),
+                    to: sequence - 1,
+                });
             }
             next = sequence + 1;
         }
@@ -313,7 +344,8 @@ impl State {
             Occurrence::Held { id, sequence, message, .. } => {
                 let bytes = id.len() + message.text().len();
                 self.held_bytes += bytes;
-                self.held.insert(*sequence, Held { id: id.clone(), message: message.clone(), bytes });
+                self.held
+                    .insert(*sequence, Held { id: id.clone(), message: message.clone(), bytes });
             }
             Occurrence::CameLate { sequence, .. } => {
                 if let Some((from, to)) = self.gap_of(*sequence) {
@@ -322,7 +354,9 @@ impl State {
                     self.give_up(sequence.saturating_add(1), to);
                 }
             }
-            Occurrence::GapReported { to, .. } => self.reported_through = self.reported_through.max(*to),
+            Occurrence::GapReported { to, .. } => {
+                self.reported_through = self.reported_through.max(*to)
+            }
             Occurrence::GapReleased { from, to, .. } => {
                 self.next = self.next.max(to.saturating_add(1));
                 self.give_up(*from, *to);

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::record::ProcessEvent;
 use crate::fold::{EventError, Schema};
 use crate::store::{
-    Append, Appended, Authority, CheckpointRecord, Condition, Expected, Fence, Label, Metadata, NewEvent, NoneMatching, Position,
-    StreamName, Timestamp, Version,
+    Append, Appended, Authority, CheckpointRecord, Condition, Expected, Fence, Label, Metadata,
+    NewEvent, NoneMatching, Position, StreamName, Timestamp, Version,
 };
 
 /// Triggers that are taken into one append.
@@ -15,7 +15,8 @@ const TRIGGERS_MAX: usize = 256;
 const BYTES_FULL: usize = 4 << 20;
 /// Events after which an append takes no further trigger.
 const EVENTS_FULL: usize = 2_000;
-/// Streams after which an append takes no further trigger: one trigger may bring as many again as it may concern.
+/// Streams after which an append takes no further trigger: one trigger may bring as many again as
+/// it may concern.
 const STREAMS_FULL: usize = 100;
 
 /// An event for the stream of an instance, and the intents recorded with it.
@@ -98,7 +99,8 @@ impl Batch {
         }
     }
 
-    /// The append. Two runners, or a person and a runner, cannot both do it: each stream is expected as it was.
+    /// The append. Two runners, or a person and a runner, cannot both do it: each stream is
+    /// expected as it was.
     pub(super) fn append(
         &self,
         own: &Schema,
@@ -116,9 +118,20 @@ impl Batch {
                 intent
             }));
         }
-        let streams = self.expected.iter().map(|(stream, version)| (stream.clone(), Expected::Exact(*version))).collect();
+        let streams = self
+            .expected
+            .iter()
+            .map(|(stream, version)| (stream.clone(), Expected::Exact(*version)))
+            .collect();
         let condition = Condition { streams, none_matching: vec![none_matching] };
-        Ok(Append { events, condition, checkpoint, fence, authority: Authority::RUNTIME, ..Append::default() })
+        Ok(Append {
+            events,
+            condition,
+            checkpoint,
+            fence,
+            authority: Authority::RUNTIME,
+            ..Append::default()
+        })
     }
 
     /// Returns each recorded entry with its position and version.

@@ -1,9 +1,11 @@
-//! What reactions hand on to whatever they lead to: how many of them led one to another, and the trace.
+//! What reactions hand on to whatever they lead to: how many of them led one to another, and the
+//! trace.
 //!
-//! Two counts tell long work from a process that reacts to itself without end. A timer that is due at once is a process's
-//! own way to say that it goes on, so such rounds are many; what leads through commands and events from one reaction to the
-//! next is a circle soon. Rounds do not add to the depth of what comes of them, or whoever reacts to the last of a thousand
-//! batches would be stopped for it.
+//! Two counts tell long work from a process that reacts to itself without end. A timer that is due
+//! at once is a process's own way to say that it goes on, so such rounds are many; what leads
+//! through commands and events from one reaction to the next is a circle soon. Rounds do not add to
+//! the depth of what comes of them, or whoever reacts to the last of a thousand batches would be
+//! stopped for it.
 
 use std::collections::HashMap;
 
@@ -28,7 +30,8 @@ pub(super) struct ChainLink {
     pub(super) trace: Option<TraceContext>,
 }
 
-/// Place of a reaction among those that led to it, without anything from outside and without time that passed.
+/// Place of a reaction among those that led to it, without anything from outside and without time
+/// that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chain {
     /// Number of reactions that led to it one from another, by commands and their events.
@@ -72,13 +75,19 @@ impl Chain {
 }
 
 impl Chains {
-    async fn link_of(&mut self, reaction: Position, archive: &Archive) -> Result<ChainLink, Trouble> {
+    async fn link_of(
+        &mut self,
+        reaction: Position,
+        archive: &Archive,
+    ) -> Result<ChainLink, Trouble> {
         if let Some(link) = self.0.get(&reaction.0) {
             return Ok(link.clone());
         }
         let record = archive.event_at(reaction).await?;
         let link = match record.as_ref().map(|record| (archive.own(record), record)) {
-            Some((Ok(ProcessEvent::Reacted(reacted)), record)) => ChainLink::of(&reacted, &record.metadata),
+            Some((Ok(ProcessEvent::Reacted(reacted)), record)) => {
+                ChainLink::of(&reacted, &record.metadata)
+            }
             _ => ChainLink::default(),
         };
         self.0.insert(reaction.0, link.clone());
@@ -106,19 +115,27 @@ impl ChainLink {
 impl<P: Process> Instances<P> {
     /// Returns the place of the reactions to an event.
     pub(super) async fn chain_after(&mut self, event: &RecordedEvent) -> Result<Chain, Trouble> {
-        let Some(causation) = event.metadata.causation.as_ref().filter(|label| label.starts_with("$process:")) else {
+        let Some(causation) =
+            event.metadata.causation.as_ref().filter(|label| label.starts_with("$process:"))
+        else {
             return Ok(Chain::default());
         };
         let position = causation.rsplit_once('@').and_then(|(_, position)| position.parse().ok());
         match position {
-            Some(position) => Ok(self.chains.link_of(Position(position), &self.archive).await?.chain.caused()),
+            Some(position) => {
+                Ok(self.chains.link_of(Position(position), &self.archive).await?.chain.caused())
+            }
             None => Ok(Chain::default()),
         }
     }
 
-    /// The place of the reaction to a timer or a refusal of an instance's own, and the trace that it goes on in. If time has
-    /// passed since, that is from outside: a new chain, and no part of the trace, since what waits for days is another story.
-    pub(super) async fn link_before(&mut self, heard: &Heard<P::Event>) -> Result<ChainLink, Trouble> {
+    /// The place of the reaction to a timer or a refusal of an instance's own, and the trace that
+    /// it goes on in. If time has passed since, that is from outside: a new chain, and no part of
+    /// the trace, since what waits for days is another story.
+    pub(super) async fn link_before(
+        &mut self,
+        heard: &Heard<P::Event>,
+    ) -> Result<ChainLink, Trouble> {
         let (reaction, is_timer) = match &heard.cause {
             StoredCause::Timer { name, set_at, .. } => {
                 let instance = self.instance(&heard.context.key).await?;
@@ -128,7 +145,9 @@ impl<P: Process> Instances<P> {
                 (Position(*set_at), true)
             }
             StoredCause::Refused { position, .. } => (Position(*position), false),
-            StoredCause::Event { .. } | StoredCause::Command { .. } | StoredCause::Record { .. } => {
+            StoredCause::Event { .. }
+            | StoredCause::Command { .. }
+            | StoredCause::Record { .. } => {
                 return Ok(ChainLink::default());
             }
         };

@@ -39,13 +39,15 @@ impl Correlation {
         Self::ignores().and_continues(key)
     }
 
-    /// The event is the last one that concerns this instance: it is reacted to, then the instance has ended.
+    /// The event is the last one that concerns this instance: it is reacted to, then the instance
+    /// has ended.
     #[must_use]
     pub fn ends(key: impl Into<String>) -> Self {
         Self::ignores().and_ends(key)
     }
 
-    /// And it starts this one. At most [`INSTANCES_MAX`](super::INSTANCES_MAX) instances in all, each once.
+    /// And it starts this one. At most [`INSTANCES_MAX`](super::INSTANCES_MAX) instances in all,
+    /// each once.
     #[must_use]
     pub fn and_starts(self, key: impl Into<String>) -> Self {
         self.and(key, Concern::Starts)

@@ -140,10 +140,17 @@ impl<P: Process> Instances<P> {
         }
     }
 
-    async fn skip(&mut self, which: &mut VecDeque<(Whose, Position)>, by: &str, batch: &mut Batch) -> Result<Heeded, Trouble> {
+    async fn skip(
+        &mut self,
+        which: &mut VecDeque<(Whose, Position)>,
+        by: &str,
+        batch: &mut Batch,
+    ) -> Result<Heeded, Trouble> {
         let mut done = 0;
         while batch.has_room() {
-            let Some((whose, position)) = which.pop_front() else { return Ok(Heeded::ends(done, None)) };
+            let Some((whose, position)) = which.pop_front() else {
+                return Ok(Heeded::ends(done, None));
+            };
             let skipped = match &whose {
                 Whose::Instance(key) => self.skip_of_instance(key, position, by).await?,
                 Whose::Stream(stream) => self.skip_of_stream(stream, position, by)?,
@@ -160,11 +167,18 @@ impl<P: Process> Instances<P> {
         Ok(Heeded::goes_on(done))
     }
 
-    async fn skip_of_instance(&mut self, key: &str, position: Position, by: &str) -> Result<Option<(Entry, bool)>, Trouble> {
+    async fn skip_of_instance(
+        &mut self,
+        key: &str,
+        position: Position,
+        by: &str,
+    ) -> Result<Option<(Entry, bool)>, Trouble> {
         let instance = self.instance(key).await?;
         let parked = instance.parked.iter().find(|cause| cause.position() == position).cloned();
         let unread = || instance.unread.iter().any(|(unread, _)| *unread == position);
-        let Some(cause) = parked.or_else(|| unread().then_some(StoredCause::Record { position: position.0 })) else {
+        let Some(cause) =
+            parked.or_else(|| unread().then_some(StoredCause::Record { position: position.0 }))
+        else {
             return Ok(None);
         };
         instance.let_go(&cause);
@@ -173,7 +187,12 @@ impl<P: Process> Instances<P> {
         Ok(Some((instance.entry(key, event, Vec::new(), &Origin::none()), is_record)))
     }
 
-    fn skip_of_stream(&mut self, stream: &str, position: Position, by: &str) -> Result<Option<(Entry, bool)>, Trouble> {
+    fn skip_of_stream(
+        &mut self,
+        stream: &str,
+        position: Position,
+        by: &str,
+    ) -> Result<Option<(Entry, bool)>, Trouble> {
         let causes = self.parking.unread.get_mut(stream).map(|unread| &mut unread.causes);
         let found = causes.and_then(|causes| {
             let at = causes.iter().position(|cause| cause.position() == position)?;
@@ -184,12 +203,19 @@ impl<P: Process> Instances<P> {
         Ok(Some((self.parking.unread_entry(P::NAME, stream, event, Metadata::default())?, false)))
     }
 
-    async fn retry(&mut self, key: &str, fence: Option<&(Label, Fence)>, batch: &mut Batch) -> Result<Heeded, Trouble> {
+    async fn retry(
+        &mut self,
+        key: &str,
+        fence: Option<&(Label, Fence)>,
+        batch: &mut Batch,
+    ) -> Result<Heeded, Trouble> {
         // Read anew: what it failed at may be mended.
         self.forget(key);
         let mut done = 0;
         while batch.has_room() {
-            let Some(cause) = self.instance(key).await?.parked.front().cloned() else { return Ok(Heeded::ends(done, None)) };
+            let Some(cause) = self.instance(key).await?.parked.front().cloned() else {
+                return Ok(Heeded::ends(done, None));
+            };
             let retried = match &cause {
                 StoredCause::Record { .. } => self.retry_record(key, &cause).await?,
                 StoredCause::Command { .. } => self.retry_command(key, &cause, fence).await?,
@@ -203,7 +229,10 @@ impl<P: Process> Instances<P> {
                 }
                 Retried::Fails(why) => {
                     self.forget(key);
-                    return Ok(Heeded::ends(done, Some(AskError::FailsAgain { position: cause.position(), why })));
+                    return Ok(Heeded::ends(
+                        done,
+                        Some(AskError::FailsAgain { position: cause.position(), why }),
+                    ));
                 }
                 Retried::Store(detail) => {
                     self.forget(key);
@@ -241,7 +270,11 @@ impl<P: Process> Instances<P> {
         let reacted = match record.as_ref().map(|record| self.archive.own(record)) {
             Some(Ok(ProcessEvent::Reacted(reacted))) => reacted,
             Some(Err(why)) => return Ok(Retried::Fails(why.to_string())),
-            Some(Ok(_)) | None => return Ok(Retried::Fails("the reaction that issued it is not in the store".to_owned())),
+            Some(Ok(_)) | None => {
+                return Ok(Retried::Fails(
+                    "the reaction that issued it is not in the store".to_owned(),
+                ));
+            }
         };
         let (Some(record), Some(command)) = (record, reacted.commands.get(*index as usize)) else {
             return Ok(Retried::Fails("its reaction has no such command".to_owned()));
@@ -256,7 +289,12 @@ impl<P: Process> Instances<P> {
             Carried::Done => {
                 let instance = self.instance(key).await?;
                 instance.unpark(cause);
-                Ok(Retried::Concluded(vec![instance.entry(key, unparked, Vec::new(), &Origin::none())]))
+                Ok(Retried::Concluded(vec![instance.entry(
+                    key,
+                    unparked,
+                    Vec::new(),
+                    &Origin::none(),
+                )]))
             }
             Carried::Refused { refusal, reason } => {
                 let refused = StoredCause::Refused {
@@ -279,11 +317,14 @@ impl<P: Process> Instances<P> {
                 Ok(match reacted {
                     Ok(reacted) => {
                         let behind = instance.parked.len();
-                        let mut entries: Vec<Entry> = reacted.map(|entry| entry.with_behind(behind)).into_iter().collect();
+                        let mut entries: Vec<Entry> =
+                            reacted.map(|entry| entry.with_behind(behind)).into_iter().collect();
                         entries.push(instance.entry(key, unparked, Vec::new(), &Origin::none()));
                         Retried::Concluded(entries)
                     }
-                    Err(why) => Retried::Fails(format!("it is refused, and that cannot be reacted to: {why}")),
+                    Err(why) => Retried::Fails(format!(
+                        "it is refused, and that cannot be reacted to: {why}"
+                    )),
                 })
             }
             Carried::Stuck(why) => Ok(Retried::Fails(why)),
@@ -307,18 +348,26 @@ impl<P: Process> Instances<P> {
             (None, Ok(Ok(None))) => Ok(None),
             (None, Ok(Ok(Some((heard, concern, metadata))))) => {
                 let origin = Origin { metadata, chain: Chain::default() };
-                if instance.is_due(cause) { instance.react(key, &heard, concern, &origin, &targets) } else { Ok(None) }
+                if instance.is_due(cause) {
+                    instance.react(key, &heard, concern, &origin, &targets)
+                } else {
+                    Ok(None)
+                }
             }
         };
         Ok(match reacted {
             Ok(Some(entry)) => {
                 let entry = entry.with_behind(instance.parked.len());
                 let unparked = ProcessEvent::Unparked { cause: cause.clone() };
-                Retried::Concluded(vec![entry, instance.entry(key, unparked, Vec::new(), &Origin::none())])
+                Retried::Concluded(vec![
+                    entry,
+                    instance.entry(key, unparked, Vec::new(), &Origin::none()),
+                ])
             }
             Ok(None) => {
                 instance.let_go(cause);
-                let skipped = ProcessEvent::Skipped { cause: cause.clone(), by: RUNTIME.to_owned() };
+                let skipped =
+                    ProcessEvent::Skipped { cause: cause.clone(), by: RUNTIME.to_owned() };
                 Retried::Concluded(vec![instance.entry(key, skipped, Vec::new(), &Origin::none())])
             }
             Err(why) => Retried::Fails(why),
@@ -330,10 +379,17 @@ impl<P: Process> Instances<P> {
     async fn retry_unread(&mut self, stream: &str, batch: &mut Batch) -> Result<Heeded, Trouble> {
         let mut done = 0;
         while batch.has_room() {
-            let Some(cause) = self.parking.unread.get(stream).and_then(|unread| unread.causes.front().cloned()) else {
+            let Some(cause) =
+                self.parking.unread.get(stream).and_then(|unread| unread.causes.front().cloned())
+            else {
                 return Ok(Heeded::ends(done, None));
             };
-            let fails = |why| Ok(Heeded::ends(done, Some(AskError::FailsAgain { position: cause.position(), why })));
+            let fails = |why| {
+                Ok(Heeded::ends(
+                    done,
+                    Some(AskError::FailsAgain { position: cause.position(), why }),
+                ))
+            };
             if let StoredCause::Record { .. } = &cause {
                 if let Some(why) = self.archive.unreadable(cause.position()).await? {
                     return fails(why);
@@ -353,8 +409,12 @@ impl<P: Process> Instances<P> {
                 return fails(why);
             }
             // While it is heard, nothing is parked before it.
-            let mut waiting =
-                self.parking.unread.get_mut(stream).map(|unread| std::mem::take(&mut unread.causes)).unwrap_or_default();
+            let mut waiting = self
+                .parking
+                .unread
+                .get_mut(stream)
+                .map(|unread| std::mem::take(&mut unread.causes))
+                .unwrap_or_default();
             let heard = self.hear(&event, batch).await?;
             if heard == Hearing::Taken {
                 waiting.pop_front();
@@ -363,9 +423,14 @@ impl<P: Process> Instances<P> {
             match heard {
                 Hearing::Taken => {}
                 // What is in the batch is to be recorded first.
-                Hearing::Again | Hearing::Full if !batch.is_empty() => return Ok(Heeded::goes_on(done)),
+                Hearing::Again | Hearing::Full if !batch.is_empty() => {
+                    return Ok(Heeded::goes_on(done));
+                }
                 Hearing::Again | Hearing::Full => {
-                    return Ok(Heeded::ends(done, Some(AskError::Store { detail: Parking::full() })));
+                    return Ok(Heeded::ends(
+                        done,
+                        Some(AskError::Store { detail: Parking::full() }),
+                    ));
                 }
             }
             batch.take(vec![self.parking.unread_entry(
@@ -383,19 +448,27 @@ impl<P: Process> Instances<P> {
 impl Archive {
     /// Returns the reason why a record of the process's own cannot be read; `None` if it can.
     async fn unreadable(&self, position: Position) -> Result<Option<String>, Trouble> {
-        let Some(record) = self.event_at(position).await? else { return Ok(Some("it is not in the store".to_owned())) };
+        let Some(record) = self.event_at(position).await? else {
+            return Ok(Some("it is not in the store".to_owned()));
+        };
         Ok(self.own(&record).err().map(|why| why.to_string()))
     }
 
     /// Returns a parked trigger as read by today's code, and the way it concerns the instance;
     /// `None` if it does not concern the instance any more. The inner error is the panic message of
     /// users' code.
-    async fn parked<P: Process>(&self, key: &str, cause: &StoredCause) -> Result<Result<Option<Parked<P>>, String>, LoadError> {
+    async fn parked<P: Process>(
+        &self,
+        key: &str,
+        cause: &StoredCause,
+    ) -> Result<Result<Option<Parked<P>>, String>, LoadError> {
         let Some(heard) = self.heard::<P>(key, cause).await? else { return Ok(Ok(None)) };
         let StoredCause::Event { position, .. } = cause else {
             return Ok(Ok(Some((heard, Concern::Own, Metadata::default()))));
         };
-        let (Some(envelope), Trigger::Event(event)) = (self.event_at(Position(*position)).await?, &heard.trigger) else {
+        let (Some(envelope), Trigger::Event(event)) =
+            (self.event_at(Position(*position)).await?, &heard.trigger)
+        else {
             return Ok(Ok(None));
         };
         let metadata = metadata(&Cause::from(&envelope));

@@ -10,7 +10,9 @@ use super::snapshot::Trust;
 use super::{Context, Process, Refused, Trigger, panicked};
 use crate::fold::{EventError, LoadError, Purpose, Recorded, Schema, Unknown};
 use crate::runtime::{message, shortened};
-use crate::store::{Invalid, Label, Position, Query, Read, RecordedEvent, Store, StreamName, Timestamp, Version};
+use crate::store::{
+    Invalid, Label, Position, Query, Read, RecordedEvent, Store, StreamName, Timestamp, Version,
+};
 
 /// One instance, as its stream tells it.
 #[derive(Debug)]
@@ -21,7 +23,8 @@ pub(super) struct Instance<P> {
     /// parked.
     pub(super) state: Result<P, String>,
     pub(super) life: Life,
-    /// The reaction that its present life began with; [`Position::END`] while that is not recorded yet.
+    /// The reaction that its present life began with; [`Position::END`] while that is not recorded
+    /// yet.
     pub(super) began: Position,
     /// Its last record.
     pub(super) last: Position,
@@ -82,7 +85,8 @@ pub(super) struct Archive {
 impl Archive {
     pub(super) fn new<P: Process>(store: Store) -> Result<Self, EventError> {
         let trust = store.attached(Trust::default);
-        let (schema, own) = (store.schema::<P::Event>(Purpose::Reading)?, Schema::of::<ProcessEvent>()?);
+        let (schema, own) =
+            (store.schema::<P::Event>(Purpose::Reading)?, Schema::of::<ProcessEvent>()?);
         Ok(Self { store, schema, own, trust })
     }
 
@@ -92,8 +96,8 @@ impl Archive {
         self.fold(key, start, Version::END).await
     }
 
-    /// An instance, folded from its stream since its present life began, or from a snapshot: before that, nothing is left
-    /// of it.
+    /// An instance, folded from its stream since its present life began, or from a snapshot: before
+    /// that, nothing is left of it.
     pub(super) async fn fold<P: Process>(
         &self,
         key: &str,
@@ -105,7 +109,8 @@ impl Archive {
         let mut instance = start.unwrap_or_else(|| Instance::absent(stream.clone()));
         let mut begins_anew = false;
         let (mut latest_first, mut skipped) = (Vec::new(), BTreeSet::new());
-        let mut pages = self.store.read(Read::stream(stream.clone(), through).backwards().page_of(PAGE_EVENTS));
+        let mut pages =
+            self.store.read(Read::stream(stream.clone(), through).backwards().page_of(PAGE_EVENTS));
         'looking: while let Some(page) = pages.page().await? {
             for recorded in page {
                 if recorded.version() <= start_version {
@@ -115,7 +120,10 @@ impl Archive {
                     (instance.version, instance.last) = (recorded.version(), recorded.position);
                 }
                 let read = self.own(&recorded);
-                if let Ok(ProcessEvent::Skipped { cause: StoredCause::Record { position }, .. }) = &read {
+                if let Ok(ProcessEvent::Skipped {
+                    cause: StoredCause::Record { position }, ..
+                }) = &read
+                {
                     skipped.insert(*position);
                 }
                 if read.is_err() && skipped.contains(&recorded.position.0) {
@@ -140,7 +148,9 @@ impl Archive {
                 Err(why) => instance.take_unread(&recorded, &why),
             }
         }
-        instance.unread.retain(|(position, _)| !instance.parked.contains(&StoredCause::Record { position: position.0 }));
+        instance.unread.retain(|(position, _)| {
+            !instance.parked.contains(&StoredCause::Record { position: position.0 })
+        });
         Ok(instance)
     }
 
@@ -173,14 +183,25 @@ impl Archive {
 
     /// Returns the trigger of a recorded cause, in today's shape of its event; `None` if the event
     /// is not there any more.
-    pub(super) async fn heard<P: Process>(&self, key: &str, cause: &StoredCause) -> Result<Option<Heard<P::Event>>, LoadError> {
+    pub(super) async fn heard<P: Process>(
+        &self,
+        key: &str,
+        cause: &StoredCause,
+    ) -> Result<Option<Heard<P::Event>>, LoadError> {
         let found = match cause {
             StoredCause::Event { position, part } => {
-                let Some(recorded) = self.event_at(Position(*position)).await? else { return Ok(None) };
-                let mut parts = self.schema.decode::<P::Event>(&recorded, Unknown::Ignore)?.into_iter();
-                parts.nth(*part as usize).map(|event| Heard::event(key, &Recorded { event, envelope: recorded }, *part))
+                let Some(recorded) = self.event_at(Position(*position)).await? else {
+                    return Ok(None);
+                };
+                let mut parts =
+                    self.schema.decode::<P::Event>(&recorded, Unknown::Ignore)?.into_iter();
+                parts
+                    .nth(*part as usize)
+                    .map(|event| Heard::event(key, &Recorded { event, envelope: recorded }, *part))
             }
-            StoredCause::Timer { name, due, set_at } => Some(Heard::timer(key, name, *due, Position(*set_at))),
+            StoredCause::Timer { name, due, set_at } => {
+                Some(Heard::timer(key, name, *due, Position(*set_at)))
+            }
             StoredCause::Refused { position, .. } => {
                 let issued = self.event_at(Position(*position)).await?;
                 issued.and_then(|issued| Heard::refused(key, cause, issued.recorded_at))
@@ -193,13 +214,20 @@ impl Archive {
 
     /// The record, as one of a process's own.
     pub(super) fn own(&self, record: &RecordedEvent) -> Result<ProcessEvent, EventError> {
-        let unknown = || EventError::UnknownType { position: record.position.0, event_type: record.event_type.clone() };
+        let unknown = || EventError::UnknownType {
+            position: record.position.0,
+            event_type: record.event_type.clone(),
+        };
         self.own.decode::<ProcessEvent>(record, Unknown::Refuse)?.pop().ok_or_else(unknown)
     }
 
     /// Reads the event at a position; `None` beyond the end.
-    pub(super) async fn event_at(&self, position: Position) -> Result<Option<RecordedEvent>, LoadError> {
-        let page = self.store.page(Read::matching(Query::everything(), position).page_of(1)).await?;
+    pub(super) async fn event_at(
+        &self,
+        position: Position,
+    ) -> Result<Option<RecordedEvent>, LoadError> {
+        let page =
+            self.store.page(Read::matching(Query::everything(), position).page_of(1)).await?;
         Ok(page.events.into_iter().next().filter(|event| event.position == position))
     }
 }
@@ -224,7 +252,9 @@ impl<P: Process> Instance<P> {
     /// Returns whether it begins with the trigger; `None` if it does not react to it.
     pub(super) fn concerned(&self, concern: Concern) -> Option<Begins> {
         match (concern, self.life) {
-            (Concern::Starts, Life::Open) | (Concern::Continues | Concern::Ends, Life::Open) => Some(Begins::No),
+            (Concern::Starts, Life::Open) | (Concern::Continues | Concern::Ends, Life::Open) => {
+                Some(Begins::No)
+            }
             (Concern::Starts, Life::Absent | Life::Ended) => Some(Begins::Yes),
             (Concern::Continues | Concern::Ends, Life::Absent | Life::Ended) => None,
             (Concern::Own, Life::Absent) => None,
@@ -307,7 +337,11 @@ impl<P: Process> Instance<P> {
         }
         self.end_timers(reacted);
         if !reacted.ends {
-            let set = |timer: &super::record::SetTimer| Set { due: timer.due, at: position, at_once: timer.at_once };
+            let set = |timer: &super::record::SetTimer| Set {
+                due: timer.due,
+                at: position,
+                at_once: timer.at_once,
+            };
             self.timers.extend(reacted.timers.iter().map(|timer| (timer.name.clone(), set(timer))));
         }
     }
@@ -388,15 +422,25 @@ impl<E> Heard<E> {
     }
 
     pub(super) fn timer(key: &str, name: &str, due: Timestamp, set_at: Position) -> Self {
-        let context = Context { key: key.to_owned(), stream_id: String::new(), position: set_at, at: due };
+        let context =
+            Context { key: key.to_owned(), stream_id: String::new(), position: set_at, at: due };
         let cause = StoredCause::Timer { name: name.to_owned(), due, set_at: set_at.0 };
         Self { cause, trigger: Trigger::TimerFired { name: name.to_owned() }, context }
     }
 
     /// The refusal of a command that was issued at a moment; `None` if the cause is not a refusal.
     pub(super) fn refused(key: &str, cause: &StoredCause, issued_at: Timestamp) -> Option<Self> {
-        let (StoredCause::Refused { position, .. }, Some(refused)) = (cause, Refused::stored(cause)) else { return None };
-        let context = Context { key: key.to_owned(), stream_id: String::new(), position: Position(*position), at: issued_at };
+        let (StoredCause::Refused { position, .. }, Some(refused)) =
+            (cause, Refused::stored(cause))
+        else {
+            return None;
+        };
+        let context = Context {
+            key: key.to_owned(),
+            stream_id: String::new(),
+            position: Position(*position),
+            at: issued_at,
+        };
         Some(Self { cause: cause.clone(), trigger: Trigger::Refused(refused), context })
     }
 }

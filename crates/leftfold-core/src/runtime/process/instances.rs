@@ -23,10 +23,11 @@ use crate::store::{Append, Label, Metadata, NewEvent, Position, RecordedEvent};
 /// Instances in memory; of more, those that were not used for longest are read again when they are.
 const KEPT_MAX: usize = 20_000;
 // ANCHOR: limits
-/// Reactions that may lead one to another by commands and what comes of them: a process that goes on beyond that reacts to
-/// itself without end, and is parked.
+/// Reactions that may lead one to another by commands and what comes of them: a process that goes
+/// on beyond that reacts to itself without end, and is parked.
 pub const CHAIN_MAX: u32 = 100;
-/// Timers of one instance that may lead one to another, each due at once: so work in batches may have as many of them.
+/// Timers of one instance that may lead one to another, each due at once: so work in batches may
+/// have as many of them.
 pub const ROUNDS_MAX: u32 = 2_000;
 /// Commands of one reaction.
 pub const COMMANDS_MAX: usize = 10_000;
@@ -87,13 +88,18 @@ impl<P: Process> Instances<P> {
     }
 
     /// Parks a record that cannot be read: whom it concerns waits for a person.
-    pub(super) async fn park_record(&mut self, found: Unreadable, batch: &mut Batch) -> Result<(), Trouble> {
+    pub(super) async fn park_record(
+        &mut self,
+        found: Unreadable,
+        batch: &mut Batch,
+    ) -> Result<(), Trouble> {
         if self.parking.knows_record(found.position) || self.parking.is_full(batch.parked()) {
             return Ok(());
         }
         tracing::error!(process = P::NAME, whose = ?found.whose, why = found.why, "a record of a process cannot be read");
         let cause = StoredCause::Record { position: found.position.0 };
-        let event = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: Some(found.why) };
+        let event =
+            Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: Some(found.why) };
         let entry = match found.whose {
             Whose::Instance(key) => {
                 let instance = self.instance(&key).await?;
@@ -103,15 +109,25 @@ impl<P: Process> Instances<P> {
             }
             Whose::Stream(stream) => {
                 self.parking.unread.entry(stream.clone()).or_default().causes.push_front(cause);
-                self.parking.unread_entry(P::NAME, &stream, ProcessEvent::Parked(event), Metadata::default())?
+                self.parking.unread_entry(
+                    P::NAME,
+                    &stream,
+                    ProcessEvent::Parked(event),
+                    Metadata::default(),
+                )?
             }
         };
         batch.take(vec![entry]);
         Ok(())
     }
 
-    /// Parks a command that cannot be carried out, or one of the same instance that waits behind it.
-    pub(super) async fn park_command(&mut self, stuck: StuckOrder, batch: &mut Batch) -> Result<Hearing, Trouble> {
+    /// Parks a command that cannot be carried out, or one of the same instance that waits behind
+    /// it.
+    pub(super) async fn park_command(
+        &mut self,
+        stuck: StuckOrder,
+        batch: &mut Batch,
+    ) -> Result<Hearing, Trouble> {
         let StuckOrder { key, cause, error, metadata: Metadata { correlation, trace, .. } } = stuck;
         let full = self.parking.is_full(batch.parked());
         let instance = self.instance(&key).await?;
@@ -122,13 +138,28 @@ impl<P: Process> Instances<P> {
             return Ok(Hearing::Full);
         }
         if let Some(why) = &error {
-            tracing::error!(process = P::NAME, key, ?cause, why, "a command cannot be carried out and is parked");
+            tracing::error!(
+                process = P::NAME,
+                key,
+                ?cause,
+                why,
+                "a command cannot be carried out and is parked"
+            );
         }
         let causation = issued_by(P::NAME, cause.position());
         let metadata = Metadata { correlation, causation, trace, ..Metadata::default() };
-        let event = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: error.map(shortened) };
+        let event = Parked {
+            process: P::NAME.to_owned(),
+            cause: cause.clone(),
+            error: error.map(shortened),
+        };
         instance.park(cause);
-        let entry = instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), &Origin { metadata, chain: Chain::default() });
+        let entry = instance.entry(
+            &key,
+            ProcessEvent::Parked(event),
+            Vec::new(),
+            &Origin { metadata, chain: Chain::default() },
+        );
         batch.take(vec![entry]);
         Ok(Hearing::Taken)
     }
@@ -159,9 +190,14 @@ impl<P: Process> Instances<P> {
     }
 
     /// Lets every instance that an event concerns react to it.
-    pub(super) async fn hear(&mut self, event: &RecordedEvent, batch: &mut Batch) -> Result<Hearing, Trouble> {
+    pub(super) async fn hear(
+        &mut self,
+        event: &RecordedEvent,
+        batch: &mut Batch,
+    ) -> Result<Hearing, Trouble> {
         let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
-        let waits = self.parking.unread.get(&stream).is_some_and(|unread| !unread.causes.is_empty());
+        let waits =
+            self.parking.unread.get(&stream).is_some_and(|unread| !unread.causes.is_empty());
         let parts = if waits { Err(None) } else { self.read(event).map_err(Some) };
         let heard = match parts {
             Ok(parts) => self.hear_parts(event, parts, batch).await?,
@@ -183,11 +219,23 @@ impl<P: Process> Instances<P> {
     }
 
     /// Parks an event that was passed over, if it concerns any instance.
-    pub(super) fn park_passed_over(&mut self, event: &RecordedEvent, batch: &mut Batch) -> Result<Hearing, Trouble> {
+    pub(super) fn park_passed_over(
+        &mut self,
+        event: &RecordedEvent,
+        batch: &mut Batch,
+    ) -> Result<Hearing, Trouble> {
         let read = self.read(event);
         let stream = parked_as(P::NAME, event.stream.as_ref().map_or("", |at| &at.name));
-        let is_parked = self.parking.unread.get(&stream).is_some_and(|unread| unread.causes.contains(&unread_cause(event)));
-        if is_parked || read.as_ref().is_ok_and(|parts| parts.iter().all(|(_, whom)| whom.concerned.is_empty())) {
+        let is_parked = self
+            .parking
+            .unread
+            .get(&stream)
+            .is_some_and(|unread| unread.causes.contains(&unread_cause(event)));
+        if is_parked
+            || read
+                .as_ref()
+                .is_ok_and(|parts| parts.iter().all(|(_, whom)| whom.concerned.is_empty()))
+        {
             return Ok(Hearing::Taken);
         }
         if self.parking.is_full(batch.parked()) {
@@ -218,7 +266,10 @@ impl<P: Process> Instances<P> {
         }
         let span = reaction_span(P::NAME, event.position);
         span::continues(&span, event.metadata.trace.as_ref());
-        let mut origin = Origin { metadata: metadata(&Cause::from(event)), chain: self.chain_after(event).await? };
+        let mut origin = Origin {
+            metadata: metadata(&Cause::from(event)),
+            chain: self.chain_after(event).await?,
+        };
         span::carries(&span, &mut origin.metadata);
         self.hear_each(parts, &origin, batch).instrument(span).await
     }
@@ -231,7 +282,8 @@ impl<P: Process> Instances<P> {
     ) -> Result<Result<Vec<Entry>, Hearing>, Trouble> {
         let mut faults: BTreeMap<String, String> = BTreeMap::new();
         loop {
-            let (mut entries, mut failed, mut parked) = (Vec::new(), BTreeMap::new(), batch.parked());
+            let (mut entries, mut failed, mut parked) =
+                (Vec::new(), BTreeMap::new(), batch.parked());
             let mut full = false;
             for (part, (recorded, correlation)) in parts.iter().enumerate() {
                 for (key, concern) in &correlation.concerned {
@@ -255,7 +307,11 @@ impl<P: Process> Instances<P> {
                 failed.extend(entries.iter().map(|entry| (entry.key.clone(), why.clone())));
             }
             // What they took in is not recorded.
-            entries.iter().map(|entry| &entry.key).chain(failed.keys()).for_each(|key| _ = self.kept.remove(key));
+            entries
+                .iter()
+                .map(|entry| &entry.key)
+                .chain(failed.keys())
+                .for_each(|key| _ = self.kept.remove(key));
             if full {
                 return Ok(Err(Hearing::Full));
             }
@@ -266,7 +322,8 @@ impl<P: Process> Instances<P> {
         }
     }
 
-    /// Lets an instance react to a timer or a refusal of its own, if that still concerns it. A failure parks it.
+    /// Lets an instance react to a timer or a refusal of its own, if that still concerns it. A
+    /// failure parks it.
     pub(super) async fn hear_own(
         &mut self,
         heard: Heard<P::Event>,
@@ -292,15 +349,21 @@ impl<P: Process> Instances<P> {
         let instance = self.instance(&key).await?;
         let correlation = correlation.or_else(|| instance.correlation.clone());
         let causation = issued_by(P::NAME, heard.cause.position());
-        let origin = Origin { metadata: Metadata { correlation, causation, trace, ..Metadata::default() }, chain };
-        let mut heeded = self.hear_one(heard.clone(), Concern::Own, &origin, None, batch.parked()).await?;
+        let origin = Origin {
+            metadata: Metadata { correlation, causation, trace, ..Metadata::default() },
+            chain,
+        };
+        let mut heeded =
+            self.hear_one(heard.clone(), Concern::Own, &origin, None, batch.parked()).await?;
         if let Heeded::Failed(why) = heeded {
             self.kept.remove(&key);
             if batch.concerns(&key) {
-                // What the instance took in before is not recorded yet: it cannot be read again before it is.
+                // What the instance took in before is not recorded yet: it cannot be read again
+                // before it is.
                 return Ok(Hearing::Again);
             }
-            heeded = self.hear_one(heard, Concern::Own, &origin, Some(&why), batch.parked()).await?;
+            heeded =
+                self.hear_one(heard, Concern::Own, &origin, Some(&why), batch.parked()).await?;
         }
         match heeded {
             Heeded::Entries(entries) => batch.take(entries),
@@ -341,14 +404,25 @@ impl<P: Process> Instances<P> {
             return Ok(Heeded::Full);
         }
         let records = std::mem::take(&mut instance.unread).into_iter();
-        let records = records.map(|(position, why)| (StoredCause::Record { position: position.0 }, Some(why)));
+        let records = records
+            .map(|(position, why)| (StoredCause::Record { position: position.0 }, Some(why)));
         let error = error.filter(|_| !waits);
         let mut entries = Vec::new();
         for (cause, error) in records.chain([(heard.cause, error)]) {
             if let Some(why) = &error {
-                tracing::error!(process = P::NAME, key, ?cause, why, "an instance cannot react and is parked");
+                tracing::error!(
+                    process = P::NAME,
+                    key,
+                    ?cause,
+                    why,
+                    "an instance cannot react and is parked"
+                );
             }
-            let event = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: error.map(shortened) };
+            let event = Parked {
+                process: P::NAME.to_owned(),
+                cause: cause.clone(),
+                error: error.map(shortened),
+            };
             instance.park(cause);
             entries.push(instance.entry(&key, ProcessEvent::Parked(event), Vec::new(), origin));
         }
@@ -358,7 +432,11 @@ impl<P: Process> Instances<P> {
     /// The event in today's shape, and whom it concerns.
     fn read(&self, event: &RecordedEvent) -> Result<Parts<P::Event>, String> {
         let read = AssertUnwindSafe(|| {
-            let parts = self.archive.schema.decode::<P::Event>(event, Unknown::Ignore).map_err(|error| error.to_string())?;
+            let parts = self
+                .archive
+                .schema
+                .decode::<P::Event>(event, Unknown::Ignore)
+                .map_err(|error| error.to_string())?;
             let mut concerned = 0;
             let mut all = Vec::with_capacity(parts.len());
             for part in parts {
@@ -366,28 +444,52 @@ impl<P: Process> Instances<P> {
                 let correlation = P::correlate(&recorded);
                 concerned += correlation.concerned.len();
                 for (key, _) in &correlation.concerned {
-                    check_key(P::NAME, key).map_err(|invalid| format!("its key names no instance: {invalid}"))?;
+                    check_key(P::NAME, key)
+                        .map_err(|invalid| format!("its key names no instance: {invalid}"))?;
                 }
                 all.push((recorded, correlation));
             }
             if concerned > INSTANCES_MAX {
-                return Err(format!("it concerns {concerned} instances, at most {INSTANCES_MAX} can react to one event"));
+                return Err(format!(
+                    "it concerns {concerned} instances, at most {INSTANCES_MAX} can react to one event"
+                ));
             }
             Ok(all)
         });
-        catch_unwind(read).unwrap_or_else(|panic| Err(panicked::<P>("correlate", &message(&*panic))))
+        catch_unwind(read)
+            .unwrap_or_else(|panic| Err(panicked::<P>("correlate", &message(&*panic))))
     }
 
-    fn park_unread(&mut self, stream: &str, event: &RecordedEvent, error: Option<String>) -> Result<Entry, Trouble> {
+    fn park_unread(
+        &mut self,
+        stream: &str,
+        event: &RecordedEvent,
+        error: Option<String>,
+    ) -> Result<Entry, Trouble> {
         let cause = unread_cause(event);
-        let parked = Parked { process: P::NAME.to_owned(), cause: cause.clone(), error: error.map(shortened) };
-        let entry = self.parking.unread_entry(P::NAME, stream, ProcessEvent::Parked(parked), metadata(&Cause::from(event)))?;
+        let parked = Parked {
+            process: P::NAME.to_owned(),
+            cause: cause.clone(),
+            error: error.map(shortened),
+        };
+        let entry = self.parking.unread_entry(
+            P::NAME,
+            stream,
+            ProcessEvent::Parked(parked),
+            metadata(&Cause::from(event)),
+        )?;
         self.parking.unread.entry(stream.to_owned()).or_default().causes.push_back(cause);
         Ok(entry)
     }
 
     /// Takes in an event that is durable now.
-    pub(super) fn settle(&mut self, key: &str, event: &ProcessEvent, position: Position, metadata: &Metadata) {
+    pub(super) fn settle(
+        &mut self,
+        key: &str,
+        event: &ProcessEvent,
+        position: Position,
+        metadata: &Metadata,
+    ) {
         self.parking.count(key, event);
         if let ProcessEvent::Reacted(reacted) = event {
             self.chains.settle(reacted, position, metadata);
@@ -441,24 +543,43 @@ impl<P: Process> Instance<P> {
         let trigger = self.hears(heard);
         let state = self.state.as_ref().map_err(Clone::clone)?;
         let react = AssertUnwindSafe(|| state.react(&trigger, &heard.context));
-        let reaction = catch_unwind(react).map_err(|panic| panicked::<P>("react", &message(&*panic)))?;
+        let reaction =
+            catch_unwind(react).map_err(|panic| panicked::<P>("react", &message(&*panic)))?;
         check(&reaction, targets)?;
         let (timers, cancelled) = reaction.timers_at(heard.context.at);
         let ends = reaction.ends || concern == Concern::Ends;
         let Reaction { commands, intents, .. } = reaction;
         let commands = commands.into_iter().map(|asked| asked.stored).collect();
-        let (process, cause, Chain { depth, rounds }) = (P::NAME.to_owned(), heard.cause.clone(), origin.chain);
+        let (process, cause, Chain { depth, rounds }) =
+            (P::NAME.to_owned(), heard.cause.clone(), origin.chain);
         let marks = (0, 0, 0);
         let (behind, carried, fired_before) = marks;
-        let reacted =
-            Reacted { process, cause, starts, ends, commands, timers, cancelled, behind, depth, rounds, carried, fired_before };
+        let reacted = Reacted {
+            process,
+            cause,
+            starts,
+            ends,
+            commands,
+            timers,
+            cancelled,
+            behind,
+            depth,
+            rounds,
+            carried,
+            fired_before,
+        };
         self.end_timers(&reacted);
         self.correlation.clone_from(&origin.metadata.correlation);
         let entry = self.entry(key, ProcessEvent::Reacted(reacted), intents, origin);
         // What cannot be recorded fails here, where its trigger can be parked.
-        Schema::of::<ProcessEvent>().and_then(|own| own.encode(&entry.event)).map_err(|error| error.to_string())?;
+        Schema::of::<ProcessEvent>()
+            .and_then(|own| own.encode(&entry.event))
+            .map_err(|error| error.to_string())?;
         if entry.event_bytes > DATA_BYTES_MAX / 2 {
-            return Err(format!("its commands and timers take more than {} bytes", DATA_BYTES_MAX / 2));
+            return Err(format!(
+                "its commands and timers take more than {} bytes",
+                DATA_BYTES_MAX / 2
+            ));
         }
         Ok(Some(entry))
     }
@@ -473,7 +594,13 @@ impl<P: Process> Instance<P> {
     ) -> Entry {
         let before = self.version;
         self.version = before.next();
-        Entry::new(key.to_owned(), (self.stream.clone(), before), event, intents, origin.metadata.clone())
+        Entry::new(
+            key.to_owned(),
+            (self.stream.clone(), before),
+            event,
+            intents,
+            origin.metadata.clone(),
+        )
     }
 }
 
@@ -500,22 +627,35 @@ fn check(reaction: &Reaction, targets: &Targets) -> Result<(), String> {
         return Err(fault.clone());
     }
     if reaction.commands.len() > COMMANDS_MAX {
-        return Err(format!("it issues {} commands, at most {COMMANDS_MAX} go into one reaction", reaction.commands.len()));
+        return Err(format!(
+            "it issues {} commands, at most {COMMANDS_MAX} go into one reaction",
+            reaction.commands.len()
+        ));
     }
-    let bytes: usize = reaction.commands.iter().map(|asked| asked.stored.command.text().len()).sum();
+    let bytes: usize =
+        reaction.commands.iter().map(|asked| asked.stored.command.text().len()).sum();
     if bytes > DATA_BYTES_MAX / 2 {
         return Err(format!("its commands take more than {} bytes", DATA_BYTES_MAX / 2));
     }
     reaction.commands.iter().try_for_each(|asked| targets.check(asked))?;
     if reaction.intents.len() > EFFECTS_MAX {
-        return Err(format!("it asks for {} effects, at most {EFFECTS_MAX} go into one reaction", reaction.intents.len()));
+        return Err(format!(
+            "it asks for {} effects, at most {EFFECTS_MAX} go into one reaction",
+            reaction.intents.len()
+        ));
     }
     check_intents(&reaction.intents)?;
     if reaction.timers.len() > TIMERS_MAX {
-        return Err(format!("it sets or cancels {} timers, at most {TIMERS_MAX} go into one reaction", reaction.timers.len()));
+        return Err(format!(
+            "it sets or cancels {} timers, at most {TIMERS_MAX} go into one reaction",
+            reaction.timers.len()
+        ));
     }
     match reaction.timers.iter().find(|(name, _)| name.len() > TIMER_NAME_BYTES_MAX) {
-        Some((name, _)) => Err(format!("a timer's name has {} bytes, at most {TIMER_NAME_BYTES_MAX} are allowed", name.len())),
+        Some((name, _)) => Err(format!(
+            "a timer's name has {} bytes, at most {TIMER_NAME_BYTES_MAX} are allowed",
+            name.len()
+        )),
         None => Ok(()),
     }
 }
@@ -525,7 +665,9 @@ fn check_intents(intents: &[NewEvent]) -> Result<(), String> {
     if intents.is_empty() {
         return Ok(());
     }
-    Append::of(intents.to_vec()).validate().map_err(|invalid| format!("an effect that it asks for cannot be recorded: {invalid}"))
+    Append::of(intents.to_vec())
+        .validate()
+        .map_err(|invalid| format!("an effect that it asks for cannot be recorded: {invalid}"))
 }
 
 /// Returns the reason why the reactions to one event cannot be recorded together; `None` if they

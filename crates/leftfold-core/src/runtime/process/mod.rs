@@ -1,4 +1,5 @@
-//! Processes: what must happen over several aggregates, step by step, each step recorded with what caused it.
+//! Processes: what must happen over several aggregates, step by step, each step recorded with what
+//! caused it.
 
 mod batch;
 mod chain;
@@ -27,7 +28,10 @@ pub use super::tenure::WORK_LEASE as PROCESS_LEASE;
 pub use correlation::Correlation;
 pub use instances::{CHAIN_MAX, COMMANDS_MAX, EFFECTS_MAX, ROUNDS_MAX, TIMERS_MAX};
 pub use parking::{PARKED_BYTES_MAX, PARKED_MAX};
-pub use people::{AskError, InstancePage, InstanceStatus, ParkedFilter, ParkedTrigger, Processes, RetriedAll, Whose};
+pub use people::{
+    AskError, InstancePage, InstanceStatus, ParkedFilter, ParkedTrigger, Processes, RetriedAll,
+    Whose,
+};
 pub use reaction::{Due, Reaction};
 pub use snapshot::InstanceSnapshots;
 pub use targets::Targets;
@@ -45,8 +49,8 @@ use crate::fold::{Event, Recorded};
 pub const INSTANCES_MAX: usize = 900;
 // ANCHOR_END: limits
 
-/// A process (also called process manager, or saga): it follows events, keeps its own state for each *instance*, and
-/// reacts with commands, effects and timers.
+/// A process (also called process manager, or saga): it follows events, keeps its own state for
+/// each *instance*, and reacts with commands, effects and timers.
 ///
 /// An instance is named by a key that [`correlate`](Process::correlate) finds in the events. A
 /// reaction is recorded in the instance's own stream, `$process:NAME-KEY`, in one atomic append
@@ -56,11 +60,13 @@ pub const INSTANCES_MAX: usize = 900;
 /// [`Trigger::Refused`]; one that cannot be carried out, for a reason that does not pass, is
 /// parked.
 ///
-/// A timer fires once, after every event recorded up to its due time was reacted to: an hour of outage never turns an
-/// answer that came in time into a missed deadline. Timers that wait are found in the log's index; only those due soon
-/// are in memory. One that is due at [`Timestamp::MAX`](crate::store::Timestamp::MAX) never fires.
+/// A timer fires once, after every event recorded up to its due time was reacted to: an hour of
+/// outage never turns an answer that came in time into a missed deadline. Timers that wait are
+/// found in the log's index; only those due soon are in memory. One that is due at
+/// [`Timestamp::MAX`](crate::store::Timestamp::MAX) never fires.
 ///
-/// Of several runtimes over one store one runs the process, the others wait for its [lease](PROCESS_LEASE).
+/// Of several runtimes over one store one runs the process, the others wait for its
+/// [lease](PROCESS_LEASE).
 ///
 /// More than [`CHAIN_MAX`] (100) reactions that led one to another, by commands and without
 /// anything from outside, are parked: a process that reacts to itself would never end. Long work is
@@ -144,10 +150,12 @@ pub const INSTANCES_MAX: usize = 900;
 pub trait Process: Default + Send + Sync + 'static {
     /// Names the process in the log and in status. Has no `-`, and at most 60 bytes.
     const NAME: &'static str;
-    /// The events that it follows: its own view of them, with no more variants and fields than it needs.
+    /// The events that it follows: its own view of them, with no more variants and fields than it
+    /// needs.
     type Event: Event;
 
-    /// Raised whenever [`apply`](Process::apply) comes to mean something else, so that older snapshots are not used.
+    /// Raised whenever [`apply`](Process::apply) comes to mean something else, so that older
+    /// snapshots are not used.
     const FOLD_VERSION: u32 = 1;
 
     /// Returns the aggregates that it commands: makes the commands that are recorded readable after

@@ -8,7 +8,9 @@ use super::record::{Reacted, StoredCause, StoredCommand};
 use super::targets::{Carried, Order, Targets};
 use crate::runtime::effect::Backoff;
 use crate::runtime::shortened;
-use crate::store::{CommandId, Fence, Invalid, Label, Metadata, Position, Store, Timestamp, Version};
+use crate::store::{
+    CommandId, Fence, Invalid, Label, Metadata, Position, Store, Timestamp, Version,
+};
 
 /// Aggregates that are commanded at the same time.
 const LANES_AT_ONCE_MAX: usize = 64;
@@ -16,12 +18,17 @@ const LANES_AT_ONCE_MAX: usize = 64;
 const ORDERS_MAX: usize = 20_000;
 /// Bytes of them, about.
 const ORDERS_BYTES_MAX: usize = 64 << 20;
-/// Commands for one aggregate that are carried out one after the other before others have their turn.
+/// Commands for one aggregate that are carried out one after the other before others have their
+/// turn.
 const LANE_AT_ONCE_MAX: usize = 16;
 /// The first and the longest wait before a command is tried again after the store failed.
-const RETRY: Backoff = Backoff { first: std::time::Duration::from_millis(100), longest: std::time::Duration::from_secs(30) };
+const RETRY: Backoff = Backoff {
+    first: std::time::Duration::from_millis(100),
+    longest: std::time::Duration::from_secs(30),
+};
 
-/// The commands of one process that are not carried out yet, in the order in which they were recorded.
+/// The commands of one process that are not carried out yet, in the order in which they were
+/// recorded.
 #[derive(Debug)]
 pub(super) struct Orders {
     process: &'static str,
@@ -96,7 +103,13 @@ impl Orders {
     }
 
     /// Takes the commands of a reaction that is durable. Reactions are taken in their order.
-    pub(super) fn take(&mut self, key: &str, reacted: &Reacted, (position, version): (Position, Version), metadata: &Metadata) {
+    pub(super) fn take(
+        &mut self,
+        key: &str,
+        reacted: &Reacted,
+        (position, version): (Position, Version),
+        metadata: &Metadata,
+    ) {
         self.last = self.last.max(position);
         for (index, command) in reacted.commands.iter().enumerate() {
             let at = (position, index as u32);
@@ -104,7 +117,10 @@ impl Orders {
             self.bytes += bytes_of(command);
             let metadata = metadata.clone();
             let aggregate = (command.to.clone(), command.id.clone());
-            self.waiting.insert(at, Waiting { key: key.to_owned(), command: command.clone(), command_id, metadata });
+            self.waiting.insert(
+                at,
+                Waiting { key: key.to_owned(), command: command.clone(), command_id, metadata },
+            );
             match self.lanes.get_mut(&aggregate) {
                 Some(lane) => lane.queue.push_back(at),
                 None => self.open_lane(aggregate, Lane::of(at)),
@@ -123,7 +139,9 @@ impl Orders {
 
     /// The commands of all reactions up to here are carried out, and their refusals reacted to.
     pub(super) fn carried(&self) -> Position {
-        self.waiting.first_key_value().map_or(self.last, |((position, _), _)| Position(position.0 - 1))
+        self.waiting
+            .first_key_value()
+            .map_or(self.last, |((position, _), _)| Position(position.0 - 1))
     }
 
     /// Returns the moment at which a command can be tried; `None` if there is none.
@@ -155,7 +173,9 @@ impl Orders {
             && let Some(lane) = self.lanes.remove(&aggregate)
         {
             let orders = lane.queue.iter().take(LANE_AT_ONCE_MAX);
-            let orders = orders.map(|at| Ok((*at, self.order(*at, store, fence)?))).collect::<Result<Vec<_>, Invalid>>()?;
+            let orders = orders
+                .map(|at| Ok((*at, self.order(*at, store, fence)?)))
+                .collect::<Result<Vec<_>, Invalid>>()?;
             under_way.push(carry_lane(targets, aggregate, lane, orders));
         }
         let mut out = CarriedOut::default();
@@ -177,13 +197,26 @@ impl Orders {
         }
     }
 
-    fn order(&self, at: At, store: &Store, fence: Option<&(Label, Fence)>) -> Result<Order, Invalid> {
+    fn order(
+        &self,
+        at: At,
+        store: &Store,
+        fence: Option<&(Label, Fence)>,
+    ) -> Result<Order, Invalid> {
         // What is in a lane waits.
         let Waiting { command, command_id, metadata, .. } = &self.waiting[&at];
         Order::new(self.process, at.0, (command, *command_id), metadata, (store, fence))
     }
 
-    fn judge(&mut self, to: &Aggregate, lane: &mut Lane, at: At, carried: Carried, now: Timestamp, out: &mut CarriedOut) {
+    fn judge(
+        &mut self,
+        to: &Aggregate,
+        lane: &mut Lane,
+        at: At,
+        carried: Carried,
+        now: Timestamp,
+        out: &mut CarriedOut,
+    ) {
         match carried {
             Carried::Done => {
                 self.forget(at);
@@ -196,7 +229,13 @@ impl Orders {
                 lane.again_at = now.plus(RETRY.after(lane.failures));
                 if lane.why != why {
                     let (target, id) = to;
-                    tracing::error!(process = self.process, target, id, why, "a command cannot be carried out, trying again");
+                    tracing::error!(
+                        process = self.process,
+                        target,
+                        id,
+                        why,
+                        "a command cannot be carried out, trying again"
+                    );
                     lane.why = why;
                 }
             }
@@ -205,12 +244,22 @@ impl Orders {
                 let StoredCommand { to, id, command } = waiting.command.clone();
                 let (position, index) = (at.0.0, at.1);
                 let (refusal, reason) = (Some(refusal), shortened(reason));
-                let cause = StoredCause::Refused { position, index, to, id, command, refusal, reason };
+                let cause =
+                    StoredCause::Refused { position, index, to, id, command, refusal, reason };
                 if let Err(why) = cause.can_be_parked() {
-                    return self.stuck(lane, at, format!("it was refused, and that cannot be recorded: {why}"), out);
+                    return self.stuck(
+                        lane,
+                        at,
+                        format!("it was refused, and that cannot be recorded: {why}"),
+                        out,
+                    );
                 }
                 lane.done();
-                out.refused.push(RefusedOrder { key: waiting.key.clone(), cause, metadata: waiting.metadata.clone() });
+                out.refused.push(RefusedOrder {
+                    key: waiting.key.clone(),
+                    cause,
+                    metadata: waiting.metadata.clone(),
+                });
             }
         }
     }
@@ -222,14 +271,22 @@ impl Orders {
         lane.done();
         let Some(key) = self.waiting.get(&at).map(|waiting| waiting.key.clone()) else { return };
         let of_same = |at: &At| self.waiting.get(at).is_some_and(|waiting| waiting.key == key);
-        let (behind, others): (VecDeque<At>, VecDeque<At>) = std::mem::take(&mut lane.queue).into_iter().partition(of_same);
+        let (behind, others): (VecDeque<At>, VecDeque<At>) =
+            std::mem::take(&mut lane.queue).into_iter().partition(of_same);
         lane.queue = others;
         let mut error = Some(why);
         for at in std::iter::once(at).chain(behind) {
-            let Some(Waiting { key, command, metadata, .. }) = self.waiting.get(&at) else { continue };
+            let Some(Waiting { key, command, metadata, .. }) = self.waiting.get(&at) else {
+                continue;
+            };
             let (to, id) = (command.to.clone(), command.id.clone());
             let cause = StoredCause::Command { position: at.0.0, index: at.1, to, id };
-            out.stuck.push(StuckOrder { key: key.clone(), cause, error: error.take(), metadata: metadata.clone() });
+            out.stuck.push(StuckOrder {
+                key: key.clone(),
+                cause,
+                error: error.take(),
+                metadata: metadata.clone(),
+            });
         }
     }
 
@@ -241,7 +298,11 @@ impl Orders {
 
     /// Removes a command whose result, other than being carried out, is recorded, or was before.
     pub(super) fn conclude(&mut self, cause: &StoredCause) {
-        let (StoredCause::Refused { position, index, .. } | StoredCause::Command { position, index, .. }) = cause else { return };
+        let (StoredCause::Refused { position, index, .. }
+        | StoredCause::Command { position, index, .. }) = cause
+        else {
+            return;
+        };
         let at = (Position(*position), *index);
         let Some(waiting) = self.forget(at) else { return };
         // While the log is read again, it is still in its lane.
@@ -258,7 +319,12 @@ impl Orders {
 
 impl Lane {
     fn of(at: At) -> Self {
-        Self { queue: VecDeque::from([at]), again_at: Timestamp::MIN, failures: 0, why: String::new() }
+        Self {
+            queue: VecDeque::from([at]),
+            again_at: Timestamp::MIN,
+            failures: 0,
+            why: String::new(),
+        }
     }
 
     /// Its first command is carried out, or never will be.

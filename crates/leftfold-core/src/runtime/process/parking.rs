@@ -1,4 +1,5 @@
-//! What is parked in a process: triggers, commands and records that wait for a person, and what waits behind them.
+//! What is parked in a process: triggers, commands and records that wait for a person, and what
+//! waits behind them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,7 +10,9 @@ use super::record::{Parked, ProcessEvent, StoredCause};
 use super::step::Trouble;
 use crate::fold::{EventError, LoadError};
 use crate::store::limits::STREAM_BYTES_MAX;
-use crate::store::{Digest, EventType, Invalid, Metadata, Position, Query, Read, RecordedEvent, StreamName, Version};
+use crate::store::{
+    Digest, EventType, Invalid, Metadata, Position, Query, Read, RecordedEvent, StreamName, Version,
+};
 
 /// Triggers that are parked at most; beyond that the process stops at the next one that fails.
 pub const PARKED_MAX: usize = 10_000;
@@ -67,7 +70,11 @@ impl Unreadable {
     pub(super) fn new(process: &str, record: &RecordedEvent, why: &EventError) -> Option<Self> {
         let stream = &record.stream.as_ref()?.name;
         let id = stream.id().to_owned();
-        let whose = if stream.category() == category(process) { Whose::Instance(id) } else { Whose::Stream(id) };
+        let whose = if stream.category() == category(process) {
+            Whose::Instance(id)
+        } else {
+            Whose::Stream(id)
+        };
         Some(Self { whose, position: record.position, why: unreadable(record, why) })
     }
 }
@@ -81,7 +88,10 @@ pub(super) struct Unread {
 
 impl Parking {
     /// Loads the parked triggers from the log, with the records of them that cannot be read.
-    pub(super) async fn load(archive: &Archive, process: &str) -> Result<(Self, Vec<Unreadable>), LoadError> {
+    pub(super) async fn load(
+        archive: &Archive,
+        process: &str,
+    ) -> Result<(Self, Vec<Unreadable>), LoadError> {
         let mut parking = Self::default();
         let mut unreadable: Vec<Unreadable> = Vec::new();
         let mut events = archive.store.read(Read::matching(about_parking(process)?, Position(1)));
@@ -144,8 +154,15 @@ impl Parking {
     /// Describes the parked triggers that a person is to look at.
     pub(super) fn trouble(&self) -> Option<String> {
         let parked = self.parked.first_key_value().map(|(key, _)| format!("instance {key}"));
-        let unread = || self.unread.iter().find(|(_, unread)| !unread.causes.is_empty()).map(|(s, _)| format!("stream {s}"));
-        parked.or_else(unread).map(|whose| format!("events; what is parked for {whose} waits for a person"))
+        let unread = || {
+            self.unread
+                .iter()
+                .find(|(_, unread)| !unread.causes.is_empty())
+                .map(|(s, _)| format!("stream {s}"))
+        };
+        parked
+            .or_else(unread)
+            .map(|whose| format!("events; what is parked for {whose} waits for a person"))
     }
 
     /// Tells whether nothing more can be parked, beside the triggers in a batch.
@@ -155,7 +172,9 @@ impl Parking {
 
     /// Describes the reason why nothing more can be parked.
     pub(super) fn full() -> String {
-        format!("a person: {PARKED_MAX} triggers are parked, or {PARKED_BYTES_MAX} bytes of them, retry or skip some")
+        format!(
+            "a person: {PARKED_MAX} triggers are parked, or {PARKED_BYTES_MAX} bytes of them, retry or skip some"
+        )
     }
 
     /// A line about an event that could not be read.
@@ -167,7 +186,8 @@ impl Parking {
         metadata: Metadata,
     ) -> Result<Entry, Trouble> {
         let name = format!("{}-{of}", unread_category(process));
-        let stream = StreamName::new(name).map_err(|invalid| Trouble::Store(invalid.to_string()))?;
+        let stream =
+            StreamName::new(name).map_err(|invalid| Trouble::Store(invalid.to_string()))?;
         let unread = self.unread.entry(of.to_owned()).or_default();
         let before = unread.version;
         unread.version = before.next();
@@ -198,7 +218,9 @@ pub(super) fn unread_category(process: &str) -> String {
 /// by a reaction.
 pub(super) fn about_parking(process: &str) -> Result<Query, Invalid> {
     let streams = Query::category(category(process)).or(Query::category(unread_category(process)));
-    let types = ["$process.Parked", "$process.Unparked", "$process.Skipped"].into_iter().map(EventType::new);
+    let types = ["$process.Parked", "$process.Unparked", "$process.Skipped"]
+        .into_iter()
+        .map(EventType::new);
     Ok(streams.of_types(&types.collect::<Result<Vec<_>, _>>()?))
 }
 
@@ -211,6 +233,7 @@ pub(super) fn parked_as(process: &str, stream: &str) -> String {
     }
     let Digest(digest) = Digest::of(stream.as_bytes());
     let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let end = (0..=room - digest.len() - 1).rev().find(|end| stream.is_char_boundary(*end)).unwrap_or(0);
+    let end =
+        (0..=room - digest.len() - 1).rev().find(|end| stream.is_char_boundary(*end)).unwrap_or(0);
     format!("{}~{digest}", &stream[..end])
 }

@@ -1,7 +1,8 @@
-//! Events that a process passed over: under older names of its types, that the owner knows and came into use too late.
+//! Events that a process passed over: under older names of its types, that the owner knows and came
+//! into use too late.
 //!
-//! What is not recorded as read yet is read again, in order. The rest is parked: what came after it was reacted to, so a
-//! person is to say whether it still counts.
+//! What is not recorded as read yet is read again, in order. The rest is parked: what came after it
+//! was reacted to, so a person is to say whether it still counts.
 
 use std::collections::VecDeque;
 
@@ -17,7 +18,8 @@ use crate::store::{EventType, Position, Query, Read};
 /// Ranges that a process has read, and those of them to be searched again.
 #[derive(Debug, Default)]
 pub(super) struct PassedOver {
-    /// After the first position, up to the second: one for each time that the work came to this runner.
+    /// After the first position, up to the second: one for each time that the work came to this
+    /// runner.
     read: Vec<(Position, Position)>,
     again: VecDeque<Again>,
 }
@@ -47,7 +49,11 @@ impl PassedOver {
             return;
         }
         let query = Query::types(types);
-        let again = self.read.iter().map(|(after, through)| Again { query: query.clone(), after: *after, through: *through });
+        let again = self.read.iter().map(|(after, through)| Again {
+            query: query.clone(),
+            after: *after,
+            through: *through,
+        });
         self.again.extend(again);
     }
 }
@@ -63,8 +69,13 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Parks some of the events that were passed over; `None` if there are no more.
-    pub(super) async fn park_passed_over(&mut self, known: &mut Known<P>) -> Result<Option<Step>, Trouble> {
-        let Some(Again { query, after, through }) = self.passed_over.again.front() else { return Ok(None) };
+    pub(super) async fn park_passed_over(
+        &mut self,
+        known: &mut Known<P>,
+    ) -> Result<Option<Step>, Trouble> {
+        let Some(Again { query, after, through }) = self.passed_over.again.front() else {
+            return Ok(None);
+        };
         let (after, through) = (*after, *through);
         let read = Read::matching(query.clone(), after.next()).page_of(EVENTS_AT_ONCE);
         let page = self.host.store.page(read).await?;

@@ -40,8 +40,8 @@ pub enum Whose {
 pub struct ParkedTrigger {
     /// Instance or stream that it is parked for.
     pub whose: Whose,
-    /// The event; of a timer, a refusal or a command, the reaction that set the timer or issued the command; of a record of
-    /// the process that cannot be read, that record.
+    /// The event; of a timer, a refusal or a command, the reaction that set the timer or issued the
+    /// command; of a record of the process that cannot be read, that record.
     pub position: Position,
     /// The stream of the aggregate, if it is a command that cannot be carried out, or waits behind
     /// one.
@@ -87,7 +87,9 @@ impl ParkedFilter {
     }
 
     fn admits(&self, trigger: &ParkedTrigger) -> bool {
-        let says = |text: &String| trigger.error.as_ref().is_some_and(|error| error.contains(text.as_str()));
+        let says = |text: &String| {
+            trigger.error.as_ref().is_some_and(|error| error.contains(text.as_str()))
+        };
         self.whose.as_ref().is_none_or(|whose| *whose == trigger.whose)
             && self.said.as_ref().is_none_or(says)
             && self.through.is_none_or(|through| trigger.position <= through)
@@ -133,7 +135,9 @@ pub struct InstancePage {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// No process of this runtime has the name.
-    #[error("no process of this runtime is named {name}, register it with Runtime::process or write the NAME of one that is")]
+    #[error(
+        "no process of this runtime is named {name}, register it with Runtime::process or write the NAME of one that is"
+    )]
     Unknown {
         /// The name.
         name: String,
@@ -177,7 +181,11 @@ const REFUSED_MAX: usize = 100;
 
 impl Processes {
     /// Returns the state of an instance; `None` if it never began.
-    pub async fn find(&self, process: &str, key: &str) -> Result<Option<InstanceStatus>, LoadError> {
+    pub async fn find(
+        &self,
+        process: &str,
+        key: &str,
+    ) -> Result<Option<InstanceStatus>, LoadError> {
         let stream = StreamName::of(&category(process), key)?;
         let schema = Schema::of::<ProcessEvent>()?;
         let mut status = InstanceStatus {
@@ -211,12 +219,20 @@ impl Processes {
 
     /// The instances of a process in the order in which they first began, from the first that began
     /// after a position, at most the given number and at most 1,000.
-    pub async fn instances(&self, process: &str, after: Position, at_most: usize) -> Result<InstancePage, LoadError> {
+    pub async fn instances(
+        &self,
+        process: &str,
+        after: Position,
+        at_most: usize,
+    ) -> Result<InstancePage, LoadError> {
         let at_most = at_most.clamp(1, INSTANCES_PER_PAGE_MAX);
         let mut page = InstancePage { instances: Vec::new(), next: None };
-        let mut events = self.store.read(Read::matching(Query::category(category(process)), after.next()));
+        let mut events =
+            self.store.read(Read::matching(Query::category(category(process)), after.next()));
         while let Some(event) = events.next().await? {
-            let Some(at) = event.stream.as_ref().filter(|at| at.version == Version(1)) else { continue };
+            let Some(at) = event.stream.as_ref().filter(|at| at.version == Version(1)) else {
+                continue;
+            };
             page.instances.extend(self.find(process, at.name.id()).await?);
             if page.instances.len() >= at_most {
                 page.next = Some(event.position);
@@ -237,20 +253,27 @@ impl Processes {
         while let Some(event) = events.next().await? {
             let Some(at) = &event.stream else { continue };
             let id = at.name.id().to_owned();
-            let whose = if at.name.category() == unread { Whose::Stream(id) } else { Whose::Instance(id) };
+            let whose =
+                if at.name.category() == unread { Whose::Stream(id) } else { Whose::Instance(id) };
             // What cannot be read is parked by the runner itself.
             for own in schema.decode::<ProcessEvent>(&event, Unknown::Ignore).unwrap_or_default() {
                 match own {
                     ProcessEvent::Parked(Parked { cause, error, .. }) => {
-                        let (whose, position, since) = (whose.clone(), cause.position(), event.recorded_at);
+                        let (whose, position, since) =
+                            (whose.clone(), cause.position(), event.recorded_at);
                         let command_for = match &cause {
                             StoredCause::Command { to, id, .. } => Some(format!("{to}-{id}")),
                             _ => None,
                         };
-                        parked.push((ParkedTrigger { whose, position, command_for, error, since }, cause));
+                        parked.push((
+                            ParkedTrigger { whose, position, command_for, error, since },
+                            cause,
+                        ));
                     }
                     ProcessEvent::Skipped { cause, .. } | ProcessEvent::Unparked { cause } => {
-                        let is_it = |(trigger, waiting): &(ParkedTrigger, _)| trigger.whose == whose && *waiting == cause;
+                        let is_it = |(trigger, waiting): &(ParkedTrigger, _)| {
+                            trigger.whose == whose && *waiting == cause
+                        };
                         if let Some(at) = parked.iter().position(is_it) {
                             parked.remove(at);
                         }
@@ -259,7 +282,8 @@ impl Processes {
                 }
             }
         }
-        parked.sort_by(|(a, of_a), (b, of_b)| (&a.whose, of_a.rank()).cmp(&(&b.whose, of_b.rank())));
+        parked
+            .sort_by(|(a, of_a), (b, of_b)| (&a.whose, of_a.rank()).cmp(&(&b.whose, of_b.rank())));
         Ok(parked.into_iter().map(|(trigger, _)| trigger).collect())
     }
 
@@ -271,15 +295,26 @@ impl Processes {
 
     /// Lets one trigger go without a reaction, and records the person's name. The triggers behind
     /// it wait on until they are [retried](Processes::retry).
-    pub async fn skip(&self, process: &str, whose: &Whose, position: Position, by: &str) -> Result<usize, AskError> {
+    pub async fn skip(
+        &self,
+        process: &str,
+        whose: &Whose,
+        position: Position,
+        by: &str,
+    ) -> Result<usize, AskError> {
         let which = VecDeque::from([(whose.clone(), position)]);
         self.ask(process, What::Skip { which, by: by.to_owned() }).await
     }
 
-    /// [Retries](Processes::retry) for each instance and stream that has a trigger which the filter admits. One that fails
-    /// again holds up nobody else.
-    pub async fn retry_all(&self, process: &str, which: &ParkedFilter) -> Result<RetriedAll, AskError> {
-        let mut whose: Vec<Whose> = self.admitted(process, which).await?.map(|trigger| trigger.whose).collect();
+    /// [Retries](Processes::retry) for each instance and stream that has a trigger which the filter
+    /// admits. One that fails again holds up nobody else.
+    pub async fn retry_all(
+        &self,
+        process: &str,
+        which: &ParkedFilter,
+    ) -> Result<RetriedAll, AskError> {
+        let mut whose: Vec<Whose> =
+            self.admitted(process, which).await?.map(|trigger| trigger.whose).collect();
         whose.dedup();
         let mut all = RetriedAll::default();
         for whose in whose {
@@ -300,24 +335,43 @@ impl Processes {
     }
 
     /// [Skips](Processes::skip) every trigger that the filter admits. How many were.
-    pub async fn skip_all(&self, process: &str, which: &ParkedFilter, by: &str) -> Result<usize, AskError> {
-        let which: VecDeque<_> = self.admitted(process, which).await?.map(|trigger| (trigger.whose, trigger.position)).collect();
+    pub async fn skip_all(
+        &self,
+        process: &str,
+        which: &ParkedFilter,
+        by: &str,
+    ) -> Result<usize, AskError> {
+        let which: VecDeque<_> = self
+            .admitted(process, which)
+            .await?
+            .map(|trigger| (trigger.whose, trigger.position))
+            .collect();
         match self.ask(process, What::Skip { which, by: by.to_owned() }).await {
             Err(AskError::NotParked) => Ok(0),
             skipped => skipped,
         }
     }
 
-    async fn admitted(&self, process: &str, which: &ParkedFilter) -> Result<impl Iterator<Item = ParkedTrigger>, AskError> {
+    async fn admitted(
+        &self,
+        process: &str,
+        which: &ParkedFilter,
+    ) -> Result<impl Iterator<Item = ParkedTrigger>, AskError> {
         if !self.asked.contains_key(process) {
             return Err(AskError::Unknown { name: process.to_owned() });
         }
-        let parked = self.parked(process).await.map_err(|error| AskError::Store { detail: error.to_string() })?;
+        let parked = self
+            .parked(process)
+            .await
+            .map_err(|error| AskError::Store { detail: error.to_string() })?;
         Ok(parked.into_iter().filter(|trigger| which.admits(trigger)))
     }
 
     async fn ask(&self, process: &str, what: What) -> Result<usize, AskError> {
-        let asks = self.asked.get(process).ok_or_else(|| AskError::Unknown { name: process.to_owned() })?;
+        let asks = self
+            .asked
+            .get(process)
+            .ok_or_else(|| AskError::Unknown { name: process.to_owned() })?;
         let (answer, answered) = oneshot::channel();
         let stopped = || AskError::Store { detail: "the runtime has stopped".to_owned() };
         asks.send(Asked { what, answer }).await.map_err(|_| stopped())?;
@@ -339,7 +393,9 @@ impl InstanceStatus {
                 let surplus = self.refused.len().saturating_sub(REFUSED_MAX);
                 self.refused.drain(..surplus);
             }
-            StoredCause::Event { .. } | StoredCause::Command { .. } | StoredCause::Record { .. } => {}
+            StoredCause::Event { .. }
+            | StoredCause::Command { .. }
+            | StoredCause::Record { .. } => {}
         }
         for name in &reacted.cancelled {
             self.timers.remove(name);

@@ -87,22 +87,30 @@ impl Reaction {
                 self.commands.push(Asked { stored, issued: Box::new(command) });
             }
             (Err(lost), _) => {
-                self.fault(format!("the command for {}-{id} cannot be written: {}", A::CATEGORY, lost.with_name()));
+                self.fault(format!(
+                    "the command for {}-{id} cannot be written: {}",
+                    A::CATEGORY,
+                    lost.with_name()
+                ));
             }
-            (_, Err(invalid)) => self.fault(format!("the command for {}-{id} has no target: {invalid}", A::CATEGORY)),
+            (_, Err(invalid)) => {
+                self.fault(format!("the command for {}-{id} has no target: {invalid}", A::CATEGORY))
+            }
         }
         self
     }
 
-    /// An effect: its intent is recorded in the stream of the aggregate that will hear of the outcome, with the tags that its
-    /// event has. That aggregate is not asked.
+    /// An effect: its intent is recorded in the stream of the aggregate that will hear of the
+    /// outcome, with the tags that its event has. That aggregate is not asked.
     pub fn effect<E: Effect>(mut self, target: &str, intent: &E::Intent) -> Self
     where
         E::Intent: Serialize,
     {
         match encode_intent::<E>(target, intent) {
             Ok(event) => self.intents.push(event),
-            Err(error) => self.fault(format!("the intent of effect {} cannot be written: {error}", E::NAME)),
+            Err(error) => {
+                self.fault(format!("the intent of effect {} cannot be written: {error}", E::NAME))
+            }
         }
         self
     }
@@ -139,7 +147,8 @@ impl Reaction {
         self
     }
 
-    /// The timers as they are recorded: set ones with their moments, and the names of those that are cancelled.
+    /// The timers as they are recorded: set ones with their moments, and the names of those that
+    /// are cancelled.
     pub(super) fn timers_at(&self, trigger: Timestamp) -> (Vec<SetTimer>, Vec<String>) {
         let mut last: Vec<(&String, Option<Due>)> = Vec::new();
         for (name, due) in &self.timers {
@@ -150,7 +159,8 @@ impl Reaction {
             let due = due.as_ref()?.moment(trigger);
             Some(SetTimer { name: (*name).clone(), due, at_once: due <= trigger })
         };
-        let cancelled = last.iter().filter(|(_, due)| due.is_none()).map(|(name, _)| (*name).clone()).collect();
+        let cancelled =
+            last.iter().filter(|(_, due)| due.is_none()).map(|(name, _)| (*name).clone()).collect();
         (last.iter().filter_map(set).collect(), cancelled)
     }
 
@@ -166,7 +176,8 @@ where
     let schema = Schema::of::<<E::Target as Aggregate>::Event>()?;
     let data = json::encode(intent)?;
     // As the event that it is, which alone knows its tags.
-    let event: <E::Target as Aggregate>::Event = schema.event_of(&EventType::new(E::INTENT)?, &data)?;
+    let event: <E::Target as Aggregate>::Event =
+        schema.event_of(&EventType::new(E::INTENT)?, &data)?;
     let intent = NewEvent { data: data.into(), ..schema.encode(&event)? };
     Ok(intent.in_stream(StreamName::of(E::Target::CATEGORY, target)?))
 }

@@ -22,8 +22,8 @@ pub(super) enum ProcessEvent {
         /// Name of the person.
         by: String,
     },
-    /// A trigger was reacted to that had been parked; one that could not be read was given to the instances that it
-    /// concerns.
+    /// A trigger was reacted to that had been parked; one that could not be read was given to the
+    /// instances that it concerns.
     Unparked {
         /// The trigger.
         cause: StoredCause,
@@ -48,7 +48,8 @@ pub(super) struct Reacted {
     /// Number of triggers that were still parked for the instance.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) behind: u32,
-    /// Number of reactions that led here one from another, by commands and without anything from outside.
+    /// Number of reactions that led here one from another, by commands and without anything from
+    /// outside.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) depth: u32,
     /// Number of timers that led here one from another, each due at once.
@@ -93,8 +94,8 @@ pub(super) enum StoredCause {
         refusal: Option<Json>,
         reason: String,
     },
-    /// A command that cannot be carried out, for a reason that will not pass: the reaction that issued it, and which of its
-    /// commands.
+    /// A command that cannot be carried out, for a reason that will not pass: the reaction that
+    /// issued it, and which of its commands.
     Command { position: u64, index: u32, to: String, id: String },
     /// A record in the instance's own stream that cannot be read.
     Record { position: u64 },
@@ -124,9 +125,9 @@ impl Event for ProcessEvent {
     /// Timers are found by the minute in which they are due.
     fn tags(&self) -> Tags {
         match self {
-            Self::Reacted(reacted) => {
-                reacted.timers.iter().fold(Tags::none(), |tags, timer| tags.with(due_tag(&reacted.process, bucket(timer.due))))
-            }
+            Self::Reacted(reacted) => reacted.timers.iter().fold(Tags::none(), |tags, timer| {
+                tags.with(due_tag(&reacted.process, bucket(timer.due)))
+            }),
             Self::Parked(_) | Self::Skipped { .. } | Self::Unparked { .. } => Tags::none(),
         }
     }
@@ -181,8 +182,11 @@ impl StoredCause {
     pub(super) fn can_be_parked(&self) -> Result<(), String> {
         let (process, cause) = (String::new(), self.clone());
         let parked = ProcessEvent::Parked(Parked { process, cause, error: None });
-        let record = Schema::of::<ProcessEvent>().and_then(|own| own.encode(&parked)).map_err(|error| error.to_string())?;
-        Invalid::if_over("the record of it", record.data.len(), DATA_BYTES_MAX / 2).map_err(|invalid| invalid.to_string())
+        let record = Schema::of::<ProcessEvent>()
+            .and_then(|own| own.encode(&parked))
+            .map_err(|error| error.to_string())?;
+        Invalid::if_over("the record of it", record.data.len(), DATA_BYTES_MAX / 2)
+            .map_err(|invalid| invalid.to_string())
     }
 
     /// Returns the approximate number of bytes it takes in memory.
@@ -208,9 +212,13 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D
 /// Records of instances in a copy of the store.
 pub(in crate::runtime) const OWNER: Owner = Owner { category: "$process", rewrite, label };
 /// Owner of the records of parked triggers that cannot be read.
-pub(in crate::runtime) const OWNER_OF_UNREAD: Owner = Owner { category: "$parked", rewrite, label: no_label };
+pub(in crate::runtime) const OWNER_OF_UNREAD: Owner =
+    Owner { category: "$parked", rewrite, label: no_label };
 
-fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
+fn rewrite(
+    record: &RecordedEvent,
+    positions: &dyn Positions,
+) -> Result<Option<NewEvent>, RewriteError> {
     positions::changed(record, |event: &mut ProcessEvent| event.rewrite(positions)).map(Some)
 }
 
@@ -228,7 +236,9 @@ impl ProcessEvent {
                 reacted.carried = positions.through(Position(reacted.carried)).0;
                 reacted.cause.rewrite(positions);
             }
-            Self::Parked(Parked { cause, .. }) | Self::Skipped { cause, .. } | Self::Unparked { cause } => {
+            Self::Parked(Parked { cause, .. })
+            | Self::Skipped { cause, .. }
+            | Self::Unparked { cause } => {
                 cause.rewrite(positions);
             }
         }

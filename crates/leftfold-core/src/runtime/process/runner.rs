@@ -1,8 +1,9 @@
 //! The runner of one process: one step at a time, each of which leaves the log whole.
 //!
-//! A step is the first of these that there is to do: carry out commands that are recorded, let timers fire that are
-//! due, react to what is new. Whatever fails, the runner forgets what it holds in memory and begins again from the
-//! log, as after a crash: so there is one way back, and it is always the same.
+//! A step is the first of these that there is to do: carry out commands that are recorded, let
+//! timers fire that are due, react to what is new. Whatever fails, the runner forgets what it holds
+//! in memory and begins again from the log, as after a crash: so there is one way back, and it is
+//! always the same.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,8 +28,8 @@ use crate::runtime::board::{Doing, ForPerson};
 use crate::runtime::tenure::{Right, Tenure};
 use crate::runtime::{Host, StartError};
 use crate::store::{
-    AppendError, CheckpointRecord, Head, Invalid, Label, Metadata, MoveFrom, NoneMatching, Outcome, Position, Query, Read,
-    ReadError, RecordedEvent, State, Status, SubscribeError, Timestamp,
+    AppendError, CheckpointRecord, Head, Invalid, Label, Metadata, MoveFrom, NoneMatching, Outcome,
+    Position, Query, Read, ReadError, RecordedEvent, State, Status, SubscribeError, Timestamp,
 };
 
 /// Timers that fire with one append, at most.
@@ -75,11 +76,13 @@ pub(super) struct Known<P: Process> {
     through: Position,
     /// Position up to which the log knows that.
     checkpoint: Position,
-    /// Everything that is recorded of the process up to here is taken in. An append on top of anything else is refused.
+    /// Everything that is recorded of the process up to here is taken in. An append on top of
+    /// anything else is refused.
     own_through: Position,
     /// Records of the process that cannot be read, still to be parked.
     unreadable: Vec<Unreadable>,
-    /// A durable end. Once everything up to it was reacted to, so was everything recorded before its time.
+    /// A durable end. Once everything up to it was reacted to, so was everything recorded before
+    /// its time.
     barrier: Option<Head>,
 }
 
@@ -105,8 +108,20 @@ impl<P: Process> ProcessRunner<P> {
         let doing = Arc::<Doing>::default();
         host.board.watch(P::NAME, doing.clone());
         let (known, passed_over, tenure) = (None, PassedOver::default(), None);
-        let mut runner =
-            Self { host, archive, targets, consumer, query, own, known, passed_over, asked, doing, tenure, near_max };
+        let mut runner = Self {
+            host,
+            archive,
+            targets,
+            consumer,
+            query,
+            own,
+            known,
+            passed_over,
+            asked,
+            doing,
+            tenure,
+            near_max,
+        };
         runner.known = Some(runner.begin().await?);
         runner.host.board.say(P::NAME, "its start");
         Ok(runner)
@@ -128,7 +143,8 @@ impl<P: Process> ProcessRunner<P> {
     /// Reads the runner's state from the log.
     pub(super) async fn begin(&self) -> Result<Known<P>, StartError> {
         let store = &self.host.store;
-        // Whatever is recorded of the process after this may be read below, or not: the next append finds out.
+        // Whatever is recorded of the process after this may be read below, or not: the next append
+        // finds out.
         let own_through = store.head().position;
         self.host.look_for_types(P::NAME).await;
         let checkpoint = match store.checkpoint(self.consumer.clone()).await? {
@@ -138,14 +154,27 @@ impl<P: Process> ProcessRunner<P> {
             }
             None => Position::START,
         };
-        let unfinished = Unfinished::load(&self.archive, P::NAME, self.host.clock.now(), self.near_max).await;
+        let unfinished =
+            Unfinished::load(&self.archive, P::NAME, self.host.clock.now(), self.near_max).await;
         let Unfinished { orders, timers, mut unreadable } = unfinished.map_err(start_error)?;
         let (parking, more) = Parking::load(&self.archive, P::NAME).await.map_err(start_error)?;
         unreadable.retain(|found| !parking.knows_record(found.position) && !more.contains(found));
         unreadable.extend(more);
         let instances = Instances::new(self.archive.clone(), self.targets.clone(), parking);
-        let (ahead, ahead_through, barrier, through) = (VecDeque::new(), checkpoint, None, checkpoint);
-        Ok(Known { instances, orders, timers, ahead, ahead_through, through, checkpoint, own_through, unreadable, barrier })
+        let (ahead, ahead_through, barrier, through) =
+            (VecDeque::new(), checkpoint, None, checkpoint);
+        Ok(Known {
+            instances,
+            orders,
+            timers,
+            ahead,
+            ahead_through,
+            through,
+            checkpoint,
+            own_through,
+            unreadable,
+            barrier,
+        })
     }
 
     /// Runs until told to stop.
@@ -180,9 +209,15 @@ impl<P: Process> ProcessRunner<P> {
                 Step::Idle(at) => (at, true),
                 Step::Stalled(_, at) | Step::NeedsPerson(_, at) => (at, false),
             };
-            let wakes_at = self.tenure.iter().map(Tenure::renews_at).filter(|_| waits).fold(wakes_at, Timestamp::min);
+            let wakes_at = self
+                .tenure
+                .iter()
+                .map(Tenure::renews_at)
+                .filter(|_| waits)
+                .fold(wakes_at, Timestamp::min);
             let through = self.known.as_ref().map_or(Position::END, |known| known.through);
-            let news = |status: &Status| status.head.position > through || status.state == State::Closed;
+            let news =
+                |status: &Status| status.head.position > through || status.state == State::Closed;
             tokio::select! {
                 biased;
                 () = crate::runtime::stopped(&mut stop) => break "stopped",
@@ -206,7 +241,8 @@ impl<P: Process> ProcessRunner<P> {
         let before = tenure.fence();
         let right = tenure.hold(&self.host).await;
         if tenure.fence() != before {
-            // Whoever had it may have recorded commands since that was read, and nobody else carries them out.
+            // Whoever had it may have recorded commands since that was read, and nobody else
+            // carries them out.
             self.known = None;
         }
         right
@@ -227,9 +263,10 @@ impl<P: Process> ProcessRunner<P> {
                     self.known = Some(known);
                     Step::Worked
                 }
-                Err(StartError::Read(ReadError::Closed) | StartError::Foreign(SubscribeError::Read(ReadError::Closed))) => {
-                    Step::Closed
-                }
+                Err(
+                    StartError::Read(ReadError::Closed)
+                    | StartError::Foreign(SubscribeError::Read(ReadError::Closed)),
+                ) => Step::Closed,
                 Err(error) => self.stalled(format!("the log to be read again: {error}")),
             },
         };
@@ -309,7 +346,8 @@ impl<P: Process> ProcessRunner<P> {
                 Took::Nothing => {}
             }
         }
-        let wakes_at = known.orders.wakes_at().into_iter().fold(known.timers.wakes_at(), Timestamp::min);
+        let wakes_at =
+            known.orders.wakes_at().into_iter().fold(known.timers.wakes_at(), Timestamp::min);
         Ok(Step::Idle(wakes_at.max(now.plus(Duration::from_millis(1)))))
     }
 
@@ -323,9 +361,15 @@ impl<P: Process> ProcessRunner<P> {
         }
         let mut batch = Batch::default();
         for RefusedOrder { key, cause, metadata } in out.refused {
-            let issued_at = self.archive.event_at(cause.position()).await?.map_or(now, |event| event.recorded_at);
+            let issued_at = self
+                .archive
+                .event_at(cause.position())
+                .await?
+                .map_or(now, |event| event.recorded_at);
             let Some(heard) = Heard::refused(&key, &cause, issued_at) else { continue };
-            if known.instances.hear_own(heard.clone(), metadata.clone(), &mut batch).await? != Hearing::Taken {
+            if known.instances.hear_own(heard.clone(), metadata.clone(), &mut batch).await?
+                != Hearing::Taken
+            {
                 self.append(known, std::mem::take(&mut batch), None, None).await?;
                 if known.instances.hear_own(heard, metadata, &mut batch).await? != Hearing::Taken {
                     return Err(Trouble::Full);
@@ -345,7 +389,12 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Takes a command as concluded, and appends the batch once it is full.
-    async fn concluded(&self, known: &mut Known<P>, cause: &StoredCause, batch: &mut Batch) -> Result<(), Trouble> {
+    async fn concluded(
+        &self,
+        known: &mut Known<P>,
+        cause: &StoredCause,
+        batch: &mut Batch,
+    ) -> Result<(), Trouble> {
         known.orders.conclude(cause);
         if batch.has_room() {
             return Ok(());
@@ -362,7 +411,8 @@ impl<P: Process> ProcessRunner<P> {
             known.barrier = Some(self.host.store.head());
         }
         let Some(barrier) = known.barrier else { return Ok(None) };
-        // What came before its time may set, replace and cancel timers. Those that it passed over say nothing.
+        // What came before its time may set, replace and cancel timers. Those that it passed over
+        // say nothing.
         let heard_through = barrier.position.max(known.own_through);
         if known.through < heard_through {
             match self.take_new(known).await? {
@@ -372,14 +422,19 @@ impl<P: Process> ProcessRunner<P> {
                 Took::Nothing => {}
             }
         }
-        // Recorded time increases: what comes after a barrier beyond the due time was recorded after it. An append that
-        // is under way may have been stamped before it: then it must not be one that the process follows.
-        let none_matching = (barrier.recorded_at <= last_due)
-            .then(|| NoneMatching { query: self.query.clone().or(self.own.clone()), after: known.through });
+        // Recorded time increases: what comes after a barrier beyond the due time was recorded
+        // after it. An append that is under way may have been stamped before it: then it must not
+        // be one that the process follows.
+        let none_matching = (barrier.recorded_at <= last_due).then(|| NoneMatching {
+            query: self.query.clone().or(self.own.clone()),
+            after: known.through,
+        });
         let (mut batch, mut fired) = (Batch::default(), Vec::with_capacity(due.len()));
         for timer in due {
             let heard = Heard::timer(&timer.key, &timer.name, timer.due, timer.set_at);
-            if known.instances.hear_own(heard, Metadata::default(), &mut batch).await? != Hearing::Taken {
+            if known.instances.hear_own(heard, Metadata::default(), &mut batch).await?
+                != Hearing::Taken
+            {
                 break;
             }
             fired.push(timer);
@@ -399,7 +454,8 @@ impl<P: Process> ProcessRunner<P> {
     /// Reacts to the events that were recorded since.
     async fn take_new(&self, known: &mut Known<P>) -> Result<Took, Trouble> {
         if known.ahead.is_empty() {
-            let read = Read::matching(self.query.clone(), known.through.next()).page_of(EVENTS_AT_ONCE);
+            let read =
+                Read::matching(self.query.clone(), known.through.next()).page_of(EVENTS_AT_ONCE);
             let page = self.host.store.page(read).await?;
             if page.events.is_empty() {
                 let more = page.through > known.through && page.next.is_some();
@@ -412,7 +468,11 @@ impl<P: Process> ProcessRunner<P> {
         let (mut batch, mut through) = (Batch::default(), known.through);
         let mut heard = Hearing::Taken;
         while let Some(event) = known.ahead.front() {
-            let _doing = self.doing.begin("the reaction to the event at", event.position, self.host.clock.now());
+            let _doing = self.doing.begin(
+                "the reaction to the event at",
+                event.position,
+                self.host.clock.now(),
+            );
             heard = known.instances.hear(event, &mut batch).await?;
             if heard != Hearing::Taken {
                 break;
@@ -461,21 +521,33 @@ impl<P: Process> ProcessRunner<P> {
         if batch.is_empty() && through.is_none() {
             return Ok(());
         }
-        let (carried, fired_before) = (known.orders.carried(), known.timers.fired_before().min(batch.first_due()));
+        let (carried, fired_before) =
+            (known.orders.carried(), known.timers.fired_before().min(batch.first_due()));
         batch.entries.iter_mut().for_each(|entry| entry.mark(carried, fired_before));
         let checkpoint = match through {
             Some(through) => Some(CheckpointRecord {
                 consumer: self.consumer.clone(),
                 from: MoveFrom::Exactly(known.checkpoint),
-                checkpoint: self.host.store.checkpoint_at(through).await.map_err(|error| Trouble::Store(error.to_string()))?,
+                checkpoint: self
+                    .host
+                    .store
+                    .checkpoint_at(through)
+                    .await
+                    .map_err(|error| Trouble::Store(error.to_string()))?,
             }),
             None => None,
         };
-        // The marks speak of everything that is recorded of the process: so nothing may be that is not known.
+        // The marks speak of everything that is recorded of the process: so nothing may be that is
+        // not known.
         let unknown = || NoneMatching { query: self.own.clone(), after: known.own_through };
         let none_matching = none_matching.unwrap_or_else(unknown);
         let append = batch.append(&self.archive.own, checkpoint, none_matching, self.fence());
-        match self.host.store.append(append.map_err(|error| Trouble::Store(error.to_string()))?).await {
+        match self
+            .host
+            .store
+            .append(append.map_err(|error| Trouble::Store(error.to_string()))?)
+            .await
+        {
             Ok(Outcome::Appended(appended)) => {
                 if let Some(through) = through {
                     (known.through, known.checkpoint) = (through, through);
@@ -491,8 +563,12 @@ impl<P: Process> ProcessRunner<P> {
                 Ok(())
             }
             Ok(Outcome::Conflict(conflict)) => Err(Trouble::Begin(conflict.to_string())),
-            Ok(Outcome::Repeated(_)) => Err(Trouble::Begin("an append without a command id was repeated".to_owned())),
-            Err(error @ AppendError::CheckpointMoved { .. }) => Err(Trouble::Begin(error.to_string())),
+            Ok(Outcome::Repeated(_)) => {
+                Err(Trouble::Begin("an append without a command id was repeated".to_owned()))
+            }
+            Err(error @ AppendError::CheckpointMoved { .. }) => {
+                Err(Trouble::Begin(error.to_string()))
+            }
             Err(AppendError::Fenced { .. }) => Err(Trouble::Fenced),
             Err(AppendError::Closed) => Err(Trouble::Closed),
             Err(error) => Err(Trouble::Store(format!("its reactions to be recorded: {error}"))),
@@ -512,7 +588,9 @@ impl<P: Process> ProcessRunner<P> {
     fn say_status(&self, step: &Step) {
         if let Some(known) = &self.known {
             let Tally { parked, stuck, .. } = known.instances.parking.tally();
-            self.host.board.say_for_person(P::NAME, ForPerson { parked: parked - stuck, stuck, in_doubt: 0 });
+            self.host
+                .board
+                .say_for_person(P::NAME, ForPerson { parked: parked - stuck, stuck, in_doubt: 0 });
         }
         match step {
             Step::Stalled(why, _) => return self.host.board.say_away(P::NAME, why),

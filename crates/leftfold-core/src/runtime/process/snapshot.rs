@@ -1,8 +1,9 @@
 //! Snapshots of instances: a cached fold at a version, never the truth.
 //!
-//! An instance is folded from its stream since its present life began, and each of its reactions from the event that it
-//! speaks of. One that never ends would take ever longer to be read. A snapshot is used only if it belongs to this very
-//! history and reads as it was written; the first that are used after a start are held against a fold without them.
+//! An instance is folded from its stream since its present life began, and each of its reactions
+//! from the event that it speaks of. One that never ends would take ever longer to be read. A
+//! snapshot is used only if it belongs to this very history and reads as it was written; the first
+//! that are used after a start are held against a fold without them.
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, HashMap};
@@ -114,7 +115,10 @@ impl Trust {
     }
 
     fn lose<P: Process>(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<P>(), Belief::Lost);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(TypeId::of::<P>(), Belief::Lost);
     }
 }
 
@@ -150,18 +154,30 @@ impl Archive {
         let Ok(json) = serde_json::to_vec(&stored) else { return };
         let mut bytes = blake3::hash(&json).as_bytes()[..8].to_vec();
         bytes.extend_from_slice(&json);
-        self.store.keep_snapshot(key::<P>(self.store.identity().store, &instance.stream), Bytes::from(bytes));
+        self.store.keep_snapshot(
+            key::<P>(self.store.identity().store, &instance.stream),
+            Bytes::from(bytes),
+        );
         instance.snapshot_version = instance.version;
     }
 
     /// The instance of a snapshot that belongs to this history and can be trusted.
-    pub(super) async fn snapshotted<P: Process>(&self, key: &str, stream: &StreamName) -> Result<Option<Instance<P>>, LoadError> {
+    pub(super) async fn snapshotted<P: Process>(
+        &self,
+        key: &str,
+        stream: &StreamName,
+    ) -> Result<Option<Instance<P>>, LoadError> {
         let Some(code) = P::snapshots().code else { return Ok(None) };
-        let Some(bytes) = self.store.snapshot(self::key::<P>(self.store.identity().store, stream)).await? else {
+        let Some(bytes) =
+            self.store.snapshot(self::key::<P>(self.store.identity().store, stream)).await?
+        else {
             return Ok(None);
         };
         let Some((stored, state)) = decode(&bytes, &code) else { return Ok(None) };
-        let page = self.store.page(Read::stream(stream.clone(), Version(stored.version)).page_of(1)).await?;
+        let page = self
+            .store
+            .page(Read::stream(stream.clone(), Version(stored.version)).page_of(1))
+            .await?;
         let last = page.events.first().map(|record| (record.version().0, record.position.0));
         if last != Some((stored.version, stored.position)) {
             tracing::warn!(%stream, stored.version, "a snapshot does not belong to this history and is not used");

@@ -104,7 +104,11 @@ impl Targets {
         A::Command: Serialize + DeserializeOwned,
         A::Refusal: Serialize + DeserializeOwned,
     {
-        let kind = Kind { carry: |order| Box::pin(carry::<A>(order)), check: check::<A>, take_into_use: take_into_use::<A> };
+        let kind = Kind {
+            carry: |order| Box::pin(carry::<A>(order)),
+            check: check::<A>,
+            take_into_use: take_into_use::<A>,
+        };
         self.kinds.insert(A::CATEGORY, kind);
         self
     }
@@ -118,8 +122,10 @@ impl Targets {
     pub(super) fn check(&self, asked: &Asked) -> Result<(), String> {
         let StoredCommand { to, id, .. } = &asked.stored;
         let kind = self.kinds.get(to.as_str());
-        let kind = kind.ok_or_else(|| format!("{to} is no target of the process, name it in targets()"))?;
-        (kind.check)(asked).map_err(|why| format!("the command for {to}-{id} cannot be written: {why}"))
+        let kind =
+            kind.ok_or_else(|| format!("{to} is no target of the process, name it in targets()"))?;
+        (kind.check)(asked)
+            .map_err(|why| format!("the command for {to}-{id} cannot be written: {why}"))
     }
 
     /// Carries a command out, once for its id however often it is called.
@@ -130,7 +136,9 @@ impl Targets {
                 Ok(carried) => carried,
                 Err(panic) => Carried::Stuck(format!("it panicked: {panic}")),
             },
-            None => Carried::Stuck(format!("{category} is no target of the process any more, name it in targets()")),
+            None => Carried::Stuck(format!(
+                "{category} is no target of the process any more, name it in targets()"
+            )),
         }
     }
 }
@@ -147,11 +155,15 @@ where
     if let Some(command) = asked.issued.downcast_ref::<A::Command>() {
         return json::encode(command).map(drop).map_err(|lost| lost.with_name());
     }
-    // It was issued as the command of another type of the same category: what can be compared is what it was written as.
+    // It was issued as the command of another type of the same category: what can be compared is
+    // what it was written as.
     let command = &asked.stored.command;
     let read: A::Command = command.read().map_err(|error| error.to_string())?;
     let again = Json::of_unread(&read).map_err(|error| error.to_string())?;
-    command.is_of(&read).then_some(()).ok_or_else(|| format!("it would be {}", shortened(again.text().to_owned())))
+    command
+        .is_of(&read)
+        .then_some(())
+        .ok_or_else(|| format!("it would be {}", shortened(again.text().to_owned())))
 }
 
 async fn carry<A: Aggregate>(order: Order) -> Carried
@@ -161,10 +173,18 @@ where
 {
     let command: A::Command = match order.command.read() {
         Ok(command) => command,
-        Err(error) => return Carried::Stuck(format!("a recorded command for {} does not parse: {error}", A::CATEGORY)),
+        Err(error) => {
+            return Carried::Stuck(format!(
+                "a recorded command for {} does not parse: {error}",
+                A::CATEGORY
+            ));
+        }
     };
     let command = order.store.aggregate::<A>().command(&order.id, command);
-    let command = command.with_id(order.command_id).request(order.command.text().as_bytes()).caused_by(order.cause);
+    let command = command
+        .with_id(order.command_id)
+        .request(order.command.text().as_bytes())
+        .caused_by(order.cause);
     let alongside = Alongside { fence: order.fence, ..Alongside::default() };
     match command.remembering_refusal().alongside(alongside).execute().await {
         Ok(_) => Carried::Done,
@@ -182,7 +202,9 @@ where
     match error {
         ExecuteError::Refused(refusal) => match Json::of(&refusal) {
             Ok(json) => Carried::Refused { refusal: json, reason: refusal.to_string() },
-            Err(error) => Carried::Stuck(format!("it was refused, and that cannot be written: {error}")),
+            Err(error) => {
+                Carried::Stuck(format!("it was refused, and that cannot be written: {error}"))
+            }
         },
         ExecuteError::Append(AppendError::Fenced { .. }) => Carried::Fenced,
         // Others write, or the store fails: that passes.

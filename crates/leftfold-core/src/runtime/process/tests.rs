@@ -84,12 +84,15 @@ async fn a_hundred_thousand_timers_fire_each_once_and_a_bounded_number_of_them_i
     let archive = Archive::new::<Alarm>(store.clone()).unwrap();
     let start = Timestamp::from_micros(0);
     let timer = |key: usize, number: usize| {
-        let due = start.plus(MINUTE * (key % MINUTES) as u32 + Duration::from_millis(number as u64 * 900));
+        let due = start
+            .plus(MINUTE * (key % MINUTES) as u32 + Duration::from_millis(number as u64 * 900));
         SetTimer { name: number.to_string(), due, at_once: false }
     };
     for first in (0..REACTIONS).step_by(1_000) {
         let keys = first..REACTIONS.min(first + 1_000);
-        let events = keys.map(|key| reaction(&archive, key, (0..PER_REACTION).map(|number| timer(key, number)).collect()));
+        let events = keys.map(|key| {
+            reaction(&archive, key, (0..PER_REACTION).map(|number| timer(key, number)).collect())
+        });
         store.append(Append::of(events.collect()).by(Authority::RUNTIME)).await.unwrap();
     }
     let mut timers = Timers::from("alarm", start, NEAR_MAX);
@@ -127,7 +130,12 @@ async fn more_timers_at_one_moment_than_are_kept_fire_each_once_also_over_restar
     for note in 0..NOTES {
         let names = (0..TIMERS).map(|number| number.to_string()).collect();
         let event = schema.encode(&Note::Taken { names, due }).unwrap();
-        store.append(Append::of(vec![event.in_stream(StreamName::of("note", &note.to_string()).unwrap())])).await.unwrap();
+        store
+            .append(Append::of(vec![
+                event.in_stream(StreamName::of("note", &note.to_string()).unwrap()),
+            ]))
+            .await
+            .unwrap();
     }
     let reactions = async || {
         let read = Read::matching(Query::category("$process:alarm"), Position(1));
@@ -140,9 +148,12 @@ async fn more_timers_at_one_moment_than_are_kept_fire_each_once_also_over_restar
             clock.set(now);
         }
         let (_asked, asks) = mpsc::channel(1);
-        let mut runner = ProcessRunner::<Alarm>::new(Host::new(store.clone(), clock.clone()), asks).await.unwrap();
+        let mut runner = ProcessRunner::<Alarm>::new(Host::new(store.clone(), clock.clone()), asks)
+            .await
+            .unwrap();
         runner.keep_near(100).await;
-        // What fired at the same moment before is passed over again, a look and a step for each hundred.
+        // What fired at the same moment before is passed over again, a look and a step for each
+        // hundred.
         for _ in 0..50 {
             if matches!(runner.step().await, Step::Idle(_)) {
                 break;

@@ -1,4 +1,5 @@
-//! The timers of a process that are due soon. All others wait in the log, found by the minute in which they are due.
+//! The timers of a process that are due soon. All others wait in the log, found by the minute in
+//! which they are due.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,16 +39,25 @@ impl Near {
 pub(super) struct Timers {
     process: &'static str,
     near: BTreeSet<Near>,
-    /// Every timer that was set, sorts before this and has not fired is near. More may be due at one moment than are kept:
-    /// so it is a place in their order, not a moment.
+    /// Every timer that was set, sorts before this and has not fired is near. More may be due at
+    /// one moment than are kept: so it is a place in their order, not a moment.
     horizon: Near,
     near_max: usize,
 }
 
 impl Timers {
     /// None near. Of all that were set, those that are due before the moment have fired.
-    pub(super) const fn from(process: &'static str, fired_before: Timestamp, near_max: usize) -> Self {
-        let horizon = Near { due: fired_before, key: String::new(), name: String::new(), set_at: Position::START };
+    pub(super) const fn from(
+        process: &'static str,
+        fired_before: Timestamp,
+        near_max: usize,
+    ) -> Self {
+        let horizon = Near {
+            due: fired_before,
+            key: String::new(),
+            name: String::new(),
+            set_at: Position::START,
+        };
         Self { process, near: BTreeSet::new(), horizon, near_max }
     }
 
@@ -91,7 +101,11 @@ impl Timers {
 
     /// Returns the moment at which to look further.
     fn looks_at(&self) -> Timestamp {
-        if self.horizon.due == Timestamp::MAX { Timestamp::MAX } else { self.horizon.due.minus(AHEAD / 2) }
+        if self.horizon.due == Timestamp::MAX {
+            Timestamp::MAX
+        } else {
+            self.horizon.due.minus(AHEAD / 2)
+        }
     }
 
     /// Tells whether there is room for enough timers to make a lookup worth its while.
@@ -100,17 +114,24 @@ impl Timers {
     }
 
     /// Looks for timers that are due soon after now. Whether there may be more to look at.
-    pub(super) async fn look_ahead(&mut self, archive: &Archive, now: Timestamp) -> Result<bool, LoadError> {
+    pub(super) async fn look_ahead(
+        &mut self,
+        archive: &Archive,
+        now: Timestamp,
+    ) -> Result<bool, LoadError> {
         if self.looks_at() > now || self.horizon.due == Timestamp::MAX || !self.has_room() {
             return Ok(false);
         }
         let (from, last) = (bucket(self.horizon.due), bucket(now.plus(AHEAD)));
         let (query, to) = if last - from > BUCKETS_BY_MINUTE_MAX {
-            // Nothing happened for weeks, or the clock was set: to look at everything that was recorded costs less.
+            // Nothing happened for weeks, or the clock was set: to look at everything that was
+            // recorded costs less.
             (Query::category(category(self.process)), last)
         } else {
             let to = last.min(from.saturating_add(BUCKETS_PER_LOOK - 1));
-            let item = |bucket| QueryItem { tags: tags(self.process, bucket), ..QueryItem::default() }.with_system();
+            let item = |bucket| {
+                QueryItem { tags: tags(self.process, bucket), ..QueryItem::default() }.with_system()
+            };
             ((from..=to).map(item).collect(), to)
         };
         let mut events = archive.store.read(Read::matching(query, Position(1)));
@@ -126,7 +147,10 @@ impl Timers {
         let key = event.stream.as_ref().map_or("", |at| at.name.id());
         // What cannot be read is parked once it is concerned.
         if let Ok(ProcessEvent::Reacted(reacted)) = archive.own(event) {
-            reacted.near(key, event.position).filter(|timer| timer >= since).for_each(|timer| self.set(timer));
+            reacted
+                .near(key, event.position)
+                .filter(|timer| timer >= since)
+                .for_each(|timer| self.set(timer));
         }
     }
 
@@ -143,7 +167,12 @@ impl Timers {
 impl Reacted {
     /// The timers that it set, recorded there.
     pub(super) fn near(&self, key: &str, set_at: Position) -> impl Iterator<Item = Near> {
-        self.timers.iter().map(move |timer| Near { due: timer.due, key: key.to_owned(), name: timer.name.clone(), set_at })
+        self.timers.iter().map(move |timer| Near {
+            due: timer.due,
+            key: key.to_owned(),
+            name: timer.name.clone(),
+            set_at,
+        })
     }
 }
 

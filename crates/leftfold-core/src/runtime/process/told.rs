@@ -65,10 +65,23 @@ impl Reacted {
                 Heard::Refused { by: format!("{to}-{id}"), command: command.shown(), reason }
             }
             // Nothing reacts to them.
-            StoredCause::Command { position, .. } | StoredCause::Record { position } => Heard::Event(Position(position)),
+            StoredCause::Command { position, .. } | StoredCause::Record { position } => {
+                Heard::Event(Position(position))
+            }
         };
-        let commands = self.commands.into_iter().map(|one| (format!("{}-{}", one.to, one.id), one.command.shown())).collect();
+        let commands = self
+            .commands
+            .into_iter()
+            .map(|one| (format!("{}-{}", one.to, one.id), one.command.shown()))
+            .collect();
         let set = self.timers.into_iter().map(|timer| (timer.name, timer.due)).collect();
-        What::Reacted { to, starts: self.starts, ends: self.ends, commands, set, cancelled: self.cancelled }
+        What::Reacted {
+            to,
+            starts: self.starts,
+            ends: self.ends,
+            commands,
+            set,
+            cancelled: self.cancelled,
+        }
     }
 }

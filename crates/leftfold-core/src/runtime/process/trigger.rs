@@ -34,7 +34,8 @@ pub struct Context {
     pub at: Timestamp,
 }
 
-/// A command of a process that its target refused, in the words of its own type. It is issued once; nothing of it happened.
+/// A command of a process that its target refused, in the words of its own type. It is issued once;
+/// nothing of it happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refused {
     pub(super) category: String,
@@ -48,7 +49,9 @@ pub struct Refused {
 impl Refused {
     /// Returns the refusal as it was recorded; `None` if the cause is not a refusal.
     pub(super) fn stored(cause: &StoredCause) -> Option<Self> {
-        let StoredCause::Refused { to, id, command, refusal, reason, .. } = cause.clone() else { return None };
+        let StoredCause::Refused { to, id, command, refusal, reason, .. } = cause.clone() else {
+            return None;
+        };
         Some(Self { category: to, id, command, refusal, reason, is_of_earlier_life: false })
     }
 

@@ -27,13 +27,15 @@ impl Unfinished {
         near_max: usize,
     ) -> Result<Self, LoadError> {
         let own = Query::category(category(process));
-        let mut records = archive.store.read(Read::matching(own.clone(), Position::END).backwards().page_of(16));
+        let mut records =
+            archive.store.read(Read::matching(own.clone(), Position::END).backwards().page_of(16));
         // Where it never reacted, no timer was set.
         let (mut carried, mut fired_before) = (Position::START, now);
         'looking: while let Some(page) = records.page().await? {
             for record in page {
                 if let Ok(ProcessEvent::Reacted(reacted)) = archive.own(&record) {
-                    (carried, fired_before) = (Position(reacted.carried), Timestamp::from_micros(reacted.fired_before));
+                    (carried, fired_before) =
+                        (Position(reacted.carried), Timestamp::from_micros(reacted.fired_before));
                     break 'looking;
                 }
             }
@@ -55,7 +57,9 @@ impl Unfinished {
                         && let Ok(ProcessEvent::Reacted(reacted)) = archive.own(&record)
                     {
                         take_orders(&mut orders, &record, &reacted);
-                        reacted.near(key_of(&record), record.position).for_each(|timer| timers.set(timer));
+                        reacted
+                            .near(key_of(&record), record.position)
+                            .for_each(|timer| timers.set(timer));
                     }
                 }
                 Ok(ProcessEvent::Skipped { .. } | ProcessEvent::Unparked { .. }) => {}

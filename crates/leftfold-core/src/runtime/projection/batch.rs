@@ -60,7 +60,11 @@ impl<E: Event> Batch<E> {
 
     /// Takes up the events that the subscription has, and waits if it has none. Safe to cancel:
     /// events that were taken stay.
-    pub(super) async fn fill(&mut self, log: &mut Subscription, schema: &Schema) -> Result<(), ReadError> {
+    pub(super) async fn fill(
+        &mut self,
+        log: &mut Subscription,
+        schema: &Schema,
+    ) -> Result<(), ReadError> {
         if self.is_full() {
             return Ok(());
         }
@@ -77,8 +81,8 @@ impl<E: Event> Batch<E> {
         Ok(())
     }
 
-    /// The span in which it is consumed. If it is of one event, it continues that one's trace; else it is linked with those
-    /// of its events.
+    /// The span in which it is consumed. If it is of one event, it continues that one's trace; else
+    /// it is linked with those of its events.
     pub(super) fn span(&self, projection: &'static str, version: u32) -> Span {
         if self.items.is_empty() {
             return Span::none();
@@ -93,7 +97,10 @@ impl<E: Event> Batch<E> {
             parent_id = tracing::field::Empty
         );
         if !span.is_disabled() {
-            span::comes_of(&span, self.items.iter().map(|item| item.envelope().metadata.trace.as_ref()));
+            span::comes_of(
+                &span,
+                self.items.iter().map(|item| item.envelope().metadata.trace.as_ref()),
+            );
         }
         span
     }
@@ -105,7 +112,12 @@ impl<E: Event> Batch<E> {
             Signal::Event(event) => {
                 self.through = event.position;
                 self.bytes += event.data.len() + event.metadata.user.len();
-                self.items.push(Item { content: decode(event, schema), behind_unreadable: false, key: None, lane: 0 });
+                self.items.push(Item {
+                    content: decode(event, schema),
+                    behind_unreadable: false,
+                    key: None,
+                    lane: 0,
+                });
             }
             Signal::Progress(position) | Signal::FellBehind(position) => self.through = position,
             Signal::CaughtUp(position) => (self.through, self.caught_up) = (position, true),
@@ -118,11 +130,17 @@ impl<E: Event> Batch<E> {
     }
 
     fn is_full(&self) -> bool {
-        self.items.len() >= BATCH_EVENTS_MAX || self.bytes >= BATCH_BYTES_MAX || self.through >= self.until
+        self.items.len() >= BATCH_EVENTS_MAX
+            || self.bytes >= BATCH_BYTES_MAX
+            || self.through >= self.until
     }
 
     /// Gives each lane its part: events of one key stay together.
-    pub(super) fn divide<T: Target, P: Projection<T, Event = E>>(&mut self, projection: &P, lanes: usize) {
+    pub(super) fn divide<T: Target, P: Projection<T, Event = E>>(
+        &mut self,
+        projection: &P,
+        lanes: usize,
+    ) {
         if lanes < 2 {
             return;
         }
@@ -170,7 +188,10 @@ impl<E> Item<E> {
     }
 
     /// Returns the key that it must stay in order with; its stream, if it has none.
-    pub(super) fn known_key<T: Target, P: Projection<T, Event = E>>(&self, projection: &P) -> String {
+    pub(super) fn known_key<T: Target, P: Projection<T, Event = E>>(
+        &self,
+        projection: &P,
+    ) -> String {
         if let Some(key) = &self.key {
             return key.clone();
         }
@@ -178,8 +199,8 @@ impl<E> Item<E> {
         key.unwrap_or_else(|| stream_of(self.envelope()).to_owned())
     }
 
-    /// Computes the key that it must stay in order with, once. An event that has none cannot be read, and waits under
-    /// its stream.
+    /// Computes the key that it must stay in order with, once. An event that has none cannot be
+    /// read, and waits under its stream.
     pub(super) fn find_key<T: Target, P: Projection<T, Event = E>>(&mut self, projection: &P)
     where
         E: Event,
@@ -209,7 +230,9 @@ pub(super) fn key_of<T: Target, P: Projection<T>>(
 ) -> Option<Result<String, String>> {
     let event = events.first()?;
     Some(match catch_unwind(AssertUnwindSafe(|| projection.key(event))) {
-        Ok(key) if key.len() > KEY_BYTES_MAX => Err(format!("its key has {} bytes, {KEY_BYTES_MAX} at most", key.len())),
+        Ok(key) if key.len() > KEY_BYTES_MAX => {
+            Err(format!("its key has {} bytes, {KEY_BYTES_MAX} at most", key.len()))
+        }
         Ok(key) => Ok(key),
         Err(panic) => Err(format!("key panicked: {}", message(&*panic))),
     })
@@ -231,10 +254,13 @@ pub(super) fn decode<E: Event>(recorded: RecordedEvent, schema: &Schema) -> Cont
     };
     match (schema.decode_each(&recorded, Unknown::Ignore, &mut each), first) {
         (Err(error), _) => Content::Unreadable(recorded, error.to_string()),
-        (Ok(()), Some(event)) if more.is_empty() => Content::One(Recorded { event, envelope: recorded }),
+        (Ok(()), Some(event)) if more.is_empty() => {
+            Content::One(Recorded { event, envelope: recorded })
+        }
         (Ok(()), first) => {
             let events = first.into_iter().chain(more);
-            let events = events.map(|event| Recorded { event, envelope: recorded.clone() }).collect();
+            let events =
+                events.map(|event| Recorded { event, envelope: recorded.clone() }).collect();
             Content::Several(recorded, events)
         }
     }

@@ -59,7 +59,8 @@ impl Calls {
         call: impl Future<Output = T>,
     ) -> Came<T> {
         let begun = |at| self.doing.begin(what, position, at);
-        // A thread that is blocked can be named only if it was said before; otherwise the first wait is early enough.
+        // A thread that is blocked can be named only if it was said before; otherwise the first
+        // wait is early enough.
         let mut doing = self.blocks.then(|| begun(self.clock.now()));
         let mut late = None;
         let mut call = pin!(call);
@@ -118,7 +119,9 @@ impl<S: Session> Session for Timed<S> {
     type Rows = S::Rows;
 
     async fn begin(&mut self) -> Result<(), ProjectionError> {
-        self.calls.ask("a transaction to begin at", self.position, TARGET_WITHIN, self.session.begin()).await
+        self.calls
+            .ask("a transaction to begin at", self.position, TARGET_WITHIN, self.session.begin())
+            .await
     }
 
     fn at(&mut self, position: Position) {
@@ -140,7 +143,14 @@ impl<S: Session> Session for Timed<S> {
     }
 
     async fn note(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), ProjectionError> {
-        self.calls.ask("a note to be kept at", self.position, TARGET_WITHIN, self.session.note(key, value)).await
+        self.calls
+            .ask(
+                "a note to be kept at",
+                self.position,
+                TARGET_WITHIN,
+                self.session.note(key, value),
+            )
+            .await
     }
 
     async fn notes(
@@ -154,10 +164,14 @@ impl<S: Session> Session for Timed<S> {
     }
 
     async fn commit(&mut self) -> Result<(), ProjectionError> {
-        self.calls.ask("the commit up to", self.position, TARGET_WITHIN, self.session.commit()).await
+        self.calls
+            .ask("the commit up to", self.position, TARGET_WITHIN, self.session.commit())
+            .await
     }
 
     async fn rollback(&mut self) -> Result<(), ProjectionError> {
-        self.calls.ask("the rollback at", self.position, TARGET_WITHIN, self.session.rollback()).await
+        self.calls
+            .ask("the rollback at", self.position, TARGET_WITHIN, self.session.rollback())
+            .await
     }
 }

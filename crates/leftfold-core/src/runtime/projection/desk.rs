@@ -1,4 +1,5 @@
-//! What a runner shares with those who ask: where it stands, what is parked, what it does right now.
+//! What a runner shares with those who ask: where it stands, what is parked, what it does right
+//! now.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -82,7 +83,11 @@ pub(super) struct Suspect {
 
 impl Readers {
     pub(in crate::runtime) fn new(versions: Vec<u32>) -> Self {
-        Self { versions, serving: watch::Sender::new(None), feed: broadcast::Sender::new(CHANGES_MAX) }
+        Self {
+            versions,
+            serving: watch::Sender::new(None),
+            feed: broadcast::Sender::new(CHANGES_MAX),
+        }
     }
 
     /// Learns which version serves. If it is another one, readers see other rows.
@@ -137,7 +142,9 @@ impl Desk {
 
     /// Tells everyone who waits the position of the version.
     pub(super) fn stands_at(&self, through: Position) {
-        self.standing.send_if_modified(|standing| std::mem::replace(&mut standing.through, through) != through);
+        self.standing.send_if_modified(|standing| {
+            std::mem::replace(&mut standing.through, through) != through
+        });
     }
 
     pub(super) fn ended(&self) {

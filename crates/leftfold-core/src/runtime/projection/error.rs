@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-/// Any error, so that `?` takes those of every driver. It is not an [`Error`] itself, which lets it be made from all.
+/// Any error, so that `?` takes those of every driver. It is not an [`Error`] itself, which lets it
+/// be made from all.
 pub struct ProjectionError(Box<dyn Error + Send + Sync>);
 
 impl ProjectionError {

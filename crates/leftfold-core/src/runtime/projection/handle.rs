@@ -1,4 +1,5 @@
-//! The handle on all projections: how each one stands, waiting for one, its parked items, and what changes.
+//! The handle on all projections: how each one stands, waiting for one, its parked items, and what
+//! changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +82,9 @@ impl Retried {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// No projection of this runtime has the name.
-    #[error("no projection of this runtime is named {name}, register it with Runtime::project or write the NAME of one that is")]
+    #[error(
+        "no projection of this runtime is named {name}, register it with Runtime::project or write the NAME of one that is"
+    )]
     Unknown {
         /// The name.
         name: String,
@@ -118,7 +121,9 @@ pub enum NotReached {
     },
     /// The projection has reached the position, but not all events up to there are in the rows: the
     /// event, or an earlier one of its stream, waits for a person.
-    #[error("{name} stands at {stands_at}, but the event at {position} is parked, retry or skip it: {reason}")]
+    #[error(
+        "{name} stands at {stands_at}, but the event at {position} is parked, retry or skip it: {reason}"
+    )]
     Parked {
         /// The projection.
         name: String,
@@ -130,7 +135,9 @@ pub enum NotReached {
         reason: String,
     },
     /// No projection of this runtime has the name.
-    #[error("no projection of this runtime is named {name}, register it with Runtime::project or write the NAME of one that is")]
+    #[error(
+        "no projection of this runtime is named {name}, register it with Runtime::project or write the NAME of one that is"
+    )]
     Unknown {
         /// The name.
         name: String,
@@ -145,7 +152,13 @@ impl Projections {
         let status = |Entry { desk, .. }: &Entry| {
             let consumer = statuses.iter().find(|status| status.name == desk.label)?.clone();
             let (serves, parked) = (desk.serves(), desk.parked_len());
-            Some(ProjectionStatus { name: desk.name, version: desk.version, serves, parked, consumer })
+            Some(ProjectionStatus {
+                name: desk.name,
+                version: desk.version,
+                serves,
+                parked,
+                consumer,
+            })
         };
         self.entries.iter().filter_map(status).collect()
     }
@@ -160,8 +173,14 @@ impl Projections {
     /// in the rows. Parked events of other streams keep nobody waiting; [`Projections::parked`]
     /// lists them. [`NotReached::Late`] if it does not come that far within the time; the error
     /// says why.
-    pub async fn wait_until(&self, name: &str, position: Position, within: Duration) -> Result<Position, NotReached> {
-        let readers = self.readers(name).ok_or_else(|| NotReached::Unknown { name: name.to_owned() })?;
+    pub async fn wait_until(
+        &self,
+        name: &str,
+        position: Position,
+        within: Duration,
+    ) -> Result<Position, NotReached> {
+        let readers =
+            self.readers(name).ok_or_else(|| NotReached::Unknown { name: name.to_owned() })?;
         let reached = async {
             let (entry, through) = self.reach(name, readers, position).await?;
             Some((through, self.parked_of(entry, position).await))
@@ -176,21 +195,32 @@ impl Projections {
         }
     }
 
-    /// The first parked item that keeps the event at a position, or an earlier one of its stream, out of the rows.
+    /// The first parked item that keeps the event at a position, or an earlier one of its stream,
+    /// out of the rows.
     async fn parked_of(&self, entry: &Entry, position: Position) -> Option<Parked> {
         if entry.desk.parked_len() == 0 {
             return None;
         }
-        // A commit may end with an event that the projection does not read: its stream is known to the log alone.
+        // A commit may end with an event that the projection does not read: its stream is known to
+        // the log alone.
         let page = self.store.page(Read::matching(Query::all(), position).page_of(1)).await;
-        let event = page.ok().and_then(|page| page.events.into_iter().find(|event| event.position == position));
-        let stream = event.as_ref().and_then(|event| event.stream.as_ref()).map(|at| at.name.as_str());
+        let event = page
+            .ok()
+            .and_then(|page| page.events.into_iter().find(|event| event.position == position));
+        let stream =
+            event.as_ref().and_then(|event| event.stream.as_ref()).map(|at| at.name.as_str());
         let parked = entry.desk.parked();
-        let concerns = |item: &&Parked| item.position == position || Some(item.stream.as_str()) == stream;
+        let concerns =
+            |item: &&Parked| item.position == position || Some(item.stream.as_str()) == stream;
         parked.items().take_while(|item| item.position <= position).find(concerns).cloned()
     }
 
-    async fn reach<'p>(&'p self, name: &'p str, readers: &Readers, position: Position) -> Option<(&'p Entry, Position)> {
+    async fn reach<'p>(
+        &'p self,
+        name: &'p str,
+        readers: &Readers,
+        position: Position,
+    ) -> Option<(&'p Entry, Position)> {
         let mut serving = readers.serving.subscribe();
         loop {
             let place = *serving.borrow_and_update();
@@ -200,7 +230,8 @@ impl Projections {
                 continue;
             };
             let mut standing = served.desk.standing.subscribe();
-            let reached = standing.wait_for(|standing| standing.through >= position || standing.ended);
+            let reached =
+                standing.wait_for(|standing| standing.through >= position || standing.ended);
             tokio::select! {
                 biased;
                 reached = reached => {
@@ -220,7 +251,10 @@ impl Projections {
             (Some(served), _) => (served.consumer.through, served.consumer.waits_for.clone()),
             (None, Some(building)) => {
                 let (number, waits_for) = (building.version, &building.consumer.waits_for);
-                (Position::START, format!("version {number} to be built, which waits for {waits_for}"))
+                (
+                    Position::START,
+                    format!("version {number} to be built, which waits for {waits_for}"),
+                )
             }
             (None, None) => (Position::START, "its start".to_owned()),
         };
@@ -238,8 +272,9 @@ impl Projections {
         Ok(parked)
     }
 
-    /// Tries the parked items of a key again, in order, up to the first that fails again. Each event is read again from
-    /// the log, so that today's code and upcasters see it, and goes into the rows once, with its release.
+    /// Tries the parked items of a key again, in order, up to the first that fails again. Each
+    /// event is read again from the log, so that today's code and upcasters see it, and goes into
+    /// the rows once, with its release.
     pub async fn retry(&self, name: &str, key: &str) -> Result<Retried, AskError> {
         let key = key.to_owned();
         self.ask_all(name, |_| true, |answer| Ask::Retry { key: key.clone(), answer }).await
@@ -247,7 +282,12 @@ impl Projections {
 
     /// Lets one parked event go: it never goes into the rows, and the person's name is recorded.
     /// The rest of its key is tried then.
-    pub async fn skip(&self, name: &str, position: Position, by: &str) -> Result<Retried, AskError> {
+    pub async fn skip(
+        &self,
+        name: &str,
+        position: Position,
+        by: &str,
+    ) -> Result<Retried, AskError> {
         let has_it = |desk: &Desk| desk.parked().find(position).is_some();
         if self.readers(name).is_some() && !self.named(name).any(|entry| has_it(&entry.desk)) {
             return Err(AskError::NotParked { position });
@@ -255,9 +295,14 @@ impl Projections {
         self.ask_all(name, has_it, |answer| Ask::Skip { position, by: by.to_owned(), answer }).await
     }
 
-    /// Tries everything again that is parked and meant, as [`retry`](Self::retry) does: key by key, in order, each up to the
-    /// first that fails again. Items that wait for one that is not meant wait on.
-    pub async fn retry_all(&self, name: &str, meant: impl Fn(&Parked) -> bool + Send) -> Result<Retried, AskError> {
+    /// Tries everything again that is parked and meant, as [`retry`](Self::retry) does: key by key,
+    /// in order, each up to the first that fails again. Items that wait for one that is not meant
+    /// wait on.
+    pub async fn retry_all(
+        &self,
+        name: &str,
+        meant: impl Fn(&Parked) -> bool + Send,
+    ) -> Result<Retried, AskError> {
         self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
         let mut all = Retried::default();
         for entry in self.named(name) {
@@ -272,13 +317,24 @@ impl Projections {
     /// Lets every parked item go that `meant` admits, also those that wait for another: they never
     /// go into the rows, and the person's name is recorded. Items that had waited for them, and are
     /// not meant, are tried then.
-    pub async fn skip_all(&self, name: &str, meant: impl Fn(&Parked) -> bool + Send, by: &str) -> Result<Skipped, AskError> {
+    pub async fn skip_all(
+        &self,
+        name: &str,
+        meant: impl Fn(&Parked) -> bool + Send,
+        by: &str,
+    ) -> Result<Skipped, AskError> {
         self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
         let mut all = Skipped::default();
         for entry in self.named(name) {
-            let positions: Vec<Position> =
-                entry.desk.parked().items().filter(|item| meant(item)).map(|item| item.position).collect();
-            let skipped = entry.ask(|answer| Ask::SkipAll { positions, by: by.to_owned(), answer }).await?;
+            let positions: Vec<Position> = entry
+                .desk
+                .parked()
+                .items()
+                .filter(|item| meant(item))
+                .map(|item| item.position)
+                .collect();
+            let skipped =
+                entry.ask(|answer| Ask::SkipAll { positions, by: by.to_owned(), answer }).await?;
             all.skipped.extend(skipped.skipped);
             all.retried.merge(skipped.retried);
         }
@@ -289,14 +345,16 @@ impl Projections {
     /// says nothing here; that it has begun to serve is told as [`ChangesError::Missed`], after
     /// which everything is to be read again.
     pub fn changes(&self, name: &str) -> Result<Changes, AskError> {
-        let readers = self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
+        let readers =
+            self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
         Ok(Changes(readers.feed.subscribe()))
     }
 
     /// Compares the events that the serving version has consumed with the log, while it runs.
     pub async fn verify(&self, name: &str) -> Result<Verified, VerifyError> {
         let failed = |error: AskError| VerifyError::Target(error.into());
-        let served = self.named(name).find(|entry| entry.desk.serves()).or_else(|| self.named(name).next());
+        let served =
+            self.named(name).find(|entry| entry.desk.serves()).or_else(|| self.named(name).next());
         let entry = served.ok_or_else(|| failed(AskError::Unknown { name: name.to_owned() }))?;
         let taken = entry.ask(|answer| Ask::Taken { answer }).await.map_err(failed)?;
         receipts::compare(&self.store, entry.desk.query.clone(), &taken).await
@@ -359,7 +417,9 @@ impl Changes {
         match self.0.recv().await {
             Ok(Told::Change(change)) => Ok(change),
             Ok(Told::ReadAnew) => Err(ChangesError::Missed(None)),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Err(ChangesError::Missed(Some(missed))),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                Err(ChangesError::Missed(Some(missed)))
+            }
             Err(broadcast::error::RecvError::Closed) => Err(ChangesError::Ended),
         }
     }

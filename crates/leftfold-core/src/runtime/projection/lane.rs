@@ -17,14 +17,17 @@ use crate::fold::{EventError, Purpose, Recorded, Schema};
 use crate::runtime::effect::Backoff;
 use crate::runtime::tenure::{Right, Tenure};
 use crate::runtime::{Host, stopped};
-use crate::store::{Checkpoint, Fence, Label, Position, Query, ReadError, Store, SubscribeError, Timestamp};
+use crate::store::{
+    Checkpoint, Fence, Label, Position, Query, ReadError, Store, SubscribeError, Timestamp,
+};
 
 // ANCHOR: limits
 /// Number of times that an event is tried before it is parked.
 pub const TRIES: u32 = 3;
 // ANCHOR_END: limits
 /// The wait before it is tried again, doubled each time.
-const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
+const RETRY: Backoff =
+    Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
 // ANCHOR: time
 /// Time that an [`apply`](Projection::apply) may wait for its target before its transaction is
 /// given up and begun again. Code that blocks its thread cannot be interrupted; the status then
@@ -131,7 +134,8 @@ impl<T: Target> Lane<T> {
         end: &Checkpoint,
     ) -> Result<(), Trouble> {
         let (from, number) = (self.position, self.number);
-        let own = || batch.items.iter().filter(move |item| item.lane == number && item.position() > from);
+        let own =
+            || batch.items.iter().filter(move |item| item.lane == number && item.position() > from);
         if end.position <= from {
             return Ok(());
         }
@@ -183,14 +187,20 @@ impl<T: Target> Lane<T> {
     }
 
     /// Tries one event, in a transaction of its own, until it is in the rows or parked.
-    async fn take_alone<P: Projection<T>>(&mut self, ground: &Ground<T, P>, item: &Item<P::Event>) -> Result<(), Trouble> {
+    async fn take_alone<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+        item: &Item<P::Event>,
+    ) -> Result<(), Trouble> {
         let (desk, clock, position) = (&ground.desk, &ground.host.clock, item.position());
         let end = ground.host.store.checkpoint_at(position).await?;
         loop {
             self.begin(ground).await?;
             let tried = match desk.suspect(position).filter(|suspect| suspect.attempts >= TRIES) {
                 Some(suspect) => {
-                    let parked = self.stage(ground, item, ParkedState::failed(&suspect.error, suspect.attempts)).await;
+                    let parked = self
+                        .stage(ground, item, ParkedState::failed(&suspect.error, suspect.attempts))
+                        .await;
                     self.receipts.add(item.envelope());
                     parked
                 }
@@ -209,7 +219,9 @@ impl<T: Target> Lane<T> {
                     let tries = desk.failed(position, error.clone());
                     self.undo(ground).await?;
                     if tries > TRIES {
-                        return Err(Trouble::Away(format!("the event at {position} can neither be applied nor parked: {error}")));
+                        return Err(Trouble::Away(format!(
+                            "the event at {position} can neither be applied nor parked: {error}"
+                        )));
                     }
                     if tries < TRIES {
                         tracing::warn!(projection = desk.label, %position, error, tries, "an event failed, trying again");
@@ -236,14 +248,20 @@ impl<T: Target> Lane<T> {
     }
 
     /// Applies an event, or parks it if it cannot be applied.
-    async fn consume<P: Projection<T>>(&mut self, ground: &Ground<T, P>, item: &Item<P::Event>) -> Result<(), Stop> {
+    async fn consume<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+        item: &Item<P::Event>,
+    ) -> Result<(), Stop> {
         if let Content::Unreadable(_, error) = &item.content {
             self.stage(ground, item, ParkedState::unreadable(error)).await?;
         } else if let Some(state) = self.must_wait(ground, item) {
             self.stage(ground, item, state).await?;
         } else {
             match self.apply(ground, item.events()).await {
-                Err(Stop::Event(error)) if !T::UNDOES => self.stage(ground, item, ParkedState::failed(&error, 1)).await?,
+                Err(Stop::Event(error)) if !T::UNDOES => {
+                    self.stage(ground, item, ParkedState::failed(&error, 1)).await?
+                }
                 applied => applied?,
             }
         }
@@ -253,7 +271,11 @@ impl<T: Target> Lane<T> {
 
     /// Returns a parked state if an earlier event that must come before this one is parked, or may
     /// be.
-    fn must_wait<P: Projection<T>>(&self, ground: &Ground<T, P>, item: &Item<P::Event>) -> Option<ParkedState> {
+    fn must_wait<P: Projection<T>>(
+        &self,
+        ground: &Ground<T, P>,
+        item: &Item<P::Event>,
+    ) -> Option<ParkedState> {
         if item.behind_unreadable {
             return Some(ParkedState::Waits);
         }
@@ -266,7 +288,9 @@ impl<T: Target> Lane<T> {
             return Some(ParkedState::unreadable(&error));
         }
         let (key, stream) = (item.known_key(&ground.projection), stream_of(item.envelope()));
-        let waits = |set: &ParkedSet| set.has_key(&key) || set.has_unreadable_before(stream, item.position());
+        let waits = |set: &ParkedSet| {
+            set.has_key(&key) || set.has_unreadable_before(stream, item.position())
+        };
         (waits(&self.staged) || waits(&ground.desk.parked())).then_some(ParkedState::Waits)
     }
 
@@ -281,35 +305,52 @@ impl<T: Target> Lane<T> {
         if ground.desk.parked_len() + self.staged.len() >= PARKED_MAX {
             return Err(Trouble::Full(position).into());
         }
-        let (key, stream) = (item.known_key(&ground.projection), stream_of(item.envelope()).to_owned());
+        let (key, stream) =
+            (item.known_key(&ground.projection), stream_of(item.envelope()).to_owned());
         let parked = Parked { position, key, stream, state };
         self.note_parked(ground, &parked).await?;
         self.staged.insert(parked);
         Ok(())
     }
 
-    pub(super) async fn note_parked<P: Projection<T>>(&mut self, ground: &Ground<T, P>, parked: &Parked) -> Result<(), Stop> {
+    pub(super) async fn note_parked<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+        parked: &Parked,
+    ) -> Result<(), Stop> {
         let key = parked_key(&parked.key, parked.position);
         let value = notes::encode(parked).map_err(|error| Stop::Event(error.to_string()))?;
         self.session.note(&key, Some(&value)).await.map_err(|error| ground.stop_by(&error))
     }
 
     /// Opens a transaction, in which the lane must be at the position it is believed to be at.
-    pub(super) async fn begin<P: Projection<T>>(&mut self, ground: &Ground<T, P>) -> Result<(), Trouble> {
+    pub(super) async fn begin<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+    ) -> Result<(), Trouble> {
         let trouble = |error: ProjectionError| ground.trouble(&error);
         self.hold(ground).await?;
         self.session.about(self.position);
         self.session.begin().await.map_err(trouble)?;
         let key = checkpoint_key(self.number);
         let noted = self.session.notes(&key, None, 1).await.map_err(trouble)?;
-        let noted: Option<LaneNote> = noted.first().map(|(key, value)| notes::decode(key, value)).transpose().map_err(trouble)?;
+        let noted: Option<LaneNote> = noted
+            .first()
+            .map(|(key, value)| notes::decode(key, value))
+            .transpose()
+            .map_err(trouble)?;
         let stands = noted.map(|noted| (Position(noted.position), noted.lanes));
         if stands == Some((self.position, self.lanes)) {
             return Ok(());
         }
-        let stands = stands.map_or_else(|| "nowhere".to_owned(), |(position, lanes)| format!("at {position} in {lanes} lanes"));
+        let stands = stands.map_or_else(
+            || "nowhere".to_owned(),
+            |(position, lanes)| format!("at {position} in {lanes} lanes"),
+        );
         let (position, lanes) = (self.position, self.lanes);
-        Err(Trouble::Lost(format!("it stands {stands}, not at {position} in {lanes} lanes: another runner moved it")))
+        Err(Trouble::Lost(format!(
+            "it stands {stands}, not at {position} in {lanes} lanes: another runner moved it"
+        )))
     }
 
     /// Applies an event.
@@ -322,15 +363,28 @@ impl<T: Target> Lane<T> {
             self.session.takes(&event.envelope);
             let code = async { ground.projection.apply(self.session.rows(), event).await };
             let position = event.envelope.position;
-            match ground.calls.wait("the event to be applied at", position, APPLY_WITHIN, code).await {
+            match ground
+                .calls
+                .wait("the event to be applied at", position, APPLY_WITHIN, code)
+                .await
+            {
                 Came::Answer(Ok(())) => {}
                 Came::Answer(Err(error)) => return Err(ground.stop_by(&error)),
-                Came::Panic(said) => return Err(ground.failed_half_way(position, format!("apply panicked: {said}"))),
+                Came::Panic(said) => {
+                    return Err(ground.failed_half_way(position, format!("apply panicked: {said}")));
+                }
                 Came::Nothing => {
                     let error = format!("apply gave no answer within {} s", APPLY_WITHIN.as_secs());
                     ground.desk.hung(position, error.clone(), ground.host.clock.now());
-                    let said = format!("{error} for the event at {position}; somebody may hold a lock that it waits for");
-                    return Err(if T::UNDOES { Trouble::Silent(said) } else { Trouble::Spoiled(said) }.into());
+                    let said = format!(
+                        "{error} for the event at {position}; somebody may hold a lock that it waits for"
+                    );
+                    return Err(if T::UNDOES {
+                        Trouble::Silent(said)
+                    } else {
+                        Trouble::Spoiled(said)
+                    }
+                    .into());
                 }
             }
         }
@@ -338,12 +392,20 @@ impl<T: Target> Lane<T> {
     }
 
     /// Notes the lane's position and receipts, and makes everything durable.
-    async fn commit<P: Projection<T>>(&mut self, ground: &Ground<T, P>, end: &Checkpoint) -> Result<(), Stop> {
+    async fn commit<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+        end: &Checkpoint,
+    ) -> Result<(), Stop> {
         for (range, receipt) in self.receipts.changed() {
             let key = receipt_key(range, self.number);
-            self.session.note(&key, Some(&receipt.encode())).await.map_err(|error| ground.stop_by(&error))?;
+            self.session
+                .note(&key, Some(&receipt.encode()))
+                .await
+                .map_err(|error| ground.stop_by(&error))?;
         }
-        let note = notes::encode(&LaneNote::new(end, self.lanes)).map_err(|error| Stop::Event(error.to_string()))?;
+        let note = notes::encode(&LaneNote::new(end, self.lanes))
+            .map_err(|error| Stop::Event(error.to_string()))?;
         let key = checkpoint_key(self.number);
         self.session.note(&key, Some(&note)).await.map_err(|error| ground.stop_by(&error))?;
         self.commit_session(ground, end.position).await?;
@@ -360,7 +422,11 @@ impl<T: Target> Lane<T> {
         Ok(())
     }
 
-    pub(super) async fn commit_session<P: Projection<T>>(&mut self, ground: &Ground<T, P>, at: Position) -> Result<(), Stop> {
+    pub(super) async fn commit_session<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+        at: Position,
+    ) -> Result<(), Stop> {
         self.hold(ground).await?;
         self.session.about(at);
         self.session.commit().await.map_err(|error| ground.stop_by(&error))
@@ -375,7 +441,10 @@ impl<T: Target> Lane<T> {
     }
 
     /// Undoes the open transaction.
-    pub(super) async fn undo<P: Projection<T>>(&mut self, ground: &Ground<T, P>) -> Result<(), Trouble> {
+    pub(super) async fn undo<P: Projection<T>>(
+        &mut self,
+        ground: &Ground<T, P>,
+    ) -> Result<(), Trouble> {
         self.staged.clear();
         self.receipts.undo();
         if !T::UNDOES {
@@ -388,7 +457,11 @@ impl<T: Target> Lane<T> {
     }
 
     /// Tells the readers of the feed which keys changed. Those that were parked did not.
-    fn publish<'i, P: Projection<T>>(&self, ground: &Ground<T, P>, items: impl Iterator<Item = &'i Item<P::Event>>) {
+    fn publish<'i, P: Projection<T>>(
+        &self,
+        ground: &Ground<T, P>,
+        items: impl Iterator<Item = &'i Item<P::Event>>,
+    ) {
         if ground.desk.readers.feed.receiver_count() == 0 || !ground.desk.serves() {
             return;
         }
@@ -433,12 +506,16 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
         if error.downcast_ref::<notes::Unreadable>().is_some() {
             return Trouble::Unreadable(said);
         }
-        let in_use = catch_unwind(AssertUnwindSafe(|| self.target.is_in_use(error))).unwrap_or(false);
+        let in_use =
+            catch_unwind(AssertUnwindSafe(|| self.target.is_in_use(error))).unwrap_or(false);
         if in_use { Trouble::InUse(said) } else { Trouble::Away(said) }
     }
 
     pub(super) fn is_away(&self, error: &ProjectionError) -> bool {
-        catch_unwind(AssertUnwindSafe(|| self.target.is_away(error) || self.target.is_in_use(error))).unwrap_or(false)
+        catch_unwind(AssertUnwindSafe(|| {
+            self.target.is_away(error) || self.target.is_in_use(error)
+        }))
+        .unwrap_or(false)
     }
 
     /// Handles the failure of an event that may have written a part. If that cannot be undone, the

@@ -62,7 +62,10 @@ impl<S: Default + Send + Sync + 'static> Memory<S> {
     pub async fn read<R>(&self, look: impl FnOnce(&S) -> R) -> R {
         let rows = {
             let versions = self.versions();
-            versions.serving.and_then(|version| versions.all.get(&version)).map(|version| version.rows.clone())
+            versions
+                .serving
+                .and_then(|version| versions.all.get(&version))
+                .map(|version| version.rows.clone())
         };
         match rows {
             Some(rows) => look(&*rows.read().await),
@@ -101,7 +104,8 @@ impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
         let mut versions = self.versions();
         let name = *versions.name.get_or_insert(place.name);
         if name != place.name {
-            let text = format!("the rows of {name} are here, give {} a memory of its own", place.name);
+            let text =
+                format!("the rows of {name} are here, give {} a memory of its own", place.name);
             return Err(ProjectionError::message(text));
         }
         let version = versions.all.entry(place.version).or_insert_with(|| Version {
@@ -111,7 +115,8 @@ impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
             spoiled: Arc::default(),
         });
         if Arc::strong_count(&version.open) > 1 {
-            let text = format!("version {} of {name} is open already in this process", place.version);
+            let text =
+                format!("version {} of {name} is open already in this process", place.version);
             return Err(ProjectionError::message(text));
         }
         if version.spoiled.swap(false, Ordering::Relaxed) {
@@ -119,7 +124,8 @@ impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
             version.rows = Arc::default();
             locked(&version.notes).clear();
         }
-        let (rows, notes, open) = (version.rows.clone(), version.notes.clone(), version.open.clone());
+        let (rows, notes, open) =
+            (version.rows.clone(), version.notes.clone(), version.open.clone());
         let (spoiled, changed, none) = (version.spoiled.clone(), HashMap::new(), S::default());
         Ok(MemorySession { rows, notes, changed, guard: None, none, spoiled, _open: open })
     }
@@ -135,7 +141,11 @@ impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
 
     async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
         let versions = self.versions();
-        Ok(if versions.name == Some(name) { versions.all.keys().copied().collect() } else { Vec::new() })
+        Ok(if versions.name == Some(name) {
+            versions.all.keys().copied().collect()
+        } else {
+            Vec::new()
+        })
     }
 
     async fn discard(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
@@ -144,7 +154,8 @@ impl<S: Default + Send + Sync + 'static> Target for Memory<S> {
             return Ok(());
         }
         if versions.all.get(&version).is_some_and(|version| Arc::strong_count(&version.open) > 1) {
-            let text = format!("version {version} of {name} is written by a session of this process");
+            let text =
+                format!("version {version} of {name} is written by a session of this process");
             return Err(ProjectionError::message(text));
         }
         versions.all.remove(&version);
@@ -198,9 +209,14 @@ impl<S: Default + Send + Sync + 'static> Session for MemorySession<S> {
         at_most: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
         let notes = locked(&self.notes);
-        let from = after.filter(|after| *after >= prefix).map_or(Bound::Included(prefix), Bound::Excluded);
-        let kept = notes.range::<str, _>((from, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
-        let kept = kept.filter(|(key, _)| !self.changed.contains_key(*key)).map(|(key, value)| (key.clone(), value.clone()));
+        let from =
+            after.filter(|after| *after >= prefix).map_or(Bound::Included(prefix), Bound::Excluded);
+        let kept = notes
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix));
+        let kept = kept
+            .filter(|(key, _)| !self.changed.contains_key(*key))
+            .map(|(key, value)| (key.clone(), value.clone()));
         let is_meant = |key: &str| key.starts_with(prefix) && after.is_none_or(|after| key > after);
         let changed = self.changed.iter().filter(|(key, _)| is_meant(key));
         let changed = changed.filter_map(|(key, value)| Some((key.clone(), value.clone()?)));

@@ -1,9 +1,10 @@
 //! Projections: read models that follow the log, rows and checkpoint in one transaction.
 //!
-//! `runner` follows the log and hands each `batch` to its `lane`s, where events, notes and checkpoint become one
-//! transaction. `rebuild` opens a version, goes on from its `notes`, and lets it take its place. What fails is `parked`,
-//! and tried again by `retry`; what was consumed is in `receipts`. `desk` is what a runner shares with `handle`, which is
-//! what people hold. `target` is what a database has to offer; `memory` and `outbox` are two of them.
+//! `runner` follows the log and hands each `batch` to its `lane`s, where events, notes and
+//! checkpoint become one transaction. `rebuild` opens a version, goes on from its `notes`, and lets
+//! it take its place. What fails is `parked`, and tried again by `retry`; what was consumed is in
+//! `receipts`. `desk` is what a runner shares with `handle`, which is what people hold. `target` is
+//! what a database has to offer; `memory` and `outbox` are two of them.
 
 mod batch;
 mod calls;
@@ -28,7 +29,9 @@ pub use batch::{BATCH_EVENTS_MAX, KEY_BYTES_MAX};
 pub use calls::{DISCARD_WITHIN, TARGET_WITHIN};
 pub use desk::{CHANGES_MAX, Change};
 pub use error::ProjectionError;
-pub use handle::{AskError, Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried, Skipped};
+pub use handle::{
+    AskError, Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried, Skipped,
+};
 pub use lane::{APPLY_WITHIN, LOCK_WITHIN, TRIES};
 pub use memory::{Memory, MemorySession};
 pub(in crate::runtime) use outbox::OWNER as OUTBOX_OWNER;
@@ -45,27 +48,31 @@ use crate::store::RecordedEvent;
 
 /// A read model: rows that follow the events.
 ///
-/// [`apply`](Projection::apply) writes through a transaction that the runtime opened and commits together with the
-/// checkpoint, many events at a time. So each event is in the rows exactly once, whenever the process is killed. It
-/// touches nothing but the rows: no clock, no network, no effect; a rebuild calls it for every event that there ever was.
-/// Effects follow the log and not the rows, so none fires from a rebuild.
+/// [`apply`](Projection::apply) writes through a transaction that the runtime opened and commits
+/// together with the checkpoint, many events at a time. So each event is in the rows exactly once,
+/// whenever the process is killed. It touches nothing but the rows: no clock, no network, no
+/// effect; a rebuild calls it for every event that there ever was. Effects follow the log and not
+/// the rows, so none fires from a rebuild.
 ///
-/// An event that fails is tried again a few times; then its [`key`](Projection::key) is *parked*: it and every later
-/// event of that key wait in order until a person lets them be tried again or skipped, while other keys go on. An event
-/// that cannot be read has no key; it is parked under its stream, and later events of that stream wait with it.
+/// An event that fails is tried again a few times; then its [`key`](Projection::key) is *parked*:
+/// it and every later event of that key wait in order until a person lets them be tried again or
+/// skipped, while other keys go on. An event that cannot be read has no key; it is parked under its
+/// stream, and later events of that stream wait with it.
 ///
 /// A database that is away is waited for; nothing is parked for it.
 pub trait Projection<T: Target>: Send + Sync + 'static {
-    /// Names the read model in status, in the target, and for readers: `[a-z][a-z0-9_]*`, at most 40 bytes.
+    /// Names the read model in status, in the target, and for readers: `[a-z][a-z0-9_]*`, at most
+    /// 40 bytes.
     const NAME: &'static str;
-    /// Raised whenever rows come to mean something else: the new version is built beside the one that serves, and
-    /// takes its place when it has caught up.
+    /// Raised whenever rows come to mean something else: the new version is built beside the one
+    /// that serves, and takes its place when it has caught up.
     const VERSION: u32 = 1;
     /// Number of parts that the keys may be divided into, each with a transaction of its own, if
     /// the target allows that: events of one key stay in order, those of different keys may be
     /// applied in any order. 1 keeps all in order.
     const LANES: usize = 1;
-    /// The events that it reads: its own view of them, with no more variants and fields than it needs.
+    /// The events that it reads: its own view of them, with no more variants and fields than it
+    /// needs.
     type Event: Event;
 
     /// Returns the key of an event, by default its stream: events of one key must be applied in
@@ -76,7 +83,10 @@ pub trait Projection<T: Target>: Send + Sync + 'static {
     }
 
     /// Makes the tables, in the first transaction of a version.
-    fn set_up(&self, rows: &mut Rows<T>) -> impl Future<Output = Result<(), ProjectionError>> + Send {
+    fn set_up(
+        &self,
+        rows: &mut Rows<T>,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send {
         let _ = rows;
         future::ready(Ok(()))
     }

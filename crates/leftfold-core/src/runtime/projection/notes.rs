@@ -56,7 +56,12 @@ pub(super) struct LaneNote {
 
 impl LaneNote {
     pub(super) fn new(checkpoint: &Checkpoint, lanes: usize) -> Self {
-        Self { store: checkpoint.store.0, position: checkpoint.position.0, hash: checkpoint.hash.0, lanes }
+        Self {
+            store: checkpoint.store.0,
+            position: checkpoint.position.0,
+            hash: checkpoint.hash.0,
+            lanes,
+        }
     }
 
     pub(super) fn checkpoint(&self) -> Checkpoint {
@@ -80,7 +85,8 @@ pub(super) fn encode(note: &impl Serialize) -> Result<Vec<u8>, ProjectionError> 
 }
 
 pub(super) fn decode<N: DeserializeOwned>(key: &str, value: &[u8]) -> Result<N, ProjectionError> {
-    serde_json::from_slice(value).map_err(|error| Unreadable { key: key.to_owned(), why: error.to_string() }.into())
+    serde_json::from_slice(value)
+        .map_err(|error| Unreadable { key: key.to_owned(), why: error.to_string() }.into())
 }
 
 /// A note that cannot be read: it was damaged, or written by a later release.
@@ -102,7 +108,10 @@ pub(super) fn position_of(key: &str) -> Option<Position> {
 }
 
 /// All notes whose keys begin so.
-pub(super) async fn all(session: &mut impl Session, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
+pub(super) async fn all(
+    session: &mut impl Session,
+    prefix: &str,
+) -> Result<Vec<(String, Vec<u8>)>, ProjectionError> {
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
     loop {
         let page = session.notes(prefix, all.last().map(|(key, _)| key.as_str()), PAGE).await?;
@@ -126,7 +135,11 @@ type MovedNote = Option<(String, Option<Vec<u8>>)>;
 /// Returns a note for a copy of the store; `None` if it speaks of an event that was dropped, and
 /// for receipts: events consumed in the old store have other positions there, and the receipts are
 /// hashes of the old ones.
-pub(super) fn moved(key: &str, value: Option<&[u8]>, positions: &dyn Positions) -> Result<MovedNote, String> {
+pub(super) fn moved(
+    key: &str,
+    value: Option<&[u8]>,
+    positions: &dyn Positions,
+) -> Result<MovedNote, String> {
     // And where they begin: the copy begins anew.
     if key.starts_with("receipt") {
         return Ok(None);

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::store::{Position, RecordedEvent};
 
 // ANCHOR: limits
-/// Items that one version of a projection parks; at the next event that would be one more, it stops.
+/// Items that one version of a projection parks; at the next event that would be one more, it
+/// stops.
 pub const PARKED_MAX: usize = 10_000;
 // ANCHOR_END: limits
 /// Bytes of an error that are kept.
@@ -75,11 +76,16 @@ mod as_number {
 
     use crate::store::Position;
 
-    pub(super) fn serialize<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        position: &Position,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(position.0)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Position, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Position, D::Error> {
         u64::deserialize(deserializer).map(Position)
     }
 }
@@ -138,7 +144,9 @@ impl ParkedSet {
 
     /// The first item of each key, in order of the log.
     pub(super) fn firsts(&self) -> Vec<Parked> {
-        let is_first = |item: &&Parked| self.keys.get(&item.key).and_then(BTreeSet::first) == Some(&item.position);
+        let is_first = |item: &&Parked| {
+            self.keys.get(&item.key).and_then(BTreeSet::first) == Some(&item.position)
+        };
         self.items.values().filter(is_first).cloned().collect()
     }
 
@@ -160,8 +168,12 @@ impl ParkedSet {
 
     /// The keys of a stream's items that wait, each once.
     pub(super) fn keys_in(&self, stream: &str) -> Vec<String> {
-        let mut keys: Vec<String> =
-            self.items.values().filter(|item| item.stream == stream).map(|item| item.key.clone()).collect();
+        let mut keys: Vec<String> = self
+            .items
+            .values()
+            .filter(|item| item.stream == stream)
+            .map(|item| item.key.clone())
+            .collect();
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -198,7 +210,12 @@ mod tests {
     use super::*;
 
     fn item(position: u64, key: &str, stream: &str, state: ParkedState) -> Parked {
-        Parked { position: Position(position), key: key.to_owned(), stream: stream.to_owned(), state }
+        Parked {
+            position: Position(position),
+            key: key.to_owned(),
+            stream: stream.to_owned(),
+            state,
+        }
     }
 
     #[test]
@@ -219,7 +236,11 @@ mod tests {
         let mut set = ParkedSet::default();
         set.insert(item(3, "s", "s", ParkedState::unreadable("no JSON")));
         for (stream, position, waits) in [("s", 5, true), ("s", 2, false), ("t", 5, false)] {
-            assert_eq!(set.has_unreadable_before(stream, Position(position)), waits, "{stream} {position}");
+            assert_eq!(
+                set.has_unreadable_before(stream, Position(position)),
+                waits,
+                "{stream} {position}"
+            );
         }
         set.insert(item(3, "s", "s", ParkedState::failed("no", 1)));
         assert!(!set.has_unreadable_before("s", Position(5)));

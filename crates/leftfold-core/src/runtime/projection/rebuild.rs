@@ -1,7 +1,8 @@
 //! Opening a version, building it beside the rows that serve, and taking their place.
 //!
-//! The rows of a version are in one of two places of its target: under its number, or under that with [`BESIDE`] added. What
-//! is built anew is built in the other place than that which serves, and takes over when it has caught up.
+//! The rows of a version are in one of two places of its target: under its number, or under that
+//! with [`BESIDE`] added. What is built anew is built in the other place than that which serves,
+//! and takes over when it has caught up.
 
 use super::batch::Batch;
 use super::calls::{DISCARD_WITHIN, TARGET_WITHIN, Timed};
@@ -33,7 +34,11 @@ fn is_of(place: u32, version: u32) -> bool {
 }
 
 /// The place with the rows of a version: the one that serves, or the only one.
-pub(super) async fn place_of(target: &impl Target, name: &str, version: u32) -> Result<Option<u32>, ProjectionError> {
+pub(super) async fn place_of(
+    target: &impl Target,
+    name: &str,
+    version: u32,
+) -> Result<Option<u32>, ProjectionError> {
     if let Some(serving) = target.serving(name).await?.filter(|place| is_of(*place, version)) {
         return Ok(Some(serving));
     }
@@ -52,7 +57,10 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
 
     pub(super) async fn serve(&self, place: u32) -> Result<(), Trouble> {
         let (serve, at) = (self.target.serve(P::NAME, place), self.desk.through());
-        self.calls.ask("its target to let it serve, at", at, TARGET_WITHIN, serve).await.map_err(|error| self.trouble(&error))
+        self.calls
+            .ask("its target to let it serve, at", at, TARGET_WITHIN, serve)
+            .await
+            .map_err(|error| self.trouble(&error))
     }
 
     async fn versions(&self) -> Result<Vec<u32>, Trouble> {
@@ -74,7 +82,12 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
 
     async fn discard_in_passing(&self, place: u32) {
         if let Err(trouble) = self.discard(place).await {
-            tracing::warn!(projection = self.desk.label, place, ?trouble, "an old version could not be discarded");
+            tracing::warn!(
+                projection = self.desk.label,
+                place,
+                ?trouble,
+                "an old version could not be discarded"
+            );
         }
     }
 }
@@ -83,18 +96,21 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Opens the target and goes on from the position of the version; at a new version, from the
     /// beginning.
     pub(super) async fn open(&mut self) -> Result<(), Trouble> {
-        // Whoever had the work may have noted something until now: nothing is read before it is this runner's.
+        // Whoever had the work may have noted something until now: nothing is read before it is
+        // this runner's.
         let fence = self.ground.hold().await?;
         self.ground.host.look_for_types(self.ground.desk.label).await;
         self.find_place().await?;
         let mut first = self.session(0).await?;
         first.under(fence.clone());
         first.begin().await.map_err(|error| self.ground.trouble(&error))?;
-        let mut noted = notes::lanes(&mut first).await.map_err(|error| self.ground.trouble(&error))?;
+        let mut noted =
+            notes::lanes(&mut first).await.map_err(|error| self.ground.trouble(&error))?;
         if noted.is_empty() {
             noted = self.set_up(&mut first).await?;
         }
-        let parked = notes::all(&mut first, PARKED).await.map_err(|error| self.ground.trouble(&error))?;
+        let parked =
+            notes::all(&mut first, PARKED).await.map_err(|error| self.ground.trouble(&error))?;
         first.commit().await.map_err(|error| self.ground.trouble(&error))?;
         for lane in &noted {
             self.ground.host.store.verify(&lane.checkpoint()).await?;
@@ -104,7 +120,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let wanted = lanes_of::<T, P>();
         if noted.len() != wanted {
             if noted.iter().all(|lane| lane.position == noted[0].position) {
-                noted = redivide(&mut first, &noted, wanted).await.map_err(|error| self.ground.trouble(&error))?;
+                noted = redivide(&mut first, &noted, wanted)
+                    .await
+                    .map_err(|error| self.ground.trouble(&error))?;
             } else {
                 // As many as there were go on until all stand at one place.
                 self.level_at = noted.iter().map(|lane| Position(lane.position)).max();
@@ -112,7 +130,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
         if T::KEPT_IN_STORE {
             let stands = Position(noted[0].position);
-            receipts::begin_in_copy(&mut first, stands).await.map_err(|error| self.ground.trouble(&error))?;
+            receipts::begin_in_copy(&mut first, stands)
+                .await
+                .map_err(|error| self.ground.trouble(&error))?;
         }
         self.open_lanes(first, &noted, fence).await?;
         self.take_place().await
@@ -133,7 +153,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 self.ground.discard(place).await?;
             }
             (self.role.anew, self.building) = (false, Some(place));
-        } else if self.building.is_none() && own.is_none() && !versions.contains(&place) && versions.contains(&(place ^ BESIDE)) {
+        } else if self.building.is_none()
+            && own.is_none()
+            && !versions.contains(&place)
+            && versions.contains(&(place ^ BESIDE))
+        {
             place ^= BESIDE;
         }
         self.ground.desk.moves_to(place);
@@ -148,7 +172,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let place = Place { name: P::NAME, version: self.ground.desk.slot(), lane };
         let calls = self.ground.calls.clone();
         let open = self.ground.target.open(&place);
-        let session = calls.ask("its target to be opened at", Position::START, TARGET_WITHIN, open).await;
+        let session =
+            calls.ask("its target to be opened at", Position::START, TARGET_WITHIN, open).await;
         Ok(Timed::new(session.map_err(|error| self.ground.trouble(&error))?, calls))
     }
 
@@ -156,32 +181,45 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     async fn set_up(&mut self, session: &mut Timed<T::Session>) -> Result<Vec<LaneNote>, Trouble> {
         let (calls, projection) = (&self.ground.calls, &self.ground.projection);
         let set_up = async { projection.set_up(session.rows()).await };
-        let set_up = calls.ask("the tables to be set up at", Position::START, APPLY_WITHIN, set_up).await;
+        let set_up =
+            calls.ask("the tables to be set up at", Position::START, APPLY_WITHIN, set_up).await;
         set_up.map_err(|error| match self.ground.trouble(&error) {
-            Trouble::Away(said) if self.ground.is_away(&error) => Trouble::Away(format!("set_up failed: {said}")),
+            Trouble::Away(said) if self.ground.is_away(&error) => {
+                Trouble::Away(format!("set_up failed: {said}"))
+            }
             Trouble::Away(said) => Trouble::NotSetUp(said),
             trouble => trouble,
         })?;
         let start = self.ground.host.store.checkpoint_at(Position::START).await?;
-        note_lanes(session, &start, lanes_of::<T, P>()).await.map_err(|error| self.ground.trouble(&error))
+        note_lanes(session, &start, lanes_of::<T, P>())
+            .await
+            .map_err(|error| self.ground.trouble(&error))
     }
 
     /// Takes up the parked items. A note that cannot be read is written again, as far as its
     /// content can be known from the log.
-    async fn keep_parked(&mut self, session: &mut Timed<T::Session>, noted: &[(String, Vec<u8>)]) -> Result<(), Trouble> {
+    async fn keep_parked(
+        &mut self,
+        session: &mut Timed<T::Session>,
+        noted: &[(String, Vec<u8>)],
+    ) -> Result<(), Trouble> {
         let mut set = ParkedSet::default();
         for (key, value) in noted {
             match notes::parked(key, value) {
                 Ok(parked) => set.insert(parked),
                 Err(error) => {
-                    let position = notes::position_of(key).ok_or_else(|| self.ground.trouble(&error))?;
+                    let position =
+                        notes::position_of(key).ok_or_else(|| self.ground.trouble(&error))?;
                     tracing::error!(projection = self.ground.desk.label, %error, "what is parked cannot be read");
                     let parked = self.ground.known_from_log(position, &error).await?;
-                    let value = notes::encode(&parked).map_err(|error| self.ground.trouble(&error))?;
+                    let value =
+                        notes::encode(&parked).map_err(|error| self.ground.trouble(&error))?;
                     let written = async {
                         session.begin().await?;
                         session.note(key, None).await?;
-                        session.note(&notes::parked_key(&parked.key, position), Some(&value)).await?;
+                        session
+                            .note(&notes::parked_key(&parked.key, position), Some(&value))
+                            .await?;
                         session.commit().await
                     };
                     written.await.map_err(|error| self.ground.trouble(&error))?;
@@ -210,8 +248,17 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 .await
                 .map_err(|error| self.ground.trouble(&error))?;
             session.under(fence.clone());
-            let (position, lanes_noted, staged) = (Position(note.position), note.lanes, ParkedSet::default());
-            lanes.push(Lane { session, number, lanes: lanes_noted, position, receipts, staged, fence: fence.clone() });
+            let (position, lanes_noted, staged) =
+                (Position(note.position), note.lanes, ParkedSet::default());
+            lanes.push(Lane {
+                session,
+                number,
+                lanes: lanes_noted,
+                position,
+                receipts,
+                staged,
+                fence: fence.clone(),
+            });
         }
         self.lanes = lanes;
         let from = self.stands_at();
@@ -249,13 +296,19 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let (place, replaced) = (desk.slot(), *desk.readers.serving.borrow());
         self.ground.serve(place).await?;
         desk.readers.see(Some(place));
-        tracing::info!(projection = desk.label, version = P::VERSION, ?replaced, "a version has taken its place");
+        tracing::info!(
+            projection = desk.label,
+            version = P::VERSION,
+            ?replaced,
+            "a version has taken its place"
+        );
         let anew = replaced.is_some_and(|replaced| is_of(replaced, P::VERSION));
         self.building = None;
         for old in self.ground.versions().await.unwrap_or_default() {
             let runs = desk.readers.versions.iter().any(|version| is_of(old, *version));
             let of_this = is_of(old, P::VERSION) && old != place;
-            // The version before is kept, for going back; rows that were built anew are of no use any more.
+            // The version before is kept, for going back; rows that were built anew are of no use
+            // any more.
             if of_this || (!anew && !runs && Some(old) != replaced) {
                 self.ground.discard_in_passing(old).await;
             }
@@ -270,7 +323,11 @@ fn lanes_of<T: Target, P: Projection<T>>() -> usize {
 }
 
 /// Notes one position for all lanes.
-async fn note_lanes(session: &mut impl Session, at: &Checkpoint, lanes: usize) -> Result<Vec<LaneNote>, ProjectionError> {
+async fn note_lanes(
+    session: &mut impl Session,
+    at: &Checkpoint,
+    lanes: usize,
+) -> Result<Vec<LaneNote>, ProjectionError> {
     let note = LaneNote::new(at, lanes);
     for lane in 0..lanes {
         session.note(&checkpoint_key(lane), Some(&notes::encode(&note)?)).await?;
@@ -279,7 +336,11 @@ async fn note_lanes(session: &mut impl Session, at: &Checkpoint, lanes: usize) -
 }
 
 /// Divides the keys again, when all lanes are at one position. Their receipts stay.
-async fn redivide(session: &mut impl Session, noted: &[LaneNote], lanes: usize) -> Result<Vec<LaneNote>, ProjectionError> {
+async fn redivide(
+    session: &mut impl Session,
+    noted: &[LaneNote],
+    lanes: usize,
+) -> Result<Vec<LaneNote>, ProjectionError> {
     session.begin().await?;
     for lane in lanes..noted.len() {
         session.note(&checkpoint_key(lane), None).await?;
@@ -290,7 +351,11 @@ async fn redivide(session: &mut impl Session, noted: &[LaneNote], lanes: usize) 
 }
 
 /// The receipt that a lane goes on with.
-async fn resume_receipts(session: &mut impl Session, at: Position, lane: usize) -> Result<Receipts, ProjectionError> {
+async fn resume_receipts(
+    session: &mut impl Session,
+    at: Position,
+    lane: usize,
+) -> Result<Receipts, ProjectionError> {
     let range = range_of(at);
     let key = receipt_key(range, lane);
     session.begin().await?;

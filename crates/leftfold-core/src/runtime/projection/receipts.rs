@@ -1,7 +1,8 @@
 //! Receipts: what was consumed, so that a skipped or a doubled event is detected.
 //!
-//! For each range of positions a lane notes how many events it consumed and the sum of their hashes. The sum does not
-//! depend on the order, so lanes and retries change nothing, and it is recomputed from the log alone.
+//! For each range of positions a lane notes how many events it consumed and the sum of their
+//! hashes. The sum does not depend on the order, so lanes and retries change nothing, and it is
+//! recomputed from the log alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -10,7 +11,9 @@ use super::lane::query_of;
 use super::notes::{self, RECEIPTS, RECEIPTS_AFTER};
 use super::rebuild::place_of;
 use super::{Place, Projection, ProjectionError, Session, Target};
-use crate::store::{EventId, Position, Query, Read, ReadError, RecordedEvent, Store, SubscribeError};
+use crate::store::{
+    EventId, Position, Query, Read, ReadError, RecordedEvent, Store, SubscribeError,
+};
 
 /// Positions that one receipt covers.
 pub const RECEIPT_RANGE: u64 = 4_096;
@@ -45,8 +48,11 @@ impl Receipt {
     pub(super) fn decode(key: &str, bytes: &[u8]) -> Result<Self, ProjectionError> {
         let (events, sum) = bytes.split_at_checked(8).unwrap_or_default();
         match (events.try_into(), sum.try_into()) {
-            (Ok(events), Ok(sum)) => Ok(Self { events: u64::from_be_bytes(events), sum: u128::from_be_bytes(sum) }),
-            _ => Err(notes::Unreadable { key: key.to_owned(), why: "it is no receipt".to_owned() }.into()),
+            (Ok(events), Ok(sum)) => {
+                Ok(Self { events: u64::from_be_bytes(events), sum: u128::from_be_bytes(sum) })
+            }
+            _ => Err(notes::Unreadable { key: key.to_owned(), why: "it is no receipt".to_owned() }
+                .into()),
         }
     }
 }
@@ -106,8 +112,8 @@ impl Receipts {
     }
 }
 
-/// Spreads a position and an id over 128 bits: two rounds of SplitMix64's finalizer, which tell any two events of a
-/// log apart.
+/// Spreads a position and an id over 128 bits: two rounds of SplitMix64's finalizer, which tell any
+/// two events of a log apart.
 fn hash(position: Position, id: EventId) -> u128 {
     const fn mix(mut x: u64) -> u64 {
         x ^= x >> 30;
@@ -165,7 +171,8 @@ pub enum VerifyError {
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The target cannot be read; while the projection runs, ask [`Projections::verify`](super::Projections::verify).
+    /// The target cannot be read; while the projection runs, ask
+    /// [`Projections::verify`](super::Projections::verify).
     #[error("the target cannot be read: {0}")]
     Target(ProjectionError),
 }
@@ -174,12 +181,17 @@ pub enum VerifyError {
 /// must not be running here or elsewhere.
 ///
 /// Ranges that are not complete are compared if all lanes are at one position.
-pub async fn verify<T: Target, P: Projection<T>>(store: &Store, target: &T, projection: &P) -> Result<Verified, VerifyError> {
+pub async fn verify<T: Target, P: Projection<T>>(
+    store: &Store,
+    target: &T,
+    projection: &P,
+) -> Result<Verified, VerifyError> {
     let _ = projection;
     let (name, version) = (P::NAME, P::VERSION);
     let place = place_of(target, name, version).await.map_err(VerifyError::Target)?;
     let place = place.ok_or(VerifyError::Absent { name, version })?;
-    let mut session = target.open(&Place { name, version: place, lane: 0 }).await.map_err(VerifyError::Target)?;
+    let mut session =
+        target.open(&Place { name, version: place, lane: 0 }).await.map_err(VerifyError::Target)?;
     let taken = taken(&mut session).await.map_err(VerifyError::Target)?;
     drop(session);
     let query = query_of::<T, P>(store).map_err(|error| VerifyError::Target(error.into()))?;
@@ -202,7 +214,10 @@ pub(super) async fn taken(session: &mut impl Session) -> Result<Taken, Projectio
     let mut receipts: BTreeMap<u64, Receipt> = BTreeMap::new();
     for (key, value) in notes::all(session, RECEIPTS).await? {
         let range = key[RECEIPTS.len()..].split('/').next().and_then(|range| range.parse().ok());
-        let range = range.ok_or_else(|| notes::Unreadable { key: key.clone(), why: "it names no range".to_owned() })?;
+        let range = range.ok_or_else(|| notes::Unreadable {
+            key: key.clone(),
+            why: "it names no range".to_owned(),
+        })?;
         receipts.entry(range).or_default().merge(Receipt::decode(&key, &value)?);
     }
     let after = kept_after(session).await?;
@@ -219,7 +234,10 @@ async fn kept_after(session: &mut impl Session) -> Result<Position, ProjectionEr
 
 /// Lets receipts begin at the version's position, if it has none. Those of the old store do not go
 /// into a copy: they are sums over positions, which are different there.
-pub(super) async fn begin_in_copy(session: &mut impl Session, stands: Position) -> Result<(), ProjectionError> {
+pub(super) async fn begin_in_copy(
+    session: &mut impl Session,
+    stands: Position,
+) -> Result<(), ProjectionError> {
     session.begin().await?;
     if stands > kept_after(session).await? && session.notes(RECEIPTS, None, 1).await?.is_empty() {
         session.note(RECEIPTS_AFTER, Some(&notes::encode(&stands.0)?)).await?;
@@ -228,14 +246,20 @@ pub(super) async fn begin_in_copy(session: &mut impl Session, stands: Position) 
 }
 
 /// Recomputes the receipts from the log.
-pub(super) async fn compare(store: &Store, query: Query, taken: &Taken) -> Result<Verified, VerifyError> {
+pub(super) async fn compare(
+    store: &Store,
+    query: Query,
+    taken: &Taken,
+) -> Result<Verified, VerifyError> {
     for lane in &taken.lanes {
         store.verify(&lane.checkpoint()).await?;
     }
     let least = taken.lanes.iter().map(|lane| lane.position).min().unwrap_or(0);
     let most = taken.lanes.iter().map(|lane| lane.position).max().unwrap_or(0);
-    // Where lanes differ, those ahead have noted more than all have consumed: the last complete range is the end.
-    let ends = if least == most { range_of(Position(least)) + 1 } else { (least + 1) / RECEIPT_RANGE };
+    // Where lanes differ, those ahead have noted more than all have consumed: the last complete
+    // range is the end.
+    let ends =
+        if least == most { range_of(Position(least)) + 1 } else { (least + 1) / RECEIPT_RANGE };
     let through = least.min((ends * RECEIPT_RANGE).saturating_sub(1));
     let from = taken.after.next();
     let begins = range_of(from).min(ends);
@@ -250,7 +274,8 @@ pub(super) async fn compare(store: &Store, query: Query, taken: &Taken) -> Resul
         }
         let ended = page.is_none() || events.through().0 >= through;
         let until = if ended { ends } else { range_of(events.through()) };
-        verified.events += compare_ranges(&mut expected, &taken.receipts, compared..until, through)?;
+        verified.events +=
+            compare_ranges(&mut expected, &taken.receipts, compared..until, through)?;
         compared = until;
     }
     Ok(verified)

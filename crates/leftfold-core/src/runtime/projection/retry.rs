@@ -55,7 +55,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             }
             Ask::Taken { answer } => {
                 let taken = match self.lanes.first_mut() {
-                    Some(lane) => receipts::taken(&mut lane.session).await.map_err(|error| self.ground.trouble(&error)),
+                    Some(lane) => receipts::taken(&mut lane.session)
+                        .await
+                        .map_err(|error| self.ground.trouble(&error)),
                     None => Err(not_open()),
                 };
                 let (taken, told) = match taken {
@@ -72,7 +74,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
     }
 
-    /// Tries the items of a key in order, each once, and then those that waited for them; up to the first that fails.
+    /// Tries the items of a key in order, each once, and then those that waited for them; up to the
+    /// first that fails.
     async fn retry(&mut self, key: String) -> Result<Retried, Trouble> {
         self.is_open()?;
         let mut done = Retried::default();
@@ -103,7 +106,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     pub(super) async fn retry_unreadable(&mut self) -> Result<(), Trouble> {
         let keys: BTreeSet<String> = {
             let parked = self.ground.desk.parked();
-            let unreadable = parked.items().filter(|item| matches!(item.state, ParkedState::Unreadable { .. }));
+            let unreadable =
+                parked.items().filter(|item| matches!(item.state, ParkedState::Unreadable { .. }));
             unreadable.map(|item| item.key.clone()).collect()
         };
         for key in keys {
@@ -155,9 +159,12 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let noted = async {
             for item in items {
                 let error = item.state.error().map(str::to_owned);
-                let note = SkippedNote { key: item.key.clone(), error, by: shortened(by), at: at.clone() };
+                let note =
+                    SkippedNote { key: item.key.clone(), error, by: shortened(by), at: at.clone() };
                 lane.session.note(&parked_key(&item.key, item.position), None).await?;
-                lane.session.note(&skipped_key(item.position), Some(&notes::encode(&note)?)).await?;
+                lane.session
+                    .note(&skipped_key(item.position), Some(&notes::encode(&note)?))
+                    .await?;
             }
             Ok(())
         };
@@ -187,15 +194,20 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// The keys that only waited for an item that could not be read.
     fn freed_by(&self, item: &Parked) -> Vec<String> {
         let parked = self.ground.desk.parked();
-        if !matches!(item.state, ParkedState::Unreadable { .. }) || parked.has_unreadable(&item.stream) {
+        if !matches!(item.state, ParkedState::Unreadable { .. })
+            || parked.has_unreadable(&item.stream)
+        {
             return Vec::new();
         }
         let mut keys = parked.keys_in(&item.stream);
-        keys.retain(|key| parked.first_of(key).is_some_and(|first| first.state == ParkedState::Waits));
+        keys.retain(|key| {
+            parked.first_of(key).is_some_and(|first| first.state == ParkedState::Waits)
+        });
         keys
     }
 
-    /// Reads the event again, so that today's code and upcasters see it, and applies it together with its release.
+    /// Reads the event again, so that today's code and upcasters see it, and applies it together
+    /// with its release.
     async fn try_item(&mut self, item: &Parked) -> Result<Tried, Trouble> {
         if item.stream.starts_with('$') {
             // It stands for a record of the runtime, which is read at each start.
@@ -205,20 +217,25 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let page = self.ground.host.store.page(read).await.map_err(Trouble::Log)?;
         let event = page.events.into_iter().find(|event| event.position == item.position);
         // What no variant names any more does not concern the projection.
-        let events: Vec<Recorded<P::Event>> = match event.map(|event| decode(event, &self.ground.schema)) {
-            None => Vec::new(),
-            Some(Content::One(event)) => vec![event],
-            Some(Content::Several(_, events)) => events,
-            Some(Content::Unreadable(_, error)) => return self.fails(item, ParkedState::unreadable(&error)).await,
-        };
+        let events: Vec<Recorded<P::Event>> =
+            match event.map(|event| decode(event, &self.ground.schema)) {
+                None => Vec::new(),
+                Some(Content::One(event)) => vec![event],
+                Some(Content::Several(_, events)) => events,
+                Some(Content::Unreadable(_, error)) => {
+                    return self.fails(item, ParkedState::unreadable(&error)).await;
+                }
+            };
         let key = match key_of(&self.ground.projection, &events) {
             Some(Ok(key)) => key,
             Some(Err(error)) => return self.fails(item, ParkedState::unreadable(&error)).await,
             None => item.key.clone(),
         };
-        let waits = key != item.key && self.first_of(&key).is_some_and(|first| first.position < item.position);
+        let waits = key != item.key
+            && self.first_of(&key).is_some_and(|first| first.position < item.position);
         if waits {
-            let stream = events.first().map_or(String::new(), |event| stream_of(&event.envelope).to_owned());
+            let stream =
+                events.first().map_or(String::new(), |event| stream_of(&event.envelope).to_owned());
             let moved = Parked { position: item.position, key, stream, state: ParkedState::Waits };
             self.replace(item, moved).await?;
             return Ok(Tried::Moved);
@@ -240,13 +257,20 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                 self.ground.desk.cleared(item.position);
                 self.ground.desk.change_parked(|set| set.remove(item.position));
                 if self.ground.desk.serves() && !events.is_empty() {
-                    self.ground.desk.readers.tell(Told::Change(Change { key, position: item.position }));
+                    self.ground
+                        .desk
+                        .readers
+                        .tell(Told::Change(Change { key, position: item.position }));
                 }
                 Ok(Tried::Applied)
             }
             Err(Stop::Trouble(trouble)) => Err(trouble),
             Err(Stop::Event(error)) => {
-                let before = if let ParkedState::Failed { attempts, .. } = item.state { attempts } else { 0 };
+                let before = if let ParkedState::Failed { attempts, .. } = item.state {
+                    attempts
+                } else {
+                    0
+                };
                 if T::UNDOES {
                     lane.undo(&self.ground).await?;
                 } else {
@@ -283,7 +307,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
 
 impl<T: Target, P: Projection<T>> Ground<T, P> {
     /// Returns as much as can be known of a parked item whose note cannot be read.
-    pub(super) async fn known_from_log(&self, position: Position, error: &ProjectionError) -> Result<Parked, Trouble> {
+    pub(super) async fn known_from_log(
+        &self,
+        position: Position,
+        error: &ProjectionError,
+    ) -> Result<Parked, Trouble> {
         let read = Read::matching(self.schema.query(), position).page_of(1);
         let page = self.host.store.page(read).await.map_err(Trouble::Log)?;
         let event = page.events.into_iter().find(|event| event.position == position);
@@ -294,7 +322,8 @@ impl<T: Target, P: Projection<T>> Ground<T, P> {
             Some(Content::Several(_, events)) => key_of(&self.projection, events),
             Some(Content::Unreadable(..)) | None => None,
         };
-        let (error, attempts) = (format!("it was parked, and its note could not be read: {error}"), 0);
+        let (error, attempts) =
+            (format!("it was parked, and its note could not be read: {error}"), 0);
         let (key, state) = match (key, content) {
             (Some(Ok(key)), _) => (key, ParkedState::failed(&error, attempts)),
             (_, Some(Content::Unreadable(..))) => (stream.clone(), ParkedState::unreadable(&error)),

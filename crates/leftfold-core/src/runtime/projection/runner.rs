@@ -27,7 +27,8 @@ use crate::store::{Invalid, Position, ReadError, State, Status, Subscription, Ti
 /// Positions that were looked at and did not concern the projection before they are noted too.
 const POSITIONS_PER_CHECKPOINT: u64 = 10_000;
 /// The first and the longest wait before a target, or a log, that is away is tried again.
-const AWAY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(30) };
+const AWAY: Backoff =
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(30) };
 /// Time that a start waits for the target. A target that is not open by then is opened afterwards.
 const OPENED_WITHIN: Duration = Duration::from_secs(30);
 /// Condition that it waits for when all is well.
@@ -78,27 +79,54 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let log = host.store.subscribe(schema.query(), host.store.head().position);
         host.board.watch(desk.label, desk.doing.clone());
         host.board.say_where(desk.label, Position::START, "its start", 1, 0);
-        let calls = Calls { clock: host.clock.clone(), doing: desk.doing.clone(), blocks: T::BLOCKING };
-        let tenure =
-            if T::KEPT_IN_STORE && leased { Some(Mutex::new(Tenure::new::<P>(outbox::consumer(P::NAME)?))) } else { None };
+        let calls =
+            Calls { clock: host.clock.clone(), doing: desk.doing.clone(), blocks: T::BLOCKING };
+        let tenure = if T::KEPT_IN_STORE && leased {
+            Some(Mutex::new(Tenure::new::<P>(outbox::consumer(P::NAME)?)))
+        } else {
+            None
+        };
         let ground = Ground { host, target, projection, schema, desk, stop, calls, tenure };
         let (batch, level_at, said) = (Batch::new(Position::START, Position::END), None, None);
         let (lanes, building, stands_by_since) = (Vec::new(), None, None);
         let (failures, read_from) = (0, Position::END);
-        let mut runner =
-            Self { ground, role, lanes, log, batch, asks, level_at, building, read_from, failures, said, stands_by_since };
+        let mut runner = Self {
+            ground,
+            role,
+            lanes,
+            log,
+            batch,
+            asks,
+            level_at,
+            building,
+            read_from,
+            failures,
+            said,
+            stands_by_since,
+        };
         let calls = runner.ground.calls.clone();
-        match calls.wait("its target to be opened at", Position::START, OPENED_WITHIN, runner.open()).await {
+        match calls
+            .wait("its target to be opened at", Position::START, OPENED_WITHIN, runner.open())
+            .await
+        {
             Came::Answer(Ok(()) | Err(Trouble::Stopped)) => {}
             Came::Answer(Err(Trouble::Foreign(error))) => {
-                return Err(StartError::ForeignProjection { name: P::NAME, version: P::VERSION, error });
+                return Err(StartError::ForeignProjection {
+                    name: P::NAME,
+                    version: P::VERSION,
+                    error,
+                });
             }
             Came::Answer(Err(Trouble::NotSetUp(error))) => {
                 let (projection, name) = (std::any::type_name::<P>(), P::NAME);
                 return Err(StartError::SetUp { projection, name, version: P::VERSION, error });
             }
             Came::Answer(Err(Trouble::Panicked(said))) | Came::Panic(said) => {
-                return Err(StartError::Panicked { type_name: std::any::type_name::<P>(), name: P::NAME, said });
+                return Err(StartError::Panicked {
+                    type_name: std::any::type_name::<P>(),
+                    name: P::NAME,
+                    said,
+                });
             }
             Came::Answer(Err(trouble)) => {
                 runner.lanes.clear();
@@ -107,7 +135,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             Came::Nothing => {
                 runner.lanes.clear();
                 let seconds = OPENED_WITHIN.as_secs();
-                runner.say_trouble(&Trouble::Silent(format!("it was not opened within {seconds} s")));
+                runner
+                    .say_trouble(&Trouble::Silent(format!("it was not opened within {seconds} s")));
             }
         }
         Ok(runner)
@@ -129,7 +158,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
                     match self.stand_by(&trouble, again_at).await {
                         Ok(()) => {}
                         Err(Trouble::Stopped) => break "stopped",
-                        Err(Trouble::Log(ReadError::Closed)) => break "stopped: the store is closed",
+                        Err(Trouble::Log(ReadError::Closed)) => {
+                            break "stopped: the store is closed";
+                        }
                         Err(trouble) => self.recover(trouble).await,
                     }
                 }
@@ -202,9 +233,14 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Takes a batch into the rows.
     async fn consume(&mut self) -> Result<(), Trouble> {
         let after = self.batch.through;
-        let mut batch = std::mem::replace(&mut self.batch, Batch::new(after, self.level_at.unwrap_or(Position::END)));
+        let mut batch = std::mem::replace(
+            &mut self.batch,
+            Batch::new(after, self.level_at.unwrap_or(Position::END)),
+        );
         let noted = self.stands_at();
-        let due = batch.caught_up || after.0 >= noted.0.saturating_add(POSITIONS_PER_CHECKPOINT) || self.level_at == Some(after);
+        let due = batch.caught_up
+            || after.0 >= noted.0.saturating_add(POSITIONS_PER_CHECKPOINT)
+            || self.level_at == Some(after);
         if !batch.items.is_empty() || (due && T::REBUILDS && after > noted) {
             if self.said.is_none() {
                 self.say_where(batch.items.len().max(1));
@@ -215,12 +251,17 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             let taken = async {
                 match &mut self.lanes[..] {
                     [lane] => lane.take(ground, &batch, &end).await,
-                    lanes => all(lanes.iter_mut().map(|lane| lane.take(ground, &batch, &end))).await,
+                    lanes => {
+                        all(lanes.iter_mut().map(|lane| lane.take(ground, &batch, &end))).await
+                    }
                 }
             };
             taken.instrument(span).await?;
         }
-        self.ground.host.board.has_read(self.ground.desk.label, batch.items.iter().map(Item::envelope));
+        self.ground
+            .host
+            .board
+            .has_read(self.ground.desk.label, batch.items.iter().map(Item::envelope));
         self.ground.desk.stands_at(after);
         if batch.caught_up {
             self.caught_up().await?;
@@ -259,7 +300,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             _ => "its target to take what was read",
         };
         board.say_where(desk.label, desk.through(), waits_for, under_way, desk.parked_len());
-        board.say_for_person(desk.label, ForPerson { parked: desk.parked_len(), ..ForPerson::default() });
+        board.say_for_person(
+            desk.label,
+            ForPerson { parked: desk.parked_len(), ..ForPerson::default() },
+        );
     }
 
     /// Reports a trouble: in the status at once, in the log if it has changed.
@@ -267,7 +311,10 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         let (what, who) = describe(trouble, P::NAME);
         let (desk, board) = (&self.ground.desk, &self.ground.host.board);
         board.say_where(desk.label, desk.through(), &what, 1, desk.parked_len());
-        board.say_for_person(desk.label, ForPerson { parked: desk.parked_len(), ..ForPerson::default() });
+        board.say_for_person(
+            desk.label,
+            ForPerson { parked: desk.parked_len(), ..ForPerson::default() },
+        );
         match who {
             Ends::Alone => board.say_away(desk.label, &what),
             Ends::WithPerson => board.say_stalled(desk.label, &what),
@@ -283,7 +330,11 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             if who == Ends::WithoutUs {
                 tracing::info!(projection = desk.label, waits_for = what, "a projection stands by");
             } else {
-                tracing::error!(projection = desk.label, waits_for = what, "a projection does not go on");
+                tracing::error!(
+                    projection = desk.label,
+                    waits_for = what,
+                    "a projection does not go on"
+                );
             }
             self.said = Some(what);
         }
@@ -298,10 +349,16 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         self.ground.desk.readers.see(Some(slot));
         loop {
             let head = store.head().position;
-            let stands = store.checkpoint(outbox::consumer(P::NAME).map_err(not_named)?).await.map_err(Trouble::Log)?;
-            self.ground.desk.stands_at(stands.map_or(Position::START, |checkpoint| checkpoint.position));
+            let stands = store
+                .checkpoint(outbox::consumer(P::NAME).map_err(not_named)?)
+                .await
+                .map_err(Trouble::Log)?;
+            self.ground
+                .desk
+                .stands_at(stands.map_or(Position::START, |checkpoint| checkpoint.position));
             self.say_trouble(trouble);
-            let news = |status: &Status| status.head.position > head || status.state == State::Closed;
+            let news =
+                |status: &Status| status.head.position > head || status.state == State::Closed;
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return Err(Trouble::Stopped),
@@ -324,7 +381,8 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
         self.role.anew |= matches!(trouble, Trouble::Spoiled(_));
         if let Some(tenure) = &self.ground.tenure {
-            // Whether the store takes appends, and from this runner, is asked before anything is sent again.
+            // Whether the store takes appends, and from this runner, is asked before anything is
+            // sent again.
             tenure.lock().await.lost();
         }
         self.failures += 1;
@@ -370,14 +428,21 @@ fn describe(trouble: &Trouble, name: &str) -> (String, Ends) {
         Trouble::Silent(error) => (format!("its target to answer: {error}"), Ends::Alone),
         Trouble::Lost(error) => (format!("its target to be opened again: {error}"), Ends::Alone),
         Trouble::Spoiled(error) => (format!("its rows to be built anew: {error}"), Ends::Alone),
-        Trouble::InUse(error) | Trouble::StandsBy(error, _) => (format!("its turn: {error}"), Ends::WithoutUs),
+        Trouble::InUse(error) | Trouble::StandsBy(error, _) => {
+            (format!("its turn: {error}"), Ends::WithoutUs)
+        }
         Trouble::Panicked(error) => (format!("its target to be mended: {error}"), Ends::WithPerson),
         Trouble::Log(error) => (format!("the log to be read again: {error}"), Ends::Alone),
-        Trouble::Foreign(error) => (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson),
-        Trouble::Unreadable(error) => (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson),
+        Trouble::Foreign(error) => {
+            (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson)
+        }
+        Trouble::Unreadable(error) => {
+            (format!("a rebuild, by Runtime::rebuild({name:?}): {error}"), Ends::WithPerson)
+        }
         Trouble::Full(position) => {
-            let full =
-                format!("parked items to be retried or skipped, there are {PARKED_MAX}: the event at {position} is one more");
+            let full = format!(
+                "parked items to be retried or skipped, there are {PARKED_MAX}: the event at {position} is one more"
+            );
             (full, Ends::WithPerson)
         }
         Trouble::Stopped => ("nothing, it is told to stop".to_owned(), Ends::Alone),
@@ -385,7 +450,9 @@ fn describe(trouble: &Trouble, name: &str) -> (String, Ends) {
 }
 
 /// Lets all lanes work at the same time and waits for all of them; the first error in their order.
-async fn all<'l, F: Future<Output = Result<(), Trouble>> + Send + 'l>(lanes: impl Iterator<Item = F>) -> Result<(), Trouble> {
+async fn all<'l, F: Future<Output = Result<(), Trouble>> + Send + 'l>(
+    lanes: impl Iterator<Item = F>,
+) -> Result<(), Trouble> {
     let mut lanes: Vec<Pin<Box<F>>> = lanes.map(Box::pin).collect();
     let mut ended: Vec<Option<Result<(), Trouble>>> = lanes.iter().map(|_| None).collect();
     poll_fn(|context| {

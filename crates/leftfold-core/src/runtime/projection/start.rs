@@ -48,14 +48,16 @@ impl Registered {
         let make = move |desk: Arc<Desk>, asks, role| -> Starting {
             Box::new(move |host: Host, stop: watch::Receiver<bool>| -> Start {
                 Box::pin(async move {
-                    let parts = Parts { host, target, projection, desk, asks, role, stop, leased: true };
+                    let parts =
+                        Parts { host, target, projection, desk, asks, role, stop, leased: true };
                     let runner = on_own_thread::<T, _>(Runner::new(parts)).await?;
                     Ok(Box::pin(on_own_thread::<T, _>(runner.run())) as Running)
                 })
             })
         };
         let (name, version, rebuilds) = (P::NAME, P::VERSION, T::REBUILDS);
-        let (type_name, query, asks) = (std::any::type_name::<P>(), query_of::<T, P>, of_enum::<P::Event>);
+        let (type_name, query, asks) =
+            (std::any::type_name::<P>(), query_of::<T, P>, of_enum::<P::Event>);
         Self { name, type_name, version, rebuilds, query, asks, make: Box::new(make) }
     }
 
@@ -65,11 +67,14 @@ impl Registered {
         rebuild: &BTreeSet<String>,
         store: &Store,
     ) -> Result<Vec<Placed>, StartError> {
-        let named: Vec<(&'static str, u32)> = all.iter().map(|one| (one.name, one.version)).collect();
+        let named: Vec<(&'static str, u32)> =
+            all.iter().map(|one| (one.name, one.version)).collect();
         for name in rebuild {
             match all.iter().find(|one| one.name == name) {
                 None => return Err(StartError::UnknownProjection { name: name.clone() }),
-                Some(one) if !one.rebuilds => return Err(StartError::CannotRebuild { name: one.name }),
+                Some(one) if !one.rebuilds => {
+                    return Err(StartError::CannotRebuild { name: one.name });
+                }
                 Some(_) => {}
             }
         }
@@ -81,13 +86,25 @@ impl Registered {
         let mut placed = Vec::with_capacity(all.len());
         for one in all {
             check(&one)?;
-            let versions: Vec<u32> = named.iter().filter(|(name, _)| *name == one.name).map(|(_, version)| *version).collect();
+            let versions: Vec<u32> = named
+                .iter()
+                .filter(|(name, _)| *name == one.name)
+                .map(|(_, version)| *version)
+                .collect();
             let newest = versions.iter().all(|version| *version <= one.version);
-            let label = if versions.len() == 1 { one.name } else { kept(format!("{} v{}", one.name, one.version)) };
-            let known = readers.iter().find(|(name, _)| *name == one.name).map(|(_, readers)| readers.clone());
+            let label = if versions.len() == 1 {
+                one.name
+            } else {
+                kept(format!("{} v{}", one.name, one.version))
+            };
+            let known = readers
+                .iter()
+                .find(|(name, _)| *name == one.name)
+                .map(|(_, readers)| readers.clone());
             let shared = known.unwrap_or_else(|| Arc::new(Readers::new(versions)));
             readers.push((one.name, shared.clone()));
-            let desk = Arc::new(Desk::new(one.name, one.version, label, (one.query)(store)?, shared));
+            let desk =
+                Arc::new(Desk::new(one.name, one.version, label, (one.query)(store)?, shared));
             let (asks, asked) = mpsc::channel(ASKED_MAX);
             let role = Role { newest, anew: rebuild.contains(one.name) };
             let starting = announced(label, one.asks, (one.make)(desk.clone(), asked, role));
@@ -114,10 +131,17 @@ impl Alone {
         leased: bool,
     ) -> Result<Self, EventError> {
         let readers = Arc::new(Readers::new(vec![P::VERSION]));
-        let desk = Arc::new(Desk::new(P::NAME, P::VERSION, P::NAME, query_of::<T, P>(&host.store)?, readers));
+        let desk = Arc::new(Desk::new(
+            P::NAME,
+            P::VERSION,
+            P::NAME,
+            query_of::<T, P>(&host.store)?,
+            readers,
+        ));
         let (asker, asks) = mpsc::channel(1);
         let role = Role { newest: true, anew: false };
-        let parts = Parts { host, target, projection, desk: desk.clone(), asks, role, stop, leased };
+        let parts =
+            Parts { host, target, projection, desk: desk.clone(), asks, role, stop, leased };
         let running = Box::pin(async move {
             // Nobody asks, but somebody might.
             let _asker = asker;
@@ -153,7 +177,8 @@ where
     }
 }
 
-/// A name that targets can take into names of their own, and a version that leaves room for the other place.
+/// A name that targets can take into names of their own, and a version that leaves room for the
+/// other place.
 fn check(one: &Registered) -> Result<(), StartError> {
     let Registered { name, version, type_name: projection, .. } = *one;
     if version >= BESIDE {
@@ -161,7 +186,8 @@ fn check(one: &Registered) -> Result<(), StartError> {
     }
     let mut bytes = name.bytes();
     let begins = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase());
-    let goes_on = bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let goes_on =
+        bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     match begins && goes_on && name.len() <= NAME_BYTES_MAX {
         true => Ok(()),
         false => Err(StartError::ProjectionName { projection, name }),

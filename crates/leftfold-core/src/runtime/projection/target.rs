@@ -1,8 +1,8 @@
 //! What a database has to offer for projections to live in it.
 //!
-//! A target keeps two things in one transaction: the user's rows, and *notes*, small values by which the runtime
-//! remembers where each version of a projection stands, what it has parked, and what it consumed. The runtime alone
-//! knows what notes mean; a target only keeps them.
+//! A target keeps two things in one transaction: the user's rows, and *notes*, small values by
+//! which the runtime remembers where each version of a projection stands, what it has parked, and
+//! what it consumed. The runtime alone knows what notes mean; a target only keeps them.
 
 use std::future::Future;
 
@@ -48,20 +48,37 @@ pub trait Target: Clone + Send + Sync + 'static {
     /// Opens a session for a place, which is made if it does not exist. There is one session for a
     /// place at a time: if another one exists, of this process or another, this is an error that
     /// says who has it.
-    fn open(&self, place: &Place) -> impl Future<Output = Result<Self::Session, ProjectionError>> + Send;
+    fn open(
+        &self,
+        place: &Place,
+    ) -> impl Future<Output = Result<Self::Session, ProjectionError>> + Send;
 
     /// Returns the version that readers see; `None` until one has served.
-    fn serving(&self, name: &str) -> impl Future<Output = Result<Option<u32>, ProjectionError>> + Send;
+    fn serving(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<u32>, ProjectionError>> + Send;
 
     /// Lets readers see a version, from one moment to the next.
-    fn serve(&self, name: &str, version: u32) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+    fn serve(
+        &self,
+        name: &str,
+        version: u32,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Every version that there are rows of, in ascending order.
-    fn versions(&self, name: &str) -> impl Future<Output = Result<Vec<u32>, ProjectionError>> + Send;
+    fn versions(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Vec<u32>, ProjectionError>> + Send;
 
     /// Removes the rows and the notes of a version; it does not serve after that. If a session has
     /// the version, this is an error that says who.
-    fn discard(&self, name: &str, version: u32) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+    fn discard(
+        &self,
+        name: &str,
+        version: u32,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Tells whether an error of [`open`](Target::open) means that another session has the place:
     /// then this one stands by, which is no trouble.
@@ -78,8 +95,8 @@ pub trait Target: Clone + Send + Sync + 'static {
 
 /// A connection for one lane of one version, with at most one transaction open.
 ///
-/// A future of it that is dropped half-way leaves the session unusable; the runtime drops it then, which must undo
-/// whatever was not committed.
+/// A future of it that is dropped half-way leaves the session unusable; the runtime drops it then,
+/// which must undo whatever was not committed.
 pub trait Session: Send {
     /// Handle through which users' code writes.
     type Rows: Send;
@@ -99,7 +116,8 @@ pub trait Session: Send {
         self.at(event.position);
     }
 
-    /// Says under which lease the next transactions are, which their appends to the event store carry. Others need not care.
+    /// Says under which lease the next transactions are, which their appends to the event store
+    /// carry. Others need not care.
     fn under(&mut self, fence: Option<(Label, Fence)>) {
         let _ = fence;
     }
@@ -107,9 +125,14 @@ pub trait Session: Send {
     /// Returns the handle through which users' code writes, while a transaction is open.
     fn rows(&mut self) -> &mut Self::Rows;
 
-    /// Keeps a note, or removes it, with the transaction. Keys have at most 200 bytes, values at most 16 KiB. Notes
-    /// belong to the version: its lanes see each other's, and never write the same.
-    fn note(&mut self, key: &str, value: Option<&[u8]>) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+    /// Keeps a note, or removes it, with the transaction. Keys have at most 200 bytes, values at
+    /// most 16 KiB. Notes belong to the version: its lanes see each other's, and never write the
+    /// same.
+    fn note(
+        &mut self,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Returns the notes whose keys begin with `prefix`, in ascending order of their keys' bytes,
     /// at most `at_most`, after a key; those of the open transaction are seen. Asked for while a

@@ -1,6 +1,7 @@
 //! Commands that recur: each firing takes effect once, over restarts and with several runtimes.
 //!
-//! `plan` says when, for some plans by a `cron` expression; `schedule` is what the log remembers of each; `runner` waits, and carries the commands out.
+//! `plan` says when, for some plans by a `cron` expression; `schedule` is what the log remembers of
+//! each; `runner` waits, and carries the commands out.
 
 mod cron;
 mod plan;
@@ -15,7 +16,8 @@ pub(super) use schedule::OWNER;
 use crate::fold::Aggregate;
 use crate::store::Timestamp;
 
-/// Firings that were missed and are made up for at most; of more than that the oldest are passed over.
+/// Firings that were missed and are made up for at most; of more than that the oldest are passed
+/// over.
 pub const MADE_UP_MAX: u64 = 1_000;
 
 /// A command that recurs, with nobody to send it.
@@ -67,7 +69,8 @@ pub const MADE_UP_MAX: u64 = 1_000;
 /// let runtime = Runtime::new(&Store::memory()).recurring(ClosesTills);
 /// ```
 pub trait Recurring: Send + Sync + 'static {
-    /// Names it in the log, and among the consumers of a runtime; at most 440 bytes. Under another name it is another one.
+    /// Names it in the log, and among the consumers of a runtime; at most 440 bytes. Under another
+    /// name it is another one.
     const NAME: &'static str;
     /// The aggregate that the command is for.
     type Target: Aggregate;
@@ -85,8 +88,8 @@ pub trait Recurring: Send + Sync + 'static {
     fn due(&self, at: Timestamp) -> (String, <Self::Target as Aggregate>::Command);
 }
 
-/// Treatment of firings that were missed: those that were due before the runtime was started, or while the machine slept
-/// and another was due since.
+/// Treatment of firings that were missed: those that were due before the runtime was started, or
+/// while the machine slept and another was due since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missed {
     /// The last of them is made up for, the others are passed over.

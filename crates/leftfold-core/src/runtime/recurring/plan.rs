@@ -42,7 +42,8 @@ impl Plan {
     /// at most a thousand years.
     #[must_use]
     pub fn every(period: Duration) -> Self {
-        let period = i64::try_from(period.as_micros()).unwrap_or(PERIOD_MAX).clamp(SECOND, PERIOD_MAX);
+        let period =
+            i64::try_from(period.as_micros()).unwrap_or(PERIOD_MAX).clamp(SECOND, PERIOD_MAX);
         Self { moments: Moments::Every { period }, offset: 0 }
     }
 
@@ -55,24 +56,25 @@ impl Plan {
 
     /// The moments of a cron expression, in UTC: `minute hour day-of-month month day-of-week`.
     ///
-    /// A field is `*`, or values and ranges with commas between them; a range and `*` may have a step
-    /// (`*/15`, `9-17/2`). Months and days of the week have names, in any case; 0 and 7 are Sunday. If neither
-    /// day field is `*`, a day that either of them names is meant, as POSIX has it for crontab.
+    /// A field is `*`, or values and ranges with commas between them; a range and `*` may have a
+    /// step (`*/15`, `9-17/2`). Months and days of the week have names, in any case; 0 and 7 are
+    /// Sunday. If neither day field is `*`, a day that either of them names is meant, as POSIX has
+    /// it for crontab.
     ///
     /// # Errors
-    /// [`CronError`] names the field, its value and what is allowed. An expression that is never due is an error,
-    /// too.
+    /// [`CronError`] names the field, its value and what is allowed. An expression that is never
+    /// due is an error, too.
     pub fn cron(expression: &str) -> Result<Self, CronError> {
         Ok(Self { moments: Moments::Cron(Arc::new(Cron::parse(expression)?)), offset: 0 })
     }
 
-    /// The moments of a cron expression on the clock of a time zone (`Europe/Berlin`), by the rules that the system's
-    /// time zone database has when the program starts.
+    /// The moments of a cron expression on the clock of a time zone (`Europe/Berlin`), by the rules
+    /// that the system's time zone database has when the program starts.
     ///
-    /// If the hours are named (`30 2 * * *`), each time of a day fires once: one that the clock jumps over fires when
-    /// it has jumped (several of them once), and one that it shows twice fires the first time. If the hour begins
-    /// with `*` (`30 * * * *`, `0 */2 * * *`), the plan follows the clock: what it jumps over does not fire, and what
-    /// it shows twice fires twice.
+    /// If the hours are named (`30 2 * * *`), each time of a day fires once: one that the clock
+    /// jumps over fires when it has jumped (several of them once), and one that it shows twice
+    /// fires the first time. If the hour begins with `*` (`30 * * * *`, `0 */2 * * *`), the plan
+    /// follows the clock: what it jumps over does not fire, and what it shows twice fires twice.
     ///
     /// ```
     /// use leftfold_core::runtime::Plan;
@@ -84,10 +86,14 @@ impl Plan {
     /// ```
     ///
     /// # Errors
-    /// Those of [`cron`](Self::cron), and [`CronError::Zone`] if the system does not know the zone. A program that
-    /// runs without such a database can depend on `jiff` with its feature `tzdb-bundle-always`.
+    /// Those of [`cron`](Self::cron), and [`CronError::Zone`] if the system does not know the zone.
+    /// A program that runs without such a database can depend on `jiff` with its feature
+    /// `tzdb-bundle-always`.
     pub fn cron_in(expression: &str, zone: &str) -> Result<Self, CronError> {
-        Ok(Self { moments: Moments::Cron(Arc::new(Cron::parse(expression)?.in_zone(zone)?)), offset: 0 })
+        Ok(Self {
+            moments: Moments::Cron(Arc::new(Cron::parse(expression)?.in_zone(zone)?)),
+            offset: 0,
+        })
     }
 
     /// The same moments, each so much later: every hour at five past.
@@ -98,7 +104,9 @@ impl Plan {
                 let offset = offset.as_micros() % u128::from(period.unsigned_abs());
                 (self.offset + i64::try_from(offset).unwrap_or(0)) % period
             }
-            Moments::Cron(_) => self.offset.saturating_add(i64::try_from(offset.as_micros()).unwrap_or(i64::MAX)),
+            Moments::Cron(_) => {
+                self.offset.saturating_add(i64::try_from(offset.as_micros()).unwrap_or(i64::MAX))
+            }
         };
         Self { offset, ..self }
     }
@@ -118,11 +126,15 @@ impl Plan {
     #[must_use]
     pub fn after(&self, moment: Timestamp) -> Timestamp {
         match &self.moments {
-            Moments::Every { period } => Timestamp::from_micros(self.by(moment).as_micros().saturating_add(*period)),
+            Moments::Every { period } => {
+                Timestamp::from_micros(self.by(moment).as_micros().saturating_add(*period))
+            }
             Moments::Cron(cron) => {
                 let after = cron.after(instant(moment.as_micros().saturating_sub(self.offset)));
                 let after = after.map(jiff::Timestamp::as_microsecond);
-                after.map_or(Timestamp::MAX, |after| Timestamp::from_micros(after.saturating_add(self.offset)))
+                after.map_or(Timestamp::MAX, |after| {
+                    Timestamp::from_micros(after.saturating_add(self.offset))
+                })
             }
         }
     }
@@ -131,11 +143,13 @@ impl Plan {
     pub(super) fn count(&self, after: Timestamp, through: Timestamp) -> u64 {
         match &self.moments {
             Moments::Every { period } => {
-                let micros = self.by(through).as_micros().saturating_sub(self.by(after).as_micros());
+                let micros =
+                    self.by(through).as_micros().saturating_sub(self.by(after).as_micros());
                 u64::try_from(micros / period).unwrap_or(0)
             }
             Moments::Cron(cron) => {
-                let [after, through] = [after, through].map(|moment| instant(moment.as_micros().saturating_sub(self.offset)));
+                let [after, through] = [after, through]
+                    .map(|moment| instant(moment.as_micros().saturating_sub(self.offset)));
                 cron.count(after, through)
             }
         }
@@ -149,7 +163,8 @@ impl Plan {
                 Timestamp::from_micros(moment.as_micros().saturating_sub(micros))
             }
             Moments::Cron(_) => {
-                let earlier = |moment: Timestamp, _| self.by(moment.minus(Duration::from_micros(1)));
+                let earlier =
+                    |moment: Timestamp, _| self.by(moment.minus(Duration::from_micros(1)));
                 (0..count).fold(moment, earlier)
             }
         }
@@ -178,7 +193,11 @@ mod tests {
             ("2026-02-01T10:04:59Z", "2026-02-01T09:05:00Z", "2026-02-01T10:05:00Z"),
             ("1969-12-31T23:00:00Z", "1969-12-31T22:05:00Z", "1969-12-31T23:05:00Z"),
         ] {
-            assert_eq!((hourly.by(at(moment)), hourly.after(at(moment))), (at(by), at(after)), "{moment}");
+            assert_eq!(
+                (hourly.by(at(moment)), hourly.after(at(moment))),
+                (at(by), at(after)),
+                "{moment}"
+            );
         }
         assert_eq!(hourly.count(at("2026-02-01T10:05:00Z"), at("2026-02-01T13:00:00Z")), 2);
         assert_eq!(hourly.back(at("2026-02-01T10:05:00Z"), 2), at("2026-02-01T08:05:00Z"));
@@ -198,12 +217,24 @@ mod tests {
         let shifted = hours.clone().later_by(Duration::from_secs(300));
         // A Friday evening, and the Monday after.
         let (friday, monday) = (at("2026-02-06T18:00:00Z"), at("2026-02-09T10:30:00Z"));
-        assert_eq!((hours.after(friday), hours.by(monday)), (at("2026-02-09T09:00:00Z"), at("2026-02-09T10:00:00Z")));
+        assert_eq!(
+            (hours.after(friday), hours.by(monday)),
+            (at("2026-02-09T09:00:00Z"), at("2026-02-09T10:00:00Z"))
+        );
         assert_eq!((hours.count(friday, monday), hours.count(monday, friday)), (2, 0));
         assert_eq!(hours.back(at("2026-02-09T10:00:00Z"), 2), at("2026-02-06T17:00:00Z"));
-        assert_eq!((shifted.by(monday), shifted.count(friday, monday)), (at("2026-02-09T10:05:00Z"), 2));
-        assert_eq!((hours.by(Timestamp::MIN), hours.after(Timestamp::MAX)), (Timestamp::MIN, Timestamp::MAX));
+        assert_eq!(
+            (shifted.by(monday), shifted.count(friday, monday)),
+            (at("2026-02-09T10:05:00Z"), 2)
+        );
+        assert_eq!(
+            (hours.by(Timestamp::MIN), hours.after(Timestamp::MAX)),
+            (Timestamp::MIN, Timestamp::MAX)
+        );
         let never = hours.later_by(Duration::MAX);
-        assert_eq!((never.by(monday), never.after(Timestamp::MIN)), (Timestamp::MIN, Timestamp::MAX));
+        assert_eq!(
+            (never.by(monday), never.after(Timestamp::MIN)),
+            (Timestamp::MIN, Timestamp::MAX)
+        );
     }
 }

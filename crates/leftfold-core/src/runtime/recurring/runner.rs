@@ -36,8 +36,10 @@ impl<R: Recurring> RecurringRunner<R> {
     pub(in crate::runtime) fn new(host: Host, recurring: R) -> Result<Self, StartError> {
         Invalid::if_over("the name of a recurring command", R::NAME.len(), ID_BYTES_MAX)?;
         StreamName::of("$schedule", R::NAME)?;
-        let plan = caught(|| recurring.plan()).map_err(|said| Named::of::<R>(R::NAME).panicked(said))?;
-        let (schedules, targets, started_at) = (host.store.aggregate(), host.store.aggregate(), host.clock.now());
+        let plan =
+            caught(|| recurring.plan()).map_err(|said| Named::of::<R>(R::NAME).panicked(said))?;
+        let (schedules, targets, started_at) =
+            (host.store.aggregate(), host.store.aggregate(), host.clock.now());
         Ok(Self { host, recurring, plan, schedules, targets, started_at, failure: None })
     }
 
@@ -107,7 +109,8 @@ impl<R: Recurring> RecurringRunner<R> {
 
     /// Carries out what is due. Returns when more is.
     async fn step(&mut self) -> Result<Timestamp, Trouble> {
-        let schedule = self.schedules.load(R::NAME).await.map_err(|error| Trouble(error.to_string()))?;
+        let schedule =
+            self.schedules.load(R::NAME).await.map_err(|error| Trouble(error.to_string()))?;
         let now = self.host.clock.now();
         let Some(through) = schedule.state.through else {
             self.remember(Step::Begin { at: now }).await?;
@@ -130,12 +133,19 @@ impl<R: Recurring> RecurringRunner<R> {
     fn first_to_fire(&self, through: Timestamp, last: Timestamp) -> Option<Timestamp> {
         match self.recurring.missed() {
             Missed::Once => Some(last),
-            Missed::Each => Some(self.plan.back(last, MADE_UP_MAX - 1).max(self.plan.after(through))),
+            Missed::Each => {
+                Some(self.plan.back(last, MADE_UP_MAX - 1).max(self.plan.after(through)))
+            }
             Missed::Skip => (last >= self.started_at).then_some(last),
         }
     }
 
-    async fn fire_all(&mut self, through: Timestamp, first: Timestamp, last: Timestamp) -> Result<(), Trouble> {
+    async fn fire_all(
+        &mut self,
+        through: Timestamp,
+        first: Timestamp,
+        last: Timestamp,
+    ) -> Result<(), Trouble> {
         let mut passed_over = self.plan.count(through, first).saturating_sub(1);
         let mut due = first;
         while due <= last {
@@ -155,8 +165,16 @@ impl<R: Recurring> RecurringRunner<R> {
             Ok(asked) => asked,
             Err(said) => return Ok(Some(format!("due() panics, mend it: {said}"))),
         };
-        let request = CommandId::of_runtime(&format!("$schedule:{}", R::NAME), &due.as_micros().to_string());
-        match self.targets.command(&id, command).with_id(request).without_request_check().execute().await {
+        let request =
+            CommandId::of_runtime(&format!("$schedule:{}", R::NAME), &due.as_micros().to_string());
+        match self
+            .targets
+            .command(&id, command)
+            .with_id(request)
+            .without_request_check()
+            .execute()
+            .await
+        {
             // Its id was used: by an earlier try, which asked another aggregate.
             Ok(_) | Err(ExecuteError::Append(AppendError::CommandIdReused { .. })) => Ok(None),
             Err(error) if error.kind().may_be_tried_again() => Err(Trouble(error.to_string())),
@@ -165,6 +183,10 @@ impl<R: Recurring> RecurringRunner<R> {
     }
 
     async fn remember(&self, step: Step) -> Result<(), Trouble> {
-        self.schedules.execute(R::NAME, step).await.map(drop).map_err(|error| Trouble(error.to_string()))
+        self.schedules
+            .execute(R::NAME, step)
+            .await
+            .map(drop)
+            .map_err(|error| Trouble(error.to_string()))
     }
 }

@@ -44,7 +44,8 @@ impl Event for ScheduleEvent {
 }
 
 /// Schedules in a copy of the store: they speak of no position.
-pub(in crate::runtime) const OWNER: Owner = Owner { category: ScheduleEvent::NAMESPACE, rewrite: as_it_is, label: no_label };
+pub(in crate::runtime) const OWNER: Owner =
+    Owner { category: ScheduleEvent::NAMESPACE, rewrite: as_it_is, label: no_label };
 
 impl Aggregate for Schedule {
     const CATEGORY: &'static str = ScheduleEvent::NAMESPACE;
@@ -70,7 +71,9 @@ impl Aggregate for Schedule {
         Ok(match step {
             Step::Begin { at } if self.through.is_none() => vec![ScheduleEvent::Began { at: *at }],
             Step::Fire { due, passed_over, failure } if is_new(*due) => {
-                let failure = failure.as_ref().map(|failure| failure.chars().take(REASON_CHARS_MAX).collect());
+                let failure = failure
+                    .as_ref()
+                    .map(|failure| failure.chars().take(REASON_CHARS_MAX).collect());
                 vec![ScheduleEvent::Fired { due: *due, passed_over: *passed_over, failure }]
             }
             Step::PassOver { through, passed_over } if is_new(*through) => {

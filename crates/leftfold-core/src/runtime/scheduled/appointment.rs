@@ -1,4 +1,5 @@
-//! One scheduled command, as an aggregate: the stream that says when it is due, and whether it still is.
+//! One scheduled command, as an aggregate: the stream that says when it is due, and whether it
+//! still is.
 
 use std::marker::PhantomData;
 
@@ -13,7 +14,8 @@ use crate::store::{Authority, Timestamp};
 /// Characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 1_000;
 
-/// Fact about a scheduled command, stored as `$scheduled:CATEGORY.…` in the stream `$scheduled:CATEGORY-ID`.
+/// Fact about a scheduled command, stored as `$scheduled:CATEGORY.…` in the stream
+/// `$scheduled:CATEGORY-ID`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Booked {
     Scheduled {
@@ -166,17 +168,24 @@ impl Appointment {
     fn decide(&self, book: &Book) -> Result<Option<Booked>, ScheduleRefusal> {
         let (Some(asked), Some(until)) = (&self.asked, self.at) else {
             return match book.clone() {
-                Book::Schedule { at, target, command } => Ok(Some(Booked::Scheduled { at, target, command })),
+                Book::Schedule { at, target, command } => {
+                    Ok(Some(Booked::Scheduled { at, target, command }))
+                }
                 Book::Move { .. } | Book::Cancel => Err(ScheduleRefusal::Unknown),
                 Book::Fire { .. } | Book::Refuse { .. } => Ok(None),
             };
         };
         let happened = match (book, &self.over) {
             (Book::Schedule { at, target, command }, over) => {
-                let is_same = asked.at == *at && asked.target == *target && asked.command.says_the_same(command);
+                let is_same = asked.at == *at
+                    && asked.target == *target
+                    && asked.command.says_the_same(command);
                 match over {
                     _ if !is_same => {
-                        return Err(ScheduleRefusal::Taken { target: asked.target.clone(), at: asked.at });
+                        return Err(ScheduleRefusal::Taken {
+                            target: asked.target.clone(),
+                            at: asked.at,
+                        });
                     }
                     Some(Over::Cancelled) => return Err(ScheduleRefusal::Cancelled),
                     None | Some(Over::Due | Over::Refused(_)) => None,
@@ -190,9 +199,10 @@ impl Appointment {
                 return Err(ScheduleRefusal::TooLate { due: until });
             }
             // A timer for a moment that it was moved away from counts no longer.
-            (Book::Fire { due }, None) if until <= *due => {
-                Some(Booked::FellDue { target: asked.target.clone(), command: asked.command.clone() })
-            }
+            (Book::Fire { due }, None) if until <= *due => Some(Booked::FellDue {
+                target: asked.target.clone(),
+                command: asked.command.clone(),
+            }),
             (Book::Fire { .. }, _) => None,
             (Book::Refuse { reason }, Some(Over::Due)) => {
                 Some(Booked::Refused { reason: reason.chars().take(REASON_CHARS_MAX).collect() })

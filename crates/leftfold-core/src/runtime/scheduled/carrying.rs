@@ -1,4 +1,5 @@
-//! Carrying scheduled commands out, as a process: an instance for each, with one timer and no memory of the command.
+//! Carrying scheduled commands out, as a process: an instance for each, with one timer and no
+//! memory of the command.
 
 use std::marker::PhantomData;
 
@@ -15,8 +16,8 @@ const DUE: &str = "due";
 
 /// The process that carries out scheduled commands for one kind of aggregate.
 ///
-/// When the timer fires, the command's own stream is asked first: only its answer tells a firing from a cancellation
-/// that comes at the same moment.
+/// When the timer fires, the command's own stream is asked first: only its answer tells a firing
+/// from a cancellation that comes at the same moment.
 #[derive(Debug)]
 pub(crate) struct CarryingOut<A>(PhantomData<fn() -> A>);
 
@@ -57,26 +58,38 @@ where
     fn react(&self, trigger: &Trigger<BookedFor<A>>, context: &Context) -> Reaction {
         let own = |book| Reaction::none().command::<AppointmentFor<A>>(&context.key, book);
         match trigger {
-            Trigger::Event(BookedFor { what: Booked::Scheduled { at, .. } | Booked::Moved { at }, .. }) => {
-                Reaction::none().timer(DUE, *at)
-            }
+            Trigger::Event(BookedFor {
+                what: Booked::Scheduled { at, .. } | Booked::Moved { at },
+                ..
+            }) => Reaction::none().timer(DUE, *at),
             Trigger::TimerFired { .. } => own(Book::Fire { due: context.at }),
-            Trigger::Event(BookedFor { what: Booked::FellDue { target, command }, .. }) => match command.read::<A::Command>() {
-                Ok(command) => Reaction::none().command::<A>(target, command),
-                Err(error) => Reaction::failed(format!(
-                    "the scheduled command {} for {}-{target} does not parse: {error}",
-                    context.key,
-                    A::CATEGORY
-                )),
-            },
+            Trigger::Event(BookedFor { what: Booked::FellDue { target, command }, .. }) => {
+                match command.read::<A::Command>() {
+                    Ok(command) => Reaction::none().command::<A>(target, command),
+                    Err(error) => Reaction::failed(format!(
+                        "the scheduled command {} for {}-{target} does not parse: {error}",
+                        context.key,
+                        A::CATEGORY
+                    )),
+                }
+            }
             // A scheduled command that is told of time and refusals refuses nothing.
             Trigger::Refused(refused) if refused.is_for::<AppointmentFor<A>>() => Reaction::none(),
             Trigger::Refused(refused) => {
                 let (id, target, reason) = (&context.key, refused.target(), refused.reason());
-                tracing::error!(category = A::CATEGORY, target, id, reason, "a scheduled command was refused");
+                tracing::error!(
+                    category = A::CATEGORY,
+                    target,
+                    id,
+                    reason,
+                    "a scheduled command was refused"
+                );
                 own(Book::Refuse { reason: reason.to_owned() })
             }
-            Trigger::Event(BookedFor { what: Booked::Cancelled {} | Booked::Refused { .. }, .. }) => Reaction::none(),
+            Trigger::Event(BookedFor {
+                what: Booked::Cancelled {} | Booked::Refused { .. },
+                ..
+            }) => Reaction::none(),
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Commands that are sent once, at a time: recorded in the log, and moved or cancelled until they are due.
+//! Commands that are sent once, at a time: recorded in the log, and moved or cancelled until they
+//! are due.
 //!
-//! `appointment` is the stream of each, as an aggregate; `carrying` is the process that waits and carries them out.
+//! `appointment` is the stream of each, as an aggregate; `carrying` is the process that waits and
+//! carries them out.
 
 mod appointment;
 mod carrying;
@@ -22,7 +24,8 @@ use appointment::{Appointment, AppointmentFor, AskedFor, Book, Over};
 use carrying::CarryingOut;
 
 /// Scheduled commands in a copy of the store: moments and commands, no positions.
-pub(super) const OWNER: Owner = Owner { category: "$scheduled", rewrite: as_it_is, label: no_label };
+pub(super) const OWNER: Owner =
+    Owner { category: "$scheduled", rewrite: as_it_is, label: no_label };
 
 // ANCHOR: limits
 /// Bytes of the id of a scheduled command.
@@ -39,7 +42,12 @@ const COMMAND: ValueLimits = ValueLimits {
 
 /// The name of something that belongs to the scheduled commands of a kind of aggregate.
 const fn joined(prefix: &str, category: &str) -> Joined {
-    Joined::new(prefix, category, 50, "the category of an aggregate with scheduled commands has 1 to 50 bytes and no -")
+    Joined::new(
+        prefix,
+        category,
+        50,
+        "the category of an aggregate with scheduled commands has 1 to 50 bytes and no -",
+    )
 }
 
 /// A command for an aggregate that is sent once, at a time, under an id of its own.
@@ -154,7 +162,9 @@ pub enum ScheduleRefusal {
     #[error("it was cancelled, schedule it under another id")]
     Cancelled,
     /// Another command, target or time was scheduled under the id.
-    #[error("another one was scheduled under this id, for {target} at {at}; take another id, or move it with move_to")]
+    #[error(
+        "another one was scheduled under this id, for {target} at {at}; take another id, or move it with move_to"
+    )]
     Taken {
         /// The target that was named.
         target: String,
@@ -198,17 +208,23 @@ pub enum ScheduleError {
 }
 
 impl<A: Aggregate> ScheduledCommand<A> {
-    /// Records that the command is to be sent to an aggregate at a time, and returns once that is durable.
+    /// Records that the command is to be sent to an aggregate at a time, and returns once that is
+    /// durable.
     ///
     /// Asked again, with the same target, command and time, it does nothing; with others it is
     /// refused. So a caller that does not know the result of an earlier try asks again, and the id
     /// names the purpose: `reminder of booking 7`.
     ///
     /// # Errors
-    /// [`ScheduleRefusal::Taken`] and [`Cancelled`](ScheduleRefusal::Cancelled), an id that cannot name a stream or has more
-    /// than [`SCHEDULED_ID_BYTES_MAX`], a command beyond the limits of [messages](super::inbox::MESSAGE_BYTES_MAX), and
-    /// the store's.
-    pub async fn send(&self, target: impl Into<String>, command: &A::Command, at: Timestamp) -> Result<(), ScheduleError>
+    /// [`ScheduleRefusal::Taken`] and [`Cancelled`](ScheduleRefusal::Cancelled), an id that cannot
+    /// name a stream or has more than [`SCHEDULED_ID_BYTES_MAX`], a command beyond the limits of
+    /// [messages](super::inbox::MESSAGE_BYTES_MAX), and the store's.
+    pub async fn send(
+        &self,
+        target: impl Into<String>,
+        command: &A::Command,
+        at: Timestamp,
+    ) -> Result<(), ScheduleError>
     where
         A::Command: Serialize + DeserializeOwned,
     {
@@ -216,7 +232,9 @@ impl<A: Aggregate> ScheduledCommand<A> {
         check_target(A::CATEGORY, &target).map_err(|invalid| self.invalid(invalid))?;
         let command = COMMAND.write(command).map_err(|not_kept| match not_kept {
             NotKept::Invalid(invalid) => self.invalid(invalid),
-            NotKept::Unwritable(detail) => ScheduleError::Unwritable { id: self.id.clone(), detail },
+            NotKept::Unwritable(detail) => {
+                ScheduleError::Unwritable { id: self.id.clone(), detail }
+            }
         })?;
         self.book(Book::Schedule { at, target, command }).await
     }
@@ -259,7 +277,9 @@ impl<A: Aggregate> ScheduledCommand<A> {
             .map_err(|invalid| self.invalid(invalid))?;
         match self.appointments.execute(&self.id, book).await {
             Ok(_) => Ok(()),
-            Err(ExecuteError::Refused(refusal)) => Err(ScheduleError::Refused { id: self.id.clone(), refusal }),
+            Err(ExecuteError::Refused(refusal)) => {
+                Err(ScheduleError::Refused { id: self.id.clone(), refusal })
+            }
             Err(ExecuteError::Invalid(invalid)) => Err(self.invalid(invalid)),
             Err(error) => Err(ScheduleError::Store(Box::new(error))),
         }
@@ -278,7 +298,10 @@ fn check_target(category: &str, target: &str) -> Result<(), Invalid> {
 
 impl<A: Aggregate> std::fmt::Debug for ScheduledCommand<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScheduledCommand").field("category", &A::CATEGORY).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("ScheduledCommand")
+            .field("category", &A::CATEGORY)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -292,7 +315,8 @@ impl Store {
 }
 
 impl Runtime {
-    /// Carries out the [scheduled commands](ScheduledCommand) for a kind of aggregate, when they are due.
+    /// Carries out the [scheduled commands](ScheduledCommand) for a kind of aggregate, when they
+    /// are due.
     pub fn scheduled<A: Aggregate>(self) -> Self
     where
         A::Command: Serialize + DeserializeOwned,

@@ -3,10 +3,12 @@
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use leftfold_core::store::limits::{KEY_IDS_MAX, METADATA_BYTES_MAX, QUERY_ITEMS_MAX, SNAPSHOT_BYTES_MAX};
+use leftfold_core::store::limits::{
+    KEY_IDS_MAX, METADATA_BYTES_MAX, QUERY_ITEMS_MAX, SNAPSHOT_BYTES_MAX,
+};
 use leftfold_core::store::{
-    Append, AppendError, Backend, Checkpoint, ContentType, EventId, Label, NewEvent, Outcome, Pending, Position, RecordedEvent,
-    StreamMatch, Timestamp, What,
+    Append, AppendError, Backend, Checkpoint, ContentType, EventId, Label, NewEvent, Outcome,
+    Pending, Position, RecordedEvent, StreamMatch, Timestamp, What,
 };
 use uuid::Uuid;
 
@@ -25,30 +27,38 @@ fn minting(id: fn(u32, &RecordedEvent) -> EventId) -> Wrong {
             event.id = id(opening, event);
         }
     };
-    paging(move |right, _, page| page.events.iter_mut().for_each(|event| minted(right.opening, event))).appends(
-        move |right, from, page_bytes| {
-            let mut page = now(right.reads(|memory| memory.appends(from, page_bytes)));
-            if let Ok(page) = &mut page {
-                page.appends.iter_mut().flat_map(|append| &mut append.events).for_each(|event| minted(right.opening, event));
-            }
-            Pending::ready(page)
-        },
-    )
+    paging(move |right, _, page| {
+        page.events.iter_mut().for_each(|event| minted(right.opening, event))
+    })
+    .appends(move |right, from, page_bytes| {
+        let mut page = now(right.reads(|memory| memory.appends(from, page_bytes)));
+        if let Ok(page) = &mut page {
+            page.appends
+                .iter_mut()
+                .flat_map(|append| &mut append.events)
+                .for_each(|event| minted(right.opening, event));
+        }
+        Pending::ready(page)
+    })
 }
 
 pub(crate) const ENVELOPES: &[Row] = &[
     row("envelope::every_field_survives", "writes a content type shorter than it was", || {
         writing(|event| {
-            if matches!(&event.content_type, ContentType::Other(label) if &**label == "application/json") {
+            if matches!(&event.content_type, ContentType::Other(label) if &**label == "application/json")
+            {
                 event.content_type = ContentType::Json;
             }
         })
     }),
-    row("envelope::a_trace_context_survives", "has no room for a trace", || writing(|event| event.metadata.trace = None))
-        .breaks_too(&["envelope::every_field_survives"], "a trace is one of the fields"),
+    row("envelope::a_trace_context_survives", "has no room for a trace", || {
+        writing(|event| event.metadata.trace = None)
+    })
+    .breaks_too(&["envelope::every_field_survives"], "a trace is one of the fields"),
     row("envelope::any_text_survives", "strips marks of the order of bytes", || {
         writing(|event| {
-            let stripped = |label: Label| Label::new(label.trim_start_matches('\u{feff}').to_owned()).ok();
+            let stripped =
+                |label: Label| Label::new(label.trim_start_matches('\u{feff}').to_owned()).ok();
             event.metadata.correlation = event.metadata.correlation.take().and_then(stripped);
         })
     }),
@@ -59,97 +69,156 @@ pub(crate) const ENVELOPES: &[Row] = &[
             }
         })
     }),
-    row("envelope::every_read_finds_the_same_event", "leaves the user's metadata out when it reads a category", || {
-        paging(|_, read, page| {
-            let is_category = matches!(&read.what, What::Matching { query, .. }
+    row(
+        "envelope::every_read_finds_the_same_event",
+        "leaves the user's metadata out when it reads a category",
+        || {
+            paging(|_, read, page| {
+                let is_category = matches!(&read.what, What::Matching { query, .. }
                     if query.items().iter().any(|item| matches!(item.streams, Some(StreamMatch::Category(_)))));
-            page.events.iter_mut().filter(|_| is_category).for_each(|event| event.metadata.user = Bytes::new());
-        })
-    }),
+                page.events
+                    .iter_mut()
+                    .filter(|_| is_category)
+                    .for_each(|event| event.metadata.user = Bytes::new());
+            })
+        },
+    ),
     row("envelope::minted_ids_are_version_7_and_distinct", "mints ids a second early", || {
         minting(|_, event| EventId(Uuid::from_u128(event.id.0.as_u128() - (1_000 << 80))))
     }),
-    row("envelope::minted_ids_are_never_given_again", "makes ids of time and position alone", || {
-        minting(|_, event| {
-            let kept = u128::MAX << 80 | 0xf << 76 | 0b11 << 62;
-            EventId(Uuid::from_u128(event.id.0.as_u128() & kept | u128::from(event.position.0)))
-        })
-    }),
+    row(
+        "envelope::minted_ids_are_never_given_again",
+        "makes ids of time and position alone",
+        || {
+            minting(|_, event| {
+                let kept = u128::MAX << 80 | 0xf << 76 | 0b11 << 62;
+                EventId(Uuid::from_u128(event.id.0.as_u128() & kept | u128::from(event.position.0)))
+            })
+        },
+    ),
     row("envelope::ids_are_the_same_after_reopening", "mints ids anew when it is opened", || {
-        minting(|opening, event| EventId(Uuid::from_u128(event.id.0.as_u128() ^ u128::from(opening))))
+        minting(|opening, event| {
+            EventId(Uuid::from_u128(event.id.0.as_u128() ^ u128::from(opening)))
+        })
     })
     .breaks_too(&["durability::everything_survives_reopening"], "it compares ids as well"),
-    row("envelope::ids_that_callers_brought_are_found", "tells all positions of an id, however few are asked for", || {
-        Wrong::default().positions_of(|right, id, _| right.reads(|memory| memory.positions_of(id, u32::MAX)))
-    }),
+    row(
+        "envelope::ids_that_callers_brought_are_found",
+        "tells all positions of an id, however few are asked for",
+        || {
+            Wrong::default().positions_of(|right, id, _| {
+                right.reads(|memory| memory.positions_of(id, u32::MAX))
+            })
+        },
+    ),
 ];
 
 pub(crate) const LIMITS: &[Row] = &[
-    row("limits::what_is_beyond_a_limit_is_refused", "keeps as many key ids as may be, and forgets the others", || {
-        writing(|event| event.key_ids.truncate(KEY_IDS_MAX))
-    }),
-    row("limits::what_is_at_a_limit_is_kept", "keeps one byte of metadata less than may be", || {
-        writing(|event| {
-            if event.metadata.user.len() == METADATA_BYTES_MAX {
-                event.metadata.user.truncate(METADATA_BYTES_MAX - 1);
-            }
-        })
-    }),
-    row("limits::a_query_beyond_a_limit_cannot_be_read", "looks at no more items than may be", || {
-        reading(|_, read| {
-            if let What::Matching { query, .. } = &mut read.what
-                && query.items().len() > QUERY_ITEMS_MAX
-            {
-                *query = query.items()[..QUERY_ITEMS_MAX].iter().cloned().collect();
-            }
-        })
-    }),
-    row("limits::names_of_the_runtime_are_refused_from_an_application", "takes everybody for the runtime", || {
-        Wrong::default().append(|right, append| right.append(leftfold_testing::by_runtime(append)))
-    }),
-    row("limits::what_was_refused_as_too_much_is_not_there", "says that it is busy, and appends", || {
-        let large = Mutex::new(0);
-        answering(move |_, append: &Append, answer| {
-            let mut large = large.lock().unwrap();
-            *large += u32::from(append.command.is_some() && append.events.iter().any(|event| event.data.len() == 1 << 20));
-            if *large == 10 && matches!(answer, Ok(Outcome::Appended(_))) {
-                *answer = Err(AppendError::Busy { waiting: 1 });
-            }
-        })
-    }),
+    row(
+        "limits::what_is_beyond_a_limit_is_refused",
+        "keeps as many key ids as may be, and forgets the others",
+        || writing(|event| event.key_ids.truncate(KEY_IDS_MAX)),
+    ),
+    row(
+        "limits::what_is_at_a_limit_is_kept",
+        "keeps one byte of metadata less than may be",
+        || {
+            writing(|event| {
+                if event.metadata.user.len() == METADATA_BYTES_MAX {
+                    event.metadata.user.truncate(METADATA_BYTES_MAX - 1);
+                }
+            })
+        },
+    ),
+    row(
+        "limits::a_query_beyond_a_limit_cannot_be_read",
+        "looks at no more items than may be",
+        || {
+            reading(|_, read| {
+                if let What::Matching { query, .. } = &mut read.what
+                    && query.items().len() > QUERY_ITEMS_MAX
+                {
+                    *query = query.items()[..QUERY_ITEMS_MAX].iter().cloned().collect();
+                }
+            })
+        },
+    ),
+    row(
+        "limits::names_of_the_runtime_are_refused_from_an_application",
+        "takes everybody for the runtime",
+        || {
+            Wrong::default()
+                .append(|right, append| right.append(leftfold_testing::by_runtime(append)))
+        },
+    ),
+    row(
+        "limits::what_was_refused_as_too_much_is_not_there",
+        "says that it is busy, and appends",
+        || {
+            let large = Mutex::new(0);
+            answering(move |_, append: &Append, answer| {
+                let mut large = large.lock().unwrap();
+                *large += u32::from(
+                    append.command.is_some()
+                        && append.events.iter().any(|event| event.data.len() == 1 << 20),
+                );
+                if *large == 10 && matches!(answer, Ok(Outcome::Appended(_))) {
+                    *answer = Err(AppendError::Busy { waiting: 1 });
+                }
+            })
+        },
+    ),
 ];
 
 pub(crate) const PLACES: &[Row] = &[
-    row("snapshot::a_snapshot_is_what_was_kept_or_nothing", "compares the beginning of a key", || {
-        let short = |key: Bytes| key.slice(..key.len().min(12));
-        Wrong::default()
-            .keep_snapshot(move |right, key, value| {
-                right.memory.keep_snapshot(short(key), value);
+    row(
+        "snapshot::a_snapshot_is_what_was_kept_or_nothing",
+        "compares the beginning of a key",
+        || {
+            let short = |key: Bytes| key.slice(..key.len().min(12));
+            Wrong::default()
+                .keep_snapshot(move |right, key, value| {
+                    right.memory.keep_snapshot(short(key), value);
+                })
+                .snapshot(move |right, key| right.reads(|memory| memory.snapshot(short(key))))
+        },
+    ),
+    row(
+        "snapshot::a_snapshot_beyond_its_limit_is_not_kept",
+        "keeps what fits of a snapshot",
+        || {
+            Wrong::default().keep_snapshot(|right, key, mut value| {
+                value.truncate(SNAPSHOT_BYTES_MAX);
+                right.memory.keep_snapshot(key, value);
             })
-            .snapshot(move |right, key| right.reads(|memory| memory.snapshot(short(key))))
-    }),
-    row("snapshot::a_snapshot_beyond_its_limit_is_not_kept", "keeps what fits of a snapshot", || {
-        Wrong::default().keep_snapshot(|right, key, mut value| {
-            value.truncate(SNAPSHOT_BYTES_MAX);
-            right.memory.keep_snapshot(key, value);
-        })
-    }),
-    row("durability::the_identity_survives_reopening", "begins a new life whenever it is opened", || {
-        Wrong::default().identity(|right| {
-            let mut identity = right.memory.identity();
-            identity.epoch.number += right.opening;
-            identity
-        })
-    }),
-    row("durability::everything_survives_reopening", "shifts recorded times when it is opened often", || {
-        paging(|right, _, page| {
-            if right.opening == 3 {
-                let later =
-                    |event: &mut RecordedEvent| event.recorded_at = Timestamp::from_micros(event.recorded_at.as_micros() + 1);
-                page.events.iter_mut().for_each(later);
-            }
-        })
-    }),
+        },
+    ),
+    row(
+        "durability::the_identity_survives_reopening",
+        "begins a new life whenever it is opened",
+        || {
+            Wrong::default().identity(|right| {
+                let mut identity = right.memory.identity();
+                identity.epoch.number += right.opening;
+                identity
+            })
+        },
+    ),
+    row(
+        "durability::everything_survives_reopening",
+        "shifts recorded times when it is opened often",
+        || {
+            paging(|right, _, page| {
+                if right.opening == 3 {
+                    let later = |event: &mut RecordedEvent| {
+                        event.recorded_at =
+                            Timestamp::from_micros(event.recorded_at.as_micros() + 1)
+                    };
+                    page.events.iter_mut().for_each(later);
+                }
+            })
+        },
+    ),
     row("durability::stores_are_apart", "keeps the checkpoints of all stores in one place", || {
         type Kept = Mutex<Vec<(Label, Checkpoint)>>;
         static KEPT: Kept = Mutex::new(Vec::new());
@@ -163,9 +232,12 @@ pub(crate) const PLACES: &[Row] = &[
                 Pending::ready(answer)
             })
             .checkpoint(|right, consumer, source, partition| {
-                let answer = now(right.reads(|memory| memory.checkpoint(consumer.clone(), source, partition)));
+                let answer =
+                    now(right
+                        .reads(|memory| memory.checkpoint(consumer.clone(), source, partition)));
                 let kept = KEPT.lock().unwrap();
-                let is_it = |(of, kept): &&(Label, Checkpoint)| *of == consumer && kept.store == source;
+                let is_it =
+                    |(of, kept): &&(Label, Checkpoint)| *of == consumer && kept.store == source;
                 let other = kept.iter().find(is_it).filter(|_| right.head() == Position::START);
                 Pending::ready(match (answer, other) {
                     (Ok(None), Some((_, checkpoint))) => Ok(Some(checkpoint.clone())),
@@ -173,33 +245,52 @@ pub(crate) const PLACES: &[Row] = &[
                 })
             })
     }),
-    row("time::recorded_time_strictly_increases", "is late with the time of its head, once it is long", || {
-        answering(|right, _, _| {
-            if right.head().0 > 100 {
-                right.status.send_modify(|status| status.head.recorded_at = Timestamp::from_micros(1));
-            }
-        })
-    }),
-    row("time::a_moment_maps_to_the_last_position_at_it", "finds nothing at the end of all times", || {
-        Wrong::default().position_at(|right, moment| {
-            if moment == Timestamp::MAX {
-                right.reads(|memory| memory.position_at(Timestamp::MIN))
-            } else {
-                right.reads(|memory| memory.position_at(moment))
-            }
-        })
-    }),
-    row("time::the_answer_for_a_moment_never_changes", "finds one more when it is opened again", || {
-        Wrong::default().position_at(|right, moment| {
-            let answer = now(right.reads(|memory| memory.position_at(moment)));
-            Pending::ready(if right.opening > 1 { answer.map(Position::next) } else { answer })
-        })
-    }),
-    row("time::time_goes_on_after_reopening", "tells the time of another clock when it is opened again", || {
-        answering(|right, _, answer| {
-            if let (1.., Ok(Outcome::Appended(appended))) = (right.opening, answer) {
-                appended.recorded_at = Timestamp::from_micros(appended.recorded_at.as_micros() - 3_600_000_000);
-            }
-        })
-    }),
+    row(
+        "time::recorded_time_strictly_increases",
+        "is late with the time of its head, once it is long",
+        || {
+            answering(|right, _, _| {
+                if right.head().0 > 100 {
+                    right
+                        .status
+                        .send_modify(|status| status.head.recorded_at = Timestamp::from_micros(1));
+                }
+            })
+        },
+    ),
+    row(
+        "time::a_moment_maps_to_the_last_position_at_it",
+        "finds nothing at the end of all times",
+        || {
+            Wrong::default().position_at(|right, moment| {
+                if moment == Timestamp::MAX {
+                    right.reads(|memory| memory.position_at(Timestamp::MIN))
+                } else {
+                    right.reads(|memory| memory.position_at(moment))
+                }
+            })
+        },
+    ),
+    row(
+        "time::the_answer_for_a_moment_never_changes",
+        "finds one more when it is opened again",
+        || {
+            Wrong::default().position_at(|right, moment| {
+                let answer = now(right.reads(|memory| memory.position_at(moment)));
+                Pending::ready(if right.opening > 1 { answer.map(Position::next) } else { answer })
+            })
+        },
+    ),
+    row(
+        "time::time_goes_on_after_reopening",
+        "tells the time of another clock when it is opened again",
+        || {
+            answering(|right, _, answer| {
+                if let (1.., Ok(Outcome::Appended(appended))) = (right.opening, answer) {
+                    appended.recorded_at =
+                        Timestamp::from_micros(appended.recorded_at.as_micros() - 3_600_000_000);
+                }
+            })
+        },
+    ),
 ];

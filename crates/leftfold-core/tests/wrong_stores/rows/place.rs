@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use leftfold_core::store::{
-    Append, AppendError, AppendsFrom, AppendsPage, Backend, CheckpointRecord, CloseError, Hash, Label, MoveFrom, Pending,
-    Position, ReadError, State, StoreId, What,
+    Append, AppendError, AppendsFrom, AppendsPage, Backend, CheckpointRecord, CloseError, Hash,
+    Label, MoveFrom, Pending, Position, ReadError, State, StoreId, What,
 };
 
 use super::{Row, row};
@@ -16,9 +16,12 @@ fn hash_of(right: &Right, position: Position) -> Result<Option<Hash>, ReadError>
 }
 
 /// Spoils the hash that is told.
-fn hashing(spoil: impl Fn(&Arc<Right>, Position, Option<Hash>) -> Option<Hash> + Send + Sync + 'static) -> Wrong {
-    Wrong::default()
-        .hash_at(move |right, position| Pending::ready(hash_of(right, position).map(|hash| spoil(right, position, hash))))
+fn hashing(
+    spoil: impl Fn(&Arc<Right>, Position, Option<Hash>) -> Option<Hash> + Send + Sync + 'static,
+) -> Wrong {
+    Wrong::default().hash_at(move |right, position| {
+        Pending::ready(hash_of(right, position).map(|hash| spoil(right, position, hash)))
+    })
 }
 
 pub(crate) const HASHES: &[Row] = &[
@@ -33,7 +36,9 @@ pub(crate) const HASHES: &[Row] = &[
         },
     ),
     row("hash::a_hash_never_changes", "changes its first hash when it is long", || {
-        hashing(|right, position, hash| if position == Position(1) && right.head().0 > 40 { Some(Hash([1; 32])) } else { hash })
+        hashing(|right, position, hash| {
+            if position == Position(1) && right.head().0 > 40 { Some(Hash([1; 32])) } else { hash }
+        })
     }),
     row("hash::histories_differ_by_their_hashes", "makes hashes of positions alone", || {
         let of_end = |right: &Right, mut position: Position| {
@@ -43,12 +48,16 @@ pub(crate) const HASHES: &[Row] = &[
             Hash([position.0 as u8; 32])
         };
         hashing(move |right, position, hash| {
-            hash.map(|hash| if position == Position::START { hash } else { of_end(right, position) })
+            hash.map(
+                |hash| if position == Position::START { hash } else { of_end(right, position) },
+            )
         })
         .appends(move |right, from, page_bytes| {
             let mut page = now(right.reads(|memory| memory.appends(from, page_bytes)));
             if let Ok(page) = &mut page {
-                page.appends.iter_mut().for_each(|append| append.hash = of_end(right, append.last()));
+                page.appends
+                    .iter_mut()
+                    .for_each(|append| append.hash = of_end(right, append.last()));
             }
             Pending::ready(page)
         })
@@ -68,7 +77,8 @@ pub(crate) const HASHES: &[Row] = &[
         "lets who stands at the end stand before it when it is opened again",
         || {
             Wrong::default().checkpoint(|right, consumer, source, partition| {
-                let mut answer = now(right.reads(|memory| memory.checkpoint(consumer, source, partition)));
+                let mut answer =
+                    now(right.reads(|memory| memory.checkpoint(consumer, source, partition)));
                 if let (1.., Ok(Some(checkpoint))) = (right.opening, &mut answer)
                     && checkpoint.position == right.head()
                     && source == right.memory.identity().store
@@ -80,18 +90,30 @@ pub(crate) const HASHES: &[Row] = &[
             })
         },
     ),
-    row("subscription::a_checkpoint_of_another_store_is_refused", "has the same id as every other store", || {
-        Wrong::default().identity(|right| {
-            let mut identity = right.memory.identity();
-            identity.store = StoreId(uuid::Uuid::nil());
-            identity
-        })
-    })
-    .breaks_too(&["durability::the_identity_survives_reopening"], "it compares the ids of two stores"),
-    row("subscription::a_checkpoint_ahead_of_the_store_is_refused", "has the last hash behind its end too", || {
-        hashing(|right, _, hash| hash.or_else(|| hash_of(right, right.head()).unwrap()))
-    })
-    .breaks_too(&["hash::the_start_has_the_empty_hash_and_the_future_none"], "it asks for the same hash"),
+    row(
+        "subscription::a_checkpoint_of_another_store_is_refused",
+        "has the same id as every other store",
+        || {
+            Wrong::default().identity(|right| {
+                let mut identity = right.memory.identity();
+                identity.store = StoreId(uuid::Uuid::nil());
+                identity
+            })
+        },
+    )
+    .breaks_too(
+        &["durability::the_identity_survives_reopening"],
+        "it compares the ids of two stores",
+    ),
+    row(
+        "subscription::a_checkpoint_ahead_of_the_store_is_refused",
+        "has the last hash behind its end too",
+        || hashing(|right, _, hash| hash.or_else(|| hash_of(right, right.head()).unwrap())),
+    )
+    .breaks_too(
+        &["hash::the_start_has_the_empty_hash_and_the_future_none"],
+        "it asks for the same hash",
+    ),
     row(
         "subscription::a_checkpoint_of_another_history_is_refused",
         "forgets the hash of its only append once it was told",
@@ -112,7 +134,9 @@ pub(crate) const HASHES: &[Row] = &[
 ];
 
 /// Spoils pages of appends.
-fn copying(spoil: impl Fn(&Arc<Right>, AppendsFrom, u32, &mut AppendsPage) + Send + Sync + 'static) -> Wrong {
+fn copying(
+    spoil: impl Fn(&Arc<Right>, AppendsFrom, u32, &mut AppendsPage) + Send + Sync + 'static,
+) -> Wrong {
     Wrong::default().appends(move |right, from, page_bytes| {
         let mut page = now(right.reads(|memory| memory.appends(from, page_bytes)));
         if let Ok(page) = &mut page {
@@ -123,86 +147,118 @@ fn copying(spoil: impl Fn(&Arc<Right>, AppendsFrom, u32, &mut AppendsPage) + Sen
 }
 
 pub(crate) const APPENDS: &[Row] = &[
-    row("appends::appends_come_back_whole_and_in_order", "leaves out the records before the first event", || {
-        copying(|_, _, page_bytes, page| {
-            if page_bytes == 1 << 20 {
-                page.appends.retain(|append| append.first > Position::START);
-            }
-        })
-    })
-    .breaks_too(&["appends::an_append_is_never_split_over_pages"], "it compares with a large page"),
-    row("appends::an_append_is_never_split_over_pages", "ends where an append does not fit into a page", || {
-        copying(|_, _, page_bytes, page| {
-            if page_bytes == 0 {
-                page.appends.clear();
-            }
-        })
-    }),
-    row("appends::appends_are_read_from_after_a_position", "repeats the append that a position is in", || {
-        Wrong::default().appends(|right, mut from, page_bytes| {
-            if let AppendsFrom::After(position) = &mut from
-                && right.event_at(*position).is_some_and(|event| event.append_continues)
-            {
-                while position.0 > 0 && right.event_at(*position).is_some_and(|event| event.append_continues) {
-                    *position = Position(position.0 - 1);
+    row(
+        "appends::appends_come_back_whole_and_in_order",
+        "leaves out the records before the first event",
+        || {
+            copying(|_, _, page_bytes, page| {
+                if page_bytes == 1 << 20 {
+                    page.appends.retain(|append| append.first > Position::START);
                 }
-            }
-            right.reads(|memory| memory.appends(from, page_bytes))
-        })
-    }),
-    row("appends::a_mark_goes_on_with_what_comes_later", "lets marks of an earlier opening end there", || {
-        let given = Mutex::new(HashSet::new());
-        copying(move |right, from, _, page| {
-            let mut given = given.lock().unwrap();
-            if let AppendsFrom::Mark(mark) = from
-                && right.opening > 0
-                && !given.contains(&(right.opening, mark))
-            {
-                page.appends.clear();
-            } else if let AppendsFrom::Mark(mark) = page.next {
-                given.insert((right.opening, mark));
-            }
-        })
-    }),
-    row("appends::leases_are_no_appends", "records leases as if somebody had appended them", || {
-        Wrong::default().lease(|right, work, holder, during| {
-            let answer = right.lease(work.clone(), holder, during);
-            let source = right.memory.identity().store;
-            let checkpoint = leftfold_core::store::Checkpoint {
-                store: source,
-                partition: leftfold_core::store::Partition::default(),
-                position: Position(1),
-                hash: Hash::EMPTY,
-            };
-            let consumer = Label::new("leases".to_owned()).unwrap();
-            let record = CheckpointRecord { consumer, from: MoveFrom::Anywhere, checkpoint };
-            let _ = right.carry_out(Append { checkpoint: Some(record), ..Append::default() });
-            answer
-        })
-    }),
+            })
+        },
+    )
+    .breaks_too(&["appends::an_append_is_never_split_over_pages"], "it compares with a large page"),
+    row(
+        "appends::an_append_is_never_split_over_pages",
+        "ends where an append does not fit into a page",
+        || {
+            copying(|_, _, page_bytes, page| {
+                if page_bytes == 0 {
+                    page.appends.clear();
+                }
+            })
+        },
+    ),
+    row(
+        "appends::appends_are_read_from_after_a_position",
+        "repeats the append that a position is in",
+        || {
+            Wrong::default().appends(|right, mut from, page_bytes| {
+                if let AppendsFrom::After(position) = &mut from
+                    && right.event_at(*position).is_some_and(|event| event.append_continues)
+                {
+                    while position.0 > 0
+                        && right.event_at(*position).is_some_and(|event| event.append_continues)
+                    {
+                        *position = Position(position.0 - 1);
+                    }
+                }
+                right.reads(|memory| memory.appends(from, page_bytes))
+            })
+        },
+    ),
+    row(
+        "appends::a_mark_goes_on_with_what_comes_later",
+        "lets marks of an earlier opening end there",
+        || {
+            let given = Mutex::new(HashSet::new());
+            copying(move |right, from, _, page| {
+                let mut given = given.lock().unwrap();
+                if let AppendsFrom::Mark(mark) = from
+                    && right.opening > 0
+                    && !given.contains(&(right.opening, mark))
+                {
+                    page.appends.clear();
+                } else if let AppendsFrom::Mark(mark) = page.next {
+                    given.insert((right.opening, mark));
+                }
+            })
+        },
+    ),
+    row(
+        "appends::leases_are_no_appends",
+        "records leases as if somebody had appended them",
+        || {
+            Wrong::default().lease(|right, work, holder, during| {
+                let answer = right.lease(work.clone(), holder, during);
+                let source = right.memory.identity().store;
+                let checkpoint = leftfold_core::store::Checkpoint {
+                    store: source,
+                    partition: leftfold_core::store::Partition::default(),
+                    position: Position(1),
+                    hash: Hash::EMPTY,
+                };
+                let consumer = Label::new("leases".to_owned()).unwrap();
+                let record = CheckpointRecord { consumer, from: MoveFrom::Anywhere, checkpoint };
+                let _ = right.carry_out(Append { checkpoint: Some(record), ..Append::default() });
+                answer
+            })
+        },
+    ),
 ];
 
 pub(crate) const ENDS: &[Row] = &[
     row("close::a_closed_store_says_so", "maps moments when it is closed", || {
         Wrong::default().position_at(|right, moment| right.memory.position_at(moment))
     }),
-    row("close::what_was_handed_over_is_answered", "forgets what was handed over when it is closed", || {
-        Wrong::default().append(|right, append| {
-            if right.is_closed() {
-                return Pending::ready(Err(AppendError::Closed));
-            }
-            crate::right::later(
-                right,
-                0,
-                move |right| if right.is_closed() { Err(AppendError::Closed) } else { right.carry_out(append) },
-            )
-        })
-    }),
+    row(
+        "close::what_was_handed_over_is_answered",
+        "forgets what was handed over when it is closed",
+        || {
+            Wrong::default().append(|right, append| {
+                if right.is_closed() {
+                    return Pending::ready(Err(AppendError::Closed));
+                }
+                crate::right::later(right, 0, move |right| {
+                    if right.is_closed() {
+                        Err(AppendError::Closed)
+                    } else {
+                        right.carry_out(append)
+                    }
+                })
+            })
+        },
+    ),
     row("close::closing_again_is_no_error", "cannot be closed for the third time", || {
         let closed = Mutex::new((0, 0));
         Wrong::default().close(move |right| {
             let mut closed = closed.lock().unwrap();
-            *closed = if closed.0 == right.opening { (right.opening, closed.1 + 1) } else { (right.opening, 1) };
+            *closed = if closed.0 == right.opening {
+                (right.opening, closed.1 + 1)
+            } else {
+                (right.opening, 1)
+            };
             if closed.1 == 3 {
                 return Pending::ready(Err(CloseError { detail: "it is closed".to_owned() }));
             }
@@ -219,26 +275,36 @@ pub(crate) const ENDS: &[Row] = &[
             closed
         })
     }),
-    row("close::a_subscription_that_was_not_waiting_ends", "has nothing new to say when it is closed", || {
-        Wrong::default().read(|right, read| {
-            if let What::Matching { from, .. } = &read.what
-                && right.is_closed()
-                && *from > right.head()
-            {
-                return right.memory.read(read);
-            }
-            right.read(read)
-        })
-    })
+    row(
+        "close::a_subscription_that_was_not_waiting_ends",
+        "has nothing new to say when it is closed",
+        || {
+            Wrong::default().read(|right, read| {
+                if let What::Matching { from, .. } = &read.what
+                    && right.is_closed()
+                    && *from > right.head()
+                {
+                    return right.memory.read(read);
+                }
+                right.read(read)
+            })
+        },
+    )
     .breaks_too(&["close::a_waiting_subscription_ends"], "it hears of the end in the same way"),
     row("fault::a_write_that_fails_leaves_nothing", "keeps what was written of a batch", || {
         Wrong::default().append(|right, mut append| {
             if !right.is_closed() && right.write_fails() {
                 append.events.truncate(1);
                 let _ = right.carry_out(Append { command: None, ..append });
-                return Pending::ready(Err(AppendError::Unknown { detail: "the write failed".to_owned() }));
+                return Pending::ready(Err(AppendError::Unknown {
+                    detail: "the write failed".to_owned(),
+                }));
             }
-            Pending::ready(if right.is_closed() { Err(AppendError::Closed) } else { right.carry_out(append) })
+            Pending::ready(if right.is_closed() {
+                Err(AppendError::Closed)
+            } else {
+                right.carry_out(append)
+            })
         })
     }),
     row("fault::a_read_that_fails_is_an_error", "takes what cannot be read for the end", || {
@@ -254,11 +320,15 @@ pub(crate) const ENDS: &[Row] = &[
             Pending::ready(page)
         })
     }),
-    row("model::random_operations_are_those_of_the_memory_backend", "judges one expectation of a request", || {
-        crate::right::asking(|_, append| {
-            if append.command.is_some() {
-                append.condition.streams.truncate(1);
-            }
-        })
-    }),
+    row(
+        "model::random_operations_are_those_of_the_memory_backend",
+        "judges one expectation of a request",
+        || {
+            crate::right::asking(|_, append| {
+                if append.command.is_some() {
+                    append.condition.streams.truncate(1);
+                }
+            })
+        },
+    ),
 ];

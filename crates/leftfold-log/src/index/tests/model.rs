@@ -70,7 +70,12 @@ impl Model {
     }
 
     pub(super) fn add_group(&mut self, rng: &mut Rng) -> &Group {
-        let mut group = Group { events: Vec::new(), commands: Vec::new(), consumers: Vec::new(), covered: Covered::NONE };
+        let mut group = Group {
+            events: Vec::new(),
+            commands: Vec::new(),
+            consumers: Vec::new(),
+            covered: Covered::NONE,
+        };
         let names = if rng.u8(..) < 100 { 3 } else { 60 };
         for _ in 0..rng.u64(0..60) {
             let event = self.event(rng, names);
@@ -98,13 +103,18 @@ impl Model {
         let event_type = format!("test.Type{}", rng.u64(..3));
         let mut keys = vec![Owned::Type(event_type.clone())];
         let stream = (rng.u8(..) < 220).then(|| {
-            let name = if rng.u8(..) < 20 { "alone".to_owned() } else { format!("kind{}-{}", rng.u64(..2), rng.u64(..names)) };
+            let name = if rng.u8(..) < 20 {
+                "alone".to_owned()
+            } else {
+                format!("kind{}-{}", rng.u64(..2), rng.u64(..names))
+            };
             let category = name.split('-').next().unwrap().to_owned();
             keys.extend([Owned::Stream(name.clone()), Owned::Category(category)]);
             let version = self.lists.get(&keys[1]).map_or(0, Vec::len) as u64 + 1;
             (name, version)
         });
-        let tags: Vec<String> = (0..rng.u64(..3)).map(|_| format!("tag:{}", rng.u64(..names))).collect();
+        let tags: Vec<String> =
+            (0..rng.u64(..3)).map(|_| format!("tag:{}", rng.u64(..names))).collect();
         keys.extend(tags.iter().cloned().map(Owned::Tag));
         let brought = (rng.u8(..) < 30).then(|| id(rng.u64(..60)));
         keys.extend(brought.map(Owned::Id));
@@ -140,7 +150,10 @@ impl Model {
             match index.snapshot(key).unwrap() {
                 None => values.clear(),
                 Some(value) => {
-                    let known = values.iter().rposition(|other| *other == value).expect("a snapshot that nobody kept");
+                    let known = values
+                        .iter()
+                        .rposition(|other| *other == value)
+                        .expect("a snapshot that nobody kept");
                     values.truncate(known + 1);
                 }
             }
@@ -165,11 +178,15 @@ impl Model {
             assert_eq!(index.snapshot(key)?.as_ref(), values.last(), "snapshot {key:?}");
         }
         let names = |prefix: &str| -> BTreeSet<String> {
-            let streams = self.lists.keys().filter_map(|key| if let Owned::Stream(name) = key { Some(name) } else { None });
+            let streams = self
+                .lists
+                .keys()
+                .filter_map(|key| if let Owned::Stream(name) = key { Some(name) } else { None });
             streams.filter(|name| name.starts_with(prefix)).cloned().collect()
         };
         for prefix in ["", "kind", "kind1-", "kind1-2", "alone", "b"] {
-            let expected: Vec<_> = names(prefix).into_iter().map(bytestring::ByteString::from).collect();
+            let expected: Vec<_> =
+                names(prefix).into_iter().map(bytestring::ByteString::from).collect();
             match index.keys_with_prefix(Key::Stream(prefix), expected.len()) {
                 Ok(found) => assert_eq!(found, expected),
                 Err(ListError::Index(error)) => return Err(error),
@@ -186,9 +203,18 @@ impl Model {
         Ok(())
     }
 
-    fn check_list(&self, index: &Index, key: &Owned, list: &[u64], rng: &mut Rng) -> Result<(), IndexError> {
+    fn check_list(
+        &self,
+        index: &Index,
+        key: &Owned,
+        list: &[u64],
+        rng: &mut Rng,
+    ) -> Result<(), IndexError> {
         let read = |from, direction, through| -> Result<Vec<u64>, IndexError> {
-            index.postings(key.key(), Position(from), direction, Position(through)).map(|found| found.map(|p| p.0)).collect()
+            index
+                .postings(key.key(), Position(from), direction, Position(through))
+                .map(|found| found.map(|p| p.0))
+                .collect()
         };
         assert_eq!(read(0, Direction::Forwards, u64::MAX)?, list, "{key:?}");
         let backwards: Vec<u64> = list.iter().rev().copied().collect();
@@ -196,9 +222,17 @@ impl Model {
 
         let (from, through) = (rng.u64(..=self.events), rng.u64(..=self.events));
         let forwards = list.iter().copied().filter(|&p| p >= from && p <= through);
-        assert_eq!(read(from, Direction::Forwards, through)?, forwards.collect::<Vec<_>>(), "{key:?} {from} {through}");
+        assert_eq!(
+            read(from, Direction::Forwards, through)?,
+            forwards.collect::<Vec<_>>(),
+            "{key:?} {from} {through}"
+        );
         let backwards = list.iter().rev().copied().filter(|&p| p <= from && p <= through);
-        assert_eq!(read(from, Direction::Backwards, through)?, backwards.collect::<Vec<_>>(), "{key:?} {from} {through}");
+        assert_eq!(
+            read(from, Direction::Backwards, through)?,
+            backwards.collect::<Vec<_>>(),
+            "{key:?} {from} {through}"
+        );
 
         let after = |bound: u64| list.iter().copied().find(|&p| p > bound).map(Position);
         assert_eq!(index.first_after(key.key(), Position(from))?, after(from));
@@ -206,7 +240,8 @@ impl Model {
         let bound = from.max(recent.since().position.0);
         assert_eq!(recent.first_after(key.key(), Position(bound)), after(bound));
 
-        let mut seeking = index.postings(key.key(), Position::START, Direction::Forwards, Position::END);
+        let mut seeking =
+            index.postings(key.key(), Position::START, Direction::Forwards, Position::END);
         if rng.bool() {
             seeking.next().transpose()?;
         }
@@ -218,10 +253,23 @@ impl Model {
         if let Owned::Stream(name) = key {
             let version = |bound: u64| Version(list.iter().filter(|&&p| p <= bound).count() as u64);
             assert_eq!(index.stream_version(name, Position::END)?, version(u64::MAX));
-            assert_eq!(index.stream_version(name, Position(from))?, version(from), "{name} through {from}");
-            for version in [0, 1, rng.u64(..list.len() as u64 + 2), list.len() as u64, list.len() as u64 + 1] {
-                let expected = version.checked_sub(1).and_then(|index| list.get(index as usize)).map(|&p| Position(p));
-                assert_eq!(index.position_of(name, Version(version))?, expected, "{name} {version}");
+            assert_eq!(
+                index.stream_version(name, Position(from))?,
+                version(from),
+                "{name} through {from}"
+            );
+            for version in
+                [0, 1, rng.u64(..list.len() as u64 + 2), list.len() as u64, list.len() as u64 + 1]
+            {
+                let expected = version
+                    .checked_sub(1)
+                    .and_then(|index| list.get(index as usize))
+                    .map(|&p| Position(p));
+                assert_eq!(
+                    index.position_of(name, Version(version))?,
+                    expected,
+                    "{name} {version}"
+                );
             }
             if list.last() > Some(&recent.since().position.0) {
                 assert_eq!(recent.version(name), Some(version(u64::MAX)));
@@ -234,9 +282,16 @@ impl Model {
 impl Group {
     pub(super) fn insert(&self, index: &Index, pending: &mut Memtable) {
         for event in &self.events {
-            let stream = event.stream.as_ref().map(|(name, version)| (name.as_str(), Version(*version)));
+            let stream =
+                event.stream.as_ref().map(|(name, version)| (name.as_str(), Version(*version)));
             let tags = event.tags.iter().map(String::as_str);
-            pending.add_event(Position(event.position), &event.event_type, stream, tags, event.id.as_ref());
+            pending.add_event(
+                Position(event.position),
+                &event.event_type,
+                stream,
+                tags,
+                event.id.as_ref(),
+            );
             if let Some((name, version)) = stream {
                 assert_eq!(pending.version(name), Some(version));
                 assert_eq!(pending.first_after(Key::Stream(name), Position(event.position)), None);

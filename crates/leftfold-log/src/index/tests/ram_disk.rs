@@ -58,13 +58,20 @@ impl RamDisk {
     /// What a machine finds after its power was cut.
     pub(super) fn after_power_cut(&self) -> Arc<Self> {
         let names = self.names.lock().unwrap();
-        self.copy(names.synced.iter().map(|(name, file)| (name, file.content.lock().unwrap().synced.clone())))
+        self.copy(
+            names
+                .synced
+                .iter()
+                .map(|(name, file)| (name, file.content.lock().unwrap().synced.clone())),
+        )
     }
 
     /// A copy of what is there.
     pub(super) fn image(&self) -> Arc<Self> {
         let names = self.names.lock().unwrap();
-        self.copy(names.now.iter().map(|(name, file)| (name, file.content.lock().unwrap().now.clone())))
+        self.copy(
+            names.now.iter().map(|(name, file)| (name, file.content.lock().unwrap().now.clone())),
+        )
     }
 
     pub(super) fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
@@ -74,7 +81,11 @@ impl RamDisk {
 
     pub(super) fn sizes(&self) -> Vec<(String, usize)> {
         let names = self.names.lock().unwrap();
-        names.now.iter().map(|(name, file)| (name.clone(), file.content.lock().unwrap().now.len())).collect()
+        names
+            .now
+            .iter()
+            .map(|(name, file)| (name.clone(), file.content.lock().unwrap().now.len()))
+            .collect()
     }
 
     fn copy<'a>(&self, files: impl Iterator<Item = (&'a String, Vec<u8>)>) -> Arc<Self> {
@@ -82,7 +93,10 @@ impl RamDisk {
         let mut names = copy.names.lock().unwrap();
         for (name, content) in files {
             let content = Mutex::new(Content { now: content.clone(), synced: content });
-            names.now.insert(name.clone(), Arc::new(RamFile { content, switch: Arc::clone(&copy.switch) }));
+            names.now.insert(
+                name.clone(),
+                Arc::new(RamFile { content, switch: Arc::clone(&copy.switch) }),
+            );
         }
         names.synced = names.now.clone();
         drop(names);
@@ -107,7 +121,8 @@ impl Disk for RamDisk {
         if names.now.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let file = Arc::new(RamFile { content: Mutex::default(), switch: Arc::clone(&self.switch) });
+        let file =
+            Arc::new(RamFile { content: Mutex::default(), switch: Arc::clone(&self.switch) });
         names.now.insert(name.to_owned(), Arc::clone(&file));
         Ok(file)
     }

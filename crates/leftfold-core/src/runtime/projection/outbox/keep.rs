@@ -1,4 +1,5 @@
-//! What an outbox remembers, in the event store: a checkpoint record for where it stands, events for its other notes.
+//! What an outbox remembers, in the event store: a checkpoint record for where it stands, events
+//! for its other notes.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::fold::{Event, Schema, Unknown};
 use crate::runtime::positions::{self, Owner, Positions, RewriteError, no_label};
 use crate::runtime::projection::ProjectionError;
-use crate::runtime::projection::notes::{self, CHECKPOINTS, LaneNote, checkpoint_key, parked_key, skipped_key};
+use crate::runtime::projection::notes::{
+    self, CHECKPOINTS, LaneNote, checkpoint_key, parked_key, skipped_key,
+};
 use crate::runtime::projection::parked::{Parked, ParkedState};
 use crate::store::limits::APPEND_BYTES_MAX;
 use crate::store::{
-    Append, AppendError, Authority, CheckpointRecord, Condition, Expected, Fence, Invalid, Label, MoveFrom, NewEvent, Outcome,
-    Position, Read, RecordedEvent, Store, StreamName, Version,
+    Append, AppendError, Authority, CheckpointRecord, Condition, Expected, Fence, Invalid, Label,
+    MoveFrom, NewEvent, Outcome, Position, Read, RecordedEvent, Store, StreamName, Version,
 };
 
 /// Notes of an outbox, stored as `$outbox.…` in the stream `$outbox-NAME`.
@@ -29,9 +32,13 @@ impl Event for OutboxEvent {
 }
 
 /// Notes of outboxes in a copy of the store.
-pub(in crate::runtime) const OWNER: Owner = Owner { category: OutboxEvent::NAMESPACE, rewrite, label: no_label };
+pub(in crate::runtime) const OWNER: Owner =
+    Owner { category: OutboxEvent::NAMESPACE, rewrite, label: no_label };
 
-fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<NewEvent>, RewriteError> {
+fn rewrite(
+    record: &RecordedEvent,
+    positions: &dyn Positions,
+) -> Result<Option<NewEvent>, RewriteError> {
     let mut failed = None;
     let mut moved = |key: &str, value: Option<&[u8]>| {
         notes::moved(key, value, positions).unwrap_or_else(|why| {
@@ -53,7 +60,8 @@ fn rewrite(record: &RecordedEvent, positions: &dyn Positions) -> Result<Option<N
 
 /// Events after which all notes are gathered in one.
 const EVENTS_PER_GATHERING: u64 = 500;
-/// Bytes of notes beyond which they are not gathered: an event has a limit. Reading them takes longer then.
+/// Bytes of notes beyond which they are not gathered: an event has a limit. Reading them takes
+/// longer then.
 const GATHERED_BYTES_MAX: usize = 2 << 20;
 /// Bytes of notes in one event; more go into several.
 const EVENT_BYTES_MAX: usize = 1 << 20;
@@ -96,7 +104,8 @@ impl Keep {
         let consumer = consumer(name).map_err(|error| text(&error))?;
         let stream = StreamName::of("$outbox", name).map_err(|error| text(&error))?;
         let schema = Schema::of::<OutboxEvent>().map_err(|error| text(&error))?;
-        let (mut notes, mut latest, mut unreadable) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let (mut notes, mut latest, mut unreadable) =
+            (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let (mut version, mut since_gathering) = (Version::ABSENT, 0);
         let mut events = store.read(Read::stream(stream.clone(), Version::END).backwards());
         'reading: while let Some(event) = events.next().await.map_err(|error| text(&error))? {
@@ -107,9 +116,11 @@ impl Keep {
                     for said in said {
                         match said {
                             // From new to old: what is known already is newer.
-                            OutboxEvent::Noted { notes } => notes.into_iter().for_each(|(key, value)| {
-                                latest.entry(key).or_insert(value);
-                            }),
+                            OutboxEvent::Noted { notes } => {
+                                notes.into_iter().for_each(|(key, value)| {
+                                    latest.entry(key).or_insert(value);
+                                })
+                            }
                             OutboxEvent::Gathered { notes: all } => {
                                 notes = all.into_iter().collect();
                                 break 'reading;
@@ -128,16 +139,30 @@ impl Keep {
         }
         // A person may have said that such a record does not matter.
         unreadable.retain(|(position, _)| !notes.contains_key(&skipped_key(*position)));
-        let unreadable = unreadable.iter().map(|(position, error)| stands_for(&stream, *position, error));
+        let unreadable =
+            unreadable.iter().map(|(position, error)| stands_for(&stream, *position, error));
         let unreadable = unreadable.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let mut position = Position::START;
-        if let Some(checkpoint) = store.checkpoint(consumer.clone()).await.map_err(|error| text(&error))? {
+        if let Some(checkpoint) =
+            store.checkpoint(consumer.clone()).await.map_err(|error| text(&error))?
+        {
             position = checkpoint.position;
-            let note = notes::encode(&LaneNote::new(&checkpoint, 1)).map_err(|error| error.to_string())?;
+            let note =
+                notes::encode(&LaneNote::new(&checkpoint, 1)).map_err(|error| error.to_string())?;
             notes.insert(checkpoint_key(0), note);
         }
         let changed = BTreeMap::new();
-        Ok(Self { store, consumer, stream, version, position, notes, changed, since_gathering, unreadable })
+        Ok(Self {
+            store,
+            consumer,
+            stream,
+            version,
+            position,
+            notes,
+            changed,
+            since_gathering,
+            unreadable,
+        })
     }
 
     pub(super) fn note(&mut self, key: &str, value: Option<&[u8]>) {
@@ -148,13 +173,24 @@ impl Keep {
         self.changed.clear();
     }
 
-    pub(super) fn notes(&self, prefix: &str, after: Option<&str>, at_most: usize) -> Vec<(String, Vec<u8>)> {
-        let meant = |key: &String| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after);
-        let from = self.notes.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+    pub(super) fn notes(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        at_most: usize,
+    ) -> Vec<(String, Vec<u8>)> {
+        let meant = |key: &String| {
+            key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after)
+        };
+        let from =
+            self.notes.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
         let kept = from
             .filter(|(key, _)| meant(key) && !self.changed.contains_key(*key))
             .map(|(key, value)| (key.clone(), value.clone()));
-        let unreadable = self.unreadable.iter().filter(|(key, _)| meant(key) && !self.changed.contains_key(*key));
+        let unreadable = self
+            .unreadable
+            .iter()
+            .filter(|(key, _)| meant(key) && !self.changed.contains_key(*key));
         let unreadable = unreadable.map(|(key, value)| (key.clone(), value.clone()));
         let changed = self.changed.iter().filter(|(key, _)| meant(key));
         let changed = changed.filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
@@ -174,25 +210,36 @@ impl Keep {
     /// if no other runtime has recorded one since.
     pub(super) async fn commit(&mut self, fence: Option<(Label, Fence)>) -> Result<(), KeepError> {
         let away = |error: &dyn std::fmt::Display| KeepError::Away(error.to_string());
-        let mut changed: Vec<(String, Option<Vec<u8>>)> = self.changed.clone().into_iter().collect();
-        let stands = changed.iter().position(|(key, _)| key.starts_with(CHECKPOINTS)).map(|at| changed.remove(at));
+        let mut changed: Vec<(String, Option<Vec<u8>>)> =
+            self.changed.clone().into_iter().collect();
+        let stands = changed
+            .iter()
+            .position(|(key, _)| key.starts_with(CHECKPOINTS))
+            .map(|at| changed.remove(at));
         let mut append = Append { fence, ..Append::default() }.by(Authority::RUNTIME);
         let mut position = self.position;
         if let Some((key, Some(value))) = &stands {
-            let checkpoint = notes::decode::<LaneNote>(key, value).map_err(|error| away(&error))?.checkpoint();
+            let checkpoint =
+                notes::decode::<LaneNote>(key, value).map_err(|error| away(&error))?.checkpoint();
             let from = MoveFrom::Exactly(self.position);
             position = checkpoint.position;
-            append.checkpoint = Some(CheckpointRecord { consumer: self.consumer.clone(), from, checkpoint });
+            append.checkpoint =
+                Some(CheckpointRecord { consumer: self.consumer.clone(), from, checkpoint });
         }
         // What cannot be read now may be read by a later release, and must not be left out by it.
-        let gathers = !changed.is_empty() && self.since_gathering >= EVENTS_PER_GATHERING && self.unreadable.is_empty();
-        let gathered = gathers.then(|| self.gathered(&changed)).filter(|(_, bytes)| *bytes <= GATHERED_BYTES_MAX);
+        let gathers = !changed.is_empty()
+            && self.since_gathering >= EVENTS_PER_GATHERING
+            && self.unreadable.is_empty();
+        let gathered = gathers
+            .then(|| self.gathered(&changed))
+            .filter(|(_, bytes)| *bytes <= GATHERED_BYTES_MAX);
         let gathers = gathered.is_some();
         let schema = Schema::of::<OutboxEvent>().map_err(|error| away(&error))?;
         for event in gathered.map_or_else(|| noted(changed), |(event, _)| vec![event]) {
             let event = schema.encode(&event).map_err(|error| away(&error))?;
             append.events.push(event.in_stream(self.stream.clone()));
-            append.condition = Condition::stream(self.stream.clone(), Expected::Exact(self.version));
+            append.condition =
+                Condition::stream(self.stream.clone(), Expected::Exact(self.version));
         }
         let events = append.events.len() as u64;
         if events == 0 && append.checkpoint.is_none() {
@@ -200,8 +247,12 @@ impl Keep {
         }
         match self.store.append(append).await {
             Ok(Outcome::Appended(_)) => {}
-            Ok(Outcome::Conflict(conflict)) => return Err(KeepError::Away(format!("another process keeps it: {conflict}"))),
-            Ok(Outcome::Repeated(_)) => return Err(KeepError::Away("the store took it for a request".to_owned())),
+            Ok(Outcome::Conflict(conflict)) => {
+                return Err(KeepError::Away(format!("another process keeps it: {conflict}")));
+            }
+            Ok(Outcome::Repeated(_)) => {
+                return Err(KeepError::Away("the store took it for a request".to_owned()));
+            }
             Err(error @ AppendError::CheckpointMoved { .. }) => {
                 return Err(KeepError::Away(format!("another process keeps it: {error}")));
             }
@@ -242,8 +293,13 @@ pub(in crate::runtime::projection) fn consumer(name: &str) -> Result<Label, Inva
 }
 
 /// A parked item, and its key, in place of a record of the outbox that cannot be read.
-fn stands_for(stream: &StreamName, position: Position, error: &str) -> Result<(String, Vec<u8>), ProjectionError> {
-    let error = format!("what the outbox noted at {position} cannot be read, upgrade, or skip it: {error}");
+fn stands_for(
+    stream: &StreamName,
+    position: Position,
+    error: &str,
+) -> Result<(String, Vec<u8>), ProjectionError> {
+    let error =
+        format!("what the outbox noted at {position} cannot be read, upgrade, or skip it: {error}");
     let (key, state) = (stream.to_string(), ParkedState::unreadable(&error));
     let note = parked_key(&key, position);
     let parked = Parked { position, stream: key.clone(), key, state };

@@ -24,7 +24,10 @@ pub trait Bus: Send + 'static {
     ///
     /// If it fails, or the process dies before that is noted, the same messages come again, under
     /// the same ids.
-    fn publish(&mut self, messages: Vec<Message>) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+    fn publish(
+        &mut self,
+        messages: Vec<Message>,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Tells whether an error means that the bus cannot be used now, so that it is waited for. If
     /// not, the event that made the message is found and parked.
@@ -49,7 +52,8 @@ pub struct Message {
     pub payload: Bytes,
 }
 
-/// A target that sends: a [`Projection`](super::Projection) whose rows are the messages that its events ask for.
+/// A target that sends: a [`Projection`](super::Projection) whose rows are the messages that its
+/// events ask for.
 ///
 /// Messages go out in the order of the log, at least once; the receiver leaves out ids that it
 /// knows. The position of the outbox is kept in the event store itself, in the stream
@@ -111,7 +115,13 @@ pub struct Outgoing {
 impl Outgoing {
     /// No messages yet, for a projection.
     pub(crate) fn of(name: &'static str) -> Self {
-        Self { name, event: EventId(Uuid::nil()), position: Position::START, number: 0, messages: Vec::new() }
+        Self {
+            name,
+            event: EventId(Uuid::nil()),
+            position: Position::START,
+            number: 0,
+            messages: Vec::new(),
+        }
     }
 
     /// The messages so far.
@@ -119,9 +129,14 @@ impl Outgoing {
         &self.messages
     }
 
-    /// Sends a message with the transaction, and its id: made of the id of the event, so that it stays the same in a copy of
-    /// the store, and never comes again after the store was restored.
-    pub fn send(&mut self, destination: impl Into<String>, key: impl Into<String>, payload: impl Into<Bytes>) -> Uuid {
+    /// Sends a message with the transaction, and its id: made of the id of the event, so that it
+    /// stays the same in a copy of the store, and never comes again after the store was restored.
+    pub fn send(
+        &mut self,
+        destination: impl Into<String>,
+        key: impl Into<String>,
+        payload: impl Into<Bytes>,
+    ) -> Uuid {
         let id = self.event.derived(&format!("{}/{}", self.name, self.number));
         self.number += 1;
         let (destination, key, payload) = (destination.into(), key.into(), payload.into());
@@ -158,12 +173,21 @@ impl<B: Bus> Target for Outbox<B> {
 
     async fn open(&self, place: &Place) -> Result<OutboxSession<B>, ProjectionError> {
         if !self.state().open.insert(place.name) {
-            return Err(ProjectionError::message(format!("the outbox {} is open already in this process", place.name)));
+            return Err(ProjectionError::message(format!(
+                "the outbox {} is open already in this process",
+                place.name
+            )));
         }
         let opened = Opened { state: self.state.clone(), name: place.name };
         let kept = |error: String| ProjectionError::from(SendError::Kept(KeepError::Away(error)));
         let keep = Keep::load(self.store.clone(), place.name).await.map_err(kept)?;
-        Ok(OutboxSession { bus: self.bus.clone(), keep, outgoing: Outgoing::of(place.name), fence: None, _opened: opened })
+        Ok(OutboxSession {
+            bus: self.bus.clone(),
+            keep,
+            outgoing: Outgoing::of(place.name),
+            fence: None,
+            _opened: opened,
+        })
     }
 
     async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
@@ -186,7 +210,9 @@ impl<B: Bus> Target for Outbox<B> {
     fn is_away(&self, error: &ProjectionError) -> bool {
         match error.downcast_ref::<SendError>() {
             Some(SendError::Bus(error)) => B::is_away(error),
-            Some(SendError::Kept(KeepError::TooMany { .. } | KeepError::Invalid(_))) | None => false,
+            Some(SendError::Kept(KeepError::TooMany { .. } | KeepError::Invalid(_))) | None => {
+                false
+            }
             Some(SendError::Kept(KeepError::Fenced | KeepError::Away(_))) => true,
         }
     }

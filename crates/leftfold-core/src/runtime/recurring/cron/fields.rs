@@ -1,4 +1,5 @@
-//! The five fields of a cron expression: how they are written, and which minutes of which days they name.
+//! The five fields of a cron expression: how they are written, and which minutes of which days they
+//! name.
 
 use std::ops::RangeInclusive;
 
@@ -10,7 +11,8 @@ const DAYS_MAX: usize = 8 * 366 + 1;
 const MINUTES_PER_HOUR: u16 = 60;
 const MINUTES_PER_DAY: u16 = 24 * MINUTES_PER_HOUR;
 
-const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const MONTHS: [&str; 12] =
+    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 /// Field of a cron expression.
@@ -32,7 +34,9 @@ pub enum CronField {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
     /// It has another number of fields.
-    #[error("{expression:?} has {count} fields, write five: minute, hour, day of month, month, day of week")]
+    #[error(
+        "{expression:?} has {count} fields, write five: minute, hour, day of month, month, day of week"
+    )]
     Fields {
         /// The expression.
         expression: String,
@@ -48,7 +52,9 @@ pub enum CronError {
         value: String,
     },
     /// A range ends before it begins.
-    #[error("the range {value:?} in the {field} ends before it begins, write two ranges with a comma")]
+    #[error(
+        "the range {value:?} in the {field} ends before it begins, write two ranges with a comma"
+    )]
     Range {
         /// The field.
         field: CronField,
@@ -134,11 +140,14 @@ impl CronField {
 
     /// The bits of one part: `*`, a value or a range, with a step behind it.
     fn part(self, part: &str) -> Result<u64, CronError> {
-        let (values, step) = part.split_once('/').map_or((part, None), |(values, step)| (values, Some(step)));
+        let (values, step) =
+            part.split_once('/').map_or((part, None), |(values, step)| (values, Some(step)));
         let (from, to) = match values.split_once('-') {
             Some((from, to)) => self.range(values, from, to)?,
             None if values == "*" => (*self.allowed().start(), *self.allowed().end()),
-            None if step.is_some() => return Err(CronError::Step { field: self, value: part.to_owned() }),
+            None if step.is_some() => {
+                return Err(CronError::Step { field: self, value: part.to_owned() });
+            }
             None => self.value(values).map(|value| (value, value))?,
         };
         let step = match step {
@@ -199,7 +208,10 @@ impl Fields {
     pub(super) fn parse(expression: &str) -> Result<Self, CronError> {
         let texts: Vec<&str> = expression.split_ascii_whitespace().collect();
         let [minutes, hours, days, months, weekdays] = texts[..] else {
-            return Err(CronError::Fields { expression: expression.to_owned(), count: texts.len() });
+            return Err(CronError::Fields {
+                expression: expression.to_owned(),
+                count: texts.len(),
+            });
         };
         let fields = Self {
             minutes: CronField::Minute.parse(minutes)?,
@@ -228,7 +240,8 @@ impl Fields {
         let (mut date, mut earliest) = (from.date(), minute_of_day(from));
         for _ in 0..DAYS_MAX {
             if self.names_day(date)
-                && let Some(minute) = (earliest..MINUTES_PER_DAY).find(|minute| self.names_minute(*minute))
+                && let Some(minute) =
+                    (earliest..MINUTES_PER_DAY).find(|minute| self.names_minute(*minute))
             {
                 return at_minute(date, minute);
             }
@@ -257,7 +270,10 @@ impl Fields {
         let (mut count, mut next) = (0, self.first_from(from));
         while let Some(time) = next.filter(|time| *time <= to) {
             let (date, tomorrow) = (time.date(), time.date().tomorrow().ok());
-            let (first, last) = (minute_of_day(time), if date < to.date() { MINUTES_PER_DAY - 1 } else { minute_of_day(to) });
+            let (first, last) = (
+                minute_of_day(time),
+                if date < to.date() { MINUTES_PER_DAY - 1 } else { minute_of_day(to) },
+            );
             let is_whole = first == self.first_minute() && last == MINUTES_PER_DAY - 1;
             count += match is_whole {
                 true => per_day,
@@ -279,8 +295,10 @@ impl Fields {
     /// A day is named by its number or by its day of the week, if both fields say something.
     fn names_day(&self, date: Date) -> bool {
         let by_number = has(self.days, date.day().unsigned_abs().into());
-        let by_weekday = has(self.weekdays, date.weekday().to_sunday_zero_offset().unsigned_abs().into());
-        let is_named = if self.either_day { by_number || by_weekday } else { by_number && by_weekday };
+        let by_weekday =
+            has(self.weekdays, date.weekday().to_sunday_zero_offset().unsigned_abs().into());
+        let is_named =
+            if self.either_day { by_number || by_weekday } else { by_number && by_weekday };
         is_named && has(self.months, date.month().unsigned_abs().into())
     }
 
@@ -300,7 +318,8 @@ fn has(bits: u64, value: u16) -> bool {
 }
 
 fn minute_of_day(time: DateTime) -> u16 {
-    u16::from(time.hour().unsigned_abs()) * MINUTES_PER_HOUR + u16::from(time.minute().unsigned_abs())
+    u16::from(time.hour().unsigned_abs()) * MINUTES_PER_HOUR
+        + u16::from(time.minute().unsigned_abs())
 }
 
 fn at_minute(date: Date, minute: u16) -> Option<DateTime> {

@@ -1,8 +1,9 @@
 //! Moments of a cron expression on the clock of a time zone.
 //!
-//! `fields` reads an expression, and knows which minutes of which days it names; here they become moments. A time
-//! zone is a row of segments, in each of which its clock stands at one distance from UTC: within a segment a
-//! civil time is one moment, and what is special happens only where one begins.
+//! `fields` reads an expression, and knows which minutes of which days it names; here they become
+//! moments. A time zone is a row of segments, in each of which its clock stands at one distance
+//! from UTC: within a segment a civil time is one moment, and what is special happens only where
+//! one begins.
 
 mod fields;
 #[cfg(test)]
@@ -15,8 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use fields::Fields;
 pub use fields::{CronError, CronField};
 
-/// Segments that are searched for a moment: more than any zone has in the eight years that a 29th of February may
-/// be away.
+/// Segments that are searched for a moment: more than any zone has in the eight years that a 29th
+/// of February may be away.
 const SEGMENTS_MAX: usize = 200;
 /// Least time between two moments.
 const TICK: SignedDuration = SignedDuration::from_micros(1);
@@ -46,7 +47,10 @@ impl Cron {
 
     /// The same, on the clock of a zone of the system's database.
     pub(super) fn in_zone(self, name: &str) -> Result<Self, CronError> {
-        let unknown = |error: jiff::Error| CronError::Zone { name: name.to_owned(), detail: error.to_string() };
+        let unknown = |error: jiff::Error| CronError::Zone {
+            name: name.to_owned(),
+            detail: error.to_string(),
+        };
         Ok(Self { zone: TimeZone::get(name).map_err(unknown)?, ..self })
     }
 
@@ -81,11 +85,15 @@ impl Cron {
         let (mut count, mut from) = (0, after.checked_add(TICK).ok());
         while let Some(begin) = from.filter(|from| *from <= through) {
             let segment = Segment::of(&self.zone, begin);
-            let last = segment.end.and_then(|end| end.checked_sub(TICK).ok()).map_or(through, |last| last.min(through));
+            let last = segment
+                .end
+                .and_then(|end| end.checked_sub(TICK).ok())
+                .map_or(through, |last| last.min(through));
             let low = self.earliest(&segment, begin);
             let is_first = segment.start == Some(begin) && self.is_jumped_over(&segment);
             // The end of a gap may be a moment by itself, too: they are one.
-            let first = is_first && self.fields.first_from(low) != Some(segment.offset.to_datetime(begin));
+            let first =
+                is_first && self.fields.first_from(low) != Some(segment.offset.to_datetime(begin));
             count += u64::from(first) + self.fields.count(low, segment.offset.to_datetime(last));
             from = segment.end;
         }
@@ -110,7 +118,8 @@ impl Cron {
         }
     }
 
-    /// The civil time from which a segment has moments. Named hours that the clock shows again have had theirs.
+    /// The civil time from which a segment has moments. Named hours that the clock shows again have
+    /// had theirs.
     fn earliest(&self, segment: &Segment, from: Timestamp) -> DateTime {
         let civil = segment.offset.to_datetime(from);
         match segment.start.filter(|_| self.fields.names_hours()) {
@@ -135,6 +144,11 @@ impl Segment {
         let start = zone.preceding(just_after).next().map(|transition| transition.timestamp());
         let earlier = start.and_then(|start| start.checked_sub(TICK).ok());
         let end = zone.following(moment).next().map(|transition| transition.timestamp());
-        Self { start, end, offset, before: earlier.map_or(offset, |earlier| zone.to_offset(earlier)) }
+        Self {
+            start,
+            end,
+            offset,
+            before: earlier.map_or(offset, |earlier| zone.to_offset(earlier)),
+        }
     }
 }

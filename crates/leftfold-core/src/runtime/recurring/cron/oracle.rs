@@ -1,4 +1,5 @@
-//! Cron expressions held against a walk over every minute, which knows nothing of fields and segments.
+//! Cron expressions held against a walk over every minute, which knows nothing of fields and
+//! segments.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +18,13 @@ struct MadeUp {
 }
 
 /// Zones whose clocks jump by an hour, by half of one, in the middle of the night, or never.
-const ZONES: [&str; 5] =
-    ["UTC0", "CET-1CEST,M3.5.0,M10.5.0/3", "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0", "XST5XDT,M3.2.0/0,M11.1.0/0", "<+0545>-5:45"];
+const ZONES: [&str; 5] = [
+    "UTC0",
+    "CET-1CEST,M3.5.0,M10.5.0/3",
+    "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0",
+    "XST5XDT,M3.2.0/0,M11.1.0/0",
+    "<+0545>-5:45",
+];
 
 fn draw(random: &mut fastrand::Rng, low: i8, high: i8) -> Drawn {
     let some = |random: &mut fastrand::Rng| {
@@ -45,7 +51,8 @@ fn draw(random: &mut fastrand::Rng, low: i8, high: i8) -> Drawn {
 
 impl MadeUp {
     fn draw(random: &mut fastrand::Rng) -> Self {
-        let fields = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)].map(|(low, high)| draw(random, low, high));
+        let fields =
+            [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)].map(|(low, high)| draw(random, low, high));
         let zone = ZONES[random.usize(..ZONES.len())];
         Self { fields, zone: TimeZone::posix(zone).unwrap() }
     }
@@ -63,7 +70,8 @@ impl MadeUp {
             (_, "*") => by_day,
             _ => by_day || by_weekday,
         };
-        let is_time = minutes.values.contains(&civil.minute()) && hours.values.contains(&civil.hour());
+        let is_time =
+            minutes.values.contains(&civil.minute()) && hours.values.contains(&civil.hour());
         is_time && day && months.values.contains(&civil.month())
     }
 
@@ -96,7 +104,10 @@ impl MadeUp {
 /// Every moment that the expression gives, and no other, forwards, backwards and counted.
 #[test]
 fn expressions_name_the_moments_that_a_walk_over_every_minute_finds() {
-    let seed = std::env::var("LEFTFOLD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed = std::env::var("LEFTFOLD_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
     println!("LEFTFOLD_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut found, mut jumps) = (0, 0);
@@ -109,21 +120,30 @@ fn expressions_name_the_moments_that_a_walk_over_every_minute_finds() {
         let jump = made_up.zone.following(some).next().map(|transition| transition.timestamp());
         jumps += usize::from(jump.is_some());
         let from = jump.unwrap_or(some) - SignedDuration::from_mins(random.i64(0..3_000));
-        let (minutes, about) = (4_000, format!("{} in {:?} from {from}", made_up.text(), made_up.zone));
+        let (minutes, about) =
+            (4_000, format!("{} in {:?} from {from}", made_up.text(), made_up.zone));
         let walked = made_up.walk(from, minutes);
         let through = from + SignedDuration::from_mins(minutes) - TICK;
-        let named: Vec<Timestamp> = std::iter::successors(cron.after(from), |moment| cron.after(*moment))
-            .take_while(|moment| *moment <= through)
-            .collect();
+        let named: Vec<Timestamp> =
+            std::iter::successors(cron.after(from), |moment| cron.after(*moment))
+                .take_while(|moment| *moment <= through)
+                .collect();
         assert_eq!(named, walked, "{about}");
         assert_eq!(cron.count(from, through), walked.len() as u64, "{about}");
         for _ in 0..20 {
             let moment = from + SignedDuration::from_secs(random.i64(0..minutes * 60));
             let last = walked.iter().rev().find(|walked| **walked <= moment).copied();
             let by = cron.by(moment);
-            assert!(last.is_none() && by <= Some(from) || by == last, "{by:?} is not {last:?} by {moment}: {about}");
+            assert!(
+                last.is_none() && by <= Some(from) || by == last,
+                "{by:?} is not {last:?} by {moment}: {about}"
+            );
             if let (Some(last), Some(by)) = (last, by) {
-                assert_eq!(cron.by(by - TICK).map_or(0, |before| cron.count(before, last)), 1, "{about}");
+                assert_eq!(
+                    cron.by(by - TICK).map_or(0, |before| cron.count(before, last)),
+                    1,
+                    "{about}"
+                );
             }
         }
         found += walked.len();
@@ -133,7 +153,10 @@ fn expressions_name_the_moments_that_a_walk_over_every_minute_finds() {
 
 fn moments(cron: &Cron, after: &str, count: usize) -> Vec<String> {
     let first = cron.after(after.parse().unwrap());
-    std::iter::successors(first, |moment| cron.after(*moment)).take(count).map(|moment| moment.to_string()).collect()
+    std::iter::successors(first, |moment| cron.after(*moment))
+        .take(count)
+        .map(|moment| moment.to_string())
+        .collect()
 }
 
 #[test]
@@ -143,10 +166,19 @@ fn named_hours_fire_once_on_a_day_on_which_the_clock_jumps_and_others_follow_the
         Cron { zone, ..Cron::parse(expression).unwrap() }
     };
     // At 01:00 UTC the clock goes from 2 to 3: what was due at 2:30 is due when it has.
-    assert_eq!(moments(&berlin("30 2 * * *"), "2026-03-28T12:00:00Z", 2), ["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]);
+    assert_eq!(
+        moments(&berlin("30 2 * * *"), "2026-03-28T12:00:00Z", 2),
+        ["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]
+    );
     // At 01:00 UTC it goes back from 3 to 2: the first half past two counts.
-    assert_eq!(moments(&berlin("30 2 * * *"), "2026-10-24T12:00:00Z", 2), ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
-    assert_eq!(moments(&berlin("30 * * * *"), "2026-03-29T00:00:00Z", 2), ["2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"]);
+    assert_eq!(
+        moments(&berlin("30 2 * * *"), "2026-10-24T12:00:00Z", 2),
+        ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]
+    );
+    assert_eq!(
+        moments(&berlin("30 * * * *"), "2026-03-29T00:00:00Z", 2),
+        ["2026-03-29T00:30:00Z", "2026-03-29T01:30:00Z"]
+    );
     assert_eq!(
         moments(&berlin("30 * * * *"), "2026-10-25T00:00:00Z", 3),
         ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:30:00Z"]
@@ -159,7 +191,13 @@ fn the_next_leap_day_is_found_over_a_century_that_has_none() {
     assert_eq!(moments(&leap, "2096-02-29T00:00:00Z", 1), ["2104-02-29T00:00:00Z"]);
     assert_eq!(leap.after(Timestamp::MAX), None);
     assert_eq!(leap.by(Timestamp::MIN), None);
-    assert_eq!(leap.count("2000-01-01T00:00:00Z".parse().unwrap(), "2100-01-01T00:00:00Z".parse().unwrap()), 25);
+    assert_eq!(
+        leap.count(
+            "2000-01-01T00:00:00Z".parse().unwrap(),
+            "2100-01-01T00:00:00Z".parse().unwrap()
+        ),
+        25
+    );
 }
 
 #[test]
@@ -170,10 +208,19 @@ fn an_expression_that_is_wrong_names_the_field_the_value_and_what_is_allowed() {
         ("60 * * * *", r#"the minute of a cron expression cannot be "60", write 0 to 59"#),
         ("0 24 * * *", r#"the hour of a cron expression cannot be "24", write 0 to 23"#),
         ("0 0 0 * *", r#"the day of the month of a cron expression cannot be "0", write 1 to 31"#),
-        ("0 0 * FEBR *", r#"the month of a cron expression cannot be "FEBR", write 1 to 12 or JAN to DEC"#),
-        ("0 0 * * 8", r#"the day of the week of a cron expression cannot be "8", write 0 to 7 or SUN to SAT"#),
+        (
+            "0 0 * FEBR *",
+            r#"the month of a cron expression cannot be "FEBR", write 1 to 12 or JAN to DEC"#,
+        ),
+        (
+            "0 0 * * 8",
+            r#"the day of the week of a cron expression cannot be "8", write 0 to 7 or SUN to SAT"#,
+        ),
         ("0 0 * * FRI-MON", r#"the range "FRI-MON" in the day of the week ends before it begins"#),
-        ("*/0 * * * *", r#""*/0" is not a step of the minute, write */N or FROM-TO/N with N from 1 to 59"#),
+        (
+            "*/0 * * * *",
+            r#""*/0" is not a step of the minute, write */N or FROM-TO/N with N from 1 to 59"#,
+        ),
         ("5/15 * * * *", r#""5/15" is not a step of the minute"#),
         ("+5 * * * *", r#"the minute of a cron expression cannot be "+5""#),
         ("1,,2 * * * *", r#"the minute of a cron expression cannot be """#),
