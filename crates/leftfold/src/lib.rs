@@ -32,8 +32,8 @@
 //! let store = leftfold::open(directory).await?;
 //! let courses = store.aggregate::<Course>();
 //!
-//! // Durable when it returns. Others may ask at the same time: whoever was slower is decided
-//! again. courses.execute("rust", CourseCommand::Book { by: "ada".into() }).await?;
+//! // Durable when it returns. If another command was faster, `decide` is called again.
+//! courses.execute("rust", CourseCommand::Book { by: "ada".into() }).await?;
 //!
 //! // A command with an id takes effect once, however often it is sent.
 //! let request = || courses.command("rust", CourseCommand::Book { by: "bob".into() });
@@ -103,8 +103,12 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = Store::memory(); let book = |course| Ok::<_, Invalid>(BookOne { person:
-//! "ada".into(), course: StreamName::of("course", course)? }); store.decide(&book("rust")?).await?;
+//! let store = Store::memory();
+//! let book = |course| {
+//!     let course = StreamName::of("course", course)?;
+//!     Ok::<_, Invalid>(BookOne { person: "ada".into(), course })
+//! };
+//! store.decide(&book("rust")?).await?;
 //! assert!(matches!(store.decide(&book("sql")?).await, Err(ExecuteError::Refused(No::HasOne))));
 //! # Ok(())
 //! # }
@@ -150,10 +154,12 @@
 //! let seats = Memory::new();
 //! let runtime = Runtime::new(&store).project(Seats, seats.clone()).start().await?;
 //!
-//! let booked = store.aggregate::<Course>().execute("rust", CourseCommand::Book { by: "ada".into()
-//! }).await?; // To read what you have just written, wait until the rows have come so far.
+//! let book = CourseCommand::Book { by: "ada".into() };
+//! let booked = store.aggregate::<Course>().execute("rust", book).await?;
+//! // To read what you have just written, wait until the rows have come so far.
 //! runtime.projections().wait_until("seats", booked.position, Duration::from_secs(5)).await?;
-//! assert_eq!(seats.read(|rows| rows["rust"]).await, 1); runtime.stop().await?;
+//! assert_eq!(seats.read(|rows| rows["rust"]).await, 1);
+//! runtime.stop().await?;
 //! # Ok(())
 //! # }
 //! ```
