@@ -355,3 +355,9 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The code in the chapters of the book that include none from elsewhere.
+#[cfg(doctest)]
+#[doc = include_str!("../../../book/src/coming-from.md")]
+#[doc = include_str!("../../../book/src/deploying.md")]
+struct Chapters;
