@@ -3,7 +3,7 @@
 
 use std::io;
 
-use leftfold_core::runtime::projection::ProjectionError;
+use leftfold_core::runtime::projection::{ProjectionError, with_causes};
 use leftfold_core::store::Kind;
 use tokio_postgres::error::{DbError, Severity};
 
@@ -11,13 +11,13 @@ use tokio_postgres::error::{DbError, Severity};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PostgresError {
-    /// The URL cannot be parsed.
+    /// The URL cannot be parsed. The text does not say why: that may be a part of the password.
     #[error(
         "the URL of the database cannot be read; write postgres://user:password@host:port/database"
     )]
     Url(#[source] tokio_postgres::Error),
     /// No connection can be made.
-    #[error("cannot connect to PostgreSQL")]
+    #[error("cannot connect to PostgreSQL: {}", with_causes(.0))]
     Unreachable(#[source] tokio_postgres::Error),
     /// Another session has the version.
     #[error(
@@ -52,7 +52,7 @@ pub enum PostgresError {
         name: String,
     },
     /// The server refused.
-    #[error("cannot use {schema}")]
+    #[error("cannot use {schema}: {}", with_causes(source))]
     Refused {
         /// Schema, or other name, that was used.
         schema: String,

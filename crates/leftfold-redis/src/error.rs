@@ -1,7 +1,7 @@
 //! Errors of the connection and of the server, and those among them that mean that no event could
 //! be applied just now.
 
-use leftfold_core::runtime::projection::ProjectionError;
+use leftfold_core::runtime::projection::{ProjectionError, with_causes};
 use leftfold_core::store::Kind;
 use redis::ErrorKind;
 
@@ -29,11 +29,11 @@ const STANDS_STILL: [&str; 12] = [
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedisError {
-    /// The URL cannot be parsed.
+    /// The URL cannot be parsed. The text does not say why: that may be a part of the password.
     #[error("the URL of the database cannot be used; write redis://user:password@host:port/number")]
     Url(#[source] redis::RedisError),
     /// The server cannot be reached, or refused.
-    #[error("cannot use Redis")]
+    #[error("cannot use Redis: {}", with_causes(.0))]
     Refused(#[source] redis::RedisError),
     /// Another session writes the version.
     #[error(

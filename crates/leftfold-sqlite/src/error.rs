@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use leftfold_core::runtime::projection::ProjectionError;
+use leftfold_core::runtime::projection::{ProjectionError, with_causes};
 use leftfold_core::store::Kind;
 use rusqlite::ErrorCode;
 
@@ -21,7 +21,7 @@ pub enum SqliteError {
         holder: String,
     },
     /// The directory, or a file in it, cannot be made, listed, or removed.
-    #[error("cannot use {}", path.display())]
+    #[error("cannot use {}: {source}", path.display())]
     Directory {
         /// Path of the directory or file.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum SqliteError {
         source: io::Error,
     },
     /// SQLite refused.
-    #[error("cannot use {}", path.display())]
+    #[error("cannot use {}: {}", path.display(), with_causes(source))]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -113,4 +113,24 @@ fn stands_still(code: ErrorCode) -> bool {
             | ErrorCode::NotADatabase
             | ErrorCode::NoLargeFileSupport
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_its_cause_and_says_it_once_when_it_is_printed_with_all_causes() {
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        let source = || rusqlite::Error::SqliteFailure(full, Some("the disk is full".to_owned()));
+        let sqlite = || SqliteError::sqlite("rows.sqlite")(source());
+        assert_eq!(
+            sqlite().to_string(),
+            format!("cannot use rows.sqlite: {}", with_causes(&source()))
+        );
+        assert!(sqlite().to_string().contains("the disk is full"), "{}", sqlite());
+        assert_eq!(ProjectionError::from(sqlite()).to_string(), sqlite().to_string());
+        let directory = SqliteError::directory("rows")(io::Error::other("it is gone"));
+        assert_eq!(directory.to_string(), "cannot use rows: it is gone");
+    }
 }

@@ -38,14 +38,25 @@ impl<E: Error + Send + Sync + 'static> From<E> for ProjectionError {
 impl fmt::Display for ProjectionError {
     /// The error and everything that it says caused it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        with_causes(&*self.0).fmt(f)
     }
+}
+
+/// Returns the text of an error with those of its cause, the cause of that, and so on, with colons
+/// between them. A cause whose text is there already is not said again.
+///
+/// The errors of Leftfold say their causes themselves; those of most drivers do not.
+pub fn with_causes(error: &(dyn Error + 'static)) -> impl fmt::Display {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
 }
 
 impl fmt::Debug for ProjectionError {

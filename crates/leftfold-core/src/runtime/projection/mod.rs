@@ -28,7 +28,7 @@ use std::future::{self, Future};
 pub use batch::{BATCH_EVENTS_MAX, KEY_BYTES_MAX};
 pub use calls::{DISCARD_WITHIN, TARGET_WITHIN};
 pub use desk::{CHANGES_MAX, Change};
-pub use error::ProjectionError;
+pub use error::{ProjectionError, with_causes};
 pub use handle::{
     AskError, Changes, ChangesError, NotReached, ProjectionStatus, Projections, Retried, Skipped,
 };
