@@ -75,6 +75,9 @@ impl Plan {
     /// jumps over fires when it has jumped (several of them once), and one that it shows twice
     /// fires the first time. If the hour begins with `*` (`30 * * * *`, `0 */2 * * *`), the plan
     /// follows the clock: what it jumps over does not fire, and what it shows twice fires twice.
+    /// A whole day that a zone leaves out, as Samoa did with the 30th of December 2011, is jumped
+    /// over like an hour: all that named hours are due on it fires once, with the next day's first
+    /// moment.
     ///
     /// ```
     /// use leftfold_core::runtime::Plan;

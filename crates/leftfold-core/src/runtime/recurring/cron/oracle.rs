@@ -185,6 +185,69 @@ fn named_hours_fire_once_on_a_day_on_which_the_clock_jumps_and_others_follow_the
     );
 }
 
+/// Samoa went from the end of the 29th of December 2011 to the beginning of the 31st, a Saturday.
+#[test]
+fn named_hours_of_a_day_that_a_zone_leaves_out_fire_once_when_the_next_one_begins() {
+    let apia = |expression| Cron::parse(expression).unwrap().in_zone("Pacific/Apia").unwrap();
+    let (before, jump) = ("2011-12-29T00:00:00Z", "2011-12-30T10:00:00Z");
+    let mornings = apia("0 8 * * *");
+    assert_eq!(
+        moments(&mornings, before, 4),
+        ["2011-12-29T18:00:00Z", jump, "2011-12-30T18:00:00Z", "2011-12-31T18:00:00Z"]
+    );
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    assert_eq!(mornings.by(at("2011-12-30T17:59:59Z")), Some(at(jump)));
+    assert_eq!(mornings.count(at(before), at("2011-12-31T12:00:00Z")), 3);
+    // However often, and by whichever of the day's names.
+    for expression in ["0 8,12,16 30 * *", "0 8,12,16 * DEC FRI"] {
+        assert_eq!(moments(&apia(expression), "2011-12-29T12:00:00Z", 1), [jump], "{expression}");
+        assert_eq!(
+            apia(expression).count(at("2011-12-29T12:00:00Z"), at("2011-12-31T00:00:00Z")),
+            1
+        );
+    }
+    // The midnight that is left out and the one that the clock shows then are one.
+    assert_eq!(
+        moments(&apia("0 0 * * *"), before, 3),
+        ["2011-12-29T10:00:00Z", jump, "2011-12-31T10:00:00Z"]
+    );
+    // Every hour follows the clock, which shows none of that day's.
+    assert_eq!(
+        moments(&apia("30 * * * *"), "2011-12-30T09:00:00Z", 2),
+        ["2011-12-30T09:30:00Z", "2011-12-30T10:30:00Z"]
+    );
+    assert_eq!(
+        apia("30 * 30 DEC *").count(at("2011-12-01T00:00:00Z"), at("2012-12-01T00:00:00Z")),
+        0
+    );
+}
+
+/// Lord Howe's clock goes on, and back, by half an hour: a gap and a fold that no other zone has.
+#[test]
+fn named_hours_fire_once_at_a_gap_and_at_a_fold_of_half_an_hour() {
+    let howe =
+        |expression| Cron::parse(expression).unwrap().in_zone("Australia/Lord_Howe").unwrap();
+    // From 2:00 to 2:30 on the 4th of October 2026, at 15:30 UTC.
+    let (before, gap) = ("2026-10-03T10:00:00Z", "2026-10-03T15:30:00Z");
+    assert_eq!(moments(&howe("15 2 * * *"), before, 2), [gap, "2026-10-04T15:15:00Z"]);
+    // What is due in the gap, and at its end, is due once.
+    assert_eq!(moments(&howe("15,30 2 * * *"), before, 2), [gap, "2026-10-04T15:15:00Z"]);
+    // At 1:15, and then at 3:15: the clock shows no 2:15.
+    assert_eq!(
+        moments(&howe("15 * * * *"), "2026-10-03T14:30:00Z", 2),
+        ["2026-10-03T14:45:00Z", "2026-10-03T16:15:00Z"]
+    );
+    // From 2:00 back to 1:30 on the 5th of April 2026, at 15:00 UTC.
+    assert_eq!(
+        moments(&howe("45 1 * * *"), "2026-04-04T10:00:00Z", 2),
+        ["2026-04-04T14:45:00Z", "2026-04-05T15:15:00Z"]
+    );
+    assert_eq!(
+        moments(&howe("45 * * * *"), "2026-04-04T14:30:00Z", 3),
+        ["2026-04-04T14:45:00Z", "2026-04-04T15:15:00Z", "2026-04-04T16:15:00Z"]
+    );
+}
+
 #[test]
 fn the_next_leap_day_is_found_over_a_century_that_has_none() {
     let leap = Cron::parse("0 0 29 2 *").unwrap();
