@@ -17,7 +17,7 @@ use crate::json;
 use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
 use crate::runtime::projection::{Alone, Message, Outgoing, Parked, Projection, Target};
-use crate::runtime::{Clock, Effect, Host, ProcessRunner, Runner, StartError};
+use crate::runtime::{Clock, Effect, Host, Named, ProcessRunner, Runner, StartError};
 use crate::store::{EventType, MemoryBackend, Position, Query, RecordedEvent, Store, Timestamp};
 
 pub use crate::panic::message as panic_message;
@@ -56,7 +56,9 @@ impl Driver {
         let (host, stop, leased) = (self.host(), self.stop.clone(), self.leased);
         Box::pin(async move {
             let (_asked, asks) = mpsc::channel(1);
-            let runner = ProcessRunner::<P>::new(host, asks).await?;
+            let named = Named::of::<P>(P::NAME);
+            let runner = ProcessRunner::<P>::new(host, asks).await;
+            let runner = runner.map_err(|fault| named.error(fault))?;
             let runner = if leased { runner.leased() } else { runner };
             runner.run(stop).await;
             Ok(())
@@ -75,8 +77,11 @@ impl Driver {
         let (host, stop, leased) = (self.host(), self.stop.clone(), self.leased);
         Box::pin(async move {
             let (_asked, asks) = mpsc::channel(1);
-            let runner = Runner::new(host, effect, asks).await?;
-            let runner = if leased { runner.leased()? } else { runner };
+            let named = Named::of::<E>(E::NAME);
+            let runner = Runner::new(host, effect, asks).await;
+            let runner =
+                runner.and_then(|runner| if leased { runner.leased() } else { Ok(runner) });
+            let runner = runner.map_err(|fault| named.error(fault))?;
             runner.run(stop).await;
             Ok(())
         })
@@ -90,8 +95,9 @@ impl Driver {
         &self,
         projection: P,
         target: T,
-    ) -> Result<(Driven, ParkedNow), EventError> {
-        let alone = Alone::new(self.host(), projection, target, self.stop.clone(), self.leased)?;
+    ) -> Result<(Driven, ParkedNow), StartError> {
+        let alone = Alone::new(self.host(), projection, target, self.stop.clone(), self.leased);
+        let alone = alone.map_err(|error| Named::of::<P>(P::NAME).error(error.into()))?;
         let parked = Box::new(alone.parked());
         Ok((alone.running, parked))
     }

@@ -205,6 +205,7 @@ async fn a_checkpoint_of_another_log_is_an_error_that_says_what_to_do_until_it_i
         name: "tally",
         version: 1,
         error: SubscribeError::OtherStore { .. },
+        ..
     } = &refused
     else {
         panic!("{refused:?}")

@@ -24,10 +24,9 @@ impl StartError {
             | Self::SetUp { .. }
             | Self::Panicked { .. } => Kind::Bug,
             Self::Late { .. } | Self::Beginning { .. } => Kind::Unavailable,
-            Self::ForeignProjection { error, .. } | Self::Foreign(error) => error.kind(),
-            Self::Event(error) => error.kind(),
-            Self::Invalid(error) => error.kind(),
-            Self::Read(error) => error.kind(),
+            Self::ForeignProjection { error, .. } | Self::Foreign { error, .. } => error.kind(),
+            Self::Event { error, .. } => error.kind(),
+            Self::Read { error, .. } => error.kind(),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::effect::{Begin, EffectId};
 use super::ledger::{Ledger, LedgerEvent};
 use super::positions::{self, Owner, Positions, RewriteError, no_label};
-use super::{Host, StartError};
+use super::{Host, StartFault};
 use crate::fold::{Event, Schema, Unknown};
 use crate::store::{
     Append, AppendError, Authority, CheckpointRecord, Fence, Label, MoveFrom, NewEvent, Outcome,
@@ -75,7 +75,7 @@ impl Mark {
         intents: &Query,
         begins: Begin,
         at_once: u32,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, StartFault> {
         let store = &host.store;
         let consumer = Label::new(format!("$effect:{name}"))?;
         let stream = StreamName::of("$effects", name)?;
@@ -106,15 +106,10 @@ impl Mark {
                 Err(AppendError::Busy { .. }) if tries < BEGINNINGS_MAX => {
                     host.clock.sleep_until(host.clock.now().plus(BUSY_RETRY)).await;
                 }
-                Err(error) => {
-                    return Err(StartError::Beginning { effect: name, detail: error.to_string() });
-                }
+                Err(error) => return Err(StartFault::Beginning(error.to_string())),
             }
         }
-        Err(StartError::Beginning {
-            effect: name,
-            detail: "it was written, but cannot be read".to_owned(),
-        })
+        Err(StartFault::Beginning("it was written, but cannot be read".to_owned()))
     }
 
     /// Reads it again: others may have moved it. Whether there is one.
@@ -165,7 +160,7 @@ impl Mark {
         store: &Store,
         intents: &Query,
         at_once: u32,
-    ) -> Result<bool, StartError> {
+    ) -> Result<bool, StartFault> {
         let first = Read::matching(intents.clone(), Position(1)).page_of(at_once);
         for event in store.page(first).await?.events {
             let ledger = Ledger::stream(EffectId(event.position))?;

@@ -74,6 +74,7 @@ pub(crate) use effects::Asked;
 pub(crate) use positions::{Positions, RewriteError, rewrite_labels, rewritten};
 pub(crate) use process::ProcessRunner;
 pub(crate) use runner::Runner;
+pub(crate) use start_error::StartFault;
 
 use crate::fold::EventError;
 use crate::store::{Invalid, Store};
@@ -93,7 +94,7 @@ const ASKED_MAX: usize = 16;
 /// store.
 type TakingIntoUse = fn(&Store) -> Result<(), EventError>;
 type Starting = Box<dyn FnOnce(Host, watch::Receiver<bool>) -> Start + Send>;
-type Start = Pin<Box<dyn Future<Output = Result<Running, StartError>> + Send>>;
+type Start = Pin<Box<dyn Future<Output = Result<Running, StartFault>> + Send>>;
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Consumers of a store, before they are started.
@@ -120,21 +121,6 @@ pub(crate) struct Named {
 impl Named {
     pub(crate) fn of<T: ?Sized>(name: &'static str) -> Self {
         Self { name, type_name: std::any::type_name::<T>() }
-    }
-
-    /// The error of its start, with its type if the name is not valid.
-    fn error(self, error: StartError) -> StartError {
-        let Self { name: value, type_name } = self;
-        match error {
-            StartError::Invalid(error) => {
-                StartError::Name { type_name, constant: "NAME", value, error }
-            }
-            error => error,
-        }
-    }
-
-    fn panicked(self, said: String) -> StartError {
-        StartError::Panicked { type_name: self.type_name, name: self.name, said }
     }
 }
 
@@ -277,7 +263,9 @@ impl Runtime {
         // Before the views of those who read: they read events as the owners do.
         for (named, take_into_use) in self.owners {
             let taken = catch_unwind(AssertUnwindSafe(|| take_into_use(&self.host.store)));
-            taken.map_err(|panic| named.panicked(message(&*panic)))??;
+            taken
+                .map_err(|panic| named.panicked(message(&*panic)))?
+                .map_err(|error| named.error(error.into()))?;
         }
         let mut entries = Vec::with_capacity(self.projections.len());
         for Placed { named, entry, starting } in
@@ -289,7 +277,7 @@ impl Runtime {
         if let Some(Consumer { named, .. }) =
             self.consumers.iter().find(|consumer| consumer.named.name.is_empty())
         {
-            return Err(named.error(StartError::Invalid(Invalid::Empty { what: "a name" })));
+            return Err(named.error(Invalid::Empty { what: "a name" }.into()));
         }
         let names =
             self.consumers.iter().map(|Consumer { named, .. }| (named.name, named.type_name));
@@ -301,8 +289,7 @@ impl Runtime {
         let mut consumers = Vec::with_capacity(self.consumers.len());
         for Consumer { named, starting } in self.consumers {
             let starting = starting(self.host.clone(), stop.subscribe());
-            let consumer =
-                stop::started(named, starting).await.map_err(|error| named.error(error))?;
+            let consumer = stop::started(named, starting).await?;
             let name = named.name;
             let guard = EndedByPanic { name, board: self.host.board.clone() };
             let consumer: Running = Box::pin(async move {

@@ -20,7 +20,7 @@ use super::queue::{Kind, Queue, Rest};
 use super::slots::{Bounds, Slots, Ticket, fits, full};
 use super::tenure::{Right, Tenure};
 use super::turn::{Ended, Intent, Next, Turn};
-use super::{Asked, Host, StartError, contained};
+use super::{Asked, Host, StartFault, contained};
 use crate::fold::Schema;
 use crate::store::{
     Label, Position, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp,
@@ -128,7 +128,7 @@ impl<E: Effect> Runner<E> {
         host: Host,
         effect: E,
         asked: mpsc::Receiver<Asked>,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, StartFault> {
         let turn = Arc::new(Turn::new(host.clone(), effect)?);
         let bounds = Bounds::of(turn.policy());
         let first = turn.policy().concurrency.min(FIRST_INTENTS_MAX) as u32;
@@ -162,7 +162,7 @@ impl<E: Effect> Runner<E> {
     }
 
     /// The same, if others may carry out the effect too: it works while it has the lease.
-    pub(crate) fn leased(mut self) -> Result<Self, StartError> {
+    pub(crate) fn leased(mut self) -> Result<Self, StartFault> {
         self.tenure = Some(Tenure::new::<E>(Label::new(format!("$effect:{}", E::NAME))?));
         Ok(self)
     }
@@ -286,7 +286,7 @@ impl<E: Effect> Runner<E> {
         if self.subscription.is_none() && self.reading.again_at.is_none() {
             match self.begin().await {
                 Ok(()) => self.has_read(),
-                Err(StartError::Read(ReadError::Closed)) => return false,
+                Err(StartFault::Read(ReadError::Closed)) => return false,
                 Err(error) => self.cannot_read(&error),
             }
         }
@@ -300,7 +300,7 @@ impl<E: Effect> Runner<E> {
     }
 
     /// Reads the progress of the effect, and the effects that were left open there.
-    async fn begin(&mut self) -> Result<(), StartError> {
+    async fn begin(&mut self) -> Result<(), StartFault> {
         let store = self.host.store.clone();
         self.mark.read(&store).await?;
         self.host.look_for_types(E::NAME).await;
@@ -427,7 +427,7 @@ impl<E: Effect> Runner<E> {
                     self.fresh = Some(event.detached());
                 }
             }
-            Err(error) => self.cannot_read(&StartError::Read(error)),
+            Err(error) => self.cannot_read(&StartFault::Read(error)),
         }
     }
 
@@ -437,7 +437,7 @@ impl<E: Effect> Runner<E> {
         }
     }
 
-    fn cannot_read(&mut self, error: &StartError) {
+    fn cannot_read(&mut self, error: &StartFault) {
         self.reading.failures += 1;
         self.reading.again_at =
             Some(self.host.clock.now().plus(STORE_RETRY.after(self.reading.failures)));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::fold::EventError;
+use super::Named;
+use crate::fold::{EventError, LoadError};
 use crate::store::{EventType, Invalid, ReadError, SubscribeError};
 
 /// Error of starting a runtime. Nothing runs then.
@@ -54,9 +55,12 @@ pub enum StartError {
     },
     /// The checkpoint of a projection does not belong to this store.
     #[error(
-        "{name} version {version} does not belong to this log, have it built anew by Runtime::rebuild({name:?}): {error}"
+        "{projection} ({name} version {version}) does not belong to this log, have it built anew by \
+         Runtime::rebuild({name:?}): {error}"
     )]
     ForeignProjection {
+        /// The type of the projection.
+        projection: &'static str,
         /// The projection.
         name: &'static str,
         /// Its version.
@@ -111,14 +115,24 @@ pub enum StartError {
         name: String,
     },
     /// A projection that is to be rebuilt has a target that has sent its messages to somebody.
-    #[error("{name} cannot be built anew: its target cannot take back what was sent")]
+    #[error(
+        "{projection} ({name}) cannot be built anew, for its target cannot take back what was sent: take it out of \
+         Runtime::rebuild; to send everything once more, give it another NAME"
+    )]
     CannotRebuild {
+        /// The type of the projection.
+        projection: &'static str,
         /// The projection.
         name: &'static str,
     },
     /// A consumer has not come to its first step in time.
-    #[error("{name} has not started within {} s, look for what it waits for: its database, a lock, or the store", within.as_secs())]
+    #[error(
+        "{type_name} ({name}) has not started within {} s, look for what it waits for: its database, a lock, or the store",
+        within.as_secs()
+    )]
     Late {
+        /// The type of the consumer.
+        type_name: &'static str,
         /// The consumer.
         name: &'static str,
         /// Time that was waited.
@@ -135,29 +149,106 @@ pub enum StartError {
         /// Message of the panic.
         said: String,
     },
-    /// The events cannot be read or written.
-    #[error(transparent)]
-    Event(#[from] EventError),
+    /// The events of a consumer cannot be read or written.
+    #[error("{type_name} ({name}) cannot read or write its events: {error}")]
+    Event {
+        /// The type of the consumer.
+        type_name: &'static str,
+        /// The consumer.
+        name: &'static str,
+        /// Fault of the events, and what to do.
+        #[source]
+        error: EventError,
+    },
     /// The position from which an effect that is new to the store is carried out could not be
     /// recorded.
     #[error(
-        "from where effect {effect} begins cannot be recorded, start again when the store takes appends: {detail}"
+        "from where {effect_type} ({effect}) begins cannot be recorded, start again when the store takes appends: {detail}"
     )]
     Beginning {
+        /// The type of the effect.
+        effect_type: &'static str,
         /// The effect.
         effect: &'static str,
         /// Error of the store.
         detail: String,
     },
-    /// A name is not valid.
+    /// The checkpoint of a consumer does not belong to this store.
+    #[error("the checkpoint of {type_name} ({name}) does not belong to this log: {error}")]
+    Foreign {
+        /// The type of the consumer.
+        type_name: &'static str,
+        /// The consumer.
+        name: &'static str,
+        /// Evidence for that, and what to do.
+        #[source]
+        error: SubscribeError,
+    },
+    /// A consumer cannot read the store.
+    #[error("{type_name} ({name}) cannot read the store, start again when it can be read: {error}")]
+    Read {
+        /// The type of the consumer.
+        type_name: &'static str,
+        /// The consumer.
+        name: &'static str,
+        /// Error of the store.
+        #[source]
+        error: ReadError,
+    },
+}
+
+/// Error of starting one consumer, as the consumer itself has it: without its name.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartFault {
+    #[error(transparent)]
+    Event(#[from] EventError),
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The checkpoint of the consumer does not belong to this store.
     #[error(transparent)]
     Foreign(#[from] SubscribeError),
-    /// The store cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The position from which an effect is carried out could not be recorded.
+    #[error("its beginning cannot be recorded: {0}")]
+    Beginning(String),
+    /// It says which consumer it is about.
+    #[error(transparent)]
+    Told(#[from] StartError),
+}
+
+impl From<LoadError> for StartFault {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Event(error) => error.into(),
+            LoadError::Invalid(invalid) => invalid.into(),
+            LoadError::Read(error) => error.into(),
+        }
+    }
+}
+
+impl Named {
+    /// The error of its start.
+    pub(crate) fn error(self, fault: StartFault) -> StartError {
+        let Self { name, type_name } = self;
+        match fault {
+            StartFault::Event(error) => StartError::Event { type_name, name, error },
+            StartFault::Invalid(error) => {
+                StartError::Name { type_name, constant: "NAME", value: name, error }
+            }
+            StartFault::Read(error) | StartFault::Foreign(SubscribeError::Read(error)) => {
+                StartError::Read { type_name, name, error }
+            }
+            StartFault::Foreign(error) => StartError::Foreign { type_name, name, error },
+            StartFault::Beginning(detail) => {
+                StartError::Beginning { effect_type: type_name, effect: name, detail }
+            }
+            StartFault::Told(error) => error,
+        }
+    }
+
+    pub(crate) fn panicked(self, said: String) -> StartError {
+        StartError::Panicked { type_name: self.type_name, name: self.name, said }
+    }
 }
 
 /// Tells of two types that have something which only one can have.
@@ -174,5 +265,38 @@ fn taken(
         [one, other] => {
             format!("{one} and {other} are both {how} {what}, give one of them another {constant}")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::stop::{START_WITHIN, started};
+    use crate::store::Position;
+
+    struct Opener;
+
+    const NAMED: Named = Named { name: "opener", type_name: "app::Opener" };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_consumer_that_does_not_come_to_its_first_step_is_told_by_its_type_and_its_name() {
+        let late = started(Named::of::<Opener>("opener"), Box::pin(std::future::pending())).await;
+        let Err(late) = late else { panic!("it started") };
+        let text = late.to_string();
+        for part in ["Opener (opener)", &START_WITHIN.as_secs().to_string(), "look for"] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_history_is_told_with_the_consumer_whose_it_is() {
+        let other = SubscribeError::OtherHistory { position: Position(7) };
+        assert_eq!(
+            NAMED.error(other.into()).to_string(),
+            "the checkpoint of app::Opener (opener) does not belong to this log: history at 7 is not what the consumer has \
+             seen: the store grew anew after a restore; rebuild the consumer"
+        );
+        let closed = NAMED.error(SubscribeError::Read(ReadError::Closed).into());
+        assert_eq!(closed, NAMED.error(ReadError::Closed.into()));
     }
 }

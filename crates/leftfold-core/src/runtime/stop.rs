@@ -41,9 +41,12 @@ pub enum StopError {
 /// Waits until a consumer has started.
 pub(super) async fn started(named: Named, start: Start) -> Result<Running, StartError> {
     match timeout(START_WITHIN, contained(start)).await {
-        Ok(Ok(started)) => started,
+        Ok(Ok(started)) => started.map_err(|fault| named.error(fault)),
         Ok(Err(said)) => Err(named.panicked(said)),
-        Err(_) => Err(StartError::Late { name: named.name, within: START_WITHIN }),
+        Err(_) => {
+            let Named { name, type_name } = named;
+            Err(StartError::Late { type_name, name, within: START_WITHIN })
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use super::effect::{
 use super::json::Json;
 use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid, needs_release};
 use super::queue::{Kind, Rest};
-use super::{Host, StartError, shortened};
+use super::{Host, StartError, StartFault, shortened};
 use crate::fold::{
     Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, LoadError,
     Schema,
@@ -133,7 +133,7 @@ enum Told {
 }
 
 impl<E: Effect> Turn<E> {
-    pub(crate) fn new(host: Host, effect: E) -> Result<Self, StartError> {
+    pub(crate) fn new(host: Host, effect: E) -> Result<Self, StartFault> {
         let schema =
             host.store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
         let intent_type = EventType::new(E::INTENT)?;
@@ -145,7 +145,8 @@ impl<E: Effect> Turn<E> {
                 known,
                 effect: E::NAME,
                 intent: E::INTENT,
-            });
+            }
+            .into());
         }
         let (policy, targets) = (effect.policy(), host.store.aggregate());
         Ok(Self { host, effect: Arc::new(effect), policy, schema, intent_type, targets })

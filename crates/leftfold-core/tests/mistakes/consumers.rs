@@ -90,7 +90,7 @@ impl<F: Flaw> Process for Hears<F> {
     }
 }
 
-struct Acts<F>(PhantomData<fn() -> F>);
+pub(crate) struct Acts<F>(PhantomData<fn() -> F>);
 
 impl<F: Flaw> Effect for Acts<F> {
     const NAME: &'static str = F::NAME;
@@ -117,7 +117,7 @@ impl<F: Flaw> Effect for Acts<F> {
     }
 }
 
-struct Rows<F>(PhantomData<fn() -> F>);
+pub(crate) struct Rows<F>(PhantomData<fn() -> F>);
 
 impl<F: Flaw> Projection<Memory<u32>> for Rows<F> {
     const NAME: &'static str = F::NAME;
@@ -134,7 +134,7 @@ impl<F: Flaw> Projection<Memory<u32>> for Rows<F> {
 }
 
 #[derive(Clone)]
-struct Nowhere;
+pub(crate) struct Nowhere;
 
 impl Bus for Nowhere {
     async fn publish(&mut self, _: Vec<Message>) -> Result<(), ProjectionError> {
@@ -189,11 +189,11 @@ impl<F: Flaw> Recurring for Comes<F> {
     }
 }
 
-fn acts<F: Flaw>() -> Acts<F> {
+pub(crate) fn acts<F: Flaw>() -> Acts<F> {
     Acts(PhantomData)
 }
 
-fn rows<F: Flaw>() -> Rows<F> {
+pub(crate) fn rows<F: Flaw>() -> Rows<F> {
     Rows(PhantomData)
 }
 

@@ -6,6 +6,7 @@ mod model;
 mod running;
 #[path = "../runtime_stage/mod.rs"]
 mod runtime_stage;
+mod starting;
 mod till;
 
 use std::fmt::Display;

@@ -161,7 +161,7 @@ where
     let memory = Memory::<S>::new();
     let (running, parked) = match scene.driver().projection(make(), memory.clone()) {
         Ok(started) => started,
-        Err(error) => return Box::pin(async move { Err(error.into()) }),
+        Err(error) => return Box::pin(async move { Err(error) }),
     };
     let follows = Model { memory, make, parked };
     scene.models.all().insert((P::NAME, scene.application), Box::new(follows));
@@ -282,7 +282,7 @@ pub(super) fn outbox<B: Bus, P: Projection<Outbox<B>>>(
     let carried = Carried::<B, P>(make(), PhantomData);
     let (running, parked) = match scene.driver().projection(carried, target) {
         Ok(started) => started,
-        Err(error) => return Box::pin(async move { Err(error.into()) }),
+        Err(error) => return Box::pin(async move { Err(error) }),
     };
     let follows = Sends::<B, P> { make, parked, bus: PhantomData };
     scene.models.all().insert((P::NAME, scene.application), Box::new(follows));

@@ -23,10 +23,9 @@ use super::step::{STORE_RETRY, Step, Trouble};
 use super::timers::{NEAR_MAX, Timers};
 use super::unfinished::Unfinished;
 use super::{Process, Targets};
-use crate::fold::LoadError;
 use crate::runtime::board::{Doing, ForPerson};
 use crate::runtime::tenure::{Right, Tenure};
-use crate::runtime::{Host, StartError};
+use crate::runtime::{Host, StartFault};
 use crate::store::{
     AppendError, CheckpointRecord, Head, Invalid, Label, Metadata, MoveFrom, NoneMatching, Outcome,
     Position, Query, Read, ReadError, RecordedEvent, State, Status, SubscribeError, Timestamp,
@@ -96,7 +95,7 @@ enum Took {
 }
 
 impl<P: Process> ProcessRunner<P> {
-    pub(crate) async fn new(host: Host, asked: mpsc::Receiver<Asked>) -> Result<Self, StartError> {
+    pub(crate) async fn new(host: Host, asked: mpsc::Receiver<Asked>) -> Result<Self, StartFault> {
         let archive = Archive::new::<P>(host.store.clone())?;
         // The name is checked before anything depends on it.
         super::instance::check_key(P::NAME, "key")?;
@@ -141,7 +140,7 @@ impl<P: Process> ProcessRunner<P> {
     }
 
     /// Reads the runner's state from the log.
-    pub(super) async fn begin(&self) -> Result<Known<P>, StartError> {
+    pub(super) async fn begin(&self) -> Result<Known<P>, StartFault> {
         let store = &self.host.store;
         // Whatever is recorded of the process after this may be read below, or not: the next append
         // finds out.
@@ -156,8 +155,8 @@ impl<P: Process> ProcessRunner<P> {
         };
         let unfinished =
             Unfinished::load(&self.archive, P::NAME, self.host.clock.now(), self.near_max).await;
-        let Unfinished { orders, timers, mut unreadable } = unfinished.map_err(start_error)?;
-        let (parking, more) = Parking::load(&self.archive, P::NAME).await.map_err(start_error)?;
+        let Unfinished { orders, timers, mut unreadable } = unfinished?;
+        let (parking, more) = Parking::load(&self.archive, P::NAME).await?;
         unreadable.retain(|found| !parking.knows_record(found.position) && !more.contains(found));
         unreadable.extend(more);
         let instances = Instances::new(self.archive.clone(), self.targets.clone(), parking);
@@ -264,8 +263,8 @@ impl<P: Process> ProcessRunner<P> {
                     Step::Worked
                 }
                 Err(
-                    StartError::Read(ReadError::Closed)
-                    | StartError::Foreign(SubscribeError::Read(ReadError::Closed)),
+                    StartFault::Read(ReadError::Closed)
+                    | StartFault::Foreign(SubscribeError::Read(ReadError::Closed)),
                 ) => Step::Closed,
                 Err(error) => self.stalled(format!("the log to be read again: {error}")),
             },
@@ -615,13 +614,5 @@ impl<P: Process> Known<P> {
             reacted.near(&key, position).for_each(|timer| self.timers.set(timer));
         }
         self.instances.settle(&key, &event, position, &metadata);
-    }
-}
-
-fn start_error(error: LoadError) -> StartError {
-    match error {
-        LoadError::Event(error) => StartError::Event(error),
-        LoadError::Invalid(invalid) => StartError::Invalid(invalid),
-        LoadError::Read(error) => StartError::Read(error),
     }
 }

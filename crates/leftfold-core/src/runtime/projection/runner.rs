@@ -21,7 +21,7 @@ use crate::fold::{LoadError, Purpose};
 use crate::runtime::board::ForPerson;
 use crate::runtime::effect::Backoff;
 use crate::runtime::tenure::{Tenure, WORK_LEASE};
-use crate::runtime::{Host, StartError, stopped};
+use crate::runtime::{Host, Named, StartError, StartFault, stopped};
 use crate::store::{Invalid, Position, ReadError, State, Status, Subscription, Timestamp};
 
 /// Positions that were looked at and did not concern the projection before they are noted too.
@@ -73,7 +73,7 @@ pub(in crate::runtime) struct Parts<T, P> {
 
 impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Opens the target, if it is there; its notes must belong to the log.
-    pub(in crate::runtime) async fn new(parts: Parts<T, P>) -> Result<Self, StartError> {
+    pub(in crate::runtime) async fn new(parts: Parts<T, P>) -> Result<Self, StartFault> {
         let Parts { host, target, projection, desk, asks, role, stop, leased } = parts;
         let schema = host.store.schema::<P::Event>(Purpose::Reading)?;
         let log = host.store.subscribe(schema.query(), host.store.head().position);
@@ -111,22 +111,23 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         {
             Came::Answer(Ok(()) | Err(Trouble::Stopped)) => {}
             Came::Answer(Err(Trouble::Foreign(error))) => {
+                let (projection, name) = (std::any::type_name::<P>(), P::NAME);
                 return Err(StartError::ForeignProjection {
-                    name: P::NAME,
+                    projection,
+                    name,
                     version: P::VERSION,
                     error,
-                });
+                }
+                .into());
             }
             Came::Answer(Err(Trouble::NotSetUp(error))) => {
                 let (projection, name) = (std::any::type_name::<P>(), P::NAME);
-                return Err(StartError::SetUp { projection, name, version: P::VERSION, error });
+                return Err(
+                    StartError::SetUp { projection, name, version: P::VERSION, error }.into()
+                );
             }
             Came::Answer(Err(Trouble::Panicked(said))) | Came::Panic(said) => {
-                return Err(StartError::Panicked {
-                    type_name: std::any::type_name::<P>(),
-                    name: P::NAME,
-                    said,
-                });
+                return Err(Named::of::<P>(P::NAME).panicked(said).into());
             }
             Came::Answer(Err(trouble)) => {
                 runner.lanes.clear();

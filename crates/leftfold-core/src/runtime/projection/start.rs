@@ -73,7 +73,8 @@ impl Registered {
             match all.iter().find(|one| one.name == name) {
                 None => return Err(StartError::UnknownProjection { name: name.clone() }),
                 Some(one) if !one.rebuilds => {
-                    return Err(StartError::CannotRebuild { name: one.name });
+                    let (projection, name) = (one.type_name, one.name);
+                    return Err(StartError::CannotRebuild { projection, name });
                 }
                 Some(_) => {}
             }
@@ -103,12 +104,12 @@ impl Registered {
                 .map(|(_, readers)| readers.clone());
             let shared = known.unwrap_or_else(|| Arc::new(Readers::new(versions)));
             readers.push((one.name, shared.clone()));
-            let desk =
-                Arc::new(Desk::new(one.name, one.version, label, (one.query)(store)?, shared));
+            let named = Named { name: label, type_name: one.type_name };
+            let query = (one.query)(store).map_err(|error| named.error(error.into()))?;
+            let desk = Arc::new(Desk::new(one.name, one.version, label, query, shared));
             let (asks, asked) = mpsc::channel(ASKED_MAX);
             let role = Role { newest, anew: rebuild.contains(one.name) };
             let starting = announced(label, one.asks, (one.make)(desk.clone(), asked, role));
-            let named = Named { name: label, type_name: one.type_name };
             placed.push(Placed { named, entry: Entry { desk, asks }, starting });
         }
         Ok(placed)
@@ -145,7 +146,8 @@ impl Alone {
         let running = Box::pin(async move {
             // Nobody asks, but somebody might.
             let _asker = asker;
-            Runner::new(parts).await?.run().await;
+            let runner = Runner::new(parts).await;
+            runner.map_err(|fault| Named::of::<P>(P::NAME).error(fault))?.run().await;
             Ok(())
         });
         Ok(Self { running, desk })

@@ -8,7 +8,7 @@ use super::schedule::{Schedule, Step};
 use super::{MADE_UP_MAX, Missed, Plan, Recurring};
 use crate::fold::{Aggregates, ExecuteError};
 use crate::panic::caught;
-use crate::runtime::{Host, Named, StartError, stopped};
+use crate::runtime::{Host, Named, StartFault, stopped};
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{AppendError, CommandId, Invalid, State, StreamName, Timestamp};
 
@@ -33,7 +33,7 @@ pub(in crate::runtime) struct RecurringRunner<R: Recurring> {
 struct Trouble(String);
 
 impl<R: Recurring> RecurringRunner<R> {
-    pub(in crate::runtime) fn new(host: Host, recurring: R) -> Result<Self, StartError> {
+    pub(in crate::runtime) fn new(host: Host, recurring: R) -> Result<Self, StartFault> {
         Invalid::if_over("the name of a recurring command", R::NAME.len(), ID_BYTES_MAX)?;
         StreamName::of("$schedule", R::NAME)?;
         let plan =
