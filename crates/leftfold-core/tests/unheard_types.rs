@@ -3,9 +3,7 @@
 
 mod runtime_stage;
 
-use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex};
 
 use leftfold_core::fold::{Aggregate, Decided, Decision, Event, Owners, Recorded, Upcasters};
 use leftfold_core::runtime::inbox::{Delivery, Inbox};
@@ -19,6 +17,7 @@ use leftfold_core::runtime::{
 use leftfold_core::store::{Append, EventType, NewEvent, Position, Query, Store, StreamName};
 use serde::{Deserialize, Serialize};
 
+use runtime_stage::warnings::{ALONE, Warnings};
 use runtime_stage::{Door, DoorEvent, IsWalledUp, Process as Started, SECOND, Stage, until};
 
 /// A view of doors, and of a type that no door records.
@@ -164,57 +163,9 @@ impl Aggregate for Tokens {
     }
 }
 
-/// Each test runs alone: if a place of the code is met for the first time while another test begins
-/// to listen, what it says may be taken for heard by nobody, for good (`tracing` keeps that for
-/// each place).
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-/// The warnings of this thread that are about types that nobody knows.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Warnings {
-    fn heard(&self) -> (Self, tracing::subscriber::DefaultGuard) {
-        (self.clone(), tracing::subscriber::set_default(self.clone()))
-    }
-
-    fn of(&self, reader: &str) -> Vec<String> {
-        let all = self.0.lock().unwrap();
-        all.iter()
-            .filter(|said| said.contains("nothing was ever recorded") && said.contains(reader))
-            .cloned()
-            .collect()
-    }
-}
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Said(String);
-        impl tracing::field::Visit for Said {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
-                self.0 += &format!("{field}={value:?} ");
-            }
-        }
-        let mut said = Said(String::new());
-        event.record(&mut said);
-        self.0.lock().unwrap().push(said.0);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
+/// The warnings about types that nobody knows, of one reader.
+fn of(warnings: &Warnings, reader: &str) -> Vec<String> {
+    warnings.saying(&["nothing was ever recorded", reader])
 }
 
 async fn all_four(process: &Started) -> RunningRuntime {
@@ -258,7 +209,7 @@ async fn whoever_asks_for_a_type_that_nobody_knows_says_so_until_an_event_of_it_
     let running = all_four(&process).await;
     all(&running, names_it).await;
     for consumer in ["count", "letters", "watch", "ring"] {
-        let said = warnings.of(consumer);
+        let said = of(&warnings, consumer);
         assert!(
             said.len() == 1 && said[0].contains("door.Token") && said[0].contains("owners()"),
             "{consumer}: {said:?}"
@@ -396,7 +347,7 @@ async fn what_was_recorded_under_an_older_name_or_is_declared_by_its_owner_is_no
         .unwrap();
     all(&running, |status| status.waits_for == "new events").await;
     running.stop().await.unwrap();
-    assert_eq!(warnings.of(""), [""; 0]);
+    assert_eq!(of(&warnings, ""), [""; 0]);
 }
 
 #[tokio::test]
@@ -414,7 +365,7 @@ async fn a_reader_declares_nothing_by_reading_an_enum_of_its_own() {
         status.waits_for.ends_with(" and 4 other types") && status.unheard_types.len() == 5
     })
     .await;
-    assert_eq!(warnings.of("own").len(), 1);
+    assert_eq!(of(&warnings, "own").len(), 1);
     let _doors = process.store.aggregate::<Door>();
     assert!(running.status().iter().all(names_nothing));
     running.stop().await.unwrap();
@@ -429,12 +380,12 @@ async fn whoever_follows_is_warned_of_types_that_nobody_knows() {
     let mut seen = store.follow::<Seen>(Position::START).unwrap();
     assert_eq!(seen.unheard_types().await.unwrap(), [EventType::new("door.Token").unwrap()]);
     assert_eq!(seen.next().await.unwrap().event, Seen::Asked {});
-    let said = warnings.of("Seen");
+    let said = of(&warnings, "Seen");
     assert!(said.len() == 1 && said[0].contains("door.Token"), "{said:?}");
     record(store, "door.Token").await;
     assert_eq!(seen.unheard_types().await.unwrap(), []);
     assert_eq!(seen.next().await.unwrap().event, Seen::Token {});
-    assert_eq!(warnings.of("Seen").len(), 1);
+    assert_eq!(of(&warnings, "Seen").len(), 1);
 }
 
 /// Rests on types of a view, and on one that only its query names.
@@ -467,6 +418,6 @@ async fn a_decision_that_rests_on_types_that_nobody_knows_is_warned_of_once() {
     for _ in 0..3 {
         process.store.decide(&IsShut).await.unwrap();
     }
-    let said = warnings.of("IsShut");
+    let said = of(&warnings, "IsShut");
     assert!(said.len() == 1 && said[0].contains(r#"["door.Token", "door.Walled"]"#), "{said:?}");
 }

@@ -2,6 +2,8 @@
 //! backend and can be killed, and a door that is opened from outside.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod warnings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
