@@ -106,8 +106,8 @@ async fn a_command_takes_effect_at_its_time_and_not_before() {
     run(&stage.process()).await;
     run(&stage.process()).await;
     assert_eq!(closed(&stage, "17").await, ["sold"]);
-    let due = ScheduledStatus { state: ScheduledState::Due, ..open };
-    assert_eq!(closing(&stage.process().store).status().await, Ok(Some(due)));
+    let done = ScheduledStatus { state: ScheduledState::CarriedOut, ..open };
+    assert_eq!(closing(&stage.process().store).status().await, Ok(Some(done)));
 }
 
 #[tokio::test]

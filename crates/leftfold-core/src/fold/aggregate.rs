@@ -498,6 +498,12 @@ impl<A: Aggregate> Command<A> {
 
     origin_methods!();
 
+    /// The same, with the origin that another builder collected.
+    pub(crate) fn of_origin(mut self, origin: Origin) -> Self {
+        self.origin = origin;
+        self
+    }
+
     /// States the version that the caller saw: if there were events since, nothing is done and they
     /// come with the error. With [`Version::ABSENT`] the aggregate must be new.
     pub fn expecting(mut self, version: Version) -> Self {

@@ -56,12 +56,12 @@ pub enum MetadataError {
     Invalid(#[from] Invalid),
 }
 
-type Members = BTreeMap<String, Box<RawValue>>;
+pub(crate) type Members = BTreeMap<String, Box<RawValue>>;
 
 impl Origin {
     /// Adds members to the user metadata; an error in them is returned when the command is carried
     /// out.
-    pub(super) fn add(&mut self, members: Result<Members, MetadataError>) {
+    pub(crate) fn add(&mut self, members: Result<Members, MetadataError>) {
         let merged = members.and_then(|members| merged(&self.metadata.user, members));
         match merged {
             Ok(user) => self.metadata.user = user,
@@ -69,7 +69,7 @@ impl Origin {
         }
     }
 
-    pub(super) fn correlate(&mut self, conversation: &str) {
+    pub(crate) fn correlate(&mut self, conversation: &str) {
         match Label::try_from(conversation) {
             Ok(label) => self.metadata.correlation = Some(label),
             Err(invalid) => drop(self.fault.get_or_insert(invalid.into())),
@@ -95,7 +95,7 @@ impl Origin {
     }
 }
 
-pub(super) fn header(name: &str, value: &str) -> Result<Members, MetadataError> {
+pub(crate) fn header(name: &str, value: &str) -> Result<Members, MetadataError> {
     let what = "the name of a header";
     Invalid::if_over(what, name.len(), LABEL_BYTES_MAX)?;
     if name.is_empty() {
@@ -112,7 +112,7 @@ pub(super) fn header(name: &str, value: &str) -> Result<Members, MetadataError> 
     Ok(Members::from([(name.to_owned(), value)]))
 }
 
-pub(super) fn members<M: Serialize + DeserializeOwned>(
+pub(crate) fn members<M: Serialize + DeserializeOwned>(
     value: &M,
 ) -> Result<Members, MetadataError> {
     let name = std::any::type_name::<M>();
@@ -267,4 +267,4 @@ macro_rules! origin_methods {
         }
     };
 }
-pub(super) use origin_methods;
+pub(crate) use origin_methods;

@@ -11,7 +11,7 @@ mod execute;
 mod facts;
 mod follow;
 mod kind;
-mod metadata;
+pub(crate) mod metadata;
 mod owner;
 mod schema;
 mod snapshot;
@@ -34,7 +34,7 @@ pub use schema::Schema;
 pub use snapshot::SnapshotPolicy;
 pub use upcast::{Upcast, Upcasters};
 
-pub(crate) use command::{Alongside, AlongsideError, KeptAnswer, Said};
+pub(crate) use command::{Alongside, AlongsideError, KeptAnswer, Origin, Said};
 pub(crate) use execute::events_of;
 pub(crate) use owner::Purpose;
 pub(crate) use unheard::UnheardTypes;

@@ -166,6 +166,7 @@ impl ScheduleError {
         match self {
             Self::Refused { refusal, .. } => refusal.kind(),
             Self::Invalid { invalid, .. } => invalid.kind(),
+            Self::Metadata { error, .. } => error.kind(),
             Self::Unwritable { .. } => Kind::Bug,
             Self::Store(error) => match &**error {
                 ExecuteError::Refused(refusal) => refusal.kind(),

@@ -298,6 +298,9 @@ impl Runtime {
             });
             consumers.push((name, consumer));
         }
+        let announced = scheduled::announce(&self.host, |name| self.processes.contains_key(name));
+        // A store that gives no answer says nothing of what waits.
+        let _ = tokio::time::timeout(START_WITHIN, announced).await;
         let Host { store, board, .. } = self.host;
         let processes = Processes { store: store.clone(), asked: self.processes };
         let projections =

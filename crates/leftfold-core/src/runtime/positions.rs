@@ -95,11 +95,17 @@ pub(crate) fn rewrite_labels(
     for label in
         [&mut event.metadata.causation, &mut event.metadata.correlation].into_iter().flatten()
     {
-        if let Some(new) = OWNERS.into_iter().find_map(|owner| (owner.label)(label, positions)) {
+        if let Some(new) = rewritten_label(label, positions) {
             *label = Label::new(new)?;
         }
     }
     Ok(())
+}
+
+/// Returns the new form of a label that speaks of one of the runtime's records; `None` if it speaks
+/// of none.
+pub(super) fn rewritten_label(label: &Label, positions: &dyn Positions) -> Option<String> {
+    OWNERS.into_iter().find_map(|owner| (owner.label)(label, positions))
 }
 
 /// Changes the event of a record. If the record would lose something else by that, it is refused.

@@ -8,6 +8,7 @@ mod running;
 mod runtime_stage;
 mod starting;
 mod till;
+mod unattended;
 
 use std::fmt::Display;
 use std::time::Duration;

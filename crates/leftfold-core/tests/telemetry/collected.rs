@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use leftfold_core::runtime::{Clock, Runtime};
 use leftfold_core::store::Store;
 use opentelemetry::trace::{
     Span, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, Tracer,
@@ -11,7 +12,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::{ALONE, Command, Door, PARENT, TRACE, parent, work};
+use super::{ALONE, Command, Door, PARENT, TRACE, parent, walled_up, work};
 
 /// A tracer that keeps what it is asked to begin.
 #[derive(Clone, Default)]
@@ -149,4 +150,31 @@ async fn a_command_without_a_parent_takes_it_from_the_span_around_it() {
     let trace = page.events[0].metadata.trace.clone().unwrap();
     assert_eq!(SpanId::from_bytes(trace.parent_id()), command.context.span_id());
     assert_eq!(TraceId::from_bytes(trace.trace_id()), request.context.trace_id());
+}
+
+#[tokio::test]
+async fn a_scheduled_command_goes_on_in_the_trace_of_the_span_in_which_it_was_sent() {
+    let _alone = ALONE.lock().await;
+    let collector = Collector::default();
+    let layer = tracing_opentelemetry::OpenTelemetryLayer::new(collector.clone());
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let (store, clock) = (Store::memory(), Arc::new(leftfold_testing::HandClock::going()));
+    let at = clock.now().plus(Duration::from_secs(3_600));
+    let command = store.scheduled::<Door>("walling up of front");
+    let sending = async { command.send("front", &Command::WallUp, at).await.unwrap() };
+    tracing::Instrument::instrument(sending, tracing::info_span!("request")).await;
+    let run = async || {
+        let runtime = Runtime::new(&store).clock(clock.clone()).scheduled::<Door>();
+        runtime.run_until_idle().await.unwrap()
+    };
+    run().await;
+    clock.advance(Duration::from_secs(4_000));
+    run().await;
+    let request = collector.one_below(SpanId::INVALID, "request").context;
+    let trace = walled_up(&store).await["front"].clone().unwrap();
+    assert_eq!(TraceId::from_bytes(trace.trace_id()), request.trace_id());
+    // It is the span of the command that recorded the event, below the request.
+    let below = collector.below(request.span_id(), "leftfold.command");
+    let parents: Vec<SpanId> = below.iter().map(|span| span.context.span_id()).collect();
+    assert!(parents.contains(&SpanId::from_bytes(trace.parent_id())), "{parents:?}");
 }

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use leftfold_core::fold::Recorded;
-use leftfold_core::runtime::Runtime;
 use leftfold_core::runtime::inbox::{Delivery, Inbox};
 use leftfold_core::runtime::process::{Context, Correlation, Process, Reaction, Targets, Trigger};
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
+use leftfold_core::runtime::{Clock, Runtime};
 use leftfold_core::store::{Position, Query, Read, RecordedEvent, Store, TraceContext};
 use leftfold_testing::HandClock;
 use runtime_stage::{Command, Door, DoorEvent, Opener, done};
@@ -334,6 +334,29 @@ async fn what_is_delivered_of_a_message_goes_on_in_the_trace_that_it_came_with()
     inbox.clone().trace(parent()).receive("mail", "m1", None, "front".to_owned()).await.unwrap();
     inbox.receive("mail", "m2", None, "back".to_owned()).await.unwrap();
     Runtime::new(&store).inbox::<Orders>().run_until_idle().await.unwrap();
+    let traces = BTreeMap::from([("front".to_owned(), Some(parent())), ("back".to_owned(), None)]);
+    assert_eq!(walled_up(&store).await, traces);
+}
+
+#[tokio::test]
+async fn a_scheduled_command_goes_on_in_the_trace_of_who_scheduled_it_however_late_it_is() {
+    let _alone = ALONE.lock().await;
+    let (store, clock) = (Store::memory(), Arc::new(HandClock::going()));
+    let at = clock.now().plus(Duration::from_secs(3_600));
+    for (door, trace) in [("front", Some(parent())), ("back", None)] {
+        let command = store.scheduled::<Door>(format!("walling up of {door}")).trace(trace);
+        command.send(door, &Command::WallUp, at).await.unwrap();
+    }
+    let other = TraceContext::new([1; 16], [2; 8], 0, "").unwrap();
+    let mover = store.scheduled::<Door>("walling up of front").trace(other);
+    mover.move_to(at.plus(Duration::from_secs(60))).await.unwrap();
+    let run = async || {
+        let runtime = Runtime::new(&store).clock(clock.clone()).scheduled::<Door>();
+        runtime.run_until_idle().await.unwrap()
+    };
+    run().await;
+    clock.advance(Duration::from_secs(4_000));
+    run().await;
     let traces = BTreeMap::from([("front".to_owned(), Some(parent())), ("back".to_owned(), None)]);
     assert_eq!(walled_up(&store).await, traces);
 }

@@ -548,7 +548,8 @@ impl<P: Process> Instance<P> {
         check(&reaction, targets)?;
         let (timers, cancelled) = reaction.timers_at(heard.context.at);
         let ends = reaction.ends || concern == Concern::Ends;
-        let Reaction { commands, intents, .. } = reaction;
+        let Reaction { commands, intents, request, .. } = reaction;
+        let origin = &origin.on_behalf_of(request);
         let commands = commands.into_iter().map(|asked| asked.stored).collect();
         let (process, cause, Chain { depth, rounds }) =
             (P::NAME.to_owned(), heard.cause.clone(), origin.chain);
@@ -605,6 +606,21 @@ impl<P: Process> Instance<P> {
 }
 
 impl Origin {
+    /// The same on behalf of an earlier request, as far as that says something of itself. A span
+    /// of the same trace stays: it is nearer to what follows.
+    fn on_behalf_of(&self, request: Option<Metadata>) -> Self {
+        let mut origin = self.clone();
+        let Some(Metadata { correlation, trace, user, .. }) = request else { return origin };
+        let metadata = &mut origin.metadata;
+        metadata.correlation = correlation.or(metadata.correlation.take());
+        metadata.user = user;
+        metadata.trace = match (metadata.trace.take(), trace) {
+            (Some(own), Some(trace)) if own.trace_id() != trace.trace_id() => Some(trace),
+            (own, trace) => own.or(trace),
+        };
+        origin
+    }
+
     /// A person's word, or the runtime's own.
     pub(super) fn none() -> Self {
         Self { metadata: Metadata::default(), chain: Chain::default() }

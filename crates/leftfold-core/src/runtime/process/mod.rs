@@ -8,6 +8,7 @@ mod heed;
 mod instance;
 mod instances;
 mod orders;
+mod outcome;
 mod parking;
 mod passed_over;
 mod people;
@@ -38,6 +39,7 @@ pub use targets::Targets;
 pub(in crate::runtime) use targets::take_into_use;
 pub use trigger::{Context, Refused, Trigger};
 
+pub(in crate::runtime) use outcome::{CommandOutcome, outcome};
 pub(super) use people::Asked;
 pub(super) use record::{OWNER, OWNER_OF_UNREAD};
 pub(crate) use runner::ProcessRunner;

@@ -54,7 +54,7 @@ struct Waiting {
     key: String,
     command: StoredCommand,
     command_id: CommandId,
-    /// Correlation and trace of its reaction.
+    /// Correlation and trace of its reaction, and the user metadata for its events.
     metadata: Metadata,
 }
 
@@ -114,7 +114,7 @@ impl Orders {
         for (index, command) in reacted.commands.iter().enumerate() {
             let at = (position, index as u32);
             let command_id = command_id(self.process, key, version, index as u32);
-            self.bytes += bytes_of(command);
+            self.bytes += bytes_of(command, metadata);
             let metadata = metadata.clone();
             let aggregate = (command.to.clone(), command.id.clone());
             self.waiting.insert(
@@ -292,7 +292,7 @@ impl Orders {
 
     fn forget(&mut self, at: At) -> Option<Waiting> {
         let waiting = self.waiting.remove(&at)?;
-        self.bytes = self.bytes.saturating_sub(bytes_of(&waiting.command));
+        self.bytes = self.bytes.saturating_sub(bytes_of(&waiting.command, &waiting.metadata));
         Some(waiting)
     }
 
@@ -341,8 +341,8 @@ pub(super) fn command_id(process: &str, key: &str, version: Version, index: u32)
     CommandId::of_runtime(&format!("$process:{process}"), &format!("{version} {index} {key}"))
 }
 
-fn bytes_of(command: &StoredCommand) -> usize {
-    command.to.len() + command.id.len() + command.command.text().len()
+fn bytes_of(command: &StoredCommand, metadata: &Metadata) -> usize {
+    command.to.len() + command.id.len() + command.command.text().len() + metadata.user.len()
 }
 
 /// Carries out commands for one aggregate, up to the first that fails.

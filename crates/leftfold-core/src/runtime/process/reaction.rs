@@ -10,7 +10,7 @@ use super::record::{SetTimer, StoredCommand};
 use crate::fold::{Aggregate, EventError, Schema};
 use crate::json;
 use crate::runtime::json::Json;
-use crate::store::{EventType, NewEvent, StreamName, Timestamp};
+use crate::store::{EventType, Metadata, NewEvent, StreamName, Timestamp};
 
 /// Result of a reaction to a trigger: commands, effects, timers, the end. All of it is recorded in
 /// one atomic append.
@@ -27,6 +27,9 @@ pub struct Reaction {
     pub(super) intents: Vec<NewEvent>,
     pub(super) timers: Vec<(String, Option<Due>)>,
     pub(super) ends: bool,
+    /// Correlation, trace and metadata of the request that its commands carry out; `None` if they
+    /// are those of the trigger.
+    pub(super) request: Option<Metadata>,
     /// Description of a part that cannot be written: the trigger is parked for it.
     pub(super) fault: Option<String>,
 }
@@ -131,6 +134,13 @@ impl Reaction {
     /// again. Refusals of commands that it issued still come back to it.
     pub fn end(mut self) -> Self {
         self.ends = true;
+        self
+    }
+
+    /// The same, with commands that carry out an earlier request: they go on in its conversation
+    /// and its trace, and their events have its user metadata.
+    pub(in crate::runtime) fn requested(mut self, request: Metadata) -> Self {
+        self.request = Some(request);
         self
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,6 +38,8 @@ pub(super) struct Order {
     pub(super) command: Json,
     pub(super) command_id: CommandId,
     pub(super) cause: Cause,
+    /// User metadata of its events.
+    user: Bytes,
     /// The lease of the process.
     pub(super) fence: Option<(Label, Fence)>,
 }
@@ -58,6 +61,7 @@ impl Order {
             command: command.command.clone(),
             command_id,
             cause: Cause { causation, correlation, trace: metadata.trace.clone() },
+            user: metadata.user.clone(),
             fence: fence.cloned(),
         })
     }
@@ -184,7 +188,8 @@ where
     let command = command
         .with_id(order.command_id)
         .request(order.command.text().as_bytes())
-        .caused_by(order.cause);
+        .caused_by(order.cause)
+        .metadata(order.user);
     let alongside = Alongside { fence: order.fence, ..Alongside::default() };
     match command.remembering_refusal().alongside(alongside).execute().await {
         Ok(_) => Carried::Done,

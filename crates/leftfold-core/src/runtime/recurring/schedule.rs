@@ -9,7 +9,9 @@ use crate::store::{Authority, Timestamp};
 /// Characters of a reason that are recorded.
 const REASON_CHARS_MAX: usize = 500;
 
-/// One recurring command, in the stream `$schedule-NAME`.
+/// One recurring command, in the stream `$schedule-NAME`: not to be confused with `$scheduled:`,
+/// the beginning of the categories of [commands that are sent
+/// once](crate::runtime::scheduled::ScheduledCommand).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Schedule {
     /// Moment up to which nothing of its plan is due; `None` before it has begun.

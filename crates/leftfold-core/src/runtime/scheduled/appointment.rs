@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ScheduleRefusal, joined};
+use super::origin::StoredOrigin;
+use super::{PREFIX, ScheduleRefusal, joined};
 use crate::fold::{Aggregate, Event};
 use crate::runtime::json::Json;
 use crate::runtime::names::Joined;
@@ -22,6 +23,8 @@ pub(super) enum Booked {
         at: Timestamp,
         target: String,
         command: Json,
+        #[serde(default, skip_serializing_if = "StoredOrigin::is_empty")]
+        origin: StoredOrigin,
     },
     Moved {
         at: Timestamp,
@@ -32,6 +35,8 @@ pub(super) enum Booked {
     FellDue {
         target: String,
         command: Json,
+        #[serde(default, skip_serializing_if = "StoredOrigin::is_empty")]
+        origin: StoredOrigin,
     },
     /// Its aggregate refused it.
     Refused {
@@ -55,6 +60,7 @@ pub(super) enum Book {
         at: Timestamp,
         target: String,
         command: Json,
+        origin: StoredOrigin,
     },
     Move {
         at: Timestamp,
@@ -83,6 +89,8 @@ pub(super) struct AskedFor {
     pub(super) at: Timestamp,
     pub(super) target: String,
     pub(super) command: Json,
+    #[serde(default, skip_serializing_if = "StoredOrigin::is_empty")]
+    pub(super) origin: StoredOrigin,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,7 +134,7 @@ impl<A> Clone for BookedFor<A> {
 }
 
 impl<A: Aggregate> BookedFor<A> {
-    const JOINED: &'static Joined = &joined("$scheduled:", A::CATEGORY);
+    const JOINED: &'static Joined = &joined(PREFIX, A::CATEGORY);
 }
 
 impl<A: Aggregate> Event for BookedFor<A> {
@@ -155,8 +163,8 @@ impl<A: Aggregate> Aggregate for AppointmentFor<A> {
 impl Appointment {
     fn apply(&mut self, event: &Booked) {
         match event.clone() {
-            Booked::Scheduled { at, target, command } => {
-                (self.at, self.asked) = (Some(at), Some(AskedFor { at, target, command }));
+            Booked::Scheduled { at, target, command, origin } => {
+                (self.at, self.asked) = (Some(at), Some(AskedFor { at, target, command, origin }));
             }
             Booked::Moved { at } => self.at = Some(at),
             Booked::Cancelled {} => self.over = Some(Over::Cancelled),
@@ -168,15 +176,16 @@ impl Appointment {
     fn decide(&self, book: &Book) -> Result<Option<Booked>, ScheduleRefusal> {
         let (Some(asked), Some(until)) = (&self.asked, self.at) else {
             return match book.clone() {
-                Book::Schedule { at, target, command } => {
-                    Ok(Some(Booked::Scheduled { at, target, command }))
+                Book::Schedule { at, target, command, origin } => {
+                    Ok(Some(Booked::Scheduled { at, target, command, origin }))
                 }
                 Book::Move { .. } | Book::Cancel => Err(ScheduleRefusal::Unknown),
                 Book::Fire { .. } | Book::Refuse { .. } => Ok(None),
             };
         };
         let happened = match (book, &self.over) {
-            (Book::Schedule { at, target, command }, over) => {
+            // Where a repetition comes from is its own: another attempt, or another trace.
+            (Book::Schedule { at, target, command, .. }, over) => {
                 let is_same = asked.at == *at
                     && asked.target == *target
                     && asked.command.says_the_same(command);
@@ -202,6 +211,7 @@ impl Appointment {
             (Book::Fire { due }, None) if until <= *due => Some(Booked::FellDue {
                 target: asked.target.clone(),
                 command: asked.command.clone(),
+                origin: asked.origin.clone(),
             }),
             (Book::Fire { .. }, _) => None,
             (Book::Refuse { reason }, Some(Over::Due)) => {

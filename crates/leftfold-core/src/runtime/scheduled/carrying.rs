@@ -29,6 +29,11 @@ impl<A> Default for CarryingOut<A> {
 
 impl<A: Aggregate> CarryingOut<A> {
     const JOINED: &'static Joined = &joined("scheduled:", A::CATEGORY);
+
+    /// The name of the process.
+    pub(super) const fn name() -> &'static str {
+        Self::JOINED.as_str()
+    }
 }
 
 impl<A: Aggregate> Process for CarryingOut<A>
@@ -36,7 +41,7 @@ where
     A::Command: Serialize + DeserializeOwned,
     A::Refusal: Serialize + DeserializeOwned,
 {
-    const NAME: &'static str = Self::JOINED.as_str();
+    const NAME: &'static str = Self::name();
     type Event = BookedFor<A>;
 
     fn targets() -> Targets {
@@ -63,16 +68,18 @@ where
                 ..
             }) => Reaction::none().timer(DUE, *at),
             Trigger::TimerFired { .. } => own(Book::Fire { due: context.at }),
-            Trigger::Event(BookedFor { what: Booked::FellDue { target, command }, .. }) => {
-                match command.read::<A::Command>() {
-                    Ok(command) => Reaction::none().command::<A>(target, command),
-                    Err(error) => Reaction::failed(format!(
-                        "the scheduled command {} for {}-{target} does not parse: {error}",
-                        context.key,
-                        A::CATEGORY
-                    )),
+            Trigger::Event(BookedFor {
+                what: Booked::FellDue { target, command, origin }, ..
+            }) => match command.read::<A::Command>() {
+                Ok(command) => {
+                    Reaction::none().command::<A>(target, command).requested(origin.metadata())
                 }
-            }
+                Err(error) => Reaction::failed(format!(
+                    "the scheduled command {} for {}-{target} does not parse: {error}",
+                    context.key,
+                    A::CATEGORY
+                )),
+            },
             // A scheduled command that is told of time and refusals refuses nothing.
             Trigger::Refused(refused) if refused.is_for::<AppointmentFor<A>>() => Reaction::none(),
             Trigger::Refused(refused) => {

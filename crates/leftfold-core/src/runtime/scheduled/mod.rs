@@ -1,11 +1,21 @@
 //! Commands that are sent once, at a time: recorded in the log, and moved or cancelled until they
 //! are due.
 //!
-//! `appointment` is the stream of each, as an aggregate; `carrying` is the process that waits and
-//! carries them out.
+//! `appointment` is the stream of each, as an aggregate, and `origin` what its records say of where
+//! the command comes from; `carrying` is the process that waits and carries them out;
+//! `unattended` warns of those that no runtime carries out.
+//!
+//! Two stored names begin alike and are not the same. `$schedule` is the category of
+//! [recurring commands](super::Recurring): the stream `$schedule-NAME` has the moments of one plan,
+//! and the ids of its commands have the scope `$schedule:NAME`. `$scheduled:CATEGORY` is the
+//! category of commands that are sent once, those for one kind of aggregate: the stream
+//! `$scheduled:CATEGORY-ID` has one command, and the process that carries them out is
+//! `scheduled:CATEGORY`.
 
 mod appointment;
 mod carrying;
+mod origin;
+mod unattended;
 
 use std::marker::PhantomData;
 
@@ -16,16 +26,24 @@ use super::Runtime;
 use super::inbox::{MESSAGE_BYTES_MAX, MESSAGE_DEPTH_MAX};
 use super::json::{NotKept, ValueLimits};
 use super::names::Joined;
-use super::positions::{Owner, as_it_is, no_label};
-use crate::fold::{Aggregate, Aggregates, ExecuteError, LoadError};
+use super::positions::{Owner, no_label};
+use super::process::{self, CommandOutcome};
+use crate::fold::metadata::origin_methods;
+use crate::fold::{Aggregate, Aggregates, ExecuteError, LoadError, MetadataError, Origin};
 use crate::store::limits::ID_BYTES_MAX;
 use crate::store::{Invalid, Store, StreamName, Timestamp};
 use appointment::{Appointment, AppointmentFor, AskedFor, Book, Over};
 use carrying::CarryingOut;
+use origin::StoredOrigin;
+use unattended::Attended;
+pub(super) use unattended::announce;
 
-/// Scheduled commands in a copy of the store: moments and commands, no positions.
+/// Beginning of the categories of scheduled commands.
+const PREFIX: &str = "$scheduled:";
+
+/// Scheduled commands in a copy of the store: the name of a conversation may have a position in it.
 pub(super) const OWNER: Owner =
-    Owner { category: "$scheduled", rewrite: as_it_is, label: no_label };
+    Owner { category: "$scheduled", rewrite: origin::rewrite, label: no_label };
 
 // ANCHOR: limits
 /// Bytes of the id of a scheduled command.
@@ -53,10 +71,18 @@ const fn joined(prefix: &str, category: &str) -> Joined {
 /// A command for an aggregate that is sent once, at a time, under an id of its own.
 ///
 /// It is recorded in the log, and carried out by a runtime that has [`Runtime::scheduled`] for the
-/// kind of aggregate: once, however often that runtime is killed and by however many of them. Until
-/// it is due it can be [moved](Self::move_to) and [cancelled](Self::cancel); a call that comes too
-/// late gets an error, and one that succeeds has won: a command that was cancelled is not carried
-/// out. A time that has passed counts as now.
+/// kind of aggregate, in this program or in another one over the same store; while there is none it
+/// waits, and a warning says so when it is sent and when a runtime starts. It is carried out once,
+/// however often that runtime is killed and by however many of them. Until it is due it can be
+/// [moved](Self::move_to) and [cancelled](Self::cancel); a call that comes too late gets an error,
+/// and one that succeeds has won: a command that was cancelled is not carried out. A time that has
+/// passed counts as now.
+///
+/// Its conversation, its trace and its metadata are given as with any other
+/// [command](crate::fold::Command), before it is sent; they are recorded, and the events of the
+/// command have them when it is carried out, also if it was moved meanwhile. The cause of those
+/// events is the reaction of the process that carried it out; the record of the scheduled command
+/// names the cause that was given.
 ///
 /// A command that the aggregate refuses is recorded as refused ([`ScheduledState::Refused`]). A
 /// trouble that passes, such as a store that is away, is waited for. A command that can no longer
@@ -105,10 +131,11 @@ const fn joined(prefix: &str, category: &str) -> Joined {
 /// // A late bid: five minutes more. And then nobody wants it any more.
 /// closing.move_to(ends_at.plus(Duration::from_secs(300))).await?;
 /// closing.cancel().await?;
-/// // Sent to be carried out now.
-/// store.scheduled::<Auction>("closing of 18").send("18", &AuctionCommand::Close, Timestamp::now()).await?;
+/// // Sent to be carried out now, with the header that its events will have.
+/// let closing = store.scheduled::<Auction>("closing of 18").header("user", "ann");
+/// closing.send("18", &AuctionCommand::Close, Timestamp::now()).await?;
 /// let mut auctions = store.subscribe(Query::category("auction"), Position::START);
-/// assert_eq!(auctions.event().await?.stream.as_ref().unwrap().name.id(), "18");
+/// assert_eq!(auctions.event().await?.header("user").as_deref(), Some("ann"));
 /// runtime.stop().await?;
 /// # Ok(())
 /// # }
@@ -116,6 +143,7 @@ const fn joined(prefix: &str, category: &str) -> Joined {
 pub struct ScheduledCommand<A: Aggregate> {
     appointments: Aggregates<AppointmentFor<A>>,
     id: String,
+    origin: Origin,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -135,8 +163,22 @@ pub struct ScheduledStatus {
 pub enum ScheduledState {
     /// It is not due yet, and can be moved and cancelled.
     Open,
-    /// It fell due, and is carried out, or was.
+    /// It fell due, and is being carried out.
     Due,
+    /// It took effect.
+    CarriedOut,
+    /// It waits for a person, who retries or skips it with
+    /// [`Processes`](super::process::Processes): in the process `scheduled:CATEGORY` it is the
+    /// [instance](super::process::Whose::Instance) of its id.
+    Parked {
+        /// Reason, for people.
+        why: String,
+    },
+    /// A person let it go when it was parked; it does not take effect.
+    Skipped {
+        /// Name of the person.
+        by: String,
+    },
     /// It was cancelled in time.
     Cancelled,
     /// Its aggregate refused it.
@@ -202,23 +244,34 @@ pub enum ScheduleError {
         /// Message of serde, with the type.
         detail: String,
     },
+    /// The conversation, the trace or the metadata given for the command cannot be recorded.
+    #[error("the scheduled command {id} cannot be recorded: {error}")]
+    Metadata {
+        /// The id of the scheduled command.
+        id: String,
+        /// Part that cannot be recorded.
+        #[source]
+        error: MetadataError,
+    },
     /// The store did not take it; ask again, under the same id.
     #[error(transparent)]
     Store(Box<ExecuteError<ScheduleRefusal>>),
 }
 
 impl<A: Aggregate> ScheduledCommand<A> {
+    origin_methods!();
+
     /// Records that the command is to be sent to an aggregate at a time, and returns once that is
     /// durable.
     ///
-    /// Asked again, with the same target, command and time, it does nothing; with others it is
-    /// refused. So a caller that does not know the result of an earlier try asks again, and the id
-    /// names the purpose: `reminder of booking 7`.
+    /// Asked again, with the same target, command and time, it does nothing, whatever its metadata;
+    /// with others it is refused. So a caller that does not know the result of an earlier try asks
+    /// again, and the id names the purpose: `reminder of booking 7`.
     ///
     /// # Errors
     /// [`ScheduleRefusal::Taken`] and [`Cancelled`](ScheduleRefusal::Cancelled), an id that cannot
     /// name a stream or has more than [`SCHEDULED_ID_BYTES_MAX`], a command beyond the limits of
-    /// [messages](super::inbox::MESSAGE_BYTES_MAX), and the store's.
+    /// [messages](super::inbox::MESSAGE_BYTES_MAX), metadata beyond its limits, and the store's.
     pub async fn send(
         &self,
         target: impl Into<String>,
@@ -236,7 +289,11 @@ impl<A: Aggregate> ScheduledCommand<A> {
                 ScheduleError::Unwritable { id: self.id.clone(), detail }
             }
         })?;
-        self.book(Book::Schedule { at, target, command }).await
+        let origin = StoredOrigin::of(&self.origin);
+        self.book(Book::Schedule { at, target, command, origin }).await?;
+        let store = self.appointments.store();
+        Attended::sent(store, A::CATEGORY, std::any::type_name::<A>()).await;
+        Ok(())
     }
 
     /// Moves it to another time, earlier or later.
@@ -264,23 +321,39 @@ impl<A: Aggregate> ScheduledCommand<A> {
         let Appointment { asked, at, over } = self.appointments.load(&self.id).await?.state.state;
         let (Some(AskedFor { target, .. }), Some(at)) = (asked, at) else { return Ok(None) };
         let state = match over {
-            None => ScheduledState::Open,
-            Some(Over::Due) => ScheduledState::Due,
             Some(Over::Cancelled) => ScheduledState::Cancelled,
             Some(Over::Refused(reason)) => ScheduledState::Refused { reason },
+            None => self.outcome(ScheduledState::Open).await?,
+            Some(Over::Due) => self.outcome(ScheduledState::Due).await?,
         };
         Ok(Some(ScheduledStatus { target, at, state }))
+    }
+
+    /// What the process that carries it out has come to; `under_way` if that waits for nobody.
+    async fn outcome(&self, under_way: ScheduledState) -> Result<ScheduledState, LoadError> {
+        let instance = (CarryingOut::<A>::name(), self.id.as_str());
+        let store = self.appointments.store();
+        Ok(match process::outcome(store, instance, A::CATEGORY).await? {
+            CommandOutcome::UnderWay => under_way,
+            CommandOutcome::CarriedOut => ScheduledState::CarriedOut,
+            CommandOutcome::Parked { why } => ScheduledState::Parked { why },
+            CommandOutcome::Skipped { by } => ScheduledState::Skipped { by },
+        })
     }
 
     async fn book(&self, book: Book) -> Result<(), ScheduleError> {
         Invalid::if_over("the id of a scheduled command", self.id.len(), SCHEDULED_ID_BYTES_MAX)
             .map_err(|invalid| self.invalid(invalid))?;
-        match self.appointments.execute(&self.id, book).await {
+        let command = self.appointments.command(&self.id, book).of_origin(self.origin.clone());
+        match command.execute().await {
             Ok(_) => Ok(()),
             Err(ExecuteError::Refused(refusal)) => {
                 Err(ScheduleError::Refused { id: self.id.clone(), refusal })
             }
             Err(ExecuteError::Invalid(invalid)) => Err(self.invalid(invalid)),
+            Err(ExecuteError::Metadata(error)) => {
+                Err(ScheduleError::Metadata { id: self.id.clone(), error })
+            }
             Err(error) => Err(ScheduleError::Store(Box::new(error))),
         }
     }
@@ -310,7 +383,12 @@ impl Store {
     /// be.
     #[must_use]
     pub fn scheduled<A: Aggregate>(&self, id: impl Into<String>) -> ScheduledCommand<A> {
-        ScheduledCommand { appointments: self.aggregate(), id: id.into(), aggregate: PhantomData }
+        ScheduledCommand {
+            appointments: self.aggregate(),
+            id: id.into(),
+            origin: Origin::default(),
+            aggregate: PhantomData,
+        }
     }
 }
 
@@ -322,6 +400,7 @@ impl Runtime {
         A::Command: Serialize + DeserializeOwned,
         A::Refusal: Serialize + DeserializeOwned,
     {
+        Attended::by_runtime(&self.host.store, A::CATEGORY);
         self.process::<CarryingOut<A>>()
     }
 }
