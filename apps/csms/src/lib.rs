@@ -3,26 +3,28 @@
 //!
 //! - [`ocpp`]: the protocol, without sockets
 //! - [`domain`]: state and decisions, without the protocol's transport
-//! - [`gateway`]: the endpoint of the stations
+//! - `connections`: the connected stations, and calls to them
+//! - `gateway`: the endpoint of the stations
 //! - [`effects`]: requests to stations, after the commit
-//! - [`deadlines`]: deadlines that survive restarts: processes with durable timers
+//! - [`processes`]: deadlines that survive restarts, with durable timers
 //! - [`read`]: read models for lists, reports and the dashboard: projections in memory, in SQLite
 //!   or in PostgreSQL
 //! - [`api`]: JSON over HTTP; [`dashboard`]: the same for people, rendered from plain values
 //! - [`config`]: the configuration
 
 pub mod api;
+mod app;
 pub mod config;
-mod csms;
+mod connections;
 pub mod dashboard;
-pub mod deadlines;
 pub mod domain;
 pub mod effects;
-mod fault;
 pub mod gateway;
+mod http;
 pub mod ocpp;
+pub mod processes;
 pub mod read;
-pub mod transaction_numbers;
+mod start;
 mod web;
 
-pub use csms::{Csms, Running, StartError, start};
+pub use start::{Csms, Running, StartError, start};

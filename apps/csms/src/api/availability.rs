@@ -12,11 +12,12 @@ use leftfold::store::{EventType, Query as StoreQuery, Read};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::json_body;
 use super::reading::{path, query};
-use super::{Problem, json_body};
 use crate::Csms;
 use crate::domain::availability::{Availability, AvailabilityFold, Outage};
 use crate::domain::station::{Station, StationEvent, StationRefusal};
+use crate::http::Problem;
 
 /// Length of the span if the caller does not give its start.
 const SPAN: Duration = Duration::from_secs(24 * 60 * 60);

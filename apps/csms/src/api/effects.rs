@@ -14,12 +14,13 @@ use leftfold::runtime::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::behind::behind;
+use super::consumers::behind;
 use super::reading::{Bounds, body, list as page, parse, path, query};
-use super::{Problem, camel, json_body};
+use super::{camel, json_body};
 use crate::Csms;
+use crate::connections::NO_ANSWER;
 use crate::domain::request::StationAnswer;
-use crate::gateway::NO_ANSWER;
+use crate::http::Problem;
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Which {

@@ -11,9 +11,10 @@ use leftfold::prelude::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::json_body;
 use super::reading::{At, Bounds, list as page, query, shown};
-use super::{Problem, json_body};
 use crate::Csms;
+use crate::http::Problem;
 use crate::read::energy::{self, EnergyBy, EnergyFilter, EnergyRow, date_of, day_at};
 
 /// Days of the report if the caller does not give its start.

@@ -14,10 +14,10 @@ use leftfold::runtime::ConsumerStatus;
 use leftfold::store;
 use serde_json::{Value, json};
 
-use super::behind::consumer_json;
-use super::guard::admit;
+use super::consumers::consumer_json;
 use super::json_body;
 use crate::Csms;
+use crate::http::admit;
 
 /// Returns the health of the server. Callers that may not use the API get only the status, without
 /// the problems in detail.

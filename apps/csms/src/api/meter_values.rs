@@ -9,9 +9,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::json_body;
 use super::reading::{At, Bounds, list as page, moment, query, shown};
-use super::{Problem, json_body};
 use crate::Csms;
+use crate::http::Problem;
 use crate::read::meter_values::{self, MeterFilter, MeterSample};
 
 #[derive(Debug, Default, Deserialize)]

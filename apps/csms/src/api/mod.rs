@@ -11,13 +11,11 @@
 //! waits for (503). All names are spelt in camel case.
 
 mod availability;
-mod behind;
+mod consumers;
 mod effects;
 mod energy;
-mod guard;
 mod health;
 mod meter_values;
-mod problem;
 mod reading;
 mod requests;
 mod stations;
@@ -33,14 +31,11 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde_json::Value;
 
+use crate::Csms;
+use crate::http::{Problem, guard};
 pub use effects::{effect_json, verdict};
 pub(crate) use energy::Which as EnergyWhich;
-pub use guard::admit_station;
-pub(crate) use guard::guard;
 pub(crate) use health::stands_still;
-pub use problem::Problem;
-
-use crate::Csms;
 
 /// The longest body, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -64,14 +59,14 @@ pub fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .route("/api/effects/{id}/resolve", post(effects::resolve))
         .route("/api/meter-values", get(meter_values::list))
         .route("/api/energy", get(energy::list))
-        .route("/api/read-models", get(behind::read_models))
-        .route("/api/read-models/{name}/parked", get(behind::parked_events))
-        .route("/api/read-models/{name}/retry", post(behind::retry_events))
-        .route("/api/read-models/{name}/skip", post(behind::skip_event))
-        .route("/api/processes", get(behind::processes))
-        .route("/api/processes/{name}/parked", get(behind::parked_triggers))
-        .route("/api/processes/{name}/retry", post(behind::retry_triggers))
-        .route("/api/processes/{name}/skip", post(behind::skip_trigger))
+        .route("/api/read-models", get(consumers::read_models))
+        .route("/api/read-models/{name}/parked", get(consumers::parked_events))
+        .route("/api/read-models/{name}/retry", post(consumers::retry_events))
+        .route("/api/read-models/{name}/skip", post(consumers::skip_event))
+        .route("/api/processes", get(consumers::processes))
+        .route("/api/processes/{name}/parked", get(consumers::parked_triggers))
+        .route("/api/processes/{name}/retry", post(consumers::retry_triggers))
+        .route("/api/processes/{name}/skip", post(consumers::skip_trigger))
         .route("/metrics", get(health::metrics))
         .route("/api/tags/{id_tag}", get(tags::one).put(tags::put).delete(tags::delete))
         .method_not_allowed_fallback(method_not_allowed)

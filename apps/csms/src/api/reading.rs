@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Problem;
-use super::behind::behind;
+use super::consumers::behind;
 use crate::Csms;
+use crate::http::Problem;
 use crate::read::meter_values::MeterCursor;
 
 /// Items of a list if the caller gives no limit.

@@ -16,10 +16,10 @@ use leftfold::runtime::EffectId;
 use leftfold::store::TraceContext;
 use serde::Deserialize;
 
-use super::behind::behind;
+use super::consumers::behind;
 use super::effects::effect_json;
+use super::json_body;
 use super::reading::{at_position, body, idempotency_key, parse, path, query, trace};
-use super::{Problem, json_body};
 use crate::Csms;
 use crate::config::duration;
 use crate::domain::id_tag::IdTag;
@@ -28,7 +28,8 @@ use crate::domain::request::{
     UnlockRequested,
 };
 use crate::domain::station::{self, OnBehalf, StationCommand, StationEvent};
-use crate::fault::Fault;
+use crate::effects::Fault;
+use crate::http::Problem;
 use crate::ocpp::v16::IdToken;
 
 /// The longest a caller may wait.

@@ -11,11 +11,11 @@ use leftfold::prelude::{ExecuteError, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::problem::execute_failed;
+use super::json_body;
 use super::reading::{at_position, body, parse, path, trace};
-use super::{Problem, json_body};
 use crate::Csms;
 use crate::domain::id_tag::{IdTag, IdTagCommand, IdTagRefusal, TagStatus, Terms};
+use crate::http::{Problem, execute_failed};
 use crate::ocpp::v16::IdToken;
 
 #[derive(Debug, Deserialize)]

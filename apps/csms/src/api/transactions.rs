@@ -12,10 +12,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::json_body;
 use super::meter_values::sample_json;
 use super::reading::{At, Bounds, list as page, moment, path, query, shown};
-use super::{Problem, json_body};
 use crate::Csms;
+use crate::http::Problem;
 use crate::read::meter_values::{self, MeterFilter};
 use crate::read::transactions::{self, Transaction, TransactionFilter, TransactionState};
 

@@ -5,7 +5,7 @@
 //! [`live`] as its data, each line of it as a `data:` line. Style and script are assets of their
 //! own, so that the page needs no inline code.
 
-mod behind;
+mod consumers;
 mod markup;
 mod pages;
 mod render;

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::behind::{write_consumers, write_parked};
+use super::consumers::{write_consumers, write_parked};
 use super::markup::Html;
 use super::view::{
     Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone,

@@ -1,7 +1,5 @@
 //! The endpoint of the stations: `ws://…/ocpp/{identity}`.
 
-mod liveness;
-mod registry;
 mod report;
 mod socket;
 
@@ -15,12 +13,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-pub use liveness::{Liveness, watch_for_silence};
-pub use registry::{Called, NO_ANSWER, Registry};
-
 use crate::Csms;
-use crate::api::{Problem, admit_station};
 use crate::domain::id_tag::Strangers;
+use crate::http::{Problem, admit_station};
 use crate::ocpp::frame::FRAME_BYTES_MAX;
 use crate::ocpp::v16::{CentralRequest, MessageTrigger, SUBPROTOCOL};
 

@@ -33,7 +33,7 @@ enum ReportError {
     #[error(transparent)]
     Station(#[from] ExecuteError<StationRefusal>),
     #[error(transparent)]
-    TransactionIds(#[from] crate::transaction_numbers::NoNumber),
+    TransactionIds(#[from] crate::app::NoNumber),
     #[error(transparent)]
     Load(#[from] leftfold::fold::LoadError),
     #[error(transparent)]

@@ -10,10 +10,9 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use super::liveness::{SignOfLife, come_online};
-use super::registry::{Outgoing, Place};
 use super::report::answer;
 use crate::Csms;
+use crate::connections::{Outgoing, Place, SignOfLife, come_online};
 use crate::domain::request::RequestId;
 use crate::ocpp::frame::MessageId;
 use crate::ocpp::session::{

@@ -1,6 +1,6 @@
 //! Serves the dashboard: fills its view, and sends it again whenever something was recorded.
 
-mod behind;
+mod consumers;
 mod pages;
 
 use std::convert::Infallible;
@@ -22,7 +22,6 @@ use leftfold::store::Status;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::Csms;
-use crate::api::{Problem, guard};
 use crate::dashboard::{
     self, Admission, Connection, ConnectorView, Counts, EffectView, LapsedView, OpenState,
     StationView, Tone, TransactionView, View,
@@ -30,6 +29,7 @@ use crate::dashboard::{
 use crate::domain::connector::Connector;
 use crate::domain::id_tag::Strangers;
 use crate::domain::station::Station;
+use crate::http::{Problem, guard};
 use crate::ocpp::v16::{ChargePointErrorCode, ChargePointStatus};
 use crate::read::fleet::{self, Fleet, Lapsed};
 use crate::read::transactions::{self, Transaction, TransactionFilter};
@@ -155,7 +155,7 @@ async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
         Ok(running) => usize::try_from(running).unwrap_or_default(),
         Err(_) => transactions.len(),
     };
-    let (parked, parked_total) = behind::parked(csms).await;
+    let (parked, parked_total) = consumers::parked(csms).await;
     Ok(View {
         as_of: now,
         connect_url: format!("ws://{host}/ocpp/"),
@@ -170,7 +170,7 @@ async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
         transactions,
         effects: effects.iter().map(effect).collect(),
         lapsed,
-        consumers: behind::consumers(csms),
+        consumers: consumers::consumers(csms),
         parked,
         parked_total,
         missing,

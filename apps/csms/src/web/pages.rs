@@ -10,8 +10,9 @@ use serde::Deserialize;
 
 use super::{PAGE_WITHIN, document, transaction};
 use crate::Csms;
-use crate::api::{EnergyWhich, Problem};
+use crate::api::EnergyWhich;
 use crate::dashboard::{self, EnergyDay, EnergyView, Tone, TransactionLine, TransactionsView};
+use crate::http::Problem;
 use crate::read::energy::{self, date_of};
 use crate::read::transactions::{self, Transaction, TransactionFilter, TransactionState};
 

@@ -8,6 +8,8 @@
 //! while it was cut off, and reports its connector before its queued messages. Its transaction is
 //! recorded all the same, without the reference to the remote start.
 
+mod fault;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +18,15 @@ use leftfold::prelude::Timestamp;
 use leftfold::runtime::{Attempt, Conclusion, Effect, Performed, Policy};
 use tokio::time::timeout;
 
+pub(crate) use fault::Fault;
+
 use crate::Csms;
+use crate::connections::Called;
 use crate::domain::request::{
     Answered, RemoteStartRequested, RemoteStopRequested, RequestId, ReservationCancelRequested,
     ReservationRequested, StationAnswer, UnlockRequested,
 };
 use crate::domain::station::{Station, StationCommand};
-use crate::gateway::Called;
 use crate::ocpp::v16::{
     Answer, CancelReservationStatus, CentralRequest, ChargePointStatus, MessageTrigger,
     RemoteStartStopStatus, ReservationStatus, TriggerMessageStatus, UnlockStatus,

@@ -65,18 +65,18 @@ struct Connection {
 
 /// A call on its way to the task of a connection.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) call: Call,
-    pub(super) deadline: Instant,
-    pub(super) answer: oneshot::Sender<Outcome>,
+pub(crate) struct Outgoing {
+    pub(crate) call: Call,
+    pub(crate) deadline: Instant,
+    pub(crate) answer: oneshot::Sender<Outcome>,
 }
 
 /// One connection's end of the registry.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) generation: u64,
+pub(crate) struct Place {
+    pub(crate) generation: u64,
     /// Ends when a newer connection has taken over.
-    pub(super) calls: mpsc::Receiver<Outgoing>,
+    pub(crate) calls: mpsc::Receiver<Outgoing>,
 }
 
 /// Result of a call to a station.
@@ -108,7 +108,7 @@ impl Default for Registry {
 
 impl Registry {
     /// Registers a new connection of the identity; it replaces an older one.
-    pub(super) fn enter(&self, station: &str) -> Place {
+    pub(crate) fn enter(&self, station: &str) -> Place {
         let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
         let (sender, calls) = mpsc::channel(CALLS_MAX);
         let connection = Connection { generation, calls: sender, reports: watch::Sender::new(0) };
@@ -120,7 +120,7 @@ impl Registry {
     }
 
     /// Gives the place up, unless a newer connection has it.
-    pub(super) fn leave(&self, station: &str, generation: u64) {
+    pub(crate) fn leave(&self, station: &str, generation: u64) {
         let mut connections = self.connections();
         if connections.get(station).is_some_and(|connection| connection.generation == generation) {
             connections.remove(station);
@@ -128,7 +128,7 @@ impl Registry {
     }
 
     /// The station has reported the state of a connector, and the report is recorded.
-    pub(super) fn reported(&self, station: &str) {
+    pub(crate) fn reported(&self, station: &str) {
         if let Some(connection) = self.connections().get(station) {
             connection.reports.send_modify(|reports| *reports = reports.wrapping_add(1));
         }
@@ -200,7 +200,7 @@ impl Registry {
     }
 
     /// Keeps an answer that came after its call was given up.
-    pub(super) fn answered_late(&self, name: RequestId, outcome: Outcome) {
+    pub(crate) fn answered_late(&self, name: RequestId, outcome: Outcome) {
         self.late.lock().unwrap_or_else(PoisonError::into_inner).keep(name, outcome);
     }
 

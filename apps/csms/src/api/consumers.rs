@@ -15,11 +15,12 @@ use leftfold::runtime::projection::{self, Parked, ParkedState, ProjectionStatus}
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::json_body;
 use super::reading::{body, list as page, parse, path};
-use super::{Problem, json_body};
 use crate::Csms;
-use crate::csms::Behind;
-use crate::deadlines::PROCESSES;
+use crate::http::Problem;
+use crate::processes::PROCESSES;
+use crate::start::Behind;
 
 type Id = Result<Path<String>, PathRejection>;
 type Body = Result<Bytes, BytesRejection>;

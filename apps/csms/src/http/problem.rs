@@ -117,7 +117,7 @@ impl From<ExecuteError<StationRefusal>> for Problem {
 }
 
 /// Returns the problem of a command that failed without a refusal by the domain.
-pub(super) fn execute_failed<R: std::error::Error>(error: ExecuteError<R>) -> Problem {
+pub(crate) fn execute_failed<R: std::error::Error>(error: ExecuteError<R>) -> Problem {
     match error {
         ExecuteError::Append(AppendError::CommandIdReused { .. }) => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,

@@ -17,16 +17,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use crate::app::TransactionNumbers;
 use crate::config::Config;
-use crate::deadlines::{RemoteStartDeadline, ReservationExpiry};
+use crate::connections::{Liveness, Registry, watch_for_silence};
 use crate::domain::id_tag::{IdTag, Strangers};
 use crate::domain::station::{OfflineReason, Station, StationCommand, StationRefusal};
-use crate::effects::{CancelReservation, RemoteStart, RemoteStop, Reserve, Unlock};
-use crate::fault::Fault;
-use crate::gateway::{Liveness, Registry, is_identity, watch_for_silence};
+use crate::effects::{CancelReservation, Fault, RemoteStart, RemoteStop, Reserve, Unlock};
+use crate::gateway::is_identity;
+use crate::processes::{RemoteStartDeadline, ReservationExpiry};
 use crate::read::ReadModels;
 use crate::read::fleet::{self, Fleet, StationRow};
-use crate::transaction_numbers::TransactionNumbers;
 use crate::{api, gateway, web};
 
 /// Boots that are worked on at a time. After a restart all stations come at once.

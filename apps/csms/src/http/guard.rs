@@ -41,7 +41,7 @@ fn challenge(problem: Problem) -> Response {
 }
 
 /// Checks that the caller may call; the error is the refusal.
-pub(super) fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn admit(csms: &Csms, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     if *method != Method::GET {
         refuse_foreign_origin(headers)?;
     }

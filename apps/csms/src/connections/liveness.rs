@@ -63,7 +63,7 @@ impl Liveness {
 }
 
 /// Records that a station was heard of after a silence.
-pub(super) async fn come_online(csms: &Csms, station: &str) {
+pub(crate) async fn come_online(csms: &Csms, station: &str) {
     let at = Timestamp::now();
     match csms.stations.execute(station, StationCommand::MarkOnline { at }).await {
         Ok(_) => csms.look_again(),

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::Csms;
 use crate::api::stands_still;
-use crate::csms::Behind;
 use crate::dashboard::{ConsumerKind, ConsumerState, ConsumerView, ParkedView};
-use crate::deadlines::PROCESSES;
+use crate::processes::PROCESSES;
+use crate::start::Behind;
 
 /// Parked items that are shown.
 const PARKED_SHOWN_MAX: usize = 20;
