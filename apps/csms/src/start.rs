@@ -1,130 +1,33 @@
-//! The system as a whole: its parts, how they start, and how they end.
+//! Starts the system, serves, and stops it in order.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold::postgres::PostgresError;
-use leftfold::prelude::{Aggregates, ExecuteError, Store, Timestamp};
-use leftfold::runtime::process::Processes;
-use leftfold::runtime::projection::{NotReached, Projections};
-use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime, Runtime};
+use leftfold::prelude::{ExecuteError, Timestamp};
+use leftfold::runtime::Runtime;
+use leftfold::runtime::projection::NotReached;
 use leftfold::store::{CloseError, ReadError};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::app::TransactionNumbers;
+use crate::app::Csms;
 use crate::config::Config;
-use crate::connections::{Liveness, Registry, watch_for_silence};
-use crate::domain::id_tag::{IdTag, Strangers};
-use crate::domain::station::{OfflineReason, Station, StationCommand, StationRefusal};
-use crate::effects::{CancelReservation, Fault, RemoteStart, RemoteStop, Reserve, Unlock};
-use crate::gateway::is_identity;
-use crate::processes::{RemoteStartDeadline, ReservationExpiry};
-use crate::read::ReadModels;
+use crate::domain::id_tag::Strangers;
+use crate::domain::station::{OfflineReason, StationCommand, StationRefusal, is_identity};
 use crate::read::fleet::{self, Fleet, StationRow};
-use crate::{api, gateway, web};
+use crate::{api, effects, gateway, processes, web};
 
-/// Boots that are worked on at a time. After a restart all stations come at once.
-const BOOTS_MAX: usize = 64;
 /// Stations that are marked at a time when the server starts.
 const MARKED_AT_ONCE: usize = 256;
 /// Time that an orderly stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Interval at which a long start is logged.
 const SAY_EVERY: Duration = Duration::from_secs(5);
-
-/// The parts of the system.
-#[derive(Debug)]
-pub struct Csms {
-    /// The configuration.
-    pub config: Config,
-    /// Store that records all events.
-    pub store: Store,
-    /// The stations.
-    pub stations: Aggregates<Station>,
-    /// The id tags.
-    pub tags: Aggregates<IdTag>,
-    /// Free transaction ids.
-    pub transaction_numbers: TransactionNumbers,
-    /// Connections of the stations.
-    pub registry: Registry,
-    /// Stations that were heard of lately.
-    pub liveness: Liveness,
-    /// Read models for lists, reports and the dashboard.
-    pub read: ReadModels,
-    /// Permits for boots that are worked on at the same time.
-    pub boots: Semaphore,
-    /// Error of the last report that could not be recorded; `None` if a report was recorded since.
-    pub unrecorded: Mutex<Option<String>>,
-    behind: OnceLock<Behind>,
-    runtime: Mutex<Option<RunningRuntime>>,
-    stop: watch::Sender<bool>,
-}
-
-/// Handles of the consumers of the log: effects, read models and processes.
-#[derive(Debug)]
-pub struct Behind {
-    /// Requests to stations.
-    pub effects: Effects,
-    /// The read models.
-    pub projections: Projections,
-    /// Deadlines.
-    pub processes: Processes,
-}
-
-impl Csms {
-    /// Returns the handles of the consumers of the log; `None` while the system starts.
-    #[must_use]
-    pub fn behind(&self) -> Option<&Behind> {
-        self.behind.get()
-    }
-
-    /// Returns the status of every consumer of the log; empty while the system starts or ends.
-    #[must_use]
-    pub fn consumers(&self) -> Vec<ConsumerStatus> {
-        self.runtime().as_ref().map(|runtime| runtime.status()).unwrap_or_default()
-    }
-
-    /// Returns the metrics of the store and of the consumers, in the text format of Prometheus.
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        self.store.metrics()
-    }
-
-    fn runtime(&self) -> MutexGuard<'_, Option<RunningRuntime>> {
-        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn runs(&self, runtime: RunningRuntime) {
-        let behind = Behind {
-            effects: runtime.effects(),
-            projections: runtime.projections(),
-            processes: runtime.processes(),
-        };
-        // Nothing else sets it.
-        let _ = self.behind.set(behind);
-        *self.runtime() = Some(runtime);
-    }
-
-    /// Has effects in doubt looked at again, since something has happened that may resolve a doubt.
-    pub fn look_again(&self) {
-        if let Some(behind) = self.behind.get() {
-            behind.effects.look_again();
-        }
-    }
-
-    /// Waits until the system is told to stop.
-    pub async fn stopping(&self) {
-        let mut stop = self.stop.subscribe();
-        // The sender lives as long as this.
-        let _ = stop.wait_for(|stop| *stop).await;
-    }
-}
 
 /// Error of [`start`].
 #[derive(Debug, thiserror::Error)]
@@ -204,23 +107,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let opened = leftfold::open(&config.store).await;
     let store = opened
         .map_err(|error| StartError::Store { store: config.store.clone(), error: error.into() })?;
-    let read = ReadModels::at(&config.read_models)?;
-    let csms = Arc::new(Csms {
-        stations: store.aggregate(),
-        tags: store.aggregate(),
-        transaction_numbers: TransactionNumbers::new(&store),
-        registry: Registry::default(),
-        liveness: Liveness::new(config.offline_after),
-        read,
-        boots: Semaphore::new(BOOTS_MAX),
-        unrecorded: Mutex::default(),
-        behind: OnceLock::new(),
-        runtime: Mutex::default(),
-        stop: watch::Sender::new(false),
-        store: store.clone(),
-        config,
-    });
-    run_behind(&csms).await?;
+    let csms = Arc::new(Csms::new(config, store)?);
+    start_consumers(&csms).await?;
     let registered = register_listed(&csms).await?;
     let is_any_registered = |fleet: &Fleet| fleet.stations.values().any(|row| row.state.registered);
     if csms.config.strangers() == Strangers::Refused
@@ -244,24 +132,17 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let served = axum::serve(listener, router)
         .with_graceful_shutdown(async move { stopping.stopping().await });
     let serving = tokio::spawn(served.into_future());
-    let watching = tokio::spawn(watch_for_silence(csms.clone()));
+    let watching = tokio::spawn(gateway::watch_for_silence(csms.clone()));
     Ok(Running { address, csms, serving, watching })
 }
 
 /// Starts the consumers of the log, and waits until all stations are known.
-async fn run_behind(csms: &Arc<Csms>) -> Result<(), StartError> {
-    let runtime =
-        Runtime::new(&csms.store).process::<RemoteStartDeadline>().process::<ReservationExpiry>();
-    let mut runtime = csms.read.follow(runtime);
+async fn start_consumers(csms: &Arc<Csms>) -> Result<(), StartError> {
+    let mut runtime = csms.read.follow(processes::register(Runtime::new(&csms.store)));
     if csms.config.rebuild_read_models {
         runtime = csms.read.rebuild(runtime);
     }
-    if !Fault::BeforeAttempt.is_set() {
-        let (start, stop, unlock) =
-            (RemoteStart(csms.clone()), RemoteStop(csms.clone()), Unlock(csms.clone()));
-        let (reserve, cancel) = (Reserve(csms.clone()), CancelReservation(csms.clone()));
-        runtime = runtime.effect(start).effect(stop).effect(unlock).effect(reserve).effect(cancel);
-    }
+    let runtime = effects::register(runtime, csms);
     let runtime = runtime.start().await.map_err(|error| match error {
         error @ leftfold::runtime::StartError::ForeignProjection { .. } => {
             StartError::ForeignReadModels(error)
@@ -270,7 +151,7 @@ async fn run_behind(csms: &Arc<Csms>) -> Result<(), StartError> {
     })?;
     let (projections, head) = (runtime.projections(), csms.store.head().position);
     runtime.show_progress();
-    csms.runs(runtime);
+    csms.keep_runtime(runtime);
     // What is parked waits for a person, and not the start for it.
     while let Err(late @ NotReached::Late { .. }) =
         projections.wait_until(fleet::NAME, head, SAY_EVERY).await
@@ -286,9 +167,8 @@ impl Running {
     /// A store that does not close is an error; it recovers when it is opened, and nothing that was
     /// acknowledged is lost.
     pub async fn stop(self) -> Result<(), CloseError> {
-        self.csms.stop.send_replace(true);
         let Self { csms, serving, watching, .. } = self;
-        let runtime = csms.runtime().take();
+        let runtime = csms.stop();
         watching.abort();
         let ended = tokio::time::timeout(STOP_WITHIN, async {
             let served = serving.await;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::json_body;
 use super::reading::{path, query};
-use crate::Csms;
+use crate::app::Csms;
 use crate::domain::availability::{Availability, AvailabilityFold, Outage};
 use crate::domain::station::{Station, StationEvent, StationRefusal};
 use crate::http::Problem;

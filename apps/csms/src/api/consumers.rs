@@ -17,10 +17,9 @@ use serde_json::{Map, Value, json};
 
 use super::json_body;
 use super::reading::{body, list as page, parse, path};
-use crate::Csms;
+use crate::app::Csms;
 use crate::http::Problem;
 use crate::processes::PROCESSES;
-use crate::start::Behind;
 
 type Id = Result<Path<String>, PathRejection>;
 type Body = Result<Bytes, BytesRejection>;
@@ -30,7 +29,7 @@ const PARKED_SHOWN_MAX: usize = 1_000;
 
 /// Lists the read models, in the versions that run.
 pub(super) async fn read_models(State(csms): State<Arc<Csms>>) -> Result<Response, Problem> {
-    let items = behind(&csms)?.projections.list().iter().map(projection_json).collect();
+    let items = csms.consumers()?.projections.list().iter().map(projection_json).collect();
     Ok(json_body(&page(items, None)).into_response())
 }
 
@@ -39,7 +38,7 @@ pub(super) async fn parked_events(
     State(csms): State<Arc<Csms>>,
     name: Id,
 ) -> Result<Response, Problem> {
-    let parked = behind(&csms)?.projections.parked(&path(name)?)?;
+    let parked = csms.consumers()?.projections.parked(&path(name)?)?;
     let items = parked.iter().take(PARKED_SHOWN_MAX).map(parked_json).collect();
     Ok(json_body(&page(items, None)).into_response())
 }
@@ -57,7 +56,7 @@ pub(super) async fn retry_events(
     bytes: Body,
 ) -> Result<Response, Problem> {
     let (name, RetryKey { key }) = (path(name)?, parse(&body(bytes)?)?);
-    retried(behind(&csms)?.projections.retry(&name, &key).await?)
+    retried(csms.consumers()?.projections.retry(&name, &key).await?)
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,7 +75,7 @@ pub(super) async fn skip_event(
 ) -> Result<Response, Problem> {
     let (name, SkipEvent { position, by }) = (path(name)?, parse(&body(bytes)?)?);
     let skipped =
-        behind(&csms)?.projections.skip(&name, Position(position), &who(by.as_deref())).await;
+        csms.consumers()?.projections.skip(&name, Position(position), &who(by.as_deref())).await;
     retried(skipped?)
 }
 
@@ -89,8 +88,8 @@ fn retried(retried: projection::Retried) -> Result<Response, Problem> {
 
 /// Lists the processes.
 pub(super) async fn processes(State(csms): State<Arc<Csms>>) -> Response {
-    let consumers = csms.consumers();
-    let items = consumers.iter().filter(|consumer| PROCESSES.contains(&consumer.name));
+    let statuses = csms.consumer_statuses();
+    let items = statuses.iter().filter(|consumer| PROCESSES.contains(&consumer.name));
     let items = items.map(|consumer| Value::Object(consumer_json(consumer))).collect();
     json_body(&page(items, None)).into_response()
 }
@@ -100,7 +99,7 @@ pub(super) async fn parked_triggers(
     State(csms): State<Arc<Csms>>,
     name: Id,
 ) -> Result<Response, Problem> {
-    let parked = behind(&csms)?.processes.parked(&process_name(name)?).await?;
+    let parked = csms.consumers()?.processes.parked(&process_name(name)?).await?;
     let items = parked.iter().take(PARKED_SHOWN_MAX).map(trigger_json).collect();
     Ok(json_body(&page(items, None)).into_response())
 }
@@ -140,7 +139,7 @@ pub(super) async fn retry_triggers(
     bytes: Body,
 ) -> Result<Response, Problem> {
     let (name, waiting): (String, Waiting) = (process_name(name)?, parse(&body(bytes)?)?);
-    let done = behind(&csms)?.processes.retry(&name, &waiting.whose()?).await?;
+    let done = csms.consumers()?.processes.retry(&name, &waiting.whose()?).await?;
     Ok(json_body(&json!({ "done": done })).into_response())
 }
 
@@ -156,18 +155,8 @@ pub(super) async fn skip_trigger(
     })?;
     let by = who(waiting.by.as_deref());
     let done =
-        behind(&csms)?.processes.skip(&name, &waiting.whose()?, Position(position), &by).await?;
+        csms.consumers()?.processes.skip(&name, &waiting.whose()?, Position(position), &by).await?;
     Ok(json_body(&json!({ "done": done })).into_response())
-}
-
-pub(super) fn behind(csms: &Csms) -> Result<&Behind, Problem> {
-    csms.behind().ok_or_else(|| {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "starting",
-            "the server is starting; try again",
-        )
-    })
 }
 
 fn process_name(name: Id) -> Result<String, Problem> {

@@ -14,10 +14,9 @@ use leftfold::runtime::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::consumers::behind;
 use super::reading::{Bounds, body, list as page, parse, path, query};
 use super::{camel, json_body};
-use crate::Csms;
+use crate::app::Csms;
 use crate::connections::NO_ANSWER;
 use crate::domain::request::StationAnswer;
 use crate::http::Problem;
@@ -115,7 +114,7 @@ impl From<ResolveError> for Problem {
 }
 
 fn effects(csms: &Csms) -> Result<&Effects, Problem> {
-    Ok(&behind(csms)?.effects)
+    Ok(&csms.consumers()?.effects)
 }
 
 fn effect_id(text: &str) -> Result<EffectId, Problem> {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::json_body;
 use super::reading::{At, Bounds, list as page, query, shown};
-use crate::Csms;
+use crate::app::Csms;
 use crate::http::Problem;
 use crate::read::energy::{self, EnergyBy, EnergyFilter, EnergyRow, date_of, day_at};
 

@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 
 use super::consumers::consumer_json;
 use super::json_body;
-use crate::Csms;
+use crate::app::Csms;
 use crate::http::admit;
 
 /// Returns the health of the server. Callers that may not use the API get only the status, without
 /// the problems in detail.
 pub(super) async fn health(State(csms): State<Arc<Csms>>, headers: HeaderMap) -> Response {
     let status = csms.store.status().borrow().clone();
-    let consumers = csms.consumers();
+    let consumers = csms.consumer_statuses();
     let mut problems: Vec<Value> =
         consumers.iter().filter(|consumer| has_problem(consumer)).map(problem_json).collect();
     if let Some(error) = &*csms.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) {

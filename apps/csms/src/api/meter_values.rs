@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::json_body;
 use super::reading::{At, Bounds, list as page, moment, query, shown};
-use crate::Csms;
+use crate::app::Csms;
 use crate::http::Problem;
 use crate::read::meter_values::{self, MeterFilter, MeterSample};
 

@@ -9,6 +9,12 @@
 //! from a read model has the header `leftfold-position`. If a read sends this header, or `?at=`,
 //! its answer waits until the read model has reached that position, or tells what the read model
 //! waits for (503). All names are spelt in camel case.
+//!
+//! This file has the routes. Each other file has those of the name that it bears; beside them:
+//!
+//! - `reading`: parts of requests: paths, queries, bodies, keys and positions
+//! - `requests`: what is asked of a station; `effects` tells what became of it
+//! - `consumers`: read models and processes, with what they have parked
 
 mod availability;
 mod consumers;
@@ -31,7 +37,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde_json::Value;
 
-use crate::Csms;
+use crate::app::Csms;
 use crate::http::{Problem, guard};
 pub use effects::{effect_json, verdict};
 pub(crate) use energy::Which as EnergyWhich;

@@ -13,8 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::consumers::behind;
-use crate::Csms;
+use crate::app::Csms;
 use crate::http::Problem;
 use crate::read::meter_values::MeterCursor;
 
@@ -77,7 +76,7 @@ pub(super) async fn shown(
         }
         (None, None) => None,
     };
-    let projections = &behind(csms)?.projections;
+    let projections = &csms.consumers()?.projections;
     let (position, within) =
         wanted.map_or((csms.store.head().position, SHOWN_WITHIN.0), |at| (at, SHOWN_WITHIN.1));
     let reached = match projections.wait_until(name, position, within).await {

@@ -16,11 +16,10 @@ use leftfold::runtime::EffectId;
 use leftfold::store::TraceContext;
 use serde::Deserialize;
 
-use super::consumers::behind;
 use super::effects::effect_json;
 use super::json_body;
 use super::reading::{at_position, body, idempotency_key, parse, path, query, trace};
-use crate::Csms;
+use crate::app::{Csms, Starting};
 use crate::config::duration;
 use crate::domain::id_tag::IdTag;
 use crate::domain::request::{
@@ -275,15 +274,8 @@ async fn respond(
 ) -> Result<Response, Problem> {
     // A request leads to one event, its intent, whose position names the effect.
     let id = EffectId(executed.position);
-    let starting = || {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "starting",
-            "the server is starting; try again",
-        )
-    };
-    let status =
-        behind(csms)?.effects.wait(id, wait.unwrap_or_default()).await?.ok_or_else(starting)?;
+    let effects = &csms.consumers()?.effects;
+    let status = effects.wait(id, wait.unwrap_or_default()).await?.ok_or(Starting)?;
     if status.state.is_concluded() {
         Fault::AfterOutcome.strike();
     }

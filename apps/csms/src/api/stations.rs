@@ -16,11 +16,10 @@ use super::reading::{
     At, Bounds, at_position, body, list as page, parse, path, query, shown, trace,
 };
 use super::{camel, json_body};
-use crate::Csms;
+use crate::app::Csms;
 use crate::domain::connector::Connector;
 use crate::domain::request::{RemoteStart, Reservation};
-use crate::domain::station::{Station, StationCommand, StationEvent, StationRefusal};
-use crate::gateway::is_identity;
+use crate::domain::station::{Station, StationCommand, StationEvent, StationRefusal, is_identity};
 use crate::http::Problem;
 use crate::read::fleet::{self, Fleet};
 

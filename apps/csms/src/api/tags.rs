@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::json_body;
 use super::reading::{at_position, body, parse, path, trace};
-use crate::Csms;
+use crate::app::Csms;
 use crate::domain::id_tag::{IdTag, IdTagCommand, IdTagRefusal, TagStatus, Terms};
 use crate::http::{Problem, execute_failed};
 use crate::ocpp::v16::IdToken;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::json_body;
 use super::meter_values::sample_json;
 use super::reading::{At, Bounds, list as page, moment, path, query, shown};
-use crate::Csms;
+use crate::app::Csms;
 use crate::http::Problem;
 use crate::read::meter_values::{self, MeterFilter};
 use crate::read::transactions::{self, Transaction, TransactionFilter, TransactionState};

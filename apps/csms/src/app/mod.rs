@@ -1,5 +1,149 @@
-//! What the requests of stations and people share.
+//! What requests need, whether of stations or of people: the handles of the store, of what follows
+//! it, and of the connections. `start` makes it and ends it.
+//!
+//! - `transaction_numbers`: free transaction ids
 
 mod transaction_numbers;
 
-pub(crate) use transaction_numbers::{NoNumber, TransactionNumbers};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use leftfold::postgres::PostgresError;
+use leftfold::prelude::{Aggregates, Store};
+use leftfold::runtime::process::Processes;
+use leftfold::runtime::projection::Projections;
+use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime};
+use tokio::sync::{Semaphore, watch};
+
+pub(crate) use transaction_numbers::NoNumber;
+use transaction_numbers::TransactionNumbers;
+
+use crate::config::Config;
+use crate::connections::{Liveness, Registry};
+use crate::domain::id_tag::IdTag;
+use crate::domain::station::Station;
+use crate::read::ReadModels;
+
+/// Boots that are worked on at a time. After a restart all stations come at once.
+const BOOTS_MAX: usize = 64;
+
+/// Handles of everything that requests need.
+#[derive(Debug)]
+pub struct Csms {
+    /// The configuration.
+    pub config: Config,
+    /// Store that records all events.
+    pub store: Store,
+    /// The stations.
+    pub stations: Aggregates<Station>,
+    /// The id tags.
+    pub tags: Aggregates<IdTag>,
+    /// Free transaction ids.
+    pub transaction_numbers: TransactionNumbers,
+    /// Connections of the stations.
+    pub registry: Registry,
+    /// Stations that were heard of lately.
+    pub liveness: Liveness,
+    /// Read models for lists, reports and the dashboard.
+    pub read: ReadModels,
+    /// Permits for boots that are worked on at the same time.
+    pub boots: Semaphore,
+    /// Error of the last report that could not be recorded; `None` if a report was recorded since.
+    pub unrecorded: Mutex<Option<String>>,
+    consumers: OnceLock<Consumers>,
+    runtime: Mutex<Option<RunningRuntime>>,
+    stop: watch::Sender<bool>,
+}
+
+/// Handles of the consumers of the log: effects, read models and processes.
+#[derive(Debug)]
+pub struct Consumers {
+    /// Requests to stations.
+    pub effects: Effects,
+    /// The read models.
+    pub projections: Projections,
+    /// Deadlines.
+    pub processes: Processes,
+}
+
+/// The server is starting: no consumer of the log runs yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server is starting; try again")]
+pub struct Starting;
+
+impl Csms {
+    /// Creates the handles of a store. No consumer of the log runs yet.
+    ///
+    /// # Errors
+    /// [`PostgresError::Url`] if the URL of the read models is not valid.
+    pub(crate) fn new(config: Config, store: Store) -> Result<Self, PostgresError> {
+        Ok(Self {
+            stations: store.aggregate(),
+            tags: store.aggregate(),
+            transaction_numbers: TransactionNumbers::new(&store),
+            registry: Registry::default(),
+            liveness: Liveness::new(config.offline_after),
+            read: ReadModels::at(&config.read_models)?,
+            boots: Semaphore::new(BOOTS_MAX),
+            unrecorded: Mutex::default(),
+            consumers: OnceLock::new(),
+            runtime: Mutex::default(),
+            stop: watch::Sender::new(false),
+            store,
+            config,
+        })
+    }
+
+    /// Returns the handles of the consumers of the log.
+    pub fn consumers(&self) -> Result<&Consumers, Starting> {
+        self.consumers.get().ok_or(Starting)
+    }
+
+    /// Returns the status of every consumer of the log; empty while the system starts or ends.
+    #[must_use]
+    pub fn consumer_statuses(&self) -> Vec<ConsumerStatus> {
+        self.runtime().as_ref().map(|runtime| runtime.status()).unwrap_or_default()
+    }
+
+    /// Returns the metrics of the store and of the consumers, in the text format of Prometheus.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.store.metrics()
+    }
+
+    /// Has effects in doubt looked at again, since something has happened that may resolve a doubt.
+    pub fn look_again(&self) {
+        if let Ok(consumers) = self.consumers() {
+            consumers.effects.look_again();
+        }
+    }
+
+    /// Waits until the system is told to stop.
+    pub async fn stopping(&self) {
+        let mut stop = self.stop.subscribe();
+        // The sender lives as long as this.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    /// Keeps the runtime of the consumers, and its handles.
+    pub(crate) fn keep_runtime(&self, runtime: RunningRuntime) {
+        let consumers = Consumers {
+            effects: runtime.effects(),
+            projections: runtime.projections(),
+            processes: runtime.processes(),
+        };
+        // Nothing else sets it.
+        let _ = self.consumers.set(consumers);
+        *self.runtime() = Some(runtime);
+    }
+
+    /// Tells everything that waits for it that the system stops, and hands the runtime over to be
+    /// stopped; `None` if no runtime was started.
+    pub(crate) fn stop(&self) -> Option<RunningRuntime> {
+        self.stop.send_replace(true);
+        self.runtime().take()
+    }
+
+    fn runtime(&self) -> MutexGuard<'_, Option<RunningRuntime>> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,15 +1,10 @@
-//! Silence and its end. Any message counts, a WebSocket ping or pong too; each restarts a light
-//! timer and writes nothing. Only the end of the silence, and the silence itself, are facts.
+//! Signs of life of the stations. Each restarts a light timer in memory and writes nothing.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use leftfold::prelude::Timestamp;
 use leftfold::runtime::Countdowns;
-
-use crate::Csms;
-use crate::domain::station::{OfflineReason, StationCommand};
 
 /// Stations that were heard of lately.
 #[derive(Debug)]
@@ -38,7 +33,7 @@ impl Liveness {
     /// A station was heard of.
     #[must_use]
     pub fn heard(&self, station: &str) -> SignOfLife {
-        self.countdowns.restart(station.to_owned(), self.offline_after);
+        self.watch_again(station.to_owned());
         let mut online = self.online();
         if online.contains(station) {
             return SignOfLife::Further;
@@ -53,7 +48,20 @@ impl Liveness {
         self.online().contains(station)
     }
 
-    fn forget(&self, station: &str) {
+    /// Waits until a station was silent for too long: it is not online any more.
+    pub async fn silent(&self) -> String {
+        let station = self.countdowns.expired().await;
+        self.forget(&station);
+        station
+    }
+
+    /// Reports the silence of a station once more, unless it is heard of before.
+    pub fn watch_again(&self, station: String) {
+        self.countdowns.restart(station, self.offline_after);
+    }
+
+    /// Has the next sign of life of a station count as its first.
+    pub fn forget(&self, station: &str) {
         self.online().remove(station);
     }
 
@@ -61,38 +69,3 @@ impl Liveness {
         self.online.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Records that a station was heard of after a silence.
-pub(crate) async fn come_online(csms: &Csms, station: &str) {
-    let at = Timestamp::now();
-    match csms.stations.execute(station, StationCommand::MarkOnline { at }).await {
-        Ok(_) => csms.look_again(),
-        Err(error) => {
-            // The next sign of life tries again.
-            tracing::error!(station, %error, "that the station is online could not be recorded");
-            csms.liveness.forget(station);
-        }
-    }
-}
-
-// ANCHOR: silence
-/// Records silence, station by station, until the process ends.
-pub async fn watch_for_silence(csms: Arc<Csms>) {
-    loop {
-        let station = csms.liveness.countdowns.expired().await;
-        csms.liveness.forget(&station);
-        tracing::info!(station, "nothing was heard of the station for too long");
-        let offline =
-            StationCommand::MarkOffline { at: Timestamp::now(), reason: OfflineReason::Silent };
-        if let Err(error) = csms.stations.execute(&station, offline).await {
-            tracing::error!(station, %error, "that the station is offline could not be recorded; trying again");
-            csms.liveness.countdowns.restart(station, csms.liveness.offline_after);
-            continue;
-        }
-        // It may have been heard of while this was recorded.
-        if csms.liveness.is_online(&station) {
-            come_online(&csms, &station).await;
-        }
-    }
-}
-// ANCHOR_END: silence

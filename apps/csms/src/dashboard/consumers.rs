@@ -1,7 +1,7 @@
 //! The consumers of the log: their progress, and the parked events that wait for a person.
 
 use super::markup::Html;
-use super::render::{span, write_answer, write_cut};
+use super::parts::{span, write_answer, write_cut};
 use super::view::{ConsumerKind, ConsumerState, ConsumerView, ParkedView, View};
 
 pub(super) fn write_parked(html: &mut Html, view: &View) {

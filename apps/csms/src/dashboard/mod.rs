@@ -4,17 +4,23 @@
 //! The page listens to server-sent events at `/live`; each event named `view` carries a new
 //! [`live`] as its data, each line of it as a `data:` line. Style and script are assets of their
 //! own, so that the page needs no inline code.
+//!
+//! - `view`: what the pages show, as plain values; `web` fills them
+//! - `live`: the first page; `consumers`: its sections about what follows the log
+//! - `pages`: the other pages, all transactions and the daily report
+//! - `parts`: what the pages share; `markup`: HTML that nothing from outside can break out of
 
 mod consumers;
+mod live;
 mod markup;
 mod pages;
-mod render;
+mod parts;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub use live::{live, page};
 pub use pages::{energy_page, transactions_page};
-pub use render::{live, page};
 pub use view::{
     Admission, Connection, ConnectorView, ConsumerKind, ConsumerState, ConsumerView, Counts,
     EffectView, EnergyDay, EnergyView, LapsedView, OpenState, ParkedView, StationView, Tone,

@@ -1,7 +1,7 @@
 //! The pages beside the live one: all transactions, and the daily report.
 
 use super::markup::Html;
-use super::render::{Refresh, class, kilowatt_hours, write_ago, write_head};
+use super::parts::{Refresh, class, kilowatt_hours, write_ago, write_head};
 use super::view::{EnergyDay, EnergyView, TransactionLine, TransactionsView};
 
 /// Renders the page of transactions.

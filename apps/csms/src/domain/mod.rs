@@ -1,12 +1,12 @@
 //! State and decisions: pure folds of events. No clock, no socket, no store: the moment, the
 //! verdict on an id tag and a fresh transaction id come in with the command.
 //!
-//! - [`station`]: a charging station. Its [`connector`]s are a fold nested in it, as are its open
-//!   [`transaction`]s; requests to it are in [`request`].
-//! - [`availability`]: the time that a station was online in a span of time.
-//! - [`id_tag`]: the tags that may charge.
-//! - [`meter`]: the values that stations read from their meters. Facts that nothing depends on.
-//! - [`transaction_ids`]: the numbers that are reserved for transactions.
+//! - [`station`]: the aggregate of a charging station. Its [`connector`]s are a fold nested in it,
+//!   as are its open [`transaction`]s; requests to it are in [`request`].
+//! - [`id_tag`]: the aggregate of a tag that may charge
+//! - [`transaction_ids`]: the aggregate of the numbers that are reserved for transactions
+//! - [`meter`]: the values that stations read from their meters: facts that nothing depends on
+//! - [`availability`]: the time that a station was online in a span of time: a fold for a report
 
 pub mod availability;
 pub mod connector;

@@ -1,6 +1,12 @@
-//! The endpoint of the stations: `ws://…/ocpp/{identity}`.
+//! The endpoint of the stations, with its sockets: `ws://…/ocpp/{identity}`. This file admits a
+//! station and upgrades its connection.
+//!
+//! - `socket`: the task of one connection, which drives a session of [`ocpp`](crate::ocpp)
+//! - `report`: what a station reports becomes a command, a confirmation answers it
+//! - `silence`: what is recorded of silence and its end
 
 mod report;
+mod silence;
 mod socket;
 
 use std::sync::Arc;
@@ -13,14 +19,15 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use crate::Csms;
+pub use silence::watch_for_silence;
+
+use crate::app::Csms;
 use crate::domain::id_tag::Strangers;
+use crate::domain::station::is_identity;
 use crate::http::{Problem, admit_station};
 use crate::ocpp::frame::FRAME_BYTES_MAX;
 use crate::ocpp::v16::{CentralRequest, MessageTrigger, SUBPROTOCOL};
 
-/// The longest identity, in bytes. OCPP 1.6 allows 20 characters, 2.0.1 allows 48.
-pub const IDENTITY_BYTES_MAX: usize = 128;
 /// Bytes that a connection accepts in one message: somewhat more than the session reads, so that
 /// the sender of a larger message gets an answer.
 const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 64 * 1024;
@@ -85,12 +92,6 @@ pub async fn connect(
         tokio::spawn(ask(csms.clone(), station.clone()));
         socket::serve(csms, station, socket).await;
     })
-}
-
-/// Tells whether a text can be a station's identity.
-#[must_use]
-pub fn is_identity(text: &str) -> bool {
-    !text.is_empty() && text.len() <= IDENTITY_BYTES_MAX && !text.chars().any(char::is_control)
 }
 
 /// OCPP-J 1.6 section 3.1.2: without a common subprotocol the handshake is completed without that

@@ -10,7 +10,7 @@ use leftfold::prelude::{Answer, Cause, ExecuteError, Timestamp};
 use leftfold::store::CommandId;
 use serde_json::json;
 
-use crate::Csms;
+use crate::app::{Csms, NoNumber};
 use crate::domain::connector::StatusChanged;
 use crate::domain::id_tag::IdTag;
 use crate::domain::meter::{self, MeterEvent};
@@ -33,7 +33,7 @@ enum ReportError {
     #[error(transparent)]
     Station(#[from] ExecuteError<StationRefusal>),
     #[error(transparent)]
-    TransactionIds(#[from] crate::app::NoNumber),
+    TransactionIds(#[from] NoNumber),
     #[error(transparent)]
     Load(#[from] leftfold::fold::LoadError),
     #[error(transparent)]

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::report::answer;
-use crate::Csms;
-use crate::connections::{Outgoing, Place, SignOfLife, come_online};
+use super::silence::come_online;
+use crate::app::Csms;
+use crate::connections::{Outgoing, Place, SignOfLife};
 use crate::domain::request::RequestId;
 use crate::ocpp::frame::MessageId;
 use crate::ocpp::session::{

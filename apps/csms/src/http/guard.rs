@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::Problem;
-use crate::Csms;
+use crate::app::Csms;
 use crate::domain::id_tag::Strangers;
 
 /// Passes on the requests of callers that may call, and refuses others: for the API, and for the

@@ -1,4 +1,7 @@
-//! What every endpoint over HTTP needs: who may call, and how an error is told.
+//! What every endpoint needs, be it for stations, programs or browsers.
+//!
+//! - `guard`: who may call
+//! - `problem`: errors as problem documents
 
 mod guard;
 mod problem;

@@ -7,6 +7,7 @@ use leftfold::prelude::{ExecuteError, ProjectionError};
 use leftfold::store::{AppendError, Kind, ReadError};
 use serde_json::{Map, Value, json};
 
+use crate::app::Starting;
 use crate::domain::station::StationRefusal;
 use crate::read::ReadModelError;
 
@@ -93,6 +94,12 @@ impl From<ReadModelError> for Problem {
         tracing::error!(%error, "a read model cannot be read");
         let error = ProjectionError::from(error);
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "read-model-away", format!("{error}; try again"))
+    }
+}
+
+impl From<Starting> for Problem {
+    fn from(starting: Starting) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "starting", starting.to_string())
     }
 }
 

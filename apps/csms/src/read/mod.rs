@@ -1,12 +1,12 @@
 //! Read models for lists, reports and the dashboard: projections behind the log.
 //!
+//! - `facts`: the events that they read
 //! - [`fleet`]: the stations as they are now, in memory, built at every start
 //! - [`transactions`], [`meter_values`], [`energy`]: tables in SQLite beside the log, or in
-//!   PostgreSQL
+//!   PostgreSQL; each is one file with its tables, the changes by events, and the queries
+//! - `sql`: the differences between the databases
 //!
-//! Each is one file with its tables, the changes by events, and the queries; `sql` holds the
-//! differences between the databases. A reader sees the state of a moment ago: a reader that needs
-//! more waits for a position.
+//! A reader sees the state of a moment ago: a reader that needs more waits for a position.
 
 pub mod energy;
 mod facts;

@@ -5,18 +5,18 @@ use leftfold::runtime::process::{ParkedTrigger, Whose};
 use leftfold::runtime::projection::ProjectionStatus;
 use serde_json::json;
 
-use crate::Csms;
 use crate::api::stands_still;
+use crate::app::{Consumers, Csms};
 use crate::dashboard::{ConsumerKind, ConsumerState, ConsumerView, ParkedView};
 use crate::processes::PROCESSES;
-use crate::start::Behind;
 
 /// Parked items that are shown.
 const PARKED_SHOWN_MAX: usize = 20;
 
 /// Everything that follows the log.
 pub(super) fn consumers(csms: &Csms) -> Vec<ConsumerView> {
-    let projections = csms.behind().map(|behind| behind.projections.list()).unwrap_or_default();
+    let projections =
+        csms.consumers().map(|consumers| consumers.projections.list()).unwrap_or_default();
     let has_two = |name: &str| projections.iter().filter(|status| status.name == name).count() > 1;
     let read_models = projections.iter().map(|status| {
         let name = if has_two(status.name) {
@@ -26,7 +26,7 @@ pub(super) fn consumers(csms: &Csms) -> Vec<ConsumerView> {
         };
         consumer(name, ConsumerKind::ReadModel, &status.consumer, state(status))
     });
-    let all = csms.consumers();
+    let all = csms.consumer_statuses();
     let is_read_model =
         |status: &ConsumerStatus| projections.iter().any(|it| it.consumer.name == status.name);
     let others = all.iter().filter(|status| !is_read_model(status)).map(|status| {
@@ -78,21 +78,21 @@ fn moving(status: &ConsumerStatus) -> ConsumerState {
 
 /// Returns the first parked items, and the number of all of them.
 pub(super) async fn parked(csms: &Csms) -> (Vec<ParkedView>, usize) {
-    let Some(behind) = csms.behind() else { return (Vec::new(), 0) };
+    let Ok(consumers) = csms.consumers() else { return (Vec::new(), 0) };
     let mut views = Vec::new();
     let mut total = 0;
-    for status in behind.projections.list().iter().filter(|status| status.parked > 0) {
+    for status in consumers.projections.list().iter().filter(|status| status.parked > 0) {
         total += status.parked;
-        views.extend(parked_events(behind, status.name));
+        views.extend(parked_events(consumers, status.name));
     }
     for status in csms
-        .consumers()
+        .consumer_statuses()
         .iter()
         .filter(|status| PROCESSES.contains(&status.name) && status.waiting > 0)
     {
         total += status.waiting;
         // What cannot be read now is shown the next time.
-        let triggers = behind.processes.parked(status.name).await.unwrap_or_default();
+        let triggers = consumers.processes.parked(status.name).await.unwrap_or_default();
         views.extend(triggers.iter().map(|trigger| parked_trigger(status.name, trigger)));
     }
     // Those that a person can do something about come first.
@@ -101,8 +101,8 @@ pub(super) async fn parked(csms: &Csms) -> (Vec<ParkedView>, usize) {
     (views, total)
 }
 
-fn parked_events(behind: &Behind, name: &'static str) -> Vec<ParkedView> {
-    let parked = behind.projections.parked(name).unwrap_or_default();
+fn parked_events(consumers: &Consumers, name: &'static str) -> Vec<ParkedView> {
+    let parked = consumers.projections.parked(name).unwrap_or_default();
     let view = |item: &leftfold::runtime::projection::Parked| ParkedView {
         consumer: name.to_owned(),
         route: format!("/api/read-models/{name}"),

@@ -1,56 +1,34 @@
-//! Serves the dashboard: fills its view, and sends it again whenever something was recorded.
+//! Serves the dashboard, whose HTML is rendered by [`dashboard`].
+//!
+//! - `live`: fills the first page, and sends it again whenever something was recorded
+//! - `consumers`: the part of it about what follows the log
+//! - `pages`: fills the other pages
 
 mod consumers;
+mod live;
 mod pages;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderName, header};
 use axum::middleware::from_fn_with_state;
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
-use futures_util::stream::{self, Stream};
-use leftfold::fold::LoadError;
-use leftfold::prelude::{Position, ProjectionError, Timestamp};
-use leftfold::runtime::{EffectFilter, EffectId, EffectState, EffectStatus};
-use leftfold::store::Status;
-use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::Csms;
-use crate::dashboard::{
-    self, Admission, Connection, ConnectorView, Counts, EffectView, LapsedView, OpenState,
-    StationView, Tone, TransactionView, View,
-};
-use crate::domain::connector::Connector;
-use crate::domain::id_tag::Strangers;
-use crate::domain::station::Station;
-use crate::http::{Problem, guard};
-use crate::ocpp::v16::{ChargePointErrorCode, ChargePointStatus};
-use crate::read::fleet::{self, Fleet, Lapsed};
-use crate::read::transactions::{self, Transaction, TransactionFilter};
+use crate::app::Csms;
+use crate::dashboard;
+use crate::http::guard;
 
-/// The most of each kind that the page shows.
-const SHOWN_MAX: usize = 500;
-/// The page is sent again at most so often, and at least so often, since it tells ages.
-const EVERY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(10));
-
-/// Time that the page waits for read models that are behind; it is sent again soon in any case.
+/// Time that a page waits for read models that are behind.
 const PAGE_WITHIN: Duration = Duration::from_secs(2);
-const LIVE_WITHIN: Duration = Duration::from_millis(300);
-/// Time for which remote starts in vain are shown, at most `LAPSED_SHOWN_MAX` of them.
-const LAPSED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-const LAPSED_SHOWN_MAX: usize = 20;
 
 /// Returns the routes of the dashboard, for callers that may use the API.
 pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
     Router::new()
-        .route("/", get(page))
-        .route("/live", get(live))
+        .route("/", get(live::page))
+        .route("/live", get(live::live))
         .route("/transactions", get(pages::transactions))
         .route("/energy", get(pages::energy))
         .route(
@@ -64,15 +42,6 @@ pub(crate) fn router(csms: Arc<Csms>) -> Router<Arc<Csms>> {
         .layer(from_fn_with_state(csms, guard))
 }
 
-async fn page(
-    State(csms): State<Arc<Csms>>,
-    headers: HeaderMap,
-) -> Result<impl IntoResponse, Problem> {
-    show_all(&csms, PAGE_WITHIN).await;
-    let view = view(&csms, &host(&headers)).await?;
-    Ok(document(dashboard::page(&view)))
-}
-
 /// A page that may load and run nothing but its own.
 fn document(html: String) -> impl IntoResponse {
     let headers: [(HeaderName, &str); 3] = [
@@ -81,232 +50,4 @@ fn document(html: String) -> impl IntoResponse {
         (header::CACHE_CONTROL, "no-store"),
     ];
     (headers, Html(html))
-}
-
-/// Waits until everything that is durable now is shown, for a moment.
-async fn show_all(csms: &Csms, within: Duration) {
-    let Some(behind) = csms.behind() else { return };
-    let head = csms.store.head().position;
-    let shown = |name| behind.projections.wait_until(name, head, within);
-    // What is late is shown as late.
-    let _ = tokio::join!(shown(fleet::NAME), shown(transactions::NAME));
-}
-
-/// The page again, whenever something was recorded.
-async fn live(
-    State(csms): State<Arc<Csms>>,
-    headers: HeaderMap,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let first = (csms.store.status(), host(&headers), None);
-    let updates = stream::unfold(first, move |(mut changes, host, last)| {
-        let csms = csms.clone();
-        async move {
-            if let Some(last) = last {
-                tokio::select! {
-                    () = csms.stopping() => return None,
-                    () = next_turn(last, &mut changes) => {}
-                }
-            }
-            changes.mark_unchanged();
-            show_all(&csms, LIVE_WITHIN).await;
-            let view = view(&csms, &host).await.ok()?;
-            let event = Event::default().event("view").data(dashboard::live(&view));
-            Some((Ok(event), (changes, host, Some(Instant::now()))))
-        }
-    });
-    Sse::new(updates).keep_alive(KeepAlive::default())
-}
-
-/// Waits for a change, or until the ages on the page are old.
-async fn next_turn(last: Instant, changes: &mut tokio::sync::watch::Receiver<Status>) {
-    sleep_until(last + EVERY.0).await;
-    let _ = timeout(EVERY.1, changes.changed()).await;
-}
-
-fn host(headers: &HeaderMap) -> String {
-    headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").to_owned()
-}
-
-async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
-    let now = Timestamp::now();
-    let look = |fleet: &Fleet| {
-        let shown = fleet.stations.iter().take(SHOWN_MAX);
-        let stations: Vec<_> =
-            shown.map(|(identity, row)| station(identity, &row.state, now)).collect();
-        (counts(fleet), stations, lapsed(fleet, now))
-    };
-    let (mut counts, stations, lapsed) = csms.read.fleet(look).await;
-    let effects = match csms.behind() {
-        Some(behind) => {
-            behind
-                .effects
-                .list(EffectFilter::Open, EffectId(Position::START), SHOWN_MAX)
-                .await?
-                .effects
-        }
-        None => Vec::new(),
-    };
-    let running = TransactionFilter { open: Some(true), ..TransactionFilter::default() };
-    let (transactions, missing) = match csms.read.transactions(&running, SHOWN_MAX).await {
-        Ok(found) => (found.iter().map(transaction).collect(), None),
-        Err(error) => (Vec::new(), Some(ProjectionError::from(error).to_string())),
-    };
-    counts.running = match csms.read.count_transactions(&running).await {
-        Ok(running) => usize::try_from(running).unwrap_or_default(),
-        Err(_) => transactions.len(),
-    };
-    let (parked, parked_total) = consumers::parked(csms).await;
-    Ok(View {
-        as_of: now,
-        connect_url: format!("ws://{host}/ocpp/"),
-        api_url: format!("http://{host}/api"),
-        admission: if csms.config.strangers() == Strangers::Welcome {
-            Admission::Open
-        } else {
-            Admission::Registered
-        },
-        counts,
-        stations,
-        transactions,
-        effects: effects.iter().map(effect).collect(),
-        lapsed,
-        consumers: consumers::consumers(csms),
-        parked,
-        parked_total,
-        missing,
-    })
-}
-
-fn counts(fleet: &Fleet) -> Counts {
-    let stations = || fleet.stations.values().map(|row| &row.state);
-    let is_faulted =
-        |connector: &&Connector| connector.status() == Some(&ChargePointStatus::Faulted);
-    Counts {
-        stations: fleet.stations.len(),
-        online: stations().filter(|station| station.online).count(),
-        running: 0,
-        faulted: stations()
-            .flat_map(|station| station.connectors.values())
-            .filter(is_faulted)
-            .count(),
-    }
-}
-
-/// Returns the recent remote starts after which no transaction started.
-fn lapsed(fleet: &Fleet, now: Timestamp) -> Vec<LapsedView> {
-    let of_late = fleet
-        .lapsed
-        .iter()
-        .filter(|lapsed| now.since(lapsed.at) < LAPSED_FOR)
-        .take(LAPSED_SHOWN_MAX);
-    let view = |Lapsed { asked, at }: &Lapsed| LapsedView {
-        station: asked.station.clone(),
-        connector: asked.connector_id.map(std::num::NonZeroU32::get),
-        id_tag: asked.id_tag.as_str().to_owned(),
-        at: *at,
-    };
-    of_late.map(view).collect()
-}
-
-fn station(identity: &str, station: &Station, now: Timestamp) -> StationView {
-    let booted = station.booted.as_ref();
-    let model = booted.map(|booted| {
-        let parts = [booted.vendor.as_deref(), booted.model.as_deref()];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
-    });
-    let connection = match (station.online, station.online_changed_at) {
-        (true, Some(since)) => Connection::Online(since),
-        (false, Some(since)) => Connection::Offline(since),
-        (_, None) => Connection::Unknown,
-    };
-    StationView {
-        identity: identity.to_owned(),
-        model: model.filter(|model| !model.is_empty()),
-        firmware: booted.and_then(|booted| booted.firmware_version.clone()),
-        connection,
-        connectors: station
-            .connectors
-            .iter()
-            .map(|(number, it)| connector(*number, it, station, now))
-            .collect(),
-    }
-}
-
-fn connector(
-    number: u32,
-    connector: &Connector,
-    station: &Station,
-    now: Timestamp,
-) -> ConnectorView {
-    let held = station.claim_on(number, now);
-    let report = connector.report.as_ref();
-    let tone = match report.map(|report| &report.status) {
-        Some(ChargePointStatus::Available) if held.is_none() => Tone::Ready,
-        Some(ChargePointStatus::Charging) => Tone::Busy,
-        Some(ChargePointStatus::Faulted) => Tone::Wrong,
-        Some(ChargePointStatus::Unavailable) | None => Tone::Quiet,
-        Some(_) => Tone::Waiting,
-    };
-    ConnectorView {
-        number,
-        status: report
-            .map_or_else(|| "not reported".to_owned(), |report| report.status.to_string()),
-        tone,
-        error: report
-            .filter(|it| it.error_code != ChargePointErrorCode::NoError)
-            .map(|it| it.error_code.to_string()),
-        since: report.map(|report| report.since()),
-        held_for: held.map(|start| format!("held for {}", start.asked.id_tag.as_str())).or_else(
-            || {
-                let reservation =
-                    station.reservation_on(number, now).filter(|reservation| reservation.accepted);
-                reservation.map(|it| {
-                    format!(
-                        "reserved for {} until {}",
-                        it.asked.id_tag.as_str(),
-                        it.asked.expiry_date
-                    )
-                })
-            },
-        ),
-    }
-}
-
-fn transaction(transaction: &Transaction) -> TransactionView {
-    TransactionView {
-        id: transaction.id,
-        station: transaction.station.clone(),
-        connector: Some(transaction.connector_id).filter(|connector| *connector > 0),
-        id_tag: transaction.id_tag.clone(),
-        started_at: transaction.started_at,
-        energy_wh: transaction.energy_wh(),
-        last_meter_at: transaction.register_wh.map(|(at, _)| at),
-    }
-}
-
-fn effect(status: &EffectStatus) -> EffectView {
-    let text = |name: &str| {
-        status
-            .intent
-            .get(name)
-            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-    };
-    let about =
-        [("connector", "connector_id"), ("transaction", "transaction_id"), ("tag", "id_tag")]
-            .into_iter()
-            .filter_map(|(word, field)| Some(format!("{word} {}", text(field)?)))
-            .collect::<Vec<_>>()
-            .join(", ");
-    EffectView {
-        id: status.id.0.0,
-        name: status.name.to_owned(),
-        station: status.stream.as_ref().map_or_else(String::new, |stream| stream.id().to_owned()),
-        about,
-        state: match &status.state {
-            EffectState::InDoubt { reason, .. } => OpenState::InDoubt(reason.clone()),
-            EffectState::Waiting { reason, .. } => OpenState::Waiting(reason.clone()),
-            _ => OpenState::InFlight,
-        },
-        requested_at: status.requested_at,
-    }
 }

@@ -8,9 +8,10 @@ use axum::response::IntoResponse;
 use leftfold::prelude::{ProjectionError, Timestamp};
 use serde::Deserialize;
 
-use super::{PAGE_WITHIN, document, transaction};
-use crate::Csms;
+use super::live::transaction;
+use super::{PAGE_WITHIN, document};
 use crate::api::EnergyWhich;
+use crate::app::Csms;
 use crate::dashboard::{self, EnergyDay, EnergyView, Tone, TransactionLine, TransactionsView};
 use crate::http::Problem;
 use crate::read::energy::{self, date_of};
@@ -102,9 +103,10 @@ pub(super) async fn energy(
 
 /// Waits until a read model shows what is durable now, for a moment.
 async fn show(csms: &Csms, name: &'static str) {
-    if let Some(behind) = csms.behind() {
+    if let Ok(consumers) = csms.consumers() {
         // What is late is on the first page.
-        let _ = behind.projections.wait_until(name, csms.store.head().position, PAGE_WITHIN).await;
+        let _ =
+            consumers.projections.wait_until(name, csms.store.head().position, PAGE_WITHIN).await;
     }
 }
 

@@ -7,13 +7,19 @@
 //!
 //! Reports are facts. They are never refused for what they say, and never change what a newer
 //! report said.
+//!
+//! - `identity`: the name that a station connects by
+//! - `event` and `command`: its facts, and what may be decided, with the refusals
+//! - `reserving`: the part of the fold and the decisions that keep a connector for a driver
 
 mod command;
 mod event;
+mod identity;
 mod reserving;
 
 pub use command::{OnBehalf, RemoteStop, StationCommand, StationRefusal};
 pub use event::{Booted, OfflineReason, StationEvent};
+pub use identity::is_identity;
 
 use std::collections::BTreeMap;
 

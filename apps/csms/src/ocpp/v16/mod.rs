@@ -4,6 +4,10 @@
 //! [`reading`](super::reading). Outwards ([`CentralRequest`], [`Confirmation`]) the types allow
 //! only what the 1.6 schemas allow.
 //!
+//! - `station_request`: what stations ask of us, and `confirmation`: our answers
+//! - `central_request`: what we ask of stations, and the reading of their answers
+//! - `meter` and `types`: parts of messages
+//!
 //! The types are our own. The crate `ocpp-types`, generated from the schemas, was tried for what we
 //! send: version 0.3.0 compiles every OCPP version at once, which made it by far the slowest
 //! dependency to check (13 of 18 seconds on two cores, serde included), for eleven small objects.

@@ -1,14 +1,17 @@
-//! From a view to HTML.
+//! The first page, which is live.
 
-use std::fmt::Display;
+use leftfold::prelude::Timestamp;
 
 use super::consumers::{write_consumers, write_parked};
 use super::markup::Html;
+use super::parts::{
+    Refresh, capitalized, class, kilowatt_hours, span, write_ago, write_answer, write_cut,
+    write_head, write_time,
+};
 use super::view::{
     Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone,
     TransactionView, View,
 };
-use leftfold::prelude::Timestamp;
 
 /// Renders the whole page.
 #[must_use]
@@ -27,45 +30,6 @@ pub fn page(view: &View) -> String {
         .raw("<a href=\"/api/effects\">/api/effects</a> and <a href=\"/api/read-models\">/api/read-models</a>.");
     html.raw("</footer></body></html>\n");
     html.finish()
-}
-
-/// Refresh of a page while it is looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refresh {
-    Live,
-    Never,
-}
-
-/// Writes everything before `<main>`.
-pub(super) fn write_head(
-    html: &mut Html,
-    title: &'static str,
-    here: &'static str,
-    refresh: Refresh,
-) {
-    html.raw("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")
-        .raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>")
-        .raw(title)
-        .raw("</title><link rel=\"stylesheet\" href=\"/dashboard.css\"><link rel=\"icon\" href=\"data:,\">");
-    if refresh == Refresh::Live {
-        html.raw("<noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>")
-            .raw("<script src=\"/dashboard.js\" defer></script>");
-    }
-    html.raw("</head>\n<body><header><h1>").raw(title).raw("</h1><nav>");
-    for (path, name) in
-        [("/", "Stations"), ("/transactions", "Transactions"), ("/energy", "Energy")]
-    {
-        html.raw("<a").attribute("href", path);
-        if path == here {
-            html.raw(" aria-current=\"page\"");
-        }
-        html.raw(">").raw(name).raw("</a>");
-    }
-    html.raw("</nav>");
-    if refresh == Refresh::Live {
-        html.raw("<span id=\"link\" role=\"status\" data-state=\"waiting\">connecting…</span>");
-    }
-    html.raw("</header>\n");
 }
 
 /// Renders the part of the page that changes.
@@ -148,13 +112,6 @@ fn write_counts(html: &mut Html, view: &View) {
     html.raw("</dl>\n");
 }
 
-/// Writes the number of the items shown and of all items, if some are left out.
-pub(super) fn write_cut(html: &mut Html, shown: usize, all: usize) {
-    if shown < all {
-        html.element("p", "soft", format_args!("{shown} of {all}"));
-    }
-}
-
 fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
     let OpenState::InDoubt(reason) = &effect.state else { return };
     html.raw("<article class=\"card doubt\"")
@@ -178,23 +135,6 @@ fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
     write_answer(html, &url, ("It happened", "Record that it happened?"), done);
     write_answer(html, &url, ("It did not", "Record that it did not?"), not_done);
     html.raw("<span class=\"soft\" role=\"status\" data-note></span></div></article>");
-}
-
-/// Writes a button that asks for confirmation and then sends a body to a URL.
-pub(super) fn write_answer(
-    html: &mut Html,
-    url: &str,
-    (label, confirm): (&'static str, &'static str),
-    body: &str,
-) {
-    html.raw("<button type=\"button\"")
-        .attribute("data-label", label)
-        .attribute("data-confirm", confirm);
-    html.attribute("data-url", url)
-        .attribute("data-body", body)
-        .raw(">")
-        .raw(label)
-        .raw("</button>");
 }
 
 fn write_lapsed(html: &mut Html, view: &View) {
@@ -344,50 +284,4 @@ fn write_in_flight(html: &mut Html, effects: &[&EffectView], now: Timestamp) {
         html.raw("</td></tr>");
     }
     html.raw("</tbody></table></div></section>\n");
-}
-
-pub(super) fn write_ago(html: &mut Html, at: Timestamp, now: Timestamp) {
-    write_time(html, at, format_args!("{} ago", span(now.since(at).as_secs())));
-}
-
-pub(super) fn write_time(html: &mut Html, at: Timestamp, words: impl Display) {
-    html.raw("<time")
-        .attribute("datetime", at)
-        .attribute("title", at)
-        .raw(">")
-        .text(words)
-        .raw("</time>");
-}
-
-/// Formats a span in its largest unit; from an hour on, also in the next smaller unit.
-pub(super) fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3_600 => format!("{} min", seconds / 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
-}
-
-pub(super) fn kilowatt_hours(wh: i64) -> String {
-    let sign = if wh < 0 { "-" } else { "" };
-    let wh = wh.unsigned_abs();
-    format!("{sign}{}.{:02}", wh / 1_000, wh % 1_000 / 10)
-}
-
-pub(super) fn class(tone: Tone) -> &'static str {
-    match tone {
-        Tone::Ready => "ready",
-        Tone::Busy => "busy",
-        Tone::Waiting => "waiting",
-        Tone::Wrong => "wrong",
-        Tone::Quiet => "quiet",
-    }
-}
-
-pub(super) fn capitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    characters
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }

@@ -1,0 +1,62 @@
+//! A remote stop.
+
+use std::sync::Arc;
+
+use leftfold::runtime::{Attempt, Conclusion, Effect, Performed, Policy};
+
+use super::{answered, doubt};
+use crate::app::Csms;
+use crate::domain::request::{RemoteStopRequested, StationAnswer};
+use crate::domain::station::{Station, StationCommand};
+use crate::ocpp::v16::CentralRequest;
+
+/// Stops a transaction remotely.
+pub(super) struct RemoteStopTransaction(pub(super) Arc<Csms>);
+
+impl Effect for RemoteStopTransaction {
+    const NAME: &'static str = "remote-stop";
+    const INTENT: &'static str = "station.RemoteStopRequested";
+    type Intent = RemoteStopRequested;
+    type Outcome = StationAnswer;
+    type Target = Station;
+
+    fn policy(&self) -> Policy {
+        self.0.once()
+    }
+
+    async fn perform(&self, attempt: &Attempt<RemoteStopRequested>) -> Performed<StationAnswer> {
+        let RemoteStopRequested { station, request, until, .. } = &attempt.intent;
+        self.0.ask(station, request, &remote_stop(&attempt.intent), *until).await
+    }
+
+    /// A transaction that has stopped is the proof. While it runs the station has not heard, or is
+    /// about to stop.
+    async fn resolve(&self, attempt: &Attempt<RemoteStopRequested>) -> Performed<StationAnswer> {
+        let intent = &attempt.intent;
+        if let Some(known) = self.0.late(&intent.request, &remote_stop(intent)) {
+            return known;
+        }
+        let Ok(station) = self.0.stations.load(&intent.station).await else {
+            return doubt("the station cannot be loaded");
+        };
+        if station.state.transactions.contains_key(&intent.transaction_id.value()) {
+            return doubt(
+                "the transaction has not stopped, and the station did not say whether it will",
+            );
+        }
+        Performed::Done(StationAnswer::Accepted)
+    }
+
+    fn report(
+        &self,
+        attempt: &Attempt<RemoteStopRequested>,
+        conclusion: &Conclusion<StationAnswer>,
+    ) -> Option<(String, StationCommand)> {
+        let RemoteStopRequested { station, request, .. } = &attempt.intent;
+        Some((station.clone(), StationCommand::ConcludeRemoteStop(answered(request, conclusion))))
+    }
+}
+
+fn remote_stop(intent: &RemoteStopRequested) -> CentralRequest {
+    CentralRequest::RemoteStopTransaction { transaction_id: intent.transaction_id }
+}
