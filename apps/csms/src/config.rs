@@ -8,7 +8,7 @@ use std::time::Duration;
 use lexopt::ValueExt;
 
 use crate::domain::id_tag::Strangers;
-use crate::read::Place;
+use crate::read::ReadModelPlace;
 
 /// Configuration of the server.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct Config {
     /// Place of the events: a folder, or the URL of a store.
     pub store: String,
     /// Place of the read models.
-    pub read_models: Place,
+    pub read_models: ReadModelPlace,
     /// True if the read models are rebuilt at the start.
     pub rebuild_read_models: bool,
     /// Time that a station may take to answer.
@@ -42,7 +42,7 @@ pub struct Config {
 
 /// Request of the command line.
 #[derive(Debug)]
-pub enum Asked {
+pub enum Invocation {
     /// Serve, with this configuration.
     Serve(Box<Config>),
     /// Print the usage.
@@ -139,8 +139,8 @@ impl Config {
     pub fn read(
         arguments: impl IntoIterator<Item = OsString>,
         environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Asked, ConfigError> {
-        let mut given = Given::default();
+    ) -> Result<Invocation, ConfigError> {
+        let mut given = GivenSettings::default();
         for name in VALUES {
             if let Some(text) = environment(&variable(name)) {
                 given.values.push((name, text));
@@ -157,12 +157,12 @@ impl Config {
         while let Some(argument) = parser.next()? {
             let lexopt::Arg::Long(long) = argument else {
                 return match argument {
-                    lexopt::Arg::Short('h') => Ok(Asked::Help),
+                    lexopt::Arg::Short('h') => Ok(Invocation::Help),
                     other => Err(other.unexpected().into()),
                 };
             };
             if long == "help" {
-                return Ok(Asked::Help);
+                return Ok(Invocation::Help);
             }
             if let Some(name) = VALUES.into_iter().find(|name| *name == long) {
                 given.values.push((name, parser.value()?.string()?));
@@ -172,7 +172,7 @@ impl Config {
                 return Err(argument.unexpected().into());
             }
         }
-        given.config().map(|config| Asked::Serve(Box::new(config)))
+        given.config().map(|config| Invocation::Serve(Box::new(config)))
     }
 
     /// Returns the policy for stations and tags that nobody has registered.
@@ -183,13 +183,13 @@ impl Config {
 }
 
 #[derive(Default)]
-struct Given {
+struct GivenSettings {
     /// Later ones win.
     values: Vec<(&'static str, String)>,
     switches: Vec<&'static str>,
 }
 
-impl Given {
+impl GivenSettings {
     fn config(&self) -> Result<Config, ConfigError> {
         let listen = self.value("listen").unwrap_or("127.0.0.1:8180");
         let listen: SocketAddr = listen
@@ -217,7 +217,7 @@ impl Given {
             store: store.to_owned(),
             read_models: match self.value("read-models") {
                 Some(text) => place(text)?,
-                None => Place::Directory(beside(store)),
+                None => ReadModelPlace::Directory(beside(store)),
             },
             rebuild_read_models: self.switches.contains(&"rebuild-read-models"),
             call_timeout: self.duration("call-timeout", 30)?,
@@ -261,10 +261,10 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 /// A folder, or the URL of a database.
-fn place(text: &str) -> Result<Place, ConfigError> {
+fn place(text: &str) -> Result<ReadModelPlace, ConfigError> {
     match text.split_once("://") {
-        None if !text.is_empty() => Ok(Place::Directory(text.into())),
-        Some(("postgres" | "postgresql", _)) => Ok(Place::Postgres(text.to_owned())),
+        None if !text.is_empty() => Ok(ReadModelPlace::Directory(text.into())),
+        Some(("postgres" | "postgresql", _)) => Ok(ReadModelPlace::Postgres(text.to_owned())),
         _ => Err(invalid("read-models", text, "folder, nor postgres://user@host/database")),
     }
 }
@@ -296,8 +296,8 @@ mod tests {
         };
         let arguments = arguments.iter().map(OsString::from);
         match Config::read(arguments, variable).map_err(|error| error.to_string())? {
-            Asked::Serve(config) => Ok(*config),
-            Asked::Help => Err("help".to_owned()),
+            Invocation::Serve(config) => Ok(*config),
+            Invocation::Help => Err("help".to_owned()),
         }
     }
 
@@ -352,16 +352,16 @@ mod tests {
     fn read_models_live_beside_the_events_unless_said() {
         assert_eq!(
             read(&["--store", "data"], &[]).unwrap().read_models,
-            Place::Directory("data/read-models".into())
+            ReadModelPlace::Directory("data/read-models".into())
         );
         assert_eq!(
             read(&["--read-models", "rows"], &[]).unwrap().read_models,
-            Place::Directory("rows".into())
+            ReadModelPlace::Directory("rows".into())
         );
         let url = "postgres://reader@localhost/csms";
         assert_eq!(
             read(&[], &[("CSMS_READ_MODELS", url)]).unwrap().read_models,
-            Place::Postgres(url.to_owned())
+            ReadModelPlace::Postgres(url.to_owned())
         );
         assert!(read(&["--read-models", "mysql://localhost"], &[]).unwrap_err().contains("mysql"));
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use csms::config::{Asked, Config, HELP};
+use csms::config::{Config, HELP, Invocation};
 use tracing_subscriber::filter::LevelFilter;
 
 #[tokio::main]
@@ -30,11 +30,11 @@ async fn serve(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let config = match Config::read(std::env::args_os().skip(1), variable)? {
-        Asked::Help => {
+        Invocation::Help => {
             println!("{HELP}");
             return Ok(());
         }
-        Asked::Serve(config) => *config,
+        Invocation::Serve(config) => *config,
     };
     let stop = stop_signal()?;
     let (store, open) = (config.store.clone(), config.open);

@@ -89,7 +89,7 @@ pub enum StartError {
 
 /// The system at work.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningServer {
     /// Address that the server listens on.
     pub address: SocketAddr,
     csms: Arc<Csms>,
@@ -98,7 +98,7 @@ pub struct Running {
 }
 
 /// Starts the system.
-pub async fn start(config: Config) -> Result<Running, StartError> {
+pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     // A port that is taken is found out before a store is made.
     let listen = config.listen;
     let bound =
@@ -133,7 +133,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .with_graceful_shutdown(async move { stopping.stopping().await });
     let serving = tokio::spawn(served.into_future());
     let watching = tokio::spawn(gateway::watch_for_silence(csms.clone()));
-    Ok(Running { address, csms, serving, watching })
+    Ok(RunningServer { address, csms, serving, watching })
 }
 
 /// Starts the consumers of the log, and waits until all stations are known.
@@ -161,7 +161,7 @@ async fn start_consumers(csms: &Arc<Csms>) -> Result<(), StartError> {
     Ok(())
 }
 
-impl Running {
+impl RunningServer {
     /// Ends it in order: no new work, then what is under way, then the store.
     ///
     /// A store that does not close is an error; it recovers when it is opened, and nothing that was

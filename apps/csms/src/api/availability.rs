@@ -23,12 +23,12 @@ use crate::http::Problem;
 const SPAN: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Span {
+pub(super) struct SpanQuery {
     from: Option<String>,
     to: Option<String>,
 }
 
-impl Span {
+impl SpanQuery {
     /// Returns the span; by default it ends now and begins [`SPAN`] before its end. It never ends
     /// in the future.
     fn read(&self, now: Timestamp) -> Result<(Timestamp, Timestamp), Problem> {
@@ -48,7 +48,7 @@ impl Span {
 pub(super) async fn one(
     State(csms): State<Arc<Csms>>,
     id: Result<Path<String>, PathRejection>,
-    span: Result<Query<Span>, QueryRejection>,
+    span: Result<Query<SpanQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let id = path(id)?;
     let (from, to) = query(span)?.read(Timestamp::now())?;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn span(from: Option<&str>, to: Option<&str>) -> Option<(String, String)> {
-        let span = Span { from: from.map(str::to_owned), to: to.map(str::to_owned) };
+        let span = SpanQuery { from: from.map(str::to_owned), to: to.map(str::to_owned) };
         let read = span.read("2026-05-04T10:00:00Z".parse().unwrap()).ok()?;
         Some((read.0.to_string()[..16].to_owned(), read.1.to_string()[..16].to_owned()))
     }

@@ -108,7 +108,7 @@ pub(super) async fn parked_triggers(
 /// read.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Waiting {
+struct ParkedTriggerBody {
     #[serde(default)]
     instance: Option<String>,
     #[serde(default)]
@@ -119,7 +119,7 @@ struct Waiting {
     by: Option<String>,
 }
 
-impl Waiting {
+impl ParkedTriggerBody {
     fn whose(&self) -> Result<Whose, Problem> {
         match (&self.instance, &self.stream) {
             (Some(instance), None) => Ok(Whose::Instance(instance.clone())),
@@ -138,7 +138,7 @@ pub(super) async fn retry_triggers(
     name: Id,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let (name, waiting): (String, Waiting) = (process_name(name)?, parse(&body(bytes)?)?);
+    let (name, waiting): (String, ParkedTriggerBody) = (process_name(name)?, parse(&body(bytes)?)?);
     let done = csms.consumers()?.processes.retry(&name, &waiting.whose()?).await?;
     Ok(json_body(&json!({ "done": done })).into_response())
 }
@@ -149,7 +149,7 @@ pub(super) async fn skip_trigger(
     name: Id,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let (name, waiting): (String, Waiting) = (process_name(name)?, parse(&body(bytes)?)?);
+    let (name, waiting): (String, ParkedTriggerBody) = (process_name(name)?, parse(&body(bytes)?)?);
     let position = waiting.position.ok_or_else(|| {
         Problem::bad_request("invalid-json", "name the position of what is parked")
     })?;

@@ -14,7 +14,7 @@ use leftfold::runtime::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::reading::{Bounds, body, list as page, parse, path, query};
+use super::reading::{PageBounds, body, list as page, parse, path, query};
 use super::{camel, json_body};
 use crate::app::Csms;
 use crate::connections::NO_ANSWER;
@@ -22,15 +22,15 @@ use crate::domain::request::StationAnswer;
 use crate::http::Problem;
 
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Which {
+pub(super) struct EffectsQuery {
     state: Option<String>,
 }
 
 /// Lists the effects, the oldest first.
 pub(super) async fn list(
     State(csms): State<Arc<Csms>>,
-    which: Result<Query<Which>, QueryRejection>,
-    bounds: Result<Query<Bounds>, QueryRejection>,
+    which: Result<Query<EffectsQuery>, QueryRejection>,
+    bounds: Result<Query<PageBounds>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (which, bounds) = (query(which)?, query(bounds)?);
     let filter = match which.state.as_deref() {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::json_body;
-use super::reading::{At, Bounds, list as page, query, shown};
+use super::reading::{At, PageBounds, list as page, query, shown};
 use crate::app::Csms;
 use crate::http::Problem;
 use crate::read::energy::{self, EnergyBy, EnergyFilter, EnergyRow, date_of, day_at};
@@ -21,14 +21,14 @@ use crate::read::energy::{self, EnergyBy, EnergyFilter, EnergyRow, date_of, day_
 const DAYS: i64 = 31;
 
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Which {
+pub(crate) struct EnergyQuery {
     from: Option<String>,
     to: Option<String>,
     station: Option<String>,
     by: Option<String>,
 }
 
-impl Which {
+impl EnergyQuery {
     /// Returns the filter; by default the report ends today and covers the [`DAYS`] days up to its
     /// end.
     pub(crate) fn filter(
@@ -71,8 +71,8 @@ impl Which {
 pub(super) async fn list(
     State(csms): State<Arc<Csms>>,
     headers: HeaderMap,
-    which: Result<Query<Which>, QueryRejection>,
-    bounds: Result<Query<Bounds>, QueryRejection>,
+    which: Result<Query<EnergyQuery>, QueryRejection>,
+    bounds: Result<Query<PageBounds>, QueryRejection>,
     at: Result<Query<At>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let bounds = query(bounds)?;

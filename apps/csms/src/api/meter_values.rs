@@ -10,14 +10,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::json_body;
-use super::reading::{At, Bounds, list as page, moment, query, shown};
+use super::reading::{At, PageBounds, list as page, moment, query, shown};
 use crate::app::Csms;
 use crate::http::Problem;
 use crate::read::meter_values::{self, MeterFilter, MeterSample};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Which {
+pub(super) struct MeterValuesQuery {
     station: Option<String>,
     connector_id: Option<u32>,
     transaction_id: Option<i64>,
@@ -30,12 +30,13 @@ pub(super) struct Which {
 pub(super) async fn list(
     State(csms): State<Arc<Csms>>,
     headers: HeaderMap,
-    which: Result<Query<Which>, QueryRejection>,
-    bounds: Result<Query<Bounds>, QueryRejection>,
+    which: Result<Query<MeterValuesQuery>, QueryRejection>,
+    bounds: Result<Query<PageBounds>, QueryRejection>,
     at: Result<Query<At>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let bounds = query(bounds)?;
-    let Which { station, connector_id, transaction_id, measurand, from, to } = query(which)?;
+    let MeterValuesQuery { station, connector_id, transaction_id, measurand, from, to } =
+        query(which)?;
     let (from, to) = (moment("from", from.as_deref())?, moment("to", to.as_deref())?);
     let after = bounds.after_meter()?;
     let filter = MeterFilter { station, connector_id, transaction_id, measurand, from, to, after };

@@ -40,7 +40,7 @@ use serde_json::Value;
 use crate::app::Csms;
 use crate::http::{Problem, guard};
 pub use effects::{effect_json, verdict};
-pub(crate) use energy::Which as EnergyWhich;
+pub(crate) use energy::EnergyQuery;
 pub(crate) use health::stands_still;
 
 /// The longest body, in bytes.

@@ -24,13 +24,13 @@ pub(super) const LIMIT_MAX: usize = 500;
 
 /// The bounds of a list.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Bounds {
+pub(super) struct PageBounds {
     limit: Option<usize>,
     /// The cursor: the list goes on after it.
     pub(super) after: Option<String>,
 }
 
-impl Bounds {
+impl PageBounds {
     /// Returns the number of items to list, 1 to [`LIMIT_MAX`].
     pub(super) fn limit(&self) -> usize {
         self.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX)

@@ -27,7 +27,7 @@ use crate::domain::request::{
     UnlockRequested,
 };
 use crate::domain::station::{self, OnBehalf, StationCommand, StationEvent};
-use crate::effects::Fault;
+use crate::effects::FaultPoint;
 use crate::http::Problem;
 use crate::ocpp::v16::IdToken;
 
@@ -57,7 +57,7 @@ type Body = Result<Bytes, BytesRejection>;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RemoteStart {
+struct RemoteStartBody {
     #[serde(default)]
     connector_id: Option<NonZeroU32>,
     id_tag: IdToken,
@@ -71,8 +71,8 @@ pub(super) async fn remote_start(
     wait: Waiting,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let request = Request::read("remote-start", &headers, id, wait, bytes)?;
-    let RemoteStart { connector_id, id_tag } = parse(&request.bytes)?;
+    let request = OperatorRequest::read("remote-start", &headers, id, wait, bytes)?;
+    let RemoteStartBody { connector_id, id_tag } = parse(&request.bytes)?;
     let now = Timestamp::now();
     let tag = csms.tags.load(&IdTag::id(id_tag.as_str())).await?;
     let info = tag.state.info(now, csms.config.strangers());
@@ -98,7 +98,7 @@ pub(super) async fn remote_start(
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RemoteStop {
+struct RemoteStopBody {
     transaction_id: i64,
     /// Tag of the driver: the tag that started the transaction, or one of its group; `None` for the
     /// operator's own request.
@@ -114,8 +114,8 @@ pub(super) async fn remote_stop(
     wait: Waiting,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let request = Request::read("remote-stop", &headers, id, wait, bytes)?;
-    let RemoteStop { transaction_id, id_tag } = parse(&request.bytes)?;
+    let request = OperatorRequest::read("remote-stop", &headers, id, wait, bytes)?;
+    let RemoteStopBody { transaction_id, id_tag } = parse(&request.bytes)?;
     let now = Timestamp::now();
     let on_behalf = match id_tag {
         None => None,
@@ -138,7 +138,7 @@ pub(super) async fn remote_stop(
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Unlock {
+struct UnlockBody {
     connector_id: NonZeroU32,
 }
 
@@ -150,8 +150,8 @@ pub(super) async fn unlock(
     wait: Waiting,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let request = Request::read("unlock", &headers, id, wait, bytes)?;
-    let Unlock { connector_id } = parse(&request.bytes)?;
+    let request = OperatorRequest::read("unlock", &headers, id, wait, bytes)?;
+    let UnlockBody { connector_id } = parse(&request.bytes)?;
     let asked = UnlockRequested {
         station: request.station.clone(),
         request: RequestId::random(),
@@ -163,7 +163,7 @@ pub(super) async fn unlock(
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Reserve {
+struct ReserveBody {
     connector_id: NonZeroU32,
     id_tag: IdToken,
     expiry_date: Timestamp,
@@ -177,8 +177,8 @@ pub(super) async fn reserve(
     wait: Waiting,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let request = Request::read("reserve", &headers, id, wait, bytes)?;
-    let Reserve { connector_id, id_tag, expiry_date } = parse(&request.bytes)?;
+    let request = OperatorRequest::read("reserve", &headers, id, wait, bytes)?;
+    let ReserveBody { connector_id, id_tag, expiry_date } = parse(&request.bytes)?;
     let now = Timestamp::now();
     let info =
         csms.tags.load(&IdTag::id(id_tag.as_str())).await?.state.info(now, csms.config.strangers());
@@ -199,7 +199,7 @@ pub(super) async fn reserve(
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CancelReservation {
+struct CancelReservationBody {
     reservation_id: i64,
 }
 
@@ -211,8 +211,8 @@ pub(super) async fn cancel_reservation(
     wait: Waiting,
     bytes: Body,
 ) -> Result<Response, Problem> {
-    let request = Request::read("cancel-reservation", &headers, id, wait, bytes)?;
-    let CancelReservation { reservation_id } = parse(&request.bytes)?;
+    let request = OperatorRequest::read("cancel-reservation", &headers, id, wait, bytes)?;
+    let CancelReservationBody { reservation_id } = parse(&request.bytes)?;
     let asked = ReservationCancelRequested {
         station: request.station.clone(),
         request: RequestId::random(),
@@ -223,7 +223,7 @@ pub(super) async fn cancel_reservation(
 }
 
 /// Request of a caller, before its body is read.
-struct Request {
+struct OperatorRequest {
     route: &'static str,
     station: String,
     key: Option<String>,
@@ -232,7 +232,7 @@ struct Request {
     bytes: Bytes,
 }
 
-impl Request {
+impl OperatorRequest {
     fn read(
         route: &'static str,
         headers: &HeaderMap,
@@ -259,7 +259,7 @@ impl Request {
             command = command.id(&scope, key).request(&self.bytes);
         }
         let executed = command.execute().await?;
-        Fault::BeforeAttempt.strike();
+        FaultPoint::BeforeAttempt.strike();
         respond(csms, &executed, self.wait).await
     }
 }
@@ -277,7 +277,7 @@ async fn respond(
     let effects = &csms.consumers()?.effects;
     let status = effects.wait(id, wait.unwrap_or_default()).await?.ok_or(Starting)?;
     if status.state.is_concluded() {
-        Fault::AfterOutcome.strike();
+        FaultPoint::AfterOutcome.strike();
     }
     let code = if status.state.is_settled() && wait.is_some() {
         StatusCode::OK

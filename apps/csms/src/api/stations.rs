@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::reading::{
-    At, Bounds, at_position, body, list as page, parse, path, query, shown, trace,
+    At, PageBounds, at_position, body, list as page, parse, path, query, shown, trace,
 };
 use super::{camel, json_body};
 use crate::app::Csms;
@@ -27,7 +27,7 @@ use crate::read::fleet::{self, Fleet};
 pub(super) async fn list(
     State(csms): State<Arc<Csms>>,
     headers: HeaderMap,
-    bounds: Result<Query<Bounds>, QueryRejection>,
+    bounds: Result<Query<PageBounds>, QueryRejection>,
     at: Result<Query<At>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let bounds = query(bounds)?;
@@ -51,7 +51,7 @@ pub(super) async fn list(
 }
 
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct When {
+pub(super) struct MomentQuery {
     version: Option<u64>,
     at: Option<String>,
 }
@@ -60,7 +60,7 @@ pub(super) struct When {
 pub(super) async fn one(
     State(csms): State<Arc<Csms>>,
     id: Result<Path<String>, PathRejection>,
-    when: Result<Query<When>, QueryRejection>,
+    when: Result<Query<MomentQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (id, when) = (path(id)?, query(when)?);
     let moment: Option<Moment> = match (when.version, &when.at) {
@@ -105,7 +105,7 @@ pub(super) async fn one(
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Put {
+struct PutStationBody {
     #[serde(default)]
     max_transactions: Option<u32>,
 }
@@ -124,7 +124,8 @@ pub(super) async fn put(
             "an identity has up to 128 bytes and no control characters",
         ));
     }
-    let Put { max_transactions } = if bytes.is_empty() { Put::default() } else { parse(&bytes)? };
+    let PutStationBody { max_transactions } =
+        if bytes.is_empty() { PutStationBody::default() } else { parse(&bytes)? };
     let limit = StationCommand::LimitTransactions { transactions_max: max_transactions };
     let commands = csms.stations.commands(&id, vec![StationCommand::Register, limit]);
     let executed = commands.trace(trace(&headers)).execute().await?;
@@ -140,7 +141,7 @@ pub(super) async fn put(
 pub(super) async fn history(
     State(csms): State<Arc<Csms>>,
     id: Result<Path<String>, PathRejection>,
-    bounds: Result<Query<Bounds>, QueryRejection>,
+    bounds: Result<Query<PageBounds>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (id, bounds) = (path(id)?, query(bounds)?);
     let after = bounds.after_number()?;

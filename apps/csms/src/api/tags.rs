@@ -20,7 +20,7 @@ use crate::ocpp::v16::IdToken;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Put {
+struct PutTagBody {
     status: TagStatus,
     #[serde(default)]
     parent_id_tag: Option<IdToken>,
@@ -38,7 +38,7 @@ pub(super) async fn put(
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let id_tag = token(id)?;
-    let Put { status, parent_id_tag, expiry_date } = parse(&body(bytes)?)?;
+    let PutTagBody { status, parent_id_tag, expiry_date } = parse(&body(bytes)?)?;
     let id = IdTag::id(id_tag.as_str());
     let terms = Terms { id_tag, status, parent_id_tag, expiry_date };
     let executed = csms

@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 
 use super::json_body;
 use super::meter_values::sample_json;
-use super::reading::{At, Bounds, list as page, moment, path, query, shown};
+use super::reading::{At, PageBounds, list as page, moment, path, query, shown};
 use crate::app::Csms;
 use crate::http::Problem;
 use crate::read::meter_values::{self, MeterFilter};
-use crate::read::transactions::{self, Transaction, TransactionFilter, TransactionState};
+use crate::read::transactions::{self, TransactionFilter, TransactionRow, TransactionState};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Which {
+pub(super) struct TransactionsQuery {
     station: Option<String>,
     connector_id: Option<u32>,
     id_tag: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Which {
     to: Option<String>,
 }
 
-impl Which {
+impl TransactionsQuery {
     fn filter(self, before: Option<i64>) -> Result<TransactionFilter, Problem> {
         let Self { station, connector_id, id_tag, open, from, to } = self;
         let (from, to) = (moment("from", from.as_deref())?, moment("to", to.as_deref())?);
@@ -43,8 +43,8 @@ impl Which {
 pub(super) async fn list(
     State(csms): State<Arc<Csms>>,
     headers: HeaderMap,
-    which: Result<Query<Which>, QueryRejection>,
-    bounds: Result<Query<Bounds>, QueryRejection>,
+    which: Result<Query<TransactionsQuery>, QueryRejection>,
+    bounds: Result<Query<PageBounds>, QueryRejection>,
     at: Result<Query<At>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let bounds = query(bounds)?;
@@ -67,7 +67,7 @@ pub(super) async fn one(
     State(csms): State<Arc<Csms>>,
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
-    bounds: Result<Query<Bounds>, QueryRejection>,
+    bounds: Result<Query<PageBounds>, QueryRejection>,
     at: Result<Query<At>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (id, bounds, at) = (path(id)?, query(bounds)?, query(at)?);
@@ -99,7 +99,7 @@ pub(super) async fn one(
     Ok((position, json_body(&json)).into_response())
 }
 
-fn transaction_json(transaction: &Transaction) -> Value {
+fn transaction_json(transaction: &TransactionRow) -> Value {
     json!({
         "id": transaction.id,
         "station": transaction.station,

@@ -14,8 +14,7 @@ use leftfold::runtime::projection::Projections;
 use leftfold::runtime::{ConsumerStatus, Effects, RunningRuntime};
 use tokio::sync::{Semaphore, watch};
 
-pub(crate) use transaction_numbers::NoNumber;
-use transaction_numbers::TransactionNumbers;
+pub use transaction_numbers::{NoNumber, TransactionNumbers};
 
 use crate::config::Config;
 use crate::connections::{Liveness, Registry};

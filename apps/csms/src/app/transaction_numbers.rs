@@ -4,7 +4,7 @@ use leftfold::prelude::{Aggregates, ExecuteError, Store};
 use tokio::sync::Mutex;
 
 use crate::domain::transaction_ids::{
-    ALL, BLOCK, Reserve, TransactionIds, TransactionIdsEvent, UsedUp,
+    ALL, BLOCK, ReserveBlock, TransactionIds, TransactionIdsEvent, UsedUp,
 };
 use crate::ocpp::v16::{TransactionId, TransactionIdError};
 
@@ -40,7 +40,7 @@ impl TransactionNumbers {
     pub async fn next(&self) -> Result<TransactionId, NoNumber> {
         let mut block = self.block.lock().await;
         if block.0 > block.1 {
-            let executed = self.ids.execute(ALL, Reserve).await?;
+            let executed = self.ids.execute(ALL, ReserveBlock).await?;
             // One command, one event.
             if let Some(TransactionIdsEvent::Reserved { through }) = executed.events.last() {
                 *block = (through - BLOCK + 1, *through);

@@ -6,5 +6,6 @@
 mod liveness;
 mod registry;
 
-pub(crate) use liveness::{Liveness, SignOfLife};
-pub(crate) use registry::{Called, NO_ANSWER, Outgoing, Place, Registry};
+pub use liveness::{Liveness, SignOfLife};
+pub use registry::{Called, NO_ANSWER, Registry};
+pub(crate) use registry::{OutgoingCall, RegisteredConnection};

@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use crate::domain::request::RequestId;
 use crate::ocpp::frame::{Call, CallError, MessageId};
-use crate::ocpp::session::{Delivery, Outcome};
-use crate::ocpp::v16::{Answer, CentralRequest};
+use crate::ocpp::session::{CallOutcome, Transmission};
+use crate::ocpp::v16::{CentralRequest, StationConfirmation};
 
 /// Calls that wait for one connection's task. The session bounds what waits behind that.
 const CALLS_MAX: usize = 8;
@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The connected stations.
 #[derive(Debug)]
 pub struct Registry {
-    connections: Mutex<HashMap<String, Connection>>,
+    connections: Mutex<HashMap<String, ConnectedStation>>,
     late: Mutex<LateAnswers>,
     next_generation: AtomicU64,
     /// Counts the connections that were made.
@@ -36,13 +36,13 @@ pub struct Registry {
 /// Answers that came after their call was given up, at most [`LATE_ANSWERS_MAX`].
 #[derive(Debug, Default)]
 struct LateAnswers {
-    by_name: HashMap<RequestId, Outcome>,
+    by_name: HashMap<RequestId, CallOutcome>,
     /// The names of all of them, the oldest first.
     order: VecDeque<RequestId>,
 }
 
 impl LateAnswers {
-    fn keep(&mut self, name: RequestId, outcome: Outcome) {
+    fn keep(&mut self, name: RequestId, outcome: CallOutcome) {
         if self.by_name.insert(name.clone(), outcome).is_some() {
             return;
         }
@@ -57,33 +57,33 @@ impl LateAnswers {
 }
 
 #[derive(Debug)]
-struct Connection {
+struct ConnectedStation {
     generation: u64,
-    calls: mpsc::Sender<Outgoing>,
+    calls: mpsc::Sender<OutgoingCall>,
     reports: watch::Sender<u64>,
 }
 
 /// A call on its way to the task of a connection.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingCall {
     pub(crate) call: Call,
     pub(crate) deadline: Instant,
-    pub(crate) answer: oneshot::Sender<Outcome>,
+    pub(crate) answer: oneshot::Sender<CallOutcome>,
 }
 
 /// One connection's end of the registry.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct RegisteredConnection {
     pub(crate) generation: u64,
     /// Ends when a newer connection has taken over.
-    pub(crate) calls: mpsc::Receiver<Outgoing>,
+    pub(crate) calls: mpsc::Receiver<OutgoingCall>,
 }
 
 /// Result of a call to a station.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Called {
     /// The station answered.
-    Answered(Answer),
+    Answered(StationConfirmation),
     /// The station answered with an error.
     Refused(CallError),
     /// It certainly did not reach the station.
@@ -108,15 +108,16 @@ impl Default for Registry {
 
 impl Registry {
     /// Registers a new connection of the identity; it replaces an older one.
-    pub(crate) fn enter(&self, station: &str) -> Place {
+    pub(crate) fn enter(&self, station: &str) -> RegisteredConnection {
         let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
         let (sender, calls) = mpsc::channel(CALLS_MAX);
-        let connection = Connection { generation, calls: sender, reports: watch::Sender::new(0) };
+        let connection =
+            ConnectedStation { generation, calls: sender, reports: watch::Sender::new(0) };
         if self.connections().insert(station.to_owned(), connection).is_some() {
             tracing::info!(station, "a newer connection replaces an older one");
         }
         self.joined.send_modify(|joined| *joined = joined.wrapping_add(1));
-        Place { generation, calls }
+        RegisteredConnection { generation, calls }
     }
 
     /// Gives the place up, unless a newer connection has it.
@@ -185,7 +186,7 @@ impl Registry {
         let Some(calls) = calls else { return Called::NotSent("the station is not connected") };
         let (answer, answered) = oneshot::channel();
         let outgoing =
-            Outgoing { call: request.call(id), deadline: Instant::now() + within, answer };
+            OutgoingCall { call: request.call(id), deadline: Instant::now() + within, answer };
         if calls.try_send(outgoing).is_err() {
             return Called::NotSent(
                 "too many calls to the station are waiting, or it is just leaving",
@@ -200,7 +201,7 @@ impl Registry {
     }
 
     /// Keeps an answer that came after its call was given up.
-    pub(crate) fn answered_late(&self, name: RequestId, outcome: Outcome) {
+    pub(crate) fn answered_late(&self, name: RequestId, outcome: CallOutcome) {
         self.late.lock().unwrap_or_else(PoisonError::into_inner).keep(name, outcome);
     }
 
@@ -211,28 +212,28 @@ impl Registry {
         late.by_name.get(name).map(|outcome| read(request, outcome.clone()))
     }
 
-    fn connections(&self) -> MutexGuard<'_, HashMap<String, Connection>> {
+    fn connections(&self) -> MutexGuard<'_, HashMap<String, ConnectedStation>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Turns the outcome of a call into the result for the caller.
-fn read(request: &CentralRequest, outcome: Outcome) -> Called {
+fn read(request: &CentralRequest, outcome: CallOutcome) -> Called {
     match outcome {
-        Outcome::Answered(payload) => match request.read_answer(&payload.message) {
+        CallOutcome::Answered(payload) => match request.read_confirmation(&payload.message) {
             Ok(answer) => Called::Answered(answer.message),
             Err(_) => Called::Unknown("the station's answer cannot be read"),
         },
-        Outcome::Refused(error) => Called::Refused(error.message),
-        Outcome::Unreadable(_) => Called::Unknown("the station's answer cannot be read"),
-        Outcome::TimedOut(Delivery::NeverWritten) => {
+        CallOutcome::Refused(error) => Called::Refused(error.message),
+        CallOutcome::Unreadable(_) => Called::Unknown("the station's answer cannot be read"),
+        CallOutcome::TimedOut(Transmission::NeverWritten) => {
             Called::NotSent("the station was busy with earlier calls")
         }
-        Outcome::ConnectionLost(Delivery::NeverWritten) => {
+        CallOutcome::ConnectionLost(Transmission::NeverWritten) => {
             Called::NotSent("the connection ended before the call was sent")
         }
-        Outcome::TimedOut(Delivery::MayBeWritten) => Called::Unknown(NO_ANSWER),
-        Outcome::ConnectionLost(Delivery::MayBeWritten) => {
+        CallOutcome::TimedOut(Transmission::MayBeWritten) => Called::Unknown(NO_ANSWER),
+        CallOutcome::ConnectionLost(Transmission::MayBeWritten) => {
             Called::Unknown("the connection ended before the station answered")
         }
     }
@@ -259,7 +260,7 @@ mod tests {
         let called = registry.call("CP1", None, &TRIGGER, Duration::from_secs(5));
         let answered = async {
             let outgoing = new.calls.recv().await.unwrap();
-            outgoing.answer.send(Outcome::TimedOut(Delivery::MayBeWritten)).unwrap();
+            outgoing.answer.send(CallOutcome::TimedOut(Transmission::MayBeWritten)).unwrap();
         };
         assert_eq!(tokio::join!(called, answered).0, Called::Unknown(NO_ANSWER));
         registry.leave("CP1", new.generation);
@@ -279,14 +280,14 @@ mod tests {
         let registry = Registry::default();
         let name = |number: usize| RequestId(number.to_string());
         for number in 0..=LATE_ANSWERS_MAX {
-            registry.answered_late(name(number), Outcome::TimedOut(Delivery::MayBeWritten));
+            registry.answered_late(name(number), CallOutcome::TimedOut(Transmission::MayBeWritten));
         }
         assert_eq!(registry.late_answer(&name(0), &TRIGGER), None);
         for number in 1..=LATE_ANSWERS_MAX {
             assert!(registry.late_answer(&name(number), &TRIGGER).is_some(), "{number}");
         }
         // The same one again takes no other's place.
-        registry.answered_late(name(1), Outcome::TimedOut(Delivery::MayBeWritten));
+        registry.answered_late(name(1), CallOutcome::TimedOut(Transmission::MayBeWritten));
         assert!(registry.late_answer(&name(2), &TRIGGER).is_some());
     }
 }

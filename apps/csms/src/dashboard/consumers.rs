@@ -2,9 +2,9 @@
 
 use super::markup::Html;
 use super::parts::{span, write_answer, write_cut};
-use super::view::{ConsumerKind, ConsumerState, ConsumerView, ParkedView, View};
+use super::view::{ConsumerKind, ConsumerState, ConsumerView, LiveView, ParkedView};
 
-pub(super) fn write_parked(html: &mut Html, view: &View) {
+pub(super) fn write_parked(html: &mut Html, view: &LiveView) {
     if view.parked.is_empty() {
         return;
     }
@@ -48,7 +48,7 @@ fn write_item(html: &mut Html, parked: &ParkedView) {
     html.raw("</article>");
 }
 
-pub(super) fn write_consumers(html: &mut Html, view: &View) {
+pub(super) fn write_consumers(html: &mut Html, view: &LiveView) {
     html.raw("<section aria-labelledby=\"behind\"><h2 id=\"behind\">Behind the log</h2>");
     if view.consumers.is_empty() {
         html.raw("<p class=\"soft\">It is starting.</p></section>\n");

@@ -9,13 +9,13 @@ use super::parts::{
     write_head, write_time,
 };
 use super::view::{
-    Admission, Connection, ConnectorView, Counts, EffectView, OpenState, StationView, Tone,
-    TransactionView, View,
+    Admission, ConnectionView, ConnectorView, Counts, EffectView, LiveView, OpenState, StationView,
+    TransactionView,
 };
 
 /// Renders the whole page.
 #[must_use]
-pub fn page(view: &View) -> String {
+pub fn page(view: &LiveView) -> String {
     let mut html = Html::default();
     write_head(&mut html, "Charging stations", "/", Refresh::Live);
     html.raw("<main id=\"live\">");
@@ -34,13 +34,13 @@ pub fn page(view: &View) -> String {
 
 /// Renders the part of the page that changes.
 #[must_use]
-pub fn live(view: &View) -> String {
+pub fn live(view: &LiveView) -> String {
     let mut html = Html::default();
     write_live(&mut html, view);
     html.finish()
 }
 
-fn write_live(html: &mut Html, view: &View) {
+fn write_live(html: &mut Html, view: &LiveView) {
     if let Some(missing) = &view.missing {
         html.raw("<p class=\"card doubt\" role=\"alert\">Some of this page cannot be read now: ")
             .text(missing)
@@ -70,7 +70,7 @@ fn write_live(html: &mut Html, view: &View) {
     write_consumers(html, view);
 }
 
-fn write_first_steps(html: &mut Html, view: &View) {
+fn write_first_steps(html: &mut Html, view: &LiveView) {
     html.raw(
         "<section aria-labelledby=\"first\"><h2 id=\"first\">No station has connected yet</h2>",
     );
@@ -90,7 +90,7 @@ fn write_first_steps(html: &mut Html, view: &View) {
     html.raw("-d '{\"connectorId\": 1, \"idTag\": \"TAG-1\"}'</pre></section>\n");
 }
 
-fn write_counts(html: &mut Html, view: &View) {
+fn write_counts(html: &mut Html, view: &LiveView) {
     let Counts { stations, online, running, faulted } = view.counts;
     let doubts =
         view.effects.iter().filter(|effect| matches!(effect.state, OpenState::InDoubt(_))).count();
@@ -137,7 +137,7 @@ fn write_doubt(html: &mut Html, effect: &EffectView, now: Timestamp) {
     html.raw("<span class=\"soft\" role=\"status\" data-note></span></div></article>");
 }
 
-fn write_lapsed(html: &mut Html, view: &View) {
+fn write_lapsed(html: &mut Html, view: &LiveView) {
     if view.lapsed.is_empty() {
         return;
     }
@@ -164,16 +164,16 @@ fn write_station(html: &mut Html, station: &StationView, now: Timestamp) {
         .text(&station.identity)
         .raw("</h3>");
     match station.connection {
-        Connection::Online(_) => html.element("span", "tag ready", "online"),
-        Connection::Offline(_) => html.element("span", "tag wrong", "offline"),
-        Connection::Unknown => html.element("span", "tag quiet", "not heard of"),
+        ConnectionView::Online(_) => html.element("span", "tag ready", "online"),
+        ConnectionView::Offline(_) => html.element("span", "tag wrong", "offline"),
+        ConnectionView::Unknown => html.element("span", "tag quiet", "not heard of"),
     };
     html.raw("</div><p class=\"soft\">")
         .text(station.model.as_deref().unwrap_or("has not said what it is"));
     if let Some(firmware) = &station.firmware {
         html.raw(" · firmware ").text(firmware);
     }
-    if let Connection::Online(since) | Connection::Offline(since) = station.connection {
+    if let ConnectionView::Online(since) | ConnectionView::Offline(since) = station.connection {
         html.raw(" · for ");
         write_time(html, since, span(now.since(since).as_secs()));
     }
@@ -203,7 +203,7 @@ fn write_connector(html: &mut Html, connector: &ConnectorView, now: Timestamp) {
     html.raw("</li>");
 }
 
-fn write_transactions(html: &mut Html, view: &View) {
+fn write_transactions(html: &mut Html, view: &LiveView) {
     html.raw("<section aria-labelledby=\"charging\"><h2 id=\"charging\">Charging now</h2>");
     if view.transactions.is_empty() {
         html.raw("<p class=\"soft\">Nobody.</p></section>\n");

@@ -1,9 +1,9 @@
 //! The dashboard: rendered on the server; its first page is live.
 //!
-//! Pure functions from a [`View`]: [`page`] is the document, [`live`] the part of it that changes.
-//! The page listens to server-sent events at `/live`; each event named `view` carries a new
-//! [`live`] as its data, each line of it as a `data:` line. Style and script are assets of their
-//! own, so that the page needs no inline code.
+//! Pure functions from a [`LiveView`]: [`page`] is the document, [`live`] the part of it that
+//! changes. The page listens to server-sent events at `/live`; each event named `view` carries a
+//! new [`live`] as its data, each line of it as a `data:` line. Style and script are assets of
+//! their own, so that the page needs no inline code.
 //!
 //! - `view`: what the pages show, as plain values; `web` fills them
 //! - `live`: the first page; `consumers`: its sections about what follows the log
@@ -22,9 +22,9 @@ mod view;
 pub use live::{live, page};
 pub use pages::{energy_page, transactions_page};
 pub use view::{
-    Admission, Connection, ConnectorView, ConsumerKind, ConsumerState, ConsumerView, Counts,
-    EffectView, EnergyDay, EnergyView, LapsedView, OpenState, ParkedView, StationView, Tone,
-    TransactionLine, TransactionView, TransactionsView, View,
+    Admission, ConnectionView, ConnectorView, ConsumerKind, ConsumerState, ConsumerView, Counts,
+    EffectView, EnergyDay, EnergyView, LapsedView, LiveView, OpenState, ParkedView, StationView,
+    Tone, TransactionLine, TransactionView, TransactionsView,
 };
 
 /// The style sheet, served at `/dashboard.css`.

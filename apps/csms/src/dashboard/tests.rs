@@ -13,8 +13,8 @@ fn ago(seconds: u64) -> Timestamp {
     now().minus(Duration::from_secs(seconds))
 }
 
-fn empty() -> View {
-    View {
+fn empty() -> LiveView {
+    LiveView {
         as_of: now(),
         connect_url: "ws://127.0.0.1:8180/ocpp/".to_owned(),
         api_url: "http://127.0.0.1:8180/api".to_owned(),
@@ -42,7 +42,11 @@ fn connector(number: u32, status: &str, tone: Tone) -> ConnectorView {
     }
 }
 
-fn station(identity: &str, connection: Connection, connectors: Vec<ConnectorView>) -> StationView {
+fn station(
+    identity: &str,
+    connection: ConnectionView,
+    connectors: Vec<ConnectorView>,
+) -> StationView {
     StationView {
         identity: identity.to_owned(),
         model: Some("Voltera Duo 22".to_owned()),
@@ -64,30 +68,34 @@ fn effect(id: u64, station: &str, state: OpenState) -> EffectView {
 }
 
 /// A day like many.
-fn typical() -> View {
+fn typical() -> LiveView {
     let mut faulted = connector(2, "Faulted", Tone::Wrong);
     faulted.error = Some("UnderVoltage".to_owned());
     let mut held = connector(1, "Available", Tone::Waiting);
     held.held_for = Some("held for TAG-7".to_owned());
-    View {
+    LiveView {
         counts: Counts { stations: 4, online: 2, running: 2, faulted: 1 },
         stations: vec![
             station(
                 "CP-1",
-                Connection::Online(ago(8_000)),
+                ConnectionView::Online(ago(8_000)),
                 vec![connector(0, "Available", Tone::Ready), held, faulted],
             ),
             station(
                 "CP-2",
-                Connection::Online(ago(90_000)),
+                ConnectionView::Online(ago(90_000)),
                 vec![connector(1, "Charging", Tone::Busy), connector(2, "Available", Tone::Ready)],
             ),
             station(
                 "Garage Nord / 3",
-                Connection::Offline(ago(700)),
+                ConnectionView::Offline(ago(700)),
                 vec![connector(1, "Unavailable", Tone::Quiet)],
             ),
-            station("CP-4", Connection::Unknown, vec![connector(1, "Preparing", Tone::Waiting)]),
+            station(
+                "CP-4",
+                ConnectionView::Unknown,
+                vec![connector(1, "Preparing", Tone::Waiting)],
+            ),
         ],
         transactions: vec![
             TransactionView {
@@ -124,7 +132,9 @@ fn an_empty_page_says_how_to_begin() {
     assert!(page.contains("ws://127.0.0.1:8180/ocpp/CP-1"));
     assert!(page.contains("/stations/CP-1/remote-start?wait=30s"));
     assert!(!page.contains("Bearer"));
-    assert!(super::page(&View { admission: Admission::Registered, ..empty() }).contains("Bearer"));
+    assert!(
+        super::page(&LiveView { admission: Admission::Registered, ..empty() }).contains("Bearer")
+    );
 }
 
 #[test]
@@ -158,7 +168,7 @@ fn consumer(name: &str, behind: u64, per_second: u64, state: ConsumerState) -> C
 fn what_is_behind_tells_how_far_how_long_and_what_it_waits_for() {
     let stuck = consumer("transactions", 30, 0, ConsumerState::Stuck);
     let building = consumer("daily_energy v2", 9_000, 100, ConsumerState::Building);
-    let live = live(&View { consumers: vec![stuck, building], ..typical() });
+    let live = live(&LiveView { consumers: vec![stuck, building], ..typical() });
     for said in [
         "does not move",
         ">30 <",
@@ -185,7 +195,7 @@ fn what_is_parked_comes_first_and_can_be_tried_again_or_let_go() {
         skip: r#"{"position":77}"#.to_owned(),
     };
     let behind_it = ParkedView { position: 78, error: None, ..parked.clone() };
-    let live = live(&View { parked: vec![parked, behind_it], parked_total: 40, ..typical() });
+    let live = live(&LiveView { parked: vec![parked, behind_it], parked_total: 40, ..typical() });
     assert!(live.find("Parked</h2>").unwrap() < live.find("Stations</h2>").unwrap());
     for said in [
         "2 of 40",
@@ -202,7 +212,7 @@ fn what_is_parked_comes_first_and_can_be_tried_again_or_let_go() {
 #[test]
 fn what_cannot_be_read_is_said_on_every_page() {
     let why = || "the database <is away>".to_owned();
-    let live = live(&View { missing: Some(why()), ..typical() });
+    let live = live(&LiveView { missing: Some(why()), ..typical() });
     let energy = EnergyView {
         from: String::new(),
         to: String::new(),
@@ -232,7 +242,7 @@ fn what_cannot_be_read_is_said_on_every_page() {
 fn what_is_left_out_is_said_and_counted() {
     assert!(!live(&typical()).contains(" of "));
     let counts = Counts { stations: 1_200, online: 900, running: 777, faulted: 3 };
-    let live = live(&View { counts, ..typical() });
+    let live = live(&LiveView { counts, ..typical() });
     for said in [">4 of 1200<", ">2 of 777<", ">900 / 1200<", ">777<", ">3<"] {
         assert!(live.contains(said), "{said} in {live}");
     }

@@ -4,7 +4,7 @@ use leftfold::prelude::Timestamp;
 
 /// Everything on the page, at one moment.
 #[derive(Clone, Debug, PartialEq)]
-pub struct View {
+pub struct LiveView {
     /// Moment of the view.
     pub as_of: Timestamp,
     /// URL that charge points connect to, without the identity: `ws://127.0.0.1:8180/ocpp/`.
@@ -202,14 +202,14 @@ pub struct StationView {
     /// Version of the firmware; `None` if the station has not sent it.
     pub firmware: Option<String>,
     /// Connection of the station.
-    pub connection: Connection,
+    pub connection: ConnectionView,
     /// Its connectors by number; 0 is the station itself.
     pub connectors: Vec<ConnectorView>,
 }
 
 /// Connection of a station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connection {
+pub enum ConnectionView {
     /// Online, since this moment.
     Online(Timestamp),
     /// Offline, since this moment.

@@ -55,12 +55,12 @@ pub struct AvailabilityFold {
     from: Timestamp,
     to: Timestamp,
     /// Present state, and the moment since which it holds; `None` before the first event.
-    state: Option<(Timestamp, State)>,
+    state: Option<(Timestamp, OnlineState)>,
     so_far: Availability,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum OnlineState {
     Online,
     Offline(OfflineReason),
 }
@@ -77,14 +77,14 @@ impl AvailabilityFold {
     /// Takes an event.
     pub fn apply(&mut self, event: &StationEvent) {
         let (at, next) = match event {
-            StationEvent::CameOnline { at } => (*at, State::Online),
-            StationEvent::WentOffline { at, reason } => (*at, State::Offline(*reason)),
+            StationEvent::CameOnline { at } => (*at, OnlineState::Online),
+            StationEvent::WentOffline { at, reason } => (*at, OnlineState::Offline(*reason)),
             _ => return,
         };
         match self.state {
             // Nothing has changed but perhaps the reason: the outage is the one that began first.
-            Some((_, State::Online)) if next == State::Online => {}
-            Some((_, State::Offline(_))) if next != State::Online => {}
+            Some((_, OnlineState::Online)) if next == OnlineState::Online => {}
+            Some((_, OnlineState::Offline(_))) if next != OnlineState::Online => {}
             Some((since, state)) => {
                 let at = at.max(since);
                 self.end(since, state, Some(at));
@@ -104,14 +104,14 @@ impl AvailabilityFold {
     }
 
     /// Counts the part of a state that lies within the span.
-    fn end(&mut self, since: Timestamp, state: State, until: Option<Timestamp>) {
+    fn end(&mut self, since: Timestamp, state: OnlineState, until: Option<Timestamp>) {
         // What ends with the span or later has not ended in it.
         let until = until.filter(|until| *until < self.to);
         let within = until.unwrap_or(self.to).since(since.max(self.from));
         match state {
-            State::Online => self.so_far.online += within,
-            State::Offline(_) if within.is_zero() => {}
-            State::Offline(reason) => {
+            OnlineState::Online => self.so_far.online += within,
+            OnlineState::Offline(_) if within.is_zero() => {}
+            OnlineState::Offline(reason) => {
                 self.so_far.offline += within;
                 self.so_far.outages_total += 1;
                 if self.so_far.outages.len() < OUTAGES_MAX {

@@ -138,7 +138,7 @@ impl Reservation {
 
 /// A request of ours has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Answered {
+pub struct RequestAnswered {
     /// Id of the request.
     pub request: RequestId,
     /// Outcome of the request.

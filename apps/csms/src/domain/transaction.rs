@@ -1,8 +1,8 @@
 //! A transaction: a station's reports of its start and its stop.
 //!
 //! Stations report facts, perhaps long after they happened, perhaps twice. Two reports are the same
-//! if their content is, see [`Started::natural_key`] and [`Stopped::natural_key`]; the message id
-//! says nothing.
+//! if their content is, see [`TransactionStarted::natural_key`] and
+//! [`TransactionStopped::natural_key`]; the message id says nothing.
 
 use leftfold::prelude::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::ocpp::v16::{AuthorizationStatus, MeterValue, Reason, TransactionId};
 
 /// A station reported that a transaction started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Started {
+pub struct TransactionStarted {
     /// Id that the transaction was given.
     pub transaction_id: TransactionId,
     /// Connector; 0 if the station did not say.
@@ -41,7 +41,7 @@ pub struct Started {
     pub remote_start: Option<RequestId>,
 }
 
-impl Started {
+impl TransactionStarted {
     /// Returns the key that two reports of a station have in common if they are about the same
     /// start; `None` if the start has no moment: then only a start that is still running can be
     /// recognized.
@@ -63,7 +63,7 @@ impl Started {
 
 /// A station reported that a transaction stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stopped {
+pub struct TransactionStopped {
     /// Id of the transaction, as the station said it: any number; `None` if it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction_id: Option<i64>,
@@ -86,7 +86,7 @@ pub struct Stopped {
     pub transaction_data: Vec<MeterValue>,
 }
 
-impl Stopped {
+impl TransactionStopped {
     /// Returns the key that two reports of a station have in common if they are about the same
     /// stop.
     #[must_use]
@@ -124,8 +124,8 @@ pub struct Transaction {
     pub stop_requested: Option<(RequestId, Timestamp)>,
 }
 
-impl From<&Started> for Transaction {
-    fn from(started: &Started) -> Self {
+impl From<&TransactionStarted> for Transaction {
+    fn from(started: &TransactionStarted) -> Self {
         Self {
             id: started.transaction_id,
             connector_id: started.connector_id,

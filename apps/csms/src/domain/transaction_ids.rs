@@ -38,7 +38,7 @@ pub struct TransactionIds {
 
 /// Reserves the next block.
 #[derive(Clone, Copy, Debug)]
-pub struct Reserve;
+pub struct ReserveBlock;
 
 /// No number is left.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -48,7 +48,7 @@ pub struct UsedUp;
 impl Aggregate for TransactionIds {
     const CATEGORY: &'static str = "transaction_ids";
     type Event = TransactionIdsEvent;
-    type Command = Reserve;
+    type Command = ReserveBlock;
     type Refusal = UsedUp;
 
     fn apply(&mut self, event: &TransactionIdsEvent) {
@@ -56,7 +56,7 @@ impl Aggregate for TransactionIds {
         self.through = *through;
     }
 
-    fn decide(&self, _: &Reserve) -> Result<Vec<TransactionIdsEvent>, UsedUp> {
+    fn decide(&self, _: &ReserveBlock) -> Result<Vec<TransactionIdsEvent>, UsedUp> {
         let through = self.through + BLOCK;
         if through > i64::from(i32::MAX) {
             Err(UsedUp)
@@ -74,13 +74,13 @@ mod tests {
     #[test]
     fn blocks_follow_each_other_and_end_with_32_bits() {
         given::<TransactionIds>([])
-            .when(Reserve)
+            .when(ReserveBlock)
             .then([TransactionIdsEvent::Reserved { through: 64 }]);
         let taken = TransactionIdsEvent::Reserved { through: 64 };
         given::<TransactionIds>([taken])
-            .when(Reserve)
+            .when(ReserveBlock)
             .then([TransactionIdsEvent::Reserved { through: 128 }]);
         let nearly_all = TransactionIdsEvent::Reserved { through: i64::from(i32::MAX) - 63 };
-        given::<TransactionIds>([nearly_all]).when(Reserve).then_refused(UsedUp);
+        given::<TransactionIds>([nearly_all]).when(ReserveBlock).then_refused(UsedUp);
     }
 }

@@ -3,7 +3,7 @@
 
 /// A place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum FaultPoint {
     /// A request is recorded, and nothing has been attempted. Effects are not carried out, so that
     /// this is certain.
     BeforeAttempt,
@@ -11,7 +11,7 @@ pub(crate) enum Fault {
     AfterOutcome,
 }
 
-impl Fault {
+impl FaultPoint {
     /// Tells whether the process ends here.
     pub(crate) fn is_set(self) -> bool {
         let name = match self {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use leftfold::prelude::{Runtime, Timestamp};
 use leftfold::runtime::{Conclusion, Performed, Policy};
 
-pub(crate) use fault::Fault;
+pub(crate) use fault::FaultPoint;
 use remote_start::RemoteStartTransaction;
 use remote_stop::RemoteStopTransaction;
 use reservation::{CancelReservation, ReserveNow};
@@ -27,15 +27,15 @@ use unlock::UnlockConnector;
 
 use crate::app::Csms;
 use crate::connections::Called;
-use crate::domain::request::{Answered, RequestId, StationAnswer};
+use crate::domain::request::{RequestAnswered, RequestId, StationAnswer};
 use crate::ocpp::v16::{
-    Answer, CancelReservationStatus, CentralRequest, RemoteStartStopStatus, ReservationStatus,
-    UnlockStatus,
+    CancelReservationStatus, CentralRequest, RemoteStartStopStatus, ReservationStatus,
+    StationConfirmation, UnlockStatus,
 };
 
 /// Has a runtime send the requests to the stations.
 pub(crate) fn register(runtime: Runtime, csms: &Arc<Csms>) -> Runtime {
-    if Fault::BeforeAttempt.is_set() {
+    if FaultPoint::BeforeAttempt.is_set() {
         return runtime;
     }
     runtime
@@ -86,12 +86,12 @@ fn doubt(reason: &str) -> Performed<StationAnswer> {
     Performed::InDoubt { reason: reason.to_owned() }
 }
 
-fn answered(request: &RequestId, conclusion: &Conclusion<StationAnswer>) -> Answered {
+fn answered(request: &RequestId, conclusion: &Conclusion<StationAnswer>) -> RequestAnswered {
     let answer = match conclusion {
         Conclusion::Done(answer) => answer.clone(),
         Conclusion::NotDone { reason } => StationAnswer::NotDone { reason: reason.clone() },
     };
-    Answered { request: request.clone(), answer }
+    RequestAnswered { request: request.clone(), answer }
 }
 
 /// Turns the result of a call into the result of an attempt.
@@ -100,19 +100,22 @@ fn performed(called: Called) -> Performed<StationAnswer> {
         |status: &str| Performed::Done(StationAnswer::Rejected { status: status.to_owned() });
     match called {
         Called::Answered(
-            Answer::RemoteStartTransaction(RemoteStartStopStatus::Accepted)
-            | Answer::RemoteStopTransaction(RemoteStartStopStatus::Accepted)
-            | Answer::UnlockConnector(UnlockStatus::Unlocked)
-            | Answer::ReserveNow(ReservationStatus::Accepted)
-            | Answer::CancelReservation(CancelReservationStatus::Accepted),
+            StationConfirmation::RemoteStartTransaction(RemoteStartStopStatus::Accepted)
+            | StationConfirmation::RemoteStopTransaction(RemoteStartStopStatus::Accepted)
+            | StationConfirmation::UnlockConnector(UnlockStatus::Unlocked)
+            | StationConfirmation::ReserveNow(ReservationStatus::Accepted)
+            | StationConfirmation::CancelReservation(CancelReservationStatus::Accepted),
         ) => Performed::Done(StationAnswer::Accepted),
         Called::Answered(
-            Answer::RemoteStartTransaction(status) | Answer::RemoteStopTransaction(status),
+            StationConfirmation::RemoteStartTransaction(status)
+            | StationConfirmation::RemoteStopTransaction(status),
         ) => rejected(status.as_str()),
-        Called::Answered(Answer::UnlockConnector(status)) => rejected(status.as_str()),
-        Called::Answered(Answer::ReserveNow(status)) => rejected(status.as_str()),
-        Called::Answered(Answer::CancelReservation(status)) => rejected(status.as_str()),
-        Called::Answered(Answer::TriggerMessage(status)) => rejected(status.as_str()),
+        Called::Answered(StationConfirmation::UnlockConnector(status)) => rejected(status.as_str()),
+        Called::Answered(StationConfirmation::ReserveNow(status)) => rejected(status.as_str()),
+        Called::Answered(StationConfirmation::CancelReservation(status)) => {
+            rejected(status.as_str())
+        }
+        Called::Answered(StationConfirmation::TriggerMessage(status)) => rejected(status.as_str()),
         Called::Refused(error) => rejected(error.code.as_str()),
         Called::NotSent(reason) => Performed::NotDone { reason: reason.to_owned() },
         Called::Unknown(reason) => doubt(reason),

@@ -20,7 +20,7 @@ use crate::connections::Called;
 use crate::domain::request::{RemoteStartRequested, StationAnswer};
 use crate::domain::station::{Station, StationCommand};
 use crate::ocpp::v16::{
-    Answer, CentralRequest, ChargePointStatus, MessageTrigger, TriggerMessageStatus,
+    CentralRequest, ChargePointStatus, MessageTrigger, StationConfirmation, TriggerMessageStatus,
 };
 
 /// Time that a station may take to send a report after it agreed to send it.
@@ -90,7 +90,9 @@ impl Csms {
         let request = trigger_status(intent.connector_id);
         let called =
             self.registry.call(&intent.station, None, &request, self.config.call_timeout).await;
-        if called != Called::Answered(Answer::TriggerMessage(TriggerMessageStatus::Accepted)) {
+        if called
+            != Called::Answered(StationConfirmation::TriggerMessage(TriggerMessageStatus::Accepted))
+        {
             return doubt("the station does not say how its connector is");
         }
         if !matches!(

@@ -16,7 +16,7 @@ use crate::domain::id_tag::IdTag;
 use crate::domain::meter::{self, MeterEvent};
 use crate::domain::moment;
 use crate::domain::station::{Booted, StationCommand, StationEvent, StationRefusal};
-use crate::domain::transaction::{Started, Stopped};
+use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 use crate::ocpp::frame::ErrorCode;
 use crate::ocpp::session::{Reply, StationCall};
 use crate::ocpp::v16::{
@@ -55,7 +55,7 @@ impl From<ReportError> for Reply {
 }
 
 /// One report, on its way.
-struct Report<'a> {
+struct StationReport<'a> {
     csms: &'a Csms,
     station: &'a str,
     /// The message that it came with.
@@ -82,7 +82,7 @@ pub(super) async fn answer(csms: &Csms, station: &str, received: &StationCall) -
             json!({ "violations": violations, "raw": raw }).to_string().into()
         }
     };
-    let report = Report {
+    let report = StationReport {
         csms,
         station,
         cause: Cause::message(call.id.as_str()).ok(),
@@ -117,10 +117,10 @@ pub(super) async fn answer(csms: &Csms, station: &str, received: &StationCall) -
     }
 }
 
-type Answered = Result<Confirmation, ReportError>;
+type Confirmed = Result<Confirmation, ReportError>;
 
-impl Report<'_> {
-    async fn boot(&self, boot: BootNotification) -> Answered {
+impl StationReport<'_> {
+    async fn boot(&self, boot: BootNotification) -> Confirmed {
         // After a restart all stations boot at once; those that wait here are served within
         // seconds.
         let _turn = self.csms.boots.acquire().await;
@@ -141,7 +141,7 @@ impl Report<'_> {
         Ok(Confirmation::BootNotification { status, current_time, interval_s })
     }
 
-    async fn heartbeat(&self) -> Answered {
+    async fn heartbeat(&self) -> Confirmed {
         if self.csms.config.keep_heartbeats {
             let heartbeat = StationEvent::HeartbeatReceived { at: self.now };
             self.csms.stations.record(self.station, &[heartbeat]).await?;
@@ -149,7 +149,7 @@ impl Report<'_> {
         Ok(Confirmation::Heartbeat { current_time: jiff::Timestamp::now() })
     }
 
-    async fn status(&self, status: StatusNotification) -> Answered {
+    async fn status(&self, status: StatusNotification) -> Confirmed {
         let report = StatusChanged {
             connector_id: status.connector_id,
             status: status.status,
@@ -165,14 +165,14 @@ impl Report<'_> {
         Ok(Confirmation::StatusNotification)
     }
 
-    async fn authorize(&self, id_tag: &str) -> Answered {
+    async fn authorize(&self, id_tag: &str) -> Confirmed {
         Ok(Confirmation::Authorize { id_tag_info: self.tag(id_tag).await? })
     }
 
-    async fn start(&self, start: StartTransaction) -> Answered {
+    async fn start(&self, start: StartTransaction) -> Confirmed {
         let id_tag = start.id_tag.unwrap_or_default();
         let info = self.tag(&id_tag).await?;
-        let started = Started {
+        let started = TransactionStarted {
             transaction_id: self.csms.transaction_numbers.next().await?,
             connector_id: start.connector_id.unwrap_or(0),
             id_tag,
@@ -206,8 +206,8 @@ impl Report<'_> {
         })
     }
 
-    async fn stop(&self, stop: StopTransaction) -> Answered {
-        let stopped = Stopped {
+    async fn stop(&self, stop: StopTransaction) -> Confirmed {
+        let stopped = TransactionStopped {
             transaction_id: stop.transaction_id,
             id_tag: stop.id_tag,
             meter_stop_wh: stop.meter_stop,
@@ -229,7 +229,7 @@ impl Report<'_> {
     }
 
     /// Facts that nothing depends on: recorded without a condition, but once.
-    async fn meter_values(&self, read: MeterValues) -> Answered {
+    async fn meter_values(&self, read: MeterValues) -> Confirmed {
         let MeterValues { connector_id, transaction_id, meter_values } = read;
         let all_have_moments =
             !meter_values.is_empty() && meter_values.iter().all(|value| value.timestamp.is_some());
@@ -293,7 +293,7 @@ impl Report<'_> {
 async fn running(
     csms: &Csms,
     station: &str,
-    started: &Started,
+    started: &TransactionStarted,
 ) -> Result<TransactionId, ReportError> {
     let station = csms.stations.load(station).await?;
     station

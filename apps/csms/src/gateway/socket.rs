@@ -13,18 +13,19 @@ use tokio::time::{Interval, MissedTickBehavior, interval_at, sleep_until, timeou
 use super::report::answer;
 use super::silence::come_online;
 use crate::app::Csms;
-use crate::connections::{Outgoing, Place, SignOfLife};
+use crate::connections::{OutgoingCall, RegisteredConnection, SignOfLife};
 use crate::domain::request::RequestId;
 use crate::ocpp::frame::MessageId;
 use crate::ocpp::session::{
-    CallKey, Delivery, Limits, Outcome, Output, Received, Reply, Session, Settled, StationCall,
+    CallKey, CallOutcome, Limits, Received, Reply, Session, SessionOutput, SettledCall,
+    StationCall, Transmission,
 };
 
 /// Time that writing one message may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Work for the station, done one job after the other, so that its messages keep their order.
-enum Job {
+enum StationJob {
     ComeOnline,
     Answer(StationCall),
 }
@@ -36,10 +37,10 @@ struct Connection {
     station: Arc<str>,
     socket: WebSocket,
     session: Session,
-    place: Place,
+    place: RegisteredConnection,
     /// Callers that await the answers to our calls.
-    waiting: HashMap<MessageId, oneshot::Sender<Outcome>>,
-    jobs: VecDeque<Job>,
+    waiting: HashMap<MessageId, oneshot::Sender<CallOutcome>>,
+    jobs: VecDeque<StationJob>,
     working: Option<Working>,
     pings: Interval,
 }
@@ -89,9 +90,9 @@ impl Connection {
         self.place.calls.close();
         while let Some(outgoing) = self.place.calls.recv().await {
             // Whoever called may be gone.
-            let _ = outgoing.answer.send(Outcome::ConnectionLost(Delivery::NeverWritten));
+            let _ = outgoing.answer.send(CallOutcome::ConnectionLost(Transmission::NeverWritten));
         }
-        for Settled { id, outcome } in self.session.close() {
+        for SettledCall { id, outcome } in self.session.close() {
             settle(&mut self.waiting, &id, outcome);
         }
         if let End::Close(code, reason) = end {
@@ -104,8 +105,10 @@ impl Connection {
     async fn write(&mut self) -> Result<(), End> {
         while let Some(output) = self.session.poll(Instant::now()) {
             match output {
-                Output::Settled(Settled { id, outcome }) => settle(&mut self.waiting, &id, outcome),
-                Output::Send(text) => self.send(Message::text(text)).await?,
+                SessionOutput::Settled(SettledCall { id, outcome }) => {
+                    settle(&mut self.waiting, &id, outcome)
+                }
+                SessionOutput::Send(text) => self.send(Message::text(text)).await?,
             }
         }
         Ok(())
@@ -126,11 +129,11 @@ impl Connection {
         let (csms, station) = (self.csms.clone(), self.station.clone());
         self.working = Some(Box::pin(async move {
             match job {
-                Job::ComeOnline => {
+                StationJob::ComeOnline => {
                     come_online(&csms, &station).await;
                     None
                 }
-                Job::Answer(call) => Some((call.key, answer(&csms, &station, &call).await)),
+                StationJob::Answer(call) => Some((call.key, answer(&csms, &station, &call).await)),
             }
         }));
     }
@@ -174,20 +177,20 @@ impl Connection {
         }
     }
 
-    fn call(&mut self, Outgoing { call, deadline, answer }: Outgoing) {
+    fn call(&mut self, OutgoingCall { call, deadline, answer }: OutgoingCall) {
         let id = call.id.clone();
         match self.session.call(call, deadline) {
             Ok(()) => drop(self.waiting.insert(id, answer)),
             Err(rejected) => {
                 tracing::warn!(station = &*self.station, %rejected, "a call was not sent");
-                let _ = answer.send(Outcome::ConnectionLost(Delivery::NeverWritten));
+                let _ = answer.send(CallOutcome::ConnectionLost(Transmission::NeverWritten));
             }
         }
     }
 
     fn take(&mut self, message: Message) -> Result<(), End> {
         if self.csms.liveness.heard(&self.station) == SignOfLife::First {
-            self.jobs.push_back(Job::ComeOnline);
+            self.jobs.push_back(StationJob::ComeOnline);
         }
         let text = match message {
             Message::Text(text) => text,
@@ -198,8 +201,10 @@ impl Connection {
             }
         };
         match self.session.received(&text, Instant::now()) {
-            Received::Call(call) => self.jobs.push_back(Job::Answer(call)),
-            Received::Settled(Settled { id, outcome }) => settle(&mut self.waiting, &id, outcome),
+            Received::Call(call) => self.jobs.push_back(StationJob::Answer(call)),
+            Received::Settled(SettledCall { id, outcome }) => {
+                settle(&mut self.waiting, &id, outcome)
+            }
             Received::Late { id, outcome } => self.answered_late(&id, outcome),
             Received::Repeated { id } | Received::InProgress { id } => {
                 tracing::debug!(station = &*self.station, %id, "a message came again");
@@ -221,16 +226,16 @@ impl Connection {
     }
 
     /// An answer that came too late for its call may still resolve a doubt.
-    fn answered_late(&self, id: &MessageId, outcome: Outcome) {
+    fn answered_late(&self, id: &MessageId, outcome: CallOutcome) {
         self.csms.registry.answered_late(RequestId(id.as_str().to_owned()), outcome);
         self.csms.look_again();
     }
 }
 
 fn settle(
-    waiting: &mut HashMap<MessageId, oneshot::Sender<Outcome>>,
+    waiting: &mut HashMap<MessageId, oneshot::Sender<CallOutcome>>,
     id: &MessageId,
-    outcome: Outcome,
+    outcome: CallOutcome,
 ) {
     if let Some(answer) = waiting.remove(id) {
         // Whoever called may be gone.

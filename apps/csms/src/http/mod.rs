@@ -6,5 +6,7 @@
 mod guard;
 mod problem;
 
-pub(crate) use guard::{admit, admit_station, guard};
-pub(crate) use problem::{Problem, execute_failed};
+pub use guard::admit_station;
+pub(crate) use guard::{admit, guard};
+pub use problem::Problem;
+pub(crate) use problem::execute_failed;

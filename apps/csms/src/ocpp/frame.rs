@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::open_enum::open_enum;
-use super::reading::{Notes, Read, ViolationKind, cut, text_of};
+use super::reading::{Notes, ViolationKind, WithViolations, cut, text_of};
 
 /// The largest frame that is read, in bytes. A socket should accept somewhat more, so that the
 /// sender of a larger one gets an answer instead of a closed connection.
@@ -244,7 +244,7 @@ impl Frame {
     /// Reads a frame. Tolerated and recorded: a message type that is a text, an id that is a
     /// number, missing or surplus elements at the end, a payload that is missing, and stray byte
     /// order marks and NULs around the frame.
-    pub fn parse(text: &str) -> Result<Read<Self>, FrameError> {
+    pub fn parse(text: &str) -> Result<WithViolations<Self>, FrameError> {
         if text.len() > FRAME_BYTES_MAX {
             return Err(broken(text, FrameProblem::TooLarge { bytes: text.len() }));
         }

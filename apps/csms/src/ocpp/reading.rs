@@ -29,7 +29,7 @@ const PATH_CHARS_MAX: usize = 96;
 
 /// A message as it was understood, with its departures from the specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Read<T> {
+pub struct WithViolations<T> {
     /// The message.
     pub message: T,
     /// The departures from the specification that were tolerated, at most [`VIOLATIONS_MAX`].
@@ -128,8 +128,8 @@ impl Notes {
         }
     }
 
-    pub(crate) fn read<T>(self, message: T) -> Read<T> {
-        Read { message, violations: self.0 }
+    pub(crate) fn read<T>(self, message: T) -> WithViolations<T> {
+        WithViolations { message, violations: self.0 }
     }
 }
 

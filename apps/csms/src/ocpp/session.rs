@@ -38,7 +38,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use super::frame::{Call, CallError, CallResult, ErrorCode, Frame, FrameError, MessageId, Payload};
-use super::reading::{Read, Violation};
+use super::reading::{Violation, WithViolations};
 
 /// Actions that report something and whose answer does not age, so that an exact repetition may be
 /// answered again.
@@ -74,18 +74,18 @@ pub struct Session {
     /// Answers to the station that are still to be written.
     replies: VecDeque<String>,
     /// Calls of ours that have not been handed out.
-    queue: VecDeque<Pending>,
+    queue: VecDeque<QueuedCall>,
     /// The call of ours that has been handed out and awaits its answer.
     outstanding: Option<Awaited>,
     timed_out: VecDeque<MessageId>,
     /// Calls of the station that have not been answered, oldest first.
     unanswered: VecDeque<Unanswered>,
-    latest: Option<Answered>,
+    latest: Option<LatestReply>,
     next_key: u64,
 }
 
 #[derive(Debug)]
-struct Pending {
+struct QueuedCall {
     call: Call,
     deadline: Instant,
 }
@@ -105,7 +105,7 @@ struct Unanswered {
 }
 
 #[derive(Debug)]
-struct Answered {
+struct LatestReply {
     print: Print,
     reply: String,
     at: Instant,
@@ -142,7 +142,7 @@ pub enum Received {
     /// A call to handle and answer.
     Call(StationCall),
     /// An answer to the call of ours that was outstanding.
-    Settled(Settled),
+    Settled(SettledCall),
     /// The latest call again; the same answer is sent again. Nothing to do.
     Repeated {
         /// Its message id.
@@ -159,7 +159,7 @@ pub enum Received {
         /// The call's id.
         id: MessageId,
         /// The answer.
-        outcome: Outcome,
+        outcome: CallOutcome,
     },
     /// An answer that belongs to no call of ours; ignored.
     Unsolicited {
@@ -176,31 +176,31 @@ pub enum Received {
 
 /// The end of a call of ours. Each call accepted by [`Session::call`] gets exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settled {
+pub struct SettledCall {
     /// The call's id.
     pub id: MessageId,
     /// Outcome of the call.
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
 }
 
 /// Outcome of a call of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CallOutcome {
     /// The station answered with a CALLRESULT.
-    Answered(Read<Payload>),
+    Answered(WithViolations<Payload>),
     /// The station answered with a CALLERROR.
-    Refused(Read<CallError>),
+    Refused(WithViolations<CallError>),
     /// The station answered, but the answer cannot be read: it is unknown what the station did.
     Unreadable(FrameError),
     /// The deadline passed without an answer.
-    TimedOut(Delivery),
+    TimedOut(Transmission),
     /// The connection ended without an answer.
-    ConnectionLost(Delivery),
+    ConnectionLost(Transmission),
 }
 
-/// Delivery of a call without an answer.
+/// Transmission of a call without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
+pub enum Transmission {
     /// The call was never handed out for writing: the station certainly does not know of it.
     NeverWritten,
     /// The call was handed out for writing: its arrival and its result are unknown.
@@ -209,12 +209,12 @@ pub enum Delivery {
 
 /// Something to do for the owner of the socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Write this text to the socket, in this order. A call counts as [`Delivery::MayBeWritten`]
-    /// from here on.
+pub enum SessionOutput {
+    /// Write this text to the socket, in this order. From here on a call counts as
+    /// [`Transmission::MayBeWritten`].
     Send(String),
     /// A call of ours has timed out.
-    Settled(Settled),
+    Settled(SettledCall),
 }
 
 /// A call of ours was not accepted; nothing is or will be sent.
@@ -272,16 +272,21 @@ impl Session {
     /// long as [`poll`](Self::poll) has not reported the timeout.
     pub fn received(&mut self, text: &str, now: Instant) -> Received {
         match Frame::parse(text) {
-            Ok(Read { message: Frame::Call(call), violations }) => {
+            Ok(WithViolations { message: Frame::Call(call), violations }) => {
                 self.call_received(call, violations, Print::of(text), now)
             }
-            Ok(Read { message: Frame::CallResult(CallResult { id, payload }), violations }) => {
-                self.answer_received(id, Outcome::Answered(Read { message: payload, violations }))
-            }
-            Ok(Read { message: Frame::CallError(error), violations }) => self.answer_received(
-                error.id.clone(),
-                Outcome::Refused(Read { message: error, violations }),
+            Ok(WithViolations {
+                message: Frame::CallResult(CallResult { id, payload }),
+                violations,
+            }) => self.answer_received(
+                id,
+                CallOutcome::Answered(WithViolations { message: payload, violations }),
             ),
+            Ok(WithViolations { message: Frame::CallError(error), violations }) => self
+                .answer_received(
+                    error.id.clone(),
+                    CallOutcome::Refused(WithViolations { message: error, violations }),
+                ),
             Err(error) => self.malformed_received(error),
         }
     }
@@ -312,7 +317,7 @@ impl Session {
         let is_result = matches!(frame, Frame::CallResult(_));
         // A CALLERROR asks the station to try again, so the repetition deserves a new attempt.
         self.latest =
-            (repeatable && is_result).then(|| Answered { print, reply: reply.clone(), at: now });
+            (repeatable && is_result).then(|| LatestReply { print, reply: reply.clone(), at: now });
         self.replies.push_back(reply);
         Ok(())
     }
@@ -331,26 +336,26 @@ impl Session {
         if self.queue.len() >= self.limits.queued_calls_max + idle {
             return Err(CallRejected::Full { queued_calls_max: self.limits.queued_calls_max });
         }
-        self.queue.push_back(Pending { call, deadline });
+        self.queue.push_back(QueuedCall { call, deadline });
         Ok(())
     }
 
     /// Returns the next thing to do: timeouts first, then answers to the station, then our next
     /// call. Call it until it returns `None` after every other method, and when
     /// [`next_deadline`](Self::next_deadline) has come.
-    pub fn poll(&mut self, now: Instant) -> Option<Output> {
+    pub fn poll(&mut self, now: Instant) -> Option<SessionOutput> {
         if let Some(settled) = self.expired(now) {
-            return Some(Output::Settled(settled));
+            return Some(SessionOutput::Settled(settled));
         }
         if let Some(reply) = self.replies.pop_front() {
-            return Some(Output::Send(reply));
+            return Some(SessionOutput::Send(reply));
         }
         if self.outstanding.is_some() {
             return None;
         }
-        let Pending { call, deadline } = self.queue.pop_front()?;
+        let QueuedCall { call, deadline } = self.queue.pop_front()?;
         self.outstanding = Some(Awaited { id: call.id.clone(), deadline });
-        Some(Output::Send(Frame::Call(call).encode()))
+        Some(SessionOutput::Send(Frame::Call(call).encode()))
     }
 
     /// Returns the moment when [`poll`](Self::poll) has a timeout to report; `None` if no call of
@@ -361,12 +366,15 @@ impl Session {
     }
 
     /// Ends the session: settles every call of ours, the outstanding one first.
-    pub fn close(self) -> Vec<Settled> {
-        let lost = |id, delivery| Settled { id, outcome: Outcome::ConnectionLost(delivery) };
-        let outstanding =
-            self.outstanding.into_iter().map(|awaited| lost(awaited.id, Delivery::MayBeWritten));
+    pub fn close(self) -> Vec<SettledCall> {
+        let lost =
+            |id, delivery| SettledCall { id, outcome: CallOutcome::ConnectionLost(delivery) };
+        let outstanding = self
+            .outstanding
+            .into_iter()
+            .map(|awaited| lost(awaited.id, Transmission::MayBeWritten));
         let queued =
-            self.queue.into_iter().map(|pending| lost(pending.call.id, Delivery::NeverWritten));
+            self.queue.into_iter().map(|pending| lost(pending.call.id, Transmission::NeverWritten));
         outstanding.chain(queued).collect()
     }
 
@@ -384,7 +392,7 @@ impl Session {
             return Received::Overrun;
         }
         // The print covers the message id, so equal prints are equal ids.
-        let is_repetition = |latest: &&Answered| {
+        let is_repetition = |latest: &&LatestReply| {
             latest.print == print
                 && now.saturating_duration_since(latest.at) <= self.limits.repeat_within
         };
@@ -402,9 +410,9 @@ impl Session {
         Received::Call(StationCall { key, call, violations })
     }
 
-    fn answer_received(&mut self, id: MessageId, outcome: Outcome) -> Received {
+    fn answer_received(&mut self, id: MessageId, outcome: CallOutcome) -> Received {
         if self.outstanding.take_if(|awaited| awaited.id == id).is_some() {
-            return Received::Settled(Settled { id, outcome });
+            return Received::Settled(SettledCall { id, outcome });
         }
         if let Some(at) = self.timed_out.iter().position(|timed_out| *timed_out == id) {
             self.timed_out.remove(at);
@@ -423,27 +431,27 @@ impl Session {
         }
         match &error.id {
             Some(id) if error.is_answer() => {
-                self.answer_received(id.clone(), Outcome::Unreadable(error))
+                self.answer_received(id.clone(), CallOutcome::Unreadable(error))
             }
             _ => Received::Malformed(error),
         }
     }
 
-    fn expired(&mut self, now: Instant) -> Option<Settled> {
+    fn expired(&mut self, now: Instant) -> Option<SettledCall> {
         let (id, delivery) =
             if let Some(awaited) = self.outstanding.take_if(|awaited| awaited.deadline <= now) {
-                (awaited.id, Delivery::MayBeWritten)
+                (awaited.id, Transmission::MayBeWritten)
             } else {
                 let at = self.queue.iter().position(|pending| pending.deadline <= now)?;
-                (self.queue.remove(at)?.call.id, Delivery::NeverWritten)
+                (self.queue.remove(at)?.call.id, Transmission::NeverWritten)
             };
-        if delivery == Delivery::MayBeWritten {
+        if delivery == Transmission::MayBeWritten {
             if self.timed_out.len() == TIMED_OUT_MAX {
                 self.timed_out.pop_front();
             }
             self.timed_out.push_back(id.clone());
         }
-        Some(Settled { id, outcome: Outcome::TimedOut(delivery) })
+        Some(SettledCall { id, outcome: CallOutcome::TimedOut(delivery) })
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::frame::{Call, CallError, CallResult, ErrorCode, Frame, MessageId, Payload};
-use super::session::{Limits, Output, Received, Reply, Session};
+use super::session::{Limits, Received, Reply, Session, SessionOutput};
 use super::v16::{CentralRequest, MessageTrigger, StationRequest};
 
 const ACTIONS: [&str; 9] = [
@@ -158,7 +158,7 @@ proptest! {
             }
         }
         let (requested_message, connector_id) = (MessageTrigger::Heartbeat, None);
-        let _ = CentralRequest::TriggerMessage { requested_message, connector_id }.read_answer(&payload);
+        let _ = CentralRequest::TriggerMessage { requested_message, connector_id }.read_confirmation(&payload);
     }
 
     /// Whatever happens in whatever order, each call of ours that was accepted is settled exactly
@@ -171,11 +171,12 @@ proptest! {
 }
 
 fn run(steps: &[(u8, u64)]) {
-    use super::session::{Delivery, Outcome, Settled};
+    use super::session::{CallOutcome, SettledCall, Transmission};
     let mut session =
         Session::new(Limits { queued_calls_max: 3, unanswered_max: 4, ..Limits::default() });
     let mut now = Instant::now();
-    let (mut accepted, mut written, mut settled) = (Vec::new(), Vec::new(), Vec::<Settled>::new());
+    let (mut accepted, mut written, mut settled) =
+        (Vec::new(), Vec::new(), Vec::<SettledCall>::new());
     let mut keys = Vec::new();
     for (i, &(step, n)) in steps.iter().enumerate() {
         match step {
@@ -215,8 +216,8 @@ fn run(steps: &[(u8, u64)]) {
         }
         while let Some(output) = session.poll(now) {
             match output {
-                Output::Settled(end) => settled.push(end),
-                Output::Send(text) => {
+                SessionOutput::Settled(end) => settled.push(end),
+                SessionOutput::Send(text) => {
                     if let Frame::Call(call) = Frame::parse(&text).unwrap().message {
                         let open = written
                             .iter()
@@ -233,8 +234,8 @@ fn run(steps: &[(u8, u64)]) {
     for end in &settled {
         let was_written = written.contains(&end.id);
         match end.outcome {
-            Outcome::TimedOut(delivery) | Outcome::ConnectionLost(delivery) => {
-                assert_eq!(was_written, delivery == Delivery::MayBeWritten);
+            CallOutcome::TimedOut(delivery) | CallOutcome::ConnectionLost(delivery) => {
+                assert_eq!(was_written, delivery == Transmission::MayBeWritten);
             }
             _ => assert!(was_written),
         }

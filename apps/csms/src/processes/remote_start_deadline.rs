@@ -6,13 +6,13 @@ use leftfold::prelude::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::request::{Answered, RequestId, StationAnswer};
+use crate::domain::request::{RequestAnswered, RequestId, StationAnswer};
 use crate::domain::station::{Station, StationCommand, StationEvent};
 
 /// The time of a remote start: if the station accepted it and no transaction started by then, that
 /// is recorded. Nothing is sent again. An instance is a request.
 #[derive(Debug, Default)]
-pub struct RemoteStartDeadline {
+pub(super) struct RemoteStartDeadline {
     station: String,
     until: Option<Timestamp>,
     is_accepted: bool,
@@ -21,7 +21,7 @@ pub struct RemoteStartDeadline {
 
 /// Events that [`RemoteStartDeadline`] reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum RemoteStartFact {
+pub(super) enum RemoteStartFact {
     /// A remote start was requested.
     #[serde(rename = "station.RemoteStartRequested")]
     Requested {
@@ -34,7 +34,7 @@ pub enum RemoteStartFact {
     },
     /// The station answered, or it is known that the station will not answer.
     #[serde(rename = "station.RemoteStartAnswered")]
-    Answered(Answered),
+    Answered(RequestAnswered),
     /// A transaction started.
     #[serde(rename = "station.TransactionStarted")]
     Started {
@@ -63,10 +63,11 @@ impl Process for RemoteStartDeadline {
     fn correlate(event: &Recorded<RemoteStartFact>) -> Correlation {
         match &event.event {
             RemoteStartFact::Requested { request, .. } => Correlation::starts(&request.0),
-            RemoteStartFact::Answered(Answered { request, answer: StationAnswer::Accepted }) => {
-                Correlation::continues(&request.0)
-            }
-            RemoteStartFact::Answered(Answered { request, .. })
+            RemoteStartFact::Answered(RequestAnswered {
+                request,
+                answer: StationAnswer::Accepted,
+            }) => Correlation::continues(&request.0),
+            RemoteStartFact::Answered(RequestAnswered { request, .. })
             | RemoteStartFact::Started { remote_start: Some(request) } => {
                 Correlation::ends(&request.0)
             }

@@ -11,13 +11,13 @@ use crate::domain::station::{Station, StationCommand, StationEvent};
 /// The time of a reservation: if it was not used by then, it ends. The station ends it by itself.
 /// An instance is a reservation of a station.
 #[derive(Debug, Default)]
-pub struct ReservationExpiry {
+pub(super) struct ReservationExpiry {
     reservation: Option<(String, i64)>,
 }
 
 /// Events that [`ReservationExpiry`] reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum ReservationFact {
+pub(super) enum ReservationFact {
     /// A reservation was requested.
     #[serde(rename = "station.ReservationRequested")]
     Requested {

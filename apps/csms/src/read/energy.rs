@@ -15,10 +15,10 @@ use leftfold::prelude::{Projection, ProjectionError, Timestamp};
 use leftfold::runtime::projection::{Rows, Target};
 
 use super::facts::{ChargingFact, MeterRead};
-use super::sql::{Conditions, Row, Sql, Unexpected, Value};
+use super::sql::{Conditions, Sql, SqlRow, SqlValue, Unexpected};
 use super::{ReadModelError, ReadModels};
 use crate::domain::moment;
-use crate::domain::transaction::{Started, Stopped};
+use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::MeterValue;
 
 /// Projection of the energy by day and station.
@@ -108,7 +108,7 @@ struct Meter {
 }
 
 impl Meter {
-    fn started(started: &Started) -> Self {
+    fn started(started: &TransactionStarted) -> Self {
         Self {
             base: started.meter_start_wh.filter(|wh| is_plausible(*wh)).map(|wh| (None, wh)),
             ..Self::default()
@@ -137,7 +137,7 @@ impl Meter {
     }
 
     /// Ends the transaction; of several stops the first counts.
-    fn stopped(&mut self, stopped: &Stopped) {
+    fn stopped(&mut self, stopped: &TransactionStopped) {
         if self.ended_at.is_some() {
             return;
         }
@@ -222,7 +222,7 @@ impl Meter {
             let keep = "INSERT INTO days (transaction_id, day, station, at, register_wh, wh) VALUES ($1, $2, $3, $4, $5, $6)
                 ON CONFLICT (transaction_id, day) DO UPDATE
                 SET at = excluded.at, register_wh = excluded.register_wh, wh = excluded.wh";
-            let values: [Value; 6] = [
+            let values: [SqlValue; 6] = [
                 id.into(),
                 (*day).into(),
                 station.into(),
@@ -276,7 +276,7 @@ pub struct EnergyRow {
 }
 
 impl EnergyRow {
-    fn read(mut row: Row) -> Result<Self, Unexpected> {
+    fn read(mut row: SqlRow) -> Result<Self, Unexpected> {
         Ok(Self {
             day: row.take()?,
             station: row.take()?,
@@ -353,9 +353,9 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn stop(at: Timestamp, meter_stop_wh: Option<i64>) -> Stopped {
+    fn stop(at: Timestamp, meter_stop_wh: Option<i64>) -> TransactionStopped {
         let (transaction_id, id_tag, reason, transaction_data) = (Some(1), None, None, Vec::new());
-        Stopped {
+        TransactionStopped {
             transaction_id,
             id_tag,
             meter_stop_wh,

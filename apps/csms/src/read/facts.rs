@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::meter::MeterEvent;
 use crate::domain::station::StationEvent;
-use crate::domain::transaction::{Started, Stopped};
+use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::MeterValue;
 
 /// Event of the charging of a transaction, from start to stop.
@@ -13,14 +13,14 @@ use crate::ocpp::v16::MeterValue;
 pub enum ChargingFact {
     /// A transaction started.
     #[serde(rename = "station.TransactionStarted")]
-    Started(Started),
+    Started(TransactionStarted),
     /// A transaction stopped.
     #[serde(rename = "station.TransactionStopped")]
-    Stopped(Stopped),
+    Stopped(TransactionStopped),
     /// A stop was reported of a transaction that was not open: a second stop, or one that came long
     /// after the next start.
     #[serde(rename = "station.UnmatchedStopReported")]
-    StoppedLate(Stopped),
+    StoppedLate(TransactionStopped),
     /// A meter was read.
     #[serde(rename = "meter.ValuesRecorded")]
     Read(MeterRead),

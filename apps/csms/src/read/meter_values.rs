@@ -8,13 +8,13 @@ use leftfold::prelude::{Projection, ProjectionError, Timestamp};
 use leftfold::runtime::projection::{Rows, Target};
 
 use super::facts::{MeterFact, MeterRead};
-use super::sql::{Conditions, Row, Sql, Unexpected, Value};
+use super::sql::{Conditions, Sql, SqlRow, SqlValue, Unexpected};
 use super::{ReadModelError, ReadModels};
 use crate::domain::moment;
 use crate::ocpp::v16::SampledValue;
 
 /// Projection of the values that were read from meters.
-pub struct MeterValues;
+pub struct MeterSamples;
 
 /// Name of the projection.
 pub const NAME: &str = "meter_values";
@@ -35,7 +35,7 @@ const COLUMNS: &str = "position, ordinal, station, connector_id, transaction_id,
 /// Measurand of a value if the station leaves it out (OCPP 1.6 section 7.43).
 const MEASURAND: &str = "Energy.Active.Import.Register";
 
-impl<T: Target> Projection<T> for MeterValues
+impl<T: Target> Projection<T> for MeterSamples
 where
     Rows<T>: Sql,
 {
@@ -76,7 +76,7 @@ async fn insert(
     let insert = "INSERT INTO meter_values (position, ordinal, station, connector_id, transaction_id, at, measurand, value,
             unit, phase, location, context)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    let values: [Value; 12] = [
+    let values: [SqlValue; 12] = [
         position.into(),
         ordinal.into(),
         station.into(),
@@ -145,7 +145,7 @@ impl std::str::FromStr for MeterCursor {
 }
 
 impl MeterSample {
-    fn read(mut row: Row) -> Result<Self, Unexpected> {
+    fn read(mut row: SqlRow) -> Result<Self, Unexpected> {
         let row = &mut row;
         let (position, ordinal) = (row.take()?, row.take()?);
         let (station, connector_id, transaction_id) = (row.take()?, row.take()?, row.take()?);

@@ -25,7 +25,7 @@ use leftfold::sqlite::{self, Sqlite, SqliteError};
 use tokio::time::timeout;
 
 use fleet::Fleet;
-use sql::{Conditions, Row, Sql, Unexpected};
+use sql::{Conditions, Sql, SqlRow, Unexpected};
 
 /// Time that a database may take to answer a reader.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ struct Readers<R> {
 
 /// Place of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ReadModelPlace {
     /// In SQLite, in files of this directory.
     Directory(PathBuf),
     /// In PostgreSQL, in schemas of the database of this URL.
@@ -98,14 +98,14 @@ impl ReadModels {
     ///
     /// # Errors
     /// [`PostgresError::Url`] if the URL is not valid.
-    pub fn at(place: &Place) -> Result<Self, PostgresError> {
+    pub fn at(place: &ReadModelPlace) -> Result<Self, PostgresError> {
         let tables = match place {
-            Place::Directory(path) => {
+            ReadModelPlace::Directory(path) => {
                 let sqlite = Sqlite::at(path);
                 let readers = Readers::of(|name| sqlite.reader_of(name));
                 Tables::Sqlite(sqlite, readers)
             }
-            Place::Postgres(url) => {
+            ReadModelPlace::Postgres(url) => {
                 let postgres = Postgres::at(url)?;
                 let readers = Readers::of(|name| postgres.reader_of(name));
                 Tables::Postgres(postgres, readers)
@@ -139,7 +139,7 @@ impl ReadModels {
         name: &'static str,
         statement: String,
         conditions: Conditions,
-        read: impl Fn(Row) -> Result<R, Unexpected>,
+        read: impl Fn(SqlRow) -> Result<R, Unexpected>,
     ) -> Result<Vec<R>, ReadModelError> {
         let values = conditions.values();
         let found = match &self.tables {
@@ -170,7 +170,7 @@ where
     Rows<T>: Sql,
 {
     let runtime = runtime.project(transactions::Transactions, target.clone());
-    let runtime = runtime.project(meter_values::MeterValues, target.clone());
+    let runtime = runtime.project(meter_values::MeterSamples, target.clone());
     runtime.project(energy::DailyEnergy, target.clone())
 }
 

@@ -13,7 +13,7 @@ use tokio_postgres::types::{IsNull, ToSql, Type, WrongType, to_sql_checked};
 
 /// Value of a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
+pub enum SqlValue {
     /// `NULL`
     Null,
     /// `BIGINT`
@@ -28,15 +28,15 @@ pub trait Sql: Send {
     fn run(
         &mut self,
         statement: &str,
-        values: &[Value],
+        values: &[SqlValue],
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
 
     /// Runs a statement that finds rows.
     fn find(
         &mut self,
         statement: &str,
-        values: &[Value],
-    ) -> impl Future<Output = Result<Vec<Row>, ProjectionError>> + Send;
+        values: &[SqlValue],
+    ) -> impl Future<Output = Result<Vec<SqlRow>, ProjectionError>> + Send;
 
     /// Runs several statements without parameters.
     fn batch(
@@ -46,7 +46,7 @@ pub trait Sql: Send {
 }
 
 impl Sql for Connection {
-    async fn run(&mut self, statement: &str, values: &[Value]) -> Result<(), ProjectionError> {
+    async fn run(&mut self, statement: &str, values: &[SqlValue]) -> Result<(), ProjectionError> {
         self.prepare_cached(statement)?.execute(params_from_iter(values))?;
         Ok(())
     }
@@ -54,8 +54,8 @@ impl Sql for Connection {
     async fn find(
         &mut self,
         statement: &str,
-        values: &[Value],
-    ) -> Result<Vec<Row>, ProjectionError> {
+        values: &[SqlValue],
+    ) -> Result<Vec<SqlRow>, ProjectionError> {
         Ok(find_in_sqlite(self, statement, values)?)
     }
 
@@ -65,7 +65,7 @@ impl Sql for Connection {
 }
 
 impl Sql for PostgresRows {
-    async fn run(&mut self, statement: &str, values: &[Value]) -> Result<(), ProjectionError> {
+    async fn run(&mut self, statement: &str, values: &[SqlValue]) -> Result<(), ProjectionError> {
         let prepared = self.prepare_cached(statement).await?;
         self.execute(&prepared, &parameters(values)).await?;
         Ok(())
@@ -74,8 +74,8 @@ impl Sql for PostgresRows {
     async fn find(
         &mut self,
         statement: &str,
-        values: &[Value],
-    ) -> Result<Vec<Row>, ProjectionError> {
+        values: &[SqlValue],
+    ) -> Result<Vec<SqlRow>, ProjectionError> {
         Ok(find_in_postgres(self, statement, values).await?)
     }
 
@@ -88,45 +88,45 @@ impl Sql for PostgresRows {
 pub(super) fn find_in_sqlite(
     connection: &Connection,
     statement: &str,
-    values: &[Value],
-) -> rusqlite::Result<Vec<Row>> {
+    values: &[SqlValue],
+) -> rusqlite::Result<Vec<SqlRow>> {
     let mut prepared = connection.prepare_cached(statement)?;
     let columns = prepared.column_count();
     let read = |row: &rusqlite::Row<'_>| {
-        (0..columns).map(|column| row.get(column)).collect::<Result<Vec<Value>, _>>()
+        (0..columns).map(|column| row.get(column)).collect::<Result<Vec<SqlValue>, _>>()
     };
     let rows = prepared.query_map(params_from_iter(values), read)?;
-    rows.map(|row| row.map(Row::new)).collect()
+    rows.map(|row| row.map(SqlRow::new)).collect()
 }
 
 /// Runs a statement that finds rows.
 pub(super) async fn find_in_postgres(
     rows: &PostgresRows,
     statement: &str,
-    values: &[Value],
-) -> Result<Vec<Row>, tokio_postgres::Error> {
+    values: &[SqlValue],
+) -> Result<Vec<SqlRow>, tokio_postgres::Error> {
     let prepared = rows.prepare_cached(statement).await?;
     let found = rows.query(&prepared, &parameters(values)).await?;
     found.iter().map(read_row).collect()
 }
 
-fn parameters(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
+fn parameters(values: &[SqlValue]) -> Vec<&(dyn ToSql + Sync)> {
     values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
 }
 
-fn read_row(row: &tokio_postgres::Row) -> Result<Row, tokio_postgres::Error> {
+fn read_row(row: &tokio_postgres::Row) -> Result<SqlRow, tokio_postgres::Error> {
     let mut cells = Vec::with_capacity(row.len());
     for (column, described) in row.columns().iter().enumerate() {
         let cell = match *described.type_() {
-            Type::INT8 => row.try_get::<_, Option<i64>>(column)?.map(Value::Integer),
-            _ => row.try_get::<_, Option<String>>(column)?.map(Value::Text),
+            Type::INT8 => row.try_get::<_, Option<i64>>(column)?.map(SqlValue::Integer),
+            _ => row.try_get::<_, Option<String>>(column)?.map(SqlValue::Text),
         };
-        cells.push(cell.unwrap_or(Value::Null));
+        cells.push(cell.unwrap_or(SqlValue::Null));
     }
-    Ok(Row::new(cells))
+    Ok(SqlRow::new(cells))
 }
 
-impl rusqlite::ToSql for Value {
+impl rusqlite::ToSql for SqlValue {
     fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
         match self {
             Self::Null => rusqlite::ToSql::to_sql(&rusqlite::types::Null),
@@ -136,7 +136,7 @@ impl rusqlite::ToSql for Value {
     }
 }
 
-impl rusqlite::types::FromSql for Value {
+impl rusqlite::types::FromSql for SqlValue {
     fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
         use rusqlite::types::{FromSqlError, ValueRef};
         match value {
@@ -148,7 +148,7 @@ impl rusqlite::types::FromSql for Value {
     }
 }
 
-impl ToSql for Value {
+impl ToSql for SqlValue {
     fn to_sql(
         &self,
         ty: &Type,
@@ -176,43 +176,43 @@ impl ToSql for Value {
     to_sql_checked!();
 }
 
-impl From<i64> for Value {
+impl From<i64> for SqlValue {
     fn from(number: i64) -> Self {
         Self::Integer(number)
     }
 }
 
-impl From<u32> for Value {
+impl From<u32> for SqlValue {
     fn from(number: u32) -> Self {
         Self::Integer(number.into())
     }
 }
 
-impl From<bool> for Value {
+impl From<bool> for SqlValue {
     fn from(is_so: bool) -> Self {
         Self::Integer(is_so.into())
     }
 }
 
-impl From<Timestamp> for Value {
+impl From<Timestamp> for SqlValue {
     fn from(at: Timestamp) -> Self {
         Self::Integer(at.as_micros())
     }
 }
 
-impl From<&str> for Value {
+impl From<&str> for SqlValue {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
 
-impl From<String> for Value {
+impl From<String> for SqlValue {
     fn from(text: String) -> Self {
         Self::Text(text)
     }
 }
 
-impl<T: Into<Value>> From<Option<T>> for Value {
+impl<T: Into<SqlValue>> From<Option<T>> for SqlValue {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
     }
@@ -220,18 +220,18 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 
 /// A row that was found; its columns are taken out one after the other.
 #[derive(Debug)]
-pub struct Row(std::vec::IntoIter<Value>);
+pub struct SqlRow(std::vec::IntoIter<SqlValue>);
 
 /// A column holds another value than was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a column holds {found:?}, which is no {expected}; have the read model built anew")]
 pub struct Unexpected {
-    found: Option<Value>,
+    found: Option<SqlValue>,
     expected: &'static str,
 }
 
-impl Row {
-    fn new(cells: Vec<Value>) -> Self {
+impl SqlRow {
+    fn new(cells: Vec<SqlValue>) -> Self {
         Self(cells.into_iter())
     }
 
@@ -249,37 +249,37 @@ impl Row {
 /// Type that a column can be read as.
 pub trait FromColumn: Sized {
     /// Reads the value; `None` if it is of another type.
-    fn read(cell: Option<Value>) -> Option<Self>;
+    fn read(cell: Option<SqlValue>) -> Option<Self>;
 }
 
 impl FromColumn for i64 {
-    fn read(cell: Option<Value>) -> Option<Self> {
+    fn read(cell: Option<SqlValue>) -> Option<Self> {
         match cell? {
-            Value::Integer(number) => Some(number),
-            Value::Null | Value::Text(_) => None,
+            SqlValue::Integer(number) => Some(number),
+            SqlValue::Null | SqlValue::Text(_) => None,
         }
     }
 }
 
 impl FromColumn for String {
-    fn read(cell: Option<Value>) -> Option<Self> {
+    fn read(cell: Option<SqlValue>) -> Option<Self> {
         match cell? {
-            Value::Text(text) => Some(text),
-            Value::Null | Value::Integer(_) => None,
+            SqlValue::Text(text) => Some(text),
+            SqlValue::Null | SqlValue::Integer(_) => None,
         }
     }
 }
 
 impl FromColumn for Timestamp {
-    fn read(cell: Option<Value>) -> Option<Self> {
+    fn read(cell: Option<SqlValue>) -> Option<Self> {
         i64::read(cell).map(Self::from_micros)
     }
 }
 
 impl<T: FromColumn> FromColumn for Option<T> {
-    fn read(cell: Option<Value>) -> Option<Self> {
+    fn read(cell: Option<SqlValue>) -> Option<Self> {
         match cell? {
-            Value::Null => Some(None),
+            SqlValue::Null => Some(None),
             cell => T::read(Some(cell)).map(Some),
         }
     }
@@ -289,12 +289,12 @@ impl<T: FromColumn> FromColumn for Option<T> {
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     text: String,
-    values: Vec<Value>,
+    values: Vec<SqlValue>,
 }
 
 impl Conditions {
     /// Adds a condition: a text in which each `?` stands for the next of the values.
-    pub(super) fn and(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
+    pub(super) fn and(&mut self, condition: &str, values: impl IntoIterator<Item = SqlValue>) {
         self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
         let mut values = values.into_iter();
         for part in condition.split_inclusive('?') {
@@ -310,7 +310,7 @@ impl Conditions {
     }
 
     /// Adds a parameter; returns its name.
-    pub(super) fn parameter(&mut self, value: impl Into<Value>) -> String {
+    pub(super) fn parameter(&mut self, value: impl Into<SqlValue>) -> String {
         self.values.push(value.into());
         format!("${}", self.values.len())
     }
@@ -320,7 +320,7 @@ impl Conditions {
         &self.text
     }
 
-    pub(super) fn values(self) -> Vec<Value> {
+    pub(super) fn values(self) -> Vec<SqlValue> {
         self.values
     }
 }
@@ -344,7 +344,7 @@ mod tests {
     async fn what_goes_in_comes_out() {
         let mut sqlite = Connection::open_in_memory().unwrap();
         sqlite.batch("CREATE TABLE rows (a BIGINT, b TEXT, c TEXT)").await.unwrap();
-        let values = [7_i64.into(), "a \0 NUL".into(), Value::Null];
+        let values = [7_i64.into(), "a \0 NUL".into(), SqlValue::Null];
         sqlite.run("INSERT INTO rows (a, b, c) VALUES ($1, $2, $3)", &values).await.unwrap();
         let mut found =
             sqlite.find("SELECT a, b, c FROM rows WHERE a = $1", &[7_i64.into()]).await.unwrap();

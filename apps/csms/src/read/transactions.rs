@@ -9,10 +9,10 @@ use leftfold::prelude::{Projection, ProjectionError, Timestamp};
 use leftfold::runtime::projection::{Rows, Target};
 
 use super::facts::{ChargingFact, MeterRead};
-use super::sql::{Conditions, Row, Sql, Unexpected};
+use super::sql::{Conditions, Sql, SqlRow, Unexpected};
 use super::{ReadModelError, ReadModels};
 use crate::domain::moment;
-use crate::domain::transaction::{Started, Stopped};
+use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::{MeterValue, energy_active_import_register_wh};
 
 /// Projection of all transactions.
@@ -34,7 +34,7 @@ const TABLES: &str = "
     CREATE INDEX transactions_of_tag ON transactions (id_tag, id);
     CREATE INDEX transactions_by_start ON transactions (started_at);";
 
-/// The columns, in the order in which [`Transaction`] reads them.
+/// The columns, in the order in which [`TransactionRow`] reads them.
 const COLUMNS: &str = "id, station, connector_id, id_tag, authorization_status, state, started_at, meter_start_wh,
     reservation_id, remote_start, stopped_at, meter_stop_wh, stop_reason, stop_id_tag, transaction_data,
     register_at, register_wh, meter_messages";
@@ -74,7 +74,7 @@ where
 async fn start(
     rows: &mut impl Sql,
     station: &str,
-    started: &Started,
+    started: &TransactionStarted,
 ) -> Result<(), ProjectionError> {
     let supersede = "UPDATE transactions SET state = 'superseded'
         WHERE station = $1 AND connector_id = $2 AND state = 'running'";
@@ -99,7 +99,7 @@ async fn start(
 async fn stop(
     rows: &mut impl Sql,
     station: &str,
-    stopped: &Stopped,
+    stopped: &TransactionStopped,
 ) -> Result<(), ProjectionError> {
     let Some(id) = stopped.transaction_id else { return Ok(()) };
     let update = "UPDATE transactions SET state = 'stopped', stopped_at = $1, meter_stop_wh = $2, stop_reason = $3,
@@ -138,7 +138,7 @@ async fn read_meter(
 
 /// A transaction, as it stands in the rows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Transaction {
+pub struct TransactionRow {
     /// Its id.
     pub id: i64,
     /// Station.
@@ -188,8 +188,8 @@ pub enum TransactionState {
     Stopped,
 }
 
-impl Transaction {
-    fn read(mut row: Row) -> Result<Self, Unexpected> {
+impl TransactionRow {
+    fn read(mut row: SqlRow) -> Result<Self, Unexpected> {
         let row = &mut row;
         Ok(Self {
             id: row.take()?,
@@ -281,7 +281,7 @@ impl ReadModels {
         &self,
         filter: &TransactionFilter,
         limit: usize,
-    ) -> Result<Vec<Transaction>, ReadModelError> {
+    ) -> Result<Vec<TransactionRow>, ReadModelError> {
         let mut conditions = filter.conditions();
         if let Some(before) = filter.before {
             conditions.and("id < ?", [before.into()]);
@@ -291,7 +291,7 @@ impl ReadModels {
             "SELECT {COLUMNS} FROM transactions{} ORDER BY id DESC LIMIT {limit}",
             conditions.text()
         );
-        self.rows(NAME, statement, conditions, Transaction::read).await
+        self.rows(NAME, statement, conditions, TransactionRow::read).await
     }
 
     /// Returns the number of transactions that match the filter, regardless of its `before`.
@@ -306,10 +306,10 @@ impl ReadModels {
     }
 
     /// Returns one transaction; `None` if there is none with this id.
-    pub async fn transaction(&self, id: i64) -> Result<Option<Transaction>, ReadModelError> {
+    pub async fn transaction(&self, id: i64) -> Result<Option<TransactionRow>, ReadModelError> {
         let mut conditions = Conditions::default();
         conditions.and("id = ?", [id.into()]);
         let statement = format!("SELECT {COLUMNS} FROM transactions{}", conditions.text());
-        Ok(self.rows(NAME, statement, conditions, Transaction::read).await?.pop())
+        Ok(self.rows(NAME, statement, conditions, TransactionRow::read).await?.pop())
     }
 }

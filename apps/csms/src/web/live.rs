@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{PAGE_WITHIN, consumers, document};
 use crate::app::{Csms, Starting};
 use crate::dashboard::{
-    self, Admission, Connection, ConnectorView, Counts, EffectView, LapsedView, OpenState,
-    StationView, Tone, TransactionView, View,
+    self, Admission, ConnectionView, ConnectorView, Counts, EffectView, LapsedView, LiveView,
+    OpenState, StationView, Tone, TransactionView,
 };
 use crate::domain::connector::Connector;
 use crate::domain::id_tag::Strangers;
@@ -27,7 +27,7 @@ use crate::domain::station::Station;
 use crate::http::Problem;
 use crate::ocpp::v16::{ChargePointErrorCode, ChargePointStatus};
 use crate::read::fleet::{self, Fleet, Lapsed};
-use crate::read::transactions::{self, Transaction, TransactionFilter};
+use crate::read::transactions::{self, TransactionFilter, TransactionRow};
 
 /// The most of each kind that the page shows.
 const SHOWN_MAX: usize = 500;
@@ -94,7 +94,7 @@ fn host(headers: &HeaderMap) -> String {
     headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost").to_owned()
 }
 
-async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
+async fn view(csms: &Csms, host: &str) -> Result<LiveView, LoadError> {
     let now = Timestamp::now();
     let look = |fleet: &Fleet| {
         let shown = fleet.stations.iter().take(SHOWN_MAX);
@@ -123,7 +123,7 @@ async fn view(csms: &Csms, host: &str) -> Result<View, LoadError> {
         Err(_) => transactions.len(),
     };
     let (parked, parked_total) = consumers::parked(csms).await;
-    Ok(View {
+    Ok(LiveView {
         as_of: now,
         connect_url: format!("ws://{host}/ocpp/"),
         api_url: format!("http://{host}/api"),
@@ -182,9 +182,9 @@ fn station(identity: &str, station: &Station, now: Timestamp) -> StationView {
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     });
     let connection = match (station.online, station.online_changed_at) {
-        (true, Some(since)) => Connection::Online(since),
-        (false, Some(since)) => Connection::Offline(since),
-        (_, None) => Connection::Unknown,
+        (true, Some(since)) => ConnectionView::Online(since),
+        (false, Some(since)) => ConnectionView::Offline(since),
+        (_, None) => ConnectionView::Unknown,
     };
     StationView {
         identity: identity.to_owned(),
@@ -240,7 +240,7 @@ fn connector(
 }
 
 /// Returns what every list of transactions shows.
-pub(super) fn transaction(transaction: &Transaction) -> TransactionView {
+pub(super) fn transaction(transaction: &TransactionRow) -> TransactionView {
     TransactionView {
         id: transaction.id,
         station: transaction.station.clone(),

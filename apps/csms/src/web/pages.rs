@@ -10,12 +10,12 @@ use serde::Deserialize;
 
 use super::live::transaction;
 use super::{PAGE_WITHIN, document};
-use crate::api::EnergyWhich;
+use crate::api::EnergyQuery;
 use crate::app::Csms;
 use crate::dashboard::{self, EnergyDay, EnergyView, Tone, TransactionLine, TransactionsView};
 use crate::http::Problem;
 use crate::read::energy::{self, date_of};
-use crate::read::transactions::{self, Transaction, TransactionFilter, TransactionState};
+use crate::read::transactions::{self, TransactionFilter, TransactionRow, TransactionState};
 
 /// Transactions of one page.
 const LINES: usize = 50;
@@ -24,7 +24,7 @@ const ROWS_MAX: usize = 2_000;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Which {
+pub(super) struct TransactionsPageQuery {
     station: String,
     id_tag: String,
     open: String,
@@ -34,9 +34,9 @@ pub(super) struct Which {
 /// All transactions, the newest first.
 pub(super) async fn transactions(
     State(csms): State<Arc<Csms>>,
-    which: Result<Query<Which>, QueryRejection>,
+    which: Result<Query<TransactionsPageQuery>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
-    let Which { station, id_tag, open, before } = read(which)?;
+    let TransactionsPageQuery { station, id_tag, open, before } = read(which)?;
     let open = open.parse().ok();
     let filter = TransactionFilter {
         station: Some(station.clone()).filter(|station| !station.is_empty()),
@@ -60,7 +60,7 @@ pub(super) async fn transactions(
     Ok(document(dashboard::transactions_page(&view)))
 }
 
-fn line(row: &Transaction) -> TransactionLine {
+fn line(row: &TransactionRow) -> TransactionLine {
     let (state, tone) = match row.state {
         TransactionState::Running => ("running", Tone::Busy),
         TransactionState::Superseded => ("superseded", Tone::Waiting),
@@ -72,7 +72,7 @@ fn line(row: &Transaction) -> TransactionLine {
 /// The daily report, the newest day first.
 pub(super) async fn energy(
     State(csms): State<Arc<Csms>>,
-    which: Result<Query<EnergyWhich>, QueryRejection>,
+    which: Result<Query<EnergyQuery>, QueryRejection>,
 ) -> Result<impl IntoResponse, Problem> {
     let filter = read(which)?.filter(Timestamp::now(), None)?;
     show(&csms, energy::NAME).await;

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::event::{Booted, OfflineReason};
 use crate::domain::connector::StatusChanged;
 use crate::domain::request::{
-    Answered, RemoteStartRequested, RequestId, ReservationCancelRequested, ReservationRequested,
-    UnlockRequested,
+    RemoteStartRequested, RequestAnswered, RequestId, ReservationCancelRequested,
+    ReservationRequested, UnlockRequested,
 };
-use crate::domain::transaction::{Started, Stopped};
+use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
 /// Command about a station, or report by it. Reports of transactions are never refused.
@@ -40,9 +40,9 @@ pub enum StationCommand {
     ReportStatus(StatusChanged),
     /// The station reports the start of a transaction. The remote start that led to it is decided
     /// here. The transaction id is a free one; it is used unless this start is known to be running.
-    ReportStart(Started),
+    ReportStart(TransactionStarted),
     /// The station reports the stop of a transaction.
-    ReportStop(Stopped),
+    ReportStop(TransactionStopped),
     /// Ask the station to start a transaction.
     RemoteStart {
         /// The request. Its moment is now, and its id a new one.
@@ -58,11 +58,11 @@ pub enum StationCommand {
     /// Ask the station to unlock a connector, under a new request id.
     Unlock(UnlockRequested),
     /// A remote start has ended.
-    ConcludeRemoteStart(Answered),
+    ConcludeRemoteStart(RequestAnswered),
     /// A remote stop has ended.
-    ConcludeRemoteStop(Answered),
+    ConcludeRemoteStop(RequestAnswered),
     /// An unlocking has ended.
-    ConcludeUnlock(Answered),
+    ConcludeUnlock(RequestAnswered),
     /// The time of a remote start is over.
     LapseRemoteStart {
         /// Id of the remote start's request.
@@ -80,9 +80,9 @@ pub enum StationCommand {
     /// Ask the station to cancel a reservation, under a new request id.
     CancelReservation(ReservationCancelRequested),
     /// The request for a reservation has ended.
-    ConcludeReservation(Answered),
+    ConcludeReservation(RequestAnswered),
     /// The request to cancel a reservation has ended.
-    ConcludeCancelReservation(Answered),
+    ConcludeCancelReservation(RequestAnswered),
     /// The time of a reservation is over.
     ExpireReservation {
         /// Id of the reservation.

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::domain::connector::StatusChanged;
 use crate::domain::meter::transaction_tag;
 use crate::domain::request::{
-    Answered, RemoteStartRequested, RemoteStopRequested, RequestId, ReservationCancelRequested,
-    ReservationRequested, UnlockRequested,
+    RemoteStartRequested, RemoteStopRequested, RequestAnswered, RequestId,
+    ReservationCancelRequested, ReservationRequested, UnlockRequested,
 };
-use crate::domain::transaction::{Started, Stopped};
+use crate::domain::transaction::{TransactionStarted, TransactionStopped};
 
 /// Event of a station; in the stream `station-{identity}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,15 +44,15 @@ pub enum StationEvent {
     /// A connector, or the station itself, reported a new state.
     StatusChanged(StatusChanged),
     /// A transaction started.
-    TransactionStarted(Started),
+    TransactionStarted(TransactionStarted),
     /// A transaction stopped.
-    TransactionStopped(Stopped),
+    TransactionStopped(TransactionStopped),
     /// The station reported the stop of a transaction that is not open here.
-    UnmatchedStopReported(Stopped),
+    UnmatchedStopReported(TransactionStopped),
     /// A transaction is to be started: the intent of an effect.
     RemoteStartRequested(RemoteStartRequested),
     /// A remote start has ended.
-    RemoteStartAnswered(Answered),
+    RemoteStartAnswered(RequestAnswered),
     /// The station accepted a remote start, and no transaction started in its time. The station is
     /// not asked again.
     RemoteStartLapsed {
@@ -64,11 +64,11 @@ pub enum StationEvent {
     /// A connector is to be kept: the intent of an effect.
     ReservationRequested(ReservationRequested),
     /// The request for a reservation has ended.
-    ReservationAnswered(Answered),
+    ReservationAnswered(RequestAnswered),
     /// A reservation is to be cancelled: the intent of an effect.
     ReservationCancelRequested(ReservationCancelRequested),
     /// The request to cancel a reservation has ended.
-    ReservationCancelAnswered(Answered),
+    ReservationCancelAnswered(RequestAnswered),
     /// A reservation was not used in its time.
     ReservationExpired {
         /// Id of the reservation.
@@ -79,11 +79,11 @@ pub enum StationEvent {
     /// A transaction is to be stopped: the intent of an effect.
     RemoteStopRequested(RemoteStopRequested),
     /// A remote stop has ended.
-    RemoteStopAnswered(Answered),
+    RemoteStopAnswered(RequestAnswered),
     /// A connector is to be unlocked: the intent of an effect.
     UnlockRequested(UnlockRequested),
     /// An unlocking has ended.
-    UnlockAnswered(Answered),
+    UnlockAnswered(RequestAnswered),
 }
 
 /// Data that a station sent about itself when it started.

@@ -28,10 +28,10 @@ use serde::{Deserialize, Serialize};
 
 use super::connector::{Connector, StatusChanged};
 use super::request::{
-    Answered, RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestId, Reservation,
-    StationAnswer, UnlockRequested,
+    RemoteStart, RemoteStartRequested, RemoteStopRequested, RequestAnswered, RequestId,
+    Reservation, StationAnswer, UnlockRequested,
 };
-use super::transaction::{Started, Stopped, Transaction};
+use super::transaction::{Transaction, TransactionStarted, TransactionStopped};
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus, IdToken, TransactionId};
 
 /// Connectors of a station that are kept at most.
@@ -196,7 +196,7 @@ impl Aggregate for Station {
 
 /// The folds.
 impl Station {
-    fn started(&mut self, started: &Started) {
+    fn started(&mut self, started: &TransactionStarted) {
         if let Some(before) = self.superseded_by(started)
             && let Some(transaction) = self.transactions.get_mut(&before.value())
         {
@@ -226,7 +226,7 @@ impl Station {
         self.forget_finished_remote_starts(started.received_at);
     }
 
-    fn stopped(&mut self, stopped: &Stopped) {
+    fn stopped(&mut self, stopped: &TransactionStopped) {
         let Some(transaction) = stopped.transaction_id.and_then(|id| self.transactions.remove(&id))
         else {
             return;
@@ -245,7 +245,7 @@ impl Station {
         });
     }
 
-    fn remote_start_answered(&mut self, answered: &Answered) {
+    fn remote_start_answered(&mut self, answered: &RequestAnswered) {
         let this = |start: &RemoteStart| start.asked.request == answered.request;
         match answered.answer {
             StationAnswer::Accepted => {
@@ -288,7 +288,7 @@ impl Station {
         }
     }
 
-    fn decide_start(&self, started: &Started) -> Vec<StationEvent> {
+    fn decide_start(&self, started: &TransactionStarted) -> Vec<StationEvent> {
         if self.running_as(started).is_some() {
             return Vec::new();
         }
@@ -304,10 +304,13 @@ impl Station {
         let mut candidates: Vec<_> = self.remote_starts.iter().filter(led_to).collect();
         candidates.sort_by_key(|start| start.asked.connector_id.is_none());
         let remote_start = candidates.first().map(|start| start.asked.request.clone());
-        vec![StationEvent::TransactionStarted(Started { remote_start, ..started.clone() })]
+        vec![StationEvent::TransactionStarted(TransactionStarted {
+            remote_start,
+            ..started.clone()
+        })]
     }
 
-    fn decide_stop(&self, stopped: &Stopped) -> Vec<StationEvent> {
+    fn decide_stop(&self, stopped: &TransactionStopped) -> Vec<StationEvent> {
         let is_open = stopped.transaction_id.is_some_and(|id| self.transactions.contains_key(&id));
         let stopped = stopped.clone();
         vec![if is_open {
@@ -320,7 +323,7 @@ impl Station {
     /// Returns the open transaction that a report of a start is about, if the start was reported
     /// before.
     #[must_use]
-    pub fn running_as(&self, started: &Started) -> Option<&Transaction> {
+    pub fn running_as(&self, started: &TransactionStarted) -> Option<&Transaction> {
         self.transactions
             .values()
             .find(|transaction| !transaction.superseded && started.is_same_start(transaction))
@@ -344,7 +347,7 @@ impl Station {
     /// Returns the transaction that a start on its connector supersedes: its stop was lost, or
     /// comes late.
     #[must_use]
-    pub fn superseded_by(&self, started: &Started) -> Option<TransactionId> {
+    pub fn superseded_by(&self, started: &TransactionStarted) -> Option<TransactionId> {
         self.connectors.get(&started.connector_id)?.transaction
     }
 
@@ -440,8 +443,12 @@ impl Station {
 
     /// Returns the claims on connectors now: remote starts, and the reservations that are in the
     /// way.
-    fn claims(&self, now: Timestamp, in_the_way: impl Fn(&Reservation) -> bool) -> Claims<'_> {
-        Claims {
+    fn claims(
+        &self,
+        now: Timestamp,
+        in_the_way: impl Fn(&Reservation) -> bool,
+    ) -> ConnectorClaims<'_> {
+        ConnectorClaims {
             starts: self.remote_starts.iter().filter(|start| start.holds(now)).collect(),
             reservations: self
                 .reservations
@@ -451,7 +458,7 @@ impl Station {
         }
     }
 
-    fn within_limit(&self, claims: &Claims<'_>) -> Result<(), StationRefusal> {
+    fn within_limit(&self, claims: &ConnectorClaims<'_>) -> Result<(), StationRefusal> {
         let Some(transactions_max) = self.transactions_max else { return Ok(()) };
         let running =
             self.transactions.values().filter(|transaction| !transaction.superseded).count();
@@ -461,7 +468,7 @@ impl Station {
         Ok(())
     }
 
-    fn free(&self, connector_id: u32, claims: &Claims<'_>) -> Result<(), StationRefusal> {
+    fn free(&self, connector_id: u32, claims: &ConnectorClaims<'_>) -> Result<(), StationRefusal> {
         let connector = self
             .connectors
             .get(&connector_id)
@@ -488,11 +495,11 @@ impl Station {
         if connector.transaction.is_some() || connector.status().is_some_and(is_charging) {
             return Err(StationRefusal::Occupied { connector_id });
         }
-        // Claims that name no connector take any: one of those that are left must remain for each.
+        // ConnectorClaims that name no connector take any: one of those that are left must remain for each.
         self.any_free(claims).map_err(|_| StationRefusal::Occupied { connector_id })
     }
 
-    fn any_free(&self, claims: &Claims<'_>) -> Result<(), StationRefusal> {
+    fn any_free(&self, claims: &ConnectorClaims<'_>) -> Result<(), StationRefusal> {
         let started = |number: u32| {
             claims
                 .starts
@@ -524,7 +531,7 @@ impl Station {
 }
 
 /// Claims on connectors.
-struct Claims<'a> {
+struct ConnectorClaims<'a> {
     starts: Vec<&'a RemoteStart>,
     reservations: Vec<&'a Reservation>,
 }

@@ -4,10 +4,10 @@ use leftfold::prelude::Timestamp;
 
 use super::{Station, StationEvent, StationRefusal};
 use crate::domain::request::{
-    Answered, RequestId, Reservation, ReservationCancelRequested, ReservationRequested,
+    RequestAnswered, RequestId, Reservation, ReservationCancelRequested, ReservationRequested,
     StationAnswer,
 };
-use crate::domain::transaction::Started;
+use crate::domain::transaction::TransactionStarted;
 use crate::ocpp::v16::{AuthorizationStatus, ChargePointStatus};
 
 /// Reservations of a station that can be open at a time.
@@ -27,7 +27,7 @@ impl Station {
         );
     }
 
-    pub(super) fn reservation_answered(&mut self, answered: &Answered) {
+    pub(super) fn reservation_answered(&mut self, answered: &RequestAnswered) {
         match answered.answer {
             StationAnswer::Accepted => {
                 let made = self
@@ -42,7 +42,7 @@ impl Station {
         }
     }
 
-    pub(super) fn reservation_cancel_answered(&mut self, answered: &Answered) {
+    pub(super) fn reservation_cancel_answered(&mut self, answered: &RequestAnswered) {
         let is_gone = match &answered.answer {
             StationAnswer::Accepted => true,
             // So OCPP 1.6 says that it has no such reservation.
@@ -62,7 +62,7 @@ impl Station {
 
     /// Ends the reservation that a transaction uses: the one that it names; if it names none, the
     /// one of its tag on its connector.
-    pub(super) fn use_reservation(&mut self, started: &Started) {
+    pub(super) fn use_reservation(&mut self, started: &TransactionStarted) {
         let is_used = |id: i64, it: &Reservation| match started.reservation_id {
             Some(used) => used == id,
             None => {

@@ -48,8 +48,8 @@ fn transaction_id(id: i64) -> TransactionId {
     TransactionId::new(id).unwrap()
 }
 
-fn started(id: i64, connector_id: u32, id_tag: &str) -> Started {
-    Started {
+fn started(id: i64, connector_id: u32, id_tag: &str) -> TransactionStarted {
+    TransactionStarted {
         transaction_id: transaction_id(id),
         connector_id,
         id_tag: id_tag.to_owned(),
@@ -67,10 +67,10 @@ fn running(id: i64, connector_id: u32, id_tag: &str) -> StationEvent {
     StationEvent::TransactionStarted(started(id, connector_id, id_tag))
 }
 
-fn stopped(id: Option<i64>) -> Stopped {
+fn stopped(id: Option<i64>) -> TransactionStopped {
     let (id_tag, meter_stop_wh, timestamp) = (None, Some(2_000), Some(now()));
     let (reason, transaction_data) = (Some(Reason::EvDisconnected), Vec::new());
-    Stopped {
+    TransactionStopped {
         transaction_id: id,
         id_tag,
         meter_stop_wh,
@@ -265,8 +265,11 @@ fn where_the_station_chooses_each_driver_has_a_connector_left() {
 #[test]
 fn a_start_is_taken_for_the_result_of_a_remote_start_by_tag_connector_and_time() {
     let correlated = |id_tag: &str, connector_id, timestamp, received_at| {
-        let report =
-            Started { timestamp: Some(timestamp), received_at, ..started(1, connector_id, id_tag) };
+        let report = TransactionStarted {
+            timestamp: Some(timestamp),
+            received_at,
+            ..started(1, connector_id, id_tag)
+        };
         station([claimed("a", 1, "CAFE")]).state().decide_start(&report)
     };
     let expect = |events: Vec<StationEvent>, remote_start: Option<&str>| match &events[..] {
@@ -290,7 +293,10 @@ fn a_start_is_taken_for_the_result_of_a_remote_start_by_tag_connector_and_time()
 #[test]
 fn accepted_only_means_will_attempt_and_rejected_frees_the_connector() {
     let answered = |answer| {
-        StationEvent::RemoteStartAnswered(Answered { request: RequestId("a".to_owned()), answer })
+        StationEvent::RemoteStartAnswered(RequestAnswered {
+            request: RequestId("a".to_owned()),
+            answer,
+        })
     };
     let until = now().plus(MINUTE);
     station([claimed("a", 1, "CAFE"), answered(StationAnswer::Accepted)])
@@ -304,7 +310,7 @@ fn accepted_only_means_will_attempt_and_rejected_frees_the_connector() {
 
 #[test]
 fn a_start_is_recorded_whatever_it_says_and_a_tag_that_is_not_accepted_is_kept_with_it() {
-    let nonsense = Started {
+    let nonsense = TransactionStarted {
         id_tag: String::new(),
         connector_id: 99,
         meter_start_wh: None,
@@ -319,7 +325,7 @@ fn a_start_is_recorded_whatever_it_says_and_a_tag_that_is_not_accepted_is_kept_w
 
 #[test]
 fn a_running_start_that_is_reported_again_under_another_id_is_not_counted_again() {
-    let again = Started { transaction_id: transaction_id(2), ..started(1, 1, "CAFE") };
+    let again = TransactionStarted { transaction_id: transaction_id(2), ..started(1, 1, "CAFE") };
     station([running(1, 1, "CAFE")])
         .when(StationCommand::ReportStart(again.clone()))
         .then_nothing();
@@ -331,7 +337,7 @@ fn a_running_start_that_is_reported_again_under_another_id_is_not_counted_again(
 
 #[test]
 fn a_transaction_whose_stop_was_lost_holds_nothing_once_another_one_starts() {
-    let next = StationEvent::TransactionStarted(Started {
+    let next = StationEvent::TransactionStarted(TransactionStarted {
         timestamp: Some(now().plus(HOUR)),
         ..started(2, 1, "BEEF")
     });
@@ -411,7 +417,7 @@ fn a_transaction_is_not_asked_twice_to_stop() {
         .then_refused(being_stopped);
     let reason = "no connection".to_owned();
     let answer = StationAnswer::NotDone { reason };
-    let answered = StationEvent::RemoteStopAnswered(Answered {
+    let answered = StationEvent::RemoteStopAnswered(RequestAnswered {
         request: RequestId("first".to_owned()),
         answer,
     });
@@ -427,7 +433,7 @@ fn what_a_station_may_make_us_keep_is_bounded() {
         .then_refused(StationRefusal::TooManyConnectors { connectors_max: CONNECTORS_MAX });
     let start = |id: i64| {
         let timestamp = Some(now().plus(Duration::from_secs(id.unsigned_abs())));
-        StationEvent::TransactionStarted(Started { timestamp, ..started(id, 1, "CAFE") })
+        StationEvent::TransactionStarted(TransactionStarted { timestamp, ..started(id, 1, "CAFE") })
     };
     let given = given::<Station>((1..=2 * OPEN_TRANSACTIONS_MAX as i64).map(start));
     assert_eq!(given.state().transactions.len(), OPEN_TRANSACTIONS_MAX);
@@ -456,8 +462,8 @@ fn reserved(reservation_id: i64, connector_id: u32, id_tag: &str) -> StationEven
     StationEvent::ReservationRequested(reservation(reservation_id, connector_id, id_tag))
 }
 
-fn answered(name: &str, answer: StationAnswer) -> Answered {
-    Answered { request: RequestId(name.to_owned()), answer }
+fn answered(name: &str, answer: StationAnswer) -> RequestAnswered {
+    RequestAnswered { request: RequestId(name.to_owned()), answer }
 }
 
 #[test]
@@ -508,8 +514,10 @@ fn a_reservation_ends_by_use_refusal_cancelling_or_time_and_only_once() {
     // Used by its tag, though the station did not name it.
     station([kept(), vec![running(7, 1, "CAFE")]].concat()).when(expire()).then_nothing();
     station([kept(), vec![running(7, 2, "CAFE")]].concat()).when(expire()).then([expired.clone()]);
-    let of_another =
-        StationEvent::TransactionStarted(Started { parent_id_tag: None, ..started(7, 1, "BEEF") });
+    let of_another = StationEvent::TransactionStarted(TransactionStarted {
+        parent_id_tag: None,
+        ..started(7, 1, "BEEF")
+    });
     station([kept(), vec![of_another]].concat()).when(expire()).then([expired.clone()]);
     station([kept(), vec![refused]].concat()).when(expire()).then_nothing();
     station([kept(), cancelled.to_vec()].concat()).when(expire()).then_nothing();
@@ -532,7 +540,7 @@ fn a_remote_start_lapses_if_it_was_accepted_and_led_to_nothing() {
     let later = StationEvent::RemoteStartRequested(later);
     station([claimed("a", 1, "CAFE"), accepted(), later]).when(lapse()).then([lapsed.clone()]);
     station([claimed("a", 1, "CAFE"), accepted(), lapsed]).when(lapse()).then_nothing();
-    let started = StationEvent::TransactionStarted(Started {
+    let started = StationEvent::TransactionStarted(TransactionStarted {
         remote_start: Some(RequestId("a".to_owned())),
         ..started(7, 1, "CAFE")
     });

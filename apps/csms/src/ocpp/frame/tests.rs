@@ -1,7 +1,7 @@
 use super::*;
 
 fn parse(text: &str) -> (Frame, Vec<ViolationKind>) {
-    let Read { message, violations } = Frame::parse(text).unwrap();
+    let WithViolations { message, violations } = Frame::parse(text).unwrap();
     (message, violations.into_iter().map(|violation| violation.kind).collect())
 }
 

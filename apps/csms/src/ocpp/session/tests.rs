@@ -40,7 +40,7 @@ impl Bench {
         self.session.reply(key, Reply::Result(Payload::empty()), self.now)
     }
 
-    fn poll(&mut self) -> Vec<Output> {
+    fn poll(&mut self) -> Vec<SessionOutput> {
         std::iter::from_fn(|| self.session.poll(self.now)).collect()
     }
 }
@@ -49,20 +49,20 @@ fn id_of(text: &str) -> MessageId {
     MessageId::new(text).unwrap()
 }
 
-fn send(text: &str) -> Output {
-    Output::Send(text.to_owned())
+fn send(text: &str) -> SessionOutput {
+    SessionOutput::Send(text.to_owned())
 }
 
-fn unlock(id: &str) -> Output {
-    Output::Send(format!(r#"[2,"{id}","UnlockConnector",{{}}]"#))
+fn unlock(id: &str) -> SessionOutput {
+    SessionOutput::Send(format!(r#"[2,"{id}","UnlockConnector",{{}}]"#))
 }
 
-fn settled(id: &str, outcome: Outcome) -> Settled {
-    Settled { id: id_of(id), outcome }
+fn settled(id: &str, outcome: CallOutcome) -> SettledCall {
+    SettledCall { id: id_of(id), outcome }
 }
 
-fn answered() -> Outcome {
-    Outcome::Answered(Read { message: Payload::empty(), violations: vec![] })
+fn answered() -> CallOutcome {
+    CallOutcome::Answered(WithViolations { message: Payload::empty(), violations: vec![] })
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn one_call_of_ours_is_outstanding_and_the_rest_wait_their_turn() {
     assert_eq!(bench.poll(), [unlock("b")]);
     assert!(matches!(
         bench.received(r#"[4,"b","NotSupported","",{}]"#),
-        Received::Settled(Settled { outcome: Outcome::Refused(Read { message, .. }), .. }) if message.code.is_unsupported()
+        Received::Settled(SettledCall { outcome: CallOutcome::Refused(WithViolations { message, .. }), .. }) if message.code.is_unsupported()
     ));
     assert_eq!(bench.poll(), []);
     assert_eq!(bench.session.next_deadline(), None);
@@ -124,7 +124,8 @@ fn a_timed_out_call_makes_room_and_its_late_answer_is_reported_but_settles_nothi
     bench.call("b", 60).unwrap();
     bench.poll();
     assert_eq!(bench.session.next_deadline(), Some(bench.now + Duration::from_secs(30)));
-    let timed_out = Output::Settled(settled("a", Outcome::TimedOut(Delivery::MayBeWritten)));
+    let timed_out =
+        SessionOutput::Settled(settled("a", CallOutcome::TimedOut(Transmission::MayBeWritten)));
     assert_eq!(bench.after(30).poll(), [timed_out, unlock("b")]);
     assert_eq!(
         bench.received(r#"[3,"a",{}]"#),
@@ -140,7 +141,8 @@ fn a_call_whose_deadline_passes_in_the_queue_is_never_sent() {
     bench.call("a", 60).unwrap();
     bench.poll();
     bench.call("b", 10).unwrap();
-    let timed_out = Output::Settled(settled("b", Outcome::TimedOut(Delivery::NeverWritten)));
+    let timed_out =
+        SessionOutput::Settled(settled("b", CallOutcome::TimedOut(Transmission::NeverWritten)));
     assert_eq!(bench.after(10).poll(), [timed_out]);
     let _ = bench.received(r#"[3,"a",{}]"#);
     assert_eq!(bench.poll(), []);
@@ -174,11 +176,11 @@ fn a_lost_connection_tells_what_may_have_been_written_from_what_was_not() {
         bench.call(id, 30).unwrap();
     }
     assert_eq!(bench.poll(), [unlock("a")]);
-    let lost = |id, delivery| settled(id, Outcome::ConnectionLost(delivery));
+    let lost = |id, delivery| settled(id, CallOutcome::ConnectionLost(delivery));
     let expected = [
-        lost("a", Delivery::MayBeWritten),
-        lost("b", Delivery::NeverWritten),
-        lost("c", Delivery::NeverWritten),
+        lost("a", Transmission::MayBeWritten),
+        lost("b", Transmission::NeverWritten),
+        lost("c", Transmission::NeverWritten),
     ];
     assert_eq!(bench.session.close(), expected);
 }
@@ -190,7 +192,7 @@ fn an_unreadable_answer_settles_its_call_with_an_unknown_result() {
     bench.poll();
     assert!(matches!(
         bench.received(r#"[3,"a",{"status":"#),
-        Received::Settled(Settled { outcome: Outcome::Unreadable(_), .. })
+        Received::Settled(SettledCall { outcome: CallOutcome::Unreadable(_), .. })
     ));
 }
 
@@ -199,7 +201,7 @@ fn a_broken_call_is_answered_and_other_nonsense_is_not() {
     let mut bench = Bench::new();
     assert!(matches!(bench.received(r#"[2,"1","StopTransaction",{"#), Received::Malformed(_)));
     assert!(
-        matches!(&bench.poll()[..], [Output::Send(text)] if text.starts_with(r#"[4,"1","FormationViolation","#))
+        matches!(&bench.poll()[..], [SessionOutput::Send(text)] if text.starts_with(r#"[4,"1","FormationViolation","#))
     );
     for text in ["nonsense", r#"[5,"1",{}]"#, r#"[2,{},"Heartbeat",{}]"#] {
         assert!(matches!(bench.received(text), Received::Malformed(_)), "{text}");

@@ -12,7 +12,7 @@ use super::types::{
 };
 use crate::ocpp::frame::{Call, MessageId, Payload};
 use crate::ocpp::open_enum::OpenEnum;
-use crate::ocpp::reading::{Fields, Notes, Presence, Read};
+use crate::ocpp::reading::{Fields, Notes, Presence, WithViolations};
 
 /// A request of ours, an operation initiated by the central system (OCPP 1.6 section 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub enum CentralRequest {
 
 /// A station's answer to a [`CentralRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum StationConfirmation {
     /// To RemoteStartTransaction.
     RemoteStartTransaction(RemoteStartStopStatus),
     /// To RemoteStopTransaction.
@@ -84,7 +84,7 @@ pub enum Answer {
 /// The station answered, but its status cannot be read: it is unknown if the station acts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer has no readable status; treat the outcome as unknown")]
-pub struct AnswerError;
+pub struct ConfirmationError;
 
 impl CentralRequest {
     /// The action's name.
@@ -106,18 +106,27 @@ impl CentralRequest {
 
     /// Reads the station's answer to this request. A status that is not in the specification is
     /// kept as its text.
-    pub fn read_answer(&self, payload: &Payload) -> Result<Read<Answer>, AnswerError> {
+    pub fn read_confirmation(
+        &self,
+        payload: &Payload,
+    ) -> Result<WithViolations<StationConfirmation>, ConfirmationError> {
         match self {
             Self::RemoteStartTransaction { .. } => {
-                read_status(payload, Answer::RemoteStartTransaction)
+                read_status(payload, StationConfirmation::RemoteStartTransaction)
             }
             Self::RemoteStopTransaction { .. } => {
-                read_status(payload, Answer::RemoteStopTransaction)
+                read_status(payload, StationConfirmation::RemoteStopTransaction)
             }
-            Self::UnlockConnector { .. } => read_status(payload, Answer::UnlockConnector),
-            Self::ReserveNow { .. } => read_status(payload, Answer::ReserveNow),
-            Self::CancelReservation { .. } => read_status(payload, Answer::CancelReservation),
-            Self::TriggerMessage { .. } => read_status(payload, Answer::TriggerMessage),
+            Self::UnlockConnector { .. } => {
+                read_status(payload, StationConfirmation::UnlockConnector)
+            }
+            Self::ReserveNow { .. } => read_status(payload, StationConfirmation::ReserveNow),
+            Self::CancelReservation { .. } => {
+                read_status(payload, StationConfirmation::CancelReservation)
+            }
+            Self::TriggerMessage { .. } => {
+                read_status(payload, StationConfirmation::TriggerMessage)
+            }
         }
     }
 
@@ -167,11 +176,12 @@ impl CentralRequest {
 
 fn read_status<S: OpenEnum>(
     payload: &Payload,
-    answer: fn(S) -> Answer,
-) -> Result<Read<Answer>, AnswerError> {
+    answer: fn(S) -> StationConfirmation,
+) -> Result<WithViolations<StationConfirmation>, ConfirmationError> {
     let mut notes = Notes::default();
-    let mut fields = Fields::of(payload.as_str(), "").ok_or(AnswerError)?;
-    let status = fields.choice("status", Presence::Required, &mut notes).ok_or(AnswerError)?;
+    let mut fields = Fields::of(payload.as_str(), "").ok_or(ConfirmationError)?;
+    let status =
+        fields.choice("status", Presence::Required, &mut notes).ok_or(ConfirmationError)?;
     fields.finish(&mut notes);
     Ok(notes.read(answer(status)))
 }

@@ -1,7 +1,7 @@
 //! The messages of OCPP 1.6, the JSON variant.
 //!
-//! Inwards ([`StationRequest::read`], [`CentralRequest::read_answer`]) reading is lenient, see
-//! [`reading`](super::reading). Outwards ([`CentralRequest`], [`Confirmation`]) the types allow
+//! Inwards ([`StationRequest::read`], [`CentralRequest::read_confirmation`]) reading is lenient,
+//! see [`reading`](super::reading). Outwards ([`CentralRequest`], [`Confirmation`]) the types allow
 //! only what the 1.6 schemas allow.
 //!
 //! - `station_request`: what stations ask of us, and `confirmation`: our answers
@@ -19,7 +19,7 @@ mod meter;
 mod station_request;
 mod types;
 
-pub use central_request::{Answer, AnswerError, CentralRequest};
+pub use central_request::{CentralRequest, ConfirmationError, StationConfirmation};
 pub use confirmation::Confirmation;
 pub use meter::{
     Location, Measurand, MeterValue, Phase, ReadingContext, SampledValue, UnitOfMeasure,

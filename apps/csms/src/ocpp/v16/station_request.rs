@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::meter::{MeterValue, read_meter_values};
 use super::types::{ChargePointErrorCode, ChargePointStatus, Reason};
 use crate::ocpp::frame::{ErrorCode, Payload};
-use crate::ocpp::reading::{Fields, Notes, Presence, Read, ViolationKind};
+use crate::ocpp::reading::{Fields, Notes, Presence, ViolationKind, WithViolations};
 use crate::ocpp::session::Reply;
 
 /// A station's request, an operation initiated by the charge point (OCPP 1.6 section 4).
@@ -187,7 +187,7 @@ impl From<RequestError> for Reply {
 impl StationRequest {
     /// Reads a request. An error is to be answered with its [`code`](RequestError::code); it never
     /// concerns BootNotification, Heartbeat, StartTransaction, MeterValues or StopTransaction.
-    pub fn read(action: &str, payload: &Payload) -> Result<Read<Self>, RequestError> {
+    pub fn read(action: &str, payload: &Payload) -> Result<WithViolations<Self>, RequestError> {
         let json = payload.as_str();
         let mut notes = Notes::default();
         let request = match action {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::ocpp::frame::{ErrorCode, MessageId, Payload};
-use crate::ocpp::reading::{Read, Violation, ViolationKind};
+use crate::ocpp::reading::{Violation, ViolationKind, WithViolations};
 use crate::ocpp::session::Reply;
 
 fn payload(json: &str) -> Payload {
@@ -12,7 +12,8 @@ fn payload(json: &str) -> Payload {
 }
 
 fn read(action: &str, json: &str) -> (StationRequest, Vec<(String, ViolationKind)>) {
-    let Read { message, violations } = StationRequest::read(action, &payload(json)).unwrap();
+    let WithViolations { message, violations } =
+        StationRequest::read(action, &payload(json)).unwrap();
     (message, violations.into_iter().map(|Violation { path, kind }| (path, kind)).collect())
 }
 
@@ -338,21 +339,21 @@ fn what_the_specification_forbids_cannot_be_sent() {
 #[test]
 fn answers_are_read_leniently_and_an_unknown_status_is_kept() {
     let unlock = CentralRequest::UnlockConnector { connector_id: NonZeroU32::MIN };
-    let answer = |json: &str| unlock.read_answer(&payload(json)).map(|read| read.message);
+    let answer = |json: &str| unlock.read_confirmation(&payload(json)).map(|read| read.message);
     assert_eq!(
         answer(r#"{"status":"Unlocked"}"#),
-        Ok(Answer::UnlockConnector(UnlockStatus::Unlocked))
+        Ok(StationConfirmation::UnlockConnector(UnlockStatus::Unlocked))
     );
     assert_eq!(
         answer(r#"{"status":"unlockfailed","x":1}"#),
-        Ok(Answer::UnlockConnector(UnlockStatus::UnlockFailed))
+        Ok(StationConfirmation::UnlockConnector(UnlockStatus::UnlockFailed))
     );
     assert_eq!(
         answer(r#"{"status":"Jammed"}"#),
-        Ok(Answer::UnlockConnector(UnlockStatus::Other("Jammed".into())))
+        Ok(StationConfirmation::UnlockConnector(UnlockStatus::Other("Jammed".into())))
     );
     for json in ["{}", "[]", r#"{"status":null}"#] {
-        assert_eq!(answer(json), Err(AnswerError), "{json}");
+        assert_eq!(answer(json), Err(ConfirmationError), "{json}");
     }
 }
 
