@@ -12,12 +12,8 @@ use super::lexer::{find_words, identifier_at, is_word};
 use super::source::File;
 
 /// Files in circles, by the folder of the crate. A folder that is not listed has none.
-const CIRCLES: [(&str, usize); 4] = [
-    ("apps/csms", 11),
-    ("crates/leftfold-core", 57),
-    ("crates/leftfold-sqlite", 3),
-    ("crates/leftfold-testing", 5),
-];
+const CIRCLES: [(&str, usize); 3] =
+    [("crates/leftfold-core", 57), ("crates/leftfold-sqlite", 3), ("crates/leftfold-testing", 5)];
 
 /// Path of a module from the root of its crate, `["runtime", "process"]`.
 type Module = Vec<String>;
