@@ -88,7 +88,7 @@ pub(super) async fn resolve(
 }
 
 /// Reads the verdict of a person.
-pub fn verdict(said: &str, reason: Option<&str>) -> Result<Verdict, Problem> {
+fn verdict(said: &str, reason: Option<&str>) -> Result<Verdict, Problem> {
     let reason: String = reason.unwrap_or("a person said so").chars().take(500).collect();
     let outcome = |answer: StationAnswer| serde_json::to_value(answer).unwrap_or_default();
     match said {
@@ -131,7 +131,7 @@ fn unknown() -> Problem {
 /// Returns an effect as JSON. `state` is the state of the effect, `answer` its meaning for the
 /// caller who asked.
 #[must_use]
-pub fn effect_json(status: &EffectStatus) -> Value {
+pub(super) fn effect_json(status: &EffectStatus) -> Value {
     let outcome = |outcome: &Value| serde_json::from_value::<StationAnswer>(outcome.clone()).ok();
     let (state, answer, reason, by) = match &status.state {
         EffectState::Pending => ("pending", None, None, None),

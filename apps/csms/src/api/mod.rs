@@ -39,7 +39,6 @@ use serde_json::Value;
 
 use crate::app::Csms;
 use crate::http::{Problem, guard};
-pub use effects::{effect_json, verdict};
 pub(crate) use energy::EnergyQuery;
 pub(crate) use health::stands_still;
 

@@ -33,7 +33,7 @@ impl Liveness {
     /// A station was heard of.
     #[must_use]
     pub fn heard(&self, station: &str) -> SignOfLife {
-        self.watch_again(station.to_owned());
+        self.restart(station.to_owned());
         let mut online = self.online();
         if online.contains(station) {
             return SignOfLife::Further;
@@ -55,8 +55,8 @@ impl Liveness {
         station
     }
 
-    /// Reports the silence of a station once more, unless it is heard of before.
-    pub fn watch_again(&self, station: String) {
+    /// Starts the countdown to the silence of a station, or starts it again.
+    pub fn restart(&self, station: String) {
         self.countdowns.restart(station, self.offline_after);
     }
 

@@ -31,7 +31,7 @@ pub async fn watch_for_silence(csms: Arc<Csms>) {
             StationCommand::MarkOffline { at: Timestamp::now(), reason: OfflineReason::Silent };
         if let Err(error) = csms.stations.execute(&station, offline).await {
             tracing::error!(station, %error, "that the station is offline could not be recorded; trying again");
-            csms.liveness.watch_again(station);
+            csms.liveness.restart(station);
             continue;
         }
         // It may have been heard of while this was recorded.
