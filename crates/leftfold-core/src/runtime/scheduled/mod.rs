@@ -329,7 +329,7 @@ impl<A: Aggregate> ScheduledCommand<A> {
         Ok(Some(ScheduledStatus { target, at, state }))
     }
 
-    /// What the process that carries it out has come to; `under_way` if that waits for nobody.
+    /// Returns the state that the process which carries it out has reached, or `under_way`.
     async fn outcome(&self, under_way: ScheduledState) -> Result<ScheduledState, LoadError> {
         let instance = (CarryingOut::<A>::name(), self.id.as_str());
         let store = self.appointments.store();
