@@ -158,7 +158,7 @@ pub enum StartError {
         name: &'static str,
         /// Fault of the events, and what to do.
         #[source]
-        error: EventError,
+        error: Box<EventError>,
     },
     /// The position from which an effect that is new to the store is carried out could not be
     /// recorded.
@@ -231,7 +231,9 @@ impl Named {
     pub(crate) fn error(self, fault: StartFault) -> StartError {
         let Self { name, type_name } = self;
         match fault {
-            StartFault::Event(error) => StartError::Event { type_name, name, error },
+            StartFault::Event(error) => {
+                StartError::Event { type_name, name, error: Box::new(error) }
+            }
             StartFault::Invalid(error) => {
                 StartError::Name { type_name, constant: "NAME", value: name, error }
             }
