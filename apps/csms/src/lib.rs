@@ -33,4 +33,4 @@ pub mod read;
 mod start;
 mod web;
 
-pub use start::{RunningServer, StartError, start};
+pub use start::{RunningServer, ServerStartError, start};

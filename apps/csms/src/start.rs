@@ -9,8 +9,8 @@ use axum::serve::ListenerExt;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use leftfold::postgres::PostgresError;
 use leftfold::prelude::{ExecuteError, Timestamp};
-use leftfold::runtime::Runtime;
 use leftfold::runtime::projection::NotReached;
+use leftfold::runtime::{Runtime, StartError};
 use leftfold::store::{CloseError, ReadError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -31,7 +31,7 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// Error of [`start`].
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum ServerStartError {
     /// The store cannot be opened.
     #[error("the store {store} cannot be opened: {error}")]
     Store {
@@ -67,13 +67,13 @@ pub enum StartError {
     ReadModels(#[from] PostgresError),
     /// The read models belong to another store, or to an earlier state of this one.
     #[error("{0}; start once with --rebuild-read-models")]
-    ForeignReadModels(leftfold::runtime::StartError),
+    ForeignReadModels(StartError),
     /// The store does not take what has to be recorded.
     #[error(transparent)]
     Record(#[from] ExecuteError<StationRefusal>),
     /// The consumers of the log cannot start.
     #[error(transparent)]
-    Runtime(leftfold::runtime::StartError),
+    Runtime(StartError),
     /// The address cannot be listened on.
     #[error("cannot listen on {listen}: {error}; choose another address with --listen")]
     Listen {
@@ -98,15 +98,17 @@ pub struct RunningServer {
 }
 
 /// Starts the system.
-pub async fn start(config: Config) -> Result<RunningServer, StartError> {
+pub async fn start(config: Config) -> Result<RunningServer, ServerStartError> {
     // A port that is taken is found out before a store is made.
     let listen = config.listen;
     let bound =
         TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let (address, listener) = bound.map_err(|error| StartError::Listen { listen, error })?;
+    let (address, listener) = bound.map_err(|error| ServerStartError::Listen { listen, error })?;
     let opened = leftfold::open(&config.store).await;
-    let store = opened
-        .map_err(|error| StartError::Store { store: config.store.clone(), error: error.into() })?;
+    let store = opened.map_err(|error| ServerStartError::Store {
+        store: config.store.clone(),
+        error: error.into(),
+    })?;
     let csms = Arc::new(Csms::new(config, store)?);
     start_consumers(&csms).await?;
     let registered = register_listed(&csms).await?;
@@ -115,7 +117,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         && registered == 0
         && !csms.read.fleet(is_any_registered).await
     {
-        return Err(StartError::NoStations);
+        return Err(ServerStartError::NoStations);
     }
     assume_nobody_online(&csms).await?;
     let router = axum::Router::new()
@@ -137,17 +139,15 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
 }
 
 /// Starts the consumers of the log, and waits until all stations are known.
-async fn start_consumers(csms: &Arc<Csms>) -> Result<(), StartError> {
+async fn start_consumers(csms: &Arc<Csms>) -> Result<(), ServerStartError> {
     let mut runtime = csms.read.follow(processes::register(Runtime::new(&csms.store)));
     if csms.config.rebuild_read_models {
         runtime = csms.read.rebuild(runtime);
     }
     let runtime = effects::register(runtime, csms);
     let runtime = runtime.start().await.map_err(|error| match error {
-        error @ leftfold::runtime::StartError::ForeignProjection { .. } => {
-            StartError::ForeignReadModels(error)
-        }
-        error => StartError::Runtime(error),
+        error @ StartError::ForeignProjection { .. } => ServerStartError::ForeignReadModels(error),
+        error => ServerStartError::Runtime(error),
     })?;
     let (projections, head) = (runtime.projections(), csms.store.head().position);
     runtime.show_progress();
@@ -189,10 +189,11 @@ impl RunningServer {
 }
 
 /// Registers the stations of the list; returns their number.
-async fn register_listed(csms: &Csms) -> Result<usize, StartError> {
+async fn register_listed(csms: &Csms) -> Result<usize, ServerStartError> {
     let Some(path) = &csms.config.stations else { return Ok(0) };
     let read = std::fs::read_to_string(path);
-    let text = read.map_err(|error| StartError::StationsFile { path: path.clone(), error })?;
+    let text =
+        read.map_err(|error| ServerStartError::StationsFile { path: path.clone(), error })?;
     let mut registered = 0;
     for (index, line) in text.lines().enumerate() {
         let identity = line.trim();
@@ -200,7 +201,7 @@ async fn register_listed(csms: &Csms) -> Result<usize, StartError> {
             continue;
         }
         if !is_identity(identity) {
-            return Err(StartError::Identity { path: path.clone(), line: index + 1 });
+            return Err(ServerStartError::Identity { path: path.clone(), line: index + 1 });
         }
         csms.stations.execute(identity, StationCommand::Register).await?;
         registered += 1;
@@ -210,7 +211,7 @@ async fn register_listed(csms: &Csms) -> Result<usize, StartError> {
 
 /// Marks the stations that were online before the restart as offline, until they are heard of
 /// again.
-async fn assume_nobody_online(csms: &Csms) -> Result<(), StartError> {
+async fn assume_nobody_online(csms: &Csms) -> Result<(), ServerStartError> {
     let (at, reason) = (Timestamp::now(), OfflineReason::ServerRestarted);
     let is_online = |(id, row): (&String, &StationRow)| row.state.online.then(|| id.clone());
     let online: Vec<String> =
