@@ -6,19 +6,19 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::aggregate_command::Command;
 use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
-use super::command::{Alongside, ExecuteError, Executed, Identified, Origin, Remember};
-use super::event::{Event, EventError, Recorded, Unknown};
-use super::execute::CommandAlongside;
+use super::command::{ExecuteError, Executed, Origin};
+use super::event::{Event, EventError, Unknown};
 use super::facts::{self, Facts, RecordError};
-use super::metadata::origin_methods;
+use super::history::History;
 use super::owner::Purpose;
 use super::schema::Schema;
 use super::snapshot::{self, SnapshotPolicy, Trust, Use};
 use crate::json;
 use crate::store::{
-    Appended, Authority, CommandId, Events, Invalid, NewEvent, Position, Read, ReadError,
-    RecordedEvent, Store, StreamName, Timestamp, Version,
+    Appended, Authority, Invalid, NewEvent, Position, Read, ReadError, RecordedEvent, Store,
+    StreamName, Timestamp, Version,
 };
 
 /// State that is the left fold of one stream's events, and decides commands.
@@ -435,94 +435,4 @@ enum Come {
     /// The fold has more events than the stream: an older store was put in place of the one that it
     /// was folded from.
     FromElsewhere,
-}
-
-/// The events of one aggregate, as the fold reads them.
-#[derive(Debug)]
-pub struct History<E> {
-    events: Events,
-    schema: Arc<Schema>,
-    unknown: Unknown,
-    ready: std::vec::IntoIter<Recorded<E>>,
-}
-
-impl<E: Event> History<E> {
-    /// Returns the next event; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<Recorded<E>>, LoadError> {
-        loop {
-            if let Some(event) = self.ready.next() {
-                return Ok(Some(event));
-            }
-            let Some(envelope) = self.events.next().await? else { return Ok(None) };
-            let events: Vec<E> = self.schema.decode(&envelope, self.unknown)?;
-            let recorded: Vec<_> = events
-                .into_iter()
-                .map(|event| Recorded { event, envelope: envelope.clone() })
-                .collect();
-            self.ready = recorded.into_iter();
-        }
-    }
-
-    /// Everything that is left.
-    pub async fn all(mut self) -> Result<Vec<Recorded<E>>, LoadError> {
-        let mut all = Vec::new();
-        while let Some(event) = self.next().await? {
-            all.push(event);
-        }
-        Ok(all)
-    }
-}
-
-/// One or several commands on one aggregate, to be executed.
-#[must_use = "a command does nothing until it is executed"]
-pub struct Command<A: Aggregate> {
-    pub(super) aggregates: Aggregates<A>,
-    pub(super) id: String,
-    pub(super) commands: Vec<A::Command>,
-    pub(super) expecting: Option<Version>,
-    pub(super) origin: Origin,
-    pub(super) remember: Option<Remember<A::Refusal>>,
-}
-
-impl<A: Aggregate> Command<A> {
-    /// Names the request, so that it takes effect at most once: a repetition is answered as the
-    /// first time. The call that follows says how another request under the same id is found out.
-    pub fn id(self, scope: &str, key: &str) -> Identified<Self> {
-        self.with_id(CommandId::new(scope, key))
-    }
-
-    /// The same with an id that is there already.
-    pub fn with_id(self, id: CommandId) -> Identified<Self> {
-        Identified::new(self, id, |command| &mut command.origin)
-    }
-
-    origin_methods!();
-
-    /// The same, with the origin that another builder collected.
-    pub(crate) fn of_origin(mut self, origin: Origin) -> Self {
-        self.origin = origin;
-        self
-    }
-
-    /// States the version that the caller saw: if there were events since, nothing is done and they
-    /// come with the error. With [`Version::ABSENT`] the aggregate must be new.
-    pub fn expecting(mut self, version: Version) -> Self {
-        self.expecting = Some(version);
-        self
-    }
-
-    /// Keeps a refusal too, and gives it again to a repetition. Without this a refused request may
-    /// be tried again.
-    pub fn remembering_refusal(mut self) -> Self
-    where
-        A::Refusal: Serialize + DeserializeOwned,
-    {
-        self.remember = Some(Remember::as_json());
-        self
-    }
-
-    /// Adds parts that go into the same append.
-    pub(crate) fn alongside(self, alongside: Alongside) -> CommandAlongside<A> {
-        CommandAlongside { command: self, alongside }
-    }
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use tracing::field;
 
-use super::aggregate::{Aggregate, Command};
+use super::aggregate::Aggregate;
+use super::aggregate_command::Command;
 use super::cache::{Kept, Slot};
 use super::command::{
     ATTEMPTS_MAX, Alongside, AlongsideError, Answer, ExecuteError, Executed, Remember,

@@ -1,6 +1,7 @@
 //! The model: everything a user writes is a fold with one more verb.
 
 mod aggregate;
+mod aggregate_command;
 mod boundary;
 mod cache;
 mod codec;
@@ -10,6 +11,7 @@ mod event;
 mod execute;
 mod facts;
 mod follow;
+mod history;
 mod kind;
 pub(crate) mod metadata;
 mod owner;
@@ -18,7 +20,8 @@ mod snapshot;
 mod unheard;
 mod upcast;
 
-pub use aggregate::{Aggregate, Aggregates, Command, History, LoadError, Moment};
+pub use aggregate::{Aggregate, Aggregates, LoadError, Moment};
+pub use aggregate_command::Command;
 pub use cache::Folded;
 pub use command::{
     ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified,
@@ -28,6 +31,7 @@ pub use decision::{Decided, Decision, DecisionCommand};
 pub use event::{Event, EventError, Recorded, Unknown};
 pub use facts::{Facts, FactsRecorded, RecordError};
 pub use follow::Following;
+pub use history::History;
 pub use metadata::MetadataError;
 pub use owner::Owners;
 pub use schema::Schema;
