@@ -1,4 +1,16 @@
 //! The model: everything a user writes is a fold with one more verb.
+//!
+//! 1. `event` is what users write of their events, and `upcast` of their old ones. `schema` writes
+//!    and reads an enum of events by its variants (`codec`), as its `owner` says.
+//! 2. `aggregate` loads the fold of a stream, from what `cache` has or from a `snapshot`;
+//!    `aggregate_command` is what a caller asks of it, and `execute` decides, appends, and decides
+//!    again if others were faster. `history` shows the events of the stream.
+//! 3. `decision` does the same over the events that a query finds; `boundary` lets decisions queue
+//!    that got into each other's way.
+//! 4. `command` has what both have in common: ids, causes, answers and errors. `metadata` is what
+//!    callers add to events.
+//! 5. `facts` records without deciding, `follow` reads live, and `unheard` warns of types that
+//!    nobody records. `kind` says what each error means to a caller.
 
 mod aggregate;
 mod aggregate_command;

@@ -1,4 +1,13 @@
 //! The store: its words, its contract, and the handle that everything above it holds.
+//!
+//! 1. The words: `names`, `time`, `event`, `trace`, `query`, with the `limits` on every size and
+//!    the error of what is beyond one (`invalid`).
+//! 2. The contract: `append`, `read` and `lease` are its requests and answers, `authority` is the
+//!    right to write names of the runtime, and `backend` says what every store promises. `memory`
+//!    keeps it in the shortest form.
+//! 3. The `handle` on a backend, with the `subscription` that follows it, its `metrics`, and what
+//!    an error means to a caller (`kind`). `sleep` measures the time that the machine slept, for
+//!    clocks.
 
 mod append;
 mod authority;

@@ -1,4 +1,8 @@
 //! The bytes of the log, as docs/log-format.md says them. No input makes a decoder panic.
+//!
+//! `segment` is the header of a file, `group` the header of what was appended together, with the
+//! chain. In a group stand records: `record` has their frame, and those of commands and
+//! checkpoints; `event` has those of events. `varint` writes the numbers in them.
 
 mod event;
 mod group;

@@ -1,6 +1,12 @@
 //! The index of the log: from streams, categories, types, tags and ids to positions, and from
 //! command ids and consumers to addresses. Derived: deleted and rebuilt from the log whenever it is
 //! doubted.
+//!
+//! What is new goes into the `memtable`, under its `key`. `upkeep` freezes that table and has
+//! `run_writer` write it as a `run`: sorted pages (`block`) behind a filter (`bloom`). `merge`
+//! makes one large run of several small ones, and the `manifest` says which runs count. A reader
+//! takes the `levels` of one moment, the pages of runs from the `cache`, and goes through the
+//! positions of a key by `postings`, which are cut into pieces by `chunk`.
 
 mod block;
 mod bloom;
