@@ -26,6 +26,19 @@ use crate::store::{
 /// `apply` and `decide` are pure: no clock, no randomness, no I/O. What they need comes in the
 /// command or the event. So a decision may be repeated on a fresher state, and history may be
 /// folded again at any time.
+///
+/// A wallet, whose owner has to have what is withdrawn:
+///
+/// ```
+#[doc = include_str!("../../doc/wallet.rs")]
+///
+/// # fn main() {
+/// let wallet = Wallet { cents: 500 };
+/// let withdraw = |cents| wallet.decide(&WalletCommand::Withdraw { cents });
+/// assert_eq!(withdraw(200), Ok(vec![WalletEvent::Withdrawn { cents: 200 }]));
+/// assert_eq!(withdraw(501), Err(Overdrawn { cents: 500 }));
+/// # }
+/// ```
 pub trait Aggregate:
     Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static
 {
@@ -158,6 +171,22 @@ impl<A> Clone for Aggregates<A> {
 impl<A: Aggregate> Aggregates<A> {
     /// Carries out one command. Commands on one aggregate queue within the process; if another
     /// writer is faster, the command is decided again on the fresh state.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::fold::ExecuteError;
+    /// use leftfold_core::store::{Store, Version};
+    /// use wallet::{Overdrawn, Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wallets = Store::memory().aggregate::<Wallet>();
+    /// let done = wallets.execute("ada", WalletCommand::Deposit { cents: 500 }).await?;
+    /// assert_eq!(done.version, Version(1));
+    ///
+    /// let refused = wallets.execute("ada", WalletCommand::Withdraw { cents: 501 }).await;
+    /// assert_eq!(refused, Err(ExecuteError::Refused(Overdrawn { cents: 500 })));
+    /// # Ok(()) }
+    /// ```
     pub async fn execute(
         &self,
         id: &str,
@@ -167,12 +196,51 @@ impl<A: Aggregate> Aggregates<A> {
     }
 
     /// A command with an id, a cause, an expected version; to be executed.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Store, Version};
+    /// use wallet::{Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wallets = Store::memory().aggregate::<Wallet>();
+    /// let done = wallets
+    ///     .command("ada", WalletCommand::Deposit { cents: 500 })
+    ///     .id("POST /deposits by ada", "f3a9")
+    ///     .request(br#"{"cents":500}"#)
+    ///     .expecting(Version::ABSENT)
+    ///     .header("user-agent", "till 12")
+    ///     .execute()
+    ///     .await?;
+    /// assert_eq!(done.events.len(), 1);
+    /// # Ok(()) }
+    /// ```
     pub fn command(&self, id: &str, command: A::Command) -> Command<A> {
         self.commands(id, vec![command])
     }
 
     /// Several commands as one atomic append: each is decided on the state that those before it
     /// lead to. One refusal refuses them all.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Store, Version};
+    /// use wallet::{Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wallets = Store::memory().aggregate::<Wallet>();
+    /// let deposit = |cents| WalletCommand::Deposit { cents };
+    /// let withdraw = |cents| WalletCommand::Withdraw { cents };
+    ///
+    /// // The withdrawal is decided on a balance of 500.
+    /// wallets.commands("ada", vec![deposit(500), withdraw(200)]).execute().await?;
+    /// assert_eq!(wallets.load("ada").await?.state.cents, 300);
+    ///
+    /// // The second is refused, so the first is not recorded either.
+    /// assert!(wallets.commands("ada", vec![deposit(1), withdraw(900)]).execute().await.is_err());
+    /// assert_eq!(wallets.load("ada").await?.version, Version(2));
+    /// # Ok(()) }
+    /// ```
     pub fn commands(&self, id: &str, commands: Vec<A::Command>) -> Command<A> {
         Command {
             aggregates: self.clone(),
@@ -186,6 +254,21 @@ impl<A: Aggregate> Aggregates<A> {
 
     /// Records facts that nothing depends on, without deciding and without any condition: they
     /// never conflict.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Store, Version};
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wallets = Store::memory().aggregate::<Wallet>();
+    /// // Two deposits that a machine counted: nobody can refuse them.
+    /// let counted = [WalletEvent::Deposited { cents: 20 }, WalletEvent::Deposited { cents: 50 }];
+    /// let recorded = wallets.record("ada", &counted).await?;
+    /// assert_eq!(recorded.versions, [Version(1), Version(2)]);
+    /// assert_eq!(wallets.load("ada").await?.state.cents, 70);
+    /// # Ok(()) }
+    /// ```
     pub async fn record(&self, id: &str, events: &[A::Event]) -> Result<Appended, RecordError> {
         self.facts(id, events).record().await.map(|recorded| recorded.appended)
     }
@@ -196,6 +279,23 @@ impl<A: Aggregate> Aggregates<A> {
     }
 
     /// Loads the state as it is now.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Store, Version};
+    /// use wallet::{Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wallets = Store::memory().aggregate::<Wallet>();
+    /// wallets.execute("ada", WalletCommand::Deposit { cents: 500 }).await?;
+    /// let ada = wallets.load("ada").await?;
+    /// assert_eq!((ada.state.cents, ada.version), (500, Version(1)));
+    ///
+    /// // An aggregate without events is the default state.
+    /// let bob = wallets.load("bob").await?;
+    /// assert_eq!((bob.state, bob.version), (Wallet::default(), Version::ABSENT));
+    /// # Ok(()) }
+    /// ```
     pub async fn load(&self, id: &str) -> Result<Folded<A>, LoadError> {
         let slot = self.slot(id)?;
         let mut place = slot.fold.lock().await;
@@ -207,6 +307,25 @@ impl<A: Aggregate> Aggregates<A> {
 
     /// Loads the state as it was at a version, or at a time. A version beyond the last gives the
     /// last.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use std::time::Duration;
+    ///
+    /// use leftfold_core::store::{Store, Version};
+    /// use wallet::{Wallet, WalletCommand, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wallets = Store::memory().aggregate::<Wallet>();
+    /// let first = wallets.record("ada", &[WalletEvent::Deposited { cents: 500 }]).await?;
+    /// wallets.execute("ada", WalletCommand::Withdraw { cents: 200 }).await?;
+    ///
+    /// assert_eq!(wallets.load_at("ada", Version(1)).await?.state.cents, 500);
+    /// assert_eq!(wallets.load_at("ada", first.recorded_at).await?.state.cents, 500);
+    /// let before = first.recorded_at.minus(Duration::from_micros(1));
+    /// assert_eq!(wallets.load_at("ada", before).await?.version, Version::ABSENT);
+    /// # Ok(()) }
+    /// ```
     pub async fn load_at(
         &self,
         id: &str,
@@ -228,6 +347,24 @@ impl<A: Aggregate> Aggregates<A> {
     }
 
     /// Reads the aggregate's events with their metadata, from a version on.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Store, Version};
+    /// use wallet::{Wallet, WalletCommand, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let wallets = Store::memory().aggregate::<Wallet>();
+    /// wallets.execute("ada", WalletCommand::Deposit { cents: 500 }).await?;
+    /// wallets.execute("ada", WalletCommand::Withdraw { cents: 200 }).await?;
+    ///
+    /// let mut history = wallets.history("ada", Version(2))?;
+    /// let withdrawal = history.next().await?.ok_or("there is a second event")?;
+    /// assert_eq!(withdrawal.event, WalletEvent::Withdrawn { cents: 200 });
+    /// assert_eq!((withdrawal.version(), withdrawal.stream_id()), (Version(2), "ada"));
+    /// assert_eq!(history.next().await?, None);
+    /// # Ok(()) }
+    /// ```
     pub fn history(&self, id: &str, from: Version) -> Result<History<A::Event>, LoadError> {
         let stream = StreamName::of(A::CATEGORY, id)?;
         let events = self.shared.store.read(Read::stream(stream, Version(from.0.max(1))));

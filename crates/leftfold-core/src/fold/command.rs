@@ -152,6 +152,26 @@ impl<R> ExecuteError<R> {
 
     /// Returns the refusal if there is one, and any failure as an error: for a caller that answers
     /// a person.
+    ///
+    /// ```
+    /// use leftfold_core::fold::ExecuteError;
+    /// use leftfold_core::store::Invalid;
+    ///
+    /// #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+    /// #[error("the course is full")]
+    /// struct Full;
+    ///
+    /// fn answer(result: Result<(), ExecuteError<Full>>) -> Result<String, ExecuteError<Full>> {
+    ///     match result {
+    ///         Ok(()) => Ok("booked".to_owned()),
+    ///         Err(error) => error.into_refusal().map(|refusal| refusal.to_string()),
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(answer(Err(ExecuteError::Refused(Full))), Ok("the course is full".to_owned()));
+    /// let failure = ExecuteError::Invalid(Invalid::Empty { what: "an aggregate's id" });
+    /// assert_eq!(answer(Err(failure.clone())), Err(failure));
+    /// ```
     pub fn into_refusal(self) -> Result<R, Self> {
         match self {
             Self::Refused(refusal) => Ok(refusal),
@@ -188,6 +208,28 @@ impl<R> ExecuteError<R> {
 }
 
 /// Cause of a command: it goes into the metadata of its events.
+///
+/// ```
+/// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+/// use leftfold_core::fold::Cause;
+/// use leftfold_core::store::{Store, Version};
+/// use wallet::{Wallet, WalletCommand};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let wallets = Store::memory().aggregate::<Wallet>();
+/// let message = Cause::message("bank message 4711")?;
+/// let deposit = wallets.command("ada", WalletCommand::Deposit { cents: 500 });
+/// deposit.caused_by(message).execute().await?;
+///
+/// // What follows from the deposit belongs to the same conversation.
+/// let deposited = &wallets.history("ada", Version(1))?.all().await?[0];
+/// let withdraw = wallets.command("ada", WalletCommand::Withdraw { cents: 200 });
+/// withdraw.caused_by(deposited).execute().await?;
+/// let withdrawn = &wallets.history("ada", Version(2))?.all().await?[0];
+/// assert_eq!(withdrawn.correlation(), Some("bank message 4711"));
+/// assert_eq!(withdrawn.causation(), Some(&*deposited.envelope.id.to_string()));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// The message that caused it.

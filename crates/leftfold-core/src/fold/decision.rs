@@ -29,6 +29,26 @@ use crate::store::{
 ///
 /// The events that it reads are its boundary: if another event that its query matches is recorded
 /// between the reading and the append, the decision is made again. `apply` and `decide` are pure.
+///
+/// Over the wallets of [`Aggregate`](super::Aggregate):
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs"));
+#[doc = include_str!("../../doc/transfer.rs")]
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use leftfold_core::store::Store;
+/// let store = Store::memory();
+/// let wallets = store.aggregate::<Wallet>();
+/// wallets.execute("ada", WalletCommand::Deposit { cents: 500 }).await?;
+///
+/// let (from, to) = (StreamName::of("wallet", "ada")?, StreamName::of("wallet", "bob")?);
+/// let transfer = Transfer { from, to, cents: 300 };
+/// store.decide(&transfer).await?;
+/// assert_eq!(wallets.load("bob").await?.state.cents, 300);
+/// assert!(store.decide(&transfer).await.is_err());
+/// # Ok(()) }
+/// ```
 pub trait Decision: Send + Sync {
     /// Events that it reads and records.
     type Event: Event;
@@ -158,6 +178,50 @@ impl<E> Decided<E> {
     ///
     /// For events that its query reads a decision can refuse in words of its own; this demand costs
     /// no reading, and its error tells a position only.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// use leftfold_core::fold::{Decided, Decision, Event, ExecuteError};
+    /// use leftfold_core::store::{Query, Store, Tags};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    /// # enum AccountEvent { SignedUp { name: String } }
+    /// # impl Event for AccountEvent {
+    /// #     const NAMESPACE: &'static str = "account";
+    /// #     fn tags(&self) -> Tags {
+    /// #         let Self::SignedUp { name } = self;
+    /// #         Tags::none().with(format!("name:{name}"))
+    /// #     }
+    /// # }
+    ///
+    /// struct SignUp {
+    ///     name: &'static str,
+    /// }
+    ///
+    /// impl Decision for SignUp {
+    ///     # type Event = AccountEvent;
+    ///     # type State = ();
+    ///     # type Refusal = Infallible;
+    ///     # fn apply(&self, _: &mut (), _: &AccountEvent) {}
+    ///     fn query(&self) -> Query {
+    ///         Query::nothing()
+    ///     }
+    ///
+    ///     fn decide(&self, _: &()) -> Result<Decided<AccountEvent>, Infallible> {
+    ///         let signed_up = AccountEvent::SignedUp { name: self.name.to_owned() };
+    ///         let same_name = Query::tag(format!("name:{}", self.name));
+    ///         Ok(Decided::fact(signed_up).expecting_none(same_name))
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let first = store.decide(&SignUp { name: "ada" }).await?;
+    /// let second = store.decide(&SignUp { name: "ada" }).await;
+    /// let Err(ExecuteError::Taken { found, .. }) = second else { unreachable!("it is taken") };
+    /// assert_eq!(found, first.position);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn expecting_none(mut self, query: Query) -> Self {
         self.demands.none.push(query);

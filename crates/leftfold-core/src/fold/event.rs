@@ -27,6 +27,35 @@ use crate::store::{EventType, Invalid, Label, RecordedEvent, Tags, Timestamp, Ve
 /// what serde is not told: fields with `#[serde(skip)]`, two untagged variants that are written in
 /// the same way, a flattened `Option` or `Value` of which nothing is written. `given`, of the
 /// testing kit, compares with `PartialEq`, and can.
+///
+/// ```
+/// use leftfold_core::fold::{Event, Schema};
+/// use leftfold_core::store::Tags;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// enum LoanEvent {
+///     Lent { book: String, to: String },
+///     Returned { book: String },
+/// }
+///
+/// impl Event for LoanEvent {
+///     const NAMESPACE: &'static str = "loan";
+///
+///     fn tags(&self) -> Tags {
+///         let (Self::Lent { book, .. } | Self::Returned { book }) = self;
+///         Tags::none().with(format!("book:{book}"))
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let returned = LoanEvent::Returned { book: "B7".to_owned() };
+/// let stored = Schema::of::<LoanEvent>()?.encode(&returned)?;
+/// assert_eq!(&*stored.event_type, "loan.Returned");
+/// assert_eq!(stored.data, r#"{"book":"B7"}"#);
+/// assert_eq!(&*stored.tags[0], "book:B7");
+/// # Ok(()) }
+/// ```
 pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// Stands before the variant's name; two aggregates may both have a `Created`.
     const NAMESPACE: &'static str;
@@ -58,6 +87,37 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// were read in another shape before, that is [`EventError::Claimed`], and what was made of
     /// them is to be built anew. A program that only reads should name the owners, so that it reads
     /// old events as they do.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::fold::{Event, Owners};
+    /// use leftfold_core::store::{Position, Store};
+    /// use serde::{Deserialize, Serialize};
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// /// The only event of wallets that a statistic reads, and the only field.
+    /// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    /// enum Income {
+    ///     #[serde(rename = "wallet.Deposited")]
+    ///     Deposited { cents: u64 },
+    /// }
+    ///
+    /// impl Event for Income {
+    ///     const NAMESPACE: &'static str = "statistics";
+    ///
+    ///     fn owners() -> Owners {
+    ///         Owners::of::<WalletEvent>()
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let deposit = [WalletEvent::Deposited { cents: 500 }];
+    /// store.aggregate::<Wallet>().record("ada", &deposit).await?;
+    /// let mut income = store.follow::<Income>(Position::START)?;
+    /// assert_eq!(income.next().await?.event, Income::Deposited { cents: 500 });
+    /// # Ok(()) }
+    /// ```
     fn owners() -> Owners {
         Owners::unnamed()
     }
@@ -294,6 +354,30 @@ impl EventError {
 }
 
 /// An event with what the store knows of it.
+///
+/// ```
+/// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+/// use leftfold_core::store::{Store, Version};
+/// use serde::{Deserialize, Serialize};
+/// use wallet::{Wallet, WalletCommand};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// struct Clerk {
+///     clerk: String,
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let wallets = Store::memory().aggregate::<Wallet>();
+/// let by_bob = Clerk { clerk: "bob".to_owned() };
+/// let deposit = wallets.command("ada", WalletCommand::Deposit { cents: 500 });
+/// deposit.metadata_as(&by_bob).header("till", "12").execute().await?;
+///
+/// let recorded = &wallets.history("ada", Version(1))?.all().await?[0];
+/// assert_eq!(recorded.metadata_as::<Clerk>()?, Some(by_bob));
+/// assert_eq!(recorded.header("till").as_deref(), Some("12"));
+/// assert_eq!((recorded.stream_id(), recorded.version()), ("ada", Version(1)));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recorded<E> {
     /// The event, as of today's shape.

@@ -62,6 +62,28 @@ pub enum RecordError {
 
 impl Store {
     /// Facts of a stream `category-id` that no aggregate folds; to be recorded.
+    ///
+    /// ```
+    /// use leftfold_core::fold::{Answer, Event};
+    /// use leftfold_core::store::{Store, Version};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    /// enum Reading {
+    ///     Measured { celsius: i32 },
+    /// }
+    /// # impl Event for Reading { const NAMESPACE: &'static str = "sensor"; }
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let readings = [Reading::Measured { celsius: 19 }, Reading::Measured { celsius: 20 }];
+    /// let send = || store.facts("sensor", "roof", &readings).id("sensor roof", "batch 1");
+    ///
+    /// let recorded = send().without_request_check().record().await?;
+    /// assert_eq!(recorded.appended.versions, [Version(1), Version(2)]);
+    /// assert_eq!(send().without_request_check().record().await?.answer, Answer::Again);
+    /// # Ok(()) }
+    /// ```
     pub fn facts<'e, E: Event>(&self, category: &str, id: &str, events: &'e [E]) -> Facts<'e, E> {
         Facts::new(self, self.schema::<E>(Purpose::Writing), StreamName::of(category, id), events)
     }

@@ -23,6 +23,26 @@ impl Store {
     /// Types of the enum that nobody knows are named in a warning before the first event is waited
     /// for, and by [`Following::unheard_types`] at any time. [`Store::subscribe`] does not check
     /// its query in this way.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Position, Store};
+    /// use wallet::{Wallet, WalletCommand, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let wallets = store.aggregate::<Wallet>();
+    /// wallets.execute("ada", WalletCommand::Deposit { cents: 500 }).await?;
+    ///
+    /// let mut events = store.follow::<WalletEvent>(Position::START)?;
+    /// let deposit = events.next().await?;
+    /// assert_eq!((deposit.stream_id(), deposit.position()), ("ada", Position(1)));
+    ///
+    /// // What is recorded later comes as soon as it is durable.
+    /// wallets.execute("ada", WalletCommand::Withdraw { cents: 200 }).await?;
+    /// assert_eq!(events.next().await?.event, WalletEvent::Withdrawn { cents: 200 });
+    /// # Ok(()) }
+    /// ```
     pub fn follow<E: Event>(&self, after: Position) -> Result<Following<E>, EventError> {
         let schema = self.schema::<E>(Purpose::Reading)?;
         let subscription = self.subscribe(schema.query(), after);
@@ -121,6 +141,23 @@ impl<E: Event> Following<E> {
     }
 
     /// Returns the next event that is meant; passes over those before it.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Position, Store};
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// for (id, cents) in [("ada", 500), ("bob", 200), ("ada", 100)] {
+    ///     let deposit = [WalletEvent::Deposited { cents }];
+    ///     store.aggregate::<Wallet>().record(id, &deposit).await?;
+    /// }
+    /// let mut events = store.follow::<WalletEvent>(Position::START)?;
+    /// let of_bob = events.find(|event| event.stream_id() == "bob").await?;
+    /// assert_eq!(of_bob.event, WalletEvent::Deposited { cents: 200 });
+    /// # Ok(()) }
+    /// ```
     pub async fn find(
         &mut self,
         mut is_meant: impl FnMut(&Recorded<E>) -> bool,

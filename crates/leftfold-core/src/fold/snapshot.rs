@@ -21,6 +21,38 @@ use crate::store::{Position, StoreId, StreamName, Version};
 
 /// Policy that says when a snapshot is made: with the command, or the load, that finds either bound
 /// reached.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use leftfold_core::fold::{Aggregate, SnapshotPolicy};
+/// # use leftfold_core::fold::Event;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// # enum MeterEvent { Counted { units: u64 } }
+/// # impl Event for MeterEvent { const NAMESPACE: &'static str = "meter"; }
+/// # #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// # struct Meter { units: u64 }
+/// # struct Count { units: u64 }
+///
+/// impl Aggregate for Meter {
+///     const CATEGORY: &'static str = "meter";
+///     /// Raised with every change of `apply`: snapshots of the former meaning are not used.
+///     const FOLD_VERSION: u32 = 2;
+///     # type Event = MeterEvent;
+///     # type Command = Count;
+///     # type Refusal = std::convert::Infallible;
+///     # fn apply(&mut self, MeterEvent::Counted { units }: &MeterEvent) { self.units += units }
+///     # fn decide(&self, count: &Count) -> Result<Vec<MeterEvent>, Self::Refusal> {
+///     #     Ok(vec![MeterEvent::Counted { units: count.units }])
+///     # }
+///
+///     /// A meter never ends: it is folded from its last snapshot.
+///     fn snapshots() -> SnapshotPolicy {
+///         SnapshotPolicy::every_events(1_000).or_every(Duration::from_secs(24 * 60 * 60))
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotPolicy {
     every_events: Option<u64>,
