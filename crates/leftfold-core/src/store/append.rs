@@ -112,6 +112,20 @@ fn validate_event(event: &NewEvent) -> Result<usize, Invalid> {
 
 /// Condition of an append, checked against everything that is ordered before it: the append happens
 /// only if it holds.
+///
+/// ```
+/// use leftfold_core::store::{Condition, Expected, Position, Query, StreamName, Version};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let order = StreamName::of("order", "7")?;
+/// let customer = StreamName::of("customer", "ada")?;
+/// // The order is as it was read, the customer is known, and nobody took the number since.
+/// let condition = Condition::stream(order, Expected::Exact(Version(3)))
+///     .and_stream(customer, Expected::Exists)
+///     .and_none_matching(Query::tag("invoice:2026-17"), Position(120));
+/// assert_eq!((condition.streams.len(), condition.none_matching.len()), (2, 1));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Condition {
     /// Expectations on streams, also on ones that are not written. The first that fails is

@@ -34,6 +34,79 @@ use super::{
 ///   tells.
 /// - Positions are gapless from 1 in the order of appends; a read sees a prefix of what is durable.
 /// - Recorded times increase strictly from group to group.
+///
+/// A backend may stand before another one. This one counts the appends that it hands on; the
+/// methods that are not shown are handed on as `read` is. A new backend begins with a copy of
+/// [`MemoryBackend`](super::MemoryBackend), and is judged by the conformance suite of
+/// `leftfold-testing`.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// # use std::time::Duration;
+/// # use bytes::Bytes;
+/// use leftfold_core::store::*;
+/// # use tokio::sync::watch;
+///
+/// struct Counting<B> {
+///     inner: B,
+///     appends: AtomicU64,
+/// }
+///
+/// impl<B: Backend> Backend for Counting<B> {
+///     fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
+///         self.appends.fetch_add(1, Ordering::Relaxed);
+///         self.inner.append(append)
+///     }
+///
+///     fn read(&self, read: Read) -> Pending<Page, ReadError> {
+///         self.inner.read(read)
+///     }
+///     # fn identity(&self) -> Identity { self.inner.identity() }
+///     # fn answered(&self, id: CommandId) -> Pending<Option<Answered>, ReadError> {
+///     #     self.inner.answered(id)
+///     # }
+///     # fn checkpoint(
+///     #     &self, consumer: Label, source: StoreId, partition: Partition,
+///     # ) -> Pending<Option<Checkpoint>, ReadError> {
+///     #     self.inner.checkpoint(consumer, source, partition)
+///     # }
+///     # fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
+///     #     self.inner.position_at(moment)
+///     # }
+///     # fn appends(&self, from: AppendsFrom, page_bytes: u32) -> Pending<AppendsPage, ReadError> {
+///     #     self.inner.appends(from, page_bytes)
+///     # }
+///     # fn hash_at(&self, position: Position) -> Pending<Option<Hash>, ReadError> {
+///     #     self.inner.hash_at(position)
+///     # }
+///     # fn positions_of(&self, id: EventId, at_most: u32) -> Pending<Vec<Position>, ReadError> {
+///     #     self.inner.positions_of(id, at_most)
+///     # }
+///     # fn snapshot(&self, key: Bytes) -> Pending<Option<Bytes>, ReadError> {
+///     #     self.inner.snapshot(key)
+///     # }
+///     # fn keep_snapshot(&self, key: Bytes, value: Bytes) { self.inner.keep_snapshot(key, value) }
+///     # fn lease(
+///     #     &self, work: Label, holder: Holder, during: Duration,
+///     # ) -> Pending<Leased, LeaseError> {
+///     #     self.inner.lease(work, holder, during)
+///     # }
+///     # fn release(&self, lease: Lease) -> Pending<(), LeaseError> { self.inner.release(lease) }
+///     # fn status(&self) -> watch::Receiver<Status> { self.inner.status() }
+///     # fn close(&self) -> Pending<(), CloseError> { self.inner.close() }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let inner = MemoryBackend::new();
+/// let counting = Arc::new(Counting { inner, appends: AtomicU64::new(0) });
+/// let store = Store::shared(counting.clone());
+/// let sold = NewEvent::new(EventType::new("shop.Sold")?, "{}");
+/// store.append(Append::of(vec![sold])).await?;
+/// assert_eq!(counting.appends.load(Ordering::Relaxed), 1);
+/// # Ok(()) }
+/// ```
 pub trait Backend: Send + Sync + 'static {
     /// Returns the identity of the store.
     fn identity(&self) -> Identity;

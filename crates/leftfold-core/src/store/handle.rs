@@ -76,6 +76,24 @@ impl Store {
     ///
     /// Streams, event types and consumers whose names begin with `$` are the runtime's: an append
     /// that would write one is refused as [`Invalid::Reserved`].
+    ///
+    /// ```
+    /// use leftfold_core::store::{
+    ///     Append, Condition, EventType, Expected, NewEvent, Outcome, Store, StreamName, Version,
+    /// };
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let stream = StreamName::of("shop", "1")?;
+    /// let opened = NewEvent::new(EventType::new("shop.Opened")?, "{}").in_stream(stream.clone());
+    /// let append = Append::of(vec![opened]).when(Condition::stream(stream, Expected::Absent));
+    ///
+    /// let first = store.append(append.clone()).await?;
+    /// assert!(matches!(first, Outcome::Appended(appended) if appended.versions == [Version(1)]));
+    /// // A failed condition is an answer, with what is there instead.
+    /// assert!(matches!(store.append(append).await?, Outcome::Conflict(_)));
+    /// # Ok(()) }
+    /// ```
     pub fn append(&self, append: Append) -> Pending<Outcome, AppendError> {
         let span = tracing::debug_span!(
             "leftfold.append",
@@ -99,18 +117,75 @@ impl Store {
     }
 
     /// Reads everything that was asked for, page by page, one page ahead.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Position, Query, Read, Store};
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// for (id, cents) in [("ada", 500), ("bob", 200), ("ada", 100)] {
+    ///     store.aggregate::<Wallet>().record(id, &[WalletEvent::Deposited { cents }]).await?;
+    /// }
+    /// // The newest first.
+    /// let read = Read::matching(Query::category("wallet"), Position::END).backwards();
+    /// let mut events = store.read(read);
+    /// let newest = events.next().await?.ok_or("there are three")?;
+    /// assert_eq!((newest.position, &*newest.data), (Position(3), &br#"{"cents":100}"#[..]));
+    /// assert_eq!(events.all().await?.len(), 2);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn read(&self, read: Read) -> Events {
         Events::new(self.clone(), read)
     }
 
     /// Catches up with the events that match and then follows live, from just after a position.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Position, Query, Signal, Store};
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let deposit = [WalletEvent::Deposited { cents: 500 }];
+    /// store.aggregate::<Wallet>().record("ada", &deposit).await?;
+    ///
+    /// let mut wallets = store.subscribe(Query::category("wallet"), Position::START);
+    /// assert_eq!(wallets.event().await?.position, Position(1));
+    /// assert_eq!(wallets.next().await?, Signal::CaughtUp(Position(1)));
+    /// store.aggregate::<Wallet>().record("bob", &deposit).await?;
+    /// assert_eq!(wallets.event().await?.position, Position(2));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn subscribe(&self, query: Query, after: Position) -> Subscription {
         Subscription::new(self.clone(), query, after)
     }
 
     /// The same from a checkpoint, which must belong to this store's history.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use leftfold_core::store::{Position, Query, Store, SubscribeError};
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let deposits = [WalletEvent::Deposited { cents: 5 }, WalletEvent::Deposited { cents: 7 }];
+    /// store.aggregate::<Wallet>().record("ada", &deposits).await?;
+    ///
+    /// // Kept by the consumer, together with what it made of the first event.
+    /// let checkpoint = store.checkpoint_at(Position(1)).await?;
+    /// let mut rest = store.resume(Query::all(), &checkpoint).await?;
+    /// assert_eq!(rest.event().await?.position, Position(2));
+    ///
+    /// let other = Store::memory().resume(Query::all(), &checkpoint).await;
+    /// assert!(matches!(other, Err(SubscribeError::OtherStore { .. })));
+    /// # Ok(()) }
+    /// ```
     pub async fn resume(
         &self,
         query: Query,
@@ -179,6 +254,23 @@ impl Store {
 
     /// Returns the last position recorded at or before the moment, [`Position::START`] if there is
     /// none.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use std::time::Duration;
+    ///
+    /// use leftfold_core::store::{Position, Store};
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let deposit = [WalletEvent::Deposited { cents: 500 }];
+    /// let recorded = store.aggregate::<Wallet>().record("ada", &deposit).await?;
+    /// assert_eq!(store.position_at(recorded.recorded_at).await?, recorded.first);
+    /// let before = recorded.recorded_at.minus(Duration::from_secs(1));
+    /// assert_eq!(store.position_at(before).await?, Position::START);
+    /// # Ok(()) }
+    /// ```
     pub fn position_at(&self, moment: Timestamp) -> Pending<Position, ReadError> {
         self.backend.position_at(moment)
     }

@@ -10,6 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 /// Names begin with `leftfold_` and end in their unit, counters in `_total`. It is written in the
 /// text format of Prometheus (version 0.0.4). Of two samples of one metric with the same labels,
 /// the later one counts.
+///
+/// ```
+/// use leftfold_core::store::Metrics;
+///
+/// let mut metrics = Metrics::default();
+/// let labels = [("queue", "payouts")];
+/// metrics.gauge("leftfold_waiting", "Payouts that wait.", &labels, 3);
+/// assert!(metrics.to_string().contains(r#"leftfold_waiting{queue="payouts"} 3"#));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     families: Vec<Family>,

@@ -8,6 +8,24 @@ use super::{EventType, Invalid, RecordedEvent, StreamName, Tag};
 
 /// Description of the events that are meant: those that match any of the items. A query without
 /// items matches nothing.
+///
+/// ```
+/// use leftfold_core::store::{EventType, Query, StreamName, Tags};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let lent = EventType::new("loan.Lent")?;
+/// let fined = EventType::new("fine.Imposed")?;
+/// // The loans of a book, and all fines of a member: either will do.
+/// let query = Query::types([lent.clone()])
+///     .and_tag("book:B7")
+///     .or(Query::types([fined.clone()]).and_tag("member:ada"));
+///
+/// let member = Tags::none().with("member:ada");
+/// assert!(query.matches_parts(&fined, None, &member));
+/// let of_ada = member.with("book:B8");
+/// assert!(!query.matches_parts(&lent, Some(&StreamName::of("loan", "1")?), &of_ada));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     items: Vec<QueryItem>,

@@ -7,6 +7,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment in UTC, in microseconds since 1970-01-01T00:00:00Z. Shown, and written as JSON, per RFC
 /// 3339.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use leftfold_core::store::Timestamp;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let opening: Timestamp = "2026-02-01T10:00:00Z".parse()?;
+/// let closing = opening.plus(Duration::from_secs(8 * 3_600));
+/// assert_eq!(closing.to_string(), "2026-02-01T18:00:00Z");
+/// assert_eq!(closing.since(opening), Duration::from_secs(8 * 3_600));
+/// assert_eq!(opening.since(closing), Duration::ZERO);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(jiff::Timestamp);
 
