@@ -21,6 +21,35 @@ pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Source of the time. Deadlines and due times are moments in the log, that other processes read
 /// too: so they are compared with a wall clock.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use leftfold_core::runtime::{Clock, Sleep, SystemClock};
+/// use leftfold_core::store::Timestamp;
+///
+/// /// The machine's time, and a rehearsal of tomorrow.
+/// #[derive(Debug, Default)]
+/// struct Tomorrow(SystemClock);
+///
+/// const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+///
+/// impl Clock for Tomorrow {
+///     fn now(&self) -> Timestamp {
+///         self.0.now().plus(DAY)
+///     }
+///
+///     fn sleep_until(&self, moment: Timestamp) -> Sleep<'_> {
+///         self.0.sleep_until(moment.minus(DAY))
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = Tomorrow::default();
+/// clock.sleep_until(Timestamp::now()).await;
+/// assert!(clock.now() >= Timestamp::now().plus(DAY / 2));
+/// # Ok(()) }
+/// ```
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the present moment.
     fn now(&self) -> Timestamp;

@@ -14,6 +14,24 @@ use tokio::time::{Instant, timeout_at};
 ///
 /// They are gone with the process; if a deadline must survive that, use a timer of a
 /// [`Process`](super::process::Process). One task takes the keys that expire.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use leftfold_core::runtime::Countdowns;
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let silence = Countdowns::new();
+/// silence.restart("station 1", Duration::from_millis(1));
+/// silence.restart("station 2", Duration::from_secs(600));
+/// // A sign of life.
+/// silence.restart("station 1", Duration::from_millis(2));
+/// assert_eq!(silence.running(), 2);
+///
+/// assert_eq!(silence.expired().await, "station 1");
+/// assert!(silence.cancel(&"station 2"));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Countdowns<K> {
     timers: Mutex<Timers<K>>,

@@ -44,6 +44,29 @@ impl RuntimeHandle {
     }
 
     /// Returns the state of every consumer, and what it waits for.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod balances {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/balances.rs"));
+    /// # }
+    /// use balances::Balances;
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::runtime::projection::Memory;
+    /// use leftfold_core::store::Store;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let runtime = Runtime::new(&store).project(Balances, Memory::new()).start().await?;
+    /// // A web server keeps the handle, and answers a health check by it.
+    /// let handle = runtime.handle();
+    /// let troubled: Vec<_> =
+    ///     handle.status().into_iter().filter(|consumer| consumer.needs_person).collect();
+    /// assert!(troubled.is_empty(), "somebody must look at {troubled:?}");
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn status(&self) -> Vec<ConsumerStatus> {
         self.effects.board.statuses(self.effects.store.head().position)
@@ -53,6 +76,17 @@ impl RuntimeHandle {
     /// of the store and of other runtimes behind it: it is
     /// [`Store::metrics`](crate::store::Store::metrics). After the runtime was stopped its figures
     /// are no part of that.
+    ///
+    /// ```
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::store::Store;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::new(&Store::memory()).start().await?;
+    /// assert!(runtime.metrics().lines().any(|line| line == "leftfold_store_up 1"));
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn metrics(&self) -> String {
         self.effects.store.metrics()

@@ -98,6 +98,33 @@ type Start = Pin<Box<dyn Future<Output = Result<Running, StartFault>> + Send>>;
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Consumers of a store, before they are started.
+///
+/// ```
+/// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+/// # mod balances {
+/// #     use super::wallet::*;
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/balances.rs"));
+/// # }
+/// use std::time::Duration;
+///
+/// use balances::Balances;
+/// use leftfold_core::runtime::Runtime;
+/// use leftfold_core::runtime::projection::Memory;
+/// use leftfold_core::store::Store;
+/// use wallet::{Wallet, WalletCommand};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Store::memory();
+/// let rows = Memory::new();
+/// let runtime = Runtime::new(&store).project(Balances, rows.clone()).start().await?;
+///
+/// let deposit = WalletCommand::Deposit { cents: 500 };
+/// let done = store.aggregate::<Wallet>().execute("ada", deposit).await?;
+/// runtime.projections().wait_until("balances", done.position, Duration::from_secs(5)).await?;
+/// assert_eq!(rows.read(|rows| rows["ada"]).await, 500);
+/// runtime.stop().await?;
+/// # Ok(()) }
+/// ```
 #[must_use = "a runtime does nothing until it is started"]
 pub struct Runtime {
     host: Host,
@@ -161,6 +188,31 @@ impl Runtime {
     }
 
     /// Takes the time from another clock than the machine's.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::store::{Position, Store, Timestamp};
+    /// use leftfold_testing::HandClock;
+    /// use wallet::{Wallet, WalletCommand, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (store, clock) = (Store::memory(), Arc::new(HandClock::going()));
+    /// let runtime = Runtime::new(&store).clock(clock.clone()).scheduled::<Wallet>();
+    /// let runtime = runtime.start().await?;
+    /// let tomorrow = Timestamp::now().plus(Duration::from_secs(24 * 60 * 60));
+    /// let allowance = store.scheduled::<Wallet>("allowance of ada");
+    /// allowance.send("ada", &WalletCommand::Deposit { cents: 500 }, tomorrow).await?;
+    ///
+    /// clock.advance(Duration::from_secs(25 * 60 * 60));
+    /// let mut events = store.follow::<WalletEvent>(Position::START)?;
+    /// assert_eq!(events.next().await?.event, WalletEvent::Deposited { cents: 500 });
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.host.board = Arc::new(Board::new(clock.clone()));
         self.host.clock = clock;
@@ -227,6 +279,34 @@ impl Runtime {
 
     /// Rebuilds a projection, in the versions that are registered, whatever there is of it. Readers
     /// see the present rows until the new ones have caught up and take their place.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod balances {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/balances.rs"));
+    /// # }
+    /// use balances::Balances;
+    /// use leftfold_core::runtime::projection::Memory;
+    /// use leftfold_core::runtime::{Runtime, StartError};
+    /// use leftfold_core::store::Store;
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let deposit = [WalletEvent::Deposited { cents: 500 }];
+    /// store.aggregate::<Wallet>().record("ada", &deposit).await?;
+    ///
+    /// let rows = Memory::new();
+    /// let runtime = Runtime::new(&store).project(Balances, rows.clone());
+    /// runtime.rebuild("balances").run_until_idle().await?;
+    /// assert_eq!(rows.read(|rows| rows["ada"]).await, 500);
+    ///
+    /// // A name that no registered projection has is refused at the start.
+    /// let misspelt = Runtime::new(&store).project(Balances, rows).rebuild("balance");
+    /// assert!(matches!(misspelt.start().await, Err(StartError::UnknownProjection { .. })));
+    /// # Ok(()) }
+    /// ```
     pub fn rebuild(mut self, name: impl Into<String>) -> Self {
         self.rebuild.insert(name.into());
         self
@@ -250,6 +330,33 @@ impl Runtime {
     /// Timers that are due later, effects that are in doubt or wait to be tried again, and parked
     /// items are not under way. A database or a log that is away is waited for, so a caller gives
     /// this a time limit; it is safe to drop it.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod balances {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/balances.rs"));
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// use balances::Balances;
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::runtime::projection::Memory;
+    /// use leftfold_core::store::Store;
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let deposit = [WalletEvent::Deposited { cents: 500 }];
+    /// store.aggregate::<Wallet>().record("ada", &deposit).await?;
+    ///
+    /// let rows = Memory::new();
+    /// let work = Runtime::new(&store).project(Balances, rows.clone()).run_until_idle();
+    /// let consumers = tokio::time::timeout(Duration::from_secs(60), work).await??;
+    /// assert_eq!((consumers[0].name, consumers[0].lag()), ("balances", 0));
+    /// assert_eq!(rows.read(|rows| rows["ada"]).await, 500);
+    /// # Ok(()) }
+    /// ```
     pub async fn run_until_idle(self) -> Result<Vec<ConsumerStatus>, StartError> {
         let Ready { effects, projections, stop, consumers, .. } = self.ready().await?;
         let _figures = Figures::shown(&effects.board, &effects.store, &projections);

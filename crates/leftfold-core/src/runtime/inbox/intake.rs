@@ -194,6 +194,26 @@ impl<I: Inbox> Intake<I> {
     ///
     /// The same as [`receive`](Intake::receive), for callers that have the bytes: parts that the
     /// type does not know are kept too, and a later release may read them.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod incoming {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/incoming.rs"));
+    /// # }
+    /// use incoming::Incoming;
+    /// use leftfold_core::runtime::inbox::{ReceiveError, Receipt};
+    /// use leftfold_core::store::Store;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let inbox = Store::memory().inbox::<Incoming>();
+    /// let body = br#"{"wallet":"ada","cents":500,"branch":"Ulm"}"#;
+    /// assert_eq!(inbox.receive_bytes("bank", "m1", None, body).await?, Receipt::Accepted);
+    ///
+    /// let other = inbox.receive_bytes("bank", "m2", None, b"{}").await;
+    /// assert!(matches!(other, Err(ReceiveError::Unreadable { .. })));
+    /// # Ok(()) }
+    /// ```
     pub async fn receive_bytes(
         &self,
         source: &str,
@@ -272,6 +292,30 @@ impl<I: Inbox> Intake<I> {
 
     /// Gives up the gaps that a source's messages are held for: all of them are delivered. How many
     /// were.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod incoming {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/incoming.rs"));
+    /// # }
+    /// use incoming::Incoming;
+    /// use leftfold_core::runtime::inbox::Receipt;
+    /// use leftfold_core::store::Store;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let inbox = Store::memory().inbox::<Incoming>();
+    /// let message = Incoming { wallet: "ada".to_owned(), cents: 500 };
+    /// // The first message is missing.
+    /// let second = inbox.receive("bank", "m2", Some(2), message).await?;
+    /// assert_eq!(second, Receipt::Held { missing: 1 });
+    /// assert_eq!(inbox.source("bank").await?.held, 1);
+    ///
+    /// // The bank says that it will never come.
+    /// assert_eq!(inbox.release("bank", "bob").await?, 1);
+    /// assert_eq!(inbox.source("bank").await?.next, 3);
+    /// # Ok(()) }
+    /// ```
     pub async fn release(&self, source: &str, by: &str) -> Result<usize, ReceiveError> {
         check_id("a source's name", source)?;
         check_id("the name of who releases a gap", by)?;
@@ -293,6 +337,28 @@ impl<I: Inbox> Intake<I> {
 
     /// Lists the facts that people are to know of, after a position, the oldest first, at most the
     /// given number and at most 1,000.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod incoming {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/incoming.rs"));
+    /// # }
+    /// use incoming::Incoming;
+    /// use leftfold_core::runtime::inbox::{Gap, Reported};
+    /// use leftfold_core::store::{Position, Store};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let inbox = Store::memory().inbox::<Incoming>();
+    /// let message = Incoming { wallet: "ada".to_owned(), cents: 500 };
+    /// inbox.receive("bank", "m2", Some(2), message).await?;
+    /// inbox.release("bank", "bob").await?;
+    ///
+    /// let page = inbox.reports(Position::START, 100).await?;
+    /// let released = Reported::Released { gap: Gap { from: 1, to: 1 }, by: "bob".to_owned() };
+    /// assert_eq!((&*page.reports[0].source, &page.reports[0].what), ("bank", &released));
+    /// # Ok(()) }
+    /// ```
     pub async fn reports(&self, after: Position, at_most: u32) -> Result<ReportPage, LoadError> {
         let schema = Schema::of::<Of<I>>()?;
         let types = ["GapReported", "GapReleased", "CameLate", "DeliveryRefused"];

@@ -5,6 +5,31 @@
 /// An event that starts an instance which is open already continues it; one that starts an instance
 /// which has ended begins it again, on an empty state. An event that continues or ends an instance
 /// which is not open does not concern it.
+///
+/// ```
+/// use leftfold_core::runtime::process::Correlation;
+///
+/// enum Parcel {
+///     Sent { depot: String },
+///     Moved { from: String, to: String },
+///     Weighed,
+/// }
+///
+/// /// One instance for each depot that has the parcel.
+/// fn correlate(event: &Parcel) -> Correlation {
+///     match event {
+///         Parcel::Sent { depot } => Correlation::starts(depot),
+///         Parcel::Moved { from, to } => Correlation::ends(from).and_starts(to),
+///         Parcel::Weighed => Correlation::ignores(),
+///     }
+/// }
+///
+/// let moved = Parcel::Moved { from: "Kiel".to_owned(), to: "Ulm".to_owned() };
+/// assert_eq!(correlate(&moved), Correlation::ends("Kiel").and_starts("Ulm"));
+/// assert_eq!(correlate(&Parcel::Weighed), Correlation::default());
+/// # let sent = Parcel::Sent { depot: "Kiel".to_owned() };
+/// # assert_eq!(correlate(&sent), Correlation::starts("Kiel"));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Correlation {
     pub(super) concerned: Vec<(String, Concern)>,

@@ -181,6 +181,33 @@ const REFUSED_MAX: usize = 100;
 
 impl Processes {
     /// Returns the state of an instance; `None` if it never began.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod refunds {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/refunds.rs"));
+    /// # }
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::store::{Position, Query, Store};
+    /// use refunds::Refunds;
+    /// use wallet::{Payout, Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let runtime = Runtime::new(&store).process::<Refunds>().start().await?;
+    /// let payout = Payout { iban: "DE02".to_owned(), cents: 300 };
+    /// let asked = [WalletEvent::PayoutRequested(payout)];
+    /// store.aggregate::<Wallet>().record("ada", &asked).await?;
+    ///
+    /// // The reaction is in the instance's own stream.
+    /// let reactions = Query::category("$process:refunds");
+    /// store.subscribe(reactions, Position::START).event().await?;
+    /// let instance = runtime.processes().find("refunds", "ada").await?.ok_or("it began")?;
+    /// assert!(instance.is_open && instance.timers.contains_key("late"));
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn find(
         &self,
         process: &str,
@@ -219,6 +246,30 @@ impl Processes {
 
     /// The instances of a process in the order in which they first began, from the first that began
     /// after a position, at most the given number and at most 1,000.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod refunds {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/refunds.rs"));
+    /// # }
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::store::{Position, Store};
+    /// use refunds::Refunds;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::new(&Store::memory()).process::<Refunds>().start().await?;
+    /// let processes = runtime.processes();
+    /// let (mut open, mut after) = (0, Some(Position::START));
+    /// while let Some(position) = after {
+    ///     let page = processes.instances("refunds", position, 100).await?;
+    ///     open += page.instances.iter().filter(|instance| instance.is_open).count();
+    ///     after = page.next;
+    /// }
+    /// assert_eq!(open, 0);
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn instances(
         &self,
         process: &str,
@@ -308,6 +359,30 @@ impl Processes {
 
     /// [Retries](Processes::retry) for each instance and stream that has a trigger which the filter
     /// admits. One that fails again holds up nobody else.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod refunds {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/refunds.rs"));
+    /// # }
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::runtime::process::ParkedFilter;
+    /// use leftfold_core::store::Store;
+    /// use refunds::Refunds;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::new(&Store::memory()).process::<Refunds>().start().await?;
+    /// // After a release that mended an overflow in `apply`.
+    /// let mended = ParkedFilter::all().saying("overflow");
+    /// let retried = runtime.processes().retry_all("refunds", &mended).await?;
+    /// for (whose, position, reason) in &retried.failing {
+    ///     eprintln!("{whose:?} still fails at {position}: {reason}");
+    /// }
+    /// assert_eq!(retried.done, 0);
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn retry_all(
         &self,
         process: &str,

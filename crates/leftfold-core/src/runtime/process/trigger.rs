@@ -36,6 +36,25 @@ pub struct Context {
 
 /// A command of a process that its target refused, in the words of its own type. It is issued once;
 /// nothing of it happened.
+///
+/// A process finds out who refused:
+///
+/// ```
+/// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+/// use leftfold_core::runtime::process::{Context, Reaction, Refused};
+/// use wallet::{Overdrawn, Wallet, WalletCommand};
+///
+/// /// Takes what the wallet has, if it has less than it should.
+/// fn after_refusal(refused: &Refused) -> Reaction {
+///     match (refused.by::<Wallet>(), refused.command::<Wallet>()) {
+///         (Some(Overdrawn { cents }), Some(WalletCommand::Withdraw { .. })) if cents > 0 => {
+///             let withdraw = WalletCommand::Withdraw { cents };
+///             Reaction::none().command::<Wallet>(refused.target(), withdraw)
+///         }
+///         _ => Reaction::none().end(),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refused {
     pub(super) category: String,

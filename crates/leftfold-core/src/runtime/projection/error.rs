@@ -5,6 +5,23 @@ use std::fmt;
 
 /// Any error, so that `?` takes those of every driver. It is not an [`Error`] itself, which lets it
 /// be made from all.
+///
+/// ```
+/// use std::io;
+///
+/// use leftfold_core::runtime::projection::ProjectionError;
+///
+/// fn apply(cents: i64) -> Result<(), ProjectionError> {
+///     if cents < 0 {
+///         return Err(ProjectionError::message("a negative deposit"));
+///     }
+///     Err(io::Error::other("the connection is closed"))?
+/// }
+///
+/// let of_driver = apply(5).unwrap_err();
+/// assert!(of_driver.downcast_ref::<io::Error>().is_some());
+/// assert_eq!(apply(-5).unwrap_err().to_string(), "a negative deposit");
+/// ```
 pub struct ProjectionError(Box<dyn Error + Send + Sync>);
 
 impl ProjectionError {

@@ -167,6 +167,33 @@ impl Projections {
     /// was just written. Returns the position reached, up to which every event is in the rows or
     /// parked.
     ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod balances {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/balances.rs"));
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// use balances::Balances;
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::runtime::projection::Memory;
+    /// use leftfold_core::store::Store;
+    /// use wallet::{Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (store, rows) = (Store::memory(), Memory::new());
+    /// let runtime = Runtime::new(&store).project(Balances, rows.clone()).start().await?;
+    /// let deposit = WalletCommand::Deposit { cents: 500 };
+    /// let done = store.aggregate::<Wallet>().execute("ada", deposit).await?;
+    ///
+    /// let projections = runtime.projections();
+    /// projections.wait_until("balances", done.position, Duration::from_secs(5)).await?;
+    /// assert_eq!(rows.read(|rows| rows["ada"]).await, 500);
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`NotReached::Parked`] if the event, or an earlier one of its stream, is parked: it is not
@@ -282,6 +309,39 @@ impl Projections {
 
     /// Lets one parked event go: it never goes into the rows, and the person's name is recorded.
     /// The rest of its key is tried then.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod balances {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/balances.rs"));
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// use balances::Balances;
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::runtime::projection::{Memory, NotReached};
+    /// use leftfold_core::store::Store;
+    /// use wallet::{Wallet, WalletEvent};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let runtime = Runtime::new(&store).project(Balances, Memory::new()).start().await?;
+    /// let projections = runtime.projections();
+    ///
+    /// // `Balances` refuses a deposit of nothing.
+    /// let nothing = [WalletEvent::Deposited { cents: 0 }];
+    /// let position = store.aggregate::<Wallet>().record("ada", &nothing).await?.last();
+    /// let waited = projections.wait_until("balances", position, Duration::from_secs(5)).await;
+    /// assert!(matches!(waited, Err(NotReached::Parked { .. })));
+    ///
+    /// let parked = projections.parked("balances")?;
+    /// assert_eq!(parked[0].state.error(), Some("a deposit of nothing"));
+    /// projections.skip("balances", position, "bob").await?;
+    /// assert!(projections.parked("balances")?.is_empty());
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn skip(
         &self,
         name: &str,
@@ -344,6 +404,34 @@ impl Projections {
     /// The keys whose rows change from now on, as readers see them. A version that is being built
     /// says nothing here; that it has begun to serve is told as [`ChangesError::Missed`], after
     /// which everything is to be read again.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod balances {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/balances.rs"));
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// use balances::Balances;
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::runtime::projection::Memory;
+    /// use leftfold_core::store::{Position, Store};
+    /// use wallet::{Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let runtime = Runtime::new(&store).project(Balances, Memory::new()).start().await?;
+    /// let projections = runtime.projections();
+    /// projections.wait_until("balances", Position::START, Duration::from_secs(5)).await?;
+    ///
+    /// let mut changes = projections.changes("balances")?;
+    /// let deposit = WalletCommand::Deposit { cents: 500 };
+    /// store.aggregate::<Wallet>().execute("ada", deposit).await?;
+    /// assert_eq!(changes.next().await?.key, "wallet-ada");
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn changes(&self, name: &str) -> Result<Changes, AskError> {
         let readers =
             self.readers(name).ok_or_else(|| AskError::Unknown { name: name.to_owned() })?;
@@ -351,6 +439,34 @@ impl Projections {
     }
 
     /// Compares the events that the serving version has consumed with the log, while it runs.
+    ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// # mod balances {
+    /// #     use super::wallet::*;
+    /// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/balances.rs"));
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// use balances::Balances;
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::runtime::projection::Memory;
+    /// use leftfold_core::store::Store;
+    /// use wallet::{Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let runtime = Runtime::new(&store).project(Balances, Memory::new()).start().await?;
+    /// let deposit = WalletCommand::Deposit { cents: 500 };
+    /// let done = store.aggregate::<Wallet>().execute("ada", deposit).await?;
+    ///
+    /// let projections = runtime.projections();
+    /// projections.wait_until("balances", done.position, Duration::from_secs(5)).await?;
+    /// let verified = projections.verify("balances").await?;
+    /// assert_eq!((verified.events, verified.through), (1, done.position));
+    /// runtime.stop().await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn verify(&self, name: &str) -> Result<Verified, VerifyError> {
         let failed = |error: AskError| VerifyError::Target(error.into());
         let served =

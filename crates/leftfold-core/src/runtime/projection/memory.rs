@@ -16,6 +16,30 @@ use super::{BESIDE, Place, ProjectionError, Session, Target};
 /// must do so before it changes anything. After one that panics or gives no answer the rows are
 /// rebuilt without its event, which is parked; until they have caught up, readers see the rows as
 /// it left them.
+///
+/// ```
+/// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+/// # mod balances {
+/// #     use super::wallet::*;
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/balances.rs"));
+/// # }
+/// use balances::Balances;
+/// use leftfold_core::runtime::Runtime;
+/// use leftfold_core::runtime::projection::Memory;
+/// use leftfold_core::store::Store;
+/// use wallet::{Wallet, WalletEvent};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Store::memory();
+/// for (id, cents) in [("ada", 500), ("bob", 200)] {
+///     store.aggregate::<Wallet>().record(id, &[WalletEvent::Deposited { cents }]).await?;
+/// }
+/// let rows = Memory::new();
+/// Runtime::new(&store).project(Balances, rows.clone()).run_until_idle().await?;
+/// assert_eq!(rows.read(|rows| rows.values().sum::<u64>()).await, 700);
+/// assert_eq!(rows.read_version(2, |rows| rows.len()).await, None);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Memory<S>(Arc<Mutex<Versions<S>>>);
 

@@ -60,6 +60,25 @@ use crate::store::RecordedEvent;
 /// stream, and later events of that stream wait with it.
 ///
 /// A database that is away is waited for; nothing is parked for it.
+///
+/// Here over the wallets of [`Aggregate`](crate::fold::Aggregate):
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs"));
+#[doc = include_str!("../../../doc/balances.rs")]
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use leftfold_core::runtime::Runtime;
+/// # use leftfold_core::store::Store;
+/// let store = Store::memory();
+/// let wallets = store.aggregate::<Wallet>();
+/// wallets.execute("ada", WalletCommand::Deposit { cents: 500 }).await?;
+///
+/// let rows = Memory::new();
+/// Runtime::new(&store).project(Balances, rows.clone()).run_until_idle().await?;
+/// assert_eq!(rows.read(|rows| rows["ada"]).await, 500);
+/// # Ok(()) }
+/// ```
 pub trait Projection<T: Target>: Send + Sync + 'static {
     /// Names the read model in status, in the target, and for readers: `[a-z][a-z0-9_]*`, at most
     /// 40 bytes.

@@ -23,6 +23,56 @@ pub struct Place {
 }
 
 /// Database or other home of projections. Cheap to clone; clones are the same target.
+///
+/// A target of its own is most often a driver of a database. Here one adds to another: it counts
+/// how often readers were given another version.
+///
+/// ```
+/// # use std::collections::BTreeMap;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// use leftfold_core::runtime::projection::{Memory, MemorySession, Place, ProjectionError, Target};
+///
+/// #[derive(Clone, Default)]
+/// struct Counted {
+///     rows: Memory<BTreeMap<String, u64>>,
+///     switched: Arc<AtomicU32>,
+/// }
+///
+/// impl Target for Counted {
+///     type Session = MemorySession<BTreeMap<String, u64>>;
+///     const DURABLE: bool = false;
+///     const UNDOES: bool = false;
+///
+///     async fn serve(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+///         self.switched.fetch_add(1, Ordering::Relaxed);
+///         self.rows.serve(name, version).await
+///     }
+///
+///     async fn open(&self, place: &Place) -> Result<Self::Session, ProjectionError> {
+///         self.rows.open(place).await
+///     }
+///     # async fn serving(&self, name: &str) -> Result<Option<u32>, ProjectionError> {
+///     #     self.rows.serving(name).await
+///     # }
+///     # async fn versions(&self, name: &str) -> Result<Vec<u32>, ProjectionError> {
+///     #     self.rows.versions(name).await
+///     # }
+///     # async fn discard(&self, name: &str, version: u32) -> Result<(), ProjectionError> {
+///     #     self.rows.discard(name, version).await
+///     # }
+///     # fn is_away(&self, error: &ProjectionError) -> bool { self.rows.is_away(error) }
+///     // The other methods are handed on in the same way.
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), ProjectionError> {
+/// let target = Counted::default();
+/// target.serve("balances", 1).await?;
+/// assert_eq!(target.serving("balances").await?, Some(1));
+/// assert_eq!(target.switched.load(Ordering::Relaxed), 1);
+/// # Ok(()) }
+/// ```
 pub trait Target: Clone + Send + Sync + 'static {
     /// A connection for one lane of one version.
     type Session: Session;
@@ -97,6 +147,31 @@ pub trait Target: Clone + Send + Sync + 'static {
 ///
 /// A future of it that is dropped half-way leaves the session unusable; the runtime drops it then,
 /// which must undo whatever was not committed.
+///
+/// A session as the runtime uses it:
+///
+/// ```
+/// # use std::collections::BTreeMap;
+/// use leftfold_core::runtime::projection::{Memory, Place, ProjectionError, Session, Target};
+/// use leftfold_core::store::Position;
+///
+/// # #[tokio::main] async fn main() -> Result<(), ProjectionError> {
+/// let target: Memory<BTreeMap<String, u64>> = Memory::new();
+/// let place = Place { name: "balances", version: 1, lane: 0 };
+/// let mut session = target.open(&place).await?;
+///
+/// session.begin().await?;
+/// session.at(Position(7));
+/// session.rows().insert("ada".to_owned(), 500);
+/// session.note("lane 0", Some(b"7")).await?;
+/// session.commit().await?;
+///
+/// session.begin().await?;
+/// let notes = session.notes("lane", None, 10).await?;
+/// assert_eq!(notes, [("lane 0".to_owned(), b"7".to_vec())]);
+/// session.commit().await?;
+/// # Ok(()) }
+/// ```
 pub trait Session: Send {
     /// Handle through which users' code writes.
     type Rows: Send;

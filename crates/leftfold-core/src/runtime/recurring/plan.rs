@@ -40,6 +40,20 @@ enum Moments {
 impl Plan {
     /// A plan with a fixed period, counted from 1970: every hour is on the hour. At least a second,
     /// at most a thousand years.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use leftfold_core::runtime::Plan;
+    /// use leftfold_core::store::Timestamp;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Every hour at five past.
+    /// let plan = Plan::every(Duration::from_secs(3_600)).later_by(Duration::from_secs(300));
+    /// let moment: Timestamp = "2026-02-01T10:00:00Z".parse()?;
+    /// assert_eq!(plan.after(moment).to_string(), "2026-02-01T10:05:00Z");
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn every(period: Duration) -> Self {
         let period =
@@ -60,6 +74,17 @@ impl Plan {
     /// step (`*/15`, `9-17/2`). Months and days of the week have names, in any case; 0 and 7 are
     /// Sunday. If neither day field is `*`, a day that either of them names is meant, as POSIX has
     /// it for crontab.
+    ///
+    /// ```
+    /// use leftfold_core::runtime::Plan;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let plan = Plan::cron("*/15 9-17 * * MON-FRI")?;
+    /// let friday_evening = "2026-02-06T17:50:00Z".parse()?;
+    /// assert_eq!(plan.after(friday_evening).to_string(), "2026-02-09T09:00:00Z");
+    /// assert!(Plan::cron("0 0 30 FEB *").is_err(), "it would never be due");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`CronError`] names the field, its value and what is allowed. An expression that is never

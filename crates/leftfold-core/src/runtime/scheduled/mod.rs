@@ -315,6 +315,27 @@ impl<A: Aggregate> ScheduledCommand<A> {
 
     /// Reads its state; `None` if nothing was scheduled under the id.
     ///
+    /// ```
+    /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+    /// use std::time::Duration;
+    ///
+    /// use leftfold_core::runtime::scheduled::ScheduledState;
+    /// use leftfold_core::store::{Store, Timestamp};
+    /// use wallet::{Wallet, WalletCommand};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = Store::memory();
+    /// let allowance = store.scheduled::<Wallet>("allowance of ada");
+    /// assert_eq!(allowance.status().await?, None);
+    ///
+    /// let tomorrow = Timestamp::now().plus(Duration::from_secs(24 * 60 * 60));
+    /// allowance.send("ada", &WalletCommand::Deposit { cents: 500 }, tomorrow).await?;
+    /// allowance.cancel().await?;
+    /// let status = allowance.status().await?.ok_or("it was sent")?;
+    /// assert_eq!((status.at, status.state), (tomorrow, ScheduledState::Cancelled));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// Those of reading its stream.
     pub async fn status(&self) -> Result<Option<ScheduledStatus>, LoadError> {

@@ -18,6 +18,42 @@ pub(super) use keep::consumer;
 use keep::{Keep, KeepError};
 
 /// Carries messages to their receivers: a broker, another service.
+///
+/// ```
+/// use leftfold_core::runtime::projection::{Bus, Message, ProjectionError};
+/// use tokio::sync::mpsc;
+///
+/// /// Hands messages to a task of the same program.
+/// struct Channel(mpsc::Sender<Message>);
+///
+/// impl Bus for Channel {
+///     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ProjectionError> {
+///         for message in messages {
+///             self.0.send(message).await?;
+///         }
+///         Ok(())
+///     }
+///
+///     /// If the task has ended, nobody will ever take the message.
+///     fn is_away(error: &ProjectionError) -> bool {
+///         error.downcast_ref::<mpsc::error::SendError<Message>>().is_none()
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, receiver) = mpsc::channel(10);
+/// drop(receiver);
+/// # let message = Message {
+/// #     destination: "receipts".to_owned(),
+/// #     id: Default::default(),
+/// #     key: "ada".to_owned(),
+/// #     sequence: leftfold_core::store::Position(1),
+/// #     payload: Default::default(),
+/// # };
+/// let error = Channel(sender).publish(vec![message]).await.unwrap_err();
+/// assert!(!Channel::is_away(&error));
+/// # Ok(()) }
+/// ```
 pub trait Bus: Send + 'static {
     /// Hands over the messages of one transaction, in their order. Once this is done they cannot be
     /// lost.
@@ -64,6 +100,57 @@ pub struct Message {
 /// handed over; the others stand by. A holder that sleeps between that look and the handing over,
 /// for longer than its lease, can still send the messages that another one sends meanwhile: under
 /// the same ids.
+///
+/// ```
+/// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
+/// use leftfold_core::fold::Recorded;
+/// use leftfold_core::runtime::Runtime;
+/// use leftfold_core::runtime::projection::{Bus, Message, Outbox, Outgoing, Projection};
+/// use leftfold_core::runtime::projection::ProjectionError;
+/// use leftfold_core::store::Store;
+/// # use tokio::sync::mpsc;
+/// use wallet::{Wallet, WalletEvent};
+///
+/// # struct Channel(mpsc::UnboundedSender<Message>);
+/// # impl Bus for Channel {
+/// #     async fn publish(&mut self, messages: Vec<Message>) -> Result<(), ProjectionError> {
+/// #         for message in messages {
+/// #             self.0.send(message)?;
+/// #         }
+/// #         Ok(())
+/// #     }
+/// # }
+/// /// A line of a statement for each deposit.
+/// struct Statements;
+///
+/// impl Projection<Outbox<Channel>> for Statements {
+///     const NAME: &'static str = "statements";
+///     type Event = WalletEvent;
+///
+///     async fn apply(
+///         &self,
+///         outgoing: &mut Outgoing,
+///         event: &Recorded<WalletEvent>,
+///     ) -> Result<(), ProjectionError> {
+///         if let WalletEvent::Deposited { cents } = event.event {
+///             outgoing.send("statements", event.stream_id(), format!("{cents} cents"));
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Store::memory();
+/// let deposit = [WalletEvent::Deposited { cents: 500 }];
+/// store.aggregate::<Wallet>().record("ada", &deposit).await?;
+///
+/// let (sender, mut receiver) = mpsc::unbounded_channel();
+/// let outbox = Outbox::new(&store, Channel(sender));
+/// Runtime::new(&store).project(Statements, outbox).run_until_idle().await?;
+/// let message = receiver.recv().await.ok_or("a message was sent")?;
+/// assert_eq!((&*message.destination, &*message.payload), ("statements", &b"500 cents"[..]));
+/// # Ok(()) }
+/// ```
 pub struct Outbox<B> {
     store: Store,
     bus: Arc<BusMutex<B>>,
