@@ -179,6 +179,23 @@ impl Runs {
 
 /// The map from positions of an old store to positions of the store that it was copied into. It is
 /// recorded in the new store, needs neither the old one nor the function, and stays.
+///
+/// ```
+/// use leftfold_core::copy::{Copy, PositionMap, Transformed};
+/// use leftfold_core::store::{Append, EventType, NewEvent, Position, Store};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (old, new) = (Store::memory(), Store::memory());
+/// old.append(Append::of(vec![NewEvent::new(EventType::new("shop.Sold")?, "{}")])).await?;
+/// let copy = Copy::from(&old).into(&new).through(|_| Transformed::Keep);
+/// copy.switch().await?;
+///
+/// // Years later, with the new store alone: a letter names the old position 1.
+/// let mut map = PositionMap::open(&new, old.identity().store).await?;
+/// let image = map.image(Position(1)).await?;
+/// assert!(image.position > Position::START && image.position <= new.head().position);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct PositionMap {
     new: Store,

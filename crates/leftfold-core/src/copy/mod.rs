@@ -11,7 +11,8 @@
 //!
 //! /// Streams of the category `shop` become `store`; what was only tried out stays behind.
 //! fn renamed(event: &RecordedEvent) -> Transformed {
-//!     let Some(stream) = event.stream.as_ref().map(|at| &at.name) else { return Transformed::Keep };
+//!     let Some(at) = &event.stream else { return Transformed::Keep };
+//!     let stream = &at.name;
 //!     match stream.category() {
 //!         "trial" => Transformed::Drop,
 //!         "shop" => match StreamName::of("store", stream.id()) {
@@ -26,8 +27,8 @@
 //! # runtime.block_on(async {
 //! let (old, new) = (Store::memory(), Store::memory());
 //! for stream in ["shop-1", "trial-1", "shop-1"] {
-//!     let event = NewEvent::new(EventType::new("shop.Sold")?, "{}").in_stream(StreamName::new(stream)?);
-//!     old.append(Append::of(vec![event])).await?;
+//!     let sold = NewEvent::new(EventType::new("shop.Sold")?, "{}");
+//!     old.append(Append::of(vec![sold.in_stream(StreamName::new(stream)?)])).await?;
 //! }
 //!
 //! let copy = Copy::from(&old).into(&new).through(renamed);
@@ -195,6 +196,25 @@ impl Copy {
 
     /// Returns the image of a position of the old store. See [`PositionMap`] for a map that needs
     /// no old store.
+    ///
+    /// ```
+    /// use leftfold_core::copy::{Copy, Fate, Transformed};
+    /// use leftfold_core::store::{Append, EventType, NewEvent, Position, Store};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (old, new) = (Store::memory(), Store::memory());
+    /// for name in ["trial.Begun", "shop.Sold"] {
+    ///     old.append(Append::of(vec![NewEvent::new(EventType::new(name)?, "{}")])).await?;
+    /// }
+    /// let copy = Copy::from(&old).into(&new).through(|event| {
+    ///     let is_trial = event.event_type.starts_with("trial.");
+    ///     if is_trial { Transformed::Drop } else { Transformed::Keep }
+    /// });
+    /// copy.run_until_caught_up().await?;
+    /// assert_eq!(copy.map(Position(1)).await?.fate, Fate::Dropped);
+    /// assert_eq!(copy.map(Position(2)).await?.fate, Fate::Copied);
+    /// # Ok(()) }
+    /// ```
     pub async fn map(&self, position: Position) -> Result<Image, CopyError> {
         match State::load(self).await? {
             Some(mut state) => state.map.image(position).await,
@@ -213,6 +233,24 @@ impl CopyFrom {
 impl CopyInto {
     /// Sets the function, which is asked for each event. It is pure: it is asked again when the
     /// copy goes on, and when it is verified. The runtime's own events are not shown to it.
+    ///
+    /// ```
+    /// use leftfold_core::copy::{Copy, Transformed};
+    /// use leftfold_core::store::{Append, EventType, NewEvent, Store, Tags};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (old, new) = (Store::memory(), Store::memory());
+    /// let sold = NewEvent::new(EventType::new("shop.Sold")?, "{}");
+    /// old.append(Append::of(vec![sold])).await?;
+    ///
+    /// let copy = Copy::from(&old).into(&new).through(|event| {
+    ///     let tags = Tags::none().with("origin:2025");
+    ///     Transformed::from(event.to_new().tagged(tags))
+    /// });
+    /// let progress = copy.run_until_caught_up().await?;
+    /// assert_eq!(progress.copied, old.head().position);
+    /// # Ok(()) }
+    /// ```
     pub fn through(
         self,
         function: impl Fn(&RecordedEvent) -> Transformed + Send + Sync + 'static,
@@ -222,6 +260,30 @@ impl CopyInto {
 
     /// Sets a function of all events of one append, for changes that concern several of them: it
     /// answers for each, in order. Two become one if one is dropped and the other replaced.
+    ///
+    /// ```
+    /// use leftfold_core::copy::{Copy, Transformed};
+    /// use leftfold_core::store::{Append, EventType, NewEvent, RecordedEvent, Store};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (old, new) = (Store::memory(), Store::memory());
+    /// let sold = NewEvent::new(EventType::new("shop.Sold")?, "{}");
+    /// let noted = NewEvent::new(EventType::new("shop.Noted")?, "{}");
+    /// old.append(Append::of(vec![sold, noted])).await?;
+    ///
+    /// // A note that was recorded with a sale is superfluous; one that stands alone stays.
+    /// let copy = Copy::from(&old).into(&new).through_appends(|events| {
+    ///     let has_sale = events.iter().any(|event| &*event.event_type == "shop.Sold");
+    ///     let image = |event: &&RecordedEvent| match &*event.event_type {
+    ///         "shop.Noted" if has_sale => Transformed::Drop,
+    ///         _ => Transformed::Keep,
+    ///     };
+    ///     events.iter().map(image).collect()
+    /// });
+    /// copy.run_until_caught_up().await?;
+    /// assert_eq!(copy.verify().await?.dropped, 1);
+    /// # Ok(()) }
+    /// ```
     pub fn through_appends(
         self,
         function: impl Fn(&[&RecordedEvent]) -> Vec<Transformed> + Send + Sync + 'static,

@@ -9,6 +9,41 @@ use crate::store::RecordedEvent;
 /// that the event has today. An event that has today's shape already, or that `E` does not know,
 /// stays as it is; an event that cannot be read stops the copy. Of an event that is split only the
 /// parts that `E` reads go over: let it have a variant for each type that its upcasters lead to.
+///
+/// ```
+/// use leftfold_core::copy::{Copy, in_todays_shape};
+/// use leftfold_core::fold::{Event, Upcasters};
+/// use leftfold_core::store::{Append, EventType, NewEvent, Store};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Serialize, Deserialize)]
+/// enum InvoiceEvent {
+///     Sent { amount: u64, currency: String },
+/// }
+///
+/// impl Event for InvoiceEvent {
+///     const NAMESPACE: &'static str = "invoice";
+///
+///     fn upcasters() -> Upcasters {
+///         Upcasters::none().change("invoice.Sent", 1, |mut data| {
+///             data["currency"] = "EUR".into();
+///             Ok(data)
+///         })
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (old, new) = (Store::memory(), Store::memory());
+/// let sent = NewEvent::new(EventType::new("invoice.Sent")?, r#"{"amount":5}"#);
+/// old.append(Append::of(vec![sent])).await?;
+/// let copy = Copy::from(&old).into(&new).through(in_todays_shape::<InvoiceEvent>);
+/// copy.switch().await?;
+/// # use leftfold_core::store::{Position, Query, Read};
+/// let read = Read::matching(Query::all(), Position(1));
+/// let image = new.read(read).next().await?.ok_or("it was copied")?;
+/// assert_eq!((image.schema_version, &*image.data), (2, &br#"{"amount":5,"currency":"EUR"}"#[..]));
+/// # Ok(()) }
+/// ```
 pub fn in_todays_shape<E: Event>(event: &RecordedEvent) -> Transformed {
     match upcast::<E>(event) {
         Ok(transformed) => transformed,

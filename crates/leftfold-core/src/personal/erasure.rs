@@ -61,6 +61,21 @@ impl From<DestroyedKey> for SubjectForgotten {
 /// It names the key that was destroyed, and the position at which the store says so.
 /// [`Keys::verify`](super::Keys::verify) checks it against the store and its key store. It is
 /// written as JSON, and is no secret: what it names is in the log anyway.
+///
+/// ```
+/// use leftfold_core::personal::{Erasure, Keys};
+/// use leftfold_core::store::Store;
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = Keys::memory(&Store::memory()).await?;
+/// keys.subject("customer-1").await?;
+/// let written = serde_json::to_string(&keys.forget("customer-1").await?)?;
+///
+/// // Later, when somebody asks for the proof.
+/// let receipt: Erasure = serde_json::from_str(&written)?;
+/// keys.verify(&receipt).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Erasure {

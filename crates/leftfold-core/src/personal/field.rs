@@ -23,6 +23,40 @@ use crate::json::{KEY_DIGITS, SEALED};
 ///
 /// It can be written wherever serde goes. What it is sealed for is `T` alone by the type: a value
 /// that was sealed as another type is an error when it is opened.
+///
+/// ```
+/// use leftfold_core::fold::Event;
+/// use leftfold_core::personal::{Keys, Opened, Personal};
+/// use leftfold_core::store::{Position, Store, Tags};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// enum CustomerEvent {
+///     Registered { email: Personal<String> },
+/// }
+///
+/// impl Event for CustomerEvent {
+///     const NAMESPACE: &'static str = "customer";
+///
+///     fn tags(&self) -> Tags {
+///         let Self::Registered { email } = self;
+///         Tags::none().with(email.tag())
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Store::memory();
+/// let keys = Keys::memory(&store).await?;
+/// let ada = keys.subject("customer-1").await?;
+/// let email = ada.seal_findable("email", &"ada@example.org".to_owned()).await?;
+/// store.facts("customer", "1", &[CustomerEvent::Registered { email }]).record().await?;
+///
+/// let stored = store.follow::<CustomerEvent>(Position::START)?.next().await?;
+/// assert!(!String::from_utf8_lossy(&stored.envelope.data).contains("ada@example.org"));
+/// let CustomerEvent::Registered { email } = stored.event;
+/// assert_eq!(keys.open(&email).await?, Opened::Known("ada@example.org".to_owned()));
+/// # Ok(()) }
+/// ```
 pub struct Personal<T> {
     text: Arc<str>,
     key: KeyId,

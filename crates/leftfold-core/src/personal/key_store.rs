@@ -26,6 +26,64 @@ use crate::store::{Gone, Label, Pending, Timestamp};
 ///   alone.
 ///
 /// [`Ring`](super::Ring) is that state in memory; a key store makes its records durable.
+///
+/// A key store that writes down which keys were destroyed, before another one; the methods that are
+/// not shown are handed on in the same way:
+///
+/// ```
+/// use std::sync::Mutex;
+///
+/// use leftfold_core::personal::*;
+/// use leftfold_core::store::{Label, Pending, Store, Timestamp};
+///
+/// struct Audited<K> {
+///     inner: K,
+///     destroyed: Mutex<Vec<String>>,
+/// }
+///
+/// impl<K: KeyStore> KeyStore for Audited<K> {
+///     fn destroy(&self, key: DestroyedKey) -> Pending<(), KeyStoreError> {
+///         self.destroyed.lock().expect("nothing panics with it").push(key.subject.to_string());
+///         self.inner.destroy(key)
+///     }
+///     # fn place(&self) -> String { self.inner.place() }
+///     # fn identity(&self) -> KeyStoreIdentity { self.inner.identity() }
+///     # fn draw(&self, subject: Label) -> Pending<KeyState, KeyStoreError> {
+///     #     self.inner.draw(subject)
+///     # }
+///     # fn key_of(&self, subject: Label) -> Pending<Option<KeyState>, KeyStoreError> {
+///     #     self.inner.key_of(subject)
+///     # }
+///     # fn key(&self, id: KeyId) -> Pending<Option<KeyState>, KeyStoreError> {
+///     #     self.inner.key(id)
+///     # }
+///     # fn token(
+///     #     &self, value: Lookup, owner: KeyId, since: Timestamp,
+///     # ) -> Pending<Option<Token>, KeyStoreError> {
+///     #     self.inner.token(value, owner, since)
+///     # }
+///     # fn find(&self, value: Lookup) -> Pending<Option<Token>, KeyStoreError> {
+///     #     self.inner.find(value)
+///     # }
+///     # fn outlived(&self) -> Pending<Vec<OutlivedValue>, KeyStoreError> { self.inner.outlived() }
+///     # fn release(&self, values: Vec<(Lookup, KeyId)>) -> Pending<(), KeyStoreError> {
+///     #     self.inner.release(values)
+///     # }
+///     # fn destroyed(&self) -> Pending<Vec<DestroyedKey>, KeyStoreError> {
+///     #     self.inner.destroyed()
+///     # }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use std::sync::Arc;
+/// let audited = Audited { inner: MemoryKeys::new()?, destroyed: Mutex::default() };
+/// let audited = Arc::new(audited);
+/// let keys = Keys::of(&Store::memory(), audited.clone()).await?;
+/// keys.subject("customer-1").await?;
+/// keys.forget("customer-1").await?;
+/// assert_eq!(*audited.destroyed.lock().expect("nothing panics with it"), ["customer-1"]);
+/// # Ok(()) }
+/// ```
 pub trait KeyStore: Send + Sync + 'static {
     /// Returns its place, for messages.
     fn place(&self) -> String;

@@ -42,6 +42,22 @@ pub const RECORDED_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// that was lost, or is another one, is an error when keys are opened ([`KeysError::Lost`],
 /// [`KeysError::Foreign`]), and one that was restored from before a forgetting forgets again, there
 /// and then.
+///
+/// ```
+/// use leftfold_core::personal::{Keys, Opened};
+/// use leftfold_core::store::Store;
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = Keys::memory(&Store::memory()).await?;
+/// let ada = keys.subject("customer-1").await?;
+/// let email = ada.seal_findable("email", &"ada@example.org".to_owned()).await?;
+///
+/// // A log-in: whose event has this address?
+/// let tag = keys.find("email", &"ada@example.org".to_owned()).await?;
+/// assert_eq!(tag.as_deref(), Some(email.tag()));
+/// assert_eq!(keys.open(&email).await?, Opened::Known("ada@example.org".to_owned()));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Keys {
     shared: Arc<Shared>,
@@ -189,6 +205,21 @@ impl Keys {
     /// The key is destroyed durably before anything else, so an error, or a crash, after that
     /// leaves it destroyed; the store then hears of it when this is asked for again, or when keys
     /// are opened the next time. To forget a subject again gives the same receipt.
+    ///
+    /// ```
+    /// use leftfold_core::personal::{Keys, KeysError, Opened};
+    /// use leftfold_core::store::Store;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let keys = Keys::memory(&Store::memory()).await?;
+    /// let name = keys.subject("customer-1").await?.seal(&"Ada".to_owned())?;
+    /// let receipt = keys.forget("customer-1").await?;
+    /// assert_eq!(keys.open(&name).await?, Opened::Forgotten);
+    /// assert_eq!(keys.forget("customer-1").await?, receipt);
+    /// let again = keys.subject("customer-1").await;
+    /// assert!(matches!(again, Err(KeysError::Forgotten { .. })));
+    /// # Ok(()) }
+    /// ```
     pub async fn forget(&self, subject: &str) -> Result<Erasure, KeysError> {
         let key_store = &self.shared.key_store;
         let label = Label::new(subject.to_owned())?;
@@ -267,6 +298,19 @@ impl Subject {
     /// comes twice, named by its source and id. The same value is then the same sealed text, so
     /// that the repetition is seen to be one. Without an occasion it is another text each time, and
     /// nobody can tell that two are the same value.
+    ///
+    /// ```
+    /// use leftfold_core::personal::Keys;
+    /// use leftfold_core::store::Store;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let keys = Keys::memory(&Store::memory()).await?;
+    /// let ada = keys.subject("customer-1").await?.on("message 17 of the shop");
+    /// let name = "Ada Lovelace".to_owned();
+    /// assert_eq!(ada.seal(&name)?, ada.seal(&name)?);
+    /// assert_ne!(ada.seal(&name)?, ada.on("message 18 of the shop").seal(&name)?);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn on(&self, occasion: &str) -> Self {
         Self { occasion: Some(occasion.into()), ..self.clone() }
