@@ -6,19 +6,19 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::aggregate_command::Command;
 use super::cache::{FoldCache, Folded, Kept, Slot, state_bytes};
 use super::command::{ExecuteError, Executed, Origin};
 use super::event::{Event, EventError, Unknown};
+use super::execute::Command;
 use super::facts::{self, Facts, RecordError};
-use super::history::History;
+use super::history::{History, LoadError};
 use super::owner::Purpose;
 use super::schema::Schema;
 use super::snapshot::{self, SnapshotPolicy, Trust, Use};
 use crate::json;
 use crate::store::{
-    Appended, Authority, Invalid, NewEvent, Position, Read, ReadError, RecordedEvent, Store,
-    StreamName, Timestamp, Version,
+    Appended, Authority, Invalid, NewEvent, Position, Read, RecordedEvent, Store, StreamName,
+    Timestamp, Version,
 };
 
 /// State that is the left fold of one stream's events, and decides commands.
@@ -75,30 +75,6 @@ pub trait Aggregate:
     #[doc(hidden)]
     fn authority() -> Authority {
         Authority::APPLICATION
-    }
-}
-
-/// Error of a fold that cannot be loaded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LoadError {
-    /// An event cannot be read as the fold's.
-    #[error(transparent)]
-    Event(#[from] EventError),
-    /// The id cannot name a stream.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// The store cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-}
-
-impl<R> From<LoadError> for ExecuteError<R> {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Event(error) => Self::Event(error),
-            LoadError::Invalid(error) => Self::Invalid(error),
-            LoadError::Read(error) => Self::Read(error),
-        }
     }
 }
 

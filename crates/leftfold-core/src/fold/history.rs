@@ -1,11 +1,35 @@
-//! The history of one aggregate, event by event.
+//! The history of one aggregate, event by event, and the error of a fold of it.
 
 use std::sync::Arc;
 
-use super::aggregate::LoadError;
-use super::event::{Event, Recorded, Unknown};
+use super::command::ExecuteError;
+use super::event::{Event, EventError, Recorded, Unknown};
 use super::schema::Schema;
-use crate::store::Events;
+use crate::store::{Events, Invalid, ReadError};
+
+/// Error of a fold that cannot be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// An event cannot be read as the fold's.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// The id cannot name a stream.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl<R> From<LoadError> for ExecuteError<R> {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Event(error) => Self::Event(error),
+            LoadError::Invalid(error) => Self::Invalid(error),
+            LoadError::Read(error) => Self::Read(error),
+        }
+    }
+}
 
 /// The events of one aggregate, as the fold reads them.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 //!
 //! 1. `event` is what users write of their events, and `upcast` of their old ones. `schema` writes
 //!    and reads an enum of events by its variants (`codec`), as its `owner` says.
-//! 2. `aggregate` loads the fold of a stream, from what `cache` has or from a `snapshot`;
-//!    `aggregate_command` is what a caller asks of it, and `execute` decides, appends, and decides
-//!    again if others were faster. `history` shows the events of the stream.
+//! 2. `aggregate` loads the fold of a stream, from what `cache` has or from a `snapshot`. `execute`
+//!    is what a caller asks of it, decides, appends, and decides again if others were faster.
+//!    `history` shows the events of the stream.
 //! 3. `decision` does the same over the events that a query finds; `boundary` lets decisions queue
 //!    that got into each other's way.
 //! 4. `command` has what both have in common: ids, causes, answers and errors. `metadata` is what
@@ -13,7 +13,6 @@
 //!    nobody records. `kind` says what each error means to a caller.
 
 mod aggregate;
-mod aggregate_command;
 mod boundary;
 mod cache;
 mod codec;
@@ -32,8 +31,7 @@ mod snapshot;
 mod unheard;
 mod upcast;
 
-pub use aggregate::{Aggregate, Aggregates, LoadError, Moment};
-pub use aggregate_command::Command;
+pub use aggregate::{Aggregate, Aggregates, Moment};
 pub use cache::Folded;
 pub use command::{
     ATTEMPTS_MAX, Answer, Cause, DECISION_EVENTS_MAX, ExecuteError, Executed, Identified,
@@ -43,7 +41,7 @@ pub use decision::{Decided, Decision, DecisionCommand};
 pub use event::{Event, EventError, Recorded, Unknown};
 pub use facts::{Facts, FactsRecorded, RecordError};
 pub use follow::Following;
-pub use history::History;
+pub use history::{History, LoadError};
 pub use metadata::MetadataError;
 pub use owner::Owners;
 pub use schema::Schema;
