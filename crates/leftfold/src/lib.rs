@@ -360,4 +360,5 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../book/src/coming-from.md")]
 #[doc = include_str!("../../../book/src/deploying.md")]
+#[doc = include_str!("../../../book/src/signatures.md")]
 struct Chapters;
