@@ -39,6 +39,7 @@ pub use command::{
 };
 pub use decision::{Decided, Decision, DecisionCommand};
 pub use event::{Event, EventError, Recorded, Unknown};
+pub use execute::Command;
 pub use facts::{Facts, FactsRecorded, RecordError};
 pub use follow::Following;
 pub use history::{History, LoadError};
