@@ -13,7 +13,7 @@ use super::given::{recorded, round_trip};
 /// A history that a decision is about: events, each in its stream, or in none if the name is empty.
 ///
 /// `given_events([("account-1", signed_up)]).decide(&sign_up).then_refused(NameTaken)`: see
-/// `examples/accounts.rs`.
+/// `examples/accounts/tests.rs`.
 #[must_use]
 pub fn given_events<S: AsRef<str>, E: Event>(
     events: impl IntoIterator<Item = (S, E)>,
