@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::{Half, Side, TOLERANCE_CENTS};
@@ -17,18 +18,17 @@ pub(crate) const CANDIDATES_MAX: usize = 1_000;
 pub(crate) struct Matching {
     /// By all criteria: side, pieces, cents. What can be matched with a half stands together.
     shelf: BTreeSet<Place>,
-    /// Both ways.
-    partners: BTreeMap<String, String>,
-    /// Where each half that has a partner, or waits for one, stands.
-    places: BTreeMap<String, Place>,
+    /// The place of each half's partner, both ways.
+    partners: BTreeMap<ByteString, Place>,
 }
 
-type Place = (Side, u32, u32, String);
+/// Side, pieces, cents and id of a complete half.
+type Place = (Side, u32, u32, ByteString);
 
 /// Result of looking for a partner.
 pub(crate) struct Search {
     /// The pairs that are to be instead of those that were; empty if nobody more can be paired.
-    pairs: Vec<(String, String)>,
+    pairs: Vec<(Place, Place)>,
     pub(crate) candidates: usize,
 }
 
@@ -38,11 +38,10 @@ impl Matching {
     /// partners are exchanged; if there is no such path it is the largest as it is (Berge).
     pub(crate) fn enter(&mut self, half: &Half) {
         let Some(place) = place(half) else { return };
-        self.shelf.insert(place.clone());
-        self.places.insert(half.id.clone(), place);
+        self.shelf.insert(place);
         for (one, other) in self.search(half).pairs {
-            self.partners.insert(one.clone(), other.clone());
-            self.partners.insert(other, one);
+            self.partners.insert(one.3.clone(), other.clone());
+            self.partners.insert(other.3.clone(), one);
         }
     }
 
@@ -50,11 +49,11 @@ impl Matching {
     /// those that remain, if it had no partner, or took one whom it matches: the partner goes too
     /// then.
     pub(crate) fn leave(&mut self, half: &Half) {
-        if let Some(place) = self.places.remove(&half.id) {
+        if let Some(place) = place(half) {
             self.shelf.remove(&place);
         }
         if let Some(partner) = self.partners.remove(&half.id) {
-            self.partners.remove(&partner);
+            self.partners.remove(&partner.3);
         }
     }
     // ANCHOR_END: enter
@@ -63,8 +62,9 @@ impl Matching {
     /// without one takes the partner of another half that it matches: the pairs are as many, and
     /// the other half has more time.
     pub(crate) fn partner<'a>(&'a self, half: &Half) -> Option<&'a str> {
-        let partner = self.partners.get(&half.id).map(String::as_str);
-        partner.or_else(|| self.candidates(&place(half)?).next())
+        let partner = self.partners.get(&half.id);
+        let partner = partner.or_else(|| self.candidates(&place(half)?).next());
+        partner.map(|(.., id)| &**id)
     }
 
     /// Looks for a path from a half without partner to another one, breadth first.
@@ -81,11 +81,11 @@ impl Matching {
                 if reached_from.contains_key(other) {
                     continue;
                 }
-                reached_from.insert(other, one.3.as_str());
-                match self.partners.get(other).and_then(|rival| self.places.get(rival)) {
+                reached_from.insert(other, one);
+                match self.partners.get(&other.3) {
                     Some(rival) => next.push_back(rival),
                     None => {
-                        search.pairs = self.path(&reached_from, other, &half.id);
+                        search.pairs = self.path(&reached_from, other, &start);
                         return search;
                     }
                 }
@@ -97,29 +97,27 @@ impl Matching {
     /// The pairs along the way back.
     fn path(
         &self,
-        reached_from: &BTreeMap<&str, &str>,
-        end: &str,
-        start: &str,
-    ) -> Vec<(String, String)> {
+        reached_from: &BTreeMap<&Place, &Place>,
+        end: &Place,
+        start: &Place,
+    ) -> Vec<(Place, Place)> {
         let mut pairs = Vec::new();
         let mut other = Some(end);
         while let Some(to) = other
             && let Some(one) = reached_from.get(to)
         {
-            pairs.push(((*one).to_owned(), to.to_owned()));
-            other = if *one == start { None } else { self.partners.get(*one).map(String::as_str) };
+            pairs.push(((*one).clone(), to.clone()));
+            other = if *one == start { None } else { self.partners.get(&one.3) };
         }
         pairs
     }
 
-    fn candidates<'a>(&'a self, (side, pieces, cents, _): &Place) -> impl Iterator<Item = &'a str> {
+    fn candidates(&self, (side, pieces, cents, _): &Place) -> impl Iterator<Item = &Place> {
         let (side, pieces, most) = (side.other(), *pieces, cents.saturating_add(TOLERANCE_CENTS));
-        let from = (side, pieces, cents.saturating_sub(TOLERANCE_CENTS), String::new());
-        let near = self
-            .shelf
+        let from = (side, pieces, cents.saturating_sub(TOLERANCE_CENTS), ByteString::new());
+        self.shelf
             .range(from..)
-            .take_while(move |place| (place.0, place.1) == (side, pieces) && place.2 <= most);
-        near.map(|(_, _, _, id)| id.as_str())
+            .take_while(move |place| (place.0, place.1) == (side, pieces) && place.2 <= most)
     }
 }
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use examples::figures::{memory, processor_time, rate};
+use examples::figures::{megabytes, memory, millis, processor_time, rate};
 use leftfold::fold::Following;
 use leftfold::prelude::*;
 use leftfold::testing::HandClock;
@@ -25,24 +25,20 @@ pub(crate) async fn measure(store: &Store, halves: u32) -> Result<(), Box<dyn Er
     let clock = Arc::new(HandClock::going());
     let running = Runtime::new(store).clock(clock.clone()).process::<Buffer>().start().await?;
     let mut news = store.follow::<PoolEvent>(store.head().position)?;
-    let (mut fed, mut ended, mut paired, mut began) = (0, 0, 0, (Instant::now(), processor_time()));
+    let (mut fed, mut ended, mut paired) = (0, 0, 0);
+    let mut stretch = Stretch::begin();
     while fed < halves {
+        let minute = Instant::now();
         feed(store, fed).await?;
         fed += ARTICLES * A_MINUTE;
         clock.advance(Duration::from_secs(60));
         until(&mut news, OPEN_MAX, u64::from(fed), &mut ended, &mut paired).await?;
+        stretch.slowest_minute = stretch.slowest_minute.max(minute.elapsed());
         if fed % TOLD_EVERY == 0 {
-            let speed = rate(u64::from(TOLD_EVERY), began.0.elapsed());
-            let work = processor_time()
-                .zip(began.1)
-                .map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then))
-                / TOLD_EVERY;
             let pool = serde_json::to_vec(&store.aggregate::<Pool>().load("0").await?.state)?.len();
-            println!(
-                "{fed} halves, {paired} of them paired: {speed}, {work:?} of a processor each, a pool of {pool} bytes; {}",
-                memory()
-            );
-            began = (Instant::now(), processor_time());
+            println!("{fed} halves, {paired} of them paired: {}", stretch.told());
+            println!("    {}, a pool of {pool} bytes, {}", memory(), held(&store.metrics()));
+            stretch = Stretch::begin();
         }
     }
     clock.advance(BUFFER * 2);
@@ -50,6 +46,58 @@ pub(crate) async fn measure(store: &Store, halves: u32) -> Result<(), Box<dyn Er
     println!("all {fed} ended, {paired} of them paired");
     running.stop().await?;
     Ok(())
+}
+
+/// The time that the halves since the last report took.
+struct Stretch {
+    began: Instant,
+    processor_time: Option<Duration>,
+    /// Until its halves are in, and no more than [`OPEN_MAX`] wait.
+    slowest_minute: Duration,
+}
+
+impl Stretch {
+    fn begin() -> Self {
+        Self {
+            began: Instant::now(),
+            processor_time: processor_time(),
+            slowest_minute: Duration::ZERO,
+        }
+    }
+
+    fn told(&self) -> String {
+        let work = processor_time().zip(self.processor_time);
+        let work = work.map_or(Duration::ZERO, |(now, then)| now.saturating_sub(then)) / TOLD_EVERY;
+        format!(
+            "{}, {} of a processor for a half, {} for the slowest {} of them",
+            rate(u64::from(TOLD_EVERY), self.began.elapsed()),
+            millis(work),
+            millis(self.slowest_minute),
+            ARTICLES * A_MINUTE
+        )
+    }
+}
+
+/// What the store's metrics say of the memory and of the disk that it takes.
+fn held(metrics: &str) -> String {
+    let figure = |name: &str| -> u64 {
+        let lines = metrics.lines().filter(|line| line.starts_with(name));
+        let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+        values.sum()
+    };
+    format!(
+        "{} in {} folds, {} of pages of the index; on disk {} in {} segments, {} in {} files of the index; \
+         {} events by {} appends",
+        megabytes(figure("leftfold_fold_cache_bytes ")),
+        figure("leftfold_fold_cache_folds "),
+        megabytes(figure("leftfold_index_cache_bytes ")),
+        megabytes(figure("leftfold_store_disk_bytes{part=\"segments\"} ")),
+        figure("leftfold_store_segments "),
+        megabytes(figure("leftfold_store_disk_bytes{part=\"index\"} ")),
+        figure("leftfold_index_runs "),
+        figure("leftfold_store_events_total "),
+        figure("leftfold_store_appends_total{"),
+    )
 }
 
 /// Reads what became of halves until no more than so many of those that were fed wait.
@@ -83,7 +131,7 @@ async fn feed(store: &Store, from: u32) -> Result<(), Box<dyn Error>> {
                 report(
                     &pools,
                     &article.to_string(),
-                    Half { id: index.to_string(), side, cents, pieces },
+                    Half { id: index.to_string().into(), side, cents, pieces },
                 )
                 .await?;
             }

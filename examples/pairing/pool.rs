@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytestring::ByteString;
 use leftfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,9 @@ impl Side {
 /// One side's report of a trade.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Half {
-    pub(crate) id: String,
+    /// Its text is shared by all that name it in a pool: each command copies the pool, and then
+    /// copies no text.
+    pub(crate) id: ByteString,
     pub(crate) side: Side,
     pub(crate) cents: u32,
     /// `None` if the reporter forgot it.
@@ -91,14 +94,16 @@ pub(crate) enum PoolRefusal {
 /// one comes again is known by the id of its command, which the store remembers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pool {
-    pub(crate) waiting: BTreeMap<String, Half>,
+    pub(crate) waiting: BTreeMap<ByteString, Half>,
     /// Those with pieces, and who is to be whose partner.
     pub(crate) matching: Matching,
     /// Those without, by price.
-    incomplete: BTreeSet<(Side, u32, String)>,
+    incomplete: BTreeSet<ByPrice>,
     /// Their time is up; each is held for a partner. By price.
-    held: BTreeSet<(Side, u32, String)>,
+    held: BTreeSet<ByPrice>,
 }
+
+type ByPrice = (Side, u32, ByteString);
 // ANCHOR_END: pool
 
 impl Aggregate for Pool {
@@ -117,7 +122,8 @@ impl Aggregate for Pool {
                 }
             }
             PoolEvent::Held { half, .. } => {
-                if let Some(Half { side, cents, id, .. }) = self.waiting.get(&half).cloned() {
+                if let Some(Half { side, cents, id, .. }) = self.waiting.get(half.as_str()).cloned()
+                {
                     self.held.insert((side, cents, id));
                 }
             }
@@ -135,15 +141,15 @@ impl Aggregate for Pool {
                 return Err(PoolRefusal::Full { waiting: self.waiting.len() });
             }
             Feed::Arrive { half } if half.pieces.is_none() => {
-                let asked = CorrectionAsked { half: half.id.clone() };
+                let asked = CorrectionAsked { half: half.id.to_string() };
                 vec![PoolEvent::Arrived { half }, PoolEvent::CorrectionAsked(asked)]
             }
             Feed::Arrive { half } => vec![PoolEvent::Arrived { half }],
-            Feed::Correct { half: id, pieces } => match self.waiting.get(&id) {
+            Feed::Correct { half: id, pieces } => match self.waiting.get(id.as_str()) {
                 Some(half) => self.and_those_held(half, PoolEvent::Corrected { half: id, pieces }),
                 None => Vec::new(),
             },
-            Feed::GiveUpCorrecting { half: id, why } => match self.waiting.get(&id) {
+            Feed::GiveUpCorrecting { half: id, why } => match self.waiting.get(id.as_str()) {
                 Some(half) => self.and_those_held(half, PoolEvent::Discarded { half: id, why }),
                 None => Vec::new(),
             },
@@ -216,13 +222,10 @@ impl Pool {
 }
 
 /// Those of the other side at nearly the same price.
-fn near<'a>(
-    by_price: &'a BTreeSet<(Side, u32, String)>,
-    half: &Half,
-) -> impl Iterator<Item = &'a str> {
+fn near<'a>(by_price: &'a BTreeSet<ByPrice>, half: &Half) -> impl Iterator<Item = &'a str> {
     let (side, most) = (half.side.other(), half.cents.saturating_add(TOLERANCE_CENTS));
-    let from = (side, half.cents.saturating_sub(TOLERANCE_CENTS), String::new());
+    let from = (side, half.cents.saturating_sub(TOLERANCE_CENTS), ByteString::new());
     let near =
         by_price.range(from..).take_while(move |(of, cents, _)| *of == side && *cents <= most);
-    near.map(|(_, _, id)| id.as_str())
+    near.map(|(.., id)| &**id)
 }
