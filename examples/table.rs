@@ -35,19 +35,43 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
-/// The text of a function, from behind its name to its end.
-fn body<'a>(source: &'a str, name: &str) -> Option<&'a str> {
+/// A function of the source.
+struct Function<'a> {
+    /// The lines of its attributes.
+    attributes: Vec<&'a str>,
+    /// Its text, from behind its name to its end.
+    body: &'a str,
+}
+
+/// Returns the functions of a name; what only mentions it, such as a comment, is not one.
+fn functions<'a>(source: &'a str, name: &str) -> Vec<Function<'a>> {
     let name = format!("fn {name}(");
-    let at = source.find(&name)?;
-    let line = source[..at].rfind('\n').map_or(0, |end| end + 1);
-    let indent: String = source[line..].chars().take_while(|character| *character == ' ').collect();
-    let end = source[at..].find(&format!("\n{indent}}}\n"))?;
-    source[at..at + end].strip_prefix(&name)
+    let function = |(at, _)| {
+        let line = source[..at].rfind('\n').map_or(0, |end| end + 1);
+        let before = source[line..at].trim_start();
+        let indent = &source[line..at - before.len()];
+        let end = source[at..].find(&format!("\n{indent}}}\n"))?;
+        let above = source[..line].lines().rev().map(str::trim);
+        let above = above.take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        matches!(before, "" | "async ").then(|| Function {
+            attributes: above.filter(|line| line.starts_with("#[")).collect(),
+            body: &source[at + name.len()..at + end],
+        })
+    };
+    source.match_indices(&name).filter_map(function).collect()
 }
 
 /// What is wrong with a test that is named in a row, and what it is said to do.
 fn wrong(source: &str, name: &str, said: &str) -> Option<String> {
-    let Some(body) = body(source, name) else { return Some(format!("there is no test {name}")) };
+    let functions = functions(source, name);
+    let [Function { attributes, body }] = functions.as_slice() else {
+        return Some(format!("{} functions are called {name}", functions.len()));
+    };
+    // Anything beside it may keep the test from running: `#[ignore]`, `#[cfg(…)]`.
+    match attributes.as_slice() {
+        [one] if *one == "#[test]" || one.starts_with("#[tokio::test") => {}
+        others => return Some(format!("{name} is not just a test, it has {others:?}")),
+    }
     let does = |words: &[&str]| words.iter().any(|word| body.contains(word));
     let explores = does(&[".run(Schedules("]);
     let kills = does(&["examples::killed(", "examples::killed_service(", "child.kill()"]);
@@ -104,10 +128,48 @@ fn each_example_of_the_manifests_is_in_the_table() {
 
 #[test]
 fn a_table_that_has_rotted_is_found() {
-    let source = "    #[test]\n    fn it_explores() {\n        x.run(Schedules(1));\n    }\n\n    fn it_kills() {\n        examples::killed(\"x\", 1);\n    }\n";
+    let source = r#"
+    /// Mentions fn it_explores() only.
+    #[test]
+    fn it_explores() {
+        x.run(Schedules(1));
+    }
+
+    // ANCHOR: kills
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_kills() {
+        examples::killed("x", 1);
+    }
+
+    fn it_is_no_test() {
+    }
+
+    #[test]
+    #[ignore = "it fails"]
+    fn it_is_ignored() {
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn it_runs_elsewhere() {
+    }
+
+    #[test]
+    fn it_is_there_twice() {
+    }
+
+    #[test]
+    fn it_is_there_twice() {
+    }
+"#;
     assert_eq!(wrong(source, "it_explores", " (explored), "), None);
     assert_eq!(wrong(source, "it_kills", " (killed)"), None);
-    assert!(wrong(source, "it_explores", "").unwrap().contains("explores: true"));
-    assert!(wrong(source, "it_kills", " (explored)").unwrap().contains("explores: false"));
-    assert!(wrong(source, "it_is_gone", "").unwrap().contains("no test it_is_gone"));
+    let found = |name: &str, said: &str| wrong(source, name, said).expect("it is wrong");
+    assert!(found("it_explores", "").contains("explores: true"));
+    assert!(found("it_kills", " (explored)").contains("explores: false"));
+    assert!(found("it_is_gone", "").starts_with("0 functions"));
+    assert!(found("it_is_there_twice", "").starts_with("2 functions"));
+    for name in ["it_is_no_test", "it_is_ignored", "it_runs_elsewhere"] {
+        assert!(found(name, "").contains("is not just a test"), "{name}");
+    }
 }
