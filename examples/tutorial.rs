@@ -402,43 +402,48 @@ mod behind_the_log {
     // ANCHOR: versions-test
     #[tokio::test]
     async fn the_old_screens_follow_the_rooms_until_the_new_ones_take_their_place() {
-        let place = tempfile::tempdir().unwrap();
-        let store = Store::memory();
-        let rooms = store.aggregate::<Room>();
-        let (rows, blue) =
-            (Sqlite::at(place.path()), |says: &str| [("blue".to_owned(), says.to_owned())]);
-        let reader = rows.reader::<Screens>();
-        rooms.execute("blue", asks("ada", Ask::Book)).await.unwrap();
-        Runtime::new(&store).project(Screens, rows.clone()).run_until_idle().await.unwrap();
+        for store in examples::stores().await {
+            let place = tempfile::tempdir().unwrap();
+            let rooms = store.aggregate::<Room>();
+            let (rows, blue) =
+                (Sqlite::at(place.path()), |says: &str| [("blue".to_owned(), says.to_owned())]);
+            let reader = rows.reader::<Screens>();
+            rooms.execute("blue", asks("ada", Ask::Book)).await.unwrap();
+            Runtime::new(&store).project(Screens, rows.clone()).run_until_idle().await.unwrap();
 
-        // Whichever serves, what is written while version 2 is built can be read.
-        let both = || {
-            Runtime::new(&store).project(Board::<1>, rows.clone()).project(Board::<2>, rows.clone())
-        };
-        let runtime = both().start().await.unwrap();
-        let used = rooms.execute("blue", asks("ada", Ask::CheckIn)).await.unwrap();
-        runtime
-            .projections()
-            .wait_until("screens", used.position, Duration::from_secs(20))
-            .await
-            .unwrap();
-        assert!(screens(&reader).unwrap()[0].1.starts_with("in use"));
-        runtime.stop().await.unwrap();
+            // Whichever serves, what is written while version 2 is built can be read.
+            let both = || {
+                Runtime::new(&store)
+                    .project(Board::<1>, rows.clone())
+                    .project(Board::<2>, rows.clone())
+            };
+            let runtime = both().start().await.unwrap();
+            let used = rooms.execute("blue", asks("ada", Ask::CheckIn)).await.unwrap();
+            runtime
+                .projections()
+                .wait_until("screens", used.position, Duration::from_secs(20))
+                .await
+                .unwrap();
+            assert!(screens(&reader).unwrap()[0].1.starts_with("in use"));
+            runtime.stop().await.unwrap();
 
-        // Once version 2 has caught up it serves, and version 1 follows for as long as it is
-        // registered.
-        both().run_until_idle().await.unwrap();
-        assert!(screens(&reader).unwrap()[0].1.starts_with("in use since "));
-        assert_eq!(screens(&reader.of_version(1)).unwrap(), blue("in use"));
+            // Once version 2 has caught up it serves, and version 1 follows for as long as it is
+            // registered.
+            both().run_until_idle().await.unwrap();
+            assert!(screens(&reader).unwrap()[0].1.starts_with("in use since "));
+            assert_eq!(screens(&reader.of_version(1)).unwrap(), blue("in use"));
 
-        // The release after that registers version 2 alone; the rows of version 1 go when version 3
-        // takes its place.
-        rooms.execute("blue", asks("ada", Ask::Release)).await.unwrap();
-        Runtime::new(&store).project(Board::<2>, rows.clone()).run_until_idle().await.unwrap();
-        assert!(screens(&reader).unwrap()[0].1.starts_with("free since "));
-        assert_eq!(screens(&reader.of_version(1)).unwrap(), blue("in use"));
-        Runtime::new(&store).project(Board::<3>, rows.clone()).run_until_idle().await.unwrap();
-        assert!(screens(&reader.of_version(1)).is_err() && screens(&reader.of_version(2)).is_ok());
+            // The release after that registers version 2 alone; the rows of version 1 go when version 3
+            // takes its place.
+            rooms.execute("blue", asks("ada", Ask::Release)).await.unwrap();
+            Runtime::new(&store).project(Board::<2>, rows.clone()).run_until_idle().await.unwrap();
+            assert!(screens(&reader).unwrap()[0].1.starts_with("free since "));
+            assert_eq!(screens(&reader.of_version(1)).unwrap(), blue("in use"));
+            Runtime::new(&store).project(Board::<3>, rows.clone()).run_until_idle().await.unwrap();
+            assert!(
+                screens(&reader.of_version(1)).is_err() && screens(&reader.of_version(2)).is_ok()
+            );
+        }
     }
     // ANCHOR_END: versions-test
 
