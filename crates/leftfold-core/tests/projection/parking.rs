@@ -1,9 +1,6 @@
 //! Events that fail: tried again, parked with their key, replayed or skipped by a person, once
 //! each.
 
-mod projection_stage;
-mod runtime_stage;
-
 use leftfold_core::fold::{Event, Recorded, Upcasters};
 use leftfold_core::runtime::projection::{
     APPLY_WITHIN, AskError, Memory, NotReached, PARKED_MAX, Parked, ParkedState, Projection,
@@ -11,11 +8,12 @@ use leftfold_core::runtime::projection::{
 };
 use leftfold_core::runtime::{ConsumerStatus, RunningRuntime};
 use leftfold_core::store::Position;
-use projection_stage::{
+
+use crate::projection_stage::{
     Code, Note, Shelf, Shelved, Tally, add, add_all, add_many, add_unreadable, fold_of,
     fold_without, reach, time_goes_by,
 };
-use runtime_stage::{Process, SECOND, Stage, until};
+use crate::runtime_stage::{Process, SECOND, Stage, until};
 
 /// Starts a projection with the code.
 async fn start<const M: usize, const B: bool>(

@@ -1,9 +1,6 @@
 //! Time limits: a target that gives no answer, locks of others, and an end that comes within its
 //! time.
 
-mod projection_stage;
-mod runtime_stage;
-
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::{Arc, Mutex};
@@ -15,8 +12,11 @@ use leftfold_core::runtime::projection::{
 };
 use leftfold_core::runtime::{ConsumerStatus, RunningRuntime, StartError, StopError};
 use leftfold_core::store::Position;
-use projection_stage::{Note, Shelf, ShelfSession, Shelved, add, fold_of, reach, time_goes_by};
-use runtime_stage::{Process, SECOND, Stage, until};
+
+use crate::projection_stage::{
+    Note, Shelf, ShelfSession, Shelved, add, fold_of, reach, time_goes_by,
+};
+use crate::runtime_stage::{Process, SECOND, Stage, until};
 
 /// A call of a target, or of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,8 +1,5 @@
 //! The outbox: messages go out in order, at least once, and never again for a new version.
 
-mod projection_stage;
-mod runtime_stage;
-
 use std::sync::{Arc, Mutex};
 
 use leftfold_core::fold::Recorded;
@@ -14,8 +11,9 @@ use leftfold_core::store::{
     Append, EventType, NewEvent, Outcome, Position, Query, Read, StreamName,
 };
 use leftfold_testing::by_runtime;
-use projection_stage::{Note, add, add_many, time_goes_by};
-use runtime_stage::{Fault, Process, SECOND, Stage, until};
+
+use crate::projection_stage::{Note, add, add_many, time_goes_by};
+use crate::runtime_stage::{Fault, Process, SECOND, Stage, until};
 
 /// A broker that may refuse, and may be told and not answer.
 #[derive(Clone, Default)]
@@ -251,7 +249,7 @@ async fn of_two_runtimes_on_one_store_one_sends() {
     for _ in 0..20 {
         add(&one.store, "a", "x", "fine").await;
         one.clock.advance(SECOND / 2);
-        runtime_stage::quiet().await;
+        crate::runtime_stage::quiet().await;
     }
     let last = add(&one.store, "a", "x", "fine").await;
     reached(&one, &first, last).await;

@@ -1,15 +1,13 @@
 //! Exactly once: the target fails, or the process dies, at every call that there is; the rows are
 //! the fold all the same.
 
-mod projection_stage;
-mod runtime_stage;
-
 use leftfold_core::runtime::projection::{Projection, verify};
 use leftfold_core::store::Position;
-use projection_stage::{
+
+use crate::projection_stage::{
     Code, Fault, Shelf, Tally, add, add_many, add_unreadable, fold_of, fold_without, reach, settle,
 };
-use runtime_stage::{Process, SECOND, Stage};
+use crate::runtime_stage::{Process, SECOND, Stage};
 
 /// Runs until idle or until the process is killed, which is as soon as the target is cut off.
 async fn run_and_die<const V: u32, const L: usize, const M: usize, const B: bool>(

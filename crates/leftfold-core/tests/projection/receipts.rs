@@ -1,12 +1,10 @@
 //! Receipts: a skipped or doubled event is detected, in rows that look right.
 
-mod projection_stage;
-mod runtime_stage;
-
 use leftfold_core::runtime::projection::{RECEIPT_RANGE, Verified, VerifyError, verify};
 use leftfold_core::store::{Position, Store, SubscribeError};
-use projection_stage::{Shelf, Tally, add_many, settle};
-use runtime_stage::{Process, Stage};
+
+use crate::projection_stage::{Shelf, Tally, add_many, settle};
+use crate::runtime_stage::{Process, Stage};
 
 const RECEIPT: &str = "receipt/00000000000000000001/000";
 

@@ -1,13 +1,12 @@
 //! The memory target: what every target owes, and a fold that readers see.
 
-mod runtime_stage;
-
 use std::collections::BTreeMap;
 
 use leftfold_core::fold::Recorded;
 use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError, Target};
 use leftfold_testing::target::{self, Subject};
-use runtime_stage::{Command, DoorEvent, SECOND, Stage};
+
+use crate::runtime_stage::{Command, DoorEvent, SECOND, Stage};
 
 /// Rows are a map.
 #[derive(Clone)]
@@ -105,7 +104,7 @@ async fn what_was_written_is_read_after_waiting_for_it() {
     }
     let other = process
         .store
-        .aggregate::<runtime_stage::Door>()
+        .aggregate::<crate::runtime_stage::Door>()
         .execute("b", Command::WallUp)
         .await
         .unwrap();
@@ -219,7 +218,7 @@ async fn a_panic_half_way_leaves_nothing_of_its_event_in_memory_however_often_it
         projections.wait_until("half_way", head, 10 * SECOND).await.unwrap();
         assert_eq!(codes.read(|codes| codes.clone()).await, [1, 3]);
         let _ = projections.retry("half_way", "door-door2").await;
-        runtime_stage::until("it is built anew", async || {
+        crate::runtime_stage::until("it is built anew", async || {
             codes.read(|codes| codes == &[1, 3]).await
         })
         .await;

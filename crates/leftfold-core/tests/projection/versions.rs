@@ -1,9 +1,6 @@
 //! Versions: the first serves at once, another is built beside and takes its place when it has
 //! caught up.
 
-mod projection_stage;
-mod runtime_stage;
-
 use std::sync::Arc;
 
 use leftfold_core::fold::Recorded;
@@ -13,18 +10,19 @@ use leftfold_core::runtime::projection::{
 };
 use leftfold_core::runtime::{RunningRuntime, StartError};
 use leftfold_core::store::{Position, SubscribeError};
-use projection_stage::{
+use tokio::sync::Semaphore;
+
+use crate::projection_stage::{
     Code, Note, Shelf, Shelved, Tally, add, add_many, fold_of, reach, settle, time_goes_by,
 };
-use runtime_stage::{Fault, Process, SECOND, Stage, until};
-use tokio::sync::Semaphore;
+use crate::runtime_stage::{Fault, Process, SECOND, Stage, until};
 
 async fn start<const V: u32>(process: &Process, shelf: &Shelf) -> RunningRuntime {
     process.runtime().project(Tally::<V, 1>::default(), shelf.clone()).start().await.unwrap()
 }
 
 /// Applies as many events as it is allowed to.
-struct Slow<const VERSION: u32>(Arc<Semaphore>);
+pub(crate) struct Slow<const VERSION: u32>(pub(crate) Arc<Semaphore>);
 
 impl<const VERSION: u32> Projection<Shelf> for Slow<VERSION> {
     const NAME: &'static str = "tally";
@@ -269,7 +267,7 @@ async fn changes_are_told_after_their_commit_and_only_of_the_version_that_serves
         () = async {
             for _ in 0..10 {
                 process.clock.advance(SECOND);
-                runtime_stage::quiet().await;
+                crate::runtime_stage::quiet().await;
             }
         } => panic!("told {told:?}"),
         () = async {
@@ -328,12 +326,12 @@ async fn readers_of_changes_are_told_to_read_anew_after_a_commit_whose_answer_wa
     until("the second is in", async || shelf.count("commit") > commits).await;
     let calls_of_one = shelf.calls() - calls;
     let mut changes = running.projections().changes("tally").unwrap();
-    runtime_stage::quiet().await;
-    shelf.fail_at(shelf.calls() + calls_of_one, projection_stage::Fault::GoneAfter);
+    crate::runtime_stage::quiet().await;
+    shelf.fail_at(shelf.calls() + calls_of_one, crate::projection_stage::Fault::GoneAfter);
     let lost = add(&process.store, "a", "x", "fine").await;
     until("the target is gone", async || shelf.is_cut()).await;
     assert!(shelf.rows("tally", 1)["x"].contains(&lost.0), "it took effect");
-    shelf.fail_at(0, projection_stage::Fault::GoneAfter);
+    shelf.fail_at(0, crate::projection_stage::Fault::GoneAfter);
     shelf.cut(false);
     let told = tokio::select! {
         told = tokio::time::timeout(10 * SECOND, changes.next()) => told,
