@@ -1,6 +1,7 @@
 //! Projections, on the memory backend, a target with transactions and a clock that is moved by hand.
 
 mod crashes;
+mod handover;
 mod memory;
 mod outbox;
 mod parking;

@@ -106,6 +106,14 @@ impl<const LANES: usize, const BLOCKS: bool> Shelf<LANES, BLOCKS> {
         locked(&self.wires).cut = cut;
     }
 
+    /// The target comes back, and has forgotten the session of a version that was cut off.
+    pub fn comes_back(&self, version: u32) {
+        if self.is_cut() {
+            locked(&self.disk).open.retain(|(_, open, _)| *open != version);
+            self.cut(false);
+        }
+    }
+
     pub fn is_cut(&self) -> bool {
         locked(&self.wires).cut
     }

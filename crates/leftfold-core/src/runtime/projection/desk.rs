@@ -2,7 +2,7 @@
 //! now.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{broadcast, watch};
@@ -58,9 +58,20 @@ pub(in crate::runtime) struct Desk {
 pub(in crate::runtime) struct Readers {
     /// The versions that run here.
     pub(super) versions: Vec<u32>,
-    /// The place whose rows serve, if it is known.
-    pub(super) serving: watch::Sender<Option<u32>>,
+    pub(super) serving: watch::Sender<Serving>,
+    /// Highest position that somebody who waited may have been told of.
+    promised: AtomicU64,
     pub(super) feed: broadcast::Sender<Told>,
+}
+
+/// The rows that readers see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Serving {
+    /// Their place, if it is known.
+    pub(super) place: Option<u32>,
+    /// True while another version is about to take that place: no position is promised until then,
+    /// so that the other one can reach all that were.
+    pub(super) handing_over: bool,
 }
 
 /// Progress of a version.
@@ -85,16 +96,44 @@ impl Readers {
     pub(in crate::runtime) fn new(versions: Vec<u32>) -> Self {
         Self {
             versions,
-            serving: watch::Sender::new(None),
+            serving: watch::Sender::default(),
+            promised: AtomicU64::new(0),
             feed: broadcast::Sender::new(CHANGES_MAX),
         }
     }
 
-    /// Learns which version serves. If it is another one, readers see other rows.
-    pub(super) fn see(&self, version: Option<u32>) {
-        if self.serving.send_if_modified(|serving| std::mem::replace(serving, version) != version) {
+    /// Learns which place serves. If it is another one, a handover is over, and readers see other
+    /// rows.
+    pub(super) fn see(&self, place: Option<u32>) {
+        let seen = Serving { place, handing_over: false };
+        let moves = |serving: &mut Serving| {
+            let moves = serving.place != place;
+            if moves {
+                *serving = seen;
+            }
+            moves
+        };
+        if self.serving.send_if_modified(moves) {
             self.tell(Told::ReadAnew);
         }
+    }
+
+    /// Begins or goes on with a handover: nothing is promised any more until it ends. Returns the
+    /// position that the rows of the next version must have reached to serve.
+    pub(super) fn hand_over(&self) -> Position {
+        self.set_handing_over(true);
+        Position(self.promised.load(Ordering::SeqCst))
+    }
+
+    /// Ends a handover without another version: the one that serves promises again.
+    pub(super) fn call_off_handover(&self) {
+        self.set_handing_over(false);
+    }
+
+    fn set_handing_over(&self, handing_over: bool) {
+        self.serving.send_if_modified(|serving| {
+            std::mem::replace(&mut serving.handing_over, handing_over) != handing_over
+        });
     }
 
     pub(super) fn tell(&self, told: Told) {
@@ -128,7 +167,7 @@ impl Desk {
 
     /// Tells whether readers see the rows that this version writes.
     pub(super) fn serves(&self) -> bool {
-        *self.readers.serving.borrow() == Some(self.slot())
+        self.readers.serving.borrow().place == Some(self.slot())
     }
 
     /// Returns the place of the target that has its rows.
@@ -142,6 +181,13 @@ impl Desk {
 
     /// Tells everyone who waits the position of the version.
     pub(super) fn stands_at(&self, through: Position) {
+        {
+            // As long as this is borrowed, no handover begins that would miss the promise.
+            let serving = self.readers.serving.borrow();
+            if serving.place == Some(self.slot()) && !serving.handing_over {
+                self.readers.promised.fetch_max(through.0, Ordering::SeqCst);
+            }
+        }
         self.standing.send_if_modified(|standing| {
             std::mem::replace(&mut standing.through, through) != through
         });

@@ -165,7 +165,9 @@ impl Projections {
 
     /// Waits until the rows that readers see hold the event at a position, so that they find what
     /// was just written. Returns the position reached, up to which every event is in the rows or
-    /// parked.
+    /// parked. That holds for every later read, also if another version of this runtime takes the
+    /// place of the one that serves in between; a version that another program builds on the same
+    /// target may be behind.
     ///
     /// ```
     /// # mod wallet { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/wallet.rs")); }
@@ -250,9 +252,9 @@ impl Projections {
     ) -> Option<(&'p Entry, Position)> {
         let mut serving = readers.serving.subscribe();
         loop {
-            let place = *serving.borrow_and_update();
-            let served = self.named(name).find(|entry| Some(entry.desk.slot()) == place);
-            let Some(served) = served else {
+            let seen = *serving.borrow_and_update();
+            let served = self.named(name).find(|entry| Some(entry.desk.slot()) == seen.place);
+            let Some(served) = served.filter(|_| !seen.handing_over) else {
                 serving.changed().await.ok()?;
                 continue;
             };
@@ -263,7 +265,9 @@ impl Projections {
                 biased;
                 reached = reached => {
                     let Standing { through, .. } = *reached.ok()?;
-                    return (through >= position).then_some((served, through));
+                    if *serving.borrow() == seen {
+                        return (through >= position).then_some((served, through));
+                    }
                 }
                 changed = serving.changed() => changed.ok()?,
             }
@@ -274,7 +278,16 @@ impl Projections {
         let all = self.list();
         let mut named = all.iter().filter(|status| status.name == name);
         let served = named.clone().find(|status| status.serves);
-        let (stands_at, waits_for) = match (served, named.next()) {
+        let handing_over =
+            self.readers(name).is_some_and(|readers| readers.serving.borrow().handing_over);
+        let newest = named.clone().max_by_key(|status| status.version).filter(|_| handing_over);
+        let (stands_at, waits_for) = match (served, newest.or_else(|| named.next())) {
+            (Some(served), Some(next)) if handing_over => {
+                let (number, waits_for) = (next.version, &next.consumer.waits_for);
+                let waits_for =
+                    format!("version {number} to take its place, which waits for {waits_for}");
+                (served.consumer.through, waits_for)
+            }
             (Some(served), _) => (served.consumer.through, served.consumer.waits_for.clone()),
             (None, Some(building)) => {
                 let (number, waits_for) = (building.version, &building.consumer.waits_for);

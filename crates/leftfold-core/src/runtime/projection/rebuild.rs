@@ -278,6 +278,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         }
         let desk = &self.ground.desk;
         desk.readers.see(serving);
+        self.asked_to_serve = false;
+        self.call_off_handover();
+        let desk = &self.ground.desk;
         if desk.serves() {
             self.building = None;
             // A commit whose answer was lost may have taken effect: nobody was told of its changes.
@@ -287,14 +290,18 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
         Ok(())
     }
 
-    /// Takes the place of the rows that serve, now that everything is in its own.
-    pub(super) async fn caught_up(&mut self) -> Result<(), Trouble> {
-        if !self.is_building() {
+    /// Takes the place of the rows that serve, as soon as its own have everything that anybody was
+    /// told to find in those: the version that serves goes on meanwhile, but answers nobody who
+    /// waits, so this takes a batch or two however fast the log grows.
+    pub(super) async fn hand_over(&mut self) -> Result<(), Trouble> {
+        let desk = self.ground.desk.clone();
+        if desk.through() < desk.readers.hand_over() {
             return Ok(());
         }
-        let desk = self.ground.desk.clone();
-        let (place, replaced) = (desk.slot(), *desk.readers.serving.borrow());
+        let (place, replaced) = (desk.slot(), desk.readers.serving.borrow().place);
+        self.asked_to_serve = true;
         self.ground.serve(place).await?;
+        self.asked_to_serve = false;
         desk.readers.see(Some(place));
         tracing::info!(
             projection = desk.label,

@@ -48,6 +48,8 @@ pub(in crate::runtime) struct Runner<T: Target, P: Projection<T>> {
     pub(super) level_at: Option<Position>,
     /// The place in which the version is rebuilt, until it serves.
     pub(super) building: Option<u32>,
+    /// True if the target was asked to let this version serve, and gave no answer so far.
+    pub(super) asked_to_serve: bool,
     /// Lowest position from which this runner has read.
     pub(super) read_from: Position,
     /// Troubles in a row.
@@ -99,6 +101,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             asks,
             level_at,
             building,
+            asked_to_serve: false,
             read_from,
             failures,
             said,
@@ -169,6 +172,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             }
         };
         self.lanes.clear();
+        self.call_off_handover();
         if let Some(tenure) = &self.ground.tenure {
             tenure.lock().await.release(&self.ground.host).await;
         }
@@ -264,8 +268,9 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
             .board
             .has_read(self.ground.desk.label, batch.items.iter().map(Item::envelope));
         self.ground.desk.stands_at(after);
-        if batch.caught_up {
-            self.caught_up().await?;
+        let begun = self.ground.desk.readers.serving.borrow().handing_over;
+        if (batch.caught_up || begun) && self.is_building() {
+            self.hand_over().await?;
         }
         if self.level_at.take_if(|at| *at <= after).is_some() {
             // All lanes stand at one place: they can be made anew.
@@ -291,6 +296,14 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// Tells whether it will take another version's place.
     pub(super) fn is_building(&self) -> bool {
         self.role.newest && !self.ground.desk.serves()
+    }
+
+    /// Lets the version that serves answer again, if this one was about to take its place and has
+    /// not: not if it may have, which the target tells when it is opened again.
+    pub(super) fn call_off_handover(&self) {
+        if self.is_building() && !self.asked_to_serve {
+            self.ground.desk.readers.call_off_handover();
+        }
     }
 
     fn say_where(&self, under_way: usize) {
@@ -376,6 +389,7 @@ impl<T: Target, P: Projection<T>> Runner<T, P> {
     /// target is opened again and gives its position.
     async fn recover(&mut self, trouble: Trouble) {
         self.say_trouble(&trouble);
+        self.call_off_handover();
         let full = matches!(trouble, Trouble::Full(_));
         if !full {
             self.lanes.clear();
