@@ -6,6 +6,38 @@ use std::time::{Duration, Instant, SystemTime};
 use leftfold_core::store::{SleepGauge, Timestamp};
 
 /// Source of a log's time. A simulated one makes a test repeatable.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use leftfold_core::store::{Append, Backend, EventType, NewEvent, Outcome, Timestamp};
+/// use leftfold_log::disk::Simulated;
+/// use leftfold_log::{Clock, Log, Options};
+///
+/// /// A clock that stands still.
+/// #[derive(Debug)]
+/// struct Noon;
+///
+/// impl Clock for Noon {
+///     fn wall(&self) -> Timestamp {
+///         Timestamp::from_micros(1_769_940_000_000_000)
+///     }
+///
+///     fn monotonic(&self) -> Duration {
+///         Duration::ZERO
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let options = Options { clock: Arc::new(Noon), ..Options::default() };
+/// let (log, _) = Log::open_on(Arc::new(Simulated::new(7)), options)?;
+/// let sold = NewEvent::new(EventType::new("shop.Sold")?, "{}");
+/// let outcome = log.append(Append::of(vec![sold])).await?;
+/// let Outcome::Appended(appended) = outcome else { unreachable!("there is no condition") };
+/// assert!(appended.recorded_at.since(Noon.wall()) < Duration::from_secs(1));
+/// # Ok(()) }
+/// ```
 pub trait Clock: Debug + Send + Sync + 'static {
     /// Returns the time of the wall clock. It may be wrong, and may be set.
     fn wall(&self) -> Timestamp;

@@ -74,6 +74,23 @@ impl Log {
 
     /// Hands several appends over at once. Each is judged, and answered, by itself; as far as
     /// limits allow one group takes them all, in this order.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use leftfold_core::store::{Append, EventType, NewEvent, Outcome};
+    /// use leftfold_log::disk::Simulated;
+    /// use leftfold_log::{Log, Options};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (log, _) = Log::open_on(Arc::new(Simulated::new(7)), Options::default())?;
+    /// let sold = NewEvent::new(EventType::new("shop.Sold")?, "{}");
+    /// let appends = vec![Append::of(vec![sold.clone()]), Append::of(vec![sold])];
+    /// for answer in log.append_together(appends) {
+    ///     assert!(matches!(answer.await?, Outcome::Appended(_)));
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn append_together(&self, appends: Vec<Append>) -> Vec<Pending<Outcome, AppendError>> {
         let count = appends.len();
         let mut requests = Vec::with_capacity(count);

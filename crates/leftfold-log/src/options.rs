@@ -5,6 +5,19 @@ use std::sync::Arc;
 use crate::clock::{Clock, SystemClock};
 
 /// Options for opening a log. The default suits most.
+///
+/// ```
+/// use leftfold_log::{Existing, Log, OpenError, Options};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let place = tempfile::tempdir()?;
+/// # let directory = place.path().join("event");
+/// // A directory that is misspelt does not become a new log.
+/// let options = Options { open: Existing::Only, memory_bytes: 256 << 20, ..Options::default() };
+/// let refused = Log::open(&directory, options);
+/// assert!(matches!(refused, Err(OpenError::Missing { .. })));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Choice between creating a log and requiring one that is there.

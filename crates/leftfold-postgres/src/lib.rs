@@ -21,6 +21,9 @@
 //! Connections are encrypted where [`Postgres::encrypted_by`] is given a connector, and not
 //! otherwise.
 
+// `target` is the database, `session` the one connection that writes a lane of a version, with
+// `rows` for the code of users; `reader` has those that read. `connect` makes connections, `place`
+// the schemas of versions, and `error` tells trouble that passes from faults.
 mod connect;
 mod error;
 mod place;

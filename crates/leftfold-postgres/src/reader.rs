@@ -66,6 +66,26 @@ impl Reader {
 
     /// Begins a read. All that is read through it is of one moment.
     ///
+    /// ```no_run
+    /// # mod visits { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/visits.rs")); }
+    /// use leftfold_postgres::{Postgres, PostgresError};
+    /// use visits::Visits;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let reader = Postgres::at("postgres://reader@localhost/shop")?.reader::<Visits>();
+    /// match reader.read().await {
+    ///     Ok(rows) => {
+    ///         let statement = rows.prepare_cached("SELECT page, count FROM visits").await?;
+    ///         for row in rows.query(&statement, &[]).await? {
+    ///             println!("{}: {}", row.get::<_, &str>("page"), row.get::<_, i64>("count"));
+    ///         }
+    ///     }
+    ///     Err(PostgresError::NothingServes { .. }) => println!("it is being built"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`PostgresError::NothingServes`] before the first version was built; what the server says.
     pub async fn read(&self) -> Result<Reading, PostgresError> {

@@ -26,6 +26,16 @@ impl Rows {
     /// server twice. At most 256 different texts are kept, so values are parameters and no part of
     /// the text.
     ///
+    /// ```no_run
+    /// use leftfold_postgres::Rows;
+    /// use leftfold_postgres::tokio_postgres::Error;
+    ///
+    /// async fn add(rows: &Rows, page: &str) -> Result<u64, Error> {
+    ///     let statement = "UPDATE visits SET count = count + 1 WHERE page = $1";
+    ///     rows.execute(&rows.prepare_cached(statement).await?, &[&page]).await
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// What the server says about the statement.
     pub async fn prepare_cached(&self, text: &str) -> Result<Statement, Error> {

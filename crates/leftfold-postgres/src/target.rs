@@ -15,6 +15,24 @@ use crate::{PostgresSession, Reader, Rows};
 const REMOVE: &str = "SET lock_timeout TO '5s'";
 
 /// A database with read models, a schema for each version of each.
+///
+/// ```no_run
+#[doc = include_str!("../doc/visits.rs")]
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use leftfold_core::runtime::Runtime;
+/// # use leftfold_core::store::Store;
+/// let store = Store::memory();
+/// let visit = PageEvent::Visited { page: "/prices".to_owned() };
+/// store.facts("page", "prices", &[visit.clone(), visit]).record().await?;
+///
+/// let postgres = Postgres::at("postgres://reader@localhost/shop")?;
+/// Runtime::new(&store).project(Visits, postgres.clone()).run_until_idle().await?;
+/// let rows = postgres.reader::<Visits>().read().await?;
+/// let row = rows.query_one("SELECT count FROM visits WHERE page = $1", &[&"/prices"]).await?;
+/// assert_eq!(row.get::<_, i64>(0), 2);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Postgres {
     server: Arc<Server>,
@@ -32,6 +50,19 @@ impl Postgres {
 
     /// Read models in the database that is configured. Left open, a connection is given up after 10
     /// s without success, or after 30 s without any sign of the server.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use leftfold_postgres::Postgres;
+    /// use leftfold_postgres::tokio_postgres::Config;
+    ///
+    /// let mut config = Config::new();
+    /// config.host("db.internal").user("shop").dbname("shop");
+    /// config.connect_timeout(Duration::from_secs(3));
+    /// let postgres = Postgres::with(config);
+    /// # let _ = postgres;
+    /// ```
     #[must_use]
     pub fn with(config: Config) -> Self {
         Self { server: Arc::new(Server::new(config, NoTls)) }

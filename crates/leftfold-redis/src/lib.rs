@@ -28,6 +28,9 @@
 //! For an encrypted connection (`rediss://`) turn on the feature `tokio-rustls-comp` of the crate
 //! `redis` in your manifest.
 
+// `target` is the database, `session` the one connection that writes a version, with `writes` for
+// the code of users; `reader` has the one that reads. `owner` says who writes a version, `keys`
+// names everything, `connect` makes connections, and `error` tells trouble that passes from faults.
 mod connect;
 mod error;
 mod keys;

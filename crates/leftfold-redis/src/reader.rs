@@ -72,6 +72,19 @@ impl Reader {
 
     /// The rows under keys, in the order of the keys, all of one moment and one version.
     ///
+    /// ```no_run
+    /// # mod visits { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/visits.rs")); }
+    /// use leftfold_redis::Redis;
+    /// use visits::Visits;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let reader = Redis::at("redis://localhost")?.reader::<Visits>();
+    /// // Of one moment: a sum over both is never wrong.
+    /// let counts = reader.read_all(&["/prices", "/contact"]).await?;
+    /// assert_eq!(counts.len(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As those of [`read`](Reader::read).
     pub async fn read_all(&self, keys: &[&str]) -> Result<Vec<Option<Vec<u8>>>, RedisError> {
@@ -80,6 +93,19 @@ impl Reader {
 
     /// Returns the prefix of the keys of all rows in the version that serves now: for commands of
     /// your own.
+    ///
+    /// ```no_run
+    /// use leftfold_redis::Redis;
+    /// use leftfold_redis::redis::AsyncTypedCommands;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let redis = Redis::at("redis://localhost")?;
+    /// let prefix = redis.reader_of("visits").prefix().await?;
+    /// let mut connection = redis.client().get_multiplexed_async_connection().await?;
+    /// let seconds = connection.ttl(format!("{prefix}/prices")).await?;
+    /// # let _ = seconds;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As those of [`read`](Reader::read).

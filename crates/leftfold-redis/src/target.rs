@@ -17,6 +17,22 @@ const WRITTEN: &str = "written";
 const BEING_REMOVED: &str = "being removed";
 
 /// A database with read models, a prefix for each version of each.
+///
+/// ```no_run
+#[doc = include_str!("../doc/visits.rs")]
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use leftfold_core::runtime::Runtime;
+/// # use leftfold_core::store::Store;
+/// let store = Store::memory();
+/// let visit = PageEvent::Visited { page: "/prices".to_owned() };
+/// store.facts("page", "prices", &[visit.clone(), visit]).record().await?;
+///
+/// let redis = Redis::at("redis://localhost")?;
+/// Runtime::new(&store).project(Visits, redis.clone()).run_until_idle().await?;
+/// assert_eq!(redis.reader::<Visits>().read("/prices").await?, Some(b"2".to_vec()));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Redis {
     client: Client,

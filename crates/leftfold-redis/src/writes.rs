@@ -39,6 +39,15 @@ impl Writes {
     /// Makes the row under a key this value, whether there is one or not, unless a later event
     /// wrote or removed it.
     ///
+    /// ```no_run
+    /// use leftfold_redis::{RedisError, Writes};
+    ///
+    /// fn rename(rows: &mut Writes, from: &str, to: &str, name: &str) -> Result<(), RedisError> {
+    ///     rows.remove(from)?;
+    ///     rows.put(to, name)
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// [`RedisError::Key`] beyond 1 to 1,024 bytes, [`RedisError::TooLarge`] for a value over 16
     /// MiB, or when all rows of a batch come to more than 256 MiB.

@@ -24,6 +24,9 @@
 //!
 //! SQLite is compiled in, which needs a C compiler and no package of the system.
 
+// `target` is the directory, `session` the one connection that writes a version, `reader` those
+// that read. `files` names the files and holds their locks, `error` tells trouble that passes from
+// faults.
 mod error;
 mod files;
 mod reader;

@@ -72,6 +72,27 @@ impl Reader {
     /// Reads rows: all that is read within one call is of one moment, and of one version. The
     /// connection cannot write.
     ///
+    /// ```
+    /// # mod visits { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/visits.rs")); }
+    /// # use leftfold_core::runtime::Runtime;
+    /// # use leftfold_core::store::Store;
+    /// use leftfold_sqlite::Sqlite;
+    /// use visits::Visits;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let place = tempfile::tempdir()?;
+    /// # let sqlite = Sqlite::at(place.path());
+    /// # Runtime::new(&Store::memory()).project(Visits, sqlite.clone()).run_until_idle().await?;
+    /// // Both numbers are of one moment.
+    /// let (pages, visits): (u64, u64) = sqlite.reader::<Visits>().read(|rows| {
+    ///     let pages = rows.query_row("SELECT count(*) FROM visits", [], |row| row.get(0))?;
+    ///     let sum = "SELECT coalesce(sum(count), 0) FROM visits";
+    ///     Ok((pages, rows.query_row(sum, [], |row| row.get(0))?))
+    /// })?;
+    /// assert_eq!((pages, visits), (0, 0));
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`SqliteError::NothingServes`] before the first version was built; what SQLite says, and
     /// what `read` returns.

@@ -12,6 +12,27 @@ use crate::files::{self, BUSY_SECONDS, Lock};
 use crate::{Reader, SqliteSession};
 
 /// A directory with read models, a file for each version of each.
+///
+/// ```
+#[doc = include_str!("../doc/visits.rs")]
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use leftfold_core::runtime::Runtime;
+/// # use leftfold_core::store::Store;
+/// # let place = tempfile::tempdir()?;
+/// # let directory = place.path();
+/// let store = Store::memory();
+/// let visit = PageEvent::Visited { page: "/prices".to_owned() };
+/// store.facts("page", "prices", &[visit.clone(), visit]).record().await?;
+///
+/// let sqlite = Sqlite::at(directory);
+/// Runtime::new(&store).project(Visits, sqlite.clone()).run_until_idle().await?;
+/// let count: u32 = sqlite.reader::<Visits>().read(|rows| {
+///     rows.query_row("SELECT count FROM visits WHERE page = '/prices'", [], |row| row.get(0))
+/// })?;
+/// assert_eq!(count, 2);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sqlite {
     directory: PathBuf,
@@ -40,6 +61,22 @@ impl Sqlite {
     ///
     /// It costs syncs of the disk for each transaction. If somebody reads the file at that moment,
     /// the journal is emptied after a later transaction.
+    ///
+    /// ```
+    /// # mod visits { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/visits.rs")); }
+    /// use leftfold_core::runtime::Runtime;
+    /// use leftfold_core::store::Store;
+    /// use leftfold_sqlite::Sqlite;
+    /// use visits::Visits;
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let place = tempfile::tempdir()?;
+    /// # let directory = place.path();
+    /// let sqlite = Sqlite::at(directory).erasing();
+    /// Runtime::new(&Store::memory()).project(Visits, sqlite.clone()).run_until_idle().await?;
+    /// assert_eq!(sqlite.reader::<Visits>().version()?, 1);
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn erasing(mut self) -> Self {
         self.leaves = Leaves::Nothing;
@@ -53,6 +90,18 @@ impl Sqlite {
     }
 
     /// Reads what a projection of this name wrote: for programs that do not have its code.
+    ///
+    /// ```
+    /// use leftfold_sqlite::{Sqlite, SqliteError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let place = tempfile::tempdir()?;
+    /// # let directory = place.path();
+    /// let reader = Sqlite::at(directory).reader_of("visits");
+    /// // Until the program that has the projection has built it.
+    /// assert!(matches!(reader.version(), Err(SqliteError::NothingServes { .. })));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn reader_of(&self, name: impl Into<String>) -> Reader {
         Reader::new(self.directory.clone(), name.into())

@@ -1,5 +1,9 @@
 //! The disk as the engine sees it: one directory of files. The real one, or a simulated one that
 //! can fail and crash.
+//!
+//! `real` is a directory of the machine, `simulated` one in memory. Before either may stand
+//! `leased`, which lets nobody change a directory whose lock is gone, and `overlay`, which keeps in
+//! memory what a reader would write.
 
 mod leased;
 mod overlay;
@@ -21,6 +25,44 @@ pub use simulated::{Fault, Simulated, Use};
 ///
 /// Nothing is durable before a sync: a file's content before [`File::sync`], a name (made, replaced
 /// or removed) before [`Disk::sync_names`].
+///
+/// A disk may stand before another one. This one counts the files that are made; the methods that
+/// are not shown are handed on in the same way.
+///
+/// ```
+/// use std::io;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+///
+/// use leftfold_log::disk::{Disk, File, Lock, Simulated};
+/// use leftfold_log::{Log, Options};
+///
+/// #[derive(Debug)]
+/// struct Counted {
+///     inner: Simulated,
+///     created: AtomicU32,
+/// }
+///
+/// impl Disk for Counted {
+///     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+///         self.created.fetch_add(1, Ordering::Relaxed);
+///         self.inner.create(name)
+///     }
+///     # fn names(&self) -> io::Result<Vec<String>> { self.inner.names() }
+///     # fn open(&self, name: &str) -> io::Result<Arc<dyn File>> { self.inner.open(name) }
+///     # fn rename(&self, from: &str, to: &str) -> io::Result<()> { self.inner.rename(from, to) }
+///     # fn remove(&self, name: &str) -> io::Result<()> { self.inner.remove(name) }
+///     # fn sync_names(&self) -> io::Result<()> { self.inner.sync_names() }
+///     # fn lock(&self, name: &str) -> io::Result<Box<dyn Lock>> { self.inner.lock(name) }
+///     # fn place(&self) -> String { self.inner.place() }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let disk = Arc::new(Counted { inner: Simulated::new(7), created: AtomicU32::new(0) });
+/// let (_log, _) = Log::open_on(disk.clone(), Options::default())?;
+/// assert!(disk.created.load(Ordering::Relaxed) > 0);
+/// # Ok(()) }
+/// ```
 pub trait Disk: Debug + Send + Sync + 'static {
     /// The files that are there, in no order.
     fn names(&self) -> io::Result<Vec<String>>;
@@ -52,6 +94,23 @@ pub trait Disk: Debug + Send + Sync + 'static {
 pub trait Lock: Debug + Send + Sync {}
 
 /// One open file. Shared by readers and at most one writer.
+///
+/// ```
+/// use leftfold_log::disk::{Disk, Simulated};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let disk = Simulated::new(7);
+/// let file = disk.create("notes")?;
+/// file.write_all_at(b"durable", 0)?;
+/// file.sync()?;
+/// disk.sync_names()?;
+///
+/// let file = disk.crash().open("notes")?;
+/// let mut bytes = [0; 7];
+/// file.read_exact_at(&mut bytes, 0)?;
+/// assert_eq!((&bytes, file.len()?), (b"durable", 7));
+/// # Ok(()) }
+/// ```
 #[expect(
     clippy::len_without_is_empty,
     reason = "the length of a file is asked for to go on at its end"

@@ -17,6 +17,19 @@ const SECTOR_BYTES: usize = 512;
 const TOO_MANY_OPEN_FILES: i32 = 24;
 
 /// A disk in memory. Clones are the same disk.
+///
+/// ```
+/// use leftfold_log::disk::{Disk, Fault, Simulated, Use};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let disk = Simulated::new(7);
+/// let file = disk.create("notes")?;
+/// disk.plan(Use::Sync, 1, Fault::Fail);
+/// assert!(file.sync().is_err());
+/// file.sync()?;
+/// assert_eq!(disk.count(Use::Sync), 2);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Simulated {
     machine: Arc<Mutex<Machine>>,

@@ -40,6 +40,25 @@ pub const KEY_REQUESTS_MAX: usize = 1_024;
 /// from backups of the log, and not for longer than a person may wait to be forgotten.
 ///
 /// Nothing is written before the first key is drawn. Dropping the last handle closes it.
+///
+/// ```
+/// use leftfold_core::personal::{Keys, Opened};
+/// use leftfold_core::store::Store;
+/// use leftfold_log::KeyFile;
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let place = tempfile::tempdir()?;
+/// # let directory = place.path().join("keys");
+/// let store = Store::memory();
+/// let keys = Keys::of(&store, KeyFile::open(&directory)?).await?;
+/// let name = keys.subject("customer-1").await?.seal(&"Ada".to_owned())?;
+/// drop(keys);
+///
+/// // After a restart.
+/// let keys = Keys::of(&store, KeyFile::open(&directory)?).await?;
+/// assert_eq!(keys.open(&name).await?, Opened::Known("Ada".to_owned()));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct KeyFile {
     shared: Arc<Shared>,

@@ -19,6 +19,24 @@ const SHOWN_BYTES: usize = 512;
 /// Writes every segment, group and record of the log in a directory as a line, and returns the same
 /// result as [`verify`](crate::verify), without a check of the index. No process may have the
 /// log open; nothing is changed.
+///
+/// ```
+/// use leftfold_core::store::{Append, EventType, NewEvent, Store};
+/// use leftfold_log::{Log, Options, dump};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let place = tempfile::tempdir()?;
+/// # let directory = place.path().join("events");
+/// let store = Store::new(Log::open(&directory, Options::default())?.0);
+/// let opened = NewEvent::new(EventType::new("shop.Opened")?, "{}");
+/// store.append(Append::of(vec![opened])).await?;
+/// store.close().await?;
+///
+/// let mut lines = Vec::new();
+/// dump(&directory, &mut |line| lines.push(line.to_owned()))?;
+/// assert!(lines.iter().any(|line| line.contains("shop.Opened")));
+/// # Ok(()) }
+/// ```
 pub fn dump(path: impl AsRef<Path>, line: &mut dyn FnMut(&str)) -> Result<Verified, OpenError> {
     dump_on(directory(path.as_ref(), Existing::Only)?, line)
 }

@@ -34,11 +34,51 @@ use crate::write::writer::Writer;
 
 impl Log {
     /// Opens the log in a directory, or begins one there, as the options say.
+    ///
+    /// ```
+    /// use leftfold_core::store::{Append, EventType, NewEvent, Position, Store};
+    /// use leftfold_log::{Log, Options};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let place = tempfile::tempdir()?;
+    /// # let directory = place.path().join("events");
+    /// let (log, recovery) = Log::open(&directory, Options::default())?;
+    /// assert_eq!(recovery.head.position, Position::START);
+    /// let store = Store::new(log);
+    /// let opened = NewEvent::new(EventType::new("shop.Opened")?, "{}");
+    /// store.append(Append::of(vec![opened])).await?;
+    /// store.close().await?;
+    ///
+    /// let (_log, recovery) = Log::open(&directory, Options::default())?;
+    /// assert!(recovery.closed_cleanly);
+    /// assert_eq!(recovery.head.position, Position(1));
+    /// # Ok(()) }
+    /// ```
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<(Self, Recovery), OpenError> {
         Self::open_on(directory(path.as_ref(), options.open)?, options)
     }
 
     /// Opens a log on any disk, or begins one there.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use leftfold_core::store::{Append, Backend, EventType, NewEvent, Position};
+    /// use leftfold_log::disk::Simulated;
+    /// use leftfold_log::{Log, Options};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let disk = Simulated::new(7);
+    /// let (log, _) = Log::open_on(Arc::new(disk.clone()), Options::default())?;
+    /// let opened = NewEvent::new(EventType::new("shop.Opened")?, "{}");
+    /// log.append(Append::of(vec![opened])).await?;
+    ///
+    /// // The power fails. What was acknowledged is there.
+    /// let disk = disk.crash();
+    /// let (_log, recovery) = Log::open_on(Arc::new(disk), Options::default())?;
+    /// assert_eq!(recovery.head.position, Position(1));
+    /// # Ok(()) }
+    /// ```
     pub fn open_on(disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Recovery), OpenError> {
         let lock = take_lock(&*disk)?;
         let (mut writer, report) = Self::writer(disk, options, Purpose::Write)?;
@@ -99,6 +139,21 @@ impl Log {
     /// crash of the machine would take it back after a reader has seen it. So it is held back,
     /// until a group, a seal or a segment stands behind it; [`Recovery::held_back`] tells how many
     /// events it has. Only opening the log to be written can make it certain.
+    ///
+    /// ```
+    /// use leftfold_core::store::{Append, AppendError, Store};
+    /// use leftfold_log::{Log, Options};
+    ///
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let place = tempfile::tempdir()?;
+    /// # let directory = place.path().join("events");
+    /// # Store::new(Log::open(&directory, Options::default())?.0).close().await?;
+    /// let (log, recovery) = Log::open_read_only(&directory, Options::default())?;
+    /// assert_eq!(recovery.held_back, 0);
+    /// let refused = Store::new(log).append(Append::default()).await;
+    /// assert!(matches!(refused, Err(AppendError::ReadOnly { .. })));
+    /// # Ok(()) }
+    /// ```
     pub fn open_read_only(
         path: impl AsRef<Path>,
         options: Options,
@@ -145,6 +200,22 @@ pub struct Restored {
 /// Declares that the log in a directory is a copy that was brought back: its index is rebuilt, and
 /// a new epoch begins. Consumers that have seen more events, or other ones, are told so when they
 /// come back.
+///
+/// ```
+/// use leftfold_core::store::Store;
+/// use leftfold_log::{Log, Options, restore};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let place = tempfile::tempdir()?;
+/// # let directory = place.path().join("events");
+/// # let (log, recovery) = Log::open(&directory, Options::default())?;
+/// # Store::new(log).close().await?;
+/// // The directory was copied back from a backup.
+/// let restored = restore(&directory, Options::default())?;
+/// assert_eq!(restored.identity.store, recovery.identity.store);
+/// assert_eq!(restored.identity.epoch.number, recovery.identity.epoch.number + 1);
+/// # Ok(()) }
+/// ```
 pub fn restore(path: impl AsRef<Path>, options: Options) -> Result<Restored, OpenError> {
     restore_on(directory(path.as_ref(), Existing::Only)?, options)
 }

@@ -66,6 +66,20 @@ pub struct Damage {
 }
 
 /// Verifies the log in a directory, which no process has open. It changes nothing.
+///
+/// ```
+/// use leftfold_core::store::Store;
+/// use leftfold_log::{Log, Options, verify};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let place = tempfile::tempdir()?;
+/// # let directory = place.path().join("events");
+/// # Store::new(Log::open(&directory, Options::default())?.0).close().await?;
+/// let verified = verify(&directory)?;
+/// assert!(verified.is_sound(), "{:?} {:?}", verified.damage, verified.index_damage);
+/// println!("{} events in {} segments", verified.events, verified.segments);
+/// # Ok(()) }
+/// ```
 pub fn verify(path: impl AsRef<Path>) -> Result<Verified, OpenError> {
     verify_on(directory(path.as_ref(), Existing::Only)?)
 }
