@@ -14,6 +14,50 @@ use super::given::{recorded, round_trip};
 ///
 /// `given_events([("account-1", signed_up)]).decide(&sign_up).then_refused(NameTaken)`: see
 /// `examples/accounts/tests.rs`.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/seat.rs")); }
+/// use leftfold_core::fold::{Decided, Decision};
+/// use leftfold_core::store::Query;
+/// use leftfold_testing::given_events;
+/// use seat::{SeatEvent, Taken};
+///
+/// /// Two neighbouring seats, or none.
+/// struct ReservePair;
+///
+/// impl Decision for ReservePair {
+///     type Event = SeatEvent;
+///     /// The number of seats that are taken.
+///     type State = usize;
+///     type Refusal = Taken;
+///
+///     fn query(&self) -> Query {
+///         Query::category("seat")
+///     }
+///     # fn apply(&self, taken: &mut usize, event: &SeatEvent) {
+///     #     match event {
+///     #         SeatEvent::Reserved { .. } => *taken += 1,
+///     #         SeatEvent::Released => *taken -= 1,
+///     #     }
+///     # }
+///     # fn decide(&self, taken: &usize) -> Result<Decided<SeatEvent>, Taken> {
+///     #     let reserved = || SeatEvent::Reserved { guest: "ada".to_owned() };
+///     #     if *taken > 0 { Err(Taken) } else {
+///     #         Ok(Decided::event("seat-1", reserved()).and("seat-2", reserved()))
+///     #     }
+///     # }
+///     // `apply` counts, `decide` refuses if any is taken.
+/// }
+///
+/// # fn main() {
+/// let reserved = |guest: &str| SeatEvent::Reserved { guest: guest.to_owned() };
+/// given_events([("seat-2", reserved("bob"))]).decide(&ReservePair).then_refused(Taken);
+/// // What stands in other streams is not found by the query.
+/// given_events([("table-2", reserved("bob"))])
+///     .decide(&ReservePair)
+///     .then([reserved("ada"), reserved("ada")]);
+/// # }
+/// ```
 #[must_use]
 pub fn given_events<S: AsRef<str>, E: Event>(
     events: impl IntoIterator<Item = (S, E)>,

@@ -38,6 +38,20 @@ use leftfold_core::store::{
 };
 
 /// An aggregate with a past.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/seat.rs")); }
+/// use leftfold_testing::given;
+/// use seat::{Seat, SeatEvent, Seating, Taken};
+///
+/// # fn main() {
+/// let reserved = SeatEvent::Reserved { guest: "ada".to_owned() };
+/// let reserve = || Seating::Reserve { guest: "bob".to_owned() };
+/// given::<Seat>([reserved.clone()]).when(reserve()).then_refused(Taken);
+/// given::<Seat>([reserved.clone()]).when(Seating::Release).then([SeatEvent::Released]);
+/// given::<Seat>([reserved, SeatEvent::Released]).when(Seating::Release).then_nothing();
+/// # }
+/// ```
 #[must_use]
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A>
 where

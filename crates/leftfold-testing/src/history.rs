@@ -21,6 +21,23 @@ pub use load::load;
 
 /// Record of the appends of concurrent tasks, as the tasks saw them. Every append to the store,
 /// from the history's start on, goes through it.
+///
+/// ```
+/// use leftfold_core::store::{Append, EventType, NewEvent, Store};
+/// use leftfold_testing::history::{History, load};
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = Store::memory();
+/// let history = History::of(&store);
+/// let sold = NewEvent::new(EventType::new("shop.Sold")?, "{}");
+/// history.append(&store, Append::of(vec![sold])).await?;
+/// assert_eq!(history.verify(&store).await?, Ok(()));
+///
+/// // Four tasks with ten appends each, whose conditions often fail.
+/// let history = load(&store, 7, 4, 10).await;
+/// assert_eq!(history.verify(&store).await?, Ok(()));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct History {
     began_after: Position,

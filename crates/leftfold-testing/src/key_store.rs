@@ -10,6 +10,19 @@ use leftfold_core::store::{Label, Timestamp};
 /// Holds a key store against the contract. It is opened several times at one place, the one before
 /// being dropped; at first it keeps nothing.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use leftfold_core::personal::MemoryKeys;
+/// use leftfold_testing::key_store;
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A key store in a file is opened again; this one lives as long as its handle.
+/// let keys = Arc::new(MemoryKeys::new()?);
+/// key_store::conformance(async || Arc::clone(&keys)).await;
+/// # Ok(()) }
+/// ```
+///
 /// # Panics
 /// If a rule is broken.
 pub async fn conformance<S: KeyStore>(open: impl AsyncFn() -> S) {

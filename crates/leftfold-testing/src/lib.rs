@@ -1,4 +1,12 @@
 //! What users and backend writers test with.
+//!
+//! - [`given()`] and [`given_events`]: the decision of an aggregate, or a
+//!   [`Decision`](leftfold_core::fold::Decision), without a store.
+//! - [`explorer`]: processes, effects and projections through crashes, delays and doubts.
+//! - [`HandClock`]: a clock that a test moves.
+//! - [`conformance`], [`target`], [`key_store`]: what every backend, every target of projections
+//!   and every key store owes.
+//! - [`history`]: what concurrent tasks saw of a store, held against its log.
 
 pub mod conformance;
 mod decided;
@@ -15,6 +23,13 @@ pub use leftfold_core::drive::{HandClock, by_runtime, command_id_of_runtime};
 
 /// The seed of a random test: `LEFTFOLD_SEED` if it is set, or else a new one. It is printed, so
 /// that a failure can be replayed.
+///
+/// ```
+/// // In a test with random input: a failure prints what replays it.
+/// let mut choices = fastrand::Rng::with_seed(leftfold_testing::seed());
+/// let dice = choices.u8(1..=6);
+/// assert!((1..=6).contains(&dice));
+/// ```
 ///
 /// # Panics
 /// If `LEFTFOLD_SEED` is set to something that is not a number.

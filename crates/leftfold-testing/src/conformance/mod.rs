@@ -53,6 +53,35 @@ use std::time::Duration;
 use leftfold_core::store::Store;
 
 /// Makes the stores that are judged.
+///
+/// A store in a directory, say, keeps its data; the suite then opens it again. Here it is one in
+/// memory, which does not:
+///
+/// ```
+/// use leftfold_core::store::Store;
+/// use leftfold_testing::conformance::{self, Factory, Reopens};
+///
+/// struct Memory;
+///
+/// impl Factory for Memory {
+///     /// A store in a directory has its path here, or a guard that removes it.
+///     type Place = ();
+///     const REOPENS: Reopens = Reopens::No;
+///
+///     async fn place(&self) {}
+///
+///     async fn open(&self, (): &()) -> Store {
+///         Store::memory()
+///     }
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // In a test of your own: `conformance::conformance(&Memory).await`, which judges all rules.
+/// let rules = conformance::cases::<Memory>();
+/// assert!(rules.len() > 100);
+/// assert_eq!(rules[0].judge(&Memory).await, Ok(()));
+/// # Ok(()) }
+/// ```
 pub trait Factory: Sync {
     /// Home of one store: a directory, a database. It is dropped after the store, which was told to
     /// close and may still be closing.

@@ -71,6 +71,11 @@
 //! line by line. It also counts as broken when an event cannot be folded, a trigger is parked, a
 //! read model or what an outbox sent is not what the events say, a client is never answered, a
 //! timer that is due does not fire, a consumer panics or runs in circles, or the run does not end.
+
+// `clients` is what is asked of the application. `simulation` runs it once, as a `schedule` says:
+// each consumer on its `scene`, over a `store`, `effects` and `projections` that wait for the
+// schedule. `world` is what invariants look at. `shrink` makes a schedule that fails shorter, and
+// `story` tells it, with values as `shown`.
 mod clients;
 mod effects;
 mod projections;
@@ -193,6 +198,43 @@ impl Explorer {
     /// Runs a projection in memory, which each life of an application builds again from nothing. In
     /// the end its rows must be what `apply` makes of all events in their order, whatever happened
     /// in between; [`World::rows`] has them at any time.
+    ///
+    /// ```
+    /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/seat.rs")); }
+    /// use leftfold_core::fold::Recorded;
+    /// use leftfold_core::runtime::projection::{Memory, Projection, ProjectionError};
+    /// use leftfold_testing::{Explorer, Schedules};
+    /// use seat::{Seat, SeatEvent, Seating};
+    ///
+    /// struct Reservations;
+    ///
+    /// impl Projection<Memory<u32>> for Reservations {
+    ///     const NAME: &'static str = "reservations";
+    ///     type Event = SeatEvent;
+    ///
+    ///     async fn apply(
+    ///         &self,
+    ///         count: &mut u32,
+    ///         event: &Recorded<SeatEvent>,
+    ///     ) -> Result<(), ProjectionError> {
+    ///         if let SeatEvent::Reserved { .. } = event.event {
+    ///             *count += 1;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() {
+    /// Explorer::new()
+    ///     .projection(|| Reservations)
+    ///     .start(|clients| {
+    ///         let reserve = Seating::Reserve { guest: "ada".to_owned() };
+    ///         clients.client("ada").command::<Seat>("12a", reserve);
+    ///     })
+    ///     .finally("one is counted", |world| world.rows::<u32>("reservations") == [1])
+    ///     .run(Schedules(50));
+    /// # }
+    /// ```
     pub fn projection<S, P>(mut self, make: impl Fn() -> P + Send + Sync + 'static) -> Self
     where
         S: Clone + fmt::Debug + Default + PartialEq + Send + Sync + 'static,
@@ -227,6 +269,29 @@ impl Explorer {
     }
 
     /// Adds an invariant that must hold after everything that becomes durable.
+    ///
+    /// ```
+    /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/seat.rs")); }
+    /// use leftfold_testing::{Explorer, Schedules};
+    /// use seat::{Seat, Seating};
+    ///
+    /// # fn main() {
+    /// let explored = Explorer::new()
+    ///     .aggregate::<Seat>()
+    ///     .start(|clients| {
+    ///         for guest in ["ada", "bob"] {
+    ///             let reserve = Seating::Reserve { guest: guest.to_owned() };
+    ///             clients.client(guest).command::<Seat>("12a", reserve);
+    ///         }
+    ///     })
+    ///     .always("a seat has one guest", |world| match world.state::<Seat>("12a") {
+    ///         Some(seat) if seat.guests.len() > 1 => Err(format!("{:?}", seat.guests)),
+    ///         _ => Ok(()),
+    ///     })
+    ///     .run(Schedules(50));
+    /// assert!(explored.points > 0);
+    /// # }
+    /// ```
     pub fn always<H: Holds>(mut self, name: &str, holds: impl Fn(&World) -> H + 'static) -> Self {
         self.plan.always.push(Invariant::new(name, holds));
         self
@@ -248,6 +313,33 @@ impl Explorer {
 
     /// Spoils what is appended before the store gets it: as a store that forgets command ids,
     /// checkpoints, conditions or fences. So it can be seen that a test would notice.
+    ///
+    /// ```
+    /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/seat.rs")); }
+    /// use leftfold_testing::{Explorer, Schedules};
+    /// use seat::{Seat, Seating};
+    ///
+    /// # fn main() {
+    /// let explorer = Explorer::new()
+    ///     .aggregate::<Seat>()
+    ///     .start(|clients| {
+    ///         for guest in ["ada", "bob"] {
+    ///             let reserve = Seating::Reserve { guest: guest.to_owned() };
+    ///             clients.client(guest).command::<Seat>("12a", reserve);
+    ///         }
+    ///     })
+    ///     .always("a seat has one guest", |world| {
+    ///         world.states::<Seat>().all(|seat| seat.guests.len() < 2)
+    ///     })
+    ///     // A store that checks no condition.
+    ///     .spoiling(|append| append.condition = Default::default())
+    ///     .seed(1);
+    /// let failure = explorer.explore(Schedules(200)).unwrap_err();
+    /// assert_eq!(failure.name, "a seat has one guest");
+    /// // The same schedule again, to look at it in a debugger.
+    /// assert_eq!(explorer.replay(failure.seed).unwrap_err().story, failure.story);
+    /// # }
+    /// ```
     pub fn spoiling(mut self, spoil: fn(&mut Append)) -> Self {
         self.plan.spoil = Some(spoil);
         self

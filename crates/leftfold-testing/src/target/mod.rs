@@ -19,6 +19,60 @@ use crate::conformance::Case;
 /// Makes the targets that are judged, and writes and reads the rows by which they are.
 ///
 /// A row is a text under a key, in whatever the target keeps rows.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use leftfold_core::runtime::projection::{Memory, ProjectionError};
+/// use leftfold_testing::target::{self, Subject};
+///
+/// struct Map;
+/// type Rows = BTreeMap<String, String>;
+///
+/// impl Subject for Map {
+///     type Target = Memory<Rows>;
+///     type Home = Memory<Rows>;
+///
+///     async fn home(&self) -> Memory<Rows> {
+///         Memory::new()
+///     }
+///
+///     async fn target(&self, home: &Memory<Rows>) -> Memory<Rows> {
+///         home.clone()
+///     }
+///
+///     async fn write(
+///         &self,
+///         rows: &mut Rows,
+///         key: &str,
+///         value: &str,
+///     ) -> Result<(), ProjectionError> {
+///         rows.insert(key.to_owned(), value.to_owned());
+///         Ok(())
+///     }
+///     # async fn set_up(&self, _: &mut Rows) -> Result<(), ProjectionError> { Ok(()) }
+///     # async fn remove(&self, rows: &mut Rows, key: &str) -> Result<(), ProjectionError> {
+///     #     rows.remove(key);
+///     #     Ok(())
+///     # }
+///     # async fn fail(&self, _: &mut Rows) -> ProjectionError { ProjectionError::message("no") }
+///     # async fn read(
+///     #     &self, target: &Memory<Rows>, _: &str, version: u32, key: &str,
+///     # ) -> Option<String> {
+///     #     target.read_version(version, |rows| rows.get(key).cloned()).await.flatten()
+///     # }
+///     # async fn served(&self, target: &Memory<Rows>, _: &str, key: &str) -> Option<String> {
+///     #     target.read(|rows| rows.get(key).cloned()).await
+///     # }
+///     // And `set_up`, `remove`, `fail`, `read`, `served`.
+/// }
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // In a test of your own: `target::conformance(&Map).await`, which judges all rules.
+/// let rule = target::cases::<Map>().into_iter().next().ok_or("there are rules")?;
+/// assert_eq!(rule.judge(&Map).await, Ok(()));
+/// # Ok(()) }
+/// ```
 pub trait Subject: Sync {
     /// Target to judge.
     type Target: Target;
