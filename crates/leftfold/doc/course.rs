@@ -65,13 +65,19 @@ impl Aggregate for Course {
             CourseCommand::Book { by } if self.booked.contains(by) => Ok(vec![]),
             CourseCommand::Book { .. } if self.booked.len() == 2 => Err(Full),
             CourseCommand::Book { by } => Ok(vec![CourseEvent::Booked { by: by.clone() }]),
-            CourseCommand::Confirm { by } | CourseCommand::Cancel { by } if !self.booked.contains(by) => Ok(vec![]),
+            CourseCommand::Confirm { by } | CourseCommand::Cancel { by }
+                if !self.booked.contains(by) =>
+            {
+                Ok(vec![])
+            }
             CourseCommand::Confirm { by } => {
                 let ticket = CourseEvent::TicketRequested(Ticket { to: by.clone() });
                 Ok(vec![CourseEvent::Confirmed { by: by.clone() }, ticket])
             }
             CourseCommand::Cancel { by } => Ok(vec![CourseEvent::Cancelled { by: by.clone() }]),
-            CourseCommand::SayTicketSent { to } => Ok(vec![CourseEvent::TicketSent { to: to.clone() }]),
+            CourseCommand::SayTicketSent { to } => {
+                Ok(vec![CourseEvent::TicketSent { to: to.clone() }])
+            }
         }
     }
 }

@@ -97,7 +97,8 @@
 //!         if booked.len() == 2 {
 //!             return Err(No::Full);
 //!         }
-//!         Ok(Decided::event(self.course.to_string(), CourseEvent::Booked { by: self.person.clone() }))
+//!         let booked = CourseEvent::Booked { by: self.person.clone() };
+//!         Ok(Decided::event(self.course.to_string(), booked))
 //!     }
 //! }
 //!
@@ -193,7 +194,9 @@
 //!         let key = |by: &str| format!("{} {by}", event.stream_id());
 //!         match &event.event {
 //!             CourseEvent::Booked { by } => Correlation::starts(key(by)),
-//!             CourseEvent::Confirmed { by } | CourseEvent::Cancelled { by } => Correlation::ends(key(by)),
+//!             CourseEvent::Confirmed { by } | CourseEvent::Cancelled { by } => {
+//!                 Correlation::ends(key(by))
+//!             }
 //!             _ => Correlation::ignores(),
 //!         }
 //!     }
@@ -255,7 +258,11 @@
 //!         Performed::Done(())
 //!     }
 //!
-//!     fn report(&self, attempt: &Attempt<Ticket>, _: &Conclusion<()>) -> Option<(String, CourseCommand)> {
+//!     fn report(
+//!         &self,
+//!         attempt: &Attempt<Ticket>,
+//!         _: &Conclusion<()>,
+//!     ) -> Option<(String, CourseCommand)> {
 //!         let course = attempt.event.stream.as_ref()?.name.id().to_owned();
 //!         Some((course, CourseCommand::SayTicketSent { to: attempt.intent.to.clone() }))
 //!     }
@@ -289,15 +296,17 @@
 //! # }
 //! ```
 //!
-//! `leftfold::testing::explorer` runs processes, effects and projections through every crash point and thousands of orders of
-//! things, and tells the shortest story that breaks them.
+//! `leftfold::testing::explorer` runs processes, effects and projections through every crash point
+//! and thousands of orders of things, and tells the shortest story that breaks them.
 //!
 //! # Beyond the first page
 //!
-//! - [`fold`]: queries and tags, snapshots, upcasters for events that changed, metadata, [following](store::Store::follow)
-//!   events live.
-//! - [`runtime`]: inboxes and outboxes, commands at a time and by a plan, status, metrics, what is parked and in doubt.
-//! - [`store`]: the contract that every store fulfils, with appends, conditions, subscriptions and all limits.
+//! - [`fold`]: queries and tags, snapshots, upcasters for events that changed, metadata,
+//!   [following](store::Store::follow) events live.
+//! - [`runtime`]: inboxes and outboxes, commands at a time and by a plan, status, metrics, what is
+//!   parked and in doubt.
+//! - [`store`]: the contract that every store fulfils, with appends, conditions, subscriptions and
+//!   all limits.
 //! - [`personal`]: data of people, sealed so that it can be forgotten.
 //! - [`copy`]: a store into a new one through a function of its events.
 //! - [`log`]: the embedded engine: options, backup, restore, verification.
@@ -331,6 +340,17 @@ pub use open::{OpenError, open};
 pub use open::{OpenKeysError, open_keys};
 
 /// Names that most programs need.
+///
+/// ```
+/// use leftfold::prelude::*;
+///
+/// # fn main() -> Result<(), Invalid> {
+/// let course = StreamName::of("course", "rust")?;
+/// assert_eq!((course.category(), course.id()), ("course", "rust"));
+/// let tags = Tags::none().with("person:ada").with("person:ada");
+/// assert_eq!(tags.len(), 1);
+/// # Ok(()) }
+/// ```
 pub mod prelude {
     pub use leftfold_core::fold::{
         Aggregate, Aggregates, Answer, Cause, Decided, Decision, Event, ExecuteError, Executed,

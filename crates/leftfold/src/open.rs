@@ -127,6 +127,21 @@ impl OpenError {
 /// from before a forgetting still has the forgotten data, until the keys are opened with a store
 /// that says so. The same directory may serve several stores, by [`Keys::of`] with an
 /// [`Arc`](std::sync::Arc) of one [`KeyFile`](crate::log::KeyFile).
+///
+/// ```
+/// use leftfold::personal::Opened;
+///
+/// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let place = tempfile::tempdir()?;
+/// # let directory = place.path().display();
+/// let store = leftfold::open(&format!("{directory}/events")).await?;
+/// let keys = leftfold::open_keys(&store, format!("{directory}/keys")).await?;
+/// let name = keys.subject("customer-1").await?.seal(&"Ada".to_owned())?;
+/// keys.forget("customer-1").await?;
+/// assert_eq!(keys.open(&name).await?, Opened::Forgotten);
+/// store.close().await?;
+/// # Ok(()) }
+/// ```
 #[cfg(feature = "log")]
 pub async fn open_keys(store: &Store, path: impl Into<PathBuf>) -> Result<Keys, OpenKeysError> {
     let path = path.into();
