@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use tokio::sync::watch;
 
 use super::board::ConsumerStatus;
-use super::effects::Effects;
+use super::effect::Effects;
 use super::process::Processes;
 use super::progress;
 use super::projection::Projections;

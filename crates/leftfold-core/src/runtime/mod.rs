@@ -4,35 +4,24 @@ mod board;
 pub(crate) mod clock;
 mod contained;
 mod countdown;
-#[cfg(test)]
-mod doubt_tests;
 mod effect;
-mod effects;
 mod handle;
 mod idle;
 pub mod inbox;
-mod jobs;
 mod json;
 mod kind;
-pub(crate) mod ledger;
-mod mark;
 mod metrics;
 mod names;
 mod positions;
 pub mod process;
 mod progress;
 pub mod projection;
-mod queue;
 mod recurring;
-mod runner;
 pub mod scheduled;
-mod slots;
 mod start_error;
 mod stop;
 mod tenure;
-mod turn;
 mod unheard;
-mod word;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -48,40 +37,31 @@ use tokio::task::JoinHandle;
 pub use board::ConsumerStatus;
 pub use clock::{CLOCK_JUMP_MAX, Clock, Sleep, SystemClock};
 pub use countdown::Countdowns;
+/// The former name of [`ATTEMPT_GRACE`].
+#[doc(hidden)]
+pub use effect::ATTEMPT_GRACE as LEASE;
 pub use effect::{
-    Attempt, Begin, Conclusion, Effect, EffectId, Fate, Order, Performed, Policy, Try,
-};
-pub use effects::{
-    CancelError, EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict,
+    ATTEMPT_GRACE, Attempt, Begin, CancelError, Conclusion, Effect, EffectFilter, EffectId,
+    EffectPage, EffectState, EffectStatus, Effects, FOR_PERSON_MAX, Fate, HANGING_BYTES_MAX,
+    HANGING_MAX, HANGS_AFTER_PART, OPEN_EFFECTS_MAX, Order, Performed, Policy, ResolveError,
+    STOP_RECORDS_WITHIN, Try, UNDER_WAY_BYTES_MAX, Verdict,
 };
 pub use handle::RuntimeHandle;
-pub use ledger::EffectState;
 pub use recurring::{CronError, CronField, MADE_UP_MAX, Missed, Plan, Recurring};
-pub use runner::STOP_RECORDS_WITHIN;
-pub use slots::{
-    FOR_PERSON_MAX, HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, OPEN_EFFECTS_MAX,
-    UNDER_WAY_BYTES_MAX,
-};
 pub use start_error::StartError;
 pub use stop::{START_WITHIN, STOP_WITHIN, StopError};
 pub use tenure::WORK_LEASE;
-pub use turn::ATTEMPT_GRACE;
-/// The former name of [`ATTEMPT_GRACE`].
-#[doc(hidden)]
-pub use turn::ATTEMPT_GRACE as LEASE;
 
-pub(crate) use effects::Asked;
+pub(crate) use effect::{Asked, LedgerEvent, Runner, entry_of};
 pub(crate) use positions::{Positions, RewriteError, rewrite_labels, rewritten};
 pub(crate) use process::ProcessRunner;
-pub(crate) use runner::Runner;
 pub(crate) use start_error::StartFault;
 
 use crate::fold::EventError;
 use crate::store::{Invalid, Store};
 use board::Board;
 use contained::{contained, message};
-use effects::Kind;
-use ledger::shortened;
+use effect::{Kind, shortened};
 use metrics::Figures;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};

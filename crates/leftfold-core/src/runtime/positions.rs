@@ -32,8 +32,8 @@ pub(crate) struct Owner {
 /// Owners of all records that are carried over. A record without an owner is refused: nobody knows
 /// which positions it speaks of.
 const OWNERS: [&Owner; 9] = [
-    &super::ledger::OWNER,
-    &super::mark::OWNER,
+    &super::effect::LEDGER_OWNER,
+    &super::effect::MARK_OWNER,
     &super::process::OWNER,
     &super::process::OWNER_OF_UNREAD,
     &super::projection::OUTBOX_OWNER,

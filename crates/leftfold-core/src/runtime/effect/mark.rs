@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::effect::{Begin, EffectId};
 use super::ledger::{Ledger, LedgerEvent};
-use super::positions::{self, Owner, Positions, RewriteError, no_label};
-use super::{Host, StartFault};
+use super::{Begin, EffectId};
 use crate::fold::{Event, Schema, Unknown};
+use crate::runtime::positions::{self, Owner, Positions, RewriteError, no_label};
+use crate::runtime::{Host, StartFault};
 use crate::store::{
     Append, AppendError, Authority, CheckpointRecord, Fence, Label, MoveFrom, NewEvent, Outcome,
     Position, Query, Read, RecordedEvent, Store, StreamName, SubscribeError, Version,
@@ -27,7 +27,8 @@ impl Event for MarkEvent {
 }
 
 /// Marks in a copy of the store.
-pub(super) const OWNER: Owner = Owner { category: MarkEvent::NAMESPACE, rewrite, label: no_label };
+pub(in crate::runtime) const OWNER: Owner =
+    Owner { category: MarkEvent::NAMESPACE, rewrite, label: no_label };
 
 fn rewrite(
     record: &RecordedEvent,

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::effect::{Conclusion, Effect};
-use super::effects::{Asked, CancelError, ResolveError, Verdict, Word};
+use super::handle::{Asked, CancelError, ResolveError, Verdict, Word};
 use super::ledger::{EffectState, Ledger, LedgerEvent, shortened};
 use super::turn::{Intent, Next, ROUNDS_MAX, Stopped, Turn};
+use super::{Conclusion, Effect};
 use crate::json;
 
 impl<E: Effect> Turn<E> {

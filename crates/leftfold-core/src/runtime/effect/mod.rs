@@ -1,5 +1,17 @@
 //! Effects: the one place where the outside world is touched, after the commit.
 
+#[cfg(test)]
+mod doubt_tests;
+mod handle;
+mod jobs;
+mod ledger;
+mod mark;
+mod queue;
+mod runner;
+mod slots;
+mod turn;
+mod word;
+
 use std::fmt;
 use std::future::{self, Future};
 use std::str::FromStr;
@@ -11,6 +23,25 @@ use uuid::Uuid;
 
 use crate::fold::Aggregate;
 use crate::store::{Position, RecordedEvent, Timestamp};
+
+pub use handle::{
+    CancelError, EffectFilter, EffectPage, EffectStatus, Effects, ResolveError, Verdict,
+};
+pub use ledger::EffectState;
+pub use runner::STOP_RECORDS_WITHIN;
+pub use slots::{
+    FOR_PERSON_MAX, HANGING_BYTES_MAX, HANGING_MAX, HANGS_AFTER_PART, OPEN_EFFECTS_MAX,
+    UNDER_WAY_BYTES_MAX,
+};
+pub use turn::ATTEMPT_GRACE;
+
+pub(crate) use handle::Asked;
+pub(super) use handle::Kind;
+pub(super) use ledger::OWNER as LEDGER_OWNER;
+pub(super) use ledger::shortened;
+pub(crate) use ledger::{LedgerEvent, entry_of};
+pub(super) use mark::OWNER as MARK_OWNER;
+pub(crate) use runner::Runner;
 
 /// Something done in the outside world because an event asks for it.
 ///

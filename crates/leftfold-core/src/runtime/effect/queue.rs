@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::effect::EffectId;
+use super::EffectId;
 use crate::store::Timestamp;
 
 /// The effects that were taken up and are not concluded. It holds a few numbers for each, whatever

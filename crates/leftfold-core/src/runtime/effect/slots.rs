@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::effect::Policy;
+use super::Policy;
 use crate::store::Timestamp;
 
 // ANCHOR: limits

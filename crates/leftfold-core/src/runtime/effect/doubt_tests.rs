@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::Host;
-use super::clock::Clock;
-use super::effect::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
-use super::effects::{Asked, Verdict, Word};
+use super::handle::{Asked, Verdict, Word};
 use super::ledger::{EffectState, Ledger};
 use super::queue::Kind;
 use super::turn::{ATTEMPT_GRACE, Intent, Next, Turn};
+use super::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
 use crate::fold::{Aggregate, Event};
+use crate::runtime::Host;
+use crate::runtime::clock::Clock;
 use crate::runtime::clock::HandClock;
 use crate::store::Store;
 

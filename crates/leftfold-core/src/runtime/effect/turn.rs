@@ -21,17 +21,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::Instrument;
 
-use super::effect::{
+use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid, needs_release, shortened};
+use super::queue::{Kind, Rest};
+use super::{
     Attempt, Begin, Conclusion, Effect, EffectId, Order, Performed, Policy, Repetition, span,
 };
-use super::json::Json;
-use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid, needs_release};
-use super::queue::{Kind, Rest};
-use super::{Host, StartError, StartFault, shortened};
 use crate::fold::{
     Aggregate, Aggregates, Alongside, AlongsideError, Cause, EventError, ExecuteError, LoadError,
     Schema,
 };
+use crate::runtime::json::Json;
+use crate::runtime::{Host, StartError, StartFault, contained};
 use crate::store::{
     Append, AppendError, Authority, Condition, EventType, Expected, Fence, Label, NewEvent,
     Outcome, Position, Query, Read, ReadError, RecordedEvent, Store, Timestamp,
@@ -407,7 +407,7 @@ impl<E: Effect> Turn<E> {
         let (effect, attempt, clock) =
             (self.effect.clone(), attempt.clone(), self.host.clock.clone());
         let in_doubt = |reason: &str| Performed::InDoubt { reason: reason.to_owned() }.said();
-        let called = super::contained(async move {
+        let called = contained(async move {
             let answered = async {
                 match call {
                     Call::Perform => effect.perform(&attempt).await,
@@ -610,7 +610,7 @@ impl<E: Effect> Turn<E> {
         let alongside = Alongside { events: vec![concluded], expected, ..Alongside::default() };
         let (effect, targets) = (self.effect.clone(), self.targets.clone());
         let (attempt, conclusion) = (attempt.clone(), conclusion.clone());
-        let told = super::contained(async move {
+        let told = contained(async move {
             let Some((id, command)) = effect.report(&attempt, &conclusion) else {
                 return Ok(Told::Nobody);
             };

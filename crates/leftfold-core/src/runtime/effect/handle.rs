@@ -9,11 +9,11 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::board::Board;
-use super::effect::{Effect, EffectId};
 use super::ledger::{EffectState, Ledger};
 use super::turn::{self, Intent};
+use super::{Effect, EffectId};
 use crate::fold::{Aggregate, LoadError, Purpose};
+use crate::runtime::board::Board;
 use crate::store::{
     EventType, Invalid, Position, Query, Read, ReadError, RecordedEvent, Store, StreamName,
     Timestamp,
@@ -25,16 +25,16 @@ const LOOKED_AT_MAX: usize = 1_000;
 /// All effects of a runtime. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Effects {
-    pub(super) store: Store,
-    pub(super) board: Arc<Board>,
-    pub(super) kinds: Arc<[Kind]>,
+    pub(in crate::runtime) store: Store,
+    pub(in crate::runtime) board: Arc<Board>,
+    pub(in crate::runtime) kinds: Arc<[Kind]>,
 }
 
 /// One kind of effect that the runtime carries out.
 #[derive(Clone, Debug)]
-pub(super) struct Kind {
+pub(in crate::runtime) struct Kind {
     pub(super) name: &'static str,
-    pub(super) intent: EventType,
+    pub(in crate::runtime) intent: EventType,
     /// The names of the intents' type in a store, the older ones too.
     names: fn(&Store, &EventType) -> Vec<EventType>,
     /// Returns the reason why this release cannot carry out such an intent of a store; `None` if it
@@ -44,7 +44,7 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    pub(super) fn new<E: Effect>(asked: mpsc::Sender<Asked>) -> Result<Self, Invalid> {
+    pub(in crate::runtime) fn new<E: Effect>(asked: mpsc::Sender<Asked>) -> Result<Self, Invalid> {
         let intent = EventType::new(E::INTENT)?;
         Ok(Self {
             name: E::NAME,

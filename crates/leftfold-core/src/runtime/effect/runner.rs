@@ -12,16 +12,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use super::board::ForPerson;
-use super::effect::{Backoff, Effect, EffectId};
+use super::Asked;
 use super::jobs::Jobs;
 use super::mark::Mark;
 use super::queue::{Kind, Queue, Rest};
 use super::slots::{Bounds, Slots, Ticket, fits, full};
-use super::tenure::{Right, Tenure};
 use super::turn::{Ended, Intent, Next, Turn};
-use super::{Asked, Host, StartFault, contained};
+use super::{Backoff, Effect, EffectId};
 use crate::fold::Schema;
+use crate::runtime::board::ForPerson;
+use crate::runtime::tenure::{Right, Tenure};
+use crate::runtime::{Host, StartFault, contained, stopped};
 use crate::store::{
     Label, Position, ReadError, RecordedEvent, Signal, State, Subscription, Timestamp,
 };
@@ -190,7 +191,7 @@ impl<E: Effect> Runner<E> {
             self.say_status();
             tokio::select! {
                 biased;
-                () = super::stopped(&mut stop) => break "stopped",
+                () = stopped(&mut stop) => break "stopped",
                 Some(job) = self.jobs.next() => self.job_ended(job).await,
                 Some(asked) = self.asked.recv(), if self.words < WORDS_AT_A_TIME => self.take_word(asked),
                 Ok(()) = looks.changed() => self.look_again(),

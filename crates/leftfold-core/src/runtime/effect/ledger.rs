@@ -4,10 +4,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::effect::{EffectId, Fate, Try};
-use super::json::Json;
-use super::positions::{Owner, Positions, RewriteError, no_label};
+use super::{EffectId, Fate, Try};
 use crate::fold::{Event, EventError, LoadError, Schema, Unknown};
+use crate::runtime::json::Json;
+use crate::runtime::positions::{Owner, Positions, RewriteError, no_label};
 use crate::store::{
     Invalid, NewEvent, Position, Read, RecordedEvent, Store, StreamName, Timestamp, Version,
 };
@@ -44,7 +44,7 @@ impl Event for LedgerEvent {
 }
 
 /// Ledgers in a copy of the store.
-pub(super) const OWNER: Owner =
+pub(in crate::runtime) const OWNER: Owner =
     Owner { category: LedgerEvent::NAMESPACE, rewrite, label: no_label };
 
 /// A ledger is named by its intent's position, and goes with the very event: the nearest one that
@@ -306,7 +306,7 @@ pub(super) enum Unsaid {
 const REASON_BYTES_MAX: usize = 4_096;
 
 /// Cuts a reason to its limit: a text of users' code may be of any length.
-pub(super) fn shortened(mut reason: String) -> String {
+pub(in crate::runtime) fn shortened(mut reason: String) -> String {
     // The start of a text is a boundary.
     let end =
         (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
