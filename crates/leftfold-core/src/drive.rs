@@ -17,7 +17,7 @@ use crate::json;
 use crate::runtime::inbox::{Delivering, Inbox};
 use crate::runtime::process::Process;
 use crate::runtime::projection::{Alone, Message, Outgoing, Parked, Projection, Target};
-use crate::runtime::{Clock, Effect, Host, Named, ProcessRunner, Runner, StartError};
+use crate::runtime::{Clock, Effect, Host, Named, ProcessRunner, EffectRunner, StartError};
 use crate::store::{EventType, MemoryBackend, Position, Query, RecordedEvent, Store, Timestamp};
 
 pub use crate::panic::message as panic_message;
@@ -78,7 +78,7 @@ impl Driver {
         Box::pin(async move {
             let (_asked, asks) = mpsc::channel(1);
             let named = Named::of::<E>(E::NAME);
-            let runner = Runner::new(host, effect, asks).await;
+            let runner = EffectRunner::new(host, effect, asks).await;
             let runner =
                 runner.and_then(|runner| if leased { runner.leased() } else { Ok(runner) });
             let runner = runner.map_err(|fault| named.error(fault))?;

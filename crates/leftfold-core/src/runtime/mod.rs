@@ -52,7 +52,7 @@ pub use start_error::StartError;
 pub use stop::{START_WITHIN, STOP_WITHIN, StopError};
 pub use tenure::WORK_LEASE;
 
-pub(crate) use effect::{Asked, LedgerEvent, Runner, entry_of};
+pub(crate) use effect::{EffectRunner, LedgerEvent, entry_of};
 pub(crate) use positions::{Positions, RewriteError, rewrite_labels, rewritten};
 pub(crate) use process::ProcessRunner;
 pub(crate) use start_error::StartFault;
@@ -61,7 +61,7 @@ use crate::fold::EventError;
 use crate::store::{Invalid, Store};
 use board::Board;
 use contained::{contained, message};
-use effect::{Kind, shortened};
+use effect::{EffectKind, shortened};
 use metrics::Figures;
 use process::{Process, Processes};
 use projection::{Placed, Projection, Projections, Registered, Target};
@@ -108,7 +108,7 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[must_use = "a runtime does nothing until it is started"]
 pub struct Runtime {
     host: Host,
-    kinds: Vec<(&'static str, &'static str, Result<Kind, Invalid>)>,
+    kinds: Vec<(&'static str, &'static str, Result<EffectKind, Invalid>)>,
     processes: BTreeMap<&'static str, mpsc::Sender<process::Asked>>,
     consumers: Vec<Consumer>,
     projections: Vec<Registered>,
@@ -207,11 +207,12 @@ impl Runtime {
             catch_unwind(AssertUnwindSafe(|| effect.policy().deadline)).unwrap_or_default();
         self.longest = self.longest.max(deadline);
         let named = Named::of::<E>(E::NAME);
-        self.kinds.push((named.type_name, E::INTENT, Kind::new::<E>(asked)));
+        self.kinds.push((named.type_name, E::INTENT, EffectKind::new::<E>(asked)));
         let starting: Starting = Box::new(|host, stop| {
             Box::pin(async move {
-                Ok(Box::pin(Runner::new(host, effect, asks).await?.leased()?.spawning().run(stop))
-                    as Running)
+                Ok(Box::pin(
+                    EffectRunner::new(host, effect, asks).await?.leased()?.spawning().run(stop),
+                ) as Running)
             })
         });
         self.owners.push((named, process::take_into_use::<E::Target>));
@@ -408,8 +409,8 @@ struct Ready {
 
 /// The kinds of effects, each asked for by a type of its own.
 fn kinds(
-    all: Vec<(&'static str, &'static str, Result<Kind, Invalid>)>,
-) -> Result<Vec<Kind>, StartError> {
+    all: Vec<(&'static str, &'static str, Result<EffectKind, Invalid>)>,
+) -> Result<Vec<EffectKind>, StartError> {
     let mut kinds = Vec::with_capacity(all.len());
     let mut types = Vec::with_capacity(all.len());
     for (type_name, value, kind) in all {

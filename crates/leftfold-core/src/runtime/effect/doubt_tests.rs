@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::handle::{Asked, Verdict, Word};
+use super::handle::{PersonsWord, Verdict, Word};
 use super::ledger::{EffectState, Ledger};
-use super::queue::Kind;
-use super::turn::{ATTEMPT_GRACE, Intent, Next, Turn};
+use super::queue::TurnKind;
+use super::turn::{ATTEMPT_GRACE, EffectTurns, Intent, NextTurn};
 use super::{Attempt, Conclusion, Effect, EffectId, Performed, Policy};
 use crate::fold::{Aggregate, Event};
 use crate::runtime::Host;
@@ -153,8 +153,8 @@ impl World {
         let mut looks = 0;
         loop {
             // A process that is started anew knows nothing but the log.
-            let turn = Turn::new(self.host.clone(), self.payer.clone()).unwrap();
-            let intent = now(turn.intent(self.id)).unwrap().unwrap();
+            let turns = EffectTurns::new(self.host.clone(), self.payer.clone()).unwrap();
+            let intent = now(turns.intent(self.id)).unwrap().unwrap();
             let next = match self.state() {
                 EffectState::InDoubt { .. }
                     if matches!(
@@ -163,23 +163,23 @@ impl World {
                     ) =>
                 {
                     self.clock.advance(DEADLINE);
-                    self.person_says(&turn, intent)
+                    self.person_says(&turns, intent)
                 }
                 EffectState::InDoubt { .. } => {
                     looks += 1;
-                    self.take(turn.look(&intent))
+                    self.take(turns.look(&intent))
                 }
                 _ => {
                     looks = 0;
-                    self.take(turn.take(&intent, None))
+                    self.take(turns.take(&intent, None))
                 }
             };
             match next {
-                Some(Next::Concluded) => return self.ended(),
-                Some(Next::Rests(rest)) if rest.kind == Kind::Look && looks > 1 => {
+                Some(NextTurn::Concluded) => return self.ended(),
+                Some(NextTurn::Rests(rest)) if rest.kind == TurnKind::Look && looks > 1 => {
                     return "in doubt".to_owned();
                 }
-                Some(Next::Rests(rest)) => self.clock.set(rest.until.max(self.clock.now())),
+                Some(NextTurn::Rests(rest)) => self.clock.set(rest.until.max(self.clock.now())),
                 Some(_) => panic!("nothing fails here"),
                 None => {}
             }
@@ -188,7 +188,7 @@ impl World {
 
     /// Waits for a turn: if it has no end, until its deadline; if the process is to crash, not at
     /// all.
-    fn take(&self, turn: impl Future<Output = Next<Payer>>) -> Option<Next<Payer>> {
+    fn take(&self, turn: impl Future<Output = NextTurn<Payer>>) -> Option<NextTurn<Payer>> {
         let mut turn = pin!(turn);
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(next) = turn.as_mut().poll(&mut context) {
@@ -204,13 +204,13 @@ impl World {
         Some(next)
     }
 
-    fn person_says(&self, turn: &Turn<Payer>, intent: Intent) -> Option<Next<Payer>> {
+    fn person_says(&self, turns: &EffectTurns<Payer>, intent: Intent) -> Option<NextTurn<Payer>> {
         let verdict = match self.payer.ending {
             Ending::PersonSaysDone => Verdict::Done("done".into()),
             _ => Verdict::NotDone { reason: "the bank says so".into() },
         };
         let (answer, mut answered) = oneshot::channel();
-        let next = now(turn.hear(Asked {
+        let next = now(turns.hear(PersonsWord {
             intent,
             by: "ann".into(),
             word: Word::Verdict(verdict, answer),

@@ -27,12 +27,12 @@ const LOOKED_AT_MAX: usize = 1_000;
 pub struct Effects {
     pub(in crate::runtime) store: Store,
     pub(in crate::runtime) board: Arc<Board>,
-    pub(in crate::runtime) kinds: Arc<[Kind]>,
+    pub(in crate::runtime) kinds: Arc<[EffectKind]>,
 }
 
 /// One kind of effect that the runtime carries out.
 #[derive(Clone, Debug)]
-pub(in crate::runtime) struct Kind {
+pub(in crate::runtime) struct EffectKind {
     pub(super) name: &'static str,
     pub(in crate::runtime) intent: EventType,
     /// The names of the intents' type in a store, the older ones too.
@@ -40,11 +40,13 @@ pub(in crate::runtime) struct Kind {
     /// Returns the reason why this release cannot carry out such an intent of a store; `None` if it
     /// can.
     unreadable: fn(&Store, &RecordedEvent) -> Option<String>,
-    pub(super) asked: mpsc::Sender<Asked>,
+    pub(super) asked: mpsc::Sender<PersonsWord>,
 }
 
-impl Kind {
-    pub(in crate::runtime) fn new<E: Effect>(asked: mpsc::Sender<Asked>) -> Result<Self, Invalid> {
+impl EffectKind {
+    pub(in crate::runtime) fn new<E: Effect>(
+        asked: mpsc::Sender<PersonsWord>,
+    ) -> Result<Self, Invalid> {
         let intent = EventType::new(E::INTENT)?;
         Ok(Self {
             name: E::NAME,
@@ -73,7 +75,7 @@ fn names<E: Effect>(store: &Store, intent: &EventType) -> Vec<EventType> {
 }
 
 /// A person's word on its way to the runner.
-pub(crate) struct Asked {
+pub(crate) struct PersonsWord {
     pub(super) intent: Intent,
     pub(super) by: String,
     pub(super) word: Word,
@@ -326,7 +328,7 @@ impl Effects {
         let found = self.intent(id).await.map_err(|error| failed(error.into()))?;
         let (kind, event) = found.ok_or(ResolveError::NotOpen { id })?;
         let (answer, answered) = oneshot::channel();
-        let asked = Asked {
+        let asked = PersonsWord {
             intent: Intent { id, event },
             by: by.to_owned(),
             word: Word::Verdict(verdict, answer),
@@ -350,7 +352,7 @@ impl Effects {
         let found = self.intent(id).await.map_err(|error| failed(error.into()))?;
         let (kind, event) = found.ok_or(CancelError::NotOpen { id })?;
         let (answer, answered) = oneshot::channel();
-        let asked = Asked {
+        let asked = PersonsWord {
             intent: Intent { id, event },
             by: by.to_owned(),
             word: Word::Cancel(reason.to_owned(), answer),
@@ -369,12 +371,15 @@ impl Effects {
     }
 
     /// The kinds with the event types that ask for each in this store.
-    fn named(&self) -> Vec<(&Kind, Vec<EventType>)> {
+    fn named(&self) -> Vec<(&EffectKind, Vec<EventType>)> {
         self.kinds.iter().map(|kind| (kind, kind.names_in(&self.store))).collect()
     }
 
     /// The event that asks for an effect.
-    async fn intent(&self, id: EffectId) -> Result<Option<(&Kind, RecordedEvent)>, ReadError> {
+    async fn intent(
+        &self,
+        id: EffectId,
+    ) -> Result<Option<(&EffectKind, RecordedEvent)>, ReadError> {
         if id.0 == Position::START {
             return Ok(None);
         }
@@ -413,6 +418,6 @@ impl Effects {
 }
 
 /// The query for all events that ask for an effect.
-fn of_any(named: &[(&Kind, Vec<EventType>)]) -> Query {
+fn of_any(named: &[(&EffectKind, Vec<EventType>)]) -> Query {
     Query::types(named.iter().flat_map(|(_, names)| names.iter().cloned()))
 }

@@ -57,7 +57,7 @@ const BUSY_RETRY: Duration = Duration::from_millis(100);
 
 /// Progress of a kind of effect.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct EffectMark {
     name: &'static str,
     consumer: Label,
     stream: StreamName,
@@ -67,7 +67,7 @@ pub(super) struct Mark {
     pub(super) left_open: Vec<EffectId>,
 }
 
-impl Mark {
+impl EffectMark {
     /// Reads the progress of the effect. An effect that is new to the store begins as `begins`
     /// says, and that is recorded before anything else: otherwise a crash would move its beginning.
     pub(super) async fn new(

@@ -35,13 +35,13 @@ pub use slots::{
 };
 pub use turn::ATTEMPT_GRACE;
 
-pub(crate) use handle::Asked;
-pub(super) use handle::Kind;
+pub(super) use handle::EffectKind;
+pub(crate) use handle::PersonsWord;
 pub(super) use ledger::OWNER as LEDGER_OWNER;
 pub(super) use ledger::shortened;
 pub(crate) use ledger::{LedgerEvent, entry_of};
 pub(super) use mark::OWNER as MARK_OWNER;
-pub(crate) use runner::Runner;
+pub(crate) use runner::EffectRunner;
 
 /// Something done in the outside world because an event asks for it.
 ///

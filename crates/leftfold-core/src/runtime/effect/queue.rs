@@ -9,11 +9,11 @@ use crate::store::Timestamp;
 /// The effects that were taken up and are not concluded. It holds a few numbers for each, whatever
 /// the intents are like.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct EffectQueue {
     open: BTreeMap<EffectId, Open>,
     lines: HashMap<u64, Line>,
     /// Those whose turn it is, in the order in which it became so.
-    ready: BTreeMap<Kind, VecDeque<EffectId>>,
+    ready: BTreeMap<TurnKind, VecDeque<EffectId>>,
     /// Moments of the next turns of those that wait.
     waiting: BTreeSet<(Timestamp, EffectId)>,
     in_doubt: usize,
@@ -21,7 +21,7 @@ pub(super) struct Queue {
 
 /// Purpose of the next turn of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum TurnKind {
     /// Its next attempt, or whatever its ledger says.
     Attempt,
     /// It is in doubt and looked up.
@@ -32,7 +32,7 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rest {
     pub(super) until: Timestamp,
-    pub(super) kind: Kind,
+    pub(super) kind: TurnKind,
     /// True if the later effects of its key wait for it.
     pub(super) keeps_place: bool,
 }
@@ -42,7 +42,7 @@ struct Open {
     key: Option<u64>,
     bytes: usize,
     stand: Stand,
-    kind: Kind,
+    kind: TurnKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ struct Line {
     at_turn: Option<EffectId>,
 }
 
-impl Queue {
+impl EffectQueue {
     pub(super) fn len(&self) -> usize {
         self.open.len()
     }
@@ -86,12 +86,12 @@ impl Queue {
 
     /// Takes one up that was asked for, behind those of its key.
     pub(super) fn take_up(&mut self, id: EffectId, key: Option<u64>, bytes: usize) {
-        self.open.insert(id, Open { key, bytes, stand: Stand::Queued, kind: Kind::Attempt });
+        self.open.insert(id, Open { key, bytes, stand: Stand::Queued, kind: TurnKind::Attempt });
         self.enter(id, key);
     }
 
     /// The next one that has such a turn; it is under way from now on.
-    pub(super) fn start(&mut self, kind: Kind) -> Option<EffectId> {
+    pub(super) fn start(&mut self, kind: TurnKind) -> Option<EffectId> {
         let id = self.next(kind)?;
         self.ready.get_mut(&kind)?.pop_front();
         self.open.get_mut(&id)?.stand = Stand::UnderWay;
@@ -99,7 +99,7 @@ impl Queue {
     }
 
     /// The one that would be started next.
-    pub(super) fn next(&mut self, kind: Kind) -> Option<EffectId> {
+    pub(super) fn next(&mut self, kind: TurnKind) -> Option<EffectId> {
         let ready = self.ready.get_mut(&kind)?;
         // What was concluded in between is none.
         while let Some(id) = ready.front()
@@ -143,7 +143,7 @@ impl Queue {
 
     pub(super) fn conclude(&mut self, id: EffectId) {
         let Some(open) = self.open.remove(&id) else { return };
-        self.counts(open.kind, Kind::Attempt);
+        self.counts(open.kind, TurnKind::Attempt);
         if let Stand::Waits(until) = open.stand {
             self.waiting.remove(&(until, id));
         }
@@ -171,7 +171,7 @@ impl Queue {
             .waiting
             .iter()
             .map(|(_, id)| *id)
-            .filter(|id| self.open[id].kind == Kind::Look)
+            .filter(|id| self.open[id].kind == TurnKind::Look)
             .collect();
         doubts.into_iter().for_each(|id| self.wake(id));
     }
@@ -191,15 +191,15 @@ impl Queue {
         if let Some(open) = self.open.get_mut(&id)
             && matches!(open.stand, Stand::Waits(_))
         {
-            let before = std::mem::replace(&mut open.kind, Kind::Attempt);
-            self.counts(before, Kind::Attempt);
+            let before = std::mem::replace(&mut open.kind, TurnKind::Attempt);
+            self.counts(before, TurnKind::Attempt);
             self.wake(id);
         }
     }
 
-    fn counts(&mut self, before: Kind, now: Kind) {
-        self.in_doubt += usize::from(now == Kind::Look);
-        self.in_doubt -= usize::from(before == Kind::Look);
+    fn counts(&mut self, before: TurnKind, now: TurnKind) {
+        self.in_doubt += usize::from(now == TurnKind::Look);
+        self.in_doubt -= usize::from(before == TurnKind::Look);
     }
 
     fn enter(&mut self, id: EffectId, key: Option<u64>) {
@@ -255,66 +255,66 @@ mod tests {
     }
 
     fn waits(second: i64) -> Rest {
-        Rest { until: at(second), kind: Kind::Attempt, keeps_place: true }
+        Rest { until: at(second), kind: TurnKind::Attempt, keeps_place: true }
     }
 
     fn doubted(second: i64) -> Rest {
-        Rest { until: at(second), kind: Kind::Look, keeps_place: false }
+        Rest { until: at(second), kind: TurnKind::Look, keeps_place: false }
     }
 
-    fn started(queue: &mut Queue, kind: Kind) -> Vec<u64> {
+    fn started(queue: &mut EffectQueue, kind: TurnKind) -> Vec<u64> {
         std::iter::from_fn(|| queue.start(kind)).map(|id| id.0.0).collect()
     }
 
     #[test]
     fn of_one_key_one_is_at_its_turn_and_other_keys_go_on() {
-        let mut queue = Queue::default();
+        let mut queue = EffectQueue::default();
         for (number, key) in [(1, Some(7)), (2, Some(7)), (3, Some(8)), (4, None), (5, None)] {
             queue.take_up(id(number), key, 10);
         }
-        assert_eq!(started(&mut queue, Kind::Attempt), [1, 3, 4, 5]);
+        assert_eq!(started(&mut queue, TurnKind::Attempt), [1, 3, 4, 5]);
         queue.rests(id(1), waits(10));
         queue.conclude(id(3));
         assert_eq!(
-            started(&mut queue, Kind::Attempt),
+            started(&mut queue, TurnKind::Attempt),
             [0; 0],
             "the second waits though the first only waits for a moment"
         );
         queue.wake_due(at(10));
-        assert_eq!(started(&mut queue, Kind::Attempt), [1]);
+        assert_eq!(started(&mut queue, TurnKind::Attempt), [1]);
         queue.conclude(id(1));
-        assert_eq!(started(&mut queue, Kind::Attempt), [2]);
+        assert_eq!(started(&mut queue, TurnKind::Attempt), [2]);
     }
 
     #[test]
     fn what_gave_way_is_passed_and_comes_back_behind_whoever_is_at_its_turn() {
-        let mut queue = Queue::default();
+        let mut queue = EffectQueue::default();
         (1..=3).for_each(|number| queue.take_up(id(number), Some(7), 10));
-        assert_eq!(started(&mut queue, Kind::Attempt), [1]);
+        assert_eq!(started(&mut queue, TurnKind::Attempt), [1]);
         queue.rests(id(1), doubted(10));
-        assert_eq!((started(&mut queue, Kind::Attempt), queue.in_doubt()), (vec![2], 1));
+        assert_eq!((started(&mut queue, TurnKind::Attempt), queue.in_doubt()), (vec![2], 1));
         queue.wake_doubts();
-        assert_eq!(started(&mut queue, Kind::Look), [1]);
+        assert_eq!(started(&mut queue, TurnKind::Look), [1]);
         // It did not take place and is to be tried again.
         queue.rests(id(1), waits(20));
         queue.wake_due(at(20));
-        assert_eq!(started(&mut queue, Kind::Attempt), [0; 0], "the second is under way");
+        assert_eq!(started(&mut queue, TurnKind::Attempt), [0; 0], "the second is under way");
         queue.conclude(id(2));
-        assert_eq!(started(&mut queue, Kind::Attempt), [1]);
+        assert_eq!(started(&mut queue, TurnKind::Attempt), [1]);
         queue.conclude(id(1));
-        assert_eq!(started(&mut queue, Kind::Attempt), [3]);
+        assert_eq!(started(&mut queue, TurnKind::Attempt), [3]);
         queue.conclude(id(3));
         assert_eq!((queue.len(), queue.lines.len(), queue.wakes_at()), (0, 0, None));
     }
 
     #[test]
     fn a_doubt_that_keeps_its_place_is_passed_by_none_of_its_key() {
-        let mut queue = Queue::default();
+        let mut queue = EffectQueue::default();
         (1..=2).for_each(|number| queue.take_up(id(number), Some(7), 10));
-        assert_eq!(started(&mut queue, Kind::Attempt), [1]);
+        assert_eq!(started(&mut queue, TurnKind::Attempt), [1]);
         queue.rests(id(1), Rest { keeps_place: true, ..doubted(10) });
-        assert_eq!(started(&mut queue, Kind::Attempt), [0; 0]);
+        assert_eq!(started(&mut queue, TurnKind::Attempt), [0; 0]);
         queue.conclude(id(1));
-        assert_eq!((started(&mut queue, Kind::Attempt), queue.wakes_at()), (vec![2], None));
+        assert_eq!((started(&mut queue, TurnKind::Attempt), queue.wakes_at()), (vec![2], None));
     }
 }

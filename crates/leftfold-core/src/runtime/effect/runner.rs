@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use super::Asked;
+use super::PersonsWord;
 use super::jobs::Jobs;
-use super::mark::Mark;
-use super::queue::{Kind, Queue, Rest};
-use super::slots::{Bounds, Slots, Ticket, fits, full};
-use super::turn::{Ended, Intent, Next, Turn};
+use super::mark::EffectMark;
+use super::queue::{EffectQueue, Rest, TurnKind};
+use super::slots::{SlotBounds, Slots, Ticket, fits, full};
+use super::turn::{EffectTurns, EndedAttempt, Intent, NextTurn};
 use super::{Backoff, Effect, EffectId};
 use crate::fold::Schema;
 use crate::runtime::board::ForPerson;
@@ -48,11 +48,11 @@ const PARKED_LOOK: Duration = Duration::from_secs(600);
 const WORDS_AT_A_TIME: usize = 64;
 
 /// Runs one kind of effect until it is told to stop.
-pub(crate) struct Runner<E: Effect> {
+pub(crate) struct EffectRunner<E: Effect> {
     host: Host,
-    turn: Arc<Turn<E>>,
-    mark: Mark,
-    asked: mpsc::Receiver<Asked>,
+    turns: Arc<EffectTurns<E>>,
+    mark: EffectMark,
+    asked: mpsc::Receiver<PersonsWord>,
     /// The lease on the work; `None` if nobody else can do it.
     tenure: Option<Tenure>,
     /// Knowledge of the log; `None` if it is to be read (again).
@@ -61,10 +61,10 @@ pub(crate) struct Runner<E: Effect> {
     schema: Option<Arc<Schema>>,
     /// Its position when it was started.
     began: Position,
-    queue: Queue,
+    queue: EffectQueue,
     /// The intent that was read last, until its first turn.
     fresh: Option<RecordedEvent>,
-    jobs: Jobs<Job<E>>,
+    jobs: Jobs<EffectJob<E>>,
     attempts: Slots,
     looks: Slots,
     /// Words of persons that are being recorded.
@@ -75,7 +75,7 @@ pub(crate) struct Runner<E: Effect> {
     /// Effects that cannot go on before a person does something, with the reason.
     parked: BTreeMap<EffectId, String>,
     settled: usize,
-    reading: Reading,
+    reading: LogReading,
     /// Reason why it does not have the lease, and the time to ask again.
     stands_by: Option<StandsBy>,
     /// Description of the last failure, until something works again.
@@ -93,23 +93,23 @@ struct StandsBy {
 /// Result of an attempt that is not recorded yet.
 struct Unrecorded<E: Effect> {
     /// None while it is being recorded.
-    ended: Option<Box<Ended<E>>>,
+    ended: Option<Box<EndedAttempt<E>>>,
     failures: u32,
     again_at: Timestamp,
 }
 
 /// End of a job.
-struct Job<E: Effect> {
+struct EffectJob<E: Effect> {
     kind: JobKind,
     id: EffectId,
-    next: Result<Next<E>, String>,
+    next: Result<NextTurn<E>, String>,
 }
 
 /// Kind of a job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum JobKind {
     /// The turn of an effect, of which there is one at a time.
-    Turn(Kind, Ticket),
+    Turn(TurnKind, Ticket),
     /// Recording of an attempt's result.
     Record,
     /// A person's word, which waits for no turn: the first to write the ledger counts.
@@ -118,35 +118,35 @@ enum JobKind {
 
 /// Progress of reading the log.
 #[derive(Clone, Copy, Default)]
-struct Reading {
+struct LogReading {
     failures: u32,
     again_at: Option<Timestamp>,
 }
 
-impl<E: Effect> Runner<E> {
+impl<E: Effect> EffectRunner<E> {
     /// A runner that works alone, and in the task that polls it.
     pub(crate) async fn new(
         host: Host,
         effect: E,
-        asked: mpsc::Receiver<Asked>,
+        asked: mpsc::Receiver<PersonsWord>,
     ) -> Result<Self, StartFault> {
-        let turn = Arc::new(Turn::new(host.clone(), effect)?);
-        let bounds = Bounds::of(turn.policy());
-        let first = turn.policy().concurrency.min(FIRST_INTENTS_MAX) as u32;
-        let mark = Mark::new(&host, E::NAME, &turn.intents(), turn.begins(), first).await?;
+        let turns = Arc::new(EffectTurns::new(host.clone(), effect)?);
+        let bounds = SlotBounds::of(turns.policy());
+        let first = turns.policy().concurrency.min(FIRST_INTENTS_MAX) as u32;
+        let mark = EffectMark::new(&host, E::NAME, &turns.intents(), turns.begins(), first).await?;
         mark.left_open.iter().for_each(|id| host.board.opened(*id));
         host.board.say_where(E::NAME, mark.through, "its start", 0, 0);
-        let (schema, began) = (Some(turn.schema()), mark.through);
+        let (schema, began) = (Some(turns.schema()), mark.through);
         Ok(Self {
             host,
-            turn,
+            turns,
             mark,
             schema,
             began,
             asked,
             tenure: None,
             subscription: None,
-            queue: Queue::default(),
+            queue: EffectQueue::default(),
             fresh: None,
             jobs: Jobs::polled(),
             attempts: Slots::new(bounds),
@@ -156,7 +156,7 @@ impl<E: Effect> Runner<E> {
             failures: BTreeMap::new(),
             parked: BTreeMap::new(),
             settled: 0,
-            reading: Reading::default(),
+            reading: LogReading::default(),
             stands_by: None,
             trouble: None,
         })
@@ -306,28 +306,28 @@ impl<E: Effect> Runner<E> {
         self.mark.read(&store).await?;
         self.host.look_for_types(E::NAME).await;
         for id in self.mark.left_open.clone() {
-            if let Some(Intent { event, .. }) = self.turn.intent(id).await? {
+            if let Some(Intent { event, .. }) = self.turns.intent(id).await? {
                 self.take_up(&event);
             }
         }
-        self.subscription = Some(store.subscribe(self.turn.intents(), self.mark.through));
+        self.subscription = Some(store.subscribe(self.turns.intents(), self.mark.through));
         Ok(())
     }
 
     /// Searches again, from the start of this run, for intents under older names, which their new
     /// owner may know. The ledgers say which of them were carried out since.
     fn ask_by_owner(&mut self) {
-        let latest = self.turn.schema();
+        let latest = self.turns.schema();
         self.schema = Some(latest).filter(|latest| !latest.is_stale());
         if self.subscription.is_some() {
-            self.subscription = Some(self.host.store.subscribe(self.turn.intents(), self.began));
+            self.subscription = Some(self.host.store.subscribe(self.turns.intents(), self.began));
         }
     }
 
     /// Drops everything that others may have changed: it is read again before the next turn.
     fn forget(&mut self) {
         self.subscription = None;
-        (self.queue, self.fresh) = (Queue::default(), None);
+        (self.queue, self.fresh) = (EffectQueue::default(), None);
         self.failures.clear();
         self.parked.clear();
         if self.unrecorded.is_empty() {
@@ -366,10 +366,10 @@ impl<E: Effect> Runner<E> {
             slots.takes_back_at().filter(|_| next.is_some())
         };
         let attempts = match self.has_slot() {
-            true => awaits(&self.attempts, self.queue.next(Kind::Attempt)),
+            true => awaits(&self.attempts, self.queue.next(TurnKind::Attempt)),
             false => self.attempts.takes_back_at(),
         };
-        let looks = awaits(&self.looks, self.queue.next(Kind::Look));
+        let looks = awaits(&self.looks, self.queue.next(TurnKind::Look));
         [self.queue.wakes_at(), self.reading.again_at, records, attempts, looks]
             .into_iter()
             .flatten()
@@ -453,7 +453,7 @@ impl<E: Effect> Runner<E> {
             return false;
         }
         self.host.board.opened(id);
-        self.queue.take_up(id, self.turn.key(event), event.data.len() + event.metadata.user.len());
+        self.queue.take_up(id, self.turns.key(event), event.data.len() + event.metadata.user.len());
         true
     }
 
@@ -465,31 +465,31 @@ impl<E: Effect> Runner<E> {
         self.attempts.take_back(now);
         self.looks.take_back(now);
         while self.looks.has_room(0)
-            && let Some(id) = self.queue.start(Kind::Look)
+            && let Some(id) = self.queue.start(TurnKind::Look)
         {
-            self.start(id, Kind::Look);
+            self.start(id, TurnKind::Look);
         }
         while self.has_slot()
-            && let Some(id) = self.queue.next(Kind::Attempt)
+            && let Some(id) = self.queue.next(TurnKind::Attempt)
             && fits(self.attempts.bytes() + self.looks.bytes(), self.queue.bytes(id))
         {
-            self.queue.start(Kind::Attempt);
-            self.start(id, Kind::Attempt);
+            self.queue.start(TurnKind::Attempt);
+            self.start(id, TurnKind::Attempt);
         }
         // It waits for its turn, and is read again then.
         self.fresh = None;
     }
 
-    const fn slots(&mut self, kind: Kind) -> &mut Slots {
+    const fn slots(&mut self, kind: TurnKind) -> &mut Slots {
         match kind {
-            Kind::Attempt => &mut self.attempts,
-            Kind::Look => &mut self.looks,
+            TurnKind::Attempt => &mut self.attempts,
+            TurnKind::Look => &mut self.looks,
         }
     }
 
     /// Takes a turn.
-    fn start(&mut self, id: EffectId, kind: Kind) {
-        let (turn, bytes, now) = (self.turn.clone(), self.queue.bytes(id), self.host.clock.now());
+    fn start(&mut self, id: EffectId, kind: TurnKind) {
+        let (turns, bytes, now) = (self.turns.clone(), self.queue.bytes(id), self.host.clock.now());
         let fresh =
             self.fresh.take_if(|event| event.position == id.0).map(|event| Intent { id, event });
         let fence = self.tenure.as_ref().and_then(Tenure::fence);
@@ -497,18 +497,18 @@ impl<E: Effect> Runner<E> {
         self.job(JobKind::Turn(kind, ticket), id, async move {
             let intent = match fresh {
                 Some(intent) => intent,
-                None => match turn.intent(id).await {
+                None => match turns.intent(id).await {
                     Ok(Some(intent)) => intent,
                     // Whatever is there, it is no intent of this kind.
-                    Ok(None) => return Next::Concluded,
+                    Ok(None) => return NextTurn::Concluded,
                     Err(error) => {
-                        return Next::Failed { detail: error.to_string(), unrecorded: None };
+                        return NextTurn::Failed { detail: error.to_string(), unrecorded: None };
                     }
                 },
             };
             match kind {
-                Kind::Attempt => turn.take(&intent, fence).await,
-                Kind::Look => turn.look(&intent).await,
+                TurnKind::Attempt => turns.take(&intent, fence).await,
+                TurnKind::Look => turns.look(&intent).await,
             }
         });
     }
@@ -518,71 +518,71 @@ impl<E: Effect> Runner<E> {
         let Some(ended) = self.unrecorded.get_mut(&id).and_then(|one| one.ended.take()) else {
             return;
         };
-        let turn = self.turn.clone();
-        self.job(JobKind::Record, id, async move { turn.record(ended).await });
+        let turns = self.turns.clone();
+        self.job(JobKind::Record, id, async move { turns.record(ended).await });
     }
 
     /// A person says something. That waits for no slot, as nothing outside is touched.
-    fn take_word(&mut self, asked: Asked) {
-        let (turn, id) = (self.turn.clone(), asked.intent.id);
+    fn take_word(&mut self, asked: PersonsWord) {
+        let (turns, id) = (self.turns.clone(), asked.intent.id);
         self.words += 1;
-        self.job(JobKind::Word, id, async move { turn.hear(asked).await });
+        self.job(JobKind::Word, id, async move { turns.hear(asked).await });
     }
 
     fn job(
         &mut self,
         kind: JobKind,
         id: EffectId,
-        job: impl Future<Output = Next<E>> + Send + 'static,
+        job: impl Future<Output = NextTurn<E>> + Send + 'static,
     ) {
         // What users' code panics with is caught where it is called; whatever else panics ends
         // nothing but this.
-        self.jobs.start(async move { Job { kind, id, next: contained(job).await } });
+        self.jobs.start(async move { EffectJob { kind, id, next: contained(job).await } });
     }
 
-    async fn job_ended(&mut self, Job { kind, id, next }: Job<E>) {
+    async fn job_ended(&mut self, EffectJob { kind, id, next }: EffectJob<E>) {
         if let JobKind::Turn(kind, ticket) = kind {
             self.slots(kind).end(ticket);
         }
-        let next = next.unwrap_or_else(|panic| Next::Failed {
+        let next = next.unwrap_or_else(|panic| NextTurn::Failed {
             detail: format!("it panicked: {panic}"),
             unrecorded: None,
         });
         if kind == JobKind::Word {
             self.words -= 1;
             // Its next turn, if none is under way, finds what was said.
-            if let Next::Concluded = next {
+            if let NextTurn::Concluded = next {
                 self.queue.is_to_be_read(id);
             }
             return;
         }
-        let is_known = !matches!(next, Next::Failed { unrecorded: Some(_), .. });
+        let is_known = !matches!(next, NextTurn::Failed { unrecorded: Some(_), .. });
         if is_known {
             self.unrecorded.remove(&id);
         }
-        if let Next::Concluded | Next::Rests(_) = next {
+        if let NextTurn::Concluded | NextTurn::Rests(_) = next {
             self.failures.remove(&id);
             self.trouble = None;
         }
         match next {
-            Next::Concluded => self.concluded(id).await,
-            Next::Rests(rest) => self.rests(id, rest).await,
-            Next::Parked(why) => {
+            NextTurn::Concluded => self.concluded(id).await,
+            NextTurn::Rests(rest) => self.rests(id, rest).await,
+            NextTurn::Parked(why) => {
                 tracing::error!(effect = E::NAME, %id, why, "an effect cannot go on before a person does something");
                 self.parked.insert(id, why);
                 let until = self.host.clock.now().plus(PARKED_LOOK);
-                self.queue.rests(id, Rest { until, kind: Kind::Attempt, keeps_place: true });
+                self.queue.rests(id, Rest { until, kind: TurnKind::Attempt, keeps_place: true });
             }
-            Next::Fenced => {
+            NextTurn::Fenced => {
                 tracing::warn!(effect = E::NAME, "an effect went to another runner");
                 self.tenure.iter_mut().for_each(Tenure::lost);
                 self.forget();
             }
-            Next::Failed { detail, unrecorded } => self.failed(id, &detail, unrecorded),
+            NextTurn::Failed { detail, unrecorded } => self.failed(id, &detail, unrecorded),
         }
     }
 
-    fn failed(&mut self, id: EffectId, detail: &str, unrecorded: Option<Box<Ended<E>>>) {
+    fn failed(&mut self, id: EffectId, detail: &str, unrecorded: Option<Box<EndedAttempt<E>>>) {
         tracing::error!(effect = E::NAME, %id, detail, "an effect cannot be recorded, trying again");
         self.trouble = Some(format!("effect {id} to be recorded: {detail}"));
         let now = self.host.clock.now();
@@ -595,7 +595,7 @@ impl<E: Effect> Runner<E> {
         let failures = self.failures.entry(id).or_default();
         *failures += 1;
         let until = now.plus(STORE_RETRY.after(*failures));
-        self.queue.rests(id, Rest { until, kind: Kind::Attempt, keeps_place: true });
+        self.queue.rests(id, Rest { until, kind: TurnKind::Attempt, keeps_place: true });
     }
 
     async fn rests(&mut self, id: EffectId, rest: Rest) {

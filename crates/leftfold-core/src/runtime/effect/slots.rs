@@ -29,7 +29,7 @@ pub const HANGING_BYTES_MAX: usize = 256 << 20;
 /// Number of attempts or looks of one kind that may be under way, and the time after which one
 /// counts as hanging.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct SlotBounds {
     pub(super) at_a_time: usize,
     pub(super) hanging: usize,
     pub(super) hanging_bytes: usize,
@@ -41,7 +41,7 @@ pub(super) struct Bounds {
 /// room for it beside the others.
 #[derive(Debug)]
 pub(super) struct Slots {
-    bounds: Bounds,
+    bounds: SlotBounds,
     begun: u64,
     /// Start and bytes of each one that has a slot, the first ones first.
     with_slot: BTreeMap<Ticket, (Timestamp, usize)>,
@@ -54,7 +54,7 @@ pub(super) struct Slots {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket(u64);
 
-impl Bounds {
+impl SlotBounds {
     pub(super) fn of(policy: Policy) -> Self {
         Self {
             at_a_time: policy.concurrency,
@@ -66,7 +66,7 @@ impl Bounds {
 }
 
 impl Slots {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: SlotBounds) -> Self {
         let (with_slot, hanging) = (BTreeMap::new(), BTreeMap::new());
         Self { bounds, begun: 0, with_slot, bytes: 0, hanging, hanging_bytes: 0 }
     }
@@ -143,8 +143,12 @@ pub(super) const fn fits(under_way: usize, bytes: usize) -> bool {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds =
-        Bounds { at_a_time: 2, hanging: 3, hanging_bytes: 30, hangs_after: Duration::from_secs(3) };
+    const BOUNDS: SlotBounds = SlotBounds {
+        at_a_time: 2,
+        hanging: 3,
+        hanging_bytes: 30,
+        hangs_after: Duration::from_secs(3),
+    };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_micros(second * 1_000_000)

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tracing::Instrument;
 
 use super::ledger::{EffectState, Ledger, LedgerEvent, Unsaid, needs_release, shortened};
-use super::queue::{Kind, Rest};
+use super::queue::{Rest, TurnKind};
 use super::{
     Attempt, Begin, Conclusion, Effect, EffectId, Order, Performed, Policy, Repetition, span,
 };
@@ -51,7 +51,7 @@ pub const ATTEMPT_GRACE: Duration = Duration::from_secs(2);
 const LOOK_WAIT_MIN: Duration = Duration::from_millis(10);
 
 /// Takes turns for one kind of effect.
-pub(crate) struct Turn<E: Effect> {
+pub(crate) struct EffectTurns<E: Effect> {
     pub(super) host: Host,
     effect: Arc<E>,
     policy: Policy,
@@ -70,7 +70,7 @@ pub(crate) struct Intent {
 pub(crate) type Fenced = Option<(Label, Fence)>;
 
 /// Time of the next turn.
-pub(crate) enum Next<E: Effect> {
+pub(crate) enum NextTurn<E: Effect> {
     /// Never: it is concluded.
     Concluded,
     /// At a moment.
@@ -83,18 +83,18 @@ pub(crate) enum Next<E: Effect> {
     Failed {
         detail: String,
         /// Result of an attempt, to be recorded then. Nobody else knows it.
-        unrecorded: Option<Box<Ended<E>>>,
+        unrecorded: Option<Box<EndedAttempt<E>>>,
     },
 }
 
 /// An attempt that has ended, with its result.
-pub(crate) struct Ended<E: Effect> {
+pub(crate) struct EndedAttempt<E: Effect> {
     attempt: Attempt<E::Intent>,
     performed: Performed<E::Outcome>,
 }
 
 /// Reason why a turn ended early.
-pub(super) enum Stopped {
+pub(super) enum TurnError {
     /// Someone else wrote the ledger, or keeps writing the target: look again.
     Overtaken,
     /// The work went to another runner.
@@ -107,7 +107,7 @@ pub(super) enum Stopped {
     Unwritable(String),
 }
 
-impl From<LoadError> for Stopped {
+impl From<LoadError> for TurnError {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Event(error) => error.into(),
@@ -116,14 +116,14 @@ impl From<LoadError> for Stopped {
     }
 }
 
-impl From<EventError> for Stopped {
+impl From<EventError> for TurnError {
     fn from(error: EventError) -> Self {
         Self::Unreadable(needs_release(&error))
     }
 }
 
 /// Result of telling the target.
-enum Told {
+enum Reported {
     /// It was recorded together with the outcome.
     Recorded,
     /// Nobody is to be told.
@@ -132,7 +132,7 @@ enum Told {
     Refused(String),
 }
 
-impl<E: Effect> Turn<E> {
+impl<E: Effect> EffectTurns<E> {
     pub(crate) fn new(host: Host, effect: E) -> Result<Self, StartFault> {
         let schema =
             host.store.schema::<<E::Target as Aggregate>::Event>(crate::fold::Purpose::Writing)?;
@@ -202,7 +202,7 @@ impl<E: Effect> Turn<E> {
 
     /// Takes the next step of an effect, and waits for nothing but the effect itself. A doubt is
     /// not looked up.
-    pub(crate) async fn take(&self, intent: &Intent, fence: Fenced) -> Next<E> {
+    pub(crate) async fn take(&self, intent: &Intent, fence: Fenced) -> NextTurn<E> {
         for _ in 0..ROUNDS_MAX {
             if let Some(next) = turned(self.step(intent, &fence).await) {
                 return next;
@@ -212,7 +212,7 @@ impl<E: Effect> Turn<E> {
     }
 
     /// Looks up an effect in doubt.
-    pub(crate) async fn look(&self, intent: &Intent) -> Next<E> {
+    pub(crate) async fn look(&self, intent: &Intent) -> NextTurn<E> {
         for _ in 0..ROUNDS_MAX {
             if let Some(next) = turned(self.step_in_doubt(intent).await) {
                 return next;
@@ -221,11 +221,11 @@ impl<E: Effect> Turn<E> {
         overtaken()
     }
 
-    async fn step(&self, intent: &Intent, fence: &Fenced) -> Result<Next<E>, Stopped> {
+    async fn step(&self, intent: &Intent, fence: &Fenced) -> Result<NextTurn<E>, TurnError> {
         let ledger = Ledger::load(&self.host.store, intent.id).await?;
         let now = self.now();
         match &ledger.state {
-            EffectState::Done { .. } | EffectState::NotDone { .. } => Ok(Next::Concluded),
+            EffectState::Done { .. } | EffectState::NotDone { .. } => Ok(NextTurn::Concluded),
             EffectState::Pending | EffectState::Waiting { .. }
                 if self.is_of_an_earlier_life(ledger.position) =>
             {
@@ -256,14 +256,14 @@ impl<E: Effect> Turn<E> {
                     "whoever opened the attempt recorded no outcome before its deadline".to_owned();
                 self.unknown(&ledger, ledger.attempts, reason).await
             }
-            EffectState::Parked { reason } => Ok(Next::Parked(reason.clone())),
+            EffectState::Parked { reason } => Ok(NextTurn::Parked(reason.clone())),
             EffectState::InDoubt { since, .. } => {
                 Ok(self.in_doubt(&ledger, ledger.deadline().unwrap_or(*since)))
             }
         }
     }
 
-    async fn step_in_doubt(&self, intent: &Intent) -> Result<Next<E>, Stopped> {
+    async fn step_in_doubt(&self, intent: &Intent) -> Result<NextTurn<E>, TurnError> {
         let ledger = Ledger::load(&self.host.store, intent.id).await?;
         let EffectState::InDoubt { since, .. } = ledger.state else {
             return Ok(self.again_at(self.now()));
@@ -277,18 +277,18 @@ impl<E: Effect> Turn<E> {
     }
 
     /// It keeps its place, and has a turn at this moment.
-    pub(super) fn again_at(&self, until: Timestamp) -> Next<E> {
-        Next::Rests(Rest { until, kind: Kind::Attempt, keeps_place: true })
+    pub(super) fn again_at(&self, until: Timestamp) -> NextTurn<E> {
+        NextTurn::Rests(Rest { until, kind: TurnKind::Attempt, keeps_place: true })
     }
 
     /// Lets an effect in doubt rest until a moment. It keeps its place if it may be tried again, or
     /// if the policy says so. One open at a restore is not in order with later ones.
-    pub(super) fn in_doubt(&self, ledger: &Ledger, until: Timestamp) -> Next<E> {
+    pub(super) fn in_doubt(&self, ledger: &Ledger, until: Timestamp) -> NextTurn<E> {
         let may_go_on =
             self.has_attempts_left(ledger) && !self.is_of_an_earlier_life(ledger.intent);
-        Next::Rests(Rest {
+        NextTurn::Rests(Rest {
             until,
-            kind: Kind::Look,
+            kind: TurnKind::Look,
             keeps_place: self.policy.doubts_hold || may_go_on,
         })
     }
@@ -310,7 +310,7 @@ impl<E: Effect> Turn<E> {
         intent: &Intent,
         ledger: &Ledger,
         fence: &Fenced,
-    ) -> Result<Next<E>, Stopped> {
+    ) -> Result<NextTurn<E>, TurnError> {
         let number = ledger.attempts.saturating_add(1);
         let deadline = self.now().plus(self.policy.deadline);
         let attempt = match self.attempt(intent, ledger, number, deadline) {
@@ -335,14 +335,14 @@ impl<E: Effect> Turn<E> {
         let opened = LedgerEvent::AttemptOpened { effect: E::NAME.to_owned(), number, deadline };
         self.write_under(ledger, &[opened], fence.clone()).await?;
         let performed = if self.now() < deadline {
-            self.call(&attempt, Call::Perform, deadline).await
+            self.call(&attempt, EffectCall::Perform, deadline).await
         } else {
             // Others may hold it for lost by now.
             Performed::NotDone {
                 reason: "its deadline had passed before the attempt could begin".to_owned(),
             }
         };
-        Ok(self.record(Box::new(Ended { attempt, performed })).await)
+        Ok(self.record(Box::new(EndedAttempt { attempt, performed })).await)
     }
 
     /// Looks up the attempts in doubt, one after the other until the result of one is known.
@@ -351,7 +351,7 @@ impl<E: Effect> Turn<E> {
         intent: &Intent,
         ledger: &Ledger,
         since: Timestamp,
-    ) -> Result<Next<E>, Stopped> {
+    ) -> Result<NextTurn<E>, TurnError> {
         for tried in ledger.doubts(self.unsaid()) {
             let attempt = match self.attempt(intent, ledger, tried.number, tried.deadline) {
                 Ok(attempt) => attempt,
@@ -363,12 +363,14 @@ impl<E: Effect> Turn<E> {
             };
             let span = span::<E>(&intent.event, tried.number, "resolve");
             match self
-                .call(&attempt, Call::Resolve, self.now().plus(self.policy.deadline))
+                .call(&attempt, EffectCall::Resolve, self.now().plus(self.policy.deadline))
                 .instrument(span)
                 .await
             {
                 Performed::InDoubt { .. } if !self.repeats(ledger) => {}
-                performed => return Ok(self.record(Box::new(Ended { attempt, performed })).await),
+                performed => {
+                    return Ok(self.record(Box::new(EndedAttempt { attempt, performed })).await);
+                }
             }
         }
         Ok(self.in_doubt(ledger, self.now().plus(self.look_wait(since))))
@@ -401,7 +403,7 @@ impl<E: Effect> Turn<E> {
     async fn call(
         &self,
         attempt: &Attempt<E::Intent>,
-        call: Call,
+        call: EffectCall,
         until: Timestamp,
     ) -> Performed<E::Outcome> {
         let (effect, attempt, clock) =
@@ -410,8 +412,8 @@ impl<E: Effect> Turn<E> {
         let called = contained(async move {
             let answered = async {
                 match call {
-                    Call::Perform => effect.perform(&attempt).await,
-                    Call::Resolve => effect.resolve(&attempt).await,
+                    EffectCall::Perform => effect.perform(&attempt).await,
+                    EffectCall::Resolve => effect.resolve(&attempt).await,
                 }
             };
             tokio::select! {
@@ -430,7 +432,7 @@ impl<E: Effect> Turn<E> {
     }
 
     /// Records the result of an attempt, which only this process knows: it is kept until then.
-    pub(crate) async fn record(&self, ended: Box<Ended<E>>) -> Next<E> {
+    pub(crate) async fn record(&self, ended: Box<EndedAttempt<E>>) -> NextTurn<E> {
         let mut next = None;
         for _ in 0..ROUNDS_MAX {
             next = turned(self.try_record(&ended).await);
@@ -439,8 +441,8 @@ impl<E: Effect> Turn<E> {
             }
         }
         match next.unwrap_or_else(overtaken) {
-            Next::Failed { detail, .. } | Next::Parked(detail) => {
-                Next::Failed { detail, unrecorded: Some(ended) }
+            NextTurn::Failed { detail, .. } | NextTurn::Parked(detail) => {
+                NextTurn::Failed { detail, unrecorded: Some(ended) }
             }
             next => next,
         }
@@ -448,14 +450,14 @@ impl<E: Effect> Turn<E> {
 
     async fn try_record(
         &self,
-        Ended { attempt, performed }: &Ended<E>,
-    ) -> Result<Next<E>, Stopped> {
+        EndedAttempt { attempt, performed }: &EndedAttempt<E>,
+    ) -> Result<NextTurn<E>, TurnError> {
         let ledger = Ledger::load(&self.host.store, attempt.effect).await?;
         if ledger.state.is_concluded() {
             if let Performed::Done(_) = performed {
                 tracing::warn!(effect = E::NAME, id = %attempt.effect, "an outcome came after the effect was concluded");
             }
-            return Ok(Next::Concluded);
+            return Ok(NextTurn::Concluded);
         }
         match performed.clone() {
             // It took place: that counts, even where another attempt has been opened since.
@@ -463,7 +465,7 @@ impl<E: Effect> Turn<E> {
                 let concluded =
                     self.conclude(Ok(attempt), &ledger, Conclusion::Done(outcome), RUNTIME).await;
                 match concluded {
-                    Err(Stopped::Unwritable(detail)) => {
+                    Err(TurnError::Unwritable(detail)) => {
                         let reason =
                             format!("it took place, but its outcome cannot be recorded: {detail}");
                         self.doubt(&ledger, attempt.number, reason).await
@@ -485,7 +487,7 @@ impl<E: Effect> Turn<E> {
         attempt: &Attempt<E::Intent>,
         ledger: &Ledger,
         reason: String,
-    ) -> Result<Next<E>, Stopped> {
+    ) -> Result<NextTurn<E>, TurnError> {
         let number = attempt.number;
         let others = ledger.doubts(self.unsaid()).filter(|tried| tried.number != number).last();
         let is_doubted = ledger.doubts(self.unsaid()).any(|tried| tried.number == number);
@@ -536,7 +538,7 @@ impl<E: Effect> Turn<E> {
         ledger: &Ledger,
         number: u32,
         reason: String,
-    ) -> Result<Next<E>, Stopped> {
+    ) -> Result<NextTurn<E>, TurnError> {
         if self.repeats(ledger) {
             self.again(ledger, number, reason, true).await
         } else {
@@ -550,7 +552,7 @@ impl<E: Effect> Turn<E> {
         number: u32,
         reason: String,
         in_doubt: bool,
-    ) -> Result<Next<E>, Stopped> {
+    ) -> Result<NextTurn<E>, TurnError> {
         let again_at = self.now().plus(self.policy.backoff.after(ledger.attempts));
         let (reason, in_doubt) = (shortened(reason), Some(in_doubt));
         self.write(ledger, &[LedgerEvent::AttemptFailed { number, reason, again_at, in_doubt }])
@@ -563,7 +565,7 @@ impl<E: Effect> Turn<E> {
         ledger: &Ledger,
         number: u32,
         reason: String,
-    ) -> Result<Next<E>, Stopped> {
+    ) -> Result<NextTurn<E>, TurnError> {
         if let EffectState::InDoubt { since, .. } = ledger.state {
             return Ok(self.in_doubt(ledger, self.now().plus(self.look_wait(since))));
         }
@@ -579,23 +581,23 @@ impl<E: Effect> Turn<E> {
         ledger: &Ledger,
         conclusion: Conclusion<E::Outcome>,
         by: &str,
-    ) -> Result<Next<E>, Stopped> {
+    ) -> Result<NextTurn<E>, TurnError> {
         let concluded = |report_refused| {
             Concluded { conclusion: &conclusion, by, report_refused }.entry(ledger)
         };
         let told = match attempt {
             Ok(attempt) => self.tell(attempt, &conclusion, ledger, concluded(None)?).await?,
-            Err(error) => Told::Refused(error.to_string()),
+            Err(error) => Reported::Refused(error.to_string()),
         };
         match told {
-            Told::Recorded => {}
-            Told::Nobody => self.append(ledger, vec![concluded(None)?], None).await?,
-            Told::Refused(why) => {
+            Reported::Recorded => {}
+            Reported::Nobody => self.append(ledger, vec![concluded(None)?], None).await?,
+            Reported::Refused(why) => {
                 tracing::warn!(effect = E::NAME, ledger = %ledger.stream, why, "an outcome is recorded, but its target did not take it");
                 self.append(ledger, vec![concluded(Some(shortened(why)))?], None).await?;
             }
         }
-        Ok(Next::Concluded)
+        Ok(NextTurn::Concluded)
     }
 
     /// Tells the target, contained: a panic of users' code is a refusal.
@@ -605,29 +607,29 @@ impl<E: Effect> Turn<E> {
         conclusion: &Conclusion<E::Outcome>,
         ledger: &Ledger,
         concluded: NewEvent,
-    ) -> Result<Told, Stopped> {
+    ) -> Result<Reported, TurnError> {
         let expected = vec![(ledger.stream.clone(), Expected::Exact(ledger.version))];
         let alongside = Alongside { events: vec![concluded], expected, ..Alongside::default() };
         let (effect, targets) = (self.effect.clone(), self.targets.clone());
         let (attempt, conclusion) = (attempt.clone(), conclusion.clone());
         let told = contained(async move {
             let Some((id, command)) = effect.report(&attempt, &conclusion) else {
-                return Ok(Told::Nobody);
+                return Ok(Reported::Nobody);
             };
             let command = targets.command(&id, command).caused_by(Cause::from(&attempt.event));
             match command.alongside(alongside).execute().await {
-                Ok(_) => Ok(Told::Recorded),
-                Err(AlongsideError::Overtaken) => Err(Stopped::Overtaken),
+                Ok(_) => Ok(Reported::Recorded),
+                Err(AlongsideError::Overtaken) => Err(TurnError::Overtaken),
                 Err(AlongsideError::Command(error)) => match error {
                     // The target is hotly contended: look again whether it is still to be told.
-                    ExecuteError::Contended { .. } => Err(Stopped::Overtaken),
-                    error if error.is_of_the_store() => Err(Stopped::Failed(error.to_string())),
-                    error => Ok(Told::Refused(error.to_string())),
+                    ExecuteError::Contended { .. } => Err(TurnError::Overtaken),
+                    error if error.is_of_the_store() => Err(TurnError::Failed(error.to_string())),
+                    error => Ok(Reported::Refused(error.to_string())),
                 },
             }
         });
         told.await.unwrap_or_else(|panic| {
-            Ok(Told::Refused(format!("the code that reports the outcome panicked: {panic}")))
+            Ok(Reported::Refused(format!("the code that reports the outcome panicked: {panic}")))
         })
     }
 
@@ -635,7 +637,7 @@ impl<E: Effect> Turn<E> {
         &self,
         ledger: &Ledger,
         events: &[LedgerEvent],
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), TurnError> {
         self.write_under(ledger, events, None).await
     }
 
@@ -644,7 +646,7 @@ impl<E: Effect> Turn<E> {
         ledger: &Ledger,
         events: &[LedgerEvent],
         fence: Fenced,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), TurnError> {
         let entries = events.iter().map(|event| ledger.entry(event)).collect::<Result<_, _>>()?;
         self.append(ledger, entries, fence).await
     }
@@ -654,15 +656,15 @@ impl<E: Effect> Turn<E> {
         ledger: &Ledger,
         entries: Vec<NewEvent>,
         fence: Fenced,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), TurnError> {
         let condition = Condition::stream(ledger.stream.clone(), Expected::Exact(ledger.version));
         let append = Append { fence, ..Append::of(entries).when(condition).by(Authority::RUNTIME) };
         match self.host.store.append(append).await {
             Ok(Outcome::Appended(_)) => Ok(()),
-            Ok(Outcome::Conflict(_) | Outcome::Repeated(_)) => Err(Stopped::Overtaken),
-            Err(AppendError::Invalid(invalid)) => Err(Stopped::Unwritable(invalid.to_string())),
-            Err(AppendError::Fenced { .. }) => Err(Stopped::Fenced),
-            Err(error) => Err(Stopped::Failed(error.to_string())),
+            Ok(Outcome::Conflict(_) | Outcome::Repeated(_)) => Err(TurnError::Overtaken),
+            Err(AppendError::Invalid(invalid)) => Err(TurnError::Unwritable(invalid.to_string())),
+            Err(AppendError::Fenced { .. }) => Err(TurnError::Fenced),
+            Err(error) => Err(TurnError::Failed(error.to_string())),
         }
     }
 
@@ -680,14 +682,14 @@ impl<E: Effect> Turn<E> {
 }
 
 /// Returns the result of a turn; `None` if it has to begin again.
-fn turned<E: Effect>(step: Result<Next<E>, Stopped>) -> Option<Next<E>> {
+fn turned<E: Effect>(step: Result<NextTurn<E>, TurnError>) -> Option<NextTurn<E>> {
     Some(match step {
         Ok(next) => next,
-        Err(Stopped::Overtaken) => return None,
-        Err(Stopped::Fenced) => Next::Fenced,
-        Err(Stopped::Unreadable(detail)) => Next::Parked(detail),
-        Err(Stopped::Failed(detail) | Stopped::Unwritable(detail)) => {
-            Next::Failed { detail, unrecorded: None }
+        Err(TurnError::Overtaken) => return None,
+        Err(TurnError::Fenced) => NextTurn::Fenced,
+        Err(TurnError::Unreadable(detail)) => NextTurn::Parked(detail),
+        Err(TurnError::Failed(detail) | TurnError::Unwritable(detail)) => {
+            NextTurn::Failed { detail, unrecorded: None }
         }
     })
 }
@@ -706,15 +708,15 @@ pub(super) fn unreadable<E: Effect>(store: &Store, event: &RecordedEvent) -> Opt
     }
 }
 
-fn overtaken<E: Effect>() -> Next<E> {
-    Next::Failed {
+fn overtaken<E: Effect>() -> NextTurn<E> {
+    NextTurn::Failed {
         detail: "others keep writing the effect's ledger or its target".to_owned(),
         unrecorded: None,
     }
 }
 
 #[derive(Clone, Copy)]
-enum Call {
+enum EffectCall {
     Perform,
     Resolve,
 }
@@ -727,15 +729,15 @@ struct Concluded<'a, O> {
 }
 
 impl<O: Serialize + DeserializeOwned> Concluded<'_, O> {
-    fn entry(self, ledger: &Ledger) -> Result<NewEvent, Stopped> {
+    fn entry(self, ledger: &Ledger) -> Result<NewEvent, TurnError> {
         let entry = |event: &LedgerEvent| {
-            ledger.entry(event).map_err(|error| Stopped::Unwritable(error.to_string()))
+            ledger.entry(event).map_err(|error| TurnError::Unwritable(error.to_string()))
         };
         let (by, report_refused) = (self.by.to_owned(), self.report_refused);
         match self.conclusion {
             Conclusion::Done(outcome) => {
                 let outcome =
-                    Json::of(outcome).map_err(|error| Stopped::Unwritable(error.with_name()))?;
+                    Json::of(outcome).map_err(|error| TurnError::Unwritable(error.with_name()))?;
                 entry(&LedgerEvent::Done { outcome, by, report_refused })
             }
             Conclusion::NotDone { reason } => entry(&LedgerEvent::NotDone {

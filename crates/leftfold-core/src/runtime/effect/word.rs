@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::handle::{Asked, CancelError, ResolveError, Verdict, Word};
+use super::handle::{CancelError, PersonsWord, ResolveError, Verdict, Word};
 use super::ledger::{EffectState, Ledger, LedgerEvent, shortened};
-use super::turn::{Intent, Next, ROUNDS_MAX, Stopped, Turn};
+use super::turn::{EffectTurns, Intent, NextTurn, ROUNDS_MAX, TurnError};
 use super::{Conclusion, Effect};
 use crate::json;
 
-impl<E: Effect> Turn<E> {
+impl<E: Effect> EffectTurns<E> {
     /// Takes a person's word. It is carried out even if the caller is gone.
-    pub(super) async fn hear(&self, Asked { intent, by, word }: Asked) -> Next<E> {
+    pub(super) async fn hear(&self, PersonsWord { intent, by, word }: PersonsWord) -> NextTurn<E> {
         let (id, by) = (intent.id, shortened(by));
         let next = match word {
             Word::Verdict(verdict, answer) => {
@@ -44,7 +44,7 @@ impl<E: Effect> Turn<E> {
         intent: &Intent,
         reason: &str,
         by: &str,
-    ) -> Result<Next<E>, CancelError> {
+    ) -> Result<NextTurn<E>, CancelError> {
         let id = intent.id;
         let store = |detail: String| CancelError::Store { detail };
         let ledger =
@@ -75,11 +75,11 @@ impl<E: Effect> Turn<E> {
             self.conclude(attempt, &ledger, Conclusion::NotDone { reason }, by).await
         };
         done.map_err(|stopped| match stopped {
-            Stopped::Overtaken => CancelError::Busy { id },
-            Stopped::Failed(detail) | Stopped::Unreadable(detail) | Stopped::Unwritable(detail) => {
-                store(detail)
-            }
-            Stopped::Fenced => store("the work went to another runner".to_owned()),
+            TurnError::Overtaken => CancelError::Busy { id },
+            TurnError::Failed(detail)
+            | TurnError::Unreadable(detail)
+            | TurnError::Unwritable(detail) => store(detail),
+            TurnError::Fenced => store("the work went to another runner".to_owned()),
         })
     }
 
@@ -88,7 +88,7 @@ impl<E: Effect> Turn<E> {
         intent: &Intent,
         verdict: Verdict,
         by: &str,
-    ) -> Result<Next<E>, ResolveError> {
+    ) -> Result<NextTurn<E>, ResolveError> {
         let id = intent.id;
         let store = |detail: String| ResolveError::Store { detail };
         let ledger =
@@ -112,10 +112,10 @@ impl<E: Effect> Turn<E> {
         self.conclude(attempt.as_ref().map_err(Clone::clone), &ledger, conclusion, by)
             .await
             .map_err(|stopped| match stopped {
-                Stopped::Overtaken => ResolveError::Busy { id },
-                Stopped::Unwritable(detail) => ResolveError::Outcome { effect: E::NAME, detail },
-                Stopped::Failed(detail) | Stopped::Unreadable(detail) => store(detail),
-                Stopped::Fenced => store("the work went to another runner".to_owned()),
+                TurnError::Overtaken => ResolveError::Busy { id },
+                TurnError::Unwritable(detail) => ResolveError::Outcome { effect: E::NAME, detail },
+                TurnError::Failed(detail) | TurnError::Unreadable(detail) => store(detail),
+                TurnError::Fenced => store("the work went to another runner".to_owned()),
             })
     }
 }
